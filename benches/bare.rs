@@ -17,8 +17,8 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
 use serde_json::json;
-use tagway::event::{Enriched, ProfileView};
-use tagway::vendors::{Call, CallError, Destination, Reply, Unit};
+use tagway::event::{EnrichedEvent, ProfileView};
+use tagway::vendors::{BatchScope, Destination, VendorCall, VendorCallError, VendorReply};
 use tokio::time::Instant;
 use url::Url;
 
@@ -37,11 +37,11 @@ const AT_ONCE: usize = 54;
 struct Keep(Mutex<Vec<Request<Bytes>>>);
 
 #[async_trait]
-impl Call for Keep {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for Keep {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         self.0.lock().unwrap().push(request);
         let body = Bytes::from_static(b"{\"code\":200,\"status\":\"OK\"}");
-        Ok(Reply { status: StatusCode::OK, headers: HeaderMap::new(), body })
+        Ok(VendorReply { status: StatusCode::OK, headers: HeaderMap::new(), body })
     }
 
     fn now(&self) -> Timestamp {
@@ -49,7 +49,7 @@ impl Call for Keep {
     }
 }
 
-fn events() -> Vec<Enriched> {
+fn events() -> Vec<EnrichedEvent> {
     let event = |n: usize| {
         let visitor = n / EVENTS_OF_EACH;
         let event = json!({
@@ -64,17 +64,17 @@ fn events() -> Vec<Enriched> {
             },
         });
         let event = Arc::new(serde_json::from_value(event).unwrap());
-        Enriched::new(n as u64, event, Arc::new(ProfileView::default()))
+        EnrichedEvent::new(n as u64, event, Arc::new(ProfileView::default()))
     };
     (0..VISITORS * EVENTS_OF_EACH).map(event).collect()
 }
 
 /// The requests by which these events reach one vendor.
-fn requests(destination: &dyn Destination, events: &[Enriched]) -> Vec<Request<Bytes>> {
-    let habits = destination.habits();
-    let together = match habits.unit {
-        Unit::Visitor => EVENTS_OF_EACH,
-        Unit::Site => habits.max_events,
+fn requests(destination: &dyn Destination, events: &[EnrichedEvent]) -> Vec<Request<Bytes>> {
+    let habits = destination.delivery_limits();
+    let together = match habits.scope {
+        BatchScope::Visitor => EVENTS_OF_EACH,
+        BatchScope::Site => habits.max_events,
     };
     let keep = Keep::default();
     for batch in events.chunks(together) {

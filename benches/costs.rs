@@ -25,17 +25,18 @@ use jiff::Timestamp;
 use recorded::Recorded;
 use tagway::clock::{Clock, SystemClock};
 use tagway::config;
-use tagway::event::{Enriched, Event, ProfileView, VisitorFact};
-use tagway::gateway::decode::{self, Terms};
+use tagway::event::{EnrichedEvent, Event, ProfileView, VisitorIdentity};
+use tagway::gateway::decode::{self, DecodeContext};
 use tagway::journal::{
-    Durability, Journal, MIGRATIONS, MessageKey, NewRecord, Settings, SiteId, SqliteJournal,
+    AppendDurability, Journal, JournalSettings, MIGRATIONS, MessageKey, NewJournalRecord, SiteId,
+    SqliteJournal,
 };
 use tagway::metrics::Metrics;
 use tagway::profile::{self, ProfileStore as _, update_of};
-use tagway::settings::Environment;
-use tagway::store::{Store, Sync};
-use tagway::vendors::beacon::{Bounds, Inbound};
-use tagway::vendors::{Call, CallError, Outcome, Reply, Screening, find};
+use tagway::settings::ConfigEnvironment;
+use tagway::store::{CommitSyncMode, SqliteStore};
+use tagway::vendors::beacon::{BeaconLimits, BeaconRequest};
+use tagway::vendors::{Admission, Outcome, VendorCall, VendorCallError, VendorReply, find};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -57,9 +58,9 @@ const FEW_VISITORS: u64 = 10_000;
 /// Concurrent appends in one group.
 const GROUP: u64 = 64;
 
-async fn journal(folder: &std::path::Path, sync: Sync) -> Arc<SqliteJournal> {
-    let settings = Settings {
-        durability: Durability::Disk,
+async fn journal(folder: &std::path::Path, sync: CommitSyncMode) -> Arc<SqliteJournal> {
+    let settings = JournalSettings {
+        durability: AppendDurability::Disk,
         retain: Duration::from_secs(3600),
         max_bytes: u64::MAX,
         spare_bytes: 1 << 30,
@@ -72,12 +73,12 @@ async fn journal(folder: &std::path::Path, sync: Sync) -> Arc<SqliteJournal> {
         queue_bytes: 1 << 26,
     };
     let metrics = Arc::new(Metrics::new());
-    let store = Arc::new(Store::open(folder, sync, &[MIGRATIONS], metrics.clone()).unwrap());
+    let store = Arc::new(SqliteStore::open(folder, sync, &[MIGRATIONS], metrics.clone()).unwrap());
     Arc::new(SqliteJournal::open(store, settings, Arc::new(SystemClock), metrics).await.unwrap())
 }
 
-fn record(site: SiteId, id: u64) -> NewRecord {
-    NewRecord {
+fn record(site: SiteId, id: u64) -> NewJournalRecord {
+    NewJournalRecord {
         site,
         message: MessageKey::new("shop", &id.to_string()),
         rank: tagway::event::SenderRank::Server,
@@ -92,7 +93,7 @@ fn append(criterion: &mut Criterion) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(GROUP));
-    for (name, sync) in [("os", Sync::Os), ("disk", Sync::Disk)] {
+    for (name, sync) in [("os", CommitSyncMode::Os), ("disk", CommitSyncMode::Disk)] {
         // Beside the build, which is on a disk; a temporary folder may be in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let journal = runtime.block_on(journal(folder.path(), sync));
@@ -119,8 +120,8 @@ fn append(criterion: &mut Criterion) {
 }
 
 fn decode(criterion: &mut Criterion) {
-    let settings = config::load(&[], &Environment::default()).unwrap();
-    let terms = Terms {
+    let settings = config::load(&[], &ConfigEnvironment::default()).unwrap();
+    let terms = DecodeContext {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
@@ -155,7 +156,7 @@ fn beacons(criterion: &mut Criterion) {
     for (vendor, case) in BEACONS {
         let Recorded { method, path, query, headers, body } =
             Recorded::read(&root.join(vendor).join("beacon").join(case));
-        let inbound = Inbound {
+        let inbound = BeaconRequest {
             method: &method,
             path: &path,
             query: &query,
@@ -166,7 +167,7 @@ fn beacons(criterion: &mut Criterion) {
             authority: "t.shop.example",
             mount: "/x",
             daily_id: "daily1",
-            bounds: Bounds {
+            bounds: BeaconLimits {
                 unpacked_bytes: 1 << 20,
                 messages_bytes: 8 << 20,
                 events: 2500,
@@ -199,10 +200,12 @@ fn stitch(criterion: &mut Criterion) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schemas = [profile::MIGRATIONS];
-    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
-    let limits = profile::Limits::new(1 << 15, 1000, 1000);
-    let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
-    let updates: Vec<profile::Update> = (0..PEOPLE)
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, Arc::new(Metrics::new()))
+            .unwrap();
+    let limits = profile::ProfileLimits::new(1 << 15, 1000, 1000);
+    let profiles = profile::SqliteProfileStore::new(Arc::new(store), limits);
+    let updates: Vec<profile::ProfileUpdate> = (0..PEOPLE)
         .map(|person| {
             let mut event: Event = serde_json::from_str(ORDER).unwrap();
             let id = format!("person-{person}");
@@ -211,7 +214,7 @@ fn stitch(criterion: &mut Criterion) {
             event.user_id = Some(id.clone());
             event.anonymous_id = Some(id.clone());
             event.facts.visitor =
-                Some(VisitorFact { id: id.clone(), since: Timestamp::UNIX_EPOCH });
+                Some(VisitorIdentity { id: id.clone(), since: Timestamp::UNIX_EPOCH });
             let mut update = update_of(&event);
             update.email = profile::Identity::of_email(&format!("{id}@x.example"));
             update
@@ -238,7 +241,7 @@ fn visit(visitor: u64) -> String {
     event.user_id = None;
     event.facts.cookies.clear();
     event.anonymous_id = Some(id.clone());
-    event.facts.visitor = Some(VisitorFact { id, since: Timestamp::UNIX_EPOCH });
+    event.facts.visitor = Some(VisitorIdentity { id, since: Timestamp::UNIX_EPOCH });
     event.context = None;
     serde_json::to_string(&event).unwrap()
 }
@@ -249,15 +252,17 @@ fn count(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schemas = [profile::MIGRATIONS];
-    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
-    let limits = profile::Limits::new(1 << 15, 1000, 1000);
-    let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
-    let agents = profile::Agents::default();
-    let updates = |records: &[String]| -> Vec<profile::Update> {
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, Arc::new(Metrics::new()))
+            .unwrap();
+    let limits = profile::ProfileLimits::new(1 << 15, 1000, 1000);
+    let profiles = profile::SqliteProfileStore::new(Arc::new(store), limits);
+    let agents = profile::UserAgentParser::default();
+    let updates = |records: &[String]| -> Vec<profile::ProfileUpdate> {
         let update = |record: &String| {
             let event: Event = serde_json::from_str(record).unwrap();
-            let sighting = profile::Sighting::of(&event, &profile::NoCounters, &agents);
-            profile::Update { sighting, ..update_of(&event) }
+            let sighting = profile::Activity::of(&event, &profile::EmptyCounterSet, &agents);
+            profile::ProfileUpdate { activity: sighting, ..update_of(&event) }
         };
         records.iter().map(update).collect()
     };
@@ -295,10 +300,12 @@ fn hit(criterion: &mut Criterion) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (metrics, schemas) = (Arc::new(Metrics::new()), [profile::MIGRATIONS]);
-    let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-    let settings = config::load(&[], &Environment::default()).unwrap().profiles;
-    let store = Arc::new(profile::SqliteProfiles::new(Arc::new(store), settings.limits));
-    let profiles = profile::Profiles::new(store, &settings, metrics, runtime.handle().clone());
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone()).unwrap();
+    let settings = config::load(&[], &ConfigEnvironment::default()).unwrap().profiles;
+    let store = Arc::new(profile::SqliteProfileStore::new(Arc::new(store), settings.limits));
+    let profiles =
+        profile::ProfileService::new(store, &settings, metrics, runtime.handle().clone());
     let events: Vec<Arc<Event>> = (0..BATCH)
         .map(|person| {
             let mut event: Event = serde_json::from_str(ORDER).unwrap();
@@ -322,11 +329,11 @@ fn hit(criterion: &mut Criterion) {
 struct Yes(&'static str);
 
 #[async_trait]
-impl Call for Yes {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for Yes {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         black_box(request);
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
-        Ok(Reply { status, headers, body: Bytes::from_static(self.0.as_bytes()) })
+        Ok(VendorReply { status, headers, body: Bytes::from_static(self.0.as_bytes()) })
     }
 
     fn now(&self) -> Timestamp {
@@ -358,8 +365,9 @@ fn map(criterion: &mut Criterion) {
         group.bench_function(vendor, |bencher| {
             bencher.iter(|| {
                 // Anew each time: an event keeps what it was rendered to.
-                let batch = [Enriched::new(1, event.clone(), Arc::new(ProfileView::default()))];
-                assert_eq!(destination.screen(&batch[0], yes.now()), Screening::Send);
+                let batch =
+                    [EnrichedEvent::new(1, event.clone(), Arc::new(ProfileView::default()))];
+                assert_eq!(destination.admit_event(&batch[0], yes.now()), Admission::Send);
                 let outcomes = destination.deliver(black_box(&batch), &yes).now_or_never();
                 assert_eq!(outcomes.unwrap(), [Outcome::Delivered]);
             });
@@ -371,7 +379,7 @@ fn map(criterion: &mut Criterion) {
 /// What it costs to see what an event says besides who its visitor is: without a user agent, with one that
 /// was read before, with a new one.
 fn agents(criterion: &mut Criterion) {
-    let agents = profile::Agents::default();
+    let agents = profile::UserAgentParser::default();
     agents.prepare();
     let mut event: Event = serde_json::from_str(ORDER).unwrap();
     event.context = None;
@@ -384,7 +392,7 @@ fn agents(criterion: &mut Criterion) {
         let system = "Windows NT 10.0; Win64; x64";
         Some(format!("Mozilla/5.0 ({system}) {webkit} Chrome/{n}.0.0.0 Safari/537.36"))
     };
-    let see = |event: &Event| profile::Sighting::of(event, &profile::NoCounters, &agents);
+    let see = |event: &Event| profile::Activity::of(event, &profile::EmptyCounterSet, &agents);
     let mut group = criterion.benchmark_group("agent");
     let none = with(None);
     group.bench_function("none", |bencher| bencher.iter(|| see(&none)));

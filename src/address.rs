@@ -8,23 +8,23 @@ use url::{Host, Url};
 /// What the guard says instead of an address.
 #[derive(Debug, thiserror::Error)]
 #[error("every address of the name is private or reserved")]
-pub struct Guarded;
+pub struct PrivateAddressError;
 
 /// Resolves names, leaving out the addresses that outgoing requests must not go to. The connection is
 /// made to the very addresses that were checked, so that a second answer cannot differ.
 #[derive(Debug)]
-pub struct Resolver {
+pub struct EgressResolver {
     allow_private: bool,
 }
 
-impl Resolver {
+impl EgressResolver {
     /// One that lets private addresses through, or not.
     pub const fn new(allow_private: bool) -> Self {
         Self { allow_private }
     }
 }
 
-impl Resolve for Resolver {
+impl Resolve for EgressResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
@@ -32,7 +32,7 @@ impl Resolve for Resolver {
             let allowed: Vec<SocketAddr> =
                 found.filter(|address| allow_private || is_public(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(Guarded.into());
+                return Err(PrivateAddressError.into());
             }
             let addresses: Addrs = Box::new(allowed.into_iter());
             Ok(addresses)

@@ -13,40 +13,40 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 /// Why a stream ended before its end.
-pub type BodyError = Box<dyn Error + Send + Sync>;
+pub type BodyStreamError = Box<dyn Error + Send + Sync>;
 
 /// The body of an answer.
-pub struct AnswerBody(Kind);
+pub struct ResponseBody(ResponseBodyKind);
 
-enum Kind {
+enum ResponseBodyKind {
     Whole(Full<Bytes>),
-    Stream(Box<Stream>),
+    Stream(Box<ResponseStream>),
 }
 
-struct Stream {
-    body: UnsyncBoxBody<Bytes, BodyError>,
+struct ResponseStream {
+    body: UnsyncBoxBody<Bytes, BodyStreamError>,
     /// Whatever counts or keeps something as long as the stream lasts.
     held: Vec<Box<dyn Send>>,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     /// A body that is all here.
     pub fn new(bytes: Bytes) -> Self {
-        Self(Kind::Whole(Full::new(bytes)))
+        Self(ResponseBodyKind::Whole(Full::new(bytes)))
     }
 
     /// A body that is still to come. Not more of it is asked for than the client takes.
     pub fn stream<B>(body: B) -> Self
     where
-        B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
     {
         let body = body.map_err(Into::into).boxed_unsync();
-        Self(Kind::Stream(Box::new(Stream { body, held: Vec::new() })))
+        Self(ResponseBodyKind::Stream(Box::new(ResponseStream { body, held: Vec::new() })))
     }
 
     /// Keeps `guard` as long as the body is under way, which a whole one never is.
     pub fn holding(mut self, guard: impl Send + 'static) -> Self {
-        if let Kind::Stream(stream) = &mut self.0 {
+        if let ResponseBodyKind::Stream(stream) = &mut self.0 {
             stream.held.push(Box::new(guard));
         }
         self
@@ -54,36 +54,36 @@ impl AnswerBody {
 
     /// Whether it is still to come.
     pub fn is_stream(&self) -> bool {
-        matches!(self.0, Kind::Stream(_))
+        matches!(self.0, ResponseBodyKind::Stream(_))
     }
 }
 
-impl Default for AnswerBody {
+impl Default for ResponseBody {
     fn default() -> Self {
         Self::new(Bytes::new())
     }
 }
 
-impl From<Full<Bytes>> for AnswerBody {
+impl From<Full<Bytes>> for ResponseBody {
     fn from(whole: Full<Bytes>) -> Self {
-        Self(Kind::Whole(whole))
+        Self(ResponseBodyKind::Whole(whole))
     }
 }
 
-impl HttpBody for AnswerBody {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         match &mut self.0 {
-            Kind::Whole(whole) => {
+            ResponseBodyKind::Whole(whole) => {
                 let frame = Pin::new(whole).poll_frame(context);
                 frame.map(|frame| frame.map(|frame| frame.map_err(never)))
             }
-            Kind::Stream(stream) => {
+            ResponseBodyKind::Stream(stream) => {
                 let frame = Pin::new(&mut stream.body).poll_frame(context);
                 if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
                     stream.held.clear();
@@ -95,29 +95,29 @@ impl HttpBody for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(whole) => whole.is_end_stream(),
-            Kind::Stream(stream) => stream.body.is_end_stream(),
+            ResponseBodyKind::Whole(whole) => whole.is_end_stream(),
+            ResponseBodyKind::Stream(stream) => stream.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(whole) => whole.size_hint(),
-            Kind::Stream(stream) => stream.body.size_hint(),
+            ResponseBodyKind::Whole(whole) => whole.size_hint(),
+            ResponseBodyKind::Stream(stream) => stream.body.size_hint(),
         }
     }
 }
 
-fn never(error: Infallible) -> BodyError {
+fn never(error: Infallible) -> BodyStreamError {
     match error {}
 }
 
 /// What becomes of a connection after an answer of 101: an extension of that answer. The edge runs
 /// it in the connection's place, and drops it when it must end.
 #[derive(Clone)]
-pub struct Tunnel(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
+pub struct UpgradeTunnel(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
 
-impl Tunnel {
+impl UpgradeTunnel {
     /// A tunnel that ends with this future.
     pub fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(future)))))
@@ -138,12 +138,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_is_held_to_the_end_of_a_stream_and_not_for_a_whole_body() {
         let (guard, count) = (Arc::new(()), Arc::strong_count);
-        let whole = AnswerBody::new(Bytes::from_static(b"x")).holding(guard.clone());
+        let whole = ResponseBody::new(Bytes::from_static(b"x")).holding(guard.clone());
         assert_eq!(count(&guard), 1);
         assert_eq!(whole.collect().await.unwrap().to_bytes(), "x");
-        let frames = ["a", "b"].map(|text| Ok::<_, BodyError>(Frame::data(Bytes::from(text))));
+        let frames =
+            ["a", "b"].map(|text| Ok::<_, BodyStreamError>(Frame::data(Bytes::from(text))));
         let frames = StreamBody::new(futures_util::stream::iter(frames));
-        let mut body = AnswerBody::stream(frames).holding(guard.clone());
+        let mut body = ResponseBody::stream(frames).holding(guard.clone());
         for _ in 0..2 {
             assert!(body.frame().await.unwrap().is_ok());
             assert_eq!(count(&guard), 2);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::settings::Redaction;
+use crate::settings::SecretRedactor;
 
 /// Happenings a slow watcher may fall behind by before it misses some.
 const BACKLOG: usize = 1024;
@@ -16,7 +16,7 @@ const BACKLOG: usize = 1024;
 /// Something that happened to one event, as watchers see it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
-pub enum Happening {
+pub enum FeedEvent {
     /// An event was durably accepted.
     Accepted {
         /// When.
@@ -98,9 +98,9 @@ pub enum Happening {
     },
 }
 
-impl Happening {
+impl FeedEvent {
     /// The same without the secrets that `redaction` knows.
-    fn redacted(mut self, redaction: &Redaction) -> Self {
+    fn redacted(mut self, redaction: &SecretRedactor) -> Self {
         let texts = match &mut self {
             Self::Accepted { message_id, event, .. } => vec![message_id, event],
             Self::Settled { message_id, event, detail, dropped, .. } => {
@@ -120,19 +120,19 @@ impl Happening {
 
 /// The feed of one gateway.
 #[derive(Clone, Debug)]
-pub struct Feed {
-    sender: broadcast::Sender<Arc<Happening>>,
-    redaction: Redaction,
+pub struct LiveFeed {
+    sender: broadcast::Sender<Arc<FeedEvent>>,
+    redaction: SecretRedactor,
 }
 
-impl Feed {
+impl LiveFeed {
     /// A feed that nobody watches yet, and that shows nothing of what `redaction` knows.
-    pub fn new(redaction: Redaction) -> Self {
+    pub fn new(redaction: SecretRedactor) -> Self {
         Self { sender: broadcast::Sender::new(BACKLOG), redaction }
     }
 
     /// Tells the watchers, if there are any. `happening` is called only then.
-    pub fn tell(&self, happening: impl FnOnce() -> Happening) {
+    pub fn publish(&self, happening: impl FnOnce() -> FeedEvent) {
         if self.is_watched() {
             // The last watcher may have left since; that is no error.
             self.sender.send(Arc::new(happening().redacted(&self.redaction))).ok();
@@ -145,13 +145,13 @@ impl Feed {
     }
 
     /// Watches from now on.
-    pub fn watch(&self) -> broadcast::Receiver<Arc<Happening>> {
+    pub fn watch(&self) -> broadcast::Receiver<Arc<FeedEvent>> {
         self.sender.subscribe()
     }
 }
 
-impl Default for Feed {
+impl Default for LiveFeed {
     fn default() -> Self {
-        Self::new(Redaction::default())
+        Self::new(SecretRedactor::default())
     }
 }

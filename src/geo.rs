@@ -6,27 +6,27 @@ use std::sync::Arc;
 
 use maxminddb::{Reader, geoip2};
 
-use crate::event::Place;
-use crate::settings::Section;
+use crate::event::GeoLocation;
+use crate::settings::SettingsSection;
 
 /// The database, if there is one. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Geo(Option<Arc<Reader<Vec<u8>>>>);
+pub struct GeoDatabase(Option<Arc<Reader<Vec<u8>>>>);
 
-impl fmt::Debug for Geo {
+impl fmt::Debug for GeoDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Geo({})", self.is_known())
     }
 }
 
-impl Geo {
+impl GeoDatabase {
     /// Reads `[geo]` and the file that it names: the whole of it, some 70 MiB for GeoLite2 City.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let Some(path) = section.opt_path("database") else { return Self(None) };
         match Reader::open_readfile(&path) {
             Ok(reader) => Self(Some(Arc::new(reader))),
             Err(error) => {
-                section.mistake("database", &format!("cannot be read: {error}"));
+                section.error("database", &format!("cannot be read: {error}"));
                 Self(None)
             }
         }
@@ -38,18 +38,18 @@ impl Geo {
     }
 
     /// Where an address is, as far as it is known.
-    pub fn locate(&self, address: IpAddr) -> Option<Place> {
+    pub fn locate(&self, address: IpAddr) -> Option<GeoLocation> {
         let found = self.0.as_ref()?.lookup(address.to_canonical()).ok()?;
         let city: geoip2::City<'_> = found.decode().ok()??;
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let place = Place {
+        let place = GeoLocation {
             country: text(city.country.iso_code),
             region: city.subdivisions.first().and_then(|region| text(region.iso_code)),
             city: text(city.city.names.english),
             postal_code: text(city.postal.code),
             time_zone: text(city.location.time_zone),
         };
-        (place != Place::default()).then_some(place)
+        (place != GeoLocation::default()).then_some(place)
     }
 }
 
@@ -125,8 +125,8 @@ pub(crate) mod tests {
     }
 
     /// The same, opened.
-    pub(crate) fn zurich() -> Geo {
-        Geo(Some(Arc::new(Reader::from_source(database()).unwrap())))
+    pub(crate) fn zurich() -> GeoDatabase {
+        GeoDatabase(Some(Arc::new(Reader::from_source(database()).unwrap())))
     }
 
     #[test]
@@ -134,7 +134,7 @@ pub(crate) mod tests {
         let place = zurich().locate("192.0.2.7".parse().unwrap()).unwrap();
         assert_eq!(
             place,
-            Place {
+            GeoLocation {
                 country: Some("CH".to_owned()),
                 region: Some("ZH".to_owned()),
                 city: Some("Zurich".to_owned()),
@@ -144,6 +144,6 @@ pub(crate) mod tests {
         );
         assert!(zurich().locate("::ffff:192.0.2.7".parse().unwrap()).is_some());
         assert_eq!(zurich().locate("198.51.100.7".parse().unwrap()), None);
-        assert_eq!(Geo::default().locate("192.0.2.7".parse().unwrap()), None);
+        assert_eq!(GeoDatabase::default().locate("192.0.2.7".parse().unwrap()), None);
     }
 }

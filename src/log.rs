@@ -7,13 +7,13 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::settings::{Redaction, Section, can_fool, nearest};
+use crate::settings::{SecretRedactor, SettingsSection, can_fool, nearest};
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct LogSettings {
     /// How a line is written.
-    pub format: Format,
+    pub format: LogFormat,
     /// What is logged: a level, or `target=level` pairs with commas.
     pub level: String,
     /// The share of requests that get an access line, 0 to 1.
@@ -22,16 +22,16 @@ pub struct Settings {
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     Text,
     /// For machines: one object a line.
     Json,
 }
 
-impl Settings {
+impl LogSettings {
     /// Reads `[log]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let level = section.string("level");
         let wrong = level.split(',').map(str::trim).find(|directive| !is_directive(directive));
         if section.has("level") && (wrong.is_some() || EnvFilter::try_new(&level).is_err()) {
@@ -46,10 +46,11 @@ impl Settings {
                 let same = SAME_LEVELS.iter().find(|(other, _)| *other == word);
                 same.map(|(_, level)| *level).or_else(|| nearest(word, LEVELS))
             });
-            section.mistake_about("level", &level, &message, better);
+            section.error_about("level", &level, &message, better);
         }
         Self {
-            format: section.choice("format", &[("text", Format::Text), ("json", Format::Json)]),
+            format: section
+                .choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             level,
             access_sample: section.number("access_sample", 0.0..=1.0),
         }
@@ -81,7 +82,7 @@ fn is_directive(text: &str) -> bool {
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
-pub enum InitError {
+pub enum LogInitError {
     /// The level is not one.
     #[error("the log level cannot be read")]
     Level(#[from] tracing_subscriber::filter::ParseError),
@@ -92,46 +93,50 @@ pub enum InitError {
 
 /// Starts logging to stderr, without what `redaction` knows. Colours, where they are wanted, are for text on
 /// terminals only.
-pub fn init(settings: &Settings, redaction: Redaction, colour: bool) -> Result<(), InitError> {
+pub fn init(
+    settings: &LogSettings,
+    redaction: SecretRedactor,
+    colour: bool,
+) -> Result<(), LogInitError> {
     let filter = EnvFilter::try_new(&settings.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(Redacting { redaction, inner: io::stderr })
-        .with_ansi(colour && settings.format == Format::Text && io::stderr().is_terminal());
+        .with_writer(RedactingMakeWriter { redaction, inner: io::stderr })
+        .with_ansi(colour && settings.format == LogFormat::Text && io::stderr().is_terminal());
     let started = match settings.format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(InitError::Twice)
+    started.map_err(LogInitError::Twice)
 }
 
 /// Takes the secrets out of each line on its way to the writer that `inner` makes.
 #[derive(Clone, Debug)]
-pub struct Redacting<M> {
+pub struct RedactingMakeWriter<M> {
     /// Knows the secrets.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
     /// Makes the writer.
     pub inner: M,
 }
 
 /// One line on its way; it is written when it is whole.
 #[derive(Debug)]
-pub struct RedactingLine<W: Write> {
-    redaction: Redaction,
+pub struct RedactingWriter<W: Write> {
+    redaction: SecretRedactor,
     line: Vec<u8>,
     inner: W,
 }
 
-impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for Redacting<M> {
-    type Writer = RedactingLine<M::Writer>;
+impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for RedactingMakeWriter<M> {
+    type Writer = RedactingWriter<M::Writer>;
 
     fn make_writer(&'w self) -> Self::Writer {
         let redaction = self.redaction.clone();
-        RedactingLine { redaction, line: Vec::new(), inner: self.inner.make_writer() }
+        RedactingWriter { redaction, line: Vec::new(), inner: self.inner.make_writer() }
     }
 }
 
-impl<W: Write> Write for RedactingLine<W> {
+impl<W: Write> Write for RedactingWriter<W> {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(part);
         Ok(part.len())
@@ -167,7 +172,7 @@ fn one_line(text: &str) -> String {
     out + end
 }
 
-impl<W: Write> Drop for RedactingLine<W> {
+impl<W: Write> Drop for RedactingWriter<W> {
     fn drop(&mut self) {
         // Nobody can be told that the log is gone.
         drop(self.flush());
@@ -179,12 +184,12 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::settings::Secret;
+    use crate::settings::SecretString;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
+    impl Write for CapturedLog {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(part);
             Ok(part.len())
@@ -200,7 +205,7 @@ mod tests {
         use crate::vendors::trial;
         let read = |level: &str| {
             let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");
-            trial::read(&text, Settings::read).1
+            trial::read(&text, LogSettings::read).1
         };
         for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace,error"] {
             assert_eq!(read(good), [""; 0], "{good}");
@@ -222,11 +227,11 @@ mod tests {
 
     #[test]
     fn log_shows_no_secret_in_text_or_json() {
-        let redaction = Redaction::default();
-        redaction.add(&Secret::new("hush-\"quoted\"-hush"));
-        let lines = Lines::default();
+        let redaction = SecretRedactor::default();
+        redaction.add(&SecretString::new("hush-\"quoted\"-hush"));
+        let lines = CapturedLog::default();
         let made = lines.clone();
-        let writer = Redacting { redaction, inner: move || made.clone() };
+        let writer = RedactingMakeWriter { redaction, inner: move || made.clone() };
         let text = tracing_subscriber::fmt().with_writer(writer.clone()).finish();
         let json = tracing_subscriber::fmt().json().with_writer(writer).finish();
         let log = || {
@@ -241,9 +246,12 @@ mod tests {
 
     #[test]
     fn log_lines_forge_no_line_and_steer_no_terminal() {
-        let lines = Lines::default();
+        let lines = CapturedLog::default();
         let made = lines.clone();
-        let writer = Redacting { redaction: Redaction::default(), inner: move || made.clone() };
+        let writer = RedactingMakeWriter {
+            redaction: SecretRedactor::default(),
+            inner: move || made.clone(),
+        };
         let text = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
         let evil = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}]0;t\u{7}\u{9b}2J\u{202e}";
         tracing::subscriber::with_default(text, || tracing::warn!(error = %evil, "{evil}"));

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tagway::cli;
-use tagway::settings::Redaction;
+use tagway::settings::SecretRedactor;
 
 // The system's allocator keeps freed pages per thread; this one returns them, so that resident
 // memory follows the load.
@@ -11,7 +11,7 @@ use tagway::settings::Redaction;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let redaction = Redaction::default();
+    let redaction = SecretRedactor::default();
     cli::hook_panics(redaction.clone());
     cli::run(std::env::args_os(), redaction)
 }

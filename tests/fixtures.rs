@@ -51,14 +51,15 @@ use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
 use recorded::Recorded;
 use serde_json::{Value, json};
-use tagway::event::{Enriched, ProfileView};
-use tagway::gateway::decode::{self, Terms};
-use tagway::settings::{Environment, Report, Section, Source};
-use tagway::vendors::audience::{Change, Listed};
-use tagway::vendors::beacon::{Bounds, Inbound, Verdict};
+use tagway::event::{EnrichedEvent, ProfileView};
+use tagway::gateway::decode::{self, DecodeContext};
+use tagway::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use tagway::vendors::audience::{AudienceChange, AudienceList};
+use tagway::vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
 use tagway::vendors::prices::PriceReader;
 use tagway::vendors::{
-    Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find, shown,
+    Admission, Destination, Outcome, OutcomeReason, Vendor, VendorCall, VendorCallError,
+    VendorReply, find, shown,
 };
 
 /// The time of day in every case.
@@ -123,12 +124,12 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
     check(&case.join("expected.rows.json"), &shown, bless)?;
     let rows: Vec<_> = rows.into_iter().flatten().collect();
     let change = match read(&case.join("change.txt")).unwrap_or_default().trim() {
-        "" | "add" => Change::Add,
-        "remove" => Change::Remove,
+        "" | "add" => AudienceChange::Add,
+        "remove" => AudienceChange::Remove,
         other => return Err(format!("{other} is no change").into()),
     };
     let id = read(&case.join("list.txt"));
-    let listed = Listed {
+    let listed = AudienceList {
         title: "Cart abandoners",
         segment: "cart_abandoners",
         id: id.as_deref().map(str::trim),
@@ -145,7 +146,7 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
 }
 
 /// A person as an audience sees them.
-fn member(mut given: Value) -> Enriched {
+fn member(mut given: Value) -> EnrichedEvent {
     let traits = given["traits"].take();
     let user_id = given["userId"].as_str().map(str::to_owned);
     let mut event = json!({
@@ -155,7 +156,7 @@ fn member(mut given: Value) -> Enriched {
     event.as_object_mut().unwrap().remove("traits");
     let event = Arc::new(serde_json::from_value(event).unwrap());
     let traits = traits.as_object().cloned().unwrap_or_default();
-    Enriched::new(0, event, Arc::new(ProfileView { user_id, traits }))
+    EnrichedEvent::new(0, event, Arc::new(ProfileView { user_id, traits }))
 }
 
 /// The destination of a case, what reads its amounts, and the vendor that answers it.
@@ -193,7 +194,7 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     if !beacon.endpoint(&path).is_some_and(|methods| methods.take(&method)) {
         return Err(format!("{method} {path} is no endpoint").into());
     }
-    let inbound = Inbound {
+    let inbound = BeaconRequest {
         method: &method,
         path: &path,
         query: &query,
@@ -204,7 +205,7 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
         authority: "t.shop.example",
         mount: &format!("/{name}"),
         daily_id: "daily1",
-        bounds: Bounds {
+        bounds: BeaconLimits {
             unpacked_bytes: 1 << 20,
             messages_bytes: 8 << 20,
             events: 2500,
@@ -216,9 +217,9 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     let (messages, verdict) = match beacon.decode(&inbound) {
         Ok(messages) => {
             judge(&serde_json::to_vec(&messages)?)?;
-            (serde_json::to_value(&messages)?, Verdict::Taken { events: messages.len() })
+            (serde_json::to_value(&messages)?, BeaconOutcome::Taken { events: messages.len() })
         }
-        Err(malformed) => (json!({ "malformed": malformed.to_string() }), Verdict::Ignored),
+        Err(malformed) => (json!({ "malformed": malformed.to_string() }), BeaconOutcome::Ignored),
     };
     let messages = format!("{}\n", serde_json::to_string_pretty(&messages)?);
     check(&case.join("expected.messages.json"), &messages, bless)?;
@@ -229,9 +230,9 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     }
     writeln!(answer, "\n{}", said.body.escape_ascii())?;
     for (what, verdict) in [
-        ("too much", Verdict::Later { limited: true }),
-        ("not now", Verdict::Later { limited: false }),
-        ("too large", Verdict::TooLarge),
+        ("too much", BeaconOutcome::Later { limited: true }),
+        ("not now", BeaconOutcome::Later { limited: false }),
+        ("too large", BeaconOutcome::TooLarge),
     ] {
         writeln!(answer, "{what}: {}", beacon.answer(&inbound, verdict).status.as_u16())?;
     }
@@ -258,7 +259,7 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
             continue;
         }
         let headers = HeaderMap::new();
-        let inbound = Inbound {
+        let inbound = BeaconRequest {
             method: &method,
             path,
             query,
@@ -269,7 +270,7 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
             authority: "t.shop.example",
             mount: "/x",
             daily_id: "daily1",
-            bounds: Bounds {
+            bounds: BeaconLimits {
                 unpacked_bytes: 1 << 20,
                 messages_bytes: 8 << 20,
                 events: 2500,
@@ -279,8 +280,8 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
             },
         };
         let verdict = match beacon.decode(&inbound) {
-            Ok(messages) => Verdict::Taken { events: messages.len() },
-            Err(_malformed) => Verdict::Ignored,
+            Ok(messages) => BeaconOutcome::Taken { events: messages.len() },
+            Err(_malformed) => BeaconOutcome::Ignored,
         };
         beacon.answer(&inbound, verdict);
         inputs += 1;
@@ -294,10 +295,10 @@ fn judge(messages: &[u8]) -> Result<(), Failed> {
         return Ok(());
     }
     let site = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n".to_owned();
-    let source = Source { name: "site.toml".to_owned(), text: site };
-    let settings = tagway::config::load(&[source], &Environment::default())
+    let source = ConfigFile { name: "site.toml".to_owned(), text: site };
+    let settings = tagway::config::load(&[source], &ConfigEnvironment::default())
         .map_err(|mistakes| format!("{mistakes:?}"))?;
-    let terms = Terms {
+    let terms = DecodeContext {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
@@ -332,19 +333,19 @@ fn check(path: &Path, actual: &str, bless: bool) -> Result<(), Failed> {
 }
 
 fn build(vendor: &Vendor, text: String) -> Result<(Box<dyn Destination>, PriceReader), Failed> {
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: "settings.toml".to_owned(), text };
+    let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
+    let source = ConfigFile { name: "settings.toml".to_owned(), text };
     let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     let build = vendor.destination.ok_or("the vendor is no destination")?;
     let destination = build(&mut section, None);
     let prices = PriceReader::read(&mut section, destination.price_use());
     drop(section);
-    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    let mistakes: Vec<String> = report.into_errors().iter().map(ToString::to_string).collect();
     if mistakes.is_empty() { Ok((destination, prices)) } else { Err(mistakes.join("\n").into()) }
 }
 
-fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
+fn events(case: &Path) -> Result<Vec<EnrichedEvent>, Failed> {
     let input: Value = serde_json::from_str(&read(&case.join("input.json")).unwrap_or_default())?;
     let input = match input {
         Value::Array(events) => events,
@@ -368,7 +369,7 @@ fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
         let given = given.as_object().ok_or("an event is an object")?;
         event.as_object_mut().unwrap().extend(given.clone());
         let event = Arc::new(serde_json::from_value(event)?);
-        events.push(Enriched::new(seq, event, profile.clone()));
+        events.push(EnrichedEvent::new(seq, event, profile.clone()));
     }
     Ok(events)
 }
@@ -377,21 +378,21 @@ fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
 fn deliver(
     destination: &dyn Destination,
     prices: &PriceReader,
-    events: Vec<Enriched>,
+    events: Vec<EnrichedEvent>,
     line: &Line,
 ) -> Vec<Value> {
-    let screened = events.into_iter().map(|it| prices.screen(destination, it, line.now()));
-    let (events, screened): (Vec<Enriched>, Vec<Screening>) = screened.unzip();
+    let screened = events.into_iter().map(|it| prices.admit_event(destination, it, line.now()));
+    let (events, screened): (Vec<EnrichedEvent>, Vec<Admission>) = screened.unzip();
     let passed = events.iter().zip(&screened).filter(|(_, screening)| is_sent(screening));
-    let batch: Vec<Enriched> = passed.map(|(event, _)| event.clone()).collect();
+    let batch: Vec<EnrichedEvent> = passed.map(|(event, _)| event.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut delivered = runtime.block_on(destination.deliver(&batch, line)).into_iter();
     let ends = events.iter().zip(&screened).map(|(event, screening)| {
         let mut end = json!({ "messageId": event.event.message_id });
         let told = told(match screening {
-            Screening::Skip(reason) => ("skipped", Some(reason.clone()), None),
-            Screening::Dead(reason) => ("dead", Some(reason.clone()), None),
-            Screening::Send => said(delivered.next()),
+            Admission::Skip(reason) => ("skipped", Some(reason.clone()), None),
+            Admission::Dead(reason) => ("dead", Some(reason.clone()), None),
+            Admission::Send => said(delivered.next()),
         });
         end.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
         end
@@ -402,9 +403,9 @@ fn deliver(
 }
 
 /// An end as the expectations show it.
-fn told((outcome, reason, after): (&str, Option<Reason>, Option<Duration>)) -> Value {
+fn told((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>)) -> Value {
     let mut end = json!({ "outcome": outcome });
-    if let Some(Reason { code, detail }) = reason {
+    if let Some(OutcomeReason { code, detail }) = reason {
         end["reason"] = code.into();
         if let Some(detail) = detail {
             end["detail"] = detail.into_string().into();
@@ -416,11 +417,11 @@ fn told((outcome, reason, after): (&str, Option<Reason>, Option<Duration>)) -> V
     end
 }
 
-fn is_sent(screening: &Screening) -> bool {
-    *screening == Screening::Send
+fn is_sent(screening: &Admission) -> bool {
+    *screening == Admission::Send
 }
 
-fn said(outcome: Option<Outcome>) -> (&'static str, Option<Reason>, Option<Duration>) {
+fn said(outcome: Option<Outcome>) -> (&'static str, Option<OutcomeReason>, Option<Duration>) {
     match outcome {
         None => ("nothing was said", None, None),
         Some(Outcome::Delivered) => ("delivered", None, None),
@@ -435,7 +436,7 @@ fn said(outcome: Option<Outcome>) -> (&'static str, Option<Reason>, Option<Durat
 
 /// A vendor that answers as the case says, and keeps what it was sent.
 struct Line {
-    replies: Mutex<VecDeque<Result<Reply, CallError>>>,
+    replies: Mutex<VecDeque<Result<VendorReply, VendorCallError>>>,
     requests: Mutex<String>,
 }
 
@@ -448,15 +449,15 @@ impl Line {
 }
 
 /// `429 | retry-after: 5 | {"code":429}`, `timeout` or `unreachable`.
-fn reply(line: &str) -> Result<Result<Reply, CallError>, Failed> {
+fn reply(line: &str) -> Result<Result<VendorReply, VendorCallError>, Failed> {
     match line {
-        "timeout" => return Ok(Err(CallError::Timeout(Duration::from_secs(10)))),
-        "unreachable" => return Ok(Err(CallError::Unreachable("refused".into()))),
+        "timeout" => return Ok(Err(VendorCallError::Timeout(Duration::from_secs(10)))),
+        "unreachable" => return Ok(Err(VendorCallError::Unreachable("refused".into()))),
         _ => {}
     }
     let mut parts = line.split(" | ");
     let status = parts.next().unwrap_or_default().parse::<StatusCode>()?;
-    let mut reply = Reply { status, headers: HeaderMap::new(), body: Bytes::new() };
+    let mut reply = VendorReply { status, headers: HeaderMap::new(), body: Bytes::new() };
     for part in parts {
         match part.split_once(": ").filter(|_| !part.starts_with(['{', '[', '"'])) {
             Some((name, value)) => {
@@ -469,8 +470,8 @@ fn reply(line: &str) -> Result<Result<Reply, CallError>, Failed> {
 }
 
 #[async_trait]
-impl Call for Line {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for Line {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let mut log = self.requests.lock().unwrap();
         if !log.is_empty() {
             log.push_str("\n###\n");
@@ -479,7 +480,7 @@ impl Call for Line {
         let next = self.replies.lock().unwrap().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());
-            Ok(Reply { status: StatusCode::NO_CONTENT, headers, body })
+            Ok(VendorReply { status: StatusCode::NO_CONTENT, headers, body })
         })
     }
 

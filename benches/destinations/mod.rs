@@ -1,17 +1,17 @@
 //! A vendor's destination, built from settings as a configuration has them.
 
-use tagway::settings::{Environment, Report, Section, Source};
+use tagway::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
 use tagway::vendors::{Destination, find};
 use url::Url;
 
 /// The vendor's destination with these settings, which calls `endpoint` instead of the vendor.
 pub(crate) fn build(vendor: &str, settings: &str, endpoint: Option<Url>) -> Box<dyn Destination> {
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: vendor.to_owned(), text: settings.to_owned() };
+    let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
+    let source = ConfigFile { name: vendor.to_owned(), text: settings.to_owned() };
     let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     let destination = find(vendor).unwrap().destination.unwrap()(&mut section, endpoint);
     drop(section);
-    assert!(report.into_mistakes().is_empty());
+    assert!(report.into_errors().is_empty());
     destination
 }

@@ -4,23 +4,23 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::reply::{self, Answer};
+use super::reply::{self, AdminResponse};
 use super::routes::parse;
-use super::{Context, RequestError};
+use super::{AdminContext, AdminRequestError};
 
 /// Pauses a destination, or lifts the operator's pause.
 pub(super) async fn pause(
-    context: &Context,
+    context: &AdminContext,
     body: &[u8],
     is_paused: bool,
-) -> Result<Answer, RequestError> {
+) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct PauseRequest {
         site: String,
         destination: String,
     }
-    let Asked { site, destination } = parse(body)?;
+    let PauseRequest { site, destination } = parse(body)?;
     let status = context.control.set_paused(&site, &destination, is_paused).await?;
     let answer = json!({
         "site": site,

@@ -7,16 +7,16 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 
-use super::RequestError;
-use crate::settings::Secret;
+use super::AdminRequestError;
+use crate::settings::SecretString;
 
 /// Refuses foreign names and foreign pages. A page that made a browser resolve its own name to this
 /// address (DNS rebinding) says its own name in Host; a page that posts across origins says so in
 /// Origin.
-pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), RequestError> {
-    let host = only(headers, &HOST)?.ok_or(RequestError::Misdirected)?;
+pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), AdminRequestError> {
+    let host = only(headers, &HOST)?.ok_or(AdminRequestError::Misdirected)?;
     if !is_own(host, names) {
-        return Err(RequestError::Misdirected);
+        return Err(AdminRequestError::Misdirected);
     }
     match only(headers, &ORIGIN)? {
         None => Ok(()),
@@ -25,14 +25,17 @@ pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), 
             if named.is_some_and(|named| named.eq_ignore_ascii_case(host)) {
                 Ok(())
             } else {
-                Err(RequestError::ForeignOrigin)
+                Err(AdminRequestError::ForeignOrigin)
             }
         }
     }
 }
 
 /// Refuses a caller without the token.
-pub(super) fn check_token(headers: &HeaderMap, token: &Secret) -> Result<(), RequestError> {
+pub(super) fn check_token(
+    headers: &HeaderMap,
+    token: &SecretString,
+) -> Result<(), AdminRequestError> {
     let presented = only(headers, &AUTHORIZATION)?.and_then(|value| value.split_once(' '));
     match presented {
         Some((scheme, presented))
@@ -42,7 +45,7 @@ pub(super) fn check_token(headers: &HeaderMap, token: &Secret) -> Result<(), Req
         {
             Ok(())
         }
-        _ => Err(RequestError::Unauthorised),
+        _ => Err(AdminRequestError::Unauthorised),
     }
 }
 
@@ -59,8 +62,11 @@ fn is_own(host: &str, names: &[String]) -> bool {
 }
 
 /// The field's value if it is there once; two of them are an attempt to be read in two ways.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, RequestError> {
-    let malformed = || RequestError::Malformed(format!("the {name} field is malformed"));
+fn only<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, AdminRequestError> {
+    let malformed = || AdminRequestError::Malformed(format!("the {name} field is malformed"));
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -95,11 +101,11 @@ mod tests {
             ["evil.example", "localhost.evil.example:9090", "a@127.0.0.1", "", "127.1.evil"]
         {
             let result = check_source(&headers(&[("host", foreign)]), &names);
-            assert!(matches!(result, Err(RequestError::Misdirected)), "{foreign}");
+            assert!(matches!(result, Err(AdminRequestError::Misdirected)), "{foreign}");
         }
         assert!(check_source(&headers(&[]), &names).is_err());
         let twice = headers(&[("host", "localhost"), ("host", "evil.example")]);
-        assert!(matches!(check_source(&twice, &names), Err(RequestError::Malformed(_))));
+        assert!(matches!(check_source(&twice, &names), Err(AdminRequestError::Malformed(_))));
     }
 
     #[test]
@@ -108,22 +114,23 @@ mod tests {
             |origin| check_source(&headers(&[("host", "localhost:9090"), ("origin", origin)]), &[]);
         assert!(from("http://localhost:9090").is_ok());
         for foreign in ["http://localhost:8080", "null", "https://evil.example", "localhost:9090"] {
-            assert!(matches!(from(foreign), Err(RequestError::ForeignOrigin)), "{foreign}");
+            assert!(matches!(from(foreign), Err(AdminRequestError::ForeignOrigin)), "{foreign}");
         }
     }
 
     #[test]
     fn only_the_whole_token_opens() {
-        let token = Secret::new("abcdef");
+        let token = SecretString::new("abcdef");
         let with = |value| check_token(&headers(&[("authorization", value)]), &token);
         assert!(with("Bearer abcdef").is_ok());
         assert!(with("bearer abcdef").is_ok());
         for wrong in ["Bearer abcde", "Bearer ", "Basic abcdef", "abcdef", "Bearer abcdefg"] {
-            assert!(matches!(with(wrong), Err(RequestError::Unauthorised)), "{wrong}");
+            assert!(matches!(with(wrong), Err(AdminRequestError::Unauthorised)), "{wrong}");
         }
         assert!(check_token(&headers(&[]), &token).is_err());
         assert!(
-            check_token(&headers(&[("authorization", "Bearer ")]), &Secret::default()).is_err()
+            check_token(&headers(&[("authorization", "Bearer ")]), &SecretString::default())
+                .is_err()
         );
     }
 }

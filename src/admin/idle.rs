@@ -16,36 +16,36 @@ use tokio_util::sync::CancellationToken;
 
 /// All connections that wait.
 #[derive(Clone, Default)]
-pub(super) struct Idle(Arc<Shared>);
+pub(super) struct IdleConnections(Arc<IdleConnectionsState>);
 
 #[derive(Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct IdleConnectionsState {
+    waiting: Mutex<IdleQueue>,
     /// Told when a connection begins to wait.
     begins: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct IdleQueue {
     next: u64,
     by_age: BTreeMap<u64, CancellationToken>,
 }
 
 /// One connection.
-pub(super) struct Seat {
-    idle: Idle,
+pub(super) struct AdminConnection {
+    idle: IdleConnections,
     cut: CancellationToken,
     /// Its place among those that wait, if it does.
     place: Mutex<Option<u64>>,
 }
 
 /// A request of a connection, until its answer is given out.
-pub(super) struct Busy(Arc<Seat>);
+pub(super) struct BusyConnectionGuard(Arc<AdminConnection>);
 
-impl Idle {
+impl IdleConnections {
     /// A connection that waits for its first request; it must end when `cut` is cancelled.
-    pub(super) fn seat(&self, cut: CancellationToken) -> Arc<Seat> {
-        let seat = Seat { idle: self.clone(), cut, place: Mutex::default() };
+    pub(super) fn register(&self, cut: CancellationToken) -> Arc<AdminConnection> {
+        let seat = AdminConnection { idle: self.clone(), cut, place: Mutex::default() };
         seat.wait();
         Arc::new(seat)
     }
@@ -61,20 +61,20 @@ impl Idle {
     }
 
     /// Until a connection begins to wait, or began since the last call.
-    pub(super) async fn begins(&self) {
+    pub(super) async fn wait_for_idle(&self) {
         self.0.begins.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, IdleQueue> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
+impl AdminConnection {
     /// A request is here.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>) -> BusyConnectionGuard {
         self.leave();
-        Busy(self.clone())
+        BusyConnectionGuard(self.clone())
     }
 
     fn wait(&self) {
@@ -93,25 +93,25 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for AdminConnection {
     fn drop(&mut self) {
         self.leave();
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyConnectionGuard {
     fn drop(&mut self) {
         self.0.wait();
     }
 }
 
 /// A body that keeps its connection busy until it is given out: watchers never wait.
-pub(super) struct Held {
+pub(super) struct BusyResponseBody {
     pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
-    pub(super) _busy: Busy,
+    pub(super) _busy: BusyConnectionGuard,
 }
 
-impl Body for Held {
+impl Body for BusyResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

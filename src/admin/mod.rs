@@ -21,10 +21,10 @@ mod tail;
 pub(crate) mod tests;
 mod token;
 
-pub use readiness::Readiness;
-pub use server::Admin;
+pub use readiness::ReadinessState;
+pub use server::AdminServer;
 pub use subject::{ExportPage, ForgetReport, SubjectError};
-pub use token::{TokenError, load_token, read_token};
+pub use token::{AdminTokenError, load_token, read_token};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,16 +34,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::delivery::{Failure, PauseError, ReaderStatus};
-use crate::feed::Feed;
-use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
-use crate::script::proxy::{PinError, ScriptDiff, ScriptState};
-use crate::segment::{SegmentError, Segments};
-use crate::settings::{Redaction, Secret, Section};
+use crate::delivery::{DestinationStatus, FailedAttempt, PauseError};
+use crate::feed::LiveFeed;
+use crate::journal::{Journal, JournalError, ReaderId, SubjectCursor};
+use crate::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
+use crate::segment::{SegmentError, SegmentScheduler};
+use crate::settings::{SecretRedactor, SecretString, SettingsSection};
 
 /// `listen.admin` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct AdminSettings {
     /// Where to listen; port 0 asks for a free one.
     pub address: SocketAddr,
     /// Host names it answers to, lower case, besides addresses and `localhost`.
@@ -64,9 +64,9 @@ pub struct Settings {
     pub drain_time: Duration,
 }
 
-impl Settings {
+impl AdminSettings {
     /// Reads `listen.admin` and `[admin]`.
-    pub fn read(listen: &mut Section<'_>, admin: &mut Section<'_>) -> Self {
+    pub fn read(listen: &mut SettingsSection<'_>, admin: &mut SettingsSection<'_>) -> Self {
         let names = admin.strings("names").into_iter().map(|name| name.to_ascii_lowercase());
         Self {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -83,37 +83,41 @@ impl Settings {
 }
 
 /// What the listener shows and steers.
-pub struct Context {
+pub struct AdminContext {
     /// Its settings.
-    pub settings: Settings,
+    pub settings: AdminSettings,
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// What happens right now.
-    pub feed: Feed,
+    pub feed: LiveFeed,
     /// The running gateway.
-    pub control: Arc<dyn Control>,
+    pub control: Arc<dyn AdminControl>,
     /// The segments of all sites.
-    pub segments: Arc<Segments>,
+    pub segments: Arc<SegmentScheduler>,
     /// Whether the gateway takes traffic.
-    pub readiness: Arc<Readiness>,
+    pub readiness: Arc<ReadinessState>,
     /// Knows what no answer shows.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
     /// What a caller must present ([`load_token`]).
-    pub token: Secret,
+    pub token: SecretString,
 }
 
 /// What the listener asks of the running gateway.
 #[async_trait]
-pub trait Control: Send + Sync {
+pub trait AdminControl: Send + Sync {
     /// The names of all sites, in the order of the configuration.
     fn sites(&self) -> Vec<Arc<str>>;
 
     /// Every destination's reader, in the order of the configuration.
-    fn readers(&self) -> Vec<ReaderState>;
+    fn readers(&self) -> Vec<ReaderSummary>;
 
     /// Accepts a canonical message for the site as if a server had sent it, and returns once it is
     /// durable. The message needs no id and no timestamp.
-    async fn send(&self, site: &str, event: serde_json::Value) -> Result<Sent, SendError>;
+    async fn send(
+        &self,
+        site: &str,
+        event: serde_json::Value,
+    ) -> Result<AdminSendReceipt, AdminSendError>;
 
     /// Suppresses the person who has this name and erases what is held of them.
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
@@ -126,11 +130,11 @@ pub trait Control: Send + Sync {
         &self,
         site: &str,
         id: &str,
-        from: Option<HeldAt>,
+        from: Option<SubjectCursor>,
     ) -> Result<ExportPage, SubjectError>;
 
     /// The vendors' scripts that are pinned, and some of the others.
-    fn scripts(&self) -> Vec<ScriptState>;
+    fn scripts(&self) -> Vec<ScriptSummary>;
 
     /// What is new in the version of a pinned script that waits.
     async fn script_diff(
@@ -138,7 +142,7 @@ pub trait Control: Send + Sync {
         site: &str,
         vendor: &str,
         script: &str,
-    ) -> Result<ScriptDiff, PinError>;
+    ) -> Result<ScriptDiff, ScriptPinError>;
 
     /// Gives visitors the version of a pinned script that waits, if it has this hash.
     async fn approve_script(
@@ -147,13 +151,13 @@ pub trait Control: Send + Sync {
         vendor: &str,
         script: &str,
         hash: &str,
-    ) -> Result<(), PinError>;
+    ) -> Result<(), ScriptPinError>;
 
     /// The profiles of whoever has this name.
     async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError>;
 
     /// The last try of an event that has not ended at a reader, while it is in memory.
-    fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure>;
+    fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt>;
 
     /// Pauses a destination, or lifts the operator's pause. Durable when it returns.
     async fn set_paused(
@@ -161,7 +165,7 @@ pub trait Control: Send + Sync {
         site: &str,
         destination: &str,
         is_paused: bool,
-    ) -> Result<ReaderStatus, PauseError>;
+    ) -> Result<DestinationStatus, PauseError>;
 
     /// The metrics in the OpenMetrics text format, the accounts in them all of this moment.
     async fn scrape(&self) -> String;
@@ -175,7 +179,7 @@ pub trait Control: Send + Sync {
 
 /// A destination's reader, as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReaderState {
+pub struct ReaderSummary {
     /// The site's name.
     pub site: Arc<str>,
     /// The destination's name.
@@ -190,18 +194,18 @@ pub struct ReaderState {
     pub repeats: &'static str,
 }
 
-/// An event that [`Control::send`] accepted.
+/// An event that [`AdminControl::send`] accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sent {
+pub struct AdminSendReceipt {
     /// Its place in the site's sequence.
     pub seq: u64,
     /// Its message id.
     pub message_id: String,
 }
 
-/// Why [`Control::send`] did not accept an event.
+/// Why [`AdminControl::send`] did not accept an event.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub enum AdminSendError {
     /// There is no such site.
     #[error("there is no such site")]
     UnknownSite,
@@ -218,7 +222,7 @@ pub enum SendError {
 
 /// Why a request could not be served.
 #[derive(Debug, thiserror::Error)]
-enum RequestError {
+enum AdminRequestError {
     #[error("there is no such thing here")]
     NotFound,
     #[error("this path does not take this method")]
@@ -243,11 +247,11 @@ enum RequestError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
-    Send(#[from] SendError),
+    Send(#[from] AdminSendError),
     #[error(transparent)]
     Subject(#[from] SubjectError),
     #[error(transparent)]
-    Pin(#[from] PinError),
+    Pin(#[from] ScriptPinError),
     #[error(transparent)]
     Segment(#[from] SegmentError),
     #[error(transparent)]

@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 /// Whether the gateway takes traffic. Set by whoever starts and stops it.
 #[derive(Debug)]
-pub struct Readiness {
+pub struct ReadinessState {
     started: AtomicBool,
     draining: AtomicBool,
     writable: watch::Receiver<bool>,
     has_room: watch::Receiver<bool>,
 }
 
-impl Readiness {
+impl ReadinessState {
     /// Not ready: the gateway is starting. `writable` and `has_room` are the journal's.
     pub fn new(writable: watch::Receiver<bool>, has_room: watch::Receiver<bool>) -> Self {
         let (started, draining) = (AtomicBool::new(false), AtomicBool::new(false));

@@ -13,17 +13,21 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{RequestError, SendError, SubjectError};
+use super::{AdminRequestError, AdminSendError, SubjectError};
 use crate::delivery::PauseError;
-use crate::script::proxy::PinError;
+use crate::script::proxy::ScriptPinError;
 use crate::segment::SegmentError;
-use crate::settings::Redaction;
+use crate::settings::SecretRedactor;
 
 /// An answer; its body is bytes, or a stream.
-pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(super) type AdminResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// An answer of this type and text.
-pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn text(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> AdminResponse {
     let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -34,12 +38,12 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes
 }
 
 /// An answer in JSON.
-pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
+pub(super) fn json(status: StatusCode, body: &Value) -> AdminResponse {
     text(status, "application/json", body.to_string())
 }
 
 /// The answer without the known secrets. Of a stream, each piece is a line or more.
-pub(super) async fn redacted(answer: Answer, redaction: &Redaction) -> Answer {
+pub(super) async fn redacted(answer: AdminResponse, redaction: &SecretRedactor) -> AdminResponse {
     let (head, body) = answer.into_parts();
     if body.size_hint().exact().is_none() {
         let redaction = redaction.clone();
@@ -53,7 +57,7 @@ pub(super) async fn redacted(answer: Answer, redaction: &Redaction) -> Answer {
     Response::from_parts(head, Full::new(data).boxed_unsync())
 }
 
-fn without(data: Bytes, redaction: &Redaction) -> Bytes {
+fn without(data: Bytes, redaction: &SecretRedactor) -> Bytes {
     match std::str::from_utf8(&data).map(|text| redaction.redact(text)) {
         Ok(Cow::Owned(redacted)) => redacted.into(),
         Ok(Cow::Borrowed(_)) | Err(_) => data,
@@ -61,7 +65,7 @@ fn without(data: Bytes, redaction: &Redaction) -> Bytes {
 }
 
 /// The answer to a request that could not be served (RFC 9457).
-pub(super) fn problem(error: &RequestError) -> Answer {
+pub(super) fn problem(error: &AdminRequestError) -> AdminResponse {
     let status = status_of(error);
     let body = json!({
         "type": "about:blank",
@@ -86,40 +90,40 @@ pub(super) fn problem(error: &RequestError) -> Answer {
     answer
 }
 
-fn status_of(error: &RequestError) -> StatusCode {
+fn status_of(error: &AdminRequestError) -> StatusCode {
     match error {
-        RequestError::NotFound
-        | RequestError::Send(SendError::UnknownSite)
-        | RequestError::Subject(SubjectError::UnknownSite)
-        | RequestError::Pin(PinError::Unknown)
-        | RequestError::Pause(PauseError::Unknown)
-        | RequestError::Segment(SegmentError::Unknown | SegmentError::Untold) => {
+        AdminRequestError::NotFound
+        | AdminRequestError::Send(AdminSendError::UnknownSite)
+        | AdminRequestError::Subject(SubjectError::UnknownSite)
+        | AdminRequestError::Pin(ScriptPinError::Unknown)
+        | AdminRequestError::Pause(PauseError::Unknown)
+        | AdminRequestError::Segment(SegmentError::Unknown | SegmentError::NothingSynced) => {
             StatusCode::NOT_FOUND
         }
-        RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
-        RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
-        RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-        RequestError::ForeignOrigin => StatusCode::FORBIDDEN,
-        RequestError::Malformed(_) | RequestError::Send(SendError::Invalid(_)) => {
+        AdminRequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
+        AdminRequestError::Unauthorised => StatusCode::UNAUTHORIZED,
+        AdminRequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        AdminRequestError::ForeignOrigin => StatusCode::FORBIDDEN,
+        AdminRequestError::Malformed(_) | AdminRequestError::Send(AdminSendError::Invalid(_)) => {
             StatusCode::BAD_REQUEST
         }
-        RequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        RequestError::Send(SendError::Duplicate)
-        | RequestError::Segment(SegmentError::StillTold)
-        | RequestError::Pause(PauseError::Configured)
-        | RequestError::Pin(PinError::NothingPending | PinError::Changed | PinError::Configured) => {
-            StatusCode::CONFLICT
-        }
-        RequestError::Full
-        | RequestError::Journal(_)
-        | RequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
-        | RequestError::Send(SendError::Unavailable(_))
-        | RequestError::Subject(SubjectError::Unavailable(_))
-        | RequestError::Pin(PinError::Disk(_) | PinError::Busy)
-        | RequestError::Segment(
+        AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        AdminRequestError::Send(AdminSendError::Duplicate)
+        | AdminRequestError::Segment(SegmentError::StillSynced)
+        | AdminRequestError::Pause(PauseError::Configured)
+        | AdminRequestError::Pin(
+            ScriptPinError::NothingPending | ScriptPinError::Changed | ScriptPinError::Configured,
+        ) => StatusCode::CONFLICT,
+        AdminRequestError::Full
+        | AdminRequestError::Journal(_)
+        | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
+        | AdminRequestError::Send(AdminSendError::Unavailable(_))
+        | AdminRequestError::Subject(SubjectError::Unavailable(_))
+        | AdminRequestError::Pin(ScriptPinError::Disk(_) | ScriptPinError::Busy)
+        | AdminRequestError::Segment(
             SegmentError::Elsewhere
-            | SegmentError::Filling
+            | SegmentError::CountersPending
             | SegmentError::Panicked
             | SegmentError::TooSlow
             | SegmentError::Read(_)

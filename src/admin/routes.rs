@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::reply::{self, Answer};
+use super::reply::{self, AdminResponse};
 use super::{
-    Context, ReaderState, RequestError, destinations, events, exposition, guard, scripts, segments,
-    subject, tail,
+    AdminContext, AdminRequestError, ReaderSummary, destinations, events, exposition, guard,
+    scripts, segments, subject, tail,
 };
-use crate::journal::{DeadRecord, DeadSelection, LastCall, ReaderId};
+use crate::journal::{DeadLetterRecord, DeadLetterSelection, LastVendorCall, ReaderId};
 use crate::values::digits::keep_long_integers;
 
 /// Dead letters in one answer at most, and when the caller does not say.
@@ -57,13 +57,13 @@ pub(super) fn is_health(path: &str) -> bool {
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    context: &Context,
+    context: &AdminContext,
     drain: CancellationToken,
-) -> Result<Answer, RequestError> {
+) -> Result<AdminResponse, AdminRequestError> {
     guard::check_source(request.headers(), &context.settings.names)?;
     let (head, body) = request.into_parts();
     let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
-    let query = Query(head.uri.query().unwrap_or_default());
+    let query = QueryString(head.uri.query().unwrap_or_default());
     let token = || guard::check_token(&head.headers, &context.token);
     match (&head.method, path.as_slice()) {
         (&Method::GET | &Method::HEAD, path) => match path {
@@ -105,15 +105,17 @@ pub(super) async fn answer(
                 token()?;
                 scripts::diff(context, &query).await
             }
-            ["api", "v1", "segments", "preview" | "run" | "forget"] => Err(RequestError::Method),
+            ["api", "v1", "segments", "preview" | "run" | "forget"] => {
+                Err(AdminRequestError::Method)
+            }
             ["api", "v1", "segments", rest @ ..] => {
                 token()?;
                 segments::get(context, rest, &query).await
             }
             ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
             | ["api", "v1", "scripts", "approve"]
-            | ["api", "v1", "destinations", "pause" | "resume"] => Err(RequestError::Method),
-            _ => Err(RequestError::NotFound),
+            | ["api", "v1", "destinations", "pause" | "resume"] => Err(AdminRequestError::Method),
+            _ => Err(AdminRequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {
             token()?;
@@ -132,22 +134,22 @@ pub(super) async fn answer(
                 ["segments", "preview"] => segments::preview(context, &body).await,
                 ["segments", "forget"] => segments::forget(context, &body).await,
                 ["segments", "run"] => segments::run(context, &body).await,
-                _ => Err(RequestError::NotFound),
+                _ => Err(AdminRequestError::NotFound),
             }
         }
-        (&Method::POST, _) => Err(RequestError::NotFound),
-        _ => Err(RequestError::Method),
+        (&Method::POST, _) => Err(AdminRequestError::NotFound),
+        _ => Err(AdminRequestError::Method),
     }
 }
 
-fn readyz(context: &Context) -> Answer {
+fn readyz(context: &AdminContext) -> AdminResponse {
     let reasons = context.readiness.reasons();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply::json(status, &json!({ "ready": ready, "reasons": reasons }))
 }
 
-async fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
+async fn metrics(context: &AdminContext, headers: &HeaderMap) -> AdminResponse {
     let text = context.control.scrape().await;
     let mut accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepts.any(exposition::wants_openmetrics) {
@@ -157,12 +159,12 @@ async fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
     }
 }
 
-fn sites(context: &Context) -> Answer {
+fn sites(context: &AdminContext) -> AdminResponse {
     let names = context.control.sites().into_iter().map(|name| Value::from(&*name));
     reply::json(StatusCode::OK, &names.collect())
 }
 
-async fn ledger(context: &Context) -> Result<Answer, RequestError> {
+async fn ledger(context: &AdminContext) -> Result<AdminResponse, AdminRequestError> {
     let readers = context.control.readers();
     let ids = readers.iter().map(|reader| reader.reader).collect();
     let accounts = context.journal.accounts(ids).await?;
@@ -186,12 +188,13 @@ async fn ledger(context: &Context) -> Result<Answer, RequestError> {
 }
 
 fn tail(
-    context: &Context,
-    query: &Query<'_>,
+    context: &AdminContext,
+    query: &QueryString<'_>,
     drain: CancellationToken,
-) -> Result<Answer, RequestError> {
+) -> Result<AdminResponse, AdminRequestError> {
     query.allow(&["site", "destination"])?;
-    let filter = tail::Filter { site: query.get("site"), destination: query.get("destination") };
+    let filter =
+        tail::TailFilter { site: query.get("site"), destination: query.get("destination") };
     let lines = tail::lines(&context.feed, filter, context.settings.heartbeat, drain);
     let body = BodyExt::boxed_unsync(StreamBody::new(Box::pin(lines)));
     let mut answer = Response::new(body);
@@ -201,7 +204,10 @@ fn tail(
     Ok(answer)
 }
 
-async fn dead_list(context: &Context, query: &Query<'_>) -> Result<Answer, RequestError> {
+async fn dead_list(
+    context: &AdminContext,
+    query: &QueryString<'_>,
+) -> Result<AdminResponse, AdminRequestError> {
     query.allow(&["site", "destination", "before", "limit"])?;
     let readers = context.control.readers();
     let reader = match (query.get("site"), query.get("destination")) {
@@ -211,14 +217,14 @@ async fn dead_list(context: &Context, query: &Query<'_>) -> Result<Answer, Reque
     };
     let before = query.number("before")?;
     let limit = query.number("limit")?.unwrap_or(DEAD_LIMIT_UNSAID).clamp(1, DEAD_LIMIT);
-    let records = context.journal.dead(reader, before, limit).await?;
+    let records = context.journal.list_dead_letters(reader, before, limit).await?;
     let rows: Vec<Value> = records.iter().map(|record| dead_row(record, &readers)).collect();
     Ok(reply::json(StatusCode::OK, &Value::Array(rows)))
 }
 
-async fn dead_letter(context: &Context, id: &str) -> Result<Answer, RequestError> {
-    let id = id.parse().or(Err(RequestError::NotFound))?;
-    let record = context.journal.dead_letter(id).await?.ok_or(RequestError::NotFound)?;
+async fn dead_letter(context: &AdminContext, id: &str) -> Result<AdminResponse, AdminRequestError> {
+    let id = id.parse().or(Err(AdminRequestError::NotFound))?;
+    let record = context.journal.dead_letter(id).await?.ok_or(AdminRequestError::NotFound)?;
     let mut row = dead_row(&record, &context.control.readers());
     if let Value::Object(row) = &mut row {
         row.insert("last_call".to_owned(), last_call(record.last_call.as_ref()));
@@ -229,18 +235,18 @@ async fn dead_letter(context: &Context, id: &str) -> Result<Answer, RequestError
 
 /// A dead letter without its event. The reader of a destination that is no longer configured has no
 /// names.
-fn dead_row(record: &DeadRecord, readers: &[ReaderState]) -> Value {
+fn dead_row(record: &DeadLetterRecord, readers: &[ReaderSummary]) -> Value {
     /// What a list shows of the event.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Glance {
+    struct DeadLetterEvent {
         #[serde(rename = "type")]
         kind: String,
         event: Option<String>,
         message_id: String,
     }
     let reader = readers.iter().find(|reader| reader.reader == record.reader);
-    let glance = serde_json::from_slice::<Glance>(&record.body).ok();
+    let glance = serde_json::from_slice::<DeadLetterEvent>(&record.body).ok();
     json!({
         "id": record.id,
         "site": reader.map(|reader| &*reader.site),
@@ -256,7 +262,7 @@ fn dead_row(record: &DeadRecord, readers: &[ReaderState]) -> Value {
 }
 
 /// The last call about an event; null if there was none.
-pub(super) fn last_call(call: Option<&LastCall>) -> Value {
+pub(super) fn last_call(call: Option<&LastVendorCall>) -> Value {
     call.map_or(Value::Null, |call| {
         json!({
             "at": call.at,
@@ -270,26 +276,29 @@ pub(super) fn last_call(call: Option<&LastCall>) -> Value {
 /// `{"ids": [..]}`, or `{"site": .., "destination": ..}` for all of one reader.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
-enum Selection {
+enum DeadLettersRequest {
     Ids { ids: Vec<i64> },
     Reader { site: String, destination: String },
 }
 
-impl Selection {
-    fn resolve(self, readers: &[ReaderState]) -> Result<DeadSelection, RequestError> {
+impl DeadLettersRequest {
+    fn resolve(self, readers: &[ReaderSummary]) -> Result<DeadLetterSelection, AdminRequestError> {
         match self {
             Self::Ids { ids } if ids.len() > IDS_LIMIT => Err(malformed("too many ids")),
-            Self::Ids { ids } => Ok(DeadSelection::Ids(ids)),
+            Self::Ids { ids } => Ok(DeadLetterSelection::Ids(ids)),
             Self::Reader { site, destination } => {
-                find(readers, &site, &destination).map(DeadSelection::Reader)
+                find(readers, &site, &destination).map(DeadLetterSelection::Reader)
             }
         }
     }
 }
 
-async fn dead_retry(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+async fn dead_retry(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
     let readers = context.control.readers();
-    let selection = parse::<Selection>(body)?.resolve(&readers)?;
+    let selection = parse::<DeadLettersRequest>(body)?.resolve(&readers)?;
     let count = context.journal.retry_dead(selection).await?;
     // Ids may belong to any reader; one that has nothing due goes back to sleep.
     for reader in &readers {
@@ -298,16 +307,19 @@ async fn dead_retry(context: &Context, body: &[u8]) -> Result<Answer, RequestErr
     Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
 }
 
-async fn dead_drop(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
-    let selection = parse::<Selection>(body)?.resolve(&context.control.readers())?;
+async fn dead_drop(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
+    let selection = parse::<DeadLettersRequest>(body)?.resolve(&context.control.readers())?;
     let count = context.journal.drop_dead(selection).await?;
     Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
 }
 
-async fn replay(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+async fn replay(context: &AdminContext, body: &[u8]) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Replay {
+    struct ReplayRequest {
         site: String,
         destination: String,
         from: Timestamp,
@@ -316,7 +328,7 @@ async fn replay(context: &Context, body: &[u8]) -> Result<Answer, RequestError> 
         #[serde(default)]
         plan: bool,
     }
-    let asked: Replay = parse(body)?;
+    let asked: ReplayRequest = parse(body)?;
     if asked.from >= asked.to {
         return Err(malformed("from must be before to"));
     }
@@ -335,32 +347,32 @@ async fn replay(context: &Context, body: &[u8]) -> Result<Answer, RequestError> 
     Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
 }
 
-async fn send(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+async fn send(context: &AdminContext, body: &[u8]) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Send {
+    struct SendEventRequest {
         site: String,
         event: Value,
     }
-    let asked: Send = parse(&keep_long_integers(body))?;
+    let asked: SendEventRequest = parse(&keep_long_integers(body))?;
     let sent = context.control.send(&asked.site, asked.event).await?;
     let sent = json!({ "seq": sent.seq, "message_id": sent.message_id });
     Ok(reply::json(StatusCode::OK, &sent))
 }
 
-async fn collect(body: Incoming, context: &Context) -> Result<Bytes, RequestError> {
+async fn collect(body: Incoming, context: &AdminContext) -> Result<Bytes, AdminRequestError> {
     let read = Limited::new(body, context.settings.body_bytes).collect();
     let read = tokio::time::timeout(context.settings.body_time, read).await;
     match read {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RequestError::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminRequestError::TooLarge),
         Ok(Err(_)) => Err(malformed("the body ended early")),
-        Err(_) => Err(RequestError::TooSlow),
+        Err(_) => Err(AdminRequestError::TooSlow),
     }
 }
 
-pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, RequestError> {
-    serde_json::from_slice(body).map_err(|error| RequestError::Malformed(error.to_string()))
+pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminRequestError> {
+    serde_json::from_slice(body).map_err(|error| AdminRequestError::Malformed(error.to_string()))
 }
 
 /// The record as a tree; a record that cannot be parsed is shown as its text, because somebody must
@@ -370,7 +382,11 @@ pub(super) fn tree(body: &[u8]) -> Value {
         .unwrap_or_else(|_invalid| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
-fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<ReaderId, RequestError> {
+fn find(
+    readers: &[ReaderSummary],
+    site: &str,
+    destination: &str,
+) -> Result<ReaderId, AdminRequestError> {
     readers
         .iter()
         .find(|reader| &*reader.site == site && &*reader.destination == destination)
@@ -378,28 +394,28 @@ fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<Reader
         .ok_or_else(|| malformed("there is no such destination"))
 }
 
-pub(super) fn malformed(what: &str) -> RequestError {
-    RequestError::Malformed(what.to_owned())
+pub(super) fn malformed(what: &str) -> AdminRequestError {
+    AdminRequestError::Malformed(what.to_owned())
 }
 
 /// The query of a request.
-pub(super) struct Query<'q>(&'q str);
+pub(super) struct QueryString<'q>(&'q str);
 
-impl Query<'_> {
+impl QueryString<'_> {
     pub(super) fn get(&self, key: &str) -> Option<String> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         let (_, value) = pairs.find(|(name, value)| name == key && !value.is_empty())?;
         Some(value.into_owned())
     }
 
-    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, RequestError> {
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, AdminRequestError> {
         let Some(text) = self.get(key) else { return Ok(None) };
         let number = text.parse().map(Some);
         number.map_err(|_not_one| malformed(&format!("{key} must be a number")))
     }
 
     /// A misspelt filter must not show everything.
-    pub(super) fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
+    pub(super) fn allow(&self, names: &[&str]) -> Result<(), AdminRequestError> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         match pairs.find(|(name, _)| !names.contains(&&**name)) {
             Some(_) => Err(malformed(&format!("the query may have {}", names.join(", ")))),

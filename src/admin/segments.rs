@@ -12,11 +12,11 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reply::{self, Answer};
-use super::routes::{Query, parse};
-use super::{Context, RequestError};
+use super::reply::{self, AdminResponse};
+use super::routes::{QueryString, parse};
+use super::{AdminContext, AdminRequestError};
 use crate::profile::ProfileId;
-use crate::segment::{By, Rule, SegmentError, Segments};
+use crate::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
 
 /// People in a preview's sample, when the caller does not say, and at most.
 const SAMPLE_UNSAID: usize = 10;
@@ -27,10 +27,10 @@ const PAGE: usize = 500;
 
 /// Answers `GET /api/v1/segments/...`; `path` is what follows.
 pub(super) async fn get(
-    context: &Context,
+    context: &AdminContext,
     path: &[&str],
-    query: &Query<'_>,
-) -> Result<Answer, RequestError> {
+    query: &QueryString<'_>,
+) -> Result<AdminResponse, AdminRequestError> {
     match path {
         [] => {
             query.allow(&["site"])?;
@@ -49,14 +49,14 @@ pub(super) async fn get(
             context.segments.rule(site, segment)?;
             Ok(lines(context.segments.clone(), (*site, *segment), *what == "diff"))
         }
-        _ => Err(RequestError::NotFound),
+        _ => Err(AdminRequestError::NotFound),
     }
 }
 
 /// A rule, or the name of a segment whose rule it is.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PreviewAsked {
+struct SegmentPreviewRequest {
     site: String,
     segment: Option<String>,
     #[serde(rename = "where")]
@@ -66,20 +66,23 @@ struct PreviewAsked {
 }
 
 /// `POST /api/v1/segments/preview`.
-pub(super) async fn preview(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
-    let asked: PreviewAsked = parse(body)?;
+pub(super) async fn preview(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
+    let asked: SegmentPreviewRequest = parse(body)?;
     let (rule, by) = match (&asked.segment, &asked.rule) {
         (Some(segment), None) => context.segments.rule(&asked.site, segment)?,
-        (None, Some(rule)) => (Arc::new(read(rule)?), By::default()),
-        _ => return Err(RequestError::Malformed("give either segment or where".to_owned())),
+        (None, Some(rule)) => (Arc::new(read(rule)?), MembershipUnit::default()),
+        _ => return Err(AdminRequestError::Malformed("give either segment or where".to_owned())),
     };
     let by = match asked.by.as_deref() {
         None => by,
-        Some(name) => By::ALL
+        Some(name) => MembershipUnit::ALL
             .into_iter()
             .find(|(known, _)| *known == name)
             .map(|(_, by)| by)
-            .ok_or_else(|| RequestError::Malformed("by is user or group".to_owned()))?,
+            .ok_or_else(|| AdminRequestError::Malformed("by is user or group".to_owned()))?,
     };
     let sample = asked.sample.unwrap_or(SAMPLE_UNSAID).min(SAMPLE_LIMIT);
     let preview = context.segments.preview(&asked.site, rule, by, sample).await?;
@@ -87,42 +90,52 @@ pub(super) async fn preview(context: &Context, body: &[u8]) -> Result<Answer, Re
 }
 
 /// `POST /api/v1/segments/run`.
-pub(super) async fn run(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+pub(super) async fn run(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct SegmentRunRequest {
         site: String,
         segment: String,
     }
-    let asked: Asked = parse(body)?;
+    let asked: SegmentRunRequest = parse(body)?;
     let ran = context.segments.run(&asked.site, &asked.segment).await?;
     Ok(reply::json(StatusCode::OK, &json!(ran)))
 }
 
 /// `POST /api/v1/segments/forget`: what a destination was told that is no more.
-pub(super) async fn forget(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+pub(super) async fn forget(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct SegmentForgetRequest {
         site: String,
         segment: String,
         destination: String,
     }
-    let Asked { site, segment, destination } = parse(body)?;
+    let SegmentForgetRequest { site, segment, destination } = parse(body)?;
     let people = context.segments.forget((&site, &segment), &destination).await?;
     Ok(reply::json(StatusCode::OK, &json!({ "people": people })))
 }
 
-fn read(rule: &Value) -> Result<Rule, RequestError> {
-    Rule::parse(rule).map_err(|mistakes| {
+fn read(rule: &Value) -> Result<SegmentRule, AdminRequestError> {
+    SegmentRule::parse(rule).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        RequestError::Malformed(lines.join("\n"))
+        AdminRequestError::Malformed(lines.join("\n"))
     })
 }
 
 /// A line for each person, as far as the caller reads; the store is asked for a page at a time. What
 /// breaks off says so in its last line.
-fn lines(segments: Arc<Segments>, (site, segment): (&str, &str), changed: bool) -> Answer {
+fn lines(
+    segments: Arc<SegmentScheduler>,
+    (site, segment): (&str, &str),
+    changed: bool,
+) -> AdminResponse {
     let (site, segment) = (site.to_owned(), segment.to_owned());
     let pages = stream::unfold(Some(ProfileId(i64::MIN)), move |after| {
         let (segments, site, segment) = (segments.clone(), site.clone(), segment.clone());

@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::idle::{Held, Idle, Seat};
-use super::{Context, RequestError, reply, routes};
+use super::idle::{AdminConnection, BusyResponseBody, IdleConnections};
+use super::{AdminContext, AdminRequestError, reply, routes};
 
 /// A request's head may be this long: tokens and queries are short.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -30,12 +30,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bound listener.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Admin {
+impl AdminServer {
     /// Binds the address; port 0 takes a free one.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
@@ -50,9 +50,9 @@ impl Admin {
 
     /// Serves until `drain` is cancelled, then ends the watchers, finishes the answers under way
     /// within `admin.drain_time`, and returns.
-    pub async fn serve(self, context: Context, drain: CancellationToken) {
-        let room = Room::new(context.settings.connections);
-        let reserve = Room::new(context.settings.reserve);
+    pub async fn serve(self, context: AdminContext, drain: CancellationToken) {
+        let room = AdminConnectionSlots::new(context.settings.connections);
+        let reserve = AdminConnectionSlots::new(context.settings.reserve);
         let drain_time = context.settings.drain_time;
         let context = Arc::new(context);
         let mut connections = JoinSet::new();
@@ -68,7 +68,7 @@ impl Admin {
             };
             // It is idle from now on, whenever its task has its first turn.
             let evicted = CancellationToken::new();
-            let seat = idle.seat(evicted.clone());
+            let seat = idle.register(evicted.clone());
             let (context, drain) = (Arc::clone(&context), drain.clone());
             connections.spawn(async move {
                 serve_connection(stream, context, (drain, evicted, seat), purpose).await;
@@ -98,21 +98,21 @@ impl Admin {
 
 /// The requests that a connection may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+enum AdminConnectionUse {
     Anything,
     /// One request of health or metrics.
     Health,
 }
 
 /// Places for connections.
-struct Room {
+struct AdminConnectionSlots {
     limit: Arc<Semaphore>,
-    idle: Idle,
+    idle: IdleConnections,
 }
 
-impl Room {
+impl AdminConnectionSlots {
     fn new(places: usize) -> Self {
-        Self { limit: Arc::new(Semaphore::new(places)), idle: Idle::default() }
+        Self { limit: Arc::new(Semaphore::new(places)), idle: IdleConnections::default() }
     }
 
     /// A place, that of whoever has been idle longest if there is no other. `None`: nobody is idle.
@@ -130,29 +130,32 @@ impl Room {
 }
 
 /// A place for a connection, and what it is for there.
-async fn find_place(room: &Room, reserve: &Room) -> (Option<OwnedSemaphorePermit>, Idle, Purpose) {
+async fn find_place(
+    room: &AdminConnectionSlots,
+    reserve: &AdminConnectionSlots,
+) -> (Option<OwnedSemaphorePermit>, IdleConnections, AdminConnectionUse) {
     if let Some(slot) = room.enter().await {
-        return (Some(slot), room.idle.clone(), Purpose::Anything);
+        return (Some(slot), room.idle.clone(), AdminConnectionUse::Anything);
     }
     loop {
         if let Some(slot) = reserve.enter().await {
-            return (Some(slot), reserve.idle.clone(), Purpose::Health);
+            return (Some(slot), reserve.idle.clone(), AdminConnectionUse::Health);
         }
         // None of its answers waits for anything: somebody is idle or gone at once.
         tokio::select! {
             slot = Arc::clone(&reserve.limit).acquire_owned() => {
-                return (slot.ok(), reserve.idle.clone(), Purpose::Health);
+                return (slot.ok(), reserve.idle.clone(), AdminConnectionUse::Health);
             }
-            () = reserve.idle.begins() => {}
+            () = reserve.idle.wait_for_idle() => {}
         }
     }
 }
 
 async fn serve_connection(
     stream: TcpStream,
-    context: Arc<Context>,
-    (drain, evicted, seat): (CancellationToken, CancellationToken, Arc<Seat>),
-    purpose: Purpose,
+    context: Arc<AdminContext>,
+    (drain, evicted, seat): (CancellationToken, CancellationToken, Arc<AdminConnection>),
+    purpose: AdminConnectionUse,
 ) {
     let header_time = context.settings.header_time;
     let service = service_fn(|request: Request<Incoming>| {
@@ -161,13 +164,13 @@ async fn serve_connection(
         async move {
             let is_head = request.method() == Method::HEAD;
             let answer = match purpose {
-                Purpose::Health if !routes::is_health(request.uri().path()) => {
-                    Err(RequestError::Full)
+                AdminConnectionUse::Health if !routes::is_health(request.uri().path()) => {
+                    Err(AdminRequestError::Full)
                 }
                 _ => routes::answer(request, &context, drain).await,
             };
             let answer = answer.unwrap_or_else(|error| {
-                if let RequestError::Journal(error) = &error {
+                if let AdminRequestError::Journal(error) = &error {
                     tracing::error!(
                         error = error as &dyn std::error::Error,
                         "an admin request failed"
@@ -179,14 +182,14 @@ async fn serve_connection(
             if is_head {
                 *answer.body_mut() = Default::default();
             }
-            Ok::<_, Infallible>(answer.map(|body| Held { body, _busy: busy }))
+            Ok::<_, Infallible>(answer.map(|body| BusyResponseBody { body, _busy: busy }))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
         .max_buf_size(HEAD_BYTES)
-        .keep_alive(purpose == Purpose::Anything)
+        .keep_alive(purpose == AdminConnectionUse::Anything)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // How a caller's connection ended is the caller's matter.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::reply::{self, Answer};
+use super::reply::{self, AdminResponse};
 use super::routes::parse;
-use super::{Context, RequestError};
-use crate::journal::HeldAt;
+use super::{AdminContext, AdminRequestError};
+use crate::journal::SubjectCursor;
 
 /// What was erased of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub struct ExportPage {
     /// What is held, each with its `kind`.
     pub held: Vec<serde_json::Value>,
     /// Where to go on; none at the end.
-    pub next: Option<HeldAt>,
+    pub next: Option<SubjectCursor>,
 }
 
 /// Why nothing could be done for a person.
@@ -45,7 +45,7 @@ pub enum SubjectError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct ForgetSubjectRequest {
     site: String,
     id: String,
     /// Lifts the suppression.
@@ -53,8 +53,11 @@ struct Asked {
     undo: bool,
 }
 
-pub(super) async fn forget(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
-    let asked: Asked = parse(body)?;
+pub(super) async fn forget(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
+    let asked: ForgetSubjectRequest = parse(body)?;
     check(&asked.id)?;
     let answer = if asked.undo {
         let lifted = context.control.lift(&asked.site, &asked.id).await?;
@@ -71,15 +74,18 @@ pub(super) async fn forget(context: &Context, body: &[u8]) -> Result<Answer, Req
     Ok(reply::json(hyper::StatusCode::OK, &answer))
 }
 
-pub(super) async fn export(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+pub(super) async fn export(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct ExportSubjectRequest {
         site: String,
         id: String,
-        from: Option<HeldAt>,
+        from: Option<SubjectCursor>,
     }
-    let asked: Asked = parse(body)?;
+    let asked: ExportSubjectRequest = parse(body)?;
     check(&asked.id)?;
     let page = context.control.export(&asked.site, &asked.id, asked.from).await?;
     let answer = json!({ "held": page.held, "next": page.next });
@@ -87,22 +93,25 @@ pub(super) async fn export(context: &Context, body: &[u8]) -> Result<Answer, Req
 }
 
 /// The profiles of one person: what the gateway knows of them apart from their events.
-pub(super) async fn profiles(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+pub(super) async fn profiles(
+    context: &AdminContext,
+    body: &[u8],
+) -> Result<AdminResponse, AdminRequestError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct SubjectProfilesRequest {
         site: String,
         id: String,
     }
-    let asked: Asked = parse(body)?;
+    let asked: SubjectProfilesRequest = parse(body)?;
     check(&asked.id)?;
     let profiles = context.control.profiles(&asked.site, &asked.id).await?;
     Ok(reply::json(hyper::StatusCode::OK, &json!({ "profiles": profiles })))
 }
 
-fn check(id: &str) -> Result<(), RequestError> {
+fn check(id: &str) -> Result<(), AdminRequestError> {
     if id.trim().is_empty() {
-        return Err(RequestError::Malformed("id must not be empty".to_owned()));
+        return Err(AdminRequestError::Malformed("id must not be empty".to_owned()));
     }
     Ok(())
 }

@@ -13,23 +13,23 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{Feed, Happening};
+use crate::feed::{FeedEvent, LiveFeed};
 
 /// What a watcher wants to see; `None` is everything.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filter {
+pub(super) struct TailFilter {
     pub(super) site: Option<String>,
     pub(super) destination: Option<String>,
 }
 
-impl Filter {
+impl TailFilter {
     /// An accepted event belongs to every destination of its site.
-    fn lets(&self, happening: &Happening) -> bool {
+    fn lets(&self, happening: &FeedEvent) -> bool {
         let (site, destination) = match happening {
-            Happening::Accepted { site, .. } => (site, None),
-            Happening::Settled { site, destination, .. }
-            | Happening::Held { site, destination, .. }
-            | Happening::Called { site, destination, .. } => (site, Some(destination)),
+            FeedEvent::Accepted { site, .. } => (site, None),
+            FeedEvent::Settled { site, destination, .. }
+            | FeedEvent::Held { site, destination, .. }
+            | FeedEvent::Called { site, destination, .. } => (site, Some(destination)),
         };
         let is = |wanted: &Option<String>, name: &Arc<str>| {
             wanted.as_deref().is_none_or(|wanted| wanted == &**name)
@@ -38,9 +38,9 @@ impl Filter {
     }
 }
 
-struct Watcher {
-    receiver: Receiver<Arc<Happening>>,
-    filter: Filter,
+struct TailWatcher {
+    receiver: Receiver<Arc<FeedEvent>>,
+    filter: TailFilter,
     heartbeat: Interval,
     drain: CancellationToken,
 }
@@ -48,22 +48,22 @@ struct Watcher {
 /// The happenings from now on, one a line, with an empty line every `heartbeat`; ends on `drain`.
 /// A watcher that is too slow is told how many it missed.
 pub(super) fn lines(
-    feed: &Feed,
-    filter: Filter,
+    feed: &LiveFeed,
+    filter: TailFilter,
     heartbeat: Duration,
     drain: CancellationToken,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
     let mut heartbeat = interval(heartbeat.max(Duration::from_millis(1)));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once: the watcher learns that it is connected.
-    let watcher = Watcher { receiver: feed.watch(), filter, heartbeat, drain };
+    let watcher = TailWatcher { receiver: feed.watch(), filter, heartbeat, drain };
     stream::unfold(watcher, |mut watcher| async move {
         let line = watcher.next_line().await?;
         Some((Ok(Frame::data(Bytes::from(line))), watcher))
     })
 }
 
-impl Watcher {
+impl TailWatcher {
     async fn next_line(&mut self) -> Option<String> {
         loop {
             let line = tokio::select! {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::settings::Secret;
+use crate::settings::SecretString;
 
 /// The file in `data_dir`.
 const FILE: &str = "admin.token";
@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 4096;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub enum AdminTokenError {
     /// The file cannot be read or written.
     #[error("{path} cannot be used")]
     Io {
@@ -52,9 +52,11 @@ pub enum TokenError {
 }
 
 /// The token in `data_dir`, made on first use. The folder must exist.
-pub fn load_token(data_dir: &Path) -> Result<Secret, TokenError> {
+pub fn load_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
     match read_token(data_dir) {
-        Err(TokenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(AdminTokenError::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
             create(&data_dir.join(FILE))
         }
         result => result,
@@ -62,27 +64,27 @@ pub fn load_token(data_dir: &Path) -> Result<Secret, TokenError> {
 }
 
 /// The token in `data_dir`, if it is there and nobody else can read it.
-pub fn read_token(data_dir: &Path) -> Result<Secret, TokenError> {
+pub fn read_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
     let path = data_dir.join(FILE);
-    let io = |source| TokenError::Io { path: path.clone(), source };
+    let io = |source| AdminTokenError::Io { path: path.clone(), source };
     let file = std::fs::File::open(&path).map_err(io)?;
     // The open file is asked, not the path: nothing can be swapped in between.
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(TokenError::Exposed { path, mode });
+        return Err(AdminTokenError::Exposed { path, mode });
     }
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
     let token = text.trim();
     if token.len() < MIN_CHARS || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(TokenError::Unusable { path });
+        return Err(AdminTokenError::Unusable { path });
     }
-    Ok(Secret::new(token))
+    Ok(SecretString::new(token))
 }
 
-fn create(path: &Path) -> Result<Secret, TokenError> {
+fn create(path: &Path) -> Result<SecretString, AdminTokenError> {
     let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(TokenError::NoRandom)?;
+    getrandom::fill(&mut random).map_err(AdminTokenError::NoRandom)?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     // Written beside and renamed, so that a crash leaves no half token.
     let draft = path.with_extension("token.new");
@@ -96,8 +98,8 @@ fn create(path: &Path) -> Result<Secret, TokenError> {
         file.sync_all()?;
         std::fs::rename(&draft, path)
     };
-    write().map_err(|source| TokenError::Io { path: path.to_owned(), source })?;
-    Ok(Secret::new(token))
+    write().map_err(|source| AdminTokenError::Io { path: path.to_owned(), source })?;
+    Ok(SecretString::new(token))
 }
 
 #[cfg(test)]
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn a_token_is_made_once_and_kept_from_others() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(read_token(dir.path()), Err(TokenError::Io { .. })));
+        assert!(matches!(read_token(dir.path()), Err(AdminTokenError::Io { .. })));
         let token = load_token(dir.path()).unwrap();
         assert_eq!(token.expose().len(), 2 * RANDOM_BYTES);
         assert_eq!(load_token(dir.path()).unwrap(), token);
@@ -116,7 +118,10 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         for mode in [0o640, 0o604, 0o644] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(load_token(dir.path()), Err(TokenError::Exposed { .. })), "{mode:o}");
+            assert!(
+                matches!(load_token(dir.path()), Err(AdminTokenError::Exposed { .. })),
+                "{mode:o}"
+            );
         }
     }
 
@@ -125,6 +130,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         load_token(dir.path()).unwrap();
         std::fs::write(dir.path().join(FILE), "abc\n").unwrap();
-        assert!(matches!(load_token(dir.path()), Err(TokenError::Unusable { .. })));
+        assert!(matches!(load_token(dir.path()), Err(AdminTokenError::Unusable { .. })));
     }
 }

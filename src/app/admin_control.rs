@@ -6,22 +6,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::subjects::Subjects;
-use crate::admin::{Control, ExportPage, ForgetReport, ReaderState, SendError, Sent, SubjectError};
+use super::subjects::SubjectService;
+use crate::admin::{
+    AdminControl, AdminSendError, AdminSendReceipt, ExportPage, ForgetReport, ReaderSummary,
+    SubjectError,
+};
 use crate::clock::SharedClock;
-use crate::delivery::{Dispatcher, Failure, PauseError, ReaderStatus};
+use crate::delivery::{DeliveryDispatcher, DestinationStatus, FailedAttempt, PauseError};
 use crate::gateway::{self, Gateway};
-use crate::journal::{Appended, HeldAt, ReaderId};
+use crate::journal::{AppendOutcome, ReaderId, SubjectCursor};
 use crate::metrics::Metrics;
-use crate::script::proxy::{PinError, ScriptDiff, ScriptState, Scripts};
+use crate::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
 use crate::vendors;
 
 /// The running gateway, for its operators.
-pub(super) struct AppControl {
+pub(super) struct AppAdminControl {
     gateway: Arc<Gateway>,
-    dispatcher: Arc<Dispatcher>,
-    subjects: Arc<Subjects>,
-    scripts: Scripts,
+    dispatcher: Arc<DeliveryDispatcher>,
+    subjects: Arc<SubjectService>,
+    scripts: ScriptProxy,
     metrics: Arc<Metrics>,
     clock: SharedClock,
 }
@@ -30,12 +33,12 @@ pub(super) struct AppControl {
 /// the last scrape.
 const ACCOUNTS_TIME: Duration = Duration::from_secs(3);
 
-impl AppControl {
+impl AppAdminControl {
     pub(super) fn new(
         gateway: Arc<Gateway>,
-        dispatcher: Arc<Dispatcher>,
-        subjects: Arc<Subjects>,
-        scripts: Scripts,
+        dispatcher: Arc<DeliveryDispatcher>,
+        subjects: Arc<SubjectService>,
+        scripts: ScriptProxy,
         (metrics, clock): (Arc<Metrics>, SharedClock),
     ) -> Self {
         Self { gateway, dispatcher, subjects, scripts, metrics, clock }
@@ -49,35 +52,43 @@ impl AppControl {
 }
 
 #[async_trait]
-impl Control for AppControl {
+impl AdminControl for AppAdminControl {
     fn sites(&self) -> Vec<Arc<str>> {
         self.gateway.sites()
     }
 
-    fn readers(&self) -> Vec<ReaderState> {
+    fn readers(&self) -> Vec<ReaderSummary> {
         let readers = self.dispatcher.readers().into_iter();
-        let state = readers.map(|reader| ReaderState {
+        let state = readers.map(|reader| ReaderSummary {
             site: reader.site,
             destination: reader.destination,
             reader: reader.reader,
             state: reader.status.name(),
             reason: reader.status.reason().map(str::to_owned),
-            repeats: vendors::find(reader.vendor).map_or("", |vendor| vendor.repeats),
+            repeats: vendors::find(reader.vendor).map_or("", |vendor| vendor.deduplication),
         });
         state.collect()
     }
 
-    async fn send(&self, site: &str, event: serde_json::Value) -> Result<Sent, SendError> {
+    async fn send(
+        &self,
+        site: &str,
+        event: serde_json::Value,
+    ) -> Result<AdminSendReceipt, AdminSendError> {
         let message = event.to_string();
         let sent =
             self.gateway.send(site, message.as_bytes()).await.map_err(|error| match error {
-                gateway::SendError::UnknownSite => SendError::UnknownSite,
-                gateway::SendError::Invalid(code) => SendError::Invalid(code.to_owned()),
-                gateway::SendError::Append(error) => SendError::Unavailable(Box::new(error)),
+                gateway::OperatorSendError::UnknownSite => AdminSendError::UnknownSite,
+                gateway::OperatorSendError::Invalid(code) => {
+                    AdminSendError::Invalid(code.to_owned())
+                }
+                gateway::OperatorSendError::Append(error) => {
+                    AdminSendError::Unavailable(Box::new(error))
+                }
             })?;
         match sent.appended {
-            Appended::New { seq } => Ok(Sent { seq, message_id: sent.message_id }),
-            Appended::Duplicate => Err(SendError::Duplicate),
+            AppendOutcome::New { seq } => Ok(AdminSendReceipt { seq, message_id: sent.message_id }),
+            AppendOutcome::Duplicate => Err(AdminSendError::Duplicate),
         }
     }
 
@@ -95,14 +106,14 @@ impl Control for AppControl {
         &self,
         site: &str,
         id: &str,
-        from: Option<HeldAt>,
+        from: Option<SubjectCursor>,
     ) -> Result<ExportPage, SubjectError> {
         self.check_site(site)?;
         let (readers, now) = (self.readers(), self.clock.now());
         self.subjects.export((site, id), from, &readers, now).await
     }
 
-    fn scripts(&self) -> Vec<ScriptState> {
+    fn scripts(&self) -> Vec<ScriptSummary> {
         self.scripts.list()
     }
 
@@ -111,7 +122,7 @@ impl Control for AppControl {
         site: &str,
         vendor: &str,
         script: &str,
-    ) -> Result<ScriptDiff, PinError> {
+    ) -> Result<ScriptDiff, ScriptPinError> {
         self.scripts.diff(site, vendor, script).await
     }
 
@@ -121,7 +132,7 @@ impl Control for AppControl {
         vendor: &str,
         script: &str,
         hash: &str,
-    ) -> Result<(), PinError> {
+    ) -> Result<(), ScriptPinError> {
         self.scripts.approve((site, vendor, script), hash).await
     }
 
@@ -130,7 +141,7 @@ impl Control for AppControl {
         self.subjects.profiles(site, id).await
     }
 
-    fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure> {
+    fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
         self.dispatcher.failure(reader, seq)
     }
 
@@ -139,7 +150,7 @@ impl Control for AppControl {
         site: &str,
         destination: &str,
         is_paused: bool,
-    ) -> Result<ReaderStatus, PauseError> {
+    ) -> Result<DestinationStatus, PauseError> {
         self.dispatcher.set_paused(site, destination, is_paused).await
     }
 

@@ -8,36 +8,36 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::edge::{self, CertificateExpiry};
-use crate::metrics::{CertificateLabels, Metrics, Name};
+use crate::metrics::{CertificateLabels, Metrics, SharedName};
 
 /// The time between two warnings of a certificate that is about to expire: a person reads logs once a day.
 const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificates in use.
-pub(super) struct CertificateKeeper {
-    reload: edge::Reload,
-    state: Mutex<State>,
+pub(super) struct CertificateReloader {
+    reload: edge::EdgeReloadHandle,
+    state: Mutex<CertificateState>,
 }
 
-struct State {
+struct CertificateState {
     /// The settings that are in use.
-    settings: edge::Settings,
+    settings: edge::EdgeSettings,
     /// The time of the last warning of each.
-    warned: BTreeMap<Name, Timestamp>,
+    warned: BTreeMap<SharedName, Timestamp>,
 }
 
-impl CertificateKeeper {
-    pub(super) fn new(reload: edge::Reload, settings: edge::Settings) -> Self {
-        Self { reload, state: Mutex::new(State { settings, warned: BTreeMap::new() }) }
+impl CertificateReloader {
+    pub(super) fn new(reload: edge::EdgeReloadHandle, settings: edge::EdgeSettings) -> Self {
+        Self { reload, state: Mutex::new(CertificateState { settings, warned: BTreeMap::new() }) }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut CertificateState) -> T) -> T {
         // Every change under the lock is complete before anything can panic.
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes new settings of the edge. On an error the old ones stay.
-    pub(super) async fn apply(&self, settings: &edge::Settings) -> Result<(), edge::EdgeError> {
+    pub(super) async fn apply(&self, settings: &edge::EdgeSettings) -> Result<(), edge::EdgeError> {
         self.reload.reload(settings).await?;
         self.with(|state| state.settings = settings.clone());
         Ok(())
@@ -69,7 +69,7 @@ impl CertificateKeeper {
 
     /// Publishes when the certificates expire, and warns of those that soon do, once a day.
     pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
-        let mut earliest: BTreeMap<Name, Timestamp> = BTreeMap::new();
+        let mut earliest: BTreeMap<SharedName, Timestamp> = BTreeMap::new();
         for CertificateExpiry { name, expires_at } in self.reload.expiries() {
             let known = earliest.entry(name).or_insert(expires_at);
             *known = expires_at.min(*known);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::settings::Secret;
+use crate::settings::SecretString;
 
 /// Random bytes of a key: as many as HMAC-SHA256 can use.
 const KEY_BYTES: usize = 32;
@@ -18,7 +18,7 @@ const MAX_FILE_BYTES: u64 = 1024;
 
 /// The site's kept key; made if there is none. The site's name is safe in a path: the configuration
 /// allows letters, digits, `_` and `-` only.
-pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<Secret> {
+pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<SecretString> {
     let path = data_dir.join(format!("site-{site}.key"));
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
@@ -27,7 +27,7 @@ pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<Secret> {
             let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             writeln!(file, "{text}")?;
             file.sync_all()?;
-            Ok(Secret::new(text))
+            Ok(SecretString::new(text))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut file = std::fs::File::open(&path)?;
@@ -39,7 +39,7 @@ pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<Secret> {
             if text.trim().len() < 2 * KEY_BYTES {
                 bail!("{} does not hold a key; remove it to have a new one made", path.display());
             }
-            Ok(Secret::new(text.trim()))
+            Ok(SecretString::new(text.trim()))
         }
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }

@@ -24,26 +24,26 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::admin_control::AppControl;
-use self::certificates::CertificateKeeper;
+use self::admin_control::AppAdminControl;
+use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
 use self::opened::{open, open_segments};
-use self::sites::{Footing, Sites};
-use self::subjects::Subjects;
-use crate::admin::{self, Admin, Readiness, load_token};
+use self::sites::{RunningSites, SiteDeps};
+use self::subjects::SubjectService;
+use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::bots;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Change, Origin, Settings, Watch};
-use crate::delivery::{Dispatcher, Shared};
-use crate::edge::{self, Arrival, Handler, Server};
-use crate::feed::Feed;
+use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
+use crate::delivery::{DeliveryContext, DeliveryDispatcher};
+use crate::edge::{self, EdgeClientFacts, EdgeServer, RequestHandler};
+use crate::feed::LiveFeed;
 use crate::gateway::{ClientFacts, Gateway};
 use crate::journal::{Journal, JournalError, SqliteJournal};
 use crate::metrics::Metrics;
-use crate::profile::Profiles;
-use crate::script::proxy::Scripts;
-use crate::segment::Segments;
-use crate::settings::Mistake;
+use crate::profile::ProfileService;
+use crate::script::proxy::ScriptProxy;
+use crate::segment::SegmentScheduler;
+use crate::settings::ConfigError;
 
 /// The time between two measurements of the journal's size.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a running gateway listens.
 #[derive(Clone, Copy, Debug)]
-pub struct Addresses {
+pub struct ListenAddresses {
     /// Plain HTTP.
     pub http: Option<SocketAddr>,
     /// TLS.
@@ -72,30 +72,30 @@ pub struct Addresses {
 }
 
 /// A running gateway.
-pub struct App {
-    addresses: Addresses,
-    origin: Origin,
+pub struct TagwayApp {
+    addresses: ListenAddresses,
+    origin: ConfigSource,
     /// The settings it started with.
-    started: Settings,
+    started: TagwaySettings,
     gateway: Arc<Gateway>,
-    scripts: Scripts,
-    certificates: CertificateKeeper,
+    scripts: ScriptProxy,
+    certificates: CertificateReloader,
     journal: Arc<SqliteJournal>,
-    profiles: Arc<Profiles>,
-    subjects: Arc<Subjects>,
-    dispatcher: Arc<Dispatcher>,
-    segments: Arc<Segments>,
-    sites: Mutex<Sites>,
+    profiles: Arc<ProfileService>,
+    subjects: Arc<SubjectService>,
+    dispatcher: Arc<DeliveryDispatcher>,
+    segments: Arc<SegmentScheduler>,
+    sites: Mutex<RunningSites>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
-    feed: Feed,
-    readiness: Arc<Readiness>,
+    feed: LiveFeed,
+    readiness: Arc<ReadinessState>,
     /// Ends the listeners.
     drain: CancellationToken,
     /// Ends the operators' listener.
     end_admin: CancellationToken,
     /// Ends the periodic tasks.
-    end_chores: CancellationToken,
+    end_maintenance: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
     /// Held to its end.
@@ -127,15 +127,18 @@ impl Drop for DeliveryRuntime {
     }
 }
 
-impl App {
+impl TagwayApp {
     /// Starts everything and returns once all listeners are bound and accept.
-    pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
-        let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new(settings.redaction.clone()));
+    pub async fn start(
+        origin: ConfigSource,
+        settings: TagwaySettings,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (metrics, feed) = (Arc::new(Metrics::new()), LiveFeed::new(settings.redaction.clone()));
         let clock: SharedClock = Arc::new(SystemClock);
         let (delivery, runtime) = DeliveryRuntime::start()?;
         let opened = open(&settings, &clock, &metrics, &runtime).await?;
         let (journal, profiles) = (opened.journal.clone(), opened.profiles.clone());
-        let shared = || Shared {
+        let shared = || DeliveryContext {
             journal: journal.clone(),
             profiles: profiles.clone(),
             clock: clock.clone(),
@@ -144,10 +147,10 @@ impl App {
             redaction: settings.redaction.clone(),
             runtime: runtime.clone(),
         };
-        let (dispatcher, tasks) = (Arc::new(Dispatcher::new(shared())), TaskTracker::new());
+        let (dispatcher, tasks) = (Arc::new(DeliveryDispatcher::new(shared())), TaskTracker::new());
         let segments = open_segments(&opened, &settings.segments, dispatcher.clone(), shared());
-        let subjects = Subjects::new(journal.clone(), profiles.clone(), tasks.clone());
-        let mut sites = Sites::new(Footing {
+        let subjects = SubjectService::new(journal.clone(), profiles.clone(), tasks.clone());
+        let mut sites = RunningSites::new(SiteDeps {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
@@ -157,7 +160,7 @@ impl App {
             fill_per_second: settings.segments.fill_per_second,
         });
         let snapshot = sites.snapshot(&settings).await?;
-        let scripts = Scripts::new(
+        let scripts = ScriptProxy::new(
             settings.scripts.clone(),
             &settings.data_dir,
             settings.egress.allow_private,
@@ -165,7 +168,7 @@ impl App {
             metrics.clone(),
         )
         .context("TLS for scripts")?;
-        scripts.hold(snapshot.pins()).await;
+        scripts.set_pins(snapshot.pins()).await;
         let gateway = Gateway::new(
             journal.clone(),
             metrics.clone(),
@@ -177,17 +180,17 @@ impl App {
         let gateway = Arc::new(gateway.with_profiles(profiles.clone()));
         tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
-        let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
+        let server = EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?;
         let admin = bind_admin(settings.admin.address).await?;
         let (http, https) = (server.http_addr(), server.https_addr());
-        let addresses = Addresses { http, https, admin: admin.address() };
+        let addresses = ListenAddresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
             addresses,
             origin,
             gateway,
             scripts,
-            certificates: CertificateKeeper::new(server.reload_handle(), settings.edge.clone()),
-            readiness: Arc::new(Readiness::new(journal.writable(), journal.has_room())),
+            certificates: CertificateReloader::new(server.reload_handle(), settings.edge.clone()),
+            readiness: Arc::new(ReadinessState::new(journal.writable(), journal.has_room())),
             journal,
             profiles,
             subjects: Arc::new(subjects),
@@ -199,7 +202,7 @@ impl App {
             feed,
             drain: CancellationToken::new(),
             end_admin: CancellationToken::new(),
-            end_chores: CancellationToken::new(),
+            end_maintenance: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
             delivery,
@@ -209,18 +212,18 @@ impl App {
         Ok(app)
     }
 
-    async fn run(self: &Arc<Self>, server: Server, admin: Admin) -> anyhow::Result<()> {
+    async fn run(self: &Arc<Self>, server: EdgeServer, admin: AdminServer) -> anyhow::Result<()> {
         let settings = &self.started;
         let token = load_token(&settings.data_dir).context("the operators' token")?;
         settings.redaction.add(&token);
         self.apply(settings).await?;
         self.metrics.config_reload_success.set(1);
         self.listeners.spawn(server.serve(self.drain.clone()));
-        let context = admin::Context {
+        let context = admin::AdminContext {
             settings: settings.admin.clone(),
             journal: self.journal.clone(),
             feed: self.feed.clone(),
-            control: Arc::new(AppControl::new(
+            control: Arc::new(AppAdminControl::new(
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
@@ -233,10 +236,10 @@ impl App {
             token,
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
-        self.tasks.spawn(self.clone().do_chores());
-        self.tasks.spawn(self.clone().make_room());
+        self.tasks.spawn(self.clone().run_maintenance());
+        self.tasks.spawn(self.clone().enforce_journal_allowance());
         self.tasks.spawn(self.subjects.clone().resume());
-        let following = self.segments.clone().follow(self.end_chores.clone());
+        let following = self.segments.clone().follow(self.end_maintenance.clone());
         match &self.delivery.0 {
             Some(runtime) => self.tasks.spawn_on(following, runtime.handle()),
             None => self.tasks.spawn(following),
@@ -246,25 +249,25 @@ impl App {
     }
 
     /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
+    pub fn addresses(&self) -> ListenAddresses {
         self.addresses
     }
 
     /// The live feed.
-    pub fn feed(&self) -> &Feed {
+    pub fn feed(&self) -> &LiveFeed {
         &self.feed
     }
 
     /// Reloads when the configuration changes, until `stop`. The watch is older than the settings
     /// that the gateway started with.
-    pub async fn follow_changes(&self, mut watch: Watch, stop: &CancellationToken) {
+    pub async fn follow_changes(&self, mut watch: ConfigWatcher, stop: &CancellationToken) {
         loop {
             watch.set_certificates(self.certificates.files()).await;
             let change = tokio::select! {
                 change = watch.changed() => change,
                 () = stop.cancelled() => return,
             };
-            if change == Change::Certificate {
+            if change == ReloadReason::Certificate {
                 self.certificates.read_again().await;
                 self.certificates.watch_expiry(&self.metrics, self.clock.now());
                 continue;
@@ -289,7 +292,7 @@ impl App {
         result
     }
 
-    async fn replace(&self, settings: &Settings) -> anyhow::Result<()> {
+    async fn replace(&self, settings: &TagwaySettings) -> anyhow::Result<()> {
         for setting in settings.fixed_differences(&self.started) {
             tracing::warn!(setting, "takes effect with the next start");
         }
@@ -297,13 +300,13 @@ impl App {
         // What can fail comes before what cannot.
         self.certificates.apply(&settings.edge).await?;
         self.apply(settings).await?;
-        self.scripts.hold(snapshot.pins()).await;
+        self.scripts.set_pins(snapshot.pins()).await;
         self.gateway.reload(snapshot);
         Ok(())
     }
 
     /// Brings the destinations and the segments in line with the settings.
-    async fn apply(&self, settings: &Settings) -> anyhow::Result<()> {
+    async fn apply(&self, settings: &TagwaySettings) -> anyhow::Result<()> {
         for warning in &settings.warnings {
             tracing::warn!(place = %warning, "a setting has a new name");
         }
@@ -325,14 +328,14 @@ impl App {
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
         self.profiles.stop().await;
-        self.end_chores.cancel();
+        self.end_maintenance.cancel();
         self.journal.close().await;
         self.end_admin.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    async fn do_chores(self: Arc<Self>) {
+    async fn run_maintenance(self: Arc<Self>) {
         let every = |period| {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -356,7 +359,7 @@ impl App {
                     self.certificates.watch_expiry(&self.metrics, self.clock.now());
                     Ok(())
                 }
-                () = self.end_chores.cancelled() => return,
+                () = self.end_maintenance.cancelled() => return,
             };
             if let Err(error) = result {
                 tracing::warn!(%error, "a chore was left undone");
@@ -365,10 +368,10 @@ impl App {
     }
 
     /// Makes room in the journal whenever it is over its allowance, so that it keeps up with what comes.
-    async fn make_room(self: Arc<Self>) {
+    async fn enforce_journal_allowance(self: Arc<Self>) {
         let chore = async {
             loop {
-                self.journal.crowded().await;
+                self.journal.wait_until_over_budget().await;
                 match self.journal.make_room().await {
                     Ok(1..) => {}
                     // Nothing may leave: it is looked again before long.
@@ -382,7 +385,7 @@ impl App {
         };
         tokio::select! {
             () = chore => {}
-            () = self.end_chores.cancelled() => {}
+            () = self.end_maintenance.cancelled() => {}
         }
     }
 
@@ -417,12 +420,12 @@ impl App {
 /// The gateway as the edge sees it.
 struct GatewayHandler(Arc<Gateway>);
 
-impl Handler for GatewayHandler {
+impl RequestHandler for GatewayHandler {
     fn handle(
         &self,
         request: http::Request<Incoming>,
-        arrival: Arrival,
-    ) -> BoxFuture<'static, http::Response<edge::Body>> {
+        arrival: EdgeClientFacts,
+    ) -> BoxFuture<'static, http::Response<edge::EdgeResponseBody>> {
         let gateway = self.0.clone();
         Box::pin(async move { gateway.handle(request, facts(arrival)).await })
     }
@@ -430,8 +433,8 @@ impl Handler for GatewayHandler {
     fn overloaded(
         &self,
         request: &http::Request<Incoming>,
-        arrival: Arrival,
-    ) -> http::Response<edge::Body> {
+        arrival: EdgeClientFacts,
+    ) -> http::Response<edge::EdgeResponseBody> {
         self.0.overloaded(request, facts(arrival))
     }
 
@@ -442,23 +445,23 @@ impl Handler for GatewayHandler {
     fn answered(
         &self,
         request: &http::Request<Incoming>,
-        arrival: Arrival,
-        answer: http::Response<edge::Body>,
-    ) -> http::Response<edge::Body> {
+        arrival: EdgeClientFacts,
+        answer: http::Response<edge::EdgeResponseBody>,
+    ) -> http::Response<edge::EdgeResponseBody> {
         self.0.answered(request, facts(arrival), answer)
     }
 }
 
-fn facts(arrival: Arrival) -> ClientFacts {
+fn facts(arrival: EdgeClientFacts) -> ClientFacts {
     ClientFacts { client: arrival.client, secure: arrival.secure }
 }
 
-async fn bind_admin(address: SocketAddr) -> anyhow::Result<Admin> {
-    let bound = Admin::bind(address).await;
+async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {
+    let bound = AdminServer::bind(address).await;
     bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))
 }
 
 /// Mistakes as one message, a line each.
-fn listing(mistakes: &[Mistake]) -> String {
+fn listing(mistakes: &[ConfigError]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

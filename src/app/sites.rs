@@ -14,27 +14,27 @@ use tokio_util::task::TaskTracker;
 
 use super::keys::site_key;
 use crate::address;
-use crate::config::{Settings, SiteSettings};
-use crate::delivery::{DestinationSettings, Site};
-use crate::gateway::{Minting, SiteSetup, Snapshot};
+use crate::config::{SiteSettings, TagwaySettings};
+use crate::delivery::{DeliverySite, DestinationSettings};
+use crate::gateway::{GatewaySiteSetup, GatewaySnapshot, VendorCookieIssuer};
 use crate::integrations;
 use crate::journal::{Journal, ReaderId, SiteId};
-use crate::metrics::{Metrics, Name};
-use crate::origin::{self, Origin};
-use crate::postgres::Postgres;
-use crate::profile::{self, Counters, Profiles, Projection};
-use crate::script::Sdk;
-use crate::segment::{FilterCounters, SiteSegments};
+use crate::metrics::{Metrics, SharedName};
+use crate::origin::{self, OriginClient};
+use crate::postgres::PostgresDatabase;
+use crate::profile::{self, EventCounterSet, ProfileProjection, ProfileService};
+use crate::script::SiteSdkScripts;
+use crate::segment::{SegmentCounterSet, SiteSegments};
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
-pub(super) struct Footing {
+pub(super) struct SiteDeps {
     /// Where made keys are kept: the folder that is locked, whatever a reload names.
     pub(super) data_dir: PathBuf,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) profiles: Arc<Profiles>,
+    pub(super) profiles: Arc<ProfileService>,
     /// The database that gateways share, which knows sites by their names.
-    pub(super) database: Option<Arc<Postgres>>,
+    pub(super) database: Option<Arc<PostgresDatabase>>,
     pub(super) metrics: Arc<Metrics>,
     /// Where projections run.
     pub(super) runtime: Handle,
@@ -43,36 +43,36 @@ pub(super) struct Footing {
 }
 
 /// The running sites of one gateway.
-pub(super) struct Sites {
-    footing: Footing,
-    running: BTreeMap<Name, Running>,
-    origins: BTreeMap<Name, ((origin::Settings, bool), Arc<Origin>)>,
+pub(super) struct RunningSites {
+    deps: SiteDeps,
+    running: BTreeMap<SharedName, RunningSite>,
+    origins: BTreeMap<SharedName, ((origin::OriginSettings, bool), Arc<OriginClient>)>,
     tasks: TaskTracker,
 }
 
-struct Running {
-    site: Site,
+struct RunningSite {
+    site: DeliverySite,
     projection: ReaderId,
-    profiles: watch::Sender<profile::SiteSettings>,
-    counters: watch::Sender<Arc<dyn Counters>>,
+    profiles: watch::Sender<profile::SiteProfileSettings>,
+    counters: watch::Sender<Arc<dyn EventCounterSet>>,
     stop: CancellationToken,
 }
 
 /// The script of a site's pages, made aside: it is compressed as far as it goes.
-async fn sdk(site: &SiteSettings) -> anyhow::Result<Arc<Sdk>> {
+async fn sdk(site: &SiteSettings) -> anyhow::Result<Arc<SiteSdkScripts>> {
     let (settings, in_page) = (site.sdk.clone(), site.in_page());
     let (integrations, policy) = (site.integrations.clone(), site.gateway.privacy.clone());
     let make = move || {
         let extras = integrations::extras(&in_page, &integrations, &policy);
-        Sdk::new(&settings, extras)
+        SiteSdkScripts::new(&settings, extras)
     };
     Ok(Arc::new(tokio::task::spawn_blocking(make).await?))
 }
 
-impl Sites {
-    pub(super) fn new(footing: Footing) -> Self {
+impl RunningSites {
+    pub(super) fn new(footing: SiteDeps) -> Self {
         Self {
-            footing,
+            deps: footing,
             running: BTreeMap::new(),
             origins: BTreeMap::new(),
             tasks: TaskTracker::new(),
@@ -80,21 +80,24 @@ impl Sites {
     }
 
     /// The settings as requests see them, with every site opened.
-    pub(super) async fn snapshot(&mut self, settings: &Settings) -> anyhow::Result<Snapshot> {
+    pub(super) async fn snapshot(
+        &mut self,
+        settings: &TagwaySettings,
+    ) -> anyhow::Result<GatewaySnapshot> {
         let mut setups = Vec::new();
         for site in &settings.sites {
             let mut visitor = site.visitor.clone();
             if visitor.lacks_secret() {
-                let key = site_key(&self.footing.data_dir, &site.name)?;
+                let key = site_key(&self.deps.data_dir, &site.name)?;
                 settings.redaction.add(&key);
                 visitor.set_secret(&key);
             }
             let id = self.open(site).await?;
-            let (profiles, source) = (&self.footing.profiles, site.profiles.source.as_ref());
+            let (profiles, source) = (&self.deps.profiles, site.profiles.source.as_ref());
             profiles
                 .set_source((id, &site.name), source, settings.egress.allow_private)
                 .with_context(|| format!("the source of traits of the site {}", site.name))?;
-            setups.push(SiteSetup {
+            setups.push(GatewaySiteSetup {
                 id,
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
@@ -107,7 +110,7 @@ impl Sites {
             });
         }
         let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
-        Ok(Snapshot::new(limits, sample, settings.geo.clone(), setups, &self.footing.metrics))
+        Ok(GatewaySnapshot::new(limits, sample, settings.geo.clone(), setups, &self.deps.metrics))
     }
 
     /// The client of the site's origin. The one of before stays, with its connections, if nothing
@@ -116,7 +119,7 @@ impl Sites {
         &mut self,
         site: &SiteSettings,
         allow_private: bool,
-    ) -> anyhow::Result<Option<Arc<Origin>>> {
+    ) -> anyhow::Result<Option<Arc<OriginClient>>> {
         let Some(settings) = &site.gateway.origin else {
             self.origins.remove(&site.name);
             return Ok(None);
@@ -127,8 +130,8 @@ impl Sites {
         {
             return Ok(Some(origin.clone()));
         }
-        let guard: origin::Guard = if allow_private { |_| true } else { address::is_public };
-        let origin = Origin::new(settings.clone(), guard)
+        let guard: origin::AddressGuard = if allow_private { |_| true } else { address::is_public };
+        let origin = OriginClient::new(settings.clone(), guard)
             .with_context(|| format!("the origin of the site {}", site.name))?;
         let origin = Arc::new(origin);
         self.origins.insert(site.name.clone(), (wanted, origin.clone()));
@@ -138,29 +141,31 @@ impl Sites {
     /// The site's number in the journal. A site that is new gets one, and its projection starts.
     async fn open(&mut self, site: &SiteSettings) -> anyhow::Result<SiteId> {
         let (name, settings) = (&site.name, &site.profiles);
-        let filters: Arc<dyn Counters> =
-            Arc::new(FilterCounters::of(&site.segments, site.counted_events()));
+        let filters: Arc<dyn EventCounterSet> =
+            Arc::new(SegmentCounterSet::of(&site.segments, site.counted_events()));
         if let Some(running) = self.running.get(name) {
             running.counters.send_replace(filters);
             running.profiles.send_replace(settings.clone());
             return Ok(running.site.id);
         }
-        let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
+        let SiteDeps { journal, profiles, metrics, runtime, .. } = &self.deps;
         let id = journal.site(name).await?;
-        if let Some(database) = &self.footing.database {
+        if let Some(database) = &self.deps.database {
             database.name_site(id.0, name);
         }
         let (sender, settings) = watch::channel(settings.clone());
         let (counters, filters) = watch::channel(filters);
-        let setup = profile::Setup { site: id, name: name.clone(), settings, counters: filters };
+        let setup =
+            profile::ProjectionConfig { site: id, name: name.clone(), settings, counters: filters };
         let projection =
-            Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone()).await?;
-        let site = Site { id, name: name.clone(), projected: projection.progress() };
+            ProfileProjection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
+                .await?;
+        let site = DeliverySite { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
-        let filling = projection.filling(self.footing.fill_per_second);
+        let filling = projection.filling(self.deps.fill_per_second);
         self.tasks.spawn_on(projection.run(stop.clone()), runtime);
         self.tasks.spawn_on(filling.run(stop.clone()), runtime);
-        let running = Running { site, projection: reader, profiles: sender, counters, stop };
+        let running = RunningSite { site, projection: reader, profiles: sender, counters, stop };
         self.running.insert(name.clone(), running);
         Ok(id)
     }
@@ -168,8 +173,8 @@ impl Sites {
     /// What delivery is to do.
     pub(super) fn destinations(
         &self,
-        settings: &Settings,
-    ) -> Vec<(Site, Vec<Arc<DestinationSettings>>)> {
+        settings: &TagwaySettings,
+    ) -> Vec<(DeliverySite, Vec<Arc<DestinationSettings>>)> {
         let of = |site: &SiteSettings| {
             let running = self.running.get(&site.name)?;
             Some((running.site.clone(), site.destinations.clone()))
@@ -178,7 +183,7 @@ impl Sites {
     }
 
     /// The segments of every site.
-    pub(super) fn segments(&self, settings: &Settings) -> Vec<SiteSegments> {
+    pub(super) fn segments(&self, settings: &TagwaySettings) -> Vec<SiteSegments> {
         let of = |site: &crate::config::SiteSettings| {
             let id = self.running.get(&site.name)?.site.id;
             Some(SiteSegments { id, name: site.name.clone(), segments: site.segments.clone() })
@@ -193,7 +198,7 @@ impl Sites {
         let running = self.running.values().filter(|running| is_configured(running.site.id));
         let destinations = readers.iter().flat_map(|(_, ids)| ids).copied();
         let keep = running.map(|running| running.projection).chain(destinations);
-        self.footing.journal.retire(keep.collect()).await?;
+        self.deps.journal.retire(keep.collect()).await?;
         Ok(())
     }
 
@@ -215,10 +220,15 @@ impl Sites {
 
 /// The browser cookies that a destination lives on. Where the gateway does not call the vendor, they
 /// are the affair of the vendor's own library.
-fn minting(destination: &DestinationSettings) -> Option<Minting> {
+fn minting(destination: &DestinationSettings) -> Option<VendorCookieIssuer> {
     let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
     let filter = &destination.filter;
     let (consent, unknown_consent) = (filter.consent.clone(), filter.unknown_consent);
     let cookies = vendor.cookies;
-    vendor.mint.map(|mint| Minting { mint, cookies, consent, unknown_consent })
+    vendor.issue_cookies.map(|mint| VendorCookieIssuer {
+        issue_cookies: mint,
+        cookies,
+        consent,
+        unknown_consent,
+    })
 }

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{ExportPage, ForgetReport, ReaderState, SubjectError};
+use crate::admin::{ExportPage, ForgetReport, ReaderSummary, SubjectError};
 use crate::journal::{
-    Held, HeldAt, Journal, JournalError, NameKey, NameKind, SiteId, SqliteJournal, Subjects as _,
+    Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
+    SubjectRecord, SubjectRights as _,
 };
-use crate::profile::{Activity, ProfileError, Profiles, Subject};
+use crate::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
 
 /// The name under which erasing is guarded, which no destination can have.
 const GUARDED: &str = "(erasing)";
@@ -26,25 +27,25 @@ const GUARDED: &str = "(erasing)";
 const CALM_WAIT: Duration = Duration::from_secs(10);
 
 /// A person as the guard has one: the same at every start.
-fn person(names: &HashSet<NameKey>) -> i64 {
+fn person(names: &HashSet<PersonNameDigest>) -> i64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     names.iter().fold(0, |all, name| all ^ hash.hash_one(name).cast_signed())
 }
 
 /// Does what people may ask for.
-pub(super) struct Subjects {
+pub(super) struct SubjectService {
     journal: Arc<SqliteJournal>,
-    profiles: Arc<Profiles>,
+    profiles: Arc<ProfileService>,
     /// One person at a time: each costs a look through everything.
     turn: Mutex<()>,
     tasks: TaskTracker,
 }
 
-impl Subjects {
+impl SubjectService {
     /// Erasing runs among `tasks`; it ends early when the journal closes.
     pub(super) fn new(
         journal: Arc<SqliteJournal>,
-        profiles: Arc<Profiles>,
+        profiles: Arc<ProfileService>,
         tasks: TaskTracker,
     ) -> Self {
         Self { journal, profiles, turn: Mutex::default(), tasks }
@@ -111,7 +112,9 @@ impl Subjects {
     /// Lifts the suppression alone.
     pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
-        for key in NameKind::ALL.into_iter().flat_map(|kind| NameKey::all(site, kind, id)) {
+        for key in
+            PersonNameKind::ALL.into_iter().flat_map(|kind| PersonNameDigest::all(site, kind, id))
+        {
             let lifted = self.journal.lift(site, key).await;
             let lifted = lifted.map_err(unavailable)?;
             if lifted > 0 {
@@ -125,8 +128,8 @@ impl Subjects {
     pub(super) async fn export(
         &self,
         (site_name, id): (&str, &str),
-        from: Option<HeldAt>,
-        readers: &[ReaderState],
+        from: Option<SubjectCursor>,
+        readers: &[ReaderSummary],
         now: Timestamp,
     ) -> Result<ExportPage, SubjectError> {
         let site = self.journal.site(site_name).await.map_err(unavailable)?;
@@ -136,12 +139,12 @@ impl Subjects {
             None => subjects.iter().map(profile_row).collect(),
             Some(_) => Vec::new(),
         };
-        let from = from.unwrap_or(HeldAt::START);
+        let from = from.unwrap_or(SubjectCursor::START);
         let page = self.journal.held(site, names, from).await.map_err(unavailable)?;
         let readers: Vec<_> = readers.iter().filter(|reader| &*reader.site == site_name).collect();
         for held in &page.held {
             let mut states = serde_json::Map::new();
-            if matches!(held.at, HeldAt::Events(_)) {
+            if matches!(held.at, SubjectCursor::Events(_)) {
                 let ids = readers.iter().map(|reader| reader.reader).collect();
                 let event = self.journal.event(site, held.seq, ids).await.map_err(unavailable)?;
                 for (reader, at) in readers.iter().zip(event.iter().flat_map(|it| &it.readers)) {
@@ -161,20 +164,25 @@ impl Subjects {
     }
 
     /// The names of the people found by an id. What names nobody who is known may be of any kind.
-    fn names(&self, site: SiteId, id: &str, subjects: &[Subject]) -> HashSet<NameKey> {
-        let keys = |(kind, name): (NameKind, &str)| {
-            NameKey::all(site, kind, name).collect::<Vec<NameKey>>()
+    fn names(
+        &self,
+        site: SiteId,
+        id: &str,
+        subjects: &[SubjectProfile],
+    ) -> HashSet<PersonNameDigest> {
+        let keys = |(kind, name): (PersonNameKind, &str)| {
+            PersonNameDigest::all(site, kind, name).collect::<Vec<PersonNameDigest>>()
         };
         if subjects.is_empty() {
-            return NameKind::ALL.into_iter().flat_map(|kind| keys((kind, id))).collect();
+            return PersonNameKind::ALL.into_iter().flat_map(|kind| keys((kind, id))).collect();
         }
-        subjects.iter().flat_map(Subject::names).flat_map(keys).collect()
+        subjects.iter().flat_map(SubjectProfile::names).flat_map(keys).collect()
     }
 
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
+        names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<ForgetReport, SubjectError> {
         let _turn = self.turn.lock().await;
         let erased = self.journal.erase(site, names.clone()).await.map_err(unavailable)?;
@@ -191,7 +199,7 @@ impl Subjects {
     }
 }
 
-fn profile_row(subject: &Subject) -> Value {
+fn profile_row(subject: &SubjectProfile) -> Value {
     let identities = subject.identities.iter();
     let identities = identities.map(|(identity, rank)| {
         json!({ "kind": identity.kind.name(), "value": identity.value, "rank": rank })
@@ -213,8 +221,8 @@ fn profile_row(subject: &Subject) -> Value {
 }
 
 /// What a person did on one day.
-fn activity_row(activity: &Activity) -> Value {
-    let Activity { event, day, tally } = activity;
+fn activity_row(activity: &DailyActivity) -> Value {
+    let DailyActivity { event, day, tally } = activity;
     let day = day.checked_mul(86_400).and_then(|seconds| Timestamp::from_second(seconds).ok());
     let mut row = tally.members();
     if let Value::Object(row) = &mut row {
@@ -224,18 +232,22 @@ fn activity_row(activity: &Activity) -> Value {
     row
 }
 
-fn row(held: &Held, destination: Option<&str>, states: serde_json::Map<String, Value>) -> Value {
+fn row(
+    held: &SubjectRecord,
+    destination: Option<&str>,
+    states: serde_json::Map<String, Value>,
+) -> Value {
     let event: Value = serde_json::from_slice(&held.body).unwrap_or_default();
     let (seq, time) = (held.seq, held.time);
     match held.at {
-        HeldAt::Events(_) => json!({
+        SubjectCursor::Events(_) => json!({
             "kind": "event", "seq": seq, "received_at": time, "destinations": states, "event": event,
         }),
-        HeldAt::Parked(..) => json!({
+        SubjectCursor::Parked(..) => json!({
             "kind": "parked", "seq": seq, "received_at": time, "destination": destination,
             "event": event,
         }),
-        HeldAt::Dead(id) => json!({
+        SubjectCursor::Dead(id) => json!({
             "kind": "dead", "id": id, "seq": seq, "at": time, "destination": destination,
             "reason": held.reason.as_ref().map(|(code, _)| code),
             "detail": held.reason.as_ref().map(|(_, detail)| detail),

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use super::{AuditError, Options};
+use super::{AuditError, AuditOptions};
 
 /// Names under which distributions install it.
 const NAMES: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -79,7 +79,7 @@ pub fn find(
 
 /// A message of the browser that answers no command.
 #[derive(Debug, Deserialize)]
-pub(super) struct Event {
+pub(super) struct DevToolsEvent {
     /// What happened, `Network.requestWillBeSent`.
     #[serde(default)]
     pub(super) method: String,
@@ -98,26 +98,26 @@ pub(super) struct Event {
 }
 
 /// A running browser.
-pub(super) struct Browser {
-    process: Process,
+pub(super) struct ChromiumBrowser {
+    process: BrowserProcess,
     commands: Sender,
     answers: Receiver,
     unread: Vec<u8>,
     /// How much of `unread` is known to hold no end of a message.
     searched: usize,
-    events: VecDeque<Event>,
+    events: VecDeque<DevToolsEvent>,
     received: usize,
     last_id: u64,
 }
 
 /// The process and its profile; both go when it is dropped.
-struct Process {
+struct BrowserProcess {
     child: Child,
     // Dropped after the child is gone.
     profile: TempDir,
 }
 
-impl Drop for Process {
+impl Drop for BrowserProcess {
     fn drop(&mut self) {
         // It is the leader of a group of its own, which its helpers belong to. Who is gone already
         // needs no signal.
@@ -129,9 +129,9 @@ impl Drop for Process {
     }
 }
 
-impl Browser {
+impl ChromiumBrowser {
     /// Starts one.
-    pub(super) fn start(options: &Options) -> Result<Self, AuditError> {
+    pub(super) fn start(options: &AuditOptions) -> Result<Self, AuditError> {
         let profile = tempfile::Builder::new().prefix("tagway-audit-").tempdir()?;
         let (command_end, commands) = pipe()?;
         let (answers, answer_end) = pipe()?;
@@ -160,7 +160,7 @@ impl Browser {
         // The command holds our copies of the child's ends: without them gone, its end is not seen.
         drop(command);
         Ok(Self {
-            process: Process { child, profile },
+            process: BrowserProcess { child, profile },
             commands: Sender::from_owned_fd(OwnedFd::from(commands))?,
             answers: Receiver::from_owned_fd(OwnedFd::from(answers))?,
             unread: Vec::new(),
@@ -212,7 +212,7 @@ impl Browser {
     }
 
     /// The next event. Cancel safe: what was read is kept.
-    pub(super) async fn event(&mut self) -> Result<Event, AuditError> {
+    pub(super) async fn event(&mut self) -> Result<DevToolsEvent, AuditError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
@@ -224,7 +224,7 @@ impl Browser {
         }
     }
 
-    async fn receive(&mut self) -> Result<Event, AuditError> {
+    async fn receive(&mut self) -> Result<DevToolsEvent, AuditError> {
         loop {
             let new = self.unread.get(self.searched..).unwrap_or_default();
             if let Some(at) = memchr::memchr(0, new) {

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use url::Url;
 
-use super::measure::{Figures, Tag, domain};
+use super::measure::{PageFigures, TagFigures, domain};
 use crate::vendors::{self, Vendor};
 
 /// What a vendor's settings must have: the key, whether the page shows it, the variable otherwise.
-type Needs = &'static [(&'static str, bool, &'static str)];
+type RequiredSettings = &'static [(&'static str, bool, &'static str)];
 
-const DESTINATIONS: &[(&str, Needs)] = &[
+const DESTINATIONS: &[(&str, RequiredSettings)] = &[
     ("ga4", &[("measurement_id", true, "GA4_ID"), ("api_secret", false, "GA4_SECRET")]),
     ("meta", &[("pixel_id", true, "META_PIXEL"), ("access_token", false, "META_TOKEN")]),
     ("mixpanel", &[("project_token", false, "MIXPANEL_TOKEN")]),
@@ -21,7 +21,7 @@ const DESTINATIONS: &[(&str, Needs)] = &[
 ];
 
 /// Writes the configuration. Everything in it that comes from the page is a host name or a plain id.
-pub fn draft(figures: &Figures) -> Option<String> {
+pub fn draft(figures: &PageFigures) -> Option<String> {
     let page = Url::parse(&figures.url).ok()?;
     let domain = domain(&page)?;
     let name: String = domain
@@ -83,8 +83,8 @@ pub fn draft(figures: &Figures) -> Option<String> {
 
 /// What the page gets in place of the tags' own scripts: shims in `/tw.js` where there are any, with
 /// what they must know; the scripts of the others from the site's own host.
-fn in_page(tags: &[Tag]) -> Vec<String> {
-    let mut found: Vec<(&Vendor, &Tag)> = Vec::new();
+fn in_page(tags: &[TagFigures]) -> Vec<String> {
+    let mut found: Vec<(&Vendor, &TagFigures)> = Vec::new();
     for tag in tags {
         let vendor = tag.vendor.as_deref().and_then(vendors::find);
         if let Some(vendor) = vendor.filter(|it| found.iter().all(|(had, _)| had.name != it.name)) {
@@ -135,12 +135,12 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
+    use crate::config::ConfigSource;
 
-    fn tag(name: &str, vendor: Option<&str>, ids: &[&str]) -> Tag {
+    fn tag(name: &str, vendor: Option<&str>, ids: &[&str]) -> TagFigures {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
         let vendor = vendor.map(str::to_owned);
-        Tag { name: name.to_owned(), vendor, ids, ..Tag::default() }
+        TagFigures { name: name.to_owned(), vendor, ids, ..TagFigures::default() }
     }
 
     fn checked(url: &str) -> String {
@@ -156,13 +156,14 @@ mod tests {
             tag("Snowplow", Some("snowplow"), &[]),
             tag("evil\n[[sites]]", None, &[]),
         ];
-        let text = draft(&Figures { url: url.to_owned(), tags, ..Figures::default() }).unwrap();
+        let text =
+            draft(&PageFigures { url: url.to_owned(), tags, ..PageFigures::default() }).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tagway.toml");
         std::fs::write(&file, &text).unwrap();
         let variables = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
         let variables = variables.map(|(name, _)| (name.to_owned(), "12345".to_owned())).collect();
-        let settings = Origin::new(Some(file), folder.path(), variables).load();
+        let settings = ConfigSource::new(Some(file), folder.path(), variables).load();
         let settings = settings.unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:?}"));
         assert_eq!(settings.sites.len(), 1);
         assert_eq!(settings.sites[0].destinations.len(), 7);

@@ -6,7 +6,7 @@ use crate::vendors;
 
 /// A tag that is known.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownTag {
     /// What people call it.
     pub name: &'static str,
     /// Its hosts, subdomains included.
@@ -14,14 +14,14 @@ pub struct Known {
     /// Our name of its vendor, if we have it.
     pub vendor: Option<&'static str>,
     /// What it does in a page.
-    pub kind: Kind,
+    pub kind: TagCategory,
     /// Where its public id stands in its requests.
-    ids: &'static [Place],
+    ids: &'static [TagIdLocation],
 }
 
 /// What a tag does, as far as it matters for what can replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TagCategory {
     /// Counts and reports events.
     Events,
     /// Loads other tags.
@@ -44,7 +44,7 @@ pub enum Kind {
 
 /// Where an id stands.
 #[derive(Debug)]
-enum Place {
+enum TagIdLocation {
     /// The value of a query parameter that begins with this.
     Query(&'static str, &'static str),
     /// The path's next part after this.
@@ -53,21 +53,21 @@ enum Place {
     Script(&'static str),
 }
 
-use Kind::{Ads, Chat, Consent, Content, Events, Experiments, Loader, Monitoring, Replay};
-use Place::{After, Query, Script};
+use TagCategory::{Ads, Chat, Consent, Content, Events, Experiments, Loader, Monitoring, Replay};
+use TagIdLocation::{After, Query, Script};
 
 const fn known(
     name: &'static str,
     hosts: &'static [&'static str],
     vendor: Option<&'static str>,
-    kind: Kind,
-    ids: &'static [Place],
-) -> Known {
-    Known { name, hosts, vendor, kind, ids }
+    kind: TagCategory,
+    ids: &'static [TagIdLocation],
+) -> KnownTag {
+    KnownTag { name, hosts, vendor, kind, ids }
 }
 
 /// The first entry that fits counts: of one host's, those with an id that fits come first.
-static KNOWN: &[Known] = &[
+static KNOWN: &[KnownTag] = &[
     known(
         "Google Analytics 4",
         &["google-analytics.com", "analytics.google.com", "googletagmanager.com"],
@@ -167,7 +167,7 @@ static KNOWN: &[Known] = &[
 ];
 
 /// The tag that this request is of, and the id that it names.
-pub fn recognise(url: &Url) -> Option<(&'static Known, Option<String>)> {
+pub fn recognise(url: &Url) -> Option<(&'static KnownTag, Option<String>)> {
     let host = url.host_str()?;
     let mut of_host = KNOWN.iter().filter(|known| known.is_at(host)).peekable();
     let first = *of_host.peek()?;
@@ -182,7 +182,7 @@ pub fn recognise(url: &Url) -> Option<(&'static Known, Option<String>)> {
     Some((first, None))
 }
 
-impl Known {
+impl KnownTag {
     fn is_at(&self, host: &str) -> bool {
         self.hosts.iter().any(|known| {
             host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -231,7 +231,7 @@ impl Known {
     }
 }
 
-impl Place {
+impl TagIdLocation {
     fn read(&self, url: &Url) -> Option<String> {
         let found = match self {
             Query(name, prefix) => url

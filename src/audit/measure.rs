@@ -23,7 +23,7 @@ const LONG_TASK_US: f64 = 50_000.0;
 
 /// What was recorded of a visit.
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct VisitRecording {
     /// Events of the network: name and details.
     pub network: Vec<(String, Value)>,
     /// Trace events.
@@ -38,7 +38,7 @@ pub struct Record {
 
 /// What a page costs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Figures {
+pub struct PageFigures {
     /// The page.
     pub url: String,
     /// How many visits these are the medians of.
@@ -48,12 +48,12 @@ pub struct Figures {
     /// The whole page's, by the names in [`TOTALS`].
     pub totals: BTreeMap<String, f64>,
     /// Tags: what is third-party, or known.
-    pub tags: Vec<Tag>,
+    pub tags: Vec<TagFigures>,
 }
 
 /// One tag: all that a vendor, or an unknown third party, does in the page.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Tag {
+pub struct TagFigures {
     /// Its name, or its domain.
     pub name: String,
     /// Our name of its vendor.
@@ -71,12 +71,12 @@ pub struct Tag {
     /// Main-thread time of its scripts.
     pub main_ms: f64,
     /// Its scripts, without queries.
-    pub scripts: Vec<Script>,
+    pub scripts: Vec<ScriptFigures>,
 }
 
 /// One script of a tag.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Script {
+pub struct ScriptFigures {
     /// Its address, without the query.
     pub url: String,
     /// Main-thread time.
@@ -106,14 +106,14 @@ pub const TOTALS: &[(&str, &str, &str)] = &[
 ];
 
 #[derive(Debug, Default)]
-struct Request {
+struct MeasuredRequest {
     url: String,
     is_script: bool,
     bytes: f64,
 }
 
 /// The figures of one visit.
-pub fn figures(asked: &Url, record: &Record) -> Figures {
+pub fn figures(asked: &Url, record: &VisitRecording) -> PageFigures {
     let mut totals: BTreeMap<String, f64> =
         TOTALS.iter().map(|(name, ..)| ((*name).to_owned(), 0.0)).collect();
     let mut add = |name: &str, value: f64| *totals.entry(name.to_owned()).or_default() += value;
@@ -125,7 +125,7 @@ pub fn figures(asked: &Url, record: &Record) -> Figures {
     let page = page.unwrap_or_else(|| asked.clone());
     let own = domain(&page).unwrap_or_default();
     let mut hosts = BTreeSet::new();
-    let mut tags: BTreeMap<String, Tag> = BTreeMap::new();
+    let mut tags: BTreeMap<String, TagFigures> = BTreeMap::new();
     for request in &requests {
         let Ok(url) = Url::parse(&request.url) else { continue };
         let Some(host) = url.host_str() else { continue };
@@ -170,7 +170,7 @@ pub fn figures(asked: &Url, record: &Record) -> Figures {
         add(name, record.page[key].as_f64().unwrap_or(0.0));
     }
     add("heap_bytes", record.heap_bytes);
-    Figures {
+    PageFigures {
         url: page.into(),
         visits: 1,
         unsettled: usize::from(!record.is_settled),
@@ -179,7 +179,7 @@ pub fn figures(asked: &Url, record: &Record) -> Figures {
     }
 }
 
-fn sorted(mut tags: Vec<Tag>) -> Vec<Tag> {
+fn sorted(mut tags: Vec<TagFigures>) -> Vec<TagFigures> {
     for tag in &mut tags {
         tag.scripts
             .sort_by(|a, b| b.main_ms.total_cmp(&a.main_ms).then(b.bytes.total_cmp(&a.bytes)));
@@ -204,34 +204,34 @@ pub(super) fn domain(url: &Url) -> Option<String> {
 
 /// The tag that this address belongs to, and the id it names; none if it is the site's own.
 fn tag<'t>(
-    tags: &'t mut BTreeMap<String, Tag>,
+    tags: &'t mut BTreeMap<String, TagFigures>,
     url: &Url,
     own: &str,
-) -> Option<(&'t mut Tag, Option<String>)> {
+) -> Option<(&'t mut TagFigures, Option<String>)> {
     let recognised = known::recognise(url);
     let domain = domain(url)?;
     if recognised.is_none() && domain == own {
         return None;
     }
     let name = recognised.as_ref().map_or(domain, |(known, _)| known.name.to_owned());
-    let tag = tags.entry(name.clone()).or_insert_with(|| Tag {
+    let tag = tags.entry(name.clone()).or_insert_with(|| TagFigures {
         name,
         vendor: recognised.as_ref().and_then(|(known, _)| known.vendor.map(str::to_owned)),
         replaced_by: recognised
             .as_ref()
             .map_or_else(|| "not known".to_owned(), |(known, _)| known.replaced_by()),
-        ..Tag::default()
+        ..TagFigures::default()
     });
     Some((tag, recognised.and_then(|(_, id)| id)))
 }
 
-fn script<'t>(tag: &'t mut Tag, url: &Url) -> &'t mut Script {
+fn script<'t>(tag: &'t mut TagFigures, url: &Url) -> &'t mut ScriptFigures {
     let mut bare = url.clone();
     bare.set_query(None);
     bare.set_fragment(None);
     let bare = String::from(bare);
     let at = tag.scripts.iter().position(|script| script.url == bare).unwrap_or_else(|| {
-        tag.scripts.push(Script { url: bare, ..Script::default() });
+        tag.scripts.push(ScriptFigures { url: bare, ..ScriptFigures::default() });
         tag.scripts.len() - 1
     });
     #[expect(clippy::indexing_slicing, reason = "found or pushed just now")]
@@ -239,8 +239,8 @@ fn script<'t>(tag: &'t mut Tag, url: &Url) -> &'t mut Script {
 }
 
 /// The requests, how many connections they took, how many were preflights, and the bytes of bodies.
-fn requests(events: &[(String, Value)]) -> (Vec<Request>, usize, usize, f64) {
-    let mut requests: Vec<Request> = Vec::new();
+fn requests(events: &[(String, Value)]) -> (Vec<MeasuredRequest>, usize, usize, f64) {
+    let mut requests: Vec<MeasuredRequest> = Vec::new();
     let mut current: HashMap<&str, usize> = HashMap::new();
     let mut connections = BTreeSet::new();
     let (mut preflights, mut bytes_up) = (0, 0.0);
@@ -274,7 +274,7 @@ fn requests(events: &[(String, Value)]) -> (Vec<Request>, usize, usize, f64) {
                 }
                 current.insert(id, requests.len());
                 let is_script = params["type"] == "Script";
-                requests.push(Request { url: url.to_owned(), is_script, bytes: 0.0 });
+                requests.push(MeasuredRequest { url: url.to_owned(), is_script, bytes: 0.0 });
             }
             "Network.responseReceived" => {
                 connection(&mut connections, &params["response"]);
@@ -365,30 +365,30 @@ fn script_of(event: &Value) -> Option<&str> {
 }
 
 /// The medians of several visits' figures. A tag that a visit did not see cost nothing there.
-pub fn medians(visits: Vec<Figures>) -> Figures {
-    let Some(first) = visits.first() else { return Figures::default() };
+pub fn medians(visits: Vec<PageFigures>) -> PageFigures {
+    let Some(first) = visits.first() else { return PageFigures::default() };
     let names: BTreeSet<&String> = visits.iter().flat_map(|visit| visit.totals.keys()).collect();
-    let middle = |of: &dyn Fn(&Figures) -> f64| median(visits.iter().map(of).collect());
+    let middle = |of: &dyn Fn(&PageFigures) -> f64| median(visits.iter().map(of).collect());
     let total = |name: &String| middle(&|visit| visit.totals.get(name).copied().unwrap_or(0.0));
     let totals = names.into_iter().map(|name| (name.clone(), total(name))).collect();
-    let mut tags: BTreeMap<&String, Tag> = BTreeMap::new();
+    let mut tags: BTreeMap<&String, TagFigures> = BTreeMap::new();
     for tag in visits.iter().flat_map(|visit| &visit.tags) {
         let seen = tags.entry(&tag.name).or_insert_with(|| tag.clone());
         for id in tag.ids.iter().filter(|id| !seen.ids.contains(id)).collect::<Vec<_>>() {
             seen.ids.push(id.clone());
         }
     }
-    let mut tags: Vec<Tag> = tags.into_values().collect();
+    let mut tags: Vec<TagFigures> = tags.into_values().collect();
     for tag in &mut tags {
         let name = tag.name.clone();
-        let of = |visit: &Figures, read: fn(&Tag) -> f64| {
+        let of = |visit: &PageFigures, read: fn(&TagFigures) -> f64| {
             visit.tags.iter().find(|tag| tag.name == name).map_or(0.0, read)
         };
         tag.requests = middle(&|visit| of(visit, |tag| tag.requests));
         tag.bytes = middle(&|visit| of(visit, |tag| tag.bytes));
         tag.main_ms = middle(&|visit| of(visit, |tag| tag.main_ms));
         for script in &mut tag.scripts {
-            let read = |visit: &Figures| {
+            let read = |visit: &PageFigures| {
                 let tag = visit.tags.iter().find(|tag| tag.name == name);
                 tag.and_then(|tag| tag.scripts.iter().find(|other| other.url == script.url))
                     .map_or(0.0, |script| script.main_ms)
@@ -398,7 +398,7 @@ pub fn medians(visits: Vec<Figures>) -> Figures {
     }
     let unsettled = visits.iter().map(|visit| visit.unsettled).sum();
     let url = first.url.clone();
-    Figures { url, visits: visits.len(), unsettled, totals, tags: sorted(tags) }
+    PageFigures { url, visits: visits.len(), unsettled, totals, tags: sorted(tags) }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -437,7 +437,7 @@ mod tests {
             "args": { "data": { "url": url } } })
     }
 
-    fn record() -> Record {
+    fn record() -> VisitRecording {
         let gtag = "https://www.googletagmanager.com/gtag/js?id=G-A1";
         let mut network = vec![
             sent("1", "https://www.shop.example/", "Document"),
@@ -463,7 +463,7 @@ mod tests {
             json!({ "name": "RunTask", "ph": "X", "ts": 0, "dur": 99, "pid": 1, "tid": 3 }),
         ];
         let page = json!({ "lcp": 12, "tbt": 10, "load": 34, "cookies": 5 });
-        Record { network, trace, page, heap_bytes: 1.0, is_settled: true }
+        VisitRecording { network, trace, page, heap_bytes: 1.0, is_settled: true }
     }
 
     #[test]

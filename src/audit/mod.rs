@@ -19,11 +19,11 @@ use std::time::Duration;
 use url::Url;
 
 pub use chromium::find;
-pub use measure::Figures;
+pub use measure::PageFigures;
 
 /// How the page is visited.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct AuditOptions {
     /// The page.
     pub url: Url,
     /// The browser's program.
@@ -35,7 +35,7 @@ pub struct Options {
     /// The main thread is slowed down by this factor.
     pub cpu: f64,
     /// The network is as slow as this.
-    pub throttle: Option<Throttle>,
+    pub throttle: Option<NetworkThrottle>,
     /// How often the page is visited; the figures are medians.
     pub runs: u32,
     /// Whether the browser goes without its sandbox, which root cannot have.
@@ -48,7 +48,7 @@ pub struct Options {
 
 /// A network, in Chromium's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Throttle {
+pub enum NetworkThrottle {
     /// Slow 4G as Lighthouse throttles by DevTools: 562.5 ms for each request, 1.47 Mbit/s down and
     /// 675 kbit/s up.
     Slow4g,
@@ -97,7 +97,7 @@ pub enum AuditError {
 }
 
 /// Visits the page, each time with a fresh profile, and returns the medians.
-pub async fn audit(options: &Options) -> Result<Figures, AuditError> {
+pub async fn audit(options: &AuditOptions) -> Result<PageFigures, AuditError> {
     let mut visits = Vec::new();
     for _run in 0..options.runs.max(1) {
         // The browser is killed when the visit is dropped, so a timeout leaves nothing behind.

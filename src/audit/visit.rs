@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::chromium::{Browser, Event};
-use super::measure::Record;
-use super::{AuditError, Options, Throttle};
+use super::chromium::{ChromiumBrowser, DevToolsEvent};
+use super::measure::VisitRecording;
+use super::{AuditError, AuditOptions, NetworkThrottle};
 
 /// Records of a trace at most: a heavy page has some 100,000.
 const TRACE_EVENTS: usize = 2_000_000;
@@ -41,15 +41,15 @@ const ASK: &str = r#"(() => {
 })()"#;
 
 /// Opens the page with a fresh profile and waits until it is done.
-pub(super) async fn visit(options: &Options) -> Result<Record, AuditError> {
-    let mut browser = Browser::start(options)?;
+pub(super) async fn visit(options: &AuditOptions) -> Result<VisitRecording, AuditError> {
+    let mut browser = ChromiumBrowser::start(options)?;
     let target = browser.call(None, "Target.createTarget", json!({ "url": "about:blank" })).await?;
     let attach = json!({ "targetId": target["targetId"], "flatten": true });
     let attached = browser.call(None, "Target.attachToTarget", attach).await?;
     let Some(page) = attached["sessionId"].as_str() else { return Err(AuditError::Ended) };
     prepare(&mut browser, page, options).await?;
 
-    let mut record = Record::default();
+    let mut record = VisitRecording::default();
     let start = json!({ "transferMode": "ReportEvents", "traceConfig": {
         "recordMode": "recordUntilFull", "includedCategories": CATEGORIES.split(',').collect::<Vec<_>>(),
     }});
@@ -81,7 +81,11 @@ pub(super) async fn visit(options: &Options) -> Result<Record, AuditError> {
     Ok(record)
 }
 
-async fn prepare(browser: &mut Browser, page: &str, options: &Options) -> Result<(), AuditError> {
+async fn prepare(
+    browser: &mut ChromiumBrowser,
+    page: &str,
+    options: &AuditOptions,
+) -> Result<(), AuditError> {
     for domain in ["Page.enable", "Network.enable", "Runtime.enable"] {
         browser.call(Some(page), domain, json!({})).await?;
     }
@@ -100,7 +104,7 @@ async fn prepare(browser: &mut Browser, page: &str, options: &Options) -> Result
         let rate = json!({ "rate": options.cpu });
         browser.call(Some(page), "Emulation.setCPUThrottlingRate", rate).await?;
     }
-    if let Some(Throttle::Slow4g) = options.throttle {
+    if let Some(NetworkThrottle::Slow4g) = options.throttle {
         let network = json!({
             "offline": false, "latency": 562.5,
             "downloadThroughput": 1_474_560 / 8, "uploadThroughput": 675_000 / 8,
@@ -113,10 +117,10 @@ async fn prepare(browser: &mut Browser, page: &str, options: &Options) -> Result
 /// Records until the page is loaded and nothing was under way for a while, or until half the time is
 /// gone: a page that never rests is measured as far as it came.
 async fn follow(
-    browser: &mut Browser,
-    record: &mut Record,
+    browser: &mut ChromiumBrowser,
+    record: &mut VisitRecording,
     page: &str,
-    options: &Options,
+    options: &AuditOptions,
 ) -> Result<(), AuditError> {
     let latest = Instant::now() + options.timeout / 2;
     let mut under_way = BTreeSet::new();
@@ -154,7 +158,7 @@ async fn follow(
     }
 }
 
-fn keep(record: &mut Record, mut event: Event) -> Result<(), AuditError> {
+fn keep(record: &mut VisitRecording, mut event: DevToolsEvent) -> Result<(), AuditError> {
     if event.method == "Tracing.dataCollected" {
         if let Value::Array(events) = event.params["value"].take() {
             record.trace.extend(events);

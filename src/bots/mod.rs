@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 
-use crate::event::Suspicion;
-use crate::settings::Section;
+use crate::event::BotSuspicion;
+use crate::settings::SettingsSection;
 
 /// Certain.
 const MAX_SCORE: u8 = 100;
@@ -43,7 +43,7 @@ const CATEGORIES: &[(&str, &str)] = &[
 
 /// What a site does about bots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum BotPolicy {
     /// Nothing, not even a look.
     Pass,
     /// Says so on the event.
@@ -54,17 +54,18 @@ pub enum Policy {
 
 /// One of `[[sites]]`: what it does, and from which score on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct BotSettings {
     /// What is done.
-    pub policy: Policy,
+    pub policy: BotPolicy,
     /// The score from which on an event is a bot's.
     pub score: u8,
 }
 
-impl Settings {
+impl BotSettings {
     /// Reads `bots` and `bot_score`.
-    pub fn read(section: &mut Section<'_>) -> Self {
-        let choices = [("pass", Policy::Pass), ("flag", Policy::Flag), ("drop", Policy::Drop)];
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        let choices =
+            [("pass", BotPolicy::Pass), ("flag", BotPolicy::Flag), ("drop", BotPolicy::Drop)];
         Self {
             policy: section.choice("bots", &choices),
             score: section.integer("bot_score", 1..=MAX_SCORE),
@@ -74,7 +75,7 @@ impl Settings {
 
 /// What is seen of a caller.
 #[derive(Clone, Copy, Debug)]
-pub struct Clues<'a> {
+pub struct BotSignals<'a> {
     /// The request's header fields.
     pub fields: &'a HeaderMap,
     /// Whether the request came over TLS, which is where browsers say what they fetch.
@@ -132,11 +133,11 @@ fn agent(fields: &HeaderMap) -> Cow<'_, str> {
 }
 
 /// What speaks against a person; `None` if nothing does.
-pub fn judge(clues: &Clues<'_>) -> Option<Suspicion> {
+pub fn judge(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
     let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
     let agent = agent(clues.fields);
     let agent = agent.trim();
-    let mut found = Suspicion { score: 0, reasons: Vec::new() };
+    let mut found = BotSuspicion { score: 0, reasons: Vec::new() };
     let mut note = |score: u8, reason: &str| {
         found.score = found.score.saturating_add(score).min(MAX_SCORE);
         found.reasons.push(reason.to_owned());
@@ -188,7 +189,7 @@ mod tests {
     }
 
     fn reasons(pairs: &[(&str, &str)]) -> (u8, Vec<String>) {
-        let clues = Clues { fields: &fields(pairs), secure: true, is_burst: false };
+        let clues = BotSignals { fields: &fields(pairs), secure: true, is_burst: false };
         judge(&clues).map_or((0, Vec::new()), |found| (found.score, found.reasons))
     }
 
@@ -261,7 +262,7 @@ mod tests {
         ];
         assert_eq!(reasons(&headless), (100, vec!["headless".to_owned()]));
         let agent = fields(&[("user-agent", CHROME), ("accept-language", "en")]);
-        let clues = Clues { fields: &agent, secure: false, is_burst: true };
+        let clues = BotSignals { fields: &agent, secure: false, is_burst: true };
         assert_eq!(judge(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
     }
 
@@ -270,7 +271,7 @@ mod tests {
         for agent in ["Mozilla/5.0 (Linux; Android 13; 红米)".as_bytes(), b"Caf\xe9App/3.1"] {
             let mut all = fields(&[("accept-language", "de"), ("sec-fetch-site", "none")]);
             all.insert(USER_AGENT, agent.try_into().unwrap());
-            assert_eq!(judge(&Clues { fields: &all, secure: true, is_burst: false }), None);
+            assert_eq!(judge(&BotSignals { fields: &all, secure: true, is_burst: false }), None);
         }
     }
 

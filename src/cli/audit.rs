@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use url::Url;
 
-use super::{Failure, block_on, render, say};
+use super::{CommandError, block_on, print, render};
 use crate::audit::measure::TOTALS;
-use crate::audit::{self, AuditError, Figures, Throttle, draft};
+use crate::audit::{self, AuditError, NetworkThrottle, PageFigures, draft};
 
 /// A name or address from the page is cut here.
 const SHOWN_CHARS: usize = 100;
@@ -22,7 +22,7 @@ const FILE_BYTES: u64 = 16 << 20;
 const SHOWN_SCRIPTS: usize = 3;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct AuditArgs {
     /// The page, http or https.
     url: Url,
     /// The browser's program; by default that of CHROMIUM, or the first usual name in PATH.
@@ -33,7 +33,7 @@ pub(super) struct Options {
     runs: u32,
     /// Make the network slow.
     #[arg(long, value_name = "NETWORK")]
-    throttle: Option<Network>,
+    throttle: Option<NetworkProfile>,
     /// Make the processor slower by this factor; 4 is about a mid-range phone.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     cpu: f64,
@@ -67,7 +67,7 @@ pub(super) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Network {
+enum NetworkProfile {
     /// 562.5 ms for each request, 1.47 Mbit/s down, 675 kbit/s up.
     #[value(name = "slow-4g")]
     Slow4g,
@@ -79,27 +79,27 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(
-    options: Options,
+    options: AuditArgs,
     chromium: Option<&str>,
     path: Option<&str>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     if !matches!(options.url.scheme(), "http" | "https") {
-        return Err(Failure::Usage("only pages of http and https have tags".to_owned()));
+        return Err(CommandError::Usage("only pages of http and https have tags".to_owned()));
     }
     let before = options.before.as_deref().map(read).transpose()?;
     // Said before the browser works for a minute.
     for file in [&options.write, &options.save].into_iter().flatten() {
         if file.exists() {
-            return Err(Failure::Usage(format!("{} exists already", file.display())));
+            return Err(CommandError::Usage(format!("{} exists already", file.display())));
         }
     }
-    let visits = audit::Options {
+    let visits = audit::AuditOptions {
         url: options.url,
         chromium: audit::find(options.chromium, chromium, path).map_err(failure)?,
         timeout: Duration::from_secs(options.timeout),
         settle: Duration::from_millis(options.settle),
         cpu: options.cpu,
-        throttle: options.throttle.map(|Network::Slow4g| Throttle::Slow4g),
+        throttle: options.throttle.map(|NetworkProfile::Slow4g| NetworkThrottle::Slow4g),
         runs: options.runs,
         no_sandbox: options.no_sandbox,
         map_hosts: options.map_hosts,
@@ -115,23 +115,25 @@ pub(super) fn run(
         write(file, &text)?;
     }
     if options.json {
-        return say(&format!("{}\n", render::escape_json(&json)));
+        return print(&format!("{}\n", render::escape_json(&json)));
     }
-    say(&report(&figures, before.as_ref()))?;
+    print(&report(&figures, before.as_ref()))?;
     match &options.write {
-        Some(file) => say(&format!("\nA configuration to begin with is in {}.\n", file.display())),
+        Some(file) => {
+            print(&format!("\nA configuration to begin with is in {}.\n", file.display()))
+        }
         None => Ok(()),
     }
 }
 
-fn failure(error: AuditError) -> Failure {
+fn failure(error: AuditError) -> CommandError {
     match error {
-        AuditError::NoBrowser => Failure::Usage(error.to_string()),
-        error => Failure::Other(error.into()),
+        AuditError::NoBrowser => CommandError::Usage(error.to_string()),
+        error => CommandError::Other(error.into()),
     }
 }
 
-fn read(file: &Path) -> Result<Figures, Failure> {
+fn read(file: &Path) -> Result<PageFigures, CommandError> {
     let mut text = String::new();
     let opened = File::open(file).with_context(|| file.display().to_string())?;
     opened
@@ -142,14 +144,14 @@ fn read(file: &Path) -> Result<Figures, Failure> {
     Ok(figures.with_context(|| format!("{}: no figures of --save", file.display()))?)
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
+fn write(file: &Path, text: &str) -> Result<(), CommandError> {
     let new = OpenOptions::new().write(true).create_new(true).open(file);
     let written = new.and_then(|mut file| file.write_all(text.as_bytes()));
     Ok(written.with_context(|| file.display().to_string())?)
 }
 
 /// Writing to a String cannot fail, so the results are dropped.
-fn report(figures: &Figures, before: Option<&Figures>) -> String {
+fn report(figures: &PageFigures, before: Option<&PageFigures>) -> String {
     let mut out = String::new();
     let url = render::escape(&figures.url, SHOWN_CHARS);
     let visits = if figures.visits == 1 { "one visit" } else { "medians of visits" };
@@ -200,7 +202,7 @@ fn report(figures: &Figures, before: Option<&Figures>) -> String {
     out
 }
 
-fn shown(figures: &Figures, name: &str, unit: &str) -> String {
+fn shown(figures: &PageFigures, name: &str, unit: &str) -> String {
     let value = figures.totals.get(name).copied().unwrap_or(0.0);
     match unit {
         "KB" => format!("{:.1} KB", value / 1000.0),
@@ -212,15 +214,16 @@ fn shown(figures: &Figures, name: &str, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::measure::Tag;
+    use crate::audit::measure::TagFigures;
 
     #[test]
     fn what_comes_from_the_page_is_escaped_and_the_two_are_compared() {
-        let mut figures = Figures { url: "https://a.example/".to_owned(), ..Figures::default() };
+        let mut figures =
+            PageFigures { url: "https://a.example/".to_owned(), ..PageFigures::default() };
         figures.totals.insert("bytes_down".to_owned(), 1500.0);
         let before = figures.clone();
         figures.totals.insert("bytes_down".to_owned(), 500.0);
-        figures.tags.push(Tag { name: "\u{1b}[31mx".to_owned(), ..Tag::default() });
+        figures.tags.push(TagFigures { name: "\u{1b}[31mx".to_owned(), ..TagFigures::default() });
         let text = report(&figures, Some(&before));
         assert!(!text.contains('\u{1b}'), "{text}");
         let line = text.lines().find(|line| line.starts_with("received")).unwrap();

@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Failure, block_on, load, say};
+use super::{CommandError, block_on, load, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Origin, Settings, SiteSettings};
-use crate::delivery::{DestinationSettings, Mode};
+use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
+use crate::delivery::{DestinationMode, DestinationSettings};
 use crate::edge::{self, CertificateExpiry};
 use crate::mapping::{NameMention, probable_slips};
 use crate::segment::{SegmentSettings, SyncKind, SyncSettings};
 use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
 
-pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let expiries = block_on(async {
-        edge::check(&settings.edge).await.map_err(|error| Failure::Other(error.into()))
+        edge::check(&settings.edge).await.map_err(|error| CommandError::Other(error.into()))
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
     let mut summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
@@ -29,7 +29,7 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
                 writeln!(summary, "warning: the certificate of {name} expires at {expires_at}");
         }
     }
-    say(&settings.redaction.redact(&summary))
+    print(&settings.redaction.redact(&summary))
 }
 
 /// The warning about an admin listener beyond loopback.
@@ -38,7 +38,7 @@ const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: metrics a
     or let a private network alone reach it";
 
 /// Writing to a String cannot fail, so the results are dropped.
-fn summary(settings: &Settings, file: &str) -> String {
+fn summary(settings: &TagwaySettings, file: &str) -> String {
     let mut out = format!("{file} is valid.\n\n");
     let mut row = |name: &str, value: &dyn std::fmt::Display| {
         let _infallible = writeln!(out, "{name:<12}{value}");
@@ -101,7 +101,9 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     if site.tagged.len() > 1 {
         let tags: Vec<&str> = site.tagged.iter().copied().collect();
         let hears_all = |it: &&Arc<DestinationSettings>| {
-            it.mode == Mode::Server && it.vendor != forward::NAME && it.filter.tags.is_none()
+            it.mode == DestinationMode::Server
+                && it.vendor != forward::NAME
+                && it.filter.tags.is_none()
         };
         for destination in site.destinations.iter().filter(hears_all) {
             warnings.push(format!(
@@ -127,11 +129,11 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     }
     for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
         let name = &destination.name;
-        let twice = vendors::find(destination.vendor).and_then(|it| it.client?.twice);
-        if let Some(why) = twice.filter(|_| destination.mode == Mode::Both) {
+        let twice = vendors::find(destination.vendor).and_then(|it| it.client?.duplicate_risk);
+        if let Some(why) = twice.filter(|_| destination.mode == DestinationMode::Both) {
             warnings.push(format!("{name}: {why}; prefer \"server\" or \"client\""));
         }
-        if destination.mapping.says_something() {
+        if destination.mapping.is_configured() {
             warnings.push(format!(
                 "{name}: types, where and its mapping hold for what the gateway sends, not in pages"
             ));
@@ -172,7 +174,7 @@ fn slips(site: &SiteSettings) -> Vec<String> {
     let (mut mentions, mut made) = (BTreeSet::new(), BTreeSet::new());
     for destination in &site.destinations {
         mentions.extend(destination.mapping.mentions(&destination.name));
-        made.extend(destination.mapping.made());
+        made.extend(destination.mapping.written_paths());
     }
     for segment in &site.segments {
         let place = format!("segment {}: where", segment.name);
@@ -188,7 +190,7 @@ fn fallbacks(site: &SiteSettings) -> Vec<String> {
     let implied = syncs.filter(|(_, sync)| sync.is_kind_implied && sync.kind == SyncKind::Events);
     let fallback = |(segment, sync): (&Arc<SegmentSettings>, &SyncSettings)| {
         let destination = site.destinations.iter().find(|it| it.name == sync.destination)?;
-        let lacks = destination.destination.lacks_for_lists();
+        let lacks = destination.destination.missing_list_settings();
         let settings = lacks.join(", ");
         (!lacks.is_empty()).then(|| {
             format!(
@@ -209,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tagway.toml");
         std::fs::write(&file, text).unwrap();
-        let settings = Origin { file: Some(file), ..Origin::default() }.load().unwrap();
+        let settings = ConfigSource { file: Some(file), ..ConfigSource::default() }.load().unwrap();
         summary(&settings, "file")
     }
 

@@ -13,10 +13,10 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use url::{Position, Url};
 
-use super::{Failure, block_on, load, render, say};
-use crate::config::{self, Settings, SiteSettings};
-use crate::origin::{Exchange, LeftAlone, Origin, PageReport};
-use crate::settings::{Environment, Source};
+use super::{CommandError, block_on, load, print, render};
+use crate::config::{self, SiteSettings, TagwaySettings};
+use crate::origin::{OriginClient, OriginExchange, PageSkipReason, PageSkipReporter};
+use crate::settings::{ConfigEnvironment, ConfigFile};
 
 /// The longest page that is read.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -25,7 +25,7 @@ const MAX_PAGE_BYTES: usize = 64 << 20;
 const SHOWN_CHARS: usize = 300;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct CheckPageArgs {
     /// The page, at the server that stands behind the gateway or is to.
     #[arg(value_name = "URL")]
     url: Url,
@@ -33,28 +33,31 @@ pub(super) struct Options {
 
 /// An answer that went the way of pages.
 #[derive(Debug)]
-struct Fetched {
+struct CheckedPage {
     status: StatusCode,
     fields: HeaderMap,
     /// The reasons for which it was left alone.
-    reasons: Vec<LeftAlone>,
+    reasons: Vec<PageSkipReason>,
     injects: bool,
 }
 
-pub(super) fn run(origin: &config::Origin, options: Options) -> Result<(), Failure> {
+pub(super) fn run(
+    origin: &config::ConfigSource,
+    options: CheckPageArgs,
+) -> Result<(), CommandError> {
     let url = options.url;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Failure::Usage("the page is not at http:// or https://".to_owned()));
+        return Err(CommandError::Usage("the page is not at http:// or https://".to_owned()));
     }
     let settings = load(origin)?;
     let fetched = block_on(async { Ok(fetch(&url, &settings).await?) })?;
     let (is_good, words) = verdict(&fetched);
-    say(&format!("{}: {words}\n", render::escape(url.as_str(), SHOWN_CHARS)))?;
-    if is_good { Ok(()) } else { Err(Failure::Said) }
+    print(&format!("{}: {words}\n", render::escape(url.as_str(), SHOWN_CHARS)))?;
+    if is_good { Ok(()) } else { Err(CommandError::Said) }
 }
 
 /// Asks for the page as a browser that opens it, by way of the gateway.
-async fn fetch(url: &Url, settings: &Settings) -> anyhow::Result<Fetched> {
+async fn fetch(url: &Url, settings: &TagwaySettings) -> anyhow::Result<CheckedPage> {
     let own = url.origin().ascii_serialization();
     let of_origin = |site: &&SiteSettings| {
         site.gateway.origin.as_ref().is_some_and(|it| it.origin.origin() == url.origin())
@@ -69,15 +72,15 @@ async fn fetch(url: &Url, settings: &Settings) -> anyhow::Result<Fetched> {
     let authority = known
         .and_then(|site| site.gateway.hosts.iter().find(|host| *host != "*"))
         .map_or_else(|| url[Position::BeforeHost..Position::AfterPort].to_owned(), Clone::clone);
-    let origin = Origin::new(proxied, |_| true)?;
+    let origin = OriginClient::new(proxied, |_| true)?;
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = told.clone();
-    let report = PageReport::new(move |reason| {
+    let report = PageSkipReporter::new(move |reason| {
         hear.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
     });
     let events = known.and_then(|site| site.sdk.endpoint.as_ref());
     let events = events.map(|url| url[Position::BeforeHost..Position::AfterPort].to_owned());
-    let from = Exchange {
+    let from = OriginExchange {
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         secure: known.is_some() || url.scheme() == "https",
         authority: &authority,
@@ -91,7 +94,7 @@ async fn fetch(url: &Url, settings: &Settings) -> anyhow::Result<Fetched> {
     let body = Limited::new(body, MAX_PAGE_BYTES).collect().await;
     body.map_err(|error| anyhow!(error)).context("the page did not come whole")?;
     let reasons = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Fetched { status: head.status, fields: head.headers, reasons, injects })
+    Ok(CheckedPage { status: head.status, fields: head.headers, reasons, injects })
 }
 
 /// The head of a browser's navigation.
@@ -106,17 +109,17 @@ fn navigation(url: &Url) -> anyhow::Result<Parts> {
 }
 
 /// The settings of a site that says no more than which origin it has.
-fn defaults(origin: &str) -> anyhow::Result<crate::origin::Settings> {
+fn defaults(origin: &str) -> anyhow::Result<crate::origin::OriginSettings> {
     let text = format!("[[sites]]\nname = \"page\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");
-    let source = Source { name: "check-page".to_owned(), text };
-    let settings = config::load(&[source], &Environment::default());
+    let source = ConfigFile { name: "check-page".to_owned(), text };
+    let settings = config::load(&[source], &ConfigEnvironment::default());
     let site = settings.ok().and_then(|settings| settings.sites.into_iter().next());
     site.and_then(|site| site.gateway.origin.clone()).context("the address is no origin's")
 }
 
 /// Returns true if the page runs the snippet, and the verdict in words.
-fn verdict(fetched: &Fetched) -> (bool, String) {
-    let Fetched { status, fields, reasons, injects } = fetched;
+fn verdict(fetched: &CheckedPage) -> (bool, String) {
+    let CheckedPage { status, fields, reasons, injects } = fetched;
     let field = |name| {
         let value = fields.get(name).map(|value: &http::HeaderValue| value.as_bytes());
         value.map(|value| render::escape(&String::from_utf8_lossy(value), SHOWN_CHARS))
@@ -130,7 +133,7 @@ fn verdict(fetched: &Fetched) -> (bool, String) {
         return (false, format!("answers {status}, without the snippet: {what}"));
     }
     if let Some(reason) = reasons.first() {
-        let is_in = *reason == LeftAlone::LatePolicy;
+        let is_in = *reason == PageSkipReason::LatePolicy;
         let what = if is_in { "with a snippet that does not run" } else { "without the snippet" };
         return (false, format!("answers {status}, {what}: {reason}"));
     }
@@ -168,12 +171,12 @@ mod tests {
 
     use super::*;
 
-    fn fetched(status: u16, fields: &[(&str, &str)], reasons: &[LeftAlone]) -> Fetched {
+    fn fetched(status: u16, fields: &[(&str, &str)], reasons: &[PageSkipReason]) -> CheckedPage {
         let fields = fields.iter().map(|(name, value)| {
             let name: http::HeaderName = name.parse().unwrap();
             (name, http::HeaderValue::from_str(value).unwrap())
         });
-        Fetched {
+        CheckedPage {
             status: StatusCode::from_u16(status).unwrap(),
             fields: fields.collect(),
             reasons: reasons.to_vec(),
@@ -190,12 +193,12 @@ mod tests {
             (fetched(404, &[HTML], &[]), true, "answers 404 Not Found, with"),
             (fetched(302, &[("location", "/login")], &[]), false, "leads to /login"),
             (
-                fetched(200, &[HTML], &[LeftAlone::Amp]),
+                fetched(200, &[HTML], &[PageSkipReason::Amp]),
                 false,
                 "without the snippet: it is an AMP page",
             ),
             (
-                fetched(200, &[HTML], &[LeftAlone::LatePolicy]),
+                fetched(200, &[HTML], &[PageSkipReason::LatePolicy]),
                 false,
                 "does not run: the snippet is in it",
             ),
@@ -204,7 +207,11 @@ mod tests {
             (fetched(204, &[], &[]), false, "no whole page"),
             (fetched(200, &[HTML, ("content-disposition", "attachment")], &[]), false, "a file"),
             (fetched(200, &[HTML, ("content-disposition", "Inline; x")], &[]), true, "with"),
-            (Fetched { injects: false, ..fetched(200, &[HTML], &[]) }, false, "inject is false"),
+            (
+                CheckedPage { injects: false, ..fetched(200, &[HTML], &[]) },
+                false,
+                "inject is false",
+            ),
         ] {
             let found = verdict(&fetched);
             assert!(found.0 == is_good && found.1.contains(words), "{found:?}");
@@ -227,9 +234,9 @@ mod tests {
             }
         });
         let sites = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n".to_owned();
-        let source = Source { name: "a file".to_owned(), text: sites };
-        let settings = config::load(&[source], &Environment::default()).unwrap();
-        for (path, reasons) in [("/amp?x", vec![LeftAlone::Amp]), ("/", Vec::new())] {
+        let source = ConfigFile { name: "a file".to_owned(), text: sites };
+        let settings = config::load(&[source], &ConfigEnvironment::default()).unwrap();
+        for (path, reasons) in [("/amp?x", vec![PageSkipReason::Amp]), ("/", Vec::new())] {
             let url = format!("http://{address}{path}").parse().unwrap();
             let fetched = fetch(&url, &settings).await.unwrap();
             assert_eq!((fetched.status.as_u16(), fetched.reasons), (200, reasons), "{path}");

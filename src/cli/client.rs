@@ -16,10 +16,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Failure, Reach, render, whereabouts};
+use super::{AdminArgs, CommandError, admin_endpoint, render};
 use crate::admin;
-use crate::config::Origin;
-use crate::settings::Secret;
+use crate::config::ConfigSource;
+use crate::settings::SecretString;
 
 /// The longest wait for the gateway to take a connection, or to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -39,40 +39,40 @@ const TOKEN_VARIABLE: &str = "TAGWAY_ADMIN_TOKEN";
 
 /// A caller of one gateway's admin API.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct AdminClient {
     address: String,
     /// The name it is called by, if not by its address.
     host: Option<String>,
-    token: Secret,
+    token: SecretString,
     answer_time: Duration,
 }
 
 /// What a site's host answered.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct SiteResponse {
     pub(super) status: StatusCode,
     /// How long to wait before the next try.
     pub(super) wait: Duration,
     pub(super) body: Value,
 }
 
-impl Client {
+impl AdminClient {
     /// A client for the gateway that the options or the configuration name.
-    pub(super) fn new(origin: &Origin, reach: &Reach) -> Result<Self, Failure> {
+    pub(super) fn new(origin: &ConfigSource, reach: &AdminArgs) -> Result<Self, CommandError> {
         let variable = origin.variables.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
         let said =
-            reach.token.clone().or_else(|| variable.map(|token| Secret::new(token.as_str())));
+            reach.token.clone().or_else(|| variable.map(|token| SecretString::new(token.as_str())));
         if let (Some(address), Some(token)) = (&reach.admin, &said) {
             origin.redaction.add(token);
             let (address, token) = (address.clone(), token.clone());
             return Ok(Self { address, host: None, token, answer_time: ANSWER_TIME });
         }
-        let whereabouts = whereabouts(origin)?;
+        let whereabouts = admin_endpoint(origin)?;
         let address = match &reach.admin {
             Some(address) => address.clone(),
             None if whereabouts.admin.port() == 0 => {
                 let message = "listen.admin asks for a free port: say which it got with --admin";
-                return Err(Failure::Usage(message.to_owned()));
+                return Err(CommandError::Usage(message.to_owned()));
             }
             None => callable(whereabouts.admin).to_string(),
         };
@@ -86,17 +86,17 @@ impl Client {
     }
 
     /// One that waits for what looks through everything the gateway holds.
-    pub(super) fn patient(self) -> Self {
+    pub(super) fn with_long_timeout(self) -> Self {
         Self { answer_time: LOOK_TIME, ..self }
     }
 
     /// A client for a site's own host, as one of its servers.
-    pub(super) fn of_site(address: String, host: Option<String>, token: Secret) -> Self {
+    pub(super) fn of_site(address: String, host: Option<String>, token: SecretString) -> Self {
         Self { address, host, token, answer_time: ANSWER_TIME }
     }
 
     #[cfg(test)]
-    pub(super) fn at(address: SocketAddr, token: Secret) -> Self {
+    pub(super) fn at(address: SocketAddr, token: SecretString) -> Self {
         Self { address: address.to_string(), host: None, token, answer_time: ANSWER_TIME }
     }
 
@@ -111,7 +111,11 @@ impl Client {
     }
 
     /// Posts JSON and gets whatever is answered.
-    pub(super) async fn tell(&self, path: &str, body: &Value) -> anyhow::Result<Told> {
+    pub(super) async fn post_unchecked(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<SiteResponse> {
         let mut connection = JoinSet::new();
         let exchange = async {
             let body = Bytes::from(body.to_string());
@@ -121,7 +125,7 @@ impl Client {
             let wait = wait.and_then(|wait| wait.trim().parse().ok()).unwrap_or(1);
             let body = collect(response.into_body()).await?;
             let body = serde_json::from_slice(&body).unwrap_or_default();
-            anyhow::Ok(Told { status, wait: Duration::from_secs(wait), body })
+            anyhow::Ok(SiteResponse { status, wait: Duration::from_secs(wait), body })
         };
         tokio::time::timeout(self.answer_time, exchange)
             .await
@@ -148,13 +152,17 @@ impl Client {
     }
 
     /// Opens a stream of lines. When this returns, the gateway is watching.
-    pub(super) async fn lines(&self, path: &str) -> anyhow::Result<Lines> {
+    pub(super) async fn lines(&self, path: &str) -> anyhow::Result<JsonLineStream> {
         let mut connection = JoinSet::new();
         let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
         if !response.status().is_success() {
             bail!(refusal(response).await?);
         }
-        Ok(Lines { body: response.into_body(), pending: Vec::new(), _connection: connection })
+        Ok(JsonLineStream {
+            body: response.into_body(),
+            pending: Vec::new(),
+            _connection: connection,
+        })
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
@@ -207,14 +215,14 @@ impl Client {
 
 /// The lines of a stream.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct JsonLineStream {
     body: Incoming,
     pending: Vec<u8>,
     // Ends with the stream: dropping the set stops the connection.
     _connection: JoinSet<()>,
 }
 
-impl Lines {
+impl JsonLineStream {
     /// The next happening; `None` when the gateway ended the stream. Cancel safe.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
         loop {

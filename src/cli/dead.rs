@@ -3,24 +3,24 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, number_of, render, say};
-use crate::config::Origin;
+use super::client::{AdminClient, encode};
+use super::{AdminArgs, CommandError, block_on, number_of, print, render};
+use crate::config::ConfigSource;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum DeadCommand {
     /// List dead letters, newest first.
-    Ls(List),
+    Ls(DeadListArgs),
     /// Show one with its event, the last request and the vendor's reply.
-    Show(Show),
+    Show(DeadShowArgs),
     /// Try again.
-    Retry(Select),
+    Retry(DeadSelectArgs),
     /// Forget.
-    Drop(Select),
+    Drop(DeadSelectArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct DeadListArgs {
     /// Only this destination.
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: Option<String>,
@@ -34,19 +34,19 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Show {
+pub(super) struct DeadShowArgs {
     /// The letter's number.
     id: i64,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Select {
+pub(super) struct DeadSelectArgs {
     /// The letters' numbers.
     #[arg(required_unless_present = "destination", conflicts_with = "destination")]
     ids: Vec<i64>,
@@ -54,32 +54,32 @@ pub(super) struct Select {
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, command: DeadCommand) -> Result<(), CommandError> {
     match command {
-        Command::Ls(options) => {
-            let client = Client::new(origin, &options.reach)?;
+        DeadCommand::Ls(options) => {
+            let client = AdminClient::new(origin, &options.reach)?;
             block_on(list(client, options))
         }
-        Command::Show(options) => {
-            let client = Client::new(origin, &options.reach)?;
+        DeadCommand::Show(options) => {
+            let client = AdminClient::new(origin, &options.reach)?;
             block_on(async {
                 let letter = client.get(&format!("/api/v1/dead/{}", options.id)).await?;
-                say(&pretty(&letter))
+                print(&pretty(&letter))
             })
         }
-        Command::Retry(options) => act(origin, options, "retry", "to be tried again"),
-        Command::Drop(options) => act(origin, options, "drop", "dropped"),
+        DeadCommand::Retry(options) => act(origin, options, "retry", "to be tried again"),
+        DeadCommand::Drop(options) => act(origin, options, "drop", "dropped"),
     }
 }
 
 /// The site and name of the destination that `[SITE/]NAME` means in the running gateway.
 pub(super) async fn find_destination(
-    client: &Client,
+    client: &AdminClient,
     written: &str,
-) -> Result<(String, String), Failure> {
+) -> Result<(String, String), CommandError> {
     let ledger = client.get("/api/v1/ledger").await?;
     let (site, name) = match written.split_once('/') {
         Some((site, name)) => (Some(site), name),
@@ -92,14 +92,16 @@ pub(super) async fn find_destination(
     });
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(Failure::Usage(format!("the gateway has no destination {written:?}"))),
-        (Some(_), Some(_)) => Err(Failure::Usage(format!(
+        (None, _) => {
+            Err(CommandError::Usage(format!("the gateway has no destination {written:?}")))
+        }
+        (Some(_), Some(_)) => Err(CommandError::Usage(format!(
             "several sites have a destination {written:?}: write SITE/{written}"
         ))),
     }
 }
 
-async fn list(client: Client, options: List) -> Result<(), Failure> {
+async fn list(client: AdminClient, options: DeadListArgs) -> Result<(), CommandError> {
     let mut path = format!("/api/v1/dead?limit={}", options.limit);
     if let Some(written) = &options.destination {
         let (site, destination) = find_destination(&client, written).await?;
@@ -109,11 +111,16 @@ async fn list(client: Client, options: List) -> Result<(), Failure> {
         path += &format!("&before={before}");
     }
     let letters = client.get(&path).await?;
-    if options.json { say(&pretty(&letters)) } else { say(&table(&letters)) }
+    if options.json { print(&pretty(&letters)) } else { print(&table(&letters)) }
 }
 
-fn act(origin: &Origin, options: Select, verb: &str, done: &str) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+fn act(
+    origin: &ConfigSource,
+    options: DeadSelectArgs,
+    verb: &str,
+    done: &str,
+) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let body = match &options.destination {
             Some(written) => {
@@ -124,7 +131,7 @@ fn act(origin: &Origin, options: Select, verb: &str, done: &str) -> Result<(), F
         };
         let answer = client.post(&format!("/api/v1/dead/{verb}"), &body).await?;
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
-        say(&format!("{} {done}\n", number_of(count, "dead letter", "dead letters")))
+        print(&format!("{} {done}\n", number_of(count, "dead letter", "dead letters")))
     })
 }
 

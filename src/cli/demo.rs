@@ -11,18 +11,18 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::serve::{block_on_all_cores, stop_signal};
-use super::{Failure, colours, render, say};
-use crate::app::App;
+use super::{CommandError, colours, print, render};
+use crate::app::TagwayApp;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Origin};
-use crate::demo::simulator::Simulator;
-use crate::demo::{self, Shop, Wiring};
-use crate::feed::Happening;
+use crate::config::{self, ConfigSource};
+use crate::demo::simulator::VendorSimulator;
+use crate::demo::{self, DemoEndpoints, DemoShop};
+use crate::feed::FeedEvent;
 use crate::log;
-use crate::settings::{Environment, Redaction};
+use crate::settings::{ConfigEnvironment, SecretRedactor};
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct DemoArgs {
     /// Where the shop is served; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     shop: SocketAddr,
@@ -37,46 +37,46 @@ pub(super) struct Options {
     data: PathBuf,
 }
 
-pub(super) fn run(options: Options, origin: Origin) -> Result<(), Failure> {
+pub(super) fn run(options: DemoArgs, origin: ConfigSource) -> Result<(), CommandError> {
     let colour = colours(&origin, &std::io::stdout());
     let log_colour = colours(&origin, &std::io::stderr());
     block_on_all_cores(demonstrate(options, origin.redaction, (colour, log_colour)))
 }
 
 async fn demonstrate(
-    options: Options,
-    redaction: Redaction,
+    options: DemoArgs,
+    redaction: SecretRedactor,
     (colour, log_colour): (bool, bool),
-) -> Result<(), Failure> {
-    let stop = stop_signal().map_err(Failure::Other)?;
+) -> Result<(), CommandError> {
+    let stop = stop_signal().map_err(CommandError::Other)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut simulators = Vec::new();
     for (name, kind) in demo::VENDORS {
-        let simulator = Simulator::start(kind, anywhere, clock.clone()).await;
+        let simulator = VendorSimulator::start(kind, anywhere, clock.clone()).await;
         simulators.push((name, simulator.context("a simulated vendor")?));
     }
     let vendors: Vec<_> =
         simulators.iter().map(|(name, simulator)| (*name, simulator.address())).collect();
     // The gateway must know the shop's address, and the shop's page the gateway's.
     let [http, shop] = reserve([options.http, options.shop])?;
-    let settings = demo::settings(&Wiring {
+    let settings = demo::settings(&DemoEndpoints {
         data_dir: &options.data,
         http,
         admin: options.admin,
         shop,
         vendors: &vendors,
     });
-    let environment = Environment { redaction, ..Environment::default() };
-    let settings = config::load(&[settings], &environment).map_err(Failure::Config)?;
+    let environment = ConfigEnvironment { redaction, ..ConfigEnvironment::default() };
+    let settings = config::load(&[settings], &environment).map_err(CommandError::Config)?;
     log::init(&settings.log, settings.redaction.clone(), log_colour)
-        .map_err(|error| Failure::Other(error.into()))?;
-    let app = App::start(Origin::default(), settings).await?;
-    let _open = Shop::open(shop, http.port())
+        .map_err(|error| CommandError::Other(error.into()))?;
+    let app = TagwayApp::start(ConfigSource::default(), settings).await?;
+    let _open = DemoShop::open(shop, http.port())
         .await
         .with_context(|| format!("cannot serve the shop on {shop}; choose with --shop"))?;
     let happenings = app.feed().watch();
-    say(&greeting(shop, http, app.addresses().admin, &options))?;
+    print(&greeting(shop, http, app.addresses().admin, &options))?;
     tokio::select! {
         said = narrate(happenings, colour) => said?,
         () = stop.cancelled() => {}
@@ -97,7 +97,7 @@ fn reserve<const N: usize>(wanted: [SocketAddr; N]) -> anyhow::Result<[SocketAdd
     Ok(addresses)
 }
 
-fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Options) -> String {
+fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &DemoArgs) -> String {
     let vendors = demo::VENDORS.map(|(name, _)| name).join(", ");
     let data = render::escape(&options.data.display().to_string(), 200);
     format!(
@@ -112,7 +112,10 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Opt
 }
 
 /// Prints what happens. Ends when nobody reads any more.
-async fn narrate(mut happenings: Receiver<Arc<Happening>>, colour: bool) -> Result<(), Failure> {
+async fn narrate(
+    mut happenings: Receiver<Arc<FeedEvent>>,
+    colour: bool,
+) -> Result<(), CommandError> {
     loop {
         let happening = match happenings.recv().await {
             Ok(happening) => serde_json::to_value(&*happening),
@@ -121,7 +124,7 @@ async fn narrate(mut happenings: Receiver<Arc<Happening>>, colour: bool) -> Resu
             }
             Err(RecvError::Closed) => return Ok(()),
         };
-        let happening = happening.map_err(|error| Failure::Other(error.into()))?;
-        say(&render::render(&happening, colour))?;
+        let happening = happening.map_err(|error| CommandError::Other(error.into()))?;
+        print(&render::render(&happening, colour))?;
     }
 }

@@ -3,61 +3,61 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::AdminClient;
 use super::dead::{find_destination, pretty};
-use super::{Failure, Reach, block_on, render, say};
-use crate::config::Origin;
+use super::{AdminArgs, CommandError, block_on, print, render};
+use crate::config::ConfigSource;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum DestinationsCommand {
     /// List the destinations with their accounts.
-    Ls(List),
+    Ls(DestinationListArgs),
     /// Stop calling a destination: its events wait.
-    Pause(Select),
+    Pause(DestinationArgs),
     /// Lift the pause: what waited goes, if it is not too old by then.
-    Resume(Select),
+    Resume(DestinationArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct DestinationListArgs {
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Select {
+pub(super) struct DestinationArgs {
     /// The destination.
     #[arg(value_name = "[SITE/]DESTINATION")]
     destination: String,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, command: DestinationsCommand) -> Result<(), CommandError> {
     match command {
-        Command::Ls(options) => {
-            let client = Client::new(origin, &options.reach)?;
+        DestinationsCommand::Ls(options) => {
+            let client = AdminClient::new(origin, &options.reach)?;
             block_on(async {
                 let ledger = client.get("/api/v1/ledger").await?;
-                if options.json { say(&pretty(&ledger)) } else { say(&table(&ledger)) }
+                if options.json { print(&pretty(&ledger)) } else { print(&table(&ledger)) }
             })
         }
-        Command::Pause(options) => act(origin, &options, "pause"),
-        Command::Resume(options) => act(origin, &options, "resume"),
+        DestinationsCommand::Pause(options) => act(origin, &options, "pause"),
+        DestinationsCommand::Resume(options) => act(origin, &options, "resume"),
     }
 }
 
-fn act(origin: &Origin, options: &Select, verb: &str) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+fn act(origin: &ConfigSource, options: &DestinationArgs, verb: &str) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let (site, destination) = find_destination(&client, &options.destination).await?;
         let body = json!({ "site": site, "destination": destination });
         let answer = client.post(&format!("/api/v1/destinations/{verb}"), &body).await?;
         let state = answer.get("state").and_then(Value::as_str).unwrap_or_default();
-        say(&format!("{site}/{destination} is {}\n", render::escape(state, 60)))
+        print(&format!("{site}/{destination} is {}\n", render::escape(state, 60)))
     })
 }
 

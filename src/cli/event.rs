@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, encode};
+use super::client::{AdminClient, encode};
 use super::dead::pretty;
-use super::{Failure, Reach, block_on, render, say};
-use crate::config::Origin;
+use super::{AdminArgs, CommandError, block_on, print, render};
+use crate::config::ConfigSource;
 
 /// The most characters of a request or a reply that are shown; `--json` shows all.
 const SHOWN_CHARS: usize = 2000;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct CliEventArgs {
     /// The event: its message id, or SITE/NUMBER as `tagway tail` shows it.
     #[arg(value_name = "MESSAGE_ID|SITE/NUMBER")]
     id: String,
@@ -25,19 +25,19 @@ pub(super) struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, options: CliEventArgs) -> Result<(), CommandError> {
     // Message ids have no index: the gateway looks through its events, the newest first.
-    let client = Client::new(origin, &options.reach)?.patient();
+    let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let event = find(&client, &options).await?;
-        if options.json { say(&pretty(&event)) } else { say(&text(&event)) }
+        if options.json { print(&pretty(&event)) } else { print(&text(&event)) }
     })
 }
 
-async fn find(client: &Client, options: &Options) -> Result<Value, Failure> {
+async fn find(client: &AdminClient, options: &CliEventArgs) -> Result<Value, CommandError> {
     let sites = client.get("/api/v1/sites").await?;
     let sites: Vec<&str> =
         sites.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -49,11 +49,11 @@ async fn find(client: &Client, options: &Options) -> Result<Value, Failure> {
         return found.ok_or_else(|| {
             let message =
                 format!("{site} holds no event {number}: it has left the journal, or never came");
-            Failure::Other(anyhow::anyhow!(message))
+            CommandError::Other(anyhow::anyhow!(message))
         });
     }
     if let Some(site) = options.site.as_deref().filter(|site| !sites.contains(site)) {
-        return Err(Failure::Usage(format!("the gateway has no site {site:?}")));
+        return Err(CommandError::Usage(format!("the gateway has no site {site:?}")));
     }
     let wanted = |site: &&str| options.site.as_deref().is_none_or(|only| only == *site);
     for site in sites.into_iter().filter(wanted) {
@@ -62,7 +62,7 @@ async fn find(client: &Client, options: &Options) -> Result<Value, Failure> {
             return Ok(event);
         }
     }
-    Err(Failure::Other(anyhow::anyhow!(
+    Err(CommandError::Other(anyhow::anyhow!(
         "no event held has the message id {:?}: it has left the journal, or never came",
         options.id
     )))

@@ -37,8 +37,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Origin, Settings, Whereabouts};
-use crate::settings::{Mistake, Redaction, Secret};
+use crate::config::{AdminEndpoint, ConfigSource, TagwaySettings};
+use crate::settings::{ConfigError, SecretRedactor, SecretString};
 
 /// A complaint's lines are cut here: it may quote a vendor or a file.
 const LINE_CHARS: usize = 2000;
@@ -46,63 +46,63 @@ const LINE_CHARS: usize = 2000;
 /// Tagway, a first-party tag gateway.
 #[derive(Debug, Parser)]
 #[command(name = "tagway", version, about, arg_required_else_help = true)]
-struct Arguments {
+struct CliArguments {
     /// The configuration file; by default that of the variable TAGWAY_CONFIG, else tagway.toml or
     /// config/tagway.toml if one is here, else the embedded one.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the gateway.
     Serve,
     /// Check the configuration and say what it would run.
     Check,
     /// Fetch a page of a site's own server and say whether it gets the snippet, and if not, why.
-    CheckPage(check_page::Options),
+    CheckPage(check_page::CheckPageArgs),
     /// Run a gateway, a demo shop and local vendors, and show every event.
-    Demo(demo::Options),
+    Demo(demo::DemoArgs),
     /// Show what happens to events in a running gateway, as it happens.
-    Tail(tail::Options),
+    Tail(tail::TailFeedArgs),
     /// Send one test event and follow it to the end.
-    Send(send::Options),
+    Send(send::SendEventArgs),
     /// Look at dead letters, try them again, or drop them.
     #[command(subcommand)]
-    Dead(dead::Command),
+    Dead(dead::DeadCommand),
     /// Show one event, and what became of it at each destination.
-    Event(event::Options),
+    Event(event::CliEventArgs),
     /// See how destinations are doing; pause and resume them.
     #[command(subcommand)]
-    Destinations(destinations::Command),
+    Destinations(destinations::DestinationsCommand),
     /// Look at the vendors' scripts, and approve new versions of those that are pinned.
     #[command(subcommand)]
-    Scripts(scripts::Command),
+    Scripts(scripts::ScriptsCommand),
     /// Send a window of the journal to a destination again.
-    Replay(replay::Options),
+    Replay(replay::ReplayArgs),
     /// Print a link that lets one browser run the drafts among a site's integrations.
-    Preview(preview::Options),
+    Preview(preview::PreviewArgs),
     /// Erase a person and take no more events of them.
-    Forget(subject::Forget),
+    Forget(subject::ForgetSubjectArgs),
     /// Show all that is held of a person, as lines of JSON.
-    Export(subject::Export),
+    Export(subject::ExportSubjectArgs),
     /// Look at what is known of people, or bring in what is known elsewhere.
     #[command(subcommand)]
-    Profiles(profiles::Command),
+    Profiles(profiles::ProfilesCommand),
     /// Look at segments: check a rule, see whom it selects, run one, export members.
     #[command(subcommand)]
-    Segments(segments::Command),
+    Segments(segments::SegmentsCommand),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
-    Audit(audit::Options),
+    Audit(audit::AuditArgs),
     /// Print the tables of all reasons and metrics, as Markdown.
     Reference,
     /// Print the version.
     Version,
 }
 
-impl Command {
+impl CliCommand {
     /// Returns true if the choice of the configuration is told before anything else. `serve` tells it in the
     /// form of its log.
     fn announces_configuration(&self) -> bool {
@@ -116,7 +116,7 @@ impl Command {
 
 /// How to reach a running gateway.
 #[derive(Args, Clone, Debug, Default)]
-struct Reach {
+struct AdminArgs {
     /// The admin listener of the running gateway; by default the configuration's listen.admin. A host name must
     /// be one of its admin.names.
     #[arg(long, value_name = "HOST:PORT")]
@@ -124,18 +124,18 @@ struct Reach {
     /// The gateway's token; by default that of the variable TAGWAY_ADMIN_TOKEN, which other users of this machine
     /// do not see, else data_dir/admin.token.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
-    token: Option<Secret>,
+    token: Option<SecretString>,
 }
 
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text))
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::new(text))
 }
 
 /// Why a command did not succeed.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// The configuration has these mistakes.
-    Config(Vec<Mistake>),
+    Config(Vec<ConfigError>),
     /// The command was used in a way that cannot work.
     Usage(String),
     /// Anything else.
@@ -144,7 +144,7 @@ enum Failure {
     Said,
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
@@ -152,8 +152,8 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs the command that the arguments name, and returns the process's exit code. `redaction` learns the
 /// secrets of the configuration.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: Redaction) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: SecretRedactor) -> ExitCode {
+    let arguments = match CliArguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version come this way as well, and are no failures. Nobody can be told that
@@ -166,27 +166,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: Redaction) 
     let shown = |message: &str| redaction.redact(message).into_owned();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(mistakes)) => {
+        Err(CommandError::Config(mistakes)) => {
             for mistake in mistakes {
                 // As FILE:LINE: at the line's start, where editors look for it.
-                complain_as("", &shown(&mistake.to_string()));
+                print_error_as("", &shown(&mistake.to_string()));
             }
             ExitCode::from(2)
         }
-        Err(Failure::Usage(message)) => {
-            complain(&shown(&message));
+        Err(CommandError::Usage(message)) => {
+            print_error(&shown(&message));
             ExitCode::from(2)
         }
-        Err(Failure::Other(error)) => {
-            complain(&shown(&format!("{error:#}")));
+        Err(CommandError::Other(error)) => {
+            print_error(&shown(&format!("{error:#}")));
             ExitCode::FAILURE
         }
-        Err(Failure::Said) => ExitCode::FAILURE,
+        Err(CommandError::Said) => ExitCode::FAILURE,
     }
 }
 
 /// Writes panics to stderr as the standard library does, without the secrets that are known then.
-pub fn hook_panics(redaction: Redaction) {
+pub fn hook_panics(redaction: SecretRedactor) {
     std::panic::set_hook(Box::new(move |panic| {
         let trace = Backtrace::capture();
         let trace = match trace.status() {
@@ -199,84 +199,87 @@ pub fn hook_panics(redaction: Redaction) {
     }));
 }
 
-fn panic_text(redaction: &Redaction, panic: &str) -> String {
+fn panic_text(redaction: &SecretRedactor, panic: &str) -> String {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let text = format!("\nthread '{name}' {panic}\n");
     render::guarded(&redaction.redact(&text)).into_owned()
 }
 
-fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
+fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), CommandError> {
     // A variable that is not UTF-8 cannot stand in a TOML string either.
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let variable = |name: &str| variables.get(name).cloned();
     let (chromium, path) = (variable("CHROMIUM"), variable("PATH"));
-    let origin = Origin { redaction, ..Origin::new(arguments.config, Path::new(""), variables) };
+    let origin =
+        ConfigSource { redaction, ..ConfigSource::new(arguments.config, Path::new(""), variables) };
     if arguments.command.announces_configuration() {
         announce(&origin);
     }
     match arguments.command {
-        Command::Serve => serve::run(origin),
-        Command::Check => check::run(&origin),
-        Command::CheckPage(options) => check_page::run(&origin, options),
-        Command::Demo(options) => demo::run(options, origin),
-        Command::Tail(options) => tail::run(&origin, options),
-        Command::Send(options) => send::run(&origin, options),
-        Command::Dead(command) => dead::run(&origin, command),
-        Command::Event(options) => event::run(&origin, options),
-        Command::Destinations(command) => destinations::run(&origin, command),
-        Command::Scripts(command) => scripts::run(&origin, command),
-        Command::Replay(options) => replay::run(&origin, options),
-        Command::Preview(options) => preview::run(&origin, options),
-        Command::Forget(options) => subject::forget(&origin, options),
-        Command::Export(options) => subject::export(&origin, options),
-        Command::Profiles(command) => profiles::run(&origin, command),
-        Command::Segments(command) => segments::run(&origin, command),
-        Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
-        Command::Reference => reference::run(),
-        Command::Version => version::run(),
+        CliCommand::Serve => serve::run(origin),
+        CliCommand::Check => check::run(&origin),
+        CliCommand::CheckPage(options) => check_page::run(&origin, options),
+        CliCommand::Demo(options) => demo::run(options, origin),
+        CliCommand::Tail(options) => tail::run(&origin, options),
+        CliCommand::Send(options) => send::run(&origin, options),
+        CliCommand::Dead(command) => dead::run(&origin, command),
+        CliCommand::Event(options) => event::run(&origin, options),
+        CliCommand::Destinations(command) => destinations::run(&origin, command),
+        CliCommand::Scripts(command) => scripts::run(&origin, command),
+        CliCommand::Replay(options) => replay::run(&origin, options),
+        CliCommand::Preview(options) => preview::run(&origin, options),
+        CliCommand::Forget(options) => subject::forget(&origin, options),
+        CliCommand::Export(options) => subject::export(&origin, options),
+        CliCommand::Profiles(command) => profiles::run(&origin, command),
+        CliCommand::Segments(command) => segments::run(&origin, command),
+        CliCommand::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
+        CliCommand::Reference => reference::run(),
+        CliCommand::Version => version::run(),
     }
 }
 
 /// Tells which configuration is used, where the caller did not name one.
-fn announce(origin: &Origin) {
+fn announce(origin: &ConfigSource) {
     if let Some(line) = origin.announcement() {
-        complain(&line);
+        print_error(&line);
     }
 }
 
 /// Returns true if output to this stream is coloured: on terminals, unless the user wants none
 /// (no-color.org).
-fn colours(origin: &Origin, stream: &impl IsTerminal) -> bool {
+fn colours(origin: &ConfigSource, stream: &impl IsTerminal) -> bool {
     let wants_none = origin.variables.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     !wants_none && stream.is_terminal()
 }
 
-fn load(origin: &Origin) -> Result<Settings, Failure> {
-    origin.load().map_err(Failure::Config)
+fn load(origin: &ConfigSource) -> Result<TagwaySettings, CommandError> {
+    origin.load().map_err(CommandError::Config)
 }
 
-fn whereabouts(origin: &Origin) -> Result<Whereabouts, Failure> {
-    origin.whereabouts().map_err(Failure::Config)
+fn admin_endpoint(origin: &ConfigSource) -> Result<AdminEndpoint, CommandError> {
+    origin.admin_endpoint().map_err(CommandError::Config)
 }
 
 /// Runs a client command's conversation; it needs no more than this thread.
-fn block_on<T>(conversation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+fn block_on<T>(
+    conversation: impl Future<Output = Result<T, CommandError>>,
+) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Other(error.into()))?;
+        .map_err(|error| CommandError::Other(error.into()))?;
     runtime.block_on(conversation)
 }
 
 /// Prints to stdout. An error means that nobody reads any more (`tagway tail | head`).
-fn say(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     out.write_all(render::guarded(text).as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|_closed| Failure::Said)
+        .map_err(|_closed| CommandError::Said)
 }
 
 /// A number with its noun: `1 person`, `2 people`.
@@ -285,11 +288,11 @@ fn number_of(count: u64, one: &str, many: &str) -> String {
 }
 
 /// Prints to stderr, escaped: it may quote what came from elsewhere.
-fn complain(message: &str) {
-    complain_as("tagway: ", message);
+fn print_error(message: &str) {
+    print_error_as("tagway: ", message);
 }
 
-fn complain_as(prefix: &str, message: &str) {
+fn print_error_as(prefix: &str, message: &str) {
     let lines = message.lines().map(|line| render::escape(line, LINE_CHARS));
     let text = lines.collect::<Vec<_>>().join("\n");
     // Nobody can be told that stderr is gone.

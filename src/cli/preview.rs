@@ -8,15 +8,15 @@ use clap::Args;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{Failure, load, say};
+use super::{CommandError, load, print};
 use crate::app::site_key;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Origin, Settings, SiteSettings};
+use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
 use crate::gateway::preview::token;
 use crate::settings::parse_duration;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct PreviewArgs {
     /// The site; by default the only one.
     #[arg(long)]
     site: Option<String>,
@@ -36,12 +36,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The longest time of a link: it cannot be called back but by a new secret.
 const MAX_SECONDS: u64 = 30 * 24 * 3600;
 
-pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, options: PreviewArgs) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let site = site(&settings, options.site.as_deref())?;
     if !site.integrations.iter().any(|integration| integration.preview) {
         let what = format!("the site {} has no integration with preview = true", site.name);
-        return Err(Failure::Usage(what));
+        return Err(CommandError::Usage(what));
     }
     let mut keys = site.visitor.clone();
     if keys.lacks_secret() {
@@ -52,23 +52,28 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
     let token = token(&keys, &site.name, until);
     let page = options.page.or_else(|| site.gateway.origins.first()?.parse().ok());
     let Some(mut page) = page else {
-        return Err(Failure::Usage("the site has no origins: say --page URL".to_owned()));
+        return Err(CommandError::Usage("the site has no origins: say --page URL".to_owned()));
     };
     page.query_pairs_mut().append_pair("tw_preview", &token);
     let until = until.strftime("%Y-%m-%d %H:%M UTC");
-    say(&format!(
+    print(&format!(
         "{page}\n\nThe browser that opens it runs the drafts until {until}, or until it opens a page with \
          ?tw_preview=off.\n"
     ))
 }
 
-fn site<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s SiteSettings, Failure> {
+fn site<'s>(
+    settings: &'s TagwaySettings,
+    name: Option<&str>,
+) -> Result<&'s SiteSettings, CommandError> {
     match (name, settings.sites.as_slice()) {
         (None, [only]) => Ok(only),
-        (None, _) => Err(Failure::Usage("there are several sites: say --site NAME".to_owned())),
+        (None, _) => {
+            Err(CommandError::Usage("there are several sites: say --site NAME".to_owned()))
+        }
         (Some(name), sites) => sites
             .iter()
             .find(|site| *site.name == *name)
-            .ok_or_else(|| Failure::Other(anyhow!("there is no site {name}"))),
+            .ok_or_else(|| CommandError::Other(anyhow!("there is no site {name}"))),
     }
 }

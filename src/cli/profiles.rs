@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::{Client, Told};
-use super::rows::{Column, Format, Row, Rows, column};
+use super::client::{AdminClient, SiteResponse};
+use super::rows::{ImportColumn, ImportFormat, ImportRow, ImportRowReader, column};
 use super::subject::find_site;
-use super::{Failure, Reach, block_on, complain, dead, load, number_of, render, say};
-use crate::config::{Origin, SiteSettings};
+use super::{AdminArgs, CommandError, block_on, dead, load, number_of, print, print_error, render};
+use crate::config::{ConfigSource, SiteSettings};
 
 /// Messages of one request, and their bytes: well below what the gateway takes by default.
 const BATCH_MESSAGES: usize = 500;
@@ -29,26 +29,26 @@ const TRIES: u32 = 60;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum ProfilesCommand {
     /// Show what is known of a person.
-    Get(Get),
+    Get(ProfileGetArgs),
     /// Bring in what is known of people elsewhere, from a CSV or NDJSON file.
-    Import(Import),
+    Import(ProfileImportArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Get {
+pub(super) struct ProfileGetArgs {
     /// A user id, an anonymous or cookie id, or an e-mail address.
     id: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Import {
+pub(super) struct ProfileImportArgs {
     /// The file. Of CSV the first line names the columns.
     file: PathBuf,
     /// The site; needed if there are several. It must have a server_token.
@@ -56,11 +56,11 @@ pub(super) struct Import {
     site: Option<String>,
     /// What the file is; by default as its name ends.
     #[arg(long, value_enum)]
-    format: Option<Format>,
+    format: Option<ImportFormat>,
     /// Where a column goes: user_id, anonymous_id, timestamp, traits.NAME, or - for nowhere; with :number or
     /// :boolean behind it, converted. Columns without one are what their names say, or traits.
     #[arg(long = "map", value_name = "COLUMN=TARGET", value_parser = column)]
-    columns: Vec<Column>,
+    columns: Vec<ImportColumn>,
     /// The longest row that is held, in bytes; a longer one is rejected. The gateway takes messages of
     /// limits.event_bytes, 32 KiB by default, but columns may go nowhere.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
@@ -81,15 +81,15 @@ pub(super) struct Import {
     to: Option<String>,
 }
 
-pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, command: ProfilesCommand) -> Result<(), CommandError> {
     match command {
-        Command::Get(options) => get(origin, &options),
-        Command::Import(options) => import(origin, options),
+        ProfilesCommand::Get(options) => get(origin, &options),
+        ProfilesCommand::Import(options) => import(origin, options),
     }
 }
 
-fn get(origin: &Origin, options: &Get) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+fn get(origin: &ConfigSource, options: &ProfileGetArgs) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let site = find_site(&client, options.site.as_deref()).await?;
         let asked = json!({ "site": site, "id": options.id });
@@ -97,30 +97,30 @@ fn get(origin: &Origin, options: &Get) -> Result<(), Failure> {
         let profiles = answer.get("profiles").and_then(Value::as_array);
         let profiles = profiles.map(Vec::as_slice).unwrap_or_default();
         if profiles.is_empty() {
-            complain("nobody is known by this name");
-            return Err(Failure::Said);
+            print_error("nobody is known by this name");
+            return Err(CommandError::Said);
         }
-        profiles.iter().try_for_each(|profile| say(&dead::pretty(profile)))
+        profiles.iter().try_for_each(|profile| print(&dead::pretty(profile)))
     })
 }
 
 /// How far an import has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+struct ImportProgress {
     /// Rows of the file that are done with.
     rows: u64,
     taken: u64,
     rejected: u64,
 }
 
-fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
+fn import(origin: &ConfigSource, options: ProfileImportArgs) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let site = match (options.site.as_deref(), settings.sites.as_slice()) {
         (None, [only]) => only,
-        (None, _) => return Err(Failure::Usage("say which site with --site".to_owned())),
+        (None, _) => return Err(CommandError::Usage("say which site with --site".to_owned())),
         (Some(name), sites) => {
             let found = sites.iter().find(|site| &*site.name == name);
-            found.ok_or_else(|| Failure::Usage("there is no such site".to_owned()))?
+            found.ok_or_else(|| CommandError::Usage("there is no such site".to_owned()))?
         }
     };
     let address = match (&options.to, settings.edge.http) {
@@ -129,7 +129,7 @@ fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
         (None, _) => {
             let message =
                 "the configuration has no listen.http: say where the gateway is with --to";
-            return Err(Failure::Usage(message.to_owned()));
+            return Err(CommandError::Usage(message.to_owned()));
         }
     };
     let client = client(site, &address)?;
@@ -142,8 +142,9 @@ fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
     };
     let most = settings.limits.batch_events.min(BATCH_MESSAGES);
     let (state, rejects) = (beside(options.state, ".import"), beside(options.rejects, ".rejects"));
-    let rows = Rows::open(&options.file, options.format, options.columns, options.row_bytes)?;
-    let mut importing = Importing {
+    let rows =
+        ImportRowReader::open(&options.file, options.format, options.columns, options.row_bytes)?;
+    let mut importing = ProfileImport {
         rows,
         client,
         delivers: options.deliver,
@@ -157,48 +158,48 @@ fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
     block_on(async { Ok(importing.run().await?) })
 }
 
-fn client(site: &SiteSettings, address: &str) -> Result<Client, Failure> {
+fn client(site: &SiteSettings, address: &str) -> Result<AdminClient, CommandError> {
     let Some(token) = &site.gateway.server_token else {
         let message = format!("the site {} has no server_token to bring people in with", site.name);
-        return Err(Failure::Usage(message));
+        return Err(CommandError::Usage(message));
     };
     let host = site.gateway.hosts.iter().find(|host| *host != "*");
-    Ok(Client::of_site(address.to_owned(), host.cloned(), token.clone()))
+    Ok(AdminClient::of_site(address.to_owned(), host.cloned(), token.clone()))
 }
 
-fn read_state(path: &Path) -> anyhow::Result<State> {
+fn read_state(path: &Path) -> anyhow::Result<ImportProgress> {
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).with_context(|| {
             format!("{} does not say how far an import has come; remove it", path.display())
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ImportProgress::default()),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
 
 /// An import on its way.
-struct Importing {
-    rows: Rows,
-    client: Client,
+struct ProfileImport {
+    rows: ImportRowReader,
+    client: AdminClient,
     /// True if destinations get the messages, and not the profiles alone.
     delivers: bool,
     /// Messages of one request at most.
     most: usize,
     /// The longest request that the gateway takes.
     body_bytes: usize,
-    done: State,
+    done: ImportProgress,
     state: PathBuf,
     rejects_path: PathBuf,
     rejects: Option<File>,
 }
 
-impl Importing {
+impl ProfileImport {
     async fn run(&mut self) -> anyhow::Result<()> {
         let from = self.done.rows;
         if from > 0 {
-            complain(&format!("going on behind row {from}, as {} says", self.state.display()));
+            print_error(&format!("going on behind row {from}, as {} says", self.state.display()));
         }
-        let (mut batch, mut bytes): (Vec<Row>, usize) = (Vec::new(), 0);
+        let (mut batch, mut bytes): (Vec<ImportRow>, usize) = (Vec::new(), 0);
         while let Some(row) = self.rows.next()? {
             if row.number <= from {
                 continue;
@@ -221,7 +222,7 @@ impl Importing {
             self.send(batch).await?;
         }
         self.show();
-        let State { rows, taken, rejected } = self.done;
+        let ImportProgress { rows, taken, rejected } = self.done;
         let rejects = match rejected {
             0 => String::new(),
             _ => format!(", see {}", self.rejects_path.display()),
@@ -231,7 +232,7 @@ impl Importing {
             true => "",
             false => "; no destination gets them: --deliver sends them",
         };
-        complain(&format!("{all}: {taken} taken, {rejected} rejected{rejects}{told}"));
+        print_error(&format!("{all}: {taken} taken, {rejected} rejected{rejects}{told}"));
         // What is done needs not be gone on with.
         match std::fs::remove_file(&self.state) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -243,17 +244,17 @@ impl Importing {
 
     /// A row whose message is longer than any request may be is rejected here: the gateway would cut its
     /// connection while the row is sent.
-    fn fit(&self, row: Row) -> Row {
+    fn fit(&self, row: ImportRow) -> ImportRow {
         let length = row.message.as_ref().map_or(0, |message| message.to_string().len());
         if length + ENVELOPE_BYTES <= self.body_bytes {
             return row;
         }
         let message = Err(format!("has {length} bytes, more than limits.body_bytes"));
-        Row { found: Value::Null, message, ..row }
+        ImportRow { found: Value::Null, message, ..row }
     }
 
     /// Sends some rows, and notes what became of them once the gateway has them on disk.
-    async fn send(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+    async fn send(&mut self, rows: Vec<ImportRow>) -> anyhow::Result<()> {
         let messages: Vec<&Value> =
             rows.iter().filter_map(|row| row.message.as_ref().ok()).collect();
         let refused =
@@ -309,7 +310,8 @@ impl Importing {
         body: &Value,
     ) -> anyhow::Result<Result<Vec<(usize, String)>, String>> {
         for _ in 0..TRIES {
-            let Told { status, wait, body } = self.client.tell("/v1/batch", body).await?;
+            let SiteResponse { status, wait, body } =
+                self.client.post_unchecked("/v1/batch", body).await?;
             let has_list = body.get("rejected").is_some();
             if status.is_success() || (status == hyper::StatusCode::BAD_REQUEST && has_list) {
                 let refused = body.get("rejected").and_then(Value::as_array);
@@ -341,7 +343,7 @@ impl Importing {
         bail!("the gateway has no room; go on later with the same command")
     }
 
-    fn reject(&mut self, row: &Row, reason: &str) -> anyhow::Result<()> {
+    fn reject(&mut self, row: &ImportRow, reason: &str) -> anyhow::Result<()> {
         let refused = || format!("{} cannot be written", self.rejects_path.display());
         if self.rejects.is_none() {
             let mut options = OpenOptions::new();
@@ -391,9 +393,12 @@ mod tests {
     fn an_import_goes_on_where_its_note_says() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv.import");
-        assert_eq!(read_state(&path).unwrap(), State::default());
+        assert_eq!(read_state(&path).unwrap(), ImportProgress::default());
         std::fs::write(&path, r#"{"rows":500,"taken":499,"rejected":1}"#).unwrap();
-        assert_eq!(read_state(&path).unwrap(), State { rows: 500, taken: 499, rejected: 1 });
+        assert_eq!(
+            read_state(&path).unwrap(),
+            ImportProgress { rows: 500, taken: 499, rejected: 1 }
+        );
         std::fs::write(&path, "garbage").unwrap();
         assert!(read_state(&path).is_err(), "it is not begun anew by mistake");
     }

@@ -15,7 +15,7 @@ const SHOWN_BYTES: usize = 1024;
 
 /// The next record of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Record {
+pub(super) enum CsvRecord {
     /// All of it, without its end.
     Whole(Vec<u8>),
     /// It is longer than may be held; how it begins.
@@ -45,7 +45,7 @@ pub(super) fn without_mark(start: &[u8]) -> anyhow::Result<&[u8]> {
 }
 
 /// The records of a file.
-pub(super) struct Records {
+pub(super) struct CsvRecordReader {
     reader: BufReader<File>,
     /// The reader's position in the file.
     at: u64,
@@ -53,7 +53,7 @@ pub(super) struct Records {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CsvScanState {
     FieldStart,
     Field,
     Quoted,
@@ -62,22 +62,22 @@ enum State {
 }
 
 /// One record while it is read.
-struct Scan {
-    state: State,
+struct CsvRecordScan {
+    state: CsvScanState,
     held: Vec<u8>,
     length: u64,
     /// The length of its first line, with the line's end.
     first_line: Option<u64>,
 }
 
-enum Step {
+enum CsvScanStep {
     More,
     End,
     /// A quoted cell of several lines goes on behind its quote.
     Broken,
 }
 
-impl Records {
+impl CsvRecordReader {
     /// The records of a file, of which so many bytes are held at most.
     pub(super) fn new(mut file: File, most: usize) -> anyhow::Result<Self> {
         file.seek(SeekFrom::Start(0)).context("the file cannot be read from its beginning")?;
@@ -93,31 +93,31 @@ impl Records {
     }
 
     /// The next record that is not empty; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<CsvRecord>> {
         loop {
             let Some(record) = self.read()? else { return Ok(None) };
-            if !matches!(&record, Record::Whole(bytes) if bytes.is_empty()) {
+            if !matches!(&record, CsvRecord::Whole(bytes) if bytes.is_empty()) {
                 return Ok(Some(record));
             }
         }
     }
 
-    fn read(&mut self) -> io::Result<Option<Record>> {
+    fn read(&mut self) -> io::Result<Option<CsvRecord>> {
         let start = self.at;
-        let (mut scan, most) = (Scan::new(), self.most);
+        let (mut scan, most) = (CsvRecordScan::new(), self.most);
         let is_whole = loop {
             let buffer = self.reader.fill_buf()?;
             if buffer.is_empty() {
                 if scan.length == 0 {
                     return Ok(None);
                 }
-                break scan.state != State::Quoted;
+                break scan.state != CsvScanState::Quoted;
             }
             let mut used = 0;
             let step = buffer.iter().try_for_each(|byte| {
                 used += 1;
                 match scan.step(*byte, most) {
-                    Step::More => Ok(()),
+                    CsvScanStep::More => Ok(()),
                     end => Err(end),
                 }
             });
@@ -125,7 +125,7 @@ impl Records {
             self.at += used as u64;
             match step {
                 Ok(()) => {}
-                Err(Step::Broken) => break false,
+                Err(CsvScanStep::Broken) => break false,
                 Err(_end) => break true,
             }
         };
@@ -136,14 +136,14 @@ impl Records {
         Ok(Some(match scan.length > most as u64 {
             true => {
                 held.truncate(SHOWN_BYTES);
-                Record::TooLong(held)
+                CsvRecord::TooLong(held)
             }
-            false => Record::Whole(held),
+            false => CsvRecord::Whole(held),
         }))
     }
 
     /// Goes on behind the first line of a record that is none.
-    fn break_off(&mut self, start: u64, scan: Scan) -> io::Result<Record> {
+    fn break_off(&mut self, start: u64, scan: CsvRecordScan) -> io::Result<CsvRecord> {
         let mut held = scan.held;
         if let Some(length) = scan.first_line {
             self.at = start + length;
@@ -151,19 +151,19 @@ impl Records {
             held.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         }
         held.truncate(SHOWN_BYTES);
-        Ok(Record::OpenQuote(held.trim_ascii_end().to_vec()))
+        Ok(CsvRecord::OpenQuote(held.trim_ascii_end().to_vec()))
     }
 }
 
-impl Scan {
+impl CsvRecordScan {
     const fn new() -> Self {
-        Self { state: State::FieldStart, held: Vec::new(), length: 0, first_line: None }
+        Self { state: CsvScanState::FieldStart, held: Vec::new(), length: 0, first_line: None }
     }
 
-    fn step(&mut self, byte: u8, most: usize) -> Step {
+    fn step(&mut self, byte: u8, most: usize) -> CsvScanStep {
         let is_end = matches!(byte, b'\n' | b'\r');
-        if is_end && self.state != State::Quoted {
-            return Step::End;
+        if is_end && self.state != CsvScanState::Quoted {
+            return CsvScanStep::End;
         }
         self.length += 1;
         if self.held.len() < most {
@@ -173,14 +173,14 @@ impl Scan {
             self.first_line.get_or_insert(self.length);
         }
         self.state = match (self.state, byte) {
-            (State::FieldStart | State::Quote, b'"') => State::Quoted,
-            (State::Quoted, b'"') => State::Quote,
-            (State::Quoted, _) => State::Quoted,
-            (_, b',') => State::FieldStart,
-            (State::Quote, _) if self.first_line.is_some() => return Step::Broken,
-            _ => State::Field,
+            (CsvScanState::FieldStart | CsvScanState::Quote, b'"') => CsvScanState::Quoted,
+            (CsvScanState::Quoted, b'"') => CsvScanState::Quote,
+            (CsvScanState::Quoted, _) => CsvScanState::Quoted,
+            (_, b',') => CsvScanState::FieldStart,
+            (CsvScanState::Quote, _) if self.first_line.is_some() => return CsvScanStep::Broken,
+            _ => CsvScanState::Field,
         };
-        Step::More
+        CsvScanStep::More
     }
 }
 
@@ -208,19 +208,19 @@ mod tests {
 
     use super::*;
 
-    fn all(text: &[u8], most: usize) -> Vec<Record> {
+    fn all(text: &[u8], most: usize) -> Vec<CsvRecord> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text).unwrap();
-        let mut records = Records::new(file, most).unwrap();
+        let mut records = CsvRecordReader::new(file, most).unwrap();
         std::iter::from_fn(|| records.next().unwrap()).collect()
     }
 
-    fn whole(text: &str) -> Record {
-        Record::Whole(text.as_bytes().to_vec())
+    fn whole(text: &str) -> CsvRecord {
+        CsvRecord::Whole(text.as_bytes().to_vec())
     }
 
-    fn open(text: &str) -> Record {
-        Record::OpenQuote(text.as_bytes().to_vec())
+    fn open(text: &str) -> CsvRecord {
+        CsvRecord::OpenQuote(text.as_bytes().to_vec())
     }
 
     #[test]
@@ -259,8 +259,8 @@ mod tests {
         let text = format!("1,\"{cell}\"\n2,b\n{}\n3,c\n", "y".repeat(5000));
         let found = all(text.as_bytes(), 2000);
         assert_eq!(found.len(), 4);
-        assert!(matches!(&found[0], Record::TooLong(shown) if shown.len() == SHOWN_BYTES));
-        assert!(matches!(&found[2], Record::TooLong(_)));
+        assert!(matches!(&found[0], CsvRecord::TooLong(shown) if shown.len() == SHOWN_BYTES));
+        assert!(matches!(&found[2], CsvRecord::TooLong(_)));
         assert_eq!((&found[1], &found[3]), (&whole("2,b"), &whole("3,c")));
     }
 
@@ -270,7 +270,7 @@ mod tests {
         for wide in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0b\0", b"\0a\0b"] {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(wide).unwrap();
-            assert!(Records::new(file, 100).is_err(), "{wide:?}");
+            assert!(CsvRecordReader::new(file, 100).is_err(), "{wide:?}");
         }
     }
 }

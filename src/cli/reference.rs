@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{Failure, say};
+use super::{CommandError, print};
 use crate::gateway::REJECTIONS;
 use crate::metrics::Metrics;
 use crate::vendors::REASONS;
 
-pub(super) fn run() -> Result<(), Failure> {
-    say(&reference())
+pub(super) fn run() -> Result<(), CommandError> {
+    print(&reference())
 }
 
 /// The reference as Markdown. Writing to a String cannot fail, so the results are dropped.

@@ -9,86 +9,92 @@ use http::{HeaderValue, Request};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Failure, block_on, render, say};
+use super::{CommandError, block_on, print, render};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Settings, SiteSettings};
-use crate::delivery::{DestinationSettings, without};
-use crate::demo::simulator::{Kind, Rehearsal};
-use crate::event::{DroppedFields, Enriched, Event, ProfileView};
-use crate::gateway::{self, Rehearsed};
-use crate::settings::{HIDDEN, Redaction, Secret};
-use crate::vendors::{Call, CallError, Outcome, Reason, Reply, Screening, shown};
+use crate::config::{SiteSettings, TagwaySettings};
+use crate::delivery::{DestinationSettings, redact_secrets};
+use crate::demo::simulator::{InProcessVendor, SimulatorKind};
+use crate::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
+use crate::gateway::{self, DryRunEvent};
+use crate::settings::{HIDDEN, SecretRedactor, SecretString};
+use crate::vendors::{
+    Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, shown,
+};
 
 /// A request longer than this is cut: more is for files, not for a screen.
 const SHOWN_CHARS: usize = 100_000;
 
 /// Prints what the event would cause at each destination of the site, or at one.
 pub(super) fn run(
-    settings: &Settings,
+    settings: &TagwaySettings,
     message: &Value,
     site: Option<&str>,
     destination: Option<&str>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let (redaction, site) = (&settings.redaction, choose(settings, site)?);
     let now = SystemClock.now();
     let message = message.to_string();
-    let rehearsed = gateway::rehearse(&settings.limits, &site.gateway, message.as_bytes(), now);
-    let Rehearsed { event, unread } =
-        rehearsed.map_err(|error| Failure::Usage(format!("the event is not taken: {error}")))?;
+    let rehearsed =
+        gateway::dry_run_event(&settings.limits, &site.gateway, message.as_bytes(), now);
+    let DryRunEvent { event, unread } = rehearsed
+        .map_err(|error| CommandError::Usage(format!("the event is not taken: {error}")))?;
     for reason in unread {
-        say(&format!("note: a member of the event cannot be read and is left out ({reason})\n"))?;
+        print(&format!("note: a member of the event cannot be read and is left out ({reason})\n"))?;
     }
     let chosen = |settings: &&Arc<DestinationSettings>| {
         settings.mode.is_server() && destination.is_none_or(|name| *settings.name == *name)
     };
     let mut chosen = site.destinations.iter().filter(chosen).peekable();
     if chosen.peek().is_none() {
-        return Err(Failure::Usage("the site has no such destination".to_owned()));
+        return Err(CommandError::Usage("the site has no such destination".to_owned()));
     }
     for settings in chosen {
         let mut event = event.clone();
         settings.privacy.protect(&mut event);
-        block_on(rehearse(settings, Arc::new(event), now, redaction))?;
+        block_on(dry_run_destination(settings, Arc::new(event), now, redaction))?;
     }
     Ok(())
 }
 
-fn choose<'s>(settings: &'s Settings, named: Option<&str>) -> Result<&'s SiteSettings, Failure> {
+fn choose<'s>(
+    settings: &'s TagwaySettings,
+    named: Option<&str>,
+) -> Result<&'s SiteSettings, CommandError> {
     match (named, settings.sites.as_slice()) {
         (None, [only]) => Ok(only),
-        (None, _) => Err(Failure::Usage("say which site with --site".to_owned())),
+        (None, _) => Err(CommandError::Usage("say which site with --site".to_owned())),
         (Some(name), sites) => {
             let found = sites.iter().find(|site| *site.name == *name);
-            found.ok_or_else(|| Failure::Usage("there is no such site".to_owned()))
+            found.ok_or_else(|| CommandError::Usage("there is no such site".to_owned()))
         }
     }
 }
 
-async fn rehearse(
+async fn dry_run_destination(
     settings: &DestinationSettings,
     event: Arc<Event>,
     now: Timestamp,
-    redaction: &Redaction,
-) -> Result<(), Failure> {
+    redaction: &SecretRedactor,
+) -> Result<(), CommandError> {
     if settings.holds(&event) {
         let needs = settings.filter.consent.join(",");
         let advice = format!("held until the visitor chooses; --consent {needs} is a choice");
-        return say(&format!("{}: {advice}\n\n", settings.name));
+        return print(&format!("{}: {advice}\n\n", settings.name));
     }
-    let enriched = Enriched::new(1, event, Arc::new(ProfileView::default()));
+    let enriched = EnrichedEvent::new(1, event, Arc::new(ProfileView::default()));
     for missing in settings.mapping.missing(enriched.clone()) {
         let problem = redaction.excerpt(&missing.problem, SHOWN_CHARS);
         let (place, problem) = (&missing.place, render::escape(&problem, SHOWN_CHARS));
-        say(&format!("{}: mapping.{place}: {problem}\n", settings.name))?;
+        print(&format!("{}: mapping.{place}: {problem}\n", settings.name))?;
     }
     let (enriched, screening) = settings.admit(enriched, now);
     let dropped = dropped(enriched.dropped_fields());
     let ending = match screening {
-        Screening::Skip(reason) => said(redaction, "skipped", &reason),
-        Screening::Dead(reason) => said(redaction, "dead", &reason),
-        Screening::Send => {
-            let stage = Stage {
-                vendor: Kind::of_vendor(settings.vendor).map(Rehearsal::trusting),
+        Admission::Skip(reason) => said(redaction, "skipped", &reason),
+        Admission::Dead(reason) => said(redaction, "dead", &reason),
+        Admission::Send => {
+            let stage = DryRunCall {
+                vendor: SimulatorKind::of_vendor(settings.vendor).map(InProcessVendor::trusting),
                 secrets: settings.destination.secrets(),
                 redaction: redaction.clone(),
                 now,
@@ -97,7 +103,7 @@ async fn rehearse(
             let outcomes = settings.destination.deliver(&[enriched], &stage).await;
             let requests = stage.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
             for request in requests {
-                say(&format!("{request}\n"))?;
+                print(&format!("{request}\n"))?;
             }
             match outcomes.into_iter().next() {
                 None => "nothing was said of it".to_owned(),
@@ -113,7 +119,7 @@ async fn rehearse(
             }
         }
     };
-    say(&format!("{}: {ending}\n{dropped}\n", settings.name))
+    print(&format!("{}: {ending}\n{dropped}\n", settings.name))
 }
 
 /// A line for each field that the destination does not get.
@@ -125,26 +131,26 @@ fn dropped(fields: &DroppedFields) -> String {
     lines.map(|line| format!("  dropped: {line}\n")).collect()
 }
 
-fn said(redaction: &Redaction, word: &str, reason: &Reason) -> String {
+fn said(redaction: &SecretRedactor, word: &str, reason: &OutcomeReason) -> String {
     let detail = reason.detail.as_deref().unwrap_or_default();
     let detail = render::escape(&redaction.excerpt(detail, SHOWN_CHARS), SHOWN_CHARS);
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")
 }
 
 /// Keeps the requests, and answers in the vendor's place.
-struct Stage {
-    vendor: Option<Rehearsal>,
-    secrets: Vec<Secret>,
-    redaction: Redaction,
+struct DryRunCall {
+    vendor: Option<InProcessVendor>,
+    secrets: Vec<SecretString>,
+    redaction: SecretRedactor,
     now: Timestamp,
     requests: Mutex<Vec<String>>,
 }
 
 #[async_trait]
-impl Call for Stage {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for DryRunCall {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let shown = shown::request(&without_sensitive_fields(&request));
-        let text = without(&self.secrets, self.redaction.redact(&shown).into_owned());
+        let text = redact_secrets(&self.secrets, self.redaction.redact(&shown).into_owned());
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);
@@ -152,11 +158,11 @@ impl Call for Stage {
             Some(vendor) => vendor.answer(&request, self.now).into_parts(),
             None => http::Response::new(Bytes::new()).into_parts(),
         };
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
-    fn conceal(&self, secret: &Secret) {
-        self.redaction.add_passing(secret);
+    fn register_secret(&self, secret: &SecretString) {
+        self.redaction.add_issued(secret);
     }
 
     fn now(&self) -> Timestamp {
@@ -176,16 +182,16 @@ fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::DropReason;
+    use crate::event::FieldDropReason;
 
     #[test]
     fn dropped_fields_are_named_and_steer_no_terminal() {
         assert_eq!(dropped(&DroppedFields::NONE), "");
         let mut fields = DroppedFields::default();
-        fields.add("loyalty\u{1b}[2J", DropReason::TooManyParameters);
+        fields.add("loyalty\u{1b}[2J", FieldDropReason::TooManyParameters);
         let expected = "  dropped: loyalty\\u{1b}[2J (too_many_parameters)\n";
         assert_eq!(dropped(&fields), expected);
-        (0..40).for_each(|_| fields.add("x", DropReason::Nested));
+        (0..40).for_each(|_| fields.add("x", FieldDropReason::Nested));
         assert!(dropped(&fields).ends_with("  dropped: 9 more\n"));
     }
 }

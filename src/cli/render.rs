@@ -27,7 +27,7 @@ const CYAN: &str = "36";
 /// One happening of the live feed (its JSON) as one or more lines, each ending in a line break.
 /// `colour` is for terminals.
 pub fn render(happening: &Value, colour: bool) -> String {
-    let ink = Ink(colour);
+    let ink = TerminalColour(colour);
     match text(happening, "what") {
         "accepted" => accepted(happening, ink),
         "called" => called(happening, ink),
@@ -146,14 +146,14 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 pub(super) fn diff_line(line: &str, colour: bool) -> String {
     let text = escape(line, BODY_CHARS);
     match line.chars().next() {
-        Some('+') => Ink(colour).paint(GREEN, &text),
-        Some('-') => Ink(colour).paint(RED, &text),
-        Some('@') => Ink(colour).paint(CYAN, &text),
+        Some('+') => TerminalColour(colour).paint(GREEN, &text),
+        Some('-') => TerminalColour(colour).paint(RED, &text),
+        Some('@') => TerminalColour(colour).paint(CYAN, &text),
         _ => text,
     }
 }
 
-fn accepted(happening: &Value, ink: Ink) -> String {
+fn accepted(happening: &Value, ink: TerminalColour) -> String {
     let event = escape(text(happening, "event"), NAME_CHARS);
     let place = format!("{} #{}", name(happening, "site"), seq(happening));
     format!(
@@ -168,7 +168,7 @@ fn accepted(happening: &Value, ink: Ink) -> String {
     )
 }
 
-fn called(happening: &Value, ink: Ink) -> String {
+fn called(happening: &Value, ink: TerminalColour) -> String {
     let seqs: Vec<u64> = happening
         .get("seqs")
         .and_then(Value::as_array)
@@ -201,7 +201,7 @@ fn called(happening: &Value, ink: Ink) -> String {
     out
 }
 
-fn settled(happening: &Value, ink: Ink) -> String {
+fn settled(happening: &Value, ink: TerminalColour) -> String {
     let outcome = text(happening, "outcome");
     let colour = match outcome {
         "delivered" => GREEN,
@@ -229,7 +229,7 @@ fn settled(happening: &Value, ink: Ink) -> String {
     out
 }
 
-fn held(happening: &Value, ink: Ink) -> String {
+fn held(happening: &Value, ink: TerminalColour) -> String {
     let destination = ink.paint(CYAN, &name(happening, "destination"));
     let held = ink.paint(YELLOW, held_until(happening));
     let until = ink.paint(DIM, &format!("(at most until {})", name(happening, "until")));
@@ -264,9 +264,9 @@ fn text<'h>(happening: &'h Value, key: &str) -> &'h str {
 
 /// Whether to colour.
 #[derive(Clone, Copy)]
-struct Ink(bool);
+struct TerminalColour(bool);
 
-impl Ink {
+impl TerminalColour {
     fn paint(self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn outputs_keep_only_line_breaks_and_own_colours() {
-        let coloured = Ink(true).paint(RED, "refused") + "\n";
+        let coloured = TerminalColour(true).paint(RED, "refused") + "\n";
         assert_eq!(guarded(&coloured), coloured);
         assert_eq!(guarded("plain ü\n"), "plain ü\n");
         let evil = "a\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31;5m\u{9b}2J\r\u{202e}\u{3164}\u{e0101}\u{0}b\u{1b}";

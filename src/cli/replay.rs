@@ -8,14 +8,14 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::{Failure, Reach, block_on, complain, dead, number_of, render, say};
+use super::client::AdminClient;
+use super::{AdminArgs, CommandError, block_on, dead, number_of, print, print_error, render};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Origin;
+use crate::config::ConfigSource;
 use crate::settings::parse_duration;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct ReplayArgs {
     /// The start: RFC 3339, or how long ago ("2h").
     #[arg(long, value_name = "TIME")]
     from: String,
@@ -29,28 +29,28 @@ pub(super) struct Options {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, options: ReplayArgs) -> Result<(), CommandError> {
     let now = SystemClock.now();
     let (from, to) = (moment(&options.from, now)?, moment(&options.to, now)?);
     if from >= to {
-        return Err(Failure::Usage("--from must be before --to".to_owned()));
+        return Err(CommandError::Usage("--from must be before --to".to_owned()));
     }
-    let client = Client::new(origin, &options.reach)?;
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let (site, destination) = dead::find_destination(&client, &options.destination).await?;
         let mut body = json!({ "site": site, "destination": destination, "from": from, "to": to, "plan": true });
         let plan = client.post("/api/v1/replay", &body).await?;
         let name = format!("{site}/{destination}");
-        say(&shown(&plan, (from, to), &name))?;
+        print(&shown(&plan, (from, to), &name))?;
         if plan.get("count").and_then(Value::as_u64) == Some(0) {
             return Ok(());
         }
         if !options.yes && !confirm()? {
-            complain("nothing was replayed");
-            return Err(Failure::Said);
+            print_error("nothing was replayed");
+            return Err(CommandError::Said);
         }
         if let Some(fields) = body.as_object_mut() {
             fields.insert("plan".to_owned(), json!(false));
@@ -59,7 +59,7 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
         let (events, go) =
             (number_of(count, "event", "events"), if count == 1 { "goes" } else { "go" });
-        say(&format!("{events} {go} to {name} again\n"))
+        print(&format!("{events} {go} to {name} again\n"))
     })
 }
 
@@ -85,19 +85,19 @@ fn shown(plan: &Value, (from, to): (Timestamp, Timestamp), name: &str) -> String
 }
 
 /// Asks on the terminal. Without one there would be no answer.
-fn confirm() -> Result<bool, Failure> {
+fn confirm() -> Result<bool, CommandError> {
     let mut answer = String::new();
     if !std::io::stdin().is_terminal() {
         let message = "there is no terminal to ask on: --yes replays without a question";
-        return Err(Failure::Usage(message.to_owned()));
+        return Err(CommandError::Usage(message.to_owned()));
     }
-    say("replay them? [y/N] ")?;
+    print("replay them? [y/N] ")?;
     std::io::stdin().read_line(&mut answer).context("the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// A moment as people write it: RFC 3339, or a duration before `now`.
-pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
     if let Ok(moment) = written.parse() {
         return Ok(moment);
     }
@@ -105,7 +105,7 @@ pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, Failure
         .and_then(|ago| now.checked_sub(SignedDuration::try_from(ago).ok()?).ok())
         .ok_or_else(|| {
             let message = format!("{written:?} is neither RFC 3339 nor a duration such as \"2h\"");
-            Failure::Usage(message)
+            CommandError::Usage(message)
         })
 }
 

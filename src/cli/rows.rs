@@ -8,13 +8,13 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::records::{Record, Records, read_line, skip_mark};
+use super::records::{CsvRecord, CsvRecordReader, read_line, skip_mark};
 use crate::event::names_somebody;
 use crate::values::digits;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum ImportFormat {
     /// Comma-separated values with a line of names first.
     Csv,
     /// An object of JSON on each line.
@@ -23,21 +23,21 @@ pub(super) enum Format {
 
 /// Where a column goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Column {
+pub(super) struct ImportColumn {
     name: String,
-    target: Target,
-    conversion: Conversion,
+    target: ColumnTarget,
+    conversion: ColumnConversion,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+enum ColumnTarget {
     Member(&'static str),
     Trait(String),
     Nowhere,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Conversion {
+enum ColumnConversion {
     Keep,
     Number,
     Boolean,
@@ -55,32 +55,32 @@ const MEMBERS: [(&str, &str); 6] = [
 
 /// Reads `COLUMN=TARGET`: `user_id`, `anonymous_id`, `timestamp`, `traits.NAME` or `-`, and behind a colon
 /// perhaps `number` or `boolean`.
-pub(super) fn column(text: &str) -> Result<Column, String> {
+pub(super) fn column(text: &str) -> Result<ImportColumn, String> {
     let (name, target) =
         text.rsplit_once('=').ok_or("is not COLUMN=TARGET, such as plan=traits.plan")?;
     let (target, conversion) = match target.rsplit_once(':') {
-        None => (target, Conversion::Keep),
-        Some((target, "number")) => (target, Conversion::Number),
-        Some((target, "boolean")) => (target, Conversion::Boolean),
+        None => (target, ColumnConversion::Keep),
+        Some((target, "number")) => (target, ColumnConversion::Number),
+        Some((target, "boolean")) => (target, ColumnConversion::Boolean),
         Some((_, other)) => return Err(format!("{other:?} is neither number nor boolean")),
     };
     let member = MEMBERS.iter().find(|(known, _)| *known == target).map(|(_, member)| *member);
     let target = match (member, target.strip_prefix("traits.")) {
         (Some("groupId"), _) => return Err("a group is no person's name".to_owned()),
-        (Some(member), _) => Target::Member(member),
-        (None, Some(key)) if !key.is_empty() => Target::Trait(key.to_owned()),
-        (None, _) if target == "-" => Target::Nowhere,
+        (Some(member), _) => ColumnTarget::Member(member),
+        (None, Some(key)) if !key.is_empty() => ColumnTarget::Trait(key.to_owned()),
+        (None, _) if target == "-" => ColumnTarget::Nowhere,
         (None, _) => {
             let known = "user_id, anonymous_id, timestamp, traits.NAME or -";
             return Err(format!("{target:?} is none of {known}"));
         }
     };
-    Ok(Column { name: name.to_owned(), target, conversion })
+    Ok(ImportColumn { name: name.to_owned(), target, conversion })
 }
 
 /// A row, and the message that it is, or why it is none.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct ImportRow {
     /// Which it is, from 1 on, the line of names aside.
     pub(super) number: u64,
     /// Its length in the file.
@@ -91,27 +91,27 @@ pub(super) struct Row {
 }
 
 /// The rows of one file.
-pub(super) struct Rows {
-    source: Source,
-    columns: Vec<Column>,
+pub(super) struct ImportRowReader {
+    source: ImportFileReader,
+    columns: Vec<ImportColumn>,
     /// The longest row that is held.
     row_bytes: usize,
     number: u64,
     length: u64,
 }
 
-enum Source {
-    Csv(Records, csv::StringRecord),
+enum ImportFileReader {
+    Csv(CsvRecordReader, csv::StringRecord),
     Ndjson(BufReader<File>),
 }
 
 /// The members of a row, or its text and the reason why it is no row.
-type Found = Result<Map<String, Value>, (Value, &'static str)>;
+type ParsedImportRow = Result<Map<String, Value>, (Value, &'static str)>;
 
 const TOO_LONG: &str = "is longer than --row-bytes";
 
 /// The cells of a record by the names of their columns. What is empty is not said.
-fn cells(record: &[u8], names: &csv::StringRecord) -> Found {
+fn cells(record: &[u8], names: &csv::StringRecord) -> ParsedImportRow {
     let record = match parse(record) {
         Ok(record) => record,
         Err(problem) => return Err((lossy(record), problem)),
@@ -139,7 +139,7 @@ fn parse(record: &[u8]) -> Result<csv::StringRecord, &'static str> {
 }
 
 /// The members of a line of JSON.
-fn object(line: &[u8]) -> Found {
+fn object(line: &[u8]) -> ParsedImportRow {
     if line.trim_ascii().is_empty() {
         return Err((Value::Null, "is empty"));
     }
@@ -153,12 +153,12 @@ fn lossy(bytes: &[u8]) -> Value {
     String::from_utf8_lossy(bytes).trim().into()
 }
 
-impl Rows {
+impl ImportRowReader {
     /// Opens a file. By its name it is CSV, unless it ends in `json` or `jsonl`.
     pub(super) fn open(
         path: &Path,
-        format: Option<Format>,
-        columns: Vec<Column>,
+        format: Option<ImportFormat>,
+        columns: Vec<ImportColumn>,
         row_bytes: usize,
     ) -> anyhow::Result<Self> {
         let file =
@@ -166,21 +166,21 @@ impl Rows {
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let is_json = ending.ends_with("json") || ending.ends_with("jsonl");
-        let by_name = if is_json { Format::Ndjson } else { Format::Csv };
+        let by_name = if is_json { ImportFormat::Ndjson } else { ImportFormat::Csv };
         let source = match format.unwrap_or(by_name) {
-            Format::Ndjson => {
+            ImportFormat::Ndjson => {
                 let mut reader = BufReader::new(file);
                 skip_mark(&mut reader)?;
-                Source::Ndjson(reader)
+                ImportFileReader::Ndjson(reader)
             }
-            Format::Csv => {
-                let mut records = Records::new(file, row_bytes)?;
+            ImportFormat::Csv => {
+                let mut records = CsvRecordReader::new(file, row_bytes)?;
                 let names = match records.next().context("the file cannot be read")? {
                     None => bail!("the first line has no names: the file is empty"),
-                    Some(Record::Whole(record)) => parse(&record)
+                    Some(CsvRecord::Whole(record)) => parse(&record)
                         .map_err(|problem| anyhow::anyhow!("the first line {problem}"))?,
-                    Some(Record::TooLong(_)) => bail!("the first line {TOO_LONG}"),
-                    Some(Record::OpenQuote(_)) => {
+                    Some(CsvRecord::TooLong(_)) => bail!("the first line {TOO_LONG}"),
+                    Some(CsvRecord::OpenQuote(_)) => {
                         bail!("the first line opens a quote and does not close it")
                     }
                 };
@@ -189,7 +189,7 @@ impl Rows {
                         bail!("there is no column {:?}", column.name);
                     }
                 }
-                Source::Csv(records, names)
+                ImportFileReader::Csv(records, names)
             }
         };
         Ok(Self { source, columns, row_bytes, number: 0, length })
@@ -198,8 +198,8 @@ impl Rows {
     /// How much of the file is read, from 0 to 1.
     pub(super) fn progress(&mut self) -> f64 {
         let at = match &mut self.source {
-            Source::Csv(records, _) => records.position(),
-            Source::Ndjson(reader) => reader.stream_position().unwrap_or_default(),
+            ImportFileReader::Csv(records, _) => records.position(),
+            ImportFileReader::Ndjson(reader) => reader.stream_position().unwrap_or_default(),
         };
         #[expect(clippy::cast_precision_loss, reason = "a share for people to see")]
         let share = at as f64 / self.length.max(1) as f64;
@@ -207,19 +207,21 @@ impl Rows {
     }
 
     /// The next row; `None` at the end.
-    pub(super) fn next(&mut self) -> anyhow::Result<Option<Row>> {
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<ImportRow>> {
         let (bytes, found) = match &mut self.source {
-            Source::Csv(records, names) => {
+            ImportFileReader::Csv(records, names) => {
                 match records.next().context("the file cannot be read")? {
                     None => return Ok(None),
-                    Some(Record::Whole(record)) => (record.len(), cells(&record, names)),
-                    Some(Record::TooLong(shown)) => (shown.len(), Err((lossy(&shown), TOO_LONG))),
-                    Some(Record::OpenQuote(shown)) => {
+                    Some(CsvRecord::Whole(record)) => (record.len(), cells(&record, names)),
+                    Some(CsvRecord::TooLong(shown)) => {
+                        (shown.len(), Err((lossy(&shown), TOO_LONG)))
+                    }
+                    Some(CsvRecord::OpenQuote(shown)) => {
                         (shown.len(), Err((lossy(&shown), "opens a quote and does not close it")))
                     }
                 }
             }
-            Source::Ndjson(reader) => {
+            ImportFileReader::Ndjson(reader) => {
                 let line = read_line(reader, self.row_bytes).context("the file cannot be read")?;
                 match line {
                     None => return Ok(None),
@@ -230,14 +232,14 @@ impl Rows {
         };
         self.number += 1;
         Ok(Some(match found {
-            Ok(members) => Row {
+            Ok(members) => ImportRow {
                 number: self.number,
                 bytes,
                 message: self.message(&members),
                 found: Value::Object(members),
             },
             Err((found, problem)) => {
-                Row { number: self.number, bytes, found, message: Err(problem.to_owned()) }
+                ImportRow { number: self.number, bytes, found, message: Err(problem.to_owned()) }
             }
         }))
     }
@@ -249,17 +251,17 @@ impl Rows {
             let column = self.columns.iter().find(|column| column.name == *name);
             let member = MEMBERS.iter().find(|(known, _)| known == name);
             let by_name = || match member {
-                Some((_, member)) => Target::Member(member),
-                None => Target::Trait(name.clone()),
+                Some((_, member)) => ColumnTarget::Member(member),
+                None => ColumnTarget::Trait(name.clone()),
             };
-            let conversion = column.map_or(Conversion::Keep, |column| column.conversion);
+            let conversion = column.map_or(ColumnConversion::Keep, |column| column.conversion);
             let value = conversion
                 .of(value)
                 .ok_or_else(|| format!("column {name:?} is no {}", conversion.name()))?;
             match column.map_or_else(by_name, |column| column.target.clone()) {
-                Target::Nowhere => {}
-                Target::Trait(key) => drop(traits.insert(key, value)),
-                Target::Member(key) => {
+                ColumnTarget::Nowhere => {}
+                ColumnTarget::Trait(key) => drop(traits.insert(key, value)),
+                ColumnTarget::Member(key) => {
                     let text = match value {
                         Value::Number(number) => Value::String(number.to_string()),
                         other => other,
@@ -286,7 +288,7 @@ impl Rows {
     }
 }
 
-impl Conversion {
+impl ColumnConversion {
     const fn name(self) -> &'static str {
         match self {
             Self::Keep => "text",
@@ -315,20 +317,20 @@ impl Conversion {
 mod tests {
     use super::*;
 
-    fn rows(name: &str, text: &str, columns: &[&str]) -> Vec<Row> {
+    fn rows(name: &str, text: &str, columns: &[&str]) -> Vec<ImportRow> {
         bounded(name, text, columns, 1 << 20)
     }
 
-    fn bounded(name: &str, text: &str, columns: &[&str], row_bytes: usize) -> Vec<Row> {
+    fn bounded(name: &str, text: &str, columns: &[&str], row_bytes: usize) -> Vec<ImportRow> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let columns = columns.iter().map(|text| column(text).unwrap()).collect();
-        let mut rows = Rows::open(&path, None, columns, row_bytes).unwrap();
+        let mut rows = ImportRowReader::open(&path, None, columns, row_bytes).unwrap();
         std::iter::from_fn(|| rows.next().unwrap()).collect()
     }
 
-    fn told(row: &Row) -> Value {
+    fn told(row: &ImportRow) -> Value {
         let mut message = row.message.clone().unwrap();
         let message = message.as_object_mut().unwrap();
         message.remove("messageId");

@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Client, encode};
+use super::client::{AdminClient, encode};
 use super::dead::pretty;
-use super::{Failure, Reach, block_on, colours, render, say};
-use crate::config::Origin;
+use super::{AdminArgs, CommandError, block_on, colours, print, render};
+use crate::config::ConfigSource;
 
 /// The fewest characters of a hash that name a version.
 const MIN_HASH_CHARS: usize = 6;
@@ -15,17 +15,17 @@ const MIN_HASH_CHARS: usize = 6;
 const HASH_CHARS: usize = "sha256-".len() + 12;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum ScriptsCommand {
     /// List the scripts, first those that a site pins.
-    Ls(List),
+    Ls(ScriptListArgs),
     /// Show what is new in a version that waits to be approved.
-    Diff(Diff),
+    Diff(ScriptDiffArgs),
     /// Give visitors a version that waits.
-    Approve(Select),
+    Approve(ScriptSelectArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct ScriptListArgs {
     /// Only the pinned scripts of this site.
     #[arg(long)]
     site: Option<String>,
@@ -33,73 +33,73 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Diff {
+pub(super) struct ScriptDiffArgs {
     #[command(flatten)]
-    select: Select,
+    select: ScriptSelectArgs,
     /// The most lines; 0 for all.
     #[arg(long, default_value_t = 500)]
     lines: usize,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Select {
+pub(super) struct ScriptSelectArgs {
     /// The hash of the version that waits, as listed, or its beginning.
     hash: String,
     /// Only at this site.
     #[arg(long)]
     site: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 /// A version that waits at a site.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct PendingScript {
     pub(super) site: String,
     pub(super) vendor: String,
     pub(super) script: String,
     pub(super) hash: String,
 }
 
-pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, command: ScriptsCommand) -> Result<(), CommandError> {
     match command {
-        Command::Ls(options) => {
-            let client = Client::new(origin, &options.reach)?;
+        ScriptsCommand::Ls(options) => {
+            let client = AdminClient::new(origin, &options.reach)?;
             block_on(async {
                 let mut scripts = client.get("/api/v1/scripts").await?;
                 if let (Some(site), Some(rows)) = (&options.site, scripts.as_array_mut()) {
                     rows.retain(|row| text(row, "/site") == *site);
                 }
-                say(&if options.json { pretty(&scripts) } else { table(&scripts) })
+                print(&if options.json { pretty(&scripts) } else { table(&scripts) })
             })
         }
-        Command::Diff(options) => {
-            let client = Client::new(origin, &options.select.reach)?;
+        ScriptsCommand::Diff(options) => {
+            let client = AdminClient::new(origin, &options.select.reach)?;
             block_on(async {
                 let found = find(&client, &options.select).await?;
-                let Some(Waiting { site, vendor, script, .. }) = found.first() else {
+                let Some(PendingScript { site, vendor, script, .. }) = found.first() else {
                     return Ok(());
                 };
                 let (site, vendor, script) = (encode(site), encode(vendor), encode(script));
                 let path = "/api/v1/scripts/diff";
                 let query = format!("site={site}&vendor={vendor}&script={script}");
                 let diff = client.get(&format!("{path}?{query}")).await?;
-                say(&shown(&diff, options.lines, colours(origin, &std::io::stdout())))
+                print(&shown(&diff, options.lines, colours(origin, &std::io::stdout())))
             })
         }
-        Command::Approve(options) => {
-            let client = Client::new(origin, &options.reach)?;
+        ScriptsCommand::Approve(options) => {
+            let client = AdminClient::new(origin, &options.reach)?;
             block_on(async {
-                for Waiting { site, vendor, script, hash } in find(&client, &options).await? {
+                for PendingScript { site, vendor, script, hash } in find(&client, &options).await? {
                     let body =
                         json!({ "site": site, "vendor": vendor, "script": script, "hash": hash });
                     client.post("/api/v1/scripts/approve", &body).await?;
                     let names = [site, vendor, script].map(|name| render::escape(&name, 300));
-                    say(&format!("{} serves {hash}\n", names.join(" ")))?;
+                    print(&format!("{} serves {hash}\n", names.join(" ")))?;
                 }
                 Ok(())
             })
@@ -107,7 +107,10 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn find(client: &Client, select: &Select) -> Result<Vec<Waiting>, Failure> {
+async fn find(
+    client: &AdminClient,
+    select: &ScriptSelectArgs,
+) -> Result<Vec<PendingScript>, CommandError> {
     waiting(&client.get("/api/v1/scripts").await?, &select.hash, select.site.as_deref())
 }
 
@@ -116,26 +119,30 @@ pub(super) fn waiting(
     scripts: &Value,
     hash: &str,
     site: Option<&str>,
-) -> Result<Vec<Waiting>, Failure> {
+) -> Result<Vec<PendingScript>, CommandError> {
     let hash = hash.strip_prefix("sha256-").unwrap_or(hash);
     if hash.len() < MIN_HASH_CHARS {
         let message = format!("write at least {MIN_HASH_CHARS} characters of the hash");
-        return Err(Failure::Usage(message));
+        return Err(CommandError::Usage(message));
     }
     let begins = |own: &str| own.strip_prefix("sha256-").is_some_and(|own| own.starts_with(hash));
-    let found = scripts.as_array().into_iter().flatten().map(|row| Waiting {
+    let found = scripts.as_array().into_iter().flatten().map(|row| PendingScript {
         site: text(row, "/site"),
         vendor: text(row, "/vendor"),
         script: text(row, "/script"),
         hash: text(row, "/pending/hash"),
     });
-    let found: Vec<Waiting> =
+    let found: Vec<PendingScript> =
         found.filter(|it| begins(&it.hash) && site.is_none_or(|site| site == it.site)).collect();
     let Some(first) = found.first() else {
-        return Err(Failure::Usage("no version with this hash waits to be approved".to_owned()));
+        return Err(CommandError::Usage(
+            "no version with this hash waits to be approved".to_owned(),
+        ));
     };
     if found.iter().any(|it| it.hash != first.hash) {
-        return Err(Failure::Usage("several versions begin so: write more of the hash".to_owned()));
+        return Err(CommandError::Usage(
+            "several versions begin so: write more of the hash".to_owned(),
+        ));
     }
     Ok(found)
 }

@@ -7,32 +7,34 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, dead, load, number_of, render, say, subject};
-use crate::config::Origin;
-use crate::segment::{By, Draft, Rule};
-use crate::settings::{Environment, Mistake, Report, Section, Source};
+use super::client::{AdminClient, encode};
+use super::{AdminArgs, CommandError, block_on, dead, load, number_of, print, render, subject};
+use crate::config::ConfigSource;
+use crate::segment::{MembershipUnit, SegmentDraft, SegmentRule};
+use crate::settings::{
+    ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SettingsSection,
+};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum SegmentsCommand {
     /// Check a rule, or all segments of the configuration; no gateway is asked.
-    Check(Check),
+    Check(SegmentCheckArgs),
     /// Show how many people a rule selects now, and some of them. Nothing is kept.
-    Preview(Preview),
+    Preview(SegmentPreviewArgs),
     /// Evaluate a segment now.
-    Run(Named),
+    Run(SegmentNameArgs),
     /// List the segments, their sizes and when they are due.
-    Ls(List),
+    Ls(SegmentListArgs),
     /// Show who joined and who left at the last run, as lines of JSON.
-    Diff(Named),
+    Diff(SegmentNameArgs),
     /// Show the members, as lines of JSON.
-    Export(Named),
+    Export(SegmentNameArgs),
     /// Strike out what a destination was told that is no more: nobody is taken off its list any more.
-    Forget(Forget),
+    Forget(SegmentForgetArgs),
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Forget {
+pub(super) struct SegmentForgetArgs {
     /// The segment; it need not be in the configuration any more.
     #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
@@ -42,17 +44,17 @@ pub(super) struct Forget {
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Check {
+pub(super) struct SegmentCheckArgs {
     /// A file with `where`, and perhaps `by`: TOML, or JSON if its name ends so.
     file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Preview {
+pub(super) struct SegmentPreviewArgs {
     /// The segment.
     #[arg(
         value_name = "[SITE/]SEGMENT",
@@ -76,11 +78,11 @@ pub(super) struct Preview {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Named {
+pub(super) struct SegmentNameArgs {
     /// The segment.
     #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
@@ -88,11 +90,11 @@ pub(super) struct Named {
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct SegmentListArgs {
     /// Only this site's.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
@@ -100,22 +102,22 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-impl Command {
+impl SegmentsCommand {
     /// Returns true if it reads the configuration: a rule in a file needs none.
     pub(super) fn reads_configuration(&self) -> bool {
-        !matches!(self, Self::Check(Check { file: Some(_) }))
+        !matches!(self, Self::Check(SegmentCheckArgs { file: Some(_) }))
     }
 }
 
-pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, command: SegmentsCommand) -> Result<(), CommandError> {
     match command {
-        Command::Check(options) => check(origin, options.file.as_deref()),
-        Command::Preview(options) => preview(origin, options),
-        Command::Run(options) => {
-            let client = Client::new(origin, &options.reach)?.patient();
+        SegmentsCommand::Check(options) => check(origin, options.file.as_deref()),
+        SegmentsCommand::Preview(options) => preview(origin, options),
+        SegmentsCommand::Run(options) => {
+            let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
             block_on(async {
                 let (site, segment) =
                     find_segment(&client, &options.segment, options.site.as_deref()).await?;
@@ -124,33 +126,33 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
                 let number = |key: &str| ran.get(key).and_then(Value::as_u64).unwrap_or_default();
                 let (size, added, removed) = (number("size"), number("added"), number("removed"));
                 let members = number_of(size, "member", "members");
-                say(&format!("{members}; {added} joined, {removed} left\n"))
+                print(&format!("{members}; {added} joined, {removed} left\n"))
             })
         }
-        Command::Ls(options) => list(origin, options),
-        Command::Forget(options) => forget(origin, options),
-        Command::Diff(options) => stream(origin, options, "diff"),
-        Command::Export(options) => stream(origin, options, "members"),
+        SegmentsCommand::Ls(options) => list(origin, options),
+        SegmentsCommand::Forget(options) => forget(origin, options),
+        SegmentsCommand::Diff(options) => stream(origin, options, "diff"),
+        SegmentsCommand::Export(options) => stream(origin, options, "members"),
     }
 }
 
 /// The site and the name of the segment that `[SITE/]SEGMENT` means, as `ls` shows it.
 async fn find_segment(
-    client: &Client,
+    client: &AdminClient,
     written: &str,
     site: Option<&str>,
-) -> Result<(String, String), Failure> {
+) -> Result<(String, String), CommandError> {
     match (written.split_once('/'), site) {
         (Some((own, _)), Some(site)) if own != site => {
-            Err(Failure::Usage(format!("{written:?} is of another site than --site {site}")))
+            Err(CommandError::Usage(format!("{written:?} is of another site than --site {site}")))
         }
         (Some((own, segment)), _) => Ok((own.to_owned(), segment.to_owned())),
         (None, site) => Ok((subject::find_site(client, site).await?, written.to_owned())),
     }
 }
 
-fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+fn forget(origin: &ConfigSource, options: SegmentForgetArgs) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let (site, segment) =
             find_segment(&client, &options.segment, options.site.as_deref()).await?;
@@ -159,14 +161,14 @@ fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
         let struck = client.post("/api/v1/segments/forget", &body).await?;
         let people = struck.get("people").and_then(Value::as_u64).unwrap_or_default();
         let people = number_of(people, "person", "people");
-        say(&format!("what it was told of {people} is forgotten\n"))
+        print(&format!("what it was told of {people} is forgotten\n"))
     })
 }
 
-fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
+fn check(origin: &ConfigSource, file: Option<&Path>) -> Result<(), CommandError> {
     if let Some(file) = file {
         read(origin, file)?;
-        return say(&format!("{} is valid.\n", file.display()));
+        return print(&format!("{} is valid.\n", file.display()));
     }
     let mut out = String::new();
     for site in load(origin)?.sites {
@@ -175,36 +177,40 @@ fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
             let _infallible = writeln!(out, "{}/{}: by {by}, {schedule}", site.name, segment.name);
         }
     }
-    if out.is_empty() { say("no segments\n") } else { say(&out) }
+    if out.is_empty() { print("no segments\n") } else { print(&out) }
 }
 
 /// A rule in a file of its own, with every mistake in it.
-fn read(origin: &Origin, file: &Path) -> Result<Draft, Failure> {
+fn read(origin: &ConfigSource, file: &Path) -> Result<SegmentDraft, CommandError> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
-    let report = Report::default();
+    let report = ConfigErrorReport::default();
     let draft = if file.extension().is_some_and(|ending| ending == "json") {
         read_json(&name, &text, &report)
     } else {
-        let source = Source { name, text };
-        let environment = Environment {
+        let source = ConfigFile { name, text };
+        let environment = ConfigEnvironment {
             variables: origin.variables.clone(),
             base: file.parent().map(Path::to_owned).unwrap_or_default(),
             redaction: origin.redaction.clone(),
         };
         let table = source.parse(&report);
-        Draft::read(&mut Section::root(vec![(&source, &table)], &environment, &report))
+        SegmentDraft::read(&mut SettingsSection::root(
+            vec![(&source, &table)],
+            &environment,
+            &report,
+        ))
     };
     match draft {
         Some(draft) if report.is_empty() => Ok(draft),
-        _ => Err(Failure::Config(report.into_mistakes())),
+        _ => Err(CommandError::Config(report.into_errors())),
     }
 }
 
-fn read_json(name: &str, text: &str, report: &Report) -> Option<Draft> {
+fn read_json(name: &str, text: &str, report: &ConfigErrorReport) -> Option<SegmentDraft> {
     let note = |line: usize, key: &str, message: String| {
         let (file, key) = (name.to_owned(), key.to_owned());
-        report.add(Mistake { file, line, key, message });
+        report.add(ConfigError { file, line, key, message });
     };
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
@@ -214,8 +220,10 @@ fn read_json(name: &str, text: &str, report: &Report) -> Option<Draft> {
         }
     };
     let by = match value.get("by").and_then(Value::as_str) {
-        Some(by) => By::ALL.into_iter().find(|(known, _)| *known == by).map(|(_, by)| by),
-        None => Some(By::default()),
+        Some(by) => {
+            MembershipUnit::ALL.into_iter().find(|(known, _)| *known == by).map(|(_, by)| by)
+        }
+        None => Some(MembershipUnit::default()),
     };
     if by.is_none() {
         note(1, "by", "is neither user nor group".to_owned());
@@ -224,15 +232,15 @@ fn read_json(name: &str, text: &str, report: &Report) -> Option<Draft> {
         note(1, "where", "is required".to_owned());
         return None;
     };
-    for mistake in Rule::parse(written).err().into_iter().flatten() {
+    for mistake in SegmentRule::parse(written).err().into_iter().flatten() {
         note(1, "", mistake.to_string());
     }
-    Some(Draft { by: by?, written: written.clone() })
+    Some(SegmentDraft { by: by?, written: written.clone() })
 }
 
-fn preview(origin: &Origin, options: Preview) -> Result<(), Failure> {
+fn preview(origin: &ConfigSource, options: SegmentPreviewArgs) -> Result<(), CommandError> {
     let draft = options.file.as_deref().map(|file| read(origin, file)).transpose()?;
-    let client = Client::new(origin, &options.reach)?.patient();
+    let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let named = options.segment.as_deref().unwrap_or_default();
         let (site, segment) = find_segment(&client, named, options.site.as_deref()).await?;
@@ -246,11 +254,15 @@ fn preview(origin: &Origin, options: Preview) -> Result<(), Failure> {
             body.extend(said.map(|(key, value): (&str, Value)| (key.to_owned(), value)));
         }
         let preview = client.post("/api/v1/segments/preview", &body).await?;
-        if options.json { say(&dead::pretty(&preview)) } else { say(&told(&preview)) }
+        if options.json {
+            print(&dead::pretty(&preview))
+        } else {
+            print(&preview_summary(&preview))
+        }
     })
 }
 
-fn told(preview: &Value) -> String {
+fn preview_summary(preview: &Value) -> String {
     let number = |key: &str| preview.get(key).and_then(Value::as_u64).unwrap_or_default();
     let people = number_of(number("size"), "person", "people");
     let mut out = format!("{people}, found in {} ms\n", number("took_ms"));
@@ -262,13 +274,13 @@ fn told(preview: &Value) -> String {
     out
 }
 
-fn list(origin: &Origin, options: List) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+fn list(origin: &ConfigSource, options: SegmentListArgs) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     block_on(async {
         let site = options.site.as_deref();
         let query = site.map(|site| format!("?site={}", encode(site))).unwrap_or_default();
         let listed = client.get(&format!("/api/v1/segments{query}")).await?;
-        if options.json { say(&dead::pretty(&listed)) } else { say(&table(&listed)) }
+        if options.json { print(&dead::pretty(&listed)) } else { print(&table(&listed)) }
     })
 }
 
@@ -359,8 +371,8 @@ fn syncs(segment: &Value) -> String {
 }
 
 /// A line of JSON for each person, as it comes.
-fn stream(origin: &Origin, options: Named, what: &str) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?.patient();
+fn stream(origin: &ConfigSource, options: SegmentNameArgs, what: &str) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let (site, segment) =
             find_segment(&client, &options.segment, options.site.as_deref()).await?;
@@ -370,7 +382,7 @@ fn stream(origin: &Origin, options: Named, what: &str) -> Result<(), Failure> {
             if let Some(error) = line.get("error").and_then(Value::as_str) {
                 return Err(anyhow::anyhow!("the gateway broke off: {error}").into());
             }
-            say(&(render::escape_json(&line.to_string()) + "\n"))?;
+            print(&(render::escape_json(&line.to_string()) + "\n"))?;
         }
         Ok(())
     })

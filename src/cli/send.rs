@@ -9,10 +9,12 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, Lines, encode};
+use super::client::{AdminClient, JsonLineStream, encode};
 use super::records::without_mark;
-use super::{Failure, Reach, block_on, colours, complain, load, rehearsal, render, say};
-use crate::config::Origin;
+use super::{
+    AdminArgs, CommandError, block_on, colours, load, print, print_error, rehearsal, render,
+};
+use crate::config::ConfigSource;
 use crate::settings::parse_duration;
 use crate::values::digits;
 
@@ -20,7 +22,7 @@ use crate::values::digits;
 const EVENT_BYTES: u64 = 1 << 20;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct SendEventArgs {
     /// The site; by default the only one.
     #[arg(long)]
     site: Option<String>,
@@ -47,21 +49,21 @@ pub(super) struct Options {
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "not a duration such as \"30s\"".to_owned())
 }
 
-pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), CommandError> {
     let event = message(&options)?;
     if options.dry_run {
         let settings = load(origin)?;
         let (site, destination) = (options.site.as_deref(), options.destination.as_deref());
         return rehearsal::run(&settings, &event, site, destination);
     }
-    let client = Client::new(origin, &options.reach)?;
+    let client = AdminClient::new(origin, &options.reach)?;
     let colour = colours(origin, &std::io::stdout());
     block_on(async {
         let ledger = client.get("/api/v1/ledger").await?;
@@ -74,9 +76,9 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         let sent = client.post("/api/v1/send", &body).await?;
         let seq = sent.get("seq").and_then(Value::as_u64).context("the answer has no seq")?;
         if waiting.is_empty() {
-            say(&format!("accepted as #{seq} of {site}, which has no destinations\n"))?;
+            print(&format!("accepted as #{seq} of {site}, which has no destinations\n"))?;
         }
-        let mut following = Following { seq, waiting, ..Following::default() };
+        let mut following = EventFollower { seq, waiting, ..EventFollower::default() };
         let followed = follow(&mut lines, &mut following, colour);
         match tokio::time::timeout(options.timeout, followed).await {
             Ok(followed) => followed?,
@@ -84,18 +86,18 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
                 let ledger = client.get("/api/v1/ledger").await?;
                 let names = following.waiting.iter().map(|name| with_state(&ledger, &site, name));
                 let (names, time) = (names.collect::<Vec<_>>().join(", "), options.timeout);
-                complain(&format!("not settled within {time:?} by {names}"));
-                return Err(Failure::Said);
+                print_error(&format!("not settled within {time:?} by {names}"));
+                return Err(CommandError::Said);
             }
         }
-        following.held.iter().for_each(|advice| complain(advice));
-        if following.has_died { Err(Failure::Said) } else { Ok(()) }
+        following.held.iter().for_each(|advice| print_error(advice));
+        if following.has_died { Err(CommandError::Said) } else { Ok(()) }
     })
 }
 
 /// An event on its way.
 #[derive(Debug, Default)]
-pub(super) struct Following {
+pub(super) struct EventFollower {
     pub(super) seq: u64,
     /// The destinations that have neither settled nor held it.
     pub(super) waiting: BTreeSet<String>,
@@ -105,7 +107,7 @@ pub(super) struct Following {
     pub(super) has_died: bool,
 }
 
-impl Following {
+impl EventFollower {
     /// Takes note of a happening; whether it is about this event.
     pub(super) fn note(&mut self, happening: &Value) -> bool {
         let seqs = happening.get("seqs").and_then(Value::as_array).into_iter().flatten();
@@ -153,25 +155,29 @@ fn with_state(ledger: &Value, site: &str, name: &str) -> String {
     state.map_or_else(|| name.to_owned(), |state| format!("{name} ({state}{reason})"))
 }
 
-async fn follow(lines: &mut Lines, following: &mut Following, colour: bool) -> Result<(), Failure> {
+async fn follow(
+    lines: &mut JsonLineStream,
+    following: &mut EventFollower,
+    colour: bool,
+) -> Result<(), CommandError> {
     while !following.waiting.is_empty() {
         let Some(happening) = lines.next().await? else {
-            return Err(Failure::Other(anyhow::anyhow!("the gateway is stopping")));
+            return Err(CommandError::Other(anyhow::anyhow!("the gateway is stopping")));
         };
         if following.note(&happening) {
-            say(&render::render(&happening, colour))?;
+            print(&render::render(&happening, colour))?;
         }
     }
     Ok(())
 }
 
-fn message(options: &Options) -> Result<Value, Failure> {
+fn message(options: &SendEventArgs) -> Result<Value, CommandError> {
     let mut event = match &options.event {
         Some(file) => read(file)?,
         None => sample(),
     };
     let Some(fields) = event.as_object_mut() else {
-        return Err(Failure::Usage("the event must be a JSON object".to_owned()));
+        return Err(CommandError::Usage("the event must be a JSON object".to_owned()));
     };
     if let Some(name) = &options.name {
         fields.insert("event".to_owned(), json!(name));
@@ -187,7 +193,9 @@ fn message(options: &Options) -> Result<Value, Failure> {
         let chosen: serde_json::Map<String, Value> = chosen.collect();
         let context = fields.entry("context").or_insert_with(|| json!({}));
         let Some(context) = context.as_object_mut() else {
-            return Err(Failure::Usage("the event's context must be a JSON object".to_owned()));
+            return Err(CommandError::Usage(
+                "the event's context must be a JSON object".to_owned(),
+            ));
         };
         context.insert("consent".to_owned(), json!({ "categoryPreferences": chosen }));
     }
@@ -224,7 +232,7 @@ fn sample() -> Value {
     })
 }
 
-fn choose_site(sites: &Value, named: Option<&str>) -> Result<String, Failure> {
+fn choose_site(sites: &Value, named: Option<&str>) -> Result<String, CommandError> {
     let sites: Vec<&str> =
         sites.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match (named, sites.as_slice()) {
@@ -232,7 +240,7 @@ fn choose_site(sites: &Value, named: Option<&str>) -> Result<String, Failure> {
         (None, [only]) => Ok((*only).to_owned()),
         (None, _) => {
             let names = sites.join(", ");
-            Err(Failure::Usage(format!("say which site with --site: {names}")))
+            Err(CommandError::Usage(format!("say which site with --site: {names}")))
         }
     }
 }

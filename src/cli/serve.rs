@@ -6,12 +6,12 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, announce, colours, load, say};
-use crate::app::{Addresses, App};
-use crate::config::{Origin, Watch};
+use super::{CommandError, announce, colours, load, print};
+use crate::app::{ListenAddresses, TagwayApp};
+use crate::config::{ConfigSource, ConfigWatcher};
 use crate::log;
 
-pub(super) fn run(origin: Origin) -> Result<(), Failure> {
+pub(super) fn run(origin: ConfigSource) -> Result<(), CommandError> {
     block_on_all_cores(serve(origin))
 }
 
@@ -45,31 +45,31 @@ fn make_room_for(connections: usize) {
 
 /// Runs something that uses every core.
 pub(super) fn block_on_all_cores(
-    future: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
+    future: impl Future<Output = Result<(), CommandError>>,
+) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Other(error.into()))?;
+        .map_err(|error| CommandError::Other(error.into()))?;
     runtime.block_on(future)
 }
 
 /// Runs the gateway until it is told to stop.
-async fn serve(origin: Origin) -> Result<(), Failure> {
+async fn serve(origin: ConfigSource) -> Result<(), CommandError> {
     // Before anything else, so that no signal is missed and no change of the file either.
-    let stop = stop_signal().map_err(Failure::Other)?;
-    let watch = Watch::new(origin.file.clone()).await.context("SIGHUP")?;
+    let stop = stop_signal().map_err(CommandError::Other)?;
+    let watch = ConfigWatcher::new(origin.file.clone()).await.context("SIGHUP")?;
     let settings = load(&origin).inspect_err(|_mistakes| announce(&origin))?;
     let colour = colours(&origin, &std::io::stderr());
     log::init(&settings.log, settings.redaction.clone(), colour)
-        .map_err(|error| Failure::Other(error.into()))?;
+        .map_err(|error| CommandError::Other(error.into()))?;
     match (settings.log.format, origin.announcement()) {
-        (log::Format::Json, Some(line)) => tracing::info!("{line}"),
+        (log::LogFormat::Json, Some(line)) => tracing::info!("{line}"),
         _ => announce(&origin),
     }
     make_room_for(settings.edge.limits.connections);
-    let app = App::start(origin, settings).await?;
-    say(&ready_line(app.addresses()))?;
+    let app = TagwayApp::start(origin, settings).await?;
+    print(&ready_line(app.addresses()))?;
     app.follow_changes(watch, &stop).await;
     tracing::info!("stopping");
     app.stop().await;
@@ -96,7 +96,7 @@ pub(super) fn stop_signal() -> anyhow::Result<CancellationToken> {
 }
 
 /// Where the gateway listens, for whoever started it.
-fn ready_line(addresses: Addresses) -> String {
-    let Addresses { http, https, admin } = addresses;
+fn ready_line(addresses: ListenAddresses) -> String {
+    let ListenAddresses { http, https, admin } = addresses;
     format!("{}\n", json!({ "ready": { "http": http, "https": https, "admin": admin } }))
 }

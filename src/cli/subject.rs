@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::{Failure, Reach, block_on, dead, number_of, render, say};
-use crate::config::Origin;
+use super::client::AdminClient;
+use super::{AdminArgs, CommandError, block_on, dead, number_of, print, render};
+use crate::config::ConfigSource;
 
 #[derive(Args, Debug)]
-pub(super) struct Forget {
+pub(super) struct ForgetSubjectArgs {
     /// A user id, an anonymous or cookie id, or an e-mail address. What else the person's profile is
     /// known by is forgotten as well.
     id: String,
@@ -22,33 +22,39 @@ pub(super) struct Forget {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Export {
+pub(super) struct ExportSubjectArgs {
     /// A user id, an anonymous or cookie id, or an e-mail address.
     id: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?.patient();
+pub(super) fn forget(
+    origin: &ConfigSource,
+    options: ForgetSubjectArgs,
+) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let site = find_site(&client, options.site.as_deref()).await?;
         let body = json!({ "site": site, "id": options.id, "undo": options.undo });
         let answer = client.post("/api/v1/forget", &body).await?;
-        if options.json { say(&dead::pretty(&answer)) } else { say(&told(&answer)) }
+        if options.json { print(&dead::pretty(&answer)) } else { print(&summary(&answer)) }
     })
 }
 
 /// A line of JSON for each thing held, as it comes.
-pub(super) fn export(origin: &Origin, options: Export) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?.patient();
+pub(super) fn export(
+    origin: &ConfigSource,
+    options: ExportSubjectArgs,
+) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let site = find_site(&client, options.site.as_deref()).await?;
         let mut from = Value::Null;
@@ -56,7 +62,7 @@ pub(super) fn export(origin: &Origin, options: Export) -> Result<(), Failure> {
             let body = json!({ "site": site, "id": options.id, "from": from });
             let mut page = client.post("/api/v1/export", &body).await?;
             for held in page.get("held").and_then(Value::as_array).into_iter().flatten() {
-                say(&(render::escape_json(&held.to_string()) + "\n"))?;
+                print(&(render::escape_json(&held.to_string()) + "\n"))?;
             }
             from = page.get_mut("next").map(Value::take).unwrap_or_default();
             if from.is_null() {
@@ -67,7 +73,10 @@ pub(super) fn export(origin: &Origin, options: Export) -> Result<(), Failure> {
 }
 
 /// The site that is meant in the running gateway.
-pub(super) async fn find_site(client: &Client, written: Option<&str>) -> Result<String, Failure> {
+pub(super) async fn find_site(
+    client: &AdminClient,
+    written: Option<&str>,
+) -> Result<String, CommandError> {
     if let Some(site) = written {
         return Ok(site.to_owned());
     }
@@ -75,14 +84,14 @@ pub(super) async fn find_site(client: &Client, written: Option<&str>) -> Result<
     let mut names = sites.as_array().into_iter().flatten().filter_map(Value::as_str);
     match (names.next(), names.next()) {
         (Some(site), None) => Ok(site.to_owned()),
-        (None, _) => Err(Failure::Usage("the gateway has no sites".to_owned())),
+        (None, _) => Err(CommandError::Usage("the gateway has no sites".to_owned())),
         (Some(_), Some(_)) => {
-            Err(Failure::Usage("there are several sites: say which with --site".to_owned()))
+            Err(CommandError::Usage("there are several sites: say which with --site".to_owned()))
         }
     }
 }
 
-fn told(answer: &Value) -> String {
+fn summary(answer: &Value) -> String {
     let count = |name: &str| answer.pointer(name).and_then(Value::as_u64).unwrap_or_default();
     if answer.get("lifted").is_some() {
         let names = number_of(count("/lifted"), "name is", "names are");

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, colours, render, say};
-use crate::config::Origin;
+use super::client::{AdminClient, encode};
+use super::{AdminArgs, CommandError, block_on, colours, print, render};
+use crate::config::ConfigSource;
 
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(super) struct TailFeedArgs {
     /// Only this site.
     #[arg(long)]
     site: Option<String>,
@@ -18,11 +18,11 @@ pub(super) struct Options {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AdminArgs,
 }
 
-pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
-    let client = Client::new(origin, &options.reach)?;
+pub(super) fn run(origin: &ConfigSource, options: TailFeedArgs) -> Result<(), CommandError> {
+    let client = AdminClient::new(origin, &options.reach)?;
     let colour = colours(origin, &std::io::stdout());
     let path = format!(
         "/api/v1/tail?site={}&destination={}",
@@ -38,7 +38,7 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
                 render::render(&happening, colour)
             };
             // A reader that is gone (`| head`) ends the command, and is no failure.
-            if say(&shown).is_err() {
+            if print(&shown).is_err() {
                 return Ok(());
             }
         }

@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::client::Client;
+use super::client::AdminClient;
 use super::*;
-use crate::admin::tests::Running;
+use crate::admin::tests::TestAdminServer;
 
-fn parse(line: &str) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(line.split(' '))
+fn parse(line: &str) -> Result<CliArguments, clap::Error> {
+    CliArguments::try_parse_from(line.split(' '))
 }
 
 #[test]
 fn the_arguments_are_consistent() {
-    Arguments::command().debug_assert();
+    CliArguments::command().debug_assert();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn reference_in_the_docs_is_the_programs() {
 
 #[test]
 fn wrong_usage_and_wrong_configuration_exit_with_2() {
-    let exit = |line: &str| run(line.split(' ').map(OsString::from), Redaction::default());
+    let exit = |line: &str| run(line.split(' ').map(OsString::from), SecretRedactor::default());
     let shown = |code: ExitCode| format!("{code:?}");
     for line in ["tagway", "tagway fly", "tagway dead retry", "tagway send --timeout 5"] {
         assert_eq!(shown(exit(line)), shown(ExitCode::from(2)), "{line}");
@@ -114,8 +114,8 @@ fn dead_letters_as_json_are_json() {
 
 #[tokio::test]
 async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
-    let running = Running::start().await;
-    let client = Client::at(running.address, running.token.clone());
+    let running = TestAdminServer::start().await;
+    let client = AdminClient::at(running.address, running.token.clone());
     let list = client.get("/api/v1/scripts").await.unwrap();
     let table = scripts::table(&list);
     let row = "shop   ga4     /gtag/js?id=G-1  pending  sha256-AAAAAAAAAAAA  7      1d   \
@@ -125,7 +125,10 @@ async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
     let own = scripts::waiting(&list, "BBBBBB", Some("other")).unwrap();
     assert_eq!((own.len(), own[0].site.as_str()), (1, "other"));
     for (hash, site) in [("AAAAAA", None), ("BBBBB", None), ("BBBBBB", Some("none"))] {
-        assert!(matches!(scripts::waiting(&list, hash, site), Err(Failure::Usage(_))), "{hash}");
+        assert!(
+            matches!(scripts::waiting(&list, hash, site), Err(CommandError::Usage(_))),
+            "{hash}"
+        );
     }
     let path = "/api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js%3Fid%3DG-1";
     let diff = client.get(path).await.unwrap();
@@ -139,7 +142,7 @@ async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
 #[test]
 fn an_event_is_followed_until_every_destination_settled_it() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
-    let mut following = send::Following { seq: 12, waiting, ..send::Following::default() };
+    let mut following = send::EventFollower { seq: 12, waiting, ..send::EventFollower::default() };
     let settled = |seq: u64, destination: &str, outcome: &str| json!({"what": "settled", "seq": seq, "destination": destination, "outcome": outcome});
     assert!(!following.note(&settled(11, "a", "dead")));
     assert!(following.note(&settled(12, "a", "retry")));
@@ -154,7 +157,7 @@ fn an_event_is_followed_until_every_destination_settled_it() {
 #[test]
 fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
-    let mut following = send::Following { seq: 12, waiting, ..send::Following::default() };
+    let mut following = send::EventFollower { seq: 12, waiting, ..send::EventFollower::default() };
     let held = |destination: &str, awaits: &str| {
         json!({"what": "held", "seq": 12, "destination": destination, "awaits": awaits,
             "needs": ["analytics", "marketing"], "until": "2026-11-23T10:30:00Z"})
@@ -175,11 +178,11 @@ fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
 
 #[tokio::test]
 async fn the_client_speaks_with_the_listener() {
-    let running = Running::start().await;
-    let client = Client::at(running.address, running.token.clone());
+    let running = TestAdminServer::start().await;
+    let client = AdminClient::at(running.address, running.token.clone());
     let found = dead::find_destination(&client, "shop/ga4").await.unwrap();
     assert_eq!(found, ("shop".to_owned(), "ga4".to_owned()));
-    assert!(matches!(dead::find_destination(&client, "x").await, Err(Failure::Usage(_))));
+    assert!(matches!(dead::find_destination(&client, "x").await, Err(CommandError::Usage(_))));
     let mut lines = client.lines("/api/v1/tail?site=shop").await.unwrap();
     let sent = client.post("/api/v1/send", &json!({"site": "shop", "event": {}})).await.unwrap();
     assert_eq!(sent["seq"], 12);
@@ -190,16 +193,16 @@ async fn the_client_speaks_with_the_listener() {
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_with_the_gateways_own_words() {
-    let running = Running::start().await;
-    let client = Client::at(running.address, crate::settings::Secret::new("wrong"));
+    let running = TestAdminServer::start().await;
+    let client = AdminClient::at(running.address, crate::settings::SecretString::new("wrong"));
     let refused = client.lines("/api/v1/tail").await.unwrap_err().to_string();
     assert!(refused.contains("(401)") && refused.contains("admin.token"), "{refused}");
 }
 
 #[test]
 fn panics_show_no_secret_and_steer_no_terminal() {
-    let redaction = Redaction::default();
-    redaction.add(&crate::settings::Secret::new("hush/token"));
+    let redaction = SecretRedactor::default();
+    redaction.add(&crate::settings::SecretString::new("hush/token"));
     let text = panic_text(&redaction, "panicked at x.rs:1:1:\nbad \"hush%2Ftoken\" \u{1b}[2J");
     assert!(text.contains("panicked at x.rs:1:1:\nbad \"[secret]\" \\u{1b}[2J\n"), "{text}");
 }

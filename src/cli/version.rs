@@ -1,7 +1,7 @@
 //! `tagway version`.
 
-use super::{Failure, say};
+use super::{CommandError, print};
 
-pub(super) fn run() -> Result<(), Failure> {
-    say(concat!("tagway ", env!("CARGO_PKG_VERSION"), "\n"))
+pub(super) fn run() -> Result<(), CommandError> {
+    print(concat!("tagway ", env!("CARGO_PKG_VERSION"), "\n"))
 }

@@ -10,15 +10,17 @@ mod tests;
 mod watch;
 
 pub use site::SiteSettings;
-pub use watch::{Change, Watch};
+pub use watch::{ConfigWatcher, ReloadReason};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::geo::Geo;
-use crate::settings::{Environment, Mistake, Redaction, Report, Section, Source};
+use crate::geo::GeoDatabase;
+use crate::settings::{
+    ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SecretRedactor, SettingsSection,
+};
 use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, script, segment};
 
 /// The default settings, compiled in: the lowest layer of every load.
@@ -32,67 +34,67 @@ const FILE_VARIABLE: &str = "TAGWAY_CONFIG";
 
 /// All settings of one gateway, checked.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TagwaySettings {
     /// Where everything durable lives.
     pub data_dir: PathBuf,
     /// `[listen]`, `[tls]` and the edge's part of `[limits]`.
-    pub edge: edge::Settings,
+    pub edge: edge::EdgeSettings,
     /// The gateway's part of `[limits]`.
-    pub limits: gateway::Limits,
+    pub limits: gateway::GatewayLimits,
     /// `listen.admin` and `[admin]`.
-    pub admin: admin::Settings,
+    pub admin: admin::AdminSettings,
     /// `[journal]`.
-    pub journal: journal::Settings,
+    pub journal: journal::JournalSettings,
     /// `[profiles]`.
-    pub profiles: profile::Settings,
+    pub profiles: profile::ProfileSettings,
     /// `[postgres]`.
-    pub postgres: postgres::Settings,
+    pub postgres: postgres::PostgresSettings,
     /// `[segments]`.
-    pub segments: segment::Settings,
+    pub segments: segment::SegmentationSettings,
     /// `[egress]`.
     pub egress: delivery::EgressSettings,
     /// `[scripts]`.
-    pub scripts: script::proxy::Settings,
+    pub scripts: script::proxy::ScriptProxySettings,
     /// `[log]`.
-    pub log: log::Settings,
+    pub log: log::LogSettings,
     /// `[[sites]]`, in the order of the file.
     pub sites: Vec<SiteSettings>,
     /// `[geo]`: the database of places.
-    pub geo: Geo,
+    pub geo: GeoDatabase,
     /// Knows all secrets among them.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
     /// Settings that the file gives under former names, in the order in which they are read.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<ConfigError>,
 }
 
-impl Settings {
+impl TagwaySettings {
     // One line per module; a module's mistakes go to its section.
-    fn read(root: &mut Section<'_>) -> Self {
+    fn read(root: &mut SettingsSection<'_>) -> Self {
         let data_dir = root.path("data_dir");
         let mut listen = root.section("listen");
-        let admin = admin::Settings::read(&mut listen, &mut root.section("admin"));
+        let admin = admin::AdminSettings::read(&mut listen, &mut root.section("admin"));
         let mut limits = root.section("limits");
-        let edge = edge::Settings::read(&mut listen, &mut limits, &mut root.section("tls"));
+        let edge = edge::EdgeSettings::read(&mut listen, &mut limits, &mut root.section("tls"));
         check_listeners(&mut listen, &edge, &admin);
-        let geo = Geo::read(&mut root.section("geo"));
-        let profiles = profile::Settings::read(&mut root.section("profiles"));
+        let geo = GeoDatabase::read(&mut root.section("geo"));
+        let profiles = profile::ProfileSettings::read(&mut root.section("profiles"));
         let mut shared = root.section("postgres");
-        let postgres = postgres::Settings::read(&mut shared);
-        if profiles.store == profile::Backend::Postgres && postgres.url.is_none() {
-            shared.mistake("url", "must be set: profiles.store = \"postgres\" needs it");
+        let postgres = postgres::PostgresSettings::read(&mut shared);
+        if profiles.store == profile::ProfileBackend::Postgres && postgres.url.is_none() {
+            shared.error("url", "must be set: profiles.store = \"postgres\" needs it");
         }
         Self {
             data_dir,
             edge,
-            limits: gateway::Limits::read(&mut limits),
+            limits: gateway::GatewayLimits::read(&mut limits),
             admin,
-            journal: journal::Settings::read(&mut root.section("journal")),
+            journal: journal::JournalSettings::read(&mut root.section("journal")),
             profiles,
             postgres,
-            segments: segment::Settings::read(&mut root.section("segments")),
+            segments: segment::SegmentationSettings::read(&mut root.section("segments")),
             egress: delivery::EgressSettings::read(&mut root.section("egress")),
-            scripts: script::proxy::Settings::read(&mut root.section("scripts")),
-            log: log::Settings::read(&mut root.section("log")),
+            scripts: script::proxy::ScriptProxySettings::read(&mut root.section("scripts")),
+            log: log::LogSettings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
             geo,
             redaction: root.redaction().clone(),
@@ -102,7 +104,11 @@ impl Settings {
 }
 
 /// Two listeners cannot share an address, and one at every address of a port shares each.
-fn check_listeners(listen: &mut Section<'_>, edge: &edge::Settings, admin: &admin::Settings) {
+fn check_listeners(
+    listen: &mut SettingsSection<'_>,
+    edge: &edge::EdgeSettings,
+    admin: &admin::AdminSettings,
+) {
     let admin = listen.has("admin").then_some(admin.address);
     let listeners = [("http", edge.http), ("https", edge.https), ("admin", admin)];
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
@@ -126,14 +132,14 @@ fn check_listeners(listen: &mut Section<'_>, edge: &edge::Settings, admin: &admi
                 };
                 let message =
                     format!("shares the address of listen.{other}, {at}: take another port");
-                listen.mistake(wrong, &message);
+                listen.error(wrong, &message);
             }
             None => taken.push((name, address)),
         }
     }
 }
 
-impl Settings {
+impl TagwaySettings {
     /// The names of settings that only take effect with the next start, where they differ from
     /// those that `running` started with.
     pub fn fixed_differences(&self, running: &Self) -> Vec<&'static str> {
@@ -159,7 +165,7 @@ impl Settings {
 /// What the client commands need to find a running gateway, whatever else its file says: they must
 /// work in a shell that lacks the gateway's secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Whereabouts {
+pub struct AdminEndpoint {
     /// Where the admin token is kept.
     pub data_dir: PathBuf,
     /// Where the admin listener is bound.
@@ -182,7 +188,7 @@ pub enum ConfigChoice {
 
 /// Where a load starts from. Kept by a running gateway, which reloads from the same place.
 #[derive(Clone, Default)]
-pub struct Origin {
+pub struct ConfigSource {
     /// The user's file; without one the embedded default stands alone.
     pub file: Option<PathBuf>,
     /// The way in which it was chosen.
@@ -190,17 +196,17 @@ pub struct Origin {
     /// The environment variables that `${NAME}` refers to.
     pub variables: BTreeMap<String, String>,
     /// Learns the secrets of each load.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
 }
 
-impl fmt::Debug for Origin {
+impl fmt::Debug for ConfigSource {
     /// Without the variables, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
-impl Origin {
+impl ConfigSource {
     /// The origin of a process: the file that is named, else that of the variable `TAGWAY_CONFIG`, else
     /// `tagway.toml` or `config/tagway.toml` in `folder` if it is there.
     pub fn new(named: Option<PathBuf>, folder: &Path, variables: BTreeMap<String, String>) -> Self {
@@ -214,7 +220,7 @@ impl Origin {
                 None => (None, ConfigChoice::Nothing),
             },
         };
-        Self { file, choice, variables, redaction: Redaction::default() }
+        Self { file, choice, variables, redaction: SecretRedactor::default() }
     }
 
     /// The line that tells which configuration is used; `None` where the caller named it.
@@ -237,13 +243,13 @@ impl Origin {
     }
 
     /// Loads and checks everything.
-    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
+    pub fn load(&self) -> Result<TagwaySettings, Vec<ConfigError>> {
         let (sources, environment) = self.open()?;
         load(&sources, &environment)
     }
 
     /// Reads only where the gateway is to be found.
-    pub fn whereabouts(&self) -> Result<Whereabouts, Vec<Mistake>> {
+    pub fn admin_endpoint(&self) -> Result<AdminEndpoint, Vec<ConfigError>> {
         let (sources, environment) = self.open()?;
         compose(&sources, &environment, |root| {
             let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -252,50 +258,53 @@ impl Origin {
             let admin = listen.parsed("admin", nowhere);
             listen.ignore_rest();
             root.ignore_rest();
-            Whereabouts { data_dir, admin }
+            AdminEndpoint { data_dir, admin }
         })
     }
 
     /// The user's file, if there is one, and what its strings refer to.
-    fn open(&self) -> Result<(Vec<Source>, Environment), Vec<Mistake>> {
+    fn open(&self) -> Result<(Vec<ConfigFile>, ConfigEnvironment), Vec<ConfigError>> {
         let mut sources = Vec::new();
         let mut base = PathBuf::new();
         if let Some(file) = &self.file {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file).map_err(|error| {
                 let message = format!("cannot be read: {error}");
-                vec![Mistake { file: name.clone(), line: 1, key: String::new(), message }]
+                vec![ConfigError { file: name.clone(), line: 1, key: String::new(), message }]
             })?;
             base = file.parent().map(Path::to_owned).unwrap_or_default();
-            sources.push(Source { name, text });
+            sources.push(ConfigFile { name, text });
         }
         let (variables, redaction) = (self.variables.clone(), self.redaction.clone());
-        Ok((sources, Environment { variables, base, redaction }))
+        Ok((sources, ConfigEnvironment { variables, base, redaction }))
     }
 }
 
 /// Loads settings from texts, the most specific first, over the embedded default.
-pub fn load(sources: &[Source], environment: &Environment) -> Result<Settings, Vec<Mistake>> {
-    compose(sources, environment, Settings::read)
+pub fn load(
+    sources: &[ConfigFile],
+    environment: &ConfigEnvironment,
+) -> Result<TagwaySettings, Vec<ConfigError>> {
+    compose(sources, environment, TagwaySettings::read)
 }
 
 fn compose<T>(
-    sources: &[Source],
-    environment: &Environment,
-    read: impl FnOnce(&mut Section<'_>) -> T,
-) -> Result<T, Vec<Mistake>> {
-    let report = Report::default();
-    let embedded = Source { name: "embedded default".to_owned(), text: EMBEDDED.to_owned() };
-    let sources: Vec<&Source> = sources.iter().chain([&embedded]).collect();
+    sources: &[ConfigFile],
+    environment: &ConfigEnvironment,
+    read: impl FnOnce(&mut SettingsSection<'_>) -> T,
+) -> Result<T, Vec<ConfigError>> {
+    let report = ConfigErrorReport::default();
+    let embedded = ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED.to_owned() };
+    let sources: Vec<&ConfigFile> = sources.iter().chain([&embedded]).collect();
     let mut tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
     // A user's file that names no site must not have the embedded one answer to anybody.
     if let [_, .., embedded] = tables.as_mut_slice() {
         embedded.get_mut().remove("sites");
     }
     let layers = sources.iter().copied().zip(&tables).collect();
-    let mut root = Section::root(layers, environment, &report);
+    let mut root = SettingsSection::root(layers, environment, &report);
     let value = read(&mut root);
     // Dropping the section reports the keys that nobody read.
     drop(root);
-    if report.is_empty() { Ok(value) } else { Err(report.into_mistakes()) }
+    if report.is_empty() { Ok(value) } else { Err(report.into_errors()) }
 }

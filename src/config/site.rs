@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::delivery::{DestinationSettings, Mode};
-use crate::geo::Geo;
-use crate::integrations::{InPage, Integration, read_integrations};
-use crate::metrics::Name;
-use crate::privacy::Policy;
+use crate::delivery::{DestinationMode, DestinationSettings};
+use crate::geo::GeoDatabase;
+use crate::integrations::{ClientModeVendor, SiteIntegration, read_integrations};
+use crate::metrics::SharedName;
+use crate::privacy::PrivacyPolicy;
 use crate::segment::SegmentSettings;
-use crate::settings::{Report, Secret, Section, Source};
-use crate::values::locale::Locale;
+use crate::settings::{ConfigErrorReport, ConfigFile, SecretString, SettingsSection};
+use crate::values::locale::NumberLocale;
 use crate::{gateway, profile, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
@@ -22,21 +22,21 @@ const MAX_NAME_CHARS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct SiteSettings {
     /// Its name: unique, short, and safe as a label, in a path and in a URL.
-    pub name: Name,
+    pub name: SharedName,
     /// How its host answers.
-    pub gateway: gateway::SiteSettings,
+    pub gateway: gateway::GatewaySiteSettings,
     /// Vendors whose tags make events in its pages, as far as it says.
     pub tagged: BTreeSet<&'static str>,
     /// How its visitors are known.
-    pub visitor: visitor::Settings,
+    pub visitor: visitor::VisitorSettings,
     /// True if another site has one of its secrets.
     pub shares_secret: bool,
     /// What is kept of its visitors.
-    pub profiles: profile::SiteSettings,
+    pub profiles: profile::SiteProfileSettings,
     /// The script of its pages.
-    pub sdk: script::Settings,
+    pub sdk: script::SdkSettings,
     /// Its own functions in its pages, each after those it names.
-    pub integrations: Vec<Integration>,
+    pub integrations: Vec<SiteIntegration>,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
     /// Its segments, in the order of the file.
@@ -56,7 +56,7 @@ impl SiteSettings {
     }
 
     /// The vendors whose own libraries run in its pages, and what these are told of them.
-    pub fn in_page(&self) -> Vec<InPage> {
+    pub fn in_page(&self) -> Vec<ClientModeVendor> {
         let of = |destination: &Arc<DestinationSettings>| {
             let client = destination.client.clone()?;
             let mount = self.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
@@ -71,17 +71,18 @@ impl SiteSettings {
 }
 
 /// Reads `[[sites]]`, each over `[site_defaults]`.
-pub(super) fn read_sites(root: &mut Section<'_>, geo: &Geo) -> Vec<SiteSettings> {
+pub(super) fn read_sites(root: &mut SettingsSection<'_>, geo: &GeoDatabase) -> Vec<SiteSettings> {
     let destination_defaults = root.section("destination_defaults");
-    let mut taken = Taken::default();
+    let mut taken = UniqueSiteNames::default();
     let mut sites = Vec::new();
     for mut section in root.sections("sites", Some("site_defaults")) {
         sites.push(read_site(&mut section, &destination_defaults, geo, &mut taken));
     }
-    let visitors: Vec<visitor::Settings> = sites.iter().map(|site| site.visitor.clone()).collect();
+    let visitors: Vec<visitor::VisitorSettings> =
+        sites.iter().map(|site| site.visitor.clone()).collect();
     for (place, site) in sites.iter_mut().enumerate() {
         let others = visitors.iter().enumerate().filter(|(other, _)| *other != place);
-        site.shares_secret = site.visitor.part_from(others.map(|(_, visitor)| visitor));
+        site.shares_secret = site.visitor.drop_shared_keys(others.map(|(_, visitor)| visitor));
     }
     // The defaults are read beneath each destination, where their own mistakes are noted.
     if sites.iter().all(|site| site.destinations.is_empty()) {
@@ -90,56 +91,61 @@ pub(super) fn read_sites(root: &mut Section<'_>, geo: &Geo) -> Vec<SiteSettings>
     let mut destination_defaults = destination_defaults;
     destination_defaults.ignore_rest();
     if sites.is_empty() {
-        root.mistake("sites", "there must be at least one of [[sites]]");
+        root.error("sites", "there must be at least one of [[sites]]");
     }
     sites
 }
 
 /// Reads the defaults beneath a destination that nobody configured.
-fn check_defaults(root: &Section<'_>, defaults: &Section<'_>) {
-    let source = Source {
+fn check_defaults(root: &SettingsSection<'_>, defaults: &SettingsSection<'_>) {
+    let source = ConfigFile {
         name: "a destination".to_owned(),
         text: "name = \"any\"\nvendor = \"console\"\n".to_owned(),
     };
-    let table = source.parse(&Report::default());
+    let table = source.parse(&ConfigErrorReport::default());
     let mut destination = root.beside(&source, &table).over(defaults);
     drop(DestinationSettings::read(&mut destination, Arc::default()));
 }
 
 /// What sites have that only one of them can have.
 #[derive(Default)]
-struct Taken {
-    names: BTreeSet<Name>,
+struct UniqueSiteNames {
+    names: BTreeSet<SharedName>,
     /// The name of the site that has each host.
-    hosts: BTreeMap<String, Name>,
+    hosts: BTreeMap<String, SharedName>,
 }
 
-impl Taken {
-    fn take_hosts(&mut self, section: &mut Section<'_>, site: &Name, hosts: &[String]) {
+impl UniqueSiteNames {
+    fn take_hosts(
+        &mut self,
+        section: &mut SettingsSection<'_>,
+        site: &SharedName,
+        hosts: &[String],
+    ) {
         for host in hosts {
             let owner = self.hosts.entry(host.clone()).or_insert_with(|| site.clone());
             if owner != site {
-                section.mistake_about("hosts", host, "is another site's host already", None);
+                section.error_about("hosts", host, "is another site's host already", None);
             }
         }
     }
 }
 
 fn read_site<'a>(
-    section: &mut Section<'a>,
-    destination_defaults: &Section<'a>,
-    geo: &Geo,
-    taken: &mut Taken,
+    section: &mut SettingsSection<'a>,
+    destination_defaults: &SettingsSection<'a>,
+    geo: &GeoDatabase,
+    taken: &mut UniqueSiteNames,
 ) -> SiteSettings {
     let name = unique_name(section, "site", &mut taken.names);
-    let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
+    let privacy = PrivacyPolicy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
     let (mut destinations, unread) =
         read_destinations(section, destination_defaults, &privacy, &mut destination_names);
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
-    let mut profiles = profile::SiteSettings::read(&mut kept);
+    let mut profiles = profile::SiteProfileSettings::read(&mut kept);
     let has_activity = !is_said || profiles.activity;
     let segments = read_segments(section, (&destinations, &unread), has_activity);
     if !is_said {
@@ -149,20 +155,20 @@ fn read_site<'a>(
             || destinations.iter().any(|it| it.wants_computed())
             || segments.iter().any(asks);
     }
-    let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
+    let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != DestinationMode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
-    let mut gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
+    let mut gateway = gateway::GatewaySiteSettings::read(section, privacy.clone(), &in_page);
     let tagged = gateway.mounts.iter().filter(|it| it.is_tagged()).map(|it| it.vendor);
     let mut tagged: BTreeSet<&str> = tagged.collect();
     for mount in &mut gateway.mounts {
         let vendor = mount.vendor;
         let mut own = destinations.iter().filter(|it| it.vendor == vendor).peekable();
         mount.takes_tags |= own.peek().is_some();
-        mount.know_ids(own.flat_map(|it| &it.public_ids));
+        mount.add_known_ids(own.flat_map(|it| &it.public_ids));
     }
     for mount in &gateway.mounts {
         let Some(forward) = &mount.forward else { continue };
-        let source = Source {
+        let source = ConfigFile {
             name: "sites.vendors".to_owned(),
             text: format!(
                 "name = \"forward-{0}\"\nvendor = \"forward\"\nconsent = {2}\n\
@@ -173,24 +179,24 @@ fn read_site<'a>(
                 json!(forward.consent),
             ),
         };
-        let table = source.parse(&Report::default());
+        let table = source.parse(&ConfigErrorReport::default());
         let mut destination = section.beside(&source, &table).over(destination_defaults);
         unique_name(&mut destination, "destination", &mut destination_names);
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
     taken.take_hosts(section, &name, &gateway.hosts);
-    let sdk = script::Settings::read(&mut section.section("sdk"));
-    let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
+    let sdk = script::SdkSettings::read(&mut section.section("sdk"));
+    let sdk = script::SdkSettings { shim_settings: gateway.shims.clone(), ..sdk };
     tagged.extend(&sdk.shims);
     for destination in &mut destinations {
-        if destination.mode == Mode::Server && tagged.contains(&destination.vendor) {
-            Arc::make_mut(destination).hear_own_tags();
+        if destination.mode == DestinationMode::Server && tagged.contains(&destination.vendor) {
+            Arc::make_mut(destination).restrict_to_own_tags();
         }
     }
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
-    let visitor = visitor::Settings::read(section);
+    let visitor = visitor::VisitorSettings::read(section);
     check_login_key(section, &gateway, &visitor);
     SiteSettings {
         name,
@@ -207,23 +213,24 @@ fn read_site<'a>(
 }
 
 /// The site's `locale` as a setting of each destination, beneath its own.
-fn read_locale(section: &mut Section<'_>) -> Source {
-    let written =
-        section.opt_string("locale").filter(|_| section.opt_parsed::<Locale>("locale").is_some());
+fn read_locale(section: &mut SettingsSection<'_>) -> ConfigFile {
+    let written = section
+        .opt_string("locale")
+        .filter(|_| section.opt_parsed::<NumberLocale>("locale").is_some());
     let text = written.map(|locale| format!("[settings]\nlocale = {}\n", json!(locale)));
-    Source { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
+    ConfigFile { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
 }
 
 /// Reads the destinations, and returns with them the names of those with a mistake.
 fn read_destinations<'a>(
-    section: &mut Section<'a>,
-    defaults: &Section<'a>,
-    privacy: &Arc<Policy>,
-    names: &mut BTreeSet<Name>,
-) -> (Vec<Arc<DestinationSettings>>, Vec<Name>) {
+    section: &mut SettingsSection<'a>,
+    defaults: &SettingsSection<'a>,
+    privacy: &Arc<PrivacyPolicy>,
+    names: &mut BTreeSet<SharedName>,
+) -> (Vec<Arc<DestinationSettings>>, Vec<SharedName>) {
     let (mut destinations, mut unread) = (Vec::new(), Vec::new());
     let locale = read_locale(section);
-    let locale_table = locale.parse(&Report::default());
+    let locale_table = locale.parse(&ConfigErrorReport::default());
     let mut of_site = section.beside(&locale, &locale_table);
     for destination in section.sections("destinations", None) {
         let mut destination = destination.over(defaults).over(&of_site);
@@ -239,29 +246,29 @@ fn read_destinations<'a>(
 
 /// Whoever has another key of the site's must not be able to prove logins with it.
 fn check_login_key(
-    section: &mut Section<'_>,
-    gateway: &gateway::SiteSettings,
-    visitor: &visitor::Settings,
+    section: &mut SettingsSection<'_>,
+    gateway: &gateway::GatewaySiteSettings,
+    visitor: &visitor::VisitorSettings,
 ) {
-    let token = gateway.server_token.as_ref().map(Secret::expose);
+    let token = gateway.server_token.as_ref().map(SecretString::expose);
     let mut shown = token.into_iter().chain(gateway.write_key.as_deref());
     if shown.any(|key| visitor.login.contains(key)) {
-        section.mistake("login_key", "must differ from server_token and from the write key");
+        section.error("login_key", "must differ from server_token and from the write key");
     }
 }
 
 /// What stands in the way of the vendors' own libraries in the page.
 fn check_in_page(
-    section: &mut Section<'_>,
+    section: &mut SettingsSection<'_>,
     destinations: &[Arc<DestinationSettings>],
-    gateway: &gateway::SiteSettings,
-    sdk: &script::Settings,
+    gateway: &gateway::GatewaySiteSettings,
+    sdk: &script::SdkSettings,
 ) {
     let mut seen = BTreeSet::new();
     for destination in destinations {
         let (vendor, Some(client)) = (destination.vendor, &destination.client) else { continue };
         let mut mistake = |what: &str| {
-            section.mistake("destinations", &format!("{}: {what}", destination.name));
+            section.error("destinations", &format!("{}: {what}", destination.name));
         };
         if !seen.insert(vendor) {
             mistake("a page runs a vendor's library once, and another destination does already");
@@ -271,15 +278,15 @@ fn check_in_page(
         }
         let mount = gateway.mounts.iter().find(|mount| mount.vendor == vendor);
         let serving = mount.and_then(|mount| mount.scripts.as_ref()).map(|it| it.serving);
-        if client.needs_mount() && serving != Some(gateway::Serving::Proxy) {
+        if client.needs_mount() && serving != Some(gateway::ScriptMode::Proxy) {
             mistake("its library comes from the vendor's mount: that needs scripts = \"proxy\"");
         }
     }
 }
 
 fn read_segments(
-    section: &mut Section<'_>,
-    (destinations, unread): (&[Arc<DestinationSettings>], &[Name]),
+    section: &mut SettingsSection<'_>,
+    (destinations, unread): (&[Arc<DestinationSettings>], &[SharedName]),
     has_activity: bool,
 ) -> Vec<Arc<SegmentSettings>> {
     let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
@@ -293,10 +300,8 @@ fn read_segments(
         unique_name(&mut segment, "segment", &mut names);
         let read = SegmentSettings::read(&mut segment, &destinations);
         if !has_activity && read.as_ref().is_some_and(|it| it.rule.needs_activity()) {
-            segment.mistake(
-                "where",
-                "asks for what the site does not keep: profiles.activity is false",
-            );
+            segment
+                .error("where", "asks for what the site does not keep: profiles.activity is false");
         }
         segments.extend(read.map(Arc::new));
     }
@@ -304,17 +309,21 @@ fn read_segments(
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.
-fn unique_name(section: &mut Section<'_>, what: &str, taken: &mut BTreeSet<Name>) -> Name {
+fn unique_name(
+    section: &mut SettingsSection<'_>,
+    what: &str,
+    taken: &mut BTreeSet<SharedName>,
+) -> SharedName {
     let had_name = section.has("name");
-    let name: Name = section.string("name").into();
+    let name: SharedName = section.string("name").into();
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if !had_name {
         return name;
     }
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
-        section.mistake("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
+        section.error("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
     } else if !taken.insert(name.clone()) {
-        section.mistake("name", &format!("there is another {what} of that name"));
+        section.error("name", &format!("there is another {what} of that name"));
     }
     name
 }

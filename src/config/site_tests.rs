@@ -180,7 +180,7 @@ fn a_sites_locale_is_that_of_its_destinations_unless_they_have_their_own() {
              api_secret = \"hush\"\n{own}\n[[sites.destinations]]\nname = \"d\"\nvendor = \"console\"\n"
         ))
     };
-    let sign = |settings: Settings| {
+    let sign = |settings: TagwaySettings| {
         let prices = format!("{:?}", settings.sites[0].destinations[0].prices);
         ["Comma", "Point"].into_iter().find(|sign| prices.contains(sign))
     };

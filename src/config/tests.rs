@@ -1,14 +1,14 @@
 //! Whole files, as a user would write them.
 
 use super::*;
-use crate::delivery::Mode;
+use crate::delivery::DestinationMode;
 
-pub(super) fn load_text(text: &str) -> Result<Settings, Vec<String>> {
+pub(super) fn load_text(text: &str) -> Result<TagwaySettings, Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tagway.toml");
     std::fs::write(&file, text).unwrap();
     let variables = [("GIVEN".to_owned(), "hunter2-hunter2-hunter2".to_owned())].into();
-    let origin = Origin { file: Some(file), variables, ..Origin::default() };
+    let origin = ConfigSource { file: Some(file), variables, ..ConfigSource::default() };
     let folder = format!("{}/", dir.path().display());
     origin.load().map_err(|mistakes| {
         mistakes.iter().map(|mistake| mistake.to_string().replace(&folder, "")).collect()
@@ -17,7 +17,8 @@ pub(super) fn load_text(text: &str) -> Result<Settings, Vec<String>> {
 
 #[test]
 fn the_embedded_default_is_complete_and_every_key_of_it_is_read() {
-    let settings = Origin::default().load().unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let settings =
+        ConfigSource::default().load().unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     assert_eq!(settings.sites.len(), 1);
     assert_eq!(settings.sites[0].destinations[0].vendor, "console");
     assert_eq!(settings.admin.address.to_string(), "127.0.0.1:9090");
@@ -37,7 +38,7 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     assert_eq!(settings.journal.max_bytes, 20 << 30);
     let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Client);
+    assert_eq!(settings.sites[1].destinations[0].mode, DestinationMode::Client);
     assert!(settings.sites[0].destinations.is_empty());
 }
 
@@ -179,16 +180,16 @@ fn a_syntax_error_has_its_line_and_does_not_hide_the_other_mistakes() {
 #[test]
 fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
     let dir = tempfile::tempdir().unwrap();
-    let named = Origin::new(Some(dir.path().join("no.toml")), dir.path(), BTreeMap::new());
+    let named = ConfigSource::new(Some(dir.path().join("no.toml")), dir.path(), BTreeMap::new());
     let mistakes = named.load().unwrap_err();
     assert!(mistakes[0].message.starts_with("cannot be read: "), "{mistakes:?}");
-    let unnamed = Origin::new(None, dir.path(), BTreeMap::new());
+    let unnamed = ConfigSource::new(None, dir.path(), BTreeMap::new());
     assert_eq!(unnamed.file, None);
     std::fs::create_dir(dir.path().join("config")).unwrap();
     let file = dir.path().join("config/tagway.toml");
     let text = "data_dir = \"elsewhere\"\n[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
     std::fs::write(&file, text).unwrap();
-    let found = Origin::new(None, dir.path(), BTreeMap::new());
+    let found = ConfigSource::new(None, dir.path(), BTreeMap::new());
     assert_eq!(found.file, Some(file));
     let data_dir = dir.path().join("config/elsewhere");
     assert_eq!(found.load().unwrap().data_dir, data_dir, "relative to the file");
@@ -200,20 +201,20 @@ fn the_file_is_named_by_the_caller_or_the_variable_or_found_and_the_choice_is_to
     let variables: BTreeMap<String, String> =
         [(FILE_VARIABLE.to_owned(), "/srv/own.toml".to_owned())].into();
     let none = BTreeMap::new();
-    let embedded = Origin::new(None, dir.path(), none.clone());
+    let embedded = ConfigSource::new(None, dir.path(), none.clone());
     assert!(embedded.announcement().unwrap().contains("the embedded default"));
     std::fs::create_dir(dir.path().join("config")).unwrap();
     std::fs::write(dir.path().join("config/tagway.toml"), "").unwrap();
     let file = dir.path().join("tagway.toml");
     std::fs::write(&file, "").unwrap();
-    let found = Origin::new(None, dir.path(), none);
+    let found = ConfigSource::new(None, dir.path(), none);
     assert_eq!(found.file.as_deref(), Some(file.as_path()), "before the one in config/");
     let announcement = found.announcement().unwrap();
     assert!(announcement.contains(&file.display().to_string()), "{announcement}");
-    let variable = Origin::new(None, dir.path(), variables.clone());
+    let variable = ConfigSource::new(None, dir.path(), variables.clone());
     assert_eq!(variable.file.as_deref(), Some(Path::new("/srv/own.toml")));
     assert!(variable.announcement().unwrap().contains("from TAGWAY_CONFIG"));
-    let named = Origin::new(Some("x.toml".into()), dir.path(), variables);
+    let named = ConfigSource::new(Some("x.toml".into()), dir.path(), variables);
     assert_eq!((named.file.as_deref(), named.announcement()), (Some(Path::new("x.toml")), None));
 }
 
@@ -310,14 +311,14 @@ fn a_running_gateway_is_found_without_its_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tagway.toml");
         std::fs::write(&file, text).unwrap();
-        Origin { file: Some(file), ..Origin::default() }.whereabouts()
+        ConfigSource { file: Some(file), ..ConfigSource::default() }.admin_endpoint()
     };
     let text = "data_dir = \"/d\"\n[listen]\nadmin = \"127.0.0.1:1\"\nhttp = \"x\"\n[[sites]]\n\
                 secret = \"${UNSET}\"\n";
     let found = origin(text);
     assert_eq!(
         found,
-        Ok(Whereabouts { data_dir: "/d".into(), admin: "127.0.0.1:1".parse().unwrap() })
+        Ok(AdminEndpoint { data_dir: "/d".into(), admin: "127.0.0.1:1".parse().unwrap() })
     );
 }
 

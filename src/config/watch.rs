@@ -11,7 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The reason to read something again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum ReloadReason {
     /// SIGHUP: the configuration, with its certificates and `${file:}`.
     Signal,
     /// The configuration's size or time of change is another, and stays so.
@@ -22,7 +22,7 @@ pub enum Change {
 
 /// Watches for SIGHUP and for changes of the files.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ConfigWatcher {
     hangup: Signal,
     file: Option<WatchedFile>,
     certificates: Vec<WatchedFile>,
@@ -34,12 +34,12 @@ pub struct Watch {
 struct WatchedFile {
     path: PathBuf,
     /// The file as it was when it was last to be read.
-    read: Option<Stamp>,
+    read: Option<FileStamp>,
     /// The file as it was at the last look.
-    seen: Option<Stamp>,
+    seen: Option<FileStamp>,
 }
 
-type Stamp = (SystemTime, u64);
+type FileStamp = (SystemTime, u64);
 
 impl WatchedFile {
     /// Watches from the file's present state.
@@ -61,12 +61,12 @@ impl WatchedFile {
     }
 }
 
-async fn stamp(path: &PathBuf) -> Option<Stamp> {
+async fn stamp(path: &PathBuf) -> Option<FileStamp> {
     let metadata = tokio::fs::metadata(path).await.ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-impl Watch {
+impl ConfigWatcher {
     /// Starts watching, from the file's present state: whoever reads the file afterwards misses no
     /// change. From now on SIGHUP does not end the process. Needs a runtime.
     pub async fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
@@ -94,16 +94,16 @@ impl Watch {
     }
 
     /// Returns when something should be read again. Cancel safe.
-    pub async fn changed(&mut self) -> Change {
+    pub async fn changed(&mut self) -> ReloadReason {
         loop {
             tokio::select! {
-                Some(()) = self.hangup.recv() => return Change::Signal,
+                Some(()) = self.hangup.recv() => return ReloadReason::Signal,
                 _ = self.interval.tick() => {}
             }
             if let Some(file) = &mut self.file
                 && file.has_changed().await
             {
-                return Change::File;
+                return ReloadReason::File;
             }
             // All are looked at: a certificate and its key are replaced one after the other.
             let mut is_news = false;
@@ -111,7 +111,7 @@ impl Watch {
                 is_news |= file.has_changed().await;
             }
             if is_news {
-                return Change::Certificate;
+                return ReloadReason::Certificate;
             }
         }
     }
@@ -126,7 +126,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tagway.toml");
         std::fs::write(&file, "a").unwrap();
-        let mut watch = Watch::new(Some(file.clone())).await.unwrap();
+        let mut watch = ConfigWatcher::new(Some(file.clone())).await.unwrap();
         tokio::time::pause();
         // Between two looks, so that each wait of one period holds one look.
         let quiet = tokio::time::timeout(LOOK_EVERY * 30 + LOOK_EVERY / 2, watch.changed()).await;
@@ -140,7 +140,7 @@ mod tests {
             assert!(half.is_err(), "a file that still grows is no change: {text:?}");
         }
         let whole = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
-        assert_eq!(whole, Ok(Change::File));
+        assert_eq!(whole, Ok(ReloadReason::File));
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a change is told once");
     }
@@ -150,7 +150,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ["shop.pem", "shop.key"].map(|name| dir.path().join(name));
         files.iter().for_each(|file| std::fs::write(file, "a").unwrap());
-        let mut watch = Watch::new(None).await.unwrap();
+        let mut watch = ConfigWatcher::new(None).await.unwrap();
         watch.set_certificates(files.clone()).await;
         tokio::time::pause();
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
@@ -158,7 +158,7 @@ mod tests {
         files.iter().for_each(|file| std::fs::write(file, "longer").unwrap());
         // Known files go on as they are: what changed meanwhile is noticed all the same.
         watch.set_certificates(files).await;
-        assert_eq!(watch.changed().await, Change::Certificate);
+        assert_eq!(watch.changed().await, ReloadReason::Certificate);
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a change is told once");
     }

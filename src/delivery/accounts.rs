@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Dispatcher, Failure};
-use crate::journal::{Account, JournalError, Ledger, ReaderId};
+use super::{DeliveryDispatcher, FailedAttempt};
+use crate::journal::{JournalError, ReaderAccount, ReaderId, ReaderLedger};
 use crate::metrics::{DestinationLabels, LedgerLabels};
 
 /// The longest wait for settlements under way before the accounts are read beside them. A disk that
 /// hangs must not keep the metrics from whoever wants to see that it does.
 const QUIET_TIME: Duration = Duration::from_secs(1);
 
-impl Dispatcher {
+impl DeliveryDispatcher {
     /// Publishes the accounts and calls `show` before anything more is settled: what is counted of
     /// settled events then agrees with the accounts.
     pub async fn observe<T>(&self, show: impl FnOnce() -> T) -> Result<T, JournalError> {
@@ -27,9 +27,9 @@ impl Dispatcher {
         Ok(shown)
     }
 
-    fn publish(&self, labels: DestinationLabels, account: &Account) {
+    fn publish(&self, labels: DestinationLabels, account: &ReaderAccount) {
         let (metrics, now) = (&self.shared.metrics, self.shared.clock.now());
-        let Ledger { accepted, delivered, skipped, dead, pending, held } = account.ledger;
+        let ReaderLedger { accepted, delivered, skipped, dead, pending, held } = account.ledger;
         let columns = [
             ("accepted", accepted),
             ("delivered", delivered),
@@ -50,7 +50,7 @@ impl Dispatcher {
     }
 
     /// The last try of an event that has not ended at a destination, while it is in memory.
-    pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure> {
+    pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
         let running = self.lock();
         let found = running.values().find(|running| running.reader == reader)?;
         found.line.failures.get(seq)

@@ -5,38 +5,38 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-use super::schedule::VisitorKey;
+use super::schedule::VisitorOrderKey;
 
 /// The parked events of one destination, by visitor.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
-    visitors: HashMap<VisitorKey, Parked>,
+pub(super) struct ParkedAfterRetry {
+    visitors: HashMap<VisitorOrderKey, ParkedVisitor>,
     len: usize,
 }
 
 #[derive(Debug)]
-struct Parked {
+struct ParkedVisitor {
     seqs: BTreeSet<u64>,
     /// When the last of them is due.
     due_at: Timestamp,
 }
 
-impl Aside {
+impl ParkedAfterRetry {
     /// Events in all.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// An event steps aside, or is to wait longer.
-    pub(super) fn insert(&mut self, visitor: VisitorKey, seq: u64, due_at: Timestamp) {
+    pub(super) fn insert(&mut self, visitor: VisitorOrderKey, seq: u64, due_at: Timestamp) {
         let parked = self.visitors.entry(visitor);
-        let parked = parked.or_insert_with(|| Parked { seqs: BTreeSet::new(), due_at });
+        let parked = parked.or_insert_with(|| ParkedVisitor { seqs: BTreeSet::new(), due_at });
         parked.due_at = parked.due_at.max(due_at);
         self.len += usize::from(parked.seqs.insert(seq));
     }
 
     /// An event is taken up again, or has ended.
-    pub(super) fn remove(&mut self, visitor: VisitorKey, seq: u64) {
+    pub(super) fn remove(&mut self, visitor: VisitorOrderKey, seq: u64) {
         let Some(parked) = self.visitors.get_mut(&visitor) else { return };
         self.len -= usize::from(parked.seqs.remove(&seq));
         if parked.seqs.is_empty() {
@@ -55,7 +55,7 @@ impl Aside {
 
     /// When the visitor's events before this one will be out of its way, if it has any that stepped
     /// aside.
-    pub(super) fn behind(&self, visitor: VisitorKey, seq: u64) -> Option<Timestamp> {
+    pub(super) fn behind(&self, visitor: VisitorOrderKey, seq: u64) -> Option<Timestamp> {
         let parked = self.visitors.get(&visitor)?;
         (*parked.seqs.first()? < seq).then_some(parked.due_at)
     }
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_visitors_later_events_are_behind_its_earlier_ones_alone() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut aside = Aside::default();
+        let mut aside = ParkedAfterRetry::default();
         aside.insert(7, 3, at(10));
         aside.insert(7, 5, at(10));
         assert_eq!(

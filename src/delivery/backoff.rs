@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 
 /// `[destination_defaults.retry]`, or a destination's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct RetrySettings {
 
 impl RetrySettings {
     /// Reads the table.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             min_wait: section.duration("min_wait"),
             max_wait: section.duration("max_wait"),
@@ -57,7 +57,7 @@ pub struct BreakerSettings {
 
 impl BreakerSettings {
     /// Reads the table.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             failures: section.integer("failures", 1..=1_000_000),
             min_open: section.duration("min_open"),
@@ -68,75 +68,75 @@ impl BreakerSettings {
 
 /// Stops calling a destination that fails every call, and probes it with one.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(super) struct CircuitBreaker {
     settings: BreakerSettings,
     failures: u32,
     openings: u32,
-    state: State,
+    state: BreakerState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     Closed,
     Open { until: Instant },
     Probing,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(super) fn new(settings: BreakerSettings) -> Self {
-        Self { settings, failures: 0, openings: 0, state: State::Closed }
+        Self { settings, failures: 0, openings: 0, state: BreakerState::Closed }
     }
 
     /// Whether a batch may go now. When the pause is over, one may: the probe.
     pub(super) fn permits(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Closed => true,
-            State::Open { until } if now >= until => {
-                self.state = State::Probing;
+            BreakerState::Closed => true,
+            BreakerState::Open { until } if now >= until => {
+                self.state = BreakerState::Probing;
                 true
             }
-            State::Open { .. } | State::Probing => false,
+            BreakerState::Open { .. } | BreakerState::Probing => false,
         }
     }
 
     /// When the next batch may go, if the breaker is what holds it.
     pub(super) fn opens_at(&self) -> Option<Instant> {
         match self.state {
-            State::Open { until } => Some(until),
-            State::Closed | State::Probing => None,
+            BreakerState::Open { until } => Some(until),
+            BreakerState::Closed | BreakerState::Probing => None,
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == BreakerState::Closed
     }
 
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.openings = 0;
-        self.state = State::Closed;
+        self.state = BreakerState::Closed;
     }
 
     /// A batch failed, which may have been the probe.
     pub(super) fn failed(&mut self, was_probe: bool, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         let opens = match self.state {
-            State::Closed => self.failures >= self.settings.failures,
-            State::Probing => was_probe,
+            BreakerState::Closed => self.failures >= self.settings.failures,
+            BreakerState::Probing => was_probe,
             // A batch that was under way when the breaker opened tells nothing new.
-            State::Open { .. } => false,
+            BreakerState::Open { .. } => false,
         };
         if opens {
             let pause = self.settings.min_open.saturating_mul(1 << self.openings.min(31));
             self.openings = self.openings.saturating_add(1);
-            self.state = State::Open { until: now + pause.min(self.settings.max_open) };
+            self.state = BreakerState::Open { until: now + pause.min(self.settings.max_open) };
         }
     }
 
     /// The probe ended without telling whether the destination works.
     pub(super) fn probe_lapsed(&mut self, now: Instant) {
-        if self.state == State::Probing {
-            self.state = State::Open { until: now };
+        if self.state == BreakerState::Probing {
+            self.state = BreakerState::Open { until: now };
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
             min_open: Duration::from_secs(1),
             max_open: Duration::from_secs(3),
         };
-        let mut breaker = Breaker::new(settings);
+        let mut breaker = CircuitBreaker::new(settings);
         breaker.failed(true, Instant::now());
         assert!(breaker.permits(Instant::now()), "one failure is not two");
         breaker.failed(true, Instant::now());

@@ -12,33 +12,33 @@ use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Egress;
-use super::exchange::{Exchanges, Failures};
+use super::EgressClient;
+use super::exchange::{BatchExchanges, FailedAttemptLog};
 use crate::clock::SharedClock;
-use crate::feed::{Feed, Happening};
-use crate::journal::UnderWay;
+use crate::feed::{FeedEvent, LiveFeed};
+use crate::journal::GuardedWork;
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
-use crate::settings::{HIDDEN, Redaction, Secret};
-use crate::vendors::{Call, CallError, Confidential, Reply, shown};
+use crate::settings::{HIDDEN, SecretRedactor, SecretString};
+use crate::vendors::{ConfidentialReply, VendorCall, VendorCallError, VendorReply, shown};
 
 /// The most characters of a body that watchers are shown.
 const SHOWN_CHARS: usize = 4000;
 
 /// What all calls to one destination share.
-pub(super) struct Line {
+pub(super) struct DestinationClient {
     pub(super) labels: DestinationLabels,
-    pub(super) egress: Egress,
+    pub(super) egress: EgressClient,
     pub(super) timeout: Duration,
     /// The destination is being stopped.
     pub(super) stop: CancellationToken,
     pub(super) throttle: Option<DefaultDirectRateLimiter>,
-    pub(super) secrets: Vec<Secret>,
-    pub(super) redaction: Redaction,
+    pub(super) secrets: Vec<SecretString>,
+    pub(super) redaction: SecretRedactor,
     pub(super) clock: SharedClock,
-    pub(super) feed: Feed,
+    pub(super) feed: LiveFeed,
     pub(super) metrics: Arc<Metrics>,
     /// The last tries of events that have not ended.
-    pub(super) failures: Failures,
+    pub(super) failures: FailedAttemptLog,
     /// The most characters of a request, or of a reply, that are kept with an event.
     pub(super) kept_chars: usize,
     /// Held shared while a settlement is written and counted, and alone by who shows both at one moment.
@@ -46,27 +46,31 @@ pub(super) struct Line {
 }
 
 /// The calls of one batch.
-pub(super) struct BatchCall {
-    pub(super) line: Arc<Line>,
+pub(super) struct BatchCaller {
+    pub(super) line: Arc<DestinationClient>,
     /// The events of the batch, for watchers.
     pub(super) seqs: Vec<u64>,
     /// The note of the poison guard that the batch is under way; `None` while the worker is not careful.
-    pub(super) section: Mutex<Option<UnderWay>>,
-    pub(super) exchanges: Exchanges,
+    pub(super) section: Mutex<Option<GuardedWork>>,
+    pub(super) exchanges: BatchExchanges,
 }
 
-impl BatchCall {
+impl BatchCaller {
     /// Calls that carry no events.
-    pub(super) fn alone(line: Arc<Line>) -> Self {
+    pub(super) fn alone(line: Arc<DestinationClient>) -> Self {
         Self::of(line, Vec::new(), None)
     }
 
     /// The calls of a batch of these events.
-    pub(super) fn of(line: Arc<Line>, seqs: Vec<u64>, section: Option<UnderWay>) -> Self {
-        Self { line, seqs, section: Mutex::new(section), exchanges: Exchanges::default() }
+    pub(super) fn of(
+        line: Arc<DestinationClient>,
+        seqs: Vec<u64>,
+        section: Option<GuardedWork>,
+    ) -> Self {
+        Self { line, seqs, section: Mutex::new(section), exchanges: BatchExchanges::default() }
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let line = &self.line;
         if let Some(throttle) = &line.throttle {
             tokio::select! {
@@ -76,7 +80,7 @@ impl BatchCall {
         }
         // A call under way may end; a conversation goes no further.
         if line.stop.is_cancelled() {
-            return Err(CallError::Stopping);
+            return Err(VendorCallError::Stopping);
         }
         let shown = line.feed.is_watched().then(|| line.shown(&request));
         // The body is shared; what carries no events is not asked for later.
@@ -89,15 +93,15 @@ impl BatchCall {
             self.exchanges.remember((at, self.seqs.len()), request, &result);
         }
         if let Some(shown) = shown {
-            line.feed.tell(|| line.happening(&self.seqs, shown, &result, elapsed));
+            line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
         }
         result
     }
 }
 
 #[async_trait]
-impl Call for BatchCall {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for BatchCaller {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         // While the vendor is waited for, nothing of the batch is under way here.
         if let Some(section) = &mut *self.section.lock().await {
             section.pause().await;
@@ -109,12 +113,12 @@ impl Call for BatchCall {
         result
     }
 
-    fn concern(&self, event: u64) {
+    fn set_current_event(&self, event: u64) {
         self.exchanges.concern(event);
     }
 
-    fn conceal(&self, secret: &Secret) {
-        self.line.redaction.add_passing(secret);
+    fn register_secret(&self, secret: &SecretString) {
+        self.line.redaction.add_issued(secret);
     }
 
     fn now(&self) -> Timestamp {
@@ -123,16 +127,16 @@ impl Call for BatchCall {
 }
 
 /// A request as watchers see it.
-struct Shown {
+struct RequestExcerpt {
     line: String,
     body: String,
     /// Whether the reply is nothing for them.
     hides_reply: bool,
 }
 
-impl Shown {
+impl RequestExcerpt {
     /// The status of the reply, and what watchers see of it.
-    fn reply(&self, result: &Result<Reply, CallError>) -> (Option<u16>, String) {
+    fn reply(&self, result: &Result<VendorReply, VendorCallError>) -> (Option<u16>, String) {
         match result {
             Ok(reply) => {
                 let body = String::from_utf8_lossy(&reply.body);
@@ -144,8 +148,8 @@ impl Shown {
     }
 }
 
-impl Line {
-    fn count(&self, result: &Result<Reply, CallError>, elapsed: Duration) {
+impl DestinationClient {
+    fn count(&self, result: &Result<VendorReply, VendorCallError>, elapsed: Duration) {
         let result = match result {
             Ok(reply) => match reply.status.as_u16() {
                 200..=299 => "2xx",
@@ -154,11 +158,11 @@ impl Line {
                 400..=499 => "4xx",
                 _ => "5xx",
             },
-            Err(CallError::Timeout(_)) => "timeout",
-            Err(CallError::Unreachable(_)) => "unreachable",
-            Err(CallError::Cut(_)) => "cut",
-            Err(CallError::Forbidden) => "forbidden",
-            Err(CallError::Stopping) => "stopping",
+            Err(VendorCallError::Timeout(_)) => "timeout",
+            Err(VendorCallError::Unreachable(_)) => "unreachable",
+            Err(VendorCallError::Cut(_)) => "cut",
+            Err(VendorCallError::Forbidden) => "forbidden",
+            Err(VendorCallError::Stopping) => "stopping",
         };
         let DestinationLabels { site, destination } = self.labels.clone();
         let labels = AttemptLabels { site, destination, result };
@@ -166,12 +170,12 @@ impl Line {
         self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
     }
 
-    fn shown(&self, request: &Request<Bytes>) -> Shown {
+    fn shown(&self, request: &Request<Bytes>) -> RequestExcerpt {
         let line = format!("{} {}", request.method(), request.uri());
-        Shown {
+        RequestExcerpt {
             line: self.excerpt(line),
             body: self.excerpt(shown::body(request)),
-            hides_reply: request.extensions().get::<Confidential>().is_some(),
+            hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
         }
     }
 
@@ -188,18 +192,18 @@ impl Line {
     fn cut(&self, text: &str, chars: usize) -> String {
         // First in all encodings: what `without` leaves of a longer form would not be found.
         let text = self.redaction.excerpt(text, chars);
-        without(&self.secrets, text)
+        redact_secrets(&self.secrets, text)
     }
 
-    fn happening(
+    fn call_feed_event(
         &self,
         seqs: &[u64],
-        shown: Shown,
-        result: &Result<Reply, CallError>,
+        shown: RequestExcerpt,
+        result: &Result<VendorReply, VendorCallError>,
         elapsed: Duration,
-    ) -> Happening {
+    ) -> FeedEvent {
         let (status, reply) = shown.reply(result);
-        Happening::Called {
+        FeedEvent::Called {
             at: self.clock.now(),
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
@@ -215,7 +219,7 @@ impl Line {
 
 /// The text without the destination's own secrets, as they stand or percent-encoded: those too that
 /// are too short to be looked for everywhere.
-pub fn without(secrets: &[Secret], mut text: String) -> String {
+pub fn redact_secrets(secrets: &[SecretString], mut text: String) -> String {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         let encoded: String =
             url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
@@ -236,9 +240,9 @@ mod tests {
     fn a_reply_that_is_a_secret_is_not_shown() {
         let (status, headers) = (http::StatusCode::OK, http::HeaderMap::new());
         let result =
-            Ok(Reply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
+            Ok(VendorReply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
         let shown = |hides_reply| {
-            Shown { line: String::new(), body: String::new(), hides_reply }.reply(&result)
+            RequestExcerpt { line: String::new(), body: String::new(), hides_reply }.reply(&result)
         };
         assert_eq!(shown(true), (Some(200), HIDDEN.to_owned()));
         assert!(shown(false).1.contains("hush"));

@@ -1,20 +1,22 @@
 //! The careful mode of a worker after an abort: a few events at a time, of which the guard knows, and one alone that
 //! was under way when the process died.
 
-use super::WorkError;
+use super::WorkerError;
 use super::schedule::BatchLimits;
-use super::worker::Worker;
-use crate::journal::{Cause, Ending, GROUP, Head, Position, Record};
+use super::worker::DeliveryWorker;
+use crate::journal::{
+    FinalOutcome, GROUP, JournalHead, JournalRecord, OutcomeCause, ReaderPosition,
+};
 use crate::metrics::PoisonLabels;
 
 /// The reason of a dead letter over which the process died again and again.
 const POISON: &str = "poison";
 
 /// A record that is taken up, whether it was parked, and how often it has been tried.
-pub(super) type TakenUp = (Record, bool, u32);
+pub(super) type IntakeRecord = (JournalRecord, bool, u32);
 
 /// The end of the careful mode: the last event that a worker which stood here can have had under way.
-pub(super) fn last_in_doubt(position: &Position, head: Head, most: usize) -> u64 {
+pub(super) fn last_in_doubt(position: &ReaderPosition, head: JournalHead, most: usize) -> u64 {
     let last = position.ahead.last().map_or(position.cursor, |(_, last)| *last);
     last.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)).min(head.seq)
 }
@@ -24,7 +26,7 @@ pub(super) fn item(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// Returns true if more events may be taken up. In careful times those that are there come first.
     pub(super) fn may_take(&self) -> bool {
         self.has_room() && (!self.care.is_careful() || self.is_idle())
@@ -35,14 +37,14 @@ impl Worker {
     }
 
     /// Leaves of these what may be taken up together. Whether that was all.
-    pub(super) fn choose(&self, records: &mut Vec<TakenUp>) -> bool {
+    pub(super) fn choose(&self, records: &mut Vec<IntakeRecord>) -> bool {
         let count = records.len();
         records.truncate(self.care.group(records.iter().map(|(record, ..)| item(record.seq))));
         records.len() == count
     }
 
     /// Takes up events.
-    pub(super) async fn take_up(&mut self, records: Vec<TakenUp>) -> Result<(), WorkError> {
+    pub(super) async fn take_up(&mut self, records: Vec<IntakeRecord>) -> Result<(), WorkerError> {
         if let [(record, was_parked, _)] = records.as_slice()
             && self.care.is_poisoned(item(record.seq))
         {
@@ -81,7 +83,7 @@ impl Worker {
         }
     }
 
-    async fn bury_poisoned(&mut self, seq: u64, was_parked: bool) -> Result<(), WorkError> {
+    async fn bury_poisoned(&mut self, seq: u64, was_parked: bool) -> Result<(), WorkerError> {
         let labels = &self.line.labels;
         tracing::warn!(
             site = %labels.site, destination = %labels.destination, seq,
@@ -93,7 +95,7 @@ impl Worker {
         self.state.aside.forget(seq);
         self.state.awaiting.remove(seq);
         let detail = "the process died again and again while this was under way";
-        let ending = Ending::Dead(Cause { code: POISON, detail: detail.into() }, None);
+        let ending = FinalOutcome::Dead(OutcomeCause { code: POISON, detail: detail.into() }, None);
         self.end_early((seq, 0), was_parked, ending);
         self.settle().await?;
         Ok(())

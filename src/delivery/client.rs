@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
-use super::filter::Filter;
-use crate::privacy::{Policy, Unknown};
-use crate::settings::Section;
-use crate::vendors::{Client, Vendor};
+use super::filter::DestinationFilter;
+use crate::privacy::{PrivacyPolicy, UnknownConsent};
+use crate::settings::SettingsSection;
+use crate::vendors::{ClientLibrary, Vendor};
 
 /// What the page is told of one destination, as its script reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClientSettings {
+pub struct ClientModeSettings {
     /// The vendor's library: a whole URL, or a path of the site's host.
     pub src: String,
     /// When it is loaded.
@@ -40,14 +40,14 @@ pub struct ClientSettings {
     pub(super) below_mount: Option<String>,
 }
 
-impl ClientSettings {
+impl ClientModeSettings {
     /// Reads what the page needs out of a destination's table and its vendor's settings.
     pub(super) fn read(
-        section: &mut Section<'_>,
-        settings: &mut Section<'_>,
-        (vendor, client): (&Vendor, &Client),
-        filter: &Filter,
-        policy: &Policy,
+        section: &mut SettingsSection<'_>,
+        settings: &mut SettingsSection<'_>,
+        (vendor, client): (&Vendor, &ClientLibrary),
+        filter: &DestinationFilter,
+        policy: &PrivacyPolicy,
     ) -> Self {
         let load = ["idle", "interaction", "now"].map(|word| (word, word));
         let mut public = Map::new();
@@ -61,7 +61,7 @@ impl ClientSettings {
         }
         let own: Option<Url> = section.opt_parsed("client_script");
         if own.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
-            section.mistake("client_script", "must be an http or https URL");
+            section.error("client_script", "must be an http or https URL");
         }
         let names = [filter.name.as_str(), filter.vendor].into_iter();
         let mut below_mount = client.library.to_owned();
@@ -80,9 +80,9 @@ impl ClientSettings {
             events: section.strings("events"),
             consent: filter.consent.clone(),
             unknown: match policy.unknown_in_page(filter.unknown_consent) {
-                Unknown::Allow => "allow",
-                Unknown::Deny => "deny",
-                Unknown::Hold => "hold",
+                UnknownConsent::Allow => "allow",
+                UnknownConsent::Deny => "deny",
+                UnknownConsent::Hold => "hold",
             },
             settings: public,
             below_mount: own.is_none().then_some(below_mount),

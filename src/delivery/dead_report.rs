@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::worker::Worker;
-use crate::journal::Cause;
+use super::worker::DeliveryWorker;
+use crate::journal::OutcomeCause;
 
 /// The dead letters since the last report.
 #[derive(Debug)]
-pub(super) struct DeadReport {
+pub(super) struct DeadLetterReport {
     every: Duration,
     count: u64,
     /// The reason of the newest.
@@ -18,14 +18,14 @@ pub(super) struct DeadReport {
     is_over: bool,
 }
 
-impl DeadReport {
+impl DeadLetterReport {
     /// A report `every` so long at most; zero for none.
     pub(super) const fn new(every: Duration) -> Self {
         Self { every, count: 0, reason: "", reported_at: None, is_over: false }
     }
 
     /// Counts events that ended as dead.
-    pub(super) fn add<'c>(&mut self, causes: impl Iterator<Item = &'c Cause>) {
+    pub(super) fn add<'c>(&mut self, causes: impl Iterator<Item = &'c OutcomeCause>) {
         for cause in causes {
             self.count += 1;
             self.reason = cause.code;
@@ -52,7 +52,7 @@ impl DeadReport {
     }
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// Reports new dead letters, if it is time.
     pub(super) fn report_dead(&mut self, now: Instant) {
         let Some((count, reason)) = self.state.dead_report.take(now) else { return };
@@ -72,10 +72,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dead_letters_are_reported_at_once_and_then_every_now_and_then() {
         let every = Duration::from_secs(300);
-        let mut report = DeadReport::new(every);
+        let mut report = DeadLetterReport::new(every);
         let now = Instant::now;
         assert_eq!((report.due_at(now()), report.take(now())), (None, None));
-        let (refused, old) = (Cause::new("refused"), Cause::new("too_old"));
+        let (refused, old) = (OutcomeCause::new("refused"), OutcomeCause::new("too_old"));
         report.add([&old, &refused].into_iter());
         // The worker looks with the moment at which its turn began.
         let turn = now();
@@ -94,7 +94,7 @@ mod tests {
             Some((1, "too_old")),
             "none is kept back at the end"
         );
-        let mut never = DeadReport::new(Duration::ZERO);
+        let mut never = DeadLetterReport::new(Duration::ZERO);
         never.add([&old].into_iter());
         assert_eq!(never.take(Instant::now()), None);
     }

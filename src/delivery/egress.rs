@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::address::{Guarded, Resolver, literal_is_public};
-use crate::settings::Section;
-use crate::vendors::{CallError, Reply};
+use crate::address::{EgressResolver, PrivateAddressError, literal_is_public};
+use crate::settings::SettingsSection;
+use crate::vendors::{VendorCallError, VendorReply};
 
 /// `[egress]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct EgressSettings {
 
 impl EgressSettings {
     /// Reads `[egress]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             allow_private: section.boolean("allow_private"),
             reply_bytes: section.byte_count("reply_bytes"),
@@ -40,13 +40,13 @@ impl EgressSettings {
 
 /// The egress client of one gateway.
 #[derive(Clone, Debug)]
-pub struct Egress {
+pub struct EgressClient {
     client: reqwest::Client,
     allow_private: bool,
     reply_bytes: usize,
 }
 
-impl Egress {
+impl EgressClient {
     /// Builds the client. An error means that TLS cannot be set up on this machine.
     pub fn new(settings: &EgressSettings) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
@@ -58,7 +58,7 @@ impl Egress {
             .pool_idle_timeout(settings.idle_time)
             .pool_max_idle_per_host(settings.idle_per_host)
             .tcp_nodelay(true)
-            .dns_resolver(std::sync::Arc::new(Resolver::new(settings.allow_private)))
+            .dns_resolver(std::sync::Arc::new(EgressResolver::new(settings.allow_private)))
             .build()?;
         let (allow_private, reply_bytes) = (settings.allow_private, settings.reply_bytes);
         Ok(Self { client, allow_private, reply_bytes })
@@ -69,18 +69,18 @@ impl Egress {
         &self,
         request: http::Request<Bytes>,
         timeout: Duration,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<VendorReply, VendorCallError> {
         let request = reqwest::Request::try_from(request).map_err(call_error)?;
         if !self.allow_private && !literal_is_public(request.url()) {
-            return Err(CallError::Forbidden);
+            return Err(VendorCallError::Forbidden);
         }
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(result) => result,
-            Err(_) => Err(CallError::Timeout(timeout)),
+            Err(_) => Err(VendorCallError::Timeout(timeout)),
         }
     }
 
-    async fn exchange(&self, request: reqwest::Request) -> Result<Reply, CallError> {
+    async fn exchange(&self, request: reqwest::Request) -> Result<VendorReply, VendorCallError> {
         let mut response = self.client.execute(request).await.map_err(call_error)?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = BytesMut::new();
@@ -92,23 +92,23 @@ impl Egress {
                 break;
             }
         }
-        Ok(Reply { status, headers, body: body.freeze() })
+        Ok(VendorReply { status, headers, body: body.freeze() })
     }
 }
 
-fn call_error(error: reqwest::Error) -> CallError {
+fn call_error(error: reqwest::Error) -> VendorCallError {
     let mut source: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(cause) = source {
-        if cause.is::<Guarded>() {
-            return CallError::Forbidden;
+        if cause.is::<PrivateAddressError>() {
+            return VendorCallError::Forbidden;
         }
         source = cause.source();
     }
     // Without the URL, which may hold a secret (GA4's does).
     if error.is_connect() || error.is_builder() {
-        CallError::Unreachable(Box::new(error.without_url()))
+        VendorCallError::Unreachable(Box::new(error.without_url()))
     } else {
-        CallError::Cut(Box::new(error.without_url()))
+        VendorCallError::Cut(Box::new(error.without_url()))
     }
 }
 
@@ -116,8 +116,8 @@ fn call_error(error: reqwest::Error) -> CallError {
 mod tests {
     use super::*;
 
-    fn egress(allow_private: bool) -> Egress {
-        Egress::new(&EgressSettings {
+    fn egress(allow_private: bool) -> EgressClient {
+        EgressClient::new(&EgressSettings {
             allow_private,
             reply_bytes: 1000,
             connect_timeout: Duration::from_secs(1),
@@ -127,7 +127,7 @@ mod tests {
         .unwrap()
     }
 
-    async fn get(egress: &Egress, url: &str) -> Result<Reply, CallError> {
+    async fn get(egress: &EgressClient, url: &str) -> Result<VendorReply, VendorCallError> {
         let request = http::Request::get(url).body(Bytes::new()).unwrap();
         egress.send(request, Duration::from_secs(5)).await
     }
@@ -139,10 +139,10 @@ mod tests {
             ["http://127.0.0.1:1/", "http://[::1]:1/", "http://localhost:1/", "http://0x7f.1:1/"]
         {
             let result = get(&guarded, url).await;
-            assert!(matches!(result, Err(CallError::Forbidden)), "{url}: {result:?}");
+            assert!(matches!(result, Err(VendorCallError::Forbidden)), "{url}: {result:?}");
         }
         let result = get(&egress(true), "http://127.0.0.1:1/?secret=s3cret").await;
-        let Err(CallError::Unreachable(error)) = result else { panic!("{result:?}") };
+        let Err(VendorCallError::Unreachable(error)) = result else { panic!("{result:?}") };
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     }
 }

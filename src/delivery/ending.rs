@@ -6,50 +6,50 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::call::Line;
-use super::schedule::Item;
-use super::waiting::Batch;
-use super::worker::{Attempted, Worker};
-use crate::event::Enriched;
-use crate::feed::Happening;
-use crate::journal::{Cause, Ended, Ending, Parking};
+use super::call::DestinationClient;
+use super::schedule::QueuedEvent;
+use super::waiting::DeliveryBatch;
+use super::worker::{AttemptedBatch, DeliveryWorker};
+use crate::event::EnrichedEvent;
+use crate::feed::FeedEvent;
+use crate::journal::{EndedEvent, FinalOutcome, OutcomeCause, ParkRequest};
 use crate::metrics::OutcomeLabels;
-use crate::vendors::{Outcome, Reason};
+use crate::vendors::{Outcome, OutcomeReason};
 
 /// A batch's events by what happens to them next.
 #[derive(Default)]
-struct Sorted {
-    refused: Vec<(Item, Reason)>,
-    again: Vec<Item>,
+struct SortedOutcomes {
+    refused: Vec<(QueuedEvent, OutcomeReason)>,
+    again: Vec<QueuedEvent>,
     asked: Option<Duration>,
-    throttled: Vec<Item>,
+    throttled: Vec<QueuedEvent>,
     throttled_for: Duration,
-    unauthorised: Vec<(Item, Reason)>,
+    unauthorised: Vec<(QueuedEvent, OutcomeReason)>,
     any_accepted: bool,
 }
 
 /// How a batch's tries went, the last one included.
 #[derive(Clone, Copy)]
-struct Tried {
+struct AttemptHistory {
     attempt: u32,
     forbidden_at: Option<u64>,
     is_probe: bool,
 }
 
 /// The part of a batch that is worth another try.
-struct Again {
-    items: Vec<Item>,
+struct RetryCandidates {
+    items: Vec<QueuedEvent>,
     /// What goes after it.
-    then: Vec<Item>,
+    then: Vec<QueuedEvent>,
     /// The wait that the vendor asked for.
     asked: Option<Duration>,
     /// Whether the vendor took others of the batch.
     any_accepted: bool,
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// A batch's task ended.
-    pub(super) fn joined(&mut self, ended: Result<Attempted, JoinError>) {
+    pub(super) fn joined(&mut self, ended: Result<AttemptedBatch, JoinError>) {
         let attempted = match ended {
             Ok(ended) => ended,
             // A defect outside of the vendors: another worker begins anew, with care.
@@ -65,12 +65,12 @@ impl Worker {
         }
     }
 
-    fn finish(&mut self, attempted: Attempted) {
+    fn finish(&mut self, attempted: AttemptedBatch) {
         let now = Instant::now();
         self.note_failures(&attempted);
-        let Attempted { batch, outcomes, .. } = attempted;
-        let Batch { items, then, attempt, forbidden_at, is_probe } = batch;
-        let tried = Tried { attempt: attempt.saturating_add(1), forbidden_at, is_probe };
+        let AttemptedBatch { batch, outcomes, .. } = attempted;
+        let DeliveryBatch { items, then, attempt, forbidden_at, is_probe } = batch;
+        let tried = AttemptHistory { attempt: attempt.saturating_add(1), forbidden_at, is_probe };
         let mut then = then;
         let mut sorted = self.sort(items, outcomes);
         if forbidden_at.is_some_and(|before| self.state.acceptances > before) {
@@ -94,10 +94,10 @@ impl Worker {
             let asked = Some(sorted.throttled_for);
             let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
             let then = if sorted.again.is_empty() { std::mem::take(&mut then) } else { Vec::new() };
-            self.put_off(sorted.throttled, then, (tried, wait), now);
+            self.schedule_retry(sorted.throttled, then, (tried, wait), now);
         }
         if !sorted.again.is_empty() {
-            let again = Again {
+            let again = RetryCandidates {
                 items: sorted.again,
                 then: std::mem::take(&mut then),
                 asked: sorted.asked,
@@ -109,13 +109,13 @@ impl Worker {
             self.split(sorted.refused, std::mem::take(&mut then), forbidden_at, now);
         }
         if !then.is_empty() {
-            self.state.waiting.push(now, Batch::of(then));
+            self.state.waiting.push(now, DeliveryBatch::of(then));
         }
     }
 
     /// Notes the tries that did not get through, for who asks, and for the letters of what dies of them.
-    fn note_failures(&self, attempted: &Attempted) {
-        let Attempted { batch, outcomes, calls } = attempted;
+    fn note_failures(&self, attempted: &AttemptedBatch) {
+        let AttemptedBatch { batch, outcomes, calls } = attempted;
         let mut calls = calls.iter();
         for (item, outcome) in batch.items.iter().zip(outcomes) {
             let call = calls.next().cloned().flatten();
@@ -132,23 +132,23 @@ impl Worker {
     }
 
     /// Ends what ended, and sorts the rest.
-    fn sort(&mut self, items: Vec<Item>, outcomes: Vec<Outcome>) -> Sorted {
-        let mut sorted = Sorted::default();
+    fn sort(&mut self, items: Vec<QueuedEvent>, outcomes: Vec<Outcome>) -> SortedOutcomes {
+        let mut sorted = SortedOutcomes::default();
         // A vendor that says nothing of an event has not shown that it arrived.
-        let unsaid = Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+        let unsaid = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         let outcomes = outcomes.into_iter().chain(std::iter::repeat(unsaid));
         for (item, outcome) in items.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Delivered => {
                     sorted.any_accepted = true;
-                    self.end(&item, Closing::Delivered);
+                    self.end(&item, BatchItemOutcome::Delivered);
                 }
                 Outcome::Skipped(reason) => {
-                    self.end(&item, Closing::Skipped(reason));
+                    self.end(&item, BatchItemOutcome::Skipped(reason));
                 }
                 Outcome::Dead(reason) => {
                     sorted.any_accepted = true;
-                    self.end(&item, Closing::Dead(reason));
+                    self.end(&item, BatchItemOutcome::Dead(reason));
                 }
                 Outcome::Refused(reason) => sorted.refused.push((item, reason)),
                 Outcome::Retry { reason, after } => {
@@ -175,11 +175,17 @@ impl Worker {
     /// The credentials are refused: stop visibly, burn nothing, and look again now and then. Where
     /// they were good a moment ago it may be these events that are refused, so another batch is
     /// tried at once.
-    fn pause(&mut self, items: Vec<Item>, then: Vec<Item>, tried: Tried, now: Instant) {
-        let until = now + self.settings.unauthorised_probe;
+    fn pause(
+        &mut self,
+        items: Vec<QueuedEvent>,
+        then: Vec<QueuedEvent>,
+        tried: AttemptHistory,
+        now: Instant,
+    ) {
+        let until = now + self.settings.auth_retry_interval;
         let is_news = !std::mem::replace(&mut self.state.unauthorised, true);
         let were_good =
-            self.state.accepted_at.is_some_and(|at| at + self.settings.unauthorised_probe > now);
+            self.state.accepted_at.is_some_and(|at| at + self.settings.auth_retry_interval > now);
         if is_news {
             let labels = &self.line.labels;
             tracing::error!(
@@ -191,7 +197,7 @@ impl Worker {
         self.state.fresh_next = true;
         let forbidden_at = tried.forbidden_at.or(Some(self.state.acceptances));
         let attempt = tried.attempt.saturating_sub(1);
-        let batch = Batch { then, attempt, forbidden_at, ..Batch::of(items) };
+        let batch = DeliveryBatch { then, attempt, forbidden_at, ..DeliveryBatch::of(items) };
         self.state.waiting.push(until, batch);
     }
 
@@ -207,41 +213,45 @@ impl Worker {
     /// side by side; of one visitor, the second waits for the first.
     fn split(
         &mut self,
-        refused: Vec<(Item, Reason)>,
-        mut then: Vec<Item>,
+        refused: Vec<(QueuedEvent, OutcomeReason)>,
+        mut then: Vec<QueuedEvent>,
         forbidden_at: Option<u64>,
         now: Instant,
     ) {
         if refused.len() == 1 {
             for (item, reason) in refused {
-                self.end(&item, Closing::Dead(reason));
+                self.end(&item, BatchItemOutcome::Dead(reason));
             }
             if !then.is_empty() {
-                self.state.waiting.push(now, Batch::of(then));
+                self.state.waiting.push(now, DeliveryBatch::of(then));
             }
             return;
         }
-        let mut first: Vec<Item> = refused.into_iter().map(|(item, _)| item).collect();
+        let mut first: Vec<QueuedEvent> = refused.into_iter().map(|(item, _)| item).collect();
         let middle = first.len() / 2;
         let starts = first.iter().zip(first.iter().skip(1)).enumerate();
         let starts = starts.filter(|(_, (item, next))| item.visitor != next.visitor);
         let boundary = starts.map(|(index, _)| index + 1).min_by_key(|at| at.abs_diff(middle));
         let mut second = first.split_off(boundary.unwrap_or(middle));
         if boundary.is_some() {
-            self.state.waiting.push(now, Batch { forbidden_at, ..Batch::of(second) });
+            self.state
+                .waiting
+                .push(now, DeliveryBatch { forbidden_at, ..DeliveryBatch::of(second) });
         } else {
             second.append(&mut then);
             then = second;
         }
-        self.state.waiting.push(now, Batch { then, forbidden_at, ..Batch::of(first) });
+        self.state
+            .waiting
+            .push(now, DeliveryBatch { then, forbidden_at, ..DeliveryBatch::of(first) });
     }
 
-    fn retry(&mut self, again: Again, tried: Tried, now: Instant) {
-        let Again { items, then, asked, any_accepted } = again;
+    fn retry(&mut self, again: RetryCandidates, tried: AttemptHistory, now: Instant) {
+        let RetryCandidates { items, then, asked, any_accepted } = again;
         // That an event which stepped aside fails once more says nothing of the destination, where
         // others pass.
         let is_known = items.iter().all(|item| item.was_parked && item.attempt > 0);
-        if !any_accepted && (tried.is_probe || !(is_known && self.accepts_lately(now))) {
+        if !any_accepted && (tried.is_probe || !(is_known && self.has_recent_success(now))) {
             self.state.breaker.failed(tried.is_probe, now);
         }
         let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
@@ -250,16 +260,16 @@ impl Worker {
             let until = now + asked.min(self.settings.retry.max_retry_after);
             self.state.hold_until = self.state.hold_until.max(Some(until));
         }
-        self.put_off(items, then, (tried, wait), now);
+        self.schedule_retry(items, then, (tried, wait), now);
     }
 
     /// Lets events wait for their next try, and what lies behind them in order go on without them
     /// once they have proved stubborn.
-    fn put_off(
+    fn schedule_retry(
         &mut self,
-        items: Vec<Item>,
-        then: Vec<Item>,
-        (tried, wait): (Tried, Duration),
+        items: Vec<QueuedEvent>,
+        then: Vec<QueuedEvent>,
+        (tried, wait): (AttemptHistory, Duration),
         now: Instant,
     ) {
         let now_clock = self.line.clock.now();
@@ -268,15 +278,15 @@ impl Worker {
             Duration::try_from(age).unwrap_or_default() > self.settings.habits.max_age
         });
         for item in expired {
-            self.end(&item, Closing::Dead(Reason::new("too_old")));
+            self.end(&item, BatchItemOutcome::Dead(OutcomeReason::new("too_old")));
         }
         if items.is_empty() {
             if !then.is_empty() {
-                self.state.waiting.push(now, Batch::of(then));
+                self.state.waiting.push(now, DeliveryBatch::of(then));
             }
             return;
         }
-        let Tried { attempt, forbidden_at, .. } = tried;
+        let AttemptHistory { attempt, forbidden_at, .. } = tried;
         // What waits must leave room for what has not been tried: how else would it be seen that the
         // destination takes others?
         let is_crowded = self.state.waiting.events() + items.len() > self.settings.queue_events / 2;
@@ -284,18 +294,24 @@ impl Worker {
         let is_stubborn =
             attempt >= self.settings.retry.tries_before_parking && self.state.breaker.is_closed();
         let has_place = self.state.aside.len() + items.len() <= self.settings.retry.parked_max;
-        let accepts_others = self.accepts_lately(now);
+        let accepts_others = self.has_recent_success(now);
         if has_place && (is_stubborn || is_crowded && (accepts_others || is_jammed)) {
-            self.set_aside(items, then, attempt, wait);
+            self.park_batch(items, then, attempt, wait);
         } else {
-            let batch = Batch { then, attempt, forbidden_at, ..Batch::of(items) };
+            let batch = DeliveryBatch { then, attempt, forbidden_at, ..DeliveryBatch::of(items) };
             self.state.waiting.push(now + wait, batch);
         }
     }
 
     /// The destination works but these events do not get through: let the others pass. What waits
     /// behind them steps aside with them.
-    fn set_aside(&mut self, items: Vec<Item>, then: Vec<Item>, attempt: u32, wait: Duration) {
+    fn park_batch(
+        &mut self,
+        items: Vec<QueuedEvent>,
+        then: Vec<QueuedEvent>,
+        attempt: u32,
+        wait: Duration,
+    ) {
         let due_at = self.line.clock.now() + wait;
         let tries = items.into_iter().map(|item| (item, attempt));
         let tries = tries.chain(then.into_iter().map(|item| (item, 0)));
@@ -311,12 +327,12 @@ impl Worker {
 
     /// Parks one event; from now on its visitor's later events queue up behind it. What a worker
     /// parks has been tried, by this count at least: what operators park has not.
-    pub(super) fn park(&mut self, item: &Item, due_at: Timestamp, attempt: u32) {
+    pub(super) fn park(&mut self, item: &QueuedEvent, due_at: Timestamp, attempt: u32) {
         let (seq, attempt) = (item.event.seq, attempt.max(1));
         if !item.was_parked {
             self.state.progress.complete(seq, seq);
         }
-        self.state.park.push(Parking { seq, due_at, attempt });
+        self.state.park.push(ParkRequest { seq, due_at, attempt });
         self.state.aside.insert(item.visitor, seq, due_at);
         self.will_settle();
     }
@@ -327,24 +343,25 @@ impl Worker {
         self.state.next_due = Some(self.state.next_due.map_or(at, |next| next.min(at)));
     }
 
-    fn end(&mut self, item: &Item, closing: Closing) {
+    fn end(&mut self, item: &QueuedEvent, closing: BatchItemOutcome) {
         let seq = item.event.seq;
         let failure = self.line.failures.take(seq);
         let failed = failure.as_ref().map_or(item.attempt, |failure| failure.attempts);
         let (ending, attempts) = match closing {
-            Closing::Delivered => (Ending::Delivered, failed.saturating_add(1)),
-            Closing::Skipped(reason) => (Ending::Skipped(cause(reason)), failed),
-            Closing::Dead(reason) => {
-                (Ending::Dead(cause(reason), failure.and_then(|failure| failure.call)), failed)
-            }
+            BatchItemOutcome::Delivered => (FinalOutcome::Delivered, failed.saturating_add(1)),
+            BatchItemOutcome::Skipped(reason) => (FinalOutcome::Skipped(cause(reason)), failed),
+            BatchItemOutcome::Dead(reason) => (
+                FinalOutcome::Dead(cause(reason), failure.and_then(|failure| failure.call)),
+                failed,
+            ),
         };
-        let (code, detail) = told(&ending);
-        self.tell(&item.event, ending.name(), code, detail);
-        self.push_ended(Ended { seq, was_parked: item.was_parked, attempts, ending });
+        let (code, detail) = reason_parts(&ending);
+        self.publish_outcome(&item.event, ending.name(), code, detail);
+        self.push_ended(EndedEvent { seq, was_parked: item.was_parked, attempts, ending });
         self.state.schedule.finish(item.visitor);
     }
 
-    pub(super) fn push_ended(&mut self, ended: Ended) {
+    pub(super) fn push_ended(&mut self, ended: EndedEvent) {
         if !ended.was_parked {
             self.state.progress.complete(ended.seq, ended.seq);
         }
@@ -352,18 +369,18 @@ impl Worker {
         self.will_settle();
     }
 
-    pub(super) fn tell_retry(&self, event: &Enriched, reason: &Reason) {
-        self.tell(event, "retry", reason.code, reason.detail.as_deref());
+    pub(super) fn tell_retry(&self, event: &EnrichedEvent, reason: &OutcomeReason) {
+        self.publish_outcome(event, "retry", reason.code, reason.detail.as_deref());
     }
 
-    pub(super) fn tell(
+    pub(super) fn publish_outcome(
         &self,
-        event: &Enriched,
+        event: &EnrichedEvent,
         outcome: &'static str,
         reason: &'static str,
         detail: Option<&str>,
     ) {
-        self.line.feed.tell(|| Happening::Settled {
+        self.line.feed.publish(|| FeedEvent::Settled {
             at: self.line.clock.now(),
             site: self.line.labels.site.clone(),
             destination: self.line.labels.destination.clone(),
@@ -379,15 +396,15 @@ impl Worker {
 }
 
 /// The end of an event that was in a batch.
-enum Closing {
+enum BatchItemOutcome {
     Delivered,
-    Skipped(Reason),
-    Dead(Reason),
+    Skipped(OutcomeReason),
+    Dead(OutcomeReason),
 }
 
-impl Line {
+impl DestinationClient {
     /// Counts an event whose end is settled.
-    pub(super) fn count_ended(&self, ended: &Ended) {
+    pub(super) fn count_ended(&self, ended: &EndedEvent) {
         let labels = OutcomeLabels {
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
@@ -399,12 +416,12 @@ impl Line {
 }
 
 /// A reason as the journal has it.
-pub(super) fn cause(reason: Reason) -> Cause {
-    Cause { code: reason.code, detail: reason.detail.unwrap_or_default() }
+pub(super) fn cause(reason: OutcomeReason) -> OutcomeCause {
+    OutcomeCause { code: reason.code, detail: reason.detail.unwrap_or_default() }
 }
 
 /// The reason's code and detail as watchers are told.
-pub(super) fn told(ending: &Ending) -> (&'static str, Option<&str>) {
+pub(super) fn reason_parts(ending: &FinalOutcome) -> (&'static str, Option<&str>) {
     ending.cause().map_or(("", None), |cause| {
         (cause.code, Some(&*cause.detail).filter(|detail| !detail.is_empty()))
     })

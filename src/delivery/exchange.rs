@@ -11,35 +11,35 @@ use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 
-use super::call::Line;
-use crate::journal::LastCall;
+use super::call::DestinationClient;
+use crate::journal::LastVendorCall;
 use crate::settings::HIDDEN;
-use crate::vendors::{CallError, Confidential, Reason, Reply, shown};
+use crate::vendors::{ConfidentialReply, OutcomeReason, VendorCallError, VendorReply, shown};
 
 /// The most bytes of a reply that are held while its batch is under way.
 const HELD_REPLY_BYTES: usize = 64 * 1024;
 
 /// A call and its reply.
-pub(super) struct Exchange {
+pub(super) struct CallExchange {
     at: Timestamp,
     request: Request<Bytes>,
     status: Option<u16>,
     reply: Bytes,
     /// The events that it speaks of.
     events: usize,
-    rendered: OnceLock<Arc<LastCall>>,
+    rendered: OnceLock<Arc<LastVendorCall>>,
 }
 
-impl Exchange {
+impl CallExchange {
     /// As it is kept: rendered once, however many events it is kept with.
-    fn last_call(&self, line: &Line) -> Arc<LastCall> {
+    fn last_call(&self, line: &DestinationClient) -> Arc<LastVendorCall> {
         self.rendered.get_or_init(|| Arc::new(self.render(line))).clone()
     }
 
-    fn render(&self, line: &Line) -> LastCall {
+    fn render(&self, line: &DestinationClient) -> LastVendorCall {
         let head = format!("{} {}", self.request.method(), self.request.uri());
         let is_alone = self.events == 1;
-        let hides_reply = self.request.extensions().get::<Confidential>().is_some();
+        let hides_reply = self.request.extensions().get::<ConfidentialReply>().is_some();
         let request = match is_alone {
             true => format!("{head}\n\n{}", shown::body(&self.request)),
             false => format!("{head} (of {} events: their bodies are not kept)", self.events),
@@ -49,7 +49,7 @@ impl Exchange {
             (Some(_), false) => String::new(),
             _ => String::from_utf8_lossy(&self.reply).into_owned(),
         };
-        LastCall {
+        LastVendorCall {
             at: self.at,
             request: line.kept_excerpt(request),
             status: self.status,
@@ -60,18 +60,18 @@ impl Exchange {
 
 /// The latest calls of a batch.
 #[derive(Default)]
-pub(super) struct Exchanges(Mutex<Latest>);
+pub(super) struct BatchExchanges(Mutex<LatestExchanges>);
 
 #[derive(Default)]
-struct Latest {
+struct LatestExchanges {
     /// The one event that calls are about from now on.
     event: Option<u64>,
-    of_event: HashMap<u64, Arc<Exchange>>,
-    of_batch: Option<Arc<Exchange>>,
+    of_event: HashMap<u64, Arc<CallExchange>>,
+    of_batch: Option<Arc<CallExchange>>,
 }
 
-impl Exchanges {
-    fn lock(&self) -> MutexGuard<'_, Latest> {
+impl BatchExchanges {
+    fn lock(&self) -> MutexGuard<'_, LatestExchanges> {
         // Every change under the lock is one assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +86,7 @@ impl Exchanges {
         &self,
         (at, batch): (Timestamp, usize),
         request: Request<Bytes>,
-        result: &Result<Reply, CallError>,
+        result: &Result<VendorReply, VendorCallError>,
     ) {
         let (status, reply) = match result {
             Ok(reply) if reply.body.len() > HELD_REPLY_BYTES => {
@@ -99,7 +99,7 @@ impl Exchanges {
         let mut latest = self.lock();
         let events = if latest.event.is_some() { 1 } else { batch };
         let rendered = OnceLock::new();
-        let exchange = Arc::new(Exchange { at, request, status, reply, events, rendered });
+        let exchange = Arc::new(CallExchange { at, request, status, reply, events, rendered });
         match latest.event {
             Some(seq) => drop(latest.of_event.insert(seq, exchange)),
             None => latest.of_batch = Some(exchange),
@@ -107,7 +107,11 @@ impl Exchanges {
     }
 
     /// The last call about an event, if there was one.
-    pub(super) fn last_call(&self, seq: u64, line: &Line) -> Option<Arc<LastCall>> {
+    pub(super) fn last_call(
+        &self,
+        seq: u64,
+        line: &DestinationClient,
+    ) -> Option<Arc<LastVendorCall>> {
         let latest = self.lock();
         let exchange = latest.of_event.get(&seq).or(latest.of_batch.as_ref()).cloned();
         drop(latest);
@@ -117,22 +121,22 @@ impl Exchanges {
 
 /// A try of an event that has not ended.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct FailedAttempt {
     /// The number of its tries.
     pub attempts: u32,
     /// The reason why the last try did not end it.
-    pub reason: Reason,
+    pub reason: OutcomeReason,
     /// The last call about it, if there was one.
-    pub call: Option<Arc<LastCall>>,
+    pub call: Option<Arc<LastVendorCall>>,
 }
 
 /// The last tries of events that have not ended, in the memory of a destination: as many as it holds or
 /// has parked since its start.
 #[derive(Default)]
-pub(super) struct Failures(Mutex<HashMap<u64, Failure>>);
+pub(super) struct FailedAttemptLog(Mutex<HashMap<u64, FailedAttempt>>);
 
-impl Failures {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Failure>> {
+impl FailedAttemptLog {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, FailedAttempt>> {
         // Every change under the lock is one insert or remove.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,22 +145,22 @@ impl Failures {
     pub(super) fn note(
         &self,
         (seq, before): (u64, u32),
-        reason: &Reason,
-        call: Option<Arc<LastCall>>,
+        reason: &OutcomeReason,
+        call: Option<Arc<LastVendorCall>>,
     ) {
         let mut failures = self.lock();
         let known = failures.get(&seq).map_or(0, |failure| failure.attempts);
         let attempts = known.max(before).saturating_add(1);
-        failures.insert(seq, Failure { attempts, reason: reason.clone(), call });
+        failures.insert(seq, FailedAttempt { attempts, reason: reason.clone(), call });
     }
 
     /// Forgets the tries of an event that has ended, and returns the last.
-    pub(super) fn take(&self, seq: u64) -> Option<Failure> {
+    pub(super) fn take(&self, seq: u64) -> Option<FailedAttempt> {
         self.lock().remove(&seq)
     }
 
     /// The last try of an event.
-    pub(super) fn get(&self, seq: u64) -> Option<Failure> {
+    pub(super) fn get(&self, seq: u64) -> Option<FailedAttempt> {
         self.lock().get(&seq).cloned()
     }
 }

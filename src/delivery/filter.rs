@@ -1,13 +1,13 @@
 //! Which events are for a destination at all: the site's choice, the client's switches, consent.
 
-use crate::event::{Event, Object};
-use crate::mapping::Globs;
-use crate::privacy::{Consent, Decision, Unknown, decide};
-use crate::vendors::Reason;
+use crate::event::{Event, JsonObject};
+use crate::mapping::GlobPatterns;
+use crate::privacy::{ConsentDecision, ConsentRecord, UnknownConsent, decide};
+use crate::vendors::OutcomeReason;
 
 /// What a destination wants of its site's events.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Filter {
+pub struct DestinationFilter {
     /// The destination's name in the site.
     pub name: String,
     /// Its vendor's names.
@@ -15,49 +15,53 @@ pub struct Filter {
     /// Other names of the vendor.
     pub known_as: &'static [&'static str],
     /// By event name.
-    pub events: Globs,
+    pub events: GlobPatterns,
     /// By the vendor whose tag in the page told of it; `None`: whichever it was.
-    pub tags: Option<Globs>,
+    pub tags: Option<GlobPatterns>,
     /// The consent categories the visitor must have granted.
     pub consent: Vec<String>,
     /// What holds for a visitor whose choice is not known.
-    pub unknown_consent: Unknown,
+    pub unknown_consent: UnknownConsent,
 }
 
-impl Filter {
+impl DestinationFilter {
     /// Why the event is not for this destination; `None` if it is.
     /// `unknown`: what holds for this visitor if their choice is not known.
-    pub fn refuse(&self, event: &Event, unknown: Unknown) -> Option<Reason> {
+    pub fn refuse(&self, event: &Event, unknown: UnknownConsent) -> Option<OutcomeReason> {
         if !self.events.matches(event.label()) {
-            return Some(Reason::new("not_selected"));
+            return Some(OutcomeReason::new("not_selected"));
         }
         if let (Some(tags), Some(tag)) = (&self.tags, &event.facts.tag)
             && !tags.matches(tag)
         {
-            return Some(Reason::new("other_tag"));
+            return Some(OutcomeReason::new("other_tag"));
         }
         if event.integrations.as_ref().is_some_and(|switches| self.is_switched_off(switches)) {
-            return Some(Reason::new("switched_off"));
+            return Some(OutcomeReason::new("switched_off"));
         }
         self.refuse_consent(event.context.as_ref(), unknown)
     }
 
     /// Why the visitor's choice, which stands in this context, keeps them from this destination.
-    pub fn refuse_consent(&self, context: Option<&Object>, unknown: Unknown) -> Option<Reason> {
+    pub fn refuse_consent(
+        &self,
+        context: Option<&JsonObject>,
+        unknown: UnknownConsent,
+    ) -> Option<OutcomeReason> {
         if self.consent.is_empty() {
             return None;
         }
-        let record = context.and_then(Consent::read);
+        let record = context.and_then(ConsentRecord::read);
         match decide(&self.consent, record.as_ref(), unknown) {
-            Decision::Keep => None,
-            Decision::Drop(code) => Some(Reason::new(code)),
+            ConsentDecision::Keep => None,
+            ConsentDecision::Drop(code) => Some(OutcomeReason::new(code)),
             // It has waited as long as it may.
-            Decision::Hold => Some(Reason::new("consent_unknown")),
+            ConsentDecision::Hold => Some(OutcomeReason::new("consent_unknown")),
         }
     }
 
     /// The Segment spec's `integrations`: a destination's own switch, else `All`, else on.
-    fn is_switched_off(&self, switches: &Object) -> bool {
+    fn is_switched_off(&self, switches: &JsonObject) -> bool {
         let is_mine = |key: &str| {
             key.eq_ignore_ascii_case(&self.name)
                 || key.eq_ignore_ascii_case(self.vendor)
@@ -82,21 +86,21 @@ mod tests {
         serde_json::from_value(event).unwrap()
     }
 
-    fn filter(events: &[&str], consent: &[&str]) -> Filter {
+    fn filter(events: &[&str], consent: &[&str]) -> DestinationFilter {
         let texts =
             |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Filter {
+        DestinationFilter {
             name: "analytics".into(),
             vendor: "ga4",
             known_as: &["Google Analytics 4"],
-            events: Globs::new(&texts(events)),
+            events: GlobPatterns::new(&texts(events)),
             tags: None,
             consent: texts(consent),
-            unknown_consent: Unknown::Deny,
+            unknown_consent: UnknownConsent::Deny,
         }
     }
 
-    fn code(filter: &Filter, value: serde_json::Value) -> Option<&'static str> {
+    fn code(filter: &DestinationFilter, value: serde_json::Value) -> Option<&'static str> {
         filter.refuse(&event(value), filter.unknown_consent).map(|reason| reason.code)
     }
 
@@ -116,8 +120,9 @@ mod tests {
     fn what_another_vendors_tag_told_is_not_told_again() {
         let told = |tags: Option<&[&str]>, facts: serde_json::Value| {
             let mut filter = filter(&["*"], &[]);
-            filter.tags = tags
-                .map(|tags| Globs::new(&tags.iter().map(|&tag| tag.into()).collect::<Vec<_>>()));
+            filter.tags = tags.map(|tags| {
+                GlobPatterns::new(&tags.iter().map(|&tag| tag.into()).collect::<Vec<_>>())
+            });
             code(&filter, serde_json::json!({ "facts": facts }))
         };
         let (own, other) = (serde_json::json!({"tag": "ga4"}), serde_json::json!({"tag": "meta"}));

@@ -12,12 +12,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use moka::sync::Cache;
 
-use super::schedule::VisitorKey;
-use super::worker::Worker;
+use super::schedule::VisitorOrderKey;
+use super::worker::DeliveryWorker;
 use crate::event::Event;
-use crate::feed::Happening;
-use crate::journal::Parking;
-use crate::privacy::{self, Consent, Decision, Unknown};
+use crate::feed::FeedEvent;
+use crate::journal::ParkRequest;
+use crate::privacy::{self, ConsentDecision, ConsentRecord, UnknownConsent};
 
 /// Visitors whose choice is remembered.
 const MAX_DECISIONS: u64 = 100_000;
@@ -27,16 +27,16 @@ const UNTRIED: u32 = 0;
 
 /// The events of one destination that wait, by visitor, and what visitors have decided.
 #[derive(Debug)]
-pub(super) struct Held {
-    visitors: HashMap<VisitorKey, BTreeSet<u64>>,
+pub(super) struct ConsentHold {
+    visitors: HashMap<VisitorOrderKey, BTreeSet<u64>>,
     /// Whose each is, the oldest first.
-    whose: BTreeMap<u64, VisitorKey>,
+    whose: BTreeMap<u64, VisitorOrderKey>,
     /// Those that had to make room: their time is up.
     given_up: BTreeSet<u64>,
-    decisions: Cache<VisitorKey, Consent>,
+    decisions: Cache<VisitorOrderKey, ConsentRecord>,
 }
 
-impl Held {
+impl ConsentHold {
     pub(super) fn new(hold: Duration) -> Self {
         let decisions = Cache::builder().max_capacity(MAX_DECISIONS).time_to_live(hold).build();
         Self {
@@ -47,12 +47,12 @@ impl Held {
         }
     }
 
-    fn insert(&mut self, visitor: VisitorKey, seq: u64) {
+    fn insert(&mut self, visitor: VisitorOrderKey, seq: u64) {
         self.visitors.entry(visitor).or_default().insert(seq);
         self.whose.insert(seq, visitor);
     }
 
-    fn remove(&mut self, visitor: VisitorKey, seq: u64) {
+    fn remove(&mut self, visitor: VisitorOrderKey, seq: u64) {
         let Some(seqs) = self.visitors.get_mut(&visitor) else { return };
         seqs.remove(&seq);
         self.whose.remove(&seq);
@@ -61,7 +61,7 @@ impl Held {
         }
     }
 
-    fn release(&mut self, visitor: VisitorKey) -> BTreeSet<u64> {
+    fn release(&mut self, visitor: VisitorOrderKey) -> BTreeSet<u64> {
         let seqs = self.visitors.remove(&visitor).unwrap_or_default();
         for seq in &seqs {
             self.whose.remove(seq);
@@ -81,7 +81,7 @@ impl Held {
 /// Whose choice it is: the browser's, whatever its libraries call it. Without our cookie anybody can say
 /// to be somebody, so that it takes the same address as well; and only servers speak for what servers
 /// said.
-fn chooser(event: &Event) -> VisitorKey {
+fn consent_key(event: &Event) -> VisitorOrderKey {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     match &event.facts.visitor {
         Some(visitor) => hash.hash_one(&visitor.id),
@@ -89,15 +89,15 @@ fn chooser(event: &Event) -> VisitorKey {
     }
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// After a restart: an event that is parked untried for a later time waits for its visitor.
     pub(super) fn remember_held(&mut self, event: &Event, seq: u64) {
-        self.state.held.insert(chooser(event), seq);
+        self.state.held.insert(consent_key(event), seq);
     }
 
     /// The event, with its visitor's choice where that is known from another; `None` if it waits for
     /// one.
-    pub(super) fn chosen(
+    pub(super) fn resolve_consent(
         &mut self,
         seq: u64,
         mut event: Arc<Event>,
@@ -107,43 +107,44 @@ impl Worker {
         if !self.settings.may_hold(&event) {
             return Some(event);
         }
-        let visitor = chooser(&event);
+        let visitor = consent_key(&event);
         self.state.held.remove(visitor, seq);
         let is_given_up = self.state.held.given_up.remove(&seq);
-        let record = event.context.as_ref().and_then(Consent::read);
+        let record = event.context.as_ref().and_then(ConsentRecord::read);
         let standing =
-            privacy::decide(&self.settings.filter.consent, record.as_ref(), Unknown::Hold);
-        if let (Some(record), true) = (record, standing != Decision::Hold) {
+            privacy::decide(&self.settings.filter.consent, record.as_ref(), UnknownConsent::Hold);
+        if let (Some(record), true) = (record, standing != ConsentDecision::Hold) {
             self.state.held.decisions.insert(visitor, record);
             self.release(visitor, now);
             return Some(event);
         }
         if let Some(decision) = self.state.held.decisions.get(&visitor) {
-            privacy::adopt(Arc::make_mut(&mut event), &decision);
+            privacy::add_consent(Arc::make_mut(&mut event), &decision);
             return Some(event);
         }
-        let until = event.received_at.checked_add(self.settings.hold).ok().filter(|at| *at > now);
+        let until =
+            event.received_at.checked_add(self.settings.consent_wait).ok().filter(|at| *at > now);
         let Some(due_at) = until.filter(|_| !is_given_up) else { return Some(event) };
         if self.state.held.whose.len() >= self.settings.retry.parked_max
             && let Some(oldest) = self.state.held.give_up_oldest()
         {
-            self.state.park.push(Parking { seq: oldest, due_at: now, attempt: UNTRIED });
+            self.state.park.push(ParkRequest { seq: oldest, due_at: now, attempt: UNTRIED });
             self.look_again(Duration::ZERO);
         }
         if !was_parked {
             self.state.progress.complete(seq, seq);
-            self.tell_held(seq, "consent", due_at);
+            self.publish_hold(seq, "consent", due_at);
         }
         self.state.held.insert(visitor, seq);
-        self.state.park.push(Parking { seq, due_at, attempt: UNTRIED });
+        self.state.park.push(ParkRequest { seq, due_at, attempt: UNTRIED });
         self.will_settle();
         self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
         None
     }
 
     /// Tells watchers that an event waits.
-    pub(super) fn tell_held(&self, seq: u64, awaits: &'static str, until: Timestamp) {
-        self.line.feed.tell(|| Happening::Held {
+    pub(super) fn publish_hold(&self, seq: u64, awaits: &'static str, until: Timestamp) {
+        self.line.feed.publish(|| FeedEvent::Held {
             at: self.line.clock.now(),
             site: self.line.labels.site.clone(),
             destination: self.line.labels.destination.clone(),
@@ -155,12 +156,12 @@ impl Worker {
     }
 
     /// Takes up what waited for this visitor.
-    fn release(&mut self, visitor: VisitorKey, now: Timestamp) {
+    fn release(&mut self, visitor: VisitorOrderKey, now: Timestamp) {
         let seqs = self.state.held.release(visitor);
         if seqs.is_empty() {
             return;
         }
-        let due = |seq| Parking { seq, due_at: now, attempt: UNTRIED };
+        let due = |seq| ParkRequest { seq, due_at: now, attempt: UNTRIED };
         self.state.park.extend(seqs.into_iter().map(due));
         self.will_settle();
         self.look_again(Duration::ZERO);

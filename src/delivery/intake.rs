@@ -8,16 +8,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::WorkError;
-use super::careful::{TakenUp, item};
-use super::ending::{cause, told};
-use super::schedule::{Item, VisitorKey};
-use super::worker::{FORGOTTEN, Worker};
-use crate::event::{DroppedFields, Enriched, Event};
-use crate::journal::{Cause, Due, Ended, Ending, ReadLimit, Record};
-use crate::metrics::{AttemptLabels, DestinationLabels, FieldLabels, RuleLabels};
-use crate::profile::Found;
-use crate::vendors::{Reason, Screening};
+use super::WorkerError;
+use super::careful::{IntakeRecord, item};
+use super::ending::{cause, reason_parts};
+use super::schedule::{QueuedEvent, VisitorOrderKey};
+use super::worker::{DeliveryWorker, FORGOTTEN};
+use crate::event::{DroppedFields, EnrichedEvent, Event};
+use crate::journal::{
+    EndedEvent, FinalOutcome, JournalReadLimits, JournalRecord, OutcomeCause, ParkedRecord,
+};
+use crate::metrics::{AttemptLabels, DestinationLabels, FieldDropLabels, MappingRuleLabels};
+use crate::profile::VisitorProfile;
+use crate::vendors::{Admission, OutcomeReason};
 
 /// Events read and enriched in one step.
 pub(super) const STEP_EVENTS: usize = 256;
@@ -32,25 +34,25 @@ const STEP_BYTES: usize = 1 << 20;
 const STEP_PARKED: usize = 256;
 
 /// A record with what is to be remembered of its tries.
-pub(super) struct Taken {
-    record: Record,
+pub(super) struct ReadEvent {
+    record: JournalRecord,
     event: Option<Arc<Event>>,
     was_parked: bool,
     attempt: u32,
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// Reads the next events if there are any and there is room. `true` if there may be more.
-    pub(super) async fn refill(&mut self) -> Result<bool, WorkError> {
+    pub(super) async fn refill(&mut self) -> Result<bool, WorkerError> {
         let target = *self.projected.borrow_and_update();
         let read_to = self.state.read_to;
         self.end_care_if_passed();
         if read_to >= target || !self.may_take() {
             return Ok(false);
         }
-        let limit = ReadLimit { events: STEP_EVENTS, bytes: STEP_BYTES };
+        let limit = JournalReadLimits { events: STEP_EVENTS, bytes: STEP_BYTES };
         let records = self.journal.read(self.site, read_to, target, limit).await?;
-        let mut records: Vec<TakenUp> = records.into_iter().map(|it| (it, false, 0)).collect();
+        let mut records: Vec<IntakeRecord> = records.into_iter().map(|it| (it, false, 0)).collect();
         self.choose(&mut records);
         let Some(last) = records.last().map(|(record, ..)| record.seq) else {
             // Retention took them all; the journal has counted them.
@@ -73,7 +75,7 @@ impl Worker {
     }
 
     /// Takes up parked events whose time has come.
-    pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkError> {
+    pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkerError> {
         if self.state.next_due.is_none_or(|at| at > now) || !self.has_room_for_parked() {
             return Ok(());
         }
@@ -86,7 +88,7 @@ impl Worker {
         let later =
             |at: Timestamp| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default();
         let new = due.into_iter().filter(|due| !self.state.taken_up.contains_key(&due.record.seq));
-        let mut new: Vec<TakenUp> = new.map(|due| (due.record, true, due.attempt)).collect();
+        let mut new: Vec<IntakeRecord> = new.map(|due| (due.record, true, due.attempt)).collect();
         let more = !self.choose(&mut new) || !has_all;
         self.state.has_passed_parked |= !more;
         self.state.taken_up.extend(new.iter().map(|(record, ..)| (record.seq, ())));
@@ -101,7 +103,7 @@ impl Worker {
     }
 
     /// Remembers, after a restart, whose events are parked.
-    pub(super) async fn remember_parked(&mut self) -> Result<(), WorkError> {
+    pub(super) async fn remember_parked(&mut self) -> Result<(), WorkerError> {
         let (mut after, now) = (0, self.line.clock.now());
         loop {
             let mut parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
@@ -121,7 +123,7 @@ impl Worker {
         }
     }
 
-    fn remember(&mut self, due: Due, now: Timestamp) {
+    fn remember(&mut self, due: ParkedRecord, now: Timestamp) {
         // What operators parked does not hold up what comes behind it.
         if due.attempt == 0 && due.due_at <= now {
             return;
@@ -137,7 +139,7 @@ impl Worker {
     }
 
     /// Filters, enriches and queues. On an error nothing was queued or ended.
-    pub(super) async fn admit(&mut self, taken: Vec<Taken>) -> Result<(), WorkError> {
+    pub(super) async fn admit(&mut self, taken: Vec<ReadEvent>) -> Result<(), WorkerError> {
         let events: Vec<Arc<Event>> =
             taken.iter().filter_map(|taken| taken.event.clone()).collect();
         let views = self.profiles.lookup(self.site, &events, self.settings.wants_computed()).await;
@@ -152,7 +154,9 @@ impl Worker {
         };
         let mut views = views.into_iter();
         let now = self.line.clock.now();
-        for (index, Taken { record, event, was_parked, attempt }) in taken.into_iter().enumerate() {
+        for (index, ReadEvent { record, event, was_parked, attempt }) in
+            taken.into_iter().enumerate()
+        {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 // A destination that lags must not keep the runtime from those that call meanwhile.
                 tokio::task::yield_now().await;
@@ -160,23 +164,25 @@ impl Worker {
             if record.body.is_empty() {
                 self.state.aside.forget(record.seq);
                 self.state.awaiting.remove(record.seq);
-                let ending = Ending::Skipped(Cause::new(FORGOTTEN));
+                let ending = FinalOutcome::Skipped(OutcomeCause::new(FORGOTTEN));
                 self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let Some(event) = event else {
-                let ending = Ending::Dead(Cause::new("unreadable"), None);
+                let ending = FinalOutcome::Dead(OutcomeCause::new("unreadable"), None);
                 self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             };
-            let Found { view, computed } = views.next().unwrap_or_default();
+            let VisitorProfile { view, computed } = views.next().unwrap_or_default();
             let arrival = self.arrive(record.seq, &event, &view, now);
-            let Some(event) = self.chosen(record.seq, event, was_parked, now) else { continue };
-            if self.awaits(arrival, (record.seq, &event), (was_parked, attempt), now) {
+            let Some(event) = self.resolve_consent(record.seq, event, was_parked, now) else {
+                continue;
+            };
+            if self.hold_for_identity(arrival, (record.seq, &event), (was_parked, attempt), now) {
                 continue;
             }
             let visitor = visitor_key(&event);
-            let enriched = Enriched::new(record.seq, event, view).with_computed(computed);
+            let enriched = EnrichedEvent::new(record.seq, event, view).with_computed(computed);
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
             let (enriched, screening) = self.screen(enriched, age, now);
@@ -184,15 +190,16 @@ impl Worker {
                 self.count_dropped(enriched.dropped_fields());
             }
             if let Some(ending) = early_ending(screening) {
-                let (code, detail) = told(&ending);
-                self.tell(&enriched, ending.name(), code, detail);
+                let (code, detail) = reason_parts(&ending);
+                self.publish_outcome(&enriched, ending.name(), code, detail);
                 self.state.aside.remove(visitor, record.seq);
                 self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let (bytes, queued_at) = (record.body.len(), Instant::now());
-            let item = Item { event: enriched, visitor, bytes, was_parked, attempt, queued_at };
-            if !self.stands_aside(&item, now) {
+            let item =
+                QueuedEvent { event: enriched, visitor, bytes, was_parked, attempt, queued_at };
+            if !self.park_behind_earlier(&item, now) {
                 self.state.schedule.push(item);
             }
         }
@@ -200,7 +207,12 @@ impl Worker {
     }
 
     /// The event of a record, fit to leave.
-    pub(super) fn decoded(&self, record: Record, was_parked: bool, attempt: u32) -> Taken {
+    pub(super) fn decoded(
+        &self,
+        record: JournalRecord,
+        was_parked: bool,
+        attempt: u32,
+    ) -> ReadEvent {
         let event = match serde_json::from_slice::<Event>(&record.body) {
             Ok(mut event) => {
                 self.settings.privacy.protect(&mut event);
@@ -214,27 +226,32 @@ impl Worker {
                 None
             }
         };
-        Taken { record, event, was_parked, attempt }
+        ReadEvent { record, event, was_parked, attempt }
     }
 
     /// The event as the destination is to see it, and whether it is.
-    fn screen(&self, event: Enriched, age: Duration, now: Timestamp) -> (Enriched, Screening) {
+    fn screen(
+        &self,
+        event: EnrichedEvent,
+        age: Duration,
+        now: Timestamp,
+    ) -> (EnrichedEvent, Admission) {
         let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
         self.count_left_out();
         self.count_failures();
         match admitted {
-            Ok((event, Screening::Send)) if age > self.settings.habits.max_age => {
-                (event, Screening::Dead(Reason::new("too_old")))
+            Ok((event, Admission::Send)) if age > self.settings.habits.max_age => {
+                (event, Admission::Dead(OutcomeReason::new("too_old")))
             }
             Ok(admitted) => admitted,
             // A defect in a vendor's code must not end the destination.
-            Err(_panic) => (event, Screening::Dead(Reason::new("defect"))),
+            Err(_panic) => (event, Admission::Dead(OutcomeReason::new("defect"))),
         }
     }
 
     /// Counts the values that the mapping left out.
     fn count_left_out(&self) {
-        let Some((counts, is_news)) = self.settings.mapping.left_out() else { return };
+        let Some((counts, is_news)) = self.settings.mapping.take_omissions() else { return };
         let DestinationLabels { site, destination } = &self.line.labels;
         for (bound, count) in counts {
             let (site, destination, result) = (site.clone(), destination.clone(), bound.name());
@@ -254,14 +271,14 @@ impl Worker {
     fn count_dropped(&self, dropped: &DroppedFields) {
         for (reason, count) in dropped.counts() {
             let DestinationLabels { site, destination } = self.line.labels.clone();
-            let labels = FieldLabels { site, destination, reason: reason.code() };
+            let labels = FieldDropLabels { site, destination, reason: reason.code() };
             self.line.metrics.fields_dropped.get_or_create(&labels).inc_by(*count);
         }
     }
 
     /// Counts the conditions and templates of the mapping's rules that failed.
     fn count_failures(&self) {
-        let Some((counts, is_news)) = self.settings.mapping.failures() else { return };
+        let Some((counts, is_news)) = self.settings.mapping.take_failures() else { return };
         let DestinationLabels { site, destination } = &self.line.labels;
         for (rule, count) in counts {
             let (site, destination) = (site.clone(), destination.clone());
@@ -272,14 +289,14 @@ impl Worker {
                      are counted; \"tagway send --dry-run\" shows why"
                 );
             }
-            let labels = RuleLabels { site, destination, rule };
+            let labels = MappingRuleLabels { site, destination, rule };
             self.line.metrics.mapping_failures.get_or_create(&labels).inc_by(count);
         }
     }
 
     /// An event behind a parked one of its visitor is parked as well, to stay behind it. Where as many
     /// are parked as may be it passes instead: order is worth less than memory.
-    fn stands_aside(&mut self, item: &Item, now: Timestamp) -> bool {
+    fn park_behind_earlier(&mut self, item: &QueuedEvent, now: Timestamp) -> bool {
         let seq = item.event.seq;
         self.state.aside.remove(item.visitor, seq);
         let Some(due_at) = self.state.aside.behind(item.visitor, seq) else { return false };
@@ -296,31 +313,31 @@ impl Worker {
         &mut self,
         (seq, attempt): (u64, u32),
         was_parked: bool,
-        ending: Ending,
+        ending: FinalOutcome,
     ) {
         let failure = self.line.failures.take(seq);
         let attempts = failure.as_ref().map_or(attempt, |failure| failure.attempts);
         let ending = match ending {
-            Ending::Dead(cause, None) => {
-                Ending::Dead(cause, failure.and_then(|failure| failure.call))
+            FinalOutcome::Dead(cause, None) => {
+                FinalOutcome::Dead(cause, failure.and_then(|failure| failure.call))
             }
             other => other,
         };
-        self.push_ended(Ended { seq, was_parked, attempts, ending });
+        self.push_ended(EndedEvent { seq, was_parked, attempts, ending });
     }
 }
 
 /// The end of an event that was screened, if that is its end.
-fn early_ending(screening: Screening) -> Option<Ending> {
+fn early_ending(screening: Admission) -> Option<FinalOutcome> {
     match screening {
-        Screening::Send => None,
-        Screening::Skip(reason) => Some(Ending::Skipped(cause(reason))),
-        Screening::Dead(reason) => Some(Ending::Dead(cause(reason), None)),
+        Admission::Send => None,
+        Admission::Skip(reason) => Some(FinalOutcome::Skipped(cause(reason))),
+        Admission::Dead(reason) => Some(FinalOutcome::Dead(cause(reason), None)),
     }
 }
 
 /// The visitor as the schedule knows it. The hash has no secret: whoever makes two visitors fall
 /// together makes them wait for each other, which sending from one id does as well.
-pub(super) fn visitor_key(event: &Event) -> VisitorKey {
+pub(super) fn visitor_key(event: &Event) -> VisitorOrderKey {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(event.order_key())
 }

@@ -45,13 +45,13 @@ mod waiting;
 mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
-pub use call::without;
-pub use client::ClientSettings;
-pub use egress::{Egress, EgressSettings};
-pub use exchange::Failure;
-pub use filter::Filter;
-pub use pausing::{PauseError, PausedBy};
-pub use settings::{DestinationSettings, Mode};
+pub use call::redact_secrets;
+pub use client::ClientModeSettings;
+pub use egress::{EgressClient, EgressSettings};
+pub use exchange::FailedAttempt;
+pub use filter::DestinationFilter;
+pub use pausing::{PauseError, PauseInitiator};
+pub use settings::{DestinationMode, DestinationSettings};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,16 +63,16 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::call::{BatchCall, Line};
-use self::exchange::Failures;
-use self::post::Post;
+use self::call::{BatchCaller, DestinationClient};
+use self::exchange::FailedAttemptLog;
+use self::post::WorkerSupervisor;
 use crate::clock::SharedClock;
-use crate::feed::Feed;
+use crate::feed::LiveFeed;
 use crate::journal::{Journal, JournalError, ReaderId, SiteId};
-use crate::metrics::{DestinationLabels, Metrics, Name};
-use crate::profile::{ProfileError, Profiles};
-use crate::settings::Redaction;
-use crate::vendors::Call;
+use crate::metrics::{DestinationLabels, Metrics, SharedName};
+use crate::profile::{ProfileError, ProfileService};
+use crate::settings::SecretRedactor;
+use crate::vendors::VendorCall;
 
 /// How long a call that is under way may take beyond its own timeout when a worker is stopped: to
 /// note what became of it.
@@ -80,7 +80,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How a destination is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReaderStatus {
+pub enum DestinationStatus {
     /// It takes events.
     Running,
     /// Some of its events wait for another try.
@@ -90,12 +90,12 @@ pub enum ReaderStatus {
     /// It refuses the credentials.
     Unauthorised,
     /// It is not called, and its events wait.
-    Paused(PausedBy),
+    Paused(PauseInitiator),
     /// It is being stopped.
     Stopped,
 }
 
-impl ReaderStatus {
+impl DestinationStatus {
     /// The name in the API and the log.
     pub const fn name(self) -> &'static str {
         match self {
@@ -114,8 +114,10 @@ impl ReaderStatus {
             Self::Running | Self::Stopped => None,
             Self::Retrying => Some("some events wait for another try"),
             Self::Broken => Some("calls fail one after another; probing"),
-            Self::Paused(PausedBy::Configuration) => Some("paused = true in the configuration"),
-            Self::Paused(PausedBy::Operator) => {
+            Self::Paused(PauseInitiator::Configuration) => {
+                Some("paused = true in the configuration")
+            }
+            Self::Paused(PauseInitiator::Operator) => {
                 Some("an operator paused it: `tagway destinations resume`")
             }
             Self::Unauthorised => Some("the vendor refuses the credentials; probing"),
@@ -125,7 +127,7 @@ impl ReaderStatus {
 
 /// What stops a worker for a moment.
 #[derive(Debug, thiserror::Error)]
-enum WorkError {
+enum WorkerError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -133,68 +135,68 @@ enum WorkError {
 }
 
 /// What all workers share.
-pub struct Shared {
+pub struct DeliveryContext {
     /// The journal they read.
     pub journal: Arc<dyn Journal>,
     /// The profiles they enrich from.
-    pub profiles: Arc<Profiles>,
+    pub profiles: Arc<ProfileService>,
     /// The time of day.
     pub clock: SharedClock,
     /// Where they tell what happens.
-    pub feed: Feed,
+    pub feed: LiveFeed,
     /// Where they count.
     pub metrics: Arc<Metrics>,
     /// Knows what nothing of theirs may show.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
     /// The runtime they work on.
     pub runtime: Handle,
 }
 
 /// A site as delivery sees it.
 #[derive(Clone)]
-pub struct Site {
+pub struct DeliverySite {
     /// Its number in the journal.
     pub id: SiteId,
     /// Its name.
-    pub name: Name,
+    pub name: SharedName,
     /// How far its profiles have come.
     pub projected: watch::Receiver<u64>,
 }
 
 /// One running destination, for the admin API.
 #[derive(Clone, Debug)]
-pub struct RunningReader {
+pub struct RunningDestination {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// Its number in the journal.
     pub reader: ReaderId,
     /// Its vendor's name.
     pub vendor: &'static str,
     /// How it is doing.
-    pub status: ReaderStatus,
+    pub status: DestinationStatus,
 }
 
 /// A running destination for those who tell it something else than events: with its own line, so that
 /// its limits, secrets and counts hold for them as well.
-pub struct Outlet {
+pub struct DestinationHandle {
     /// Its settings.
     pub settings: Arc<DestinationSettings>,
-    call: Box<dyn Call>,
+    call: Box<dyn VendorCall>,
 }
 
-impl Outlet {
+impl DestinationHandle {
     /// Its line.
-    pub fn call(&self) -> &dyn Call {
+    pub fn call(&self) -> &dyn VendorCall {
         &*self.call
     }
 }
 
 /// Starts, replaces and stops the workers as the settings say.
-pub struct Dispatcher {
-    shared: Shared,
-    running: Mutex<BTreeMap<(Name, Name), Running>>,
+pub struct DeliveryDispatcher {
+    shared: DeliveryContext,
+    running: Mutex<BTreeMap<(SharedName, SharedName), RunningWorker>>,
     tasks: TaskTracker,
     /// Held while workers are started and stopped.
     changing: tokio::sync::Mutex<()>,
@@ -202,22 +204,22 @@ pub struct Dispatcher {
     settling: Arc<RwLock<()>>,
 }
 
-struct Running {
-    site: Site,
-    client: Egress,
+struct RunningWorker {
+    site: DeliverySite,
+    client: EgressClient,
     settings: Arc<DestinationSettings>,
-    line: Arc<Line>,
+    line: Arc<DestinationClient>,
     egress: EgressSettings,
     reader: ReaderId,
     stop: CancellationToken,
     ended: CancellationToken,
     wake: Arc<Notify>,
-    status: watch::Receiver<ReaderStatus>,
+    status: watch::Receiver<DestinationStatus>,
 }
 
-impl Dispatcher {
+impl DeliveryDispatcher {
     /// A dispatcher without workers.
-    pub fn new(shared: Shared) -> Self {
+    pub fn new(shared: DeliveryContext) -> Self {
         let (running, tasks) = (Mutex::default(), TaskTracker::new());
         let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
         Self { shared, running, tasks, changing, settling }
@@ -227,17 +229,20 @@ impl Dispatcher {
     /// they stood, stops the others. Returns the readers of each site, for retention.
     pub async fn apply(
         &self,
-        sites: &[(Site, Vec<Arc<DestinationSettings>>)],
+        sites: &[(DeliverySite, Vec<Arc<DestinationSettings>>)],
         egress: &EgressSettings,
-    ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, ApplyError> {
-        let client = Egress::new(egress).map_err(ApplyError::Client)?;
+    ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, WorkerApplyError> {
+        let client = EgressClient::new(egress).map_err(WorkerApplyError::Client)?;
         let _turn = self.changing.lock().await;
-        let wanted: BTreeMap<(Name, Name), (&Site, &Arc<DestinationSettings>)> = sites
-            .iter()
-            .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
-            .filter(|(_, settings)| settings.mode.is_server())
-            .map(|(site, settings)| ((site.name.clone(), settings.name.clone()), (site, settings)))
-            .collect();
+        let wanted: BTreeMap<(SharedName, SharedName), (&DeliverySite, &Arc<DestinationSettings>)> =
+            sites
+                .iter()
+                .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
+                .filter(|(_, settings)| settings.mode.is_server())
+                .map(|(site, settings)| {
+                    ((site.name.clone(), settings.name.clone()), (site, settings))
+                })
+                .collect();
         self.stop_all_but(|key, running| {
             wanted.get(key).is_some_and(|(_, settings)| {
                 **settings == running.settings && running.egress == *egress
@@ -259,26 +264,30 @@ impl Dispatcher {
     }
 
     /// The running destinations.
-    pub fn readers(&self) -> Vec<RunningReader> {
+    pub fn readers(&self) -> Vec<RunningDestination> {
         let running = self.lock();
-        let reader = |((site, destination), running): (&(Name, Name), &Running)| RunningReader {
-            site: site.clone(),
-            destination: destination.clone(),
-            reader: running.reader,
-            vendor: running.settings.vendor,
-            status: *running.status.borrow(),
-        };
+        let reader =
+            |((site, destination), running): (&(SharedName, SharedName), &RunningWorker)| {
+                RunningDestination {
+                    site: site.clone(),
+                    destination: destination.clone(),
+                    reader: running.reader,
+                    vendor: running.settings.vendor,
+                    status: *running.status.borrow(),
+                }
+            };
         running.iter().map(reader).collect()
     }
 
     /// The line of a destination, if it runs and is not paused.
-    pub fn outlet(&self, site: &str, destination: &str) -> Option<Outlet> {
+    pub fn destination_handle(&self, site: &str, destination: &str) -> Option<DestinationHandle> {
         let running = self.lock();
         let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
-        let found = found.filter(|(_, it)| !matches!(*it.status.borrow(), ReaderStatus::Paused(_)));
-        found.map(|(_, running)| Outlet {
+        let found =
+            found.filter(|(_, it)| !matches!(*it.status.borrow(), DestinationStatus::Paused(_)));
+        found.map(|(_, running)| DestinationHandle {
             settings: running.settings.clone(),
-            call: Box::new(BatchCall::alone(running.line.clone())),
+            call: Box::new(BatchCaller::alone(running.line.clone())),
         })
     }
 
@@ -297,8 +306,8 @@ impl Dispatcher {
         self.tasks.wait().await;
     }
 
-    async fn stop_all_but(&self, keep: impl Fn(&(Name, Name), &Running) -> bool) {
-        let stopped: Vec<Running> = {
+    async fn stop_all_but(&self, keep: impl Fn(&(SharedName, SharedName), &RunningWorker) -> bool) {
+        let stopped: Vec<RunningWorker> = {
             let mut running = self.lock();
             let gone: Vec<_> = running
                 .iter()
@@ -317,20 +326,20 @@ impl Dispatcher {
 
     async fn start(
         &self,
-        site: &Site,
+        site: &DeliverySite,
         settings: Arc<DestinationSettings>,
-        client: Egress,
+        client: EgressClient,
         egress: &EgressSettings,
-    ) -> Result<Running, ApplyError> {
-        let Shared { journal, profiles, metrics, runtime, .. } = &self.shared;
+    ) -> Result<RunningWorker, WorkerApplyError> {
+        let DeliveryContext { journal, profiles, metrics, runtime, .. } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
         let paused = match (settings.paused, journal.is_paused(reader).await?) {
-            (true, _) => Some(PausedBy::Configuration),
-            (false, true) => Some(PausedBy::Operator),
+            (true, _) => Some(PauseInitiator::Configuration),
+            (false, true) => Some(PauseInitiator::Operator),
             (false, false) => None,
         };
-        let status = paused.map_or(ReaderStatus::Running, ReaderStatus::Paused);
+        let status = paused.map_or(DestinationStatus::Running, DestinationStatus::Paused);
         let (status, seen) = watch::channel(status);
         let (stop, ended, wake) =
             (CancellationToken::new(), CancellationToken::new(), Arc::new(Notify::new()));
@@ -339,7 +348,7 @@ impl Dispatcher {
         metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
         metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
         let line = Arc::new(self.line(labels, &settings, client.clone(), stop.clone()));
-        let running = Running {
+        let running = RunningWorker {
             site: site.clone(),
             client,
             settings,
@@ -356,7 +365,7 @@ impl Dispatcher {
             return Ok(running);
         }
         let settings = &running.settings;
-        let post = Post {
+        let post = WorkerSupervisor {
             site: site.clone(),
             reader,
             settings: settings.clone(),
@@ -384,12 +393,12 @@ impl Dispatcher {
         &self,
         labels: DestinationLabels,
         settings: &DestinationSettings,
-        egress: Egress,
+        egress: EgressClient,
         stop: CancellationToken,
-    ) -> Line {
-        let Shared { journal, clock, feed, metrics, redaction, .. } = &self.shared;
+    ) -> DestinationClient {
+        let DeliveryContext { journal, clock, feed, metrics, redaction, .. } = &self.shared;
         let quota = |rate| RateLimiter::direct(Quota::per_second(rate));
-        Line {
+        DestinationClient {
             labels,
             egress,
             timeout: settings.habits.timeout,
@@ -400,13 +409,13 @@ impl Dispatcher {
             clock: clock.clone(),
             feed: feed.clone(),
             metrics: metrics.clone(),
-            failures: Failures::default(),
+            failures: FailedAttemptLog::default(),
             kept_chars: journal.letter_chars(),
             settling: self.settling.clone(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Running>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(SharedName, SharedName), RunningWorker>> {
         // Every change under the lock is one insert or remove.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -414,7 +423,7 @@ impl Dispatcher {
 
 /// Why the workers could not be brought in line with the settings.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub enum WorkerApplyError {
     /// The egress client could not be built.
     #[error("the egress client cannot be built")]
     Client(#[source] reqwest::Error),

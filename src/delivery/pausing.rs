@@ -5,11 +5,11 @@
 //! count in its account. What an operator says is noted in the journal, so it outlives restarts and
 //! reloads.
 
-use super::{ApplyError, Dispatcher, JournalError, ReaderStatus};
+use super::{DeliveryDispatcher, DestinationStatus, JournalError, WorkerApplyError};
 
 /// The source of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PausedBy {
+pub enum PauseInitiator {
     /// `paused = true`.
     Configuration,
     /// `tagway destinations pause`.
@@ -30,10 +30,10 @@ pub enum PauseError {
     Journal(#[from] JournalError),
     /// Its worker could not be started.
     #[error(transparent)]
-    Apply(#[from] ApplyError),
+    Apply(#[from] WorkerApplyError),
 }
 
-impl Dispatcher {
+impl DeliveryDispatcher {
     /// Pauses a destination, or lifts the operator's pause. What is under way may end. Durable when it
     /// returns.
     pub async fn set_paused(
@@ -41,7 +41,7 @@ impl Dispatcher {
         site: &str,
         destination: &str,
         is_paused: bool,
-    ) -> Result<ReaderStatus, PauseError> {
+    ) -> Result<DestinationStatus, PauseError> {
         let _turn = self.changing.lock().await;
         let found = {
             let running = self.lock();

@@ -11,44 +11,44 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::aside::Aside;
-use super::awaiting::Awaiting;
-use super::backoff::Breaker;
-use super::call::Line;
+use super::aside::ParkedAfterRetry;
+use super::awaiting::IdentityHold;
+use super::backoff::CircuitBreaker;
+use super::call::DestinationClient;
 use super::careful::last_in_doubt;
-use super::dead_report::DeadReport;
-use super::holding::Held;
+use super::dead_report::DeadLetterReport;
+use super::holding::ConsentHold;
 use super::intake::STEP_EVENTS;
-use super::progress::Progress;
-use super::schedule::Schedule;
-use super::waiting::Waiting;
-use super::worker::{State, Worker};
-use super::{DestinationSettings, ReaderStatus, Site};
-use crate::journal::{Care, Journal, Position, ReaderId};
-use crate::profile::Profiles;
+use super::progress::ReaderProgress;
+use super::schedule::DeliveryQueue;
+use super::waiting::BatchRetryQueue;
+use super::worker::{DeliveryWorker, WorkerState};
+use super::{DeliverySite, DestinationSettings, DestinationStatus};
+use crate::journal::{Journal, ReaderGuard, ReaderId, ReaderPosition};
+use crate::profile::ProfileService;
 
 /// The pause before a worker that panicked is replaced.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a destination's workers have in common.
-pub(super) struct Post {
-    pub(super) site: Site,
+pub(super) struct WorkerSupervisor {
+    pub(super) site: DeliverySite,
     pub(super) reader: ReaderId,
     pub(super) settings: Arc<DestinationSettings>,
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<DestinationClient>,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) profiles: Arc<Profiles>,
+    pub(super) profiles: Arc<ProfileService>,
     pub(super) wake: Arc<Notify>,
-    pub(super) status: watch::Sender<ReaderStatus>,
-    pub(super) care: Arc<Care>,
+    pub(super) status: watch::Sender<DestinationStatus>,
+    pub(super) care: Arc<ReaderGuard>,
 }
 
-impl Post {
+impl WorkerSupervisor {
     /// Works until told to stop. A worker that panics is replaced by one that is careful: it begins where
     /// the journal says, so an event that was under way may arrive twice, and none is lost.
     pub(super) async fn run(
         self,
-        mut position: Position,
+        mut position: ReaderPosition,
         stop: CancellationToken,
         grace: Duration,
     ) {
@@ -68,7 +68,7 @@ impl Post {
                 tokio::select! {
                     () = tokio::time::sleep(PANIC_PAUSE) => {}
                     () = stop.cancelled() => {
-                        self.status.send_replace(ReaderStatus::Stopped);
+                        self.status.send_replace(DestinationStatus::Stopped);
                         return;
                     }
                 }
@@ -84,7 +84,7 @@ impl Post {
         }
     }
 
-    fn worker(&self, position: Position) -> Worker {
+    fn worker(&self, position: ReaderPosition) -> DeliveryWorker {
         let Self { settings, .. } = self;
         let habits = &settings.habits;
         let in_batches = habits.concurrency.saturating_mul(habits.max_events);
@@ -92,7 +92,7 @@ impl Post {
         let head = *self.journal.head(self.site.id).borrow();
         let doubtful_to = last_in_doubt(&position, head, most);
         let read_to = position.cursor;
-        Worker {
+        DeliveryWorker {
             site: self.site.id,
             reader: self.reader,
             destination: settings.destination.clone(),
@@ -103,15 +103,15 @@ impl Post {
             wake: self.wake.clone(),
             status: self.status.clone(),
             care: self.care.clone(),
-            state: State {
-                progress: Progress::new(position),
+            state: WorkerState {
+                progress: ReaderProgress::new(position),
                 read_to,
                 doubtful_to,
                 has_passed_parked: false,
-                schedule: Schedule::default(),
+                schedule: DeliveryQueue::default(),
                 under_way: JoinSet::new(),
-                waiting: Waiting::default(),
-                breaker: Breaker::new(settings.breaker.clone()),
+                waiting: BatchRetryQueue::default(),
+                breaker: CircuitBreaker::new(settings.breaker.clone()),
                 hold_until: None,
                 unauthorised: false,
                 acceptances: 0,
@@ -121,11 +121,11 @@ impl Post {
                 park: Vec::new(),
                 settle_at: None,
                 taken_up: HashMap::new(),
-                aside: Aside::default(),
-                held: Held::new(settings.hold),
-                awaiting: Awaiting::default(),
+                aside: ParkedAfterRetry::default(),
+                held: ConsentHold::new(settings.consent_wait),
+                awaiting: IdentityHold::default(),
                 next_due: Some(Instant::now()),
-                dead_report: DeadReport::new(settings.dead_report),
+                dead_report: DeadLetterReport::new(settings.dead_report),
                 trouble_until: None,
             },
             settings: settings.clone(),

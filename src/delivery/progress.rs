@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::journal::Position;
+use crate::journal::ReaderPosition;
 
 /// The cursor, and the ranges beyond it that are complete already.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ReaderProgress {
     cursor: u64,
     // First to last of each range; never touching each other or the cursor.
     ahead: BTreeMap<u64, u64>,
 }
 
-impl Progress {
-    pub(super) fn new(position: Position) -> Self {
+impl ReaderProgress {
+    pub(super) fn new(position: ReaderPosition) -> Self {
         let mut progress = Self { cursor: position.cursor, ahead: BTreeMap::new() };
         for (first, last) in position.ahead {
             progress.complete(first, last);
@@ -51,9 +51,9 @@ impl Progress {
             || self.ahead.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
     }
 
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> ReaderPosition {
         let ahead = self.ahead.iter().map(|(first, last)| (*first, *last)).collect();
-        Position { cursor: self.cursor, ahead }
+        ReaderPosition { cursor: self.cursor, ahead }
     }
 }
 
@@ -67,17 +67,17 @@ mod tests {
 
     #[test]
     fn the_cursor_moves_over_what_is_complete() {
-        let mut progress = Progress::new(Position { cursor: 4, ahead: vec![(7, 8)] });
+        let mut progress = ReaderProgress::new(ReaderPosition { cursor: 4, ahead: vec![(7, 8)] });
         progress.complete(6, 6);
-        assert_eq!(progress.position(), Position { cursor: 4, ahead: vec![(6, 8)] });
+        assert_eq!(progress.position(), ReaderPosition { cursor: 4, ahead: vec![(6, 8)] });
         progress.complete(5, 5);
-        assert_eq!(progress.position(), Position { cursor: 8, ahead: vec![] });
+        assert_eq!(progress.position(), ReaderPosition { cursor: 8, ahead: vec![] });
     }
 
     proptest! {
         #[test]
         fn it_agrees_with_a_plain_set(ranges in prop::collection::vec((1..60_u64, 0..6_u64), 0..40)) {
-            let mut progress = Progress::default();
+            let mut progress = ReaderProgress::default();
             let mut set = BTreeSet::new();
             for (first, length) in ranges {
                 progress.complete(first, first + length);
@@ -87,7 +87,7 @@ mod tests {
                 for seq in 1..70 {
                     prop_assert_eq!(progress.contains(seq), set.contains(&seq));
                 }
-                let again = Progress::new(progress.position());
+                let again = ReaderProgress::new(progress.position());
                 prop_assert_eq!(again.position(), progress.position());
                 let held: u64 =
                     progress.position().ahead.iter().map(|(first, last)| last - first + 1).sum();

@@ -8,20 +8,20 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::event::Enriched;
-use crate::vendors::Unit;
+use crate::event::EnrichedEvent;
+use crate::vendors::BatchScope;
 
 /// A visitor, for the purpose of order: a hash of the event's order key. Two visitors that fall
 /// together only wait for each other.
-pub(super) type VisitorKey = u64;
+pub(super) type VisitorOrderKey = u64;
 
 /// One event on its way.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct QueuedEvent {
     /// The event and what is known of its visitor.
-    pub(super) event: Enriched,
+    pub(super) event: EnrichedEvent,
     /// Whose it is.
-    pub(super) visitor: VisitorKey,
+    pub(super) visitor: VisitorOrderKey,
     /// The size of its record in the journal, in bytes.
     pub(super) bytes: usize,
     /// Whether it came out of the parked events.
@@ -35,7 +35,7 @@ pub(super) struct Item {
 /// What a batch may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLimits {
-    pub(super) unit: Unit,
+    pub(super) unit: BatchScope,
     pub(super) events: usize,
     pub(super) bytes: usize,
     /// An event that stepped aside after this many tries goes alone: whatever went with it would
@@ -43,7 +43,7 @@ pub(super) struct BatchLimits {
     pub(super) alone_from: u32,
 }
 
-impl Item {
+impl QueuedEvent {
     fn goes_alone(&self, from: u32) -> bool {
         self.was_parked && self.attempt >= from
     }
@@ -51,19 +51,19 @@ impl Item {
 
 /// The events that wait for a batch.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
-    waiting: HashMap<VisitorKey, VecDeque<Item>>,
+pub(super) struct DeliveryQueue {
+    waiting: HashMap<VisitorOrderKey, VecDeque<QueuedEvent>>,
     // Events under way by visitor; a visitor is here or in `ready`, never in both.
-    under_way: HashMap<VisitorKey, usize>,
-    ready: VecDeque<VisitorKey>,
+    under_way: HashMap<VisitorOrderKey, usize>,
+    ready: VecDeque<VisitorOrderKey>,
     len: usize,
     bytes: usize,
     ready_len: usize,
 }
 
-impl Schedule {
+impl DeliveryQueue {
     /// Queues an event behind its visitor's others.
-    pub(super) fn push(&mut self, item: Item) {
+    pub(super) fn push(&mut self, item: QueuedEvent) {
         self.len += 1;
         self.bytes += item.bytes;
         let visitor = item.visitor;
@@ -100,11 +100,12 @@ impl Schedule {
     }
 
     /// Takes the next batch: empty if nothing can go. Its visitors are under way until
-    /// [`Schedule::finish`] has been called for each of its events.
-    pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<Item> {
-        let mut batch: Vec<Item> = Vec::new();
+    /// [`DeliveryQueue::finish`] has been called for each of its events.
+    pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<QueuedEvent> {
+        let mut batch: Vec<QueuedEvent> = Vec::new();
         let mut bytes = 0;
-        let is_alone = |batch: &[Item]| batch.iter().any(|item| item.goes_alone(limits.alone_from));
+        let is_alone =
+            |batch: &[QueuedEvent]| batch.iter().any(|item| item.goes_alone(limits.alone_from));
         while let Some(visitor) = self.ready.pop_front() {
             let Some(queue) = self.waiting.get_mut(&visitor) else { continue };
             let available = queue.len();
@@ -130,7 +131,7 @@ impl Schedule {
             }
             self.under_way.insert(visitor, taken);
             self.ready_len -= available;
-            if limits.unit == Unit::Visitor || taken < available || is_alone(&batch) {
+            if limits.unit == BatchScope::Visitor || taken < available || is_alone(&batch) {
                 break;
             }
         }
@@ -140,7 +141,7 @@ impl Schedule {
     }
 
     /// Takes out everything that waits for this visitor, in order.
-    pub(super) fn withdraw(&mut self, visitor: VisitorKey) -> Vec<Item> {
+    pub(super) fn withdraw(&mut self, visitor: VisitorOrderKey) -> Vec<QueuedEvent> {
         let Some(queue) = self.waiting.remove(&visitor) else { return Vec::new() };
         self.len -= queue.len();
         self.bytes -= queue.iter().map(|item| item.bytes).sum::<usize>();
@@ -153,7 +154,7 @@ impl Schedule {
 
     /// An event of this visitor is no longer under way. When it was the last, the visitor's later
     /// events can go.
-    pub(super) fn finish(&mut self, visitor: VisitorKey) {
+    pub(super) fn finish(&mut self, visitor: VisitorOrderKey) {
         let Some(count) = self.under_way.get_mut(&visitor) else { return };
         *count -= 1;
         if *count > 0 {
@@ -177,72 +178,76 @@ mod tests {
     use super::*;
     use crate::event::{Event, ProfileView};
 
-    fn item(seq: u64, visitor: VisitorKey, bytes: usize) -> Item {
+    fn item(seq: u64, visitor: VisitorOrderKey, bytes: usize) -> QueuedEvent {
         let event: Event = serde_json::from_value(serde_json::json!({
             "type": "track", "messageId": "m",
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
         }))
         .unwrap();
-        let event = Enriched::new(seq, Arc::new(event), Arc::new(ProfileView::default()));
+        let event = EnrichedEvent::new(seq, Arc::new(event), Arc::new(ProfileView::default()));
         let queued_at = Instant::now();
-        Item { event, visitor, bytes, was_parked: false, attempt: 0, queued_at }
+        QueuedEvent { event, visitor, bytes, was_parked: false, attempt: 0, queued_at }
     }
 
-    fn seqs(batch: &[Item]) -> Vec<u64> {
+    fn seqs(batch: &[QueuedEvent]) -> Vec<u64> {
         batch.iter().map(|item| item.event.seq).collect()
     }
 
-    fn limits(unit: Unit, events: usize) -> BatchLimits {
+    fn limits(unit: BatchScope, events: usize) -> BatchLimits {
         BatchLimits { unit, events, bytes: 1000, alone_from: 3 }
     }
 
     #[test]
     fn a_visitors_later_events_wait_for_the_earlier() {
-        let mut schedule = Schedule::default();
+        let mut schedule = DeliveryQueue::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
         }
-        let first = schedule.next_batch(limits(Unit::Site, 2));
+        let first = schedule.next_batch(limits(BatchScope::Site, 2));
         assert_eq!(seqs(&first), [1, 3], "both of visitor 7, in order");
         schedule.push(item(4, 7, 10));
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [2]);
-        assert!(schedule.next_batch(limits(Unit::Site, 9)).is_empty());
+        assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Site, 9))), [2]);
+        assert!(schedule.next_batch(limits(BatchScope::Site, 9)).is_empty());
         schedule.finish(7);
         assert_eq!(schedule.ready_len(), 0, "one of two is still under way");
         schedule.finish(7);
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [4]);
+        assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Site, 9))), [4]);
     }
 
     #[test]
     fn a_visitor_unit_never_mixes_visitors() {
-        let mut schedule = Schedule::default();
+        let mut schedule = DeliveryQueue::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
         }
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Visitor, 9))), [1, 3]);
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Visitor, 9))), [2]);
+        assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Visitor, 9))), [1, 3]);
+        assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Visitor, 9))), [2]);
     }
 
     #[test]
     fn a_batch_respects_bytes_but_always_moves() {
-        let mut schedule = Schedule::default();
+        let mut schedule = DeliveryQueue::default();
         for (seq, bytes) in [(1, 5000), (2, 600), (3, 600)] {
             schedule.push(item(seq, seq, bytes));
         }
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [1], "too large, alone");
-        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [2]);
+        assert_eq!(
+            seqs(&schedule.next_batch(limits(BatchScope::Site, 9))),
+            [1],
+            "too large, alone"
+        );
+        assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Site, 9))), [2]);
         assert_eq!((schedule.len(), schedule.bytes()), (1, 600));
     }
 
     #[test]
     fn an_event_that_stepped_aside_goes_alone() {
-        let mut schedule = Schedule::default();
+        let mut schedule = DeliveryQueue::default();
         schedule.push(item(1, 7, 10));
-        schedule.push(Item { was_parked: true, attempt: 3, ..item(2, 8, 10) });
-        schedule.push(Item { was_parked: true, attempt: 2, ..item(3, 9, 10) });
+        schedule.push(QueuedEvent { was_parked: true, attempt: 3, ..item(2, 8, 10) });
+        schedule.push(QueuedEvent { was_parked: true, attempt: 2, ..item(3, 9, 10) });
         schedule.push(item(4, 10, 10));
         for expected in [&[1][..], &[2], &[3, 4]] {
-            assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), expected);
+            assert_eq!(seqs(&schedule.next_batch(limits(BatchScope::Site, 9))), expected);
         }
     }
 
@@ -252,10 +257,10 @@ mod tests {
             events in prop::collection::vec((0..5_u64, 1..400_usize), 1..80),
             takes in prop::collection::vec((1..6_usize, any::<bool>()), 1..200),
         ) {
-            let mut schedule = Schedule::default();
+            let mut schedule = DeliveryQueue::default();
             let (mut events, mut next_seq) = (events.into_iter(), 0);
-            let mut under_way: VecDeque<Vec<Item>> = VecDeque::new();
-            let mut gone: BTreeMap<VisitorKey, Vec<u64>> = BTreeMap::new();
+            let mut under_way: VecDeque<Vec<QueuedEvent>> = VecDeque::new();
+            let mut gone: BTreeMap<VisitorOrderKey, Vec<u64>> = BTreeMap::new();
             let mut total = 0;
             for (count, finish_first) in takes.into_iter().cycle().take(2000) {
                 for (visitor, bytes) in events.by_ref().take(2) {
@@ -268,7 +273,7 @@ mod tests {
                     }
                 }
                 let ready = schedule.ready_len();
-                let batch = schedule.next_batch(limits(Unit::Site, count));
+                let batch = schedule.next_batch(limits(BatchScope::Site, count));
                 prop_assert_eq!(batch.is_empty(), ready == 0);
                 for item in &batch {
                     let busy = under_way.iter().flatten().any(|other| other.visitor == item.visitor);
@@ -284,7 +289,7 @@ mod tests {
                 }
             }
             total += std::iter::from_fn(|| {
-                let batch = schedule.next_batch(limits(Unit::Site, 9));
+                let batch = schedule.next_batch(limits(BatchScope::Site, 9));
                 for item in &batch {
                     gone.entry(item.visitor).or_default().push(item.event.seq);
                     schedule.finish(item.visitor);

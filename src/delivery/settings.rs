@@ -10,23 +10,24 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::backoff::{BreakerSettings, RetrySettings};
-use super::client::ClientSettings;
-use super::filter::Filter;
-use crate::event::{Enriched, Event, Facts, Object, ProfileView};
-use crate::mapping::{Globs, Mapping, Withheld};
-use crate::metrics::Name;
-use crate::privacy::{Consent, Decision, Policy, Unknown, decide};
-use crate::settings::Section;
-use crate::vendors::aliases::meant;
+use super::client::ClientModeSettings;
+use super::filter::DestinationFilter;
+use crate::event::{EnrichedEvent, Event, EventFacts, JsonObject, ProfileView};
+use crate::mapping::{EventMapping, GlobPatterns, WithheldReason};
+use crate::metrics::SharedName;
+use crate::privacy::{ConsentDecision, ConsentRecord, PrivacyPolicy, UnknownConsent, decide};
+use crate::settings::SettingsSection;
+use crate::vendors::aliases::resolve_alias;
 use crate::vendors::forward;
 use crate::vendors::prices::PriceReader;
 use crate::vendors::{
-    Build, Call, Destination, Habits, Outcome, Reason, Screening, Unit, VENDORS, Vendor, find,
+    Admission, BatchScope, DeliveryLimits, Destination, DestinationBuilder, Outcome, OutcomeReason,
+    VENDORS, Vendor, VendorCall, find,
 };
 
 /// Where a destination's events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum DestinationMode {
     /// The gateway calls the vendor's server API.
     Server,
     /// The vendor's own library in the page does; the gateway delivers nothing.
@@ -35,7 +36,7 @@ pub enum Mode {
     Both,
 }
 
-impl Mode {
+impl DestinationMode {
     /// The word in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,29 +56,29 @@ impl Mode {
 #[derive(Clone)]
 pub struct DestinationSettings {
     /// Its name in the site.
-    pub name: Name,
+    pub name: SharedName,
     /// Its vendor's name.
     pub vendor: &'static str,
     /// Where its events come from.
-    pub mode: Mode,
+    pub mode: DestinationMode,
     /// The ids by which the vendor shows every visitor whose pages these are.
     pub public_ids: Vec<String>,
     /// Which events are for it.
-    pub filter: Filter,
+    pub filter: DestinationFilter,
     /// In which form.
-    pub mapping: Arc<Mapping>,
+    pub mapping: Arc<EventMapping>,
     /// The reader of its amounts.
     pub prices: PriceReader,
     /// What the site does with its visitors' data.
-    pub privacy: Arc<Policy>,
+    pub privacy: Arc<PrivacyPolicy>,
     /// How it is called.
-    pub habits: Habits,
+    pub habits: DeliveryLimits,
     /// When it is tried again.
     pub retry: RetrySettings,
     /// How long events wait for their visitor's consent, where they do.
-    pub hold: Duration,
+    pub consent_wait: Duration,
     /// How long events of visitors nobody knows wait for who it is; zero if they do not.
-    pub hold_identity: Duration,
+    pub identity_wait: Duration,
     /// True if it is paused: its events wait.
     pub paused: bool,
     /// How often new dead letters are reported in the log at most; zero for never.
@@ -85,13 +86,13 @@ pub struct DestinationSettings {
     /// When it is left alone.
     pub breaker: BreakerSettings,
     /// How often refused credentials are tried again.
-    pub unauthorised_probe: Duration,
+    pub auth_retry_interval: Duration,
     /// Events in memory at most.
     pub queue_events: usize,
     /// Bytes of events in memory at most.
     pub queue_bytes: usize,
     /// What the page is told, where the vendor's own library runs there.
-    pub client: Option<ClientSettings>,
+    pub client: Option<ClientModeSettings>,
     /// The vendor's face, built from its own settings; one that does nothing in client mode.
     pub destination: Arc<dyn Destination>,
     // What the table said, so that a reload restarts only what changed.
@@ -100,18 +101,23 @@ pub struct DestinationSettings {
 
 impl DestinationSettings {
     /// Reads one destination's table. `None` if the vendor is not known.
-    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>) -> Option<Self> {
+    pub fn read(section: &mut SettingsSection<'_>, privacy: Arc<PrivacyPolicy>) -> Option<Self> {
         let name = section.string("name");
         let mode = section.choice(
             "mode",
-            &[("server", Mode::Server), ("client", Mode::Client), ("both", Mode::Both)],
+            &[
+                ("server", DestinationMode::Server),
+                ("client", DestinationMode::Client),
+                ("both", DestinationMode::Both),
+            ],
         );
         let had_vendor = section.has("vendor");
         let vendor = section.string("vendor");
         let found = find(&vendor).and_then(|vendor| {
             // In the page alone, a vendor needs no server API, nor its secrets.
-            let is_page_alone = mode == Mode::Client && vendor.client.is_some();
-            let build = if is_page_alone { Some(absent as Build) } else { vendor.destination };
+            let is_page_alone = mode == DestinationMode::Client && vendor.client.is_some();
+            let build =
+                if is_page_alone { Some(absent as DestinationBuilder) } else { vendor.destination };
             Some((vendor, build?))
         });
         let Some((vendor, build)) = found else {
@@ -120,7 +126,7 @@ impl DestinationSettings {
                 // Beacons are passed on by sites.vendors.NAME, and not by a destination of the user's.
                 let names: Vec<&str> =
                     known.map(|vendor| vendor.name).filter(|name| *name != forward::NAME).collect();
-                let meant = meant(&vendor).filter(|name| names.contains(name));
+                let meant = resolve_alias(&vendor).filter(|name| names.contains(name));
                 section.unknown_word("vendor", &vendor, "vendor", (&names, meant));
             }
             // Whose settings these are is unknown, so none of them can be called wrong.
@@ -134,18 +140,23 @@ impl DestinationSettings {
         let keys = vendor.client.iter().flat_map(|client| client.required);
         let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
         let prices = PriceReader::read(&mut settings, destination.price_use());
-        let habits = read_habits(section, destination.habits());
-        let hold_identity = read_hold_identity(section, habits.max_age.min(destination.oldest()));
-        let filter = Filter {
+        let habits = read_habits(section, destination.delivery_limits());
+        let hold_identity =
+            read_hold_identity(section, habits.max_age.min(destination.max_event_age()));
+        let filter = DestinationFilter {
             name: name.clone(),
             vendor: vendor.name,
-            known_as: vendor.known_as,
-            events: Globs::new(&section.strings("events")),
+            known_as: vendor.aliases,
+            events: GlobPatterns::new(&section.strings("events")),
             tags: read_tags(section),
             consent: section.strings("consent"),
             unknown_consent: section.choice(
                 "unknown_consent",
-                &[("allow", Unknown::Allow), ("deny", Unknown::Deny), ("hold", Unknown::Hold)],
+                &[
+                    ("allow", UnknownConsent::Allow),
+                    ("deny", UnknownConsent::Deny),
+                    ("hold", UnknownConsent::Hold),
+                ],
             ),
         };
         let client = read_client(section, &mut settings, (vendor, mode), (&filter, &privacy));
@@ -158,15 +169,15 @@ impl DestinationSettings {
             filter,
             privacy,
             prices,
-            mapping: Arc::new(Mapping::read(section)),
+            mapping: Arc::new(EventMapping::read(section)),
             habits,
             paused: section.boolean("paused"),
             dead_report: section.duration("dead_report"),
-            hold: section.positive_duration("consent_wait"),
-            hold_identity,
+            consent_wait: section.positive_duration("consent_wait"),
+            identity_wait: hold_identity,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
-            unauthorised_probe: section.duration("auth_retry_interval"),
+            auth_retry_interval: section.duration("auth_retry_interval"),
             queue_events: section.integer("queue_events", 1..=1_000_000),
             queue_bytes: section.byte_count("queue_bytes"),
             destination: destination.into(),
@@ -188,28 +199,28 @@ impl DestinationSettings {
 
     /// Takes, of what vendors' tags in the page tell, only what its own vendor's do, unless the site says
     /// which: the same is told once by each of them.
-    pub fn hear_own_tags(&mut self) {
+    pub fn restrict_to_own_tags(&mut self) {
         if self.filter.tags.is_none() {
-            self.filter.tags = Some(Globs::new(&[self.vendor.to_owned()]));
+            self.filter.tags = Some(GlobPatterns::new(&[self.vendor.to_owned()]));
             self.fingerprint.push_str(" own tags");
         }
     }
 
     /// A member of a segment as this destination is to see them, or why it is not to hear of them. The
     /// event says who they are; it is no event that the site's filters speak of.
-    pub fn admit_member(&self, person: Enriched) -> Result<Enriched, Reason> {
+    pub fn admit_member(&self, person: EnrichedEvent) -> Result<EnrichedEvent, OutcomeReason> {
         let unknown = self.privacy.unknown(&person.event.facts, self.filter.unknown_consent);
         if let Some(reason) = self.filter.refuse_consent(person.event.context.as_ref(), unknown) {
             return Err(reason);
         }
         self.mapping.apply(self.without_denied(person)).map_err(|withheld| match withheld {
-            Withheld::NotSelected => Reason::new("not_selected"),
-            Withheld::Undecided(why) => Reason::detailed("where_undecided", why),
+            WithheldReason::NotSelected => OutcomeReason::new("not_selected"),
+            WithheldReason::Undecided(why) => OutcomeReason::detailed("where_undecided", why),
         })
     }
 
     /// The event beside a profile without the traits that do not leave.
-    fn without_denied(&self, mut event: Enriched) -> Enriched {
+    fn without_denied(&self, mut event: EnrichedEvent) -> EnrichedEvent {
         if self.privacy.denies_any() && !event.profile.traits.is_empty() {
             let mut profile = ProfileView::clone(&event.profile);
             self.privacy.deny_traits(&mut profile.traits);
@@ -222,19 +233,22 @@ impl DestinationSettings {
     pub fn may_hold(&self, event: &Event) -> bool {
         // A beacon that is passed on is nothing to any other destination.
         let is_raw = event.facts.beacon.is_some();
-        !is_raw && !self.filter.consent.is_empty() && self.filter.unknown_consent == Unknown::Hold
+        !is_raw
+            && !self.filter.consent.is_empty()
+            && self.filter.unknown_consent == UnknownConsent::Hold
     }
 
     /// Returns true if the event waits here for its visitor's choice, as far as it says itself.
     pub fn holds(&self, event: &Event) -> bool {
-        let record = event.context.as_ref().and_then(Consent::read);
+        let record = event.context.as_ref().and_then(ConsentRecord::read);
         self.may_hold(event)
-            && decide(&self.filter.consent, record.as_ref(), Unknown::Hold) == Decision::Hold
+            && decide(&self.filter.consent, record.as_ref(), UnknownConsent::Hold)
+                == ConsentDecision::Hold
     }
 
     /// Whether somebody of whom this was observed, and whose choice stands in this context, may be known
     /// to this destination.
-    pub fn consents(&self, context: &Object, facts: &Facts) -> bool {
+    pub fn consents(&self, context: &JsonObject, facts: &EventFacts) -> bool {
         let unknown = self.privacy.unknown(facts, self.filter.unknown_consent);
         self.filter.refuse_consent(Some(context), unknown).is_none()
     }
@@ -250,30 +264,30 @@ impl DestinationSettings {
     /// Whether the vendor has the event already, or only the destination that passes beacons on is to.
     fn has_passed(&self, event: &Event) -> bool {
         let facts = &event.facts;
-        let is_told = facts.told.as_deref() == Some(self.vendor);
+        let is_told = facts.forwarded_to.as_deref() == Some(self.vendor);
         is_told || (facts.beacon.is_some() && self.vendor != forward::NAME)
     }
 
     /// The event as this destination is to see it, or why it is not for it.
-    pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
+    pub fn admit(&self, event: EnrichedEvent, now: Timestamp) -> (EnrichedEvent, Admission) {
         if self.has_passed(&event.event) {
-            return (event, Screening::Skip(Reason::new("passed_on")));
+            return (event, Admission::Skip(OutcomeReason::new("passed_on")));
         }
         let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
         if let Some(reason) = self.filter.refuse(&event.event, unknown) {
-            return (event, Screening::Skip(reason));
+            return (event, Admission::Skip(reason));
         }
         let event = self.without_denied(event);
         let mapped = match self.mapping.apply(event.clone()) {
             Ok(mapped) => mapped,
-            Err(Withheld::NotSelected) => {
-                return (event, Screening::Skip(Reason::new("not_selected")));
+            Err(WithheldReason::NotSelected) => {
+                return (event, Admission::Skip(OutcomeReason::new("not_selected")));
             }
-            Err(Withheld::Undecided(why)) => {
-                return (event, Screening::Dead(Reason::detailed("where_undecided", why)));
+            Err(WithheldReason::Undecided(why)) => {
+                return (event, Admission::Dead(OutcomeReason::detailed("where_undecided", why)));
             }
         };
-        self.prices.screen(&*self.destination, mapped, now)
+        self.prices.admit_event(&*self.destination, mapped, now)
     }
 }
 
@@ -286,24 +300,24 @@ impl DestinationSettings {
             public_ids: Vec::new(),
             name: name.into(),
             vendor: "console",
-            mode: Mode::Server,
-            filter: Filter {
+            mode: DestinationMode::Server,
+            filter: DestinationFilter {
                 name: name.into(),
                 vendor: "console",
                 known_as: &[],
-                events: Globs::new(&[]),
+                events: GlobPatterns::new(&[]),
                 tags: None,
                 consent: Vec::new(),
-                unknown_consent: Unknown::Allow,
+                unknown_consent: UnknownConsent::Allow,
             },
             privacy: Arc::default(),
             mapping: Arc::default(),
             prices: PriceReader::as_written(),
-            habits: destination.habits(),
+            habits: destination.delivery_limits(),
             paused: false,
             dead_report: ms(300_000),
-            hold: ms(3_600_000),
-            hold_identity: Duration::ZERO,
+            consent_wait: ms(3_600_000),
+            identity_wait: Duration::ZERO,
             retry: RetrySettings {
                 min_wait: ms(1),
                 max_wait: ms(20),
@@ -312,7 +326,7 @@ impl DestinationSettings {
                 parked_max: 1000,
             },
             breaker: BreakerSettings { failures: 5, min_open: ms(5), max_open: ms(40) },
-            unauthorised_probe: ms(30),
+            auth_retry_interval: ms(30),
             queue_events: 64,
             queue_bytes: 1 << 20,
             client: None,
@@ -324,12 +338,12 @@ impl DestinationSettings {
 
 /// What the page is told, in the modes in which it calls the vendor.
 fn read_client(
-    section: &mut Section<'_>,
-    settings: &mut Section<'_>,
-    (vendor, mode): (&Vendor, Mode),
-    (filter, policy): (&Filter, &Policy),
-) -> Option<ClientSettings> {
-    if mode == Mode::Server {
+    section: &mut SettingsSection<'_>,
+    settings: &mut SettingsSection<'_>,
+    (vendor, mode): (&Vendor, DestinationMode),
+    (filter, policy): (&DestinationFilter, &PrivacyPolicy),
+) -> Option<ClientModeSettings> {
+    if mode == DestinationMode::Server {
         // The default of every destination; it has no meaning here.
         section.opt_string("client_load");
         return None;
@@ -339,12 +353,12 @@ fn read_client(
         let has = VENDORS.iter().filter(|vendor| vendor.client.is_some());
         let names: Vec<&str> = has.map(|vendor| vendor.name).collect();
         let names = names.join(", ");
-        section.mistake("mode", &format!("must be \"server\": only {names} run in the page"));
+        section.error("mode", &format!("must be \"server\": only {names} run in the page"));
         return None;
     };
-    let mut read = ClientSettings::read(section, settings, (vendor, client), filter, policy);
-    read.both = mode == Mode::Both;
-    if mode == Mode::Client {
+    let mut read = ClientModeSettings::read(section, settings, (vendor, client), filter, policy);
+    read.both = mode == DestinationMode::Both;
+    if mode == DestinationMode::Client {
         // What the gateway's own deliveries need may stay where it is.
         settings.ignore_rest();
     }
@@ -352,20 +366,20 @@ fn read_client(
 }
 
 /// The face of a vendor that only the page calls.
-fn absent(_settings: &mut Section<'_>, _endpoint: Option<Url>) -> Box<dyn Destination> {
-    Box::new(Absent)
+fn absent(_settings: &mut SettingsSection<'_>, _endpoint: Option<Url>) -> Box<dyn Destination> {
+    Box::new(ClientOnlyDestination)
 }
 
-struct Absent;
+struct ClientOnlyDestination;
 
 #[async_trait]
-impl Destination for Absent {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for ClientOnlyDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: 1,
             max_bytes: 1 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 1,
             calls_per_second: None,
@@ -373,17 +387,17 @@ impl Destination for Absent {
         }
     }
 
-    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
-        Screening::Skip(Reason::new("page_delivers"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
+        Admission::Skip(OutcomeReason::new("page_delivers"))
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
-        batch.iter().map(|_| Outcome::Skipped(Reason::new("page_delivers"))).collect()
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
+        batch.iter().map(|_| Outcome::Skipped(OutcomeReason::new("page_delivers"))).collect()
     }
 }
 
 /// Whose tags a destination takes events of, if the site says so: of nobody's, if it names none.
-fn read_tags(section: &mut Section<'_>) -> Option<Globs> {
+fn read_tags(section: &mut SettingsSection<'_>) -> Option<GlobPatterns> {
     if !section.has("tags") {
         return None;
     }
@@ -392,36 +406,36 @@ fn read_tags(section: &mut Section<'_>) -> Option<Globs> {
     for tag in &tags {
         let name = tag.trim_start_matches('!');
         if !name.contains(['*', '?']) && !known.contains(&name) {
-            section.unknown_word("tags", name, "vendor", (&known, meant(name)));
+            section.unknown_word("tags", name, "vendor", (&known, resolve_alias(name)));
         }
     }
     if tags.is_empty() {
         tags.push("!*".to_owned());
     }
-    Some(Globs::new(&tags))
+    Some(GlobPatterns::new(&tags))
 }
 
 /// The base URL that stands in for the vendor's.
-fn read_endpoint(section: &mut Section<'_>) -> Option<Url> {
+fn read_endpoint(section: &mut SettingsSection<'_>) -> Option<Url> {
     let url: Url = section.opt_parsed("endpoint")?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        section.mistake("endpoint", "must be an http or https URL with a host");
+        section.error("endpoint", "must be an http or https URL with a host");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        section.mistake("endpoint", "must not hold a user name or password");
+        section.error("endpoint", "must not hold a user name or password");
     }
     Some(url)
 }
 
 /// The vendor's habits, where the site does not say otherwise.
-fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
-    Habits {
-        unit: vendor.unit,
+fn read_habits(section: &mut SettingsSection<'_>, vendor: DeliveryLimits) -> DeliveryLimits {
+    DeliveryLimits {
+        scope: vendor.scope,
         max_events: section
             .opt_integer("batch_events", 1..=vendor.max_events)
             .unwrap_or(vendor.max_events),
         max_bytes: vendor.max_bytes,
-        linger: section.opt_duration("batch_delay").unwrap_or(vendor.linger),
+        batch_delay: section.opt_duration("batch_delay").unwrap_or(vendor.batch_delay),
         max_age: section.opt_duration("max_age").unwrap_or(vendor.max_age),
         concurrency: section.opt_integer("concurrency", 1..=1024).unwrap_or(vendor.concurrency),
         calls_per_second: section
@@ -434,7 +448,7 @@ fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
 
 /// How long events wait for who their visitor is. Half of the age up to which the vendor takes them is
 /// left for what may go wrong afterwards.
-fn read_hold_identity(section: &mut Section<'_>, oldest: Duration) -> Duration {
+fn read_hold_identity(section: &mut SettingsSection<'_>, oldest: Duration) -> Duration {
     let hold = section.duration("identity_wait");
     let longest = oldest / 2;
     if hold > longest {
@@ -443,7 +457,7 @@ fn read_hold_identity(section: &mut Section<'_>, oldest: Duration) -> Duration {
         let message = format!(
             "must be at most {longest}, half the age up to which the destination takes events"
         );
-        section.mistake("identity_wait", &message);
+        section.error("identity_wait", &message);
     }
     hold
 }

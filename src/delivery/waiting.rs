@@ -2,13 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::schedule::Item;
+use super::schedule::QueuedEvent;
 
 /// Events that go in one delivery, and how their tries went.
-pub(super) struct Batch {
-    pub(super) items: Vec<Item>,
+pub(super) struct DeliveryBatch {
+    pub(super) items: Vec<QueuedEvent>,
     /// Later events of the same visitor, which go once these have ended.
-    pub(super) then: Vec<Item>,
+    pub(super) then: Vec<QueuedEvent>,
     /// Calls made for these very events together.
     pub(super) attempt: u32,
     /// How many batches the destination had accepted when it refused the credentials for this one.
@@ -17,9 +17,9 @@ pub(super) struct Batch {
     pub(super) is_probe: bool,
 }
 
-impl Batch {
+impl DeliveryBatch {
     /// A batch that has not been tried.
-    pub(super) fn of(items: Vec<Item>) -> Self {
+    pub(super) fn of(items: Vec<QueuedEvent>) -> Self {
         Self { items, then: Vec::new(), attempt: 0, forbidden_at: None, is_probe: false }
     }
 
@@ -34,22 +34,22 @@ impl Batch {
 
 /// The batches that wait for their next try.
 #[derive(Default)]
-pub(super) struct Waiting {
-    batches: Vec<(Instant, Batch)>,
+pub(super) struct BatchRetryQueue {
+    batches: Vec<(Instant, DeliveryBatch)>,
     events: usize,
     bytes: usize,
 }
 
-impl Waiting {
+impl BatchRetryQueue {
     /// Keeps a batch until `at`.
-    pub(super) fn push(&mut self, at: Instant, batch: Batch) {
+    pub(super) fn push(&mut self, at: Instant, batch: DeliveryBatch) {
         self.events += batch.len();
         self.bytes += batch.bytes();
         self.batches.push((at, batch));
     }
 
     /// The batch that has been due longest at `now`.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Batch> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<DeliveryBatch> {
         let due = self.batches.iter().enumerate().filter(|(_, (at, _))| *at <= now);
         let (index, _) = due.min_by_key(|(_, (at, _))| *at)?;
         let (_, batch) = self.batches.swap_remove(index);

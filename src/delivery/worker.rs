@@ -16,23 +16,24 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::aside::Aside;
-use super::awaiting::Awaiting;
-use super::backoff::Breaker;
-use super::call::{BatchCall, Line};
+use super::aside::ParkedAfterRetry;
+use super::awaiting::IdentityHold;
+use super::backoff::CircuitBreaker;
+use super::call::{BatchCaller, DestinationClient};
 use super::careful::item;
-use super::dead_report::DeadReport;
-use super::holding::Held;
-use super::progress::Progress;
-use super::schedule::{BatchLimits, Item, Schedule};
-use super::waiting::{Batch, Waiting};
-use super::{DestinationSettings, ReaderStatus};
-use crate::event::Enriched;
+use super::dead_report::DeadLetterReport;
+use super::holding::ConsentHold;
+use super::progress::ReaderProgress;
+use super::schedule::{BatchLimits, DeliveryQueue, QueuedEvent};
+use super::waiting::{BatchRetryQueue, DeliveryBatch};
+use super::{DestinationSettings, DestinationStatus};
+use crate::event::EnrichedEvent;
 use crate::journal::{
-    Care, Ended, Journal, JournalError, LastCall, Parking, ReaderId, Settlement, SiteId,
+    EndedEvent, Journal, JournalError, LastVendorCall, ParkRequest, ReaderGuard, ReaderId,
+    ReaderSettlement, SiteId,
 };
-use crate::profile::Profiles;
-use crate::vendors::{Destination, Outcome, Reason};
+use crate::profile::ProfileService;
+use crate::vendors::{Destination, Outcome, OutcomeReason};
 
 /// Ended events that are settled at once; fewer wait a moment for company.
 const SETTLE_EVENTS: usize = 256;
@@ -41,7 +42,7 @@ const SETTLE_EVENTS: usize = 256;
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
 
 /// How long it counts that the destination accepted something: longer than most of its waits.
-const LATELY: Duration = Duration::from_secs(60);
+const RECENT_SUCCESS_WINDOW: Duration = Duration::from_secs(60);
 
 /// The pause after the journal or the profiles failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
@@ -50,37 +51,37 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const FORGOTTEN: &str = "forgotten";
 
 /// One destination's reader.
-pub(super) struct Worker {
+pub(super) struct DeliveryWorker {
     pub(super) site: SiteId,
     pub(super) reader: ReaderId,
     pub(super) settings: Arc<DestinationSettings>,
     pub(super) destination: Arc<dyn Destination>,
-    pub(super) line: Arc<Line>,
+    pub(super) line: Arc<DestinationClient>,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) profiles: Arc<Profiles>,
+    pub(super) profiles: Arc<ProfileService>,
     /// How far the profiles have come.
     pub(super) projected: watch::Receiver<u64>,
     /// The admin API has parked something as due now.
     pub(super) wake: Arc<Notify>,
-    pub(super) status: watch::Sender<ReaderStatus>,
+    pub(super) status: watch::Sender<DestinationStatus>,
     /// The care it takes after an abort.
-    pub(super) care: Arc<Care>,
-    pub(super) state: State,
+    pub(super) care: Arc<ReaderGuard>,
+    pub(super) state: WorkerState,
 }
 
 /// What changes as a worker goes on.
-pub(super) struct State {
-    pub(super) progress: Progress,
+pub(super) struct WorkerState {
+    pub(super) progress: ReaderProgress,
     /// Everything up to this event has been read.
     pub(super) read_to: u64,
     /// No event after this one can have been under way when the last process died.
     pub(super) doubtful_to: u64,
     /// Nor can any that is parked.
     pub(super) has_passed_parked: bool,
-    pub(super) schedule: Schedule,
-    pub(super) under_way: JoinSet<Attempted>,
-    pub(super) waiting: Waiting,
-    pub(super) breaker: Breaker,
+    pub(super) schedule: DeliveryQueue,
+    pub(super) under_way: JoinSet<AttemptedBatch>,
+    pub(super) waiting: BatchRetryQueue,
+    pub(super) breaker: CircuitBreaker,
     /// No call before then: the vendor asked, or refused the credentials.
     pub(super) hold_until: Option<Instant>,
     pub(super) unauthorised: bool,
@@ -89,31 +90,31 @@ pub(super) struct State {
     pub(super) accepted_at: Option<Instant>,
     /// While the destination is in doubt: the next to try is a batch that has not failed yet.
     pub(super) fresh_next: bool,
-    pub(super) ended: Vec<Ended>,
-    pub(super) park: Vec<Parking>,
+    pub(super) ended: Vec<EndedEvent>,
+    pub(super) park: Vec<ParkRequest>,
     pub(super) settle_at: Option<Instant>,
     /// Parked events that have been taken up again.
     pub(super) taken_up: HashMap<u64, ()>,
     /// Events that this worker parked and that have not come back.
-    pub(super) aside: Aside,
+    pub(super) aside: ParkedAfterRetry,
     /// Events that wait for their visitor's choice.
-    pub(super) held: Held,
+    pub(super) held: ConsentHold,
     /// Events that wait for their visitor to become known.
-    pub(super) awaiting: Awaiting,
+    pub(super) awaiting: IdentityHold,
     pub(super) next_due: Option<Instant>,
     /// The dead letters that operators have yet to hear of.
-    pub(super) dead_report: DeadReport,
+    pub(super) dead_report: DeadLetterReport,
     pub(super) trouble_until: Option<Instant>,
 }
 
 /// A batch that was tried, with the outcome of each of its events and the last call about it.
-pub(super) struct Attempted {
-    pub(super) batch: Batch,
+pub(super) struct AttemptedBatch {
+    pub(super) batch: DeliveryBatch,
     pub(super) outcomes: Vec<Outcome>,
-    pub(super) calls: Vec<Option<Arc<LastCall>>>,
+    pub(super) calls: Vec<Option<Arc<LastVendorCall>>>,
 }
 
-impl Worker {
+impl DeliveryWorker {
     /// Works until told to stop; then lets what is under way end within `grace`, and settles.
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         if let Err(error) = self.remember_parked().await {
@@ -130,7 +131,7 @@ impl Worker {
                     self.state.trouble_until = Some(Instant::now() + TROUBLE_PAUSE);
                 }
             }
-            let alarm = self.alarm();
+            let alarm = self.next_wakeup();
             tokio::select! {
                 Some(ended) = self.state.under_way.join_next() => self.joined(ended),
                 changed = self.projected.changed(), if self.may_take() => {
@@ -144,11 +145,11 @@ impl Worker {
                 self.joined(ended);
             }
         }
-        self.wind_up(grace).await;
+        self.shut_down(grace).await;
     }
 
     /// Everything that can be done now.
-    async fn turn(&mut self, now: Instant) -> Result<(), super::WorkError> {
+    async fn turn(&mut self, now: Instant) -> Result<(), super::WorkerError> {
         self.settle_if_due(now).await?;
         self.take_up_due(now).await?;
         while self.refill().await? {
@@ -162,7 +163,7 @@ impl Worker {
 
     /// Whether more events may be read: bounds the memory of one destination.
     pub(super) fn has_room(&self) -> bool {
-        let State { schedule, waiting, .. } = &self.state;
+        let WorkerState { schedule, waiting, .. } = &self.state;
         schedule.len() + waiting.events() < self.settings.queue_events
             && schedule.bytes() + waiting.bytes() < self.settings.queue_bytes
     }
@@ -174,13 +175,13 @@ impl Worker {
     }
 
     /// Whether the destination has accepted something not long ago.
-    pub(super) fn accepts_lately(&self, now: Instant) -> bool {
-        self.state.accepted_at.is_some_and(|at| now < at + LATELY)
+    pub(super) fn has_recent_success(&self, now: Instant) -> bool {
+        self.state.accepted_at.is_some_and(|at| now < at + RECENT_SUCCESS_WINDOW)
     }
 
     /// Starts every batch that may start.
     fn dispatch(&mut self, now: Instant) {
-        while self.has_free_hand() && self.may_call(now) {
+        while self.has_free_slot() && self.may_call(now) {
             let Some(mut batch) = self.next_batch(now) else {
                 self.state.breaker.probe_lapsed(now);
                 return;
@@ -192,7 +193,7 @@ impl Worker {
 
     /// Whether another batch may be under way. Doubtful credentials are tried one at a time, and so is all in
     /// careful times.
-    fn has_free_hand(&self) -> bool {
+    fn has_free_slot(&self) -> bool {
         let is_alone = self.state.unauthorised || self.care.is_careful();
         let limit = if is_alone { 1 } else { self.settings.habits.concurrency };
         self.state.under_way.len() < limit
@@ -209,7 +210,7 @@ impl Worker {
     /// A batch whose next try is due, else a fresh one that is full or has waited long enough. While
     /// the destination is in doubt the two alternate: what fails may be to blame itself, and must
     /// not be all that is ever tried.
-    fn next_batch(&mut self, now: Instant) -> Option<Batch> {
+    fn next_batch(&mut self, now: Instant) -> Option<DeliveryBatch> {
         let in_doubt = self.state.unauthorised || !self.state.breaker.is_closed();
         if in_doubt && std::mem::take(&mut self.state.fresh_next) {
             let fresh = self.fresh_batch(None);
@@ -225,50 +226,51 @@ impl Worker {
     }
 
     /// Events that have not failed in this order; with a time, only if they are many or have waited.
-    fn fresh_batch(&mut self, now: Option<Instant>) -> Option<Batch> {
+    fn fresh_batch(&mut self, now: Option<Instant>) -> Option<DeliveryBatch> {
         let habits = &self.settings.habits;
         let oldest = self.state.schedule.oldest()?;
         // In careful times there is no more to wait for.
         let now = now.filter(|_| !self.care.is_careful());
         let is_full = self.state.schedule.ready_len() >= habits.max_events;
-        if !is_full && now.is_some_and(|now| now < oldest + habits.linger) {
+        if !is_full && now.is_some_and(|now| now < oldest + habits.batch_delay) {
             return None;
         }
         let limits = self.careful_limits(BatchLimits {
-            unit: habits.unit,
+            unit: habits.scope,
             events: habits.max_events,
             bytes: habits.max_bytes,
             alone_from: self.settings.retry.tries_before_parking,
         });
         let items = self.state.schedule.next_batch(limits);
         let attempt = items.iter().map(|item| item.attempt).max().unwrap_or(0);
-        (!items.is_empty()).then(|| Batch { attempt, ..Batch::of(items) })
+        (!items.is_empty()).then(|| DeliveryBatch { attempt, ..DeliveryBatch::of(items) })
     }
 
-    fn start(&mut self, batch: Batch) {
+    fn start(&mut self, batch: DeliveryBatch) {
         let destination = self.destination.clone();
         let seqs: Vec<u64> = batch.items.iter().map(|item| item.event.seq).collect();
         let is_guarded = self.care.is_careful() || self.care.has_suspects();
         let (line, care) = (self.line.clone(), is_guarded.then(|| self.care.clone()));
-        let (site, forgotten) = (self.site, self.journal.forgotten());
+        let (site, forgotten) = (self.site, self.journal.suppression_list());
         self.state.under_way.spawn(async move {
             // Looked at last of all: a batch may have waited for hours.
-            let is_kept = |item: &Item| !forgotten.names(site, &item.event.event);
+            let is_kept = |item: &QueuedEvent| !forgotten.matches_event(site, &item.event.event);
             let kept: Vec<bool> = batch.items.iter().map(is_kept).collect();
             let items = batch.items.iter().zip(&kept).filter(|(_, is_kept)| **is_kept);
-            let events: Vec<Enriched> = items.map(|(item, _)| item.event.clone()).collect();
+            let events: Vec<EnrichedEvent> = items.map(|(item, _)| item.event.clone()).collect();
             if events.is_empty() {
-                let outcomes = vec![Outcome::Skipped(Reason::new(FORGOTTEN)); kept.len()];
-                return Attempted { batch, outcomes, calls: Vec::new() };
+                let outcomes = vec![Outcome::Skipped(OutcomeReason::new(FORGOTTEN)); kept.len()];
+                return AttemptedBatch { batch, outcomes, calls: Vec::new() };
             }
             let section = match care {
                 Some(care) => Some(care.begin(seqs.iter().copied().map(item).collect()).await),
                 None => None,
             };
-            let call = BatchCall::of(line, seqs, section);
+            let call = BatchCaller::of(line, seqs, section);
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
             // A defect in a vendor's code: the event that meets it is found and set aside as dead.
-            let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
+            let refused =
+                |_panic| vec![Outcome::Refused(OutcomeReason::new("defect")); events.len()];
             let mut outcomes = delivered.await.unwrap_or_else(refused);
             for reason in outcomes.iter_mut().filter_map(Outcome::reason_mut) {
                 // Details quote replies, and replies quote credentials.
@@ -284,12 +286,12 @@ impl Worker {
             if let Some(section) = call.section.into_inner() {
                 section.end().await;
             }
-            Attempted { batch, outcomes, calls }
+            AttemptedBatch { batch, outcomes, calls }
         });
     }
 
     /// When something has to be done even if nothing happens.
-    fn alarm(&self) -> Instant {
+    fn next_wakeup(&self) -> Instant {
         let state = &self.state;
         if let Some(until) = state.trouble_until {
             return until;
@@ -298,9 +300,9 @@ impl Worker {
         alarms.extend(state.settle_at);
         alarms.extend(state.dead_report.due_at(Instant::now()));
         alarms.extend(state.next_due.filter(|_| self.has_room_for_parked()));
-        if self.has_free_hand() {
+        if self.has_free_slot() {
             let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();
-            let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.linger);
+            let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.batch_delay);
             let next = state.waiting.next().into_iter().chain(fresh).min();
             let probing = !state.breaker.is_closed() && state.breaker.opens_at().is_none();
             // While the probe is under way its end is the next event.
@@ -325,7 +327,7 @@ impl Worker {
         if state.ended.is_empty() && state.park.is_empty() {
             return Ok(());
         }
-        let settlement = Settlement {
+        let settlement = ReaderSettlement {
             position: state.progress.position(),
             ended: state.ended.clone(),
             park: state.park.clone(),
@@ -334,7 +336,7 @@ impl Worker {
         self.journal.settle(self.reader, settlement).await?;
         state.ended.iter().for_each(|ended| self.line.count_ended(ended));
         drop(whole);
-        state.dead_report.add(state.ended.iter().filter_map(Ended::as_dead));
+        state.dead_report.add(state.ended.iter().filter_map(EndedEvent::as_dead));
         if self.care.has_suspects() {
             let ended = state.ended.iter().map(|it| it.seq);
             let through: Vec<i64> =
@@ -355,7 +357,7 @@ impl Worker {
         self.state.settle_at.get_or_insert_with(|| Instant::now() + SETTLE_DELAY);
     }
 
-    async fn wind_up(&mut self, grace: Duration) {
+    async fn shut_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while let Ok(Some(ended)) =
             tokio::time::timeout_at(deadline, self.state.under_way.join_next()).await
@@ -370,20 +372,20 @@ impl Worker {
         }
         self.state.dead_report.end();
         self.report_dead(Instant::now());
-        self.status.send_replace(ReaderStatus::Stopped);
+        self.status.send_replace(DestinationStatus::Stopped);
     }
 
     fn report(&self) {
         let status = if self.state.unauthorised {
-            ReaderStatus::Unauthorised
+            DestinationStatus::Unauthorised
         } else if !self.state.breaker.is_closed() {
-            ReaderStatus::Broken
+            DestinationStatus::Broken
         } else if !self.state.waiting.is_empty() {
-            ReaderStatus::Retrying
+            DestinationStatus::Retrying
         } else {
-            ReaderStatus::Running
+            DestinationStatus::Running
         };
-        let is_up = matches!(status, ReaderStatus::Running | ReaderStatus::Retrying);
+        let is_up = matches!(status, DestinationStatus::Running | DestinationStatus::Retrying);
         if self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status) {
             self.line.metrics.destination_up.get_or_create(&self.line.labels).set(is_up.into());
             let labels = &self.line.labels;
@@ -396,10 +398,10 @@ impl Worker {
 fn with_forgotten(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
     let mut outcomes = outcomes.into_iter();
     // A vendor that says nothing of an event has not shown that it arrived.
-    let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+    let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
     let outcome = |is_kept: &bool| match is_kept {
         true => outcomes.next().unwrap_or_else(unsaid),
-        false => Outcome::Skipped(Reason::new(FORGOTTEN)),
+        false => Outcome::Skipped(OutcomeReason::new(FORGOTTEN)),
     };
     kept.iter().map(outcome).collect()
 }

@@ -7,5 +7,5 @@ mod settings;
 mod shop;
 pub mod simulator;
 
-pub use settings::{VENDORS, Wiring, settings, vendor_settings};
-pub use shop::Shop;
+pub use settings::{DemoEndpoints, VENDORS, settings, vendor_settings};
+pub use shop::DemoShop;

@@ -16,25 +16,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// A reply. An error from the body cuts the connection where it stands.
-pub(super) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
+pub(super) type DemoReply = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Answers one request; `None` cuts the connection without a reply.
-pub(super) trait Answer: Send + Sync + 'static {
+pub(super) trait DemoHandler: Send + Sync + 'static {
     fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Option<Reply>> + Send;
+    ) -> impl Future<Output = Option<DemoReply>> + Send;
 }
 
 /// A running server. Dropping it ends it and its connections.
-pub(super) struct Server {
+pub(super) struct DemoServer {
     address: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
-impl Server {
+impl DemoServer {
     /// Binds and serves; port 0 takes a free one.
-    pub(super) async fn start(address: SocketAddr, answer: Arc<impl Answer>) -> io::Result<Self> {
+    pub(super) async fn start(
+        address: SocketAddr,
+        answer: Arc<impl DemoHandler>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let mut tasks = JoinSet::new();
@@ -47,7 +50,7 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, answer: Arc<impl Answer>) {
+async fn accept(listener: TcpListener, answer: Arc<impl DemoHandler>) {
     let mut conversations = JoinSet::new();
     loop {
         // A connection that failed before it was accepted concerns nobody else.
@@ -58,10 +61,10 @@ async fn accept(listener: TcpListener, answer: Arc<impl Answer>) {
     }
 }
 
-async fn converse(stream: TcpStream, answer: Arc<impl Answer>) {
+async fn converse(stream: TcpStream, answer: Arc<impl DemoHandler>) {
     let service = service_fn(move |request| {
         let answer = answer.clone();
-        async move { answer.answer(request).await.ok_or(Cut) }
+        async move { answer.answer(request).await.ok_or(ConnectionCut) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     // Clients that leave, and cuts that were asked for, end here.
@@ -71,7 +74,7 @@ async fn converse(stream: TcpStream, answer: Arc<impl Answer>) {
 /// The connection is to be cut.
 #[derive(Debug, thiserror::Error)]
 #[error("cut on purpose")]
-struct Cut;
+struct ConnectionCut;
 
 /// A body that cannot fail, as one that may.
 pub(super) fn whole(bytes: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, io::Error> {

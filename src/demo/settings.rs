@@ -6,23 +6,23 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::simulator::{Kind, MIXPANEL_TOKEN, WEBHOOK_SECRET, Workspace};
-use crate::settings::Source;
+use super::simulator::{IntercomWorkspace, MIXPANEL_TOKEN, SimulatorKind, WEBHOOK_SECRET};
+use crate::settings::ConfigFile;
 
 /// The vendors that the demo simulates.
-pub const VENDORS: [(&str, Kind); 7] = [
-    ("ga4", Kind::Ga4),
-    ("meta", Kind::Meta),
-    ("mixpanel", Kind::Mixpanel),
-    ("amplitude", Kind::Amplitude),
-    ("intercom", Kind::Intercom(Workspace::PLAIN)),
-    ("drift", Kind::Drift),
-    ("webhook", Kind::Webhook),
+pub const VENDORS: [(&str, SimulatorKind); 7] = [
+    ("ga4", SimulatorKind::Ga4),
+    ("meta", SimulatorKind::Meta),
+    ("mixpanel", SimulatorKind::Mixpanel),
+    ("amplitude", SimulatorKind::Amplitude),
+    ("intercom", SimulatorKind::Intercom(IntercomWorkspace::PLAIN)),
+    ("drift", SimulatorKind::Drift),
+    ("webhook", SimulatorKind::Webhook),
 ];
 
 /// How the demo's parts find each other.
 #[derive(Clone, Copy, Debug)]
-pub struct Wiring<'a> {
+pub struct DemoEndpoints<'a> {
     /// Where the gateway keeps its data.
     pub data_dir: &'a Path,
     /// Where the gateway listens for the shop's page.
@@ -36,8 +36,8 @@ pub struct Wiring<'a> {
 }
 
 /// The settings, over the embedded default.
-pub fn settings(wiring: &Wiring<'_>) -> Source {
-    let Wiring { data_dir, http, admin, shop, vendors } = wiring;
+pub fn settings(wiring: &DemoEndpoints<'_>) -> ConfigFile {
+    let DemoEndpoints { data_dir, http, admin, shop, vendors } = wiring;
     // A JSON string is a TOML string as well.
     let data_dir = Value::from(data_dir.display().to_string());
     let port = shop.port();
@@ -79,7 +79,7 @@ endpoint = "http://{address}"
 "#
         );
     }
-    Source { name: "the demo's settings".to_owned(), text }
+    ConfigFile { name: "the demo's settings".to_owned(), text }
 }
 
 /// What a simulated vendor needs to be told. Its credentials are no secrets: they stand here.

@@ -15,7 +15,7 @@ use http::{HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
-use super::server::{Answer, Reply, Server, whole};
+use super::server::{DemoHandler, DemoReply, DemoServer, whole};
 use crate::script::compose::snippet;
 
 const INDEX: &str = include_str!("../../static/demo/index.html");
@@ -27,13 +27,13 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 /// A shop that is open until dropped.
-pub struct Shop(Server);
+pub struct DemoShop(DemoServer);
 
-impl Shop {
+impl DemoShop {
     /// Serves the shop at `address`, whose page sends its events to the gateway's port on the host
     /// that it was opened from.
     pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
-        Server::start(address, Arc::new(Files { gateway_port })).await.map(Self)
+        DemoServer::start(address, Arc::new(ShopFiles { gateway_port })).await.map(Self)
     }
 
     /// Where it is.
@@ -42,11 +42,11 @@ impl Shop {
     }
 }
 
-struct Files {
+struct ShopFiles {
     gateway_port: u16,
 }
 
-impl Files {
+impl ShopFiles {
     /// The gateway at the host that the page was asked from: to any other, cookies would be a third
     /// party's.
     fn gateway(&self, request: &Request<Incoming>) -> String {
@@ -73,8 +73,8 @@ fn host_name(field: &str) -> Option<&str> {
     (is_name && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
-impl Answer for Files {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Option<Reply> {
+impl DemoHandler for ShopFiles {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Option<DemoReply> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let refused = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED);
             return refused.header(ALLOW, "GET, HEAD").body(whole("")).ok();

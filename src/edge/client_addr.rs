@@ -1,4 +1,4 @@
-//! The client's address through trusted proxies: `X-Forwarded-For` or `Forwarded` (RFC 7239), read
+//! The client's address through trusted proxies: `X-ForwardedClient-For` or `ForwardedClient` (RFC 7239), read
 //! from the right, because whatever stands left of the first untrusted hop is that hop's word.
 //!
 //! Only the one field that the settings name is read. A proxy writes one of the two and passes the
@@ -20,7 +20,7 @@ const MAX_HOPS: usize = 32;
 
 /// What trusted proxies say of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Forwarded {
+pub(super) struct ForwardedClient {
     /// The client's address; the peer's if nobody trusted says otherwise.
     pub(super) client: IpAddr,
     /// Whether a trusted proxy says that the client speaks TLS.
@@ -29,7 +29,7 @@ pub(super) struct Forwarded {
 
 /// One hop as a proxy wrote it: who called it, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Hop<'a> {
+struct ForwardedHop<'a> {
     address: Option<IpAddr>,
     proto: Option<&'a str>,
 }
@@ -44,8 +44,8 @@ pub(super) fn resolve(
     written: ForwardedField,
     peer: IpAddr,
     fields: &HeaderMap,
-) -> Forwarded {
-    let mut found = Forwarded { client: peer, secure: false };
+) -> ForwardedClient {
+    let mut found = ForwardedClient { client: peer, secure: false };
     if trusted.is_empty() || !is_trusted(trusted, peer) {
         return found;
     }
@@ -57,7 +57,7 @@ pub(super) fn resolve(
         }
         ForwardedField::XForwardedFor => {
             let hops = elements(fields, &X_FORWARDED_FOR)
-                .map(|text| Hop { address: read_address(text), proto: None });
+                .map(|text| ForwardedHop { address: read_address(text), proto: None });
             walk(trusted, hops, &mut found.client, &mut proto);
             // The nearest proxy's word.
             proto = elements(fields, &X_FORWARDED_PROTO).next();
@@ -70,7 +70,7 @@ pub(super) fn resolve(
 /// Follows the hops from the right as long as they are trusted and say who called them.
 fn walk<'a>(
     trusted: &[IpNet],
-    hops: impl Iterator<Item = Hop<'a>>,
+    hops: impl Iterator<Item = ForwardedHop<'a>>,
     client: &mut IpAddr,
     proto: &mut Option<&'a str>,
 ) {
@@ -103,8 +103,8 @@ fn elements<'a>(
 }
 
 /// Reads `for=192.0.2.7;proto=https;by=...`.
-fn forwarded_hop(element: &str) -> Hop<'_> {
-    let mut hop = Hop::default();
+fn forwarded_hop(element: &str) -> ForwardedHop<'_> {
+    let mut hop = ForwardedHop::default();
     for pair in element.split(';') {
         let Some((name, value)) = pair.split_once('=') else { continue };
         let value = value.trim().trim_matches('"');

@@ -21,42 +21,45 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::listener::{Ends, Scheme};
-use super::pulse::{Notes, Pulse, Watched};
-use super::settings::{EdgeLimits, Live};
-use super::slots::{ConnectionSlot, Slots};
-use super::{Arrival, Body, Handler, client_addr, head, proxy_protocol, redirect, untaken};
-use crate::answer::{BodyError, Tunnel};
+use super::listener::{ListenerScheme, ShutdownSignals};
+use super::pulse::{ActivityScope, ConnectionActivity, MonitoredStream};
+use super::settings::{EdgeLimits, LiveEdgeSettings};
+use super::slots::{ConnectionSlot, EdgeSlots};
+use super::{
+    EdgeClientFacts, EdgeResponseBody, RequestHandler, client_addr, head, proxy_protocol, redirect,
+    untaken,
+};
+use crate::answer::{BodyStreamError, UpgradeTunnel};
 use crate::metrics::Metrics;
 
 /// What all connections share.
-pub(super) struct Shared {
-    pub(super) live: ArcSwap<Live>,
-    pub(super) slots: Arc<Slots>,
-    handler: Arc<dyn Handler>,
+pub(super) struct EdgeContext {
+    pub(super) live: ArcSwap<LiveEdgeSettings>,
+    pub(super) slots: Arc<EdgeSlots>,
+    handler: Arc<dyn RequestHandler>,
 }
 
-impl Shared {
+impl EdgeContext {
     pub(super) fn new(
-        live: ArcSwap<Live>,
+        live: ArcSwap<LiveEdgeSettings>,
         metrics: Arc<Metrics>,
-        handler: Arc<dyn Handler>,
+        handler: Arc<dyn RequestHandler>,
     ) -> Self {
-        Self { live, slots: Slots::new(metrics), handler }
+        Self { live, slots: EdgeSlots::new(metrics), handler }
     }
 }
 
 /// A connection that was just accepted.
-pub(super) struct Accepted {
+pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
-    pub(super) scheme: Scheme,
+    pub(super) scheme: ListenerScheme,
     pub(super) slot: ConnectionSlot,
 }
 
 /// Who is at the other end.
 #[derive(Clone, Copy)]
-struct Caller {
+struct ConnectionPeer {
     address: IpAddr,
     /// False where a PROXY header was due and named nobody: the address is then the proxy's own,
     /// and what the request says of clients comes from someone unknown.
@@ -64,42 +67,42 @@ struct Caller {
 }
 
 /// What the requests of one connection share.
-struct Line {
-    shared: Arc<Shared>,
-    live: Arc<Live>,
-    caller: Caller,
+struct ConnectionContext {
+    shared: Arc<EdgeContext>,
+    live: Arc<LiveEdgeSettings>,
+    caller: ConnectionPeer,
     is_tls: bool,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     /// What comes in place of HTTP, once a client and the handler agreed to it.
-    tunnel: Mutex<Option<Tunnel>>,
+    tunnel: Mutex<Option<UpgradeTunnel>>,
 }
 
 /// HTTP on one connection, of either version.
-trait Driven: Future {
+trait DrainableConnection: Future {
     /// Takes no more requests.
     fn drain(self: Pin<&mut Self>);
 }
 
-impl<I, S, B> Driven for http1::UpgradeableConnection<I, S>
+impl<I, S, B> DrainableConnection for http1::UpgradeableConnection<I, S>
 where
     S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BodyError>,
+    S::Error: Into<BodyStreamError>,
     I: Read + Write + Unpin + Send + 'static,
     B: HttpBody + 'static,
-    B::Error: Into<BodyError>,
+    B::Error: Into<BodyStreamError>,
 {
     fn drain(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-impl<I, S, B, E> Driven for http2::Connection<I, S, E>
+impl<I, S, B, E> DrainableConnection for http2::Connection<I, S, E>
 where
     S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BodyError>,
+    S::Error: Into<BodyStreamError>,
     I: Read + Write + Unpin,
     B: HttpBody + 'static,
-    B::Error: Into<BodyError>,
+    B::Error: Into<BodyStreamError>,
     E: Http2ServerConnExec<S::Future, B>,
 {
     fn drain(self: Pin<&mut Self>) {
@@ -109,35 +112,40 @@ where
 
 /// Spawns the tasks of HTTP/2 streams where the server waits for them.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+struct TrackedExecutor(TaskTracker);
 
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for TrackedExecutor {
     fn execute(&self, task: F) {
         self.0.spawn(task);
     }
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Live>, ends: &Ends) {
-    let Accepted { mut stream, peer, scheme, mut slot } = accepted;
+pub(super) async fn serve(
+    accepted: AcceptedConnection,
+    shared: Arc<EdgeContext>,
+    live: Arc<LiveEdgeSettings>,
+    ends: &ShutdownSignals,
+) {
+    let AcceptedConnection { mut stream, peer, scheme, mut slot } = accepted;
     let slots = shared.slots.clone();
-    let caller = introduce(&mut stream, peer, &mut slot, &live);
+    let caller = identify_peer(&mut stream, peer, &mut slot, &live);
     let caller = match unless_cut(caller, ends).await {
         Ok(caller) => caller,
         Err(reason) => return slots.refuse(reason),
     };
     let (acceptor, handshake_time) = (live.acceptor.clone(), live.handshake_time);
-    let pulse = Pulse::new();
+    let pulse = ConnectionActivity::new();
     let line = |is_tls| {
         let (pulse, tunnel) = (pulse.clone(), Mutex::default());
-        Arc::new(Line { shared, live, caller, is_tls, pulse, tunnel })
+        Arc::new(ConnectionContext { shared, live, caller, is_tls, pulse, tunnel })
     };
-    if scheme == Scheme::Http {
-        let stream = Watched::new(stream, pulse.clone(), Notes::All);
+    if scheme == ListenerScheme::Http {
+        let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::All);
         return serve_http1(stream, line(false), ends).await;
     }
     let Some(acceptor) = acceptor else { return };
-    let stream = Watched::new(stream, pulse.clone(), Notes::Writes);
+    let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::Writes);
     let handshake = async {
         match timeout(handshake_time, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -147,11 +155,11 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Liv
     };
     match unless_cut(handshake, ends).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            let stream = Watched::new(stream, pulse.clone(), Notes::Reads);
+            let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::Reads);
             serve_http2(stream, line(true), ends).await;
         }
         Ok(stream) => {
-            let stream = Watched::new(stream, pulse.clone(), Notes::Reads);
+            let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::Reads);
             serve_http1(stream, line(true), ends).await;
         }
         Err(reason) => slots.refuse(reason),
@@ -161,7 +169,7 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Liv
 /// Takes a step that comes before HTTP, unless everything is cut before it is done.
 async fn unless_cut<T>(
     step: impl Future<Output = Result<T, &'static str>>,
-    ends: &Ends,
+    ends: &ShutdownSignals,
 ) -> Result<T, &'static str> {
     tokio::select! {
         result = step => result,
@@ -171,31 +179,31 @@ async fn unless_cut<T>(
 
 /// Finds who calls: by the PROXY header, where one is due. The connection then counts as the
 /// client's that it names, as it would without a proxy between.
-async fn introduce(
+async fn identify_peer(
     stream: &mut TcpStream,
     peer: IpAddr,
     slot: &mut ConnectionSlot,
-    live: &Live,
-) -> Result<Caller, &'static str> {
+    live: &LiveEdgeSettings,
+) -> Result<ConnectionPeer, &'static str> {
     if !live.proxy_protocol {
-        return Ok(Caller { address: peer, is_named: true });
+        return Ok(ConnectionPeer { address: peer, is_named: true });
     }
     let header = timeout(live.limits.header_time, proxy_protocol::read(stream)).await;
     match header {
         Ok(Ok(source)) if live.trusts(peer) => {
             let Some(source) = source else {
-                return Ok(Caller { address: peer, is_named: false });
+                return Ok(ConnectionPeer { address: peer, is_named: false });
             };
             if !live.trusts(source) && !slot.belongs_to(source, &live.limits) {
                 return Err("connections_per_client");
             }
-            Ok(Caller { address: source, is_named: true })
+            Ok(ConnectionPeer { address: source, is_named: true })
         }
         _ => Err("proxy_protocol"),
     }
 }
 
-async fn serve_http1<S>(stream: S, line: Arc<Line>, ends: &Ends)
+async fn serve_http1<S>(stream: S, line: Arc<ConnectionContext>, ends: &ShutdownSignals)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -224,7 +232,7 @@ where
     }
 }
 
-async fn serve_http2<S>(stream: S, line: Arc<Line>, ends: &Ends)
+async fn serve_http2<S>(stream: S, line: Arc<ConnectionContext>, ends: &ShutdownSignals)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -236,10 +244,10 @@ where
         async move {
             let pulse = line.pulse.clone();
             let answer = line.answer(request).await;
-            answer.map(|answer| answer.map(|body| untaken::Watched::new(body, &pulse)))
+            answer.map(|answer| answer.map(|body| untaken::MonitoredBody::new(body, &pulse)))
         }
     });
-    let connection = http2::Builder::new(Tracked(ends.tasks.clone()))
+    let connection = http2::Builder::new(TrackedExecutor(ends.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(header_list_bytes(limits))
@@ -257,7 +265,11 @@ fn header_list_bytes(limits: &EdgeLimits) -> u32 {
 }
 
 /// Drives a connection until it ends, is overdue, or is told to.
-async fn run<C: Driven>(mut connection: Pin<&mut C>, line: &Line, ends: &Ends) {
+async fn run<C: DrainableConnection>(
+    mut connection: Pin<&mut C>,
+    line: &ConnectionContext,
+    ends: &ShutdownSignals,
+) {
     let mut watch = pin!(line.pulse.watch(&line.live.limits));
     let mut is_draining = false;
     loop {
@@ -274,19 +286,19 @@ async fn run<C: Driven>(mut connection: Pin<&mut C>, line: &Line, ends: &Ends) {
     }
 }
 
-impl Line {
+impl ConnectionContext {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
-        let answering = self.pulse.answer();
+    ) -> Result<Response<EdgeResponseBody>, Infallible> {
+        let answering = self.pulse.start_request();
         // The newest settings: a connection may live longer than they do.
         let live = self.shared.live.load_full();
         let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
         let peer = self.caller.address;
         let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
-        let arrival = Arrival { peer, client: forwarded.client, secure };
+        let arrival = EdgeClientFacts { peer, client: forwarded.client, secure };
         let handler = &self.shared.handler;
         let slot = self.shared.slots.request(&live.limits);
         let is_too_large = head::is_too_large(&request, &live.limits);
@@ -303,7 +315,7 @@ impl Line {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(tunnel) = response.extensions_mut().remove::<Tunnel>()
+            && let Some(tunnel) = response.extensions_mut().remove::<UpgradeTunnel>()
         {
             *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
         }
@@ -313,8 +325,8 @@ impl Line {
 }
 
 /// The answer to a head with too many bytes or fields, as the parser of HTTP/1 gives it.
-fn too_large() -> Response<Body> {
-    let mut response = Response::new(Body::new(Bytes::new()));
+fn too_large() -> Response<EdgeResponseBody> {
+    let mut response = Response::new(EdgeResponseBody::new(Bytes::new()));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

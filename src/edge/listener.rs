@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::EdgeError;
-use super::connection::{self, Accepted, Shared};
+use super::connection::{self, AcceptedConnection, EdgeContext};
 
 /// Connections that wait to be accepted; the system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -19,14 +19,14 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
+pub(super) enum ListenerScheme {
     Http,
     Https,
 }
 
 /// How connections end before their time.
 #[derive(Clone)]
-pub(super) struct Ends {
+pub(super) struct ShutdownSignals {
     /// After the requests under way.
     pub(super) drain: CancellationToken,
     /// At once.
@@ -47,7 +47,12 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
 }
 
 /// Accepts until `drain`. An accept error never ends the loop.
-pub(super) async fn accept(listener: TcpListener, scheme: Scheme, shared: Arc<Shared>, ends: Ends) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    scheme: ListenerScheme,
+    shared: Arc<EdgeContext>,
+    ends: ShutdownSignals,
+) {
     let [shortest, longest] = PAUSES;
     let mut pause = shortest;
     loop {
@@ -73,7 +78,13 @@ pub(super) async fn accept(listener: TcpListener, scheme: Scheme, shared: Arc<Sh
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Shared>, ends: &Ends) {
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    scheme: ListenerScheme,
+    shared: &Arc<EdgeContext>,
+    ends: &ShutdownSignals,
+) {
     let live = shared.live.load_full();
     let peer = peer.ip().to_canonical();
     let Some(mut slot) = shared.slots.connection(&live.limits) else {
@@ -87,6 +98,6 @@ fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Share
     // Answers are small and complete: waiting for more to send with them only delays them.
     stream.set_nodelay(true).ok();
     let (shared, owned) = (shared.clone(), ends.clone());
-    let accepted = Accepted { stream, peer, scheme, slot };
+    let accepted = AcceptedConnection { stream, peer, scheme, slot };
     ends.tasks.spawn(async move { connection::serve(accepted, shared, live, &owned).await });
 }

@@ -1,7 +1,7 @@
 //! The edge: sockets to requests, and answers back.
 //!
 //! It accepts connections, ends TLS, parses HTTP within limits, finds the client's address through
-//! trusted proxies, and hands each request to a [`Handler`]. It knows no route. What a client can
+//! trusted proxies, and hands each request to a [`RequestHandler`]. It knows no route. What a client can
 //! hold is bounded and timed: connections, header bytes and time, requests in flight, unread
 //! answers. The body is the handler's to read within limits of its own.
 
@@ -19,7 +19,7 @@ mod tests;
 mod tls;
 mod untaken;
 
-pub use settings::{CertificateFiles, EdgeLimits, ForwardedField, Settings};
+pub use settings::{CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField};
 pub use tls::CertificateExpiry;
 
 use std::io;
@@ -35,18 +35,18 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::Shared;
-use self::listener::{Ends, Scheme};
-use self::settings::Live;
-use crate::answer::AnswerBody;
+use self::connection::EdgeContext;
+use self::listener::{ListenerScheme, ShutdownSignals};
+use self::settings::LiveEdgeSettings;
+use crate::answer::ResponseBody;
 use crate::metrics::Metrics;
 
 /// The body of an answer.
-pub type Body = AnswerBody;
+pub type EdgeResponseBody = ResponseBody;
 
 /// What the edge knows of a request besides the request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct EdgeClientFacts {
     /// The other end of the connection, or the one that a PROXY header names.
     pub peer: IpAddr,
     /// The client, through trusted proxies.
@@ -56,16 +56,20 @@ pub struct Arrival {
 }
 
 /// Answers requests.
-pub trait Handler: Send + Sync + 'static {
+pub trait RequestHandler: Send + Sync + 'static {
     /// Answers one request. Dropped if the client goes away.
     fn handle(
         &self,
         request: Request<Incoming>,
-        arrival: Arrival,
-    ) -> BoxFuture<'static, Response<Body>>;
+        arrival: EdgeClientFacts,
+    ) -> BoxFuture<'static, Response<EdgeResponseBody>>;
 
     /// Answers a request for which there is no place, at once and by its head alone.
-    fn overloaded(&self, request: &Request<Incoming>, arrival: Arrival) -> Response<Body>;
+    fn overloaded(
+        &self,
+        request: &Request<Incoming>,
+        arrival: EdgeClientFacts,
+    ) -> Response<EdgeResponseBody>;
 
     /// Returns true if the host that a request names is served here.
     fn serves(&self, request: &Request<Incoming>) -> bool;
@@ -74,9 +78,9 @@ pub trait Handler: Send + Sync + 'static {
     fn answered(
         &self,
         request: &Request<Incoming>,
-        arrival: Arrival,
-        answer: Response<Body>,
-    ) -> Response<Body>;
+        arrival: EdgeClientFacts,
+        answer: Response<EdgeResponseBody>,
+    ) -> Response<EdgeResponseBody>;
 }
 
 /// Why the edge cannot start, or cannot take new settings.
@@ -129,38 +133,38 @@ pub enum EdgeError {
 }
 
 /// Reads the certificates as a start does, and returns when they expire.
-pub async fn check(settings: &Settings) -> Result<Vec<CertificateExpiry>, EdgeError> {
-    Live::load(settings).await.map(|live| live.expiries)
+pub async fn check(settings: &EdgeSettings) -> Result<Vec<CertificateExpiry>, EdgeError> {
+    LiveEdgeSettings::load(settings).await.map(|live| live.expiries)
 }
 
 /// The bound listeners.
-pub struct Server {
+pub struct EdgeServer {
     http: Option<TcpListener>,
     https: Option<TcpListener>,
     http_addr: Option<SocketAddr>,
     https_addr: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    shared: Arc<EdgeContext>,
 }
 
 /// Gives a running server new settings.
 #[derive(Clone)]
-pub struct Reload(Arc<Shared>);
+pub struct EdgeReloadHandle(Arc<EdgeContext>);
 
-impl Server {
+impl EdgeServer {
     /// Reads the certificates and binds the listeners. Nothing is accepted yet.
     pub async fn bind(
-        settings: &Settings,
+        settings: &EdgeSettings,
         metrics: Arc<Metrics>,
-        handler: Arc<dyn Handler>,
+        handler: Arc<dyn RequestHandler>,
     ) -> Result<Self, EdgeError> {
-        let live = Live::load(settings).await?;
+        let live = LiveEdgeSettings::load(settings).await?;
         let http = settings.http.map(listener::bind).transpose()?;
         let https = settings.https.map(listener::bind).transpose()?;
         let address = |listener: &Option<TcpListener>| {
             listener.as_ref().and_then(|listener| listener.local_addr().ok())
         };
         let (http_addr, https_addr) = (address(&http), address(&https));
-        let shared = Arc::new(Shared::new(ArcSwap::from_pointee(live), metrics, handler));
+        let shared = Arc::new(EdgeContext::new(ArcSwap::from_pointee(live), metrics, handler));
         Ok(Self { http, https, http_addr, https_addr, shared })
     }
 
@@ -175,16 +179,19 @@ impl Server {
     }
 
     /// The handle for later settings.
-    pub fn reload_handle(&self) -> Reload {
-        Reload(self.shared.clone())
+    pub fn reload_handle(&self) -> EdgeReloadHandle {
+        EdgeReloadHandle(self.shared.clone())
     }
 
     /// Serves until `drain` is cancelled; then closes the listeners, lets requests under way finish
     /// within `limits.drain_time`, cuts what is left, and returns.
     pub async fn serve(self, drain: CancellationToken) {
-        let ends =
-            Ends { drain: drain.clone(), cut: CancellationToken::new(), tasks: TaskTracker::new() };
-        let listeners = [(self.http, Scheme::Http), (self.https, Scheme::Https)];
+        let ends = ShutdownSignals {
+            drain: drain.clone(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let listeners = [(self.http, ListenerScheme::Http), (self.https, ListenerScheme::Https)];
         let loops = listeners.into_iter().filter_map(|(listener, scheme)| {
             Some(listener::accept(listener?, scheme, self.shared.clone(), ends.clone()))
         });
@@ -201,13 +208,13 @@ impl Server {
     }
 }
 
-impl Reload {
+impl EdgeReloadHandle {
     /// Takes the certificates, the trusted proxies and the limits of these settings. Connections
     /// stay; those that come see the new settings. On an error the old settings stay. The
     /// addresses do not move, and a listener for TLS keeps its certificates as long as it has no
     /// others: it would be open to nobody.
-    pub async fn reload(&self, settings: &Settings) -> Result<(), EdgeError> {
-        let mut live = Live::load(settings).await?;
+    pub async fn reload(&self, settings: &EdgeSettings) -> Result<(), EdgeError> {
+        let mut live = LiveEdgeSettings::load(settings).await?;
         if live.acceptor.is_none() {
             let running = self.0.live.load();
             live.acceptor.clone_from(&running.acceptor);

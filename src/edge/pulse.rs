@@ -21,7 +21,7 @@ const NEVER: u64 = u64::MAX;
 const LOOKS: u32 = 4;
 
 /// What one connection is doing. Times are milliseconds since it began.
-pub(super) struct Pulse {
+pub(super) struct ConnectionActivity {
     began: Instant,
     /// Whether heads are timed from their first byte: HTTP/1 only. HTTP/2 sends frames that belong
     /// to no request, so there only the time between requests counts.
@@ -43,7 +43,7 @@ pub(super) struct Pulse {
     untaken: Mutex<HashMap<u64, u64>>,
 }
 
-impl Pulse {
+impl ConnectionActivity {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
@@ -87,18 +87,18 @@ impl Pulse {
     }
 
     /// A request's head is here; it is being answered until the guard is dropped.
-    pub(super) fn answer(self: &Arc<Self>) -> Answering {
+    pub(super) fn start_request(self: &Arc<Self>) -> ActiveRequest {
         self.head_since.store(NEVER, Ordering::Relaxed);
         self.answering.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Answering(self.clone())
+        ActiveRequest(self.clone())
     }
 
     /// An answer is ready for the client to take, until the mark is dropped.
-    pub(super) fn untaken(self: &Arc<Self>) -> Untaken {
+    pub(super) fn track_unread_response(self: &Arc<Self>) -> UnreadResponse {
         let id = self.answers.fetch_add(1, Ordering::Relaxed);
-        let untaken = Untaken { pulse: self.clone(), id };
-        untaken.note_taken();
+        let untaken = UnreadResponse { pulse: self.clone(), id };
+        untaken.record_progress();
         untaken
     }
 
@@ -149,9 +149,9 @@ impl Pulse {
 }
 
 /// A request that is being answered.
-pub(super) struct Answering(Arc<Pulse>);
+pub(super) struct ActiveRequest(Arc<ConnectionActivity>);
 
-impl Drop for Answering {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
         self.0.answering.fetch_sub(1, Ordering::Relaxed);
@@ -159,20 +159,20 @@ impl Drop for Answering {
 }
 
 /// An answer that the client has not taken whole.
-pub(super) struct Untaken {
-    pulse: Arc<Pulse>,
+pub(super) struct UnreadResponse {
+    pulse: Arc<ConnectionActivity>,
     id: u64,
 }
 
-impl Untaken {
+impl UnreadResponse {
     /// The client took some of it.
-    pub(super) fn note_taken(&self) {
+    pub(super) fn record_progress(&self) {
         let now = self.pulse.now();
         self.pulse.untaken_answers().insert(self.id, now);
     }
 }
 
-impl Drop for Untaken {
+impl Drop for UnreadResponse {
     fn drop(&mut self) {
         self.pulse.untaken_answers().remove(&self.id);
         self.pulse.idle_since.store(self.pulse.now(), Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl Drop for Untaken {
 /// What a stream notes. TLS stands between the two: it reads of its own accord, and what is written
 /// to it waits in it, not in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notes {
+pub(super) enum ActivityScope {
     /// Requests that come: above TLS.
     Reads,
     /// Whether the client reads: beneath TLS.
@@ -192,27 +192,27 @@ pub(super) enum Notes {
 }
 
 /// A stream that notes what passes.
-pub(super) struct Watched<S> {
+pub(super) struct MonitoredStream<S> {
     stream: S,
-    pulse: Arc<Pulse>,
-    notes: Notes,
+    pulse: Arc<ConnectionActivity>,
+    notes: ActivityScope,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, pulse: Arc<Pulse>, notes: Notes) -> Self {
+impl<S> MonitoredStream<S> {
+    pub(super) fn new(stream: S, pulse: Arc<ConnectionActivity>, notes: ActivityScope) -> Self {
         Self { stream, pulse, notes }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            _ if self.notes == Notes::Reads => {}
+            _ if self.notes == ActivityScope::Reads => {}
             Poll::Ready(_) => self.pulse.note_written(),
             Poll::Pending => self.pulse.note_stalled(),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -220,14 +220,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.notes != Notes::Writes && buffer.filled().len() > before {
+        if self.notes != ActivityScope::Writes && buffer.filled().len() > before {
             self.pulse.note_read();
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -270,14 +270,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_between_the_server_and_the_socket_is_a_stall_as_well() {
-        let (limits, pulse) = (settings().limits, Pulse::new());
+        let (limits, pulse) = (settings().limits, ConnectionActivity::new());
         let (socket, _client) = tokio::io::duplex(1024);
-        let beneath = Watched::new(socket, pulse.clone(), Notes::Writes);
+        let beneath = MonitoredStream::new(socket, pulse.clone(), ActivityScope::Writes);
         // As TLS does, it takes what is written and passes it on when it is flushed.
         let between = BufWriter::with_capacity(64 << 10, beneath);
-        let mut stream = Watched::new(between, pulse.clone(), Notes::Reads);
+        let mut stream = MonitoredStream::new(between, pulse.clone(), ActivityScope::Reads);
         pulse.begin(true);
-        let _answering = pulse.answer();
+        let _answering = pulse.start_request();
         stream.write_all(&[0; 32 << 10]).await.unwrap();
         assert!(tokio::time::timeout(limits.write_time, stream.flush()).await.is_err());
         assert_eq!(pulse.overdue(&limits), Some("write_time"));

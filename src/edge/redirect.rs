@@ -4,15 +4,15 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HOST, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode};
 
-use super::Body;
+use super::EdgeResponseBody;
 
 /// The port that an https URL need not name.
 const HTTPS_PORT: u16 = 443;
 
 /// 308 to the same URL over TLS, which keeps the method and the body; 400 if the request names no
 /// proper host, because what is said back must be a host and nothing else.
-pub(super) fn to_https<B>(request: &Request<B>, port: u16) -> Response<Body> {
-    let mut response = Response::new(Body::new(Bytes::new()));
+pub(super) fn to_https<B>(request: &Request<B>, port: u16) -> Response<EdgeResponseBody> {
+    let mut response = Response::new(EdgeResponseBody::new(Bytes::new()));
     let fields = response.headers_mut();
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match location(request, port) {

@@ -10,12 +10,12 @@ use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
 use super::EdgeError;
-use super::tls::{self, CertificateExpiry, Loaded};
-use crate::settings::Section;
+use super::tls::{self, CertificateExpiry, LoadedCertificates};
+use crate::settings::SettingsSection;
 
 /// The edge's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct EdgeSettings {
     /// Where plain HTTP is served.
     pub http: Option<SocketAddr>,
     /// Where TLS is served.
@@ -87,16 +87,20 @@ pub struct EdgeLimits {
     pub drain_time: Duration,
 }
 
-impl Settings {
+impl EdgeSettings {
     /// Reads the edge's keys of the three tables.
-    pub fn read(listen: &mut Section<'_>, limits: &mut Section<'_>, tls: &mut Section<'_>) -> Self {
+    pub fn read(
+        listen: &mut SettingsSection<'_>,
+        limits: &mut SettingsSection<'_>,
+        tls: &mut SettingsSection<'_>,
+    ) -> Self {
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
             let (cert, key) = (section.path("cert"), section.path("key"));
             // Messages name the file, and must not hold a key instead.
             for (name, path) in [("cert", &cert), ("key", &key)] {
                 if path.to_string_lossy().contains("-----BEGIN") {
-                    section.mistake(name, "must be a file's path, not what is in the file");
+                    section.error(name, "must be a file's path, not what is in the file");
                 }
             }
             let are_paths = [&cert, &key].iter().all(|path| {
@@ -104,7 +108,7 @@ impl Settings {
             });
             let files = CertificateFiles { cert, key };
             if let (true, Err((name, message))) = (are_paths, tls::check(&files)) {
-                section.mistake(name, &message);
+                section.error(name, &message);
             }
             certificates.push(files);
         }
@@ -129,18 +133,17 @@ impl Settings {
             hsts_max_age: tls.duration("hsts_max_age"),
         };
         if settings.https.is_some() && settings.certificates.is_empty() {
-            listen.mistake("https", "needs at least one of [[tls.certificates]]");
+            listen.error("https", "needs at least one of [[tls.certificates]]");
         }
         if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
-            listen
-                .mistake("proxy_protocol", "needs trusted_proxies: headers of others are refused");
+            listen.error("proxy_protocol", "needs trusted_proxies: headers of others are refused");
         }
         settings
     }
 }
 
 impl EdgeLimits {
-    fn read(section: &mut Section<'_>) -> Self {
+    fn read(section: &mut SettingsSection<'_>) -> Self {
         let limits = Self {
             connections: section.integer("connections", 1..=10_000_000),
             connections_per_client: section.integer("connections_per_client", 1..=10_000_000),
@@ -156,14 +159,14 @@ impl EdgeLimits {
         };
         // hyper reads no less at a time.
         if limits.header_bytes < 8 * 1024 {
-            section.mistake("header_bytes", "must be at least 8KiB");
+            section.error("header_bytes", "must be at least 8KiB");
         }
         limits
     }
 }
 
 /// The settings that a running server can change, in the form that connections use.
-pub(super) struct Live {
+pub(super) struct LiveEdgeSettings {
     pub(super) trusted: Vec<IpNet>,
     pub(super) forwarded: ForwardedField,
     pub(super) proxy_protocol: bool,
@@ -176,13 +179,14 @@ pub(super) struct Live {
     pub(super) expiries: Vec<CertificateExpiry>,
 }
 
-impl Live {
+impl LiveEdgeSettings {
     /// Reads the certificates, and completes the rest.
-    pub(super) async fn load(settings: &Settings) -> Result<Self, EdgeError> {
+    pub(super) async fn load(settings: &EdgeSettings) -> Result<Self, EdgeError> {
         let (acceptor, expiries) = if settings.certificates.is_empty() {
             (None, Vec::new())
         } else {
-            let Loaded { config, expiries } = tls::server_config(&settings.certificates).await?;
+            let LoadedCertificates { config, expiries } =
+                tls::server_config(&settings.certificates).await?;
             (Some(TlsAcceptor::from(Arc::new(config))), expiries)
         };
         let age = settings.hsts_max_age.as_secs();

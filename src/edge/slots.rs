@@ -9,21 +9,21 @@ use super::settings::EdgeLimits;
 use crate::metrics::{Metrics, ReasonLabels};
 
 /// What is held now, by everybody.
-pub(super) struct Slots {
+pub(super) struct EdgeSlots {
     metrics: Arc<Metrics>,
     connections: AtomicUsize,
-    by_client: Mutex<HashMap<Client, usize>>,
+    by_client: Mutex<HashMap<ClientPrefix, usize>>,
     requests: AtomicUsize,
 }
 
 /// /32 of IPv4; /64 of IPv6, which is what one household holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum ClientPrefix {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
-impl Client {
+impl ClientPrefix {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
@@ -37,14 +37,14 @@ impl Client {
 
 /// One connection's place; given back when dropped.
 pub(super) struct ConnectionSlot {
-    slots: Arc<Slots>,
-    client: Option<Client>,
+    slots: Arc<EdgeSlots>,
+    client: Option<ClientPrefix>,
 }
 
 /// One request's place; given back when dropped.
-pub(super) struct RequestSlot(Arc<Slots>);
+pub(super) struct RequestSlot(Arc<EdgeSlots>);
 
-impl Slots {
+impl EdgeSlots {
     pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             metrics,
@@ -86,7 +86,7 @@ impl ConnectionSlot {
     /// client has as many as it may.
     pub(super) fn belongs_to(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
         self.belongs_to_nobody();
-        let client = Client::of(client);
+        let client = ClientPrefix::of(client);
         let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         let held = by_client.entry(client).or_insert(0);
         if *held >= limits.connections_per_client {

@@ -39,13 +39,15 @@ impl CertificateExpiry {
 }
 
 /// What the settings' certificates come to.
-pub(super) struct Loaded {
+pub(super) struct LoadedCertificates {
     pub(super) config: ServerConfig,
     pub(super) expiries: Vec<CertificateExpiry>,
 }
 
 /// Reads the certificates. Reading and checking them may block, so it happens aside.
-pub(super) async fn server_config(files: &[CertificateFiles]) -> Result<Loaded, EdgeError> {
+pub(super) async fn server_config(
+    files: &[CertificateFiles],
+) -> Result<LoadedCertificates, EdgeError> {
     let files = files.to_vec();
     let loaded = tokio::task::spawn_blocking(move || {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -61,9 +63,9 @@ pub(super) async fn server_config(files: &[CertificateFiles]) -> Result<Loaded, 
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Certificates(certificates)));
+        .with_cert_resolver(Arc::new(CertificateResolver(certificates)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(Loaded { config, expiries })
+    Ok(LoadedCertificates { config, expiries })
 }
 
 /// Checks the files of a certificate as a start reads them. `Err` names the key of the settings that is
@@ -132,15 +134,15 @@ fn expiry(certified: &CertifiedKey) -> Option<CertificateExpiry> {
 }
 
 /// The certificates in the order of the settings.
-struct Certificates(Vec<Arc<CertifiedKey>>);
+struct CertificateResolver(Vec<Arc<CertifiedKey>>);
 
-impl fmt::Debug for Certificates {
+impl fmt::Debug for CertificateResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificates({})", self.0.len())
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let found = name.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));

@@ -10,48 +10,50 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::Body;
-use super::pulse::{Pulse, Untaken};
-use crate::answer::BodyError;
+use super::EdgeResponseBody;
+use super::pulse::{ConnectionActivity, UnreadResponse};
+use crate::answer::BodyStreamError;
 
 /// An answer's body that notes how the client takes it.
-pub(super) struct Watched {
-    body: Body,
-    pulse: Arc<Pulse>,
+pub(super) struct MonitoredBody {
+    body: EdgeResponseBody,
+    pulse: Arc<ConnectionActivity>,
     /// Since the next piece could be asked for: the server asks as soon as the client takes more.
-    mark: Option<Untaken>,
+    mark: Option<UnreadResponse>,
 }
 
 /// Some bytes of an answer.
-pub(super) struct Piece {
+pub(super) struct MonitoredChunk {
     bytes: Bytes,
-    mark: Option<Untaken>,
+    mark: Option<UnreadResponse>,
 }
 
-impl Watched {
-    pub(super) fn new(body: Body, pulse: &Arc<Pulse>) -> Self {
-        let mark = (!body.is_end_stream()).then(|| pulse.untaken());
+impl MonitoredBody {
+    pub(super) fn new(body: EdgeResponseBody, pulse: &Arc<ConnectionActivity>) -> Self {
+        let mark = (!body.is_end_stream()).then(|| pulse.track_unread_response());
         Self { body, pulse: pulse.clone(), mark }
     }
 }
 
-impl HttpBody for Watched {
-    type Data = Piece;
-    type Error = BodyError;
+impl HttpBody for MonitoredBody {
+    type Data = MonitoredChunk;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<MonitoredChunk>, BodyStreamError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         let mark = self.mark.take();
         // While the handler has nothing to give, nothing is the client's fault.
         if self.body.is_stream() && matches!(frame, Poll::Ready(Some(Ok(_)))) {
-            self.mark = Some(self.pulse.untaken());
+            self.mark = Some(self.pulse.track_unread_response());
         }
         frame.map(|frame| {
-            let mark = mark.or_else(|| Some(self.pulse.untaken()));
-            frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| Piece { bytes, mark })))
+            let mark = mark.or_else(|| Some(self.pulse.track_unread_response()));
+            frame.map(|frame| {
+                frame.map(|frame| frame.map_data(|bytes| MonitoredChunk { bytes, mark }))
+            })
         })
     }
 
@@ -64,7 +66,7 @@ impl HttpBody for Watched {
     }
 }
 
-impl Buf for Piece {
+impl Buf for MonitoredChunk {
     fn remaining(&self) -> usize {
         self.bytes.remaining()
     }
@@ -76,7 +78,7 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if let Some(mark) = &self.mark {
-            mark.note_taken();
+            mark.record_progress();
         }
     }
 }

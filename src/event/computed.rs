@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Object;
+use super::JsonObject;
 
 /// How often something happened. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tally {
+pub struct EventTally {
     /// How often.
     pub count: u64,
     /// When first.
@@ -20,7 +20,7 @@ pub struct Tally {
     pub sum: f64,
 }
 
-impl Tally {
+impl EventTally {
     /// Of one event.
     pub const fn one(at: i64, value: f64) -> Self {
         Self { count: 1, first: at, last: at, sum: value }
@@ -51,35 +51,35 @@ impl Tally {
 
 /// What is computed of one person's events.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Computed {
+pub struct ComputedAttributes {
     /// When the person was first seen, in milliseconds since 1970.
     pub first_seen: Option<i64>,
     /// When the person was last seen, to the hour.
     pub last_seen: Option<i64>,
     /// What led here: `first` and `last`, each with `at`, `campaign`, `referrer`, `click_ids`.
-    pub touches: Object,
+    pub touches: JsonObject,
     /// `type`, `os`, `browser`.
-    pub device: Object,
+    pub device: JsonObject,
     /// `country`, `region`, `city`.
-    pub place: Object,
+    pub place: JsonObject,
     /// What the person agreed to, by category.
-    pub consent: Object,
+    pub consent: JsonObject,
     /// The group they were last said to be of.
     pub group_id: Option<String>,
     /// Their events by name.
-    pub activity: BTreeMap<String, Tally>,
+    pub activity: BTreeMap<String, EventTally>,
 }
 
-impl Computed {
+impl ComputedAttributes {
     /// All of it as JSON, with times as events write theirs.
-    pub fn members(&self) -> Object {
+    pub fn members(&self) -> JsonObject {
         let mut touches = self.touches.clone();
         for touch in touches.values_mut().filter_map(Value::as_object_mut) {
             if let Some(at) = touch.get_mut("at") {
                 *at = at.as_i64().and_then(time).into();
             }
         }
-        let activity: Object =
+        let activity: JsonObject =
             self.activity.iter().map(|(name, tally)| (name.clone(), tally.members())).collect();
         [
             ("first_seen", self.first_seen.and_then(time).into()),

@@ -14,7 +14,7 @@ const MAX_NAME_CHARS: usize = 100;
 
 /// The reason why a field is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
+pub enum FieldDropReason {
     /// The vendor takes no more fields.
     TooManyParameters,
     /// The vendor takes no field of this name, and it cannot be made fit.
@@ -43,7 +43,7 @@ pub enum DropReason {
     UnreadableEmail,
 }
 
-impl DropReason {
+impl FieldDropReason {
     /// The code for labels and people.
     pub const fn code(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ pub struct DroppedField {
     /// The field's name as the client wrote it, cut to what a person reads. It comes from the network.
     pub name: Box<str>,
     /// Why.
-    pub reason: DropReason,
+    pub reason: FieldDropReason,
 }
 
 impl fmt::Display for DroppedField {
@@ -83,7 +83,7 @@ impl fmt::Display for DroppedField {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DroppedFields {
     listed: Vec<DroppedField>,
-    counts: Vec<(DropReason, u64)>,
+    counts: Vec<(FieldDropReason, u64)>,
 }
 
 impl DroppedFields {
@@ -91,7 +91,7 @@ impl DroppedFields {
     pub const NONE: Self = Self { listed: Vec::new(), counts: Vec::new() };
 
     /// Adds a field.
-    pub fn add(&mut self, name: &str, reason: DropReason) {
+    pub fn add(&mut self, name: &str, reason: FieldDropReason) {
         match self.counts.iter_mut().find(|(counted, _)| *counted == reason) {
             Some((_, count)) => *count += 1,
             None => self.counts.push((reason, 1)),
@@ -119,7 +119,7 @@ impl DroppedFields {
     }
 
     /// The number of fields by reason.
-    pub fn counts(&self) -> &[(DropReason, u64)] {
+    pub fn counts(&self) -> &[(FieldDropReason, u64)] {
         &self.counts
     }
 }
@@ -132,12 +132,12 @@ mod tests {
     fn dropped_fields_are_listed_up_to_a_bound_and_all_are_counted() {
         let mut dropped = DroppedFields::default();
         assert!(dropped.is_empty() && dropped == DroppedFields::NONE);
-        dropped.add(&"n".repeat(1000), DropReason::Nested);
+        dropped.add(&"n".repeat(1000), FieldDropReason::Nested);
         for number in 0..MAX_LISTED {
-            dropped.add(&format!("p{number}"), DropReason::TooManyParameters);
+            dropped.add(&format!("p{number}"), FieldDropReason::TooManyParameters);
         }
         assert_eq!((dropped.listed().len(), dropped.unlisted()), (MAX_LISTED, 1));
-        let counts = [(DropReason::Nested, 1), (DropReason::TooManyParameters, 32)];
+        let counts = [(FieldDropReason::Nested, 1), (FieldDropReason::TooManyParameters, 32)];
         assert_eq!(dropped.counts(), counts);
         let shown: Vec<String> = dropped.listed().iter().map(ToString::to_string).collect();
         assert_eq!(shown[0], format!("{} (nested)", "n".repeat(MAX_NAME_CHARS)));

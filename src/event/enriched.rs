@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::{Computed, DroppedFields, Event, Object};
+use super::{ComputedAttributes, DroppedFields, Event, JsonObject};
 
 /// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
 #[derive(Clone, Debug)]
-pub struct Enriched {
+pub struct EnrichedEvent {
     /// The event's place in its site's journal.
     pub seq: u64,
     /// The event itself, shared by all destinations.
@@ -19,16 +19,16 @@ pub struct Enriched {
     /// What is known of the visitor, from the profile store.
     pub profile: Arc<ProfileView>,
     /// What is computed of the visitor's events, where the destination's mapping asks for it.
-    pub computed: Option<Arc<Computed>>,
+    pub computed: Option<Arc<ComputedAttributes>>,
     /// The fields that were dropped before the vendor saw it.
     dropped: DroppedFields,
     /// What the destination's vendor made of it.
-    rendering: Arc<OnceLock<Rendering>>,
+    rendering: Arc<OnceLock<VendorRendering>>,
 }
 
 /// What a vendor made of an event.
 #[derive(Debug)]
-struct Rendering {
+struct VendorRendering {
     rendered: Arc<dyn Any + Send + Sync>,
     dropped: DroppedFields,
 }
@@ -39,10 +39,10 @@ pub struct ProfileView {
     /// The user id last seen with this visitor.
     pub user_id: Option<String>,
     /// The person's traits, newest value of each.
-    pub traits: Object,
+    pub traits: JsonObject,
 }
 
-impl Enriched {
+impl EnrichedEvent {
     /// An event, and what is known of its visitor.
     pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Enriched {
 
     /// The same, and what is computed of the visitor's events.
     #[must_use]
-    pub fn with_computed(self, computed: Option<Arc<Computed>>) -> Self {
+    pub fn with_computed(self, computed: Option<Arc<ComputedAttributes>>) -> Self {
         Self { computed, ..self }
     }
 
@@ -74,9 +74,9 @@ impl Enriched {
         &self,
         render: impl Fn(&Self, &mut DroppedFields) -> T,
     ) -> Arc<T> {
-        let Rendering { rendered, .. } = self.rendering.get_or_init(|| {
+        let VendorRendering { rendered, .. } = self.rendering.get_or_init(|| {
             let mut dropped = self.dropped.clone();
-            Rendering { rendered: Arc::new(render(self, &mut dropped)), dropped }
+            VendorRendering { rendered: Arc::new(render(self, &mut dropped)), dropped }
         });
         let anew = || Arc::new(render(self, &mut DroppedFields::default()));
         rendered.clone().downcast().unwrap_or_else(|_other| anew())
@@ -112,7 +112,9 @@ impl Enriched {
     /// A trait of the person: the event's own statement first, then the profile's.
     pub fn person_trait(&self, key: &str) -> Option<&Value> {
         let own = match self.event.kind {
-            super::Kind::Identify => self.event.traits.as_ref().and_then(|traits| traits.get(key)),
+            super::EventKind::Identify => {
+                self.event.traits.as_ref().and_then(|traits| traits.get(key))
+            }
             _ => None,
         };
         own.or_else(|| self.context(&["traits", key])).or_else(|| self.profile.traits.get(key))

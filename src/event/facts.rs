@@ -13,7 +13,7 @@ use super::SenderRank;
 /// What was observed about one event's arrival. Every field is absent when it was not observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Facts {
+pub struct EventFacts {
     /// The wire format the beacon spoke (`sdk`, `segment`, `pixel`, ...).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub format: String,
@@ -35,28 +35,28 @@ pub struct Facts {
     pub hints: Option<ClientHints>,
     /// The identity in the site's own first-party cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub visitor: Option<VisitorFact>,
+    pub visitor: Option<VisitorIdentity>,
     /// The visitor's session at this event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
+    pub session: Option<VisitorSession>,
     /// Remembered ad click ids by query parameter (`gclid`, `fbclid`, ...).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub click_ids: BTreeMap<String, ClickId>,
+    pub click_ids: BTreeMap<String, AdClickId>,
     /// The remembered campaign of the last landing that carried one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub campaign: Option<Campaign>,
+    pub campaign: Option<UtmCampaign>,
     /// Allow-listed cookies of vendors' own scripts (`_ga`, `_fbp`, ...), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cookies: BTreeMap<String, String>,
     /// Where the address is, if there is a database to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<GeoLocation>,
     /// What speaks against a person, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspicion: Option<Suspicion>,
+    pub suspicion: Option<BotSuspicion>,
     /// The anonymous id was made for this event alone: nothing links it to another of the visitor.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub passing: bool,
+    #[serde(default, rename = "passing", skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral_id: bool,
     /// The browser sent `Sec-GPC: 1`, the Global Privacy Control: its user opts out of the sale and
     /// sharing of data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -68,8 +68,8 @@ pub struct Facts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beacon: Option<RawBeacon>,
     /// The vendor that hears of this event because its beacon is passed on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<String>,
+    #[serde(default, rename = "told", skip_serializing_if = "Option::is_none")]
+    pub forwarded_to: Option<String>,
     /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
@@ -78,7 +78,7 @@ pub struct Facts {
     pub proven: bool,
 }
 
-impl Facts {
+impl EventFacts {
     /// The rank that the message itself showed. A browser that an earlier message bound to the user
     /// may rank higher: the profiles know.
     pub const fn rank(&self) -> SenderRank {
@@ -117,7 +117,7 @@ pub struct RawBeacon {
 /// Where a visitor seems to be, by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Place {
+pub struct GeoLocation {
     /// ISO 3166-1, two letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
@@ -137,7 +137,7 @@ pub struct Place {
 
 /// How much speaks against a person's browser, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Suspicion {
+pub struct BotSuspicion {
     /// 1 to 100, which is certain.
     pub score: u8,
     /// Words from the source, in the order of the checks.
@@ -162,7 +162,7 @@ pub struct ClientHints {
 /// The identity in the first-party cookie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VisitorFact {
+pub struct VisitorIdentity {
     /// The visitor's id: a UUID the gateway minted.
     pub id: String,
     /// When the gateway first saw this visitor.
@@ -171,7 +171,7 @@ pub struct VisitorFact {
 
 /// A visit: events of one visitor less than the site's idle time apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub struct VisitorSession {
     /// When the session began, in seconds since 1970: also its id, as in GA4.
     pub id: i64,
     /// 1 for the visitor's first session, 2 for the second, ...
@@ -180,7 +180,7 @@ pub struct Session {
 
 /// An ad platform's click id and when the visitor arrived with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClickId {
+pub struct AdClickId {
     /// The id, as it stood in the landing URL. Case is significant.
     pub value: String,
     /// When it was first seen.
@@ -189,7 +189,7 @@ pub struct ClickId {
 
 /// The campaign of a landing URL: the `utm_*` parameters under their Segment names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Campaign {
+pub struct UtmCampaign {
     /// `utm_campaign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Event, Kind, names_somebody};
+use super::{Event, EventKind, names_somebody};
 use crate::values::{email, unicode};
 
 /// The longest id of a vendor that is kept: Google's and Meta's have about 30 characters, the rest are
@@ -185,7 +185,7 @@ impl Identity {
 
 /// A weak identity as an event shows it: it names a device, and with it whoever uses that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct DeviceIdentity {
     /// The identity.
     pub identity: Identity,
     /// For the id of a client that can be told to forget its user: which client of the browser or app
@@ -205,26 +205,26 @@ pub fn identities(event: &Event) -> Vec<Identity> {
 
 /// The e-mail address that the event says is the person's.
 pub fn email(event: &Event) -> Option<Identity> {
-    Identity::of_email(said_email(event)?)
+    Identity::of_email(raw_email(event)?)
 }
 
 /// The same as it is said, whatever that is.
-pub fn said_email(event: &Event) -> Option<&str> {
+pub fn raw_email(event: &Event) -> Option<&str> {
     let own = match event.kind {
         // The traits of a group event are the group's.
-        Kind::Identify => event.traits.as_ref().and_then(|traits| traits.get("email")),
+        EventKind::Identify => event.traits.as_ref().and_then(|traits| traits.get("email")),
         _ => None,
     };
     own.or_else(|| context(event, &["traits", "email"]))?.as_str()
 }
 
 /// The devices that an event shows, each once, the surest first.
-pub fn devices(event: &Event) -> Vec<Device> {
-    let mut found: Vec<Device> = Vec::with_capacity(4);
+pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
+    let mut found: Vec<DeviceIdentity> = Vec::with_capacity(4);
     let mut add = |identity: Option<Identity>, client: Option<String>| {
         let Some(identity) = identity else { return };
         if found.iter().all(|device| device.identity != identity) {
-            found.push(Device { identity, client });
+            found.push(DeviceIdentity { identity, client });
         }
     };
     let facts = &event.facts;
@@ -263,16 +263,16 @@ pub fn devices(event: &Event) -> Vec<Device> {
 
 /// Adds the browsers that a message of a server names: its anonymous ids, where they are such as
 /// the gateway's cookie holds. With the user id in it such a message binds the browser to the user.
-pub fn add_browsers(event: &Event, devices: &mut Vec<Device>) {
+pub fn add_browsers(event: &Event, devices: &mut Vec<DeviceIdentity>) {
     if !event.facts.from_server || event.user_id.is_none() {
         return;
     }
-    let previous = event.previous_id.as_deref().filter(|_| event.kind == Kind::Alias);
+    let previous = event.previous_id.as_deref().filter(|_| event.kind == EventKind::Alias);
     for id in event.anonymous_id.as_deref().into_iter().chain(previous) {
         // The ids in cookies are UUIDs, written as the gateway writes them.
         if Uuid::try_parse(id).is_ok_and(|uuid| uuid.to_string() == id) {
             let identity = Identity { kind: IdentityKind::Visitor, value: id.to_owned() };
-            devices.push(Device { identity, client: None });
+            devices.push(DeviceIdentity { identity, client: None });
         }
     }
     devices.sort_by_key(|device| device.identity.kind);

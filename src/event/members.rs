@@ -15,7 +15,7 @@ impl<'t> RawMembers<'t> {
     /// Reads the members with these keys out of the text of an object; `None` for any other text.
     pub fn read(text: &'t str, keys: &[&'static str]) -> Option<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
-        let members = Chosen(keys).deserialize(&mut reader).ok()?;
+        let members = MemberSelector(keys).deserialize(&mut reader).ok()?;
         reader.end().ok()?;
         Some(Self(members))
     }
@@ -31,9 +31,9 @@ impl<'t> RawMembers<'t> {
     }
 }
 
-struct Chosen<'k>(&'k [&'static str]);
+struct MemberSelector<'k>(&'k [&'static str]);
 
-impl<'t> DeserializeSeed<'t> for Chosen<'_> {
+impl<'t> DeserializeSeed<'t> for MemberSelector<'_> {
     type Value = BTreeMap<&'static str, &'t RawValue>;
 
     fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -41,7 +41,7 @@ impl<'t> DeserializeSeed<'t> for Chosen<'_> {
     }
 }
 
-impl<'t> Visitor<'t> for Chosen<'_> {
+impl<'t> Visitor<'t> for MemberSelector<'_> {
     type Value = BTreeMap<&'static str, &'t RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,14 +63,14 @@ impl<'t> Visitor<'t> for Chosen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Object;
+    use crate::event::JsonObject;
 
     #[test]
     fn members_have_their_last_value_as_in_a_tree() {
         let text = r#"{"a":1,"b":{"c":1,"c":2},"\u0061":[2],"b":null,"a" : {"d":3},"e":4}"#;
         let members = RawMembers::read(text, &["a", "b", "f"]).unwrap();
-        let once: Object = serde_json::from_str(&members.to_text().unwrap()).unwrap();
-        let mut tree: Object = serde_json::from_str(text).unwrap();
+        let once: JsonObject = serde_json::from_str(&members.to_text().unwrap()).unwrap();
+        let mut tree: JsonObject = serde_json::from_str(text).unwrap();
         tree.remove("e");
         assert_eq!(once, tree);
         assert_eq!(members.get("a").map(RawValue::get), Some(r#"{"d":3}"#));

@@ -1,13 +1,13 @@
 //! The canonical event: what every beacon decodes to and every destination maps from.
 //!
-//! The shape is the Segment spec's message plus [`Facts`], what the gateway itself observed. The
+//! The shape is the Segment spec's message plus [`EventFacts`], what the gateway itself observed. The
 //! model does no I/O, holds no vendor words, and is the journal's record format (JSON, camelCase),
 //! so a field may be added but never renamed or given another meaning.
 //!
 //! The object fields (`properties`, `traits`, `context`, `integrations`) come in two
-//! representations. The request path keeps them as the client's own text ([`RawObject`]): they are
+//! representations. The request path keeps them as the client's own text ([`RawJsonObject`]): they are
 //! validated once and copied, never built into trees. Readers of the journal parse the same record
-//! into [`Object`] trees.
+//! into [`JsonObject`] trees.
 
 mod computed;
 mod dropped;
@@ -18,11 +18,12 @@ mod members;
 mod nobody;
 mod rank;
 
-pub use computed::{Computed, Tally};
-pub use dropped::{DropReason, DroppedField, DroppedFields};
-pub use enriched::{Enriched, ProfileView};
+pub use computed::{ComputedAttributes, EventTally};
+pub use dropped::{DroppedField, DroppedFields, FieldDropReason};
+pub use enriched::{EnrichedEvent, ProfileView};
 pub use facts::{
-    Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
+    AdClickId, BotSuspicion, ClientHints, EventFacts, GeoLocation, RawBeacon, UtmCampaign,
+    VisitorIdentity, VisitorSession,
 };
 pub use members::RawMembers;
 pub use nobody::{is_placeholder, names_somebody};
@@ -39,12 +40,12 @@ use serde_json::value::RawValue;
 pub const MEMBERSHIP: &str = "membership";
 
 /// A JSON object as a tree, in the order the client wrote it.
-pub type Object = serde_json::Map<String, serde_json::Value>;
+pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 /// What a message says happened. The names are the Segment spec's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum EventKind {
     /// A named action: `event` says which.
     Track,
     /// A web page was viewed.
@@ -59,7 +60,7 @@ pub enum Kind {
     Alias,
 }
 
-impl Kind {
+impl EventKind {
     /// Every kind, in the order of the Segment spec.
     pub const ALL: [Self; 6] =
         [Self::Track, Self::Page, Self::Screen, Self::Identify, Self::Group, Self::Alias];
@@ -82,14 +83,14 @@ impl Kind {
     }
 }
 
-/// One canonical event. `O` is the representation of the object fields: [`Object`] for readers,
-/// [`RawObject`] on the request path.
+/// One canonical event. `O` is the representation of the object fields: [`JsonObject`] for readers,
+/// [`RawJsonObject`] on the request path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-pub struct Event<O = Object> {
+pub struct Event<O = JsonObject> {
     /// What happened.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Unique per event: the dedupe key everywhere. Minted by the gateway when the client sent none.
     pub message_id: String,
     /// The name of a track event.
@@ -129,7 +130,7 @@ pub struct Event<O = Object> {
     /// What is said of the person (identify) or the group (group).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traits: Option<O>,
-    /// What the client said of its surroundings. Not trusted: see [`Facts`] for what was observed.
+    /// What the client said of its surroundings. Not trusted: see [`EventFacts`] for what was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<O>,
     /// Per-destination switches and options, by the destination's public name.
@@ -137,14 +138,14 @@ pub struct Event<O = Object> {
     pub integrations: Option<O>,
     /// What the gateway observed when the event arrived.
     #[serde(default)]
-    pub facts: Facts,
+    pub facts: EventFacts,
 }
 
 impl<O> Event<O> {
     /// The name that event globs and reports go by: the track name, or the kind for the others.
     pub fn label(&self) -> &str {
         match (self.kind, &self.event) {
-            (Kind::Track, Some(event)) => event,
+            (EventKind::Track, Some(event)) => event,
             _ => self.kind.name(),
         }
     }
@@ -158,9 +159,9 @@ impl<O> Event<O> {
 /// The client's own JSON text of an object: checked to be an object, otherwise unread.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
-pub struct RawObject(Box<RawValue>);
+pub struct RawJsonObject(Box<RawValue>);
 
-impl RawObject {
+impl RawJsonObject {
     /// Takes a value that is a JSON object; `None` for any other value.
     pub fn new(value: &RawValue) -> Option<Self> {
         value.get().starts_with('{').then(|| Self(value.to_owned()))
@@ -172,12 +173,12 @@ impl RawObject {
     }
 
     /// The object as a tree.
-    pub fn parse(&self) -> Result<Object, serde_json::Error> {
+    pub fn parse(&self) -> Result<JsonObject, serde_json::Error> {
         serde_json::from_str(self.text())
     }
 }
 
-impl fmt::Debug for RawObject {
+impl fmt::Debug for RawJsonObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
@@ -189,18 +190,18 @@ mod tests {
 
     #[test]
     fn kinds_round_trip_through_their_names() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        for kind in EventKind::ALL {
+            assert_eq!(EventKind::from_name(kind.name()), Some(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }
-        assert_eq!(Kind::from_name("Track"), None);
+        assert_eq!(EventKind::from_name("Track"), None);
     }
 
     #[test]
     fn a_raw_object_is_an_object() {
         let number: Box<RawValue> = serde_json::from_str("12").unwrap();
-        assert!(RawObject::new(&number).is_none());
+        assert!(RawJsonObject::new(&number).is_none());
         let object: Box<RawValue> = serde_json::from_str(r#" {"a": 1} "#).unwrap();
-        assert_eq!(RawObject::new(&object).unwrap().text(), r#"{"a": 1}"#);
+        assert_eq!(RawJsonObject::new(&object).unwrap().text(), r#"{"a": 1}"#);
     }
 }

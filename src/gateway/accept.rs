@@ -6,22 +6,24 @@ use http::header::USER_AGENT;
 use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-use super::answer::Taken;
-use super::budget::{AT_ONCE_EVENTS, Share};
-use super::clues::Caller;
-use super::decode::{Draft, Invalid, Rejected};
-use super::rejection::Rejection;
-use super::route::Route;
-use super::{Arrived, binding, head};
-use crate::event::{Event, Facts, Kind, RawObject};
-use crate::feed::Happening;
-use crate::journal::{AppendError, Appended, MessageKey, MessageScope, NewRecord, SiteId};
+use super::answer::AcceptOutcome;
+use super::budget::{AT_ONCE_EVENTS, BudgetShare};
+use super::clues::CallerClass;
+use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
+use super::rejection::RequestRejection;
+use super::route::GatewayRoute;
+use super::{SiteRequest, binding, head};
+use crate::event::{Event, EventFacts, EventKind, RawJsonObject};
+use crate::feed::FeedEvent;
+use crate::journal::{
+    AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
+};
 use crate::privacy;
-use crate::visitor::{self, Leave, Recognised, Seen};
+use crate::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 
 /// Who sends, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sender {
+pub(super) enum SenderKind {
     /// Anybody: the visitor is whoever holds the connection.
     Client,
     /// One of the site's servers: the visitor is whoever it says.
@@ -29,17 +31,17 @@ pub(super) enum Sender {
 }
 
 /// The messages of one body.
-pub(super) struct Messages {
+pub(super) struct DecodedMessages {
     /// The write key in the body.
     pub(super) write_key: Option<String>,
     /// Those that passed.
-    pub(super) drafts: Vec<Draft>,
+    pub(super) drafts: Vec<MessageDraft>,
     /// Those that did not.
-    pub(super) rejected: Vec<Rejected>,
+    pub(super) rejected: Vec<RejectedMessage>,
     /// Bytes that came, decompressed.
     pub(super) came: usize,
     /// What they hold of the budget for bodies.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<BudgetShare>,
     /// The body's length, as sent or decompressed, whichever is more.
     pub(super) bytes: usize,
     /// Whether their library promises to know nobody again.
@@ -48,7 +50,7 @@ pub(super) struct Messages {
     pub(super) has_unique_ids: bool,
 }
 
-impl Default for Messages {
+impl Default for DecodedMessages {
     fn default() -> Self {
         Self {
             write_key: None,
@@ -64,8 +66,8 @@ impl Default for Messages {
 }
 
 /// What was observed of a request.
-pub(super) struct Observed {
-    pub(super) facts: Facts,
+pub(super) struct RequestFacts {
+    pub(super) facts: EventFacts,
     /// Whether the request brought the visitor's cookie.
     pub(super) is_known: bool,
     /// The id in the cookie that the answer sets, if the request brought none.
@@ -76,44 +78,50 @@ pub(super) struct Observed {
     pub(super) minted: Option<String>,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
-    pub(super) sender: Sender,
+    pub(super) sender: SenderKind,
     /// True if only the network of an address may be kept.
     pub(super) anonymizes_ip: bool,
 }
 
 /// What messages become.
 #[derive(Default)]
-struct Composed {
-    records: Vec<NewRecord>,
+struct PreparedRecords {
+    records: Vec<NewJournalRecord>,
     /// Ids and names, for who watches.
-    told: Vec<(String, String)>,
+    feed_entries: Vec<(String, String)>,
     /// What was seen together, to be remembered once it is kept.
     groups: Vec<u64>,
     /// Messages of people who are forgotten.
     forgotten: u64,
 }
 
-impl Arrived<'_> {
+impl SiteRequest<'_> {
     /// Completes the messages with what was observed, and appends them. Returns when they are
     /// durable.
     pub(super) async fn accept(
         &self,
-        messages: Messages,
-        sender: Sender,
-    ) -> Result<Taken, Rejection> {
+        messages: DecodedMessages,
+        sender: SenderKind,
+    ) -> Result<AcceptOutcome, RequestRejection> {
         self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
-        let Messages {
-            mut drafts, mut rejected, came, share, is_anonymous, has_unique_ids, ..
+        let DecodedMessages {
+            mut drafts,
+            mut rejected,
+            came,
+            share,
+            is_anonymous,
+            has_unique_ids,
+            ..
         } = messages;
         let suspicion = match self.caller(sender) {
-            Caller::Person(suspicion) => suspicion,
-            Caller::Nobody(reason) => {
+            CallerClass::Person(suspicion) => suspicion,
+            CallerClass::Nobody(reason) => {
                 self.count_rejected(&rejected);
                 for _ in &drafts {
                     self.count_dropped(reason);
                 }
                 // As if they had been taken: a bot learns nothing, and a browser tries no second time.
-                return Ok(Taken::default());
+                return Ok(AcceptOutcome::default());
             }
         };
         self.gateway
@@ -126,7 +134,7 @@ impl Arrived<'_> {
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
         let anonymizes_ip = self.site.privacy.anonymizes_ip();
-        let observed = Observed {
+        let observed = RequestFacts {
             facts,
             is_known,
             new_cookie,
@@ -136,24 +144,24 @@ impl Arrived<'_> {
             sender,
             anonymizes_ip,
         };
-        let Composed { records, told, groups, forgotten } =
+        let PreparedRecords { records, feed_entries: told, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
         if records.is_empty() && forgotten > 0 {
             // The client did nothing wrong and must not try again. Nor is its cookie made to last.
-            return Ok(Taken { rejected, set_cookies: Vec::new() });
+            return Ok(AcceptOutcome { rejected, set_cookies: Vec::new() });
         }
         if records.is_empty() {
-            return Err(Rejection::NothingValid(rejected));
+            return Err(RequestRejection::NothingValid(rejected));
         }
         // From here on the journal bounds what waits for it.
         drop(share);
         let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.company.remember(groups);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
-            let Appended::New { seq } = *appended else { continue };
-            self.gateway.feed.tell(|| Happening::Accepted {
+            let AppendOutcome::New { seq } = *appended else { continue };
+            self.gateway.feed.publish(|| FeedEvent::Accepted {
                 at: self.received_at,
                 site: self.site.name.clone(),
                 seq,
@@ -162,19 +170,19 @@ impl Arrived<'_> {
                 format: self.route.format().to_owned(),
             });
         }
-        Ok(Taken { rejected, set_cookies })
+        Ok(AcceptOutcome { rejected, set_cookies })
     }
 
     /// The records of messages, each with what was observed of all.
     async fn compose(
         &self,
-        drafts: Vec<Draft>,
-        observed: &Observed,
-        rejected: &mut Vec<Rejected>,
+        drafts: Vec<MessageDraft>,
+        observed: &RequestFacts,
+        rejected: &mut Vec<RejectedMessage>,
         came: usize,
-    ) -> Result<Composed, Rejection> {
+    ) -> Result<PreparedRecords, RequestRejection> {
         let limits = &self.snapshot.limits;
-        let mut composed = Composed::default();
+        let mut composed = PreparedRecords::default();
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
@@ -192,29 +200,29 @@ impl Arrived<'_> {
             let (event, message) = match observed.complete(draft, &self.site.name) {
                 Ok(completed) => completed,
                 Err((message_id, reason)) => {
-                    rejected.push(Rejected { index, message_id: Some(message_id), reason });
+                    rejected.push(RejectedMessage { index, message_id: Some(message_id), reason });
                     continue;
                 }
             };
             let mut record = record(self.site.id, message, &event, has_traits)?;
             bytes = bytes.saturating_add(record.body.len());
             if bytes > limits.records_of(came, number + 1) {
-                return Err(Rejection::TooLarge);
+                return Err(RequestRejection::TooLarge);
             }
-            if self.gateway.forgotten.names_in(self.site.id, &record.body) {
+            if self.gateway.forgotten.matches_body(self.site.id, &record.body) {
                 composed.forgotten += 1;
                 continue;
             }
             if !is_kept {
                 continue;
             }
-            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
+            if let Some(group) = self.gateway.company.find_new_group(self.site.id, &event) {
                 record.identifies = true;
                 composed.groups.push(group);
             }
             composed.records.push(record);
             if is_watched {
-                composed.told.push((event.message_id.clone(), event.label().to_owned()));
+                composed.feed_entries.push((event.message_id.clone(), event.label().to_owned()));
             }
         }
         Ok(composed)
@@ -223,23 +231,26 @@ impl Arrived<'_> {
     /// Who the visitor is, for beacons of browsers and for messages that name nobody.
     fn recognise(
         &self,
-        drafts: &[Draft],
-        sender: Sender,
+        drafts: &[MessageDraft],
+        sender: SenderKind,
         is_anonymous: bool,
-    ) -> Option<Recognised> {
-        if sender == Sender::Server {
+    ) -> Option<RecognisedVisitor> {
+        if sender == SenderKind::Server {
             return None;
         }
-        let nameless =
-            |draft: &Draft| draft.event.anonymous_id.is_none() && draft.event.user_id.is_none();
-        let is_browsers_route =
-            matches!(self.route, Route::Sdk | Route::Pixel | Route::Beacon { .. });
+        let nameless = |draft: &MessageDraft| {
+            draft.event.anonymous_id.is_none() && draft.event.user_id.is_none()
+        };
+        let is_browsers_route = matches!(
+            self.route,
+            GatewayRoute::Sdk | GatewayRoute::Pixel | GatewayRoute::Beacon { .. }
+        );
         let fields = &self.head.headers;
         let is_browser = is_browsers_route && drafts.iter().any(nameless);
         if !is_browser && !head::is_from_page(fields) {
             return None;
         }
-        let mut leave = self.leave(drafts);
+        let mut leave = self.storage_permissions(drafts);
         let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let is_of_page = self.is_of_page();
@@ -247,16 +258,19 @@ impl Arrived<'_> {
         // A program's jar would bring the cookie back with the next user's events.
         leave.cookies &=
             is_browser_like(self.route, fields) || self.site.visitor.is_shown_in(&cookies);
-        let mut seen = Seen {
+        let mut seen = VisitorRequest {
             cookies: if is_of_page { &cookies } else { "" },
             host: self.host,
             secure: self.client.secure,
             landing: page_url.or(referer.as_deref()),
-            leave: Leave { cookies: leave.cookies && !is_anonymous && is_of_page, ..leave },
+            leave: StoragePermissions {
+                cookies: leave.cookies && !is_anonymous && is_of_page,
+                ..leave
+            },
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
-        let recognise = |seen: &Seen<'_>| {
+        let recognise = |seen: &VisitorRequest<'_>| {
             visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, seen)
         };
         let mut recognised = recognise(&seen);
@@ -264,21 +278,21 @@ impl Arrived<'_> {
             (seen.cookies, seen.leave.cookies) = ("", false);
             recognised = recognise(&seen);
         }
-        self.mint(&mut recognised, &seen, drafts);
+        self.issue_vendor_cookies(&mut recognised, &seen, drafts);
         Some(recognised)
     }
 
     /// The categories that the browser's own signals refuse.
-    pub(super) fn signalled(&self) -> Vec<&str> {
+    pub(super) fn refused_by_signals(&self) -> Vec<&str> {
         let fields = &self.head.headers;
         let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
-        self.site.privacy.signalled(gpc, dnt).collect()
+        self.site.privacy.refused_by_signals(gpc, dnt).collect()
     }
 
     /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
     /// changed their mind meanwhile, and a cookie too few is the smaller harm.
-    pub(super) fn leave(&self, drafts: &[Draft]) -> Leave {
-        let signalled = self.signalled();
+    pub(super) fn storage_permissions(&self, drafts: &[MessageDraft]) -> StoragePermissions {
+        let signalled = self.refused_by_signals();
         let refuse = |categories: &[String]| {
             if categories.iter().any(|category| signalled.contains(&category.as_str())) {
                 return true;
@@ -287,7 +301,7 @@ impl Arrived<'_> {
             records.any(|record| record.refuses(categories))
         };
         let settings = &self.site.visitor;
-        Leave {
+        StoragePermissions {
             cookies: !refuse(settings.cookie_consent()),
             ads: !refuse(settings.click_id_consent()),
         }
@@ -302,24 +316,28 @@ impl Arrived<'_> {
     /// What was observed, the cookies to set, and the id for messages that name nobody.
     fn facts(
         &self,
-        recognised: Option<Recognised>,
-        sender: Sender,
-    ) -> (Facts, Vec<http::HeaderValue>, Option<String>) {
+        recognised: Option<RecognisedVisitor>,
+        sender: SenderKind,
+    ) -> (EventFacts, Vec<http::HeaderValue>, Option<String>) {
         let (fields, max) = (&self.head.headers, self.snapshot.limits.field_bytes);
         let format = self.route.format().to_owned();
-        if sender == Sender::Server {
-            return (Facts { format, from_server: true, ..Facts::default() }, Vec::new(), None);
+        if sender == SenderKind::Server {
+            return (
+                EventFacts { format, from_server: true, ..EventFacts::default() },
+                Vec::new(),
+                None,
+            );
         }
         let tag = match self.route {
-            Route::Beacon { vendor, .. } => Some(vendor.to_owned()),
+            GatewayRoute::Beacon { vendor, .. } => Some(vendor.to_owned()),
             _ => None,
         };
-        let facts = Facts { format, tag, ..Facts::default() };
+        let facts = EventFacts { format, tag, ..EventFacts::default() };
         let facts = if self.is_mail_proxy() {
             // Address and browser are the proxy's.
             facts
         } else {
-            Facts {
+            EventFacts {
                 place: self.snapshot.geo.locate(self.client.client),
                 ip: Some(self.kept_address()),
                 user_agent: head::user_agent(fields, max),
@@ -328,7 +346,7 @@ impl Arrived<'_> {
                 ..facts
             }
         };
-        let mut facts = Facts {
+        let mut facts = EventFacts {
             gpc: head::is_one(fields, head::SEC_GPC),
             dnt: head::is_one(fields, head::DNT),
             ..facts
@@ -349,36 +367,36 @@ impl Arrived<'_> {
 
 /// True if the sender may be a browser. Libraries of servers and apps send vendors' beacons too, and
 /// name neither a page nor themselves as browsers do.
-fn is_browser_like(route: Route, fields: &http::HeaderMap) -> bool {
+fn is_browser_like(route: GatewayRoute, fields: &http::HeaderMap) -> bool {
     let is_named_so = || {
         let agent = fields.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
         agent.starts_with(b"Mozilla/") || agent.starts_with(b"Opera/")
     };
-    !matches!(route, Route::Beacon { .. }) || head::is_of_page(fields) || is_named_so()
+    !matches!(route, GatewayRoute::Beacon { .. }) || head::is_of_page(fields) || is_named_so()
 }
 
-impl Observed {
+impl RequestFacts {
     /// The draft as an event of the site, and what makes it a duplicate; or the message's id and why it
     /// cannot be one.
     pub(super) fn complete(
         &self,
-        draft: Draft,
+        draft: MessageDraft,
         site: &str,
-    ) -> Result<(Event<RawObject>, MessageKey), (String, Invalid)> {
+    ) -> Result<(Event<RawJsonObject>, MessageKey), (String, RejectionCode)> {
         let mut event = draft.event;
         let proven = event.facts.proven;
-        event.facts = Facts { proven, ..self.facts.clone() };
+        event.facts = EventFacts { proven, ..self.facts.clone() };
         let own_name = binding::stranger(&event, self.client);
         if !self.is_known && event.anonymous_id.is_some() {
             // Where the client has an id, a visitor made just now is most likely made at each of its
             // requests, because it sends no cookies.
             (event.facts.visitor, event.facts.session) = (None, None);
         }
-        (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
+        (event.facts.beacon, event.facts.forwarded_to) = (draft.beacon, draft.forwarded_to);
         if let Some(shim) = draft.shim {
             event.facts.tag = Some(shim.to_owned());
         }
-        if self.sender == Sender::Server {
+        if self.sender == SenderKind::Server {
             event.facts.ip = draft.ip.filter(|ip| !ip.is_unspecified());
             event.facts.user_agent = draft.user_agent;
         } else if draft.ip.is_some_and(|ip| ip.is_unspecified()) {
@@ -391,13 +409,13 @@ impl Observed {
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.minted);
-            event.facts.passing = self.minted.is_some() && event.facts.visitor.is_none();
+            event.facts.ephemeral_id = self.minted.is_some() && event.facts.visitor.is_none();
         }
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));
         }
         let scope = match &event.facts.visitor {
-            _ if self.sender == Sender::Server => MessageScope::Servers,
+            _ if self.sender == SenderKind::Server => MessageScope::Servers,
             // A second attempt brings the cookie as well.
             Some(visitor) if self.is_known => MessageScope::Browser(&visitor.id),
             _ => MessageScope::Stranger { name: &own_name, cookie: self.new_cookie.as_deref() },
@@ -409,14 +427,14 @@ impl Observed {
 }
 
 /// The key of an event whose id does not tell it from others: its name and person besides.
-fn event_id(event: &Event<RawObject>) -> String {
+fn event_id(event: &Event<RawJsonObject>) -> String {
     let user_id = event.user_id.as_deref().unwrap_or_default();
     let anonymous_id = event.anonymous_id.as_deref().unwrap_or_default();
     [&event.message_id, event.label(), user_id, anonymous_id].join("\0")
 }
 
 /// Cuts every address that an event names to its network.
-fn anonymize(event: &mut Event<RawObject>) {
+fn anonymize(event: &mut Event<RawJsonObject>) {
     event.facts.ip = event.facts.ip.map(privacy::truncate);
     let objects = [&mut event.context, &mut event.properties, &mut event.traits];
     for object in objects.into_iter().flatten() {
@@ -426,7 +444,7 @@ fn anonymize(event: &mut Event<RawObject>) {
         let Ok(mut tree) = object.parse() else { continue };
         if privacy::anonymize(&mut tree)
             && let Ok(raw) = to_raw_value(&tree)
-            && let Some(raw) = RawObject::new(&raw)
+            && let Some(raw) = RawJsonObject::new(&raw)
         {
             *object = raw;
         }
@@ -436,11 +454,11 @@ fn anonymize(event: &mut Event<RawObject>) {
 pub(super) fn record(
     site: SiteId,
     message: MessageKey,
-    event: &Event<RawObject>,
+    event: &Event<RawJsonObject>,
     has_traits: bool,
-) -> Result<NewRecord, Rejection> {
-    let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
-    Ok(NewRecord {
+) -> Result<NewJournalRecord, RequestRejection> {
+    let tells = matches!(event.kind, EventKind::Identify | EventKind::Group | EventKind::Alias);
+    Ok(NewJournalRecord {
         site,
         message,
         rank: event.facts.rank(),
@@ -452,18 +470,18 @@ pub(super) fn record(
 
 /// An event as the journal keeps it. Its room is made at once: grown step by step, it would take three
 /// times as much meanwhile.
-fn written(event: &Event<RawObject>) -> Result<Vec<u8>, Rejection> {
+fn written(event: &Event<RawJsonObject>) -> Result<Vec<u8>, RequestRejection> {
     const HEAD_BYTES: usize = 768;
     let objects = [&event.properties, &event.traits, &event.context, &event.integrations];
     let objects = objects.into_iter().flatten().map(|object| object.text().len());
     let beacon = event.facts.beacon.as_ref().map_or(0, |beacon| beacon.body.len());
     let mut body = Vec::with_capacity(objects.sum::<usize>() + beacon + HEAD_BYTES);
     serde_json::to_writer(&mut body, event)
-        .map_err(|_impossible| Rejection::Malformed("not JSON"))?;
+        .map_err(|_impossible| RequestRejection::Malformed("not JSON"))?;
     Ok(body)
 }
 
-impl From<AppendError> for Rejection {
+impl From<AppendError> for RequestRejection {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::QueueFull => Self::Busy,

@@ -1,6 +1,6 @@
 //! Vendors' own beacons, and callers that are no people.
 
-use super::Forwarding;
+use super::BeaconForwarding;
 use super::tests::{house, house_that, page, to, track};
 use crate::vendors::wire;
 
@@ -64,7 +64,7 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
         let house = house_that(|mount| {
             mount.converts = converts;
             let upstream = "https://plausible.io".parse().unwrap();
-            mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
         });
         let house = house.await;
         let answer = house.ask(page("/plausible/api/event?x=1"), body.to_owned()).await;
@@ -77,7 +77,7 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
         assert_eq!(beacon.target, "/api/event?x=1");
         assert_eq!(wire::base64(&beacon.body).unwrap(), body.as_bytes());
         if converts {
-            assert_eq!(events[0].facts.told.as_deref(), Some("plausible"));
+            assert_eq!(events[0].facts.forwarded_to.as_deref(), Some("plausible"));
             assert_eq!(events[0].anonymous_id, raw.anonymous_id, "in the order they were sent");
         }
     }
@@ -86,7 +86,7 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
 #[tokio::test]
 async fn a_reset_makes_the_browser_somebody_elses() {
     let house = house().await;
-    let cookie = |answer: &super::tests::Answer| {
+    let cookie = |answer: &super::tests::TestResponse| {
         let set = answer.fields["set-cookie"].to_str().unwrap();
         set.split(';').next().unwrap().to_owned()
     };
@@ -103,7 +103,7 @@ async fn a_reset_makes_the_browser_somebody_elses() {
     assert!(!nobodys.fields.contains_key("set-cookie"), "there is nothing to reset");
     let refusing = page("/reset").header("cookie", &second).header("sec-gpc", "1");
     assert_eq!(house.ask(refusing, "").await.status, 204);
-    let forgets = |answer: &super::tests::Answer| {
+    let forgets = |answer: &super::tests::TestResponse| {
         let all = answer.fields.get_all("set-cookie").iter();
         all.filter(|it| it.to_str().unwrap().starts_with("_tw_c=;")).count()
     };
@@ -130,7 +130,7 @@ async fn a_client_with_an_id_that_keeps_no_cookies_is_no_new_visitor_each_time()
 async fn a_beacon_is_passed_on_with_what_all_of_its_messages_agree_to() {
     let house = house_that(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
-        mount.forward = Some(Forwarding { upstream, consent: vec!["analytics".to_owned()] });
+        mount.forward = Some(BeaconForwarding { upstream, consent: vec!["analytics".to_owned()] });
     })
     .await;
     let message = |id: &str, consent: &str| {
@@ -149,7 +149,7 @@ async fn a_beacon_is_passed_on_with_what_all_of_its_messages_agree_to() {
         assert_eq!(house.ask(page("/rudderstack/v1/batch"), body).await.status, 200);
         let raw = house.events().await.pop().unwrap();
         assert!(raw.facts.beacon.is_some());
-        let answer = raw.context.as_ref().and_then(crate::privacy::Consent::read);
+        let answer = raw.context.as_ref().and_then(crate::privacy::ConsentRecord::read);
         assert_eq!(answer.and_then(|it| it.answer("analytics")), expected, "{second}");
     }
 }

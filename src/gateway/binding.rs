@@ -19,15 +19,15 @@ use http::{HeaderMap, Method};
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::accept::{Messages, Sender};
-use super::credentials::Key;
-use super::decode::{Draft, LoginProofs};
+use super::accept::{DecodedMessages, SenderKind};
+use super::credentials::CredentialCheck;
+use super::decode::{LoginProofs, MessageDraft};
 use super::head::{self, SEC_FETCH_SITE};
-use super::{Arrived, routes};
-use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
-use crate::metrics::ProofLabels;
+use super::{SiteRequest, routes};
+use crate::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
+use crate::metrics::LoginProofLabels;
 use crate::profile::{IdentityKind, identities};
-use crate::visitor::{ProofCheck, Recognised};
+use crate::visitor::{LoginProofCheck, RecognisedVisitor};
 
 /// Proofs of one message that are looked at.
 const MAX_PROOFS: usize = 4;
@@ -35,7 +35,7 @@ const MAX_PROOFS: usize = 4;
 /// Cookies that begin with the id of their vendor's device, in front of a dot: Matomo's and Snowplow's.
 const ID_COOKIES: [&str; 2] = ["_pk_id", "_sp_id"];
 
-impl Arrived<'_> {
+impl SiteRequest<'_> {
     /// Whether a page of another site made the browser send it.
     pub(super) fn is_cross_site(&self) -> bool {
         let fields = &self.head.headers;
@@ -62,7 +62,11 @@ impl Arrived<'_> {
     }
 
     /// Whether it is a GET that names anybody but the browser that sends it.
-    pub(super) fn names_another(&self, drafts: &[Draft], recognised: &Recognised) -> bool {
+    pub(super) fn names_another(
+        &self,
+        drafts: &[MessageDraft],
+        recognised: &RecognisedVisitor,
+    ) -> bool {
         if self.head.method != Method::GET {
             return false;
         }
@@ -72,48 +76,48 @@ impl Arrived<'_> {
     }
 
     /// Marks the messages that prove their user ids.
-    pub(super) fn prove(&self, drafts: &mut [Draft], sender: Sender) {
-        if sender == Sender::Server || self.site.visitor.login.is_empty() {
+    pub(super) fn prove(&self, drafts: &mut [MessageDraft], sender: SenderKind) {
+        if sender == SenderKind::Server || self.site.visitor.login.is_empty() {
             return;
         }
         for draft in drafts {
             let Some(check) = self.check(draft) else { continue };
-            draft.event.facts.proven = check == ProofCheck::Valid;
-            let labels = ProofLabels { site: self.site.name.clone(), result: check.name() };
+            draft.event.facts.proven = check == LoginProofCheck::Valid;
+            let labels = LoginProofLabels { site: self.site.name.clone(), result: check.name() };
             self.gateway.metrics.login_proofs.get_or_create(&labels).inc();
         }
     }
 
     /// The result of a message's proofs, if it has any that are the gateway's to judge.
-    fn check(&self, draft: &Draft) -> Option<ProofCheck> {
+    fn check(&self, draft: &MessageDraft) -> Option<LoginProofCheck> {
         let best = |proofs: &[Box<str>]| {
             proofs.iter().take(MAX_PROOFS).map(|proof| self.check_proof(draft, proof)).max()
         };
         // What another vendor's key made is none of ours, and no attempt at one.
-        let shared = best(&draft.proofs.shared).filter(|it| *it != ProofCheck::Invalid);
+        let shared = best(&draft.proofs.shared).filter(|it| *it != LoginProofCheck::Invalid);
         best(&draft.proofs.ours).max(shared)
     }
 
-    fn check_proof(&self, draft: &Draft, proof: &str) -> ProofCheck {
+    fn check_proof(&self, draft: &MessageDraft, proof: &str) -> LoginProofCheck {
         match draft.event.user_id.as_deref().filter(|_| self.head.method == Method::POST) {
             Some(user_id) => self.site.visitor.login.check(user_id, proof, self.received_at),
-            None => ProofCheck::Invalid,
+            None => LoginProofCheck::Invalid,
         }
     }
 
     /// Takes login proofs and the site's server token out of a beacon that is passed on as it was sent, the
     /// last of the messages; where they cannot be found in it, it is not passed on. `text`: its body,
     /// decompressed.
-    pub(super) fn hide_secrets(&self, judged: &mut Messages, text: &[u8]) {
+    pub(super) fn hide_secrets(&self, judged: &mut DecodedMessages, text: &[u8]) {
         let token = judged.write_key.as_deref();
-        let token = token.filter(|key| Key::of(self.site, key).is_servers());
+        let token = token.filter(|key| CredentialCheck::of(self.site, key).is_servers());
         if self.site.visitor.login.is_empty() && token.is_none() {
             return;
         }
         let mut secrets: Vec<Box<str>> = token.map(Box::from).into_iter().collect();
         for draft in &judged.drafts {
             let LoginProofs { ours, shared } = &draft.proofs;
-            let is_proof = |proof: &str| self.check_proof(draft, proof) != ProofCheck::Invalid;
+            let is_proof = |proof: &str| self.check_proof(draft, proof) != LoginProofCheck::Invalid;
             secrets.extend(ours.iter().chain(shared.iter().filter(|it| is_proof(it))).cloned());
         }
         if secrets.is_empty() {
@@ -154,11 +158,11 @@ fn is_same_site(page: &Url, host: &str) -> bool {
 }
 
 /// The ids of devices that the browser's own cookies hold.
-fn own_ids(fields: &HeaderMap, recognised: &Recognised) -> Vec<String> {
-    let facts = Facts {
+fn own_ids(fields: &HeaderMap, recognised: &RecognisedVisitor) -> Vec<String> {
+    let facts = EventFacts {
         cookies: recognised.cookies.clone(),
         visitor: recognised.is_known.then(|| recognised.visitor.clone()),
-        ..Facts::default()
+        ..EventFacts::default()
     };
     let known = identities(&nothing(facts)).into_iter().map(|identity| identity.value);
     let cookies = head::cookies(fields);
@@ -171,10 +175,10 @@ fn own_ids(fields: &HeaderMap, recognised: &Recognised) -> Vec<String> {
 }
 
 /// An event that says nothing.
-fn nothing(facts: Facts) -> Event {
+fn nothing(facts: EventFacts) -> Event {
     let now = jiff::Timestamp::UNIX_EPOCH;
     Event {
-        kind: Kind::Page,
+        kind: EventKind::Page,
         message_id: String::new(),
         event: None,
         name: None,
@@ -195,9 +199,9 @@ fn nothing(facts: Facts) -> Event {
     }
 }
 
-fn names_another(draft: &Draft, format: &str, own: &[String]) -> bool {
+fn names_another(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
     let event = &draft.event;
-    let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
+    let tells = matches!(event.kind, EventKind::Identify | EventKind::Group | EventKind::Alias);
     if tells || draft.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
         return true;
     }
@@ -205,11 +209,11 @@ fn names_another(draft: &Draft, format: &str, own: &[String]) -> bool {
     let Some(context) = readable(event.context.as_ref()) else { return true };
     // A vendor's name for a person is none of the profiles', but goes to the vendor.
     let clients = context.get("clientIds").and_then(Value::as_object);
-    let mut clients = clients.into_iter().flat_map(Object::values);
+    let mut clients = clients.into_iter().flat_map(JsonObject::values);
     if context.contains_key("groupId") || clients.any(|ids| ids.get("external_id").is_some()) {
         return true;
     }
-    let facts = Facts { format: format.to_owned(), ..Facts::default() };
+    let facts = EventFacts { format: format.to_owned(), ..EventFacts::default() };
     let anonymous_id = event.anonymous_id.clone();
     let event = Event { anonymous_id, context: Some(context), ..nothing(facts) };
     let is_another =
@@ -217,12 +221,12 @@ fn names_another(draft: &Draft, format: &str, own: &[String]) -> bool {
     identities(&event).into_iter().map(|it| (it.kind, it.value)).any(is_another)
 }
 
-fn readable(context: Option<&RawObject>) -> Option<Object> {
-    context.map_or_else(|| Some(Object::new()), |context| context.parse().ok())
+fn readable(context: Option<&RawJsonObject>) -> Option<JsonObject> {
+    context.map_or_else(|| Some(JsonObject::new()), |context| context.parse().ok())
 }
 
 /// What tells a sender without a cookie from others: its own ids, else its address.
-pub(super) fn stranger(event: &Event<RawObject>, client: IpAddr) -> String {
+pub(super) fn stranger(event: &Event<RawJsonObject>, client: IpAddr) -> String {
     match (&event.anonymous_id, &event.user_id) {
         (None, None) => match client {
             // Of one customer's network.

@@ -5,8 +5,8 @@ use http::request::Builder;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::Forwarding;
-use super::tests::{Answer, House, basic, house, house_that, page, to, track};
+use super::BeaconForwarding;
+use super::tests::{TestGateway, TestResponse, basic, house, house_that, page, to, track};
 use crate::event::{Event, SenderRank};
 use crate::vendors::wire;
 use crate::visitor::tests::LOGIN_KEY;
@@ -14,7 +14,7 @@ use crate::visitor::tests::LOGIN_KEY;
 const GA_COOKIE: &str = "_ga=GA1.1.1763984794.1795434662";
 
 /// The cookies of a browser that was here, and the id that its visitor has.
-async fn browser(house: &House) -> (String, String) {
+async fn browser(house: &TestGateway) -> (String, String) {
     let landing = json!({ "type": "page", "messageId": "landing",
         "context": { "page": { "url": "https://shop.example/?gclid=Abc&utm_source=news" } } });
     let answer = house.ask(page("/e"), landing.to_string()).await;
@@ -25,12 +25,12 @@ async fn browser(house: &House) -> (String, String) {
     (cookies.join("; "), visitor)
 }
 
-async fn last(house: &House) -> Event {
+async fn last(house: &TestGateway) -> Event {
     house.events().await.pop().unwrap()
 }
 
 /// The event that a request became.
-async fn event_of(house: &House, request: Builder, body: impl Into<bytes::Bytes>) -> Event {
+async fn event_of(house: &TestGateway, request: Builder, body: impl Into<bytes::Bytes>) -> Event {
     let before = house.events().await.len();
     let answer = house.ask(request, body).await;
     let events = house.events().await;
@@ -39,7 +39,11 @@ async fn event_of(house: &House, request: Builder, body: impl Into<bytes::Bytes>
 }
 
 /// The event that a request became whose answer sets no cookie.
-async fn bare_event_of(house: &House, request: Builder, body: impl Into<bytes::Bytes>) -> Event {
+async fn bare_event_of(
+    house: &TestGateway,
+    request: Builder,
+    body: impl Into<bytes::Bytes>,
+) -> Event {
     let answer = house.ask(request, body).await;
     assert!(!answer.fields.contains_key("set-cookie"), "{:?}", answer.fields);
     last(house).await
@@ -216,7 +220,7 @@ async fn another_site_neither_resets_a_visitor_nor_learns_of_one() {
         let asked = to("POST", "/reset").header("cookie", &cookies);
         fields.iter().fold(asked, |asked, (name, value)| asked.header(*name, *value))
     };
-    let sets = |answer: &Answer| answer.fields.contains_key("set-cookie");
+    let sets = |answer: &TestResponse| answer.fields.contains_key("set-cookie");
     for (name, value) in [("sec-fetch-site", "cross-site"), ("referer", "https://evil.example/")] {
         let answer = house.ask(reset(&[(name, value)]), "").await;
         assert!(!sets(&answer), "{name}");
@@ -363,7 +367,7 @@ async fn a_server_needs_no_proof_and_its_messages_keep_none() {
 async fn a_beacon_that_is_passed_on_keeps_no_proof() {
     let house = house_that(|mount| {
         let upstream = "https://api.segment.io".parse().unwrap();
-        mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+        mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
     });
     let house = house.await;
     let (proof, other) = (proof("u1", None), "f".repeat(64));

@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{AT_ONCE_BYTES, Budget, Payer, Share};
-use super::fair::Grant;
-use super::rejection::Rejection;
-use super::settings::Limits;
+use super::budget::{AT_ONCE_BYTES, BodyBudget, BudgetOwner, BudgetShare};
+use super::fair::FairShareGrant;
+use super::rejection::RequestRejection;
+use super::settings::GatewayLimits;
 
 /// Encodings one upon the other; no client captured uses more than one.
 const MAX_ENCODINGS: usize = 2;
@@ -31,7 +31,7 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
+enum BodyCompression {
     Gzip,
     Deflate,
     Brotli,
@@ -39,7 +39,7 @@ enum Encoding {
 }
 
 /// The text of a body, and its share of what all may take, to be held as long as what is made of it.
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     /// The body as it was sent.
     pub(super) sent: Bytes,
     pub(super) text: Bytes,
@@ -47,11 +47,11 @@ pub(super) struct Received {
     /// text, whichever is more.
     pub(super) bytes: usize,
     /// None if it is parsed at once.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<BudgetShare>,
 }
 
-impl Received {
-    fn new(inflated: Bytes, sent: Bytes, share: Option<Share>) -> Self {
+impl ReceivedBody {
+    fn new(inflated: Bytes, sent: Bytes, share: Option<BudgetShare>) -> Self {
         let bytes = inflated.len().max(sent.len());
         Self { text: trim(inflated), sent, bytes, share }
     }
@@ -61,9 +61,9 @@ impl Received {
 pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,
-    limits: &Limits,
-    (budget, payer): (&Budget, Payer),
-) -> Result<Received, Rejection>
+    limits: &GatewayLimits,
+    (budget, payer): (&BodyBudget, BudgetOwner),
+) -> Result<ReceivedBody, RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
@@ -77,22 +77,22 @@ where
             ..=AT_ONCE_BYTES => None,
             length => Some(budget.take(payer, length, limits).await?),
         };
-        return Ok(Received::new(sent.clone(), sent, share));
+        return Ok(ReceivedBody::new(sent.clone(), sent, share));
     }
     let few = limits.inflated_bytes.min(AT_ONCE_BYTES);
     if sent.len() <= AT_ONCE_SENT_BYTES {
         match inflate_all(sent.clone(), &encodings, few) {
-            Ok(inflated) => return Ok(Received::new(inflated, sent, None)),
-            Err(Rejection::TooLarge) if few < limits.inflated_bytes => {}
+            Ok(inflated) => return Ok(ReceivedBody::new(inflated, sent, None)),
+            Err(RequestRejection::TooLarge) if few < limits.inflated_bytes => {}
             Err(rejection) => return Err(rejection),
         }
     }
     let share = budget.take(payer, limits.inflated_bytes, limits).await?;
     let limits = limits.clone();
-    let work = move |mut share: Share| {
+    let work = move |mut share: BudgetShare| {
         let inflated = inflate_all(sent.clone(), &encodings, limits.inflated_bytes)?;
         share.shrink(inflated.len().max(sent.len()), &limits);
-        Ok(Received::new(inflated, sent, Some(share)))
+        Ok(ReceivedBody::new(inflated, sent, Some(share)))
     };
     share.run(work).await
 }
@@ -100,17 +100,17 @@ where
 /// The body as sent, and its room while it is not yet decoded.
 async fn collect<B>(
     body: B,
-    limits: &Limits,
-    (budget, payer): (&Budget, Payer),
+    limits: &GatewayLimits,
+    (budget, payer): (&BodyBudget, BudgetOwner),
     deadline: Instant,
-) -> Result<(Bytes, Option<Grant>), Rejection>
+) -> Result<(Bytes, Option<FairShareGrant>), RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
     let size = body.size_hint();
     // A Content-Length that is too large is refused before anything is read.
     if size.lower() > limits.body_bytes as u64 {
-        return Err(Rejection::TooLarge);
+        return Err(RequestRejection::TooLarge);
     }
     let exact = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut body = pin!(Limited::new(body, limits.body_bytes));
@@ -120,10 +120,10 @@ where
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
-                return Err(Rejection::TooLarge);
+                return Err(RequestRejection::TooLarge);
             }
-            Ok(Some(Err(_))) => return Err(Rejection::Broken),
-            Err(_) => return Err(Rejection::TooSlow),
+            Ok(Some(Err(_))) => return Err(RequestRejection::Broken),
+            Err(_) => return Err(RequestRejection::TooSlow),
         };
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
@@ -144,21 +144,21 @@ where
 }
 
 /// The encodings in the order they were applied.
-fn encodings(fields: &HeaderMap) -> Result<Vec<Encoding>, Rejection> {
+fn encodings(fields: &HeaderMap) -> Result<Vec<BodyCompression>, RequestRejection> {
     let mut encodings = Vec::new();
     for value in fields.get_all(CONTENT_ENCODING) {
-        let value = value.to_str().map_err(|_opaque| Rejection::UnknownEncoding)?;
+        let value = value.to_str().map_err(|_opaque| RequestRejection::UnknownEncoding)?;
         for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let encoding = match name.to_ascii_lowercase().as_str() {
                 "identity" => continue,
-                "gzip" | "x-gzip" => Encoding::Gzip,
-                "deflate" => Encoding::Deflate,
-                "br" => Encoding::Brotli,
-                "zstd" => Encoding::Zstd,
-                _ => return Err(Rejection::UnknownEncoding),
+                "gzip" | "x-gzip" => BodyCompression::Gzip,
+                "deflate" => BodyCompression::Deflate,
+                "br" => BodyCompression::Brotli,
+                "zstd" => BodyCompression::Zstd,
+                _ => return Err(RequestRejection::UnknownEncoding),
             };
             if encodings.len() == MAX_ENCODINGS {
-                return Err(Rejection::UnknownEncoding);
+                return Err(RequestRejection::UnknownEncoding);
             }
             encodings.push(encoding);
         }
@@ -166,35 +166,43 @@ fn encodings(fields: &HeaderMap) -> Result<Vec<Encoding>, Rejection> {
     Ok(encodings)
 }
 
-fn inflate_all(sent: Bytes, encodings: &[Encoding], max: usize) -> Result<Bytes, Rejection> {
+fn inflate_all(
+    sent: Bytes,
+    encodings: &[BodyCompression],
+    max: usize,
+) -> Result<Bytes, RequestRejection> {
     let mut bytes = sent;
     for encoding in encodings.iter().rev() {
         bytes = decode(*encoding, &bytes, max)?;
     }
     if bytes.starts_with(GZIP_MAGIC) {
-        bytes = decode(Encoding::Gzip, &bytes, max)?;
+        bytes = decode(BodyCompression::Gzip, &bytes, max)?;
     }
     Ok(bytes)
 }
 
-fn decode(encoding: Encoding, bytes: &[u8], max: usize) -> Result<Bytes, Rejection> {
+fn decode(encoding: BodyCompression, bytes: &[u8], max: usize) -> Result<Bytes, RequestRejection> {
     /// The largest window a stream may ask for, as RFC 8878 recommends: 8 MiB.
     const MAX_WINDOW_LOG: u32 = 23;
     /// What brotli reads at a time.
     const BROTLI_BUFFER: usize = 4096;
     match encoding {
-        Encoding::Gzip => fill(flate2::read::MultiGzDecoder::new(bytes), max),
+        BodyCompression::Gzip => fill(flate2::read::MultiGzDecoder::new(bytes), max),
         // "deflate" means zlib, but some clients send the bare stream (RFC 9110, 8.4.1.2).
-        Encoding::Deflate if is_zlib(bytes) => fill(flate2::read::ZlibDecoder::new(bytes), max),
-        Encoding::Deflate => fill(flate2::read::DeflateDecoder::new(bytes), max),
-        Encoding::Brotli if brotli_window_log(bytes) > MAX_WINDOW_LOG => {
-            Err(Rejection::BadEncoding)
+        BodyCompression::Deflate if is_zlib(bytes) => {
+            fill(flate2::read::ZlibDecoder::new(bytes), max)
         }
-        Encoding::Brotli => fill(brotli::Decompressor::new(bytes, BROTLI_BUFFER), max),
-        Encoding::Zstd => {
+        BodyCompression::Deflate => fill(flate2::read::DeflateDecoder::new(bytes), max),
+        BodyCompression::Brotli if brotli_window_log(bytes) > MAX_WINDOW_LOG => {
+            Err(RequestRejection::BadEncoding)
+        }
+        BodyCompression::Brotli => fill(brotli::Decompressor::new(bytes, BROTLI_BUFFER), max),
+        BodyCompression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
-                .map_err(|_invalid| Rejection::BadEncoding)?;
-            decoder.window_log_max(MAX_WINDOW_LOG).map_err(|_invalid| Rejection::BadEncoding)?;
+                .map_err(|_invalid| RequestRejection::BadEncoding)?;
+            decoder
+                .window_log_max(MAX_WINDOW_LOG)
+                .map_err(|_invalid| RequestRejection::BadEncoding)?;
             fill(decoder, max)
         }
     }
@@ -219,12 +227,12 @@ fn brotli_window_log(bytes: &[u8]) -> u32 {
     }
 }
 
-fn fill(reader: impl Read, max: usize) -> Result<Bytes, Rejection> {
+fn fill(reader: impl Read, max: usize) -> Result<Bytes, RequestRejection> {
     let mut out = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    reader.take(limit).read_to_end(&mut out).map_err(|_invalid| Rejection::BadEncoding)?;
+    reader.take(limit).read_to_end(&mut out).map_err(|_invalid| RequestRejection::BadEncoding)?;
     if out.len() > max {
-        return Err(Rejection::TooLarge);
+        return Err(RequestRejection::TooLarge);
     }
     out.shrink_to_fit();
     Ok(out.into())
@@ -278,16 +286,16 @@ mod tests {
         out
     }
 
-    async fn read_bytes<B>(body: B, fields: &HeaderMap) -> Result<Bytes, Rejection>
+    async fn read_bytes<B>(body: B, fields: &HeaderMap) -> Result<Bytes, RequestRejection>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let budget = Budget::new(&limits());
-        let payer = Payer::servers(SiteId(1));
+        let budget = BodyBudget::new(&limits());
+        let payer = BudgetOwner::servers(SiteId(1));
         read(body, fields, &limits(), (&budget, payer)).await.map(|read| read.text)
     }
 
-    async fn read_as(encoding: &str, body: Vec<u8>) -> Result<Bytes, Rejection> {
+    async fn read_as(encoding: &str, body: Vec<u8>) -> Result<Bytes, RequestRejection> {
         let mut fields = HeaderMap::new();
         if !encoding.is_empty() {
             fields.insert(CONTENT_ENCODING, encoding.parse().unwrap());
@@ -329,7 +337,7 @@ mod tests {
         for (encoding, body) in bombs {
             assert!(body.len() < limits().body_bytes, "{encoding}: {}", body.len());
             let result = read_as(encoding, body).await;
-            assert!(matches!(result, Err(Rejection::TooLarge)), "{encoding}: {result:?}");
+            assert!(matches!(result, Err(RequestRejection::TooLarge)), "{encoding}: {result:?}");
         }
     }
 
@@ -346,23 +354,23 @@ mod tests {
             assert_eq!(brotli_window_log(&stream(window)), window, "{window}");
         }
         assert_eq!(brotli_window_log(&[0x11]), u32::MAX, "a large window");
-        assert!(decode(Encoding::Brotli, &stream(22), 1 << 20).is_ok());
-        let refused = decode(Encoding::Brotli, &stream(24), 1 << 20);
-        assert!(matches!(refused, Err(Rejection::BadEncoding)), "16 MiB for any body");
+        assert!(decode(BodyCompression::Brotli, &stream(22), 1 << 20).is_ok());
+        let refused = decode(BodyCompression::Brotli, &stream(24), 1 << 20);
+        assert!(matches!(refused, Err(RequestRejection::BadEncoding)), "16 MiB for any body");
     }
 
     #[tokio::test]
     async fn many_bodies_that_arrive_at_once_have_a_bound() {
         let limits = limits();
-        let budget = Budget::new(&limits);
-        let payer = |number| Payer::client(SiteId(1), [192, 0, 2, number].into());
+        let budget = BodyBudget::new(&limits);
+        let payer = |number| BudgetOwner::client(SiteId(1), [192, 0, 2, number].into());
         let long = || Full::new(Bytes::from(vec![b' '; limits.body_bytes]));
         let held: Vec<_> = (0..8).map(|_| budget.arrive(payer(1), limits.body_bytes)).collect();
         assert!(held.iter().all(Result::is_ok));
         let fields = HeaderMap::new();
         let ask = |number, body| read(body, &fields, &limits, (&budget, payer(number)));
         let refused = ask(1, long()).await;
-        assert!(matches!(refused, Err(Rejection::Overloaded)), "{:?}", refused.err());
+        assert!(matches!(refused, Err(RequestRejection::Overloaded)), "{:?}", refused.err());
         assert!(ask(1, Full::new(Bytes::from_static(b"{}"))).await.is_ok(), "it is small");
         assert!(ask(2, long()).await.is_ok(), "another client's");
     }
@@ -371,14 +379,14 @@ mod tests {
     async fn what_is_not_as_it_says_is_refused() {
         for encoding in ["gzip", "br", "zstd", "deflate"] {
             let result = read_as(encoding, TEXT.to_vec()).await;
-            assert!(matches!(result, Err(Rejection::BadEncoding)), "{encoding}: {result:?}");
+            assert!(matches!(result, Err(RequestRejection::BadEncoding)), "{encoding}: {result:?}");
         }
         let mut cut = gzip(TEXT);
         cut.truncate(20);
-        assert!(matches!(read_as("gzip", cut).await, Err(Rejection::BadEncoding)));
+        assert!(matches!(read_as("gzip", cut).await, Err(RequestRejection::BadEncoding)));
         for encoding in ["compress", "gzip, gzip, gzip", "gzip;q=1"] {
             let result = read_as(encoding, TEXT.to_vec()).await;
-            assert!(matches!(result, Err(Rejection::UnknownEncoding)), "{encoding}");
+            assert!(matches!(result, Err(RequestRejection::UnknownEncoding)), "{encoding}");
         }
     }
 
@@ -392,12 +400,12 @@ mod tests {
     async fn a_long_body_is_refused_whether_or_not_it_says_how_long() {
         let long = vec![b' '; limits().body_bytes + 1];
         let result = read_as("", long.clone()).await;
-        assert!(matches!(result, Err(Rejection::TooLarge)));
+        assert!(matches!(result, Err(RequestRejection::TooLarge)));
         let frames = long.chunks(1000).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk))));
         let frames: Vec<Result<_, std::io::Error>> = frames.collect();
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let result = read_bytes(body, &HeaderMap::new()).await;
-        assert!(matches!(result, Err(Rejection::TooLarge)));
+        assert!(matches!(result, Err(RequestRejection::TooLarge)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -408,7 +416,7 @@ mod tests {
         });
         let started = tokio::time::Instant::now();
         let result = read_bytes(StreamBody::new(trickle), &HeaderMap::new()).await;
-        assert!(matches!(result, Err(Rejection::TooSlow)));
+        assert!(matches!(result, Err(RequestRejection::TooSlow)));
         assert_eq!(started.elapsed(), limits().body_time);
     }
 }

@@ -13,11 +13,11 @@ use std::thread::available_parallelism;
 
 use tokio::time::Instant;
 
-use super::fair::{FairPool, Grant};
-use super::rejection::Rejection;
-use super::settings::Limits;
+use super::fair::{FairShareGrant, FairSharePool};
+use super::rejection::RequestRejection;
+use super::settings::GatewayLimits;
 use crate::journal::SiteId;
-use crate::vendors::beacon::{MADE_TIMES, events_within};
+use crate::vendors::beacon::{MAX_EXPANSION, events_within};
 
 /// The longest body that is small, decompressed.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
@@ -40,29 +40,29 @@ const ARRIVING_PARTS: usize = 4;
 
 /// Who a share is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Payer {
+pub(super) struct BudgetOwner {
     site: SiteId,
     /// None is the site's servers, as far as they show their token in the head.
     client: Option<IpAddr>,
 }
 
 /// What is left of `limits.inflating_bytes`, `limits.arriving_bytes` and `limits.decoders`.
-pub(super) struct Budget {
-    bytes: Arc<FairPool>,
-    arriving: Arc<FairPool>,
-    threads: Arc<FairPool>,
+pub(super) struct BodyBudget {
+    bytes: Arc<FairSharePool>,
+    arriving: Arc<FairSharePool>,
+    threads: Arc<FairSharePool>,
 }
 
 /// One body's part of it; given back when dropped.
-pub(super) struct Share {
-    bytes: Grant,
-    threads: Arc<FairPool>,
-    payer: Payer,
+pub(super) struct BudgetShare {
+    bytes: FairShareGrant,
+    threads: Arc<FairSharePool>,
+    payer: BudgetOwner,
     /// Until when its work may wait for a thread.
     deadline: Instant,
 }
 
-impl Payer {
+impl BudgetOwner {
     /// A client: /32 of IPv4; /64 of IPv6, which is what one household holds.
     pub(super) fn client(site: SiteId, client: IpAddr) -> Self {
         let client = match client.to_canonical() {
@@ -86,37 +86,44 @@ impl Payer {
     }
 }
 
-impl Budget {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl BodyBudget {
+    pub(super) fn new(limits: &GatewayLimits) -> Self {
         let threads = available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = if limits.decoders == 0 { threads } else { limits.decoders };
         Self {
-            bytes: FairPool::new(limits.inflating_bytes, limits.inflating_client_bytes),
-            arriving: FairPool::new(limits.arriving_bytes, limits.arriving_bytes / ARRIVING_PARTS),
-            threads: FairPool::new(threads, threads.div_ceil(2)),
+            bytes: FairSharePool::new(limits.inflating_bytes, limits.inflating_client_bytes),
+            arriving: FairSharePool::new(
+                limits.arriving_bytes,
+                limits.arriving_bytes / ARRIVING_PARTS,
+            ),
+            threads: FairSharePool::new(threads, threads.div_ceil(2)),
         }
     }
 
     /// Takes room for a body that is arriving. Nobody waits for it: who sends slowly would keep it.
-    pub(super) fn arrive(&self, payer: Payer, bytes: usize) -> Result<Grant, Rejection> {
-        self.arriving.try_take(payer, bytes).ok_or(Rejection::Overloaded)
+    pub(super) fn arrive(
+        &self,
+        payer: BudgetOwner,
+        bytes: usize,
+    ) -> Result<FairShareGrant, RequestRejection> {
+        self.arriving.try_take(payer, bytes).ok_or(RequestRejection::Overloaded)
     }
 
     /// Takes a share for a body of so many bytes, and waits for it until the deadline.
     pub(super) async fn take(
         &self,
-        payer: Payer,
+        payer: BudgetOwner,
         body_bytes: usize,
-        limits: &Limits,
-    ) -> Result<Share, Rejection> {
+        limits: &GatewayLimits,
+    ) -> Result<BudgetShare, RequestRejection> {
         let deadline = Instant::now() + limits.body_time;
         let bytes = self.bytes.take(payer, memory(body_bytes, limits), deadline).await?;
-        Ok(Share { bytes, threads: self.threads.clone(), payer, deadline })
+        Ok(BudgetShare { bytes, threads: self.threads.clone(), payer, deadline })
     }
 }
 
 /// Memory that a request with a body of so many bytes takes at most.
-fn memory(body_bytes: usize, limits: &Limits) -> usize {
+fn memory(body_bytes: usize, limits: &GatewayLimits) -> usize {
     let events = limits.events_within(body_bytes);
     body_bytes
         .saturating_mul(TIMES)
@@ -127,7 +134,7 @@ fn memory(body_bytes: usize, limits: &Limits) -> usize {
 /// Bytes of a record that are not of its message: what was observed of the request.
 const OBSERVED_BYTES: usize = 2 * 1024;
 
-impl Limits {
+impl GatewayLimits {
     /// Messages that a body of so many bytes may have.
     pub(super) fn events_within(&self, body_bytes: usize) -> usize {
         events_within(body_bytes, self.batch_events, self.least_event_bytes)
@@ -135,7 +142,7 @@ impl Limits {
 
     /// Bytes that all messages may have that are made of so many bytes.
     pub(super) fn made_of(&self, came: usize) -> usize {
-        came.saturating_mul(MADE_TIMES).saturating_add(self.made_bytes).min(self.inflated_bytes)
+        came.saturating_mul(MAX_EXPANSION).saturating_add(self.made_bytes).min(self.inflated_bytes)
     }
 
     /// Bytes that so many records may have that are made of so many bytes.
@@ -150,9 +157,9 @@ impl Limits {
     }
 }
 
-impl Share {
+impl BudgetShare {
     /// Gives back what a body of so many bytes does not need.
-    pub(super) fn shrink(&mut self, body_bytes: usize, limits: &Limits) {
+    pub(super) fn shrink(&mut self, body_bytes: usize, limits: &GatewayLimits) {
         self.bytes.shrink(memory(body_bytes, limits));
     }
 
@@ -160,15 +167,15 @@ impl Share {
     /// work goes on when its client goes away, and keeps its share until it is done.
     pub(super) async fn run<T: Send + 'static>(
         self,
-        work: impl FnOnce(Self) -> Result<T, Rejection> + Send + 'static,
-    ) -> Result<T, Rejection> {
+        work: impl FnOnce(Self) -> Result<T, RequestRejection> + Send + 'static,
+    ) -> Result<T, RequestRejection> {
         let thread = self.threads.take(self.payer, 1, self.deadline).await?;
         let job = move || {
             let result = work(self);
             drop(thread);
             result
         };
-        tokio::task::spawn_blocking(job).await.unwrap_or(Err(Rejection::Closing))
+        tokio::task::spawn_blocking(job).await.unwrap_or(Err(RequestRejection::Closing))
     }
 }
 
@@ -181,12 +188,12 @@ mod tests {
 
     #[test]
     fn clients_are_addresses_and_households() {
-        let payer = |address: &str| Payer::client(SiteId(1), address.parse().unwrap());
+        let payer = |address: &str| BudgetOwner::client(SiteId(1), address.parse().unwrap());
         assert_eq!(payer("2001:db8::1"), payer("2001:db8::ffff"));
         assert_ne!(payer("2001:db8::1"), payer("2001:db8:0:1::1"));
         assert_eq!(payer("::ffff:192.0.2.1"), payer("192.0.2.1"));
         assert_ne!(payer("192.0.2.1"), payer("192.0.2.2"));
-        assert_ne!(payer("192.0.2.1"), Payer::servers(SiteId(1)));
+        assert_ne!(payer("192.0.2.1"), BudgetOwner::servers(SiteId(1)));
     }
 
     #[test]
@@ -200,10 +207,10 @@ mod tests {
 
     #[tokio::test]
     async fn work_of_one_client_leaves_threads_to_others() {
-        let limits = Limits { decoders: 2, ..limits() };
-        let budget = Budget::new(&limits);
-        let first = Payer::client(SiteId(1), [192, 0, 2, 1].into());
-        let other = Payer::client(SiteId(1), [192, 0, 2, 2].into());
+        let limits = GatewayLimits { decoders: 2, ..limits() };
+        let budget = BodyBudget::new(&limits);
+        let first = BudgetOwner::client(SiteId(1), [192, 0, 2, 1].into());
+        let other = BudgetOwner::client(SiteId(1), [192, 0, 2, 2].into());
         let (release, blocked) = std::sync::mpsc::sync_channel::<()>(1);
         let share = budget.take(first, 1, &limits).await.unwrap();
         let mut tasks = JoinSet::new();

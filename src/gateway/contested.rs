@@ -20,9 +20,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use memchr::memmem;
 use serde::de::IgnoredAny;
 
-use super::cors::Source;
+use super::cors::CorsOrigin;
 use super::head;
-use super::route::Route;
+use super::route::GatewayRoute;
 
 /// The bytes of a body that are looked at: messages name their kind, their ids and their sender long before, and
 /// what is held of bodies that are not counted yet stays small.
@@ -33,20 +33,20 @@ const EVIDENCE: &[&str] =
     &["batch", "messageId", "anonymousId", "userId", "writeKey", "event", "previousId"];
 
 /// A body of which some was looked at.
-pub(super) struct Peeked<B> {
+pub(super) struct PeekedBody<B> {
     /// Made only where something is: every request has a body of this kind.
-    begin: Option<Box<Begin>>,
+    begin: Option<Box<PeekedFrames>>,
     rest: Pin<Box<B>>,
 }
 
 /// The frames that were looked at, and their bytes.
 #[derive(Default)]
-struct Begin {
+struct PeekedFrames {
     frames: VecDeque<Frame<Bytes>>,
     bytes: usize,
 }
 
-impl<B: Body<Data = Bytes>> Peeked<B> {
+impl<B: Body<Data = Bytes>> PeekedBody<B> {
     /// Nothing was looked at yet.
     pub(super) fn new(body: B) -> Self {
         Self { begin: None, rest: Box::pin(body) }
@@ -66,7 +66,7 @@ impl<B: Body<Data = Bytes>> Peeked<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Peeked<B> {
+impl<B: Body<Data = Bytes>> Body for PeekedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -102,30 +102,33 @@ impl<B: Body<Data = Bytes>> Body for Peeked<B> {
 
 /// Returns true if a request at a route of the gateway's is evidently meant for it. `body_time` is for
 /// the beginning of its body.
-pub(super) async fn is_evident<B>(
-    route: Route,
+pub(super) async fn is_meant_for_gateway<B>(
+    route: GatewayRoute,
     head: &Parts,
-    body: &mut Peeked<B>,
-    source: &Source,
+    body: &mut PeekedBody<B>,
+    source: &CorsOrigin,
     body_time: Duration,
 ) -> bool
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
     let fields = &head.headers;
-    if matches!(route, Route::Script | Route::Preview | Route::Problem) {
+    if matches!(route, GatewayRoute::Script | GatewayRoute::Preview | GatewayRoute::Problem) {
         return true;
     }
     if head.method == Method::OPTIONS && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-        return !matches!(source, Source::Foreign);
+        return !matches!(source, CorsOrigin::Foreign);
     }
     if !route.takes(&head.method) {
         return false;
     }
     match route {
-        Route::Me => !head::is_navigation(fields),
-        Route::Pixel => has_event(head.uri.query().unwrap_or_default()),
-        Route::Sdk | Route::Message(_) | Route::Batch | Route::Reset => {
+        GatewayRoute::Me => !head::is_navigation(fields),
+        GatewayRoute::Pixel => has_event(head.uri.query().unwrap_or_default()),
+        GatewayRoute::Sdk
+        | GatewayRoute::Message(_)
+        | GatewayRoute::Batch
+        | GatewayRoute::Reset => {
             if head::is_navigation(fields) || is_form(fields) {
                 return false;
             }
@@ -134,7 +137,8 @@ where
             }
             match tokio::time::timeout(body_time, body.peek()).await {
                 Ok(Some((begin, is_whole))) => {
-                    (route == Route::Reset && begin.is_empty()) || is_message(&begin, is_whole)
+                    (route == GatewayRoute::Reset && begin.is_empty())
+                        || is_message(&begin, is_whole)
                 }
                 // The route knows best what to answer.
                 Ok(None) | Err(_) => true,
@@ -174,10 +178,10 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::event::Kind;
+    use crate::event::EventKind;
 
     async fn evident(
-        route: Route,
+        route: GatewayRoute,
         method: &str,
         uri: &str,
         fields: &[(&str, &str)],
@@ -188,39 +192,41 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let mut peeked = Peeked::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+        let mut peeked = PeekedBody::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
         let time = Duration::from_secs(5);
-        let found = is_evident(route, &head, &mut peeked, &Source::Same, time).await;
+        let found = is_meant_for_gateway(route, &head, &mut peeked, &CorsOrigin::Same, time).await;
         let exact = peeked.size_hint().exact();
         let all = peeked.collect().await.unwrap().to_bytes();
         assert_eq!((&*all, exact), (body.as_bytes(), Some(body.len() as u64)), "nothing is lost");
         found
     }
 
-    const GROUP: Route = Route::Message(Kind::Group);
+    const GROUP: GatewayRoute = GatewayRoute::Message(EventKind::Group);
 
     #[tokio::test]
     async fn messages_are_the_gateways() {
         let long =
             format!("{{\"properties\":{{\"a\":\"{}\"}},\"userId\":\"u\"}}", "x".repeat(9000));
         for (route, body) in [
-            (Route::Sdk, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
-            (Route::Batch, r#"{"sentAt":1,"batch":[{"type":"track"}]}"#),
-            (Route::Reset, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
-            (Route::Reset, ""),
+            (GatewayRoute::Sdk, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
+            (GatewayRoute::Batch, r#"{"sentAt":1,"batch":[{"type":"track"}]}"#),
+            (GatewayRoute::Reset, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
+            (GatewayRoute::Reset, ""),
             (GROUP, r#"{"groupId":"g","userId":"u"}"#),
             (GROUP, r#"{"groupId":"g","anonymousId":"#),
-            (Route::Message(Kind::Track), r#"{"event":"Clicked"}"#),
-            (Route::Message(Kind::Page), &long),
+            (GatewayRoute::Message(EventKind::Track), r#"{"event":"Clicked"}"#),
+            (GatewayRoute::Message(EventKind::Page), &long),
         ] {
             assert!(evident(route, "POST", "/x", &[], body).await, "{body}");
         }
         assert!(evident(GROUP, "POST", "/v1/group", &[("content-encoding", "gzip")], "?").await);
         for query in ["event=x", "data=e30", "a=1&type=page"] {
-            assert!(evident(Route::Pixel, "GET", &format!("/px.gif?{query}"), &[], "").await);
+            assert!(
+                evident(GatewayRoute::Pixel, "GET", &format!("/px.gif?{query}"), &[], "").await
+            );
         }
-        assert!(evident(Route::Me, "GET", "/me", &[], "").await);
-        assert!(evident(Route::Script, "POST", "/tw.js", &[], "").await);
+        assert!(evident(GatewayRoute::Me, "GET", "/me", &[], "").await);
+        assert!(evident(GatewayRoute::Script, "POST", "/tw.js", &[], "").await);
     }
 
     #[tokio::test]
@@ -228,16 +234,16 @@ mod tests {
         let navigation: &[_] = &[("sec-fetch-mode", "navigate")];
         let form: &[_] = &[("content-type", "Application/x-www-form-urlencoded; charset=utf-8")];
         for (route, method, fields, body) in [
-            (Route::Reset, "GET", &[][..], ""),
-            (Route::Reset, "POST", &[], r#"{"email":"a@b.example"}"#),
-            (Route::Reset, "POST", form, ""),
-            (Route::Sdk, "GET", &[], ""),
-            (Route::Sdk, "POST", navigation, r#"{"batch":[]}"#),
+            (GatewayRoute::Reset, "GET", &[][..], ""),
+            (GatewayRoute::Reset, "POST", &[], r#"{"email":"a@b.example"}"#),
+            (GatewayRoute::Reset, "POST", form, ""),
+            (GatewayRoute::Sdk, "GET", &[], ""),
+            (GatewayRoute::Sdk, "POST", navigation, r#"{"batch":[]}"#),
             (GROUP, "POST", &[], r#"{"name":"Ops","members":[{"userId":"u"}]}"#),
             (GROUP, "POST", &[], ""),
             (GROUP, "DELETE", &[], ""),
-            (Route::Pixel, "GET", &[], ""),
-            (Route::Me, "GET", navigation, ""),
+            (GatewayRoute::Pixel, "GET", &[], ""),
+            (GatewayRoute::Me, "GET", navigation, ""),
         ] {
             assert!(!evident(route, method, "/x?a=event", fields, body).await, "{route:?} {body}");
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::answer::AnswerBody;
+use crate::answer::ResponseBody;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -16,7 +16,7 @@ const MAX_ASKED_BYTES: usize = 1024;
 
 /// The origins of one site.
 #[derive(Debug)]
-pub(super) struct Origins {
+pub(super) struct CorsAllowedOrigins {
     exact: HashSet<Box<[u8]>>,
     /// The schemes and ports of pages of the very host that is asked: `http://*:8000`.
     own_ports: Vec<(Box<str>, Box<str>)>,
@@ -39,9 +39,9 @@ fn without_port(authority: &str) -> &str {
 
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum CorsOrigin {
     /// No page says it sent it: a server, an image, a person.
-    Unsaid,
+    Missing,
     /// A page of the site, on another origin.
     Page(HeaderValue),
     /// A page of the gateway's own host.
@@ -50,7 +50,7 @@ pub(super) enum Source {
     Foreign,
 }
 
-impl Origins {
+impl CorsAllowedOrigins {
     pub(super) fn new(origins: &[String]) -> Self {
         let own_ports = origins.iter().filter_map(|origin| own_port(origin));
         let exact = origins.iter().filter(|origin| own_port(origin).is_none());
@@ -75,37 +75,37 @@ impl Origins {
     }
 
     /// Where a request to `host` (with its port, as sent) comes from.
-    pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> Source {
-        let Some(origin) = fields.get(ORIGIN) else { return Source::Unsaid };
+    pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> CorsOrigin {
+        let Some(origin) = fields.get(ORIGIN) else { return CorsOrigin::Missing };
         let bytes = origin.as_bytes();
         if self.exact.contains(bytes) || self.is_own_port(bytes, host) {
-            return Source::Page(origin.clone());
+            return CorsOrigin::Page(origin.clone());
         }
         // TLS may end before the gateway, so the scheme is not compared.
         let own = bytes.strip_prefix(b"https://").or_else(|| bytes.strip_prefix(b"http://"));
         if own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_bytes())) {
-            return Source::Same;
+            return CorsOrigin::Same;
         }
-        Source::Foreign
+        CorsOrigin::Foreign
     }
 }
 
 /// Lets the page read the answer.
-pub(super) fn expose(source: &Source, fields: &mut HeaderMap) {
+pub(super) fn expose(source: &CorsOrigin, fields: &mut HeaderMap) {
     fields.append(VARY, HeaderValue::from_static("Origin"));
-    let Source::Page(origin) = source else { return };
+    let CorsOrigin::Page(origin) = source else { return };
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
 }
 
 /// The answer to a preflight. Without the site's leave it allows nothing.
-pub(super) fn preflight(source: &Source, asked: &HeaderMap) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::default());
+pub(super) fn preflight(source: &CorsOrigin, asked: &HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let fields = response.headers_mut();
     fields.insert(VARY, HeaderValue::from_static("Origin, Access-Control-Request-Headers"));
-    let Source::Page(origin) = source else { return response };
+    let CorsOrigin::Page(origin) = source else { return response };
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     fields.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
@@ -132,15 +132,15 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     }
 
-    fn source(origin: &str) -> Source {
-        let origins = Origins::new(&["https://shop.example".to_owned()]);
+    fn source(origin: &str) -> CorsOrigin {
+        let origins = CorsAllowedOrigins::new(&["https://shop.example".to_owned()]);
         origins.source(&fields(&[(ORIGIN, origin)]), "t.shop.example:8443")
     }
 
     #[test]
     fn only_exact_origins_and_the_own_host_are_let_in() {
-        assert!(matches!(source("https://shop.example"), Source::Page(_)));
-        assert_eq!(source("https://t.shop.example:8443"), Source::Same);
+        assert!(matches!(source("https://shop.example"), CorsOrigin::Page(_)));
+        assert_eq!(source("https://t.shop.example:8443"), CorsOrigin::Same);
         for foreign in [
             "null",
             "",
@@ -151,23 +151,26 @@ mod tests {
             "https://t.shop.example",
             "https://SHOP.example",
         ] {
-            assert_eq!(source(foreign), Source::Foreign, "{foreign}");
+            assert_eq!(source(foreign), CorsOrigin::Foreign, "{foreign}");
         }
-        assert_eq!(Origins::new(&[]).source(&HeaderMap::new(), "x"), Source::Unsaid);
+        assert_eq!(
+            CorsAllowedOrigins::new(&[]).source(&HeaderMap::new(), "x"),
+            CorsOrigin::Missing
+        );
     }
 
     #[test]
     fn pages_of_the_host_that_is_asked_may_be_let_in_by_their_port() {
-        let origins = Origins::new(&["http://*:8000".to_owned()]);
+        let origins = CorsAllowedOrigins::new(&["http://*:8000".to_owned()]);
         let source = |origin: &str, host: &str| origins.source(&fields(&[(ORIGIN, origin)]), host);
         for (name, host) in [("box", "box:8080"), ("10.0.0.7", "10.0.0.7"), ("[::1]", "[::1]:80")] {
             let origin = format!("http://{name}:8000");
-            assert_eq!(source(&origin, host), Source::Page(origin.parse().unwrap()), "{name}");
+            assert_eq!(source(&origin, host), CorsOrigin::Page(origin.parse().unwrap()), "{name}");
             for foreign in ["http://evil.example:8000", "http://*:8000", "http://:8000"] {
-                assert_eq!(source(foreign, host), Source::Foreign, "{foreign}");
+                assert_eq!(source(foreign, host), CorsOrigin::Foreign, "{foreign}");
             }
-            assert_eq!(source(&format!("https://{name}:8000"), host), Source::Foreign);
-            assert_eq!(source(&format!("http://{name}:8001"), host), Source::Foreign);
+            assert_eq!(source(&format!("https://{name}:8000"), host), CorsOrigin::Foreign);
+            assert_eq!(source(&format!("http://{name}:8001"), host), CorsOrigin::Foreign);
         }
         assert_eq!(own_port("http://*"), None);
         assert_eq!(own_port("http://*.shop.example:80"), None);
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_foreign_page_gets_nothing_to_read() {
-        for foreign in [Source::Foreign, Source::Unsaid, Source::Same] {
+        for foreign in [CorsOrigin::Foreign, CorsOrigin::Missing, CorsOrigin::Same] {
             let mut answer = HeaderMap::new();
             expose(&foreign, &mut answer);
             assert_eq!(answer.len(), 1, "only Vary: {answer:?}");

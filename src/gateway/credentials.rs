@@ -6,26 +6,26 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq as _;
 
-use super::accept::Sender;
-use super::snapshot::Site;
+use super::accept::SenderKind;
+use super::snapshot::GatewaySite;
 
 /// Longer credentials are not ours, and are not decoded.
 const MAX_CREDENTIALS_BYTES: usize = 1024;
 
 /// The proof that a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum CredentialCheck {
     /// Nothing was shown.
     Missing,
     /// It is none of ours.
     Wrong,
     /// It is ours.
-    Of(Sender),
+    Of(SenderKind),
 }
 
-impl Key {
+impl CredentialCheck {
     /// The key in `Authorization`: a bearer token, or the user name of Basic.
-    pub(super) fn in_head(site: &Site, fields: &HeaderMap) -> Self {
+    pub(super) fn in_head(site: &GatewaySite, fields: &HeaderMap) -> Self {
         let Some(value) = fields.get(AUTHORIZATION) else { return Self::Missing };
         let words = value.to_str().ok().filter(|value| value.len() <= MAX_CREDENTIALS_BYTES);
         let Some((scheme, rest)) = words.and_then(|words| words.split_once(' ')) else {
@@ -43,20 +43,20 @@ impl Key {
     }
 
     /// The proof that a key is to a site.
-    pub(super) fn of(site: &Site, key: &str) -> Self {
+    pub(super) fn of(site: &GatewaySite, key: &str) -> Self {
         let token = site.server_token.as_ref().map(|token| token.expose().as_bytes());
         if token.is_some_and(|token| bool::from(token.ct_eq(key.as_bytes()))) {
-            return Self::Of(Sender::Server);
+            return Self::Of(SenderKind::Server);
         }
         // The write key is public: it stands in the page.
         match site.write_key.as_deref() {
-            Some(write_key) if write_key == key => Self::Of(Sender::Client),
+            Some(write_key) if write_key == key => Self::Of(SenderKind::Client),
             _ => Self::Wrong,
         }
     }
 
     /// True if it is the token of the site's servers.
     pub(super) fn is_servers(self) -> bool {
-        self == Self::Of(Sender::Server)
+        self == Self::Of(SenderKind::Server)
     }
 }

@@ -7,54 +7,54 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::Payer;
-use super::rejection::Rejection;
+use super::budget::BudgetOwner;
+use super::rejection::RequestRejection;
 
 /// A number of units: bytes, or threads.
-pub(super) struct FairPool {
+pub(super) struct FairSharePool {
     total: usize,
     /// What one client may hold. A client that holds nothing may have one grant of any size.
     of_one: usize,
-    state: Mutex<State>,
+    state: Mutex<FairShareState>,
 }
 
 #[derive(Default)]
-struct State {
+struct FairShareState {
     left: usize,
-    held: HashMap<Payer, usize>,
-    waiting: HashMap<Payer, VecDeque<Waiting>>,
+    held: HashMap<BudgetOwner, usize>,
+    waiting: HashMap<BudgetOwner, VecDeque<FairShareWaiter>>,
     /// Those who wait; the first is served first, unless it holds its part.
-    turns: VecDeque<Payer>,
+    turns: VecDeque<BudgetOwner>,
 }
 
-struct Waiting {
+struct FairShareWaiter {
     units: usize,
-    sender: oneshot::Sender<Grant>,
+    sender: oneshot::Sender<FairShareGrant>,
 }
 
 /// Units of one client; given back when dropped.
-pub(super) struct Grant {
-    pool: Arc<FairPool>,
-    payer: Payer,
+pub(super) struct FairShareGrant {
+    pool: Arc<FairSharePool>,
+    payer: BudgetOwner,
     units: usize,
 }
 
-impl FairPool {
+impl FairSharePool {
     pub(super) fn new(total: usize, of_one: usize) -> Arc<Self> {
-        let state = Mutex::new(State { left: total, ..State::default() });
+        let state = Mutex::new(FairShareState { left: total, ..FairShareState::default() });
         Arc::new(Self { total, of_one, state })
     }
 
     /// Takes so many units, no more than there are, and waits for them until the deadline. Cancel safe.
     pub(super) async fn take(
         self: &Arc<Self>,
-        payer: Payer,
+        payer: BudgetOwner,
         units: usize,
         deadline: Instant,
-    ) -> Result<Grant, Rejection> {
+    ) -> Result<FairShareGrant, RequestRejection> {
         let units = units.clamp(1, self.total.max(1));
         let (sender, receiver) = oneshot::channel();
-        let waiting = Waiting { units, sender };
+        let waiting = FairShareWaiter { units, sender };
         self.change(|state| {
             let queue = state.waiting.entry(payer).or_default();
             if queue.is_empty() {
@@ -64,13 +64,17 @@ impl FairPool {
         });
         match timeout_at(deadline, receiver).await {
             Ok(Ok(grant)) => Ok(grant),
-            Ok(Err(_gone)) => Err(Rejection::Closing),
-            Err(_late) => Err(Rejection::Overloaded),
+            Ok(Err(_gone)) => Err(RequestRejection::Closing),
+            Err(_late) => Err(RequestRejection::Overloaded),
         }
     }
 
     /// Takes so many units if they are there, and waits for none.
-    pub(super) fn try_take(self: &Arc<Self>, payer: Payer, units: usize) -> Option<Grant> {
+    pub(super) fn try_take(
+        self: &Arc<Self>,
+        payer: BudgetOwner,
+        units: usize,
+    ) -> Option<FairShareGrant> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let held = state.held.get(&payer).copied().unwrap_or_default();
         if units > state.left || held > 0 && held.saturating_add(units) > self.of_one {
@@ -78,25 +82,25 @@ impl FairPool {
         }
         state.left -= units;
         state.held.insert(payer, held.saturating_add(units));
-        Some(Grant { pool: self.clone(), payer, units })
+        Some(FairShareGrant { pool: self.clone(), payer, units })
     }
 
     /// Changes the state, and serves who can then be served.
-    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut FairShareState)) {
         let granted = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut state);
             state.serve(self.of_one)
         };
         // Outside of the lock: a grant that nobody waits for any more gives itself back.
-        for (payer, Waiting { units, sender }) in granted {
-            drop(sender.send(Grant { pool: self.clone(), payer, units }));
+        for (payer, FairShareWaiter { units, sender }) in granted {
+            drop(sender.send(FairShareGrant { pool: self.clone(), payer, units }));
         }
     }
 }
 
-impl State {
-    fn serve(&mut self, of_one: usize) -> Vec<(Payer, Waiting)> {
+impl FairShareState {
+    fn serve(&mut self, of_one: usize) -> Vec<(BudgetOwner, FairShareWaiter)> {
         let mut granted = Vec::new();
         let mut place = 0;
         while let Some(&payer) = self.turns.get(place) {
@@ -135,7 +139,7 @@ impl State {
         granted
     }
 
-    fn give_back(&mut self, payer: Payer, units: usize) {
+    fn give_back(&mut self, payer: BudgetOwner, units: usize) {
         self.left = self.left.saturating_add(units);
         if let Some(held) = self.held.get_mut(&payer) {
             *held = held.saturating_sub(units);
@@ -146,7 +150,7 @@ impl State {
     }
 }
 
-impl Grant {
+impl FairShareGrant {
     /// Gives back what is above so many units.
     pub(super) fn shrink(&mut self, units: usize) {
         let above = self.units.saturating_sub(units);
@@ -157,7 +161,7 @@ impl Grant {
     }
 }
 
-impl Drop for Grant {
+impl Drop for FairShareGrant {
     fn drop(&mut self) {
         self.pool.change(|state| state.give_back(self.payer, self.units));
     }
@@ -172,8 +176,8 @@ mod tests {
     use super::*;
     use crate::journal::SiteId;
 
-    fn client(number: u8) -> Payer {
-        Payer::client(SiteId(1), [192, 0, 2, number].into())
+    fn client(number: u8) -> BudgetOwner {
+        BudgetOwner::client(SiteId(1), [192, 0, 2, number].into())
     }
 
     fn soon() -> Instant {
@@ -182,13 +186,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn units_are_given_back() {
-        let pool = FairPool::new(100, 100);
+        let pool = FairSharePool::new(100, 100);
         let mut first = pool.take(client(1), 500, soon()).await.unwrap();
         let refused = pool.take(client(2), 1, soon()).await;
-        assert!(matches!(refused, Err(Rejection::Overloaded)));
+        assert!(matches!(refused, Err(RequestRejection::Overloaded)));
         first.shrink(60);
         let second = pool.take(client(1), 40, soon()).await.unwrap();
-        assert!(matches!(pool.take(client(2), 1, soon()).await, Err(Rejection::Overloaded)));
+        assert!(matches!(pool.take(client(2), 1, soon()).await, Err(RequestRejection::Overloaded)));
         drop((first, second));
         drop(pool.take(client(2), 100, soon()).await.unwrap());
         let state = pool.state.lock().unwrap();
@@ -198,7 +202,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_holds_no_more_than_its_part_whoever_waits() {
-        let pool = FairPool::new(100, 25);
+        let pool = FairSharePool::new(100, 25);
         let whole = pool.take(client(1), 80, soon()).await.unwrap();
         assert!(pool.take(client(1), 1, soon()).await.is_err(), "it holds more than its part");
         drop(whole);
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_at_once_may_be_refused_at_once() {
-        let pool = FairPool::new(100, 25);
+        let pool = FairSharePool::new(100, 25);
         let first = pool.try_take(client(1), 20).unwrap();
         assert!(pool.try_take(client(1), 6).is_none(), "more than its part");
         let second = pool.try_take(client(2), 80).unwrap();
@@ -221,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_clients_are_served_in_turns_and_not_by_who_asked_first() {
-        let pool = FairPool::new(10, 10);
+        let pool = FairSharePool::new(10, 10);
         let held = pool.take(client(1), 10, soon()).await.unwrap();
         let mut flood: Vec<_> =
             (0..100).map(|_| Box::pin(pool.take(client(1), 10, soon()))).collect();
@@ -238,7 +242,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_grant_is_not_overtaken_for_ever() {
-        let pool = FairPool::new(10, 10);
+        let pool = FairSharePool::new(10, 10);
         let held = pool.take(client(1), 6, soon()).await.unwrap();
         let mut large = Box::pin(pool.take(client(2), 10, soon()));
         assert!((&mut large).now_or_never().is_none());

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::budget::Payer;
+use super::budget::BudgetOwner;
 use super::tests::{NOON, basic, house, house_with, limits, page, to, track};
 use super::*;
 
@@ -53,7 +53,7 @@ async fn bodies_together_are_bounded() {
     limits.inflating_client_bytes = limits.inflating_bytes;
     let house = house_with(limits.clone()).await;
     let snapshot = house.gateway.snapshot.load_full();
-    let other = Payer::client(house.site, [192, 0, 2, 99].into());
+    let other = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
     let held = snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
     let large = || gzip(format!("{}{}", track("m1"), " ".repeat(100_000)).as_bytes());
     let answer = house.ask(page("/e"), large()).await;
@@ -73,8 +73,8 @@ async fn bodies_together_are_bounded() {
 async fn one_address_cannot_take_the_room_of_others() {
     let house = house().await;
     let snapshot = house.gateway.snapshot.load_full();
-    let Snapshot { limits, budget, .. } = &*snapshot;
-    let flood = Payer::client(house.site, [192, 0, 2, 99].into());
+    let GatewaySnapshot { limits, budget, .. } = &*snapshot;
+    let flood = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
     // As many requests as one client may have at once, and many that wait.
     let held = budget.take(flood, limits.inflated_bytes, limits).await.unwrap();
     let mut waiting: Vec<_> =
@@ -248,7 +248,7 @@ async fn what_the_edge_answers_is_counted_and_readable() {
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
     let lost = "tagway_events_dropped_total{site=\"shop\",reason=\"overloaded\"} 1";
     assert!(house.counts(lost));
-    let mut moved = Response::new(crate::answer::AnswerBody::default());
+    let mut moved = Response::new(crate::answer::ResponseBody::default());
     *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
     house.gateway.answered(&to("GET", "/nothing").body(()).unwrap(), client, moved);
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
@@ -336,7 +336,7 @@ proptest! {
         place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
         let limits = limits();
-        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
         let place = ["properties", "traits", "context", "integrations"][place];
         let text = format!(
             "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
@@ -356,8 +356,8 @@ proptest! {
     #[test]
     fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
-        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
-        let Ok(text) = decode::Text::look(&body, limits.json_depth) else { return Ok(()) };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let Ok(text) = decode::BodyText::look(&body, limits.json_depth) else { return Ok(()) };
         if let Ok(envelope) = decode::open(&text, &terms, (limits.batch_events, usize::MAX)) {
             let length = envelope.len();
             let (drafts, rejected) = envelope.judge(&terms);
@@ -371,7 +371,7 @@ proptest! {
     ) {
         let limits = limits();
         let received_at = NOON.parse().unwrap();
-        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at };
         let message = json!({
             "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
             "sentAt": time, "userId": name,

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Body;
 
-use super::Arrived;
-use super::accept::{Messages, Sender};
-use super::body::{self, Received};
-use super::budget::{AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES, Payer, Share};
-use super::decode::{self, Terms};
-use super::rejection::Rejection;
-use super::snapshot::Snapshot;
-use crate::event::Kind;
+use super::SiteRequest;
+use super::accept::{DecodedMessages, SenderKind};
+use super::body::{self, ReceivedBody};
+use super::budget::{AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES, BudgetOwner, BudgetShare};
+use super::decode::{self, DecodeContext};
+use super::rejection::RequestRejection;
+use super::snapshot::GatewaySnapshot;
+use crate::event::EventKind;
 
-impl Arrived<'_> {
+impl SiteRequest<'_> {
     /// Who pays for what the request takes, as long as it shows nothing else.
-    pub(super) fn payer(&self) -> Payer {
-        Payer::client(self.site.id, self.client.client)
+    pub(super) fn payer(&self) -> BudgetOwner {
+        BudgetOwner::client(self.site.id, self.client.client)
     }
 
     /// Reads a body and judges its messages. Its bytes are taken from the quota of the sender; if the
@@ -26,28 +26,28 @@ impl Arrived<'_> {
     pub(super) async fn read<B>(
         &self,
         body: B,
-        kind: Option<Kind>,
-        sender: Option<Sender>,
-    ) -> Result<Messages, Rejection>
+        kind: Option<EventKind>,
+        sender: Option<SenderKind>,
+    ) -> Result<DecodedMessages, RequestRejection>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let Snapshot { limits, budget, .. } = &**self.snapshot;
+        let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
         let payer = match sender {
-            Some(Sender::Server) => Payer::servers(self.site.id),
-            Some(Sender::Client) | None => self.payer(),
+            Some(SenderKind::Server) => BudgetOwner::servers(self.site.id),
+            Some(SenderKind::Client) | None => self.payer(),
         };
-        let Received { text, sent, bytes, share } =
+        let ReceivedBody { text, sent, bytes, share } =
             body::read(body, &self.head.headers, limits, (budget, payer)).await?;
         drop(sent);
         if let Some(sender) = sender {
             self.spend_bytes(sender, bytes)?;
         }
         match self.judge(text, share, kind, payer).await {
-            Ok(messages) => Ok(Messages { bytes, ..messages }),
+            Ok(messages) => Ok(DecodedMessages { bytes, ..messages }),
             Err(rejection) => {
                 if sender.is_none() {
-                    self.spend_bytes(Sender::Client, bytes)?;
+                    self.spend_bytes(SenderKind::Client, bytes)?;
                 }
                 Err(rejection)
             }
@@ -57,17 +57,17 @@ impl Arrived<'_> {
     async fn judge(
         &self,
         text: Bytes,
-        share: Option<Share>,
-        kind: Option<Kind>,
-        payer: Payer,
-    ) -> Result<Messages, Rejection> {
+        share: Option<BudgetShare>,
+        kind: Option<EventKind>,
+        payer: BudgetOwner,
+    ) -> Result<DecodedMessages, RequestRejection> {
         if share.is_some() {
             return self.messages(text, share, kind).await;
         }
         match self.messages(text.clone(), None, kind).await {
             // It is short, but many events take as long as a long body, and so does what all of them say.
             Err(rejection) if rejection.is_of_size() => {
-                let Snapshot { limits, budget, .. } = &**self.snapshot;
+                let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
                 let share = budget.take(payer, text.len(), limits).await?;
                 self.messages(text, Some(share), kind).await
             }
@@ -79,24 +79,32 @@ impl Arrived<'_> {
     pub(super) async fn messages(
         &self,
         text: Bytes,
-        share: Option<Share>,
-        kind: Option<Kind>,
-    ) -> Result<Messages, Rejection> {
+        share: Option<BudgetShare>,
+        kind: Option<EventKind>,
+    ) -> Result<DecodedMessages, RequestRejection> {
         let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
         let placeholder_ids = Arc::clone(&self.site.placeholder_ids);
-        let judge = move |share: Option<Share>| {
+        let judge = move |share: Option<BudgetShare>| {
             let limits = &snapshot.limits;
-            let terms = Terms { limits, kind, placeholder_ids: &placeholder_ids, received_at };
+            let terms =
+                DecodeContext { limits, kind, placeholder_ids: &placeholder_ids, received_at };
             let came = text.len();
             let room = match share {
                 Some(_) => (limits.batch_events, limits.inflated_bytes),
                 None => (AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES),
             };
-            let text = decode::Text::look(&text, limits.json_depth)?;
+            let text = decode::BodyText::look(&text, limits.json_depth)?;
             let envelope = decode::open(&text, &terms, room)?;
             let write_key = envelope.write_key().map(str::to_owned);
             let (drafts, rejected) = envelope.judge(&terms);
-            Ok(Messages { write_key, drafts, rejected, came, share, ..Messages::default() })
+            Ok(DecodedMessages {
+                write_key,
+                drafts,
+                rejected,
+                came,
+                share,
+                ..DecodedMessages::default()
+            })
         };
         match share {
             None => judge(None),

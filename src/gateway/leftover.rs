@@ -10,17 +10,17 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::settings::Limits;
-use crate::answer::AnswerBody;
+use super::settings::GatewayLimits;
+use crate::answer::ResponseBody;
 
 /// Reads the rest of a body, within `limits.inflated_bytes` and `limits.body_time`. If it goes on beyond,
 /// the answer says that the connection ends.
-pub(super) async fn read_away<B>(
+pub(super) async fn drain_body<B>(
     head: &Parts,
     body: B,
-    limits: &Limits,
-    mut answer: Response<AnswerBody>,
-) -> Response<AnswerBody>
+    limits: &GatewayLimits,
+    mut answer: Response<ResponseBody>,
+) -> Response<ResponseBody>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -36,13 +36,13 @@ where
 
 /// True if the rest may be read: the client does not ask first whether to send it, and says that it is
 /// not too long, or nothing.
-fn is_welcome(head: &Parts, limits: &Limits) -> bool {
+fn is_welcome(head: &Parts, limits: &GatewayLimits) -> bool {
     let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let said = said.and_then(|length| length.parse::<usize>().ok());
     !head.headers.contains_key(EXPECT) && said.is_none_or(|length| length <= limits.inflated_bytes)
 }
 
-async fn is_read_away<B>(mut body: B, limits: &Limits) -> bool
+async fn is_read_away<B>(mut body: B, limits: &GatewayLimits) -> bool
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -75,8 +75,8 @@ mod tests {
         let request = if expects { request.header(EXPECT, "100-continue") } else { request };
         let (head, ()) = request.body(()).unwrap().into_parts();
         let body = Full::new(Bytes::from(vec![b' '; length]));
-        let answer = Response::new(AnswerBody::new(Bytes::new()));
-        let answer = read_away(&head, body, &limits(), answer).await;
+        let answer = Response::new(ResponseBody::new(Bytes::new()));
+        let answer = drain_body(&head, body, &limits(), answer).await;
         answer.headers().get(CONNECTION).cloned()
     }
 
@@ -97,9 +97,9 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b" "))), ()))
         });
         let (head, ()) = Request::new(()).into_parts();
-        let answer = Response::new(AnswerBody::new(Bytes::new()));
+        let answer = Response::new(ResponseBody::new(Bytes::new()));
         let body = Box::pin(StreamBody::new(pieces));
-        let answer = read_away(&head, body, &limits(), answer).await;
+        let answer = drain_body(&head, body, &limits(), answer).await;
         assert_eq!(answer.headers()[CONNECTION], "close");
     }
 }

@@ -10,37 +10,37 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Arrived;
-use super::decode::Draft;
-use crate::event::Facts;
-use crate::privacy::{Decision, Unknown, decide};
-use crate::vendors::{Landing, MintedCookie};
-use crate::visitor::{self, Recognised, Seen};
+use super::SiteRequest;
+use super::decode::MessageDraft;
+use crate::event::EventFacts;
+use crate::privacy::{ConsentDecision, UnknownConsent, decide};
+use crate::vendors::{CookieContext, IssuedCookie};
+use crate::visitor::{self, RecognisedVisitor, VisitorRequest};
 
 /// Seconds of a day of UTC.
 const DAY_SECONDS: i64 = 86_400;
 
 /// One vendor's cookies at one site.
 #[derive(Clone, Debug)]
-pub struct Minting {
+pub struct VendorCookieIssuer {
     /// Makes the cookies that a browser lacks.
-    pub mint: fn(&Landing<'_>) -> Vec<MintedCookie>,
+    pub issue_cookies: fn(&CookieContext<'_>) -> Vec<IssuedCookie>,
     /// Names of the cookies, or prefixes that end in `*`.
     pub cookies: &'static [&'static str],
     /// The consent categories the visitor must have granted.
     pub consent: Vec<String>,
     /// What holds for a visitor whose choice is not known.
-    pub unknown_consent: Unknown,
+    pub unknown_consent: UnknownConsent,
 }
 
-impl Minting {
+impl VendorCookieIssuer {
     /// Whether the visitor agrees, as far as each of their messages tells. `unknown`: what holds where
     /// one does not tell.
-    fn may(&self, drafts: &[Draft], signalled: &[&str], unknown: Unknown) -> bool {
+    fn may(&self, drafts: &[MessageDraft], signalled: &[&str], unknown: UnknownConsent) -> bool {
         if self.consent.iter().any(|category| signalled.contains(&category.as_str())) {
             return false;
         }
-        let keeps = |record| decide(&self.consent, record, unknown) == Decision::Keep;
+        let keeps = |record| decide(&self.consent, record, unknown) == ConsentDecision::Keep;
         match drafts {
             [] => keeps(None),
             all => all.iter().all(|draft| keeps(draft.consent.as_ref())),
@@ -48,24 +48,29 @@ impl Minting {
     }
 }
 
-impl Arrived<'_> {
+impl SiteRequest<'_> {
     /// Makes the cookies that the browser lacks: from now on it has them.
-    pub(super) fn mint(&self, recognised: &mut Recognised, seen: &Seen<'_>, drafts: &[Draft]) {
+    pub(super) fn issue_vendor_cookies(
+        &self,
+        recognised: &mut RecognisedVisitor,
+        seen: &VisitorRequest<'_>,
+        drafts: &[MessageDraft],
+    ) {
         let settings = &self.site.visitor;
         if !recognised.is_remembered || !seen.leave.ads {
             return;
         }
         let (now, random) = moment_and_random(seen, drafts);
         let privacy = &self.site.privacy;
-        let signalled = self.signalled();
+        let signalled = self.refused_by_signals();
         let place = self.snapshot.geo.locate(self.client.client);
-        let facts = Facts { place, ..Facts::default() };
+        let facts = EventFacts { place, ..EventFacts::default() };
         for minting in &self.site.minting {
             let unknown = privacy.unknown(&facts, minting.unknown_consent);
             if !minting.may(drafts, &signalled, unknown) {
                 continue;
             }
-            let minted = (minting.mint)(&Landing {
+            let minted = (minting.issue_cookies)(&CookieContext {
                 cookies: &recognised.cookies,
                 click_ids: &recognised.click_ids,
                 url: seen.landing,
@@ -73,7 +78,7 @@ impl Arrived<'_> {
                 now,
                 random,
             });
-            for MintedCookie { name, value, max_age } in minted {
+            for IssuedCookie { name, value, max_age } in minted {
                 let field: Option<HeaderValue> =
                     visitor::set_for_scripts(settings, seen, (name, &value), max_age);
                 if let Some(field) = field {
@@ -88,7 +93,7 @@ impl Arrived<'_> {
 /// When cookies are made, and the random part of them. A library with an id of its own whose requests
 /// carry no cookies may not keep these either, nor do those that a first page sends side by side: what is
 /// made for them is the same for the day, by that id.
-fn moment_and_random(seen: &Seen<'_>, drafts: &[Draft]) -> (Timestamp, u32) {
+fn moment_and_random(seen: &VisitorRequest<'_>, drafts: &[MessageDraft]) -> (Timestamp, u32) {
     let own_id = drafts.iter().find_map(|draft| draft.event.anonymous_id.as_deref());
     let Some(id) = own_id.filter(|_| seen.cookies.is_empty()) else { return (seen.now, random()) };
     let digest: [u8; 32] = Sha256::digest(id).into();
@@ -110,27 +115,35 @@ mod tests {
     use super::*;
     use crate::bots;
     use crate::event::Event;
-    use crate::gateway::tests::{Answer, House, house, limits, page};
-    use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
+    use crate::gateway::tests::{TestGateway, TestResponse, house, limits, page};
+    use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
     use crate::vendors;
     use crate::visitor::tests::{settings, settings_of};
 
     /// What Meta asks for, of visitors who granted `consent`.
-    fn metas(consent: &[&str]) -> Vec<Minting> {
+    fn metas(consent: &[&str]) -> Vec<VendorCookieIssuer> {
         let consent = consent.iter().map(|&category| category.to_owned()).collect();
-        let mint = vendors::find("meta").unwrap().mint.unwrap();
-        vec![Minting { mint, cookies: &["_fbp", "_fbc"], consent, unknown_consent: Unknown::Deny }]
+        let issue_cookies = vendors::find("meta").unwrap().issue_cookies.unwrap();
+        vec![VendorCookieIssuer {
+            issue_cookies,
+            cookies: &["_fbp", "_fbc"],
+            consent,
+            unknown_consent: UnknownConsent::Deny,
+        }]
     }
 
-    async fn house_of(visitor: visitor::Settings, minting: Vec<Minting>) -> House {
+    async fn house_of(
+        visitor: visitor::VisitorSettings,
+        minting: Vec<VendorCookieIssuer>,
+    ) -> TestGateway {
         let house = house().await;
-        let setup = SiteSetup {
+        let setup = GatewaySiteSetup {
             id: house.site,
             name: "shop".into(),
-            settings: SiteSettings {
+            settings: GatewaySiteSettings {
                 privacy: std::sync::Arc::default(),
                 placeholder_ids: Default::default(),
-                bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
+                bots: bots::BotSettings { policy: bots::BotPolicy::Flag, score: 50 },
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
                 origins: vec!["https://shop.example".to_owned()],
@@ -141,23 +154,23 @@ mod tests {
             },
             visitor,
             minting,
-            public: crate::profile::Public::default(),
+            public: crate::profile::PublicProfilePaths::default(),
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),
             origin: None,
         };
         let metrics = house.gateway.metrics.clone();
-        house.gateway.reload(Snapshot::new(
+        house.gateway.reload(GatewaySnapshot::new(
             limits(),
             0.0,
-            crate::geo::Geo::default(),
+            crate::geo::GeoDatabase::default(),
             vec![setup],
             &metrics,
         ));
         house
     }
 
-    async fn send(house: &House, cookies: &str, context: Value) -> Answer {
+    async fn send(house: &TestGateway, cookies: &str, context: Value) -> TestResponse {
         let message = json!({ "type": "page", "context": context });
         let mut request = page("/e");
         if !cookies.is_empty() {
@@ -169,13 +182,13 @@ mod tests {
     }
 
     /// The `Set-Cookie` fields of Meta's cookies.
-    fn set(answer: &Answer) -> Vec<&str> {
+    fn set(answer: &TestResponse) -> Vec<&str> {
         let fields = answer.fields.get_all("set-cookie").iter();
         let fields = fields.map(|field| field.to_str().unwrap());
         fields.filter(|field| field.starts_with("_fb")).collect()
     }
 
-    async fn last(house: &House) -> Event {
+    async fn last(house: &TestGateway) -> Event {
         house.events().await.pop().unwrap()
     }
 

@@ -49,12 +49,14 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use minting::Minting;
-pub use mounts::{Forwarding, Mount, Scripts, Serving};
-pub use operator::{Rehearsed, SendError, Sent, rehearse};
+pub use minting::VendorCookieIssuer;
+pub use mounts::{BeaconForwarding, MountScripts, ScriptMode, VendorMount};
+pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
 pub use reasons::REJECTIONS;
-pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
-pub use snapshot::{SiteSetup, Snapshot};
+pub use settings::{
+    GatewayLimits, GatewaySiteSettings, RateLimitSettings, VolumeLimits, VolumeRate,
+};
+pub use snapshot::{GatewaySiteSetup, GatewaySnapshot};
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -69,21 +71,21 @@ use hyper::body::Body;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use self::accept::Sender;
-use self::contested::Peeked;
-use self::cors::Source;
-use self::observe::Durations;
+use self::accept::SenderKind;
+use self::contested::PeekedBody;
+use self::cors::CorsOrigin;
+use self::observe::RouteDurations;
 use self::rate::RateLimits;
-use self::rejection::{RateLimited, Rejection};
-use self::route::Route;
-use self::snapshot::Site;
-use self::volume::Volume;
-use crate::answer::AnswerBody;
+use self::rejection::{RateLimitExceeded, RequestRejection};
+use self::route::GatewayRoute;
+use self::snapshot::GatewaySite;
+use self::volume::RequestVolume;
+use crate::answer::ResponseBody;
 use crate::clock::SharedClock;
-use crate::feed::Feed;
-use crate::journal::{Forgotten, Journal};
-use crate::metrics::{Metrics, Name};
-use crate::profile::{Company, Profiles};
+use crate::feed::LiveFeed;
+use crate::journal::{Journal, SuppressionList};
+use crate::metrics::{Metrics, SharedName};
+use crate::profile::{IdentityGroupCache, ProfileService};
 use crate::script::proxy;
 
 /// What the edge knows of a request's sender.
@@ -98,25 +100,25 @@ pub struct ClientFacts {
 /// The request path of all sites.
 pub struct Gateway {
     journal: Arc<dyn Journal>,
-    forgotten: Arc<Forgotten>,
+    forgotten: Arc<SuppressionList>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
-    feed: Feed,
-    durations: Durations,
-    company: Company,
-    scripts: proxy::Scripts,
+    feed: LiveFeed,
+    durations: RouteDurations,
+    company: IdentityGroupCache,
+    scripts: proxy::ScriptProxy,
     /// For pages that ask of their visitor.
-    profiles: Option<Arc<Profiles>>,
-    snapshot: ArcSwap<Snapshot>,
+    profiles: Option<Arc<ProfileService>>,
+    snapshot: ArcSwap<GatewaySnapshot>,
     rates: ArcSwap<RateLimits>,
 }
 
 /// One request on its way to its answer.
-struct Arrived<'r> {
+struct SiteRequest<'r> {
     gateway: &'r Gateway,
-    snapshot: &'r Arc<Snapshot>,
-    site: &'r Site,
-    route: Route,
+    snapshot: &'r Arc<GatewaySnapshot>,
+    site: &'r GatewaySite,
+    route: GatewayRoute,
     head: &'r Parts,
     /// Lower case, without a port.
     host: &'r str,
@@ -130,16 +132,16 @@ impl Gateway {
         journal: Arc<dyn Journal>,
         metrics: Arc<Metrics>,
         clock: SharedClock,
-        feed: Feed,
-        scripts: proxy::Scripts,
-        snapshot: Snapshot,
+        feed: LiveFeed,
+        scripts: proxy::ScriptProxy,
+        snapshot: GatewaySnapshot,
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
         Self {
-            forgotten: journal.forgotten(),
+            forgotten: journal.suppression_list(),
             journal,
-            durations: Durations::new(&metrics),
-            company: Company::default(),
+            durations: RouteDurations::new(&metrics),
+            company: IdentityGroupCache::default(),
             scripts,
             profiles: None,
             metrics,
@@ -152,13 +154,13 @@ impl Gateway {
 
     /// The same, where pages may ask what is known of their visitor.
     #[must_use]
-    pub fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+    pub fn with_profiles(self, profiles: Arc<ProfileService>) -> Self {
         Self { profiles: Some(profiles), ..self }
     }
 
     /// Requests that arrive from now on see these settings. Quotas that are used up stay used up
     /// unless the limits themselves changed.
-    pub fn reload(&self, snapshot: Snapshot) {
+    pub fn reload(&self, snapshot: GatewaySnapshot) {
         if *self.rates.load().rates() != snapshot.limits.rates {
             self.rates.store(Arc::new(RateLimits::new(&snapshot.limits.rates)));
         }
@@ -166,7 +168,7 @@ impl Gateway {
     }
 
     /// The names of the sites, in the order of the configuration.
-    pub fn sites(&self) -> Vec<Name> {
+    pub fn sites(&self) -> Vec<SharedName> {
         self.snapshot.load().names()
     }
 
@@ -177,11 +179,15 @@ impl Gateway {
 
     /// Forgets clients that have been quiet. To be called each second.
     pub fn maintain(&self) {
-        self.rates.load().forget();
+        self.rates.load().evict_recovered();
     }
 
     /// Answers one request.
-    pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<AnswerBody>
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        client: ClientFacts,
+    ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin + 'static,
     {
@@ -192,7 +198,7 @@ impl Gateway {
         let host = head::host(authority);
         let site = snapshot.site(&host);
         let route = site.and_then(|site| site.route(head.uri.path()));
-        let mut body = Peeked::new(body);
+        let mut body = PeekedBody::new(body);
         if let Some(site) = site
             && let Some(origin) = &site.origin
             && !host.is_empty()
@@ -200,29 +206,29 @@ impl Gateway {
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
             let origin = (origin.as_ref(), site);
-            let seen = observe::Seen {
+            let seen = observe::ObservedRequest {
                 site: Some(site),
-                route: Some(Route::Origin),
+                route: Some(GatewayRoute::Origin),
                 method: &method,
                 client: client.client,
                 started,
             };
-            let mut awaited = proxied::Awaited::new(self, seen, snapshot.access_sample);
+            let mut awaited = proxied::OriginRequestGuard::new(self, seen, snapshot.access_sample);
             let response = proxied::answer(origin, head, body, &authority, client).await;
-            awaited.is_answered(response.status());
+            awaited.set_answered(response.status());
             return response;
         }
         let response = match site {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
-                Rejection::Malformed("the request does not name one host").into_response()
+                RequestRejection::Malformed("the request does not name one host").into_response()
             }
-            None => Rejection::UnknownHost.into_response(),
+            None => RequestRejection::UnknownHost.into_response(),
             Some(site) => {
                 let source = site.origins.source(&head.headers, authority);
-                match Purpose::of(route, &head.method, &head.headers, &source) {
-                    Ok(Purpose::Beacon(route)) => {
-                        let arrived = Arrived {
+                match RequestPurpose::of(route, &head.method, &head.headers, &source) {
+                    Ok(RequestPurpose::Beacon(route)) => {
+                        let arrived = SiteRequest {
                             gateway: self,
                             snapshot: &snapshot,
                             site,
@@ -234,7 +240,7 @@ impl Gateway {
                         };
                         arrived.answer(&mut body, &source).await
                     }
-                    Ok(Purpose::Preflight) => match self.limit_client(site, client) {
+                    Ok(RequestPurpose::Preflight) => match self.limit_client(site, client) {
                         Ok(()) => cors::preflight(&source, &head.headers),
                         Err(limited) => exposed(&source, limited.into_response()),
                     },
@@ -246,41 +252,50 @@ impl Gateway {
                 }
             }
         };
-        let seen =
-            observe::Seen { site, route, method: &head.method, client: client.client, started };
+        let seen = observe::ObservedRequest {
+            site,
+            route,
+            method: &head.method,
+            client: client.client,
+            started,
+        };
         self.observe(&seen, response.status(), snapshot.access_sample);
-        leftover::read_away(&head, body, &snapshot.limits, response).await
+        leftover::drain_body(&head, body, &snapshot.limits, response).await
     }
 
     /// Returns true if a request to a site with an origin is for the gateway itself.
     async fn is_own<B>(
         &self,
-        snapshot: &Snapshot,
-        (site, route): (&Site, Option<Route>),
+        snapshot: &GatewaySnapshot,
+        (site, route): (&GatewaySite, Option<GatewayRoute>),
         head: &Parts,
-        body: &mut Peeked<B>,
+        body: &mut PeekedBody<B>,
     ) -> bool
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
         let Some(route) = route else { return false };
         let source = site.origins.source(&head.headers, head::authority(&head.uri, &head.headers));
-        contested::is_evident(route, head, body, &source, snapshot.limits.body_time).await
+        contested::is_meant_for_gateway(route, head, body, &source, snapshot.limits.body_time).await
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
-    pub fn overloaded<B>(&self, request: &Request<B>, client: ClientFacts) -> Response<AnswerBody> {
+    pub fn overloaded<B>(
+        &self,
+        request: &Request<B>,
+        client: ClientFacts,
+    ) -> Response<ResponseBody> {
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
         if let Some(site) = snapshot.site(&head::host(authority)) {
             let route = site.route(request.uri().path());
             let source = site.origins.source(request.headers(), authority);
-            let purpose = Purpose::of(route, request.method(), request.headers(), &source);
-            if matches!(purpose, Ok(Purpose::Beacon(_))) {
-                self.count_refused(site, &Rejection::Overloaded);
+            let purpose = RequestPurpose::of(route, request.method(), request.headers(), &source);
+            if matches!(purpose, Ok(RequestPurpose::Beacon(_))) {
+                self.count_refused(site, &RequestRejection::Overloaded);
             }
         }
-        self.answered(request, client, Rejection::Overloaded.into_response())
+        self.answered(request, client, RequestRejection::Overloaded.into_response())
     }
 
     /// Returns true if the host that a request names is a site's.
@@ -294,8 +309,8 @@ impl Gateway {
         &self,
         request: &Request<B>,
         client: ClientFacts,
-        answer: Response<AnswerBody>,
-    ) -> Response<AnswerBody> {
+        answer: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         let started = Instant::now();
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
@@ -306,89 +321,93 @@ impl Gateway {
         };
         let route = site.and_then(|site| site.route(request.uri().path()));
         let method = request.method();
-        let seen = observe::Seen { site, route, method, client: client.client, started };
+        let seen = observe::ObservedRequest { site, route, method, client: client.client, started };
         self.observe(&seen, answer.status(), snapshot.access_sample);
         answer
     }
 
     /// Takes one request of the client's quota at a site.
-    fn limit_client(&self, site: &Site, client: ClientFacts) -> Result<(), Rejection> {
+    fn limit_client(
+        &self,
+        site: &GatewaySite,
+        client: ClientFacts,
+    ) -> Result<(), RequestRejection> {
         let taken = self.rates.load().check_client(site.id, client.client);
         taken.map_err(|limited| site.limited(limited))
     }
 }
 
 /// What a request to a known site is for.
-enum Purpose {
+enum RequestPurpose {
     /// To ask whether a page may send another.
     Preflight,
     /// To bring events.
-    Beacon(Route),
+    Beacon(GatewayRoute),
 }
 
-impl Purpose {
+impl RequestPurpose {
     fn of(
-        route: Option<Route>,
+        route: Option<GatewayRoute>,
         method: &Method,
         fields: &HeaderMap,
-        source: &Source,
-    ) -> Result<Self, Rejection> {
+        source: &CorsOrigin,
+    ) -> Result<Self, RequestRejection> {
         // On every path: a page may read that there is nothing.
         if method == Method::OPTIONS && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             return Ok(Self::Preflight);
         }
-        let route = route.ok_or(Rejection::UnknownRoute)?;
+        let route = route.ok_or(RequestRejection::UnknownRoute)?;
         if !route.takes(method) {
-            return Err(Rejection::Method { allow: route.allow() });
+            return Err(RequestRejection::Method { allow: route.allow() });
         }
         match source {
             // A script is anybody's to read, and brings nothing.
-            Source::Foreign if !matches!(route, Route::VendorScript { .. }) => {
-                Err(Rejection::ForeignOrigin)
+            CorsOrigin::Foreign if !matches!(route, GatewayRoute::VendorScript { .. }) => {
+                Err(RequestRejection::ForeignOrigin)
             }
             _ => Ok(Self::Beacon(route)),
         }
     }
 }
 
-fn exposed(source: &Source, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
+fn exposed(source: &CorsOrigin, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
     cors::expose(source, answer.headers_mut());
     answer
 }
 
-impl Arrived<'_> {
-    async fn answer<B>(&self, body: B, source: &Source) -> Response<AnswerBody>
+impl SiteRequest<'_> {
+    async fn answer<B>(&self, body: B, source: &CorsOrigin) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
     {
         let result = match self.route {
-            Route::Sdk => routes::sdk::answer(self, body).await,
-            Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
-            Route::Batch => routes::segment::answer(self, None, body).await,
-            Route::Pixel => routes::pixel::answer(self).await,
-            Route::Reset => routes::reset::answer(self),
-            Route::Me => {
+            GatewayRoute::Sdk => routes::sdk::answer(self, body).await,
+            GatewayRoute::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
+            GatewayRoute::Batch => routes::segment::answer(self, None, body).await,
+            GatewayRoute::Pixel => routes::pixel::answer(self).await,
+            GatewayRoute::Reset => routes::reset::answer(self),
+            GatewayRoute::Me => {
                 // One that is refused is no event that is lost.
                 let answer = routes::me::answer(self).await;
-                return exposed(source, answer.unwrap_or_else(Rejection::into_response));
+                return exposed(source, answer.unwrap_or_else(RequestRejection::into_response));
             }
-            Route::Origin => Err(Rejection::UnknownRoute),
-            Route::Script => routes::script::answer(self),
-            Route::Preview => routes::preview::answer(self),
-            Route::Problem => {
+            GatewayRoute::Origin => Err(RequestRejection::UnknownRoute),
+            GatewayRoute::Script => routes::script::answer(self),
+            GatewayRoute::Preview => routes::preview::answer(self),
+            GatewayRoute::Problem => {
                 let result = routes::problem::answer(self, body).await;
                 // What is refused is no event that is lost.
-                return exposed(source, result.unwrap_or_else(Rejection::into_response));
+                return exposed(source, result.unwrap_or_else(RequestRejection::into_response));
             }
-            Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
+            GatewayRoute::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
-                None => Err(Rejection::UnknownRoute),
+                None => Err(RequestRejection::UnknownRoute),
             },
-            Route::VendorScript { mount, .. } => {
+            GatewayRoute::VendorScript { mount, .. } => {
                 let result = routes::vendor_script::answer(self, mount).await;
                 // One that is refused is no event that is lost; and anybody may read any of it.
                 return result
-                    .map_or_else(Rejection::into_response, |answer| answer.map(Into::into));
+                    .map_or_else(RequestRejection::into_response, |answer| answer.map(Into::into));
             }
         };
         let response = result.unwrap_or_else(|rejection| {
@@ -399,51 +418,51 @@ impl Arrived<'_> {
     }
 
     /// Takes one request of the client's and the site's quota.
-    fn limit(&self) -> Result<(), Rejection> {
+    fn limit(&self) -> Result<(), RequestRejection> {
         self.gateway.limit_client(self.site, self.client)?;
         self.limit_site()
     }
 
     /// Takes one request of the site's quota only: the site's own servers send for everybody.
-    fn limit_site(&self) -> Result<(), Rejection> {
+    fn limit_site(&self) -> Result<(), RequestRejection> {
         let taken = self.gateway.rates.load().check_site(self.site.id);
         taken.map_err(|limited| self.site.limited(limited))
     }
 
     /// Refuses a request, before its body is read, of a sender who has used up a quota of events or bytes.
-    fn check_volume(&self, sender: Sender) -> Result<(), Rejection> {
-        self.spend(sender, Volume::default())
+    fn check_volume(&self, sender: SenderKind) -> Result<(), RequestRejection> {
+        self.spend(sender, RequestVolume::default())
     }
 
     /// Takes a body's bytes from the sender's quota and the site's.
-    fn spend_bytes(&self, sender: Sender, bytes: usize) -> Result<(), Rejection> {
-        self.spend(sender, Volume { bytes: bytes as u64, events: 0 })
+    fn spend_bytes(&self, sender: SenderKind, bytes: usize) -> Result<(), RequestRejection> {
+        self.spend(sender, RequestVolume { bytes: bytes as u64, events: 0 })
     }
 
     /// Takes events from the sender's quota and the site's.
-    fn spend_events(&self, sender: Sender, events: usize) -> Result<(), Rejection> {
-        self.spend(sender, Volume { events: events as u64, bytes: 0 })
+    fn spend_events(&self, sender: SenderKind, events: usize) -> Result<(), RequestRejection> {
+        self.spend(sender, RequestVolume { events: events as u64, bytes: 0 })
     }
 
     /// The site's own servers send for everybody, so that only the site's quota is theirs.
-    fn spend(&self, sender: Sender, volume: Volume) -> Result<(), Rejection> {
+    fn spend(&self, sender: SenderKind, volume: RequestVolume) -> Result<(), RequestRejection> {
         let client = match sender {
-            Sender::Client => Some(self.client.client),
-            Sender::Server => None,
+            SenderKind::Client => Some(self.client.client),
+            SenderKind::Server => None,
         };
-        let taken = self.gateway.rates.load().spend(self.site.id, client, volume);
+        let taken = self.gateway.rates.load().charge_volume(self.site.id, client, volume);
         taken.map_err(|limited| self.site.limited(limited))
     }
 
     /// Takes one request of a sender who may prove to be a server by the body. `Some`: a client may
     /// not send it any more, but the body may be read, to see whether it is a server's.
-    fn limit_unproven(&self) -> Result<Option<RateLimited>, Rejection> {
+    fn limit_unproven(&self) -> Result<Option<RateLimitExceeded>, RequestRejection> {
         let rates = self.gateway.rates.load();
         let (site, client) = (self.site.id, self.client.client);
-        let volume = || rates.spend(site, Some(client), Volume::default());
+        let volume = || rates.charge_volume(site, Some(client), RequestVolume::default());
         let over = rates.check_client(site, client).and_then(|()| volume()).err();
         if let Some(limited) = over
-            && (self.site.server_token.is_none() || !rates.may_prove(self.site.id))
+            && (self.site.server_token.is_none() || !rates.may_read_unverified(self.site.id))
         {
             return Err(self.site.limited(limited));
         }

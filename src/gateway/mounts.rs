@@ -7,24 +7,26 @@ use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use url::Url;
 
-use super::route::Route;
-use crate::event::Object;
-use crate::metrics::{FormatLabels, Metrics, Name};
-use crate::origin::Tag;
+use super::route::GatewayRoute;
+use crate::event::JsonObject;
+use crate::metrics::{FormatLabels, Metrics, SharedName};
+use crate::origin::VendorTag;
 use crate::script::ShimSettings;
-use crate::script::proxy::{Place, Wanted};
-use crate::settings::Section;
-use crate::vendors::aliases::meant;
-use crate::vendors::beacon::{Answer, DecodeError, Inbound, Methods, Verdict};
+use crate::script::proxy::{PinnedVersion, ScriptMount};
+use crate::settings::SettingsSection;
+use crate::vendors::aliases::resolve_alias;
+use crate::vendors::beacon::{
+    AllowedMethods, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
 use crate::vendors::wire::MessageBatch;
-use crate::vendors::{Beacon, Script, VENDORS, Vendor};
+use crate::vendors::{Beacon, VENDORS, Vendor, VendorScripts};
 
 /// The longest mount.
 const MAX_MOUNT_BYTES: usize = 64;
 
 /// Where one vendor's beacons are taken in.
 #[derive(Clone)]
-pub struct Mount {
+pub struct VendorMount {
     /// The vendor's name.
     pub vendor: &'static str,
     /// How its library speaks.
@@ -34,9 +36,9 @@ pub struct Mount {
     /// Whether its beacons become events.
     pub converts: bool,
     /// How its beacons are passed on to the vendor, if they are.
-    pub forward: Option<Forwarding>,
+    pub forward: Option<BeaconForwarding>,
     /// How its scripts are served, if they are.
-    pub scripts: Option<Scripts>,
+    pub scripts: Option<MountScripts>,
     /// Whether tags of the vendor's in proxied pages load what is here: where the site says something
     /// of the vendor, or has a destination of it. Any other tag is the page's own business.
     pub takes_tags: bool,
@@ -44,23 +46,23 @@ pub struct Mount {
 
 /// How a vendor's scripts are served.
 #[derive(Clone, Debug)]
-pub struct Scripts {
+pub struct MountScripts {
     /// What they are.
-    pub script: &'static Script,
+    pub script: &'static VendorScripts,
     /// What is served under their paths.
-    pub serving: Serving,
+    pub serving: ScriptMode,
     /// The site's own ids at the vendor. Of scripts that each customer has another of, the vendor's own
     /// of these are served and no others: its host serves those of anybody.
     pub ids: Vec<String>,
     /// Stands in for the vendor's own host.
     pub endpoint: Option<Url>,
     /// Scripts that are held to a version, by path and query below the mount.
-    pub pins: Vec<(String, Wanted)>,
+    pub pins: Vec<(String, PinnedVersion)>,
 }
 
 /// What is served under the paths of a vendor's scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Serving {
+pub enum ScriptMode {
     /// The gateway's script with the vendor's shim, which calls no vendor.
     Shim,
     /// The vendor's own scripts, fetched for the page.
@@ -69,7 +71,7 @@ pub enum Serving {
 
 /// How a vendor's beacons are passed on to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forwarding {
+pub struct BeaconForwarding {
     /// The vendor's own URL for them.
     pub upstream: Url,
     /// The consent categories the visitor must have granted.
@@ -77,25 +79,28 @@ pub struct Forwarding {
 }
 
 /// A mount as requests see it.
-pub(super) struct Mounted {
-    pub(super) mount: Mount,
+pub(super) struct ActiveMount {
+    pub(super) mount: VendorMount,
     /// Events accepted of its format.
     pub(super) accepted: Counter,
     /// The place of the vendor's own scripts, where they are served.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<ScriptMount>,
 }
 
-impl std::fmt::Debug for Mount {
+impl std::fmt::Debug for VendorMount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at {:?}", self.vendor, self.path)
     }
 }
 
-impl Mount {
+impl VendorMount {
     /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
     /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
     /// own libraries run in the site's pages. Also what the shims of vendors get to know.
-    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> (Vec<Self>, ShimSettings) {
+    pub(super) fn read_all(
+        site: &mut SettingsSection<'_>,
+        in_page: &[&str],
+    ) -> (Vec<Self>, ShimSettings) {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
@@ -104,7 +109,7 @@ impl Mount {
             if !names.contains(&name.as_str()) {
                 table.ignore_rest();
                 let what = "vendor with beacons or scripts of its own";
-                let meant = meant(name).filter(|name| names.contains(name));
+                let meant = resolve_alias(name).filter(|name| names.contains(name));
                 section.unknown_word(name, name, what, (&names, meant));
             }
         }
@@ -121,7 +126,7 @@ impl Mount {
                 shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
             }
             if !mount.converts && mount.forward.is_none() {
-                mount.beacon = &Silent;
+                mount.beacon = &ScriptOnlyBeacon;
             }
             if !mount.converts && mount.forward.is_none() && mount.scripts.is_none() {
                 continue;
@@ -129,7 +134,7 @@ impl Mount {
             // Several may share the root: they differ by what follows.
             if !mount.path.is_empty() && !taken.insert(mount.path.clone()) {
                 let why = format!("{} is another vendor's mount already", mount.path);
-                section.mistake(vendor.name, &why);
+                section.error(vendor.name, &why);
             }
             mounts.push(mount);
         }
@@ -139,7 +144,7 @@ impl Mount {
     /// Whether pages have tags of the vendor's that make events, as far as the site says.
     pub fn is_tagged(&self) -> bool {
         let serving = self.scripts.as_ref().map(|scripts| scripts.serving);
-        self.takes_tags && (self.converts || serving == Some(Serving::Shim))
+        self.takes_tags && (self.converts || serving == Some(ScriptMode::Shim))
     }
 
     /// The mount of a vendor at its own name, if there is anything below it.
@@ -151,16 +156,16 @@ impl Mount {
     /// What a vendor has below its mount while nobody says anything about it.
     fn of(vendor: &Vendor) -> Self {
         let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
-        let serve = |script| Scripts {
+        let serve = |script| MountScripts {
             script,
-            serving: Serving::Shim,
+            serving: ScriptMode::Shim,
             ids: Vec::new(),
             endpoint: None,
             pins: Vec::new(),
         };
         Self {
             vendor: vendor.name,
-            beacon: vendor.beacon.unwrap_or(&Silent),
+            beacon: vendor.beacon.unwrap_or(&ScriptOnlyBeacon),
             path: format!("/{}", vendor.name),
             converts: vendor.beacon.is_some(),
             forward: None,
@@ -173,16 +178,16 @@ impl Mount {
     /// which has them from nobody else. The events they tell of are in the journal already.
     fn serve_library(&mut self) {
         if let Some(scripts) = &mut self.scripts {
-            scripts.serving = Serving::Proxy;
+            scripts.serving = ScriptMode::Proxy;
         }
         if let Some(upstream) = self.beacon.upstream().and_then(|url| url.parse().ok()) {
             self.converts = false;
-            self.forward = Some(Forwarding { upstream, consent: Vec::new() });
+            self.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
         }
     }
 
     /// As a site's table says.
-    fn change(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
+    fn change(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
         self.takes_tags = true;
         let choices = [
             ("convert", (true, false)),
@@ -203,7 +208,7 @@ impl Mount {
             Some(path) if path == "/" => self.path = String::new(),
             Some(path) => {
                 if let Some(why) = fault(&path) {
-                    table.mistake("mount", why);
+                    table.error("mount", why);
                 }
                 self.path = path;
             }
@@ -215,39 +220,39 @@ impl Mount {
             return;
         }
         match upstream {
-            Some(upstream) => self.forward = Some(Forwarding { upstream, consent }),
-            None => table.mistake("beacons", "needs upstream, the vendor's own URL of them"),
+            Some(upstream) => self.forward = Some(BeaconForwarding { upstream, consent }),
+            None => table.error("beacons", "needs upstream, the vendor's own URL of them"),
         }
     }
 
-    fn change_scripts(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
+    fn change_scripts(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
         let Some(script) = vendor.script else { return };
-        let mut choices = vec![("proxy", Some(Serving::Proxy)), ("off", None)];
+        let mut choices = vec![("proxy", Some(ScriptMode::Proxy)), ("off", None)];
         if vendor.shim.is_some() {
-            choices.insert(0, ("shim", Some(Serving::Shim)));
+            choices.insert(0, ("shim", Some(ScriptMode::Shim)));
         }
         let said = table.opt_choice("scripts", &choices);
         let by_default = self.scripts.as_ref().map(|scripts| scripts.serving);
         let serving = said.unwrap_or(by_default);
         let endpoint: Option<Url> = table.opt_parsed("script_endpoint");
         if endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
-            table.mistake("script_endpoint", "must begin with http:// or https://");
+            table.error("script_endpoint", "must begin with http:// or https://");
         }
-        let is_proxied = serving == Some(Serving::Proxy);
+        let is_proxied = serving == Some(ScriptMode::Proxy);
         // Beneath a site that says "off", the defaults may name one.
         if endpoint.is_some() && said.is_none() && !is_proxied {
-            table.mistake("script_endpoint", "is of no use without scripts = \"proxy\"");
+            table.error("script_endpoint", "is of no use without scripts = \"proxy\"");
         }
         if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
-            table.mistake("scripts", "needs script_endpoint: each customer has its own host");
+            table.error("scripts", "needs script_endpoint: each customer has its own host");
         }
         let pins = read_pins(table, script);
         if !pins.is_empty() && said.is_none() && !is_proxied {
-            table.mistake("pin", "is of no use without scripts = \"proxy\"");
+            table.error("pin", "is of no use without scripts = \"proxy\"");
         }
         let mut ids = read_ids(table);
         if !ids.is_empty() && said.is_none() && !is_proxied {
-            table.mistake("ids", "is of no use without scripts = \"proxy\"");
+            table.error("ids", "is of no use without scripts = \"proxy\"");
         }
         let of_shim = vendor.shim.into_iter().flat_map(|shim| shim.ids);
         ids.extend(of_shim.filter_map(|name| table.opt_string(name)));
@@ -256,24 +261,24 @@ impl Mount {
             let id = script.file(path).and_then(|file| file.id(path, query));
             ids.extend(id.map(str::to_owned));
         }
-        self.scripts = serving.map(|serving| Scripts { script, serving, ids, endpoint, pins });
+        self.scripts = serving.map(|serving| MountScripts { script, serving, ids, endpoint, pins });
     }
 
     /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
     /// if they are fetched for the page, else at the vendor's host as without the gateway.
-    fn ids(&self, table: &mut Section<'_>, vendor: &Vendor) -> Option<Object> {
-        let mut ids = Object::new();
+    fn ids(&self, table: &mut SettingsSection<'_>, vendor: &Vendor) -> Option<JsonObject> {
+        let mut ids = JsonObject::new();
         for name in vendor.shim?.ids {
             let Some(id) = table.opt_string(name) else { continue };
             if !is_id(&id) {
-                table.mistake(name, "must be 1 to 64 letters, digits and any of \"-_\"");
+                table.error(name, "must be 1 to 64 letters, digits and any of \"-_\"");
             }
             ids.insert((*name).to_owned(), id.into());
         }
         if ids.is_empty() {
             return None;
         }
-        let is_proxied = |it: &Scripts| it.serving == Serving::Proxy;
+        let is_proxied = |it: &MountScripts| it.serving == ScriptMode::Proxy;
         let entry = vendor.script?.files.iter().find(|file| file.entry)?;
         let from = match self.scripts.as_ref().is_some_and(is_proxied) {
             true => self.path.as_str(),
@@ -284,7 +289,7 @@ impl Mount {
     }
 
     /// The vendor's settings at the site name these ids.
-    pub fn know_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i String>) {
+    pub fn add_known_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i String>) {
         if let Some(scripts) = &mut self.scripts {
             scripts.ids.extend(ids.into_iter().cloned());
         }
@@ -295,28 +300,28 @@ impl Mount {
     pub fn lacks_ids(&self) -> bool {
         self.scripts.as_ref().is_some_and(|it| {
             let has_ids = it.script.files.iter().any(|file| file.id.is_some());
-            it.serving == Serving::Proxy && has_ids && it.ids.is_empty()
+            it.serving == ScriptMode::Proxy && has_ids && it.ids.is_empty()
         })
     }
 
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
     pub(super) fn has_script(&self, below: &str) -> bool {
-        let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
+        let file = |scripts: &MountScripts| Some((scripts.serving, scripts.script.file(below)?));
         match self.scripts.as_ref().and_then(file) {
-            Some((Serving::Proxy, _)) => true,
-            Some((Serving::Shim, file)) => file.entry,
+            Some((ScriptMode::Proxy, _)) => true,
+            Some((ScriptMode::Shim, file)) => file.entry,
             None => false,
         }
     }
 
     /// What tags of the vendor's become, if it has scripts here.
-    pub(super) fn tag(&self) -> Option<Tag> {
+    pub(super) fn tag(&self) -> Option<VendorTag> {
         let scripts = self.scripts.as_ref().filter(|_| self.takes_tags)?;
-        Some(Tag {
+        Some(VendorTag {
             mount: self.path.clone(),
             script: scripts.script,
             ids: scripts.ids.clone(),
-            is_shim: scripts.serving == Serving::Shim,
+            is_shim: scripts.serving == ScriptMode::Shim,
             endpoint: scripts.endpoint.clone(),
             takes_beacons: self.converts || self.forward.is_some(),
         })
@@ -329,46 +334,58 @@ impl Mount {
 }
 
 /// A vendor that has scripts but takes no beacons.
-struct Silent;
+struct ScriptOnlyBeacon;
 
-impl Beacon for Silent {
-    fn endpoint(&self, _path: &str) -> Option<Methods> {
+impl Beacon for ScriptOnlyBeacon {
+    fn endpoint(&self, _path: &str) -> Option<AllowedMethods> {
         None
     }
 
-    fn read(&self, _inbound: &Inbound<'_>, _batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        _inbound: &BeaconRequest<'_>,
+        _batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         Ok(())
     }
 
-    fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
-        Answer { status: StatusCode::NOT_FOUND, content_type: None, body: Bytes::new() }
+    fn answer(&self, _inbound: &BeaconRequest<'_>, _verdict: BeaconOutcome) -> BeaconReply {
+        BeaconReply { status: StatusCode::NOT_FOUND, content_type: None, body: Bytes::new() }
     }
 }
 
-impl Mounted {
-    pub(super) fn new(mount: Mount, site: &Name, hosts: &[String], metrics: &Metrics) -> Self {
+impl ActiveMount {
+    pub(super) fn new(
+        mount: VendorMount,
+        site: &SharedName,
+        hosts: &[String],
+        metrics: &Metrics,
+    ) -> Self {
         let labels = FormatLabels { site: site.clone(), format: mount.vendor };
-        let proxied = mount.scripts.as_ref().filter(|it| it.serving == Serving::Proxy);
+        let proxied = mount.scripts.as_ref().filter(|it| it.serving == ScriptMode::Proxy);
         let place = proxied.map(|own| {
             let scripts = (own.script, own.endpoint.as_ref(), own.ids.as_slice());
-            Place::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
+            ScriptMount::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
         });
         Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels), place }
     }
 }
 
 /// `ids`: the site's own at the vendor.
-fn read_ids(table: &mut Section<'_>) -> Vec<String> {
+fn read_ids(table: &mut SettingsSection<'_>) -> Vec<String> {
     let ids = table.strings("ids");
     for id in ids.iter().filter(|id| !is_id(id)) {
         let why = "must be 1 to 64 letters, digits and any of \"-_\"";
-        table.mistake_about("ids", id, why, None);
+        table.error_about("ids", id, why, None);
     }
     ids
 }
 
 /// `pin`: the scripts that are held to a version.
-fn read_pins(table: &mut Section<'_>, script: &Script) -> Vec<(String, Wanted)> {
+fn read_pins(
+    table: &mut SettingsSection<'_>,
+    script: &VendorScripts,
+) -> Vec<(String, PinnedVersion)> {
     let mut pins = Vec::new();
     for (name, version) in table.string_table("pin") {
         let (path, query) = match name.split_once('?') {
@@ -377,11 +394,11 @@ fn read_pins(table: &mut Section<'_>, script: &Script) -> Vec<(String, Wanted)> 
         };
         let target = script.file(path).and_then(|file| file.target(path, query));
         if target.is_none() {
-            table.mistake_about("pin", &name, "is no script of this vendor", None);
+            table.error_about("pin", &name, "is no script of this vendor", None);
         }
-        match Wanted::read(&version) {
+        match PinnedVersion::read(&version) {
             Some(wanted) => pins.push((name, wanted)),
-            None => table.mistake_about(
+            None => table.error_about(
                 "pin",
                 &version,
                 "is neither \"first\" nor \"sha256-\" and a hash in base64",
@@ -407,7 +424,7 @@ fn fault(path: &str) -> Option<&'static str> {
     if path.len() > MAX_MOUNT_BYTES || !path.chars().all(plain) {
         return Some("must be at most 64 letters, digits, slashes and any of \"-_.~\"");
     }
-    if Route::is_reserved(path) {
+    if GatewayRoute::is_reserved(path) {
         return Some("is the beginning of the gateway's own paths");
     }
     None
@@ -416,7 +433,7 @@ fn fault(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Environment, Report, Source};
+    use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile};
 
     #[test]
     fn a_mount_is_a_plain_path_of_its_own() {
@@ -428,18 +445,18 @@ mod tests {
         }
     }
 
-    fn read(text: &str, in_page: &[&str]) -> (Vec<Mount>, String) {
-        let source = Source { name: "test".to_owned(), text: text.to_owned() };
-        let (report, environment) = (Report::default(), Environment::default());
+    fn read(text: &str, in_page: &[&str]) -> (Vec<VendorMount>, String) {
+        let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
+        let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
         let table = source.parse(&report);
-        let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-        let (mounts, _) = Mount::read_all(&mut section, in_page);
+        let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
+        let (mounts, _) = VendorMount::read_all(&mut section, in_page);
         drop(section);
-        let mistakes = report.into_mistakes();
+        let mistakes = report.into_errors();
         (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
-    fn serving(mounts: &[Mount], vendor: &str) -> Option<Serving> {
+    fn serving(mounts: &[VendorMount], vendor: &str) -> Option<ScriptMode> {
         let mount = mounts.iter().find(|mount| mount.vendor == vendor)?;
         mount.scripts.as_ref().map(|scripts| scripts.serving)
     }
@@ -450,8 +467,8 @@ mod tests {
         assert_eq!(mistakes, "");
         for vendor in VENDORS {
             let wanted = match vendor.name {
-                "meta" => Some(Serving::Proxy),
-                _ => vendor.shim.map(|_| Serving::Shim),
+                "meta" => Some(ScriptMode::Proxy),
+                _ => vendor.shim.map(|_| ScriptMode::Shim),
             };
             assert_eq!(serving(&mounts, vendor.name), wanted, "{}", vendor.name);
         }
@@ -460,14 +477,14 @@ mod tests {
                     [vendors.jitsu]\nscripts = \"proxy\"\n";
         let (mounts, mistakes) = read(said, &["meta"]);
         assert_eq!(mistakes, "");
-        assert_eq!(serving(&mounts, "meta"), Some(Serving::Shim));
+        assert_eq!(serving(&mounts, "meta"), Some(ScriptMode::Shim));
         let beacons = |vendor| {
             let mount = mounts.iter().find(|mount| mount.vendor == vendor).unwrap();
             (mount.converts, mount.forward.is_some())
         };
         assert_eq!((beacons("meta"), beacons("ga4")), ((false, true), (true, false)));
-        assert_eq!(serving(&mounts, "ga4"), Some(Serving::Proxy));
-        assert_eq!(serving(&mounts, "jitsu"), Some(Serving::Proxy));
+        assert_eq!(serving(&mounts, "ga4"), Some(ScriptMode::Proxy));
+        assert_eq!(serving(&mounts, "jitsu"), Some(ScriptMode::Proxy));
         // Nothing is left below it.
         assert!(!mounts.iter().any(|mount| mount.vendor == "drift"));
     }
@@ -508,27 +525,28 @@ mod tests {
         assert_eq!(mistakes, "");
         let mut mount =
             |vendor: &str| mounts.iter_mut().find(|it| it.vendor == vendor).cloned().unwrap();
-        let ids = |mount: &Mount| mount.scripts.clone().unwrap().ids;
+        let ids = |mount: &VendorMount| mount.scripts.clone().unwrap().ids;
         assert_eq!(ids(&mount("ga4")), ["GTM-1", "G-1"]);
         assert_eq!(ids(&mount("drift")), ["abc"]);
         let mut segment = mount("segment");
         assert!(
             segment.lacks_ids() && !mount("umami").lacks_ids() && !mount("mixpanel").lacks_ids()
         );
-        segment.know_ids(&["key".to_owned()]);
+        segment.add_known_ids(&["key".to_owned()]);
         assert!(!segment.lacks_ids());
     }
 
     #[test]
     fn shims_get_public_ids_and_the_place_of_the_vendors_scripts() {
         let read = |text: &str| {
-            let source = Source { name: "test".to_owned(), text: text.to_owned() };
-            let (report, environment) = (Report::default(), Environment::default());
+            let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
+            let (report, environment) =
+                (ConfigErrorReport::default(), ConfigEnvironment::default());
             let table = source.parse(&report);
-            let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-            let (_, shims) = Mount::read_all(&mut section, &[]);
+            let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
+            let (_, shims) = VendorMount::read_all(&mut section, &[]);
             drop(section);
-            let mistakes: Vec<_> = report.into_mistakes().iter().map(ToString::to_string).collect();
+            let mistakes: Vec<_> = report.into_errors().iter().map(ToString::to_string).collect();
             (shims, mistakes.join("\n"))
         };
         let own = "[vendors.intercom]\napp_id = \"abc1\"\n";

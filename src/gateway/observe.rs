@@ -6,51 +6,53 @@ use http::{Method, StatusCode};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
-use super::decode::Rejected;
-use super::rejection::Rejection;
-use super::route::Route;
-use super::snapshot::Site;
-use super::{Arrived, Gateway};
-use crate::journal::{Appended, CountAppended};
-use crate::metrics::{DropLabels, FormatLabels, Metrics, Name, RequestLabels, RouteLabels};
+use super::decode::RejectedMessage;
+use super::rejection::RequestRejection;
+use super::route::GatewayRoute;
+use super::snapshot::GatewaySite;
+use super::{Gateway, SiteRequest};
+use crate::journal::{AppendCallback, AppendOutcome};
+use crate::metrics::{
+    EventDropLabels, FormatLabels, Metrics, RequestLabels, RouteLabels, SharedName,
+};
 use crate::privacy;
 
 /// Where the access log's lines come from, for `[log] level`.
 const ACCESS: &str = "access";
 
 /// The histograms of the routes with the most requests, looked up once.
-pub(super) struct Durations([Histogram; 3]);
+pub(super) struct RouteDurations([Histogram; 3]);
 
-impl Durations {
+impl RouteDurations {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let of = |route: Route| {
+        let of = |route: GatewayRoute| {
             metrics.request_duration.get_or_create_owned(&RouteLabels { route: route.name() })
         };
-        Self([of(Route::Sdk), of(Route::Batch), of(Route::Pixel)])
+        Self([of(GatewayRoute::Sdk), of(GatewayRoute::Batch), of(GatewayRoute::Pixel)])
     }
 }
 
 /// The place of a route's format among the formats, in the lists of looked-up metrics.
-const fn place(route: Route) -> Option<usize> {
+const fn place(route: GatewayRoute) -> Option<usize> {
     match route {
-        Route::Sdk => Some(0),
-        Route::Message(_) | Route::Batch => Some(1),
-        Route::Pixel => Some(2),
-        Route::Reset
-        | Route::Me
-        | Route::Origin
-        | Route::Script
-        | Route::Preview
-        | Route::Problem
-        | Route::Beacon { .. }
-        | Route::VendorScript { .. } => None,
+        GatewayRoute::Sdk => Some(0),
+        GatewayRoute::Message(_) | GatewayRoute::Batch => Some(1),
+        GatewayRoute::Pixel => Some(2),
+        GatewayRoute::Reset
+        | GatewayRoute::Me
+        | GatewayRoute::Origin
+        | GatewayRoute::Script
+        | GatewayRoute::Preview
+        | GatewayRoute::Problem
+        | GatewayRoute::Beacon { .. }
+        | GatewayRoute::VendorScript { .. } => None,
     }
 }
 
 /// A request, as far as it is observed.
-pub(super) struct Seen<'r> {
-    pub(super) site: Option<&'r Site>,
-    pub(super) route: Option<Route>,
+pub(super) struct ObservedRequest<'r> {
+    pub(super) site: Option<&'r GatewaySite>,
+    pub(super) route: Option<GatewayRoute>,
     pub(super) method: &'r Method,
     pub(super) client: IpAddr,
     pub(super) started: Instant,
@@ -58,18 +60,23 @@ pub(super) struct Seen<'r> {
 
 impl Gateway {
     /// Counts the request, and logs it if its turn has come.
-    pub(super) fn observe(&self, seen: &Seen<'_>, status: StatusCode, access_sample: f64) {
+    pub(super) fn observe(
+        &self,
+        seen: &ObservedRequest<'_>,
+        status: StatusCode,
+        access_sample: f64,
+    ) {
         let took = seen.started.elapsed();
         let code = status.as_u16();
         let usual = match (seen.route, code) {
-            (Some(route @ Route::Sdk), 204)
-            | (Some(route @ (Route::Batch | Route::Pixel)), 200) => place(route),
+            (Some(route @ GatewayRoute::Sdk), 204)
+            | (Some(route @ (GatewayRoute::Batch | GatewayRoute::Pixel)), 200) => place(route),
             _ => None,
         };
         let meter = usual.and_then(|place| {
             Some((seen.site?.meters.usual.get(place)?, self.durations.0.get(place)?))
         });
-        let route = seen.route.map_or("none", Route::name);
+        let route = seen.route.map_or("none", GatewayRoute::name);
         match meter {
             Some((counter, durations)) => {
                 counter.inc();
@@ -98,7 +105,7 @@ impl Gateway {
     }
 
     /// Counts an event that an operator sent, once it is durable.
-    pub(super) fn sent_counter(&self, site: &Name) -> CountAppended {
+    pub(super) fn sent_counter(&self, site: &SharedName) -> AppendCallback {
         let labels = FormatLabels { site: site.clone(), format: "admin" };
         let accepted = self.metrics.events_accepted.get_or_create_owned(&labels);
         Box::new(move |appended| {
@@ -108,60 +115,60 @@ impl Gateway {
 }
 
 /// The number of those that are no duplicates.
-fn new(appended: &[Appended]) -> u64 {
-    appended.iter().filter(|event| matches!(event, Appended::New { .. })).count() as u64
+fn new(appended: &[AppendOutcome]) -> u64 {
+    appended.iter().filter(|event| matches!(event, AppendOutcome::New { .. })).count() as u64
 }
 
 impl Gateway {
     /// Counts what is lost with a request that is refused as a whole.
-    pub(super) fn count_refused(&self, site: &Site, rejection: &Rejection) {
+    pub(super) fn count_refused(&self, site: &GatewaySite, rejection: &RequestRejection) {
         match rejection {
             // These are no beacons, or are counted message by message.
-            Rejection::UnknownHost
-            | Rejection::UnknownRoute
-            | Rejection::Method { .. }
-            | Rejection::Unread
-            | Rejection::NothingValid(_) => {}
-            Rejection::ForeignOrigin
-            | Rejection::BadKey
-            | Rejection::RateLimited(_)
-            | Rejection::TooLarge
-            | Rejection::TooSlow
-            | Rejection::Broken
-            | Rejection::UnknownEncoding
-            | Rejection::BadEncoding
-            | Rejection::Malformed(_)
-            | Rejection::TooMany
-            | Rejection::Overloaded
-            | Rejection::Busy
-            | Rejection::Full
-            | Rejection::Unwritable
-            | Rejection::Closing => self.count_dropped(site, rejection.code()),
+            RequestRejection::UnknownHost
+            | RequestRejection::UnknownRoute
+            | RequestRejection::Method { .. }
+            | RequestRejection::Unread
+            | RequestRejection::NothingValid(_) => {}
+            RequestRejection::ForeignOrigin
+            | RequestRejection::BadKey
+            | RequestRejection::RateLimited(_)
+            | RequestRejection::TooLarge
+            | RequestRejection::TooSlow
+            | RequestRejection::Broken
+            | RequestRejection::UnknownEncoding
+            | RequestRejection::BadEncoding
+            | RequestRejection::Malformed(_)
+            | RequestRejection::TooMany
+            | RequestRejection::Overloaded
+            | RequestRejection::Busy
+            | RequestRejection::Full
+            | RequestRejection::Unwritable
+            | RequestRejection::Closing => self.count_dropped(site, rejection.code()),
         }
     }
 
     /// Counts members of a site's messages that cannot be read and are left out.
     pub(super) fn count_unread(
         &self,
-        site: &Site,
+        site: &GatewaySite,
         reasons: impl IntoIterator<Item = &'static str>,
     ) {
         for reason in reasons {
-            let labels = DropLabels { site: site.name.clone(), reason };
+            let labels = EventDropLabels { site: site.name.clone(), reason };
             self.metrics.values_unread.get_or_create(&labels).inc();
         }
     }
 
     /// Counts something that was dropped before the journal.
-    fn count_dropped(&self, site: &Site, reason: &'static str) {
-        let labels = DropLabels { site: site.name.clone(), reason };
+    fn count_dropped(&self, site: &GatewaySite, reason: &'static str) {
+        let labels = EventDropLabels { site: site.name.clone(), reason };
         self.metrics.events_dropped.get_or_create(&labels).inc();
     }
 }
 
-impl Arrived<'_> {
+impl SiteRequest<'_> {
     /// Counts what is lost with a request that is refused as a whole.
-    pub(super) fn count_refused(&self, rejection: &Rejection) {
+    pub(super) fn count_refused(&self, rejection: &RequestRejection) {
         self.gateway.count_refused(self.site, rejection);
     }
 
@@ -171,7 +178,7 @@ impl Arrived<'_> {
     }
 
     /// Counts messages that are refused one by one.
-    pub(super) fn count_rejected(&self, rejected: &[Rejected]) {
+    pub(super) fn count_rejected(&self, rejected: &[RejectedMessage]) {
         for rejected in rejected {
             self.gateway.count_dropped(self.site, rejected.reason);
         }
@@ -180,17 +187,19 @@ impl Arrived<'_> {
     /// Counts events of people who are forgotten.
     pub(super) fn count_forgotten(&self, count: u64) {
         if count > 0 {
-            let labels = DropLabels { site: self.site.name.clone(), reason: "forgotten" };
+            let labels = EventDropLabels { site: self.site.name.clone(), reason: "forgotten" };
             self.gateway.metrics.events_dropped.get_or_create(&labels).inc_by(count);
         }
     }
 
     /// Counts appended events once they are durable: the client may be gone by then, and this request
     /// with it.
-    pub(super) fn counter(&self) -> CountAppended {
+    pub(super) fn counter(&self) -> AppendCallback {
         let meters = &self.site.meters;
         let accepted = match self.route {
-            Route::Beacon { mount, .. } => self.site.mounts.get(mount).map(|it| &it.accepted),
+            GatewayRoute::Beacon { mount, .. } => {
+                self.site.mounts.get(mount).map(|it| &it.accepted)
+            }
             route => place(route).and_then(|place| meters.accepted.get(place)),
         };
         let (accepted, duplicate) = (accepted.cloned(), meters.duplicate.clone());

@@ -4,26 +4,26 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 
-use super::accept::{Observed, Sender, record};
-use super::decode::{self, Terms};
-use super::settings::Limits;
-use super::{Gateway, SiteSettings, head};
-use crate::event::{Event, Facts, RawObject};
-use crate::feed::Happening;
-use crate::journal::{AppendError, Appended, MessageKey};
+use super::accept::{RequestFacts, SenderKind, record};
+use super::decode::{self, DecodeContext};
+use super::settings::GatewayLimits;
+use super::{Gateway, GatewaySiteSettings, head};
+use crate::event::{Event, EventFacts, RawJsonObject};
+use crate::feed::FeedEvent;
+use crate::journal::{AppendError, AppendOutcome, MessageKey};
 
 /// An event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct OperatorSendReceipt {
     /// The journal's answer.
-    pub appended: Appended,
+    pub appended: AppendOutcome,
     /// Its message id.
     pub message_id: String,
 }
 
 /// Why an operator's event was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub enum OperatorSendError {
     /// There is no such site.
     #[error("there is no such site")]
     UnknownSite,
@@ -37,7 +37,7 @@ pub enum SendError {
 
 /// An event that was tried out.
 #[derive(Clone, Debug)]
-pub struct Rehearsed {
+pub struct DryRunEvent {
     /// The event, as readers of the journal would see it.
     pub event: Event,
     /// The reasons why members of the message are left out of it.
@@ -45,89 +45,104 @@ pub struct Rehearsed {
 }
 
 /// A site's terms for messages, whoever sends them.
-struct SiteTerms<'a> {
+struct SiteMessageRules<'a> {
     name: &'a str,
-    limits: &'a Limits,
+    limits: &'a GatewayLimits,
     placeholder_ids: &'a [String],
     anonymizes_ip: bool,
 }
 
 /// A message of an operator.
-struct Read {
-    event: Event<RawObject>,
+struct OperatorMessage {
+    event: Event<RawJsonObject>,
     key: MessageKey,
     /// True if it says something of the person.
     has_traits: bool,
     unread: Vec<&'static str>,
 }
 
-fn read(site: &SiteTerms<'_>, message: &[u8], received_at: Timestamp) -> Result<Read, SendError> {
-    let SiteTerms { limits, placeholder_ids, .. } = *site;
-    let terms = Terms { limits, kind: None, placeholder_ids, received_at };
-    let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
+fn read(
+    site: &SiteMessageRules<'_>,
+    message: &[u8],
+    received_at: Timestamp,
+) -> Result<OperatorMessage, OperatorSendError> {
+    let SiteMessageRules { limits, placeholder_ids, .. } = *site;
+    let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
+    let (mut drafts, rejected) =
+        decode::read(message, &terms).map_err(OperatorSendError::Invalid)?;
     let draft = match (drafts.pop(), rejected.first()) {
         (Some(draft), None) if drafts.is_empty() => draft,
-        (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
-        _ => return Err(SendError::Invalid("one_message_expected")),
+        (_, Some(rejected)) => return Err(OperatorSendError::Invalid(rejected.reason)),
+        _ => return Err(OperatorSendError::Invalid("one_message_expected")),
     };
-    let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
+    let facts =
+        EventFacts { format: "admin".to_owned(), from_server: true, ..EventFacts::default() };
     let (has_traits, unread) = (draft.has_traits, draft.unread.reasons().collect());
-    let observed = Observed {
+    let observed = RequestFacts {
         facts,
         is_known: false,
         new_cookie: None,
         client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         minted: None,
         has_unique_ids: true,
-        sender: Sender::Server,
+        sender: SenderKind::Server,
         anonymizes_ip: site.anonymizes_ip,
     };
     let completed = observed.complete(draft, site.name);
-    let (event, key) = completed.map_err(|(_, reason)| SendError::Invalid(reason))?;
-    Ok(Read { event, key, has_traits, unread })
+    let (event, key) = completed.map_err(|(_, reason)| OperatorSendError::Invalid(reason))?;
+    Ok(OperatorMessage { event, key, has_traits, unread })
 }
 
 /// Reads the event that a message would be at a site. Nothing is kept.
-pub fn rehearse(
-    limits: &Limits,
-    site: &SiteSettings,
+pub fn dry_run_event(
+    limits: &GatewayLimits,
+    site: &GatewaySiteSettings,
     message: &[u8],
     now: Timestamp,
-) -> Result<Rehearsed, SendError> {
+) -> Result<DryRunEvent, OperatorSendError> {
     let anonymizes_ip = site.privacy.anonymizes_ip();
-    let terms =
-        SiteTerms { name: "", limits, placeholder_ids: &site.placeholder_ids, anonymizes_ip };
-    let Read { event, unread, .. } = read(&terms, message, head::to_millisecond(now))?;
-    let record =
-        serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
+    let terms = SiteMessageRules {
+        name: "",
+        limits,
+        placeholder_ids: &site.placeholder_ids,
+        anonymizes_ip,
+    };
+    let OperatorMessage { event, unread, .. } = read(&terms, message, head::to_millisecond(now))?;
+    let record = serde_json::to_value(&event)
+        .map_err(|_impossible| OperatorSendError::Invalid("malformed"))?;
     let event = serde_json::from_value(record);
-    let event = event.map_err(|_unreadable| SendError::Invalid("malformed"))?;
-    Ok(Rehearsed { event, unread })
+    let event = event.map_err(|_unreadable| OperatorSendError::Invalid("malformed"))?;
+    Ok(DryRunEvent { event, unread })
 }
 
 impl Gateway {
     /// Accepts a message for a site as if one of its servers had sent it.
-    pub async fn send(&self, site: &str, message: &[u8]) -> Result<Sent, SendError> {
+    pub async fn send(
+        &self,
+        site: &str,
+        message: &[u8],
+    ) -> Result<OperatorSendReceipt, OperatorSendError> {
         let snapshot = self.snapshot.load_full();
-        let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
+        let site = snapshot.named(site).ok_or(OperatorSendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
-        let terms = SiteTerms {
+        let terms = SiteMessageRules {
             name: &site.name,
             limits: &snapshot.limits,
             placeholder_ids: &site.placeholder_ids,
             anonymizes_ip: site.privacy.anonymizes_ip(),
         };
-        let Read { event, key, has_traits, unread } = read(&terms, message, received_at)?;
+        let OperatorMessage { event, key, has_traits, unread } =
+            read(&terms, message, received_at)?;
         self.count_unread(site, unread);
         let record = record(site.id, key, &event, has_traits)
-            .map_err(|rejection| SendError::Invalid(rejection.code()))?;
-        if self.forgotten.names_in(site.id, &record.body) {
-            return Err(SendError::Invalid("forgotten"));
+            .map_err(|rejection| OperatorSendError::Invalid(rejection.code()))?;
+        if self.forgotten.matches_body(site.id, &record.body) {
+            return Err(OperatorSendError::Invalid("forgotten"));
         }
         let appended = self.journal.append_counted(vec![record], self.sent_counter(&site.name));
-        let appended = appended.await?.first().copied().unwrap_or(Appended::Duplicate);
-        if let Appended::New { seq } = appended {
-            self.feed.tell(|| Happening::Accepted {
+        let appended = appended.await?.first().copied().unwrap_or(AppendOutcome::Duplicate);
+        if let AppendOutcome::New { seq } = appended {
+            self.feed.publish(|| FeedEvent::Accepted {
                 at: received_at,
                 site: site.name.clone(),
                 seq,
@@ -136,6 +151,6 @@ impl Gateway {
                 format: event.facts.format.clone(),
             });
         }
-        Ok(Sent { appended, message_id: event.message_id })
+        Ok(OperatorSendReceipt { appended, message_id: event.message_id })
     }
 }

@@ -13,12 +13,17 @@ fn purpose(site: &str) -> String {
 }
 
 /// A token for the drafts of a site, good until then.
-pub fn token(keys: &visitor::Settings, site: &str, until: Timestamp) -> String {
+pub fn token(keys: &visitor::VisitorSettings, site: &str, until: Timestamp) -> String {
     keys.seal(&purpose(site), until.as_second().to_string().as_bytes())
 }
 
 /// Whether a token is one for the site, and still good.
-pub(super) fn opens(keys: &visitor::Settings, site: &str, token: &str, now: Timestamp) -> bool {
+pub(super) fn opens(
+    keys: &visitor::VisitorSettings,
+    site: &str,
+    token: &str,
+    now: Timestamp,
+) -> bool {
     if token.len() > MAX_TOKEN_BYTES {
         return false;
     }
@@ -29,12 +34,12 @@ pub(super) fn opens(keys: &visitor::Settings, site: &str, token: &str, now: Time
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Secret;
+    use crate::settings::SecretString;
     use crate::visitor::tests::settings_of;
 
-    fn keys(secret: &str) -> visitor::Settings {
+    fn keys(secret: &str) -> visitor::VisitorSettings {
         let mut settings = settings_of("");
-        settings.set_secret(&Secret::new(secret));
+        settings.set_secret(&SecretString::new(secret));
         settings
     }
 

@@ -12,32 +12,32 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Body;
 
-use super::observe::Seen;
-use super::snapshot::Site;
+use super::observe::ObservedRequest;
+use super::snapshot::GatewaySite;
 use super::{ClientFacts, Gateway};
-use crate::answer::AnswerBody;
-use crate::origin::{Exchange, Origin, client_gone};
+use crate::answer::ResponseBody;
+use crate::origin::{OriginClient, OriginExchange, client_gone};
 
 /// A request to an origin until it is answered. One whose client goes away before is counted as the
 /// client's doing.
-pub(super) struct Awaited<'r> {
+pub(super) struct OriginRequestGuard<'r> {
     gateway: &'r Gateway,
-    seen: Seen<'r>,
+    seen: ObservedRequest<'r>,
     access_sample: f64,
     status: StatusCode,
 }
 
-impl<'r> Awaited<'r> {
-    pub(super) fn new(gateway: &'r Gateway, seen: Seen<'r>, access_sample: f64) -> Self {
+impl<'r> OriginRequestGuard<'r> {
+    pub(super) fn new(gateway: &'r Gateway, seen: ObservedRequest<'r>, access_sample: f64) -> Self {
         Self { gateway, seen, access_sample, status: client_gone() }
     }
 
-    pub(super) fn is_answered(&mut self, status: StatusCode) {
+    pub(super) fn set_answered(&mut self, status: StatusCode) {
         self.status = status;
     }
 }
 
-impl Drop for Awaited<'_> {
+impl Drop for OriginRequestGuard<'_> {
     fn drop(&mut self) {
         self.gateway.observe(&self.seen, self.status, self.access_sample);
     }
@@ -45,16 +45,16 @@ impl Drop for Awaited<'_> {
 
 /// The origin's answer, or that it has none.
 pub(super) async fn answer<B>(
-    (origin, site): (&Origin, &Site),
+    (origin, site): (&OriginClient, &GatewaySite),
     head: Parts,
     body: B,
     authority: &str,
     client: ClientFacts,
-) -> Response<AnswerBody>
+) -> Response<ResponseBody>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
 {
-    let from = Exchange {
+    let from = OriginExchange {
         client: client.client,
         secure: client.secure,
         authority,
@@ -67,7 +67,7 @@ where
         Err(error) => {
             tracing::debug!(error = &error as &dyn Error, "the origin gave no answer");
             let status = error.status();
-            let mut response = Response::new(AnswerBody::new(Bytes::from(format!("{error}\n"))));
+            let mut response = Response::new(ResponseBody::new(Bytes::from(format!("{error}\n"))));
             *response.status_mut() = status;
             let fields = response.headers_mut();
             fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

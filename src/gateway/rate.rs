@@ -17,9 +17,9 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::rejection::RateLimited;
-use super::settings::Rates;
-use super::volume::{Policies, Volume, VolumeLimit};
+use super::rejection::RateLimitExceeded;
+use super::settings::RateLimitSettings;
+use super::volume::{QuotaPolicyNames, RequestVolume, VolumeLimiter};
 use crate::journal::SiteId;
 
 /// The places that unknown prefixes share when all others are taken.
@@ -35,7 +35,7 @@ const LOOK_EVERY: u32 = 1024;
 
 /// A site and a client prefix, or one of the shared places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum RateLimitKey {
     V4(SiteId, [u8; 4]),
     V6(SiteId, [u8; 8]),
     /// A /48 of IPv6.
@@ -45,38 +45,38 @@ enum Client {
 
 /// The limits of all sites.
 pub(super) struct RateLimits {
-    rates: Rates,
-    clients: Option<Limit<Client>>,
-    networks: Option<Limit<Client>>,
-    client_volumes: Option<VolumeLimit<Client>>,
-    network_volumes: Option<VolumeLimit<Client>>,
-    site_volumes: Option<VolumeLimit<SiteId>>,
+    rates: RateLimitSettings,
+    clients: Option<KeyedRateLimit<RateLimitKey>>,
+    networks: Option<KeyedRateLimit<RateLimitKey>>,
+    client_volumes: Option<VolumeLimiter<RateLimitKey>>,
+    network_volumes: Option<VolumeLimiter<RateLimitKey>>,
+    site_volumes: Option<VolumeLimiter<SiteId>>,
     /// What a person does; to exceed it refuses nothing.
-    people: Limit<Client>,
-    sites: Option<Limit<SiteId>>,
-    unproven: Option<Limit<SiteId>>,
+    people: KeyedRateLimit<RateLimitKey>,
+    sites: Option<KeyedRateLimit<SiteId>>,
+    unproven: Option<KeyedRateLimit<SiteId>>,
     clock: DefaultClock,
     is_full: AtomicBool,
     since_look: AtomicU32,
     places: RandomState,
 }
 
-struct Limit<K: std::hash::Hash + Eq + Clone> {
+struct KeyedRateLimit<K: std::hash::Hash + Eq + Clone> {
     limiter: DefaultKeyedRateLimiter<K>,
     policy: &'static str,
     burst: u32,
     window: Duration,
 }
 
-impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
+impl<K: std::hash::Hash + Eq + Clone> KeyedRateLimit<K> {
     fn new(policy: &'static str, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let window = Duration::from_secs(1) * burst.get() / per_second.get();
         Self { limiter: RateLimiter::keyed(quota), policy, burst: burst.get(), window }
     }
 
-    fn check(&self, key: &K, clock: &DefaultClock) -> Result<(), RateLimited> {
-        self.limiter.check_key(key).map_err(|not_until| RateLimited {
+    fn check(&self, key: &K, clock: &DefaultClock) -> Result<(), RateLimitExceeded> {
+        self.limiter.check_key(key).map_err(|not_until| RateLimitExceeded {
             policy: self.policy,
             burst: self.burst,
             window: self.window,
@@ -86,37 +86,39 @@ impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
 }
 
 impl RateLimits {
-    pub(super) fn new(rates: &Rates) -> Self {
+    pub(super) fn new(rates: &RateLimitSettings) -> Self {
         let client = rates.client_per_second;
         let site = rates.site_per_second;
         let unproven = NonZeroU32::new(rates.unproven_per_second);
         let times = rates.network_clients;
         let network = times.zip(client).map(|(times, per_second)| {
             let times = |rate: NonZeroU32| rate.saturating_mul(times);
-            Limit::new("network", times(per_second), times(rates.client_burst))
+            KeyedRateLimit::new("network", times(per_second), times(rates.client_burst))
         });
-        let policies = |events, bytes| Policies { events, bytes };
+        let policies = |events, bytes| QuotaPolicyNames { events, bytes };
         Self {
             rates: rates.clone(),
             networks: network,
-            client_volumes: VolumeLimit::new(
+            client_volumes: VolumeLimiter::new(
                 policies("client_events", "client_bytes"),
                 rates.client_volumes,
                 1,
             ),
             network_volumes: times.and_then(|times| {
                 let names = policies("network_events", "network_bytes");
-                VolumeLimit::new(names, rates.client_volumes, u64::from(times.get()))
+                VolumeLimiter::new(names, rates.client_volumes, u64::from(times.get()))
             }),
-            site_volumes: VolumeLimit::new(
+            site_volumes: VolumeLimiter::new(
                 policies("site_events", "site_bytes"),
                 rates.site_volumes,
                 1,
             ),
-            clients: client.map(|per_second| Limit::new("client", per_second, rates.client_burst)),
-            people: Limit::new("person", PERSON_PER_SECOND, PERSON_BURST),
-            sites: site.map(|per_second| Limit::new("site", per_second, rates.site_burst)),
-            unproven: unproven.map(|per_second| Limit::new("unproven", per_second, per_second)),
+            clients: client
+                .map(|per_second| KeyedRateLimit::new("client", per_second, rates.client_burst)),
+            people: KeyedRateLimit::new("person", PERSON_PER_SECOND, PERSON_BURST),
+            sites: site.map(|per_second| KeyedRateLimit::new("site", per_second, rates.site_burst)),
+            unproven: unproven
+                .map(|per_second| KeyedRateLimit::new("unproven", per_second, per_second)),
             clock: DefaultClock::default(),
             is_full: AtomicBool::new(false),
             since_look: AtomicU32::new(0),
@@ -125,12 +127,16 @@ impl RateLimits {
     }
 
     /// The settings these limits were made from.
-    pub(super) fn rates(&self) -> &Rates {
+    pub(super) fn rates(&self) -> &RateLimitSettings {
         &self.rates
     }
 
     /// Takes one request of a client's quota at a site.
-    pub(super) fn check_client(&self, site: SiteId, client: IpAddr) -> Result<(), RateLimited> {
+    pub(super) fn check_client(
+        &self,
+        site: SiteId,
+        client: IpAddr,
+    ) -> Result<(), RateLimitExceeded> {
         let Some(limit) = &self.clients else { return Ok(()) };
         self.look_in_turn();
         limit.check(&self.key(prefix(site, client)), &self.clock)?;
@@ -142,13 +148,13 @@ impl RateLimits {
 
     /// Takes events and bytes of the site's quotas and, if there is one, the client's. Nothing is taken
     /// if one of them is used up already.
-    pub(super) fn spend(
+    pub(super) fn charge_volume(
         &self,
         site: SiteId,
         client: Option<IpAddr>,
-        volume: Volume,
-    ) -> Result<(), RateLimited> {
-        let keyed = |limit: &'_ Option<VolumeLimit<Client>>, key: Option<Client>| {
+        volume: RequestVolume,
+    ) -> Result<(), RateLimitExceeded> {
+        let keyed = |limit: &'_ Option<VolumeLimiter<RateLimitKey>>, key: Option<RateLimitKey>| {
             limit.is_some().then_some(key).flatten().map(|key| self.key(key))
         };
         let of_client = keyed(&self.client_volumes, client.map(|it| prefix(site, it)));
@@ -179,39 +185,39 @@ impl RateLimits {
         self.people.check(&self.key(prefix(site, client)), &self.clock).is_err()
     }
 
-    fn key(&self, key: Client) -> Client {
-        let (Client::V4(site, _)
-        | Client::V6(site, _)
-        | Client::Network(site, _)
-        | Client::Shared(site, _)) = key;
+    fn key(&self, key: RateLimitKey) -> RateLimitKey {
+        let (RateLimitKey::V4(site, _)
+        | RateLimitKey::V6(site, _)
+        | RateLimitKey::Network(site, _)
+        | RateLimitKey::Shared(site, _)) = key;
         if self.is_full.load(Ordering::Relaxed) {
-            return Client::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
+            return RateLimitKey::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
         }
         key
     }
 
     /// Those that remember clients.
-    fn limits(&self) -> impl Iterator<Item = &Limit<Client>> {
+    fn limits(&self) -> impl Iterator<Item = &KeyedRateLimit<RateLimitKey>> {
         self.clients.iter().chain(&self.networks).chain([&self.people])
     }
 
-    fn volumes(&self) -> impl Iterator<Item = &VolumeLimit<Client>> {
+    fn volumes(&self) -> impl Iterator<Item = &VolumeLimiter<RateLimitKey>> {
         self.client_volumes.iter().chain(&self.network_volumes)
     }
 
     /// Takes one request of the site's quota.
-    pub(super) fn check_site(&self, site: SiteId) -> Result<(), RateLimited> {
+    pub(super) fn check_site(&self, site: SiteId) -> Result<(), RateLimitExceeded> {
         self.sites.as_ref().map_or(Ok(()), |limit| limit.check(&site, &self.clock))
     }
 
     /// Whether one more body of a client over its quota may be read, to see whether a server sent it.
-    pub(super) fn may_prove(&self, site: SiteId) -> bool {
+    pub(super) fn may_read_unverified(&self, site: SiteId) -> bool {
         let limit = self.unproven.as_ref();
         limit.is_some_and(|limit| limit.check(&site, &self.clock).is_ok())
     }
 
     /// Forgets clients that have regained their quota. To be called each second.
-    pub(super) fn forget(&self) {
+    pub(super) fn evict_recovered(&self) {
         for limit in self.limits() {
             limit.limiter.retain_recent();
             limit.limiter.shrink_to_fit();
@@ -230,30 +236,30 @@ impl RateLimits {
 
     fn look(&self) {
         let held = self.limits().map(|limit| limit.limiter.len());
-        let held = held.chain(self.volumes().map(VolumeLimit::len));
+        let held = held.chain(self.volumes().map(VolumeLimiter::len));
         let is_full = held.max().unwrap_or_default() >= self.rates.client_entries;
         self.is_full.store(is_full, Ordering::Relaxed);
     }
 }
 
 /// /32 of IPv4; /64 of IPv6, which is what one household holds.
-fn prefix(site: SiteId, client: IpAddr) -> Client {
+fn prefix(site: SiteId, client: IpAddr) -> RateLimitKey {
     match client.to_canonical() {
-        IpAddr::V4(address) => Client::V4(site, address.octets()),
+        IpAddr::V4(address) => RateLimitKey::V4(site, address.octets()),
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, g, h, ..] = address.octets();
-            Client::V6(site, [a, b, c, d, e, f, g, h])
+            RateLimitKey::V6(site, [a, b, c, d, e, f, g, h])
         }
     }
 }
 
 /// /48 of IPv6, which is what a provider gives an organisation or a rented server.
-fn network(site: SiteId, client: IpAddr) -> Option<Client> {
+fn network(site: SiteId, client: IpAddr) -> Option<RateLimitKey> {
     match client.to_canonical() {
         IpAddr::V4(_) => None,
         IpAddr::V6(address) => {
             let [a, b, c, d, e, f, ..] = address.octets();
-            Some(Client::Network(site, [a, b, c, d, e, f]))
+            Some(RateLimitKey::Network(site, [a, b, c, d, e, f]))
         }
     }
 }
@@ -261,20 +267,20 @@ fn network(site: SiteId, client: IpAddr) -> Option<Client> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::settings::{VolumeRate, Volumes};
+    use crate::gateway::settings::{VolumeLimits, VolumeRate};
 
     const SITE: SiteId = SiteId(1);
 
-    fn rates(per_second: u32, burst: u32, site: u32) -> Rates {
-        Rates {
+    fn rates(per_second: u32, burst: u32, site: u32) -> RateLimitSettings {
+        RateLimitSettings {
             client_per_second: NonZeroU32::new(per_second),
             client_burst: NonZeroU32::new(burst).unwrap(),
             site_per_second: NonZeroU32::new(site),
             site_burst: NonZeroU32::new(3).unwrap(),
             unproven_per_second: 0,
             network_clients: NonZeroU32::new(4),
-            client_volumes: Volumes::default(),
-            site_volumes: Volumes::default(),
+            client_volumes: VolumeLimits::default(),
+            site_volumes: VolumeLimits::default(),
             client_entries: 1000,
         }
     }
@@ -285,50 +291,54 @@ mod tests {
 
     /// Quotas of 100 events of a client and 1,000 of the site, in 10 and 100 seconds.
     fn volume_limits() -> RateLimits {
-        let volumes = |burst| Volumes {
+        let volumes = |burst| VolumeLimits {
             events: VolumeRate::new(10, burst),
             bytes: VolumeRate::new(1, 1 << 20),
         };
         let (client_volumes, site_volumes) = (volumes(100), volumes(1000));
-        RateLimits::new(&Rates { client_volumes, site_volumes, ..rates(0, 1, 0) })
+        RateLimits::new(&RateLimitSettings { client_volumes, site_volumes, ..rates(0, 1, 0) })
     }
 
-    const BATCH: Volume = Volume { events: 100, bytes: 1000 };
+    const BATCH: RequestVolume = RequestVolume { events: 100, bytes: 1000 };
 
     #[tokio::test(start_paused = true)]
     async fn events_of_a_client_are_counted_whatever_the_number_of_its_requests() {
         let limits = volume_limits();
         let client = Some("192.0.2.1".parse().unwrap());
-        limits.spend(SITE, client, BATCH).unwrap();
-        let limited = limits.spend(SITE, client, BATCH).unwrap_err();
+        limits.charge_volume(SITE, client, BATCH).unwrap();
+        let limited = limits.charge_volume(SITE, client, BATCH).unwrap_err();
         assert_eq!((limited.policy, limited.burst), ("client_events", 100));
-        assert_eq!(limits.spend(SITE, client, Volume::default()).unwrap_err(), limited);
-        limits.spend(SITE, Some("192.0.2.2".parse().unwrap()), BATCH).unwrap();
-        limits.spend(SiteId(2), client, BATCH).unwrap();
+        assert_eq!(
+            limits.charge_volume(SITE, client, RequestVolume::default()).unwrap_err(),
+            limited
+        );
+        limits.charge_volume(SITE, Some("192.0.2.2".parse().unwrap()), BATCH).unwrap();
+        limits.charge_volume(SiteId(2), client, BATCH).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn servers_meet_the_quota_of_the_site_alone() {
         let limits = volume_limits();
         for _ in 0..10 {
-            limits.spend(SITE, None, BATCH).unwrap();
+            limits.charge_volume(SITE, None, BATCH).unwrap();
         }
-        assert_eq!(limits.spend(SITE, None, BATCH).unwrap_err().policy, "site_events");
-        let refused = limits.spend(SITE, Some("192.0.2.1".parse().unwrap()), BATCH);
+        assert_eq!(limits.charge_volume(SITE, None, BATCH).unwrap_err().policy, "site_events");
+        let refused = limits.charge_volume(SITE, Some("192.0.2.1".parse().unwrap()), BATCH);
         assert_eq!(refused.unwrap_err().policy, "site_events");
         tokio::time::advance(Duration::from_secs(20)).await;
         // What was refused has not been taken from the client either.
-        limits.spend(SITE, Some("192.0.2.1".parse().unwrap()), BATCH).unwrap();
+        limits.charge_volume(SITE, Some("192.0.2.1".parse().unwrap()), BATCH).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn networks_of_one_provider_share_some_clients_quotas() {
         let address = |n: u32| format!("2001:db8:7:{n:x}::1").parse::<IpAddr>().unwrap();
         let limits = volume_limits();
-        let passed = (0..100).filter(|n| limits.spend(SITE, Some(address(*n)), BATCH).is_ok());
+        let passed =
+            (0..100).filter(|n| limits.charge_volume(SITE, Some(address(*n)), BATCH).is_ok());
         assert_eq!(passed.count(), 4);
         let other = "2001:db8:8::1".parse().unwrap();
-        limits.spend(SITE, Some(other), BATCH).unwrap();
+        limits.charge_volume(SITE, Some(other), BATCH).unwrap();
         let limits = self::limits(1, 10, 0);
         let passed = (0..100).filter(|n| limits.check_client(SITE, address(*n)).is_ok());
         assert_eq!(passed.count(), 40);
@@ -355,7 +365,7 @@ mod tests {
         let client = "192.0.2.1".parse().unwrap();
         let bursts = (0..80).filter(|_| limits.is_burst(SITE, client)).count();
         assert_eq!(bursts, 20);
-        limits.forget();
+        limits.evict_recovered();
         assert!(limits.is_burst(SITE, client), "not forgotten while it goes on");
     }
 
@@ -372,16 +382,16 @@ mod tests {
     #[test]
     fn a_flood_of_prefixes_takes_bounded_memory() {
         let client_volumes =
-            Volumes { events: VolumeRate::new(1, 1), bytes: VolumeRate::new(1, 1) };
-        let limits = RateLimits::new(&Rates { client_volumes, ..rates(1, 1, 0) });
+            VolumeLimits { events: VolumeRate::new(1, 1), bytes: VolumeRate::new(1, 1) };
+        let limits = RateLimits::new(&RateLimitSettings { client_volumes, ..rates(1, 1, 0) });
         for n in 0..200_000_u128 {
             let address = IpAddr::V6((n << 80).into());
             limits.check_client(SITE, address).ok();
-            limits.spend(SITE, Some(address), BATCH).ok();
+            limits.charge_volume(SITE, Some(address), BATCH).ok();
             limits.is_burst(SITE, address);
         }
         let held = limits.limits().map(|limit| limit.limiter.len());
-        for held in held.chain(limits.volumes().map(VolumeLimit::len)) {
+        for held in held.chain(limits.volumes().map(VolumeLimiter::len)) {
             let held = u64::try_from(held).unwrap();
             assert!(held <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES, "{held}");
         }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Forwarding;
-use super::tests::{House, NOON, house, house_whose, page, to, track};
+use super::BeaconForwarding;
+use super::tests::{NOON, TestGateway, house, house_whose, page, to, track};
 use crate::bots;
-use crate::privacy::Policy;
+use crate::privacy::PrivacyPolicy;
 use crate::vendors::wire;
 
 const TOKEN: &str = "Bearer a-server-token-of-the-shop";
 
-async fn batch(house: &House, body: impl Into<Vec<u8>>) -> (StatusCode, Vec<(u64, String)>) {
+async fn batch(house: &TestGateway, body: impl Into<Vec<u8>>) -> (StatusCode, Vec<(u64, String)>) {
     let request = to("POST", "/v1/batch").header("authorization", TOKEN);
     let answer = house.ask(request, body.into()).await;
     let rejected = answer.json()["rejected"].as_array().cloned().unwrap_or_default();
@@ -123,7 +123,7 @@ async fn times_ids_and_addresses_are_read_as_they_are_written() {
 
 #[tokio::test]
 async fn an_opened_mail_counts_and_is_placeholder_browser() {
-    let drop = bots::Settings { policy: bots::Policy::Drop, score: 50 };
+    let drop = bots::BotSettings { policy: bots::BotPolicy::Drop, score: 50 };
     let house = house_whose(|site| site.bots = drop).await;
     let agents = [
         "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
@@ -148,12 +148,12 @@ async fn an_opened_mail_counts_and_is_placeholder_browser() {
 
 #[tokio::test]
 async fn no_full_address_is_kept_whichever_way_it_came() {
-    let policy = Policy::changing(true, &[]);
+    let policy = PrivacyPolicy::changing(true, &[]);
     let house = house_whose(|site| {
         site.privacy = Arc::new(policy);
         for mount in &mut site.mounts {
             let upstream = "https://vendor.example".parse().unwrap();
-            mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
         }
     })
     .await;

@@ -8,13 +8,13 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::decode::Rejected;
-use crate::answer::AnswerBody;
-use crate::vendors::beacon::Verdict;
+use super::decode::RejectedMessage;
+use crate::answer::ResponseBody;
+use crate::vendors::beacon::BeaconOutcome;
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(super) enum Rejection {
+pub(super) enum RequestRejection {
     /// No site has this host.
     UnknownHost,
     /// No route has this path.
@@ -29,7 +29,7 @@ pub(super) enum Rejection {
     /// The write key or the server token is missing or wrong.
     BadKey,
     /// Too many requests, events or bytes.
-    RateLimited(RateLimited),
+    RateLimited(RateLimitExceeded),
     /// The body is longer than `limits.body_bytes`, or than `limits.inflated_bytes` decompressed.
     TooLarge,
     /// The body took longer than `limits.body_time`.
@@ -45,7 +45,7 @@ pub(super) enum Rejection {
     /// More than `limits.batch_events` messages.
     TooMany,
     /// None of the messages can be accepted.
-    NothingValid(Vec<Rejected>),
+    NothingValid(Vec<RejectedMessage>),
     /// More requests or bodies are under way than there is room for.
     Overloaded,
     /// More waits for the disk than it can take.
@@ -62,7 +62,7 @@ pub(super) enum Rejection {
 
 /// Which limit was met, and when to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RateLimited {
+pub(super) struct RateLimitExceeded {
     /// The quota that is used up: `client`, `network` or `site` of requests, `client_events`, ...
     pub(super) policy: &'static str,
     /// The quota: so many requests, events or bytes at once ...
@@ -77,7 +77,7 @@ pub(super) struct RateLimited {
 const WAIT_SECONDS: u64 = 1;
 
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemDetails<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -89,10 +89,10 @@ struct Problem<'a> {
     /// The detail again, where clients of Mixpanel, Umami and Jitsu look for it.
     error: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    rejected: &'a [Rejected],
+    rejected: &'a [RejectedMessage],
 }
 
-impl Rejection {
+impl RequestRejection {
     /// The code in the answer's body and, for events that are lost by it, in `events_dropped_total`.
     pub(super) const fn code(&self) -> &'static str {
         match self {
@@ -173,13 +173,13 @@ impl Rejection {
     }
 
     /// The answer.
-    pub(super) fn into_response(self) -> Response<AnswerBody> {
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
         let status = self.status();
         let rejected = match &self {
             Self::NothingValid(rejected) => rejected.as_slice(),
             _ => &[],
         };
-        let problem = Problem {
+        let problem = ProblemDetails {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
@@ -190,7 +190,7 @@ impl Rejection {
             rejected,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = Response::new(AnswerBody::new(Bytes::from(body)));
+        let mut response = Response::new(ResponseBody::new(Bytes::from(body)));
         *response.status_mut() = status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -226,23 +226,23 @@ impl Rejection {
     }
 
     /// What a vendor's library is told of it.
-    pub(super) const fn verdict(&self) -> Verdict {
+    pub(super) const fn verdict(&self) -> BeaconOutcome {
         match self {
-            Self::RateLimited(_) => Verdict::Later { limited: true },
+            Self::RateLimited(_) => BeaconOutcome::Later { limited: true },
             Self::Overloaded
             | Self::Busy
             | Self::Full
             | Self::Unwritable
             | Self::Unread
-            | Self::Closing => Verdict::Later { limited: false },
+            | Self::Closing => BeaconOutcome::Later { limited: false },
             // Some libraries then send it in parts.
-            Self::TooLarge | Self::TooMany => Verdict::TooLarge,
-            _ => Verdict::Ignored,
+            Self::TooLarge | Self::TooMany => BeaconOutcome::TooLarge,
+            _ => BeaconOutcome::Ignored,
         }
     }
 }
 
-impl RateLimited {
+impl RateLimitExceeded {
     /// `Retry-After` (RFC 9110), and `RateLimit-Policy` and `RateLimit` as in
     /// draft-ietf-httpapi-ratelimit-headers-10.
     fn announce(&self, fields: &mut http::HeaderMap) {
@@ -270,13 +270,13 @@ mod tests {
 
     #[test]
     fn a_rate_limit_says_when_to_come_again() {
-        let limited = RateLimited {
+        let limited = RateLimitExceeded {
             policy: "client",
             burst: 200,
             window: Duration::from_secs(4),
             wait: Duration::from_millis(20),
         };
-        let response = Rejection::RateLimited(limited).into_response();
+        let response = RequestRejection::RateLimited(limited).into_response();
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(response.headers()["ratelimit-policy"], "\"client\";q=200;w=4");
@@ -286,18 +286,18 @@ mod tests {
     #[test]
     fn only_a_lack_of_room_or_disk_asks_clients_to_come_again() {
         let lacks = [
-            Rejection::Overloaded,
-            Rejection::Busy,
-            Rejection::Full,
-            Rejection::Unwritable,
-            Rejection::Closing,
+            RequestRejection::Overloaded,
+            RequestRejection::Busy,
+            RequestRejection::Full,
+            RequestRejection::Unwritable,
+            RequestRejection::Closing,
         ];
         for rejection in lacks {
             let response = rejection.into_response();
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()["retry-after"], "1");
         }
-        let response = Rejection::Malformed("x").into_response();
+        let response = RequestRejection::Malformed("x").into_response();
         assert_eq!(response.status(), 400);
         assert!(!response.headers().contains_key("retry-after"));
         assert_eq!(response.headers()["content-type"], "application/problem+json");

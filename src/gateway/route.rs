@@ -2,17 +2,17 @@
 
 use http::Method;
 
-use crate::event::Kind;
-use crate::script::Sdk;
-use crate::vendors::beacon::Methods;
+use crate::event::EventKind;
+use crate::script::SiteSdkScripts;
+use crate::vendors::beacon::AllowedMethods;
 
 /// What a path of the site's host is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum GatewayRoute {
     /// `POST /e`: the SDK's events.
     Sdk,
     /// `POST /v1/track` and its siblings: one message of a given kind.
-    Message(Kind),
+    Message(EventKind),
     /// `POST /v1/batch`: messages of any kind.
     Batch,
     /// `GET /px.gif`: an event in the query.
@@ -36,7 +36,7 @@ pub(super) enum Route {
         /// The vendor's name.
         vendor: &'static str,
         /// What the endpoint takes.
-        methods: Methods,
+        methods: AllowedMethods,
     },
     /// `/{mount}/...`: one of a vendor's scripts, or what stands in for it.
     VendorScript {
@@ -48,39 +48,41 @@ pub(super) enum Route {
 }
 
 /// Every path and what it is for. The Segment API's short names are its browser library's.
-const ROUTES: &[(&str, Route)] = &[
-    ("/e", Route::Sdk),
-    ("/v1/t", Route::Message(Kind::Track)),
-    ("/v1/p", Route::Message(Kind::Page)),
-    ("/v1/i", Route::Message(Kind::Identify)),
-    ("/v1/b", Route::Batch),
-    ("/v1/s", Route::Message(Kind::Screen)),
-    ("/v1/g", Route::Message(Kind::Group)),
-    ("/v1/a", Route::Message(Kind::Alias)),
-    ("/v1/track", Route::Message(Kind::Track)),
-    ("/v1/page", Route::Message(Kind::Page)),
-    ("/v1/screen", Route::Message(Kind::Screen)),
-    ("/v1/identify", Route::Message(Kind::Identify)),
-    ("/v1/group", Route::Message(Kind::Group)),
-    ("/v1/alias", Route::Message(Kind::Alias)),
-    ("/v1/batch", Route::Batch),
-    ("/v1/import", Route::Batch),
-    ("/px.gif", Route::Pixel),
-    ("/reset", Route::Reset),
-    ("/me", Route::Me),
-    ("/tw.js", Route::Script),
-    ("/tw/preview.js", Route::Preview),
-    ("/tw/problem", Route::Problem),
+const ROUTES: &[(&str, GatewayRoute)] = &[
+    ("/e", GatewayRoute::Sdk),
+    ("/v1/t", GatewayRoute::Message(EventKind::Track)),
+    ("/v1/p", GatewayRoute::Message(EventKind::Page)),
+    ("/v1/i", GatewayRoute::Message(EventKind::Identify)),
+    ("/v1/b", GatewayRoute::Batch),
+    ("/v1/s", GatewayRoute::Message(EventKind::Screen)),
+    ("/v1/g", GatewayRoute::Message(EventKind::Group)),
+    ("/v1/a", GatewayRoute::Message(EventKind::Alias)),
+    ("/v1/track", GatewayRoute::Message(EventKind::Track)),
+    ("/v1/page", GatewayRoute::Message(EventKind::Page)),
+    ("/v1/screen", GatewayRoute::Message(EventKind::Screen)),
+    ("/v1/identify", GatewayRoute::Message(EventKind::Identify)),
+    ("/v1/group", GatewayRoute::Message(EventKind::Group)),
+    ("/v1/alias", GatewayRoute::Message(EventKind::Alias)),
+    ("/v1/batch", GatewayRoute::Batch),
+    ("/v1/import", GatewayRoute::Batch),
+    ("/px.gif", GatewayRoute::Pixel),
+    ("/reset", GatewayRoute::Reset),
+    ("/me", GatewayRoute::Me),
+    ("/tw.js", GatewayRoute::Script),
+    ("/tw/preview.js", GatewayRoute::Preview),
+    ("/tw/problem", GatewayRoute::Problem),
 ];
 
-impl Route {
+impl GatewayRoute {
     /// The route of a path.
     pub(super) fn of(path: &str) -> Option<Self> {
         // Some clients end the path with a slash.
         let path = path.strip_suffix('/').unwrap_or(path);
         let known = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
         // Under a name with a hash as well.
-        known.or_else(|| (Sdk::is_at(path) || Sdk::is_beside(path)).then_some(Self::Script))
+        known.or_else(|| {
+            (SiteSdkScripts::is_at(path) || SiteSdkScripts::is_beside(path)).then_some(Self::Script)
+        })
     }
 
     /// Whether a path is one of these, or the beginning of one.
@@ -95,12 +97,12 @@ impl Route {
         match self {
             Self::Sdk => "e",
             Self::Message(kind) => match kind {
-                Kind::Track => "v1_track",
-                Kind::Page => "v1_page",
-                Kind::Screen => "v1_screen",
-                Kind::Identify => "v1_identify",
-                Kind::Group => "v1_group",
-                Kind::Alias => "v1_alias",
+                EventKind::Track => "v1_track",
+                EventKind::Page => "v1_page",
+                EventKind::Screen => "v1_screen",
+                EventKind::Identify => "v1_identify",
+                EventKind::Group => "v1_group",
+                EventKind::Alias => "v1_alias",
             },
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
@@ -166,11 +168,11 @@ mod tests {
     #[test]
     fn every_path_is_found_with_and_without_a_slash_at_its_end() {
         for (path, route) in ROUTES {
-            assert_eq!(Route::of(path), Some(*route));
-            assert_eq!(Route::of(&format!("{path}/")), Some(*route));
+            assert_eq!(GatewayRoute::of(path), Some(*route));
+            assert_eq!(GatewayRoute::of(&format!("{path}/")), Some(*route));
         }
         for unknown in ["/", "", "/v1", "/v1/x", "/E", "/e//", "/px.gif.x", "/tw/x.js", "/tw/x"] {
-            assert_eq!(Route::of(unknown), None, "{unknown}");
+            assert_eq!(GatewayRoute::of(unknown), None, "{unknown}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Forwarding;
+use super::BeaconForwarding;
 use super::tests::{basic, house, house_that, page, to};
 
 const TOKEN: &str = "a-server-token-of-the-shop";
@@ -128,7 +128,7 @@ async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
     for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
         let house = house_that(|mount| {
             let upstream = "https://vendor.example".parse().unwrap();
-            mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
         });
         let house = house.await;
         let body = json!({ "type": "track", "event": "x", "userId": "u1" }).to_string();
@@ -145,7 +145,7 @@ async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
 async fn the_servers_token_goes_to_no_vendor() {
     let house = house_that(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
-        mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+        mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
     });
     let house = house.await;
     let hit = format!("/matomo/matomo.php?idsite=1&rec=1&uid=u1&token_auth={TOKEN}");
@@ -184,7 +184,7 @@ async fn an_event_of_a_servers_library_says_nothing_of_the_server() {
     let context = serde_json::to_value(&order.context).unwrap();
     assert_eq!(context.get("os"), None);
     assert_eq!(context["library"], json!({ "name": "posthog-python", "version": "6.0" }));
-    assert_eq!(once.kind, crate::event::Kind::Identify);
+    assert_eq!(once.kind, crate::event::EventKind::Identify);
     let context = serde_json::to_value(&once.context).unwrap();
     assert_eq!(context["source"]["operations"], json!({ "$set_once": { "first": 1 } }));
     assert_eq!((seen.user_id.as_deref(), seen.anonymous_id.as_deref()), (None, Some("made-up")));

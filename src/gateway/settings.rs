@@ -7,16 +7,16 @@ use std::time::Duration;
 use url::{Origin, Url};
 
 use super::cors::own_port;
-use super::mounts::Mount;
+use super::mounts::VendorMount;
 use crate::bots;
 use crate::origin;
-use crate::privacy::Policy;
+use crate::privacy::PrivacyPolicy;
 use crate::script::ShimSettings;
-use crate::settings::{Secret, Section, TextualValue as _};
+use crate::settings::{SecretString, SettingsSection, TextualValue as _};
 
 /// The gateway's part of `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GatewayLimits {
     /// A request's body, as sent.
     pub body_bytes: usize,
     /// A request's body, decompressed; and all events that are made of it.
@@ -44,12 +44,12 @@ pub struct Limits {
     /// Objects and arrays within each other.
     pub json_depth: usize,
     /// How often clients may call.
-    pub rates: Rates,
+    pub rates: RateLimitSettings,
 }
 
 /// How often clients may call. Zero is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimitSettings {
     /// Requests per second of one client prefix to one site, sustained.
     pub client_per_second: Option<NonZeroU32>,
     /// Requests of one client prefix at once.
@@ -64,16 +64,16 @@ pub struct Rates {
     /// The quotas of a client that all networks of one /48 of IPv6 have together.
     pub network_clients: Option<NonZeroU32>,
     /// Events and bytes of one client prefix to one site.
-    pub client_volumes: Volumes,
+    pub client_volumes: VolumeLimits,
     /// Events and bytes to one site.
-    pub site_volumes: Volumes,
+    pub site_volumes: VolumeLimits,
     /// Client prefixes remembered.
     pub client_entries: usize,
 }
 
 /// How many events and bytes may come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Volumes {
+pub struct VolumeLimits {
     /// Messages.
     pub events: Option<VolumeRate>,
     /// Bytes of bodies, decompressed.
@@ -97,9 +97,9 @@ impl VolumeRate {
     }
 }
 
-impl Volumes {
+impl VolumeLimits {
     /// Reads the four keys of clients or of sites.
-    fn read(section: &mut Section<'_>, keys: [&'static str; 4]) -> Self {
+    fn read(section: &mut SettingsSection<'_>, keys: [&'static str; 4]) -> Self {
         let [events_per_second, events_burst, bytes_per_second, bytes_burst] = keys;
         let per_second = section.integer(events_per_second, 0..=1_000_000_000);
         let burst = section.integer(events_burst, 1..=1_000_000_000);
@@ -110,9 +110,9 @@ impl Volumes {
     }
 }
 
-impl Limits {
+impl GatewayLimits {
     /// Reads the gateway's keys of `[limits]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let burst = |burst: u32| NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let limits = Self {
             body_bytes: section.byte_count("body_bytes"),
@@ -128,7 +128,7 @@ impl Limits {
             batch_events: section.integer("batch_events", 1..=100_000),
             least_event_bytes: section.integer("least_event_bytes", 1..=1_000),
             json_depth: section.integer("json_depth", 4..=100),
-            rates: Rates {
+            rates: RateLimitSettings {
                 client_per_second: NonZeroU32::new(
                     section.integer("client_per_second", 0..=1_000_000),
                 ),
@@ -138,7 +138,7 @@ impl Limits {
                 unproven_per_second: section
                     .integer("unverified_requests_per_second", 0..=1_000_000),
                 network_clients: NonZeroU32::new(section.integer("network_clients", 0..=65_536)),
-                client_volumes: Volumes::read(
+                client_volumes: VolumeLimits::read(
                     section,
                     [
                         "client_events_per_second",
@@ -147,7 +147,7 @@ impl Limits {
                         "client_bytes_burst",
                     ],
                 ),
-                site_volumes: Volumes::read(
+                site_volumes: VolumeLimits::read(
                     section,
                     [
                         "site_events_per_second",
@@ -165,7 +165,7 @@ impl Limits {
         ] {
             if bytes < limits.largest_share() {
                 let least = limits.largest_share().div_ceil(1 << 20);
-                section.mistake(
+                section.error(
                     key,
                     &format!(
                         "must be at least {least} MiB, so that one body has room: 8 times inflated_bytes, \
@@ -175,7 +175,7 @@ impl Limits {
             }
         }
         if limits.arriving_bytes < limits.body_bytes.saturating_mul(4) {
-            section.mistake(
+            section.error(
                 "arriving_bytes",
                 "must be at least 4 times body_bytes: a client has a quarter",
             );
@@ -186,7 +186,7 @@ impl Limits {
 
 /// The gateway's part of one of `[[sites]]`.
 #[derive(Clone, Debug)]
-pub struct SiteSettings {
+pub struct GatewaySiteSettings {
     /// The names it answers to, lower case; `*` is any.
     pub hosts: Vec<String>,
     /// The pages that may send to it, as browsers write origins.
@@ -194,29 +194,33 @@ pub struct SiteSettings {
     /// The public key of the Segment-compatible API; without one only servers use it.
     pub write_key: Option<String>,
     /// What proves that the caller is one of the site's servers.
-    pub server_token: Option<Secret>,
+    pub server_token: Option<SecretString>,
     /// What is done with visitors' data.
-    pub privacy: Arc<Policy>,
+    pub privacy: Arc<PrivacyPolicy>,
     /// Ids that name nobody at this site, besides those that name nobody anywhere; in lower case.
     pub placeholder_ids: Arc<[String]>,
     /// What is done about bots.
-    pub bots: bots::Settings,
+    pub bots: bots::BotSettings,
     /// Where the vendors' own browser libraries send.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<VendorMount>,
     /// What their shims get to know.
     pub shims: ShimSettings,
     /// The site's own server, which answers what the gateway does not.
-    pub origin: Option<origin::Settings>,
+    pub origin: Option<origin::OriginSettings>,
 }
 
 /// The shortest server token that is not refused: it lets its holder speak for any visitor.
 const MIN_TOKEN_CHARS: usize = 16;
 
-impl SiteSettings {
+impl GatewaySiteSettings {
     /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its
     /// pages.
-    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>, in_page: &[&str]) -> Self {
-        let (mounts, shims) = Mount::read_all(section, in_page);
+    pub fn read(
+        section: &mut SettingsSection<'_>,
+        privacy: Arc<PrivacyPolicy>,
+        in_page: &[&str],
+    ) -> Self {
+        let (mounts, shims) = VendorMount::read_all(section, in_page);
         let settings = Self {
             privacy,
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -228,15 +232,15 @@ impl SiteSettings {
                 .iter()
                 .map(|id| id.trim().to_ascii_lowercase())
                 .collect(),
-            bots: bots::Settings::read(section),
+            bots: bots::BotSettings::read(section),
             mounts,
             shims,
-            origin: origin::Settings::read(section),
+            origin: origin::OriginSettings::read(section),
         };
         if !section.has("hosts") {
-            section.mistake("hosts", "is required");
+            section.error("hosts", "is required");
         } else if settings.hosts.is_empty() {
-            section.mistake("hosts", "must name at least one host, or \"*\" for any");
+            section.error("hosts", "must name at least one host, or \"*\" for any");
         }
         for host in settings.hosts.iter().filter(|host| *host != "*") {
             let requested = as_requested(host);
@@ -244,23 +248,23 @@ impl SiteSettings {
                 let message = "is not a host name as requests have it: ASCII, no scheme, no port, no \
                                path, no last dot";
                 let better = requested.or_else(|| host_within(host));
-                section.mistake_about("hosts", host, message, better.as_deref());
+                section.error_about("hosts", host, message, better.as_deref());
             }
         }
         for origin in settings.origins.iter().filter(|origin| own_port(origin).is_none()) {
-            if let Err(NoOrigin { message, better }) = check_origin(origin) {
-                section.mistake_about("origins", origin, &message, better.as_deref());
+            if let Err(CorsOriginError { message, better }) = check_origin(origin) {
+                section.error_about("origins", origin, &message, better.as_deref());
             }
         }
         if settings.write_key.as_deref() == Some("") {
-            section.mistake("write_key", "must not be empty");
+            section.error("write_key", "must not be empty");
         }
-        let token = settings.server_token.as_ref().map(Secret::expose);
+        let token = settings.server_token.as_ref().map(SecretString::expose);
         if token.is_some_and(|token| token.len() < MIN_TOKEN_CHARS) {
-            section.mistake("server_token", "must have at least 16 characters");
+            section.error("server_token", "must have at least 16 characters");
         }
         if token.is_some() && token == settings.write_key.as_deref() {
-            section.mistake("server_token", "must differ from the write key, which is public");
+            section.error("server_token", "must differ from the write key, which is public");
         }
         settings
     }
@@ -285,14 +289,14 @@ fn host_within(text: &str) -> Option<String> {
 
 /// Why a text is no origin.
 #[derive(Debug, PartialEq, Eq)]
-struct NoOrigin {
+struct CorsOriginError {
     message: String,
     /// What was perhaps meant.
     better: Option<String>,
 }
 
 /// Browsers write an origin in exactly one way; anything else would never match.
-fn check_origin(origin: &str) -> Result<(), NoOrigin> {
+fn check_origin(origin: &str) -> Result<(), CorsOriginError> {
     const NO_ORIGIN: &str = "is not an origin as browsers write it: a scheme, a host and perhaps a port, such as \
          \"https://shop.example\"";
     let exact = |url: &Url| match url.origin() {
@@ -309,14 +313,14 @@ fn check_origin(origin: &str) -> Result<(), NoOrigin> {
     let completed = || exact(&Url::parse(&Url::better(origin)?).ok()?);
     let better = written.or_else(completed);
     let message = if better.is_some() { "is not an origin" } else { NO_ORIGIN };
-    Err(NoOrigin { message: message.to_owned(), better })
+    Err(CorsOriginError { message: message.to_owned(), better })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
-    use crate::settings::{Environment, Source};
+    use crate::settings::{ConfigEnvironment, ConfigFile};
 
     #[test]
     fn origins_are_exact() {
@@ -343,8 +347,8 @@ mod tests {
         let mistakes = |limits: &str| {
             let site = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n";
             let text = format!("[limits]\n{limits}\n{site}");
-            let source = Source { name: "a file".to_owned(), text };
-            let result = config::load(&[source], &Environment::default());
+            let source = ConfigFile { name: "a file".to_owned(), text };
+            let result = config::load(&[source], &ConfigEnvironment::default());
             result
                 .err()
                 .map(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())

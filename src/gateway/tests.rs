@@ -14,15 +14,15 @@ use super::*;
 use crate::bots;
 use crate::clock::ManualClock;
 use crate::event::Event;
-use crate::journal::{self, Durability, ReadLimit, SiteId, SqliteJournal};
-use crate::settings::Secret;
-use crate::store::{Store, Sync};
+use crate::journal::{self, AppendDurability, JournalReadLimits, SiteId, SqliteJournal};
+use crate::settings::SecretString;
+use crate::store::{CommitSyncMode, SqliteStore};
 use crate::vendors::VENDORS;
 
 /// The limits of the embedded default, but for smaller bodies.
-pub(super) fn limits() -> Limits {
+pub(super) fn limits() -> GatewayLimits {
     let number = |n| NonZeroU32::new(n).unwrap();
-    Limits {
+    GatewayLimits {
         body_bytes: 256 * 1024,
         inflated_bytes: 1024 * 1024,
         inflating_bytes: 20 * 1024 * 1024,
@@ -36,21 +36,21 @@ pub(super) fn limits() -> Limits {
         batch_events: 10,
         least_event_bytes: 1,
         json_depth: 64,
-        rates: Rates {
+        rates: RateLimitSettings {
             client_per_second: Some(number(1)),
             client_burst: number(100),
             site_per_second: None,
             site_burst: number(1),
             unproven_per_second: 20,
             network_clients: None,
-            client_volumes: Volumes::default(),
-            site_volumes: Volumes::default(),
+            client_volumes: VolumeLimits::default(),
+            site_volumes: VolumeLimits::default(),
             client_entries: 1000,
         },
     }
 }
 
-pub(super) struct House {
+pub(super) struct TestGateway {
     pub(super) gateway: Gateway,
     journal: Arc<SqliteJournal>,
     pub(super) site: SiteId,
@@ -59,35 +59,40 @@ pub(super) struct House {
 
 pub(super) const NOON: &str = "2026-11-23T12:00:00Z";
 
-pub(super) async fn house() -> House {
+pub(super) async fn house() -> TestGateway {
     house_with(limits()).await
 }
 
 /// A house whose mounts are as `change` makes them.
-pub(super) async fn house_that(change: impl Fn(&mut Mount)) -> House {
+pub(super) async fn house_that(change: impl Fn(&mut VendorMount)) -> TestGateway {
     house_of(limits(), change, |_| {}).await
 }
 
 /// A house whose site is as `change` makes it.
-pub(super) async fn house_whose(change: impl FnOnce(&mut SiteSettings)) -> House {
+pub(super) async fn house_whose(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
     house_of(limits(), |_| {}, change).await
 }
 
-pub(super) async fn house_with(limits: Limits) -> House {
+pub(super) async fn house_with(limits: GatewayLimits) -> TestGateway {
     house_of(limits, |_| {}, |_| {}).await
 }
 
 async fn house_of(
-    limits: Limits,
-    change: impl Fn(&mut Mount),
-    change_site: impl FnOnce(&mut SiteSettings),
-) -> House {
+    limits: GatewayLimits,
+    change: impl Fn(&mut VendorMount),
+    change_site: impl FnOnce(&mut GatewaySiteSettings),
+) -> TestGateway {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let clock: SharedClock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
-    let store = Store::open(folder.path(), Sync::Os, &[journal::MIGRATIONS], metrics.clone());
-    let settings = journal::Settings {
-        durability: Durability::Os,
+    let store = SqliteStore::open(
+        folder.path(),
+        CommitSyncMode::Os,
+        &[journal::MIGRATIONS],
+        metrics.clone(),
+    );
+    let settings = journal::JournalSettings {
+        durability: AppendDurability::Os,
         retain: Duration::from_secs(3600),
         max_bytes: 1 << 30,
         spare_bytes: 1 << 30,
@@ -102,21 +107,21 @@ async fn house_of(
     let new = SqliteJournal::open(store.unwrap().into(), settings, clock.clone(), metrics.clone());
     let journal = Arc::new(new.await.unwrap());
     let site = journal.site("shop").await.unwrap();
-    let mut mounts: Vec<Mount> =
-        VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect();
+    let mut mounts: Vec<VendorMount> =
+        VENDORS.iter().filter_map(|vendor| VendorMount::at_its_name(vendor)).collect();
     mounts.iter_mut().for_each(change);
-    let mut setup = SiteSetup {
+    let mut setup = GatewaySiteSetup {
         id: site,
         name: "shop".into(),
-        settings: SiteSettings {
+        settings: GatewaySiteSettings {
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
             privacy: Arc::default(),
             placeholder_ids: Arc::new(["gast".to_owned()]),
-            bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
+            bots: bots::BotSettings { policy: bots::BotPolicy::Flag, score: 50 },
             mounts,
             write_key: Some("shop-web".to_owned()),
-            server_token: Some(Secret::new("a-server-token-of-the-shop")),
+            server_token: Some(SecretString::new("a-server-token-of-the-shop")),
             shims: crate::script::ShimSettings::new(),
             origin: None,
         },
@@ -124,43 +129,45 @@ async fn house_of(
         minting: Vec::new(),
         sdk: crate::script::tests::sdk(),
         integrations: Vec::new(),
-        public: crate::profile::Public::default(),
+        public: crate::profile::PublicProfilePaths::default(),
         origin: None,
     };
     change_site(&mut setup.settings);
-    let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
-    let scripts = crate::script::proxy::Settings::small();
+    let snapshot =
+        GatewaySnapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
+    let scripts = crate::script::proxy::ScriptProxySettings::small();
     let (time, counted) = (clock.clone(), metrics.clone());
-    let scripts = proxy::Scripts::new(scripts, folder.path(), false, time, counted).unwrap();
-    let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::default(), scripts, snapshot);
-    House { gateway, journal, site, _folder: folder }
+    let scripts = proxy::ScriptProxy::new(scripts, folder.path(), false, time, counted).unwrap();
+    let gateway =
+        Gateway::new(journal.clone(), metrics, clock, LiveFeed::default(), scripts, snapshot);
+    TestGateway { gateway, journal, site, _folder: folder }
 }
 
-pub(super) struct Answer {
+pub(super) struct TestResponse {
     pub(super) status: StatusCode,
     pub(super) fields: http::HeaderMap,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
-impl House {
-    pub(super) async fn ask(&self, request: Builder, body: impl Into<Bytes>) -> Answer {
+impl TestGateway {
+    pub(super) async fn ask(&self, request: Builder, body: impl Into<Bytes>) -> TestResponse {
         let request = request.body(Full::new(body.into())).unwrap();
         let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
         let response = self.gateway.handle(request, client).await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status, fields: head.headers, body }
+        TestResponse { status: head.status, fields: head.headers, body }
     }
 
     pub(super) async fn events(&self) -> Vec<Event> {
         let head = self.journal.head(self.site).borrow().seq;
-        let limit = ReadLimit { events: 1000, bytes: 1 << 20 };
+        let limit = JournalReadLimits { events: 1000, bytes: 1 << 20 };
         let records = self.journal.read(self.site, 0, head, limit).await.unwrap();
         records.iter().map(|record| serde_json::from_slice(&record.body).unwrap()).collect()
     }
@@ -469,11 +476,11 @@ async fn an_operators_event_is_taken_as_a_servers() {
     let sent = house.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
     assert_eq!(
         (sent.appended, sent.message_id.as_str()),
-        (journal::Appended::New { seq: 1 }, "m1")
+        (journal::AppendOutcome::New { seq: 1 }, "m1")
     );
     assert!(house.events().await[0].facts.from_server);
     let unknown = house.gateway.send("other", b"{}").await;
-    assert!(matches!(unknown, Err(SendError::UnknownSite)));
+    assert!(matches!(unknown, Err(OperatorSendError::UnknownSite)));
     let invalid = house.gateway.send("shop", b"{\"type\":\"track\"}").await;
-    assert!(matches!(invalid, Err(SendError::Invalid("missing_event"))));
+    assert!(matches!(invalid, Err(OperatorSendError::Invalid("missing_event"))));
 }

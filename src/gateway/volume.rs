@@ -12,49 +12,49 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rejection::RateLimited;
-use super::settings::{VolumeRate, Volumes};
+use super::rejection::RateLimitExceeded;
+use super::settings::{VolumeLimits, VolumeRate};
 
 /// Parts of the table, each with a lock of its own.
 const SHARDS: usize = 16;
 
 /// The names of a quota of events and one of bytes, as clients and metrics see them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policies {
+pub(super) struct QuotaPolicyNames {
     pub(super) events: &'static str,
     pub(super) bytes: &'static str,
 }
 
 /// How much a request brings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Volume {
+pub(super) struct RequestVolume {
     pub(super) events: u64,
     pub(super) bytes: u64,
 }
 
 /// When a quota will be whole again, in nanoseconds from the limit's beginning.
 #[derive(Clone, Copy, Debug, Default)]
-struct Regained {
+struct QuotaRecovery {
     events: u64,
     bytes: u64,
 }
 
 /// The quotas of all keys.
-pub(super) struct VolumeLimit<K> {
-    events: Option<Quota>,
-    bytes: Option<Quota>,
-    shards: [Mutex<HashMap<K, Regained>>; SHARDS],
+pub(super) struct VolumeLimiter<K> {
+    events: Option<VolumeQuota>,
+    bytes: Option<VolumeQuota>,
+    shards: [Mutex<HashMap<K, QuotaRecovery>>; SHARDS],
     places: RandomState,
     began: Instant,
 }
 
-struct Quota {
+struct VolumeQuota {
     policy: &'static str,
     per_second: u64,
     burst: u64,
 }
 
-impl Quota {
+impl VolumeQuota {
     fn new(policy: &'static str, rate: VolumeRate, times: u64) -> Self {
         let (per_second, burst) = (rate.per_second.get(), rate.burst.get());
         Self {
@@ -70,13 +70,13 @@ impl Quota {
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 
-    fn check(&self, regained: u64, now: u64) -> Result<(), RateLimited> {
+    fn check(&self, regained: u64, now: u64) -> Result<(), RateLimitExceeded> {
         let window = self.time(self.burst);
         let missing = regained.saturating_sub(now);
         if missing < window {
             return Ok(());
         }
-        Err(RateLimited {
+        Err(RateLimitExceeded {
             policy: self.policy,
             burst: u32::try_from(self.burst).unwrap_or(u32::MAX),
             window: Duration::from_nanos(window),
@@ -89,15 +89,19 @@ impl Quota {
     }
 }
 
-impl<K: Hash + Eq> VolumeLimit<K> {
+impl<K: Hash + Eq> VolumeLimiter<K> {
     /// A limit of so many times these quotas. `None` if there are none.
-    pub(super) fn new(policies: Policies, volumes: Volumes, times: u64) -> Option<Self> {
-        if volumes == Volumes::default() {
+    pub(super) fn new(
+        policies: QuotaPolicyNames,
+        volumes: VolumeLimits,
+        times: u64,
+    ) -> Option<Self> {
+        if volumes == VolumeLimits::default() {
             return None;
         }
         Some(Self {
-            events: volumes.events.map(|rate| Quota::new(policies.events, rate, times)),
-            bytes: volumes.bytes.map(|rate| Quota::new(policies.bytes, rate, times)),
+            events: volumes.events.map(|rate| VolumeQuota::new(policies.events, rate, times)),
+            bytes: volumes.bytes.map(|rate| VolumeQuota::new(policies.bytes, rate, times)),
             shards: Default::default(),
             places: RandomState::new(),
             began: Instant::now(),
@@ -105,7 +109,7 @@ impl<K: Hash + Eq> VolumeLimit<K> {
     }
 
     /// Refuses a key that has used up a quota.
-    pub(super) fn check(&self, key: &K) -> Result<(), RateLimited> {
+    pub(super) fn check(&self, key: &K) -> Result<(), RateLimitExceeded> {
         let regained = self.shard(key).get(key).copied().unwrap_or_default();
         let now = self.now();
         if let Some(quota) = &self.events {
@@ -115,8 +119,8 @@ impl<K: Hash + Eq> VolumeLimit<K> {
     }
 
     /// Takes so much from the key's quotas.
-    pub(super) fn charge(&self, key: K, volume: Volume) {
-        if volume == Volume::default() {
+    pub(super) fn charge(&self, key: K, volume: RequestVolume) {
+        if volume == RequestVolume::default() {
             return;
         }
         let now = self.now();
@@ -144,7 +148,7 @@ impl<K: Hash + Eq> VolumeLimit<K> {
 
     /// The keys remembered.
     pub(super) fn len(&self) -> usize {
-        let length = |shard: &Mutex<HashMap<K, Regained>>| {
+        let length = |shard: &Mutex<HashMap<K, QuotaRecovery>>| {
             shard.lock().unwrap_or_else(PoisonError::into_inner).len()
         };
         self.shards.iter().map(length).sum()
@@ -154,7 +158,7 @@ impl<K: Hash + Eq> VolumeLimit<K> {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Regained>> {
+    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, QuotaRecovery>> {
         let [first, others @ ..] = &self.shards;
         let place = self.places.hash_one(key) % SHARDS as u64;
         let place = usize::try_from(place).unwrap_or_default();
@@ -167,18 +171,18 @@ impl<K: Hash + Eq> VolumeLimit<K> {
 mod tests {
     use super::*;
 
-    const POLICIES: Policies = Policies { events: "events", bytes: "bytes" };
+    const POLICIES: QuotaPolicyNames = QuotaPolicyNames { events: "events", bytes: "bytes" };
 
-    fn limit(events: (u64, u64), bytes: (u64, u64)) -> VolumeLimit<u8> {
-        let volumes = Volumes {
+    fn limit(events: (u64, u64), bytes: (u64, u64)) -> VolumeLimiter<u8> {
+        let volumes = VolumeLimits {
             events: VolumeRate::new(events.0, events.1),
             bytes: VolumeRate::new(bytes.0, bytes.1),
         };
-        VolumeLimit::new(POLICIES, volumes, 1).unwrap()
+        VolumeLimiter::new(POLICIES, volumes, 1).unwrap()
     }
 
-    fn events(events: u64) -> Volume {
-        Volume { events, bytes: 0 }
+    fn events(events: u64) -> RequestVolume {
+        RequestVolume { events, bytes: 0 }
     }
 
     #[tokio::test(start_paused = true)]
@@ -205,7 +209,7 @@ mod tests {
         let limit = limit((1000, 1000), (1 << 20, 4 << 20));
         for _ in 0..4 {
             limit.check(&1).unwrap();
-            limit.charge(1, Volume { events: 1, bytes: 1 << 20 });
+            limit.charge(1, RequestVolume { events: 1, bytes: 1 << 20 });
         }
         assert_eq!(limit.check(&1).unwrap_err().policy, "bytes");
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -217,7 +221,7 @@ mod tests {
         let limit = limit((10, 100), (0, 1));
         limit.charge(1, events(10));
         limit.charge(2, events(20));
-        limit.charge(3, Volume::default());
+        limit.charge(3, RequestVolume::default());
         assert_eq!(limit.len(), 2);
         tokio::time::advance(Duration::from_millis(1500)).await;
         limit.forget();

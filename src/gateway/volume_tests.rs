@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Snapshot;
-use super::settings::{VolumeRate, Volumes};
+use super::GatewaySnapshot;
+use super::settings::{VolumeLimits, VolumeRate};
 use super::tests::{basic, house, house_with, limits, page, to, track};
 
 const SERVER: &str = "Bearer a-server-token-of-the-shop";
 
-fn volumes(events: u64, bytes: u64) -> Volumes {
-    Volumes { events: VolumeRate::new(1, events), bytes: VolumeRate::new(1, bytes) }
+fn volumes(events: u64, bytes: u64) -> VolumeLimits {
+    VolumeLimits { events: VolumeRate::new(1, events), bytes: VolumeRate::new(1, bytes) }
 }
 
 fn five(name: &str) -> String {
@@ -89,20 +89,20 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
     let house = house().await;
     let metrics = house.gateway.metrics.clone();
     let spent = Arc::clone(&house.gateway.rates.load());
-    house.gateway.reload(Snapshot::new(
+    house.gateway.reload(GatewaySnapshot::new(
         limits(),
         0.0,
-        crate::geo::Geo::default(),
+        crate::geo::GeoDatabase::default(),
         Vec::new(),
         &metrics,
     ));
     assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
     let mut other = limits();
     other.rates.client_entries = 2000;
-    house.gateway.reload(Snapshot::new(
+    house.gateway.reload(GatewaySnapshot::new(
         other,
         0.0,
-        crate::geo::Geo::default(),
+        crate::geo::GeoDatabase::default(),
         Vec::new(),
         &metrics,
     ));

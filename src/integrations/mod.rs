@@ -14,23 +14,23 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Integration, read_integrations};
+pub use settings::{SiteIntegration, read_integrations};
 
 use serde_json::{Map, Value, json};
 
-use crate::delivery::ClientSettings;
-use crate::privacy::Policy;
+use crate::delivery::ClientModeSettings;
+use crate::privacy::PrivacyPolicy;
 use crate::script::compose::literal;
-use crate::script::{Beside, Extras, File};
+use crate::script::{CompanionScript, SdkExtras, ServedScript};
 use crate::vendors;
 
 const CLIENTS: &str = include_str!("../../static/sdk/dist/parts/clients.js");
 const INTEGRATIONS: &str = include_str!("../../static/sdk/dist/parts/integrations.js");
 
 /// A vendor whose own library runs in the site's pages, and what these are told of it.
-pub type InPage = (&'static str, ClientSettings);
+pub type ClientModeVendor = (&'static str, ClientModeSettings);
 
-impl Integration {
+impl SiteIntegration {
     /// Its script: the file as the body of a function, which gives `handle` to the page's runner.
     fn script(&self) -> String {
         wrapped(&self.name, &self.source)
@@ -64,11 +64,15 @@ fn wrapped(name: &str, source: &str) -> String {
 /// What comes into a site's script for the vendors' libraries that run in its pages and for its own
 /// integrations, in their order. Nothing where there are none, so that nobody pays for what they do not
 /// use. Compresses the scripts: not for the request path.
-pub fn extras(in_page: &[InPage], integrations: &[Integration], policy: &Policy) -> Extras {
+pub fn extras(
+    in_page: &[ClientModeVendor],
+    integrations: &[SiteIntegration],
+    policy: &PrivacyPolicy,
+) -> SdkExtras {
     if in_page.is_empty() && integrations.is_empty() {
-        return Extras::default();
+        return SdkExtras::default();
     }
-    let mut extras = Extras::default();
+    let mut extras = SdkExtras::default();
     let mut inline = String::new();
     let (mut public, mut drafts) = (Vec::new(), Vec::new());
     for integration in integrations {
@@ -77,18 +81,18 @@ pub fn extras(in_page: &[InPage], integrations: &[Integration], policy: &Policy)
             public.push(integration.public(None));
             continue;
         }
-        let beside = Beside {
+        let beside = CompanionScript {
             name: integration.name.to_string(),
-            file: File::new(integration.script()),
+            file: ServedScript::new(integration.script()),
             is_draft: integration.preview,
         };
         let told = if integration.preview { &mut drafts } else { &mut public };
         told.push(integration.public(Some(beside.path())));
-        extras.beside.push(beside);
+        extras.companions.push(beside);
     }
     if !drafts.is_empty() {
         let script = format!("tagway.drafts({});\n", literal(&Value::Array(drafts)));
-        extras.drafts = Some(File::new(script));
+        extras.drafts = Some(ServedScript::new(script));
     }
     if !in_page.is_empty() {
         extras.script.push_str(CLIENTS);
@@ -103,7 +107,7 @@ pub fn extras(in_page: &[InPage], integrations: &[Integration], policy: &Policy)
     }
     let clients: Map<String, Value> =
         in_page.iter().map(|(vendor, client)| ((*vendor).to_owned(), json!(client))).collect();
-    let signalled = |gpc, dnt| policy.signalled(gpc, dnt).collect::<Vec<_>>();
+    let signalled = |gpc, dnt| policy.refused_by_signals(gpc, dnt).collect::<Vec<_>>();
     let settings = json!({
         "clients": clients,
         "integrations": public,

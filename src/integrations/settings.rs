@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::syntax::{SyntaxMistake, find_mistake};
+use super::syntax::{ScriptSyntaxError, find_syntax_error};
 use super::wrapped;
-use crate::metrics::Name;
-use crate::settings::Section;
+use crate::metrics::SharedName;
+use crate::settings::SettingsSection;
 
 /// The longest name: names are metric labels and parts of paths.
 const MAX_NAME_CHARS: usize = 64;
@@ -19,9 +19,9 @@ const MAX_INTEGRATIONS: usize = 64;
 
 /// One integration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Integration {
+pub struct SiteIntegration {
     /// Its name in the site.
-    pub name: Name,
+    pub name: SharedName,
     /// Its file's text.
     pub source: String,
     /// Names of the events it is told of, as globs.
@@ -41,16 +41,16 @@ pub struct Integration {
 }
 
 /// Reads a site's integrations. Each comes after those it names.
-pub fn read_integrations(site: &mut Section<'_>) -> Vec<Integration> {
+pub fn read_integrations(site: &mut SettingsSection<'_>) -> Vec<SiteIntegration> {
     let defaults = site.section("integration_defaults");
     let sections = site.sections("integrations", None);
     if sections.len() > MAX_INTEGRATIONS {
-        site.mistake("integrations", "must be 64 at most");
+        site.error("integrations", "must be 64 at most");
     }
     let mut taken = BTreeSet::new();
-    let mut sections: Vec<Section<'_>> =
+    let mut sections: Vec<SettingsSection<'_>> =
         sections.into_iter().map(|section| section.over(&defaults)).collect();
-    let read: Vec<Integration> =
+    let read: Vec<SiteIntegration> =
         sections.iter_mut().map(|section| read_one(section, &mut taken)).collect();
     let names: Vec<&str> = read.iter().map(|integration| &*integration.name).collect();
     for (section, integration) in sections.iter_mut().zip(&read) {
@@ -61,7 +61,7 @@ pub fn read_integrations(site: &mut Section<'_>) -> Vec<Integration> {
                 && it.preview
                 && !integration.preview
             {
-                section.mistake("after", "names a draft, which only some browsers run");
+                section.error("after", "names a draft, which only some browsers run");
             }
         }
     }
@@ -76,14 +76,14 @@ pub fn read_integrations(site: &mut Section<'_>) -> Vec<Integration> {
             if section.opt_string("name").as_deref() != Some(&*name) {
                 continue;
             }
-            section.mistake("after", "leads back to itself: no order can be kept");
+            section.error("after", "leads back to itself: no order can be kept");
         }
     }
     ordered
 }
 
 /// The defaults are read beneath each integration; without any they are read here.
-fn check_defaults(section: &mut Section<'_>) {
+fn check_defaults(section: &mut SettingsSection<'_>) {
     section.strings("on");
     section.strings("consent");
     section.positive_duration("timeout");
@@ -92,34 +92,34 @@ fn check_defaults(section: &mut Section<'_>) {
     section.boolean("preview");
 }
 
-fn read_one(section: &mut Section<'_>, taken: &mut BTreeSet<String>) -> Integration {
+fn read_one(section: &mut SettingsSection<'_>, taken: &mut BTreeSet<String>) -> SiteIntegration {
     let has_name = section.has("name");
     let name = section.string("name");
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if !has_name {
         // That is a mistake already.
     } else if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
-        section.mistake("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
+        section.error("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
     } else if !taken.insert(name.clone()) {
-        section.mistake("name", "there is another integration of that name");
+        section.error("name", "there is another integration of that name");
     }
     let source = section.opt_text_file("file", MAX_FILE_BYTES);
     if let Some(text) = &source
         && !text.contains("handle")
     {
-        section.mistake("file", "defines no function handle(event, context, done)");
+        section.error("file", "defines no function handle(event, context, done)");
     }
     if let Some(text) = &source
-        && let Some(SyntaxMistake { line, message }) =
-            find_mistake(wrapped(&name, text), text.lines().count())
+        && let Some(ScriptSyntaxError { line, message }) =
+            find_syntax_error(wrapped(&name, text), text.lines().count())
     {
-        section.mistake_in_file("file", line, &message);
+        section.error_in_file("file", line, &message);
     }
     if source.is_none() && !section.has("file") {
-        section.mistake("file", "is required");
+        section.error("file", "is required");
     }
     let source = source.unwrap_or_default();
-    let integration = Integration {
+    let integration = SiteIntegration {
         name: name.into(),
         source,
         on: section.strings("on"),
@@ -131,17 +131,17 @@ fn read_one(section: &mut Section<'_>, taken: &mut BTreeSet<String>) -> Integrat
         preview: section.boolean("preview"),
     };
     if integration.inline && (integration.lazy || integration.preview) {
-        section.mistake("inline", "is in everybody's script: it can be neither lazy nor a draft");
+        section.error("inline", "is in everybody's script: it can be neither lazy nor a draft");
     }
     integration
 }
 
 /// The integrations, each after those it names and else as they stand; and the names of those for which
 /// there is no such order.
-fn ordered(mut left: Vec<Integration>) -> (Vec<Integration>, Vec<Name>) {
-    let mut ordered: Vec<Integration> = Vec::with_capacity(left.len());
+fn ordered(mut left: Vec<SiteIntegration>) -> (Vec<SiteIntegration>, Vec<SharedName>) {
+    let mut ordered: Vec<SiteIntegration> = Vec::with_capacity(left.len());
     loop {
-        let waits = |it: &Integration| {
+        let waits = |it: &SiteIntegration| {
             it.after.iter().any(|other| left.iter().any(|waiting| *waiting.name == **other))
         };
         let Some(next) = left.iter().position(|it| !waits(it)) else { break };

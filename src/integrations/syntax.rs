@@ -21,7 +21,7 @@ const MESSAGE_CHARS: usize = 200;
 
 /// A mistake of syntax.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxMistake {
+pub(super) struct ScriptSyntaxError {
     /// The line of the file, counted from 1.
     pub(super) line: usize,
     pub(super) message: String,
@@ -29,7 +29,7 @@ pub(super) struct SyntaxMistake {
 
 /// The first mistake of syntax in the body of a function. `wrapped` is the script that browsers get, in
 /// which the body begins on the second line and has `lines` lines.
-pub(super) fn find_mistake(wrapped: String, lines: usize) -> Option<SyntaxMistake> {
+pub(super) fn find_syntax_error(wrapped: String, lines: usize) -> Option<ScriptSyntaxError> {
     let (depth, operators) = nesting(&wrapped);
     if depth > MAX_DEPTH || operators > MAX_OPERATORS {
         return None;
@@ -49,7 +49,7 @@ pub(super) fn find_mistake(wrapped: String, lines: usize) -> Option<SyntaxMistak
     // A defect of the parser is no mistake of the file.
     let (line, problem) = thread.join().ok().flatten()?;
     let message = format!("cannot be read as JavaScript: {problem}");
-    Some(SyntaxMistake {
+    Some(ScriptSyntaxError {
         // What is not closed shows behind the file.
         line: line.unwrap_or(lines).clamp(1, lines.max(1)),
         message: message.chars().take(MESSAGE_CHARS).flat_map(char::escape_debug).collect(),
@@ -78,8 +78,8 @@ fn nesting(text: &str) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    fn mistake(body: &str) -> Option<SyntaxMistake> {
-        find_mistake(super::super::wrapped("x", body), body.lines().count())
+    fn mistake(body: &str) -> Option<ScriptSyntaxError> {
+        find_syntax_error(super::super::wrapped("x", body), body.lines().count())
     }
 
     #[test]

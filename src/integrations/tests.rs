@@ -1,12 +1,12 @@
 //! Whole lists of integrations, as a site would write them.
 
 use super::*;
-use crate::script::{Caching, Sdk};
+use crate::script::{BrowserCaching, SiteSdkScripts};
 use crate::vendors::trial;
 
 const DEFAULTS: &str = "[integration_defaults]\non = [\"*\"]\nconsent = []\ntimeout = \"5s\"\nlazy = false\ninline = false\npreview = false\n";
 
-fn read(text: &str) -> (Vec<Integration>, Vec<String>) {
+fn read(text: &str) -> (Vec<SiteIntegration>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.js");
     std::fs::write(&file, "function handle(event) {}").unwrap();
@@ -14,8 +14,11 @@ fn read(text: &str) -> (Vec<Integration>, Vec<String>) {
     trial::read(&format!("{text}{DEFAULTS}"), read_integrations)
 }
 
-fn sdk(integrations: &[Integration]) -> Sdk {
-    Sdk::new(&crate::script::tests::plain(), extras(&[], integrations, &Policy::default()))
+fn sdk(integrations: &[SiteIntegration]) -> SiteSdkScripts {
+    SiteSdkScripts::new(
+        &crate::script::tests::plain(),
+        extras(&[], integrations, &PrivacyPolicy::default()),
+    )
 }
 
 fn one(name: &str, rest: &str) -> String {
@@ -83,13 +86,13 @@ fn a_draft_is_given_by_its_own_hash_only() {
     let sdk = sdk(&read);
     let old = "0123456789abcdef";
     let (_, caching) = sdk.file_at(&format!("/tw/live.{old}.js")).unwrap();
-    assert_ne!(caching, Caching::Immutable);
+    assert_ne!(caching, BrowserCaching::Immutable);
     assert!(sdk.file_at(&format!("/tw/draft.{old}.js")).is_none());
     for name in ["live", "draft"] {
         let text = read.iter().find(|it| &*it.name == name).unwrap().script();
-        let hash = File::new(text).hash().to_owned();
+        let hash = ServedScript::new(text).hash().to_owned();
         let (_, caching) = sdk.file_at(&format!("/tw/{name}.{hash}.js")).unwrap();
-        assert_eq!(caching, Caching::Immutable);
+        assert_eq!(caching, BrowserCaching::Immutable);
         assert!(sdk.file_at(&format!("/tw/none.{hash}.js")).is_none());
     }
 }
@@ -115,6 +118,6 @@ fn nothing_said_in_the_settings_ends_a_script() {
 
 #[test]
 fn a_site_without_any_pays_nothing() {
-    let extras = extras(&[], &[], &Policy::default());
+    let extras = extras(&[], &[], &PrivacyPolicy::default());
     assert!(extras.script.is_empty() && extras.settings.is_empty());
 }

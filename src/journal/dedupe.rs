@@ -85,15 +85,15 @@ fn digest(parts: &[&[u8]]) -> u128 {
 }
 
 /// The remembered keys of servers, and those of all others: neither makes the other forget.
-pub(super) struct Windows {
-    servers: Window,
-    others: Window,
+pub(super) struct DedupeWindows {
+    servers: DedupeWindow,
+    others: DedupeWindow,
 }
 
-impl Windows {
+impl DedupeWindows {
     /// Remembers keys for `length`, at most `entries` of servers and as many of others.
     pub(super) fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
-        let window = || Window::new(length, entries, now);
+        let window = || DedupeWindow::new(length, entries, now);
         Self { servers: window(), others: window() }
     }
 
@@ -126,7 +126,7 @@ impl Windows {
 }
 
 /// The remembered keys.
-struct Window {
+struct DedupeWindow {
     current: HashSet<u128>,
     previous: HashSet<u128>,
     since: Timestamp,
@@ -134,7 +134,7 @@ struct Window {
     half: usize,
 }
 
-impl Window {
+impl DedupeWindow {
     /// Remembers keys for `length`, at most `entries` of them.
     fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
         // Room for all at once, so that no append waits for a growing table. The pages are not
@@ -210,7 +210,7 @@ mod tests {
 
     /// Whether each message is new, in their order.
     fn are_new<const N: usize>(messages: [(MessageScope<'_>, &str); N]) -> [bool; N] {
-        let mut windows = Windows::new(Duration::from_secs(100), 1000, at(0));
+        let mut windows = DedupeWindows::new(Duration::from_secs(100), 1000, at(0));
         messages.map(|(scope, id)| windows.insert(MessageKey::in_scope("shop", scope, id), at(0)))
     }
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn strangers_do_not_make_the_window_forget_servers() {
-        let mut windows = Windows::new(Duration::from_secs(100), 10, at(0));
+        let mut windows = DedupeWindows::new(Duration::from_secs(100), 10, at(0));
         let server = MessageKey::new("shop", "order-1");
         assert!(windows.insert(server, at(0)));
         for n in 0..100 {
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_failed_append_leaves_nothing_of_its_keys() {
-        let mut windows = Windows::new(Duration::from_secs(100), 10, at(0));
+        let mut windows = DedupeWindows::new(Duration::from_secs(100), 10, at(0));
         for scope in [SERVERS, BROWSER, FIRST] {
             let key = MessageKey::in_scope("shop", scope, "1");
             assert!(windows.insert(key, at(0)), "{scope:?}");
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_key_is_new_once_within_the_window() {
-        let mut window = Window::new(Duration::from_secs(100), 1000, at(0));
+        let mut window = DedupeWindow::new(Duration::from_secs(100), 1000, at(0));
         assert!(window.insert(key(1), at(0)));
         assert!(!window.insert(key(1), at(99)));
         assert!(window.insert(key(2), at(100)), "the sets have turned");
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_the_allowance() {
-        let mut window = Window::new(Duration::from_secs(100), 10, at(0));
+        let mut window = DedupeWindow::new(Duration::from_secs(100), 10, at(0));
         for n in 0..1000 {
             assert!(window.insert(key(n), at(1)));
             assert!(window.current.len() + window.previous.len() <= 10);
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn a_failed_append_is_forgotten_and_nothing_disables_it() {
-        let mut window = Window::new(Duration::from_secs(100), 10, at(0));
+        let mut window = DedupeWindow::new(Duration::from_secs(100), 10, at(0));
         assert!(window.insert(key(1), at(0)));
         window.remove(key(1));
         assert!(window.insert(key(1), at(0)));
-        let mut off = Window::new(Duration::from_secs(100), 0, at(0));
+        let mut off = DedupeWindow::new(Duration::from_secs(100), 0, at(0));
         assert!(off.insert(key(1), at(0)) && off.insert(key(1), at(0)));
     }
 }

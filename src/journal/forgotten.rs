@@ -16,13 +16,13 @@ use sha2::{Digest, Sha256};
 
 use super::SiteId;
 use crate::event::identity::{self, IdentityKind};
-use crate::event::{Event, Kind, names_somebody};
+use crate::event::{Event, EventKind, names_somebody};
 use crate::values::{email, unicode};
 
 /// What a name is. Anybody can call their device what another person is called, so a name says nothing
 /// without its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NameKind {
+pub enum PersonNameKind {
     /// A user id.
     User,
     /// The id of a device: an anonymous id, a cookie, an id of a vendor.
@@ -31,7 +31,7 @@ pub enum NameKind {
     Email,
 }
 
-impl NameKind {
+impl PersonNameKind {
     /// All kinds, the surest first.
     pub const ALL: [Self; 3] = [Self::User, Self::Device, Self::Email];
 
@@ -51,40 +51,40 @@ impl NameKind {
 
 /// The digest of one name of a person at one site, with its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NameKey([u8; 32]);
+pub struct PersonNameDigest([u8; 32]);
 
-impl NameKey {
+impl PersonNameDigest {
     /// The key of a name. The space around it does not matter, nor which letters are composed, nor the case
     /// of an e-mail address and what else the reader of addresses takes from it.
-    pub fn new(site: SiteId, kind: NameKind, name: &str) -> Self {
-        let read = (kind == NameKind::Email).then(|| email::identity(name)).flatten();
+    pub fn new(site: SiteId, kind: PersonNameKind, name: &str) -> Self {
+        let read = (kind == PersonNameKind::Email).then(|| email::identity(name)).flatten();
         let name = read.map_or_else(|| unicode::composed(name.trim()), Cow::Owned);
         Self::of_spelling(site, kind, &name)
     }
 
     /// The keys under which a name may be on the list: its own, and those of its spellings, which were
     /// kept as they were written once.
-    pub fn all(site: SiteId, kind: NameKind, name: &str) -> impl Iterator<Item = Self> {
-        let is_plain = name.is_ascii() && kind != NameKind::Email;
+    pub fn all(site: SiteId, kind: PersonNameKind, name: &str) -> impl Iterator<Item = Self> {
+        let is_plain = name.is_ascii() && kind != PersonNameKind::Email;
         let spellings = if is_plain { Vec::new() } else { unicode::spellings(name.trim()) };
         let spellings = spellings.into_iter().map(move |it| Self::of_spelling(site, kind, &it));
         std::iter::once(Self::new(site, kind, name)).chain(spellings)
     }
 
     /// Returns true if a name is among these under one of its keys.
-    pub fn is_among(names: &HashSet<Self>, site: SiteId, kind: NameKind, name: &str) -> bool {
+    pub fn is_among(names: &HashSet<Self>, site: SiteId, kind: PersonNameKind, name: &str) -> bool {
         Self::all(site, kind, name).any(|key| names.contains(&key))
     }
 
-    fn of_spelling(site: SiteId, kind: NameKind, name: &str) -> Self {
+    fn of_spelling(site: SiteId, kind: PersonNameKind, name: &str) -> Self {
         let mut digest = Sha256::new();
         digest.update(site.0.to_be_bytes());
         match kind {
-            NameKind::User => digest.update(b"u"),
-            NameKind::Device => digest.update(b"d"),
-            NameKind::Email => digest.update(b"e"),
+            PersonNameKind::User => digest.update(b"u"),
+            PersonNameKind::Device => digest.update(b"d"),
+            PersonNameKind::Email => digest.update(b"e"),
         }
-        if kind == NameKind::Email {
+        if kind == PersonNameKind::Email {
             // A profile knows the digest of the address only, and both are the same name.
             let address = name.to_lowercase();
             let is_digest = address.len() == 64 && address.bytes().all(|b| b.is_ascii_hexdigit());
@@ -115,20 +115,20 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Everybody who is forgotten, at all sites.
 #[derive(Debug, Default)]
-pub struct Forgotten(ArcSwap<HashSet<NameKey>>);
+pub struct SuppressionList(ArcSwap<HashSet<PersonNameDigest>>);
 
-impl Forgotten {
+impl SuppressionList {
     /// Whether the event carries a name of somebody who is forgotten.
-    pub fn names(&self, site: SiteId, event: &Event) -> bool {
+    pub fn matches_event(&self, site: SiteId, event: &Event) -> bool {
         let keys = self.0.load();
-        !keys.is_empty() && Names::of(event).are_in(&keys, site)
+        !keys.is_empty() && EventPersonNames::of(event).are_in(&keys, site)
     }
 
     /// The same of an event as the journal keeps it.
-    pub fn names_in(&self, site: SiteId, body: &[u8]) -> bool {
+    pub fn matches_body(&self, site: SiteId, body: &[u8]) -> bool {
         let keys = self.0.load();
         // What cannot be read could be anybody's.
-        !keys.is_empty() && carries(&keys, site, body) != Carried::No
+        !keys.is_empty() && carries(&keys, site, body) != RecordNameMatch::No
     }
 
     /// Whether nobody is.
@@ -136,14 +136,14 @@ impl Forgotten {
         self.0.load().is_empty()
     }
 
-    pub(super) fn replace(&self, keys: HashSet<NameKey>) {
+    pub(super) fn replace(&self, keys: HashSet<PersonNameDigest>) {
         self.0.store(keys.into());
     }
 }
 
 /// Whether a journal's record is of somebody with one of these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carried {
+pub(super) enum RecordNameMatch {
     /// It is.
     Yes,
     /// It is not.
@@ -153,17 +153,21 @@ pub(super) enum Carried {
 }
 
 /// Whether a journal's record carries one of these names, read as every reader of the journal reads it.
-pub(super) fn carries(keys: &HashSet<NameKey>, site: SiteId, body: &[u8]) -> Carried {
+pub(super) fn carries(
+    keys: &HashSet<PersonNameDigest>,
+    site: SiteId,
+    body: &[u8],
+) -> RecordNameMatch {
     match serde_json::from_slice::<Event>(body) {
-        Ok(event) if Names::of(&event).are_in(keys, site) => Carried::Yes,
-        Ok(_) => Carried::No,
-        Err(_) => Carried::Unreadable,
+        Ok(event) if EventPersonNames::of(&event).are_in(keys, site) => RecordNameMatch::Yes,
+        Ok(_) => RecordNameMatch::No,
+        Err(_) => RecordNameMatch::Unreadable,
     }
 }
 
 /// The names that an event carries: those by which profiles know its person, and the addresses that it
 /// says elsewhere.
-struct Names<'e> {
+struct EventPersonNames<'e> {
     user: Option<&'e str>,
     /// The user id that one of the site's servers says the person had before.
     previous_user: Option<&'e str>,
@@ -171,12 +175,12 @@ struct Names<'e> {
     emails: Vec<&'e str>,
 }
 
-impl<'e> Names<'e> {
+impl<'e> EventPersonNames<'e> {
     fn of(event: &'e Event) -> Self {
         // What a sloppy tag sends for nobody makes an event nobody's.
         let user = event.user_id.as_deref().filter(|user| names_somebody(user));
         let previous = event.previous_id.as_deref();
-        let is_users_previous = event.kind == Kind::Alias && event.facts.from_server;
+        let is_users_previous = event.kind == EventKind::Alias && event.facts.from_server;
         // As they are written, and as profiles keep them.
         let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
         let written = [event.anonymous_id.as_deref(), visitor, previous].into_iter().flatten();
@@ -193,13 +197,14 @@ impl<'e> Names<'e> {
 
     /// Whether the event is of one of these people. With a user id it is that user's, whatever else it
     /// carries: devices are shared, and addresses anybody can name.
-    fn are_in(&self, keys: &HashSet<NameKey>, site: SiteId) -> bool {
-        let is_in = |kind: NameKind, name: &str| NameKey::is_among(keys, site, kind, name);
+    fn are_in(&self, keys: &HashSet<PersonNameDigest>, site: SiteId) -> bool {
+        let is_in =
+            |kind: PersonNameKind, name: &str| PersonNameDigest::is_among(keys, site, kind, name);
         let users = [self.user, self.previous_user];
-        users.into_iter().flatten().any(|user| is_in(NameKind::User, user))
+        users.into_iter().flatten().any(|user| is_in(PersonNameKind::User, user))
             || self.user.is_none()
-                && (self.devices.iter().any(|device| is_in(NameKind::Device, device))
-                    || self.emails.iter().any(|email| is_in(NameKind::Email, email)))
+                && (self.devices.iter().any(|device| is_in(PersonNameKind::Device, device))
+                    || self.emails.iter().any(|email| is_in(PersonNameKind::Email, email)))
     }
 }
 
@@ -221,17 +226,17 @@ mod tests {
 
     #[test]
     fn an_event_is_a_persons_by_any_of_its_names_in_both_forms() {
-        let forgotten = Forgotten::default();
+        let forgotten = SuppressionList::default();
         forgotten.replace(
             [
-                (NameKind::User, "ann"),
-                (NameKind::Device, "phone"),
-                (NameKind::Email, "ann@x.example"),
-                (NameKind::Device, "5.6"),
-                (NameKind::User, "jose\u{301}"),
-                (NameKind::Email, "Zo\u{eb}@x.example"),
+                (PersonNameKind::User, "ann"),
+                (PersonNameKind::Device, "phone"),
+                (PersonNameKind::Email, "ann@x.example"),
+                (PersonNameKind::Device, "5.6"),
+                (PersonNameKind::User, "jose\u{301}"),
+                (PersonNameKind::Email, "Zo\u{eb}@x.example"),
             ]
-            .map(|(kind, name)| NameKey::new(SITE, kind, name))
+            .map(|(kind, name)| PersonNameDigest::new(SITE, kind, name))
             .into(),
         );
         let visitor = r#""facts":{"visitor":{"id":"phone","since":"2026-11-23T10:00:00Z"}}"#;
@@ -284,23 +289,23 @@ mod tests {
         ] {
             let record = record(more);
             let event: Event = serde_json::from_str(&record).unwrap();
-            assert_eq!(forgotten.names_in(SITE, record.as_bytes()), is_hers, "{more}");
-            assert_eq!(forgotten.names(SITE, &event), is_hers, "{more}");
-            assert!(!forgotten.names(SiteId(2), &event), "another site's people");
+            assert_eq!(forgotten.matches_body(SITE, record.as_bytes()), is_hers, "{more}");
+            assert_eq!(forgotten.matches_event(SITE, &event), is_hers, "{more}");
+            assert!(!forgotten.matches_event(SiteId(2), &event), "another site's people");
         }
     }
 
     #[test]
     fn a_record_that_no_reader_can_read_is_treated_as_a_forgotten_persons() {
-        let forgotten = Forgotten::default();
+        let forgotten = SuppressionList::default();
         let unreadable = [r#"{"userId":"b""#, r#"{"type":"track","userId":"b"}"#, "\u{0}"];
         let too_large = record(r#""userId":"b","properties":{"n":1e999}"#);
         for body in unreadable.into_iter().chain([too_large.as_str()]) {
-            assert!(!forgotten.names_in(SITE, body.as_bytes()), "nobody is forgotten: {body}");
+            assert!(!forgotten.matches_body(SITE, body.as_bytes()), "nobody is forgotten: {body}");
         }
-        forgotten.replace([NameKey::new(SITE, NameKind::User, "ann")].into());
+        forgotten.replace([PersonNameDigest::new(SITE, PersonNameKind::User, "ann")].into());
         for body in unreadable.into_iter().chain([too_large.as_str()]) {
-            assert!(forgotten.names_in(SITE, body.as_bytes()), "{body}");
+            assert!(forgotten.matches_body(SITE, body.as_bytes()), "{body}");
         }
     }
 
@@ -358,23 +363,23 @@ mod tests {
             let mut identities = identity::identities(&event);
             identities.extend(identity::email(&event));
             let has_user = identities.iter().any(|it| it.kind == IdentityKind::User);
-            let forgotten = Forgotten::default();
+            let forgotten = SuppressionList::default();
             for known in &identities {
-                let key = NameKey::new(SITE, NameKind::of(known.kind), &known.value);
+                let key = PersonNameDigest::new(SITE, PersonNameKind::of(known.kind), &known.value);
                 forgotten.replace([key].into());
                 let is_theirs = known.kind == IdentityKind::User || !has_user;
-                prop_assert_eq!(forgotten.names_in(SITE, record.as_bytes()), is_theirs, "{:?}", known);
-                prop_assert_eq!(forgotten.names(SITE, &event), is_theirs, "{:?}", known);
+                prop_assert_eq!(forgotten.matches_body(SITE, record.as_bytes()), is_theirs, "{:?}", known);
+                prop_assert_eq!(forgotten.matches_event(SITE, &event), is_theirs, "{:?}", known);
             }
             // Besides, an event is somebody's by the addresses that it says elsewhere.
-            let names = Names::of(&event);
-            let known = |kind: NameKind, name: &str| {
-                let key = NameKey::new(SITE, kind, name);
-                identities.iter().any(|it| NameKey::new(SITE, NameKind::of(it.kind), &it.value) == key)
+            let names = EventPersonNames::of(&event);
+            let known = |kind: PersonNameKind, name: &str| {
+                let key = PersonNameDigest::new(SITE, kind, name);
+                identities.iter().any(|it| PersonNameDigest::new(SITE, PersonNameKind::of(it.kind), &it.value) == key)
             };
             let somebodys = names.devices.iter().filter(|device| names_somebody(device));
-            prop_assert!(somebodys.into_iter().all(|device| known(NameKind::Device, device)));
-            prop_assert!(names.user.is_none_or(|user| known(NameKind::User, user)));
+            prop_assert!(somebodys.into_iter().all(|device| known(PersonNameKind::Device, device)));
+            prop_assert!(names.user.is_none_or(|user| known(PersonNameKind::User, user)));
         }
     }
 }

@@ -33,39 +33,40 @@ use super::{JournalError, SiteId};
 pub const GROUP: usize = 64;
 
 /// A reader, as the guard knows it: its site and its name there.
-pub(super) type Guarded = (SiteId, String);
+pub(super) type GuardedReaderKey = (SiteId, String);
 
 /// How often each of a reader's records was under way when the process died.
-pub(super) type Suspects = BTreeMap<i64, u32>;
+pub(super) type SuspectCounts = BTreeMap<i64, u32>;
 
 /// Where notes are kept, so that they survive the process.
 #[async_trait]
-pub(super) trait Notes: Send + Sync {
+pub(super) trait InFlightLog: Send + Sync {
     /// These are under way at the reader, and nothing else.
-    async fn note(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError>;
+    async fn note(&self, reader: &GuardedReaderKey, items: Vec<i64>) -> Result<(), JournalError>;
 
     /// Nothing is under way at the reader any more.
-    async fn clear(&self, reader: &Guarded) -> Result<(), JournalError>;
+    async fn clear(&self, reader: &GuardedReaderKey) -> Result<(), JournalError>;
 
     /// These got through, or are no longer of interest.
-    async fn forgive(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError>;
+    async fn forgive(&self, reader: &GuardedReaderKey, items: Vec<i64>)
+    -> Result<(), JournalError>;
 }
 
 /// The guard of all readers of one gateway.
-pub struct Guard {
-    notes: Option<Box<dyn Notes>>,
+pub struct PoisonGuard {
+    notes: Option<Box<dyn InFlightLog>>,
     /// The start follows an abort.
     is_after_abort: bool,
     /// Aborted starts in a row after which a record is poisoned; zero for never.
     poison_starts: u32,
-    suspects: Mutex<BTreeMap<Guarded, Suspects>>,
+    suspects: Mutex<BTreeMap<GuardedReaderKey, SuspectCounts>>,
     /// Careful readers take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// How many are careful.
     careful: watch::Sender<usize>,
 }
 
-impl Default for Guard {
+impl Default for PoisonGuard {
     /// One that guards nothing.
     fn default() -> Self {
         Self {
@@ -79,10 +80,10 @@ impl Default for Guard {
     }
 }
 
-impl Guard {
+impl PoisonGuard {
     pub(super) fn new(
-        notes: Box<dyn Notes>,
-        (is_after_abort, suspects): (bool, BTreeMap<Guarded, Suspects>),
+        notes: Box<dyn InFlightLog>,
+        (is_after_abort, suspects): (bool, BTreeMap<GuardedReaderKey, SuspectCounts>),
         poison_starts: u32,
     ) -> Self {
         let (is_after_abort, suspects) =
@@ -96,7 +97,7 @@ impl Guard {
     }
 
     /// The care of a reader of records, from its beginning.
-    pub fn care(self: &Arc<Self>, site: SiteId, reader: &str) -> Care {
+    pub fn care(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
         let care = self.watch(site, reader);
         if self.is_after_abort {
             care.begin_care();
@@ -105,8 +106,8 @@ impl Guard {
     }
 
     /// The same without care from its beginning: of one that takes one thing at a time, beside others.
-    pub fn watch(self: &Arc<Self>, site: SiteId, reader: &str) -> Care {
-        Care {
+    pub fn watch(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
+        ReaderGuard {
             guard: self.clone(),
             reader: (site, reader.to_owned()),
             is_careful: AtomicBool::new(false),
@@ -119,20 +120,20 @@ impl Guard {
         tokio::time::timeout(longest, careful.wait_for(|careful| *careful == 0)).await.ok();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Guarded, Suspects>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GuardedReaderKey, SuspectCounts>> {
         // Every change under the lock is one of a map.
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The care that one reader takes.
-pub struct Care {
-    guard: Arc<Guard>,
-    reader: Guarded,
+pub struct ReaderGuard {
+    guard: Arc<PoisonGuard>,
+    reader: GuardedReaderKey,
     is_careful: AtomicBool,
 }
 
-impl Care {
+impl ReaderGuard {
     /// Whether the reader has yet to pass what may have been under way at an abort.
     pub fn is_careful(&self) -> bool {
         self.is_careful.load(Ordering::Relaxed)
@@ -161,18 +162,18 @@ impl Care {
     }
 
     /// Begins to work on these. In careful times that is written down, and no other reader works.
-    pub async fn begin(self: &Arc<Self>, items: Vec<i64>) -> UnderWay {
+    pub async fn begin(self: &Arc<Self>, items: Vec<i64>) -> GuardedWork {
         let is_noted = self.is_careful() || self.suspects(&items);
         let mut section =
-            UnderWay { care: self.clone(), items, turn: None, is_noted, ended: false };
+            GuardedWork { care: self.clone(), items, turn: None, is_noted, ended: false };
         section.resume().await;
         section
     }
 
     /// The same beside what other readers do, written down whenever it is asked for.
-    pub async fn begin_beside(self: &Arc<Self>, item: i64, is_noted: bool) -> UnderWay {
+    pub async fn begin_beside(self: &Arc<Self>, item: i64, is_noted: bool) -> GuardedWork {
         let items = vec![item];
-        let section = UnderWay { care: self.clone(), items, turn: None, is_noted, ended: false };
+        let section = GuardedWork { care: self.clone(), items, turn: None, is_noted, ended: false };
         if is_noted {
             section.note().await;
         }
@@ -244,22 +245,22 @@ impl Care {
     }
 }
 
-impl Drop for Care {
+impl Drop for ReaderGuard {
     fn drop(&mut self) {
         self.end_care();
     }
 }
 
 /// The work on some records, from its beginning to its end.
-pub struct UnderWay {
-    care: Arc<Care>,
+pub struct GuardedWork {
+    care: Arc<ReaderGuard>,
     items: Vec<i64>,
     turn: Option<OwnedMutexGuard<()>>,
     is_noted: bool,
     ended: bool,
 }
 
-impl UnderWay {
+impl GuardedWork {
     /// What is waited for now is no work: others may have their turn, and an abort is not laid to these.
     pub async fn pause(&mut self) {
         if self.is_noted {
@@ -313,7 +314,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for GuardedWork {
     fn drop(&mut self) {
         if !self.ended && std::thread::panicking() {
             self.care.blame(&self.items);

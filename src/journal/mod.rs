@@ -8,7 +8,7 @@
 //! is never forced out: appends are refused instead.
 //!
 //! For every reader, at every commit:
-//! `accepted = delivered + skipped + dead + pending + held` ([`Ledger`]).
+//! `accepted = delivered + skipped + dead + pending + held` ([`ReaderLedger`]).
 
 mod dedupe;
 mod forgotten;
@@ -19,14 +19,15 @@ mod sqlite;
 mod subject;
 
 pub use dedupe::{MessageKey, MessageScope};
-pub use forgotten::{Forgotten, NameKey, NameKind};
-pub use guard::{Care, GROUP, Guard, UnderWay};
+pub use forgotten::{PersonNameDigest, PersonNameKind, SuppressionList};
+pub use guard::{GROUP, GuardedWork, PoisonGuard, ReaderGuard};
 pub use outcome::{
-    Cause, Ended, Ending, EventAtReader, EventRecord, KeptOutcome, LastCall, Standing,
+    EndedEvent, EventAtReader, EventHistory, FinalOutcome, LastVendorCall, OutcomeCause,
+    ReaderEventState, StoredOutcome,
 };
-pub use settings::{Durability, Settings};
+pub use settings::{AppendDurability, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
-pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
+pub use subject::{ErasureCounts, SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights};
 
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub struct ReaderId(pub u32);
 
 /// An event to append.
 #[derive(Debug)]
-pub struct NewRecord {
+pub struct NewJournalRecord {
     /// The site it belongs to.
     pub site: SiteId,
     /// What makes it a duplicate of another.
@@ -69,7 +70,7 @@ pub struct NewRecord {
 
 /// What became of an appended event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     /// It is the site's event number `seq`, and durable.
     New {
         /// Its place in the site's sequence.
@@ -81,7 +82,7 @@ pub enum Appended {
 
 /// The end of a site's sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct JournalHead {
     /// The newest durable event.
     pub seq: u64,
     /// No event after this one says who the visitor is, so the projection need not look there.
@@ -90,7 +91,7 @@ pub struct Head {
 
 /// One event read from the journal.
 #[derive(Debug)]
-pub struct Record {
+pub struct JournalRecord {
     /// Its place in the site's sequence.
     pub seq: u64,
     /// When the gateway received it.
@@ -113,7 +114,7 @@ pub enum AppendError {
     Full,
     /// The disk refused the write; the next append tries again.
     #[error("the journal cannot be written")]
-    Unwritable(#[source] Arc<crate::store::WriteError>),
+    Unwritable(#[source] Arc<crate::store::StoreWriteError>),
     /// The gateway is shutting down.
     #[error("the journal is closed")]
     Closed,
@@ -124,10 +125,10 @@ pub enum AppendError {
 pub enum JournalError {
     /// The database could not be read.
     #[error("the journal cannot be read")]
-    Read(#[source] crate::store::ReadError),
+    Read(#[source] crate::store::StoreReadError),
     /// The database could not be written.
     #[error("the journal cannot be written")]
-    Write(#[source] Arc<crate::store::WriteError>),
+    Write(#[source] Arc<crate::store::StoreWriteError>),
     /// The gateway is shutting down.
     #[error("the journal is closed")]
     Closed,
@@ -135,7 +136,7 @@ pub enum JournalError {
 
 /// Where a reader stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Position {
+pub struct ReaderPosition {
     /// Every event up to and including this one is settled or parked.
     pub cursor: u64,
     /// Events beyond the cursor that are settled already, as inclusive ranges in order.
@@ -144,18 +145,18 @@ pub struct Position {
 
 /// What a reader did with some events, committed as one.
 #[derive(Clone, Debug, Default)]
-pub struct Settlement {
+pub struct ReaderSettlement {
     /// The reader's new position.
-    pub position: Position,
+    pub position: ReaderPosition,
     /// Events that ended.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedEvent>,
     /// Events to try again later. An event that is parked already gets its new time.
-    pub park: Vec<Parking>,
+    pub park: Vec<ParkRequest>,
 }
 
 /// An event to try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parking {
+pub struct ParkRequest {
     /// The event.
     pub seq: u64,
     /// When to try again.
@@ -166,9 +167,9 @@ pub struct Parking {
 
 /// A parked event that is due, with its record.
 #[derive(Debug)]
-pub struct Due {
+pub struct ParkedRecord {
     /// The record.
-    pub record: Record,
+    pub record: JournalRecord,
     /// The number of its tries.
     pub attempt: u32,
     /// When it is, or was, to be tried again.
@@ -177,7 +178,7 @@ pub struct Due {
 
 /// A dead letter with its record, as people see it.
 #[derive(Debug)]
-pub struct DeadRecord {
+pub struct DeadLetterRecord {
     /// The letter's own number, unique in the journal.
     pub id: i64,
     /// The reader it is dead for.
@@ -193,14 +194,14 @@ pub struct DeadRecord {
     /// How often it was tried.
     pub attempts: u32,
     /// The last call about it, if there was one.
-    pub last_call: Option<LastCall>,
+    pub last_call: Option<LastVendorCall>,
     /// The canonical event as JSON.
     pub body: Bytes,
 }
 
 /// Which dead letters.
 #[derive(Clone, Debug)]
-pub enum DeadSelection {
+pub enum DeadLetterSelection {
     /// These letters.
     Ids(Vec<i64>),
     /// All of one reader.
@@ -220,7 +221,7 @@ pub struct ReplayPlan {
 
 /// The account of one reader: every accepted event is in exactly one of the other columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct ReaderLedger {
     /// Events accepted since the reader exists, plus those replayed to it.
     pub accepted: u64,
     /// Ended as delivered.
@@ -237,18 +238,18 @@ pub struct Ledger {
 
 /// The account of a reader, and the age of what it has to do, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct ReaderAccount {
     /// The reader.
     pub reader: ReaderId,
     /// Its account.
-    pub ledger: Ledger,
+    pub ledger: ReaderLedger,
     /// When the oldest of its pending events was received.
     pub oldest_pending: Option<Timestamp>,
 }
 
 /// What the journal holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct JournalUsage {
     /// Bytes of the database in use.
     pub bytes: u64,
     /// Bytes of its files, the write-ahead log's included.
@@ -261,7 +262,7 @@ pub struct Usage {
 }
 
 /// Counts what was appended.
-pub type CountAppended = Box<dyn FnOnce(&[Appended]) + Send>;
+pub type AppendCallback = Box<dyn FnOnce(&[AppendOutcome]) + Send>;
 
 /// The durable event log. One implementation per backend.
 #[async_trait]
@@ -275,7 +276,10 @@ pub trait Journal: Send + Sync {
 
     /// Appends events; returns when the group they are in is durable, in the order given.
     /// Dropping the future does not undo the append.
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+    async fn append(
+        &self,
+        records: Vec<NewJournalRecord>,
+    ) -> Result<Vec<AppendOutcome>, AppendError> {
         self.append_counted(records, Box::new(|_| {})).await
     }
 
@@ -283,12 +287,12 @@ pub trait Journal: Send + Sync {
     /// even if the future was dropped meanwhile. It must not block.
     async fn append_counted(
         &self,
-        records: Vec<NewRecord>,
-        count: CountAppended,
-    ) -> Result<Vec<Appended>, AppendError>;
+        records: Vec<NewJournalRecord>,
+        count: AppendCallback,
+    ) -> Result<Vec<AppendOutcome>, AppendError>;
 
     /// The end of the site's sequence, changing as events are committed.
-    fn head(&self, site: SiteId) -> watch::Receiver<Head>;
+    fn head(&self, site: SiteId) -> watch::Receiver<JournalHead>;
 
     /// The records after `after` up to and including `upto`, in order: at least one if there is
     /// one. Events that retention removed are missing: the first may be later than `after + 1`.
@@ -297,8 +301,8 @@ pub trait Journal: Send + Sync {
         site: SiteId,
         after: u64,
         upto: u64,
-        limit: ReadLimit,
-    ) -> Result<Vec<Record>, JournalError>;
+        limit: JournalReadLimits,
+    ) -> Result<Vec<JournalRecord>, JournalError>;
 
     /// Makes every reader of any site but these inactive: they keep their place but no longer hold
     /// events back from retention. Sites that are configured no more have no other readers, so
@@ -312,14 +316,18 @@ pub trait Journal: Send + Sync {
         after: u64,
         upto: u64,
         limit: usize,
-    ) -> Result<Vec<Record>, JournalError>;
+    ) -> Result<Vec<JournalRecord>, JournalError>;
 
     /// Where the reader stands.
-    async fn position(&self, reader: ReaderId) -> Result<Position, JournalError>;
+    async fn position(&self, reader: ReaderId) -> Result<ReaderPosition, JournalError>;
 
     /// Commits what a reader did. When it returns the settlement is written; it becomes durable
     /// with the next group that is synced, so a crash may repeat it but never lose an event.
-    async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError>;
+    async fn settle(
+        &self,
+        reader: ReaderId,
+        settlement: ReaderSettlement,
+    ) -> Result<(), JournalError>;
 
     /// The reader's parked events that are due at `now`, oldest first.
     async fn due(
@@ -327,7 +335,7 @@ pub trait Journal: Send + Sync {
         reader: ReaderId,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Due>, JournalError>;
+    ) -> Result<Vec<ParkedRecord>, JournalError>;
 
     /// The reader's parked events after `after`, due or not, in their order.
     async fn parked(
@@ -335,7 +343,7 @@ pub trait Journal: Send + Sync {
         reader: ReaderId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<Due>, JournalError>;
+    ) -> Result<Vec<ParkedRecord>, JournalError>;
 
     /// When the reader's first parked event that is not due at `now` will be.
     async fn next_due(
@@ -362,24 +370,24 @@ pub trait Journal: Send + Sync {
     ) -> Result<ReplayPlan, JournalError>;
 
     /// Dead letters, newest first, of one reader or of all.
-    async fn dead(
+    async fn list_dead_letters(
         &self,
         reader: Option<ReaderId>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadRecord>, JournalError>;
+    ) -> Result<Vec<DeadLetterRecord>, JournalError>;
 
     /// One dead letter.
-    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError>;
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError>;
 
     /// Parks dead letters as due now. Returns how many.
-    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
+    async fn retry_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError>;
 
     /// Drops dead letters; they stay counted as dead. Returns how many.
-    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
+    async fn drop_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError>;
 
     /// The accounts of these readers, all at one moment, in their order.
-    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<Account>, JournalError>;
+    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<ReaderAccount>, JournalError>;
 
     /// An event that is held, with what became of it at these readers. `None` if it has left the
     /// journal or was erased.
@@ -388,7 +396,7 @@ pub trait Journal: Send + Sync {
         site: SiteId,
         seq: u64,
         readers: Vec<ReaderId>,
-    ) -> Result<Option<EventRecord>, JournalError>;
+    ) -> Result<Option<EventHistory>, JournalError>;
 
     /// The newest event of the site that has this message id, if it is held. Looks through all events,
     /// the newest first, in small steps: message ids have no index.
@@ -412,7 +420,7 @@ pub trait Journal: Send + Sync {
     async fn retain(&self, now: Timestamp) -> Result<u64, JournalError>;
 
     /// Returns when the journal is over its allowance, so that [`Self::make_room`] is called for.
-    async fn crowded(&self) {
+    async fn wait_until_over_budget(&self) {
         std::future::pending().await
     }
 
@@ -423,13 +431,13 @@ pub trait Journal: Send + Sync {
     }
 
     /// What the journal holds.
-    async fn usage(&self) -> Result<Usage, JournalError>;
+    async fn usage(&self) -> Result<JournalUsage, JournalError>;
 
-    /// Who is forgotten, changing as people are ([`Subjects`]).
-    fn forgotten(&self) -> Arc<Forgotten>;
+    /// Who is forgotten, changing as people are ([`SubjectRights`]).
+    fn suppression_list(&self) -> Arc<SuppressionList>;
 
-    /// What keeps a record that ends the process from doing so at every start ([`Guard`]).
-    fn guard(&self) -> Arc<Guard>;
+    /// What keeps a record that ends the process from doing so at every start ([`PoisonGuard`]).
+    fn guard(&self) -> Arc<PoisonGuard>;
 
     /// Whether the last write worked, changing as it does.
     fn writable(&self) -> watch::Receiver<bool>;
@@ -445,7 +453,7 @@ pub trait Journal: Send + Sync {
 
 /// How much one read may return.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadLimit {
+pub struct JournalReadLimits {
     /// Records.
     pub events: usize,
     /// Bytes of bodies.

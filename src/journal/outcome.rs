@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{DeadRecord, ReaderId};
+use super::{DeadLetterRecord, ReaderId};
 
 /// One event that ended at a reader.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct EndedEvent {
     /// The event.
     pub seq: u64,
     /// True if it came out of the parked events, not from behind the cursor.
@@ -17,31 +17,31 @@ pub struct Ended {
     /// How often it was tried.
     pub attempts: u32,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: FinalOutcome,
 }
 
-impl Ended {
+impl EndedEvent {
     /// The reason, if it ended as dead.
-    pub const fn as_dead(&self) -> Option<&Cause> {
+    pub const fn as_dead(&self) -> Option<&OutcomeCause> {
         match &self.ending {
-            Ending::Dead(cause, _) => Some(cause),
-            Ending::Delivered | Ending::Skipped(_) => None,
+            FinalOutcome::Dead(cause, _) => Some(cause),
+            FinalOutcome::Delivered | FinalOutcome::Skipped(_) => None,
         }
     }
 }
 
 /// The end of an event at a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum FinalOutcome {
     /// The destination took it.
     Delivered,
     /// It was not for this destination.
-    Skipped(Cause),
+    Skipped(OutcomeCause),
     /// It will never arrive; it is kept as a dead letter, with the last call about it.
-    Dead(Cause, Option<Arc<LastCall>>),
+    Dead(OutcomeCause, Option<Arc<LastVendorCall>>),
 }
 
-impl Ending {
+impl FinalOutcome {
     /// The name in the API and in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Ending {
     }
 
     /// The reason, of what was not delivered.
-    pub const fn cause(&self) -> Option<&Cause> {
+    pub const fn cause(&self) -> Option<&OutcomeCause> {
         match self {
             Self::Delivered => None,
             Self::Skipped(cause) | Self::Dead(cause, _) => Some(cause),
@@ -62,14 +62,14 @@ impl Ending {
 
 /// The reason why an event did not end as delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cause {
+pub struct OutcomeCause {
     /// The reason's code.
     pub code: &'static str,
     /// The reason's detail for people, free of secrets; may be empty.
     pub detail: Box<str>,
 }
 
-impl Cause {
+impl OutcomeCause {
     /// A reason that says it all in its code.
     pub fn new(code: &'static str) -> Self {
         Self { code, ..Self::default() }
@@ -78,7 +78,7 @@ impl Cause {
 
 /// The last call about an event, free of secrets and cut to what a person reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastCall {
+pub struct LastVendorCall {
     /// When it was made.
     pub at: Timestamp,
     /// Method and URL; and the body, if it spoke of this event alone: other people's data are not kept
@@ -92,7 +92,7 @@ pub struct LastCall {
 
 /// The end of an event at a reader, as it is kept for as long as the event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptOutcome {
+pub struct StoredOutcome {
     /// `delivered`, `skipped` or `dead`.
     pub outcome: &'static str,
     /// The reason's code; empty for delivered.
@@ -107,7 +107,7 @@ pub struct KeptOutcome {
 
 /// The place of an event on its way to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ReaderEventState {
     /// It is older than the reader.
     BeforeReader,
     /// The reader has yet to settle it.
@@ -129,11 +129,11 @@ pub struct EventAtReader {
     /// The reader.
     pub reader: ReaderId,
     /// The event's place on its way.
-    pub standing: Standing,
+    pub standing: ReaderEventState,
     /// How it ended last, if that was recorded: a replayed or retried event has ended before.
-    pub outcome: Option<KeptOutcome>,
+    pub outcome: Option<StoredOutcome>,
     /// Its dead letter, while it is kept.
-    pub letter: Option<DeadRecord>,
+    pub letter: Option<DeadLetterRecord>,
 }
 
 impl EventAtReader {
@@ -141,19 +141,21 @@ impl EventAtReader {
     /// `waiting`, `delivered`, `skipped`, `dead`, or `settled` where the outcome was not recorded.
     pub fn name(&self, now: Timestamp) -> &'static str {
         match self.standing {
-            Standing::BeforeReader => "before_destination",
-            Standing::Unsettled => "pending",
-            Standing::Parked { attempt: 0, due_at } if due_at > now => "held",
-            Standing::Parked { attempt: 0, .. } => "pending",
-            Standing::Parked { .. } => "waiting",
-            Standing::Settled => self.outcome.as_ref().map_or("settled", |kept| kept.outcome),
+            ReaderEventState::BeforeReader => "before_destination",
+            ReaderEventState::Unsettled => "pending",
+            ReaderEventState::Parked { attempt: 0, due_at } if due_at > now => "held",
+            ReaderEventState::Parked { attempt: 0, .. } => "pending",
+            ReaderEventState::Parked { .. } => "waiting",
+            ReaderEventState::Settled => {
+                self.outcome.as_ref().map_or("settled", |kept| kept.outcome)
+            }
         }
     }
 }
 
 /// An event of the journal with all that is kept of its way.
 #[derive(Debug)]
-pub struct EventRecord {
+pub struct EventHistory {
     /// The event's place in its site's sequence.
     pub seq: u64,
     /// When the gateway received it.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 
 /// `[journal]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct JournalSettings {
     /// When an append is acknowledged.
-    pub durability: Durability,
+    pub durability: AppendDurability,
     /// How long settled events stay, for replay.
     pub retain: Duration,
     /// The size of events and dead letters beyond which the oldest go: settled events first, then
@@ -41,32 +41,33 @@ const MIN_SPARE_BYTES: u64 = 16 << 20;
 
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub enum AppendDurability {
     /// After `fdatasync`: an acknowledged event survives a power cut.
     Disk,
     /// After the write: it survives the process, not the machine.
     Os,
 }
 
-impl Settings {
+impl JournalSettings {
     /// Reads `[journal]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         // The embedded default has both; one that is a mistake is not compared with the other.
         let (retain, window) =
             (section.opt_duration("retain"), section.opt_duration("dedupe_window"));
         let entries = section.integer("dedupe_entries", 0..=100_000_000);
         if entries > 0 && retain.zip(window).is_some_and(|(retain, window)| retain < window) {
             // The ids of events that have left are not read back at the next start.
-            section.mistake("retain", "must be at least dedupe_window; or make that shorter");
+            section.error("retain", "must be at least dedupe_window; or make that shorter");
         }
         let spare_bytes = section.opt_size("spare_bytes").unwrap_or(MIN_SPARE_BYTES);
         if spare_bytes < MIN_SPARE_BYTES {
-            section
-                .mistake("spare_bytes", "must be at least 16MiB: the database's log counts there");
+            section.error("spare_bytes", "must be at least 16MiB: the database's log counts there");
         }
         Self {
-            durability: section
-                .choice("durability", &[("disk", Durability::Disk), ("os", Durability::Os)]),
+            durability: section.choice(
+                "durability",
+                &[("disk", AppendDurability::Disk), ("os", AppendDurability::Os)],
+            ),
             retain: retain.unwrap_or_default(),
             max_bytes: section.size("max_bytes"),
             spare_bytes,

@@ -30,14 +30,14 @@ const MAX_DEPTH: usize = 128;
 
 /// A condition with the filter in it.
 pub(super) fn expression(text: &str) -> Result<String, Error> {
-    let mut places = Places::default();
+    let mut places = FilterInsertions::default();
     places.taken(&parse_expr(text)?);
     Ok(places.put_into(text))
 }
 
 /// A template with the filter in it.
 pub(super) fn template(text: &str) -> Result<String, Error> {
-    let mut places = Places::default();
+    let mut places = FilterInsertions::default();
     places.statement(&parse(text, "", minijinja::syntax::SyntaxConfig::default())?);
     Ok(places.put_into(text))
 }
@@ -48,7 +48,7 @@ pub(super) fn bounded(state: &State<'_, '_>, value: Value) -> Result<Value, Erro
         // The engine has charged for what is whole.
         return Ok(value);
     }
-    let mut payer = Payer { state, owed: 0 };
+    let mut payer = FuelMeter { state, owed: 0 };
     if value.kind() != ValueKind::Iterable {
         payer.walk(&value, 0)?;
         return Ok(value);
@@ -87,12 +87,12 @@ fn take_size(value: &Value, left: &mut usize, depth: usize) -> bool {
 }
 
 /// Pays for the parts of a value out of the evaluation's fuel.
-struct Payer<'s, 'a, 'b> {
+struct FuelMeter<'s, 'a, 'b> {
     state: &'s State<'a, 'b>,
     owed: u64,
 }
 
-impl Payer<'_, '_, '_> {
+impl FuelMeter<'_, '_, '_> {
     fn pay(&mut self, bytes: u64) -> Result<(), Error> {
         self.owed = self.owed.saturating_add(bytes);
         let steps = self.owed / BYTES_A_STEP;
@@ -132,12 +132,12 @@ impl Payer<'_, '_, '_> {
 
 /// Where in a text values are made or taken: the beginnings and the ends.
 #[derive(Default)]
-struct Places {
+struct FilterInsertions {
     begin: Vec<usize>,
     end: Vec<usize>,
 }
 
-impl Places {
+impl FilterInsertions {
     /// The text with the filter at these places.
     fn put_into(mut self, text: &str) -> String {
         self.begin.sort_unstable();

@@ -5,12 +5,12 @@ use wildmatch::WildMatch;
 /// Patterns for names: a name is meant if any pattern matches it and no pattern that begins with `!`
 /// does.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Globs {
+pub struct GlobPatterns {
     included: Vec<WildMatch>,
     excluded: Vec<WildMatch>,
 }
 
-impl Globs {
+impl GlobPatterns {
     /// Compiles the patterns; `*` is any text, `?` one character. Without any but exclusions every
     /// other name is meant.
     pub fn new(patterns: &[String]) -> Self {
@@ -39,7 +39,7 @@ mod tests {
     fn exclusions_win_and_alone_mean_all_others() {
         let matches = |patterns: &[&str], name: &str| {
             let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
-            Globs::new(&patterns).matches(name)
+            GlobPatterns::new(&patterns).matches(name)
         };
         assert!(matches(&["*"], "Order Completed"));
         assert!(matches(&["Order *", "page"], "Order Completed"));

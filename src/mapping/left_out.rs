@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind};
 
 /// What a value met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum MappingBound {
     /// Its evaluation took too many steps, or would have made too much on its way.
     Steps,
     /// It is too large.
@@ -16,7 +16,7 @@ pub enum Bound {
     Mapping,
 }
 
-impl Bound {
+impl MappingBound {
     /// The setting's name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Bound {
 
 /// How many values met each bound.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut {
+pub(super) struct OmissionCounters {
     steps: AtomicU64,
     bytes: AtomicU64,
     mapping: AtomicU64,
@@ -58,15 +58,15 @@ pub struct MissingValue {
 }
 
 /// The notes of one event's mapping.
-pub(super) struct Notes<'n> {
-    pub(super) left_out: &'n LeftOut,
+pub(super) struct MappingDiagnostics<'n> {
+    pub(super) left_out: &'n OmissionCounters,
     /// The rule that is applied.
     pub(super) rule: usize,
     /// The details, if they are wanted.
     pub(super) missing: Option<&'n mut Vec<MissingValue>>,
 }
 
-impl Notes<'_> {
+impl MappingDiagnostics<'_> {
     /// The value of an evaluation for this key of the rule; a failure is counted.
     pub(super) fn value<T>(
         &mut self,
@@ -77,7 +77,7 @@ impl Notes<'_> {
             Ok(Some(value)) => return Some(value),
             Ok(None) => None,
             Err(error) => {
-                match Bound::of(&error) {
+                match MappingBound::of(&error) {
                     Some(bound) => self.left_out.add(bound, 1),
                     None => self.left_out.add_failure(self.rule),
                 }
@@ -100,7 +100,7 @@ pub(super) fn rule_name(rule: usize) -> String {
     format!("rules[{rule}]")
 }
 
-impl LeftOut {
+impl OmissionCounters {
     /// The counts of a mapping with so many rules.
     pub(super) fn new(rules: usize) -> Self {
         Self { failed: (0..rules).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
@@ -122,15 +122,15 @@ impl LeftOut {
         Some((counts, !self.was_failure_reported.swap(true, Ordering::Relaxed)))
     }
 
-    pub(super) fn add(&self, bound: Bound, count: u64) {
+    pub(super) fn add(&self, bound: MappingBound, count: u64) {
         if count > 0 {
             self.of(bound).fetch_add(count, Ordering::Relaxed);
         }
     }
 
     /// What was counted since the last time, and whether it is the first.
-    pub(super) fn take(&self) -> Option<(Vec<(Bound, u64)>, bool)> {
-        let bounds = [Bound::Steps, Bound::Bytes, Bound::Mapping];
+    pub(super) fn take(&self) -> Option<(Vec<(MappingBound, u64)>, bool)> {
+        let bounds = [MappingBound::Steps, MappingBound::Bytes, MappingBound::Mapping];
         if bounds.iter().all(|bound| self.of(*bound).load(Ordering::Relaxed) == 0) {
             return None;
         }
@@ -139,11 +139,11 @@ impl LeftOut {
         Some((counts, !self.was_reported.swap(true, Ordering::Relaxed)))
     }
 
-    fn of(&self, bound: Bound) -> &AtomicU64 {
+    fn of(&self, bound: MappingBound) -> &AtomicU64 {
         match bound {
-            Bound::Steps => &self.steps,
-            Bound::Bytes => &self.bytes,
-            Bound::Mapping => &self.mapping,
+            MappingBound::Steps => &self.steps,
+            MappingBound::Bytes => &self.bytes,
+            MappingBound::Mapping => &self.mapping,
         }
     }
 }

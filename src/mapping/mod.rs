@@ -9,8 +9,8 @@
 //!
 //! What an evaluation takes and makes is bounded by the destination's `template_steps` and
 //! `template_bytes`, and what the rules put into one event by `mapping_bytes`, each before anything is
-//! made. What would go beyond is left out, and counted ([`Mapping::left_out`]), and so is what cannot be
-//! evaluated ([`Mapping::failures`]).
+//! made. What would go beyond is left out, and counted ([`EventMapping::take_omissions`]), and so is what cannot be
+//! evaluated ([`EventMapping::take_failures`]).
 //!
 //! Names that the engine or an event cannot have are mistakes of the configuration; names that are probably
 //! slips are warnings ([`probable_slips`]).
@@ -27,8 +27,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use globs::Globs;
-pub use left_out::{Bound, MissingValue};
+pub use globs::GlobPatterns;
+pub use left_out::{MappingBound, MissingValue};
 pub use spec::{NameMention, probable_slips};
 
 use std::collections::BTreeSet;
@@ -37,93 +37,94 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::left_out::{LeftOut, Notes, rule_name};
-use self::names::Lookup;
-use self::path::Draft;
-use self::rule::{Condition, Rule};
-use self::sight::Looks;
-use self::template::Templates;
-use crate::event::{Computed, Enriched, Event, Kind, ProfileView};
-use crate::settings::Section;
-use crate::values::{Reading, amount, currency};
-use crate::vendors::person::Person;
+use self::left_out::{MappingDiagnostics, OmissionCounters, rule_name};
+use self::names::LookupPath;
+use self::path::MappingDraft;
+use self::rule::{MappingCondition, MappingRule};
+use self::sight::ContextNeeds;
+use self::template::CompiledTemplates;
+use crate::event::{ComputedAttributes, EnrichedEvent, Event, EventKind, ProfileView};
+use crate::settings::SettingsSection;
+use crate::values::{ParsedValue, amount, currency};
+use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
 /// The properties whose amounts are worth nothing without a currency.
 const AMOUNTS: [&str; 5] = ["revenue", "total", "value", "price", "products"];
 
 /// One destination's mapping.
-pub struct Mapping {
-    templates: Templates,
-    condition: Condition,
-    properties: Option<Globs>,
-    traits: Option<Globs>,
+pub struct EventMapping {
+    templates: CompiledTemplates,
+    condition: MappingCondition,
+    properties: Option<GlobPatterns>,
+    traits: Option<GlobPatterns>,
     currency: Option<String>,
     country: Option<String>,
-    rules: Vec<Rule>,
-    looks: Looks,
+    rules: Vec<MappingRule>,
+    looks: ContextNeeds,
     /// The most that the rules put into one event.
     max_bytes: usize,
-    left_out: LeftOut,
+    left_out: OmissionCounters,
     counted: BTreeSet<String>,
 }
 
 /// Why an event does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Withheld {
+pub enum WithheldReason {
     /// Its kind is not one of `types`, or `where` does not hold.
     NotSelected,
     /// `where` cannot be worked out for it; the message says why.
     Undecided(String),
 }
 
-impl Default for Mapping {
+impl Default for EventMapping {
     /// Everything as it is.
     fn default() -> Self {
         Self {
-            templates: Templates::new(0, 0),
-            condition: Condition::any(),
+            templates: CompiledTemplates::new(0, 0),
+            condition: MappingCondition::any(),
             properties: None,
             traits: None,
             currency: None,
             country: None,
             rules: Vec::new(),
-            looks: Looks::default(),
+            looks: ContextNeeds::default(),
             max_bytes: 0,
-            left_out: LeftOut::default(),
+            left_out: OmissionCounters::default(),
             counted: BTreeSet::new(),
         }
     }
 }
 
-impl fmt::Debug for Mapping {
+impl fmt::Debug for EventMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mapping({} rules)", self.rules.len())
     }
 }
 
-impl Mapping {
+impl EventMapping {
     /// Reads `types` and `where` of a destination, its `mapping` table, and how far that may go.
-    pub fn read(destination: &mut Section<'_>) -> Self {
+    pub fn read(destination: &mut SettingsSection<'_>) -> Self {
         let steps = destination.integer("template_steps", 1000..=100_000_000_u64);
-        let mut templates = Templates::new(steps, destination.byte_count("template_bytes"));
+        let mut templates = CompiledTemplates::new(steps, destination.byte_count("template_bytes"));
         let max_bytes = destination.byte_count("mapping_bytes");
-        let condition = Condition::read(destination, false, &mut templates);
+        let condition = MappingCondition::read(destination, false, &mut templates);
         let mut section = destination.section("mapping");
-        let mut globs = |key: &str| section.has(key).then(|| Globs::new(&section.strings(key)));
+        let mut globs =
+            |key: &str| section.has(key).then(|| GlobPatterns::new(&section.strings(key)));
         let (properties, traits) = (globs("properties"), globs("traits"));
         let currency = products::store_currency(&mut section);
         let country = section.opt_string("country").map(|code| code.to_ascii_uppercase());
         if country.as_deref().is_some_and(|code| !is_country(code)) {
-            section.mistake("country", "must be an ISO 3166 code of two letters, such as \"CH\"");
+            section.error("country", "must be an ISO 3166 code of two letters, such as \"CH\"");
         }
         let mut rules = Vec::new();
         for mut rule in section.sections("rules", None) {
-            rules.push(Rule::read(&mut rule, &mut templates));
+            rules.push(MappingRule::read(&mut rule, &mut templates));
         }
-        let looks = Looks::of(&templates.names());
+        let looks = ContextNeeds::of(&templates.names());
         let counted = templates.counted();
-        let left_out = LeftOut::new(rules.len());
+        let left_out = OmissionCounters::new(rules.len());
         Self {
             templates,
             condition,
@@ -141,18 +142,18 @@ impl Mapping {
 
     /// How many values were left out since this was asked last, by the bound that they met; whether
     /// these are the first.
-    pub fn left_out(&self) -> Option<(Vec<(Bound, u64)>, bool)> {
+    pub fn take_omissions(&self) -> Option<(Vec<(MappingBound, u64)>, bool)> {
         self.left_out.take()
     }
 
     /// The names of events that its rules say, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().flat_map(Rule::names).map(String::as_str)
+        self.rules.iter().flat_map(MappingRule::names).map(String::as_str)
     }
 
     /// The evaluations that failed since this was asked last, by the name of their rule; true if these are
     /// the first.
-    pub fn failures(&self) -> Option<(Vec<(String, u64)>, bool)> {
+    pub fn take_failures(&self) -> Option<(Vec<(String, u64)>, bool)> {
         let (counts, is_news) = self.left_out.take_failures()?;
         Some((counts.into_iter().map(|(rule, count)| (rule_name(rule), count)).collect(), is_news))
     }
@@ -160,7 +161,7 @@ impl Mapping {
     /// The values that `where`, rules and lists look up, each with its place below `at`.
     pub fn mentions(&self, at: &str) -> BTreeSet<NameMention> {
         let mut mentions = BTreeSet::new();
-        let mut add = |place: &str, lookup: Lookup| {
+        let mut add = |place: &str, lookup: LookupPath| {
             mentions.insert(NameMention { place: format!("{at}: {place}"), lookup });
         };
         for lookup in self.condition.lookups() {
@@ -175,8 +176,8 @@ impl Mapping {
     }
 
     /// The values that its rules fill.
-    pub fn made(&self) -> BTreeSet<Vec<String>> {
-        self.rules.iter().flat_map(Rule::made).collect()
+    pub fn written_paths(&self) -> BTreeSet<Vec<String>> {
+        self.rules.iter().flat_map(MappingRule::written_paths).collect()
     }
 
     /// Whether it needs to see what is computed of a person's events.
@@ -190,7 +191,7 @@ impl Mapping {
     }
 
     /// Whether it changes events or keeps some back.
-    pub fn says_something(&self) -> bool {
+    pub fn is_configured(&self) -> bool {
         let is_chosen = self.properties.is_some() || self.traits.is_some();
         is_chosen || !self.rules.is_empty() || !self.condition.is_any()
     }
@@ -201,12 +202,12 @@ impl Mapping {
     }
 
     /// The event as the destination is to see it.
-    pub fn apply(&self, event: Enriched) -> Result<Enriched, Withheld> {
+    pub fn apply(&self, event: EnrichedEvent) -> Result<EnrichedEvent, WithheldReason> {
         self.apply_noting(event, None)
     }
 
     /// The values that rules set and that this event does not get, with the reasons.
-    pub fn missing(&self, event: Enriched) -> Vec<MissingValue> {
+    pub fn missing(&self, event: EnrichedEvent) -> Vec<MissingValue> {
         let mut missing = Vec::new();
         // Why an event is withheld is told by those who apply the mapping.
         drop(self.apply_noting(event, Some(&mut missing)));
@@ -215,38 +216,38 @@ impl Mapping {
 
     fn apply_noting(
         &self,
-        event: Enriched,
+        event: EnrichedEvent,
         missing: Option<&mut Vec<MissingValue>>,
-    ) -> Result<Enriched, Withheld> {
+    ) -> Result<EnrichedEvent, WithheldReason> {
         if !self.condition.is_for(event.event.kind, event.event.label()) {
-            return Err(Withheld::NotSelected);
+            return Err(WithheldReason::NotSelected);
         }
         let computed = event.computed.as_ref();
         let mut sight = minijinja::Value::UNDEFINED;
         if self.condition.looks_within() {
-            sight = self.sight(&event.event, &event.profile, computed);
+            sight = self.template_context(&event.event, &event.profile, computed);
         }
         match self.condition.holds(&self.templates, &sight) {
             Ok(true) => {}
-            Ok(false) => return Err(Withheld::NotSelected),
-            Err(error) => return Err(Withheld::Undecided(error.to_string())),
+            Ok(false) => return Err(WithheldReason::NotSelected),
+            Err(error) => return Err(WithheldReason::Undecided(error.to_string())),
         }
         if !self.changes(&event) {
             return Ok(event);
         }
-        let mut draft = Draft::of(&event, self.max_bytes);
+        let mut draft = MappingDraft::of(&event, self.max_bytes);
         if let Some(properties) = &self.properties {
             draft.keep_properties(|key| properties.matches(key));
         }
         if let Some(traits) = &self.traits {
             draft.keep_traits(|key| traits.matches(key));
         }
-        let mut notes = Notes { left_out: &self.left_out, rule: 0, missing };
+        let mut notes = MappingDiagnostics { left_out: &self.left_out, rule: 0, missing };
         for (index, rule) in self.rules.iter().enumerate() {
             notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
             if is_for && rule.looks_within() {
-                sight = self.sight(&draft.event, &draft.profile, computed);
+                sight = self.template_context(&draft.event, &draft.profile, computed);
             }
             // A rule that cannot tell whether it is meant does nothing.
             let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight).map(Some));
@@ -255,15 +256,16 @@ impl Mapping {
                 rule.apply(&mut draft, &self.templates, &sight, &mut notes);
             }
         }
-        self.left_out.add(Bound::Mapping, draft.refused);
+        self.left_out.add(MappingBound::Mapping, draft.refused);
         self.add_defaults(&mut draft);
-        let Draft { event: mapped, profile, .. } = draft;
-        Ok(Enriched::new(event.seq, Arc::new(mapped), Arc::new(profile)))
+        let MappingDraft { event: mapped, profile, .. } = draft;
+        Ok(EnrichedEvent::new(event.seq, Arc::new(mapped), Arc::new(profile)))
     }
 
     /// Whether anything here may change the event.
-    fn changes(&self, event: &Enriched) -> bool {
-        let is_for = |rule: &Rule| rule.condition.is_for(event.event.kind, event.event.label());
+    fn changes(&self, event: &EnrichedEvent) -> bool {
+        let is_for =
+            |rule: &MappingRule| rule.condition.is_for(event.event.kind, event.event.label());
         self.properties.is_some()
             || self.traits.is_some()
             || self.currency.is_some()
@@ -272,27 +274,27 @@ impl Mapping {
     }
 
     /// What conditions and templates see.
-    fn sight(
+    fn template_context(
         &self,
         event: &Event,
         profile: &ProfileView,
-        computed: Option<&Arc<Computed>>,
+        computed: Option<&Arc<ComputedAttributes>>,
     ) -> minijinja::Value {
-        sight::sight(self.looks, event, profile, computed)
+        sight::template_context(self.looks, event, profile, computed)
     }
 
-    fn add_defaults(&self, draft: &mut Draft) {
+    fn add_defaults(&self, draft: &mut MappingDraft) {
         if let (Some(currency), Some(properties)) = (&self.currency, &mut draft.event.properties)
             && AMOUNTS.iter().any(|key| properties.contains_key(*key))
-            && currency::read(properties.get("currency"), Some(currency)) == Reading::Absent
+            && currency::read(properties.get("currency"), Some(currency)) == ParsedValue::Absent
             && !AMOUNTS.iter().any(|key| says_currency(properties.get(*key)))
         {
             properties.insert("currency".to_owned(), Value::String(currency.clone()));
         }
         let Some(country) = &self.country else { return };
         let event = Arc::new(draft.event.clone());
-        let seen = Enriched::new(0, event, Arc::new(draft.profile.clone()));
-        if draft.event.kind != Kind::Group && Person::of(&seen).country().is_none() {
+        let seen = EnrichedEvent::new(0, event, Arc::new(draft.profile.clone()));
+        if draft.event.kind != EventKind::Group && EventPerson::of(&seen).country().is_none() {
             draft.profile.traits.insert("country".to_owned(), Value::String(country.clone()));
         }
     }

@@ -124,22 +124,22 @@ const BY_TEST: [(&str, usize); 4] =
     [("select", 0), ("reject", 0), ("selectattr", 1), ("rejectattr", 1)];
 
 /// A value that is looked up: its names from the outermost, without places in lists.
-pub(super) type Lookup = Vec<String>;
+pub(super) type LookupPath = Vec<String>;
 
 /// The names of one template.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct TemplateNames {
     /// The values that it looks up in an event or a profile.
-    pub(super) lookups: BTreeSet<Lookup>,
+    pub(super) lookups: BTreeSet<LookupPath>,
     filters: BTreeSet<String>,
     tests: BTreeSet<String>,
     functions: BTreeSet<String>,
     methods: BTreeSet<String>,
     /// Its own variables, with the value that each stands for where that is a lookup.
-    own: BTreeMap<String, Option<Lookup>>,
+    own: BTreeMap<String, Option<LookupPath>>,
 }
 
-impl Names {
+impl TemplateNames {
     /// The names of an expression.
     pub(super) fn of_expression(text: &str) -> Result<Self, Error> {
         let mut names = Self::default();
@@ -155,7 +155,7 @@ impl Names {
     }
 
     /// The names that mean nothing to the engine or to an event, as messages.
-    pub(super) fn mistakes(&self, environment: &Environment<'_>) -> Vec<String> {
+    pub(super) fn unknown_names(&self, environment: &Environment<'_>) -> Vec<String> {
         let mut state = environment.empty_state();
         let mut mistakes = Vec::new();
         for filter in &self.filters {
@@ -191,7 +191,7 @@ impl Names {
     }
 
     /// The lookup that an expression is, with the names of variables replaced by what they stand for.
-    fn lookup(&self, expr: &ast::Expr<'_>) -> Option<Lookup> {
+    fn lookup(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         match expr {
             ast::Expr::Var(var) => match self.own.get(var.id) {
                 Some(stands_for) => stands_for.clone(),
@@ -218,7 +218,7 @@ impl Names {
     }
 
     /// The same of an expression that leaves elements of a list, or a value, as they are.
-    fn stands_for(&self, expr: &ast::Expr<'_>) -> Option<Lookup> {
+    fn stands_for(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         const SAME: [&str; 11] = [
             "d",
             "default",
@@ -241,7 +241,7 @@ impl Names {
         }
     }
 
-    fn assign(&mut self, target: &ast::Expr<'_>, value: Option<Lookup>) {
+    fn assign(&mut self, target: &ast::Expr<'_>, value: Option<LookupPath>) {
         match target {
             ast::Expr::Var(var) => {
                 self.own.insert(var.id.to_owned(), value);
@@ -418,7 +418,7 @@ mod tests {
     use super::*;
 
     fn lookups(text: &str) -> Vec<String> {
-        let names = Names::of_template(text).unwrap();
+        let names = TemplateNames::of_template(text).unwrap();
         names.lookups.iter().map(|lookup| lookup.join(".")).collect()
     }
 
@@ -445,12 +445,12 @@ mod tests {
     #[test]
     fn the_engine_knows_every_name_that_hints_offer() {
         let environment = Environment::new();
-        let names = Names {
+        let names = TemplateNames {
             filters: FILTERS.map(str::to_owned).into(),
             tests: TESTS.map(str::to_owned).into(),
-            ..Names::default()
+            ..TemplateNames::default()
         };
-        assert_eq!(names.mistakes(&environment), [""; 0]);
+        assert_eq!(names.unknown_names(&environment), [""; 0]);
     }
 
     #[test]

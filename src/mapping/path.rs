@@ -2,31 +2,31 @@
 
 use serde_json::Value;
 
-use super::names::Lookup;
-use crate::event::{Enriched, Event, Object, ProfileView};
+use super::names::LookupPath;
+use crate::event::{EnrichedEvent, Event, JsonObject, ProfileView};
 
 /// The texts of an event that have names of their own, and its objects.
-const TEXTS: [(&str, Text); 7] = [
-    ("event", Text::Event),
-    ("name", Text::Name),
-    ("category", Text::Category),
-    ("userId", Text::UserId),
-    ("anonymousId", Text::AnonymousId),
-    ("groupId", Text::GroupId),
-    ("previousId", Text::PreviousId),
+const TEXTS: [(&str, TextMember); 7] = [
+    ("event", TextMember::Event),
+    ("name", TextMember::Name),
+    ("category", TextMember::Category),
+    ("userId", TextMember::UserId),
+    ("anonymousId", TextMember::AnonymousId),
+    ("groupId", TextMember::GroupId),
+    ("previousId", TextMember::PreviousId),
 ];
-const OBJECTS: [(&str, Tree); 4] = [
-    ("properties", Tree::Properties),
-    ("traits", Tree::Traits),
-    ("context", Tree::Context),
-    ("integrations", Tree::Integrations),
+const OBJECTS: [(&str, ObjectMember); 4] = [
+    ("properties", ObjectMember::Properties),
+    ("traits", ObjectMember::Traits),
+    ("context", ObjectMember::Context),
+    ("integrations", ObjectMember::Integrations),
 ];
 
 /// Keys within each other: deeper JSON does not reach the journal.
 const MAX_STEPS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text {
+enum TextMember {
     Event,
     Name,
     Category,
@@ -38,7 +38,7 @@ enum Text {
 
 /// `traits` are the person's, wherever they are said: in the event, in its context, in the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tree {
+enum ObjectMember {
     Properties,
     Traits,
     Context,
@@ -46,13 +46,13 @@ enum Tree {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Root {
-    Text(Text),
-    Tree(Tree),
+enum EventPathRoot {
+    Text(TextMember),
+    Tree(ObjectMember),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum EventPathStep {
     Key(String),
     /// Every element of a list, every value of an object.
     Each,
@@ -60,14 +60,14 @@ enum Step {
 
 /// A place in an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path {
-    root: Root,
-    steps: Vec<Step>,
+pub(super) struct EventPath {
+    root: EventPathRoot,
+    steps: Vec<EventPathStep>,
 }
 
 /// Why a path is none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum PathError {
+pub(super) enum EventPathError {
     /// There is no such part of an event.
     Root(String),
     /// A text has nothing within it; an object is not a value.
@@ -80,38 +80,48 @@ pub(super) fn roots() -> Vec<&'static str> {
     objects.chain(TEXTS.iter().map(|(name, _)| *name)).collect()
 }
 
-impl Path {
-    pub(super) fn parse(text: &str) -> Result<Self, PathError> {
+impl EventPath {
+    pub(super) fn parse(text: &str) -> Result<Self, EventPathError> {
         let mut parts = text.split('.');
         let first = parts.next().unwrap_or_default();
-        let steps: Vec<Step> = parts
-            .map(|part| if part == "*" { Step::Each } else { Step::Key(part.to_owned()) })
+        let steps: Vec<EventPathStep> = parts
+            .map(|part| {
+                if part == "*" { EventPathStep::Each } else { EventPathStep::Key(part.to_owned()) }
+            })
             .collect();
-        if steps.contains(&Step::Key(String::new())) || steps.len() > MAX_STEPS {
-            return Err(PathError::Form("has an empty part or too many"));
+        if steps.contains(&EventPathStep::Key(String::new())) || steps.len() > MAX_STEPS {
+            return Err(EventPathError::Form("has an empty part or too many"));
         }
         if let Some((_, text)) = TEXTS.iter().find(|(name, _)| *name == first) {
             return match steps.as_slice() {
-                [] => Ok(Self { root: Root::Text(*text), steps }),
-                _ => Err(PathError::Form("names something within a text")),
+                [] => Ok(Self { root: EventPathRoot::Text(*text), steps }),
+                _ => Err(EventPathError::Form("names something within a text")),
             };
         }
         match OBJECTS.iter().find(|(name, _)| *name == first) {
-            None => Err(PathError::Root(first.to_owned())),
-            Some(_) if steps.is_empty() => Err(PathError::Form("names no key, such as \".name\"")),
-            Some((_, tree)) => Ok(Self { root: Root::Tree(*tree), steps }),
+            None => Err(EventPathError::Root(first.to_owned())),
+            Some(_) if steps.is_empty() => {
+                Err(EventPathError::Form("names no key, such as \".name\""))
+            }
+            Some((_, tree)) => Ok(Self { root: EventPathRoot::Tree(*tree), steps }),
         }
     }
 
     /// Its names, from the outermost, without places in lists.
-    pub(super) fn lookup(&self) -> Lookup {
+    pub(super) fn lookup(&self) -> LookupPath {
         let root = match self.root {
-            Root::Text(text) => TEXTS.iter().find(|(_, it)| *it == text).map(|(name, _)| *name),
-            Root::Tree(tree) => OBJECTS.iter().find(|(_, it)| *it == tree).map(|(name, _)| *name),
+            EventPathRoot::Text(text) => {
+                TEXTS.iter().find(|(_, it)| *it == text).map(|(name, _)| *name)
+            }
+            EventPathRoot::Tree(tree) => {
+                OBJECTS.iter().find(|(_, it)| *it == tree).map(|(name, _)| *name)
+            }
         };
         let keys = self.steps.iter().filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()).filter(|key| key.parse::<usize>().is_err()),
-            Step::Each => None,
+            EventPathStep::Key(key) => {
+                Some(key.as_str()).filter(|key| key.parse::<usize>().is_err())
+            }
+            EventPathStep::Each => None,
         });
         root.into_iter().chain(keys).map(str::to_owned).collect()
     }
@@ -119,7 +129,7 @@ impl Path {
 
 /// An event and its person while they are mapped.
 #[derive(Clone, Debug)]
-pub(super) struct Draft {
+pub(super) struct MappingDraft {
     pub(super) event: Event,
     pub(super) profile: ProfileView,
     /// Places that were left as they were, since nothing more may be put into the event.
@@ -127,18 +137,18 @@ pub(super) struct Draft {
     room: usize,
 }
 
-impl Draft {
+impl MappingDraft {
     /// The event as it is, into which so many bytes may be put.
-    pub(super) fn of(event: &Enriched, room: usize) -> Self {
+    pub(super) fn of(event: &EnrichedEvent, room: usize) -> Self {
         let (event, profile) = ((*event.event).clone(), (*event.profile).clone());
         Self { event, profile, refused: 0, room }
     }
 
     /// Puts a value at the path, making the objects on the way. Only text goes where text is.
-    pub(super) fn put(&mut self, path: &Path, value: &Value) {
-        let mut filler = Filler { value, size: size(value), room: self.room, refused: 0 };
+    pub(super) fn put(&mut self, path: &EventPath, value: &Value) {
+        let mut filler = EventPathWriter { value, size: size(value), room: self.room, refused: 0 };
         match path.root {
-            Root::Text(text) => {
+            EventPathRoot::Text(text) => {
                 let value = match value {
                     Value::String(text) => text.clone(),
                     Value::Number(number) => number.to_string(),
@@ -148,14 +158,14 @@ impl Draft {
                     *self.text(text) = Some(value).filter(|value| !value.is_empty());
                 }
             }
-            Root::Tree(Tree::Traits) => {
+            EventPathRoot::Tree(ObjectMember::Traits) => {
                 // What is said of the person here stands above whatever the event says.
                 for object in self.said_traits() {
                     filler.put_in(object, &path.steps);
                 }
                 filler.put_in(&mut self.profile.traits, &path.steps);
             }
-            Root::Tree(tree) => {
+            EventPathRoot::Tree(tree) => {
                 if let Some(object) = self.made(tree) {
                     filler.put_in(object, &path.steps);
                 }
@@ -165,7 +175,7 @@ impl Draft {
     }
 
     /// Takes the first value at the path out.
-    pub(super) fn take(&mut self, path: &Path) -> Option<Value> {
+    pub(super) fn take(&mut self, path: &EventPath) -> Option<Value> {
         let mut taken = None;
         self.drop_at(path, &mut |value| {
             taken.get_or_insert(value);
@@ -174,18 +184,18 @@ impl Draft {
     }
 
     /// Takes every value at the path out.
-    pub(super) fn remove(&mut self, path: &Path) {
+    pub(super) fn remove(&mut self, path: &EventPath) {
         self.drop_at(path, &mut drop);
     }
 
-    fn drop_at(&mut self, path: &Path, taken: &mut dyn FnMut(Value)) {
+    fn drop_at(&mut self, path: &EventPath, taken: &mut dyn FnMut(Value)) {
         match path.root {
-            Root::Text(text) => {
+            EventPathRoot::Text(text) => {
                 if let Some(text) = self.text(text).take() {
                     taken(Value::String(text));
                 }
             }
-            Root::Tree(tree) => {
+            EventPathRoot::Tree(tree) => {
                 for object in self.objects(tree) {
                     remove_from(object, &path.steps, taken);
                 }
@@ -194,16 +204,16 @@ impl Draft {
     }
 
     /// Changes every value at the path.
-    pub(super) fn change(&mut self, path: &Path, change: &dyn Fn(&Value) -> Option<Value>) {
+    pub(super) fn change(&mut self, path: &EventPath, change: &dyn Fn(&Value) -> Option<Value>) {
         match path.root {
-            Root::Text(text) => {
+            EventPathRoot::Text(text) => {
                 let text = self.text(text);
                 let changed = text.clone().and_then(|text| change(&Value::String(text)));
                 if let Some(Value::String(changed)) = changed {
                     *text = Some(changed);
                 }
             }
-            Root::Tree(tree) => {
+            EventPathRoot::Tree(tree) => {
                 for object in self.objects(tree) {
                     change_in(object, &path.steps, change);
                 }
@@ -220,41 +230,41 @@ impl Draft {
 
     /// Keeps the traits that are let through, wherever they are said.
     pub(super) fn keep_traits(&mut self, keeps: impl Fn(&str) -> bool) {
-        for object in self.objects(Tree::Traits) {
+        for object in self.objects(ObjectMember::Traits) {
             object.retain(|key, _| keeps(key));
         }
     }
 
-    fn text(&mut self, text: Text) -> &mut Option<String> {
+    fn text(&mut self, text: TextMember) -> &mut Option<String> {
         let event = &mut self.event;
         match text {
-            Text::Event => &mut event.event,
-            Text::Name => &mut event.name,
-            Text::Category => &mut event.category,
-            Text::UserId => &mut event.user_id,
-            Text::AnonymousId => &mut event.anonymous_id,
-            Text::GroupId => &mut event.group_id,
-            Text::PreviousId => &mut event.previous_id,
+            TextMember::Event => &mut event.event,
+            TextMember::Name => &mut event.name,
+            TextMember::Category => &mut event.category,
+            TextMember::UserId => &mut event.user_id,
+            TextMember::AnonymousId => &mut event.anonymous_id,
+            TextMember::GroupId => &mut event.group_id,
+            TextMember::PreviousId => &mut event.previous_id,
         }
     }
 
-    fn made(&mut self, tree: Tree) -> Option<&mut Object> {
+    fn made(&mut self, tree: ObjectMember) -> Option<&mut JsonObject> {
         let object = match tree {
-            Tree::Properties => &mut self.event.properties,
-            Tree::Context => &mut self.event.context,
-            Tree::Integrations => &mut self.event.integrations,
-            Tree::Traits => return None,
+            ObjectMember::Properties => &mut self.event.properties,
+            ObjectMember::Context => &mut self.event.context,
+            ObjectMember::Integrations => &mut self.event.integrations,
+            ObjectMember::Traits => return None,
         };
-        Some(object.get_or_insert_with(Object::new))
+        Some(object.get_or_insert_with(JsonObject::new))
     }
 
     /// The objects of this name that are there, the surest first.
-    fn objects(&mut self, tree: Tree) -> Vec<&mut Object> {
+    fn objects(&mut self, tree: ObjectMember) -> Vec<&mut JsonObject> {
         match tree {
-            Tree::Properties => self.event.properties.iter_mut().collect(),
-            Tree::Context => self.event.context.iter_mut().collect(),
-            Tree::Integrations => self.event.integrations.iter_mut().collect(),
-            Tree::Traits => {
+            ObjectMember::Properties => self.event.properties.iter_mut().collect(),
+            ObjectMember::Context => self.event.context.iter_mut().collect(),
+            ObjectMember::Integrations => self.event.integrations.iter_mut().collect(),
+            ObjectMember::Traits => {
                 let Self { event, profile, .. } = self;
                 let mut objects = said_traits(event);
                 objects.push(&mut profile.traits);
@@ -263,26 +273,26 @@ impl Draft {
         }
     }
 
-    fn said_traits(&mut self) -> Vec<&mut Object> {
+    fn said_traits(&mut self) -> Vec<&mut JsonObject> {
         said_traits(&mut self.event)
     }
 }
 
-fn said_traits(event: &mut Event) -> Vec<&mut Object> {
+fn said_traits(event: &mut Event) -> Vec<&mut JsonObject> {
     let context = event.context.as_mut().and_then(|context| context.get_mut("traits"));
     let context = context.and_then(Value::as_object_mut);
     event.traits.iter_mut().chain(context).collect()
 }
 
 /// A value on its way to every place of a path, each of which takes a copy.
-struct Filler<'v> {
+struct EventPathWriter<'v> {
     value: &'v Value,
     size: usize,
     room: usize,
     refused: u64,
 }
 
-impl Filler<'_> {
+impl EventPathWriter<'_> {
     /// Whether there is room for another copy, under a key of this length.
     fn pays(&mut self, key: usize) -> bool {
         let room = self.room.checked_sub(self.size.saturating_add(key));
@@ -291,32 +301,32 @@ impl Filler<'_> {
         room.is_some()
     }
 
-    fn put_in(&mut self, object: &mut Object, steps: &[Step]) {
+    fn put_in(&mut self, object: &mut JsonObject, steps: &[EventPathStep]) {
         match steps {
             [] => {}
-            [Step::Key(key)] => {
+            [EventPathStep::Key(key)] => {
                 if self.pays(key.len()) {
                     object.insert(key.clone(), self.value.clone());
                 }
             }
-            [Step::Each, rest @ ..] => {
+            [EventPathStep::Each, rest @ ..] => {
                 for inner in object.values_mut() {
                     self.put_within(inner, rest);
                 }
             }
-            [Step::Key(key), rest @ ..] => {
-                let inner = object.entry(key).or_insert_with(|| Value::Object(Object::new()));
+            [EventPathStep::Key(key), rest @ ..] => {
+                let inner = object.entry(key).or_insert_with(|| Value::Object(JsonObject::new()));
                 self.put_within(inner, rest);
             }
         }
     }
 
-    fn put_within(&mut self, place: &mut Value, steps: &[Step]) {
+    fn put_within(&mut self, place: &mut Value, steps: &[EventPathStep]) {
         match (place, steps) {
             (place, []) if self.pays(0) => *place = self.value.clone(),
             (_, []) => {}
             (Value::Object(object), steps) => self.put_in(object, steps),
-            (Value::Array(items), [Step::Each, rest @ ..]) => {
+            (Value::Array(items), [EventPathStep::Each, rest @ ..]) => {
                 for item in items {
                     self.put_within(item, rest);
                 }
@@ -342,17 +352,19 @@ fn size(value: &Value) -> usize {
         }
 }
 
-fn remove_from(object: &mut Object, steps: &[Step], taken: &mut dyn FnMut(Value)) {
+fn remove_from(object: &mut JsonObject, steps: &[EventPathStep], taken: &mut dyn FnMut(Value)) {
     match steps {
         [] => {}
-        [Step::Key(key)] => object.shift_remove(key).into_iter().for_each(taken),
-        [Step::Each] => std::mem::take(object).into_iter().for_each(|(_, value)| taken(value)),
-        [Step::Each, rest @ ..] => {
+        [EventPathStep::Key(key)] => object.shift_remove(key).into_iter().for_each(taken),
+        [EventPathStep::Each] => {
+            std::mem::take(object).into_iter().for_each(|(_, value)| taken(value))
+        }
+        [EventPathStep::Each, rest @ ..] => {
             for inner in object.values_mut() {
                 remove_within(inner, rest, taken);
             }
         }
-        [Step::Key(key), rest @ ..] => {
+        [EventPathStep::Key(key), rest @ ..] => {
             if let Some(inner) = object.get_mut(key) {
                 remove_within(inner, rest, taken);
             }
@@ -360,11 +372,13 @@ fn remove_from(object: &mut Object, steps: &[Step], taken: &mut dyn FnMut(Value)
     }
 }
 
-fn remove_within(place: &mut Value, steps: &[Step], taken: &mut dyn FnMut(Value)) {
+fn remove_within(place: &mut Value, steps: &[EventPathStep], taken: &mut dyn FnMut(Value)) {
     match (place, steps) {
         (Value::Object(object), steps) => remove_from(object, steps, taken),
-        (Value::Array(items), [Step::Each]) => std::mem::take(items).into_iter().for_each(taken),
-        (Value::Array(items), [Step::Each, rest @ ..]) => {
+        (Value::Array(items), [EventPathStep::Each]) => {
+            std::mem::take(items).into_iter().for_each(taken)
+        }
+        (Value::Array(items), [EventPathStep::Each, rest @ ..]) => {
             for item in items {
                 remove_within(item, rest, taken);
             }
@@ -373,15 +387,19 @@ fn remove_within(place: &mut Value, steps: &[Step], taken: &mut dyn FnMut(Value)
     }
 }
 
-fn change_in(object: &mut Object, steps: &[Step], change: &dyn Fn(&Value) -> Option<Value>) {
+fn change_in(
+    object: &mut JsonObject,
+    steps: &[EventPathStep],
+    change: &dyn Fn(&Value) -> Option<Value>,
+) {
     match steps {
         [] => {}
-        [Step::Each, rest @ ..] => {
+        [EventPathStep::Each, rest @ ..] => {
             for inner in object.values_mut() {
                 change_within(inner, rest, change);
             }
         }
-        [Step::Key(key), rest @ ..] => {
+        [EventPathStep::Key(key), rest @ ..] => {
             if let Some(inner) = object.get_mut(key) {
                 change_within(inner, rest, change);
             }
@@ -389,7 +407,11 @@ fn change_in(object: &mut Object, steps: &[Step], change: &dyn Fn(&Value) -> Opt
     }
 }
 
-fn change_within(place: &mut Value, steps: &[Step], change: &dyn Fn(&Value) -> Option<Value>) {
+fn change_within(
+    place: &mut Value,
+    steps: &[EventPathStep],
+    change: &dyn Fn(&Value) -> Option<Value>,
+) {
     match (place, steps) {
         (place, []) => {
             if let Some(changed) = change(place) {
@@ -397,7 +419,7 @@ fn change_within(place: &mut Value, steps: &[Step], change: &dyn Fn(&Value) -> O
             }
         }
         (Value::Object(object), steps) => change_in(object, steps, change),
-        (Value::Array(items), [Step::Each, rest @ ..]) => {
+        (Value::Array(items), [EventPathStep::Each, rest @ ..]) => {
             for item in items {
                 change_within(item, rest, change);
             }
@@ -412,12 +434,15 @@ mod tests {
 
     #[test]
     fn a_path_starts_with_a_part_of_an_event() {
-        assert_eq!(Path::parse("propertys.x"), Err(PathError::Root("propertys".to_owned())));
-        assert!(matches!(Path::parse("properties"), Err(PathError::Form(_))));
-        assert!(matches!(Path::parse("event.x"), Err(PathError::Form(_))));
-        assert!(matches!(Path::parse("traits..x"), Err(PathError::Form(_))));
+        assert_eq!(
+            EventPath::parse("propertys.x"),
+            Err(EventPathError::Root("propertys".to_owned()))
+        );
+        assert!(matches!(EventPath::parse("properties"), Err(EventPathError::Form(_))));
+        assert!(matches!(EventPath::parse("event.x"), Err(EventPathError::Form(_))));
+        assert!(matches!(EventPath::parse("traits..x"), Err(EventPathError::Form(_))));
         for good in ["event", "traits.email", "properties.products.*.price", "context.page.url"] {
-            assert!(Path::parse(good).is_ok(), "{good}");
+            assert!(EventPath::parse(good).is_ok(), "{good}");
         }
     }
 }

@@ -5,30 +5,30 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::globs::Globs;
-use super::left_out::Notes;
-use super::names::Lookup;
-use super::path::{Draft, Path, PathError, roots};
-use super::template::{Handle, Templates};
-use crate::event::Kind;
-use crate::settings::Section;
+use super::globs::GlobPatterns;
+use super::left_out::MappingDiagnostics;
+use super::names::LookupPath;
+use super::path::{EventPath, EventPathError, MappingDraft, roots};
+use super::template::{CompiledTemplates, TemplateHandle};
+use crate::event::EventKind;
+use crate::settings::SettingsSection;
 use crate::values::time::read as read_time;
 use crate::values::{email, unicode};
 use crate::vendors::digest::sha256;
 
 /// Which events something is for.
 #[derive(Debug)]
-pub(super) struct Condition {
-    events: Globs,
-    types: Vec<Kind>,
-    holds: Option<Handle>,
+pub(super) struct MappingCondition {
+    events: GlobPatterns,
+    types: Vec<EventKind>,
+    holds: Option<TemplateHandle>,
     /// The values that `where` looks up.
-    lookups: BTreeSet<Lookup>,
+    lookups: BTreeSet<LookupPath>,
 }
 
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Conversion {
+enum ValueConversion {
     Text,
     Number,
     Integer,
@@ -40,54 +40,54 @@ enum Conversion {
     UnixMilliseconds,
 }
 
-const CONVERSIONS: &[(&str, Conversion)] = &[
-    ("text", Conversion::Text),
-    ("number", Conversion::Number),
-    ("integer", Conversion::Integer),
-    ("boolean", Conversion::Boolean),
-    ("lower", Conversion::Lower),
-    ("upper", Conversion::Upper),
-    ("rfc3339", Conversion::Rfc3339),
-    ("unix", Conversion::UnixSeconds),
-    ("unix_ms", Conversion::UnixMilliseconds),
+const CONVERSIONS: &[(&str, ValueConversion)] = &[
+    ("text", ValueConversion::Text),
+    ("number", ValueConversion::Number),
+    ("integer", ValueConversion::Integer),
+    ("boolean", ValueConversion::Boolean),
+    ("lower", ValueConversion::Lower),
+    ("upper", ValueConversion::Upper),
+    ("rfc3339", ValueConversion::Rfc3339),
+    ("unix", ValueConversion::UnixSeconds),
+    ("unix_ms", ValueConversion::UnixMilliseconds),
 ];
 
 /// What a path is set to.
 #[derive(Debug)]
-enum Setting {
+enum AssignedValue {
     Constant(Value),
-    Template(Handle),
+    Template(TemplateHandle),
 }
 
 /// One of `[[sites.destinations.mapping.rules]]`.
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) condition: Condition,
-    set: Vec<(Path, Setting)>,
-    moved: Vec<(Path, Path)>,
-    converted: Vec<(Path, Conversion)>,
-    hashed: Vec<Path>,
-    dropped: Vec<Path>,
+pub(super) struct MappingRule {
+    pub(super) condition: MappingCondition,
+    set: Vec<(EventPath, AssignedValue)>,
+    moved: Vec<(EventPath, EventPath)>,
+    converted: Vec<(EventPath, ValueConversion)>,
+    hashed: Vec<EventPath>,
+    dropped: Vec<EventPath>,
     /// The names that its events go by, as far as the rule says them.
     names: Vec<String>,
     /// The values that its templates look up.
-    lookups: BTreeSet<Lookup>,
+    lookups: BTreeSet<LookupPath>,
 }
 
-impl Condition {
+impl MappingCondition {
     /// Reads `types` and `where`, and the events if they are the rule's own.
     pub(super) fn read(
-        section: &mut Section<'_>,
+        section: &mut SettingsSection<'_>,
         with_events: bool,
-        templates: &mut Templates,
+        templates: &mut CompiledTemplates,
     ) -> Self {
         let events = if with_events { section.strings("events") } else { Vec::new() };
         let mut types = Vec::new();
         for name in section.strings("types") {
-            match Kind::from_name(&name) {
+            match EventKind::from_name(&name) {
                 Some(kind) => types.push(kind),
                 None => {
-                    let names = Kind::ALL.map(Kind::name);
+                    let names = EventKind::ALL.map(EventKind::name);
                     section.unknown_name("types", &name, "type of event", &names);
                 }
             }
@@ -97,22 +97,27 @@ impl Condition {
             compiled.map_err(|mistakes| note(section, "where", &mistakes)).ok()
         });
         let (holds, lookups) = compiled.unzip();
-        Self { events: Globs::new(&events), types, holds, lookups: lookups.unwrap_or_default() }
+        Self {
+            events: GlobPatterns::new(&events),
+            types,
+            holds,
+            lookups: lookups.unwrap_or_default(),
+        }
     }
 
     /// Any event.
     pub(super) fn any() -> Self {
         let lookups = BTreeSet::new();
-        Self { events: Globs::new(&[]), types: Vec::new(), holds: None, lookups }
+        Self { events: GlobPatterns::new(&[]), types: Vec::new(), holds: None, lookups }
     }
 
     /// Whether it holds for everything.
     pub(super) fn is_any(&self) -> bool {
-        self.events == Globs::new(&[]) && self.types.is_empty() && self.holds.is_none()
+        self.events == GlobPatterns::new(&[]) && self.types.is_empty() && self.holds.is_none()
     }
 
     /// The values that its `where` looks up.
-    pub(super) fn lookups(&self) -> &BTreeSet<Lookup> {
+    pub(super) fn lookups(&self) -> &BTreeSet<LookupPath> {
         &self.lookups
     }
 
@@ -122,23 +127,26 @@ impl Condition {
     }
 
     /// Whether it is for an event of this kind and name.
-    pub(super) fn is_for(&self, kind: Kind, name: &str) -> bool {
+    pub(super) fn is_for(&self, kind: EventKind, name: &str) -> bool {
         (self.types.is_empty() || self.types.contains(&kind)) && self.events.matches(name)
     }
 
     /// Whether it holds for the event.
     pub(super) fn holds(
         &self,
-        templates: &Templates,
+        templates: &CompiledTemplates,
         sight: &minijinja::Value,
     ) -> Result<bool, minijinja::Error> {
         self.holds.as_ref().map_or(Ok(true), |holds| templates.holds(holds, sight))
     }
 }
 
-impl Rule {
-    pub(super) fn read(section: &mut Section<'_>, templates: &mut Templates) -> Self {
-        let condition = Condition::read(section, true, templates);
+impl MappingRule {
+    pub(super) fn read(
+        section: &mut SettingsSection<'_>,
+        templates: &mut CompiledTemplates,
+    ) -> Self {
+        let condition = MappingCondition::read(section, true, templates);
         let (mut set, mut lookups) = (Vec::new(), BTreeSet::new());
         let rename = section.opt_string("rename");
         let is_name = |name: &String| !name.contains(['*', '?', '{']) && !name.starts_with('!');
@@ -180,11 +188,11 @@ impl Rule {
     }
 
     /// The values that it looks up in events, with the key that does.
-    pub(super) fn lookups(&self) -> impl Iterator<Item = (&'static str, Lookup)> {
-        let named = |key: &'static str, lookups: &BTreeSet<Lookup>| {
+    pub(super) fn lookups(&self) -> impl Iterator<Item = (&'static str, LookupPath)> {
+        let named = |key: &'static str, lookups: &BTreeSet<LookupPath>| {
             lookups.iter().map(|lookup| (key, lookup.clone())).collect::<Vec<_>>()
         };
-        let paths = |key: &'static str, paths: Vec<&Path>| {
+        let paths = |key: &'static str, paths: Vec<&EventPath>| {
             paths.into_iter().map(|path| (key, path.lookup())).collect::<Vec<_>>()
         };
         named("where", &self.condition.lookups)
@@ -197,29 +205,31 @@ impl Rule {
     }
 
     /// The values that it fills.
-    pub(super) fn made(&self) -> impl Iterator<Item = Lookup> {
+    pub(super) fn written_paths(&self) -> impl Iterator<Item = LookupPath> {
         let set = self.set.iter().map(|(path, _)| path);
-        set.chain(self.moved.iter().map(|(_, to)| to)).map(Path::lookup)
+        set.chain(self.moved.iter().map(|(_, to)| to)).map(EventPath::lookup)
     }
 
     /// Whether it needs to see the event's content besides changing it.
     pub(super) fn looks_within(&self) -> bool {
-        let is_template = |(_, setting): &(Path, Setting)| matches!(setting, Setting::Template(_));
+        let is_template = |(_, setting): &(EventPath, AssignedValue)| {
+            matches!(setting, AssignedValue::Template(_))
+        };
         self.condition.looks_within() || self.set.iter().any(is_template)
     }
 
     /// Changes the event: set, move, convert, hash, drop. What a template cannot say is not set.
     pub(super) fn apply(
         &self,
-        draft: &mut Draft,
-        templates: &Templates,
+        draft: &mut MappingDraft,
+        templates: &CompiledTemplates,
         sight: &minijinja::Value,
-        notes: &mut Notes<'_>,
+        notes: &mut MappingDiagnostics<'_>,
     ) {
         for (path, setting) in &self.set {
             match setting {
-                Setting::Constant(value) => draft.put(path, value),
-                Setting::Template(handle) => {
+                AssignedValue::Constant(value) => draft.put(path, value),
+                AssignedValue::Template(handle) => {
                     let key = || format!("set \"{}\"", path.lookup().join("."));
                     let value = notes.value(key, templates.evaluate(handle, sight));
                     if let Some(value) = value {
@@ -245,53 +255,53 @@ impl Rule {
     }
 }
 
-fn path(section: &mut Section<'_>, key: &str, text: &str) -> Option<Path> {
-    match Path::parse(text) {
+fn path(section: &mut SettingsSection<'_>, key: &str, text: &str) -> Option<EventPath> {
+    match EventPath::parse(text) {
         Ok(path) => Some(path),
-        Err(PathError::Root(root)) => {
+        Err(EventPathError::Root(root)) => {
             section.unknown_name(key, &root, "part of an event", &roots());
             None
         }
-        Err(PathError::Form(problem)) => {
-            section.mistake(key, &format!("a path {problem}"));
+        Err(EventPathError::Form(problem)) => {
+            section.error(key, &format!("a path {problem}"));
             None
         }
     }
 }
 
 fn setting(
-    section: &mut Section<'_>,
+    section: &mut SettingsSection<'_>,
     key: &str,
     value: Value,
-    (templates, lookups): (&mut Templates, &mut BTreeSet<Lookup>),
-) -> Option<Setting> {
+    (templates, lookups): (&mut CompiledTemplates, &mut BTreeSet<LookupPath>),
+) -> Option<AssignedValue> {
     match value {
         Value::String(text) if text.contains("{{") || text.contains("{%") => {
             let compiled = templates.template(&text);
             let compiled = compiled.map_err(|mistakes| note(section, key, &mistakes)).ok();
             let (handle, seen) = compiled?;
             lookups.extend(seen);
-            Some(Setting::Template(handle))
+            Some(AssignedValue::Template(handle))
         }
-        value => Some(Setting::Constant(value)),
+        value => Some(AssignedValue::Constant(value)),
     }
 }
 
-fn note(section: &mut Section<'_>, key: &str, mistakes: &[String]) {
+fn note(section: &mut SettingsSection<'_>, key: &str, mistakes: &[String]) {
     for mistake in mistakes {
-        section.mistake(key, mistake);
+        section.error(key, mistake);
     }
 }
 
-fn text(section: &mut Section<'_>, key: &str, value: &Value) -> Option<String> {
+fn text(section: &mut SettingsSection<'_>, key: &str, value: &Value) -> Option<String> {
     let text = value.as_str().map(str::to_owned);
     if text.is_none() {
-        section.mistake(key, "each must be a string");
+        section.error(key, "each must be a string");
     }
     text
 }
 
-fn conversion_of(section: &mut Section<'_>, value: &Value) -> Option<Conversion> {
+fn conversion_of(section: &mut SettingsSection<'_>, value: &Value) -> Option<ValueConversion> {
     let name = text(section, "convert", value)?;
     let found = CONVERSIONS.iter().find(|(known, _)| *known == name);
     if found.is_none() {
@@ -301,7 +311,7 @@ fn conversion_of(section: &mut Section<'_>, value: &Value) -> Option<Conversion>
     found.map(|(_, conversion)| *conversion)
 }
 
-impl Conversion {
+impl ValueConversion {
     /// The value in its new form; `None` where it has none, and then it stays as it is.
     fn of(self, value: &Value) -> Option<Value> {
         match self {

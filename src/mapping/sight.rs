@@ -6,15 +6,15 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, Serde};
 use serde_json::{Value, json};
 
-use crate::event::{Computed, Enriched, Event, ProfileView, Tally};
-use crate::vendors::person::Person;
+use crate::event::{ComputedAttributes, EnrichedEvent, Event, EventTally, ProfileView};
+use crate::vendors::person::EventPerson;
 
 /// What is seen of a profile without a look at what is computed.
 const KNOWN: [&str; 2] = ["profile.traits", "profile.user_id"];
 
 /// What the templates of a mapping look at: the rest is not made for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Looks {
+pub(super) struct ContextNeeds {
     /// The event's own members.
     pub(super) event: bool,
     /// The person's traits, wherever they are said.
@@ -25,7 +25,7 @@ pub(super) struct Looks {
     pub(super) computed: bool,
 }
 
-impl Looks {
+impl ContextNeeds {
     /// By the variables that the templates name, with what they name in them.
     pub(super) fn of(names: &HashSet<String>) -> Self {
         let roots = || names.iter().filter_map(|name| name.split('.').next());
@@ -64,11 +64,11 @@ pub(super) fn counted(source: &str) -> Vec<String> {
 }
 
 /// Of the event and its profile what `looks` says.
-pub(super) fn sight(
-    looks: Looks,
+pub(super) fn template_context(
+    looks: ContextNeeds,
     event: &Event,
     profile: &ProfileView,
-    computed: Option<&Arc<Computed>>,
+    computed: Option<&Arc<ComputedAttributes>>,
 ) -> minijinja::Value {
     let mut seen: BTreeMap<String, minijinja::Value> = BTreeMap::new();
     if looks.event {
@@ -78,8 +78,8 @@ pub(super) fn sight(
         }
     }
     if looks.traits {
-        let enriched = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
-        let traits = Value::Object(Person::of(&enriched).traits());
+        let enriched = EnrichedEvent::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
+        let traits = Value::Object(EventPerson::of(&enriched).traits());
         seen.insert("traits".to_owned(), Serde(&traits).into());
     }
     if looks.profile {
@@ -91,7 +91,7 @@ pub(super) fn sight(
             for (key, value) in computed.members() {
                 known.insert(key, Serde(&value).into());
             }
-            let activity = minijinja::Value::from_object(Activity(computed));
+            let activity = minijinja::Value::from_object(TemplateActivity(computed));
             known.insert("activity".to_owned(), activity);
         }
         seen.insert("profile".to_owned(), known.into());
@@ -101,12 +101,12 @@ pub(super) fn sight(
 
 /// A person's events by name. What they never did they did no times.
 #[derive(Debug)]
-struct Activity(Arc<Computed>);
+struct TemplateActivity(Arc<ComputedAttributes>);
 
-impl Object for Activity {
+impl Object for TemplateActivity {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         let tally = self.0.activity.get(key.as_str()?);
-        let seen = tally.map_or_else(|| json!({ "count": 0, "sum": 0 }), Tally::members);
+        let seen = tally.map_or_else(|| json!({ "count": 0, "sum": 0 }), EventTally::members);
         Some(Serde(&seen).into())
     }
 

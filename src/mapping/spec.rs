@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::Lookup;
+use super::names::LookupPath;
 
 /// The names in one object.
-struct Members {
+struct SpecMembers {
     names: &'static [&'static str],
     /// True if there can be no others.
     is_closed: bool,
@@ -178,9 +178,9 @@ const PROFILE: &[&str] = &[
 const CAMPAIGN: &[&str] = &["content", "id", "medium", "name", "source", "term"];
 
 /// The known names of the object at a lookup; `None` if the names are the site's own.
-fn members(at: &[&str]) -> Option<Members> {
-    let open = |names| Some(Members { names, is_closed: false });
-    let closed = |names| Some(Members { names, is_closed: true });
+fn members(at: &[&str]) -> Option<SpecMembers> {
+    let open = |names| Some(SpecMembers { names, is_closed: false });
+    let closed = |names| Some(SpecMembers { names, is_closed: true });
     match at {
         ["properties"] => open(PROPERTIES),
         ["properties", "products"] => open(PRODUCT),
@@ -234,12 +234,15 @@ pub struct NameMention {
     /// The place, as a message shows it.
     pub place: String,
     /// The names, from the outermost.
-    pub lookup: Lookup,
+    pub lookup: LookupPath,
 }
 
 /// The warnings about lookups that are probably slips. `made` are lookups that the configuration itself
 /// fills.
-pub fn probable_slips(mentions: &BTreeSet<NameMention>, made: &BTreeSet<Lookup>) -> Vec<String> {
+pub fn probable_slips(
+    mentions: &BTreeSet<NameMention>,
+    made: &BTreeSet<LookupPath>,
+) -> Vec<String> {
     // How many places name each object or value.
     let mut places = BTreeMap::<&[String], BTreeSet<&str>>::new();
     for NameMention { place, lookup } in mentions {
@@ -256,7 +259,7 @@ pub fn probable_slips(mentions: &BTreeSet<NameMention>, made: &BTreeSet<Lookup>)
         (1..lookup.len()).find_map(|end| {
             let (at, name) = (lookup.get(..end)?, lookup.get(end)?);
             let names: Vec<&str> = at.iter().map(String::as_str).collect();
-            let Members { names, is_closed } = members(&names)?;
+            let SpecMembers { names, is_closed } = members(&names)?;
             if names.contains(&name.as_str()) || (!is_closed && is_own(lookup.get(..=end)?)) {
                 return None;
             }
@@ -303,7 +306,7 @@ mod tests {
     use super::*;
 
     fn slips(mentions: &[(&str, &str)], made: &[&str]) -> Vec<String> {
-        let lookup = |text: &str| text.split('.').map(str::to_owned).collect::<Lookup>();
+        let lookup = |text: &str| text.split('.').map(str::to_owned).collect::<LookupPath>();
         let mentions = mentions
             .iter()
             .map(|(place, text)| NameMention { place: (*place).to_owned(), lookup: lookup(text) });

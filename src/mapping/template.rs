@@ -16,18 +16,18 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
 use super::bounded::{self, bounded};
-use super::names::{Lookup, Names};
+use super::names::{LookupPath, TemplateNames};
 use super::sight;
 
 /// The name under which a template leaves the value of its expression.
 const RESULT: &str = "result";
 
 /// The messages of a template's mistakes.
-pub(super) type Mistakes = Vec<String>;
+pub(super) type TemplateProblems = Vec<String>;
 
 /// The compiled templates of one mapping. Handles name them.
 #[derive(Debug)]
-pub(super) struct Templates {
+pub(super) struct CompiledTemplates {
     environment: Environment<'static>,
     count: usize,
     max_bytes: usize,
@@ -35,12 +35,12 @@ pub(super) struct Templates {
 
 /// A template or an expression among the compiled ones.
 #[derive(Clone, Debug)]
-pub(super) struct Handle {
+pub(super) struct TemplateHandle {
     name: Arc<str>,
     is_expression: bool,
 }
 
-impl Templates {
+impl CompiledTemplates {
     /// No templates; an evaluation takes so many steps at most, and its value so many bytes.
     pub(super) fn new(steps: u64, max_bytes: usize) -> Self {
         let mut environment = Environment::new();
@@ -59,22 +59,26 @@ impl Templates {
     pub(super) fn expression(
         &mut self,
         text: &str,
-    ) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
+    ) -> Result<(TemplateHandle, BTreeSet<LookupPath>), TemplateProblems> {
         // Alone first: within a template it could end the tag and begin another.
         let bounded = bounded::expression(text).map_err(|error| vec![message(&error)])?;
-        let names = Names::of_expression(text).map_err(|error| vec![message(&error)])?;
+        let names = TemplateNames::of_expression(text).map_err(|error| vec![message(&error)])?;
         self.add(format!("{{% set {RESULT} = ({bounded}) %}}"), true, names)
     }
 
     /// Compiles a text with `{{ }}` in it, or the messages of its mistakes. A text that is nothing but
     /// one `{{ }}` keeps the type of its value.
-    pub(super) fn template(&mut self, text: &str) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
+    pub(super) fn template(
+        &mut self,
+        text: &str,
+    ) -> Result<(TemplateHandle, BTreeSet<LookupPath>), TemplateProblems> {
         let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
         match inner.filter(|inner| !inner.contains("{{") && !inner.contains("}}")) {
             Some(inner) => self.expression(inner.trim()),
             None => {
                 let bounded = bounded::template(text).map_err(|error| vec![message(&error)])?;
-                let names = Names::of_template(text).map_err(|error| vec![message(&error)])?;
+                let names =
+                    TemplateNames::of_template(text).map_err(|error| vec![message(&error)])?;
                 self.add(bounded, false, names)
             }
         }
@@ -98,9 +102,9 @@ impl Templates {
         &mut self,
         source: String,
         is_expression: bool,
-        names: Names,
-    ) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
-        let unknown = names.mistakes(&self.environment);
+        names: TemplateNames,
+    ) -> Result<(TemplateHandle, BTreeSet<LookupPath>), TemplateProblems> {
+        let unknown = names.unknown_names(&self.environment);
         if !unknown.is_empty() {
             return Err(unknown);
         }
@@ -109,17 +113,17 @@ impl Templates {
         self.environment
             .add_template_owned(name.clone(), source)
             .map_err(|error| vec![message(&error)])?;
-        Ok((Handle { name: name.into(), is_expression }, names.lookups))
+        Ok((TemplateHandle { name: name.into(), is_expression }, names.lookups))
     }
 
     /// The value that the template has for this sight. `None` if it is undefined.
     pub(super) fn evaluate(
         &self,
-        handle: &Handle,
+        handle: &TemplateHandle,
         sight: &minijinja::Value,
     ) -> Result<Option<Value>, Error> {
         let template = self.environment.get_template(&handle.name)?;
-        let mut text = Capped { text: Vec::new(), left: self.max_bytes };
+        let mut text = CappedWriter { text: Vec::new(), left: self.max_bytes };
         let captured = template.render_captured_to(sight.clone(), &mut text)?;
         if !handle.is_expression {
             let text = String::from_utf8_lossy(&text.text).into_owned();
@@ -137,7 +141,11 @@ impl Templates {
     }
 
     /// Whether the condition holds.
-    pub(super) fn holds(&self, handle: &Handle, sight: &minijinja::Value) -> Result<bool, Error> {
+    pub(super) fn holds(
+        &self,
+        handle: &TemplateHandle,
+        sight: &minijinja::Value,
+    ) -> Result<bool, Error> {
         let template = self.environment.get_template(&handle.name)?;
         let captured = template.render_captured(sight.clone())?;
         Ok(captured.state().lookup(RESULT).is_some_and(|value| value.is_true()))
@@ -160,12 +168,12 @@ fn message(error: &minijinja::Error) -> String {
 }
 
 /// Text up to a bound.
-struct Capped {
+struct CappedWriter {
     text: Vec<u8>,
     left: usize,
 }
 
-impl io::Write for Capped {
+impl io::Write for CappedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let left = self.left.checked_sub(bytes.len());
         self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;

@@ -24,13 +24,13 @@ pub struct MetricEntry {
 }
 
 /// The metrics of one gateway.
-pub(super) struct Catalogue {
+pub(super) struct MetricCatalogue {
     prefix: &'static str,
     registry: Registry,
     entries: Vec<MetricEntry>,
 }
 
-impl Catalogue {
+impl MetricCatalogue {
     pub(super) fn new(prefix: &'static str) -> Self {
         Self { prefix, registry: Registry::with_prefix(prefix), entries: Vec::new() }
     }

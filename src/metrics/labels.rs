@@ -3,13 +3,13 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use super::Name;
+use super::SharedName;
 
 /// `site, route, code` of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// The site's name, or empty when no site matched.
-    pub site: Name,
+    pub site: SharedName,
     /// The route's name.
     pub route: &'static str,
     /// The status code.
@@ -27,41 +27,41 @@ pub struct RouteLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SiteLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
 }
 
 /// `site, format`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FormatLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The beacon's wire format.
     pub format: &'static str,
 }
 
 /// `site, reason`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DropLabels {
+pub struct EventDropLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// Why.
     pub reason: &'static str,
 }
 
 /// `site, reason`: why a page was left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PageLabels {
+pub struct PageSkipLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The reason's code.
     pub reason: &'static str,
 }
 
 /// `site, result`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ProofLabels {
+pub struct LoginProofLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// `valid`, `invalid` or `expired`.
     pub result: &'static str,
 }
@@ -75,16 +75,16 @@ pub struct ReasonLabels {
 
 /// `rank` of the sender of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RankLabels {
+pub struct SenderRankLabels {
     /// `claimed`, `proven` or `server`.
     pub rank: &'static str,
 }
 
 /// `site, policy` of a rate limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PolicyLabels {
+pub struct RateLimitLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The quota that is used up.
     pub policy: &'static str,
 }
@@ -93,18 +93,18 @@ pub struct PolicyLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DestinationLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
 }
 
 /// `site, destination, reason` of a field that a destination drops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct FieldLabels {
+pub struct FieldDropLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// Why.
     pub reason: &'static str,
 }
@@ -113,9 +113,9 @@ pub struct FieldLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LedgerLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// `accepted`, which is the sum of the others: `delivered`, `skipped`, `dead`, `pending`, `held`.
     pub column: &'static str,
 }
@@ -124,16 +124,16 @@ pub struct LedgerLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabels {
     /// The first name that it is for; empty if it names none.
-    pub name: Name,
+    pub name: SharedName,
 }
 
 /// `site, destination, outcome, reason`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// `delivered`, `skipped` or `dead`.
     pub outcome: &'static str,
     /// The reason's code, empty for delivered.
@@ -144,7 +144,7 @@ pub struct OutcomeLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PoisonLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// `delivery`, `profiles`, `counters` or `segment`.
     pub reader: &'static str,
 }
@@ -153,20 +153,20 @@ pub struct PoisonLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AttemptLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// The status class (`2xx`, ...) or the kind of failure.
     pub result: &'static str,
 }
 
 /// `site, destination, rule`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RuleLabels {
+pub struct MappingRuleLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// The rule's place in the mapping: `rules[0]`.
     pub rule: String,
 }
@@ -180,9 +180,9 @@ pub struct ResultLabels {
 
 /// `site, result` of a lookup of a person at a site's source of traits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SourceLabels {
+pub struct TraitSourceLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// `hit` or `miss` of each lookup; and of what was asked for then, or by a `refresh` before its
     /// time, `refused`, `timeout` or `error` where there was no answer.
     pub result: &'static str,
@@ -192,58 +192,58 @@ pub struct SourceLabels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IntegrationLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The integration's name.
-    pub integration: Name,
+    pub integration: SharedName,
 }
 
 /// `site, segment`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub segment: Name,
+    pub segment: SharedName,
 }
 
 /// `site, segment, result` of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentRunLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub segment: Name,
+    pub segment: SharedName,
     /// `ok`, `slow` where the rule took too long, or `failed`.
     pub result: &'static str,
 }
 
 /// `site, segment, destination`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SyncLabels {
+pub struct SegmentSyncLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub segment: Name,
+    pub segment: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
 }
 
 /// `site, segment, destination, result` of a change of members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SyncChangeLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub segment: Name,
+    pub segment: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// `added`, `removed` or `left_out`.
     pub result: &'static str,
 }
 
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ScriptLabels {
+pub struct ScriptRequestLabels {
     /// Whose script: a vendor's name, or `tagway`.
     pub vendor: &'static str,
     /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
@@ -254,9 +254,9 @@ pub struct ScriptLabels {
 
 /// `site, vendor` of a pinned script.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct VendorLabels {
+pub struct SiteVendorLabels {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The vendor's name.
     pub vendor: &'static str,
 }

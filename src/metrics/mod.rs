@@ -9,11 +9,12 @@ mod labels;
 
 pub use catalogue::MetricEntry;
 pub use labels::{
-    AttemptLabels, CertificateLabels, DestinationLabels, DropLabels, FieldLabels, FormatLabels,
-    IntegrationLabels, LedgerLabels, OutcomeLabels, PageLabels, PoisonLabels, PolicyLabels,
-    ProofLabels, RankLabels, ReasonLabels, RequestLabels, ResultLabels, RouteLabels, RuleLabels,
-    ScriptLabels, SegmentLabels, SegmentRunLabels, SiteLabels, SourceLabels, SyncChangeLabels,
-    SyncLabels, VendorLabels,
+    AttemptLabels, CertificateLabels, DestinationLabels, EventDropLabels, FieldDropLabels,
+    FormatLabels, IntegrationLabels, LedgerLabels, LoginProofLabels, MappingRuleLabels,
+    OutcomeLabels, PageSkipLabels, PoisonLabels, RateLimitLabels, ReasonLabels, RequestLabels,
+    ResultLabels, RouteLabels, ScriptRequestLabels, SegmentLabels, SegmentRunLabels,
+    SegmentSyncLabels, SenderRankLabels, SiteLabels, SiteVendorLabels, SyncChangeLabels,
+    TraitSourceLabels,
 };
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -24,10 +25,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use self::catalogue::Catalogue;
+use self::catalogue::MetricCatalogue;
 
 /// A text label. Shared, so that counting a request does not copy names.
-pub type Name = std::sync::Arc<str>;
+pub type SharedName = std::sync::Arc<str>;
 
 /// Seconds from 50 us to 13 s, each bucket twice the last: request and append times.
 fn seconds() -> Histogram {
@@ -36,7 +37,7 @@ fn seconds() -> Histogram {
 
 /// All metrics of one gateway. Cheap to share: every metric is a handle.
 pub struct Metrics {
-    catalogue: Catalogue,
+    catalogue: MetricCatalogue,
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// From the request's head to its answer's head.
@@ -44,15 +45,15 @@ pub struct Metrics {
     /// Events durably accepted.
     pub events_accepted: Family<FormatLabels, Counter>,
     /// Events refused or dropped before the journal.
-    pub events_dropped: Family<DropLabels, Counter>,
+    pub events_dropped: Family<EventDropLabels, Counter>,
     /// Members of messages that could not be read and were left out, while their events were taken.
-    pub values_unread: Family<DropLabels, Counter>,
+    pub values_unread: Family<EventDropLabels, Counter>,
     /// Events answered as accepted because the same message id was accepted before.
     pub events_duplicate: Family<SiteLabels, Counter>,
     /// Login proofs in messages of browsers, by what they proved.
-    pub login_proofs: Family<ProofLabels, Counter>,
+    pub login_proofs: Family<LoginProofLabels, Counter>,
     /// Requests refused by a rate limit.
-    pub rate_limited: Family<PolicyLabels, Counter>,
+    pub rate_limited: Family<RateLimitLabels, Counter>,
     /// Connections open.
     pub connections: Gauge,
     /// Connections accepted.
@@ -72,9 +73,9 @@ pub struct Metrics {
     /// Events held.
     pub journal_events: Gauge<u64, AtomicU64>,
     /// Unsettled events that `journal.max_bytes` forced out.
-    pub journal_evicted: Family<RankLabels, Counter>,
+    pub journal_evicted: Family<SenderRankLabels, Counter>,
     /// Events refused because the journal was full.
-    pub journal_refused: Family<RankLabels, Counter>,
+    pub journal_refused: Family<SenderRankLabels, Counter>,
     /// Dead letters that `journal.max_bytes` forced out.
     pub dead_evicted: Counter,
     /// 1 while the journal can be written.
@@ -86,9 +87,9 @@ pub struct Metrics {
     /// Values that a destination's mapping left out, by the setting whose bound they met.
     pub left_out: Family<AttemptLabels, Counter>,
     /// Fields of events that a destination dropped.
-    pub fields_dropped: Family<FieldLabels, Counter>,
+    pub fields_dropped: Family<FieldDropLabels, Counter>,
     /// Conditions and templates of a destination's mapping that failed, by rule.
-    pub mapping_failures: Family<RuleLabels, Counter>,
+    pub mapping_failures: Family<MappingRuleLabels, Counter>,
     /// What was set aside since it was under way at three aborted starts in a row.
     pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
@@ -114,7 +115,7 @@ pub struct Metrics {
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
     /// People looked up at sites' sources of traits.
-    pub profile_source_lookups: Family<SourceLabels, Counter>,
+    pub profile_source_lookups: Family<TraitSourceLabels, Counter>,
     /// Events that were delivered without what is known of their visitors.
     pub events_unenriched: Counter,
     /// Profiles that claims alone made and that were too many.
@@ -124,15 +125,15 @@ pub struct Metrics {
     /// Events the profile projection has yet to see.
     pub projection_lag_events: Family<SiteLabels, Gauge>,
     /// Scripts asked for.
-    pub script_requests: Family<ScriptLabels, Counter>,
+    pub script_requests: Family<ScriptRequestLabels, Counter>,
     /// New versions of pinned scripts.
-    pub script_changes: Family<VendorLabels, Counter>,
+    pub script_changes: Family<SiteVendorLabels, Counter>,
     /// Pinned scripts of which a new version waits to be approved.
-    pub scripts_pending: Family<VendorLabels, Gauge>,
+    pub scripts_pending: Family<SiteVendorLabels, Gauge>,
     /// Failures of a site's integrations that its pages told of.
     pub integration_errors: Family<IntegrationLabels, Counter>,
     /// Pages of an origin that did not get the gateway's script, by the reason.
-    pub pages_left_alone: Family<PageLabels, Counter>,
+    pub pages_left_alone: Family<PageSkipLabels, Counter>,
     /// Members of a segment, as of its last run.
     pub segment_members: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Runs of segments.
@@ -142,11 +143,11 @@ pub struct Metrics {
     /// Names of events that its rule asks for and under which nothing was counted.
     pub segment_names_uncounted: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Members of a segment that a destination was surely told of.
-    pub segment_synced_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    pub segment_synced_members: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
     /// People of whom a destination was told that is no more.
-    pub segment_abandoned_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    pub segment_abandoned_members: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
     /// When the run of a segment began that a destination has heard of, in seconds since 1970.
-    pub segment_synced_timestamp_seconds: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    pub segment_synced_timestamp_seconds: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
     /// Changes of members that destinations were told of.
     pub segment_sync_changes: Family<SyncChangeLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
@@ -157,7 +158,7 @@ impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
-            catalogue: Catalogue::new("tagway"),
+            catalogue: MetricCatalogue::new("tagway"),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(seconds),
             events_accepted: Family::default(),

@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// The addresses that an origin may call itself by.
 #[derive(Clone, Debug)]
-pub(super) struct OwnAddress {
+pub(super) struct OriginOwnAddress {
     /// Lower case, without a port.
     host: String,
     /// Its port, and the one that its scheme has without one.
@@ -24,8 +24,8 @@ pub(super) struct OwnAddress {
 
 /// The addresses of one exchange.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AddressMap<'r> {
-    own: &'r OwnAddress,
+pub(super) struct AddressRewriter<'r> {
+    own: &'r OriginOwnAddress,
     /// The host and port that the visitor asked for.
     authority: &'r str,
     secure: bool,
@@ -35,7 +35,7 @@ pub(super) struct AddressMap<'r> {
 
 /// An absolute address in a field.
 #[derive(Clone, Copy, Debug)]
-struct Absolute<'a> {
+struct AbsoluteAddress<'a> {
     /// Lower case is not required. Empty where the address leaves it to the page's.
     scheme: &'a str,
     host: &'a str,
@@ -44,7 +44,7 @@ struct Absolute<'a> {
     rest: &'a str,
 }
 
-impl OwnAddress {
+impl OriginOwnAddress {
     /// The address that the settings name.
     pub(super) fn of(origin: &Url) -> Self {
         let host = match origin.host() {
@@ -61,12 +61,12 @@ impl OwnAddress {
         &'r self,
         (authority, secure): (&'r str, bool),
         asked: &'r str,
-    ) -> AddressMap<'r> {
-        AddressMap { own: self, authority, secure, asked }
+    ) -> AddressRewriter<'r> {
+        AddressRewriter { own: self, authority, secure, asked }
     }
 }
 
-impl AddressMap<'_> {
+impl AddressRewriter<'_> {
     /// Maps every field of an answer that names the origin.
     pub(super) fn apply(&self, fields: &mut HeaderMap) {
         for name in [LOCATION, CONTENT_LOCATION] {
@@ -79,7 +79,7 @@ impl AddressMap<'_> {
 
     /// The address as the visitor has to see it. `None` if it stays.
     fn mapped(&self, address: &str) -> Option<String> {
-        let absolute = Absolute::read(address.trim())?;
+        let absolute = AbsoluteAddress::read(address.trim())?;
         if !self.is_own(&absolute) {
             return None;
         }
@@ -91,7 +91,7 @@ impl AddressMap<'_> {
         Some(format!("{scheme}//{}{}", self.authority, absolute.rest))
     }
 
-    fn is_own(&self, address: &Absolute<'_>) -> bool {
+    fn is_own(&self, address: &AbsoluteAddress<'_>) -> bool {
         let (host, port) = split(self.authority);
         let is_backend = is_same(address.host, &self.own.host);
         let is_visitors = is_same(address.host, host);
@@ -162,7 +162,7 @@ impl AddressMap<'_> {
     }
 }
 
-impl<'a> Absolute<'a> {
+impl<'a> AbsoluteAddress<'a> {
     /// Reads an address. `None` if it is relative, of another scheme, or has more than a host and a
     /// port before its path.
     fn read(address: &'a str) -> Option<Self> {
@@ -247,8 +247,8 @@ fn path(rest: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn own(origin: &str) -> OwnAddress {
-        OwnAddress::of(&origin.parse().unwrap())
+    fn own(origin: &str) -> OriginOwnAddress {
+        OriginOwnAddress::of(&origin.parse().unwrap())
     }
 
     fn location(origin: &str, visitor: (&str, bool), value: &str) -> String {

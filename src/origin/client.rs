@@ -18,39 +18,39 @@ use hyper::upgrade::OnUpgrade;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::addresses::OwnAddress;
-use super::clients::ClientRequests;
-use super::coding::Coding;
-use super::connect::{Guard, Guarded};
-use super::connection::{Flow, Pool, Sent};
-use super::edits::Task;
-use super::inject::{PageLimits, Rewriter};
-use super::left_alone::PageReport;
+use super::addresses::OriginOwnAddress;
+use super::clients::ClientRequestSlots;
+use super::coding::PageCompression;
+use super::connect::{AddressGuard, PrivateOriginError};
+use super::connection::{OriginPool, OriginRequestBody, OriginResponseBody};
+use super::edits::PageEditPlan;
+use super::inject::{PageLimits, PageRewriter};
+use super::left_alone::PageSkipReporter;
 use super::page;
-use super::policy::{Admitted, Hosts};
-use super::settings::Settings;
-use super::tags::Tags;
-use super::trailers::Announced;
-use super::upload::{Upload, UploadError, UploadLimits, UploadState};
+use super::policy::{CspHosts, CspScriptRules};
+use super::settings::OriginSettings;
+use super::tags::VendorTags;
+use super::trailers::TrailerAnnouncement;
+use super::upload::{UploadBody, UploadError, UploadLimits, UploadState};
 use super::{fields, hints, tunnel};
-use crate::answer::{AnswerBody, BodyError, Tunnel};
+use crate::answer::{BodyStreamError, ResponseBody, UpgradeTunnel};
 
 /// The server behind a site.
-pub struct Origin {
-    settings: Settings,
+pub struct OriginClient {
+    settings: OriginSettings,
     /// HTTP/1.1 and, where TLS agrees on it, HTTP/2.
-    any: Arc<Pool>,
+    any: Arc<OriginPool>,
     /// HTTP/1.1: for upgrades.
-    http1: Arc<Pool>,
+    http1: Arc<OriginPool>,
     authority: HeaderValue,
-    own: OwnAddress,
+    own: OriginOwnAddress,
     /// The requests of its clients under way.
-    clients: Arc<ClientRequests>,
+    clients: Arc<ClientRequestSlots>,
 }
 
 /// What the gateway knows of a request that goes to the origin.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange<'r> {
+pub struct OriginExchange<'r> {
     /// The client's address.
     pub client: IpAddr,
     /// Whether the client speaks TLS.
@@ -58,11 +58,11 @@ pub struct Exchange<'r> {
     /// The host and port that the client asked for.
     pub authority: &'r str,
     /// The vendors' tags that the site's pages may have.
-    pub tags: &'r Arc<Tags>,
+    pub tags: &'r Arc<VendorTags>,
     /// The host and port that the gateway's script sends to, if not the client's.
     pub events: Option<&'r str>,
     /// Hears of pages that are left alone.
-    pub report: &'r PageReport,
+    pub report: &'r PageSkipReporter,
 }
 
 /// Why the origin did not answer.
@@ -91,7 +91,7 @@ pub enum OriginError {
     Timeout,
     /// No connection, or an answer that is none.
     #[error("the origin does not answer")]
-    Unreachable(#[source] Option<BodyError>),
+    Unreachable(#[source] Option<BodyStreamError>),
 }
 
 impl OriginError {
@@ -108,9 +108,9 @@ impl OriginError {
     }
 }
 
-impl Origin {
+impl OriginClient {
     /// The client of one origin. `guard` says which addresses it may be at; nothing is connected yet.
-    pub fn new(settings: Settings, guard: Guard) -> Result<Self, OriginError> {
+    pub fn new(settings: OriginSettings, guard: AddressGuard) -> Result<Self, OriginError> {
         let literal = match settings.origin.host() {
             Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
             Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
@@ -129,12 +129,12 @@ impl Origin {
         let authority = origin.split("://").nth(1).unwrap_or_default().trim_end_matches('/');
         let authority = HeaderValue::try_from(authority).map_err(|_unfit| OriginError::Unfit)?;
         let pool = |is_http1| {
-            let pool = Pool::new(&settings, &tls, guard, is_http1);
+            let pool = OriginPool::new(&settings, &tls, guard, is_http1);
             pool.map_err(|_unfit| OriginError::Unfit)
         };
         let (any, http1) = (pool(false)?, pool(true)?);
-        let clients = ClientRequests::new(settings.client_requests);
-        let own = OwnAddress::of(&settings.origin);
+        let clients = ClientRequestSlots::new(settings.client_requests);
+        let own = OriginOwnAddress::of(&settings.origin);
         Ok(Self { settings, any, http1, authority, own, clients })
     }
 
@@ -143,12 +143,12 @@ impl Origin {
         &self,
         mut head: Parts,
         body: B,
-        from: Exchange<'_>,
-    ) -> Result<Response<AnswerBody>, OriginError>
+        from: OriginExchange<'_>,
+    ) -> Result<Response<ResponseBody>, OriginError>
     where
-        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
     {
-        if fields::has_passed(&head.headers) {
+        if fields::has_own_via(&head.headers) {
             return Err(OriginError::Loop);
         }
         let (version, coding) = (head.version, self.coding(&head));
@@ -161,7 +161,7 @@ impl Origin {
         let upload = UploadState::new(Some(place));
         let is_head = head.method == Method::HEAD;
         let asked = head.uri.path_and_query().cloned();
-        let body = Upload::new(body, self.upload_limits(), upload.clone());
+        let body = UploadBody::new(body, self.upload_limits(), upload.clone());
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
         let pool = if upgrade.is_some() { &self.http1 } else { &self.any };
         let mut answer = self.answered(pin!(pool.send(request, &upload)), &upload).await?;
@@ -172,37 +172,37 @@ impl Origin {
         }
         let version = answer.version();
         let (mut head, body) = answer.into_parts();
-        let trailers = Announced::of(&head.headers, &self.settings.trailers);
+        let trailers = TrailerAnnouncement::of(&head.headers, &self.settings.trailers);
         fields::strip(&mut head.headers);
-        fields::passed(&mut head.headers, version);
+        fields::add_via(&mut head.headers, version);
         trailers.write(&mut head.headers);
         head.version = Version::default();
         let asked = asked.as_ref().map_or("", PathAndQuery::as_str);
         self.own.map((from.authority, from.secure), asked).apply(&mut head.headers);
         if !is_page {
-            return Ok(Response::from_parts(head, AnswerBody::stream(body)));
+            return Ok(Response::from_parts(head, ResponseBody::stream(body)));
         }
         let (encoding, names_charset) = match page::kind(&head) {
-            page::Kind::Page { encoding, names_charset } => (encoding, names_charset),
+            page::OriginResponseKind::Page { encoding, names_charset } => (encoding, names_charset),
             kind => {
-                if let page::Kind::Left(reason) = kind
+                if let page::OriginResponseKind::Left(reason) = kind
                     && self.settings.inject
                 {
-                    from.report.tell(reason);
+                    from.report.report(reason);
                 }
                 page::pass(&mut head);
-                return Ok(Response::from_parts(head, AnswerBody::stream(body)));
+                return Ok(Response::from_parts(head, ResponseBody::stream(body)));
             }
         };
         if is_head {
             page::announce(&mut head, coding);
-            return Ok(Response::from_parts(head, AnswerBody::stream(body)));
+            return Ok(Response::from_parts(head, ResponseBody::stream(body)));
         }
         let events = from.events.unwrap_or(from.authority);
-        let task = Task {
+        let task = PageEditPlan {
             injects: self.settings.inject,
             tags: if rewrites { from.tags.clone() } else { Arc::default() },
-            admitted: Admitted::of(&head.headers, Hosts { page: from.authority, events }),
+            admitted: CspScriptRules::of(&head.headers, CspHosts { page: from.authority, events }),
             authority: from.authority.to_owned(),
             secure: from.secure,
             events: events.to_owned(),
@@ -214,7 +214,7 @@ impl Origin {
         }
         let limits =
             PageLimits { tag: self.settings.tag_bytes, inline: self.settings.inline_bytes };
-        let rewriter = Rewriter::new(encoding, task, limits);
+        let rewriter = PageRewriter::new(encoding, task, limits);
         let body = Box::pin(page::rewritten(&mut head, body, rewriter, coding)).await;
         Ok(Response::from_parts(head, body))
     }
@@ -222,9 +222,11 @@ impl Origin {
     /// The head of the answer, if it comes within `head_time` of the last of the request that went out.
     async fn answered(
         &self,
-        mut sending: Pin<&mut impl Future<Output = Result<Response<Flow>, BodyError>>>,
+        mut sending: Pin<
+            &mut impl Future<Output = Result<Response<OriginResponseBody>, BodyStreamError>>,
+        >,
         upload: &UploadState,
-    ) -> Result<Response<Flow>, OriginError> {
+    ) -> Result<Response<OriginResponseBody>, OriginError> {
         loop {
             match timeout_at(upload.progress() + self.settings.head_time, sending.as_mut()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -247,21 +249,21 @@ impl Origin {
     }
 
     /// How a page is compressed for the client; `None` inside: it takes no coding that there is.
-    fn coding(&self, head: &Parts) -> Option<Option<Coding>> {
+    fn coding(&self, head: &Parts) -> Option<Option<PageCompression>> {
         let accepts = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-        self.settings.compress.then(|| Coding::best(accepts.unwrap_or_default()))
+        self.settings.compress.then(|| PageCompression::best(accepts.unwrap_or_default()))
     }
 
     fn request<B>(
         &self,
         head: Parts,
-        body: Upload<B>,
-        from: Exchange<'_>,
+        body: UploadBody<B>,
+        from: OriginExchange<'_>,
         upgrades: bool,
         is_page: bool,
-    ) -> Result<Request<Sent>, OriginError>
+    ) -> Result<Request<OriginRequestBody>, OriginError>
     where
-        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
     {
         let path = head.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
         let path = path.filter(|_| head.method != Method::CONNECT).ok_or(OriginError::Unfit)?;
@@ -271,11 +273,11 @@ impl Origin {
         }
         let uri = Uri::from(path.clone());
         let mut sent = head.headers;
-        let trailers = Announced::of(&sent, &self.settings.trailers);
+        let trailers = TrailerAnnouncement::of(&sent, &self.settings.trailers);
         fields::strip(&mut sent);
         fields::join_cookies(&mut sent);
-        fields::introduce(&mut sent, from.client, from.secure, from.authority);
-        fields::passed(&mut sent, head.version);
+        fields::set_forwarded_fields(&mut sent, from.client, from.secure, from.authority);
+        fields::add_via(&mut sent, head.version);
         trailers.write(&mut sent);
         let host = if self.settings.preserve_host {
             HeaderValue::from_str(from.authority).map_err(|_unfit| OriginError::Unfit)?
@@ -309,24 +311,24 @@ impl Origin {
         answer: Response<()>,
         (client, origin): (OnUpgrade, OnUpgrade),
         upload: Arc<UploadState>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let (mut head, ()) = answer.into_parts();
         fields::strip(&mut head.headers);
-        fields::passed(&mut head.headers, Version::HTTP_11);
+        fields::add_via(&mut head.headers, Version::HTTP_11);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         head.extensions.clear();
         let tunnel = tunnel::run(client, origin, self.settings.silence);
         // It is one of its client's requests until it ends.
-        head.extensions.insert(Tunnel::new(tunnel.map(move |()| drop(upload))));
-        Response::from_parts(head, AnswerBody::default())
+        head.extensions.insert(UpgradeTunnel::new(tunnel.map(move |()| drop(upload))));
+        Response::from_parts(head, ResponseBody::default())
     }
 }
 
-fn failure(error: BodyError) -> OriginError {
+fn failure(error: BodyStreamError) -> OriginError {
     let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = source {
-        if cause.is::<Guarded>() {
+        if cause.is::<PrivateOriginError>() {
             return OriginError::Forbidden;
         }
         let cause_of_io = cause.downcast_ref::<io::Error>();
@@ -347,9 +349,9 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::origin) fn settings(origin: &str) -> Settings {
+    pub(in crate::origin) fn settings(origin: &str) -> OriginSettings {
         let time = Duration::from_secs(5);
-        Settings {
+        OriginSettings {
             origin: origin.parse().unwrap(),
             inject: true,
             rewrite_tags: true,
@@ -377,36 +379,37 @@ pub(super) mod tests {
     #[tokio::test]
     async fn guarded_addresses_are_not_connected_to() {
         for literal in ["http://127.0.0.1:1", "https://[::1]", "http://2130706433"] {
-            let refused = Origin::new(settings(literal), |_| false);
+            let refused = OriginClient::new(settings(literal), |_| false);
             assert!(matches!(refused, Err(OriginError::Forbidden)), "{literal}");
         }
-        let origin = Origin::new(settings("http://localhost:1"), |_| false).unwrap();
-        let from = Exchange {
+        let origin = OriginClient::new(settings("http://localhost:1"), |_| false).unwrap();
+        let from = OriginExchange {
             client: "127.0.0.1".parse().unwrap(),
             secure: false,
             authority: "t.shop.example",
             tags: &Arc::default(),
             events: None,
-            report: &PageReport::new(|_| {}),
+            report: &PageSkipReporter::new(|_| {}),
         };
         let (head, ()) = Request::new(()).into_parts();
         let body = Empty::new().map_err(|never| match never {});
-        let answer = origin.exchange::<Sent>(head, body.boxed_unsync(), from);
+        let answer = origin.exchange::<OriginRequestBody>(head, body.boxed_unsync(), from);
         assert!(matches!(answer.await, Err(OriginError::Forbidden)));
     }
 
     /// The time of an upload is its client's; the origin has its own from the end.
     #[tokio::test(start_paused = true)]
     async fn origin_has_its_time_from_the_latest_of_the_upload() {
-        let origin = Origin::new(settings("http://localhost:1"), |_| true).unwrap();
+        let origin = OriginClient::new(settings("http://localhost:1"), |_| true).unwrap();
         let time = origin.settings.head_time;
         let pieces = futures_util::stream::unfold(20, |left| async move {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            let piece = Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")));
+            let piece = Ok::<_, BodyStreamError>(Frame::data(Bytes::from_static(b"x")));
             (left > 0).then_some((piece, left - 1))
         });
         let state = UploadState::new(None);
-        let mut body = Upload::new(StreamBody::new(pieces), origin.upload_limits(), state.clone());
+        let mut body =
+            UploadBody::new(StreamBody::new(pieces), origin.upload_limits(), state.clone());
         let began = Instant::now();
         let sending = async {
             while let Some(piece) = body.frame().await {

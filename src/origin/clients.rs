@@ -8,49 +8,49 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The requests of all clients, and the most of one.
-pub(super) struct ClientRequests {
+pub(super) struct ClientRequestSlots {
     /// 0: as many as there are.
     most: usize,
-    by_client: Mutex<HashMap<Client, usize>>,
+    by_client: Mutex<HashMap<ProxiedClientPrefix, usize>>,
 }
 
 /// /32 of IPv4; /64 of IPv6, which is what one household holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum ProxiedClientPrefix {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
 /// One request's place; given back when dropped.
-pub(super) struct RequestPlace {
-    requests: Arc<ClientRequests>,
-    client: Client,
+pub(super) struct ClientRequestSlot {
+    requests: Arc<ClientRequestSlots>,
+    client: ProxiedClientPrefix,
 }
 
-impl ClientRequests {
+impl ClientRequestSlots {
     /// No requests yet.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, by_client: Mutex::default() })
     }
 
     /// A place for a request of this client. `None` if it has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<RequestPlace> {
-        let client = Client::of(address);
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ClientRequestSlot> {
+        let client = ProxiedClientPrefix::of(address);
         let mut by_client = self.lock();
         let count = by_client.entry(client).or_default();
         if self.most > 0 && *count >= self.most {
             return None;
         }
         *count += 1;
-        Some(RequestPlace { requests: self.clone(), client })
+        Some(ClientRequestSlot { requests: self.clone(), client })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProxiedClientPrefix, usize>> {
         self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Client {
+impl ProxiedClientPrefix {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
@@ -62,7 +62,7 @@ impl Client {
     }
 }
 
-impl Drop for RequestPlace {
+impl Drop for ClientRequestSlot {
     fn drop(&mut self) {
         let mut by_client = self.requests.lock();
         if let Some(count) = by_client.get_mut(&self.client) {
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn client_requests_are_refused_beyond_the_bound_and_only_that_clients() {
-        let requests = ClientRequests::new(2);
+        let requests = ClientRequestSlots::new(2);
         let enter = |address: &str| requests.enter(address.parse().unwrap());
         let (one, two) = (enter("2001:db8::1"), enter("2001:db8::2"));
         assert!(one.is_some() && two.is_some() && enter("2001:db8::3").is_none());

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use http::HeaderValue;
 use zstd::stream::raw::CParameter;
 
-use crate::script::coding::Accepted;
+use crate::script::coding::AcceptedCodings;
 
 /// 256 KiB: more than most pages have.
 const WINDOW_LOG: u32 = 18;
@@ -24,24 +24,25 @@ const BUFFER: usize = 4096;
 
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum PageCompression {
     Brotli,
     Zstd,
     Gzip,
 }
 
 /// A page under compression.
-pub(super) enum Encoder {
+pub(super) enum PageCompressor {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Gzip(GzEncoder<Vec<u8>>),
 }
 
-impl Coding {
+impl PageCompression {
     /// The best that a client takes.
     pub(super) fn best(accepts: &str) -> Option<Self> {
-        const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
-        let accepted = Accepted::read(std::iter::once(accepts), ALL.map(Self::name));
+        const ALL: [PageCompression; 3] =
+            [PageCompression::Zstd, PageCompression::Brotli, PageCompression::Gzip];
+        let accepted = AcceptedCodings::read(std::iter::once(accepts), ALL.map(Self::name));
         ALL.get(accepted.best()?).copied()
     }
 
@@ -59,19 +60,19 @@ impl Coding {
     }
 }
 
-impl Encoder {
-    pub(super) fn new(coding: Coding) -> io::Result<Self> {
+impl PageCompressor {
+    pub(super) fn new(coding: PageCompression) -> io::Result<Self> {
         let out = Vec::new();
         Ok(match coding {
-            Coding::Brotli => {
+            PageCompression::Brotli => {
                 Self::Brotli(Box::new(brotli::CompressorWriter::new(out, BUFFER, 4, WINDOW_LOG)))
             }
-            Coding::Zstd => {
+            PageCompression::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(out, 3)?;
                 encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
                 Self::Zstd(encoder)
             }
-            Coding::Gzip => Self::Gzip(GzEncoder::new(out, Compression::new(4))),
+            PageCompression::Gzip => Self::Gzip(GzEncoder::new(out, Compression::new(4))),
         })
     }
 
@@ -110,23 +111,25 @@ mod tests {
 
     use super::*;
 
-    fn plain(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+    fn plain(coding: PageCompression, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         // A page that goes on has no end yet: what there is of it counts.
         match coding {
-            Coding::Brotli => brotli::Decompressor::new(bytes, BUFFER).read_to_end(&mut out).ok(),
-            Coding::Zstd => {
+            PageCompression::Brotli => {
+                brotli::Decompressor::new(bytes, BUFFER).read_to_end(&mut out).ok()
+            }
+            PageCompression::Zstd => {
                 zstd::stream::read::Decoder::new(bytes).unwrap().read_to_end(&mut out).ok()
             }
-            Coding::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).ok(),
+            PageCompression::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).ok(),
         };
         out
     }
 
     #[test]
     fn every_piece_of_a_page_can_be_read_when_it_is_out() {
-        for coding in [Coding::Brotli, Coding::Zstd, Coding::Gzip] {
-            let mut encoder = Encoder::new(coding).unwrap();
+        for coding in [PageCompression::Brotli, PageCompression::Zstd, PageCompression::Gzip] {
+            let mut encoder = PageCompressor::new(coding).unwrap();
             let (mut out, mut page) = (Vec::new(), Vec::<u8>::new());
             for number in 0..50 {
                 let piece = format!("<p class=item>{number} {}</p>", "ä".repeat(number * 100));
@@ -143,13 +146,13 @@ mod tests {
     #[test]
     fn the_best_that_the_client_takes() {
         for (accepts, coding) in [
-            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
-            ("gzip, deflate, br", Some(Coding::Brotli)),
-            ("br;q=0, gzip;q=0.5", Some(Coding::Gzip)),
+            ("gzip, deflate, br, zstd", Some(PageCompression::Zstd)),
+            ("gzip, deflate, br", Some(PageCompression::Brotli)),
+            ("br;q=0, gzip;q=0.5", Some(PageCompression::Gzip)),
             ("identity", None),
             ("", None),
         ] {
-            assert_eq!(Coding::best(accepts), coding, "{accepts}");
+            assert_eq!(PageCompression::best(accepts), coding, "{accepts}");
         }
     }
 }

@@ -10,23 +10,23 @@ use hyper_util::client::legacy::connect::dns::Name;
 use rustls::ClientConfig;
 use tower_service::Service;
 
-use super::settings::Settings;
-use crate::answer::BodyError;
+use super::settings::OriginSettings;
+use crate::answer::BodyStreamError;
 
 /// Whether an address may be connected to.
-pub type Guard = fn(IpAddr) -> bool;
+pub type AddressGuard = fn(IpAddr) -> bool;
 
 /// Makes connections, with TLS where the origin's address says so.
-pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
+pub(super) type OriginConnector = HttpsConnector<HttpConnector<OriginResolver>>;
 
 /// Makes connections that speak HTTP/1.1 or else, where TLS agrees on it, HTTP/2.
 pub(super) fn connector(
-    settings: &Settings,
+    settings: &OriginSettings,
     tls: &ClientConfig,
-    guard: Guard,
+    guard: AddressGuard,
     is_http1: bool,
-) -> Connector {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver(guard));
+) -> OriginConnector {
+    let mut tcp = HttpConnector::new_with_resolver(OriginResolver(guard));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(settings.connect_timeout));
@@ -41,20 +41,20 @@ pub(super) fn connector(
 /// What the guard says instead of an address.
 #[derive(Debug, thiserror::Error)]
 #[error("every address of the name is private or reserved")]
-pub(super) struct Guarded;
+pub(super) struct PrivateOriginError;
 
 /// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the
 /// very addresses that were checked, so that a second answer cannot differ.
 #[derive(Clone, Copy)]
-pub(super) struct Resolver(Guard);
+pub(super) struct OriginResolver(AddressGuard);
 
-impl Service<Name> for Resolver {
+impl Service<Name> for OriginResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     /// Not `io::Error`, whose source hides what it was made of.
-    type Error = BodyError;
-    type Future = BoxFuture<'static, Result<Self::Response, BodyError>>;
+    type Error = BodyStreamError;
+    type Future = BoxFuture<'static, Result<Self::Response, BodyStreamError>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyStreamError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -64,7 +64,7 @@ impl Service<Name> for Resolver {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> = found.filter(|address| guard(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(Guarded.into());
+                return Err(PrivateOriginError.into());
             }
             Ok(allowed.into_iter())
         })

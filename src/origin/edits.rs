@@ -11,10 +11,10 @@ use lol_html::send::{Element, ElementContentHandlers};
 use lol_html::{Selector, element};
 
 use super::hints::{self, CONNECTING, FETCHING};
-use super::left_alone::{LeftAlone, PageReport};
-use super::policy::{Admitted, Hosts};
-use super::tags::{Change, Link, Tags};
-use crate::script::Sdk;
+use super::left_alone::{PageSkipReason, PageSkipReporter};
+use super::policy::{CspHosts, CspScriptRules};
+use super::tags::{PageLink, PageTextEdit, VendorTags};
+use crate::script::SiteSdkScripts;
 use crate::script::compose::snippet;
 
 /// The path of the gateway's script.
@@ -28,16 +28,16 @@ pub(super) const LEAVE: &str = "document.currentScript.remove()";
 const HTML: &str = "http://www.w3.org/1999/xhtml";
 
 /// Hears of the elements of one name.
-pub(super) type Handler = (Cow<'static, Selector>, ElementContentHandlers<'static>);
+pub(super) type ElementHandler = (Cow<'static, Selector>, ElementContentHandlers<'static>);
 
 /// The task for one page.
-pub(super) struct Task {
+pub(super) struct PageEditPlan {
     /// True if it gets the gateway's script.
     pub(super) injects: bool,
     /// The tags that change.
-    pub(super) tags: Arc<Tags>,
+    pub(super) tags: Arc<VendorTags>,
     /// The scripts that its policies let run.
-    pub(super) admitted: Admitted,
+    pub(super) admitted: CspScriptRules,
     /// The host and port that it is asked for at.
     pub(super) authority: String,
     /// True if it is asked for with TLS.
@@ -47,47 +47,47 @@ pub(super) struct Task {
     /// True if its head names its charset.
     pub(super) names_charset: bool,
     /// Hears if it is left alone.
-    pub(super) report: PageReport,
+    pub(super) report: PageSkipReporter,
 }
 
 /// A page, as far as its edits depend on it.
-pub(super) struct PageEdits {
+pub(super) struct PageEditState {
     pub(super) injects: bool,
-    tags: Arc<Tags>,
+    tags: Arc<VendorTags>,
     authority: String,
     /// True if the authority can be written into scripts.
     is_plain: bool,
     events: String,
-    pub(super) report: PageReport,
+    pub(super) report: PageSkipReporter,
     /// The text before paths in scripts.
     base: String,
     /// The bytes that the parser is done with.
     pub(super) parsed: AtomicUsize,
-    progress: Mutex<EditProgress>,
+    progress: Mutex<PageEditProgress>,
 }
 
 /// The progress of a page, and its edits.
 #[derive(Default)]
-pub(super) struct EditProgress {
+pub(super) struct PageEditProgress {
     /// The bytes that came in and did not go out yet.
     pub(super) pending: Vec<u8>,
     /// The number of bytes that went out.
     passed: usize,
     /// The edits, in the page's order.
-    changes: Vec<Change>,
+    changes: Vec<PageTextEdit>,
     /// The gateway's script, once it is in the page.
-    pub(super) injected: Option<Injected>,
+    pub(super) injected: Option<InjectedScript>,
     /// True if the page is AMP, which may not be changed.
     pub(super) is_amp: bool,
     /// True if paths may mean another host's.
     has_base: bool,
     /// A script that is held until its end.
-    pub(super) held: Option<Held>,
-    admitted: Admitted,
+    pub(super) held: Option<BufferedScript>,
+    admitted: CspScriptRules,
 }
 
 /// The gateway's script in a page.
-pub(super) struct Injected {
+pub(super) struct InjectedScript {
     nonce: Option<String>,
     /// True if a policy that comes later stops it.
     is_stopped: bool,
@@ -95,14 +95,14 @@ pub(super) struct Injected {
 
 /// A script that is held back.
 #[derive(Clone, Copy)]
-pub(super) struct Held {
+pub(super) struct BufferedScript {
     /// The place of its tag, which is its name.
     tag: usize,
     /// The first byte that is held.
     pub(super) from: usize,
 }
 
-impl EditProgress {
+impl PageEditProgress {
     /// Takes out the page up to a point, as it has to be.
     pub(super) fn pass(&mut self, upto: usize, out: &mut Vec<u8>) {
         let changes = self.changes.partition_point(|(range, _)| range.end <= upto);
@@ -131,9 +131,9 @@ fn of<'p>(pending: &'p [u8], passed: usize, range: &Range<usize>) -> &'p [u8] {
     range.and_then(|(start, end)| pending.get(start..end)).unwrap_or_default()
 }
 
-impl PageEdits {
-    pub(super) fn new(task: Task) -> Self {
-        let Task { injects, tags, admitted, authority, secure, events, report, .. } = task;
+impl PageEditState {
+    pub(super) fn new(task: PageEditPlan) -> Self {
+        let PageEditPlan { injects, tags, admitted, authority, secure, events, report, .. } = task;
         // It is written into scripts.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
         let is_plain = authority.len() <= 300 && authority.bytes().all(is_plain);
@@ -147,16 +147,16 @@ impl PageEdits {
             events,
             report,
             parsed: AtomicUsize::new(0),
-            progress: Mutex::new(EditProgress { admitted, ..EditProgress::default() }),
+            progress: Mutex::new(PageEditProgress { admitted, ..PageEditProgress::default() }),
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, EditProgress> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PageEditProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn handlers(self: &Arc<Self>) -> Vec<Handler> {
-        type Hear = fn(&Arc<PageEdits>, &mut Element<'_, '_>);
+    pub(super) fn handlers(self: &Arc<Self>) -> Vec<ElementHandler> {
+        type Hear = fn(&Arc<PageEditState>, &mut Element<'_, '_>);
         let all: [(&str, Hear); 5] = [
             ("html", |page, html| page.html(html)),
             ("base", |page, base| page.lock().has_base |= base.has_attribute("href")),
@@ -187,14 +187,16 @@ impl PageEdits {
         let nonce = progress.admitted.nonce().map(str::to_owned);
         // A base of the page's would make another address of it; an odd host cannot stand in a script.
         let host = progress.has_base.then_some(&*self.authority);
-        if !progress.admitted.lets_run(nonce.as_deref()) || (progress.has_base && !self.is_plain) {
+        if !progress.admitted.allows_gateway_script(nonce.as_deref())
+            || (progress.has_base && !self.is_plain)
+        {
             drop(progress);
-            return self.report.tell(LeftAlone::Policy);
+            return self.report.report(PageSkipReason::Policy);
         }
         let at = progress.passed + progress.pending.len();
         let tag = tag(&progress.admitted, host);
         progress.changes.push((at..at, tag));
-        progress.injected = Some(Injected { nonce, is_stopped: false });
+        progress.injected = Some(InjectedScript { nonce, is_stopped: false });
     }
 
     /// AMP has its own attributes, and refuses pages with other scripts than its own.
@@ -232,7 +234,7 @@ impl PageEdits {
             }
         } else if script.namespace_uri() == HTML
             && !is_data(script.get_attribute("type").as_deref())
-            && self.lock().admitted.may_change(nonce)
+            && self.lock().admitted.allows_inline_edit(nonce)
         {
             self.hold(script, tag.end, move |page, progress, end| {
                 let text = progress.text(&(tag.end..end.start));
@@ -251,13 +253,13 @@ impl PageEdits {
         self: &Arc<Self>,
         element: &mut Element<'_, '_>,
         from: usize,
-        done: impl FnOnce(&Self, &mut EditProgress, Range<usize>) + Send + 'static,
+        done: impl FnOnce(&Self, &mut PageEditProgress, Range<usize>) + Send + 'static,
     ) {
         let tag = element.source_location().bytes().start;
         // One that cannot end, as in SVG, stays as it is.
         let Some(handlers) = element.end_tag_handlers() else { return };
         let page = self.clone();
-        self.lock().held = Some(Held { tag, from });
+        self.lock().held = Some(BufferedScript { tag, from });
         handlers.push(Box::new(move |end: &mut EndTag<'_>| {
             let mut progress = page.lock();
             // Unless it became too long.
@@ -273,7 +275,7 @@ impl PageEdits {
         let named = |name: &str| attributes.iter().find(|attribute| attribute.name() == name);
         let Some((attribute, place)) = named(name).and_then(|attribute| {
             let value = attribute.value();
-            let link = Link::read(&value)?;
+            let link = PageLink::read(&value)?;
             let place = self.tags.place(&link)?;
             let start = attribute.value_source_location()?.bytes().start;
             let part = link.replaced(&place);
@@ -314,7 +316,8 @@ impl PageEdits {
             }
         } else if hints::has(&rel, CONNECTING) && self.lock().admitted.may_load(None) {
             let value = href.trim();
-            let is_needless = Link::read(value).is_some_and(|it| self.tags.is_needless(it.host()));
+            let is_needless =
+                PageLink::read(value).is_some_and(|it| self.tags.is_needless(it.host()));
             let attribute = link.attributes().iter().find(|it| it.name() == "href");
             // The element stays: applications that take over the document count what is in it.
             if is_needless && let Some(value) = attribute.and_then(Attribute::value_source_location)
@@ -331,16 +334,16 @@ impl PageEdits {
         if !meta.get_attribute("http-equiv").is_some_and(is_policy) {
             return;
         }
-        let hosts = Hosts { page: &self.authority, events: &self.events };
+        let hosts = CspHosts { page: &self.authority, events: &self.events };
         let mut progress = self.lock();
-        let EditProgress { admitted, injected, .. } = &mut *progress;
+        let PageEditProgress { admitted, injected, .. } = &mut *progress;
         admitted.add(&unescaped(&content), hosts);
         if let Some(injected) = injected
-            && !admitted.lets_run(injected.nonce.as_deref())
+            && !admitted.allows_gateway_script(injected.nonce.as_deref())
             && !mem::replace(&mut injected.is_stopped, true)
         {
             drop(progress);
-            self.report.tell(LeftAlone::LatePolicy);
+            self.report.report(PageSkipReason::LatePolicy);
         }
     }
 }
@@ -396,20 +399,20 @@ fn is_ours(src: &str, authority: &str) -> bool {
     let src = src.trim().split(['?', '#']).next().unwrap_or_default();
     let after = src.strip_prefix("https:").or_else(|| src.strip_prefix("http:")).unwrap_or(src);
     match after.strip_prefix("//") {
-        Some(after) => after
-            .split_at_checked(authority.len())
-            .is_some_and(|(host, path)| host.eq_ignore_ascii_case(authority) && Sdk::is_at(path)),
-        None => Sdk::is_at(src),
+        Some(after) => after.split_at_checked(authority.len()).is_some_and(|(host, path)| {
+            host.eq_ignore_ascii_case(authority) && SiteSdkScripts::is_at(path)
+        }),
+        None => SiteSdkScripts::is_at(src),
     }
 }
 
 /// The text for the page: the snippet, which brings the script, where a policy lets it; else the queue where that
 /// may run, and a tag. `host` names the script's host where the page's base is another.
-pub(super) fn tag(admitted: &Admitted, host: Option<&str>) -> String {
+pub(super) fn tag(admitted: &CspScriptRules, host: Option<&str>) -> String {
     let script = host.map_or_else(|| SCRIPT.to_owned(), |host| format!("//{host}{SCRIPT}"));
     let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));
     let nonce = nonce.unwrap_or_default();
-    if admitted.brings() {
+    if admitted.allows_snippet() {
         return format!("<script{nonce}>{}{LEAVE}</script>", snippet(&script));
     }
     let queue = match admitted.inline() {

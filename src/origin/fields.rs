@@ -94,14 +94,14 @@ pub(super) fn is_websocket(fields: &HeaderMap) -> bool {
 }
 
 /// Whether the message has been here before.
-pub(super) fn has_passed(fields: &HeaderMap) -> bool {
+pub(super) fn has_own_via(fields: &HeaderMap) -> bool {
     let values = fields.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
     let mut each = values.flat_map(|value| value.split(','));
     each.any(|one| one.split_whitespace().nth(1) == Some(NAME))
 }
 
 /// Says that the message came through here.
-pub(super) fn passed(fields: &mut HeaderMap, version: Version) {
+pub(super) fn add_via(fields: &mut HeaderMap, version: Version) {
     let value = match version {
         Version::HTTP_2 => "2 tagway",
         Version::HTTP_10 => "1.0 tagway",
@@ -112,7 +112,12 @@ pub(super) fn passed(fields: &mut HeaderMap, version: Version) {
 
 /// Says whom the request is from, in place of what the client said of that. Servers that read `_`
 /// for `-` in names must not be told otherwise by it.
-pub(super) fn introduce(fields: &mut HeaderMap, client: IpAddr, secure: bool, host: &str) {
+pub(super) fn set_forwarded_fields(
+    fields: &mut HeaderMap,
+    client: IpAddr,
+    secure: bool,
+    host: &str,
+) {
     let said: Vec<HeaderName> = fields
         .keys()
         .filter(|name| says_who(name.as_str()) || is_disguised(name.as_str()))
@@ -212,7 +217,7 @@ mod tests {
             ("x_own_field", "kept"),
             ("forwarded-by", "kept"),
         ]);
-        introduce(&mut sent, "2001:db8::1".parse().unwrap(), true, "shop.example:8443");
+        set_forwarded_fields(&mut sent, "2001:db8::1".parse().unwrap(), true, "shop.example:8443");
         let expected = fields(&[
             ("forwarded-by", "kept"),
             ("x_own_field", "kept"),
@@ -242,8 +247,8 @@ mod tests {
     #[test]
     fn a_loop_is_seen() {
         let mut sent = fields(&[("via", "1.0 fred")]);
-        assert!(!has_passed(&sent));
-        passed(&mut sent, Version::HTTP_11);
-        assert!(has_passed(&sent));
+        assert!(!has_own_via(&sent));
+        add_via(&mut sent, Version::HTTP_11);
+        assert!(has_own_via(&sent));
     }
 }

@@ -1,10 +1,10 @@
-//! What `Link` fields have a browser load, or connect to, before it sees the page: not what the page
+//! What `PageLink` fields have a browser load, or connect to, before it sees the page: not what the page
 //! will not load any more.
 
 use http::header::LINK;
 use http::{HeaderMap, HeaderValue};
 
-use super::tags::{Link, Tags};
+use super::tags::{PageLink, VendorTags};
 
 /// What links do with scripts that pages load later.
 pub(super) const FETCHING: &[&str] = &["preload", "prefetch", "modulepreload"];
@@ -21,7 +21,7 @@ pub(super) fn has(rel: &str, words: &[&str]) -> bool {
 }
 
 /// Takes out of the fields what is of scripts that the gateway has.
-pub(super) fn prune(fields: &mut HeaderMap, tags: &Tags) {
+pub(super) fn prune(fields: &mut HeaderMap, tags: &VendorTags) {
     let values: Vec<HeaderValue> = fields.get_all(LINK).iter().cloned().collect();
     if values.is_empty() {
         return;
@@ -62,7 +62,7 @@ fn links(value: &str) -> Vec<&str> {
     value.split(ends).collect()
 }
 
-fn is_needless(link: &str, tags: &Tags) -> bool {
+fn is_needless(link: &str, tags: &VendorTags) -> bool {
     let Some((address, rest)) = link.trim().strip_prefix('<').and_then(|it| it.split_once('>'))
     else {
         return false;
@@ -71,7 +71,7 @@ fn is_needless(link: &str, tags: &Tags) -> bool {
         let (name, value) = one.split_once('=')?;
         name.trim().eq_ignore_ascii_case("rel").then(|| value.trim().trim_matches('"'))
     });
-    let (Some(rel), Some(address)) = (rel, Link::read(address)) else { return false };
+    let (Some(rel), Some(address)) = (rel, PageLink::read(address)) else { return false };
     (has(rel, FETCHING) && tags.place(&address).is_some())
         || (has(rel, CONNECTING) && tags.is_needless(address.host()))
 }

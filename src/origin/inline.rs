@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::vendors::script::File;
+use crate::vendors::script::ScriptFile;
 
 /// How scripts name the hash that another must have.
 const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
@@ -14,7 +14,7 @@ const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
 const MAX_HOST_BYTES: usize = 300;
 
 /// An inline script that is looked through.
-pub(super) struct Inline<'s> {
+pub(super) struct InlineScript<'s> {
     pub(super) script: &'s [u8],
     /// The text before paths, with a scheme.
     pub(super) base: &'s str,
@@ -23,13 +23,13 @@ pub(super) struct Inline<'s> {
     texts: Vec<(String, bool)>,
 }
 
-impl<'s> Inline<'s> {
+impl<'s> InlineScript<'s> {
     pub(super) const fn new(script: &'s [u8], base: &'s str) -> Self {
         Self { script, base, starts: Vec::new(), texts: Vec::new() }
     }
 
     /// Returns true if a script that adds the parameters itself has another product's at hand.
-    pub(super) fn may_be_other(&mut self, file: &File) -> bool {
+    pub(super) fn may_be_other(&mut self, file: &ScriptFile) -> bool {
         file.foreign.iter().any(|(_, start)| self.has_literal(start))
     }
 
@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn inline_script_is_searched_once_for_each_text() {
         let script = "x('G-1','AW-2');";
-        let mut inline = Inline::new(script.as_bytes(), "https://t.shop.example");
-        let file = File { foreign: &[("id", "AW-"), ("id", "DC-")], ..File::PLAIN };
+        let mut inline = InlineScript::new(script.as_bytes(), "https://t.shop.example");
+        let file = ScriptFile { foreign: &[("id", "AW-"), ("id", "DC-")], ..ScriptFile::PLAIN };
         for _ in 0..100 {
             assert!(inline.may_be_other(&file));
             assert!(inline.has("G-1") && !inline.has("G-2"));

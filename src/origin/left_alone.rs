@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// A reason why a page is as its origin made it, or why the script that it got does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LeftAlone {
+pub enum PageSkipReason {
     /// AMP: a page with a script of its own is none.
     Amp,
     /// XHTML, whose parser is another.
@@ -30,7 +30,7 @@ pub enum LeftAlone {
     Empty,
 }
 
-impl LeftAlone {
+impl PageSkipReason {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Amp,
@@ -65,7 +65,7 @@ impl LeftAlone {
 }
 
 /// The reason, and the cure if there is one.
-impl fmt::Display for LeftAlone {
+impl fmt::Display for PageSkipReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Amp => {
@@ -105,20 +105,20 @@ impl fmt::Display for LeftAlone {
 
 /// Hears of each page that is left alone.
 #[derive(Clone)]
-pub struct PageReport(Arc<dyn Fn(LeftAlone) + Send + Sync>);
+pub struct PageSkipReporter(Arc<dyn Fn(PageSkipReason) + Send + Sync>);
 
-impl PageReport {
+impl PageSkipReporter {
     /// A report to this function.
-    pub fn new(hear: impl Fn(LeftAlone) + Send + Sync + 'static) -> Self {
+    pub fn new(hear: impl Fn(PageSkipReason) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hear))
     }
 
-    pub(super) fn tell(&self, reason: LeftAlone) {
+    pub(super) fn report(&self, reason: PageSkipReason) {
         (self.0)(reason);
     }
 }
 
-impl fmt::Debug for PageReport {
+impl fmt::Debug for PageSkipReporter {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("PageReport")
     }

@@ -25,9 +25,9 @@ mod trailers;
 mod tunnel;
 mod upload;
 
-pub use client::{Exchange, Origin, OriginError};
-pub use connect::Guard;
-pub use left_alone::{LeftAlone, PageReport};
-pub use settings::Settings;
-pub use tags::{Tag, Tags};
+pub use client::{OriginClient, OriginError, OriginExchange};
+pub use connect::AddressGuard;
+pub use left_alone::{PageSkipReason, PageSkipReporter};
+pub use settings::OriginSettings;
+pub use tags::{VendorTag, VendorTags};
 pub use upload::{UploadError, client_gone};

@@ -14,7 +14,7 @@ const DECLARED_WITHIN: usize = 1024;
 
 /// The part of a page that has been looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Opening {
+pub(super) struct PageHeadScanner {
     /// The bytes that were looked at: whole tokens.
     passed: usize,
     /// True from the first element of the head on, named or not.
@@ -27,7 +27,7 @@ pub(super) struct Opening {
 
 /// One token of the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum PageHeadToken {
     /// So many bytes that the script may follow.
     Passed(usize),
     /// Something that the script comes before.
@@ -38,7 +38,7 @@ pub(super) enum Token {
     Utf16,
 }
 
-impl Opening {
+impl PageHeadScanner {
     /// True if the page has a tag.
     pub(super) const fn has_elements(&self) -> bool {
         self.has_elements
@@ -50,46 +50,46 @@ impl Opening {
     }
 
     /// Reads the next token; `rest` is what follows the tokens before.
-    pub(super) fn next(&mut self, rest: &[u8]) -> Token {
+    pub(super) fn next(&mut self, rest: &[u8]) -> PageHeadToken {
         let token = self.token(rest);
-        if let Token::Passed(length) = token {
+        if let PageHeadToken::Passed(length) = token {
             self.passed += length;
         }
         token
     }
 
-    fn token(&mut self, rest: &[u8]) -> Token {
+    fn token(&mut self, rest: &[u8]) -> PageHeadToken {
         if self.passed == 0 {
             const BOM: &[u8] = b"\xef\xbb\xbf";
             if rest.starts_with(b"\xfe\xff") || rest.starts_with(b"\xff\xfe") {
-                return Token::Utf16;
+                return PageHeadToken::Utf16;
             }
             if rest.starts_with(BOM) {
                 self.is_declared = true;
-                return Token::Passed(BOM.len());
+                return PageHeadToken::Passed(BOM.len());
             }
             if BOM.starts_with(rest) || matches!(rest, [0xfe | 0xff]) {
-                return Token::Partial;
+                return PageHeadToken::Partial;
             }
         }
         let spaces = rest.iter().take_while(|byte| is_space(**byte)).count();
         match rest {
-            [] => Token::Partial,
-            _ if spaces > 0 => Token::Passed(spaces),
+            [] => PageHeadToken::Partial,
+            _ if spaces > 0 => PageHeadToken::Passed(spaces),
             [b'<', b'!' | b'?', ..] => declaration(rest),
             [b'<', first, ..] if first.is_ascii_alphabetic() => self.tag(rest),
-            [b'<'] => Token::Partial,
-            _ => Token::Content,
+            [b'<'] => PageHeadToken::Partial,
+            _ => PageHeadToken::Content,
         }
     }
 
-    fn tag(&mut self, rest: &[u8]) -> Token {
-        let Some(name) = name(rest) else { return Token::Partial };
+    fn tag(&mut self, rest: &[u8]) -> PageHeadToken {
+        let Some(name) = name(rest) else { return PageHeadToken::Partial };
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
         let is_first = !self.in_head;
         let Some(end) = tag_end(rest) else {
             let may_pass = ["html", "head", "meta", "base", "title", "link"].into_iter().any(is);
-            return if may_pass { Token::Partial } else { Token::Content };
+            return if may_pass { PageHeadToken::Partial } else { PageHeadToken::Content };
         };
         let tag = rest.get(..end).unwrap_or_default();
         let passes = match () {
@@ -102,16 +102,16 @@ impl Opening {
             () if is("base") => true,
             () if is("link") => !contains(tag, b"stylesheet"),
             () if is("title") => {
-                let Some(length) = title_end(rest, end) else { return Token::Partial };
+                let Some(length) = title_end(rest, end) else { return PageHeadToken::Partial };
                 self.in_head = true;
                 self.has_elements = true;
-                return Token::Passed(length);
+                return PageHeadToken::Passed(length);
             }
             () => false,
         };
         self.has_elements = true;
         self.in_head |= !is("html");
-        if passes { Token::Passed(end) } else { Token::Content }
+        if passes { PageHeadToken::Passed(end) } else { PageHeadToken::Content }
     }
 
     /// The charset that a page declares after its beginning, near enough for browsers to see it, and
@@ -138,7 +138,7 @@ const fn is_space(byte: u8) -> bool {
 }
 
 /// A comment, a doctype, or what parsers make a comment of.
-fn declaration(rest: &[u8]) -> Token {
+fn declaration(rest: &[u8]) -> PageHeadToken {
     let find = |end: &[u8], from: usize| {
         memmem::find(rest.get(from..)?, end).map(|at| from + at + end.len())
     };
@@ -151,7 +151,7 @@ fn declaration(rest: &[u8]) -> Token {
         [b'<', b'!'] | [b'<', b'!', b'-'] => None,
         _ => find(b">", 2),
     };
-    end.map_or(Token::Partial, Token::Passed)
+    end.map_or(PageHeadToken::Partial, PageHeadToken::Passed)
 }
 
 /// The name of a tag. `None` if it may go on.
@@ -217,7 +217,7 @@ fn metas(text: &[u8]) -> impl Iterator<Item = &[u8]> {
             let at = memchr::memchr(b'<', rest)?;
             rest = rest.get(at..)?;
             if rest.starts_with(b"<!--") {
-                let Token::Passed(length) = declaration(rest) else { return None };
+                let PageHeadToken::Passed(length) = declaration(rest) else { return None };
                 rest = rest.get(length..)?;
             } else if name(rest).is_some_and(|name| name.eq_ignore_ascii_case(b"meta")) {
                 let (tag, after) = rest.split_at_checked(tag_end(rest)?)?;
@@ -269,15 +269,16 @@ mod tests {
     use super::*;
 
     /// The part of a page that passes, however much of it is there at once.
-    fn passed(page: &str) -> (&str, Token) {
+    fn passed(page: &str) -> (&str, PageHeadToken) {
         let page = page.as_bytes();
         let mut results = Vec::new();
         for step in 1..=page.len().max(1) {
-            let (mut opening, mut at, mut token) = (Opening::default(), 0, Token::Partial);
+            let (mut opening, mut at, mut token) =
+                (PageHeadScanner::default(), 0, PageHeadToken::Partial);
             let mut here = 0;
-            while here < page.len() && token == Token::Partial {
+            while here < page.len() && token == PageHeadToken::Partial {
                 here = (here + step).min(page.len());
-                while let Token::Passed(length) = opening.next(&page[at..here]) {
+                while let PageHeadToken::Passed(length) = opening.next(&page[at..here]) {
                     at += length;
                 }
                 token = { opening }.next(&page[at..here]);
@@ -308,21 +309,21 @@ mod tests {
             ("", "<p>"),
             ("", "x"),
         ] {
-            assert_eq!(passed(&format!("{before}{after}")), (before, Token::Content));
+            assert_eq!(passed(&format!("{before}{after}")), (before, PageHeadToken::Content));
         }
         for partial in ["", " ", "<", "<!", "<!-- x", "<html", "<html a='", "<title>x</titl", "<me"]
         {
-            assert_eq!(passed(partial).1, Token::Partial, "{partial}");
+            assert_eq!(passed(partial).1, PageHeadToken::Partial, "{partial}");
         }
-        assert_eq!(Opening::default().next(b"\xff\xfe<"), Token::Utf16);
-        assert_eq!(Opening::default().next(b"\xff"), Token::Partial);
+        assert_eq!(PageHeadScanner::default().next(b"\xff\xfe<"), PageHeadToken::Utf16);
+        assert_eq!(PageHeadScanner::default().next(b"\xff"), PageHeadToken::Partial);
     }
 
     #[test]
     fn charset_that_is_declared_late_is_found_where_browsers_look() {
         let found = |page: &str, is_whole| {
-            let (mut opening, mut at) = (Opening::default(), 0);
-            while let Token::Passed(length) = opening.next(&page.as_bytes()[at..]) {
+            let (mut opening, mut at) = (PageHeadScanner::default(), 0);
+            while let PageHeadToken::Passed(length) = opening.next(&page.as_bytes()[at..]) {
                 at += length;
             }
             opening.later_charset(&page.as_bytes()[at..], is_whole)

@@ -17,10 +17,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::{Body, Frame};
 use lol_html::AsciiCompatibleEncoding;
 
-use super::coding::{Coding, Encoder};
-use super::inject::Rewriter;
-use super::left_alone::LeftAlone;
-use crate::answer::{AnswerBody, BodyError};
+use super::coding::{PageCompression, PageCompressor};
+use super::inject::PageRewriter;
+use super::left_alone::PageSkipReason;
+use crate::answer::{BodyStreamError, ResponseBody};
 
 /// The bytes of a page that are read at once: less than a millisecond's work.
 const STEP_BYTES: usize = 16 << 10;
@@ -76,26 +76,26 @@ fn has_path_of_page(path: &str) -> bool {
 
 /// An answer, as far as its head says what it is.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum OriginResponseKind {
     /// A page in this encoding, which may be changed.
     Page { encoding: AsciiCompatibleEncoding, names_charset: bool },
     /// A page that has to stay as it is.
-    Left(LeftAlone),
+    Left(PageSkipReason),
     /// Anything else, and parts of pages.
     Other,
 }
 
 /// The kind of an answer: a page only if it is the whole of it, to be shown.
-pub(super) fn kind(head: &ResponseParts) -> Kind {
+pub(super) fn kind(head: &ResponseParts) -> OriginResponseKind {
     let has_body = !head.status.is_informational() && !head.status.is_redirection();
     let others = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
     if !has_body || others.contains(&head.status) {
-        return Kind::Other;
+        return OriginResponseKind::Other;
     }
     html(&head.headers)
 }
 
-fn html(fields: &HeaderMap) -> Kind {
+fn html(fields: &HeaderMap) -> OriginResponseKind {
     let kinds = || {
         let all = fields.get_all(CONTENT_TYPE).iter().filter_map(|kind| kind.to_str().ok());
         all.map(|kind| kind.split(';').next().unwrap_or_default().trim())
@@ -104,17 +104,22 @@ fn html(fields: &HeaderMap) -> Kind {
     let is_plain = fields.get_all(CONTENT_ENCODING).iter().all(|it| it == "identity");
     let is_html = is_any("text/html");
     match () {
-        () if is_file(fields) => Kind::Other,
-        () if is_any("application/xhtml+xml") && !is_html => Kind::Left(LeftAlone::Xhtml),
-        () if !is_html => Kind::Other,
-        () if kinds().nth(1).is_some() => Kind::Left(LeftAlone::Ambiguous),
-        () if !may_change(fields) => Kind::Left(LeftAlone::NoTransform),
-        () if !is_plain => Kind::Left(LeftAlone::Compressed),
+        () if is_file(fields) => OriginResponseKind::Other,
+        () if is_any("application/xhtml+xml") && !is_html => {
+            OriginResponseKind::Left(PageSkipReason::Xhtml)
+        }
+        () if !is_html => OriginResponseKind::Other,
+        () if kinds().nth(1).is_some() => OriginResponseKind::Left(PageSkipReason::Ambiguous),
+        () if !may_change(fields) => OriginResponseKind::Left(PageSkipReason::NoTransform),
+        () if !is_plain => OriginResponseKind::Left(PageSkipReason::Compressed),
         () => match charset(fields) {
-            None => Kind::Page { encoding: AsciiCompatibleEncoding::utf_8(), names_charset: false },
+            None => OriginResponseKind::Page {
+                encoding: AsciiCompatibleEncoding::utf_8(),
+                names_charset: false,
+            },
             Some(encoding) => match AsciiCompatibleEncoding::new(encoding) {
-                Some(encoding) => Kind::Page { encoding, names_charset: true },
-                None => Kind::Left(LeftAlone::Charset),
+                Some(encoding) => OriginResponseKind::Page { encoding, names_charset: true },
+                None => OriginResponseKind::Left(PageSkipReason::Charset),
             },
         },
     }
@@ -167,32 +172,38 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
 pub(super) async fn rewritten<B>(
     head: &mut ResponseParts,
     body: B,
-    rewriter: Rewriter,
-    coding: Option<Option<Coding>>,
-) -> AnswerBody
+    rewriter: PageRewriter,
+    coding: Option<Option<PageCompression>>,
+) -> ResponseBody
 where
-    B: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error = BodyStreamError> + Send + Unpin + 'static,
 {
     let rewriter = Some(rewriter);
-    let mut page =
-        Page { body, rewriter, first: None, encoder: None, rest: Bytes::new(), is_due: true };
+    let mut page = RewrittenPage {
+        body,
+        rewriter,
+        first: None,
+        encoder: None,
+        rest: Bytes::new(),
+        is_due: true,
+    };
     let has_charset = charset(&head.headers).is_some();
     if !has_charset {
         page.look_ahead().await;
     }
-    let moved = page.rewriter.as_ref().and_then(Rewriter::moved_charset);
+    let moved = page.rewriter.as_ref().and_then(PageRewriter::moved_charset);
     if let Some(moved) = moved.filter(|_| !has_charset) {
         name_charset(&mut head.headers, moved);
     }
     page.encoder = announce(head, coding);
-    AnswerBody::stream(page)
+    ResponseBody::stream(page)
 }
 
 /// Makes the head that of the page as it has to be, whether that follows or not.
 pub(super) fn announce(
     head: &mut ResponseParts,
-    coding: Option<Option<Coding>>,
-) -> Option<Encoder> {
+    coding: Option<Option<PageCompression>>,
+) -> Option<PageCompressor> {
     let fields = &mut head.headers;
     for name in [CONTENT_LENGTH, ACCEPT_RANGES, TRAILER, CONTENT_ENCODING] {
         fields.remove(name);
@@ -205,7 +216,8 @@ pub(super) fn announce(
         vary(fields);
     }
     // Without an encoder the page goes as it is.
-    let (coding, encoder) = coding.flatten().and_then(|it| Some((it, Encoder::new(it).ok()?)))?;
+    let (coding, encoder) =
+        coding.flatten().and_then(|it| Some((it, PageCompressor::new(it).ok()?)))?;
     fields.insert(CONTENT_ENCODING, coding.value());
     Some(encoder)
 }
@@ -214,8 +226,8 @@ pub(super) fn announce(
 /// one are none of the other, and the one that a client has is the same still.
 pub(super) fn pass(head: &mut ResponseParts) {
     let fields = &mut head.headers;
-    let is_part =
-        head.status == StatusCode::PARTIAL_CONTENT && matches!(html(fields), Kind::Page { .. });
+    let is_part = head.status == StatusCode::PARTIAL_CONTENT
+        && matches!(html(fields), OriginResponseKind::Page { .. });
     if is_part {
         fields.remove(ACCEPT_RANGES);
     }
@@ -245,25 +257,25 @@ fn weaken(fields: &mut HeaderMap) {
 }
 
 /// A page on its way through.
-struct Page<B> {
+struct RewrittenPage<B> {
     body: B,
     /// Until the page ends.
-    rewriter: Option<Rewriter>,
+    rewriter: Option<PageRewriter>,
     /// The bytes that were read ahead of the head, and true if that is all.
-    first: Option<Result<(Vec<u8>, bool), BodyError>>,
-    encoder: Option<Encoder>,
+    first: Option<Result<(Vec<u8>, bool), BodyStreamError>>,
+    encoder: Option<PageCompressor>,
     /// The bytes that came and are still to be read.
     rest: Bytes,
     /// True if the next step may be taken at once. Between two steps other tasks have their turn.
     is_due: bool,
 }
 
-impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
+impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> RewrittenPage<B> {
     /// Reads of the page until it is known what its head has to say: browsers, too, wait for so much of a
     /// page that names no charset.
     async fn look_ahead(&mut self) {
         let mut out = Vec::new();
-        while self.rewriter.as_ref().is_some_and(Rewriter::is_looking) {
+        while self.rewriter.as_ref().is_some_and(PageRewriter::is_looking) {
             let step = poll_fn(|context| self.poll_step(context)).await;
             let Some(rewriter) = &mut self.rewriter else { break };
             match step {
@@ -283,7 +295,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
     }
 
     /// What more there is to send after this much more of the page; all if it ended.
-    fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyError> {
+    fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyStreamError> {
         let plain = match (more, &mut self.rewriter) {
             (Some(bytes), Some(rewriter)) => rewriter.write(bytes),
             (None, Some(rewriter)) => rewriter.end(),
@@ -293,7 +305,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
     }
 
     /// The bytes as the client gets them.
-    fn encoded(&mut self, plain: Vec<u8>, is_all: bool) -> Result<Vec<u8>, BodyError> {
+    fn encoded(&mut self, plain: Vec<u8>, is_all: bool) -> Result<Vec<u8>, BodyStreamError> {
         if is_all {
             self.rewriter = None;
         }
@@ -306,7 +318,10 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
     }
 
     /// The next step of the page, once it is here and its turn has come.
-    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_step(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyStreamError>>> {
         while self.rest.is_empty() {
             self.is_due = true;
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
@@ -326,14 +341,14 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for Page<B> {
+impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> Body for RewrittenPage<B> {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         let this = &mut *self;
         while this.rewriter.is_some() {
             let out = match this.first.take() {
@@ -367,11 +382,11 @@ mod tests {
     use super::super::edits::tag;
     use super::super::inject::PageLimits;
     use super::super::inject::tests::task;
-    use super::super::policy::Admitted;
+    use super::super::policy::CspScriptRules;
     use super::*;
 
-    fn rewriter() -> Rewriter {
-        Rewriter::new(
+    fn rewriter() -> PageRewriter {
+        PageRewriter::new(
             AsciiCompatibleEncoding::utf_8(),
             task(),
             PageLimits { tag: 1 << 20, inline: 1 << 20 },
@@ -383,8 +398,8 @@ mod tests {
     async fn page_yields_between_its_steps() {
         let rewriter = rewriter();
         let text = Bytes::from("<p>x".repeat(STEP_BYTES));
-        let snippet = tag(&Admitted::default(), None).len();
-        let frames = [Ok::<_, BodyError>(Frame::data(text.clone()))];
+        let snippet = tag(&CspScriptRules::default(), None).len();
+        let frames = [Ok::<_, BodyStreamError>(Frame::data(text.clone()))];
         let body = StreamBody::new(stream::iter(frames));
         let kind = [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))];
         let (mut head, ()) = http::Response::new(()).into_parts();

@@ -7,8 +7,8 @@ use http::header::CONTENT_SECURITY_POLICY;
 
 /// Which scripts the page's policies let run: all of the policies must.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Admitted {
-    policies: Vec<Policy>,
+pub(super) struct CspScriptRules {
+    policies: Vec<CspPolicy>,
     /// True if one does not let the page send to the host of the script's events.
     refuses_events: bool,
     /// True if one lets no script run at all.
@@ -30,7 +30,7 @@ const TYPES: &str = "tagway-snippet";
 
 /// The hosts, with their ports, that matter for a page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hosts<'h> {
+pub(super) struct CspHosts<'h> {
     /// The page's own, which its scripts come from.
     pub(super) page: &'h str,
     /// The one that the gateway's script sends to.
@@ -39,7 +39,7 @@ pub(super) struct Hosts<'h> {
 
 /// What one policy says of scripts.
 #[derive(Clone, Debug)]
-struct Policy {
+struct CspPolicy {
     /// What those must carry that run.
     nonce: Option<String>,
     /// Whether any may stand in the page itself.
@@ -50,9 +50,9 @@ struct Policy {
     is_own: bool,
 }
 
-impl Admitted {
+impl CspScriptRules {
     /// Reads the policies of an answer.
-    pub(super) fn of(fields: &HeaderMap, hosts: Hosts<'_>) -> Self {
+    pub(super) fn of(fields: &HeaderMap, hosts: CspHosts<'_>) -> Self {
         let mut admitted = Self::default();
         let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
         for value in policies.filter_map(|value| value.to_str().ok()) {
@@ -67,13 +67,13 @@ impl Admitted {
     }
 
     /// Adds the policies of a field, or of the page itself.
-    pub(super) fn add(&mut self, policies: &str, hosts: Hosts<'_>) {
+    pub(super) fn add(&mut self, policies: &str, hosts: CspHosts<'_>) {
         let room = MAX_POLICIES.saturating_sub(self.policies.len());
         self.is_beyond |= policies.len() > MAX_BYTES || policies.split(',').nth(room).is_some();
         if self.is_beyond {
             return;
         }
-        let of = |policy| Some(Policy::of(words(policy, SCRIPTS)?, hosts.page));
+        let of = |policy| Some(CspPolicy::of(words(policy, SCRIPTS)?, hosts.page));
         self.policies.extend(policies.split(',').filter_map(of));
         let is_own = hosts.events.eq_ignore_ascii_case(hosts.page);
         let takes = |source: &str| {
@@ -99,25 +99,25 @@ impl Admitted {
     /// Whether a script in the page itself runs with the nonce that there is.
     pub(super) fn inline(&self) -> bool {
         let nonce = self.nonce();
-        let runs = |it: &Policy| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce);
+        let runs = |it: &CspPolicy| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce);
         !self.is_beyond && self.policies.iter().all(runs)
     }
 
     /// Whether the snippet runs, with the nonce that there is, and can load the script from here.
-    pub(super) fn brings(&self) -> bool {
+    pub(super) fn allows_snippet(&self) -> bool {
         let nonce = self.nonce();
-        let admits = |it: &Policy| it.knows(nonce) || (it.is_open && it.is_own);
+        let admits = |it: &CspPolicy| it.knows(nonce) || (it.is_open && it.is_own);
         !self.is_beyond && !self.refuses_types && self.policies.iter().all(admits)
     }
 
     /// Returns true if the gateway's script loads, with this nonce, and may send.
-    pub(super) fn lets_run(&self, nonce: Option<&str>) -> bool {
+    pub(super) fn allows_gateway_script(&self, nonce: Option<&str>) -> bool {
         self.may_load(nonce) && !self.refuses_events && !self.is_sandbox
     }
 
     /// Whether an inline script with this nonce runs whatever it says, and can load from here.
-    pub(super) fn may_change(&self, nonce: Option<&str>) -> bool {
-        let admits = |policy: &Policy| {
+    pub(super) fn allows_inline_edit(&self, nonce: Option<&str>) -> bool {
+        let admits = |policy: &CspPolicy| {
             (policy.is_open || policy.knows(nonce)) && (policy.is_own || policy.is_strict)
         };
         !self.is_beyond && self.policies.iter().all(admits)
@@ -125,12 +125,12 @@ impl Admitted {
 
     /// Whether a tag with this nonce can load from here.
     pub(super) fn may_load(&self, nonce: Option<&str>) -> bool {
-        let admits = |it: &Policy| it.knows(nonce) || (it.is_own && !it.is_strict);
+        let admits = |it: &CspPolicy| it.knows(nonce) || (it.is_own && !it.is_strict);
         !self.is_beyond && self.policies.iter().all(admits)
     }
 }
 
-impl Policy {
+impl CspPolicy {
     fn of(sources: SplitAsciiWhitespace<'_>, authority: &str) -> Self {
         let has = |wanted: &str| sources.clone().any(|it| it.eq_ignore_ascii_case(wanted));
         let is_strict = has("'strict-dynamic'");
@@ -196,13 +196,13 @@ fn nonce_of(word: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn of(policy: &'static str) -> Admitted {
+    fn of(policy: &'static str) -> CspScriptRules {
         let mut fields = HeaderMap::new();
         fields.insert(CONTENT_SECURITY_POLICY, policy.parse().unwrap());
-        Admitted::of(&fields, HOSTS)
+        CspScriptRules::of(&fields, HOSTS)
     }
 
-    const HOSTS: Hosts<'_> = Hosts { page: "www.shop.example", events: "www.shop.example" };
+    const HOSTS: CspHosts<'_> = CspHosts { page: "www.shop.example", events: "www.shop.example" };
 
     #[test]
     fn the_nonce_is_the_one_for_scripts_and_what_may_not_run_is_not_put_in() {
@@ -245,14 +245,14 @@ mod tests {
             ("trusted-types x", false),
             ("trusted-types", false),
         ] {
-            assert_eq!(of(policy).brings(), brings, "{policy}");
+            assert_eq!(of(policy).allows_snippet(), brings, "{policy}");
         }
     }
 
     #[test]
     fn what_could_not_load_from_here_or_not_run_any_more_is_not_changed() {
-        let none = Admitted::default();
-        assert!(none.may_change(None) && none.may_load(None));
+        let none = CspScriptRules::default();
+        assert!(none.allows_inline_edit(None) && none.may_load(None));
         for (policy, nonce, change, load) in [
             ("script-src 'self' 'unsafe-inline'", "", true, true),
             ("script-src https: 'unsafe-inline'", "", true, true),
@@ -271,7 +271,7 @@ mod tests {
             ("script-src 'self' 'nonce-a', script-src 'self' 'sha256-x'", "a", false, true),
         ] {
             let (admitted, nonce) = (of(policy), Some(nonce).filter(|nonce| !nonce.is_empty()));
-            let found = (admitted.may_change(nonce), admitted.may_load(nonce));
+            let found = (admitted.allows_inline_edit(nonce), admitted.may_load(nonce));
             assert_eq!(found, (change, load), "{policy} {nonce:?}");
         }
     }
@@ -296,14 +296,14 @@ mod tests {
             ("sandbox allow-scripts allow-same-origin", true),
         ] {
             let admitted = of(policy);
-            assert_eq!(admitted.lets_run(admitted.nonce()), runs, "{policy}");
+            assert_eq!(admitted.allows_gateway_script(admitted.nonce()), runs, "{policy}");
         }
-        let mut elsewhere = Admitted::default();
+        let mut elsewhere = CspScriptRules::default();
         let events = "t.shop.example";
-        elsewhere.add("connect-src 'self'", Hosts { events, ..HOSTS });
-        assert!(!elsewhere.lets_run(None), "it sends to another host");
-        let mut named = Admitted::default();
-        named.add("connect-src 'self' https://t.shop.example", Hosts { events, ..HOSTS });
-        assert!(named.lets_run(None));
+        elsewhere.add("connect-src 'self'", CspHosts { events, ..HOSTS });
+        assert!(!elsewhere.allows_gateway_script(None), "it sends to another host");
+        let mut named = CspScriptRules::default();
+        named.add("connect-src 'self' https://t.shop.example", CspHosts { events, ..HOSTS });
+        assert!(named.allows_gateway_script(None));
     }
 }

@@ -7,11 +7,11 @@ use http::HeaderName;
 use url::Url;
 
 use super::trailers;
-use crate::settings::{Section, TextualValue as _};
+use crate::settings::{SettingsSection, TextualValue as _};
 
 /// `origin` and `[sites.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct OriginSettings {
     /// The server: a scheme, a host and perhaps a port.
     pub origin: Url,
     /// Whether pages get the gateway's script.
@@ -54,9 +54,9 @@ pub struct Settings {
     pub idle_connections: usize,
 }
 
-impl Settings {
+impl OriginSettings {
     /// Reads a site's. `None` if it has no origin.
-    pub fn read(site: &mut Section<'_>) -> Option<Self> {
+    pub fn read(site: &mut SettingsSection<'_>) -> Option<Self> {
         let origin = site.opt_string("origin");
         let mut section = site.section("proxy");
         let mut settings = Self {
@@ -94,8 +94,8 @@ impl Settings {
                     "must be http:// or https://, a host and perhaps a port, and nothing after";
                 // Any other text may hold a password, and is not quoted.
                 match Url::better(&origin).filter(|_| !origin.contains("://")) {
-                    Some(better) => site.mistake_about("origin", &origin, message, Some(&better)),
-                    None => site.mistake("origin", message),
+                    Some(better) => site.error_about("origin", &origin, message, Some(&better)),
+                    None => site.error("origin", message),
                 }
             }
         }

@@ -10,18 +10,18 @@ use std::ops::Range;
 use memchr::memmem;
 use url::Url;
 
-use super::inline::{Inline, hashes, host_at};
-use crate::script::literal::Address;
-use crate::vendors::Script;
-use crate::vendors::script::{File, Rewrite};
+use super::inline::{InlineScript, hashes, host_at};
+use crate::script::literal::LiteralAddress;
+use crate::vendors::VendorScripts;
+use crate::vendors::script::{AddressRewrite, ScriptFile};
 
 /// A vendor's scripts, as the site serves them.
 #[derive(Debug)]
-pub struct Tag {
+pub struct VendorTag {
     /// What the paths of its mount begin with, without a slash at the end.
     pub mount: String,
     /// What they are.
-    pub script: &'static Script,
+    pub script: &'static VendorScripts,
     /// Whether only what pages load is served, by what stands in for it.
     pub is_shim: bool,
     /// The site's own ids at the vendor: of scripts that each customer has another of, the gateway has
@@ -35,15 +35,15 @@ pub struct Tag {
 
 /// The tags of a site's vendors.
 #[derive(Debug, Default)]
-pub struct Tags {
-    tags: Vec<Tag>,
+pub struct VendorTags {
+    tags: Vec<VendorTag>,
     /// Which of them have something to do with a host.
     by_host: HashMap<String, Vec<usize>>,
 }
 
 /// An address in an attribute of a page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link<'a> {
+pub(super) struct PageLink<'a> {
     /// Where it begins: attributes may have spaces before.
     start: usize,
     /// Where its host ends.
@@ -55,7 +55,7 @@ pub(super) struct Link<'a> {
 
 /// What stands in the place of an address's beginning.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LinkReplacement {
     /// The path of the mount, and what of the gateway's follows it.
     pub(super) to: String,
     /// How much of the address's own path is not wanted.
@@ -63,9 +63,9 @@ pub(super) struct Place {
 }
 
 /// A part of a text, and what stands there instead.
-pub(super) type Change = (Range<usize>, String);
+pub(super) type PageTextEdit = (Range<usize>, String);
 
-impl<'a> Link<'a> {
+impl<'a> PageLink<'a> {
     /// Reads a value. `None` if it names no host.
     pub(super) fn read(value: &'a str) -> Option<Self> {
         let text = value.trim_ascii_start();
@@ -87,14 +87,14 @@ impl<'a> Link<'a> {
     }
 
     /// The part of the value that gives way.
-    pub(super) fn replaced(&self, place: &Place) -> Range<usize> {
+    pub(super) fn replaced(&self, place: &LinkReplacement) -> Range<usize> {
         self.start..self.host_end + place.skip
     }
 }
 
-impl Tags {
+impl VendorTags {
     /// The tags of these vendors. Of several with one address, the first has it.
-    pub fn new(tags: Vec<Tag>) -> Self {
+    pub fn new(tags: Vec<VendorTag>) -> Self {
         let mut by_host: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, tag) in tags.iter().enumerate() {
             for host in tag.hosts() {
@@ -110,7 +110,7 @@ impl Tags {
     }
 
     /// Where the gateway has the script of this address, if it does.
-    pub(super) fn place(&self, link: &Link<'_>) -> Option<Place> {
+    pub(super) fn place(&self, link: &PageLink<'_>) -> Option<LinkReplacement> {
         self.tags.iter().find_map(|tag| {
             tag.places(link.host, link.path).find(|place| {
                 let below = tag.below(place, link.path);
@@ -132,11 +132,11 @@ impl Tags {
     /// What of an inline script changes so that what it loads comes from `//AUTHORITY`, and `base`,
     /// which is the same with a scheme. Nothing if any of it could then not load.
     /// It takes time in proportion to the script's length.
-    pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<Change> {
-        let mut inline = Inline::new(script, base);
+    pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<PageTextEdit> {
+        let mut inline = InlineScript::new(script, base);
         let slashes = memmem::find_iter(script, "//").map(|at| at + 2);
         let escaped = memmem::find_iter(script, "\\/\\/").map(|at| at + 4);
-        let mut changes: Vec<Change> = Vec::new();
+        let mut changes: Vec<PageTextEdit> = Vec::new();
         for at in slashes.chain(escaped) {
             let Some(host) = host_at(script, at) else { continue };
             let tags = self.by_host.get(host).into_iter().flatten();
@@ -160,9 +160,9 @@ impl Tags {
     }
 }
 
-impl Tag {
+impl VendorTag {
     /// Where an address of this host and path may stand.
-    fn places(&self, host: &str, path: &str) -> impl Iterator<Item = Place> {
+    fn places(&self, host: &str, path: &str) -> impl Iterator<Item = LinkReplacement> {
         let own = self.script.files.iter().filter(|file| file.is_at(host)).map(|it| (it.strip, 0));
         let inside = self.script.rewrites.iter().filter(|rewrite| rewrite.is_of(host, path));
         let inside = inside.map(|rewrite| (rewrite.to, 0));
@@ -175,21 +175,21 @@ impl Tag {
             .into_iter()
             .flat_map(|skip| self.script.files.iter().map(move |file| (file.strip, skip)));
         let all = own.chain(inside).chain(elsewhere);
-        all.map(|(to, skip)| Place { to: format!("{}{to}", self.mount), skip })
+        all.map(|(to, skip)| LinkReplacement { to: format!("{}{to}", self.mount), skip })
     }
 
     /// The path below the mount.
-    fn below(&self, place: &Place, path: &str) -> String {
+    fn below(&self, place: &LinkReplacement, path: &str) -> String {
         let to = place.to.strip_prefix(self.mount.as_str()).unwrap_or_default();
         format!("{to}{}", path.get(place.skip..).unwrap_or_default())
     }
 
-    fn serves(&self, file: &File) -> bool {
+    fn serves(&self, file: &ScriptFile) -> bool {
         file.entry || !self.is_shim
     }
 
     /// Whether the parameters say that it is none of those the shim stands in for.
-    fn is_foreign(&self, file: &File, query: &str) -> bool {
+    fn is_foreign(&self, file: &ScriptFile, query: &str) -> bool {
         let mut pairs = query
             .split('&')
             .filter_map(|pair| pair.strip_prefix("amp;").unwrap_or(pair).split_once('='));
@@ -200,20 +200,26 @@ impl Tag {
     }
 
     /// Returns true if the script of this address is the site's own; a shim stands in for any.
-    fn has(&self, file: &File, below: &str, query: &str) -> bool {
+    fn has(&self, file: &ScriptFile, below: &str, query: &str) -> bool {
         self.is_shim || file.is_of(below, query, &self.ids)
     }
 
     /// Returns true if no other vendor's files are at this host, and no other customer's.
     fn owns(&self, host: &str) -> bool {
-        let is_known = |file: &File| self.is_shim || file.id.is_none() || !self.ids.is_empty();
+        let is_known =
+            |file: &ScriptFile| self.is_shim || file.id.is_none() || !self.ids.is_empty();
         let mut files = self.script.files.iter().filter(|file| file.is_at(host)).peekable();
         files.peek().is_some() && files.all(|file| !file.shared && is_known(file))
     }
 
     /// The same of an address in a script, which may be the beginning of a longer one: what is added
     /// is an id of the site's, if one stands in the script.
-    fn may_have(&self, file: &File, (below, query): (&str, &str), inline: &mut Inline<'_>) -> bool {
+    fn may_have(
+        &self,
+        file: &ScriptFile,
+        (below, query): (&str, &str),
+        inline: &mut InlineScript<'_>,
+    ) -> bool {
         if self.is_shim || file.id.is_none() {
             return true;
         }
@@ -235,9 +241,9 @@ impl Tag {
     }
 
     /// What becomes of an address in a script, which may be the beginning of a longer one.
-    fn change(&self, inline: &mut Inline<'_>, at: usize, host: &str) -> Option<Change> {
+    fn change(&self, inline: &mut InlineScript<'_>, at: usize, host: &str) -> Option<PageTextEdit> {
         let base = inline.base;
-        let address = Address::at(inline.script, at, host)?;
+        let address = LiteralAddress::at(inline.script, at, host)?;
         let rest = inline.script.get(address.end..)?;
         let length = rest.iter().position(|byte| b"\"'`$".contains(byte))?;
         let rest = std::str::from_utf8(rest.get(..length)?).ok()?;
@@ -245,15 +251,15 @@ impl Tag {
         let rest = rest.trim_end_matches('\\');
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if self.takes_beacons && path.trim_matches('/').is_empty() {
-            let base_of = |it: &&Rewrite| it.is_of(host, "");
+            let base_of = |it: &&AddressRewrite| it.is_of(host, "");
             if let Some(rewrite) = self.script.bases.iter().find(base_of) {
                 let to = format!("{base}{}{}", self.mount, rewrite.to);
-                return Some((address.start..address.end, address.spelt(to)));
+                return Some((address.start..address.end, address.escape_as_written(to)));
             }
         }
         let place = self.places(host, path).find(|place| {
             let below = self.below(place, path);
-            let mut is_served = |file: &File| {
+            let mut is_served = |file: &ScriptFile| {
                 self.serves(file)
                     && !self.is_foreign(file, query)
                     && !(self.is_shim && inline.may_be_other(file))
@@ -274,7 +280,7 @@ impl Tag {
             return None;
         }
         let here = base.find("//").and_then(|at| base.get(at..)).unwrap_or(base);
-        let to = address.spelt(format!("{here}{}", place.to));
+        let to = address.escape_as_written(format!("{here}{}", place.to));
         Some((address.start..address.end + place.skip, to))
     }
 }
@@ -289,9 +295,9 @@ pub(super) mod tests {
     use crate::vendors::VENDORS;
 
     /// Every vendor at its name; those that have a shim by it, unless `is_proxy`.
-    pub(in crate::origin) fn all(is_proxy: bool) -> Tags {
+    pub(in crate::origin) fn all(is_proxy: bool) -> VendorTags {
         let tags = VENDORS.iter().filter_map(|vendor| {
-            Some(Tag {
+            Some(VendorTag {
                 mount: format!("/{}", vendor.name),
                 script: vendor.script.filter(|_| is_proxy || vendor.shim.is_some())?,
                 is_shim: !is_proxy,
@@ -301,11 +307,11 @@ pub(super) mod tests {
                 takes_beacons: true,
             })
         });
-        Tags::new(tags.collect())
+        VendorTags::new(tags.collect())
     }
 
-    fn placed(tags: &Tags, url: &str) -> Option<String> {
-        let link = Link::read(url)?;
+    fn placed(tags: &VendorTags, url: &str) -> Option<String> {
+        let link = PageLink::read(url)?;
         let place = tags.place(&link)?;
         let mut text = url.to_owned();
         text.replace_range(link.replaced(&place), &place.to);

@@ -10,7 +10,7 @@ use http::header::{Entry, HeaderName, TE, TRAILER};
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Frame;
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 
 /// Fields that frame, route, authorise or describe a message (RFC 9110, section 6.5.1), or say who
 /// it is from: none of them is a trailer. The names that end with `*` stand for all that begin so.
@@ -70,12 +70,12 @@ const NEVER: &[&str] = &[
 ];
 
 /// Reads `trailers`.
-pub(super) fn read(section: &mut Section<'_>) -> Arc<[HeaderName]> {
+pub(super) fn read(section: &mut SettingsSection<'_>) -> Arc<[HeaderName]> {
     let mut names = Vec::new();
     for text in section.strings("trailers") {
         match text.parse::<HeaderName>() {
             Ok(name) if !is_never(name.as_str()) => names.push(name),
-            _ => section.mistake_about("trailers", &text, "must not be a trailer", None),
+            _ => section.error_about("trailers", &text, "must not be a trailer", None),
         }
     }
     names.into()
@@ -108,12 +108,12 @@ pub(super) fn filtered(frame: Frame<Bytes>, allowed: &[HeaderName]) -> Option<Fr
 }
 
 /// A head's fields about trailers that pass. To be read before [`super::fields::strip`].
-pub(super) struct Announced {
+pub(super) struct TrailerAnnouncement {
     trailer: Option<HeaderValue>,
     takes: bool,
 }
 
-impl Announced {
+impl TrailerAnnouncement {
     /// Reads the fields of a head.
     pub(super) fn of(fields: &HeaderMap, allowed: &[HeaderName]) -> Self {
         if allowed.is_empty() {
@@ -147,7 +147,7 @@ impl Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Environment, Report, Source};
+    use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile};
 
     fn trailers(names: &[&'static str]) -> HeaderMap {
         let pair =
@@ -172,7 +172,7 @@ mod tests {
         fields.insert(TE, HeaderValue::from_static("trailers"));
         let announced = |allowed: &[HeaderName]| {
             let mut out = HeaderMap::new();
-            Announced::of(&fields, allowed).write(&mut out);
+            TrailerAnnouncement::of(&fields, allowed).write(&mut out);
             out
         };
         assert!(announced(&[]).is_empty());
@@ -190,13 +190,14 @@ mod tests {
             ("trailers = [\"x-forwarded-for\", \"Cookie\", \"content_length\", \"host\"]", 4),
             ("trailers = [\"a b\", \"proxy\", \"sec-fetch-site\"]", 3),
         ] {
-            let source = Source { name: "test".to_owned(), text: text.to_owned() };
-            let (report, environment) = (Report::default(), Environment::default());
+            let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
+            let (report, environment) =
+                (ConfigErrorReport::default(), ConfigEnvironment::default());
             let table = source.parse(&report);
-            let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+            let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
             read(&mut section);
             drop(section);
-            assert_eq!(report.into_mistakes().len(), mistakes, "{text}");
+            assert_eq!(report.into_errors().len(), mistakes, "{text}");
         }
     }
 }

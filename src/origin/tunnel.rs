@@ -18,8 +18,8 @@ const BUFFER: usize = 16 << 10;
 pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, silence: Duration) {
     let Ok((client, origin)) = futures_util::future::try_join(client, origin).await else { return };
     let active = Arc::new(AtomicBool::new(true));
-    let mut client = Noted { stream: TokioIo::new(client), active: active.clone() };
-    let mut origin = Noted { stream: TokioIo::new(origin), active: active.clone() };
+    let mut client = TunnelStream { stream: TokioIo::new(client), active: active.clone() };
+    let mut origin = TunnelStream { stream: TokioIo::new(origin), active: active.clone() };
     let silent = async {
         loop {
             tokio::time::sleep(silence).await;
@@ -35,12 +35,12 @@ pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, silence: Duration)
 }
 
 /// A stream that notes that something was read.
-struct Noted<S> {
+struct TunnelStream<S> {
     stream: S,
     active: Arc<AtomicBool>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TunnelStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

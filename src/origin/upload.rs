@@ -16,9 +16,9 @@ use http::{HeaderName, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::clients::RequestPlace;
+use super::clients::ClientRequestSlot;
 use super::trailers;
-use crate::answer::BodyError;
+use crate::answer::BodyStreamError;
 
 /// A request's body that did not come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ impl UploadError {
         }
     }
 
-    fn of(error: &BodyError) -> Self {
+    fn of(error: &BodyStreamError) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         let mut source: Option<&(dyn Error + 'static)> = Some(&**error);
         while let Some(cause) = source {
@@ -80,7 +80,7 @@ pub fn client_gone() -> StatusCode {
 /// The stages of an upload.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Stage {
+enum UploadStage {
     /// The origin takes what there is.
     Passing,
     /// The client has to send more.
@@ -96,16 +96,16 @@ pub(super) struct UploadState {
     /// The time of its latest progress, in milliseconds since it began.
     progress_ms: AtomicU64,
     error: OnceLock<UploadError>,
-    _place: Option<RequestPlace>,
+    _place: Option<ClientRequestSlot>,
     /// Counts as one of an HTTP/2 connection's streams.
     stream: Mutex<Option<Arc<()>>>,
 }
 
 impl UploadState {
     /// An upload that did not begin.
-    pub(super) fn new(place: Option<RequestPlace>) -> Arc<Self> {
+    pub(super) fn new(place: Option<ClientRequestSlot>) -> Arc<Self> {
         Arc::new(Self {
-            stage: AtomicU8::new(Stage::Passing as u8),
+            stage: AtomicU8::new(UploadStage::Passing as u8),
             began: Instant::now(),
             progress_ms: AtomicU64::new(0),
             error: OnceLock::new(),
@@ -116,13 +116,13 @@ impl UploadState {
 
     /// Returns true if the connection is done with the upload.
     pub(super) fn is_ended(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Ended as u8
+        self.stage.load(Ordering::Acquire) == UploadStage::Ended as u8
     }
 
     /// The time from which the origin is waited for: when the latest of the upload went on, or it ended.
     /// It is now as long as the upload waits for its client.
     pub(super) fn progress(&self) -> Instant {
-        if self.stage.load(Ordering::Acquire) == Stage::Waiting as u8 {
+        if self.stage.load(Ordering::Acquire) == UploadStage::Waiting as u8 {
             return Instant::now();
         }
         self.began + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
@@ -139,7 +139,7 @@ impl UploadState {
         *stream = Some(place);
     }
 
-    fn enter(&self, stage: Stage) {
+    fn enter(&self, stage: UploadStage) {
         let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress_ms.store(passed, Ordering::Relaxed);
         self.stage.store(stage as u8, Ordering::Release);
@@ -155,7 +155,7 @@ pub(super) struct UploadLimits {
 }
 
 /// The body of a request, as the origin gets it.
-pub(super) struct Upload<B> {
+pub(super) struct UploadBody<B> {
     body: Pin<Box<B>>,
     limits: UploadLimits,
     /// The bytes that came.
@@ -165,10 +165,10 @@ pub(super) struct Upload<B> {
     state: Arc<UploadState>,
 }
 
-impl<B: Body> Upload<B> {
+impl<B: Body> UploadBody<B> {
     pub(super) fn new(body: B, limits: UploadLimits, state: Arc<UploadState>) -> Self {
         if body.is_end_stream() {
-            state.enter(Stage::Ended);
+            state.enter(UploadStage::Ended);
         }
         Self { body: Box::pin(body), limits, length: 0, waiting: None, state }
     }
@@ -178,27 +178,27 @@ impl<B: Body> Upload<B> {
     }
 }
 
-impl<B> Drop for Upload<B> {
+impl<B> Drop for UploadBody<B> {
     fn drop(&mut self) {
-        self.state.enter(Stage::Ended);
+        self.state.enter(UploadStage::Ended);
     }
 }
 
-impl<B> Body for Upload<B>
+impl<B> Body for UploadBody<B>
 where
-    B: Body<Data = Bytes, Error: Into<BodyError>>,
+    B: Body<Data = Bytes, Error: Into<BodyStreamError>>,
 {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         let this = &mut *self;
         loop {
             let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) else {
-                this.state.enter(Stage::Waiting);
+                this.state.enter(UploadStage::Waiting);
                 let silence = this.limits.silence;
                 let waiting =
                     this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
@@ -206,7 +206,11 @@ where
                 return Poll::Ready(Some(Err(this.fail(UploadError::TooSlow).into())));
             };
             this.waiting = None;
-            this.state.enter(if frame.is_some() { Stage::Passing } else { Stage::Ended });
+            this.state.enter(if frame.is_some() {
+                UploadStage::Passing
+            } else {
+                UploadStage::Ended
+            });
             let frame = match frame {
                 None => return Poll::Ready(None),
                 Some(Ok(frame)) => frame,
@@ -251,14 +255,14 @@ mod tests {
     }
 
     fn upload(
-        frames: Vec<Result<Frame<Bytes>, BodyError>>,
-    ) -> (impl Body<Data = Bytes, Error = BodyError> + Unpin, Arc<UploadState>) {
+        frames: Vec<Result<Frame<Bytes>, BodyStreamError>>,
+    ) -> (impl Body<Data = Bytes, Error = BodyStreamError> + Unpin, Arc<UploadState>) {
         let state = UploadState::new(None);
         let body = StreamBody::new(stream::iter(frames));
-        (Upload::new(body, limits(), state.clone()), state)
+        (UploadBody::new(body, limits(), state.clone()), state)
     }
 
-    fn data(text: &'static str) -> Result<Frame<Bytes>, BodyError> {
+    fn data(text: &'static str) -> Result<Frame<Bytes>, BodyStreamError> {
         Ok(Frame::data(Bytes::from_static(text.as_bytes())))
     }
 
@@ -282,8 +286,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn upload_of_a_silent_client_ends_as_too_slow() {
         let state = UploadState::new(None);
-        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>());
-        let mut body = Upload::new(body, limits(), state.clone());
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyStreamError>>());
+        let mut body = UploadBody::new(body, limits(), state.clone());
         let began = Instant::now();
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.downcast_ref::<UploadError>(), Some(&UploadError::TooSlow));

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use serde_json::{Number, Value};
 
 use super::encoded;
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// An object as the text of a `jsonb`.
-pub fn searchable(object: &Object) -> String {
+pub fn searchable(object: &JsonObject) -> String {
     let mut text = String::with_capacity(64);
     write_object(object, &mut text);
     text
@@ -44,7 +44,7 @@ fn write(value: &Value, text: &mut String) {
     }
 }
 
-fn write_object(object: &Object, text: &mut String) {
+fn write_object(object: &JsonObject, text: &mut String) {
     text.push('{');
     for (index, (key, value)) in object.iter().enumerate() {
         if index > 0 {

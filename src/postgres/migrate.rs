@@ -9,7 +9,7 @@ const LOCK: i64 = 0x7461_6777_6179;
 
 /// The schema of one backend: step n brings it from version n to n + 1. Steps are only ever added.
 #[derive(Clone, Copy, Debug)]
-pub struct Schema {
+pub struct PostgresMigrations {
     /// The backend's name.
     pub name: &'static str,
     /// The steps, oldest first.
@@ -17,7 +17,7 @@ pub struct Schema {
 }
 
 /// What all backends share. `version` is of the site's profiles: it moves with every change of them.
-const SHARED: Schema = Schema {
+const SHARED: PostgresMigrations = PostgresMigrations {
     name: "shared",
     steps: &["
     CREATE TABLE sites (
@@ -32,7 +32,7 @@ const SHARED: Schema = Schema {
 pub(super) async fn apply(
     client: &mut Client,
     schema: &str,
-    schemas: &[Schema],
+    schemas: &[PostgresMigrations],
 ) -> Result<(), PostgresError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;

@@ -18,7 +18,7 @@ mod tls;
 mod server;
 
 pub use exact::{exact, searchable};
-pub use migrate::Schema;
+pub use migrate::PostgresMigrations;
 pub use text::{decoded, encoded};
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
-use crate::settings::{Secret, Section};
+use crate::settings::{SecretString, SettingsSection};
 
 /// Connections that are used by nobody are looked at by the system this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -43,9 +43,9 @@ const MAX_SCHEMA_BYTES: usize = 63;
 
 /// `[postgres]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PostgresSettings {
     /// Where it is, as whom: none if it is not used.
-    pub url: Option<Secret>,
+    pub url: Option<SecretString>,
     /// Where the tables are in it.
     pub schema: String,
     /// Connections at once.
@@ -56,13 +56,13 @@ pub struct Settings {
     pub statement_timeout: Duration,
 }
 
-impl Settings {
+impl PostgresSettings {
     /// Reads `[postgres]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let url = section.opt_secret("url");
         if let Some(Err(wrong)) = url.as_ref().map(config) {
             // What the driver says may quote the password.
-            section.mistake("url", wrong);
+            section.error("url", wrong);
         }
         let schema = section.string("schema");
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -71,7 +71,7 @@ impl Settings {
             && schema.len() <= MAX_SCHEMA_BYTES
             && !schema.starts_with("pg_");
         if !schema.is_empty() && !is_plain {
-            section.mistake("schema", "must be lower-case letters, digits and underscores");
+            section.error("schema", "must be lower-case letters, digits and underscores");
         }
         Self {
             url,
@@ -84,7 +84,7 @@ impl Settings {
 }
 
 /// What the URL says, or what is wrong with it.
-fn config(url: &Secret) -> Result<Config, &'static str> {
+fn config(url: &SecretString) -> Result<Config, &'static str> {
     let url = url.expose();
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("must be a URL such as postgresql://user:password@host:5432/database");
@@ -144,7 +144,7 @@ impl PostgresError {
 impl PostgresError {
     /// Whether the database refused a value, and will refuse it again: a data exception, a constraint,
     /// a limit of its own (SQLSTATE classes 22, 23 and 54).
-    pub fn is_of_values(&self) -> bool {
+    pub fn is_value_error(&self) -> bool {
         let Self::Database(error) = self else { return false };
         let class = error.code().and_then(|code| code.code().get(..2));
         matches!(class, Some("22" | "23" | "54"))
@@ -160,24 +160,27 @@ fn reason(error: &tokio_postgres::Error) -> String {
 }
 
 /// A connection of the pool.
-pub type Client = Object;
+pub type PostgresClient = Object;
 
 /// By the journal's numbers.
-type Sites = BTreeMap<u32, (Arc<str>, Option<i64>)>;
+type SharedSiteNumbers = BTreeMap<u32, (Arc<str>, Option<i64>)>;
 
 /// The shared database.
-pub struct Postgres {
+pub struct PostgresDatabase {
     pool: Pool,
-    settings: Settings,
-    schemas: &'static [Schema],
+    settings: PostgresSettings,
+    schemas: &'static [PostgresMigrations],
     is_ready: OnceCell<()>,
     /// The names of the journal's sites, and their numbers here once they are known.
-    sites: Mutex<Sites>,
+    sites: Mutex<SharedSiteNumbers>,
 }
 
-impl Postgres {
+impl PostgresDatabase {
     /// A database whose `schemas` are brought up to date when it is first reached.
-    pub fn new(settings: Settings, schemas: &'static [Schema]) -> Result<Self, PostgresError> {
+    pub fn new(
+        settings: PostgresSettings,
+        schemas: &'static [PostgresMigrations],
+    ) -> Result<Self, PostgresError> {
         let url = settings.url.as_ref().ok_or(PostgresError::Url("is not set"))?;
         let mut config = config(url).map_err(PostgresError::Url)?;
         config
@@ -191,7 +194,7 @@ impl Postgres {
                 settings.statement_timeout.as_millis()
             ));
         let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config, tls::Tls::new()?, how);
+        let manager = Manager::from_config(config, tls::PostgresTls::new()?, how);
         let pool = Pool::builder(manager)
             .max_size(settings.connections)
             .runtime(Runtime::Tokio1)
@@ -203,7 +206,7 @@ impl Postgres {
     }
 
     /// A connection, to a database that has its tables.
-    pub async fn client(&self) -> Result<Client, PostgresError> {
+    pub async fn client(&self) -> Result<PostgresClient, PostgresError> {
         let unreachable = |error| PostgresError::Connect(Box::new(error));
         let mut client = self.pool.get().await.map_err(unreachable)?;
         let ready = self
@@ -214,7 +217,7 @@ impl Postgres {
     }
 
     /// Waits for what asks the database, but not for ever: the connection may be dead.
-    pub async fn within<T>(
+    pub async fn with_timeout<T>(
         &self,
         asking: impl Future<Output = Result<T, PostgresError>>,
     ) -> Result<T, PostgresError> {
@@ -231,7 +234,7 @@ impl Postgres {
     }
 
     /// The number that all gateways have for the site.
-    pub async fn site(&self, client: &Client, local: u32) -> Result<i64, PostgresError> {
+    pub async fn site(&self, client: &PostgresClient, local: u32) -> Result<i64, PostgresError> {
         let known = self.known().get(&local).cloned();
         let (name, number) = known.ok_or(PostgresError::Nameless)?;
         if let Some(number) = number {
@@ -250,20 +253,20 @@ impl Postgres {
         Ok(number)
     }
 
-    fn known(&self) -> MutexGuard<'_, Sites> {
+    fn known(&self) -> MutexGuard<'_, SharedSiteNumbers> {
         // Every change under the lock is one insertion.
         self.sites.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-impl Postgres {
+impl PostgresDatabase {
     /// A database with these tables and nothing in them; `None` where there is no PostgreSQL.
-    pub(crate) fn of_test(schemas: &'static [Schema]) -> Option<Arc<Self>> {
+    pub(crate) fn of_test(schemas: &'static [PostgresMigrations]) -> Option<Arc<Self>> {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let settings = Settings {
-            url: Some(Secret::new(server::url()?)),
+        let settings = PostgresSettings {
+            url: Some(SecretString::new(server::url()?)),
             schema: format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed)),
             connections: 4,
             connect_timeout: Duration::from_secs(30),
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_url_says_where_and_as_whom_and_is_never_shown() {
-        let wrong = |url: &str| config(&Secret::new(url)).err();
+        let wrong = |url: &str| config(&SecretString::new(url)).err();
         assert_eq!(wrong("postgresql://me:secret@db.example:5432/shop?sslmode=require"), None);
         for url in
             ["", "host=db", "mysql://db/x", "postgresql://db/x?sslmode=maybe", "postgresql:///x"]
@@ -298,14 +301,14 @@ mod tests {
     #[tokio::test]
     async fn a_server_whose_certificate_nobody_vouches_for_is_not_spoken_to() {
         let Some((url, _)) = server::secure() else { return };
-        let settings = Settings {
-            url: Some(Secret::new(url)),
+        let settings = PostgresSettings {
+            url: Some(SecretString::new(url)),
             schema: "untrusted".to_owned(),
             connections: 1,
             connect_timeout: Duration::from_secs(30),
             statement_timeout: Duration::from_secs(60),
         };
-        let refused = Postgres::new(settings, &[]).unwrap().client().await.err().unwrap();
+        let refused = PostgresDatabase::new(settings, &[]).unwrap().client().await.err().unwrap();
         let refused = format!("{:#}", anyhow::Error::from(refused));
         assert!(refused.contains("invalid peer certificate"), "{refused}");
     }
@@ -313,12 +316,12 @@ mod tests {
     #[tokio::test]
     async fn a_newer_schema_is_refused_and_an_older_one_grows() {
         const ONE: &str = "CREATE TABLE t (n BIGINT)";
-        const OLD: &[Schema] = &[Schema { name: "test", steps: &[ONE] }];
-        const NEW: &[Schema] =
-            &[Schema { name: "test", steps: &[ONE, "CREATE TABLE u (n BIGINT)"] }];
-        let Some(old) = Postgres::of_test(OLD) else { return };
-        let again = |schemas| Postgres::new(old.settings.clone(), schemas).unwrap();
-        let insert = async |database: &Postgres, table: &str| {
+        const OLD: &[PostgresMigrations] = &[PostgresMigrations { name: "test", steps: &[ONE] }];
+        const NEW: &[PostgresMigrations] =
+            &[PostgresMigrations { name: "test", steps: &[ONE, "CREATE TABLE u (n BIGINT)"] }];
+        let Some(old) = PostgresDatabase::of_test(OLD) else { return };
+        let again = |schemas| PostgresDatabase::new(old.settings.clone(), schemas).unwrap();
+        let insert = async |database: &PostgresDatabase, table: &str| {
             let client = database.client().await?;
             let text = format!("INSERT INTO {table} VALUES (1)");
             Ok::<_, PostgresError>(client.execute(&text, &[]).await?)
@@ -335,16 +338,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_too_long_is_ended_by_the_database_or_here() {
-        let Some(database) = Postgres::of_test(&[]) else { return };
+        let Some(database) = PostgresDatabase::of_test(&[]) else { return };
         let mut settings = database.settings.clone();
         settings.statement_timeout = Duration::from_millis(50);
         settings.connect_timeout = Duration::from_millis(5000);
-        let hasty = Postgres::new(settings, &[]).unwrap();
+        let hasty = PostgresDatabase::new(settings, &[]).unwrap();
         let asking = async {
             let client = hasty.client().await?;
             Ok(client.execute("SELECT pg_sleep(20)", &[]).await?)
         };
-        let error = hasty.within(asking).await.unwrap_err();
+        let error = hasty.with_timeout(asking).await.unwrap_err();
         assert!(error.is_too_slow(), "{error}");
         assert!(error.to_string().contains("57014"), "{error}");
     }
@@ -352,8 +355,8 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_is_away_is_no_wait_without_end() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let settings = Settings {
-            url: Some(Secret::new(format!(
+        let settings = PostgresSettings {
+            url: Some(SecretString::new(format!(
                 "postgresql://u:p@{}/x",
                 listener.local_addr().unwrap()
             ))),
@@ -363,7 +366,7 @@ mod tests {
             statement_timeout: Duration::from_secs(1),
         };
         // It takes the connection and never says a word.
-        let database = Postgres::new(settings, &[]).unwrap();
+        let database = PostgresDatabase::new(settings, &[]).unwrap();
         let error = database.client().await.unwrap_err();
         assert!(matches!(error, PostgresError::Connect(_)), "{error:?}");
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 const NOBODY: u32 = 65_534;
 
 /// The server.
-struct Server {
+struct TestPostgresServer {
     /// Its URL, by the socket.
     url: String,
     /// Its URL by the port, where it asks for TLS, and the certificate it shows there.
@@ -29,15 +29,17 @@ pub(crate) fn url() -> Option<&'static str> {
 
 /// The server's URL by TLS, and the file of the certificate that is to be trusted for that.
 pub(crate) fn secure() -> Option<(&'static str, &'static Path)> {
-    server().map(|Server { secure: (url, certificate), .. }| (url.as_str(), certificate.as_path()))
+    server().map(|TestPostgresServer { secure: (url, certificate), .. }| {
+        (url.as_str(), certificate.as_path())
+    })
 }
 
-fn server() -> Option<&'static Server> {
-    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+fn server() -> Option<&'static TestPostgresServer> {
+    static SERVER: OnceLock<Option<TestPostgresServer>> = OnceLock::new();
     SERVER.get_or_init(start).as_ref()
 }
 
-fn start() -> Option<Server> {
+fn start() -> Option<TestPostgresServer> {
     let Some(programs) = programs() else {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL must be installed in CI");
         let reason = "skipped: there is no PostgreSQL under /usr/lib/postgresql";
@@ -101,7 +103,7 @@ fn start() -> Option<Server> {
     let host = folder.display().to_string().replace('/', "%2F");
     let url = format!("postgresql://tagway@{host}:{port}/postgres");
     let secure = format!("postgresql://tagway@localhost:{port}/postgres?sslmode=require");
-    Some(Server { url, secure: (secure, certificate) })
+    Some(TestPostgresServer { url, secure: (secure, certificate) })
 }
 
 /// The folder of the newest installed server.

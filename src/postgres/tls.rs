@@ -16,18 +16,18 @@ use tokio_rustls::TlsConnector;
 
 /// Makes connections to the hosts of the URL.
 #[derive(Clone)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(super) struct PostgresTls(Arc<ClientConfig>);
 
 /// To one host.
-pub(super) struct ToHost {
+pub(super) struct HostTlsConnector {
     config: Arc<ClientConfig>,
     host: String,
 }
 
 /// A stream under TLS.
-pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
+pub(super) struct PostgresTlsStream<S>(tokio_rustls::client::TlsStream<S>);
 
-impl Tls {
+impl PostgresTls {
     pub(super) fn new() -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -38,43 +38,43 @@ impl Tls {
     }
 }
 
-impl<S> MakeTlsConnect<S> for Tls
+impl<S> MakeTlsConnect<S> for PostgresTls
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Stream<S>;
-    type TlsConnect = ToHost;
+    type Stream = PostgresTlsStream<S>;
+    type TlsConnect = HostTlsConnector;
     type Error = io::Error;
 
-    fn make_tls_connect(&mut self, host: &str) -> Result<ToHost, io::Error> {
-        Ok(ToHost { config: self.0.clone(), host: host.to_owned() })
+    fn make_tls_connect(&mut self, host: &str) -> Result<HostTlsConnector, io::Error> {
+        Ok(HostTlsConnector { config: self.0.clone(), host: host.to_owned() })
     }
 }
 
-impl<S> TlsConnect<S> for ToHost
+impl<S> TlsConnect<S> for HostTlsConnector
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Stream = Stream<S>;
+    type Stream = PostgresTlsStream<S>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream<S>, io::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<PostgresTlsStream<S>, io::Error>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let host = ServerName::try_from(self.host).map_err(io::Error::other)?;
-            Ok(Stream(TlsConnector::from(self.config).connect(host, stream).await?))
+            Ok(PostgresTlsStream(TlsConnector::from(self.config).connect(host, stream).await?))
         })
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for PostgresTlsStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
         // Asked for by `channel_binding=require`, it is refused.
         ChannelBinding::none()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PostgresTlsStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PostgresTlsStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::google::Google;
-use super::tcf::TcString;
-use super::us::{self, Gpp};
-use crate::event::Object;
+use super::google::GoogleConsent;
+use super::tcf::TcfConsentString;
+use super::us::{self, GppConsentString};
+use crate::event::JsonObject;
 
 /// Categories that are read from one record: consent tools have about ten.
 const MAX_CATEGORIES: usize = 64;
@@ -51,12 +51,12 @@ fn answer_of(value: &Value) -> Option<bool> {
 /// leaves open, one refusal among the other signals is enough: Google's (`google.gcs`, `google.gcd`),
 /// an IAB TCF string (`tcf`), a GPP string (`gpp`), `us_privacy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Consent(BTreeMap<String, bool>);
+pub struct ConsentRecord(BTreeMap<String, bool>);
 
-impl Consent {
+impl ConsentRecord {
     /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
     /// no. A value that is neither null nor a known yes is a no, in whatever type or word.
-    pub fn read(context: &Object) -> Option<Self> {
+    pub fn read(context: &JsonObject) -> Option<Self> {
         Self::of(context.get("consent")?)
     }
 
@@ -103,16 +103,16 @@ impl Consent {
     }
 
     /// Of somebody who said nothing.
-    pub fn unsaid() -> Self {
+    pub fn undecided() -> Self {
         Self(BTreeMap::new())
     }
 
     /// What holds for several who are treated as one: what all agree to, and what anybody refuses.
     pub fn of_all<'c>(all: impl IntoIterator<Item = Option<&'c Self>>) -> Option<Self> {
         let mut all = all.into_iter();
-        let mut shared = all.next()?.cloned().unwrap_or_else(Self::unsaid).0;
+        let mut shared = all.next()?.cloned().unwrap_or_else(Self::undecided).0;
         for other in all {
-            let empty = Self::unsaid();
+            let empty = Self::undecided();
             let other = other.unwrap_or(&empty);
             shared.retain(|category, answer| !*answer || other.0.contains_key(category));
             for (category, answer) in &other.0 {
@@ -150,20 +150,21 @@ impl Consent {
 }
 
 /// The answers of everything but the page's own record.
-fn signalled(record: &Object) -> Vec<(&'static str, bool)> {
+fn signalled(record: &JsonObject) -> Vec<(&'static str, bool)> {
     let mut answers = Vec::new();
     let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::trim);
     if let Some(google) = record.get("google").and_then(Value::as_object) {
         let text = |name: &str| google.get(name).and_then(Value::as_str).unwrap_or_default().trim();
         let by_name = |name: &str| google.get(name).and_then(answer_of);
         // The page may say what gtag was told, by its names.
-        let named = Google {
+        let named = GoogleConsent {
             ad_storage: by_name("ad_storage"),
             analytics_storage: by_name("analytics_storage"),
             ad_user_data: by_name("ad_user_data"),
             ad_personalization: by_name("ad_personalization"),
         };
-        let google = named.or(Google::from_gcd(text("gcd")).or(Google::from_gcs(text("gcs"))));
+        let google =
+            named.or(GoogleConsent::from_gcd(text("gcd")).or(GoogleConsent::from_gcs(text("gcs"))));
         let said = [
             (ADVERTISING, google.ad_storage),
             (ANALYTICS, google.analytics_storage),
@@ -172,10 +173,10 @@ fn signalled(record: &Object) -> Vec<(&'static str, bool)> {
         ];
         answers.extend(said.into_iter().filter_map(|(name, answer)| Some((name, answer?))));
     }
-    if let Some(string) = text("tcf").and_then(TcString::read) {
+    if let Some(string) = text("tcf").and_then(TcfConsentString::read) {
         answers.extend(of_tcf(&string));
     }
-    if let Some(gpp) = text("gpp").map(Gpp::read) {
+    if let Some(gpp) = text("gpp").map(GppConsentString::read) {
         answers.extend(gpp.tcf.as_ref().map(of_tcf).into_iter().flatten());
         answers.extend(gpp.opts_out.then_some((ADVERTISING, false)));
     }
@@ -187,7 +188,7 @@ fn signalled(record: &Object) -> Vec<(&'static str, bool)> {
 
 /// What a TCF string's purposes are for a gateway (`contracts/beacons.md` 12.5): any id needs purpose 1;
 /// conversions 2 and 7; audiences 3 and 4, for which there is no legitimate interest; analytics 8 or 9.
-fn of_tcf(string: &TcString) -> [(&'static str, bool); 4] {
+fn of_tcf(string: &TcfConsentString) -> [(&'static str, bool); 4] {
     let stores = string.consents(1);
     [
         (ADVERTISING, stores && string.allows(2) && string.allows(7)),
@@ -205,7 +206,8 @@ mod tests {
     use super::*;
 
     fn answers(record: &Value) -> Vec<(String, bool)> {
-        let consent = Consent::parse(&record.to_string()).unwrap_or_else(Consent::unsaid);
+        let consent =
+            ConsentRecord::parse(&record.to_string()).unwrap_or_else(ConsentRecord::undecided);
         consent.answers().map(|(name, answer)| (name.to_owned(), answer)).collect()
     }
 
@@ -216,7 +218,8 @@ mod tests {
     #[test]
     fn a_category_is_refused_by_its_name_or_with_all_others() {
         let refuses = |record: &str, category: &str| {
-            Consent::parse(record).is_some_and(|record| record.refuses(&[category.to_owned()]))
+            ConsentRecord::parse(record)
+                .is_some_and(|record| record.refuses(&[category.to_owned()]))
         };
         let some = r#"{"categoryPreferences":{"Analytics":true,"advertising":false}}"#;
         assert!(refuses(some, "Advertising"));
@@ -232,7 +235,7 @@ mod tests {
     fn only_known_words_are_a_yes() {
         let answer = |value: Value| {
             let record = json!({ "categoryPreferences": { "Ads": value, "x": true } });
-            Consent::parse(&record.to_string()).unwrap().answer("ads")
+            ConsentRecord::parse(&record.to_string()).unwrap().answer("ads")
         };
         for yes in [
             json!(true),
@@ -284,13 +287,13 @@ mod tests {
             json!({ "categoryPreferences": false }),
             json!({ "categoryPreferences": "denied" }),
         ] {
-            let consent = Consent::parse(&record.to_string()).unwrap();
+            let consent = ConsentRecord::parse(&record.to_string()).unwrap();
             assert!(consent.refuses(&required), "{record}");
             assert_eq!(consent.answer("Analytics"), Some(false), "{record}");
         }
         for record in [json!(true), json!("granted"), json!([]), json!(""), json!({}), json!(null)]
         {
-            assert_eq!(Consent::parse(&record.to_string()), None, "{record}");
+            assert_eq!(ConsentRecord::parse(&record.to_string()), None, "{record}");
         }
         let google =
             json!({ "google": { "ad_storage": "denied", "analytics_storage": "granted" } });
@@ -301,7 +304,7 @@ mod tests {
         #[test]
         fn a_word_that_is_no_known_yes_is_a_no(word in "[a-zA-Z0-9 _-]{0,12}") {
             let record = json!({ "categoryPreferences": { "Advertising": word } });
-            let consent = Consent::parse(&record.to_string()).unwrap();
+            let consent = ConsentRecord::parse(&record.to_string()).unwrap();
             let is_yes = GRANTED.contains(&word.trim().to_lowercase().as_str());
             prop_assert_eq!(consent.answer("ADVERTISING"), Some(is_yes));
         }
@@ -348,21 +351,22 @@ mod tests {
 
     #[test]
     fn several_agree_to_what_all_do_and_refuse_what_one_does() {
-        let of = |record: &str| Consent::parse(&format!("{{\"categoryPreferences\":{record}}}"));
+        let of =
+            |record: &str| ConsentRecord::parse(&format!("{{\"categoryPreferences\":{record}}}"));
         let (one, two) =
             (of(r#"{"a":true,"b":true,"c":true}"#), of(r#"{"a":true,"b":false,"d":false}"#));
-        let all = Consent::of_all([one.as_ref(), two.as_ref()]).unwrap();
+        let all = ConsentRecord::of_all([one.as_ref(), two.as_ref()]).unwrap();
         let answers: Vec<_> = all.answers().collect();
         assert_eq!(answers, [("a", true), ("b", false), ("d", false)]);
-        let silent = Consent::of_all([one.as_ref(), None]).unwrap();
+        let silent = ConsentRecord::of_all([one.as_ref(), None]).unwrap();
         assert_eq!(silent.answers().count(), 0, "one of them did not say");
-        assert_eq!(Consent::of_all([]), None);
+        assert_eq!(ConsentRecord::of_all([]), None);
     }
 
     #[test]
     fn a_signal_with_the_force_of_law_refuses_whatever_was_said() {
         let mut consent =
-            Consent::parse(r#"{"categoryPreferences":{"advertising":true}}"#).unwrap();
+            ConsentRecord::parse(r#"{"categoryPreferences":{"advertising":true}}"#).unwrap();
         consent.refuse("Advertising");
         assert_eq!(consent.answer("advertising"), Some(false));
     }

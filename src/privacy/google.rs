@@ -3,7 +3,7 @@
 
 /// What a visitor told Google's consent types. `None` is unset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Google {
+pub struct GoogleConsent {
     /// `ad_storage`.
     pub ad_storage: Option<bool>,
     /// `analytics_storage`.
@@ -17,7 +17,7 @@ pub struct Google {
 /// Delegations that lead from one type to another: more than there are types would be a circle.
 const MAX_STEPS: usize = 4;
 
-impl Google {
+impl GoogleConsent {
     /// Reads `gcs`, `G1` and two answers: `G101`.
     pub fn from_gcs(gcs: &str) -> Self {
         let mut letters = gcs.strip_prefix("G1").unwrap_or_default().chars();
@@ -35,14 +35,14 @@ impl Google {
         if letters.next() != Some(b'1') {
             return Self::default();
         }
-        let mut pairs = [Pair::default(); 4];
+        let mut pairs = [GoogleConsentSignal::default(); 4];
         for pair in &mut pairs {
             let (Some(first), Some(second)) =
                 (letters.next().and_then(index), letters.next().and_then(index))
             else {
                 return Self::default();
             };
-            *pair = Pair { delegation: first >> 2, said: second };
+            *pair = GoogleConsentSignal { delegation: first >> 2, said: second };
         }
         let [ad_storage, analytics_storage, ad_user_data, ad_personalization] =
             [0, 1, 2, 3].map(|place| effective(&pairs, place));
@@ -62,7 +62,7 @@ impl Google {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Pair {
+struct GoogleConsentSignal {
     /// Above 11: the type, from 12 on, whose answer holds for this one.
     delegation: u8,
     /// Declared, default and update, two bits each.
@@ -71,7 +71,7 @@ struct Pair {
 
 /// The update if there is one, else the default, else what was declared. What is only implied is no
 /// answer of the visitor's.
-fn effective(pairs: &[Pair; 4], place: usize) -> Option<bool> {
+fn effective(pairs: &[GoogleConsentSignal; 4], place: usize) -> Option<bool> {
     let mut place = place;
     for _ in 0..MAX_STEPS {
         let pair = pairs.get(place)?;
@@ -107,9 +107,9 @@ mod tests {
 
     use super::*;
 
-    fn google(answers: [Option<bool>; 4]) -> Google {
+    fn google(answers: [Option<bool>; 4]) -> GoogleConsent {
         let [ad_storage, analytics_storage, ad_user_data, ad_personalization] = answers;
-        Google { ad_storage, analytics_storage, ad_user_data, ad_personalization }
+        GoogleConsent { ad_storage, analytics_storage, ad_user_data, ad_personalization }
     }
 
     const YES: Option<bool> = Some(true);
@@ -126,7 +126,7 @@ mod tests {
             ("G211", [None; 4]),
             ("", [None; 4]),
         ] {
-            assert_eq!(Google::from_gcs(gcs), google(expected), "{gcs}");
+            assert_eq!(GoogleConsent::from_gcs(gcs), google(expected), "{gcs}");
         }
     }
 
@@ -149,14 +149,14 @@ mod tests {
             ("13p3p3", [None; 4]),
             ("1é", [None; 4]),
         ] {
-            assert_eq!(Google::from_gcd(gcd), google(expected), "{gcd}");
+            assert_eq!(GoogleConsent::from_gcd(gcd), google(expected), "{gcd}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read(text in "1?.*") {
-            let both = Google::from_gcd(&text).or(Google::from_gcs(&text));
+            let both = GoogleConsent::from_gcd(&text).or(GoogleConsent::from_gcs(&text));
             prop_assert_eq!(both.or(both), both);
         }
     }

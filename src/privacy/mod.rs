@@ -10,13 +10,13 @@ mod raw;
 pub mod tcf;
 pub mod us;
 
-pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, Consent};
+pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, ConsentRecord};
 pub use network::{anonymize, may_name_address, names_address, network_of, truncate};
-pub use policy::{Policy, adopt};
+pub use policy::{PrivacyPolicy, add_consent};
 
 /// What to do when the visitor's answer is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
+pub enum UnknownConsent {
     /// As if the visitor had agreed.
     Allow,
     /// As if the visitor had refused.
@@ -27,7 +27,7 @@ pub enum Unknown {
 
 /// Whether an event may go to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum ConsentDecision {
     /// It may.
     Keep,
     /// It may not; the code says why.
@@ -37,16 +37,20 @@ pub enum Decision {
 }
 
 /// Whether an event may go where all of these categories are required.
-pub fn decide(required: &[String], record: Option<&Consent>, unknown: Unknown) -> Decision {
-    let mut standing = Decision::Keep;
+pub fn decide(
+    required: &[String],
+    record: Option<&ConsentRecord>,
+    unknown: UnknownConsent,
+) -> ConsentDecision {
+    let mut standing = ConsentDecision::Keep;
     for category in required {
         match record.and_then(|record| record.answer(category)) {
             Some(true) => {}
-            Some(false) => return Decision::Drop("consent_denied"),
-            None if unknown == Unknown::Allow => {}
+            Some(false) => return ConsentDecision::Drop("consent_denied"),
+            None if unknown == UnknownConsent::Allow => {}
             // One refusal among the others still decides.
-            None if unknown == Unknown::Hold => standing = Decision::Hold,
-            None => return Decision::Drop("consent_unknown"),
+            None if unknown == UnknownConsent::Hold => standing = ConsentDecision::Hold,
+            None => return ConsentDecision::Drop("consent_unknown"),
         }
     }
     standing
@@ -58,9 +62,9 @@ mod tests {
 
     use super::*;
 
-    fn consent(preferences: serde_json::Value) -> Option<Consent> {
+    fn consent(preferences: serde_json::Value) -> Option<ConsentRecord> {
         let context = json!({ "consent": { "categoryPreferences": preferences } });
-        Consent::read(context.as_object().unwrap())
+        ConsentRecord::read(context.as_object().unwrap())
     }
 
     #[test]
@@ -70,18 +74,24 @@ mod tests {
             let required: Vec<String> = required.iter().map(|&name| name.to_owned()).collect();
             decide(&required, Some(&record), unknown)
         };
-        assert_eq!(decide(&[], Unknown::Deny), Decision::Keep);
-        assert_eq!(decide(&["analytics"], Unknown::Deny), Decision::Keep);
-        assert_eq!(decide(&["analytics", "ads"], Unknown::Allow), Decision::Drop("consent_denied"));
-        assert_eq!(decide(&["x"], Unknown::Allow), Decision::Keep);
-        assert_eq!(decide(&["x"], Unknown::Deny), Decision::Drop("consent_unknown"));
+        assert_eq!(decide(&[], UnknownConsent::Deny), ConsentDecision::Keep);
+        assert_eq!(decide(&["analytics"], UnknownConsent::Deny), ConsentDecision::Keep);
+        assert_eq!(
+            decide(&["analytics", "ads"], UnknownConsent::Allow),
+            ConsentDecision::Drop("consent_denied")
+        );
+        assert_eq!(decide(&["x"], UnknownConsent::Allow), ConsentDecision::Keep);
+        assert_eq!(decide(&["x"], UnknownConsent::Deny), ConsentDecision::Drop("consent_unknown"));
     }
 
     #[test]
     fn no_record_is_neither_yes_nor_no() {
         assert_eq!(consent(json!([true])), None);
         let required = ["analytics".to_owned()];
-        assert_eq!(decide(&required, None, Unknown::Allow), Decision::Keep);
-        assert_eq!(decide(&required, None, Unknown::Deny), Decision::Drop("consent_unknown"));
+        assert_eq!(decide(&required, None, UnknownConsent::Allow), ConsentDecision::Keep);
+        assert_eq!(
+            decide(&required, None, UnknownConsent::Deny),
+            ConsentDecision::Drop("consent_unknown")
+        );
     }
 }

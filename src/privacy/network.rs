@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::values::address::read_visitor_address;
 
 /// Levels that are looked at: readers of the journal build no deeper trees.
@@ -48,11 +48,11 @@ pub fn may_name_address(json: &str) -> bool {
 
 /// Cuts each address in a member that is named for one to its network; whether anything changed. Of a list of
 /// addresses the visitor's network stays.
-pub fn anonymize(object: &mut Object) -> bool {
+pub fn anonymize(object: &mut JsonObject) -> bool {
     anonymize_within(object, MAX_DEPTH)
 }
 
-fn anonymize_within(object: &mut Object, depth: usize) -> bool {
+fn anonymize_within(object: &mut JsonObject, depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
     let mut is_changed = false;
     for (name, value) in object.iter_mut() {

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use wildmatch::WildMatch;
 
-use super::consent::Consent;
-use super::{Unknown, email};
-use crate::event::{Campaign, Event, Facts, Object};
-use crate::settings::Section;
+use super::consent::ConsentRecord;
+use super::{UnknownConsent, email};
+use crate::event::{Event, EventFacts, JsonObject, UtmCampaign};
+use crate::settings::SettingsSection;
 
 /// Where the law wants a yes: the European Economic Area, and those who do alike.
 const OPT_IN: &[&str] = &[
@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 100;
 
 /// What a site does with its visitors' data.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Policy {
+pub struct PrivacyPolicy {
     gpc: Vec<String>,
     dnt: Vec<String>,
     anonymize_ip: bool,
@@ -31,14 +31,14 @@ pub struct Policy {
     opt_in_countries: Vec<String>,
 }
 
-impl Policy {
+impl PrivacyPolicy {
     /// Reads `[sites.privacy]`. `has_places`: whether addresses have countries.
-    pub fn read(section: &mut Section<'_>, has_places: bool) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>, has_places: bool) -> Self {
         let countries = section.strings("opt_in_countries");
         for country in &countries {
             let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
             if !is_code && country != EUROPE {
-                section.mistake_about(
+                section.error_about(
                     "opt_in_countries",
                     country,
                     "is neither a country's two capital letters nor \"EUROPE\"",
@@ -47,7 +47,7 @@ impl Policy {
             }
         }
         if !countries.is_empty() && !has_places {
-            section.mistake("opt_in_countries", "needs a database of places: [geo] database");
+            section.error("opt_in_countries", "needs a database of places: [geo] database");
         }
         let europe = countries.iter().any(|country| country == EUROPE);
         let europe = OPT_IN.iter().filter(|_| europe).map(|country| (*country).to_owned());
@@ -72,22 +72,22 @@ impl Policy {
 
     /// What an unknown choice means for this visitor, where `unknown` holds elsewhere. Somebody whose
     /// country is not known may be in one where the law wants a yes.
-    pub fn unknown(&self, facts: &Facts, unknown: Unknown) -> Unknown {
+    pub fn unknown(&self, facts: &EventFacts, unknown: UnknownConsent) -> UnknownConsent {
         if self.opt_in_countries.is_empty() {
             return unknown;
         }
         let country = facts.place.as_ref().and_then(|place| place.country.as_ref());
         match country {
             Some(country) if !self.opt_in_countries.contains(country) => unknown,
-            _ => Unknown::Deny,
+            _ => UnknownConsent::Deny,
         }
     }
 
     /// The same for a page, which does not know where its visitor is: nobody's silence is taken for a
     /// yes where somewhere it is not.
-    pub fn unknown_in_page(&self, unknown: Unknown) -> Unknown {
+    pub fn unknown_in_page(&self, unknown: UnknownConsent) -> UnknownConsent {
         match unknown {
-            Unknown::Allow if !self.opt_in_countries.is_empty() => Unknown::Hold,
+            UnknownConsent::Allow if !self.opt_in_countries.is_empty() => UnknownConsent::Hold,
             _ => unknown,
         }
     }
@@ -98,7 +98,7 @@ impl Policy {
     }
 
     /// The categories that the browser's own signals refuse.
-    pub fn signalled(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
+    pub fn refused_by_signals(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
         let gpc = self.gpc.iter().filter(move |_| gpc);
         let dnt = self.dnt.iter().filter(move |_| dnt);
         gpc.chain(dnt).map(String::as_str)
@@ -128,7 +128,7 @@ impl Policy {
     }
 
     /// The same of traits that the gateway itself fills in.
-    pub fn deny_traits(&self, traits: &mut Object) {
+    pub fn deny_traits(&self, traits: &mut JsonObject) {
         self.deny_within(traits, &mut String::new(), MAX_DEPTH);
     }
 
@@ -143,7 +143,7 @@ impl Policy {
     }
 
     /// Takes denied members out by their names or by their paths, as `customer.ssn`.
-    fn deny_within(&self, object: &mut Object, path: &mut String, depth: usize) {
+    fn deny_within(&self, object: &mut JsonObject, path: &mut String, depth: usize) {
         let Some(depth) = depth.checked_sub(1) else { return };
         let length = path.len();
         object.retain(|name, value| {
@@ -171,15 +171,15 @@ impl Policy {
 
     fn settle_consent(&self, event: &mut Event) {
         let record = event.context.as_ref().and_then(|context| context.get("consent"));
-        let mut refused = self.signalled(event.facts.gpc, event.facts.dnt).peekable();
+        let mut refused = self.refused_by_signals(event.facts.gpc, event.facts.dnt).peekable();
         if record.is_none() && refused.peek().is_none() {
             return;
         }
-        let known = event.context.as_ref().and_then(Consent::read);
+        let known = event.context.as_ref().and_then(ConsentRecord::read);
         if known.is_none() && refused.peek().is_none() {
             return;
         }
-        let mut consent = known.unwrap_or_else(Consent::unsaid);
+        let mut consent = known.unwrap_or_else(ConsentRecord::undecided);
         for category in refused {
             consent.refuse(category);
         }
@@ -189,12 +189,12 @@ impl Policy {
 
 /// Adds to an event what its visitor decided elsewhere, as its page would have said it. What the event
 /// says itself stays.
-pub fn adopt(event: &mut Event, decided: &Consent) {
+pub fn add_consent(event: &mut Event, decided: &ConsentRecord) {
     write(event, decided, false);
 }
 
 /// Writes answers into an event, over its own or beside them.
-fn write(event: &mut Event, consent: &Consent, over: bool) {
+fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
     let context = event.context.get_or_insert_default();
     let record = context.entry("consent").or_insert_with(|| json!({}));
     if !record.is_object() {
@@ -225,18 +225,18 @@ fn write(event: &mut Event, consent: &Consent, over: bool) {
 
 fn redact_event(event: &mut Event) {
     // What is said of the person is meant to be.
-    let context = event.context.iter_mut().flat_map(Object::iter_mut);
+    let context = event.context.iter_mut().flat_map(JsonObject::iter_mut);
     for member in context.filter(|(name, _)| !matches!(name.as_str(), "traits" | "consent")) {
         redact_member(member, MAX_DEPTH);
     }
-    for member in event.properties.iter_mut().flat_map(Object::iter_mut) {
+    for member in event.properties.iter_mut().flat_map(JsonObject::iter_mut) {
         redact_member(member, MAX_DEPTH);
     }
     for text in [&mut event.event, &mut event.name, &mut event.category].into_iter().flatten() {
         email::redact_text(text);
     }
     let Some(campaign) = &mut event.facts.campaign else { return };
-    let Campaign { name, source, medium, term, content, id } = campaign;
+    let UtmCampaign { name, source, medium, term, content, id } = campaign;
     for text in [name, source, medium, term, content, id].into_iter().flatten() {
         email::redact_text(text);
     }
@@ -263,7 +263,7 @@ fn redact(value: &mut Value, depth: usize) {
 }
 
 #[cfg(test)]
-impl Policy {
+impl PrivacyPolicy {
     /// One that changes what is kept and sent.
     pub(crate) fn changing(anonymize_ip: bool, deny_properties: &[&str]) -> Self {
         let deny_properties = deny_properties.iter().map(|it| WildMatch::new(it)).collect();
@@ -280,15 +280,15 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Place;
+    use crate::event::GeoLocation;
 
-    fn policy() -> Policy {
-        Policy {
+    fn policy() -> PrivacyPolicy {
+        PrivacyPolicy {
             gpc: vec!["advertising".to_owned()],
             redact_emails: true,
             deny_properties: vec![WildMatch::new("internal_*"), WildMatch::new("ssn")],
             opt_in_countries: vec!["DE".to_owned()],
-            ..Policy::default()
+            ..PrivacyPolicy::default()
         }
     }
 
@@ -337,22 +337,23 @@ mod tests {
         ] {
             let context = json!({ "consent": { "categoryPreferences": said } });
             let event = protected(json!({ "facts": { "gpc": true }, "context": context }));
-            let consent = Consent::read(event["context"].as_object().unwrap()).unwrap();
+            let consent = ConsentRecord::read(event["context"].as_object().unwrap()).unwrap();
             assert_eq!(consent.answer("advertising"), Some(false), "{said}");
         }
     }
 
     #[test]
     fn a_decision_from_elsewhere_adds_only_what_the_event_leaves_open() {
-        let decided =
-            Consent::parse(r#"{"categoryPreferences":{"analytics":true,"advertising":true}}"#);
+        let decided = ConsentRecord::parse(
+            r#"{"categoryPreferences":{"analytics":true,"advertising":true}}"#,
+        );
         let mut event: Event = serde_json::from_value(json!({
             "type": "track", "event": "x", "messageId": "m",
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
             "context": { "consent": { "categoryPreferences": { "Advertising": false } } },
         }))
         .unwrap();
-        adopt(&mut event, &decided.unwrap());
+        add_consent(&mut event, &decided.unwrap());
         assert_eq!(
             event.context.unwrap()["consent"]["categoryPreferences"],
             json!({ "Advertising": false, "analytics": true })
@@ -413,13 +414,18 @@ mod tests {
     #[test]
     fn where_the_law_wants_a_yes_silence_is_a_no() {
         let at = |country: Option<&str>| {
-            let place = country
-                .map(|country| Place { country: Some(country.to_owned()), ..Place::default() });
-            policy().unknown(&Facts { place, ..Facts::default() }, Unknown::Allow)
+            let place = country.map(|country| GeoLocation {
+                country: Some(country.to_owned()),
+                ..GeoLocation::default()
+            });
+            policy().unknown(&EventFacts { place, ..EventFacts::default() }, UnknownConsent::Allow)
         };
-        assert_eq!(at(Some("DE")), Unknown::Deny);
-        assert_eq!(at(Some("US")), Unknown::Allow);
-        assert_eq!(at(None), Unknown::Deny, "it may be there");
-        assert_eq!(Policy::default().unknown(&Facts::default(), Unknown::Allow), Unknown::Allow);
+        assert_eq!(at(Some("DE")), UnknownConsent::Deny);
+        assert_eq!(at(Some("US")), UnknownConsent::Allow);
+        assert_eq!(at(None), UnknownConsent::Deny, "it may be there");
+        assert_eq!(
+            PrivacyPolicy::default().unknown(&EventFacts::default(), UnknownConsent::Allow),
+            UnknownConsent::Allow
+        );
     }
 }

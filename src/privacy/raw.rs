@@ -12,12 +12,12 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::network::{anonymize_value, names_address, network_of};
-use super::policy::Policy;
+use super::policy::PrivacyPolicy;
 
 /// Levels of JSON that are looked at.
 const MAX_DEPTH: usize = 100;
 
-impl Policy {
+impl PrivacyPolicy {
     /// Returns true if beacons are changed before they are passed on.
     pub fn changes_beacons(&self) -> bool {
         self.anonymizes_ip() || self.denies_any()
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn clean(body: &str) -> Option<String> {
-        let policy = Policy::changing(true, &["ssn", "card_*"]);
+        let policy = PrivacyPolicy::changing(true, &["ssn", "card_*"]);
         policy.clean_beacon(body.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 

@@ -23,11 +23,11 @@ const VENDORS: usize = 213;
 
 /// What a visitor agreed to, by the numbers of the Global Vendor List.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcString {
+pub struct TcfConsentString {
     core: Vec<u8>,
 }
 
-impl TcString {
+impl TcfConsentString {
     /// Reads a string. `None` if it is no version 2, or ends before its purposes do.
     pub fn read(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn purposes_are_consents_or_interests() {
-        let string = TcString::read(&core(&[1, 7, 24], &[2, 8], &"0".repeat(17))).unwrap();
+        let string = TcfConsentString::read(&core(&[1, 7, 24], &[2, 8], &"0".repeat(17))).unwrap();
         let list = |holds: &dyn Fn(u8) -> bool| (0..=30).filter(|p| holds(*p)).collect::<Vec<_>>();
         assert_eq!(list(&|purpose| string.consents(purpose)), [1, 7, 24]);
         assert_eq!(list(&|purpose| string.allows(purpose)), [1, 2, 7, 8, 24]);
@@ -135,7 +135,7 @@ mod tests {
         let bits = format!("{:016b}0{}", 5, "01001");
         let ranges = format!("{:016b}1{:012b}0{:016b}1{:016b}{:016b}", 800, 2, 755, 10, 12);
         let of = |vendors: &str| {
-            let string = TcString::read(&core(&[], &[], vendors)).unwrap();
+            let string = TcfConsentString::read(&core(&[], &[], vendors)).unwrap();
             (0..=900).filter(|vendor| string.consents_to_vendor(*vendor)).collect::<Vec<_>>()
         };
         assert_eq!(of(&bits), [2, 5]);
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_string_of_the_specification_is_read() {
         // The example that decoders are commonly shown with.
-        let string = TcString::read("COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA.IFoEUQQgAIQwgIwQABAEAAAAOIAACAIAAAAQAIAgEAACEAAAAAgAQBAAAAAAAGBAAgAAAAAAAFAAECAAAgAAQARAEQAAAAAJAAIAAgAAAYQEAAAQmAgBC3ZAYzUw").unwrap();
+        let string = TcfConsentString::read("COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA.IFoEUQQgAIQwgIwQABAEAAAAOIAACAIAAAAQAIAgEAACEAAAAAgAQBAAAAAAAGBAAgAAAAAAAFAAECAAAgAAQARAEQAAAAAJAAIAAgAAAYQEAAAQmAgBC3ZAYzUw").unwrap();
         let consents: Vec<u8> = (1..=24).filter(|purpose| string.consents(*purpose)).collect();
         assert_eq!(consents, [1, 2, 3]);
         let vendors: Vec<u16> = (0..20).filter(|v| string.consents_to_vendor(*v)).collect();
@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn what_is_no_version_2_is_not_read() {
         for bad in ["", "BOvFyGB", "COvFyGBOvFyGB", "C***", &"C".repeat(5000)] {
-            assert_eq!(TcString::read(bad), None);
+            assert_eq!(TcfConsentString::read(bad), None);
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read(text in "C[A-Za-z0-9_-]{0,200}", vendor in any::<u16>()) {
-            if let Some(string) = TcString::read(&text) {
+            if let Some(string) = TcfConsentString::read(&text) {
                 let _ = (string.consents_to_vendor(vendor), string.allows(7));
             }
         }

@@ -9,7 +9,7 @@ use iab_gpp::sections::usnat;
 use iab_gpp::sections::{Section, SectionId};
 use iab_gpp::v1::GPPString;
 
-use super::tcf::TcString;
+use super::tcf::TcfConsentString;
 
 /// The longest GPP string that is read.
 const MAX_BYTES: usize = 4096;
@@ -23,12 +23,12 @@ const MAX_SECTIONS: usize = 32;
 
 /// What a GPP string says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gpp {
+pub struct GppConsentString {
     /// Whether the visitor opted out of sale, sharing or targeted advertising in one of its sections
     /// for the United States.
     pub opts_out: bool,
     /// Its section for the European Union.
-    pub tcf: Option<TcString>,
+    pub tcf: Option<TcfConsentString>,
 }
 
 /// Whether a `us_privacy` string is an opt-out: `1YYN`.
@@ -39,7 +39,7 @@ pub fn opts_out(us_privacy: &str) -> bool {
         && letters.nth(1).is_some_and(|letter| letter.eq_ignore_ascii_case(&'y'))
 }
 
-impl Gpp {
+impl GppConsentString {
     /// Reads a GPP string. What cannot be read of it says nothing.
     pub fn read(text: &str) -> Self {
         let header = text.split('~').next().unwrap_or_default();
@@ -56,7 +56,7 @@ impl Gpp {
         for &id in string.section_ids().take(MAX_SECTIONS) {
             match id {
                 // Not by that library: it expands the vendors' ranges.
-                SectionId::TcfEuV2 => gpp.tcf = string.section(id).and_then(TcString::read),
+                SectionId::TcfEuV2 => gpp.tcf = string.section(id).and_then(TcfConsentString::read),
                 SectionId::TcfEuV1 | SectionId::TcfCaV1 => {}
                 SectionId::UspV1 => gpp.opts_out |= string.section(id).is_some_and(opts_out),
                 _ => gpp.opts_out |= string.decode_section(id).is_ok_and(|it| is_opt_out(&it)),
@@ -145,22 +145,26 @@ mod tests {
     #[test]
     fn a_gpp_string_is_read_section_by_section() {
         // Sections 2 and 6, as in the specification's own example.
-        let both = Gpp::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN");
+        let both =
+            GppConsentString::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN");
         assert!(!both.opts_out);
         assert!(both.tcf.is_some());
-        assert!(Gpp::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YYN").opts_out);
+        assert!(
+            GppConsentString::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YYN")
+                .opts_out
+        );
         for nothing in ["", "DBA", "x~y", &"D".repeat(5000)] {
-            assert_eq!(Gpp::read(nothing), Gpp::default(), "{nothing}");
+            assert_eq!(GppConsentString::read(nothing), GppConsentString::default(), "{nothing}");
         }
     }
 
     #[test]
     fn hostile_headers_say_nothing_and_do_no_harm() {
-        assert!(Gpp::read("DBABTA~1YYN").opts_out);
+        assert!(GppConsentString::read("DBABTA~1YYN").opts_out);
         let long = format!("DBABTA{}~1YYN", "A".repeat(40));
         // One number above what a section's can be; thousands of ranges.
         for hostile in ["DBABKqw~1YYN", &long, &format!("DB__{}~", "Vt".repeat(2000))] {
-            assert_eq!(Gpp::read(hostile), Gpp::default(), "{hostile}");
+            assert_eq!(GppConsentString::read(hostile), GppConsentString::default(), "{hostile}");
         }
     }
 
@@ -179,7 +183,7 @@ mod tests {
                     char::from(letters[usize::from(u8::from_str_radix(six, 2).unwrap())])
                 })
                 .collect();
-            Gpp::read(&format!("DBABLA~{text}")).opts_out
+            GppConsentString::read(&format!("DBABLA~{text}")).opts_out
         };
         assert!(!of("101010"));
         for choices in ["011010", "100110", "101001"] {

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use moka::sync::Cache;
 use serde_json::{Value, json};
 
-use crate::event::{Event, Object};
+use crate::event::{Event, JsonObject};
 
 /// The tables: regular expressions, and what the parts that they match are.
 const TABLES: &str = include_str!("../../static/agents/regexes.json");
@@ -50,19 +50,19 @@ const TYPES: &[(&str, &str)] = &[
 ];
 
 /// Reads user agents, and remembers what they said.
-pub struct Agents {
-    tables: OnceLock<Option<Tables>>,
-    known: Cache<Box<str>, Arc<Agent>>,
+pub struct UserAgentParser {
+    tables: OnceLock<Option<UserAgentTables>>,
+    known: Cache<Box<str>, Arc<ParsedUserAgent>>,
 }
 
-struct Tables {
+struct UserAgentTables {
     browsers: ua_parser::user_agent::Extractor<'static>,
     systems: ua_parser::os::Extractor<'static>,
 }
 
 /// What a user agent says.
 #[derive(Debug, Default)]
-struct Agent {
+struct ParsedUserAgent {
     browser: Option<String>,
     browser_version: Option<String>,
     os: Option<String>,
@@ -71,22 +71,22 @@ struct Agent {
     is_mobile: bool,
 }
 
-impl Default for Agents {
+impl Default for UserAgentParser {
     fn default() -> Self {
         Self { tables: OnceLock::new(), known: Cache::new(REMEMBERED) }
     }
 }
 
-impl Agents {
+impl UserAgentParser {
     /// Makes the tables ready, which takes some hundred milliseconds and twelve megabytes; else the first
     /// user agent waits for it.
     pub fn prepare(&self) {
         self.tables();
     }
 
-    fn tables(&self) -> Option<&Tables> {
+    fn tables(&self) -> Option<&UserAgentTables> {
         let tables = self.tables.get_or_init(|| {
-            let tables = Tables::new();
+            let tables = UserAgentTables::new();
             if tables.is_none() {
                 tracing::error!("the tables of user agents are not readable; none is read");
             }
@@ -95,7 +95,7 @@ impl Agents {
         tables.as_ref()
     }
 
-    fn read(&self, agent: &str) -> Arc<Agent> {
+    fn read(&self, agent: &str) -> Arc<ParsedUserAgent> {
         // Libraries and bots name themselves only; browsers and apps name their system in brackets.
         let Some((_, inside)) = agent.split_once('(') else { return Arc::default() };
         if let Some(known) = self.known.get(agent) {
@@ -108,7 +108,7 @@ impl Agents {
     }
 }
 
-impl Tables {
+impl UserAgentTables {
     fn new() -> Option<Self> {
         let tables: ua_parser::Regexes<'static> = serde_json::from_str(TABLES).ok()?;
         let browsers = ua_parser::user_agent::Builder::new();
@@ -120,11 +120,11 @@ impl Tables {
     }
 
     /// `inside` is what follows the first bracket.
-    fn read(&self, agent: &str, inside: &str) -> Agent {
-        let mut read = Agent {
+    fn read(&self, agent: &str, inside: &str) -> ParsedUserAgent {
+        let mut read = ParsedUserAgent {
             kind: TYPES.iter().find(|(token, _)| inside.contains(token)).map(|(_, kind)| *kind),
             is_mobile: inside.contains("Mobile") || inside.contains("iPhone"),
-            ..Agent::default()
+            ..ParsedUserAgent::default()
         };
         if let Some(found) = self.browsers.extract(agent) {
             let name = browser_name(&found.family);
@@ -167,15 +167,15 @@ fn system_name<'a>(os: &'a str, inside: &str) -> &'a str {
 
 /// Whether the system is older than its own browser, whose version is the system's: what the user agent
 /// says of the system stands still.
-fn is_older(os: Option<&str>, read: &Agent) -> bool {
+fn is_older(os: Option<&str>, read: &ParsedUserAgent) -> bool {
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
     read.browser.as_deref() == Some("Safari")
         && number(read.browser_version.as_deref()) > number(os)
 }
 
 /// `type` (`desktop`, `mobile`, `tablet`, `tv`), `os`, `os_version`, `browser`, `browser_version`.
-pub(super) fn device(event: &Event, agents: &Agents) -> Object {
-    let mut device = Object::new();
+pub(super) fn device(event: &Event, agents: &UserAgentParser) -> JsonObject {
+    let mut device = JsonObject::new();
     let mut set = |key: &str, value: Option<&str>| {
         if let Some(value) =
             value.filter(|value| !value.is_empty() && value.len() <= MAX_NAME_BYTES)
@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn known(facts: Value, context: Value) -> Value {
-        Value::Object(device(&event(facts, context), &Agents::default()))
+        Value::Object(device(&event(facts, context), &UserAgentParser::default()))
     }
 
     /// As browsers and apps send them; what is not known is empty.
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn devices_are_told_apart() {
-        let agents = Agents::default();
+        let agents = UserAgentParser::default();
         for _twice in 0..2 {
             for (agent, said) in SEEN {
                 let event = event(json!({ "userAgent": agent }), json!({}));
@@ -382,11 +382,11 @@ mod tests {
 
     #[test]
     fn what_is_no_browsers_costs_nothing_and_is_not_kept() {
-        let agents = Agents::default();
+        let agents = UserAgentParser::default();
         for agent in ["", "curl/8.5.0", &format!("x ({}", "y".repeat(MAX_AGENT_BYTES))] {
             assert_eq!(
                 device(&event(json!({ "userAgent": agent }), json!({})), &agents),
-                Object::new()
+                JsonObject::new()
             );
         }
         assert!(agents.tables.get().is_none());

@@ -1,36 +1,38 @@
 //! Updates in one transaction: looks up, asks the rules, writes what they say. Where the rows are kept
-//! is the backend's business ([`Rows`]).
+//! is the backend's business ([`ProfileRows`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::details::Witness;
-use super::repeats::{Notes, Repeats};
-use super::rows::{Link, Rows};
-use super::stitch::{self, Bound, Held, Holder, Verdict};
-use super::tallies::Tallies;
-use super::traits::{Said, Traits, Word};
-use super::{Changes, Identity, IdentityKind, Limits, ProfileId, SEEN_EVERY_MS, Update};
+use super::details::ActivityProvenance;
+use super::repeats::{StatementCacheDelta, UnchangedStatementCache};
+use super::rows::{IdentityLink, ProfileRows};
+use super::stitch::{self, BindingUpdate, StitchDecision, UpdateBindings, UpdateOwner};
+use super::tallies::TallyBuffer;
+use super::traits::{ProfileTraits, TraitChanges, TraitProvenance};
+use super::{
+    Identity, IdentityKind, ProfileChanges, ProfileId, ProfileLimits, ProfileUpdate, SEEN_EVERY_MS,
+};
 use crate::event::SenderRank;
 use crate::journal::SiteId;
 
 /// Some updates in one transaction, and what they changed.
-pub(super) struct Batch<'r, R> {
+pub(super) struct UpdateBatch<'r, R> {
     rows: R,
     site: SiteId,
-    limits: Limits,
-    repeats: &'r Repeats,
-    notes: Notes,
-    changes: Changes,
-    tallies: Tallies,
-    census: Census,
+    limits: ProfileLimits,
+    repeats: &'r UnchangedStatementCache,
+    notes: StatementCacheDelta,
+    changes: ProfileChanges,
+    tallies: TallyBuffer,
+    census: ClaimedProfileDelta,
 }
 
 /// The change in the number of profiles that claims alone made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Census {
+pub(super) struct ClaimedProfileDelta {
     /// Profiles made, including those that are gone again.
     pub(super) made: u64,
     /// The difference to the number before.
@@ -38,62 +40,72 @@ pub(super) struct Census {
 }
 
 /// The outcome of a batch.
-pub(super) struct Finished<R> {
+pub(super) struct UpdateBatchOutcome<R> {
     pub(super) rows: R,
-    pub(super) changes: Changes,
+    pub(super) changes: ProfileChanges,
     /// To take once it is committed.
-    pub(super) notes: Notes,
-    pub(super) census: Census,
+    pub(super) notes: StatementCacheDelta,
+    pub(super) census: ClaimedProfileDelta,
 }
 
-impl<'r, R: Rows> Batch<'r, R> {
-    pub(super) fn new(rows: R, site: SiteId, limits: Limits, repeats: &'r Repeats) -> Self {
-        let (notes, changes) = (Notes::default(), Changes::default());
-        let tallies = Tallies::new(limits.event_names);
-        let census = Census::default();
+impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
+    pub(super) fn new(
+        rows: R,
+        site: SiteId,
+        limits: ProfileLimits,
+        repeats: &'r UnchangedStatementCache,
+    ) -> Self {
+        let (notes, changes) = (StatementCacheDelta::default(), ProfileChanges::default());
+        let tallies = TallyBuffer::new(limits.event_names);
+        let census = ClaimedProfileDelta::default();
         Self { rows, site, limits, repeats, notes, changes, tallies, census }
     }
 
     /// Writes what was counted.
-    pub(super) fn finish(self) -> Result<Finished<R>, R::Error> {
+    pub(super) fn finish(self) -> Result<UpdateBatchOutcome<R>, R::Error> {
         let Self { mut rows, notes, mut changes, tallies, census, .. } = self;
         changes.names_refused = tallies.refused;
         changes.counted = tallies.write(&mut rows)?;
-        Ok(Finished { rows, changes, notes, census })
+        Ok(UpdateBatchOutcome { rows, changes, notes, census })
     }
 
-    pub(super) fn apply(&mut self, update: &Update) -> Result<(), R::Error> {
+    pub(super) fn apply(&mut self, update: &ProfileUpdate) -> Result<(), R::Error> {
         let statement = self.repeats.statement(self.site, update);
         let said = self.repeats.holder(statement, stitch::time(update), &self.notes);
         if let Some((holder, rank)) = said {
             return self.count(holder, update, rank);
         }
         let bound = self.look_up(update)?;
-        let verdict =
-            stitch::judge(update, &bound, |profile, client| self.rows.mate(profile, client))?;
+        let verdict = stitch::decide_stitch(update, &bound, |profile, client| {
+            self.rows.latest_anonymous_id(profile, client)
+        })?;
         let profile = match verdict.holder {
-            Holder::Profile(profile) => profile,
-            Holder::New => {
+            UpdateOwner::Profile(profile) => profile,
+            UpdateOwner::New => {
                 self.census.made += 1;
                 self.census.more += 1;
-                self.rows.make(stitch::time(update))?
+                self.rows.create_profile(stitch::time(update))?
             }
-            Holder::Nobody => return Ok(()),
+            UpdateOwner::Nobody => return Ok(()),
         };
         for other in &verdict.absorbed {
             self.absorb(*other, profile, (update, &verdict))?;
         }
         self.count(profile, update, verdict.rank)?;
-        self.describe(profile, update, &verdict)?;
+        self.update_details(profile, update, &verdict)?;
         let due = [
-            self.note(profile, update, &verdict)?,
-            self.link(profile, update, &bound, &verdict)?,
-            self.say(profile, update, verdict.rank)?,
+            self.update_profile_row(profile, update, &verdict)?,
+            self.bind_identities(profile, update, &bound, &verdict)?,
+            self.apply_traits(profile, update, verdict.rank)?,
         ];
         // An alias said again is the latest again.
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
-            self.notes.say((profile, verdict.rank), statement, stitch::time(update)..due);
+            self.notes.remember_statement(
+                (profile, verdict.rank),
+                statement,
+                stitch::time(update)..due,
+            );
         }
         Ok(())
     }
@@ -101,33 +113,33 @@ impl<'r, R: Rows> Batch<'r, R> {
     fn count(
         &mut self,
         profile: ProfileId,
-        update: &Update,
+        update: &ProfileUpdate,
         rank: SenderRank,
     ) -> Result<(), R::Error> {
-        let Some(seen) = &update.sighting else { return Ok(()) };
+        let Some(seen) = &update.activity else { return Ok(()) };
         self.tallies.count(&mut self.rows, profile, (seen, rank), stitch::time(update))
     }
 
     /// Takes what the event says of the person's device, place and ways.
-    fn describe(
+    fn update_details(
         &mut self,
         profile: ProfileId,
-        update: &Update,
-        verdict: &Verdict,
+        update: &ProfileUpdate,
+        verdict: &StitchDecision,
     ) -> Result<(), R::Error> {
-        let Some(seen) = &update.sighting else { return Ok(()) };
+        let Some(seen) = &update.activity else { return Ok(()) };
         let mut known = self.rows.details(profile)?;
         if verdict.is_vouched {
-            known.vouch();
+            known.raise_to_proven();
         }
         let is_browser = |it: &&Identity| it.kind == IdentityKind::Visitor;
         let browser = update.devices.iter().map(|it| &it.identity).find(is_browser);
-        let witness = Witness {
+        let witness = ActivityProvenance {
             at: stitch::time(update),
             rank: verdict.rank,
             browser: browser.map(|it| it.value.as_str()),
         };
-        if known.take(seen, witness) {
+        if known.apply_activity(seen, witness) {
             self.rows.put_details(profile, &known)?;
             self.notes.change(profile);
             self.changes.profiles.insert(profile);
@@ -135,7 +147,7 @@ impl<'r, R: Rows> Batch<'r, R> {
         Ok(())
     }
 
-    fn look_up(&mut self, update: &Update) -> Result<Bound, R::Error> {
+    fn look_up(&mut self, update: &ProfileUpdate) -> Result<UpdateBindings, R::Error> {
         let rows = &mut self.rows;
         let mut of = |identity: &Option<Identity>| match identity {
             Some(identity) => rows.binding(identity),
@@ -144,18 +156,18 @@ impl<'r, R: Rows> Batch<'r, R> {
         let (user, previous, email) =
             (of(&update.user)?, of(&update.previous)?, of(&update.email)?);
         let devices = update.devices.iter().map(|device| rows.binding(&device.identity));
-        Ok(Bound { user, previous, email, devices: devices.collect::<Result<_, _>>()? })
+        Ok(UpdateBindings { user, previous, email, devices: devices.collect::<Result<_, _>>()? })
     }
 
     /// Notes when the person was seen, and by what user id the profile goes: its first, or that of the
     /// latest alias. Returns when it is to be noted again.
-    fn note(
+    fn update_profile_row(
         &mut self,
         profile: ProfileId,
-        update: &Update,
-        verdict: &Verdict,
+        update: &ProfileUpdate,
+        verdict: &StitchDecision,
     ) -> Result<Option<i64>, R::Error> {
-        let (at, mut person) = (stitch::time(update), self.rows.person(profile)?);
+        let (at, mut person) = (stitch::time(update), self.rows.read_profile_row(profile)?);
         let is_first = person.first_seen.is_none_or(|first| at < first);
         let is_last = person.last_seen.is_none_or(|last| at - last >= SEEN_EVERY_MS);
         let user = update.user.as_ref().map(|user| &user.value).filter(|user| {
@@ -192,19 +204,19 @@ impl<'r, R: Rows> Batch<'r, R> {
             }
         }
         if is_news {
-            self.rows.put_person(profile, &person)?;
+            self.rows.put_profile_row(profile, &person)?;
         }
         Ok(person.last_seen.map(|last| last + SEEN_EVERY_MS))
     }
 
     /// Makes the update's identities name the profile. Returns when that is to be noted again; `None`
     /// if one of them does not.
-    fn link(
+    fn bind_identities(
         &mut self,
         profile: ProfileId,
-        update: &Update,
-        bound: &Bound,
-        verdict: &Verdict,
+        update: &ProfileUpdate,
+        bound: &UpdateBindings,
+        verdict: &StitchDecision,
     ) -> Result<Option<i64>, R::Error> {
         let at = stitch::time(update);
         let mut has_all = verdict.has_email && verdict.devices.iter().all(Option::is_some);
@@ -219,11 +231,11 @@ impl<'r, R: Rows> Batch<'r, R> {
         let strong = strong.into_iter().filter_map(|(identity, binding, rank)| {
             let identity = identity.as_ref()?;
             let is_holders = identity.kind != IdentityKind::Email || verdict.has_email;
-            let held = is_holders.then_some(Held { since: 0, claimed, rank })?;
+            let held = is_holders.then_some(BindingUpdate { since: 0, claimed, rank })?;
             // Nobody takes away from a link what it is worth.
             let own = binding.filter(|known| known.profile == profile);
             let rank = own.map_or(rank, |known| known.rank.max(rank));
-            Some((identity, None, binding, Held { rank, ..held }))
+            Some((identity, None, binding, BindingUpdate { rank, ..held }))
         });
         let devices = update.devices.iter().zip(&bound.devices).zip(&verdict.devices);
         let devices = devices.filter_map(|((device, binding), held)| {
@@ -280,7 +292,7 @@ impl<'r, R: Rows> Batch<'r, R> {
         rank: SenderRank,
     ) -> Result<bool, R::Error> {
         let limit = self.limits.of(kind);
-        if self.rows.names_counted(profile, kind, limit)? < limit {
+        if self.rows.count_identities(profile, kind, limit)? < limit {
             return Ok(true);
         }
         if rank == SenderRank::Claimed {
@@ -299,7 +311,7 @@ impl<'r, R: Rows> Batch<'r, R> {
         &mut self,
         from: ProfileId,
         into: ProfileId,
-        (update, verdict): (&Update, &Verdict),
+        (update, verdict): (&ProfileUpdate, &StitchDecision),
     ) -> Result<(), R::Error> {
         self.notes.change(from);
         self.notes.change(into);
@@ -309,7 +321,7 @@ impl<'r, R: Rows> Batch<'r, R> {
         let is_known = names.iter().any(|link| link.kind == IdentityKind::User.name());
         let is_claimed = |kind: &str, value: &str| !is_known || update.names(kind, value);
         let mut room = BTreeMap::new();
-        for Link { kind, value, rank } in names {
+        for IdentityLink { kind, value, rank } in names {
             let known = IdentityKind::from_name(&kind);
             let has_room = match known {
                 None => false,
@@ -318,7 +330,7 @@ impl<'r, R: Rows> Batch<'r, R> {
                         Some(left) => *left,
                         None => {
                             let limit = self.limits.of(known);
-                            limit.saturating_sub(self.rows.names_counted(into, known, limit)?)
+                            limit.saturating_sub(self.rows.count_identities(into, known, limit)?)
                         }
                     };
                     room.insert(known, left.saturating_sub(1));
@@ -327,7 +339,7 @@ impl<'r, R: Rows> Batch<'r, R> {
             };
             if has_room {
                 let claim = if is_claimed(&kind, &value) { verdict.claim } else { 0 };
-                self.rows.hand_over((&kind, &value), into, claim)?;
+                self.rows.transfer_identity((&kind, &value), into, claim)?;
             } else {
                 self.changes.identities_refused += 1;
                 self.rows.unbind((&kind, &value))?;
@@ -357,7 +369,8 @@ impl<'r, R: Rows> Batch<'r, R> {
 
     /// Of two people who are one, the earliest and the latest time, and the user id of the latest alias.
     fn absorb_person(&mut self, from: ProfileId, into: ProfileId) -> Result<(), R::Error> {
-        let (mut own, theirs) = (self.rows.person(into)?, self.rows.person(from)?);
+        let (mut own, theirs) =
+            (self.rows.read_profile_row(into)?, self.rows.read_profile_row(from)?);
         own.first_seen = own.first_seen.into_iter().chain(theirs.first_seen).min();
         own.last_seen = own.last_seen.max(theirs.last_seen);
         let claims = [own.rank, theirs.rank].into_iter().filter(|it| *it == SenderRank::Claimed);
@@ -371,15 +384,15 @@ impl<'r, R: Rows> Batch<'r, R> {
             (own.user_id, own.named_at) = (theirs.user_id, theirs.named_at);
             self.changes.profiles.insert(into);
         }
-        self.rows.put_person(into, &own)
+        self.rows.put_profile_row(into, &own)
     }
 
     /// Takes what the update says of the person. Returns when that is to be noted again; `None` if not
     /// all of it is known now.
-    fn say(
+    fn apply_traits(
         &mut self,
         profile: ProfileId,
-        update: &Update,
+        update: &ProfileUpdate,
         rank: SenderRank,
     ) -> Result<Option<i64>, R::Error> {
         if update.traits.is_empty() {
@@ -387,7 +400,8 @@ impl<'r, R: Rows> Batch<'r, R> {
         }
         let (at, room) = (stitch::time(update), self.limits.into());
         let (mut traits, said) = self.rows.traits(profile, room)?;
-        let said = said.and(traits.say(&update.traits, Word { at, rank }, room));
+        let said =
+            said.and(traits.apply_statements(&update.traits, TraitProvenance { at, rank }, room));
         self.put_traits(profile, &traits, said)?;
         let due = |(key, value): (&String, &Value)| {
             if traits.rank(key) > rank {
@@ -404,8 +418,8 @@ impl<'r, R: Rows> Batch<'r, R> {
     fn put_traits(
         &mut self,
         profile: ProfileId,
-        traits: &Traits,
-        said: Said,
+        traits: &ProfileTraits,
+        said: TraitChanges,
     ) -> Result<(), R::Error> {
         self.changes.traits_refused += said.refused;
         if said.is_changed {

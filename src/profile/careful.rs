@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::journal::{Care, Journal, Record, SiteId, UnderWay};
+use crate::journal::{GuardedWork, Journal, JournalRecord, ReaderGuard, SiteId};
 use crate::metrics::{Metrics, PoisonLabels, SiteLabels};
 
 /// The care of one reader, which ends when as many records have passed as it takes in one step.
-pub(super) struct Careful {
-    care: Arc<Care>,
+pub(super) struct ProfileReaderGuard {
+    care: Arc<ReaderGuard>,
     what: &'static str,
     left: AtomicUsize,
 }
 
-impl Careful {
+impl ProfileReaderGuard {
     /// The care of the reader of this name, which takes so many records in one step at most.
     pub(super) fn new(
         journal: &dyn Journal,
@@ -39,14 +39,14 @@ impl Careful {
     }
 
     /// Leaves of these what may be taken together. Whether that was all.
-    pub(super) fn choose(&self, records: &mut Vec<Record>) -> bool {
+    pub(super) fn choose(&self, records: &mut Vec<JournalRecord>) -> bool {
         let count = records.len();
         records.truncate(self.care.group(records.iter().map(item)));
         records.len() == count
     }
 
     /// Begins to work on these.
-    pub(super) async fn section(&self, records: &[Record]) -> UnderWay {
+    pub(super) async fn section(&self, records: &[JournalRecord]) -> GuardedWork {
         let section = self.care.begin(records.iter().map(item).collect()).await;
         if self.care.is_careful() {
             let left = self.left.load(Ordering::Relaxed).saturating_sub(records.len());
@@ -74,6 +74,6 @@ impl Careful {
     }
 }
 
-fn item(record: &Record) -> i64 {
+fn item(record: &JournalRecord) -> i64 {
     i64::try_from(record.seq).unwrap_or(i64::MAX)
 }

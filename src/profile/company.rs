@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use serde_json::value::RawValue;
 
 use super::identity::COOKIES;
-use crate::event::{Event, Facts, RawMembers, RawObject};
+use crate::event::{Event, EventFacts, RawJsonObject, RawMembers};
 use crate::journal::SiteId;
 
 /// Groups of identities that are remembered: about 100 bytes each. A visitor who is forgotten costs
@@ -22,28 +22,28 @@ const MAX_USERS: u64 = 200_000;
 
 /// When the projection looks again at identities it has seen together: it keeps when they were seen to
 /// the hour.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+const GROUP_TTL: Duration = Duration::from_secs(3600);
 
 /// The groups of identities seen lately, and which user was seen with each identity.
-pub struct Company {
+pub struct IdentityGroupCache {
     groups: Cache<u64, ()>,
     users: Cache<u64, u64>,
     hashes: RandomState,
 }
 
-impl Default for Company {
+impl Default for IdentityGroupCache {
     fn default() -> Self {
-        let groups = Cache::builder().max_capacity(MAX_GROUPS).time_to_live(LOOK_AGAIN).build();
-        let users = Cache::builder().max_capacity(MAX_USERS).time_to_idle(LOOK_AGAIN).build();
+        let groups = Cache::builder().max_capacity(MAX_GROUPS).time_to_live(GROUP_TTL).build();
+        let users = Cache::builder().max_capacity(MAX_USERS).time_to_idle(GROUP_TTL).build();
         Self { groups, users, hashes: RandomState::new() }
     }
 }
 
-impl Company {
+impl IdentityGroupCache {
     /// The group of identities that an event without a user id shows, if there are several and they
     /// were not seen together lately, or another user was seen with one of them meanwhile. An event
     /// with a user id is looked at anyway.
-    pub fn news(&self, site: SiteId, event: &Event<RawObject>) -> Option<u64> {
+    pub fn find_new_group(&self, site: SiteId, event: &Event<RawJsonObject>) -> Option<u64> {
         let identities = self.identities(site, event)?;
         let identities = identities.iter().flatten().copied();
         if let Some(user) = &event.user_id {
@@ -69,9 +69,9 @@ impl Company {
     }
 
     /// The identities of an event that shows several, each as one number.
-    fn identities(&self, site: SiteId, event: &Event<RawObject>) -> Option<[Option<u64>; 9]> {
-        let Facts { visitor, cookies, .. } = &event.facts;
-        let context = event.context.as_ref().map_or("", RawObject::text);
+    fn identities(&self, site: SiteId, event: &Event<RawJsonObject>) -> Option<[Option<u64>; 9]> {
+        let EventFacts { visitor, cookies, .. } = &event.facts;
+        let context = event.context.as_ref().map_or("", RawJsonObject::text);
         // Read only where there is something to find: most contexts are long, and hold neither.
         let holds = |name: &str| memmem::find(context.as_bytes(), name.as_bytes()).is_some();
         // A key may be written with escapes.
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn event(anonymous: &str, cookies: serde_json::Value, context: &str) -> Event<RawObject> {
+    fn event(anonymous: &str, cookies: serde_json::Value, context: &str) -> Event<RawJsonObject> {
         let text = json!({
             "type": "track", "messageId": "m", "anonymousId": anonymous,
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
@@ -111,7 +111,7 @@ mod tests {
             },
         });
         let event: Event = serde_json::from_value(text).unwrap();
-        let context = RawObject::new(&RawValue::from_string(context.to_owned()).unwrap());
+        let context = RawJsonObject::new(&RawValue::from_string(context.to_owned()).unwrap());
         let Event { kind, message_id, anonymous_id, timestamp, received_at, facts, .. } = event;
         Event {
             kind,
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn identities_together_are_news_once() {
-        let company = Company::default();
-        let is_news = |event: &Event<RawObject>| {
-            let group = company.news(SiteId(1), event);
+        let company = IdentityGroupCache::default();
+        let is_news = |event: &Event<RawJsonObject>| {
+            let group = company.find_new_group(SiteId(1), event);
             company.remember(group);
             group.is_some()
         };
@@ -166,8 +166,12 @@ mod tests {
         assert!(!is_news(&user) && !is_news(visitor), "it is the same one");
         user.user_id = Some("w".to_owned());
         assert!(!is_news(&user) && is_news(visitor), "and now another");
-        let group = company.news(SiteId(2), &others[0]);
+        let group = company.find_new_group(SiteId(2), &others[0]);
         assert!(group.is_some(), "of another site");
-        assert_eq!(company.news(SiteId(2), &others[0]), group, "until the journal has it");
+        assert_eq!(
+            company.find_new_group(SiteId(2), &others[0]),
+            group,
+            "until the journal has it"
+        );
     }
 }

@@ -12,8 +12,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Sighting;
-use crate::event::{Object, SenderRank};
+use super::Activity;
+use crate::event::{JsonObject, SenderRank};
 
 /// Categories of consent that are kept.
 const MAX_CATEGORIES: usize = 64;
@@ -24,7 +24,7 @@ const ANSWERS: &str = "answers";
 
 /// The source of a sighting, and its time in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Witness<'w> {
+pub(super) struct ActivityProvenance<'w> {
     pub(super) at: i64,
     pub(super) rank: SenderRank,
     /// The id in the browser's cookie.
@@ -33,30 +33,34 @@ pub(super) struct Witness<'w> {
 
 /// The details of one person. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Details {
-    pub(super) touches: Object,
-    pub(super) device: Object,
-    pub(super) place: Object,
-    pub(super) consent: Object,
+pub(super) struct ProfileDetails {
+    pub(super) touches: JsonObject,
+    pub(super) device: JsonObject,
+    pub(super) place: JsonObject,
+    pub(super) consent: JsonObject,
     pub(super) group: Option<String>,
     /// When each but the touches was last stated; under `ranks` by which rank, if it is not claimed,
     /// that of the touches as well; under `answers` who answered of each category of consent.
-    pub(super) stated: Object,
+    pub(super) stated: JsonObject,
 }
 
 /// The source of an answer about a category of consent.
 #[derive(Clone, Debug, PartialEq)]
-struct Answered {
+struct ConsentProvenance {
     at: i64,
     rank: SenderRank,
     /// The mark of the browser.
     browser: Option<String>,
 }
 
-impl Details {
+impl ProfileDetails {
     /// Takes a sighting in; whether it says anything new.
-    pub(super) fn take(&mut self, seen: &Sighting, witness: Witness<'_>) -> bool {
-        let Witness { at, rank, browser } = witness;
+    pub(super) fn apply_activity(
+        &mut self,
+        seen: &Activity,
+        witness: ActivityProvenance<'_>,
+    ) -> bool {
+        let ActivityProvenance { at, rank, browser } = witness;
         let shown = rank.min(SenderRank::Proven);
         let mut first = seen.touch.clone().unwrap_or_default();
         first.insert("at".into(), at.into());
@@ -64,11 +68,11 @@ impl Details {
         if seen.touch.is_some() {
             is_news |= self.touch_last(&first, shown);
         }
-        let object = |object: &Object| (!object.is_empty()).then(|| object.clone());
+        let object = |object: &JsonObject| (!object.is_empty()).then(|| object.clone());
         is_news |= self.state("device", object(&seen.device), at, shown);
         is_news |= self.state("place", object(&seen.place), at, shown);
         for (category, answer) in &seen.consent {
-            let by = Answered { at, rank, browser: browser.map(mark) };
+            let by = ConsentProvenance { at, rank, browser: browser.map(mark) };
             is_news |= self.answer(category, answer, by);
         }
         // A later time alone is not worth a write.
@@ -79,7 +83,7 @@ impl Details {
     pub(super) fn absorb(&mut self, mut other: Self, by: SenderRank) -> bool {
         let before = self.clone();
         if by > SenderRank::Claimed {
-            other.vouch();
+            other.raise_to_proven();
         }
         let object = |name: &str| other.touches.get(name).and_then(Value::as_object);
         if let Some(first) = object("first") {
@@ -104,7 +108,7 @@ impl Details {
 
     /// Raises the touches, the device, the place and the refusals of a browser to proven: its user is
     /// known from now on.
-    pub(super) fn vouch(&mut self) {
+    pub(super) fn raise_to_proven(&mut self) {
         for key in ["first", "last", "device", "place"] {
             let is_there = self.touches.contains_key(key) || self.stated.contains_key(key);
             if is_there && self.rank(key) == SenderRank::Claimed {
@@ -138,7 +142,7 @@ impl Details {
 
     /// Of first touches of the same rank the earlier holds. One of a higher rank holds if it is earlier
     /// or says of a way at all.
-    fn touch_first(&mut self, first: &Object, rank: SenderRank) -> bool {
+    fn touch_first(&mut self, first: &JsonObject, rank: SenderRank) -> bool {
         let known = self.touches.get("first").and_then(Value::as_object);
         let is_taken = known.is_none_or(|known| {
             let is_earlier = at(first) < at(known);
@@ -153,7 +157,7 @@ impl Details {
     }
 
     /// Of last touches of the same rank the later holds, unless it says the same again.
-    fn touch_last(&mut self, last: &Object, rank: SenderRank) -> bool {
+    fn touch_last(&mut self, last: &JsonObject, rank: SenderRank) -> bool {
         let known = self.touches.get("last").and_then(Value::as_object);
         let is_taken = known.is_none_or(|known| {
             let is_later = at(last) > at(known) && !is_same(last, known);
@@ -175,7 +179,7 @@ impl Details {
     fn state(
         &mut self,
         key: &'static str,
-        said: Option<Object>,
+        said: Option<JsonObject>,
         at: i64,
         rank: SenderRank,
     ) -> bool {
@@ -201,11 +205,11 @@ impl Details {
         is_other
     }
 
-    fn answered(&self, category: &str) -> Answered {
+    fn answered(&self, category: &str) -> ConsentProvenance {
         let known = self.stated.get(ANSWERS).and_then(|answers| answers.get(category));
         let number = |key: &str| known.and_then(|known| known.get(key)).and_then(Value::as_i64);
         let browser = known.and_then(|known| known.get("browser")).and_then(Value::as_str);
-        Answered {
+        ConsentProvenance {
             // Before answers were noted one by one there was one time for all.
             at: number("at").or_else(|| self.stated_at("consent")).unwrap_or_default(),
             rank: SenderRank::from_number(number("rank").unwrap_or_default()),
@@ -213,8 +217,8 @@ impl Details {
         }
     }
 
-    fn note(&mut self, category: &str, answered: &Answered) {
-        let Answered { at, rank, browser } = answered;
+    fn note(&mut self, category: &str, answered: &ConsentProvenance) {
+        let ConsentProvenance { at, rank, browser } = answered;
         let mut noted = json!({ "at": at });
         if let Some(noted) = noted.as_object_mut() {
             if *rank > SenderRank::Claimed {
@@ -230,7 +234,7 @@ impl Details {
     }
 
     /// Takes an answer; whether it is news.
-    fn answer(&mut self, category: &str, answer: &Value, by: Answered) -> bool {
+    fn answer(&mut self, category: &str, answer: &Value, by: ConsentProvenance) -> bool {
         let Some(known) = self.consent.get(category) else {
             if !self.has_room(by.rank) {
                 return false;
@@ -268,7 +272,7 @@ impl Details {
     }
 }
 
-impl Answered {
+impl ConsentProvenance {
     /// Returns true if the answer `by` replaces this one.
     fn gives_way(&self, by: &Self, is_same: bool, is_refusal: bool) -> bool {
         let is_newer = self.at <= by.at;
@@ -294,21 +298,21 @@ fn mark(browser: &str) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn at(touch: &Object) -> Option<i64> {
+fn at(touch: &JsonObject) -> Option<i64> {
     touch.get("at").and_then(Value::as_i64)
 }
 
 /// Puts a value into the object under a name.
-fn put(object: &mut Object, name: &str, key: &str, value: Value) {
-    let inner = object.entry(name.to_owned()).or_insert_with(|| Value::Object(Object::new()));
+fn put(object: &mut JsonObject, name: &str, key: &str, value: Value) {
+    let inner = object.entry(name.to_owned()).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Some(inner) = inner.as_object_mut() {
         inner.insert(key.to_owned(), value);
     }
 }
 
 /// Whether two touches are of the same way, whenever.
-fn is_same(a: &Object, b: &Object) -> bool {
-    let others = |touch: &Object| touch.iter().filter(|(key, _)| *key != "at").count();
+fn is_same(a: &JsonObject, b: &JsonObject) -> bool {
+    let others = |touch: &JsonObject| touch.iter().filter(|(key, _)| *key != "at").count();
     others(a) == others(b) && a.iter().all(|(key, value)| key == "at" || b.get(key) == Some(value))
 }
 
@@ -317,25 +321,28 @@ mod tests {
     use super::*;
 
     /// Details after these statements: time, rank, browser and sighting of each.
-    fn told(all: &[(i64, SenderRank, Option<&str>, Sighting)]) -> Details {
-        let mut details = Details::default();
+    fn told(all: &[(i64, SenderRank, Option<&str>, Activity)]) -> ProfileDetails {
+        let mut details = ProfileDetails::default();
         for (at, rank, browser, seen) in all {
-            details.take(seen, Witness { at: *at, rank: *rank, browser: *browser });
+            details.apply_activity(
+                seen,
+                ActivityProvenance { at: *at, rank: *rank, browser: *browser },
+            );
         }
         details
     }
 
-    fn object(value: Value) -> Object {
+    fn object(value: Value) -> JsonObject {
         value.as_object().unwrap().clone()
     }
 
-    fn landing(name: &str) -> Sighting {
-        Sighting {
+    fn landing(name: &str) -> Activity {
+        Activity {
             touch: Some(object(json!({ "campaign": { "name": name } }))),
             place: object(json!({ "country": name })),
             consent: object(json!({ name: true, "ads": name == "b" })),
             group: Some(name.to_owned()),
-            ..Sighting::default()
+            ..Activity::default()
         }
     }
 
@@ -354,23 +361,23 @@ mod tests {
             assert_eq!(expected.consent["ads"], false);
             for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
                 assert_eq!(told(order), expected, "{order:?}");
-                let (mut a, mut b) = (Details::default(), Details::default());
-                let witness = |at| Witness { at, rank, browser: Some("v") };
-                a.take(&all[order[0]].3, witness(all[order[0]].0));
-                b.take(&all[order[1]].3, witness(all[order[1]].0));
-                b.take(&all[order[2]].3, witness(all[order[2]].0));
+                let (mut a, mut b) = (ProfileDetails::default(), ProfileDetails::default());
+                let witness = |at| ActivityProvenance { at, rank, browser: Some("v") };
+                a.apply_activity(&all[order[0]].3, witness(all[order[0]].0));
+                b.apply_activity(&all[order[1]].3, witness(all[order[1]].0));
+                b.apply_activity(&all[order[2]].3, witness(all[order[2]].0));
                 a.absorb(b, SenderRank::Claimed);
                 assert_eq!(a, expected, "joined {order:?}");
             }
             let mut again = expected.clone();
-            let witness = Witness { at: 9, rank, browser: Some("v") };
-            assert!(!again.take(&all[2].3, witness), "the same again is nothing new");
+            let witness = ActivityProvenance { at: 9, rank, browser: Some("v") };
+            assert!(!again.apply_activity(&all[2].3, witness), "the same again is nothing new");
         }
     }
 
     /// An answer on advertisements.
-    fn ads(answer: bool) -> Sighting {
-        Sighting { consent: object(json!({ "ads": answer })), ..Sighting::default() }
+    fn ads(answer: bool) -> Activity {
+        Activity { consent: object(json!({ "ads": answer })), ..Activity::default() }
     }
 
     #[test]
@@ -434,21 +441,24 @@ mod tests {
             for at in [1, 9] {
                 let mut claim = landing("x");
                 claim.consent.clear();
-                let witness = Witness { at, rank: Claimed, browser: Some("x") };
-                assert!(!known.take(&claim, witness));
+                let witness = ActivityProvenance { at, rank: Claimed, browser: Some("x") };
+                assert!(!known.apply_activity(&claim, witness));
                 known.absorb(told(&[(at, Claimed, Some("x"), claim)]), Claimed);
             }
             assert_eq!(known, before);
         }
         let mut known = told(&[(5, Claimed, None, landing("x"))]);
-        known.take(&landing("a"), Witness { at: 4, rank: Server, browser: None });
+        known.apply_activity(
+            &landing("a"),
+            ActivityProvenance { at: 4, rank: Server, browser: None },
+        );
         assert_eq!((known.group.as_deref(), &known.place["country"]), (Some("a"), &json!("a")));
         assert_eq!(known.touches["last"]["campaign"]["name"], "a");
         // Categories that claims made up make room.
         let junk = |n: usize| (format!("c{n}"), Value::Bool(false));
-        let consent: Object = (0..MAX_CATEGORIES + 9).map(junk).collect();
-        let mut known = told(&[(1, Claimed, None, Sighting { consent, ..Sighting::default() })]);
-        known.take(&ads(true), Witness { at: 1, rank: Server, browser: None });
+        let consent: JsonObject = (0..MAX_CATEGORIES + 9).map(junk).collect();
+        let mut known = told(&[(1, Claimed, None, Activity { consent, ..Activity::default() })]);
+        known.apply_activity(&ads(true), ActivityProvenance { at: 1, rank: Server, browser: None });
         assert_eq!((known.consent.len(), &known.consent["ads"]), (MAX_CATEGORIES, &json!(true)));
     }
 }

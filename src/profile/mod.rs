@@ -18,7 +18,7 @@
 //! and names of events too, but for those that settings use.
 //!
 //! And all sites share one writer. So a profile holds
-//! only so much ([`Limits`]): a trait or an identity beyond is not taken, and counted; the event itself
+//! only so much ([`ProfileLimits`]): a trait or an identity beyond is not taken, and counted; the event itself
 //! goes its way to the destinations. And an event costs what it changes, however many names its
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
 //! down once an hour.
@@ -52,19 +52,19 @@ mod tests;
 mod traits;
 mod watched;
 
-pub use crate::event::identity::{Device, Identity, IdentityKind, identities};
-pub use agent::Agents;
-pub use cache::{Found, Profiles};
-pub use company::Company;
-pub use filling::{Counter, CounterStore, Deed, Filling, Step};
-pub use outside::{SourceError, SourceSettings};
-pub use postgres::{PostgresProfiles, SCHEMA};
-pub use projection::{Projection, Setup, update_of};
-pub use public::Public;
-pub use sighting::{Counters, NoCounters, Sighting};
-pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfiles, node};
-pub use subject::{Activity, Subject};
-pub use watched::{Changed, Watched};
+pub use crate::event::identity::{DeviceIdentity, Identity, IdentityKind, identities};
+pub use agent::UserAgentParser;
+pub use cache::{ProfileService, VisitorProfile};
+pub use company::IdentityGroupCache;
+pub use filling::{BackfillStep, CountedEvent, CounterBackfill, CounterProgress, CounterStore};
+pub use outside::{TraitSourceError, TraitSourceSettings};
+pub use postgres::{PostgresProfileStore, SCHEMA};
+pub use projection::{ProfileProjection, ProjectionConfig, update_of};
+pub use public::PublicProfilePaths;
+pub use sighting::{Activity, EmptyCounterSet, EventCounterSet};
+pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfileStore, node};
+pub use subject::{DailyActivity, SubjectProfile};
+pub use watched::{ChangedProfiles, ObservedStore};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -74,30 +74,30 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::event::{Computed, Object, ProfileView, SenderRank, Tally, identity};
-use crate::journal::{JournalError, NameKey, SiteId};
+use crate::event::{ComputedAttributes, EventTally, JsonObject, ProfileView, SenderRank, identity};
+use crate::journal::{JournalError, PersonNameDigest, SiteId};
 use crate::postgres::PostgresError;
-use crate::settings::Section;
-use crate::store::{ReadError, WriteError};
+use crate::settings::SettingsSection;
+use crate::store::{StoreReadError, StoreWriteError};
 
 /// Where profiles are kept, and segments with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
+pub enum ProfileBackend {
     /// In the embedded database.
     Sqlite,
     /// In the PostgreSQL database that gateways share.
     Postgres,
 }
 
-impl Backend {
+impl ProfileBackend {
     const ALL: [(&str, Self); 2] = [("sqlite", Self::Sqlite), ("postgres", Self::Postgres)];
 }
 
 /// `[profiles]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ProfileSettings {
     /// Where they are kept.
-    pub store: Backend,
+    pub store: ProfileBackend,
     /// Memory for profiles that were used lately.
     pub cache_bytes: u64,
     /// How long an unused profile stays in memory.
@@ -107,16 +107,16 @@ pub struct Settings {
     /// For what is known of some events' visitors.
     pub timeout: Duration,
     /// Reads of the store under way at once.
-    pub lookups: usize,
+    pub max_concurrent_lookups: usize,
     /// What becomes of events whose visitors could not be looked up.
-    pub on_timeout: OnTimeout,
+    pub on_timeout: LookupTimeoutPolicy,
     /// How much one profile holds.
-    pub limits: Limits,
+    pub limits: ProfileLimits,
 }
 
 /// What becomes of events whose visitors could not be looked up in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTimeout {
+pub enum LookupTimeoutPolicy {
     /// They go with what memory knows.
     Deliver,
     /// They stay pending, and are looked up again.
@@ -125,7 +125,7 @@ pub enum OnTimeout {
 
 /// How much one profile holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProfileLimits {
     /// Bytes of its traits as JSON.
     pub traits_bytes: usize,
     /// The part of them that claims may fill.
@@ -139,7 +139,7 @@ pub struct Limits {
     pub claimed_max: u64,
 }
 
-impl Limits {
+impl ProfileLimits {
     /// Limits without a share of their own for claims.
     pub const fn new(traits_bytes: usize, identities: usize, event_names: usize) -> Self {
         let (claimed_traits_bytes, claimed_max) = (traits_bytes, u64::MAX);
@@ -149,27 +149,27 @@ impl Limits {
 
 /// `profiles` of a site: what is kept of its visitors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteSettings {
+pub struct SiteProfileSettings {
     /// Whether every event counts, those of visitors nobody knows as well; else only what says who
     /// somebody is is looked at.
     pub activity: bool,
     /// How long a visitor nobody knows is kept without being seen.
     pub anonymous_retain: Duration,
     /// What pages may know of their own visitor.
-    pub public: Public,
+    pub public: PublicProfilePaths,
     /// Another store of what is known of people, if there is one.
-    pub source: Option<SourceSettings>,
+    pub source: Option<TraitSourceSettings>,
 }
 
-impl SiteSettings {
+impl SiteProfileSettings {
     /// Reads `profiles` of a site. Where nothing is said, it is the site that knows whether anything needs
     /// `activity`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             activity: section.opt_boolean("activity").unwrap_or_default(),
             anonymous_retain: section.positive_duration("anonymous_retain"),
-            public: Public::read(section),
-            source: SourceSettings::read(&mut section.section("source")),
+            public: PublicProfilePaths::read(section),
+            source: TraitSourceSettings::read(&mut section.section("source")),
         }
     }
 }
@@ -185,7 +185,7 @@ const MAX_EMAILS: usize = 16;
 /// trait was last seen. Events of known people that say nothing new would each be a write otherwise.
 const SEEN_EVERY_MS: i64 = 3_600_000;
 
-impl Limits {
+impl ProfileLimits {
     /// How many identities of this kind a profile has room for.
     fn of(self, kind: IdentityKind) -> usize {
         match kind {
@@ -200,21 +200,21 @@ impl Limits {
     }
 }
 
-impl Settings {
+impl ProfileSettings {
     /// Reads `[profiles]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
-            store: section.choice("store", &Backend::ALL),
+            store: section.choice("store", &ProfileBackend::ALL),
             cache_bytes: section.size("cache_bytes"),
             cache_idle: section.duration("cache_idle"),
             cache_ttl: section.positive_duration("cache_ttl"),
             timeout: section.positive_duration("timeout"),
-            lookups: section.integer("max_concurrent_lookups", 1..=100_000),
+            max_concurrent_lookups: section.integer("max_concurrent_lookups", 1..=100_000),
             on_timeout: section.choice(
                 "on_timeout",
-                &[("wait", OnTimeout::Wait), ("deliver", OnTimeout::Deliver)],
+                &[("wait", LookupTimeoutPolicy::Wait), ("deliver", LookupTimeoutPolicy::Deliver)],
             ),
-            limits: Limits {
+            limits: ProfileLimits {
                 traits_bytes: section.byte_count("traits_bytes"),
                 claimed_traits_bytes: section.byte_count("claimed_traits_bytes"),
                 identities: section.integer("identities", 1..=100_000),
@@ -226,16 +226,16 @@ impl Settings {
 
     /// What tests have.
     #[cfg(test)]
-    pub(crate) fn small(limits: Limits) -> Self {
+    pub(crate) fn small(limits: ProfileLimits) -> Self {
         let minute = Duration::from_secs(60);
         Self {
-            store: Backend::Sqlite,
+            store: ProfileBackend::Sqlite,
             cache_bytes: 1 << 20,
             cache_idle: minute,
             cache_ttl: minute,
             timeout: minute,
-            lookups: 64,
-            on_timeout: OnTimeout::Wait,
+            max_concurrent_lookups: 64,
+            on_timeout: LookupTimeoutPolicy::Wait,
             limits,
         }
     }
@@ -243,7 +243,7 @@ impl Settings {
 
 /// What one event says about who its visitor is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Update {
+pub struct ProfileUpdate {
     /// When it happened.
     pub at: Timestamp,
     /// The rank that the event itself shows: what it is worth besides, the profiles know.
@@ -255,14 +255,14 @@ pub struct Update {
     /// The e-mail address, if any.
     pub email: Option<Identity>,
     /// The weak identities seen with them, the surest first.
-    pub devices: Vec<Device>,
+    pub devices: Vec<DeviceIdentity>,
     /// What is said of the person.
-    pub traits: Object,
+    pub traits: JsonObject,
     /// What it says besides, if it counts as something a person did.
-    pub sighting: Option<Sighting>,
+    pub activity: Option<Activity>,
 }
 
-impl Update {
+impl ProfileUpdate {
     /// Returns true if the event has an identity of this stored kind and value.
     fn names(&self, kind: &str, value: &str) -> bool {
         let strong = [&self.user, &self.previous, &self.email];
@@ -276,17 +276,17 @@ impl Update {
 pub struct ProfileId(pub i64);
 
 /// What people did, by profile and name.
-pub type Counted = BTreeMap<ProfileId, BTreeMap<String, Tally>>;
+pub type ActivityCounts = BTreeMap<ProfileId, BTreeMap<String, EventTally>>;
 
 /// What updates changed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {
+pub struct ProfileChanges {
     /// Identities that name another profile than before.
     pub identities: BTreeSet<Identity>,
     /// Profiles of which something else is known than before.
     pub profiles: BTreeSet<ProfileId>,
     /// What was counted of each, besides.
-    pub counted: Counted,
+    pub counted: ActivityCounts,
     /// Events that were not counted because there were too many names.
     pub names_refused: u64,
     /// Traits that were not taken because the profile was full.
@@ -297,7 +297,7 @@ pub struct Changes {
     pub evicted: u64,
 }
 
-impl Changes {
+impl ProfileChanges {
     /// Adds what else changed.
     fn add(&mut self, other: Self) {
         self.identities.extend(other.identities);
@@ -308,7 +308,7 @@ impl Changes {
 
 /// The part of a profile that a page may know by the gateway's cookie.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
+pub struct PageProfile {
     /// The profile.
     pub profile: ProfileId,
     /// The user id and the traits; of a shared profile the proven traits only.
@@ -319,7 +319,7 @@ pub struct Standing {
 
 /// Visitors nobody has seen for long. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unseen {
+pub struct ExpiryRequest {
     /// Since when.
     pub since: i64,
     /// Where the last step ended: a time and a profile.
@@ -328,25 +328,25 @@ pub struct Unseen {
 
 /// What one step of removing visitors did.
 #[derive(Clone, Debug, Default)]
-pub struct Expired {
+pub struct ExpiryOutcome {
     /// What is no more.
-    pub changes: Changes,
+    pub changes: ProfileChanges,
     /// Where to go on; `None` at the end.
     pub next: Option<(i64, ProfileId)>,
 }
 
 /// What is computed of some people, and up to which event.
-pub type ComputedAt = (u64, Vec<Option<Computed>>);
+pub type ComputedSnapshot = (u64, Vec<Option<ComputedAttributes>>);
 
 /// Why the profiles failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The store could not be read.
     #[error("the profiles cannot be read")]
-    Read(#[from] ReadError),
+    Read(#[from] StoreReadError),
     /// The store could not be written.
     #[error("the profiles cannot be written")]
-    Write(#[from] Arc<WriteError>),
+    Write(#[from] Arc<StoreWriteError>),
     /// The store did not answer within `timeout`.
     #[error("the profiles take too long to read")]
     Timeout,
@@ -358,7 +358,7 @@ pub enum ProfileError {
     Ended,
     /// The site's other store of people failed.
     #[error("the site's source of traits does not answer: {0}")]
-    Outside(#[from] SourceError),
+    Outside(#[from] TraitSourceError),
     /// The shared database failed.
     #[error("the profiles cannot be had: {0}")]
     Postgres(#[from] PostgresError),
@@ -382,8 +382,8 @@ pub trait ProfileStore: Send + Sync {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError>;
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError>;
 
     /// The profiles that these identities name, in their order.
     async fn find(
@@ -393,17 +393,25 @@ pub trait ProfileStore: Send + Sync {
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 
     /// Finds the part of a profile that the page of the browser with this cookie id may know.
-    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError>;
+    async fn find_page_profile(
+        &self,
+        site: SiteId,
+        id: String,
+    ) -> Result<Option<PageProfile>, ProfileError>;
 
     /// What is computed of these people's events, in their order, and the last event that is in it.
     async fn computed(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<ComputedAt, ProfileError>;
+    ) -> Result<ComputedSnapshot, ProfileError>;
 
     /// Removes some of the visitors nobody knows and nobody has seen for long.
-    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError>;
+    async fn expire(
+        &self,
+        site: SiteId,
+        unseen: ExpiryRequest,
+    ) -> Result<ExpiryOutcome, ProfileError>;
 
     /// Returns the names of events, of these, under which something is counted.
     async fn counted_names(
@@ -417,15 +425,19 @@ pub trait ProfileStore: Send + Sync {
 
     /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
     /// a device's id.
-    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError>;
+    async fn subjects(
+        &self,
+        site: SiteId,
+        name: String,
+    ) -> Result<Vec<SubjectProfile>, ProfileError>;
 
     /// Erases the profiles that one of these names is an identity of, but for those of users who are
     /// not among the names.
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Changes, ProfileError>;
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError>;
 
     /// Where counters begin and how far they are filled; `None` if the store keeps no such notes, so that
     /// they count from when they are made.

@@ -12,16 +12,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::careful::Careful;
+use super::careful::ProfileReaderGuard;
 use super::{
-    Counters, Device, Filling, Identity, IdentityKind, ProfileError, Profiles, Sighting,
-    SiteSettings, Update, identity, until_changed,
+    Activity, CounterBackfill, DeviceIdentity, EventCounterSet, Identity, IdentityKind,
+    ProfileError, ProfileService, ProfileUpdate, SiteProfileSettings, identity, until_changed,
 };
-use crate::event::{Event, Kind, Object};
+use crate::event::{Event, EventKind, JsonObject};
 use crate::journal::{
-    Head, Journal, PROJECTION, Position, ReadLimit, ReaderId, Record, Settlement, SiteId,
+    Journal, JournalHead, JournalReadLimits, JournalRecord, PROJECTION, ReaderId, ReaderPosition,
+    ReaderSettlement, SiteId,
 };
-use crate::metrics::{Metrics, Name, SiteLabels};
+use crate::metrics::{Metrics, SharedName, SiteLabels};
 
 /// Identifying events applied by one transaction: a few milliseconds of the writer's time.
 const BATCH: usize = 200;
@@ -29,43 +30,43 @@ const BATCH: usize = 200;
 /// Events applied by one transaction where every event counts: most only count, and the more there are
 /// the fewer pages are written twice. Some 20 milliseconds of the writer's time, where the projection
 /// is behind; else there are fewer.
-const COUNTED: ReadLimit = ReadLimit { events: 1000, bytes: 4 << 20 };
+const COUNTED_READ_LIMITS: JournalReadLimits = JournalReadLimits { events: 1000, bytes: 4 << 20 };
 
 /// Events parsed before others may run.
 const STRETCH_EVENTS: usize = 64;
 
 /// How long the projection's place may be unwritten when nothing was learnt: bounds what is looked
 /// at again after a restart, and how long events stay that every destination has settled.
-const NOTE_EVERY: Duration = Duration::from_secs(5);
+const CURSOR_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pause after a store that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Of which site, and how.
-pub struct Setup {
+pub struct ProjectionConfig {
     /// The site's number.
     pub site: SiteId,
     /// Its name.
-    pub name: Name,
+    pub name: SharedName,
     /// What is kept of its visitors, changing with a reload.
-    pub settings: watch::Receiver<SiteSettings>,
+    pub settings: watch::Receiver<SiteProfileSettings>,
     /// What events count as, besides themselves, changing with a reload.
-    pub counters: watch::Receiver<Arc<dyn Counters>>,
+    pub counters: watch::Receiver<Arc<dyn EventCounterSet>>,
 }
 
 /// The projection of one site.
-pub struct Projection {
+pub struct ProfileProjection {
     site: SiteId,
     labels: SiteLabels,
-    settings: watch::Receiver<SiteSettings>,
-    counters: watch::Receiver<Arc<dyn Counters>>,
+    settings: watch::Receiver<SiteProfileSettings>,
+    counters: watch::Receiver<Arc<dyn EventCounterSet>>,
     /// Those under which events count until the next look; `None` where they do not.
-    counting: Option<Arc<dyn Counters>>,
+    counting: Option<Arc<dyn EventCounterSet>>,
     /// Their names, once the store knows that events count under these from here on.
     followed: watch::Sender<Option<Vec<String>>>,
     reader: ReaderId,
     journal: Arc<dyn Journal>,
-    profiles: Arc<Profiles>,
+    profiles: Arc<ProfileService>,
     metrics: Arc<Metrics>,
     /// How far the profiles have come.
     done: u64,
@@ -80,18 +81,18 @@ pub struct Projection {
     noted: u64,
     noted_at: Instant,
     /// The care it takes after an abort.
-    care: Careful,
+    care: ProfileReaderGuard,
 }
 
-impl Projection {
+impl ProfileProjection {
     /// Takes up the projection of a site where it stands.
     pub async fn start(
-        setup: Setup,
+        setup: ProjectionConfig,
         journal: Arc<dyn Journal>,
-        profiles: Arc<Profiles>,
+        profiles: Arc<ProfileService>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
-        let Setup { site, name, settings, counters } = setup;
+        let ProjectionConfig { site, name, settings, counters } = setup;
         let at = profiles.projected(site).await;
         if let Err(error) = &at {
             let error = error as &dyn Error;
@@ -101,7 +102,12 @@ impl Projection {
         let at = at.unwrap_or(0);
         let reader = journal.reader(site, PROJECTION).await?;
         let labels = SiteLabels { site: name };
-        let care = Careful::new(&*journal, (site, PROJECTION), "profiles", COUNTED.events);
+        let care = ProfileReaderGuard::new(
+            &*journal,
+            (site, PROJECTION),
+            "profiles",
+            COUNTED_READ_LIMITS.events,
+        );
         // The journal hears of the place after the profiles, so it may have missed the last.
         let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
         Ok(Self {
@@ -131,8 +137,8 @@ impl Projection {
     }
 
     /// What fills the counters for what happened before they began.
-    pub fn filling(&self, per_second: NonZeroU32) -> Filling {
-        Filling {
+    pub fn filling(&self, per_second: NonZeroU32) -> CounterBackfill {
+        CounterBackfill {
             site: self.site,
             labels: self.labels.clone(),
             counters: self.counters.clone(),
@@ -141,7 +147,7 @@ impl Projection {
             profiles: self.profiles.clone(),
             metrics: self.metrics.clone(),
             per_second,
-            care: Filling::careful(&*self.journal, self.site),
+            care: CounterBackfill::careful(&*self.journal, self.site),
         }
     }
 
@@ -163,7 +169,7 @@ impl Projection {
             let target = *head.borrow_and_update();
             let began = Instant::now();
             let (open, since) = (self.open.clone(), self.stands_since.unwrap_or(began));
-            let passing = pass(&open, &head, since, self.profiles.patience());
+            let passing = release_after_patience(&open, &head, since, self.profiles.patience());
             let stepped = tokio::select! {
                 biased;
                 never = passing => match never {},
@@ -171,25 +177,25 @@ impl Projection {
             };
             let stepped = stepped.unwrap_or_else(|_panic| {
                 self.is_sure = false;
-                self.care.begin(COUNTED.events);
+                self.care.begin(COUNTED_READ_LIMITS.events);
                 Err(ProfileError::Panicked)
             });
             match stepped {
-                Ok(true) => self.go_on(),
+                Ok(true) => self.publish_progress(),
                 Ok(false) => {
-                    self.go_on();
+                    self.publish_progress();
                     self.care.end();
                     let is_behind = self.done > self.noted;
                     tokio::select! {
                         changed = head.changed() => if changed.is_err() { return },
-                        () = sleep_until(self.noted_at + NOTE_EVERY), if is_behind => {}
+                        () = sleep_until(self.noted_at + CURSOR_WRITE_INTERVAL), if is_behind => {}
                         () = until_changed(&mut self.settings) => self.settings.mark_changed(),
                         () = until_changed(&mut self.counters) => self.counters.mark_changed(),
                         () = stop.cancelled() => return,
                     }
                 }
                 Err(error) => {
-                    self.stand(&error, began);
+                    self.record_stall(&error, began);
                     tokio::select! {
                         () = tokio::time::sleep(RETRY_PAUSE) => {}
                         () = stop.cancelled() => return,
@@ -200,13 +206,13 @@ impl Projection {
     }
 
     /// One step towards `target`; whether there was anything to do.
-    async fn step(&mut self, target: Head) -> Result<bool, ProfileError> {
+    async fn step(&mut self, target: JournalHead) -> Result<bool, ProfileError> {
         let lag = i64::try_from(target.seq.saturating_sub(self.done)).unwrap_or(i64::MAX);
         self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
         if !self.is_sure {
             self.resume().await?;
         }
-        self.follow().await?;
+        self.update_counter_names().await?;
         if self.done >= target.seq && (self.done == self.noted || !self.note_is_due()) {
             return Ok(false);
         }
@@ -216,14 +222,14 @@ impl Projection {
     }
 
     /// Lets events follow the profiles. Those that went ahead of them have to be caught up with first.
-    fn go_on(&mut self) {
+    fn publish_progress(&mut self) {
         self.stands_since = None;
         let done = self.done;
         self.open.send_if_modified(|open| std::mem::replace(open, done) != done);
     }
 
     /// Stands still after a failure of a step that began then.
-    fn stand(&mut self, error: &ProfileError, began: Instant) {
+    fn record_stall(&mut self, error: &ProfileError, began: Instant) {
         let (site, error) = (&self.labels.site, error as &dyn Error);
         if self.stands_since.is_none() {
             tracing::warn!(error, %site, "the profiles stand still");
@@ -246,12 +252,12 @@ impl Projection {
     }
 
     fn note_is_due(&self) -> bool {
-        self.noted_at.elapsed() >= NOTE_EVERY
+        self.noted_at.elapsed() >= CURSOR_WRITE_INTERVAL
     }
 
     /// Agrees with the store on what events count as from here on, if that has changed: the same until
     /// the next look, so that what counts where is never in doubt.
-    async fn follow(&mut self) -> Result<(), ProfileError> {
+    async fn update_counter_names(&mut self) -> Result<(), ProfileError> {
         let is_new = self.settings.has_changed().unwrap_or(false)
             || self.counters.has_changed().unwrap_or(false);
         if self.followed.borrow().is_some() && !is_new {
@@ -278,7 +284,7 @@ impl Projection {
         let at = self.done;
         let counts = self.counting.is_some();
         let mut records = if counts {
-            self.journal.read(self.site, at, target, COUNTED).await?
+            self.journal.read(self.site, at, target, COUNTED_READ_LIMITS).await?
         } else if at < identified {
             self.journal.read_identifying(self.site, at, target, BATCH).await?
         } else {
@@ -293,7 +299,7 @@ impl Projection {
         };
         if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
             let section = self.care.section(&records).await;
-            let learnt = self.learn(&records, upto).await;
+            let learnt = self.apply_records(&records, upto).await;
             section.end().await;
             learnt?;
             (self.noted, self.noted_at) = (upto, Instant::now());
@@ -303,9 +309,13 @@ impl Projection {
     }
 
     /// Takes into the profiles what these say, and notes that they are up to there.
-    async fn learn(&self, records: &[Record], upto: u64) -> Result<(), ProfileError> {
+    async fn apply_records(
+        &self,
+        records: &[JournalRecord],
+        upto: u64,
+    ) -> Result<(), ProfileError> {
         // Read before they were erased, perhaps.
-        let forgotten = self.journal.forgotten();
+        let forgotten = self.journal.suppression_list();
         let mut updates = Vec::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
@@ -314,18 +324,18 @@ impl Projection {
             if self.care.sets_aside(record.seq, (&self.labels, &self.metrics)) {
                 continue;
             }
-            if !forgotten.names_in(self.site, &record.body) {
+            if !forgotten.matches_body(self.site, &record.body) {
                 updates.extend(self.update(record));
             }
         }
         self.profiles.apply(self.site, upto, updates).await?;
-        let position = Position { cursor: upto, ahead: Vec::new() };
-        let settlement = Settlement { position, ..Settlement::default() };
+        let position = ReaderPosition { cursor: upto, ahead: Vec::new() };
+        let settlement = ReaderSettlement { position, ..ReaderSettlement::default() };
         self.journal.settle(self.reader, settlement).await?;
         Ok(())
     }
 
-    fn update(&self, record: &Record) -> Option<Update> {
+    fn update(&self, record: &JournalRecord) -> Option<ProfileUpdate> {
         if record.body.is_empty() {
             return None;
         }
@@ -339,16 +349,16 @@ impl Projection {
         };
         let seen = self.counting.as_ref();
         let agents = self.profiles.agents();
-        let seen = seen.and_then(|counters| Sighting::of(&event, counters.as_ref(), agents));
+        let seen = seen.and_then(|counters| Activity::of(&event, counters.as_ref(), agents));
         let says = record.identifies || seen.is_some();
-        says.then(|| Update { sighting: seen, ..update_of(&event) })
+        says.then(|| ProfileUpdate { activity: seen, ..update_of(&event) })
     }
 }
 
 /// Lets events that wait no longer than that pass profiles that have not come on since then.
-async fn pass(
+async fn release_after_patience(
     open: &watch::Sender<u64>,
-    head: &watch::Receiver<Head>,
+    head: &watch::Receiver<JournalHead>,
     since: Instant,
     patience: Option<Duration>,
 ) -> Infallible {
@@ -362,33 +372,33 @@ async fn pass(
 }
 
 /// What an event says about who its visitor is.
-pub fn update_of(event: &Event) -> Update {
+pub fn update_of(event: &Event) -> ProfileUpdate {
     let mut devices = identity::devices(event);
     let mut previous = None;
-    if event.kind == Kind::Alias {
+    if event.kind == EventKind::Alias {
         // The older id may have been a device's or a user's. As a device it joins the user, whoever
         // says so. That two user ids are one person's is believed of the site's servers only: in a
         // browser anybody could make anybody's profile their own.
         let older = |kind| Identity::of(kind, event.previous_id.as_deref());
-        let device =
-            older(IdentityKind::Anonymous).map(|identity| Device { identity, client: None });
+        let device = older(IdentityKind::Anonymous)
+            .map(|identity| DeviceIdentity { identity, client: None });
         devices
             .extend(device.filter(|device| !devices.iter().any(|d| d.identity == device.identity)));
         previous = older(IdentityKind::User).filter(|_| event.facts.from_server);
     }
     identity::add_browsers(event, &mut devices);
-    let mut traits = Object::new();
+    let mut traits = JsonObject::new();
     let context = event.context.as_ref().and_then(|context| context.get("traits"));
     if let Some(said) = context.and_then(serde_json::Value::as_object) {
         traits.extend(said.clone());
     }
     // The traits of a group event are the group's.
-    if event.kind == Kind::Identify
+    if event.kind == EventKind::Identify
         && let Some(said) = &event.traits
     {
         traits.extend(said.clone());
     }
-    Update {
+    ProfileUpdate {
         at: event.timestamp,
         rank: event.facts.rank(),
         user: Identity::of(IdentityKind::User, event.user_id.as_deref()),
@@ -396,6 +406,6 @@ pub fn update_of(event: &Event) -> Update {
         email: identity::email(event),
         devices,
         traits,
-        sighting: None,
+        activity: None,
     }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::Found;
-use crate::event::Object;
-use crate::settings::Section;
+use super::VisitorProfile;
+use crate::event::JsonObject;
+use crate::settings::SettingsSection;
 
 /// The parts of a profile that paths begin with.
 const ROOTS: [&str; 10] = [
@@ -25,15 +25,15 @@ const MAX_STEPS: usize = 64;
 
 /// Places in a profile: `traits.plan`, `activity["Order Completed"].count`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Public(Vec<Vec<String>>);
+pub struct PublicProfilePaths(Vec<Vec<String>>);
 
-impl Public {
+impl PublicProfilePaths {
     /// Reads `public`.
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let mut paths = Vec::new();
         for text in section.strings("public") {
             match parse(&text) {
-                None => section.mistake_about("public", &text, "is no path in a profile", None),
+                None => section.error_about("public", &text, "is no path in a profile", None),
                 Some(path) => match path.first() {
                     Some(root) if !ROOTS.contains(&root.as_str()) => {
                         section.unknown_name("public", root, "part of a profile", &ROOTS);
@@ -65,11 +65,11 @@ impl Public {
     }
 
     /// The public part of what is known of a visitor, in the form of the whole.
-    pub fn of(&self, found: &Found) -> Object {
+    pub fn of(&self, found: &VisitorProfile) -> JsonObject {
         let mut whole = found.computed.as_ref().map(|it| it.members()).unwrap_or_default();
         whole.insert("traits".to_owned(), Value::Object(found.view.traits.clone()));
         whole.insert("user_id".to_owned(), found.view.user_id.clone().into());
-        let mut public = Object::new();
+        let mut public = JsonObject::new();
         for path in &self.0 {
             copy(&whole, &mut public, path);
         }
@@ -77,7 +77,7 @@ impl Public {
     }
 }
 
-fn copy(from: &Object, into: &mut Object, path: &[String]) {
+fn copy(from: &JsonObject, into: &mut JsonObject, path: &[String]) {
     let Some((key, rest)) = path.split_first() else { return };
     let Some(value) = from.get(key).filter(|value| !value.is_null()) else { return };
     if rest.is_empty() {
@@ -85,7 +85,7 @@ fn copy(from: &Object, into: &mut Object, path: &[String]) {
         return;
     }
     let Some(value) = value.as_object() else { return };
-    let inner = into.entry(key.clone()).or_insert_with(|| Value::Object(Object::new()));
+    let inner = into.entry(key.clone()).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Some(inner) = inner.as_object_mut() {
         copy(value, inner, rest);
         if inner.is_empty() {
@@ -127,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::{Computed, ProfileView, Tally};
+    use crate::event::{ComputedAttributes, EventTally, ProfileView};
 
     #[test]
     fn paths_are_keys_with_dots_or_in_brackets() {
@@ -144,19 +144,22 @@ mod tests {
     fn only_what_is_public_is_told() {
         let paths =
             ["traits.plan", "traits.address.city", "activity[\"Order\"].count", "device.os"];
-        let public = Public(paths.iter().map(|path| parse(path).unwrap()).collect());
+        let public = PublicProfilePaths(paths.iter().map(|path| parse(path).unwrap()).collect());
         let traits =
             json!({ "plan": "pro", "email": "jo@x.example", "address": { "street": "1" } });
         let traits = traits.as_object().unwrap().clone();
-        let activity = [("Order".to_owned(), Tally::one(5, 7.0))].into();
-        let found = Found {
+        let activity = [("Order".to_owned(), EventTally::one(5, 7.0))].into();
+        let found = VisitorProfile {
             view: Arc::new(ProfileView { user_id: Some("u".into()), traits }),
-            computed: Some(Arc::new(Computed { activity, ..Computed::default() })),
+            computed: Some(Arc::new(ComputedAttributes {
+                activity,
+                ..ComputedAttributes::default()
+            })),
         };
         let expected =
             json!({ "traits": { "plan": "pro" }, "activity": { "Order": { "count": 1 } } });
         assert_eq!(Value::Object(public.of(&found)), expected);
         assert!(public.wants_computed());
-        assert_eq!(Public::default().of(&found), Object::new());
+        assert_eq!(PublicProfilePaths::default().of(&found), JsonObject::new());
     }
 }

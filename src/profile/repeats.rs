@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
 
-use super::{ProfileId, Sighting, Update};
+use super::{Activity, ProfileId, ProfileUpdate};
 use crate::event::SenderRank;
 use crate::journal::SiteId;
 
@@ -20,8 +20,8 @@ use crate::journal::SiteId;
 const MAX_REMEMBERED: u64 = 50_000;
 
 /// What was said lately.
-pub(super) struct Repeats {
-    said: Cache<u64, Statement>,
+pub(super) struct UnchangedStatementCache {
+    said: Cache<u64, CachedStatement>,
     /// The state that each profile is in, as a number that no other has or had.
     states: Cache<ProfileId, u64>,
     next: AtomicU64,
@@ -29,7 +29,7 @@ pub(super) struct Repeats {
 }
 
 #[derive(Clone, Copy)]
-struct Statement {
+struct CachedStatement {
     holder: ProfileId,
     /// The effective rank of the statement.
     rank: SenderRank,
@@ -41,12 +41,12 @@ struct Statement {
 
 /// What one transaction says and changes.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct StatementCacheDelta {
     changed: BTreeSet<ProfileId>,
     said: BTreeMap<ProfileId, Vec<(u64, SenderRank, Range<i64>)>>,
 }
 
-impl Default for Repeats {
+impl Default for UnchangedStatementCache {
     fn default() -> Self {
         Self {
             said: Cache::new(MAX_REMEMBERED),
@@ -57,13 +57,22 @@ impl Default for Repeats {
     }
 }
 
-impl Repeats {
+impl UnchangedStatementCache {
     /// What the update says, apart from when, as one number.
-    pub(super) fn statement(&self, site: SiteId, update: &Update) -> u64 {
-        let Update { at: _, rank, user, previous, email, devices, traits, sighting } = update;
+    pub(super) fn statement(&self, site: SiteId, update: &ProfileUpdate) -> u64 {
+        let ProfileUpdate {
+            at: _,
+            rank,
+            user,
+            previous,
+            email,
+            devices,
+            traits,
+            activity: sighting,
+        } = update;
         let devices: Vec<_> = devices.iter().map(|d| (&d.identity, &d.client)).collect();
         let traits: Vec<_> = traits.iter().map(|(key, value)| (key, value.to_string())).collect();
-        let seen = sighting.as_ref().map(Sighting::statement);
+        let seen = sighting.as_ref().map(Activity::statement);
         let who = (site, rank, user, previous, email);
         self.hashes.hash_one((who, devices, traits, seen))
     }
@@ -74,7 +83,7 @@ impl Repeats {
         &self,
         statement: u64,
         at: i64,
-        notes: &Notes,
+        notes: &StatementCacheDelta,
     ) -> Option<(ProfileId, SenderRank)> {
         let said = self.said.get(&statement)?;
         let is_known = (said.from..said.due).contains(&at)
@@ -84,14 +93,14 @@ impl Repeats {
     }
 
     /// Takes the notes of a transaction that is committed.
-    pub(super) fn take(&self, notes: Notes) {
+    pub(super) fn commit_delta(&self, notes: StatementCacheDelta) {
         for profile in notes.changed {
             self.states.insert(profile, self.new_state());
         }
         for (holder, said) in notes.said {
             let state = self.states.get_with(holder, || self.new_state());
             for (statement, rank, Range { start, end }) in said {
-                let said = Statement { holder, rank, state, from: start, due: end };
+                let said = CachedStatement { holder, rank, state, from: start, due: end };
                 self.said.insert(statement, said);
             }
         }
@@ -115,7 +124,7 @@ impl Repeats {
     }
 }
 
-impl Notes {
+impl StatementCacheDelta {
     /// Something of the profile is no more as it was.
     pub(super) fn change(&mut self, profile: ProfileId) {
         self.changed.insert(profile);
@@ -130,7 +139,7 @@ impl Notes {
     }
 
     /// The holder has all that the statement says; at these times there is nothing to note of it.
-    pub(super) fn say(
+    pub(super) fn remember_statement(
         &mut self,
         (holder, rank): (ProfileId, SenderRank),
         statement: u64,

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::agent::{self, Agents};
-use crate::event::{Campaign, Event, Kind, MEMBERSHIP, Object};
-use crate::privacy::Consent;
+use super::agent::{self, UserAgentParser};
+use crate::event::{Event, EventKind, JsonObject, MEMBERSHIP, UtmCampaign};
+use crate::privacy::ConsentRecord;
 use crate::values::amount;
 
 /// The longest name under which an event is counted: the Segment spec's names have some 20 characters.
@@ -29,7 +29,7 @@ const MAX_VALUE: f64 = 1e12;
 
 /// Names under which an event is counted besides its own: segments that look at properties keep
 /// counters of their own.
-pub trait Counters: Send + Sync {
+pub trait EventCounterSet: Send + Sync {
     /// Adds the names for this event.
     fn keys(&self, event: &Event, out: &mut Vec<String>);
 
@@ -43,17 +43,17 @@ pub trait Counters: Send + Sync {
 
 /// No names but the events' own.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoCounters;
+pub struct EmptyCounterSet;
 
-impl NoCounters {
+impl EmptyCounterSet {
     /// None, now and ever.
-    pub fn watched() -> watch::Receiver<Arc<dyn Counters>> {
-        let none: Arc<dyn Counters> = Arc::new(Self);
+    pub fn watched() -> watch::Receiver<Arc<dyn EventCounterSet>> {
+        let none: Arc<dyn EventCounterSet> = Arc::new(Self);
         watch::channel(none).1
     }
 }
 
-impl Counters for NoCounters {
+impl EventCounterSet for EmptyCounterSet {
     fn keys(&self, _event: &Event, _out: &mut Vec<String>) {}
 
     fn names(&self) -> Vec<String> {
@@ -67,7 +67,7 @@ impl Counters for NoCounters {
 
 /// What one event says besides who its visitor is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sighting {
+pub struct Activity {
     /// The name it is counted under.
     pub name: String,
     /// True if the site's settings use the counts of that name.
@@ -77,24 +77,28 @@ pub struct Sighting {
     /// What it is worth.
     pub value: f64,
     /// The way that led here, if it is a landing.
-    pub touch: Option<Object>,
+    pub touch: Option<JsonObject>,
     /// The device.
-    pub device: Object,
+    pub device: JsonObject,
     /// Where it is.
-    pub place: Object,
+    pub place: JsonObject,
     /// What the visitor agreed to.
-    pub consent: Object,
+    pub consent: JsonObject,
     /// The group they are of.
     pub group: Option<String>,
 }
 
-impl Sighting {
+impl Activity {
     /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that
     /// tells of a segment, or of somebody who can never be met again: none counts as something a person
     /// did.
-    pub fn of(event: &Event, counters: &dyn Counters, agents: &Agents) -> Option<Self> {
+    pub fn of(
+        event: &Event,
+        counters: &dyn EventCounterSet,
+        agents: &UserAgentParser,
+    ) -> Option<Self> {
         let facts = &event.facts;
-        let is_placeholder = facts.passing && event.user_id.is_none();
+        let is_placeholder = facts.ephemeral_id && event.user_id.is_none();
         let is_ours = facts.format == MEMBERSHIP;
         if facts.suspicion.is_some() || facts.beacon.is_some() || is_placeholder || is_ours {
             return None;
@@ -117,7 +121,7 @@ impl Sighting {
 
     /// What it says of the person, apart from what is counted: the part that repeats itself.
     pub(super) fn statement(&self) -> impl std::hash::Hash {
-        let text = |object: &Object| serde_json::to_string(object).unwrap_or_default();
+        let text = |object: &JsonObject| serde_json::to_string(object).unwrap_or_default();
         let touch = self.touch.as_ref().map(text);
         (touch, text(&self.device), text(&self.place), text(&self.consent), self.group.clone())
     }
@@ -144,7 +148,7 @@ fn context<'e>(event: &'e Event, path: &[&str]) -> Option<&'e Value> {
 
 /// The way that led to the event's page, if its address or its referrer tells of one: a campaign, a click
 /// on an advertisement, a link of another site. What is remembered of earlier landings is none.
-fn touch(event: &Event) -> Option<Object> {
+fn touch(event: &Event) -> Option<JsonObject> {
     let text = |path| context(event, path).and_then(Value::as_str);
     let url = text(&["page", "url"]);
     let query = url.and_then(|url| url.split_once('?')).map(|(_, query)| query).unwrap_or_default();
@@ -153,15 +157,15 @@ fn touch(event: &Event) -> Option<Object> {
         of_query(query)
     } else {
         let said = context(event, &["campaign"]);
-        said.and_then(|said| serde_json::from_value::<Campaign>(said.clone()).ok())
+        said.and_then(|said| serde_json::from_value::<UtmCampaign>(said.clone()).ok())
     };
-    let mut touch = Object::new();
+    let mut touch = JsonObject::new();
     if let Some(campaign) = campaign.map(fields).filter(|campaign| !campaign.is_empty()) {
         touch.insert("campaign".into(), Value::Object(campaign));
     }
     let clicks = event.facts.click_ids.iter();
     let clicks = clicks.filter(|(_, click)| query.contains(click.value.as_str()));
-    let clicks: Object =
+    let clicks: JsonObject =
         clicks.map(|(name, click)| (name.clone(), json!(short(&click.value, 512)))).collect();
     if !clicks.is_empty() {
         touch.insert("click_ids".into(), Value::Object(clicks));
@@ -184,8 +188,8 @@ fn host(url: &str) -> Option<&str> {
     (scheme.starts_with("http") && !host.is_empty()).then_some(host)
 }
 
-fn of_query(query: &str) -> Option<Campaign> {
-    let mut campaign = Campaign::default();
+fn of_query(query: &str) -> Option<UtmCampaign> {
+    let mut campaign = UtmCampaign::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS) {
         let field = match &*name {
             "utm_campaign" => &mut campaign.name,
@@ -201,8 +205,8 @@ fn of_query(query: &str) -> Option<Campaign> {
     Some(campaign)
 }
 
-fn fields(campaign: Campaign) -> Object {
-    let Campaign { name, source, medium, term, content, id } = campaign;
+fn fields(campaign: UtmCampaign) -> JsonObject {
+    let UtmCampaign { name, source, medium, term, content, id } = campaign;
     let all = [
         ("source", source),
         ("medium", medium),
@@ -216,24 +220,24 @@ fn fields(campaign: Campaign) -> Object {
     said.map(|(key, value)| (key.to_owned(), json!(short(&value, MAX_TEXT_BYTES)))).collect()
 }
 
-fn place(event: &Event) -> Object {
-    let Some(place) = &event.facts.place else { return Object::new() };
+fn place(event: &Event) -> JsonObject {
+    let Some(place) = &event.facts.place else { return JsonObject::new() };
     let all = [("country", &place.country), ("region", &place.region), ("city", &place.city)];
     all.into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
         .collect()
 }
 
-fn consent(event: &Event) -> Object {
-    let Some(consent) = event.context.as_ref().and_then(Consent::read) else {
-        return Object::new();
+fn consent(event: &Event) -> JsonObject {
+    let Some(consent) = event.context.as_ref().and_then(ConsentRecord::read) else {
+        return JsonObject::new();
     };
     let answers = consent.answers().filter(|(category, _)| category.len() <= MAX_NAME_BYTES);
     answers.map(|(category, answer)| (category.to_owned(), Value::Bool(answer))).collect()
 }
 
 fn group(event: &Event) -> Option<String> {
-    let own = event.group_id.as_deref().filter(|_| event.kind == Kind::Group);
+    let own = event.group_id.as_deref().filter(|_| event.kind == EventKind::Group);
     let group = own.or_else(|| context(event, &["groupId"]).and_then(Value::as_str))?;
     Some(short(group, MAX_TEXT_BYTES).to_owned()).filter(|group| !group.is_empty())
 }
@@ -251,8 +255,9 @@ mod tests {
         serde_json::from_value(event).unwrap()
     }
 
-    fn seen(members: Value) -> Sighting {
-        Sighting::of(&event(members), &NoCounters, &Agents::default()).expect("it counts")
+    fn seen(members: Value) -> Activity {
+        Activity::of(&event(members), &EmptyCounterSet, &UserAgentParser::default())
+            .expect("it counts")
     }
 
     #[test]
@@ -301,13 +306,13 @@ mod tests {
     #[test]
     fn programs_and_beacons_that_are_passed_on_do_not_count() {
         let bot = event(json!({ "facts": { "suspicion": { "score": 60, "reasons": [] } } }));
-        assert_eq!(Sighting::of(&bot, &NoCounters, &Agents::default()), None);
+        assert_eq!(Activity::of(&bot, &EmptyCounterSet, &UserAgentParser::default()), None);
         let beacon = json!({ "vendor": "meta", "method": "GET", "target": "/" });
         assert_eq!(
-            Sighting::of(
+            Activity::of(
                 &event(json!({ "facts": { "beacon": beacon } })),
-                &NoCounters,
-                &Agents::default()
+                &EmptyCounterSet,
+                &UserAgentParser::default()
             ),
             None
         );

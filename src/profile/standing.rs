@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use super::traits::Traits;
-use super::{ProfileId, Standing};
-use crate::event::{Object, ProfileView, SenderRank};
+use super::traits::ProfileTraits;
+use super::{PageProfile, ProfileId};
+use crate::event::{JsonObject, ProfileView, SenderRank};
 
 /// The kinds of identities that a profile may have of which its cookie alone is told: all of the
 /// cookie's own id.
@@ -18,7 +18,7 @@ pub(super) const OWN_KINDS: [&str; 2] = ["visitor", "anonymous"];
 
 /// The stored rows of a browser and of its profile.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct PageProfileRow {
     pub(super) profile: ProfileId,
     /// The rank of the cookie's link.
     pub(super) rank: SenderRank,
@@ -28,22 +28,22 @@ pub(super) struct Row {
     pub(super) is_shared: bool,
     /// True if the profile has other identities than the cookie's own id.
     pub(super) has_others: bool,
-    pub(super) traits: Object,
+    pub(super) traits: JsonObject,
     pub(super) ranks: BTreeMap<String, SenderRank>,
 }
 
-impl Row {
+impl PageProfileRow {
     /// Selects the part that the page may know, if any.
-    pub(super) fn standing(self) -> Option<Standing> {
+    pub(super) fn standing(self) -> Option<PageProfile> {
         let Self { profile, rank, user_id, user_rank, is_shared, has_others, traits, ranks } = self;
         let is_proven = rank.min(user_rank) > SenderRank::Claimed;
         let traits = match &user_id {
-            Some(_) if is_proven && is_shared => Traits::proven(traits, &ranks),
+            Some(_) if is_proven && is_shared => ProfileTraits::proven(traits, &ranks),
             Some(_) if is_proven => traits,
             None if !is_shared && !has_others => traits,
             _ => return None,
         };
         let view = ProfileView { user_id, traits };
-        Some(Standing { profile, view, is_whole: !is_shared })
+        Some(PageProfile { profile, view, is_whole: !is_shared })
     }
 }

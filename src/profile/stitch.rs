@@ -1,5 +1,5 @@
 //! How identities join: the rules, and nothing else. Whoever keeps profiles looks up what it knows of
-//! an event's identities, asks [`judge`], and does as told.
+//! an event's identities, asks [`decide_stitch`], and does as told.
 //!
 //! # The rules
 //!
@@ -63,7 +63,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Device, IdentityKind, ProfileId, SEEN_EVERY_MS, Update};
+use super::{DeviceIdentity, IdentityKind, ProfileId, ProfileUpdate, SEEN_EVERY_MS};
 use crate::event::SenderRank;
 
 /// How long ago a client may have used the id that a reset replaces, in milliseconds: a day, the
@@ -73,7 +73,7 @@ const RESET_WITHIN_MS: i64 = 86_400_000;
 
 /// To whom an identity belongs. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Binding {
+pub(super) struct IdentityBinding {
     pub(super) profile: ProfileId,
     /// Whether the profile has a user id.
     pub(super) is_known: bool,
@@ -91,16 +91,16 @@ pub(super) struct Binding {
 
 /// What is known of an update's identities, in its order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bound {
-    pub(super) user: Option<Binding>,
-    pub(super) previous: Option<Binding>,
-    pub(super) email: Option<Binding>,
-    pub(super) devices: Vec<Option<Binding>>,
+pub(super) struct UpdateBindings {
+    pub(super) user: Option<IdentityBinding>,
+    pub(super) previous: Option<IdentityBinding>,
+    pub(super) email: Option<IdentityBinding>,
+    pub(super) devices: Vec<Option<IdentityBinding>>,
 }
 
 /// Whose an update is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(super) enum UpdateOwner {
     Profile(ProfileId),
     /// One that is yet to be made.
     New,
@@ -110,8 +110,8 @@ pub(super) enum Holder {
 
 /// What an update does.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) holder: Holder,
+pub(super) struct StitchDecision {
+    pub(super) holder: UpdateOwner,
     /// The effective rank of the update.
     pub(super) rank: SenderRank,
     /// True if the holder's profile is shared from now on.
@@ -125,23 +125,23 @@ pub(super) struct Verdict {
     /// Whether the e-mail address is the holder's.
     pub(super) has_email: bool,
     /// Of each device whether it is the holder's, and since when.
-    pub(super) devices: Vec<Option<Held>>,
+    pub(super) devices: Vec<Option<BindingUpdate>>,
 }
 
 /// A device that is the holder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct BindingUpdate {
     pub(super) since: i64,
     pub(super) claimed: i64,
     pub(super) rank: SenderRank,
 }
 
 /// The newest anonymous id that a client used with a profile, and when.
-pub(super) type Mate = (String, i64);
+pub(super) type LatestAnonymousId = (String, i64);
 
 /// On what grounds the holder takes identities.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ground {
+enum StitchReason {
     /// The event says who it is.
     Identified,
     /// A device says so.
@@ -151,61 +151,63 @@ enum Ground {
 }
 
 /// The time of an update. 0 stands for never.
-pub(super) fn time(update: &Update) -> i64 {
+pub(super) fn time(update: &ProfileUpdate) -> i64 {
     update.at.as_millisecond().max(1)
 }
 
 /// Judges an update. `mate` is asked for the newest anonymous id of a client with a profile.
-pub(super) fn judge<E>(
-    update: &Update,
-    bound: &Bound,
-    mate: impl FnMut(ProfileId, &str) -> Result<Option<Mate>, E>,
-) -> Result<Verdict, E> {
+pub(super) fn decide_stitch<E>(
+    update: &ProfileUpdate,
+    bound: &UpdateBindings,
+    mate: impl FnMut(ProfileId, &str) -> Result<Option<LatestAnonymousId>, E>,
+) -> Result<StitchDecision, E> {
     let at = time(update);
-    let is_open = |b: &Binding| b.since <= at || b.rank < update.rank;
-    let devices: Vec<Option<Binding>> = bound.devices.iter().map(|b| b.filter(is_open)).collect();
+    let is_open = |b: &IdentityBinding| b.since <= at || b.rank < update.rank;
+    let devices: Vec<Option<IdentityBinding>> =
+        bound.devices.iter().map(|b| b.filter(is_open)).collect();
     let is_server = update.rank == SenderRank::Server;
-    let is_believed = |b: &Binding| {
+    let is_believed = |b: &IdentityBinding| {
         is_server || (update.user.is_none() && !b.is_known && b.person == SenderRank::Claimed)
     };
     let email = bound.email.filter(is_believed);
-    let mut case = Case {
+    let mut case = StitchContext {
         update,
         bound,
         email,
         at,
         browser: browser(update, &devices),
         rank: update.rank,
-        ground: Ground::Identified,
+        ground: StitchReason::Identified,
     };
     let anonymous = || devices.iter().copied().chain([email]).flatten().filter(|b| !b.is_known);
-    let profile = |binding: Binding| Holder::Profile(binding.profile);
+    let profile = |binding: IdentityBinding| UpdateOwner::Profile(binding.profile);
     if update.user.is_some() {
         case.rank = case.rank_of_user();
         let takeable = anonymous().filter(|b| case.may_take(b, false));
-        let lowest = || takeable.map(|b| b.profile).min().map(Holder::Profile);
+        let lowest = || takeable.map(|b| b.profile).min().map(UpdateOwner::Profile);
         let holder = bound.user.or(bound.previous).map(profile).or_else(lowest);
-        return Ok(case.settle(holder.unwrap_or(Holder::New), at));
+        return Ok(case.settle(holder.unwrap_or(UpdateOwner::New), at));
     }
     let reset = reset(update, &devices, at, mate)?;
     // Of equal claims the surest device's.
     let claimed = devices.iter().flatten().filter(|b| b.is_known || b.claimed > 0);
-    let place = |b: &Binding| (if is_server { b.rank } else { SenderRank::Claimed }, b.claimed);
+    let place =
+        |b: &IdentityBinding| (if is_server { b.rank } else { SenderRank::Claimed }, b.claimed);
     let winner = claimed.copied().reduce(|best, b| if place(&b) > place(&best) { b } else { best });
-    let winner = case.browser.filter(Binding::is_bound).or(winner);
+    let winner = case.browser.filter(IdentityBinding::is_bound).or(winner);
     let is_other_users = reset.is_none() && winner.is_some_and(|winner| winner.is_known);
     if let Some(known) = email.filter(|email| email.is_known && !is_other_users) {
         if reset.is_some() {
-            case.ground = Ground::Reset;
+            case.ground = StitchReason::Reset;
         }
         case.rank = case.rank_of(Some(known));
         return Ok(case.settle(profile(known), at));
     }
     case.email = email.filter(|_| is_server || !is_other_users);
-    case.ground = if reset.is_some() { Ground::Reset } else { Ground::Device };
+    case.ground = if reset.is_some() { StitchReason::Reset } else { StitchReason::Device };
     Ok(match (reset, winner) {
-        (Some(Reset::Now), _) => case.settle(Holder::New, at),
-        (Some(Reset::Before), _) => settle_before(update),
+        (Some(ClientReset::Now), _) => case.settle(UpdateOwner::New, at),
+        (Some(ClientReset::Before), _) => settle_before(update),
         (None, Some(winner)) => {
             case.rank = case.rank_of(Some(winner));
             case.settle(profile(winner), winner.claimed)
@@ -214,20 +216,23 @@ pub(super) fn judge<E>(
             let first = anonymous().min_by_key(|b| (std::cmp::Reverse(b.person), b.profile));
             case.rank = case.rank_of(first);
             let holder = first.map(profile);
-            let holder =
-                holder.unwrap_or(if says_enough(update) { Holder::New } else { Holder::Nobody });
+            let holder = holder.unwrap_or(if says_enough(update) {
+                UpdateOwner::New
+            } else {
+                UpdateOwner::Nobody
+            });
             case.settle(holder, 0)
         }
     })
 }
 
 /// To whom the browser of the event belongs.
-fn browser(update: &Update, devices: &[Option<Binding>]) -> Option<Binding> {
+fn browser(update: &ProfileUpdate, devices: &[Option<IdentityBinding>]) -> Option<IdentityBinding> {
     let mut all = update.devices.iter().zip(devices);
     all.find_map(|(device, b)| b.filter(|_| device.identity.kind == IdentityKind::Visitor))
 }
 
-impl Binding {
+impl IdentityBinding {
     /// Returns true for the link of a browser that is bound to its user.
     const fn is_bound(&self) -> bool {
         self.is_known && !matches!(self.rank, SenderRank::Claimed)
@@ -235,19 +240,19 @@ impl Binding {
 }
 
 /// An update and what is known about it.
-struct Case<'c> {
-    update: &'c Update,
-    bound: &'c Bound,
+struct StitchContext<'c> {
+    update: &'c ProfileUpdate,
+    bound: &'c UpdateBindings,
     /// To whom the address belongs, if the event is believed about it.
-    email: Option<Binding>,
+    email: Option<IdentityBinding>,
     at: i64,
-    browser: Option<Binding>,
+    browser: Option<IdentityBinding>,
     /// The effective rank of the event.
     rank: SenderRank,
-    ground: Ground,
+    ground: StitchReason,
 }
 
-impl Case<'_> {
+impl StitchContext<'_> {
     /// Returns the effective rank of an event with a user id.
     fn rank_of_user(&self) -> SenderRank {
         let is_browsers = match (self.browser, self.bound.user) {
@@ -258,9 +263,9 @@ impl Case<'_> {
     }
 
     /// Returns the effective rank of an event without a user id that belongs to this holder.
-    fn rank_of(&self, holder: Option<Binding>) -> SenderRank {
+    fn rank_of(&self, holder: Option<IdentityBinding>) -> SenderRank {
         let Some(holder) = holder.filter(|holder| holder.is_known) else { return self.rank };
-        let is_holders = |b: &Binding| b.profile == holder.profile;
+        let is_holders = |b: &IdentityBinding| b.profile == holder.profile;
         let browser = self.browser.filter(|b| is_holders(b) && b.is_bound());
         let proven = browser.map_or(SenderRank::Claimed, |_| SenderRank::Proven);
         if self.rank != SenderRank::Server {
@@ -268,37 +273,38 @@ impl Case<'_> {
         }
         // Which other devices are whose, a proven browser only claims.
         let all = self.bound.devices.iter().chain([&self.email]).flatten();
-        let is_servers = |b: &Binding| is_holders(b) && b.rank == SenderRank::Server;
+        let is_servers = |b: &IdentityBinding| is_holders(b) && b.rank == SenderRank::Server;
         if all.copied().any(|b| is_servers(&b)) { SenderRank::Server } else { proven }
     }
 
     /// Returns true if the event may take an identity from its profile.
-    fn may_take(&self, b: &Binding, is_browser: bool) -> bool {
+    fn may_take(&self, b: &IdentityBinding, is_browser: bool) -> bool {
         if b.person == SenderRank::Claimed || self.rank == SenderRank::Server {
             return true;
         }
-        let is_reset = self.ground == Ground::Reset;
+        let is_reset = self.ground == StitchReason::Reset;
         if is_browser {
             return is_reset || self.rank == SenderRank::Proven || b.rank == SenderRank::Claimed;
         }
-        let is_bound = |own: Binding| own.is_bound() && own.profile == b.profile;
+        let is_bound = |own: IdentityBinding| own.is_bound() && own.profile == b.profile;
         (is_reset || self.rank == SenderRank::Proven) && self.browser.is_some_and(is_bound)
     }
 
     /// Returns true if the whole profile goes into the holder's.
-    fn joins(&self, b: &Binding) -> bool {
+    fn joins(&self, b: &IdentityBinding) -> bool {
         !b.is_known
             && self.may_take(b, false)
             && match self.ground {
-                Ground::Identified => true,
-                Ground::Device => b.claimed == 0,
-                Ground::Reset => false,
+                StitchReason::Identified => true,
+                StitchReason::Device => b.claimed == 0,
+                StitchReason::Reset => false,
             }
     }
 
-    fn settle(&self, holder: Holder, claim: i64) -> Verdict {
+    fn settle(&self, holder: UpdateOwner, claim: i64) -> StitchDecision {
         let (at, bound) = (self.at, self.bound);
-        let is_holders = |binding: &Binding| holder == Holder::Profile(binding.profile);
+        let is_holders =
+            |binding: &IdentityBinding| holder == UpdateOwner::Profile(binding.profile);
         let mut absorbed = BTreeSet::new();
         // Whole profiles come in by a server's word, and anonymous ones.
         let whole = bound.previous.filter(|_| self.update.user.is_some());
@@ -309,29 +315,29 @@ impl Case<'_> {
         for (binding, device) in bound.devices.iter().zip(&self.update.devices) {
             let is_browser = device.identity.kind == IdentityKind::Visitor;
             devices.push(match binding {
-                None => Some(Held { since: 0, claimed: claim, rank }),
+                None => Some(BindingUpdate { since: 0, claimed: claim, rank }),
                 // Times that were only claimed bind nobody of a higher rank.
                 Some(b) if b.since > at && rank <= b.rank => None,
                 Some(b) if is_holders(b) || self.joins(b) || absorbed.contains(&b.profile) => {
                     absorbed.insert(b.profile);
                     Some(if rank > b.rank && claim > 0 {
-                        Held { since: b.since.min(at), claimed: claim, rank }
+                        BindingUpdate { since: b.since.min(at), claimed: claim, rank }
                     } else {
                         // Nor does a claim move on what was proven.
                         let claim = if rank < b.rank { 0 } else { claim };
                         let claimed = b.claimed.max(claim);
-                        Held { since: b.since, claimed, rank: b.rank.max(rank) }
+                        BindingUpdate { since: b.since, claimed, rank: b.rank.max(rank) }
                     })
                 }
                 Some(b)
                     if (claim >= b.claimed || rank > b.rank) && self.may_take(b, is_browser) =>
                 {
-                    Some(Held { since: claim, claimed: claim, rank })
+                    Some(BindingUpdate { since: claim, claimed: claim, rank })
                 }
                 Some(_) => None,
             });
         }
-        if let Holder::Profile(holder) = holder {
+        if let UpdateOwner::Profile(holder) = holder {
             absorbed.remove(&holder);
         }
         let has_email = bound.email.is_none_or(|b| {
@@ -339,7 +345,7 @@ impl Case<'_> {
         });
         let is_shared = self.is_shared(holder, &absorbed);
         let is_vouched = self.is_vouched(holder);
-        Verdict {
+        StitchDecision {
             holder,
             rank: self.rank,
             is_shared,
@@ -358,34 +364,34 @@ impl Case<'_> {
 
     /// Returns true if the event reached the holder, or a profile that goes into the holder's, by an
     /// identity that anybody can write.
-    fn is_shared(&self, holder: Holder, absorbed: &BTreeSet<ProfileId>) -> bool {
+    fn is_shared(&self, holder: UpdateOwner, absorbed: &BTreeSet<ProfileId>) -> bool {
         if self.update.rank == SenderRank::Server && self.rank > SenderRank::Claimed {
             return false;
         }
         let is_browsers = |profile: ProfileId| self.browser.is_some_and(|b| b.profile == profile);
         let is_named = self.bound.user.or(self.bound.previous).is_some();
         let is_reached = match holder {
-            Holder::Profile(holder) => !is_named && !is_browsers(holder),
-            Holder::New | Holder::Nobody => false,
+            UpdateOwner::Profile(holder) => !is_named && !is_browsers(holder),
+            UpdateOwner::New | UpdateOwner::Nobody => false,
         };
         is_reached || absorbed.iter().any(|profile| !is_browsers(*profile))
     }
 
-    fn is_vouched(&self, holder: Holder) -> bool {
+    fn is_vouched(&self, holder: UpdateOwner) -> bool {
         let is_named = self.update.user.is_some() && self.rank > SenderRank::Claimed;
-        is_named && self.bound.user.is_none() && matches!(holder, Holder::Profile(_))
+        is_named && self.bound.user.is_none() && matches!(holder, UpdateOwner::Profile(_))
     }
 }
 
 /// The rank with which an address is linked by an event of this rank.
-pub(super) fn email_rank(update: &Update, rank: SenderRank) -> SenderRank {
+pub(super) fn email_rank(update: &ProfileUpdate, rank: SenderRank) -> SenderRank {
     if update.rank == SenderRank::Server { rank } else { SenderRank::Claimed }
 }
 
 /// An event of the visitor before a reset that arrives after it: the new id's alone, if anything.
-fn settle_before(update: &Update) -> Verdict {
-    Verdict {
-        holder: Holder::Nobody,
+fn settle_before(update: &ProfileUpdate) -> StitchDecision {
+    StitchDecision {
+        holder: UpdateOwner::Nobody,
         rank: SenderRank::Claimed,
         is_shared: false,
         is_vouched: false,
@@ -396,7 +402,7 @@ fn settle_before(update: &Update) -> Verdict {
     }
 }
 
-enum Reset {
+enum ClientReset {
     /// The client begins anew with this event.
     Now,
     /// It has begun anew since.
@@ -405,11 +411,11 @@ enum Reset {
 
 /// Whether a client of the event has begun anew.
 fn reset<E>(
-    update: &Update,
-    devices: &[Option<Binding>],
+    update: &ProfileUpdate,
+    devices: &[Option<IdentityBinding>],
     at: i64,
-    mut mate: impl FnMut(ProfileId, &str) -> Result<Option<Mate>, E>,
-) -> Result<Option<Reset>, E> {
+    mut mate: impl FnMut(ProfileId, &str) -> Result<Option<LatestAnonymousId>, E>,
+) -> Result<Option<ClientReset>, E> {
     let is_recent = |seen: i64| at.abs_diff(seen) <= RESET_WITHIN_MS.unsigned_abs();
     let recent: BTreeSet<ProfileId> =
         devices.iter().flatten().filter(|b| is_recent(b.seen)).map(|b| b.profile).collect();
@@ -417,12 +423,12 @@ fn reset<E>(
         let (None, Some(client)) = (binding, &device.client) else { continue };
         for profile in &recent {
             let Some((value, seen)) = mate(*profile, client)? else { continue };
-            let is_mate = |d: &Device| {
+            let is_mate = |d: &DeviceIdentity| {
                 d.identity.kind == IdentityKind::Anonymous && d.identity.value == value
             };
             // A client whose page names it twice has not begun anew.
             if is_recent(seen) && !update.devices.iter().any(is_mate) {
-                return Ok(Some(if at >= seen { Reset::Now } else { Reset::Before }));
+                return Ok(Some(if at >= seen { ClientReset::Now } else { ClientReset::Before }));
             }
         }
     }
@@ -431,24 +437,24 @@ fn reset<E>(
 
 /// Whether an event of nobody known is worth a profile: it counts, says something of the person, or which
 /// identities are of one device.
-fn says_enough(update: &Update) -> bool {
+fn says_enough(update: &ProfileUpdate) -> bool {
     let devices = update.devices.iter().map(|device| &device.identity);
     let mut values = devices.chain(&update.email).map(|identity| identity.value.as_str());
     let Some(first) = values.next() else { return false };
-    update.sighting.is_some() || !update.traits.is_empty() || values.any(|value| value != first)
+    update.activity.is_some() || !update.traits.is_empty() || values.any(|value| value != first)
 }
 
-impl Held {
+impl BindingUpdate {
     /// Whether it says anything that is not written down already, of a device that was and is the
     /// same profile's.
-    pub(super) fn is_news(&self, known: &Binding, at: i64) -> bool {
+    pub(super) fn is_news(&self, known: &IdentityBinding, at: i64) -> bool {
         self.claimed - known.claimed >= SEEN_EVERY_MS
             || at - known.seen >= SEEN_EVERY_MS
             || self.rank > known.rank
     }
 
     /// Since when what is written down of such a device stands.
-    pub(super) fn noted(&self, known: &Binding, at: i64) -> i64 {
+    pub(super) fn noted(&self, known: &IdentityBinding, at: i64) -> i64 {
         // A claim that another device made does not move on with time.
         if self.claimed == at { known.claimed.min(known.seen) } else { known.seen }
     }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Identity, IdentityKind, ProfileError, Profiles};
-use crate::event::{Computed, Object, SenderRank, Tally};
-use crate::journal::{NameKey, NameKind, SiteId};
+use super::{Identity, IdentityKind, ProfileError, ProfileService};
+use crate::event::{ComputedAttributes, EventTally, JsonObject, SenderRank};
+use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use crate::values::{email, unicode};
 
 /// Everything that is known of one person.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
+pub struct SubjectProfile {
     /// The id the site knows the person by.
     pub user_id: Option<String>,
     /// The highest rank of what was said of them.
@@ -18,33 +18,33 @@ pub struct Subject {
     /// Every name of theirs, and the rank with which it is linked.
     pub identities: Vec<(Identity, SenderRank)>,
     /// What is known of them.
-    pub traits: Object,
+    pub traits: JsonObject,
     /// The ranks of who said it. What is not here is claimed.
     pub trait_ranks: BTreeMap<String, SenderRank>,
     /// What is computed of their events.
-    pub computed: Computed,
+    pub computed: ComputedAttributes,
     /// What they did, day by day.
-    pub activity: Vec<Activity>,
+    pub activity: Vec<DailyActivity>,
 }
 
 /// What one person did on one day.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Activity {
+pub struct DailyActivity {
     /// The event's name.
     pub event: String,
     /// The day, in days since 1970 UTC.
     pub day: i64,
     /// How often.
-    pub tally: Tally,
+    pub tally: EventTally,
 }
 
-impl Subject {
+impl SubjectProfile {
     /// Every name that events of this person may carry. An address among the traits alone is none: it
     /// may be another person's.
-    pub fn names(&self) -> impl Iterator<Item = (NameKind, &str)> {
+    pub fn names(&self) -> impl Iterator<Item = (PersonNameKind, &str)> {
         let identities = self.identities.iter();
         let identities = identities.map(|(it, _)| (it.kind.name_kind(), it.value.as_str()));
-        identities.chain(self.user_id.as_deref().map(|user| (NameKind::User, user)))
+        identities.chain(self.user_id.as_deref().map(|user| (PersonNameKind::User, user)))
     }
 }
 
@@ -61,12 +61,12 @@ pub(super) fn addresses(name: &str) -> Vec<String> {
 
 impl IdentityKind {
     /// As what an event carries it.
-    pub const fn name_kind(self) -> NameKind {
-        NameKind::of(self)
+    pub const fn name_kind(self) -> PersonNameKind {
+        PersonNameKind::of(self)
     }
 }
 
-impl Profiles {
+impl ProfileService {
     /// Returns the names of events, of these, under which nothing is counted.
     pub async fn uncounted(
         &self,
@@ -80,7 +80,11 @@ impl Profiles {
 
     /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
     /// a device's id.
-    pub async fn subjects(&self, site: SiteId, name: &str) -> Result<Vec<Subject>, ProfileError> {
+    pub async fn subjects(
+        &self,
+        site: SiteId,
+        name: &str,
+    ) -> Result<Vec<SubjectProfile>, ProfileError> {
         self.store.subjects(site, name.to_owned()).await
     }
 
@@ -89,12 +93,12 @@ impl Profiles {
     pub async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
+        names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<u64, ProfileError> {
         let changes = self.store.erase(site, names).await?;
         let erased = changes.profiles.len();
         self.publish(site, 0, changes);
-        self.forget_outside(site);
+        self.clear_source_cache(site);
         Ok(erased as u64)
     }
 }

@@ -2,29 +2,29 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::rows::{NameRank, Rows};
-use super::{Counted, ProfileId, Sighting};
-use crate::event::{SenderRank, Tally};
+use super::rows::{EventNameRank, ProfileRows};
+use super::{Activity, ActivityCounts, ProfileId};
+use crate::event::{EventTally, SenderRank};
 
 const DAY_MS: i64 = 86_400_000;
 
 /// What was counted, by profile, event and day.
-pub(super) type Pending = BTreeMap<(ProfileId, i64, i64), Tally>;
+pub(super) type PendingTallies = BTreeMap<(ProfileId, i64, i64), EventTally>;
 
 /// The tallies of one transaction.
-pub(super) struct Tallies {
+pub(super) struct TallyBuffer {
     /// Names of one site at most that claims gave, and as many that proven senders gave.
     max_names: usize,
     /// The numbers of names met so far, and why they are counted; `None` of those that are not.
-    numbers: HashMap<String, Option<(i64, NameRank)>>,
+    numbers: HashMap<String, Option<(i64, EventNameRank)>>,
     names: HashMap<i64, String>,
     /// The room for more names, of each rank, once it was asked.
     room: [Option<usize>; 2],
-    pending: Pending,
+    pending: PendingTallies,
     pub(super) refused: u64,
 }
 
-impl Tallies {
+impl TallyBuffer {
     pub(super) fn new(max_names: usize) -> Self {
         Self {
             max_names,
@@ -37,20 +37,20 @@ impl Tallies {
     }
 
     /// Counts what somebody did.
-    pub(super) fn count<R: Rows>(
+    pub(super) fn count<R: ProfileRows>(
         &mut self,
         rows: &mut R,
         profile: ProfileId,
-        (seen, rank): (&Sighting, SenderRank),
+        (seen, rank): (&Activity, SenderRank),
         at: i64,
     ) -> Result<(), R::Error> {
-        let (day, tally) = (at.div_euclid(DAY_MS), Tally::one(at, seen.value));
+        let (day, tally) = (at.div_euclid(DAY_MS), EventTally::one(at, seen.value));
         let own = match rank {
-            _ if seen.is_reserved => NameRank::Reserved,
-            SenderRank::Claimed => NameRank::Claimed,
-            SenderRank::Proven | SenderRank::Server => NameRank::Proven,
+            _ if seen.is_reserved => EventNameRank::Reserved,
+            SenderRank::Claimed => EventNameRank::Claimed,
+            SenderRank::Proven | SenderRank::Server => EventNameRank::Proven,
         };
-        let names = seen.counters.iter().map(|name| (name, NameRank::Reserved));
+        let names = seen.counters.iter().map(|name| (name, EventNameRank::Reserved));
         for (name, rank) in std::iter::once((&seen.name, own)).chain(names) {
             match self.number(rows, name, rank)? {
                 None => self.refused += 1,
@@ -64,11 +64,11 @@ impl Tallies {
     }
 
     /// The number of a name, made if there is room for it.
-    fn number<R: Rows>(
+    fn number<R: ProfileRows>(
         &mut self,
         rows: &mut R,
         name: &str,
-        rank: NameRank,
+        rank: EventNameRank,
     ) -> Result<Option<i64>, R::Error> {
         let known = match self.numbers.get(name) {
             Some(known) => *known,
@@ -105,7 +105,11 @@ impl Tallies {
     }
 
     /// Returns true if there is room for one more name. The site's own settings bound how many they use.
-    fn has_room<R: Rows>(&mut self, rows: &mut R, rank: NameRank) -> Result<bool, R::Error> {
+    fn has_room<R: ProfileRows>(
+        &mut self,
+        rows: &mut R,
+        rank: EventNameRank,
+    ) -> Result<bool, R::Error> {
         let Some(room) = Self::place(rank).and_then(|place| self.room.get_mut(place)) else {
             return Ok(true);
         };
@@ -120,23 +124,23 @@ impl Tallies {
         Ok(left > 0)
     }
 
-    fn take_room(&mut self, rank: NameRank) {
+    fn take_room(&mut self, rank: EventNameRank) {
         let place = Self::place(rank).and_then(|place| self.room.get_mut(place));
         if let Some(Some(left)) = place {
             *left = left.saturating_sub(1);
         }
     }
 
-    const fn place(rank: NameRank) -> Option<usize> {
+    const fn place(rank: EventNameRank) -> Option<usize> {
         match rank {
-            NameRank::Claimed => Some(0),
-            NameRank::Proven => Some(1),
-            NameRank::Reserved => None,
+            EventNameRank::Claimed => Some(0),
+            EventNameRank::Proven => Some(1),
+            EventNameRank::Reserved => None,
         }
     }
 
     /// What one did was done by another, who is the same person. Whether that was anything.
-    pub(super) fn join<R: Rows>(
+    pub(super) fn join<R: ProfileRows>(
         &mut self,
         rows: &mut R,
         from: ProfileId,
@@ -154,9 +158,9 @@ impl Tallies {
     }
 
     /// Writes what was counted, and says it by the events' names.
-    pub(super) fn write<R: Rows>(self, rows: &mut R) -> Result<Counted, R::Error> {
+    pub(super) fn write<R: ProfileRows>(self, rows: &mut R) -> Result<ActivityCounts, R::Error> {
         rows.finish(&self.pending)?;
-        let mut counted = Counted::new();
+        let mut counted = ActivityCounts::new();
         for ((profile, event, _), tally) in self.pending {
             if let Some(name) = self.names.get(&event) {
                 let known = counted.entry(profile).or_default();

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Limits, SEEN_EVERY_MS};
-use crate::event::{Object, SenderRank};
+use super::{ProfileLimits, SEEN_EVERY_MS};
+use crate::event::{JsonObject, SenderRank};
 
 /// Traits taken back that are remembered as such: those of the lowest rank, and of these the oldest, are
 /// forgotten first. More than a person has taken back within the time that statements arrive late.
@@ -19,9 +19,9 @@ const MAX_TAKEN_BACK: usize = 64;
 
 /// A person's traits. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Traits {
+pub(super) struct ProfileTraits {
     /// The values, as the client wrote them.
-    pub(super) values: Object,
+    pub(super) values: JsonObject,
     /// When each was last said, or taken back. What is not here was said before times were kept.
     pub(super) times: BTreeMap<String, i64>,
     /// The ranks of who said it, or took it back. What is not here is claimed.
@@ -33,21 +33,21 @@ pub(super) struct Traits {
 
 /// The bytes that values may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct TraitByteLimits {
     total: usize,
     claimed: usize,
 }
 
 /// By whom and when something is said.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Word {
+pub(super) struct TraitProvenance {
     pub(super) at: i64,
     pub(super) rank: SenderRank,
 }
 
 /// What statements changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct TraitChanges {
     /// The values are others than before.
     pub(super) is_changed: bool,
     /// The times or the ranks are others than before.
@@ -56,22 +56,22 @@ pub(super) struct Said {
     pub(super) refused: u64,
 }
 
-impl From<Limits> for Room {
-    fn from(limits: Limits) -> Self {
+impl From<ProfileLimits> for TraitByteLimits {
+    fn from(limits: ProfileLimits) -> Self {
         Self { total: limits.traits_bytes, claimed: limits.claimed_traits_bytes }
     }
 }
 
-impl Traits {
+impl ProfileTraits {
     /// Traits whose values are `bytes` long as text. What is beyond the room, because that was larger,
     /// is left out, the claimed ones first.
     pub(super) fn new(
-        values: Object,
+        values: JsonObject,
         (times, ranks): (BTreeMap<String, i64>, BTreeMap<String, SenderRank>),
         bytes: usize,
-        room: Room,
-    ) -> (Self, Said) {
-        let mut said = Said::default();
+        room: TraitByteLimits,
+    ) -> (Self, TraitChanges) {
+        let mut said = TraitChanges::default();
         let mut traits = Self { values, times, ranks, bytes, claimed_bytes: 0 };
         traits.claimed_bytes = if traits.ranks.is_empty() {
             bytes.saturating_sub("{}".len())
@@ -113,7 +113,10 @@ impl Traits {
     }
 
     /// Only what was proven.
-    pub(super) fn proven(mut values: Object, ranks: &BTreeMap<String, SenderRank>) -> Object {
+    pub(super) fn proven(
+        mut values: JsonObject,
+        ranks: &BTreeMap<String, SenderRank>,
+    ) -> JsonObject {
         let is_proven = |key: &String| ranks.get(key).is_some_and(|it| *it > SenderRank::Claimed);
         values.retain(|key, _| is_proven(key));
         values
@@ -121,8 +124,13 @@ impl Traits {
 
     /// Takes statements made at one time; `null` takes back. Of those made at the same time the one
     /// that comes later holds. What there is no room for is refused; what was known stays.
-    pub(super) fn say(&mut self, said: &Object, word: Word, room: Room) -> Said {
-        let mut result = Said::default();
+    pub(super) fn apply_statements(
+        &mut self,
+        said: &JsonObject,
+        word: TraitProvenance,
+        room: TraitByteLimits,
+    ) -> TraitChanges {
+        let mut result = TraitChanges::default();
         for (key, value) in said {
             let is_new = match self.rank(key).cmp(&word.rank) {
                 std::cmp::Ordering::Less => true,
@@ -139,8 +147,8 @@ impl Traits {
 
     /// Takes in what another profile knew of the same person. Of statements of the same time and rank the
     /// own stays.
-    pub(super) fn merge(&mut self, other: &Self, room: Room) -> Said {
-        let mut result = Said::default();
+    pub(super) fn merge(&mut self, other: &Self, room: TraitByteLimits) -> TraitChanges {
+        let mut result = TraitChanges::default();
         let stands = |traits: &Self, key: &str| (traits.rank(key), traits.times.get(key).copied());
         let taken_back = other.times.keys().filter(|key| !other.values.contains_key(*key));
         let taken_back = taken_back.map(|key| (key, &Value::Null));
@@ -148,7 +156,7 @@ impl Traits {
             let (own, theirs) = (stands(self, key), stands(other, key));
             let is_own = self.values.contains_key(key) || own.1.is_some();
             if !is_own || theirs > own {
-                let word = Word { rank: theirs.0, at: theirs.1.unwrap_or_default() };
+                let word = TraitProvenance { rank: theirs.0, at: theirs.1.unwrap_or_default() };
                 self.set(key, value, word, room, &mut result);
             }
         }
@@ -156,7 +164,14 @@ impl Traits {
         result
     }
 
-    fn set(&mut self, key: &str, value: &Value, word: Word, room: Room, result: &mut Said) {
+    fn set(
+        &mut self,
+        key: &str,
+        value: &Value,
+        word: TraitProvenance,
+        room: TraitByteLimits,
+        result: &mut TraitChanges,
+    ) {
         let old_rank = self.rank(key);
         let is_other = if value.is_null() {
             self.take_out(key)
@@ -204,7 +219,7 @@ impl Traits {
     }
 
     /// Puts a value in, if there is room, or room can be made of what has a lower rank.
-    fn put(&mut self, key: &str, value: &Value, rank: SenderRank, room: Room) -> bool {
+    fn put(&mut self, key: &str, value: &Value, rank: SenderRank, room: TraitByteLimits) -> bool {
         let old_bytes = self.values.get(key).map_or(0, |old| text_bytes(key, old));
         let bytes = text_bytes(key, value);
         let is_claimed = rank == SenderRank::Claimed;
@@ -261,7 +276,7 @@ impl Traits {
         (sum >= bytes).then_some(found)
     }
 
-    fn forget(&mut self, result: &mut Said) {
+    fn forget(&mut self, result: &mut TraitChanges) {
         let is_gone = |key: &&String| !self.values.contains_key(key.as_str());
         let excess = self.times.keys().filter(is_gone).count().saturating_sub(MAX_TAKEN_BACK);
         if excess == 0 {
@@ -282,7 +297,7 @@ impl Traits {
     }
 }
 
-impl Said {
+impl TraitChanges {
     /// Both together.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -317,28 +332,28 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> Object {
+    fn object(value: Value) -> JsonObject {
         value.as_object().unwrap().clone()
     }
 
-    fn said(statements: &[(i64, Value)]) -> Traits {
+    fn said(statements: &[(i64, Value)]) -> ProfileTraits {
         let mut traits = empty();
         for (at, said) in statements {
-            traits.say(&object(said.clone()), claimed(*at), room(1000));
+            traits.apply_statements(&object(said.clone()), claimed(*at), room(1000));
         }
         traits
     }
 
-    fn empty() -> Traits {
-        Traits { bytes: "{}".len(), ..Traits::default() }
+    fn empty() -> ProfileTraits {
+        ProfileTraits { bytes: "{}".len(), ..ProfileTraits::default() }
     }
 
-    fn claimed(at: i64) -> Word {
-        Word { at, rank: SenderRank::Claimed }
+    fn claimed(at: i64) -> TraitProvenance {
+        TraitProvenance { at, rank: SenderRank::Claimed }
     }
 
-    fn room(bytes: usize) -> Room {
-        Limits::new(bytes, 1, 1).into()
+    fn room(bytes: usize) -> TraitByteLimits {
+        ProfileLimits::new(bytes, 1, 1).into()
     }
 
     #[test]
@@ -346,9 +361,9 @@ mod tests {
         let mut traits = empty();
         for n in 0..1000 {
             let said = json!({ format!("\"k{}", n % 50): "\u{e9}\n".repeat(n % 9) });
-            let word = Word { at: 1, rank: SenderRank::ALL[n / 7 % 3] };
-            traits.say(&object(said), word, room(300));
-            let (again, _) = Traits::new(
+            let word = TraitProvenance { at: 1, rank: SenderRank::ALL[n / 7 % 3] };
+            traits.apply_statements(&object(said), word, room(300));
+            let (again, _) = ProfileTraits::new(
                 traits.values.clone(),
                 (traits.times.clone(), traits.ranks.clone()),
                 traits.bytes,
@@ -366,12 +381,16 @@ mod tests {
     fn what_was_taken_back_does_not_come_back_by_an_older_statement() {
         let mut traits = said(&[(1, json!({"plan": "pro"})), (3, json!({"plan": null}))]);
         assert_eq!(
-            traits.say(&object(json!({"plan": "free"})), claimed(2), room(1000)),
-            Said::default()
+            traits.apply_statements(&object(json!({"plan": "free"})), claimed(2), room(1000)),
+            TraitChanges::default()
         );
-        assert_eq!(traits.values, Object::new());
+        assert_eq!(traits.values, JsonObject::new());
         for n in 0..100 {
-            traits.say(&object(json!({ format!("k{n}"): null })), claimed(10 + n), room(1000));
+            traits.apply_statements(
+                &object(json!({ format!("k{n}"): null })),
+                claimed(10 + n),
+                room(1000),
+            );
         }
         assert_eq!(traits.times.len(), MAX_TAKEN_BACK);
         assert!(traits.times.contains_key("k99") && !traits.times.contains_key("plan"));
@@ -381,18 +400,22 @@ mod tests {
     fn what_is_said_again_is_written_down_only_now_and_then() {
         let mut traits = said(&[(1, json!({"plan": "pro", "town": null}))]);
         let again = object(json!({"plan": "pro", "town": null}));
-        assert_eq!(traits.say(&again, claimed(1000), room(1000)), Said::default());
-        let later = traits.say(&again, claimed(1 + SEEN_EVERY_MS), room(1000));
-        assert_eq!(later, Said { is_retimed: true, ..Said::default() });
+        assert_eq!(
+            traits.apply_statements(&again, claimed(1000), room(1000)),
+            TraitChanges::default()
+        );
+        let later = traits.apply_statements(&again, claimed(1 + SEEN_EVERY_MS), room(1000));
+        assert_eq!(later, TraitChanges { is_retimed: true, ..TraitChanges::default() });
     }
 
     #[test]
     fn a_higher_rank_holds_over_lower_ones_whenever_they_spoke() {
-        let [claimed, proven, server] = SenderRank::ALL.map(|rank| move |at| Word { at, rank });
+        let [claimed, proven, server] =
+            SenderRank::ALL.map(|rank| move |at| TraitProvenance { at, rank });
         let plan = |plan: Value| object(json!({ "plan": plan }));
         let mut traits = empty();
-        let mut say = |said: Value, word: Word| {
-            let said = traits.say(&plan(said), word, room(1000));
+        let mut say = |said: Value, word: TraitProvenance| {
+            let said = traits.apply_statements(&plan(said), word, room(1000));
             (said.is_changed, traits.values.get("plan").cloned())
         };
         say(json!("free"), claimed(9));
@@ -406,28 +429,34 @@ mod tests {
 
     #[test]
     fn what_claims_fill_is_given_up_for_what_was_proven() {
-        let word = |at, rank| Word { at, rank };
+        let word = |at, rank| TraitProvenance { at, rank };
         let mut traits = empty();
         let junk = |n: i64| object(json!({ format!("junk{n}"): "x".repeat(20) }));
-        let limits = Limits { claimed_traits_bytes: 200, ..Limits::new(300, 1, 1) };
+        let limits = ProfileLimits { claimed_traits_bytes: 200, ..ProfileLimits::new(300, 1, 1) };
         let mut refused = 0;
         for n in 0..20 {
-            refused += traits.say(&junk(n), word(n, SenderRank::Claimed), limits.into()).refused;
+            refused += traits
+                .apply_statements(&junk(n), word(n, SenderRank::Claimed), limits.into())
+                .refused;
         }
         assert!(refused > 10 && traits.bytes <= 200, "claims have their share");
         let servers = object(json!({ "plan": "p".repeat(200) }));
-        let said = traits.say(&servers, word(1, SenderRank::Server), limits.into());
+        let said = traits.apply_statements(&servers, word(1, SenderRank::Server), limits.into());
         assert_eq!((said.refused, said.is_changed), (0, true));
         assert!(!traits.values.contains_key("junk0") && traits.bytes <= 300, "the oldest go");
-        let said = traits.say(&junk(30), word(30, SenderRank::Claimed), limits.into());
+        let said = traits.apply_statements(&junk(30), word(30, SenderRank::Claimed), limits.into());
         assert_eq!(traits.values["plan"], servers["plan"], "{said:?}");
         let more = object(json!({ "more": "m".repeat(120) }));
-        let said = traits.say(&more, word(40, SenderRank::Proven), limits.into());
+        let said = traits.apply_statements(&more, word(40, SenderRank::Proven), limits.into());
         assert_eq!(said.refused, 1, "what a server said makes no room");
         for n in 0..100 {
-            traits.say(&object(json!({ "plan2": null })), word(0, SenderRank::Server), room(300));
+            traits.apply_statements(
+                &object(json!({ "plan2": null })),
+                word(0, SenderRank::Server),
+                room(300),
+            );
             let null = object(json!({ format!("k{n}"): null }));
-            traits.say(&null, word(50 + n, SenderRank::Claimed), limits.into());
+            traits.apply_statements(&null, word(50 + n, SenderRank::Claimed), limits.into());
         }
         assert!(traits.times.contains_key("plan2"), "what claims take back has no room of its");
     }
@@ -453,7 +482,7 @@ mod tests {
             let mut shuffled: Vec<_> = order.into_iter().zip(statements).collect();
             shuffled.sort_by_key(|(place, _)| *place);
             let shuffled: Vec<_> = shuffled.into_iter().map(|(_, statement)| statement).collect();
-            let sorted = |traits: &Traits| {
+            let sorted = |traits: &ProfileTraits| {
                 let values: BTreeMap<_, _> = traits.values.clone().into_iter().collect();
                 (values, traits.times.clone(), traits.bytes)
             };
@@ -466,7 +495,7 @@ mod tests {
             prop_assert_eq!(sorted(&one), sorted(&in_time));
             prop_assert_eq!(sorted(&other), sorted(&in_time));
             let again = one.clone();
-            prop_assert_eq!(one.merge(&again, room(1000)), Said::default());
+            prop_assert_eq!(one.merge(&again, room(1000)), TraitChanges::default());
         }
     }
 }

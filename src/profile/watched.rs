@@ -8,20 +8,21 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    Changes, ComputedAt, CounterStore, Expired, Identity, ProfileError, ProfileId, ProfileStore,
-    ProfileView, Standing, Subject, Unseen, Update,
+    ComputedSnapshot, CounterStore, ExpiryOutcome, ExpiryRequest, Identity, PageProfile,
+    ProfileChanges, ProfileError, ProfileId, ProfileStore, ProfileUpdate, ProfileView,
+    SubjectProfile,
 };
-use crate::journal::{NameKey, SiteId};
+use crate::journal::{PersonNameDigest, SiteId};
 
 /// Who changed since it was last asked for, by site.
-pub struct Changed {
+pub struct ChangedProfiles {
     /// People of a site at most: of more than that, none are told of.
     most: usize,
     people: Mutex<HashMap<SiteId, BTreeSet<ProfileId>>>,
     has_more: Notify,
 }
 
-impl Changed {
+impl ChangedProfiles {
     /// Nobody yet; `most` is how many people of a site are remembered.
     pub fn new(most: usize) -> Self {
         Self { most, people: Mutex::default(), has_more: Notify::new() }
@@ -45,7 +46,7 @@ impl Changed {
     }
 
     /// Notes whom these changes are of.
-    pub fn note(&self, site: SiteId, changes: &Changes) {
+    pub fn record_changes(&self, site: SiteId, changes: &ProfileChanges) {
         if changes.profiles.is_empty() && changes.counted.is_empty() {
             return;
         }
@@ -63,20 +64,20 @@ impl Changed {
 }
 
 /// A store of profiles whose changes are noted.
-pub struct Watched {
+pub struct ObservedStore {
     store: Arc<dyn ProfileStore>,
-    changed: Arc<Changed>,
+    changed: Arc<ChangedProfiles>,
 }
 
-impl Watched {
+impl ObservedStore {
     /// The same store, whose changes are noted.
-    pub fn new(store: Arc<dyn ProfileStore>, changed: Arc<Changed>) -> Self {
+    pub fn new(store: Arc<dyn ProfileStore>, changed: Arc<ChangedProfiles>) -> Self {
         Self { store, changed }
     }
 }
 
 #[async_trait]
-impl ProfileStore for Watched {
+impl ProfileStore for ObservedStore {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected(site).await
     }
@@ -85,10 +86,10 @@ impl ProfileStore for Watched {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError> {
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError> {
         let changes = self.store.apply(site, upto, updates).await?;
-        self.changed.note(site, &changes);
+        self.changed.record_changes(site, &changes);
         Ok(changes)
     }
 
@@ -100,21 +101,29 @@ impl ProfileStore for Watched {
         self.store.find(site, identities).await
     }
 
-    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
-        self.store.standing(site, id).await
+    async fn find_page_profile(
+        &self,
+        site: SiteId,
+        id: String,
+    ) -> Result<Option<PageProfile>, ProfileError> {
+        self.store.find_page_profile(site, id).await
     }
 
     async fn computed(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<ComputedAt, ProfileError> {
+    ) -> Result<ComputedSnapshot, ProfileError> {
         self.store.computed(site, profiles).await
     }
 
-    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+    async fn expire(
+        &self,
+        site: SiteId,
+        unseen: ExpiryRequest,
+    ) -> Result<ExpiryOutcome, ProfileError> {
         let expired = self.store.expire(site, unseen).await?;
-        self.changed.note(site, &expired.changes);
+        self.changed.record_changes(site, &expired.changes);
         Ok(expired)
     }
 
@@ -130,17 +139,21 @@ impl ProfileStore for Watched {
         self.store.forget_names(site).await
     }
 
-    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+    async fn subjects(
+        &self,
+        site: SiteId,
+        name: String,
+    ) -> Result<Vec<SubjectProfile>, ProfileError> {
         self.store.subjects(site, name).await
     }
 
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Changes, ProfileError> {
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError> {
         let changes = self.store.erase(site, names).await?;
-        self.changed.note(site, &changes);
+        self.changed.record_changes(site, &changes);
         Ok(changes)
     }
 
@@ -155,27 +168,27 @@ mod tests {
 
     const SITE: SiteId = SiteId(1);
 
-    fn of(profiles: std::ops::Range<i64>) -> Changes {
-        Changes { profiles: profiles.map(ProfileId).collect(), ..Changes::default() }
+    fn of(profiles: std::ops::Range<i64>) -> ProfileChanges {
+        ProfileChanges { profiles: profiles.map(ProfileId).collect(), ..ProfileChanges::default() }
     }
 
     #[tokio::test]
     async fn who_changed_is_told_once_and_too_many_are_nobody() {
-        let changed = Changed::new(4);
-        changed.note(SITE, &of(1..3));
+        let changed = ChangedProfiles::new(4);
+        changed.record_changes(SITE, &of(1..3));
         let counted = [(ProfileId(9), Default::default())].into();
-        changed.note(SITE, &Changes { counted, ..of(2..4) });
-        changed.note(SiteId(2), &of(5..6));
+        changed.record_changes(SITE, &ProfileChanges { counted, ..of(2..4) });
+        changed.record_changes(SiteId(2), &of(5..6));
         changed.wait().await;
         let numbers = |site| changed.take(site).into_iter().map(|it| it.0).collect::<Vec<_>>();
         assert_eq!((numbers(SITE), numbers(SiteId(2))), (vec![1, 2, 3, 9], vec![5]));
         assert!(numbers(SITE).is_empty());
-        changed.note(SITE, &of(1..4));
-        changed.note(SITE, &of(7..9));
+        changed.record_changes(SITE, &of(1..4));
+        changed.record_changes(SITE, &of(7..9));
         assert!(numbers(SITE).is_empty(), "of five none");
-        changed.note(SITE, &of(1..4));
+        changed.record_changes(SITE, &of(1..4));
         let counted = (1..5).map(|id| (ProfileId(id), Default::default())).collect();
-        changed.note(SITE, &Changes { counted, ..Changes::default() });
+        changed.record_changes(SITE, &ProfileChanges { counted, ..ProfileChanges::default() });
         assert_eq!(numbers(SITE), [1, 2, 3, 4], "who changes again takes no room");
     }
 }

@@ -1,21 +1,21 @@
 //! What clients say of content codings (RFC 9110 section 12.5.3).
 
 /// A weight in thousandths, as finely as a client can say it. Zero is not wanted at all.
-pub type Weight = u16;
-const WANTED: Weight = 1000;
+pub type QualityValue = u16;
+const WANTED: QualityValue = 1000;
 
 /// The text as it is, of which a client said nothing: taken where nothing else is.
-const TAKEN: Weight = 1;
+const TAKEN: QualityValue = 1;
 
 /// What `Accept-Encoding` says of some codings.
-pub struct Accepted<const N: usize> {
+pub struct AcceptedCodings<const N: usize> {
     /// Of the codings that were asked about.
-    pub codings: [Weight; N],
+    pub codings: [QualityValue; N],
     /// Of the text as it is.
-    pub plain: Weight,
+    pub plain: QualityValue,
 }
 
-impl<const N: usize> Accepted<N> {
+impl<const N: usize> AcceptedCodings<N> {
     /// Reads the field's lines about these codings.
     pub fn read<'l>(lines: impl Iterator<Item = &'l str>, codings: [&str; N]) -> Self {
         let (mut said, mut plain, mut any) = ([None; N], None, None);
@@ -55,7 +55,7 @@ impl<const N: usize> Accepted<N> {
 }
 
 /// The weight among an item's parameters. `None` for what is no weight: such an item says nothing.
-fn weight(parameters: &str) -> Option<Weight> {
+fn weight(parameters: &str) -> Option<QualityValue> {
     let mut pairs = parameters.split(';').filter_map(|pair| pair.trim().split_once('='));
     let Some((_, text)) = pairs.find(|(key, _)| key.eq_ignore_ascii_case("q")) else {
         return Some(WANTED);
@@ -64,7 +64,7 @@ fn weight(parameters: &str) -> Option<Weight> {
     if rest.len() > 3 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let rest: Weight = format!("{rest:0<3}").parse().ok()?;
+    let rest: QualityValue = format!("{rest:0<3}").parse().ok()?;
     match (whole, rest) {
         ("0", rest) => Some(rest),
         ("1", 0) => Some(WANTED),

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::Extras;
-use super::settings::{Part, Settings};
-use crate::vendors::{self, Shim, Vendor};
+use super::SdkExtras;
+use super::settings::{AutomaticEvent, SdkSettings};
+use crate::vendors::{self, Vendor, VendorShim};
 
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const BASE: &str = include_str!("../../static/sdk/dist/parts/base.js");
@@ -23,22 +23,22 @@ pub fn snippet(src: &str) -> String {
 }
 
 /// `/tw.js` of a site.
-pub fn site(settings: &Settings, extras: &Extras) -> String {
+pub fn site(settings: &SdkSettings, extras: &SdkExtras) -> String {
     let shims =
         settings.shims.iter().filter_map(|name| vendors::find(name)?.shim.map(|it| (*name, it)));
-    let shims: Vec<(&str, &Shim)> = shims.collect();
+    let shims: Vec<(&str, &VendorShim)> = shims.collect();
     with(settings, extras, &shims)
 }
 
 /// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
 /// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
 /// come twice. `None` if the vendor has no shim.
-pub fn with_shim(settings: &Settings, extras: &Extras, vendor: &Vendor) -> Option<String> {
+pub fn with_shim(settings: &SdkSettings, extras: &SdkExtras, vendor: &Vendor) -> Option<String> {
     Some(with(settings, extras, &[(vendor.name, vendor.shim?)]))
 }
 
 /// The core and these vendors' shims.
-fn with(settings: &Settings, extras: &Extras, shims: &[(&str, &Shim)]) -> String {
+fn with(settings: &SdkSettings, extras: &SdkExtras, shims: &[(&str, &VendorShim)]) -> String {
     let mut script = core(settings, extras);
     let mut shared = Vec::new();
     let alias = vendors::find(ALIAS).and_then(|vendor| Some((vendor.name, vendor.shim?)));
@@ -63,7 +63,7 @@ const NOTE_EARLY: &str = "(function(t,s){s=t.settings;s.early=[];\
 const END_EARLY: &str = "tagway.settings.early=0;";
 
 /// The core with the site's settings and parts, unless it is on the page.
-fn core(settings: &Settings, extras: &Extras) -> String {
+fn core(settings: &SdkSettings, extras: &SdkExtras) -> String {
     let mut script = String::from("if(!(window.tagway&&window.tagway.loaded)){");
     script.push_str("(window.tagway=window.tagway||{}).settings=");
     script.push_str(&literal(&public(settings, extras)));
@@ -92,12 +92,12 @@ fn once(name: &str, script: &str) -> String {
 }
 
 /// What the page may know of the settings.
-fn public(settings: &Settings, extras: &Extras) -> Value {
+fn public(settings: &SdkSettings, extras: &SdkExtras) -> Value {
     let mut public = extras.settings.clone();
     if let Some(endpoint) = &settings.endpoint {
         public.insert("endpoint".to_owned(), json!(endpoint.origin().ascii_serialization()));
     }
-    if settings.auto.contains(&Part::Page) {
+    if settings.auto.contains(&AutomaticEvent::Page) {
         public.insert("page".to_owned(), json!(true));
         if settings.restored {
             public.insert("restored".to_owned(), json!(true));
@@ -119,7 +119,7 @@ pub fn literal(value: &Value) -> String {
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-impl Part {
+impl AutomaticEvent {
     const fn script(self) -> &'static str {
         match self {
             // The core's own, by a setting.

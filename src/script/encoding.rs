@@ -10,36 +10,36 @@ use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
 
-use super::coding::{Accepted, Weight};
+use super::coding::{AcceptedCodings, QualityValue};
 
 /// The codings in the order of preference among those that a client wants equally.
-const CODINGS: [(&str, Compress); 3] = [("br", brotli), ("zstd", zstd), ("gzip", gzip)];
+const CODINGS: [(&str, CompressFunction); 3] = [("br", brotli), ("zstd", zstd), ("gzip", gzip)];
 
-type Compress = fn(&[u8]) -> io::Result<Vec<u8>>;
+type CompressFunction = fn(&[u8]) -> io::Result<Vec<u8>>;
 
 /// A text in its codings.
 #[derive(Debug)]
-pub(super) struct Encoded {
-    plain: Form,
+pub(super) struct EncodedText {
+    plain: EncodedForm,
     /// In the order of [`CODINGS`], without those that make it no shorter. Empty until they are made.
-    compressed: OnceLock<Vec<Form>>,
+    compressed: OnceLock<Vec<EncodedForm>>,
 }
 
 /// The text in one coding.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct EncodedForm {
     /// None for the text as it is.
     pub(super) coding: Option<&'static str>,
     pub(super) etag: HeaderValue,
     pub(super) body: Bytes,
 }
 
-impl Encoded {
+impl EncodedText {
     /// The text, not compressed yet. Its tags begin with `name`, which is the text's own.
     pub(super) fn new(text: Bytes, name: &str) -> Self {
         let etag = HeaderValue::try_from(format!("\"{name}\""));
         let etag = etag.unwrap_or(HeaderValue::from_static("\"\""));
-        Self { plain: Form { coding: None, etag, body: text }, compressed: OnceLock::new() }
+        Self { plain: EncodedForm { coding: None, etag, body: text }, compressed: OnceLock::new() }
     }
 
     /// Compresses it as far as it goes: not for the request path.
@@ -51,7 +51,7 @@ impl Encoded {
                 let own = self.plain.etag.to_str().ok()?.trim_end_matches('"');
                 let etag = HeaderValue::try_from(format!("{own}-{coding}\"")).ok()?;
                 let is_shorter = body.len() < self.plain.body.len();
-                is_shorter.then(|| Form { coding: Some(coding), etag, body: body.into() })
+                is_shorter.then(|| EncodedForm { coding: Some(coding), etag, body: body.into() })
             });
             forms.collect()
         };
@@ -63,13 +63,13 @@ impl Encoded {
     }
 
     /// The text as it is.
-    pub(super) fn plain(&self) -> &Form {
+    pub(super) fn plain(&self) -> &EncodedForm {
         &self.plain
     }
 
     /// What the client wants most. A client that takes some coding, but none that there is, gets the
     /// text as it is, even if it would rather not. `None`: it takes nothing that could be made.
-    pub(super) fn best(&self, fields: &HeaderMap) -> Option<&Form> {
+    pub(super) fn best(&self, fields: &HeaderMap) -> Option<&EncodedForm> {
         let accepted = accepted(fields);
         let mut best = (0, None);
         for form in self.forms() {
@@ -93,20 +93,20 @@ impl Encoded {
         })
     }
 
-    fn forms(&self) -> impl Iterator<Item = &Form> {
+    fn forms(&self) -> impl Iterator<Item = &EncodedForm> {
         self.compressed.get().into_iter().flatten().chain([&self.plain])
     }
 }
 
 /// What the client says of [`CODINGS`].
-fn accepted(fields: &HeaderMap) -> Accepted<{ CODINGS.len() }> {
+fn accepted(fields: &HeaderMap) -> AcceptedCodings<{ CODINGS.len() }> {
     let lines = fields.get_all(ACCEPT_ENCODING).into_iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
-    Accepted::read(lines, CODINGS.map(|(name, _)| name))
+    AcceptedCodings::read(lines, CODINGS.map(|(name, _)| name))
 }
 
 /// How much a coding is wanted.
-fn weight(accepted: &Accepted<{ CODINGS.len() }>, coding: Option<&str>) -> Weight {
+fn weight(accepted: &AcceptedCodings<{ CODINGS.len() }>, coding: Option<&str>) -> QualityValue {
     let Some(coding) = coding else { return accepted.plain };
     let own = CODINGS.iter().zip(accepted.codings).find(|((name, _), _)| *name == coding);
     own.map_or(0, |(_, weight)| weight)
@@ -133,8 +133,8 @@ fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn encoded() -> Encoded {
-        Encoded::new("let a = 1;".repeat(100).into(), "name")
+    fn encoded() -> EncodedText {
+        EncodedText::new("let a = 1;".repeat(100).into(), "name")
     }
 
     fn fields(lines: &[&str]) -> HeaderMap {
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(encoded.best(&fields(&[accepts])).unwrap().coding, None, "{accepts}");
         }
         assert!(encoded.best(&fields(&["*;q=0"])).is_none());
-        let short = Encoded::new("1;".into(), "name");
+        let short = EncodedText::new("1;".into(), "name");
         short.compress();
         assert!(short.is_compressed());
         assert_eq!(short.best(&fields(&["br, gzip"])).unwrap().coding, None);

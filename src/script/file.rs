@@ -11,14 +11,14 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
 
-use super::encoding::Encoded;
+use super::encoding::EncodedText;
 
 /// Hexadecimal digits of a content's name: 64 bits, which nobody meets twice by chance.
 pub(super) const HASH_CHARS: usize = 16;
 
 /// How long a browser keeps a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caching {
+pub enum BrowserCaching {
     /// For good: the name changes with the content.
     Immutable,
     /// Not at all: it depends on who asks.
@@ -34,18 +34,18 @@ pub enum Caching {
 
 /// A script in every encoding that browsers take.
 #[derive(Debug)]
-pub struct File {
+pub struct ServedScript {
     hash: String,
-    encoded: Encoded,
+    encoded: EncodedText,
 }
 
-impl File {
+impl ServedScript {
     /// The file of this script. Compresses as far as it goes: not for the request path.
     pub fn new(text: String) -> Self {
         let digest = Sha256::digest(text.as_bytes());
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let hash: String = hex.chars().take(HASH_CHARS).collect();
-        let encoded = Encoded::new(text.into(), &hash);
+        let encoded = EncodedText::new(text.into(), &hash);
         encoded.compress();
         Self { hash, encoded }
     }
@@ -65,7 +65,7 @@ impl File {
         &self,
         method: &Method,
         fields: &HeaderMap,
-        caching: Caching,
+        caching: BrowserCaching,
     ) -> Response<Full<Bytes>> {
         const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
         let mut response = Response::new(Full::default());
@@ -98,7 +98,7 @@ impl File {
     }
 }
 
-impl std::fmt::Display for Caching {
+impl std::fmt::Display for BrowserCaching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Immutable => f.write_str("public, max-age=31536000, immutable"),

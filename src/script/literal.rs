@@ -3,7 +3,7 @@
 
 /// Scheme and host at the beginning of a literal.
 #[derive(Clone, Copy, Debug)]
-pub struct Address {
+pub struct LiteralAddress {
     /// Where it begins: after the quote.
     pub start: usize,
     /// Where the host ends.
@@ -14,7 +14,7 @@ pub struct Address {
     pub escaped: bool,
 }
 
-impl Address {
+impl LiteralAddress {
     /// The address of which a host that stands at `at` is the whole host.
     pub fn at(script: &[u8], at: usize, host: &str) -> Option<Self> {
         let (before, end) = (script.get(..at)?, at + host.len());
@@ -39,7 +39,7 @@ impl Address {
     }
 
     /// What stands in its place, with slashes as it has them.
-    pub fn spelt(&self, place: String) -> String {
+    pub fn escape_as_written(&self, place: String) -> String {
         if self.escaped { place.replace('/', "\\/") } else { place }
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::Caching;
-use crate::event::Object;
-use crate::settings::Section;
+use super::BrowserCaching;
+use crate::event::JsonObject;
+use crate::settings::SettingsSection;
 use crate::vendors::VENDORS;
-use crate::vendors::aliases::meant;
+use crate::vendors::aliases::resolve_alias;
 
 /// What a page may report by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum AutomaticEvent {
     /// Each page that is opened.
     Page,
     /// Each change of the address without a load.
@@ -32,26 +32,26 @@ pub enum Part {
 }
 
 /// The parts by the names of the configuration, in the order in which they come.
-pub(super) const PARTS: &[(&str, Part)] = &[
-    ("page", Part::Page),
-    ("history", Part::History),
-    ("links", Part::Links),
-    ("downloads", Part::Downloads),
-    ("forms", Part::Forms),
-    ("scroll", Part::Scroll),
-    ("vitals", Part::Vitals),
-    ("errors", Part::Errors),
+pub(super) const PARTS: &[(&str, AutomaticEvent)] = &[
+    ("page", AutomaticEvent::Page),
+    ("history", AutomaticEvent::History),
+    ("links", AutomaticEvent::Links),
+    ("downloads", AutomaticEvent::Downloads),
+    ("forms", AutomaticEvent::Forms),
+    ("scroll", AutomaticEvent::Scroll),
+    ("vitals", AutomaticEvent::Vitals),
+    ("errors", AutomaticEvent::Errors),
 ];
 
 /// The public settings of shims, by vendor.
-pub type ShimSettings = BTreeMap<&'static str, Object>;
+pub type ShimSettings = BTreeMap<&'static str, JsonObject>;
 
 /// The script of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct SdkSettings {
     /// What pages report by themselves.
-    pub auto: Vec<Part>,
-    /// True if a page that comes back from the browser's back/forward cache is one more, with `Part::Page`.
+    pub auto: Vec<AutomaticEvent>,
+    /// True if a page that comes back from the browser's back/forward cache is one more, with `AutomaticEvent::Page`.
     pub restored: bool,
     /// Whether `window.analytics` answers as Segment's does.
     pub alias: bool,
@@ -64,12 +64,12 @@ pub struct Settings {
     /// Whether nothing is sent or stored before the page said what the visitor chose.
     pub wait_for_consent: bool,
     /// How long browsers keep `/tw.js`.
-    pub caching: Caching,
+    pub caching: BrowserCaching,
 }
 
-impl Settings {
+impl SdkSettings {
     /// Reads `[sites.sdk]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let mut auto = Vec::new();
         for word in section.strings("auto") {
             match PARTS.iter().find(|(name, _)| *name == word) {
@@ -89,7 +89,7 @@ impl Settings {
                 Some(name) if !shims.contains(name) => shims.push(*name),
                 Some(_) => {}
                 None => {
-                    let meant = meant(&word).filter(|name| known.contains(name));
+                    let meant = resolve_alias(&word).filter(|name| known.contains(name));
                     section.unknown_word("shims", &word, "vendor with a shim", (&known, meant));
                 }
             }
@@ -97,7 +97,7 @@ impl Settings {
         let endpoint: Option<Url> = section.opt_parsed("endpoint");
         if endpoint.as_ref().is_some_and(|url| !is_origin(url)) {
             let message = "must be a scheme and a host, such as \"https://t.shop.example\"";
-            section.mistake("endpoint", message);
+            section.error("endpoint", message);
         }
         Self {
             auto,
@@ -107,7 +107,7 @@ impl Settings {
             shim_settings: ShimSettings::new(),
             endpoint,
             wait_for_consent: section.boolean("wait_for_consent"),
-            caching: Caching::For {
+            caching: BrowserCaching::For {
                 max_age: section.duration("max_age"),
                 stale: section.duration("stale"),
             },

@@ -9,15 +9,15 @@ use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::settings::{Environment, Report, Section, Source};
-use crate::vendors::{Shim, Vendor};
+use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use crate::vendors::{Vendor, VendorShim};
 
-const SHORT: Caching =
-    Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
+const SHORT: BrowserCaching =
+    BrowserCaching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
 
-pub(crate) fn plain() -> Settings {
-    Settings {
-        auto: vec![Part::Page],
+pub(crate) fn plain() -> SdkSettings {
+    SdkSettings {
+        auto: vec![AutomaticEvent::Page],
         restored: true,
         alias: false,
         shims: Vec::new(),
@@ -29,21 +29,24 @@ pub(crate) fn plain() -> Settings {
 }
 
 /// The script of a site that chose nothing.
-pub(crate) fn sdk() -> Arc<Sdk> {
-    Arc::new(Sdk::new(&plain(), Extras::default()))
+pub(crate) fn sdk() -> Arc<SiteSdkScripts> {
+    Arc::new(SiteSdkScripts::new(&plain(), SdkExtras::default()))
 }
 
-fn read(text: &str) -> (Settings, String) {
+fn read(text: &str) -> (SdkSettings, String) {
     let base = "auto = []\nrestored = true\nalias = false\nshims = []\nwait_for_consent = false\n\
                 max_age = \"5m\"\nstale = \"1d\"\n";
     let set = |line: &&str| !text.contains(line.split(' ').next().unwrap());
     let text = base.lines().filter(set).fold(text.to_owned(), |text, line| text + "\n" + line);
-    let source = Source { name: "test".to_owned(), text };
-    let (report, environment) = (Report::default(), Environment::default());
+    let source = ConfigFile { name: "test".to_owned(), text };
+    let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
     let table = source.parse(&report);
-    let settings =
-        Settings::read(&mut Section::root(vec![(&source, &table)], &environment, &report));
-    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    let settings = SdkSettings::read(&mut SettingsSection::root(
+        vec![(&source, &table)],
+        &environment,
+        &report,
+    ));
+    let mistakes: Vec<String> = report.into_errors().iter().map(ToString::to_string).collect();
     (settings, mistakes.join("\n"))
 }
 
@@ -53,16 +56,16 @@ async fn body(response: http::Response<http_body_util::Full<bytes::Bytes>>) -> V
 
 #[test]
 fn a_script_has_what_the_site_chose_and_nothing_else() {
-    let chosen = [("Link Clicked", Part::Links), ("Web Vitals", Part::Vitals)];
-    let without = compose::site(&plain(), &Extras::default());
+    let chosen = [("Link Clicked", AutomaticEvent::Links), ("Web Vitals", AutomaticEvent::Vitals)];
+    let without = compose::site(&plain(), &SdkExtras::default());
     let parts = chosen.iter().map(|(_, part)| *part).collect();
-    let with = compose::site(&Settings { auto: parts, ..plain() }, &Extras::default());
+    let with = compose::site(&SdkSettings { auto: parts, ..plain() }, &SdkExtras::default());
     for (mark, _) in chosen {
         assert!(with.contains(mark) && !without.contains(mark), "{mark}");
     }
     assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
     assert!(
-        compose::site(&Settings { alias: true, ..plain() }, &Extras::default())
+        compose::site(&SdkSettings { alias: true, ..plain() }, &SdkExtras::default())
             .contains("tagway.loaded.segment=1")
     );
     assert!(!without.contains("tagway.loaded.segment"));
@@ -70,20 +73,20 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
-    static SHY: Shim =
-        Shim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..Shim::PLAIN };
-    let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::NOTHING };
-    let script = compose::with_shim(&plain(), &Extras::default(), &vendor).unwrap();
+    static SHY: VendorShim =
+        VendorShim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..VendorShim::PLAIN };
+    let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::EMPTY };
+    let script = compose::with_shim(&plain(), &SdkExtras::default(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
     let end = "if(!tagway.loaded.shy){tagway.loaded.shy=1;window.shy=1;}\n";
     assert!(script.ends_with(end), "{script}");
-    assert_eq!(compose::with_shim(&plain(), &Extras::default(), &Vendor::NOTHING), None);
+    assert_eq!(compose::with_shim(&plain(), &SdkExtras::default(), &Vendor::EMPTY), None);
 }
 
 /// Brotli bytes of a script as it is served.
 fn served(text: String) -> usize {
     let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "br".parse().unwrap())]);
-    let answer = File::new(text).answer(&Method::HEAD, &fields, SHORT);
+    let answer = ServedScript::new(text).answer(&Method::HEAD, &fields, SHORT);
     answer.headers()["content-length"].to_str().unwrap().parse().unwrap()
 }
 
@@ -96,7 +99,7 @@ fn scripts_stay_as_small_as_promised() {
     const ALL: usize = 14_336;
     let core = served(include_str!("../../static/sdk/dist/core.js").to_owned());
     assert!(core <= CORE, "the core: {core} bytes");
-    let script = served(compose::site(&plain(), &Extras::default()));
+    let script = served(compose::site(&plain(), &SdkExtras::default()));
     assert!(script <= PLAIN, "the script of a site that chose nothing: {script} bytes");
     let vendors = || VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
     for (name, shim) in vendors() {
@@ -104,14 +107,14 @@ fn scripts_stay_as_small_as_promised() {
         assert!(bytes <= SHIM, "{name}: {bytes} bytes");
     }
     // With an id for each shim that takes one.
-    let id = |(name, shim): (&'static str, &'static Shim)| {
+    let id = |(name, shim): (&'static str, &'static VendorShim)| {
         let ids = shim.ids.iter().map(|it| ((*it).to_owned(), "abcd1234".into()));
         let from = ("from".to_owned(), "https://widget.intercom.io".into());
         (!shim.ids.is_empty()).then(|| (name, ids.chain([from]).collect()))
     };
     let shims = vendors().map(|(name, _)| name).collect();
-    let all = Settings { shims, shim_settings: vendors().filter_map(id).collect(), ..plain() };
-    let all = served(compose::site(&all, &Extras::default()));
+    let all = SdkSettings { shims, shim_settings: vendors().filter_map(id).collect(), ..plain() };
+    let all = served(compose::site(&all, &SdkExtras::default()));
     assert!(all <= ALL, "all shims: {all} bytes");
 }
 
@@ -122,17 +125,18 @@ fn what_shims_share_comes_once_and_their_ids_are_in_the_settings() {
         serde_json::Map::from_iter([("app_id".to_owned(), "</script>".into())]),
     )]);
     let shims = vec!["intercom", "drift", "segment"];
-    let script = compose::site(&Settings { shims, shim_settings, ..plain() }, &Extras::default());
+    let script =
+        compose::site(&SdkSettings { shims, shim_settings, ..plain() }, &SdkExtras::default());
     for name in ["stub", "chat", "intercom", "drift", "segment"] {
         assert_eq!(script.matches(&format!("tagway.loaded.{name}=1")).count(), 1, "{name}");
     }
     assert!(script.contains(r#""shims":{"intercom":{"app_id":"\u003c/script>"}}"#));
-    assert!(!compose::site(&plain(), &Extras::default()).contains("\"shims\""));
+    assert!(!compose::site(&plain(), &SdkExtras::default()).contains("\"shims\""));
 }
 
 #[tokio::test]
 async fn every_encoding_holds_the_same_script() {
-    let file = File::new(compose::site(&plain(), &Extras::default()));
+    let file = ServedScript::new(compose::site(&plain(), &SdkExtras::default()));
     for encoding in ["br", "zstd", "gzip", ""] {
         let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
         let answer = file.answer(&Method::GET, &fields, SHORT);
@@ -154,7 +158,7 @@ async fn every_encoding_holds_the_same_script() {
 
 #[tokio::test]
 async fn a_browser_that_has_it_is_told_so() {
-    let file = File::new("let a = 1;".repeat(9));
+    let file = ServedScript::new("let a = 1;".repeat(9));
     let mut fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "gzip, br;q=0".parse().unwrap())]);
     let answer = file.answer(&Method::GET, &fields, SHORT);
     assert_eq!(answer.headers()["content-encoding"], "gzip");
@@ -182,24 +186,27 @@ async fn a_browser_that_has_it_is_told_so() {
 
 #[test]
 fn only_the_name_of_this_content_is_for_good() {
-    let sdk = Sdk::new(&plain(), Extras::default());
+    let sdk = SiteSdkScripts::new(&plain(), SdkExtras::default());
     let hash = sdk.file.hash().to_owned();
     let caching_at = |path: &str| sdk.file_at(path).unwrap().1;
-    assert_eq!(caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
+    assert_eq!(caching_at(&format!("/tw.{hash}.js")), BrowserCaching::Immutable);
     assert_eq!(caching_at("/tw.0123456789abcdef.js"), SHORT);
     assert_eq!(caching_at("/tw.js"), SHORT);
     for path in ["/tw.js", "/tw.0123456789abcdef.js"] {
-        assert!(Sdk::is_at(path), "{path}");
+        assert!(SiteSdkScripts::is_at(path), "{path}");
     }
     for path in ["/", "/tw", "/tw.js.map", "/tw..js", "/tw.x.js", "/tw.0123456789abcdeg.js"] {
-        assert!(!Sdk::is_at(path), "{path}");
+        assert!(!SiteSdkScripts::is_at(path), "{path}");
     }
 }
 
 #[test]
 fn mistakes_are_named_with_what_was_perhaps_meant() {
     let (settings, report) = read("auto = [\"page\", \"links\", \"page\"]");
-    assert_eq!((settings.auto, report.as_str()), (vec![Part::Page, Part::Links], ""));
+    assert_eq!(
+        (settings.auto, report.as_str()),
+        (vec![AutomaticEvent::Page, AutomaticEvent::Links], "")
+    );
     let (_, report) = read("auto = [\"vital\"]\nshims = [\"nobody\"]\nendpoint = \"ftp://x/y\"");
     for part in ["part of the SDK", "vitals", "vendor with a shim", "a scheme and a host"] {
         assert!(report.contains(part), "{part}: {report}");
@@ -208,7 +215,7 @@ fn mistakes_are_named_with_what_was_perhaps_meant() {
 
 #[test]
 fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
-    let extras = Extras { script: "hear();".to_owned(), ..Extras::default() };
+    let extras = SdkExtras { script: "hear();".to_owned(), ..SdkExtras::default() };
     for script in [
         compose::site(&plain(), &extras),
         compose::with_shim(&plain(), &extras, vendors::find("ga4").unwrap()).unwrap(),
@@ -221,6 +228,6 @@ fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
         let end = script.find("tagway.settings.early=0").unwrap();
         assert!(note < core && core < hear && hear < end, "{script}");
     }
-    let without = compose::site(&plain(), &Extras::default());
+    let without = compose::site(&plain(), &SdkExtras::default());
     assert!(!without.contains("early"), "nobody pays for what they do not use");
 }

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::parse::{Reader, kind_of};
+use super::parse::{RuleParser, kind_of};
 use super::rule::{
-    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Part, Rule, Span, Test,
-    milliseconds,
+    AmountCondition, ComparisonOperator, DAY_MS, EventCondition, ProfilePart, PropertyFilter,
+    RuleLiteral, RuleMoment, RuleTimeSpan, RuleValueTest, SegmentRule, milliseconds,
 };
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::profile::IdentityKind;
 use crate::settings::{nearest, parse_duration, shown};
 
@@ -53,7 +53,7 @@ const TOUCH_PARTS: [(&str, &[&str]); 8] = [
 const CLICK_ID: &str = "click_ids.";
 
 /// Reads a condition of this kind. Nothing comes of one that is a mistake.
-pub(super) fn read(reader: &mut Reader, kind: &str, table: &Object) -> Option<Rule> {
+pub(super) fn read(reader: &mut RuleParser, kind: &str, table: &JsonObject) -> Option<SegmentRule> {
     let named = table.get(kind)?;
     match kind {
         "identity" => identity(reader, named, table),
@@ -63,7 +63,12 @@ pub(super) fn read(reader: &mut Reader, kind: &str, table: &Object) -> Option<Ru
     }
 }
 
-fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Option<Rule> {
+fn known(
+    reader: &mut RuleParser,
+    kind: &str,
+    named: &Value,
+    table: &JsonObject,
+) -> Option<SegmentRule> {
     let mut names = TESTS.to_vec();
     names.push(kind);
     if kind == "campaign" {
@@ -71,12 +76,13 @@ fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Opti
     }
     reader.only(table, &names);
     let (place, path) = match kind {
-        "campaign" => (Part::Touches, touch(reader, named, table)),
-        "consent" => {
-            (Part::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))))
-        }
-        "device" => (Part::Device, part(reader, kind, named, &DEVICE_PARTS)),
-        "place" => (Part::Place, part(reader, kind, named, &PLACE_PARTS)),
+        "campaign" => (ProfilePart::Touches, touch(reader, named, table)),
+        "consent" => (
+            ProfilePart::Consent,
+            reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))),
+        ),
+        "device" => (ProfilePart::Device, part(reader, kind, named, &DEVICE_PARTS)),
+        "place" => (ProfilePart::Place, part(reader, kind, named, &PLACE_PARTS)),
         _ => {
             let path = reader.at(kind, |it| {
                 let text = it.text(named)?;
@@ -86,24 +92,26 @@ fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Opti
                 }
                 it.keys(text)
             });
-            (Part::Traits, path)
+            (ProfilePart::Traits, path)
         }
     };
     let mut tests = tests(reader, table, true);
     if tests.is_empty() {
         tests.push(match place {
-            Part::Consent => Test::Compare(Comparison::Equal, Literal::Boolean(true)),
-            _ => Test::Exists(true),
+            ProfilePart::Consent => {
+                RuleValueTest::Compare(ComparisonOperator::Equal, RuleLiteral::Boolean(true))
+            }
+            _ => RuleValueTest::Exists(true),
         });
     }
-    Some(Rule::Known { place, path: path?, tests })
+    Some(SegmentRule::Known { place, path: path?, tests })
 }
 
-fn part(reader: &mut Reader, kind: &str, named: &Value, parts: &[&str]) -> Option<Vec<String>> {
+fn part(reader: &mut RuleParser, kind: &str, named: &Value, parts: &[&str]) -> Option<Vec<String>> {
     reader.at(kind, |reader| Some(vec![reader.word(named, parts)?.to_owned()]))
 }
 
-fn touch(reader: &mut Reader, named: &Value, table: &Object) -> Option<Vec<String>> {
+fn touch(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<Vec<String>> {
     let touch = match table.get("touch") {
         Some(touch) => reader.at("touch", |reader| reader.word(touch, &["first", "last"]))?,
         None => "last",
@@ -119,7 +127,7 @@ fn touch(reader: &mut Reader, named: &Value, table: &Object) -> Option<Vec<Strin
     Some([touch].iter().chain(keys).map(|key| (*key).to_owned()).collect())
 }
 
-fn identity(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+fn identity(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
     reader.only(table, &["identity", "exists"]);
     let exists = table.get("exists").map(|value| reader.at("exists", |it| it.boolean(value)));
     let kind = reader.at("identity", |reader| {
@@ -132,23 +140,23 @@ fn identity(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> 
         reader.mistake_about(text, &message, nearest(text, kinds));
         None
     });
-    Some(Rule::Identity { kind: kind?, exists: exists.unwrap_or(Some(true))? })
+    Some(SegmentRule::Identity { kind: kind?, exists: exists.unwrap_or(Some(true))? })
 }
 
-fn seen(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+fn seen(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
     reader.only(table, &["seen", "before", "after"]);
     let which = reader.at("seen", |reader| reader.word(named, &["first", "last"]));
     let when = span(reader, table);
-    Some(Rule::Seen { first: which? == "first", when })
+    Some(SegmentRule::Seen { first: which? == "first", when })
 }
 
-fn span(reader: &mut Reader, table: &Object) -> Span {
+fn span(reader: &mut RuleParser, table: &JsonObject) -> RuleTimeSpan {
     let mut moment =
         |key: &str| table.get(key).and_then(|value| reader.at(key, |it| it.moment(value)));
-    Span { after: moment("after"), before: moment("before") }
+    RuleTimeSpan { after: moment("after"), before: moment("before") }
 }
 
-fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+fn event(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
     let names = ["event", "where", "within", "count", "sum", "first", "last", "never"];
     reader.only(table, &names);
     let name = reader.at("event", |reader| {
@@ -156,7 +164,7 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
         if name.len() > MAX_EVENT_BYTES {
             let message =
                 format!("must have {MAX_EVENT_BYTES} bytes at most, as names of events do");
-            reader.mistake(message);
+            reader.report_error(message);
         }
         Some(name.to_owned())
     });
@@ -168,7 +176,7 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
     };
     let (mut count, sum) = (amount("count"), amount("sum"));
     let mut when = |key: &str| {
-        let Some(value) = table.get(key) else { return Span::default() };
+        let Some(value) = table.get(key) else { return RuleTimeSpan::default() };
         reader.at(key, |reader| bounds(reader, value))
     };
     let (first, last) = (when("first"), when("last"));
@@ -177,17 +185,20 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
         match reader.at("never", |reader| reader.boolean(value)) {
             _ if others.iter().any(|key| table.contains_key(*key)) => {
                 reader.at("never", |it| {
-                    it.mistake("goes with neither count, sum, first nor last".to_owned())
+                    it.report_error("goes with neither count, sum, first nor last".to_owned())
                 });
             }
-            Some(true) => count = Some(Amount { comparison: Comparison::Equal, number: 0.0 }),
+            Some(true) => {
+                count = Some(AmountCondition { comparison: ComparisonOperator::Equal, number: 0.0 })
+            }
             Some(false) => {
-                reader.at("never", |it| it.mistake("can only be true; leave it out".to_owned()));
+                reader
+                    .at("never", |it| it.report_error("can only be true; leave it out".to_owned()));
             }
             None => {}
         }
     }
-    let rule = EventRule {
+    let rule = EventCondition {
         event: name?,
         filter: filter.unwrap_or_default(),
         within: within.flatten(),
@@ -199,12 +210,12 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
     let is_of_days = rule.within.is_none_or(|time| milliseconds(time) % DAY_MS == 0);
     if !is_of_days && !rule.is_presence() && !rule.is_absence() {
         let message = "must be whole days, such as \"7d\": counts are kept by the day";
-        reader.at("within", |reader| reader.mistake(message.to_owned()));
+        reader.at("within", |reader| reader.report_error(message.to_owned()));
     }
-    Some(Rule::Event(rule))
+    Some(SegmentRule::Event(rule))
 }
 
-fn window(reader: &mut Reader, value: &Value) -> Option<std::time::Duration> {
+fn window(reader: &mut RuleParser, value: &Value) -> Option<std::time::Duration> {
     let text = reader.text(value)?;
     let time =
         parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() < 3_155_760_000);
@@ -215,21 +226,22 @@ fn window(reader: &mut Reader, value: &Value) -> Option<std::time::Duration> {
 }
 
 /// `first` or `last` of an event: a table of `before` and `after`.
-fn bounds(reader: &mut Reader, value: &Value) -> Span {
+fn bounds(reader: &mut RuleParser, value: &Value) -> RuleTimeSpan {
     let Some(table) = value.as_object() else {
         let example = "{ after = \"30d\" }";
-        reader.mistake(format!("expected a table such as {example}, found {}", kind_of(value)));
-        return Span::default();
+        reader
+            .report_error(format!("expected a table such as {example}, found {}", kind_of(value)));
+        return RuleTimeSpan::default();
     };
     reader.only(table, &["before", "after"]);
     if table.is_empty() {
-        reader.mistake("needs before or after".to_owned());
+        reader.report_error("needs before or after".to_owned());
     }
     span(reader, table)
 }
 
 /// `">= 2"`, or a number, which means `=`.
-fn amount(reader: &mut Reader, value: &Value, is_count: bool) -> Option<Amount> {
+fn amount(reader: &mut RuleParser, value: &Value, is_count: bool) -> Option<AmountCondition> {
     let text = match value {
         Value::Number(number) => number.to_string(),
         value => reader.text(value)?.to_owned(),
@@ -238,13 +250,13 @@ fn amount(reader: &mut Reader, value: &Value, is_count: bool) -> Option<Amount> 
     let digits = text.trim_start_matches(['=', '!', '<', '>']);
     let sign = text.strip_suffix(digits).unwrap_or_default();
     let comparison = match sign {
-        "" => Some(Comparison::Equal),
-        sign => Comparison::ALL.into_iter().find(|(own, _)| *own == sign).map(|(_, it)| it),
+        "" => Some(ComparisonOperator::Equal),
+        sign => ComparisonOperator::ALL.into_iter().find(|(own, _)| *own == sign).map(|(_, it)| it),
     };
     let number: Option<f64> = digits.trim().parse().ok().filter(|number: &f64| number.is_finite());
     let number = number.filter(|number| !is_count || (*number >= 0.0 && number.fract() == 0.0));
     if let (Some(comparison), Some(number)) = (comparison, number) {
-        return Some(Amount { comparison, number });
+        return Some(AmountCondition { comparison, number });
     }
     let kind = if is_count { "a whole number" } else { "a number" };
     let message = format!("is no comparison with {kind}, such as \">= 2\"");
@@ -253,10 +265,10 @@ fn amount(reader: &mut Reader, value: &Value, is_count: bool) -> Option<Amount> 
 }
 
 /// Property filters: a value to be equal to, or a table of tests, by path.
-fn filter(reader: &mut Reader, value: &Value) -> Filter {
-    let mut filter = Filter::new();
+fn filter(reader: &mut RuleParser, value: &Value) -> PropertyFilter {
+    let mut filter = PropertyFilter::new();
     let Some(table) = value.as_object() else {
-        reader.mistake(format!("expected a table of properties, found {}", kind_of(value)));
+        reader.report_error(format!("expected a table of properties, found {}", kind_of(value)));
         return filter;
     };
     for (key, value) in table {
@@ -266,7 +278,7 @@ fn filter(reader: &mut Reader, value: &Value) -> Filter {
                 let (key, within) = (shown(key), shown(within));
                 let message =
                     format!("{key} is looked for within the event's properties: write {within}");
-                reader.mistake(message);
+                reader.report_error(message);
             }
             let mut found = match value {
                 Value::Object(table) => {
@@ -275,7 +287,10 @@ fn filter(reader: &mut Reader, value: &Value) -> Filter {
                 }
                 value => {
                     let literal = literal(reader, value);
-                    literal.into_iter().map(|it| Test::Compare(Comparison::Equal, it)).collect()
+                    literal
+                        .into_iter()
+                        .map(|it| RuleValueTest::Compare(ComparisonOperator::Equal, it))
+                        .collect()
                 }
             };
             // One order for one meaning: the counter's name is made of it.
@@ -284,7 +299,7 @@ fn filter(reader: &mut Reader, value: &Value) -> Filter {
         });
     }
     if filter.is_empty() {
-        reader.mistake("names no property".to_owned());
+        reader.report_error("names no property".to_owned());
     }
     filter
 }
@@ -302,46 +317,53 @@ fn within_root<'t>(path: &'t str, root: &str) -> Option<&'t str> {
 
 /// The tests of a table. Those of events are made when they happen, so that a time ago would be
 /// another each day.
-fn tests(reader: &mut Reader, table: &Object, may_be_relative: bool) -> Vec<Test> {
+fn tests(reader: &mut RuleParser, table: &JsonObject, may_be_relative: bool) -> Vec<RuleValueTest> {
     let mut tests = Vec::new();
     for name in TESTS {
         let Some(value) = table.get(name) else { continue };
         tests.extend(reader.at(name, |reader| test(reader, name, value)));
-        if let Some(Test::Before(Moment::Ago(_)) | Test::After(Moment::Ago(_))) = tests.last()
+        if let Some(
+            RuleValueTest::Before(RuleMoment::Ago(_)) | RuleValueTest::After(RuleMoment::Ago(_)),
+        ) = tests.last()
             && !may_be_relative
         {
-            reader.at(name, |it| it.mistake("must be a date: events are counted once".to_owned()));
+            reader.at(name, |it| {
+                it.report_error("must be a date: events are counted once".to_owned())
+            });
         }
     }
     tests
 }
 
-fn test(reader: &mut Reader, name: &str, value: &Value) -> Option<Test> {
-    if let Some((_, comparison)) = Comparison::ALL.into_iter().find(|(sign, _)| *sign == name) {
+fn test(reader: &mut RuleParser, name: &str, value: &Value) -> Option<RuleValueTest> {
+    if let Some((_, comparison)) =
+        ComparisonOperator::ALL.into_iter().find(|(sign, _)| *sign == name)
+    {
         let literal = literal(reader, value)?;
-        let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
-        if is_ordered && matches!(literal, Literal::Boolean(_)) {
-            reader.mistake("true and false are not more or less than anything".to_owned());
+        let is_ordered =
+            !matches!(comparison, ComparisonOperator::Equal | ComparisonOperator::Unequal);
+        if is_ordered && matches!(literal, RuleLiteral::Boolean(_)) {
+            reader.report_error("true and false are not more or less than anything".to_owned());
             return None;
         }
-        return Some(Test::Compare(comparison, literal));
+        return Some(RuleValueTest::Compare(comparison, literal));
     }
-    let text = |reader: &mut Reader| {
+    let text = |reader: &mut RuleParser| {
         reader.count_value();
         reader.text(value).map(str::to_owned)
     };
     Some(match name {
-        "in" => Test::In(list(reader, value)?),
-        "contains" => Test::Contains(literal(reader, value)?),
-        "starts_with" => Test::StartsWith(text(reader)?),
-        "ends_with" => Test::EndsWith(text(reader)?),
-        "exists" => Test::Exists(reader.boolean(value)?),
-        "before" => Test::Before(reader.moment(value)?),
-        _ => Test::After(reader.moment(value)?),
+        "in" => RuleValueTest::In(list(reader, value)?),
+        "contains" => RuleValueTest::Contains(literal(reader, value)?),
+        "starts_with" => RuleValueTest::StartsWith(text(reader)?),
+        "ends_with" => RuleValueTest::EndsWith(text(reader)?),
+        "exists" => RuleValueTest::Exists(reader.boolean(value)?),
+        "before" => RuleValueTest::Before(reader.moment(value)?),
+        _ => RuleValueTest::After(reader.moment(value)?),
     })
 }
 
-fn list(reader: &mut Reader, value: &Value) -> Option<Vec<Literal>> {
+fn list(reader: &mut RuleParser, value: &Value) -> Option<Vec<RuleLiteral>> {
     match value.as_array() {
         Some(items) if !items.is_empty() => {
             let items = items.iter().enumerate();
@@ -349,27 +371,27 @@ fn list(reader: &mut Reader, value: &Value) -> Option<Vec<Literal>> {
             read.collect::<Vec<_>>().into_iter().collect()
         }
         Some(_) => {
-            reader.mistake("must not be empty".to_owned());
+            reader.report_error("must not be empty".to_owned());
             None
         }
         None => {
-            reader.mistake(format!("expected a list of values, found {}", kind_of(value)));
+            reader.report_error(format!("expected a list of values, found {}", kind_of(value)));
             None
         }
     }
 }
 
-fn literal(reader: &mut Reader, value: &Value) -> Option<Literal> {
+fn literal(reader: &mut RuleParser, value: &Value) -> Option<RuleLiteral> {
     reader.count_value();
     match value {
-        Value::String(_) => reader.text(value).map(|text| Literal::Text(text.to_owned())),
-        Value::Bool(value) => Some(Literal::Boolean(*value)),
+        Value::String(_) => reader.text(value).map(|text| RuleLiteral::Text(text.to_owned())),
+        Value::Bool(value) => Some(RuleLiteral::Boolean(*value)),
         Value::Number(number) => match number.as_i64() {
-            Some(number) => Some(Literal::Integer(number)),
-            None => number.as_f64().map(Literal::Real),
+            Some(number) => Some(RuleLiteral::Integer(number)),
+            None => number.as_f64().map(RuleLiteral::Real),
         },
         other => {
-            reader.mistake(format!(
+            reader.report_error(format!(
                 "expected a text, a number, true or false, found {}",
                 kind_of(other)
             ));

@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use super::SegmentSettings;
 use super::evaluate::passes;
-use super::rule::{Filter, Rule};
+use super::rule::{PropertyFilter, SegmentRule};
 use crate::event::Event;
-use crate::profile::{Counter, Counters};
+use crate::profile::{CounterProgress, EventCounterSet};
 
 /// Filters by the event's name; each by the name under which it counts.
-type Filters = BTreeMap<String, BTreeMap<String, Filter>>;
+type CounterFilters = BTreeMap<String, BTreeMap<String, PropertyFilter>>;
 
 /// The counters that one site needs.
 #[derive(Debug, Default)]
-pub struct FilterCounters {
-    filters: Filters,
+pub struct SegmentCounterSet {
+    filters: CounterFilters,
     /// Names of events of which the settings use the counts.
     reserved: BTreeSet<String>,
 }
 
-impl FilterCounters {
+impl SegmentCounterSet {
     /// Makes the counters that these segments ask for. `used` are the names of events of which other settings
     /// of the site use the counts.
     pub fn of(segments: &[Arc<SegmentSettings>], used: impl IntoIterator<Item = String>) -> Self {
         let (mut filters, mut reserved) =
-            (Filters::new(), used.into_iter().collect::<BTreeSet<_>>());
+            (CounterFilters::new(), used.into_iter().collect::<BTreeSet<_>>());
         for segment in segments {
             segment.rule.each_event(&mut |event| {
                 if !reserved.contains(&event.event) {
@@ -43,7 +43,7 @@ impl FilterCounters {
     }
 }
 
-impl Counters for FilterCounters {
+impl EventCounterSet for SegmentCounterSet {
     fn keys(&self, event: &Event, out: &mut Vec<String>) {
         let Some(filters) = self.filters.get(event.label()) else { return };
         let now_ms = event.timestamp.as_millisecond();
@@ -66,7 +66,7 @@ impl Counters for FilterCounters {
 
 /// How far the counters are that a rule asks for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Counting {
+pub struct RuleCounterProgress {
     /// Whether all that the journal had is counted. Until then the rule is not asked.
     pub is_filled: bool,
     /// How much of it is.
@@ -76,9 +76,9 @@ pub struct Counting {
     pub since_ms: Option<i64>,
 }
 
-impl Counting {
+impl RuleCounterProgress {
     /// Of a rule that looks at properties of events; none of another.
-    pub(super) fn of(rule: &Rule, counters: &[Counter]) -> Option<Self> {
+    pub(super) fn of(rule: &SegmentRule, counters: &[CounterProgress]) -> Option<Self> {
         let mut names = BTreeSet::new();
         rule.each_event(&mut |event| {
             if !event.filter.is_empty() {

@@ -8,37 +8,37 @@ use jiff::Timestamp;
 use serde_json::{Number, Value};
 
 use super::rule::{
-    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Part, Rule, Span, Test,
-    milliseconds,
+    AmountCondition, ComparisonOperator, DAY_MS, EventCondition, ProfilePart, PropertyFilter,
+    RuleLiteral, RuleMoment, RuleTimeSpan, RuleValueTest, SegmentRule, milliseconds,
 };
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// A person as rules see one. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Person {
+pub struct RuleProfile {
     /// What is said of them.
-    pub traits: Object,
+    pub traits: JsonObject,
     /// The names of the kinds of their identities.
     pub identities: BTreeSet<String>,
     /// Their consent, by category.
-    pub consent: Object,
+    pub consent: JsonObject,
     /// Their device.
-    pub device: Object,
+    pub device: JsonObject,
     /// Where they seem to be.
-    pub place: Object,
+    pub place: JsonObject,
     /// Their first and last touch.
-    pub touches: Object,
+    pub touches: JsonObject,
     /// When they were seen first.
     pub first_seen: Option<i64>,
     /// When they were seen last.
     pub last_seen: Option<i64>,
     /// What they did, by the counter's key and the day since 1970.
-    pub activity: BTreeMap<String, BTreeMap<i64, Tally>>,
+    pub activity: BTreeMap<String, BTreeMap<i64, DailyTally>>,
 }
 
 /// What a person did on one day, of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct DailyTally {
     /// How often.
     pub count: i64,
     /// The first time.
@@ -49,9 +49,9 @@ pub struct Tally {
     pub sum: f64,
 }
 
-impl Rule {
+impl SegmentRule {
     /// Whether the person is one of those the rule selects at this time.
-    pub fn holds(&self, person: &Person, now_ms: i64) -> bool {
+    pub fn holds(&self, person: &RuleProfile, now_ms: i64) -> bool {
         match self {
             Self::All(rules) => rules.iter().all(|rule| rule.holds(person, now_ms)),
             Self::Any(rules) => rules.iter().any(|rule| rule.holds(person, now_ms)),
@@ -70,20 +70,20 @@ impl Rule {
     }
 }
 
-impl Person {
-    fn part(&self, place: Part) -> &Object {
+impl RuleProfile {
+    fn part(&self, place: ProfilePart) -> &JsonObject {
         match place {
-            Part::Traits => &self.traits,
-            Part::Consent => &self.consent,
-            Part::Device => &self.device,
-            Part::Place => &self.place,
-            Part::Touches => &self.touches,
+            ProfilePart::Traits => &self.traits,
+            ProfilePart::Consent => &self.consent,
+            ProfilePart::Device => &self.device,
+            ProfilePart::Place => &self.place,
+            ProfilePart::Touches => &self.touches,
         }
     }
 }
 
-impl EventRule {
-    fn holds(&self, person: &Person, now_ms: i64) -> bool {
+impl EventCondition {
+    fn holds(&self, person: &RuleProfile, now_ms: i64) -> bool {
         let (mut count, mut sum) = (0_i64, 0.0);
         let (mut first, mut last) = (None::<i64>, None::<i64>);
         let (day, since) = self.window(now_ms);
@@ -101,7 +101,7 @@ impl EventRule {
         if count == 0 {
             return self.holds_of_none();
         }
-        let within = |span: Span, at: Option<i64>| {
+        let within = |span: RuleTimeSpan, at: Option<i64>| {
             span.is_open() || at.is_some_and(|at| span.contains(at, now_ms))
         };
         #[expect(clippy::cast_precision_loss, reason = "nobody does anything 2^52 times")]
@@ -122,21 +122,21 @@ impl EventRule {
     }
 }
 
-impl Amount {
+impl AmountCondition {
     /// Whether a number relates so to the rule's.
     pub(super) fn holds(self, number: f64) -> bool {
         number.partial_cmp(&self.number).is_some_and(|order| self.comparison.allows(order))
     }
 }
 
-impl Span {
+impl RuleTimeSpan {
     fn contains(self, at: i64, now_ms: i64) -> bool {
         self.after.is_none_or(|moment| at >= moment.milliseconds(now_ms))
             && self.before.is_none_or(|moment| at < moment.milliseconds(now_ms))
     }
 }
 
-impl Comparison {
+impl ComparisonOperator {
     fn allows(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
@@ -149,14 +149,14 @@ impl Comparison {
     }
 }
 
-impl Test {
+impl RuleValueTest {
     /// Whether a value, or that there is none, passes.
     pub(super) fn holds(&self, value: Option<&Value>, now_ms: i64) -> bool {
         let value = value.filter(|value| !value.is_null());
         let Some(value) = value else { return *self == Self::Exists(false) };
         match self {
             Self::Exists(exists) => *exists,
-            Self::Compare(Comparison::Unequal, literal) => {
+            Self::Compare(ComparisonOperator::Unequal, literal) => {
                 literal.order_of(value).is_none_or(Ordering::is_ne)
             }
             Self::Compare(comparison, literal) => {
@@ -164,7 +164,7 @@ impl Test {
             }
             Self::In(literals) => literals.iter().any(|literal| literal.equals(value)),
             Self::Contains(literal) => match (value, literal) {
-                (Value::String(text), Literal::Text(part)) => text.contains(part.as_str()),
+                (Value::String(text), RuleLiteral::Text(part)) => text.contains(part.as_str()),
                 (Value::Array(items), literal) => items.iter().any(|item| literal.equals(item)),
                 _ => false,
             },
@@ -178,7 +178,7 @@ impl Test {
     }
 }
 
-impl Literal {
+impl RuleLiteral {
     fn equals(&self, value: &Value) -> bool {
         self.order_of(value).is_some_and(Ordering::is_eq)
     }
@@ -222,7 +222,7 @@ fn order(whole: i64, real: f64) -> Ordering {
 pub(super) const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
 /// Where a value stands to a moment, by whole seconds: nothing if it is no time.
-fn order_of_time(value: &Value, moment: Moment, now_ms: i64) -> Option<Ordering> {
+fn order_of_time(value: &Value, moment: RuleMoment, now_ms: i64) -> Option<Ordering> {
     let seconds = moment.milliseconds(now_ms).div_euclid(1000);
     match value {
         Value::Number(number) => Some(order_of_number(number, seconds)),
@@ -232,11 +232,11 @@ fn order_of_time(value: &Value, moment: Moment, now_ms: i64) -> Option<Ordering>
 }
 
 fn order_of_number(number: &Number, seconds: i64) -> Ordering {
-    let threshold = Literal::Integer(MILLISECONDS_FROM);
+    let threshold = RuleLiteral::Integer(MILLISECONDS_FROM);
     let value = Value::Number(number.clone());
     let is_seconds = threshold.order_of(&value).is_some_and(Ordering::is_lt);
     let own = if is_seconds { seconds } else { seconds.saturating_mul(1000) };
-    Literal::Integer(own).order_of(&value).unwrap_or(Ordering::Less)
+    RuleLiteral::Integer(own).order_of(&value).unwrap_or(Ordering::Less)
 }
 
 /// A moment as the beginning of a time in RFC 3339, in UTC, to the second.
@@ -264,13 +264,17 @@ fn text_of_time(text: &str) -> Option<String> {
 }
 
 /// The value under these keys.
-pub(super) fn lookup<'v>(object: &'v Object, path: &[String]) -> Option<&'v Value> {
+pub(super) fn lookup<'v>(object: &'v JsonObject, path: &[String]) -> Option<&'v Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(object.get(first)?, |value, key| value.as_object()?.get(key))
 }
 
 /// Whether an event's properties pass.
-pub(super) fn passes(filter: &Filter, properties: Option<&Object>, now_ms: i64) -> bool {
+pub(super) fn passes(
+    filter: &PropertyFilter,
+    properties: Option<&JsonObject>,
+    now_ms: i64,
+) -> bool {
     filter.iter().all(|(path, tests)| {
         let value = properties.and_then(|properties| lookup(properties, path));
         tests.iter().all(|test| test.holds(value, now_ms))

@@ -9,12 +9,12 @@ const WORDS: usize = 1 << 10;
 
 /// A set of profiles' numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members {
+pub struct ProfileBitSet {
     blocks: BTreeMap<i64, Box<[u64]>>,
     len: u64,
 }
 
-impl Members {
+impl ProfileBitSet {
     /// Adds a profile.
     pub fn insert(&mut self, profile: i64) {
         let (word, bit) = place(profile);
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn it_has_what_was_put_in_in_order() {
-        let mut members = Members::default();
+        let mut members = ProfileBitSet::default();
         let numbers = [-70_000, -1, 0, 1, 63, 64, 65_535, 65_536, 1 << 40];
         for number in numbers.iter().rev().chain(&numbers) {
             members.insert(*number);

@@ -24,7 +24,7 @@
 //!   what its values add up to; but it has no first and no last time. Values are added as binary
 //!   floating point, so an amount that should be equal may not be.
 //! - Filters on properties are tested when the event is counted, under a name of its own
-//!   ([`EventRule::key`]): it is counted from when the rule exists, and for what happened before from
+//!   ([`EventCondition::key`]): it is counted from when the rule exists, and for what happened before from
 //!   what the journal still has. A rule is not asked until that is done.
 //! - By group, a rule selects everybody who is of a group of which somebody satisfies it. What it counts
 //!   is what that one person did, not what the group did together.
@@ -57,15 +57,15 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{Counting, FilterCounters};
-pub use evaluate::{Person, Tally};
-pub use members::Members;
-pub use parse::RuleMistake;
-pub use postgres::{PostgresSegments, SCHEMA};
-pub use roster::{Listed, Preview, Segments, SiteSegments};
-pub use rule::{EventRule, Rule};
-pub use settings::{Draft, SegmentSettings, Settings, SyncKind, SyncSettings};
-pub use sqlite::{MIGRATIONS, SqliteSegments};
+pub use counters::{RuleCounterProgress, SegmentCounterSet};
+pub use evaluate::{DailyTally, RuleProfile};
+pub use members::ProfileBitSet;
+pub use parse::RuleParseError;
+pub use postgres::{PostgresSegmentStore, SCHEMA};
+pub use roster::{SegmentOverview, SegmentPreview, SegmentScheduler, SiteSegments};
+pub use rule::{EventCondition, SegmentRule};
+pub use settings::{SegmentDraft, SegmentSettings, SegmentationSettings, SyncKind, SyncSettings};
+pub use sqlite::{MIGRATIONS, SqliteSegmentStore};
 
 use std::sync::Arc;
 
@@ -76,11 +76,11 @@ use serde_json::Value;
 use crate::journal::SiteId;
 use crate::postgres::PostgresError;
 use crate::profile::{ProfileError, ProfileId};
-use crate::store::{ReadError, WriteError};
+use crate::store::{StoreReadError, StoreWriteError};
 
 /// Who a segment's members are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
+pub enum MembershipUnit {
     /// Whoever satisfies the rule.
     #[default]
     User,
@@ -88,7 +88,7 @@ pub enum By {
     Group,
 }
 
-impl By {
+impl MembershipUnit {
     /// Each by its name.
     pub const ALL: [(&str, Self); 2] = [("user", Self::User), ("group", Self::Group)];
 
@@ -107,7 +107,7 @@ pub struct SegmentId(pub i64);
 
 /// What the store knows of a segment. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct SegmentRecord {
     /// Its number.
     pub id: SegmentId,
     /// Its name.
@@ -115,12 +115,12 @@ pub struct Known {
     /// The run that was begun and has not ended.
     pub begun_at: Option<i64>,
     /// The last run that ended.
-    pub ran: Option<Ran>,
+    pub ran: Option<SegmentRunSummary>,
 }
 
 /// A run that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Ran {
+pub struct SegmentRunSummary {
     /// When it began, in milliseconds since 1970.
     pub at_ms: i64,
     /// How long it took.
@@ -138,7 +138,7 @@ pub struct Ran {
 
 /// Whether a profile is of a segment, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Membership {
+pub struct SegmentMembership {
     /// Whose.
     pub profile: ProfileId,
     /// Whether it is a member; else it has left.
@@ -149,7 +149,7 @@ pub struct Membership {
 
 /// What becomes of a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum MembershipChange {
     /// It begins.
     Join,
     /// It ends; that is remembered until the next run.
@@ -160,7 +160,7 @@ pub enum Change {
 
 /// Which memberships are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum MembershipFilter {
     /// All that are kept, of those who left as well.
     All,
     /// Of members.
@@ -170,7 +170,7 @@ pub enum Which {
 }
 
 /// Some memberships, by profile.
-pub type Page = Vec<Membership>;
+pub type MembershipPage = Vec<SegmentMembership>;
 
 /// Why segments failed.
 #[derive(Debug, thiserror::Error)]
@@ -180,13 +180,13 @@ pub enum SegmentError {
     Unknown,
     /// What it asks for is still being counted from the journal.
     #[error("its counters are still being filled from the journal")]
-    Filling,
+    CountersPending,
     /// The destination was told of nobody.
     #[error("the destination was told of nobody of the segment")]
-    Untold,
+    NothingSynced,
     /// What a destination is told cannot be forgotten while it is told.
     #[error("the destination hears of the segment: take the sync out of the configuration first")]
-    StillTold,
+    StillSynced,
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
     Elsewhere,
@@ -198,10 +198,10 @@ pub enum SegmentError {
     TooSlow,
     /// The store could not be read.
     #[error("the segments cannot be read")]
-    Read(#[from] ReadError),
+    Read(#[from] StoreReadError),
     /// The store could not be written.
     #[error("the segments cannot be written")]
-    Write(#[from] Arc<WriteError>),
+    Write(#[from] Arc<StoreWriteError>),
     /// The profiles failed.
     #[error("it cannot be told how far the counters are")]
     Profiles(#[from] ProfileError),
@@ -221,7 +221,7 @@ impl SegmentError {
 #[async_trait]
 pub trait SegmentStore: Send + Sync {
     /// What is known of the site's segments.
-    async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError>;
+    async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError>;
 
     /// Begins a run, or goes on with one that was begun; makes the segment if it is new. Returns its
     /// number, and when the run began.
@@ -236,10 +236,10 @@ pub trait SegmentStore: Send + Sync {
     async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<Rule>,
-        by: By,
+        rule: Arc<SegmentRule>,
+        by: MembershipUnit,
         now_ms: i64,
-    ) -> Result<Members, SegmentError> {
+    ) -> Result<ProfileBitSet, SegmentError> {
         self.evaluate_of(site, rule, by, now_ms, None).await
     }
 
@@ -247,33 +247,33 @@ pub trait SegmentStore: Send + Sync {
     async fn evaluate_of(
         &self,
         site: SiteId,
-        rule: Arc<Rule>,
-        by: By,
+        rule: Arc<SegmentRule>,
+        by: MembershipUnit,
         now_ms: i64,
         of: Option<Vec<ProfileId>>,
-    ) -> Result<Members, SegmentError>;
+    ) -> Result<ProfileBitSet, SegmentError>;
 
     /// The memberships of profiles after `after`, in order, `limit` at most.
     async fn page(
         &self,
         segment: SegmentId,
-        which: Which,
+        which: MembershipFilter,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Page, SegmentError>;
+    ) -> Result<MembershipPage, SegmentError>;
 
     /// The memberships of these profiles, at least one, in order.
     async fn page_of(
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Page, SegmentError>;
+    ) -> Result<MembershipPage, SegmentError>;
 
     /// Changes memberships in one transaction.
     async fn change(
         &self,
         segment: SegmentId,
-        changes: Vec<(ProfileId, Change)>,
+        changes: Vec<(ProfileId, MembershipChange)>,
         at_ms: i64,
     ) -> Result<(), SegmentError>;
 
@@ -287,7 +287,7 @@ pub trait SegmentStore: Send + Sync {
         at_ms: i64,
         took_ms: i64,
         fingerprint: String,
-    ) -> Result<Ran, SegmentError>;
+    ) -> Result<SegmentRunSummary, SegmentError>;
 
     /// What an operator is shown of these people: those who are still there, in their order.
     async fn people(

@@ -8,9 +8,9 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::condition;
-use super::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT_BYTES, MAX_VALUES, Moment, Rule};
-use crate::event::Object;
-use crate::settings::{Step, nearest, parse_duration, shown};
+use super::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT_BYTES, MAX_VALUES, RuleMoment, SegmentRule};
+use crate::event::JsonObject;
+use crate::settings::{SettingStep, nearest, parse_duration, shown};
 
 /// The keys that say what a part of a rule is.
 const KINDS: [&str; 11] = [
@@ -23,9 +23,9 @@ const MAX_AGO_DAYS: u64 = 36_525;
 
 /// One mistake in a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleMistake {
+pub struct RuleParseError {
     /// Where in the rule.
-    pub path: Vec<Step>,
+    pub path: Vec<SettingStep>,
     /// What is wrong.
     pub message: String,
     /// The value that is wrong, as a message shows it. A configuration shows what its file says
@@ -35,9 +35,9 @@ pub struct RuleMistake {
     pub better: Option<String>,
 }
 
-impl Display for RuleMistake {
+impl Display for RuleParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", Step::join("where", &self.path))?;
+        write!(f, "{}: ", SettingStep::join("where", &self.path))?;
         if let Some(seen) = &self.seen {
             write!(f, "{seen} ")?;
         }
@@ -49,10 +49,10 @@ impl Display for RuleMistake {
     }
 }
 
-impl Rule {
+impl SegmentRule {
     /// Reads a rule.
-    pub fn parse(value: &Value) -> Result<Self, Vec<RuleMistake>> {
-        let mut reader = Reader::default();
+    pub fn parse(value: &Value) -> Result<Self, Vec<RuleParseError>> {
+        let mut reader = RuleParser::default();
         let rule = reader.rule(value, 1);
         if reader.mistakes.is_empty() { Ok(rule) } else { Err(reader.mistakes) }
     }
@@ -60,24 +60,24 @@ impl Rule {
 
 /// Reads a rule and keeps what is wrong with it.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    mistakes: Vec<RuleMistake>,
-    path: Vec<Step>,
+pub(super) struct RuleParser {
+    mistakes: Vec<RuleParseError>,
+    path: Vec<SettingStep>,
     conditions: usize,
     values: usize,
 }
 
 /// What stands for a part that is a mistake: nobody sees it.
-const NOTHING: Rule = Rule::All(Vec::new());
+const NOTHING: SegmentRule = SegmentRule::All(Vec::new());
 
-impl Reader {
-    fn rule(&mut self, value: &Value, depth: usize) -> Rule {
+impl RuleParser {
+    fn rule(&mut self, value: &Value, depth: usize) -> SegmentRule {
         if depth > MAX_DEPTH {
-            self.mistake(format!("is nested deeper than {MAX_DEPTH}"));
+            self.report_error(format!("is nested deeper than {MAX_DEPTH}"));
             return NOTHING;
         }
         let Some(table) = value.as_object() else {
-            self.mistake(format!("expected a table, found {}", kind_of(value)));
+            self.report_error(format!("expected a table, found {}", kind_of(value)));
             return NOTHING;
         };
         let mut kinds = table.iter().filter(|(key, _)| KINDS.contains(&key.as_str()));
@@ -85,7 +85,7 @@ impl Reader {
             (Some(kind), None) => kind,
             (Some((first, _)), Some((second, _))) => {
                 let advice = "use all or any to join conditions";
-                self.mistake(format!("has both \"{first}\" and \"{second}\": {advice}"));
+                self.report_error(format!("has both \"{first}\" and \"{second}\": {advice}"));
                 return NOTHING;
             }
             (None, _) => {
@@ -97,16 +97,18 @@ impl Reader {
             "all" | "any" => {
                 self.only(table, &[kind]);
                 let rules = self.at(kind, |reader| reader.list(inner, depth));
-                if kind == "all" { Rule::All(rules) } else { Rule::Any(rules) }
+                if kind == "all" { SegmentRule::All(rules) } else { SegmentRule::Any(rules) }
             }
             "not" => {
                 self.only(table, &[kind]);
-                Rule::Not(Box::new(self.at(kind, |reader| reader.rule(inner, depth + 1))))
+                SegmentRule::Not(Box::new(self.at(kind, |reader| reader.rule(inner, depth + 1))))
             }
             _ => {
                 self.conditions += 1;
                 if self.conditions == MAX_CONDITIONS + 1 {
-                    self.mistake(format!("the rule has more than {MAX_CONDITIONS} conditions"));
+                    self.report_error(format!(
+                        "the rule has more than {MAX_CONDITIONS} conditions"
+                    ));
                 }
                 if self.conditions > MAX_CONDITIONS {
                     return NOTHING;
@@ -116,54 +118,57 @@ impl Reader {
         }
     }
 
-    fn list(&mut self, value: &Value, depth: usize) -> Vec<Rule> {
+    fn list(&mut self, value: &Value, depth: usize) -> Vec<SegmentRule> {
         match value.as_array() {
             Some(items) if !items.is_empty() => {
                 let items = items.iter().enumerate();
                 items.map(|(i, item)| self.within(i, |it| it.rule(item, depth + 1))).collect()
             }
             Some(_) => {
-                self.mistake("must not be empty".to_owned());
+                self.report_error("must not be empty".to_owned());
                 Vec::new()
             }
             None => {
-                self.mistake(format!("expected a list of conditions, found {}", kind_of(value)));
+                self.report_error(format!(
+                    "expected a list of conditions, found {}",
+                    kind_of(value)
+                ));
                 Vec::new()
             }
         }
     }
 
-    fn no_kind(&mut self, table: &Object) {
+    fn no_kind(&mut self, table: &JsonObject) {
         let slip = table.keys().find_map(|key| Some((key, nearest(key, KINDS)?)));
         match slip {
             Some((key, better)) => {
                 let message = format!("there is no such condition; did you mean \"{better}\"?");
-                self.at(key, |reader| reader.mistake(message));
+                self.at(key, |reader| reader.report_error(message));
             }
-            None => self.mistake(format!("a condition has one of {}", KINDS.join(", "))),
+            None => self.report_error(format!("a condition has one of {}", KINDS.join(", "))),
         }
     }
 
     /// Refuses keys that the table does not have.
-    pub(super) fn only(&mut self, table: &Object, names: &[&str]) {
+    pub(super) fn only(&mut self, table: &JsonObject, names: &[&str]) {
         for key in table.keys().filter(|key| !names.contains(&key.as_str())) {
             let hint = nearest(key, names.iter().copied());
             let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-            self.at(key, |reader| reader.mistake(format!("there is no such key here{hint}")));
+            self.at(key, |reader| reader.report_error(format!("there is no such key here{hint}")));
         }
     }
 
     /// Reads what stands under a key.
     pub(super) fn at<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.step(Step::Key(key.to_owned()), read)
+        self.step(SettingStep::Key(key.to_owned()), read)
     }
 
     /// Reads what stands at a place of a list.
     pub(super) fn within<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.step(Step::Index(index), read)
+        self.step(SettingStep::Index(index), read)
     }
 
-    fn step<T>(&mut self, step: Step, read: impl FnOnce(&mut Self) -> T) -> T {
+    fn step<T>(&mut self, step: SettingStep, read: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(step);
         let result = read(self);
         self.path.pop();
@@ -171,14 +176,14 @@ impl Reader {
     }
 
     /// Notes a mistake here.
-    pub(super) fn mistake(&mut self, message: String) {
+    pub(super) fn report_error(&mut self, message: String) {
         let path = self.path.clone();
-        self.mistakes.push(RuleMistake { path, message, seen: None, better: None });
+        self.mistakes.push(RuleParseError { path, message, seen: None, better: None });
     }
 
     /// Notes a mistake about the text that stands here.
     pub(super) fn mistake_about(&mut self, text: &str, message: &str, better: Option<&str>) {
-        self.mistakes.push(RuleMistake {
+        self.mistakes.push(RuleParseError {
             path: self.path.clone(),
             message: message.to_owned(),
             seen: Some(shown(text)),
@@ -189,11 +194,11 @@ impl Reader {
     /// A text that is neither empty nor too long.
     pub(super) fn text<'v>(&mut self, value: &'v Value) -> Option<&'v str> {
         let Some(text) = value.as_str() else {
-            self.mistake(format!("expected a string, found {}", kind_of(value)));
+            self.report_error(format!("expected a string, found {}", kind_of(value)));
             return None;
         };
         if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.contains('\0') {
-            self.mistake(format!("must be 1 to {MAX_TEXT_BYTES} bytes, none of them zero"));
+            self.report_error(format!("must be 1 to {MAX_TEXT_BYTES} bytes, none of them zero"));
             return None;
         }
         Some(text)
@@ -213,7 +218,7 @@ impl Reader {
     /// True or false.
     pub(super) fn boolean(&mut self, value: &Value) -> Option<bool> {
         if value.as_bool().is_none() {
-            self.mistake(format!("expected true or false, found {}", kind_of(value)));
+            self.report_error(format!("expected true or false, found {}", kind_of(value)));
         }
         value.as_bool()
     }
@@ -246,15 +251,15 @@ impl Reader {
     }
 
     /// A moment: a time ago, a date, or a time of RFC 3339.
-    pub(super) fn moment(&mut self, value: &Value) -> Option<Moment> {
+    pub(super) fn moment(&mut self, value: &Value) -> Option<RuleMoment> {
         let text = self.text(value)?;
         let is_near = |time: &std::time::Duration| time.as_secs() / 86_400 <= MAX_AGO_DAYS;
         let date = || text.parse::<Date>().ok().filter(|_| text.len() == "YYYY-MM-DD".len());
         let midnight = |date: Date| date.at(0, 0, 0, 0).in_tz("UTC").ok().map(|at| at.timestamp());
         let time = || text.parse::<Timestamp>().ok().filter(|_| !text.starts_with(['-', '+']));
         let moment = match parse_duration(text).filter(is_near) {
-            Some(time) => Some(Moment::Ago(time)),
-            None => date().and_then(midnight).or_else(time).map(Moment::At),
+            Some(time) => Some(RuleMoment::Ago(time)),
+            None => date().and_then(midnight).or_else(time).map(RuleMoment::At),
         };
         if moment.is_none() {
             let message = "is neither a time ago such as \"30d\" (36525d at most), nor a date such \
@@ -268,7 +273,7 @@ impl Reader {
     pub(super) fn count_value(&mut self) {
         self.values += 1;
         if self.values == MAX_VALUES + 1 {
-            self.mistake(format!("the rule has more than {MAX_VALUES} values"));
+            self.report_error(format!("the rule has more than {MAX_VALUES} values"));
         }
     }
 }

@@ -24,21 +24,21 @@ pub(super) const MAX_TEXT_BYTES: usize = 1000;
 
 /// Selects people.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Rule {
+pub enum SegmentRule {
     /// All of these hold.
-    All(Vec<Rule>),
+    All(Vec<SegmentRule>),
     /// At least one of these holds.
-    Any(Vec<Rule>),
+    Any(Vec<SegmentRule>),
     /// This does not hold.
-    Not(Box<Rule>),
+    Not(Box<SegmentRule>),
     /// Something that is known of the person holds.
     Known {
         /// Where it is kept.
-        place: Part,
+        place: ProfilePart,
         /// The keys to it, from the outermost.
         path: Vec<String>,
         /// All of these hold of the value.
-        tests: Vec<Test>,
+        tests: Vec<RuleValueTest>,
     },
     /// The person is known by an identity of this kind, or is not.
     Identity {
@@ -52,15 +52,15 @@ pub enum Rule {
         /// For the first time, rather than the last.
         first: bool,
         /// When.
-        when: Span,
+        when: RuleTimeSpan,
     },
     /// What the person did.
-    Event(EventRule),
+    Event(EventCondition),
 }
 
 /// The parts of a profile that hold values under names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ProfilePart {
     /// What is said of the person.
     Traits,
     /// Categories of consent: true or false.
@@ -75,13 +75,13 @@ pub enum Part {
 
 /// What a value must be like.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Test {
+pub enum RuleValueTest {
     /// In this relation to a value.
-    Compare(Comparison, Literal),
+    Compare(ComparisonOperator, RuleLiteral),
     /// Equal to one of these.
-    In(Vec<Literal>),
+    In(Vec<RuleLiteral>),
     /// A text that contains this text, or a list with such an element.
-    Contains(Literal),
+    Contains(RuleLiteral),
     /// A text that begins so.
     StartsWith(String),
     /// A text that ends so.
@@ -89,14 +89,14 @@ pub enum Test {
     /// There is a value, or there is none.
     Exists(bool),
     /// A time before this.
-    Before(Moment),
+    Before(RuleMoment),
     /// This time or a later one.
-    After(Moment),
+    After(RuleMoment),
 }
 
 /// A relation of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
+pub enum ComparisonOperator {
     /// `=`
     Equal,
     /// `!=`
@@ -113,7 +113,7 @@ pub enum Comparison {
 
 /// A value written in a rule.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Literal {
+pub enum RuleLiteral {
     /// Text.
     Text(String),
     /// A whole number.
@@ -126,7 +126,7 @@ pub enum Literal {
 
 /// A moment, perhaps relative to when the rule is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum RuleMoment {
     /// This long ago.
     Ago(Duration),
     /// Always the same.
@@ -135,45 +135,45 @@ pub enum Moment {
 
 /// Between two moments, either of which may be open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub struct RuleTimeSpan {
     /// At this moment or later.
-    pub after: Option<Moment>,
+    pub after: Option<RuleMoment>,
     /// Before this moment.
-    pub before: Option<Moment>,
+    pub before: Option<RuleMoment>,
 }
 
 /// A number of times, or an amount, and how it must relate to one of the rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Amount {
+pub struct AmountCondition {
     /// The relation.
-    pub comparison: Comparison,
+    pub comparison: ComparisonOperator,
     /// The rule's number.
     pub number: f64,
 }
 
 /// What of an event's properties must hold for it to count: by path.
-pub(super) type Filter = BTreeMap<Vec<String>, Vec<Test>>;
+pub(super) type PropertyFilter = BTreeMap<Vec<String>, Vec<RuleValueTest>>;
 
 /// What a person did, and how often.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventRule {
+pub struct EventCondition {
     /// The event's name: a track's, or the kind of the others.
     pub event: String,
     /// Only events of which this holds.
-    pub filter: Filter,
+    pub filter: PropertyFilter,
     /// Only events of this long until now.
     pub within: Option<Duration>,
     /// How often it happened.
-    pub count: Option<Amount>,
+    pub count: Option<AmountCondition>,
     /// What their values add up to.
-    pub sum: Option<Amount>,
+    pub sum: Option<AmountCondition>,
     /// When it happened first.
-    pub first: Span,
+    pub first: RuleTimeSpan,
     /// When it happened last.
-    pub last: Span,
+    pub last: RuleTimeSpan,
 }
 
-impl Comparison {
+impl ComparisonOperator {
     /// Every relation as it is written.
     pub const ALL: [(&str, Self); 6] = [
         ("=", Self::Equal),
@@ -197,7 +197,7 @@ impl Comparison {
     }
 }
 
-impl Moment {
+impl RuleMoment {
     /// The moment in milliseconds since 1970, for who asks at `now_ms`.
     pub fn milliseconds(self, now_ms: i64) -> i64 {
         match self {
@@ -207,7 +207,7 @@ impl Moment {
     }
 }
 
-impl Span {
+impl RuleTimeSpan {
     /// Whether it says nothing.
     pub fn is_open(self) -> bool {
         self.after.is_none() && self.before.is_none()
@@ -222,7 +222,7 @@ pub(super) fn milliseconds(time: Duration) -> i64 {
 /// A day in milliseconds.
 pub(super) const DAY_MS: i64 = 86_400_000;
 
-impl EventRule {
+impl EventCondition {
     /// The name under which such events are counted: the event's own, or one that stands for it and
     /// the filter. It is the same for equal filters, at any time and in any version.
     pub fn key(&self) -> String {
@@ -243,14 +243,14 @@ impl EventRule {
 
     /// Whether only this matters: that it happened at all.
     pub(super) fn is_presence(&self) -> bool {
-        let once = Amount { comparison: Comparison::GreaterOrEqual, number: 1.0 };
+        let once = AmountCondition { comparison: ComparisonOperator::GreaterOrEqual, number: 1.0 };
         let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
         is_bare && self.count.is_none_or(|count| count == once)
     }
 
     /// Whether only this matters: that it did not happen.
     pub(super) fn is_absence(&self) -> bool {
-        let never = Amount { comparison: Comparison::Equal, number: 0.0 };
+        let never = AmountCondition { comparison: ComparisonOperator::Equal, number: 0.0 };
         let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
         is_bare && self.count == Some(never)
     }
@@ -258,10 +258,10 @@ impl EventRule {
 
 /// The name for events of this name that pass the filter. U+001F stands in no name that a person
 /// gives, and the digest is long enough that nobody finds a second filter for it.
-fn counter_key(event: &str, filter: &Filter) -> String {
+fn counter_key(event: &str, filter: &PropertyFilter) -> String {
     let mut digest = Sha256::new();
     for (path, tests) in filter {
-        let tests: Vec<Value> = tests.iter().map(Test::canonical).collect();
+        let tests: Vec<Value> = tests.iter().map(RuleValueTest::canonical).collect();
         digest.update(Value::from(path.clone()).to_string());
         digest.update(Value::from(tests).to_string());
     }
@@ -270,16 +270,16 @@ fn counter_key(event: &str, filter: &Filter) -> String {
     format!("{event}\u{1f}{short}")
 }
 
-impl Test {
+impl RuleValueTest {
     /// One form for one meaning, from which the names of counters are made.
     fn canonical(&self) -> Value {
-        let moment = |moment: &Moment| match moment {
-            Moment::Ago(time) => Value::from(milliseconds(*time)),
-            Moment::At(time) => Value::from(time.as_millisecond()),
+        let moment = |moment: &RuleMoment| match moment {
+            RuleMoment::Ago(time) => Value::from(milliseconds(*time)),
+            RuleMoment::At(time) => Value::from(time.as_millisecond()),
         };
         let (name, value) = match self {
             Self::Compare(comparison, literal) => (comparison.sign(), literal.value()),
-            Self::In(literals) => ("in", literals.iter().map(Literal::value).collect()),
+            Self::In(literals) => ("in", literals.iter().map(RuleLiteral::value).collect()),
             Self::Contains(literal) => ("contains", literal.value()),
             Self::StartsWith(text) => ("starts_with", text.clone().into()),
             Self::EndsWith(text) => ("ends_with", text.clone().into()),
@@ -291,7 +291,7 @@ impl Test {
     }
 }
 
-impl Literal {
+impl RuleLiteral {
     fn value(&self) -> Value {
         match self {
             Self::Text(text) => text.clone().into(),
@@ -302,13 +302,13 @@ impl Literal {
     }
 }
 
-impl Rule {
+impl SegmentRule {
     /// Whether it asks for anything but who a person is and what is said of them.
     pub fn needs_activity(&self) -> bool {
         match self {
             Self::All(rules) | Self::Any(rules) => rules.iter().any(Self::needs_activity),
             Self::Not(rule) => rule.needs_activity(),
-            Self::Known { place, .. } => *place != Part::Traits,
+            Self::Known { place, .. } => *place != ProfilePart::Traits,
             Self::Identity { .. } => false,
             Self::Seen { .. } | Self::Event(_) => true,
         }
@@ -322,7 +322,7 @@ impl Rule {
         match self {
             Self::All(rules) | Self::Any(rules) => rules.iter().flat_map(Self::lookups).collect(),
             Self::Not(rule) => rule.lookups(),
-            Self::Known { place: Part::Traits, path, .. } => vec![within("traits", path)],
+            Self::Known { place: ProfilePart::Traits, path, .. } => vec![within("traits", path)],
             Self::Event(event) => {
                 event.filter.keys().map(|path| within("properties", path)).collect()
             }
@@ -342,7 +342,7 @@ impl Rule {
     }
 
     /// Calls `look` with every event that the rule asks for.
-    pub fn each_event<'r>(&'r self, look: &mut impl FnMut(&'r EventRule)) {
+    pub fn each_event<'r>(&'r self, look: &mut impl FnMut(&'r EventCondition)) {
         match self {
             Self::All(rules) | Self::Any(rules) => {
                 for rule in rules {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Change, Ran, SegmentError, SegmentId, SegmentSettings, SegmentStore, Which};
+use super::{
+    MembershipChange, MembershipFilter, SegmentError, SegmentId, SegmentRunSummary,
+    SegmentSettings, SegmentStore,
+};
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
 
@@ -12,7 +15,7 @@ use crate::profile::ProfileId;
 const PAGE: usize = 10_000;
 
 /// A run of a segment.
-pub(super) struct Run<'r> {
+pub(super) struct SegmentRun<'r> {
     pub(super) store: &'r dyn SegmentStore,
     pub(super) site: SiteId,
     pub(super) segment: &'r SegmentSettings,
@@ -21,46 +24,46 @@ pub(super) struct Run<'r> {
 }
 
 /// Changes on their way to the store.
-struct Writing<'r> {
+struct MembershipWriter<'r> {
     store: &'r dyn SegmentStore,
     segment: SegmentId,
     at_ms: i64,
     batch: usize,
-    changes: Vec<(ProfileId, Change)>,
+    changes: Vec<(ProfileId, MembershipChange)>,
 }
 
-impl Run<'_> {
+impl SegmentRun<'_> {
     /// Runs. Whatever was begun before and cut off is gone on with, as of when it began: what differed
     /// then and what differs now are one run.
-    pub(super) async fn run(&self, now_ms: i64) -> Result<Ran, SegmentError> {
+    pub(super) async fn run(&self, now_ms: i64) -> Result<SegmentRunSummary, SegmentError> {
         let began = Instant::now();
         let Self { store, site, segment: settings, batch } = *self;
         let (segment, at_ms) = store.begin(site, &settings.name, now_ms).await?;
         let rule = Arc::new(settings.rule.clone());
         let members = store.evaluate(site, rule, settings.by, now_ms).await?;
-        let mut writing = Writing { store, segment, at_ms, batch, changes: Vec::new() };
+        let mut writing = MembershipWriter { store, segment, at_ms, batch, changes: Vec::new() };
         let mut after = i64::MIN;
         loop {
-            let page = store.page(segment, Which::All, ProfileId(after), PAGE).await?;
+            let page = store.page(segment, MembershipFilter::All, ProfileId(after), PAGE).await?;
             let is_last = page.len() < PAGE;
             let end = page.last().filter(|_| !is_last).map_or(i64::MAX, |last| last.profile.0);
             let mut selected = members.after(after).take_while(|it| *it <= end).peekable();
             for known in &page {
                 while let Some(new) = selected.next_if(|it| *it < known.profile.0) {
-                    writing.push(ProfileId(new), Change::Join).await?;
+                    writing.push(ProfileId(new), MembershipChange::Join).await?;
                 }
                 let is_selected = selected.next_if_eq(&known.profile.0).is_some();
                 match (known.is_member, is_selected) {
-                    (false, true) => writing.push(known.profile, Change::Join).await?,
-                    (true, false) => writing.push(known.profile, Change::Leave).await?,
+                    (false, true) => writing.push(known.profile, MembershipChange::Join).await?,
+                    (true, false) => writing.push(known.profile, MembershipChange::Leave).await?,
                     (false, false) if known.since_ms != at_ms => {
-                        writing.push(known.profile, Change::Forget).await?;
+                        writing.push(known.profile, MembershipChange::Forget).await?;
                     }
                     (false, false) | (true, true) => {}
                 }
             }
             for new in selected {
-                writing.push(ProfileId(new), Change::Join).await?;
+                writing.push(ProfileId(new), MembershipChange::Join).await?;
             }
             if is_last {
                 break;
@@ -73,8 +76,12 @@ impl Run<'_> {
     }
 }
 
-impl Writing<'_> {
-    async fn push(&mut self, profile: ProfileId, change: Change) -> Result<(), SegmentError> {
+impl MembershipWriter<'_> {
+    async fn push(
+        &mut self,
+        profile: ProfileId,
+        change: MembershipChange,
+    ) -> Result<(), SegmentError> {
         self.changes.push((profile, change));
         if self.changes.len() >= self.batch { self.flush().await } else { Ok(()) }
     }

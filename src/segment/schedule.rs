@@ -10,11 +10,11 @@ use super::rule::milliseconds;
 
 /// When a segment is evaluated.
 #[derive(Clone, Debug)]
-pub enum Schedule {
+pub enum SegmentSchedule {
     /// This long after the last run began.
     Every(Duration),
     /// By the calendar.
-    Cron(Cron),
+    Cron(CronSchedule),
     /// As membership changes.
     Realtime,
     /// Once for each rule.
@@ -23,12 +23,12 @@ pub enum Schedule {
 
 /// `minute hour day-of-month month day-of-week`, and perhaps a time zone; UTC without one.
 #[derive(Clone, Debug)]
-pub struct Cron {
+pub struct CronSchedule {
     table: Crontab,
     written: String,
 }
 
-impl FromStr for Cron {
+impl FromStr for CronSchedule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -44,7 +44,7 @@ impl FromStr for Cron {
     }
 }
 
-impl Cron {
+impl CronSchedule {
     /// The next time after this one, both in milliseconds since 1970. None if there is none within four
     /// years.
     pub fn next(&self, after_ms: i64) -> Option<i64> {
@@ -53,7 +53,7 @@ impl Cron {
     }
 }
 
-impl Schedule {
+impl SegmentSchedule {
     /// When it is due after a run that began at `ran_ms`; `realtime` is how often in real time.
     pub fn next(&self, ran_ms: i64, realtime: Duration) -> Option<i64> {
         match self {
@@ -103,18 +103,18 @@ mod tests {
     #[test]
     fn a_plan_and_the_last_run_say_when_the_next_is_due() {
         let ran = ms("2026-11-25T18:30:10Z");
-        let next = |schedule: &Schedule| schedule.next(ran, Duration::from_secs(60));
-        assert_eq!(next(&Schedule::Every(Duration::from_secs(3600))), Some(ran + 3_600_000));
-        assert_eq!(next(&Schedule::Realtime), Some(ran + 60_000));
-        assert_eq!(next(&Schedule::Once), None);
-        let cron = |text: &str| Schedule::Cron(text.parse().unwrap());
+        let next = |schedule: &SegmentSchedule| schedule.next(ran, Duration::from_secs(60));
+        assert_eq!(next(&SegmentSchedule::Every(Duration::from_secs(3600))), Some(ran + 3_600_000));
+        assert_eq!(next(&SegmentSchedule::Realtime), Some(ran + 60_000));
+        assert_eq!(next(&SegmentSchedule::Once), None);
+        let cron = |text: &str| SegmentSchedule::Cron(text.parse().unwrap());
         assert_eq!(next(&cron("0 3 * * *")), Some(ms("2026-11-26T03:00:00Z")));
         assert_eq!(next(&cron("0 3 * * * Europe/Zurich")), Some(ms("2026-11-26T02:00:00Z")));
     }
 
     #[test]
     fn a_plan_that_is_none_says_why_on_one_line() {
-        let error = "61 3 * * *".parse::<Cron>().unwrap_err();
+        let error = "61 3 * * *".parse::<CronSchedule>().unwrap_err();
         assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
     }
 

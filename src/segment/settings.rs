@@ -6,20 +6,20 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::By;
-use super::rule::Rule;
-use super::schedule::{Cron, Schedule};
-use crate::metrics::Name;
-use crate::settings::{Section, parse_duration};
+use super::MembershipUnit;
+use super::rule::SegmentRule;
+use super::schedule::{CronSchedule, SegmentSchedule};
+use crate::metrics::SharedName;
+use crate::settings::{SettingsSection, parse_duration};
 
 /// The shortest time between two runs: a run looks at every profile.
 const MIN_EVERY: Duration = Duration::from_secs(60);
 
 /// `[segments]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct SegmentationSettings {
     /// For the question whom a rule selects.
-    pub evaluate_time: Duration,
+    pub evaluation_timeout: Duration,
     /// How much later than planned a run may start.
     pub jitter: Duration,
     /// How often a segment in real time is evaluated for everybody.
@@ -36,11 +36,11 @@ pub struct Settings {
     pub fill_per_second: NonZeroU32,
 }
 
-impl Settings {
+impl SegmentationSettings {
     /// Reads `[segments]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
-            evaluate_time: section.positive_duration("evaluation_timeout"),
+            evaluation_timeout: section.positive_duration("evaluation_timeout"),
             jitter: section.duration("jitter"),
             realtime_every: section.positive_duration("realtime_every"),
             realtime_delay: section.positive_duration("realtime_delay"),
@@ -57,15 +57,15 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct SegmentSettings {
     /// Its name, unique in the site.
-    pub name: Name,
+    pub name: SharedName,
     /// Who its members are.
-    pub by: By,
+    pub by: MembershipUnit,
     /// When it is evaluated.
-    pub schedule: Schedule,
+    pub schedule: SegmentSchedule,
     /// Its own jitter, if it has one.
     pub jitter: Option<Duration>,
     /// Whom it selects.
-    pub rule: Rule,
+    pub rule: SegmentRule,
     /// The rule as it is written.
     pub written: Value,
     /// Where its members go.
@@ -102,7 +102,7 @@ impl SyncKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncSettings {
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// How it hears of members.
     pub kind: SyncKind,
     /// True if `kind` is not set, and follows from what the destination has.
@@ -132,9 +132,9 @@ impl SyncSettings {
 impl SegmentSettings {
     /// Reads one segment of a site that has these destinations, each with whether it has lists. Nothing comes of one with a mistake in
     /// its rule.
-    pub fn read(section: &mut Section<'_>, destinations: &[(&str, bool)]) -> Option<Self> {
-        let name: Name = section.string("name").into();
-        let by = section.opt_choice("by", &By::ALL).unwrap_or_default();
+    pub fn read(section: &mut SettingsSection<'_>, destinations: &[(&str, bool)]) -> Option<Self> {
+        let name: SharedName = section.string("name").into();
+        let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let is_static =
             section.opt_choice("kind", &[("dynamic", false), ("static", true)]).unwrap_or(false);
         let schedule = read_schedule(section, is_static);
@@ -143,7 +143,7 @@ impl SegmentSettings {
         for mut sync in section.sections("sync", None) {
             let read = read_sync(&mut sync, &name, destinations);
             if syncs.iter().any(|it| it.destination == read.destination && it.kind == read.kind) {
-                sync.mistake("destination", "hears of this segment already");
+                sync.error("destination", "hears of this segment already");
             }
             syncs.push(read);
         }
@@ -161,37 +161,37 @@ impl SegmentSettings {
 
 /// A rule that somebody is still at work on, and who its members are.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct SegmentDraft {
     /// Who.
-    pub by: By,
+    pub by: MembershipUnit,
     /// The rule, as it is written.
     pub written: Value,
 }
 
-impl Draft {
+impl SegmentDraft {
     /// Reads `where` and `by` of a file that has nothing else. Nothing comes of one with a mistake.
-    pub fn read(section: &mut Section<'_>) -> Option<Self> {
-        let by = section.opt_choice("by", &By::ALL).unwrap_or_default();
+    pub fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let (written, _rule) = read_rule(section)?;
         Some(Self { by, written })
     }
 }
 
-fn read_rule(section: &mut Section<'_>) -> Option<(Value, Rule)> {
+fn read_rule(section: &mut SettingsSection<'_>) -> Option<(Value, SegmentRule)> {
     if !section.has("where") {
-        section.mistake("where", "is required");
+        section.error("where", "is required");
         return None;
     }
     let written = section.tree("where")?;
-    match Rule::parse(&written) {
+    match SegmentRule::parse(&written) {
         Ok(rule) => Some((written, rule)),
         Err(mistakes) => {
             for it in mistakes {
                 if it.seen.is_some() {
                     let better = it.better.as_deref();
-                    section.mistake_about_within("where", &it.path, &it.message, better);
+                    section.error_about_within("where", &it.path, &it.message, better);
                 } else {
-                    section.mistake_within("where", &it.path, &it.message);
+                    section.error_within("where", &it.path, &it.message);
                 }
             }
             None
@@ -199,56 +199,56 @@ fn read_rule(section: &mut Section<'_>) -> Option<(Value, Rule)> {
     }
 }
 
-fn read_schedule(section: &mut Section<'_>, is_static: bool) -> Option<Schedule> {
+fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<SegmentSchedule> {
     let (has_every, has_cron) = (section.has("every"), section.has("cron"));
     if is_static {
         for (key, is_set) in [("every", has_every), ("cron", has_cron)] {
             if is_set {
-                section.mistake(key, "is nothing for a static segment, which is evaluated once");
+                section.error(key, "is nothing for a static segment, which is evaluated once");
             }
         }
-        return Some(Schedule::Once);
+        return Some(SegmentSchedule::Once);
     }
     if has_every == has_cron {
         let message = match has_every {
             true => "goes without cron: one of them says when",
             false => "is required, or cron",
         };
-        section.mistake("every", message);
+        section.error("every", message);
         return None;
     }
     if has_cron {
         let text = section.opt_string("cron")?;
-        let cron = text.parse::<Cron>();
+        let cron = text.parse::<CronSchedule>();
         let told = |why: &str| format!("is no plan such as \"0 3 * * *\": {why}");
         return match cron {
-            Ok(cron) => Some(Schedule::Cron(cron)),
+            Ok(cron) => Some(SegmentSchedule::Cron(cron)),
             Err(why) => {
-                section.mistake_about("cron", &text, &told(&why), None);
+                section.error_about("cron", &text, &told(&why), None);
                 None
             }
         };
     }
     let text = section.opt_string("every")?;
     if text == "realtime" {
-        return Some(Schedule::Realtime);
+        return Some(SegmentSchedule::Realtime);
     }
     let time = parse_duration(&text).filter(|time| *time >= MIN_EVERY);
     if time.is_none() {
         let message = "is neither a time of one minute or more, such as \"24h\", nor \"realtime\"";
-        section.mistake_about(
+        section.error_about(
             "every",
             &text,
             message,
             Some("realtime").filter(|_| text.starts_with('r')),
         );
     }
-    time.map(Schedule::Every)
+    time.map(SegmentSchedule::Every)
 }
 
 fn read_sync(
-    section: &mut Section<'_>,
-    segment: &Name,
+    section: &mut SettingsSection<'_>,
+    segment: &SharedName,
     destinations: &[(&str, bool)],
 ) -> SyncSettings {
     let destination = section.string("destination");
@@ -260,7 +260,7 @@ fn read_sync(
     let has_lists = found.is_some_and(|(_, has_lists)| *has_lists);
     let asked = section.opt_choice("kind", &SyncKind::ALL);
     if asked == Some(SyncKind::List) && found.is_some() && !has_lists {
-        section.mistake(
+        section.error(
             "kind",
             "the destination has no lists: its settings lack what the vendor needs for them, or the \
              vendor has none; \"events\" needs nothing",
@@ -269,11 +269,11 @@ fn read_sync(
     let kind = asked.unwrap_or(if has_lists { SyncKind::List } else { SyncKind::Events });
     let list = section.opt_string("list");
     if list.is_some() && kind == SyncKind::Events {
-        section.mistake("list", "is nothing where kind is \"events\"");
+        section.error("list", "is nothing where kind is \"events\"");
     }
     let audience = section.opt_string("audience");
     if audience.as_deref() == Some("") {
-        section.mistake("audience", "must not be empty");
+        section.error("audience", "must not be empty");
     }
     SyncSettings {
         destination: destination.into(),

@@ -1,25 +1,28 @@
 //! A rule as one SQL statement. Every value is a parameter; no text of a rule becomes SQL. What
-//! databases write differently is a [`Dialect`]; the tables' and columns' names are the same in all.
+//! databases write differently is a [`SqlDialect`]; the tables' and columns' names are the same in all.
 //!
 //! Every condition is made so that it is true or false, never unknown: `NOT` of it is its opposite.
 
-use super::By;
+use super::MembershipUnit;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
-use super::rule::{Comparison, EventRule, Literal, Moment, Part, Rule, Span, Test};
+use super::rule::{
+    ComparisonOperator, EventCondition, ProfilePart, RuleLiteral, RuleMoment, RuleTimeSpan,
+    RuleValueTest, SegmentRule,
+};
 use crate::profile::ProfileId;
 
 /// A statement and its parameters, in the order of their numbers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Statement {
+pub struct SqlStatement {
     /// The text.
     pub text: String,
     /// What its parameters are bound to.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Vec<SqlParameter>,
 }
 
 /// What a parameter is bound to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Parameter {
+pub enum SqlParameter {
     /// A whole number.
     Integer(i64),
     /// Another number.
@@ -30,7 +33,7 @@ pub enum Parameter {
 
 /// A value within a JSON column: the column, and the parameter that is the path.
 #[derive(Clone, Debug)]
-pub struct At {
+pub struct JsonColumnPath {
     /// The column.
     pub column: String,
     /// The path's parameter, as the statement names it.
@@ -39,54 +42,54 @@ pub struct At {
 
 /// What databases write differently. Each result is a condition that is true, false or unknown; `with`
 /// and its like are parameters as the statement names them.
-pub trait Dialect {
+pub trait SqlDialect {
     /// The parameter of this number, counted from 1.
-    fn parameter(&self, number: usize, parameter: &Parameter) -> String;
+    fn parameter(&self, number: usize, parameter: &SqlParameter) -> String;
 
     /// The path of these keys, as JSON functions take it.
     fn path(&self, keys: &[String]) -> String;
 
     /// There is a value, and it is not null.
-    fn exists(&self, at: &At) -> String;
+    fn exists(&self, at: &JsonColumnPath) -> String;
 
     /// It is text, and in this relation to another, byte by byte; or `IN` a list of texts.
-    fn text(&self, at: &At, sign: &str, with: &str) -> String;
+    fn text(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String;
 
     /// It is a number, and in this relation to another; or `IN` a list of numbers.
-    fn number(&self, at: &At, sign: &str, with: &str) -> String;
+    fn number(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String;
 
     /// It is this truth value.
-    fn boolean(&self, at: &At, wanted: bool) -> String;
+    fn boolean(&self, at: &JsonColumnPath, wanted: bool) -> String;
 
     /// It is text that contains another.
-    fn contains(&self, at: &At, part: &str) -> String;
+    fn contains(&self, at: &JsonColumnPath, part: &str) -> String;
 
     /// It is text that begins with another.
-    fn starts_with(&self, at: &At, part: &str) -> String;
+    fn starts_with(&self, at: &JsonColumnPath, part: &str) -> String;
 
     /// It is text that ends with another.
-    fn ends_with(&self, at: &At, part: &str) -> String;
+    fn ends_with(&self, at: &JsonColumnPath, part: &str) -> String;
 
     /// It is a list with an element that equals this value.
-    fn has_element(&self, at: &At, element: &Literal, with: &str) -> String;
+    fn has_element(&self, at: &JsonColumnPath, element: &RuleLiteral, with: &str) -> String;
 
     /// It is text that is a time, and the time in this relation to one written as `YYYY-MM-DDTHH:MM:SS`.
-    fn time(&self, at: &At, sign: &str, with: &str) -> String;
+    fn time(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String;
 }
 
 /// The numbers of the profiles that a rule selects at this time, of the site of this number there.
 /// Where `of` are given, at least one, of these profiles alone, and nobody else is looked at if members are people.
 pub fn compile(
-    rule: &Rule,
-    by: By,
+    rule: &SegmentRule,
+    by: MembershipUnit,
     (site, of): (i64, Option<&[ProfileId]>),
     now_ms: i64,
-    dialect: &dyn Dialect,
-) -> Statement {
+    dialect: &dyn SqlDialect,
+) -> SqlStatement {
     let mut compiler =
-        Compiler { dialect, now_ms, parameters: Vec::new(), site: String::new(), actors: "" };
-    compiler.site = compiler.bind(Parameter::Integer(site));
-    if by == By::User && of.is_some() {
+        RuleCompiler { dialect, now_ms, parameters: Vec::new(), site: String::new(), actors: "" };
+    compiler.site = compiler.bind(SqlParameter::Integer(site));
+    if by == MembershipUnit::User && of.is_some() {
         compiler.actors = " AND a.profile IN (SELECT id FROM these)";
     }
     let condition = compiler.rule(rule);
@@ -96,18 +99,18 @@ pub fn compile(
         None => String::new(),
     };
     let text = match by {
-        By::User => {
+        MembershipUnit::User => {
             let of = of("p.id");
             format!("{these}SELECT p.id FROM profiles p WHERE p.site = {site}{of} AND {condition}")
         }
-        By::Group => format!(
+        MembershipUnit::Group => format!(
             "{these}SELECT g.id FROM profiles g WHERE g.site = {site}{} AND g.group_id IN (\
              SELECT p.group_id FROM profiles p \
              WHERE p.site = {site} AND p.group_id IS NOT NULL AND {condition})",
             of("g.id")
         ),
     };
-    Statement { text, parameters: compiler.parameters }
+    SqlStatement { text, parameters: compiler.parameters }
 }
 
 /// The numbers of profiles, once, however often they are asked for: they are no text that anybody wrote.
@@ -116,57 +119,57 @@ fn these(profiles: &[ProfileId]) -> String {
     format!("WITH these (id) AS (VALUES {}) ", numbers.join(", "))
 }
 
-struct Compiler<'d> {
-    dialect: &'d dyn Dialect,
+struct RuleCompiler<'d> {
+    dialect: &'d dyn SqlDialect,
     now_ms: i64,
-    parameters: Vec<Parameter>,
+    parameters: Vec<SqlParameter>,
     /// The site's parameter.
     site: String,
     /// Of whose events alone is asked, as a condition.
     actors: &'static str,
 }
 
-impl Compiler<'_> {
-    fn bind(&mut self, parameter: Parameter) -> String {
+impl RuleCompiler<'_> {
+    fn bind(&mut self, parameter: SqlParameter) -> String {
         let written = self.dialect.parameter(self.parameters.len() + 1, &parameter);
         self.parameters.push(parameter);
         written
     }
 
-    fn rule(&mut self, rule: &Rule) -> String {
+    fn rule(&mut self, rule: &SegmentRule) -> String {
         match rule {
-            Rule::All(rules) => self.joined(rules, " AND ", "1 = 1"),
-            Rule::Any(rules) => self.joined(rules, " OR ", "1 = 0"),
-            Rule::Not(rule) => format!("NOT {}", self.rule(rule)),
-            Rule::Known { place, path, tests } => self.known(*place, path, tests),
-            Rule::Identity { kind, exists } => {
-                let kind = self.bind(Parameter::Text(kind.clone()));
+            SegmentRule::All(rules) => self.joined(rules, " AND ", "1 = 1"),
+            SegmentRule::Any(rules) => self.joined(rules, " OR ", "1 = 0"),
+            SegmentRule::Not(rule) => format!("NOT {}", self.rule(rule)),
+            SegmentRule::Known { place, path, tests } => self.known(*place, path, tests),
+            SegmentRule::Identity { kind, exists } => {
+                let kind = self.bind(SqlParameter::Text(kind.clone()));
                 let not = if *exists { "" } else { "NOT " };
                 format!(
                     "({not}EXISTS (SELECT 1 FROM identities i \
                      WHERE i.profile = p.id AND i.kind = {kind}))"
                 )
             }
-            Rule::Seen { first, when } => {
+            SegmentRule::Seen { first, when } => {
                 let column = if *first { "p.first_seen" } else { "p.last_seen" };
                 let bounds = self.span(column, *when);
                 format!("({column} IS NOT NULL{bounds})")
             }
-            Rule::Event(event) => self.event(event),
+            SegmentRule::Event(event) => self.event(event),
         }
     }
 
-    fn joined(&mut self, rules: &[Rule], with: &str, of_none: &str) -> String {
+    fn joined(&mut self, rules: &[SegmentRule], with: &str, of_none: &str) -> String {
         let rules: Vec<String> = rules.iter().map(|rule| self.rule(rule)).collect();
         if rules.is_empty() { format!("({of_none})") } else { format!("({})", rules.join(with)) }
     }
 
     /// ` AND` what a time must be.
-    fn span(&mut self, time: &str, span: Span) -> String {
+    fn span(&mut self, time: &str, span: RuleTimeSpan) -> String {
         let now = self.now_ms;
-        let mut bound = |moment: Option<Moment>, sign: &str| match moment {
+        let mut bound = |moment: Option<RuleMoment>, sign: &str| match moment {
             Some(moment) => {
-                let with = self.bind(Parameter::Integer(moment.milliseconds(now)));
+                let with = self.bind(SqlParameter::Integer(moment.milliseconds(now)));
                 format!(" AND {time} {sign} {with}")
             }
             None => String::new(),
@@ -174,65 +177,65 @@ impl Compiler<'_> {
         bound(span.after, ">=") + &bound(span.before, "<")
     }
 
-    fn known(&mut self, place: Part, path: &[String], tests: &[Test]) -> String {
+    fn known(&mut self, place: ProfilePart, path: &[String], tests: &[RuleValueTest]) -> String {
         let column = match place {
-            Part::Traits => "p.traits",
-            Part::Consent => "p.consent",
-            Part::Device => "p.device",
-            Part::Place => "p.place",
-            Part::Touches => "p.touches",
+            ProfilePart::Traits => "p.traits",
+            ProfilePart::Consent => "p.consent",
+            ProfilePart::Device => "p.device",
+            ProfilePart::Place => "p.place",
+            ProfilePart::Touches => "p.touches",
         };
-        let path = self.bind(Parameter::Text(self.dialect.path(path)));
-        let at = At { column: column.to_owned(), path };
+        let path = self.bind(SqlParameter::Text(self.dialect.path(path)));
+        let at = JsonColumnPath { column: column.to_owned(), path };
         let tests: Vec<String> =
             tests.iter().map(|test| format!("({}) IS TRUE", self.test(&at, test))).collect();
         format!("({})", tests.join(" AND "))
     }
 
     /// What may be unknown, where there is no value.
-    fn test(&mut self, at: &At, test: &Test) -> String {
+    fn test(&mut self, at: &JsonColumnPath, test: &RuleValueTest) -> String {
         match test {
-            Test::Exists(true) => self.dialect.exists(at),
+            RuleValueTest::Exists(true) => self.dialect.exists(at),
             // Unknown is what this must find.
-            Test::Exists(false) => format!("({}) IS NOT TRUE", self.dialect.exists(at)),
-            Test::Compare(Comparison::Unequal, literal) => {
-                let equal = self.compare(at, Comparison::Equal, literal);
+            RuleValueTest::Exists(false) => format!("({}) IS NOT TRUE", self.dialect.exists(at)),
+            RuleValueTest::Compare(ComparisonOperator::Unequal, literal) => {
+                let equal = self.compare(at, ComparisonOperator::Equal, literal);
                 format!("{} AND ({equal}) IS NOT TRUE", self.dialect.exists(at))
             }
-            Test::Compare(comparison, literal) => self.compare(at, *comparison, literal),
-            Test::In(literals) => self.one_of(at, literals),
-            Test::Contains(literal) => {
+            RuleValueTest::Compare(comparison, literal) => self.compare(at, *comparison, literal),
+            RuleValueTest::In(literals) => self.one_of(at, literals),
+            RuleValueTest::Contains(literal) => {
                 let with = self.literal(literal);
                 let element = self.dialect.has_element(at, literal, &with);
                 match literal {
-                    Literal::Text(_) => {
+                    RuleLiteral::Text(_) => {
                         format!("({element} OR {})", self.dialect.contains(at, &with))
                     }
                     _ => element,
                 }
             }
-            Test::StartsWith(part) => {
-                let part = self.bind(Parameter::Text(part.clone()));
+            RuleValueTest::StartsWith(part) => {
+                let part = self.bind(SqlParameter::Text(part.clone()));
                 self.dialect.starts_with(at, &part)
             }
-            Test::EndsWith(part) => {
-                let part = self.bind(Parameter::Text(part.clone()));
+            RuleValueTest::EndsWith(part) => {
+                let part = self.bind(SqlParameter::Text(part.clone()));
                 self.dialect.ends_with(at, &part)
             }
-            Test::Before(moment) => self.time(at, "<", *moment),
-            Test::After(moment) => self.time(at, ">=", *moment),
+            RuleValueTest::Before(moment) => self.time(at, "<", *moment),
+            RuleValueTest::After(moment) => self.time(at, ">=", *moment),
         }
     }
 
     /// One look at the value for each type, however many values there are.
-    fn one_of(&mut self, at: &At, literals: &[Literal]) -> String {
+    fn one_of(&mut self, at: &JsonColumnPath, literals: &[RuleLiteral]) -> String {
         let (mut texts, mut numbers, mut each) = (Vec::new(), Vec::new(), Vec::new());
         for literal in literals {
             let with = self.literal(literal);
             match literal {
-                Literal::Text(_) => texts.push(with),
-                Literal::Integer(_) | Literal::Real(_) => numbers.push(with),
-                Literal::Boolean(wanted) => each.push(self.dialect.boolean(at, *wanted)),
+                RuleLiteral::Text(_) => texts.push(with),
+                RuleLiteral::Integer(_) | RuleLiteral::Real(_) => numbers.push(with),
+                RuleLiteral::Boolean(wanted) => each.push(self.dialect.boolean(at, *wanted)),
             }
         }
         if !texts.is_empty() {
@@ -244,34 +247,39 @@ impl Compiler<'_> {
         format!("({})", each.join(" OR "))
     }
 
-    fn literal(&mut self, literal: &Literal) -> String {
+    fn literal(&mut self, literal: &RuleLiteral) -> String {
         let parameter = match literal {
-            Literal::Text(text) => Parameter::Text(text.clone()),
-            Literal::Integer(number) => Parameter::Integer(*number),
-            Literal::Real(number) => Parameter::Real(*number),
+            RuleLiteral::Text(text) => SqlParameter::Text(text.clone()),
+            RuleLiteral::Integer(number) => SqlParameter::Integer(*number),
+            RuleLiteral::Real(number) => SqlParameter::Real(*number),
             // Not looked at: the database has its own words for them.
-            Literal::Boolean(_) => return String::new(),
+            RuleLiteral::Boolean(_) => return String::new(),
         };
         self.bind(parameter)
     }
 
-    fn compare(&mut self, at: &At, comparison: Comparison, literal: &Literal) -> String {
+    fn compare(
+        &mut self,
+        at: &JsonColumnPath,
+        comparison: ComparisonOperator,
+        literal: &RuleLiteral,
+    ) -> String {
         let with = self.literal(literal);
         match literal {
-            Literal::Text(_) => self.dialect.text(at, comparison.sign(), &with),
-            Literal::Integer(_) | Literal::Real(_) => {
+            RuleLiteral::Text(_) => self.dialect.text(at, comparison.sign(), &with),
+            RuleLiteral::Integer(_) | RuleLiteral::Real(_) => {
                 self.dialect.number(at, comparison.sign(), &with)
             }
-            Literal::Boolean(wanted) => self.dialect.boolean(at, *wanted),
+            RuleLiteral::Boolean(wanted) => self.dialect.boolean(at, *wanted),
         }
     }
 
-    fn time(&mut self, at: &At, sign: &str, moment: Moment) -> String {
+    fn time(&mut self, at: &JsonColumnPath, sign: &str, moment: RuleMoment) -> String {
         let seconds = moment.milliseconds(self.now_ms).div_euclid(1000);
-        let text = self.bind(Parameter::Text(time_text(seconds)));
-        let from = self.bind(Parameter::Integer(MILLISECONDS_FROM));
-        let milliseconds = self.bind(Parameter::Integer(seconds.saturating_mul(1000)));
-        let seconds = self.bind(Parameter::Integer(seconds));
+        let text = self.bind(SqlParameter::Text(time_text(seconds)));
+        let from = self.bind(SqlParameter::Integer(MILLISECONDS_FROM));
+        let milliseconds = self.bind(SqlParameter::Integer(seconds.saturating_mul(1000)));
+        let seconds = self.bind(SqlParameter::Integer(seconds));
         let dialect = self.dialect;
         let (small, large) = (dialect.number(at, "<", &from), dialect.number(at, ">=", &from));
         let of_seconds = dialect.number(at, sign, &seconds);
@@ -282,8 +290,8 @@ impl Compiler<'_> {
 
     /// People are looked up in the set of those who did it: that is read off one stretch of the index
     /// of events, however many people there are.
-    fn event(&mut self, event: &EventRule) -> String {
-        let name = self.bind(Parameter::Text(event.key()));
+    fn event(&mut self, event: &EventCondition) -> String {
+        let name = self.bind(SqlParameter::Text(event.key()));
         let (day, since) = event.window(self.now_ms);
         let mut rows = format!(
             "SELECT a.profile FROM activity a \
@@ -292,11 +300,11 @@ impl Compiler<'_> {
         );
         rows.push_str(self.actors);
         if day != i64::MIN {
-            let day = self.bind(Parameter::Integer(day));
+            let day = self.bind(SqlParameter::Integer(day));
             rows += &format!(" AND a.day >= {day}");
         }
         if since != i64::MIN {
-            let since = self.bind(Parameter::Integer(since));
+            let since = self.bind(SqlParameter::Integer(since));
             rows += &format!(" AND a.last >= {since}");
         }
         if event.is_presence() {
@@ -308,7 +316,7 @@ impl Compiler<'_> {
         let mut having = String::from("1 = 1");
         for (amount, column) in [(event.count, "a.count"), (event.sum, "a.sum")] {
             let Some(amount) = amount else { continue };
-            let with = self.bind(Parameter::Real(amount.number));
+            let with = self.bind(SqlParameter::Real(amount.number));
             having += &format!(" AND sum({column}) {} {with}", amount.comparison.sign());
         }
         having += &self.span("min(a.first)", event.first);

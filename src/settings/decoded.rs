@@ -8,7 +8,7 @@ const MAX_DEPTH: usize = 3;
 
 /// An encoding that leaves most of a text as it is.
 #[derive(Clone, Copy)]
-enum Encoding {
+enum TextEncoding {
     /// `%2F`.
     Percent,
     /// JSON's and Rust's: `\"`, `\u00e4`, `\u{e4}`, `\xe4`.
@@ -17,16 +17,17 @@ enum Encoding {
     Entities,
 }
 
-const ENCODINGS: [Encoding; 3] = [Encoding::Percent, Encoding::Escapes, Encoding::Entities];
+const ENCODINGS: [TextEncoding; 3] =
+    [TextEncoding::Percent, TextEncoding::Escapes, TextEncoding::Entities];
 
 /// A text with some encodings undone.
-pub(super) struct View {
+pub(super) struct DecodedText {
     bytes: Vec<u8>,
     /// Where each byte comes from, and the text's end after the last.
     places: Vec<usize>,
 }
 
-impl View {
+impl DecodedText {
     /// Calls `look` with the text as it stands, and with each way to decode it that makes a
     /// difference.
     pub(super) fn each_of(text: &str, mut look: impl FnMut(&Self)) {
@@ -58,11 +59,11 @@ impl View {
     }
 
     /// The text without this encoding, if it has any of it.
-    fn decode(&self, encoding: Encoding) -> Option<Self> {
+    fn decode(&self, encoding: TextEncoding) -> Option<Self> {
         let mark = match encoding {
-            Encoding::Percent => b'%',
-            Encoding::Escapes => b'\\',
-            Encoding::Entities => b'&',
+            TextEncoding::Percent => b'%',
+            TextEncoding::Escapes => b'\\',
+            TextEncoding::Entities => b'&',
         };
         memchr::memchr(mark, &self.bytes)?;
         let mut decoded = Self {
@@ -74,15 +75,15 @@ impl View {
             let place = self.places.get(at).copied().unwrap_or_default();
             let unit = match rest.first() {
                 Some(byte) if *byte == mark => match encoding {
-                    Encoding::Percent => percent(rest),
-                    Encoding::Escapes => escape(rest),
-                    Encoding::Entities => entity(rest),
+                    TextEncoding::Percent => percent(rest),
+                    TextEncoding::Escapes => escape(rest),
+                    TextEncoding::Entities => entity(rest),
                 },
                 _ => None,
             };
             let (bytes, length) = match unit {
-                Some((Unit::Byte(byte), length)) => (vec![byte], length),
-                Some((Unit::Char(c), length)) => (c.to_string().into_bytes(), length),
+                Some((DecodedUnit::Byte(byte), length)) => (vec![byte], length),
+                Some((DecodedUnit::Char(c), length)) => (c.to_string().into_bytes(), length),
                 None => {
                     decoded.bytes.extend(rest.first());
                     decoded.places.push(place);
@@ -101,18 +102,18 @@ impl View {
 }
 
 /// A decoded unit.
-enum Unit {
+enum DecodedUnit {
     Byte(u8),
     Char(char),
 }
 
 /// `%2F`, and how many bytes it takes.
-fn percent(rest: &[u8]) -> Option<(Unit, usize)> {
-    Some((Unit::Byte(u8::try_from(hex(rest.get(1..3)?)?).ok()?), 3))
+fn percent(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
+    Some((DecodedUnit::Byte(u8::try_from(hex(rest.get(1..3)?)?).ok()?), 3))
 }
 
 /// An escape of JSON or Rust, and how many bytes it takes.
-fn escape(rest: &[u8]) -> Option<(Unit, usize)> {
+fn escape(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     let byte = match rest.get(1)? {
         b'n' => b'\n',
         b'r' => b'\r',
@@ -120,30 +121,33 @@ fn escape(rest: &[u8]) -> Option<(Unit, usize)> {
         b'b' => 8,
         b'f' => 12,
         b'0' => 0,
-        b'x' => return Some((Unit::Byte(u8::try_from(hex(rest.get(2..4)?)?).ok()?), 4)),
+        b'x' => return Some((DecodedUnit::Byte(u8::try_from(hex(rest.get(2..4)?)?).ok()?), 4)),
         b'u' if rest.get(2) == Some(&b'{') => {
             let inner = rest.get(3..rest.len().min(10))?;
             let length = memchr::memchr(b'}', inner)?;
-            return Some((Unit::Char(char::from_u32(hex(inner.get(..length)?)?)?), 4 + length));
+            return Some((
+                DecodedUnit::Char(char::from_u32(hex(inner.get(..length)?)?)?),
+                4 + length,
+            ));
         }
         b'u' => {
             let high = hex(rest.get(2..6)?)?;
             if let Some(c) = char::from_u32(high) {
-                return Some((Unit::Char(c), 6));
+                return Some((DecodedUnit::Char(c), 6));
             }
             let low = rest.get(6..8).filter(|start| start == b"\\u").and(rest.get(8..12))?;
             let pair = [u16::try_from(high).ok()?, u16::try_from(hex(low)?).ok()?];
             let c = char::decode_utf16(pair).next()?.ok()?;
-            return Some((Unit::Char(c), 12));
+            return Some((DecodedUnit::Char(c), 12));
         }
         other if other.is_ascii_punctuation() => *other,
         _ => return None,
     };
-    Some((Unit::Byte(byte), 2))
+    Some((DecodedUnit::Byte(byte), 2))
 }
 
 /// An entity of HTML, and how many bytes it takes.
-fn entity(rest: &[u8]) -> Option<(Unit, usize)> {
+fn entity(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     let inner = rest.get(1..rest.len().min(12))?;
     let length = memchr::memchr(b';', inner)?;
     let name = std::str::from_utf8(inner.get(..length)?).ok()?;
@@ -165,7 +169,7 @@ fn entity(rest: &[u8]) -> Option<(Unit, usize)> {
             char::from_u32(code)?
         }
     };
-    Some((Unit::Char(c), length + 2))
+    Some((DecodedUnit::Char(c), length + 2))
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {

@@ -2,7 +2,7 @@
 //! and a warning names the new one. A file that has both names means the new one, and the former is a mistake.
 
 use super::headers::without_places;
-use super::layer::{Found, Layer, lookup};
+use super::layer::{FoundSetting, SettingsLayer, lookup};
 
 /// A setting with a new name.
 struct FormerName {
@@ -42,7 +42,10 @@ const FORMER_NAMES: &[FormerName] = &[
 ];
 
 /// Returns the value under the former name of `key` in this layer, with that name.
-pub(super) fn lookup_former<'a>(layer: &Layer<'a>, key: &str) -> Option<(Found<'a>, &'static str)> {
+pub(super) fn lookup_former<'a>(
+    layer: &SettingsLayer<'a>,
+    key: &str,
+) -> Option<(FoundSetting<'a>, &'static str)> {
     let path = without_places(&layer.path);
     let table = path.rsplit('.').next().unwrap_or_default();
     let of_key = |it: &&FormerName| it.name == key && it.tables.contains(&table);

@@ -3,7 +3,7 @@
 
 /// A header of a file: `[a.b]` or `[[a.b]]`.
 #[derive(Debug, PartialEq, Eq)]
-struct Header<'t> {
+struct TableHeader<'t> {
     line: usize,
     name: &'t str,
     is_of_list: bool,
@@ -11,7 +11,7 @@ struct Header<'t> {
 
 /// A table that is there a second time.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Repeated {
+pub(super) struct RepeatedTable {
     /// The table's name: `sites.destinations`.
     pub(super) name: String,
     /// The line of its second header.
@@ -21,11 +21,11 @@ pub(super) struct Repeated {
 }
 
 /// The tables of this text that are there twice, each once.
-pub(super) fn repeated(text: &str) -> Vec<Repeated> {
-    let mut repeated: Vec<Repeated> = Vec::new();
-    let mut seen: Vec<Header<'_>> = Vec::new();
+pub(super) fn repeated(text: &str) -> Vec<RepeatedTable> {
+    let mut repeated: Vec<RepeatedTable> = Vec::new();
+    let mut seen: Vec<TableHeader<'_>> = Vec::new();
     for header in headers(text) {
-        let is_known = |it: &Repeated| is_within(header.name, &it.name);
+        let is_known = |it: &RepeatedTable| is_within(header.name, &it.name);
         if repeated.iter().any(is_known) {
             continue;
         }
@@ -35,7 +35,7 @@ pub(super) fn repeated(text: &str) -> Vec<Repeated> {
             let before = seen.iter().find(|it| !it.is_of_list && is_within(it.name, name));
             let is_list = seen.iter().any(|it| it.is_of_list && it.name == name);
             match before.filter(|_| !is_list) {
-                Some(before) => repeated.push(Repeated {
+                Some(before) => repeated.push(RepeatedTable {
                     name: name.to_owned(),
                     line: header.line,
                     message: format!(
@@ -46,7 +46,7 @@ pub(super) fn repeated(text: &str) -> Vec<Repeated> {
                 None => seen.retain(|it| it.name == name || !is_within(it.name, name)),
             }
         } else if let Some(before) = seen.iter().find(|it| !it.is_of_list && it.name == name) {
-            repeated.push(Repeated {
+            repeated.push(RepeatedTable {
                 name: name.to_owned(),
                 line: header.line,
                 message: format!(
@@ -87,14 +87,14 @@ pub(super) fn enclosing(text: &str, line: usize) -> Option<&str> {
 }
 
 /// The headers as they are usually written: alone on their lines, with bare names. Others are not looked at.
-fn headers(text: &str) -> impl Iterator<Item = Header<'_>> {
+fn headers(text: &str) -> impl Iterator<Item = TableHeader<'_>> {
     text.lines().zip(1..).filter_map(|(text, line)| {
         let text = text.split('#').next().unwrap_or_default().trim();
         let inner = text.strip_prefix('[')?.strip_suffix(']')?;
         let of_list = inner.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
         let name = of_list.unwrap_or(inner).trim();
         let is_bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-        (!name.is_empty() && name.chars().all(is_bare)).then_some(Header {
+        (!name.is_empty() && name.chars().all(is_bare)).then_some(TableHeader {
             line,
             name,
             is_of_list: of_list.is_some(),

@@ -8,12 +8,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::shown;
-use super::source::{Environment, Source};
+use super::source::{ConfigEnvironment, ConfigFile};
 
 /// One file's table.
 #[derive(Clone)]
-pub(super) struct Layer<'a> {
-    pub(super) source: &'a Source,
+pub(super) struct SettingsLayer<'a> {
+    pub(super) source: &'a ConfigFile,
     pub(super) table: &'a DeTable<'a>,
     pub(super) span: Range<usize>,
     /// The path by which this layer's own file names the table.
@@ -22,8 +22,8 @@ pub(super) struct Layer<'a> {
 
 /// A value and where it stands.
 #[derive(Clone)]
-pub(super) struct Found<'a> {
-    pub(super) source: &'a Source,
+pub(super) struct FoundSetting<'a> {
+    pub(super) source: &'a ConfigFile,
     pub(super) value: &'a DeValue<'a>,
     pub(super) span: Range<usize>,
     /// The path by which its own file names the key.
@@ -32,14 +32,14 @@ pub(super) struct Found<'a> {
 
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SettingStep {
     /// To what a table has under this key.
     Key(String),
     /// To this element of a list.
     Index(usize),
 }
 
-impl Step {
+impl SettingStep {
     /// The path of these steps from `start`.
     pub fn join(start: &str, steps: &[Self]) -> String {
         let mut path = start.to_owned();
@@ -54,29 +54,29 @@ impl Step {
 }
 
 /// The value under `key` in this layer.
-pub(super) fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
+pub(super) fn lookup<'a>(layer: &SettingsLayer<'a>, key: &str) -> Option<FoundSetting<'a>> {
     let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
     let path = join(&layer.path, key);
-    Some(Found { source: layer.source, value: value.get_ref(), span: value.span(), path })
+    Some(FoundSetting { source: layer.source, value: value.get_ref(), span: value.span(), path })
 }
 
-impl<'a> Found<'a> {
+impl<'a> FoundSetting<'a> {
     /// The element `index` of this list.
-    pub(super) fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> Found<'a> {
+    pub(super) fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> FoundSetting<'a> {
         let path = format!("{}[{index}]", self.path);
-        Found { source: self.source, value: item.get_ref(), span: item.span(), path }
+        FoundSetting { source: self.source, value: item.get_ref(), span: item.span(), path }
     }
 
     /// What is found by these steps, as far as they lead.
-    pub(super) fn follow(&self, steps: &[Step]) -> Found<'a> {
+    pub(super) fn follow(&self, steps: &[SettingStep]) -> FoundSetting<'a> {
         let Some((step, rest)) = steps.split_first() else { return self.clone() };
         let next = match step {
-            Step::Key(key) => self.value.as_table().and_then(|table| {
+            SettingStep::Key(key) => self.value.as_table().and_then(|table| {
                 let (_, value) = table.iter().find(|(name, _)| name.get_ref() == key)?;
                 let (source, path) = (self.source, join(&self.path, key));
-                Some(Found { source, value: value.get_ref(), span: value.span(), path })
+                Some(FoundSetting { source, value: value.get_ref(), span: value.span(), path })
             }),
-            Step::Index(index) => {
+            SettingStep::Index(index) => {
                 let items = self.value.as_array();
                 items.and_then(|items| items.get(*index)).map(|item| self.item(*index, item))
             }
@@ -94,7 +94,7 @@ impl<'a> Found<'a> {
 }
 
 /// The value as the file has it: what a string was completed to may be a secret.
-pub(super) fn written(found: &Found<'_>) -> String {
+pub(super) fn written(found: &FoundSetting<'_>) -> String {
     found.value.as_str().map_or_else(|| "of that name".to_owned(), shown)
 }
 
@@ -104,7 +104,11 @@ pub(super) fn join(path: &str, key: &str) -> String {
 }
 
 /// Feeds everything the table says, completed, to the digest.
-pub(super) fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment: &Environment) {
+pub(super) fn digest_table(
+    digest: &mut Sha256,
+    table: &DeTable<'_>,
+    environment: &ConfigEnvironment,
+) {
     digest.update(b"{");
     for (key, value) in table.iter() {
         digest.update(key.get_ref().as_bytes());
@@ -114,7 +118,7 @@ pub(super) fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment
     digest.update(b"}");
 }
 
-fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environment) {
+fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &ConfigEnvironment) {
     match value {
         DeValue::Table(table) => digest_table(digest, table, environment),
         DeValue::Array(items) => {
@@ -135,7 +139,10 @@ fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environm
 }
 
 /// The value as JSON, its strings completed; the message of its mistake otherwise.
-pub(super) fn json_of(value: &DeValue<'_>, environment: &Environment) -> Result<Value, String> {
+pub(super) fn json_of(
+    value: &DeValue<'_>,
+    environment: &ConfigEnvironment,
+) -> Result<Value, String> {
     let float = |text: &str| text.replace('_', "").parse::<f64>().ok();
     let json = match value {
         DeValue::String(text) => {

@@ -5,19 +5,19 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::headers::without_places;
-use super::layer::{Found, Step, join, written};
-use super::report::{Mistake, NO_SETTING, nearest, shown};
-use super::section::Section;
-use super::source::Source;
+use super::layer::{FoundSetting, SettingStep, join, written};
+use super::report::{ConfigError, NO_SETTING, nearest, shown};
+use super::section::SettingsSection;
+use super::source::ConfigFile;
 
-impl<'a> Section<'a> {
+impl<'a> SettingsSection<'a> {
     /// Notes a mistake about a key's value that only the caller can see. The value itself is not
     /// shown: the message says what may be shown of it.
-    pub fn mistake(&mut self, key: &str, message: &str) {
+    pub fn error(&mut self, key: &str, message: &str) {
         match self.find(key) {
             // Said already, where it was read: whatever the caller saw instead is not the user's.
             Some(found) if !self.is_complete(&found) => {}
-            Some(found) => self.mistake_at(&found, message),
+            Some(found) => self.error_at(&found, message),
             None => {
                 let Some((source, offset)) = self.place else { return };
                 self.note(source, offset, join(&self.path, key), message.to_owned());
@@ -28,7 +28,7 @@ impl<'a> Section<'a> {
     /// Notes a mistake about one text that was read under `key`, alone or in a list, and quotes it as
     /// the file has it: what it was completed to may be a secret. So may `better`, what was perhaps
     /// meant, which is shown only where the file itself says the text.
-    pub fn mistake_about(&mut self, key: &str, text: &str, message: &str, better: Option<&str>) {
+    pub fn error_about(&mut self, key: &str, text: &str, message: &str, better: Option<&str>) {
         let Some(found) = self.find(key) else { return };
         let items = found.value.as_array().into_iter().flatten().enumerate();
         let items = items.map(|(index, item)| found.item(index, item));
@@ -40,22 +40,22 @@ impl<'a> Section<'a> {
         let place = place.unwrap_or(found);
         let is_literal = place.value.as_str().is_some_and(|raw| raw.eq_ignore_ascii_case(text));
         let hint = hint(better.filter(|_| is_literal));
-        self.mistake_at(&place, &format!("{} {message}{hint}", written(&place)));
+        self.error_at(&place, &format!("{} {message}{hint}", written(&place)));
     }
 
     /// Notes a mistake about what is found by `steps` within the value of a key.
-    pub fn mistake_within(&mut self, key: &str, steps: &[Step], message: &str) {
+    pub fn error_within(&mut self, key: &str, steps: &[SettingStep], message: &str) {
         if let Some(found) = self.find(key) {
-            self.mistake_at(&found.follow(steps), message);
+            self.error_at(&found.follow(steps), message);
         }
     }
 
     /// The same about a text, which is quoted as the file has it; `better`, what was perhaps meant, is
     /// only shown where the file itself says the text.
-    pub fn mistake_about_within(
+    pub fn error_about_within(
         &mut self,
         key: &str,
-        steps: &[Step],
+        steps: &[SettingStep],
         message: &str,
         better: Option<&str>,
     ) {
@@ -63,7 +63,7 @@ impl<'a> Section<'a> {
         let raw = found.value.as_str().unwrap_or_default();
         let is_literal = self.environment.expand(raw).is_ok_and(|text| text == raw);
         let hint = hint(better.filter(|_| is_literal));
-        self.mistake_at(&found, &format!("{} {message}{hint}", written(&found)));
+        self.error_at(&found, &format!("{} {message}{hint}", written(&found)));
     }
 
     /// Notes that a word written under `key` is not one of `names`, with the nearest of them and the others.
@@ -87,19 +87,19 @@ impl<'a> Section<'a> {
         };
         let seen = self.find(key).map(|found| found.quote(written));
         let seen = seen.unwrap_or_else(|| shown(written));
-        self.mistake(key, &format!("there is no {what} {seen}{hint}"));
+        self.error(key, &format!("there is no {what} {seen}{hint}"));
     }
 
     /// Whether every string of the value can be completed. One that cannot is reported where it is
     /// read.
-    fn is_complete(&self, found: &Found<'a>) -> bool {
+    fn is_complete(&self, found: &FoundSetting<'a>) -> bool {
         let items = found.value.as_array().into_iter().flatten().map(Spanned::get_ref);
         let mut texts = items.chain([found.value]).filter_map(DeValue::as_str);
         texts.all(|text| self.environment.expand(text).is_ok())
     }
 
     /// The value itself is shown only where it cannot be a secret: a key that wants a string might.
-    pub(super) fn wrong_type(&self, found: &Found<'a>, expected: &str) {
+    pub(super) fn wrong_type(&self, found: &FoundSetting<'a>, expected: &str) {
         let kind = found.value.type_str();
         let seen = match found.value {
             DeValue::Integer(integer) if !expected.contains("string") => {
@@ -110,10 +110,10 @@ impl<'a> Section<'a> {
             DeValue::String(_) => format!(" {}", written(found)),
             _ => String::new(),
         };
-        self.mistake_at(found, &format!("expected {expected}, found the {kind}{seen}"));
+        self.error_at(found, &format!("expected {expected}, found the {kind}{seen}"));
     }
 
-    pub(super) fn mistake_at(&self, found: &Found<'a>, message: &str) {
+    pub(super) fn error_at(&self, found: &FoundSetting<'a>, message: &str) {
         if found.span.is_empty() && !found.value.is_table() {
             // What the parser puts where it found a syntax error, which is reported already.
             return;
@@ -122,9 +122,9 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that a value stands under the former name of `key`.
-    pub(super) fn warn_of_former_name(&self, found: &Found<'a>, key: &str) {
+    pub(super) fn warn_of_former_name(&self, found: &FoundSetting<'a>, key: &str) {
         let message = format!("is named {key} now; the former name is read until the next release");
-        self.report.add_warning(Mistake {
+        self.report.add_warning(ConfigError {
             file: found.source.name.clone(),
             line: found.source.line_at(found.span.start),
             key: found.path.clone(),
@@ -132,13 +132,13 @@ impl<'a> Section<'a> {
         });
     }
 
-    pub(super) fn note(&self, source: &Source, offset: usize, key: String, message: String) {
+    pub(super) fn note(&self, source: &ConfigFile, offset: usize, key: String, message: String) {
         let line = source.line_at(offset);
-        self.report.add(Mistake { file: source.name.clone(), line, key, message });
+        self.report.add(ConfigError { file: source.name.clone(), line, key, message });
     }
 }
 
-impl Drop for Section<'_> {
+impl Drop for SettingsSection<'_> {
     fn drop(&mut self) {
         self.report.add_settings(&self.path, &self.asked);
         for layer in &self.layers {

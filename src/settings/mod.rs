@@ -1,7 +1,7 @@
 //! The language of settings: reading TOML key by key, collecting every mistake.
 //!
-//! Each module declares its own `Settings` struct and reads it from a [`Section`]. Reading never
-//! stops at a mistake: the reader notes it in the shared [`Report`] with file, line, the value seen
+//! Each module declares its own `Settings` struct and reads it from a [`SettingsSection`]. Reading never
+//! stops at a mistake: the reader notes it in the shared [`ConfigErrorReport`] with file, line, the value seen
 //! and the nearest valid name, and goes on with a placeholder. Whoever composes the settings throws
 //! them away if the report is not empty.
 //!
@@ -26,11 +26,11 @@ mod texts;
 mod textual;
 mod units;
 
-pub use layer::Step;
-pub use redaction::{HIDDEN, MIN_SECRET_BYTES, Redaction};
-pub use report::{Mistake, Report, can_fool, nearest, shown};
-pub use secret::Secret;
-pub use section::Section;
-pub use source::{Environment, Source, SourceError};
+pub use layer::SettingStep;
+pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
+pub use report::{ConfigError, ConfigErrorReport, can_fool, nearest, shown};
+pub use secret::SecretString;
+pub use section::SettingsSection;
+pub use source::{ConfigEnvironment, ConfigFile, ExpansionError};
 pub use textual::TextualValue;
 pub use units::{parse_duration, parse_size};

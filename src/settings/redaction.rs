@@ -2,7 +2,7 @@
 //!
 //! Each secret that a load reads is added here, and so is each that a vendor gives out later. Whatever
 //! leaves the program for people (logs, the live feed, dead letters, answers to operators, panics,
-//! messages of the command line) passes [`Redaction::redact`], which takes out:
+//! messages of the command line) passes [`SecretRedactor::redact`], which takes out:
 //!
 //! - the secret itself, and the credentials within it: the password of a URL, the token after
 //!   `Bearer`, the password within `Basic`;
@@ -23,8 +23,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use aho_corasick::AhoCorasick;
 
 use super::credentials;
-use super::decoded::View;
-use super::secret::Secret;
+use super::decoded::DecodedText;
+use super::secret::SecretString;
 
 /// Stands for a secret in an output.
 pub const HIDDEN: &str = "[secret]";
@@ -46,10 +46,10 @@ const BEYOND_CUT: usize = 4096;
 
 /// The known secrets. Clones share them.
 #[derive(Clone, Default)]
-pub struct Redaction(Arc<RwLock<Known>>);
+pub struct SecretRedactor(Arc<RwLock<KnownSecrets>>);
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     /// Of the configuration, those of earlier loads included: what they named may be under way.
     configured: BTreeSet<Box<str>>,
     /// Given out by vendors, the oldest first.
@@ -57,10 +57,10 @@ struct Known {
     /// The settings that were read as secrets, and whether their value is too short.
     settings: BTreeMap<String, bool>,
     /// Built from the secrets when it is needed.
-    matcher: Option<Arc<Matcher>>,
+    matcher: Option<Arc<SecretMatcher>>,
 }
 
-impl Redaction {
+impl SecretRedactor {
     /// Notes that the setting at this path is a secret, whether or not it is set.
     pub(super) fn declare(&self, setting: &str) {
         self.write(|known| {
@@ -76,12 +76,12 @@ impl Redaction {
     }
 
     /// Adds a secret that the program made or keeps itself.
-    pub fn add(&self, secret: &Secret) {
+    pub fn add(&self, secret: &SecretString) {
         self.add_text(secret.expose());
     }
 
     /// Adds a secret that was given out just now, such as an access token. The oldest are forgotten.
-    pub fn add_passing(&self, secret: &Secret) {
+    pub fn add_issued(&self, secret: &SecretString) {
         let text = secret.expose();
         let is_known = self.read(|known| known.passing.iter().any(|old| **old == *text));
         if is_known || text.len() < MIN_SECRET_BYTES {
@@ -146,27 +146,30 @@ impl Redaction {
         }
     }
 
-    fn matcher(&self) -> Option<Arc<Matcher>> {
+    fn matcher(&self) -> Option<Arc<SecretMatcher>> {
         if let Some(matcher) = self.read(|known| known.matcher.clone()) {
             return matcher.is_useful().then_some(matcher);
         }
         let matcher = self.write(|known| {
             let secrets = known.configured.iter().chain(&known.passing);
-            known.matcher.insert(Arc::new(Matcher::new(secrets.map(|secret| &**secret)))).clone()
+            known
+                .matcher
+                .insert(Arc::new(SecretMatcher::new(secrets.map(|secret| &**secret))))
+                .clone()
         });
         matcher.is_useful().then_some(matcher)
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+    fn read<T>(&self, look: impl FnOnce(&KnownSecrets) -> T) -> T {
         look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+    fn write<T>(&self, change: impl FnOnce(&mut KnownSecrets) -> T) -> T {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl fmt::Debug for Redaction {
+impl fmt::Debug for SecretRedactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Redaction")
     }
@@ -208,27 +211,27 @@ fn ceil(text: &str, mut at: usize) -> usize {
 }
 
 /// Finds secrets in a text.
-struct Matcher {
+struct SecretMatcher {
     /// None where there is nothing to look for.
     automaton: Option<AhoCorasick>,
-    patterns: Vec<Pattern>,
+    patterns: Vec<SecretPattern>,
 }
 
 /// One written form of a secret.
-struct Pattern {
+struct SecretPattern {
     text: Vec<u8>,
     /// Whether it is the inner part of a base64 text, of which the rest is hidden with it.
     is_base64: bool,
 }
 
-impl Matcher {
+impl SecretMatcher {
     fn new<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
         let mut texts = BTreeMap::new();
         for piece in secrets.flat_map(pieces) {
             add_patterns(piece, &mut texts);
         }
         let patterns: Vec<_> =
-            texts.into_iter().map(|(text, is_base64)| Pattern { text, is_base64 }).collect();
+            texts.into_iter().map(|(text, is_base64)| SecretPattern { text, is_base64 }).collect();
         // Fails only beyond the limits of its numbers; then each pattern is looked for by itself.
         let automaton = match patterns.as_slice() {
             [] => None,
@@ -244,7 +247,7 @@ impl Matcher {
     /// Where the text shows a secret.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
-        View::each_of(text, |view| {
+        DecodedText::each_of(text, |view| {
             let bytes = view.bytes();
             let mut extended = 0..0;
             self.each_in(bytes, |pattern, range| {
@@ -259,7 +262,7 @@ impl Matcher {
         spans
     }
 
-    fn each_in(&self, bytes: &[u8], mut found: impl FnMut(&Pattern, Range<usize>)) {
+    fn each_in(&self, bytes: &[u8], mut found: impl FnMut(&SecretPattern, Range<usize>)) {
         if let Some(automaton) = &self.automaton {
             for hit in automaton.find_overlapping_iter(bytes) {
                 if let Some(pattern) = self.patterns.get(hit.pattern().as_usize()) {
@@ -278,7 +281,7 @@ impl Matcher {
     /// Where the text ends with the beginning of a secret.
     fn beginning_at_end(&self, text: &str) -> Option<Range<usize>> {
         let whole = text.trim_end_matches('…').as_bytes();
-        let beginning = |pattern: &Pattern| {
+        let beginning = |pattern: &SecretPattern| {
             let lengths = (MIN_BEGINNING..pattern.text.len()).rev();
             lengths.into_iter().find(|length| {
                 pattern.text.get(..*length).is_some_and(|start| whole.ends_with(start))
@@ -340,10 +343,10 @@ mod tests {
 
     use super::*;
 
-    fn knowing(secrets: &[&str]) -> Redaction {
-        let redaction = Redaction::default();
+    fn knowing(secrets: &[&str]) -> SecretRedactor {
+        let redaction = SecretRedactor::default();
         for secret in secrets {
-            redaction.add(&Secret::new(*secret));
+            redaction.add(&SecretString::new(*secret));
         }
         redaction
     }
@@ -444,7 +447,7 @@ mod tests {
 
     #[test]
     fn short_secrets_take_no_words_out_of_outputs_and_are_named() {
-        let redaction = Redaction::default();
+        let redaction = SecretRedactor::default();
         redaction.declare("sites[0].secret");
         redaction.add_setting("sites[0].server_token", "order");
         redaction.add_setting("admin.key", "long enough");
@@ -455,9 +458,9 @@ mod tests {
 
     #[test]
     fn passing_secrets_are_bounded_and_the_newest_are_hidden() {
-        let redaction = Redaction::default();
+        let redaction = SecretRedactor::default();
         for n in 0..PASSING_SECRETS + 1 {
-            redaction.add_passing(&Secret::new(format!("token-{n:04}")));
+            redaction.add_issued(&SecretString::new(format!("token-{n:04}")));
         }
         assert_eq!(redaction.redact("token-0000"), "token-0000");
         assert_eq!(redaction.redact(&format!("token-{PASSING_SECRETS:04}")), HIDDEN);

@@ -8,7 +8,7 @@ use super::headers::{is_within, without_places};
 
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigError {
     /// The file, or what stands for it (`embedded default`).
     pub file: String,
     /// The line, counted from 1.
@@ -19,7 +19,7 @@ pub struct Mistake {
     pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file, self.line)?;
         if !self.key.is_empty() {
@@ -34,19 +34,19 @@ pub(super) const NO_SETTING: &str = "there is no such setting";
 
 /// Collects the mistakes of one load. Reading goes on after each.
 #[derive(Debug, Default)]
-pub struct Report {
-    mistakes: RefCell<Vec<Mistake>>,
+pub struct ConfigErrorReport {
+    mistakes: RefCell<Vec<ConfigError>>,
     /// What is read all the same, and is to be changed.
-    warnings: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<ConfigError>>,
     /// Tables that are not what their file means: a mistake in them is a consequence of one that is noted.
     unread: RefCell<Vec<String>>,
     /// The settings that each table has, by the table's path.
     settings: RefCell<Vec<(String, BTreeSet<String>)>>,
 }
 
-impl Report {
+impl ConfigErrorReport {
     /// Notes a mistake.
-    pub fn add(&self, mistake: Mistake) {
+    pub fn add(&self, mistake: ConfigError) {
         let name = without_places(&mistake.key);
         if self.unread.borrow().iter().any(|table| is_within(&name, table)) {
             return;
@@ -58,7 +58,7 @@ impl Report {
     }
 
     /// Notes a warning, once.
-    pub(super) fn add_warning(&self, warning: Mistake) {
+    pub(super) fn add_warning(&self, warning: ConfigError) {
         let mut warnings = self.warnings.borrow_mut();
         if !warnings.contains(&warning) {
             warnings.push(warning);
@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// The warnings so far, in the order in which they were found.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         self.warnings.borrow().clone()
     }
 
@@ -100,7 +100,7 @@ impl Report {
     }
 
     /// The mistakes, by file and line.
-    pub fn into_mistakes(self) -> Vec<Mistake> {
+    pub fn into_errors(self) -> Vec<ConfigError> {
         let mut mistakes = self.mistakes.into_inner();
         let settings = self.settings.into_inner();
         for mistake in mistakes.iter_mut().filter(|it| it.message == NO_SETTING) {

@@ -7,9 +7,9 @@ use subtle::ConstantTimeEq;
 /// A key, token or password. Its `Debug` is redacted, it has no `Display`, and it compares in
 /// constant time.
 #[derive(Clone, Default)]
-pub struct Secret(Box<str>);
+pub struct SecretString(Box<str>);
 
-impl Secret {
+impl SecretString {
     /// Takes the text into custody.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
@@ -31,19 +31,19 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
     }
 }
 
-impl PartialEq for Secret {
+impl PartialEq for SecretString {
     fn eq(&self, other: &Self) -> bool {
         self.matches(&other.0)
     }
 }
 
-impl Eq for Secret {}
+impl Eq for SecretString {}
 
 #[cfg(test)]
 mod tests {
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_print_and_compares_by_its_text() {
-        let secret = Secret::new("hunter2");
+        let secret = SecretString::new("hunter2");
         assert_eq!(format!("{secret:?}"), "[secret]");
         assert!(secret.matches("hunter2"));
         assert!(!secret.matches("hunter"));

@@ -12,38 +12,38 @@ use toml::de::{DeTable, DeValue};
 use super::credentials::{is_credential_name, of_url};
 use super::former_names::lookup_former;
 use super::layer::{
-    Found, Layer, digest_table, flatten, integer_of, join, json_of, lookup, written,
+    FoundSetting, SettingsLayer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
 use super::mistakes::hint;
-use super::redaction::Redaction;
-use super::report::{Mistake, Report, nearest};
-use super::secret::Secret;
-use super::source::{Environment, Source};
+use super::redaction::SecretRedactor;
+use super::report::{ConfigError, ConfigErrorReport, nearest};
+use super::secret::SecretString;
+use super::source::{ConfigEnvironment, ConfigFile};
 use super::textual::TextualValue;
 use super::units::{parse_duration, parse_size};
 
 /// One table of the configuration, seen through its layers. Dropping it reports the keys that
 /// nobody asked for.
-pub struct Section<'a> {
-    pub(super) layers: Vec<Layer<'a>>,
+pub struct SettingsSection<'a> {
+    pub(super) layers: Vec<SettingsLayer<'a>>,
     pub(super) path: String,
     /// Where a missing key is reported: the section's own table, or the nearest one around it.
-    pub(super) place: Option<(&'a Source, usize)>,
-    pub(super) report: &'a Report,
-    pub(super) environment: &'a Environment,
+    pub(super) place: Option<(&'a ConfigFile, usize)>,
+    pub(super) report: &'a ConfigErrorReport,
+    pub(super) environment: &'a ConfigEnvironment,
     pub(super) asked: BTreeSet<String>,
 }
 
-impl<'a> Section<'a> {
+impl<'a> SettingsSection<'a> {
     /// The root of a stack of parsed files, the most specific first.
     pub fn root(
-        files: Vec<(&'a Source, &'a Spanned<DeTable<'a>>)>,
-        environment: &'a Environment,
-        report: &'a Report,
+        files: Vec<(&'a ConfigFile, &'a Spanned<DeTable<'a>>)>,
+        environment: &'a ConfigEnvironment,
+        report: &'a ConfigErrorReport,
     ) -> Self {
         let layers: Vec<_> = files
             .into_iter()
-            .map(|(source, table)| Layer {
+            .map(|(source, table)| SettingsLayer {
                 source,
                 table: table.get_ref(),
                 span: table.span(),
@@ -55,20 +55,24 @@ impl<'a> Section<'a> {
     }
 
     /// The root of a file of the program's own, for what is to be read beside this section.
-    pub fn beside<'b>(&self, source: &'b Source, table: &'b Spanned<DeTable<'b>>) -> Section<'b>
+    pub fn beside<'b>(
+        &self,
+        source: &'b ConfigFile,
+        table: &'b Spanned<DeTable<'b>>,
+    ) -> SettingsSection<'b>
     where
         'a: 'b,
     {
-        Section::root(vec![(source, table)], self.environment, self.report)
+        SettingsSection::root(vec![(source, table)], self.environment, self.report)
     }
 
     /// What knows the secrets that this section and its kin have read.
-    pub fn redaction(&self) -> &Redaction {
+    pub fn redaction(&self) -> &SecretRedactor {
         &self.environment.redaction
     }
 
     /// The warnings of the load so far: settings that the files give under former names.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         self.report.warnings()
     }
 
@@ -96,21 +100,21 @@ impl<'a> Section<'a> {
     }
 
     /// A required secret.
-    pub fn secret(&mut self, key: &str) -> Secret {
+    pub fn secret(&mut self, key: &str) -> SecretString {
         self.redaction().declare(&join(&self.path, key));
         self.required(key, Self::opt_secret)
     }
 
     /// A secret, if set. An empty one is a mistake: it is a variable that nobody filled.
-    pub fn opt_secret(&mut self, key: &str) -> Option<Secret> {
+    pub fn opt_secret(&mut self, key: &str) -> Option<SecretString> {
         self.redaction().declare(&join(&self.path, key));
         let found = self.find(key)?;
         let text = self.text_of(&found)?;
         self.redaction().add_setting(&join(&self.path, key), &text);
         if text.is_empty() {
-            self.mistake_at(&found, "must not be empty");
+            self.error_at(&found, "must not be empty");
         }
-        Some(Secret::new(text))
+        Some(SecretString::new(text))
     }
 
     /// A required value in its own textual form (addresses, URLs, networks). `placeholder` is
@@ -141,16 +145,16 @@ impl<'a> Section<'a> {
     }
 
     /// A list of secrets, none of them empty text; no secrets if not set.
-    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+    pub fn secrets(&mut self, key: &str) -> Vec<SecretString> {
         self.redaction().declare(&join(&self.path, key));
         let texts = self.texts(key);
         for (found, text) in &texts {
             self.redaction().add_setting(&found.path, text);
         }
         for (found, _) in texts.iter().filter(|(_, text)| text.is_empty()) {
-            self.mistake_at(found, "must not be empty");
+            self.error_at(found, "must not be empty");
         }
-        texts.into_iter().map(|(_, text)| Secret::new(text)).collect()
+        texts.into_iter().map(|(_, text)| SecretString::new(text)).collect()
     }
 
     /// A required boolean.
@@ -177,7 +181,7 @@ impl<'a> Section<'a> {
             Some(number) => number,
             None => {
                 let (from, to) = (range.start(), range.end());
-                self.mistake_at(&found, &format!("{number} is not between {from} and {to}"));
+                self.error_at(&found, &format!("{number} is not between {from} and {to}"));
                 floor
             }
         }
@@ -213,7 +217,7 @@ impl<'a> Section<'a> {
             Some(number) if range.contains(&number) => number,
             Some(number) => {
                 let (from, to) = (range.start(), range.end());
-                self.mistake_at(&found, &format!("{number} is not between {from} and {to}"));
+                self.error_at(&found, &format!("{number} is not between {from} and {to}"));
                 *range.start()
             }
             None => {
@@ -232,7 +236,7 @@ impl<'a> Section<'a> {
     pub fn positive_duration(&mut self, key: &str) -> Duration {
         let time = self.find_required(key).and_then(|_| self.opt_duration(key));
         if time.is_some_and(|time| time.is_zero()) {
-            self.mistake(key, "must not be zero");
+            self.error(key, "must not be zero");
         }
         time.unwrap_or_default()
     }
@@ -268,7 +272,7 @@ impl<'a> Section<'a> {
                 let list = names.clone().collect::<Vec<_>>().join(", ");
                 let hint = hint(nearest(&text, names));
                 let written = written(&found);
-                self.mistake_at(&found, &format!("{written} is not one of {list}{hint}"));
+                self.error_at(&found, &format!("{written} is not one of {list}{hint}"));
             }
             value
         });
@@ -289,7 +293,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table, through all layers that have it; empty if none has.
-    pub fn section(&mut self, key: &str) -> Section<'a> {
+    pub fn section(&mut self, key: &str) -> SettingsSection<'a> {
         self.asked.insert(key.to_owned());
         let mut layers = Vec::new();
         for layer in self.layers.clone() {
@@ -301,7 +305,7 @@ impl<'a> Section<'a> {
 
     /// A list of tables, from the most specific layer that has it; empty if none has. Each sees
     /// `defaults` of this section beneath its own keys, where a key of that name is given.
-    pub fn sections(&mut self, key: &str, defaults: Option<&str>) -> Vec<Section<'a>> {
+    pub fn sections(&mut self, key: &str, defaults: Option<&str>) -> Vec<SettingsSection<'a>> {
         let below = match defaults {
             Some(name) => {
                 let mut section = self.section(name);
@@ -321,13 +325,13 @@ impl<'a> Section<'a> {
     }
 
     /// The same section with the tables of `defaults` beneath its own.
-    pub fn over(mut self, defaults: &Section<'a>) -> Self {
+    pub fn over(mut self, defaults: &SettingsSection<'a>) -> Self {
         self.layers.extend(defaults.layers.iter().cloned());
         self
     }
 
     /// The tables under this one by name, from every layer: `[sites.vendors.NAME]`.
-    pub fn children(&mut self) -> Vec<(String, Section<'a>)> {
+    pub fn children(&mut self) -> Vec<(String, SettingsSection<'a>)> {
         let names = self.names();
         names.into_iter().map(|name| (name.clone(), self.section(&name))).collect()
     }
@@ -355,7 +359,7 @@ impl<'a> Section<'a> {
     pub fn tree(&mut self, key: &str) -> Option<serde_json::Value> {
         let found = self.find(key)?;
         let tree = json_of(found.value, self.environment);
-        tree.map_err(|problem| self.mistake_at(&found, &problem)).ok()
+        tree.map_err(|problem| self.error_at(&found, &problem)).ok()
     }
 
     /// A table of values of any kind; tables within it are names with dots. Strings are completed.
@@ -366,7 +370,7 @@ impl<'a> Section<'a> {
             let Some(found) = section.find(&name) else { continue };
             match json_of(found.value, self.environment) {
                 Ok(value) => flatten(name, value, &mut values),
-                Err(problem) => self.mistake_at(&found, &problem),
+                Err(problem) => self.error_at(&found, &problem),
             }
         }
         values
@@ -377,10 +381,10 @@ impl<'a> Section<'a> {
         self.layers.clear();
     }
 
-    fn child(&self, layers: Vec<Layer<'a>>, path: String) -> Section<'a> {
+    fn child(&self, layers: Vec<SettingsLayer<'a>>, path: String) -> SettingsSection<'a> {
         let (report, environment) = (self.report, self.environment);
         let place = layers.first().map(|layer| (layer.source, layer.span.start)).or(self.place);
-        Section { layers, path, place, report, environment, asked: BTreeSet::new() }
+        SettingsSection { layers, path, place, report, environment, asked: BTreeSet::new() }
     }
 
     /// The names of all keys in any layer.
@@ -389,7 +393,7 @@ impl<'a> Section<'a> {
         keys.map(|(key, _)| key.get_ref().to_string()).collect()
     }
 
-    pub(super) fn find(&mut self, key: &str) -> Option<Found<'a>> {
+    pub(super) fn find(&mut self, key: &str) -> Option<FoundSetting<'a>> {
         self.asked.insert(key.to_owned());
         for layer in &self.layers {
             if let Some(found) = lookup(layer, key) {
@@ -404,10 +408,10 @@ impl<'a> Section<'a> {
         None
     }
 
-    fn find_required(&mut self, key: &str) -> Option<Found<'a>> {
+    fn find_required(&mut self, key: &str) -> Option<FoundSetting<'a>> {
         let found = self.find(key);
         if found.is_none() {
-            self.mistake(key, "is required");
+            self.error(key, "is required");
         }
         found
     }
@@ -424,7 +428,7 @@ impl<'a> Section<'a> {
     }
 
     /// The completed text of a string value; a mistake is noted and `None` returned otherwise.
-    pub(super) fn text_of(&self, found: &Found<'a>) -> Option<String> {
+    pub(super) fn text_of(&self, found: &FoundSetting<'a>) -> Option<String> {
         let Some(text) = found.value.as_str() else {
             self.wrong_type(found, "a string");
             return None;
@@ -437,13 +441,13 @@ impl<'a> Section<'a> {
                 Some(text)
             }
             Err(error) => {
-                self.mistake_at(found, &error.to_string());
+                self.error_at(found, &error.to_string());
                 None
             }
         }
     }
 
-    pub(super) fn texts(&mut self, key: &str) -> Vec<(Found<'a>, String)> {
+    pub(super) fn texts(&mut self, key: &str) -> Vec<(FoundSetting<'a>, String)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let Some(items) = found.value.as_array() else {
             self.wrong_type(&found, "a list of strings");
@@ -462,7 +466,7 @@ impl<'a> Section<'a> {
         let text = self.text_of(&found)?;
         let value = parse(&text);
         if value.is_none() {
-            self.mistake_at(&found, &format!("{} is not {expected}", written(&found)));
+            self.error_at(&found, &format!("{} is not {expected}", written(&found)));
         }
         value
     }

@@ -9,28 +9,28 @@ use toml::de::DeTable;
 
 use super::credentials::{is_credential_name, path_of_url};
 use super::headers;
-use super::redaction::Redaction;
-use super::report::{Mistake, Report};
+use super::redaction::SecretRedactor;
+use super::report::{ConfigError, ConfigErrorReport};
 
 /// The text of one configuration file.
 #[derive(Clone)]
-pub struct Source {
+pub struct ConfigFile {
     /// The file's name as the user gave it, for messages.
     pub name: String,
     /// Its TOML text.
     pub text: String,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ConfigFile {
     /// Without the text, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Source {
+impl ConfigFile {
     /// Parses the text; every syntax mistake goes to the report.
-    pub fn parse<'s>(&'s self, report: &Report) -> Spanned<DeTable<'s>> {
+    pub fn parse<'s>(&'s self, report: &ConfigErrorReport) -> Spanned<DeTable<'s>> {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
         let repeated = if errors.is_empty() { Vec::new() } else { headers::repeated(&self.text) };
         for error in errors {
@@ -41,10 +41,10 @@ impl Source {
                 continue;
             }
             let message = error.message().trim().to_owned();
-            report.add(Mistake { file: self.name.clone(), line, key: String::new(), message });
+            report.add(ConfigError { file: self.name.clone(), line, key: String::new(), message });
         }
-        for headers::Repeated { name, line, message } in repeated {
-            report.add(Mistake { file: self.name.clone(), line, key: String::new(), message });
+        for headers::RepeatedTable { name, line, message } in repeated {
+            report.add(ConfigError { file: self.name.clone(), line, key: String::new(), message });
             report.stop_reading(name);
         }
         table
@@ -58,16 +58,16 @@ impl Source {
 
 /// What `${NAME}` and `${file:PATH}` refer to.
 #[derive(Clone, Default)]
-pub struct Environment {
+pub struct ConfigEnvironment {
     /// The environment variables.
     pub variables: BTreeMap<String, String>,
     /// The folder that relative paths in `${file:PATH}` start from.
     pub base: PathBuf,
     /// Learns the secrets that are read: all of files, and of variables whose names say so.
-    pub redaction: Redaction,
+    pub redaction: SecretRedactor,
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for ConfigEnvironment {
     /// Without the variables, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").field("base", &self.base).finish_non_exhaustive()
@@ -76,7 +76,7 @@ impl fmt::Debug for Environment {
 
 /// Why a string could not be completed from the environment.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub enum ExpansionError {
     /// `${NAME}` and there is no such variable.
     #[error("the environment variable {0} is not set")]
     NoVariable(String),
@@ -96,10 +96,10 @@ pub enum SourceError {
 /// The largest file that `${file:PATH}` reads: secrets and keys are short.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-impl Environment {
+impl ConfigEnvironment {
     /// The text with every `${...}` replaced; `$${` stands for a literal `${`. A file's trailing
     /// line break is not part of its value.
-    pub(super) fn expand(&self, text: &str) -> Result<String, SourceError> {
+    pub(super) fn expand(&self, text: &str) -> Result<String, ExpansionError> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
@@ -109,7 +109,7 @@ impl Environment {
                 rest = after;
                 continue;
             }
-            let (name, tail) = after.split_once('}').ok_or(SourceError::NotClosed)?;
+            let (name, tail) = after.split_once('}').ok_or(ExpansionError::NotClosed)?;
             out.push_str(before);
             out.push_str(&self.lookup(name)?);
             rest = tail;
@@ -118,7 +118,7 @@ impl Environment {
         Ok(out)
     }
 
-    fn lookup(&self, name: &str) -> Result<String, SourceError> {
+    fn lookup(&self, name: &str) -> Result<String, ExpansionError> {
         let value = self.value_of(name)?;
         if name.starts_with("file:") || is_credential_name(name) {
             self.redaction.add_text(&value);
@@ -129,16 +129,16 @@ impl Environment {
         Ok(value)
     }
 
-    fn value_of(&self, name: &str) -> Result<String, SourceError> {
+    fn value_of(&self, name: &str) -> Result<String, ExpansionError> {
         match name.strip_prefix("file:") {
             Some(path) => read_short(&self.base.join(path))
                 .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-                .map_err(|source| SourceError::NoFile { path: path.to_owned(), source }),
+                .map_err(|source| ExpansionError::NoFile { path: path.to_owned(), source }),
             None => self
                 .variables
                 .get(name)
                 .cloned()
-                .ok_or_else(|| SourceError::NoVariable(name.to_owned())),
+                .ok_or_else(|| ExpansionError::NoVariable(name.to_owned())),
         }
     }
 }
@@ -161,16 +161,16 @@ mod tests {
     fn strings_are_completed_from_environment_and_files() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), "t0ken\n").unwrap();
-        let environment = Environment {
+        let environment = ConfigEnvironment {
             variables: [("A".to_owned(), "1".to_owned())].into(),
             base: dir.path().to_owned(),
-            ..Environment::default()
+            ..ConfigEnvironment::default()
         };
         assert_eq!(environment.expand("x${A}y${A}").unwrap(), "x1y1");
         assert_eq!(environment.expand("${file:token}").unwrap(), "t0ken");
         assert_eq!(environment.expand("$${A} $5").unwrap(), "${A} $5");
-        assert!(matches!(environment.expand("${B}"), Err(SourceError::NoVariable(_))));
-        assert!(matches!(environment.expand("${file:none}"), Err(SourceError::NoFile { .. })));
-        assert!(matches!(environment.expand("${A"), Err(SourceError::NotClosed)));
+        assert!(matches!(environment.expand("${B}"), Err(ExpansionError::NoVariable(_))));
+        assert!(matches!(environment.expand("${file:none}"), Err(ExpansionError::NoFile { .. })));
+        assert!(matches!(environment.expand("${A"), Err(ExpansionError::NotClosed)));
     }
 }

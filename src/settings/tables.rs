@@ -1,15 +1,20 @@
 //! Tables and lists of tables, and the cure where one is written for the other.
 
 use super::headers::without_places;
-use super::layer::{Found, Layer};
-use super::section::Section;
+use super::layer::{FoundSetting, SettingsLayer};
+use super::section::SettingsSection;
 
-impl<'a> Section<'a> {
+impl<'a> SettingsSection<'a> {
     /// The table that was found. Of a list of tables, which is a mistake, it is the first, so that what is
     /// in it is read all the same.
-    pub(super) fn one_table(&self, found: Found<'a>) -> Option<Layer<'a>> {
+    pub(super) fn one_table(&self, found: FoundSetting<'a>) -> Option<SettingsLayer<'a>> {
         if let Some(table) = found.value.as_table() {
-            return Some(Layer { source: found.source, table, span: found.span, path: found.path });
+            return Some(SettingsLayer {
+                source: found.source,
+                table,
+                span: found.span,
+                path: found.path,
+            });
         }
         let items = found.value.as_array();
         let first = items.and_then(|items| items.first()).map(|item| found.item(0, item));
@@ -17,7 +22,7 @@ impl<'a> Section<'a> {
             Some(first) => {
                 let header = without_places(&found.path);
                 let message = format!("is one table: write [{header}] in place of [[{header}]]");
-                self.mistake_at(&first, &message);
+                self.error_at(&first, &message);
                 self.one_table(first)
             }
             None => {
@@ -28,26 +33,26 @@ impl<'a> Section<'a> {
     }
 
     /// The tables of the list that was found. Of a single table, which is a mistake, they are that table.
-    pub(super) fn tables(&self, found: &Found<'a>) -> Vec<Layer<'a>> {
+    pub(super) fn tables(&self, found: &FoundSetting<'a>) -> Vec<SettingsLayer<'a>> {
         let Some(items) = found.value.as_array() else {
             if found.value.is_table() {
                 let header = without_places(&found.path);
                 let message = format!(
                     "is a list of tables: write [[{header}]] for each, in place of [{header}]"
                 );
-                self.mistake_at(found, &message);
+                self.error_at(found, &message);
                 return self.one_table(found.clone()).into_iter().collect();
             }
             self.wrong_type(found, "a list of tables");
             return Vec::new();
         };
         let items = items.iter().enumerate().map(|(index, item)| found.item(index, item));
-        let table = |item: Found<'a>| {
+        let table = |item: FoundSetting<'a>| {
             let Some(table) = item.value.as_table() else {
                 self.wrong_type(&item, "a table");
                 return None;
             };
-            Some(Layer { source: item.source, table, span: item.span, path: item.path })
+            Some(SettingsLayer { source: item.source, table, span: item.span, path: item.path })
         };
         items.filter_map(table).collect()
     }

@@ -4,16 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Environment, Mistake, Report, Section, Source};
+use super::{ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SettingsSection};
 
-fn environment() -> Environment {
+fn environment() -> ConfigEnvironment {
     let variables =
         [("TOKEN".to_owned(), "hunter2".to_owned()), ("NONE".to_owned(), String::new())];
-    Environment { variables: variables.into(), base: PathBuf::new(), ..Environment::default() }
+    ConfigEnvironment {
+        variables: variables.into(),
+        base: PathBuf::new(),
+        ..ConfigEnvironment::default()
+    }
 }
 
 /// Reads the texts, the most specific first, and returns the value and the mistakes as lines.
-fn read<T>(texts: &[&str], read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<String>) {
+fn read<T>(texts: &[&str], read: impl FnOnce(&mut SettingsSection<'_>) -> T) -> (T, Vec<String>) {
     let (value, mistakes, _) = read_with_warnings(texts, read);
     (value, mistakes)
 }
@@ -21,23 +25,23 @@ fn read<T>(texts: &[&str], read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<
 /// The same, and the warnings as lines.
 pub(super) fn read_with_warnings<T>(
     texts: &[&str],
-    read: impl FnOnce(&mut Section<'_>) -> T,
+    read: impl FnOnce(&mut SettingsSection<'_>) -> T,
 ) -> (T, Vec<String>, Vec<String>) {
-    let lines = |found: Vec<Mistake>| found.iter().map(ToString::to_string).collect();
-    let report = Report::default();
+    let lines = |found: Vec<ConfigError>| found.iter().map(ToString::to_string).collect();
+    let report = ConfigErrorReport::default();
     let environment = environment();
-    let source = |(index, text): (usize, &&str)| Source {
+    let source = |(index, text): (usize, &&str)| ConfigFile {
         name: ["user", "default"][index].to_owned(),
         text: (*text).to_owned(),
     };
     let sources: Vec<_> = texts.iter().enumerate().map(source).collect();
     let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
     let layers = sources.iter().zip(&tables).collect();
-    let mut root = Section::root(layers, &environment, &report);
+    let mut root = SettingsSection::root(layers, &environment, &report);
     let value = read(&mut root);
     drop(root);
     let warnings = lines(report.warnings());
-    (value, lines(report.into_mistakes()), warnings)
+    (value, lines(report.into_errors()), warnings)
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn a_list_replaces_the_one_below_and_its_items_see_the_defaults() {
                    [[sites]]\nname = \"z\"\nunread = 1\n";
     let (sites, mistakes) = read(&[user, default], |root| {
         let sites = root.sections("sites", Some("site_defaults"));
-        let read = |mut site: Section<'_>| {
+        let read = |mut site: SettingsSection<'_>| {
             let mut limits = site.section("limits");
             let limits = (limits.integer("x", 0..=9), limits.integer("y", 0..=9));
             (site.string("name"), site.string("mode"), limits)
@@ -220,7 +224,8 @@ fn unknown_keys_are_refused_at_every_level_with_the_nearest_name() {
 fn children_come_from_every_layer() {
     let (names, mistakes) = read(&["[v.b]\nx = 1\n", "[v.a]\nx = 2\n[v.b]\nx = 3\n"], |root| {
         let mut vendors = root.section("v");
-        let read = |(name, mut child): (String, Section<'_>)| (name, child.integer("x", 0..=9));
+        let read =
+            |(name, mut child): (String, SettingsSection<'_>)| (name, child.integer("x", 0..=9));
         vendors.children().into_iter().map(read).collect::<Vec<_>>()
     });
     assert_eq!(names, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
@@ -271,18 +276,18 @@ fn a_table_in_place_of_a_list_and_a_list_in_place_of_a_table_are_one_mistake_wit
 #[test]
 fn values_with_a_form_of_their_own_are_mended_where_the_file_says_them() {
     let text = "a = \"shop.example\"\nb = \"localhost:80\"\nc = [\"10.0.0.1\"]\nd = \"${HOST}\"\n";
-    let report = Report::default();
+    let report = ConfigErrorReport::default();
     let variables = [("HOST".to_owned(), "shop.example".to_owned())].into();
-    let environment = Environment { variables, ..Environment::default() };
-    let source = Source { name: "user".to_owned(), text: text.to_owned() };
+    let environment = ConfigEnvironment { variables, ..ConfigEnvironment::default() };
+    let source = ConfigFile { name: "user".to_owned(), text: text.to_owned() };
     let table = source.parse(&report);
-    let mut root = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut root = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     root.opt_parsed::<url::Url>("a");
     root.opt_parsed::<SocketAddr>("b");
     root.parsed_list::<ipnet::IpNet>("c");
     root.opt_parsed::<url::Url>("d");
     drop(root);
-    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    let mistakes: Vec<String> = report.into_errors().iter().map(ToString::to_string).collect();
     let better = ["\"https://shop.example\"?", "\"127.0.0.1:80\"?", "\"10.0.0.1/32\"?"];
     for (mistake, better) in mistakes.iter().zip(better) {
         assert!(mistake.ends_with(better), "{mistake}");
@@ -295,12 +300,13 @@ fn values_with_a_form_of_their_own_are_mended_where_the_file_says_them() {
 
 #[test]
 fn relative_paths_start_from_the_files_folder() {
-    let report = Report::default();
-    let environment = Environment { base: PathBuf::from("/etc/tagway"), ..Environment::default() };
+    let report = ConfigErrorReport::default();
+    let environment =
+        ConfigEnvironment { base: PathBuf::from("/etc/tagway"), ..ConfigEnvironment::default() };
     let text = "a = \"data\"\nb = \"/srv/x\"\n".to_owned();
-    let source = Source { name: "user".to_owned(), text };
+    let source = ConfigFile { name: "user".to_owned(), text };
     let table = source.parse(&report);
-    let mut root = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut root = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     assert_eq!(root.path("a"), PathBuf::from("/etc/tagway/data"));
     assert_eq!(root.opt_path("b"), Some(PathBuf::from("/srv/x")));
     assert_eq!(root.opt_path("c"), None);

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use super::layer::join;
-use super::report::Mistake;
-use super::section::Section;
+use super::report::ConfigError;
+use super::section::SettingsSection;
 
-impl Section<'_> {
+impl SettingsSection<'_> {
     /// A required path, of a file or a folder. A relative one starts from the configuration file's folder.
     pub fn path(&mut self, key: &str) -> PathBuf {
         let path = self.string(key);
@@ -20,10 +20,10 @@ impl Section<'_> {
     }
 
     /// Notes a mistake in the file that a key names, at a line of it.
-    pub fn mistake_in_file(&mut self, key: &str, line: usize, message: &str) {
+    pub fn error_in_file(&mut self, key: &str, line: usize, message: &str) {
         let Some(path) = self.opt_path(key) else { return };
         let (file, key) = (path.display().to_string(), join(&self.path, key));
-        self.report.add(Mistake { file, line, key, message: message.to_owned() });
+        self.report.add(ConfigError { file, line, key, message: message.to_owned() });
     }
 
     /// The text of the file that a key names, relative to the configuration file. Mistakes are noted;
@@ -36,9 +36,9 @@ impl Section<'_> {
         let read =
             std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text));
         match read {
-            Err(error) => self.mistake(key, &format!("the file cannot be read: {error}")),
+            Err(error) => self.error(key, &format!("the file cannot be read: {error}")),
             Ok(bytes) if bytes > max_bytes => {
-                self.mistake(key, &format!("the file has more than {max_bytes} bytes"));
+                self.error(key, &format!("the file has more than {max_bytes} bytes"));
             }
             Ok(_) => return Some(text),
         }

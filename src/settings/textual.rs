@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use url::Url;
 
-use super::layer::{Found, written};
-use super::section::Section;
+use super::layer::{FoundSetting, written};
+use super::section::SettingsSection;
 
 /// A value in a textual form of its own.
 pub trait TextualValue: Sized {
@@ -79,15 +79,19 @@ impl TextualValue for IpNet {
     }
 }
 
-impl<'a> Section<'a> {
-    pub(super) fn parse_text<T: TextualValue>(&self, found: &Found<'a>, text: &str) -> Option<T> {
+impl<'a> SettingsSection<'a> {
+    pub(super) fn parse_text<T: TextualValue>(
+        &self,
+        found: &FoundSetting<'a>,
+        text: &str,
+    ) -> Option<T> {
         let read = T::read(text);
         if let Err(problem) = &read {
             // What the text was completed to may be a secret, and so may what is made of it.
             let is_literal = found.value.as_str() == Some(text);
             let better = T::better(text).filter(|_| is_literal);
             let hint = super::mistakes::hint(better.as_deref());
-            self.mistake_at(found, &format!("{} {problem}{hint}", written(found)));
+            self.error_at(found, &format!("{} {problem}{hint}", written(found)));
         }
         read.ok()
     }

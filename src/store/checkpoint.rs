@@ -13,7 +13,7 @@ use std::{io, mem};
 
 use rusqlite::Connection;
 
-use super::writer::Reopen;
+use super::writer::ConnectionOpener;
 
 /// How many pages the log may hold before it is moved: 1 MiB. Under the load of `benches/load` the
 /// slowest hundredth of requests then waits about 5 ms; with 16 MiB it waits 30 ms, at the same
@@ -22,7 +22,7 @@ const FULL_PAGES: u32 = 256;
 
 /// What the thread and the writer tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum CheckpointPhase {
     /// There is nothing to do.
     Idle,
     /// The thread is to move the log, or is doing so.
@@ -33,17 +33,17 @@ enum Phase {
     Closed,
 }
 
-struct Shared {
-    phase: Mutex<Phase>,
+struct CheckpointState {
+    phase: Mutex<CheckpointPhase>,
     changed: Condvar,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Phase> {
+impl CheckpointState {
+    fn lock(&self) -> MutexGuard<'_, CheckpointPhase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: CheckpointPhase) {
         *self.lock() = phase;
         self.changed.notify_one();
     }
@@ -51,9 +51,9 @@ impl Shared {
 
 /// The length of the log after the last commit, in pages: set by SQLite itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogPages(Arc<AtomicU32>);
+pub(super) struct WalPageCount(Arc<AtomicU32>);
 
-impl LogPages {
+impl WalPageCount {
     /// Follows the commits of this connection. SQLite no longer checkpoints by itself then.
     pub(super) fn follow(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let seen = self.0.clone();
@@ -69,18 +69,21 @@ impl LogPages {
 }
 
 /// The checkpoints of one database.
-pub(super) struct Checkpoints {
-    shared: Arc<Shared>,
+pub(super) struct Checkpointer {
+    shared: Arc<CheckpointState>,
     thread: Option<JoinHandle<()>>,
-    pages: LogPages,
+    pages: WalPageCount,
     /// The length at which the log is moved next: later than usual if a reader held it last time.
     due_at: u32,
 }
 
-impl Checkpoints {
+impl Checkpointer {
     /// Starts the thread, which opens a connection of its own when it first has work.
-    pub(super) fn start(connect: Arc<Reopen>, pages: LogPages) -> io::Result<Self> {
-        let shared = Arc::new(Shared { phase: Mutex::new(Phase::Idle), changed: Condvar::new() });
+    pub(super) fn start(connect: Arc<ConnectionOpener>, pages: WalPageCount) -> io::Result<Self> {
+        let shared = Arc::new(CheckpointState {
+            phase: Mutex::new(CheckpointPhase::Idle),
+            changed: Condvar::new(),
+        });
         let thread = {
             let shared = shared.clone();
             let name = "tagway-log".to_owned();
@@ -96,10 +99,10 @@ impl Checkpoints {
         }
         let phase = *self.shared.lock();
         match phase {
-            Phase::Idle => self.shared.set(Phase::Moving),
-            Phase::Moving | Phase::Closed => {}
-            Phase::Moved => {
-                self.shared.set(Phase::Idle);
+            CheckpointPhase::Idle => self.shared.set(CheckpointPhase::Moving),
+            CheckpointPhase::Moving | CheckpointPhase::Closed => {}
+            CheckpointPhase::Moved => {
+                self.shared.set(CheckpointPhase::Idle);
                 let is_all = matches!(move_log(connection), Ok((pages, moved)) if moved >= pages);
                 // A reader in the past holds the log; trying at every commit would only cost.
                 self.due_at = if is_all { FULL_PAGES } else { self.pages.get() + FULL_PAGES / 4 };
@@ -108,9 +111,9 @@ impl Checkpoints {
     }
 }
 
-impl Drop for Checkpoints {
+impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.shared.set(Phase::Closed);
+        self.shared.set(CheckpointPhase::Closed);
         if let Some(thread) = mem::take(&mut self.thread)
             && thread.join().is_err()
         {
@@ -119,14 +122,14 @@ impl Drop for Checkpoints {
     }
 }
 
-fn work(shared: &Shared, connect: &Reopen) {
+fn work(shared: &CheckpointState, connect: &ConnectionOpener) {
     let mut connection = None;
     loop {
         let mut phase = shared.lock();
-        while !matches!(*phase, Phase::Moving | Phase::Closed) {
+        while !matches!(*phase, CheckpointPhase::Moving | CheckpointPhase::Closed) {
             phase = shared.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
         }
-        if *phase == Phase::Closed {
+        if *phase == CheckpointPhase::Closed {
             return;
         }
         drop(phase);
@@ -140,8 +143,8 @@ fn work(shared: &Shared, connect: &Reopen) {
             connection = None;
         }
         let mut phase = shared.lock();
-        if *phase == Phase::Moving {
-            *phase = Phase::Moved;
+        if *phase == CheckpointPhase::Moving {
+            *phase = CheckpointPhase::Moved;
         }
     }
 }

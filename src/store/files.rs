@@ -29,7 +29,7 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Files that cannot be what the gateway left there.
 #[derive(Debug, thiserror::Error)]
-pub enum UnsoundError {
+pub enum DatabaseFileError {
     /// It is no file.
     #[error(
         "{0} is a directory, or no file at all. Nothing was changed. Move it away, and put back the \
@@ -73,32 +73,32 @@ pub enum UnsoundError {
 }
 
 /// Looks at the files of the database at `path`, if there are any.
-pub(super) fn examine(path: &Path) -> Result<(), UnsoundError> {
-    let unreadable = |error| UnsoundError::Unreadable(path.to_owned(), error);
+pub(super) fn examine(path: &Path) -> Result<(), DatabaseFileError> {
+    let unreadable = |error| DatabaseFileError::Unreadable(path.to_owned(), error);
     let log = with_ending(path, "-wal");
     let log_bytes = metadata(&log).map_err(unreadable)?.map_or(0, |it| it.len());
     let length = match metadata(path).map_err(unreadable)? {
-        Some(file) if !file.is_file() => return Err(UnsoundError::NoFile(path.to_owned())),
+        Some(file) if !file.is_file() => return Err(DatabaseFileError::NoFile(path.to_owned())),
         file => file.map_or(0, |it| it.len()),
     };
     let name = || path.display().to_string();
     if length == 0 {
         return match log_bytes {
             0 => Ok(()),
-            _ => Err(UnsoundError::Lost { path: name(), log_bytes }),
+            _ => Err(DatabaseFileError::Lost { path: name(), log_bytes }),
         };
     }
     let mut header = [0; HEADER_BYTES];
     let mut file = File::open(path).map_err(unreadable)?;
     match file.read_exact(&mut header) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(UnsoundError::Foreign(path.to_owned()));
+            return Err(DatabaseFileError::Foreign(path.to_owned()));
         }
         read => read.map_err(unreadable)?,
     }
-    let header = Header::read(&header);
+    let header = SqliteHeader::read(&header);
     let Some(header) = header.filter(|it| [0, APPLICATION_ID].contains(&it.application)) else {
-        return Err(UnsoundError::Foreign(path.to_owned()));
+        return Err(DatabaseFileError::Foreign(path.to_owned()));
     };
     let Some(pages) = header.pages else { return Ok(()) };
     let found = length / u64::from(header.page_bytes);
@@ -112,12 +112,12 @@ pub(super) fn examine(path: &Path) -> Result<(), UnsoundError> {
         false => Ok(()),
         true => {
             let wanted = u64::from(pages) * u64::from(header.page_bytes);
-            Err(UnsoundError::Cut { path: name(), wanted, found: length })
+            Err(DatabaseFileError::Cut { path: name(), wanted, found: length })
         }
     }
 }
 
-/// Returns true if the database is another program's, by its tables. Leaves it as it is.
+/// Returns true if the database is another program's, by its tables. Leaves it is.
 pub(super) fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
     let tables = "SELECT count(*) > 0 AND sum(name = 'migrations') = 0 FROM sqlite_schema";
     let is_foreign = connection.query_row(tables, [], |row| row.get::<_, Option<bool>>(0))?;
@@ -152,14 +152,14 @@ fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
 }
 
 /// The header of a database.
-struct Header {
+struct SqliteHeader {
     page_bytes: u32,
     /// Nothing, if an old program wrote it that did not say.
     pages: Option<u32>,
     application: u32,
 }
 
-impl Header {
+impl SqliteHeader {
     fn read(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         if !bytes.starts_with(MAGIC) {
             return None;
@@ -206,18 +206,18 @@ mod tests {
     use std::fs;
     use std::sync::Arc;
 
-    use super::super::{Migrations, OpenError, Store, Sync};
+    use super::super::{CommitSyncMode, SqliteMigrations, SqliteStore, StoreOpenError};
     use super::*;
     use crate::metrics::Metrics;
 
     const STEPS: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY, text BLOB)"];
 
-    fn open(folder: &Path) -> Result<Store, OpenError> {
-        let schema = Migrations { name: "test", steps: STEPS };
-        Store::open(folder, Sync::Os, &[schema], Arc::new(Metrics::new()))
+    fn open(folder: &Path) -> Result<SqliteStore, StoreOpenError> {
+        let schema = SqliteMigrations { name: "test", steps: STEPS };
+        SqliteStore::open(folder, CommitSyncMode::Os, &[schema], Arc::new(Metrics::new()))
     }
 
-    async fn fill(store: &Store, rows: i64) {
+    async fn fill(store: &SqliteStore, rows: i64) {
         let fill = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT ?) \
                     INSERT INTO t (text) SELECT zeroblob(3000) FROM c";
         store.write_durably(move |c| c.execute(fill, [rows])).await.unwrap();
@@ -250,7 +250,7 @@ mod tests {
     /// The message, after which everything is as it was.
     fn refusal(folder: &Path) -> String {
         let before = contents(folder);
-        let Err(OpenError::Unsound(error)) = open(folder) else { panic!("it opened") };
+        let Err(StoreOpenError::Unsound(error)) = open(folder) else { panic!("it opened") };
         assert!(contents(folder) == before, "nothing is changed");
         error.to_string()
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 /// The schema of one backend: step n brings it from version n to n + 1. Steps are only ever added.
 #[derive(Clone, Copy, Debug)]
-pub struct Migrations {
+pub struct SqliteMigrations {
     /// The backend's name.
     pub name: &'static str,
     /// The steps, oldest first.
@@ -12,7 +12,10 @@ pub struct Migrations {
 }
 
 /// Applies the steps that are missing. `false` if the database knows more steps than the program.
-pub(super) fn apply(connection: &mut Connection, schema: &Migrations) -> rusqlite::Result<bool> {
+pub(super) fn apply(
+    connection: &mut Connection,
+    schema: &SqliteMigrations,
+) -> rusqlite::Result<bool> {
     connection.execute_batch(
         "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, version INTEGER NOT NULL)",
     )?;

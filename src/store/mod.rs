@@ -4,7 +4,7 @@
 //!
 //! - All writes go through one thread, which commits them in groups: everything that waits when a
 //!   group starts shares one transaction and one `fdatasync`. Appends of events are durable when
-//!   their write is done; other writes ([`Urgency::Lazy`]) are durable with the next group that
+//!   their write is done; other writes ([`WriteUrgency::Lazy`]) are durable with the next group that
 //!   syncs, so a crash may undo the newest of them, in order, and never tears one.
 //! - A write that breaks a rule of the schema, or panics, fails alone. A disk that is full or broken fails the
 //!   whole group: nothing of it stays, every writer is told, and the next group tries again. After
@@ -23,10 +23,10 @@ mod pool;
 mod space;
 mod writer;
 
-pub use files::UnsoundError;
-pub use migrate::Migrations;
-pub use space::{DiskUse, give_back};
-pub use writer::{Urgency, Write, WriteError};
+pub use files::DatabaseFileError;
+pub use migrate::SqliteMigrations;
+pub use space::{DatabaseDiskUse, give_back};
+pub use writer::{StoreWrite, StoreWriteError, WriteUrgency};
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -45,7 +45,7 @@ const FILE: &str = "tagway.db";
 
 /// Whether a commit that carries events waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum CommitSyncMode {
     /// Wait for `fdatasync`.
     Disk,
     /// Leave it to the operating system.
@@ -54,7 +54,7 @@ pub enum Sync {
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum StoreOpenError {
     /// The data folder cannot be made or used.
     #[error("the data folder {0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),
@@ -66,7 +66,7 @@ pub enum OpenError {
     Database(PathBuf, #[source] rusqlite::Error),
     /// The database's files are not what was left there.
     #[error(transparent)]
-    Unsound(#[from] UnsoundError),
+    Unsound(#[from] DatabaseFileError),
     /// The database was written by a newer program.
     #[error("the database in {0} was written by a newer version of this program")]
     Newer(PathBuf),
@@ -77,7 +77,7 @@ pub enum OpenError {
 
 /// Why a read failed.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum StoreReadError {
     /// The database refused.
     #[error("the database cannot be read")]
     Database(#[source] Arc<rusqlite::Error>),
@@ -87,23 +87,23 @@ pub enum ReadError {
 }
 
 /// The open database.
-pub struct Store {
-    writer: writer::Writer,
-    readers: Arc<pool::Pool>,
+pub struct SqliteStore {
+    writer: writer::StoreWriter,
+    readers: Arc<pool::ReadConnectionPool>,
     // Ends with `close`, or with the file.
     lock: File,
 }
 
-impl Store {
+impl SqliteStore {
     /// Opens or makes the database in `folder`, brings every schema up to date, and starts the
     /// writer thread.
     pub fn open(
         folder: &Path,
-        sync: Sync,
-        schemas: &[Migrations],
+        sync: CommitSyncMode,
+        schemas: &[SqliteMigrations],
         metrics: Arc<Metrics>,
-    ) -> Result<Self, OpenError> {
-        make_private(folder).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+    ) -> Result<Self, StoreOpenError> {
+        make_private(folder).map_err(|error| StoreOpenError::Folder(folder.to_owned(), error))?;
         if is_open_to_others(folder) {
             tracing::warn!(
                 folder = %folder.display(),
@@ -114,17 +114,17 @@ impl Store {
         let path = folder.join(FILE);
         files::examine(&path)?;
         // SQLite would make it as the umask says; its other files take the mode of this one.
-        private_file(&path).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
-        let refused = |error| OpenError::Database(folder.to_owned(), error);
+        private_file(&path).map_err(|error| StoreOpenError::Folder(folder.to_owned(), error))?;
+        let refused = |error| StoreOpenError::Database(folder.to_owned(), error);
         let connection = Connection::open(&path).map_err(refused)?;
         if files::is_foreign(&connection).map_err(refused)? {
-            return Err(UnsoundError::Foreign(path).into());
+            return Err(DatabaseFileError::Foreign(path).into());
         }
         space::prepare(&connection).map_err(refused)?;
         let mut connection = configured(connection, sync).map_err(refused)?;
         for schema in schemas {
             if !migrate::apply(&mut connection, schema).map_err(refused)? {
-                return Err(OpenError::Newer(folder.to_owned()));
+                return Err(StoreOpenError::Newer(folder.to_owned()));
             }
         }
         space::remake_if_small(&connection).map_err(refused)?;
@@ -133,13 +133,14 @@ impl Store {
             let path = path.clone();
             move || connect(&path, sync)
         };
-        let writer = writer::Writer::start(connection, sync, Arc::new(Box::new(reopen)), metrics)
-            .map_err(OpenError::Thread)?;
-        Ok(Self { writer, readers: Arc::new(pool::Pool::new(path)), lock })
+        let writer =
+            writer::StoreWriter::start(connection, sync, Arc::new(Box::new(reopen)), metrics)
+                .map_err(StoreOpenError::Thread)?;
+        Ok(Self { writer, readers: Arc::new(pool::ReadConnectionPool::new(path)), lock })
     }
 
     /// Queues a write. Its `done` is called exactly once, on the writer thread.
-    pub fn submit(&self, write: Box<dyn Write>) {
+    pub fn submit(&self, write: Box<dyn StoreWrite>) {
         self.writer.submit(write);
     }
 
@@ -147,26 +148,26 @@ impl Store {
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Arc<WriteError>> {
-        self.change(Urgency::Lazy, change).await
+    ) -> Result<T, Arc<StoreWriteError>> {
+        self.change(WriteUrgency::Lazy, change).await
     }
 
     /// The same, durable when it returns.
     pub async fn write_durably<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Arc<WriteError>> {
-        self.change(Urgency::Now, change).await
+    ) -> Result<T, Arc<StoreWriteError>> {
+        self.change(WriteUrgency::Now, change).await
     }
 
     async fn change<T: Send + 'static>(
         &self,
-        urgency: Urgency,
+        urgency: WriteUrgency,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Arc<WriteError>> {
+    ) -> Result<T, Arc<StoreWriteError>> {
         let (sender, receiver) = oneshot::channel();
-        self.submit(Box::new(Change { urgency, change: Some(change), value: None, sender }));
-        receiver.await.unwrap_or_else(|_| Err(Arc::new(WriteError::Closed)))
+        self.submit(Box::new(ClosureWrite { urgency, change: Some(change), value: None, sender }));
+        receiver.await.unwrap_or_else(|_| Err(Arc::new(StoreWriteError::Closed)))
     }
 
     /// Runs `query` on a reader's connection, off the asynchronous threads. All its statements see
@@ -174,12 +175,12 @@ impl Store {
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
+    ) -> Result<T, StoreReadError> {
         let readers = self.readers.clone();
         let task = tokio::task::spawn_blocking(move || readers.with(query));
         match task.await {
-            Ok(result) => result.map_err(|error| ReadError::Database(Arc::new(error))),
-            Err(_) => Err(ReadError::Closed),
+            Ok(result) => result.map_err(|error| StoreReadError::Database(Arc::new(error))),
+            Err(_) => Err(StoreReadError::Closed),
         }
     }
 
@@ -210,20 +211,20 @@ pub fn overwriting<T>(
     result
 }
 
-/// A closure as a [`Write`].
-struct Change<F, T> {
-    urgency: Urgency,
+/// A closure as a [`StoreWrite`].
+struct ClosureWrite<F, T> {
+    urgency: WriteUrgency,
     change: Option<F>,
     value: Option<T>,
-    sender: oneshot::Sender<Result<T, Arc<WriteError>>>,
+    sender: oneshot::Sender<Result<T, Arc<StoreWriteError>>>,
 }
 
-impl<F, T> Write for Change<F, T>
+impl<F, T> StoreWrite for ClosureWrite<F, T>
 where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
     T: Send,
 {
-    fn urgency(&self) -> Urgency {
+    fn urgency(&self) -> WriteUrgency {
         self.urgency
     }
 
@@ -234,21 +235,21 @@ where
         Ok(())
     }
 
-    fn done(self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+    fn done(self: Box<Self>, result: Result<(), Arc<StoreWriteError>>) {
         let Self { value, sender, .. } = *self;
-        let value = result.and_then(|()| value.ok_or_else(|| Arc::new(WriteError::Closed)));
+        let value = result.and_then(|()| value.ok_or_else(|| Arc::new(StoreWriteError::Closed)));
         // Nobody waits for it any more: the write stands all the same.
         sender.send(value).ok();
     }
 }
 
-fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, sync: CommitSyncMode) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     space::prepare(&connection)?;
     configured(connection, sync)
 }
 
-fn configured(connection: Connection, sync: Sync) -> rusqlite::Result<Connection> {
+fn configured(connection: Connection, sync: CommitSyncMode) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // What leaves a page that is written anyway, as when the tree grows, is overwritten there: it would
     // stay in the file after its row is erased.
@@ -288,12 +289,12 @@ fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn lock(folder: &Path) -> Result<File, OpenError> {
-    let refused = |error| OpenError::Folder(folder.to_owned(), error);
+fn lock(folder: &Path) -> Result<File, StoreOpenError> {
+    let refused = |error| StoreOpenError::Folder(folder.to_owned(), error);
     let mut file = private_file(&folder.join("lock")).map_err(refused)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::WouldBlock) => return Err(StoreOpenError::InUse(folder.to_owned())),
         Err(TryLockError::Error(error)) => return Err(refused(error)),
     }
     // For people who wonder who holds it. The lock is the flock, not the content, and a disk that
@@ -306,18 +307,18 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 mod tests {
     use super::*;
 
-    const SCHEMA: Migrations =
-        Migrations { name: "test", steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY)"] };
+    const SCHEMA: SqliteMigrations =
+        SqliteMigrations { name: "test", steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY)"] };
 
-    fn open(folder: &Path) -> Result<Store, OpenError> {
-        Store::open(folder, Sync::Disk, &[SCHEMA], Arc::new(Metrics::new()))
+    fn open(folder: &Path) -> Result<SqliteStore, StoreOpenError> {
+        SqliteStore::open(folder, CommitSyncMode::Disk, &[SCHEMA], Arc::new(Metrics::new()))
     }
 
-    async fn insert(store: &Store, n: i64) -> Result<usize, Arc<WriteError>> {
+    async fn insert(store: &SqliteStore, n: i64) -> Result<usize, Arc<StoreWriteError>> {
         store.write(move |c| c.execute("INSERT INTO t VALUES (?)", [n])).await
     }
 
-    async fn count(store: &Store) -> i64 {
+    async fn count(store: &SqliteStore) -> i64 {
         store.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).await.unwrap()
     }
 
@@ -327,7 +328,7 @@ mod tests {
         let store = open(folder.path()).unwrap();
         insert(&store, 1).await.unwrap();
         store.close().await;
-        assert!(matches!(insert(&store, 2).await.unwrap_err().as_ref(), WriteError::Closed));
+        assert!(matches!(insert(&store, 2).await.unwrap_err().as_ref(), StoreWriteError::Closed));
         drop(store);
         let store = open(folder.path()).unwrap();
         assert_eq!(count(&store).await, 1);
@@ -339,7 +340,7 @@ mod tests {
         let store = open(folder.path()).unwrap();
         let (a, b, c) = tokio::join!(insert(&store, 1), insert(&store, 1), insert(&store, 2));
         a.unwrap();
-        assert!(matches!(b.unwrap_err().as_ref(), WriteError::Rejected(_)));
+        assert!(matches!(b.unwrap_err().as_ref(), StoreWriteError::Rejected(_)));
         c.unwrap();
         assert_eq!(count(&store).await, 2);
         assert!(*store.writable().borrow(), "a broken rule is not a broken disk");
@@ -363,7 +364,7 @@ mod tests {
             }
         }
         let (n, error) = refused.expect("eight pages are soon full");
-        assert!(matches!(error.as_ref(), WriteError::Disk(_)), "{error:?}");
+        assert!(matches!(error.as_ref(), StoreWriteError::Disk(_)), "{error:?}");
         assert!(!*store.writable().borrow());
         limit(100_000).await.unwrap();
         insert(&store, -1).await.unwrap();
@@ -419,7 +420,7 @@ mod tests {
     async fn a_second_owner_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let first = open(folder.path()).unwrap();
-        assert!(matches!(open(folder.path()), Err(OpenError::InUse(_))));
+        assert!(matches!(open(folder.path()), Err(StoreOpenError::InUse(_))));
         drop(first);
         open(folder.path()).unwrap();
     }
@@ -428,9 +429,9 @@ mod tests {
     fn a_newer_database_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         const TWO: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY)", "CREATE TABLE u (n)"];
-        let two = Migrations { name: "test", steps: TWO };
+        let two = SqliteMigrations { name: "test", steps: TWO };
         let metrics = Arc::new(Metrics::new());
-        drop(Store::open(folder.path(), Sync::Os, &[two], metrics).unwrap());
-        assert!(matches!(open(folder.path()), Err(OpenError::Newer(_))));
+        drop(SqliteStore::open(folder.path(), CommitSyncMode::Os, &[two], metrics).unwrap());
+        assert!(matches!(open(folder.path()), Err(StoreOpenError::Newer(_))));
     }
 }

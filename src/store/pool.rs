@@ -9,12 +9,12 @@ use rusqlite::{Connection, OpenFlags};
 const MAX_IDLE: usize = 8;
 
 /// Connections that can only read.
-pub(super) struct Pool {
+pub(super) struct ReadConnectionPool {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Pool {
+impl ReadConnectionPool {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, idle: Mutex::default() }
     }

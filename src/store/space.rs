@@ -26,7 +26,7 @@ const INCREMENTAL: u64 = 2;
 
 /// The room that the database takes on the disk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskUse {
+pub struct DatabaseDiskUse {
     /// Pages that hold something.
     pub used: u64,
     /// Pages that hold nothing.
@@ -35,7 +35,7 @@ pub struct DiskUse {
     pub log: u64,
 }
 
-impl DiskUse {
+impl DatabaseDiskUse {
     /// Measures the database of a connection. Within a transaction its own changes count.
     pub fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let page = pragma(connection, "PRAGMA page_size")?;
@@ -83,7 +83,7 @@ pub(super) fn remake_if_small(connection: &Connection) -> rusqlite::Result<()> {
     if pragma(connection, "PRAGMA auto_vacuum")? == INCREMENTAL {
         return Ok(());
     }
-    let size = DiskUse::of(connection)?.total();
+    let size = DatabaseDiskUse::of(connection)?.total();
     if size > REMADE_BYTES {
         tracing::info!(
             bytes = size,
@@ -114,16 +114,18 @@ fn log_file(connection: &Connection) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Migrations, Store, Sync};
+    use super::super::{CommitSyncMode, SqliteMigrations, SqliteStore};
     use super::*;
     use crate::metrics::Metrics;
     use std::sync::Arc;
 
-    const SCHEMA: Migrations =
-        Migrations { name: "test", steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB)"] };
+    const SCHEMA: SqliteMigrations = SqliteMigrations {
+        name: "test",
+        steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB)"],
+    };
 
-    fn open(folder: &std::path::Path) -> Store {
-        Store::open(folder, Sync::Os, &[SCHEMA], Arc::new(Metrics::new())).unwrap()
+    fn open(folder: &std::path::Path) -> SqliteStore {
+        SqliteStore::open(folder, CommitSyncMode::Os, &[SCHEMA], Arc::new(Metrics::new())).unwrap()
     }
 
     fn file_bytes(folder: &std::path::Path) -> u64 {
@@ -132,11 +134,11 @@ mod tests {
     }
 
     /// Fills a table with 40 MiB, empties it, and gives back what it may.
-    async fn fill_and_empty(store: &Store) {
+    async fn fill_and_empty(store: &SqliteStore) {
         let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
             INSERT INTO t SELECT i, zeroblob(1048576) FROM n";
         store.write(|c| c.execute_batch(fill)).await.unwrap();
-        let full = store.read(DiskUse::of).await.unwrap();
+        let full = store.read(DatabaseDiskUse::of).await.unwrap();
         assert!(full.used > 40 << 20 && full.total() > full.used, "{full:?}");
         store.write(|c| c.execute_batch("DELETE FROM t")).await.unwrap();
         while store.write(give_back).await.unwrap() {}
@@ -147,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         fill_and_empty(&store).await;
-        let left = store.read(DiskUse::of).await.unwrap();
+        let left = store.read(DatabaseDiskUse::of).await.unwrap();
         assert!(left.free <= RESERVE_BYTES, "{left:?}");
         store.close().await;
         drop(store);
@@ -167,7 +169,7 @@ mod tests {
         }
         let store = open(folder.path());
         fill_and_empty(&store).await;
-        let left = store.read(DiskUse::of).await.unwrap();
+        let left = store.read(DatabaseDiskUse::of).await.unwrap();
         assert!(left.free <= RESERVE_BYTES, "{left:?}");
         let kept =
             store.read(|c| c.query_row("SELECT n FROM kept", [], |row| row.get::<_, i64>(0)));

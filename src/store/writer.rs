@@ -22,8 +22,8 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::Sync;
-use super::checkpoint::{Checkpoints, LogPages};
+use super::CommitSyncMode;
+use super::checkpoint::{Checkpointer, WalPageCount};
 use crate::metrics::Metrics;
 
 /// The most writes in one group: bounds the time until the first of them is told. A flush of
@@ -40,7 +40,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How soon a write must be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
+pub enum WriteUrgency {
     /// Before it is done.
     Now,
     /// With the next group that has to be.
@@ -48,21 +48,21 @@ pub enum Urgency {
 }
 
 /// One change to the database, part of a group.
-pub trait Write: Send {
+pub trait StoreWrite: Send {
     /// How soon it must be durable.
-    fn urgency(&self) -> Urgency;
+    fn urgency(&self) -> WriteUrgency;
 
     /// Makes the change. The transaction is the caller's; after an error all that this write did
     /// is undone.
     fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
     /// Hears what became of it. Called exactly once, on the writer thread: keep it short.
-    fn done(self: Box<Self>, result: Result<(), Arc<WriteError>>);
+    fn done(self: Box<Self>, result: Result<(), Arc<StoreWriteError>>);
 }
 
 /// Why a write did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub enum StoreWriteError {
     /// The disk is full or failing. The whole group was undone; later writes try again.
     #[error("the disk refused the write")]
     Disk(#[source] rusqlite::Error),
@@ -84,49 +84,50 @@ pub enum WriteError {
 }
 
 /// Opens a fresh connection after a failure of the disk.
-pub(super) type Reopen = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + std::marker::Sync>;
+pub(super) type ConnectionOpener =
+    Box<dyn Fn() -> rusqlite::Result<Connection> + Send + std::marker::Sync>;
 
 /// The handle to the writer thread.
-pub(super) struct Writer {
-    queue: Arc<Queue>,
+pub(super) struct StoreWriter {
+    queue: Arc<WriteQueue>,
     writable: watch::Receiver<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct WriteQueue {
+    state: Mutex<WriteQueueState>,
     ready: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    writes: VecDeque<Box<dyn Write>>,
+struct WriteQueueState {
+    writes: VecDeque<Box<dyn StoreWrite>>,
     closed: bool,
     ended: Option<oneshot::Sender<()>>,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WriteQueue {
+    fn lock(&self) -> MutexGuard<'_, WriteQueueState> {
         // A panic of another thread leaves the queue as it was; every change to it is one push.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Writer {
+impl StoreWriter {
     pub(super) fn start(
         mut connection: Connection,
-        sync: Sync,
-        reopen: Arc<Reopen>,
+        sync: CommitSyncMode,
+        reopen: Arc<ConnectionOpener>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let pages = LogPages::default();
+        let pages = WalPageCount::default();
         pages.follow(&mut connection).map_err(io::Error::other)?;
-        let checkpoints = Checkpoints::start(reopen.clone(), pages.clone())?;
-        let queue = Arc::new(Queue::default());
+        let checkpoints = Checkpointer::start(reopen.clone(), pages.clone())?;
+        let queue = Arc::new(WriteQueue::default());
         let (sender, writable) = watch::channel(true);
         metrics.journal_writable.set(1);
-        let thread = Thread {
+        let thread = WriterThread {
             queue: queue.clone(),
             connection,
             sync,
@@ -138,7 +139,7 @@ impl Writer {
             is_log_doubtful: false,
             metrics,
         };
-        let end = End { queue: queue.clone(), writable: thread.writable.clone() };
+        let end = WriterExitGuard { queue: queue.clone(), writable: thread.writable.clone() };
         let builder = std::thread::Builder::new().name("tagway-writer".into());
         let thread = builder.spawn(move || {
             let _end = end;
@@ -147,12 +148,12 @@ impl Writer {
         Ok(Self { queue, writable, thread: Some(thread) })
     }
 
-    pub(super) fn submit(&self, write: Box<dyn Write>) {
+    pub(super) fn submit(&self, write: Box<dyn StoreWrite>) {
         let mut state = self.queue.lock();
         let refusal = if state.closed {
-            WriteError::Closed
+            StoreWriteError::Closed
         } else if state.writes.len() >= MAX_QUEUE {
-            WriteError::Busy
+            StoreWriteError::Busy
         } else {
             state.writes.push_back(write);
             drop(state);
@@ -183,7 +184,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for StoreWriter {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.ready.notify_one();
@@ -199,21 +200,21 @@ impl Drop for Writer {
 }
 
 /// Refuses, when the thread ends for whatever reason, what waits and what comes later.
-struct End {
-    queue: Arc<Queue>,
+struct WriterExitGuard {
+    queue: Arc<WriteQueue>,
     writable: watch::Sender<bool>,
 }
 
-impl Drop for End {
+impl Drop for WriterExitGuard {
     fn drop(&mut self) {
         let waiting = {
             let mut state = self.queue.lock();
             state.closed = true;
             std::mem::take(&mut state.writes)
         };
-        let refusal = Arc::new(WriteError::Closed);
+        let refusal = Arc::new(StoreWriteError::Closed);
         for write in waiting {
-            tell(write, Err(refusal.clone()));
+            report_result(write, Err(refusal.clone()));
         }
         if std::thread::panicking() {
             self.writable.send_replace(false);
@@ -223,36 +224,36 @@ impl Drop for End {
 }
 
 /// Tells a write what became of it. A panic of the one that hears it is not the thread's.
-fn tell(write: Box<dyn Write>, result: Result<(), Arc<WriteError>>) {
+fn report_result(write: Box<dyn StoreWrite>, result: Result<(), Arc<StoreWriteError>>) {
     if catch_unwind(AssertUnwindSafe(|| write.done(result))).is_err() {
         tracing::error!("a write panicked when it was told its result");
     }
 }
 
 /// The `synchronous` pragma's value: FULL syncs the log at every commit, NORMAL at checkpoints.
-pub(super) const fn synchronous(sync: Sync) -> &'static str {
+pub(super) const fn synchronous(sync: CommitSyncMode) -> &'static str {
     match sync {
-        Sync::Disk => "FULL",
-        Sync::Os => "NORMAL",
+        CommitSyncMode::Disk => "FULL",
+        CommitSyncMode::Os => "NORMAL",
     }
 }
 
-struct Thread {
-    queue: Arc<Queue>,
+struct WriterThread {
+    queue: Arc<WriteQueue>,
     connection: Connection,
-    sync: Sync,
+    sync: CommitSyncMode,
     // What the connection is set to now.
-    synchronous: Sync,
-    reopen: Arc<Reopen>,
-    pages: LogPages,
-    checkpoints: Checkpoints,
+    synchronous: CommitSyncMode,
+    reopen: Arc<ConnectionOpener>,
+    pages: WalPageCount,
+    checkpoints: Checkpointer,
     writable: watch::Sender<bool>,
     // A sync failed, and the log has not been moved since.
     is_log_doubtful: bool,
     metrics: Arc<Metrics>,
 }
 
-impl Thread {
+impl WriterThread {
     fn run(mut self) {
         while let Some(group) = self.next_group() {
             self.commit(group);
@@ -268,7 +269,7 @@ impl Thread {
     }
 
     /// Waits for writes; an empty group is a probe; `None` is the end.
-    fn next_group(&self) -> Option<Vec<Box<dyn Write>>> {
+    fn next_group(&self) -> Option<Vec<Box<dyn StoreWrite>>> {
         let mut state = self.queue.lock();
         loop {
             if !state.writes.is_empty() {
@@ -292,7 +293,7 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self, mut group: Vec<Box<dyn Write>>) {
+    fn commit(&mut self, mut group: Vec<Box<dyn StoreWrite>>) {
         let started = Instant::now();
         let outcome = self.try_commit(&mut group);
         self.metrics.journal_commit.observe(started.elapsed().as_secs_f64());
@@ -300,7 +301,7 @@ impl Thread {
             Ok(results) => {
                 self.set_writable(true);
                 for (write, result) in group.into_iter().zip(results) {
-                    tell(write, result.map_err(Arc::new));
+                    report_result(write, result.map_err(Arc::new));
                 }
                 self.checkpoints.after_commit(&self.connection);
             }
@@ -310,9 +311,12 @@ impl Thread {
                 }
                 self.is_log_doubtful |= is_io(&error);
                 self.recover();
-                let mut first = Some(WriteError::Disk(error));
+                let mut first = Some(StoreWriteError::Disk(error));
                 for write in group {
-                    tell(write, Err(Arc::new(first.take().unwrap_or(WriteError::Group))));
+                    report_result(
+                        write,
+                        Err(Arc::new(first.take().unwrap_or(StoreWriteError::Group))),
+                    );
                 }
             }
         }
@@ -322,14 +326,14 @@ impl Thread {
     /// error is the disk's and undoes everything.
     fn try_commit(
         &mut self,
-        group: &mut [Box<dyn Write>],
-    ) -> rusqlite::Result<Vec<Result<(), WriteError>>> {
+        group: &mut [Box<dyn StoreWrite>],
+    ) -> rusqlite::Result<Vec<Result<(), StoreWriteError>>> {
         if self.is_log_doubtful {
             move_whole_log(&self.connection)?;
             self.is_log_doubtful = false;
         }
-        let urgent = group.is_empty() || group.iter().any(|w| w.urgency() == Urgency::Now);
-        self.set_synchronous(if urgent { self.sync } else { Sync::Os })?;
+        let urgent = group.is_empty() || group.iter().any(|w| w.urgency() == WriteUrgency::Now);
+        self.set_synchronous(if urgent { self.sync } else { CommitSyncMode::Os })?;
         self.run_statement("BEGIN IMMEDIATE")?;
         let mut results = Vec::with_capacity(group.len());
         if group.is_empty() {
@@ -350,10 +354,10 @@ impl Thread {
                 Ok(Err(error)) if is_disk(&error) || self.connection.is_autocommit() => {
                     return Err(error);
                 }
-                Ok(Err(error)) => Err(WriteError::Rejected(error)),
+                Ok(Err(error)) => Err(StoreWriteError::Rejected(error)),
                 Err(_) => {
                     tracing::error!("a write panicked; it is undone and the next ones go on");
-                    Err(WriteError::Panicked)
+                    Err(StoreWriteError::Panicked)
                 }
             };
             if result.is_err() {
@@ -370,7 +374,7 @@ impl Thread {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    fn set_synchronous(&mut self, wanted: Sync) -> rusqlite::Result<()> {
+    fn set_synchronous(&mut self, wanted: CommitSyncMode) -> rusqlite::Result<()> {
         if self.synchronous != wanted {
             self.connection.pragma_update(None, "synchronous", synchronous(wanted))?;
             self.synchronous = wanted;
@@ -454,52 +458,53 @@ mod tests {
     use super::*;
 
     /// A write that does as it is told.
-    struct Told<F>(F, Option<oneshot::Sender<Result<(), Arc<WriteError>>>>);
+    struct ScriptedWrite<F>(F, Option<oneshot::Sender<Result<(), Arc<StoreWriteError>>>>);
 
-    impl<F: FnMut(&Connection) -> rusqlite::Result<()> + Send> Write for Told<F> {
-        fn urgency(&self) -> Urgency {
-            Urgency::Now
+    impl<F: FnMut(&Connection) -> rusqlite::Result<()> + Send> StoreWrite for ScriptedWrite<F> {
+        fn urgency(&self) -> WriteUrgency {
+            WriteUrgency::Now
         }
 
         fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {
             (self.0)(connection)
         }
 
-        fn done(mut self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+        fn done(mut self: Box<Self>, result: Result<(), Arc<StoreWriteError>>) {
             self.1.take().unwrap().send(result).unwrap();
         }
     }
 
-    struct Bench {
+    struct WriterTestBench {
         folder: tempfile::TempDir,
-        writer: Writer,
+        writer: StoreWriter,
     }
 
-    impl Bench {
+    impl WriterTestBench {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("db");
-            let open = move || super::super::connect(&path, Sync::Disk);
+            let open = move || super::super::connect(&path, CommitSyncMode::Disk);
             let connection = open().unwrap();
             let tables =
                 "CREATE TABLE t (n); CREATE TABLE migrations (name TEXT PRIMARY KEY, version)";
             connection.execute_batch(tables).unwrap();
             let metrics = Arc::new(Metrics::new());
-            let reopen: Arc<Reopen> = Arc::new(Box::new(open));
-            let writer = Writer::start(connection, Sync::Disk, reopen, metrics).unwrap();
+            let reopen: Arc<ConnectionOpener> = Arc::new(Box::new(open));
+            let writer =
+                StoreWriter::start(connection, CommitSyncMode::Disk, reopen, metrics).unwrap();
             Self { folder, writer }
         }
 
         async fn write(
             &self,
             apply: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
-        ) -> Result<(), Arc<WriteError>> {
+        ) -> Result<(), Arc<StoreWriteError>> {
             let (sender, told) = oneshot::channel();
-            self.writer.submit(Box::new(Told(apply, Some(sender))));
+            self.writer.submit(Box::new(ScriptedWrite(apply, Some(sender))));
             told.await.unwrap()
         }
 
-        async fn insert(&self, n: i64) -> Result<(), Arc<WriteError>> {
+        async fn insert(&self, n: i64) -> Result<(), Arc<StoreWriteError>> {
             self.write(move |c| c.execute("INSERT INTO t VALUES (?)", [n]).map(drop)).await
         }
 
@@ -512,13 +517,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_panics_fails_alone() {
-        let b = Bench::new();
+        let b = WriterTestBench::new();
         let panicking = b.write(|c| {
             c.execute("INSERT INTO t VALUES (1)", []).unwrap();
             panic!("a mistake in the program")
         });
         let (first, panicked, last) = tokio::join!(b.insert(0), panicking, b.insert(2));
-        assert!(matches!(panicked.unwrap_err().as_ref(), WriteError::Panicked));
+        assert!(matches!(panicked.unwrap_err().as_ref(), StoreWriteError::Panicked));
         first.unwrap();
         last.unwrap();
         assert_eq!(b.numbers(), [0, 2]);
@@ -527,12 +532,12 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_waits_for_a_thread_that_is_gone() {
-        let queue = Arc::new(Queue::default());
-        let end = End { queue: queue.clone(), writable: watch::Sender::new(true) };
-        let writer = Writer { queue, writable: end.writable.subscribe(), thread: None };
+        let queue = Arc::new(WriteQueue::default());
+        let end = WriterExitGuard { queue: queue.clone(), writable: watch::Sender::new(true) };
+        let writer = StoreWriter { queue, writable: end.writable.subscribe(), thread: None };
         let submit = || {
             let (sender, told) = oneshot::channel();
-            writer.submit(Box::new(Told(|_: &Connection| Ok(()), Some(sender))));
+            writer.submit(Box::new(ScriptedWrite(|_: &Connection| Ok(()), Some(sender))));
             told
         };
         let waiting = submit();
@@ -543,14 +548,14 @@ mod tests {
         .join()
         .unwrap_err();
         for told in [waiting, submit()] {
-            assert!(matches!(told.await.unwrap().unwrap_err().as_ref(), WriteError::Closed));
+            assert!(matches!(told.await.unwrap().unwrap_err().as_ref(), StoreWriteError::Closed));
         }
         assert!(!*writer.writable.borrow());
     }
 
     #[tokio::test]
     async fn after_a_failed_sync_the_log_is_moved_before_anything_is_acknowledged() {
-        let b = Bench::new();
+        let b = WriterTestBench::new();
         let log_bytes = || b.folder.path().join("db-wal").metadata().unwrap().len();
         for n in 0..20 {
             b.insert(n).await.unwrap();
@@ -560,7 +565,7 @@ mod tests {
             let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
             Err(rusqlite::Error::SqliteFailure(error, None))
         };
-        assert!(matches!(b.write(failed).await.unwrap_err().as_ref(), WriteError::Disk(_)));
+        assert!(matches!(b.write(failed).await.unwrap_err().as_ref(), StoreWriteError::Disk(_)));
         b.insert(20).await.unwrap();
         assert!(log_bytes() < before / 2, "{} of {before}", log_bytes());
         assert_eq!(b.numbers(), (0..=20).collect::<Vec<_>>());

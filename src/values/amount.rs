@@ -8,15 +8,15 @@
 use serde_json::{Number, Value};
 
 use super::currency::{self, CurrencyMark};
-use super::locale::{DecimalSign, Locale};
-use super::{Reading, unicode};
+use super::locale::{DecimalSign, NumberLocale};
+use super::{ParsedValue, unicode};
 
 /// The longest text that is read as an amount.
 const MAX_CHARS: usize = 64;
 
 /// An amount, and the currency that stands beside it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Amount {
+pub struct MoneyAmount {
     /// The number.
     pub number: Number,
     /// The sign or code beside it.
@@ -24,44 +24,44 @@ pub struct Amount {
 }
 
 /// Reads an amount: a number, or a text in the notation of the locale.
-pub fn read(value: Option<&Value>, locale: Option<Locale>) -> Reading<Amount> {
+pub fn read(value: Option<&Value>, locale: Option<NumberLocale>) -> ParsedValue<MoneyAmount> {
     read_in(value, locale, None)
 }
 
 /// The same of an amount in this currency, where that is known: some have three decimals.
 pub fn read_in(
     value: Option<&Value>,
-    locale: Option<Locale>,
+    locale: Option<NumberLocale>,
     currency: Option<&str>,
-) -> Reading<Amount> {
+) -> ParsedValue<MoneyAmount> {
     match value {
-        None | Some(Value::Null | Value::Bool(false)) => Reading::Absent,
+        None | Some(Value::Null | Value::Bool(false)) => ParsedValue::Absent,
         // PHP's empty array.
-        Some(Value::Array(list)) if list.is_empty() => Reading::Absent,
+        Some(Value::Array(list)) if list.is_empty() => ParsedValue::Absent,
         Some(Value::Number(number)) => {
-            Reading::Read(Amount { number: number.clone(), currency: None })
+            ParsedValue::Read(MoneyAmount { number: number.clone(), currency: None })
         }
-        Some(Value::String(text)) if text.trim().is_empty() => Reading::Absent,
+        Some(Value::String(text)) if text.trim().is_empty() => ParsedValue::Absent,
         Some(Value::String(text)) => {
-            parse_in(text, locale, currency).map_or(Reading::Unreadable, Reading::Read)
+            parse_in(text, locale, currency).map_or(ParsedValue::Unreadable, ParsedValue::Read)
         }
-        Some(_) => Reading::Unreadable,
+        Some(_) => ParsedValue::Unreadable,
     }
 }
 
 /// Reads a text as an amount.
-pub fn parse(text: &str, locale: Option<Locale>) -> Option<Amount> {
+pub fn parse(text: &str, locale: Option<NumberLocale>) -> Option<MoneyAmount> {
     parse_in(text, locale, None)
 }
 
-fn parse_in(text: &str, locale: Option<Locale>, known: Option<&str>) -> Option<Amount> {
+fn parse_in(text: &str, locale: Option<NumberLocale>, known: Option<&str>) -> Option<MoneyAmount> {
     if text.len() > 4 * MAX_CHARS || text.chars().count() > MAX_CHARS {
         return None;
     }
     let text: String = text.chars().filter(|c| !unicode::is_invisible(*c)).map(plain).collect();
     let text = text.trim();
     if let Some(number) = scientific(text) {
-        return Some(Amount { number, currency: None });
+        return Some(MoneyAmount { number, currency: None });
     }
     let (before, digits, behind) = parts(text)?;
     let (is_negative, before, behind) = signs(before, behind)?;
@@ -73,7 +73,7 @@ fn parse_in(text: &str, locale: Option<Locale>, known: Option<&str>) -> Option<A
     let decimals = code.map(currency::decimals);
     let plain = numeral(digits, locale, decimals)?;
     let number = number(&plain, is_negative)?;
-    Some(Amount { number, currency })
+    Some(MoneyAmount { number, currency })
 }
 
 /// A character as the reader knows it: ASCII digits, one kind of space, of apostrophe, of minus.
@@ -159,7 +159,7 @@ fn marks(text: &str) -> Option<Option<CurrencyMark>> {
 }
 
 /// The numeral as Rust writes numbers: no groups, a point before the decimals.
-fn numeral(text: &str, locale: Option<Locale>, decimals: Option<u16>) -> Option<String> {
+fn numeral(text: &str, locale: Option<NumberLocale>, decimals: Option<u16>) -> Option<String> {
     let signs: Vec<(usize, char)> =
         text.char_indices().filter(|(_, c)| !c.is_ascii_digit()).collect();
     if !signs.iter().all(|(_, c)| matches!(c, '.' | ',' | '\'' | ' ' | &ARABIC_DECIMAL)) {
@@ -194,7 +194,7 @@ fn is_decimal_sign(
     sign: char,
     whole: &str,
     behind: &str,
-    locale: Option<Locale>,
+    locale: Option<NumberLocale>,
     decimals: Option<u16>,
 ) -> bool {
     let may_group = behind.len() == 3 && (1..=3).contains(&whole.len()) && !whole.starts_with('0');
@@ -351,10 +351,10 @@ mod tests {
         ] {
             assert_eq!(parse(text, None), None, "{text}");
         }
-        assert_eq!(read(Some(&json!("nine")), None), Reading::Unreadable);
-        assert_eq!(read(Some(&json!(true)), None), Reading::Unreadable);
-        assert_eq!(read(Some(&json!(" ")), None), Reading::Absent);
-        assert_eq!(read(None, None), Reading::Absent);
+        assert_eq!(read(Some(&json!("nine")), None), ParsedValue::Unreadable);
+        assert_eq!(read(Some(&json!(true)), None), ParsedValue::Unreadable);
+        assert_eq!(read(Some(&json!(" ")), None), ParsedValue::Absent);
+        assert_eq!(read(None, None), ParsedValue::Absent);
         assert_eq!(parse(&"9".repeat(99), None), None);
     }
 

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use iso_currency::{Currency, IntoEnumIterator};
 use serde_json::Value;
 
-use super::{Reading, unicode};
+use super::{ParsedValue, unicode};
 
 /// The longest text that is read as a currency: the longest names of ISO 4217 have 40 letters.
 const MAX_CHARS: usize = 64;
@@ -199,10 +199,10 @@ const MARKS: &[(&str, &[&str])] = &[
 
 /// The currencies that a sign, a code or a word may mean: one if it is unmistakable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CurrencyMark(Codes);
+pub struct CurrencyMark(CurrencyCodes);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Codes {
+enum CurrencyCodes {
     One(&'static str),
     AnyOf(&'static [&'static str]),
 }
@@ -212,7 +212,7 @@ impl CurrencyMark {
     pub fn of(text: &str) -> Option<Self> {
         let text = text.trim();
         if let Some(code) = code(text) {
-            return Some(Self(Codes::One(code)));
+            return Some(Self(CurrencyCodes::One(code)));
         }
         if text.is_empty() || text.len() > 4 * MAX_CHARS || text.chars().count() > MAX_CHARS {
             return None;
@@ -250,7 +250,7 @@ impl CurrencyMark {
     /// A text in lower case as one sign, code, word or name of ISO 4217.
     fn word(text: &str) -> Option<Self> {
         if let Some(code) = code(text) {
-            return Some(Self(Codes::One(code)));
+            return Some(Self(CurrencyCodes::One(code)));
         }
         let found = |text: &str| MARKS_BY_TEXT.get(text).copied().map(Self);
         found(text).or_else(|| found(text.strip_suffix('s')?))
@@ -259,39 +259,39 @@ impl CurrencyMark {
     /// The currencies that both marks mean, if there are any.
     pub fn and(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
-            (Codes::One(one), _) => other.may_be(one).then_some(self),
-            (_, Codes::One(one)) => self.may_be(one).then_some(other),
+            (CurrencyCodes::One(one), _) => other.may_be(one).then_some(self),
+            (_, CurrencyCodes::One(one)) => self.may_be(one).then_some(other),
             (one, another) => (one == another).then_some(self),
         }
     }
 
     fn may_be(self, code: &str) -> bool {
         match self.0 {
-            Codes::One(one) => one == code,
-            Codes::AnyOf(codes) => codes.contains(&code),
+            CurrencyCodes::One(one) => one == code,
+            CurrencyCodes::AnyOf(codes) => codes.contains(&code),
         }
     }
 
     /// The currency's code: the store's, where the mark may mean that; else the only one it means.
     pub fn code(self, store: Option<&str>) -> Option<&'static str> {
         match self.0 {
-            Codes::One(code) => Some(code),
-            Codes::AnyOf(codes) => codes.iter().find(|code| Some(**code) == store).copied(),
+            CurrencyCodes::One(code) => Some(code),
+            CurrencyCodes::AnyOf(codes) => codes.iter().find(|code| Some(**code) == store).copied(),
         }
     }
 }
 
 /// Reads a currency. `store` is the store's own, which decides over signs of several currencies.
-pub fn read(value: Option<&Value>, store: Option<&str>) -> Reading<&'static str> {
+pub fn read(value: Option<&Value>, store: Option<&str>) -> ParsedValue<&'static str> {
     let text = match value {
-        None | Some(Value::Null) => return Reading::Absent,
+        None | Some(Value::Null) => return ParsedValue::Absent,
         Some(Value::String(text)) => text.trim(),
         Some(Value::Number(number)) => {
             let numeric = number.as_u64().and_then(|number| u16::try_from(number).ok());
             let code = numeric.and_then(Currency::from_numeric).map(|it| it.code());
-            return code.map_or(Reading::Unreadable, Reading::Read);
+            return code.map_or(ParsedValue::Unreadable, ParsedValue::Read);
         }
-        Some(_) => return Reading::Unreadable,
+        Some(_) => return ParsedValue::Unreadable,
     };
     let is_nothing = || {
         let shown = unicode::visible(text);
@@ -299,9 +299,9 @@ pub fn read(value: Option<&Value>, store: Option<&str>) -> Reading<&'static str>
         shown.is_empty() || NOTHING.iter().any(|nothing| shown.eq_ignore_ascii_case(nothing))
     };
     match CurrencyMark::of(text).and_then(|mark| mark.code(store)) {
-        Some(code) => Reading::Read(code),
-        None if is_nothing() => Reading::Absent,
-        None => Reading::Unreadable,
+        Some(code) => ParsedValue::Read(code),
+        None if is_nothing() => ParsedValue::Absent,
+        None => ParsedValue::Unreadable,
     }
 }
 
@@ -325,12 +325,13 @@ pub fn decimals(code: &str) -> u16 {
 }
 
 /// The signs, words and names by their text: a constant that no compiler can work out.
-static MARKS_BY_TEXT: LazyLock<HashMap<String, Codes>> = LazyLock::new(|| {
-    let names = Currency::iter().map(|it| (it.name().to_lowercase(), Codes::One(it.code())));
+static MARKS_BY_TEXT: LazyLock<HashMap<String, CurrencyCodes>> = LazyLock::new(|| {
+    let names =
+        Currency::iter().map(|it| (it.name().to_lowercase(), CurrencyCodes::One(it.code())));
     let own = MARKS.iter().map(|(mark, codes)| {
         let codes = match codes {
-            [one] => Codes::One(one),
-            several => Codes::AnyOf(several),
+            [one] => CurrencyCodes::One(one),
+            several => CurrencyCodes::AnyOf(several),
         };
         ((*mark).to_owned(), codes)
     });
@@ -381,23 +382,23 @@ mod tests {
             ("usd.", "USD"),
             ("EUR - Euro", "EUR"),
         ] {
-            assert_eq!(read(Some(&json!(written)), None), Reading::Read(expected), "{written}");
+            assert_eq!(read(Some(&json!(written)), None), ParsedValue::Read(expected), "{written}");
         }
-        assert_eq!(read(Some(&json!(978)), None), Reading::Read("EUR"));
-        assert_eq!(read(Some(&json!(36)), None), Reading::Read("AUD"));
+        assert_eq!(read(Some(&json!(978)), None), ParsedValue::Read("EUR"));
+        assert_eq!(read(Some(&json!(36)), None), ParsedValue::Read("AUD"));
     }
 
     #[test]
     fn a_sign_of_several_currencies_is_the_stores_or_unreadable() {
         for (written, store, expected) in [
-            ("$", Some("USD"), Reading::Read("USD")),
-            ("$", Some("CAD"), Reading::Read("CAD")),
-            ("dollars", Some("AUD"), Reading::Read("AUD")),
-            ("$", Some("EUR"), Reading::Unreadable),
-            ("$", None, Reading::Unreadable),
-            ("kr", Some("NOK"), Reading::Read("NOK")),
-            ("¥", Some("CNY"), Reading::Read("CNY")),
-            ("£", Some("EUR"), Reading::Read("GBP")),
+            ("$", Some("USD"), ParsedValue::Read("USD")),
+            ("$", Some("CAD"), ParsedValue::Read("CAD")),
+            ("dollars", Some("AUD"), ParsedValue::Read("AUD")),
+            ("$", Some("EUR"), ParsedValue::Unreadable),
+            ("$", None, ParsedValue::Unreadable),
+            ("kr", Some("NOK"), ParsedValue::Read("NOK")),
+            ("¥", Some("CNY"), ParsedValue::Read("CNY")),
+            ("£", Some("EUR"), ParsedValue::Read("GBP")),
         ] {
             assert_eq!(read(Some(&json!(written)), store), expected, "{written} {store:?}");
         }
@@ -413,9 +414,9 @@ mod tests {
             json!("NULL"),
             json!(null),
         ] {
-            assert_eq!(read(Some(&nothing), Some("EUR")), Reading::Absent, "{nothing}");
+            assert_eq!(read(Some(&nothing), Some("EUR")), ParsedValue::Absent, "{nothing}");
         }
-        assert_eq!(read(None, Some("EUR")), Reading::Absent);
+        assert_eq!(read(None, Some("EUR")), ParsedValue::Absent);
         for unreadable in [
             json!("points"),
             json!("GBP EUR"),
@@ -427,7 +428,11 @@ mod tests {
             json!(true),
             json!("€".repeat(99)),
         ] {
-            assert_eq!(read(Some(&unreadable), Some("EUR")), Reading::Unreadable, "{unreadable}");
+            assert_eq!(
+                read(Some(&unreadable), Some("EUR")),
+                ParsedValue::Unreadable,
+                "{unreadable}"
+            );
         }
     }
 

@@ -14,16 +14,16 @@ pub enum DecimalSign {
 
 /// A language, and where it is spoken, as far as numbers are written by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Locale {
+pub struct NumberLocale {
     /// The sign before the decimals.
     pub decimal: DecimalSign,
 }
 
 /// A text that names no language known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownLocale;
+pub struct UnknownLocaleError;
 
-impl fmt::Display for UnknownLocale {
+impl fmt::Display for UnknownLocaleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no known language; give one such as \"en\", \"de-CH\" or \"pt-BR\" (BCP 47)")
     }
@@ -54,10 +54,10 @@ const ELSEWHERE: &[(&str, &[&str], DecimalSign)] = &[
     ("ar", &["DZ", "LY", "MA", "MR", "TN"], DecimalSign::Comma),
 ];
 
-impl FromStr for Locale {
-    type Err = UnknownLocale;
+impl FromStr for NumberLocale {
+    type Err = UnknownLocaleError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownLocale> {
+    fn from_str(text: &str) -> Result<Self, UnknownLocaleError> {
         let mut parts = text.trim().split(['.', '@']).next().unwrap_or_default().split(['-', '_']);
         let language = parts.next().unwrap_or_default().to_ascii_lowercase();
         let region = parts.find(|part| part.len() == 2).map(str::to_ascii_uppercase);
@@ -68,7 +68,7 @@ impl FromStr for Locale {
             Some((_, _, decimal)) => *decimal,
             None if COMMA.contains(&language.as_str()) => DecimalSign::Comma,
             None if POINT.contains(&language.as_str()) => DecimalSign::Point,
-            None => return Err(UnknownLocale),
+            None => return Err(UnknownLocaleError),
         };
         Ok(Self { decimal })
     }
@@ -89,10 +89,10 @@ mod tests {
             ("zh-Hant-TW", DecimalSign::Point),
             ("pt-BR", DecimalSign::Comma),
         ] {
-            assert_eq!(text.parse::<Locale>().map(|it| it.decimal), Ok(decimal), "{text}");
+            assert_eq!(text.parse::<NumberLocale>().map(|it| it.decimal), Ok(decimal), "{text}");
         }
         for text in ["", "x", "german"] {
-            assert_eq!(text.parse::<Locale>(), Err(UnknownLocale), "{text}");
+            assert_eq!(text.parse::<NumberLocale>(), Err(UnknownLocaleError), "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! telephone numbers, e-mail addresses, names, times, addresses of computers. Every vendor, beacon, import and mapping reads them
 //! here, so that one value means the same everywhere.
 //!
-//! A reader never guesses: a text that is there and cannot be read is [`Reading::Unreadable`], which
+//! A reader never guesses: a text that is there and cannot be read is [`ParsedValue::Unreadable`], which
 //! its caller counts or refuses, and never the same as one that is not there.
 
 pub mod address;
@@ -18,7 +18,7 @@ pub mod unicode;
 
 /// A value as a reader found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading<T> {
+pub enum ParsedValue<T> {
     /// There is no value.
     Absent,
     /// The value.
@@ -27,7 +27,7 @@ pub enum Reading<T> {
     Unreadable,
 }
 
-impl<T> Reading<T> {
+impl<T> ParsedValue<T> {
     /// The value, if it was read.
     pub fn read(self) -> Option<T> {
         match self {

@@ -88,13 +88,13 @@ impl HomeCountry {
 }
 
 /// A number as it is written, and the country that it is of if it names none.
-type NumberInCountry = (Box<str>, Option<HomeCountry>);
+type PhoneCacheKey = (Box<str>, Option<HomeCountry>);
 
 /// Reads telephone numbers, and remembers those it read: the metadata are large expressions.
 #[derive(Clone, Debug)]
 pub struct TelephoneReader {
     home: Option<HomeCountry>,
-    remembered: Cache<NumberInCountry, Option<Box<str>>>,
+    remembered: Cache<PhoneCacheKey, Option<Box<str>>>,
 }
 
 impl Default for TelephoneReader {
@@ -126,7 +126,7 @@ impl TelephoneReader {
 
 /// The digits of E.164 of a number, the country's code first. National numbers are those of `home`.
 pub fn read(text: &str, home: Option<&HomeCountry>) -> Option<String> {
-    let written = Written::of(text)?;
+    let written = BarePhoneNumber::of(text)?;
     let home = home.and_then(HomeCountry::metadata);
     let found = if written.is_international {
         international(&written.digits, written.trunk_zero)
@@ -138,7 +138,7 @@ pub fn read(text: &str, home: Option<&HomeCountry>) -> Option<String> {
 
 /// A number without its notation.
 #[derive(Debug, PartialEq, Eq)]
-struct Written {
+struct BarePhoneNumber {
     digits: String,
     /// It begins with a plus sign.
     is_international: bool,
@@ -146,7 +146,7 @@ struct Written {
     trunk_zero: Option<usize>,
 }
 
-impl Written {
+impl BarePhoneNumber {
     fn of(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
             return None;

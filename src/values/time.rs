@@ -129,9 +129,9 @@ fn dotnet(text: &str) -> Option<&str> {
 }
 
 /// A text that is read from left to right.
-struct Reader<'t>(&'t str);
+struct TimeTextReader<'t>(&'t str);
 
-impl<'t> Reader<'t> {
+impl<'t> TimeTextReader<'t> {
     /// Passes over these characters; whether there was one.
     fn skip(&mut self, chars: &[char]) -> bool {
         let rest = self.0.trim_start_matches(chars);
@@ -271,7 +271,7 @@ fn stamp(date: Date, (days, time): (i8, Time), offset: Offset) -> Option<Timesta
 /// ISO 8601, and what is meant for it: `2026-11-30 11:30:24.029:Z`, `2026/11/30 9:05 PM +1`,
 /// `2026-W49-1T11:30`, `2026-334`.
 fn year_first(text: &str) -> Option<Timestamp> {
-    let mut reader = Reader(text);
+    let mut reader = TimeTextReader(text);
     let year = reader.digits();
     let year: i16 = (year.len() == 4).then(|| year.parse().ok())??;
     let date = if reader.0.starts_with("-W") || reader.0.starts_with('W') {
@@ -328,7 +328,7 @@ const MONTHS: [&str; 12] = [
 /// Dates that name their month, in whatever order: RFC 2822, `Mon Nov 30 2026 11:30:24 GMT+0100 (CET)`,
 /// `Monday, 30-Nov-26 11:30:24 GMT`, `Mon Nov 30 11:30:24 UTC 2026`, `Nov 30, 2026 11:30 PM`.
 fn month_by_name(text: &str) -> Option<Timestamp> {
-    let mut reader = Reader(text);
+    let mut reader = TimeTextReader(text);
     let (mut year, mut month, mut day, mut time, mut zone) = (None, None, None, None, None);
     loop {
         reader.skip(&[' ', ',', '\t']);
@@ -378,7 +378,7 @@ fn month_by_name(text: &str) -> Option<Timestamp> {
         // The zone stands before the year.
         let end = reader.0.rfind(' ')?;
         let (before, behind) = reader.0.split_at(end);
-        zone = Some(Reader(before).zone()?);
+        zone = Some(TimeTextReader(before).zone()?);
         reader.0 = behind;
     }
     let date = Date::new(year?, month?, day?).ok()?;

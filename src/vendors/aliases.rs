@@ -36,14 +36,14 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// The name of the vendor that is meant by another of its names.
-pub fn meant(written: &str) -> Option<&'static str> {
+pub fn resolve_alias(written: &str) -> Option<&'static str> {
     let plain = |name: &str| {
         let letters = name.chars().filter(|c| c.is_alphanumeric());
         letters.flat_map(char::to_lowercase).collect::<String>()
     };
     let wanted = plain(written);
     let is_known = |it: &&&super::Vendor| {
-        plain(it.name) == wanted || it.known_as.iter().any(|name| plain(name) == wanted)
+        plain(it.name) == wanted || it.aliases.iter().any(|name| plain(name) == wanted)
     };
     let known = VENDORS.iter().find(is_known).map(|vendor| vendor.name);
     known.or_else(|| ALIASES.iter().find(|(alias, _)| *alias == wanted).map(|(_, name)| *name))
@@ -62,9 +62,9 @@ mod tests {
             ("google-analytics", "ga4"),
             ("Google Ads", "google_ads"),
         ] {
-            assert_eq!(meant(written), Some(name), "{written}");
+            assert_eq!(resolve_alias(written), Some(name), "{written}");
         }
-        assert_eq!(meant("nobody"), None);
+        assert_eq!(resolve_alias("nobody"), None);
     }
 
     #[test]

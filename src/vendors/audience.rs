@@ -1,6 +1,6 @@
 //! The Audience face: how a segment's members are put on a vendor's list, and taken off it.
 //!
-//! A person is told to the vendor as a [`Row`]: all that the vendor needs to find them. The row is kept
+//! A person is told to the vendor as a [`AudienceRow`]: all that the vendor needs to find them. The row is kept
 //! with the membership and said again word for word to take them off: some vendors remove only by the
 //! identifiers that were added, and of a person who was forgotten nothing else is left. A person whose
 //! row is another than before is taken off by the old one and put on by the new.
@@ -16,10 +16,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::conversation::{Stop, Who};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
-use crate::event::Enriched;
-use crate::settings::Secret;
+use super::conversation::{ContactIdentity, StepError};
+use super::{
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
+};
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// The most bytes of one row: a few digests or ids.
 pub const MAX_ROW_BYTES: usize = 4096;
@@ -29,32 +31,33 @@ pub const LIST_GONE: &str = "list_gone";
 
 /// How a segment's members are told to a vendor.
 #[async_trait]
-pub trait Audience: Send + Sync {
-    /// The most rows of one [`Audience::change`].
+pub trait VendorAudience: Send + Sync {
+    /// The most rows of one [`VendorAudience::change`].
     fn max_rows(&self) -> usize;
 
     /// What the vendor is told of a person, or why it could never find them. The event is no more
     /// than who they are: its profile says the rest.
-    fn row(&self, person: &Enriched) -> Result<Row, Reason>;
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason>;
 
     /// The vendor's own name of the list, which is made if it is not there. It is kept and given to
     /// every later change, so this is called once for a list, and again when it was lost.
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome>;
+    async fn open(&self, list: &AudienceList<'_>, call: &dyn VendorCall)
+    -> Result<String, Outcome>;
 
     /// Puts rows on the list or takes them off; says how each ended, in their order. Adding and
     /// removing never run at once for the same list.
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome>;
 }
 
 /// What a list is to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Listed<'l> {
+pub struct AudienceList<'l> {
     /// What people know it by.
     pub title: &'l str,
     /// The segment's name: letters, digits, `_` and `-`.
@@ -65,7 +68,7 @@ pub struct Listed<'l> {
 
 /// What happens to members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum AudienceChange {
     /// They are put on the list.
     Add,
     /// They are taken off.
@@ -74,19 +77,19 @@ pub enum Change {
 
 /// What a vendor is told of one person, as JSON: its vendor alone reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Row(Box<str>);
+pub struct AudienceRow(Box<str>);
 
-impl Row {
+impl AudienceRow {
     /// The row that says this.
-    pub fn of<T: Serialize>(said: &T) -> Result<Self, Reason> {
+    pub fn of<T: Serialize>(said: &T) -> Result<Self, OutcomeReason> {
         match serde_json::to_string(said) {
             Ok(text) if text.len() <= MAX_ROW_BYTES => Ok(Self(text.into())),
-            Ok(_) | Err(_) => Err(Reason::new("identifiers_too_long")),
+            Ok(_) | Err(_) => Err(OutcomeReason::new("identifiers_too_long")),
         }
     }
 
     /// A row that was kept.
-    pub fn kept(text: impl Into<Box<str>>) -> Self {
+    pub fn from_stored(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
@@ -96,14 +99,14 @@ impl Row {
     }
 
     /// What the row says. One that an older version of the program wrote may say nothing any more.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Reason> {
-        serde_json::from_str(&self.0).map_err(|_older| Reason::new("unreadable_row"))
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, OutcomeReason> {
+        serde_json::from_str(&self.0).map_err(|_older| OutcomeReason::new("unreadable_row"))
     }
 }
 
 /// The rows that can be read, and an end for each of the others.
-pub(super) fn readable<T: DeserializeOwned>(
-    rows: &[Row],
+pub(super) fn parse_rows<T: DeserializeOwned>(
+    rows: &[AudienceRow],
 ) -> (Vec<(usize, T)>, Vec<Option<Outcome>>) {
     let (mut read, mut ends) = (Vec::with_capacity(rows.len()), vec![None; rows.len()]);
     for (index, (row, end)) in rows.iter().zip(&mut ends).enumerate() {
@@ -116,52 +119,52 @@ pub(super) fn readable<T: DeserializeOwned>(
 }
 
 /// All of these ended alike, but those that have ended already.
-pub(super) fn alike(ends: Vec<Option<Outcome>>, outcome: &Outcome) -> Vec<Outcome> {
+pub(super) fn fill_outcomes(ends: Vec<Option<Outcome>>, outcome: &Outcome) -> Vec<Outcome> {
     ends.into_iter().map(|end| end.unwrap_or_else(|| outcome.clone())).collect()
 }
 
 /// Tells row by row; behind one that must be told again all wait, for what holds for it holds for them.
-pub(super) async fn row_by_row<'r, T, F>(
-    rows: &'r [Row],
+pub(super) async fn apply_rows_in_order<'r, T, F>(
+    rows: &'r [AudienceRow],
     tell: impl Fn(T) -> F + Send,
 ) -> Vec<Outcome>
 where
     T: DeserializeOwned + Send + 'r,
-    F: Future<Output = Result<(), Stop>> + Send,
+    F: Future<Output = Result<(), StepError>> + Send,
 {
-    let (read, mut ends) = readable::<T>(rows);
+    let (read, mut ends) = parse_rows::<T>(rows);
     for (index, said) in read {
         let outcome = tell(said).await.map_or_else(Outcome::from, |()| Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
         if must_wait {
-            return alike(ends, &outcome);
+            return fill_outcomes(ends, &outcome);
         }
         if let Some(end) = ends.get_mut(index) {
             *end = Some(outcome);
         }
     }
-    let unsaid = Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
-    alike(ends, &unsaid)
+    let unsaid = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
+    fill_outcomes(ends, &unsaid)
 }
 
 /// A vendor of lists alone: no event is anything to it.
-pub(super) struct ListsOnly<A> {
+pub(super) struct ListOnlyDestination<A> {
     /// Its lists.
     pub(super) lists: A,
     /// What must not be shown.
-    pub(super) secrets: Vec<Secret>,
+    pub(super) secrets: Vec<SecretString>,
     /// The most calls per second, where the vendor states a limit.
     pub(super) calls_per_second: Option<NonZeroU32>,
 }
 
 #[async_trait]
-impl<A: Audience> Destination for ListsOnly<A> {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl<A: VendorAudience> Destination for ListOnlyDestination<A> {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: 1,
             max_bytes: 1 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 1,
             calls_per_second: self.calls_per_second,
@@ -169,60 +172,60 @@ impl<A: Audience> Destination for ListsOnly<A> {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         self.secrets.clone()
     }
 
-    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
-        Screening::Skip(Reason::new("lists_only"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
+        Admission::Skip(OutcomeReason::new("lists_only"))
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
-        vec![Outcome::Skipped(Reason::new("lists_only")); batch.len()]
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
+        vec![Outcome::Skipped(OutcomeReason::new("lists_only")); batch.len()]
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         Some(&self.lists)
     }
 }
 
 /// A list that was made, if the vendor said what it calls it.
-pub(super) fn made(id: Option<&Value>) -> Result<String, Outcome> {
+pub(super) fn created_list_id(id: Option<&Value>) -> Result<String, Outcome> {
     let id = id.and_then(super::products::text).filter(|id| !id.is_empty());
-    id.ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
+    id.ok_or_else(|| Outcome::Retry { reason: OutcomeReason::new("unreadable_reply"), after: None })
 }
 
 /// The row of vendors that know contacts.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Contact {
+pub(super) struct ContactRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
 }
 
-impl Contact {
+impl ContactRow {
     /// The row of a person.
-    pub(super) fn row(person: &Enriched) -> Result<Row, Reason> {
-        let Who { user_id: user, email, .. } = Who::of(person);
+    pub(super) fn row(person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        let ContactIdentity { user_id: user, email, .. } = ContactIdentity::of(person);
         if user.is_none() && email.is_none() {
-            return Err(Reason::new("no_identifier"));
+            return Err(OutcomeReason::new("no_identifier"));
         }
-        Row::of(&Self { user, email })
+        AudienceRow::of(&Self { user, email })
     }
 
     /// Whom the row is of.
-    pub(super) fn who(self) -> Who {
-        Who { user_id: self.user, email: self.email, anonymous_id: None }
+    pub(super) fn into_identity(self) -> ContactIdentity {
+        ContactIdentity { user_id: self.user, email: self.email, anonymous_id: None }
     }
 }
 
 /// The vendor has no such contact, and none is made: who is worth one is what the events say. Nobody
 /// is on no list, which is as it should be only when they are to be taken off.
-pub(super) fn unlisted(change: Change) -> Result<(), Stop> {
+pub(super) fn unknown_contact_result(change: AudienceChange) -> Result<(), StepError> {
     match change {
-        Change::Add => Err(Stop::Skipped(Reason::new("unknown_to_vendor"))),
-        Change::Remove => Ok(()),
+        AudienceChange::Add => Err(StepError::Skipped(OutcomeReason::new("unknown_to_vendor"))),
+        AudienceChange::Remove => Ok(()),
     }
 }
 
@@ -232,27 +235,27 @@ mod tests {
 
     #[test]
     fn a_row_is_bounded_and_says_what_it_was_told() {
-        let row = Row::of(&["u1", "digest"]).unwrap();
-        let kept = Row::kept(row.text());
+        let row = AudienceRow::of(&["u1", "digest"]).unwrap();
+        let kept = AudienceRow::from_stored(row.text());
         assert_eq!(kept.read::<Vec<String>>().unwrap(), ["u1", "digest"]);
         assert!(kept.read::<u64>().is_err(), "another version's");
         let long = "x".repeat(MAX_ROW_BYTES);
-        assert_eq!(Row::of(&long).unwrap_err().code, "identifiers_too_long");
+        assert_eq!(AudienceRow::of(&long).unwrap_err().code, "identifiers_too_long");
     }
 
     #[tokio::test]
     async fn behind_one_that_must_wait_all_wait() {
-        let rows = ["1", "x", "2", "3"].map(Row::kept);
+        let rows = ["1", "x", "2", "3"].map(AudienceRow::from_stored);
         let tell = |number: u32| async move {
             match number {
-                2 => Err(Stop::Retry { reason: Reason::new("later"), after: None }),
+                2 => Err(StepError::Retry { reason: OutcomeReason::new("later"), after: None }),
                 _ => Ok(()),
             }
         };
-        let ends = row_by_row(&rows, tell).await;
+        let ends = apply_rows_in_order(&rows, tell).await;
         assert_eq!(ends[0], Outcome::Delivered);
-        assert_eq!(ends[1], Outcome::Dead(Reason::new("unreadable_row")));
-        let later = Outcome::Retry { reason: Reason::new("later"), after: None };
+        assert_eq!(ends[1], Outcome::Dead(OutcomeReason::new("unreadable_row")));
+        let later = Outcome::Retry { reason: OutcomeReason::new("later"), after: None };
         assert_eq!(ends[2..], [later.clone(), later]);
     }
 }

@@ -10,28 +10,32 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
 use super::wire::MessageBatch;
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// How a vendor's browser library speaks to its servers.
 pub trait Beacon: Send + Sync {
     /// The methods that a path below the vendor's mount takes. `None`: there is nothing. The path
     /// begins with `/` and is as sent: some clients end it with another.
-    fn endpoint(&self, path: &str) -> Option<Methods>;
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods>;
 
     /// Adds the canonical messages of a beacon, in its order. None at all is fine for those that bring
     /// no event: settings, flags, recordings.
     ///
     /// Events are counted before any is built, and one at a time is built: what all of them become is
     /// bounded by the batch.
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError>;
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError>;
 
     /// The canonical messages of a beacon as trees, all at once.
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, DecodeError> {
+    fn decode(&self, inbound: &BeaconRequest<'_>) -> Result<Vec<JsonObject>, BeaconDecodeError> {
         let mut batch = MessageBatch::new(inbound);
         self.read(inbound, &mut batch)?;
         let (texts, _) = batch.into_parts();
         let trees = texts.iter().map(|text| serde_json::from_slice(text));
-        trees.collect::<Result<_, _>>().map_err(|_never| DecodeError::Malformed("JSON"))
+        trees.collect::<Result<_, _>>().map_err(|_never| BeaconDecodeError::Malformed("JSON"))
     }
 
     /// Where the vendor itself takes its beacons, if that is one place for all: what the paths below the
@@ -41,12 +45,12 @@ pub trait Beacon: Send + Sync {
     }
 
     /// Whether a request that brings no event is worth passing on: recordings of visits.
-    fn passes_on(&self, _path: &str) -> bool {
+    fn is_forwarded(&self, _path: &str) -> bool {
         false
     }
 
     /// Whether this request's library promises to know nobody again: then no cookie is set or read.
-    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+    fn is_anonymous(&self, _inbound: &BeaconRequest<'_>) -> bool {
         false
     }
 
@@ -62,12 +66,12 @@ pub trait Beacon: Send + Sync {
     }
 
     /// What the library expects to be told, so that it neither tries again nor complains.
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer;
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply;
 }
 
 /// The methods of an endpoint, preflights apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Methods {
+pub enum AllowedMethods {
     /// Settings, and images.
     Get,
     /// Bodies.
@@ -76,7 +80,7 @@ pub enum Methods {
     Both,
 }
 
-impl Methods {
+impl AllowedMethods {
     /// As the `Allow` field lists them.
     pub const fn allow(self) -> &'static str {
         match self {
@@ -98,7 +102,7 @@ impl Methods {
 
 /// One request of a vendor's library.
 #[derive(Clone, Copy, Debug)]
-pub struct Inbound<'a> {
+pub struct BeaconRequest<'a> {
     /// One that the endpoint takes.
     pub method: &'a Method,
     /// The path below the vendor's mount, as sent.
@@ -120,12 +124,12 @@ pub struct Inbound<'a> {
     /// Names the visitor for this day at this site, for libraries that send no id of their own.
     pub daily_id: &'a str,
     /// What it may hold and become.
-    pub bounds: Bounds,
+    pub bounds: BeaconLimits,
 }
 
 /// What one beacon may hold and become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct BeaconLimits {
     /// Bytes of anything that is compressed within the body, decompressed.
     pub unpacked_bytes: usize,
     /// Bytes of all messages.
@@ -141,7 +145,7 @@ pub struct Bounds {
 }
 
 /// Bytes of messages that may be made of each byte of a beacon, beside `made_bytes`.
-pub const MADE_TIMES: usize = 3;
+pub const MAX_EXPANSION: usize = 3;
 
 /// Events that a beacon may have however short they are.
 const FREE_EVENTS: usize = 25;
@@ -152,7 +156,7 @@ pub fn events_within(bytes: usize, most: usize, least_event_bytes: usize) -> usi
     most.min(FREE_EVENTS.max(bytes / least_event_bytes.max(1)))
 }
 
-impl Bounds {
+impl BeaconLimits {
     /// The events that so many bytes may have at most.
     pub fn events_within(&self, bytes: usize) -> usize {
         events_within(bytes, self.events, self.least_event_bytes)
@@ -169,7 +173,7 @@ impl Bounds {
     }
 }
 
-impl Inbound<'_> {
+impl BeaconRequest<'_> {
     /// True if it tells of a page, as browsers do. What a page says of addresses and places is not read.
     pub fn is_of_page(&self) -> bool {
         [ORIGIN, REFERER].iter().any(|name| self.headers.contains_key(name))
@@ -190,7 +194,7 @@ impl Inbound<'_> {
 
 /// What became of a beacon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BeaconOutcome {
     /// So many of its events are kept.
     Taken {
         /// How many; 0 for beacons that bring none.
@@ -210,7 +214,7 @@ pub enum Verdict {
 
 /// Why a beacon is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum BeaconDecodeError {
     /// It cannot be read; the text says why, to people.
     #[error("{0}")]
     Malformed(&'static str),
@@ -224,7 +228,7 @@ pub enum DecodeError {
 
 /// What a vendor's library is told. The gateway adds what all its answers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct BeaconReply {
     /// The status. With 429 and 503 the gateway says when to come again.
     pub status: StatusCode,
     /// The type of the body.
@@ -238,7 +242,7 @@ pub const GIF: &[u8] =
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\
     \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;";
 
-impl Answer {
+impl BeaconReply {
     /// 204.
     pub const fn empty() -> Self {
         Self { status: StatusCode::NO_CONTENT, content_type: None, body: Bytes::new() }

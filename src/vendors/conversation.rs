@@ -2,7 +2,7 @@
 //! or update it, say what happened.
 //!
 //! A conversation is straight code: each step asks one thing and returns what it learned, or a
-//! [`Stop`] that ends the conversation and becomes the event's outcome. Every step may be repeated,
+//! [`StepError`] that ends the conversation and becomes the event's outcome. Every step may be repeated,
 //! so a conversation that broke off starts anew.
 
 use std::time::Duration;
@@ -14,10 +14,13 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 use serde_json::Value;
 
-use super::person::Person;
-use super::{Call, CallError, Outcome, Reason, Refusal, Reply, Verdict, judge};
-use crate::event::{Enriched, Event, Kind, Object};
-use crate::settings::{Secret, Section};
+use super::person::EventPerson;
+use super::{
+    MappingRefusal, Outcome, OutcomeReason, ReplyStatus, VendorCall, VendorCallError, VendorReply,
+    classify_reply,
+};
+use crate::event::{EnrichedEvent, Event, EventKind, JsonObject};
+use crate::settings::{SecretString, SettingsSection};
 use crate::values::email;
 use crate::values::telephone::TelephoneReader;
 
@@ -29,69 +32,73 @@ const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a conversation ends before its last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StepError {
     /// The vendor has no use for the event.
-    Skipped(Reason),
+    Skipped(OutcomeReason),
     /// The vendor will never take it.
-    Dead(Reason),
+    Dead(OutcomeReason),
     /// The conversation may get through later.
     Retry {
         /// What went wrong.
-        reason: Reason,
+        reason: OutcomeReason,
         /// How long the vendor asked to wait.
         after: Option<Duration>,
     },
     /// The credentials are refused.
-    Unauthorised(Reason),
+    Unauthorised(OutcomeReason),
 }
 
-impl From<Stop> for Outcome {
-    fn from(stop: Stop) -> Self {
+impl From<StepError> for Outcome {
+    fn from(stop: StepError) -> Self {
         match stop {
-            Stop::Skipped(reason) => Self::Skipped(reason),
-            Stop::Dead(reason) => Self::Dead(reason),
-            Stop::Retry { reason, after } => Self::Retry { reason, after },
-            Stop::Unauthorised(reason) => Self::Unauthorised(reason),
+            StepError::Skipped(reason) => Self::Skipped(reason),
+            StepError::Dead(reason) => Self::Dead(reason),
+            StepError::Retry { reason, after } => Self::Retry { reason, after },
+            StepError::Unauthorised(reason) => Self::Unauthorised(reason),
         }
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+impl From<MappingRefusal> for StepError {
+    fn from(refusal: MappingRefusal) -> Self {
         match refusal {
-            Refusal::Skip(code) => Self::Skipped(Reason::new(code)),
-            Refusal::Dead(code) => Self::Dead(Reason::new(code)),
+            MappingRefusal::Skip(code) => Self::Skipped(OutcomeReason::new(code)),
+            MappingRefusal::Dead(code) => Self::Dead(OutcomeReason::new(code)),
         }
     }
 }
 
 /// The answer, unless it ends any conversation: no answer, a refusal of the credentials, a wish to be
 /// asked later. What another status means depends on the question.
-pub(super) fn heard(result: Result<Reply, CallError>, now: Timestamp) -> Result<Reply, Stop> {
-    match (judge(&result, now), result) {
-        (Verdict::Accepted | Verdict::Refused(_), Ok(reply)) => Ok(reply),
-        (Verdict::Retry { reason, after }, _) => Err(Stop::Retry { reason, after }),
-        (Verdict::Unauthorised(reason), _) => Err(Stop::Unauthorised(reason)),
-        (Verdict::Accepted | Verdict::Refused(_), Err(_)) => {
+pub(super) fn check_reply(
+    result: Result<VendorReply, VendorCallError>,
+    now: Timestamp,
+) -> Result<VendorReply, StepError> {
+    match (classify_reply(&result, now), result) {
+        (ReplyStatus::Accepted | ReplyStatus::Refused(_), Ok(reply)) => Ok(reply),
+        (ReplyStatus::Retry { reason, after }, _) => Err(StepError::Retry { reason, after }),
+        (ReplyStatus::Unauthorised(reason), _) => Err(StepError::Unauthorised(reason)),
+        (ReplyStatus::Accepted | ReplyStatus::Refused(_), Err(_)) => {
             // Without an answer the verdict is another try.
-            Err(Stop::Retry { reason: Reason::new("unreachable"), after: None })
+            Err(StepError::Retry { reason: OutcomeReason::new("unreachable"), after: None })
         }
     }
 }
 
 /// An answer that this step cannot go on from, with what the vendor said of it.
-pub(super) fn refused(reply: &Reply, said: Option<String>) -> Stop {
+pub(super) fn refused(reply: &VendorReply, said: Option<String>) -> StepError {
     let status = reply.status.as_u16();
     let text =
         said.map_or_else(|| format!("HTTP {status}"), |said| format!("HTTP {status} {said}"));
-    Stop::Dead(Reason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
+    StepError::Dead(OutcomeReason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
 }
 
 /// A 2xx answer that does not hold what it should: something between is not the vendor, or the vendor
 /// is broken.
-pub(super) fn unreadable(reply: &Reply) -> Stop {
-    let reason = Reason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
-    Stop::Retry { reason, after: None }
+pub(super) fn unreadable(reply: &VendorReply) -> StepError {
+    let reason =
+        OutcomeReason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
+    StepError::Retry { reason, after: None }
 }
 
 /// The first so many characters.
@@ -101,17 +108,17 @@ pub(super) fn cut(text: &str, chars: usize) -> String {
 
 /// Holds a conversation about each event of a batch, in their order. Behind one that must be held
 /// again the rest waits, or the visitor's later events would overtake it.
-pub(super) async fn one_by_one<'e, F>(
-    batch: &'e [Enriched],
-    call: &dyn Call,
-    converse: impl Fn(&'e Enriched) -> F + Send,
+pub(super) async fn deliver_in_order<'e, F>(
+    batch: &'e [EnrichedEvent],
+    call: &dyn VendorCall,
+    converse: impl Fn(&'e EnrichedEvent) -> F + Send,
 ) -> Vec<Outcome>
 where
-    F: Future<Output = Result<(), Stop>> + Send,
+    F: Future<Output = Result<(), StepError>> + Send,
 {
     let mut outcomes = Vec::with_capacity(batch.len());
     for event in batch {
-        call.concern(event.seq);
+        call.set_current_event(event.seq);
         let ended = converse(event).await;
         let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
@@ -128,16 +135,16 @@ where
 
 /// Who an event is of, as far as a vendor of contacts can tell people apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Who {
+pub(super) struct ContactIdentity {
     pub(super) user_id: Option<String>,
     pub(super) email: Option<String>,
     pub(super) anonymous_id: Option<String>,
 }
 
-impl Who {
+impl ContactIdentity {
     /// The person behind the event. A user id that a URL would take for a step between folders is
     /// nobody's.
-    pub(super) fn of(event: &Enriched) -> Self {
+    pub(super) fn of(event: &EnrichedEvent) -> Self {
         let user_id = event.user_id().map(str::trim);
         Self {
             user_id: user_id.filter(|id| !matches!(*id, "" | "." | "..")).map(str::to_owned),
@@ -147,27 +154,27 @@ impl Who {
     }
 
     /// What the contact is remembered by: the surest that is known.
-    pub(super) fn key(&self) -> Option<Key> {
-        let user = self.user_id.clone().map(Key::User);
-        let email = || self.email.as_deref().map(Key::email);
-        user.or_else(email).or_else(|| self.anonymous_id.clone().map(Key::Anonymous))
+    pub(super) fn key(&self) -> Option<ContactKey> {
+        let user = self.user_id.clone().map(ContactKey::User);
+        let email = || self.email.as_deref().map(ContactKey::email);
+        user.or_else(email).or_else(|| self.anonymous_id.clone().map(ContactKey::Anonymous))
     }
 }
 
 /// The person's e-mail address, if it can be one.
-pub(super) fn email(event: &Enriched) -> Option<String> {
-    email::read(&Person::of(event).email()?)
+pub(super) fn email(event: &EnrichedEvent) -> Option<String> {
+    email::read(&EventPerson::of(event).email()?)
 }
 
 /// The person's telephone number as E.164 writes it, if its country is known.
-pub(super) fn phone(event: &Enriched, reader: &TelephoneReader) -> Option<String> {
-    Some(format!("+{}", Person::of(event).telephone(reader)?))
+pub(super) fn phone(event: &EnrichedEvent, reader: &TelephoneReader) -> Option<String> {
+    Some(format!("+{}", EventPerson::of(event).telephone(reader)?))
 }
 
 /// The traits of these names that are there. A trait within another is named with a dot, and goes by its
 /// name with a `_`: `address.city` is `address_city`.
-pub(super) fn chosen<'t>(
-    traits: &'t Object,
+pub(super) fn select_values<'t>(
+    traits: &'t JsonObject,
     names: &'t [String],
 ) -> impl Iterator<Item = (String, &'t Value)> {
     names.iter().filter_map(|path| {
@@ -179,17 +186,17 @@ pub(super) fn chosen<'t>(
 }
 
 /// The name under which a page or a screen is told, where it is.
-pub(super) fn viewed(event: &Event) -> String {
+pub(super) fn view_event_name(event: &Event) -> String {
     match (event.name.as_deref().map(str::trim).filter(|name| !name.is_empty()), event.kind) {
         (Some(name), _) => format!("Viewed {name}"),
-        (None, Kind::Screen) => "Viewed a Screen".to_owned(),
+        (None, EventKind::Screen) => "Viewed a Screen".to_owned(),
         (None, _) => "Viewed a Page".to_owned(),
     }
 }
 
 /// What a contact is remembered by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(super) enum ContactKey {
     /// The id that the site knows the person by.
     User(String),
     /// An e-mail address, in lower case.
@@ -200,7 +207,7 @@ pub(super) enum Key {
     Device(String, String),
 }
 
-impl Key {
+impl ContactKey {
     /// The key of an e-mail address.
     pub(super) fn email(address: &str) -> Self {
         Self::Email(address.to_lowercase())
@@ -208,44 +215,44 @@ impl Key {
 }
 
 /// The vendor's own ids of the contacts talked of lately. Losing it costs calls, not events.
-pub(super) struct Contacts<I>(Cache<Key, I>);
+pub(super) struct ContactCache<I>(Cache<ContactKey, I>);
 
-impl<I: Clone + Send + Sync + 'static> Contacts<I> {
+impl<I: Clone + Send + Sync + 'static> ContactCache<I> {
     /// Reads the bounds of the cache.
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let most = section.opt_integer("cached_contacts", 0..=10_000_000_u64).unwrap_or(20_000);
         let ttl = section.opt_duration("cached_for").unwrap_or(Duration::from_secs(3600));
         if ttl > MAX_TTL {
-            section.mistake("cached_for", "must be at most 365d");
+            section.error("cached_for", "must be at most 365d");
         }
         Self(Cache::builder().max_capacity(most).time_to_live(ttl.min(MAX_TTL)).build())
     }
 
     /// The contact's id, if it is known.
-    pub(super) fn get(&self, key: &Key) -> Option<I> {
+    pub(super) fn get(&self, key: &ContactKey) -> Option<I> {
         self.0.get(key)
     }
 
     /// Keeps the contact's id.
-    pub(super) fn remember(&self, key: Key, id: I) {
+    pub(super) fn remember(&self, key: ContactKey, id: I) {
         self.0.insert(key, id);
     }
 
     /// The vendor does not know this contact any more.
-    pub(super) fn forget(&self, key: &Key) {
+    pub(super) fn forget(&self, key: &ContactKey) {
         self.0.invalidate(key);
     }
 }
 
 /// Where the vendor is called, and the fields that go with every call.
-pub(super) struct Front {
+pub(super) struct ApiClient {
     base: String,
     headers: HeaderMap,
 }
 
-impl Front {
+impl ApiClient {
     /// Reads the access token; `base` is the vendor's address.
-    pub(super) fn read(section: &mut Section<'_>, base: &str) -> (Self, Secret) {
+    pub(super) fn read(section: &mut SettingsSection<'_>, base: &str) -> (Self, SecretString) {
         let token = section.secret("access_token");
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -254,7 +261,7 @@ impl Front {
                 bearer.set_sensitive(true);
                 headers.insert(AUTHORIZATION, bearer);
             }
-            Err(_) => section.mistake("access_token", "has characters that no header can carry"),
+            Err(_) => section.error("access_token", "has characters that no header can carry"),
         }
         (Self { base: base.trim_end_matches('/').to_owned(), headers }, token)
     }
@@ -266,25 +273,29 @@ impl Front {
     }
 
     /// A question without a body.
-    pub(super) fn ask(&self, method: Method, path: &str) -> Result<Request<Bytes>, Stop> {
+    pub(super) fn build_request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<Request<Bytes>, StepError> {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.base).parse().map_err(|_too_long| {
             // Only an id can make it so.
-            Stop::Dead(Reason::new("id_too_long"))
+            StepError::Dead(OutcomeReason::new("id_too_long"))
         })?;
         request.headers_mut().clone_from(&self.headers);
         Ok(request)
     }
 
     /// A question with a JSON body.
-    pub(super) fn tell(
+    pub(super) fn build_json_request(
         &self,
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<Request<Bytes>, Stop> {
-        let mut request = self.ask(method, path)?;
+    ) -> Result<Request<Bytes>, StepError> {
+        let mut request = self.build_request(method, path)?;
         *request.body_mut() = Bytes::from(body.to_string());
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
@@ -329,20 +340,23 @@ mod tests {
 
     #[test]
     fn a_contact_is_remembered_by_the_surest_that_is_known() {
-        let who = |fields, traits| Who::of(&trial::known(fields, None, traits)).key();
+        let who = |fields, traits| ContactIdentity::of(&trial::known(fields, None, traits)).key();
         let mail = json!({ "email": "Jo@X.example" });
-        assert_eq!(who(json!({ "userId": "u1" }), mail.clone()), Some(Key::User("u1".to_owned())));
-        assert_eq!(who(json!({ "userId": ".." }), mail), Some(Key::email("jo@x.example")));
-        assert_eq!(who(json!({}), json!({})), Some(Key::Anonymous("a1".to_owned())));
+        assert_eq!(
+            who(json!({ "userId": "u1" }), mail.clone()),
+            Some(ContactKey::User("u1".to_owned()))
+        );
+        assert_eq!(who(json!({ "userId": ".." }), mail), Some(ContactKey::email("jo@x.example")));
+        assert_eq!(who(json!({}), json!({})), Some(ContactKey::Anonymous("a1".to_owned())));
     }
 
     #[tokio::test]
     async fn the_rest_of_a_batch_waits_behind_a_conversation_that_is_held_again() {
-        let batch: Vec<Enriched> =
+        let batch: Vec<EnrichedEvent> =
             ["a", "b", "c", "d"].map(|name| trial::event(json!({ "event": name }))).to_vec();
-        let busy = || Stop::Retry { reason: Reason::new("busy"), after: None };
-        let call = trial::Line::default();
-        let outcomes = one_by_one(&batch, &call, |event| async move {
+        let busy = || StepError::Retry { reason: OutcomeReason::new("busy"), after: None };
+        let call = trial::CannedReplies::default();
+        let outcomes = deliver_in_order(&batch, &call, |event| async move {
             match event.event.label() {
                 "a" => Ok(()),
                 "b" => Err(busy()),
@@ -354,12 +368,12 @@ mod tests {
     }
     #[test]
     fn what_is_quoted_of_a_vendor_is_bounded() {
-        let reply = Reply {
+        let reply = VendorReply {
             status: http::StatusCode::BAD_REQUEST,
             headers: HeaderMap::new(),
             body: Bytes::new(),
         };
-        let Stop::Dead(reason) = refused(&reply, Some("é".repeat(1000))) else { panic!() };
+        let StepError::Dead(reason) = refused(&reply, Some("é".repeat(1000))) else { panic!() };
         assert_eq!(reason.detail.unwrap().chars().count(), MAX_QUOTED_CHARS);
     }
 }

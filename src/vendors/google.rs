@@ -2,7 +2,7 @@
 //! hashed (`contracts/destinations.md` 1.4 and 7.0). A value that its sender hashed stays as it is.
 
 use super::digest::is_sha256;
-use super::person::Person;
+use super::person::EventPerson;
 use crate::values::telephone::TelephoneReader;
 use crate::values::{email, name};
 
@@ -21,7 +21,7 @@ pub(super) fn email(text: &str) -> String {
 }
 
 /// The person's number: its digits behind a plus sign. One of an unknown country is nobody's.
-pub(super) fn phone(person: Person<'_>, reader: &TelephoneReader) -> String {
+pub(super) fn phone(person: EventPerson<'_>, reader: &TelephoneReader) -> String {
     let Some(text) = person.phone() else { return String::new() };
     match person.telephone(reader) {
         Some(digits) => format!("+{digits}"),
@@ -88,7 +88,7 @@ mod tests {
             (json!({}), ""),
         ] {
             let event = trial::known(json!({}), None, traits.clone());
-            assert_eq!(phone(Person::of(&event), &reader), number, "{traits}");
+            assert_eq!(phone(EventPerson::of(&event), &reader), number, "{traits}");
         }
         assert_eq!(letters(" O'Brien 3rd "), "obrien rd");
         assert_eq!(without_symbols("12, Main St."), "12 main st");

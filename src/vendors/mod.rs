@@ -1,16 +1,16 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
 //! A vendor has up to five faces and a stand-in, each told of here and written in a file there: the
-//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; its
-//! [`Audience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
-//! what the vendor's own browser library sends; the [`Script`], which says where that library comes
-//! from; and the [`Shim`], which stands in for it. Vendor code does no I/O of its own. It knows no
+//! [`Destination`], which renders requests, hands them to [`VendorCall`] and reads the replies; its
+//! [`VendorAudience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
+//! what the vendor's own browser library sends; the [`VendorScripts`], which says where that library comes
+//! from; and the [`VendorShim`], which stands in for it. Vendor code does no I/O of its own. It knows no
 //! clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
 //! [`prices`] reads the amounts of an event before its vendor sees it, [`email`] finds addresses where
-//! none should be, [`digest`] hashes, [`judge`] reads replies, [`aliases`] knows what people call vendors,
+//! none should be, [`digest`] hashes, [`classify_reply`] reads replies, [`aliases`] knows what people call vendors,
 //! [`shown`] shows requests to people. Vendors that take an event in several
 //! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
@@ -58,12 +58,12 @@ pub mod umami;
 pub mod webhook;
 
 pub use crate::privacy::email;
-pub use audience::Audience;
+pub use audience::VendorAudience;
 pub use beacon::Beacon;
 pub use reasons::REASONS;
-pub use reply::{Reply, Verdict, judge};
-pub use script::Script;
-pub use shim::Shim;
+pub use reply::{ReplyStatus, VendorReply, classify_reply};
+pub use script::VendorScripts;
+pub use shim::VendorShim;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -74,8 +74,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use url::Url;
 
-use crate::event::{ClickId, Enriched, Object};
-use crate::settings::{Redaction, Secret, Section};
+use crate::event::{AdClickId, EnrichedEvent, JsonObject};
+use crate::settings::{SecretRedactor, SecretString, SettingsSection};
 use prices::PriceUse;
 
 /// The most characters of a reason's detail.
@@ -111,34 +111,34 @@ pub struct Vendor {
     /// The name in configuration, routes and metrics.
     pub name: &'static str,
     /// Other names under which clients switch it and give it options (Segment's `integrations`).
-    pub known_as: &'static [&'static str],
+    pub aliases: &'static [&'static str],
     /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are worth
     /// keeping with an event.
     pub cookies: &'static [&'static str],
     /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by
     /// them. Asked at each request of a browser to a site that sends the vendor events.
-    pub mint: Option<fn(&Landing<'_>) -> Vec<MintedCookie>>,
+    pub issue_cookies: Option<fn(&CookieContext<'_>) -> Vec<IssuedCookie>>,
     /// How its server API is called, if it is a destination.
-    pub destination: Option<Build>,
+    pub destination: Option<DestinationBuilder>,
     /// The end of a sentence about it: if it recognises an event that it is sent a second time, and by
     /// which of its parts.
-    pub repeats: &'static str,
+    pub deduplication: &'static str,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
     /// The name under which the vendor takes a track event that it has no name of its own for, if it is
     /// particular about names.
     pub fit_name: Option<fn(&str) -> Option<String>>,
     /// Which of its browser scripts are served first-party, if any.
-    pub script: Option<&'static Script>,
+    pub script: Option<&'static VendorScripts>,
     /// What stands in for its browser API in the page, and makes events of its calls.
-    pub shim: Option<&'static Shim>,
+    pub shim: Option<&'static VendorShim>,
     /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
-    pub client: Option<Client>,
+    pub client: Option<ClientLibrary>,
 }
 
 /// How a vendor's own library in the page is fed.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct ClientLibrary {
     /// The adapter, built from the vendor's `client.ts`.
     pub script: &'static str,
     /// The library's path below the vendor's mount; `{key}` stands for a public setting.
@@ -149,18 +149,18 @@ pub struct Client {
     pub optional: &'static [&'static str],
     /// Why the vendor may count an event twice that both the page and the gateway report; none if it
     /// does not.
-    pub twice: Option<&'static str>,
+    pub duplicate_risk: Option<&'static str>,
 }
 
 impl Vendor {
     /// A vendor of whom nothing is known: what an entry of [`VENDORS`] does not say.
-    pub const NOTHING: Self = Self {
+    pub const EMPTY: Self = Self {
         name: "",
-        known_as: &[],
+        aliases: &[],
         cookies: &[],
-        mint: None,
+        issue_cookies: None,
         destination: None,
-        repeats: "cannot tell repetitions: each counts again",
+        deduplication: "cannot tell repetitions: each counts again",
         beacon: None,
         fit_name: None,
         script: None,
@@ -169,16 +169,16 @@ impl Vendor {
     };
 
     /// The client's options for the vendor, of the first of its names that has any.
-    pub fn options<'e>(&self, event: &'e Enriched) -> Option<&'e Object> {
+    pub fn options<'e>(&self, event: &'e EnrichedEvent) -> Option<&'e JsonObject> {
         let integrations = event.event.integrations.as_ref()?;
-        let names = self.known_as.iter().chain([&self.name]);
+        let names = self.aliases.iter().chain([&self.name]);
         names.into_iter().find_map(|name| integrations.get(*name)?.as_object())
     }
 }
 
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
 /// address stands in for the vendor's base URL.
-pub type Build = fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>;
+pub type DestinationBuilder = fn(&mut SettingsSection<'_>, Option<Url>) -> Box<dyn Destination>;
 
 /// The vendor with this name.
 pub fn find(name: &str) -> Option<&'static Vendor> {
@@ -187,11 +187,11 @@ pub fn find(name: &str) -> Option<&'static Vendor> {
 
 /// What a vendor sees of a browser's request when it makes its cookies.
 #[derive(Clone, Copy, Debug)]
-pub struct Landing<'a> {
+pub struct CookieContext<'a> {
     /// The vendors' cookies that the browser has, by name.
     pub cookies: &'a BTreeMap<String, String>,
     /// Click ids of this and earlier landings, by the lower-case name of their query parameter.
-    pub click_ids: &'a BTreeMap<String, ClickId>,
+    pub click_ids: &'a BTreeMap<String, AdClickId>,
     /// The URL of the page.
     pub url: Option<&'a str>,
     /// The domain that the cookies will be for; the host itself where it has none.
@@ -204,7 +204,7 @@ pub struct Landing<'a> {
 
 /// A first-party cookie that a vendor's own library in the page will read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MintedCookie {
+pub struct IssuedCookie {
     /// Its name, which is one of [`Vendor::cookies`].
     pub name: &'static str,
     /// Its value.
@@ -217,15 +217,15 @@ pub struct MintedCookie {
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// How this vendor likes to be called. Settings may lower what is said here.
-    fn habits(&self) -> Habits;
+    fn delivery_limits(&self) -> DeliveryLimits;
 
     /// The age up to which the vendor takes an event as of when it happened.
-    fn oldest(&self) -> Duration {
-        self.habits().max_age
+    fn max_event_age(&self) -> Duration {
+        self.delivery_limits().max_age
     }
 
     /// What must not be shown to those who watch its requests.
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         Vec::new()
     }
 
@@ -236,36 +236,36 @@ pub trait Destination: Send + Sync {
 
     /// Whether this event has anything to say to the vendor. Called once per event, before it is
     /// queued; an event that is refused here is settled as skipped or dead without a call.
-    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening;
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission;
 
-    /// Sends a batch that passed [`Destination::screen`] and says how each event ended, in the
+    /// Sends a batch that passed [`Destination::admit_event`] and says how each event ended, in the
     /// order of the batch. The same events may come again after [`Outcome::Retry`], and must
     /// then carry the same dedupe keys.
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome>;
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome>;
 
     /// The settings without which it has no lists for the members of segments, of a vendor that has such.
-    fn lacks_for_lists(&self) -> &'static [&'static str] {
+    fn missing_list_settings(&self) -> &'static [&'static str] {
         &[]
     }
 
     /// How the members of segments are put on its lists, if the vendor has such and the settings say
     /// enough.
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         None
     }
 }
 
 /// How a vendor likes to be called.
 #[derive(Clone, Copy, Debug)]
-pub struct Habits {
+pub struct DeliveryLimits {
     /// Which events may share a batch.
-    pub unit: Unit,
+    pub scope: BatchScope,
     /// The most events in one batch.
     pub max_events: usize,
     /// The most bytes of journal records in one batch.
     pub max_bytes: usize,
     /// How long a batch that is not full waits for more events.
-    pub linger: Duration,
+    pub batch_delay: Duration,
     /// Events older than this are dead: the vendor would not take them.
     pub max_age: Duration,
     /// Batches under way at once.
@@ -278,7 +278,7 @@ pub struct Habits {
 
 /// Which events may share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum BatchScope {
     /// Only events of the same visitor, in their order.
     Visitor,
     /// Any events of the site.
@@ -287,38 +287,38 @@ pub enum Unit {
 
 /// What a vendor says of an event before any call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Screening {
+pub enum Admission {
     /// Deliver it.
     Send,
     /// The vendor has no use for it; this is how it should be.
-    Skip(Reason),
+    Skip(OutcomeReason),
     /// It should have gone, but the vendor can never take it.
-    Dead(Reason),
+    Dead(OutcomeReason),
 }
 
 /// Why a mapping sends nothing of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum MappingRefusal {
     /// The vendor has no such thing.
     Skip(&'static str),
     /// It lacks what the vendor requires.
     Dead(&'static str),
 }
 
-impl Refusal {
+impl MappingRefusal {
     /// What it means before a call.
-    pub fn into_screening(self) -> Screening {
+    pub fn into_admission(self) -> Admission {
         match self {
-            Self::Skip(code) => Screening::Skip(Reason::new(code)),
-            Self::Dead(code) => Screening::Dead(Reason::new(code)),
+            Self::Skip(code) => Admission::Skip(OutcomeReason::new(code)),
+            Self::Dead(code) => Admission::Dead(OutcomeReason::new(code)),
         }
     }
 
     /// How the event ends that got as far as a call.
     pub fn into_outcome(self) -> Outcome {
         match self {
-            Self::Skip(code) => Outcome::Skipped(Reason::new(code)),
-            Self::Dead(code) => Outcome::Dead(Reason::new(code)),
+            Self::Skip(code) => Outcome::Skipped(OutcomeReason::new(code)),
+            Self::Dead(code) => Outcome::Dead(OutcomeReason::new(code)),
         }
     }
 }
@@ -329,16 +329,16 @@ pub enum Outcome {
     /// The vendor took it.
     Delivered,
     /// The vendor has no use for it.
-    Skipped(Reason),
+    Skipped(OutcomeReason),
     /// The vendor will never take this event.
-    Dead(Reason),
+    Dead(OutcomeReason),
     /// The call was refused as a whole and the reply does not say which event is to blame. A batch
     /// of one is dead; a larger one is split to find the bad event.
-    Refused(Reason),
+    Refused(OutcomeReason),
     /// Try again, not before `after` if the vendor named a time.
     Retry {
         /// What went wrong this time.
-        reason: Reason,
+        reason: OutcomeReason,
         /// How long the vendor asked to wait.
         after: Option<Duration>,
     },
@@ -346,17 +346,17 @@ pub enum Outcome {
     /// taking the events of others.
     Throttled {
         /// What the vendor said.
-        reason: Reason,
+        reason: OutcomeReason,
         /// How long it asked to wait.
         after: Duration,
     },
     /// The vendor refused the credentials: nothing will work until someone mends the settings.
-    Unauthorised(Reason),
+    Unauthorised(OutcomeReason),
 }
 
 impl Outcome {
     /// Why it did not end as delivered.
-    pub fn reason_mut(&mut self) -> Option<&mut Reason> {
+    pub fn reason_mut(&mut self) -> Option<&mut OutcomeReason> {
         match self {
             Self::Delivered => None,
             Self::Skipped(reason)
@@ -372,14 +372,14 @@ impl Outcome {
 /// Why an event did not end as delivered: a code from a closed set, for labels and people, and an
 /// optional detail for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
+pub struct OutcomeReason {
     /// `snake_case`, from the source: safe as a metric label.
     pub code: &'static str,
     /// What exactly, where it helps. May quote the vendor, so it is escaped and cut wherever shown.
     pub detail: Option<Box<str>>,
 }
 
-impl Reason {
+impl OutcomeReason {
     /// A reason that says it all in its code.
     pub const fn new(code: &'static str) -> Self {
         Self { code, detail: None }
@@ -391,7 +391,7 @@ impl Reason {
     }
 
     /// Takes the known secrets out of the detail, and cuts it to what a person reads.
-    pub fn redact(&mut self, redaction: &Redaction) {
+    pub fn redact(&mut self, redaction: &SecretRedactor) {
         if let Some(detail) = &mut self.detail {
             *detail = redaction.excerpt(detail, DETAIL_CHARS).into();
         }
@@ -401,19 +401,19 @@ impl Reason {
 /// Sends one HTTP request to a vendor through the shared egress client: address guard, throttle,
 /// timeout, capped reply, metrics and the live feed.
 #[async_trait]
-pub trait Call: Send + Sync {
+pub trait VendorCall: Send + Sync {
     /// Sends `request` and returns the reply, whatever its status.
-    async fn call(&self, request: http::Request<Bytes>) -> Result<Reply, CallError>;
+    async fn call(&self, request: http::Request<Bytes>) -> Result<VendorReply, VendorCallError>;
 
     /// Says that the calls from now on are about one event of the batch alone, by its number. Of calls
     /// that are not, whoever asks for an event's last call sees no bodies: others' data are in them.
-    fn concern(&self, event: u64) {
+    fn set_current_event(&self, event: u64) {
         // Where nothing is kept there is nothing to tell apart.
         let _unkept = event;
     }
 
     /// Takes note of a secret that a reply gave out, such as an access token: no output shows it.
-    fn conceal(&self, secret: &Secret) {
+    fn register_secret(&self, secret: &SecretString) {
         // Where nothing is shown there is nothing to take note of.
         let _unshown = secret;
     }
@@ -424,11 +424,11 @@ pub trait Call: Send + Sync {
 
 /// Goes with a request whose reply holds a secret, such as a token: watchers are not shown it.
 #[derive(Clone, Copy, Debug)]
-pub struct Confidential;
+pub struct ConfidentialReply;
 
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub enum VendorCallError {
     /// No complete reply within the destination's timeout.
     #[error("no complete reply within {0:?}")]
     Timeout(Duration),
@@ -446,7 +446,7 @@ pub enum CallError {
     Stopping,
 }
 
-impl CallError {
+impl VendorCallError {
     /// Whether the vendor may have acted on the request all the same.
     pub const fn is_ambiguous(&self) -> bool {
         match self {

@@ -23,7 +23,7 @@ fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool 
 }
 
 /// The name as the spec writes it: `Product Added to Wishlist`.
-pub fn written(canonical: &str) -> String {
+pub fn spec_name(canonical: &str) -> String {
     let mut name = String::with_capacity(canonical.len());
     for word in canonical.split('_') {
         if !name.is_empty() {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn names_are_written_as_the_spec_has_them() {
-        assert_eq!(written("ORDER_COMPLETED"), "Order Completed");
-        assert_eq!(written("PRODUCT_ADDED_TO_WISHLIST"), "Product Added to Wishlist");
+        assert_eq!(spec_name("ORDER_COMPLETED"), "Order Completed");
+        assert_eq!(spec_name("PRODUCT_ADDED_TO_WISHLIST"), "Product Added to Wishlist");
     }
 }

@@ -9,44 +9,44 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::event::{DropReason, DroppedFields, Enriched, Kind, Object};
-use crate::settings::Section;
+use crate::event::{DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject};
+use crate::settings::SettingsSection;
 use crate::values::email;
 use crate::values::telephone::{HomeCountry, TelephoneReader};
 
 /// The person behind one event.
 #[derive(Clone, Copy, Debug)]
-pub struct Person<'e>(&'e Enriched);
+pub struct EventPerson<'e>(&'e EnrichedEvent);
 
 /// Where a reading may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sources {
+enum PersonSources {
     /// The person's traits.
     Traits,
     /// The event's properties as well: the key says whose it is.
     Properties,
 }
 
-impl<'e> Person<'e> {
+impl<'e> EventPerson<'e> {
     /// The person behind this event.
-    pub fn of(event: &'e Enriched) -> Self {
+    pub fn of(event: &'e EnrichedEvent) -> Self {
         Self(event)
     }
 
     /// The e-mail address.
     pub fn email(self) -> Option<Cow<'e, str>> {
-        self.first(&["email", "Email", "email_address", "emailAddress"], Sources::Properties)
+        self.first(&["email", "Email", "email_address", "emailAddress"], PersonSources::Properties)
     }
 
     /// The telephone number.
     pub fn phone(self) -> Option<Cow<'e, str>> {
         let keys = ["phone", "phone_number", "phoneNumber", "mobile", "telephone"];
-        self.first(&keys, Sources::Properties)
+        self.first(&keys, PersonSources::Properties)
     }
 
     /// The whole name; else the first and the last.
     pub fn name(self) -> Option<Cow<'e, str>> {
-        self.first(&["name", "full_name", "fullName"], Sources::Traits).or_else(|| {
+        self.first(&["name", "full_name", "fullName"], PersonSources::Traits).or_else(|| {
             let names = [self.own_first_name(), self.own_last_name()];
             let names: Vec<_> = names.into_iter().flatten().collect();
             (!names.is_empty()).then(|| names.join(" ").into())
@@ -66,22 +66,22 @@ impl<'e> Person<'e> {
     /// The day of birth.
     pub fn birthday(self) -> Option<Cow<'e, str>> {
         let keys = ["birthday", "birth_date", "birthDate", "date_of_birth", "dateOfBirth", "dob"];
-        self.first(&keys, Sources::Properties)
+        self.first(&keys, PersonSources::Properties)
     }
 
     /// The gender.
     pub fn gender(self) -> Option<Cow<'e, str>> {
-        self.first(&["gender", "sex"], Sources::Properties)
+        self.first(&["gender", "sex"], PersonSources::Properties)
     }
 
     /// The picture's URL.
     pub fn avatar(self) -> Option<Cow<'e, str>> {
-        self.first(&["avatar", "avatar_url", "avatarUrl"], Sources::Traits)
+        self.first(&["avatar", "avatar_url", "avatarUrl"], PersonSources::Traits)
     }
 
     /// When the account was made.
     pub fn created_at(self) -> Option<Cow<'e, str>> {
-        self.first(&["createdAt", "created_at", "created"], Sources::Traits)
+        self.first(&["createdAt", "created_at", "created"], PersonSources::Traits)
     }
 
     /// The street and the house.
@@ -126,17 +126,17 @@ impl<'e> Person<'e> {
         };
         let email = self.email().filter(|text| !is_hashed(text));
         if email.is_some_and(|text| email::read(&text).is_none()) {
-            dropped.add("email", DropReason::UnreadableEmail);
+            dropped.add("email", FieldDropReason::UnreadableEmail);
         }
         let phone = self.phone().filter(|text| !is_hashed(text));
         if phone.is_some() && self.telephone(reader).is_none() {
-            dropped.add("phone", DropReason::UnreadablePhone);
+            dropped.add("phone", FieldDropReason::UnreadablePhone);
         }
     }
 
     /// All traits, the newest value of each: the profile's, then what the event says. `null` is an
     /// answer: the trait is no more.
-    pub fn traits(self) -> Object {
+    pub fn traits(self) -> JsonObject {
         let mut traits = self.0.profile.traits.clone();
         for said in self.said_of_person().into_iter().rev() {
             traits.extend(said.clone());
@@ -145,15 +145,15 @@ impl<'e> Person<'e> {
     }
 
     fn own_first_name(self) -> Option<Cow<'e, str>> {
-        self.first(&["firstName", "first_name", "firstname"], Sources::Properties)
+        self.first(&["firstName", "first_name", "firstname"], PersonSources::Properties)
     }
 
     fn own_last_name(self) -> Option<Cow<'e, str>> {
-        self.first(&["lastName", "last_name", "lastname"], Sources::Properties)
+        self.first(&["lastName", "last_name", "lastname"], PersonSources::Properties)
     }
 
     fn two_words(self) -> Option<(String, String)> {
-        let name = self.first(&["name", "full_name", "fullName"], Sources::Traits)?;
+        let name = self.first(&["name", "full_name", "fullName"], PersonSources::Traits)?;
         let mut words = name.split_whitespace();
         let (first, last) = (words.next()?, words.next()?);
         words.next().is_none().then(|| (first.to_owned(), last.to_owned()))
@@ -161,29 +161,29 @@ impl<'e> Person<'e> {
 
     /// A part of the address, or the same key on its own.
     fn address(self, keys: &[&str]) -> Option<Cow<'e, str>> {
-        self.objects(Sources::Properties).into_iter().find_map(|object| {
+        self.objects(PersonSources::Properties).into_iter().find_map(|object| {
             let address = object.get("address").and_then(Value::as_object);
             let addresses = address.into_iter().chain([object]);
             addresses.into_iter().find_map(|object| first_text(object, keys))
         })
     }
 
-    fn first(self, keys: &[&str], sources: Sources) -> Option<Cow<'e, str>> {
+    fn first(self, keys: &[&str], sources: PersonSources) -> Option<Cow<'e, str>> {
         self.objects(sources).into_iter().find_map(|object| first_text(object, keys))
     }
 
     /// What the event itself says of the person, the surest first.
-    fn said_of_person(self) -> Vec<&'e Object> {
+    fn said_of_person(self) -> Vec<&'e JsonObject> {
         let event = &*self.0.event;
         // The traits of a group event are the group's.
-        let own = event.traits.as_ref().filter(|_| event.kind == Kind::Identify);
+        let own = event.traits.as_ref().filter(|_| event.kind == EventKind::Identify);
         let context = self.0.context(&["traits"]).and_then(Value::as_object);
         own.into_iter().chain(context).collect()
     }
 
-    fn objects(self, sources: Sources) -> Vec<&'e Object> {
+    fn objects(self, sources: PersonSources) -> Vec<&'e JsonObject> {
         let mut objects = self.said_of_person();
-        if sources == Sources::Properties {
+        if sources == PersonSources::Properties {
             objects.extend(&self.0.event.properties);
         }
         objects.push(&self.0.profile.traits);
@@ -192,7 +192,7 @@ impl<'e> Person<'e> {
 }
 
 /// Reads `default_country_code`: that of numbers without one.
-pub(super) fn telephone_reader(section: &mut Section<'_>) -> TelephoneReader {
+pub(super) fn telephone_reader(section: &mut SettingsSection<'_>) -> TelephoneReader {
     let Some(written) = section.opt_string("default_country_code") else {
         return TelephoneReader::default();
     };
@@ -200,13 +200,13 @@ pub(super) fn telephone_reader(section: &mut Section<'_>) -> TelephoneReader {
     let is_code = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let home = HomeCountry::of(digits).filter(|_| is_code && !digits.starts_with('0'));
     if home.is_none() {
-        section.mistake("default_country_code", "must be a calling code, such as \"41\"");
+        section.error("default_country_code", "must be a calling code, such as \"41\"");
     }
     TelephoneReader::new(home)
 }
 
 /// The first of these keys that holds text; numbers are written out.
-fn first_text<'o>(object: &'o Object, keys: &[&str]) -> Option<Cow<'o, str>> {
+fn first_text<'o>(object: &'o JsonObject, keys: &[&str]) -> Option<Cow<'o, str>> {
     keys.iter().find_map(|key| match object.get(*key)? {
         Value::String(text) if !text.trim().is_empty() => Some(Cow::Borrowed(text.as_str())),
         Value::Number(number) => Some(Cow::Owned(number.to_string())),
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::vendors::trial;
 
-    fn event(fields: Value, profile: Value) -> Enriched {
+    fn event(fields: Value, profile: Value) -> EnrichedEvent {
         trial::known(fields, None, profile)
     }
 
@@ -232,16 +232,16 @@ mod tests {
             json!({ "properties": { "email": "order@x.example", "name": "Mug" } }),
             known.clone(),
         );
-        assert_eq!(Person::of(&order).email().as_deref(), Some("order@x.example"));
-        assert_eq!(Person::of(&order).name(), None, "a product's name is nobody's");
-        assert_eq!(Person::of(&order).city().as_deref(), Some("Bern"));
+        assert_eq!(EventPerson::of(&order).email().as_deref(), Some("order@x.example"));
+        assert_eq!(EventPerson::of(&order).name(), None, "a product's name is nobody's");
+        assert_eq!(EventPerson::of(&order).city().as_deref(), Some("Bern"));
         let said = event(
             json!({ "context": { "traits": { "email": "new@x.example", "plan": null } },
                 "properties": { "email": "order@x.example" } }),
             known,
         );
-        assert_eq!(Person::of(&said).email().as_deref(), Some("new@x.example"));
-        let traits = Person::of(&said).traits();
+        assert_eq!(EventPerson::of(&said).email().as_deref(), Some("new@x.example"));
+        let traits = EventPerson::of(&said).traits();
         assert_eq!(traits["email"], "new@x.example");
         assert!(traits["plan"].is_null());
     }
@@ -249,27 +249,27 @@ mod tests {
     #[test]
     fn a_groups_traits_are_not_the_persons() {
         let group = event(json!({ "type": "group", "traits": { "name": "ACME" } }), json!({}));
-        assert_eq!(Person::of(&group).name(), None);
+        assert_eq!(EventPerson::of(&group).name(), None);
     }
 
     #[test]
     fn names_are_joined_and_parted() {
         let whole = event(json!({}), json!({ "name": "Mary Jones" }));
-        let person = Person::of(&whole);
+        let person = EventPerson::of(&whole);
         let names = (person.first_name(), person.last_name());
         assert_eq!(names, (Some("Mary".into()), Some("Jones".into())));
         let three = event(json!({}), json!({ "name": "Mary Ann Jones" }));
-        assert_eq!(Person::of(&three).first_name(), None, "nobody knows where to part it");
+        assert_eq!(EventPerson::of(&three).first_name(), None, "nobody knows where to part it");
         let parts = event(json!({}), json!({ "firstName": "Mary", "last_name": "Jones" }));
-        assert_eq!(Person::of(&parts).name().as_deref(), Some("Mary Jones"));
+        assert_eq!(EventPerson::of(&parts).name().as_deref(), Some("Mary Jones"));
     }
 
     #[test]
     fn an_address_is_nested_or_flat_and_codes_may_be_numbers() {
         let nested = json!({ "address": { "postalCode": 94035, "state": "CA" }, "zip": "1" });
         let nested = event(json!({}), nested);
-        assert_eq!(Person::of(&nested).postal_code().as_deref(), Some("94035"));
-        assert_eq!(Person::of(&nested).state().as_deref(), Some("CA"));
-        assert_eq!(Person::of(&nested).country(), None);
+        assert_eq!(EventPerson::of(&nested).postal_code().as_deref(), Some("94035"));
+        assert_eq!(EventPerson::of(&nested).state().as_deref(), Some("CA"));
+        assert_eq!(EventPerson::of(&nested).country(), None);
     }
 }

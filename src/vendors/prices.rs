@@ -9,13 +9,13 @@ use serde_json::{Number, Value};
 
 use super::naming::is_like;
 use super::products::{self, plain_number, store_currency};
-use super::{Destination, Reason, Screening};
-use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
-use crate::settings::{Section, TextualValue};
-use crate::values::Reading;
-use crate::values::amount::{self, Amount};
+use super::{Admission, Destination, OutcomeReason};
+use crate::event::{DroppedFields, EnrichedEvent, Event, EventKind, FieldDropReason, JsonObject};
+use crate::settings::{SettingsSection, TextualValue};
+use crate::values::ParsedValue;
+use crate::values::amount::{self, MoneyAmount};
 use crate::values::currency::{self, CurrencyMark};
-use crate::values::locale::{Locale, UnknownLocale};
+use crate::values::locale::{NumberLocale, UnknownLocaleError};
 
 /// The properties of an event, and of its products, that are amounts.
 const AMOUNTS: [&str; 12] = [
@@ -63,19 +63,19 @@ pub enum PriceUse {
 #[derive(Clone, Debug)]
 pub struct PriceReader {
     usage: PriceUse,
-    locale: Option<Locale>,
+    locale: Option<NumberLocale>,
     store: Option<String>,
 }
 
-impl TextualValue for Locale {
+impl TextualValue for NumberLocale {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|unknown: UnknownLocale| format!("is {unknown}"))
+        text.parse().map_err(|unknown: UnknownLocaleError| format!("is {unknown}"))
     }
 }
 
 impl PriceReader {
     /// Reads how the site writes numbers, and the store's currency, which decides over `$` and `kr`.
-    pub fn read(settings: &mut Section<'_>, usage: PriceUse) -> Self {
+    pub fn read(settings: &mut SettingsSection<'_>, usage: PriceUse) -> Self {
         let locale = settings.opt_parsed("locale");
         let store = match usage {
             PriceUse::AsWritten => None,
@@ -92,31 +92,31 @@ impl PriceReader {
 
     /// The event with its amounts and currencies read, and the vendor's word on it. An order that the vendor
     /// could not count is dead.
-    pub fn screen(
+    pub fn admit_event(
         &self,
         destination: &dyn Destination,
-        event: Enriched,
+        event: EnrichedEvent,
         now: Timestamp,
-    ) -> (Enriched, Screening) {
+    ) -> (EnrichedEvent, Admission) {
         let (event, refusal) = self.apply(event);
-        let screening = destination.screen(&event, now);
+        let screening = destination.admit_event(&event, now);
         // An event that the vendor has no use for is none that it cannot count.
-        let is_skipped = matches!(screening, Screening::Skip(_));
+        let is_skipped = matches!(screening, Admission::Skip(_));
         (event, refusal.filter(|_| !is_skipped).unwrap_or(screening))
     }
 
     /// The event with its amounts and currencies read, and a refusal if it is an order that the vendor
     /// cannot count.
-    fn apply(&self, event: Enriched) -> (Enriched, Option<Screening>) {
+    fn apply(&self, event: EnrichedEvent) -> (EnrichedEvent, Option<Admission>) {
         if self.usage == PriceUse::AsWritten || !has_prices(&event.event) {
             return (event, None);
         }
         let mut draft = (*event.event).clone();
-        let mut found = Findings::default();
+        let mut found = PriceFindings::default();
         if let Some(properties) = &mut draft.properties {
             self.read_properties(properties, &mut found);
         }
-        if let Some(traits) = draft.traits.as_mut().filter(|_| draft.kind == Kind::Group) {
+        if let Some(traits) = draft.traits.as_mut().filter(|_| draft.kind == EventKind::Group) {
             for key in GROUP_AMOUNTS {
                 self.read_amount(traits, key, "", &mut found);
             }
@@ -131,7 +131,7 @@ impl PriceReader {
         (event, refusal)
     }
 
-    fn read_properties(&self, properties: &mut Object, found: &mut Findings) {
+    fn read_properties(&self, properties: &mut JsonObject, found: &mut PriceFindings) {
         self.read_currency(properties, "", found);
         found.currency = products::currency(properties, self.store()).map(Into::into);
         for key in AMOUNTS {
@@ -152,11 +152,11 @@ impl PriceReader {
             }
         }
         if let Some((mark, sign)) = found.mark.take()
-            && currency::read(properties.get("currency"), self.store()) == Reading::Absent
+            && currency::read(properties.get("currency"), self.store()) == ParsedValue::Absent
         {
             let said = mark.code(self.store()).map(str::to_owned);
             if said.is_none() {
-                found.dropped.add("currency", DropReason::UnreadableCurrency);
+                found.dropped.add("currency", FieldDropReason::UnreadableCurrency);
                 found.unreadable_currency = Some(sign.clone());
             }
             // The vendor's mapping must not take the store's currency for a sign that is not its own.
@@ -166,11 +166,17 @@ impl PriceReader {
     }
 
     /// Makes a number of an amount that is text.
-    fn read_amount(&self, object: &mut Object, key: &str, place: &str, found: &mut Findings) {
+    fn read_amount(
+        &self,
+        object: &mut JsonObject,
+        key: &str,
+        place: &str,
+        found: &mut PriceFindings,
+    ) {
         let Some(value) = object.get_mut(key) else { return };
         match amount::read_in(Some(value), self.locale, found.currency.as_deref()) {
-            Reading::Absent => {}
-            Reading::Read(Amount { number, currency }) => {
+            ParsedValue::Absent => {}
+            ParsedValue::Read(MoneyAmount { number, currency }) => {
                 if let (Value::String(text), Some(mark), None) = (&*value, currency, &found.mark) {
                     found.mark = Some((mark, sign(text)));
                 }
@@ -186,8 +192,8 @@ impl PriceReader {
                 }
                 found.has_worth |= place.is_empty() && WORTHS.contains(&key);
             }
-            Reading::Unreadable => {
-                found.dropped.add(&format!("{place}{key}"), DropReason::UnreadableAmount);
+            ParsedValue::Unreadable => {
+                found.dropped.add(&format!("{place}{key}"), FieldDropReason::UnreadableAmount);
                 if place.is_empty() && WORTHS.contains(&key) && found.unreadable_amount.is_none() {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     found.unreadable_amount = Some(format!("{key}: {}", quoted(&text)));
@@ -197,46 +203,46 @@ impl PriceReader {
     }
 
     /// Makes a code of the event's currency.
-    fn read_currency(&self, object: &mut Object, place: &str, found: &mut Findings) {
+    fn read_currency(&self, object: &mut JsonObject, place: &str, found: &mut PriceFindings) {
         if let Some(unreadable) = self.read_product_currency(object, place, found) {
             found.unreadable_currency = Some(unreadable);
         }
     }
 
-    /// Makes a code of a currency; returns it as it is written if it cannot be read.
+    /// Makes a code of a currency; returns it is written if it cannot be read.
     fn read_product_currency(
         &self,
-        object: &mut Object,
+        object: &mut JsonObject,
         place: &str,
-        found: &mut Findings,
+        found: &mut PriceFindings,
     ) -> Option<String> {
         let value = object.get_mut("currency")?;
         match currency::read(Some(value), self.store()) {
-            Reading::Absent => None,
-            Reading::Read(code) => {
+            ParsedValue::Absent => None,
+            ParsedValue::Read(code) => {
                 if !is_code(value, code) {
                     *value = Value::String(code.to_owned());
                     found.has_changed = true;
                 }
                 None
             }
-            Reading::Unreadable => {
-                found.dropped.add(&format!("{place}currency"), DropReason::UnreadableCurrency);
+            ParsedValue::Unreadable => {
+                found.dropped.add(&format!("{place}currency"), FieldDropReason::UnreadableCurrency);
                 Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
             }
         }
     }
 
     /// The refusal of an order whose currency, or all that says its worth, cannot be read.
-    fn refusal(&self, event: &Event, found: &Findings) -> Option<Screening> {
+    fn refusal(&self, event: &Event, found: &PriceFindings) -> Option<Admission> {
         let is_order = self.usage == PriceUse::Orders && is_order(event);
         if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
-            let reason = Reason::detailed("unreadable_currency", quoted(said));
-            return Some(Screening::Dead(reason));
+            let reason = OutcomeReason::detailed("unreadable_currency", quoted(said));
+            return Some(Admission::Dead(reason));
         }
         let unreadable = found.unreadable_amount.as_ref();
         let said = unreadable.filter(|_| is_order && !found.has_worth)?;
-        Some(Screening::Dead(Reason::detailed("unreadable_amount", said.as_str())))
+        Some(Admission::Dead(OutcomeReason::detailed("unreadable_amount", said.as_str())))
     }
 
     fn store(&self) -> Option<&str> {
@@ -246,7 +252,7 @@ impl PriceReader {
 
 /// The findings among the amounts of one event.
 #[derive(Default)]
-struct Findings {
+struct PriceFindings {
     /// The first sign or code that stands beside an amount, and as it is written.
     mark: Option<(CurrencyMark, String)>,
     /// The event's currency, or the store's.
@@ -261,20 +267,20 @@ struct Findings {
 
 /// Returns true if the event may have an amount or a currency that is text.
 fn has_prices(event: &Event) -> bool {
-    let listed = |properties: &Object| {
+    let listed = |properties: &JsonObject| {
         LISTS.iter().any(|list| {
             let products = properties.get(*list).and_then(Value::as_array);
             let mut products = products.into_iter().flatten().filter_map(Value::as_object);
             products.any(has_text)
         })
     };
-    let is_group = event.kind == Kind::Group;
+    let is_group = event.kind == EventKind::Group;
     let group = event.traits.as_ref().filter(|_| is_group);
     event.properties.as_ref().is_some_and(|it| has_text(it) || listed(it))
         || group.is_some_and(|traits| GROUP_AMOUNTS.iter().any(|key| traits.contains_key(*key)))
 }
 
-fn has_text(object: &Object) -> bool {
+fn has_text(object: &JsonObject) -> bool {
     let is_unread =
         |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
     let currency = object.get("currency").filter(|currency| !currency.is_null());
@@ -289,7 +295,7 @@ fn is_code(value: &Value, code: &str) -> bool {
 
 fn is_order(event: &Event) -> bool {
     const ORDERS: [&str; 4] = ["ORDER_COMPLETED", "ORDER_REFUNDED", "PURCHASE", "REFUND"];
-    let name = event.event.as_deref().filter(|_| event.kind == Kind::Track);
+    let name = event.event.as_deref().filter(|_| event.kind == EventKind::Track);
     name.is_some_and(|name| ORDERS.iter().any(|order| is_like(order, name)))
 }
 
@@ -322,14 +328,14 @@ mod tests {
         }
     }
 
-    fn order(properties: Value) -> Enriched {
+    fn order(properties: Value) -> EnrichedEvent {
         trial::event(json!({ "event": "Order Completed", "properties": properties }))
     }
 
     fn read(reader: &PriceReader, properties: Value) -> (Value, Option<&'static str>, Vec<String>) {
         let (event, refusal) = reader.apply(order(properties));
         let code = refusal.map(|refusal| match refusal {
-            Screening::Dead(reason) => reason.code,
+            Admission::Dead(reason) => reason.code,
             other => panic!("{other:?}"),
         });
         let dropped = event.dropped_fields().listed().iter().map(ToString::to_string).collect();

@@ -3,45 +3,45 @@
 
 use serde_json::{Number, Value};
 
-use crate::event::Object;
-use crate::settings::Section;
-use crate::values::Reading;
+use crate::event::JsonObject;
+use crate::settings::SettingsSection;
+use crate::values::ParsedValue;
 use crate::values::amount::parse;
 use crate::values::currency::{self, CurrencyMark};
 
 /// The products of an event: those in `products`, else none.
-pub fn listed(properties: &Object) -> impl Iterator<Item = &Object> {
+pub fn listed(properties: &JsonObject) -> impl Iterator<Item = &JsonObject> {
     let listed = properties.get("products").and_then(Value::as_array).into_iter().flatten();
     listed.filter_map(Value::as_object)
 }
 
 /// The products of an event: those in `products`, else the properties themselves if they name one. An
 /// empty list says nothing.
-pub fn all(properties: &Object) -> Vec<&Object> {
+pub fn all(properties: &JsonObject) -> Vec<&JsonObject> {
     if has_list(properties) {
         return listed(properties).collect();
     }
     if id(properties).is_some() { vec![properties] } else { Vec::new() }
 }
 
-fn has_list(properties: &Object) -> bool {
+fn has_list(properties: &JsonObject) -> bool {
     properties.get("products").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
 /// A product's id, under the first of its names.
-pub fn id(product: &Object) -> Option<String> {
+pub fn id(product: &JsonObject) -> Option<String> {
     ["product_id", "sku", "id"].iter().find_map(|key| text(product.get(*key)?))
 }
 
 /// A product's price times its quantity, which is 1 if nobody says otherwise.
-fn cost(product: &Object) -> Option<f64> {
+fn cost(product: &JsonObject) -> Option<f64> {
     let price = product.get("price").and_then(number)?.as_f64()?;
     let quantity = product.get("quantity").and_then(number).and_then(|number| number.as_f64());
     Some(price * quantity.unwrap_or(1.0))
 }
 
 /// Price times quantity, of all products.
-pub fn worth(properties: &Object) -> Option<Number> {
+pub fn worth(properties: &JsonObject) -> Option<Number> {
     if !has_list(properties) {
         return amount(cost(properties)?);
     }
@@ -50,17 +50,17 @@ pub fn worth(properties: &Object) -> Option<Number> {
 }
 
 /// The first of these properties that is a number.
-pub fn first_number(properties: &Object, keys: &[&str]) -> Option<Number> {
+pub fn first_number(properties: &JsonObject, keys: &[&str]) -> Option<Number> {
     keys.iter().find_map(|key| properties.get(*key).and_then(number))
 }
 
 /// The event's currency: its own, else the store's. Never guessed: one that is written and cannot be
 /// read is none.
-pub fn currency(properties: &Object, store: Option<&str>) -> Option<String> {
+pub fn currency(properties: &JsonObject, store: Option<&str>) -> Option<String> {
     match currency::read(properties.get("currency"), store) {
-        Reading::Read(code) => Some(code.to_owned()),
-        Reading::Absent => store.map(str::to_owned),
-        Reading::Unreadable => None,
+        ParsedValue::Read(code) => Some(code.to_owned()),
+        ParsedValue::Absent => store.map(str::to_owned),
+        ParsedValue::Unreadable => None,
     }
 }
 
@@ -70,11 +70,11 @@ pub fn currency_code(written: &str) -> Option<String> {
 }
 
 /// Reads the setting `currency`: the store's, for events that name none.
-pub fn store_currency(section: &mut Section<'_>) -> Option<String> {
+pub fn store_currency(section: &mut SettingsSection<'_>) -> Option<String> {
     let written = section.opt_string("currency")?;
     let code = currency::code(&written).map(str::to_owned);
     if code.is_none() {
-        section.mistake("currency", "must be an ISO 4217 code, such as \"EUR\"");
+        section.error("currency", "must be an ISO 4217 code, such as \"EUR\"");
     }
     code
 }
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> Object {
+    fn object(value: Value) -> JsonObject {
         value.as_object().unwrap().clone()
     }
 

@@ -8,11 +8,11 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{CallError, Outcome, Reason};
+use super::{Outcome, OutcomeReason, VendorCallError};
 
 /// A vendor's reply.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct VendorReply {
     /// The status line's code.
     pub status: StatusCode,
     /// The header fields.
@@ -23,23 +23,23 @@ pub struct Reply {
 
 /// What a reply, or the lack of one, means for the whole call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReplyStatus {
     /// 2xx.
     Accepted,
     /// The same call may work later.
     Retry {
         /// What went wrong.
-        reason: Reason,
+        reason: OutcomeReason,
         /// How long the vendor asked to wait.
         after: Option<Duration>,
     },
     /// 401, 403: the credentials are wrong.
-    Unauthorised(Reason),
+    Unauthorised(OutcomeReason),
     /// Any other answer: the same call will never work.
-    Refused(Reason),
+    Refused(OutcomeReason),
 }
 
-impl Verdict {
+impl ReplyStatus {
     /// The outcome of every event of the call.
     pub fn outcome(self) -> Outcome {
         match self {
@@ -53,43 +53,46 @@ impl Verdict {
 
 /// The reading most vendors share: 2xx is accepted; no reply, 408, 425, 429 and 5xx are worth
 /// another try; 401 and 403 are the credentials; anything else is final.
-pub fn judge(result: &Result<Reply, CallError>, now: Timestamp) -> Verdict {
+pub fn classify_reply(
+    result: &Result<VendorReply, VendorCallError>,
+    now: Timestamp,
+) -> ReplyStatus {
     let reply = match result {
         Ok(reply) => reply,
-        Err(error) => return Verdict::Retry { reason: call_reason(error), after: None },
+        Err(error) => return ReplyStatus::Retry { reason: call_reason(error), after: None },
     };
     match reply.status.as_u16() {
-        200..=299 => Verdict::Accepted,
-        401 | 403 => Verdict::Unauthorised(status_reason("unauthorised", reply)),
-        429 => Verdict::Retry {
+        200..=299 => ReplyStatus::Accepted,
+        401 | 403 => ReplyStatus::Unauthorised(status_reason("unauthorised", reply)),
+        429 => ReplyStatus::Retry {
             reason: status_reason("rate_limited", reply),
             after: reply.retry_after(now),
         },
-        408 | 425 | 500..=599 => Verdict::Retry {
+        408 | 425 | 500..=599 => ReplyStatus::Retry {
             reason: status_reason("vendor_error", reply),
             after: reply.retry_after(now),
         },
-        300..=399 => Verdict::Refused(status_reason("redirected", reply)),
-        _ => Verdict::Refused(status_reason("refused", reply)),
+        300..=399 => ReplyStatus::Refused(status_reason("redirected", reply)),
+        _ => ReplyStatus::Refused(status_reason("refused", reply)),
     }
 }
 
-fn call_reason(error: &CallError) -> Reason {
+fn call_reason(error: &VendorCallError) -> OutcomeReason {
     let code = match error {
-        CallError::Timeout(_) => "timeout",
-        CallError::Unreachable(_) => "unreachable",
-        CallError::Cut(_) => "cut",
-        CallError::Forbidden => "forbidden_address",
-        CallError::Stopping => "stopping",
+        VendorCallError::Timeout(_) => "timeout",
+        VendorCallError::Unreachable(_) => "unreachable",
+        VendorCallError::Cut(_) => "cut",
+        VendorCallError::Forbidden => "forbidden_address",
+        VendorCallError::Stopping => "stopping",
     };
-    Reason::detailed(code, error.to_string())
+    OutcomeReason::detailed(code, error.to_string())
 }
 
-fn status_reason(code: &'static str, reply: &Reply) -> Reason {
-    Reason::detailed(code, format!("HTTP {}", reply.status.as_u16()))
+fn status_reason(code: &'static str, reply: &VendorReply) -> OutcomeReason {
+    OutcomeReason::detailed(code, format!("HTTP {}", reply.status.as_u16()))
 }
 
-impl Reply {
+impl VendorReply {
     /// The body, if it is JSON.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
@@ -112,18 +115,22 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn reply(status: u16, retry_after: Option<&str>) -> Result<Reply, CallError> {
+    fn reply(status: u16, retry_after: Option<&str>) -> Result<VendorReply, VendorCallError> {
         let mut headers = HeaderMap::new();
         if let Some(value) = retry_after {
             headers.insert(header::RETRY_AFTER, value.parse().unwrap());
         }
-        Ok(Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() })
+        Ok(VendorReply {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: Bytes::new(),
+        })
     }
 
     fn wait(retry_after: &str) -> Option<Duration> {
         let now = "2026-11-23T10:00:00Z".parse().unwrap();
-        match judge(&reply(429, Some(retry_after)), now) {
-            Verdict::Retry { after, .. } => after,
+        match classify_reply(&reply(429, Some(retry_after)), now) {
+            ReplyStatus::Retry { after, .. } => after,
             other => panic!("{other:?}"),
         }
     }
@@ -141,18 +148,27 @@ mod tests {
     fn statuses_fall_into_the_contracts_classes() {
         let now = Timestamp::UNIX_EPOCH;
         for status in [200, 201, 202, 204] {
-            assert_eq!(judge(&reply(status, None), now), Verdict::Accepted);
+            assert_eq!(classify_reply(&reply(status, None), now), ReplyStatus::Accepted);
         }
         for status in [408, 425, 429, 500, 502, 503, 504] {
-            assert!(matches!(judge(&reply(status, None), now), Verdict::Retry { .. }), "{status}");
+            assert!(
+                matches!(classify_reply(&reply(status, None), now), ReplyStatus::Retry { .. }),
+                "{status}"
+            );
         }
         for status in [401, 403] {
-            assert!(matches!(judge(&reply(status, None), now), Verdict::Unauthorised(_)));
+            assert!(matches!(
+                classify_reply(&reply(status, None), now),
+                ReplyStatus::Unauthorised(_)
+            ));
         }
         for status in [301, 302, 400, 404, 413, 422] {
-            assert!(matches!(judge(&reply(status, None), now), Verdict::Refused(_)), "{status}");
+            assert!(
+                matches!(classify_reply(&reply(status, None), now), ReplyStatus::Refused(_)),
+                "{status}"
+            );
         }
-        let timeout = Err(CallError::Timeout(Duration::from_secs(1)));
-        assert!(matches!(judge(&timeout, now), Verdict::Retry { .. }));
+        let timeout = Err(VendorCallError::Timeout(Duration::from_secs(1)));
+        assert!(matches!(classify_reply(&timeout, now), ReplyStatus::Retry { .. }));
     }
 }

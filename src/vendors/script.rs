@@ -10,19 +10,19 @@ const MAX_VALUE_BYTES: usize = 128;
 
 /// A vendor's scripts.
 #[derive(Debug)]
-pub struct Script {
+pub struct VendorScripts {
     /// Where they come from. The first that a path matches is it.
-    pub files: &'static [File],
+    pub files: &'static [ScriptFile],
     /// The addresses inside them.
-    pub rewrites: &'static [Rewrite],
+    pub rewrites: &'static [AddressRewrite],
     /// The addresses in a page of which the vendor's loader makes those of its scripts and of its
     /// beacons, both.
-    pub bases: &'static [Rewrite],
+    pub bases: &'static [AddressRewrite],
 }
 
 /// Some scripts of one host.
 #[derive(Debug)]
-pub struct File {
+pub struct ScriptFile {
     /// The path below the mount: `*` stands for one segment, `**` at the end for any more of them.
     pub path: &'static str,
     /// Scheme and host of the vendor's own; empty where each customer has another, who then says
@@ -32,11 +32,11 @@ pub struct File {
     pub strip: &'static str,
     /// The place of the customer's id in the address, if each customer has another script: those of
     /// other customers are not served.
-    pub id: Option<IdPlace>,
+    pub id: Option<CustomerIdLocation>,
     /// True if the path begins with a language, as `en_US`.
     pub has_locale: bool,
     /// The parameters that are passed on, and their values' shapes.
-    pub query: &'static [(&'static str, Shape)],
+    pub query: &'static [(&'static str, ParameterShape)],
     /// Whether the path names a version, so that what it leads to never changes.
     pub immutable: bool,
     /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
@@ -50,7 +50,7 @@ pub struct File {
 
 /// The place of a customer's id in the address of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdPlace {
+pub enum CustomerIdLocation {
     /// In a parameter.
     Query(&'static str),
     /// In a segment of the path below the mount, counted from 1, after these letters and before `.js`.
@@ -59,7 +59,7 @@ pub enum IdPlace {
 
 /// The values that a parameter may have: each choice of a client's is another script to fetch and keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ParameterShape {
     /// A customer's id.
     Id,
     /// A name in JavaScript, as of a data layer.
@@ -74,7 +74,7 @@ pub enum Shape {
     Mark,
 }
 
-impl Shape {
+impl ParameterShape {
     fn fits(self, value: &str) -> bool {
         let all = |most: usize, fits: fn(u8) -> bool| {
             (1..=most).contains(&value.len()) && value.bytes().all(fits)
@@ -95,7 +95,7 @@ impl Shape {
     }
 }
 
-impl File {
+impl ScriptFile {
     /// What most have.
     pub const PLAIN: Self = Self {
         path: "",
@@ -118,7 +118,7 @@ impl File {
 
 /// An address inside scripts that becomes one of the mount's.
 #[derive(Debug)]
-pub struct Rewrite {
+pub struct AddressRewrite {
     /// Its host.
     pub host: &'static str,
     /// What its path begins with, without a slash at the end; empty for any.
@@ -127,7 +127,7 @@ pub struct Rewrite {
     pub to: &'static str,
 }
 
-impl Rewrite {
+impl AddressRewrite {
     /// Whether an address of this host and path is one.
     pub fn is_of(&self, host: &str, path: &str) -> bool {
         let rest = path.strip_prefix(self.under);
@@ -136,27 +136,27 @@ impl Rewrite {
     }
 }
 
-impl Script {
+impl VendorScripts {
     /// The file that a path below the mount is, if it is one.
-    pub fn file(&self, path: &str) -> Option<&'static File> {
+    pub fn file(&self, path: &str) -> Option<&'static ScriptFile> {
         if path.len() > MAX_PATH_BYTES || !is_plain_path(path) {
             return None;
         }
-        let is_it = |file: &&File| {
+        let is_it = |file: &&ScriptFile| {
             matches(file.path, path) && (!file.has_locale || is_locale(segment(path, 1)))
         };
         self.files.iter().find(is_it)
     }
 
     /// The files that a path can become when more is added at its end.
-    pub fn beyond(&self, path: &str) -> impl Iterator<Item = &'static File> {
+    pub fn beyond(&self, path: &str) -> impl Iterator<Item = &'static ScriptFile> {
         let is_plain = |segment: &str| segment.bytes().all(is_plain) && !segment.starts_with("..");
         let fits = path.len() <= MAX_PATH_BYTES && path.split('/').all(is_plain);
         self.files.iter().filter(move |file| fits && begins(file.path, path))
     }
 }
 
-impl File {
+impl ScriptFile {
     /// Path and query at the vendor. `None`: a parameter says what no page of the vendor's would.
     pub fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
         let mut target = path.strip_prefix(self.strip).unwrap_or(path).to_owned();
@@ -179,8 +179,8 @@ impl File {
     /// come.
     pub fn id<'a>(&self, path: &'a str, query: &'a str) -> Option<&'a str> {
         let id = match self.id? {
-            IdPlace::Query(name) => value_of(query, name)?,
-            IdPlace::Segment(place, prefix) => {
+            CustomerIdLocation::Query(name) => value_of(query, name)?,
+            CustomerIdLocation::Segment(place, prefix) => {
                 let segment = segment(path, place).strip_prefix(prefix)?;
                 segment.strip_suffix(".js").unwrap_or(segment)
             }
@@ -271,17 +271,21 @@ mod tests {
     use super::*;
     use crate::vendors::VENDORS;
 
-    const SCRIPT: Script = Script {
+    const SCRIPT: VendorScripts = VendorScripts {
         files: &[
-            File {
+            ScriptFile {
                 path: "/gtag/js",
-                id: Some(IdPlace::Query("id")),
-                query: &[("id", Shape::Id), ("l", Shape::Name)],
-                ..File::PLAIN
+                id: Some(CustomerIdLocation::Query("id")),
+                query: &[("id", ParameterShape::Id), ("l", ParameterShape::Name)],
+                ..ScriptFile::PLAIN
             },
-            File { path: "/widget/*", id: Some(IdPlace::Segment(2, "")), ..File::PLAIN },
-            File { path: "/js/**", strip: "/js", ..File::PLAIN },
-            File { path: "/x/script.*.js", ..File::PLAIN },
+            ScriptFile {
+                path: "/widget/*",
+                id: Some(CustomerIdLocation::Segment(2, "")),
+                ..ScriptFile::PLAIN
+            },
+            ScriptFile { path: "/js/**", strip: "/js", ..ScriptFile::PLAIN },
+            ScriptFile { path: "/x/script.*.js", ..ScriptFile::PLAIN },
         ],
         rewrites: &[],
         bases: &[],

@@ -3,27 +3,27 @@
 //! A shim is a built script. What it tells is in the vendor's own words where those differ from the
 //! spec's: a page should not carry tables that the gateway has for the vendor's beacons in any case.
 
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// A vendor's shim.
 #[derive(Debug)]
-pub struct Shim {
+pub struct VendorShim {
     /// The built script.
     pub script: &'static str,
     /// What it shares with other shims: comes once, and before it.
-    pub needs: &'static [&'static Shared],
+    pub needs: &'static [&'static SharedShimScript],
     /// Its settings, ids that anybody may see: `[sites.vendors.NAME]` gives them to the page.
     pub ids: &'static [&'static str],
     /// Puts a message that it told in the vendor's words into the spec's, if it tells such.
-    pub retell: Option<Retell>,
+    pub to_canonical: Option<ToCanonical>,
 }
 
 /// Changes a message whose member `shim` names the vendor.
-pub type Retell = fn(&mut Object);
+pub type ToCanonical = fn(&mut JsonObject);
 
 /// A built script that several shims use.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedShimScript {
     /// Its name among the scripts of a page.
     pub name: &'static str,
     /// The script.
@@ -31,20 +31,22 @@ pub struct Shared {
 }
 
 /// How the stub that a vendor's snippet leaves in the page is worked off.
-pub static STUB: Shared =
-    Shared { name: "stub", script: include_str!("../../static/sdk/dist/shared/stub.js") };
+pub static STUB: SharedShimScript =
+    SharedShimScript { name: "stub", script: include_str!("../../static/sdk/dist/shared/stub.js") };
 
 /// What of a vendor's library holds from page to page, where the visitor's choice allows it.
-pub static STATE: Shared =
-    Shared { name: "state", script: include_str!("../../static/sdk/dist/shared/state.js") };
+pub static STATE: SharedShimScript = SharedShimScript {
+    name: "state",
+    script: include_str!("../../static/sdk/dist/shared/state.js"),
+};
 
 /// The button in place of a messenger.
-pub static CHAT: Shared =
-    Shared { name: "chat", script: include_str!("../../static/sdk/dist/shared/chat.js") };
+pub static CHAT: SharedShimScript =
+    SharedShimScript { name: "chat", script: include_str!("../../static/sdk/dist/shared/chat.js") };
 
-impl Shim {
+impl VendorShim {
     /// What most have.
-    pub const PLAIN: Self = Self { script: "", needs: &[], ids: &[], retell: None };
+    pub const PLAIN: Self = Self { script: "", needs: &[], ids: &[], to_canonical: None };
 }
 
 #[cfg(test)]
@@ -66,7 +68,7 @@ mod tests {
             event in prop::sample::select(vec!["purchase", "Purchase", "ViewContent", "revenue_amount", "a"]),
         ) {
             for vendor in VENDORS {
-                let Some(retell) = vendor.shim.and_then(|shim| shim.retell) else { continue };
+                let Some(retell) = vendor.shim.and_then(|shim| shim.to_canonical) else { continue };
                 let Value::Object(mut message) = said.clone() else { unreachable!() };
                 message.insert("type".to_owned(), kind.into());
                 message.insert("event".to_owned(), event.into());

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Call, CallError, Reply};
-use crate::event::{Enriched, Object, ProfileView};
-use crate::settings::{Environment, Report, Section, Source};
+use super::{VendorCall, VendorCallError, VendorReply};
+use crate::event::{EnrichedEvent, JsonObject, ProfileView};
+use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
 
 /// The time of day in every test.
 pub(crate) const NOW: &str = "2026-11-23T12:00:00Z";
@@ -25,19 +25,22 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Reads settings from a text, and the mistakes in it.
-pub(crate) fn read<T>(text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<String>) {
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: "test".to_owned(), text: text.to_owned() };
+pub(crate) fn read<T>(
+    text: &str,
+    read: impl FnOnce(&mut SettingsSection<'_>) -> T,
+) -> (T, Vec<String>) {
+    let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
+    let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
     let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     let settings = read(&mut section);
     drop(section);
-    let mistakes = report.into_mistakes().iter().map(ToString::to_string).collect();
+    let mistakes = report.into_errors().iter().map(ToString::to_string).collect();
     (settings, mistakes)
 }
 
 /// Reads settings from a text without mistakes.
-pub(crate) fn settings<T>(text: &str, reader: impl FnOnce(&mut Section<'_>) -> T) -> T {
+pub(crate) fn settings<T>(text: &str, reader: impl FnOnce(&mut SettingsSection<'_>) -> T) -> T {
     let (settings, mistakes) = read(text, reader);
     assert!(mistakes.is_empty(), "{mistakes:?}");
     settings
@@ -72,34 +75,34 @@ pub(crate) fn any_object(
 }
 
 /// A track event of an anonymous visitor, now, with these fields.
-pub(crate) fn event(fields: Value) -> Enriched {
+pub(crate) fn event(fields: Value) -> EnrichedEvent {
     known(fields, None, json!({}))
 }
 
 /// The same of a visitor with a profile.
-pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> Enriched {
+pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> EnrichedEvent {
     let mut event = json!({
         "type": "track", "messageId": "m", "anonymousId": "a1", "timestamp": NOW, "receivedAt": NOW,
     });
     event.as_object_mut().unwrap().extend(object(fields));
     let event = Arc::new(serde_json::from_value(event).unwrap());
     let profile = ProfileView { user_id: user_id.map(str::to_owned), traits: object(traits) };
-    Enriched::new(1, event, Arc::new(profile))
+    EnrichedEvent::new(1, event, Arc::new(profile))
 }
 
 /// The object that this value is.
-pub(crate) fn object(value: Value) -> Object {
+pub(crate) fn object(value: Value) -> JsonObject {
     value.as_object().unwrap().clone()
 }
 
 /// A vendor that gives its replies in turn, then 200 without a body.
 #[derive(Default)]
-pub(crate) struct Line {
-    replies: Mutex<VecDeque<Result<Reply, CallError>>>,
+pub(crate) struct CannedReplies {
+    replies: Mutex<VecDeque<Result<VendorReply, VendorCallError>>>,
     requests: Mutex<Vec<Request<Bytes>>>,
 }
 
-impl Line {
+impl CannedReplies {
     /// Then it answers with these statuses.
     pub(crate) fn statuses(statuses: &[u16]) -> Self {
         statuses.iter().fold(Self::default(), |line, status| line.then(*status, json!(null)))
@@ -119,15 +122,15 @@ impl Line {
             headers.insert(name, value.parse().unwrap());
         }
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-        self.push(Ok(Reply { status, headers, body }))
+        self.push(Ok(VendorReply { status, headers, body }))
     }
 
     /// Then it does not answer.
     pub(crate) fn then_timeout(self) -> Self {
-        self.push(Err(CallError::Timeout(Duration::from_secs(1))))
+        self.push(Err(VendorCallError::Timeout(Duration::from_secs(1))))
     }
 
-    fn push(self, reply: Result<Reply, CallError>) -> Self {
+    fn push(self, reply: Result<VendorReply, VendorCallError>) -> Self {
         self.replies.lock().unwrap().push_back(reply);
         self
     }
@@ -145,13 +148,13 @@ impl Line {
 }
 
 #[async_trait]
-impl Call for Line {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for CannedReplies {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         self.requests.lock().unwrap().push(request);
         let next = self.replies.lock().unwrap().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());
-            Ok(Reply { status: StatusCode::OK, headers, body })
+            Ok(VendorReply { status: StatusCode::OK, headers, body })
         })
     }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
-use super::{Seen, Settings};
-use crate::event::{Campaign, ClickId};
+use super::{VisitorRequest, VisitorSettings};
+use crate::event::{AdClickId, UtmCampaign};
 
 /// The parameters that carry click ids, lower case. Names are compared without regard to case.
 const PARAMETERS: &[&str] = &[
@@ -56,21 +56,21 @@ const MAX_CAMPAIGN_JSON_BYTES: usize = 2000;
 
 /// What is remembered of landings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Clicks {
+pub(super) struct LandingCookie {
     /// Click ids by parameter.
     #[serde(rename = "i", default, skip_serializing_if = "BTreeMap::is_empty")]
-    ids: BTreeMap<String, ClickId>,
+    ids: BTreeMap<String, AdClickId>,
     /// The last campaign.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    campaign: Option<Campaign>,
+    campaign: Option<UtmCampaign>,
     /// Whether an older key signed the cookie.
     #[serde(skip)]
     is_old: bool,
 }
 
-impl Clicks {
+impl LandingCookie {
     /// Reads a cookie's value, if it is ours.
-    pub(super) fn read(settings: &Settings, value: &str) -> Option<Self> {
+    pub(super) fn read(settings: &VisitorSettings, value: &str) -> Option<Self> {
         let opened = settings.keys.open(&settings.clicks_name, value)?;
         let mut clicks: Self = serde_json::from_slice(&opened.payload).ok()?;
         clicks.is_old = opened.is_old;
@@ -78,18 +78,23 @@ impl Clicks {
     }
 
     /// The cookie's value.
-    pub(super) fn write(&self, settings: &Settings) -> String {
+    pub(super) fn write(&self, settings: &VisitorSettings) -> String {
         let payload = serde_json::to_vec(self).unwrap_or_default();
         settings.keys.seal(&settings.clicks_name, &payload)
     }
 
     /// What is remembered after a request, and whether the cookie must be written.
-    pub(super) fn meet(known: Option<Self>, settings: &Settings, seen: &Seen<'_>) -> (Self, bool) {
+    pub(super) fn update(
+        known: Option<Self>,
+        settings: &VisitorSettings,
+        seen: &VisitorRequest<'_>,
+    ) -> (Self, bool) {
         let was_known = known.is_some();
         let mut clicks = known.unwrap_or_default();
         let before = clicks.clone();
-        let age = |click: &ClickId| seen.now.duration_since(click.at).unsigned_abs();
-        let may_keep = |click: &ClickId| seen.leave.ads && age(click) <= settings.click_id_max_age;
+        let age = |click: &AdClickId| seen.now.duration_since(click.at).unsigned_abs();
+        let may_keep =
+            |click: &AdClickId| seen.leave.ads && age(click) <= settings.click_id_max_age;
         clicks.ids.retain(|_, click| may_keep(click));
         if let Some(query) = seen.landing.and_then(query) {
             clicks.learn(query, seen);
@@ -98,14 +103,14 @@ impl Clicks {
         (clicks, has_changed)
     }
 
-    fn learn(&mut self, query: &str, seen: &Seen<'_>) {
-        let mut campaign = Campaign::default();
+    fn learn(&mut self, query: &str, seen: &VisitorRequest<'_>) {
+        let mut campaign = UtmCampaign::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS) {
             let known = PARAMETERS.iter().find(|known| known.eq_ignore_ascii_case(&name));
             if let Some(name) = known.filter(|_| seen.leave.ads && is_click_id(&value)) {
                 let is_known = self.ids.get(*name).is_some_and(|click| click.value == value);
                 if !is_known {
-                    let click = ClickId { value: value.into_owned(), at: seen.now };
+                    let click = AdClickId { value: value.into_owned(), at: seen.now };
                     self.ids.insert((*name).to_owned(), click);
                 }
             } else if let Some(field) = campaign_field(&mut campaign, &name)
@@ -117,7 +122,7 @@ impl Clicks {
         }
         let json = serde_json::to_vec(&campaign);
         let is_short = json.is_ok_and(|json| json.len() <= MAX_CAMPAIGN_JSON_BYTES);
-        if campaign != Campaign::default() && is_short {
+        if campaign != UtmCampaign::default() && is_short {
             self.campaign = Some(campaign);
         }
         while serde_json::to_vec(self).is_ok_and(|json| json.len() > MAX_BYTES) {
@@ -127,7 +132,7 @@ impl Clicks {
         }
     }
 
-    pub(super) fn into_facts(self) -> (BTreeMap<String, ClickId>, Option<Campaign>) {
+    pub(super) fn into_facts(self) -> (BTreeMap<String, AdClickId>, Option<UtmCampaign>) {
         (self.ids, self.campaign)
     }
 }
@@ -143,7 +148,7 @@ fn is_click_id(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_ID_BYTES && value.bytes().all(plain)
 }
 
-fn campaign_field<'c>(campaign: &'c mut Campaign, name: &str) -> Option<&'c mut Option<String>> {
+fn campaign_field<'c>(campaign: &'c mut UtmCampaign, name: &str) -> Option<&'c mut Option<String>> {
     match name {
         "utm_campaign" => Some(&mut campaign.name),
         "utm_source" => Some(&mut campaign.source),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use cookie::{Cookie, CookieBuilder, SameSite};
 use http::HeaderValue;
 
-use super::{Seen, Settings};
+use super::{VisitorRequest, VisitorSettings};
 
 /// The field that sets a cookie of the gateway's own, which no script can read. `None` if its text
 /// cannot be a field.
 pub(super) fn set(
-    settings: &Settings,
-    seen: &Seen<'_>,
+    settings: &VisitorSettings,
+    seen: &VisitorRequest<'_>,
     name: &str,
     value: String,
 ) -> Option<HeaderValue> {
@@ -22,8 +22,8 @@ pub(super) fn set(
 /// The field that sets a cookie which scripts in the page read as well. `None` if its text cannot
 /// be a field.
 pub fn set_for_scripts(
-    settings: &Settings,
-    seen: &Seen<'_>,
+    settings: &VisitorSettings,
+    seen: &VisitorRequest<'_>,
     (name, value): (&str, &str),
     max_age: Duration,
 ) -> Option<HeaderValue> {
@@ -31,13 +31,13 @@ pub fn set_for_scripts(
 }
 
 /// The domain that cookies set in the answer to this host are for; the host itself if it has none.
-pub fn cookie_domain<'a>(settings: &'a Settings, host: &'a str) -> &'a str {
+pub fn cookie_domain<'a>(settings: &'a VisitorSettings, host: &'a str) -> &'a str {
     domain(settings.cookie_domain.as_deref(), host).unwrap_or(host)
 }
 
 fn field(
-    settings: &Settings,
-    seen: &Seen<'_>,
+    settings: &VisitorSettings,
+    seen: &VisitorRequest<'_>,
     cookie: CookieBuilder<'_>,
     max_age: Duration,
 ) -> Option<HeaderValue> {

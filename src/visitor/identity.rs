@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use uuid::{Builder, Uuid};
 
-use super::{Seen, Settings};
-use crate::event::{Session, VisitorFact};
+use super::{VisitorRequest, VisitorSettings};
+use crate::event::{VisitorIdentity, VisitorSession};
 
 /// Bytes of the payload: the id, and four numbers of 32 bits.
 const BYTES: usize = 16 + 4 * 4;
@@ -15,7 +15,7 @@ const STALE_SHARE: u32 = 30;
 
 /// Who the visitor is and which visit this is. Times are seconds since 1970: they last until 2106.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct VisitorCookie {
     id: Uuid,
     since: u32,
     session_start: u32,
@@ -25,9 +25,9 @@ pub(super) struct Identity {
     is_old: bool,
 }
 
-impl Identity {
+impl VisitorCookie {
     /// Reads a cookie's value, if it is ours.
-    pub(super) fn read(settings: &Settings, value: &str) -> Option<Self> {
+    pub(super) fn read(settings: &VisitorSettings, value: &str) -> Option<Self> {
         let opened = settings.keys.open(&settings.cookie_name, value)?;
         let payload: [u8; BYTES] = opened.payload.try_into().ok()?;
         let (id, rest) = payload.split_first_chunk::<16>()?;
@@ -46,7 +46,7 @@ impl Identity {
     }
 
     /// The cookie's value.
-    pub(super) fn write(&self, settings: &Settings) -> String {
+    pub(super) fn write(&self, settings: &VisitorSettings) -> String {
         let mut payload = Vec::with_capacity(BYTES);
         payload.extend(self.id.as_bytes());
         for number in [self.since, self.session_start, self.session_number, self.last_seen] {
@@ -56,7 +56,11 @@ impl Identity {
     }
 
     /// The visitor of a request, and whether the cookie must be written.
-    pub(super) fn meet(known: Option<Self>, settings: &Settings, seen: &Seen<'_>) -> (Self, bool) {
+    pub(super) fn update(
+        known: Option<Self>,
+        settings: &VisitorSettings,
+        seen: &VisitorRequest<'_>,
+    ) -> (Self, bool) {
         let now = u32::try_from(seen.now.as_second()).unwrap_or_default();
         let Some(mut identity) = known else {
             let id = Builder::from_random_bytes(seen.random).into_uuid();
@@ -85,12 +89,12 @@ impl Identity {
         (identity, is_new_session || is_stale || identity.is_old)
     }
 
-    pub(super) fn visitor(&self) -> VisitorFact {
+    pub(super) fn visitor(&self) -> VisitorIdentity {
         let since = Timestamp::from_second(self.since.into()).unwrap_or_default();
-        VisitorFact { id: self.id.to_string(), since }
+        VisitorIdentity { id: self.id.to_string(), since }
     }
 
-    pub(super) fn session(&self) -> Session {
-        Session { id: self.session_start.into(), number: self.session_number }
+    pub(super) fn session(&self) -> VisitorSession {
+        VisitorSession { id: self.session_start.into(), number: self.session_number }
     }
 }

@@ -19,7 +19,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use super::settings::MIN_SECRET_CHARS;
-use crate::settings::{Secret, Section};
+use crate::settings::{SecretString, SettingsSection};
 
 /// The version of the form that expires.
 const VERSION: &str = "v1";
@@ -35,18 +35,18 @@ const MAX_EXPIRY_DIGITS: usize = 13;
 
 /// The keys that a site's logins are proven with.
 #[derive(Clone, Default)]
-pub struct LoginKeys(Vec<Key>);
+pub struct LoginKeys(Vec<LoginKey>);
 
 #[derive(Clone)]
-struct Key {
-    secret: Secret,
+struct LoginKey {
+    secret: SecretString,
     /// The state after the key itself, so that it is not hashed again for every proof.
     mac: Hmac<Sha256>,
 }
 
 /// The result of a proof's check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProofCheck {
+pub enum LoginProofCheck {
     /// None of the keys made it for this user id.
     Invalid,
     /// One of the keys made it, and its time is over.
@@ -55,7 +55,7 @@ pub enum ProofCheck {
     Valid,
 }
 
-impl ProofCheck {
+impl LoginProofCheck {
     /// The value of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
@@ -74,17 +74,17 @@ impl fmt::Debug for LoginKeys {
 
 impl LoginKeys {
     /// Reads `login_key` and `previous_login_keys` of one of `[[sites]]`.
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let current = section.opt_secret("login_key");
         let previous = section.secrets("previous_login_keys");
-        let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
+        let is_short = |secret: &SecretString| secret.expose().chars().count() < MIN_SECRET_CHARS;
         if current.as_ref().is_some_and(is_short) {
-            section.mistake("login_key", "must have at least 16 characters");
+            section.error("login_key", "must have at least 16 characters");
         }
         if previous.iter().any(is_short) {
-            section.mistake("previous_login_keys", "must have at least 16 characters each");
+            section.error("previous_login_keys", "must have at least 16 characters each");
         }
-        Self(current.into_iter().chain(previous).filter_map(Key::new).collect())
+        Self(current.into_iter().chain(previous).filter_map(LoginKey::new).collect())
     }
 
     /// Whether the site proves no logins.
@@ -98,32 +98,34 @@ impl LoginKeys {
     }
 
     /// Checks a proof of a user id. The time that it takes tells nothing of the right MAC.
-    pub fn check(&self, user_id: &str, proof: &str, now: Timestamp) -> ProofCheck {
+    pub fn check(&self, user_id: &str, proof: &str, now: Timestamp) -> LoginProofCheck {
         if proof.len() > MAX_PROOF_BYTES || user_id.contains('\0') {
-            return ProofCheck::Invalid;
+            return LoginProofCheck::Invalid;
         }
-        let Some(Parts { expiry, mac }) = Parts::of(proof) else { return ProofCheck::Invalid };
-        let is_match = |key: &Key| bool::from(key.mac(user_id, expiry).ct_eq(&mac));
+        let Some(LoginProofParts { expiry, mac }) = LoginProofParts::of(proof) else {
+            return LoginProofCheck::Invalid;
+        };
+        let is_match = |key: &LoginKey| bool::from(key.mac(user_id, expiry).ct_eq(&mac));
         if !self.0.iter().any(is_match) {
-            return ProofCheck::Invalid;
+            return LoginProofCheck::Invalid;
         }
         let until = expiry.map(str::parse::<i64>);
         match until {
-            Some(Ok(until)) if now.as_second() >= until => ProofCheck::Expired,
-            Some(Err(_)) => ProofCheck::Invalid,
-            Some(Ok(_)) | None => ProofCheck::Valid,
+            Some(Ok(until)) if now.as_second() >= until => LoginProofCheck::Expired,
+            Some(Err(_)) => LoginProofCheck::Invalid,
+            Some(Ok(_)) | None => LoginProofCheck::Valid,
         }
     }
 }
 
 /// The parts of a proof.
-struct Parts<'p> {
+struct LoginProofParts<'p> {
     /// As written: the MAC is over these digits.
     expiry: Option<&'p str>,
     mac: [u8; MAC_BYTES],
 }
 
-impl<'p> Parts<'p> {
+impl<'p> LoginProofParts<'p> {
     fn of(proof: &'p str) -> Option<Self> {
         let mut parts = proof.split('.');
         let (expiry, mac) = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
@@ -156,8 +158,8 @@ fn read_mac(text: &str) -> Option<[u8; MAC_BYTES]> {
     Some(mac)
 }
 
-impl Key {
-    fn new(secret: Secret) -> Option<Self> {
+impl LoginKey {
+    fn new(secret: SecretString) -> Option<Self> {
         // HMAC takes keys of any length.
         let mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
         Some(Self { secret, mac })
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn keys(texts: &[&str]) -> LoginKeys {
-        LoginKeys(texts.iter().filter_map(|text| Key::new(Secret::new(*text))).collect())
+        LoginKeys(texts.iter().filter_map(|text| LoginKey::new(SecretString::new(*text))).collect())
     }
 
     fn hex(mac: [u8; MAC_BYTES]) -> String {
@@ -195,11 +197,11 @@ mod tests {
         // printf %s u1 | openssl dgst -sha256 -hmac 0123456789abcdef
         let hash = "5162bddb18bda0082a7b39c472f7d118234c897c39ed61e775751c91fafdc56f";
         let keys = keys(&["0123456789abcdef"]);
-        assert_eq!(keys.check("u1", hash, now()), ProofCheck::Valid);
+        assert_eq!(keys.check("u1", hash, now()), LoginProofCheck::Valid);
         // printf 'u1\0001900000000' | openssl dgst -sha256 -hmac 0123456789abcdef
         let hash = "8acb68b81d578bcbffa357ae3467d8f1c4766141df26348f16ec6ca87fe4ee7e";
         let proof = format!("v1.1900000000.{hash}");
-        assert_eq!(keys.check("u1", &proof, now()), ProofCheck::Valid);
+        assert_eq!(keys.check("u1", &proof, now()), LoginProofCheck::Valid);
     }
 
     #[test]
@@ -214,13 +216,13 @@ mod tests {
             format!("v1.1800000001.{}", URL_SAFE_NO_PAD.encode(until)),
         ];
         for proof in &good {
-            assert_eq!(keys.check("u1", proof, now()), ProofCheck::Valid, "{proof}");
-            assert_eq!(keys.check("u2", proof, now()), ProofCheck::Invalid, "{proof}");
-            assert_eq!(keys.check("u1 ", proof, now()), ProofCheck::Invalid, "{proof}");
-            assert_eq!(keys.check("u1\0", proof, now()), ProofCheck::Invalid, "{proof}");
+            assert_eq!(keys.check("u1", proof, now()), LoginProofCheck::Valid, "{proof}");
+            assert_eq!(keys.check("u2", proof, now()), LoginProofCheck::Invalid, "{proof}");
+            assert_eq!(keys.check("u1 ", proof, now()), LoginProofCheck::Invalid, "{proof}");
+            assert_eq!(keys.check("u1\0", proof, now()), LoginProofCheck::Invalid, "{proof}");
         }
         // An id that ends like a time has no proof: it would be one of another id.
-        assert_eq!(keys.check("u1\u{0}1800000001", &hex(until), now()), ProofCheck::Invalid);
+        assert_eq!(keys.check("u1\u{0}1800000001", &hex(until), now()), LoginProofCheck::Invalid);
         let bad = [
             String::new(),
             "x".repeat(64),
@@ -237,22 +239,22 @@ mod tests {
             "a".repeat(100_000),
         ];
         for proof in &bad {
-            assert_eq!(keys.check("u1", proof, now()), ProofCheck::Invalid, "{proof}");
+            assert_eq!(keys.check("u1", proof, now()), LoginProofCheck::Invalid, "{proof}");
         }
-        assert_eq!(LoginKeys::default().check("u1", &hex(plain), now()), ProofCheck::Invalid);
+        assert_eq!(LoginKeys::default().check("u1", &hex(plain), now()), LoginProofCheck::Invalid);
     }
 
     #[test]
     fn a_proof_expires_at_its_time_and_only_if_it_was_valid() {
         let keys = keys(&["0123456789abcdef"]);
         for (until, result) in [
-            ("1800000001", ProofCheck::Valid),
-            ("1800000000", ProofCheck::Expired),
-            ("0", ProofCheck::Expired),
+            ("1800000001", LoginProofCheck::Valid),
+            ("1800000000", LoginProofCheck::Expired),
+            ("0", LoginProofCheck::Expired),
         ] {
             let proof = format!("v1.{until}.{}", hex(keys.0[0].mac("u1", Some(until))));
             assert_eq!(keys.check("u1", &proof, now()), result, "{until}");
-            assert_eq!(keys.check("u2", &proof, now()), ProofCheck::Invalid, "{until}");
+            assert_eq!(keys.check("u2", &proof, now()), LoginProofCheck::Invalid, "{until}");
         }
     }
 
@@ -261,8 +263,11 @@ mod tests {
         let old = keys(&["the-key-of-last-year"]);
         let both = keys(&["0123456789abcdef", "the-key-of-last-year"]);
         let proof = hex(old.0[0].mac("u1", None));
-        assert_eq!(both.check("u1", &proof, now()), ProofCheck::Valid);
-        assert_eq!(keys(&["0123456789abcdef"]).check("u1", &proof, now()), ProofCheck::Invalid);
+        assert_eq!(both.check("u1", &proof, now()), LoginProofCheck::Valid);
+        assert_eq!(
+            keys(&["0123456789abcdef"]).check("u1", &proof, now()),
+            LoginProofCheck::Invalid
+        );
         assert!(both.contains("the-key-of-last-year") && !both.contains("another"));
         assert_eq!(format!("{both:?}"), "LoginKeys(2)");
     }

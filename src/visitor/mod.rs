@@ -17,8 +17,8 @@ mod sign;
 pub(crate) mod tests;
 
 pub use cookie::{cookie_domain, set_for_scripts};
-pub use login::{LoginKeys, ProofCheck};
-pub use settings::Settings;
+pub use login::{LoginKeys, LoginProofCheck};
+pub use settings::VisitorSettings;
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,9 @@ use ::cookie::Cookie;
 use http::HeaderValue;
 use jiff::Timestamp;
 
-use self::clicks::Clicks;
-use self::identity::Identity;
-use crate::event::{Campaign, ClickId, Session, VisitorFact};
+use self::clicks::LandingCookie;
+use self::identity::VisitorCookie;
+use crate::event::{AdClickId, UtmCampaign, VisitorIdentity, VisitorSession};
 
 /// Cookies of one request that are looked at: browsers keep about 180 per domain.
 const MAX_COOKIES: usize = 200;
@@ -39,7 +39,7 @@ const MAX_VENDOR_COOKIE_BYTES: usize = 512;
 
 /// What the visitor has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leave {
+pub struct StoragePermissions {
     /// To be known again by a cookie.
     pub cookies: bool,
     /// To have the ids of advertisements kept.
@@ -48,7 +48,7 @@ pub struct Leave {
 
 /// What one request shows of its visitor.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct VisitorRequest<'a> {
     /// All cookies, as one `Cookie` field's value.
     pub cookies: &'a str,
     /// The host that the request is for: lower case, without a port.
@@ -58,7 +58,7 @@ pub struct Seen<'a> {
     /// The URL of the page.
     pub landing: Option<&'a str>,
     /// What the visitor has not refused.
-    pub leave: Leave,
+    pub leave: StoragePermissions,
     /// Now.
     pub now: Timestamp,
     /// For the id of a new visitor.
@@ -67,15 +67,15 @@ pub struct Seen<'a> {
 
 /// Who the visitor is.
 #[derive(Clone, Debug)]
-pub struct Recognised {
+pub struct RecognisedVisitor {
     /// The identity.
-    pub visitor: VisitorFact,
+    pub visitor: VisitorIdentity,
     /// The visit.
-    pub session: Session,
+    pub session: VisitorSession,
     /// Remembered click ids, by the lower-case name of their query parameter.
-    pub click_ids: BTreeMap<String, ClickId>,
+    pub click_ids: BTreeMap<String, AdClickId>,
     /// The remembered campaign.
-    pub campaign: Option<Campaign>,
+    pub campaign: Option<UtmCampaign>,
     /// Cookies of vendors' own scripts, by name.
     pub cookies: BTreeMap<String, String>,
     /// Whether a cookie links this request to others of the visitor.
@@ -88,12 +88,12 @@ pub struct Recognised {
 
 /// The names of vendors' cookies that are worth keeping.
 #[derive(Clone, Debug, Default)]
-pub struct CookieNames {
+pub struct VendorCookieNames {
     exact: Vec<&'static str>,
     prefixes: Vec<&'static str>,
 }
 
-impl CookieNames {
+impl VendorCookieNames {
     /// Names, or prefixes that end in `*`.
     pub fn new(patterns: impl IntoIterator<Item = &'static str>) -> Self {
         let mut names = Self::default();
@@ -119,24 +119,36 @@ impl CookieNames {
 
 /// Makes the browser somebody else's: a new identity, and nothing of what led the last one here. Nothing
 /// if it had none, or may not be given one.
-pub fn renew(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> Vec<HeaderValue> {
+pub fn renew(
+    settings: &VisitorSettings,
+    names: &VendorCookieNames,
+    seen: &VisitorRequest<'_>,
+) -> Vec<HeaderValue> {
     let known = recognise(settings, names, seen);
     if !known.is_known || !known.is_remembered {
         return Vec::new();
     }
-    let blank = Seen { cookies: "", landing: None, ..*seen };
+    let blank = VisitorRequest { cookies: "", landing: None, ..*seen };
     let mut set_cookies = recognise(settings, names, &blank).set_cookies;
     set_cookies.extend(expire(settings, seen, &settings.clicks_name));
     set_cookies
 }
 
 /// The field that makes a browser forget a cookie.
-pub fn expire(settings: &Settings, seen: &Seen<'_>, name: &str) -> Option<HeaderValue> {
+pub fn expire(
+    settings: &VisitorSettings,
+    seen: &VisitorRequest<'_>,
+    name: &str,
+) -> Option<HeaderValue> {
     set_for_scripts(settings, seen, (name, ""), std::time::Duration::ZERO)
 }
 
 /// Recognises the visitor of a request, or makes a new one.
-pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> Recognised {
+pub fn recognise(
+    settings: &VisitorSettings,
+    names: &VendorCookieNames,
+    seen: &VisitorRequest<'_>,
+) -> RecognisedVisitor {
     let (mut identity, mut clicks) = (None, None);
     let mut cookies = BTreeMap::new();
     let parsed = Cookie::split_parse(seen.cookies).take(MAX_COOKIES).filter_map(Result::ok);
@@ -147,9 +159,9 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
         }
         // A subdomain may have set a cookie of the same name: the first that is ours counts.
         if name == settings.cookie_name {
-            identity = identity.or_else(|| Identity::read(settings, value));
+            identity = identity.or_else(|| VisitorCookie::read(settings, value));
         } else if name == settings.clicks_name {
-            clicks = clicks.or_else(|| Clicks::read(settings, value));
+            clicks = clicks.or_else(|| LandingCookie::read(settings, value));
         } else if names.keeps(name)
             && value.len() <= MAX_VENDOR_COOKIE_BYTES
             // However many cookies share a prefix, those that are known by name are seen.
@@ -159,8 +171,8 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
         }
     }
     let is_known = identity.is_some();
-    let (identity, identity_changed) = Identity::meet(identity, settings, seen);
-    let (clicks, clicks_changed) = Clicks::meet(clicks, settings, seen);
+    let (identity, identity_changed) = VisitorCookie::update(identity, settings, seen);
+    let (clicks, clicks_changed) = LandingCookie::update(clicks, settings, seen);
     let mut set_cookies = Vec::new();
     let is_remembered = settings.cookies_on() && seen.leave.cookies;
     if is_remembered {
@@ -174,7 +186,7 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
         }
     }
     let (click_ids, campaign) = clicks.into_facts();
-    Recognised {
+    RecognisedVisitor {
         visitor: identity.visitor(),
         session: identity.session(),
         click_ids,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use super::login::LoginKeys;
-use super::sign::Keys;
-use crate::settings::{Secret, Section};
+use super::sign::VisitorSigningKeys;
+use crate::settings::{SecretString, SettingsSection};
 
 /// Browsers keep no cookie longer (draft-ietf-httpbis-rfc6265bis, section 5.5).
 const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
@@ -20,7 +20,7 @@ pub(super) const MIN_SECRET_CHARS: usize = 16;
 
 /// How the visitors of one site are known.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct VisitorSettings {
     cookies: bool,
     pub(super) cookie_name: String,
     pub(super) clicks_name: String,
@@ -30,14 +30,14 @@ pub struct Settings {
     pub(super) click_id_max_age: Duration,
     cookie_consent: Vec<String>,
     click_id_consent: Vec<String>,
-    pub(super) keys: Keys,
+    pub(super) keys: VisitorSigningKeys,
     /// The keys that logins are proven with.
     pub login: LoginKeys,
 }
 
-impl Settings {
-    /// Reads one of `[[sites]]`. If it names no `secret`, [`Settings::set_secret`] must follow.
-    pub fn read(section: &mut Section<'_>) -> Self {
+impl VisitorSettings {
+    /// Reads one of `[[sites]]`. If it names no `secret`, [`VisitorSettings::set_secret`] must follow.
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let cookie_name = section.string("cookie_name");
         let site = section.opt_string("name").unwrap_or_default();
         let secret = section.opt_secret("secret");
@@ -53,19 +53,19 @@ impl Settings {
             click_id_max_age: section.duration("click_id_max_age"),
             cookie_consent: section.strings("cookie_consent"),
             click_id_consent: section.strings("click_id_consent"),
-            keys: Keys::new(&site, secret.as_ref(), &previous),
+            keys: VisitorSigningKeys::new(&site, secret.as_ref(), &previous),
             login: LoginKeys::read(section),
         };
-        let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
+        let is_short = |secret: &SecretString| secret.expose().chars().count() < MIN_SECRET_CHARS;
         if secret.as_ref().is_some_and(is_short) {
-            section.mistake("secret", "must have at least 16 characters");
+            section.error("secret", "must have at least 16 characters");
         }
         if previous.iter().any(is_short) {
-            section.mistake("previous_secrets", "must have at least 16 characters each");
+            section.error("previous_secrets", "must have at least 16 characters each");
         }
-        let is_login_key = |secret: &Secret| settings.login.contains(secret.expose());
+        let is_login_key = |secret: &SecretString| settings.login.contains(secret.expose());
         if secret.iter().chain(&previous).any(is_login_key) {
-            section.mistake(
+            section.error(
                 "login_key",
                 "must differ from the secret: who signs user ids with it could sign cookies",
             );
@@ -74,21 +74,19 @@ impl Settings {
         settings
     }
 
-    fn check(&self, section: &mut Section<'_>) {
+    fn check(&self, section: &mut SettingsSection<'_>) {
         if self.cookie_name.len() > MAX_NAME_BYTES {
-            section.mistake("cookie_name", "must have at most 64 characters");
+            section.error("cookie_name", "must have at most 64 characters");
         }
         if self.cookie_name.is_empty() || !self.cookie_name.bytes().all(is_token) {
-            section.mistake("cookie_name", "must be of letters, digits, \"_\" and \"-\"");
+            section.error("cookie_name", "must be of letters, digits, \"_\" and \"-\"");
         }
         if self.cookie_max_age > MAX_COOKIE_AGE {
-            section.mistake(
-                "cookie_max_age",
-                "must not be above 400d: browsers keep no cookie longer",
-            );
+            section
+                .error("cookie_max_age", "must not be above 400d: browsers keep no cookie longer");
         }
         if self.cookie_domain.as_deref().is_some_and(|domain| !is_registrable(domain)) {
-            section.mistake(
+            section.error(
                 "cookie_domain",
                 "must be a domain that the site can own, such as \"shop.example\"",
             );
@@ -139,12 +137,12 @@ impl Settings {
 
     /// Takes no values from before signatures named their site, if one of these sites has one of the
     /// secrets as well; says whether one has.
-    pub fn part_from<'s>(&mut self, others: impl IntoIterator<Item = &'s Self>) -> bool {
-        self.keys.part_from(others.into_iter().map(|it| &it.keys))
+    pub fn drop_shared_keys<'s>(&mut self, others: impl IntoIterator<Item = &'s Self>) -> bool {
+        self.keys.drop_shared_keys(others.into_iter().map(|it| &it.keys))
     }
 
     /// Signs with this secret from now on.
-    pub fn set_secret(&mut self, secret: &Secret) {
+    pub fn set_secret(&mut self, secret: &SecretString) {
         self.keys.set_current(secret);
     }
 }

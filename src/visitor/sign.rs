@@ -14,7 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::settings::Secret;
+use crate::settings::SecretString;
 
 /// The form of the value. Another form gets another number.
 const VERSION: &str = "1";
@@ -24,17 +24,17 @@ const MAC_BYTES: usize = 16;
 
 /// The keys that values are signed with.
 #[derive(Clone)]
-pub(super) struct Keys {
+pub(super) struct VisitorSigningKeys {
     site: String,
     /// The current key first, if there is one; all verify.
-    all: Vec<Key>,
+    all: Vec<VisitorSigningKey>,
     /// The secrets themselves as keys, which only verify.
-    unbound: Vec<Key>,
+    unbound: Vec<VisitorSigningKey>,
     has_current: bool,
 }
 
 #[derive(Clone)]
-struct Key {
+struct VisitorSigningKey {
     /// Tells keys apart, and nothing of the secret.
     id: String,
     /// The same among all that there can be.
@@ -44,33 +44,40 @@ struct Key {
 }
 
 /// A value that was ours.
-pub(super) struct Opened {
+pub(super) struct VerifiedPayload {
     pub(super) payload: Vec<u8>,
     /// Whether an older key signed it.
     pub(super) is_old: bool,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for VisitorSigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keys({})", self.all.len())
     }
 }
 
-impl Keys {
-    pub(super) fn new(site: &str, current: Option<&Secret>, previous: &[Secret]) -> Self {
+impl VisitorSigningKeys {
+    pub(super) fn new(
+        site: &str,
+        current: Option<&SecretString>,
+        previous: &[SecretString],
+    ) -> Self {
         let secrets =
             || current.into_iter().chain(previous).map(|secret| secret.expose().as_bytes());
         Self {
             site: site.to_owned(),
-            all: secrets().filter_map(|secret| Key::bound(site, secret)).collect(),
-            unbound: secrets().filter_map(Key::new).collect(),
+            all: secrets().filter_map(|secret| VisitorSigningKey::bound(site, secret)).collect(),
+            unbound: secrets().filter_map(VisitorSigningKey::new).collect(),
             has_current: current.is_some(),
         }
     }
 
     /// Takes no values from before keys had a site, where one of these sites has the secret as well.
     /// Returns whether one has.
-    pub(super) fn part_from<'k>(&mut self, others: impl IntoIterator<Item = &'k Self>) -> bool {
+    pub(super) fn drop_shared_keys<'k>(
+        &mut self,
+        others: impl IntoIterator<Item = &'k Self>,
+    ) -> bool {
         let before = self.unbound.len();
         for other in others {
             self.unbound.retain(|key| other.unbound.iter().all(|it| it.digest != key.digest));
@@ -83,11 +90,11 @@ impl Keys {
         !self.has_current
     }
 
-    pub(super) fn set_current(&mut self, secret: &Secret) {
+    pub(super) fn set_current(&mut self, secret: &SecretString) {
         let secret = secret.expose().as_bytes();
-        if let Some(key) = Key::bound(&self.site, secret) {
+        if let Some(key) = VisitorSigningKey::bound(&self.site, secret) {
             self.all.insert(0, key);
-            self.unbound.extend(Key::new(secret));
+            self.unbound.extend(VisitorSigningKey::new(secret));
             self.has_current = true;
         }
     }
@@ -114,7 +121,7 @@ impl Keys {
     }
 
     /// The payload of a value that one of the keys signed for this cookie.
-    pub(super) fn open(&self, name: &str, value: &str) -> Option<Opened> {
+    pub(super) fn open(&self, name: &str, value: &str) -> Option<VerifiedPayload> {
         let (signed, mac) = value.rsplit_once('.')?;
         let mut parts = signed.split('.');
         let (version, id, payload) = (parts.next()?, parts.next()?, parts.next()?);
@@ -128,11 +135,11 @@ impl Keys {
         if length != MAC_BYTES || !bool::from(key.mac(name, signed).ct_eq(&given)) {
             return None;
         }
-        Some(Opened { payload: URL_SAFE_NO_PAD.decode(payload).ok()?, is_old: place > 0 })
+        Some(VerifiedPayload { payload: URL_SAFE_NO_PAD.decode(payload).ok()?, is_old: place > 0 })
     }
 }
 
-impl Key {
+impl VisitorSigningKey {
     /// The key of a site.
     fn bound(site: &str, secret: &[u8]) -> Option<Self> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
@@ -171,14 +178,14 @@ impl Key {
 mod tests {
     use super::*;
 
-    fn keys(site: &str) -> Keys {
-        Keys::new(site, Some(&Secret::new("0123456789abcdef")), &[])
+    fn keys(site: &str) -> VisitorSigningKeys {
+        VisitorSigningKeys::new(site, Some(&SecretString::new("0123456789abcdef")), &[])
     }
 
     /// Signs as before keys had a site.
-    fn unbound() -> Keys {
-        let Keys { site, unbound, has_current, .. } = keys("shop");
-        Keys { site, all: unbound, unbound: Vec::new(), has_current }
+    fn unbound() -> VisitorSigningKeys {
+        let VisitorSigningKeys { site, unbound, has_current, .. } = keys("shop");
+        VisitorSigningKeys { site, all: unbound, unbound: Vec::new(), has_current }
     }
 
     #[test]
@@ -194,13 +201,18 @@ mod tests {
     fn value_from_before_keys_had_a_site_is_taken_where_one_site_alone_has_the_secret() {
         let before = unbound().seal("_tw", b"visitor");
         let mut shop = keys("shop");
-        let other = Keys::new("blog", Some(&Secret::new("fedcba9876543210")), &[]);
-        assert!(!shop.part_from([&other]));
+        let other =
+            VisitorSigningKeys::new("blog", Some(&SecretString::new("fedcba9876543210")), &[]);
+        assert!(!shop.drop_shared_keys([&other]));
         let opened = shop.open("_tw", &before).unwrap();
         assert!(opened.is_old && opened.payload == b"visitor", "it is signed anew");
-        let former = Secret::new("0123456789abcdef");
-        let other = Keys::new("blog", Some(&Secret::new("fedcba9876543210")), &[former]);
-        assert!(shop.part_from([&other]), "as another's secret of before as well");
+        let former = SecretString::new("0123456789abcdef");
+        let other = VisitorSigningKeys::new(
+            "blog",
+            Some(&SecretString::new("fedcba9876543210")),
+            &[former],
+        );
+        assert!(shop.drop_shared_keys([&other]), "as another's secret of before as well");
         assert!(shop.open("_tw", &before).is_none());
         assert!(shop.open("_tw", &shop.seal("_tw", b"visitor")).is_some());
     }

@@ -4,28 +4,29 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{Environment, Report, Section, Source};
+use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
 
-pub(crate) fn settings_of(text: &str) -> Settings {
-    let report = Report::default();
-    let environment = Environment::default();
+pub(crate) fn settings_of(text: &str) -> VisitorSettings {
+    let report = ConfigErrorReport::default();
+    let environment = ConfigEnvironment::default();
     let defaults = "cookies = true\ncookie_name = \"_tw\"\ncookie_max_age = \"400d\"\n\
                     session_idle = \"30m\"\nclick_id_max_age = \"90d\"\n\
                     cookie_consent = [\"analytics\"]\nclick_id_consent = [\"advertising\"]\n";
     let sources =
-        [text, defaults].map(|text| Source { name: "test".to_owned(), text: text.to_owned() });
+        [text, defaults].map(|text| ConfigFile { name: "test".to_owned(), text: text.to_owned() });
     let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
-    let mut section = Section::root(sources.iter().zip(&tables).collect(), &environment, &report);
-    let settings = Settings::read(&mut section);
+    let mut section =
+        SettingsSection::root(sources.iter().zip(&tables).collect(), &environment, &report);
+    let settings = VisitorSettings::read(&mut section);
     drop(section);
-    assert!(report.is_empty(), "{:?}", report.into_mistakes());
+    assert!(report.is_empty(), "{:?}", report.into_errors());
     settings
 }
 
 /// The key that proves logins.
 pub(crate) const LOGIN_KEY: &str = "the-login-key-of-the-shop";
 
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings() -> VisitorSettings {
     settings_of(&format!(
         "secret = \"0123456789abcdef\"\ncookie_domain = \"shop.example\"\nlogin_key = \"{LOGIN_KEY}\""
     ))
@@ -35,24 +36,24 @@ fn noon() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-fn seen(cookies: &str, after: i64) -> Seen<'_> {
-    Seen {
+fn seen(cookies: &str, after: i64) -> VisitorRequest<'_> {
+    VisitorRequest {
         cookies,
         host: "t.shop.example",
         secure: true,
         landing: None,
-        leave: Leave { cookies: true, ads: true },
+        leave: StoragePermissions { cookies: true, ads: true },
         now: noon() + SignedDuration::from_secs(after),
         random: [7; 16],
     }
 }
 
-fn meet(settings: &Settings, seen: &Seen<'_>) -> Recognised {
-    recognise(settings, &CookieNames::new(["_ga", "_ga_*", "_fbp"]), seen)
+fn meet(settings: &VisitorSettings, seen: &VisitorRequest<'_>) -> RecognisedVisitor {
+    recognise(settings, &VendorCookieNames::new(["_ga", "_ga_*", "_fbp"]), seen)
 }
 
 /// The browser's jar after an answer.
-fn jar(recognised: &Recognised) -> String {
+fn jar(recognised: &RecognisedVisitor) -> String {
     let pairs = recognised.set_cookies.iter().map(|field| {
         let field = field.to_str().unwrap();
         field.split_once(';').unwrap().0.to_owned()
@@ -74,7 +75,7 @@ fn a_new_visitor_gets_a_cookie_that_browsers_keep_for_the_whole_site() {
     {
         assert!(field.split("; ").any(|found| found == part), "{part} in {field}");
     }
-    let plain = meet(&settings(), &Seen { secure: false, ..seen("", 0) });
+    let plain = meet(&settings(), &VisitorRequest { secure: false, ..seen("", 0) });
     assert!(!plain.set_cookies[0].to_str().unwrap().contains("Secure"));
 }
 
@@ -83,7 +84,7 @@ fn a_known_visitor_is_the_same_and_is_seldom_told_so() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let cookies = jar(&first);
-    let soon = meet(&settings, &Seen { random: [9; 16], ..seen(&cookies, 30) });
+    let soon = meet(&settings, &VisitorRequest { random: [9; 16], ..seen(&cookies, 30) });
     assert_eq!(soon.visitor, first.visitor);
     assert_eq!(soon.session, first.session);
     assert!(soon.set_cookies.is_empty());
@@ -130,7 +131,7 @@ fn a_new_key_keeps_the_visitors_and_signs_again() {
     let only_new = settings_of("secret = \"fedcba9876543210\"");
     assert_eq!(meet(&only_new, &seen(&jar(&met), 2)).visitor, first.visitor);
     assert_ne!(
-        meet(&only_new, &Seen { random: [9; 16], ..seen(&cookies, 2) }).visitor,
+        meet(&only_new, &VisitorRequest { random: [9; 16], ..seen(&cookies, 2) }).visitor,
         first.visitor,
         "the old key is gone"
     );
@@ -148,9 +149,9 @@ fn the_first_cookie_that_is_ours_counts() {
 fn a_value_cannot_move_to_another_cookie() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc");
-    let first = meet(&settings, &Seen { landing, ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
     let swapped = jar(&first).replace("_tw_c=", "_x=").replace("_tw=", "_tw_c=");
-    let met = meet(&settings, &Seen { random: [9; 16], ..seen(&swapped, 1) });
+    let met = meet(&settings, &VisitorRequest { random: [9; 16], ..seen(&swapped, 1) });
     assert_ne!(met.visitor, first.visitor);
     assert!(met.click_ids.is_empty());
 }
@@ -160,20 +161,20 @@ fn landings_are_remembered() {
     let settings = settings();
     let landing = "https://shop.example/?GCLID=Abc-1&utm_source=news&utm_campaign=Spring%20Sale\
                    &fbclid=bad%20id&x=1#utm_medium=no";
-    let first = meet(&settings, &Seen { landing: Some(landing), ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { landing: Some(landing), ..seen("", 0) });
     assert_eq!(first.set_cookies.len(), 2);
     let cookies = jar(&first);
     let later = meet(&settings, &seen(&cookies, 30));
     assert!(later.set_cookies.is_empty());
-    assert_eq!(later.click_ids["gclid"], ClickId { value: "Abc-1".to_owned(), at: noon() });
+    assert_eq!(later.click_ids["gclid"], AdClickId { value: "Abc-1".to_owned(), at: noon() });
     assert_eq!(later.click_ids.len(), 1, "an id with a space is none");
     let campaign = later.campaign.clone().unwrap();
     assert_eq!(campaign.name.as_deref(), Some("Spring Sale"));
     assert_eq!((campaign.source.as_deref(), campaign.medium), (Some("news"), None));
-    let again = meet(&settings, &Seen { landing: Some(landing), ..seen(&cookies, 40) });
+    let again = meet(&settings, &VisitorRequest { landing: Some(landing), ..seen(&cookies, 40) });
     assert_eq!(again.click_ids["gclid"].at, noon(), "the same click is no new one");
     let other = Some("https://shop.example/?gclid=Def&utm_medium=cpc");
-    let other = meet(&settings, &Seen { landing: other, ..seen(&cookies, 50) });
+    let other = meet(&settings, &VisitorRequest { landing: other, ..seen(&cookies, 50) });
     assert_eq!(other.click_ids["gclid"].value, "Def");
     assert_eq!(other.campaign.unwrap().source, None, "the last campaign replaces the whole one");
     let day = 86_400;
@@ -188,7 +189,7 @@ fn cookies_stay_below_what_browsers_take() {
     for name in ["gclid", "fbclid", "ttclid", "msclkid", "twclid", "epik", "rdt_cid", "dclid"] {
         landing += &format!("&{name}={long}");
     }
-    let met = meet(&settings, &Seen { landing: Some(&landing), ..seen("", 0) });
+    let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen("", 0) });
     for field in &met.set_cookies {
         assert!(field.len() <= 4096, "{}", field.len());
     }
@@ -203,7 +204,7 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
     let names = ["campaign", "source", "medium", "term", "content", "id"];
     let fields = names.map(|name| format!("utm_{name}={}", "%01".repeat(256)));
     let landing = format!("https://shop.example/?gclid=Abc&{}", fields.join("&"));
-    let met = meet(&settings, &Seen { landing: Some(&landing), ..seen("", 0) });
+    let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen("", 0) });
     assert_eq!(met.set_cookies.len(), 2);
     for field in &met.set_cookies {
         assert!(field.len() <= 4096, "{}", field.len());
@@ -216,16 +217,18 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
 fn without_leave_nobody_is_remembered() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc&utm_source=news");
-    let first = meet(&settings, &Seen { landing, ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
     let cookies = jar(&first);
-    let leave = Leave { cookies: false, ads: false };
-    let refused =
-        meet(&settings, &Seen { landing, leave, random: [9; 16], ..seen(&cookies, 3600) });
+    let leave = StoragePermissions { cookies: false, ads: false };
+    let refused = meet(
+        &settings,
+        &VisitorRequest { landing, leave, random: [9; 16], ..seen(&cookies, 3600) },
+    );
     assert!(refused.set_cookies.is_empty());
     assert_ne!(refused.visitor.id, first.visitor.id);
     assert!(refused.click_ids.is_empty());
-    let leave = Leave { cookies: true, ads: false };
-    let without_ads = meet(&settings, &Seen { leave, ..seen(&cookies, 3600) });
+    let leave = StoragePermissions { cookies: true, ads: false };
+    let without_ads = meet(&settings, &VisitorRequest { leave, ..seen(&cookies, 3600) });
     assert_eq!(without_ads.visitor.id, first.visitor.id);
     assert!(without_ads.click_ids.is_empty());
     assert_eq!(without_ads.campaign, first.campaign);
@@ -237,7 +240,7 @@ fn without_leave_nobody_is_remembered() {
 fn without_cookies_nothing_is_written() {
     let settings = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
     let landing = Some("https://shop.example/?gclid=abc");
-    assert!(meet(&settings, &Seen { landing, ..seen("", 0) }).set_cookies.is_empty());
+    assert!(meet(&settings, &VisitorRequest { landing, ..seen("", 0) }).set_cookies.is_empty());
 }
 
 #[test]
@@ -268,7 +271,7 @@ proptest! {
         let place = place % bytes.len();
         bytes[place] ^= change;
         if let Ok(changed) = String::from_utf8(bytes) {
-            let read = Identity::read(&settings, &changed);
+            let read = VisitorCookie::read(&settings, &changed);
             prop_assert!(read.is_none(), "{value} and {changed}");
         }
     }
@@ -276,10 +279,10 @@ proptest! {
     #[test]
     fn no_cookie_and_no_landing_does_harm(cookies in ".{0,200}", landing in ".{0,200}") {
         let settings = settings();
-        let met = meet(&settings, &Seen { landing: Some(&landing), ..seen(&cookies, 0) });
+        let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen(&cookies, 0) });
         prop_assert_eq!(met.session.number, 1);
         let landing = format!("https://x/?gclid={landing}&utm_source={landing}");
-        let met = meet(&settings, &Seen { landing: Some(&landing), ..seen(&cookies, 0) });
+        let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen(&cookies, 0) });
         for field in met.set_cookies {
             prop_assert!(field.to_str().is_ok());
         }

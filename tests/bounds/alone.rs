@@ -8,14 +8,14 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tagway::clock::{SharedClock, SystemClock};
 use tagway::config;
-use tagway::feed::Feed;
-use tagway::gateway::{ClientFacts, Gateway, Limits, SiteSetup, Snapshot};
+use tagway::feed::LiveFeed;
+use tagway::gateway::{ClientFacts, Gateway, GatewayLimits, GatewaySiteSetup, GatewaySnapshot};
 use tagway::journal::{Journal as _, MIGRATIONS, SqliteJournal};
 use tagway::metrics::Metrics;
-use tagway::script::Sdk;
-use tagway::script::proxy::Scripts;
-use tagway::settings::{Environment, Secret, Source};
-use tagway::store::{Store, Sync};
+use tagway::script::SiteSdkScripts;
+use tagway::script::proxy::ScriptProxy;
+use tagway::settings::{ConfigEnvironment, ConfigFile, SecretString};
+use tagway::store::{CommitSyncMode, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -38,7 +38,7 @@ pub(crate) struct Alone {
     metrics: Arc<Metrics>,
     runtime: Runtime,
     /// Its limits.
-    pub(crate) limits: Limits,
+    pub(crate) limits: GatewayLimits,
     _folder: TempDir,
 }
 
@@ -52,8 +52,8 @@ impl Alone {
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let text = format!("{settings}{SITE}{more}");
-        let source = Source { name: "the test's settings".to_owned(), text };
-        let settings = config::load(&[source], &Environment::default())
+        let source = ConfigFile { name: "the test's settings".to_owned(), text };
+        let settings = config::load(&[source], &ConfigEnvironment::default())
             .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         let (metrics, limits) = (Arc::new(Metrics::new()), settings.limits.clone());
         let gateway = runtime.block_on(open(&folder, settings, metrics.clone()));
@@ -79,30 +79,36 @@ impl Alone {
     }
 }
 
-async fn open(folder: &TempDir, settings: config::Settings, metrics: Arc<Metrics>) -> Gateway {
+async fn open(
+    folder: &TempDir,
+    settings: config::TagwaySettings,
+    metrics: Arc<Metrics>,
+) -> Gateway {
     let clock: SharedClock = Arc::new(SystemClock);
-    let store = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], metrics.clone()).unwrap();
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &[MIGRATIONS], metrics.clone())
+            .unwrap();
     let journal =
         SqliteJournal::open(Arc::new(store), settings.journal, clock.clone(), metrics.clone());
     let journal = Arc::new(journal.await.unwrap());
     let mut setups = Vec::new();
     for site in settings.sites {
         let mut visitor = site.visitor;
-        visitor.set_secret(&Secret::new("a-secret-of-the-shop-for-its-cookies"));
-        setups.push(SiteSetup {
+        visitor.set_secret(&SecretString::new("a-secret-of-the-shop-for-its-cookies"));
+        setups.push(GatewaySiteSetup {
             id: journal.site(&site.name).await.unwrap(),
             name: site.name,
             settings: site.gateway,
             visitor,
             minting: Vec::new(),
             origin: None,
-            sdk: Arc::new(Sdk::new(&site.sdk, tagway::script::Extras::default())),
+            sdk: Arc::new(SiteSdkScripts::new(&site.sdk, tagway::script::SdkExtras::default())),
             integrations: Vec::new(),
             public: site.profiles.public,
         });
     }
-    let snapshot = Snapshot::new(settings.limits, 0.0, settings.geo, setups, &metrics);
+    let snapshot = GatewaySnapshot::new(settings.limits, 0.0, settings.geo, setups, &metrics);
     let scripts =
-        Scripts::new(settings.scripts, folder.path(), false, clock.clone(), metrics.clone());
-    Gateway::new(journal, metrics, clock, Feed::default(), scripts.unwrap(), snapshot)
+        ScriptProxy::new(settings.scripts, folder.path(), false, clock.clone(), metrics.clone());
+    Gateway::new(journal, metrics, clock, LiveFeed::default(), scripts.unwrap(), snapshot)
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Process, batch, raw, send, track, vendor, webhook_site,
@@ -39,7 +39,7 @@ const SHORT: &str =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trickle_ends_and_takes_nobody_along() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&format!("{SHORT}{}", webhook_site(webhook.address(), ""))).await;
     let head = b"POST /v1/batch HTTP/1.1\r\nhost: t.shop.example\r\nx-slow: ";
     let body =
@@ -59,7 +59,7 @@ async fn a_trickle_ends_and_takes_nobody_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_content_length_is_never_an_event() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&format!("{SHORT}{}", webhook_site(webhook.address(), ""))).await;
     let body = batch(&[track("liar", "Clicked")]);
     let request = |length: usize| {
@@ -92,7 +92,7 @@ async fn a_lying_content_length_is_never_an_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_without_end_is_cut_off() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let long = "x".repeat(64 << 10);
     let answer = send(gateway.http, ("POST", "/v1/batch"), &[("x-long", &long)], b"");
@@ -111,7 +111,7 @@ async fn a_head_without_end_is_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_idle_connections_leave_room_for_an_eleventh_thousand() {
     const CROWD: usize = 10_000;
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     // A process of its own: both ends in one would need twice the descriptors.
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Fault, Kind, Simulator};
+use tagway::demo::simulator::{SimulatedFault, SimulatorKind, VendorSimulator};
 use tokio::time::Instant;
 
 use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Row, eventually, ledger, track, vendor, webhook_site,
 };
 
-fn with_ga4(webhook: &Simulator, ga4: &Simulator) -> String {
+fn with_ga4(webhook: &VendorSimulator, ga4: &VendorSimulator) -> String {
     let address = ga4.address();
     let site = webhook_site(webhook.address(), "timeout = \"300ms\"");
     format!(
@@ -36,7 +36,7 @@ fn orders(prefix: &str, count: usize) -> Vec<serde_json::Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_reaches_every_destination_once_and_as_the_vendors_want_it() {
-    let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
+    let (webhook, ga4) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
     let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
     gateway.accept(&orders("o", 40)).await;
     gateway.accept(&orders("o", 40)).await;
@@ -53,17 +53,18 @@ async fn an_order_reaches_every_destination_once_and_as_the_vendors_want_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
     let faults = [
-        Fault::Status(503),
-        Fault::Status(500),
-        Fault::RetryAfter(429, 0),
-        Fault::Hang,
-        Fault::ResetAfter(0),
-        Fault::ResetAfter(10),
-        Fault::Trickle,
-        Fault::HugeBody(503),
+        SimulatedFault::Status(503),
+        SimulatedFault::Status(500),
+        SimulatedFault::RetryAfter(429, 0),
+        SimulatedFault::Hang,
+        SimulatedFault::ResetAfter(0),
+        SimulatedFault::ResetAfter(10),
+        SimulatedFault::Trickle,
+        SimulatedFault::HugeBody(503),
     ];
     for fault in faults {
-        let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
+        let (webhook, ga4) =
+            (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
         webhook.misbehave(3, fault);
         ga4.misbehave(3, fault);
         let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
@@ -81,8 +82,8 @@ async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendor_that_accepts_and_then_talks_without_end_is_not_sent_it_again() {
-    let webhook = vendor(Kind::Webhook).await;
-    webhook.misbehave_always(Some(Fault::HugeBody(200)));
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    webhook.misbehave_always(Some(SimulatedFault::HugeBody(200)));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     gateway.accept(&orders("b", 5)).await;
     assert_eq!(gateway.settled(5).await[0].delivered, 5);
@@ -95,8 +96,8 @@ async fn a_vendor_that_accepts_and_then_talks_without_end_is_not_sent_it_again()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendor_that_asks_for_time_gets_it() {
-    let webhook = vendor(Kind::Webhook).await;
-    webhook.misbehave(1, Fault::RetryAfter(429, 1));
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    webhook.misbehave(1, SimulatedFault::RetryAfter(429, 1));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let started = Instant::now();
     gateway.accept(&orders("r", 1)).await;
@@ -107,8 +108,8 @@ async fn a_vendor_that_asks_for_time_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendor_that_hangs_slows_neither_the_intake_nor_the_other() {
-    let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
-    webhook.misbehave_always(Some(Fault::Hang));
+    let (webhook, ga4) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
+    webhook.misbehave_always(Some(SimulatedFault::Hang));
     let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
     for round in 0..20 {
         gateway.accept(&orders(&format!("h{round}-"), 50)).await;
@@ -122,8 +123,8 @@ async fn a_vendor_that_hangs_slows_neither_the_intake_nor_the_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_credentials_hold_the_events_until_they_are_mended() {
-    let webhook = vendor(Kind::Webhook).await;
-    webhook.misbehave_always(Some(Fault::Status(401)));
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    webhook.misbehave_always(Some(SimulatedFault::Status(401)));
     let gateway =
         Gateway::start(&webhook_site(webhook.address(), "auth_retry_interval = \"50ms\"")).await;
     gateway.accept(&orders("a", 10)).await;
@@ -139,7 +140,7 @@ async fn refused_credentials_hold_the_events_until_they_are_mended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let identify = json!({ "type": "identify", "messageId": "i1", "anonymousId": "a1",
         "userId": "u1", "traits": { "plan": "pro" } });
@@ -157,7 +158,7 @@ async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_known_by_whatever_was_seen_with_them() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let token = "one-of-our-servers";
     let key = "write_key = \"shop-web\"\n";
     let settings = webhook_site(webhook.address(), "")

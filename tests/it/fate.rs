@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Fault, Kind};
+use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, admin_get, batch, eventually, ledger, send, settled, track, vendor,
@@ -38,14 +38,14 @@ fn metric(process: &Process, text: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operator_asks_for_the_fate_of_an_event() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let site = webhook_site(webhook.address(), "events = [\"*\", \"!Secret*\"]");
     let process = Process::start(&data, &file, &format!("{NO_RATES}{site}"));
     post(&process, &[track("m1", "Order Completed"), track("m2", "Secret Thing")]);
     settled(process.admin, 2).await;
-    webhook.misbehave(1, Fault::Status(422));
+    webhook.misbehave(1, SimulatedFault::Status(422));
     post(&process, &[track("m3", "Order Completed")]);
     settled(process.admin, 3).await;
     let of = |id: &str| -> Value {
@@ -73,7 +73,7 @@ async fn operator_asks_for_the_fate_of_an_event() {
     assert_eq!(unknown.status.code(), Some(1));
     // The dead letter's last call goes with the person.
     let person = "u-gone";
-    webhook.misbehave(1, Fault::Status(422));
+    webhook.misbehave(1, SimulatedFault::Status(422));
     let mut event = track("m5", "Order Completed");
     event["userId"] = json!(person);
     post(&process, &[event]);
@@ -84,7 +84,7 @@ async fn operator_asks_for_the_fate_of_an_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paused_destination_stays_paused_over_a_restart_until_it_is_resumed() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
@@ -108,7 +108,7 @@ async fn paused_destination_stays_paused_over_a_restart_until_it_is_resumed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ledger_adds_up_in_each_scrape_and_what_is_held_is_no_backlog() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let more = "consent = [\"analytics\"]\nunknown_consent = \"hold\"";

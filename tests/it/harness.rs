@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagway::app::App;
+use tagway::app::TagwayApp;
 use tagway::clock::SystemClock;
-use tagway::config::{self, Origin};
-use tagway::demo::simulator::{Kind, Simulator};
-use tagway::settings::{Environment, Source};
+use tagway::config::{self, ConfigSource};
+use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
+use tagway::settings::{ConfigEnvironment, ConfigFile};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -23,8 +23,8 @@ use tokio::time::Instant;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A simulated vendor on a free port.
-pub(crate) async fn vendor(kind: Kind) -> Simulator {
-    Simulator::start(kind, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock)).await.unwrap()
+pub(crate) async fn vendor(kind: SimulatorKind) -> VendorSimulator {
+    VendorSimulator::start(kind, ([127, 0, 0, 1], 0).into(), Arc::new(SystemClock)).await.unwrap()
 }
 
 /// The settings of a site named `shop` that sends to `webhook`, with `more` for the destination.
@@ -233,7 +233,7 @@ pub(crate) async fn settled(admin: SocketAddr, accepted: u64) -> Vec<Row> {
 
 /// A gateway in this process.
 pub(crate) struct Gateway {
-    app: Arc<App>,
+    app: Arc<TagwayApp>,
     pub(crate) http: SocketAddr,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
@@ -255,12 +255,12 @@ impl Gateway {
     async fn start_in(folder: Arc<TempDir>, settings: &str) -> Self {
         // Tables may be given in any order, but only once: the test's file lies over the base.
         let sources = [
-            Source { name: "the test's settings".to_owned(), text: settings.to_owned() },
-            Source { name: "the harness's settings".to_owned(), text: base(folder.path()) },
+            ConfigFile { name: "the test's settings".to_owned(), text: settings.to_owned() },
+            ConfigFile { name: "the harness's settings".to_owned(), text: base(folder.path()) },
         ];
-        let settings = config::load(&sources, &Environment::default())
+        let settings = config::load(&sources, &ConfigEnvironment::default())
             .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-        let app = App::start(Origin::default(), settings).await.unwrap();
+        let app = TagwayApp::start(ConfigSource::default(), settings).await.unwrap();
         let addresses = app.addresses();
         let (http, https, admin) = (addresses.http.unwrap(), addresses.https, addresses.admin);
         Self { app, http, https, admin, folder }

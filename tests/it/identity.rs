@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tagway::clock::{Clock as _, SystemClock};
-use tagway::demo::simulator::{Kind, Simulator};
+use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, vendor, webhook_site,
@@ -16,7 +16,7 @@ use crate::harness::{
 /// SHA-256 of `u1@shop.example`.
 const ADDRESS: &str = "01a8e2a67a4511c9af6e36f62cc505833cfa4fe34b3aac75c1fba72c33a3770c";
 
-fn settings(webhook: &Simulator, meta: &Simulator, hold: &str) -> String {
+fn settings(webhook: &VendorSimulator, meta: &VendorSimulator, hold: &str) -> String {
     let more = format!("identity_wait = \"{hold}\"");
     let key = "write_key = \"shop-web\"\n";
     let site =
@@ -67,7 +67,7 @@ async fn becomes(process: &Process, destination: &str, (delivered, pending): (u6
 }
 
 /// What the webhook heard, in order.
-fn heard(webhook: &Simulator) -> Vec<Value> {
+fn heard(webhook: &VendorSimulator) -> Vec<Value> {
     let seen = webhook.tally().seen;
     let batches = seen.iter().map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap());
     batches.flat_map(|batch| batch.as_array().unwrap().clone()).collect()
@@ -79,7 +79,7 @@ fn start(folder: &Path, settings: &str) -> Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_of_somebody_who_signs_in_later_arrives_with_who_it_is_once() {
-    let (webhook, meta) = (vendor(Kind::Webhook).await, vendor(Kind::Meta).await);
+    let (webhook, meta) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Meta).await);
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&webhook, &meta, "10m");
     let process = start(folder.path(), &settings);
@@ -118,7 +118,7 @@ async fn an_order_of_somebody_who_signs_in_later_arrives_with_who_it_is_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_of_somebody_who_stays_unknown_goes_when_the_time_is_over() {
-    let (webhook, meta) = (vendor(Kind::Webhook).await, vendor(Kind::Meta).await);
+    let (webhook, meta) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Meta).await);
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&webhook, &meta, "3s");
     let process = start(folder.path(), &settings);

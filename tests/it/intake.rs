@@ -5,13 +5,13 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{Gateway, SITE, batch, raw, send, track, vendor, webhook_site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_in_leads_to_the_destination() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let basic = format!("Basic {}", STANDARD.encode("shop-web:"));
     let one = |id: &str| json!({ "event": "Clicked", "messageId": id, "userId": "u" }).to_string();
@@ -37,7 +37,7 @@ async fn every_way_in_leads_to_the_destination() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compressed_batches_are_read_and_bombs_are_not() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let gzip = |bytes: &[u8]| {
         let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -57,7 +57,7 @@ async fn compressed_batches_are_read_and_bombs_are_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_message_does_not_sink_the_good_ones() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let bad = json!({ "type": "track", "messageId": "bad", "userId": "u" });
     let body = batch(&[track("good1", "Clicked"), bad, track("good2", "Clicked")]);

@@ -1,13 +1,13 @@
 //! Browser libraries that speak to the gateway as to their vendors, each at its mount.
 
 use serde_json::json;
-use tagway::demo::simulator::{Kind, WEBHOOK_SECRET};
+use tagway::demo::simulator::{SimulatorKind, WEBHOOK_SECRET};
 
 use crate::harness::{Gateway, SITE, send, vendor, webhook_site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let message = |id: &str| {
         json!({ "type": "track", "event": "Clicked", "messageId": id, "userId": null,
@@ -42,8 +42,8 @@ async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_two_tags_tell_of_is_told_once_to_each_vendor() {
-    let (ga4, meta) = (vendor(Kind::Ga4).await, vendor(Kind::Meta).await);
-    let webhook = vendor(Kind::Webhook).await;
+    let (ga4, meta) = (vendor(SimulatorKind::Ga4).await, vendor(SimulatorKind::Meta).await);
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let destination = |name: &str, address: std::net::SocketAddr, more: &str, settings: &str| {
         format!(
             "[[sites.destinations]]\nname = \"{name}\"\nvendor = \"{name}\"\n{more}\n\

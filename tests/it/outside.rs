@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ fn post(process: &Process, event: &Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_goes_with_what_is_known_outside_even_when_that_is_gone() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let (port, asked, mut api) = profile_api().await;
     let rules = "[[sites.destinations.mapping.rules]]\nset = { \"properties.plan\" = \
         \"{{ profile.traits.plan }}\", \"properties.name\" = \"{{ profile.traits.name }}\" }";

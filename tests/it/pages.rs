@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tagway::cli;
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{
     Answer, DEADLINE, Gateway, NO_RATES, SITE, admin_get, send, track, vendor, webhook_site,
@@ -42,8 +42,8 @@ fn src(script: &str, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_client_mode_the_page_has_all_it_needs_and_the_gateway_delivers_nothing() {
-    let webhook = vendor(Kind::Webhook).await;
-    let meta = vendor(Kind::Meta).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    let meta = vendor(SimulatorKind::Meta).await;
     let client = format!(
         "[[sites.destinations]]\nname = \"meta\"\nvendor = \"meta\"\nmode = \"client\"\n\
          endpoint = \"http://{}\"\nconsent = [\"advertising\"]\n\

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, admin_get, batch, send, settled, track, vendor, webhook_site, whole,
@@ -19,7 +19,7 @@ set = { "properties.label" = "{{ properties.price * properties.quantity }} {{ pr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_where_a_template_expects_a_number_takes_no_memory() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), MAPPING));

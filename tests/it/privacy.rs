@@ -1,7 +1,7 @@
 //! Effects of visitors' choices and sites' privacy settings, seen at the vendor.
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{Gateway, batch, vendor, webhook_site};
 
@@ -13,7 +13,7 @@ fn event(id: &str, more: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_in_any_type_or_word_is_a_refusal() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let site = webhook_site(webhook.address(), "consent = [\"advertising\"]");
     let gateway = Gateway::start(&site).await;
     let answers = [
@@ -40,7 +40,7 @@ async fn a_refusal_in_any_type_or_word_is_a_refusal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_must_not_leave_is_found_wherever_it_stands() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let privacy = "[sites.privacy]\nanonymize_ip = true\ndeny_properties = [\"ssn\"]\n";
     let site = webhook_site(webhook.address(), "");
     let site =

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tagway::demo::simulator::{Fault, Kind};
+use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     DEADLINE, NO_RATES, Process, SITE, TAGWAY, admin_get, batch, eventually, raw, send, settled,
@@ -64,14 +64,14 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_event_is_missing_after_power_cuts() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let mut acknowledged = BTreeSet::new();
     for round in 0..4 {
         // In every other round the vendor is down, so that the cut meets a backlog too.
-        webhook.misbehave_always((round % 2 == 1).then_some(Fault::Status(503)));
+        webhook.misbehave_always((round % 2 == 1).then_some(SimulatedFault::Status(503)));
         let process = Process::start(&data, &file, &settings);
         let load = Load::start(process.http, &format!("r{round}"));
         load.reaches(300).await;
@@ -92,7 +92,7 @@ async fn no_acknowledged_event_is_missing_after_power_cuts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_under_load_loses_nothing_and_repeats_nothing() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
@@ -141,7 +141,7 @@ fn every_mistake_of_a_configuration_is_named_and_the_exit_code_is_two() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_folder_has_one_owner() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let first = Process::start(&data, &file, &webhook_site(webhook.address(), ""));
@@ -154,7 +154,7 @@ async fn a_data_folder_has_one_owner() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_send_look_retry_and_replay_from_the_command_line() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let process = Process::start(&data, &file, &webhook_site(webhook.address(), ""));
@@ -171,7 +171,7 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("webhook #1  delivered"), "{said}");
 
-    webhook.misbehave(1, Fault::Status(422));
+    webhook.misbehave(1, SimulatedFault::Status(422));
     let (code, said) = tagway(&["send", "--name", "Refused"]);
     assert_eq!(code, Some(1), "{said}");
     // It is told when it happens, and settled a moment later.
@@ -195,7 +195,7 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
     words.push("--yes");
     let (code, said) = tagway(&words);
     assert_eq!(code, Some(0), "{said}");
-    let all = |tally: &tagway::demo::simulator::Tally| tally.accepted == before + 2;
+    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.accepted == before + 2;
     webhook.wait_for(DEADLINE, all).await.expect("both again");
     settled(process.admin, 4).await;
     assert!(process.terminate().success());
@@ -203,7 +203,7 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let consent = "consent = [\"analytics\", \"marketing\"]\nunknown_consent = \"hold\"\n";
@@ -327,7 +327,7 @@ fn start_on_small_disk(folder: &Path, settings: &str) -> Option<Process> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_loses_nothing_and_heals() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let Some(process) = start_on_small_disk(folder.path(), &settings) else {

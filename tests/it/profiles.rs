@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{NO_RATES, Process, TAGWAY, batch, send, settled, vendor, webhook_site};
 
@@ -62,7 +62,7 @@ impl Shop {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_goes_with_what_its_visitor_did_until_then() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let orders = "profile.activity['Order Completed']";
     let rules = format!(
         "[[sites.destinations.mapping.rules]]\nset = {{ \"properties.orders\" = \
@@ -102,7 +102,7 @@ async fn every_event_goes_with_what_its_visitor_did_until_then() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let shop = Shop::open(webhook.address(), "");
     let path = shop.folder.path().join("people.csv");
     let mut text = "id,email,plan,age\n".to_owned();
@@ -153,7 +153,7 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn import_goes_on_behind_rows_that_cannot_be_taken() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let shop = Shop::limited(webhook.address(), "", "body_bytes = \"16KiB\"\n");
     let path = shop.folder.path().join("people.csv");
     let mut text = "\u{feff}user_id,bio\n".to_owned();

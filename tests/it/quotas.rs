@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Fault, Kind};
+use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     NO_RATES, Process, admin_get, batch, eventually, ledger, send, track, vendor, webhook_site,
@@ -44,8 +44,8 @@ fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flood_of_strangers_fills_no_disk_and_displaces_no_order_of_a_server() {
-    let webhook = vendor(Kind::Webhook).await;
-    webhook.misbehave_always(Some(Fault::Status(503)));
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    webhook.misbehave_always(Some(SimulatedFault::Status(503)));
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let key = "write_key = \"shop-web\"\n";

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::SimulatorKind;
 
 use crate::harness::{
     DEADLINE, Process, admin_get, batch, eventually, send, track, vendor, webhook_site, whole,
@@ -17,7 +17,7 @@ fn metric(process: &Process, name: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = webhook_site(webhook.address(), "");
@@ -66,7 +66,7 @@ async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_data_folder_waits_for_the_next_start() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, other) = (folder.path().join("data"), folder.path().join("other"));
     let file = folder.path().join("tagway.toml");

@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::{Value, json};
 use tagway::config;
-use tagway::settings::{Environment, HIDDEN, Source};
+use tagway::settings::{ConfigEnvironment, ConfigFile, HIDDEN};
 use tagway::vendors::VENDORS;
 
 use crate::harness::{
@@ -132,9 +132,9 @@ impl Destination {
 }
 
 /// The mistakes of these settings, and the paths of all that is declared as secret.
-fn load(text: &str) -> (Result<config::Settings, Vec<String>>, Vec<String>) {
-    let environment = Environment::default();
-    let source = Source { name: "test".to_owned(), text: text.to_owned() };
+fn load(text: &str) -> (Result<config::TagwaySettings, Vec<String>>, Vec<String>) {
+    let environment = ConfigEnvironment::default();
+    let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
     let settings = config::load(&[source], &environment);
     let settings = settings.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect());
     (settings, environment.redaction.settings())

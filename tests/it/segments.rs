@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Kind, Simulator, Workspace};
+use tagway::demo::simulator::{IntercomWorkspace, SimulatorKind, VendorSimulator};
 
 use crate::harness::{
     NO_RATES, Process, SITE, admin_post, batch, eventually, send, settled, vendor,
@@ -132,11 +132,11 @@ fn ordered(user: &str) -> Value {
         "properties": { "order_id": user, "total": 10, "currency": "EUR" } })
 }
 
-fn members(vendor: &Simulator) -> BTreeSet<String> {
+fn members(vendor: &VendorSimulator) -> BTreeSet<String> {
     vendor.lists().remove(TITLE).unwrap_or_default()
 }
 
-async fn become_members(vendor: &Simulator, wanted: &BTreeSet<String>) {
+async fn become_members(vendor: &VendorSimulator, wanted: &BTreeSet<String>) {
     eventually(|| {
         let members = members(vendor);
         if members == *wanted { Ok(()) } else { Err(format!("{members:?}, not {wanted:?}")) }
@@ -150,8 +150,10 @@ fn names(names: &[&str]) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
-    let (meta, intercom) =
-        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
+    let (meta, intercom) = (
+        vendor(SimulatorKind::Meta).await,
+        vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
+    );
     let shop = Shop::open(&settings(meta.address(), intercom.address()));
     shop.post(&["u1", "u2", "u3"].map(came).concat());
     shop.post(&[ordered("u3")]);
@@ -169,8 +171,10 @@ async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_is_killed_ends_with_exactly_the_right_members() {
-    let (meta, intercom) =
-        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
+    let (meta, intercom) = (
+        vendor(SimulatorKind::Meta).await,
+        vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
+    );
     let settings = settings(meta.address(), intercom.address());
     let mut shop = Shop::open(&settings);
     let users: Vec<String> = (0..120).map(|n| format!("u{n}")).collect();
@@ -209,7 +213,7 @@ fn spenders(webhook: SocketAddr, segment: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_that_comes_later_selects_by_what_was_done_before_it() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let without = spenders(webhook.address(), "");
     let with = spenders(
         webhook.address(),
@@ -330,12 +334,16 @@ fn digest(user: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn vendors_of_lists() -> [Simulator; 3] {
-    [vendor(Kind::GoogleAds).await, vendor(Kind::TikTok).await, vendor(Kind::Klaviyo).await]
+async fn vendors_of_lists() -> [VendorSimulator; 3] {
+    [
+        vendor(SimulatorKind::GoogleAds).await,
+        vendor(SimulatorKind::TikTok).await,
+        vendor(SimulatorKind::Klaviyo).await,
+    ]
 }
 
 /// Until these are on each list, and nobody else.
-async fn all_have(vendors: &[Simulator; 3], wanted: &BTreeSet<String>) {
+async fn all_have(vendors: &[VendorSimulator; 3], wanted: &BTreeSet<String>) {
     let digests: BTreeSet<String> = wanted.iter().map(|user| digest(user)).collect();
     for (vendor, list, wanted) in [(0, "4711", &digests), (1, TITLE, &digests), (2, TITLE, wanted)]
     {
@@ -415,8 +423,10 @@ async fn a_segment_in_real_time_is_pushed_when_somebody_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_destination_was_told_that_is_no_more_is_seen_and_can_be_forgotten() {
-    let (meta, intercom) =
-        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
+    let (meta, intercom) = (
+        vendor(SimulatorKind::Meta).await,
+        vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
+    );
     let with = settings(meta.address(), intercom.address());
     let mut shop = Shop::open(&with);
     shop.post(&["u1", "u2"].map(came).concat());

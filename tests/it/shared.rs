@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Kind, Simulator};
+use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, settled, vendor, webhook_site,
@@ -52,7 +52,7 @@ fn order(id: &str) -> Value {
 }
 
 /// What the destination heard with an event.
-fn told(webhook: &Simulator, id: &str) -> Value {
+fn told(webhook: &VendorSimulator, id: &str) -> Value {
     for request in webhook.tally().seen {
         let events: Value = serde_json::from_slice(&request.body).unwrap();
         for event in events.as_array().unwrap() {
@@ -67,7 +67,7 @@ fn told(webhook: &Simulator, id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_share_what_they_know_of_people() {
     let Some(url) = server::url() else { return };
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let settings = settings(url, "shared_people", webhook.address());
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let (one, _) = start(folders[0].path(), &settings);
@@ -97,7 +97,7 @@ async fn gateways_share_what_they_know_of_people() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_events_are_taken_and_wait() {
     let Some(url) = server::url() else { return };
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     // A port where nobody listens yet.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -123,7 +123,7 @@ async fn while_the_database_is_away_events_are_taken_and_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_trusted_by_its_certificate_alone() {
     let Some((url, certificate)) = server::secure() else { return };
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tagway.toml");
     let settings = settings(url, "by_tls", webhook.address());

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tagway::demo::simulator::{Kind, Simulator};
+use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
 
 use crate::harness::{Answer, NO_RATES, Process, raw, send, settled, vendor, webhook_site};
 
@@ -154,7 +154,7 @@ fn proof(user: &str) -> String {
 
 struct Shop {
     process: Process,
-    _webhook: Simulator,
+    _webhook: VendorSimulator,
     folder: tempfile::TempDir,
     /// Events that were accepted.
     accepted: Cell<u64>,
@@ -164,7 +164,7 @@ struct Shop {
 
 impl Shop {
     async fn open() -> Self {
-        let webhook = vendor(Kind::Webhook).await;
+        let webhook = vendor(SimulatorKind::Webhook).await;
         let folder = tempfile::tempdir().unwrap();
         let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
         let keys = format!(

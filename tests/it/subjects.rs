@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tagway::demo::simulator::{Fault, Kind};
+use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     DEADLINE, NO_RATES, Process, TAGWAY, admin_get, batch, eventually, ledger, send, settled,
@@ -72,7 +72,7 @@ fn tagway(process: &Process, file: &Path, words: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
@@ -82,12 +82,12 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
         post(&process, &[event(&format!("{person}-1"), person, "identify")]);
         settled(process.admin, n as u64 + 1).await;
     }
-    webhook.misbehave(1, Fault::Status(422));
+    webhook.misbehave(1, SimulatedFault::Status(422));
     post(&process, &[event("ann-2", "ann", "track")]);
     let rows = settled(process.admin, 4).await;
     assert_eq!(rows[0].dead, 1);
     // From here on nothing passes: these wait in memory and are tried again and again.
-    webhook.misbehave_always(Some(Fault::Status(503)));
+    webhook.misbehave_always(Some(SimulatedFault::Status(503)));
     for person in ["ann", "bob", "cid"] {
         post(&process, &[event(&format!("{person}-3"), person, "track")]);
     }
@@ -118,7 +118,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     webhook.misbehave_always(None);
     let rows = settled(process.admin, 8).await;
     assert_eq!((rows[0].delivered, rows[0].dead), (5, 1), "{rows:?}");
-    let all = |tally: &tagway::demo::simulator::Tally| tally.events.contains_key("bob-4");
+    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("bob-4");
     webhook.wait_for(DEADLINE, all).await.expect("the others go on");
     let tally = webhook.tally();
     assert!(tally.events.contains_key("bob-3"));
@@ -143,7 +143,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
         "3 names are no longer suppressed\n"
     );
     post(&process, &[event("ann-5", "ann", "track")]);
-    let all = |tally: &tagway::demo::simulator::Tally| tally.events.contains_key("ann-5");
+    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("ann-5");
     webhook.wait_for(DEADLINE, all).await.expect("she is taken again");
     settled(process.admin, 9).await;
     assert!(process.terminate().success());
@@ -151,7 +151,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_forgotten_takes_nobody_along_whose_name_they_used() {
-    let webhook = vendor(Kind::Webhook).await;
+    let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Fault, Simulator, Tally};
+use tagway::demo::simulator::{SimulatedFault, SimulatorTally, VendorSimulator};
 use tagway::demo::{VENDORS, vendor_settings};
 use tagway::vendors::shown;
 
@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 /// All simulators, by the vendor's name.
-struct City(Vec<(&'static str, Simulator)>);
+struct City(Vec<(&'static str, VendorSimulator)>);
 
 impl City {
     async fn start() -> Self {
@@ -24,7 +24,7 @@ impl City {
         Self(simulators)
     }
 
-    fn of(&self, name: &str) -> &Simulator {
+    fn of(&self, name: &str) -> &VendorSimulator {
         &self.0.iter().find(|(own, _)| *own == name).unwrap().1
     }
 
@@ -82,8 +82,8 @@ const BROWSER: [(&str, &str); 4] = [
 ];
 
 /// The bodies of what a vendor was sent, decompressed.
-fn bodies(tally: &Tally) -> String {
-    let body = |seen: &tagway::demo::simulator::Seen| {
+fn bodies(tally: &SimulatorTally) -> String {
+    let body = |seen: &tagway::demo::simulator::RecordedRequest| {
         let mut request = http::Request::new(seen.body.clone());
         *request.headers_mut() = seen.headers.clone();
         shown::body(&request) + "\n"
@@ -171,7 +171,7 @@ async fn an_outage_of_one_vendor_does_not_delay_the_others() {
     let city = City::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for (name, simulator) in &city.0 {
-        simulator.misbehave_always(Some(Fault::Hang));
+        simulator.misbehave_always(Some(SimulatedFault::Hang));
         let before = city.0.iter().map(|(name, other)| (name, other.tally().requests));
         let before: Vec<_> = before.collect();
         gateway.accept(&visit(name)).await;

@@ -1,24 +1,24 @@
 //! A gateway that only remembers.
 
 use super::*;
-use crate::delivery::PausedBy;
-use crate::script::proxy::Version;
+use crate::delivery::PauseInitiator;
+use crate::script::proxy::ScriptVersion;
 
 /// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
 /// `bare` with none.
 pub(super) struct FakeControl {
-    pub(super) feed: Feed,
+    pub(super) feed: LiveFeed,
     pub(super) asked: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
-impl Control for FakeControl {
+impl AdminControl for FakeControl {
     fn sites(&self) -> Vec<Arc<str>> {
         vec!["shop".into(), "bare".into()]
     }
 
-    fn readers(&self) -> Vec<ReaderState> {
-        vec![ReaderState {
+    fn readers(&self) -> Vec<ReaderSummary> {
+        vec![ReaderSummary {
             site: "shop".into(),
             destination: "ga4".into(),
             reader: ReaderId(3),
@@ -28,13 +28,13 @@ impl Control for FakeControl {
         }]
     }
 
-    async fn send(&self, site: &str, event: Value) -> Result<Sent, SendError> {
+    async fn send(&self, site: &str, event: Value) -> Result<AdminSendReceipt, AdminSendError> {
         if site != "shop" {
-            return Err(SendError::UnknownSite);
+            return Err(AdminSendError::UnknownSite);
         }
         let outcome = if event["event"] == "Bad" { "dead" } else { "delivered" };
-        self.feed.tell(|| settled("ga4", outcome));
-        Ok(Sent { seq: 12, message_id: "m1".to_owned() })
+        self.feed.publish(|| settled("ga4", outcome));
+        Ok(AdminSendReceipt { seq: 12, message_id: "m1".to_owned() })
     }
 
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
@@ -54,19 +54,22 @@ impl Control for FakeControl {
         &self,
         _site: &str,
         id: &str,
-        from: Option<HeldAt>,
+        from: Option<SubjectCursor>,
     ) -> Result<ExportPage, SubjectError> {
         self.asked.lock().unwrap().push(format!("export {id} {from:?}"));
-        Ok(ExportPage { held: vec![json!({ "kind": "profile" })], next: Some(HeldAt::Dead(7)) })
+        Ok(ExportPage {
+            held: vec![json!({ "kind": "profile" })],
+            next: Some(SubjectCursor::Dead(7)),
+        })
     }
 
-    fn scripts(&self) -> Vec<ScriptState> {
-        let version = |letter: &str| Version {
+    fn scripts(&self) -> Vec<ScriptSummary> {
+        let version = |letter: &str| ScriptVersion {
             hash: format!("sha256-{}=", letter.repeat(43)),
             bytes: 7,
             age_seconds: 90_000,
         };
-        let state = |site: &str, state| ScriptState {
+        let state = |site: &str, state| ScriptSummary {
             site: Some(site.into()),
             vendor: "ga4",
             script: "/gtag/js?id=G-1".to_owned(),
@@ -82,9 +85,9 @@ impl Control for FakeControl {
         site: &str,
         _vendor: &str,
         script: &str,
-    ) -> Result<ScriptDiff, PinError> {
+    ) -> Result<ScriptDiff, ScriptPinError> {
         let known = self.scripts().into_iter().find(|it| it.site.as_deref() == Some(site));
-        let state = known.filter(|it| it.script == script).ok_or(PinError::Unknown)?;
+        let state = known.filter(|it| it.script == script).ok_or(ScriptPinError::Unknown)?;
         let diff = "@@ -1 +1 @@\n-a\n+b\u{1b}[2J\n".to_owned();
         Ok(ScriptDiff { served: state.served, pending: state.pending.unwrap(), diff, cut: false })
     }
@@ -95,9 +98,9 @@ impl Control for FakeControl {
         vendor: &str,
         script: &str,
         hash: &str,
-    ) -> Result<(), PinError> {
+    ) -> Result<(), ScriptPinError> {
         if self.scripts()[0].pending.as_ref().unwrap().hash != hash {
-            return Err(PinError::Changed);
+            return Err(ScriptPinError::Changed);
         }
         self.asked.lock().unwrap().push(format!("approve {site} {vendor} {script}"));
         Ok(())
@@ -112,7 +115,7 @@ impl Control for FakeControl {
         Ok(vec![json!({ "kind": "profile", "user_id": id })])
     }
 
-    fn failure(&self, _reader: ReaderId, _seq: u64) -> Option<Failure> {
+    fn failure(&self, _reader: ReaderId, _seq: u64) -> Option<FailedAttempt> {
         None
     }
 
@@ -121,9 +124,9 @@ impl Control for FakeControl {
         _site: &str,
         destination: &str,
         is_paused: bool,
-    ) -> Result<ReaderStatus, PauseError> {
+    ) -> Result<DestinationStatus, PauseError> {
         match (destination, is_paused) {
-            ("ga4", true) => Ok(ReaderStatus::Paused(PausedBy::Operator)),
+            ("ga4", true) => Ok(DestinationStatus::Paused(PauseInitiator::Operator)),
             ("ga4", false) => Err(PauseError::Configured),
             _ => Err(PauseError::Unknown),
         }

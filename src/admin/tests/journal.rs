@@ -21,8 +21,8 @@ fn body() -> Bytes {
     Bytes::from_static(br#"{"type":"track","event":"Order Completed","messageId":"m1"}"#)
 }
 
-fn letter() -> DeadRecord {
-    DeadRecord {
+fn letter() -> DeadLetterRecord {
+    DeadLetterRecord {
         id: 7,
         reader: ReaderId(3),
         at: Timestamp::UNIX_EPOCH,
@@ -30,7 +30,7 @@ fn letter() -> DeadRecord {
         reason: "refused".into(),
         detail: "HTTP 400".into(),
         attempts: 2,
-        last_call: Some(LastCall {
+        last_call: Some(LastVendorCall {
             at: Timestamp::UNIX_EPOCH,
             request: "POST https://vendor.example/in".into(),
             status: Some(400),
@@ -50,30 +50,30 @@ impl Journal for FakeJournal {
     }
     async fn append_counted(
         &self,
-        _records: Vec<NewRecord>,
-        _count: CountAppended,
-    ) -> Result<Vec<Appended>, AppendError> {
+        _records: Vec<NewJournalRecord>,
+        _count: AppendCallback,
+    ) -> Result<Vec<AppendOutcome>, AppendError> {
         Err(AppendError::Closed)
     }
-    fn guard(&self) -> Arc<Guard> {
+    fn guard(&self) -> Arc<PoisonGuard> {
         Arc::default()
     }
-    fn head(&self, _site: SiteId) -> watch::Receiver<Head> {
-        watch::channel(Head::default()).1
+    fn head(&self, _site: SiteId) -> watch::Receiver<JournalHead> {
+        watch::channel(JournalHead::default()).1
     }
     async fn read(
         &self,
         _site: SiteId,
         _after: u64,
         _upto: u64,
-        _limit: ReadLimit,
-    ) -> Result<Vec<Record>, JournalError> {
+        _limit: JournalReadLimits,
+    ) -> Result<Vec<JournalRecord>, JournalError> {
         Err(JournalError::Closed)
     }
-    async fn position(&self, _reader: ReaderId) -> Result<Position, JournalError> {
+    async fn position(&self, _reader: ReaderId) -> Result<ReaderPosition, JournalError> {
         Err(JournalError::Closed)
     }
-    async fn settle(&self, _reader: ReaderId, _done: Settlement) -> Result<(), JournalError> {
+    async fn settle(&self, _reader: ReaderId, _done: ReaderSettlement) -> Result<(), JournalError> {
         Err(JournalError::Closed)
     }
     async fn due(
@@ -81,7 +81,7 @@ impl Journal for FakeJournal {
         _reader: ReaderId,
         _now: Timestamp,
         _limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
+    ) -> Result<Vec<ParkedRecord>, JournalError> {
         Err(JournalError::Closed)
     }
     async fn parked(
@@ -89,7 +89,7 @@ impl Journal for FakeJournal {
         _reader: ReaderId,
         _after: u64,
         _limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
+    ) -> Result<Vec<ParkedRecord>, JournalError> {
         Err(JournalError::Closed)
     }
     async fn next_due(
@@ -108,7 +108,7 @@ impl Journal for FakeJournal {
         _after: u64,
         _upto: u64,
         _limit: usize,
-    ) -> Result<Vec<Record>, JournalError> {
+    ) -> Result<Vec<JournalRecord>, JournalError> {
         Err(JournalError::Closed)
     }
     async fn replay(
@@ -127,27 +127,27 @@ impl Journal for FakeJournal {
     ) -> Result<ReplayPlan, JournalError> {
         self.note(format!("plan {reader:?}"), ReplayPlan { count: 5, dead: 2, pending: 1 })
     }
-    async fn dead(
+    async fn list_dead_letters(
         &self,
         reader: Option<ReaderId>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadRecord>, JournalError> {
+    ) -> Result<Vec<DeadLetterRecord>, JournalError> {
         self.note(format!("dead {reader:?} {before:?} {limit}"), vec![letter()])
     }
-    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError> {
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError> {
         Ok((id == 7).then(letter))
     }
-    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+    async fn retry_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError> {
         self.note(format!("retry {which:?}"), 1)
     }
-    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+    async fn drop_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError> {
         self.note(format!("drop {which:?}"), 2)
     }
-    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<Account>, JournalError> {
+    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<ReaderAccount>, JournalError> {
         let ledger =
-            Ledger { accepted: 12, delivered: 6, skipped: 2, dead: 1, pending: 1, held: 2 };
-        let account = |reader| Account { reader, ledger, oldest_pending: None };
+            ReaderLedger { accepted: 12, delivered: 6, skipped: 2, dead: 1, pending: 1, held: 2 };
+        let account = |reader| ReaderAccount { reader, ledger, oldest_pending: None };
         Ok(readers.into_iter().map(account).collect())
     }
     async fn event(
@@ -155,8 +155,8 @@ impl Journal for FakeJournal {
         _site: SiteId,
         seq: u64,
         readers: Vec<ReaderId>,
-    ) -> Result<Option<EventRecord>, JournalError> {
-        let outcome = KeptOutcome {
+    ) -> Result<Option<EventHistory>, JournalError> {
+        let outcome = StoredOutcome {
             outcome: "dead",
             reason: "refused".into(),
             detail: "HTTP 400".into(),
@@ -165,13 +165,13 @@ impl Journal for FakeJournal {
         };
         let at = |reader| EventAtReader {
             reader,
-            standing: Standing::Settled,
+            standing: ReaderEventState::Settled,
             outcome: Some(outcome.clone()),
             letter: Some(letter()),
         };
         let readers = readers.into_iter().map(at).collect();
         let received_at = Timestamp::UNIX_EPOCH;
-        Ok((seq == 12).then(|| EventRecord { seq, received_at, body: body(), readers }))
+        Ok((seq == 12).then(|| EventHistory { seq, received_at, body: body(), readers }))
     }
     async fn find_message(
         &self,
@@ -192,10 +192,10 @@ impl Journal for FakeJournal {
     async fn retain(&self, _now: Timestamp) -> Result<u64, JournalError> {
         Err(JournalError::Closed)
     }
-    async fn usage(&self) -> Result<Usage, JournalError> {
+    async fn usage(&self) -> Result<JournalUsage, JournalError> {
         Err(JournalError::Closed)
     }
-    fn forgotten(&self) -> Arc<Forgotten> {
+    fn suppression_list(&self) -> Arc<SuppressionList> {
         Arc::default()
     }
     fn writable(&self) -> watch::Receiver<bool> {

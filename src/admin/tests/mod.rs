@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use self::control::FakeControl;
 use self::journal::FakeJournal;
 use super::*;
-use crate::feed::Happening;
+use crate::feed::FeedEvent;
 use crate::journal::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-fn settled(destination: &str, outcome: &'static str) -> Happening {
-    Happening::Settled {
+fn settled(destination: &str, outcome: &'static str) -> FeedEvent {
+    FeedEvent::Settled {
         at: Timestamp::UNIX_EPOCH,
         site: "shop".into(),
         destination: destination.into(),
@@ -41,12 +41,12 @@ fn settled(destination: &str, outcome: &'static str) -> Happening {
 }
 
 /// A listener on a free port.
-pub(crate) struct Running {
+pub(crate) struct TestAdminServer {
     pub(crate) address: SocketAddr,
-    pub(crate) token: Secret,
+    pub(crate) token: SecretString,
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    feed: Feed,
-    readiness: Arc<Readiness>,
+    feed: LiveFeed,
+    readiness: Arc<ReadinessState>,
     writable: watch::Sender<bool>,
     room: watch::Sender<bool>,
     drain: CancellationToken,
@@ -54,16 +54,16 @@ pub(crate) struct Running {
     _folder: Arc<tempfile::TempDir>,
 }
 
-impl Running {
+impl TestAdminServer {
     pub(crate) async fn start() -> Self {
-        let (feed, asked) = (Feed::default(), Arc::new(Mutex::new(Vec::new())));
+        let (feed, asked) = (LiveFeed::default(), Arc::new(Mutex::new(Vec::new())));
         let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
-        let readiness = Arc::new(Readiness::new(writable.subscribe(), room.subscribe()));
-        let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let readiness = Arc::new(ReadinessState::new(writable.subscribe(), room.subscribe()));
+        let admin = AdminServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let (folder, segments) = segments::some().await;
-        let context = Context {
+        let context = AdminContext {
             segments,
-            settings: super::Settings {
+            settings: super::AdminSettings {
                 address: admin.address(),
                 names: vec![],
                 connections: 8,
@@ -79,12 +79,12 @@ impl Running {
             redaction: Default::default(),
             control: Arc::new(FakeControl { feed: feed.clone(), asked: asked.clone() }),
             readiness: readiness.clone(),
-            token: Secret::new(TOKEN),
+            token: SecretString::new(TOKEN),
         };
         let (address, drain) = (admin.address(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(admin.serve(context, drain.clone()));
-        let token = Secret::new(TOKEN);
+        let token = SecretString::new(TOKEN);
         let _folder = Arc::new(folder);
         Self { address, token, asked, feed, readiness, writable, room, drain, tasks, _folder }
     }
@@ -120,7 +120,7 @@ impl Running {
 
 #[tokio::test]
 async fn readiness_says_why_not() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let ready = async || running.ask("GET /readyz", "", "").await;
     let reasons = |text: &str| serde_json::from_str::<Value>(text).unwrap()["reasons"].clone();
     let (status, text) = ready().await;
@@ -139,7 +139,7 @@ async fn readiness_says_why_not() {
 
 #[tokio::test]
 async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let closed = [
         "POST /api/v1/dead/retry",
         "POST /api/v1/dead/drop",
@@ -171,7 +171,7 @@ async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
 
 #[tokio::test]
 async fn other_names_and_other_origins_are_refused_even_with_the_token() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let token = format!("Authorization: Bearer {TOKEN}\r\n");
     let rebound = format!(
         "GET /api/v1/ledger HTTP/1.1\r\nHost: evil.example\r\n{token}Connection: close\r\n\r\n"
@@ -186,7 +186,7 @@ async fn other_names_and_other_origins_are_refused_even_with_the_token() {
 
 #[tokio::test]
 async fn operators_reach_the_journal() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let ask = async |line: &str, body: Value| running.ask_json(line, &body).await;
     let (_, ledger) = ask("GET /api/v1/ledger", Value::Null).await;
     assert_eq!(ledger[0]["destination"], "ga4");
@@ -240,7 +240,7 @@ async fn operators_reach_the_journal() {
 
 #[tokio::test]
 async fn what_cannot_be_served_is_a_problem_with_its_status() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let long = json!({ "site": "shop", "event": "x".repeat(2000) });
     let cases = [
         ("GET /nothing", Value::Null, 404),
@@ -274,7 +274,7 @@ async fn what_cannot_be_served_is_a_problem_with_its_status() {
 
 #[tokio::test]
 async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
-    let mut running = Running::start().await;
+    let mut running = TestAdminServer::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
         "GET /api/v1/tail?site=shop&destination=ga4 HTTP/1.1\r\nHost: localhost\r\n\
@@ -283,8 +283,8 @@ async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 1024];
     assert!(stream.read(&mut head).await.unwrap() > 0);
-    running.feed.tell(|| settled("other", "dead"));
-    running.feed.tell(|| settled("ga4", "delivered"));
+    running.feed.publish(|| settled("other", "dead"));
+    running.feed.publish(|| settled("ga4", "delivered"));
     let mut rest = String::new();
     while !rest.contains("delivered") {
         let mut part = [0; 1024];
@@ -303,12 +303,12 @@ async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
 #[tokio::test]
 async fn a_slow_watcher_is_told_what_it_missed() {
     use futures_util::StreamExt;
-    let feed = Feed::default();
-    let filter = tail::Filter::default();
+    let feed = LiveFeed::default();
+    let filter = tail::TailFilter::default();
     let lines = tail::lines(&feed, filter, Duration::from_secs(600), CancellationToken::new());
     let mut lines = Box::pin(lines);
     for _ in 0..1500 {
-        feed.tell(|| settled("ga4", "delivered"));
+        feed.publish(|| settled("ga4", "delivered"));
     }
     let mut seen = String::new();
     for _ in 0..3 {
@@ -320,7 +320,7 @@ async fn a_slow_watcher_is_told_what_it_missed() {
 
 #[tokio::test]
 async fn who_holds_connections_and_says_nothing_keeps_nobody_out() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let mut watcher = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
         "GET /api/v1/tail HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
@@ -338,7 +338,7 @@ async fn who_holds_connections_and_says_nothing_keeps_nobody_out() {
     assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(4), "it waited for header_time");
     assert_eq!(silent[0].read(&mut seen).await.unwrap_or(0), 0, "the one idle longest made room");
-    running.feed.tell(|| settled("ga4", "delivered"));
+    running.feed.publish(|| settled("ga4", "delivered"));
     while !String::from_utf8_lossy(&seen).contains("delivered") {
         assert!(watcher.read(&mut seen).await.unwrap() > 0, "a watcher is not idle");
     }

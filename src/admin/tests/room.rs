@@ -3,7 +3,7 @@
 use super::*;
 
 /// A watcher, who is never idle.
-async fn watch(running: &Running) -> TcpStream {
+async fn watch(running: &TestAdminServer) -> TcpStream {
     let mut watcher = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
         "GET /api/v1/tail HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
@@ -15,7 +15,7 @@ async fn watch(running: &Running) -> TcpStream {
 
 #[tokio::test]
 async fn health_is_answered_while_all_connections_are_watchers() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let mut watchers = Vec::new();
     for _ in 0..8 {
         watchers.push(watch(&running).await);
@@ -39,7 +39,7 @@ async fn health_is_answered_while_all_connections_are_watchers() {
 
 #[tokio::test]
 async fn health_is_answered_behind_a_burst_of_idle_connections() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     // All at once: the listener sees them before any of their tasks has its turn.
     let connect = || std::net::TcpStream::connect(running.address).unwrap();
     let _idle: Vec<_> = (0..100).map(|_| connect()).collect();

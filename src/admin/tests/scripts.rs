@@ -6,7 +6,7 @@ const SCRIPT: &str = "/gtag/js?id=G-1";
 
 #[tokio::test]
 async fn operators_see_what_changed_and_approve_what_they_saw() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let (_, list) = running.ask_json("GET /api/v1/scripts", &Value::Null).await;
     assert_eq!((&list[0]["state"], &list[0]["script"]), (&json!("pending"), &json!(SCRIPT)));
     let line = "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=%2Fgtag%2Fjs%3Fid%3DG-1";

@@ -4,9 +4,9 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::journal::SiteId;
 use crate::profile;
-use crate::segment::{self, Segments, SiteSegments, SqliteSegments};
-use crate::settings::{Environment, Report, Section, Source};
-use crate::store::{Store, Sync};
+use crate::segment::{self, SegmentScheduler, SiteSegments, SqliteSegmentStore};
+use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use crate::store::{CommitSyncMode, SqliteStore};
 
 const SEGMENT: &str = r#"
 name = "pros"
@@ -15,10 +15,11 @@ where = { trait = "plan", "=" = "pro" }
 "#;
 
 /// A site `shop` of which every second of 1200 people is of the segment `pros`.
-pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
+pub(super) async fn some() -> (tempfile::TempDir, Arc<SegmentScheduler>) {
     let folder = tempfile::tempdir().unwrap();
     let schemas = [profile::MIGRATIONS, segment::MIGRATIONS];
-    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, Arc::default()).unwrap();
     let filled = store.write(|c| {
         c.execute_batch(
             "WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 1200)
@@ -27,8 +28,8 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
         )
     });
     filled.await.unwrap();
-    let settings = segment::Settings {
-        evaluate_time: Duration::from_secs(60),
+    let settings = segment::SegmentationSettings {
+        evaluation_timeout: Duration::from_secs(60),
         jitter: Duration::ZERO,
         realtime_every: Duration::from_secs(60),
         realtime_delay: Duration::from_secs(1),
@@ -37,14 +38,18 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
         recheck: Duration::from_secs(86_400),
         fill_per_second: std::num::NonZeroU32::MIN,
     };
-    let backend = SqliteSegments::new(Arc::new(store), settings.evaluate_time);
+    let backend = SqliteSegmentStore::new(Arc::new(store), settings.evaluation_timeout);
     let clock = Arc::new(ManualClock::new("2026-11-25T18:00:00Z".parse().unwrap()));
-    let segments =
-        Segments::new(Arc::new(backend), settings, clock, Arc::new(crate::metrics::Metrics::new()));
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: "test".to_owned(), text: SEGMENT.to_owned() };
+    let segments = SegmentScheduler::new(
+        Arc::new(backend),
+        settings,
+        clock,
+        Arc::new(crate::metrics::Metrics::new()),
+    );
+    let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
+    let source = ConfigFile { name: "test".to_owned(), text: SEGMENT.to_owned() };
     let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let mut section = SettingsSection::root(vec![(&source, &table)], &environment, &report);
     let read = segment::SegmentSettings::read(&mut section, &[]);
     drop(section);
     assert!(report.is_empty(), "{report:?}");
@@ -59,7 +64,7 @@ fn token() -> String {
 
 #[tokio::test]
 async fn a_rule_is_previewed_run_and_its_members_are_streamed() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let asked = json!({ "site": "shop", "where": { "trait": "plan" }, "sample": 2 }).to_string();
     let (status, body) = running.ask("POST /api/v1/segments/preview", &token(), &asked).await;
     let preview: Value = serde_json::from_str(&body).unwrap();
@@ -87,7 +92,7 @@ async fn a_rule_is_previewed_run_and_its_members_are_streamed() {
 
 #[tokio::test]
 async fn mistakes_strangers_and_unknown_names_are_refused() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let body = json!({ "site": "shop", "where": { "trait": "a", "equal": 1 } }).to_string();
     let (status, answer) = running.ask("POST /api/v1/segments/preview", &token(), &body).await;
     assert_eq!(status, 400);

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_person_is_forgotten_exported_and_taken_again_with_the_token() {
-    let running = Running::start().await;
+    let running = TestAdminServer::start().await;
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let ask = async |path: &str, body: Value| {
         let line = format!("POST /api/v1/{path}");

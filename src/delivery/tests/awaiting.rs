@@ -5,27 +5,27 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A destination that keeps who it was told each event is of.
-struct Told(Mutex<Vec<(u64, String)>>);
+struct RecordingDestination(Mutex<Vec<(u64, String)>>);
 
 #[async_trait]
-impl Destination for Told {
-    fn habits(&self) -> Habits {
-        Scripted::new(Unit::Visitor, always(Outcome::Delivered)).habits
+impl Destination for RecordingDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).habits
     }
 
-    fn screen(&self, _event: &Enriched, _now: jiff::Timestamp) -> Screening {
-        Screening::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
+        Admission::Send
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
-        let who = |event: &Enriched| event.user_id().unwrap_or("nobody").to_owned();
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
+        let who = |event: &EnrichedEvent| event.user_id().unwrap_or("nobody").to_owned();
         let mut told = self.0.lock().unwrap();
         told.extend(batch.iter().map(|event| (event.seq, who(event))));
         vec![Outcome::Delivered; batch.len()]
     }
 }
 
-impl Told {
+impl RecordingDestination {
     fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::default()))
     }
@@ -39,16 +39,16 @@ fn of(seqs: &[(u64, &str)]) -> Vec<(u64, String)> {
     seqs.iter().map(|(seq, who)| (*seq, (*who).to_owned())).collect()
 }
 
-fn settings(destination: &Arc<Told>, hold: Duration) -> DestinationSettings {
+fn settings(destination: &Arc<RecordingDestination>, hold: Duration) -> DestinationSettings {
     let mut settings = DestinationSettings::for_tests("held", destination.clone());
-    settings.hold_identity = hold;
+    settings.identity_wait = hold;
     settings
 }
 
 const LONG: Duration = Duration::from_secs(600);
 
-impl Bench {
-    async fn run_awaiting(&self, destination: &Arc<Told>, hold: Duration) {
+impl DeliveryTestBench {
+    async fn run_awaiting(&self, destination: &Arc<RecordingDestination>, hold: Duration) {
         self.apply(vec![Arc::new(settings(destination, hold))]).await;
     }
 
@@ -61,7 +61,7 @@ impl Bench {
         });
         let identifies = said.get("userId").is_some() || said.get("traits").is_some();
         event.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-        let record = NewRecord {
+        let record = NewJournalRecord {
             site: self.site.id,
             message: MessageKey::new("shop", &id.to_string()),
             rank: crate::event::SenderRank::Server,
@@ -75,8 +75,8 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_before_a_visitor_is_known_goes_with_who_it_is_in_order() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
     bench.say(1, json!({ "anonymousId": "a" })).await;
     bench.say(2, json!({ "anonymousId": "b" })).await;
@@ -98,8 +98,8 @@ async fn what_came_before_a_visitor_is_known_goes_with_who_it_is_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visitor_of_several_devices_is_released_by_any_chain_of_them() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
     let visitor = json!({ "visitor": { "id": "v", "since": "2026-11-23T10:00:00Z" } });
     bench.say(1, json!({ "anonymousId": "a" })).await;
@@ -115,8 +115,8 @@ async fn a_visitor_of_several_devices_is_released_by_any_chain_of_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_makes_somebody_known_as_well() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
     bench.say(1, json!({ "anonymousId": "a" })).await;
     bench.eventually("held", |ledger, _| ledger.pending + ledger.held == 1).await;
@@ -131,8 +131,8 @@ async fn an_address_makes_somebody_known_as_well() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stays_unknown_goes_as_nobody_after_the_time() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, Duration::from_millis(300)).await;
     bench.say(1, json!({ "anonymousId": "a" })).await;
     bench.say(2, json!({ "anonymousId": "a" })).await;
@@ -143,10 +143,10 @@ async fn who_stays_unknown_goes_as_nobody_after_the_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_for_the_destination_waits_for_nobody() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     let mut wants_orders = settings(&told, LONG);
-    wants_orders.filter.events = crate::mapping::Globs::new(&["Order*".to_owned()]);
+    wants_orders.filter.events = crate::mapping::GlobPatterns::new(&["Order*".to_owned()]);
     bench.apply(vec![Arc::new(wants_orders)]).await;
     bench.say(1, json!({ "anonymousId": "a" })).await;
     bench.say(2, json!({ "anonymousId": "a", "event": "Order Completed" })).await;
@@ -161,8 +161,8 @@ async fn what_is_not_for_the_destination_waits_for_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_can_never_be_met_again_is_not_waited_for() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
     bench.say(1, json!({ "anonymousId": "once", "facts": { "passing": true } })).await;
     bench.say(2, json!({ "anonymousId": "daily", "facts": { "format": "plausible" } })).await;
@@ -172,8 +172,8 @@ async fn who_can_never_be_met_again_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_may_wait_go_the_oldest_first() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     let mut small = settings(&told, LONG);
     small.retry.parked_max = 3;
     bench.apply(vec![Arc::new(small)]).await;
@@ -190,8 +190,8 @@ async fn more_than_may_wait_go_the_oldest_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_survives_a_restart_of_its_destination() {
-    let bench = Bench::new().await;
-    let told = Told::new();
+    let bench = DeliveryTestBench::new().await;
+    let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
     for id in 1..=40 {
         bench.say(id, json!({ "anonymousId": "a" })).await;

@@ -5,30 +5,30 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 /// One call for the batch, even of several visitors: if it has an evil event, all of it fares so.
-struct Whole {
-    inner: Arc<Scripted>,
+struct WholeBatchDestination {
+    inner: Arc<ScriptedDestination>,
     fails: fn() -> Outcome,
     is_mended: AtomicBool,
 }
 
-impl Whole {
+impl WholeBatchDestination {
     fn new(fails: fn() -> Outcome) -> Arc<Self> {
-        let inner = Scripted::new(Unit::Site, always(Outcome::Delivered));
+        let inner = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
         Arc::new(Self { inner, fails, is_mended: AtomicBool::new(false) })
     }
 }
 
 #[async_trait]
-impl Destination for Whole {
-    fn habits(&self) -> Habits {
-        self.inner.habits()
+impl Destination for WholeBatchDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        self.inner.delivery_limits()
     }
 
-    fn screen(&self, event: &Enriched, now: jiff::Timestamp) -> Screening {
-        self.inner.screen(event, now)
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
+        self.inner.admit_event(event, now)
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let has_evil = batch.iter().any(|event| event.event.label() == "evil");
         if has_evil && !self.is_mended.load(Ordering::Relaxed) {
             return vec![(self.fails)(); batch.len()];
@@ -38,7 +38,7 @@ impl Destination for Whole {
 }
 
 /// A script that answers so to the events of this name.
-fn evil(answer: Outcome) -> Script {
+fn evil(answer: Outcome) -> OutcomeScript {
     Box::new(move |event, _| match event.event.label() {
         "evil" => answer.clone(),
         _ => Outcome::Delivered,
@@ -47,10 +47,11 @@ fn evil(answer: Outcome) -> Script {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_alone_is_forbidden_does_not_pass_for_wrong_credentials() {
-    for unit in [Unit::Visitor, Unit::Site] {
-        let bench = Bench::new().await;
-        let forbids = evil(Outcome::Unauthorised(Reason::detailed("unauthorised", "HTTP 403")));
-        let wary = Scripted::new(unit, forbids);
+    for unit in [BatchScope::Visitor, BatchScope::Site] {
+        let bench = DeliveryTestBench::new().await;
+        let forbids =
+            evil(Outcome::Unauthorised(OutcomeReason::detailed("unauthorised", "HTTP 403")));
+        let wary = ScriptedDestination::new(unit, forbids);
         bench.run(&[("wary", wary.clone())]).await;
         let visitors = ["a", "b", "c", "d"];
         let name = |n| if n == 3 { "evil" } else { "x" };
@@ -60,15 +61,15 @@ async fn an_event_that_alone_is_forbidden_does_not_pass_for_wrong_credentials() 
         let ledger = bench.settled("wary").await;
         assert_eq!((ledger.delivered, ledger.dead), (39, 1), "{unit:?}");
         wary.assert_order_and_once();
-        bench.eventually("wary", |_, status| status == ReaderStatus::Running).await;
+        bench.eventually("wary", |_, status| status == DestinationStatus::Running).await;
         bench.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_never_gets_through_takes_nobody_along() {
-    let bench = Bench::new().await;
-    let whole = Whole::new(again);
+    let bench = DeliveryTestBench::new().await;
+    let whole = WholeBatchDestination::new(again);
     bench.run_any(&[("whole", whole.clone())]).await;
     bench.append((0..20).map(|n| (n, one_of(&["a", "b", "c"], n), "x"))).await;
     bench.append([(1000, "bad", "evil")]).await;
@@ -83,13 +84,13 @@ async fn an_event_that_never_gets_through_takes_nobody_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn halves_of_one_visitor_keep_their_order() {
-    let bench = Bench::new().await;
-    let script: Script = Box::new(|event, tried| match (id_of(&event.event), tried) {
-        (7, _) => Outcome::Refused(Reason::new("refused")),
+    let bench = DeliveryTestBench::new().await;
+    let script: OutcomeScript = Box::new(|event, tried| match (id_of(&event.event), tried) {
+        (7, _) => Outcome::Refused(OutcomeReason::new("refused")),
         (0..=4, 1..=4) => again(),
         _ => Outcome::Delivered,
     });
-    let picky = Scripted::new(Unit::Visitor, script);
+    let picky = ScriptedDestination::new(BatchScope::Visitor, script);
     bench.run(&[("picky", picky.clone())]).await;
     bench.append((0..10).map(|n| (n, "v", "x"))).await;
     let ledger = bench.settled("picky").await;
@@ -100,12 +101,12 @@ async fn halves_of_one_visitor_keep_their_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_by_the_half_is_held_in_bounded_memory() {
-    let bench = Bench::new().await;
-    let script: Script = Box::new(|event, _| match id_of(&event.event) % 2 {
+    let bench = DeliveryTestBench::new().await;
+    let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) % 2 {
         0 => again(),
         _ => Outcome::Delivered,
     });
-    let half = Scripted::new(Unit::Site, script);
+    let half = ScriptedDestination::new(BatchScope::Site, script);
     bench.run(&[("half", half.clone())]).await;
     // Every visitor comes once, so that nobody waits behind anybody.
     let visitors: Vec<String> = (0..2000).map(|n| format!("v{n}")).collect();
@@ -119,8 +120,8 @@ async fn what_fails_by_the_half_is_held_in_bounded_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_defect_in_a_vendors_code_costs_the_event_that_meets_it() {
-    let bench = Bench::new().await;
-    let clumsy = Whole::new(|| panic!("a defect"));
+    let bench = DeliveryTestBench::new().await;
+    let clumsy = WholeBatchDestination::new(|| panic!("a defect"));
     bench.run_any(&[("clumsy", clumsy.clone())]).await;
     bench.append((0..30).map(|n| (n, "v", if n == 11 { "evil" } else { "x" }))).await;
     let ledger = bench.settled("clumsy").await;
@@ -130,12 +131,12 @@ async fn a_defect_in_a_vendors_code_costs_the_event_that_meets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_later_events_stay_behind_those_that_stepped_aside() {
-    let bench = Bench::new().await;
-    let script: Script = Box::new(|event, _| match id_of(&event.event) {
+    let bench = DeliveryTestBench::new().await;
+    let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) {
         0 => again(),
         _ => Outcome::Delivered,
     });
-    let stuck = Scripted::new(Unit::Visitor, script);
+    let stuck = ScriptedDestination::new(BatchScope::Visitor, script);
     bench.run(&[("stuck", stuck.clone())]).await;
     bench.append([(0, "bad", "x")]).await;
     bench.append((1..200).map(|n| (n, if n % 50 == 0 { "bad" } else { "good" }, "x"))).await;

@@ -1,31 +1,31 @@
 //! The fields that a destination drops are counted once an event.
 
 use super::*;
-use crate::event::DropReason;
+use crate::event::FieldDropReason;
 
 /// A destination that drops two fields of each event, and takes each at the second try.
 #[derive(Default)]
-struct Lossy {
+struct LossyDestination {
     tries: Mutex<Vec<u64>>,
 }
 
 #[async_trait]
-impl Destination for Lossy {
-    fn habits(&self) -> Habits {
-        Scripted::new(Unit::Visitor, always(Outcome::Delivered)).habits
+impl Destination for LossyDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).habits
     }
 
-    fn screen(&self, event: &Enriched, _now: jiff::Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
         let _rendered = event.rendered(|_, dropped| {
-            dropped.add("list", DropReason::Nested);
-            dropped.add("title", DropReason::TooLong);
+            dropped.add("list", FieldDropReason::Nested);
+            dropped.add("title", FieldDropReason::TooLong);
         });
-        Screening::Send
+        Admission::Send
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         let mut tries = self.tries.lock().unwrap();
-        let end = |event: &Enriched| {
+        let end = |event: &EnrichedEvent| {
             let is_known = tries.contains(&event.seq);
             tries.push(event.seq);
             if is_known { Outcome::Delivered } else { again() }
@@ -36,8 +36,8 @@ impl Destination for Lossy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropped_fields_are_counted_once_by_reason() {
-    let bench = Bench::new().await;
-    bench.run_any(&[("lossy", Arc::new(Lossy::default()))]).await;
+    let bench = DeliveryTestBench::new().await;
+    bench.run_any(&[("lossy", Arc::new(LossyDestination::default()))]).await;
     bench.append((0..5).map(|n| (n, "a", "x"))).await;
     assert_eq!(bench.settled("lossy").await.delivered, 5);
     let text = bench.metrics.render();

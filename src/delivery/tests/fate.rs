@@ -1,34 +1,34 @@
 //! The fate of events as it can be asked for later, and destinations that are paused.
 
 use super::*;
-use crate::journal::{EventAtReader, LastCall, Standing};
-use crate::vendors::{CallError, Reply, judge};
+use crate::journal::{EventAtReader, LastVendorCall, ReaderEventState};
+use crate::vendors::{VendorCallError, VendorReply, classify_reply};
 
 /// Makes a real call for each event of a batch alone.
-struct Calling(http::Uri);
+struct CallingDestination(http::Uri);
 
 #[async_trait]
-impl Destination for Calling {
-    fn habits(&self) -> Habits {
-        Scripted::new(Unit::Site, always(Outcome::Delivered)).habits()
+impl Destination for CallingDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered)).delivery_limits()
     }
 
-    fn screen(&self, event: &Enriched, _now: jiff::Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
         match event.event.label() {
-            "unwanted" => Screening::Skip(Reason::detailed("not_selected", "by name")),
-            _ => Screening::Send,
+            "unwanted" => Admission::Skip(OutcomeReason::detailed("not_selected", "by name")),
+            _ => Admission::Send,
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for event in batch {
-            call.concern(event.seq);
+            call.set_current_event(event.seq);
             let mut request = http::Request::new(format!("[{}]", event.event.message_id).into());
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = self.0.clone();
-            let result: Result<Reply, CallError> = call.call(request).await;
-            outcomes.push(judge(&result, call.now()).outcome());
+            let result: Result<VendorReply, VendorCallError> = call.call(request).await;
+            outcomes.push(classify_reply(&result, call.now()).outcome());
         }
         outcomes
     }
@@ -56,7 +56,7 @@ async fn server(status: &'static str) -> (http::Uri, tokio::task::JoinHandle<()>
     (uri, serving)
 }
 
-impl Bench {
+impl DeliveryTestBench {
     async fn fate(&self, name: &str, seq: u64) -> EventAtReader {
         let reader = self.reader(name).reader;
         let event = self.journal.event(self.site.id, seq, vec![reader]).await.unwrap();
@@ -66,9 +66,9 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outcomes_can_be_asked_for_with_reason_attempts_and_last_call() {
-    let bench = Bench::new().await;
+    let bench = DeliveryTestBench::new().await;
     let (uri, serving) = server("400 Bad Request").await;
-    bench.run_any(&[("crm", Arc::new(Calling(uri.clone())))]).await;
+    bench.run_any(&[("crm", Arc::new(CallingDestination(uri.clone())))]).await;
     bench.append([(1, "v", "x"), (2, "v", "unwanted"), (3, "v", "y")]).await;
     let ledger = bench.settled("crm").await;
     assert_eq!((ledger.skipped, ledger.dead), (1, 2));
@@ -77,7 +77,7 @@ async fn outcomes_can_be_asked_for_with_reason_attempts_and_last_call() {
     assert_eq!((outcome.outcome, &*outcome.reason), ("dead", "refused"));
     assert!(outcome.attempts >= 1);
     let letter = dead.letter.unwrap();
-    let LastCall { request, status, reply, .. } = letter.last_call.unwrap();
+    let LastVendorCall { request, status, reply, .. } = letter.last_call.unwrap();
     assert_eq!((request, status, &*reply), (format!("POST {uri}\n\n[3]"), Some(400), "no: [3]"));
     let skipped = bench.fate("crm", 2).await.outcome.unwrap();
     assert_eq!(
@@ -90,9 +90,9 @@ async fn outcomes_can_be_asked_for_with_reason_attempts_and_last_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_that_waits_tells_of_its_last_try() {
-    let bench = Bench::new().await;
+    let bench = DeliveryTestBench::new().await;
     let (uri, serving) = server("503 Service Unavailable").await;
-    bench.run_any(&[("crm", Arc::new(Calling(uri)))]).await;
+    bench.run_any(&[("crm", Arc::new(CallingDestination(uri)))]).await;
     bench.append([(1, "v", "x")]).await;
     let reader = bench.reader("crm").reader;
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -113,39 +113,39 @@ async fn event_that_waits_tells_of_its_last_try() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delivered_events_say_when_and_after_how_many_tries() {
-    let bench = Bench::new().await;
-    let twice = |_: &Enriched, tries| if tries < 2 { again() } else { Outcome::Delivered };
-    bench.run(&[("crm", Scripted::new(Unit::Site, Box::new(twice)))]).await;
+    let bench = DeliveryTestBench::new().await;
+    let twice = |_: &EnrichedEvent, tries| if tries < 2 { again() } else { Outcome::Delivered };
+    bench.run(&[("crm", ScriptedDestination::new(BatchScope::Site, Box::new(twice)))]).await;
     bench.append([(1, "v", "x")]).await;
     bench.settled("crm").await;
     let fate = bench.fate("crm", 1).await;
     let outcome = fate.outcome.unwrap();
     assert_eq!(
         (fate.standing, outcome.outcome, outcome.attempts),
-        (Standing::Settled, "delivered", 2)
+        (ReaderEventState::Settled, "delivered", 2)
     );
     bench.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paused_destination_waits_and_goes_on_where_it_stood() {
-    let bench = Bench::new().await;
+    let bench = DeliveryTestBench::new().await;
     let (one, two) = (
-        Scripted::new(Unit::Site, always(Outcome::Delivered)),
-        Scripted::new(Unit::Site, always(Outcome::Delivered)),
+        ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered)),
+        ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered)),
     );
     bench.run(&[("one", one.clone()), ("two", two.clone())]).await;
     bench.append([(1, "v", "x")]).await;
     bench.settled("one").await;
     let paused = bench.dispatcher.set_paused("shop", "one", true).await.unwrap();
-    assert_eq!(paused, ReaderStatus::Paused(PausedBy::Operator));
+    assert_eq!(paused, DestinationStatus::Paused(PauseInitiator::Operator));
     bench.append([(2, "v", "x"), (3, "w", "x")]).await;
     bench.settled("two").await;
     // A reload keeps the operator's word.
     bench.apply(Vec::new()).await;
     bench.run(&[("one", one.clone()), ("two", two.clone())]).await;
-    assert_eq!(bench.reader("one").status, ReaderStatus::Paused(PausedBy::Operator));
-    assert!(bench.dispatcher.outlet("shop", "one").is_none(), "segments wait as well");
+    assert_eq!(bench.reader("one").status, DestinationStatus::Paused(PauseInitiator::Operator));
+    assert!(bench.dispatcher.destination_handle("shop", "one").is_none(), "segments wait as well");
     assert!(bench.dispatcher.is_configured("shop", "one"));
     assert_eq!((bench.ledger("one").await.pending, one.taken()), (2, vec![1]));
     bench.dispatcher.set_paused("shop", "one", false).await.unwrap();
@@ -156,13 +156,16 @@ async fn paused_destination_waits_and_goes_on_where_it_stood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pause_of_the_configuration_is_lifted_there_alone() {
-    let bench = Bench::new().await;
-    let taking = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     let mut settings = DestinationSettings::for_tests("crm", taking.clone());
     settings.paused = true;
     bench.apply(vec![Arc::new(settings)]).await;
     bench.append([(1, "v", "x")]).await;
-    assert_eq!(bench.reader("crm").status, ReaderStatus::Paused(PausedBy::Configuration));
+    assert_eq!(
+        bench.reader("crm").status,
+        DestinationStatus::Paused(PauseInitiator::Configuration)
+    );
     let refused = bench.dispatcher.set_paused("shop", "crm", false).await;
     assert!(matches!(refused, Err(PauseError::Configured)), "{refused:?}");
     let unknown = bench.dispatcher.set_paused("shop", "other", true).await;
@@ -177,8 +180,8 @@ async fn pause_of_the_configuration_is_lifted_there_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accounts_and_counters_of_one_scrape_add_up() {
-    let bench = Bench::new().await;
-    let taking = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     bench.run(&[("crm", taking)]).await;
     let labels = crate::metrics::OutcomeLabels {
         site: "shop".into(),

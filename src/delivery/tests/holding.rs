@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::privacy::Unknown;
+use crate::privacy::UnknownConsent;
 
-impl Bench {
+impl DeliveryTestBench {
     /// Runs one destination that holds events for consent to analytics for so long.
-    async fn run_holding(&self, destination: &Arc<Scripted>, hold: Duration) {
+    async fn run_holding(&self, destination: &Arc<ScriptedDestination>, hold: Duration) {
         let mut settings = DestinationSettings::for_tests("held", destination.clone());
         settings.filter.consent = vec!["analytics".to_owned()];
-        settings.filter.unknown_consent = Unknown::Hold;
-        settings.hold = hold;
+        settings.filter.unknown_consent = UnknownConsent::Hold;
+        settings.consent_wait = hold;
         self.apply(vec![Arc::new(settings)]).await;
     }
 
@@ -28,7 +28,7 @@ impl Bench {
             "type": "track", "event": "x", "messageId": id.to_string(), "anonymousId": visitor,
             "timestamp": received_at, "receivedAt": received_at, "context": context,
         });
-        let record = NewRecord {
+        let record = NewJournalRecord {
             site: self.site.id,
             message: MessageKey::new("shop", &id.to_string()),
             rank: crate::event::SenderRank::Server,
@@ -42,8 +42,8 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_before_the_choice_follows_it() {
-    let bench = Bench::new().await;
-    let taking = Scripted::new(Unit::Visitor, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_secs(600)).await;
     for (id, visitor) in [(1, "yes"), (2, "no"), (3, "silent"), (4, "yes")] {
         bench.append_with(id, visitor, None).await;
@@ -62,8 +62,8 @@ async fn what_came_before_the_choice_follows_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_never_chooses_has_refused() {
-    let bench = Bench::new().await;
-    let taking = Scripted::new(Unit::Visitor, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_millis(300)).await;
     bench.append_with(1, "silent", None).await;
     let ledger = bench.settled("held").await;
@@ -73,8 +73,8 @@ async fn who_never_chooses_has_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_held_survives_a_restart_of_its_destination() {
-    let bench = Bench::new().await;
-    let taking = Scripted::new(Unit::Visitor, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_secs(600)).await;
     bench.append_with(1, "yes", None).await;
     bench.append_with(2, "other", None).await;

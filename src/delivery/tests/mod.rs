@@ -14,42 +14,47 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use self::scripted::{Script, Scripted};
+use self::scripted::{OutcomeScript, ScriptedDestination};
 use super::*;
 use crate::clock::SystemClock;
-use crate::event::{Enriched, Event};
+use crate::event::{EnrichedEvent, Event};
 use crate::journal::{
-    Account, DeadSelection, Durability, Ledger, MessageKey, NewRecord, Settings, SqliteJournal,
+    AppendDurability, DeadLetterSelection, JournalSettings, MessageKey, NewJournalRecord,
+    ReaderAccount, ReaderLedger, SqliteJournal,
 };
-use crate::profile::{Projection, SqliteProfiles};
-use crate::store::{Store, Sync};
-use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
+use crate::profile::{ProfileProjection, SqliteProfileStore};
+use crate::store::{CommitSyncMode, SqliteStore};
+use crate::vendors::{
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
+};
 
-struct Bench {
+struct DeliveryTestBench {
     folder: tempfile::TempDir,
     journal: Arc<SqliteJournal>,
     metrics: Arc<Metrics>,
-    dispatcher: Dispatcher,
-    site: Site,
+    dispatcher: DeliveryDispatcher,
+    site: DeliverySite,
     stop: CancellationToken,
     projection: tokio::task::JoinHandle<()>,
 }
 
-impl Bench {
+impl DeliveryTestBench {
     async fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap(), crate::profile::NoCounters::watched()).await
+        Self::at(tempfile::tempdir().unwrap(), crate::profile::EmptyCounterSet::watched()).await
     }
 
     async fn at(
         folder: tempfile::TempDir,
-        counters: watch::Receiver<Arc<dyn crate::profile::Counters>>,
+        counters: watch::Receiver<Arc<dyn crate::profile::EventCounterSet>>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let schemas = [crate::journal::MIGRATIONS, crate::profile::MIGRATIONS];
-        let store =
-            Arc::new(Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap());
-        let settings = Settings {
-            durability: Durability::Os,
+        let store = Arc::new(
+            SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone())
+                .unwrap(),
+        );
+        let settings = JournalSettings {
+            durability: AppendDurability::Os,
             retain: Duration::from_secs(3600),
             max_bytes: u64::MAX,
             spare_bytes: 1 << 30,
@@ -64,34 +69,38 @@ impl Bench {
         let clock: SharedClock = Arc::new(SystemClock);
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
         let journal = Arc::new(journal.await.unwrap());
-        let cache =
-            crate::profile::Settings::small(crate::profile::Limits::new(1 << 15, 1000, 100));
-        let profiles = Arc::new(Profiles::new(
-            Arc::new(SqliteProfiles::new(store, cache.limits)),
+        let cache = crate::profile::ProfileSettings::small(crate::profile::ProfileLimits::new(
+            1 << 15,
+            1000,
+            100,
+        ));
+        let profiles = Arc::new(ProfileService::new(
+            Arc::new(SqliteProfileStore::new(store, cache.limits)),
             &cache,
             metrics.clone(),
             tokio::runtime::Handle::current(),
         ));
         let id = journal.site("shop").await.unwrap();
-        let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteSettings {
+        let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteProfileSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
-            public: crate::profile::Public::default(),
+            public: crate::profile::PublicProfilePaths::default(),
             source: None,
         });
-        let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
+        let setup =
+            crate::profile::ProjectionConfig { site: id, name: "shop".into(), settings, counters };
         let projection =
-            Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
+            ProfileProjection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
                 .await
                 .unwrap();
-        let site = Site { id, name: "shop".into(), projected: projection.progress() };
+        let site = DeliverySite { id, name: "shop".into(), projected: projection.progress() };
         let stop = CancellationToken::new();
         let projection = Handle::current().spawn(projection.run(stop.clone()));
-        let dispatcher = Dispatcher::new(Shared {
+        let dispatcher = DeliveryDispatcher::new(DeliveryContext {
             journal: journal.clone(),
             profiles,
             clock,
-            feed: Feed::default(),
+            feed: LiveFeed::default(),
             redaction: Default::default(),
             metrics: metrics.clone(),
             runtime: Handle::current(),
@@ -99,7 +108,7 @@ impl Bench {
         Self { folder, journal, metrics, dispatcher, site, stop, projection }
     }
 
-    async fn run(&self, destinations: &[(&str, Arc<Scripted>)]) {
+    async fn run(&self, destinations: &[(&str, Arc<ScriptedDestination>)]) {
         self.run_any(destinations).await;
     }
 
@@ -132,7 +141,7 @@ impl Bench {
                 "type": "track", "event": name, "messageId": id.to_string(),
                 "anonymousId": visitor, "timestamp": received_at, "receivedAt": received_at,
             });
-            NewRecord {
+            NewJournalRecord {
                 site: self.site.id,
                 message: MessageKey::new("shop", &id.to_string()),
                 rank: crate::event::SenderRank::Server,
@@ -144,30 +153,30 @@ impl Bench {
         self.journal.append(records.collect()).await.unwrap();
     }
 
-    fn reader(&self, name: &str) -> RunningReader {
+    fn reader(&self, name: &str) -> RunningDestination {
         self.dispatcher.readers().into_iter().find(|r| &*r.destination == name).unwrap()
     }
 
-    async fn account(&self, name: &str) -> Account {
+    async fn account(&self, name: &str) -> ReaderAccount {
         self.journal.accounts(vec![self.reader(name).reader]).await.unwrap().remove(0)
     }
 
-    async fn ledger(&self, name: &str) -> Ledger {
+    async fn ledger(&self, name: &str) -> ReaderLedger {
         let ledger = self.account(name).await.ledger;
         let ended = ledger.delivered + ledger.skipped + ledger.dead;
         assert_eq!(ledger.accepted, ended + ledger.pending + ledger.held, "{ledger:?}");
         ledger
     }
 
-    async fn settled(&self, name: &str) -> Ledger {
+    async fn settled(&self, name: &str) -> ReaderLedger {
         self.eventually(name, |ledger, _| ledger.pending + ledger.held == 0).await
     }
 
     async fn eventually(
         &self,
         name: &str,
-        is_so: impl Fn(&Ledger, ReaderStatus) -> bool,
-    ) -> Ledger {
+        is_so: impl Fn(&ReaderLedger, DestinationStatus) -> bool,
+    ) -> ReaderLedger {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let ledger = self.ledger(name).await;
@@ -186,12 +195,12 @@ impl Bench {
     }
 }
 
-fn always(outcome: Outcome) -> Script {
+fn always(outcome: Outcome) -> OutcomeScript {
     Box::new(move |_, _| outcome.clone())
 }
 
 fn again() -> Outcome {
-    Outcome::Retry { reason: Reason::new("vendor_error"), after: None }
+    Outcome::Retry { reason: OutcomeReason::new("vendor_error"), after: None }
 }
 
 fn id_of(event: &Event) -> u64 {
@@ -200,10 +209,10 @@ fn id_of(event: &Event) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_arrive_once_in_their_visitors_order() {
-    let bench = Bench::new().await;
-    for unit in [Unit::Visitor, Unit::Site] {
+    let bench = DeliveryTestBench::new().await;
+    for unit in [BatchScope::Visitor, BatchScope::Site] {
         let name = format!("{unit:?}");
-        let flaky = Scripted::new(
+        let flaky = ScriptedDestination::new(
             unit,
             Box::new(|event, tried| {
                 if tried <= usize::try_from(event.seq % 3).unwrap() {
@@ -215,11 +224,11 @@ async fn events_arrive_once_in_their_visitors_order() {
         );
         bench.run(&[(&name, flaky.clone())]).await;
         let visitors = ["a", "b", "c", "d", "e", "f", "g"];
-        let base = if unit == Unit::Site { 10_000 } else { 0 };
+        let base = if unit == BatchScope::Site { 10_000 } else { 0 };
         bench.append((0..500).map(|n| (base + n, one_of(&visitors, n * 31), "x"))).await;
         let ledger = bench.settled(&name).await;
         assert_eq!((ledger.delivered, flaky.taken().len()), (500, 500));
-        if unit == Unit::Visitor {
+        if unit == BatchScope::Visitor {
             flaky.assert_order_and_once();
         }
     }
@@ -228,11 +237,11 @@ async fn events_arrive_once_in_their_visitors_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
-    let bench = Bench::new().await;
-    let picky = Scripted::new(
-        Unit::Site,
+    let bench = DeliveryTestBench::new().await;
+    let picky = ScriptedDestination::new(
+        BatchScope::Site,
         Box::new(|event, _| match id_of(&event.event) {
-            7 | 33 => Outcome::Refused(Reason::detailed("refused", "HTTP 400")),
+            7 | 33 => Outcome::Refused(OutcomeReason::detailed("refused", "HTTP 400")),
             _ => Outcome::Delivered,
         }),
     );
@@ -241,12 +250,12 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
     let ledger = bench.settled("picky").await;
     assert_eq!((ledger.delivered, ledger.skipped, ledger.dead), (43, 5, 2));
     let reader = bench.reader("picky").reader;
-    let letters = bench.journal.dead(Some(reader), None, 10).await.unwrap();
+    let letters = bench.journal.list_dead_letters(Some(reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [34, 8]);
     assert_eq!(letters[0].detail, "HTTP 400");
     // Mended, they are retried and arrive.
     picky.now_answer(always(Outcome::Delivered));
-    bench.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+    bench.journal.retry_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
     bench.dispatcher.wake(reader);
     let ledger = bench.settled("picky").await;
     assert_eq!((ledger.delivered, ledger.dead), (45, 0));
@@ -255,13 +264,13 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_destination_is_left_alone_holds_no_memory_and_delays_nobody() {
-    let bench = Bench::new().await;
-    let down = Scripted::new(Unit::Site, always(again()));
-    let well = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let down = ScriptedDestination::new(BatchScope::Site, always(again()));
+    let well = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     bench.run(&[("down", down.clone()), ("well", well.clone())]).await;
     bench.append((0..1000).map(|n| (n, "v", "x"))).await;
     assert_eq!(bench.settled("well").await.delivered, 1000);
-    let ledger = bench.eventually("down", |_, status| status == ReaderStatus::Broken).await;
+    let ledger = bench.eventually("down", |_, status| status == DestinationStatus::Broken).await;
     assert_eq!((ledger.pending, ledger.dead), (1000, 0));
     // A busy machine makes pauses longer, never shorter.
     let took = down.time_of_calls(10).await;
@@ -277,28 +286,28 @@ async fn a_dead_destination_is_left_alone_holds_no_memory_and_delays_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_credentials_pause_visibly_and_burn_nothing() {
-    let bench = Bench::new().await;
-    let locked = Scripted::new(
-        Unit::Visitor,
-        always(Outcome::Unauthorised(Reason::detailed("unauthorised", "HTTP 401"))),
+    let bench = DeliveryTestBench::new().await;
+    let locked = ScriptedDestination::new(
+        BatchScope::Visitor,
+        always(Outcome::Unauthorised(OutcomeReason::detailed("unauthorised", "HTTP 401"))),
     );
     bench.run(&[("locked", locked.clone())]).await;
     bench.append((0..100).map(|n| (n, one_of(&["a", "b", "c"], n), "x"))).await;
-    bench.eventually("locked", |_, status| status == ReaderStatus::Unauthorised).await;
+    bench.eventually("locked", |_, status| status == DestinationStatus::Unauthorised).await;
     let took = locked.time_of_calls(4).await;
     assert!(took >= Duration::from_millis(60), "4 probes in {took:?}, one each 30 ms");
     locked.now_answer(always(Outcome::Delivered));
     assert_eq!(bench.settled("locked").await.delivered, 100);
-    bench.eventually("locked", |_, status| status == ReaderStatus::Running).await;
+    bench.eventually("locked", |_, status| status == DestinationStatus::Running).await;
     locked.assert_order_and_once();
     bench.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind() {
-    let bench = Bench::new().await;
-    let stuck = Scripted::new(
-        Unit::Visitor,
+    let bench = DeliveryTestBench::new().await;
+    let stuck = ScriptedDestination::new(
+        BatchScope::Visitor,
         Box::new(|event, tried| match (id_of(&event.event), tried) {
             (0, 0..=12) => again(),
             _ => Outcome::Delivered,
@@ -314,20 +323,20 @@ async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_throttled_visitor_delays_nobody_else() {
-    let bench = Bench::new().await;
-    let fair = Scripted::new(
-        Unit::Site,
+    let bench = DeliveryTestBench::new().await;
+    let fair = ScriptedDestination::new(
+        BatchScope::Site,
         Box::new(|event, _| match event.event.order_key() {
             "greedy" => {
                 let after = Duration::from_secs(3600);
-                Outcome::Throttled { reason: Reason::new("throttled"), after }
+                Outcome::Throttled { reason: OutcomeReason::new("throttled"), after }
             }
             _ => Outcome::Delivered,
         }),
     );
     bench.run(&[("fair", fair.clone())]).await;
     bench.append([(0, "greedy", "x")]).await;
-    bench.eventually("fair", |_, status| status == ReaderStatus::Retrying).await;
+    bench.eventually("fair", |_, status| status == DestinationStatus::Retrying).await;
     bench.append((1..100).map(|n| (n, one_of(&["greedy", "a", "b"], n), "x"))).await;
     let ledger = bench.eventually("fair", |ledger, _| ledger.delivered == 66).await;
     assert_eq!((ledger.pending, fair.tries.lock().unwrap()[&1]), (34, 1));
@@ -336,8 +345,8 @@ async fn a_throttled_visitor_delays_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_worker_goes_on_where_it_stood() {
-    let bench = Bench::new().await;
-    let steady = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let bench = DeliveryTestBench::new().await;
+    let steady = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     for round in 0..5 {
         bench.run(&[("steady", steady.clone())]).await;
         bench.append((0..100).map(|n| (round * 100 + n, "v", "x"))).await;
@@ -352,15 +361,17 @@ async fn a_stopped_worker_goes_on_where_it_stood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_that_is_refused_or_skipped_does_not_close_the_road() {
-    for odd in [Outcome::Unauthorised(Reason::new("x")), Outcome::Skipped(Reason::new("x"))] {
-        let bench = Bench::new().await;
-        let script: Script = Box::new(move |_, tried| match tried {
+    for odd in
+        [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::Skipped(OutcomeReason::new("x"))]
+    {
+        let bench = DeliveryTestBench::new().await;
+        let script: OutcomeScript = Box::new(move |_, tried| match tried {
             // The breaker opens after five, and the sixth is its probe.
             1..=5 => again(),
             6 => odd.clone(),
             _ => Outcome::Delivered,
         });
-        let slow = Scripted::new(Unit::Visitor, script);
+        let slow = ScriptedDestination::new(BatchScope::Visitor, script);
         bench.run(&[("slow", slow.clone())]).await;
         bench.append([(0, "a", "x")]).await;
         bench.settled("slow").await;
@@ -384,22 +395,22 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let bench = Bench::new().await;
+            let bench = DeliveryTestBench::new().await;
             let count = answers.len() as u64;
-            let script: Script = Box::new(move |event, tried| {
+            let script: OutcomeScript = Box::new(move |event, tried| {
                 let (answer, patience) = answers[usize::try_from(event.seq).unwrap() - 1];
                 match answer {
                     _ if tried <= patience => again(),
-                    0 => Outcome::Dead(Reason::new("dead")),
-                    1 => Outcome::Skipped(Reason::new("skipped")),
-                    2 => Outcome::Refused(Reason::new("refused")),
+                    0 => Outcome::Dead(OutcomeReason::new("dead")),
+                    1 => Outcome::Skipped(OutcomeReason::new("skipped")),
+                    2 => Outcome::Refused(OutcomeReason::new("refused")),
                     3 if tried <= patience + 1 => {
-                        Outcome::Unauthorised(Reason::new("unauthorised"))
+                        Outcome::Unauthorised(OutcomeReason::new("unauthorised"))
                     }
                     _ => Outcome::Delivered,
                 }
             });
-            let odd = Scripted::new(Unit::Site, script);
+            let odd = ScriptedDestination::new(BatchScope::Site, script);
             bench.run(&[("odd", odd.clone())]).await;
             bench.append((0..count).map(|n| (n, one_of(&["a", "b"], n), "x"))).await;
             let ledger = bench.settled("odd").await;

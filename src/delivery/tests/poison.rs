@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Condvar;
 
 use super::*;
-use crate::event::Object;
-use crate::profile::{Counters, NoCounters};
+use crate::event::JsonObject;
+use crate::profile::{EmptyCounterSet, EventCounterSet};
 
 /// Where the process dies: whoever gets here with the deadly event stays until the test has seen it.
 #[derive(Default)]
-struct Trap {
+struct CrashTrap {
     is_harmless: Mutex<bool>,
     released: Condvar,
     reached: Notify,
@@ -19,7 +19,7 @@ struct Trap {
 /// The name of the deadly event.
 const DEADLY: &str = "deadly";
 
-impl Trap {
+impl CrashTrap {
     /// Dies, in code that waits for nothing.
     fn spring(&self, event: &Event) {
         if event.label() == DEADLY && !*self.is_harmless.lock().unwrap() {
@@ -38,26 +38,26 @@ impl Trap {
 }
 
 /// A vendor's code that dies where it is rendered, or where it is screened, which is where it is mapped.
-struct Fatal {
-    trap: Arc<Trap>,
+struct FatalDestination {
+    trap: Arc<CrashTrap>,
     screens: bool,
-    inner: Arc<Scripted>,
+    inner: Arc<ScriptedDestination>,
 }
 
 #[async_trait]
-impl Destination for Fatal {
-    fn habits(&self) -> Habits {
-        self.inner.habits()
+impl Destination for FatalDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        self.inner.delivery_limits()
     }
 
-    fn screen(&self, event: &Enriched, now: jiff::Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
         if self.screens {
             self.trap.spring(&event.event);
         }
-        self.inner.screen(event, now)
+        self.inner.admit_event(event, now)
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         if !self.screens {
             batch.iter().for_each(|event| self.trap.spring(&event.event));
         }
@@ -66,9 +66,9 @@ impl Destination for Fatal {
 }
 
 /// The projection's code that dies.
-struct FatalCounters(Arc<Trap>);
+struct FatalCounterSet(Arc<CrashTrap>);
 
-impl Counters for FatalCounters {
+impl EventCounterSet for FatalCounterSet {
     fn keys(&self, event: &Event, _out: &mut Vec<String>) {
         self.0.spring(event);
     }
@@ -82,15 +82,15 @@ impl Counters for FatalCounters {
     }
 }
 
-impl Bench {
+impl DeliveryTestBench {
     /// Appends one event that has these properties.
-    async fn append_calling(&self, properties: crate::event::Object) {
+    async fn append_calling(&self, properties: crate::event::JsonObject) {
         let received_at = crate::clock::Clock::now(&SystemClock);
         let event = serde_json::json!({
             "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",
             "properties": properties, "timestamp": received_at, "receivedAt": received_at,
         });
-        let record = NewRecord {
+        let record = NewJournalRecord {
             site: self.site.id,
             message: MessageKey::new("shop", "m"),
             rank: crate::event::SenderRank::Server,
@@ -113,17 +113,20 @@ fn left_behind(folder: &Path) -> tempfile::TempDir {
 }
 
 /// What the process of a test has that may be deadly.
-type Fatality =
-    Box<dyn Fn(Arc<Trap>) -> (watch::Receiver<Arc<dyn Counters>>, Arc<dyn Destination>)>;
+type FatalFactory = Box<
+    dyn Fn(Arc<CrashTrap>) -> (watch::Receiver<Arc<dyn EventCounterSet>>, Arc<dyn Destination>),
+>;
 
 /// Starts until one start outlives its events. Returns how many did not, and the last
 /// with its trap.
-async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench, Arc<Trap>) {
+async fn starts_until_it_lives(
+    fatality: FatalFactory,
+) -> (usize, DeliveryTestBench, Arc<CrashTrap>) {
     let mut folder = tempfile::tempdir().unwrap();
     for aborted in 0..10 {
-        let trap = Arc::new(Trap::default());
+        let trap = Arc::new(CrashTrap::default());
         let (counters, destination) = fatality(trap.clone());
-        let bench = Bench::at(folder, counters).await;
+        let bench = DeliveryTestBench::at(folder, counters).await;
         let settings = DestinationSettings::for_tests("crm", destination);
         bench.apply(vec![Arc::new(settings)]).await;
         if aborted == 0 {
@@ -142,31 +145,31 @@ async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench, Arc<Trap>) 
     panic!("it dies and dies");
 }
 
-fn poisoned(bench: &Bench, reader: &'static str) -> u64 {
+fn poisoned(bench: &DeliveryTestBench, reader: &'static str) -> u64 {
     let labels = crate::metrics::PoisonLabels { site: "shop".into(), reader };
     bench.metrics.poisoned.get_or_create(&labels).get()
 }
 
 async fn dies_for_its_reader_alone(screens: bool) {
-    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let taken = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     let inner = taken.clone();
     let fatality = move |trap| {
-        let fatal = Fatal { trap, screens, inner: inner.clone() };
+        let fatal = FatalDestination { trap, screens, inner: inner.clone() };
         let fatal: Arc<dyn Destination> = Arc::new(fatal);
-        (NoCounters::watched(), fatal)
+        (EmptyCounterSet::watched(), fatal)
     };
     let (aborted, bench, trap) = starts_until_it_lives(Box::new(fatality)).await;
     assert_eq!(aborted, 4, "unseen, among others, and alone twice");
     let ledger = bench.ledger("crm").await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (199, 1, 0));
     let reader = bench.reader("crm").reader;
-    let letters = bench.journal.dead(Some(reader), None, 10).await.unwrap();
+    let letters = bench.journal.list_dead_letters(Some(reader), None, 10).await.unwrap();
     assert_eq!((letters[0].seq, letters[0].reason.as_str()), (71, "poison"));
     assert!(!letters[0].body.is_empty(), "it can be looked at");
     assert_eq!(poisoned(&bench, "delivery"), 1);
     // The vendor's code is mended, and the event arrives.
     trap.release();
-    bench.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+    bench.journal.retry_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
     bench.dispatcher.wake(reader);
     let ledger = bench.settled("crm").await;
     assert_eq!((ledger.delivered, ledger.dead), (200, 0));
@@ -185,10 +188,10 @@ async fn an_event_that_kills_the_process_where_it_is_mapped_is_dead_for_it_alone
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_event_that_kills_the_projection_is_left_out_and_delivered() {
-    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let taken = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     let inner = taken.clone();
     let fatality = move |trap| {
-        let counters: Arc<dyn Counters> = Arc::new(FatalCounters(trap));
+        let counters: Arc<dyn EventCounterSet> = Arc::new(FatalCounterSet(trap));
         let destination: Arc<dyn Destination> = inner.clone();
         (watch::channel(counters).1, destination)
     };
@@ -201,9 +204,9 @@ async fn an_event_that_kills_the_projection_is_left_out_and_delivered() {
 }
 
 /// Counters that panic.
-struct Panicking;
+struct PanickingCounterSet;
 
-impl Counters for Panicking {
+impl EventCounterSet for PanickingCounterSet {
     fn keys(&self, event: &Event, _out: &mut Vec<String>) {
         assert_ne!(event.label(), DEADLY);
     }
@@ -219,9 +222,10 @@ impl Counters for Panicking {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_over_which_the_projection_panics_is_left_out_and_delivered() {
-    let counters: Arc<dyn Counters> = Arc::new(Panicking);
-    let bench = Bench::at(tempfile::tempdir().unwrap(), watch::channel(counters).1).await;
-    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let counters: Arc<dyn EventCounterSet> = Arc::new(PanickingCounterSet);
+    let bench =
+        DeliveryTestBench::at(tempfile::tempdir().unwrap(), watch::channel(counters).1).await;
+    let taken = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     bench.run(&[("crm", taken.clone())]).await;
     bench.append([(1, "a", "x"), (2, "b", DEADLY), (3, "c", "x")]).await;
     let ledger = bench.settled("crm").await;
@@ -231,21 +235,21 @@ async fn an_event_over_which_the_projection_panics_is_left_out_and_delivered() {
 }
 
 /// A vendor that is called at the address that the event names.
-struct Slow {
-    inner: Arc<Scripted>,
+struct SlowDestination {
+    inner: Arc<ScriptedDestination>,
 }
 
 #[async_trait]
-impl Destination for Slow {
-    fn habits(&self) -> Habits {
-        self.inner.habits()
+impl Destination for SlowDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        self.inner.delivery_limits()
     }
 
-    fn screen(&self, event: &Enriched, now: jiff::Timestamp) -> Screening {
-        self.inner.screen(event, now)
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
+        self.inner.admit_event(event, now)
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let address = batch[0].event.properties.as_ref().and_then(|it| it.get("address")?.as_str());
         let request = http::Request::get(address.unwrap()).body(bytes::Bytes::new()).unwrap();
         call.call(request).await.ok();
@@ -260,12 +264,12 @@ async fn an_event_that_waits_for_its_vendor_is_not_to_blame_for_a_kill() {
     let address = format!("http://{}/", silent.local_addr().unwrap());
     let mut folder = tempfile::tempdir().unwrap();
     for start in 0..6 {
-        let inner = Scripted::new(Unit::Site, always(Outcome::Delivered));
-        let slow: Arc<dyn Destination> = Arc::new(Slow { inner });
-        let bench = Bench::at(folder, NoCounters::watched()).await;
+        let inner = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
+        let slow: Arc<dyn Destination> = Arc::new(SlowDestination { inner });
+        let bench = DeliveryTestBench::at(folder, EmptyCounterSet::watched()).await;
         bench.apply(vec![Arc::new(DestinationSettings::for_tests("crm", slow))]).await;
         if start == 0 {
-            let mut properties = Object::new();
+            let mut properties = JsonObject::new();
             properties.insert("address".to_owned(), address.clone().into());
             bench.append_calling(properties).await;
         }

@@ -7,27 +7,30 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::super::*;
-use crate::event::Enriched;
-use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
+use crate::event::EnrichedEvent;
+use crate::vendors::{
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
+};
 
-pub(super) type Script = Box<dyn Fn(&Enriched, usize) -> Outcome + Send + std::marker::Sync>;
+pub(super) type OutcomeScript =
+    Box<dyn Fn(&EnrichedEvent, usize) -> Outcome + Send + std::marker::Sync>;
 
 /// Answers each event by a script that sees how often it has been tried.
-pub(super) struct Scripted {
-    pub(super) script: Mutex<Script>,
+pub(super) struct ScriptedDestination {
+    pub(super) script: Mutex<OutcomeScript>,
     pub(super) tries: Mutex<HashMap<u64, usize>>,
     pub(super) taken: Mutex<Vec<(String, u64)>>,
     pub(super) calls: AtomicUsize,
-    pub(super) habits: Habits,
+    pub(super) habits: DeliveryLimits,
 }
 
-impl Scripted {
-    pub(super) fn new(unit: Unit, script: Script) -> Arc<Self> {
-        let habits = Habits {
-            unit,
+impl ScriptedDestination {
+    pub(super) fn new(unit: BatchScope, script: OutcomeScript) -> Arc<Self> {
+        let habits = DeliveryLimits {
+            scope: unit,
             max_events: 10,
             max_bytes: 1 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::from_secs(3600),
             concurrency: 4,
             calls_per_second: None,
@@ -37,7 +40,7 @@ impl Scripted {
         Arc::new(Self { script: Mutex::new(script), tries, taken, calls, habits })
     }
 
-    pub(super) fn now_answer(&self, script: Script) {
+    pub(super) fn now_answer(&self, script: OutcomeScript) {
         *self.script.lock().unwrap() = script;
     }
 
@@ -67,19 +70,19 @@ impl Scripted {
 }
 
 #[async_trait]
-impl Destination for Scripted {
-    fn habits(&self) -> Habits {
+impl Destination for ScriptedDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
         self.habits
     }
 
-    fn screen(&self, event: &Enriched, _now: jiff::Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
         match event.event.label() {
-            "unwanted" => Screening::Skip(Reason::new("unwanted")),
-            _ => Screening::Send,
+            "unwanted" => Admission::Skip(OutcomeReason::new("unwanted")),
+            _ => Admission::Send,
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
         let script = self.script.lock().unwrap();
@@ -96,7 +99,7 @@ impl Destination for Scripted {
             return vec![refusal.clone(); batch.len()];
         }
         let again = outcomes.iter().find(|o| matches!(o, Outcome::Retry { .. }));
-        if let (Unit::Visitor, Some(again)) = (self.habits.unit, again) {
+        if let (BatchScope::Visitor, Some(again)) = (self.habits.scope, again) {
             // One call for the batch: all or nothing.
             return vec![again.clone(); batch.len()];
         }

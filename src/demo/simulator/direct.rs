@@ -10,30 +10,32 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, Kind, Tally};
-use crate::event::Enriched;
+use super::{SimulatorKind, SimulatorRequest, SimulatorTally, VendorApi};
+use crate::event::EnrichedEvent;
 use crate::vendors::trial;
-use crate::vendors::{Call, CallError, Destination, Outcome, Reply, Screening, find};
+use crate::vendors::{
+    Admission, Destination, Outcome, VendorCall, VendorCallError, VendorReply, find,
+};
 
 /// One destination and its simulator.
-pub(super) struct Direct {
+pub(super) struct DirectDestination {
     destination: Box<dyn Destination>,
-    room: Room,
+    room: DirectSimulator,
 }
 
 /// The simulator, its memory and its clock.
-struct Room {
-    desk: Mutex<Box<dyn Desk>>,
-    tally: Mutex<Tally>,
+struct DirectSimulator {
+    desk: Mutex<Box<dyn VendorApi>>,
+    tally: Mutex<SimulatorTally>,
     calls: Mutex<Vec<String>>,
     clock: AtomicI64,
 }
 
-impl Direct {
+impl DirectDestination {
     /// A destination with these settings, and a simulator of this kind.
-    pub(super) fn new(vendor: &str, settings: &str, kind: Kind) -> Self {
-        let room = Room {
-            desk: Mutex::new(kind.desk()),
+    pub(super) fn new(vendor: &str, settings: &str, kind: SimulatorKind) -> Self {
+        let room = DirectSimulator {
+            desk: Mutex::new(kind.build_api()),
             tally: Mutex::default(),
             calls: Mutex::default(),
             clock: trial::now().as_second().into(),
@@ -52,11 +54,11 @@ impl Direct {
     }
 
     /// Delivers one event; says how it ended in a word, with the reason.
-    pub(super) async fn deliver(&self, event: Enriched) -> String {
-        match self.destination.screen(&event, self.room.now()) {
-            Screening::Send => {}
-            Screening::Skip(reason) => return format!("skipped {}", reason.code),
-            Screening::Dead(reason) => return format!("dead {}", reason.code),
+    pub(super) async fn deliver(&self, event: EnrichedEvent) -> String {
+        match self.destination.admit_event(&event, self.room.now()) {
+            Admission::Send => {}
+            Admission::Skip(reason) => return format!("skipped {}", reason.code),
+            Admission::Dead(reason) => return format!("dead {}", reason.code),
         }
         let outcomes = self.destination.deliver(&[event], &self.room).await;
         match outcomes.as_slice() {
@@ -77,7 +79,7 @@ impl Direct {
     }
 
     /// What the simulator accepted and what it objected to.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> SimulatorTally {
         self.room.tally.lock().unwrap().clone()
     }
 
@@ -107,10 +109,10 @@ fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
 }
 
 #[async_trait]
-impl Call for Room {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for DirectSimulator {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let (head, body) = request.into_parts();
-        let asked = Asked {
+        let asked = SimulatorRequest {
             method: &head.method,
             target: &head.uri,
             headers: &head.headers,
@@ -118,7 +120,7 @@ impl Call for Room {
             now: self.now(),
             judges_credentials: true,
         };
-        let reading = self.desk.lock().unwrap().read(&asked);
+        let reading = self.desk.lock().unwrap().handle_request(&asked);
         let (status, target) = (reading.reply.status(), head.uri.path_and_query().unwrap());
         self.calls.lock().unwrap().push(format!("{} {target} {}", head.method, status.as_u16()));
         let mut tally = self.tally.lock().unwrap();
@@ -127,7 +129,7 @@ impl Call for Room {
         }
         tally.objections.extend(reading.objections);
         let (head, body) = reading.reply.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
     fn now(&self) -> Timestamp {
@@ -155,7 +157,7 @@ pub(super) fn any_object() -> impl Strategy<Value = Value> {
 }
 
 /// Any event, of a person who may be known by an id, an address, both or neither.
-pub(super) fn any_event() -> impl Strategy<Value = Enriched> {
+pub(super) fn any_event() -> impl Strategy<Value = EnrichedEvent> {
     let kinds = &["track", "page", "screen", "identify", "group", "alias"][..];
     let email = "[a-z]{1,3}@x\\.example";
     (

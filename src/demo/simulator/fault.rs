@@ -13,11 +13,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
-use super::super::server::{Reply, whole};
+use super::super::server::{DemoReply, whole};
 
 /// One way to misbehave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SimulatedFault {
     /// Answers with this status.
     Status(u16),
     /// Answers with this status and `Retry-After`, in seconds.
@@ -33,13 +33,13 @@ pub enum Fault {
     HugeBody(u16),
 }
 
-impl Fault {
+impl SimulatedFault {
     /// Whether the request is read and accepted all the same.
     pub(super) const fn accepts(self) -> bool {
         matches!(self, Self::HugeBody(..300))
     }
 
-    pub(super) async fn reply(self) -> Option<Reply> {
+    pub(super) async fn reply(self) -> Option<DemoReply> {
         match self {
             Self::Status(status) => with_status(status).body(whole("")).ok(),
             Self::RetryAfter(status, seconds) => {
@@ -79,29 +79,29 @@ fn streamed(stream: BoxStream<'static, io::Result<Bytes>>) -> UnsyncBoxBody<Byte
 
 /// The faults to come.
 #[derive(Debug, Default)]
-pub(super) struct Script(Mutex<Plan>);
+pub(super) struct FaultScript(Mutex<FaultPlan>);
 
 #[derive(Debug, Default)]
-struct Plan {
-    next: VecDeque<Fault>,
-    then: Option<Fault>,
+struct FaultPlan {
+    next: VecDeque<SimulatedFault>,
+    then: Option<SimulatedFault>,
 }
 
-impl Script {
-    pub(super) fn plan(&self, times: usize, fault: Fault) {
+impl FaultScript {
+    pub(super) fn plan(&self, times: usize, fault: SimulatedFault) {
         self.lock().next.extend(std::iter::repeat_n(fault, times));
     }
 
-    pub(super) fn replace(&self, fault: Option<Fault>) {
-        *self.lock() = Plan { next: VecDeque::new(), then: fault };
+    pub(super) fn replace(&self, fault: Option<SimulatedFault>) {
+        *self.lock() = FaultPlan { next: VecDeque::new(), then: fault };
     }
 
-    pub(super) fn next(&self) -> Option<Fault> {
+    pub(super) fn next(&self) -> Option<SimulatedFault> {
         let mut plan = self.lock();
         plan.next.pop_front().or(plan.then)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Plan> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FaultPlan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Asked, Desk, Reading, age_seconds, answer, parse};
+use super::{SimulatorOutcome, SimulatorRequest, VendorApi, age_seconds, answer, parse};
 use crate::vendors::ga4::validate::validate;
 
 /// The documented limit of a request's body.
@@ -16,11 +16,11 @@ const MAX_BYTES: usize = 130_000;
 const MAX_AGE_SECONDS: i64 = 72 * 3600;
 
 /// Google.
-pub(super) struct Google;
+pub(super) struct Ga4Simulator;
 
-impl Desk for Google {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
-        let refused = |status, objection| Reading {
+impl VendorApi for Ga4Simulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
+        let refused = |status, objection| SimulatorOutcome {
             reply: answer(status, ""),
             accepted: Vec::new(),
             objections: vec![objection],
@@ -58,7 +58,7 @@ impl Desk for Google {
                 Vec::new()
             }
         };
-        Reading { reply: answer(StatusCode::NO_CONTENT, ""), accepted, objections }
+        SimulatorOutcome { reply: answer(StatusCode::NO_CONTENT, ""), accepted, objections }
     }
 }
 

@@ -8,7 +8,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, MemberLists, Reading, answer, digest_objection, parse};
+use super::{
+    MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, digest_objection, parse,
+};
 
 /// Members in one request, destinations, and identifiers of one member.
 const MAX_MEMBERS: usize = 10_000;
@@ -32,13 +34,13 @@ const OF_REMOVE: [&str; 4] = ["destinations", "audienceMembers", "encoding", "va
 
 /// Google, with the tokens it gave out and who is on which list, by identifiers.
 #[derive(Default)]
-pub(super) struct Google {
+pub(super) struct GoogleAdsSimulator {
     tokens: u64,
     lists: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Desk for Google {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for GoogleAdsSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let result = match (asked.method, asked.target.path()) {
             (&Method::POST, "/token") => self.token(asked),
             (&Method::POST, "/v1/audienceMembers:ingest") => self.change(asked, true),
@@ -48,12 +50,12 @@ impl Desk for Google {
             }
         };
         match result {
-            Ok(said) => Reading {
+            Ok(said) => SimulatorOutcome {
                 reply: answer(StatusCode::OK, said.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
             },
-            Err((status, said, objection)) => Reading {
+            Err((status, said, objection)) => SimulatorOutcome {
                 reply: answer(status, said.to_string()),
                 accepted: Vec::new(),
                 objections: vec![objection],
@@ -67,19 +69,19 @@ impl Desk for Google {
 }
 
 /// A status, what is said, and why.
-type Refusal = (StatusCode, Value, String);
+type GoogleAdsRefusal = (StatusCode, Value, String);
 
-fn error(status: StatusCode, name: &str, why: &str) -> Refusal {
+fn error(status: StatusCode, name: &str, why: &str) -> GoogleAdsRefusal {
     let said = json!({ "error": { "code": status.as_u16(), "status": name, "message": why } });
     (status, said, why.to_owned())
 }
 
-fn bad(why: impl AsRef<str>) -> Refusal {
+fn bad(why: impl AsRef<str>) -> GoogleAdsRefusal {
     error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", why.as_ref())
 }
 
-impl Google {
-    fn token(&mut self, asked: &Asked<'_>) -> Result<Value, Refusal> {
+impl GoogleAdsSimulator {
+    fn token(&mut self, asked: &SimulatorRequest<'_>) -> Result<Value, GoogleAdsRefusal> {
         let refused = |why: &str| {
             (StatusCode::BAD_REQUEST, json!({ "error": "invalid_grant" }), why.to_owned())
         };
@@ -103,7 +105,11 @@ impl Google {
             "token_type": "Bearer", "scope": "https://www.googleapis.com/auth/datamanager" }))
     }
 
-    fn change(&mut self, asked: &Asked<'_>, adds: bool) -> Result<Value, Refusal> {
+    fn change(
+        &mut self,
+        asked: &SimulatorRequest<'_>,
+        adds: bool,
+    ) -> Result<Value, GoogleAdsRefusal> {
         let bearer = asked.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|bearer| bearer.strip_prefix("Bearer ya29.")?.parse().ok());
         if token.is_none_or(|token: u64| token == 0 || token > self.tokens) {

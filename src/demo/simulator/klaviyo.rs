@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, MemberLists, Reading, answer, parse};
+use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
 /// Profiles in one change of a list, in one page, and the characters of an id of the site's own.
 const MAX_PROFILES: usize = 1000;
@@ -15,30 +15,30 @@ const MAX_ID_CHARS: usize = 255;
 
 /// Klaviyo: profiles by their ids, and lists.
 #[derive(Default)]
-pub(super) struct Klaviyo {
-    profiles: BTreeMap<String, Profile>,
-    lists: BTreeMap<String, List>,
+pub(super) struct KlaviyoSimulator {
+    profiles: BTreeMap<String, SimulatedProfile>,
+    lists: BTreeMap<String, KlaviyoMemberList>,
 }
 
-struct Profile {
+struct SimulatedProfile {
     email: String,
     external_id: Option<String>,
 }
 
-struct List {
+struct KlaviyoMemberList {
     name: String,
     members: BTreeSet<String>,
 }
 
 /// A status, a code and why.
-type Refusal = (StatusCode, &'static str, String);
+type KlaviyoRefusal = (StatusCode, &'static str, String);
 
-fn bad(why: impl Into<String>) -> Refusal {
+fn bad(why: impl Into<String>) -> KlaviyoRefusal {
     (StatusCode::BAD_REQUEST, "invalid", why.into())
 }
 
-impl Desk for Klaviyo {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for KlaviyoSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let (reply, objections) = match self.answer(asked) {
             Ok((status, Value::Null)) => (answer(status, ""), Vec::new()),
             Ok((status, said)) => (answer(status, said.to_string()), Vec::new()),
@@ -48,7 +48,7 @@ impl Desk for Klaviyo {
                 (answer(status, json!({ "errors": [error] }).to_string()), vec![why])
             }
         };
-        Reading { reply, accepted: Vec::new(), objections }
+        SimulatorOutcome { reply, accepted: Vec::new(), objections }
     }
 
     fn lists(&self) -> MemberLists {
@@ -56,13 +56,16 @@ impl Desk for Klaviyo {
             let profile = self.profiles.get(id)?;
             Some(profile.external_id.clone().unwrap_or_else(|| profile.email.clone()))
         };
-        let members = |list: &List| list.members.iter().filter_map(name).collect();
+        let members = |list: &KlaviyoMemberList| list.members.iter().filter_map(name).collect();
         self.lists.values().map(|list| (list.name.clone(), members(list))).collect()
     }
 }
 
-impl Klaviyo {
-    fn answer(&mut self, asked: &Asked<'_>) -> Result<(StatusCode, Value), Refusal> {
+impl KlaviyoSimulator {
+    fn answer(
+        &mut self,
+        asked: &SimulatorRequest<'_>,
+    ) -> Result<(StatusCode, Value), KlaviyoRefusal> {
         let field = |name: &str| {
             asked.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
@@ -101,7 +104,7 @@ impl Klaviyo {
         }
     }
 
-    fn find(&self, query: &str) -> Result<(StatusCode, Value), Refusal> {
+    fn find(&self, query: &str) -> Result<(StatusCode, Value), KlaviyoRefusal> {
         let query: BTreeMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).collect();
         if let Some(size) = query.get("page[size]")
             && size.parse().is_ok_and(|size: u64| !(1..=MAX_PAGE).contains(&size))
@@ -124,7 +127,7 @@ impl Klaviyo {
         Ok((StatusCode::OK, json!({ "data": found, "links": { "next": null } })))
     }
 
-    fn make(&mut self, body: &Value) -> Result<(StatusCode, Value), Refusal> {
+    fn make(&mut self, body: &Value) -> Result<(StatusCode, Value), KlaviyoRefusal> {
         let name = body.pointer("/data/attributes/name").and_then(Value::as_str);
         let name = name.filter(|name| !name.trim().is_empty());
         if body.pointer("/data/type").is_none_or(|kind| kind != "list") || name.is_none() {
@@ -132,11 +135,11 @@ impl Klaviyo {
         }
         let id = format!("L{:05}", self.lists.len() + 1);
         let name = name.unwrap_or_default().to_owned();
-        self.lists.insert(id.clone(), List { name, members: BTreeSet::new() });
+        self.lists.insert(id.clone(), KlaviyoMemberList { name, members: BTreeSet::new() });
         Ok((StatusCode::CREATED, json!({ "data": { "type": "list", "id": id } })))
     }
 
-    fn import(&mut self, body: &Value) -> Result<(StatusCode, Value), Refusal> {
+    fn import(&mut self, body: &Value) -> Result<(StatusCode, Value), KlaviyoRefusal> {
         let text = |key: &str| {
             let value = body.pointer(&format!("/data/attributes/{key}"));
             value.and_then(Value::as_str).map(str::to_owned)
@@ -159,7 +162,7 @@ impl Klaviyo {
             }
             None => {
                 let id = format!("01P{:07}", self.profiles.len() + 1);
-                self.profiles.insert(id.clone(), Profile { email, external_id });
+                self.profiles.insert(id.clone(), SimulatedProfile { email, external_id });
                 (StatusCode::CREATED, id)
             }
         };
@@ -171,7 +174,7 @@ impl Klaviyo {
         list: &str,
         body: &Value,
         adds: bool,
-    ) -> Result<(StatusCode, Value), Refusal> {
+    ) -> Result<(StatusCode, Value), KlaviyoRefusal> {
         let why = format!("A list with id {list} does not exist.");
         let list = self.lists.get_mut(list);
         let list = list.ok_or((StatusCode::NOT_FOUND, "not_found", why))?;

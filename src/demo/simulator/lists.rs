@@ -9,25 +9,25 @@ use http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Kind, MIXPANEL_TOKEN, Rehearsal};
-use crate::event::{Enriched, ProfileView};
-use crate::vendors::audience::{Change, Listed, Row};
+use super::{InProcessVendor, MIXPANEL_TOKEN, SimulatorKind};
+use crate::event::{EnrichedEvent, ProfileView};
+use crate::vendors::audience::{AudienceChange, AudienceList, AudienceRow};
 use crate::vendors::digest::sha256;
-use crate::vendors::{Call, CallError, Destination, Outcome, Reply, trial};
+use crate::vendors::{Destination, Outcome, VendorCall, VendorCallError, VendorReply, trial};
 
 const TITLE: &str = "Cart abandoners";
 
 /// A vendor that answers without a socket.
-struct Direct(Rehearsal);
+struct StrictVendorCall(InProcessVendor);
 
 /// One that may object.
-struct Objecting(Rehearsal);
+struct ObjectingVendorCall(InProcessVendor);
 
 #[async_trait]
-impl Call for Objecting {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for ObjectingVendorCall {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let (head, body) = self.0.ask(&request, self.now()).0.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
     fn now(&self) -> Timestamp {
@@ -36,12 +36,12 @@ impl Call for Objecting {
 }
 
 #[async_trait]
-impl Call for Direct {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for StrictVendorCall {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let (reply, _, objections) = self.0.ask(&request, self.now());
         assert!(objections.is_empty(), "{objections:?}");
         let (head, body) = reply.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
     fn now(&self) -> Timestamp {
@@ -54,16 +54,21 @@ fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
     trial::settings(settings, |section| build(section, None))
 }
 
-fn person(user: &str) -> Enriched {
+fn person(user: &str) -> EnrichedEvent {
     let event = json!({ "type": "identify", "messageId": "m", "userId": user,
         "timestamp": trial::NOW, "receivedAt": trial::NOW });
     let traits = trial::object(json!({ "email": format!("{user}@shop.example") }));
     let profile = ProfileView { user_id: Some(user.to_owned()), traits };
-    Enriched::new(0, Arc::new(serde_json::from_value(event).unwrap()), Arc::new(profile))
+    EnrichedEvent::new(0, Arc::new(serde_json::from_value(event).unwrap()), Arc::new(profile))
 }
 
 /// Tells the vendor of these users, so that it knows them.
-async fn introduce(destination: &dyn Destination, line: &Direct, users: &[&str], event: Value) {
+async fn introduce(
+    destination: &dyn Destination,
+    line: &StrictVendorCall,
+    users: &[&str],
+    event: Value,
+) {
     for user in users {
         let mut said =
             json!({ "userId": user, "traits": { "email": format!("{user}@shop.example") } });
@@ -100,33 +105,35 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
         ("klaviyo", "api_key = \"pk\"".to_owned(), None),
     ] {
         let destination = destination(vendor, &settings);
-        let line = Direct(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        let line = StrictVendorCall(InProcessVendor::of(SimulatorKind::of_vendor(vendor).unwrap()));
         if let Some(event) = event {
             introduce(&*destination, &line, &["u1", "u2", "u3"], event).await;
         }
         let audience = destination.audience().unwrap();
         // Google's lists are made by hand, and have no other name than their number.
         let id = (vendor == "google_ads").then_some("4711");
-        let listed = Listed { title: TITLE, segment: "cart_abandoners", id };
+        let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
         let list = audience.open(&listed, &line).await.unwrap();
         let row = |user: &str| audience.row(&person(user)).unwrap();
         // A row is kept as a text between two runs.
-        let kept = |user: &str| Row::kept(row(user).text());
+        let kept = |user: &str| AudienceRow::from_stored(row(user).text());
         let added = [row("u1"), row("u2"), row("u3"), row("u1")];
-        let ends = audience.change(&list, Change::Add, &added, &line).await;
+        let ends = audience.change(&list, AudienceChange::Add, &added, &line).await;
         assert_eq!(ends, vec![Outcome::Delivered; 4], "{vendor}");
-        let members =
-            |line: &Direct| line.0.lists().remove(id.unwrap_or(TITLE)).unwrap_or_default();
+        let members = |line: &StrictVendorCall| {
+            line.0.lists().remove(id.unwrap_or(TITLE)).unwrap_or_default()
+        };
         let member = |user: &&str| match vendor {
             "google_ads" | "tiktok" => sha256(&format!("{user}@shop.example")).unwrap(),
             _ => (*user).to_owned(),
         };
         let of = |users: &[&str]| users.iter().map(member).collect::<BTreeSet<_>>();
         assert_eq!(members(&line), of(&["u1", "u2", "u3"]), "{vendor}");
-        let ends = audience.change(&list, Change::Remove, &[kept("u2"), kept("u1")], &line).await;
+        let ends =
+            audience.change(&list, AudienceChange::Remove, &[kept("u2"), kept("u1")], &line).await;
         assert_eq!(ends, vec![Outcome::Delivered; 2], "{vendor}");
         assert_eq!(members(&line), of(&["u3"]), "{vendor}");
-        let again = audience.change(&list, Change::Remove, &[kept("u2")], &line).await;
+        let again = audience.change(&list, AudienceChange::Remove, &[kept("u2")], &line).await;
         assert_eq!(again, [Outcome::Delivered], "{vendor}: who is not there is removed");
     }
 }
@@ -137,12 +144,12 @@ async fn whom_the_vendor_does_not_know_is_skipped() {
         [("intercom", "access_token = \"t\""), ("drift", "access_token = \"t\"")]
     {
         let destination = destination(vendor, settings);
-        let line = Direct(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        let line = StrictVendorCall(InProcessVendor::of(SimulatorKind::of_vendor(vendor).unwrap()));
         let audience = destination.audience().unwrap();
-        let listed = Listed { title: TITLE, segment: "cart_abandoners", id: None };
+        let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id: None };
         let list = audience.open(&listed, &line).await.unwrap();
         let rows = [audience.row(&person("u9")).unwrap()];
-        let ends = audience.change(&list, Change::Add, &rows, &line).await;
+        let ends = audience.change(&list, AudienceChange::Add, &rows, &line).await;
         assert!(matches!(&ends[..], [Outcome::Skipped(_)]), "{vendor} {ends:?}");
     }
 }
@@ -171,14 +178,18 @@ async fn a_list_or_a_row_that_is_none_is_refused() {
         ),
     ] {
         let destination = destination(vendor, settings);
-        let line = Objecting(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        let line =
+            ObjectingVendorCall(InProcessVendor::of(SimulatorKind::of_vendor(vendor).unwrap()));
         let audience = destination.audience().unwrap();
         let id = (vendor == "google_ads").then_some("4711");
-        let listed = Listed { title: TITLE, segment: "cart_abandoners", id };
+        let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
         let list = audience.open(&listed, &line).await.unwrap();
-        let [good, bad] = [good, bad].map(|row| Row::kept(row.to_string()));
-        let told = async |list: &str, row: &Row| {
-            audience.change(list, Change::Add, std::slice::from_ref(row), &line).await.remove(0)
+        let [good, bad] = [good, bad].map(|row| AudienceRow::from_stored(row.to_string()));
+        let told = async |list: &str, row: &AudienceRow| {
+            audience
+                .change(list, AudienceChange::Add, std::slice::from_ref(row), &line)
+                .await
+                .remove(0)
         };
         assert_eq!(told(&list, &good).await, Outcome::Delivered, "{vendor}");
         let is_refused = |end| matches!(end, Outcome::Refused(_) | Outcome::Dead(_));

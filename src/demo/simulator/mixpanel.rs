@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Asked, Desk, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, MemberLists, Reading, age_seconds, answer,
+    MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi,
+    age_seconds, answer,
 };
 
 /// A request's body uncompressed: the smaller of the documented figures.
@@ -45,23 +46,23 @@ const BESIDE: &[&str] = &[
 
 /// The identity system of the project, as its first requests show it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Merging {
+enum MixpanelMerging {
     Simplified,
     Original,
 }
 
 /// A project of Mixpanel's.
 #[derive(Default)]
-pub(super) struct Project {
+pub(super) struct MixpanelSimulator {
     /// Events that are there, by what Mixpanel recognises a repetition by.
     seen: HashSet<String>,
-    merging: Option<Merging>,
+    merging: Option<MixpanelMerging>,
     /// Who holds which text in a list of theirs.
     lists: MemberLists,
 }
 
-impl Desk for Project {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for MixpanelSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         if asked.method != Method::POST {
             return refused(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -80,8 +81,8 @@ impl Desk for Project {
     }
 }
 
-impl Project {
-    fn import(&mut self, asked: &Asked<'_>) -> Reading {
+impl MixpanelSimulator {
+    fn import(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         if !is_authorised(asked) {
             return refused(StatusCode::UNAUTHORIZED, "Invalid credentials");
         }
@@ -119,15 +120,15 @@ impl Project {
                 "error": "some data points in the request failed validation", "failed_records": failed });
             (StatusCode::BAD_REQUEST, said)
         };
-        Reading { reply: answer(status, said.to_string()), accepted, objections }
+        SimulatorOutcome { reply: answer(status, said.to_string()), accepted, objections }
     }
 
     /// Checks one event; its key, unless it is there already.
     fn event(
         &mut self,
         record: &Value,
-        asked: &Asked<'_>,
-    ) -> Result<Option<Option<String>>, Refusal> {
+        asked: &SimulatorRequest<'_>,
+    ) -> Result<Option<Option<String>>, MixpanelRefusal> {
         let now = asked.now;
         let name = record.get("event").and_then(Value::as_str).unwrap_or_default();
         check(!name.is_empty() && name.chars().count() <= 255, "event", "1 to 255 characters")?;
@@ -135,7 +136,7 @@ impl Project {
         let properties = properties.ok_or(("properties", "must be an object".to_owned()))?;
         let text = |name: &str| properties.get(name).and_then(Value::as_str);
         if name == "$merge" {
-            self.merges(Merging::Original)?;
+            self.merges(MixpanelMerging::Original)?;
             let ids = properties.get("$distinct_ids").and_then(Value::as_array);
             let are_two = ids.is_some_and(|ids| ids.len() == 2 && ids.iter().all(is_id));
             check(are_two, "properties.$distinct_ids", "two ids")?;
@@ -161,7 +162,7 @@ impl Project {
         let is_fine = is_short && is_plain && is_plain_id(insert);
         check(is_fine, "properties.$insert_id", "1 to 36 letters, digits and -, no placeholder")?;
         if properties.contains_key("$device_id") || properties.contains_key("$user_id") {
-            self.merges(Merging::Simplified)?;
+            self.merges(MixpanelMerging::Simplified)?;
             let expected = match (text("$user_id"), text("$device_id")) {
                 (Some(user), _) => user.to_owned(),
                 (None, device) => format!("$device:{}", device.unwrap_or_default()),
@@ -189,13 +190,13 @@ impl Project {
         Ok(self.seen.insert(key).then(|| Some(insert.to_owned())))
     }
 
-    fn merges(&mut self, merging: Merging) -> Result<(), Refusal> {
+    fn merges(&mut self, merging: MixpanelMerging) -> Result<(), MixpanelRefusal> {
         let known = *self.merging.get_or_insert(merging);
         check(known == merging, "event", "is of the other identity system")
     }
 
     /// `/track`, `/engage` and `/groups`.
-    fn by_token(&mut self, path: &str, asked: &Asked<'_>) -> Reading {
+    fn by_token(&mut self, path: &str, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let mut objections = Vec::new();
         if asked.headers.contains_key(CONTENT_ENCODING) {
             objections.push(format!("{path} takes nothing compressed"));
@@ -229,7 +230,7 @@ impl Project {
             records.iter().take(taken).for_each(|record| self.list(record));
         }
         let reply = answer(StatusCode::OK, said.to_string());
-        Reading { reply, accepted: vec![None; taken], objections }
+        SimulatorOutcome { reply, accepted: vec![None; taken], objections }
     }
 
     /// Notes what is added to lists of people, and what is taken off.
@@ -252,8 +253,12 @@ impl Project {
     }
 
     /// `$identify` and `$create_alias`; other events are not sent by this path.
-    fn identity(&mut self, record: &Value, asked: &Asked<'_>) -> Result<(), Refusal> {
-        self.merges(Merging::Original)?;
+    fn identity(
+        &mut self,
+        record: &Value,
+        asked: &SimulatorRequest<'_>,
+    ) -> Result<(), MixpanelRefusal> {
+        self.merges(MixpanelMerging::Original)?;
         let text = |name: &str| {
             let value = record.get("properties").and_then(|properties| properties.get(name));
             value.and_then(Value::as_str).unwrap_or_default()
@@ -277,13 +282,17 @@ impl Project {
 }
 
 /// What is wrong with a record: where, and what.
-type Refusal = (&'static str, String);
+type MixpanelRefusal = (&'static str, String);
 
-fn check(is_fine: bool, field: &'static str, message: &str) -> Result<(), Refusal> {
+fn check(is_fine: bool, field: &'static str, message: &str) -> Result<(), MixpanelRefusal> {
     if is_fine { Ok(()) } else { Err((field, message.to_owned())) }
 }
 
-fn person(record: &Value, is_unlocated: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
+fn person(
+    record: &Value,
+    is_unlocated: bool,
+    asked: &SimulatorRequest<'_>,
+) -> Result<(), MixpanelRefusal> {
     let id = record.get("$distinct_id").and_then(Value::as_str).unwrap_or_default();
     check(is_plain_id(id), "$distinct_id", "is no id")?;
     let ip = record.get("$ip").and_then(Value::as_str);
@@ -292,7 +301,7 @@ fn person(record: &Value, is_unlocated: bool, asked: &Asked<'_>) -> Result<(), R
     operation(record, PERSON, asked)
 }
 
-fn group(record: &Value, asked: &Asked<'_>) -> Result<(), Refusal> {
+fn group(record: &Value, asked: &SimulatorRequest<'_>) -> Result<(), MixpanelRefusal> {
     for name in ["$group_key", "$group_id"] {
         let text = record.get(name).and_then(Value::as_str).unwrap_or_default();
         check(!text.is_empty(), "$group_key", &format!("{name} is missing"))?;
@@ -301,7 +310,11 @@ fn group(record: &Value, asked: &Asked<'_>) -> Result<(), Refusal> {
 }
 
 /// The token, and exactly one operation with what it takes.
-fn operation(record: &Value, allowed: &[&str], asked: &Asked<'_>) -> Result<(), Refusal> {
+fn operation(
+    record: &Value,
+    allowed: &[&str],
+    asked: &SimulatorRequest<'_>,
+) -> Result<(), MixpanelRefusal> {
     let record = record.as_object().ok_or(("data", "is no object".to_owned()))?;
     let token = record.get("$token").and_then(Value::as_str);
     check(is_own(asked, token), "$token", "is another project's")?;
@@ -362,7 +375,7 @@ fn is_plain_id(id: &str) -> bool {
 }
 
 /// Returns true if a record names the project.
-fn is_own(asked: &Asked<'_>, token: Option<&str>) -> bool {
+fn is_own(asked: &SimulatorRequest<'_>, token: Option<&str>) -> bool {
     match asked.judges_credentials {
         true => token == Some(MIXPANEL_TOKEN),
         false => token.is_some_and(|token| !token.is_empty()),
@@ -370,7 +383,7 @@ fn is_own(asked: &Asked<'_>, token: Option<&str>) -> bool {
 }
 
 /// By the project's token and no password, or by the service account and the project's number.
-fn is_authorised(asked: &Asked<'_>) -> bool {
+fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
     let given = asked.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| STANDARD.decode(value.strip_prefix("Basic ")?).ok());
     let Some(given) = given.and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
@@ -381,14 +394,14 @@ fn is_authorised(asked: &Asked<'_>) -> bool {
         || (is_account && query(asked, "project_id").as_deref() == Some(project))
 }
 
-fn query(asked: &Asked<'_>, name: &str) -> Option<String> {
+fn query(asked: &SimulatorRequest<'_>, name: &str) -> Option<String> {
     let query = asked.target.query().unwrap_or_default();
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 /// The body without its compression.
-fn unpacked(asked: &Asked<'_>) -> Result<Bytes, String> {
+fn unpacked(asked: &SimulatorRequest<'_>) -> Result<Bytes, String> {
     match asked.headers.get(CONTENT_ENCODING) {
         None => Ok(asked.body.clone()),
         Some(encoding) if encoding == "gzip" => {
@@ -403,7 +416,7 @@ fn unpacked(asked: &Asked<'_>) -> Result<Bytes, String> {
 }
 
 /// The records of a body: a JSON list, not too long, not empty.
-fn list(asked: &Asked<'_>, body: &Bytes, most: usize) -> Result<Vec<Value>, String> {
+fn list(asked: &SimulatorRequest<'_>, body: &Bytes, most: usize) -> Result<Vec<Value>, String> {
     if asked.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
         return Err("the content type is not application/json".to_owned());
     }
@@ -415,10 +428,10 @@ fn list(asked: &Asked<'_>, body: &Bytes, most: usize) -> Result<Vec<Value>, Stri
     }
 }
 
-fn refused(status: StatusCode, objection: &str) -> Reading {
+fn refused(status: StatusCode, objection: &str) -> SimulatorOutcome {
     let reason = status.canonical_reason().unwrap_or_default();
     let said = json!({ "code": status.as_u16(), "error": objection, "status": reason });
-    Reading {
+    SimulatorOutcome {
         reply: answer(status, said.to_string()),
         accepted: Vec::new(),
         objections: vec![objection.to_owned()],

@@ -17,8 +17,8 @@ mod mixpanel;
 mod tiktok;
 mod webhook;
 
-pub use fault::Fault;
-pub use intercom::Workspace;
+pub use fault::SimulatedFault;
+pub use intercom::IntercomWorkspace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -34,8 +34,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use self::fault::Script;
-use super::server::{Answer, Reply, Server, whole};
+use self::fault::FaultScript;
+use super::server::{DemoHandler, DemoReply, DemoServer, whole};
 use crate::clock::SharedClock;
 
 /// The webhook simulator's signing secret. Not a secret: it stands in the source.
@@ -56,12 +56,12 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 
 /// Which vendor a simulator stands in for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SimulatorKind {
     /// GA4's Measurement Protocol: answers 204 whatever it is sent, and remembers what it would
     /// have objected to.
     Ga4,
     /// A workspace of Intercom: remembers contacts, companies and events.
-    Intercom(Workspace),
+    Intercom(IntercomWorkspace),
     /// An organisation of Drift: remembers contacts and accounts.
     Drift,
     /// Mixpanel's ingestion API, for a project with [`MIXPANEL_TOKEN`] or [`MIXPANEL_ACCOUNT`].
@@ -82,7 +82,7 @@ pub enum Kind {
 
 /// One request, as the vendor saw it.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct RecordedRequest {
     /// Path and query.
     pub target: Uri,
     /// The header fields.
@@ -93,7 +93,7 @@ pub struct Seen {
 
 /// What became of everything that a simulator was sent.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct SimulatorTally {
     /// Requests, whatever the answer.
     pub requests: u64,
     /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
@@ -105,11 +105,11 @@ pub struct Tally {
     /// What the vendor found wrong, the first of them in full.
     pub objections: Vec<String>,
     /// The first requests.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<RecordedRequest>,
 }
 
 /// One request, as a vendor reads it.
-struct Asked<'r> {
+struct SimulatorRequest<'r> {
     method: &'r Method,
     target: &'r Uri,
     headers: &'r HeaderMap,
@@ -121,8 +121,8 @@ struct Asked<'r> {
 }
 
 /// A vendor's side of its API, with whatever it remembers of earlier requests.
-trait Desk: Send {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading;
+trait VendorApi: Send {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome;
 
     /// Who is on its lists.
     fn lists(&self) -> MemberLists {
@@ -135,14 +135,14 @@ trait Desk: Send {
 pub type MemberLists = BTreeMap<String, BTreeSet<String>>;
 
 /// What a vendor makes of a request that it reads.
-struct Reading {
+struct SimulatorOutcome {
     reply: Response<Bytes>,
     /// The keys of the events that were accepted; those without a key are only counted.
     accepted: Vec<Option<String>>,
     objections: Vec<String>,
 }
 
-impl Kind {
+impl SimulatorKind {
     /// The simulator of a vendor. A webhook's receiver knows only its own secret, so it rehearses
     /// nothing.
     pub fn of_vendor(name: &str) -> Option<Self> {
@@ -151,7 +151,7 @@ impl Kind {
             "meta" => Some(Self::Meta),
             "mixpanel" => Some(Self::Mixpanel),
             "amplitude" => Some(Self::Amplitude),
-            "intercom" => Some(Self::Intercom(Workspace::default())),
+            "intercom" => Some(Self::Intercom(IntercomWorkspace::default())),
             "drift" => Some(Self::Drift),
             "google_ads" => Some(Self::GoogleAds),
             "tiktok" => Some(Self::TikTok),
@@ -160,36 +160,36 @@ impl Kind {
         }
     }
 
-    fn desk(self) -> Box<dyn Desk> {
+    fn build_api(self) -> Box<dyn VendorApi> {
         match self {
-            Self::Ga4 => Box::new(ga4::Google),
-            Self::Intercom(workspace) => Box::new(intercom::Intercom::new(workspace)),
-            Self::Drift => Box::new(drift::Drift::default()),
-            Self::Mixpanel => Box::new(mixpanel::Project::default()),
-            Self::Meta => Box::<meta::Graph>::default(),
-            Self::Amplitude => Box::<amplitude::Amplitude>::default(),
-            Self::GoogleAds => Box::<google_ads::Google>::default(),
-            Self::TikTok => Box::<tiktok::TikTok>::default(),
-            Self::Klaviyo => Box::<klaviyo::Klaviyo>::default(),
-            Self::Webhook => Box::new(webhook::Receiver),
+            Self::Ga4 => Box::new(ga4::Ga4Simulator),
+            Self::Intercom(workspace) => Box::new(intercom::IntercomSimulator::new(workspace)),
+            Self::Drift => Box::new(drift::DriftSimulator::default()),
+            Self::Mixpanel => Box::new(mixpanel::MixpanelSimulator::default()),
+            Self::Meta => Box::<meta::MetaSimulator>::default(),
+            Self::Amplitude => Box::<amplitude::AmplitudeSimulator>::default(),
+            Self::GoogleAds => Box::<google_ads::GoogleAdsSimulator>::default(),
+            Self::TikTok => Box::<tiktok::TikTokSimulator>::default(),
+            Self::Klaviyo => Box::<klaviyo::KlaviyoSimulator>::default(),
+            Self::Webhook => Box::new(webhook::WebhookSimulator),
         }
     }
 }
 
 /// A vendor's side of its API without a socket: for rehearsals.
-pub struct Rehearsal {
-    desk: Mutex<Box<dyn Desk>>,
+pub struct InProcessVendor {
+    desk: Mutex<Box<dyn VendorApi>>,
     judges_credentials: bool,
 }
 
-impl Rehearsal {
+impl InProcessVendor {
     /// One in which nothing has been asked yet.
-    pub fn of(kind: Kind) -> Self {
-        Self { desk: Mutex::new(kind.desk()), judges_credentials: true }
+    pub fn of(kind: SimulatorKind) -> Self {
+        Self { desk: Mutex::new(kind.build_api()), judges_credentials: true }
     }
 
     /// The same with whatever keys and tokens there are.
-    pub fn trusting(kind: Kind) -> Self {
+    pub fn trusting(kind: SimulatorKind) -> Self {
         Self { judges_credentials: false, ..Self::of(kind) }
     }
 
@@ -213,39 +213,43 @@ impl Rehearsal {
         let (method, target) = (request.method(), request.uri());
         let (headers, body) = (request.headers(), request.body());
         let judges_credentials = self.judges_credentials;
-        let asked = Asked { method, target, headers, body, now, judges_credentials };
+        let asked = SimulatorRequest { method, target, headers, body, now, judges_credentials };
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        let Reading { reply, accepted, objections } = desk.read(&asked);
+        let SimulatorOutcome { reply, accepted, objections } = desk.handle_request(&asked);
         (reply, accepted, objections)
     }
 }
 
 /// A running simulator. Dropping it stops it.
-pub struct Simulator {
-    server: Server,
-    vendor: Arc<Vendor>,
+pub struct VendorSimulator {
+    server: DemoServer,
+    vendor: Arc<SimulatedVendor>,
 }
 
-struct Vendor {
-    desk: Mutex<Box<dyn Desk>>,
+struct SimulatedVendor {
+    desk: Mutex<Box<dyn VendorApi>>,
     clock: SharedClock,
-    script: Script,
-    tally: Mutex<Tally>,
+    script: FaultScript,
+    tally: Mutex<SimulatorTally>,
     /// Changes with every request.
     count: watch::Sender<u64>,
 }
 
-impl Simulator {
+impl VendorSimulator {
     /// Starts one at `address`; port 0 takes a free one.
-    pub async fn start(kind: Kind, address: SocketAddr, clock: SharedClock) -> io::Result<Self> {
-        let vendor = Arc::new(Vendor {
-            desk: Mutex::new(kind.desk()),
+    pub async fn start(
+        kind: SimulatorKind,
+        address: SocketAddr,
+        clock: SharedClock,
+    ) -> io::Result<Self> {
+        let vendor = Arc::new(SimulatedVendor {
+            desk: Mutex::new(kind.build_api()),
             clock,
-            script: Script::default(),
+            script: FaultScript::default(),
             tally: Mutex::default(),
             count: watch::Sender::new(0),
         });
-        let server = Server::start(address, vendor.clone()).await?;
+        let server = DemoServer::start(address, vendor.clone()).await?;
         Ok(Self { server, vendor })
     }
 
@@ -255,17 +259,17 @@ impl Simulator {
     }
 
     /// Misbehaves in this way for the next `times` requests, after the faults already planned.
-    pub fn misbehave(&self, times: usize, fault: Fault) {
+    pub fn misbehave(&self, times: usize, fault: SimulatedFault) {
         self.vendor.script.plan(times, fault);
     }
 
     /// Misbehaves in this way from now on; `None` ends it, and forgets what was planned.
-    pub fn misbehave_always(&self, fault: Option<Fault>) {
+    pub fn misbehave_always(&self, fault: Option<SimulatedFault>) {
         self.vendor.script.replace(fault);
     }
 
     /// What it was sent so far.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> SimulatorTally {
         self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -278,8 +282,8 @@ impl Simulator {
     pub async fn wait_for(
         &self,
         deadline: Duration,
-        is_wanted: impl Fn(&Tally) -> bool,
-    ) -> Result<Tally, Tally> {
+        is_wanted: impl Fn(&SimulatorTally) -> bool,
+    ) -> Result<SimulatorTally, SimulatorTally> {
         let mut count = self.vendor.count.subscribe();
         let wait = async {
             loop {
@@ -301,14 +305,14 @@ impl Simulator {
     }
 }
 
-impl Answer for Vendor {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Option<Reply> {
+impl DemoHandler for SimulatedVendor {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Option<DemoReply> {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         let fault = self.script.next();
-        let reading = fault.is_none_or(Fault::accepts).then(|| {
-            let asked = Asked {
+        let reading = fault.is_none_or(SimulatedFault::accepts).then(|| {
+            let asked = SimulatorRequest {
                 method: &head.method,
                 target: &head.uri,
                 headers: &head.headers,
@@ -316,9 +320,9 @@ impl Answer for Vendor {
                 now: self.clock.now(),
                 judges_credentials: true,
             };
-            self.desk.lock().unwrap_or_else(PoisonError::into_inner).read(&asked)
+            self.desk.lock().unwrap_or_else(PoisonError::into_inner).handle_request(&asked)
         });
-        let seen = Seen { target: head.uri, headers: head.headers, body };
+        let seen = RecordedRequest { target: head.uri, headers: head.headers, body };
         let reply = self.note(seen, reading);
         self.count.send_modify(|count| *count += 1);
         match fault {
@@ -328,8 +332,12 @@ impl Answer for Vendor {
     }
 }
 
-impl Vendor {
-    fn note(&self, seen: Seen, reading: Option<Reading>) -> Option<Response<Bytes>> {
+impl SimulatedVendor {
+    fn note(
+        &self,
+        seen: RecordedRequest,
+        reading: Option<SimulatorOutcome>,
+    ) -> Option<Response<Bytes>> {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.requests += 1;
         if tally.seen.len() < MAX_REMEMBERED {

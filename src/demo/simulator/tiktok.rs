@@ -7,7 +7,9 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, MemberLists, Reading, answer, digest_objection, parse};
+use super::{
+    MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, digest_objection, parse,
+};
 
 /// The kinds of identifiers, and whether they are SHA-256.
 const KINDS: [(&str, bool); 6] = [
@@ -24,22 +26,22 @@ const FIRST_ID: usize = 7_300_000_000_000_000_001;
 
 /// TikTok, with the audiences of one advertiser by their numbers.
 #[derive(Default)]
-pub(super) struct TikTok(BTreeMap<String, Audience>);
+pub(super) struct TikTokSimulator(BTreeMap<String, TikTokMemberList>);
 
-struct Audience {
+struct TikTokMemberList {
     name: String,
     members: BTreeSet<String>,
 }
 
 /// A code and why.
-type Refusal = (i64, String);
+type TikTokRefusal = (i64, String);
 
-fn bad(why: impl Into<String>) -> Refusal {
+fn bad(why: impl Into<String>) -> TikTokRefusal {
     (40_002, why.into())
 }
 
-impl Desk for TikTok {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for TikTokSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let path = asked.target.path();
         let result = match (asked.method, path) {
             (&Method::POST, "/open_api/v1.3/segment/audience/") => {
@@ -55,7 +57,7 @@ impl Desk for TikTok {
             Err((code, why)) => (json!({ "code": code, "message": why, "data": {} }), vec![why]),
         };
         let reply = answer(StatusCode::OK, said.to_string());
-        Reading { reply, accepted: Vec::new(), objections }
+        SimulatorOutcome { reply, accepted: Vec::new(), objections }
     }
 
     fn lists(&self) -> MemberLists {
@@ -63,7 +65,7 @@ impl Desk for TikTok {
     }
 }
 
-fn body(asked: &Asked<'_>) -> Result<Value, Refusal> {
+fn body(asked: &SimulatorRequest<'_>) -> Result<Value, TikTokRefusal> {
     if asked.headers.get("access-token").is_none_or(|token| token.is_empty()) {
         return Err((40_104, "Access token is empty".to_owned()));
     }
@@ -77,8 +79,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-impl TikTok {
-    fn make(&mut self, body: &Value) -> Result<Value, Refusal> {
+impl TikTokSimulator {
+    fn make(&mut self, body: &Value) -> Result<Value, TikTokRefusal> {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         if !is_number(text("advertiser_id")) {
             return Err(bad("advertiser_id: Missing data for required field."));
@@ -91,11 +93,11 @@ impl TikTok {
         }
         let id = (FIRST_ID + self.0.len()).to_string();
         let name = text("custom_audience_name").to_owned();
-        self.0.insert(id.clone(), Audience { name, members: BTreeSet::new() });
+        self.0.insert(id.clone(), TikTokMemberList { name, members: BTreeSet::new() });
         Ok(json!({ "audience_id": id }))
     }
 
-    fn change(&mut self, body: &Value) -> Result<Value, Refusal> {
+    fn change(&mut self, body: &Value) -> Result<Value, TikTokRefusal> {
         let all = |key: &str| body.get(key).and_then(Value::as_array).filter(|it| !it.is_empty());
         let advertisers = all("advertiser_ids").ok_or_else(|| bad("no advertiser_ids"))?;
         if !advertisers.iter().all(|id| id.as_str().is_some_and(is_number)) {

@@ -7,27 +7,29 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{Asked, Desk, Reading, WEBHOOK_SECRET, age_seconds, answer, parse};
+use super::{
+    SimulatorOutcome, SimulatorRequest, VendorApi, WEBHOOK_SECRET, age_seconds, answer, parse,
+};
 
 /// How far the sender's clock may be off.
 const TOLERANCE_SECONDS: i64 = 300;
 
 /// The receiver.
-pub(super) struct Receiver;
+pub(super) struct WebhookSimulator;
 
-impl Desk for Receiver {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for WebhookSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let (status, accepted, objections) = match check(asked) {
             Ok(ids) => (StatusCode::OK, ids, Vec::new()),
             Err(objection) => (StatusCode::BAD_REQUEST, Vec::new(), vec![objection]),
         };
         let said = objections.first().map_or("{\"ok\":true}", String::as_str).to_owned();
-        Reading { reply: answer(status, said), accepted, objections }
+        SimulatorOutcome { reply: answer(status, said), accepted, objections }
     }
 }
 
 /// The message ids of a request that is in order.
-fn check(asked: &Asked<'_>) -> Result<Vec<Option<String>>, String> {
+fn check(asked: &SimulatorRequest<'_>) -> Result<Vec<Option<String>>, String> {
     if asked.method != Method::POST {
         return Err(format!("{} is not POST", asked.method));
     }

@@ -20,8 +20,8 @@ const LONG: Duration = Duration::from_secs(120);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: t.shop.example\r\n\r\n";
 
-pub(super) fn settings() -> Settings {
-    Settings {
+pub(super) fn settings() -> EdgeSettings {
+    EdgeSettings {
         http: Some("127.0.0.1:0".parse().unwrap()),
         https: None,
         trusted_proxies: Vec::new(),
@@ -51,17 +51,17 @@ pub(super) fn settings() -> Settings {
 
 /// Says who asked; waits on `/wait` until it is told to go on.
 #[derive(Default)]
-struct Echo {
+struct EchoHandler {
     waiting: Arc<Notify>,
     go: Arc<Notify>,
 }
 
-impl Handler for Echo {
+impl RequestHandler for EchoHandler {
     fn handle(
         &self,
         request: Request<Incoming>,
-        arrival: Arrival,
-    ) -> BoxFuture<'static, Response<Body>> {
+        arrival: EdgeClientFacts,
+    ) -> BoxFuture<'static, Response<EdgeResponseBody>> {
         let (waiting, go) = (self.waiting.clone(), self.go.clone());
         Box::pin(async move {
             if request.uri().path() == "/wait" {
@@ -69,11 +69,11 @@ impl Handler for Echo {
                 go.notified().await;
             }
             if request.uri().path() == "/big" {
-                return Response::new(Body::new(Bytes::from(vec![b'x'; 64 << 20])));
+                return Response::new(EdgeResponseBody::new(Bytes::from(vec![b'x'; 64 << 20])));
             }
             let scheme = if arrival.secure { "https" } else { "http" };
             let said = format!("{} {scheme} {:?}", arrival.client, request.version());
-            Response::new(Body::new(said.into()))
+            Response::new(EdgeResponseBody::new(said.into()))
         })
     }
 
@@ -82,8 +82,13 @@ impl Handler for Echo {
         request.headers().get("host") != Some(&evil)
     }
 
-    fn overloaded(&self, _request: &Request<Incoming>, arrival: Arrival) -> Response<Body> {
-        let mut response = Response::new(Body::new(format!("no place, {}", arrival.client).into()));
+    fn overloaded(
+        &self,
+        _request: &Request<Incoming>,
+        arrival: EdgeClientFacts,
+    ) -> Response<EdgeResponseBody> {
+        let mut response =
+            Response::new(EdgeResponseBody::new(format!("no place, {}", arrival.client).into()));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response
     }
@@ -91,28 +96,28 @@ impl Handler for Echo {
     fn answered(
         &self,
         _request: &Request<Incoming>,
-        _arrival: Arrival,
-        mut answer: Response<Body>,
-    ) -> Response<Body> {
+        _arrival: EdgeClientFacts,
+        mut answer: Response<EdgeResponseBody>,
+    ) -> Response<EdgeResponseBody> {
         answer.headers_mut().insert("x-told", HeaderValue::from_static("1"));
         answer
     }
 }
 
-struct House {
+struct TestEdge {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
-    reload: Reload,
+    reload: EdgeReloadHandle,
     metrics: Arc<Metrics>,
-    echo: Arc<Echo>,
+    echo: Arc<EchoHandler>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
 }
 
-impl House {
-    async fn start(settings: &Settings) -> Self {
-        let (metrics, echo) = (Arc::new(Metrics::new()), Arc::new(Echo::default()));
-        let server = Server::bind(settings, metrics.clone(), echo.clone()).await.unwrap();
+impl TestEdge {
+    async fn start(settings: &EdgeSettings) -> Self {
+        let (metrics, echo) = (Arc::new(Metrics::new()), Arc::new(EchoHandler::default()));
+        let server = EdgeServer::bind(settings, metrics.clone(), echo.clone()).await.unwrap();
         let (http, https) = (server.http_addr(), server.https_addr());
         let (reload, drain) = (server.reload_handle(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -160,7 +165,7 @@ async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     timeout(LONG, stream.read_to_end(&mut rest)).await.is_ok()
 }
 
-fn short(mut change: impl FnMut(&mut EdgeLimits)) -> Settings {
+fn short(mut change: impl FnMut(&mut EdgeLimits)) -> EdgeSettings {
     let mut settings = settings();
     change(&mut settings.limits);
     settings
@@ -170,7 +175,7 @@ const SHORT: Duration = Duration::from_millis(60);
 
 #[tokio::test]
 async fn a_request_is_answered_and_the_connection_kept() {
-    let house = House::start(&settings()).await;
+    let house = TestEdge::start(&settings()).await;
     let mut stream = house.connect().await;
     for _ in 0..3 {
         stream.write_all(GET).await.unwrap();
@@ -182,7 +187,7 @@ async fn a_request_is_answered_and_the_connection_kept() {
 
 #[tokio::test]
 async fn trickled_heads_silent_connections_and_idle_ones_are_cut() {
-    let house = House::start(&short(|limits| limits.header_time = SHORT)).await;
+    let house = TestEdge::start(&short(|limits| limits.header_time = SHORT)).await;
     let mut silent = house.connect().await;
     let mut trickle = house.connect().await;
     let started = Instant::now();
@@ -196,7 +201,7 @@ async fn trickled_heads_silent_connections_and_idle_ones_are_cut() {
     assert!(is_closed(&mut silent).await);
     assert!(house.refused("header_time"));
 
-    let house = House::start(&short(|limits| limits.idle_time = SHORT)).await;
+    let house = TestEdge::start(&short(|limits| limits.idle_time = SHORT)).await;
     let mut idle = house.connect().await;
     idle.write_all(GET).await.unwrap();
     read_answer(&mut idle).await;
@@ -205,7 +210,7 @@ async fn trickled_heads_silent_connections_and_idle_ones_are_cut() {
 }
 
 /// A connection whose request waits for its answer. Where heads have little time, one may come too late.
-async fn until_it_waits(house: &House) -> TcpStream {
+async fn until_it_waits(house: &TestEdge) -> TcpStream {
     let deadline = Instant::now() + LONG;
     loop {
         assert!(Instant::now() < deadline, "no request arrives");
@@ -219,7 +224,7 @@ async fn until_it_waits(house: &House) -> TcpStream {
     }
 }
 
-async fn until_refused(house: &House, reason: &str) {
+async fn until_refused(house: &TestEdge, reason: &str) {
     let deadline = Instant::now() + LONG;
     while !house.refused(reason) {
         assert!(Instant::now() < deadline, "no connection is cut for {reason}");
@@ -230,7 +235,7 @@ async fn until_refused(house: &House, reason: &str) {
 #[tokio::test]
 async fn a_slow_answer_is_not_an_idle_connection() {
     let settings = short(|limits| (limits.header_time, limits.idle_time) = (SHORT, SHORT));
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let mut stream = until_it_waits(&house).await;
     // Younger connections that are cut show that the older one's time is over as well.
     let mut silent = house.connect().await;
@@ -250,7 +255,7 @@ async fn a_slow_answer_is_not_an_idle_connection() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut() {
-    let house = House::start(&short(|limits| limits.write_time = SHORT)).await;
+    let house = TestEdge::start(&short(|limits| limits.write_time = SHORT)).await;
     let mut stream = house.connect().await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     until_refused(&house, "write_time").await;
@@ -262,7 +267,7 @@ async fn connections_are_counted_in_all_and_per_client() {
         ("connections", (|limits| limits.connections = 2) as fn(&mut EdgeLimits)),
         ("connections_per_client", |limits| limits.connections_per_client = 2),
     ] {
-        let house = House::start(&short(change)).await;
+        let house = TestEdge::start(&short(change)).await;
         let mut held = Vec::new();
         for _ in 0..2 {
             let mut stream = house.connect().await;
@@ -283,7 +288,7 @@ async fn connections_are_counted_in_all_and_per_client() {
 
 #[tokio::test]
 async fn requests_beyond_the_limit_are_told_to_come_again() {
-    let house = House::start(&short(|limits| limits.requests_in_flight = 1)).await;
+    let house = TestEdge::start(&short(|limits| limits.requests_in_flight = 1)).await;
     let mut first = house.connect().await;
     first.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     house.echo.waiting.notified().await;
@@ -297,7 +302,7 @@ async fn requests_beyond_the_limit_are_told_to_come_again() {
 
 #[tokio::test]
 async fn heads_are_bounded_in_bytes_and_fields() {
-    let house = House::start(&settings()).await;
+    let house = TestEdge::start(&settings()).await;
     let long = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(20_000));
     assert!(house.ask(long.as_bytes()).await.starts_with("HTTP/1.1 431"));
     let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(30));
@@ -308,7 +313,7 @@ async fn heads_are_bounded_in_bytes_and_fields() {
 
 #[tokio::test]
 async fn a_drain_closes_the_door_and_finishes_what_is_under_way() {
-    let mut house = House::start(&settings()).await;
+    let mut house = TestEdge::start(&settings()).await;
     let mut idle = house.connect().await;
     idle.write_all(GET).await.unwrap();
     read_answer(&mut idle).await;
@@ -326,7 +331,7 @@ async fn a_drain_closes_the_door_and_finishes_what_is_under_way() {
 
 #[tokio::test]
 async fn a_drain_ends_when_its_time_is_over() {
-    let mut house = House::start(&short(|limits| limits.drain_time = SHORT)).await;
+    let mut house = TestEdge::start(&short(|limits| limits.drain_time = SHORT)).await;
     let mut busy = house.connect().await;
     busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     house.echo.waiting.notified().await;
@@ -339,7 +344,7 @@ async fn a_drain_ends_when_its_time_is_over() {
 async fn plain_requests_are_sent_to_https() {
     let mut settings = settings();
     settings.redirect_to_https = true;
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let answer = house
         .ask(b"POST /e?x=1 HTTP/1.1\r\nhost: t.shop.example:8080\r\ncontent-length: 0\r\n\r\n")
         .await;
@@ -356,7 +361,7 @@ async fn plain_requests_are_sent_to_https() {
 async fn redirect_to_https_is_for_hosts_that_are_served_alone() {
     let mut settings = settings();
     settings.redirect_to_https = true;
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let answer = house.ask(b"GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
     assert!(!answer.starts_with("HTTP/1.1 308") && !answer.contains("location"), "{answer}");
 }

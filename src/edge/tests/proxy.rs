@@ -6,7 +6,7 @@ use super::*;
 async fn a_trusted_proxy_names_the_client_and_a_reload_ends_the_trust() {
     let mut settings = settings();
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let forwarded = b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n";
     assert!(house.ask(forwarded).await.contains("192.0.2.7 https"));
     settings.trusted_proxies.clear();
@@ -19,7 +19,7 @@ async fn a_proxy_header_is_wanted_from_trusted_proxies_only() {
     let mut settings = settings();
     settings.proxy_protocol = true;
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let with = [b"PROXY TCP4 192.0.2.7 127.0.0.1 5000 443\r\n", GET].concat();
     assert!(house.ask(&with).await.contains("192.0.2.7 http"));
     assert_eq!(house.ask(GET).await, "");
@@ -29,7 +29,7 @@ async fn a_proxy_header_is_wanted_from_trusted_proxies_only() {
     assert!(house.refused("proxy_protocol"));
 }
 
-fn behind_a_balancer() -> Settings {
+fn behind_a_balancer() -> EdgeSettings {
     let mut settings = settings();
     settings.proxy_protocol = true;
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -38,7 +38,7 @@ fn behind_a_balancer() -> Settings {
 
 #[tokio::test]
 async fn a_proxy_header_that_names_nobody_lends_no_trust_to_the_request() {
-    let house = House::start(&behind_a_balancer()).await;
+    let house = TestEdge::start(&behind_a_balancer()).await;
     let forwarded = b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n";
     let ask = async |header: &[u8]| house.ask(&[header, forwarded].concat()).await;
     assert!(ask(b"PROXY UNKNOWN\r\n").await.contains("127.0.0.1 http "));
@@ -52,7 +52,7 @@ async fn a_proxy_header_that_names_nobody_lends_no_trust_to_the_request() {
 async fn connections_through_a_proxy_are_counted_per_client() {
     let mut settings = behind_a_balancer();
     settings.limits.connections_per_client = 1;
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let from = |host: u8| {
         [format!("PROXY TCP4 192.0.2.{host} 127.0.0.1 5000 443\r\n").as_bytes(), GET].concat()
     };
@@ -73,7 +73,7 @@ async fn connections_through_a_proxy_are_counted_per_client() {
 async fn a_drain_does_not_wait_for_proxy_headers() {
     let mut settings = behind_a_balancer();
     settings.limits.drain_time = SHORT;
-    let mut house = House::start(&settings).await;
+    let mut house = TestEdge::start(&settings).await;
     let mut silent = house.connect().await;
     // Accepted after it, so that it is being served by now.
     assert_eq!(house.ask(GET).await, "");

@@ -11,12 +11,12 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-struct Authority {
+struct TestCertificateAuthority {
     folder: TempDir,
     roots: rustls::RootCertStore,
 }
 
-impl Authority {
+impl TestCertificateAuthority {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), roots: rustls::RootCertStore::empty() }
     }
@@ -50,8 +50,8 @@ impl Authority {
     }
 }
 
-fn with_tls(certificates: Vec<CertificateFiles>) -> Settings {
-    Settings {
+fn with_tls(certificates: Vec<CertificateFiles>) -> EdgeSettings {
+    EdgeSettings {
         https: Some("127.0.0.1:0".parse().unwrap()),
         certificates,
         hsts_max_age: Duration::from_secs(3600),
@@ -61,11 +61,11 @@ fn with_tls(certificates: Vec<CertificateFiles>) -> Settings {
 
 #[tokio::test]
 async fn certificates_are_chosen_by_name_and_reloaded() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let first = authority.issue("first", &["t.shop.example"]);
     let second = authority.issue("second", &["*.other.example"]);
     let mut settings = with_tls(vec![first.clone(), second]);
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let address = house.https.unwrap();
     for name in ["t.shop.example", "t.other.example"] {
         let mut stream = authority.connect(address, name, &[]).await.unwrap();
@@ -94,7 +94,7 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
 
 #[test]
 fn files_that_make_no_certificate_are_named_in_plain_words() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let (first, second) =
         (authority.issue("a", &["a.example"]), authority.issue("b", &["b.example"]));
     let none = authority.folder.path().join("none.pem");
@@ -119,12 +119,12 @@ fn files_that_make_no_certificate_are_named_in_plain_words() {
 }
 
 /// A client of HTTP/2, as long as its connection lasts.
-struct Http2 {
-    sender: hyper::client::conn::http2::SendRequest<Body>,
+struct TestHttp2Client {
+    sender: hyper::client::conn::http2::SendRequest<EdgeResponseBody>,
     _tasks: JoinSet<hyper::Result<()>>,
 }
 
-impl Http2 {
+impl TestHttp2Client {
     async fn over<S>(stream: S) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -139,18 +139,19 @@ impl Http2 {
     }
 
     async fn ask(&mut self, request: http::request::Builder) -> Response<Incoming> {
-        self.sender.send_request(request.body(Body::default()).unwrap()).await.unwrap()
+        self.sender.send_request(request.body(EdgeResponseBody::default()).unwrap()).await.unwrap()
     }
 }
 
 #[tokio::test]
 async fn http2_is_spoken_where_both_sides_offer_it() {
-    let mut authority = Authority::new();
-    let house = House::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
+    let mut authority = TestCertificateAuthority::new();
+    let house = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
     let address = house.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let response = Http2::over(stream).await.ask(Request::get("https://t.shop.example/")).await;
+    let response =
+        TestHttp2Client::over(stream).await.ask(Request::get("https://t.shop.example/")).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["strict-transport-security"], "max-age=3600");
     let stream = authority.connect(address, "t.shop.example", &[b"http/1.1"]).await.unwrap();
@@ -159,16 +160,16 @@ async fn http2_is_spoken_where_both_sides_offer_it() {
 
 #[tokio::test]
 async fn who_does_not_shake_hands_is_cut() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let usual = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     let mut hasty = usual.clone();
     hasty.handshake_time = SHORT;
-    let house = House::start(&hasty).await;
+    let house = TestEdge::start(&hasty).await;
     let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
     assert!(is_closed(&mut silent).await);
     assert!(house.refused("handshake_time"));
     // In the usual time, so that what is not TLS is seen before the time is over.
-    let house = House::start(&usual).await;
+    let house = TestEdge::start(&usual).await;
     let mut plain = TcpStream::connect(house.https.unwrap()).await.unwrap();
     plain.write_all(GET).await.unwrap();
     assert!(is_closed(&mut plain).await);
@@ -177,10 +178,10 @@ async fn who_does_not_shake_hands_is_cut() {
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_handshakes() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.drain_time = SHORT;
-    let mut house = House::start(&settings).await;
+    let mut house = TestEdge::start(&settings).await;
     let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
     let mut after = authority.connect(house.https.unwrap(), "t.shop.example", &[]).await.unwrap();
     house.drain.cancel();
@@ -191,10 +192,10 @@ async fn a_drain_does_not_wait_for_handshakes() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut_under_tls_as_well() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let address = house.https.unwrap();
     let mut stream = authority.connect(address, "t.shop.example", &[]).await.unwrap();
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: t.shop.example\r\n\r\n").await.unwrap();
@@ -203,17 +204,17 @@ async fn a_client_that_does_not_read_its_answer_is_cut_under_tls_as_well() {
 
 #[tokio::test]
 async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let address = house.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
-    let mut client = Http2::over(stream).await;
+    let mut client = TestHttp2Client::over(stream).await;
     let _small = client.ask(Request::get("https://t.shop.example/")).await;
     // It is as large as no window, and nobody reads it: the connection itself goes on.
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
-    let mut other = Http2::over(stream).await;
+    let mut other = TestHttp2Client::over(stream).await;
     let _unread = other.ask(Request::get("https://t.shop.example/big")).await;
     until_refused(&house, "write_time").await;
     // The older answer, unread as well, fits the window: it is taken, and its client goes on.
@@ -225,11 +226,11 @@ async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
 
 #[tokio::test]
 async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
-    let mut authority = Authority::new();
-    let house = House::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
+    let mut authority = TestCertificateAuthority::new();
+    let house = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
     let address = house.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
-    let mut client = Http2::over(stream).await;
+    let mut client = TestHttp2Client::over(stream).await;
     let mut ask = async |fields: &[(&str, String)]| {
         let mut request = Request::get("https://t.shop.example/");
         for (name, value) in fields {
@@ -249,9 +250,9 @@ async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
 
 #[tokio::test]
 async fn a_reload_without_certificates_leaves_the_listener_its_own() {
-    let mut authority = Authority::new();
+    let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
-    let house = House::start(&settings).await;
+    let house = TestEdge::start(&settings).await;
     let address = house.https.unwrap();
     (settings.https, settings.certificates) = (None, Vec::new());
     house.reload.reload(&settings).await.unwrap();

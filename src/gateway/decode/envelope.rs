@@ -3,66 +3,68 @@
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use super::Terms;
-use super::fields::Fields;
-use super::loose::Loose;
-use super::message::{Draft, Invalid, Rejected, known_id};
+use super::DecodeContext;
+use super::fields::MessageFields;
+use super::loose::LooseText;
+use super::message::{MessageDraft, RejectedMessage, RejectionCode, known_id};
 use super::repeated::{FIELDS, fields_with_repeats, read_once};
-use super::retold::retold;
-use super::text::{Text, is_within};
-use crate::gateway::rejection::Rejection;
+use super::retold::canonical_from_shim;
+use super::text::{BodyText, is_within};
+use crate::gateway::rejection::RequestRejection;
 use crate::values::time::read_event_time;
 use crate::vendors;
-use crate::vendors::wire::{self, Fault, ListError};
+use crate::vendors::wire::{self, JsonListError, UnreadableItem};
 
 /// A body's messages, not yet judged, and what the body says of all of them.
-pub(in crate::gateway) struct Envelope<'a> {
+pub(in crate::gateway) struct MessageEnvelope<'a> {
     /// The write key in the body.
-    write_key: Loose<'a>,
+    write_key: LooseText<'a>,
     pub(super) sent_at: Option<Timestamp>,
     pub(super) context: Option<&'a RawValue>,
     pub(super) integrations: Option<&'a RawValue>,
-    messages: Messages<'a>,
+    messages: EnvelopeMessages<'a>,
     /// True if readers can parse all of it.
     pub(super) is_plain: bool,
     /// Messages that are no JSON, and the reasons.
-    faults: Vec<Fault>,
+    faults: Vec<UnreadableItem>,
     /// The levels that each message may have, where something in the body is nested too deep.
     max_depth: Option<usize>,
 }
 
-enum Messages<'a> {
+enum EnvelopeMessages<'a> {
     /// The body is the message; its text.
-    One(Box<Fields<'a>>, &'a str),
+    One(Box<MessageFields<'a>>, &'a str),
     Many(Vec<&'a RawValue>),
 }
 
 /// Reads a body: one message, a list of messages, or an object whose `batch` is one. Of a list no more
 /// than so many messages, and with what is said of all no more than so many bytes.
 pub(in crate::gateway) fn open<'a>(
-    body: &'a Text<'_>,
-    terms: &Terms<'_>,
+    body: &'a BodyText<'_>,
+    terms: &DecodeContext<'_>,
     (events, bytes): (usize, usize),
-) -> Result<Envelope<'a>, Rejection> {
+) -> Result<MessageEnvelope<'a>, RequestRejection> {
     let most = body.text().map_or(usize::MAX, |text| terms.limits.events_within(text.len()));
     let room = (events.min(terms.limits.batch_events).min(most), bytes);
     let Some(text) = body.text() else {
-        return apart(body, terms, room).unwrap_or(Err(Rejection::Malformed("not UTF-8")));
+        return apart(body, terms, room).unwrap_or(Err(RequestRejection::Malformed("not UTF-8")));
     };
     let made_bytes = terms.limits.made_of(text.len()).min(bytes);
     if text.starts_with('[') {
         return match wire::items(text.as_bytes(), room.0) {
-            Ok(messages) => Envelope::bare(Messages::Many(messages), body.is_plain())
-                .within(body, terms, 1)?
-                .bounded(made_bytes),
-            Err(ListError::TooLong) => Err(Rejection::TooMany),
-            Err(ListError::NotAList) => apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
+            Ok(messages) => {
+                MessageEnvelope::bare(EnvelopeMessages::Many(messages), body.is_plain())
+                    .within(body, terms, 1)?
+                    .bounded(made_bytes)
+            }
+            Err(JsonListError::TooLong) => Err(RequestRejection::TooMany),
+            Err(JsonListError::NotAList) => apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
         };
     }
     if !text.starts_with('{') {
-        return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
+        return Err(RequestRejection::Malformed("the body is neither a JSON object nor a list"));
     }
-    let fields = match serde_json::from_str::<Box<Fields<'_>>>(text) {
+    let fields = match serde_json::from_str::<Box<MessageFields<'_>>>(text) {
         Ok(fields) => fields,
         Err(_) => match fields_with_repeats(text) {
             Some(fields) => fields,
@@ -74,75 +76,81 @@ pub(in crate::gateway) fn open<'a>(
             return Err(TOO_DEEP);
         }
         let write_key = fields.write_key.clone();
-        let messages = Messages::One(fields, text);
-        return Ok(Envelope { write_key, ..Envelope::bare(messages, body.is_plain()) });
+        let messages = EnvelopeMessages::One(fields, text);
+        return Ok(MessageEnvelope {
+            write_key,
+            ..MessageEnvelope::bare(messages, body.is_plain())
+        });
     };
     let messages = match wire::items(batch.get().as_bytes(), room.0) {
-        Ok(messages) => Messages::Many(messages),
-        Err(ListError::TooLong) => return Err(Rejection::TooMany),
-        Err(ListError::NotAList) => return Err(Rejection::Malformed("batch is not a list")),
+        Ok(messages) => EnvelopeMessages::Many(messages),
+        Err(JsonListError::TooLong) => return Err(RequestRejection::TooMany),
+        Err(JsonListError::NotAList) => {
+            return Err(RequestRejection::Malformed("batch is not a list"));
+        }
     };
-    let envelope = Envelope {
+    let envelope = MessageEnvelope {
         write_key: fields.write_key,
         sent_at: fields.sent_at.text().and_then(read_event_time),
         context: fields.context,
         integrations: fields.integrations,
-        ..Envelope::bare(messages, body.is_plain())
+        ..MessageEnvelope::bare(messages, body.is_plain())
     };
     envelope.within(body, terms, 2)?.bounded(made_bytes)
 }
 
-const NOT_JSON: Rejection = Rejection::Malformed("the body is not JSON");
-const TOO_DEEP: Rejection = Rejection::Malformed("the JSON is nested too deep");
+const NOT_JSON: RequestRejection = RequestRejection::Malformed("the body is not JSON");
+const TOO_DEEP: RequestRejection = RequestRejection::Malformed("the JSON is nested too deep");
 
 /// Reads a body that is no JSON as a whole, so that one message does not cost the others. `None` if it is no
 /// body of several messages either.
 fn apart<'a>(
-    body: &'a Text<'_>,
-    terms: &Terms<'_>,
+    body: &'a BodyText<'_>,
+    terms: &DecodeContext<'_>,
     (events, bytes): (usize, usize),
-) -> Option<Result<Envelope<'a>, Rejection>> {
+) -> Option<Result<MessageEnvelope<'a>, RequestRejection>> {
     const NAMES: [&str; 5] = ["batch", "writeKey", "sentAt", "context", "integrations"];
     let text = body.bytes();
     let (members, levels) = match text.first() {
-        Some(b'{') => (wire::members_apart(text, NAMES)?, 2),
+        Some(b'{') => (wire::split_members(text, NAMES)?, 2),
         _ => ([Some(text), None, None, None, None], 1),
     };
     let [batch, write_key, sent_at, context, integrations] = members;
-    let (messages, faults) = match wire::items_apart(batch?, events) {
+    let (messages, faults) = match wire::split_items(batch?, events) {
         Ok(found) => found,
-        Err(ListError::TooLong) => return Some(Err(Rejection::TooMany)),
-        Err(ListError::NotAList) => return None,
+        Err(JsonListError::TooLong) => return Some(Err(RequestRejection::TooMany)),
+        Err(JsonListError::NotAList) => return None,
     };
     // What is said of all messages is of no single one.
     let whole = |raw: Option<&'a [u8]>| raw.map(wire::json_apart).transpose().ok();
     let (write_key, sent_at) = (whole(write_key)?, whole(sent_at)?);
     let (context, integrations) = (whole(context)?, whole(integrations)?);
     let loose = |raw: Option<&'a RawValue>| {
-        raw.and_then(|raw| serde_json::from_str::<Loose<'_>>(raw.get()).ok()).unwrap_or_default()
+        raw.and_then(|raw| serde_json::from_str::<LooseText<'_>>(raw.get()).ok())
+            .unwrap_or_default()
     };
-    let envelope = Envelope {
+    let envelope = MessageEnvelope {
         write_key: loose(write_key),
         sent_at: loose(sent_at).text().and_then(read_event_time),
         context,
         integrations,
         faults,
-        ..Envelope::bare(Messages::Many(messages), body.is_plain())
+        ..MessageEnvelope::bare(EnvelopeMessages::Many(messages), body.is_plain())
     };
     let made_bytes = terms.limits.made_of(text.len()).min(bytes);
     Some(envelope.within(body, terms, levels).and_then(|envelope| envelope.bounded(made_bytes)))
 }
 
 /// Reads a text that is one message, whatever members it has.
-pub(super) fn alone<'a>(body: &'a Text<'_>) -> Option<Envelope<'a>> {
+pub(super) fn alone<'a>(body: &'a BodyText<'_>) -> Option<MessageEnvelope<'a>> {
     let text = body.text().filter(|text| text.starts_with('{'))?;
     let fields = serde_json::from_str(text).ok()?;
-    Some(Envelope::bare(Messages::One(fields, text), body.is_plain()))
+    Some(MessageEnvelope::bare(EnvelopeMessages::One(fields, text), body.is_plain()))
 }
 
-impl<'a> Envelope<'a> {
-    fn bare(messages: Messages<'a>, is_plain: bool) -> Self {
-        let (write_key, sent_at) = (Loose::Absent, None);
+impl<'a> MessageEnvelope<'a> {
+    fn bare(messages: EnvelopeMessages<'a>, is_plain: bool) -> Self {
+        let (write_key, sent_at) = (LooseText::Absent, None);
         let (context, integrations) = (None, None);
         let (faults, max_depth) = (Vec::new(), None);
         Self { write_key, sent_at, context, integrations, messages, is_plain, faults, max_depth }
@@ -150,7 +158,12 @@ impl<'a> Envelope<'a> {
 
     /// Notes how deep each message may be nested within a body that has so many levels around it. What is said
     /// of all messages must not be nested too deep.
-    fn within(self, body: &Text<'_>, terms: &Terms<'_>, levels: usize) -> Result<Self, Rejection> {
+    fn within(
+        self,
+        body: &BodyText<'_>,
+        terms: &DecodeContext<'_>,
+        levels: usize,
+    ) -> Result<Self, RequestRejection> {
         if !body.is_deep() {
             return Ok(self);
         }
@@ -163,7 +176,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// The reason why a message is not even looked at.
-    fn fault(&self, index: usize, text: &str) -> Option<Invalid> {
+    fn fault(&self, index: usize, text: &str) -> Option<RejectionCode> {
         if let Ok(place) = self.faults.binary_search_by_key(&index, |(index, _)| *index) {
             return self.faults.get(place).map(|(_, reason)| *reason);
         }
@@ -174,15 +187,15 @@ impl<'a> Envelope<'a> {
     }
 
     /// What a body gives for all its messages becomes part of each, and is bounded as such.
-    fn bounded(self, max: usize) -> Result<Self, Rejection> {
-        let Messages::Many(messages) = &self.messages else { return Ok(self) };
+    fn bounded(self, max: usize) -> Result<Self, RequestRejection> {
+        let EnvelopeMessages::Many(messages) = &self.messages else { return Ok(self) };
         if messages.is_empty() {
-            return Err(Rejection::Malformed("there is no message in the body"));
+            return Err(RequestRejection::Malformed("there is no message in the body"));
         }
         let own: usize = messages.iter().map(|message| message.get().len()).sum();
         let shared = self.shared_bytes().saturating_mul(messages.len());
         if own.saturating_add(shared) > max {
-            return Err(Rejection::TooLarge);
+            return Err(RequestRejection::TooLarge);
         }
         Ok(self)
     }
@@ -201,33 +214,37 @@ impl<'a> Envelope<'a> {
     /// How many messages there are.
     pub(in crate::gateway) fn len(&self) -> usize {
         match &self.messages {
-            Messages::One(..) => 1,
-            Messages::Many(messages) => messages.len(),
+            EnvelopeMessages::One(..) => 1,
+            EnvelopeMessages::Many(messages) => messages.len(),
         }
     }
 
     /// Judges every message by itself.
-    pub(in crate::gateway) fn judge(self, terms: &Terms<'_>) -> (Vec<Draft>, Vec<Rejected>) {
+    pub(in crate::gateway) fn judge(
+        self,
+        terms: &DecodeContext<'_>,
+    ) -> (Vec<MessageDraft>, Vec<RejectedMessage>) {
         let (mut drafts, mut rejected) = (Vec::with_capacity(self.len()), Vec::new());
-        let mut sort = |index, message_id, result: Result<Draft, Invalid>| match result {
+        let mut sort = |index, message_id, result: Result<MessageDraft, RejectionCode>| match result
+        {
             Ok(draft) => drafts.push(draft),
-            Err(reason) => rejected.push(Rejected { index, message_id, reason }),
+            Err(reason) => rejected.push(RejectedMessage { index, message_id, reason }),
         };
         match &self.messages {
-            Messages::One(fields, text) => {
-                sort(0, known_id(fields, terms), self.told(0, fields, text, terms));
+            EnvelopeMessages::One(fields, text) => {
+                sort(0, known_id(fields, terms), self.draft_canonical(0, fields, text, terms));
             }
-            Messages::Many(messages) => {
+            EnvelopeMessages::Many(messages) => {
                 for (index, raw) in messages.iter().enumerate() {
                     if let Some(reason) = self.fault(index, raw.get()) {
                         sort(index, None, Err(reason));
                         continue;
                     }
                     let judged = read_once(raw.get(), FIELDS, |text| {
-                        let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+                        let fields: MessageFields<'_> = serde_json::from_str(text).ok()?;
                         Some((
                             known_id(&fields, terms),
-                            self.told(index, &fields, raw.get(), terms),
+                            self.draft_canonical(index, &fields, raw.get(), terms),
                         ))
                     });
                     let (id, result) = judged.unwrap_or((None, Err("malformed")));
@@ -239,19 +256,19 @@ impl<'a> Envelope<'a> {
     }
 
     /// The draft of a message, whose words may be a vendor's.
-    fn told(
+    fn draft_canonical(
         &self,
         index: usize,
-        fields: &Fields<'_>,
+        fields: &MessageFields<'_>,
         text: &str,
-        terms: &Terms<'_>,
-    ) -> Result<Draft, Invalid> {
+        terms: &DecodeContext<'_>,
+    ) -> Result<MessageDraft, RejectionCode> {
         let shim = fields.shim.text().and_then(vendors::find).filter(|it| it.shim.is_some());
         let is_short = text.len() <= terms.limits.event_bytes;
-        let mut draft = match retold(shim.filter(|_| is_short), text)? {
+        let mut draft = match canonical_from_shim(shim.filter(|_| is_short), text)? {
             None => self.draft(index, fields, text.len(), terms)?,
             Some(text) => {
-                let fields: Fields<'_> =
+                let fields: MessageFields<'_> =
                     serde_json::from_str(&text).map_err(|_invalid| "malformed")?;
                 self.draft(index, &fields, text.len(), terms)?
             }

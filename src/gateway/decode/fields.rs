@@ -3,38 +3,38 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::loose::Loose;
+use super::loose::LooseText;
 
 /// The members of a message, or of a body that holds messages, unread.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Fields<'a> {
+pub(super) struct MessageFields<'a> {
     #[serde(borrow, default, rename = "type")]
-    pub(super) kind: Loose<'a>,
+    pub(super) kind: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) message_id: Loose<'a>,
+    pub(super) message_id: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) event: Loose<'a>,
+    pub(super) event: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) name: Loose<'a>,
+    pub(super) name: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) category: Loose<'a>,
+    pub(super) category: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) user_id: Loose<'a>,
+    pub(super) user_id: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) anonymous_id: Loose<'a>,
+    pub(super) anonymous_id: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) group_id: Loose<'a>,
+    pub(super) group_id: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) previous_id: Loose<'a>,
+    pub(super) previous_id: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) timestamp: Loose<'a>,
+    pub(super) timestamp: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) original_timestamp: Loose<'a>,
+    pub(super) original_timestamp: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) sent_at: Loose<'a>,
+    pub(super) sent_at: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) write_key: Loose<'a>,
+    pub(super) write_key: LooseText<'a>,
     #[serde(borrow, default)]
     pub(super) properties: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -47,11 +47,11 @@ pub(super) struct Fields<'a> {
     pub(super) batch: Option<&'a RawValue>,
     /// The vendor in whose words it is.
     #[serde(borrow, default)]
-    pub(super) shim: Loose<'a>,
+    pub(super) shim: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) proof: Loose<'a>,
+    pub(super) proof: LooseText<'a>,
     #[serde(borrow, default)]
-    pub(super) user_hash: Loose<'a>,
+    pub(super) user_hash: LooseText<'a>,
     #[serde(borrow, default, rename = "user_hash")]
-    pub(super) user_hash_2: Loose<'a>,
+    pub(super) user_hash_2: LooseText<'a>,
 }

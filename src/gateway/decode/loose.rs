@@ -10,7 +10,7 @@ use crate::event::is_placeholder;
 /// A field that should hold text. Numbers and booleans are read as their text; a list or an object says
 /// nothing, and is noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Loose<'a> {
+pub(super) enum LooseText<'a> {
     /// Missing or null.
     #[default]
     Absent,
@@ -20,7 +20,7 @@ pub(super) enum Loose<'a> {
     Wrong,
 }
 
-impl<'a> Loose<'a> {
+impl<'a> LooseText<'a> {
     /// The text.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
@@ -36,61 +36,61 @@ impl<'a> Loose<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for LooseText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
+        deserializer.deserialize_any(LooseTextVisitor)
     }
 }
 
-struct LooseVisitor;
+struct LooseTextVisitor;
 
-impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose<'de>;
+impl<'de> Visitor<'de> for LooseTextVisitor {
+    type Value = LooseText<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Borrowed(text)))
+        Ok(LooseText::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Owned(text.to_owned())))
+        Ok(LooseText::Text(Cow::Owned(text.to_owned())))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Owned(number.to_string())))
+        Ok(LooseText::Text(Cow::Owned(number.to_string())))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Owned(number.to_string())))
+        Ok(LooseText::Text(Cow::Owned(number.to_string())))
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Owned(number.to_string())))
+        Ok(LooseText::Text(Cow::Owned(number.to_string())))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Borrowed(if value { "true" } else { "false" })))
+        Ok(LooseText::Text(Cow::Borrowed(if value { "true" } else { "false" })))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Loose::Absent)
+        Ok(LooseText::Absent)
     }
 
     fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Loose::Absent)
+        Ok(LooseText::Absent)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Loose::Wrong)
+        Ok(LooseText::Wrong)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Loose::Wrong)
+        Ok(LooseText::Wrong)
     }
 }
 
@@ -100,23 +100,23 @@ mod tests {
 
     #[test]
     fn numbers_and_booleans_are_text_and_other_types_are_wrong() {
-        let read = |text| serde_json::from_str::<Loose<'_>>(text).unwrap();
-        assert_eq!(read("\"a\""), Loose::Text("a".into()));
-        assert_eq!(read("\"\\u0061\""), Loose::Text("a".into()));
-        assert_eq!(read("12"), Loose::Text("12".into()));
-        assert_eq!(read("-1.5"), Loose::Text("-1.5".into()));
-        assert_eq!(read("true"), Loose::Text("true".into()));
-        assert_eq!(read("null"), Loose::Absent);
+        let read = |text| serde_json::from_str::<LooseText<'_>>(text).unwrap();
+        assert_eq!(read("\"a\""), LooseText::Text("a".into()));
+        assert_eq!(read("\"\\u0061\""), LooseText::Text("a".into()));
+        assert_eq!(read("12"), LooseText::Text("12".into()));
+        assert_eq!(read("-1.5"), LooseText::Text("-1.5".into()));
+        assert_eq!(read("true"), LooseText::Text("true".into()));
+        assert_eq!(read("null"), LooseText::Absent);
         for wrong in ["[]", "[1,[2]]", "{\"a\":{\"b\":1}}"] {
-            assert_eq!(read(wrong), Loose::Wrong, "{wrong}");
+            assert_eq!(read(wrong), LooseText::Wrong, "{wrong}");
         }
     }
 
     #[test]
     fn placeholders_are_no_ids() {
         for none in ["", " ", "0", "null", "undefined", "false", "(not set)", "gast"] {
-            assert_eq!(Loose::Text(none.into()).id(&["gast".to_owned()]), None, "{none:?}");
+            assert_eq!(LooseText::Text(none.into()).id(&["gast".to_owned()]), None, "{none:?}");
         }
-        assert_eq!(Loose::Text(" u1 ".into()).id(&[]), Some("u1"));
+        assert_eq!(LooseText::Text(" u1 ".into()).id(&[]), Some("u1"));
     }
 }

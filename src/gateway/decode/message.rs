@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use super::envelope::Envelope;
-use super::fields::Fields;
-use super::loose::Loose;
+use super::envelope::MessageEnvelope;
+use super::fields::MessageFields;
+use super::loose::LooseText;
 use super::proof::LoginProofs;
 use super::readable::is_readable;
 use super::repeated::read_once;
-use super::{Terms, time};
-use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
-use crate::privacy::Consent;
+use super::{DecodeContext, time};
+use crate::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
+use crate::privacy::ConsentRecord;
 use crate::values::address::read_visitor_address;
 use crate::values::time::read_event_time;
 
 /// A message that passed every check but those of identity, and what the gateway needs to know of
 /// its context.
 #[derive(Debug)]
-pub struct Draft {
+pub struct MessageDraft {
     /// Its place in the request.
     pub index: usize,
     /// The event, with empty facts.
-    pub event: Event<RawObject>,
+    pub event: Event<RawJsonObject>,
     /// The page's URL, as the client said.
     pub page_url: Option<String>,
     /// The visitor's address, as the client said.
@@ -36,31 +36,31 @@ pub struct Draft {
     /// Whether the context says something of the person.
     pub has_traits: bool,
     /// What the visitor agreed to, as the client said.
-    pub consent: Option<Consent>,
+    pub consent: Option<ConsentRecord>,
     /// The beacon that is all there is to it, if it is to be passed on to its vendor.
     pub beacon: Option<RawBeacon>,
     /// The vendor whose shim tells of it.
     pub shim: Option<&'static str>,
     /// The vendor that hears of it by its own beacon.
-    pub told: Option<String>,
+    pub forwarded_to: Option<String>,
     /// Whether it is kept, and not only looked at on behalf of its beacon.
     pub is_kept: bool,
     /// What it brings to prove its user id.
     pub proofs: LoginProofs,
     /// Its members that cannot be read and are left out.
-    pub unread: Unread,
+    pub unread: UnreadMembers,
 }
 
 /// Members of a message that cannot be read and are left out: they do not cost the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unread {
+pub struct UnreadMembers {
     /// The event's time: that of its receipt stands for it.
     pub time: bool,
     /// A member of another type than it has to be.
     pub member: bool,
 }
 
-impl Unread {
+impl UnreadMembers {
     /// The reasons, as they are counted and shown.
     pub fn reasons(self) -> impl Iterator<Item = &'static str> {
         let all = [("unreadable_time", self.time), ("wrong_type", self.member)];
@@ -71,7 +71,7 @@ impl Unread {
 /// A message that was not accepted, as its sender is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rejected {
+pub struct RejectedMessage {
     /// Its place in the request.
     pub index: usize,
     /// Its id, if it had one.
@@ -82,11 +82,11 @@ pub struct Rejected {
 }
 
 /// Why a message cannot be accepted.
-pub(in crate::gateway) type Invalid = &'static str;
+pub(in crate::gateway) type RejectionCode = &'static str;
 
-impl Envelope<'_> {
+impl MessageEnvelope<'_> {
     /// Whether readers can parse what a message copies.
-    fn is_readable(&self, fields: &Fields<'_>) -> bool {
+    fn is_readable(&self, fields: &MessageFields<'_>) -> bool {
         let own = [fields.properties, fields.traits, fields.context, fields.integrations];
         let mut all = own.into_iter().chain([self.context, self.integrations]).flatten();
         all.all(is_readable)
@@ -96,10 +96,10 @@ impl Envelope<'_> {
     pub(super) fn draft(
         &self,
         index: usize,
-        fields: &Fields<'_>,
+        fields: &MessageFields<'_>,
         bytes: usize,
-        terms: &Terms<'_>,
-    ) -> Result<Draft, Invalid> {
+        terms: &DecodeContext<'_>,
+    ) -> Result<MessageDraft, RejectionCode> {
         // Counted before anything is copied.
         if bytes.saturating_add(self.shared_bytes()) > terms.limits.event_bytes {
             return Err("too_large");
@@ -111,7 +111,7 @@ impl Envelope<'_> {
             Some(kind) => kind,
             None => {
                 let name = fields.kind.text().ok_or("missing_type")?;
-                Kind::from_name(name).ok_or("unknown_type")?
+                EventKind::from_name(name).ok_or("unknown_type")?
             }
         };
         let max = terms.limits.field_bytes;
@@ -123,18 +123,19 @@ impl Envelope<'_> {
         let mut written = [&fields.timestamp, &fields.original_timestamp].into_iter();
         let written = written.find_map(|time| time.text().filter(|text| !text.trim().is_empty()));
         let happened = written.and_then(read_event_time);
-        let unread = Unread {
+        let unread = UnreadMembers {
             time: written.is_some() && happened.is_none(),
             member: has_wrong_types(fields),
         };
         let sent_at = fields.sent_at.text().and_then(read_event_time).or(self.sent_at);
-        let id = |field: &Loose<'_>| bounded(field.id(terms.placeholder_ids), max);
-        let plain = |field: &Loose<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
+        let id = |field: &LooseText<'_>| bounded(field.id(terms.placeholder_ids), max);
+        let plain =
+            |field: &LooseText<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
         let message_id = id(&fields.message_id)?;
         let event = Event {
             kind,
-            message_id: message_id.unwrap_or_else(|| mint(terms.received_at)),
-            event: if kind == Kind::Track { plain(&fields.event)? } else { None },
+            message_id: message_id.unwrap_or_else(|| new_message_id(terms.received_at)),
+            event: if kind == EventKind::Track { plain(&fields.event)? } else { None },
             name: plain(&fields.name)?,
             category: plain(&fields.category)?,
             user_id: id(&fields.user_id)?,
@@ -145,15 +146,15 @@ impl Envelope<'_> {
             received_at: terms.received_at,
             original_timestamp: happened,
             sent_at,
-            properties: fields.properties.and_then(RawObject::new),
-            traits: fields.traits.and_then(RawObject::new),
+            properties: fields.properties.and_then(RawJsonObject::new),
+            traits: fields.traits.and_then(RawJsonObject::new),
             context,
             integrations,
-            facts: Facts::default(),
+            facts: EventFacts::default(),
         };
         complete(&event)?;
-        let Peek { page_url, ip, user_agent, has_traits, consent } = peek;
-        Ok(Draft {
+        let ContextExcerpt { page_url, ip, user_agent, has_traits, consent } = peek;
+        Ok(MessageDraft {
             index,
             event,
             page_url,
@@ -163,7 +164,7 @@ impl Envelope<'_> {
             consent,
             beacon: None,
             shim: None,
-            told: None,
+            forwarded_to: None,
             is_kept: true,
             proofs,
             unread,
@@ -171,19 +172,19 @@ impl Envelope<'_> {
     }
 }
 
-impl Draft {
+impl MessageDraft {
     /// A draft that is nothing but a beacon, on behalf of whom its first message names. `consent`: what
     /// holds for all of its messages.
     pub(in crate::gateway) fn of_beacon(
         index: usize,
         beacon: RawBeacon,
         first: Option<&Self>,
-        consent: Option<Consent>,
+        consent: Option<ConsentRecord>,
         received_at: Timestamp,
     ) -> Self {
         let event = Event {
-            kind: Kind::Track,
-            message_id: mint(received_at),
+            kind: EventKind::Track,
+            message_id: new_message_id(received_at),
             event: Some("Beacon".to_owned()),
             name: None,
             category: None,
@@ -199,7 +200,7 @@ impl Draft {
             traits: None,
             context: consent.as_ref().and_then(context_of),
             integrations: None,
-            facts: Facts::default(),
+            facts: EventFacts::default(),
         };
         Self {
             index,
@@ -211,41 +212,41 @@ impl Draft {
             consent,
             beacon: Some(beacon),
             shim: None,
-            told: None,
+            forwarded_to: None,
             is_kept: true,
             proofs: LoginProofs::default(),
-            unread: Unread::default(),
+            unread: UnreadMembers::default(),
         }
     }
 }
 
 /// A context that says nothing but what was agreed to.
-fn context_of(consent: &Consent) -> Option<RawObject> {
+fn context_of(consent: &ConsentRecord) -> Option<RawJsonObject> {
     let answers: serde_json::Map<String, serde_json::Value> =
         consent.answers().map(|(name, answer)| (name.to_owned(), answer.into())).collect();
     let context = serde_json::json!({ "consent": { "categoryPreferences": answers } });
-    RawObject::new(&to_raw_value(&context).ok()?)
+    RawJsonObject::new(&to_raw_value(&context).ok()?)
 }
 
 /// What each kind cannot do without (the Segment spec).
-fn complete(event: &Event<RawObject>) -> Result<(), Invalid> {
+fn complete(event: &Event<RawJsonObject>) -> Result<(), RejectionCode> {
     match event.kind {
-        Kind::Track if event.event.as_ref().is_none_or(|name| name.trim().is_empty()) => {
+        EventKind::Track if event.event.as_ref().is_none_or(|name| name.trim().is_empty()) => {
             Err("missing_event")
         }
-        Kind::Group if event.group_id.is_none() => Err("missing_group_id"),
-        Kind::Alias if event.previous_id.is_none() => Err("missing_previous_id"),
-        Kind::Alias if event.user_id.is_none() => Err("missing_user_id"),
+        EventKind::Group if event.group_id.is_none() => Err("missing_group_id"),
+        EventKind::Alias if event.previous_id.is_none() => Err("missing_previous_id"),
+        EventKind::Alias if event.user_id.is_none() => Err("missing_user_id"),
         _ => Ok(()),
     }
 }
 
 /// The message's own id, to name it in an answer.
-pub(super) fn known_id(fields: &Fields<'_>, terms: &Terms<'_>) -> Option<String> {
+pub(super) fn known_id(fields: &MessageFields<'_>, terms: &DecodeContext<'_>) -> Option<String> {
     bounded(fields.message_id.id(terms.placeholder_ids), terms.limits.field_bytes).ok().flatten()
 }
 
-fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
+fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, RejectionCode> {
     match text {
         Some(text) if text.len() > max => Err("field_too_long"),
         text => Ok(text.map(str::to_owned)),
@@ -254,11 +255,11 @@ fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
 
 /// Returns true if a member says something in another type than it has to be. An empty list is no such thing: it is
 /// how PHP writes an empty object.
-fn has_wrong_types(fields: &Fields<'_>) -> bool {
+fn has_wrong_types(fields: &MessageFields<'_>) -> bool {
     let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];
     let ids = [&fields.anonymous_id, &fields.group_id, &fields.previous_id, &fields.message_id];
     let objects = [fields.properties, fields.traits, fields.context, fields.integrations];
-    texts.into_iter().chain(ids).any(|field| *field == Loose::Wrong)
+    texts.into_iter().chain(ids).any(|field| *field == LooseText::Wrong)
         || objects.into_iter().flatten().any(|raw| {
             let is_empty = matches!(raw.get(), "[]" | "\"\"" | "false");
             !raw.get().starts_with('{') && !is_empty
@@ -266,22 +267,26 @@ fn has_wrong_types(fields: &Fields<'_>) -> bool {
 }
 
 /// The message's own object over the one the body gives for all. What is no object says nothing.
-fn merged(all: Option<&RawValue>, own: Option<&RawValue>) -> Result<Option<RawObject>, Invalid> {
+fn merged(
+    all: Option<&RawValue>,
+    own: Option<&RawValue>,
+) -> Result<Option<RawJsonObject>, RejectionCode> {
     let is_object = |raw: &&RawValue| raw.get().starts_with('{');
     let (all, own) = (all.filter(is_object), own.filter(is_object));
     let (Some(all), Some(own)) = (all, own) else {
-        return Ok(own.or(all).and_then(RawObject::new));
+        return Ok(own.or(all).and_then(RawJsonObject::new));
     };
-    let parse =
-        |raw: &RawValue| serde_json::from_str::<Object>(raw.get()).map_err(|_invalid| "malformed");
+    let parse = |raw: &RawValue| {
+        serde_json::from_str::<JsonObject>(raw.get()).map_err(|_invalid| "malformed")
+    };
     let mut merged = parse(all)?;
     merged.extend(parse(own)?);
     let raw = to_raw_value(&merged).map_err(|_impossible| "malformed")?;
-    Ok(RawObject::new(&raw))
+    Ok(RawJsonObject::new(&raw))
 }
 
 /// An id for a message whose client sent none: ordered by time, as others' are.
-fn mint(received_at: Timestamp) -> String {
+fn new_message_id(received_at: Timestamp) -> String {
     let nanoseconds = u32::try_from(received_at.subsec_nanosecond()).unwrap_or_default();
     let seconds = u64::try_from(received_at.as_second()).unwrap_or_default();
     let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds);
@@ -289,27 +294,27 @@ fn mint(received_at: Timestamp) -> String {
 }
 
 #[derive(Default)]
-struct Peek {
+struct ContextExcerpt {
     page_url: Option<String>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     has_traits: bool,
-    consent: Option<Consent>,
+    consent: Option<ConsentRecord>,
 }
 
 /// The keys of a context that the gateway looks at.
 const CONTEXT: &[&str] = &["page", "traits", "consent", "ip", "userAgent"];
 
 /// What the gateway itself needs of a context; members of another form are passed on unread.
-fn peek(context: &RawObject) -> Peek {
+fn peek(context: &RawJsonObject) -> ContextExcerpt {
     read_once(context.text(), CONTEXT, peek_once).unwrap_or_default()
 }
 
 /// The same of a context that has each key once.
-fn peek_once(context: &str) -> Option<Peek> {
+fn peek_once(context: &str) -> Option<ContextExcerpt> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Members<'a> {
+    struct ContextMembers<'a> {
         #[serde(borrow, default)]
         page: Option<&'a RawValue>,
         #[serde(borrow, default)]
@@ -317,27 +322,27 @@ fn peek_once(context: &str) -> Option<Peek> {
         #[serde(borrow, default)]
         consent: Option<&'a RawValue>,
         #[serde(borrow, default)]
-        ip: Loose<'a>,
+        ip: LooseText<'a>,
         #[serde(borrow, default)]
-        user_agent: Loose<'a>,
+        user_agent: LooseText<'a>,
     }
     #[derive(Deserialize)]
-    struct Page<'a> {
+    struct ContextPage<'a> {
         #[serde(borrow, default)]
-        url: Loose<'a>,
+        url: LooseText<'a>,
     }
-    let members: Members<'_> = serde_json::from_str(context).ok()?;
+    let members: ContextMembers<'_> = serde_json::from_str(context).ok()?;
     let page_url = |page: &str| {
-        let page: Page<'_> = serde_json::from_str(page).ok()?;
+        let page: ContextPage<'_> = serde_json::from_str(page).ok()?;
         Some(page.url.text().map(str::to_owned))
     };
     let page_url =
         members.page.and_then(|page| read_once(page.get(), &["url"], page_url)).flatten();
-    Some(Peek {
+    Some(ContextExcerpt {
         page_url,
         ip: members.ip.text().and_then(read_visitor_address),
         user_agent: members.user_agent.text().map(str::to_owned),
         has_traits: members.traits.is_some(),
-        consent: members.consent.and_then(|record| Consent::parse(record.get())),
+        consent: members.consent.and_then(|record| ConsentRecord::parse(record.get())),
     })
 }

@@ -16,24 +16,24 @@ mod time;
 
 pub(super) use each::judge_each;
 pub(super) use envelope::open;
-pub(super) use message::Invalid;
-pub use message::{Draft, Rejected, Unread};
+pub(super) use message::RejectionCode;
+pub use message::{MessageDraft, RejectedMessage, UnreadMembers};
 pub(super) use pixel::from_query;
 pub use proof::LoginProofs;
-pub(super) use text::Text;
+pub(super) use text::BodyText;
 
 use jiff::Timestamp;
 
-use super::settings::Limits;
-use crate::event::Kind;
+use super::settings::GatewayLimits;
+use crate::event::EventKind;
 
 /// What is known of a request's messages before they are read.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'l> {
+pub struct DecodeContext<'l> {
     /// The bounds.
-    pub limits: &'l Limits,
+    pub limits: &'l GatewayLimits,
     /// What the route says the messages are, if it does.
-    pub kind: Option<Kind>,
+    pub kind: Option<EventKind>,
     /// The site's own words for an unknown visitor, in lower case.
     pub placeholder_ids: &'l [String],
     /// When the request arrived.
@@ -42,8 +42,12 @@ pub struct Terms<'l> {
 
 /// Reads a body that needs no write key and judges each of its messages. The error is the code of
 /// the rejection of the whole.
-pub fn read(text: &[u8], terms: &Terms<'_>) -> Result<(Vec<Draft>, Vec<Rejected>), &'static str> {
-    let text = Text::look(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
+pub fn read(
+    text: &[u8],
+    terms: &DecodeContext<'_>,
+) -> Result<(Vec<MessageDraft>, Vec<RejectedMessage>), &'static str> {
+    let text =
+        BodyText::look(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
     let room = (terms.limits.batch_events, terms.limits.inflated_bytes);
     let envelope = open(&text, terms, room).map_err(|rejection| rejection.code())?;
     Ok(envelope.judge(terms))

@@ -3,37 +3,37 @@
 //! other. A pixel has no route that says what it is: an `event` makes it a track, unless it has a
 //! `type`.
 
-use crate::event::Object;
-use crate::gateway::rejection::Rejection;
+use crate::event::JsonObject;
+use crate::gateway::rejection::RequestRejection;
 use crate::vendors::wire;
 
 /// Fields in one query at most: the header limits bound its length, this the tree.
 const MAX_FIELDS: usize = 200;
 
 /// The text of the message in a query.
-pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, Rejection> {
-    let mut message = Object::new();
+pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, RequestRejection> {
+    let mut message = JsonObject::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()).take(MAX_FIELDS) {
         if name == "data" {
             return data(&value);
         }
-        wire::place(&mut message, &name, &value);
+        wire::insert_dotted(&mut message, &name, &value);
     }
     if message.is_empty() {
-        return Err(Rejection::Malformed("there is no event in the query"));
+        return Err(RequestRejection::Malformed("there is no event in the query"));
     }
     if message.contains_key("event") {
         message.entry("type").or_insert_with(|| "track".into());
     }
-    serde_json::to_vec(&message).map_err(|_impossible| Rejection::Malformed("not JSON"))
+    serde_json::to_vec(&message).map_err(|_impossible| RequestRejection::Malformed("not JSON"))
 }
 
-fn data(value: &str) -> Result<Vec<u8>, Rejection> {
+fn data(value: &str) -> Result<Vec<u8>, RequestRejection> {
     let value = value.trim();
     if value.starts_with('{') {
         return Ok(value.as_bytes().to_vec());
     }
-    wire::base64(value).ok_or(Rejection::Malformed("data is not base64 of JSON"))
+    wire::base64(value).ok_or(RequestRejection::Malformed("data is not base64 of JSON"))
 }
 
 #[cfg(test)]

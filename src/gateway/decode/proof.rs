@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::loose::Loose;
-use super::message::Invalid;
-use crate::event::{Object, RawObject};
+use super::loose::LooseText;
+use super::message::RejectionCode;
+use crate::event::{JsonObject, RawJsonObject};
 
 /// The names of a proof where nothing else has them.
 const NAMES: [&str; 3] = ["proof", "userHash", "user_hash"];
@@ -40,12 +40,12 @@ impl fmt::Debug for LoginProofs {
 impl LoginProofs {
     /// Takes the proofs out of a message. `own`: the message's members of these names.
     pub(super) fn take(
-        own: [&Loose<'_>; 3],
-        context: &mut Option<RawObject>,
-        integrations: &mut Option<RawObject>,
-    ) -> Result<Self, Invalid> {
+        own: [&LooseText<'_>; 3],
+        context: &mut Option<RawJsonObject>,
+        integrations: &mut Option<RawJsonObject>,
+    ) -> Result<Self, RejectionCode> {
         let mut proofs = Self::default();
-        let texts = own.into_iter().filter_map(Loose::text).filter(|text| !text.is_empty());
+        let texts = own.into_iter().filter_map(LooseText::text).filter(|text| !text.is_empty());
         proofs.ours.extend(texts.map(Box::from));
         change(integrations, |object| proofs.take_options(object))?;
         change(context, |object| {
@@ -57,7 +57,7 @@ impl LoginProofs {
     }
 
     /// Takes the proofs out of vendors' options; whether there were any.
-    fn take_options(&mut self, object: &mut Object) -> bool {
+    fn take_options(&mut self, object: &mut JsonObject) -> bool {
         let mut is_found = false;
         for (vendor, options) in object.iter_mut() {
             let proofs = match vendor {
@@ -75,7 +75,7 @@ impl LoginProofs {
 }
 
 /// Takes a member out; whether it was there.
-fn take(object: &mut Object, name: &str, into: &mut Vec<Box<str>>) -> bool {
+fn take(object: &mut JsonObject, name: &str, into: &mut Vec<Box<str>>) -> bool {
     let Some(value) = object.shift_remove(name) else { return false };
     into.extend(value.as_str().filter(|text| !text.is_empty()).map(Box::from));
     true
@@ -83,14 +83,14 @@ fn take(object: &mut Object, name: &str, into: &mut Vec<Box<str>>) -> bool {
 
 /// Changes an object, if it may hold a proof and `work` says that it changed something.
 fn change(
-    object: &mut Option<RawObject>,
-    work: impl FnOnce(&mut Object) -> bool,
-) -> Result<(), Invalid> {
+    object: &mut Option<RawJsonObject>,
+    work: impl FnOnce(&mut JsonObject) -> bool,
+) -> Result<(), RejectionCode> {
     let Some(raw) = object.as_ref().filter(|raw| may_hold(raw.text())) else { return Ok(()) };
     let mut tree = raw.parse().map_err(|_invalid| "malformed")?;
     if work(&mut tree) {
         let text = serde_json::value::to_raw_value(&tree).map_err(|_impossible| "malformed")?;
-        *object = RawObject::new(&text);
+        *object = RawJsonObject::new(&text);
     }
     Ok(())
 }
@@ -107,12 +107,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gateway::decode::{Draft, Terms, read};
+    use crate::gateway::decode::{DecodeContext, MessageDraft, read};
     use crate::gateway::tests::limits;
 
-    fn drafts(body: &str) -> Vec<Draft> {
+    fn drafts(body: &str) -> Vec<MessageDraft> {
         let limits = limits();
-        let terms = Terms {
+        let terms = DecodeContext {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],

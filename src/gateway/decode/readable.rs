@@ -12,80 +12,80 @@ pub(super) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
 /// Whether `serde_json::Value` reads it and means the same by it. Walks through the value without
 /// building it.
 pub(super) fn is_readable(raw: &RawValue) -> bool {
-    serde_json::from_str::<Readable>(raw.get()).is_ok()
+    serde_json::from_str::<ReadableJson>(raw.get()).is_ok()
 }
 
-struct Readable;
+struct ReadableJson;
 
-impl<'de> Deserialize<'de> for Readable {
+impl<'de> Deserialize<'de> for ReadableJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Walk)
+        deserializer.deserialize_any(ReadableJsonVisitor)
     }
 }
 
-struct Walk;
+struct ReadableJsonVisitor;
 
-impl<'de> Visitor<'de> for Walk {
-    type Value = Readable;
+impl<'de> Visitor<'de> for ReadableJsonVisitor {
+    type Value = ReadableJson;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_str<E: Error>(self, _text: &str) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_str<E: Error>(self, _text: &str) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_i64<E: Error>(self, _number: i64) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_i64<E: Error>(self, _number: i64) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_u64<E: Error>(self, _number: u64) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_u64<E: Error>(self, _number: u64) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_f64<E: Error>(self, _number: f64) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_f64<E: Error>(self, _number: f64) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_bool<E: Error>(self, _value: bool) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_bool<E: Error>(self, _value: bool) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Readable, E> {
-        Ok(Readable)
+    fn visit_unit<E: Error>(self) -> Result<ReadableJson, E> {
+        Ok(ReadableJson)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Readable, A::Error> {
-        while items.next_element::<Readable>()?.is_some() {}
-        Ok(Readable)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ReadableJson, A::Error> {
+        while items.next_element::<ReadableJson>()?.is_some() {}
+        Ok(ReadableJson)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Readable, A::Error> {
-        while entries.next_entry::<Key, Readable>()?.is_some() {}
-        Ok(Readable)
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ReadableJson, A::Error> {
+        while entries.next_entry::<UnreservedKey, ReadableJson>()?.is_some() {}
+        Ok(ReadableJson)
     }
 }
 
-struct Key;
+struct UnreservedKey;
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for UnreservedKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(KeyVisitor)
+        deserializer.deserialize_str(UnreservedKeyVisitor)
     }
 }
 
-struct KeyVisitor;
+struct UnreservedKeyVisitor;
 
-impl Visitor<'_> for KeyVisitor {
-    type Value = Key;
+impl Visitor<'_> for UnreservedKeyVisitor {
+    type Value = UnreservedKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key that is not reserved")
     }
 
-    fn visit_str<E: Error>(self, key: &str) -> Result<Key, E> {
-        if key == PRIVATE_KEY { Err(E::custom("a reserved key")) } else { Ok(Key) }
+    fn visit_str<E: Error>(self, key: &str) -> Result<UnreservedKey, E> {
+        if key == PRIVATE_KEY { Err(E::custom("a reserved key")) } else { Ok(UnreservedKey) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Objects in which keys are repeated. Of a key that is written twice the last value holds, here as for
 //! every reader of the journal: what one reader overlooks another would act on.
 
-use super::fields::Fields;
-use super::loose::Loose;
+use super::fields::MessageFields;
+use super::loose::LooseText;
 use crate::event::RawMembers;
 
-/// The keys of [`Fields`].
+/// The keys of [`MessageFields`].
 pub(super) const FIELDS: &[&str] = &[
     "type",
     "messageId",
@@ -33,14 +33,14 @@ pub(super) const FIELDS: &[&str] = &[
 
 /// The fields of an object in which keys are repeated: the last value holds, as for every reader of
 /// trees.
-pub(super) fn fields_with_repeats(text: &str) -> Option<Box<Fields<'_>>> {
+pub(super) fn fields_with_repeats(text: &str) -> Option<Box<MessageFields<'_>>> {
     let members = RawMembers::read(text, FIELDS)?;
     let loose = |name| match members.get(name) {
         Some(raw) => serde_json::from_str(raw.get()).ok(),
-        None => Some(Loose::Absent),
+        None => Some(LooseText::Absent),
     };
     let object = |name| members.get(name).filter(|raw| raw.get() != "null");
-    Some(Box::new(Fields {
+    Some(Box::new(MessageFields {
         kind: loose("type")?,
         message_id: loose("messageId")?,
         event: loose("event")?,
@@ -81,12 +81,12 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::Value;
 
-    use crate::gateway::decode::{Draft, Terms, read};
+    use crate::gateway::decode::{DecodeContext, MessageDraft, read};
     use crate::gateway::tests::limits;
 
-    fn drafts(text: &str) -> Vec<Draft> {
+    fn drafts(text: &str) -> Vec<MessageDraft> {
         let limits = limits();
-        let terms = Terms {
+        let terms = DecodeContext {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],

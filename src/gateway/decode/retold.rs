@@ -1,13 +1,16 @@
 //! Messages of shims, which say what happened in their vendor's words.
 
-use super::message::Invalid;
-use crate::event::Object;
+use super::message::RejectionCode;
+use crate::event::JsonObject;
 use crate::vendors::Vendor;
 
 /// The message in the spec's words, if it is in a vendor's. Its text is within the bounds of one event.
-pub(super) fn retold(shim: Option<&Vendor>, text: &str) -> Result<Option<String>, Invalid> {
-    let Some(retell) = shim.and_then(|vendor| vendor.shim?.retell) else { return Ok(None) };
-    let mut message: Object = serde_json::from_str(text).map_err(|_invalid| "malformed")?;
+pub(super) fn canonical_from_shim(
+    shim: Option<&Vendor>,
+    text: &str,
+) -> Result<Option<String>, RejectionCode> {
+    let Some(retell) = shim.and_then(|vendor| vendor.shim?.to_canonical) else { return Ok(None) };
+    let mut message: JsonObject = serde_json::from_str(text).map_err(|_invalid| "malformed")?;
     retell(&mut message);
     serde_json::to_string(&message).map(Some).map_err(|_impossible| "malformed")
 }
@@ -17,13 +20,13 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
-    use crate::gateway::decode::{Terms, read};
+    use crate::gateway::decode::{DecodeContext, read};
     use crate::gateway::tests::limits;
 
     #[test]
     fn what_a_shim_says_is_put_into_the_specs_words() {
         let limits = limits();
-        let terms = Terms {
+        let terms = DecodeContext {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
@@ -36,7 +39,7 @@ mod tests {
         let of = |body: Value| {
             let (drafts, rejected) = read(body.to_string().as_bytes(), &terms).unwrap();
             assert_eq!(rejected, []);
-            let name = |it: &crate::gateway::decode::Draft| it.event.event.clone().unwrap();
+            let name = |it: &crate::gateway::decode::MessageDraft| it.event.event.clone().unwrap();
             drafts.iter().map(name).collect::<Vec<_>>()
         };
         assert_eq!(of(message("ga4")), ["Order Completed"]);
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn what_is_retold_keeps_the_bounds_of_an_event() {
         let limits = limits();
-        let terms = Terms {
+        let terms = DecodeContext {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],

@@ -15,7 +15,7 @@ use std::slice::Iter;
 use memchr::memmem;
 
 use super::readable::PRIVATE_KEY;
-use crate::gateway::rejection::Rejection;
+use crate::gateway::rejection::RequestRejection;
 use crate::values::digits;
 
 /// Digits in a row that cannot be too large for a reader: the largest double has 309.
@@ -26,26 +26,29 @@ const INTEGER_DIGITS: usize = 18;
 
 /// A body without halves of surrogate pairs.
 #[derive(Debug)]
-pub(in crate::gateway) struct Text<'t> {
-    content: Content<'t>,
+pub(in crate::gateway) struct BodyText<'t> {
+    content: BodyTextContent<'t>,
     is_plain: bool,
     is_deep: bool,
 }
 
 #[derive(Debug)]
-enum Content<'t> {
+enum BodyTextContent<'t> {
     Utf8(Cow<'t, str>),
     /// Some of it is no UTF-8.
     Other(Cow<'t, [u8]>),
 }
 
-impl<'t> Text<'t> {
+impl<'t> BodyText<'t> {
     /// Looks over a body, in which objects and lists should stand at most `max_depth` deep within each other.
-    pub(in crate::gateway) fn look(body: &'t [u8], max_depth: usize) -> Result<Self, Rejection> {
+    pub(in crate::gateway) fn look(
+        body: &'t [u8],
+        max_depth: usize,
+    ) -> Result<Self, RequestRejection> {
         if body.is_empty() {
-            return Err(Rejection::Malformed("the body is empty"));
+            return Err(RequestRejection::Malformed("the body is empty"));
         }
-        let mut look = Look::default();
+        let mut look = BodyTextScan::default();
         look.over(body, max_depth);
         let is_plain = !look.is_odd && memmem::find(body, PRIVATE_KEY.as_bytes()).is_none();
         let mut bytes = Cow::Borrowed(body);
@@ -59,12 +62,12 @@ impl<'t> Text<'t> {
         }
         let content = match bytes {
             Cow::Borrowed(bytes) => match str::from_utf8(bytes) {
-                Ok(text) => Content::Utf8(Cow::Borrowed(text)),
-                Err(_) => Content::Other(Cow::Borrowed(bytes)),
+                Ok(text) => BodyTextContent::Utf8(Cow::Borrowed(text)),
+                Err(_) => BodyTextContent::Other(Cow::Borrowed(bytes)),
             },
             Cow::Owned(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Content::Utf8(Cow::Owned(text)),
-                Err(error) => Content::Other(Cow::Owned(error.into_bytes())),
+                Ok(text) => BodyTextContent::Utf8(Cow::Owned(text)),
+                Err(error) => BodyTextContent::Other(Cow::Owned(error.into_bytes())),
             },
         };
         Ok(Self { content, is_plain, is_deep: look.is_deep })
@@ -73,16 +76,16 @@ impl<'t> Text<'t> {
     /// The text, if all of it is UTF-8.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.content {
-            Content::Utf8(text) => Some(text),
-            Content::Other(_) => None,
+            BodyTextContent::Utf8(text) => Some(text),
+            BodyTextContent::Other(_) => None,
         }
     }
 
     /// The text's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.content {
-            Content::Utf8(text) => text.as_bytes(),
-            Content::Other(bytes) => bytes,
+            BodyTextContent::Utf8(text) => text.as_bytes(),
+            BodyTextContent::Other(bytes) => bytes,
         }
     }
 
@@ -100,7 +103,7 @@ impl<'t> Text<'t> {
 /// Returns true if objects and lists stand at most `max_depth` deep within each other: readers build trees by
 /// recursion.
 pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
-    let mut look = Look::default();
+    let mut look = BodyTextScan::default();
     look.over(text.as_bytes(), max_depth);
     !look.is_deep
 }
@@ -108,7 +111,7 @@ pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
 /// What is found in one pass. Counts outside of strings what belongs there, so text that is not JSON
 /// gets an answer as well, and then fails to parse.
 #[derive(Default)]
-struct Look {
+struct BodyTextScan {
     /// Whether there are escapes of surrogates.
     has_surrogates: bool,
     /// True if there may be an integer that no reader's integers hold.
@@ -119,7 +122,7 @@ struct Look {
     is_deep: bool,
 }
 
-impl Look {
+impl BodyTextScan {
     fn over(&mut self, text: &[u8], max_depth: usize) {
         let (mut depth, mut digits) = (0_usize, 0_usize);
         let mut bytes = text.iter();
@@ -218,17 +221,17 @@ mod tests {
             (r#""\\ud83d\u00e9\n\"é""#, "\\ud83dé\n\"é"),
             (r#""\ud83d\n""#, "\u{fffd}\n"),
         ] {
-            let text = Text::look(text.as_bytes(), 1).unwrap();
+            let text = BodyText::look(text.as_bytes(), 1).unwrap();
             assert_eq!(serde_json::from_slice::<String>(text.bytes()).unwrap(), expected);
         }
         for broken in [r#""\ud83"#, r#""\udé23""#, "\"\\", "\\"] {
-            assert_eq!(Text::look(broken.as_bytes(), 1).unwrap().text(), Some(broken));
+            assert_eq!(BodyText::look(broken.as_bytes(), 1).unwrap().text(), Some(broken));
         }
     }
 
     #[test]
     fn only_numbers_and_keys_that_a_reader_may_refuse_are_odd() {
-        let is_plain = |text: &str| Text::look(text.as_bytes(), 9).unwrap().is_plain();
+        let is_plain = |text: &str| BodyText::look(text.as_bytes(), 9).unwrap().is_plain();
         let digits = "1".repeat(310);
         for odd in [
             "1e999",
@@ -246,12 +249,13 @@ mod tests {
 
     #[test]
     fn long_integers_become_texts_and_other_bytes_stay() {
-        let text = Text::look(b"[89440000000000012345, 1.5, \"89440000000000012345\"]", 1).unwrap();
+        let text =
+            BodyText::look(b"[89440000000000012345, 1.5, \"89440000000000012345\"]", 1).unwrap();
         let expected = "[\"89440000000000012345\", 1.5, \"89440000000000012345\"]";
         assert_eq!(text.text(), Some(expected));
-        let text = Text::look(b"[\"Z\xfc\", 89440000000000012345, \"\\ud83d\"]", 1).unwrap();
+        let text = BodyText::look(b"[\"Z\xfc\", 89440000000000012345, \"\\ud83d\"]", 1).unwrap();
         assert_eq!(text.text(), None);
         assert_eq!(text.bytes(), b"[\"Z\xfc\", \"89440000000000012345\", \"\\ufffd\"]");
-        assert!(Text::look(b"[[1]]", 1).unwrap().is_deep());
+        assert!(BodyText::look(b"[[1]]", 1).unwrap().is_deep());
     }
 }

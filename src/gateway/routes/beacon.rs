@@ -19,48 +19,48 @@ use hyper::body::Body;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::answer::AnswerBody;
+use crate::answer::ResponseBody;
 use crate::event::RawBeacon;
-use crate::gateway::accept::{Messages, Sender};
-use crate::gateway::answer::{self, Taken};
-use crate::gateway::body::{self, Received};
-use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, Payer, Share};
-use crate::gateway::credentials::Key;
-use crate::gateway::decode::{self, Draft, Rejected, Terms};
-use crate::gateway::mounts::Mount;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::settings::Limits;
-use crate::gateway::snapshot::Snapshot;
-use crate::gateway::{Arrived, head};
-use crate::privacy::{Consent, Policy};
-use crate::vendors::beacon::{Bounds, DecodeError, Inbound, Verdict};
+use crate::gateway::accept::{DecodedMessages, SenderKind};
+use crate::gateway::answer::{self, AcceptOutcome};
+use crate::gateway::body::{self, ReceivedBody};
+use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, BudgetOwner, BudgetShare};
+use crate::gateway::credentials::CredentialCheck;
+use crate::gateway::decode::{self, DecodeContext, MessageDraft, RejectedMessage};
+use crate::gateway::mounts::VendorMount;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::settings::GatewayLimits;
+use crate::gateway::snapshot::GatewaySnapshot;
+use crate::gateway::{SiteRequest, head};
+use crate::privacy::{ConsentRecord, PrivacyPolicy};
+use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
 use crate::vendors::wire::MessageBatch;
 
 /// The longest header field that is passed on.
 const MAX_FIELD_BYTES: usize = 256;
 
 /// What an inbound request shows but for its body.
-struct Outside<'a> {
+struct BeaconRequestHead<'a> {
     head: &'a Parts,
-    mount: &'a Mount,
+    mount: &'a VendorMount,
     authority: &'a str,
     received_at: Timestamp,
     secure: bool,
     daily_id: &'a str,
-    limits: &'a Limits,
+    limits: &'a GatewayLimits,
     placeholder_ids: &'a [String],
 }
 
 pub(in crate::gateway) async fn answer<B>(
-    arrived: &Arrived<'_>,
-    mount: &Mount,
+    arrived: &SiteRequest<'_>,
+    mount: &VendorMount,
     body: B,
-) -> Response<AnswerBody>
+) -> Response<ResponseBody>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     let daily_id = daily_id(arrived);
-    let outside = Outside {
+    let outside = BeaconRequestHead {
         head: arrived.head,
         mount,
         authority: head::authority(&arrived.head.uri, &arrived.head.headers),
@@ -72,16 +72,16 @@ where
     };
     let mut text = Bytes::new();
     let (verdict, taken, mut rejection) = match take(arrived, &outside, body, &mut text).await {
-        Ok((events, taken)) => (Verdict::Taken { events }, taken, None),
+        Ok((events, taken)) => (BeaconOutcome::Taken { events }, taken, None),
         Err(rejection) => {
             arrived.count_refused(&rejection);
-            (rejection.verdict(), Taken::default(), Some(rejection))
+            (rejection.verdict(), AcceptOutcome::default(), Some(rejection))
         }
     };
     let said = mount.beacon.answer(&outside.inbound(&text, outside.few()), verdict);
     // A page could only try again, or complain where nobody looks; a program tells its operator.
     if let Some(rejection) = rejection.take_if(|_| {
-        let is_lost = matches!(verdict, Verdict::Ignored | Verdict::TooLarge);
+        let is_lost = matches!(verdict, BeaconOutcome::Ignored | BeaconOutcome::TooLarge);
         is_lost && said.status.is_success() && !head::is_of_page(&arrived.head.headers)
     }) {
         return rejection.into_response();
@@ -96,18 +96,18 @@ where
 
 /// Takes the beacon in, and says how many events it brought. Its text is left in `text`.
 async fn take<B>(
-    arrived: &Arrived<'_>,
-    outside: &Outside<'_>,
+    arrived: &SiteRequest<'_>,
+    outside: &BeaconRequestHead<'_>,
     body: B,
     text: &mut Bytes,
-) -> Result<(usize, Taken), Rejection>
+) -> Result<(usize, AcceptOutcome), RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
-    let Snapshot { limits, budget, .. } = &**arrived.snapshot;
+    let GatewaySnapshot { limits, budget, .. } = &**arrived.snapshot;
     let fields = &arrived.head.headers;
-    let payer = if Key::in_head(arrived.site, fields).is_servers() {
-        Payer::servers(arrived.site.id)
+    let payer = if CredentialCheck::in_head(arrived.site, fields).is_servers() {
+        BudgetOwner::servers(arrived.site.id)
     } else {
         arrived.payer()
     };
@@ -115,17 +115,17 @@ where
     let (mut sender, mut over) = (None, None);
     if payer.is_servers() {
         arrived.limit_site()?;
-        sender = Some(Sender::Server);
+        sender = Some(SenderKind::Server);
     } else if arrived.site.server_token.is_none() || head::is_from_page(fields) {
         arrived.limit()?;
-        sender = Some(Sender::Client);
+        sender = Some(SenderKind::Client);
     } else {
         over = arrived.limit_unproven()?;
     }
     if let Some(sender) = sender {
         arrived.check_volume(sender)?;
     }
-    let Received { text: received, sent, bytes, share } =
+    let ReceivedBody { text: received, sent, bytes, share } =
         body::read(body, fields, limits, (budget, payer)).await?;
     let bytes = bytes + arrived.head.uri.query().unwrap_or_default().len();
     let was_spent = sender.is_some();
@@ -136,14 +136,14 @@ where
     let judged = outside.judge(arrived, text, share, payer).await;
     let sender = match (sender, &judged) {
         (Some(sender), _) => sender,
-        (None, Ok(Messages { write_key: Some(key), .. }))
-            if Key::of(arrived.site, key).is_servers() =>
+        (None, Ok(DecodedMessages { write_key: Some(key), .. }))
+            if CredentialCheck::of(arrived.site, key).is_servers() =>
         {
-            Sender::Server
+            SenderKind::Server
         }
-        (None, _) => Sender::Client,
+        (None, _) => SenderKind::Client,
     };
-    if let Some(limited) = over.filter(|_| sender == Sender::Client) {
+    if let Some(limited) = over.filter(|_| sender == SenderKind::Client) {
         return Err(arrived.site.limited(limited));
     }
     if !was_spent {
@@ -154,7 +154,7 @@ where
     // Of a recording it is not known whose it is.
     let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
     if !is_event && !passes_on() {
-        return Ok((0, Taken::default()));
+        return Ok((0, AcceptOutcome::default()));
     }
     judged.has_unique_ids = outside.mount.beacon.has_unique_ids();
     judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
@@ -167,16 +167,16 @@ where
 }
 
 /// Who the visitor is today, as far as address and browser tell.
-pub(in crate::gateway) fn daily_id(arrived: &Arrived<'_>) -> String {
+pub(in crate::gateway) fn daily_id(arrived: &SiteRequest<'_>) -> String {
     let agent = head::lossy(&arrived.head.headers, USER_AGENT).unwrap_or_default();
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
     arrived.site.visitor.daily_id(day, arrived.client.client, &agent)
 }
 
-impl Outside<'_> {
-    fn inbound<'i>(&'i self, body: &'i [u8], bounds: Bounds) -> Inbound<'i> {
+impl BeaconRequestHead<'_> {
+    fn inbound<'i>(&'i self, body: &'i [u8], bounds: BeaconLimits) -> BeaconRequest<'i> {
         let uri = &self.head.uri;
-        Inbound {
+        BeaconRequest {
             method: &self.head.method,
             path: self.mount.below(uri.path()).unwrap_or_default(),
             query: uri.query().unwrap_or_default(),
@@ -194,17 +194,17 @@ impl Outside<'_> {
     /// Whether a beacon without events is passed on.
     fn passes_on(&self) -> bool {
         let path = self.mount.below(self.head.uri.path()).unwrap_or_default();
-        self.mount.forward.is_some() && self.mount.beacon.passes_on(path)
+        self.mount.forward.is_some() && self.mount.beacon.is_forwarded(path)
     }
 
     /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
     /// The key of a server is the site's own, and no vendor's.
     fn add_raw(
         &self,
-        judged: &mut Messages,
+        judged: &mut DecodedMessages,
         (sent, body): (&[u8], &[u8]),
-        privacy: &Policy,
-        sender: Sender,
+        privacy: &PrivacyPolicy,
+        sender: SenderKind,
     ) {
         let uri = &self.head.uri;
         let text = |name: HeaderName| {
@@ -212,7 +212,7 @@ impl Outside<'_> {
             (value.len() <= MAX_FIELD_BYTES).then(|| value.to_owned())
         };
         let key = self.mount.beacon.key_field().and_then(|name| {
-            let value = text(name.clone()).filter(|_| sender == Sender::Client)?;
+            let value = text(name.clone()).filter(|_| sender == SenderKind::Client)?;
             Some((name.as_str().to_owned(), value))
         });
         let below = uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -230,28 +230,28 @@ impl Outside<'_> {
         let index = judged.drafts.len();
         // A message that could not be read may be of somebody who refused.
         let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
-        let consent = Consent::of_all(consents).filter(|_| judged.rejected.is_empty());
+        let consent = ConsentRecord::of_all(consents).filter(|_| judged.rejected.is_empty());
         let first = judged.drafts.first();
-        let raw = Draft::of_beacon(index, beacon, first, consent, self.received_at);
+        let raw = MessageDraft::of_beacon(index, beacon, first, consent, self.received_at);
         for draft in &mut judged.drafts {
             draft.is_kept = self.mount.converts;
-            draft.told = Some(self.mount.vendor.to_owned());
+            draft.forwarded_to = Some(self.mount.vendor.to_owned());
         }
         judged.drafts.push(raw);
     }
 
     /// The bounds of a beacon that is decoded at once.
-    fn few(&self) -> Bounds {
+    fn few(&self) -> BeaconLimits {
         let bounds = self.bounds(AT_ONCE_BYTES);
         let (events, made) = (bounds.events, bounds.made_bytes);
         let (events, made_bytes) = (events.min(AT_ONCE_EVENTS), made.min(AT_ONCE_BYTES));
-        Bounds { events, made_bytes, ..bounds }
+        BeaconLimits { events, made_bytes, ..bounds }
     }
 
     /// The bounds of a beacon that may unpack to so many bytes.
-    fn bounds(&self, unpacked_bytes: usize) -> Bounds {
+    fn bounds(&self, unpacked_bytes: usize) -> BeaconLimits {
         let limits = self.limits;
-        Bounds {
+        BeaconLimits {
             unpacked_bytes: unpacked_bytes.min(limits.inflated_bytes),
             messages_bytes: limits.inflated_bytes,
             events: limits.batch_events,
@@ -264,12 +264,12 @@ impl Outside<'_> {
     /// Judges the messages of a beacon: at once if it is small.
     async fn judge(
         &self,
-        arrived: &Arrived<'_>,
+        arrived: &SiteRequest<'_>,
         text: &Bytes,
-        share: Option<Share>,
-        payer: Payer,
-    ) -> Result<Messages, Rejection> {
-        let Snapshot { limits, budget, .. } = &**arrived.snapshot;
+        share: Option<BudgetShare>,
+        payer: BudgetOwner,
+    ) -> Result<DecodedMessages, RequestRejection> {
+        let GatewaySnapshot { limits, budget, .. } = &**arrived.snapshot;
         let is_small = share.is_none();
         let judged = match share {
             None => self.judge_within(text, self.few(), None),
@@ -278,7 +278,8 @@ impl Outside<'_> {
         match judged {
             // More is in it than its length shows.
             Err(error)
-                if matches!(error, Rejection::TooLarge) || is_small && error.is_of_size() =>
+                if matches!(error, RequestRejection::TooLarge)
+                    || is_small && error.is_of_size() =>
             {
                 let share = budget.take(payer, limits.inflated_bytes, limits).await?;
                 self.judge_aside(arrived, text, share, limits.inflated_bytes).await
@@ -289,18 +290,18 @@ impl Outside<'_> {
 
     async fn judge_aside(
         &self,
-        arrived: &Arrived<'_>,
+        arrived: &SiteRequest<'_>,
         text: &Bytes,
-        share: Share,
+        share: BudgetShare,
         unpacked_bytes: usize,
-    ) -> Result<Messages, Rejection> {
+    ) -> Result<DecodedMessages, RequestRejection> {
         let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
         let snapshot = Arc::clone(arrived.snapshot);
         let placeholder_ids = Arc::clone(&arrived.site.placeholder_ids);
         let Self { received_at, secure, .. } = *self;
         let work = move |share| {
-            let outside = Outside {
+            let outside = BeaconRequestHead {
                 head: &head,
                 mount: &mount,
                 authority: &authority,
@@ -318,18 +319,18 @@ impl Outside<'_> {
     fn judge_within(
         &self,
         text: &[u8],
-        bounds: Bounds,
-        mut share: Option<Share>,
-    ) -> Result<Messages, Rejection> {
+        bounds: BeaconLimits,
+        mut share: Option<BudgetShare>,
+    ) -> Result<DecodedMessages, RequestRejection> {
         let inbound = self.inbound(text, bounds);
         let mut batch = MessageBatch::new(&inbound);
         self.mount.beacon.read(&inbound, &mut batch)?;
         let (came, write_key) = (batch.came(), batch.take_key().map(String::from));
         let (texts, refused) = batch.into_parts();
         let Self { limits, placeholder_ids, received_at, .. } = *self;
-        let terms = Terms { limits, kind: None, placeholder_ids, received_at };
+        let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
         let (drafts, mut rejected) = decode::judge_each(texts, &terms);
-        rejected.extend(refused.into_iter().map(|(index, reason)| Rejected {
+        rejected.extend(refused.into_iter().map(|(index, reason)| RejectedMessage {
             index,
             message_id: None,
             reason,
@@ -337,12 +338,19 @@ impl Outside<'_> {
         if let Some(share) = &mut share {
             share.shrink(came, self.limits);
         }
-        Ok(Messages { write_key, drafts, rejected, came, share, ..Messages::default() })
+        Ok(DecodedMessages {
+            write_key,
+            drafts,
+            rejected,
+            came,
+            share,
+            ..DecodedMessages::default()
+        })
     }
 }
 
 /// A beacon without what the site lets nobody have. `body`: decompressed.
-fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &Policy) -> RawBeacon {
+fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolicy) -> RawBeacon {
     if let Some(body) = privacy.clean_beacon(body) {
         beacon.body = STANDARD.encode(body);
         beacon.content_encoding = None;
@@ -356,12 +364,12 @@ fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &Policy) -> RawBeacon {
     beacon
 }
 
-impl From<DecodeError> for Rejection {
-    fn from(error: DecodeError) -> Self {
+impl From<BeaconDecodeError> for RequestRejection {
+    fn from(error: BeaconDecodeError) -> Self {
         match error {
-            DecodeError::Malformed(why) => Self::Malformed(why),
-            DecodeError::TooMany => Self::TooMany,
-            DecodeError::TooLarge => Self::TooLarge,
+            BeaconDecodeError::Malformed(why) => Self::Malformed(why),
+            BeaconDecodeError::TooMany => Self::TooMany,
+            BeaconDecodeError::TooLarge => Self::TooLarge,
         }
     }
 }

@@ -6,11 +6,11 @@ use http::{HeaderName, HeaderValue, Response};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::answer::AnswerBody;
-use crate::event::Object;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, answer, head};
-use crate::visitor::{self, Leave, Seen};
+use crate::answer::ResponseBody;
+use crate::event::JsonObject;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, answer, head};
+use crate::visitor::{self, StoragePermissions, VisitorRequest};
 
 /// Of pages that are not the site's own, those of its origins ask with CORS, which this does not
 /// touch; nobody else may so much as load it.
@@ -23,8 +23,8 @@ const SNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 
 pub(in crate::gateway) async fn answer(
-    arrived: &Arrived<'_>,
-) -> Result<Response<AnswerBody>, Rejection> {
+    arrived: &SiteRequest<'_>,
+) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.limit()?;
     let known = known(arrived).await?;
     let body = Bytes::from(Value::Object(known).to_string());
@@ -37,31 +37,31 @@ pub(in crate::gateway) async fn answer(
 }
 
 /// What the visitor of the request may know of themselves.
-async fn known(arrived: &Arrived<'_>) -> Result<Object, Rejection> {
+async fn known(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection> {
     let (site, public) = (arrived.site, &arrived.site.public);
-    let Some(profiles) = &arrived.gateway.profiles else { return Ok(Object::new()) };
+    let Some(profiles) = &arrived.gateway.profiles else { return Ok(JsonObject::new()) };
     if arrived.is_cross_site() {
-        return Ok(Object::new());
+        return Ok(JsonObject::new());
     }
-    let seen = Seen {
+    let seen = VisitorRequest {
         cookies: &head::cookies(&arrived.head.headers),
         host: arrived.host,
         secure: arrived.client.secure,
         landing: None,
-        leave: Leave { ads: false, ..arrived.leave(&[]) },
+        leave: StoragePermissions { ads: false, ..arrived.storage_permissions(&[]) },
         now: arrived.received_at,
         random: Uuid::new_v4().into_bytes(),
     };
     let visitor = visitor::recognise(&site.visitor, &arrived.snapshot.vendor_cookies, &seen);
     if !visitor.is_known || !visitor.is_remembered {
-        return Ok(Object::new());
+        return Ok(JsonObject::new());
     }
     let found = profiles.of_visitor(site.id, &visitor.visitor.id, public.wants_computed()).await;
     match found {
         Ok(found) => Ok(public.of(&found)),
         Err(error) => {
             tracing::warn!(%error, "a page cannot be told of its visitor");
-            Err(Rejection::Unread)
+            Err(RequestRejection::Unread)
         }
     }
 }
@@ -74,35 +74,36 @@ mod tests {
 
     use crate::bots;
     use crate::event::SenderRank;
-    use crate::gateway::tests::{House, house, limits, page, to};
-    use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
+    use crate::gateway::tests::{TestGateway, house, limits, page, to};
+    use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
     use crate::metrics::Metrics;
-    use crate::profile::{self, Profiles, SqliteProfiles, Update, update_of};
-    use crate::store::{Store, Sync};
+    use crate::profile::{self, ProfileService, ProfileUpdate, SqliteProfileStore, update_of};
+    use crate::store::{CommitSyncMode, SqliteStore};
     use crate::vendors::trial;
 
     /// A house whose pages may know their visitor's plan and orders.
-    async fn open_house() -> (House, Arc<Profiles>, tempfile::TempDir) {
+    async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
         let mut house = house().await;
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [profile::MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-        let limits_of = profile::Limits::new(1000, 10, 10);
-        let settings = profile::Settings::small(limits_of);
-        let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits_of));
+        let store = SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone())
+            .unwrap();
+        let limits_of = profile::ProfileLimits::new(1000, 10, 10);
+        let settings = profile::ProfileSettings::small(limits_of);
+        let store = Arc::new(SqliteProfileStore::new(Arc::new(store), limits_of));
         let runtime = tokio::runtime::Handle::current();
-        let profiles = Arc::new(Profiles::new(store, &settings, metrics.clone(), runtime));
+        let profiles = Arc::new(ProfileService::new(store, &settings, metrics.clone(), runtime));
         house.gateway = house.gateway.with_profiles(profiles.clone());
         let text = "activity = true\nanonymous_retain = \"1d\"\n\
             public = [\"traits.plan\", 'activity[\"Order\"].count']";
-        let setup = SiteSetup {
+        let setup = GatewaySiteSetup {
             id: house.site,
             name: "shop".into(),
-            settings: SiteSettings {
+            settings: GatewaySiteSettings {
                 privacy: Arc::default(),
                 placeholder_ids: Arc::default(),
-                bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
+                bots: bots::BotSettings { policy: bots::BotPolicy::Flag, score: 50 },
                 shims: crate::script::ShimSettings::new(),
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
@@ -116,10 +117,10 @@ mod tests {
             origin: None,
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),
-            public: trial::settings(text, profile::SiteSettings::read).public,
+            public: trial::settings(text, profile::SiteProfileSettings::read).public,
         };
         let geo = crate::geo::tests::zurich();
-        house.gateway.reload(Snapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
+        house.gateway.reload(GatewaySnapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
         (house, profiles, folder)
     }
 
@@ -133,10 +134,13 @@ mod tests {
         let cookies = cookies.join("; ");
         let event = house.events().await.remove(0);
         let traits = json!({ "plan": "pro", "email": "jo@x.example" });
-        let sighting =
-            profile::Sighting::of(&event, &profile::NoCounters, &profile::Agents::default());
+        let activity = profile::Activity::of(
+            &event,
+            &profile::EmptyCounterSet,
+            &profile::UserAgentParser::default(),
+        );
         let traits = traits.as_object().unwrap().clone();
-        let update = Update { traits, sighting, ..update_of(&event) };
+        let update = ProfileUpdate { traits, activity, ..update_of(&event) };
         profiles.apply(house.site, 1, vec![update]).await.unwrap();
         let asked = to("GET", "/me").header("origin", "https://shop.example");
         let answer = house.ask(asked.header("cookie", &cookies), "").await;
@@ -166,11 +170,11 @@ mod tests {
         let cookies: Vec<_> =
             cookies.filter_map(|it| it.to_str().unwrap().split(';').next()).collect();
         let cookies = cookies.join("; ");
-        let victim = |traits: serde_json::Value| Update {
+        let victim = |traits: serde_json::Value| ProfileUpdate {
             rank: SenderRank::Server,
             user: profile::Identity::of(profile::IdentityKind::User, Some("victim")),
             traits: traits.as_object().unwrap().clone(),
-            ..Update::default()
+            ..ProfileUpdate::default()
         };
         profiles.apply(house.site, 1, vec![victim(json!({ "plan": "pro" }))]).await.unwrap();
         let claim = r#"{"type":"identify","userId":"victim"}"#;

@@ -3,37 +3,37 @@
 
 use http::Response;
 
-use crate::answer::AnswerBody;
-use crate::gateway::accept::Sender;
-use crate::gateway::answer::Taken;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, answer, decode};
+use crate::answer::ResponseBody;
+use crate::gateway::accept::SenderKind;
+use crate::gateway::answer::AcceptOutcome;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, answer, decode};
 
 pub(in crate::gateway) async fn answer(
-    arrived: &Arrived<'_>,
-) -> Result<Response<AnswerBody>, Rejection> {
+    arrived: &SiteRequest<'_>,
+) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.limit()?;
-    arrived.check_volume(Sender::Client)?;
+    arrived.check_volume(SenderKind::Client)?;
     match take(arrived).await {
         Ok(taken) => Ok(answer::gif(taken)),
         Err(
-            rejection @ (Rejection::RateLimited(_)
-            | Rejection::Busy
-            | Rejection::Full
-            | Rejection::Unwritable
-            | Rejection::Closing),
+            rejection @ (RequestRejection::RateLimited(_)
+            | RequestRejection::Busy
+            | RequestRejection::Full
+            | RequestRejection::Unwritable
+            | RequestRejection::Closing),
         ) => Err(rejection),
         Err(rejection) => {
             arrived.count_refused(&rejection);
-            Ok(answer::gif(Taken::default()))
+            Ok(answer::gif(AcceptOutcome::default()))
         }
     }
 }
 
-async fn take(arrived: &Arrived<'_>) -> Result<Taken, Rejection> {
+async fn take(arrived: &SiteRequest<'_>) -> Result<AcceptOutcome, RequestRejection> {
     let query = arrived.head.uri.query().unwrap_or_default();
-    arrived.spend_bytes(Sender::Client, query.len())?;
+    arrived.spend_bytes(SenderKind::Client, query.len())?;
     let text = decode::from_query(query)?;
     let messages = arrived.messages(text.into(), None, None).await?;
-    arrived.accept(messages, Sender::Client).await
+    arrived.accept(messages, SenderKind::Client).await
 }

@@ -5,20 +5,22 @@ use http::Response;
 use url::form_urlencoded::parse;
 
 use super::script::served;
-use crate::answer::AnswerBody;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, preview};
-use crate::script::Caching;
+use crate::answer::ResponseBody;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, preview};
+use crate::script::BrowserCaching;
 
-pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
+pub(in crate::gateway) fn answer(
+    arrived: &SiteRequest<'_>,
+) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.gateway.limit_client(arrived.site, arrived.client)?;
     let site = arrived.site;
-    let drafts = site.sdk.drafts().ok_or(Rejection::UnknownRoute)?;
+    let drafts = site.sdk.drafts().ok_or(RequestRejection::UnknownRoute)?;
     let query = arrived.head.uri.query().unwrap_or_default();
     let token = parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, value)| value);
     let opens = |token: &str| preview::opens(&site.visitor, &site.name, token, arrived.received_at);
     if !token.as_deref().is_some_and(opens) {
-        return Err(Rejection::UnknownRoute);
+        return Err(RequestRejection::UnknownRoute);
     }
-    Ok(served(arrived, drafts, Caching::Never))
+    Ok(served(arrived, drafts, BrowserCaching::Never))
 }

@@ -8,11 +8,11 @@ use http::Response;
 use hyper::body::Body;
 use serde::Deserialize;
 
-use crate::answer::AnswerBody;
-use crate::gateway::answer::{self, Taken};
-use crate::gateway::rejection::Rejection;
-use crate::gateway::settings::Limits;
-use crate::gateway::{Arrived, body};
+use crate::answer::ResponseBody;
+use crate::gateway::answer::{self, AcceptOutcome};
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::settings::GatewayLimits;
+use crate::gateway::{SiteRequest, body};
 
 /// The largest report: a page's are a third of it.
 const REPORT_BYTES: usize = 2048;
@@ -21,38 +21,38 @@ const REPORT_BYTES: usize = 2048;
 const SHOWN_CHARS: usize = 200;
 
 #[derive(Deserialize)]
-struct Report {
+struct IntegrationErrorReport {
     integration: String,
-    kind: Kind,
+    kind: IntegrationErrorKind,
     #[serde(default)]
     message: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum IntegrationErrorKind {
     Load,
     Error,
     Timeout,
 }
 
 pub(in crate::gateway) async fn answer<B>(
-    arrived: &Arrived<'_>,
+    arrived: &SiteRequest<'_>,
     body: B,
-) -> Result<Response<AnswerBody>, Rejection>
+) -> Result<Response<ResponseBody>, RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.gateway.limit_client(arrived.site, arrived.client)?;
-    let limits = Limits {
+    let limits = GatewayLimits {
         body_bytes: REPORT_BYTES,
         inflated_bytes: REPORT_BYTES,
         ..arrived.snapshot.limits.clone()
     };
     let (budget, payer) = (&arrived.snapshot.budget, arrived.payer());
     let received = body::read(body, &arrived.head.headers, &limits, (budget, payer)).await?;
-    let report: Report = serde_json::from_slice(&received.text)
-        .map_err(|_error| Rejection::Malformed("the body is not a report"))?;
+    let report: IntegrationErrorReport = serde_json::from_slice(&received.text)
+        .map_err(|_error| RequestRejection::Malformed("the body is not a report"))?;
     let errors = &arrived.site.integration_errors;
     // A page that is older than the configuration may report one that is no more.
     if let Some((name, count)) = errors.iter().find(|(name, _)| **name == *report.integration) {
@@ -61,5 +61,5 @@ where
         let (site, kind) = (&*arrived.site.name, report.kind);
         tracing::debug!(site, integration = &**name, ?kind, ?message, "an integration failed");
     }
-    Ok(answer::quiet(Taken::default()))
+    Ok(answer::quiet(AcceptOutcome::default()))
 }

@@ -4,26 +4,28 @@
 use http::Response;
 use uuid::Uuid;
 
-use crate::answer::AnswerBody;
-use crate::gateway::answer::{self, Taken};
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, head};
-use crate::visitor::{self, Leave, Seen};
+use crate::answer::ResponseBody;
+use crate::gateway::answer::{self, AcceptOutcome};
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, head};
+use crate::visitor::{self, StoragePermissions, VisitorRequest};
 
-pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
+pub(in crate::gateway) fn answer(
+    arrived: &SiteRequest<'_>,
+) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.limit()?;
     if arrived.is_cross_site() {
         // Another site's page may not log anybody out; it is told nothing of that.
-        return Ok(answer::quiet(Taken::default()));
+        return Ok(answer::quiet(AcceptOutcome::default()));
     }
     let referer = head::referer(&arrived.head.headers);
     let cookies = head::cookies(&arrived.head.headers);
-    let seen = Seen {
+    let seen = VisitorRequest {
         cookies: &cookies,
         host: arrived.host,
         secure: arrived.client.secure,
         landing: referer.as_deref(),
-        leave: Leave { ads: false, ..arrived.leave(&[]) },
+        leave: StoragePermissions { ads: false, ..arrived.storage_permissions(&[]) },
         now: arrived.received_at,
         random: Uuid::new_v4().into_bytes(),
     };
@@ -36,5 +38,5 @@ pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<Answe
         set_cookies
             .extend(kept.filter_map(|name| visitor::expire(&arrived.site.visitor, &seen, name)));
     }
-    Ok(answer::quiet(Taken { set_cookies, ..Taken::default() }))
+    Ok(answer::quiet(AcceptOutcome { set_cookies, ..AcceptOutcome::default() }))
 }

@@ -8,20 +8,20 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::Body;
 
-use crate::answer::AnswerBody;
-use crate::gateway::accept::Sender;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, answer};
+use crate::answer::ResponseBody;
+use crate::gateway::accept::SenderKind;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, answer};
 
 pub(in crate::gateway) async fn answer<B>(
-    arrived: &Arrived<'_>,
+    arrived: &SiteRequest<'_>,
     body: B,
-) -> Result<Response<AnswerBody>, Rejection>
+) -> Result<Response<ResponseBody>, RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.limit()?;
-    arrived.check_volume(Sender::Client)?;
-    let messages = arrived.read(body, None, Some(Sender::Client)).await?;
-    arrived.accept(messages, Sender::Client).await.map(answer::quiet)
+    arrived.check_volume(SenderKind::Client)?;
+    let messages = arrived.read(body, None, Some(SenderKind::Client)).await?;
+    arrived.accept(messages, SenderKind::Client).await.map(answer::quiet)
 }

@@ -7,33 +7,33 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::Body;
 
-use crate::answer::AnswerBody;
-use crate::event::Kind;
-use crate::gateway::accept::Sender;
-use crate::gateway::answer::Taken;
-use crate::gateway::credentials::Key;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, answer, head};
+use crate::answer::ResponseBody;
+use crate::event::EventKind;
+use crate::gateway::accept::SenderKind;
+use crate::gateway::answer::AcceptOutcome;
+use crate::gateway::credentials::CredentialCheck;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, answer, head};
 
 pub(in crate::gateway) async fn answer<B>(
-    arrived: &Arrived<'_>,
-    kind: Option<Kind>,
+    arrived: &SiteRequest<'_>,
+    kind: Option<EventKind>,
     body: B,
-) -> Result<Response<AnswerBody>, Rejection>
+) -> Result<Response<ResponseBody>, RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
-    let shown = Key::in_head(arrived.site, &arrived.head.headers);
+    let shown = CredentialCheck::in_head(arrived.site, &arrived.head.headers);
     let mut over = None;
     let sender = match shown {
-        Key::Of(sender) => Some(sender),
-        Key::Missing | Key::Wrong => None,
+        CredentialCheck::Of(sender) => Some(sender),
+        CredentialCheck::Missing | CredentialCheck::Wrong => None,
     };
     match shown {
-        Key::Of(Sender::Server) => arrived.limit_site()?,
-        Key::Of(Sender::Client) => arrived.limit()?,
-        Key::Missing => over = arrived.limit_unproven()?,
-        Key::Wrong => {
+        CredentialCheck::Of(SenderKind::Server) => arrived.limit_site()?,
+        CredentialCheck::Of(SenderKind::Client) => arrived.limit()?,
+        CredentialCheck::Missing => over = arrived.limit_unproven()?,
+        CredentialCheck::Wrong => {
             arrived.limit()?;
             return refuse(arrived);
         }
@@ -43,26 +43,27 @@ where
     }
     let messages = arrived.read(body, kind, sender).await?;
     let shown = match (shown, &messages.write_key) {
-        (Key::Missing, Some(key)) => Key::of(arrived.site, key),
+        (CredentialCheck::Missing, Some(key)) => CredentialCheck::of(arrived.site, key),
         _ => shown,
     };
-    if let Some(limited) = over.filter(|_| shown != Key::Of(Sender::Server)) {
+    if let Some(limited) = over.filter(|_| shown != CredentialCheck::Of(SenderKind::Server)) {
         return Err(arrived.site.limited(limited));
     }
     if sender.is_none() {
-        let payer = if let Key::Of(sender) = shown { sender } else { Sender::Client };
+        let payer =
+            if let CredentialCheck::Of(sender) = shown { sender } else { SenderKind::Client };
         arrived.spend_bytes(payer, messages.bytes)?;
     }
-    let Key::Of(sender) = shown else { return refuse(arrived) };
+    let CredentialCheck::Of(sender) = shown else { return refuse(arrived) };
     arrived.accept(messages, sender).await.map(answer::success)
 }
 
 /// A browser is told of success, because it could only try again or complain where nobody looks;
 /// anybody else is told the truth.
-fn refuse(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
+fn refuse(arrived: &SiteRequest<'_>) -> Result<Response<ResponseBody>, RequestRejection> {
     if !head::is_from_page(&arrived.head.headers) {
-        return Err(Rejection::BadKey);
+        return Err(RequestRejection::BadKey);
     }
-    arrived.count_refused(&Rejection::BadKey);
-    Ok(answer::success(Taken::default()))
+    arrived.count_refused(&RequestRejection::BadKey);
+    Ok(answer::success(AcceptOutcome::default()))
 }

@@ -5,17 +5,17 @@ use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::gateway::mounts::Mounted;
-use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, head};
-use crate::metrics::ScriptLabels;
-use crate::script::proxy::{Asked, Place};
+use crate::gateway::mounts::ActiveMount;
+use crate::gateway::rejection::RequestRejection;
+use crate::gateway::{SiteRequest, head};
+use crate::metrics::ScriptRequestLabels;
+use crate::script::proxy::{ScriptMount, ScriptRequest};
 
 pub(in crate::gateway) async fn answer(
-    arrived: &Arrived<'_>,
+    arrived: &SiteRequest<'_>,
     mount: usize,
-) -> Result<Response<Full<Bytes>>, Rejection> {
-    let mounted = arrived.site.mounts.get(mount).ok_or(Rejection::UnknownRoute)?;
+) -> Result<Response<Full<Bytes>>, RequestRejection> {
+    let mounted = arrived.site.mounts.get(mount).ok_or(RequestRejection::UnknownRoute)?;
     match &mounted.place {
         Some(place) => proxied(arrived, mounted, place).await,
         None => shim(arrived, mounted.mount.vendor).await,
@@ -24,12 +24,12 @@ pub(in crate::gateway) async fn answer(
 
 /// The gateway's script with the vendor's shim: the same under all paths.
 async fn shim(
-    arrived: &Arrived<'_>,
+    arrived: &SiteRequest<'_>,
     vendor: &'static str,
-) -> Result<Response<Full<Bytes>>, Rejection> {
+) -> Result<Response<Full<Bytes>>, RequestRejection> {
     arrived.gateway.limit_client(arrived.site, arrived.client)?;
     let (sdk, head) = (&arrived.site.sdk, arrived.head);
-    let file = sdk.shim(vendor).await.ok_or(Rejection::UnknownRoute)?;
+    let file = sdk.shim(vendor).await.ok_or(RequestRejection::UnknownRoute)?;
     let mut answer = file.answer(&head.method, &head.headers, sdk.caching);
     // Snippets may load it with `crossorigin`, from pages of any origin.
     answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -37,24 +37,24 @@ async fn shim(
         StatusCode::NOT_MODIFIED => "unchanged",
         _ => "shim",
     };
-    let labels = ScriptLabels { vendor, result };
+    let labels = ScriptRequestLabels { vendor, result };
     arrived.gateway.metrics.script_requests.get_or_create(&labels).inc();
     Ok(answer)
 }
 
 /// One of the vendor's own.
 async fn proxied(
-    arrived: &Arrived<'_>,
-    mounted: &Mounted,
-    place: &Place,
-) -> Result<Response<Full<Bytes>>, Rejection> {
+    arrived: &SiteRequest<'_>,
+    mounted: &ActiveMount,
+    place: &ScriptMount,
+) -> Result<Response<Full<Bytes>>, RequestRejection> {
     arrived.limit()?;
     let (uri, fields) = (&arrived.head.uri, &arrived.head.headers);
     let authority = head::authority(uri, fields);
-    let mount = place.at(authority, arrived.client.secure).ok_or(Rejection::UnknownHost)?;
-    let asked = Asked {
+    let mount = place.at(authority, arrived.client.secure).ok_or(RequestRejection::UnknownHost)?;
+    let asked = ScriptRequest {
         place,
-        path: mounted.mount.below(uri.path()).ok_or(Rejection::UnknownRoute)?,
+        path: mounted.mount.below(uri.path()).ok_or(RequestRejection::UnknownRoute)?,
         query: uri.query(),
         mount: &mount,
         method: &arrived.head.method,

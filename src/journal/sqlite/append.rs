@@ -12,84 +12,85 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 use tokio::sync::{oneshot, watch};
 
-use super::super::dedupe::Windows;
+use super::super::dedupe::DedupeWindows;
 use super::super::{
-    AppendError, Appended, CountAppended, Head, JournalError, NewRecord, Settings, SiteId,
+    AppendCallback, AppendError, AppendOutcome, JournalError, JournalHead, JournalSettings,
+    NewJournalRecord, SiteId,
 };
-use super::room::{Account, Room};
-use super::{Heads, MAX_SEQ, append_error, flags, lock, place, rank, time};
+use super::room::{AppendBudget, JournalDiskBudget};
+use super::{MAX_SEQ, SiteHeadMap, append_error, flags, lock, place, rank, time};
 use crate::event::SenderRank;
 use crate::metrics::Metrics;
-use crate::store::{Store, Urgency, Write, WriteError};
+use crate::store::{SqliteStore, StoreWrite, StoreWriteError, WriteUrgency};
 
 /// The shared state of all appends.
-pub(super) struct Appends {
-    waiting: Mutex<Waiting>,
-    sequence: Mutex<Sequence>,
+pub(super) struct AppendQueue {
+    waiting: Mutex<WaitingAppends>,
+    sequence: Mutex<AppendSequence>,
     queue_bytes: usize,
-    pub(super) room: Room,
+    pub(super) room: JournalDiskBudget,
     metrics: Arc<Metrics>,
 }
 
 /// Events that wait for the next group.
 #[derive(Default)]
-struct Waiting {
-    requests: Vec<Request>,
+struct WaitingAppends {
+    requests: Vec<AppendRequest>,
     bytes: usize,
     // A flush is queued with the writer and has not begun.
     scheduled: bool,
     closed: bool,
 }
 
-type Answer = Result<Vec<Appended>, AppendError>;
+type AppendResult = Result<Vec<AppendOutcome>, AppendError>;
 
-struct Request {
-    records: Vec<NewRecord>,
-    count: CountAppended,
-    answer: oneshot::Sender<News>,
+struct AppendRequest {
+    records: Vec<NewJournalRecord>,
+    count: AppendCallback,
+    answer: oneshot::Sender<GroupReply>,
 }
 
 /// One request's answer, and those of others that it is to pass on. The writer thread wakes one
 /// waiting task; that one wakes the rest of the group from within the runtime, which costs a
 /// fraction of as many calls from outside.
-struct News {
-    answer: Option<Answer>,
-    others: Vec<(oneshot::Sender<News>, Answer)>,
+struct GroupReply {
+    answer: Option<AppendResult>,
+    others: Vec<(oneshot::Sender<GroupReply>, AppendResult)>,
 }
 
-impl News {
+impl GroupReply {
     /// Tells everybody, through the first who still listens.
-    fn spread(mut told: impl Iterator<Item = (oneshot::Sender<News>, Answer)>) {
+    fn spread(mut told: impl Iterator<Item = (oneshot::Sender<GroupReply>, AppendResult)>) {
         let Some((first, answer)) = told.next() else { return };
-        let news = News { answer: Some(answer), others: told.collect() };
+        let news = GroupReply { answer: Some(answer), others: told.collect() };
         // Nobody waits any more when the client has gone; dropping the news passes it on.
         first.send(news).ok();
     }
 }
 
-impl Drop for News {
+impl Drop for GroupReply {
     fn drop(&mut self) {
         for (sender, answer) in self.others.drain(..) {
-            sender.send(News { answer: Some(answer), others: Vec::new() }).ok();
+            sender.send(GroupReply { answer: Some(answer), others: Vec::new() }).ok();
         }
     }
 }
 
 /// What only the writer thread changes.
-struct Sequence {
-    heads: Heads,
-    window: Windows,
+struct AppendSequence {
+    heads: SiteHeadMap,
+    window: DedupeWindows,
 }
 
-impl Appends {
+impl AppendQueue {
     /// Reads back what the dedupe window remembers.
     pub(super) async fn load(
-        store: &Store,
-        settings: &Settings,
+        store: &SqliteStore,
+        settings: &JournalSettings,
         now: Timestamp,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
-        let mut window = Windows::new(settings.dedupe_window, settings.dedupe_entries, now);
+        let mut window = DedupeWindows::new(settings.dedupe_window, settings.dedupe_entries, now);
         let since = now.checked_sub(settings.dedupe_window).unwrap_or(Timestamp::MIN);
         let entries = settings.dedupe_entries;
         let keys = store.read(move |c| recent_keys(c, since, entries)).await?;
@@ -98,9 +99,9 @@ impl Appends {
         }
         Ok(Self {
             waiting: Mutex::default(),
-            sequence: Mutex::new(Sequence { heads: Heads::new(), window }),
+            sequence: Mutex::new(AppendSequence { heads: SiteHeadMap::new(), window }),
             queue_bytes: settings.queue_bytes,
-            room: Room::new(settings),
+            room: JournalDiskBudget::new(settings),
             metrics,
         })
     }
@@ -108,11 +109,11 @@ impl Appends {
     pub(super) fn add_site(&self, site: SiteId, head: u64) {
         let mut sequence = lock(&self.sequence);
         // What came before this process is looked at by the projection, whatever it says.
-        let head = Head { seq: head, identified: head };
+        let head = JournalHead { seq: head, identified: head };
         sequence.heads.entry(site).or_insert_with(|| (head, watch::Sender::new(head)));
     }
 
-    pub(super) fn head(&self, site: SiteId) -> watch::Receiver<Head> {
+    pub(super) fn head(&self, site: SiteId) -> watch::Receiver<JournalHead> {
         let mut sequence = lock(&self.sequence);
         let (_, sender) = sequence.heads.entry(site).or_default();
         sender.subscribe()
@@ -124,10 +125,10 @@ impl Appends {
 
     pub(super) async fn append(
         appends: &Arc<Self>,
-        store: &Store,
-        records: Vec<NewRecord>,
-        count: CountAppended,
-    ) -> Answer {
+        store: &SqliteStore,
+        records: Vec<NewJournalRecord>,
+        count: AppendCallback,
+    ) -> AppendResult {
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let (answer, answered) = oneshot::channel();
         let schedule = {
@@ -139,11 +140,11 @@ impl Appends {
                 return Err(AppendError::QueueFull);
             }
             waiting.bytes += bytes;
-            waiting.requests.push(Request { records, count, answer });
+            waiting.requests.push(AppendRequest { records, count, answer });
             !std::mem::replace(&mut waiting.scheduled, true)
         };
         if schedule {
-            store.submit(Box::new(Flush {
+            store.submit(Box::new(AppendFlush {
                 appends: appends.clone(),
                 requests: Vec::new(),
                 appended: Vec::new(),
@@ -153,7 +154,7 @@ impl Appends {
         news.and_then(|mut news| news.answer.take()).unwrap_or(Err(AppendError::Closed))
     }
 
-    fn take(&self) -> Vec<Request> {
+    fn take(&self) -> Vec<AppendRequest> {
         let mut waiting = lock(&self.waiting);
         waiting.scheduled = false;
         waiting.bytes = 0;
@@ -162,22 +163,22 @@ impl Appends {
 }
 
 /// Writes all that waits, as one write of a group.
-struct Flush {
-    appends: Arc<Appends>,
-    requests: Vec<Request>,
-    appended: Vec<Answer>,
+struct AppendFlush {
+    appends: Arc<AppendQueue>,
+    requests: Vec<AppendRequest>,
+    appended: Vec<AppendResult>,
 }
 
-impl Write for Flush {
-    fn urgency(&self) -> Urgency {
-        Urgency::Now
+impl StoreWrite for AppendFlush {
+    fn urgency(&self) -> WriteUrgency {
+        WriteUrgency::Now
     }
 
     fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.requests = self.appends.take();
         self.appended.reserve(self.requests.len());
         let mut insert = connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?)")?;
-        let mut account = Account::open(&self.appends.room, connection)?;
+        let mut account = AppendBudget::open(&self.appends.room, connection)?;
         let mut sequence = lock(&self.appends.sequence);
         for request in &self.requests {
             if !account.take(&request.records, &self.appends.metrics) {
@@ -189,7 +190,7 @@ impl Write for Flush {
             let Some(Ok(appended)) = self.appended.last_mut() else { continue };
             for record in &request.records {
                 if !sequence.window.insert(record.message, record.received_at) {
-                    appended.push(Appended::Duplicate);
+                    appended.push(AppendOutcome::Duplicate);
                     continue;
                 }
                 let (head, _) = sequence.heads.entry(record.site).or_default();
@@ -198,20 +199,20 @@ impl Write for Flush {
                 if record.identifies {
                     head.identified = seq;
                 }
-                appended.push(Appended::New { seq });
+                appended.push(AppendOutcome::New { seq });
                 insert.execute((
                     place(record.site, seq),
                     record.received_at.as_millisecond(),
                     flags(record),
                     record.message.to_bytes(),
-                    Body(&record.body),
+                    RecordBodyText(&record.body),
                 ))?;
             }
         }
         Ok(())
     }
 
-    fn done(mut self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+    fn done(mut self: Box<Self>, result: Result<(), Arc<StoreWriteError>>) {
         match result {
             Ok(()) => {
                 let requests = std::mem::take(&mut self.requests).into_iter();
@@ -221,9 +222,9 @@ impl Write for Flush {
                     }
                     request.answer
                 });
-                let answers: Vec<oneshot::Sender<News>> = counted.collect();
+                let answers: Vec<oneshot::Sender<GroupReply>> = counted.collect();
                 self.publish();
-                News::spread(answers.into_iter().zip(self.appended));
+                GroupReply::spread(answers.into_iter().zip(self.appended));
             }
             Err(error) => {
                 if self.requests.is_empty() {
@@ -233,13 +234,13 @@ impl Write for Flush {
                 self.undo();
                 let error = append_error(error);
                 let requests = self.requests.into_iter().map(|request| request.answer);
-                News::spread(requests.map(|request| (request, Err(error.clone()))));
+                GroupReply::spread(requests.map(|request| (request, Err(error.clone()))));
             }
         }
     }
 }
 
-impl Flush {
+impl AppendFlush {
     fn publish(&self) {
         let sequence = lock(&self.appends.sequence);
         for (head, sender) in sequence.heads.values() {
@@ -252,7 +253,7 @@ impl Flush {
         for (request, appended) in self.requests.iter().zip(&self.appended) {
             let Ok(appended) = appended else { continue };
             for (record, appended) in request.records.iter().zip(appended) {
-                if let Appended::New { .. } = appended {
+                if let AppendOutcome::New { .. } = appended {
                     sequence.window.remove(record.message);
                 }
             }
@@ -265,9 +266,9 @@ impl Flush {
 }
 
 /// Bytes that are known to be UTF-8, stored as text so that people can read the table.
-struct Body<'b>(&'b [u8]);
+struct RecordBodyText<'b>(&'b [u8]);
 
-impl ToSql for Body<'_> {
+impl ToSql for RecordBodyText<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
     }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::{
-    DeadRecord, DeadSelection, JournalError, LastCall, ReaderId, ReplayPlan, SiteId,
+    DeadLetterRecord, DeadLetterSelection, JournalError, LastVendorCall, ReaderId, ReplayPlan,
+    SiteId,
 };
 use super::position::position;
 use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to};
@@ -21,8 +22,8 @@ const DISORDER_MS: i64 = 10_000;
 const COLUMNS: &str =
     "id, reader, at, seq, reason, detail, body, attempts, called_at, request, status, reply";
 
-fn record(row: &Row<'_>) -> rusqlite::Result<DeadRecord> {
-    Ok(DeadRecord {
+fn record(row: &Row<'_>) -> rusqlite::Result<DeadLetterRecord> {
+    Ok(DeadLetterRecord {
         id: row.get(0)?,
         reader: ReaderId(row.get(1)?),
         at: time(row.get(2)?),
@@ -35,9 +36,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<DeadRecord> {
     })
 }
 
-fn last_call(row: &Row<'_>) -> rusqlite::Result<Option<LastCall>> {
+fn last_call(row: &Row<'_>) -> rusqlite::Result<Option<LastVendorCall>> {
     let Some(at) = row.get::<_, Option<i64>>(8)? else { return Ok(None) };
-    Ok(Some(LastCall {
+    Ok(Some(LastVendorCall {
         at: time(at),
         request: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
         status: row.get(10)?,
@@ -50,7 +51,7 @@ pub(super) fn of_event(
     connection: &Connection,
     reader: ReaderId,
     seq: u64,
-) -> rusqlite::Result<Option<DeadRecord>> {
+) -> rusqlite::Result<Option<DeadLetterRecord>> {
     connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM dead WHERE reader = ? AND seq = ? ORDER BY id DESC LIMIT 1"
@@ -64,7 +65,7 @@ pub(super) fn list(
     reader: Option<ReaderId>,
     before: Option<i64>,
     limit: usize,
-) -> rusqlite::Result<Vec<DeadRecord>> {
+) -> rusqlite::Result<Vec<DeadLetterRecord>> {
     let before = before.unwrap_or(i64::MAX);
     let mut statement;
     let rows = match reader {
@@ -84,7 +85,7 @@ pub(super) fn list(
     rows.collect()
 }
 
-pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeadRecord>> {
+pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeadLetterRecord>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM dead WHERE id = ?"))?
         .query_row([id], record)
@@ -119,12 +120,12 @@ impl SqliteJournal {
     /// Does something to each selected letter, a few at a time. Returns to how many it was done.
     pub(super) async fn each_dead(
         &self,
-        which: DeadSelection,
+        which: DeadLetterSelection,
         act: impl Fn(&Connection, i64) -> rusqlite::Result<bool> + Clone + Send + 'static,
     ) -> Result<u64, JournalError> {
         let ids = match which {
-            DeadSelection::Ids(ids) => ids,
-            DeadSelection::Reader(reader) => {
+            DeadLetterSelection::Ids(ids) => ids,
+            DeadLetterSelection::Reader(reader) => {
                 self.read_db(move |c| {
                     let mut ids = c.prepare("SELECT id FROM dead WHERE reader = ? ORDER BY id")?;
                     ids.query_map([reader.0], |row| row.get(0))?.collect()

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::super::forgotten::{Carried, carries};
+use super::super::forgotten::{RecordNameMatch, carries};
 use super::super::{
-    Erased, Held, HeldAt, HeldPage, JournalError, NameKey, ReaderId, SiteId, Subjects,
+    ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId, SubjectCursor, SubjectRecord,
+    SubjectRecordPage, SubjectRights,
 };
 use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
@@ -30,7 +31,7 @@ impl SqliteJournal {
     pub(super) async fn load_forgotten(&self) -> Result<(), JournalError> {
         let names = self.read_db(|c| {
             let mut all = c.prepare_cached("SELECT name FROM forgotten")?;
-            all.query_map([], |row| row.get(0).map(NameKey::from_bytes))?.collect()
+            all.query_map([], |row| row.get(0).map(PersonNameDigest::from_bytes))?.collect()
         });
         self.forgotten.replace(names.await?);
         Ok(())
@@ -38,12 +39,12 @@ impl SqliteJournal {
 }
 
 #[async_trait]
-impl Subjects for SqliteJournal {
+impl SubjectRights for SqliteJournal {
     async fn suppress(
         &self,
         site: SiteId,
-        names: HashSet<NameKey>,
-    ) -> Result<Arc<HashSet<NameKey>>, JournalError> {
+        names: HashSet<PersonNameDigest>,
+    ) -> Result<Arc<HashSet<PersonNameDigest>>, JournalError> {
         let _turn = self.forgetting.lock().await;
         let all = self.store.write_durably(move |c| suppress(c, site, &names));
         let all = all.await.map_err(JournalError::Write)?;
@@ -51,7 +52,7 @@ impl Subjects for SqliteJournal {
         Ok(Arc::new(all))
     }
 
-    async fn lift(&self, site: SiteId, name: NameKey) -> Result<u64, JournalError> {
+    async fn lift(&self, site: SiteId, name: PersonNameDigest) -> Result<u64, JournalError> {
         let _turn = self.forgetting.lock().await;
         let lifted = self.store.write_durably(move |c| {
             c.execute(
@@ -70,16 +71,17 @@ impl Subjects for SqliteJournal {
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Erased, JournalError> {
-        let mut erased = Erased::default();
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ErasureCounts, JournalError> {
+        let mut erased = ErasureCounts::default();
         loop {
-            let (mut from, mut is_clean) = (Some(HeldAt::START), true);
+            let (mut from, mut is_clean) = (Some(SubjectCursor::START), true);
             while let Some(at) = from {
-                let HeldPage { held, next } = self.look(site, names.clone(), (at, true)).await?;
+                let SubjectRecordPage { held, next } =
+                    self.look(site, names.clone(), (at, true)).await?;
                 is_clean &= held.is_empty();
                 from = next;
-                let rows: Vec<HeldAt> = held.iter().map(|held| held.at).collect();
+                let rows: Vec<SubjectCursor> = held.iter().map(|held| held.at).collect();
                 drop(held);
                 for rows in rows.chunks(ERASE_ROWS) {
                     let rows = rows.to_vec();
@@ -100,7 +102,7 @@ impl Subjects for SqliteJournal {
     async fn note_erased(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
+        names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<(), JournalError> {
         // Durable, and with it all that was erased before it.
         let noted = self.store.write_durably(move |c| {
@@ -111,9 +113,9 @@ impl Subjects for SqliteJournal {
         noted.await.map_err(JournalError::Write)
     }
 
-    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<NameKey>)>, JournalError> {
+    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError> {
         self.read_db(|c| {
-            let mut people: BTreeMap<i64, (SiteId, HashSet<NameKey>)> = BTreeMap::new();
+            let mut people: BTreeMap<i64, (SiteId, HashSet<PersonNameDigest>)> = BTreeMap::new();
             let mut names = c.prepare_cached(
                 "SELECT person, site, name FROM forgotten
                  WHERE person IN (SELECT person FROM forgotten WHERE erased = 0)",
@@ -122,7 +124,7 @@ impl Subjects for SqliteJournal {
             while let Some(row) = rows.next()? {
                 let site = SiteId(row.get(1)?);
                 let (_, names) = people.entry(row.get(0)?).or_insert((site, HashSet::new()));
-                names.insert(NameKey::from_bytes(row.get(2)?));
+                names.insert(PersonNameDigest::from_bytes(row.get(2)?));
             }
             Ok(people.into_values().collect())
         })
@@ -132,9 +134,9 @@ impl Subjects for SqliteJournal {
     async fn held(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-        from: HeldAt,
-    ) -> Result<HeldPage, JournalError> {
+        names: Arc<HashSet<PersonNameDigest>>,
+        from: SubjectCursor,
+    ) -> Result<SubjectRecordPage, JournalError> {
         self.look(site, names, (from, false)).await
     }
 }
@@ -145,15 +147,15 @@ impl SqliteJournal {
     async fn look(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-        (from, with_unreadable): (HeldAt, bool),
-    ) -> Result<HeldPage, JournalError> {
+        names: Arc<HashSet<PersonNameDigest>>,
+        (from, with_unreadable): (SubjectCursor, bool),
+    ) -> Result<SubjectRecordPage, JournalError> {
         self.read_db(move |c| {
-            let look = Look { connection: c, site, names: &names, with_unreadable };
+            let look = SubjectSearch { connection: c, site, names: &names, with_unreadable };
             match from {
-                HeldAt::Events(after) => look.events(after),
-                HeldAt::Parked(reader, after) => look.parked(reader, after),
-                HeldAt::Dead(after) => look.dead(after),
+                SubjectCursor::Events(after) => look.events(after),
+                SubjectCursor::Parked(reader, after) => look.parked(reader, after),
+                SubjectCursor::Dead(after) => look.dead(after),
             }
         })
         .await
@@ -165,8 +167,8 @@ impl SqliteJournal {
 fn suppress(
     connection: &Connection,
     site: SiteId,
-    names: &HashSet<NameKey>,
-) -> rusqlite::Result<HashSet<NameKey>> {
+    names: &HashSet<PersonNameDigest>,
+) -> rusqlite::Result<HashSet<PersonNameDigest>> {
     let person: i64 =
         connection.query_row("SELECT coalesce(max(person), 0) + 1 FROM forgotten", [], |row| {
             row.get(0)
@@ -183,15 +185,19 @@ fn suppress(
         add.execute((person, site.0, name.to_bytes()))?;
     }
     let mut all = connection.prepare_cached("SELECT name FROM forgotten WHERE person = ?")?;
-    all.query_map([person], |row| row.get(0).map(NameKey::from_bytes))?.collect()
+    all.query_map([person], |row| row.get(0).map(PersonNameDigest::from_bytes))?.collect()
 }
 
 /// Erases these rows. One that has gone or changed since it was looked at is not counted.
-fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlite::Result<Erased> {
-    let mut erased = Erased::default();
+fn erase_rows(
+    connection: &Connection,
+    site: SiteId,
+    rows: &[SubjectCursor],
+) -> rusqlite::Result<ErasureCounts> {
+    let mut erased = ErasureCounts::default();
     for row in rows {
         match *row {
-            HeldAt::Events(seq) => {
+            SubjectCursor::Events(seq) => {
                 // The digest of its message id goes as well; ids are often made of something known.
                 let changed = connection
                     .prepare_cached(
@@ -202,7 +208,7 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
                 outcomes::remove(connection, site, &[seq])?;
                 erased.events += changed as u64;
             }
-            HeldAt::Parked(reader, seq) => {
+            SubjectCursor::Parked(reader, seq) => {
                 let changed = connection
                     .prepare_cached(
                         "DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NOT NULL",
@@ -213,7 +219,7 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
                     .execute((changed as u64, reader))?;
                 erased.parked += changed as u64;
             }
-            HeldAt::Dead(id) => {
+            SubjectCursor::Dead(id) => {
                 let changed =
                     connection.prepare_cached("DELETE FROM dead WHERE id = ?")?.execute([id])?;
                 erased.dead += changed as u64;
@@ -224,32 +230,32 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
 }
 
 /// A look for what carries one of the names.
-struct Look<'l> {
+struct SubjectSearch<'l> {
     connection: &'l Connection,
     site: SiteId,
-    names: &'l HashSet<NameKey>,
+    names: &'l HashSet<PersonNameDigest>,
     with_unreadable: bool,
 }
 
 /// What a step has seen.
 #[derive(Default)]
-struct Step {
-    held: Vec<Held>,
+struct SubjectSearchStep {
+    held: Vec<SubjectRecord>,
     rows: usize,
     bytes: usize,
-    last: Option<HeldAt>,
+    last: Option<SubjectCursor>,
 }
 
-impl Step {
+impl SubjectSearchStep {
     /// Takes a row in. `false` when the step has done enough.
-    fn take(&mut self, look: &Look<'_>, held: Held) -> bool {
+    fn take(&mut self, look: &SubjectSearch<'_>, held: SubjectRecord) -> bool {
         self.rows += 1;
         self.bytes += held.body.len();
         self.last = Some(held.at);
         let is_theirs = || match carries(look.names, look.site, &held.body) {
-            Carried::Yes => true,
-            Carried::No => false,
-            Carried::Unreadable => look.with_unreadable,
+            RecordNameMatch::Yes => true,
+            RecordNameMatch::No => false,
+            RecordNameMatch::Unreadable => look.with_unreadable,
         };
         if !held.body.is_empty() && is_theirs() {
             self.held.push(held);
@@ -258,24 +264,24 @@ impl Step {
     }
 
     /// Goes on behind the last row, or in the next table.
-    fn page(self, is_end: bool, then: Option<HeldAt>) -> HeldPage {
-        HeldPage { held: self.held, next: if is_end { then } else { self.last } }
+    fn page(self, is_end: bool, then: Option<SubjectCursor>) -> SubjectRecordPage {
+        SubjectRecordPage { held: self.held, next: if is_end { then } else { self.last } }
     }
 }
 
-impl Look<'_> {
-    fn events(&self, after: u64) -> rusqlite::Result<HeldPage> {
+impl SubjectSearch<'_> {
+    fn events(&self, after: u64) -> rusqlite::Result<SubjectRecordPage> {
         let mut query = self.connection.prepare_cached(
             "SELECT place - ?1, received_at, body FROM events
              WHERE place > ?2 AND place <= ?3 ORDER BY place",
         )?;
         let site = |seq| place(self.site, seq);
         let mut rows = query.query((site(0), site(after), site(MAX_SEQ)))?;
-        let mut step = Step::default();
+        let mut step = SubjectSearchStep::default();
         while let Some(row) = rows.next()? {
             let seq = row.get(0)?;
-            let held = Held {
-                at: HeldAt::Events(seq),
+            let held = SubjectRecord {
+                at: SubjectCursor::Events(seq),
                 seq,
                 reader: None,
                 time: time(row.get(1)?),
@@ -286,11 +292,11 @@ impl Look<'_> {
                 return Ok(step.page(false, None));
             }
         }
-        Ok(step.page(true, Some(HeldAt::Parked(0, 0))))
+        Ok(step.page(true, Some(SubjectCursor::Parked(0, 0))))
     }
 
     /// Only what brought its own body: the others are events of the journal.
-    fn parked(&self, reader: u32, after: u64) -> rusqlite::Result<HeldPage> {
+    fn parked(&self, reader: u32, after: u64) -> rusqlite::Result<SubjectRecordPage> {
         let mut query = self.connection.prepare_cached(
             "SELECT reader, seq, received_at, body FROM parked
              WHERE (reader, seq) > (?1, ?2) AND body IS NOT NULL
@@ -298,11 +304,11 @@ impl Look<'_> {
              ORDER BY reader, seq",
         )?;
         let mut rows = query.query((reader, after, self.site.0))?;
-        let mut step = Step::default();
+        let mut step = SubjectSearchStep::default();
         while let Some(row) = rows.next()? {
             let (reader, seq) = (row.get(0)?, row.get(1)?);
-            let held = Held {
-                at: HeldAt::Parked(reader, seq),
+            let held = SubjectRecord {
+                at: SubjectCursor::Parked(reader, seq),
                 seq,
                 reader: Some(ReaderId(reader)),
                 time: time(row.get::<_, Option<i64>>(2)?.unwrap_or_default()),
@@ -313,19 +319,19 @@ impl Look<'_> {
                 return Ok(step.page(false, None));
             }
         }
-        Ok(step.page(true, Some(HeldAt::Dead(0))))
+        Ok(step.page(true, Some(SubjectCursor::Dead(0))))
     }
 
-    fn dead(&self, after: i64) -> rusqlite::Result<HeldPage> {
+    fn dead(&self, after: i64) -> rusqlite::Result<SubjectRecordPage> {
         let mut query = self.connection.prepare_cached(
             "SELECT id, reader, seq, at, reason, detail, body FROM dead
              WHERE id > ?1 AND reader IN (SELECT id FROM readers WHERE site = ?2) ORDER BY id",
         )?;
         let mut rows = query.query((after, self.site.0))?;
-        let mut step = Step::default();
+        let mut step = SubjectSearchStep::default();
         while let Some(row) = rows.next()? {
-            let held = Held {
-                at: HeldAt::Dead(row.get(0)?),
+            let held = SubjectRecord {
+                at: SubjectCursor::Dead(row.get(0)?),
                 seq: row.get(2)?,
                 reader: Some(ReaderId(row.get(1)?)),
                 time: time(row.get(3)?),
@@ -342,12 +348,12 @@ impl Look<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Bench, dead, settings};
+    use super::super::tests::{JournalTestBench, dead, settings};
     use super::*;
     use crate::clock::Clock;
     use crate::journal::{
-        DeadSelection, Ended, Ending, Journal, MessageKey, NameKind, NewRecord, Parking, Position,
-        ReadLimit, Settlement,
+        DeadLetterSelection, EndedEvent, FinalOutcome, Journal, JournalReadLimits, MessageKey,
+        NewJournalRecord, ParkRequest, PersonNameKind, ReaderPosition, ReaderSettlement,
     };
 
     fn body(user: &str) -> String {
@@ -357,8 +363,8 @@ mod tests {
         )
     }
 
-    async fn append(b: &Bench, people: &[&str]) {
-        let record = |(n, user): (usize, &&str)| NewRecord {
+    async fn append(b: &JournalTestBench, people: &[&str]) {
+        let record = |(n, user): (usize, &&str)| NewJournalRecord {
             site: b.site,
             message: MessageKey::new("shop", &format!("{user}{n}")),
             rank: crate::event::SenderRank::Server,
@@ -369,36 +375,41 @@ mod tests {
         b.journal.append(people.iter().enumerate().map(record).collect()).await.unwrap();
     }
 
-    async fn settle(b: &Bench, cursor: u64, ended: Vec<Ended>, park: Vec<Parking>) {
-        let position = Position { cursor, ahead: Vec::new() };
-        let settlement = Settlement { position, ended, park };
+    async fn settle(
+        b: &JournalTestBench,
+        cursor: u64,
+        ended: Vec<EndedEvent>,
+        park: Vec<ParkRequest>,
+    ) {
+        let position = ReaderPosition { cursor, ahead: Vec::new() };
+        let settlement = ReaderSettlement { position, ended, park };
         b.journal.settle(b.reader, settlement).await.unwrap();
     }
 
-    fn ended(seq: u64, ending: Ending) -> Ended {
-        Ended { seq, was_parked: false, attempts: 1, ending }
+    fn ended(seq: u64, ending: FinalOutcome) -> EndedEvent {
+        EndedEvent { seq, was_parked: false, attempts: 1, ending }
     }
 
-    fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
-        names.iter().map(|name| NameKey::new(b.site, NameKind::User, name)).collect()
+    fn names(b: &JournalTestBench, names: &[&str]) -> HashSet<PersonNameDigest> {
+        names.iter().map(|name| PersonNameDigest::new(b.site, PersonNameKind::User, name)).collect()
     }
 
     #[tokio::test]
     async fn a_person_goes_from_every_table_and_the_account_holds() {
-        let mut b = Bench::new(settings()).await;
+        let mut b = JournalTestBench::new(settings()).await;
         append(&b, &["ann", "bob", "ann", "ann", "ann", "bob"]).await;
-        let all = [(1, dead()), (2, dead()), (3, dead()), (4, Ending::Delivered)];
+        let all = [(1, dead()), (2, dead()), (3, dead()), (4, FinalOutcome::Delivered)];
         let all = all.map(|(seq, ending)| ended(seq, ending));
         settle(&b, 4, all.into(), vec![]).await;
         // One letter waits again and brings its body along; the others stay letters.
-        b.journal.retry_dead(DeadSelection::Ids(vec![3])).await.unwrap();
+        b.journal.retry_dead(DeadLetterSelection::Ids(vec![3])).await.unwrap();
         let names = b.journal.suppress(b.site, names(&b, &["ann"])).await.unwrap();
         let erased = b.journal.erase(b.site, names.clone()).await.unwrap();
-        assert_eq!(erased, Erased { events: 4, parked: 1, dead: 1 });
-        assert_eq!(b.journal.erase(b.site, names).await.unwrap(), Erased::default());
+        assert_eq!(erased, ErasureCounts { events: 4, parked: 1, dead: 1 });
+        assert_eq!(b.journal.erase(b.site, names).await.unwrap(), ErasureCounts::default());
         let ledger = b.ledger().await;
         assert_eq!((ledger.dead, ledger.skipped, ledger.pending), (2, 1, 2));
-        let limit = ReadLimit { events: 10, bytes: 1000 };
+        let limit = JournalReadLimits { events: 10, bytes: 1000 };
         let records = b.journal.read(b.site, 0, 9, limit).await.unwrap();
         let kept: Vec<_> =
             records.iter().filter(|it| !it.body.is_empty()).map(|it| it.seq).collect();
@@ -411,11 +422,11 @@ mod tests {
         };
         let kept: Vec<bool> = b.journal.read_db(kept).await.unwrap();
         assert_eq!(kept, [false, true, false, false, false, false], "her outcomes go as well");
-        let letters = b.journal.dead(None, None, 10).await.unwrap();
+        let letters = b.journal.list_dead_letters(None, None, 10).await.unwrap();
         assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
         // What was under way meanwhile and is refused leaves no letter that might quote it.
         settle(&b, 6, vec![ended(5, dead()), ended(6, dead())], vec![]).await;
-        assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2);
+        assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 2);
         b.ledger().await;
         b.reopen().await;
         assert_eq!(b.journal.head(b.site).borrow().seq, 6);
@@ -423,7 +434,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_suppressed_and_what_is_unfinished_survives_a_restart() {
-        let mut b = Bench::new(settings()).await;
+        let mut b = JournalTestBench::new(settings()).await;
         let first = b.journal.suppress(b.site, names(&b, &["ann", "device"])).await.unwrap();
         b.journal.note_erased(b.site, first).await.unwrap();
         assert!(b.journal.unfinished().await.unwrap().is_empty());
@@ -435,21 +446,22 @@ mod tests {
         unfinished.sort_by_key(|(_, names)| names.len());
         assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
         let is_forgotten =
-            |user: &str| b.journal.forgotten().names_in(b.site, body(user).as_bytes());
+            |user: &str| b.journal.suppression_list().matches_body(b.site, body(user).as_bytes());
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
-        let phone = NameKey::new(b.site, NameKind::User, "phone");
+        let phone = PersonNameDigest::new(b.site, PersonNameKind::User, "phone");
         assert_eq!(b.journal.lift(b.site, phone).await.unwrap(), 3);
         assert!(!is_forgotten("ann") && is_forgotten("bob"));
     }
 
     #[tokio::test]
     async fn a_look_passes_on_from_step_to_step_and_table_to_table() {
-        let b = Bench::new(settings()).await;
+        let b = JournalTestBench::new(settings()).await;
         let mut people = vec!["bob"; LOOK_ROWS];
         people.push("ann");
         append(&b, &people).await;
         settle(&b, 1, vec![ended(1, dead())], vec![]).await;
-        let (names, mut from, mut seen) = (Arc::new(names(&b, &["ann"])), HeldAt::START, vec![]);
+        let (names, mut from, mut seen) =
+            (Arc::new(names(&b, &["ann"])), SubjectCursor::START, vec![]);
         let mut steps = 0;
         loop {
             let page = b.journal.held(b.site, names.clone(), from).await.unwrap();
@@ -463,9 +475,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_reader_can_read_is_erased_with_anybody_and_shown_to_nobody() {
-        let b = Bench::new(settings()).await;
+        let b = JournalTestBench::new(settings()).await;
         append(&b, &["bob", "ann"]).await;
-        let unreadable = NewRecord {
+        let unreadable = NewJournalRecord {
             site: b.site,
             message: MessageKey::new("shop", "odd"),
             rank: crate::event::SenderRank::Server,
@@ -475,7 +487,7 @@ mod tests {
         };
         b.journal.append(vec![unreadable]).await.unwrap();
         let names = Arc::new(names(&b, &["ann"]));
-        let shown = b.journal.held(b.site, names.clone(), HeldAt::START).await.unwrap();
+        let shown = b.journal.held(b.site, names.clone(), SubjectCursor::START).await.unwrap();
         assert_eq!(shown.held.iter().map(|held| held.seq).collect::<Vec<_>>(), [2]);
         let erased = b.journal.erase(b.site, names).await.unwrap();
         assert_eq!(erased.events, 2, "hers and the unreadable one, and not bob's");

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::super::{JournalError, PROJECTION, Position, ReaderId, SiteId};
+use super::super::{JournalError, PROJECTION, ReaderId, ReaderPosition, SiteId};
 use super::position::position;
 use super::retain::{STEP, expire_dead, first_after, readers, sites, trim, trim_settled};
 use super::room::label;
@@ -31,7 +31,7 @@ use super::{
     MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, outcomes, place, trimmed_to,
 };
 use crate::event::SenderRank;
-use crate::metrics::RankLabels;
+use crate::metrics::SenderRankLabels;
 
 /// Events looked at by one step of the search: some megabytes that are read.
 const LOOK_EVENTS: u64 = 4000;
@@ -42,7 +42,7 @@ const EPISODE: Duration = Duration::from_secs(600);
 
 /// Which events a search is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Search {
+enum EvictionSearch {
     /// Those that every active reader has settled.
     Settled,
     /// Those of this rank, settled or not.
@@ -51,15 +51,15 @@ enum Search {
 
 /// The progress of eviction.
 #[derive(Default)]
-pub(super) struct Evictor {
+pub(super) struct EvictionProgress {
     /// Up to where nothing is left that a search would find.
-    searched: BTreeMap<(Search, SiteId), u64>,
-    losses: Losses,
+    searched: BTreeMap<(EvictionSearch, SiteId), u64>,
+    losses: EvictionLosses,
 }
 
 /// What left before its time, for the log.
 #[derive(Default)]
-struct Losses {
+struct EvictionLosses {
     last: Option<Instant>,
     events: u64,
     letters: u64,
@@ -67,21 +67,21 @@ struct Losses {
 
 /// What one write removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Evicted {
+pub(super) struct EvictionCounts {
     /// Events.
     pub(super) events: u64,
     /// Deliveries of active destinations that will not happen.
     pub(super) lost: u64,
 }
 
-impl Evictor {
+impl EvictionProgress {
     /// Looks again, from now on, at events that were passed over and may have been settled since.
     pub(super) fn look_again(&mut self) {
-        self.searched.retain(|(search, _), _| *search != Search::Settled);
+        self.searched.retain(|(search, _), _| *search != EvictionSearch::Settled);
     }
 }
 
-impl Losses {
+impl EvictionLosses {
     fn add(&mut self, deliveries: u64, letters: u64) {
         if deliveries + letters == 0 {
             return;
@@ -141,7 +141,7 @@ impl SqliteJournal {
     /// One step. `None` if nothing may leave.
     pub(super) async fn evict_some(
         &self,
-        evictor: &mut Evictor,
+        evictor: &mut EvictionProgress,
     ) -> Result<Option<u64>, JournalError> {
         let trimmed = self.write_db(trim_replayable).await?;
         if trimmed > 0 {
@@ -165,33 +165,36 @@ impl SqliteJournal {
     }
 
     /// Removes events that every active reader has settled, behind ones that stay.
-    async fn evict_settled(&self, evictor: &mut Evictor) -> Result<Option<u64>, JournalError> {
-        let Some((site, after)) = self.next_site(evictor, Search::Settled).await? else {
+    async fn evict_settled(
+        &self,
+        evictor: &mut EvictionProgress,
+    ) -> Result<Option<u64>, JournalError> {
+        let Some((site, after)) = self.next_site(evictor, EvictionSearch::Settled).await? else {
             return Ok(None);
         };
         let (evicted, upto) = self.write_db(move |c| evict_settled(c, site, after)).await?;
         let is_end = upto == after;
-        evictor.searched.insert((Search::Settled, site), upto);
+        evictor.searched.insert((EvictionSearch::Settled, site), upto);
         Ok((!is_end).then_some(evicted.events))
     }
 
     /// Removes the oldest events of a rank.
     async fn evict_rank(
         &self,
-        evictor: &mut Evictor,
+        evictor: &mut EvictionProgress,
         rank: SenderRank,
     ) -> Result<Option<u64>, JournalError> {
-        let search = Search::Rank(rank);
+        let search = EvictionSearch::Rank(rank);
         let Some((site, after)) = self.next_site(evictor, search).await? else { return Ok(None) };
         let (found, upto) = self.read_db(move |c| of_rank(c, site, after, rank)).await?;
         let evicted = match found.is_empty() {
-            true => Evicted::default(),
+            true => EvictionCounts::default(),
             false => self.write_db(move |c| evict(c, site, &found)).await?,
         };
         evictor.searched.insert((search, site), upto);
         if evicted.lost > 0 {
             *super::lock(&self.evicted) += evicted.lost;
-            let labels = RankLabels { rank: label(rank) };
+            let labels = SenderRankLabels { rank: label(rank) };
             self.metrics.journal_evicted.get_or_create(&labels).inc_by(evicted.lost);
             evictor.losses.add(evicted.lost, 0);
         }
@@ -201,26 +204,30 @@ impl SqliteJournal {
     /// The site with the oldest event that a search has yet to look at, and after which to look.
     async fn next_site(
         &self,
-        evictor: &Evictor,
-        search: Search,
+        evictor: &EvictionProgress,
+        search: EvictionSearch,
     ) -> Result<Option<(SiteId, u64)>, JournalError> {
-        let from =
-            move |(at, seq): (&(Search, SiteId), &u64)| (at.0 == search).then_some((at.1, *seq));
+        let from = move |(at, seq): (&(EvictionSearch, SiteId), &u64)| {
+            (at.0 == search).then_some((at.1, *seq))
+        };
         let searched: BTreeMap<SiteId, u64> = evictor.searched.iter().filter_map(from).collect();
         self.read_db(move |c| {
             let mut oldest: Option<(Timestamp, SiteId, u64)> = None;
             for site in sites(c)? {
                 let after = searched.get(&site).copied().unwrap_or(0).max(trimmed_to(c, site)?);
                 let upto = match search {
-                    Search::Settled => settled_to(c, site)?,
+                    EvictionSearch::Settled => settled_to(c, site)?,
                     // The newest event leaves with the one after it, or as the last.
-                    Search::Rank(_) => newest(c, site)?,
+                    EvictionSearch::Rank(_) => newest(c, site)?,
                 };
                 let Some((seq, at)) = first_after(c, site, after)?.filter(|(seq, _)| *seq <= upto)
                 else {
                     continue;
                 };
-                if matches!(search, Search::Rank(_)) && seq == upto && !is_alone(c, site, seq)? {
+                if matches!(search, EvictionSearch::Rank(_))
+                    && seq == upto
+                    && !is_alone(c, site, seq)?
+                {
                     continue;
                 }
                 if oldest.is_none_or(|(oldest, ..)| at < oldest) {
@@ -271,7 +278,7 @@ pub(super) fn evict_settled(
     connection: &Connection,
     site: SiteId,
     after: u64,
-) -> rusqlite::Result<(Evicted, u64)> {
+) -> rusqlite::Result<(EvictionCounts, u64)> {
     let upto = settled_to(connection, site)?;
     let mut events = connection.prepare_cached(
         "SELECT place - ?1 FROM events WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
@@ -280,7 +287,7 @@ pub(super) fn evict_settled(
     let mut seqs: Vec<u64> = events
         .query_map((origin, after_place, last, STEP), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let Some(end) = seqs.last().copied() else { return Ok((Evicted::default(), after)) };
+    let Some(end) = seqs.last().copied() else { return Ok((EvictionCounts::default(), after)) };
     for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
         let mut parked = connection.prepare_cached(
             "SELECT seq FROM parked
@@ -333,7 +340,7 @@ pub(super) fn evict(
     connection: &Connection,
     site: SiteId,
     seqs: &[u64],
-) -> rusqlite::Result<Evicted> {
+) -> rusqlite::Result<EvictionCounts> {
     let newest = newest(connection, site)?;
     let mut delete = connection.prepare_cached("DELETE FROM events WHERE place = ?")?;
     let mut gone = Vec::with_capacity(seqs.len());
@@ -342,7 +349,7 @@ pub(super) fn evict(
             gone.push(*seq);
         }
     }
-    let mut evicted = Evicted { events: gone.len() as u64, lost: 0 };
+    let mut evicted = EvictionCounts { events: gone.len() as u64, lost: 0 };
     if !gone.is_empty() {
         for (reader, name, is_active) in readers(connection, site)? {
             let lost = give_up(connection, reader, &gone)?;
@@ -387,7 +394,7 @@ fn give_up(connection: &Connection, reader: ReaderId, gone: &[u64]) -> rusqlite:
 }
 
 /// Whether the position has this event as settled or parked.
-fn is_settled(position: &Position, seq: u64) -> bool {
+fn is_settled(position: &ReaderPosition, seq: u64) -> bool {
     if seq <= position.cursor {
         return true;
     }

@@ -1,14 +1,14 @@
 //! Room in the journal: who gives way, who is refused, and that accounts hold.
 
-use super::tests::{ALL, Bench, at, dead, ended, settings};
+use super::tests::{ALL, JournalTestBench, at, dead, ended, settings};
 use super::*;
 use crate::clock::Clock;
 use crate::event::SenderRank;
-use crate::journal::{Ending, Parking};
+use crate::journal::{FinalOutcome, ParkRequest};
 
 #[tokio::test]
 async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
-    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     use SenderRank::{Claimed, Proven, Server};
     for rank in [Server, Claimed, Proven, Server, Claimed, Proven, Proven] {
         b.append_as(1, rank).await;
@@ -32,9 +32,9 @@ async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
     assert_eq!((ledger.accepted, ledger.dead, ledger.pending), (8, 5, 3));
     assert_eq!(b.journal.usage().await.unwrap().events, 3);
     b.reopen().await;
-    assert_eq!(b.append_as(1, Server).await, [Appended::New { seq: 9 }]);
+    assert_eq!(b.append_as(1, Server).await, [AppendOutcome::New { seq: 9 }]);
     // The reader takes what there is; nothing of it was counted before.
-    let ends = [1, 4, 8, 9].map(|seq| ended(seq, Ending::Delivered)).to_vec();
+    let ends = [1, 4, 8, 9].map(|seq| ended(seq, FinalOutcome::Delivered)).to_vec();
     b.settle(at(9), ends, vec![]).await;
     let ledger = b.ledger().await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (4, 5, 0));
@@ -42,14 +42,14 @@ async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
 
 #[tokio::test]
 async fn settled_events_behind_one_that_waits_go_before_any_that_wait() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append_as(1, SenderRank::Server).await;
     b.append(600).await;
-    let park = Parking { seq: 1, due_at: b.clock.now(), attempt: 7 };
-    let ends = (2..=590).map(|seq| ended(seq, Ending::Delivered)).collect();
+    let park = ParkRequest { seq: 1, due_at: b.clock.now(), attempt: 7 };
+    let ends = (2..=590).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
     b.settle(at(590), ends, vec![park]).await;
-    b.reopen_with(Settings { max_bytes: 0, ..settings() }).await;
-    let mut evictor = evict::Evictor::default();
+    b.reopen_with(JournalSettings { max_bytes: 0, ..settings() }).await;
+    let mut evictor = evict::EvictionProgress::default();
     let first = b.journal.evict_some(&mut evictor).await.unwrap();
     assert_eq!(first, Some(499), "event 1 is looked at and stays");
     assert_eq!(b.journal.evict_some(&mut evictor).await.unwrap(), Some(90));
@@ -61,14 +61,14 @@ async fn settled_events_behind_one_that_waits_go_before_any_that_wait() {
 
 #[tokio::test]
 async fn replay_passes_over_what_was_forced_out() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     let from = b.clock.now();
     for _ in 0..8 {
         b.append_as(1, SenderRank::Server).await;
         b.append(1).await;
         b.clock.advance(60_000);
     }
-    let ends = (1..=16).map(|seq| ended(seq, Ending::Delivered)).collect();
+    let ends = (1..=16).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
     b.settle(at(16), ends, vec![]).await;
     let site = b.site;
     let evict = move |c: &Connection| evict::evict(c, site, &[2, 4, 5, 6, 8, 10, 14]);
@@ -81,18 +81,18 @@ async fn replay_passes_over_what_was_forced_out() {
 
 /// Appends one event of this size, and says whether it was taken.
 async fn append_sized(
-    b: &Bench,
+    b: &JournalTestBench,
     (site, id, bytes): (SiteId, u64, usize),
     rank: SenderRank,
 ) -> Result<(), AppendError> {
     let body = format!("\"{}\"", "x".repeat(bytes)).into_bytes();
-    b.journal.append(vec![NewRecord { site, body, rank, ..b.record(id) }]).await.map(drop)
+    b.journal.append(vec![NewJournalRecord { site, body, rank, ..b.record(id) }]).await.map(drop)
 }
 
 #[tokio::test]
 async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
     let (max_bytes, spare_bytes) = (1 << 20, 24 << 20);
-    let b = Bench::new(Settings { max_bytes, spare_bytes, ..settings() }).await;
+    let b = JournalTestBench::new(JournalSettings { max_bytes, spare_bytes, ..settings() }).await;
     let mut ids = 0..;
     let mut append =
         async |rank| append_sized(&b, (b.site, ids.next().unwrap(), 100_000), rank).await;
@@ -109,13 +109,13 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
     assert!(!*b.journal.has_room().borrow());
     for rank in SenderRank::ALL {
         assert!(matches!(append(rank).await, Err(AppendError::Full)));
-        let labels = crate::metrics::RankLabels { rank: room::label(rank) };
+        let labels = crate::metrics::SenderRankLabels { rank: room::label(rank) };
         assert!(b.journal.metrics.journal_refused.get_or_create(&labels).get() > 0);
     }
     let disk = b.journal.disk_use().await.unwrap();
     assert!(disk.total() <= max_bytes + spare_bytes + (1 << 19), "{disk:?}");
     let head = b.journal.head(b.site).borrow().seq;
-    let ends = (1..=head).map(|seq| ended(seq, Ending::Delivered)).collect();
+    let ends = (1..=head).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
     b.settle(at(head), ends, vec![]).await;
     let mut has_room = b.journal.has_room();
     while !*has_room.borrow_and_update() {
@@ -129,7 +129,7 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
 
 #[tokio::test]
 async fn sites_give_way_by_age_and_others_bytes_do_not_count() {
-    let b = Bench::new(Settings { max_bytes: 220_000, ..settings() }).await;
+    let b = JournalTestBench::new(JournalSettings { max_bytes: 220_000, ..settings() }).await;
     let other = b.journal.site("other").await.unwrap();
     b.journal.reader(other, "ga4").await.unwrap();
     let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
@@ -145,12 +145,12 @@ async fn sites_give_way_by_age_and_others_bytes_do_not_count() {
 
 #[tokio::test]
 async fn dead_letters_are_counted_and_not_kept_where_there_is_no_room_left() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append_as(2, SenderRank::Server).await;
     b.settle(at(1), vec![ended(1, dead())], vec![]).await;
-    b.reopen_with(Settings { max_bytes: 0, spare_bytes: 0, ..settings() }).await;
+    b.reopen_with(JournalSettings { max_bytes: 0, spare_bytes: 0, ..settings() }).await;
     b.settle(at(2), vec![ended(2, dead())], vec![]).await;
-    assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 1);
     assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
     assert_eq!((b.ledger().await.dead, b.ledger().await.pending), (2, 0));
 }

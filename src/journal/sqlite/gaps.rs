@@ -12,10 +12,10 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::{Position, SiteId};
+use super::super::{ReaderPosition, SiteId};
 
 /// A range of events, both ends included.
-pub(super) type Range = (u64, u64);
+pub(super) type SequenceRange = (u64, u64);
 
 /// The number of events in the site's gaps.
 pub(super) fn missing(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
@@ -26,7 +26,7 @@ pub(super) fn missing(connection: &Connection, site: SiteId) -> rusqlite::Result
 
 /// Adds events, in order, none of which is in a gap.
 pub(super) fn add(connection: &Connection, site: SiteId, seqs: &[u64]) -> rusqlite::Result<()> {
-    let mut ranges: Vec<Range> = Vec::new();
+    let mut ranges: Vec<SequenceRange> = Vec::new();
     for seq in seqs {
         match ranges.last_mut() {
             Some((_, last)) if *last + 1 == *seq => *last = *seq,
@@ -46,7 +46,7 @@ pub(super) fn add(connection: &Connection, site: SiteId, seqs: &[u64]) -> rusqli
 fn join(
     connection: &Connection,
     site: SiteId,
-    (mut first, mut last): Range,
+    (mut first, mut last): SequenceRange,
 ) -> rusqlite::Result<()> {
     let before: Option<u64> = connection
         .prepare_cached("SELECT first FROM gaps WHERE site = ?1 AND first < ?2 AND last = ?2 - 1")?
@@ -111,21 +111,21 @@ pub(super) fn forget(connection: &Connection, site: SiteId, upto: u64) -> rusqli
 pub(super) fn overlap(
     connection: &Connection,
     site: SiteId,
-    ranges: &[Range],
+    ranges: &[SequenceRange],
 ) -> rusqlite::Result<u64> {
     let mut overlaps = connection.prepare_cached(
         "SELECT coalesce(sum(min(last, ?3) - max(first, ?2) + 1), 0) FROM gaps
          WHERE site = ?1 AND last >= ?2 AND first <= ?3 AND first >= coalesce(
              (SELECT max(first) FROM gaps WHERE site = ?1 AND first <= ?2), 0)",
     )?;
-    let of_range = |(first, last): &Range| {
+    let of_range = |(first, last): &SequenceRange| {
         overlaps.query_row((site.0, first, last), |row| row.get::<_, u64>(0))
     };
     ranges.iter().map(of_range).sum()
 }
 
 /// The ranges up to and including `upto` that the position leaves unsettled.
-pub(super) fn open_ranges(position: &Position, upto: u64) -> Vec<Range> {
+pub(super) fn open_ranges(position: &ReaderPosition, upto: u64) -> Vec<SequenceRange> {
     let (mut open, mut next) = (Vec::new(), position.cursor + 1);
     for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
         if next < *first {
@@ -140,7 +140,7 @@ pub(super) fn open_ranges(position: &Position, upto: u64) -> Vec<Range> {
 }
 
 /// What of `from`, in order, is in none of `without`, in order.
-pub(super) fn difference(from: &[Range], without: &[Range]) -> Vec<Range> {
+pub(super) fn difference(from: &[SequenceRange], without: &[SequenceRange]) -> Vec<SequenceRange> {
     let mut left = Vec::new();
     let mut without = without.iter().peekable();
     for (first, last) in from {
@@ -176,8 +176,8 @@ mod tests {
 
     use super::*;
 
-    fn ranges(set: &BTreeSet<u64>) -> Vec<Range> {
-        let mut ranges: Vec<Range> = Vec::new();
+    fn ranges(set: &BTreeSet<u64>) -> Vec<SequenceRange> {
+        let mut ranges: Vec<SequenceRange> = Vec::new();
         for seq in set {
             match ranges.last_mut() {
                 Some((_, last)) if *last + 1 == *seq => *last = *seq,
@@ -219,7 +219,7 @@ mod tests {
                 add(&c, site, &new).unwrap();
                 all.extend(new);
             }
-            let stored = |c: &Connection| -> Vec<Range> {
+            let stored = |c: &Connection| -> Vec<SequenceRange> {
                 let mut rows = c.prepare("SELECT first, last FROM gaps ORDER BY first").unwrap();
                 rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect()
             };

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::guard::{Guard, Guarded, Notes, Suspects};
+use super::super::guard::{GuardedReaderKey, InFlightLog, PoisonGuard, SuspectCounts};
 use super::super::{JournalError, SiteId};
-use crate::store::Store;
+use crate::store::SqliteStore;
 
 /// The tables.
 pub(super) const SCHEMA: &str = "
@@ -35,7 +35,10 @@ pub(super) const SCHEMA: &str = "
 ";
 
 /// Notes that a process runs, and finds out how the last one ended.
-pub(super) async fn open(store: &Arc<Store>, poison_starts: u32) -> Result<Guard, JournalError> {
+pub(super) async fn open(
+    store: &Arc<SqliteStore>,
+    poison_starts: u32,
+) -> Result<PoisonGuard, JournalError> {
     let found = store.write(move |c| begin(c, poison_starts)).await.map_err(JournalError::Write)?;
     if found.0 && poison_starts > 0 {
         tracing::warn!(
@@ -43,8 +46,8 @@ pub(super) async fn open(store: &Arc<Store>, poison_starts: u32) -> Result<Guard
              under way then"
         );
     }
-    let notes = Box::new(SqliteNotes { store: store.clone() });
-    Ok(Guard::new(notes, found, poison_starts))
+    let notes = Box::new(SqliteInFlightLog { store: store.clone() });
+    Ok(PoisonGuard::new(notes, found, poison_starts))
 }
 
 /// Notes that the process ends in order.
@@ -55,7 +58,7 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
 fn begin(
     connection: &Connection,
     poison_starts: u32,
-) -> rusqlite::Result<(bool, BTreeMap<Guarded, Suspects>)> {
+) -> rusqlite::Result<(bool, BTreeMap<GuardedReaderKey, SuspectCounts>)> {
     let was_running: Option<bool> =
         connection.query_row("SELECT is_running FROM process", [], |row| row.get(0)).optional()?;
     let is_after_abort = was_running == Some(true);
@@ -72,7 +75,7 @@ fn begin(
         "DELETE FROM under_way;
          INSERT INTO process VALUES (1, 1) ON CONFLICT DO UPDATE SET is_running = 1;",
     )?;
-    let mut found: BTreeMap<Guarded, Suspects> = BTreeMap::new();
+    let mut found: BTreeMap<GuardedReaderKey, SuspectCounts> = BTreeMap::new();
     let mut rows = connection.prepare("SELECT site, reader, item, starts FROM suspects")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
@@ -82,15 +85,15 @@ fn begin(
     Ok((is_after_abort, found))
 }
 
-struct SqliteNotes {
-    store: Arc<Store>,
+struct SqliteInFlightLog {
+    store: Arc<SqliteStore>,
 }
 
-impl SqliteNotes {
+impl SqliteInFlightLog {
     async fn write(
         &self,
-        reader: &Guarded,
-        change: impl FnOnce(&Connection, &Guarded) -> rusqlite::Result<()> + Send + 'static,
+        reader: &GuardedReaderKey,
+        change: impl FnOnce(&Connection, &GuardedReaderKey) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), JournalError> {
         let reader = reader.clone();
         self.store.write(move |c| change(c, &reader)).await.map_err(JournalError::Write)
@@ -98,8 +101,8 @@ impl SqliteNotes {
 }
 
 #[async_trait]
-impl Notes for SqliteNotes {
-    async fn note(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError> {
+impl InFlightLog for SqliteInFlightLog {
+    async fn note(&self, reader: &GuardedReaderKey, items: Vec<i64>) -> Result<(), JournalError> {
         self.write(reader, move |c, reader| {
             strike_out(c, reader)?;
             let mut insert =
@@ -111,11 +114,15 @@ impl Notes for SqliteNotes {
         .await
     }
 
-    async fn clear(&self, reader: &Guarded) -> Result<(), JournalError> {
+    async fn clear(&self, reader: &GuardedReaderKey) -> Result<(), JournalError> {
         self.write(reader, strike_out).await
     }
 
-    async fn forgive(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError> {
+    async fn forgive(
+        &self,
+        reader: &GuardedReaderKey,
+        items: Vec<i64>,
+    ) -> Result<(), JournalError> {
         self.write(reader, move |c, reader| {
             let mut delete = c.prepare_cached(
                 "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?",
@@ -128,7 +135,7 @@ impl Notes for SqliteNotes {
     }
 }
 
-fn strike_out(connection: &Connection, reader: &Guarded) -> rusqlite::Result<()> {
+fn strike_out(connection: &Connection, reader: &GuardedReaderKey) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM under_way WHERE site = ? AND reader = ?")?
         .execute((reader.0.0, &reader.1))
@@ -140,13 +147,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::Sync;
+    use crate::store::CommitSyncMode;
 
     const SITE: SiteId = SiteId(1);
 
-    async fn start(folder: &Path) -> (Arc<Store>, Arc<Guard>) {
+    async fn start(folder: &Path) -> (Arc<SqliteStore>, Arc<PoisonGuard>) {
         let schemas = [super::super::MIGRATIONS];
-        let store = Arc::new(Store::open(folder, Sync::Os, &schemas, Arc::default()).unwrap());
+        let store = Arc::new(
+            SqliteStore::open(folder, CommitSyncMode::Os, &schemas, Arc::default()).unwrap(),
+        );
         let guard = open(&store, 3).await.unwrap();
         (store, Arc::new(guard))
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
 use super::super::{
-    EventAtReader, EventRecord, JournalError, Position, ReaderId, SiteId, Standing,
+    EventAtReader, EventHistory, JournalError, ReaderEventState, ReaderId, ReaderPosition, SiteId,
 };
 use super::position::position;
 use super::{SqliteJournal, dead, newest, outcomes, place, text_bytes, time, trimmed_to};
@@ -18,7 +18,7 @@ pub(super) fn event(
     site: SiteId,
     seq: u64,
     readers: &[ReaderId],
-) -> rusqlite::Result<Option<EventRecord>> {
+) -> rusqlite::Result<Option<EventHistory>> {
     let found = connection
         .prepare_cached("SELECT received_at, body FROM events WHERE place = ? AND body <> ''")?
         .query_row([place(site, seq)], |row| Ok((time(row.get(0)?), text_bytes(row, 1)?)))
@@ -26,7 +26,7 @@ pub(super) fn event(
     let Some((received_at, body)) = found else { return Ok(None) };
     let at_reader = |reader: &ReaderId| at_reader(connection, *reader, seq);
     let readers = readers.iter().map(at_reader).collect::<rusqlite::Result<_>>()?;
-    Ok(Some(EventRecord { seq, received_at, body, readers }))
+    Ok(Some(EventHistory { seq, received_at, body, readers }))
 }
 
 fn at_reader(
@@ -42,11 +42,15 @@ fn at_reader(
     })
 }
 
-fn standing(connection: &Connection, reader: ReaderId, seq: u64) -> rusqlite::Result<Standing> {
+fn standing(
+    connection: &Connection,
+    reader: ReaderId,
+    seq: u64,
+) -> rusqlite::Result<ReaderEventState> {
     let parked = connection
         .prepare_cached("SELECT due_at, attempt FROM parked WHERE reader = ? AND seq = ?")?
         .query_row((reader.0, seq), |row| {
-            Ok(Standing::Parked { due_at: time(row.get(0)?), attempt: row.get(1)? })
+            Ok(ReaderEventState::Parked { due_at: time(row.get(0)?), attempt: row.get(1)? })
         })
         .optional()?;
     if let Some(parked) = parked {
@@ -55,12 +59,12 @@ fn standing(connection: &Connection, reader: ReaderId, seq: u64) -> rusqlite::Re
     let start: u64 = connection
         .prepare_cached("SELECT start_seq FROM readers WHERE id = ?")?
         .query_row([reader.0], |row| row.get(0))?;
-    let Position { cursor, ahead } = position(connection, reader)?;
+    let ReaderPosition { cursor, ahead } = position(connection, reader)?;
     let is_ahead = ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq));
     Ok(match seq {
-        _ if seq <= start => Standing::BeforeReader,
-        _ if seq <= cursor || is_ahead => Standing::Settled,
-        _ => Standing::Unsettled,
+        _ if seq <= start => ReaderEventState::BeforeReader,
+        _ if seq <= cursor || is_ahead => ReaderEventState::Settled,
+        _ => ReaderEventState::Unsettled,
     })
 }
 
@@ -95,7 +99,7 @@ fn with_message(
 ) -> rusqlite::Result<Option<u64>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Glance {
+    struct RecordIdentity {
         message_id: String,
     }
     // The id as it stands in the text, wherever that is; then the event's own is compared.
@@ -107,7 +111,7 @@ fn with_message(
     let bounds = (place(site, 0), place(site, first), place(site, last), written);
     let mut rows = events.query(bounds)?;
     while let Some(row) = rows.next()? {
-        let glance = serde_json::from_str::<Glance>(row.get_ref(1)?.as_str()?);
+        let glance = serde_json::from_str::<RecordIdentity>(row.get_ref(1)?.as_str()?);
         if glance.is_ok_and(|glance| glance.message_id == message_id) {
             return row.get(0).map(Some);
         }

@@ -49,18 +49,19 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::append::Appends;
-use self::evict::Evictor;
+use self::append::AppendQueue;
+use self::evict::EvictionProgress;
 pub use self::schema::MIGRATIONS;
 use super::{
-    Account, AppendError, Appended, CountAppended, DeadRecord, DeadSelection, Due, EventRecord,
-    Forgotten, Guard, Head, Journal, JournalError, NewRecord, Position, ReadLimit, ReaderId,
-    Record, ReplayPlan, Settings, Settlement, SiteId, Usage,
+    AppendCallback, AppendError, AppendOutcome, DeadLetterRecord, DeadLetterSelection,
+    EventHistory, Journal, JournalError, JournalHead, JournalReadLimits, JournalRecord,
+    JournalSettings, JournalUsage, NewJournalRecord, ParkedRecord, PoisonGuard, ReaderAccount,
+    ReaderId, ReaderPosition, ReaderSettlement, ReplayPlan, SiteId, SuppressionList,
 };
 use crate::clock::SharedClock;
 use crate::event::SenderRank;
 use crate::metrics::Metrics;
-use crate::store::{ReadError, Store, WriteError};
+use crate::store::{SqliteStore, StoreReadError, StoreWriteError};
 
 /// `events.flags`: the event says who the visitor is.
 const IDENTIFIES: i64 = 1;
@@ -73,7 +74,7 @@ const RANK_SHIFT: u32 = 1;
 const RANK_MASK: i64 = 0b11;
 
 /// `events.flags` of a record.
-fn flags(record: &NewRecord) -> i64 {
+fn flags(record: &NewJournalRecord) -> i64 {
     let identifies = if record.identifies { IDENTIFIES } else { 0 };
     identifies | i64::from(record.rank.number()) << RANK_SHIFT
 }
@@ -97,34 +98,34 @@ fn place(site: SiteId, seq: u64) -> i64 {
 
 /// The journal in the embedded database.
 pub struct SqliteJournal {
-    store: Arc<Store>,
-    settings: Settings,
+    store: Arc<SqliteStore>,
+    settings: JournalSettings,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    appends: Arc<Appends>,
-    forgotten: Arc<Forgotten>,
+    appends: Arc<AppendQueue>,
+    forgotten: Arc<SuppressionList>,
     // Held from a change of the suppressed names until all of them are in memory again.
     forgetting: tokio::sync::Mutex<()>,
-    guard: Arc<Guard>,
-    // What `journal.max_bytes` forced out, for `Usage`.
+    guard: Arc<PoisonGuard>,
+    // What `journal.max_bytes` forced out, for `JournalUsage`.
     evicted: Mutex<u64>,
     // Held while eviction is at work.
-    evictor: tokio::sync::Mutex<Evictor>,
+    evictor: tokio::sync::Mutex<EvictionProgress>,
 }
 
 impl SqliteJournal {
     /// Opens the journal in a store that has [`MIGRATIONS`]. Reads back the message ids of the
     /// dedupe window, which takes about a second per million events.
     pub async fn open(
-        store: Arc<Store>,
-        settings: Settings,
+        store: Arc<SqliteStore>,
+        settings: JournalSettings,
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
         let guard = Arc::new(guard::open(&store, settings.poison_starts).await?);
-        let appends = Appends::load(&store, &settings, clock.now(), metrics.clone()).await?;
+        let appends = AppendQueue::load(&store, &settings, clock.now(), metrics.clone()).await?;
         let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
-        let forgotten = Arc::new(Forgotten::default());
+        let forgotten = Arc::new(SuppressionList::default());
         let forgetting = tokio::sync::Mutex::default();
         let journal = Self {
             store,
@@ -159,8 +160,8 @@ impl SqliteJournal {
     }
 }
 
-impl From<ReadError> for JournalError {
-    fn from(error: ReadError) -> Self {
+impl From<StoreReadError> for JournalError {
+    fn from(error: StoreReadError) -> Self {
         Self::Read(error)
     }
 }
@@ -213,16 +214,16 @@ impl Journal for SqliteJournal {
 
     async fn append_counted(
         &self,
-        records: Vec<NewRecord>,
-        count: CountAppended,
-    ) -> Result<Vec<Appended>, AppendError> {
+        records: Vec<NewJournalRecord>,
+        count: AppendCallback,
+    ) -> Result<Vec<AppendOutcome>, AppendError> {
         let started = Instant::now();
-        let result = Appends::append(&self.appends, &self.store, records, count).await;
+        let result = AppendQueue::append(&self.appends, &self.store, records, count).await;
         self.metrics.journal_append.observe(started.elapsed().as_secs_f64());
         result
     }
 
-    fn head(&self, site: SiteId) -> watch::Receiver<Head> {
+    fn head(&self, site: SiteId) -> watch::Receiver<JournalHead> {
         self.appends.head(site)
     }
 
@@ -231,8 +232,8 @@ impl Journal for SqliteJournal {
         site: SiteId,
         after: u64,
         upto: u64,
-        limit: ReadLimit,
-    ) -> Result<Vec<Record>, JournalError> {
+        limit: JournalReadLimits,
+    ) -> Result<Vec<JournalRecord>, JournalError> {
         self.read_db(move |c| position::read_events(c, site, after, upto, limit)).await
     }
 
@@ -242,15 +243,19 @@ impl Journal for SqliteJournal {
         after: u64,
         upto: u64,
         limit: usize,
-    ) -> Result<Vec<Record>, JournalError> {
+    ) -> Result<Vec<JournalRecord>, JournalError> {
         self.read_db(move |c| position::read_identifying(c, site, after, upto, limit)).await
     }
 
-    async fn position(&self, reader: ReaderId) -> Result<Position, JournalError> {
+    async fn position(&self, reader: ReaderId) -> Result<ReaderPosition, JournalError> {
         self.read_db(move |c| position::position(c, reader)).await
     }
 
-    async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError> {
+    async fn settle(
+        &self,
+        reader: ReaderId,
+        settlement: ReaderSettlement,
+    ) -> Result<(), JournalError> {
         let (now, appends, settings) =
             (self.clock.now(), self.appends.clone(), self.settings.clone());
         let settle = move |c: &Connection| {
@@ -266,7 +271,7 @@ impl Journal for SqliteJournal {
         reader: ReaderId,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
+    ) -> Result<Vec<ParkedRecord>, JournalError> {
         self.read_db(move |c| position::due(c, reader, now, limit)).await
     }
 
@@ -275,7 +280,7 @@ impl Journal for SqliteJournal {
         reader: ReaderId,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
+    ) -> Result<Vec<ParkedRecord>, JournalError> {
         self.read_db(move |c| position::parked(c, reader, after, limit)).await
     }
 
@@ -325,29 +330,29 @@ impl Journal for SqliteJournal {
         Ok(plan)
     }
 
-    async fn dead(
+    async fn list_dead_letters(
         &self,
         reader: Option<ReaderId>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadRecord>, JournalError> {
+    ) -> Result<Vec<DeadLetterRecord>, JournalError> {
         self.read_db(move |c| dead::list(c, reader, before, limit)).await
     }
 
-    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError> {
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError> {
         self.read_db(move |c| dead::one(c, id)).await
     }
 
-    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+    async fn retry_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError> {
         let now = self.clock.now();
         self.each_dead(which, move |c, id| dead::retry(c, id, now)).await
     }
 
-    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+    async fn drop_dead(&self, which: DeadLetterSelection) -> Result<u64, JournalError> {
         self.each_dead(which, dead::remove).await
     }
 
-    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<Account>, JournalError> {
+    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<ReaderAccount>, JournalError> {
         let now = self.clock.now();
         // One read is of one moment.
         let account = move |c: &Connection| {
@@ -361,7 +366,7 @@ impl Journal for SqliteJournal {
         site: SiteId,
         seq: u64,
         readers: Vec<ReaderId>,
-    ) -> Result<Option<EventRecord>, JournalError> {
+    ) -> Result<Option<EventHistory>, JournalError> {
         self.read_db(move |c| inquiry::event(c, site, seq, &readers)).await
     }
 
@@ -395,7 +400,7 @@ impl Journal for SqliteJournal {
         self.apply_retention(now).await
     }
 
-    async fn crowded(&self) {
+    async fn wait_until_over_budget(&self) {
         self.appends.room.crowded.notified().await;
     }
 
@@ -403,17 +408,17 @@ impl Journal for SqliteJournal {
         self.evict().await
     }
 
-    async fn usage(&self) -> Result<Usage, JournalError> {
+    async fn usage(&self) -> Result<JournalUsage, JournalError> {
         self.appends.room.observe(self.disk_use().await?);
         let evicted = *lock(&self.evicted);
-        self.read_db(move |c| retain::usage(c).map(|usage| Usage { evicted, ..usage })).await
+        self.read_db(move |c| retain::usage(c).map(|usage| JournalUsage { evicted, ..usage })).await
     }
 
-    fn forgotten(&self) -> Arc<Forgotten> {
+    fn suppression_list(&self) -> Arc<SuppressionList> {
         self.forgotten.clone()
     }
 
-    fn guard(&self) -> Arc<Guard> {
+    fn guard(&self) -> Arc<PoisonGuard> {
         self.guard.clone()
     }
 
@@ -470,25 +475,25 @@ fn text_bytes(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(index)?.as_bytes()?))
 }
 
-type Locked<'m, T> = MutexGuard<'m, T>;
+type JournalLockGuard<'m, T> = MutexGuard<'m, T>;
 
-fn lock<T>(mutex: &Mutex<T>) -> Locked<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> JournalLockGuard<'_, T> {
     // Every change under these locks is complete before anything can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The map of sites and what is next in each.
-type Heads = BTreeMap<SiteId, (Head, watch::Sender<Head>)>;
+type SiteHeadMap = BTreeMap<SiteId, (JournalHead, watch::Sender<JournalHead>)>;
 
 /// An append error from a write error.
-fn append_error(error: Arc<WriteError>) -> AppendError {
+fn append_error(error: Arc<StoreWriteError>) -> AppendError {
     match error.as_ref() {
-        WriteError::Closed => AppendError::Closed,
-        WriteError::Busy => AppendError::QueueFull,
-        WriteError::Disk(_)
-        | WriteError::Group
-        | WriteError::Rejected(_)
-        | WriteError::Panicked => AppendError::Unwritable(error),
+        StoreWriteError::Closed => AppendError::Closed,
+        StoreWriteError::Busy => AppendError::QueueFull,
+        StoreWriteError::Disk(_)
+        | StoreWriteError::Group
+        | StoreWriteError::Rejected(_)
+        | StoreWriteError::Panicked => AppendError::Unwritable(error),
     }
 }
 

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::tests::{Bench, dead, settings};
+use super::tests::{JournalTestBench, dead, settings};
 use super::*;
 use crate::clock::Clock;
 use crate::event::SenderRank;
-use crate::journal::{Cause, DeadSelection, Ended, Ending, Parking};
+use crate::journal::{DeadLetterSelection, EndedEvent, FinalOutcome, OutcomeCause, ParkRequest};
 
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ModelOutcome {
     Delivered,
     Skipped,
     Dead,
@@ -22,13 +22,13 @@ enum End {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Append(u64, SenderRank),
     Read(u64),
-    End(prop::sample::Index, End),
+    End(prop::sample::Index, ModelOutcome),
     Settle,
     TakeUp,
-    EndParked(prop::sample::Index, End),
+    EndParked(prop::sample::Index, ModelOutcome),
     Retry,
     DropLetters,
     Replay,
@@ -41,46 +41,51 @@ enum Step {
     Crash,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let end = prop::sample::select(vec![End::Delivered, End::Skipped, End::Dead, End::Parked]);
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
+    let end = prop::sample::select(vec![
+        ModelOutcome::Delivered,
+        ModelOutcome::Skipped,
+        ModelOutcome::Dead,
+        ModelOutcome::Parked,
+    ]);
     let index = any::<prop::sample::Index>;
     let rank = prop::sample::select(SenderRank::ALL.to_vec());
     let lower = prop::sample::select(vec![SenderRank::Claimed, SenderRank::Proven]);
     let step = prop_oneof![
-        4 => (1..6_u64, rank).prop_map(|(count, rank)| Step::Append(count, rank)),
-        4 => (1..6_u64).prop_map(Step::Read),
-        8 => (index(), end.clone()).prop_map(|(index, end)| Step::End(index, end)),
-        5 => Just(Step::Settle),
-        2 => Just(Step::TakeUp),
-        3 => (index(), end).prop_map(|(index, end)| Step::EndParked(index, end)),
-        1 => Just(Step::Retry),
-        1 => Just(Step::DropLetters),
-        1 => Just(Step::Replay),
-        1 => Just(Step::Age),
-        1 => lower.prop_map(Step::EvictRank),
-        4 => (1..5_u64, index()).prop_map(|(count, index)| Step::EvictSome(count, index)),
-        1 => Just(Step::EvictSettled),
-        1 => Just(Step::MakeRoom),
-        1 => Just(Step::Restart),
-        1 => Just(Step::Crash),
+        4 => (1..6_u64, rank).prop_map(|(count, rank)| ModelStep::Append(count, rank)),
+        4 => (1..6_u64).prop_map(ModelStep::Read),
+        8 => (index(), end.clone()).prop_map(|(index, end)| ModelStep::End(index, end)),
+        5 => Just(ModelStep::Settle),
+        2 => Just(ModelStep::TakeUp),
+        3 => (index(), end).prop_map(|(index, end)| ModelStep::EndParked(index, end)),
+        1 => Just(ModelStep::Retry),
+        1 => Just(ModelStep::DropLetters),
+        1 => Just(ModelStep::Replay),
+        1 => Just(ModelStep::Age),
+        1 => lower.prop_map(ModelStep::EvictRank),
+        4 => (1..5_u64, index()).prop_map(|(count, index)| ModelStep::EvictSome(count, index)),
+        1 => Just(ModelStep::EvictSettled),
+        1 => Just(ModelStep::MakeRoom),
+        1 => Just(ModelStep::Restart),
+        1 => Just(ModelStep::Crash),
     ];
     prop::collection::vec(step, 1..60)
 }
 
 /// What a reader remembers.
 #[derive(Default)]
-struct Memory {
+struct ModelReaderState {
     cursor: u64,
     done: BTreeSet<u64>,
     read_to: u64,
     in_hand: Vec<u64>,
     taken_up: Vec<u64>,
-    settlement: Settlement,
+    settlement: ReaderSettlement,
 }
 
-impl Memory {
-    async fn load(b: &Bench) -> Self {
-        let Position { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
+impl ModelReaderState {
+    async fn load(b: &JournalTestBench) -> Self {
+        let ReaderPosition { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
         let done = ahead.iter().flat_map(|(first, last)| *first..=*last).collect();
         Self { cursor, done, read_to: cursor, ..Self::default() }
     }
@@ -92,7 +97,7 @@ impl Memory {
         }
     }
 
-    fn position(&self) -> Position {
+    fn position(&self) -> ReaderPosition {
         let mut ahead: Vec<(u64, u64)> = Vec::new();
         for seq in self.done.iter().filter(|seq| **seq > self.cursor) {
             match ahead.last_mut() {
@@ -100,13 +105,13 @@ impl Memory {
                 _ => ahead.push((*seq, *seq)),
             }
         }
-        Position { cursor: self.cursor, ahead }
+        ReaderPosition { cursor: self.cursor, ahead }
     }
 
-    async fn read(&mut self, b: &Bench, count: u64) {
+    async fn read(&mut self, b: &JournalTestBench, count: u64) {
         let head = b.journal.head(b.site).borrow().seq;
         let upto = head.min(self.read_to + count);
-        let limit = ReadLimit { events: 1000, bytes: usize::MAX };
+        let limit = JournalReadLimits { events: 1000, bytes: usize::MAX };
         let records = b.journal.read(b.site, self.read_to, upto, limit).await.unwrap();
         let held: BTreeSet<u64> = records.iter().map(|record| record.seq).collect();
         for seq in self.read_to + 1..=upto {
@@ -119,28 +124,28 @@ impl Memory {
         self.read_to = upto.max(self.read_to);
     }
 
-    fn end(&mut self, seq: u64, was_parked: bool, end: End, now: Timestamp) {
+    fn end(&mut self, seq: u64, was_parked: bool, end: ModelOutcome, now: Timestamp) {
         let ending = match end {
-            End::Delivered => Ending::Delivered,
-            End::Skipped => Ending::Skipped(Cause::new("unwanted")),
-            End::Dead => dead(),
-            End::Parked => {
-                self.settlement.park.push(Parking { seq, due_at: now, attempt: 1 });
+            ModelOutcome::Delivered => FinalOutcome::Delivered,
+            ModelOutcome::Skipped => FinalOutcome::Skipped(OutcomeCause::new("unwanted")),
+            ModelOutcome::Dead => dead(),
+            ModelOutcome::Parked => {
+                self.settlement.park.push(ParkRequest { seq, due_at: now, attempt: 1 });
                 return if was_parked {
                 } else {
                     self.complete(seq)
                 };
             }
         };
-        self.settlement.ended.push(Ended { seq, was_parked, attempts: 1, ending });
+        self.settlement.ended.push(EndedEvent { seq, was_parked, attempts: 1, ending });
         if !was_parked {
             self.complete(seq);
         }
     }
 
-    async fn settle(&mut self, b: &Bench) {
+    async fn settle(&mut self, b: &JournalTestBench) {
         let settlement =
-            Settlement { position: self.position(), ..std::mem::take(&mut self.settlement) };
+            ReaderSettlement { position: self.position(), ..std::mem::take(&mut self.settlement) };
         b.journal.settle(b.reader, settlement).await.unwrap();
     }
 }
@@ -149,56 +154,56 @@ fn pick(from: &mut Vec<u64>, index: prop::sample::Index) -> Option<u64> {
     (!from.is_empty()).then(|| from.remove(index.index(from.len())))
 }
 
-async fn take(b: &mut Bench, memory: &mut Memory, step: Step) {
+async fn take(b: &mut JournalTestBench, memory: &mut ModelReaderState, step: ModelStep) {
     let (site, reader, now) = (b.site, b.reader, b.clock.now());
     match step {
-        Step::Append(count, rank) => {
+        ModelStep::Append(count, rank) => {
             let appended = b.append_as(count, rank).await;
             for appended in appended {
-                let Appended::New { seq } = appended else { panic!("every message is new") };
+                let AppendOutcome::New { seq } = appended else { panic!("every message is new") };
                 if rank == SenderRank::Server {
                     b.promised.insert(seq);
                 }
             }
         }
-        Step::Read(count) => memory.read(b, count).await,
-        Step::End(index, end) => {
+        ModelStep::Read(count) => memory.read(b, count).await,
+        ModelStep::End(index, end) => {
             if let Some(seq) = pick(&mut memory.in_hand, index) {
                 memory.end(seq, false, end, now);
             }
         }
-        Step::Settle => memory.settle(b).await,
-        Step::TakeUp => {
+        ModelStep::Settle => memory.settle(b).await,
+        ModelStep::TakeUp => {
             memory.settle(b).await;
             let due = b.journal.due(reader, now, 1000).await.unwrap();
             memory.taken_up = due.iter().map(|due| due.record.seq).collect();
         }
-        Step::EndParked(index, end) => {
+        ModelStep::EndParked(index, end) => {
             if let Some(seq) = pick(&mut memory.taken_up, index) {
                 memory.end(seq, true, end, now);
             }
         }
-        Step::Retry => {
-            b.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+        ModelStep::Retry => {
+            b.journal.retry_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
         }
-        Step::DropLetters => {
-            b.journal.drop_dead(DeadSelection::Reader(reader)).await.unwrap();
+        ModelStep::DropLetters => {
+            b.journal.drop_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
         }
-        Step::Replay => {
+        ModelStep::Replay => {
             b.journal.replay(reader, Timestamp::UNIX_EPOCH, Timestamp::MAX).await.unwrap();
         }
-        Step::Age => {
+        ModelStep::Age => {
             b.clock.advance(3_700_000);
             b.journal.retain(b.clock.now()).await.unwrap();
         }
-        Step::EvictRank(rank) => {
+        ModelStep::EvictRank(rank) => {
             let evict = move |c: &Connection| {
                 let (found, _) = evict::of_rank(c, site, 0, rank)?;
                 evict::evict(c, site, &found)
             };
             b.journal.write_db(evict).await.unwrap();
         }
-        Step::EvictSome(count, index) => {
+        ModelStep::EvictSome(count, index) => {
             let mut held = b.seqs().await;
             held.retain(|seq| !b.promised.contains(seq));
             if held.is_empty() {
@@ -208,26 +213,26 @@ async fn take(b: &mut Bench, memory: &mut Memory, step: Step) {
             some.truncate(usize::try_from(count).unwrap());
             b.journal.write_db(move |c| evict::evict(c, site, &some)).await.unwrap();
         }
-        Step::EvictSettled => {
+        ModelStep::EvictSettled => {
             let evict = move |c: &Connection| evict::evict_settled(c, site, trimmed_to(c, site)?);
             b.journal.write_db(evict).await.unwrap();
         }
-        Step::MakeRoom => drop(b.journal.make_room().await.unwrap()),
-        Step::Restart => {
+        ModelStep::MakeRoom => drop(b.journal.make_room().await.unwrap()),
+        ModelStep::Restart => {
             b.reopen().await;
-            *memory = Memory::load(b).await;
+            *memory = ModelReaderState::load(b).await;
         }
-        Step::Crash => {
+        ModelStep::Crash => {
             b.crash().await;
-            *memory = Memory::load(b).await;
+            *memory = ModelReaderState::load(b).await;
         }
     }
 }
 
 /// Counts what is pending one by one, and compares it with the account.
-async fn check(b: &Bench) {
+async fn check(b: &JournalTestBench) {
     let ledger = b.ledger().await;
-    let Position { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
+    let ReaderPosition { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
     let mut end = cursor;
     for (first, last) in &ahead {
         assert!(end + 1 < *first && first <= last, "{cursor} {ahead:?}");
@@ -267,8 +272,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let max_bytes = if is_full { 0 } else { u64::MAX };
-            let mut b = Bench::new(Settings { max_bytes, ..settings() }).await;
-            let mut memory = Memory::load(&b).await;
+            let mut b = JournalTestBench::new(JournalSettings { max_bytes, ..settings() }).await;
+            let mut memory = ModelReaderState::load(&b).await;
             for step in steps {
                 take(&mut b, &mut memory, step).await;
                 check(&b).await;

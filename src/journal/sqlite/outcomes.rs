@@ -16,7 +16,7 @@
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Ended, KeptOutcome, ReaderId, SiteId};
+use super::super::{EndedEvent, ReaderId, SiteId, StoredOutcome};
 use super::{place, time};
 
 /// The bits of an event's number within its bucket.
@@ -30,11 +30,11 @@ const MAX_ATTEMPTS: u32 = 255;
 
 /// Why events of a row did not end as delivered: outcome, reason's code, its detail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptCause(String, String, String);
+struct StoredCause(String, String, String);
 
 /// Neighbours in a bucket that ended alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
+struct OutcomeRun {
     first: u8,
     last: u8,
     cause: u8,
@@ -43,9 +43,9 @@ struct Run {
 
 /// The outcomes of one row.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Packed {
-    causes: Vec<KeptCause>,
-    runs: Vec<Run>,
+struct PackedOutcomes {
+    causes: Vec<StoredCause>,
+    runs: Vec<OutcomeRun>,
 }
 
 fn bucket(seq: u64) -> u64 {
@@ -57,20 +57,20 @@ fn offset(seq: u64) -> u8 {
     low
 }
 
-impl Packed {
+impl PackedOutcomes {
     /// Adds an event behind those that were added.
-    fn push(&mut self, ended: &Ended, detail_chars: usize) {
+    fn push(&mut self, ended: &EndedEvent, detail_chars: usize) {
         let cause = ended.ending.cause().map_or(0, |cause| {
             let detail = cause.detail.chars().take(detail_chars).collect();
-            self.cause(KeptCause(ended.ending.name().to_owned(), cause.code.to_owned(), detail))
+            self.cause(StoredCause(ended.ending.name().to_owned(), cause.code.to_owned(), detail))
         });
         let attempts = u8::try_from(ended.attempts.min(MAX_ATTEMPTS)).unwrap_or(u8::MAX);
         let at = offset(ended.seq);
-        self.add(Run { first: at, last: at, cause, attempts });
+        self.add(OutcomeRun { first: at, last: at, cause, attempts });
     }
 
     /// The number of a cause.
-    fn cause(&mut self, cause: KeptCause) -> u8 {
+    fn cause(&mut self, cause: StoredCause) -> u8 {
         let found = self.causes.iter().position(|known| *known == cause);
         let index = found.unwrap_or_else(|| {
             if self.causes.len() < MAX_CAUSES {
@@ -86,7 +86,7 @@ impl Packed {
         let before = std::mem::take(&mut self.runs);
         for run in &before {
             for at in (run.first..=run.last).filter(|at| keeps(*at)) {
-                self.add(Run { first: at, last: at, ..*run });
+                self.add(OutcomeRun { first: at, last: at, ..*run });
             }
         }
         // A detail may quote the event: one that no other has goes with it.
@@ -95,14 +95,14 @@ impl Packed {
             (1..=self.causes.len()).filter(|number| !is_used(*number)).collect();
         for number in unused {
             if let Some(cause) = self.causes.get_mut(number - 1) {
-                *cause = KeptCause::default();
+                *cause = StoredCause::default();
             }
         }
         self.runs != before
     }
 
     /// Adds a run behind those that were added.
-    fn add(&mut self, run: Run) {
+    fn add(&mut self, run: OutcomeRun) {
         match self.runs.last_mut() {
             Some(last)
                 if last.last.checked_add(1) == Some(run.first)
@@ -120,14 +120,14 @@ impl Packed {
         let Some(index) = usize::from(run.cause).checked_sub(1) else {
             return Some(("delivered", "", "", attempts));
         };
-        let KeptCause(outcome, code, detail) = self.causes.get(index)?;
+        let StoredCause(outcome, code, detail) = self.causes.get(index)?;
         let outcome = if outcome == "dead" { "dead" } else { "skipped" };
         Some((outcome, code, detail, attempts))
     }
 
     fn decode(causes: &str, runs: &[u8]) -> Self {
         let (runs, _) = runs.as_chunks::<4>();
-        let run = |[first, last, cause, attempts]: &[u8; 4]| Run {
+        let run = |[first, last, cause, attempts]: &[u8; 4]| OutcomeRun {
             first: *first,
             last: *last,
             cause: *cause,
@@ -143,7 +143,7 @@ impl Packed {
             true => String::new(),
             false => serde_json::to_string(&self.causes).unwrap_or_default(),
         };
-        let bytes = |run: &Run| [run.first, run.last, run.cause, run.attempts];
+        let bytes = |run: &OutcomeRun| [run.first, run.last, run.cause, run.attempts];
         (causes, self.runs.iter().flat_map(bytes).collect())
     }
 }
@@ -152,7 +152,7 @@ impl Packed {
 pub(super) fn keep(
     connection: &Connection,
     reader: ReaderId,
-    ended: &mut [&Ended],
+    ended: &mut [&EndedEvent],
     (now, detail_chars): (i64, usize),
 ) -> rusqlite::Result<()> {
     ended.sort_unstable_by_key(|ended| ended.seq);
@@ -163,7 +163,7 @@ pub(super) fn keep(
     )?;
     for of_bucket in ended.chunk_by(|one, next| bucket(one.seq) == bucket(next.seq)) {
         let Some(first) = of_bucket.first() else { continue };
-        let mut packed = Packed::default();
+        let mut packed = PackedOutcomes::default();
         of_bucket.iter().for_each(|ended| packed.push(ended, detail_chars));
         let (causes, runs) = packed.encode();
         insert.execute((reader.0, bucket(first.seq), now, causes, runs))?;
@@ -176,15 +176,15 @@ pub(super) fn last(
     connection: &Connection,
     reader: ReaderId,
     seq: u64,
-) -> rusqlite::Result<Option<KeptOutcome>> {
+) -> rusqlite::Result<Option<StoredOutcome>> {
     let mut parts = connection.prepare_cached(
         "SELECT at, causes, runs FROM outcomes WHERE reader = ? AND bucket = ? ORDER BY part DESC",
     )?;
     let mut rows = parts.query((reader.0, bucket(seq)))?;
     while let Some(row) = rows.next()? {
-        let packed = Packed::decode(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
+        let packed = PackedOutcomes::decode(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
         if let Some((outcome, reason, detail, attempts)) = packed.get(offset(seq)) {
-            return Ok(Some(KeptOutcome {
+            return Ok(Some(StoredOutcome {
                 outcome,
                 reason: reason.to_owned(),
                 detail: detail.to_owned(),
@@ -240,10 +240,11 @@ fn retain(
     let mut parts = connection.prepare_cached(
         "SELECT part, causes, runs FROM outcomes WHERE reader = ? AND bucket = ?",
     )?;
-    let mut changed: Vec<(u64, Packed)> = Vec::new();
+    let mut changed: Vec<(u64, PackedOutcomes)> = Vec::new();
     let mut rows = parts.query((reader.0, bucket))?;
     while let Some(row) = rows.next()? {
-        let mut packed = Packed::decode(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
+        let mut packed =
+            PackedOutcomes::decode(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
         if packed.retain(&keeps) {
             changed.push((row.get(0)?, packed));
         }
@@ -285,20 +286,22 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::tests::{Bench, settings};
+    use super::super::tests::{JournalTestBench, settings};
     use super::*;
-    use crate::journal::{Cause, Ending, Journal as _, Position, Standing};
+    use crate::journal::{
+        FinalOutcome, Journal as _, OutcomeCause, ReaderEventState, ReaderPosition,
+    };
 
     const CODES: [&str; 3] = ["not_selected", "no_consent", "refused"];
 
-    fn ended(seq: u64, kind: usize, detail: &str) -> Ended {
-        let cause = |code| Cause { code, detail: detail.into() };
+    fn ended(seq: u64, kind: usize, detail: &str) -> EndedEvent {
+        let cause = |code| OutcomeCause { code, detail: detail.into() };
         let ending = match kind {
-            0 => Ending::Delivered,
-            1 | 2 => Ending::Skipped(cause(CODES[kind - 1])),
-            _ => Ending::Dead(cause(CODES[2]), None),
+            0 => FinalOutcome::Delivered,
+            1 | 2 => FinalOutcome::Skipped(cause(CODES[kind - 1])),
+            _ => FinalOutcome::Dead(cause(CODES[2]), None),
         };
-        Ended { seq, was_parked: false, attempts: 1, ending }
+        EndedEvent { seq, was_parked: false, attempts: 1, ending }
     }
 
     proptest! {
@@ -307,8 +310,8 @@ mod tests {
             ends in prop::collection::btree_map(0..256_u64, (0..4_usize, "[ab]{0,2}"), 0..80),
             erased in prop::collection::vec(0..256_u64, 0..20),
         ) {
-            let mut packed = Packed::default();
-            let mut plain: BTreeMap<u64, Ended> = BTreeMap::new();
+            let mut packed = PackedOutcomes::default();
+            let mut plain: BTreeMap<u64, EndedEvent> = BTreeMap::new();
             for (seq, (kind, detail)) in ends {
                 let ended = ended(seq, kind, &detail);
                 packed.push(&ended, 100);
@@ -319,7 +322,7 @@ mod tests {
                 prop_assert_eq!(was_there, plain.remove(&seq).is_some());
             }
             let (causes, runs) = packed.encode();
-            let packed = Packed::decode(&causes, &runs);
+            let packed = PackedOutcomes::decode(&causes, &runs);
             for seq in 0..256 {
                 let expected = plain.get(&seq).map(|ended| {
                     let cause = ended.ending.cause();
@@ -328,14 +331,14 @@ mod tests {
                 });
                 prop_assert_eq!(packed.get(offset(seq)), expected);
             }
-            let kept = |cause: &KeptCause| plain.values().any(|it| it.ending.cause().is_some_and(|of| *of.detail == *cause.2));
+            let kept = |cause: &StoredCause| plain.values().any(|it| it.ending.cause().is_some_and(|of| *of.detail == *cause.2));
             prop_assert!(packed.causes.iter().all(|cause| cause.2.is_empty() || kept(cause)));
         }
     }
 
     #[test]
     fn more_causes_than_a_byte_numbers_share_the_last() {
-        let mut packed = Packed::default();
+        let mut packed = PackedOutcomes::default();
         (0..256).for_each(|seq| packed.push(&ended(seq, 1, &seq.to_string()), 100));
         let of = |at| packed.get(at).map(|(outcome, code, detail, _)| (outcome, code, detail));
         assert_eq!(of(254), Some(("skipped", "not_selected", "254")));
@@ -344,9 +347,9 @@ mod tests {
 
     #[tokio::test]
     async fn outcome_is_kept_while_the_event_is_and_no_longer() {
-        let mut b = Bench::new(settings()).await;
+        let mut b = JournalTestBench::new(settings()).await;
         b.append(600).await;
-        let position = |cursor| Position { cursor, ahead: Vec::new() };
+        let position = |cursor| ReaderPosition { cursor, ahead: Vec::new() };
         let ends = (1..=600).map(|seq| ended(seq, usize::from(seq == 300) * 3, "HTTP 400"));
         b.settle(position(600), ends.collect(), Vec::new()).await;
         let of = |seq| b.journal.event(b.site, seq, vec![b.reader]);
@@ -355,7 +358,7 @@ mod tests {
         let kept = at.outcome.clone().unwrap();
         assert_eq!(
             (at.standing, kept.outcome, &*kept.reason, &*kept.detail, kept.attempts),
-            (Standing::Settled, "dead", "refused", "HTTP 400", 1)
+            (ReaderEventState::Settled, "dead", "refused", "HTTP 400", 1)
         );
         assert!(at.letter.is_some());
         assert_eq!(rows(&b).await, 3, "one row for each bucket of one settlement");
@@ -366,7 +369,7 @@ mod tests {
         assert_eq!(rows(&b).await, 0, "they leave with their events");
     }
 
-    async fn rows(b: &Bench) -> u64 {
+    async fn rows(b: &JournalTestBench) -> u64 {
         let count =
             |c: &Connection| c.query_row("SELECT count(*) FROM outcomes", [], |row| row.get(0));
         b.journal.read_db(count).await.unwrap()

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{Account, Due, Ledger, Position, ReadLimit, ReaderId, Record, SiteId};
+use super::super::{
+    JournalReadLimits, JournalRecord, ParkedRecord, ReaderAccount, ReaderId, ReaderLedger,
+    ReaderPosition, SiteId,
+};
 use super::{IDENTIFIES, MAX_SEQ, newest, place, site_of, text_bytes, time};
 
 pub(super) fn read_events(
@@ -12,8 +15,8 @@ pub(super) fn read_events(
     site: SiteId,
     after: u64,
     upto: u64,
-    limit: ReadLimit,
-) -> rusqlite::Result<Vec<Record>> {
+    limit: JournalReadLimits,
+) -> rusqlite::Result<Vec<JournalRecord>> {
     let mut statement = connection.prepare_cached(
         "SELECT place - ?1, received_at, flags, body FROM events
          WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
@@ -39,7 +42,7 @@ pub(super) fn read_identifying(
     after: u64,
     upto: u64,
     limit: usize,
-) -> rusqlite::Result<Vec<Record>> {
+) -> rusqlite::Result<Vec<JournalRecord>> {
     let mut statement = connection.prepare_cached(
         "SELECT place - ?1, received_at, flags, body FROM events
          WHERE place > ?2 AND place <= ?3 AND flags & ?4 ORDER BY place LIMIT ?5",
@@ -52,8 +55,8 @@ pub(super) fn read_identifying(
 }
 
 /// A record of the columns seq, received_at, flags and its body.
-fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<Record> {
-    Ok(Record {
+fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<JournalRecord> {
+    Ok(JournalRecord {
         seq: row.get(0)?,
         received_at: time(row.get(1)?),
         identifies: row.get::<_, i64>(2)? & IDENTIFIES != 0,
@@ -72,7 +75,7 @@ pub(super) fn due(
     reader: ReaderId,
     now: Timestamp,
     limit: usize,
-) -> rusqlite::Result<Vec<Due>> {
+) -> rusqlite::Result<Vec<ParkedRecord>> {
     let site = site_of(connection, reader)?;
     let query = format!("{PARKED} p.due_at <= ?3 ORDER BY p.due_at, p.seq LIMIT ?4");
     let mut statement = connection.prepare_cached(&query)?;
@@ -97,24 +100,27 @@ pub(super) fn parked(
     reader: ReaderId,
     after: u64,
     limit: usize,
-) -> rusqlite::Result<Vec<Due>> {
+) -> rusqlite::Result<Vec<ParkedRecord>> {
     let site = site_of(connection, reader)?;
     let query = format!("{PARKED} p.seq > ?3 ORDER BY p.seq LIMIT ?4");
     let mut statement = connection.prepare_cached(&query)?;
     statement.query_map((place(site, 0), reader.0, after, limit), parked_row)?.collect()
 }
 
-fn parked_row(row: &Row<'_>) -> rusqlite::Result<Due> {
+fn parked_row(row: &Row<'_>) -> rusqlite::Result<ParkedRecord> {
     let record = record(row, text_bytes(row, 3)?)?;
-    Ok(Due { record, attempt: row.get(4)?, due_at: time(row.get(5)?) })
+    Ok(ParkedRecord { record, attempt: row.get(4)?, due_at: time(row.get(5)?) })
 }
 
-pub(super) fn position(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Position> {
+pub(super) fn position(
+    connection: &Connection,
+    reader: ReaderId,
+) -> rusqlite::Result<ReaderPosition> {
     connection.prepare_cached("SELECT cursor, ahead FROM readers WHERE id = ?")?.query_row(
         [reader.0],
         |row| {
             let position =
-                Position { cursor: row.get(0)?, ahead: ranges(row.get_ref(1)?.as_str()?) };
+                ReaderPosition { cursor: row.get(0)?, ahead: ranges(row.get_ref(1)?.as_str()?) };
             Ok(in_order(&position, 0))
         },
     )
@@ -124,7 +130,7 @@ pub(super) fn position(connection: &Connection, reader: ReaderId) -> rusqlite::R
 pub(super) fn set_position(
     connection: &Connection,
     reader: ReaderId,
-    position: &Position,
+    position: &ReaderPosition,
 ) -> rusqlite::Result<()> {
     let ahead = serde_json::to_string(&position.ahead).unwrap_or_else(|_| "[]".to_owned());
     connection
@@ -136,7 +142,7 @@ pub(super) fn set_position(
 /// The position with its cursor at `floor` or later and its ranges beyond the cursor, in order and
 /// apart from each other: all arithmetic on positions relies on that. A reader's own memory does not
 /// have this form once events that it had yet to settle were forced out.
-pub(super) fn in_order(position: &Position, floor: u64) -> Position {
+pub(super) fn in_order(position: &ReaderPosition, floor: u64) -> ReaderPosition {
     let mut cursor = position.cursor.max(floor);
     let mut ahead: Vec<(u64, u64)> = Vec::with_capacity(position.ahead.len());
     for (first, last) in &position.ahead {
@@ -151,12 +157,12 @@ pub(super) fn in_order(position: &Position, floor: u64) -> Position {
             ahead.push((first, *last));
         }
     }
-    Position { cursor, ahead }
+    ReaderPosition { cursor, ahead }
 }
 
 /// How many events up to and including `upto` the position leaves unsettled: the gaps between its
 /// ranges.
-pub(super) fn unsettled(position: &Position, upto: u64) -> u64 {
+pub(super) fn unsettled(position: &ReaderPosition, upto: u64) -> u64 {
     let (mut count, mut next) = (0, position.cursor + 1);
     for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
         count += first - next;
@@ -166,7 +172,7 @@ pub(super) fn unsettled(position: &Position, upto: u64) -> u64 {
     count + (upto + 1).saturating_sub(next)
 }
 
-/// The stored form of `Position::ahead`: `[[5,7],[9,9]]`. The table is written by this program
+/// The stored form of `ReaderPosition::ahead`: `[[5,7],[9,9]]`. The table is written by this program
 /// alone; should it be damaged, forgetting what is ahead only repeats deliveries.
 fn ranges(text: &str) -> Vec<(u64, u64)> {
     serde_json::from_str(text).unwrap_or_default()
@@ -180,7 +186,7 @@ pub(super) fn account(
     connection: &Connection,
     reader: ReaderId,
     now: Timestamp,
-) -> rusqlite::Result<Account> {
+) -> rusqlite::Result<ReaderAccount> {
     let (site, now) = (site_of(connection, reader)?, now.as_millisecond());
     let head = newest(connection, site)?;
     let position = position(connection, reader)?;
@@ -198,7 +204,7 @@ pub(super) fn account(
             let start: u64 = row.get(0)?;
             let replayed: u64 = row.get(1)?;
             let missed: u64 = row.get(5)?;
-            Ok(Ledger {
+            Ok(ReaderLedger {
                 accepted: head.saturating_sub(start) + replayed,
                 delivered: row.get(2)?,
                 skipped: row.get(3)?,
@@ -208,7 +214,7 @@ pub(super) fn account(
             })
         })?;
     let oldest_pending = oldest_pending(connection, (reader, site), position.cursor, now)?;
-    Ok(Account { reader, ledger, oldest_pending })
+    Ok(ReaderAccount { reader, ledger, oldest_pending })
 }
 
 /// When the oldest event that the reader has not settled, and that is not held, was received.

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::{JournalError, PROJECTION, ReaderId, SiteId, Usage};
+use super::super::{JournalError, JournalUsage, PROJECTION, ReaderId, SiteId};
 use super::position::{in_order, position, set_position};
 use super::{MAX_SEQ, SqliteJournal, gaps, newest, outcomes, place, time, trimmed_to};
-use crate::store::DiskUse;
+use crate::store::DatabaseDiskUse;
 
 /// Events removed by one write: about a millisecond, so that appends hardly notice.
 pub(super) const STEP: u64 = 500;
@@ -52,14 +52,14 @@ pub(super) fn sites(connection: &Connection) -> rusqlite::Result<Vec<SiteId>> {
     statement.query_map([], |row| row.get(0).map(SiteId))?.collect()
 }
 
-pub(super) fn usage(connection: &Connection) -> rusqlite::Result<Usage> {
+pub(super) fn usage(connection: &Connection) -> rusqlite::Result<JournalUsage> {
     let mut events = 0;
     for site in sites(connection)? {
         let left = trimmed_to(connection, site)? + gaps::missing(connection, site)?;
         events += newest(connection, site)?.saturating_sub(left);
     }
-    let disk = DiskUse::of(connection)?;
-    Ok(Usage { bytes: disk.used, disk_bytes: disk.total(), events, evicted: 0 })
+    let disk = DatabaseDiskUse::of(connection)?;
+    Ok(JournalUsage { bytes: disk.used, disk_bytes: disk.total(), events, evicted: 0 })
 }
 
 /// Removes dead letters that nobody looked at in time.

@@ -16,11 +16,11 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::super::{JournalError, NewRecord, Settings};
+use super::super::{JournalError, JournalSettings, NewJournalRecord};
 use super::{SqliteJournal, lock};
 use crate::event::SenderRank;
-use crate::metrics::{Metrics, RankLabels};
-use crate::store::{DiskUse, give_back};
+use crate::metrics::{Metrics, SenderRankLabels};
+use crate::store::{DatabaseDiskUse, give_back};
 
 /// The tables that `journal.max_bytes` speaks of; their indexes belong to them.
 const TABLES: &str = "'events', 'parked', 'dead', 'gaps', 'outcomes'";
@@ -45,7 +45,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(600);
 const MEASURE_SHARE: u32 = 20;
 
 /// The room for the journal, and what is known of its use.
-pub(super) struct Room {
+pub(super) struct JournalDiskBudget {
     max: u64,
     spare: u64,
     /// Bytes in use that are not the journal's, as last measured.
@@ -62,8 +62,8 @@ pub(super) struct Room {
     has_room: watch::Sender<bool>,
 }
 
-impl Room {
-    pub(super) fn new(settings: &Settings) -> Self {
+impl JournalDiskBudget {
+    pub(super) fn new(settings: &JournalSettings) -> Self {
         Self {
             max: settings.max_bytes,
             spare: settings.spare_bytes,
@@ -81,12 +81,12 @@ impl Room {
     }
 
     /// Whether pages have to be freed.
-    pub(super) fn is_over(&self, disk: DiskUse) -> bool {
+    pub(super) fn is_over(&self, disk: DatabaseDiskUse) -> bool {
         self.journal(disk.used) > self.max
     }
 
     /// Returns true if dead letters may be kept; calls for eviction if there are too many.
-    pub(super) fn has_any(&self, disk: DiskUse) -> bool {
+    pub(super) fn has_any(&self, disk: DatabaseDiskUse) -> bool {
         if self.is_over(disk) {
             self.crowded.notify_one();
         }
@@ -104,7 +104,7 @@ impl Room {
     }
 
     /// Forgets which ranks were refused once there is room for all again.
-    pub(super) fn observe(&self, disk: DiskUse) {
+    pub(super) fn observe(&self, disk: DatabaseDiskUse) {
         if self.journal(disk.used + disk.log) > self.limit(SenderRank::Claimed) {
             return;
         }
@@ -154,16 +154,19 @@ impl Room {
 }
 
 /// One group of appends, measured as it goes on.
-pub(super) struct Account<'r> {
-    room: &'r Room,
+pub(super) struct AppendBudget<'r> {
+    room: &'r JournalDiskBudget,
     /// The journal's pages and the log when the group began, and what it has added since.
     bytes: u64,
 }
 
-impl<'r> Account<'r> {
+impl<'r> AppendBudget<'r> {
     /// Measures what is there, and calls for eviction if that is too much.
-    pub(super) fn open(room: &'r Room, connection: &Connection) -> rusqlite::Result<Self> {
-        let disk = DiskUse::of(connection)?;
+    pub(super) fn open(
+        room: &'r JournalDiskBudget,
+        connection: &Connection,
+    ) -> rusqlite::Result<Self> {
+        let disk = DatabaseDiskUse::of(connection)?;
         if room.is_over(disk) {
             room.crowded.notify_one();
         }
@@ -171,15 +174,15 @@ impl<'r> Account<'r> {
     }
 
     /// Takes the room for a request's events. `false` if there is none for the least of them.
-    pub(super) fn take(&mut self, records: &[NewRecord], metrics: &Metrics) -> bool {
+    pub(super) fn take(&mut self, records: &[NewJournalRecord], metrics: &Metrics) -> bool {
         let Some(rank) = records.iter().map(|record| record.rank).min() else { return true };
-        let row = |record: &NewRecord| record.body.len() as u64 + ROW_BYTES;
+        let row = |record: &NewJournalRecord| record.body.len() as u64 + ROW_BYTES;
         let bytes = records.iter().map(row).sum::<u64>().saturating_mul(BYTES_ON_DISK);
         let after = self.bytes.saturating_add(bytes);
         if after > self.room.limit(rank) {
             self.room.refuse(rank);
             self.room.crowded.notify_one();
-            let labels = RankLabels { rank: label(rank) };
+            let labels = SenderRankLabels { rank: label(rank) };
             metrics.journal_refused.get_or_create(&labels).inc_by(records.len() as u64);
             return false;
         }
@@ -189,13 +192,13 @@ impl<'r> Account<'r> {
 }
 
 impl SqliteJournal {
-    pub(super) async fn disk_use(&self) -> Result<DiskUse, JournalError> {
-        self.read_db(DiskUse::of).await
+    pub(super) async fn disk_use(&self) -> Result<DatabaseDiskUse, JournalError> {
+        self.read_db(DatabaseDiskUse::of).await
     }
 
     /// Measures what is not the journal's, unless that was done lately or hardly matters. Returns
     /// whether it was done.
-    pub(super) async fn measure_others(&self, disk: DiskUse) -> Result<bool, JournalError> {
+    pub(super) async fn measure_others(&self, disk: DatabaseDiskUse) -> Result<bool, JournalError> {
         let room = &self.appends.room;
         if disk.used < room.max / 4 * 3 || room.is_measured() {
             return Ok(false);
@@ -256,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_are_reported_once_in_a_while_for_each_rank() {
-        let room = Room::new(&super::super::tests::settings());
+        let room = JournalDiskBudget::new(&super::super::tests::settings());
         assert!(room.is_to_be_reported(SenderRank::Claimed));
         assert!(!room.is_to_be_reported(SenderRank::Claimed));
         assert!(room.is_to_be_reported(SenderRank::Server), "a higher rank is news");

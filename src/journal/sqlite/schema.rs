@@ -1,10 +1,10 @@
 //! The journal's tables, as steps from the first version on.
 
 use super::guard;
-use crate::store::Migrations;
+use crate::store::SqliteMigrations;
 
 /// The journal's tables.
-pub const MIGRATIONS: Migrations = Migrations {
+pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "journal",
     steps: &[
         "

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::super::{
-    Cause, Ended, Ending, LastCall, Parking, Position, ReaderId, Settings, Settlement, SiteId,
+    EndedEvent, FinalOutcome, JournalSettings, LastVendorCall, OutcomeCause, ParkRequest, ReaderId,
+    ReaderPosition, ReaderSettlement, SiteId,
 };
 use super::position::{in_order, position, set_position};
-use super::room::Room;
+use super::room::JournalDiskBudget;
 use super::{gaps, outcomes, place, site_of, trimmed_to};
-use crate::store::DiskUse;
+use crate::store::DatabaseDiskUse;
 
 /// Applies a settlement. The reader's memory may lag behind what was forced out of the journal
 /// since: the stored position never goes back, and what left meanwhile was counted then.
@@ -18,15 +19,15 @@ use crate::store::DiskUse;
 pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
-    settlement: &Settlement,
-    (now, room, settings): (Timestamp, &Room, &Settings),
+    settlement: &ReaderSettlement,
+    (now, room, settings): (Timestamp, &JournalDiskBudget, &JournalSettings),
 ) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
-    let is_dead = |ended: &Ended| ended.as_dead().is_some();
+    let is_dead = |ended: &EndedEvent| ended.as_dead().is_some();
     let keeps_letters =
-        !settlement.ended.iter().any(is_dead) || room.has_any(DiskUse::of(connection)?);
+        !settlement.ended.iter().any(is_dead) || room.has_any(DatabaseDiskUse::of(connection)?);
     let mut unkept = 0;
-    let held = Held {
+    let held = RetainedEvents {
         connection,
         site,
         trimmed: trimmed_to(connection, site)?,
@@ -42,13 +43,13 @@ pub(super) fn settle(
             kept.push(ended);
         }
         match &ended.ending {
-            Ending::Delivered => delivered += 1,
-            Ending::Skipped(_) => skipped += 1,
-            Ending::Dead(cause, call) => {
+            FinalOutcome::Delivered => delivered += 1,
+            FinalOutcome::Skipped(_) => skipped += 1,
+            FinalOutcome::Dead(cause, call) => {
                 dead += 1;
                 if keeps_letters {
-                    let letter = Letter { ended, cause, call: call.as_deref(), now };
-                    bury(connection, (reader, site), &letter, settings.letter_chars)?;
+                    let letter = NewDeadLetter { ended, cause, call: call.as_deref(), now };
+                    insert_dead_letter(connection, (reader, site), &letter, settings.letter_chars)?;
                 } else {
                     unkept += 1;
                 }
@@ -89,7 +90,11 @@ pub(super) fn settle(
 }
 
 /// Parks events to be tried again later.
-fn park(held: &Held<'_>, reader: ReaderId, parked: &[Parking]) -> rusqlite::Result<()> {
+fn park(
+    held: &RetainedEvents<'_>,
+    reader: ReaderId,
+    parked: &[ParkRequest],
+) -> rusqlite::Result<()> {
     let mut insert = held.connection.prepare_cached(
         "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
@@ -107,20 +112,20 @@ fn park(held: &Held<'_>, reader: ReaderId, parked: &[Parking]) -> rusqlite::Resu
 }
 
 /// The ranges that are settled or parked now and were not before.
-fn newly(before: &Position, now: &Position) -> Vec<gaps::Range> {
+fn newly(before: &ReaderPosition, now: &ReaderPosition) -> Vec<gaps::SequenceRange> {
     let upto = now.ahead.last().map_or(now.cursor, |(_, last)| *last);
     gaps::difference(&gaps::open_ranges(before, upto), &gaps::open_ranges(now, upto))
 }
 
 /// What the journal holds of a site.
-struct Held<'c> {
+struct RetainedEvents<'c> {
     connection: &'c Connection,
     site: SiteId,
     trimmed: u64,
     has_gaps: bool,
 }
 
-impl Held<'_> {
+impl RetainedEvents<'_> {
     /// Whether the event has not left.
     fn has(&self, seq: u64) -> rusqlite::Result<bool> {
         if seq <= self.trimmed || !self.has_gaps {
@@ -133,7 +138,7 @@ impl Held<'_> {
 
     /// Returns true if the outcome of this event is kept: it leaves with the event, so that of one that
     /// has left there is none. A detail may quote the event, whose person may be erased by now.
-    fn keeps_outcome(&self, ended: &Ended) -> rusqlite::Result<bool> {
+    fn keeps_outcome(&self, ended: &EndedEvent) -> rusqlite::Result<bool> {
         match ended.ending.cause().is_some_and(|cause| !cause.detail.is_empty()) {
             true => outcomes::has_body(self.connection, self.site, ended.seq),
             false => self.has(ended.seq),
@@ -143,7 +148,11 @@ impl Held<'_> {
 
 /// Whether the end of this event is still to be counted: one that was forced out was counted as dead
 /// when it left.
-fn counts(held: &Held<'_>, reader: ReaderId, ended: &Ended) -> rusqlite::Result<bool> {
+fn counts(
+    held: &RetainedEvents<'_>,
+    reader: ReaderId,
+    ended: &EndedEvent,
+) -> rusqlite::Result<bool> {
     if !ended.was_parked {
         return held.has(ended.seq);
     }
@@ -153,22 +162,22 @@ fn counts(held: &Held<'_>, reader: ReaderId, ended: &Ended) -> rusqlite::Result<
 }
 
 /// A dead letter to keep.
-struct Letter<'l> {
-    ended: &'l Ended,
-    cause: &'l Cause,
-    call: Option<&'l LastCall>,
+struct NewDeadLetter<'l> {
+    ended: &'l EndedEvent,
+    cause: &'l OutcomeCause,
+    call: Option<&'l LastVendorCall>,
     now: Timestamp,
 }
 
 /// Keeps a dead letter, with its body, since the event itself may leave before the letter does. Of an
 /// event whose person was forgotten meanwhile nothing is kept: the reason's detail may quote it.
-fn bury(
+fn insert_dead_letter(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
-    letter: &Letter<'_>,
+    letter: &NewDeadLetter<'_>,
     chars: usize,
 ) -> rusqlite::Result<()> {
-    let Letter { ended: Ended { seq, attempts, .. }, cause, call, now } = letter;
+    let NewDeadLetter { ended: EndedEvent { seq, attempts, .. }, cause, call, now } = letter;
     let cut = |text: &String| -> String { text.chars().take(chars).collect() };
     connection
         .prepare_cached(

@@ -8,7 +8,7 @@ fn value_of(template: &str, properties: Value) -> (Option<Value>, Vec<&'static s
     let event = trial::event(json!({ "event": "x", "properties": properties }));
     let mapping = mapping(&rule(&format!("set = {{ \"properties.value\" = {template:?} }}")));
     let mapped = mapping.apply(event).unwrap();
-    let bounds = mapping.left_out().map(|(counts, _)| counts).unwrap_or_default();
+    let bounds = mapping.take_omissions().map(|(counts, _)| counts).unwrap_or_default();
     let value = mapped.event.properties.as_ref().and_then(|it| it.get("value")).cloned();
     (value, bounds.into_iter().map(|(bound, _)| bound.name()).collect())
 }
@@ -91,17 +91,19 @@ fn a_value_that_is_too_large_is_left_out_and_counted() {
     for is_news in [true, false] {
         mapping.apply(event()).unwrap();
         mapping.apply(event()).unwrap();
-        let counts = vec![(Bound::Steps, 2)];
-        assert_eq!(mapping.left_out(), Some((counts, is_news)));
+        let counts = vec![(MappingBound::Steps, 2)];
+        assert_eq!(mapping.take_omissions(), Some((counts, is_news)));
     }
-    assert_eq!(mapping.left_out(), None);
+    assert_eq!(mapping.take_omissions(), None);
 }
 
 #[test]
 fn a_condition_that_meets_a_bound_says_so() {
     let event = trial::event(json!({ "properties": { "a": [1], "b": 100_000_000 } }));
     let text = "where = \"properties.a * properties.b == properties.a * properties.b\"";
-    let Err(Withheld::Undecided(why)) = mapping(text).apply(event) else { panic!("it is decided") };
+    let Err(WithheldReason::Undecided(why)) = mapping(text).apply(event) else {
+        panic!("it is decided")
+    };
     assert!(why.contains("fuel"), "{why}");
 }
 
@@ -116,8 +118,8 @@ fn copies_of_values_do_not_grow_an_event_without_end() {
     let mapped = mapping.apply(event).unwrap();
     let size = serde_json::to_string(&*mapped.event).unwrap().len();
     assert!(size < 1_200_000, "{size}");
-    let counts = mapping.left_out().unwrap().0;
-    assert!(counts.iter().any(|(bound, count)| *bound == Bound::Mapping && *count > 1000));
+    let counts = mapping.take_omissions().unwrap().0;
+    assert!(counts.iter().any(|(bound, count)| *bound == MappingBound::Mapping && *count > 1000));
 }
 
 #[test]

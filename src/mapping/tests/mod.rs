@@ -11,15 +11,15 @@ mod bounds;
 const BOUNDS: &str =
     "template_steps = 50_000\ntemplate_bytes = \"64KiB\"\nmapping_bytes = \"1MiB\"\n";
 
-fn mapping(text: &str) -> Mapping {
-    trial::settings(&format!("{BOUNDS}{text}"), Mapping::read)
+fn mapping(text: &str) -> EventMapping {
+    trial::settings(&format!("{BOUNDS}{text}"), EventMapping::read)
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    trial::read(&format!("{BOUNDS}{text}"), Mapping::read).1
+    trial::read(&format!("{BOUNDS}{text}"), EventMapping::read).1
 }
 
-fn order() -> Enriched {
+fn order() -> EnrichedEvent {
     let fields = json!({
         "event": "Order Completed", "userId": "u1",
         "properties": { "order_id": "1", "price": "9.50", "quantity": 2, "internal_note": "x",
@@ -30,7 +30,7 @@ fn order() -> Enriched {
 }
 
 /// The mapped event's properties, or what else is asked for.
-fn mapped(text: &str, event: Enriched) -> (Value, Value) {
+fn mapped(text: &str, event: EnrichedEvent) -> (Value, Value) {
     let mapped = mapping(text).apply(event).unwrap();
     let event = serde_json::to_value(&*mapped.event).unwrap();
     (event, Value::Object(mapped.profile.traits.clone()))
@@ -57,19 +57,22 @@ fn conditions_see_properties_and_the_person() {
     assert!(!passes("traits.plan == 'free'"));
     let odd = mapping("where = \"properties.quantity > 'text' and 1 / 0\"").apply(order());
     assert!(odd.is_err());
-    assert_eq!(mapping("types = [\"page\"]").apply(order()).unwrap_err(), Withheld::NotSelected);
+    assert_eq!(
+        mapping("types = [\"page\"]").apply(order()).unwrap_err(),
+        WithheldReason::NotSelected
+    );
 }
 
 #[test]
 fn conditions_and_templates_see_what_is_computed_of_the_person() {
-    use crate::event::{Computed, Tally};
-    let tally = Tally { count: 3, first: 1000, last: 60_000, sum: 42.5 };
+    use crate::event::{ComputedAttributes, EventTally};
+    let tally = EventTally { count: 3, first: 1000, last: 60_000, sum: 42.5 };
     let touch = json!({ "first": { "at": 1000, "campaign": { "source": "news" } } });
-    let computed = Computed {
+    let computed = ComputedAttributes {
         first_seen: Some(1000),
         touches: touch.as_object().unwrap().clone(),
         activity: [("Order Completed".to_owned(), tally)].into(),
-        ..Computed::default()
+        ..ComputedAttributes::default()
     };
     let computed = Some(Arc::new(computed));
     let passes = |condition: &str| {
@@ -243,13 +246,13 @@ fn failures_are_counted_by_rule_and_shown_to_whoever_asks() {
         + &rule("set = { \"properties.c\" = \"{{ properties.quantity / 0 }} EUR\" }\n")
         + &rule("where = \"properties.price < 3\"\nset = { \"properties.d\" = 1 }\n");
     let mapping = mapping(&text);
-    assert_eq!(mapping.failures(), None);
+    assert_eq!(mapping.take_failures(), None);
     mapping.apply(order()).unwrap();
     mapping.apply(order()).unwrap();
-    let (counts, is_news) = mapping.failures().unwrap();
+    let (counts, is_news) = mapping.take_failures().unwrap();
     let counts: Vec<(&str, u64)> = counts.iter().map(|(rule, n)| (rule.as_str(), *n)).collect();
     assert_eq!((&counts[..2], is_news), (&[("rules[0]", 2), ("rules[2]", 2)][..], true));
-    assert_eq!(mapping.failures(), None, "what was asked for is not counted again");
+    assert_eq!(mapping.take_failures(), None, "what was asked for is not counted again");
     let missing = mapping.missing(order());
     let places: Vec<&str> = missing.iter().map(|it| it.place.as_str()).collect();
     let expected = ["set \"properties.a\"", "set \"properties.b\"", "set \"properties.c\""];
@@ -267,6 +270,6 @@ fn a_number_that_json_cannot_hold_is_a_failure_and_no_value() {
         let mapping = mapping(&text);
         let mapped = mapping.apply(order()).unwrap();
         assert_eq!(mapped.event.properties.as_ref().unwrap().get("x"), None, "{template}");
-        assert!(mapping.failures().is_some(), "{template}");
+        assert!(mapping.take_failures().is_some(), "{template}");
     }
 }

@@ -35,11 +35,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::connect::{Connector, Guard, connector};
-use super::settings::Settings;
+use super::connect::{AddressGuard, OriginConnector, connector};
+use super::settings::OriginSettings;
 use super::trailers;
 use super::upload::UploadState;
-use crate::answer::BodyError;
+use crate::answer::BodyStreamError;
 
 /// For a connection to see that its answer has ended, which its client may see before. It depends on
 /// nobody but this process, unless the origin does not read what it was sent.
@@ -49,11 +49,11 @@ const SETTLE_TIME: Duration = Duration::from_millis(10);
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// The body of a request.
-pub(super) type Sent = UnsyncBoxBody<Bytes, BodyError>;
+pub(super) type OriginRequestBody = UnsyncBoxBody<Bytes, BodyStreamError>;
 
 /// Connections to one origin.
-pub(super) struct Pool {
-    connector: Connector,
+pub(super) struct OriginPool {
+    connector: OriginConnector,
     /// Where it is.
     scheme: Scheme,
     authority: Authority,
@@ -67,33 +67,33 @@ pub(super) struct Pool {
     ping_interval: Duration,
     ping_timeout: Duration,
     trailers: Arc<[HeaderName]>,
-    idle: Mutex<Idle>,
+    idle: Mutex<OriginPoolState>,
     /// Connections, and the watch over them: they end with the pool.
     tasks: Mutex<JoinSet<()>>,
 }
 
 /// What stands ready.
 #[derive(Default)]
-struct Idle {
+struct OriginPoolState {
     /// Of HTTP/1.1, the latest used last.
-    unused: VecDeque<(http1::SendRequest<Sent>, Instant)>,
+    unused: VecDeque<(http1::SendRequest<OriginRequestBody>, Instant)>,
     /// Whether somebody will end those that stay unused.
     is_watched: bool,
     /// The connections of HTTP/2, each for many requests.
-    shared: Vec<Shared>,
+    shared: Vec<Http2Connection>,
 }
 
 /// A connection of HTTP/2.
-struct Shared {
-    sender: http2::SendRequest<Sent>,
+struct Http2Connection {
+    sender: http2::SendRequest<OriginRequestBody>,
     /// Each request under way holds one more of it.
     streams: Arc<()>,
-    room: Arc<Room>,
+    room: Arc<Http2StreamLimit>,
     used: Instant,
 }
 
 /// The number of requests that an origin takes at once over a connection of HTTP/2.
-struct Room {
+struct Http2StreamLimit {
     /// One, until the first answer: the origin says the number before that.
     most: AtomicUsize,
     has_answered: AtomicBool,
@@ -101,7 +101,7 @@ struct Room {
     task: AtomicWaker,
 }
 
-impl Room {
+impl Http2StreamLimit {
     fn new() -> Arc<Self> {
         let (most, has_answered) = (AtomicUsize::new(1), AtomicBool::new(false));
         Arc::new(Self { most, has_answered, task: AtomicWaker::new() })
@@ -124,28 +124,28 @@ impl Room {
 }
 
 /// Where a connection takes requests from.
-enum Line {
-    One(http1::SendRequest<Sent>),
-    Shared(http2::SendRequest<Sent>, StreamPlace),
+enum RequestSender {
+    One(http1::SendRequest<OriginRequestBody>),
+    Shared(http2::SendRequest<OriginRequestBody>, Http2StreamSlot),
 }
 
 /// A request's place in a connection of HTTP/2.
-struct StreamPlace {
+struct Http2StreamSlot {
     /// Held by the request from when it is sent.
     stream: Option<Arc<()>>,
-    room: Arc<Room>,
+    room: Arc<Http2StreamLimit>,
 }
 
-impl Shared {
+impl Http2Connection {
     /// A place for one more request, if there is one.
-    fn take(&mut self, limit: usize) -> Option<Line> {
+    fn take(&mut self, limit: usize) -> Option<RequestSender> {
         let most = self.room.most.load(Ordering::Relaxed).clamp(1, limit);
         if self.under_way() >= most {
             return None;
         }
         self.used = Instant::now();
-        let place = StreamPlace { stream: Some(self.streams.clone()), room: self.room.clone() };
-        Some(Line::Shared(self.sender.clone(), place))
+        let place = Http2StreamSlot { stream: Some(self.streams.clone()), room: self.room.clone() };
+        Some(RequestSender::Shared(self.sender.clone(), place))
     }
 
     fn under_way(&self) -> usize {
@@ -157,12 +157,12 @@ impl Shared {
     }
 }
 
-impl Pool {
+impl OriginPool {
     /// Nothing is connected yet.
     pub(super) fn new(
-        settings: &Settings,
+        settings: &OriginSettings,
         tls: &ClientConfig,
-        guard: Guard,
+        guard: AddressGuard,
         is_http1: bool,
     ) -> Result<Arc<Self>, http::Error> {
         let origin: Uri = settings.origin.as_str().parse()?;
@@ -188,9 +188,9 @@ impl Pool {
     /// state of its body.
     pub(super) async fn send(
         self: &Arc<Self>,
-        mut request: Request<Sent>,
+        mut request: Request<OriginRequestBody>,
         upload: &Arc<UploadState>,
-    ) -> Result<Response<Flow>, BodyError> {
+    ) -> Result<Response<OriginResponseBody>, BodyStreamError> {
         while let Some(mut line) = self.take().await {
             let again = repeatable(&request);
             let mut error = match self.ask(&mut line, request, upload).await {
@@ -216,12 +216,12 @@ impl Pool {
 
     async fn ask(
         &self,
-        line: &mut Line,
-        mut request: Request<Sent>,
+        line: &mut RequestSender,
+        mut request: Request<OriginRequestBody>,
         upload: &UploadState,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Sent>>> {
+    ) -> Result<Response<Incoming>, TrySendError<Request<OriginRequestBody>>> {
         match line {
-            Line::One(sender) => {
+            RequestSender::One(sender) => {
                 // One of HTTP/2 may have had it before.
                 if request.uri().authority().is_some()
                     && let Some(path) = request.uri().path_and_query().cloned()
@@ -230,7 +230,7 @@ impl Pool {
                 }
                 sender.try_send_request(request).await
             }
-            Line::Shared(sender, place) => {
+            RequestSender::Shared(sender, place) => {
                 if let Some(stream) = place.stream.take() {
                     upload.join(stream);
                 }
@@ -248,7 +248,7 @@ impl Pool {
     }
 
     /// A connection that was used before and takes a request.
-    async fn take(&self) -> Option<Line> {
+    async fn take(&self) -> Option<RequestSender> {
         if let Some(line) = self.take_shared() {
             return Some(line);
         }
@@ -260,10 +260,10 @@ impl Pool {
                 return None;
             }
             if sender.is_ready() {
-                return Some(Line::One(sender));
+                return Some(RequestSender::One(sender));
             }
             match tokio::time::timeout(SETTLE_TIME, sender.ready()).await {
-                Ok(Ok(())) => return Some(Line::One(sender)),
+                Ok(Ok(())) => return Some(RequestSender::One(sender)),
                 // The origin closed it.
                 Ok(Err(_)) => {}
                 Err(_elapsed) => return None,
@@ -271,13 +271,13 @@ impl Pool {
         }
     }
 
-    fn take_shared(&self) -> Option<Line> {
+    fn take_shared(&self) -> Option<RequestSender> {
         let mut idle = self.lock();
         idle.shared.retain(|shared| !shared.sender.is_closed());
         idle.shared.iter_mut().find_map(|shared| shared.take(self.streams))
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Line, BodyError> {
+    async fn connect(self: &Arc<Self>) -> Result<RequestSender, BodyStreamError> {
         let origin = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
@@ -296,7 +296,7 @@ impl Pool {
                 .initial_stream_window_size(window)
                 .initial_connection_window_size(window.saturating_mul(all).min(MAX_WINDOW));
             let (sender, mut connection) = builder.handshake(stream).await?;
-            let room = Room::new();
+            let room = Http2StreamLimit::new();
             let known = room.clone();
             self.spawn(poll_fn(move |context| {
                 let ended = Pin::new(&mut connection).poll(context).map(drop);
@@ -307,18 +307,22 @@ impl Pool {
         }
         let (sender, connection) = http1::handshake(stream).await?;
         self.spawn(connection.with_upgrades().map(drop));
-        Ok(Line::One(sender))
+        Ok(RequestSender::One(sender))
     }
 
     /// A place in a new connection of HTTP/2, which later requests share unless others have room.
-    fn share(self: &Arc<Self>, sender: http2::SendRequest<Sent>, room: Arc<Room>) -> Line {
+    fn share(
+        self: &Arc<Self>,
+        sender: http2::SendRequest<OriginRequestBody>,
+        room: Arc<Http2StreamLimit>,
+    ) -> RequestSender {
         let streams = Arc::new(());
-        let place = StreamPlace { stream: Some(streams.clone()), room: room.clone() };
-        let line = Line::Shared(sender.clone(), place);
+        let place = Http2StreamSlot { stream: Some(streams.clone()), room: room.clone() };
+        let line = RequestSender::Shared(sender.clone(), place);
         let mut idle = self.lock();
         let has_room = idle.shared.iter_mut().any(|shared| shared.take(self.streams).is_some());
         if !has_room {
-            idle.shared.push(Shared { sender, streams, room, used: Instant::now() });
+            idle.shared.push(Http2Connection { sender, streams, room, used: Instant::now() });
             self.watch(&mut idle);
         }
         line
@@ -328,19 +332,19 @@ impl Pool {
     fn flow(
         self: &Arc<Self>,
         answer: Response<Incoming>,
-        line: Line,
+        line: RequestSender,
         upload: &Arc<UploadState>,
-    ) -> Response<Flow> {
+    ) -> Response<OriginResponseBody> {
         let line = match line {
-            Line::One(sender) => Some(sender),
-            Line::Shared(_, place) => {
+            RequestSender::One(sender) => Some(sender),
+            RequestSender::Shared(_, place) => {
                 place.room.answer();
                 None
             }
         };
         answer.map(|body| {
             let (pool, upload) = (self.clone(), upload.clone());
-            let mut flow = Flow { body, line, pool, upload, waiting: None };
+            let mut flow = OriginResponseBody { body, line, pool, upload, waiting: None };
             if flow.body.is_end_stream() {
                 flow.give_back();
             }
@@ -348,7 +352,7 @@ impl Pool {
         })
     }
 
-    fn put(self: &Arc<Self>, sender: http1::SendRequest<Sent>) {
+    fn put(self: &Arc<Self>, sender: http1::SendRequest<OriginRequestBody>) {
         if sender.is_closed() || self.idle_connections == 0 {
             return;
         }
@@ -361,7 +365,7 @@ impl Pool {
     }
 
     /// Sees to it that somebody ends those that stay unused.
-    fn watch(self: &Arc<Self>, idle: &mut Idle) {
+    fn watch(self: &Arc<Self>, idle: &mut OriginPoolState) {
         if !mem::replace(&mut idle.is_watched, true) {
             self.spawn(watch(Arc::downgrade(self), self.idle_time));
         }
@@ -383,13 +387,13 @@ impl Pool {
         tasks.spawn(task);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Idle> {
+    fn lock(&self) -> MutexGuard<'_, OriginPoolState> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Looks after unused connections as long as there are any.
-async fn watch(pool: Weak<Pool>, idle_time: Duration) {
+async fn watch(pool: Weak<OriginPool>, idle_time: Duration) {
     loop {
         tokio::time::sleep(idle_time).await;
         if !pool.upgrade().is_some_and(|pool| pool.prune()) {
@@ -399,7 +403,7 @@ async fn watch(pool: Weak<Pool>, idle_time: Duration) {
 }
 
 /// The request once more, if it may be made twice and has no body that would be lost.
-fn repeatable(request: &Request<Sent>) -> Option<Request<Sent>> {
+fn repeatable(request: &Request<OriginRequestBody>) -> Option<Request<OriginRequestBody>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
     }
@@ -416,19 +420,19 @@ fn was_at_its_end(error: &hyper::Error) -> bool {
 }
 
 /// The body of an answer, which must not be silent for too long.
-pub(super) struct Flow {
+pub(super) struct OriginResponseBody {
     body: Incoming,
     /// Since the last of it came.
     waiting: Option<Pin<Box<Sleep>>>,
     /// Where its connection takes requests from, if it has one of its own.
-    line: Option<http1::SendRequest<Sent>>,
+    line: Option<http1::SendRequest<OriginRequestBody>>,
     /// Whose connection it is.
-    pool: Arc<Pool>,
+    pool: Arc<OriginPool>,
     /// The state of the request that it answers.
     upload: Arc<UploadState>,
 }
 
-impl Flow {
+impl OriginResponseBody {
     /// Gives the connection back, once all is here and nothing is sent any more. What is dropped before
     /// ends its connection, after its upload if that still runs.
     fn give_back(&mut self) {
@@ -440,14 +444,14 @@ impl Flow {
     }
 }
 
-impl Body for Flow {
+impl Body for OriginResponseBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
                 let silence = self.pool.silence;

@@ -15,14 +15,14 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::client::tests::settings;
-use super::super::upload::{Upload, UploadLimits};
+use super::super::upload::{UploadBody, UploadLimits};
 use super::*;
 
 /// Ends with the test.
-type Server = JoinSet<()>;
+type TestOriginTasks = JoinSet<()>;
 
 /// A server of HTTP/1.1 that answers every head at once and reads whatever follows.
-async fn hasty() -> (SocketAddr, Arc<AtomicUsize>, Server) {
+async fn hasty() -> (SocketAddr, Arc<AtomicUsize>, TestOriginTasks) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let (address, accepted) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let (count, mut tasks) = (accepted.clone(), JoinSet::new());
@@ -49,19 +49,19 @@ async fn hasty() -> (SocketAddr, Arc<AtomicUsize>, Server) {
     (address, accepted, tasks)
 }
 
-fn upload<B>(method: &str, path: &str, body: B) -> (Request<Sent>, Arc<UploadState>)
+fn upload<B>(method: &str, path: &str, body: B) -> (Request<OriginRequestBody>, Arc<UploadState>)
 where
-    B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
 {
     let state = UploadState::new(None);
     let silence = Duration::from_secs(3600);
     let limits = UploadLimits { bytes: 1 << 20, silence, trailers: Arc::new([]) };
-    let body = Upload::new(body, limits, state.clone()).boxed_unsync();
+    let body = UploadBody::new(body, limits, state.clone()).boxed_unsync();
     let request = Request::builder().method(method).uri(path).header("host", "x");
     (request.body(body).unwrap(), state)
 }
 
-fn get(path: &str) -> (Request<Sent>, Arc<UploadState>) {
+fn get(path: &str) -> (Request<OriginRequestBody>, Arc<UploadState>) {
     upload("GET", path, Empty::new())
 }
 
@@ -71,13 +71,13 @@ fn trickle() -> impl Body<Data = Bytes, Error = Infallible> + Send + 'static {
     StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))
 }
 
-fn plain(origin: SocketAddr) -> Arc<Pool> {
+fn plain(origin: SocketAddr) -> Arc<OriginPool> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider);
     let tls = tls.with_safe_default_protocol_versions().unwrap();
     let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-    let settings = Settings { idle_connections: 8, ..settings(&format!("http://{origin}")) };
-    Pool::new(&settings, &tls, |_| true, true).unwrap()
+    let settings = OriginSettings { idle_connections: 8, ..settings(&format!("http://{origin}")) };
+    OriginPool::new(&settings, &tls, |_| true, true).unwrap()
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ fn tls() -> (TlsAcceptor, ClientConfig) {
 
 /// A server of HTTP/2 over TLS, which takes so many requests at once and answers all but `/wait`,
 /// of which it tells.
-async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>, Server) {
+async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>, TestOriginTasks) {
     let (acceptor, client) = tls();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -160,7 +160,7 @@ async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>
 async fn http2_request_never_waits_for_the_streams_of_others() {
     let (address, tls, mut waiting, _server) = multiplexed(2).await;
     let settings = settings(&format!("https://localhost:{}", address.port()));
-    let pool = Pool::new(&settings, &tls, |_| true, false).unwrap();
+    let pool = OriginPool::new(&settings, &tls, |_| true, false).unwrap();
     let answered = async || {
         let (request, state) = get("/");
         let answer = pool.send(request, &state).await.unwrap();
@@ -186,7 +186,7 @@ async fn http2_request_never_waits_for_the_streams_of_others() {
 
 /// A server of HTTP/2 over TLS whose first connection falls silent, to pings as well, once it has
 /// answered. Later ones answer with the host that they are asked for.
-async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, Server) {
+async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, TestOriginTasks) {
     let (acceptor, client) = tls();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -232,17 +232,17 @@ async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, Server) {
 async fn http2_connection_that_falls_silent_is_replaced() {
     let (address, tls, accepted, _server) = silent_once().await;
     let time = Duration::from_millis(50);
-    let settings = Settings {
+    let settings = OriginSettings {
         ping_interval: time,
         ping_timeout: time,
         ..settings(&format!("https://localhost:{}", address.port()))
     };
-    let pool = Pool::new(&settings, &tls, |_| true, false).unwrap();
+    let pool = OriginPool::new(&settings, &tls, |_| true, false).unwrap();
     let ask = async |method: &str, path: &str| {
         let (mut request, state) = upload(method, path, Empty::new());
         request.headers_mut().insert(HOST, "www.shop.example".parse().unwrap());
         let answer = pool.send(request, &state).await?;
-        Ok::<_, BodyError>(answer.into_body().collect().await.unwrap().to_bytes())
+        Ok::<_, BodyStreamError>(answer.into_body().collect().await.unwrap().to_bytes())
     };
     assert_eq!(ask("GET", "/").await.unwrap(), "www.shop.example", "the host asked for");
     // One that may not be made twice fails; one that may goes over another connection.

@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use lol_html::send::{HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
-use super::edits::{PageEdits, Task};
-use super::left_alone::LeftAlone;
-use super::opening::{Opening, Token};
+use super::edits::{PageEditPlan, PageEditState};
+use super::left_alone::PageSkipReason;
+use super::opening::{PageHeadScanner, PageHeadToken};
 
 /// The parser gets pages in pieces of this size: it counts a piece whole as soon as a tag in it is
 /// not whole, so larger ones would meet its limit without a large tag.
@@ -22,16 +22,16 @@ const PIECE: usize = 16 << 10;
 /// What the parser takes from the start, of what it may.
 const FIRST_BYTES: usize = 1024;
 
-type Sink = Box<dyn FnMut(&[u8]) + Send>;
-type Parser = HtmlRewriter<'static, Sink>;
+type PageSink = Box<dyn FnMut(&[u8]) + Send>;
+type PageParser = HtmlRewriter<'static, PageSink>;
 
 /// A page on its way through.
-pub(super) struct Rewriter {
+pub(super) struct PageRewriter {
     /// Until it gives up.
-    parser: Option<Parser>,
-    page: Arc<PageEdits>,
+    parser: Option<PageParser>,
+    page: Arc<PageEditState>,
     /// Until the script's place is found.
-    beginning: Option<Beginning>,
+    beginning: Option<PageHeadBuffer>,
     /// The charset that the page declares after the script, once that is known.
     later_charset: Option<Option<&'static str>>,
     limits: PageLimits,
@@ -48,19 +48,23 @@ pub(super) struct PageLimits {
 
 /// The beginning of a page, until the script's place is found.
 #[derive(Default)]
-struct Beginning {
-    opening: Opening,
+struct PageHeadBuffer {
+    opening: PageHeadScanner,
     /// The bytes that came in and were not looked at yet.
     rest: Vec<u8>,
     /// True once the place is found: it waits for the page's charset only.
     is_found: bool,
 }
 
-impl Rewriter {
+impl PageRewriter {
     /// A page in this encoding.
-    pub(super) fn new(encoding: AsciiCompatibleEncoding, task: Task, limits: PageLimits) -> Self {
+    pub(super) fn new(
+        encoding: AsciiCompatibleEncoding,
+        task: PageEditPlan,
+        limits: PageLimits,
+    ) -> Self {
         let names_charset = task.names_charset || !task.injects;
-        let page = Arc::new(PageEdits::new(task));
+        let page = Arc::new(PageEditState::new(task));
         let mut settings = Settings::new_send();
         settings.element_content_handlers = page.handlers();
         settings.encoding = encoding;
@@ -70,12 +74,12 @@ impl Rewriter {
         memory.preallocated_parsing_buffer_size = limits.tag.min(FIRST_BYTES);
         settings.memory_settings = memory;
         let it = page.clone();
-        let sink: Sink = Box::new(move |bytes| {
+        let sink: PageSink = Box::new(move |bytes| {
             it.parsed.fetch_add(bytes.len(), Ordering::Relaxed);
         });
         let parser = Some(HtmlRewriter::new(settings, sink));
         let later_charset = names_charset.then_some(None);
-        Self { parser, page, beginning: Some(Beginning::default()), later_charset, limits }
+        Self { parser, page, beginning: Some(PageHeadBuffer::default()), later_charset, limits }
     }
 
     /// True as long as the page may declare a charset after the script, too late for browsers.
@@ -102,31 +106,33 @@ impl Rewriter {
     }
 
     /// Looks at the beginning of the page as far as it is here.
-    fn begin(&mut self, mut beginning: Beginning, is_whole: bool, out: &mut Vec<u8>) {
+    fn begin(&mut self, mut beginning: PageHeadBuffer, is_whole: bool, out: &mut Vec<u8>) {
         let rest = mem::take(&mut beginning.rest);
         let mut at = 0;
         while !beginning.is_found {
             let left = rest.get(at..).unwrap_or_default();
             let ahead = match beginning.opening.next(left) {
-                Token::Passed(length) => {
+                PageHeadToken::Passed(length) => {
                     self.write_pieces(left.get(..length).unwrap_or(left), out);
                     at += length;
                     if self.parser.is_none() {
-                        return self.give_up(LeftAlone::LongTag, rest.get(at..), out);
+                        return self.give_up(PageSkipReason::LongTag, rest.get(at..), out);
                     }
                     if self.page.lock().is_amp {
-                        return self.give_up(LeftAlone::Amp, rest.get(at..), out);
+                        return self.give_up(PageSkipReason::Amp, rest.get(at..), out);
                     }
                     continue;
                 }
-                Token::Content => None,
-                Token::Utf16 => Some(LeftAlone::Charset),
-                Token::Partial if left.is_empty() && is_whole => {
-                    (!beginning.opening.has_elements()).then_some(LeftAlone::Empty)
+                PageHeadToken::Content => None,
+                PageHeadToken::Utf16 => Some(PageSkipReason::Charset),
+                PageHeadToken::Partial if left.is_empty() && is_whole => {
+                    (!beginning.opening.has_elements()).then_some(PageSkipReason::Empty)
                 }
-                Token::Partial if is_whole => Some(LeftAlone::Unfinished),
-                Token::Partial if left.len() > self.limits.tag => Some(LeftAlone::LongTag),
-                Token::Partial => {
+                PageHeadToken::Partial if is_whole => Some(PageSkipReason::Unfinished),
+                PageHeadToken::Partial if left.len() > self.limits.tag => {
+                    Some(PageSkipReason::LongTag)
+                }
+                PageHeadToken::Partial => {
                     beginning.rest = left.to_vec();
                     self.beginning = Some(beginning);
                     return;
@@ -151,9 +157,9 @@ impl Rewriter {
     }
 
     /// Lets all that follows pass as it is.
-    fn give_up(&mut self, reason: LeftAlone, rest: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn give_up(&mut self, reason: PageSkipReason, rest: Option<&[u8]>, out: &mut Vec<u8>) {
         if self.page.injects {
-            self.page.report.tell(reason);
+            self.page.report.report(reason);
         }
         self.parser = None;
         self.later_charset = Some(None);

@@ -3,31 +3,31 @@
 use std::sync::Mutex;
 
 use super::super::edits::{LEAVE, SCRIPT, tag};
-use super::super::left_alone::PageReport;
-use super::super::policy::{Admitted, Hosts};
+use super::super::left_alone::PageSkipReporter;
+use super::super::policy::{CspHosts, CspScriptRules};
 use super::super::tags::tests::all;
 use super::*;
 use crate::script::compose::snippet;
 
 fn own() -> String {
-    tag(&Admitted::default(), None)
+    tag(&CspScriptRules::default(), None)
 }
 
 /// A page of `t.shop.example`, which names its charset.
-pub(in crate::origin) fn task() -> Task {
-    Task {
+pub(in crate::origin) fn task() -> PageEditPlan {
+    PageEditPlan {
         injects: true,
         tags: Arc::default(),
-        admitted: Admitted::default(),
+        admitted: CspScriptRules::default(),
         authority: "t.shop.example".to_owned(),
         secure: true,
         events: "t.shop.example".to_owned(),
         names_charset: true,
-        report: PageReport::new(|_| {}),
+        report: PageSkipReporter::new(|_| {}),
     }
 }
 
-const HOSTS: Hosts<'_> = Hosts { page: "t.shop.example", events: "t.shop.example" };
+const HOSTS: CspHosts<'_> = CspHosts { page: "t.shop.example", events: "t.shop.example" };
 
 /// The page, cut into pieces of this size.
 fn by(page: &str, size: usize, limit: usize) -> String {
@@ -36,19 +36,19 @@ fn by(page: &str, size: usize, limit: usize) -> String {
 
 /// The same, where so much is held for a tag, and for an inline script.
 fn held(page: &str, size: usize, (tag, inline): (usize, usize)) -> String {
-    let task = Task { tags: Arc::new(all(false)), ..task() };
+    let task = PageEditPlan { tags: Arc::new(all(false)), ..task() };
     let (out, _) = passed(task, page.as_bytes(), size, PageLimits { tag, inline });
     String::from_utf8(out).unwrap()
 }
 
 /// The page as it comes out, and the charset that its head has to name.
 fn passed(
-    task: Task,
+    task: PageEditPlan,
     page: &[u8],
     size: usize,
     limits: PageLimits,
 ) -> (Vec<u8>, Option<&'static str>) {
-    let mut rewriter = Rewriter::new(AsciiCompatibleEncoding::utf_8(), task, limits);
+    let mut rewriter = PageRewriter::new(AsciiCompatibleEncoding::utf_8(), task, limits);
     let mut out = Vec::new();
     for chunk in page.chunks(size) {
         out.extend(rewriter.write(chunk));
@@ -95,12 +95,12 @@ fn script_is_put_into_pages_that_leave_tags_out() {
 }
 
 /// The page, and why it was left alone.
-fn reported(task: Task, page: &str) -> (String, Vec<LeftAlone>) {
+fn reported(task: PageEditPlan, page: &str) -> (String, Vec<PageSkipReason>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = told.clone();
-    let report = PageReport::new(move |reason| hear.lock().unwrap().push(reason));
+    let report = PageSkipReporter::new(move |reason| hear.lock().unwrap().push(reason));
     let limits = PageLimits { tag: 4096, inline: 4096 };
-    let (out, _) = passed(Task { report, ..task }, page.as_bytes(), 7, limits);
+    let (out, _) = passed(PageEditPlan { report, ..task }, page.as_bytes(), 7, limits);
     let told = told.lock().unwrap().clone();
     (String::from_utf8(out).unwrap(), told)
 }
@@ -112,20 +112,20 @@ fn pages_that_may_not_be_changed_stay_and_the_reason_is_told() {
     };
     let long = format!("<!-- {} --><p>", "x".repeat(5000));
     for (page, reason) in [
-        (amp("amp"), LeftAlone::Amp),
-        (amp("⚡"), LeftAlone::Amp),
-        (amp("\u{26a1}\u{fe0f}=''"), LeftAlone::Amp),
-        (amp("lang=de ⚡4email data-css-strict"), LeftAlone::Amp),
-        (amp("amp4ads"), LeftAlone::Amp),
-        (amp("AMP4EMAIL"), LeftAlone::Amp),
-        (String::new(), LeftAlone::Empty),
-        (" \n<!-- x -->".to_owned(), LeftAlone::Empty),
-        ("<html><head><title>x".to_owned(), LeftAlone::Unfinished),
-        (long, LeftAlone::LongTag),
+        (amp("amp"), PageSkipReason::Amp),
+        (amp("⚡"), PageSkipReason::Amp),
+        (amp("\u{26a1}\u{fe0f}=''"), PageSkipReason::Amp),
+        (amp("lang=de ⚡4email data-css-strict"), PageSkipReason::Amp),
+        (amp("amp4ads"), PageSkipReason::Amp),
+        (amp("AMP4EMAIL"), PageSkipReason::Amp),
+        (String::new(), PageSkipReason::Empty),
+        (" \n<!-- x -->".to_owned(), PageSkipReason::Empty),
+        ("<html><head><title>x".to_owned(), PageSkipReason::Unfinished),
+        (long, PageSkipReason::LongTag),
     ] {
         let tags = Arc::new(all(false));
-        assert_eq!(reported(Task { tags, ..task() }, &page), (page.clone(), vec![reason]));
-        let (same, told) = reported(Task { injects: false, ..task() }, &page);
+        assert_eq!(reported(PageEditPlan { tags, ..task() }, &page), (page.clone(), vec![reason]));
+        let (same, told) = reported(PageEditPlan { injects: false, ..task() }, &page);
         assert_eq!((same, told), (page, Vec::new()), "it was not to get the script anyway");
     }
     for other in ["class=amp", "data-amp", "amplitude", "lang=amp", "title='⚡'", "amp4web"] {
@@ -158,13 +158,13 @@ fn policy_in_the_page_gives_the_script_its_nonce_or_keeps_it_out() {
     }
     for policy in ["script-src 'none'", "script-src 'sha256-x'", "connect-src https://a.example"] {
         let page = format!("{}<script>1</script>", meta(policy));
-        assert_eq!(reported(task(), &page), (page, vec![LeftAlone::Policy]), "{policy}");
+        assert_eq!(reported(task(), &page), (page, vec![PageSkipReason::Policy]), "{policy}");
     }
     // After a script that runs already, it is too late for another place.
     for (policy, reasons) in [
-        ("script-src 'nonce-x'", vec![LeftAlone::LatePolicy]),
+        ("script-src 'nonce-x'", vec![PageSkipReason::LatePolicy]),
         ("script-src 'self'", Vec::new()),
-        ("connect-src 'none'", vec![LeftAlone::LatePolicy]),
+        ("connect-src 'none'", vec![PageSkipReason::LatePolicy]),
     ] {
         let late = format!("<script>1</script>{0}{0}", meta(policy));
         assert_eq!(reported(task(), &late).1, reasons, "{policy}");
@@ -177,7 +177,7 @@ fn base_of_the_page_does_not_move_the_script() {
     let script = format!("<script>{}{LEAVE}</script>", snippet("//t.shop.example/tw.js"));
     assert_eq!(rewritten(&format!("{page}<p>")), format!("{page}{script}<p>"));
     // What cannot stand in a script does not.
-    let odd = Task { authority: "a\"b".to_owned(), events: "a\"b".to_owned(), ..task() };
+    let odd = PageEditPlan { authority: "a\"b".to_owned(), events: "a\"b".to_owned(), ..task() };
     let page = format!("{page}<p>");
     assert_eq!(reported(odd, &page).0, page);
 }
@@ -186,7 +186,9 @@ fn base_of_the_page_does_not_move_the_script() {
 fn charset_that_is_declared_after_the_script_is_for_the_head_to_name() {
     let limits = PageLimits { tag: 4096, inline: 4096 };
     let charset = |page: &str, names_charset: bool| {
-        let of = |size| passed(Task { names_charset, ..task() }, page.as_bytes(), size, limits).1;
+        let of = |size| {
+            passed(PageEditPlan { names_charset, ..task() }, page.as_bytes(), size, limits).1
+        };
         assert_eq!(of(1), of(page.len()), "{page}");
         of(1)
     };
@@ -236,7 +238,7 @@ fn the_snippet_fits_into_a_page() {
 
 #[test]
 fn what_may_not_run_is_not_put_in() {
-    let mut admitted = Admitted::default();
+    let mut admitted = CspScriptRules::default();
     admitted.add("script-src 'self'", HOSTS);
     assert_eq!(tag(&admitted, None), r#"<script async src="/tw.js"></script>"#);
 }

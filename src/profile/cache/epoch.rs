@@ -12,20 +12,20 @@ use crate::journal::SiteId;
 const GROUPS: usize = 4096;
 
 /// The last change of each group.
-pub(super) struct Epochs {
+pub(super) struct ChangeEpochs {
     now: u64,
     /// Of everything.
     all: u64,
-    names: Groups,
-    profiles: Groups,
-    computed: Groups,
+    names: EpochGroups,
+    profiles: EpochGroups,
+    computed: EpochGroups,
 }
 
-struct Groups(Vec<u64>);
+struct EpochGroups(Vec<u64>);
 
-impl Epochs {
+impl ChangeEpochs {
     pub(super) fn new() -> Self {
-        let groups = || Groups(vec![0; GROUPS]);
+        let groups = || EpochGroups(vec![0; GROUPS]);
         Self { now: 0, all: 0, names: groups(), profiles: groups(), computed: groups() }
     }
 
@@ -76,7 +76,7 @@ impl Epochs {
     }
 }
 
-impl Groups {
+impl EpochGroups {
     fn set(&mut self, group: usize, now: u64) {
         if let Some(at) = self.0.get_mut(group) {
             *at = now;

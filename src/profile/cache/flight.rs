@@ -14,39 +14,39 @@ use tokio::sync::watch;
 use super::super::ProfileError;
 
 /// What a read found, or why it failed.
-type Landed<K, V> = Result<Arc<BTreeMap<K, V>>, Arc<ProfileError>>;
-type Landing<K, V> = watch::Receiver<Option<Landed<K, V>>>;
+type SharedReadResult<K, V> = Result<Arc<BTreeMap<K, V>>, Arc<ProfileError>>;
+type ReadResultReceiver<K, V> = watch::Receiver<Option<SharedReadResult<K, V>>>;
 
 /// Reads under way.
-pub(in super::super) struct Flights<K, V>(Mutex<HashMap<K, Flight<K, V>>>);
+pub(in super::super) struct InFlightReads<K, V>(Mutex<HashMap<K, InFlightRead<K, V>>>);
 
-struct Flight<K, V> {
+struct InFlightRead<K, V> {
     /// The latest change that was published before it began.
     epoch: u64,
-    landing: Landing<K, V>,
+    landing: ReadResultReceiver<K, V>,
 }
 
 /// A wait for what is read of one key.
-pub(in super::super) struct Seat<K, V> {
+pub(in super::super) struct ReadWaiter<K, V> {
     pub(in super::super) key: K,
     /// The latest change that was published before the read began.
     pub(in super::super) epoch: u64,
     /// Whether the read began with the wait.
     pub(in super::super) is_own: bool,
-    landing: Landing<K, V>,
+    landing: ReadResultReceiver<K, V>,
 }
 
 /// A read, to be made. If it is dropped instead, those who wait for it learn so.
-pub(in super::super) struct Takeoff<K: Eq + Hash, V> {
-    flights: Arc<Flights<K, V>>,
+pub(in super::super) struct PendingRead<K: Eq + Hash, V> {
+    flights: Arc<InFlightReads<K, V>>,
     /// What is to be read.
     pub(in super::super) keys: Vec<K>,
     /// The latest change that was published before.
     pub(in super::super) epoch: u64,
-    landing: watch::Sender<Option<Landed<K, V>>>,
+    landing: watch::Sender<Option<SharedReadResult<K, V>>>,
 }
 
-impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
+impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
     pub(in super::super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(HashMap::new())))
     }
@@ -56,14 +56,14 @@ impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
         &self,
         wanted: Vec<K>,
         is_true: impl Fn(&K, u64) -> bool,
-    ) -> (Vec<Seat<K, V>>, Vec<K>) {
+    ) -> (Vec<ReadWaiter<K, V>>, Vec<K>) {
         let (mut seats, mut left) = (Vec::with_capacity(wanted.len()), Vec::new());
         let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for key in wanted {
             match flights.get(&key).filter(|flight| is_true(&key, flight.epoch)) {
-                Some(Flight { epoch, landing }) => {
+                Some(InFlightRead { epoch, landing }) => {
                     let landing = landing.clone();
-                    seats.push(Seat { key, epoch: *epoch, is_own: false, landing });
+                    seats.push(ReadWaiter { key, epoch: *epoch, is_own: false, landing });
                 }
                 None => left.push(key),
             }
@@ -76,22 +76,26 @@ impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
         self: &Arc<Self>,
         keys: Vec<K>,
         epoch: u64,
-    ) -> (Vec<Seat<K, V>>, Takeoff<K, V>) {
+    ) -> (Vec<ReadWaiter<K, V>>, PendingRead<K, V>) {
         let (sender, landing) = watch::channel(None);
-        let seat =
-            |key: &K| Seat { key: key.clone(), epoch, is_own: true, landing: landing.clone() };
+        let seat = |key: &K| ReadWaiter {
+            key: key.clone(),
+            epoch,
+            is_own: true,
+            landing: landing.clone(),
+        };
         let seats = keys.iter().map(seat).collect();
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &keys {
-            flights.insert(key.clone(), Flight { epoch, landing: landing.clone() });
+            flights.insert(key.clone(), InFlightRead { epoch, landing: landing.clone() });
         }
-        (seats, Takeoff { flights: self.clone(), keys, epoch, landing: sender })
+        (seats, PendingRead { flights: self.clone(), keys, epoch, landing: sender })
     }
 }
 
-impl<K: Ord + Clone, V: Clone> Seat<K, V> {
+impl<K: Ord + Clone, V: Clone> ReadWaiter<K, V> {
     /// What was read.
-    pub(in super::super) async fn landed(&mut self) -> Result<V, ProfileError> {
+    pub(in super::super) async fn wait_for_value(&mut self) -> Result<V, ProfileError> {
         let landed = self.landing.wait_for(Option::is_some).await;
         let landed = landed.map_err(|_gone| ProfileError::Ended)?.clone();
         let found = landed.ok_or(ProfileError::Ended)?.map_err(ProfileError::Shared)?;
@@ -99,9 +103,9 @@ impl<K: Ord + Clone, V: Clone> Seat<K, V> {
     }
 }
 
-impl<K: Clone + Ord + Hash, V> Takeoff<K, V> {
+impl<K: Clone + Ord + Hash, V> PendingRead<K, V> {
     /// Tells those who wait. `found` is in the order of the keys.
-    pub(in super::super) fn land(self, found: Result<Vec<V>, ProfileError>) {
+    pub(in super::super) fn complete_read(self, found: Result<Vec<V>, ProfileError>) {
         let landed = match found {
             Ok(found) => Ok(Arc::new(self.keys.iter().cloned().zip(found).collect())),
             Err(error) => Err(Arc::new(error)),
@@ -111,7 +115,7 @@ impl<K: Clone + Ord + Hash, V> Takeoff<K, V> {
 }
 
 /// Nobody joins a read that has ended.
-impl<K: Eq + Hash, V> Drop for Takeoff<K, V> {
+impl<K: Eq + Hash, V> Drop for PendingRead<K, V> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = self.landing.subscribe();

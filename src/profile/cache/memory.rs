@@ -5,40 +5,43 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use moka::sync::Cache;
 
-use super::super::{Counted, ProfileId};
-use super::epoch::Epochs;
-use super::weight::{Asked, Entry, Key};
-use super::{Known, Name};
-use crate::event::{Computed, Tally};
+use super::super::{ActivityCounts, ProfileId};
+use super::epoch::ChangeEpochs;
+use super::weight::{ProfileCacheEntry, ProfileCacheKey, ProfileCacheKeyRef};
+use super::{ProfileMatch, SiteIdentity};
+use crate::event::{ComputedAttributes, EventTally};
 
 /// What is known, and when it changed.
-pub(super) struct Memory {
-    pub(super) cache: Cache<Key, Entry>,
-    pub(super) epochs: RwLock<Epochs>,
+pub(super) struct ProfileCache {
+    pub(super) cache: Cache<ProfileCacheKey, ProfileCacheEntry>,
+    pub(super) epochs: RwLock<ChangeEpochs>,
 }
 
-impl Memory {
-    pub(super) fn epochs(&self) -> RwLockReadGuard<'_, Epochs> {
+impl ProfileCache {
+    pub(super) fn epochs(&self) -> RwLockReadGuard<'_, ChangeEpochs> {
         self.epochs.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn changing(&self) -> RwLockWriteGuard<'_, Epochs> {
+    pub(super) fn changing(&self) -> RwLockWriteGuard<'_, ChangeEpochs> {
         self.epochs.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers whose these names were at an epoch, and what was known of them, as far as that holds.
-    pub(super) fn keep_names(&self, names: &[Name], found: &[Known], epoch: u64) {
+    pub(super) fn keep_names(&self, names: &[SiteIdentity], found: &[ProfileMatch], epoch: u64) {
         let epochs = self.epochs();
         for ((site, identity), found) in names.iter().zip(found) {
             if let Some((profile, view)) = found
                 && !epochs.has_profile_changed(*profile, epoch)
             {
-                self.cache.insert(Key::Profile(*profile), Entry::Known(view.clone()));
+                self.cache.insert(
+                    ProfileCacheKey::Profile(*profile),
+                    ProfileCacheEntry::Known(view.clone()),
+                );
             }
             if !epochs.has_name_changed(*site, identity, epoch) {
-                let named = found.as_ref().map(|(profile, _)| Entry::Names(*profile));
-                let key = Key::Name(*site, identity.clone());
-                self.cache.insert(key, named.unwrap_or(Entry::Nobody));
+                let named = found.as_ref().map(|(profile, _)| ProfileCacheEntry::Names(*profile));
+                let key = ProfileCacheKey::Name(*site, identity.clone());
+                self.cache.insert(key, named.unwrap_or(ProfileCacheEntry::Nobody));
             }
         }
     }
@@ -48,15 +51,15 @@ impl Memory {
         &self,
         profiles: &[ProfileId],
         upto: u64,
-        computed: Vec<Option<Computed>>,
+        computed: Vec<Option<ComputedAttributes>>,
         epoch: u64,
-    ) -> Vec<Option<Arc<Computed>>> {
+    ) -> Vec<Option<Arc<ComputedAttributes>>> {
         let epochs = self.epochs();
-        let keep = |(profile, computed): (&ProfileId, Option<Computed>)| {
+        let keep = |(profile, computed): (&ProfileId, Option<ComputedAttributes>)| {
             let computed = computed.map(Arc::new)?;
             if !epochs.has_computed_changed(*profile, epoch) {
-                let entry = Entry::Computed(upto, computed.clone());
-                self.cache.insert(Key::Computed(*profile), entry);
+                let entry = ProfileCacheEntry::Computed(upto, computed.clone());
+                self.cache.insert(ProfileCacheKey::Computed(*profile), entry);
             }
             Some(computed)
         };
@@ -64,20 +67,23 @@ impl Memory {
     }
 
     /// Counts on in what is remembered.
-    pub(super) fn count_on(&self, epochs: &mut Epochs, upto: u64, counted: Counted) {
+    pub(super) fn count_on(&self, epochs: &mut ChangeEpochs, upto: u64, counted: ActivityCounts) {
         for (profile, tallies) in counted {
             epochs.change_computed(profile);
-            let known = self.cache.get(&Asked::Computed(profile));
-            let Some(Entry::Computed(at, mut computed)) = known else { continue };
+            let known = self.cache.get(&ProfileCacheKeyRef::Computed(profile));
+            let Some(ProfileCacheEntry::Computed(at, mut computed)) = known else { continue };
             if at < upto {
                 add(&mut Arc::make_mut(&mut computed).activity, tallies);
-                self.cache.insert(Key::Computed(profile), Entry::Computed(upto, computed));
+                self.cache.insert(
+                    ProfileCacheKey::Computed(profile),
+                    ProfileCacheEntry::Computed(upto, computed),
+                );
             }
         }
     }
 }
 
-fn add(activity: &mut BTreeMap<String, Tally>, tallies: BTreeMap<String, Tally>) {
+fn add(activity: &mut BTreeMap<String, EventTally>, tallies: BTreeMap<String, EventTally>) {
     for (name, tally) in tallies {
         match activity.get_mut(&name) {
             Some(known) => known.add(tally),

@@ -31,66 +31,67 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
 
-use self::epoch::Epochs;
-use self::flight::{Flights, Seat, Takeoff};
-use self::memory::Memory;
-pub(super) use self::reads::Reads;
-use self::weight::{Asked, Entry, weight};
-use super::outside::Outside;
+use self::epoch::ChangeEpochs;
+use self::flight::{InFlightReads, PendingRead, ReadWaiter};
+use self::memory::ProfileCache;
+pub(super) use self::reads::StoreReadPool;
+use self::weight::{ProfileCacheEntry, ProfileCacheKeyRef, weight};
+use super::outside::TraitSource;
 use super::{
-    Agents, Changes, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError, ProfileId,
-    ProfileStore, Settings, Standing, Unseen, Update, identities,
+    CounterStore, ExpiryRequest, Identity, IdentityKind, LookupTimeoutPolicy, PageProfile,
+    ProfileChanges, ProfileError, ProfileId, ProfileSettings, ProfileStore, ProfileUpdate,
+    UserAgentParser, identities,
 };
-use crate::event::{Computed, Event, ProfileView};
+use crate::event::{ComputedAttributes, Event, ProfileView};
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
 
-pub(super) type Known = Option<(ProfileId, Arc<ProfileView>)>;
+pub(super) type ProfileMatch = Option<(ProfileId, Arc<ProfileView>)>;
 
 /// What is known of an event's visitor.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct VisitorProfile {
     /// Who they are.
     pub view: Arc<ProfileView>,
     /// What is computed of their events, where it was asked for and there is a profile.
-    pub computed: Option<Arc<Computed>>,
+    pub computed: Option<Arc<ComputedAttributes>>,
 }
 
 /// Steps of removing visitors in one round, which bounds what the round costs the writer.
 const EXPIRE_STEPS: usize = 10;
 
 /// A time and a profile.
-type Place = (i64, ProfileId);
+type ExpiryPosition = (i64, ProfileId);
 
 /// Before all.
-const START: Place = (i64::MIN, ProfileId(0));
+const START: ExpiryPosition = (i64::MIN, ProfileId(0));
 
 /// The profiles of one gateway.
-pub struct Profiles {
+pub struct ProfileService {
     pub(super) store: Arc<dyn ProfileStore>,
-    memory: Arc<Memory>,
-    names: Arc<Flights<Name, Known>>,
-    computed: Arc<Flights<ProfileId, Option<Arc<Computed>>>>,
-    pub(super) reads: Reads,
+    memory: Arc<ProfileCache>,
+    names: Arc<InFlightReads<SiteIdentity, ProfileMatch>>,
+    computed: Arc<InFlightReads<ProfileId, Option<Arc<ComputedAttributes>>>>,
+    pub(super) reads: StoreReadPool,
     /// Other stores that know people of a site.
-    pub(super) sources: RwLock<HashMap<SiteId, Arc<Outside>>>,
+    pub(super) sources: RwLock<HashMap<SiteId, Arc<TraitSource>>>,
     timeout: Duration,
-    pub(super) on_timeout: OnTimeout,
+    pub(super) on_timeout: LookupTimeoutPolicy,
     /// Where removing visitors goes on, and whether it has removed any since it began.
-    expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
+    expiring: Mutex<HashMap<SiteId, (ExpiryPosition, bool)>>,
     pub(super) metrics: Arc<Metrics>,
     nobody: Arc<ProfileView>,
-    agents: Arc<Agents>,
+    agents: Arc<UserAgentParser>,
 }
 
 /// A name at a site.
-type Name = (SiteId, Identity);
+type SiteIdentity = (SiteId, Identity);
 
-impl Profiles {
+impl ProfileService {
     /// Puts a cache in front of `store`, which is read on this runtime.
     pub fn new(
         store: Arc<dyn ProfileStore>,
-        settings: &Settings,
+        settings: &ProfileSettings,
         metrics: Arc<Metrics>,
         runtime: Handle,
     ) -> Self {
@@ -102,10 +103,10 @@ impl Profiles {
             .build();
         Self {
             store,
-            memory: Arc::new(Memory { cache, epochs: RwLock::new(Epochs::new()) }),
-            names: Flights::new(),
-            computed: Flights::new(),
-            reads: Reads::new(runtime, settings.lookups),
+            memory: Arc::new(ProfileCache { cache, epochs: RwLock::new(ChangeEpochs::new()) }),
+            names: InFlightReads::new(),
+            computed: InFlightReads::new(),
+            reads: StoreReadPool::new(runtime, settings.max_concurrent_lookups),
             sources: RwLock::default(),
             timeout: settings.timeout,
             on_timeout: settings.on_timeout,
@@ -132,19 +133,19 @@ impl Profiles {
         site: SiteId,
         events: &[Arc<Event>],
         with_computed: bool,
-    ) -> Result<Vec<Found>, ProfileError> {
+    ) -> Result<Vec<VisitorProfile>, ProfileError> {
         let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
-        let found = self.own(site, &wanted, with_computed).await?;
-        self.with_outside(site, events, &wanted, found).await
+        let found = self.find_own_profiles(site, &wanted, with_computed).await?;
+        self.merge_source_traits(site, events, &wanted, found).await
     }
 
     /// What the profiles alone know.
-    async fn own(
+    async fn find_own_profiles(
         &self,
         site: SiteId,
         wanted: &[Vec<Identity>],
         with_computed: bool,
-    ) -> Result<Vec<Found>, ProfileError> {
+    ) -> Result<Vec<VisitorProfile>, ProfileError> {
         let found = self.of_identities(site, wanted, with_computed);
         let error = match tokio::time::timeout(self.timeout, found).await {
             Ok(Ok(found)) => return Ok(found),
@@ -153,7 +154,7 @@ impl Profiles {
         };
         let result = if matches!(error, ProfileError::Timeout) { "timeout" } else { "error" };
         self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
-        if self.on_timeout == OnTimeout::Wait {
+        if self.on_timeout == LookupTimeoutPolicy::Wait {
             return Err(error);
         }
         tracing::warn!(%error, "events go without what is known of their visitors");
@@ -161,19 +162,19 @@ impl Profiles {
     }
 
     /// What the cache alone knows, if the store does not answer.
-    fn remembered(&self, site: SiteId, identities: &[Identity]) -> Found {
+    fn remembered(&self, site: SiteId, identities: &[Identity]) -> VisitorProfile {
         let known = self.cached(site, identities);
         if known.is_none() {
             self.metrics.events_unenriched.inc();
         }
         let Some((profile, view)) = known.flatten() else {
-            return Found { view: self.nobody.clone(), computed: None };
+            return VisitorProfile { view: self.nobody.clone(), computed: None };
         };
-        let computed = match self.memory.cache.get(&Asked::Computed(profile)) {
-            Some(Entry::Computed(_, computed)) => Some(computed),
+        let computed = match self.memory.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
+            Some(ProfileCacheEntry::Computed(_, computed)) => Some(computed),
             _ => None,
         };
-        Found { view, computed }
+        VisitorProfile { view, computed }
     }
 
     /// What is known of whom each of these lists names, the surest first.
@@ -182,7 +183,7 @@ impl Profiles {
         site: SiteId,
         wanted: &[Vec<Identity>],
         with_computed: bool,
-    ) -> Result<Vec<Found>, ProfileError> {
+    ) -> Result<Vec<VisitorProfile>, ProfileError> {
         let mut missing = Vec::new();
         let mut views = Vec::with_capacity(wanted.len());
         let mut hits = 0;
@@ -204,33 +205,35 @@ impl Profiles {
             let index = fetched.binary_search_by(|(known, _)| known.cmp(identity)).ok()?;
             fetched.get(index)?.1.clone()
         };
-        let complete = |(view, identities): (Option<Known>, &Vec<Identity>)| {
+        let complete = |(view, identities): (Option<ProfileMatch>, &Vec<Identity>)| {
             view.unwrap_or_else(|| identities.iter().find_map(known))
         };
-        let known: Vec<Known> = views.into_iter().zip(wanted).map(complete).collect();
+        let known: Vec<ProfileMatch> = views.into_iter().zip(wanted).map(complete).collect();
         let computed = if with_computed {
             self.computed(site, known.iter().flatten().map(|(profile, _)| *profile)).await?
         } else {
             BTreeMap::new()
         };
-        let found = |known: Known| match known {
-            None => Found { view: self.nobody.clone(), computed: None },
-            Some((profile, view)) => Found { view, computed: computed.get(&profile).cloned() },
+        let found = |known: ProfileMatch| match known {
+            None => VisitorProfile { view: self.nobody.clone(), computed: None },
+            Some((profile, view)) => {
+                VisitorProfile { view, computed: computed.get(&profile).cloned() }
+            }
         };
         Ok(known.into_iter().map(found).collect())
     }
 
     /// Finds the part of a profile that a page may know, by the id in the gateway's own cookie
-    /// (`standing.rs`). Takes as long as [`Profiles::lookup`].
+    /// (`standing.rs`). Takes as long as [`ProfileService::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
         id: &str,
         with_computed: bool,
-    ) -> Result<Found, ProfileError> {
+    ) -> Result<VisitorProfile, ProfileError> {
         let found = tokio::time::timeout(self.timeout, self.of_cookie(site, id, with_computed));
         let found = found.await.map_err(|_elapsed| ProfileError::Timeout)??;
-        self.with_outside_of_page(site, found).await
+        self.merge_page_source_traits(site, found).await
     }
 
     async fn of_cookie(
@@ -238,26 +241,26 @@ impl Profiles {
         site: SiteId,
         id: &str,
         with_computed: bool,
-    ) -> Result<Found, ProfileError> {
+    ) -> Result<VisitorProfile, ProfileError> {
         let Some(Identity { value: id, .. }) = Identity::of(IdentityKind::Visitor, Some(id)) else {
-            return Ok(Found::default());
+            return Ok(VisitorProfile::default());
         };
         // Never from memory: it knows whose a name is, not on whose word.
-        let Some(standing) = self.store.standing(site, id.clone()).await? else {
-            return Ok(Found::default());
+        let Some(standing) = self.store.find_page_profile(site, id.clone()).await? else {
+            return Ok(VisitorProfile::default());
         };
         let mut computed = None;
         if with_computed && standing.is_whole {
             let profile = standing.profile;
             computed = self.computed(site, [profile].into_iter()).await?.remove(&profile);
             // It may have become another's meanwhile.
-            let after = self.store.standing(site, id).await?;
-            let is_same = |it: Standing| it.profile == profile && it.is_whole;
+            let after = self.store.find_page_profile(site, id).await?;
+            let is_same = |it: PageProfile| it.profile == profile && it.is_whole;
             if !after.is_some_and(is_same) {
                 computed = None;
             }
         }
-        Ok(Found { view: Arc::new(standing.view), computed })
+        Ok(VisitorProfile { view: Arc::new(standing.view), computed })
     }
 
     /// What is computed of these people's events.
@@ -265,13 +268,15 @@ impl Profiles {
         &self,
         site: SiteId,
         profiles: impl Iterator<Item = ProfileId>,
-    ) -> Result<BTreeMap<ProfileId, Arc<Computed>>, ProfileError> {
+    ) -> Result<BTreeMap<ProfileId, Arc<ComputedAttributes>>, ProfileError> {
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         for profile in profiles {
-            match self.memory.cache.get(&Asked::Computed(profile)) {
+            match self.memory.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
                 _ if found.contains_key(&profile) || missing.contains(&profile) => {}
-                Some(Entry::Computed(_, computed)) => drop(found.insert(profile, computed)),
+                Some(ProfileCacheEntry::Computed(_, computed)) => {
+                    drop(found.insert(profile, computed))
+                }
                 _ => missing.push(profile),
             }
         }
@@ -281,18 +286,18 @@ impl Profiles {
         let is_true = |profile: &ProfileId, since| {
             !self.memory.epochs().has_computed_changed(*profile, since)
         };
-        let read = |takeoff: Takeoff<ProfileId, _>| {
+        let read = |takeoff: PendingRead<ProfileId, _>| {
             let (store, memory) = (self.store.clone(), self.memory.clone());
             async move {
                 let read = store.computed(site, takeoff.keys.clone()).await;
                 let read = read.map(|(upto, computed)| {
                     memory.keep_computed(&takeoff.keys, upto, computed, takeoff.epoch)
                 });
-                takeoff.land(read);
+                takeoff.complete_read(read);
             }
         };
-        for mut seat in self.board(&self.computed, missing, is_true, read).await? {
-            if let Some(computed) = seat.landed().await? {
+        for mut seat in self.join_or_start_reads(&self.computed, missing, is_true, read).await? {
+            if let Some(computed) = seat.wait_for_value().await? {
                 found.insert(seat.key, computed);
             }
         }
@@ -304,7 +309,7 @@ impl Profiles {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
+        updates: Vec<ProfileUpdate>,
     ) -> Result<(), ProfileError> {
         let changes = self.store.apply(site, upto, updates).await?;
         for (reason, count) in [
@@ -327,7 +332,7 @@ impl Profiles {
         let expiring = || self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut after, mut has_removed) = expiring().get(&site).copied().unwrap_or((START, false));
         for _ in 0..EXPIRE_STEPS {
-            let expired = self.store.expire(site, Unseen { since, after }).await?;
+            let expired = self.store.expire(site, ExpiryRequest { since, after }).await?;
             has_removed |= !expired.changes.profiles.is_empty();
             self.publish(site, 0, expired.changes);
             let Some(next) = expired.next else {
@@ -344,7 +349,7 @@ impl Profiles {
     }
 
     /// Makes known what changed with the events up to `upto`.
-    pub(super) fn publish(&self, site: SiteId, upto: u64, changes: Changes) {
+    pub(super) fn publish(&self, site: SiteId, upto: u64, changes: ProfileChanges) {
         let is_as_known = changes.identities.is_empty() && changes.profiles.is_empty();
         if is_as_known && changes.counted.is_empty() {
             return;
@@ -354,23 +359,23 @@ impl Profiles {
         let cache = &self.memory.cache;
         for identity in &changes.identities {
             epochs.change_name(site, identity);
-            cache.invalidate(&Asked::Name(site, identity));
+            cache.invalidate(&ProfileCacheKeyRef::Name(site, identity));
         }
         for profile in &changes.profiles {
             epochs.change_profile(*profile);
-            cache.invalidate(&Asked::Profile(*profile));
-            cache.invalidate(&Asked::Computed(*profile));
+            cache.invalidate(&ProfileCacheKeyRef::Profile(*profile));
+            cache.invalidate(&ProfileCacheKeyRef::Computed(*profile));
         }
         self.memory.count_on(&mut epochs, upto, changes.counted);
     }
 
     /// After how long without the store events are delivered all the same; `None` if they wait for it.
     pub(super) fn patience(&self) -> Option<Duration> {
-        (self.on_timeout == OnTimeout::Deliver).then_some(self.timeout)
+        (self.on_timeout == LookupTimeoutPolicy::Deliver).then_some(self.timeout)
     }
 
     /// What reads user agents.
-    pub fn agents(&self) -> &Arc<Agents> {
+    pub fn agents(&self) -> &Arc<UserAgentParser> {
         &self.agents
     }
 
@@ -394,12 +399,14 @@ impl Profiles {
 
     /// The view, if the cache alone can tell: every identity before the first that has a profile
     /// is known to have none.
-    fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<Known> {
+    fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<ProfileMatch> {
         let cache = &self.memory.cache;
         for identity in identities {
-            if let Entry::Names(profile) = cache.get(&Asked::Name(site, identity))? {
-                return match cache.get(&Asked::Profile(profile)) {
-                    Some(Entry::Known(view)) => Some(Some((profile, view))),
+            if let ProfileCacheEntry::Names(profile) =
+                cache.get(&ProfileCacheKeyRef::Name(site, identity))?
+            {
+                return match cache.get(&ProfileCacheKeyRef::Profile(profile)) {
+                    Some(ProfileCacheEntry::Known(view)) => Some(Some((profile, view))),
                     _ => None,
                 };
             }
@@ -412,19 +419,19 @@ impl Profiles {
         &self,
         site: SiteId,
         mut identities: Vec<Identity>,
-    ) -> Result<Vec<(Identity, Known)>, ProfileError> {
+    ) -> Result<Vec<(Identity, ProfileMatch)>, ProfileError> {
         identities.sort();
         identities.dedup();
-        let mut missing: Vec<Name> = identities.into_iter().map(|it| (site, it)).collect();
+        let mut missing: Vec<SiteIdentity> = identities.into_iter().map(|it| (site, it)).collect();
         let mut fetched = Vec::with_capacity(missing.len());
         while !missing.is_empty() {
-            let is_true = |(site, identity): &Name, since| {
+            let is_true = |(site, identity): &SiteIdentity, since| {
                 !self.memory.epochs().has_name_changed(*site, identity, since)
             };
             let read = |takeoff| read_names(self.store.clone(), self.memory.clone(), takeoff);
             let wanted = std::mem::take(&mut missing);
-            for mut seat in self.board(&self.names, wanted, is_true, read).await? {
-                let known = seat.landed().await?;
+            for mut seat in self.join_or_start_reads(&self.names, wanted, is_true, read).await? {
+                let known = seat.wait_for_value().await?;
                 // Whose name it is, only the read could tell: what is known of them may have changed
                 // before this lookup joined it.
                 let has_changed = known.as_ref().is_some_and(|(profile, _)| {
@@ -443,13 +450,13 @@ impl Profiles {
 
     /// Seats in the reads of these keys: in those that are under way, if what they see is still true, and
     /// in one that begins.
-    async fn board<K, V, F>(
+    async fn join_or_start_reads<K, V, F>(
         &self,
-        flights: &Arc<Flights<K, V>>,
+        flights: &Arc<InFlightReads<K, V>>,
         wanted: Vec<K>,
         is_true: impl Fn(&K, u64) -> bool,
-        read: impl FnOnce(Takeoff<K, V>) -> F,
-    ) -> Result<Vec<Seat<K, V>>, ProfileError>
+        read: impl FnOnce(PendingRead<K, V>) -> F,
+    ) -> Result<Vec<ReadWaiter<K, V>>, ProfileError>
     where
         K: Clone + Ord + Hash,
         V: Clone,
@@ -459,7 +466,7 @@ impl Profiles {
         if left.is_empty() {
             return Ok(seats);
         }
-        let place = self.reads.place().await?;
+        let place = self.reads.acquire_slot().await?;
         // Others may have begun while this lookup waited for its place.
         let (joined, left) = flights.join(left, &is_true);
         seats.extend(joined);
@@ -477,17 +484,17 @@ impl Profiles {
 /// Reads whose these names are, into the cache.
 async fn read_names(
     store: Arc<dyn ProfileStore>,
-    memory: Arc<Memory>,
-    takeoff: Takeoff<Name, Known>,
+    memory: Arc<ProfileCache>,
+    takeoff: PendingRead<SiteIdentity, ProfileMatch>,
 ) {
     let Some(&(site, _)) = takeoff.keys.first() else { return };
     let names = takeoff.keys.iter().map(|(_, identity)| identity.clone()).collect();
     let found = store.find(site, names).await;
     let found = found.map(|found| {
         let shared = |(profile, view)| (profile, Arc::new(view));
-        let found: Vec<Known> = found.into_iter().map(|found| found.map(shared)).collect();
+        let found: Vec<ProfileMatch> = found.into_iter().map(|found| found.map(shared)).collect();
         memory.keep_names(&takeoff.keys, &found, takeoff.epoch);
         found
     });
-    takeoff.land(found);
+    takeoff.complete_read(found);
 }

@@ -12,14 +12,14 @@ use super::super::ProfileError;
 
 /// Reads of one store.
 #[derive(Clone)]
-pub(in super::super) struct Reads {
+pub(in super::super) struct StoreReadPool {
     runtime: Handle,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-impl Reads {
+impl StoreReadPool {
     /// At most so many at once.
     pub(in super::super) fn new(runtime: Handle, most: usize) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -37,7 +37,9 @@ impl Reads {
     }
 
     /// Waits for a place.
-    pub(in super::super) async fn place(&self) -> Result<OwnedSemaphorePermit, ProfileError> {
+    pub(in super::super) async fn acquire_slot(
+        &self,
+    ) -> Result<OwnedSemaphorePermit, ProfileError> {
         tokio::select! {
             place = self.room.clone().acquire_owned() => place.map_err(|_closed| ProfileError::Ended),
             () = self.stop.cancelled() => Err(ProfileError::Ended),
@@ -45,7 +47,7 @@ impl Reads {
     }
 
     /// A place, if there is one.
-    pub(in super::super) fn free_place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(in super::super) fn try_acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
         self.room.clone().try_acquire_owned().ok()
     }
 

@@ -8,22 +8,22 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::event::Tally;
-use crate::profile::{Counted, Limits};
+use crate::event::EventTally;
+use crate::profile::{ActivityCounts, ProfileLimits};
 
 const SITE: SiteId = SiteId(1);
-const ORDER: Tally = Tally::one(5, 2.0);
+const ORDER: EventTally = EventTally::one(5, 2.0);
 
 /// One profile, which every identity names, and reads that end when they may.
-struct Slow {
+struct SlowProfileStore {
     plan: Mutex<&'static str>,
-    done: Mutex<(u64, Tally)>,
+    done: Mutex<(u64, EventTally)>,
     may_end: Semaphore,
     reads: AtomicUsize,
 }
 
 #[async_trait]
-impl ProfileStore for Slow {
+impl ProfileStore for SlowProfileStore {
     async fn projected(&self, _site: SiteId) -> Result<u64, ProfileError> {
         Ok(0)
     }
@@ -32,17 +32,17 @@ impl ProfileStore for Slow {
         &self,
         _site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError> {
-        if updates.iter().any(|update| update.sighting.is_some()) {
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError> {
+        if updates.iter().any(|update| update.activity.is_some()) {
             let mut done = self.done.lock().unwrap();
             *done = (upto, done.1.and(ORDER));
             let counted = BTreeMap::from([("Order".to_owned(), ORDER)]);
-            let counted = Counted::from([(ProfileId(1), counted)]);
-            return Ok(Changes { counted, ..Changes::default() });
+            let counted = ActivityCounts::from([(ProfileId(1), counted)]);
+            return Ok(ProfileChanges { counted, ..ProfileChanges::default() });
         }
         *self.plan.lock().unwrap() = "pro";
-        Ok(Changes { profiles: [ProfileId(1)].into(), ..Changes::default() })
+        Ok(ProfileChanges { profiles: [ProfileId(1)].into(), ..ProfileChanges::default() })
     }
 
     async fn find(
@@ -58,7 +58,11 @@ impl ProfileStore for Slow {
         Ok(identities.iter().map(|_| Some((ProfileId(1), view.clone()))).collect())
     }
 
-    async fn standing(&self, _site: SiteId, _id: String) -> Result<Option<Standing>, ProfileError> {
+    async fn find_page_profile(
+        &self,
+        _site: SiteId,
+        _id: String,
+    ) -> Result<Option<PageProfile>, ProfileError> {
         unimplemented!("no test asks for it")
     }
 
@@ -66,22 +70,22 @@ impl ProfileStore for Slow {
         &self,
         _site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<crate::profile::ComputedAt, ProfileError> {
+    ) -> Result<crate::profile::ComputedSnapshot, ProfileError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         // As it is now, whatever is written until the read ends.
         let (upto, tally) = *self.done.lock().unwrap();
         self.may_end.acquire().await.unwrap().forget();
         let activity = BTreeMap::from([("Order".to_owned(), tally)]);
-        let computed = Computed { activity, ..Computed::default() };
+        let computed = ComputedAttributes { activity, ..ComputedAttributes::default() };
         Ok((upto, profiles.iter().map(|_| Some(computed.clone())).collect()))
     }
 
     async fn expire(
         &self,
         _site: SiteId,
-        _unseen: Unseen,
-    ) -> Result<crate::profile::Expired, ProfileError> {
-        Ok(crate::profile::Expired::default())
+        _unseen: ExpiryRequest,
+    ) -> Result<crate::profile::ExpiryOutcome, ProfileError> {
+        Ok(crate::profile::ExpiryOutcome::default())
     }
 
     async fn counted_names(
@@ -101,32 +105,32 @@ impl ProfileStore for Slow {
         &self,
         _site: SiteId,
         _name: String,
-    ) -> Result<Vec<crate::profile::Subject>, ProfileError> {
+    ) -> Result<Vec<crate::profile::SubjectProfile>, ProfileError> {
         Ok(Vec::new())
     }
 
     async fn erase(
         &self,
         _site: SiteId,
-        _names: Arc<std::collections::HashSet<crate::journal::NameKey>>,
-    ) -> Result<Changes, ProfileError> {
-        Ok(Changes::default())
+        _names: Arc<std::collections::HashSet<crate::journal::PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError> {
+        Ok(ProfileChanges::default())
     }
 }
 
-fn bench() -> (Arc<Slow>, Profiles) {
+fn bench() -> (Arc<SlowProfileStore>, ProfileService) {
     bench_with(|_| ())
 }
 
-fn bench_with(set: fn(&mut Settings)) -> (Arc<Slow>, Profiles) {
+fn bench_with(set: fn(&mut ProfileSettings)) -> (Arc<SlowProfileStore>, ProfileService) {
     let (plan, may_end) = (Mutex::new("free"), Semaphore::new(0));
     let done = Mutex::new((0, ORDER));
-    let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
-    let limits = Limits::new(1000, 10, 10);
-    let mut settings = Settings::small(limits);
+    let store = Arc::new(SlowProfileStore { plan, done, may_end, reads: AtomicUsize::new(0) });
+    let limits = ProfileLimits::new(1000, 10, 10);
+    let mut settings = ProfileSettings::small(limits);
     set(&mut settings);
     let profiles =
-        Profiles::new(store.clone(), &settings, Arc::new(Metrics::new()), Handle::current());
+        ProfileService::new(store.clone(), &settings, Arc::new(Metrics::new()), Handle::current());
     (store, profiles)
 }
 
@@ -138,30 +142,33 @@ fn event_of(user: &str) -> Arc<Event> {
     Arc::new(event.unwrap())
 }
 
-async fn plan_of(profiles: &Profiles, user: &str) -> String {
+async fn plan_of(profiles: &ProfileService, user: &str) -> String {
     let found = profiles.lookup(SITE, &[event_of(user)], false).await.unwrap();
     found[0].view.traits["plan"].as_str().unwrap().to_owned()
 }
 
 /// How many orders are known of somebody.
-async fn orders(profiles: &Profiles) -> u64 {
+async fn orders(profiles: &ProfileService) -> u64 {
     let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
     found[&ProfileId(1)].activity["Order"].count
 }
 
-async fn order(profiles: &Profiles, upto: u64) {
-    let sighting = Some(crate::profile::Sighting::default());
-    profiles.apply(SITE, upto, vec![Update { sighting, ..Update::default() }]).await.unwrap();
+async fn order(profiles: &ProfileService, upto: u64) {
+    let activity = Some(crate::profile::Activity::default());
+    profiles
+        .apply(SITE, upto, vec![ProfileUpdate { activity, ..ProfileUpdate::default() }])
+        .await
+        .unwrap();
 }
 
 /// Until so many reads have begun.
-async fn begun(store: &Slow, reads: usize) {
+async fn begun(store: &SlowProfileStore, reads: usize) {
     while store.reads.load(Ordering::Relaxed) < reads {
         tokio::task::yield_now().await;
     }
 }
 
-fn count(profiles: &Profiles, result: &'static str) -> u64 {
+fn count(profiles: &ProfileService, result: &'static str) -> u64 {
     profiles.metrics.profile_lookups.get_or_create(&ResultLabels { result }).get()
 }
 
@@ -179,7 +186,7 @@ async fn who_asks_after_a_change_does_not_wait_for_a_read_from_before_it() {
     let (store, profiles) = bench();
     let later = async {
         begun(&store, 1).await;
-        profiles.apply(SITE, 1, vec![Update::default()]).await.unwrap();
+        profiles.apply(SITE, 1, vec![ProfileUpdate::default()]).await.unwrap();
         let ask = plan_of(&profiles, "u");
         let open = async { store.may_end.add_permits(2) };
         tokio::join!(ask, open).0
@@ -211,7 +218,7 @@ async fn a_store_that_is_slower_than_anybody_waits_fills_the_cache() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         // Others change meanwhile, which is nothing to this one.
         let profiles_changed = [ProfileId(2)].into();
-        let changes = Changes { profiles: profiles_changed, ..Changes::default() };
+        let changes = ProfileChanges { profiles: profiles_changed, ..ProfileChanges::default() };
         profiles.publish(SITE, 1, changes);
         store.may_end.add_permits(1);
     };
@@ -239,7 +246,7 @@ async fn what_is_computed_slowly_is_read_once_as_well() {
 
 #[tokio::test(start_paused = true)]
 async fn only_so_many_reads_are_under_way() {
-    let (store, profiles) = bench_with(|it| it.lookups = 2);
+    let (store, profiles) = bench_with(|it| it.max_concurrent_lookups = 2);
     let all = async { tokio::join!(plan_of(&profiles, "a"), plan_of(&profiles, "b")) };
     let third = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -275,7 +282,7 @@ async fn a_store_that_does_not_answer_stops_events_or_lets_them_go_without() {
     assert!(matches!(waits, Err(ProfileError::Timeout)));
     assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 0));
 
-    let (store, profiles) = bench_with(|it| it.on_timeout = OnTimeout::Deliver);
+    let (store, profiles) = bench_with(|it| it.on_timeout = LookupTimeoutPolicy::Deliver);
     store.may_end.add_permits(1);
     assert_eq!(plan_of(&profiles, "known").await, "free");
     let events = [event_of("u"), event_of("known")];
@@ -299,7 +306,10 @@ async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
     let changes = store.apply(
         SITE,
         4,
-        vec![Update { sighting: Some(crate::profile::Sighting::default()), ..Update::default() }],
+        vec![ProfileUpdate {
+            activity: Some(crate::profile::Activity::default()),
+            ..ProfileUpdate::default()
+        }],
     );
     let changes = changes.await.unwrap();
     profiles.memory.cache.invalidate_all();

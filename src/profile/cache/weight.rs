@@ -5,14 +5,14 @@ use std::sync::Arc;
 use moka::Equivalent;
 
 use super::super::{Identity, ProfileId};
-use crate::event::{Computed, ProfileView};
+use crate::event::{ComputedAttributes, ProfileView};
 use crate::journal::SiteId;
 
 /// Bytes an entry costs besides its texts: the cache's own bookkeeping, the key, the allocations.
 pub(in super::super) const ENTRY_BYTES: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(super) enum ProfileCacheKey {
     Name(SiteId, Identity),
     Profile(ProfileId),
     Computed(ProfileId),
@@ -21,49 +21,52 @@ pub(super) enum Key {
 /// A key that is only looked up: nothing is allocated for it. It hashes as the key does, since its
 /// variants and their members are the same, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Asked<'a> {
+pub(super) enum ProfileCacheKeyRef<'a> {
     Name(SiteId, &'a Identity),
     Profile(ProfileId),
     Computed(ProfileId),
 }
 
-impl Equivalent<Key> for Asked<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
+impl Equivalent<ProfileCacheKey> for ProfileCacheKeyRef<'_> {
+    fn equivalent(&self, key: &ProfileCacheKey) -> bool {
         match (self, key) {
-            (Self::Name(site, name), Key::Name(of, known)) => site == of && *name == known,
-            (Self::Profile(asked), Key::Profile(known))
-            | (Self::Computed(asked), Key::Computed(known)) => asked == known,
+            (Self::Name(site, name), ProfileCacheKey::Name(of, known)) => {
+                site == of && *name == known
+            }
+            (Self::Profile(asked), ProfileCacheKey::Profile(known))
+            | (Self::Computed(asked), ProfileCacheKey::Computed(known)) => asked == known,
             _ => false,
         }
     }
 }
 
 #[derive(Clone)]
-pub(super) enum Entry {
+pub(super) enum ProfileCacheEntry {
     /// The name is nobody's, which is worth remembering as well.
     Nobody,
     Names(ProfileId),
     Known(Arc<ProfileView>),
     /// As of an event of the journal.
-    Computed(u64, Arc<Computed>),
+    Computed(u64, Arc<ComputedAttributes>),
 }
 
-pub(super) fn weight(key: &Key, entry: &Entry) -> u32 {
+pub(super) fn weight(key: &ProfileCacheKey, entry: &ProfileCacheEntry) -> u32 {
     let name = match key {
-        Key::Name(_, identity) => identity.value.len(),
-        Key::Profile(_) | Key::Computed(_) => 0,
+        ProfileCacheKey::Name(_, identity) => identity.value.len(),
+        ProfileCacheKey::Profile(_) | ProfileCacheKey::Computed(_) => 0,
     };
     let known = match entry {
-        Entry::Nobody | Entry::Names(_) => 0,
-        Entry::Computed(_, computed) => {
-            let Computed { touches, device, place, consent, group_id, activity, .. } = &**computed;
+        ProfileCacheEntry::Nobody | ProfileCacheEntry::Names(_) => 0,
+        ProfileCacheEntry::Computed(_, computed) => {
+            let ComputedAttributes { touches, device, place, consent, group_id, activity, .. } =
+                &**computed;
             let objects = [touches, device, place, consent].into_iter().flatten();
             let group = group_id.as_ref().map_or(0, String::len);
             // A tally has 32 bytes.
             let activity = activity.keys().map(|name| 96 + name.len()).sum::<usize>();
             group + activity + objects.map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
         }
-        Entry::Known(view) => {
+        ProfileCacheEntry::Known(view) => {
             let user = view.user_id.as_ref().map_or(0, String::len);
             user + view.traits.iter().map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
         }
@@ -99,13 +102,13 @@ mod tests {
         let (site, profile) = (SiteId(3), ProfileId(7));
         let name = Identity { kind: IdentityKind::Device("app"), value: "d".to_owned() };
         for (asked, key) in [
-            (Asked::Name(site, &name), Key::Name(site, name.clone())),
-            (Asked::Profile(profile), Key::Profile(profile)),
-            (Asked::Computed(profile), Key::Computed(profile)),
+            (ProfileCacheKeyRef::Name(site, &name), ProfileCacheKey::Name(site, name.clone())),
+            (ProfileCacheKeyRef::Profile(profile), ProfileCacheKey::Profile(profile)),
+            (ProfileCacheKeyRef::Computed(profile), ProfileCacheKey::Computed(profile)),
         ] {
             assert_eq!(hash.hash_one(asked), hash.hash_one(&key));
             assert!(asked.equivalent(&key));
-            assert!(!asked.equivalent(&Key::Profile(ProfileId(8))));
+            assert!(!asked.equivalent(&ProfileCacheKey::Profile(ProfileId(8))));
         }
     }
 }

@@ -7,7 +7,7 @@
 //! Whose an event is is asked when it is counted: as its visitor is known now.
 //!
 //! It takes its time: a bounded number of events a second, in small transactions between those of the
-//! intake. Where counters are not filled yet, whoever asks must know ([`Counter::is_filled`]).
+//! intake. Where counters are not filled yet, whoever asks must know ([`CounterProgress::is_filled`]).
 
 #[cfg(test)]
 mod tests;
@@ -24,17 +24,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::careful::Careful;
+use super::careful::ProfileReaderGuard;
 use super::stitch;
-use super::{Changes, Counters, Identity, ProfileError, ProfileId, Profiles, Sighting, Update};
+use super::{
+    Activity, EventCounterSet, Identity, ProfileChanges, ProfileError, ProfileId, ProfileService,
+    ProfileUpdate,
+};
 use super::{identities, until_changed};
 use crate::event::Event;
-use crate::journal::{Forgotten, Journal, ReadLimit, Record, SiteId};
+use crate::journal::{Journal, JournalReadLimits, JournalRecord, SiteId, SuppressionList};
 use crate::metrics::{Metrics, SiteLabels};
 
 /// Events looked at in one step: what passes is counted in one transaction, below a few milliseconds of
 /// the writer's time.
-const STEP: ReadLimit = ReadLimit { events: 500, bytes: 2 << 20 };
+const STEP: JournalReadLimits = JournalReadLimits { events: 500, bytes: 2 << 20 };
 
 /// Events parsed before others may run.
 const STRETCH_EVENTS: usize = 64;
@@ -47,7 +50,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far a counter is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counter {
+pub struct CounterProgress {
     /// The name under which it counts.
     pub name: String,
     /// The site's last event before it began: later ones are the projection's.
@@ -58,7 +61,7 @@ pub struct Counter {
     pub oldest: Option<(u64, i64)>,
 }
 
-impl Counter {
+impl CounterProgress {
     /// Whether everything that the journal had is counted.
     pub fn is_filled(&self) -> bool {
         self.filled >= self.since
@@ -74,7 +77,7 @@ impl Counter {
 
 /// Something that happened before the counters began that count it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Deed {
+pub struct CountedEvent {
     /// By what its visitor is known, the surest first.
     pub identities: Vec<Identity>,
     /// When, in milliseconds since 1970.
@@ -87,15 +90,15 @@ pub struct Deed {
 
 /// One step of filling.
 #[derive(Clone, Debug, Default)]
-pub struct Step {
+pub struct BackfillStep {
     /// The counters, as they were when the events were read.
-    pub counters: Vec<Counter>,
+    pub counters: Vec<CounterProgress>,
     /// The events up to this one were looked at.
     pub upto: u64,
     /// The first of them, and when it came.
     pub oldest: Option<(u64, i64)>,
     /// What is to be counted.
-    pub deeds: Vec<Deed>,
+    pub deeds: Vec<CountedEvent>,
 }
 
 /// Keeps where counters begin and how far they are filled, next to what they count.
@@ -107,34 +110,38 @@ pub trait CounterStore: Send + Sync {
     async fn follow(&self, site: SiteId, at: u64, names: Vec<String>) -> Result<(), ProfileError>;
 
     /// The counters of a site.
-    async fn counters(&self, site: SiteId) -> Result<Vec<Counter>, ProfileError>;
+    async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError>;
 
     /// Counts, and notes how far that goes, in one transaction. A counter that is not as it was is left
     /// alone. Returns whose counts changed.
-    async fn fill(&self, site: SiteId, step: Step) -> Result<BTreeSet<ProfileId>, ProfileError>;
+    async fn fill(
+        &self,
+        site: SiteId,
+        step: BackfillStep,
+    ) -> Result<BTreeSet<ProfileId>, ProfileError>;
 
     /// Removes some of what forgotten counters have counted; whether that was all.
     async fn clear(&self, site: SiteId) -> Result<bool, ProfileError>;
 }
 
 /// The filling of one site's counters.
-pub struct Filling {
+pub struct CounterBackfill {
     pub(super) site: SiteId,
     pub(super) labels: SiteLabels,
-    pub(super) counters: watch::Receiver<Arc<dyn Counters>>,
+    pub(super) counters: watch::Receiver<Arc<dyn EventCounterSet>>,
     /// The names that the projection counts under, once it has said so.
     pub(super) followed: watch::Receiver<Option<Vec<String>>>,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) profiles: Arc<Profiles>,
+    pub(super) profiles: Arc<ProfileService>,
     pub(super) metrics: Arc<Metrics>,
     /// Events looked at in a second.
     pub(super) per_second: NonZeroU32,
     /// The care it takes after an abort.
-    pub(super) care: Careful,
+    pub(super) care: ProfileReaderGuard,
 }
 
 /// What a step found.
-enum Stepped {
+enum BackfillOutcome {
     /// So many events were looked at; there may be more.
     Looked(usize),
     /// Something was removed; there may be more.
@@ -146,10 +153,10 @@ enum Stepped {
 /// The name under which it is guarded, which no destination can have.
 const GUARDED: &str = "(counters)";
 
-impl Filling {
+impl CounterBackfill {
     /// The care that it takes of a site's events.
-    pub(super) fn careful(journal: &dyn Journal, site: SiteId) -> Careful {
-        Careful::new(journal, (site, GUARDED), "counters", STEP.events)
+    pub(super) fn careful(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
+        ProfileReaderGuard::new(journal, (site, GUARDED), "counters", STEP.events)
     }
 
     /// Fills what is to be filled, until told to stop.
@@ -166,11 +173,11 @@ impl Filling {
                 Err(ProfileError::Panicked)
             });
             let pause = match stepped {
-                Ok(Stepped::Looked(events)) => {
+                Ok(BackfillOutcome::Looked(events)) => {
                     Duration::from_secs_f64(events.max(1) as f64 / f64::from(self.per_second.get()))
                 }
-                Ok(Stepped::Cleared) => Duration::from_millis(10),
-                Ok(Stepped::Idle) => {
+                Ok(BackfillOutcome::Cleared) => Duration::from_millis(10),
+                Ok(BackfillOutcome::Idle) => {
                     self.care.end();
                     told_at = None;
                     tokio::select! {
@@ -194,19 +201,19 @@ impl Filling {
 
     async fn step(
         &self,
-        counters: &dyn Counters,
+        counters: &dyn EventCounterSet,
         told_at: &mut Option<Instant>,
-    ) -> Result<Stepped, ProfileError> {
-        let Some(store) = self.profiles.counters() else { return Ok(Stepped::Idle) };
+    ) -> Result<BackfillOutcome, ProfileError> {
+        let Some(store) = self.profiles.counters() else { return Ok(BackfillOutcome::Idle) };
         let names = counters.names();
         // What the settings have not is about to be forgotten, and could not be tested.
-        let is_open = |it: &Counter| !it.is_filled() && names.contains(&it.name);
+        let is_open = |it: &CounterProgress| !it.is_filled() && names.contains(&it.name);
         let mut open = store.counters(self.site).await?;
         open.retain(is_open);
-        self.tell(&open, told_at);
+        self.report_progress(&open, told_at);
         let Some(after) = open.iter().map(|counter| counter.filled).min() else {
             let is_clear = store.clear(self.site).await?;
-            return Ok(if is_clear { Stepped::Idle } else { Stepped::Cleared });
+            return Ok(if is_clear { BackfillOutcome::Idle } else { BackfillOutcome::Cleared });
         };
         let since = open.iter().map(|counter| counter.since).max().unwrap_or_default();
         let mut records = self.journal.read(self.site, after, since, STEP).await?;
@@ -215,20 +222,20 @@ impl Filling {
         let filled = self.fill(store, counters, (open, since), &records).await;
         section.end().await;
         filled?;
-        Ok(Stepped::Looked(records.len()))
+        Ok(BackfillOutcome::Looked(records.len()))
     }
 
     /// Counts what these events are.
     async fn fill(
         &self,
         store: &dyn CounterStore,
-        counters: &dyn Counters,
-        (open, since): (Vec<Counter>, u64),
-        records: &[Record],
+        counters: &dyn EventCounterSet,
+        (open, since): (Vec<CounterProgress>, u64),
+        records: &[JournalRecord],
     ) -> Result<(), ProfileError> {
         let oldest = records.first().map(|it| (it.seq, it.received_at.as_millisecond()));
         let upto = records.last().map_or(since, |last| last.seq);
-        let (forgotten, mut deeds) = (self.journal.forgotten(), Vec::new());
+        let (forgotten, mut deeds) = (self.journal.suppression_list(), Vec::new());
         for (index, record) in records.iter().enumerate() {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
@@ -237,28 +244,32 @@ impl Filling {
                 deeds.extend(self.deed(record, counters, &open, &forgotten));
             }
         }
-        let step = Step { counters: open, upto, oldest, deeds };
+        let step = BackfillStep { counters: open, upto, oldest, deeds };
         let profiles = store.fill(self.site, step).await?;
-        self.profiles.publish(self.site, 0, Changes { profiles, ..Changes::default() });
+        self.profiles.publish(
+            self.site,
+            0,
+            ProfileChanges { profiles, ..ProfileChanges::default() },
+        );
         Ok(())
     }
 
     /// What an event counts as, if it does.
     fn deed(
         &self,
-        record: &Record,
-        counters: &dyn Counters,
-        open: &[Counter],
-        forgotten: &Forgotten,
-    ) -> Option<Deed> {
-        if record.body.is_empty() || forgotten.names_in(self.site, &record.body) {
+        record: &JournalRecord,
+        counters: &dyn EventCounterSet,
+        open: &[CounterProgress],
+        forgotten: &SuppressionList,
+    ) -> Option<CountedEvent> {
+        if record.body.is_empty() || forgotten.matches_body(self.site, &record.body) {
             return None;
         }
         // What is not readable the projection has told of.
         let event: Event = serde_json::from_slice(&record.body).ok()?;
         let mut keys = Vec::new();
         counters.keys(&event, &mut keys);
-        let counts = |it: &Counter| {
+        let counts = |it: &CounterProgress| {
             it.filled < record.seq && record.seq <= it.since && keys.contains(&it.name)
         };
         let counting = open.iter().enumerate().filter(|(_, counter)| counts(counter));
@@ -266,13 +277,19 @@ impl Filling {
         if counting.is_empty() {
             return None;
         }
-        let seen = Sighting::of(&event, counters, self.profiles.agents())?;
-        let at_ms = stitch::time(&Update { at: event.timestamp, ..Update::default() });
-        Some(Deed { identities: identities(&event), at_ms, value: seen.value, counters: counting })
+        let seen = Activity::of(&event, counters, self.profiles.agents())?;
+        let at_ms =
+            stitch::time(&ProfileUpdate { at: event.timestamp, ..ProfileUpdate::default() });
+        Some(CountedEvent {
+            identities: identities(&event),
+            at_ms,
+            value: seen.value,
+            counters: counting,
+        })
     }
 
     /// Tells how far it has come: at the beginning, now and then, at the end.
-    fn tell(&self, open: &[Counter], told_at: &mut Option<Instant>) {
+    fn report_progress(&self, open: &[CounterProgress], told_at: &mut Option<Instant>) {
         let left = open.iter().map(|it| it.since.saturating_sub(it.filled)).max().unwrap_or(0);
         let gauge = self.metrics.filling_events.get_or_create(&self.labels);
         gauge.set(i64::try_from(left).unwrap_or(i64::MAX));
@@ -285,7 +302,7 @@ impl Filling {
             }
             Some(at) if at.elapsed() < TELL_EVERY => {}
             _ => {
-                let share = open.iter().map(Counter::share).fold(1.0, f64::min);
+                let share = open.iter().map(CounterProgress::share).fold(1.0, f64::min);
                 let (counters, percent) = (open.len(), (share * 100.0).round());
                 tracing::info!(%site, counters, percent, events_left = left, "counters are being filled from the journal");
                 *told_at = Some(Instant::now());

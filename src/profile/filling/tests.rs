@@ -11,29 +11,32 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Counter, CounterStore, Deed, Step};
+use super::{BackfillStep, CountedEvent, CounterProgress, CounterStore};
 use crate::clock::ManualClock;
 use crate::event::Event;
-use crate::journal::{self, Durability, Journal, MessageKey, NewRecord, SiteId, SqliteJournal};
+use crate::journal::{
+    self, AppendDurability, Journal, MessageKey, NewJournalRecord, SiteId, SqliteJournal,
+};
 use crate::metrics::Metrics;
 use crate::profile::{
-    self, Counters, Device, Identity, IdentityKind, Limits, MIGRATIONS, NoCounters, ProfileStore,
-    Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Update,
+    self, DeviceIdentity, EmptyCounterSet, EventCounterSet, Identity, IdentityKind, MIGRATIONS,
+    ProfileLimits, ProfileProjection, ProfileService, ProfileStore, ProfileUpdate,
+    ProjectionConfig, SiteProfileSettings, SqliteProfileStore,
 };
-use crate::store::{Store, Sync};
+use crate::store::{CommitSyncMode, SqliteStore};
 
 const SITE: SiteId = SiteId(1);
 
-const LIMITS: Limits = Limits::new(1000, 100, 100);
+const LIMITS: ProfileLimits = ProfileLimits::new(1000, 100, 100);
 
 /// Counts events of some value and more.
-struct Above(Vec<u64>);
+struct ThresholdCounterSet(Vec<u64>);
 
 fn key(value: u64) -> String {
     format!("Order\u{1f}{value:03}")
 }
 
-impl Counters for Above {
+impl EventCounterSet for ThresholdCounterSet {
     fn reserves(&self, _name: &str) -> bool {
         false
     }
@@ -49,39 +52,44 @@ impl Counters for Above {
     }
 }
 
-fn counting(values: &[u64]) -> Arc<dyn Counters> {
-    Arc::new(Above(values.to_vec()))
+fn counting(values: &[u64]) -> Arc<dyn EventCounterSet> {
+    Arc::new(ThresholdCounterSet(values.to_vec()))
 }
 
 /// A gateway's journal and profiles. Ends like a program that is killed.
-struct Bed {
+struct BackfillTestBed {
     folder: tempfile::TempDir,
-    running: Option<Running>,
+    running: Option<RunningBackfill>,
 }
 
-struct Running {
+struct RunningBackfill {
     journal: Arc<SqliteJournal>,
-    profiles: Arc<Profiles>,
-    store: Arc<Store>,
+    profiles: Arc<ProfileService>,
+    store: Arc<SqliteStore>,
     site: SiteId,
-    counters: watch::Sender<Arc<dyn Counters>>,
+    counters: watch::Sender<Arc<dyn EventCounterSet>>,
     projected: watch::Receiver<u64>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    _settings: watch::Sender<SiteSettings>,
+    _settings: watch::Sender<SiteProfileSettings>,
 }
 
-impl Bed {
+impl BackfillTestBed {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), running: None }
     }
 
-    async fn start(&mut self, counters: Arc<dyn Counters>, per_second: u32) -> &Running {
+    async fn start(
+        &mut self,
+        counters: Arc<dyn EventCounterSet>,
+        per_second: u32,
+    ) -> &RunningBackfill {
         let metrics = Arc::new(Metrics::new());
         let schemas = [journal::MIGRATIONS, MIGRATIONS];
-        let opened = Store::open(self.folder.path(), Sync::Os, &schemas, metrics.clone());
+        let opened =
+            SqliteStore::open(self.folder.path(), CommitSyncMode::Os, &schemas, metrics.clone());
         let store = Arc::new(opened.unwrap());
-        let settings = journal::Settings {
-            durability: Durability::Os,
+        let settings = journal::JournalSettings {
+            durability: AppendDurability::Os,
             retain: Duration::from_secs(86_400),
             max_bytes: u64::MAX,
             spare_bytes: 1 << 30,
@@ -97,20 +105,21 @@ impl Bed {
         let journal = SqliteJournal::open(store.clone(), settings, clock, metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
         let limits = LIMITS;
-        let settings = profile::Settings::small(limits);
-        let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
+        let settings = profile::ProfileSettings::small(limits);
+        let backend = Arc::new(SqliteProfileStore::new(store.clone(), limits));
         let runtime = tokio::runtime::Handle::current();
-        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone(), runtime));
+        let profiles = Arc::new(ProfileService::new(backend, &settings, metrics.clone(), runtime));
         let site = journal.site("shop").await.unwrap();
-        let (kept, settings) = watch::channel(SiteSettings {
+        let (kept, settings) = watch::channel(SiteProfileSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
-            public: profile::Public::default(),
+            public: profile::PublicProfilePaths::default(),
             source: None,
         });
         let (counters, watched) = watch::channel(counters);
-        let setup = Setup { site, name: "shop".into(), settings, counters: watched };
-        let projection = Projection::start(setup, journal.clone(), profiles.clone(), metrics);
+        let setup = ProjectionConfig { site, name: "shop".into(), settings, counters: watched };
+        let projection =
+            ProfileProjection::start(setup, journal.clone(), profiles.clone(), metrics);
         let projection = projection.await.unwrap();
         let filling = projection.filling(NonZeroU32::new(per_second).unwrap());
         let projected = projection.progress();
@@ -118,7 +127,7 @@ impl Bed {
         let runtime = tokio::runtime::Handle::current();
         let tasks =
             vec![runtime.spawn(filling.run(stop.clone())), runtime.spawn(projection.run(stop))];
-        self.running.insert(Running {
+        self.running.insert(RunningBackfill {
             journal,
             profiles,
             store,
@@ -130,7 +139,7 @@ impl Bed {
         })
     }
 
-    fn now(&self) -> &Running {
+    fn now(&self) -> &RunningBackfill {
         self.running.as_ref().unwrap()
     }
 
@@ -145,9 +154,9 @@ impl Bed {
     }
 }
 
-impl Running {
+impl RunningBackfill {
     async fn append(&self, events: &[Value]) {
-        let record = |event: &Value| NewRecord {
+        let record = |event: &Value| NewJournalRecord {
             site: self.site,
             message: MessageKey::new("shop", event["messageId"].as_str().unwrap()),
             rank: crate::event::SenderRank::Server,
@@ -164,11 +173,11 @@ impl Running {
         tokio::time::timeout(Duration::from_secs(120), reached).await.unwrap().unwrap();
     }
 
-    async fn counters(&self) -> Vec<Counter> {
+    async fn counters(&self) -> Vec<CounterProgress> {
         self.profiles.counters().unwrap().counters(self.site).await.unwrap()
     }
 
-    async fn until(&self, is_so: impl Fn(&[Counter]) -> bool) -> Vec<Counter> {
+    async fn until(&self, is_so: impl Fn(&[CounterProgress]) -> bool) -> Vec<CounterProgress> {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let counters = self.counters().await;
@@ -181,11 +190,11 @@ impl Running {
     }
 
     async fn filled(&self, names: usize) {
-        self.until(|all| all.len() == names && all.iter().all(Counter::is_filled)).await;
+        self.until(|all| all.len() == names && all.iter().all(CounterProgress::is_filled)).await;
     }
 
     /// What is counted under the names, by the persons' own names, day by day.
-    async fn counts(&self) -> Rows {
+    async fn counts(&self) -> CounterRows {
         let rows = self.store.read(|c| {
             let mut statement = c.prepare(
                 "SELECT (SELECT min(kind || '=' || value) FROM identities i
@@ -204,7 +213,7 @@ impl Running {
     }
 }
 
-type Rows = BTreeMap<(String, String, i64), (i64, i64, i64, i64)>;
+type CounterRows = BTreeMap<(String, String, i64), (i64, i64, i64, i64)>;
 
 /// Orders of forty visitors over three days. Every tenth event says who one of them is.
 fn events(range: std::ops::Range<u64>) -> Vec<Value> {
@@ -230,8 +239,8 @@ fn events(range: std::ops::Range<u64>) -> Vec<Value> {
 const EARLIER: u64 = 4000;
 const LATER: u64 = 600;
 
-async fn counted_from_the_start() -> Rows {
-    let mut bed = Bed::new();
+async fn counted_from_the_start() -> CounterRows {
+    let mut bed = BackfillTestBed::new();
     bed.start(counting(&[30, 80]), 1_000_000).await;
     bed.now().append(&events(0..EARLIER + LATER)).await;
     bed.now().projected(EARLIER + LATER).await;
@@ -243,14 +252,14 @@ async fn counted_from_the_start() -> Rows {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_filled_is_what_would_have_been_counted_however_often_the_program_dies() {
-    let mut bed = Bed::new();
-    bed.start(Arc::new(NoCounters), 1000).await;
+    let mut bed = BackfillTestBed::new();
+    bed.start(Arc::new(EmptyCounterSet), 1000).await;
     bed.now().append(&events(0..EARLIER)).await;
     bed.now().projected(EARLIER).await;
     bed.now().counters.send_replace(counting(&[30]));
     // Steps of five hundred, with a death after each; after the last but one more for long.
     for least in [500, 1000, 1500, 2000] {
-        let is_so = |all: &[Counter]| all.first().is_some_and(|it| it.filled >= least);
+        let is_so = |all: &[CounterProgress]| all.first().is_some_and(|it| it.filled >= least);
         let counters = bed.now().until(is_so).await;
         assert!(!counters[0].is_filled() && counters[0].share() < 1.0, "{counters:?}");
         assert_eq!((counters[0].since, counters[0].oldest.unwrap().0), (EARLIER, 1));
@@ -279,7 +288,7 @@ async fn what_is_filled_is_what_would_have_been_counted_however_often_the_progra
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
-    let mut bed = Bed::new();
+    let mut bed = BackfillTestBed::new();
     bed.start(counting(&[30, 80]), 1_000_000).await;
     bed.now().append(&events(0..EARLIER)).await;
     bed.now().projected(EARLIER).await;
@@ -318,18 +327,24 @@ async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
 #[tokio::test]
 async fn a_step_that_is_out_of_date_counts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], Arc::new(Metrics::new()));
-    let store = SqliteProfiles::new(Arc::new(opened.unwrap()), LIMITS);
+    let opened = SqliteStore::open(
+        folder.path(),
+        CommitSyncMode::Os,
+        &[MIGRATIONS],
+        Arc::new(Metrics::new()),
+    );
+    let store = SqliteProfileStore::new(Arc::new(opened.unwrap()), LIMITS);
     let name = |kind, value: &str| Identity { kind, value: value.to_owned() };
     let (anonymous, user) = (|v| name(IdentityKind::Anonymous, v), |v| name(IdentityKind::User, v));
-    let devices = vec![Device { identity: anonymous("a"), client: None }];
-    let update = Update { user: Some(user("u")), devices, ..Update::default() };
+    let devices = vec![DeviceIdentity { identity: anonymous("a"), client: None }];
+    let update = ProfileUpdate { user: Some(user("u")), devices, ..ProfileUpdate::default() };
     store.apply(SITE, 9, vec![update]).await.unwrap();
     store.follow(SITE, 9, vec![key(1)]).await.unwrap();
     let counter = CounterStore::counters(&store, SITE).await.unwrap().remove(0);
     assert_eq!((counter.since, counter.filled, counter.is_filled()), (9, 0, false));
-    let deed = |name| Deed { identities: vec![name], at_ms: 5, value: 2.0, counters: vec![0] };
-    let step = Step {
+    let deed =
+        |name| CountedEvent { identities: vec![name], at_ms: 5, value: 2.0, counters: vec![0] };
+    let step = BackfillStep {
         counters: vec![counter],
         upto: 4,
         oldest: Some((2, 7)),

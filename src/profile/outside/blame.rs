@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::Source;
+use super::TraitClient;
 
 /// How often one person is asked for in vain before somebody else is asked for as well.
 const TRIES: u32 = 3;
@@ -16,13 +16,13 @@ const TRIES: u32 = 3;
 const PEOPLE: u64 = 1000;
 
 /// Who was asked for in vain.
-pub(super) struct Blame {
+pub(super) struct PoisonKeyDetector {
     tries: Cache<Arc<str>, u32>,
     /// The last one that the source said anything of.
     answered: Mutex<Option<Arc<str>>>,
 }
 
-impl Blame {
+impl PoisonKeyDetector {
     /// Tries count together if none was answered, and no more than `within` lies between two.
     pub(super) fn new(within: Duration) -> Self {
         let tries = Cache::builder().max_capacity(PEOPLE).time_to_live(within).build();
@@ -39,10 +39,10 @@ impl Blame {
 
     /// The source failed over this one. Whether that is theirs alone: it did so several times, and says
     /// something of another, who is asked for to see.
-    pub(super) async fn is_theirs(
+    pub(super) async fn is_poison_key(
         &self,
         key: &Arc<str>,
-        source: &dyn Source,
+        source: &dyn TraitClient,
         timeout: Duration,
     ) -> bool {
         let tries = self.tries.get(key).unwrap_or(0) + 1;

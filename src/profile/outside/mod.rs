@@ -24,26 +24,28 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use self::blame::Blame;
-use self::http::Http;
-use self::redis::Redis;
-pub use self::settings::SourceSettings;
-use self::settings::Store;
-use self::template::Person;
-use super::cache::Reads;
-use super::cache::flight::{Flights, Takeoff};
+use self::blame::PoisonKeyDetector;
+use self::http::HttpTraitClient;
+use self::redis::RedisTraitClient;
+use self::settings::TraitClientSettings;
+pub use self::settings::TraitSourceSettings;
+use self::template::LookupPersonIds;
+use super::cache::StoreReadPool;
+use super::cache::flight::{InFlightReads, PendingRead};
 use super::cache::weight::{ENTRY_BYTES, entry_bytes};
-use super::identity::said_email;
-use super::{Found, Identity, IdentityKind, OnTimeout, ProfileError, Profiles};
-use crate::event::{Event, Object, ProfileView};
+use super::identity::raw_email;
+use super::{
+    Identity, IdentityKind, LookupTimeoutPolicy, ProfileError, ProfileService, VisitorProfile,
+};
+use crate::event::{Event, JsonObject, ProfileView};
 use crate::journal::SiteId;
-use crate::metrics::{Metrics, Name, SourceLabels};
+use crate::metrics::{Metrics, SharedName, TraitSourceLabels};
 
 /// What a source says of one person.
 #[derive(Clone, Debug, PartialEq)]
-enum Answer {
+enum TraitReply {
     /// Their traits.
-    Known(Object),
+    Known(JsonObject),
     /// It does not know them.
     Unknown,
     /// It does not say, or nothing that can be read; of others it may.
@@ -52,7 +54,7 @@ enum Answer {
 
 /// Why a source did not answer at all.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum SourceError {
+pub enum TraitSourceError {
     /// No answer within `timeout`.
     #[error("no answer in time")]
     Timeout,
@@ -69,7 +71,7 @@ pub enum SourceError {
 
 /// Why a source cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceSetupError {
+pub enum TraitSourceSetupError {
     /// TLS cannot be set up on this machine.
     #[error("the client cannot be made")]
     Client(#[from] reqwest::Error),
@@ -86,21 +88,21 @@ pub enum SourceSetupError {
 
 /// A store that knows people.
 #[async_trait]
-trait Source: Send + Sync {
+trait TraitClient: Send + Sync {
     /// How many people may be asked for at once.
-    fn most(&self) -> usize;
+    fn max_batch_keys(&self) -> usize;
 
     /// What it says of whom these keys name, in their order.
-    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, SourceError>;
+    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError>;
 }
 
 /// A person's traits, if the source knows them.
-type Traits = Option<Arc<Object>>;
+type SourcedTraits = Option<Arc<JsonObject>>;
 
 /// What was answered, and how long it holds.
 #[derive(Clone)]
-struct Entry {
-    traits: Traits,
+struct TraitCacheEntry {
+    traits: SourcedTraits,
     read_at: Instant,
     /// When it is renewed behind its use.
     renew_at: Instant,
@@ -108,45 +110,46 @@ struct Entry {
 }
 
 /// A site's source.
-pub(super) struct Outside {
-    settings: SourceSettings,
+pub(super) struct TraitSource {
+    settings: TraitSourceSettings,
     allow_private: bool,
-    source: Arc<dyn Source>,
-    cache: Cache<Arc<str>, Entry>,
-    flights: Arc<Flights<Arc<str>, Result<Traits, SourceError>>>,
-    reads: Reads,
-    blame: Blame,
-    site: Name,
+    source: Arc<dyn TraitClient>,
+    cache: Cache<Arc<str>, TraitCacheEntry>,
+    flights: Arc<InFlightReads<Arc<str>, Result<SourcedTraits, TraitSourceError>>>,
+    reads: StoreReadPool,
+    blame: PoisonKeyDetector,
+    site: SharedName,
     metrics: Arc<Metrics>,
 }
 
 /// Whom was asked for: what is known of them, by what they were asked for by, and why of others not.
 #[derive(Default)]
-struct Answers {
-    known: HashMap<Arc<str>, Traits>,
+struct TraitLookupOutcome {
+    known: HashMap<Arc<str>, SourcedTraits>,
     error: Option<ProfileError>,
 }
 
-impl Outside {
+impl TraitSource {
     fn new(
-        (settings, allow_private): (SourceSettings, bool),
-        source: Arc<dyn Source>,
-        reads: &Reads,
-        (site, metrics): (Name, Arc<Metrics>),
+        (settings, allow_private): (TraitSourceSettings, bool),
+        source: Arc<dyn TraitClient>,
+        reads: &StoreReadPool,
+        (site, metrics): (SharedName, Arc<Metrics>),
     ) -> Self {
         let cache = Cache::builder()
             .max_capacity(settings.cache_bytes)
             .time_to_live(settings.ttl.max(settings.stale).max(settings.negative_ttl))
             .weigher(weight)
             .build();
-        let (flights, reads) = (Flights::new(), reads.of_another(settings.lookups));
-        let blame = Blame::new(settings.ttl);
+        let (flights, reads) =
+            (InFlightReads::new(), reads.of_another(settings.max_concurrent_lookups));
+        let blame = PoisonKeyDetector::new(settings.ttl);
         Self { settings, allow_private, source, cache, flights, reads, blame, site, metrics }
     }
 
     /// What is known of whom these keys name. Takes `timeout` at most.
-    async fn look_up(self: &Arc<Self>, keys: BTreeSet<Arc<str>>) -> Answers {
-        let (now, mut answers) = (Instant::now(), Answers::default());
+    async fn look_up(self: &Arc<Self>, keys: BTreeSet<Arc<str>>) -> TraitLookupOutcome {
+        let (now, mut answers) = (Instant::now(), TraitLookupOutcome::default());
         let (mut missing, mut due) = (Vec::new(), Vec::new());
         for key in keys {
             match self.cache.get(&key).filter(|entry| now < entry.fresh_until) {
@@ -167,7 +170,7 @@ impl Outside {
         }
         let ask = self.ask(missing.clone(), &mut answers);
         if tokio::time::timeout(self.settings.timeout, ask).await.is_err() {
-            answers.error = Some(SourceError::Timeout.into());
+            answers.error = Some(TraitSourceError::Timeout.into());
         }
         // The time may be over with the answers of some, and there may be older ones.
         for key in missing {
@@ -181,10 +184,10 @@ impl Outside {
     }
 
     /// Waits for what is asked for already, and asks for the rest.
-    async fn ask(self: &Arc<Self>, missing: Vec<Arc<str>>, answers: &mut Answers) {
+    async fn ask(self: &Arc<Self>, missing: Vec<Arc<str>>, answers: &mut TraitLookupOutcome) {
         let (mut seats, left) = self.flights.join(missing, |_, _| true);
-        for keys in left.chunks(self.source.most()) {
-            let place = match self.reads.place().await {
+        for keys in left.chunks(self.source.max_batch_keys()) {
+            let place = match self.reads.acquire_slot().await {
                 Ok(place) => place,
                 Err(error) => {
                     answers.error = Some(error);
@@ -201,7 +204,7 @@ impl Outside {
             }
         }
         for mut seat in seats {
-            match seat.landed().await {
+            match seat.wait_for_value().await {
                 Ok(Ok(traits)) => drop(answers.known.insert(seat.key, traits)),
                 Ok(Err(error)) => answers.error = Some(error.into()),
                 Err(error) => answers.error = Some(error),
@@ -212,8 +215,8 @@ impl Outside {
     /// Renews what is used before its time is over, as far as there is room.
     fn renew(self: &Arc<Self>, due: Vec<Arc<str>>) {
         let (_, due) = self.flights.join(due, |_, _| true);
-        for keys in due.chunks(self.source.most()) {
-            let Some(place) = self.reads.free_place() else { return };
+        for keys in due.chunks(self.source.max_batch_keys()) {
+            let Some(place) = self.reads.try_acquire_slot() else { return };
             self.count("refresh", keys.len());
             let (_, takeoff) = self.flights.start(keys.to_vec(), 0);
             self.reads.begin(place, self.clone().read(takeoff));
@@ -221,16 +224,19 @@ impl Outside {
     }
 
     /// Asks the source, and remembers what it says.
-    async fn read(self: Arc<Self>, takeoff: Takeoff<Arc<str>, Result<Traits, SourceError>>) {
+    async fn read(
+        self: Arc<Self>,
+        takeoff: PendingRead<Arc<str>, Result<SourcedTraits, TraitSourceError>>,
+    ) {
         let fetch = self.source.fetch(&takeoff.keys);
         let said = tokio::time::timeout(self.settings.timeout, fetch).await;
-        let mut said = said.unwrap_or(Err(SourceError::Timeout));
+        let mut said = said.unwrap_or(Err(TraitSourceError::Timeout));
         match (&said, &*takeoff.keys) {
             (Ok(_), keys) => self.blame.answered(keys),
-            (Err(SourceError::Timeout | SourceError::Status(_)), [key])
-                if self.blame.is_theirs(key, &*self.source, self.settings.timeout).await =>
+            (Err(TraitSourceError::Timeout | TraitSourceError::Status(_)), [key])
+                if self.blame.is_poison_key(key, &*self.source, self.settings.timeout).await =>
             {
-                said = Ok(vec![Answer::Refused]);
+                said = Ok(vec![TraitReply::Refused]);
             }
             _ => {}
         }
@@ -241,32 +247,33 @@ impl Outside {
         };
         let answers = takeoff.keys.iter().enumerate().map(answer).collect();
         if let Err(error) = &said {
-            let result = if matches!(error, SourceError::Timeout) { "timeout" } else { "error" };
+            let result =
+                if matches!(error, TraitSourceError::Timeout) { "timeout" } else { "error" };
             self.count(result, takeoff.keys.len());
             tracing::debug!(%error, site = %self.site, "a source of traits does not answer");
         }
-        takeoff.land(Ok(answers));
+        takeoff.complete_read(Ok(answers));
     }
 
-    fn remember(&self, key: &Arc<str>, answer: Option<&Answer>) -> Traits {
+    fn remember(&self, key: &Arc<str>, answer: Option<&TraitReply>) -> SourcedTraits {
         let (now, settings) = (Instant::now(), &self.settings);
         let traits = match answer {
-            Some(Answer::Known(traits)) => Some(Arc::new(traits.clone())),
-            Some(Answer::Unknown) | None => None,
-            Some(Answer::Refused) => {
+            Some(TraitReply::Known(traits)) => Some(Arc::new(traits.clone())),
+            Some(TraitReply::Unknown) | None => None,
+            Some(TraitReply::Refused) => {
                 self.count("refused", 1);
                 None
             }
         };
         let fresh_until = now + traits.as_ref().map_or(settings.negative_ttl, |_| settings.ttl);
         let renew_at = if traits.is_some() { now + settings.renew_after } else { fresh_until };
-        let entry = Entry { traits: traits.clone(), read_at: now, renew_at, fresh_until };
+        let entry = TraitCacheEntry { traits: traits.clone(), read_at: now, renew_at, fresh_until };
         self.cache.insert(key.clone(), entry);
         traits
     }
 
     /// What was answered before, if it can be used on; the source is left alone with it for a while.
-    fn use_older(&self, key: &Arc<str>) -> Option<Traits> {
+    fn use_older(&self, key: &Arc<str>) -> Option<SourcedTraits> {
         let mut entry = self.cache.get(key).filter(|entry| self.is_usable(entry))?;
         let again = Instant::now() + self.settings.retry;
         entry.renew_at = again;
@@ -278,7 +285,7 @@ impl Outside {
 
     /// Whether it is used while there is nothing newer. That somebody was not known is not: they may be
     /// by now.
-    fn is_usable(&self, entry: &Entry) -> bool {
+    fn is_usable(&self, entry: &TraitCacheEntry) -> bool {
         let now = Instant::now();
         let is_young = now.duration_since(entry.read_at) < self.settings.stale;
         now < entry.fresh_until || (entry.traits.is_some() && is_young)
@@ -286,27 +293,27 @@ impl Outside {
 
     fn count(&self, result: &'static str, people: usize) {
         if people > 0 {
-            let labels = SourceLabels { site: self.site.clone(), result };
+            let labels = TraitSourceLabels { site: self.site.clone(), result };
             self.metrics.profile_source_lookups.get_or_create(&labels).inc_by(people as u64);
         }
     }
 }
 
-fn weight(key: &Arc<str>, entry: &Entry) -> u32 {
+fn weight(key: &Arc<str>, entry: &TraitCacheEntry) -> u32 {
     let traits = entry.traits.iter().flat_map(|traits| traits.iter());
     let bytes: usize = traits.map(|(name, value)| entry_bytes(name, value)).sum();
     u32::try_from(ENTRY_BYTES + key.len() + bytes).unwrap_or(u32::MAX)
 }
 
-impl Profiles {
+impl ProfileService {
     /// Makes this the site's source of traits from outside, or none. The one of before stays, with what
     /// it remembers, if nothing about it changed.
     pub fn set_source(
         &self,
-        (site, name): (SiteId, &Name),
-        settings: Option<&SourceSettings>,
+        (site, name): (SiteId, &SharedName),
+        settings: Option<&TraitSourceSettings>,
         allow_private: bool,
-    ) -> Result<(), SourceSetupError> {
+    ) -> Result<(), TraitSourceSetupError> {
         let known = self.source(site);
         let is_same = match (&known, settings) {
             (None, None) => true,
@@ -321,21 +328,21 @@ impl Profiles {
         let outside = match settings {
             None => None,
             Some(settings) => {
-                let SourceSettings { timeout, reply_bytes, .. } = *settings;
-                let source: Arc<dyn Source> = match &settings.store {
-                    Store::Http(http) => {
-                        Arc::new(Http::new(http, timeout, reply_bytes, allow_private)?)
+                let TraitSourceSettings { timeout, reply_bytes, .. } = *settings;
+                let source: Arc<dyn TraitClient> = match &settings.store {
+                    TraitClientSettings::Http(http) => {
+                        Arc::new(HttpTraitClient::new(http, timeout, reply_bytes, allow_private)?)
                     }
-                    Store::Redis(redis) => {
+                    TraitClientSettings::Redis(redis) => {
                         let _context = self.reads.runtime().enter();
-                        Arc::new(Redis::new(redis, timeout, reply_bytes)?)
+                        Arc::new(RedisTraitClient::new(redis, timeout, reply_bytes)?)
                     }
                     #[cfg(test)]
-                    Store::Test(_) => return Ok(()),
+                    TraitClientSettings::Test(_) => return Ok(()),
                 };
                 let settings = (settings.clone(), allow_private);
                 let labels = (name.clone(), self.metrics.clone());
-                Some(Arc::new(Outside::new(settings, source, &self.reads, labels)))
+                Some(Arc::new(TraitSource::new(settings, source, &self.reads, labels)))
             }
         };
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
@@ -347,42 +354,46 @@ impl Profiles {
     }
 
     /// Forgets what the site's source said of anybody.
-    pub(super) fn forget_outside(&self, site: SiteId) {
+    pub(super) fn clear_source_cache(&self, site: SiteId) {
         if let Some(outside) = self.source(site) {
             outside.cache.invalidate_all();
         }
     }
 
-    fn source(&self, site: SiteId) -> Option<Arc<Outside>> {
+    fn source(&self, site: SiteId) -> Option<Arc<TraitSource>> {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).get(&site).cloned()
     }
 
     /// Adds what the site's source knows of the visitors of these events to what was found of them.
-    pub(super) async fn with_outside(
+    pub(super) async fn merge_source_traits(
         &self,
         site: SiteId,
         events: &[Arc<Event>],
         wanted: &[Vec<Identity>],
-        found: Vec<Found>,
-    ) -> Result<Vec<Found>, ProfileError> {
+        found: Vec<VisitorProfile>,
+    ) -> Result<Vec<VisitorProfile>, ProfileError> {
         let Some(outside) = self.source(site) else { return Ok(found) };
         let template = outside.settings.template();
-        let key = |((event, identities), found): ((&Arc<Event>, &Vec<Identity>), &Found)| {
-            template.fill(&person(event, identities, &found.view)).map(Arc::from)
-        };
+        let key =
+            |((event, identities), found): ((&Arc<Event>, &Vec<Identity>), &VisitorProfile)| {
+                template.fill(&person(event, identities, &found.view)).map(Arc::from)
+            };
         let keys = events.iter().zip(wanted).zip(&found).map(key).collect();
         self.add(&outside, keys, found).await
     }
 
     /// The same for the visitor of a page, by their user id alone: what address is theirs, and which
     /// device, a page can claim as it likes.
-    pub(super) async fn with_outside_of_page(
+    pub(super) async fn merge_page_source_traits(
         &self,
         site: SiteId,
-        found: Found,
-    ) -> Result<Found, ProfileError> {
+        found: VisitorProfile,
+    ) -> Result<VisitorProfile, ProfileError> {
         let Some(outside) = self.source(site) else { return Ok(found) };
-        let person = Person { user_id: found.view.user_id.as_deref(), ..Person::default() };
+        let person = LookupPersonIds {
+            user_id: found.view.user_id.as_deref(),
+            ..LookupPersonIds::default()
+        };
         let key = outside.settings.template().fill(&person).map(Arc::from);
         let found = self.add(&outside, vec![key], vec![found]).await?;
         Ok(found.into_iter().next().unwrap_or_default())
@@ -390,16 +401,16 @@ impl Profiles {
 
     async fn add(
         &self,
-        outside: &Arc<Outside>,
+        outside: &Arc<TraitSource>,
         keys: Vec<Option<Arc<str>>>,
-        mut found: Vec<Found>,
-    ) -> Result<Vec<Found>, ProfileError> {
+        mut found: Vec<VisitorProfile>,
+    ) -> Result<Vec<VisitorProfile>, ProfileError> {
         let mut answers = outside.look_up(keys.iter().flatten().cloned().collect()).await;
         let is_missing = |key: &Arc<str>| !answers.known.contains_key(key);
         let missing = keys.iter().flatten().filter(|key| is_missing(key)).count();
         if missing > 0 {
             let error = answers.error.take().unwrap_or(ProfileError::Ended);
-            if self.on_timeout == OnTimeout::Wait {
+            if self.on_timeout == LookupTimeoutPolicy::Wait {
                 return Err(error);
             }
             self.metrics.events_unenriched.inc_by(missing as u64);
@@ -416,22 +427,26 @@ impl Profiles {
 }
 
 /// Whom an event is asked for by: its own ids, else those that the profile knows.
-fn person<'p>(event: &'p Event, identities: &'p [Identity], view: &'p ProfileView) -> Person<'p> {
+fn person<'p>(
+    event: &'p Event,
+    identities: &'p [Identity],
+    view: &'p ProfileView,
+) -> LookupPersonIds<'p> {
     let of = |kind| {
         let found = identities.iter().find(|identity| identity.kind == kind);
         found.map(|identity| identity.value.as_str())
     };
     let known = || view.traits.get("email").and_then(|email| email.as_str());
     let is_address = |text: &&str| text.contains('@') && Identity::of_email(text).is_some();
-    Person {
+    LookupPersonIds {
         user_id: of(IdentityKind::User).or(view.user_id.as_deref()),
         anonymous_id: of(IdentityKind::Anonymous),
-        email: said_email(event).or_else(known).map(str::trim).filter(is_address),
+        email: raw_email(event).or_else(known).map(str::trim).filter(is_address),
     }
 }
 
 /// The profile with the traits from outside that it does not have itself.
-fn merged(own: &Arc<ProfileView>, outside: &Arc<Object>) -> Arc<ProfileView> {
+fn merged(own: &Arc<ProfileView>, outside: &Arc<JsonObject>) -> Arc<ProfileView> {
     if outside.keys().all(|name| own.traits.contains_key(name)) {
         return own.clone();
     }

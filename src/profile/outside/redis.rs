@@ -20,10 +20,10 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::replies::{Bounded, TOO_LARGE_CODE};
-use super::settings::RedisSettings;
-use super::{Answer, Source, SourceError, SourceSetupError};
-use crate::event::Object;
+use super::replies::{BoundedReplyStream, TOO_LARGE_CODE};
+use super::settings::RedisTraitSettings;
+use super::{TraitClient, TraitReply, TraitSourceError, TraitSourceSetupError};
+use crate::event::JsonObject;
 
 /// People asked for in one batch: what is read of a destination's journal in one step.
 const MOST: usize = 256;
@@ -33,17 +33,17 @@ const BYTES_PER_TRAIT_BYTE: usize = 8;
 const BYTES_BESIDES: usize = 1024;
 
 /// What speaks Redis.
-pub(super) struct Redis {
+pub(super) struct RedisTraitClient {
     client: Client,
     tls: Option<TlsConnector>,
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<RedisConnection>>,
     timeout: Duration,
     reply_bytes: usize,
 }
 
 /// A connection, and what moves its requests and replies; it ends with the last clone.
 #[derive(Clone)]
-struct Connection {
+struct RedisConnection {
     requests: MultiplexedConnection,
     driver: Arc<AbortOnDropHandle<()>>,
     /// A question was not answered: nothing is known of what comes next.
@@ -52,32 +52,32 @@ struct Connection {
 
 /// A question that is not answered yet. Where it ends so, by an error or because nobody waits any more,
 /// the connection asks no further one.
-struct Unanswered(Arc<AtomicBool>);
+struct UnansweredRequest(Arc<AtomicBool>);
 
-impl Unanswered {
+impl UnansweredRequest {
     /// The answer is here.
     fn end(mut self) {
         self.0 = Arc::default();
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for UnansweredRequest {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
-impl Redis {
+impl RedisTraitClient {
     /// Connects with the first batch, and again whenever the connection is lost.
     pub(super) fn new(
-        settings: &RedisSettings,
+        settings: &RedisTraitSettings,
         timeout: Duration,
         reply_bytes: usize,
-    ) -> Result<Self, SourceSetupError> {
+    ) -> Result<Self, TraitSourceSetupError> {
         let client = Client::open(settings.url.expose())?;
         let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         let tls = if is_tls { Some(connector()?) } else { None };
@@ -85,9 +85,9 @@ impl Redis {
     }
 
     /// The connection, or a new one.
-    async fn connection(&self) -> Result<Connection, RedisError> {
+    async fn connection(&self) -> Result<RedisConnection, RedisError> {
         let mut connection = self.connection.lock().await;
-        let is_usable = |open: &&Connection| {
+        let is_usable = |open: &&RedisConnection| {
             !open.driver.is_finished() && !open.is_broken.load(Ordering::Relaxed)
         };
         if let Some(open) = connection.as_ref().filter(is_usable) {
@@ -99,14 +99,14 @@ impl Redis {
         Ok(connection.insert(made).clone())
     }
 
-    async fn connect(&self) -> Result<Connection, RedisError> {
+    async fn connect(&self) -> Result<RedisConnection, RedisError> {
         let info = self.client.get_connection_info();
         let tcp = async |host: &str, port: u16| {
             let stream = TcpStream::connect((host, port)).await?;
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(stream)
         };
-        let stream: Box<dyn Stream> = match (info.addr(), &self.tls) {
+        let stream: Box<dyn RedisStream> = match (info.addr(), &self.tls) {
             (ConnectionAddr::Tcp(host, port), _) => Box::new(tcp(host, *port).await?),
             (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
@@ -118,51 +118,51 @@ impl Redis {
         let max =
             self.reply_bytes.saturating_mul(BYTES_PER_TRAIT_BYTE).saturating_add(BYTES_BESIDES);
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeout));
-        let stream = Bounded::new(stream, max);
+        let stream = BoundedReplyStream::new(stream, max);
         let making =
             MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await;
         let (requests, driver) = making?;
         // It ends with the connection.
         let driver = AbortOnDropHandle::new(TaskTracker::new().spawn(driver));
-        Ok(Connection { requests, driver: Arc::new(driver), is_broken: Arc::default() })
+        Ok(RedisConnection { requests, driver: Arc::new(driver), is_broken: Arc::default() })
     }
 
-    fn answer(&self, value: Value) -> Result<Answer, SourceError> {
+    fn answer(&self, value: Value) -> Result<TraitReply, TraitSourceError> {
         if let Value::ServerError(error) = &value {
             return match error.code() {
                 // Of this key alone.
-                "WRONGTYPE" | "NOPERM" | TOO_LARGE_CODE => Ok(Answer::Refused),
-                _ => {
-                    Err(SourceError::Unreachable(Arc::new(redis::RedisError::from(error.clone()))))
-                }
+                "WRONGTYPE" | "NOPERM" | TOO_LARGE_CODE => Ok(TraitReply::Refused),
+                _ => Err(TraitSourceError::Unreachable(Arc::new(redis::RedisError::from(
+                    error.clone(),
+                )))),
             };
         }
         let Ok(pairs) = redis::from_redis_value::<Vec<(Vec<u8>, Vec<u8>)>>(value) else {
-            return Ok(Answer::Refused);
+            return Ok(TraitReply::Refused);
         };
         if pairs.is_empty() {
-            return Ok(Answer::Unknown);
+            return Ok(TraitReply::Unknown);
         }
         let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > self.reply_bytes {
-            return Ok(Answer::Refused);
+            return Ok(TraitReply::Refused);
         }
         let pair = |(name, value): (Vec<u8>, Vec<u8>)| {
             let text = || String::from_utf8_lossy(&value).into_owned().into();
             let value = serde_json::from_slice(&value).unwrap_or_else(|_text| text());
             (String::from_utf8_lossy(&name).into_owned(), value)
         };
-        Ok(Answer::Known(pairs.into_iter().map(pair).collect::<Object>()))
+        Ok(TraitReply::Known(pairs.into_iter().map(pair).collect::<JsonObject>()))
     }
 }
 
 #[async_trait]
-impl Source for Redis {
-    fn most(&self) -> usize {
+impl TraitClient for RedisTraitClient {
+    fn max_batch_keys(&self) -> usize {
         MOST
     }
 
-    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, SourceError> {
+    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {
         let mut batch = redis::pipe();
         batch.ignore_errors();
         for key in keys {
@@ -170,17 +170,17 @@ impl Source for Redis {
         }
         let unreachable = |error: RedisError| {
             if error.is_timeout() {
-                return SourceError::Timeout;
+                return TraitSourceError::Timeout;
             }
-            SourceError::Unreachable(Arc::new(error))
+            TraitSourceError::Unreachable(Arc::new(error))
         };
         let mut connection = self.connection().await.map_err(unreachable)?;
-        let unanswered = Unanswered(connection.is_broken.clone());
+        let unanswered = UnansweredRequest(connection.is_broken.clone());
         let values: Vec<Value> =
             batch.query_async(&mut connection.requests).await.map_err(unreachable)?;
         if values.len() != keys.len() {
             let error = io::Error::other("Redis answers to another question");
-            return Err(SourceError::Unreachable(Arc::new(error)));
+            return Err(TraitSourceError::Unreachable(Arc::new(error)));
         }
         unanswered.end();
         values.into_iter().map(|value| self.answer(value)).collect()

@@ -32,55 +32,55 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const BYTES_PER_ITEM: usize = 8;
 
 /// A connection with bounded replies.
-pub(super) struct Bounded<S> {
+pub(super) struct BoundedReplyStream<S> {
     stream: S,
-    reply: Reply,
+    reply: RespReplyScanner,
     /// What may be passed on.
     out: VecDeque<u8>,
 }
 
-impl<S> Bounded<S> {
+impl<S> BoundedReplyStream<S> {
     /// Bounds each reply to `max_bytes`, its lengths and line ends included.
     pub(super) fn new(stream: S, max_bytes: usize) -> Self {
-        Self { stream, reply: Reply::new(max_bytes), out: VecDeque::new() }
+        Self { stream, reply: RespReplyScanner::new(max_bytes), out: VecDeque::new() }
     }
 }
 
 /// How far a reply has come.
-struct Reply {
+struct RespReplyScanner {
     max_bytes: usize,
     /// What was read of it, until it is too large.
     kept: Vec<u8>,
     is_too_large: bool,
     /// Items still to come, of each list that is open.
     open: Vec<u64>,
-    part: Part,
+    part: RespReplyPart,
 }
 
 /// What comes next.
-enum Part {
+enum RespReplyPart {
     /// A line; what was read of it, as far as it announces something.
     Line(Vec<u8>),
     /// So many bytes, the line's end included.
     Bytes(u64),
 }
 
-impl Reply {
+impl RespReplyScanner {
     fn new(max_bytes: usize) -> Self {
         let (kept, open) = (Vec::new(), Vec::new());
-        Self { max_bytes, kept, is_too_large: false, open, part: Part::Line(Vec::new()) }
+        Self { max_bytes, kept, is_too_large: false, open, part: RespReplyPart::Line(Vec::new()) }
     }
 
     /// Takes in what was read, and passes on what is whole.
     fn take(&mut self, mut bytes: &[u8], out: &mut VecDeque<u8>) -> io::Result<()> {
         while !bytes.is_empty() {
             let (used, is_item) = match &mut self.part {
-                Part::Bytes(left) => {
+                RespReplyPart::Bytes(left) => {
                     let used = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= used as u64;
                     (used, *left == 0)
                 }
-                Part::Line(line) => {
+                RespReplyPart::Line(line) => {
                     let end = memchr::memchr(b'\n', bytes);
                     let used = end.map_or(bytes.len(), |at| at + 1);
                     let room = HEAD_BYTES.saturating_sub(line.len());
@@ -93,7 +93,8 @@ impl Reply {
             bytes = rest;
             if is_item {
                 self.item()?;
-                if self.open.is_empty() && matches!(&self.part, Part::Line(line) if line.is_empty())
+                if self.open.is_empty()
+                    && matches!(&self.part, RespReplyPart::Line(line) if line.is_empty())
                 {
                     self.pass_on(out);
                 }
@@ -118,8 +119,8 @@ impl Reply {
 
     /// A line or so many bytes are at an end.
     fn item(&mut self) -> io::Result<()> {
-        let part = std::mem::replace(&mut self.part, Part::Line(Vec::new()));
-        if let Part::Line(line) = part {
+        let part = std::mem::replace(&mut self.part, RespReplyPart::Line(Vec::new()));
+        if let RespReplyPart::Line(line) = part {
             let number = || {
                 let digits = line.get(1..).unwrap_or_default();
                 let text = std::str::from_utf8(digits).ok().map(str::trim);
@@ -133,7 +134,7 @@ impl Reply {
                         if bytes > self.max_bytes as u64 {
                             self.give_up();
                         }
-                        self.part = Part::Bytes(bytes.saturating_add(2));
+                        self.part = RespReplyPart::Bytes(bytes.saturating_add(2));
                         return Ok(());
                     }
                 }
@@ -188,7 +189,7 @@ fn not_resp() -> io::Error {
     io::Error::other("what answers does not speak Redis's protocol")
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundedReplyStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -212,7 +213,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedReplyStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -238,7 +239,7 @@ mod tests {
 
     /// What is passed on of these bytes, however they are cut.
     fn passed(bytes: &[u8], cut: usize) -> io::Result<Vec<u8>> {
-        let (mut reply, mut out) = (Reply::new(100), VecDeque::new());
+        let (mut reply, mut out) = (RespReplyScanner::new(100), VecDeque::new());
         for chunk in bytes.chunks(cut) {
             reply.take(chunk, &mut out)?;
             assert!(reply.kept.len() <= 100);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
-use super::template::Template;
-use crate::settings::{Secret, Section};
+use super::template::LookupTemplate;
+use crate::settings::{SecretString, SettingsSection};
 
 /// Fields that the connection decides.
 const OWN: [HeaderName; 6] = [
@@ -20,14 +20,14 @@ const OWN: [HeaderName; 6] = [
 
 /// Where else traits of a site's people are kept, and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceSettings {
-    pub(super) store: Store,
+pub struct TraitSourceSettings {
+    pub(super) store: TraitClientSettings,
     /// For what is known of some events' visitors.
     pub(super) timeout: Duration,
     /// The most bytes of one person's traits.
     pub(super) reply_bytes: usize,
     /// Calls, or batches, under way at once.
-    pub(super) lookups: usize,
+    pub(super) max_concurrent_lookups: usize,
     /// Memory for what was answered.
     pub(super) cache_bytes: u64,
     /// How long an answer holds.
@@ -44,57 +44,65 @@ pub struct SourceSettings {
 
 /// A kind of store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Store {
-    Http(HttpSettings),
-    Redis(RedisSettings),
+pub(super) enum TraitClientSettings {
+    Http(HttpTraitSettings),
+    Redis(RedisTraitSettings),
     /// One of the tests'.
     #[cfg(test)]
-    Test(Template),
+    Test(LookupTemplate),
 }
 
 /// A URL for each person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HttpSettings {
-    pub(super) url: Template,
-    pub(super) headers: Vec<(HeaderName, Secret)>,
+pub(super) struct HttpTraitSettings {
+    pub(super) url: LookupTemplate,
+    pub(super) headers: Vec<(HeaderName, SecretString)>,
     /// A JSON Pointer (RFC 6901) to the object of traits.
     pub(super) path: String,
 }
 
 /// A hash for each person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RedisSettings {
-    pub(super) url: Secret,
-    pub(super) key: Template,
+pub(super) struct RedisTraitSettings {
+    pub(super) url: SecretString,
+    pub(super) key: LookupTemplate,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum TraitSourceKind {
     Off,
     Http,
     Redis,
 }
 
-impl SourceSettings {
+impl TraitSourceSettings {
     /// Reads `source`; `None` where it is off.
-    pub(in super::super) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let kinds = [("off", Kind::Off), ("http", Kind::Http), ("redis", Kind::Redis)];
-        let store = match section.opt_choice("kind", &kinds).unwrap_or(Kind::Off) {
-            Kind::Off => {
+    pub(in super::super) fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        let kinds = [
+            ("off", TraitSourceKind::Off),
+            ("http", TraitSourceKind::Http),
+            ("redis", TraitSourceKind::Redis),
+        ];
+        let store = match section.opt_choice("kind", &kinds).unwrap_or(TraitSourceKind::Off) {
+            TraitSourceKind::Off => {
                 section.ignore_rest();
                 return None;
             }
-            Kind::Http => HttpSettings::read(section).map(Store::Http),
-            Kind::Redis => RedisSettings::read(section).map(Store::Redis),
+            TraitSourceKind::Http => {
+                HttpTraitSettings::read(section).map(TraitClientSettings::Http)
+            }
+            TraitSourceKind::Redis => {
+                RedisTraitSettings::read(section).map(TraitClientSettings::Redis)
+            }
         };
-        let share = |section: &mut Section<'_>| section.number("refresh_ahead", 0.0..=1.0);
+        let share = |section: &mut SettingsSection<'_>| section.number("refresh_ahead", 0.0..=1.0);
         let ttl = section.positive_duration("ttl");
         let renew_after = ttl.mul_f64(share(section));
         let stale = section.duration("stale");
         Some(Self {
             timeout: section.positive_duration("timeout"),
             reply_bytes: section.byte_count("reply_bytes"),
-            lookups: section.integer("max_concurrent_lookups", 1..=10_000),
+            max_concurrent_lookups: section.integer("max_concurrent_lookups", 1..=10_000),
             cache_bytes: section.size("cache_bytes"),
             ttl,
             negative_ttl: section.positive_duration("negative_ttl"),
@@ -106,53 +114,53 @@ impl SourceSettings {
     }
 
     /// What a person is asked for by.
-    pub(super) const fn template(&self) -> &Template {
+    pub(super) const fn template(&self) -> &LookupTemplate {
         match &self.store {
-            Store::Http(http) => &http.url,
-            Store::Redis(redis) => &redis.key,
+            TraitClientSettings::Http(http) => &http.url,
+            TraitClientSettings::Redis(redis) => &redis.key,
             #[cfg(test)]
-            Store::Test(template) => template,
+            TraitClientSettings::Test(template) => template,
         }
     }
 }
 
-impl HttpSettings {
-    fn read(section: &mut Section<'_>) -> Option<Self> {
-        let url = template(section, "url", Template::url);
+impl HttpTraitSettings {
+    fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        let url = template(section, "url", LookupTemplate::url);
         let path = section.opt_string("path").unwrap_or_default();
         if !path.is_empty() && !path.starts_with('/') {
-            section.mistake("path", "must be a JSON Pointer: \"/data/traits\", or \"\" for all");
+            section.error("path", "must be a JSON Pointer: \"/data/traits\", or \"\" for all");
         }
         let mut headers = Vec::new();
         for (name, value) in section.header_table("headers") {
             match read_header(&name, &value) {
                 Ok(header) => headers.push(header),
-                Err(problem) => section.mistake("headers", &format!("{name:?} {problem}")),
+                Err(problem) => section.error("headers", &format!("{name:?} {problem}")),
             }
         }
         Some(Self { url: url?, headers, path })
     }
 }
 
-fn read_header(name: &str, value: &str) -> Result<(HeaderName, Secret), &'static str> {
+fn read_header(name: &str, value: &str) -> Result<(HeaderName, SecretString), &'static str> {
     let name: HeaderName = name.parse().map_err(|_invalid| "is not a header name")?;
     if OWN.contains(&name) {
         return Err("is set by the gateway itself");
     }
     HeaderValue::from_str(value).map_err(|_invalid| "has a value that no header can carry")?;
-    Ok((name, Secret::new(value)))
+    Ok((name, SecretString::new(value)))
 }
 
-impl RedisSettings {
-    fn read(section: &mut Section<'_>) -> Option<Self> {
-        let key = template(section, "key", Template::key);
+impl RedisTraitSettings {
+    fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        let key = template(section, "key", LookupTemplate::key);
         let url = section.secret("url");
         let is_redis = |url: &Url| match url.scheme() {
             "redis" | "rediss" => url.has_host(),
             scheme => scheme == "redis+unix",
         };
         if !url.is_empty() && !Url::parse(url.expose()).is_ok_and(|url| is_redis(&url)) {
-            section.mistake("url", "must be redis://HOST, rediss://HOST or redis+unix:///SOCKET");
+            section.error("url", "must be redis://HOST, rediss://HOST or redis+unix:///SOCKET");
         }
         Some(Self { url, key: key? })
     }
@@ -160,13 +168,13 @@ impl RedisSettings {
 
 /// A template, whose text may hold a secret and is not repeated.
 fn template(
-    section: &mut Section<'_>,
+    section: &mut SettingsSection<'_>,
     key: &str,
-    read: fn(&str) -> Result<Template, String>,
-) -> Option<Template> {
+    read: fn(&str) -> Result<LookupTemplate, String>,
+) -> Option<LookupTemplate> {
     let text = section.string(key);
     if text.is_empty() {
         return None;
     }
-    read(&text).map_err(|problem| section.mistake(key, &problem)).ok()
+    read(&text).map_err(|problem| section.error(key, &problem)).ok()
 }

@@ -10,35 +10,38 @@ use url::Url;
 
 /// What a person may be asked for by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Person<'p> {
+pub(super) struct LookupPersonIds<'p> {
     pub(super) user_id: Option<&'p str>,
     pub(super) anonymous_id: Option<&'p str>,
     pub(super) email: Option<&'p str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Id {
+enum LookupIdKind {
     User,
     Anonymous,
     Email,
 }
 
-const IDS: [(&str, Id); 3] =
-    [("user_id", Id::User), ("anonymous_id", Id::Anonymous), ("email", Id::Email)];
+const IDS: [(&str, LookupIdKind); 3] = [
+    ("user_id", LookupIdKind::User),
+    ("anonymous_id", LookupIdKind::Anonymous),
+    ("email", LookupIdKind::Email),
+];
 
 /// What RFC 3986 calls unreserved stands for itself everywhere.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text with places for ids. It may hold a secret, and does not print.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Template {
+pub(super) struct LookupTemplate {
     is_url: bool,
     /// Each id with the text before it.
-    places: Vec<(String, Id)>,
+    places: Vec<(String, LookupIdKind)>,
     rest: String,
 }
 
-impl Template {
+impl LookupTemplate {
     /// Reads the key of a store of keys.
     pub(super) fn key(text: &str) -> Result<Self, String> {
         let template = Self::parse(text, false)?;
@@ -93,17 +96,18 @@ impl Template {
 
     /// What this person is asked for by. `None` for who lacks an id, or has one that would not be
     /// itself in its place.
-    pub(super) fn fill(&self, person: &Person<'_>) -> Option<String> {
+    pub(super) fn fill(&self, person: &LookupPersonIds<'_>) -> Option<String> {
         let id = |id| match id {
-            Id::User => person.user_id,
-            Id::Anonymous => person.anonymous_id,
-            Id::Email => person.email,
+            LookupIdKind::User => person.user_id,
+            LookupIdKind::Anonymous => person.anonymous_id,
+            LookupIdKind::Email => person.email,
         };
         if !self.is_url {
             let ends = self.places.iter().skip(1).map(|(text, _)| text.as_str());
             // Else two people's ids could be one key.
-            let is_plain =
-                |((_, of), end): (&(String, Id), &str)| !id(*of).is_some_and(|id| id.contains(end));
+            let is_plain = |((_, of), end): (&(String, LookupIdKind), &str)| {
+                !id(*of).is_some_and(|id| id.contains(end))
+            };
             return self
                 .places
                 .iter()
@@ -118,7 +122,7 @@ impl Template {
 
     fn with<'p>(
         &self,
-        id: impl Fn(Id) -> Option<&'p str>,
+        id: impl Fn(LookupIdKind) -> Option<&'p str>,
         write: impl Fn(&str) -> String,
     ) -> Option<String> {
         let mut text = String::with_capacity(128);
@@ -131,7 +135,7 @@ impl Template {
     }
 }
 
-impl fmt::Debug for Template {
+impl fmt::Debug for LookupTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[template]")
     }
@@ -141,13 +145,14 @@ impl fmt::Debug for Template {
 mod tests {
     use super::*;
 
-    fn of(user_id: &str) -> Person<'_> {
-        Person { user_id: Some(user_id), ..Person::default() }
+    fn of(user_id: &str) -> LookupPersonIds<'_> {
+        LookupPersonIds { user_id: Some(user_id), ..LookupPersonIds::default() }
     }
 
     #[test]
     fn an_id_fills_its_place_and_nothing_else() {
-        let template = Template::url("https://cdp.example/v1/users/{user_id}/traits?a=b").unwrap();
+        let template =
+            LookupTemplate::url("https://cdp.example/v1/users/{user_id}/traits?a=b").unwrap();
         let filled = |id: &str| template.fill(&of(id)).unwrap_or_default();
         let around = |id: &str| format!("https://cdp.example/v1/users/{id}/traits?a=b");
         assert_eq!(filled("u-1"), around("u-1"));
@@ -164,9 +169,9 @@ mod tests {
         for moving in ["..", ".", ""] {
             assert_eq!(template.fill(&of(moving)), None, "{moving:?}");
         }
-        let query = Template::url("https://cdp.example/?id={user_id}&mail={email}").unwrap();
+        let query = LookupTemplate::url("https://cdp.example/?id={user_id}&mail={email}").unwrap();
         assert_eq!(query.fill(&of("..")), None, "who has no e-mail address is not asked for");
-        let person = Person { email: Some("jo+1@x.example"), ..of("..") };
+        let person = LookupPersonIds { email: Some("jo+1@x.example"), ..of("..") };
         let filled = query.fill(&person).unwrap();
         assert_eq!(filled, "https://cdp.example/?id=..&mail=jo%2B1%40x.example");
     }
@@ -185,23 +190,23 @@ mod tests {
             ("https://CDP.example/{user_id}", "as it is sent"),
             ("cdp.example/{user_id}", "no URL"),
         ] {
-            let error = Template::url(bad).unwrap_err();
+            let error = LookupTemplate::url(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
         }
     }
 
     #[test]
     fn keys_of_two_people_are_never_the_same() {
-        let one = Template::key("profile:{user_id}").unwrap();
+        let one = LookupTemplate::key("profile:{user_id}").unwrap();
         assert_eq!(one.fill(&of("a:b\r\n")).as_deref(), Some("profile:a:b\r\n"));
-        let two = Template::key("p:{user_id}:{anonymous_id}").unwrap();
-        let person = |user_id, anonymous_id| Person {
+        let two = LookupTemplate::key("p:{user_id}:{anonymous_id}").unwrap();
+        let person = |user_id, anonymous_id| LookupPersonIds {
             user_id: Some(user_id),
             anonymous_id: Some(anonymous_id),
             email: None,
         };
         assert_eq!(two.fill(&person("a", "b:c")).as_deref(), Some("p:a:b:c"));
         assert_eq!(two.fill(&person("a:b", "c")), None);
-        assert!(Template::key("p:{user_id}{email}").is_err());
+        assert!(LookupTemplate::key("p:{user_id}{email}").is_err());
     }
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::super::details::Details;
-use super::super::rows::{NameRank, Person};
-use super::super::{Identity, Update};
-use super::set::{Kept, Name, Set};
+use super::super::details::ProfileDetails;
+use super::super::rows::{EventNameRank, ProfileRow};
+use super::super::{Identity, ProfileUpdate};
+use super::set::{BufferedProfile, IdentityRow, PostgresProfileRows};
 use super::text::{object, optional, rank, text};
 use crate::postgres::{PostgresError, encoded};
 
@@ -20,10 +20,10 @@ pub(super) const DETAILS: &str = "touches, device, place, consent, group_id, sta
 pub(super) async fn load(
     transaction: &Transaction<'_>,
     site: i64,
-    looked_up: &[&Update],
-    all: &[Update],
-) -> Result<Set, PostgresError> {
-    let mut set = Set::default();
+    looked_up: &[&ProfileUpdate],
+    all: &[ProfileUpdate],
+) -> Result<PostgresProfileRows, PostgresError> {
+    let mut set = PostgresProfileRows::default();
     let named: BTreeSet<&Identity> = looked_up.iter().flat_map(|it| identities(it)).collect();
     let kinds: Vec<String> = named.iter().map(|it| it.kind.name().into_owned()).collect();
     let values: Vec<_> = named.iter().map(|it| encoded(&it.value)).collect();
@@ -59,7 +59,7 @@ pub(super) async fn load(
 /// Numbers for this many new profiles.
 pub(super) async fn more_numbers(
     transaction: &Transaction<'_>,
-    set: &mut Set,
+    set: &mut PostgresProfileRows,
     count: usize,
 ) -> Result<(), PostgresError> {
     let wanted = i64::try_from(count.saturating_sub(set.numbers.len())).unwrap_or(i64::MAX);
@@ -75,15 +75,15 @@ pub(super) async fn more_numbers(
     Ok(())
 }
 
-pub(super) fn identities(update: &Update) -> impl Iterator<Item = &Identity> {
-    let Update { user, previous, email, devices, .. } = update;
+pub(super) fn identities(update: &ProfileUpdate) -> impl Iterator<Item = &Identity> {
+    let ProfileUpdate { user, previous, email, devices, .. } = update;
     let devices = devices.iter().map(|device| &device.identity);
     user.iter().chain(previous).chain(email).chain(devices)
 }
 
 /// About how many profiles will be made: of updates none of whose names is anybody's, each name first
 /// met among them. Too few is noticed; too many would leave gaps.
-fn new_people(set: &Set, updates: &[&Update]) -> usize {
+fn new_people(set: &PostgresProfileRows, updates: &[&ProfileUpdate]) -> usize {
     let mut met: BTreeSet<&Identity> = BTreeSet::new();
     let mut count = 0;
     for update in updates {
@@ -104,7 +104,7 @@ fn new_people(set: &Set, updates: &[&Update]) -> usize {
 async fn people(
     transaction: &Transaction<'_>,
     profiles: &[i64],
-) -> Result<HashMap<i64, Kept>, PostgresError> {
+) -> Result<HashMap<i64, BufferedProfile>, PostgresError> {
     let query = format!(
         "SELECT {DETAILS}, id, user_id, named_at, first_seen, last_seen, traits, trait_times,
              EXISTS (SELECT 1 FROM activity a WHERE a.profile = p.id), rank, is_shared, trait_ranks
@@ -113,8 +113,8 @@ async fn people(
     let statement = transaction.prepare_cached(&query).await?;
     let rows = transaction.query(&statement, &[&profiles]).await?;
     let kept = |row: &Row| {
-        let kept = Kept {
-            person: Person {
+        let kept = BufferedProfile {
+            person: ProfileRow {
                 user_id: optional(row, 7)?,
                 named_at: row.try_get(8)?,
                 first_seen: row.try_get(9)?,
@@ -137,7 +137,7 @@ async fn people(
 async fn names(
     transaction: &Transaction<'_>,
     profiles: &[i64],
-) -> Result<Vec<((String, String), Name)>, PostgresError> {
+) -> Result<Vec<((String, String), IdentityRow)>, PostgresError> {
     let statement = transaction
         .prepare_cached(
             "SELECT kind, value, profile, since, claimed, seen, client, rank FROM identities
@@ -146,7 +146,7 @@ async fn names(
         .await?;
     let rows = transaction.query(&statement, &[&profiles]).await?;
     let name = |row: &Row| {
-        let name = Name {
+        let name = IdentityRow {
             profile: row.try_get(2)?,
             since: row.try_get(3)?,
             claimed: row.try_get(4)?,
@@ -162,11 +162,11 @@ async fn names(
 async fn events(
     transaction: &Transaction<'_>,
     site: i64,
-    updates: &[Update],
-    events: &mut HashMap<String, Option<(i64, NameRank)>>,
+    updates: &[ProfileUpdate],
+    events: &mut HashMap<String, Option<(i64, EventNameRank)>>,
     counted: &mut BTreeMap<i64, usize>,
 ) -> Result<(), PostgresError> {
-    for seen in updates.iter().filter_map(|update| update.sighting.as_ref()) {
+    for seen in updates.iter().filter_map(|update| update.activity.as_ref()) {
         for name in std::iter::once(&seen.name).chain(&seen.counters) {
             if !events.contains_key(name) {
                 events.insert(name.clone(), None);
@@ -183,12 +183,13 @@ async fn events(
         )
         .await?;
     for row in transaction.query(&known, &[&site, &wanted]).await? {
-        let rank = NameRank::from_number(row.try_get(2)?);
+        let rank = EventNameRank::from_number(row.try_get(2)?);
         events.insert(text(&row, 0)?, Some((row.try_get(1)?, rank)));
     }
     // Others may come to be counted, or to be counted for a better reason.
-    let is_settled =
-        |known: &Option<(i64, NameRank)>| known.is_some_and(|(_, rank)| rank == NameRank::Reserved);
+    let is_settled = |known: &Option<(i64, EventNameRank)>| {
+        known.is_some_and(|(_, rank)| rank == EventNameRank::Reserved)
+    };
     if !events.values().all(is_settled) {
         let all = transaction
             .prepare_cached(
@@ -204,8 +205,8 @@ async fn events(
 }
 
 /// From the first columns of a row.
-pub(super) fn details(row: &Row) -> Result<Details, PostgresError> {
-    Ok(Details {
+pub(super) fn details(row: &Row) -> Result<ProfileDetails, PostgresError> {
+    Ok(ProfileDetails {
         touches: object(row, 0)?,
         device: object(row, 1)?,
         place: object(row, 2)?,

@@ -7,7 +7,7 @@
 //! - How far the profiles have come is kept for each gateway, since each has a journal of its own.
 //!   Which gateway this is stands in its data folder, next to that journal.
 //! - The site's row has a version, which every change moves on. What is remembered of statements
-//!   ([`Repeats`]) holds while nobody else has moved it.
+//!   ([`UnchangedStatementCache`]) holds while nobody else has moved it.
 //!
 //! # What a batch costs
 //!
@@ -32,34 +32,34 @@ use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::IsolationLevel;
 
-use self::set::{Missing, Set};
-use super::batch::{Batch, Finished};
-use super::repeats::{Notes, Repeats};
+use self::set::{PostgresProfileRows, RowNotLoadedError};
+use super::batch::{UpdateBatch, UpdateBatchOutcome};
+use super::repeats::{StatementCacheDelta, UnchangedStatementCache};
 use super::{
-    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore,
-    Standing, Subject, Unseen, Update, stitch,
+    ComputedSnapshot, ExpiryOutcome, ExpiryRequest, Identity, PageProfile, ProfileChanges,
+    ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate, SubjectProfile, stitch,
 };
 use crate::event::ProfileView;
-use crate::journal::{NameKey, SiteId};
-use crate::postgres::{Client, Postgres, PostgresError, encoded};
+use crate::journal::{PersonNameDigest, SiteId};
+use crate::postgres::{PostgresClient, PostgresDatabase, PostgresError, encoded};
 
 /// Profiles in the shared database.
-pub struct PostgresProfiles {
-    database: Arc<Postgres>,
+pub struct PostgresProfileStore {
+    database: Arc<PostgresDatabase>,
     /// Which gateway this is.
     node: String,
-    limits: Limits,
-    memory: Arc<Memory>,
+    limits: ProfileLimits,
+    memory: Arc<VersionedStatementCache>,
 }
 
 /// What was said lately, and the versions of the sites that it is of.
 #[derive(Default)]
-struct Memory {
-    repeats: Repeats,
+struct VersionedStatementCache {
+    repeats: UnchangedStatementCache,
     versions: Mutex<BTreeMap<SiteId, i64>>,
 }
 
-impl Memory {
+impl VersionedStatementCache {
     fn versions(&self) -> MutexGuard<'_, BTreeMap<SiteId, i64>> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,11 +73,11 @@ impl Memory {
 }
 
 /// What a batch came to: the rows to write, what changed, and what to remember.
-type Worked = Finished<Set>;
+type PostgresBatchOutcome = UpdateBatchOutcome<PostgresProfileRows>;
 
-impl PostgresProfiles {
+impl PostgresProfileStore {
     /// Profiles in a database that has [`SCHEMA`], of the gateway with this id.
-    pub fn new(database: Arc<Postgres>, node: String, limits: Limits) -> Self {
+    pub fn new(database: Arc<PostgresDatabase>, node: String, limits: ProfileLimits) -> Self {
         Self { database, node, limits, memory: Arc::default() }
     }
 
@@ -87,7 +87,7 @@ impl PostgresProfiles {
         self.memory.repeats.clear();
     }
 
-    async fn client(&self, site: SiteId) -> Result<(Client, i64), PostgresError> {
+    async fn client(&self, site: SiteId) -> Result<(PostgresClient, i64), PostgresError> {
         let client = self.database.client().await?;
         let number = self.database.site(&client, site.0).await?;
         Ok((client, number))
@@ -98,8 +98,8 @@ impl PostgresProfiles {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Arc<Vec<Update>>,
-    ) -> Result<(Changes, Notes, i64), PostgresError> {
+        updates: Arc<Vec<ProfileUpdate>>,
+    ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
         let (mut client, number) = self.client(site).await?;
         let transaction = client.transaction().await?;
         let batch = self.write(&transaction, (site, number), upto, updates).await?;
@@ -112,8 +112,8 @@ impl PostgresProfiles {
     async fn acceptable(
         &self,
         site: SiteId,
-        updates: &[Update],
-    ) -> Result<Vec<Update>, PostgresError> {
+        updates: &[ProfileUpdate],
+    ) -> Result<Vec<ProfileUpdate>, PostgresError> {
         let (mut taken, mut parts) = (Vec::with_capacity(updates.len()), vec![updates]);
         while let Some(part) = parts.pop() {
             let trying = async {
@@ -123,9 +123,9 @@ impl PostgresProfiles {
                 transaction.rollback().await?;
                 Ok(())
             };
-            match self.database.within(trying).await {
+            match self.database.with_timeout(trying).await {
                 Ok(()) => taken.extend_from_slice(part),
-                Err(error) if !error.is_of_values() => return Err(error),
+                Err(error) if !error.is_value_error() => return Err(error),
                 Err(error) if part.len() <= 1 => {
                     tracing::error!(%error, "what an event says of a person cannot be kept");
                 }
@@ -145,28 +145,32 @@ impl PostgresProfiles {
         transaction: &Transaction<'_>,
         (site, number): (SiteId, i64),
         upto: u64,
-        updates: Arc<Vec<Update>>,
-    ) -> Result<(Changes, Notes, i64), PostgresError> {
+        updates: Arc<Vec<ProfileUpdate>>,
+    ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
         let version = lock(transaction, number).await?;
         self.memory.look_at(site, version);
-        let unsaid = |it: &&Update| {
+        let unsaid = |it: &&ProfileUpdate| {
             let statement = self.memory.repeats.statement(site, it);
-            let holder = self.memory.repeats.holder(statement, stitch::time(it), &Notes::default());
+            let holder = self.memory.repeats.holder(
+                statement,
+                stitch::time(it),
+                &StatementCacheDelta::default(),
+            );
             holder.is_none()
         };
-        let looked_up: Vec<&Update> = updates.iter().filter(unsaid).collect();
+        let looked_up: Vec<&ProfileUpdate> = updates.iter().filter(unsaid).collect();
         let set = load::load(transaction, number, &looked_up, &updates).await?;
         let worked = match self.work(site, set, updates.clone()).await? {
             Ok(worked) => worked,
-            Err(Missing) => {
-                let all: Vec<&Update> = updates.iter().collect();
+            Err(RowNotLoadedError) => {
+                let all: Vec<&ProfileUpdate> = updates.iter().collect();
                 let mut set = load::load(transaction, number, &all, &updates).await?;
                 load::more_numbers(transaction, &mut set, updates.len()).await?;
                 let worked = self.work(site, set, updates.clone()).await?;
-                worked.map_err(|Missing| PostgresError::Incomplete)?
+                worked.map_err(|RowNotLoadedError| PostgresError::Incomplete)?
             }
         };
-        let Finished { rows, mut changes, mut notes, census } = worked;
+        let UpdateBatchOutcome { rows, mut changes, mut notes, census } = worked;
         save::save(transaction, number, rows).await?;
         let evicted = people::evict(transaction, number, census, self.limits.claimed_max).await?;
         notes.forget(&evicted.profiles);
@@ -186,12 +190,12 @@ impl PostgresProfiles {
     async fn work(
         &self,
         site: SiteId,
-        set: Set,
-        updates: Arc<Vec<Update>>,
-    ) -> Result<Result<Worked, Missing>, PostgresError> {
+        set: PostgresProfileRows,
+        updates: Arc<Vec<ProfileUpdate>>,
+    ) -> Result<Result<PostgresBatchOutcome, RowNotLoadedError>, PostgresError> {
         let (limits, memory) = (self.limits, self.memory.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let mut batch = Batch::new(set, site, limits, &memory.repeats);
+            let mut batch = UpdateBatch::new(set, site, limits, &memory.repeats);
             for update in updates.iter() {
                 batch.apply(update)?;
             }
@@ -203,31 +207,32 @@ impl PostgresProfiles {
 }
 
 #[async_trait]
-impl ProfileStore for PostgresProfiles {
+impl ProfileStore for PostgresProfileStore {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         let reading = async {
             let (client, number) = self.client(site).await?;
             projected(&client, number, &self.node).await
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn apply(
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError> {
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError> {
         let updates = Arc::new(updates);
-        let applied = match self.database.within(self.batch(site, upto, updates.clone())).await {
-            Err(error) if error.is_of_values() => {
-                let taken = Arc::new(self.acceptable(site, &updates).await?);
-                self.database.within(self.batch(site, upto, taken)).await
-            }
-            applied => applied,
-        };
+        let applied =
+            match self.database.with_timeout(self.batch(site, upto, updates.clone())).await {
+                Err(error) if error.is_value_error() => {
+                    let taken = Arc::new(self.acceptable(site, &updates).await?);
+                    self.database.with_timeout(self.batch(site, upto, taken)).await
+                }
+                applied => applied,
+            };
         let (changes, notes, version) = applied?;
-        self.memory.repeats.take(notes);
+        self.memory.repeats.commit_delta(notes);
         self.memory.versions().insert(site, version);
         Ok(changes)
     }
@@ -262,22 +267,26 @@ impl ProfileStore for PostgresProfiles {
             }
             Ok(found)
         };
-        Ok(self.database.within(finding).await?)
+        Ok(self.database.with_timeout(finding).await?)
     }
 
-    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+    async fn find_page_profile(
+        &self,
+        site: SiteId,
+        id: String,
+    ) -> Result<Option<PageProfile>, ProfileError> {
         let reading = async {
             let (client, number) = self.client(site).await?;
             people::standing(&client, number, &id).await
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn computed(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<ComputedAt, ProfileError> {
+    ) -> Result<ComputedSnapshot, ProfileError> {
         let reading = async {
             let (mut client, number) = self.client(site).await?;
             let moment = client
@@ -292,10 +301,14 @@ impl ProfileStore for PostgresProfiles {
             moment.commit().await?;
             Ok((at, numbers.iter().map(|profile| known.remove(profile)).collect()))
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
-    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+    async fn expire(
+        &self,
+        site: SiteId,
+        unseen: ExpiryRequest,
+    ) -> Result<ExpiryOutcome, ProfileError> {
         let expiring = async {
             let (mut client, number) = self.client(site).await?;
             let transaction = client.transaction().await?;
@@ -307,7 +320,7 @@ impl ProfileStore for PostgresProfiles {
             transaction.commit().await?;
             Ok(expired)
         };
-        Ok(self.database.within(expiring).await?)
+        Ok(self.database.with_timeout(expiring).await?)
     }
 
     async fn counted_names(
@@ -324,7 +337,7 @@ impl ProfileStore for PostgresProfiles {
             let rows = client.query(&statement, &[&number, &wanted]).await?;
             rows.iter().map(|row| text::text(row, 0)).collect()
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
@@ -342,23 +355,27 @@ impl ProfileStore for PostgresProfiles {
             transaction.commit().await?;
             Ok(())
         };
-        Ok(self.database.within(forgetting).await?)
+        Ok(self.database.with_timeout(forgetting).await?)
     }
 
-    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+    async fn subjects(
+        &self,
+        site: SiteId,
+        name: String,
+    ) -> Result<Vec<SubjectProfile>, ProfileError> {
         let looking = async {
             let (client, number) = self.client(site).await?;
             people::subjects(&client, number, &name).await
         };
-        Ok(self.database.within(looking).await?)
+        Ok(self.database.with_timeout(looking).await?)
     }
 
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Changes, ProfileError> {
-        let (mut client, number) = self.database.within(self.client(site)).await?;
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError> {
+        let (mut client, number) = self.database.with_timeout(self.client(site)).await?;
         // As long as there are identities: each statement has its own end.
         let transaction = client.transaction().await.map_err(PostgresError::from)?;
         lock(&transaction, number).await?;

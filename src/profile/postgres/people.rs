@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
-use super::super::batch::Census;
-use super::super::standing::{OWN_KINDS, Row as Known};
+use super::super::batch::ClaimedProfileDelta;
+use super::super::standing::{OWN_KINDS, PageProfileRow as Known};
 use super::super::subject::addresses;
 use super::super::traits::read_ranks;
 use super::super::{
-    Activity, Changes, Expired, Identity, IdentityKind, ProfileId, Standing, Subject, Unseen,
+    DailyActivity, ExpiryOutcome, ExpiryRequest, Identity, IdentityKind, PageProfile,
+    ProfileChanges, ProfileId, SubjectProfile,
 };
 use super::load::{DETAILS, details};
 use super::text::{object, optional, rank, text};
-use crate::event::{Computed, SenderRank, Tally};
-use crate::journal::{NameKey, NameKind, SiteId};
+use crate::event::{ComputedAttributes, EventTally, SenderRank};
+use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use crate::postgres::{PostgresError, encoded};
 use crate::values::unicode;
 
@@ -29,14 +30,14 @@ const LOOK_ROWS: i64 = 5000;
 pub(super) async fn computed(
     client: &impl GenericClient,
     profiles: &[i64],
-) -> Result<HashMap<i64, Computed>, PostgresError> {
+) -> Result<HashMap<i64, ComputedAttributes>, PostgresError> {
     let query =
         format!("SELECT {DETAILS}, id, first_seen, last_seen FROM profiles WHERE id = ANY($1)");
     let statement = client.prepare_cached(&query).await?;
     let mut known = HashMap::new();
     for row in client.query(&statement, &[&profiles]).await? {
         let own = details(&row)?;
-        let computed = Computed {
+        let computed = ComputedAttributes {
             first_seen: row.try_get(7)?,
             last_seen: row.try_get(8)?,
             touches: own.touches,
@@ -64,8 +65,8 @@ pub(super) async fn computed(
 }
 
 /// From the columns count, first, last and sum.
-fn tally(row: &Row, from: usize) -> Result<Tally, PostgresError> {
-    Ok(Tally {
+fn tally(row: &Row, from: usize) -> Result<EventTally, PostgresError> {
+    Ok(EventTally {
         count: u64::try_from(row.try_get::<_, i64>(from)?).unwrap_or(0),
         first: row.try_get(from + 1)?,
         last: row.try_get(from + 2)?,
@@ -77,7 +78,7 @@ fn tally(row: &Row, from: usize) -> Result<Tally, PostgresError> {
 async fn activity(
     client: &impl GenericClient,
     profiles: &[i64],
-) -> Result<HashMap<i64, Vec<Activity>>, PostgresError> {
+) -> Result<HashMap<i64, Vec<DailyActivity>>, PostgresError> {
     let rows = client
         .query(
             "SELECT a.profile, n.name, a.day, a.count, a.first, a.last, a.sum
@@ -86,10 +87,10 @@ async fn activity(
             &[&profiles],
         )
         .await?;
-    let mut found: HashMap<i64, Vec<Activity>> = HashMap::new();
+    let mut found: HashMap<i64, Vec<DailyActivity>> = HashMap::new();
     for row in rows {
         let (event, day) = (text(&row, 1)?, row.try_get(2)?);
-        let done = Activity { event, day, tally: tally(&row, 3)? };
+        let done = DailyActivity { event, day, tally: tally(&row, 3)? };
         found.entry(row.try_get(0)?).or_default().push(done);
     }
     Ok(found)
@@ -122,7 +123,7 @@ async fn remove(
     transaction: &Transaction<'_>,
     site: i64,
     profiles: &[i64],
-) -> Result<Changes, PostgresError> {
+) -> Result<ProfileChanges, PostgresError> {
     let names = names_of(transaction, profiles).await?;
     for statement in [
         "DELETE FROM identities WHERE profile = ANY($1)",
@@ -138,10 +139,10 @@ async fn remove(
         claimed += i64::from(row.try_get::<_, bool>(0)?);
     }
     count(transaction, site, -claimed).await?;
-    Ok(Changes {
+    Ok(ProfileChanges {
         identities: names.into_values().flatten().map(|(identity, _)| identity).collect(),
         profiles: profiles.iter().copied().map(ProfileId).collect(),
-        ..Changes::default()
+        ..ProfileChanges::default()
     })
 }
 
@@ -162,18 +163,18 @@ async fn count(transaction: &Transaction<'_>, site: i64, more: i64) -> Result<i6
 pub(super) async fn evict(
     transaction: &Transaction<'_>,
     site: i64,
-    census: Census,
+    census: ClaimedProfileDelta,
     max: u64,
-) -> Result<Changes, PostgresError> {
-    if census == Census::default() {
-        return Ok(Changes::default());
+) -> Result<ProfileChanges, PostgresError> {
+    if census == ClaimedProfileDelta::default() {
+        return Ok(ProfileChanges::default());
     }
     let claimed = count(transaction, site, census.more).await?;
     let made = i64::try_from(census.made).unwrap_or(i64::MAX);
     let excess = claimed.saturating_sub(i64::try_from(max).unwrap_or(i64::MAX));
     let excess = excess.min(made.saturating_add(STEP));
     if excess <= 0 {
-        return Ok(Changes::default());
+        return Ok(ProfileChanges::default());
     }
     let oldest = transaction
         .prepare_cached(
@@ -192,7 +193,7 @@ pub(super) async fn standing(
     client: &impl GenericClient,
     site: i64,
     id: &str,
-) -> Result<Option<Standing>, PostgresError> {
+) -> Result<Option<PageProfile>, PostgresError> {
     let statement = client
         .prepare_cached(
             "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0::smallint), p.is_shared, EXISTS (
@@ -225,8 +226,8 @@ pub(super) async fn standing(
 pub(super) async fn expire(
     transaction: &Transaction<'_>,
     site: i64,
-    unseen: Unseen,
-) -> Result<Expired, PostgresError> {
+    unseen: ExpiryRequest,
+) -> Result<ExpiryOutcome, PostgresError> {
     let (at, after) = unseen.after;
     let found = transaction
         .query(
@@ -249,9 +250,12 @@ pub(super) async fn expire(
         }
     }
     let is_end = i64::try_from(found.len()).is_ok_and(|found| found < STEP);
-    let changes =
-        if gone.is_empty() { Changes::default() } else { remove(transaction, site, &gone).await? };
-    Ok(Expired { changes, next: last.filter(|_| !is_end) })
+    let changes = if gone.is_empty() {
+        ProfileChanges::default()
+    } else {
+        remove(transaction, site, &gone).await?
+    };
+    Ok(ExpiryOutcome { changes, next: last.filter(|_| !is_end) })
 }
 
 /// What is known of whoever has this name, as `sqlite/subject.rs` says.
@@ -259,7 +263,7 @@ pub(super) async fn subjects(
     client: &impl GenericClient,
     site: i64,
     name: &str,
-) -> Result<Vec<Subject>, PostgresError> {
+) -> Result<Vec<SubjectProfile>, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
     for Identity { kind, value } in Identity::named(name) {
         let rows = client
@@ -305,7 +309,7 @@ pub(super) async fn subjects(
         .await?;
     let subject = |row: &Row| {
         let profile: i64 = row.try_get(0)?;
-        Ok(Subject {
+        Ok(SubjectProfile {
             user_id: optional(row, 1)?,
             rank: rank(row, 3)?,
             identities: names.remove(&profile).unwrap_or_default(),
@@ -331,8 +335,8 @@ fn take(rows: &[Row], profiles: &mut BTreeSet<i64>) -> Result<(), PostgresError>
 pub(super) async fn erase(
     transaction: &Transaction<'_>,
     (site, number): (SiteId, i64),
-    names: &HashSet<NameKey>,
-) -> Result<Changes, PostgresError> {
+    names: &HashSet<PersonNameDigest>,
+) -> Result<ProfileChanges, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
     let mut after = (String::new(), String::new());
     loop {
@@ -350,13 +354,14 @@ pub(super) async fn erase(
         for row in &rows {
             let kind = IdentityKind::from_name(row.try_get(0)?);
             // Of a vendor that is no longer known it is a device's.
-            let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
-            let is_in = |kind, name: &str| NameKey::is_among(names, site, kind, name);
+            let kind = kind.map_or(PersonNameKind::Device, IdentityKind::name_kind);
+            let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
             // A user who is to go is among the names. Whoever else is a user is another.
             let is_known: bool = row.try_get(3)?;
-            let is_named = is_in(kind, &text(row, 1)?) && (kind == NameKind::User || !is_known);
+            let is_named =
+                is_in(kind, &text(row, 1)?) && (kind == PersonNameKind::User || !is_known);
             let address = optional(row, 4)?;
-            if is_named || address.is_some_and(|address| is_in(NameKind::Email, &address)) {
+            if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, &address)) {
                 profiles.insert(row.try_get(2)?);
             }
         }
@@ -368,7 +373,7 @@ pub(super) async fn erase(
         }
     }
     if profiles.is_empty() {
-        return Ok(Changes::default());
+        return Ok(ProfileChanges::default());
     }
     let profiles: Vec<i64> = profiles.into_iter().collect();
     remove(transaction, number, &profiles).await

@@ -5,32 +5,39 @@ use std::collections::{BTreeMap, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
-use super::super::rows::NameRank;
-use super::super::tallies::Pending;
-use super::set::{Kept, Set, Written};
+use super::super::rows::EventNameRank;
+use super::super::tallies::PendingTallies;
+use super::set::{BufferedProfile, PendingRowWrites, PostgresProfileRows};
 use super::text::text;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::postgres::{PostgresError, encoded, searchable};
 
 /// Writes it all.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     site: i64,
-    set: Set,
+    set: PostgresProfileRows,
 ) -> Result<(), PostgresError> {
-    let Set { people, names, changes, .. } = set;
-    let Written { people: changed, removed, names: changed_names, events, raised, moves, counted } =
-        changes;
+    let PostgresProfileRows { people, names, changes, .. } = set;
+    let PendingRowWrites {
+        people: changed,
+        removed,
+        names: changed_names,
+        events,
+        raised,
+        moves,
+        counted,
+    } = changes;
     if !removed.is_empty() {
         let removed: Vec<i64> = removed.into_iter().collect();
         let statement =
             transaction.prepare_cached("DELETE FROM profiles WHERE id = ANY($1)").await?;
         transaction.execute(&statement, &[&removed]).await?;
     }
-    let changed: Vec<(i64, &Kept)> =
+    let changed: Vec<(i64, &BufferedProfile)> =
         changed.iter().filter_map(|id| Some((*id, people.get(id)?))).collect();
     save_people(transaction, site, &changed).await?;
-    let (mut bound, mut unbound) = (Names::default(), (Vec::new(), Vec::new()));
+    let (mut bound, mut unbound) = (IdentityColumns::default(), (Vec::new(), Vec::new()));
     for key in &changed_names {
         match names.get(key) {
             Some(Some(name)) => bound.push(key, name),
@@ -86,15 +93,16 @@ const SAVE: &str =
 async fn save_people(
     transaction: &Transaction<'_>,
     site: i64,
-    people: &[(i64, &Kept)],
+    people: &[(i64, &BufferedProfile)],
 ) -> Result<(), PostgresError> {
     if people.is_empty() {
         return Ok(());
     }
-    let each = |of: fn(&Kept) -> String| -> Vec<String> {
+    let each = |of: fn(&BufferedProfile) -> String| -> Vec<String> {
         people.iter().map(|(_, kept)| of(kept)).collect()
     };
-    let written = |object: &Object| serde_json::to_string(object).unwrap_or_else(|_| "{}".into());
+    let written =
+        |object: &JsonObject| serde_json::to_string(object).unwrap_or_else(|_| "{}".into());
     let ids: Vec<i64> = people.iter().map(|(id, _)| *id).collect();
     let users: Vec<_> =
         people.iter().map(|(_, it)| it.person.user_id.as_deref().map(encoded)).collect();
@@ -103,7 +111,7 @@ async fn save_people(
     let last: Vec<_> = people.iter().map(|(_, it)| it.person.last_seen).collect();
     let traits: Vec<_> = people.iter().map(|(_, it)| it.traits.as_str()).collect();
     let times: Vec<_> = people.iter().map(|(_, it)| it.trait_times.as_str()).collect();
-    let part = |of: fn(&Kept) -> &Object| -> Vec<String> {
+    let part = |of: fn(&BufferedProfile) -> &JsonObject| -> Vec<String> {
         people.iter().map(|(_, it)| written(of(it))).collect()
     };
     let touches = part(|it| &it.details.touches);
@@ -152,7 +160,7 @@ async fn save_people(
 
 /// Identities, column by column.
 #[derive(Default)]
-struct Names<'n> {
+struct IdentityColumns<'n> {
     kinds: Vec<&'n str>,
     values: Vec<String>,
     profiles: Vec<i64>,
@@ -163,8 +171,8 @@ struct Names<'n> {
     ranks: Vec<i16>,
 }
 
-impl<'n> Names<'n> {
-    fn push(&mut self, (kind, value): &'n super::set::NameKey, name: &super::set::Name) {
+impl<'n> IdentityColumns<'n> {
+    fn push(&mut self, (kind, value): &'n super::set::IdentityKey, name: &super::set::IdentityRow) {
         self.kinds.push(kind);
         self.values.push(encoded(value).into_owned());
         self.profiles.push(name.profile);
@@ -239,7 +247,7 @@ async fn move_activity(
 async fn add_events(
     transaction: &Transaction<'_>,
     site: i64,
-    events: &[(String, NameRank)],
+    events: &[(String, EventNameRank)],
 ) -> Result<HashMap<i64, i64>, PostgresError> {
     let mut numbers = HashMap::new();
     if events.is_empty() {
@@ -268,7 +276,7 @@ async fn add_events(
 async fn raise_events(
     transaction: &Transaction<'_>,
     site: i64,
-    raised: &BTreeMap<String, NameRank>,
+    raised: &BTreeMap<String, EventNameRank>,
 ) -> Result<(), PostgresError> {
     if raised.is_empty() {
         return Ok(());
@@ -288,7 +296,7 @@ async fn raise_events(
 
 async fn count(
     transaction: &Transaction<'_>,
-    counted: &Pending,
+    counted: &PendingTallies,
     numbers: &HashMap<i64, i64>,
 ) -> Result<(), PostgresError> {
     if counted.is_empty() {

@@ -1,14 +1,14 @@
 //! The profiles' tables. They are those of the embedded database, by the same names, so that a rule asks
 //! the same of both; what differs is that gateways share them.
 
-use crate::postgres::Schema;
+use crate::postgres::PostgresMigrations;
 
 /// The profiles' tables.
 ///
 /// Times are milliseconds since 1970. What people said is kept as they said it, and next to it, for
 /// rules (`*_json`), with exact numbers. `projected` has how far each gateway's journal is in the
 /// profiles: `node` is the gateway.
-pub const SCHEMA: Schema = Schema {
+pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     name: "profiles",
     steps: &[
         "

@@ -2,28 +2,28 @@
 //! however many events it has.
 //!
 //! Every profile that is here is here with all its names. What is asked for and not here is
-//! [`Missing`]; nothing is guessed.
+//! [`RowNotLoadedError`]; nothing is guessed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::details::Details;
-use super::super::rows::{Link, NameRank, Person, Rows};
-use super::super::stitch::{Binding, Held, Mate};
-use super::super::tallies::Pending;
-use super::super::traits::{Room, Said, Traits, read_ranks, written};
+use super::super::details::ProfileDetails;
+use super::super::rows::{EventNameRank, IdentityLink, ProfileRow, ProfileRows};
+use super::super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
+use super::super::tallies::PendingTallies;
+use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use crate::event::SenderRank;
 
 /// Something was asked for that was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Missing;
+pub(super) struct RowNotLoadedError;
 
 /// An identity's kind and value.
-pub(super) type NameKey = (String, String);
+pub(super) type IdentityKey = (String, String);
 
 /// An identity. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
-pub(super) struct Name {
+pub(super) struct IdentityRow {
     pub(super) profile: i64,
     pub(super) since: i64,
     pub(super) claimed: i64,
@@ -34,74 +34,77 @@ pub(super) struct Name {
 
 /// A profile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kept {
-    pub(super) person: Person,
+pub(super) struct BufferedProfile {
+    pub(super) person: ProfileRow,
     /// Its traits, their times and their ranks, as they are written.
     pub(super) traits: String,
     pub(super) trait_times: String,
     pub(super) trait_ranks: String,
-    pub(super) details: Details,
-    pub(super) names: BTreeSet<NameKey>,
+    pub(super) details: ProfileDetails,
+    pub(super) names: BTreeSet<IdentityKey>,
     pub(super) has_activity: bool,
 }
 
 /// What was read, and what becomes of it.
 #[derive(Debug, Default)]
-pub(super) struct Set {
-    pub(super) people: HashMap<i64, Kept>,
+pub(super) struct PostgresProfileRows {
+    pub(super) people: HashMap<i64, BufferedProfile>,
     /// By identity: whose it is, or that it is nobody's.
-    pub(super) names: HashMap<NameKey, Option<Name>>,
+    pub(super) names: HashMap<IdentityKey, Option<IdentityRow>>,
     /// The numbers of events' names, and why they are counted; of those that are not none.
-    pub(super) events: HashMap<String, Option<(i64, NameRank)>>,
+    pub(super) events: HashMap<String, Option<(i64, EventNameRank)>>,
     /// The number of counted names, by the number of the reason.
     pub(super) events_counted: BTreeMap<i64, usize>,
     /// Numbers for new profiles.
     pub(super) numbers: std::collections::VecDeque<i64>,
-    pub(super) changes: Written,
+    pub(super) changes: PendingRowWrites,
 }
 
 /// What is to be written.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct PendingRowWrites {
     pub(super) people: BTreeSet<i64>,
     pub(super) removed: BTreeSet<i64>,
-    pub(super) names: BTreeSet<NameKey>,
+    pub(super) names: BTreeSet<IdentityKey>,
     /// Under numbers below zero, until they have one.
-    pub(super) events: Vec<(String, NameRank)>,
+    pub(super) events: Vec<(String, EventNameRank)>,
     /// Names that are counted for a better reason.
-    pub(super) raised: BTreeMap<String, NameRank>,
+    pub(super) raised: BTreeMap<String, EventNameRank>,
     /// Whose activity is now whose, in order.
     pub(super) moves: Vec<(i64, i64)>,
-    pub(super) counted: Pending,
+    pub(super) counted: PendingTallies,
 }
 
-impl Set {
-    fn kept(&self, profile: ProfileId) -> Result<&Kept, Missing> {
-        self.people.get(&profile.0).ok_or(Missing)
+impl PostgresProfileRows {
+    fn kept(&self, profile: ProfileId) -> Result<&BufferedProfile, RowNotLoadedError> {
+        self.people.get(&profile.0).ok_or(RowNotLoadedError)
     }
 
     /// To change it.
-    fn change(&mut self, profile: ProfileId) -> Result<&mut Kept, Missing> {
+    fn change(&mut self, profile: ProfileId) -> Result<&mut BufferedProfile, RowNotLoadedError> {
         self.changes.people.insert(profile.0);
-        self.people.get_mut(&profile.0).ok_or(Missing)
+        self.people.get_mut(&profile.0).ok_or(RowNotLoadedError)
     }
 
-    fn name(&self, name: &NameKey) -> Result<Option<&Name>, Missing> {
-        self.names.get(name).map(Option::as_ref).ok_or(Missing)
+    fn name(&self, name: &IdentityKey) -> Result<Option<&IdentityRow>, RowNotLoadedError> {
+        self.names.get(name).map(Option::as_ref).ok_or(RowNotLoadedError)
     }
 }
 
-fn key(identity: &Identity) -> NameKey {
+fn key(identity: &Identity) -> IdentityKey {
     (identity.kind.name().into_owned(), identity.value.clone())
 }
 
-impl Rows for Set {
-    type Error = Missing;
+impl ProfileRows for PostgresProfileRows {
+    type Error = RowNotLoadedError;
 
-    fn binding(&mut self, identity: &Identity) -> Result<Option<Binding>, Missing> {
+    fn binding(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<Option<IdentityBinding>, RowNotLoadedError> {
         let Some(name) = self.name(&key(identity))? else { return Ok(None) };
         let kept = self.kept(ProfileId(name.profile))?;
-        Ok(Some(Binding {
+        Ok(Some(IdentityBinding {
             profile: ProfileId(name.profile),
             is_known: kept.person.user_id.is_some(),
             person: kept.person.rank,
@@ -112,8 +115,12 @@ impl Rows for Set {
         }))
     }
 
-    fn mate(&mut self, profile: ProfileId, client: &str) -> Result<Option<Mate>, Missing> {
-        let mut newest: Option<Mate> = None;
+    fn latest_anonymous_id(
+        &mut self,
+        profile: ProfileId,
+        client: &str,
+    ) -> Result<Option<LatestAnonymousId>, RowNotLoadedError> {
+        let mut newest: Option<LatestAnonymousId> = None;
         // By value: of those seen at the same time the first stays.
         for key in &self.kept(profile)?.names {
             let Some(name) = self.name(key)? else { continue };
@@ -125,34 +132,39 @@ impl Rows for Set {
         Ok(newest)
     }
 
-    fn make(&mut self, at: i64) -> Result<ProfileId, Missing> {
-        let number = self.numbers.pop_front().ok_or(Missing)?;
-        let person = Person { first_seen: Some(at), last_seen: Some(at), ..Person::default() };
+    fn create_profile(&mut self, at: i64) -> Result<ProfileId, RowNotLoadedError> {
+        let number = self.numbers.pop_front().ok_or(RowNotLoadedError)?;
+        let person =
+            ProfileRow { first_seen: Some(at), last_seen: Some(at), ..ProfileRow::default() };
         let empty = || "{}".to_owned();
-        let kept = Kept {
+        let kept = BufferedProfile {
             person,
             traits: empty(),
             trait_times: empty(),
             trait_ranks: empty(),
-            ..Kept::default()
+            ..BufferedProfile::default()
         };
         self.people.insert(number, kept);
         self.changes.people.insert(number);
         Ok(ProfileId(number))
     }
 
-    fn person(&mut self, profile: ProfileId) -> Result<Person, Missing> {
+    fn read_profile_row(&mut self, profile: ProfileId) -> Result<ProfileRow, RowNotLoadedError> {
         Ok(self.kept(profile)?.person.clone())
     }
 
-    fn put_person(&mut self, profile: ProfileId, person: &Person) -> Result<(), Missing> {
+    fn put_profile_row(
+        &mut self,
+        profile: ProfileId,
+        person: &ProfileRow,
+    ) -> Result<(), RowNotLoadedError> {
         self.change(profile)?.person = person.clone();
         Ok(())
     }
 
-    fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), Missing> {
+    fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), RowNotLoadedError> {
         for key in self.kept(profile)?.names.clone() {
-            if let Some(name) = self.names.get_mut(&key).ok_or(Missing)? {
+            if let Some(name) = self.names.get_mut(&key).ok_or(RowNotLoadedError)? {
                 name.claimed = name.claimed.max(at);
                 self.changes.names.insert(key);
             }
@@ -164,16 +176,16 @@ impl Rows for Set {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        held: Held,
+        held: BindingUpdate,
         (client, at): (Option<&str>, i64),
-    ) -> Result<(), Missing> {
+    ) -> Result<(), RowNotLoadedError> {
         let key = key(identity);
-        let known = self.names.get_mut(&key).ok_or(Missing)?;
+        let known = self.names.get_mut(&key).ok_or(RowNotLoadedError)?;
         let client = client.map(str::to_owned);
         let before = known.take();
-        let Held { since, claimed, rank } = held;
+        let BindingUpdate { since, claimed, rank } = held;
         let name = match &before {
-            Some(before) => Name {
+            Some(before) => IdentityRow {
                 profile: profile.0,
                 since,
                 claimed,
@@ -181,7 +193,7 @@ impl Rows for Set {
                 client: client.or_else(|| before.client.clone()),
                 rank,
             },
-            None => Name { profile: profile.0, since, claimed, seen: at, client, rank },
+            None => IdentityRow { profile: profile.0, since, claimed, seen: at, client, rank },
         };
         *known = Some(name);
         if let Some(before) = before
@@ -189,7 +201,7 @@ impl Rows for Set {
         {
             kept.names.remove(&key);
         }
-        self.people.get_mut(&profile.0).ok_or(Missing)?.names.insert(key.clone());
+        self.people.get_mut(&profile.0).ok_or(RowNotLoadedError)?.names.insert(key.clone());
         self.changes.names.insert(key);
         Ok(())
     }
@@ -198,10 +210,10 @@ impl Rows for Set {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        held: Held,
-    ) -> Result<(), Missing> {
+        held: BindingUpdate,
+    ) -> Result<(), RowNotLoadedError> {
         let key = key(identity);
-        if let Some(name) = self.names.get_mut(&key).ok_or(Missing)?
+        if let Some(name) = self.names.get_mut(&key).ok_or(RowNotLoadedError)?
             && name.profile == profile.0
             && name.rank < held.rank
         {
@@ -216,9 +228,9 @@ impl Rows for Set {
         profile: ProfileId,
         kind: IdentityKind,
         below: SenderRank,
-    ) -> Result<Option<String>, Missing> {
+    ) -> Result<Option<String>, RowNotLoadedError> {
         let kind = kind.name();
-        let mut first: Option<(SenderRank, i64, &NameKey)> = None;
+        let mut first: Option<(SenderRank, i64, &IdentityKey)> = None;
         for key in self.kept(profile)?.names.iter().filter(|(own, _)| *own == kind) {
             let Some(name) = self.name(key)? else { continue };
             let place = (name.rank, name.seen, key);
@@ -232,28 +244,28 @@ impl Rows for Set {
         Ok(Some(value))
     }
 
-    fn names_counted(
+    fn count_identities(
         &mut self,
         profile: ProfileId,
         kind: IdentityKind,
         limit: usize,
-    ) -> Result<usize, Missing> {
+    ) -> Result<usize, RowNotLoadedError> {
         let kind = kind.name();
         let names = self.kept(profile)?.names.iter();
         Ok(names.filter(|(own, _)| *own == kind).take(limit).count())
     }
 
-    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<Link>, Missing> {
-        let link = |key: &NameKey| {
-            let rank = self.name(key)?.ok_or(Missing)?.rank;
-            Ok(Link { kind: key.0.clone(), value: key.1.clone(), rank })
+    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<IdentityLink>, RowNotLoadedError> {
+        let link = |key: &IdentityKey| {
+            let rank = self.name(key)?.ok_or(RowNotLoadedError)?.rank;
+            Ok(IdentityLink { kind: key.0.clone(), value: key.1.clone(), rank })
         };
         self.kept(profile)?.names.iter().map(link).collect()
     }
 
-    fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), Missing> {
+    fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), RowNotLoadedError> {
         let key = (kind.to_owned(), value.to_owned());
-        let before = self.names.get_mut(&key).ok_or(Missing)?.take();
+        let before = self.names.get_mut(&key).ok_or(RowNotLoadedError)?.take();
         if let Some(kept) = before.and_then(|name| self.people.get_mut(&name.profile)) {
             kept.names.remove(&key);
         }
@@ -261,66 +273,81 @@ impl Rows for Set {
         Ok(())
     }
 
-    fn hand_over(
+    fn transfer_identity(
         &mut self,
         (kind, value): (&str, &str),
         into: ProfileId,
         claim: i64,
-    ) -> Result<(), Missing> {
+    ) -> Result<(), RowNotLoadedError> {
         let key = (kind.to_owned(), value.to_owned());
-        let name = self.names.get_mut(&key).ok_or(Missing)?.as_mut().ok_or(Missing)?;
+        let name =
+            self.names.get_mut(&key).ok_or(RowNotLoadedError)?.as_mut().ok_or(RowNotLoadedError)?;
         let before = std::mem::replace(&mut name.profile, into.0);
         name.claimed = name.claimed.max(claim);
         if let Some(kept) = self.people.get_mut(&before) {
             kept.names.remove(&key);
         }
-        self.people.get_mut(&into.0).ok_or(Missing)?.names.insert(key.clone());
+        self.people.get_mut(&into.0).ok_or(RowNotLoadedError)?.names.insert(key.clone());
         self.changes.names.insert(key);
         Ok(())
     }
 
-    fn traits(&mut self, profile: ProfileId, room: Room) -> Result<(Traits, Said), Missing> {
+    fn traits(
+        &mut self,
+        profile: ProfileId,
+        room: TraitByteLimits,
+    ) -> Result<(ProfileTraits, TraitChanges), RowNotLoadedError> {
         let kept = self.kept(profile)?;
         let times: BTreeMap<_, _> = serde_json::from_str(&kept.trait_times).unwrap_or_default();
         let values = serde_json::from_str(&kept.traits).unwrap_or_default();
         let ranks = read_ranks(&kept.trait_ranks);
-        Ok(Traits::new(values, (times, ranks), kept.traits.len(), room))
+        Ok(ProfileTraits::new(values, (times, ranks), kept.traits.len(), room))
     }
 
-    fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> Result<(), Missing> {
-        let values = serde_json::to_string(&traits.values).map_err(|_unwritable| Missing)?;
-        let times = serde_json::to_string(&traits.times).map_err(|_unwritable| Missing)?;
+    fn put_traits(
+        &mut self,
+        profile: ProfileId,
+        traits: &ProfileTraits,
+    ) -> Result<(), RowNotLoadedError> {
+        let values =
+            serde_json::to_string(&traits.values).map_err(|_unwritable| RowNotLoadedError)?;
+        let times =
+            serde_json::to_string(&traits.times).map_err(|_unwritable| RowNotLoadedError)?;
         let kept = self.change(profile)?;
         (kept.traits, kept.trait_times) = (values, times);
         kept.trait_ranks = written(&traits.ranks);
         Ok(())
     }
 
-    fn details(&mut self, profile: ProfileId) -> Result<Details, Missing> {
+    fn details(&mut self, profile: ProfileId) -> Result<ProfileDetails, RowNotLoadedError> {
         Ok(self.kept(profile)?.details.clone())
     }
 
-    fn put_details(&mut self, profile: ProfileId, details: &Details) -> Result<(), Missing> {
+    fn put_details(
+        &mut self,
+        profile: ProfileId,
+        details: &ProfileDetails,
+    ) -> Result<(), RowNotLoadedError> {
         self.change(profile)?.details = details.clone();
         Ok(())
     }
 
-    fn remove(&mut self, profile: ProfileId) -> Result<(), Missing> {
-        self.people.remove(&profile.0).ok_or(Missing)?;
+    fn remove(&mut self, profile: ProfileId) -> Result<(), RowNotLoadedError> {
+        self.people.remove(&profile.0).ok_or(RowNotLoadedError)?;
         self.changes.people.remove(&profile.0);
         self.changes.removed.insert(profile.0);
         Ok(())
     }
 
-    fn event(&mut self, name: &str) -> Result<Option<(i64, NameRank)>, Missing> {
-        self.events.get(name).copied().ok_or(Missing)
+    fn event(&mut self, name: &str) -> Result<Option<(i64, EventNameRank)>, RowNotLoadedError> {
+        self.events.get(name).copied().ok_or(RowNotLoadedError)
     }
 
-    fn events_counted(&mut self, rank: NameRank) -> Result<usize, Missing> {
+    fn events_counted(&mut self, rank: EventNameRank) -> Result<usize, RowNotLoadedError> {
         Ok(self.events_counted.get(&rank.number()).copied().unwrap_or_default())
     }
 
-    fn add_event(&mut self, name: &str, rank: NameRank) -> Result<i64, Missing> {
+    fn add_event(&mut self, name: &str, rank: EventNameRank) -> Result<i64, RowNotLoadedError> {
         self.changes.events.push((name.to_owned(), rank));
         let number = -i64::try_from(self.changes.events.len()).unwrap_or(i64::MAX);
         self.events.insert(name.to_owned(), Some((number, rank)));
@@ -328,8 +355,8 @@ impl Rows for Set {
         Ok(number)
     }
 
-    fn raise_event(&mut self, name: &str, rank: NameRank) -> Result<(), Missing> {
-        let known = self.events.get_mut(name).and_then(Option::as_mut).ok_or(Missing)?;
+    fn raise_event(&mut self, name: &str, rank: EventNameRank) -> Result<(), RowNotLoadedError> {
+        let known = self.events.get_mut(name).and_then(Option::as_mut).ok_or(RowNotLoadedError)?;
         let before = std::mem::replace(&mut known.1, rank);
         let counted = self.events_counted.entry(before.number()).or_default();
         *counted = counted.saturating_sub(1);
@@ -338,20 +365,24 @@ impl Rows for Set {
         Ok(())
     }
 
-    fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Missing> {
+    fn move_activity(
+        &mut self,
+        from: ProfileId,
+        into: ProfileId,
+    ) -> Result<bool, RowNotLoadedError> {
         let has_any = self.kept(from)?.has_activity;
         if has_any {
-            let into = self.people.get_mut(&into.0).ok_or(Missing)?;
+            let into = self.people.get_mut(&into.0).ok_or(RowNotLoadedError)?;
             into.has_activity = true;
         }
-        self.people.get_mut(&from.0).ok_or(Missing)?.has_activity = false;
+        self.people.get_mut(&from.0).ok_or(RowNotLoadedError)?.has_activity = false;
         if has_any {
             self.changes.moves.push((from.0, into.0));
         }
         Ok(has_any)
     }
 
-    fn finish(&mut self, counted: &Pending) -> Result<(), Missing> {
+    fn finish(&mut self, counted: &PendingTallies) -> Result<(), RowNotLoadedError> {
         self.changes.counted = counted.clone();
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::event::{Object, SenderRank};
+use crate::event::{JsonObject, SenderRank};
 use crate::postgres::{PostgresError, decoded};
 
 pub(super) fn text(row: &Row, column: usize) -> Result<String, PostgresError> {
@@ -19,6 +19,6 @@ pub(super) fn rank(row: &Row, column: usize) -> Result<SenderRank, PostgresError
 
 /// What is written as JSON needs no decoding: JSON escapes what PostgreSQL does not take. The tables are
 /// written by this program alone; should a row be damaged, it says nothing.
-pub(super) fn object(row: &Row, column: usize) -> Result<Object, PostgresError> {
+pub(super) fn object(row: &Row, column: usize) -> Result<JsonObject, PostgresError> {
     Ok(serde_json::from_str(row.try_get(column)?).unwrap_or_default())
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::rows::NameRank;
-use super::super::{Counter, CounterStore, Deed, ProfileError, ProfileId, Step};
-use super::SqliteProfiles;
-use crate::event::Tally;
+use super::super::rows::EventNameRank;
+use super::super::{
+    BackfillStep, CountedEvent, CounterProgress, CounterStore, ProfileError, ProfileId,
+};
+use super::SqliteProfileStore;
+use crate::event::EventTally;
 use crate::journal::SiteId;
 
 const DAY_MS: i64 = 86_400_000;
@@ -18,16 +20,20 @@ const DAY_MS: i64 = 86_400_000;
 const CLEAR: usize = 1000;
 
 #[async_trait]
-impl CounterStore for SqliteProfiles {
+impl CounterStore for SqliteProfileStore {
     async fn follow(&self, site: SiteId, at: u64, names: Vec<String>) -> Result<(), ProfileError> {
         Ok(self.store.write(move |c| follow(c, site, at, &names)).await?)
     }
 
-    async fn counters(&self, site: SiteId) -> Result<Vec<Counter>, ProfileError> {
+    async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError> {
         Ok(self.store.read(move |c| counters(c, site)).await?)
     }
 
-    async fn fill(&self, site: SiteId, step: Step) -> Result<BTreeSet<ProfileId>, ProfileError> {
+    async fn fill(
+        &self,
+        site: SiteId,
+        step: BackfillStep,
+    ) -> Result<BTreeSet<ProfileId>, ProfileError> {
         let step = Arc::new(step);
         Ok(self.store.write(move |c| fill(c, site, &step)).await?)
     }
@@ -81,18 +87,22 @@ fn number(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<Option<i
         .optional()
 }
 
-fn counters(c: &Connection, site: SiteId) -> rusqlite::Result<Vec<Counter>> {
+fn counters(c: &Connection, site: SiteId) -> rusqlite::Result<Vec<CounterProgress>> {
     let mut statement = c.prepare_cached(
         "SELECT name, since, filled, oldest, oldest_at FROM counters WHERE site = ? ORDER BY name",
     )?;
     let rows = statement.query_map([site.0], |row| {
         let oldest = row.get::<_, Option<u64>>(3)?.zip(row.get(4)?);
-        Ok(Counter { name: row.get(0)?, since: row.get(1)?, filled: row.get(2)?, oldest })
+        Ok(CounterProgress { name: row.get(0)?, since: row.get(1)?, filled: row.get(2)?, oldest })
     })?;
     rows.collect()
 }
 
-fn fill(c: &Connection, site: SiteId, step: &Step) -> rusqlite::Result<BTreeSet<ProfileId>> {
+fn fill(
+    c: &Connection,
+    site: SiteId,
+    step: &BackfillStep,
+) -> rusqlite::Result<BTreeSet<ProfileId>> {
     let (seq, at) = step.oldest.unzip();
     let mut is_there = Vec::with_capacity(step.counters.len());
     for counter in &step.counters {
@@ -106,11 +116,11 @@ fn fill(c: &Connection, site: SiteId, step: &Step) -> rusqlite::Result<BTreeSet<
             .execute((filled, seq, at, site.0, &counter.name, counter.since, counter.filled))?;
         is_there.push(changed > 0);
     }
-    let mut counted: BTreeMap<(ProfileId, usize, i64), Tally> = BTreeMap::new();
+    let mut counted: BTreeMap<(ProfileId, usize, i64), EventTally> = BTreeMap::new();
     for deed in &step.deeds {
         let Some(profile) = whose(c, site, deed)? else { continue };
         for counter in deed.counters.iter().filter(|it| is_there.get(**it) == Some(&true)) {
-            let tally = Tally::one(deed.at_ms, deed.value);
+            let tally = EventTally::one(deed.at_ms, deed.value);
             let known = counted.entry((profile, *counter, deed.at_ms.div_euclid(DAY_MS)));
             known.and_modify(|known| known.add(tally)).or_insert(tally);
         }
@@ -133,7 +143,7 @@ fn fill(c: &Connection, site: SiteId, step: &Step) -> rusqlite::Result<BTreeSet<
                 event
             }
         };
-        let Tally { count, first, last, sum } = tally;
+        let EventTally { count, first, last, sum } = tally;
         write.execute((profile.0, event, day, count, first, last, sum))?;
     }
     Ok(counted.into_keys().map(|(profile, ..)| profile).collect())
@@ -146,13 +156,13 @@ fn number_or_new(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<i
     c.prepare_cached("INSERT INTO event_names (site, name, rank) VALUES (?, ?, ?)")?.execute((
         site.0,
         name,
-        NameRank::Reserved.number(),
+        EventNameRank::Reserved.number(),
     ))?;
     Ok(c.last_insert_rowid())
 }
 
 /// The profile of the surest of the identities that has one now.
-fn whose(c: &Connection, site: SiteId, deed: &Deed) -> rusqlite::Result<Option<ProfileId>> {
+fn whose(c: &Connection, site: SiteId, deed: &CountedEvent) -> rusqlite::Result<Option<ProfileId>> {
     let mut statement = c.prepare_cached(
         "SELECT profile FROM identities WHERE site = ? AND kind = ? AND value = ?",
     )?;

@@ -2,17 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::details::Details;
-use super::super::{Activity, ProfileId};
+use super::super::details::ProfileDetails;
+use super::super::{DailyActivity, ProfileId};
 use super::{expire, parse};
-use crate::event::{Computed, Object, Tally};
+use crate::event::{ComputedAttributes, EventTally, JsonObject};
 use crate::journal::SiteId;
 
 const COLUMNS: &str = "touches, device, place, consent, group_id, stated";
 
-fn details(row: &Row<'_>) -> rusqlite::Result<Details> {
-    let object = |n: usize| Ok::<Object, rusqlite::Error>(parse(row.get_ref(n)?.as_str()?));
-    Ok(Details {
+fn details(row: &Row<'_>) -> rusqlite::Result<ProfileDetails> {
+    let object = |n: usize| Ok::<JsonObject, rusqlite::Error>(parse(row.get_ref(n)?.as_str()?));
+    Ok(ProfileDetails {
         touches: object(0)?,
         device: object(1)?,
         place: object(2)?,
@@ -22,7 +22,10 @@ fn details(row: &Row<'_>) -> rusqlite::Result<Details> {
     })
 }
 
-pub(super) fn read(connection: &Connection, profile: ProfileId) -> rusqlite::Result<Details> {
+pub(super) fn read(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<ProfileDetails> {
     let query = format!("SELECT {COLUMNS} FROM profiles WHERE id = ?");
     connection.prepare_cached(&query)?.query_row([profile.0], details)
 }
@@ -30,10 +33,11 @@ pub(super) fn read(connection: &Connection, profile: ProfileId) -> rusqlite::Res
 pub(super) fn write(
     connection: &Connection,
     profile: ProfileId,
-    details: &Details,
+    details: &ProfileDetails,
 ) -> rusqlite::Result<()> {
-    let text = |object: &Object| serde_json::to_string(object).unwrap_or_else(|_| "{}".to_owned());
-    let Details { touches, device, place, consent, group, stated } = details;
+    let text =
+        |object: &JsonObject| serde_json::to_string(object).unwrap_or_else(|_| "{}".to_owned());
+    let ProfileDetails { touches, device, place, consent, group, stated } = details;
     connection
         .prepare_cached(
             "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
@@ -55,11 +59,11 @@ pub(super) fn write(
 pub(super) fn computed(
     connection: &Connection,
     profile: ProfileId,
-) -> rusqlite::Result<Option<Computed>> {
+) -> rusqlite::Result<Option<ComputedAttributes>> {
     let query = format!("SELECT {COLUMNS}, first_seen, last_seen FROM profiles WHERE id = ?");
     let read = |row: &Row<'_>| {
-        let Details { touches, device, place, consent, group, stated: _ } = details(row)?;
-        Ok(Computed {
+        let ProfileDetails { touches, device, place, consent, group, stated: _ } = details(row)?;
+        Ok(ComputedAttributes {
             first_seen: row.get(6)?,
             last_seen: row.get(7)?,
             touches,
@@ -79,8 +83,12 @@ pub(super) fn computed(
     )?;
     let mut rows = statement.query([profile.0])?;
     while let Some(row) = rows.next()? {
-        let tally =
-            Tally { count: row.get(1)?, first: row.get(2)?, last: row.get(3)?, sum: row.get(4)? };
+        let tally = EventTally {
+            count: row.get(1)?,
+            first: row.get(2)?,
+            last: row.get(3)?,
+            sum: row.get(4)?,
+        };
         computed.activity.insert(row.get(0)?, tally);
     }
     Ok(Some(computed))
@@ -90,16 +98,20 @@ pub(super) fn computed(
 pub(super) fn activity(
     connection: &Connection,
     profile: ProfileId,
-) -> rusqlite::Result<Vec<Activity>> {
+) -> rusqlite::Result<Vec<DailyActivity>> {
     let mut statement = connection.prepare_cached(
         "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
          FROM activity a JOIN event_names n ON n.id = a.event
          WHERE a.profile = ? ORDER BY a.day, n.name",
     )?;
     let rows = statement.query_map([profile.0], |row| {
-        let tally =
-            Tally { count: row.get(2)?, first: row.get(3)?, last: row.get(4)?, sum: row.get(5)? };
-        Ok(Activity { event: row.get(0)?, day: row.get(1)?, tally })
+        let tally = EventTally {
+            count: row.get(2)?,
+            first: row.get(3)?,
+            last: row.get(4)?,
+            sum: row.get(5)?,
+        };
+        Ok(DailyActivity { event: row.get(0)?, day: row.get(1)?, tally })
     })?;
     rows.collect()
 }

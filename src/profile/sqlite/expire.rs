@@ -3,8 +3,8 @@
 
 use rusqlite::Connection;
 
-use super::super::batch::Census;
-use super::super::{Changes, Expired, ProfileId, Unseen};
+use super::super::batch::ClaimedProfileDelta;
+use super::super::{ExpiryOutcome, ExpiryRequest, ProfileChanges, ProfileId};
 use super::{details, subject};
 use crate::journal::SiteId;
 
@@ -16,8 +16,8 @@ const STEP: usize = 200;
 pub(super) fn expire(
     connection: &Connection,
     site: SiteId,
-    unseen: Unseen,
-) -> rusqlite::Result<Expired> {
+    unseen: ExpiryRequest,
+) -> rusqlite::Result<ExpiryOutcome> {
     let mut next = connection.prepare_cached(
         "SELECT p.id, p.last_seen, EXISTS (
              SELECT 1 FROM identities i WHERE i.profile = p.id AND i.kind = 'email')
@@ -31,7 +31,7 @@ pub(super) fn expire(
         Ok((ProfileId(row.get(0)?), row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
     })?;
     let found: Vec<_> = rows.collect::<Result<_, _>>()?;
-    let mut changes = Changes::default();
+    let mut changes = ProfileChanges::default();
     for (profile, _, has_email) in &found {
         if !has_email {
             changes.identities.extend(subject::names_of(connection, *profile)?);
@@ -40,7 +40,7 @@ pub(super) fn expire(
         }
     }
     let last = found.last().filter(|_| found.len() == STEP);
-    Ok(Expired { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
+    Ok(ExpiryOutcome { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
 }
 
 /// Adds to how many profiles of the site claims alone made. Returns how many there are.
@@ -59,11 +59,11 @@ pub(super) fn count(connection: &Connection, site: SiteId, more: i64) -> rusqlit
 pub(super) fn evict(
     connection: &Connection,
     site: SiteId,
-    census: Census,
+    census: ClaimedProfileDelta,
     max: u64,
-) -> rusqlite::Result<Changes> {
-    let mut changes = Changes::default();
-    if census == Census::default() {
+) -> rusqlite::Result<ProfileChanges> {
+    let mut changes = ProfileChanges::default();
+    if census == ClaimedProfileDelta::default() {
         return Ok(changes);
     }
     let claimed = u64::try_from(count(connection, site, census.more)?).unwrap_or_default();

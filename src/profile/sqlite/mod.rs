@@ -16,19 +16,20 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::RwLock;
 
-use self::rows::SqliteRows;
-use super::batch::{Batch, Finished};
-use super::repeats::Repeats;
+use self::rows::SqliteProfileRows;
+use super::batch::{UpdateBatch, UpdateBatchOutcome};
+use super::repeats::UnchangedStatementCache;
 use super::{
-    Changes, ComputedAt, CounterStore, Expired, Identity, Limits, ProfileError, ProfileId,
-    ProfileStore, Standing, Subject, Unseen, Update,
+    ComputedSnapshot, CounterStore, ExpiryOutcome, ExpiryRequest, Identity, PageProfile,
+    ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate,
+    SubjectProfile,
 };
-use crate::event::{Object, ProfileView};
-use crate::journal::{NameKey, SiteId};
-use crate::store::{Migrations, Store};
+use crate::event::{JsonObject, ProfileView};
+use crate::journal::{PersonNameDigest, SiteId};
+use crate::store::{SqliteMigrations, SqliteStore};
 
 /// The profiles' tables.
-pub const MIGRATIONS: Migrations = Migrations {
+pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "profiles",
     steps: &[
         "
@@ -126,18 +127,18 @@ pub const MIGRATIONS: Migrations = Migrations {
 };
 
 /// Profiles in the embedded database.
-pub struct SqliteProfiles {
-    store: Arc<Store>,
-    limits: Limits,
-    repeats: Arc<Repeats>,
+pub struct SqliteProfileStore {
+    store: Arc<SqliteStore>,
+    limits: ProfileLimits,
+    repeats: Arc<UnchangedStatementCache>,
     /// Held for a change by whoever removes profiles, for reading by whoever remembers what they said:
     /// what is said of a profile that is gone must not be remembered after it went.
     removing: RwLock<()>,
 }
 
-impl SqliteProfiles {
+impl SqliteProfileStore {
     /// Profiles in a store that has [`MIGRATIONS`].
-    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+    pub fn new(store: Arc<SqliteStore>, limits: ProfileLimits) -> Self {
         Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
     }
 
@@ -149,7 +150,7 @@ impl SqliteProfiles {
 }
 
 #[async_trait]
-impl ProfileStore for SqliteProfiles {
+impl ProfileStore for SqliteProfileStore {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         Ok(self.store.read(move |c| projected(c, site)).await?)
     }
@@ -158,12 +159,13 @@ impl ProfileStore for SqliteProfiles {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError> {
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError> {
         let (limits, repeats) = (self.limits, self.repeats.clone());
         let _remembering = self.removing.read().await;
         let applied = self.store.write(move |c| {
-            let mut batch = Batch::new(SqliteRows::new(c, site), site, limits, &repeats);
+            let mut batch =
+                UpdateBatch::new(SqliteProfileRows::new(c, site), site, limits, &repeats);
             for update in &updates {
                 batch.apply(update)?;
             }
@@ -172,14 +174,14 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            let Finished { mut changes, mut notes, census, .. } = batch.finish()?;
+            let UpdateBatchOutcome { mut changes, mut notes, census, .. } = batch.finish()?;
             let evicted = expire::evict(c, site, census, limits.claimed_max)?;
             notes.forget(&evicted.profiles);
             changes.add(evicted);
             Ok((changes, notes))
         });
         let (changes, notes) = applied.await?;
-        self.repeats.take(notes);
+        self.repeats.commit_delta(notes);
         Ok(changes)
     }
 
@@ -207,7 +209,11 @@ impl ProfileStore for SqliteProfiles {
         Ok(found.await?)
     }
 
-    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+    async fn find_page_profile(
+        &self,
+        site: SiteId,
+        id: String,
+    ) -> Result<Option<PageProfile>, ProfileError> {
         Ok(self.store.read(move |c| subject::standing(c, site, &id)).await?)
     }
 
@@ -215,7 +221,7 @@ impl ProfileStore for SqliteProfiles {
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<ComputedAt, ProfileError> {
+    ) -> Result<ComputedSnapshot, ProfileError> {
         let found = self.store.read(move |c| {
             let computed = profiles.iter().map(|profile| details::computed(c, *profile));
             Ok((projected(c, site)?, computed.collect::<Result<_, _>>()?))
@@ -223,7 +229,11 @@ impl ProfileStore for SqliteProfiles {
         Ok(found.await?)
     }
 
-    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+    async fn expire(
+        &self,
+        site: SiteId,
+        unseen: ExpiryRequest,
+    ) -> Result<ExpiryOutcome, ProfileError> {
         let _removing = self.removing.write().await;
         let expired = self.store.write(move |c| expire::expire(c, site, unseen)).await?;
         self.repeats.forget(&expired.changes.profiles);
@@ -253,15 +263,19 @@ impl ProfileStore for SqliteProfiles {
         Ok(self.store.write(move |c| expire::forget_names(c, site)).await?)
     }
 
-    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+    async fn subjects(
+        &self,
+        site: SiteId,
+        name: String,
+    ) -> Result<Vec<SubjectProfile>, ProfileError> {
         Ok(self.store.read(move |c| subject::subjects(c, site, &name)).await?)
     }
 
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Changes, ProfileError> {
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError> {
         let _removing = self.removing.write().await;
         let erased = subject::erase(&self.store, site, names).await;
         // Nothing that was said of them is known any more.
@@ -283,7 +297,7 @@ fn projected(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
 }
 
 /// The table is written by this program alone; should a row be damaged, its traits start anew.
-fn parse(text: &str) -> Object {
+fn parse(text: &str) -> JsonObject {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -304,8 +318,8 @@ mod tests {
         for step in &MIGRATIONS.steps[1..] {
             c.execute_batch(step).unwrap();
         }
-        let repeats = Repeats::default();
-        let limits = Limits::new(1000, 10, 10);
+        let repeats = UnchangedStatementCache::default();
+        let limits = ProfileLimits::new(1000, 10, 10);
         let takes = |minute: i64, user: Option<&str>| {
             let start: jiff::Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
             let at = start + jiff::SignedDuration::from_mins(minute);
@@ -314,9 +328,14 @@ mod tests {
                 "anonymousId": "a", "userId": user,
                 "facts": { "visitor": { "id": "v", "since": start } },
             }));
-            let mut batch = Batch::new(SqliteRows::new(&c, SiteId(1)), SiteId(1), limits, &repeats);
+            let mut batch = UpdateBatch::new(
+                SqliteProfileRows::new(&c, SiteId(1)),
+                SiteId(1),
+                limits,
+                &repeats,
+            );
             batch.apply(&crate::profile::update_of(&event.unwrap())).unwrap();
-            repeats.take(batch.finish().unwrap().notes);
+            repeats.commit_delta(batch.finish().unwrap().notes);
         };
         let whose = |kind: IdentityKind, value: &str| -> Option<String> {
             let query = "SELECT p.user_id FROM identities i JOIN profiles p ON p.id = i.profile

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::store::{Migrations, Store, WriteError};
+use crate::store::{SqliteMigrations, SqliteStore, StoreWriteError};
 
 /// The table of the id, in the embedded database.
-pub const MIGRATIONS: Migrations =
-    Migrations { name: "node", steps: &["CREATE TABLE node (id TEXT NOT NULL)"] };
+pub const MIGRATIONS: SqliteMigrations =
+    SqliteMigrations { name: "node", steps: &["CREATE TABLE node (id TEXT NOT NULL)"] };
 
 /// The gateway's id, made when it is first asked for.
-pub async fn node(store: &Store) -> Result<String, Arc<WriteError>> {
+pub async fn node(store: &SqliteStore) -> Result<String, Arc<StoreWriteError>> {
     let new = Uuid::new_v4().to_string();
     store
         .write_durably(move |c| {

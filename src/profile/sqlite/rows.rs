@@ -2,36 +2,36 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::details::Details;
-use super::super::rows::{Link, NameRank, Person, Rows};
-use super::super::stitch::{Binding, Held, Mate};
-use super::super::tallies::Pending;
-use super::super::traits::{Room, Said, Traits, read_ranks, written};
+use super::super::details::ProfileDetails;
+use super::super::rows::{EventNameRank, IdentityLink, ProfileRow, ProfileRows};
+use super::super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
+use super::super::tallies::PendingTallies;
+use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use super::{details, parse};
-use crate::event::{SenderRank, Tally};
+use crate::event::{EventTally, SenderRank};
 use crate::journal::SiteId;
 
 /// The rows of one site.
-pub(super) struct SqliteRows<'c> {
+pub(super) struct SqliteProfileRows<'c> {
     connection: &'c Connection,
     site: SiteId,
     /// The number of the next profile, once one was made.
     next: Option<i64>,
 }
 
-impl<'c> SqliteRows<'c> {
+impl<'c> SqliteProfileRows<'c> {
     pub(super) fn new(connection: &'c Connection, site: SiteId) -> Self {
         Self { connection, site, next: None }
     }
 }
 
-impl Rows for SqliteRows<'_> {
+impl ProfileRows for SqliteProfileRows<'_> {
     type Error = rusqlite::Error;
 
-    fn binding(&mut self, identity: &Identity) -> rusqlite::Result<Option<Binding>> {
+    fn binding(&mut self, identity: &Identity) -> rusqlite::Result<Option<IdentityBinding>> {
         let read = |row: &Row<'_>| {
-            Ok(Binding {
+            Ok(IdentityBinding {
                 profile: ProfileId(row.get(0)?),
                 is_known: row.get(1)?,
                 since: row.get(2)?,
@@ -52,7 +52,11 @@ impl Rows for SqliteRows<'_> {
             .optional()
     }
 
-    fn mate(&mut self, profile: ProfileId, client: &str) -> rusqlite::Result<Option<Mate>> {
+    fn latest_anonymous_id(
+        &mut self,
+        profile: ProfileId,
+        client: &str,
+    ) -> rusqlite::Result<Option<LatestAnonymousId>> {
         self.connection
             .prepare_cached(
                 "SELECT value, seen FROM identities
@@ -63,7 +67,7 @@ impl Rows for SqliteRows<'_> {
             .optional()
     }
 
-    fn make(&mut self, at: i64) -> rusqlite::Result<ProfileId> {
+    fn create_profile(&mut self, at: i64) -> rusqlite::Result<ProfileId> {
         let number = match self.next {
             Some(next) => next,
             None => self
@@ -80,9 +84,9 @@ impl Rows for SqliteRows<'_> {
         Ok(ProfileId(number))
     }
 
-    fn person(&mut self, profile: ProfileId) -> rusqlite::Result<Person> {
+    fn read_profile_row(&mut self, profile: ProfileId) -> rusqlite::Result<ProfileRow> {
         let read = |row: &Row<'_>| {
-            Ok(Person {
+            Ok(ProfileRow {
                 user_id: row.get(0)?,
                 named_at: row.get(1)?,
                 first_seen: row.get(2)?,
@@ -99,8 +103,8 @@ impl Rows for SqliteRows<'_> {
             .query_row([profile.0], read)
     }
 
-    fn put_person(&mut self, profile: ProfileId, person: &Person) -> rusqlite::Result<()> {
-        let Person { user_id, named_at, first_seen, last_seen, rank, is_shared } = person;
+    fn put_profile_row(&mut self, profile: ProfileId, person: &ProfileRow) -> rusqlite::Result<()> {
+        let ProfileRow { user_id, named_at, first_seen, last_seen, rank, is_shared } = person;
         self.connection
             .prepare_cached(
                 "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?,
@@ -130,7 +134,7 @@ impl Rows for SqliteRows<'_> {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        held: Held,
+        held: BindingUpdate,
         (client, at): (Option<&str>, i64),
     ) -> rusqlite::Result<()> {
         self.connection
@@ -161,7 +165,7 @@ impl Rows for SqliteRows<'_> {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        held: Held,
+        held: BindingUpdate,
     ) -> rusqlite::Result<()> {
         let (kind, value) = (identity.kind.name(), &identity.value);
         self.connection
@@ -199,7 +203,7 @@ impl Rows for SqliteRows<'_> {
             .optional()
     }
 
-    fn names_counted(
+    fn count_identities(
         &mut self,
         profile: ProfileId,
         kind: IdentityKind,
@@ -213,10 +217,10 @@ impl Rows for SqliteRows<'_> {
             .query_row((profile.0, self.site.0, kind.name(), limit), |row| row.get(0))
     }
 
-    fn names_of(&mut self, profile: ProfileId) -> rusqlite::Result<Vec<Link>> {
+    fn names_of(&mut self, profile: ProfileId) -> rusqlite::Result<Vec<IdentityLink>> {
         let link = |row: &Row<'_>| {
             let rank = SenderRank::from_number(row.get(2)?);
-            Ok(Link { kind: row.get(0)?, value: row.get(1)?, rank })
+            Ok(IdentityLink { kind: row.get(0)?, value: row.get(1)?, rank })
         };
         self.connection
             .prepare_cached(
@@ -233,7 +237,7 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn hand_over(
+    fn transfer_identity(
         &mut self,
         (kind, value): (&str, &str),
         into: ProfileId,
@@ -248,18 +252,22 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn traits(&mut self, profile: ProfileId, room: Room) -> rusqlite::Result<(Traits, Said)> {
+    fn traits(
+        &mut self,
+        profile: ProfileId,
+        room: TraitByteLimits,
+    ) -> rusqlite::Result<(ProfileTraits, TraitChanges)> {
         self.connection
             .prepare_cached("SELECT traits, trait_times, trait_ranks FROM profiles WHERE id = ?")?
             .query_row([profile.0], |row| {
                 let text = row.get_ref(0)?.as_str()?;
                 let times = serde_json::from_str(row.get_ref(1)?.as_str()?).unwrap_or_default();
                 let ranks = read_ranks(row.get_ref(2)?.as_str()?);
-                Ok(Traits::new(parse(text), (times, ranks), text.len(), room))
+                Ok(ProfileTraits::new(parse(text), (times, ranks), text.len(), room))
             })
     }
 
-    fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> rusqlite::Result<()> {
+    fn put_traits(&mut self, profile: ProfileId, traits: &ProfileTraits) -> rusqlite::Result<()> {
         let text = |value: Result<String, serde_json::Error>| {
             value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
         };
@@ -273,11 +281,15 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn details(&mut self, profile: ProfileId) -> rusqlite::Result<Details> {
+    fn details(&mut self, profile: ProfileId) -> rusqlite::Result<ProfileDetails> {
         details::read(self.connection, profile)
     }
 
-    fn put_details(&mut self, profile: ProfileId, details: &Details) -> rusqlite::Result<()> {
+    fn put_details(
+        &mut self,
+        profile: ProfileId,
+        details: &ProfileDetails,
+    ) -> rusqlite::Result<()> {
         details::write(self.connection, profile, details)
     }
 
@@ -288,29 +300,29 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn event(&mut self, name: &str) -> rusqlite::Result<Option<(i64, NameRank)>> {
+    fn event(&mut self, name: &str) -> rusqlite::Result<Option<(i64, EventNameRank)>> {
         self.connection
             .prepare_cached("SELECT id, rank FROM event_names WHERE site = ? AND name = ?")?
             .query_row((self.site.0, name), |row| {
-                Ok((row.get(0)?, NameRank::from_number(row.get(1)?)))
+                Ok((row.get(0)?, EventNameRank::from_number(row.get(1)?)))
             })
             .optional()
     }
 
-    fn events_counted(&mut self, rank: NameRank) -> rusqlite::Result<usize> {
+    fn events_counted(&mut self, rank: EventNameRank) -> rusqlite::Result<usize> {
         self.connection
             .prepare_cached("SELECT count(*) FROM event_names WHERE site = ? AND rank = ?")?
             .query_row((self.site.0, rank.number()), |row| row.get(0))
     }
 
-    fn add_event(&mut self, name: &str, rank: NameRank) -> rusqlite::Result<i64> {
+    fn add_event(&mut self, name: &str, rank: EventNameRank) -> rusqlite::Result<i64> {
         self.connection
             .prepare_cached("INSERT INTO event_names (site, name, rank) VALUES (?, ?, ?)")?
             .execute((self.site.0, name, rank.number()))?;
         Ok(self.connection.last_insert_rowid())
     }
 
-    fn raise_event(&mut self, name: &str, rank: NameRank) -> rusqlite::Result<()> {
+    fn raise_event(&mut self, name: &str, rank: EventNameRank) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("UPDATE event_names SET rank = ? WHERE site = ? AND name = ?")?
             .execute((rank.number(), self.site.0, name))
@@ -336,7 +348,7 @@ impl Rows for SqliteRows<'_> {
         Ok(moved > 0)
     }
 
-    fn finish(&mut self, counted: &Pending) -> rusqlite::Result<()> {
+    fn finish(&mut self, counted: &PendingTallies) -> rusqlite::Result<()> {
         if let Some(next) = self.next {
             self.connection
                 .prepare_cached("UPDATE profile_numbers SET next = ?")?
@@ -350,7 +362,7 @@ impl Rows for SqliteRows<'_> {
                  last = max(last, excluded.last), sum = sum + excluded.sum",
         )?;
         for ((profile, event, day), tally) in counted {
-            let Tally { count, first, last, sum } = *tally;
+            let EventTally { count, first, last, sum } = *tally;
             statement.execute((profile.0, event, day, count, first, last, sum))?;
         }
         Ok(())

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::standing::{OWN_KINDS, Row};
+use super::super::standing::{OWN_KINDS, PageProfileRow};
 use super::super::subject::addresses;
 use super::super::traits::read_ranks;
-use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Standing, Subject};
+use super::super::{
+    Identity, IdentityKind, PageProfile, ProfileChanges, ProfileError, ProfileId, SubjectProfile,
+};
 use super::{details, parse};
 use crate::event::SenderRank;
-use crate::journal::{NameKey, NameKind, SiteId};
-use crate::store::{Store, overwriting};
+use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use crate::store::{SqliteStore, overwriting};
 use crate::values::unicode;
 
 /// Identities looked at in one step.
@@ -26,7 +28,7 @@ pub(super) fn subjects(
     connection: &Connection,
     site: SiteId,
     name: &str,
-) -> rusqlite::Result<Vec<Subject>> {
+) -> rusqlite::Result<Vec<SubjectProfile>> {
     let mut named = connection.prepare_cached(
         "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3",
     )?;
@@ -62,7 +64,7 @@ pub(super) fn subjects(
         .prepare_cached("SELECT user_id, traits, rank, trait_ranks FROM profiles WHERE id = ?")?;
     let subject = |profile: i64| {
         known.query_row([profile], |row| {
-            Ok(Subject {
+            Ok(SubjectProfile {
                 user_id: row.get(0)?,
                 rank: SenderRank::from_number(row.get(2)?),
                 identities: links_of(connection, ProfileId(profile))?,
@@ -81,7 +83,7 @@ pub(super) fn standing(
     connection: &Connection,
     site: SiteId,
     id: &str,
-) -> rusqlite::Result<Option<Standing>> {
+) -> rusqlite::Result<Option<PageProfile>> {
     let mut statement = connection.prepare_cached(
         "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0), p.is_shared, EXISTS (
              SELECT 1 FROM identities o WHERE o.profile = p.id
@@ -94,7 +96,7 @@ pub(super) fn standing(
     let [visitor, anonymous] = OWN_KINDS;
     let row = statement
         .query_row((site.0, id, visitor, anonymous), |row| {
-            Ok(Row {
+            Ok(PageProfileRow {
                 profile: ProfileId(row.get(0)?),
                 rank: SenderRank::from_number(row.get(1)?),
                 user_id: row.get(2)?,
@@ -106,17 +108,17 @@ pub(super) fn standing(
             })
         })
         .optional()?;
-    Ok(row.and_then(Row::standing))
+    Ok(row.and_then(PageProfileRow::standing))
 }
 
 /// Erases the profiles that one of these names is an identity of, but for those of users who are not
 /// among the names. Only digests are known, so all identities of the site are looked at, a step at a
 /// time.
 pub(super) async fn erase(
-    store: &Store,
+    store: &SqliteStore,
     site: SiteId,
-    names: Arc<HashSet<NameKey>>,
-) -> Result<Changes, ProfileError> {
+    names: Arc<HashSet<PersonNameDigest>>,
+) -> Result<ProfileChanges, ProfileError> {
     let mut from = Some((String::new(), String::new()));
     let mut profiles: BTreeSet<ProfileId> = BTreeSet::new();
     while let Some(after) = from {
@@ -126,11 +128,11 @@ pub(super) async fn erase(
         from = next;
     }
     if profiles.is_empty() {
-        return Ok(Changes::default());
+        return Ok(ProfileChanges::default());
     }
     let erased = store.write(move |c| {
         overwriting(c, || {
-            let mut changes = Changes::default();
+            let mut changes = ProfileChanges::default();
             for profile in profiles {
                 changes.identities.extend(names_of(c, profile)?);
                 details::remove(c, profile)?;
@@ -170,15 +172,15 @@ fn links_of(
     Ok(names)
 }
 
-type Place = (String, String);
+type IdentityPosition = (String, String);
 
 /// The profiles that the next identities name, of those that are to go; and where to go on.
 fn look(
     connection: &Connection,
     site: SiteId,
-    names: &HashSet<NameKey>,
-    (kind, value): &Place,
-) -> rusqlite::Result<(BTreeSet<ProfileId>, Option<Place>)> {
+    names: &HashSet<PersonNameDigest>,
+    (kind, value): &IdentityPosition,
+) -> rusqlite::Result<(BTreeSet<ProfileId>, Option<IdentityPosition>)> {
     let mut next = connection.prepare_cached(
         "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
              CASE WHEN p.user_id IS NULL AND json_valid(p.traits)
@@ -193,14 +195,14 @@ fn look(
         seen += 1;
         let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
         // Of a vendor that is no longer known it is a device's.
-        let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
-        let is_in = |kind, name: &str| NameKey::is_among(names, site, kind, name);
+        let kind = kind.map_or(PersonNameKind::Device, IdentityKind::name_kind);
+        let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
         // A user who is to go is among the names. Whoever else is a user is another.
         let is_known: bool = row.get(3)?;
         let address = row.get_ref(4)?.as_str_or_null()?;
         let is_named =
-            is_in(kind, row.get_ref(1)?.as_str()?) && (kind == NameKind::User || !is_known);
-        if is_named || address.is_some_and(|address| is_in(NameKind::Email, address)) {
+            is_in(kind, row.get_ref(1)?.as_str()?) && (kind == PersonNameKind::User || !is_known);
+        if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, address)) {
             found.insert(ProfileId(row.get(2)?));
         }
         if seen == LOOK_ROWS {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Tally;
+use crate::event::EventTally;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -15,10 +15,10 @@ fn at(ms: i64) -> Timestamp {
 }
 
 /// A device does something worth `value`.
-fn did(device: &str, name: &str, ms: i64, value: f64) -> Update {
-    let sighting = Sighting { name: name.into(), value, ..Sighting::default() };
+fn did(device: &str, name: &str, ms: i64, value: f64) -> ProfileUpdate {
+    let sighting = Activity { name: name.into(), value, ..Activity::default() };
     let devices = vec![weak(anonymous(device))];
-    Update { at: at(ms), devices, sighting: Some(sighting), ..Update::default() }
+    ProfileUpdate { at: at(ms), devices, activity: Some(sighting), ..ProfileUpdate::default() }
 }
 
 in_every_backend!(
@@ -29,7 +29,7 @@ in_every_backend!(
     whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order,
 );
 
-fn visitors_nobody_knows_are_counted_and_become_who_they_are(make: Make<'_>) {
+fn visitors_nobody_knows_are_counted_and_become_who_they_are(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let day = 20_000 * DAY_MS;
     let updates = vec![
@@ -40,28 +40,28 @@ fn visitors_nobody_knows_are_counted_and_become_who_they_are(make: Make<'_>) {
     ];
     let changes = store.apply(4, updates);
     assert_eq!(changes.counted.len(), 2);
-    let order = Tally { count: 3, first: day, last: day + DAY_MS, sum: 6.0 };
+    let order = EventTally { count: 3, first: day, last: day + DAY_MS, sum: 6.0 };
     let expected = BTreeMap::from([("Order".to_owned(), order)]);
     assert_eq!(store.computed(anonymous("a")).unwrap().activity, expected);
     // Both devices turn out to be the user's, who orders meanwhile.
     let user = Some(self::user("u"));
     let devices = vec![weak(anonymous("a")), weak(anonymous("b"))];
-    let known = Update { user, devices, ..did("a", "Order", day + 9, 10.0) };
+    let known = ProfileUpdate { user, devices, ..did("a", "Order", day + 9, 10.0) };
     let changes = store.apply(5, vec![known]);
-    let order = Tally { count: 4, sum: 16.0, ..order };
+    let order = EventTally { count: 4, sum: 16.0, ..order };
     let found = store.computed(self::user("u")).unwrap();
     assert_eq!(found.activity["Order"], order);
-    assert_eq!(found.activity["page"], Tally::one(day, 0.0));
+    assert_eq!(found.activity["page"], EventTally::one(day, 0.0));
     assert!(changes.profiles.len() >= 2, "of both something else is known");
     assert_eq!(store.count("profiles"), 1);
     assert_eq!(store.count("activity"), 3, "two days of orders, one of pages");
 }
 
-fn a_site_counts_only_so_many_names_and_its_own_counters_always(make: Make<'_>) {
+fn a_site_counts_only_so_many_names_and_its_own_counters_always(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let mut updates: Vec<_> =
         ["1", "2", "3", "4", "1", "5"].map(|name| did("a", name, DAY_MS, 0.0)).into();
-    updates[3].sighting.as_mut().unwrap().counters.push("segment".to_owned());
+    updates[3].activity.as_mut().unwrap().counters.push("segment".to_owned());
     let changes = store.apply(1, updates);
     assert_eq!(changes.names_refused, 2);
     let activity = store.computed(anonymous("a")).unwrap().activity;
@@ -71,10 +71,11 @@ fn a_site_counts_only_so_many_names_and_its_own_counters_always(make: Make<'_>) 
     assert_eq!(changes.names_refused, 1);
 }
 
-fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: Make<'_>) {
+fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
-    let email = Update { email: Identity::of_email("jo@x.example"), ..did("mail", "b", 5, 0.0) };
-    let known = Update { user: Some(user("u")), ..did("known", "b", 5, 0.0) };
+    let email =
+        ProfileUpdate { email: Identity::of_email("jo@x.example"), ..did("mail", "b", 5, 0.0) };
+    let known = ProfileUpdate { user: Some(user("u")), ..did("known", "b", 5, 0.0) };
     let mut updates = vec![email, known, did("late", "c", DAY_MS, 0.0)];
     updates.extend((0..250).map(|n| did(&format!("d{n}"), "a", n, 0.0)));
     // Said again, it is remembered whose it is.
@@ -82,7 +83,7 @@ fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: Make<'_>
     store.apply(1, updates);
     let numbers = store.rows("SELECT max(id) FROM profiles")[0][0].clone().unwrap();
     let numbers: i64 = numbers.parse().unwrap();
-    let mut unseen = Unseen { since: DAY_MS, after: (i64::MIN, ProfileId(0)) };
+    let mut unseen = ExpiryRequest { since: DAY_MS, after: (i64::MIN, ProfileId(0)) };
     let mut steps = 0;
     loop {
         let expired = store.expire(unseen);
@@ -103,22 +104,22 @@ fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: Make<'_>
     assert!(newest.parse::<i64>().unwrap() > numbers);
 }
 
-fn who_is_forgotten_leaves_no_count(make: Make<'_>) {
+fn who_is_forgotten_leaves_no_count(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
-    let known = Update { user: Some(user("u")), ..did("a", "Order", 5, 7.0) };
+    let known = ProfileUpdate { user: Some(user("u")), ..did("a", "Order", 5, 7.0) };
     store.apply(1, vec![known, did("b", "Order", 5, 1.0)]);
     let shown = store.subjects("u").remove(0);
     assert_eq!(shown.activity.len(), 1);
     let order = (shown.activity[0].event.as_str(), shown.activity[0].tally);
-    assert_eq!(order, ("Order", Tally::one(5, 7.0)));
-    store.erase(crate::journal::NameKind::User, "u");
+    assert_eq!(order, ("Order", EventTally::one(5, 7.0)));
+    store.erase(crate::journal::PersonNameKind::User, "u");
     assert_eq!(store.count("activity"), 1);
     assert_eq!(store.count("profiles"), 1);
 }
 
 /// One event, in small numbers: a device does something, and perhaps says whose it is.
 #[derive(Clone, Debug)]
-struct Said {
+struct ActivityCase {
     devices: BTreeSet<u8>,
     user: bool,
     name: u8,
@@ -126,16 +127,17 @@ struct Said {
     value: u8,
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn said() -> impl Strategy<Value = ActivityCase> {
     let devices = prop::collection::btree_set(0..5_u8, 1..3);
-    (devices, prop::bool::weighted(0.3), 0..3_u8, 0..3_i64, any::<u8>())
-        .prop_map(|(devices, user, name, day, value)| Said { devices, user, name, day, value })
+    (devices, prop::bool::weighted(0.3), 0..3_u8, 0..3_i64, any::<u8>()).prop_map(
+        |(devices, user, name, day, value)| ActivityCase { devices, user, name, day, value },
+    )
 }
 
-type Rows = BTreeMap<(String, i64), (u64, i64, i64, f64)>;
+type ActivityTotals = BTreeMap<(String, i64), (u64, i64, i64, f64)>;
 
 /// All that is counted, whoever did it.
-fn total(bed: &Bed) -> Rows {
+fn total(bed: &ProfileTestBed) -> ActivityTotals {
     let rows = bed.rows(
         "SELECT n.name, day, sum(count), min(first), max(last), sum(sum)
          FROM activity a JOIN event_names n ON n.id = a.event
@@ -151,23 +153,23 @@ fn total(bed: &Bed) -> Rows {
     rows.into_iter().map(row).collect()
 }
 
-fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: Make<'_>) {
+fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
 
         said in prop::collection::vec(said(), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
         step in 1..7_usize,
     )| {
-        let updates: Vec<Update> = said.iter().zip(0_i64..).map(|(said, n)| {
+        let updates: Vec<ProfileUpdate> = said.iter().zip(0_i64..).map(|(said, n)| {
             let ms = said.day * DAY_MS + n;
             let devices = said.devices.iter().map(|n| weak(anonymous(&n.to_string())));
-            Update {
+            ProfileUpdate {
                 devices: devices.collect(),
                 user: said.user.then(|| user("u")),
                 ..did("", &said.name.to_string(), ms, f64::from(said.value))
             }
         }).collect();
-        let mut expected = Rows::new();
+        let mut expected = ActivityTotals::new();
         for (update, said) in updates.iter().zip(&said) {
             let ms = update.at.as_millisecond().max(1);
             let (name, value) = (said.name.to_string(), f64::from(said.value));
@@ -177,14 +179,14 @@ fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: Make<'_>
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let limits = Limits::new(1000, 100, 10);
+        let limits = ProfileLimits::new(1000, 100, 10);
         let Some(bed) = make(limits) else { return Ok(()) };
         for updates in shuffled.chunks(step) {
             bed.apply(1, updates.to_vec());
         }
         // One more makes all of them one person.
         let all = (0..5_u8).map(|n| weak(anonymous(&n.to_string())));
-        let all = Update { user: Some(user("u")), devices: all.collect(), ..Update::default() };
+        let all = ProfileUpdate { user: Some(user("u")), devices: all.collect(), ..ProfileUpdate::default() };
         bed.apply(2, vec![all]);
         prop_assert_eq!(total(&bed), expected);
         prop_assert_eq!(bed.count("profiles"), 1);

@@ -14,13 +14,13 @@ in_every_backend!(
     claims_never_change_what_servers_made,
 );
 
-fn profiles_that_claims_alone_made_have_a_bound(make: Make<'_>) {
-    let limits = Limits { claimed_max: 50, ..LIMITS };
+fn profiles_that_claims_alone_made_have_a_bound(make: TestBedFactory<'_>) {
+    let limits = ProfileLimits { claimed_max: 50, ..LIMITS };
     let Some(bed) = make(limits) else { return };
-    let known = |n: i64, rank| Update { rank, ..sees(rank, n + 1, Sighting::default()) };
+    let known = |n: i64, rank| ProfileUpdate { rank, ..sees(rank, n + 1, Activity::default()) };
     let named = |n: i64, rank| {
         let user = Some(user(&format!("{rank:?}{n}")));
-        Update { user, devices: Vec::new(), ..known(n, rank) }
+        ProfileUpdate { user, devices: Vec::new(), ..known(n, rank) }
     };
     bed.apply(1, (0..9).map(|n| named(n, SenderRank::Server)).collect());
     bed.apply(2, (0..9).map(|n| named(n, SenderRank::Proven)).collect());
@@ -37,25 +37,33 @@ fn profiles_that_claims_alone_made_have_a_bound(make: Make<'_>) {
     assert_eq!(bed.count("identities"), 50 + 18, "all of them goes");
     assert_eq!(bed.count("activity"), 50 + 18);
     // Who becomes proven, is forgotten or is one with another counts no more.
-    bed.apply(4, vec![Update { user: Some(user("Claimed9099")), ..named(1, SenderRank::Server) }]);
-    bed.erase(crate::journal::NameKind::User, "Claimed9098");
+    bed.apply(
+        4,
+        vec![ProfileUpdate { user: Some(user("Claimed9099")), ..named(1, SenderRank::Server) }],
+    );
+    bed.erase(crate::journal::PersonNameKind::User, "Claimed9098");
     let joined = ["Claimed9096", "Claimed9097"].map(user);
     let [one, other] = joined.map(Some);
-    bed.apply(5, vec![Update { user: one, previous: other, ..named(1, SenderRank::Server) }]);
+    bed.apply(
+        5,
+        vec![ProfileUpdate { user: one, previous: other, ..named(1, SenderRank::Server) }],
+    );
     let is_claimed = "SELECT count(*) FROM profiles WHERE rank = 0";
     assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
     let numbers = bed.rows(is_claimed);
     assert_eq!(numbers, [[Some("46".to_owned())]]);
-    let unseen = Unseen { since: i64::MAX, after: (i64::MIN, ProfileId(0)) };
+    let unseen = ExpiryRequest { since: i64::MAX, after: (i64::MIN, ProfileId(0)) };
     bed.expire(unseen);
     assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
 }
 
-fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(make: Make<'_>) {
+fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(
+    make: TestBedFactory<'_>,
+) {
     let Some(bed) = make(LIMITS) else { return };
     let named = |rank, ms, name: &str, is_reserved| {
-        let mut update = sees(rank, ms, Sighting::default());
-        let sighting = update.sighting.as_mut().unwrap();
+        let mut update = sees(rank, ms, Activity::default());
+        let sighting = update.activity.as_mut().unwrap();
         (sighting.name, sighting.is_reserved) = (name.to_owned(), is_reserved);
         update
     };
@@ -87,7 +95,7 @@ fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(make:
 
 /// A statement of one sender, in small numbers.
 #[derive(Clone, Debug)]
-struct Statement {
+struct StatementCase {
     is_server: bool,
     user: u8,
     device: u8,
@@ -99,16 +107,16 @@ struct Statement {
     is_alias: bool,
 }
 
-fn statement() -> impl Strategy<Value = Statement> {
+fn statement() -> impl Strategy<Value = StatementCase> {
     let who = (any::<bool>(), 0..4_u8, 0..4_u8, 0..4_u8);
     let what = (0..3_u8, prop::option::of(0..5_u8), 0..4_u8, 0..500_i64, any::<bool>());
     (who, what).prop_map(|((is_server, user, device, browser), what)| {
         let (key, value, email, minute, is_alias) = what;
-        Statement { is_server, user, device, browser, key, value, email, minute, is_alias }
+        StatementCase { is_server, user, device, browser, key, value, email, minute, is_alias }
     })
 }
 
-fn update(said: &Statement) -> Update {
+fn update(said: &StatementCase) -> ProfileUpdate {
     let name = |n: u8| Some(format!("n{n}")).filter(|_| n > 0);
     let of = |kind, n: u8| name(n).map(|value| Identity { kind, value });
     let is_server = said.is_server;
@@ -124,7 +132,7 @@ fn update(said: &Statement) -> Update {
     let consent = object(json!({ "ads": said.value == Some(1) }));
     let group = Some(format!("g{}", said.key));
     let previous = of(IdentityKind::User, said.email).filter(|_| is_server && said.is_alias);
-    Update {
+    ProfileUpdate {
         at: Timestamp::from_second(1_800_000_000 + said.minute * 60).unwrap(),
         rank: if is_server { SenderRank::Server } else { SenderRank::Claimed },
         previous: previous.filter(|it| Some(it) != of(IdentityKind::User, user).as_ref()),
@@ -132,13 +140,13 @@ fn update(said: &Statement) -> Update {
         email: email.filter(|_| !said.is_alias),
         devices: devices.into_iter().map(weak).collect(),
         traits,
-        sighting: Some(Sighting { name: "e".into(), consent, group, ..Sighting::default() }),
+        activity: Some(Activity { name: "e".into(), consent, group, ..Activity::default() }),
     }
 }
 
 /// The users with the identities and traits that servers stated. Not the group: of one that is stated
 /// again the later time is written only with something else, so that what came between may differ.
-fn proven_of(bed: &Bed) -> Vec<Vec<String>> {
+fn proven_of(bed: &ProfileTestBed) -> Vec<Vec<String>> {
     let mut people = Vec::new();
     for row in bed.rows("SELECT id, user_id, traits, trait_ranks FROM profiles") {
         let text = |n: usize| row[n].clone().unwrap_or_default();
@@ -161,13 +169,13 @@ fn proven_of(bed: &Bed) -> Vec<Vec<String>> {
     people
 }
 
-fn claims_never_change_what_servers_made(make: Make<'_>) {
+fn claims_never_change_what_servers_made(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(statement(), 1..30),
     )| {
-        let limits = Limits::new(120, 3, 10);
+        let limits = ProfileLimits::new(120, 3, 10);
         let (Some(with), Some(without)) = (make(limits), make(limits)) else { return Ok(()) };
-        let updates: Vec<Update> = said.iter().map(update).collect();
+        let updates: Vec<ProfileUpdate> = said.iter().map(update).collect();
         let mut servers = updates.clone();
         servers.retain(|it| it.rank == SenderRank::Server);
         let (first, second) = updates.split_at(updates.len() / 2);

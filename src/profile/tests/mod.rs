@@ -12,98 +12,101 @@ use serde_json::json;
 
 use super::*;
 use crate::metrics::Metrics;
-use crate::postgres::Postgres;
-use crate::store::{Store, Sync};
+use crate::postgres::PostgresDatabase;
+use crate::store::{CommitSyncMode, SqliteStore};
 
 const SITE: SiteId = SiteId(1);
-const LIMITS: Limits = Limits::new(100, 3, 3);
+const LIMITS: ProfileLimits = ProfileLimits::new(100, 3, 3);
 
 /// Every test of a file in each backend. Where there is no PostgreSQL, its tests pass unseen.
 macro_rules! in_every_backend {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
-            use crate::profile::tests::{Backend, Bed};
-            $(#[test] fn $name() { super::$name(&|limits| Bed::new(Backend::Sqlite, limits)) })*
+            use crate::profile::tests::{ProfileTestBed, TestBackend};
+            $(#[test] fn $name() { super::$name(&|limits| ProfileTestBed::new(TestBackend::Sqlite, limits)) })*
         }
         mod postgres {
-            use crate::profile::tests::{Backend, Bed};
-            $(#[test] fn $name() { super::$name(&|limits| Bed::new(Backend::Postgres, limits)) })*
+            use crate::profile::tests::{ProfileTestBed, TestBackend};
+            $(#[test] fn $name() { super::$name(&|limits| ProfileTestBed::new(TestBackend::Postgres, limits)) })*
         }
     };
 }
 use in_every_backend;
 
 /// Makes a bed, if its backend is here.
-type Make<'m> = &'m dyn Fn(Limits) -> Option<Bed>;
+type TestBedFactory<'m> = &'m dyn Fn(ProfileLimits) -> Option<ProfileTestBed>;
 
 #[derive(Clone, Copy)]
-enum Backend {
+enum TestBackend {
     Sqlite,
     Postgres,
 }
 
 /// Profiles in one backend, with nothing in them. Its functions wait for the answer.
-struct Bed {
+struct ProfileTestBed {
     runtime: tokio::runtime::Runtime,
-    backend: Kept,
+    backend: TestBedStore,
 }
 
-enum Kept {
+enum TestBedStore {
     Sqlite(
-        SqliteProfiles,
-        Arc<Store>,
+        SqliteProfileStore,
+        Arc<SqliteStore>,
         #[expect(dead_code, reason = "it ends with the bed")] tempfile::TempDir,
     ),
-    Postgres(PostgresProfiles, Arc<Postgres>),
+    Postgres(PostgresProfileStore, Arc<PostgresDatabase>),
 }
 
-impl Bed {
-    fn new(backend: Backend, limits: Limits) -> Option<Self> {
+impl ProfileTestBed {
+    fn new(backend: TestBackend, limits: ProfileLimits) -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let backend = match backend {
-            Backend::Sqlite => {
+            TestBackend::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
                 let metrics = Arc::new(Metrics::new());
-                let store = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], metrics).unwrap();
+                let store =
+                    SqliteStore::open(folder.path(), CommitSyncMode::Os, &[MIGRATIONS], metrics)
+                        .unwrap();
                 let store = Arc::new(store);
-                Kept::Sqlite(SqliteProfiles::new(store.clone(), limits), store, folder)
+                TestBedStore::Sqlite(SqliteProfileStore::new(store.clone(), limits), store, folder)
             }
-            Backend::Postgres => {
-                let database = Postgres::of_test(&[SCHEMA])?;
+            TestBackend::Postgres => {
+                let database = PostgresDatabase::of_test(&[SCHEMA])?;
                 database.name_site(SITE.0, "shop");
-                let profiles = PostgresProfiles::new(database.clone(), "one".to_owned(), limits);
-                Kept::Postgres(profiles, database)
+                let profiles =
+                    PostgresProfileStore::new(database.clone(), "one".to_owned(), limits);
+                TestBedStore::Postgres(profiles, database)
             }
         };
         Some(Self { runtime, backend })
     }
 
     /// Another gateway with the same database.
-    fn other(&self, limits: Limits) -> Option<Self> {
-        let Kept::Postgres(_, database) = &self.backend else { return None };
+    fn other(&self, limits: ProfileLimits) -> Option<Self> {
+        let TestBedStore::Postgres(_, database) = &self.backend else { return None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let database = database.again();
         database.name_site(SITE.0, "shop");
-        let profiles = PostgresProfiles::new(database.clone(), "other".to_owned(), limits);
-        Some(Self { runtime, backend: Kept::Postgres(profiles, database) })
+        let profiles = PostgresProfileStore::new(database.clone(), "other".to_owned(), limits);
+        Some(Self { runtime, backend: TestBedStore::Postgres(profiles, database) })
     }
 
     fn store(&self) -> &dyn ProfileStore {
         match &self.backend {
-            Kept::Sqlite(profiles, _, _) => profiles,
-            Kept::Postgres(profiles, _) => profiles,
+            TestBedStore::Sqlite(profiles, _, _) => profiles,
+            TestBedStore::Postgres(profiles, _) => profiles,
         }
     }
 
-    fn apply(&self, upto: u64, updates: Vec<Update>) -> Changes {
+    fn apply(&self, upto: u64, updates: Vec<ProfileUpdate>) -> ProfileChanges {
         self.runtime.block_on(self.store().apply(SITE, upto, updates)).unwrap()
     }
 
     /// Forgets what was said lately.
     fn forget(&self) {
         match &self.backend {
-            Kept::Sqlite(profiles, _, _) => profiles.forget(),
-            Kept::Postgres(profiles, _) => profiles.forget(),
+            TestBedStore::Sqlite(profiles, _, _) => profiles.forget(),
+            TestBedStore::Postgres(profiles, _) => profiles.forget(),
         }
     }
 
@@ -115,27 +118,27 @@ impl Bed {
         self.runtime.block_on(self.store().projected(SITE)).unwrap()
     }
 
-    fn computed(&self, identity: Identity) -> Option<Computed> {
+    fn computed(&self, identity: Identity) -> Option<ComputedAttributes> {
         let (profile, _) = self.find(identity)?;
         let found = self.runtime.block_on(self.store().computed(SITE, vec![profile]));
         found.unwrap().1.remove(0)
     }
 
     /// The part of a profile that a page may know by the cookie with this id.
-    fn standing(&self, id: &str) -> Option<Standing> {
-        self.runtime.block_on(self.store().standing(SITE, id.to_owned())).unwrap()
+    fn standing(&self, id: &str) -> Option<PageProfile> {
+        self.runtime.block_on(self.store().find_page_profile(SITE, id.to_owned())).unwrap()
     }
 
-    fn expire(&self, unseen: Unseen) -> Expired {
+    fn expire(&self, unseen: ExpiryRequest) -> ExpiryOutcome {
         self.runtime.block_on(self.store().expire(SITE, unseen)).unwrap()
     }
 
-    fn subjects(&self, name: &str) -> Vec<Subject> {
+    fn subjects(&self, name: &str) -> Vec<SubjectProfile> {
         self.runtime.block_on(self.store().subjects(SITE, name.to_owned())).unwrap()
     }
 
-    fn erase(&self, kind: crate::journal::NameKind, name: &str) -> Changes {
-        let names = Arc::new([NameKey::new(SITE, kind, name)].into());
+    fn erase(&self, kind: crate::journal::PersonNameKind, name: &str) -> ProfileChanges {
+        let names = Arc::new([PersonNameDigest::new(SITE, kind, name)].into());
         self.runtime.block_on(self.store().erase(SITE, names)).unwrap()
     }
 
@@ -144,7 +147,7 @@ impl Bed {
         let query = query.to_owned();
         self.runtime.block_on(async {
             match &self.backend {
-                Kept::Sqlite(_, store, _) => {
+                TestBedStore::Sqlite(_, store, _) => {
                     let rows = store.read(move |c| {
                         let mut statement = c.prepare(&query)?;
                         let columns = statement.column_count();
@@ -166,7 +169,7 @@ impl Bed {
                     });
                     rows.await.unwrap()
                 }
-                Kept::Postgres(_, database) => {
+                TestBedStore::Postgres(_, database) => {
                     let client = database.client().await.unwrap();
                     let messages = client.simple_query(&query).await.unwrap();
                     let row = |message| match message {
@@ -189,14 +192,14 @@ impl Bed {
     /// Another value whenever a profile or an identity was written since.
     fn written(&self) -> Vec<Vec<Option<String>>> {
         match &self.backend {
-            Kept::Sqlite(_, store, _) => {
+            TestBedStore::Sqlite(_, store, _) => {
                 let changes = store.write(|c| Ok(c.total_changes()));
                 let changes = self.runtime.block_on(changes).unwrap();
                 // Each batch notes its place.
                 let batches = self.projected();
                 vec![vec![Some((changes - batches).to_string())]]
             }
-            Kept::Postgres(..) => self
+            TestBedStore::Postgres(..) => self
                 .rows("SELECT xmin::text FROM profiles UNION ALL SELECT xmin::text FROM identities ORDER BY 1"),
         }
     }
@@ -210,17 +213,22 @@ fn user(value: &str) -> Identity {
     Identity { kind: IdentityKind::User, value: value.into() }
 }
 
-fn weak(identity: Identity) -> Device {
-    Device { identity, client: None }
+fn weak(identity: Identity) -> DeviceIdentity {
+    DeviceIdentity { identity, client: None }
 }
 
-fn said(user: Option<&str>, device: &str, traits: serde_json::Value) -> Update {
+fn said(user: Option<&str>, device: &str, traits: serde_json::Value) -> ProfileUpdate {
     let traits = traits.as_object().unwrap().clone();
     let user = user.map(self::user);
-    Update { user, devices: vec![weak(anonymous(device))], traits, ..Update::default() }
+    ProfileUpdate {
+        user,
+        devices: vec![weak(anonymous(device))],
+        traits,
+        ..ProfileUpdate::default()
+    }
 }
 
-fn view(store: &Bed, identity: Identity) -> Option<(Option<String>, String)> {
+fn view(store: &ProfileTestBed, identity: Identity) -> Option<(Option<String>, String)> {
     let (_, view) = store.find(identity)?;
     Some((view.user_id, serde_json::Value::Object(view.traits).to_string()))
 }
@@ -236,7 +244,7 @@ in_every_backend!(
     any_character_is_kept,
 );
 
-fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: Make<'_>) {
+fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
         said(None, "a", json!({"plan": "free", "town": "Bern"})),
@@ -253,7 +261,7 @@ fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: Make<'_>) {
     assert_eq!(store.projected(), 3);
 }
 
-fn two_users_of_one_device_stay_two_people(make: Make<'_>) {
+fn two_users_of_one_device_stay_two_people(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
         said(Some("u"), "a", json!({"name": "U"})),
@@ -265,13 +273,13 @@ fn two_users_of_one_device_stay_two_people(make: Make<'_>) {
     assert_eq!(view(&store, anonymous("a")).unwrap().0.as_deref(), Some("v"));
 }
 
-fn an_event_that_says_nothing_makes_no_profile(make: Make<'_>) {
+fn an_event_that_says_nothing_makes_no_profile(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     store.apply(1, vec![said(None, "a", json!({}))]);
     assert_eq!(view(&store, anonymous("a")), None);
 }
 
-fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: Make<'_>) {
+fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
         said(Some("u"), "a", json!({"plan": "pro"})),
@@ -287,18 +295,18 @@ fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: Make<'_>) {
     assert_eq!(changes.profiles.len(), 2, "the one that went and the one it went into");
 }
 
-fn what_changes_nothing_is_no_change(make: Make<'_>) {
+fn what_changes_nothing_is_no_change(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let update = said(Some("u"), "a", json!({"plan": "pro", "town": null}));
     assert_eq!(store.apply(1, vec![update.clone()]).profiles.len(), 1);
-    assert_eq!(store.apply(2, vec![update]), Changes::default());
+    assert_eq!(store.apply(2, vec![update]), ProfileChanges::default());
     let device = said(Some("u"), "b", json!({}));
     let changes = store.apply(3, vec![device]);
     assert!(changes.profiles.is_empty(), "another device says nothing new of the person");
     assert_eq!(changes.identities, [anonymous("b")].into());
 }
 
-fn a_profile_takes_only_so_many_devices(make: Make<'_>) {
+fn a_profile_takes_only_so_many_devices(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = ["a", "b", "c", "d", "a"].map(|device| said(Some("u"), device, json!({})));
     let changes = store.apply(5, updates.into());
@@ -312,7 +320,7 @@ fn a_profile_takes_only_so_many_devices(make: Make<'_>) {
     assert!(changes.identities.contains(&anonymous("e")));
 }
 
-fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: Make<'_>) {
+fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let long = "x".repeat(60);
     let updates = vec![
@@ -328,7 +336,7 @@ fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: Make<'_>) {
     assert_eq!(store.apply(4, vec![shorter]).traits_refused, 0);
 }
 
-fn any_character_is_kept(make: Make<'_>) {
+fn any_character_is_kept(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let odd = "a\u{0}\u{1}\u{2}b\u{3}\u{10ffff}\"\\";
     let update = said(Some(odd), odd, json!({ odd: odd }));
@@ -336,14 +344,14 @@ fn any_character_is_kept(make: Make<'_>) {
     let known = view(&store, anonymous(odd)).unwrap();
     assert_eq!(known, (Some(odd.to_owned()), json!({ odd: odd }).to_string()));
     assert_eq!(store.subjects(odd)[0].identities.len(), 2);
-    store.erase(crate::journal::NameKind::User, odd);
+    store.erase(crate::journal::PersonNameKind::User, odd);
     assert_eq!(store.count("identities"), 0);
 }
 
 /// Two gateways, each with its own journal.
 #[test]
 fn gateways_share_people_and_each_has_its_own_place() {
-    let Some(one) = Bed::new(Backend::Postgres, LIMITS) else { return };
+    let Some(one) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let other = one.other(LIMITS).unwrap();
     let update = said(Some("u"), "a", json!({ "plan": "pro" }));
     one.apply(7, vec![update.clone()]);
@@ -353,7 +361,7 @@ fn gateways_share_people_and_each_has_its_own_place() {
     other.apply(3, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
     one.apply(8, vec![update]);
     assert_eq!(view(&other, user("u")).unwrap().1, r#"{"town":"Bern","plan":"pro"}"#);
-    one.erase(crate::journal::NameKind::User, "u");
+    one.erase(crate::journal::PersonNameKind::User, "u");
     other.apply(4, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
     assert_eq!(view(&one, user("u")).unwrap().1, r#"{"town":"Bern"}"#);
 }
@@ -361,12 +369,12 @@ fn gateways_share_people_and_each_has_its_own_place() {
 /// All at once, and each wants the same rows.
 #[test]
 fn gateways_take_turns() {
-    let Some(one) = Bed::new(Backend::Postgres, LIMITS) else { return };
+    let Some(one) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let did = |n: u8| {
-        let sighting = Sighting { name: (n % 3).to_string(), value: 1.0, ..Sighting::default() };
+        let sighting = Activity { name: (n % 3).to_string(), value: 1.0, ..Activity::default() };
         let user = Some(user("u"));
         let devices = vec![weak(anonymous(&(n % 2).to_string()))];
-        Update { user, devices, sighting: Some(sighting), ..Update::default() }
+        ProfileUpdate { user, devices, activity: Some(sighting), ..ProfileUpdate::default() }
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits::new(10_000, 100, 100);
+const LIMITS: ProfileLimits = ProfileLimits::new(10_000, 100, 100);
 
 /// One event, in small numbers. A person has three devices and an e-mail address of their own.
 #[derive(Clone, Debug)]
-struct Said {
+struct IdentityCase {
     person: u8,
     names_user: bool,
     has_email: bool,
@@ -23,12 +23,12 @@ struct Said {
     value: u8,
 }
 
-fn said(people: u8) -> impl Strategy<Value = Said> {
+fn said(people: u8) -> impl Strategy<Value = IdentityCase> {
     let devices = prop::collection::btree_set(0..3_u8, 1..3);
     let alias = prop_oneof![5 => Just(None), 1 => (0..people).prop_map(Some)];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     (0..people, flags, devices, alias, any::<u8>()).prop_map(
-        |(person, (names_user, has_email, from_server), devices, alias, value)| Said {
+        |(person, (names_user, has_email, from_server), devices, alias, value)| IdentityCase {
             person,
             names_user,
             has_email,
@@ -41,9 +41,9 @@ fn said(people: u8) -> impl Strategy<Value = Said> {
 }
 
 /// Events at times of their own, so far apart that each is written down.
-fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
+fn updates(said: &[IdentityCase], device: impl Fn(u8, u8) -> Identity) -> Vec<ProfileUpdate> {
     let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * SEEN_EVERY_MS).unwrap());
-    let update = |(at, said): (Timestamp, &Said)| {
+    let update = |(at, said): (Timestamp, &IdentityCase)| {
         let user = |person: u8| Identity { kind: IdentityKind::User, value: format!("u{person}") };
         let previous = said.alias.filter(|other| *other != said.person).map(user);
         // Person 0 never signs in.
@@ -52,7 +52,7 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
         let devices = said.devices.iter().map(|n| device(said.person, *n));
         let key = (said.value % 3).to_string();
         let value = if said.value > 200 { json!(null) } else { json!(said.value) };
-        Update {
+        ProfileUpdate {
             at,
             rank: if said.from_server || previous.is_some() {
                 SenderRank::Server
@@ -62,23 +62,23 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
             user: names_user.then(|| user(said.person)),
             previous,
             email: email.filter(|_| said.has_email),
-            devices: devices.map(|identity| Device { identity, client: None }).collect(),
+            devices: devices.map(|identity| DeviceIdentity { identity, client: None }).collect(),
             traits: json!({ key: value }).as_object().unwrap().clone(),
-            sighting: None,
+            activity: None,
         }
     };
     times.zip(said).map(update).collect()
 }
 
-fn names(update: &Update) -> Vec<Identity> {
-    let Update { user, previous, email, devices, .. } = update;
+fn names(update: &ProfileUpdate) -> Vec<Identity> {
+    let ProfileUpdate { user, previous, email, devices, .. } = update;
     let devices = devices.iter().map(|device| &device.identity);
     user.iter().chain(previous).chain(email).chain(devices).cloned().collect()
 }
 
 /// What is known of one person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Person {
+struct ModelPerson {
     names: BTreeSet<Identity>,
     user: Option<String>,
     first_seen: i64,
@@ -87,8 +87,8 @@ struct Person {
 }
 
 /// The connected parts of the graph.
-fn model(updates: &[Update]) -> BTreeSet<Person> {
-    let mut parts: Vec<(BTreeSet<Identity>, Vec<&Update>)> = Vec::new();
+fn model(updates: &[ProfileUpdate]) -> BTreeSet<ModelPerson> {
+    let mut parts: Vec<(BTreeSet<Identity>, Vec<&ProfileUpdate>)> = Vec::new();
     for update in updates {
         let mut whole = (names(update).into_iter().collect::<BTreeSet<_>>(), vec![update]);
         let (joined, rest) = parts.into_iter().partition(|(names, _)| !names.is_disjoint(&whole.0));
@@ -100,7 +100,7 @@ fn model(updates: &[Update]) -> BTreeSet<Person> {
         }
         parts.push(whole);
     }
-    let person = |(names, mut updates): (BTreeSet<Identity>, Vec<&Update>)| {
+    let person = |(names, mut updates): (BTreeSet<Identity>, Vec<&ProfileUpdate>)| {
         updates.sort_by_key(|update| update.at);
         let alias = updates.iter().rev().find(|update| update.previous.is_some());
         let named = alias.or_else(|| updates.iter().find(|update| update.user.is_some()));
@@ -112,7 +112,7 @@ fn model(updates: &[Update]) -> BTreeSet<Person> {
                 traits.insert(key.clone(), value.to_string());
             }
         }
-        Person {
+        ModelPerson {
             names,
             user: named.and_then(|update| update.user.as_ref()).map(|user| user.value.clone()),
             first_seen: updates.first().unwrap().at.as_millisecond(),
@@ -124,22 +124,22 @@ fn model(updates: &[Update]) -> BTreeSet<Person> {
 }
 
 /// Applies as one transaction.
-fn apply(bed: &Bed, updates: &[Update]) -> Changes {
+fn apply(bed: &ProfileTestBed, updates: &[ProfileUpdate]) -> ProfileChanges {
     bed.apply(1, updates.to_vec())
 }
 
 /// Applies as if nothing had been said lately.
-fn apply_anew(bed: &Bed, updates: &[Update]) -> Changes {
+fn apply_anew(bed: &ProfileTestBed, updates: &[ProfileUpdate]) -> ProfileChanges {
     bed.forget();
     bed.apply(1, updates.to_vec())
 }
 
-fn people(bed: &Bed) -> BTreeSet<Person> {
+fn people(bed: &ProfileTestBed) -> BTreeSet<ModelPerson> {
     let mut people = BTreeMap::new();
     for row in bed.rows("SELECT id, user_id, first_seen, last_seen, traits FROM profiles") {
         let text = |n: usize| row[n].clone().unwrap();
-        let traits: crate::event::Object = serde_json::from_str(&text(4)).unwrap();
-        let person = Person {
+        let traits: crate::event::JsonObject = serde_json::from_str(&text(4)).unwrap();
+        let person = ModelPerson {
             names: BTreeSet::new(),
             user: row[1].clone(),
             first_seen: text(2).parse().unwrap(),
@@ -158,9 +158,9 @@ fn people(bed: &Bed) -> BTreeSet<Person> {
 }
 
 /// What a cache may hold: which profile each name is of, and what is known of each profile.
-type Cached = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
+type CacheContents = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
 
-fn cached(bed: &Bed) -> Cached {
+fn cached(bed: &ProfileTestBed) -> CacheContents {
     let id = |text: &Option<String>| ProfileId(text.as_ref().unwrap().parse().unwrap());
     let names = bed.rows("SELECT kind, value, profile FROM identities");
     let names = names.into_iter().map(|row| {
@@ -175,7 +175,7 @@ fn cached(bed: &Bed) -> Cached {
 
 /// All that is kept, times included. Profiles go by their place in the order of their numbers, which
 /// may have gaps.
-fn kept(bed: &Bed) -> Vec<Vec<Option<String>>> {
+fn kept(bed: &ProfileTestBed) -> Vec<Vec<Option<String>>> {
     let place = |number: &str| format!("(SELECT count(*) FROM profiles q WHERE q.id <= {number})");
     let mut rows = bed.rows(&format!(
         "SELECT {}, user_id, named_at, first_seen, last_seen, traits, trait_times, touches, device,
@@ -207,7 +207,7 @@ in_every_backend!(
     what_is_remembered_changes_nothing,
 );
 
-fn without_shared_devices_neither_order_nor_repetition_matters(make: Make<'_>) {
+fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(5), 1..25),
         order in prop::collection::vec(any::<u16>(), 25),
@@ -222,7 +222,7 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: Make<'_>) {
                 update.rank = SenderRank::Server;
             } else {
                 *update =
-                    Update { rank: SenderRank::Claimed, email: None, previous: None, ..update.clone() };
+                    ProfileUpdate { rank: SenderRank::Claimed, email: None, previous: None, ..update.clone() };
             }
         }
         let expected = model(&updates);
@@ -236,12 +236,14 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: Make<'_>) {
         apply(&bed, second);
         prop_assert_eq!(people(&bed), expected);
         for again in [apply(&bed, &shuffled), apply_anew(&bed, &shuffled)] {
-            prop_assert_eq!(again, Changes::default(), "all of it is known");
+            prop_assert_eq!(again, ProfileChanges::default(), "all of it is known");
         }
     });
 }
 
-fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(make: Make<'_>) {
+fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
+    make: TestBedFactory<'_>,
+) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
@@ -272,12 +274,12 @@ fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(make:
         let found = people(&bed);
         prop_assert_eq!(&people(&other), &found, "the same events make the same people");
         // Who is one by aliases alone.
-        let aliases: Vec<Update> = shuffled
+        let aliases: Vec<ProfileUpdate> = shuffled
             .iter()
             .filter(|update| update.user.is_some())
-            .map(|update| Update { email: None, devices: Vec::new(), ..update.clone() })
+            .map(|update| ProfileUpdate { email: None, devices: Vec::new(), ..update.clone() })
             .collect();
-        let users = |person: &Person| -> BTreeSet<Identity> {
+        let users = |person: &ModelPerson| -> BTreeSet<Identity> {
             let is_user = |name: &&Identity| name.kind == IdentityKind::User;
             person.names.iter().filter(is_user).cloned().collect()
         };
@@ -287,7 +289,7 @@ fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(make:
     });
 }
 
-fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: Make<'_>) {
+fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..20),
         order in prop::collection::vec(any::<u16>(), 20),
@@ -299,21 +301,21 @@ fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: Make<'_
         shuffled.sort_by_key(|(place, _)| *place);
         let mut before: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let Some(last_said) = before.pop() else { return Ok(()) };
-        let with = Update {
+        let with = ProfileUpdate {
             rank: SenderRank::Claimed,
             previous: None,
             user: last_said.user.filter(|_| is_named),
             email: Identity::of_email(&format!("{last}@people.example")),
             ..last_said
         };
-        let without = Update { email: None, ..with.clone() };
-        let users = |last: &Update| {
+        let without = ProfileUpdate { email: None, ..with.clone() };
+        let users = |last: &ProfileUpdate| {
             let bed = make(LIMITS)?;
             apply(&bed, &before);
             apply(&bed, std::slice::from_ref(last));
             let mut users = people(&bed);
             users.retain(|person| person.user.is_some());
-            let plain = |mut person: Person| {
+            let plain = |mut person: ModelPerson| {
                 // One that nobody had may be theirs.
                 person.names.retain(|name| name.kind != IdentityKind::Email);
                 person
@@ -324,7 +326,7 @@ fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: Make<'_
     });
 }
 
-fn what_is_remembered_changes_nothing(make: Make<'_>) {
+fn what_is_remembered_changes_nothing(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(3), 2..8),
         order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
@@ -332,12 +334,12 @@ fn what_is_remembered_changes_nothing(make: Make<'_>) {
         // The same few things again and again, a quarter of an hour apart or so.
         let said = updates(&said, shared);
         let mut minutes = 0;
-        let stream: Vec<Update> = order
+        let stream: Vec<ProfileUpdate> = order
             .iter()
             .map(|(index, quarters)| {
                 minutes += quarters * 15 - 10;
                 let at = Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap();
-                Update { at, ..index.get(&said).clone() }
+                ProfileUpdate { at, ..index.get(&said).clone() }
             })
             .collect();
         let (Some(with), Some(without)) = (make(LIMITS), make(LIMITS)) else { return Ok(()) };

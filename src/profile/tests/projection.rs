@@ -13,15 +13,17 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, ManualClock};
 use crate::event::ProfileView;
 use crate::journal::{
-    self, Durability, Journal, MessageKey, NameKey, NewRecord, ReaderId, SiteId, SqliteJournal,
+    self, AppendDurability, Journal, MessageKey, NewJournalRecord, PersonNameDigest, ReaderId,
+    SiteId, SqliteJournal,
 };
 use crate::metrics::Metrics;
 use crate::profile::{
-    self, Changes, ComputedAt, Expired, Identity, Limits, OnTimeout, ProfileError, ProfileId,
-    ProfileStore, Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Standing, Subject,
-    Unseen, Update,
+    self, ComputedSnapshot, ExpiryOutcome, ExpiryRequest, Identity, LookupTimeoutPolicy,
+    PageProfile, ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfileProjection,
+    ProfileService, ProfileStore, ProfileUpdate, ProjectionConfig, SiteProfileSettings,
+    SqliteProfileStore, SubjectProfile,
 };
-use crate::store::{Store, Sync};
+use crate::store::{CommitSyncMode, SqliteStore};
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -30,13 +32,13 @@ const SOON: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A store that is away at times: it says so, or it hangs.
-struct Absent {
+struct UnavailableStore {
     is_away: AtomicBool,
     hangs: bool,
-    store: SqliteProfiles,
+    store: SqliteProfileStore,
 }
 
-impl Absent {
+impl UnavailableStore {
     async fn answers(&self) -> Result<(), ProfileError> {
         while self.is_away.load(Ordering::Relaxed) {
             if !self.hangs {
@@ -49,7 +51,7 @@ impl Absent {
 }
 
 #[async_trait]
-impl ProfileStore for Absent {
+impl ProfileStore for UnavailableStore {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.answers().await?;
         self.store.projected(site).await
@@ -59,8 +61,8 @@ impl ProfileStore for Absent {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
-    ) -> Result<Changes, ProfileError> {
+        updates: Vec<ProfileUpdate>,
+    ) -> Result<ProfileChanges, ProfileError> {
         self.answers().await?;
         self.store.apply(site, upto, updates).await
     }
@@ -73,19 +75,27 @@ impl ProfileStore for Absent {
         self.store.find(site, identities).await
     }
 
-    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
-        self.store.standing(site, id).await
+    async fn find_page_profile(
+        &self,
+        site: SiteId,
+        id: String,
+    ) -> Result<Option<PageProfile>, ProfileError> {
+        self.store.find_page_profile(site, id).await
     }
 
     async fn computed(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<ComputedAt, ProfileError> {
+    ) -> Result<ComputedSnapshot, ProfileError> {
         self.store.computed(site, profiles).await
     }
 
-    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+    async fn expire(
+        &self,
+        site: SiteId,
+        unseen: ExpiryRequest,
+    ) -> Result<ExpiryOutcome, ProfileError> {
         self.store.expire(site, unseen).await
     }
 
@@ -101,42 +111,47 @@ impl ProfileStore for Absent {
         self.store.forget_names(site).await
     }
 
-    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+    async fn subjects(
+        &self,
+        site: SiteId,
+        name: String,
+    ) -> Result<Vec<SubjectProfile>, ProfileError> {
         self.store.subjects(site, name).await
     }
 
     async fn erase(
         &self,
         site: SiteId,
-        names: Arc<HashSet<NameKey>>,
-    ) -> Result<Changes, ProfileError> {
+        names: Arc<HashSet<PersonNameDigest>>,
+    ) -> Result<ProfileChanges, ProfileError> {
         self.store.erase(site, names).await
     }
 }
 
-struct Bed {
+struct ProjectionTestBed {
     clock: Arc<ManualClock>,
     journal: Arc<SqliteJournal>,
-    store: Arc<Absent>,
+    store: Arc<UnavailableStore>,
     site: SiteId,
     reader: ReaderId,
     open: watch::Receiver<u64>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    _settings: watch::Sender<SiteSettings>,
+    _settings: watch::Sender<SiteProfileSettings>,
     _folder: tempfile::TempDir,
 }
 
-impl Bed {
-    async fn new(on_timeout: OnTimeout, hangs: bool) -> Self {
+impl ProjectionTestBed {
+    async fn new(on_timeout: LookupTimeoutPolicy, hangs: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let store = SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone())
+            .unwrap();
         let store = Arc::new(store);
         let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
-        let settings = journal::Settings {
-            durability: Durability::Os,
+        let settings = journal::JournalSettings {
+            durability: AppendDurability::Os,
             retain: Duration::from_secs(60),
             max_bytes: u64::MAX,
             spare_bytes: 1 << 30,
@@ -151,24 +166,27 @@ impl Bed {
         let journal =
             SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
-        let limits = Limits::new(1 << 15, 1000, 100);
-        let settings =
-            profile::Settings { on_timeout, timeout: PATIENCE, ..profile::Settings::small(limits) };
-        let store = SqliteProfiles::new(store, limits);
-        let store = Arc::new(Absent { is_away: AtomicBool::new(false), hangs, store });
+        let limits = ProfileLimits::new(1 << 15, 1000, 100);
+        let settings = profile::ProfileSettings {
+            on_timeout,
+            timeout: PATIENCE,
+            ..profile::ProfileSettings::small(limits)
+        };
+        let store = SqliteProfileStore::new(store, limits);
+        let store = Arc::new(UnavailableStore { is_away: AtomicBool::new(false), hangs, store });
         let runtime = tokio::runtime::Handle::current();
-        let profiles = Profiles::new(store.clone(), &settings, metrics.clone(), runtime);
+        let profiles = ProfileService::new(store.clone(), &settings, metrics.clone(), runtime);
         let profiles = Arc::new(profiles);
         let site = journal.site("shop").await.unwrap();
-        let (kept, settings) = watch::channel(SiteSettings {
+        let (kept, settings) = watch::channel(SiteProfileSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
-            public: profile::Public::default(),
+            public: profile::PublicProfilePaths::default(),
             source: None,
         });
-        let counters = profile::NoCounters::watched();
-        let setup = Setup { site, name: "shop".into(), settings, counters };
-        let projection = Projection::start(setup, journal.clone(), profiles, metrics);
+        let counters = profile::EmptyCounterSet::watched();
+        let setup = ProjectionConfig { site, name: "shop".into(), settings, counters };
+        let projection = ProfileProjection::start(setup, journal.clone(), profiles, metrics);
         let projection = projection.await.unwrap();
         let (reader, open) = (projection.reader(), projection.progress());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -178,7 +196,7 @@ impl Bed {
     }
 
     async fn append(&self, message: &str) {
-        let record = NewRecord {
+        let record = NewJournalRecord {
             site: self.site,
             message: MessageKey::new("shop", message),
             rank: crate::event::SenderRank::Server,
@@ -208,7 +226,7 @@ impl Bed {
 
 #[tokio::test(start_paused = true)]
 async fn anonymous_events_leave_the_journal_as_well() {
-    let bed = Bed::new(OnTimeout::Wait, false).await;
+    let bed = ProjectionTestBed::new(LookupTimeoutPolicy::Wait, false).await;
     bed.append("1").await;
     // The paused clock runs on while the writer works, so that only tries can be bounded.
     let mut tries = 0;
@@ -225,7 +243,7 @@ async fn anonymous_events_leave_the_journal_as_well() {
 #[tokio::test]
 async fn events_wait_for_profiles_that_stand_still() {
     for hangs in [false, true] {
-        let mut bed = Bed::new(OnTimeout::Wait, hangs).await;
+        let mut bed = ProjectionTestBed::new(LookupTimeoutPolicy::Wait, hangs).await;
         bed.append("1").await;
         assert!(bed.is_open(1).await);
         bed.is_away(true);
@@ -241,7 +259,7 @@ async fn events_wait_for_profiles_that_stand_still() {
 #[tokio::test]
 async fn events_that_do_not_wait_pass_profiles_that_stand_still() {
     for hangs in [false, true] {
-        let mut bed = Bed::new(OnTimeout::Deliver, hangs).await;
+        let mut bed = ProjectionTestBed::new(LookupTimeoutPolicy::Deliver, hangs).await;
         bed.append("1").await;
         assert!(bed.is_open(1).await);
         bed.is_away(true);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::stitching::{Shop, alias, by_server, page, with_cookies, with_email};
+use super::stitching::{StitchingTestBed, alias, by_server, page, with_cookies, with_email};
 use super::*;
 
 /// The cookies' ids of the victim's browser and of the attacker's, such as the gateway makes them.
@@ -53,26 +53,26 @@ fn browse(user: Option<&str>, id: &str) -> Value {
     event
 }
 
-fn shown(shop: &Shop, id: &str) -> Option<Value> {
+fn shown(shop: &StitchingTestBed, id: &str) -> Option<Value> {
     let standing = shop.0.standing(id)?;
     Some(Value::Object(standing.view.traits))
 }
 
-fn traits_of(shop: &Shop, user: &str) -> Value {
+fn traits_of(shop: &StitchingTestBed, user: &str) -> Value {
     let (_, view) = shop.0.find(super::user(user)).unwrap();
     Value::Object(view.traits)
 }
 
 /// A shop that knows a victim by a server's word, on a browser bound by proof.
-fn known_victim(make: Make<'_>) -> Option<Shop> {
-    let shop = Shop::new(make)?;
+fn known_victim(make: TestBedFactory<'_>) -> Option<StitchingTestBed> {
+    let shop = StitchingTestBed::new(make)?;
     shop.takes(0, identify(server(Some("victim"), None), json!({ "plan": "pro" })));
     let ids = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
     shop.takes(1, proven(with_cookies(page(Some("victim"), "a", OWN), ids)));
     Some(shop)
 }
 
-fn no_claim_shows_a_page_anything_of_a_user(make: Make<'_>) {
+fn no_claim_shows_a_page_anything_of_a_user(make: TestBedFactory<'_>) {
     let theirs = json!({ "_ga": "GA1.1.5.6" });
     let ids = |vendor: &str, id: &str| json!({ "clientIds": { vendor: id } });
     let with_context = |mut event: Value, context: Value| {
@@ -113,8 +113,8 @@ fn no_claim_shows_a_page_anything_of_a_user(make: Make<'_>) {
     }
 }
 
-fn a_browser_is_bound_by_a_login_proof(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_browser_is_bound_by_a_login_proof(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(server(Some("u"), None), json!({ "plan": "pro" })));
     shop.takes(1, browse(Some("u"), OWN));
     assert_eq!(shown(&shop, OWN), None, "a user id alone is a claim");
@@ -129,9 +129,9 @@ fn a_browser_is_bound_by_a_login_proof(make: Make<'_>) {
     assert_eq!(found, [SenderRank::Server, SenderRank::Proven, SenderRank::Proven]);
 }
 
-fn a_browser_is_bound_by_a_server_that_names_its_id(make: Make<'_>) {
+fn a_browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
     for comes_first in [true, false] {
-        let Some(shop) = Shop::new(make) else { return };
+        let Some(shop) = StitchingTestBed::new(make) else { return };
         if comes_first {
             shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
         }
@@ -148,7 +148,7 @@ fn a_browser_is_bound_by_a_server_that_names_its_id(make: Make<'_>) {
         assert_eq!(shown(&shop, OTHER), None);
     }
     // The same by an alias.
-    let Some(shop) = Shop::new(make) else { return };
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, browse(None, OWN));
     shop.takes(1, identify(server(Some("u"), None), json!({ "plan": "pro" })));
     shop.takes(2, alias("u", OWN, false));
@@ -157,8 +157,8 @@ fn a_browser_is_bound_by_a_server_that_names_its_id(make: Make<'_>) {
     assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
 }
 
-fn a_page_is_told_what_its_cookie_alone_collected(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_page_is_told_what_its_cookie_alone_collected(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
     let standing = shop.0.standing(OWN).unwrap();
     assert!(standing.is_whole);
@@ -167,7 +167,7 @@ fn a_page_is_told_what_its_cookie_alone_collected(make: Make<'_>) {
     assert_eq!(shown(&shop, OWN), None, "now it is somebody's");
 }
 
-fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: Make<'_>) {
+fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: TestBedFactory<'_>) {
     let cookies = json!({ "_ga": "GA1.1.5.6" });
     let joins = [
         with_cookies(browse(None, OTHER), cookies.clone()),
@@ -178,7 +178,7 @@ fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: Make<'_>) {
         for is_first in [true, false] {
             // By a client that can be reset, and by one that cannot.
             for format in ["sdk", "ga4"] {
-                let Some(shop) = Shop::new(make) else { return };
+                let Some(shop) = StitchingTestBed::new(make) else { return };
                 let mut join = join.clone();
                 join["facts"]["format"] = format.into();
                 let victims = with_cookies(browse(None, OWN), cookies.clone());
@@ -196,11 +196,11 @@ fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: Make<'_>) {
     }
 }
 
-fn a_proof_of_ones_own_brings_in_nothing_of_others(make: Make<'_>) {
+fn a_proof_of_ones_own_brings_in_nothing_of_others(make: TestBedFactory<'_>) {
     let ga = json!({ "_ga": "GA1.1.5.6" });
     // By a client that can be reset, and by one that cannot.
     for (is_first, format) in [(true, "sdk"), (false, "sdk"), (true, "ga4"), (false, "ga4")] {
-        let Some(shop) = Shop::new(make) else { return };
+        let Some(shop) = StitchingTestBed::new(make) else { return };
         let of = |user, id| {
             let mut event = with_cookies(browse(user, id), ga.clone());
             event["facts"]["format"] = format.into();
@@ -228,7 +228,7 @@ fn a_proof_of_ones_own_brings_in_nothing_of_others(make: Make<'_>) {
     }
 }
 
-fn a_claim_takes_no_device_of_a_proven_user(make: Make<'_>) {
+fn a_claim_takes_no_device_of_a_proven_user(make: TestBedFactory<'_>) {
     let devices = [
         json!({ "facts": { "cookies": { "_ga": "5.6" } } }),
         json!({ "facts": { "cookies": { "_fbp": "fb.1.7.8" } } }),
@@ -262,7 +262,7 @@ fn a_claim_takes_no_device_of_a_proven_user(make: Make<'_>) {
     }
 }
 
-fn a_claimed_sign_in_leaves_the_browser_bound(make: Make<'_>) {
+fn a_claimed_sign_in_leaves_the_browser_bound(make: TestBedFactory<'_>) {
     let Some(shop) = known_victim(make) else { return };
     let takeover = identify(page(Some("w"), "a", OWN), json!({ "plan": "stolen" }));
     shop.takes(9, takeover);
@@ -273,7 +273,7 @@ fn a_claimed_sign_in_leaves_the_browser_bound(make: Make<'_>) {
     assert_eq!(subject.trait_ranks["town"], SenderRank::Proven);
 }
 
-fn a_proven_sign_in_and_a_reset_end_what_bound_the_browser(make: Make<'_>) {
+fn a_proven_sign_in_and_a_reset_end_what_bound_the_browser(make: TestBedFactory<'_>) {
     let Some(shop) = known_victim(make) else { return };
     shop.takes(9, proven(page(Some("w"), "a", OWN)));
     assert_eq!(shop.0.standing(OWN).unwrap().view.user_id.as_deref(), Some("w"));
@@ -288,8 +288,8 @@ fn a_proven_sign_in_and_a_reset_end_what_bound_the_browser(make: Make<'_>) {
     assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
 }
 
-fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(server(None, Some("a")), json!({ "credit": 9 })));
     let rob = |user| identify(page(user, "a", OTHER), json!({ "credit": 0, "x": 1 }));
     for user in [None, Some("attacker")] {
@@ -303,7 +303,7 @@ fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: Make<'_>) {
     assert_eq!(shown(&shop, OTHER).unwrap()["credit"], 0);
 }
 
-fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: Make<'_>) {
+fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: TestBedFactory<'_>) {
     let says = |rank: SenderRank, traits: Value| match rank {
         SenderRank::Server => identify(server(Some("u"), None), traits),
         SenderRank::Proven => proven(identify(browse(Some("u"), OWN), traits)),
@@ -312,7 +312,7 @@ fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: Make<'_>) {
     for first in SenderRank::ALL {
         for second in SenderRank::ALL {
             for (value, minute) in [(json!("new"), 2), (Value::Null, 2), (json!("new"), 0)] {
-                let Some(shop) = Shop::new(make) else { return };
+                let Some(shop) = StitchingTestBed::new(make) else { return };
                 shop.takes(1, says(first, json!({ "plan": "old" })));
                 shop.takes(minute, says(second, json!({ "plan": value })));
                 let is_taken = second > first || (second == first && minute > 1);
@@ -323,7 +323,7 @@ fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: Make<'_>) {
             }
         }
         // What fills the profile takes no room from who has a higher rank.
-        let Some(shop) = Shop::new(make) else { return };
+        let Some(shop) = StitchingTestBed::new(make) else { return };
         for n in 0..60 {
             let key = format!("junk{n}");
             shop.takes(n, says(SenderRank::Claimed, json!({ key: "x".repeat(40) })));
@@ -334,8 +334,8 @@ fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: Make<'_>) {
     }
 }
 
-fn claims_crowd_out_no_identity_of_a_server(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn claims_crowd_out_no_identity_of_a_server(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, server(Some("u"), None));
     for n in 0..30 {
         shop.takes(n + 1, page(Some("u"), &format!("junk{n}"), OTHER));
@@ -357,10 +357,10 @@ fn claims_crowd_out_no_identity_of_a_server(make: Make<'_>) {
     assert_eq!(shop.user(json!({ "anonymousId": "real0" })).as_deref(), Some("u"));
 }
 
-fn an_address_that_others_claimed_is_a_servers_to_give(make: Make<'_>) {
+fn an_address_that_others_claimed_is_a_servers_to_give(make: TestBedFactory<'_>) {
     let letter = by_server(json!({ "context": { "traits": { "email": "jo@x.example" } } }));
     for claim in [browse(Some("w"), OTHER), browse(None, OTHER), proven(browse(Some("w"), OTHER))] {
-        let Some(shop) = Shop::new(make) else { return };
+        let Some(shop) = StitchingTestBed::new(make) else { return };
         shop.takes(0, with_email(claim, "jo@x.example"));
         shop.takes(1, with_email(server(Some("u"), None), "jo@x.example"));
         assert_eq!(shop.user(letter.clone()).as_deref(), Some("u"));
@@ -372,31 +372,31 @@ fn an_address_that_others_claimed_is_a_servers_to_give(make: Make<'_>) {
 }
 
 /// A person of this rank says something besides.
-pub(super) fn sees(rank: SenderRank, ms: i64, sighting: Sighting) -> Update {
+pub(super) fn sees(rank: SenderRank, ms: i64, sighting: Activity) -> ProfileUpdate {
     let visitor = match rank {
         SenderRank::Server => None,
         SenderRank::Proven => Some(OWN),
         SenderRank::Claimed => Some(OTHER),
     };
     let visitor = visitor.map(|id| Identity { kind: IdentityKind::Visitor, value: id.to_owned() });
-    Update {
+    ProfileUpdate {
         at: Timestamp::from_millisecond(ms).unwrap(),
         rank,
         user: Some(user("u")),
         devices: visitor.into_iter().map(weak).collect(),
-        sighting: Some(Sighting { name: "page".into(), ..sighting }),
-        ..Update::default()
+        activity: Some(Activity { name: "page".into(), ..sighting }),
+        ..ProfileUpdate::default()
     }
 }
 
-pub(super) fn object(value: Value) -> crate::event::Object {
+pub(super) fn object(value: Value) -> crate::event::JsonObject {
     value.as_object().unwrap().clone()
 }
 
-fn a_claimed_consent_loosens_nothing(make: Make<'_>) {
+fn a_claimed_consent_loosens_nothing(make: TestBedFactory<'_>) {
     let answers = |rank, ms, answer: bool| {
         let consent = object(json!({ "marketing": answer }));
-        sees(rank, ms, Sighting { consent, ..Sighting::default() })
+        sees(rank, ms, Activity { consent, ..Activity::default() })
     };
     for refused in SenderRank::ALL {
         for granted in SenderRank::ALL {
@@ -418,14 +418,14 @@ fn a_claimed_consent_loosens_nothing(make: Make<'_>) {
     }
 }
 
-fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: Make<'_>) {
+fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: TestBedFactory<'_>) {
     let all = |rank, ms, name: &str| {
-        let sighting = Sighting {
+        let sighting = Activity {
             group: Some(name.to_owned()),
             touch: Some(object(json!({ "campaign": { "name": name } }))),
             place: object(json!({ "country": name })),
             device: object(json!({ "os": name })),
-            ..Sighting::default()
+            ..Activity::default()
         };
         sees(rank, ms, sighting)
     };
@@ -445,7 +445,7 @@ fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: Make<'_>) {
     }
 }
 
-fn a_person_shows_by_whom_they_are_known(make: Make<'_>) {
+fn a_person_shows_by_whom_they_are_known(make: TestBedFactory<'_>) {
     let Some(shop) = known_victim(make) else { return };
     shop.takes(3, page(Some("victim"), "x", OTHER));
     let subject = shop.0.subjects("victim").remove(0);
@@ -466,6 +466,6 @@ fn a_person_shows_by_whom_they_are_known(make: Make<'_>) {
         ("visitor".to_owned(), OTHER, 0),
     ];
     assert_eq!(links, expected);
-    shop.0.erase(crate::journal::NameKind::User, "victim");
+    shop.0.erase(crate::journal::PersonNameKind::User, "victim");
     assert_eq!((shop.0.count("profiles"), shop.0.count("identities")), (0, 0));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Backend, Bed, LIMITS, anonymous, said, user, view};
+use super::{LIMITS, ProfileTestBed, TestBackend, anonymous, said, user, view};
 
 /// Text that does not compress: longer than an index of PostgreSQL takes.
 fn long_id() -> String {
@@ -16,7 +16,7 @@ fn long_id() -> String {
 
 #[test]
 fn a_value_that_postgresql_refuses_holds_up_no_other_update() {
-    let Some(store) = Bed::new(Backend::Postgres, LIMITS) else { return };
+    let Some(store) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let long = long_id();
     let mut updates = Vec::new();
     for n in 0..7 {

@@ -23,16 +23,16 @@ in_every_backend!(
 );
 
 /// Profiles that take one event after the other.
-pub(super) struct Shop(pub(super) Bed, Cell<u64>);
+pub(super) struct StitchingTestBed(pub(super) ProfileTestBed, Cell<u64>);
 
-impl Shop {
-    pub(super) fn new(make: Make<'_>) -> Option<Self> {
-        let limits = Limits::new(1000, 10, 10);
+impl StitchingTestBed {
+    pub(super) fn new(make: TestBedFactory<'_>) -> Option<Self> {
+        let limits = ProfileLimits::new(1000, 10, 10);
         Some(Self(make(limits)?, Cell::new(0)))
     }
 
     /// An event at a minute, with these members.
-    pub(super) fn takes(&self, minute: i64, members: Value) -> Changes {
+    pub(super) fn takes(&self, minute: i64, members: Value) -> ProfileChanges {
         self.1.set(self.1.get() + 1);
         self.0.apply(self.1.get(), vec![update_of(&event(minute, members))])
     }
@@ -102,8 +102,8 @@ pub(super) fn alias(user: &str, previous: &str, from_server: bool) -> Value {
     })
 }
 
-fn one_visitor_is_found_across_formats_devices_and_sub_domains(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn one_visitor_is_found_across_formats_devices_and_sub_domains(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     let cookies = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
     shop.takes(0, with_cookies(page(None, "a", "v"), cookies.clone()));
     // Another format, with an id of its own, in the same browser.
@@ -133,8 +133,10 @@ fn one_visitor_is_found_across_formats_devices_and_sub_domains(make: Make<'_>) {
     }
 }
 
-fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(
+    make: TestBedFactory<'_>,
+) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     let cookies = json!({ "_ga": "GA1.1.5.6" });
     shop.takes(0, with_cookies(page(Some("u"), "a", "v"), cookies.clone()));
     shop.takes(0, page(Some("u"), "phone", "p"));
@@ -153,8 +155,10 @@ fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(make
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
 }
 
-fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later(
+    make: TestBedFactory<'_>,
+) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(120, page(Some("u"), "a", "v"));
     shop.takes(60, page(Some("w"), "a", "v"));
@@ -168,8 +172,8 @@ fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later(mak
     assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("w"));
 }
 
-fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     let other = |user| on("mixpanel", "www.shop.example", user, "m", "v");
     shop.takes(5, other(Some("w")));
@@ -181,12 +185,12 @@ fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last(make: Make<'_>)
     assert_eq!(shop.user(pixel).as_deref(), Some("w"));
 }
 
-fn a_reset_begins_a_new_visitor(make: Make<'_>) {
+fn a_reset_begins_a_new_visitor(make: TestBedFactory<'_>) {
     let cookies = json!({ "_ga": "GA1.1.5.6" });
     let ga = json!({ "facts": { "cookies": { "_ga": "5.6" } } });
     let of = |user, anonymous| with_cookies(page(user, anonymous, "v"), cookies.clone());
     for first in [Some("u"), None] {
-        let Some(shop) = Shop::new(make) else { return };
+        let Some(shop) = StitchingTestBed::new(make) else { return };
         shop.takes(0, of(first, "a"));
         let before = shop.knows(page(None, "a", "v")).unwrap();
         shop.takes(10, of(None, "b"));
@@ -210,8 +214,8 @@ fn a_reset_begins_a_new_visitor(make: Make<'_>) {
     }
 }
 
-fn a_script_whose_storage_was_emptied_is_no_reset(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn a_script_whose_storage_was_emptied_is_no_reset(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(8 * DAY, page(None, "b", "v"));
     assert_eq!(shop.user(page(None, "b", "x")).as_deref(), Some("u"), "the cookie is older");
@@ -224,8 +228,8 @@ fn a_script_whose_storage_was_emptied_is_no_reset(make: Make<'_>) {
     assert_eq!(shop.user(page(None, "e", "x")).as_deref(), Some("u"), "both at once");
 }
 
-fn an_address_joins_people_unless_another_user_has_it(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn an_address_joins_people_unless_another_user_has_it(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, with_email(page(None, "a", "v"), "jo@x.example"));
     shop.takes(1, with_email(page(None, "b", "w"), "jo@x.example"));
     assert_eq!(shop.knows(page(None, "a", "v")), shop.knows(page(None, "b", "w")));
@@ -239,8 +243,10 @@ fn an_address_joins_people_unless_another_user_has_it(make: Make<'_>) {
     assert_eq!(shop.user(letter).as_deref(), Some("u"));
 }
 
-fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs(
+    make: TestBedFactory<'_>,
+) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     let mut hers = with_email(page(Some("u"), "a", "v"), "jo@x.example");
     hers["traits"]["plan"] = "pro".into();
     shop.takes(0, hers);
@@ -264,8 +270,8 @@ fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs(mak
     assert_eq!(shop.knows(letter), None);
 }
 
-fn an_alias_makes_two_users_one_by_a_servers_word_only(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn an_alias_makes_two_users_one_by_a_servers_word_only(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(0, page(Some("w"), "b", "x"));
     shop.takes(1, alias("w", "u", false));
@@ -282,8 +288,8 @@ fn an_alias_makes_two_users_one_by_a_servers_word_only(make: Make<'_>) {
     assert_eq!(shop.user(page(None, "c", "y")).as_deref(), Some("z"));
 }
 
-fn of_two_profiles_that_are_one_the_later_statements_hold(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn of_two_profiles_that_are_one_the_later_statements_hold(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     let say = |minute, user, anonymous, traits: Value| {
         let mut event = page(user, anonymous, &format!("v-{anonymous}"));
         event["type"] = "identify".into();
@@ -303,8 +309,8 @@ fn of_two_profiles_that_are_one_the_later_statements_hold(make: Make<'_>) {
     assert!((60..=70).contains(&(minutes / 60_000)), "the last is kept to the hour: {minutes}");
 }
 
-fn what_is_known_writes_nothing_within_the_hour(make: Make<'_>) {
-    let Some(shop) = Shop::new(make) else { return };
+fn what_is_known_writes_nothing_within_the_hour(make: TestBedFactory<'_>) {
+    let Some(shop) = StitchingTestBed::new(make) else { return };
     let visit = || {
         let cookies = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
         with_email(with_cookies(page(Some("u"), "a", "v"), cookies), "jo@x.example")
@@ -313,9 +319,9 @@ fn what_is_known_writes_nothing_within_the_hour(make: Make<'_>) {
     shop.takes(0, visit());
     let before = written();
     for minute in 1..60 {
-        assert_eq!(shop.takes(minute, visit()), Changes::default());
+        assert_eq!(shop.takes(minute, visit()), ProfileChanges::default());
     }
     assert_eq!(written(), before);
-    assert_eq!(shop.takes(60, visit()), Changes::default(), "only its times are news");
+    assert_eq!(shop.takes(60, visit()), ProfileChanges::default(), "only its times are news");
     assert_ne!(written(), before);
 }

@@ -8,10 +8,10 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
-use super::Asked;
-use super::served::Served;
-use crate::script::encoding::Form;
-use crate::vendors::script::File;
+use super::ScriptRequest;
+use super::served::ProxiedScript;
+use crate::script::encoding::EncodedForm;
+use crate::vendors::script::ScriptFile;
 
 const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -38,7 +38,11 @@ fn unacceptable() -> Response<Full<Bytes>> {
 }
 
 /// The script, or the part of it that is asked for, or that it is the same still.
-pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Response<Full<Bytes>> {
+pub(super) fn script(
+    asked: &ScriptRequest<'_>,
+    file: &ScriptFile,
+    served: &ProxiedScript,
+) -> Response<Full<Bytes>> {
     let range = asked.fields.get(RANGE).filter(|_| asked.method == Method::GET);
     // Parts are of the text as it is.
     let coded = match range {
@@ -100,14 +104,14 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
 }
 
 /// Whether the range is asked of this very text.
-fn is_range_of(asked: &Asked<'_>, coded: &Form) -> bool {
+fn is_range_of(asked: &ScriptRequest<'_>, coded: &EncodedForm) -> bool {
     asked.fields.get(IF_RANGE).is_none_or(|tag| *tag == coded.etag)
 }
 
 /// First and last byte of a single range; `Some(None)` for one that lies outside. Any other is
 /// ignored, as RFC 9110 lets a server do.
 #[expect(clippy::option_option, reason = "no range, one outside, one inside")]
-fn part(range: &HeaderValue, coded: &Form) -> Option<Option<(usize, usize)>> {
+fn part(range: &HeaderValue, coded: &EncodedForm) -> Option<Option<(usize, usize)>> {
     let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     let (length, digits) =
         (coded.body.len(), |text: &str| text.bytes().all(|it| it.is_ascii_digit()));

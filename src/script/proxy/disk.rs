@@ -11,14 +11,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::source::{Facts, Source, hash, hex};
+use super::source::{FetchedScript, ScriptMetadata, hash, hex};
 
 /// The longest first line of a file.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// The folder of scripts.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct ScriptDiskCache {
     folder: PathBuf,
     max_bytes: u64,
     /// Whoever writes looks after the space, too.
@@ -27,13 +27,13 @@ pub(super) struct Disk {
 
 /// The first line of a file. The script follows.
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct DiskCacheHeader {
     sha256: String,
     #[serde(flatten)]
-    facts: Facts,
+    facts: ScriptMetadata,
 }
 
-impl Disk {
+impl ScriptDiskCache {
     pub(super) fn new(folder: PathBuf, max_bytes: u64) -> Self {
         Self { folder, max_bytes, writing: Mutex::new(()) }
     }
@@ -43,12 +43,12 @@ impl Disk {
     }
 
     /// The script from there, if it is here and whole.
-    pub(super) fn read(&self, url: &str, max_bytes: usize) -> Option<Source> {
+    pub(super) fn read(&self, url: &str, max_bytes: usize) -> Option<FetchedScript> {
         read(&self.file(url), url, max_bytes).ok()
     }
 
     /// Keeps a script: whole, or not at all.
-    pub(super) fn write(&self, source: &Source) -> io::Result<()> {
+    pub(super) fn write(&self, source: &FetchedScript) -> io::Result<()> {
         // A poisoned lock guards nothing but the order.
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         write(&self.folder, &self.file(&source.facts.url), source)?;
@@ -78,7 +78,7 @@ impl Disk {
 
 /// The script from `url` in a file. An error of the kind `InvalidData` is of a file that is not whole,
 /// or another's.
-pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<Source> {
+pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<FetchedScript> {
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let length = fs::metadata(file)?.len();
     if length > max_bytes.saturating_add(MAX_HEAD_BYTES) as u64 {
@@ -86,20 +86,20 @@ pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<Sourc
     }
     let bytes = Bytes::from(fs::read(file)?);
     let end = memchr::memchr(b'\n', &bytes).ok_or_else(damaged)?;
-    let head: Head = serde_json::from_slice(bytes.get(..end).unwrap_or_default())?;
+    let head: DiskCacheHeader = serde_json::from_slice(bytes.get(..end).unwrap_or_default())?;
     let body = bytes.slice(end + 1..);
     let hash = hash(&body);
     if hex(&hash) != head.sha256 || head.facts.url != url {
         return Err(damaged());
     }
-    Ok(Source { facts: head.facts, hash, body })
+    Ok(FetchedScript { facts: head.facts, hash, body })
 }
 
 /// Makes a file of a script in a folder, in one step: a crash leaves the old one or the new one.
-pub(super) fn write(folder: &Path, file: &Path, source: &Source) -> io::Result<()> {
+pub(super) fn write(folder: &Path, file: &Path, source: &FetchedScript) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let unfinished = file.with_added_extension("new");
-    let head = Head { sha256: hex(&source.hash), facts: source.facts.clone() };
+    let head = DiskCacheHeader { sha256: hex(&source.hash), facts: source.facts.clone() };
     let mut out = fs::OpenOptions::new()
         .create(true)
         .write(true)
@@ -119,8 +119,8 @@ pub(super) fn write(folder: &Path, file: &Path, source: &Source) -> io::Result<(
 mod tests {
     use super::*;
 
-    fn source(url: &str, body: &str) -> Source {
-        let facts = Facts {
+    fn source(url: &str, body: &str) -> FetchedScript {
+        let facts = ScriptMetadata {
             url: url.to_owned(),
             content_type: "text/javascript".to_owned(),
             etag: None,
@@ -128,13 +128,13 @@ mod tests {
             max_age: None,
             checked_at: 7,
         };
-        Source { facts, hash: hash(body.as_bytes()), body: Bytes::from(body.to_owned()) }
+        FetchedScript { facts, hash: hash(body.as_bytes()), body: Bytes::from(body.to_owned()) }
     }
 
     #[test]
     fn what_is_not_whole_is_not_there() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::new(folder.path().join("scripts"), 1 << 20);
+        let disk = ScriptDiskCache::new(folder.path().join("scripts"), 1 << 20);
         disk.write(&source("https://x/a", "let a\n= 1")).unwrap();
         let read = disk.read("https://x/a", 100).unwrap();
         assert_eq!((&read.body[..], read.facts.checked_at), (&b"let a\n= 1"[..], 7));
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_oldest_make_room() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::new(folder.path().join("scripts"), 1000);
+        let disk = ScriptDiskCache::new(folder.path().join("scripts"), 1000);
         for name in ["a", "b", "c"] {
             disk.write(&source(name, &name.repeat(300))).unwrap();
         }

@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::settings::Settings;
-use super::source::{Facts, Source, hash};
-use crate::address::{Resolver, literal_is_public};
+use super::settings::ScriptProxySettings;
+use super::source::{FetchedScript, ScriptMetadata, hash};
+use crate::address::{EgressResolver, literal_is_public};
 
 /// Of a browser that every vendor serves its modern build.
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
@@ -25,7 +25,7 @@ const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KH
 const MAX_VALIDATOR_BYTES: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Fetcher {
+pub(super) struct ScriptFetcher {
     client: reqwest::Client,
     allow_private: bool,
     under_way: Arc<Semaphore>,
@@ -34,8 +34,8 @@ pub(super) struct Fetcher {
 }
 
 /// What the vendor said.
-pub(super) enum Fetched {
-    New(Source),
+pub(super) enum ScriptFetchOutcome {
+    New(FetchedScript),
     /// The copy at hand is right still, for this long.
     Same(Option<Duration>),
     /// There is no such script.
@@ -43,7 +43,7 @@ pub(super) enum Fetched {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(super) enum ScriptFetchError {
     #[error("too many fetches are under way")]
     Busy,
     #[error("the address is private or reserved, and egress.allow_private is off")]
@@ -62,15 +62,18 @@ pub(super) enum FetchError {
     Encoding,
 }
 
-impl Fetcher {
-    pub(super) fn new(settings: &Settings, allow_private: bool) -> Result<Self, reqwest::Error> {
+impl ScriptFetcher {
+    pub(super) fn new(
+        settings: &ScriptProxySettings,
+        allow_private: bool,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
             .connect_timeout(settings.timeout)
-            .dns_resolver(Arc::new(Resolver::new(allow_private)))
+            .dns_resolver(Arc::new(EgressResolver::new(allow_private)))
             .build()?;
         Ok(Self {
             client,
@@ -85,24 +88,24 @@ impl Fetcher {
     pub(super) async fn fetch(
         &self,
         url: &Url,
-        known: Option<&Facts>,
+        known: Option<&ScriptMetadata>,
         now: i64,
-    ) -> Result<Fetched, FetchError> {
-        let Ok(_place) = self.under_way.try_acquire() else { return Err(FetchError::Busy) };
+    ) -> Result<ScriptFetchOutcome, ScriptFetchError> {
+        let Ok(_place) = self.under_way.try_acquire() else { return Err(ScriptFetchError::Busy) };
         if !self.allow_private && !literal_is_public(url) {
-            return Err(FetchError::Forbidden);
+            return Err(ScriptFetchError::Forbidden);
         }
         let exchange = self.exchange(url, known, now);
-        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(FetchError::Timeout))
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(ScriptFetchError::Timeout))
     }
 
     async fn exchange(
         &self,
         url: &Url,
-        known: Option<&Facts>,
+        known: Option<&ScriptMetadata>,
         now: i64,
-    ) -> Result<Fetched, FetchError> {
-        let cut = |error: reqwest::Error| FetchError::Cut(error.without_url());
+    ) -> Result<ScriptFetchOutcome, ScriptFetchError> {
+        let cut = |error: reqwest::Error| ScriptFetchError::Cut(error.without_url());
         let mut request = self.client.get(url.clone()).header(ACCEPT, "*/*");
         request = request.header(ACCEPT_ENCODING, "gzip, br");
         if let Some(known) = known {
@@ -117,30 +120,32 @@ impl Fetcher {
         let max_age = text(response.headers(), &CACHE_CONTROL).and_then(|field| max_age(&field));
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Fetched::Same(max_age)),
-            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => {
-                return Ok(Fetched::Absent);
+            StatusCode::NOT_MODIFIED if known.is_some() => {
+                return Ok(ScriptFetchOutcome::Same(max_age));
             }
-            status => return Err(FetchError::Status(status)),
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => {
+                return Ok(ScriptFetchOutcome::Absent);
+            }
+            status => return Err(ScriptFetchError::Status(status)),
         }
         let content_type = text(response.headers(), &CONTENT_TYPE).unwrap_or_default();
         let content_type = media_type(&content_type)
-            .ok_or_else(|| FetchError::Type(content_type.chars().take(64).collect()))?;
+            .ok_or_else(|| ScriptFetchError::Type(content_type.chars().take(64).collect()))?;
         let fields = std::mem::take(response.headers_mut());
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(cut)? {
             if body.len() + chunk.len() > self.script_bytes {
-                return Err(FetchError::TooLong);
+                return Err(ScriptFetchError::TooLong);
             }
             body.extend_from_slice(&chunk);
         }
         let coding = text(&fields, &CONTENT_ENCODING).unwrap_or_default();
         let body = decoded(&coding, body.freeze(), self.script_bytes)?;
         if content_type.contains("javascript") && is_page(&body) {
-            return Err(FetchError::Type("a page".to_owned()));
+            return Err(ScriptFetchError::Type("a page".to_owned()));
         }
         let short = |text: &String| text.len() <= MAX_VALIDATOR_BYTES;
-        let facts = Facts {
+        let facts = ScriptMetadata {
             url: url.as_str().to_owned(),
             content_type: content_type.to_owned(),
             etag: text(&fields, &ETAG).filter(short),
@@ -148,7 +153,7 @@ impl Fetcher {
             max_age,
             checked_at: now,
         };
-        Ok(Fetched::New(Source { facts, hash: hash(&body), body }))
+        Ok(ScriptFetchOutcome::New(FetchedScript { facts, hash: hash(&body), body }))
     }
 }
 
@@ -189,7 +194,7 @@ fn max_age(field: &str) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-fn decoded(coding: &str, body: Bytes, max_bytes: usize) -> Result<Bytes, FetchError> {
+fn decoded(coding: &str, body: Bytes, max_bytes: usize) -> Result<Bytes, ScriptFetchError> {
     let limit = max_bytes as u64 + 1;
     let mut out = Vec::new();
     let read = match coding.trim().to_ascii_lowercase().as_str() {
@@ -198,11 +203,11 @@ fn decoded(coding: &str, body: Bytes, max_bytes: usize) -> Result<Bytes, FetchEr
             flate2::read::MultiGzDecoder::new(&*body).take(limit).read_to_end(&mut out)
         }
         "br" => brotli::Decompressor::new(&*body, 4096).take(limit).read_to_end(&mut out),
-        _ => return Err(FetchError::Encoding),
+        _ => return Err(ScriptFetchError::Encoding),
     };
     match read {
-        Ok(length) if length > max_bytes => Err(FetchError::TooLong),
+        Ok(length) if length > max_bytes => Err(ScriptFetchError::TooLong),
         Ok(_) => Ok(out.into()),
-        Err(_) => Err(FetchError::Encoding),
+        Err(_) => Err(ScriptFetchError::Encoding),
     }
 }

@@ -5,7 +5,7 @@
 //! behind the answer. A vendor that is down or answers nonsense changes nothing for visitors, for as
 //! long as `scripts.stale_if_error` says. Many who ask for one that is not at hand wait for one fetch.
 //!
-//! A script that a site holds to a version ([`Wanted`]) is fetched like any other, to see what is new;
+//! A script that a site holds to a version ([`PinnedVersion`]) is fetched like any other, to see what is new;
 //! visitors get the version that was approved.
 
 mod answer;
@@ -20,10 +20,10 @@ mod served;
 mod settings;
 mod source;
 
-pub use pin::{PinError, PinSettings, Wanted};
-pub use place::Place;
-pub use report::{ScriptDiff, ScriptState, Version};
-pub use settings::Settings;
+pub use pin::{PinnedVersion, ScriptPinError, ScriptPinSettings};
+pub use place::ScriptMount;
+pub use report::{ScriptDiff, ScriptSummary, ScriptVersion};
+pub use settings::ScriptProxySettings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,46 +40,46 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::disk::Disk;
-use self::fetch::{FetchError, Fetched, Fetcher};
-use self::pin::{Noticed, Pin, Pins};
-use self::served::Served;
-use self::source::{Hash, Source};
+use self::disk::ScriptDiskCache;
+use self::fetch::{ScriptFetchError, ScriptFetchOutcome, ScriptFetcher};
+use self::pin::{PinnedScript, PinnedScripts, VersionStatus};
+use self::served::ProxiedScript;
+use self::source::{FetchedScript, ScriptHash};
 use crate::clock::SharedClock;
-use crate::metrics::{Metrics, Name, ScriptLabels, VendorLabels};
-use crate::vendors::script::Rewrite;
+use crate::metrics::{Metrics, ScriptRequestLabels, SharedName, SiteVendorLabels};
+use crate::vendors::script::AddressRewrite;
 
 /// What an entry without a script weighs.
 const EMPTY_WEIGHT: u32 = 1024;
 
 /// All vendors' scripts of one gateway. Cheap to clone.
 #[derive(Clone)]
-pub struct Scripts(Arc<Inner>);
+pub struct ScriptProxy(Arc<ScriptProxyInner>);
 
-struct Inner {
-    settings: Settings,
-    fetcher: Fetcher,
-    disk: Arc<Disk>,
+struct ScriptProxyInner {
+    settings: ScriptProxySettings,
+    fetcher: ScriptFetcher,
+    disk: Arc<ScriptDiskCache>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    held: Cache<Arc<str>, Arc<Held>>,
-    served: Cache<(Hash, Arc<str>), Arc<Served>>,
-    pins: ArcSwap<Pins>,
+    held: Cache<Arc<str>, Arc<CachedScript>>,
+    served: Cache<(ScriptHash, Arc<str>), Arc<ProxiedScript>>,
+    pins: ArcSwap<PinnedScripts>,
     pins_folder: PathBuf,
     /// One diff at a time.
     comparing: Semaphore,
     /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
     /// The limits of scripts that are not at hand, by site and vendor.
-    news: DefaultKeyedRateLimiter<(Name, &'static str)>,
+    news: DefaultKeyedRateLimiter<(SharedName, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
 }
 
 /// What is known of one script of a vendor.
-struct Held {
+struct CachedScript {
     vendor: &'static str,
-    kept: Kept,
+    kept: CachedScriptContent,
     /// When to ask the vendor again, in milliseconds since 1970.
     ask_at: i64,
     /// Whether the vendor could not be asked the last time.
@@ -88,8 +88,8 @@ struct Held {
     asking: AtomicBool,
 }
 
-enum Kept {
-    Script(Arc<Source>),
+enum CachedScriptContent {
+    Script(Arc<FetchedScript>),
     /// The vendor has none.
     Absent,
     /// The vendor could not be asked.
@@ -97,26 +97,26 @@ enum Kept {
 }
 
 /// What there is for one request.
-struct Found {
-    source: Option<Arc<Source>>,
+struct ScriptLookup {
+    source: Option<Arc<FetchedScript>>,
     /// How it was found, or why it was not: a word for metrics.
     how: &'static str,
 }
 
 /// More scripts that are not at hand were asked for than `scripts.new_per_minute`.
 #[derive(Debug)]
-struct Limited;
+struct FetchLimitReached;
 
 /// One request of a script.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct ScriptRequest<'a> {
     /// Whose, and of which site.
-    pub place: &'a Place,
+    pub place: &'a ScriptMount,
     /// The path below the mount.
     pub path: &'a str,
     /// The query, as sent.
     pub query: Option<&'a str>,
-    /// The mount as the client sees it, of [`Place::at`].
+    /// The mount as the client sees it, of [`ScriptMount::at`].
     pub mount: &'a Arc<str>,
     /// GET or HEAD.
     pub method: &'a Method,
@@ -124,10 +124,10 @@ pub struct Asked<'a> {
     pub fields: &'a HeaderMap,
 }
 
-impl Scripts {
+impl ScriptProxy {
     /// Scripts kept in `data_dir`. An error means that TLS cannot be set up on this machine.
     pub fn new(
-        settings: Settings,
+        settings: ScriptProxySettings,
         data_dir: &Path,
         allow_private: bool,
         clock: SharedClock,
@@ -136,19 +136,23 @@ impl Scripts {
         let weigh = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let held = Cache::builder()
             .max_capacity(settings.cache_bytes)
-            .weigher(move |_: &Arc<str>, held: &Arc<Held>| match &held.kept {
-                Kept::Script(source) => EMPTY_WEIGHT.saturating_add(weigh(source.body.len())),
-                Kept::Absent | Kept::Failed => EMPTY_WEIGHT,
+            .weigher(move |_: &Arc<str>, held: &Arc<CachedScript>| match &held.kept {
+                CachedScriptContent::Script(source) => {
+                    EMPTY_WEIGHT.saturating_add(weigh(source.body.len()))
+                }
+                CachedScriptContent::Absent | CachedScriptContent::Failed => EMPTY_WEIGHT,
             })
             .build();
         let served = Cache::builder()
             .max_capacity(settings.cache_bytes)
-            .weigher(move |_: &(Hash, Arc<str>), served: &Arc<Served>| weigh(served.weight()))
+            .weigher(move |_: &(ScriptHash, Arc<str>), served: &Arc<ProxiedScript>| {
+                weigh(served.weight())
+            })
             .build();
-        Ok(Self(Arc::new(Inner {
-            fetcher: Fetcher::new(&settings, allow_private)?,
+        Ok(Self(Arc::new(ScriptProxyInner {
+            fetcher: ScriptFetcher::new(&settings, allow_private)?,
             news: RateLimiter::keyed(Quota::per_minute(settings.new_per_minute)),
-            disk: Arc::new(Disk::new(data_dir.join("scripts"), settings.disk_bytes)),
+            disk: Arc::new(ScriptDiskCache::new(data_dir.join("scripts"), settings.disk_bytes)),
             settings,
             clock,
             metrics,
@@ -163,9 +167,9 @@ impl Scripts {
     }
 
     /// Holds these scripts, and no others, to their versions from now on.
-    pub async fn hold(&self, wanted: Vec<PinSettings>) {
+    pub async fn set_pins(&self, wanted: Vec<ScriptPinSettings>) {
         let (before, folder) = (self.0.pins.load_full(), self.0.pins_folder.clone());
-        let open = move || Pins::new(wanted, &before, &folder);
+        let open = move || PinnedScripts::new(wanted, &before, &folder);
         match tokio::task::spawn_blocking(open).await {
             Ok(pins) => self.0.pins.store(Arc::new(pins)),
             Err(error) => tracing::error!(%error, "reading pinned scripts ended early"),
@@ -176,7 +180,7 @@ impl Scripts {
     }
 
     /// The answer to one request.
-    pub async fn answer(&self, asked: Asked<'_>) -> Response<Full<Bytes>> {
+    pub async fn answer(&self, asked: ScriptRequest<'_>) -> Response<Full<Bytes>> {
         let place = asked.place;
         let Some((url, file)) = place.upstream(asked.path, asked.query) else {
             self.count(place.vendor, "absent");
@@ -205,7 +209,7 @@ impl Scripts {
     }
 
     /// What the vendor serves.
-    async fn latest(&self, (site, vendor): (&Name, &'static str), url: &str) -> Found {
+    async fn latest(&self, (site, vendor): (&SharedName, &'static str), url: &str) -> ScriptLookup {
         let (held, is_fresh) = match self.0.held.get(url).await {
             Some(held) => (held, false),
             None => {
@@ -219,28 +223,28 @@ impl Scripts {
                 };
                 match self.0.tasks.spawn(load).await {
                     Ok(Ok(held)) => (held, true),
-                    Ok(Err(_limited)) => return Found::none("limited"),
-                    Err(_ended) => return Found::none("error"),
+                    Ok(Err(_limited)) => return ScriptLookup::none("limited"),
+                    Err(_ended) => return ScriptLookup::none("error"),
                 }
             }
         };
         let is_due = self.refresh(url, &held);
         match &held.kept {
-            Kept::Script(source) => {
+            CachedScriptContent::Script(source) => {
                 let how = match (is_fresh, is_due) {
                     (true, _) => "miss",
                     (_, true) => "stale",
                     _ => "hit",
                 };
-                Found { source: Some(source.clone()), how }
+                ScriptLookup { source: Some(source.clone()), how }
             }
-            Kept::Absent => Found::none("absent"),
-            Kept::Failed => Found::none("error"),
+            CachedScriptContent::Absent => ScriptLookup::none("absent"),
+            CachedScriptContent::Failed => ScriptLookup::none("error"),
         }
     }
 
     /// Sees to it that the vendor is asked anew when it is time, and says whether it is.
-    fn refresh(&self, url: &str, held: &Arc<Held>) -> bool {
+    fn refresh(&self, url: &str, held: &Arc<CachedScript>) -> bool {
         let is_due = held.ask_at <= self.now();
         if is_due && !held.asking.swap(true, Ordering::Relaxed) {
             let (all, held, url) = (self.clone(), held.clone(), Arc::from(url));
@@ -250,7 +254,7 @@ impl Scripts {
     }
 
     /// The version of a pinned script that is approved, whatever the vendor serves.
-    async fn approved(&self, pin: &Arc<Pin>, url: &str) -> Found {
+    async fn approved(&self, pin: &Arc<PinnedScript>, url: &str) -> ScriptLookup {
         if let Some(source) = pin.approved() {
             match self.0.held.get(url).await {
                 Some(held) => drop(self.refresh(url, &held)),
@@ -263,34 +267,34 @@ impl Scripts {
                     });
                 }
             }
-            return Found { source: Some(source), how: "hit" };
+            return ScriptLookup { source: Some(source), how: "hit" };
         }
         let latest = self.latest((&pin.settings.site, pin.settings.vendor), url).await;
         let Some(source) = latest.source else { return latest };
         self.notice(pin, &source).await;
         match pin.approved() {
-            Some(source) => Found { source: Some(source), how: latest.how },
-            None => Found::none("unapproved"),
+            Some(source) => ScriptLookup { source: Some(source), how: latest.how },
+            None => ScriptLookup::none("unapproved"),
         }
     }
 
     /// Tells a pinned script which version the vendor serves.
-    async fn notice(&self, pin: &Arc<Pin>, source: &Arc<Source>) {
+    async fn notice(&self, pin: &Arc<PinnedScript>, source: &Arc<FetchedScript>) {
         if !pin.is_news(&source.hash) {
             return;
         }
         let (own, seen, now) = (pin.clone(), source.clone(), self.now());
-        let noticed = tokio::task::spawn_blocking(move || own.notice(&seen, now)).await;
-        let PinSettings { site, vendor, script, .. } = &pin.settings;
+        let noticed = tokio::task::spawn_blocking(move || own.record_version(&seen, now)).await;
+        let ScriptPinSettings { site, vendor, script, .. } = &pin.settings;
         let hash = source::written(&source.hash);
         match noticed {
-            Ok(Ok(Noticed::Known)) => {}
-            Ok(Ok(Noticed::Approved)) => {
+            Ok(Ok(VersionStatus::Known)) => {}
+            Ok(Ok(VersionStatus::Approved)) => {
                 tracing::info!(%site, vendor, script, hash, "a script is held to this version");
             }
-            Ok(Ok(Noticed::Pending)) => {
+            Ok(Ok(VersionStatus::Pending)) => {
                 tracing::warn!(%site, vendor, script, hash, "a new version of a pinned script waits");
-                let labels = VendorLabels { site: site.clone(), vendor };
+                let labels = SiteVendorLabels { site: site.clone(), vendor };
                 self.0.metrics.script_changes.get_or_create(&labels).inc();
             }
             Ok(Err(error)) => {
@@ -302,9 +306,9 @@ impl Scripts {
     }
 
     /// Tells the scripts that are pinned which version the vendor serves.
-    async fn notice_all(&self, url: &str, held: &Held) {
-        let Kept::Script(source) = &held.kept else { return };
-        let pins: Vec<Arc<Pin>> = self.0.pins.load().of(url).cloned().collect();
+    async fn notice_all(&self, url: &str, held: &CachedScript) {
+        let CachedScriptContent::Script(source) = &held.kept else { return };
+        let pins: Vec<Arc<PinnedScript>> = self.0.pins.load().of(url).cloned().collect();
         for pin in pins {
             self.notice(&pin, source).await;
         }
@@ -321,19 +325,23 @@ impl Scripts {
     }
 
     fn count(&self, vendor: &'static str, result: &'static str) {
-        self.0.metrics.script_requests.get_or_create(&ScriptLabels { vendor, result }).inc();
+        self.0.metrics.script_requests.get_or_create(&ScriptRequestLabels { vendor, result }).inc();
     }
 
     /// From the disk, else from the vendor.
-    async fn load(self, whose: (Name, &'static str), url: Arc<str>) -> Result<Arc<Held>, Limited> {
-        self.0.news.check_key(&whose).map_err(|_until| Limited)?;
+    async fn load(
+        self,
+        whose: (SharedName, &'static str),
+        url: Arc<str>,
+    ) -> Result<Arc<CachedScript>, FetchLimitReached> {
+        self.0.news.check_key(&whose).map_err(|_until| FetchLimitReached)?;
         let (_, vendor) = whose;
         let (disk, bytes) = (self.0.disk.clone(), self.0.settings.script_bytes);
         let text = url.clone();
         let read = tokio::task::spawn_blocking(move || disk.read(&text, bytes)).await;
         let held = if let Ok(Some(source)) = read {
             let ask_at = self.due(source.facts.checked_at, source.facts.max_age);
-            Held::new(vendor, Kept::Script(Arc::new(source)), ask_at)
+            CachedScript::new(vendor, CachedScriptContent::Script(Arc::new(source)), ask_at)
         } else {
             self.ask(vendor, &url, None).await
         };
@@ -341,10 +349,10 @@ impl Scripts {
         Ok(Arc::new(held))
     }
 
-    async fn ask_again(self, url: Arc<str>, held: Arc<Held>) {
+    async fn ask_again(self, url: Arc<str>, held: Arc<CachedScript>) {
         let known = match &held.kept {
-            Kept::Script(source) => Some(source.clone()),
-            Kept::Absent | Kept::Failed => None,
+            CachedScriptContent::Script(source) => Some(source.clone()),
+            CachedScriptContent::Absent | CachedScriptContent::Failed => None,
         };
         let held = self.ask(held.vendor, &url, known).await;
         self.notice_all(&url, &held).await;
@@ -352,9 +360,18 @@ impl Scripts {
     }
 
     /// Asks the vendor for a script, of which a version may be known.
-    async fn ask(&self, vendor: &'static str, url: &str, known: Option<Arc<Source>>) -> Held {
+    async fn ask(
+        &self,
+        vendor: &'static str,
+        url: &str,
+        known: Option<Arc<FetchedScript>>,
+    ) -> CachedScript {
         let Ok(url) = Url::parse(url) else {
-            return Held::new(vendor, Kept::Absent, self.after(self.0.settings.absent));
+            return CachedScript::new(
+                vendor,
+                CachedScriptContent::Absent,
+                self.after(self.0.settings.absent),
+            );
         };
         let facts = known.as_ref().map(|source| &source.facts);
         let fetched = self.0.fetcher.fetch(&url, facts, self.now()).await;
@@ -365,29 +382,37 @@ impl Scripts {
     async fn judge(
         &self,
         (vendor, url): (&'static str, &Url),
-        fetched: Result<Fetched, FetchError>,
-        known: Option<Arc<Source>>,
-    ) -> Held {
+        fetched: Result<ScriptFetchOutcome, ScriptFetchError>,
+        known: Option<Arc<FetchedScript>>,
+    ) -> CachedScript {
         let now = self.now();
         let source = match (fetched, known) {
-            (Ok(Fetched::New(source)), _) => source,
-            (Ok(Fetched::Same(max_age)), Some(known)) => {
+            (Ok(ScriptFetchOutcome::New(source)), _) => source,
+            (Ok(ScriptFetchOutcome::Same(max_age)), Some(known)) => {
                 let mut source = (*known).clone();
                 source.facts.checked_at = now;
                 source.facts.max_age = max_age.or(source.facts.max_age);
                 source
             }
-            (Ok(Fetched::Absent | Fetched::Same(_)), None) => {
-                return Held::new(vendor, Kept::Absent, self.after(self.0.settings.absent));
+            (Ok(ScriptFetchOutcome::Absent | ScriptFetchOutcome::Same(_)), None) => {
+                return CachedScript::new(
+                    vendor,
+                    CachedScriptContent::Absent,
+                    self.after(self.0.settings.absent),
+                );
             }
             // A vendor that loses a script it had is as ill as one that is down.
-            (Ok(Fetched::Absent), Some(known)) => return self.hold_on(vendor, known),
+            (Ok(ScriptFetchOutcome::Absent), Some(known)) => return self.hold_on(vendor, known),
             (Err(error), known) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%url, %error, cause, "a vendor's script cannot be fetched");
                 return match known {
                     Some(known) => self.hold_on(vendor, known),
-                    None => Held::new(vendor, Kept::Failed, self.after(self.0.settings.retry)),
+                    None => CachedScript::new(
+                        vendor,
+                        CachedScriptContent::Failed,
+                        self.after(self.0.settings.retry),
+                    ),
                 };
             }
         };
@@ -399,15 +424,19 @@ impl Scripts {
             Err(error) => tracing::error!(%error, "keeping a script ended early"),
         }
         let ask_at = self.due(now, source.facts.max_age);
-        Held::new(vendor, Kept::Script(source), ask_at)
+        CachedScript::new(vendor, CachedScriptContent::Script(source), ask_at)
     }
 
     /// Keeps what is there, unless it is too old.
-    fn hold_on(&self, vendor: &'static str, known: Arc<Source>) -> Held {
+    fn hold_on(&self, vendor: &'static str, known: Arc<FetchedScript>) -> CachedScript {
         let ask_at = self.after(self.0.settings.retry);
         let last = plus(known.facts.checked_at, self.0.settings.stale_if_error);
-        let kept = if last < self.now() { Kept::Failed } else { Kept::Script(known) };
-        Held { is_stale: true, ..Held::new(vendor, kept, ask_at) }
+        let kept = if last < self.now() {
+            CachedScriptContent::Failed
+        } else {
+            CachedScriptContent::Script(known)
+        };
+        CachedScript { is_stale: true, ..CachedScript::new(vendor, kept, ask_at) }
     }
 
     fn after(&self, wait: Duration) -> i64 {
@@ -415,17 +444,17 @@ impl Scripts {
     }
 
     fn due(&self, checked_at: i64, max_age: Option<Duration>) -> i64 {
-        let Settings { fresh_min, fresh_max, .. } = self.0.settings;
+        let ScriptProxySettings { fresh_min, fresh_max, .. } = self.0.settings;
         plus(checked_at, max_age.unwrap_or_default().min(fresh_max).max(fresh_min))
     }
 
     /// The script for one mount. `None`: the work was ended early.
     async fn served(
         &self,
-        source: &Arc<Source>,
-        rewrites: &'static [Rewrite],
+        source: &Arc<FetchedScript>,
+        rewrites: &'static [AddressRewrite],
         mount: &Arc<str>,
-    ) -> Option<Arc<Served>> {
+    ) -> Option<Arc<ProxiedScript>> {
         let key = (source.hash, mount.clone());
         if let Some(served) = self.0.served.get(&key).await {
             return Some(served);
@@ -434,7 +463,7 @@ impl Scripts {
         let make = async move {
             let text = move || {
                 let text = rewrite::rewrite(&source.body, rewrites, &mount);
-                Arc::new(Served::new(text, &source.facts.content_type))
+                Arc::new(ProxiedScript::new(text, &source.facts.content_type))
             };
             tokio::task::spawn_blocking(text).await
         };
@@ -442,7 +471,7 @@ impl Scripts {
     }
 
     /// Sees to it that the script is compressed, when there is a place for it.
-    fn compress(&self, served: &Arc<Served>) {
+    fn compress(&self, served: &Arc<ProxiedScript>) {
         if served.encoded.is_compressed() {
             return;
         }
@@ -457,13 +486,13 @@ impl Scripts {
     }
 }
 
-impl Held {
-    fn new(vendor: &'static str, kept: Kept, ask_at: i64) -> Self {
+impl CachedScript {
+    fn new(vendor: &'static str, kept: CachedScriptContent, ask_at: i64) -> Self {
         Self { vendor, kept, ask_at, is_stale: false, asking: AtomicBool::new(false) }
     }
 }
 
-impl Found {
+impl ScriptLookup {
     fn none(how: &'static str) -> Self {
         Self { source: None, how }
     }

@@ -14,19 +14,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::disk;
-use super::source::{Hash, Source, hash, hex, read_hash};
-use crate::metrics::Name;
+use super::source::{FetchedScript, ScriptHash, hash, hex, read_hash};
+use crate::metrics::SharedName;
 
 /// To which version a script is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum PinnedVersion {
     /// The first that was seen, until another is approved.
     First,
     /// The one with this SHA-256.
     Version([u8; 32]),
 }
 
-impl Wanted {
+impl PinnedVersion {
     /// Reads `first`, or a hash as `sha256-` and base64.
     pub fn read(text: &str) -> Option<Self> {
         if text == "first" { Some(Self::First) } else { read_hash(text).map(Self::Version) }
@@ -35,19 +35,19 @@ impl Wanted {
 
 /// A script that a site holds to one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinSettings {
-    pub(super) site: Name,
+pub struct ScriptPinSettings {
+    pub(super) site: SharedName,
     pub(super) vendor: &'static str,
     /// Path and query below the mount.
     pub(super) script: String,
     /// Where it comes from.
     pub(super) url: String,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: PinnedVersion,
 }
 
 /// Why nothing could be done with a pinned script.
 #[derive(Debug, thiserror::Error)]
-pub enum PinError {
+pub enum ScriptPinError {
     /// No site pins it.
     #[error("no such script is pinned")]
     Unknown,
@@ -70,15 +70,15 @@ pub enum PinError {
 
 /// All pinned scripts: by site, then by where they come from.
 #[derive(Default)]
-pub(super) struct Pins(HashMap<Name, HashMap<String, Arc<Pin>>>);
+pub(super) struct PinnedScripts(HashMap<SharedName, HashMap<String, Arc<PinnedScript>>>);
 
 /// A pinned script. What changes it blocks on the disk.
-pub(super) struct Pin {
-    pub(super) settings: PinSettings,
+pub(super) struct PinnedScript {
+    pub(super) settings: ScriptPinSettings,
     /// Whether somebody looks for what is not at hand.
     pub(super) asking: AtomicBool,
-    approved: ArcSwapOption<Source>,
-    pending: ArcSwapOption<Pending>,
+    approved: ArcSwapOption<FetchedScript>,
+    pending: ArcSwapOption<PendingVersion>,
     /// Whether a version that nobody looked at may be the first.
     trusts_first: bool,
     folder: PathBuf,
@@ -87,8 +87,8 @@ pub(super) struct Pin {
 
 /// A version that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pending {
-    pub(super) hash: Hash,
+pub(super) struct PendingVersion {
+    pub(super) hash: ScriptHash,
     pub(super) bytes: usize,
     /// When it was first seen, in milliseconds since 1970.
     pub(super) since: i64,
@@ -96,7 +96,7 @@ pub(super) struct Pending {
 
 /// What a version that the vendor serves is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Noticed {
+pub(super) enum VersionStatus {
     Known,
     /// Approved by being the first, or the one that is wanted.
     Approved,
@@ -104,29 +104,30 @@ pub(super) enum Noticed {
     Pending,
 }
 
-impl Pins {
+impl PinnedScripts {
     /// These scripts, with what is on disk of them. Those of before stay as they are.
-    pub(super) fn new(wanted: Vec<PinSettings>, before: &Self, folder: &Path) -> Self {
-        let mut pins: HashMap<Name, HashMap<String, Arc<Pin>>> = HashMap::new();
+    pub(super) fn new(wanted: Vec<ScriptPinSettings>, before: &Self, folder: &Path) -> Self {
+        let mut pins: HashMap<SharedName, HashMap<String, Arc<PinnedScript>>> = HashMap::new();
         for settings in wanted {
             let known = before.get(&settings.site, &settings.url);
             let known = known.filter(|pin| pin.settings == settings).cloned();
-            let pin = known.unwrap_or_else(|| Arc::new(Pin::open(settings.clone(), folder)));
+            let pin =
+                known.unwrap_or_else(|| Arc::new(PinnedScript::open(settings.clone(), folder)));
             pins.entry(settings.site).or_default().insert(settings.url, pin);
         }
         Self(pins)
     }
 
-    pub(super) fn get(&self, site: &str, url: &str) -> Option<&Arc<Pin>> {
+    pub(super) fn get(&self, site: &str, url: &str) -> Option<&Arc<PinnedScript>> {
         self.0.get(site)?.get(url)
     }
 
     /// Those of all sites that come from there.
-    pub(super) fn of(&self, url: &str) -> impl Iterator<Item = &Arc<Pin>> {
+    pub(super) fn of(&self, url: &str) -> impl Iterator<Item = &Arc<PinnedScript>> {
         self.0.values().filter_map(move |pins| pins.get(url))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pin>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<PinnedScript>> {
         self.0.values().flat_map(HashMap::values)
     }
 
@@ -136,15 +137,15 @@ impl Pins {
         site: &str,
         vendor: &str,
         script: &str,
-    ) -> Result<&Arc<Pin>, PinError> {
+    ) -> Result<&Arc<PinnedScript>, ScriptPinError> {
         let mut own = self.0.get(site).into_iter().flat_map(HashMap::values);
         own.find(|pin| pin.settings.vendor == vendor && pin.settings.script == script)
-            .ok_or(PinError::Unknown)
+            .ok_or(ScriptPinError::Unknown)
     }
 }
 
-impl Pin {
-    fn open(settings: PinSettings, folder: &Path) -> Self {
+impl PinnedScript {
+    fn open(settings: ScriptPinSettings, folder: &Path) -> Self {
         let mut pin = Self {
             settings,
             asking: AtomicBool::new(false),
@@ -155,7 +156,7 @@ impl Pin {
             changing: Mutex::new(()),
         };
         let log = |pin: &Self, error: &io::Error| {
-            let PinSettings { site, vendor, script, .. } = &pin.settings;
+            let ScriptPinSettings { site, vendor, script, .. } = &pin.settings;
             tracing::error!(%site, vendor, script, %error, "a pinned script's copy is no use");
         };
         match pin.read("approved") {
@@ -165,7 +166,7 @@ impl Pin {
             Err(error) => log(&pin, &error),
         }
         let Ok(source) = pin.read("pending") else { return pin };
-        let is_named = pin.settings.wanted == Wanted::Version(source.hash);
+        let is_named = pin.settings.wanted == PinnedVersion::Version(source.hash);
         let is_approved = pin.approved().is_some_and(|it| it.hash == source.hash);
         if is_named && !is_approved {
             // The configuration approves what waited.
@@ -178,23 +179,23 @@ impl Pin {
             // A crash came between the two steps of an approval.
             pin.drop_pending();
         } else {
-            pin.pending.store(Some(Arc::new(Pending::of(&source))));
+            pin.pending.store(Some(Arc::new(PendingVersion::of(&source))));
         }
         pin
     }
 
     /// The version that visitors get.
-    pub(super) fn approved(&self) -> Option<Arc<Source>> {
+    pub(super) fn approved(&self) -> Option<Arc<FetchedScript>> {
         self.approved.load_full()
     }
 
     /// The version that waits.
-    pub(super) fn pending(&self) -> Option<Pending> {
+    pub(super) fn pending(&self) -> Option<PendingVersion> {
         self.pending.load().as_deref().copied()
     }
 
-    /// Whether there is anything to [`Pin::notice`] in this version.
-    pub(super) fn is_news(&self, hash: &Hash) -> bool {
+    /// Whether there is anything to [`PinnedScript::record_version`] in this version.
+    pub(super) fn is_news(&self, hash: &ScriptHash) -> bool {
         let is_approved = self.approved.load().as_ref().is_some_and(|it| it.hash == *hash);
         match self.pending() {
             Some(pending) => pending.hash != *hash,
@@ -203,44 +204,48 @@ impl Pin {
     }
 
     /// The vendor serves this version.
-    pub(super) fn notice(&self, source: &Source, now: i64) -> io::Result<Noticed> {
+    pub(super) fn record_version(
+        &self,
+        source: &FetchedScript,
+        now: i64,
+    ) -> io::Result<VersionStatus> {
         let _changing = self.lock();
         if !self.is_news(&source.hash) {
-            return Ok(Noticed::Known);
+            return Ok(VersionStatus::Known);
         }
         let approved = self.approved();
         if approved.as_ref().is_some_and(|it| it.hash == source.hash) {
             // The vendor took the newer one back.
             self.drop_pending();
-            return Ok(Noticed::Known);
+            return Ok(VersionStatus::Known);
         }
         let mut source = source.clone();
         source.facts.checked_at = now;
         let approves = match self.settings.wanted {
-            Wanted::First => approved.is_none() && self.trusts_first,
-            Wanted::Version(hash) => hash == source.hash,
+            PinnedVersion::First => approved.is_none() && self.trusts_first,
+            PinnedVersion::Version(hash) => hash == source.hash,
         };
         if !approves {
             self.write("pending", &source)?;
-            self.pending.store(Some(Arc::new(Pending::of(&source))));
-            return Ok(Noticed::Pending);
+            self.pending.store(Some(Arc::new(PendingVersion::of(&source))));
+            return Ok(VersionStatus::Pending);
         }
         let written = self.write("approved", &source);
         // Visitors get what they may, on disk or not.
         self.approved.store(Some(source.into()));
         self.drop_pending();
-        written.map(|()| Noticed::Approved)
+        written.map(|()| VersionStatus::Approved)
     }
 
     /// Makes the version that waits the one that visitors get.
-    pub(super) fn approve(&self, hash: &Hash, now: i64) -> Result<(), PinError> {
+    pub(super) fn approve(&self, hash: &ScriptHash, now: i64) -> Result<(), ScriptPinError> {
         let _changing = self.lock();
-        if self.settings.wanted != Wanted::First {
-            return Err(PinError::Configured);
+        if self.settings.wanted != PinnedVersion::First {
+            return Err(ScriptPinError::Configured);
         }
-        let pending = self.pending().ok_or(PinError::NothingPending)?;
+        let pending = self.pending().ok_or(ScriptPinError::NothingPending)?;
         if pending.hash != *hash {
-            return Err(PinError::Changed);
+            return Err(ScriptPinError::Changed);
         }
         let mut source = self.waiting(&pending)?;
         source.facts.checked_at = now;
@@ -251,7 +256,7 @@ impl Pin {
     }
 
     /// The text of the version that waits.
-    pub(super) fn waiting(&self, pending: &Pending) -> io::Result<Source> {
+    pub(super) fn waiting(&self, pending: &PendingVersion) -> io::Result<FetchedScript> {
         let source = self.read("pending")?;
         if source.hash == pending.hash {
             Ok(source)
@@ -260,10 +265,10 @@ impl Pin {
         }
     }
 
-    fn is_wanted(&self, hash: &Hash) -> bool {
+    fn is_wanted(&self, hash: &ScriptHash) -> bool {
         match self.settings.wanted {
-            Wanted::First => true,
-            Wanted::Version(wanted) => wanted == *hash,
+            PinnedVersion::First => true,
+            PinnedVersion::Version(wanted) => wanted == *hash,
         }
     }
 
@@ -282,12 +287,12 @@ impl Pin {
         self.folder.join(hex(&hash(name.as_bytes()))).with_extension(what)
     }
 
-    fn read(&self, what: &str) -> io::Result<Source> {
+    fn read(&self, what: &str) -> io::Result<FetchedScript> {
         // It was within the limit when it was written; the limit may be another now.
         disk::read(&self.file(what), &self.settings.url, usize::MAX)
     }
 
-    fn write(&self, what: &str, source: &Source) -> io::Result<()> {
+    fn write(&self, what: &str, source: &FetchedScript) -> io::Result<()> {
         disk::write(&self.folder, &self.file(what), source)
     }
 
@@ -297,8 +302,8 @@ impl Pin {
     }
 }
 
-impl Pending {
-    fn of(source: &Source) -> Self {
+impl PendingVersion {
+    fn of(source: &FetchedScript) -> Self {
         Self { hash: source.hash, bytes: source.body.len(), since: source.facts.checked_at }
     }
 }
@@ -308,12 +313,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::script::proxy::source::Facts;
+    use crate::script::proxy::source::ScriptMetadata;
 
     const URL: &str = "https://cdn/a.js";
 
-    fn source(text: &'static str) -> Source {
-        let facts = Facts {
+    fn source(text: &'static str) -> FetchedScript {
+        let facts = ScriptMetadata {
             url: URL.to_owned(),
             content_type: "text/javascript".to_owned(),
             etag: None,
@@ -321,21 +326,25 @@ mod tests {
             max_age: None,
             checked_at: 1,
         };
-        Source { facts, hash: hash(text.as_bytes()), body: Bytes::from_static(text.as_bytes()) }
+        FetchedScript {
+            facts,
+            hash: hash(text.as_bytes()),
+            body: Bytes::from_static(text.as_bytes()),
+        }
     }
 
-    fn open(folder: &Path, wanted: Wanted) -> Pin {
-        let settings = PinSettings {
+    fn open(folder: &Path, wanted: PinnedVersion) -> PinnedScript {
+        let settings = ScriptPinSettings {
             site: "shop".into(),
             vendor: "ga4",
             script: "/a.js".to_owned(),
             url: URL.to_owned(),
             wanted,
         };
-        Pin::open(settings, folder)
+        PinnedScript::open(settings, folder)
     }
 
-    fn held(pin: &Pin) -> Option<Bytes> {
+    fn held(pin: &PinnedScript) -> Option<Bytes> {
         pin.approved().map(|it| it.body.clone())
     }
 
@@ -343,55 +352,55 @@ mod tests {
     fn the_first_version_stays_until_another_is_approved() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two, three) = (source("one"), source("two"), source("three"));
-        let pin = open(folder.path(), Wanted::First);
-        assert_eq!(pin.notice(&one, 5).unwrap(), Noticed::Approved);
-        assert_eq!(pin.notice(&one, 6).unwrap(), Noticed::Known);
-        assert_eq!(pin.notice(&two, 7).unwrap(), Noticed::Pending);
-        assert_eq!(pin.notice(&two, 8).unwrap(), Noticed::Known);
-        assert_eq!(pin.pending().unwrap(), Pending { hash: two.hash, bytes: 3, since: 7 });
+        let pin = open(folder.path(), PinnedVersion::First);
+        assert_eq!(pin.record_version(&one, 5).unwrap(), VersionStatus::Approved);
+        assert_eq!(pin.record_version(&one, 6).unwrap(), VersionStatus::Known);
+        assert_eq!(pin.record_version(&two, 7).unwrap(), VersionStatus::Pending);
+        assert_eq!(pin.record_version(&two, 8).unwrap(), VersionStatus::Known);
+        assert_eq!(pin.pending().unwrap(), PendingVersion { hash: two.hash, bytes: 3, since: 7 });
         // Both outlive the process.
-        let pin = open(folder.path(), Wanted::First);
+        let pin = open(folder.path(), PinnedVersion::First);
         assert_eq!(held(&pin).unwrap(), "one");
-        assert_eq!(pin.pending().unwrap(), Pending { hash: two.hash, bytes: 3, since: 7 });
-        assert_eq!(pin.notice(&three, 9).unwrap(), Noticed::Pending);
-        assert!(matches!(pin.approve(&two.hash, 10), Err(PinError::Changed)));
+        assert_eq!(pin.pending().unwrap(), PendingVersion { hash: two.hash, bytes: 3, since: 7 });
+        assert_eq!(pin.record_version(&three, 9).unwrap(), VersionStatus::Pending);
+        assert!(matches!(pin.approve(&two.hash, 10), Err(ScriptPinError::Changed)));
         pin.approve(&three.hash, 10).unwrap();
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("three".into(), None));
-        assert!(matches!(pin.approve(&three.hash, 11), Err(PinError::NothingPending)));
-        let pin = open(folder.path(), Wanted::First);
+        assert!(matches!(pin.approve(&three.hash, 11), Err(ScriptPinError::NothingPending)));
+        let pin = open(folder.path(), PinnedVersion::First);
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("three".into(), None));
         // A version that the vendor takes back does not wait any more.
-        assert_eq!(pin.notice(&one, 12).unwrap(), Noticed::Pending);
-        assert_eq!(pin.notice(&three, 13).unwrap(), Noticed::Known);
-        assert_eq!(open(folder.path(), Wanted::First).pending(), None);
+        assert_eq!(pin.record_version(&one, 12).unwrap(), VersionStatus::Pending);
+        assert_eq!(pin.record_version(&three, 13).unwrap(), VersionStatus::Known);
+        assert_eq!(open(folder.path(), PinnedVersion::First).pending(), None);
     }
 
     #[test]
     fn a_version_that_the_settings_name_is_the_only_one() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (source("one"), source("two"));
-        let pin = open(folder.path(), Wanted::Version(two.hash));
-        assert_eq!(pin.notice(&one, 5).unwrap(), Noticed::Pending);
+        let pin = open(folder.path(), PinnedVersion::Version(two.hash));
+        assert_eq!(pin.record_version(&one, 5).unwrap(), VersionStatus::Pending);
         assert_eq!(held(&pin), None);
-        assert!(matches!(pin.approve(&one.hash, 6), Err(PinError::Configured)));
-        assert_eq!(pin.notice(&two, 7).unwrap(), Noticed::Approved);
+        assert!(matches!(pin.approve(&one.hash, 6), Err(ScriptPinError::Configured)));
+        assert_eq!(pin.record_version(&two, 7).unwrap(), VersionStatus::Approved);
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("two".into(), None));
-        pin.notice(&one, 8).unwrap();
+        pin.record_version(&one, 8).unwrap();
         // Another is named that waits, and one that nobody saw.
-        let pin = open(folder.path(), Wanted::Version(one.hash));
+        let pin = open(folder.path(), PinnedVersion::Version(one.hash));
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("one".into(), None));
-        assert_eq!(held(&open(folder.path(), Wanted::Version([7; 32]))), None);
-        assert_eq!(held(&open(folder.path(), Wanted::First)).unwrap(), "one");
+        assert_eq!(held(&open(folder.path(), PinnedVersion::Version([7; 32]))), None);
+        assert_eq!(held(&open(folder.path(), PinnedVersion::First)).unwrap(), "one");
     }
 
     #[test]
     fn a_damaged_copy_is_not_replaced_by_whatever_comes_first() {
         let folder = tempfile::tempdir().unwrap();
-        let pin = open(folder.path(), Wanted::First);
-        pin.notice(&source("one"), 5).unwrap();
+        let pin = open(folder.path(), PinnedVersion::First);
+        pin.record_version(&source("one"), 5).unwrap();
         fs::write(pin.file("approved"), b"{}\nx").unwrap();
-        let pin = open(folder.path(), Wanted::First);
-        assert_eq!(pin.notice(&source("two"), 6).unwrap(), Noticed::Pending);
+        let pin = open(folder.path(), PinnedVersion::First);
+        assert_eq!(pin.record_version(&source("two"), 6).unwrap(), VersionStatus::Pending);
         assert_eq!(held(&pin), None);
         pin.approve(&source("two").hash, 7).unwrap();
         assert_eq!(held(&pin).unwrap(), "two");
@@ -401,10 +410,10 @@ mod tests {
     fn versions_are_written_as_in_pages() {
         let written = super::super::source::written(&hash(b"one"));
         let bare = written.trim_start_matches("sha256-");
-        assert_eq!(Wanted::read(&written), Some(Wanted::Version(hash(b"one"))));
+        assert_eq!(PinnedVersion::read(&written), Some(PinnedVersion::Version(hash(b"one"))));
         for bad in ["", "First", "sha256-", "sha256-AAAA", "sha384-x", bare] {
-            assert_eq!(Wanted::read(bad), None, "{bad}");
+            assert_eq!(PinnedVersion::read(bad), None, "{bad}");
         }
-        assert_eq!(Wanted::read("first"), Some(Wanted::First));
+        assert_eq!(PinnedVersion::read("first"), Some(PinnedVersion::First));
     }
 }

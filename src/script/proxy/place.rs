@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::pin::{PinSettings, Wanted};
-use crate::metrics::Name;
-use crate::vendors::Script;
-use crate::vendors::script::File;
+use super::pin::{PinnedVersion, ScriptPinSettings};
+use crate::metrics::SharedName;
+use crate::vendors::VendorScripts;
+use crate::vendors::script::ScriptFile;
 
 /// The longest authority that is written into a script.
 const MAX_AUTHORITY_BYTES: usize = 300;
 
 /// Where one vendor's scripts are served: below a mount of a site.
 #[derive(Debug)]
-pub struct Place {
-    pub(super) site: Name,
+pub struct ScriptMount {
+    pub(super) site: SharedName,
     pub(super) vendor: &'static str,
-    pub(super) script: &'static Script,
+    pub(super) script: &'static VendorScripts,
     /// The site's own ids at the vendor.
     ids: Vec<String>,
     /// The mount's path.
@@ -25,28 +25,28 @@ pub struct Place {
     /// Where each of the vendor's files comes from, without a slash at the end.
     origins: Vec<Option<String>>,
     /// The mount as clients of the site's own names see it.
-    known: Vec<Known>,
-    pins: Vec<PinSettings>,
+    known: Vec<MountAddress>,
+    pins: Vec<ScriptPinSettings>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct MountAddress {
     secure: bool,
     authority: String,
     mount: Arc<str>,
 }
 
-impl Place {
+impl ScriptMount {
     /// The place of a vendor's scripts at `path` of a site with these host names. `endpoint` stands in
     /// for the vendor's own host; of scripts that each customer has another of, those of `ids` are
     /// served. `pins` are the scripts that are held to a version, by their path
     /// and query below the mount; one that is none of the vendor's is left out.
     pub fn new(
-        (site, hosts): (&Name, &[String]),
+        (site, hosts): (&SharedName, &[String]),
         vendor: &'static str,
-        (script, endpoint, ids): (&'static Script, Option<&Url>, &[String]),
+        (script, endpoint, ids): (&'static VendorScripts, Option<&Url>, &[String]),
         path: &str,
-        pins: &[(String, Wanted)],
+        pins: &[(String, PinnedVersion)],
     ) -> Self {
         let mut place = Self {
             site: site.clone(),
@@ -61,12 +61,12 @@ impl Place {
         for authority in hosts.iter().filter(|host| is_plain(host)) {
             for secure in [false, true] {
                 let mount = place.mount(authority, secure);
-                place.known.push(Known { secure, authority: authority.clone(), mount });
+                place.known.push(MountAddress { secure, authority: authority.clone(), mount });
             }
         }
         let pins = pins.iter().filter_map(|(script, wanted)| {
             let (url, _) = place.upstream_of(script)?;
-            Some(PinSettings {
+            Some(ScriptPinSettings {
                 site: site.clone(),
                 vendor,
                 script: script.clone(),
@@ -81,8 +81,9 @@ impl Place {
     /// The mount as a client sees it who asked for `authority`: scheme, host and path. `None` for one
     /// that must not be written into a script.
     pub fn at(&self, authority: &str, secure: bool) -> Option<Arc<str>> {
-        let is_it =
-            |it: &&Known| it.secure == secure && it.authority.eq_ignore_ascii_case(authority);
+        let is_it = |it: &&MountAddress| {
+            it.secure == secure && it.authority.eq_ignore_ascii_case(authority)
+        };
         match self.known.iter().find(is_it) {
             Some(known) => Some(known.mount.clone()),
             None if is_plain(authority) => Some(self.mount(authority, secure)),
@@ -91,7 +92,7 @@ impl Place {
     }
 
     /// The scripts that are held to a version.
-    pub fn pins(&self) -> &[PinSettings] {
+    pub fn pins(&self) -> &[ScriptPinSettings] {
         &self.pins
     }
 
@@ -101,12 +102,12 @@ impl Place {
     }
 
     /// Where a script is, which no client can lead elsewhere: the host is fixed, and
-    /// [`File::target`] lets through no letter that could end it.
+    /// [`ScriptFile::target`] lets through no letter that could end it.
     pub(super) fn upstream(
         &self,
         path: &str,
         query: Option<&str>,
-    ) -> Option<(String, &'static File)> {
+    ) -> Option<(String, &'static ScriptFile)> {
         let file = self.script.file(path)?;
         if !file.is_of(path, query.unwrap_or_default(), &self.ids) {
             tracing::debug!(
@@ -122,7 +123,7 @@ impl Place {
         Some((origin.clone() + &file.target(path, query)?, file))
     }
 
-    fn upstream_of(&self, script: &str) -> Option<(String, &'static File)> {
+    fn upstream_of(&self, script: &str) -> Option<(String, &'static ScriptFile)> {
         match script.split_once('?') {
             Some((path, query)) => self.upstream(path, Some(query)),
             None => self.upstream(script, None),
@@ -130,7 +131,7 @@ impl Place {
     }
 }
 
-fn origin(file: &File, endpoint: Option<&Url>) -> Option<String> {
+fn origin(file: &ScriptFile, endpoint: Option<&Url>) -> Option<String> {
     match endpoint {
         Some(endpoint) => Some(endpoint.as_str().trim_end_matches('/').to_owned()),
         None if file.origin.is_empty() => None,
@@ -149,12 +150,12 @@ mod tests {
     use super::*;
     use crate::vendors;
 
-    fn place(endpoint: Option<&str>) -> Place {
+    fn place(endpoint: Option<&str>) -> ScriptMount {
         let script = vendors::find("ga4").unwrap().script.unwrap();
         let endpoint = endpoint.map(|url| url.parse().unwrap());
         let hosts = ["t.shop.example".to_owned(), "*".to_owned()];
         let scripts = (script, endpoint.as_ref(), &["G-1".to_owned()][..]);
-        Place::new((&"shop".into(), &hosts), "ga4", scripts, "/g", &[])
+        ScriptMount::new((&"shop".into(), &hosts), "ga4", scripts, "/g", &[])
     }
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_host_of_a_script_is_the_vendors_or_the_endpoint() {
-        let url = |place: &Place| place.upstream("/gtag/js", Some("id=G-1&x=y")).unwrap().0;
+        let url = |place: &ScriptMount| place.upstream("/gtag/js", Some("id=G-1&x=y")).unwrap().0;
         assert_eq!(url(&place(None)), "https://www.googletagmanager.com/gtag/js?id=G-1");
         assert_eq!(url(&place(Some("http://cdn:8/a/"))), "http://cdn:8/a/gtag/js?id=G-1");
         assert!(place(None).upstream("/elsewhere", None).is_none());

@@ -4,19 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::pin::{Pin, PinError};
-use super::source::{Source, read_hash, written};
-use super::{Kept, Scripts, diff};
-use crate::metrics::{Name, VendorLabels};
+use super::pin::{PinnedScript, ScriptPinError};
+use super::source::{FetchedScript, read_hash, written};
+use super::{CachedScriptContent, ScriptProxy, diff};
+use crate::metrics::{SharedName, SiteVendorLabels};
 
 /// Scripts that no site pins in one list at most: they are as many as visitors ask for.
 const MAX_LISTED: usize = 1000;
 
 /// A script as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ScriptState {
+pub struct ScriptSummary {
     /// The site that pins it. Others share what is fetched.
-    pub site: Option<Name>,
+    pub site: Option<SharedName>,
     /// Whose.
     pub vendor: &'static str,
     /// Path and query below the mount of one that is pinned, else where it comes from.
@@ -25,14 +25,14 @@ pub struct ScriptState {
     /// `stale` if the vendor could not be asked the last time, `pinned`. Others are `open` or `stale`.
     pub state: &'static str,
     /// The version that visitors get.
-    pub served: Option<Version>,
+    pub served: Option<ScriptVersion>,
     /// The version that waits to be approved.
-    pub pending: Option<Version>,
+    pub pending: Option<ScriptVersion>,
 }
 
 /// One version of a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Version {
+pub struct ScriptVersion {
     /// Its SHA-256, as `sha256-` and base64.
     pub hash: String,
     /// Its length.
@@ -45,38 +45,38 @@ pub struct Version {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScriptDiff {
     /// The version that visitors get.
-    pub served: Option<Version>,
+    pub served: Option<ScriptVersion>,
     /// The version that waits.
-    pub pending: Version,
+    pub pending: ScriptVersion,
     /// In the unified format, of the scripts broken into lines.
     pub diff: String,
     /// Whether the diff ends early.
     pub cut: bool,
 }
 
-impl Scripts {
+impl ScriptProxy {
     /// The scripts: first those that are pinned, then some of what else is in memory.
-    pub fn list(&self) -> Vec<ScriptState> {
+    pub fn list(&self) -> Vec<ScriptSummary> {
         let now = self.now();
         let (mut others, mut stale) = (Vec::new(), HashSet::new());
         for (url, held) in &self.0.held {
-            let Kept::Script(source) = &held.kept else { continue };
+            let CachedScriptContent::Script(source) = &held.kept else { continue };
             if held.is_stale {
                 stale.insert(url.to_string());
             }
             if others.len() < MAX_LISTED {
-                others.push(ScriptState {
+                others.push(ScriptSummary {
                     site: None,
                     vendor: held.vendor,
                     script: url.to_string(),
                     state: if held.is_stale { "stale" } else { "open" },
-                    served: Some(Version::of(source, now)),
+                    served: Some(ScriptVersion::of(source, now)),
                     pending: None,
                 });
             }
         }
         let pins = self.0.pins.load();
-        let mut states: Vec<ScriptState> =
+        let mut states: Vec<ScriptSummary> =
             pins.all().map(|pin| state(pin, stale.contains(&pin.settings.url), now)).collect();
         for list in [&mut states, &mut others] {
             list.sort_by_key(|it| (it.site.clone(), it.vendor, it.script.clone()));
@@ -91,20 +91,20 @@ impl Scripts {
         site: &str,
         vendor: &str,
         script: &str,
-    ) -> Result<ScriptDiff, PinError> {
+    ) -> Result<ScriptDiff, ScriptPinError> {
         let pin = self.0.pins.load().named(site, vendor, script)?.clone();
-        let _turn = self.0.comparing.try_acquire().or(Err(PinError::Busy))?;
+        let _turn = self.0.comparing.try_acquire().or(Err(ScriptPinError::Busy))?;
         let now = self.now();
         let compare = move || {
-            let waits = pin.pending().ok_or(PinError::NothingPending)?;
+            let waits = pin.pending().ok_or(ScriptPinError::NothingPending)?;
             let new = pin.waiting(&waits)?;
             let old = pin.approved();
             let before = old.as_ref().map(|old| &*old.body).unwrap_or_default();
             let (diff, cut) = diff::diff(before, &new.body);
-            let served = old.map(|old| Version::of(&old, now));
-            Ok(ScriptDiff { served, pending: Version::of(&new, now), diff, cut })
+            let served = old.map(|old| ScriptVersion::of(&old, now));
+            Ok(ScriptDiff { served, pending: ScriptVersion::of(&new, now), diff, cut })
         };
-        tokio::task::spawn_blocking(compare).await.or(Err(PinError::Busy))?
+        tokio::task::spawn_blocking(compare).await.or(Err(ScriptPinError::Busy))?
     }
 
     /// Gives visitors the version of a pinned script that waits, if it has this hash.
@@ -112,12 +112,12 @@ impl Scripts {
         &self,
         (site, vendor, script): (&str, &str, &str),
         hash: &str,
-    ) -> Result<(), PinError> {
+    ) -> Result<(), ScriptPinError> {
         let pin = self.0.pins.load().named(site, vendor, script)?.clone();
-        let hash = read_hash(hash).ok_or(PinError::Changed)?;
+        let hash = read_hash(hash).ok_or(ScriptPinError::Changed)?;
         let now = self.now();
         let approve = move || pin.approve(&hash, now);
-        tokio::task::spawn_blocking(approve).await.or(Err(PinError::Busy))??;
+        tokio::task::spawn_blocking(approve).await.or(Err(ScriptPinError::Busy))??;
         tracing::info!(site, vendor, script, hash = written(&hash), "a version is approved");
         self.count_pending();
         Ok(())
@@ -126,10 +126,10 @@ impl Scripts {
     /// Publishes how many versions wait.
     pub(super) fn count_pending(&self) {
         let pins = self.0.pins.load();
-        let mut counts: HashMap<VendorLabels, i64> = HashMap::new();
+        let mut counts: HashMap<SiteVendorLabels, i64> = HashMap::new();
         for pin in pins.all() {
             let (site, vendor) = (pin.settings.site.clone(), pin.settings.vendor);
-            let count = counts.entry(VendorLabels { site, vendor }).or_default();
+            let count = counts.entry(SiteVendorLabels { site, vendor }).or_default();
             *count += i64::from(pin.pending().is_some());
         }
         for (labels, count) in counts {
@@ -138,7 +138,7 @@ impl Scripts {
     }
 }
 
-fn state(pin: &Pin, is_stale: bool, now: i64) -> ScriptState {
+fn state(pin: &PinnedScript, is_stale: bool, now: i64) -> ScriptSummary {
     let (served, pending) = (pin.approved(), pin.pending());
     let state = match (&served, pending) {
         (_, Some(_)) => "pending",
@@ -146,18 +146,18 @@ fn state(pin: &Pin, is_stale: bool, now: i64) -> ScriptState {
         _ if is_stale => "stale",
         _ => "pinned",
     };
-    ScriptState {
+    ScriptSummary {
         site: Some(pin.settings.site.clone()),
         vendor: pin.settings.vendor,
         script: pin.settings.script.clone(),
         state,
-        served: served.map(|source| Version::of(&source, now)),
-        pending: pending.map(|it| Version::new(&it.hash, it.bytes, it.since, now)),
+        served: served.map(|source| ScriptVersion::of(&source, now)),
+        pending: pending.map(|it| ScriptVersion::new(&it.hash, it.bytes, it.since, now)),
     }
 }
 
-impl Version {
-    fn of(source: &Source, now: i64) -> Self {
+impl ScriptVersion {
+    fn of(source: &FetchedScript, now: i64) -> Self {
         Self::new(&source.hash, source.body.len(), source.facts.checked_at, now)
     }
 

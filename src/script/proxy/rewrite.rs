@@ -3,15 +3,17 @@
 
 use memchr::memmem;
 
-use crate::script::literal::Address;
-use crate::vendors::script::Rewrite;
+use crate::script::literal::LiteralAddress;
+use crate::vendors::script::AddressRewrite;
 
 /// The script with its addresses below `mount`, which is `https://HOST/PATH`.
-pub(super) fn rewrite(script: &[u8], rewrites: &[Rewrite], mount: &str) -> Vec<u8> {
-    let mut hits: Vec<Hit<'_>> = Vec::new();
+pub(super) fn rewrite(script: &[u8], rewrites: &[AddressRewrite], mount: &str) -> Vec<u8> {
+    let mut hits: Vec<RewriteMatch<'_>> = Vec::new();
     for rewrite in rewrites {
         let finder = memmem::Finder::new(rewrite.host);
-        hits.extend(finder.find_iter(script).filter_map(|at| Hit::at(script, at, rewrite)));
+        hits.extend(
+            finder.find_iter(script).filter_map(|at| RewriteMatch::at(script, at, rewrite)),
+        );
     }
     hits.sort_by_key(|hit| hit.address.start);
     let mut out = Vec::with_capacity(script.len() + hits.len() * mount.len());
@@ -22,21 +24,21 @@ pub(super) fn rewrite(script: &[u8], rewrites: &[Rewrite], mount: &str) -> Vec<u
         out.extend_from_slice(before);
         let scheme_end = if hit.address.has_scheme { 0 } else { mount.find("//").unwrap_or(0) };
         let place = mount.get(scheme_end..).unwrap_or(mount).to_owned() + hit.to;
-        out.extend_from_slice(hit.address.spelt(place).as_bytes());
+        out.extend_from_slice(hit.address.escape_as_written(place).as_bytes());
         done = hit.address.end;
     }
     out.extend_from_slice(script.get(done..).unwrap_or_default());
     out
 }
 
-struct Hit<'r> {
-    address: Address,
+struct RewriteMatch<'r> {
+    address: LiteralAddress,
     to: &'r str,
 }
 
-impl<'r> Hit<'r> {
-    fn at(script: &[u8], at: usize, rewrite: &'r Rewrite) -> Option<Self> {
-        let address = Address::at(script, at, rewrite.host)?;
+impl<'r> RewriteMatch<'r> {
+    fn at(script: &[u8], at: usize, rewrite: &'r AddressRewrite) -> Option<Self> {
+        let address = LiteralAddress::at(script, at, rewrite.host)?;
         let under = match address.escaped {
             true => rewrite.under.replace('/', "\\/"),
             false => rewrite.under.to_owned(),

@@ -3,11 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 
 /// `[scripts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ScriptProxySettings {
     /// Memory for scripts, of each: as fetched, and as served.
     pub cache_bytes: u64,
     /// Disk for scripts as fetched.
@@ -32,9 +32,9 @@ pub struct Settings {
     pub absent: Duration,
 }
 
-impl Settings {
+impl ScriptProxySettings {
     /// Reads `[scripts]`.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             cache_bytes: section.size("cache_bytes"),
             disk_bytes: section.size("disk_bytes"),

@@ -3,45 +3,45 @@
 //! parameters are bound as text, and are what the statement says they are.
 
 use crate::postgres::{encoded, exact};
-use crate::segment::rule::Literal;
-use crate::segment::sql::{At, Dialect, Parameter};
+use crate::segment::rule::RuleLiteral;
+use crate::segment::sql::{JsonColumnPath, SqlDialect, SqlParameter};
 
 /// PostgreSQL.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::segment) struct Postgres;
+pub(in crate::segment) struct PostgresDialect;
 
 const DATE: &str = "'^[0-9]{4}-[0-9]{2}-[0-9]{2}$'";
 const TIME: &str = "'^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}.*Z$'";
 
 /// What a parameter is bound to.
-pub(in crate::segment) fn bound(parameter: &Parameter) -> String {
+pub(in crate::segment) fn bound(parameter: &SqlParameter) -> String {
     match parameter {
-        Parameter::Integer(number) => number.to_string(),
-        Parameter::Real(number) => exact(*number),
-        Parameter::Text(text) => encoded(text).into_owned(),
+        SqlParameter::Integer(number) => number.to_string(),
+        SqlParameter::Real(number) => exact(*number),
+        SqlParameter::Text(text) => encoded(text).into_owned(),
     }
 }
 
 /// The value. A strict path that leads through a list is a mistake to PostgreSQL, and a mistake is
 /// no value.
-fn value(at: &At) -> String {
+fn value(at: &JsonColumnPath) -> String {
     format!("jsonb_path_query_first({}_json, ({})::jsonpath, '{{}}', true)", at.column, at.path)
 }
 
-fn kind(at: &At) -> String {
+fn kind(at: &JsonColumnPath) -> String {
     format!("jsonb_typeof({})", value(at))
 }
 
-fn text(at: &At) -> String {
+fn text(at: &JsonColumnPath) -> String {
     format!("({} #>> '{{}}') COLLATE \"C\"", value(at))
 }
 
-impl Dialect for Postgres {
-    fn parameter(&self, number: usize, parameter: &Parameter) -> String {
+impl SqlDialect for PostgresDialect {
+    fn parameter(&self, number: usize, parameter: &SqlParameter) -> String {
         let kind = match parameter {
-            Parameter::Integer(_) => "::bigint",
-            Parameter::Real(_) => "::numeric",
-            Parameter::Text(_) => "",
+            SqlParameter::Integer(_) => "::bigint",
+            SqlParameter::Real(_) => "::numeric",
+            SqlParameter::Text(_) => "",
         };
         format!("${number}::text{kind}")
     }
@@ -51,46 +51,46 @@ impl Dialect for Postgres {
         keys.iter().fold("strict $".to_owned(), |path, key| path + ".\"" + key + "\"")
     }
 
-    fn exists(&self, at: &At) -> String {
+    fn exists(&self, at: &JsonColumnPath) -> String {
         format!("{} <> 'null'", kind(at))
     }
 
-    fn text(&self, at: &At, sign: &str, with: &str) -> String {
+    fn text(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String {
         format!("({} = 'string' AND {} {sign} {with})", kind(at), text(at))
     }
 
-    fn number(&self, at: &At, sign: &str, with: &str) -> String {
+    fn number(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String {
         // What stands after THEN is not looked at before: it fails of anything else.
         format!("CASE WHEN {} = 'number' THEN {}::numeric {sign} {with} END", kind(at), value(at))
     }
 
-    fn boolean(&self, at: &At, wanted: bool) -> String {
+    fn boolean(&self, at: &JsonColumnPath, wanted: bool) -> String {
         format!("{} = '{wanted}'::jsonb", value(at))
     }
 
-    fn contains(&self, at: &At, part: &str) -> String {
+    fn contains(&self, at: &JsonColumnPath, part: &str) -> String {
         format!("({} = 'string' AND strpos({}, {part}) > 0)", kind(at), text(at))
     }
 
-    fn starts_with(&self, at: &At, part: &str) -> String {
+    fn starts_with(&self, at: &JsonColumnPath, part: &str) -> String {
         format!("({} = 'string' AND starts_with({}, {part}))", kind(at), text(at))
     }
 
-    fn ends_with(&self, at: &At, part: &str) -> String {
+    fn ends_with(&self, at: &JsonColumnPath, part: &str) -> String {
         format!("({} = 'string' AND right({}, char_length({part})) = {part})", kind(at), text(at))
     }
 
-    fn has_element(&self, at: &At, element: &Literal, with: &str) -> String {
+    fn has_element(&self, at: &JsonColumnPath, element: &RuleLiteral, with: &str) -> String {
         let element = match element {
-            Literal::Text(_) | Literal::Integer(_) | Literal::Real(_) => {
+            RuleLiteral::Text(_) | RuleLiteral::Integer(_) | RuleLiteral::Real(_) => {
                 format!("jsonb_build_array(to_jsonb({with}))")
             }
-            Literal::Boolean(wanted) => format!("'[{wanted}]'::jsonb"),
+            RuleLiteral::Boolean(wanted) => format!("'[{wanted}]'::jsonb"),
         };
         format!("({} = 'array' AND {} @> {element})", kind(at), value(at))
     }
 
-    fn time(&self, at: &At, sign: &str, with: &str) -> String {
+    fn time(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String {
         let text = text(at);
         format!(
             "({} = 'string' AND CASE WHEN {text} ~ {DATE} THEN {text} || 'T00:00:00' \

@@ -5,15 +5,15 @@
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio::sync::Mutex;
 
-use crate::postgres::{Postgres, PostgresError};
+use crate::postgres::{PostgresDatabase, PostgresError};
 
 /// Whether this gateway is the one.
 #[derive(Default)]
-pub(super) struct Keeper(Mutex<Option<ClientWrapper>>);
+pub(super) struct SegmentLeadership(Mutex<Option<ClientWrapper>>);
 
-impl Keeper {
+impl SegmentLeadership {
     /// Whether this gateway keeps the segments, from now on if nobody does.
-    pub(super) async fn is_here(&self, database: &Postgres) -> Result<bool, PostgresError> {
+    pub(super) async fn is_here(&self, database: &PostgresDatabase) -> Result<bool, PostgresError> {
         let mut own = self.0.lock().await;
         if own.as_ref().is_some_and(|own| !own.is_closed()) {
             return Ok(true);

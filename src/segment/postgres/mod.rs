@@ -15,20 +15,23 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use self::dialect::bound;
-use self::keeper::Keeper;
-use super::sql::{Statement, compile};
+use self::keeper::SegmentLeadership;
+use super::sql::{SqlStatement, compile};
 use super::statements::{self, dollars};
 use super::{
-    By, Change, Known, Members, Membership, Page, Ran, Rule, SegmentError, SegmentId, SegmentStore,
-    Which,
+    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
+    SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary,
+    SegmentStore,
 };
 use crate::journal::SiteId;
-use crate::postgres::{Client, Postgres, PostgresError, Schema, decoded, encoded};
+use crate::postgres::{
+    PostgresClient, PostgresDatabase, PostgresError, PostgresMigrations, decoded, encoded,
+};
 use crate::profile::ProfileId;
 
 /// The segments' tables, as in the embedded database. `since`, `at` and the runs' times are
 /// milliseconds since 1970; `state` is 1 of a member, 0 of who has left.
-pub const SCHEMA: Schema = Schema {
+pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     name: "segments",
     steps: &["
     CREATE TABLE segments (
@@ -77,48 +80,53 @@ pub const SCHEMA: Schema = Schema {
 const MEMORY: &str = "256MB";
 
 /// Segments in the shared database.
-pub struct PostgresSegments {
-    database: Arc<Postgres>,
+pub struct PostgresSegmentStore {
+    database: Arc<PostgresDatabase>,
     evaluate_time: Duration,
-    keeper: Keeper,
+    keeper: SegmentLeadership,
 }
 
-impl PostgresSegments {
+impl PostgresSegmentStore {
     /// Segments in a database that has [`SCHEMA`] and that of the profiles. Whom a rule selects is asked
     /// for `evaluate_time` at most.
-    pub fn new(database: Arc<Postgres>, evaluate_time: Duration) -> Self {
-        Self { database, evaluate_time, keeper: Keeper::default() }
+    pub fn new(database: Arc<PostgresDatabase>, evaluate_time: Duration) -> Self {
+        Self { database, evaluate_time, keeper: SegmentLeadership::default() }
     }
 
-    pub(super) fn database(&self) -> &Postgres {
+    pub(super) fn database(&self) -> &PostgresDatabase {
         &self.database
     }
 
     /// Refuses, if another gateway keeps the segments.
     pub(super) async fn keep(&self) -> Result<(), SegmentError> {
         let keeping = self.keeper.is_here(&self.database);
-        if self.database.within(keeping).await? { Ok(()) } else { Err(SegmentError::Elsewhere) }
+        if self.database.with_timeout(keeping).await? {
+            Ok(())
+        } else {
+            Err(SegmentError::Elsewhere)
+        }
     }
 
     async fn select(
         &self,
         (site, of): (SiteId, Option<Vec<ProfileId>>),
-        rule: &Rule,
-        by: By,
+        rule: &SegmentRule,
+        by: MembershipUnit,
         now_ms: i64,
-    ) -> Result<Members, PostgresError> {
+    ) -> Result<ProfileBitSet, PostgresError> {
         let client = self.database.client().await?;
         let number = self.database.site(&client, site.0).await?;
-        let statement = compile(rule, by, (number, of.as_deref()), now_ms, &dialect::Postgres);
-        let mut asking = Asking(Some(client));
+        let statement =
+            compile(rule, by, (number, of.as_deref()), now_ms, &dialect::PostgresDialect);
+        let mut asking = LongQueryConnection(Some(client));
         let members = asking.members(&statement, self.evaluate_time).await?;
         asking.0.take();
         Ok(members)
     }
 }
 
-fn membership(row: &Row) -> Result<Membership, PostgresError> {
-    Ok(Membership {
+fn membership(row: &Row) -> Result<SegmentMembership, PostgresError> {
+    Ok(SegmentMembership {
         profile: ProfileId(row.try_get(0)?),
         is_member: row.try_get::<_, i64>(1)? != 0,
         since_ms: row.try_get(2)?,
@@ -127,14 +135,14 @@ fn membership(row: &Row) -> Result<Membership, PostgresError> {
 
 /// A connection that may be asked for long. Dropped before the answer is there it is closed: whoever
 /// had it next would wait for the rest.
-struct Asking(Option<Client>);
+struct LongQueryConnection(Option<PostgresClient>);
 
-impl Asking {
+impl LongQueryConnection {
     async fn members(
         &mut self,
-        statement: &Statement,
+        statement: &SqlStatement,
         limit: Duration,
-    ) -> Result<Members, PostgresError> {
+    ) -> Result<ProfileBitSet, PostgresError> {
         let client = self.0.as_ref().ok_or(PostgresError::Incomplete)?;
         let begin = format!(
             "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL work_mem = '{MEMORY}'; \
@@ -144,7 +152,7 @@ impl Asking {
         client.batch_execute(&begin).await?;
         let query = client.prepare(&statement.text).await?;
         let parameters: Vec<String> = statement.parameters.iter().map(bound).collect();
-        let mut members = Members::default();
+        let mut members = ProfileBitSet::default();
         let mut rows = pin!(client.query_raw(&query, parameters).await?);
         while let Some(row) = rows.try_next().await? {
             members.insert(row.try_get(0)?);
@@ -154,15 +162,15 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for LongQueryConnection {
     fn drop(&mut self) {
         self.0.take().map(Object::take);
     }
 }
 
 #[async_trait]
-impl SegmentStore for PostgresSegments {
-    async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError> {
+impl SegmentStore for PostgresSegmentStore {
+    async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
         self.keep().await?;
         let asking = async {
             let client = self.database.client().await?;
@@ -170,7 +178,7 @@ impl SegmentStore for PostgresSegments {
             let statement = client.prepare_cached(&dollars(statements::KNOWN)).await?;
             client.query(&statement, &[&number]).await?.iter().map(known).collect()
         };
-        Ok(self.database.within(asking).await?)
+        Ok(self.database.with_timeout(asking).await?)
     }
 
     async fn begin(
@@ -187,17 +195,17 @@ impl SegmentStore for PostgresSegments {
             let row = client.query_one(&statement, &[&number, &encoded(name), &now_ms]).await?;
             Ok((SegmentId(row.try_get(0)?), row.try_get(1)?))
         };
-        Ok(self.database.within(beginning).await?)
+        Ok(self.database.with_timeout(beginning).await?)
     }
 
     async fn evaluate_of(
         &self,
         site: SiteId,
-        rule: Arc<Rule>,
-        by: By,
+        rule: Arc<SegmentRule>,
+        by: MembershipUnit,
         now_ms: i64,
         of: Option<Vec<ProfileId>>,
-    ) -> Result<Members, SegmentError> {
+    ) -> Result<ProfileBitSet, SegmentError> {
         let selected = self.select((site, of), &rule, by, now_ms);
         let found = tokio::time::timeout(self.evaluate_time, selected).await;
         match found.map_err(|_elapsed| SegmentError::TooSlow)? {
@@ -209,14 +217,14 @@ impl SegmentStore for PostgresSegments {
     async fn page(
         &self,
         segment: SegmentId,
-        which: Which,
+        which: MembershipFilter,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Page, SegmentError> {
+    ) -> Result<MembershipPage, SegmentError> {
         let (state, since): (Option<i64>, Option<i64>) = match which {
-            Which::All => (None, None),
-            Which::Members => (Some(1), None),
-            Which::ChangedAt(since) => (None, Some(since)),
+            MembershipFilter::All => (None, None),
+            MembershipFilter::Members => (Some(1), None),
+            MembershipFilter::ChangedAt(since) => (None, Some(since)),
         };
         let reading = async {
             let client = self.database.client().await?;
@@ -225,14 +233,14 @@ impl SegmentStore for PostgresSegments {
                 [&segment.0, &after.0, &state, &since, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(membership).collect()
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn page_of(
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Page, SegmentError> {
+    ) -> Result<MembershipPage, SegmentError> {
         let reading = async {
             let client = self.database.client().await?;
             let text = statements::of_these(statements::PAGE, "profile", &profiles);
@@ -242,21 +250,21 @@ impl SegmentStore for PostgresSegments {
                 [&segment.0, &i64::MIN, &none, &none, &rows_of(profiles.len())];
             client.query(&statement, &parameters).await?.iter().map(membership).collect()
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn change(
         &self,
         segment: SegmentId,
-        changes: Vec<(ProfileId, Change)>,
+        changes: Vec<(ProfileId, MembershipChange)>,
         at_ms: i64,
     ) -> Result<(), SegmentError> {
         let (mut kept, mut states, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for (profile, change) in changes {
             match change {
-                Change::Join => states.push(1_i64),
-                Change::Leave => states.push(0),
-                Change::Forget => {
+                MembershipChange::Join => states.push(1_i64),
+                MembershipChange::Leave => states.push(0),
+                MembershipChange::Forget => {
                     forgotten.push(profile.0);
                     continue;
                 }
@@ -281,7 +289,7 @@ impl SegmentStore for PostgresSegments {
             transaction.execute(&forget, &[&segment.0, &forgotten]).await?;
             Ok(transaction.commit().await?)
         };
-        Ok(self.database.within(changing).await?)
+        Ok(self.database.with_timeout(changing).await?)
     }
 
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
@@ -292,7 +300,7 @@ impl SegmentStore for PostgresSegments {
             let counted = client.prepare_cached(&counted).await?;
             Ok(client.query_one(&counted, &[&segment.0]).await?.try_get(0)?)
         };
-        Ok(count(self.database.within(counting).await?))
+        Ok(count(self.database.with_timeout(counting).await?))
     }
 
     async fn end(
@@ -301,7 +309,7 @@ impl SegmentStore for PostgresSegments {
         at_ms: i64,
         took_ms: i64,
         fingerprint: String,
-    ) -> Result<Ran, SegmentError> {
+    ) -> Result<SegmentRunSummary, SegmentError> {
         let ending = async {
             let client = self.database.client().await?;
             // PostgreSQL adds up whole numbers as decimal ones.
@@ -319,8 +327,8 @@ impl SegmentStore for PostgresSegments {
             client.execute(&ended, &parameters).await?;
             Ok((count(size), count(added), count(removed)))
         };
-        let (size, added, removed) = self.database.within(ending).await?;
-        Ok(Ran { at_ms, took_ms, size, added, removed, fingerprint })
+        let (size, added, removed) = self.database.with_timeout(ending).await?;
+        Ok(SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint })
     }
 
     async fn people(
@@ -346,7 +354,7 @@ impl SegmentStore for PostgresSegments {
             };
             client.query(&statement, &[&numbers]).await?.iter().map(person).collect()
         };
-        Ok(self.database.within(reading).await?)
+        Ok(self.database.with_timeout(reading).await?)
     }
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
@@ -362,7 +370,7 @@ impl SegmentStore for PostgresSegments {
             transaction.commit().await?;
             Ok(removed < u64::try_from(limit).unwrap_or(u64::MAX))
         };
-        Ok(self.database.within(removing).await?)
+        Ok(self.database.with_timeout(removing).await?)
     }
 }
 
@@ -376,10 +384,10 @@ pub(super) fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
 }
 
-fn known(row: &Row) -> Result<Known, PostgresError> {
+fn known(row: &Row) -> Result<SegmentRecord, PostgresError> {
     let ran_at: Option<i64> = row.try_get(3)?;
     let ran = |at_ms| {
-        Ok::<Ran, PostgresError>(Ran {
+        Ok::<SegmentRunSummary, PostgresError>(SegmentRunSummary {
             at_ms,
             took_ms: row.try_get(4)?,
             size: count(row.try_get(5)?),
@@ -388,7 +396,7 @@ fn known(row: &Row) -> Result<Known, PostgresError> {
             fingerprint: row.try_get(8)?,
         })
     };
-    Ok(Known {
+    Ok(SegmentRecord {
         id: SegmentId(row.try_get(0)?),
         name: decoded(row.try_get(1)?),
         begun_at: row.try_get(2)?,

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::counters::Counting;
-use super::super::sync::{Synced, Syncs};
-use super::super::{By, Known, Ran, SegmentError};
-use super::{Segments, SiteSegments};
-use crate::metrics::Name;
+use super::super::counters::RuleCounterProgress;
+use super::super::sync::{SyncManager, SyncOverview};
+use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary};
+use super::{SegmentScheduler, SiteSegments};
+use crate::metrics::SharedName;
 
 /// A segment as operators see it. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Serialize)]
-pub struct Listed {
+pub struct SegmentOverview {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub name: Name,
+    pub name: SharedName,
     /// `user` or `group`.
     pub by: &'static str,
     /// Its plan.
@@ -26,36 +26,36 @@ pub struct Listed {
     #[serde(rename = "where")]
     pub rule: Value,
     /// Where its members go.
-    pub destinations: Vec<Name>,
+    pub destinations: Vec<SharedName>,
     /// How these hear of them.
-    pub syncs: Vec<Synced>,
+    pub syncs: Vec<SyncOverview>,
     /// Whether a run was begun and has not ended.
     pub is_running: bool,
     /// The members now: `ran` has those of the last run.
     pub members: u64,
     /// The last run.
-    pub ran: Option<Ran>,
+    pub ran: Option<SegmentRunSummary>,
     /// When it is due.
     pub due_ms: Option<i64>,
     /// How far the counters are that its rule asks for, if it asks for any.
-    pub counting: Option<Counting>,
+    pub counting: Option<RuleCounterProgress>,
     /// Whether it is set aside, since the process died over it again and again.
     pub is_set_aside: bool,
     /// Names of events that its rule asks for and under which nothing was counted.
     pub uncounted: Vec<String>,
 }
 
-impl Segments {
+impl SegmentScheduler {
     /// Every segment of a site, or of all.
-    pub async fn list(&self, of: Option<&str>) -> Result<Vec<Listed>, SegmentError> {
+    pub async fn list(&self, of: Option<&str>) -> Result<Vec<SegmentOverview>, SegmentError> {
         let now = self.clock.now().as_millisecond();
-        let states = self.syncs.as_ref().map(Syncs::states).unwrap_or_default();
+        let states = self.syncs.as_ref().map(SyncManager::states).unwrap_or_default();
         let mut listed = Vec::new();
         for site in self.sites.load_full().iter() {
             if of.is_some_and(|name| name != &*site.name) {
                 continue;
             }
-            let kept = self.store.known(site.id).await?;
+            let kept = self.store.list_segments(site.id).await?;
             let counters = self.counters(site).await?;
             for segment in &site.segments {
                 let known = kept.iter().find(|known| *known.name == *segment.name);
@@ -63,7 +63,7 @@ impl Segments {
                     Some(known) => self.store.size(known.id).await?,
                     None => 0,
                 };
-                listed.push(Listed {
+                listed.push(SegmentOverview {
                     site: site.name.clone(),
                     name: segment.name.clone(),
                     by: segment.by.name(),
@@ -79,7 +79,9 @@ impl Segments {
                     members,
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),
-                    counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
+                    counting: counters
+                        .as_deref()
+                        .and_then(|it| RuleCounterProgress::of(&segment.rule, it)),
                     is_set_aside: self.is_set_aside(site, segment),
                     uncounted: self.uncounted(site, segment).await?,
                 });
@@ -90,15 +92,19 @@ impl Segments {
     }
 
     /// What destinations still have of segments of the site that are no more.
-    fn leftovers(site: &SiteSegments, states: &[Synced], known: &[Known]) -> Vec<Listed> {
-        let is_gone = |name: &Name| site.segments.iter().all(|it| it.name != *name);
-        let mut left = BTreeMap::<Name, Vec<Synced>>::new();
+    fn leftovers(
+        site: &SiteSegments,
+        states: &[SyncOverview],
+        known: &[SegmentRecord],
+    ) -> Vec<SegmentOverview> {
+        let is_gone = |name: &SharedName| site.segments.iter().all(|it| it.name != *name);
+        let mut left = BTreeMap::<SharedName, Vec<SyncOverview>>::new();
         for state in states.iter().filter(|it| it.site == site.name && is_gone(&it.segment)) {
             left.entry(state.segment.clone()).or_default().push(state.clone());
         }
-        let listed = left.into_iter().map(|(name, syncs)| Listed {
+        let listed = left.into_iter().map(|(name, syncs)| SegmentOverview {
             site: site.name.clone(),
-            by: By::default().name(),
+            by: MembershipUnit::default().name(),
             schedule: "removed".to_owned(),
             rule: Value::Null,
             destinations: Vec::new(),

@@ -5,7 +5,7 @@ mod poison;
 mod pushing;
 mod uncounted;
 
-pub use listing::Listed;
+pub use listing::SegmentOverview;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::counters::Counting;
-use super::run::Run;
+use super::counters::RuleCounterProgress;
+use super::run::SegmentRun;
 use super::schedule::delay_ms;
-use super::sync::Syncs;
+use super::sync::SyncManager;
 use super::{
-    By, Known, Membership, Ran, Rule, SegmentError, SegmentId, SegmentSettings, SegmentStore,
-    Settings, Which,
+    MembershipFilter, MembershipUnit, SegmentError, SegmentId, SegmentMembership, SegmentRecord,
+    SegmentRule, SegmentRunSummary, SegmentSettings, SegmentStore, SegmentationSettings,
 };
 use crate::clock::SharedClock;
-use crate::journal::{Guard, SiteId};
-use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
-use crate::profile::{Changed, Counter, ProfileId, Profiles};
+use crate::journal::{PoisonGuard, SiteId};
+use crate::metrics::{Metrics, SegmentLabels, SegmentRunLabels, SharedName};
+use crate::profile::{ChangedProfiles, CounterProgress, ProfileId, ProfileService};
 
 /// Previews at once: each reads on a thread of its own for as long as a rule takes.
 const PREVIEWS: usize = 2;
@@ -50,15 +50,15 @@ pub struct SiteSegments {
     /// The site's number.
     pub id: SiteId,
     /// Its name.
-    pub name: Name,
+    pub name: SharedName,
     /// Its segments.
     pub segments: Vec<Arc<SegmentSettings>>,
 }
 
 /// The segments of all sites.
-pub struct Segments {
+pub struct SegmentScheduler {
     store: Arc<dyn SegmentStore>,
-    settings: Settings,
+    settings: SegmentationSettings,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     sites: ArcSwap<Vec<SiteSegments>>,
@@ -66,20 +66,20 @@ pub struct Segments {
     /// One run at a time: each looks at every profile, and it alone changes memberships.
     turn: Mutex<()>,
     previews: Semaphore,
-    syncs: Option<Syncs>,
-    profiles: Option<Arc<Profiles>>,
+    syncs: Option<SyncManager>,
+    profiles: Option<Arc<ProfileService>>,
     /// Who changed.
-    people: Option<Arc<Changed>>,
+    people: Option<Arc<ChangedProfiles>>,
     /// By site and segment: runs that failed in a row, and when to try again.
-    failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
-    guard: Option<Arc<Guard>>,
+    failed: std::sync::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
+    guard: Option<Arc<PoisonGuard>>,
     /// By site, name and rule: those of which operators were told that they are set aside.
     told_aside: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
 }
 
 /// Whom a rule selects, without anything being kept.
 #[derive(Clone, Debug, Serialize)]
-pub struct Preview {
+pub struct SegmentPreview {
     /// How many.
     pub size: u64,
     /// Some of them, from the oldest to the newest.
@@ -89,13 +89,13 @@ pub struct Preview {
 }
 
 /// A membership and what an operator is shown of the person: nothing of one who is forgotten.
-type Shown = (Membership, Option<Value>);
+type MemberListing = (SegmentMembership, Option<Value>);
 
-impl Segments {
+impl SegmentScheduler {
     /// No segments yet.
     pub fn new(
         store: Arc<dyn SegmentStore>,
-        settings: Settings,
+        settings: SegmentationSettings,
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -119,19 +119,19 @@ impl Segments {
 
     /// The same, and destinations hear of the members.
     #[must_use]
-    pub fn with_syncs(self, syncs: Syncs) -> Self {
+    pub fn with_syncs(self, syncs: SyncManager) -> Self {
         Self { syncs: Some(syncs), ..self }
     }
 
     /// The same, and no rule is asked before these have counted what it asks for.
     #[must_use]
-    pub fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+    pub fn with_profiles(self, profiles: Arc<ProfileService>) -> Self {
         Self { profiles: Some(profiles), ..self }
     }
 
     /// The same, and segments in real time look at those who changed.
     #[must_use]
-    pub fn with_changed(self, people: Arc<Changed>) -> Self {
+    pub fn with_changed(self, people: Arc<ChangedProfiles>) -> Self {
         Self { people: Some(people), ..self }
     }
 
@@ -159,7 +159,7 @@ impl Segments {
             if is_new {
                 tokio::select! {
                     () = async {
-                        self.put_in_order().await;
+                        self.reconcile_segments().await;
                         self.put_syncs_in_order().await;
                     } => {}
                     () = stop.cancelled() => return,
@@ -185,7 +185,7 @@ impl Segments {
         for site in self.sites.load_full().iter() {
             let known = async {
                 Ok::<_, SegmentError>((
-                    self.store.known(site.id).await?,
+                    self.store.list_segments(site.id).await?,
                     self.counters(site).await?,
                 ))
             };
@@ -223,7 +223,10 @@ impl Segments {
     }
 
     /// How far the counters of a site are, where that is noted.
-    async fn counters(&self, site: &SiteSegments) -> Result<Option<Vec<Counter>>, SegmentError> {
+    async fn counters(
+        &self,
+        site: &SiteSegments,
+    ) -> Result<Option<Vec<CounterProgress>>, SegmentError> {
         let store = self.profiles.as_ref().and_then(|profiles| profiles.counters());
         let Some(store) = store else { return Ok(None) };
         Ok(Some(store.counters(site.id).await?))
@@ -234,7 +237,7 @@ impl Segments {
         &self,
         site: &SiteSegments,
         segment: &SegmentSettings,
-        known: Option<&Known>,
+        known: Option<&SegmentRecord>,
         now: i64,
     ) -> Option<i64> {
         if self.is_set_aside(site, segment) {
@@ -252,13 +255,13 @@ impl Segments {
         let next = segment.schedule.next(ran.at_ms, self.settings.realtime_every)?;
         let jitter = segment.jitter.unwrap_or(self.settings.jitter);
         Some(next.saturating_add(match segment.schedule {
-            super::schedule::Schedule::Realtime => 0,
+            super::schedule::SegmentSchedule::Realtime => 0,
             _ => delay_ms(&site.name, &segment.name, jitter),
         }))
     }
 
     /// Removes what is no longer configured, and tells the sizes of what is.
-    async fn put_in_order(&self) {
+    async fn reconcile_segments(&self) {
         for site in self.sites.load_full().iter() {
             let done = self.put_site_in_order(site).await;
             if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
@@ -277,7 +280,7 @@ impl Segments {
 
     async fn put_site_in_order(&self, site: &SiteSegments) -> Result<(), SegmentError> {
         site.segments.iter().for_each(|segment| self.tell_of_aside(site, segment));
-        for known in self.store.known(site.id).await? {
+        for known in self.store.list_segments(site.id).await? {
             let labels = labels(site, &known.name);
             if site.segments.iter().any(|segment| *segment.name == *known.name) {
                 self.tell(&labels, known.ran.as_ref());
@@ -292,7 +295,7 @@ impl Segments {
         Ok(())
     }
 
-    fn tell(&self, labels: &SegmentLabels, ran: Option<&Ran>) {
+    fn tell(&self, labels: &SegmentLabels, ran: Option<&SegmentRunSummary>) {
         let Some(ran) = ran else { return };
         self.metrics.segment_members.get_or_create(labels).set(ran.size);
         let at = u64::try_from(ran.at_ms / 1000).unwrap_or_default();
@@ -303,10 +306,11 @@ impl Segments {
         &self,
         site: &SiteSegments,
         segment: &SegmentSettings,
-    ) -> Result<Ran, SegmentError> {
+    ) -> Result<SegmentRunSummary, SegmentError> {
         let _turn = self.turn.lock().await;
         let now_ms = self.clock.now().as_millisecond();
-        let run = Run { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
+        let run =
+            SegmentRun { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
         let result = self.guarded((site, segment), true, run.run(now_ms)).await;
         self.tell_uncounted(site, segment).await;
         let labels = labels(site, &segment.name);
@@ -328,7 +332,7 @@ impl Segments {
                 failed.remove(&key);
                 self.tell(&labels, Some(ran));
                 if let Some(syncs) = &self.syncs {
-                    syncs.hear();
+                    syncs.notify_run();
                 }
             }
             Err(_) => {
@@ -344,10 +348,10 @@ impl Segments {
     pub async fn preview(
         &self,
         site: &str,
-        rule: Arc<Rule>,
-        by: By,
+        rule: Arc<SegmentRule>,
+        by: MembershipUnit,
         sample: usize,
-    ) -> Result<Preview, SegmentError> {
+    ) -> Result<SegmentPreview, SegmentError> {
         let site = self.site(site)?.id;
         // Never closed.
         let _permit = self.previews.acquire().await.ok();
@@ -360,20 +364,24 @@ impl Segments {
         let people = self.store.people(chosen.collect()).await?;
         let sample = people.into_iter().map(|(_, person)| person).collect();
         let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Ok(Preview { size: members.len(), sample, took_ms })
+        Ok(SegmentPreview { size: members.len(), sample, took_ms })
     }
 
     /// The rule of a segment that is configured.
-    pub fn rule(&self, site: &str, segment: &str) -> Result<(Arc<Rule>, By), SegmentError> {
+    pub fn rule(
+        &self,
+        site: &str,
+        segment: &str,
+    ) -> Result<(Arc<SegmentRule>, MembershipUnit), SegmentError> {
         let (_, segment) = self.find(site, segment)?;
         Ok((Arc::new(segment.rule.clone()), segment.by))
     }
 
     /// Runs a segment now.
-    pub async fn run(&self, site: &str, segment: &str) -> Result<Ran, SegmentError> {
+    pub async fn run(&self, site: &str, segment: &str) -> Result<SegmentRunSummary, SegmentError> {
         let (site, segment) = self.find(site, segment)?;
         if !is_filled(&segment.rule, self.counters(&site).await?.as_deref()) {
-            return Err(SegmentError::Filling);
+            return Err(SegmentError::CountersPending);
         }
         self.take_back(&site, &segment).await;
         let ran = self.run_one(&site, &segment).await;
@@ -389,10 +397,10 @@ impl Segments {
         destination: &str,
     ) -> Result<u64, SegmentError> {
         let site = self.site(site)?;
-        let known = self.store.known(site.id).await?;
+        let known = self.store.list_segments(site.id).await?;
         let known = known.into_iter().find(|known| known.name == segment);
         let known = known.ok_or(SegmentError::Unknown)?;
-        let syncs = self.syncs.as_ref().ok_or(SegmentError::Untold)?;
+        let syncs = self.syncs.as_ref().ok_or(SegmentError::NothingSynced)?;
         let people = syncs.forget((&site.name, known.id), segment, destination).await;
         // Of a segment that is no more nothing may be left to keep.
         self.changed.notify_one();
@@ -406,16 +414,16 @@ impl Segments {
         changed: bool,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Vec<Shown>, SegmentError> {
+    ) -> Result<Vec<MemberListing>, SegmentError> {
         let (site, segment) = self.find(site, segment)?;
-        let known = self.store.known(site.id).await?;
+        let known = self.store.list_segments(site.id).await?;
         let Some(known) = known.into_iter().find(|known| *known.name == *segment.name) else {
             return Ok(Vec::new());
         };
         let which = match (changed, &known.ran) {
-            (false, _) => Which::Members,
+            (false, _) => MembershipFilter::Members,
             (true, None) => return Ok(Vec::new()),
-            (true, Some(ran)) => Which::ChangedAt(ran.at_ms),
+            (true, Some(ran)) => MembershipFilter::ChangedAt(ran.at_ms),
         };
         self.shown(known.id, which, after, limit).await
     }
@@ -423,10 +431,10 @@ impl Segments {
     async fn shown(
         &self,
         segment: SegmentId,
-        which: Which,
+        which: MembershipFilter,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Vec<Shown>, SegmentError> {
+    ) -> Result<Vec<MemberListing>, SegmentError> {
         let page = self.store.page(segment, which, after, limit).await?;
         let people = self.store.people(page.iter().map(|it| it.profile).collect()).await?;
         let mut people: BTreeMap<ProfileId, Value> = people.into_iter().collect();
@@ -454,8 +462,8 @@ impl Segments {
 }
 
 /// Whether what the rule asks for is counted. Without notes of it nothing is ever waited for.
-fn is_filled(rule: &Rule, counters: Option<&[Counter]>) -> bool {
-    let counting = counters.and_then(|counters| Counting::of(rule, counters));
+fn is_filled(rule: &SegmentRule, counters: Option<&[CounterProgress]>) -> bool {
+    let counting = counters.and_then(|counters| RuleCounterProgress::of(rule, counters));
     counting.is_none_or(|counting| counting.is_filled)
 }
 
@@ -463,7 +471,7 @@ fn labels(site: &SiteSegments, segment: &str) -> SegmentLabels {
     SegmentLabels { site: site.name.clone(), segment: segment.into() }
 }
 
-impl Membership {
+impl SegmentMembership {
     /// As a line of JSON shows it.
     pub fn to_json(&self, person: Option<Value>) -> Value {
         let since = jiff::Timestamp::from_millisecond(self.since_ms).ok();

@@ -9,18 +9,18 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::super::{SegmentError, SegmentSettings};
-use super::{Segments, SiteSegments};
-use crate::journal::{Care, Guard};
+use super::{SegmentScheduler, SiteSegments};
+use crate::journal::{PoisonGuard, ReaderGuard};
 use crate::metrics::PoisonLabels;
 
 /// How long segments wait for the readers of the journal to find out what ended the process: until then
 /// they would be under suspicion with it.
 const CALM_WAIT: Duration = Duration::from_secs(10);
 
-impl Segments {
+impl SegmentScheduler {
     /// The same, and a segment that ends the process again and again is set aside.
     #[must_use]
-    pub fn with_guard(self, guard: Arc<Guard>) -> Self {
+    pub fn with_guard(self, guard: Arc<PoisonGuard>) -> Self {
         Self { guard: Some(guard), ..self }
     }
 
@@ -31,7 +31,7 @@ impl Segments {
         }
     }
 
-    fn care(&self, site: &SiteSegments, segment: &SegmentSettings) -> Option<Arc<Care>> {
+    fn care(&self, site: &SiteSegments, segment: &SegmentSettings) -> Option<Arc<ReaderGuard>> {
         let guard = self.guard.as_ref()?;
         // No destination can have this name.
         Some(Arc::new(guard.watch(site.id, &format!("(segment) {}", segment.name))))

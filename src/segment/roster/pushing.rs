@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::schedule::Schedule;
-use super::super::{By, Change, Known, SegmentError, SegmentSettings};
-use super::{Segments, SiteSegments, is_filled, labels};
+use super::super::schedule::SegmentSchedule;
+use super::super::{
+    MembershipChange, MembershipUnit, SegmentError, SegmentRecord, SegmentSettings,
+};
+use super::{SegmentScheduler, SiteSegments, is_filled, labels};
 use crate::profile::ProfileId;
 
-impl Segments {
+impl SegmentScheduler {
     /// Looks at those who change, until told to stop.
     pub(super) async fn push_all(&self, stop: CancellationToken) {
         let Some(people) = &self.people else { return };
@@ -46,7 +48,7 @@ impl Segments {
         people: &[ProfileId],
     ) -> Result<(), SegmentError> {
         let is_pushed = |it: &&Arc<SegmentSettings>| {
-            matches!(it.schedule, Schedule::Realtime) && it.by == By::User
+            matches!(it.schedule, SegmentSchedule::Realtime) && it.by == MembershipUnit::User
         };
         let segments: Vec<_> = site.segments.iter().filter(is_pushed).collect();
         if segments.is_empty() {
@@ -70,7 +72,7 @@ impl Segments {
         people: &[ProfileId],
     ) -> Result<(), SegmentError> {
         let _turn = self.turn.lock().await;
-        let known = self.store.known(site.id).await?;
+        let known = self.store.list_segments(site.id).await?;
         let known = known.into_iter().find(|known| *known.name == *segment.name);
         // One that is to run anew looks at everybody soon.
         let Some(known) = known.filter(|known| is_settled(known, segment)) else { return Ok(()) };
@@ -82,13 +84,13 @@ impl Segments {
         let mut changes = Vec::new();
         for profile in people.iter().copied() {
             match (was(profile), members.contains(profile.0)) {
-                (false, true) => changes.push((profile, Change::Join)),
-                (true, false) => changes.push((profile, Change::Leave)),
+                (false, true) => changes.push((profile, MembershipChange::Join)),
+                (true, false) => changes.push((profile, MembershipChange::Leave)),
                 (false, false) | (true, true) => {}
             }
         }
         let changed: Vec<ProfileId> = changes.iter().map(|(profile, _)| *profile).collect();
-        let joined = changes.iter().filter(|(_, change)| *change == Change::Join).count();
+        let joined = changes.iter().filter(|(_, change)| *change == MembershipChange::Join).count();
         if !changes.is_empty() {
             self.store.change(known.id, changes, now_ms).await?;
             let gauge = self.metrics.segment_members.get_or_create(&labels(site, &segment.name));
@@ -104,7 +106,7 @@ impl Segments {
 }
 
 /// Whether the last run was of this rule, and none is under way.
-fn is_settled(known: &Known, segment: &SegmentSettings) -> bool {
+fn is_settled(known: &SegmentRecord, segment: &SegmentSettings) -> bool {
     let ran = known.ran.as_ref();
     known.begun_at.is_none() && ran.is_some_and(|ran| ran.fingerprint == segment.fingerprint())
 }

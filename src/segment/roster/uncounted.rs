@@ -1,9 +1,9 @@
 //! Events that rules ask for and under whose names nothing was counted.
 
 use super::super::{SegmentError, SegmentSettings};
-use super::{Segments, SiteSegments, labels};
+use super::{SegmentScheduler, SiteSegments, labels};
 
-impl Segments {
+impl SegmentScheduler {
     /// The names of events that the rule asks for and under which nothing was counted: nobody did it since
     /// the profiles began, or the name came when there was no room for it.
     pub(super) async fn uncounted(

@@ -6,24 +6,24 @@ use rusqlite::{Connection, InterruptHandle};
 
 /// Whoever waits. Dropped, it ends the question.
 #[derive(Default)]
-pub(super) struct Asking {
-    pub(super) state: Arc<State>,
+pub(super) struct QueryCancelGuard {
+    pub(super) state: Arc<InterruptibleQuery>,
 }
 
 /// How far the question has come.
 #[derive(Default)]
-pub(super) struct State(Mutex<Stage>);
+pub(super) struct InterruptibleQuery(Mutex<QueryStage>);
 
 #[derive(Default)]
-enum Stage {
+enum QueryStage {
     #[default]
     Waiting,
     Asked(InterruptHandle),
     Over,
 }
 
-impl State {
-    fn set(&self, stage: Stage) -> Stage {
+impl InterruptibleQuery {
+    fn set(&self, stage: QueryStage) -> QueryStage {
         let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *own, stage)
     }
@@ -35,25 +35,28 @@ impl State {
         connection: &Connection,
         ask: impl FnOnce() -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        if matches!(self.set(Stage::Asked(connection.get_interrupt_handle())), Stage::Over) {
+        if matches!(
+            self.set(QueryStage::Asked(connection.get_interrupt_handle())),
+            QueryStage::Over
+        ) {
             return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT),
                 None,
             ));
         }
         let answer = ask();
-        self.set(Stage::Over);
+        self.set(QueryStage::Over);
         answer
     }
 }
 
-impl Drop for Asking {
+impl Drop for QueryCancelGuard {
     fn drop(&mut self) {
         let mut stage = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Stage::Asked(handle) = &*stage {
+        if let QueryStage::Asked(handle) = &*stage {
             handle.interrupt();
         }
-        *stage = Stage::Over;
+        *stage = QueryStage::Over;
     }
 }
 
@@ -65,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_question_ends_when_nobody_waits_for_it() {
-        let asking = Asking::default();
+        let asking = QueryCancelGuard::default();
         let state = asking.state.clone();
         let (has_begun, begun) = sync_channel(1);
         let thread = std::thread::spawn(move || {
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_once_nobody_waits() {
-        let asking = Asking::default();
+        let asking = QueryCancelGuard::default();
         let state = asking.state.clone();
         drop(asking);
         let c = Connection::open_in_memory().unwrap();

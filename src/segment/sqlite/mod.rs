@@ -11,22 +11,23 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use serde_json::{Value, json};
 
-use self::asking::Asking;
-use self::dialect::Sqlite;
-use super::sql::{Parameter, Statement, compile};
+use self::asking::QueryCancelGuard;
+use self::dialect::SqliteDialect;
+use super::sql::{SqlParameter, SqlStatement, compile};
 use super::statements;
 use super::{
-    By, Change, Known, Members, Membership, Page, Ran, Rule, SegmentError, SegmentId, SegmentStore,
-    Which,
+    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
+    SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary,
+    SegmentStore,
 };
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
-use crate::store::{Migrations, Store};
+use crate::store::{SqliteMigrations, SqliteStore};
 
 /// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 of
 /// a member, 0 of who has left; `is_sure` is 0 of what a destination was perhaps told, 1 of what it surely
 /// was, 2 of one whom it would not take off.
-pub const MIGRATIONS: Migrations = Migrations {
+pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "segments",
     steps: &["
     CREATE TABLE segments (
@@ -71,26 +72,26 @@ pub const MIGRATIONS: Migrations = Migrations {
 };
 
 /// Segments in the embedded database.
-pub struct SqliteSegments {
-    store: Arc<Store>,
+pub struct SqliteSegmentStore {
+    store: Arc<SqliteStore>,
     evaluate_time: Duration,
 }
 
-impl SqliteSegments {
+impl SqliteSegmentStore {
     /// Segments in a store that has [`MIGRATIONS`] and those of the profiles. Whom a rule selects is
     /// asked for `evaluate_time` at most.
-    pub fn new(store: Arc<Store>, evaluate_time: Duration) -> Self {
+    pub fn new(store: Arc<SqliteStore>, evaluate_time: Duration) -> Self {
         Self { store, evaluate_time }
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &SqliteStore {
         &self.store
     }
 }
 
 #[async_trait]
-impl SegmentStore for SqliteSegments {
-    async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError> {
+impl SegmentStore for SqliteSegmentStore {
+    async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
         let known = self.store.read(move |c| {
             let mut statement = c.prepare_cached(statements::KNOWN)?;
             statement.query_map([site.0], known)?.collect()
@@ -116,15 +117,16 @@ impl SegmentStore for SqliteSegments {
     async fn evaluate_of(
         &self,
         site: SiteId,
-        rule: Arc<Rule>,
-        by: By,
+        rule: Arc<SegmentRule>,
+        by: MembershipUnit,
         now_ms: i64,
         of: Option<Vec<ProfileId>>,
-    ) -> Result<Members, SegmentError> {
-        let asking = Asking::default();
+    ) -> Result<ProfileBitSet, SegmentError> {
+        let asking = QueryCancelGuard::default();
         let asked = asking.state.clone();
         let found = self.store.read(move |c| {
-            let statement = compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &Sqlite);
+            let statement =
+                compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &SqliteDialect);
             asked.during(c, || members(c, &statement))
         });
         // Dropped, the question ends on its thread as well.
@@ -135,15 +137,15 @@ impl SegmentStore for SqliteSegments {
     async fn page(
         &self,
         segment: SegmentId,
-        which: Which,
+        which: MembershipFilter,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Page, SegmentError> {
+    ) -> Result<MembershipPage, SegmentError> {
         let page = self.store.read(move |c| {
             let (state, since) = match which {
-                Which::All => (None, None),
-                Which::Members => (Some(1), None),
-                Which::ChangedAt(since) => (None, Some(since)),
+                MembershipFilter::All => (None, None),
+                MembershipFilter::Members => (Some(1), None),
+                MembershipFilter::ChangedAt(since) => (None, Some(since)),
             };
             let mut statement = c.prepare_cached(statements::PAGE)?;
             statement.query_map((segment.0, after.0, state, since, limit), membership)?.collect()
@@ -155,7 +157,7 @@ impl SegmentStore for SqliteSegments {
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Page, SegmentError> {
+    ) -> Result<MembershipPage, SegmentError> {
         let page = self.store.read(move |c| {
             let none: Option<i64> = None;
             let text = statements::of_these(statements::PAGE, "profile", &profiles);
@@ -169,7 +171,7 @@ impl SegmentStore for SqliteSegments {
     async fn change(
         &self,
         segment: SegmentId,
-        changes: Vec<(ProfileId, Change)>,
+        changes: Vec<(ProfileId, MembershipChange)>,
         at_ms: i64,
     ) -> Result<(), SegmentError> {
         let changed = self.store.write(move |c| {
@@ -181,9 +183,9 @@ impl SegmentStore for SqliteSegments {
                 c.prepare_cached("DELETE FROM memberships WHERE segment = ?1 AND profile = ?2")?;
             for (profile, change) in changes {
                 match change {
-                    Change::Join => set.execute((segment.0, profile.0, 1, at_ms))?,
-                    Change::Leave => set.execute((segment.0, profile.0, 0, at_ms))?,
-                    Change::Forget => forget.execute((segment.0, profile.0))?,
+                    MembershipChange::Join => set.execute((segment.0, profile.0, 1, at_ms))?,
+                    MembershipChange::Leave => set.execute((segment.0, profile.0, 0, at_ms))?,
+                    MembershipChange::Forget => forget.execute((segment.0, profile.0))?,
                 };
             }
             Ok(())
@@ -204,7 +206,7 @@ impl SegmentStore for SqliteSegments {
         at_ms: i64,
         took_ms: i64,
         fingerprint: String,
-    ) -> Result<Ran, SegmentError> {
+    ) -> Result<SegmentRunSummary, SegmentError> {
         // Counted beside the writer: nobody else changes memberships meanwhile.
         let counted = self.store.read(move |c| {
             let mut statement = c.prepare_cached(statements::COUNTED)?;
@@ -213,7 +215,7 @@ impl SegmentStore for SqliteSegments {
             })
         });
         let (size, added, removed) = counted.await?;
-        let ran = Ran { at_ms, took_ms, size, added, removed, fingerprint };
+        let ran = SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint };
         let noted = ran.clone();
         let ended = self.store.write_durably(move |c| {
             c.execute(
@@ -259,9 +261,9 @@ impl SegmentStore for SqliteSegments {
     }
 }
 
-fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+fn known(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {
     let ran_at: Option<i64> = row.get(3)?;
-    Ok(Known {
+    Ok(SegmentRecord {
         id: SegmentId(row.get(0)?),
         name: row.get(1)?,
         begun_at: row.get(2)?,
@@ -269,8 +271,8 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     })
 }
 
-fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<Ran> {
-    Ok(Ran {
+fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<SegmentRunSummary> {
+    Ok(SegmentRunSummary {
         at_ms,
         took_ms: row.get(4)?,
         size: row.get(5)?,
@@ -280,25 +282,25 @@ fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<Ran> {
     })
 }
 
-fn membership(row: &Row<'_>) -> rusqlite::Result<Membership> {
-    Ok(Membership {
+fn membership(row: &Row<'_>) -> rusqlite::Result<SegmentMembership> {
+    Ok(SegmentMembership {
         profile: ProfileId(row.get(0)?),
         is_member: row.get(1)?,
         since_ms: row.get(2)?,
     })
 }
 
-fn members(c: &Connection, statement: &Statement) -> rusqlite::Result<Members> {
+fn members(c: &Connection, statement: &SqlStatement) -> rusqlite::Result<ProfileBitSet> {
     let mut query = c.prepare(&statement.text)?;
     let mut rows = query.query(params_from_iter(&statement.parameters))?;
-    let mut members = Members::default();
+    let mut members = ProfileBitSet::default();
     while let Some(row) = rows.next()? {
         members.insert(row.get(0)?);
     }
     Ok(members)
 }
 
-impl ToSql for Parameter {
+impl ToSql for SqlParameter {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
             Self::Integer(number) => number.to_sql(),

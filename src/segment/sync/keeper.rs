@@ -13,25 +13,25 @@ use tokio_util::task::TaskTracker;
 
 use super::super::{SegmentError, SegmentId, SegmentStore, SiteSegments, SyncSettings};
 use super::SyncStore;
-use super::task::Task;
+use super::task::SyncTask;
 use crate::clock::SharedClock;
-use crate::delivery::Dispatcher;
+use crate::delivery::DeliveryDispatcher;
 use crate::journal::{Journal, SiteId};
-use crate::metrics::{Metrics, Name, SyncLabels};
+use crate::metrics::{Metrics, SegmentSyncLabels, SharedName};
 use crate::profile::ProfileId;
 
 /// One sync of one site's segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) site: Name,
-    pub(super) segment: Name,
-    pub(super) destination: Name,
+pub(super) struct SegmentSyncKey {
+    pub(super) site: SharedName,
+    pub(super) segment: SharedName,
+    pub(super) destination: SharedName,
     kind: &'static str,
 }
 
 /// What a sync is to do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Order {
+pub(super) struct SyncTaskConfig {
     pub(super) site: SiteId,
     pub(super) segment: SegmentId,
     pub(super) sync: SyncSettings,
@@ -44,7 +44,7 @@ pub(super) struct Order {
 /// What a sync is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stand {
+pub enum SyncState {
     /// It tells who came and who left.
     #[default]
     Follows,
@@ -56,17 +56,17 @@ pub enum Stand {
 
 /// How a sync is doing. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Synced {
+pub struct SyncOverview {
     /// The site's name.
-    pub site: Name,
+    pub site: SharedName,
     /// The segment's name.
-    pub segment: Name,
+    pub segment: SharedName,
     /// The destination's name.
-    pub destination: Name,
+    pub destination: SharedName,
     /// `list` or `events`.
     pub kind: &'static str,
     /// What it is about.
-    pub stand: Stand,
+    pub stand: SyncState,
     /// The vendor's own name of the list.
     pub list: Option<String>,
     /// People whom the destination was told of.
@@ -88,7 +88,7 @@ pub struct Synced {
 }
 
 /// What syncs stand on.
-pub struct SyncFooting {
+pub struct SyncDependencies {
     /// What destinations were told.
     pub store: Arc<dyn SyncStore>,
     /// Who is a member.
@@ -96,7 +96,7 @@ pub struct SyncFooting {
     /// Where events of members go.
     pub journal: Arc<dyn Journal>,
     /// The destinations.
-    pub dispatcher: Arc<Dispatcher>,
+    pub dispatcher: Arc<DeliveryDispatcher>,
     /// The time of day.
     pub clock: SharedClock,
     /// Where syncs count.
@@ -110,13 +110,13 @@ pub struct SyncFooting {
 }
 
 /// People who are to be told of before the segment's next run, which tells of everybody.
-pub(super) struct Pushed {
+pub(super) struct RealtimeSyncQueue {
     people: Mutex<BTreeSet<ProfileId>>,
     most: usize,
     pub(super) has_more: Notify,
 }
 
-impl Pushed {
+impl RealtimeSyncQueue {
     /// Adds some; of more than there is room for, the next run tells.
     pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
         let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,26 +132,26 @@ impl Pushed {
 }
 
 /// A task, and how it is ended.
-struct Running {
-    order: Order,
-    pushed: Arc<Pushed>,
+struct RunningSync {
+    order: SyncTaskConfig,
+    pushed: Arc<RealtimeSyncQueue>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
 
 /// All syncs.
-pub struct Syncs {
-    footing: Arc<SyncFooting>,
-    running: Mutex<BTreeMap<Key, Running>>,
-    states: Arc<Mutex<BTreeMap<Key, Synced>>>,
+pub struct SyncManager {
+    footing: Arc<SyncDependencies>,
+    running: Mutex<BTreeMap<SegmentSyncKey, RunningSync>>,
+    states: Arc<Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>>,
     tasks: TaskTracker,
     /// Changes with every run of a segment.
     ran: watch::Sender<()>,
 }
 
-impl Syncs {
+impl SyncManager {
     /// None yet.
-    pub fn new(footing: SyncFooting) -> Self {
+    pub fn new(footing: SyncDependencies) -> Self {
         Self {
             footing: Arc::new(footing),
             running: Mutex::default(),
@@ -169,16 +169,16 @@ impl Syncs {
     ) -> Result<(), SegmentError> {
         let mut wanted = BTreeMap::new();
         for site in sites {
-            for known in self.footing.segments.known(site.id).await? {
+            for known in self.footing.segments.list_segments(site.id).await? {
                 let segment = site.segments.iter().find(|it| *it.name == *known.name);
-                let key = |sync: &SyncSettings| Key {
+                let key = |sync: &SyncSettings| SegmentSyncKey {
                     site: site.name.clone(),
                     segment: known.name.as_str().into(),
                     destination: sync.destination.clone(),
                     kind: sync.kind.name(),
                 };
                 let dispatcher = &self.footing.dispatcher;
-                let order = |sync: SyncSettings, drains| Order {
+                let order = |sync: SyncSettings, drains| SyncTaskConfig {
                     site: site.id,
                     segment: known.id,
                     is_away: !dispatcher.is_configured(&site.name, &sync.destination),
@@ -189,7 +189,7 @@ impl Syncs {
                     wanted.insert(key(sync), order(sync.clone(), false));
                 }
                 // Where it was told and is not to be told any more.
-                for (destination, kind) in self.footing.store.heard(known.id).await? {
+                for (destination, kind) in self.footing.store.synced_destinations(known.id).await? {
                     let sync = SyncSettings::ending(&destination, kind, &known.name);
                     wanted.entry(key(&sync)).or_insert_with(|| order(sync, true));
                 }
@@ -199,7 +199,7 @@ impl Syncs {
         Ok(())
     }
 
-    fn replace(&self, wanted: BTreeMap<Key, Order>) {
+    fn replace(&self, wanted: BTreeMap<SegmentSyncKey, SyncTaskConfig>) {
         let mut running = self.lock();
         let mut ending = BTreeMap::new();
         running.retain(|key, it| {
@@ -216,14 +216,14 @@ impl Syncs {
                 continue;
             }
             let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-            let pushed = Arc::new(Pushed {
+            let pushed = Arc::new(RealtimeSyncQueue {
                 people: Mutex::default(),
                 most: self.footing.realtime_people,
                 has_more: Notify::new(),
             });
             let care = format!("(sync) {} {}", key.segment, key.destination);
             let care = self.footing.journal.guard().care(order.site, &care);
-            let task = Task {
+            let task = SyncTask {
                 care: Arc::new(care),
                 pushed: pushed.clone(),
                 footing: self.footing.clone(),
@@ -246,13 +246,13 @@ impl Syncs {
                 }
             };
             self.tasks.spawn_on(work, &self.footing.runtime);
-            running.insert(key, Running { order, pushed, stop, ended });
+            running.insert(key, RunningSync { order, pushed, stop, ended });
         }
     }
 
     /// Keeps the state of a sync for the one that takes its place, so that operators see it all the
     /// time; removes the state and the series of a sync that has no successor.
-    fn pass_on(&self, key: &Key, successor: Option<&Order>) {
+    fn pass_on(&self, key: &SegmentSyncKey, successor: Option<&SyncTaskConfig>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         match (successor, states.get_mut(key)) {
             (None, _) => {
@@ -261,9 +261,9 @@ impl Syncs {
                 self.footing.conceal(key, &self.states);
             }
             (Some(order), Some(state)) if order.drains && !order.is_away => {
-                state.stand = Stand::Drains;
+                state.stand = SyncState::Drains;
             }
-            (Some(order), Some(state)) if !order.is_away => state.stand = Stand::Follows,
+            (Some(order), Some(state)) if !order.is_away => state.stand = SyncState::Follows,
             (Some(_), _) => {}
         }
     }
@@ -277,22 +277,22 @@ impl Syncs {
         destination: &str,
     ) -> Result<u64, SegmentError> {
         let store = &self.footing.store;
-        let heard = store.heard(segment).await?;
+        let heard = store.synced_destinations(segment).await?;
         let kinds: Vec<_> = heard.into_iter().filter(|(it, _)| it == destination).collect();
         if kinds.is_empty() {
-            return Err(SegmentError::Untold);
+            return Err(SegmentError::NothingSynced);
         }
         let mut people = 0;
         for (destination, kind) in kinds {
-            let key = Key {
+            let key = SegmentSyncKey {
                 site: site.into(),
                 segment: name.into(),
                 destination: destination.as_str().into(),
                 kind: kind.name(),
             };
             let is_told = self.lock().get(&key).is_some_and(|it| !it.order.drains);
-            if is_told && self.stand(&key) != Some(Stand::Abandoned) {
-                return Err(SegmentError::StillTold);
+            if is_told && self.stand(&key) != Some(SyncState::Abandoned) {
+                return Err(SegmentError::StillSynced);
             }
             // What is under way would write down more.
             let running = self.lock().remove(&key);
@@ -311,7 +311,7 @@ impl Syncs {
         Ok(people)
     }
 
-    fn stand(&self, key: &Key) -> Option<Stand> {
+    fn stand(&self, key: &SegmentSyncKey) -> Option<SyncState> {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.get(key).map(|state| state.stand)
     }
@@ -325,7 +325,7 @@ impl Syncs {
     }
 
     /// Tells all syncs that a segment was run.
-    pub(in crate::segment) fn hear(&self) {
+    pub(in crate::segment) fn notify_run(&self) {
         self.ran.send_replace(());
     }
 
@@ -339,18 +339,18 @@ impl Syncs {
     }
 
     /// How the syncs are doing.
-    pub fn states(&self) -> Vec<Synced> {
+    pub fn states(&self) -> Vec<SyncOverview> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Running>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SegmentSyncKey, RunningSync>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Key {
-    pub(super) fn labels(&self) -> SyncLabels {
-        SyncLabels {
+impl SegmentSyncKey {
+    pub(super) fn labels(&self) -> SegmentSyncLabels {
+        SegmentSyncLabels {
             site: self.site.clone(),
             segment: self.segment.clone(),
             destination: self.destination.clone(),
@@ -358,9 +358,13 @@ impl Key {
     }
 }
 
-impl SyncFooting {
+impl SyncDependencies {
     /// Ends the series of a sync that is no more, unless another kind of it is.
-    pub(super) fn conceal(&self, key: &Key, states: &Mutex<BTreeMap<Key, Synced>>) {
+    pub(super) fn conceal(
+        &self,
+        key: &SegmentSyncKey,
+        states: &Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>,
+    ) {
         let labels = key.labels();
         let others = states.lock().unwrap_or_else(PoisonError::into_inner);
         if others.keys().any(|other| other != key && other.labels() == labels) {

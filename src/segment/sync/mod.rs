@@ -27,15 +27,15 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use keeper::{Stand, SyncFooting, Synced, Syncs};
+pub use keeper::{SyncDependencies, SyncManager, SyncOverview, SyncState};
 
 use async_trait::async_trait;
 
-use self::person::Someone;
+use self::person::MemberProfile;
 use super::{SegmentError, SegmentId, SyncKind};
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
-use crate::vendors::audience::Row;
+use crate::vendors::audience::AudienceRow;
 
 /// A sync's number in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ pub struct SyncId(pub i64);
 
 /// What the store knows of a sync. Times are milliseconds since 1970; zero is never.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct SyncRecord {
     /// Its number.
     pub id: SyncId,
     /// The vendor's own name of the list, once it is there.
@@ -56,29 +56,29 @@ pub struct Kept {
 
 /// How far a destination has heard what it was told of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum SyncStatus {
     /// Perhaps: the call was about to be made.
-    Perhaps,
+    Pending,
     /// For sure.
-    Surely,
+    Confirmed,
     /// It has, and would not take them off when it was asked to.
-    Stuck,
+    RemovalFailed,
 }
 
-impl Heard {
+impl SyncStatus {
     /// As it is kept.
     fn of_number(number: i64) -> Self {
         match number {
-            1 => Self::Surely,
-            2 => Self::Stuck,
-            _ => Self::Perhaps,
+            1 => Self::Confirmed,
+            2 => Self::RemovalFailed,
+            _ => Self::Pending,
         }
     }
 }
 
 /// Of how many people a destination was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
+pub struct SyncMemberCounts {
     /// Surely, and they are to be known there.
     pub heard: u64,
     /// People whom it would not take off.
@@ -87,15 +87,15 @@ pub struct Sizes {
 
 /// What a destination was told of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SyncedMember {
     /// Who, as long as they are known.
     pub profile: ProfileId,
     /// What was said.
-    pub row: Row,
+    pub row: AudienceRow,
     /// When it was first said, in milliseconds since 1970.
     pub at: i64,
     /// Whether the destination has heard it.
-    pub heard: Heard,
+    pub status: SyncStatus,
     /// Whether they are a member of the segment.
     pub is_member: bool,
     /// What they chose, as JSON; `None` of who is not known any more.
@@ -106,15 +106,15 @@ pub struct Told {
 
 /// What becomes of what a destination was told.
 #[derive(Clone, Debug)]
-pub enum Note {
+pub enum SyncedMemberChange {
     /// It is about to be told.
-    Telling(Row, i64),
+    Pending(AudienceRow, i64),
     /// It has heard.
-    Told,
+    Confirmed,
     /// It has been told that they are gone, or never was told of them.
-    Untold,
+    Removed,
     /// It will not take them off, so they may be known there still.
-    Stuck,
+    RemovalFailed,
 }
 
 /// Keeps what destinations were told, next to the memberships.
@@ -126,25 +126,28 @@ pub trait SyncStore: Send + Sync {
         segment: SegmentId,
         destination: &str,
         kind: SyncKind,
-    ) -> Result<Kept, SegmentError>;
+    ) -> Result<SyncRecord, SegmentError>;
 
     /// The destinations that were told of somebody, and how.
-    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError>;
+    async fn synced_destinations(
+        &self,
+        segment: SegmentId,
+    ) -> Result<Vec<(String, SyncKind)>, SegmentError>;
 
     /// Notes the vendor's name of the list; `None` forgets it, and all that it was told.
     async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
 
     /// What was told of profiles after `after`, in order, `limit` at most.
-    async fn told(
+    async fn synced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Vec<Told>, SegmentError>;
+    ) -> Result<Vec<SyncedMember>, SegmentError>;
 
     /// Members after `after` of whom nothing was told, or not surely, and since when; in order.
-    async fn untold(
+    async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -153,15 +156,15 @@ pub trait SyncStore: Send + Sync {
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
     /// What was told of these profiles, at least one, in order.
-    async fn told_of(
+    async fn synced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Told>, SegmentError>;
+    ) -> Result<Vec<SyncedMember>, SegmentError>;
 
     /// Which of these, at least one, are members of whom nothing was told, or not surely; in order.
-    async fn untold_of(
+    async fn unsynced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -169,14 +172,18 @@ pub trait SyncStore: Send + Sync {
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
     /// What is known of these people, in order; who is not known any more is left out.
-    async fn someone(
+    async fn member_profiles(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Someone>, SegmentError>;
+    ) -> Result<Vec<MemberProfile>, SegmentError>;
 
     /// Notes what became of some, durably.
-    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError>;
+    async fn record_member_changes(
+        &self,
+        sync: SyncId,
+        notes: Vec<(ProfileId, SyncedMemberChange)>,
+    ) -> Result<(), SegmentError>;
 
     /// Notes that the destination has heard of this run of the segment, and whether all rows were
     /// compared.
@@ -188,5 +195,5 @@ pub trait SyncStore: Send + Sync {
     ) -> Result<(), SegmentError>;
 
     /// How many people the destination was told of.
-    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError>;
+    async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError>;
 }

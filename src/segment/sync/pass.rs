@@ -9,42 +9,42 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::{SegmentError, SegmentId, SyncKind, SyncSettings};
-use super::person::{Named, Someone, consents};
-use super::{Heard, Kept, Note, SyncStore, Told};
+use super::person::{MemberIdentity, MemberProfile, consents};
+use super::{SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange};
 use crate::clock::SharedClock;
-use crate::delivery::Outlet;
+use crate::delivery::DestinationHandle;
 use crate::event::SenderRank;
-use crate::journal::{Care, Journal, MessageKey, NewRecord, SiteId};
+use crate::journal::{Journal, MessageKey, NewJournalRecord, ReaderGuard, SiteId};
 use crate::profile::ProfileId;
-use crate::vendors::audience::{Change, LIST_GONE, Listed, Row};
-use crate::vendors::{Audience, Outcome, Reason};
+use crate::vendors::audience::{AudienceChange, AudienceList, AudienceRow, LIST_GONE};
+use crate::vendors::{Outcome, OutcomeReason, VendorAudience};
 
 /// People looked at together.
 const PAGE: usize = 1000;
 
 /// What ends a pass before its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stopped {
+pub(super) enum SyncRunError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] SegmentError),
     /// The destination wants to hear of it later, or somebody must mend something first.
     #[error("the destination stops the sync: {}", .0.code)]
-    Destination(Reason, Option<Duration>),
+    Destination(OutcomeReason, Option<Duration>),
     /// It refuses the credentials.
     #[error("the destination refuses the credentials: {}", .0.code)]
-    Unauthorised(Reason),
+    Unauthorised(OutcomeReason),
     /// The list is no more.
     #[error("the destination's list is no more")]
     ListGone,
     /// No members can be told of here, and no other time will be better.
     #[error("the destination takes no members: {}", .0.code)]
-    Impossible(Reason),
+    Impossible(OutcomeReason),
 }
 
 /// What a pass did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct SyncRunCounts {
     /// People who were put on.
     pub(super) added: u64,
     /// People who were taken off.
@@ -56,7 +56,7 @@ pub(super) struct Counts {
 }
 
 /// One pass.
-pub(super) struct Pass<'p> {
+pub(super) struct SyncRun<'p> {
     pub(super) store: &'p dyn SyncStore,
     pub(super) journal: &'p Arc<dyn Journal>,
     pub(super) clock: &'p SharedClock,
@@ -65,7 +65,7 @@ pub(super) struct Pass<'p> {
     pub(super) segment: SegmentId,
     pub(super) segment_name: &'p str,
     pub(super) sync: &'p SyncSettings,
-    pub(super) outlet: &'p Outlet,
+    pub(super) outlet: &'p DestinationHandle,
     /// Whether all rows are compared with what is known of their people.
     pub(super) rechecks: bool,
     /// Nobody is a member any more, whatever the memberships say.
@@ -73,53 +73,53 @@ pub(super) struct Pass<'p> {
     /// Of whom alone it is; of everybody without.
     pub(super) of: Option<Vec<ProfileId>>,
     /// The care it takes after an abort, of people.
-    pub(super) care: &'p Arc<Care>,
+    pub(super) care: &'p Arc<ReaderGuard>,
 }
 
 /// Before all profiles.
 const START: ProfileId = ProfileId(i64::MIN);
 
 /// How a destination hears.
-enum Way<'w> {
+enum Channel<'w> {
     /// By its own list of this name.
-    List(&'w dyn Audience, String),
+    List(&'w dyn VendorAudience, String),
     /// By events in the journal.
     Events,
 }
 
 /// One who is to be told of.
-struct Telling {
+struct SyncCandidate {
     profile: ProfileId,
-    row: Row,
+    row: AudienceRow,
     at: i64,
     /// Whether the destination may have heard of them before.
     is_doubtful: bool,
 }
 
-impl Pass<'_> {
+impl SyncRun<'_> {
     /// Tells what differs.
-    pub(super) async fn run(&self, kept: &Kept) -> Result<Counts, Stopped> {
-        let mut counts = Counts::default();
+    pub(super) async fn run(&self, kept: &SyncRecord) -> Result<SyncRunCounts, SyncRunError> {
+        let mut counts = SyncRunCounts::default();
         let way = self.open(kept).await?;
-        self.take_off(kept, &way, &mut counts).await?;
+        self.remove_members(kept, &way, &mut counts).await?;
         if !self.drains {
-            self.put_on(kept, &way, &mut counts).await?;
+            self.add_members(kept, &way, &mut counts).await?;
         }
         Ok(counts)
     }
 
     /// The list, made if it is not there.
-    async fn open(&self, kept: &Kept) -> Result<Way<'_>, Stopped> {
+    async fn open(&self, kept: &SyncRecord) -> Result<Channel<'_>, SyncRunError> {
         if self.sync.kind == SyncKind::Events {
-            return Ok(Way::Events);
+            return Ok(Channel::Events);
         }
         let Some(audience) = self.outlet.settings.destination.audience() else {
-            return Err(Stopped::Impossible(Reason::new("no_lists")));
+            return Err(SyncRunError::Impossible(OutcomeReason::new("no_lists")));
         };
         if let Some(list) = &kept.list {
-            return Ok(Way::List(audience, list.clone()));
+            return Ok(Channel::List(audience, list.clone()));
         }
-        let listed = Listed {
+        let listed = AudienceList {
             title: &self.sync.audience,
             segment: self.segment_name,
             id: self.sync.list.as_deref(),
@@ -129,57 +129,66 @@ impl Pass<'_> {
             Err(outcome) => return Err(stopped(outcome)),
         };
         self.store.note_list(kept.id, Some(list.clone())).await?;
-        Ok(Way::List(audience, list))
+        Ok(Channel::List(audience, list))
     }
 
     /// Takes off who is no member, may not be known, or is known by something else.
-    async fn take_off(
+    async fn remove_members(
         &self,
-        kept: &Kept,
-        way: &Way<'_>,
-        counts: &mut Counts,
-    ) -> Result<(), Stopped> {
+        kept: &SyncRecord,
+        way: &Channel<'_>,
+        counts: &mut SyncRunCounts,
+    ) -> Result<(), SyncRunError> {
         let mut after = START;
         loop {
             let page = self.told(kept, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
             // Whom it would not take off it would not take off a moment later.
-            let tries = |told: &Told| self.rechecks || self.drains || told.heard != Heard::Stuck;
-            let (mut gone, staying): (Vec<Told>, Vec<Told>) =
+            let tries = |told: &SyncedMember| {
+                self.rechecks || self.drains || told.status != SyncStatus::RemovalFailed
+            };
+            let (mut gone, staying): (Vec<SyncedMember>, Vec<SyncedMember>) =
                 page.into_iter().filter(tries).partition(|told| !self.stays(told));
             // One that was perhaps told is told again; if by another row, the first must go.
-            let doubtful: Vec<Told> = staying
+            let doubtful: Vec<SyncedMember> = staying
                 .into_iter()
-                .filter(|it| self.rechecks || self.of.is_some() || it.heard == Heard::Perhaps)
+                .filter(|it| self.rechecks || self.of.is_some() || it.status == SyncStatus::Pending)
                 .collect();
             if !doubtful.is_empty() {
                 let (changed, same) = self.compared(doubtful).await?;
                 gone.extend(changed);
                 // They are to be known there again, and by the same row.
-                let same = same.into_iter().filter(|it| it.heard == Heard::Stuck);
-                let again = same.map(|it| (it.profile, Note::Telling(it.row, it.at))).collect();
-                self.store.note(kept.id, again).await?;
+                let same = same.into_iter().filter(|it| it.status == SyncStatus::RemovalFailed);
+                let again = same
+                    .map(|it| (it.profile, SyncedMemberChange::Pending(it.row, it.at)))
+                    .collect();
+                self.store.record_member_changes(kept.id, again).await?;
             }
-            let gone: Vec<Telling> = gone
+            let gone: Vec<SyncCandidate> = gone
                 .into_iter()
-                .map(|Told { profile, row, at, .. }| Telling {
+                .map(|SyncedMember { profile, row, at, .. }| SyncCandidate {
                     profile,
                     row,
                     at,
                     is_doubtful: true,
                 })
                 .collect();
-            let removed = self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
+            let removed =
+                self.send_changes(kept, way, AudienceChange::Remove, &gone, counts).await?;
             counts.removed += removed;
         }
     }
 
-    async fn told(&self, kept: &Kept, after: ProfileId) -> Result<Vec<Told>, SegmentError> {
+    async fn told(
+        &self,
+        kept: &SyncRecord,
+        after: ProfileId,
+    ) -> Result<Vec<SyncedMember>, SegmentError> {
         match &self.of {
-            None => self.store.told(kept.id, self.segment, after, PAGE).await,
+            None => self.store.synced_members(kept.id, self.segment, after, PAGE).await,
             Some(of) if after == START => {
-                self.store.told_of(kept.id, self.segment, of.clone()).await
+                self.store.synced_members_of(kept.id, self.segment, of.clone()).await
             }
             Some(_) => Ok(Vec::new()),
         }
@@ -187,19 +196,19 @@ impl Pass<'_> {
 
     async fn untold(
         &self,
-        kept: &Kept,
+        kept: &SyncRecord,
         after: ProfileId,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         match &self.of {
-            None => self.store.untold(kept.id, self.segment, after, PAGE).await,
+            None => self.store.unsynced_members(kept.id, self.segment, after, PAGE).await,
             Some(of) if after == START => {
-                self.store.untold_of(kept.id, self.segment, of.clone()).await
+                self.store.unsynced_members_of(kept.id, self.segment, of.clone()).await
             }
             Some(_) => Ok(Vec::new()),
         }
     }
 
-    fn stays(&self, told: &Told) -> bool {
+    fn stays(&self, told: &SyncedMember) -> bool {
         let consent = told.consent.as_deref();
         let country = told.country.clone();
         let may_be_known = consent.is_some_and(|it| consents(it, country, &self.outlet.settings));
@@ -207,25 +216,34 @@ impl Pass<'_> {
     }
 
     /// Those whose row would be another now, and those whose would not.
-    async fn compared(&self, told: Vec<Told>) -> Result<(Vec<Told>, Vec<Told>), Stopped> {
+    async fn compared(
+        &self,
+        told: Vec<SyncedMember>,
+    ) -> Result<(Vec<SyncedMember>, Vec<SyncedMember>), SyncRunError> {
         let ids = told.iter().map(|it| it.profile).collect();
-        let known = self.store.someone(self.site, ids).await?;
+        let known = self.store.member_profiles(self.site, ids).await?;
         let now = self.clock.now();
         let rows = self.rows(known, now).await.into_iter();
         let rows = rows.filter_map(|(id, row)| Some((id, row.ok()?)));
-        let rows: BTreeMap<ProfileId, Row> = rows.collect();
+        let rows: BTreeMap<ProfileId, AudienceRow> = rows.collect();
         Ok(told.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
     }
 
     /// Puts on who is a member and was not told of.
-    async fn put_on(&self, kept: &Kept, way: &Way<'_>, counts: &mut Counts) -> Result<(), Stopped> {
+    async fn add_members(
+        &self,
+        kept: &SyncRecord,
+        way: &Channel<'_>,
+        counts: &mut SyncRunCounts,
+    ) -> Result<(), SyncRunError> {
         let mut after = START;
         loop {
             let page = self.untold(kept, after).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
-            let people = self.store.someone(self.site, since.keys().copied().collect()).await?;
+            let people =
+                self.store.member_profiles(self.site, since.keys().copied().collect()).await?;
             let now = self.clock.now();
             let mut new = Vec::with_capacity(people.len());
             for (profile, row) in self.rows(people, now).await {
@@ -234,12 +252,12 @@ impl Pass<'_> {
                         let told_at = since.get(&profile).copied().flatten();
                         let at = told_at.unwrap_or_else(|| now.as_millisecond());
                         let is_doubtful = told_at.is_some();
-                        new.push(Telling { profile, row, at, is_doubtful });
+                        new.push(SyncCandidate { profile, row, at, is_doubtful });
                     }
                     Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
                 }
             }
-            let added = self.tell_all(kept, way, Change::Add, &new, counts).await?;
+            let added = self.send_changes(kept, way, AudienceChange::Add, &new, counts).await?;
             counts.added += added;
         }
     }
@@ -247,9 +265,9 @@ impl Pass<'_> {
     /// What the destination is told of each of these people, or why of one nothing is said.
     async fn rows(
         &self,
-        mut people: Vec<Someone>,
+        mut people: Vec<MemberProfile>,
         now: Timestamp,
-    ) -> Vec<(ProfileId, Result<Row, Reason>)> {
+    ) -> Vec<(ProfileId, Result<AudienceRow, OutcomeReason>)> {
         let mut rows = Vec::with_capacity(people.len());
         while !people.is_empty() {
             let count = self.care.group(people.iter().map(|someone| someone.id().0));
@@ -265,7 +283,7 @@ impl Pass<'_> {
                     profile = id,
                     "a person was looked at whenever the process died; no destination hears of them"
                 );
-                rows.push((ProfileId(*id), Err(Reason::new("poison"))));
+                rows.push((ProfileId(*id), Err(OutcomeReason::new("poison"))));
                 continue;
             }
             let section = self.care.begin(ids).await;
@@ -273,7 +291,7 @@ impl Pass<'_> {
                 let id = someone.id();
                 // A defect in a vendor's code must not end the sync.
                 let row = catch_unwind(AssertUnwindSafe(|| self.row(someone, now)));
-                rows.push((id, row.unwrap_or_else(|_panic| Err(Reason::new("defect")))));
+                rows.push((id, row.unwrap_or_else(|_panic| Err(OutcomeReason::new("defect")))));
             }
             section.end().await;
         }
@@ -281,55 +299,58 @@ impl Pass<'_> {
     }
 
     /// What the destination is told of a person.
-    fn row(&self, someone: Someone, now: Timestamp) -> Result<Row, Reason> {
+    fn row(&self, someone: MemberProfile, now: Timestamp) -> Result<AudienceRow, OutcomeReason> {
         let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
         match (self.sync.kind, self.outlet.settings.destination.audience()) {
             (SyncKind::List, Some(audience)) => audience.row(&person),
-            _ => Row::of(&Named::of(&person, &self.outlet.settings)?),
+            _ => AudienceRow::of(&MemberIdentity::of(&person, &self.outlet.settings)?),
         }
     }
 
     /// Tells of some, in calls of the size that the vendor takes. Returns of how many it has heard.
-    async fn tell_all(
+    async fn send_changes(
         &self,
-        kept: &Kept,
-        way: &Way<'_>,
-        change: Change,
-        all: &[Telling],
-        counts: &mut Counts,
-    ) -> Result<u64, Stopped> {
+        kept: &SyncRecord,
+        way: &Channel<'_>,
+        change: AudienceChange,
+        all: &[SyncCandidate],
+        counts: &mut SyncRunCounts,
+    ) -> Result<u64, SyncRunError> {
         let most = match way {
-            Way::List(audience, _) => audience.max_rows().max(1),
-            Way::Events => PAGE,
+            Channel::List(audience, _) => audience.max_rows().max(1),
+            Channel::Events => PAGE,
         };
         let mut heard = 0;
         for some in all.chunks(most) {
-            if change == Change::Add {
-                let notes =
-                    some.iter().map(|it| (it.profile, Note::Telling(it.row.clone(), it.at)));
-                self.store.note(kept.id, notes.collect()).await?;
+            if change == AudienceChange::Add {
+                let notes = some
+                    .iter()
+                    .map(|it| (it.profile, SyncedMemberChange::Pending(it.row.clone(), it.at)));
+                self.store.record_member_changes(kept.id, notes.collect()).await?;
             }
             let ends = self.tell(kept, way, change, some).await;
             let mut notes = Vec::with_capacity(some.len());
             let mut stop = None;
             for (telling, end) in some.iter().zip(ends) {
                 let note = match (&end, change) {
-                    (Outcome::Delivered, Change::Add) => Note::Told,
-                    (Outcome::Delivered | Outcome::Skipped(_), Change::Remove) => Note::Untold,
+                    (Outcome::Delivered, AudienceChange::Add) => SyncedMemberChange::Confirmed,
+                    (Outcome::Delivered | Outcome::Skipped(_), AudienceChange::Remove) => {
+                        SyncedMemberChange::Removed
+                    }
                     (Outcome::Dead(reason), _) if reason.code == LIST_GONE => {
-                        return Err(Stopped::ListGone);
+                        return Err(SyncRunError::ListGone);
                     }
-                    (Outcome::Dead(reason), Change::Remove) => {
+                    (Outcome::Dead(reason), AudienceChange::Remove) => {
                         *counts.not_removed.entry(reason.code).or_default() += 1;
-                        Note::Stuck
+                        SyncedMemberChange::RemovalFailed
                     }
-                    (Outcome::Skipped(reason) | Outcome::Dead(reason), Change::Add) => {
+                    (Outcome::Skipped(reason) | Outcome::Dead(reason), AudienceChange::Add) => {
                         *counts.left_out.entry(reason.code).or_default() += 1;
                         if telling.is_doubtful {
                             // An earlier call may have put them on.
                             continue;
                         }
-                        Note::Untold
+                        SyncedMemberChange::Removed
                     }
                     _ => {
                         stop.get_or_insert(end);
@@ -339,7 +360,7 @@ impl Pass<'_> {
                 heard += u64::from(end == Outcome::Delivered);
                 notes.push((telling.profile, note));
             }
-            self.store.note(kept.id, notes).await?;
+            self.store.record_member_changes(kept.id, notes).await?;
             if let Some(outcome) = stop {
                 return Err(stopped(outcome));
             }
@@ -351,24 +372,24 @@ impl Pass<'_> {
     /// alone.
     async fn tell(
         &self,
-        kept: &Kept,
-        way: &Way<'_>,
-        change: Change,
-        some: &[Telling],
+        kept: &SyncRecord,
+        way: &Channel<'_>,
+        change: AudienceChange,
+        some: &[SyncCandidate],
     ) -> Vec<Outcome> {
         let ends = match way {
-            Way::List(audience, list) => {
-                let rows: Vec<Row> = some.iter().map(|it| it.row.clone()).collect();
+            Channel::List(audience, list) => {
+                let rows: Vec<AudienceRow> = some.iter().map(|it| it.row.clone()).collect();
                 audience.change(list, change, &rows, self.outlet.call()).await
             }
-            Way::Events => self.append(kept, change, some).await,
+            Channel::Events => self.append(kept, change, some).await,
         };
         if !ends.iter().all(|end| matches!(end, Outcome::Refused(_))) {
-            return ends.into_iter().map(buried).collect();
+            return ends.into_iter().map(refused_as_dead).collect();
         }
         let (first, second) = some.split_at(some.len() / 2);
         if first.is_empty() {
-            return ends.into_iter().map(buried).collect();
+            return ends.into_iter().map(refused_as_dead).collect();
         }
         let mut ends = Box::pin(self.tell(kept, way, change, first)).await;
         // What holds the first half up holds the second up.
@@ -380,22 +401,27 @@ impl Pass<'_> {
     }
 
     /// Tells by events: they are in the journal, and delivered from there.
-    async fn append(&self, kept: &Kept, change: Change, some: &[Telling]) -> Vec<Outcome> {
+    async fn append(
+        &self,
+        kept: &SyncRecord,
+        change: AudienceChange,
+        some: &[SyncCandidate],
+    ) -> Vec<Outcome> {
         let now = self.clock.now();
         let destination = &self.outlet.settings.name;
-        let record = |telling: &Telling| {
-            let named: Named = telling.row.read()?;
+        let record = |telling: &SyncCandidate| {
+            let named: MemberIdentity = telling.row.read()?;
             let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.at);
-            let enters = change == Change::Add;
+            let enters = change == AudienceChange::Add;
             let event = named.event(self.segment_name, destination, (&stay, enters), now)?;
-            let body =
-                serde_json::to_vec(&event).map_err(|_impossible| Reason::new("unmappable"))?;
+            let body = serde_json::to_vec(&event)
+                .map_err(|_impossible| OutcomeReason::new("unmappable"))?;
             let message = MessageKey::new(self.site_name, &event.message_id);
             let (site, received_at) = (self.site, now);
             let rank = SenderRank::Server;
-            Ok(NewRecord { site, message, rank, received_at, identifies: false, body })
+            Ok(NewJournalRecord { site, message, rank, received_at, identifies: false, body })
         };
-        let made: Vec<Result<NewRecord, Reason>> = some.iter().map(record).collect();
+        let made: Vec<Result<NewJournalRecord, OutcomeReason>> = some.iter().map(record).collect();
         let mut ends: Vec<Outcome> = made
             .iter()
             .map(|made| match made {
@@ -403,12 +429,12 @@ impl Pass<'_> {
                 Err(reason) => Outcome::Dead(reason.clone()),
             })
             .collect();
-        let records: Vec<NewRecord> = made.into_iter().flatten().collect();
+        let records: Vec<NewJournalRecord> = made.into_iter().flatten().collect();
         if records.is_empty() {
             return ends;
         }
         if let Err(error) = self.journal.append(records).await {
-            let reason = Reason::detailed("journal", error.to_string());
+            let reason = OutcomeReason::detailed("journal", error.to_string());
             let later = Outcome::Retry { reason, after: None };
             ends.iter_mut().filter(|end| **end == Outcome::Delivered).for_each(|end| {
                 end.clone_from(&later);
@@ -428,28 +454,28 @@ fn holds_up(end: &Outcome) -> bool {
 }
 
 /// One that is refused alone will be refused for ever.
-fn buried(end: Outcome) -> Outcome {
+fn refused_as_dead(end: Outcome) -> Outcome {
     match end {
         Outcome::Refused(reason) => Outcome::Dead(reason),
         end => end,
     }
 }
 
-fn stopped(outcome: Outcome) -> Stopped {
+fn stopped(outcome: Outcome) -> SyncRunError {
     match outcome {
-        Outcome::Retry { reason, after } => Stopped::Destination(reason, after),
-        Outcome::Throttled { reason, after } => Stopped::Destination(reason, Some(after)),
-        Outcome::Unauthorised(reason) => Stopped::Unauthorised(reason),
+        Outcome::Retry { reason, after } => SyncRunError::Destination(reason, after),
+        Outcome::Throttled { reason, after } => SyncRunError::Destination(reason, Some(after)),
+        Outcome::Unauthorised(reason) => SyncRunError::Unauthorised(reason),
         Outcome::Dead(reason) | Outcome::Refused(reason) | Outcome::Skipped(reason)
             if reason.code == LIST_GONE =>
         {
             drop(reason);
-            Stopped::ListGone
+            SyncRunError::ListGone
         }
         Outcome::Dead(reason) | Outcome::Refused(reason) | Outcome::Skipped(reason) => {
-            Stopped::Impossible(reason)
+            SyncRunError::Impossible(reason)
         }
         // A list that is there is no reason to stop.
-        Outcome::Delivered => Stopped::Destination(Reason::new("no_outcome"), None),
+        Outcome::Delivered => SyncRunError::Destination(OutcomeReason::new("no_outcome"), None),
     }
 }

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use super::super::SyncSettings;
 use crate::delivery::DestinationSettings;
-use crate::event::{Enriched, Event, Facts, MEMBERSHIP, Object, Place, ProfileView};
+use crate::event::{
+    EnrichedEvent, Event, EventFacts, GeoLocation, JsonObject, MEMBERSHIP, ProfileView,
+};
 use crate::profile::ProfileId;
-use crate::vendors::Reason;
+use crate::vendors::OutcomeReason;
 
 /// What is known of a person who is to be told of.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Someone {
+pub struct MemberProfile {
     /// Who.
     pub profile: i64,
     /// The id that the site knows them by.
@@ -23,14 +25,14 @@ pub struct Someone {
     /// The address that was said last.
     pub email: Option<String>,
     /// Their traits.
-    pub traits: Object,
+    pub traits: JsonObject,
     /// What they chose, by category.
-    pub consent: Object,
+    pub consent: JsonObject,
     /// The country they seem to be in, as two letters.
     pub country: Option<String>,
 }
 
-impl Someone {
+impl MemberProfile {
     /// Their profile's number.
     pub(super) fn id(&self) -> ProfileId {
         ProfileId(self.profile)
@@ -42,7 +44,7 @@ impl Someone {
         sync: &SyncSettings,
         destination: &DestinationSettings,
         now: Timestamp,
-    ) -> Result<Enriched, Reason> {
+    ) -> Result<EnrichedEvent, OutcomeReason> {
         let mut traits = self.traits;
         if let Some(email) = self.email {
             traits.entry("email").or_insert_with(|| email.into());
@@ -60,10 +62,10 @@ impl Someone {
             "context": { "consent": { "categoryPreferences": self.consent } },
             "facts": facts(self.country),
         });
-        let event: Event =
-            serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))?;
+        let event: Event = serde_json::from_value(event)
+            .map_err(|_impossible| OutcomeReason::new("unmappable"))?;
         let view = ProfileView { user_id: self.user_id, traits };
-        destination.admit_member(Enriched::new(0, Arc::new(event), Arc::new(view)))
+        destination.admit_member(EnrichedEvent::new(0, Arc::new(event), Arc::new(view)))
     }
 }
 
@@ -80,7 +82,7 @@ pub(super) fn consents(
 }
 
 /// The country of where somebody seems to be.
-pub(super) fn country(mut place: Object) -> Option<String> {
+pub(super) fn country(mut place: JsonObject) -> Option<String> {
     match place.remove("country") {
         Some(Value::String(country)) => Some(country),
         _ => None,
@@ -88,9 +90,10 @@ pub(super) fn country(mut place: Object) -> Option<String> {
 }
 
 /// What is observed of somebody: what their silence means depends on where they are.
-fn facts(country: Option<String>) -> Facts {
-    let place = country.map(|country| Place { country: Some(country), ..Place::default() });
-    Facts { place, ..Facts::default() }
+fn facts(country: Option<String>) -> EventFacts {
+    let place =
+        country.map(|country| GeoLocation { country: Some(country), ..GeoLocation::default() });
+    EventFacts { place, ..EventFacts::default() }
 }
 
 /// The names of the events that tell of members.
@@ -99,32 +102,35 @@ const EXITED: &str = "Segment Exited";
 
 /// Who an event is of, as it is kept.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Named {
+pub(super) struct MemberIdentity {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
     /// What they chose: whoever leaves is told of under the consent they came with.
     #[serde(default)]
-    consent: Object,
+    consent: JsonObject,
     /// Where they were, if only that let them be told of: elsewhere it would make another row of
     /// everybody who travels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     country: Option<String>,
 }
 
-impl Named {
+impl MemberIdentity {
     /// Whoever it is, if a destination could know them at all.
-    pub(super) fn of(person: &Enriched, destination: &DestinationSettings) -> Result<Self, Reason> {
+    pub(super) fn of(
+        person: &EnrichedEvent,
+        destination: &DestinationSettings,
+    ) -> Result<Self, OutcomeReason> {
         let user = person.user_id().map(str::to_owned);
         let device = person.event.anonymous_id.clone();
         if user.is_none() && device.is_none() {
-            return Err(Reason::new("no_identifier"));
+            return Err(OutcomeReason::new("no_identifier"));
         }
         let consent = person.context(&["consent", "categoryPreferences"]);
         let consent = consent.and_then(Value::as_object).cloned().unwrap_or_default();
         let context = json!({ "consent": { "categoryPreferences": consent } });
-        let consents = |context| destination.consents(context, &Facts::default());
+        let consents = |context| destination.consents(context, &EventFacts::default());
         let is_sure = context.as_object().is_some_and(consents);
         let place = person.event.facts.place.as_ref();
         let country = place.and_then(|place| place.country.clone()).filter(|_| !is_sure);
@@ -138,10 +144,10 @@ impl Named {
         destination: &str,
         (stay, enters): (&str, bool),
         now: Timestamp,
-    ) -> Result<Event, Reason> {
+    ) -> Result<Event, OutcomeReason> {
         let (name, way) = if enters { (ENTERED, "in") } else { (EXITED, "out") };
         let member = format!("segment_{segment}");
-        let mut switches = Object::new();
+        let mut switches = JsonObject::new();
         switches.insert("All".to_owned(), false.into());
         switches.insert(destination.to_owned(), true.into());
         let mut facts = facts(self.country);
@@ -163,6 +169,6 @@ impl Named {
             "integrations": switches,
             "facts": facts,
         });
-        serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))
+        serde_json::from_value(event).map_err(|_impossible| OutcomeReason::new("unmappable"))
     }
 }

@@ -4,44 +4,49 @@ use async_trait::async_trait;
 use tokio_postgres::Row as DatabaseRow;
 use tokio_postgres::types::ToSql;
 
-use super::super::postgres::{PostgresSegments, count, rows_of};
+use super::super::postgres::{PostgresSegmentStore, count, rows_of};
 use super::super::statements::{self, dollars};
 use super::super::{SegmentError, SegmentId, SyncKind};
-use super::person::{Someone, country};
-use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
+use super::person::{MemberProfile, country};
+use super::{
+    SyncId, SyncMemberCounts, SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange,
+};
 use crate::journal::SiteId;
 use crate::postgres::{PostgresError, decoded};
 use crate::profile::ProfileId;
-use crate::vendors::audience::Row;
+use crate::vendors::audience::AudienceRow;
 
 /// Rows forgotten in one transaction.
 const FORGOTTEN: i64 = 5000;
 
 #[async_trait]
-impl SyncStore for PostgresSegments {
+impl SyncStore for PostgresSegmentStore {
     async fn sync(
         &self,
         segment: SegmentId,
         destination: &str,
         kind: SyncKind,
-    ) -> Result<Kept, SegmentError> {
+    ) -> Result<SyncRecord, SegmentError> {
         self.keep().await?;
         let asking = async {
             let client = self.database().client().await?;
             let key: [&(dyn ToSql + Sync); 3] = [&segment.0, &destination, &kind.name()];
             client.execute(&dollars(statements::NEW_SYNC), &key).await?;
             let row = client.query_one(&dollars(statements::SYNC), &key).await?;
-            Ok(Kept {
+            Ok(SyncRecord {
                 id: SyncId(row.try_get(0)?),
                 list: row.try_get(1)?,
                 synced: row.try_get(2)?,
                 checked: row.try_get(3)?,
             })
         };
-        Ok(self.database().within(asking).await?)
+        Ok(self.database().with_timeout(asking).await?)
     }
 
-    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError> {
+    async fn synced_destinations(
+        &self,
+        segment: SegmentId,
+    ) -> Result<Vec<(String, SyncKind)>, SegmentError> {
         let asking = async {
             let client = self.database().client().await?;
             let heard = |row: &DatabaseRow| {
@@ -51,7 +56,7 @@ impl SyncStore for PostgresSegments {
             let rows = client.query(&dollars(statements::HEARD), &[&segment.0]).await?;
             rows.iter().map(heard).collect()
         };
-        Ok(self.database().within(asking).await?)
+        Ok(self.database().with_timeout(asking).await?)
     }
 
     async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
@@ -62,23 +67,23 @@ impl SyncStore for PostgresSegments {
                 let text = dollars(statements::FORGOTTEN);
                 Ok(client.execute(&text, &[&sync.0, &FORGOTTEN]).await?)
             };
-            is_left = self.database().within(forgetting).await? == FORGOTTEN.unsigned_abs();
+            is_left = self.database().with_timeout(forgetting).await? == FORGOTTEN.unsigned_abs();
         }
         let noting = async {
             let client = self.database().client().await?;
             Ok(client.execute(&dollars(statements::LISTED), &[&sync.0, &list]).await?)
         };
-        self.database().within(noting).await?;
+        self.database().with_timeout(noting).await?;
         Ok(())
     }
 
-    async fn told(
+    async fn synced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Vec<Told>, SegmentError> {
+    ) -> Result<Vec<SyncedMember>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
             let statement = client.prepare_cached(&dollars(statements::TOLD)).await?;
@@ -86,10 +91,10 @@ impl SyncStore for PostgresSegments {
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(told).collect()
         };
-        Ok(self.database().within(reading).await?)
+        Ok(self.database().with_timeout(reading).await?)
     }
 
-    async fn untold(
+    async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -103,15 +108,15 @@ impl SyncStore for PostgresSegments {
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(untold).collect()
         };
-        Ok(self.database().within(reading).await?)
+        Ok(self.database().with_timeout(reading).await?)
     }
 
-    async fn told_of(
+    async fn synced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Told>, SegmentError> {
+    ) -> Result<Vec<SyncedMember>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
             let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
@@ -119,10 +124,10 @@ impl SyncStore for PostgresSegments {
                 [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
             client.query(&dollars(&text), &parameters).await?.iter().map(told).collect()
         };
-        Ok(self.database().within(reading).await?)
+        Ok(self.database().with_timeout(reading).await?)
     }
 
-    async fn untold_of(
+    async fn unsynced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -135,14 +140,14 @@ impl SyncStore for PostgresSegments {
                 [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
             client.query(&dollars(&text), &parameters).await?.iter().map(untold).collect()
         };
-        Ok(self.database().within(reading).await?)
+        Ok(self.database().with_timeout(reading).await?)
     }
 
-    async fn someone(
+    async fn member_profiles(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Someone>, SegmentError> {
+    ) -> Result<Vec<MemberProfile>, SegmentError> {
         let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
         let reading = async {
             let client = self.database().client().await?;
@@ -165,7 +170,7 @@ impl SyncStore for PostgresSegments {
                 let text = |column: usize| {
                     row.try_get::<_, Option<String>>(column).map(|it| it.map(decoded))
                 };
-                Ok(Someone {
+                Ok(MemberProfile {
                     profile: row.try_get(0)?,
                     user_id: text(1)?,
                     traits: serde_json::from_str(row.try_get(2)?).unwrap_or_default(),
@@ -177,10 +182,14 @@ impl SyncStore for PostgresSegments {
             };
             client.query(&statement, &[&numbers, &site]).await?.iter().map(someone).collect()
         };
-        Ok(self.database().within(reading).await?)
+        Ok(self.database().with_timeout(reading).await?)
     }
 
-    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError> {
+    async fn record_member_changes(
+        &self,
+        sync: SyncId,
+        notes: Vec<(ProfileId, SyncedMemberChange)>,
+    ) -> Result<(), SegmentError> {
         if notes.is_empty() {
             return Ok(());
         }
@@ -205,19 +214,25 @@ impl SyncStore for PostgresSegments {
                 .await?;
             // All on their way before the first answer: what is said twice of somebody stays in order.
             let notes = notes.iter().map(async |(profile, note)| match note {
-                Note::Telling(row, at) => {
+                SyncedMemberChange::Pending(row, at) => {
                     let parameters: [&(dyn ToSql + Sync); 4] =
                         [&sync.0, &profile.0, &row.text(), at];
                     transaction.execute(&telling, &parameters).await
                 }
-                Note::Told => transaction.execute(&told, &[&sync.0, &profile.0]).await,
-                Note::Untold => transaction.execute(&untold, &[&sync.0, &profile.0]).await,
-                Note::Stuck => transaction.execute(&stuck, &[&sync.0, &profile.0]).await,
+                SyncedMemberChange::Confirmed => {
+                    transaction.execute(&told, &[&sync.0, &profile.0]).await
+                }
+                SyncedMemberChange::Removed => {
+                    transaction.execute(&untold, &[&sync.0, &profile.0]).await
+                }
+                SyncedMemberChange::RemovalFailed => {
+                    transaction.execute(&stuck, &[&sync.0, &profile.0]).await
+                }
             });
             futures_util::future::try_join_all(notes).await?;
             Ok(transaction.commit().await?)
         };
-        self.database().within(noting).await?;
+        self.database().with_timeout(noting).await?;
         Ok(())
     }
 
@@ -232,30 +247,30 @@ impl SyncStore for PostgresSegments {
             let text = dollars(statements::FINISHED);
             Ok(client.execute(&text, &[&sync.0, &ran_at, &checked]).await?)
         };
-        self.database().within(noting).await?;
+        self.database().with_timeout(noting).await?;
         Ok(())
     }
 
-    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
+    async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
         let counting = async {
             let client = self.database().client().await?;
             let row = client.query_one(&dollars(statements::SIZES), &[&sync.0]).await?;
-            Ok(Sizes { heard: count(row.try_get(0)?), stuck: count(row.try_get(1)?) })
+            Ok(SyncMemberCounts { heard: count(row.try_get(0)?), stuck: count(row.try_get(1)?) })
         };
-        Ok(self.database().within(counting).await?)
+        Ok(self.database().with_timeout(counting).await?)
     }
 }
 
-fn told(row: &DatabaseRow) -> Result<Told, PostgresError> {
+fn told(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
     let consent: Option<String> = row.try_get(5)?;
     let is_known: bool = row.try_get(6)?;
     let place: Option<&str> = row.try_get(7)?;
     let place = place.map(|place| serde_json::from_str(place).unwrap_or_default());
-    Ok(Told {
+    Ok(SyncedMember {
         profile: ProfileId(row.try_get(0)?),
-        row: Row::kept(row.try_get::<_, String>(1)?),
+        row: AudienceRow::from_stored(row.try_get::<_, String>(1)?),
         at: row.try_get(2)?,
-        heard: Heard::of_number(row.try_get(3)?),
+        status: SyncStatus::of_number(row.try_get(3)?),
         is_member: row.try_get::<_, i64>(4)? != 0,
         consent: is_known.then(|| consent.unwrap_or_default()),
         country: place.and_then(country),

@@ -4,33 +4,35 @@ use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row as DatabaseRow};
 use serde_json::Value;
 
-use super::super::sqlite::SqliteSegments;
+use super::super::sqlite::SqliteSegmentStore;
 use super::super::{SegmentError, SegmentId, SyncKind, statements};
-use super::person::{Someone, country};
-use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
-use crate::event::Object;
+use super::person::{MemberProfile, country};
+use super::{
+    SyncId, SyncMemberCounts, SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange,
+};
+use crate::event::JsonObject;
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
-use crate::vendors::audience::Row;
+use crate::vendors::audience::AudienceRow;
 
 /// Rows forgotten in one transaction.
 const FORGOTTEN: usize = 5000;
 
 #[async_trait]
-impl SyncStore for SqliteSegments {
+impl SyncStore for SqliteSegmentStore {
     async fn sync(
         &self,
         segment: SegmentId,
         destination: &str,
         kind: SyncKind,
-    ) -> Result<Kept, SegmentError> {
+    ) -> Result<SyncRecord, SegmentError> {
         let destination = destination.to_owned();
         let kept = self.store().write(move |c| {
             let key = (segment.0, &destination, kind.name());
             c.prepare_cached(statements::NEW_SYNC)?.execute(key)?;
             let mut statement = c.prepare_cached(statements::SYNC)?;
             statement.query_row(key, |row| {
-                Ok(Kept {
+                Ok(SyncRecord {
                     id: SyncId(row.get(0)?),
                     list: row.get(1)?,
                     synced: row.get(2)?,
@@ -41,7 +43,10 @@ impl SyncStore for SqliteSegments {
         Ok(kept.await?)
     }
 
-    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError> {
+    async fn synced_destinations(
+        &self,
+        segment: SegmentId,
+    ) -> Result<Vec<(String, SyncKind)>, SegmentError> {
         let heard = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::HEARD)?;
             let rows = statement.query_map([segment.0], |row| {
@@ -67,13 +72,13 @@ impl SyncStore for SqliteSegments {
         Ok(())
     }
 
-    async fn told(
+    async fn synced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
         after: ProfileId,
         limit: usize,
-    ) -> Result<Vec<Told>, SegmentError> {
+    ) -> Result<Vec<SyncedMember>, SegmentError> {
         let read = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::TOLD)?;
             statement.query_map((sync.0, segment.0, after.0, limit), told)?.collect()
@@ -81,7 +86,7 @@ impl SyncStore for SqliteSegments {
         Ok(read.await?)
     }
 
-    async fn untold(
+    async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -95,12 +100,12 @@ impl SyncStore for SqliteSegments {
         Ok(read.await?)
     }
 
-    async fn told_of(
+    async fn synced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Told>, SegmentError> {
+    ) -> Result<Vec<SyncedMember>, SegmentError> {
         let read = self.store().read(move |c| {
             let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
             let asked = (sync.0, segment.0, i64::MIN, profiles.len());
@@ -109,7 +114,7 @@ impl SyncStore for SqliteSegments {
         Ok(read.await?)
     }
 
-    async fn untold_of(
+    async fn unsynced_members_of(
         &self,
         sync: SyncId,
         segment: SegmentId,
@@ -123,11 +128,11 @@ impl SyncStore for SqliteSegments {
         Ok(read.await?)
     }
 
-    async fn someone(
+    async fn member_profiles(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
-    ) -> Result<Vec<Someone>, SegmentError> {
+    ) -> Result<Vec<MemberProfile>, SegmentError> {
         let people = self.store().read(move |c| {
             let mut person = c.prepare_cached(
                 "SELECT user_id, traits, consent, place FROM profiles WHERE id = ?1 AND site = ?2",
@@ -149,7 +154,7 @@ impl SyncStore for SqliteSegments {
                 let mut last = |kind: &str| {
                     name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
                 };
-                people.push(Someone {
+                people.push(MemberProfile {
                     profile: profile.0,
                     user_id,
                     anonymous_id: last("anonymous")?,
@@ -164,7 +169,11 @@ impl SyncStore for SqliteSegments {
         Ok(people.await?)
     }
 
-    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError> {
+    async fn record_member_changes(
+        &self,
+        sync: SyncId,
+        notes: Vec<(ProfileId, SyncedMemberChange)>,
+    ) -> Result<(), SegmentError> {
         if notes.is_empty() {
             return Ok(());
         }
@@ -181,12 +190,12 @@ impl SyncStore for SqliteSegments {
                 c.prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = ?1 AND profile = ?2")?;
             for (profile, note) in notes {
                 match note {
-                    Note::Telling(row, at) => {
+                    SyncedMemberChange::Pending(row, at) => {
                         telling.execute((sync.0, profile.0, row.text(), at))?
                     }
-                    Note::Told => told.execute((sync.0, profile.0))?,
-                    Note::Untold => untold.execute((sync.0, profile.0))?,
-                    Note::Stuck => stuck.execute((sync.0, profile.0))?,
+                    SyncedMemberChange::Confirmed => told.execute((sync.0, profile.0))?,
+                    SyncedMemberChange::Removed => untold.execute((sync.0, profile.0))?,
+                    SyncedMemberChange::RemovalFailed => stuck.execute((sync.0, profile.0))?,
                 };
             }
             Ok(())
@@ -208,25 +217,25 @@ impl SyncStore for SqliteSegments {
         Ok(())
     }
 
-    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
+    async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
         let sizes = self.store().read(move |c| {
             c.query_row(statements::SIZES, [sync.0], |row| {
-                Ok(Sizes { heard: row.get(0)?, stuck: row.get(1)? })
+                Ok(SyncMemberCounts { heard: row.get(0)?, stuck: row.get(1)? })
             })
         });
         Ok(sizes.await?)
     }
 }
 
-fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<Told> {
+fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
     let consent: Option<String> = row.get(5)?;
     let is_known: bool = row.get(6)?;
     let place: Option<String> = row.get(7)?;
-    Ok(Told {
+    Ok(SyncedMember {
         profile: ProfileId(row.get(0)?),
-        row: Row::kept(row.get::<_, String>(1)?),
+        row: AudienceRow::from_stored(row.get::<_, String>(1)?),
         at: row.get(2)?,
-        heard: Heard::of_number(row.get(3)?),
+        status: SyncStatus::of_number(row.get(3)?),
         is_member: row.get(4)?,
         consent: is_known.then(|| consent.unwrap_or_default()),
         country: place.and_then(|place| country(parsed(&place))),
@@ -238,9 +247,9 @@ fn untold(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
 }
 
 /// The profiles alone write it; should a row be damaged, it says nothing.
-fn parsed(text: &str) -> Object {
+fn parsed(text: &str) -> JsonObject {
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => object,
-        _ => Object::new(),
+        _ => JsonObject::new(),
     }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::SegmentError;
-use super::keeper::{Key, Order, Pushed, Stand, SyncFooting, Synced};
-use super::pass::{Counts, Pass, Stopped};
-use super::{Kept, Sizes};
-use crate::delivery::Outlet;
-use crate::journal::Care;
+use super::keeper::{
+    RealtimeSyncQueue, SegmentSyncKey, SyncDependencies, SyncOverview, SyncState, SyncTaskConfig,
+};
+use super::pass::{SyncRun, SyncRunCounts, SyncRunError};
+use super::{SyncMemberCounts, SyncRecord};
+use crate::delivery::DestinationHandle;
+use crate::journal::ReaderGuard;
 use crate::metrics::SyncChangeLabels;
 use crate::profile::ProfileId;
 
@@ -30,7 +32,7 @@ const AWAY: Duration = Duration::from_secs(5);
 const GONE: &str = "the destination is not there: it comes back, or what it was told is forgotten";
 
 /// What a sync waits for.
-enum Next {
+enum NextSyncTrigger {
     /// Its segment's next run.
     Run,
     /// Whatever it is, another task waits for it.
@@ -42,20 +44,20 @@ enum Next {
 }
 
 /// One sync's task.
-pub(super) struct Task {
-    pub(super) footing: Arc<SyncFooting>,
-    pub(super) states: Arc<Mutex<BTreeMap<Key, Synced>>>,
+pub(super) struct SyncTask {
+    pub(super) footing: Arc<SyncDependencies>,
+    pub(super) states: Arc<Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>>,
     /// Changes with every run of a segment, and with the configuration.
     pub(super) ran: watch::Receiver<()>,
     /// Who came or left since.
-    pub(super) pushed: Arc<Pushed>,
-    pub(super) key: Key,
-    pub(super) order: Order,
+    pub(super) pushed: Arc<RealtimeSyncQueue>,
+    pub(super) key: SegmentSyncKey,
+    pub(super) order: SyncTaskConfig,
     /// The care it takes after an abort.
-    pub(super) care: Arc<Care>,
+    pub(super) care: Arc<ReaderGuard>,
 }
 
-impl Task {
+impl SyncTask {
     /// Runs for as long as there is something to tell.
     pub(super) async fn run(self) {
         let mut ran = self.ran.clone();
@@ -63,18 +65,18 @@ impl Task {
         loop {
             ran.mark_unchanged();
             let wait = match self.turn().await {
-                Ok(Next::Over) => {
+                Ok(NextSyncTrigger::Over) => {
                     self.footing.conceal(&self.key, &self.states);
                     self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
                     return;
                 }
                 // Another task begins when the destination is back.
-                Ok(Next::Nothing) => std::future::pending().await,
-                Ok(Next::Again(pause)) => {
+                Ok(NextSyncTrigger::Nothing) => std::future::pending().await,
+                Ok(NextSyncTrigger::Again(pause)) => {
                     failures = 0;
                     Some(pause)
                 }
-                Ok(Next::Run) => {
+                Ok(NextSyncTrigger::Run) => {
                     failures = 0;
                     None
                 }
@@ -104,20 +106,25 @@ impl Task {
     }
 
     /// Tells what there is to tell, if there is.
-    async fn turn(&self) -> Result<Next, Stopped> {
-        let SyncFooting { store, segments, dispatcher, .. } = &*self.footing;
-        let known = segments.known(self.order.site).await?;
+    async fn turn(&self) -> Result<NextSyncTrigger, SyncRunError> {
+        let SyncDependencies { store, segments, dispatcher, .. } = &*self.footing;
+        let known = segments.list_segments(self.order.site).await?;
         let known = known.into_iter().find(|known| known.id == self.order.segment);
         let Some(known) = known else {
-            return Ok(if self.order.drains { Next::Over } else { Next::Run });
+            return Ok(if self.order.drains {
+                NextSyncTrigger::Over
+            } else {
+                NextSyncTrigger::Run
+            });
         };
         let kept = self.kept().await?;
         if self.order.is_away {
             self.abandon(&kept).await?;
-            return Ok(Next::Nothing);
+            return Ok(NextSyncTrigger::Nothing);
         }
-        let Some(outlet) = dispatcher.outlet(&self.key.site, &self.key.destination) else {
-            return Ok(Next::Again(AWAY));
+        let Some(outlet) = dispatcher.destination_handle(&self.key.site, &self.key.destination)
+        else {
+            return Ok(NextSyncTrigger::Again(AWAY));
         };
         let ran = known.ran.map(|ran| ran.at_ms);
         // One that is under way changes memberships: its end calls again.
@@ -130,7 +137,7 @@ impl Task {
         }
         if !self.order.drains && !has_news {
             self.tell(&kept, None, self.stand()).await?;
-            return Ok(Next::Run);
+            return Ok(NextSyncTrigger::Run);
         }
         let now = self.footing.clock.now().as_millisecond();
         let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
@@ -139,18 +146,18 @@ impl Task {
             // Off the list that was, before the one that is.
             match self.pass(&outlet, &kept, (false, true), None).await {
                 // With the list, everybody is off it.
-                Ok(_) | Err(Stopped::ListGone) => store.note_list(kept.id, None).await?,
+                Ok(_) | Err(SyncRunError::ListGone) => store.note_list(kept.id, None).await?,
                 Err(other) => return Err(other),
             }
         }
         let (kept, drains) = (self.kept().await?, self.order.drains);
         let counts = match self.pass(&outlet, &kept, (rechecks, drains), None).await {
             // With the list, everybody is off it.
-            Err(Stopped::ListGone) if drains => {
+            Err(SyncRunError::ListGone) if drains => {
                 store.note_list(kept.id, None).await?;
-                Counts::default()
+                SyncRunCounts::default()
             }
-            Err(Stopped::ListGone) => {
+            Err(SyncRunError::ListGone) => {
                 store.note_list(kept.id, None).await?;
                 let reopened = self.kept().await?;
                 self.pass(&outlet, &reopened, (rechecks, drains), None).await?
@@ -162,19 +169,19 @@ impl Task {
         store.finish(kept.id, synced, rechecks.then_some(now)).await?;
         let sizes = self.tell(&self.kept().await?, Some(counts), self.stand()).await?;
         Ok(match sizes.stuck {
-            _ if !drains => Next::Run,
-            0 => Next::Over,
-            _ => Next::Again(self.footing.recheck),
+            _ if !drains => NextSyncTrigger::Run,
+            0 => NextSyncTrigger::Over,
+            _ => NextSyncTrigger::Again(self.footing.recheck),
         })
     }
 
     /// Tells of those who came or left since the run that it heard of.
     async fn push(
         &self,
-        outlet: &Outlet,
-        kept: &Kept,
+        outlet: &DestinationHandle,
+        kept: &SyncRecord,
         people: Vec<ProfileId>,
-    ) -> Result<Next, Stopped> {
+    ) -> Result<NextSyncTrigger, SyncRunError> {
         let store = &self.footing.store;
         match self.pass(outlet, kept, (false, false), Some(people.clone())).await {
             Ok(counts) => {
@@ -188,12 +195,12 @@ impl Task {
                     let gauge = &self.footing.metrics.segment_synced_members;
                     gauge.get_or_create(&self.key.labels()).set(state.size);
                 });
-                Ok(Next::Run)
+                Ok(NextSyncTrigger::Run)
             }
-            Err(Stopped::ListGone) => {
+            Err(SyncRunError::ListGone) => {
                 store.note_list(kept.id, None).await?;
                 store.finish(kept.id, 0, None).await?;
-                Ok(Next::Again(Duration::ZERO))
+                Ok(NextSyncTrigger::Again(Duration::ZERO))
             }
             Err(other) => {
                 self.pushed.add(people);
@@ -202,26 +209,26 @@ impl Task {
         }
     }
 
-    async fn kept(&self) -> Result<Kept, SegmentError> {
-        let Order { segment, sync, .. } = &self.order;
+    async fn kept(&self) -> Result<SyncRecord, SegmentError> {
+        let SyncTaskConfig { segment, sync, .. } = &self.order;
         self.footing.store.sync(*segment, &sync.destination, sync.kind).await
     }
 
     /// Whether the settings name another list than the one that was told.
-    fn has_moved(&self, kept: &Kept) -> bool {
+    fn has_moved(&self, kept: &SyncRecord) -> bool {
         let wanted = self.order.sync.list.as_deref();
         wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
     }
 
     async fn pass(
         &self,
-        outlet: &Outlet,
-        kept: &Kept,
+        outlet: &DestinationHandle,
+        kept: &SyncRecord,
         (rechecks, drains): (bool, bool),
         of: Option<Vec<ProfileId>>,
-    ) -> Result<Counts, Stopped> {
-        let SyncFooting { store, journal, clock, .. } = &*self.footing;
-        let pass = Pass {
+    ) -> Result<SyncRunCounts, SyncRunError> {
+        let SyncDependencies { store, journal, clock, .. } = &*self.footing;
+        let pass = SyncRun {
             store: &**store,
             journal,
             clock,
@@ -244,15 +251,15 @@ impl Task {
         ran
     }
 
-    fn stand(&self) -> Stand {
-        if self.order.drains { Stand::Drains } else { Stand::Follows }
+    fn stand(&self) -> SyncState {
+        if self.order.drains { SyncState::Drains } else { SyncState::Follows }
     }
 
     /// Tells operators, once, that nobody can be told any more.
-    async fn abandon(&self, kept: &Kept) -> Result<(), Stopped> {
+    async fn abandon(&self, kept: &SyncRecord) -> Result<(), SyncRunError> {
         let mut was_told = false;
-        self.note(|state| was_told = state.stand == Stand::Abandoned);
-        let sizes = self.tell(kept, None, Stand::Abandoned).await?;
+        self.note(|state| was_told = state.stand == SyncState::Abandoned);
+        let sizes = self.tell(kept, None, SyncState::Abandoned).await?;
         let people = sizes.heard.saturating_add(sizes.stuck);
         if !was_told {
             tracing::warn!(
@@ -267,15 +274,15 @@ impl Task {
     /// Tells operators how it is going.
     async fn tell(
         &self,
-        kept: &Kept,
-        counts: Option<Counts>,
-        stand: Stand,
-    ) -> Result<Sizes, Stopped> {
+        kept: &SyncRecord,
+        counts: Option<SyncRunCounts>,
+        stand: SyncState,
+    ) -> Result<SyncMemberCounts, SyncRunError> {
         let sizes = self.footing.store.sizes(kept.id).await?;
         let labels = self.key.labels();
         let metrics = &self.footing.metrics;
         metrics.segment_synced_members.get_or_create(&labels).set(sizes.heard);
-        if stand == Stand::Abandoned {
+        if stand == SyncState::Abandoned {
             let people = sizes.heard.saturating_add(sizes.stuck);
             metrics.segment_abandoned_members.get_or_create(&labels).set(people);
         } else {
@@ -291,8 +298,8 @@ impl Task {
             (state.size, state.stuck) = (sizes.heard, sizes.stuck);
             state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
             state.stand = stand;
-            state.problem = (stand == Stand::Abandoned).then(|| GONE.to_owned());
-            if let Some(Counts { added, removed, left_out, not_removed }) = counts {
+            state.problem = (stand == SyncState::Abandoned).then(|| GONE.to_owned());
+            if let Some(SyncRunCounts { added, removed, left_out, not_removed }) = counts {
                 (state.added, state.removed) = (added, removed);
                 (state.left_out, state.not_removed) = (left_out, not_removed);
             }
@@ -300,8 +307,8 @@ impl Task {
         Ok(sizes)
     }
 
-    fn count(&self, counts: &Counts) {
-        let Key { site, segment, destination, .. } = &self.key;
+    fn count(&self, counts: &SyncRunCounts) {
+        let SegmentSyncKey { site, segment, destination, .. } = &self.key;
         for (result, count) in [
             ("added", counts.added),
             ("removed", counts.removed),
@@ -318,26 +325,30 @@ impl Task {
         }
     }
 
-    fn note(&self, note: impl FnOnce(&mut Synced)) {
+    fn note(&self, note: impl FnOnce(&mut SyncOverview)) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.entry(self.key.clone()).or_insert_with(|| Synced {
+        let state = states.entry(self.key.clone()).or_insert_with(|| SyncOverview {
             site: self.key.site.clone(),
             segment: self.key.segment.clone(),
             destination: self.key.destination.clone(),
             kind: self.order.sync.kind.name(),
             stand: self.stand(),
-            ..Synced::default()
+            ..SyncOverview::default()
         });
         note(state);
     }
 }
 
 /// How long to wait after this, the so-and-so-manieth failure in a row.
-fn pause(stopped: &Stopped, failures: u32) -> Duration {
+fn pause(stopped: &SyncRunError, failures: u32) -> Duration {
     let usual = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
     match stopped {
-        Stopped::Destination(_, Some(asked)) => (*asked).clamp(Duration::from_secs(1), MAX_PAUSE),
-        Stopped::Destination(_, None) | Stopped::Store(_) | Stopped::ListGone => usual,
-        Stopped::Unauthorised(_) | Stopped::Impossible(_) => MENDING,
+        SyncRunError::Destination(_, Some(asked)) => {
+            (*asked).clamp(Duration::from_secs(1), MAX_PAUSE)
+        }
+        SyncRunError::Destination(_, None) | SyncRunError::Store(_) | SyncRunError::ListGone => {
+            usual
+        }
+        SyncRunError::Unauthorised(_) | SyncRunError::Impossible(_) => MENDING,
     }
 }

@@ -8,9 +8,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::segment::rule::{Amount, Comparison, Filter, Literal, Moment, Part, Span, Test};
+use crate::segment::rule::{
+    AmountCondition, ComparisonOperator, ProfilePart, PropertyFilter, RuleLiteral, RuleMoment,
+    RuleTimeSpan, RuleValueTest,
+};
 use crate::segment::sql::compile;
-use crate::segment::sqlite::dialect::Sqlite;
+use crate::segment::sqlite::dialect::SqliteDialect;
 
 const TEXTS: [&str; 12] = [
     "",
@@ -50,69 +53,71 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn values() -> impl Strategy<Value = Object> {
+fn values() -> impl Strategy<Value = JsonObject> {
     btree_map(select(vec!["k", "t.t", "o"]), value(), 0..3)
         .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-fn literal() -> impl Strategy<Value = Literal> {
+fn literal() -> impl Strategy<Value = RuleLiteral> {
     prop_oneof![
-        select(TEXTS[1..6].to_vec()).prop_map(|text| Literal::Text(text.to_owned())),
-        select(WHOLE.to_vec()).prop_map(Literal::Integer),
-        select(REAL.to_vec()).prop_map(Literal::Real),
-        any::<bool>().prop_map(Literal::Boolean),
+        select(TEXTS[1..6].to_vec()).prop_map(|text| RuleLiteral::Text(text.to_owned())),
+        select(WHOLE.to_vec()).prop_map(RuleLiteral::Integer),
+        select(REAL.to_vec()).prop_map(RuleLiteral::Real),
+        any::<bool>().prop_map(RuleLiteral::Boolean),
     ]
 }
 
-fn comparison() -> impl Strategy<Value = Comparison> {
-    select(Comparison::ALL.to_vec()).prop_map(|(_, comparison)| comparison)
+fn comparison() -> impl Strategy<Value = ComparisonOperator> {
+    select(ComparisonOperator::ALL.to_vec()).prop_map(|(_, comparison)| comparison)
 }
 
-fn moment() -> impl Strategy<Value = Moment> {
-    let at = |text: &str| Moment::At(text.parse().unwrap());
+fn moment() -> impl Strategy<Value = RuleMoment> {
+    let at = |text: &str| RuleMoment::At(text.parse().unwrap());
     prop_oneof![
-        (0_u64..12).prop_map(|days| Moment::Ago(Duration::from_secs(days * 86_400))),
-        (0_u64..48).prop_map(|hours| Moment::Ago(Duration::from_secs(hours * 3600))),
+        (0_u64..12).prop_map(|days| RuleMoment::Ago(Duration::from_secs(days * 86_400))),
+        (0_u64..48).prop_map(|hours| RuleMoment::Ago(Duration::from_secs(hours * 3600))),
         select(vec![at("2026-11-20T00:00:00Z"), at("2026-11-20T10:00:00Z")]),
     ]
 }
 
-fn span() -> impl Strategy<Value = Span> {
+fn span() -> impl Strategy<Value = RuleTimeSpan> {
     (proptest::option::of(moment()), proptest::option::of(moment()))
-        .prop_map(|(after, before)| Span { after, before })
+        .prop_map(|(after, before)| RuleTimeSpan { after, before })
 }
 
-fn test() -> impl Strategy<Value = Test> {
+fn test() -> impl Strategy<Value = RuleValueTest> {
     let text = || select(TEXTS[1..7].to_vec()).prop_map(str::to_owned);
     prop_oneof![
         4 => (comparison(), literal()).prop_filter_map("an order of truth", |(comparison, literal)| {
-            let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
-            let is_truth = matches!(literal, Literal::Boolean(_));
-            (!(is_ordered && is_truth)).then_some(Test::Compare(comparison, literal))
+            let is_ordered = !matches!(comparison, ComparisonOperator::Equal | ComparisonOperator::Unequal);
+            let is_truth = matches!(literal, RuleLiteral::Boolean(_));
+            (!(is_ordered && is_truth)).then_some(RuleValueTest::Compare(comparison, literal))
         }),
-        1 => vec(literal(), 1..5).prop_map(Test::In),
-        1 => literal().prop_map(Test::Contains),
-        1 => text().prop_map(Test::StartsWith),
-        1 => text().prop_map(Test::EndsWith),
-        1 => any::<bool>().prop_map(Test::Exists),
-        1 => moment().prop_map(Test::Before),
-        1 => moment().prop_map(Test::After),
+        1 => vec(literal(), 1..5).prop_map(RuleValueTest::In),
+        1 => literal().prop_map(RuleValueTest::Contains),
+        1 => text().prop_map(RuleValueTest::StartsWith),
+        1 => text().prop_map(RuleValueTest::EndsWith),
+        1 => any::<bool>().prop_map(RuleValueTest::Exists),
+        1 => moment().prop_map(RuleValueTest::Before),
+        1 => moment().prop_map(RuleValueTest::After),
     ]
 }
 
-fn amount() -> impl Strategy<Value = Amount> {
-    (comparison(), 0..6_i32)
-        .prop_map(|(comparison, number)| Amount { comparison, number: f64::from(number) / 2.0 })
+fn amount() -> impl Strategy<Value = AmountCondition> {
+    (comparison(), 0..6_i32).prop_map(|(comparison, number)| AmountCondition {
+        comparison,
+        number: f64::from(number) / 2.0,
+    })
 }
 
-fn filter() -> impl Strategy<Value = Filter> {
+fn filter() -> impl Strategy<Value = PropertyFilter> {
     prop_oneof![
-        2 => Just(Filter::new()),
-        1 => Just(Filter::from([(vec!["a".to_owned()], vec![Test::Exists(true)])])),
+        2 => Just(PropertyFilter::new()),
+        1 => Just(PropertyFilter::from([(vec!["a".to_owned()], vec![RuleValueTest::Exists(true)])])),
     ]
 }
 
-fn event() -> impl Strategy<Value = Rule> {
+fn event() -> impl Strategy<Value = SegmentRule> {
     use proptest::option::of;
     let days = (1_u64..12).prop_map(|days| Duration::from_secs(days * 86_400));
     let hours = (1_u64..60).prop_filter("no days", |hours| hours % 24 != 0);
@@ -120,14 +125,15 @@ fn event() -> impl Strategy<Value = Rule> {
     let name = || select(vec!["A", "B", "C"]).prop_map(str::to_owned);
     let counted = (name(), filter(), of(days), of(amount()), of(amount()), span(), span());
     let whole = counted.prop_map(|(event, filter, within, count, sum, first, last)| {
-        Rule::Event(EventRule { event, filter, within, count, sum, first, last })
+        SegmentRule::Event(EventCondition { event, filter, within, count, sum, first, last })
     });
     let within = (name(), hours, any::<bool>()).prop_map(|(event, within, never)| {
-        let never = never.then_some(Amount { comparison: Comparison::Equal, number: 0.0 });
-        let open = Span::default();
-        Rule::Event(EventRule {
+        let never =
+            never.then_some(AmountCondition { comparison: ComparisonOperator::Equal, number: 0.0 });
+        let open = RuleTimeSpan::default();
+        SegmentRule::Event(EventCondition {
             event,
-            filter: Filter::new(),
+            filter: PropertyFilter::new(),
             within: Some(within),
             count: never,
             sum: None,
@@ -138,39 +144,45 @@ fn event() -> impl Strategy<Value = Rule> {
     prop_oneof![3 => whole, 1 => within]
 }
 
-fn condition() -> impl Strategy<Value = Rule> {
-    let places = [Part::Traits, Part::Consent, Part::Device, Part::Place, Part::Touches];
+fn condition() -> impl Strategy<Value = SegmentRule> {
+    let places = [
+        ProfilePart::Traits,
+        ProfilePart::Consent,
+        ProfilePart::Device,
+        ProfilePart::Place,
+        ProfilePart::Touches,
+    ];
     let paths = [vec!["k"], vec!["t.t"], vec!["o", "k"], vec!["o"]];
     let paths = paths.map(|path| path.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let kinds = select(vec!["email", "user", "ga"]).prop_map(str::to_owned);
     prop_oneof![
         4 => (select(places.to_vec()), select(paths.to_vec()), vec(test(), 1..3))
-            .prop_map(|(place, path, tests)| Rule::Known { place, path, tests }),
-        1 => (kinds, any::<bool>()).prop_map(|(kind, exists)| Rule::Identity { kind, exists }),
-        1 => (any::<bool>(), span()).prop_map(|(first, when)| Rule::Seen { first, when }),
+            .prop_map(|(place, path, tests)| SegmentRule::Known { place, path, tests }),
+        1 => (kinds, any::<bool>()).prop_map(|(kind, exists)| SegmentRule::Identity { kind, exists }),
+        1 => (any::<bool>(), span()).prop_map(|(first, when)| SegmentRule::Seen { first, when }),
         3 => event(),
     ]
 }
 
-fn any_rule() -> impl Strategy<Value = Rule> {
+fn any_rule() -> impl Strategy<Value = SegmentRule> {
     condition().prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
-            vec(inner.clone(), 1..4).prop_map(Rule::All),
-            vec(inner.clone(), 1..4).prop_map(Rule::Any),
-            inner.prop_map(|rule| Rule::Not(Box::new(rule))),
+            vec(inner.clone(), 1..4).prop_map(SegmentRule::All),
+            vec(inner.clone(), 1..4).prop_map(SegmentRule::Any),
+            inner.prop_map(|rule| SegmentRule::Not(Box::new(rule))),
         ]
     })
 }
 
-fn activity() -> impl Strategy<Value = BTreeMap<String, BTreeMap<i64, Tally>>> {
-    let filtered = EventRule {
+fn activity() -> impl Strategy<Value = BTreeMap<String, BTreeMap<i64, DailyTally>>> {
+    let filtered = EventCondition {
         event: "A".to_owned(),
-        filter: Filter::from([(vec!["a".to_owned()], vec![Test::Exists(true)])]),
+        filter: PropertyFilter::from([(vec!["a".to_owned()], vec![RuleValueTest::Exists(true)])]),
         within: None,
         count: None,
         sum: None,
-        first: Span::default(),
-        last: Span::default(),
+        first: RuleTimeSpan::default(),
+        last: RuleTimeSpan::default(),
     };
     let names = vec!["A".to_owned(), "B".to_owned(), filtered.key()];
     let tally = (1_i64..4, 0..86_400_i64, 0..86_400_i64, -4..8_i32);
@@ -180,7 +192,7 @@ fn activity() -> impl Strategy<Value = BTreeMap<String, BTreeMap<i64, Tally>>> {
             let start = (today - ago) * 86_400_000;
             let at = |seconds: i64| start + seconds * 1000;
             let (first, last) = (at(a.min(b)), at(a.max(b)));
-            (today - ago, Tally { count, first, last, sum: f64::from(sum) / 4.0 })
+            (today - ago, DailyTally { count, first, last, sum: f64::from(sum) / 4.0 })
         };
         let days =
             |(name, days): (String, BTreeMap<_, _>)| (name, days.into_iter().map(day).collect());
@@ -188,7 +200,7 @@ fn activity() -> impl Strategy<Value = BTreeMap<String, BTreeMap<i64, Tally>>> {
     })
 }
 
-fn person() -> impl Strategy<Value = (Person, Option<&'static str>)> {
+fn person() -> impl Strategy<Value = (RuleProfile, Option<&'static str>)> {
     let seen = || proptest::option::of((0..1_000_000_i64).prop_map(|ago| now_ms() - ago * 1000));
     let kinds = btree_set(select(vec!["email", "user", "ga"]).prop_map(str::to_owned), 0..3);
     let objects = (values(), values(), values(), values(), values());
@@ -201,7 +213,7 @@ fn person() -> impl Strategy<Value = (Person, Option<&'static str>)> {
             activity,
             group,
         )| {
-            let person = Person {
+            let person = RuleProfile {
                 traits,
                 identities,
                 consent,
@@ -218,25 +230,25 @@ fn person() -> impl Strategy<Value = (Person, Option<&'static str>)> {
 }
 
 /// Whom the statement selects in PostgreSQL, of these people alone.
-struct Shared {
+struct PostgresEvaluator {
     runtime: tokio::runtime::Runtime,
-    database: Arc<Postgres>,
+    database: Arc<PostgresDatabase>,
 }
 
-impl Shared {
+impl PostgresEvaluator {
     fn new() -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
+        let database = PostgresDatabase::of_test(&[profile::SCHEMA, SCHEMA])?;
         Some(Self { runtime, database })
     }
 
     fn select(
         &self,
-        people: &[(Person, Option<&str>)],
-        rule: &Rule,
-        (by, of): (By, Option<&[ProfileId]>),
+        people: &[(RuleProfile, Option<&str>)],
+        rule: &SegmentRule,
+        (by, of): (MembershipUnit, Option<&[ProfileId]>),
     ) -> (String, Vec<i64>) {
-        let dialect = crate::segment::postgres::dialect::Postgres;
+        let dialect = crate::segment::postgres::dialect::PostgresDialect;
         let statement = compile(rule, by, (7, of), now_ms(), &dialect);
         let mut filling = String::from("BEGIN;");
         for (id, (person, group)) in (1_i64..).zip(people) {
@@ -259,7 +271,7 @@ impl Shared {
 
 #[test]
 fn databases_select_whom_the_evaluator_selects() {
-    let shared = Shared::new();
+    let shared = PostgresEvaluator::new();
     proptest!(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }, |(
         rule in any_rule(),
         people in vec(person(), 1..12),
@@ -288,8 +300,8 @@ fn databases_select_whom_the_evaluator_selects() {
         let all = (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1);
         let expected: Vec<i64> = all.filter(is_asked).collect();
         let of: Option<Vec<ProfileId>> = of.map(|of| of.into_iter().map(ProfileId).collect());
-        let by = if is_of_groups { By::Group } else { By::User };
-        let statement = compile(&rule, by, (7, of.as_deref()), now_ms(), &Sqlite);
+        let by = if is_of_groups { MembershipUnit::Group } else { MembershipUnit::User };
+        let statement = compile(&rule, by, (7, of.as_deref()), now_ms(), &SqliteDialect);
         let mut query = c.prepare(&statement.text).unwrap();
         let rows = query.query_map(rusqlite::params_from_iter(&statement.parameters), |row| row.get(0));
         let mut found: Vec<i64> = rows.unwrap().map(Result::unwrap).collect();

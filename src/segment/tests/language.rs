@@ -65,20 +65,20 @@ fn every_mistake_is_told_with_its_place_and_the_nearest_name() {
 fn a_rule_is_bounded_in_depth_and_size() {
     let leaf = json!({ "trait": "a" });
     let deep = |depth| (1..depth).fold(leaf.clone(), |rule, _| json!({ "not": rule }));
-    assert!(Rule::parse(&deep(MAX_DEPTH)).is_ok());
-    assert!(Rule::parse(&deep(MAX_DEPTH + 1)).is_err());
+    assert!(SegmentRule::parse(&deep(MAX_DEPTH)).is_ok());
+    assert!(SegmentRule::parse(&deep(MAX_DEPTH + 1)).is_err());
     let wide = |width: usize| json!({ "any": vec![leaf.clone(); width] });
-    assert!(Rule::parse(&wide(MAX_CONDITIONS)).is_ok());
+    assert!(SegmentRule::parse(&wide(MAX_CONDITIONS)).is_ok());
     assert_eq!(mistakes(wide(MAX_CONDITIONS * 2)).len(), 1, "said once");
     let long = |length: usize| json!({ "trait": "a", "in": vec![1; length] });
-    assert!(Rule::parse(&long(MAX_VALUES)).is_ok());
+    assert!(SegmentRule::parse(&long(MAX_VALUES)).is_ok());
     assert_eq!(mistakes(long(MAX_VALUES * 2)).len(), 1, "said once");
-    assert!(Rule::parse(&json!({ "trait": "a", "=": "x".repeat(1001) })).is_err());
+    assert!(SegmentRule::parse(&json!({ "trait": "a", "=": "x".repeat(1001) })).is_err());
 }
 
 #[test]
 fn what_is_missing_fails_every_test_and_not_turns_that_round() {
-    let nobody = Person::default();
+    let nobody = RuleProfile::default();
     for test in [
         json!({ "trait": "a" }),
         json!({ "trait": "a", "!=": 1 }),
@@ -103,7 +103,7 @@ fn what_is_missing_fails_every_test_and_not_turns_that_round() {
 
 #[test]
 fn a_path_that_begins_with_a_part_of_an_event_is_a_mistake() {
-    let mistakes = |rule: Value| Rule::parse(&rule).err().unwrap_or_default();
+    let mistakes = |rule: Value| SegmentRule::parse(&rule).err().unwrap_or_default();
     for path in ["properties.revenue", "propertis.revenue", "traits.plan", "context.page.url"] {
         let found = mistakes(json!({ "event": "X", "where": { path: 1 } }));
         assert_eq!(found.len(), 1, "{path}: {found:?}");
@@ -140,22 +140,26 @@ fn events_that_pass_a_filter_count_under_its_name() {
     let mut key = String::new();
     filtered.each_event(&mut |event| key = event.key());
     let segment = runs::segment("a", filtered);
-    let counters = FilterCounters::of(&[Arc::new(segment)], []);
+    let counters = SegmentCounterSet::of(&[Arc::new(segment)], []);
     let names = |name: &str, properties: Value| {
         let event = json!({
             "type": "track", "event": name, "messageId": "m", "timestamp": NOW,
             "receivedAt": NOW, "properties": properties,
         });
         let mut names = Vec::new();
-        profile::Counters::keys(&counters, &serde_json::from_value(event).unwrap(), &mut names);
+        profile::EventCounterSet::keys(
+            &counters,
+            &serde_json::from_value(event).unwrap(),
+            &mut names,
+        );
         names
     };
     assert_eq!(names("Order", json!({ "cart": { "value": 100 } })), [key]);
     assert_eq!(names("Order", json!({ "cart": { "value": "100" } })), [""; 0]);
     assert_eq!(names("Other", json!({ "cart": { "value": 100 } })), [""; 0]);
-    let used = FilterCounters::of(&[], ["Refund".to_owned()]);
-    let reserves = |of: &FilterCounters| {
-        ["Order", "Refund", "Other"].map(|name| profile::Counters::reserves(of, name))
+    let used = SegmentCounterSet::of(&[], ["Refund".to_owned()]);
+    let reserves = |of: &SegmentCounterSet| {
+        ["Order", "Refund", "Other"].map(|name| profile::EventCounterSet::reserves(of, name))
     };
     assert_eq!(
         [reserves(&counters), reserves(&used)],

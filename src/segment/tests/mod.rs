@@ -16,10 +16,10 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Object;
-use crate::postgres::{Postgres, searchable};
+use crate::event::JsonObject;
+use crate::postgres::{PostgresDatabase, searchable};
 use crate::profile;
-use crate::store::{Store, Sync};
+use crate::store::{CommitSyncMode, SqliteStore};
 
 /// The moment of all tests.
 pub(in crate::segment) const NOW: &str = "2026-11-25T18:37:55.123Z";
@@ -28,7 +28,7 @@ fn now_ms() -> i64 {
     NOW.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 
-fn object(value: Value) -> Object {
+fn object(value: Value) -> JsonObject {
     value.as_object().cloned().unwrap_or_default()
 }
 
@@ -37,10 +37,10 @@ pub(in crate::segment) fn add(
     c: &Connection,
     id: i64,
     site: i64,
-    person: &Person,
+    person: &RuleProfile,
     group: Option<&str>,
 ) {
-    let text = |object: &Object| serde_json::to_string(object).unwrap();
+    let text = |object: &JsonObject| serde_json::to_string(object).unwrap();
     c.prepare_cached(
         "INSERT INTO profiles (id, site, user_id, traits, first_seen, last_seen, touches, device,
          place, consent, group_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -82,9 +82,9 @@ pub(in crate::segment) fn add(
 }
 
 /// The same as statements for PostgreSQL.
-fn added(id: i64, site: i64, person: &Person, group: Option<&str>) -> String {
+fn added(id: i64, site: i64, person: &RuleProfile, group: Option<&str>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let text = |object: &Object| quoted(&serde_json::to_string(object).unwrap());
+    let text = |object: &JsonObject| quoted(&serde_json::to_string(object).unwrap());
     let number = |number: Option<i64>| number.map_or("NULL".to_owned(), |it| it.to_string());
     let parts = [
         ("traits", &person.traits),
@@ -117,7 +117,7 @@ fn added(id: i64, site: i64, person: &Person, group: Option<&str>) -> String {
             "INSERT INTO event_names (site, name) VALUES ({site}, {name}) ON CONFLICT DO NOTHING;"
         );
         for (day, tally) in days {
-            let Tally { count, first, last, sum } = tally;
+            let DailyTally { count, first, last, sum } = tally;
             statements += &format!(
                 "INSERT INTO activity SELECT {id}, id, {day}, {count}, {first}, {last}, {sum}
                  FROM event_names WHERE site = {site} AND name = {name};"
@@ -132,12 +132,12 @@ macro_rules! in_every_backend {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test] async fn $name() {
-                super::$name(crate::segment::tests::Bed::sqlite()).await;
+                super::$name(crate::segment::tests::SegmentTestBed::sqlite()).await;
             })*
         }
         mod postgres {
             $(#[tokio::test] async fn $name() {
-                if let Some(bed) = crate::segment::tests::Bed::postgres().await {
+                if let Some(bed) = crate::segment::tests::SegmentTestBed::postgres().await {
                     super::$name(bed).await;
                 }
             })*
@@ -147,48 +147,56 @@ macro_rules! in_every_backend {
 use in_every_backend;
 
 /// Segments in one backend, next to people.
-struct Bed {
+struct SegmentTestBed {
     segments: Arc<dyn SegmentStore>,
     told: Arc<dyn sync::SyncStore>,
-    people: People,
+    people: TestPeopleStore,
 }
 
-enum People {
-    Sqlite(Arc<Store>, #[expect(dead_code, reason = "it ends with the bed")] tempfile::TempDir),
-    Postgres(Arc<Postgres>, i64),
+enum TestPeopleStore {
+    Sqlite(
+        Arc<SqliteStore>,
+        #[expect(dead_code, reason = "it ends with the bed")] tempfile::TempDir,
+    ),
+    Postgres(Arc<PostgresDatabase>, i64),
 }
 
-impl Bed {
+impl SegmentTestBed {
     fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let schemas = [profile::MIGRATIONS, MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
+        let store =
+            SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, Arc::default()).unwrap();
         let store = Arc::new(store);
-        let segments = Arc::new(SqliteSegments::new(store.clone(), Duration::from_secs(60)));
-        Self { segments: segments.clone(), told: segments, people: People::Sqlite(store, folder) }
+        let segments = Arc::new(SqliteSegmentStore::new(store.clone(), Duration::from_secs(60)));
+        Self {
+            segments: segments.clone(),
+            told: segments,
+            people: TestPeopleStore::Sqlite(store, folder),
+        }
     }
 
     async fn postgres() -> Option<Self> {
-        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
+        let database = PostgresDatabase::of_test(&[profile::SCHEMA, SCHEMA])?;
         database.name_site(7, "shop");
         let client = database.client().await.unwrap();
         let site = database.site(&client, 7).await.unwrap();
-        let segments = PostgresSegments::new(database.clone(), Duration::from_secs(60));
+        let segments = PostgresSegmentStore::new(database.clone(), Duration::from_secs(60));
         let segments = Arc::new(segments);
-        let people = People::Postgres(database, site);
+        let people = TestPeopleStore::Postgres(database, site);
         Some(Self { segments: segments.clone(), told: segments, people })
     }
 
-    async fn add(&self, id: i64, person: Person) {
+    async fn add(&self, id: i64, person: RuleProfile) {
         match &self.people {
-            People::Sqlite(store, _) => {
+            TestPeopleStore::Sqlite(store, _) => {
                 let added = store.write(move |c| {
                     add(c, id, 7, &person, None);
                     Ok(())
                 });
                 added.await.unwrap();
             }
-            People::Postgres(database, site) => {
+            TestPeopleStore::Postgres(database, site) => {
                 let client = database.client().await.unwrap();
                 client.batch_execute(&added(id, *site, &person, None)).await.unwrap();
             }
@@ -197,10 +205,10 @@ impl Bed {
 
     async fn execute(&self, statement: &'static str) {
         match &self.people {
-            People::Sqlite(store, _) => {
+            TestPeopleStore::Sqlite(store, _) => {
                 store.write(move |c| c.execute(statement, [])).await.unwrap();
             }
-            People::Postgres(database, _) => {
+            TestPeopleStore::Postgres(database, _) => {
                 let client = database.client().await.unwrap();
                 client.batch_execute(statement).await.unwrap();
                 // As the profiles do.
@@ -211,23 +219,24 @@ impl Bed {
     }
 }
 
-fn rule(value: Value) -> Rule {
-    Rule::parse(&value).unwrap_or_else(|mistakes| {
+fn rule(value: Value) -> SegmentRule {
+    SegmentRule::parse(&value).unwrap_or_else(|mistakes| {
         panic!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })
 }
 
 fn mistakes(value: Value) -> Vec<String> {
-    Rule::parse(&value).unwrap_err().iter().map(ToString::to_string).collect()
+    SegmentRule::parse(&value).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 /// A person who did these things so many days ago, at noon.
-fn doer(done: &[(&str, i64)]) -> Person {
-    let mut person = Person { traits: object(json!({ "plan": "pro" })), ..Person::default() };
+fn doer(done: &[(&str, i64)]) -> RuleProfile {
+    let mut person =
+        RuleProfile { traits: object(json!({ "plan": "pro" })), ..RuleProfile::default() };
     for (name, days_ago) in done {
         let day = now_ms().div_euclid(86_400_000) - days_ago;
         let noon = day * 86_400_000 + 43_200_000;
-        let tally = Tally { count: 1, first: noon, last: noon, sum: 2.5 };
+        let tally = DailyTally { count: 1, first: noon, last: noon, sum: 2.5 };
         person.activity.entry((*name).to_owned()).or_default().insert(day, tally);
     }
     person

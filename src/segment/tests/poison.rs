@@ -9,27 +9,27 @@ use tokio_util::sync::CancellationToken;
 use super::runs::segment;
 use super::*;
 use crate::clock::ManualClock;
-use crate::journal::{self, Durability, Journal, SqliteJournal};
+use crate::journal::{self, AppendDurability, Journal, SqliteJournal};
 use crate::metrics::{Metrics, PoisonLabels};
 
 const SITE: SiteId = SiteId(7);
 
 /// A store in which one rule is never answered: there the process dies.
 #[derive(Default)]
-struct Fatal {
+struct FatalSegmentStore {
     is_harmless: Mutex<bool>,
     reached: Notify,
-    ran: Mutex<Vec<Known>>,
+    ran: Mutex<Vec<SegmentRecord>>,
     has_run: Notify,
 }
 
-fn deadly() -> Rule {
+fn deadly() -> SegmentRule {
     rule(json!({ "trait": "deadly" }))
 }
 
 #[async_trait]
-impl SegmentStore for Fatal {
-    async fn known(&self, _site: SiteId) -> Result<Vec<Known>, SegmentError> {
+impl SegmentStore for FatalSegmentStore {
+    async fn list_segments(&self, _site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
         Ok(self.ran.lock().unwrap().clone())
     }
 
@@ -41,7 +41,7 @@ impl SegmentStore for Fatal {
     ) -> Result<(SegmentId, i64), SegmentError> {
         let mut ran = self.ran.lock().unwrap();
         let id = SegmentId(i64::try_from(ran.len()).unwrap());
-        ran.push(Known { id, name: name.to_owned(), begun_at: Some(now_ms), ran: None });
+        ran.push(SegmentRecord { id, name: name.to_owned(), begun_at: Some(now_ms), ran: None });
         Ok((id, now_ms))
     }
 
@@ -52,40 +52,40 @@ impl SegmentStore for Fatal {
     async fn evaluate_of(
         &self,
         _site: SiteId,
-        rule: Arc<Rule>,
-        _by: By,
+        rule: Arc<SegmentRule>,
+        _by: MembershipUnit,
         _now_ms: i64,
         _of: Option<Vec<ProfileId>>,
-    ) -> Result<Members, SegmentError> {
+    ) -> Result<ProfileBitSet, SegmentError> {
         if *rule == deadly() && !*self.is_harmless.lock().unwrap() {
             self.reached.notify_one();
             std::future::pending::<()>().await;
         }
-        Ok(Members::default())
+        Ok(ProfileBitSet::default())
     }
 
     async fn page(
         &self,
         _segment: SegmentId,
-        _which: Which,
+        _which: MembershipFilter,
         _after: ProfileId,
         _limit: usize,
-    ) -> Result<Page, SegmentError> {
-        Ok(Page::new())
+    ) -> Result<MembershipPage, SegmentError> {
+        Ok(MembershipPage::new())
     }
 
     async fn page_of(
         &self,
         _segment: SegmentId,
         _profiles: Vec<ProfileId>,
-    ) -> Result<Page, SegmentError> {
-        Ok(Page::new())
+    ) -> Result<MembershipPage, SegmentError> {
+        Ok(MembershipPage::new())
     }
 
     async fn change(
         &self,
         _segment: SegmentId,
-        _changes: Vec<(ProfileId, Change)>,
+        _changes: Vec<(ProfileId, MembershipChange)>,
         _at_ms: i64,
     ) -> Result<(), SegmentError> {
         Ok(())
@@ -97,8 +97,9 @@ impl SegmentStore for Fatal {
         at_ms: i64,
         took_ms: i64,
         fingerprint: String,
-    ) -> Result<Ran, SegmentError> {
-        let ended = Ran { at_ms, took_ms, size: 0, added: 0, removed: 0, fingerprint };
+    ) -> Result<SegmentRunSummary, SegmentError> {
+        let ended =
+            SegmentRunSummary { at_ms, took_ms, size: 0, added: 0, removed: 0, fingerprint };
         let mut ran = self.ran.lock().unwrap();
         let known = ran.iter_mut().find(|known| known.id == segment).unwrap();
         (known.begun_at, known.ran) = (None, Some(ended.clone()));
@@ -121,12 +122,13 @@ impl SegmentStore for Fatal {
 /// A start of a gateway over what is in this folder, with a deadly segment before another.
 async fn start(
     folder: &std::path::Path,
-) -> (Arc<SqliteJournal>, Arc<Fatal>, Arc<Segments>, Arc<Metrics>) {
+) -> (Arc<SqliteJournal>, Arc<FatalSegmentStore>, Arc<SegmentScheduler>, Arc<Metrics>) {
     let (metrics, clock) = (Arc::new(Metrics::new()), ManualClock::new(NOW.parse().unwrap()));
     let schemas = [journal::MIGRATIONS];
-    let store = Arc::new(Store::open(folder, Sync::Os, &schemas, metrics.clone()).unwrap());
-    let settings = journal::Settings {
-        durability: Durability::Os,
+    let store =
+        Arc::new(SqliteStore::open(folder, CommitSyncMode::Os, &schemas, metrics.clone()).unwrap());
+    let settings = journal::JournalSettings {
+        durability: AppendDurability::Os,
         retain: Duration::from_secs(60),
         max_bytes: u64::MAX,
         spare_bytes: 1 << 30,
@@ -141,9 +143,9 @@ async fn start(
     let clock = Arc::new(clock);
     let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone());
     let journal = Arc::new(journal.await.unwrap());
-    let fatal = Arc::new(Fatal::default());
-    let settings = Settings {
-        evaluate_time: Duration::from_secs(60),
+    let fatal = Arc::new(FatalSegmentStore::default());
+    let settings = SegmentationSettings {
+        evaluation_timeout: Duration::from_secs(60),
         jitter: Duration::ZERO,
         realtime_every: Duration::from_secs(60),
         realtime_delay: Duration::from_millis(20),
@@ -152,7 +154,7 @@ async fn start(
         recheck: Duration::from_secs(86_400),
         fill_per_second: std::num::NonZeroU32::MIN,
     };
-    let segments = Segments::new(fatal.clone(), settings, clock, metrics.clone());
+    let segments = SegmentScheduler::new(fatal.clone(), settings, clock, metrics.clone());
     let segments = Arc::new(segments.with_guard(journal.guard()));
     let others = segment("good", rule(json!({ "trait": "plan" })));
     let both = [segment("deadly", deadly()), others].map(Arc::new).to_vec();

@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::profile::{Changed, Changes};
-use crate::segment::schedule::Schedule;
+use crate::profile::{ChangedProfiles, ProfileChanges};
+use crate::segment::schedule::SegmentSchedule;
 
 const SITE: SiteId = SiteId(7);
 
@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 in_every_backend!(who_changes_is_looked_at_alone_and_at_once);
 
-async fn members(roster: &Segments, name: &str) -> Vec<i64> {
+async fn members(roster: &SegmentScheduler, name: &str) -> Vec<i64> {
     let page = roster.page(("shop", name), false, ProfileId(i64::MIN), 1000).await.unwrap();
     page.iter().map(|(it, _)| it.profile.0).collect()
 }
 
-async fn are_members(roster: &Segments, wanted: &[i64]) {
+async fn are_members(roster: &SegmentScheduler, wanted: &[i64]) {
     let waiting = async {
         while members(roster, "now").await != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -29,14 +29,15 @@ async fn are_members(roster: &Segments, wanted: &[i64]) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("they become members");
 }
 
-async fn who_changes_is_looked_at_alone_and_at_once(bed: Bed) {
+async fn who_changes_is_looked_at_alone_and_at_once(bed: SegmentTestBed) {
     let bed = bed.with(6).await;
     // A clock that stands still: nothing is due but the first runs.
     let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
-    let changed = Arc::new(Changed::new(4));
+    let changed = Arc::new(ChangedProfiles::new(4));
     let roster = Arc::new(segments.with_changed(changed.clone()));
     let rule = || rule(json!({ "trait": "plan", "=": "pro" }));
-    let segments = [("now", Schedule::Realtime), ("daily", Schedule::Every(PATIENCE))];
+    let segments =
+        [("now", SegmentSchedule::Realtime), ("daily", SegmentSchedule::Every(PATIENCE))];
     let segments = segments
         .map(|(name, schedule)| Arc::new(SegmentSettings { schedule, ..segment(name, rule()) }));
     let site = SiteSegments { id: SITE, name: "shop".into(), segments: segments.to_vec() };
@@ -55,7 +56,7 @@ async fn who_changes_is_looked_at_alone_and_at_once(bed: Bed) {
     bed.add(7, doer(&[])).await;
     let say = |ids: &[i64]| {
         let profiles = ids.iter().copied().map(ProfileId).collect();
-        changed.note(SITE, &Changes { profiles, ..Changes::default() });
+        changed.record_changes(SITE, &ProfileChanges { profiles, ..ProfileChanges::default() });
     };
     say(&[1, 3, 6, 7]);
     are_members(&roster, &[2, 4, 5, 6, 7]).await;

@@ -8,19 +8,19 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::metrics::Metrics;
-use crate::segment::run::Run;
-use crate::segment::schedule::Schedule;
+use crate::segment::run::SegmentRun;
+use crate::segment::schedule::SegmentSchedule;
 
 const SITE: SiteId = SiteId(7);
 
 /// In a time that passes by itself while the database works.
 const PATIENCE: Duration = Duration::from_secs(10_000_000);
 
-pub(in crate::segment) fn segment(name: &str, rule: Rule) -> SegmentSettings {
+pub(in crate::segment) fn segment(name: &str, rule: SegmentRule) -> SegmentSettings {
     SegmentSettings {
         name: name.into(),
-        by: By::User,
-        schedule: Schedule::Every(Duration::from_secs(3600)),
+        by: MembershipUnit::User,
+        schedule: SegmentSchedule::Every(Duration::from_secs(3600)),
         jitter: Some(Duration::ZERO),
         written: Value::from(format!("{rule:?}")),
         rule,
@@ -28,7 +28,7 @@ pub(in crate::segment) fn segment(name: &str, rule: Rule) -> SegmentSettings {
     }
 }
 
-impl Bed {
+impl SegmentTestBed {
     pub(super) async fn with(self, people: i64) -> Self {
         for id in 1..=people {
             self.add(id, doer(&[("A", id % 10)])).await;
@@ -36,25 +36,25 @@ impl Bed {
         self
     }
 
-    async fn run(&self, segment: &SegmentSettings, now_ms: i64) -> Ran {
-        let run = Run { store: &*self.segments, site: SITE, segment, batch: 7 };
+    async fn run(&self, segment: &SegmentSettings, now_ms: i64) -> SegmentRunSummary {
+        let run = SegmentRun { store: &*self.segments, site: SITE, segment, batch: 7 };
         run.run(now_ms).await.unwrap()
     }
 
-    async fn members(&self, which: Which) -> Vec<(i64, bool)> {
-        let id = self.segments.known(SITE).await.unwrap()[0].id;
+    async fn members(&self, which: MembershipFilter) -> Vec<(i64, bool)> {
+        let id = self.segments.list_segments(SITE).await.unwrap()[0].id;
         let page = self.segments.page(id, which, ProfileId(i64::MIN), 1000).await.unwrap();
         page.iter().map(|it| (it.profile.0, it.is_member)).collect()
     }
 
-    fn roster(&self, clock: Arc<ManualClock>) -> (Arc<Segments>, Arc<Metrics>) {
+    fn roster(&self, clock: Arc<ManualClock>) -> (Arc<SegmentScheduler>, Arc<Metrics>) {
         let (segments, metrics) = self.segments(clock);
         (Arc::new(segments), metrics)
     }
 
-    pub(super) fn segments(&self, clock: Arc<ManualClock>) -> (Segments, Arc<Metrics>) {
-        let settings = Settings {
-            evaluate_time: Duration::from_secs(60),
+    pub(super) fn segments(&self, clock: Arc<ManualClock>) -> (SegmentScheduler, Arc<Metrics>) {
+        let settings = SegmentationSettings {
+            evaluation_timeout: Duration::from_secs(60),
             jitter: Duration::ZERO,
             realtime_every: Duration::from_secs(60),
             realtime_delay: Duration::from_millis(20),
@@ -64,7 +64,7 @@ impl Bed {
             fill_per_second: std::num::NonZeroU32::MIN,
         };
         let metrics = Arc::new(Metrics::new());
-        (Segments::new(self.segments.clone(), settings, clock, metrics.clone()), metrics)
+        (SegmentScheduler::new(self.segments.clone(), settings, clock, metrics.clone()), metrics)
     }
 }
 
@@ -76,20 +76,22 @@ in_every_backend!(
     a_segment_says_of_which_events_none_was_counted,
 );
 
-async fn a_segment_says_of_which_events_none_was_counted(bed: Bed) {
+async fn a_segment_says_of_which_events_none_was_counted(bed: SegmentTestBed) {
     let bed = bed.with(3).await;
     let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
-    let limits = profile::Limits::new(1000, 10, 10);
+    let limits = profile::ProfileLimits::new(1000, 10, 10);
     let store: Arc<dyn profile::ProfileStore> = match &bed.people {
-        People::Sqlite(store, _) => Arc::new(profile::SqliteProfiles::new(store.clone(), limits)),
-        People::Postgres(database, _) => {
+        TestPeopleStore::Sqlite(store, _) => {
+            Arc::new(profile::SqliteProfileStore::new(store.clone(), limits))
+        }
+        TestPeopleStore::Postgres(database, _) => {
             let node = "one".to_owned();
-            Arc::new(profile::PostgresProfiles::new(database.clone(), node, limits))
+            Arc::new(profile::PostgresProfileStore::new(database.clone(), node, limits))
         }
     };
-    let settings = profile::Settings::small(limits);
+    let settings = profile::ProfileSettings::small(limits);
     let runtime = tokio::runtime::Handle::current();
-    let profiles = profile::Profiles::new(store, &settings, metrics.clone(), runtime);
+    let profiles = profile::ProfileService::new(store, &settings, metrics.clone(), runtime);
     let roster = segments.with_profiles(Arc::new(profiles));
     let rule = rule(json!({ "any": [{ "event": "A" }, { "event": "Never Done" }] }));
     let segments = vec![Arc::new(segment("a", rule))];
@@ -100,11 +102,11 @@ async fn a_segment_says_of_which_events_none_was_counted(bed: Bed) {
     assert!(metrics.render().contains(told), "{}", metrics.render());
 }
 
-fn counts(ran: &Ran) -> (u64, u64, u64) {
+fn counts(ran: &SegmentRunSummary) -> (u64, u64, u64) {
     (ran.size, ran.added, ran.removed)
 }
 
-async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: Bed) {
+async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: SegmentTestBed) {
     let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan", "=": "pro" })));
     assert_eq!(counts(&bed.run(&segment, 1000).await), (40, 40, 0));
@@ -116,27 +118,27 @@ async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: Be
     let left = (1..=9).chain([40]).map(|id| (id, false));
     let mut changed: Vec<_> = left.chain([(41, true)]).collect();
     changed.sort_unstable();
-    assert_eq!(bed.members(Which::ChangedAt(3000)).await, changed);
-    assert_eq!(bed.members(Which::Members).await.len(), 31);
+    assert_eq!(bed.members(MembershipFilter::ChangedAt(3000)).await, changed);
+    assert_eq!(bed.members(MembershipFilter::Members).await.len(), 31);
     assert_eq!(counts(&bed.run(&segment, 4000).await), (31, 0, 0));
-    assert_eq!(bed.members(Which::All).await.len(), 31, "who left is forgotten");
+    assert_eq!(bed.members(MembershipFilter::All).await.len(), 31, "who left is forgotten");
 }
 
-async fn a_run_that_was_cut_off_is_one_with_its_repetition(bed: Bed) {
+async fn a_run_that_was_cut_off_is_one_with_its_repetition(bed: SegmentTestBed) {
     let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan" })));
     let (id, at) = bed.segments.begin(SITE, "a", 1000).await.unwrap();
-    let some = (1..=15).map(|id| (ProfileId(id), Change::Join)).collect();
+    let some = (1..=15).map(|id| (ProfileId(id), MembershipChange::Join)).collect();
     bed.segments.change(id, some, at).await.unwrap();
     let ran = bed.run(&segment, 9000).await;
     assert_eq!((ran.at_ms, counts(&ran)), (1000, (40, 40, 0)));
-    assert_eq!(bed.members(Which::ChangedAt(1000)).await.len(), 40);
-    assert_eq!(bed.segments.known(SITE).await.unwrap()[0].begun_at, None);
+    assert_eq!(bed.members(MembershipFilter::ChangedAt(1000)).await.len(), 40);
+    assert_eq!(bed.segments.list_segments(SITE).await.unwrap()[0].begun_at, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn segments_run_when_they_are_due_by_what_is_on_disk() {
-    let bed = Bed::sqlite().with(20).await;
+    let bed = SegmentTestBed::sqlite().with(20).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let site = |segments: Vec<SegmentSettings>| {
         let segments = segments.into_iter().map(Arc::new).collect();
@@ -151,7 +153,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
         task.spawn(roster.clone().follow(stop.clone()));
         (roster, metrics, stop, task)
     };
-    let ran_at = async |roster: &Segments, at: i64| {
+    let ran_at = async |roster: &SegmentScheduler, at: i64| {
         let waiting = async {
             loop {
                 let listed = roster.list(None).await.unwrap();
@@ -190,7 +192,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     assert_eq!(counts(roster.list(None).await.unwrap()[0].ran.as_ref().unwrap()), (0, 0, 20));
     roster.apply(site(Vec::new()));
     let gone = async {
-        while !bed.segments.known(SITE).await.unwrap().is_empty() {
+        while !bed.segments.list_segments(SITE).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -199,49 +201,53 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     task.join_all().await;
 }
 
-async fn a_preview_shows_people_from_all_over(bed: Bed) {
+async fn a_preview_shows_people_from_all_over(bed: SegmentTestBed) {
     let bed = bed.with(100).await;
     let (roster, _) = bed.roster(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
     let rule = Arc::new(rule(json!({ "event": "A", "within": "3d" })));
-    let preview = roster.preview("shop", rule.clone(), By::User, 4).await.unwrap();
+    let preview = roster.preview("shop", rule.clone(), MembershipUnit::User, 4).await.unwrap();
     assert_eq!(preview.size, 40);
     let numbers: Vec<_> = preview.sample.iter().map(|person| person["profile"].clone()).collect();
     assert_eq!(numbers.len(), 4);
     assert!(numbers[3].as_i64().unwrap() > 60, "{numbers:?}");
     assert_eq!(preview.sample[0]["traits"]["plan"], "pro");
-    let elsewhere = roster.preview("other", rule, By::User, 4).await;
+    let elsewhere = roster.preview("other", rule, MembershipUnit::User, 4).await;
     assert!(matches!(elsewhere, Err(SegmentError::Unknown)));
 }
 
-async fn what_is_gone_is_removed_piece_by_piece(bed: Bed) {
+async fn what_is_gone_is_removed_piece_by_piece(bed: SegmentTestBed) {
     let bed = bed.with(10).await;
     bed.run(&segment("a", rule(json!({ "trait": "plan" }))), 1000).await;
-    let id = bed.segments.known(SITE).await.unwrap()[0].id;
+    let id = bed.segments.list_segments(SITE).await.unwrap()[0].id;
     let mut pieces = vec![bed.segments.remove(id, 4).await.unwrap()];
     while !pieces[pieces.len() - 1] {
         pieces.push(bed.segments.remove(id, 4).await.unwrap());
     }
     assert_eq!(pieces, [false, false, true]);
-    assert_eq!(bed.segments.known(SITE).await.unwrap(), []);
+    assert_eq!(bed.segments.list_segments(SITE).await.unwrap(), []);
 }
 
 /// With a database of their own two gateways would each run theirs.
 #[tokio::test]
 async fn of_gateways_that_share_a_database_one_runs_the_segments() {
-    let Some(bed) = Bed::postgres().await else { return };
-    let People::Postgres(database, _) = &bed.people else { panic!() };
-    let other = PostgresSegments::new(database.clone(), Duration::from_secs(60));
+    let Some(bed) = SegmentTestBed::postgres().await else { return };
+    let TestPeopleStore::Postgres(database, _) = &bed.people else { panic!() };
+    let other = PostgresSegmentStore::new(database.clone(), Duration::from_secs(60));
     bed.add(1, doer(&[])).await;
-    assert_eq!(bed.segments.known(SITE).await.unwrap(), []);
-    assert!(matches!(other.known(SITE).await, Err(SegmentError::Elsewhere)));
+    assert_eq!(bed.segments.list_segments(SITE).await.unwrap(), []);
+    assert!(matches!(other.list_segments(SITE).await, Err(SegmentError::Elsewhere)));
     assert!(matches!(other.begin(SITE, "a", 1).await, Err(SegmentError::Elsewhere)));
     let all = Arc::new(rule(json!({ "trait": "plan" })));
-    assert_eq!(other.evaluate(SITE, all, By::User, 1).await.unwrap().len(), 1, "anyone may ask");
-    let Bed { segments, told, .. } = bed;
+    assert_eq!(
+        other.evaluate(SITE, all, MembershipUnit::User, 1).await.unwrap().len(),
+        1,
+        "anyone may ask"
+    );
+    let SegmentTestBed { segments, told, .. } = bed;
     drop((segments, told));
     let taken_over = async {
-        while other.known(SITE).await.is_err() {
+        while other.list_segments(SITE).await.is_err() {
             tokio::task::yield_now().await;
         }
     };

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::segment::sql::compile;
-use crate::segment::sqlite::dialect::Sqlite;
-use crate::store::{Store, Sync};
+use crate::segment::sqlite::dialect::SqliteDialect;
+use crate::store::{CommitSyncMode, SqliteStore};
 
 const PEOPLE: i64 = 1_000_000;
 
-fn person(id: i64) -> Person {
+fn person(id: i64) -> RuleProfile {
     let plan = ["free", "pro", "team"][usize::try_from(id % 3).unwrap()];
     let mut done = vec![("page", id % 30)];
     if id % 4 == 0 {
@@ -41,7 +41,8 @@ fn person(id: i64) -> Person {
 async fn a_million_people() {
     let folder = tempfile::tempdir().unwrap();
     let schemas = [profile::MIGRATIONS, MIGRATIONS];
-    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, Arc::default()).unwrap();
     let store = Arc::new(store);
     for start in (1..=PEOPLE).step_by(10_000) {
         store
@@ -52,7 +53,7 @@ async fn a_million_people() {
             .await
             .unwrap();
     }
-    let segments = SqliteSegments::new(store.clone(), Duration::from_secs(600));
+    let segments = SqliteSegmentStore::new(store.clone(), Duration::from_secs(600));
     let rules = [
         (
             "cart",
@@ -89,7 +90,7 @@ async fn a_million_people() {
     ];
     for (name, written) in rules {
         let rule = Arc::new(rule(written));
-        let statement = compile(&rule, By::User, (7, None), now_ms(), &Sqlite);
+        let statement = compile(&rule, MembershipUnit::User, (7, None), now_ms(), &SqliteDialect);
         let plan = store.read(move |c| {
             let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text))?;
             let parameters = rusqlite::params_from_iter(&statement.parameters);
@@ -99,8 +100,10 @@ async fn a_million_people() {
         println!("{name}: {:#?}", plan.await.unwrap());
         for _ in 0..3 {
             let began = Instant::now();
-            let found =
-                segments.evaluate(SiteId(7), rule.clone(), By::User, now_ms()).await.unwrap();
+            let found = segments
+                .evaluate(SiteId(7), rule.clone(), MembershipUnit::User, now_ms())
+                .await
+                .unwrap();
             println!("{name}: {} members in {:?}", found.len(), began.elapsed());
         }
     }

@@ -1,48 +1,60 @@
 //! What destinations were told, in each backend.
 
 use super::*;
-use crate::segment::sync::{Heard, Note, Sizes, SyncStore, Told};
-use crate::vendors::audience::Row;
+use crate::segment::sync::{
+    SyncMemberCounts, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange,
+};
+use crate::vendors::audience::AudienceRow;
 
 in_every_backend!(what_was_told_is_kept_until_it_is_untold, people_are_known_by_what_was_seen_last);
 
 const SITE: SiteId = SiteId(7);
 
-fn row(text: &str) -> Row {
-    Row::kept(text.to_owned())
+fn row(text: &str) -> AudienceRow {
+    AudienceRow::from_stored(text.to_owned())
 }
 
-async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
+async fn what_was_told_is_kept_until_it_is_untold(bed: SegmentTestBed) {
     let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
     for id in 1..=4 {
         let (consent, place) = (json!({ "marketing": id < 4 }), json!({ "country": "CH" }));
-        let person = Person { consent: object(consent), place: object(place), ..doer(&[]) };
+        let person = RuleProfile { consent: object(consent), place: object(place), ..doer(&[]) };
         bed.add(id, person).await;
     }
     let (segment, _) = segments.begin(SITE, "a", 1000).await.unwrap();
-    let join = (1..=3).map(|id| (ProfileId(id), Change::Join)).collect();
+    let join = (1..=3).map(|id| (ProfileId(id), MembershipChange::Join)).collect();
     segments.change(segment, join, 1000).await.unwrap();
     let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
     assert_eq!((kept.list, kept.synced, kept.checked), (None, 0, 0));
     let again = store.sync(segment, "crm", SyncKind::List).await.unwrap();
     assert_eq!(again.id, kept.id);
     let sync = kept.id;
-    let untold = |after: i64| store.untold(sync, segment, ProfileId(after), 2);
+    let untold = |after: i64| store.unsynced_members(sync, segment, ProfileId(after), 2);
     let of = |people: Vec<(ProfileId, Option<i64>)>| -> Vec<(i64, Option<i64>)> {
         people.into_iter().map(|(id, at)| (id.0, at)).collect()
     };
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(1, None), (2, None)]);
-    let telling = |id: i64, text: &str| (ProfileId(id), Note::Telling(row(text), 2000));
+    let telling =
+        |id: i64, text: &str| (ProfileId(id), SyncedMemberChange::Pending(row(text), 2000));
     let notes = vec![telling(1, "one"), telling(2, "two"), telling(4, "four")];
-    store.note(sync, notes).await.unwrap();
-    store.note(sync, vec![(ProfileId(1), Note::Told), (ProfileId(4), Note::Told)]).await.unwrap();
-    assert_eq!(store.sizes(sync).await.unwrap(), Sizes { heard: 2, stuck: 0 });
+    store.record_member_changes(sync, notes).await.unwrap();
+    store
+        .record_member_changes(
+            sync,
+            vec![
+                (ProfileId(1), SyncedMemberChange::Confirmed),
+                (ProfileId(4), SyncedMemberChange::Confirmed),
+            ],
+        )
+        .await
+        .unwrap();
+    assert_eq!(store.sizes(sync).await.unwrap(), SyncMemberCounts { heard: 2, stuck: 0 });
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
     assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
     bed.execute("DELETE FROM profiles WHERE id = 2").await;
-    let told = store.told(sync, segment, ProfileId(i64::MIN), 10).await.unwrap();
-    let short = |it: &Told| {
-        (it.profile.0, it.row.text().to_owned(), it.heard == Heard::Surely, it.is_member)
+    let told = store.synced_members(sync, segment, ProfileId(i64::MIN), 10).await.unwrap();
+    let short = |it: &SyncedMember| {
+        (it.profile.0, it.row.text().to_owned(), it.status == SyncStatus::Confirmed, it.is_member)
     };
     let expected = [(1, "one", true, true), (2, "two", false, true), (4, "four", true, false)];
     let expected = expected.map(|(id, text, sure, member)| (id, text.to_owned(), sure, member));
@@ -51,14 +63,26 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     assert_eq!(consents, [Some(r#"{"marketing":true}"#), None, Some(r#"{"marketing":false}"#)]);
     let countries: Vec<_> = told.iter().map(|it| it.country.as_deref()).collect();
     assert_eq!(countries, [Some("CH"), None, Some("CH")]);
-    assert_eq!(store.heard(segment).await.unwrap(), [("crm".to_owned(), SyncKind::List)]);
-    store.note(sync, vec![telling(1, "other"), (ProfileId(4), Note::Untold)]).await.unwrap();
-    let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
+    assert_eq!(
+        store.synced_destinations(segment).await.unwrap(),
+        [("crm".to_owned(), SyncKind::List)]
+    );
+    store
+        .record_member_changes(
+            sync,
+            vec![telling(1, "other"), (ProfileId(4), SyncedMemberChange::Removed)],
+        )
+        .await
+        .unwrap();
+    let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
     assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
-    store.note(sync, vec![(ProfileId(1), Note::Stuck)]).await.unwrap();
-    assert_eq!(store.sizes(sync).await.unwrap(), Sizes { heard: 0, stuck: 1 });
-    let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
-    assert_eq!(told[0].heard, Heard::Stuck);
+    store
+        .record_member_changes(sync, vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)])
+        .await
+        .unwrap();
+    assert_eq!(store.sizes(sync).await.unwrap(), SyncMemberCounts { heard: 0, stuck: 1 });
+    let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
+    assert_eq!(told[0].status, SyncStatus::RemovalFailed);
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)], "1 waits");
     store.note_list(sync, Some("l-1".to_owned())).await.unwrap();
     store.finish(sync, 3000, Some(4000)).await.unwrap();
@@ -67,18 +91,18 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     assert_eq!((kept.list.as_deref(), kept.synced, kept.checked), (Some("l-1"), 5000, 4000));
     // While somebody was told, the segment stays until they are untold.
     assert!(segments.remove(segment, 10).await.unwrap());
-    assert_eq!(segments.known(SITE).await.unwrap().len(), 1);
+    assert_eq!(segments.list_segments(SITE).await.unwrap().len(), 1);
     store.note_list(sync, None).await.unwrap();
-    assert_eq!(store.heard(segment).await.unwrap(), []);
+    assert_eq!(store.synced_destinations(segment).await.unwrap(), []);
     assert!(segments.remove(segment, 10).await.unwrap());
-    assert_eq!(segments.known(SITE).await.unwrap(), []);
+    assert_eq!(segments.list_segments(SITE).await.unwrap(), []);
 }
 
-async fn people_are_known_by_what_was_seen_last(bed: Bed) {
+async fn people_are_known_by_what_was_seen_last(bed: SegmentTestBed) {
     for id in [1, 2] {
         let identities = ["anonymous", "email"].map(str::to_owned).into();
         let place = object(json!({ "country": "CH" }));
-        bed.add(id, Person { identities, place, ..doer(&[]) }).await;
+        bed.add(id, RuleProfile { identities, place, ..doer(&[]) }).await;
     }
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
@@ -87,17 +111,17 @@ async fn people_are_known_by_what_was_seen_last(bed: Bed) {
     )
     .await;
     // What is proven of a person goes before what was claimed later.
-    bed.add(3, Person { identities: ["email".to_owned()].into(), ..doer(&[]) }).await;
+    bed.add(3, RuleProfile { identities: ["email".to_owned()].into(), ..doer(&[]) }).await;
     bed.execute("UPDATE identities SET rank = 2 WHERE profile = 3").await;
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
          SELECT site, kind, 'claimed', profile, 99 FROM identities WHERE profile = 3",
     )
     .await;
-    let proven = bed.told.someone(SITE, vec![ProfileId(3)]).await.unwrap();
+    let proven = bed.told.member_profiles(SITE, vec![ProfileId(3)]).await.unwrap();
     assert_eq!(proven[0].email.as_deref(), Some("email3"));
     let asked = [9, 2, 1].map(ProfileId).to_vec();
-    let people = bed.told.someone(SITE, asked).await.unwrap();
+    let people = bed.told.member_profiles(SITE, asked).await.unwrap();
     let short: Vec<_> = people
         .iter()
         .map(|it| (it.profile, it.anonymous_id.as_deref(), it.email.as_deref()))
@@ -109,5 +133,5 @@ async fn people_are_known_by_what_was_seen_last(bed: Bed) {
         (Some("u2"), &json!("pro"))
     );
     assert_eq!(people[0].country.as_deref(), Some("CH"));
-    assert_eq!(bed.told.someone(SiteId(7), Vec::new()).await.unwrap().len(), 0);
+    assert_eq!(bed.told.member_profiles(SiteId(7), Vec::new()).await.unwrap().len(), 0);
 }

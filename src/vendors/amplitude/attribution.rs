@@ -7,8 +7,8 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::values::put_text;
-use crate::event::{Enriched, Object};
-use crate::vendors::wire::Arrival;
+use crate::event::{EnrichedEvent, JsonObject};
+use crate::vendors::wire::CampaignContext;
 
 /// The campaign's parts behind `utm_`, and their names in the client's context.
 const CAMPAIGN: [(&str, &str); 6] = [
@@ -22,14 +22,14 @@ const CAMPAIGN: [(&str, &str); 6] = [
 
 /// What an event sets of how its person came.
 #[derive(Debug, Default)]
-pub(super) struct Attribution {
-    pub(super) set: Object,
-    pub(super) set_once: Object,
+pub(super) struct AmplitudeAttribution {
+    pub(super) set: JsonObject,
+    pub(super) set_once: JsonObject,
 }
 
-impl Attribution {
+impl AmplitudeAttribution {
     /// What an event says itself. Empty if it has no campaign and no referrer of another site.
-    pub(super) fn of(event: &Enriched) -> Self {
+    pub(super) fn of(event: &EnrichedEvent) -> Self {
         let mut attribution = Self::default();
         for (key, name) in CAMPAIGN {
             if let Some(text) = event.context_text(&["campaign", name]) {
@@ -44,7 +44,7 @@ impl Attribution {
     }
 
     /// The same, else what the gateway remembers of the campaign that brought the visitor.
-    pub(super) fn known_of(event: &Enriched) -> Self {
+    pub(super) fn known_of(event: &EnrichedEvent) -> Self {
         let mut attribution = Self::default();
         for (key, value) in campaign(event) {
             attribution.put(&format!("utm_{key}"), Some(value));
@@ -60,7 +60,7 @@ impl Attribution {
         }
     }
 
-    fn put_referrer(&mut self, event: &Enriched) {
+    fn put_referrer(&mut self, event: &EnrichedEvent) {
         if let Some(referrer) = foreign_referrer(event) {
             self.put("referrer", Some(referrer));
             self.put("referring_domain", host(referrer).as_deref());
@@ -68,7 +68,7 @@ impl Attribution {
     }
 
     /// The clicks that the client names, and those in the page's URL.
-    fn put_clicks(&mut self, event: &Enriched) {
+    fn put_clicks(&mut self, event: &EnrichedEvent) {
         for (name, id) in
             event.context(&["clickIds"]).and_then(Value::as_object).into_iter().flatten()
         {
@@ -77,7 +77,7 @@ impl Attribution {
         let query = event.context_text(&["page", "url"]).and_then(|url| url.split_once('?'));
         let query = query.and_then(|(_, query)| query.split('#').next()).unwrap_or_default();
         for (name, id) in url::form_urlencoded::parse(query.as_bytes()) {
-            if Arrival::is_click_id(&name) {
+            if CampaignContext::is_click_id(&name) {
                 self.put(&name, Some(&id));
             }
         }
@@ -86,7 +86,7 @@ impl Attribution {
 
 /// The campaign that brought the visitor, under the names that follow `utm_`: the client's, else the one
 /// that the gateway remembers.
-pub(super) fn campaign(event: &Enriched) -> Vec<(&'static str, &str)> {
+pub(super) fn campaign(event: &EnrichedEvent) -> Vec<(&'static str, &str)> {
     let said =
         |(key, name): (&'static str, &str)| Some((key, event.context_text(&["campaign", name])?));
     let said: Vec<_> = CAMPAIGN.into_iter().filter_map(said).collect();
@@ -100,7 +100,7 @@ pub(super) fn campaign(event: &Enriched) -> Vec<(&'static str, &str)> {
 }
 
 /// The page that the visitor came from, if it is another site's.
-fn foreign_referrer(event: &Enriched) -> Option<&str> {
+fn foreign_referrer(event: &EnrichedEvent) -> Option<&str> {
     let referrer = event.context_text(&["page", "referrer"])?;
     let from = host(referrer)?;
     let own = event.context_text(&["page", "url"]).and_then(host);
@@ -133,8 +133,8 @@ mod tests {
     use crate::vendors::trial::{event, object};
 
     fn of(context: Value) -> (Value, Value) {
-        let Attribution { set, set_once } =
-            Attribution::of(&event(json!({ "event": "x", "context": context })));
+        let AmplitudeAttribution { set, set_once } =
+            AmplitudeAttribution::of(&event(json!({ "event": "x", "context": context })));
         (set.into(), set_once.into())
     }
 

@@ -15,12 +15,15 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
-use super::identity::Ids;
-use super::{Amplitude, verdict};
-use crate::event::Enriched;
-use crate::settings::{Secret, Section};
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, made, readable};
-use crate::vendors::{Call, Outcome, Reason, Reply};
+use super::identity::AmplitudeIds;
+use super::{AmplitudeDestination, verdict};
+use crate::event::EnrichedEvent;
+use crate::settings::{SecretString, SettingsSection};
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, LIST_GONE, VendorAudience, created_list_id,
+    fill_outcomes, parse_rows,
+};
+use crate::vendors::{Outcome, OutcomeReason, VendorCall, VendorReply};
 
 /// Ids in one request. Amplitude takes ten times as many; a repetition should not be that large.
 const MAX_ROWS: usize = 10_000;
@@ -29,7 +32,7 @@ const MAX_ROWS: usize = 10_000;
 const NOBODY: &str = "tagway-nobody";
 
 /// Where cohorts are, and as whom they are changed.
-pub(super) struct Cohorts {
+pub(super) struct AmplitudeCohortApi {
     upload: Uri,
     membership: Uri,
     authorization: HeaderValue,
@@ -37,13 +40,13 @@ pub(super) struct Cohorts {
     owner: String,
 }
 
-impl Cohorts {
+impl AmplitudeCohortApi {
     /// Reads what cohorts need beside the secret key: the project's number and whose they are.
     pub(super) fn read(
-        section: &mut Section<'_>,
+        section: &mut SettingsSection<'_>,
         base: &str,
-        api_key: &Secret,
-        secret_key: Option<&Secret>,
+        api_key: &SecretString,
+        secret_key: Option<&SecretString>,
     ) -> Option<Self> {
         let app_id = section.opt_integer("app_id", 1..=u64::MAX);
         let owner = section.opt_string("cohort_owner").filter(|owner| !owner.trim().is_empty());
@@ -51,17 +54,16 @@ impl Cohorts {
             (None, None) => return None,
             (Some(app_id), Some(owner)) => (app_id, owner),
             (Some(_), None) => {
-                section
-                    .mistake("app_id", "needs cohort_owner, the login of whose cohorts they are");
+                section.error("app_id", "needs cohort_owner, the login of whose cohorts they are");
                 return None;
             }
             (None, Some(_)) => {
-                section.mistake("cohort_owner", "needs app_id, the project's number");
+                section.error("cohort_owner", "needs app_id, the project's number");
                 return None;
             }
         };
         let Some(secret_key) = secret_key else {
-            section.mistake("app_id", "needs secret_key, without which no cohort can be changed");
+            section.error("app_id", "needs secret_key, without which no cohort can be changed");
             return None;
         };
         let basic = STANDARD.encode(format!("{}:{}", api_key.expose(), secret_key.expose()));
@@ -88,21 +90,25 @@ impl Cohorts {
 }
 
 #[async_trait]
-impl Audience for Amplitude {
+impl VendorAudience for AmplitudeDestination {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
-        match Ids::of(person, None).user {
-            Some(id) => Row::of(&id),
-            None => Err(Reason::new("no_identifier")),
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        match AmplitudeIds::of(person, None).user {
+            Some(id) => AudienceRow::of(&id),
+            None => Err(OutcomeReason::new("no_identifier")),
         }
     }
 
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         let Some(cohorts) = &self.settings.cohorts else {
-            return Err(Outcome::Dead(Reason::new("no_cohorts")));
+            return Err(Outcome::Dead(OutcomeReason::new("no_cohorts")));
         };
         if let Some(id) = list.id {
             return Ok(id.to_owned());
@@ -117,27 +123,27 @@ impl Audience for Amplitude {
             other => return Err(other),
         }
         let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
-        made(body.get("cohortId").or_else(|| body.get("cohort_id")))
+        created_list_id(body.get("cohortId").or_else(|| body.get("cohort_id")))
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let (read, mut ends) = readable::<String>(rows);
+        let (read, mut ends) = parse_rows::<String>(rows);
         let Some(cohorts) = &self.settings.cohorts else {
-            return alike(ends, &Outcome::Dead(Reason::new("no_cohorts")));
+            return fill_outcomes(ends, &Outcome::Dead(OutcomeReason::new("no_cohorts")));
         };
         if read.is_empty() {
-            return alike(ends, &Outcome::Delivered);
+            return fill_outcomes(ends, &Outcome::Delivered);
         }
         let ids: Vec<&str> = read.iter().map(|(_, id)| id.as_str()).collect();
         let operation = match change {
-            Change::Add => "ADD",
-            Change::Remove => "REMOVE",
+            AudienceChange::Add => "ADD",
+            AudienceChange::Remove => "REMOVE",
         };
         let body = json!({
             "cohort_id": list, "skip_invalid_ids": true,
@@ -147,24 +153,24 @@ impl Audience for Amplitude {
         let outcome = verdict::read_cohort(&result, call.now(), &self.settings);
         let is_missing = result.as_ref().is_ok_and(|reply| reply.status == 404);
         if is_missing {
-            return alike(ends, &Outcome::Dead(Reason::new(LIST_GONE)));
+            return fill_outcomes(ends, &Outcome::Dead(OutcomeReason::new(LIST_GONE)));
         }
-        if let (Ok(reply), Change::Add, Outcome::Delivered) = (&result, change, &outcome) {
+        if let (Ok(reply), AudienceChange::Add, Outcome::Delivered) = (&result, change, &outcome) {
             let skipped = skipped(reply);
             for (index, id) in &read {
                 if skipped.contains(id)
                     && let Some(end) = ends.get_mut(*index)
                 {
-                    *end = Some(Outcome::Skipped(Reason::new("unknown_to_vendor")));
+                    *end = Some(Outcome::Skipped(OutcomeReason::new("unknown_to_vendor")));
                 }
             }
         }
-        alike(ends, &outcome)
+        fill_outcomes(ends, &outcome)
     }
 }
 
 /// The ids that Amplitude does not know.
-fn skipped(reply: &Reply) -> HashSet<String> {
+fn skipped(reply: &VendorReply) -> HashSet<String> {
     let body = reply.json().unwrap_or_default();
     let results = body.get("memberships_result").and_then(Value::as_array).into_iter().flatten();
     let ids = results.filter_map(|result| result.get("skipped_ids")?.as_array()).flatten();

@@ -8,17 +8,17 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Uri};
 use url::form_urlencoded;
 
-use super::identity::Ids;
-use super::map::{FormKind, Hit, MAX_GROUP_PROPERTIES};
-use super::settings::{Api, Settings};
-use super::verdict::{self, Reading};
-use crate::event::Enriched;
-use crate::vendors::{Call, Outcome, Reason, Refusal};
+use super::identity::AmplitudeIds;
+use super::map::{AmplitudeFormKind, AmplitudePayload, MAX_GROUP_PROPERTIES};
+use super::settings::{AmplitudeSettings, AmplitudeUploadApi};
+use super::verdict::{self, AmplitudeOutcome};
+use crate::event::EnrichedEvent;
+use crate::vendors::{MappingRefusal, Outcome, OutcomeReason, VendorCall};
 
 /// Bytes and events of one request. The documented limits are 1 MB and less than 2000 events, and
 /// 20 MB and 2000 events; batches of 4 MB hold memory and cost no more calls worth counting.
-const HTTP_LIMITS: Limits = Limits { bytes: 1_000_000, events: 1000 };
-const BATCH_LIMITS: Limits = Limits { bytes: 4_000_000, events: 2000 };
+const HTTP_LIMITS: AmplitudeLimits = AmplitudeLimits { bytes: 1_000_000, events: 1000 };
+const BATCH_LIMITS: AmplitudeLimits = AmplitudeLimits { bytes: 4_000_000, events: 2000 };
 
 /// Bytes, entries and properties of one form (Group Identify API).
 const FORM_BYTES: usize = 1_000_000;
@@ -33,21 +33,21 @@ const FORM_ROOM: usize = 300;
 
 /// What one request may hold.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct AmplitudeLimits {
     pub(super) bytes: usize,
     pub(super) events: usize,
 }
 
 /// The limits of the endpoint in use.
-pub(super) fn limits(settings: &Settings) -> Limits {
+pub(super) fn limits(settings: &AmplitudeSettings) -> AmplitudeLimits {
     match settings.api {
-        Api::Http => HTTP_LIMITS,
-        Api::Batch => BATCH_LIMITS,
+        AmplitudeUploadApi::Http => HTTP_LIMITS,
+        AmplitudeUploadApi::Batch => BATCH_LIMITS,
     }
 }
 
 /// Whether no request could ever hold it.
-pub(super) fn is_too_large(hit: &Hit, settings: &Settings) -> bool {
+pub(super) fn is_too_large(hit: &AmplitudePayload, settings: &AmplitudeSettings) -> bool {
     let room = room(settings);
     let is_long = |upload: &String| upload.len() > room;
     let form = hit.form.as_ref().map_or(0, |form| encoded_len(&form.text));
@@ -56,14 +56,14 @@ pub(super) fn is_too_large(hit: &Hit, settings: &Settings) -> bool {
 
 /// One event of Amplitude's, and the event of the batch that it is of.
 #[derive(Clone, Copy)]
-struct Piece<'d> {
+struct AmplitudeUploadItem<'d> {
     event: usize,
-    ids: &'d Ids,
+    ids: &'d AmplitudeIds,
     text: &'d str,
 }
 
 /// One entry of a form, and the event of the batch that it is of.
-struct Entry<'d> {
+struct AmplitudeFormItem<'d> {
     event: usize,
     text: &'d str,
     properties: usize,
@@ -71,10 +71,10 @@ struct Entry<'d> {
 }
 
 /// A batch, and what is known of its events so far.
-pub(super) struct Dispatch<'d> {
-    settings: &'d Settings,
-    batch: &'d [Enriched],
-    call: &'d dyn Call,
+pub(super) struct AmplitudeBatchRun<'d> {
+    settings: &'d AmplitudeSettings,
+    batch: &'d [EnrichedEvent],
+    call: &'d dyn VendorCall,
     /// The worst that befell each event; nothing is good news at the end.
     outcomes: Vec<Option<Outcome>>,
     /// Visitors that Amplitude holds back, and how: their later events wait as well.
@@ -83,33 +83,40 @@ pub(super) struct Dispatch<'d> {
     stopped: Option<Outcome>,
 }
 
-impl<'d> Dispatch<'d> {
-    pub(super) fn new(settings: &'d Settings, batch: &'d [Enriched], call: &'d dyn Call) -> Self {
+impl<'d> AmplitudeBatchRun<'d> {
+    pub(super) fn new(
+        settings: &'d AmplitudeSettings,
+        batch: &'d [EnrichedEvent],
+        call: &'d dyn VendorCall,
+    ) -> Self {
         let (outcomes, held) = (vec![None; batch.len()], HashMap::new());
         Self { settings, batch, call, outcomes, held, stopped: None }
     }
 
     /// Sends everything; `hits` are those of the batch, in its order.
-    pub(super) async fn run(mut self, hits: &[Result<&'d Hit, Refusal>]) -> Vec<Outcome> {
+    pub(super) async fn run(
+        mut self,
+        hits: &[Result<&'d AmplitudePayload, MappingRefusal>],
+    ) -> Vec<Outcome> {
         for (event, hit) in hits.iter().enumerate() {
             if let Err(refusal) = hit {
                 self.note(event, refusal.into_outcome());
             }
         }
-        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.ok()).collect();
+        let hits: Vec<Option<&AmplitudePayload>> = hits.iter().map(|hit| hit.ok()).collect();
         self.upload(&hits).await;
-        for kind in [FormKind::Group, FormKind::Mapping] {
+        for kind in [AmplitudeFormKind::Group, AmplitudeFormKind::Mapping] {
             self.forms(&hits, kind).await;
         }
         self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Delivered)).collect()
     }
 
-    async fn upload(&mut self, hits: &[Option<&'d Hit>]) {
+    async fn upload(&mut self, hits: &[Option<&'d AmplitudePayload>]) {
         let (limits, room) = (limits(self.settings), room(self.settings));
         let mut pieces = pieces(hits).into_iter().peekable();
         while pieces.peek().is_some() {
             let (mut together, mut bytes) = (Vec::new(), 0);
-            while let Some(piece) = pieces.next_if(|piece: &Piece<'_>| {
+            while let Some(piece) = pieces.next_if(|piece: &AmplitudeUploadItem<'_>| {
                 let fits = bytes + piece.text.len() < room && together.len() < limits.events;
                 fits || together.is_empty()
             }) {
@@ -124,18 +131,18 @@ impl<'d> Dispatch<'d> {
     }
 
     /// Sends one upload, and again without those that the reply names.
-    async fn send(&mut self, mut together: Vec<Piece<'d>>) {
+    async fn send(&mut self, mut together: Vec<AmplitudeUploadItem<'d>>) {
         for _ in 0..MAX_ROUNDS {
-            let ids: Vec<&Ids> = together.iter().map(|piece| piece.ids).collect();
+            let ids: Vec<&AmplitudeIds> = together.iter().map(|piece| piece.ids).collect();
             let result = self.call.call(upload_request(self.settings, &together)).await;
             match verdict::read(&result, &ids, self.call.now(), self.settings) {
-                Reading::Whole(outcome) => {
+                AmplitudeOutcome::Whole(outcome) => {
                     for piece in &together {
                         self.note(piece.event, outcome.clone());
                     }
                     return self.stop_if_down(outcome);
                 }
-                Reading::Parted(outcomes) => {
+                AmplitudeOutcome::Parted(outcomes) => {
                     let mut rest = Vec::with_capacity(together.len());
                     for (piece, outcome) in together.into_iter().zip(outcomes) {
                         match outcome {
@@ -152,17 +159,17 @@ impl<'d> Dispatch<'d> {
             }
         }
         for piece in together {
-            self.note(piece.event, Outcome::Refused(Reason::new("many_faults")));
+            self.note(piece.event, Outcome::Refused(OutcomeReason::new("many_faults")));
         }
     }
 
     /// Sends the forms of one kind.
-    async fn forms(&mut self, hits: &[Option<&'d Hit>], kind: FormKind) {
+    async fn forms(&mut self, hits: &[Option<&'d AmplitudePayload>], kind: AmplitudeFormKind) {
         let mut forms = entries(hits, kind).into_iter().peekable();
         while forms.peek().is_some() {
             let (mut events, mut texts) = (Vec::new(), Vec::new());
             let (mut bytes, mut properties) = (FORM_ROOM, 0);
-            while let Some(entry) = forms.next_if(|entry: &Entry<'_>| {
+            while let Some(entry) = forms.next_if(|entry: &AmplitudeFormItem<'_>| {
                 let fits = bytes + entry.bytes <= FORM_BYTES
                     && properties + entry.properties <= MAX_GROUP_PROPERTIES
                     && texts.len() < FORM_ENTRIES;
@@ -231,22 +238,26 @@ impl<'d> Dispatch<'d> {
 }
 
 /// All that is uploaded for these events, in their order.
-fn pieces<'d>(hits: &[Option<&'d Hit>]) -> Vec<Piece<'d>> {
+fn pieces<'d>(hits: &[Option<&'d AmplitudePayload>]) -> Vec<AmplitudeUploadItem<'d>> {
     let mut pieces = Vec::with_capacity(hits.len());
     for (event, hit) in hits.iter().enumerate() {
         let Some(hit) = hit else { continue };
-        let of_hit = hit.uploads.iter().map(|text| Piece { event, ids: &hit.ids, text });
+        let of_hit =
+            hit.uploads.iter().map(|text| AmplitudeUploadItem { event, ids: &hit.ids, text });
         pieces.extend(of_hit);
     }
     pieces
 }
 
 /// All that goes in forms of this kind, in its order.
-fn entries<'d>(hits: &[Option<&'d Hit>], kind: FormKind) -> Vec<Entry<'d>> {
-    let entry = |(event, hit): (usize, &Option<&'d Hit>)| {
+fn entries<'d>(
+    hits: &[Option<&'d AmplitudePayload>],
+    kind: AmplitudeFormKind,
+) -> Vec<AmplitudeFormItem<'d>> {
+    let entry = |(event, hit): (usize, &Option<&'d AmplitudePayload>)| {
         let form = (*hit)?.form.as_ref().filter(|form| form.kind == kind)?;
         let (text, properties) = (form.text.as_str(), form.properties);
-        Some(Entry { event, text, properties, bytes: encoded_len(text) })
+        Some(AmplitudeFormItem { event, text, properties, bytes: encoded_len(text) })
     };
     hits.iter().enumerate().filter_map(entry).collect()
 }
@@ -265,18 +276,21 @@ fn gravity(outcome: &Outcome) -> u8 {
 
 /// What stands before and after the events of an upload. Ids of one character are ids: shops count
 /// their customers from 1.
-fn envelope(settings: &Settings) -> (String, &'static str) {
+fn envelope(settings: &AmplitudeSettings) -> (String, &'static str) {
     let key = serde_json::Value::from(settings.api_key.expose());
     (format!("{{\"api_key\":{key},\"events\":["), "],\"options\":{\"min_id_length\":1}}")
 }
 
 /// Bytes of events, commas included, in one upload.
-fn room(settings: &Settings) -> usize {
+fn room(settings: &AmplitudeSettings) -> usize {
     let (before, after) = envelope(settings);
     limits(settings).bytes.saturating_sub(before.len() + after.len())
 }
 
-fn upload_request(settings: &Settings, pieces: &[Piece<'_>]) -> Request<Bytes> {
+fn upload_request(
+    settings: &AmplitudeSettings,
+    pieces: &[AmplitudeUploadItem<'_>],
+) -> Request<Bytes> {
     let (mut body, after) = envelope(settings);
     let bytes: usize = pieces.iter().map(|piece| piece.text.len() + 1).sum();
     body.reserve_exact(bytes + after.len());
@@ -290,10 +304,14 @@ fn upload_request(settings: &Settings, pieces: &[Piece<'_>]) -> Request<Bytes> {
     request(&settings.upload, "application/json", body)
 }
 
-fn form_request(settings: &Settings, kind: FormKind, entries: &[&str]) -> Option<Request<Bytes>> {
+fn form_request(
+    settings: &AmplitudeSettings,
+    kind: AmplitudeFormKind,
+    entries: &[&str],
+) -> Option<Request<Bytes>> {
     let (uri, field) = match kind {
-        FormKind::Group => (Some(&settings.group_identify), "identification"),
-        FormKind::Mapping => (settings.user_map.as_ref(), "mapping"),
+        AmplitudeFormKind::Group => (Some(&settings.group_identify), "identification"),
+        AmplitudeFormKind::Mapping => (settings.user_map.as_ref(), "mapping"),
     };
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("api_key", settings.api_key.expose());

@@ -11,10 +11,10 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::settings::Settings;
+use super::settings::AmplitudeSettings;
 use super::values::MAX_TEXT_CHARS;
 use super::{VENDOR, surroundings};
-use crate::event::Enriched;
+use crate::event::EnrichedEvent;
 use crate::values::time::read_date_text;
 use crate::vendors::products;
 
@@ -47,7 +47,7 @@ const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// The two ids of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ids {
+pub(super) struct AmplitudeIds {
     pub(super) user: Option<String>,
     pub(super) device: Option<String>,
 }
@@ -55,16 +55,16 @@ pub(super) struct Ids {
 /// What Amplitude's own browser SDK keeps in its cookie.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct SdkCookie {
+pub(super) struct AmplitudeSdkCookie {
     device_id: Option<String>,
     session_id: Option<i64>,
     last_event_time: Option<i64>,
 }
 
-impl Ids {
+impl AmplitudeIds {
     /// The ids of this event. The device's is the browser SDK's, so that its sessions and ours join;
     /// else the app's own; else the visitor's.
-    pub(super) fn of(event: &Enriched, cookie: Option<&SdkCookie>) -> Self {
+    pub(super) fn of(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>) -> Self {
         let user = [event.event.user_id.as_deref(), event.profile.user_id.as_deref()];
         let device = [
             cookie.and_then(|cookie| cookie.device_id.as_deref()),
@@ -89,12 +89,15 @@ pub(super) fn usable(id: &str) -> Option<String> {
 }
 
 /// The browser SDK's cookie of this project.
-pub(super) fn sdk_cookie(event: &Enriched, settings: &Settings) -> Option<SdkCookie> {
+pub(super) fn sdk_cookie(
+    event: &EnrichedEvent,
+    settings: &AmplitudeSettings,
+) -> Option<AmplitudeSdkCookie> {
     read_cookie(event.event.facts.cookies.get(&settings.cookie)?)
 }
 
 /// The SDK writes JSON, percent-encoded, in base64; the cookie may be percent-encoded as a whole.
-fn read_cookie(value: &str) -> Option<SdkCookie> {
+fn read_cookie(value: &str) -> Option<AmplitudeSdkCookie> {
     let value = percent_decode_str(value).decode_utf8().ok()?;
     let value = value.trim_matches(['"', '=', ' ']);
     let text = String::from_utf8(STANDARD_NO_PAD.decode(value).ok()?).ok()?;
@@ -104,7 +107,7 @@ fn read_cookie(value: &str) -> Option<SdkCookie> {
 
 /// When the session began, in milliseconds: what the client says, what the browser SDK keeps, what
 /// the gateway itself saw.
-pub(super) fn session(event: &Enriched, cookie: Option<&SdkCookie>) -> Option<i64> {
+pub(super) fn session(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>) -> Option<i64> {
     let option = VENDOR
         .options(event)
         .and_then(|options| ["session_id", "sessionId"].iter().find_map(|key| options.get(*key)));
@@ -126,9 +129,9 @@ pub(super) fn session(event: &Enriched, cookie: Option<&SdkCookie>) -> Option<i6
         })
 }
 
-impl SdkCookie {
+impl AmplitudeSdkCookie {
     /// The session, if the SDK would still count this event to it.
-    fn session_at(&self, event: &Enriched) -> Option<i64> {
+    fn session_at(&self, event: &EnrichedEvent) -> Option<i64> {
         let idle = event.event.timestamp.as_millisecond().checked_sub(self.last_event_time?)?;
         let is_open = u128::from(idle.unsigned_abs()) < SESSION_IDLE.as_millis();
         plausible(self.session_id?, event).filter(|_| is_open)
@@ -136,12 +139,12 @@ impl SdkCookie {
 }
 
 /// A number of milliseconds, or a date.
-fn milliseconds(said: &Value, event: &Enriched) -> Option<i64> {
+fn milliseconds(said: &Value, event: &EnrichedEvent) -> Option<i64> {
     let date = || Some(read_date_text(said.as_str()?)?.as_millisecond());
     plausible(products::whole_number(said).or_else(date)?, event)
 }
 
-fn plausible(session: i64, event: &Enriched) -> Option<i64> {
+fn plausible(session: i64, event: &EnrichedEvent) -> Option<i64> {
     let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX);
     let last = event.event.received_at.as_millisecond().saturating_add(skew);
     (FIRST_SESSION..=last).contains(&session).then_some(session)
@@ -215,7 +218,8 @@ mod tests {
         let event = trial::event(json!({ "event": "x" }));
         let session = |idle_minutes: i64| {
             let last_event_time = Some(now - idle_minutes * 60_000);
-            let cookie = SdkCookie { device_id: None, session_id: Some(START), last_event_time };
+            let cookie =
+                AmplitudeSdkCookie { device_id: None, session_id: Some(START), last_event_time };
             super::session(&event, Some(&cookie))
         };
         assert_eq!((session(29), session(30), session(-1)), (Some(START), None, Some(START)));

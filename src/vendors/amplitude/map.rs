@@ -3,15 +3,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::attribution::{self, Attribution};
-use super::identity::{self, Ids, SdkCookie, usable};
-use super::settings::{Products, Settings};
+use super::attribution::{self, AmplitudeAttribution};
+use super::identity::{self, AmplitudeIds, AmplitudeSdkCookie, usable};
+use super::settings::{AmplitudeProductMode, AmplitudeSettings};
 use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
 };
 use super::{VENDOR, beacon, revenue, surroundings};
-use crate::event::{DroppedFields, Enriched, Kind, Object};
-use crate::vendors::{Refusal, products, wire};
+use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
+use crate::vendors::{MappingRefusal, products, wire};
 
 /// Names that are Amplitude's own.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
@@ -42,18 +42,18 @@ const LIBRARY: &str = concat!("tagway/", env!("CARGO_PKG_VERSION"));
 
 /// An event ready to go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hit {
-    pub(super) ids: Ids,
+pub(super) struct AmplitudePayload {
+    pub(super) ids: AmplitudeIds,
     /// Amplitude's own events, each as JSON, in their order.
     pub(super) uploads: Vec<String>,
     /// What goes as a form after them.
-    pub(super) form: Option<Form>,
+    pub(super) form: Option<AmplitudeFormEntry>,
 }
 
 /// One entry of a form.
 #[derive(Clone, Debug)]
-pub(super) struct Form {
-    pub(super) kind: FormKind,
+pub(super) struct AmplitudeFormEntry {
+    pub(super) kind: AmplitudeFormKind,
     /// As JSON.
     pub(super) text: String,
     /// Properties in it.
@@ -62,7 +62,7 @@ pub(super) struct Form {
 
 /// The two calls that take forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FormKind {
+pub(super) enum AmplitudeFormKind {
     /// Properties of a group.
     Group,
     /// Two ids of one person.
@@ -71,51 +71,55 @@ pub(super) enum FormKind {
 
 /// Maps an event.
 pub(super) fn map(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &AmplitudeSettings,
     dropped: &mut DroppedFields,
-) -> Result<Hit, Refusal> {
-    if event.event.kind == Kind::Alias {
+) -> Result<AmplitudePayload, MappingRefusal> {
+    if event.event.kind == EventKind::Alias {
         return alias(event, settings);
     }
     let cookie = identity::sdk_cookie(event, settings);
-    let ids = Ids::of(event, cookie.as_ref());
-    let draft = Draft { event, settings, cookie, ids, dropped };
+    let ids = AmplitudeIds::of(event, cookie.as_ref());
+    let draft = AmplitudeMapper { event, settings, cookie, ids, dropped };
     match event.event.kind {
-        Kind::Group => draft.group(),
-        _ if draft.ids.are_none() => Err(Refusal::Dead("no_identity")),
-        Kind::Identify => draft.identify(),
-        Kind::Page => draft.viewed("Page"),
-        Kind::Screen => draft.viewed("Screen"),
-        Kind::Track | Kind::Alias => draft.track(),
+        EventKind::Group => draft.group(),
+        _ if draft.ids.are_none() => Err(MappingRefusal::Dead("no_identity")),
+        EventKind::Identify => draft.identify(),
+        EventKind::Page => draft.viewed("Page"),
+        EventKind::Screen => draft.viewed("Screen"),
+        EventKind::Track | EventKind::Alias => draft.track(),
     }
 }
 
-struct Draft<'e> {
-    event: &'e Enriched,
-    settings: &'e Settings,
-    cookie: Option<SdkCookie>,
-    ids: Ids,
+struct AmplitudeMapper<'e> {
+    event: &'e EnrichedEvent,
+    settings: &'e AmplitudeSettings,
+    cookie: Option<AmplitudeSdkCookie>,
+    ids: AmplitudeIds,
     dropped: &'e mut DroppedFields,
 }
 
-impl Draft<'_> {
-    fn track(mut self) -> Result<Hit, Refusal> {
+impl AmplitudeMapper<'_> {
+    fn track(mut self) -> Result<AmplitudePayload, MappingRefusal> {
         let name = self.event.event.event.as_deref().map(str::trim).unwrap_or_default();
         if name.is_empty() {
-            return Err(Refusal::Dead("missing_name"));
+            return Err(MappingRefusal::Dead("missing_name"));
         }
         if RESERVED_EVENTS.contains(&name) {
-            return Err(Refusal::Dead("reserved_name"));
+            return Err(MappingRefusal::Dead("reserved_name"));
         }
-        let empty = Object::new();
+        let empty = JsonObject::new();
         let given = self.event.event.properties.as_ref().unwrap_or(&empty);
         let bought = match self.settings.products {
-            Products::Listed => Vec::new(),
-            Products::Events | Products::Revenue if !revenue::is_order(name) => Vec::new(),
-            Products::Events | Products::Revenue => self.bought(given),
+            AmplitudeProductMode::Listed => Vec::new(),
+            AmplitudeProductMode::Events | AmplitudeProductMode::Revenue
+                if !revenue::is_order(name) =>
+            {
+                Vec::new()
+            }
+            AmplitudeProductMode::Events | AmplitudeProductMode::Revenue => self.bought(given),
         };
-        let has_shares = self.settings.products == Products::Revenue
+        let has_shares = self.settings.products == AmplitudeProductMode::Revenue
             && bought
                 .iter()
                 .any(|share| share.contains_key("price") || share.contains_key("revenue"));
@@ -130,7 +134,7 @@ impl Draft<'_> {
             upload.extend(revenue::fields(name, given, self.settings));
         }
         let uploads = std::iter::once(upload).chain(bought).map(json_text).collect();
-        Ok(Hit { ids: self.ids, uploads, form: None })
+        Ok(AmplitudePayload { ids: self.ids, uploads, form: None })
     }
 
     /// The name that the vendor's own library gave the event, if it sent it.
@@ -139,7 +143,7 @@ impl Draft<'_> {
     }
 
     /// How the visitor came, where the vendor's own library said it with the event.
-    fn add_arrival(&self, own: &mut Object) {
+    fn add_arrival(&self, own: &mut JsonObject) {
         if self.own_name().is_none() {
             return;
         }
@@ -153,7 +157,7 @@ impl Draft<'_> {
     }
 
     /// An event for each product of an order.
-    fn bought(&mut self, order: &Object) -> Vec<Object> {
+    fn bought(&mut self, order: &JsonObject) -> Vec<JsonObject> {
         let mut bought = Vec::new();
         for (number, product) in (1..).zip(products::listed(order)) {
             let mut upload = self.upload("Product Purchased", Some(number));
@@ -162,7 +166,7 @@ impl Draft<'_> {
             put_text(&mut own, "order_id", order_id.as_deref());
             put_object(&mut upload, "event_properties", own);
             self.add_event_facts(&mut upload, false);
-            if self.settings.products == Products::Revenue {
+            if self.settings.products == AmplitudeProductMode::Revenue {
                 upload.extend(revenue::of_product(product, order, self.settings));
             }
             bought.push(upload);
@@ -170,7 +174,7 @@ impl Draft<'_> {
         bought
     }
 
-    fn viewed(mut self, what: &str) -> Result<Hit, Refusal> {
+    fn viewed(mut self, what: &str) -> Result<AmplitudePayload, MappingRefusal> {
         let event = &*self.event.event;
         let given = event.properties.as_ref();
         let said = |own: &Option<String>, key: &str| {
@@ -187,7 +191,7 @@ impl Draft<'_> {
             given.map(|given| properties(given, MAX_DEPTH, self.dropped)).unwrap_or_default();
         put_text(&mut own, "name", name.as_deref());
         put_text(&mut own, "category", category.as_deref());
-        if event.kind == Kind::Page {
+        if event.kind == EventKind::Page {
             for key in ["url", "path", "referrer", "title", "search"] {
                 if !own.contains_key(key) {
                     put_text(&mut own, key, self.event.context_text(&["page", key]));
@@ -199,24 +203,25 @@ impl Draft<'_> {
         self.add_arrival(&mut own);
         put_object(&mut upload, "event_properties", own);
         self.add_event_facts(&mut upload, true);
-        Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
+        Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
-    fn identify(mut self) -> Result<Hit, Refusal> {
+    fn identify(mut self) -> Result<AmplitudePayload, MappingRefusal> {
         let operations = self.operations();
         // Two ids are news by themselves: they join a person's history.
         if operations.is_empty() && (self.ids.user.is_none() || self.ids.device.is_none()) {
-            return Err(Refusal::Skip("nothing_to_say"));
+            return Err(MappingRefusal::Skip("nothing_to_say"));
         }
         let mut upload = self.upload("$identify", None);
         put_object(&mut upload, "user_properties", operations);
         surroundings::add(&mut upload, self.event);
-        Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
+        Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
     /// What an identify does to the person's properties.
-    fn operations(&mut self) -> Object {
-        let (mut set, mut set_once, mut unset) = (Object::new(), Object::new(), Object::new());
+    fn operations(&mut self) -> JsonObject {
+        let (mut set, mut set_once, mut unset) =
+            (JsonObject::new(), JsonObject::new(), JsonObject::new());
         let own = wire::own_operations(self.event, beacon::CLIENT);
         let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
         let mut of_own =
@@ -241,7 +246,7 @@ impl Draft<'_> {
             set.remove(key);
             unset.insert(key.to_owned(), json!("-"));
         }
-        let mut came = Attribution::known_of(self.event);
+        let mut came = AmplitudeAttribution::known_of(self.event);
         set.append(&mut came.set);
         for (key, value) in came.set_once {
             set_once.insert(key, value);
@@ -250,7 +255,7 @@ impl Draft<'_> {
         for empty in [&mut set, &mut set_once, &mut unset] {
             empty.retain(|key, _| !key.is_empty());
         }
-        let mut operations = Object::new();
+        let mut operations = JsonObject::new();
         put_object(&mut operations, "$set", set);
         put_object(&mut operations, "$setOnce", set_once);
         put_object(&mut operations, "$unset", unset);
@@ -262,8 +267,8 @@ impl Draft<'_> {
         operations
     }
 
-    fn group(self) -> Result<Hit, Refusal> {
-        let empty = Object::new();
+    fn group(self) -> Result<AmplitudePayload, MappingRefusal> {
+        let empty = JsonObject::new();
         let traits = self.event.event.traits.as_ref().unwrap_or(&empty);
         let of_trait = |name: &Option<String>| products::text(traits.get(name.as_ref()?)?);
         let said = || self.event.context_text(&["groupType"]).map(str::to_owned);
@@ -273,10 +278,10 @@ impl Draft<'_> {
         let name = of_trait(&self.settings.group_value_trait)
             .or_else(|| self.event.event.group_id.clone());
         let Some(name) = name.filter(|name| !name.trim().is_empty()) else {
-            return Err(Refusal::Dead("missing_group"));
+            return Err(MappingRefusal::Dead("missing_group"));
         };
         let (kind, name) = (cut(kind.trim()), cut(name.trim()));
-        let mut hit = Hit::default();
+        let mut hit = AmplitudePayload::default();
         if !self.ids.are_none() {
             let groups = json!({ kind: name });
             let mut upload = self.upload("$identify", None);
@@ -285,18 +290,19 @@ impl Draft<'_> {
             surroundings::add(&mut upload, self.event);
             hit.uploads.push(json_text(upload));
         }
-        let of_group: Object = plain_properties(traits, MAX_DEPTH, self.dropped);
-        let of_group: Object = of_group.into_iter().take(MAX_GROUP_PROPERTIES).collect();
+        let of_group: JsonObject = plain_properties(traits, MAX_DEPTH, self.dropped);
+        let of_group: JsonObject = of_group.into_iter().take(MAX_GROUP_PROPERTIES).collect();
         if !of_group.is_empty() {
             let properties = of_group.len();
             let identification = json!({
                 "group_type": kind, "group_value": name, "group_properties": of_group,
             });
             let text = identification.to_string();
-            hit.form = Some(Form { kind: FormKind::Group, text, properties });
+            hit.form =
+                Some(AmplitudeFormEntry { kind: AmplitudeFormKind::Group, text, properties });
         }
         if hit.uploads.is_empty() && hit.form.is_none() {
-            return Err(Refusal::Skip("nothing_to_say"));
+            return Err(MappingRefusal::Skip("nothing_to_say"));
         }
         hit.ids = self.ids;
         Ok(hit)
@@ -304,7 +310,7 @@ impl Draft<'_> {
 
     /// An event of Amplitude's, without what only some kinds have. `number` tells apart the events
     /// that are made of one.
-    fn upload(&self, event_type: &str, number: Option<usize>) -> Object {
+    fn upload(&self, event_type: &str, number: Option<usize>) -> JsonObject {
         let event = &*self.event.event;
         let mut upload = Map::with_capacity(24);
         let mut add = |key: &str, value: Value| upload.insert(key.to_owned(), value);
@@ -330,8 +336,8 @@ impl Draft<'_> {
 
     /// What ordinary events carry of the person, the groups and the surroundings; and of how the person
     /// came, if that is asked. The vendor's own library says that in an event of its own.
-    fn add_event_facts(&mut self, upload: &mut Object, with_attribution: bool) {
-        let mut person = Object::new();
+    fn add_event_facts(&mut self, upload: &mut JsonObject, with_attribution: bool) {
+        let mut person = JsonObject::new();
         for name in self.settings.user_properties.iter().filter(|name| !name.starts_with('$')) {
             let value = self.event.person_trait(name);
             let value =
@@ -341,7 +347,7 @@ impl Draft<'_> {
             }
         }
         if with_attribution && self.own_name().is_none() {
-            person = with(Attribution::of(self.event), person);
+            person = with(AmplitudeAttribution::of(self.event), person);
         }
         put_object(upload, "user_properties", person);
         let groups = VENDOR.options(self.event).and_then(|options| options.get("groups"));
@@ -353,21 +359,21 @@ impl Draft<'_> {
 }
 
 /// The properties of a person with how they came: Amplitude takes either properties or operations.
-fn with(attribution: Attribution, mut person: Object) -> Object {
-    let Attribution { mut set, set_once } = attribution;
+fn with(attribution: AmplitudeAttribution, mut person: JsonObject) -> JsonObject {
+    let AmplitudeAttribution { mut set, set_once } = attribution;
     if set.is_empty() {
         return person;
     }
     set.append(&mut person);
-    let mut operations = Object::new();
+    let mut operations = JsonObject::new();
     put_object(&mut operations, "$set", set);
     put_object(&mut operations, "$setOnce", set_once);
     operations
 }
 
 /// The groups of an event, as many as Amplitude takes.
-fn within_limits(groups: &Object) -> Object {
-    let (mut kept, mut room) = (Object::new(), MAX_GROUPS);
+fn within_limits(groups: &JsonObject) -> JsonObject {
+    let (mut kept, mut room) = (JsonObject::new(), MAX_GROUPS);
     for (kind, names) in groups.iter().filter(|(kind, _)| !kind.is_empty()) {
         let names: Vec<String> = match names {
             Value::Array(names) => names.iter().filter_map(products::text).take(room).collect(),
@@ -385,9 +391,12 @@ fn within_limits(groups: &Object) -> Object {
 }
 
 /// Two ids of one person, or an id that is to stand for itself again.
-fn alias(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+fn alias(
+    event: &EnrichedEvent,
+    settings: &AmplitudeSettings,
+) -> Result<AmplitudePayload, MappingRefusal> {
     if settings.user_map.is_none() {
-        return Err(Refusal::Skip("no_aliases"));
+        return Err(MappingRefusal::Skip("no_aliases"));
     }
     let previous = event.event.previous_id.as_deref().and_then(usable);
     let user = event.event.user_id.as_deref().and_then(usable);
@@ -401,11 +410,11 @@ fn alias(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
             .filter(|(previous, user)| previous != user)
             .map(|(previous, user)| json!({ "user_id": previous, "global_user_id": user })),
     };
-    let text = mapping.ok_or(Refusal::Dead("missing_ids"))?.to_string();
-    let form = Some(Form { kind: FormKind::Mapping, text, properties: 0 });
-    Ok(Hit { form, ..Hit::default() })
+    let text = mapping.ok_or(MappingRefusal::Dead("missing_ids"))?.to_string();
+    let form = Some(AmplitudeFormEntry { kind: AmplitudeFormKind::Mapping, text, properties: 0 });
+    Ok(AmplitudePayload { form, ..AmplitudePayload::default() })
 }
 
-fn json_text(object: Object) -> String {
+fn json_text(object: JsonObject) -> String {
     Value::Object(object).to_string()
 }

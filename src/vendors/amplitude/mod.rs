@@ -50,65 +50,65 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::dispatch::Dispatch;
-use self::map::{Hit, map};
-use self::settings::{Api, Settings};
+use self::dispatch::AmplitudeBatchRun;
+use self::map::{AmplitudePayload, map};
+use self::settings::{AmplitudeSettings, AmplitudeUploadApi};
 use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
-    Vendor, shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// Amplitude's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "amplitude",
-    repeats: "recognises repetitions by insert_id, within 7 days of each other",
-    known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
+    deduplication: "recognises repetitions by insert_id, within 7 days of each other",
+    aliases: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
     destination: Some(|section, endpoint| {
-        Box::new(Amplitude { settings: Settings::read(section, endpoint) })
+        Box::new(AmplitudeDestination { settings: AmplitudeSettings::read(section, endpoint) })
     }),
-    beacon: Some(&beacon::Beacon),
+    beacon: Some(&beacon::AmplitudeBeacon),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/amplitude.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        retell: Some(beacon::retell),
-        ..Shim::PLAIN
+        to_canonical: Some(beacon::to_canonical),
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/amplitude.js"),
         library: "/libs/analytics-browser-2.11.1-min.js.gz",
         required: &["api_key"],
         optional: &["region"],
-        twice: None,
+        duplicate_risk: None,
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Uploads per second of the smallest plan.
 const CALLS_PER_SECOND: Option<NonZeroU32> = NonZeroU32::new(100);
 
-struct Amplitude {
-    settings: Settings,
+struct AmplitudeDestination {
+    settings: AmplitudeSettings,
 }
 
 #[async_trait]
-impl Destination for Amplitude {
-    fn habits(&self) -> Habits {
+impl Destination for AmplitudeDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
         // Journal records are about as large as the events made of them; what is larger goes in
         // several calls.
         let (max_bytes, timeout) = match self.settings.api {
-            Api::Http => (1 << 20, Duration::from_secs(10)),
-            Api::Batch => (4 << 20, Duration::from_secs(30)),
+            AmplitudeUploadApi::Http => (1 << 20, Duration::from_secs(10)),
+            AmplitudeUploadApi::Batch => (4 << 20, Duration::from_secs(30)),
         };
-        Habits {
-            unit: Unit::Site,
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: dispatch::limits(&self.settings).events,
             max_bytes,
-            linger: Duration::from_millis(500),
+            batch_delay: Duration::from_millis(500),
             max_age: Duration::MAX,
             concurrency: 4,
             calls_per_second: CALLS_PER_SECOND,
@@ -116,7 +116,7 @@ impl Destination for Amplitude {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         self.settings.secrets()
     }
 
@@ -124,24 +124,24 @@ impl Destination for Amplitude {
         PriceUse::Orders
     }
 
-    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
         match &*self.hit(event) {
             Ok(hit) if dispatch::is_too_large(hit, &self.settings) => {
-                Screening::Dead(Reason::new("event_too_large"))
+                Admission::Dead(OutcomeReason::new("event_too_large"))
             }
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let hits: Vec<Result<&Hit, Refusal>> =
+        let hits: Vec<Result<&AmplitudePayload, MappingRefusal>> =
             hits.iter().map(|hit| hit.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
-        Dispatch::new(&self.settings, batch, call).run(&hits).await
+        AmplitudeBatchRun::new(&self.settings, batch, call).run(&hits).await
     }
 
-    fn lacks_for_lists(&self) -> &'static [&'static str] {
+    fn missing_list_settings(&self) -> &'static [&'static str] {
         if self.settings.cohorts.is_some() {
             &[]
         } else {
@@ -149,13 +149,13 @@ impl Destination for Amplitude {
         }
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         self.settings.cohorts.is_some().then_some(self)
     }
 }
 
-impl Amplitude {
-    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+impl AmplitudeDestination {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<AmplitudePayload, MappingRefusal>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 }

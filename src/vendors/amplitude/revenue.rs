@@ -8,9 +8,9 @@
 
 use serde_json::{Number, Value};
 
-use super::settings::Settings;
+use super::settings::AmplitudeSettings;
 use super::values::put_text;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::naming::is_like;
 use crate::vendors::products::{self, number};
 
@@ -26,8 +26,12 @@ pub(super) fn is_order(name: &str) -> bool {
 }
 
 /// The revenue fields of a track event; none if it brought no revenue.
-pub(super) fn fields(name: &str, properties: &Object, settings: &Settings) -> Object {
-    let mut fields = Object::new();
+pub(super) fn fields(
+    name: &str,
+    properties: &JsonObject,
+    settings: &AmplitudeSettings,
+) -> JsonObject {
+    let mut fields = JsonObject::new();
     let kinds = ["revenueType", "revenue_type", "$revenueType"].iter();
     let mut kind = kinds.filter_map(|key| properties.get(*key)?.as_str()).find(|it| !it.is_empty());
     if is_like("ORDER_REFUNDED", name) {
@@ -62,8 +66,12 @@ pub(super) fn fields(name: &str, properties: &Object, settings: &Settings) -> Ob
 }
 
 /// The revenue fields of one product of an order.
-pub(super) fn of_product(product: &Object, order: &Object, settings: &Settings) -> Object {
-    let mut fields = Object::new();
+pub(super) fn of_product(
+    product: &JsonObject,
+    order: &JsonObject,
+    settings: &AmplitudeSettings,
+) -> JsonObject {
+    let mut fields = JsonObject::new();
     match (unit(product), product.get("price").and_then(number)) {
         (Some(unit), _) => add_unit(&mut fields, unit),
         (None, Some(price)) => {
@@ -77,14 +85,14 @@ pub(super) fn of_product(product: &Object, order: &Object, settings: &Settings) 
     fields
 }
 
-fn add_currency(fields: &mut Object, properties: &Object, settings: &Settings) {
+fn add_currency(fields: &mut JsonObject, properties: &JsonObject, settings: &AmplitudeSettings) {
     if let Some(currency) = products::currency(properties, settings.currency.as_deref()) {
         fields.insert("currency".to_owned(), Value::String(currency));
     }
 }
 
 /// Price and quantity, if both are written and the stated sum is theirs; else the stated sum.
-fn add_amount(fields: &mut Object, properties: &Object, stated: Option<Number>) {
+fn add_amount(fields: &mut JsonObject, properties: &JsonObject, stated: Option<Number>) {
     let sum = stated.as_ref().and_then(Number::as_f64);
     let is_sum = |(price, quantity): &(Number, i64)| {
         let worth = price.as_f64().and_then(|price| Some(price * exact(*quantity)?));
@@ -99,13 +107,13 @@ fn add_amount(fields: &mut Object, properties: &Object, stated: Option<Number>) 
     }
 }
 
-fn add_unit(fields: &mut Object, (price, quantity): (Number, i64)) {
+fn add_unit(fields: &mut JsonObject, (price, quantity): (Number, i64)) {
     fields.insert("price".to_owned(), Value::Number(price));
     fields.insert("quantity".to_owned(), quantity.into());
 }
 
 /// Price and quantity, if both are written: the quantity whole and above nought.
-fn unit(properties: &Object) -> Option<(Number, i64)> {
+fn unit(properties: &JsonObject) -> Option<(Number, i64)> {
     let price = properties.get("price").and_then(number)?;
     let written = properties.get("quantity").and_then(number)?;
     let quantity = products::whole_number(&Value::Number(written.clone()))?;
@@ -120,7 +128,7 @@ fn exact(quantity: i64) -> Option<f64> {
 
 /// What an order brought that does not say its revenue, as the Segment spec defines that: without
 /// tax and shipping.
-fn order_revenue(properties: &Object) -> Option<Number> {
+fn order_revenue(properties: &JsonObject) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number).and_then(|number| number.as_f64());
     let net = || {
         let costs = of("tax").unwrap_or(0.0) + of("shipping").unwrap_or(0.0);
@@ -134,7 +142,7 @@ fn order_revenue(properties: &Object) -> Option<Number> {
 }
 
 /// What a refund took back: below nought, however it is written.
-fn refund(properties: &Object) -> Option<Number> {
+fn refund(properties: &JsonObject) -> Option<Number> {
     let stated = products::first_number(properties, &["total", "revenue", "value"]);
     let back = stated.or_else(|| products::worth(properties))?;
     if back.as_f64()? <= 0.0 {
@@ -156,7 +164,7 @@ mod tests {
     fn of(name: &str, properties: Value) -> Value {
         let text =
             "api_key = \"0123456789abcdef\"\nrevenue_events = [\"upgraded\", \"Subscribed\"]";
-        let settings = trial::settings(text, |section| Settings::read(section, None));
+        let settings = trial::settings(text, |section| AmplitudeSettings::read(section, None));
         Value::Object(fields(name, &object(properties), &settings))
     }
 

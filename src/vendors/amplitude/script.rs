@@ -1,21 +1,26 @@
 //! Amplitude's libraries, and the loader made for each key.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
-const HOST: File = File { origin: "https://cdn.amplitude.com", ..File::PLAIN };
+const HOST: ScriptFile = ScriptFile { origin: "https://cdn.amplitude.com", ..ScriptFile::PLAIN };
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File { path: "/libs/amplitude-*", entry: true, ..HOST },
-        File { path: "/libs/analytics-browser-*", entry: true, ..HOST },
-        File { path: "/libs/**", ..HOST },
-        File { path: "/script/*", id: Some(IdPlace::Segment(2, "")), entry: true, ..HOST },
+        ScriptFile { path: "/libs/amplitude-*", entry: true, ..HOST },
+        ScriptFile { path: "/libs/analytics-browser-*", entry: true, ..HOST },
+        ScriptFile { path: "/libs/**", ..HOST },
+        ScriptFile {
+            path: "/script/*",
+            id: Some(CustomerIdLocation::Segment(2, "")),
+            entry: true,
+            ..HOST
+        },
     ],
     rewrites: &[
-        Rewrite { host: "cdn.amplitude.com", under: "", to: "" },
-        Rewrite { host: "api2.amplitude.com", under: "", to: "" },
-        Rewrite { host: "sr-client-cfg.amplitude.com", under: "", to: "" },
+        AddressRewrite { host: "cdn.amplitude.com", under: "", to: "" },
+        AddressRewrite { host: "api2.amplitude.com", under: "", to: "" },
+        AddressRewrite { host: "sr-client-cfg.amplitude.com", under: "", to: "" },
     ],
     bases: &[],
 };

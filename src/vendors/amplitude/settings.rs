@@ -3,8 +3,8 @@
 use http::Uri;
 use url::Url;
 
-use super::audience::Cohorts;
-use crate::settings::{Secret, Section};
+use super::audience::AmplitudeCohortApi;
+use crate::settings::{SecretString, SettingsSection};
 use crate::vendors::products;
 
 /// The group type of groups that name none.
@@ -15,14 +15,14 @@ const COOKIE_KEY_CHARS: usize = 10;
 
 /// Where the project's data lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Region {
+enum AmplitudeRegion {
     Us,
     Eu,
 }
 
 /// Which of the two upload endpoints takes the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
+pub(super) enum AmplitudeUploadApi {
     /// HTTP V2: 1 MB a request, 30 events per second and visitor.
     Http,
     /// Batch: 20 MB a request, 1000 events per second and visitor, later in the charts.
@@ -31,7 +31,7 @@ pub(super) enum Api {
 
 /// What becomes of an order's products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Products {
+pub(super) enum AmplitudeProductMode {
     /// They are listed in the order's own event.
     Listed,
     /// Each is an event besides.
@@ -41,26 +41,26 @@ pub(super) enum Products {
 }
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct AmplitudeSettings {
     /// Where events go.
     pub(super) upload: Uri,
     /// Where the properties of groups go.
     pub(super) group_identify: Uri,
     /// Where aliases go, if they do.
     pub(super) user_map: Option<Uri>,
-    pub(super) api: Api,
-    pub(super) api_key: Secret,
+    pub(super) api: AmplitudeUploadApi,
+    pub(super) api_key: SecretString,
     /// For the parts of the API that read or change cohorts; events need none.
-    secret_key: Option<Secret>,
+    secret_key: Option<SecretString>,
     /// Where cohorts are, if the settings say whose.
-    pub(super) cohorts: Option<Cohorts>,
+    pub(super) cohorts: Option<AmplitudeCohortApi>,
     /// The cookie of Amplitude's own browser SDK.
     pub(super) cookie: String,
     /// The store's currency, for orders that name none.
     pub(super) currency: Option<String>,
     /// Traits that go along with events.
     pub(super) user_properties: Vec<String>,
-    pub(super) products: Products,
+    pub(super) products: AmplitudeProductMode,
     /// The names of events whose `revenue` counts, besides orders.
     revenue_events: Vec<String>,
     pub(super) group_type: String,
@@ -69,25 +69,29 @@ pub(super) struct Settings {
     pub(super) group_value_trait: Option<String>,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl AmplitudeSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let api_key = section.secret("api_key");
-        let region = section.opt_choice("region", &[("us", Region::Us), ("eu", Region::Eu)]);
-        let region = region.unwrap_or(Region::Us);
-        let api = section.opt_choice("api", &[("http", Api::Http), ("batch", Api::Batch)]);
-        let api = api.unwrap_or(Api::Http);
+        let region = section
+            .opt_choice("region", &[("us", AmplitudeRegion::Us), ("eu", AmplitudeRegion::Eu)]);
+        let region = region.unwrap_or(AmplitudeRegion::Us);
+        let api = section.opt_choice(
+            "api",
+            &[("http", AmplitudeUploadApi::Http), ("batch", AmplitudeUploadApi::Batch)],
+        );
+        let api = api.unwrap_or(AmplitudeUploadApi::Http);
         let products = [
-            ("listed", Products::Listed),
-            ("events", Products::Events),
-            ("revenue", Products::Revenue),
+            ("listed", AmplitudeProductMode::Listed),
+            ("events", AmplitudeProductMode::Events),
+            ("revenue", AmplitudeProductMode::Revenue),
         ];
         let maps_users = section.opt_boolean("user_mapping").unwrap_or(false);
         let endpoint = endpoint.as_ref().map(Url::as_str);
         let (base, map_base, cohort_base) = match region {
-            Region::Us => {
+            AmplitudeRegion::Us => {
                 ("https://api2.amplitude.com", "https://api.amplitude.com", "https://amplitude.com")
             }
-            Region::Eu => (
+            AmplitudeRegion::Eu => (
                 "https://api.eu.amplitude.com",
                 "https://api.eu.amplitude.com",
                 "https://analytics.eu.amplitude.com",
@@ -95,12 +99,12 @@ impl Settings {
         };
         let secret_key = section.opt_secret("secret_key");
         let cohort_base = endpoint.unwrap_or(cohort_base);
-        let cohorts = Cohorts::read(section, cohort_base, &api_key, secret_key.as_ref());
+        let cohorts = AmplitudeCohortApi::read(section, cohort_base, &api_key, secret_key.as_ref());
         let at = |base: &str, path: &str| {
             let url = format!("{}/{path}", endpoint.unwrap_or(base).trim_end_matches('/'));
             url.parse().unwrap_or_default()
         };
-        let path = if api == Api::Http { "2/httpapi" } else { "batch" };
+        let path = if api == AmplitudeUploadApi::Http { "2/httpapi" } else { "batch" };
         let key_start: String = api_key.expose().chars().take(COOKIE_KEY_CHARS).collect();
         Self {
             upload: at(base, path),
@@ -114,7 +118,9 @@ impl Settings {
             currency: products::store_currency(section),
             user_properties: section.strings("user_properties"),
             revenue_events: section.strings("revenue_events"),
-            products: section.opt_choice("products", &products).unwrap_or(Products::Listed),
+            products: section
+                .opt_choice("products", &products)
+                .unwrap_or(AmplitudeProductMode::Listed),
             group_type: name(section, "group_type").unwrap_or_else(|| GROUP_TYPE.to_owned()),
             group_type_trait: name(section, "group_type_trait"),
             group_value_trait: name(section, "group_value_trait"),
@@ -127,16 +133,16 @@ impl Settings {
     }
 
     /// What must not be shown.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         [Some(self.api_key.clone()), self.secret_key.clone()].into_iter().flatten().collect()
     }
 }
 
 /// A name, if set.
-fn name(section: &mut Section<'_>, key: &str) -> Option<String> {
+fn name(section: &mut SettingsSection<'_>, key: &str) -> Option<String> {
     let name = section.opt_string(key)?;
     if name.trim().is_empty() {
-        section.mistake(key, "must not be empty");
+        section.error(key, "must not be empty");
     }
     Some(name)
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::values::put_text;
-use crate::event::{Enriched, Object};
+use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::products;
 
 /// The libraries of web pages.
@@ -15,15 +15,15 @@ const WEB_FORMATS: &[&str] = &["sdk", "pixel"];
 
 /// The systems of apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum App {
+enum AmplitudeAppSystem {
     /// One of Apple's, under the name that Amplitude knows its platform by.
     Apple(&'static str),
     Android,
 }
 
-impl App {
+impl AmplitudeAppSystem {
     /// The app's system, if an app sent the event.
-    fn of(event: &Enriched) -> Option<Self> {
+    fn of(event: &EnrichedEvent) -> Option<Self> {
         let named = |text: &str| match text.to_ascii_lowercase().as_str() {
             "ios" | "ipados" => Some(Self::Apple("iOS")),
             "tvos" => Some(Self::Apple("tvOS")),
@@ -39,14 +39,14 @@ impl App {
 }
 
 /// Whether an app sent the event.
-pub(super) fn is_app(event: &Enriched) -> bool {
-    App::of(event).is_some()
+pub(super) fn is_app(event: &EnrichedEvent) -> bool {
+    AmplitudeAppSystem::of(event).is_some()
 }
 
 /// Adds what is known.
-pub(super) fn add(upload: &mut Object, event: &Enriched) {
+pub(super) fn add(upload: &mut JsonObject, event: &EnrichedEvent) {
     let text = |path: &[&str]| event.context_text(path);
-    let app = App::of(event);
+    let app = AmplitudeAppSystem::of(event);
     put_text(upload, "app_version", text(&["app", "version"]));
     put_text(upload, "platform", platform(event, app));
     // Amplitude parses a browser's user agent. What it says there and what the fields say are one
@@ -81,10 +81,10 @@ pub(super) fn add(upload: &mut Object, event: &Enriched) {
     }
 }
 
-fn platform(event: &Enriched, app: Option<App>) -> Option<&str> {
+fn platform(event: &EnrichedEvent, app: Option<AmplitudeAppSystem>) -> Option<&str> {
     match app {
-        Some(App::Apple(platform)) => return Some(platform),
-        Some(App::Android) => return Some("Android"),
+        Some(AmplitudeAppSystem::Apple(platform)) => return Some(platform),
+        Some(AmplitudeAppSystem::Android) => return Some("Android"),
         None => {}
     }
     let library = event.context_text(&["library", "name"]).unwrap_or_default();
@@ -95,16 +95,16 @@ fn platform(event: &Enriched, app: Option<App>) -> Option<&str> {
 }
 
 /// The advertising id, unless the person objected, and the vendor id.
-fn add_device_ids(upload: &mut Object, event: &Enriched, app: App) {
+fn add_device_ids(upload: &mut JsonObject, event: &EnrichedEvent, app: AmplitudeAppSystem) {
     let text = |key| event.context_text(&["device", key]).filter(|id| !is_zero(id));
     let objects = event.context(&["device", "adTrackingEnabled"]) == Some(&Value::Bool(false));
     let advertising = text("advertisingId").filter(|_| !objects);
     match app {
-        App::Apple(_) => {
+        AmplitudeAppSystem::Apple(_) => {
             put_text(upload, "idfa", advertising);
             put_text(upload, "idfv", text("id"));
         }
-        App::Android => put_text(upload, "adid", advertising),
+        AmplitudeAppSystem::Android => put_text(upload, "adid", advertising),
     }
 }
 

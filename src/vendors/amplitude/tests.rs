@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 
 use super::validate::validate;
 use super::*;
-use crate::vendors::trial::{self, Line, event, now};
+use crate::vendors::trial::{self, CannedReplies, event, now};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-fn amplitude(settings: &str) -> Amplitude {
+fn amplitude(settings: &str) -> AmplitudeDestination {
     let text = format!("api_key = \"{KEY}\"\n{settings}");
-    Amplitude { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+    AmplitudeDestination {
+        settings: trial::settings(&text, |section| AmplitudeSettings::read(section, None)),
+    }
 }
 
-fn clicks(visitors: &[&str]) -> Vec<Enriched> {
+fn clicks(visitors: &[&str]) -> Vec<EnrichedEvent> {
     let click = |(number, visitor): (usize, &&str)| {
         event(json!({ "event": "Clicked", "messageId": format!("m{number}"),
             "anonymousId": visitor }))
@@ -24,7 +26,7 @@ fn clicks(visitors: &[&str]) -> Vec<Enriched> {
 }
 
 /// The insert ids of each request.
-fn sent(line: &Line) -> Vec<Vec<String>> {
+fn sent(line: &CannedReplies) -> Vec<Vec<String>> {
     let ids = |body: &Value| {
         let events = body["events"].as_array().unwrap();
         events.iter().map(|event| event["insert_id"].as_str().unwrap().to_owned()).collect()
@@ -46,7 +48,8 @@ fn codes(outcomes: &[Outcome]) -> Vec<&'static str> {
 async fn a_repetition_is_the_same_to_the_byte() {
     let order = json!({ "event": "Order Completed", "messageId": "m",
         "properties": { "products": [{ "sku": "a", "price": 1 }] } });
-    let (amplitude, line) = (amplitude("products = \"events\""), Line::statuses(&[503, 200]));
+    let (amplitude, line) =
+        (amplitude("products = \"events\""), CannedReplies::statuses(&[503, 200]));
     let (first, again) = ([event(order.clone())], [event(order)]);
     amplitude.deliver(&first, &line).await;
     amplitude.deliver(&again, &line).await;
@@ -62,7 +65,7 @@ async fn bad_events_are_taken_out_until_patience_ends() {
     let visitors: Vec<String> = (0..12).map(|n| format!("v{n}")).collect();
     let visitors: Vec<&str> = visitors.iter().map(String::as_str).collect();
     let bad = json!({ "code": 400, "events_with_invalid_fields": { "time": [0] } });
-    let line = (0..8).fold(Line::default(), |line, _| line.then(400, bad.clone()));
+    let line = (0..8).fold(CannedReplies::default(), |line, _| line.then(400, bad.clone()));
     let outcomes = amplitude("").deliver(&clicks(&visitors), &line).await;
     let expected = [["invalid_field"; 8].as_slice(), &["many_faults"; 4]].concat();
     assert_eq!(codes(&outcomes), expected);
@@ -73,7 +76,7 @@ async fn bad_events_are_taken_out_until_patience_ends() {
 #[tokio::test]
 async fn a_throttled_visitors_later_events_wait_and_the_others_go() {
     let held = json!({ "code": 429, "throttled_users": { "u1": 31 }, "throttled_events": [1] });
-    let line = Line::default().then(429, held);
+    let line = CannedReplies::default().then(429, held);
     let mut batch = clicks(&["b", "a", "c"]);
     let of_user = json!({ "event": "x", "messageId": "m1", "anonymousId": "a", "userId": "u1" });
     batch[1] = event(of_user);
@@ -94,14 +97,14 @@ async fn a_body_over_the_limit_is_several() {
         event(json!({ "event": "x", "messageId": format!("m{n}"), "anonymousId": format!("v{n}"),
             "properties": { "texts": texts } }))
     };
-    let batch: Vec<Enriched> = (0..7).map(large).collect();
-    let line = Line::default();
+    let batch: Vec<EnrichedEvent> = (0..7).map(large).collect();
+    let line = CannedReplies::default();
     let outcomes = amplitude("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 7]);
     let requests = line.requests();
     assert_eq!(requests.len(), 3);
     assert!(requests.iter().all(|request| request.body().len() <= 1_000_000));
-    let failing = Line::statuses(&[200, 503]);
+    let failing = CannedReplies::statuses(&[200, 503]);
     let outcomes = amplitude("").deliver(&batch, &failing).await;
     assert_eq!(codes(&outcomes)[..3], ["delivered"; 3]);
     assert_eq!(codes(&outcomes)[3..], ["vendor_error"; 4], "what was not sent waits as well");
@@ -112,9 +115,9 @@ async fn a_body_over_the_limit_is_several() {
 fn an_event_that_no_request_can_hold_is_dead() {
     let texts: Vec<String> = vec!["x".repeat(1000); 1000];
     let event = event(json!({ "event": "x", "properties": { "texts": texts } }));
-    let dead = Screening::Dead(Reason::new("event_too_large"));
-    assert_eq!(amplitude("").screen(&event, now()), dead);
-    assert_eq!(amplitude("api = \"batch\"").screen(&event, now()), Screening::Send);
+    let dead = Admission::Dead(OutcomeReason::new("event_too_large"));
+    assert_eq!(amplitude("").admit_event(&event, now()), dead);
+    assert_eq!(amplitude("api = \"batch\"").admit_event(&event, now()), Admission::Send);
 }
 
 #[tokio::test]
@@ -124,7 +127,7 @@ async fn a_groups_form_follows_only_what_arrived() {
             "anonymousId": format!("v{n}"), "traits": { "name": "G" } }))
     };
     let silenced = json!({ "code": 400, "silenced_events": [0] });
-    let line = Line::default().then(400, silenced);
+    let line = CannedReplies::default().then(400, silenced);
     let outcomes = amplitude("").deliver(&[group(0), group(1)], &line).await;
     assert_eq!(codes(&outcomes), ["silenced", "delivered"]);
     let form = line.requests().pop().unwrap();
@@ -142,7 +145,7 @@ async fn forms_hold_as_many_properties_as_amplitude_takes() {
         event(json!({ "type": "group", "messageId": format!("m{n}"), "groupId": format!("g{n}"),
             "anonymousId": null, "traits": traits }))
     };
-    let line = Line::default();
+    let line = CannedReplies::default();
     let outcomes = amplitude("").deliver(&[group(0), group(1)], &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
     assert_eq!(line.requests().len(), 2, "1200 properties are more than 1024");
@@ -151,9 +154,10 @@ async fn forms_hold_as_many_properties_as_amplitude_takes() {
 #[tokio::test]
 async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
     let error = format!("no {KEY} {}", "x".repeat(500));
-    let line = Line::default().then(400, json!({ "code": 400, "error": error }));
+    let line = CannedReplies::default().then(400, json!({ "code": 400, "error": error }));
     let outcomes = amplitude("").deliver(&clicks(&["a"]), &line).await;
-    let Outcome::Refused(Reason { code: "refused", detail: Some(detail) }) = &outcomes[0] else {
+    let Outcome::Refused(OutcomeReason { code: "refused", detail: Some(detail) }) = &outcomes[0]
+    else {
         panic!("{outcomes:?}");
     };
     assert!(detail.starts_with("HTTP 400: no [api_key] xxx"), "{detail}");
@@ -162,7 +166,7 @@ async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
 
 #[test]
 fn mistakes_in_the_settings_are_named() {
-    let read = |text: &str| trial::read(text, |section| Settings::read(section, None)).1;
+    let read = |text: &str| trial::read(text, |section| AmplitudeSettings::read(section, None)).1;
     let mistakes = read("region = \"au\"\napi = \"v2\"\ncurrency = \"euro\"\ngroup_type = \" \"");
     assert_eq!(mistakes.len(), 5, "{mistakes:?}");
     assert!(read(&format!("api_key = \"{KEY}\"\nsecret_key = \"x\"")).is_empty());
@@ -206,7 +210,7 @@ proptest! {
             "properties": properties, "traits": traits, "context": context,
             "integrations": integrations,
         }));
-        if amplitude.screen(&event, now()) == Screening::Send {
+        if amplitude.admit_event(&event, now()) == Admission::Send {
             let hit = amplitude.hit(&event);
             let hit = hit.as_ref().as_ref().unwrap();
             let body = format!(
@@ -214,7 +218,7 @@ proptest! {
                 hit.uploads.join(","),
             );
             let body: Value = serde_json::from_str(&body).unwrap();
-            prop_assert_eq!(validate(&body), validate::Findings::default(), "{}", body);
+            prop_assert_eq!(validate(&body), validate::AmplitudeFindings::default(), "{}", body);
         }
     }
 }

@@ -7,20 +7,20 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// Indices of events by the field that is wrong with them.
-pub type ByField = BTreeMap<&'static str, Vec<usize>>;
+pub type AmplitudeFieldFaults = BTreeMap<&'static str, Vec<usize>>;
 
 /// All that is wrong with an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct AmplitudeFindings {
     /// Fields of another type or value than Amplitude takes: it refuses the request.
-    pub invalid: ByField,
+    pub invalid: AmplitudeFieldFaults,
     /// Fields that are missing: it refuses the request.
-    pub missing: ByField,
+    pub missing: AmplitudeFieldFaults,
     /// Ids that are too short or refused: it refuses the request.
-    pub id_lengths: ByField,
+    pub id_lengths: AmplitudeFieldFaults,
     /// What it would cut, ignore or misread without a word.
     pub remarks: Vec<String>,
 }
@@ -90,34 +90,34 @@ const OPERATIONS: &[&str] = &[
 ];
 
 /// Checks the events of an upload.
-pub fn validate(body: &Value) -> Findings {
-    let mut findings = Findings::default();
+pub fn validate(body: &Value) -> AmplitudeFindings {
+    let mut findings = AmplitudeFindings::default();
     let min = body.pointer("/options/min_id_length").and_then(Value::as_u64).unwrap_or(5);
     let events = body.get("events").and_then(Value::as_array);
     for (index, event) in events.into_iter().flatten().enumerate() {
         match event.as_object() {
-            Some(event) => Check { index, event, min, findings: &mut findings }.all(),
+            Some(event) => AmplitudeValidator { index, event, min, findings: &mut findings }.all(),
             None => findings.invalid.entry("event").or_default().push(index),
         }
     }
     findings
 }
 
-impl Findings {
+impl AmplitudeFindings {
     /// Whether Amplitude takes the request.
     pub fn is_taken(&self) -> bool {
         self.invalid.is_empty() && self.missing.is_empty() && self.id_lengths.is_empty()
     }
 }
 
-struct Check<'c> {
+struct AmplitudeValidator<'c> {
     index: usize,
-    event: &'c Object,
+    event: &'c JsonObject,
     min: u64,
-    findings: &'c mut Findings,
+    findings: &'c mut AmplitudeFindings,
 }
 
-impl Check<'_> {
+impl AmplitudeValidator<'_> {
     fn all(mut self) {
         self.ids();
         self.event_type();

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::event::{DropReason, DroppedFields, Object};
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 
 /// Characters of a text, wherever it stands.
 pub(super) const MAX_TEXT_CHARS: usize = 1024;
@@ -12,12 +12,16 @@ pub(super) const MAX_TEXT_CHARS: usize = 1024;
 pub(super) const MAX_DEPTH: usize = 40;
 
 /// The properties as Amplitude takes them, when `room` levels are left for them. What they lose is noted.
-pub(super) fn properties(object: &Object, room: usize, dropped: &mut DroppedFields) -> Object {
+pub(super) fn properties(
+    object: &JsonObject,
+    room: usize,
+    dropped: &mut DroppedFields,
+) -> JsonObject {
     members(object, |key, value| value_within(key, value, room.saturating_sub(1), dropped))
 }
 
-fn members(object: &Object, mut fit: impl FnMut(&str, &Value) -> Option<Value>) -> Object {
-    let mut kept = Object::with_capacity(object.len());
+fn members(object: &JsonObject, mut fit: impl FnMut(&str, &Value) -> Option<Value>) -> JsonObject {
+    let mut kept = JsonObject::with_capacity(object.len());
     for (key, value) in object.iter().filter(|(key, _)| !key.is_empty()) {
         if let Some(value) = fit(key, value) {
             kept.insert(key.clone(), value);
@@ -28,15 +32,15 @@ fn members(object: &Object, mut fit: impl FnMut(&str, &Value) -> Option<Value>) 
 
 /// The same without keys that Amplitude reads as operations: it takes either these or properties.
 pub(super) fn plain_properties(
-    object: &Object,
+    object: &JsonObject,
     room: usize,
     dropped: &mut DroppedFields,
-) -> Object {
+) -> JsonObject {
     let mut kept = properties(object, room, dropped);
     kept.retain(|key, _| {
         let is_plain = !key.starts_with('$');
         if !is_plain {
-            dropped.add(key, DropReason::NameNotAllowed);
+            dropped.add(key, FieldDropReason::NameNotAllowed);
         }
         is_plain
     });
@@ -58,19 +62,19 @@ pub(super) fn value_within(
     fit
 }
 
-fn fit(value: &Value, room: usize, loss: &mut Option<DropReason>) -> Option<Value> {
+fn fit(value: &Value, room: usize, loss: &mut Option<FieldDropReason>) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Bool(_) | Value::Number(_) => Some(value.clone()),
         Value::String(text) => {
             let cut = cut(text);
             if cut.len() < text.len() {
-                *loss = Some(DropReason::TooLong);
+                *loss = Some(FieldDropReason::TooLong);
             }
             (!cut.is_empty()).then(|| Value::String(cut.to_owned()))
         }
         Value::Array(_) | Value::Object(_) if room == 0 => {
-            *loss = Some(DropReason::Nested);
+            *loss = Some(FieldDropReason::Nested);
             None
         }
         Value::Array(items) => {
@@ -97,14 +101,14 @@ pub(super) fn cut(text: &str) -> &str {
 }
 
 /// Adds a text that says something.
-pub(super) fn put_text(object: &mut Object, key: &str, text: Option<&str>) {
+pub(super) fn put_text(object: &mut JsonObject, key: &str, text: Option<&str>) {
     if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
         object.insert(key.to_owned(), cut(text).into());
     }
 }
 
 /// Adds an object that is not empty.
-pub(super) fn put_object(object: &mut Object, key: &str, inner: Object) {
+pub(super) fn put_object(object: &mut JsonObject, key: &str, inner: JsonObject) {
     if !inner.is_empty() {
         object.insert(key.to_owned(), Value::Object(inner));
     }
@@ -121,7 +125,7 @@ mod tests {
         (1..levels).fold(json!({ "leaf": 1 }), |inner, _| json!({ "in": inner, "side": 2 }))
     }
 
-    fn kept(object: &Object) -> Object {
+    fn kept(object: &JsonObject) -> JsonObject {
         properties(object, MAX_DEPTH, &mut DroppedFields::default())
     }
 
@@ -139,7 +143,7 @@ mod tests {
         assert_eq!(kept(&fits), fits);
         let mut dropped = DroppedFields::default();
         let deeper = properties(&object(nested(MAX_DEPTH + 1)), MAX_DEPTH, &mut dropped);
-        assert_eq!(dropped.counts(), [(DropReason::Nested, 1)]);
+        assert_eq!(dropped.counts(), [(FieldDropReason::Nested, 1)]);
         assert_eq!(depth(&Value::Object(deeper)), MAX_DEPTH);
         let lists = (0..60).fold(json!(1), |inner, _| json!([inner, 2]));
         let lists = kept(&object(json!({ "list": lists })));
@@ -156,7 +160,7 @@ mod tests {
         let mut dropped = DroppedFields::default();
         let plain = plain_properties(&mixed, MAX_DEPTH, &mut dropped);
         assert_eq!(plain, object(json!({ "plan": "gold" })));
-        assert_eq!(dropped.counts(), [(DropReason::NameNotAllowed, 1)]);
+        assert_eq!(dropped.counts(), [(FieldDropReason::NameNotAllowed, 1)]);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::identity::Ids;
-use super::settings::Settings;
-use crate::event::Object;
-use crate::vendors::{CallError, Outcome, Reason, Reply, judge};
+use super::identity::AmplitudeIds;
+use super::settings::AmplitudeSettings;
+use crate::event::JsonObject;
+use crate::vendors::{Outcome, OutcomeReason, VendorCallError, VendorReply, classify_reply};
 
 /// How long those wait who sent too many events.
 const THROTTLE_WAIT: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const BLAME: &[(&str, &str)] = &[
 
 /// What a reply means for the events of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum AmplitudeOutcome {
     /// The same for all of them.
     Whole(Outcome),
     /// How those ended that the reply names, in the order of the request; the others may go at once,
@@ -38,46 +38,48 @@ pub(super) enum Reading {
 
 /// Reads the reply to an upload of events with these ids.
 pub(super) fn read(
-    result: &Result<Reply, CallError>,
-    sent: &[&Ids],
+    result: &Result<VendorReply, VendorCallError>,
+    sent: &[&AmplitudeIds],
     now: Timestamp,
-    settings: &Settings,
-) -> Reading {
-    let Ok(reply) = result else { return Reading::Whole(judge(result, now).outcome()) };
+    settings: &AmplitudeSettings,
+) -> AmplitudeOutcome {
+    let Ok(reply) = result else {
+        return AmplitudeOutcome::Whole(classify_reply(result, now).outcome());
+    };
     let status = reply.status.as_u16();
     if !matches!(status, 400 | 429) {
-        return Reading::Whole(plain(reply, result, now, settings));
+        return AmplitudeOutcome::Whole(plain(reply, result, now, settings));
     }
     let body = reply.json();
-    let empty = Object::new();
+    let empty = JsonObject::new();
     let body = body.as_ref().and_then(Value::as_object).unwrap_or(&empty);
     if status == 400 && is_about_key(body) {
-        return Reading::Whole(invalid_key());
+        return AmplitudeOutcome::Whole(invalid_key());
     }
     let after = reply.retry_after(now);
     let mut outcomes = vec![None; sent.len()];
     blame(&mut outcomes, body);
     hold(&mut outcomes, body, sent, after.unwrap_or(THROTTLE_WAIT));
     if outcomes.iter().any(Option::is_some) {
-        return Reading::Parted(outcomes);
+        return AmplitudeOutcome::Parted(outcomes);
     }
     let said = said(reply, settings);
-    Reading::Whole(if status == 400 {
-        Outcome::Refused(Reason::detailed("refused", said))
+    AmplitudeOutcome::Whole(if status == 400 {
+        Outcome::Refused(OutcomeReason::detailed("refused", said))
     } else {
         // Nobody is named: the project sends too much.
         let after = Some(after.unwrap_or(THROTTLE_WAIT));
-        Outcome::Retry { reason: Reason::detailed("rate_limited", said), after }
+        Outcome::Retry { reason: OutcomeReason::detailed("rate_limited", said), after }
     })
 }
 
 /// Reads the reply to a form: one outcome for all of its entries.
 pub(super) fn read_form(
-    result: &Result<Reply, CallError>,
+    result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
-    settings: &Settings,
+    settings: &AmplitudeSettings,
 ) -> Outcome {
-    let Ok(reply) = result else { return judge(result, now).outcome() };
+    let Ok(reply) = result else { return classify_reply(result, now).outcome() };
     match reply.status.as_u16() {
         400 => {
             let body = reply.json();
@@ -85,10 +87,10 @@ pub(super) fn read_form(
             if names_key || mentions_key(&String::from_utf8_lossy(&reply.body)) {
                 return invalid_key();
             }
-            Outcome::Refused(Reason::detailed("refused", said(reply, settings)))
+            Outcome::Refused(OutcomeReason::detailed("refused", said(reply, settings)))
         }
         429 => {
-            let reason = Reason::detailed("throttled", said(reply, settings));
+            let reason = OutcomeReason::detailed("throttled", said(reply, settings));
             let after = reply.retry_after(now).unwrap_or(FORM_WAIT);
             Outcome::Throttled { reason, after }
         }
@@ -98,13 +100,13 @@ pub(super) fn read_form(
 
 /// Reads the reply to a change of a cohort. Two changes at once are refused as too many.
 pub(super) fn read_cohort(
-    result: &Result<Reply, CallError>,
+    result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
-    settings: &Settings,
+    settings: &AmplitudeSettings,
 ) -> Outcome {
-    match (judge(result, now).outcome(), result) {
+    match (classify_reply(result, now).outcome(), result) {
         (Outcome::Refused(reason), Ok(reply)) => {
-            Outcome::Refused(Reason::detailed(reason.code, said(reply, settings)))
+            Outcome::Refused(OutcomeReason::detailed(reason.code, said(reply, settings)))
         }
         (outcome, _) => outcome,
     }
@@ -112,26 +114,26 @@ pub(super) fn read_cohort(
 
 /// Statuses that mean the same wherever they come from.
 fn plain(
-    reply: &Reply,
-    result: &Result<Reply, CallError>,
+    reply: &VendorReply,
+    result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
-    settings: &Settings,
+    settings: &AmplitudeSettings,
 ) -> Outcome {
     match reply.status.as_u16() {
         // A firewall dislikes what an event says, or Amplitude dislikes where the gateway stands. The
         // key is not what it is about.
-        403 => Outcome::Refused(Reason::detailed("forbidden", said(reply, settings))),
-        413 => Outcome::Refused(Reason::detailed("too_large", said(reply, settings))),
-        _ => judge(result, now).outcome(),
+        403 => Outcome::Refused(OutcomeReason::detailed("forbidden", said(reply, settings))),
+        413 => Outcome::Refused(OutcomeReason::detailed("too_large", said(reply, settings))),
+        _ => classify_reply(result, now).outcome(),
     }
 }
 
 /// The vendor quotes the key that it does not know, so its own words are not kept.
 fn invalid_key() -> Outcome {
-    Outcome::Unauthorised(Reason::detailed("invalid_api_key", "HTTP 400"))
+    Outcome::Unauthorised(OutcomeReason::detailed("invalid_api_key", "HTTP 400"))
 }
 
-fn is_about_key(body: &Object) -> bool {
+fn is_about_key(body: &JsonObject) -> bool {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
     text("missing_field") == "api_key" || mentions_key(text("error"))
 }
@@ -142,12 +144,12 @@ fn mentions_key(error: &str) -> bool {
 }
 
 /// Events that the reply blames are dead: Amplitude takes the others without them.
-fn blame(outcomes: &mut [Option<Outcome>], body: &Object) {
+fn blame(outcomes: &mut [Option<Outcome>], body: &JsonObject) {
     for (part, code) in BLAME {
         for (field, indices) in body.get(*part).and_then(Value::as_object).into_iter().flatten() {
             for index in whole_numbers(indices) {
                 let field = field.chars().take(MAX_SAID_CHARS).collect::<String>();
-                settle(outcomes, index, || Outcome::Dead(Reason::detailed(code, field)));
+                settle(outcomes, index, || Outcome::Dead(OutcomeReason::detailed(code, field)));
             }
         }
     }
@@ -157,17 +159,22 @@ fn blame(outcomes: &mut [Option<Outcome>], body: &Object) {
 }
 
 fn silenced() -> Outcome {
-    Outcome::Dead(Reason::detailed("silenced", "Amplitude silences this device"))
+    Outcome::Dead(OutcomeReason::detailed("silenced", "Amplitude silences this device"))
 }
 
 /// Events of users and devices that the reply holds back.
-fn hold(outcomes: &mut [Option<Outcome>], body: &Object, sent: &[&Ids], after: Duration) {
+fn hold(
+    outcomes: &mut [Option<Outcome>],
+    body: &JsonObject,
+    sent: &[&AmplitudeIds],
+    after: Duration,
+) {
     let spent = || {
         let said = "the user's or device's daily quota is used up";
-        Outcome::Dead(Reason::detailed("daily_quota_exceeded", said))
+        Outcome::Dead(OutcomeReason::detailed("daily_quota_exceeded", said))
     };
-    let throttled = || Outcome::Throttled { reason: Reason::new("throttled"), after };
-    let listed = |user_part: &str, device_part: &str, ids: &Ids| {
+    let throttled = || Outcome::Throttled { reason: OutcomeReason::new("throttled"), after };
+    let listed = |user_part: &str, device_part: &str, ids: &AmplitudeIds| {
         let is_in = |part: &str, id: &Option<String>| {
             id.as_deref().is_some_and(|id| body.get(part).is_some_and(|part| names(part, id)))
         };
@@ -211,7 +218,7 @@ fn whole_numbers(value: &Value) -> impl Iterator<Item = usize> {
 }
 
 /// The vendor's own words, without the key and not too many of them.
-fn said(reply: &Reply, settings: &Settings) -> String {
+fn said(reply: &VendorReply, settings: &AmplitudeSettings) -> String {
     let body = reply.json();
     let error = body.as_ref().and_then(|body| body.get("error")?.as_str());
     let text = match error {

@@ -5,27 +5,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Call, Destination, Habits, Outcome, Screening, Unit, Vendor};
-use crate::event::Enriched;
-use crate::settings::Section;
+use super::{Admission, BatchScope, DeliveryLimits, Destination, Outcome, Vendor, VendorCall};
+use crate::event::EnrichedEvent;
+use crate::settings::SettingsSection;
 
 /// The console's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "console",
-    destination: Some(|_: &mut Section<'_>, _| Box::new(Console)),
-    ..Vendor::NOTHING
+    destination: Some(|_: &mut SettingsSection<'_>, _| Box::new(ConsoleDestination)),
+    ..Vendor::EMPTY
 };
 
-struct Console;
+struct ConsoleDestination;
 
 #[async_trait]
-impl Destination for Console {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for ConsoleDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: 500,
             max_bytes: 1 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 1,
             calls_per_second: None,
@@ -33,11 +33,11 @@ impl Destination for Console {
         }
     }
 
-    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
-        Screening::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
+        Admission::Send
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         for event in batch {
             let label: String = event.event.label().chars().take(100).collect();
             tracing::info!(seq = event.seq, event = %label.escape_debug(), "event");

@@ -4,72 +4,85 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::Drift;
-use super::api::{Line, Taken};
+use super::DriftDestination;
+use super::api::{DriftCallOutcome, DriftClient};
 use super::talk::find;
-use crate::event::Enriched;
-use crate::vendors::audience::{Audience, Change, Contact, Listed, Row, row_by_row, unlisted};
-use crate::vendors::conversation::Stop;
-use crate::vendors::{Call, Outcome, Reason};
+use crate::event::EnrichedEvent;
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
+    unknown_contact_result,
+};
+use crate::vendors::conversation::StepError;
+use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Rows of one change: a call or two each, as many as should be told again if it breaks off.
 const MAX_ROWS: usize = 50;
 
 #[async_trait]
-impl Audience for Drift {
+impl VendorAudience for DriftDestination {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
-        Contact::row(person)
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        ContactRow::row(person)
     }
 
-    async fn open(&self, list: &Listed<'_>, _call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        _call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         Ok(list.id.unwrap_or(list.title).to_owned())
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        row_by_row(rows, |contact| self.tag(list, change, contact, call)).await
+        apply_rows_in_order(rows, |contact| self.tag(list, change, contact, call)).await
     }
 }
 
-impl Drift {
+impl DriftDestination {
     async fn tag(
         &self,
         tag: &str,
-        change: Change,
-        contact: Contact,
-        call: &dyn Call,
-    ) -> Result<(), Stop> {
-        let line = Line { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
-        let who = contact.who();
-        let Some(key) = who.key() else { return unlisted(change) };
+        change: AudienceChange,
+        contact: ContactRow,
+        call: &dyn VendorCall,
+    ) -> Result<(), StepError> {
+        let line =
+            DriftClient { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
+        let who = contact.into_identity();
+        let Some(key) = who.key() else { return unknown_contact_result(change) };
         if let Some(id) = self.contacts.get(&key) {
-            if let Taken::Yes = put(line, change, id, tag).await? {
+            if let DriftCallOutcome::Accepted = put(line, change, id, tag).await? {
                 return Ok(());
             }
             // What was remembered has been deleted since.
             self.contacts.forget(&key);
         }
-        let Some(found) = find(line, &who).await? else { return unlisted(change) };
+        let Some(found) = find(line, &who).await? else { return unknown_contact_result(change) };
         self.contacts.remember(key, found.id);
         match put(line, change, found.id, tag).await? {
-            Taken::Yes => Ok(()),
-            Taken::No(_) => unlisted(change),
+            DriftCallOutcome::Accepted => Ok(()),
+            DriftCallOutcome::Rejected(_) => unknown_contact_result(change),
         }
     }
 }
 
-async fn put(line: Line<'_>, change: Change, contact: i64, tag: &str) -> Result<Taken, Stop> {
+async fn put(
+    line: DriftClient<'_>,
+    change: AudienceChange,
+    contact: i64,
+    tag: &str,
+) -> Result<DriftCallOutcome, StepError> {
     match change {
-        Change::Add => line.tag(contact, &[json!({ "name": tag })]).await,
-        Change::Remove => line.untag(contact, tag).await,
+        AudienceChange::Add => line.tag(contact, &[json!({ "name": tag })]).await,
+        AudienceChange::Remove => line.untag(contact, tag).await,
     }
 }

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 use url::Url;
 
-use super::settings::{Accounts, Settings};
-use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
-use crate::vendors::conversation::{Who, chosen, email, phone, viewed};
+use super::settings::{DriftAccountSettings, DriftSettings};
+use crate::event::{DroppedFields, EnrichedEvent, Event, EventKind, FieldDropReason, JsonObject};
+use crate::vendors::conversation::{ContactIdentity, email, phone, select_values, view_event_name};
 use crate::vendors::naming::is_like;
-use crate::vendors::person::Person;
-use crate::vendors::{Refusal, products};
+use crate::vendors::person::EventPerson;
+use crate::vendors::{MappingRefusal, products};
 
 /// Events that say who somebody is as well: the contact is brought up to date first.
 const INTRODUCTIONS: [&str; 1] = ["SIGNED_UP"];
@@ -29,71 +29,75 @@ const MAX_TAG_CHARS: usize = 100;
 
 /// Who says what.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) who: Who,
-    pub(super) say: Say,
+pub(super) struct DriftMessage {
+    pub(super) who: ContactIdentity,
+    pub(super) action: DriftAction,
 }
 
 /// What is said.
 #[derive(Debug)]
-pub(super) enum Say {
+pub(super) enum DriftAction {
     /// This is the person, with these tags.
     Person { tags: Vec<Value> },
     /// This happened.
-    Event(Entry),
+    Event(DriftTimelineEntry),
     /// The person belongs to this company, which may be an account.
-    Company { name: String, account: Option<Account> },
+    Company { name: String, account: Option<DriftAccount> },
 }
 
 /// An entry of a timeline, but for its contact.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) body: Object,
+pub(super) struct DriftTimelineEntry {
+    pub(super) body: JsonObject,
     /// Whether the contact is brought up to date first.
     pub(super) introduces: bool,
 }
 
 /// An account, and the id that Drift gives it.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct DriftAccount {
     pub(super) id: String,
-    pub(super) body: Object,
+    pub(super) body: JsonObject,
 }
 
 pub(super) fn render(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &DriftSettings,
     dropped: &mut DroppedFields,
-) -> Result<Message, Refusal> {
+) -> Result<DriftMessage, MappingRefusal> {
     let say = say(event, settings, dropped)?;
-    Person::of(event).note_unreadable(&settings.telephones, dropped);
-    let who = Who::of(event);
+    EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
+    let who = ContactIdentity::of(event);
     if who.user_id.is_none() && who.email.is_none() {
-        return Err(Refusal::Skip("anonymous"));
+        return Err(MappingRefusal::Skip("anonymous"));
     }
-    Ok(Message { who, say })
+    Ok(DriftMessage { who, action: say })
 }
 
-fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Result<Say, Refusal> {
+fn say(
+    event: &EnrichedEvent,
+    settings: &DriftSettings,
+    dropped: &mut DroppedFields,
+) -> Result<DriftAction, MappingRefusal> {
     let name = match event.event.kind {
-        Kind::Identify => return Ok(Say::Person { tags: tags(event, settings) }),
-        Kind::Group => return company(&event.event, settings),
-        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
-        Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
-        Kind::Page | Kind::Screen => return Err(Refusal::Skip("pages_off")),
-        Kind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
+        EventKind::Identify => return Ok(DriftAction::Person { tags: tags(event, settings) }),
+        EventKind::Group => return company(&event.event, settings),
+        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Page | EventKind::Screen if settings.pages => view_event_name(&event.event),
+        EventKind::Page | EventKind::Screen => return Err(MappingRefusal::Skip("pages_off")),
+        EventKind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(Refusal::Dead("invalid_name"));
+        return Err(MappingRefusal::Dead("invalid_name"));
     }
     let is_one_of = |names: &[&str]| {
-        event.event.kind == Kind::Track && names.iter().any(|one| is_like(one, &name))
+        event.event.kind == EventKind::Track && names.iter().any(|one| is_like(one, &name))
     };
     if is_one_of(&UNTOLD) {
-        return Err(Refusal::Skip("untold"));
+        return Err(MappingRefusal::Skip("untold"));
     }
     let introduces = is_one_of(&INTRODUCTIONS);
-    let mut body = Object::new();
+    let mut body = JsonObject::new();
     body.insert("event".to_owned(), format!("{}{name}", settings.event_prefix).into());
     body.insert("createdAt".to_owned(), event.event.timestamp.as_millisecond().into());
     if let Some(properties) = &event.event.properties {
@@ -102,15 +106,15 @@ fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Re
             Value::Bool(claim) => Some(claim.to_string()),
             other => products::text(other),
         };
-        let told = chosen(properties, &settings.event_attributes);
-        let mut attributes = Object::new();
+        let told = select_values(properties, &settings.event_attributes);
+        let mut attributes = JsonObject::new();
         for (name, value) in told {
             match text(value) {
                 Some(text) => {
                     attributes.insert(name, text.into());
                 }
                 None if value.is_array() || value.is_object() => {
-                    dropped.add(&name, DropReason::Nested);
+                    dropped.add(&name, FieldDropReason::Nested);
                 }
                 None => {}
             }
@@ -119,15 +123,19 @@ fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Re
             body.insert("attributes".to_owned(), Value::Object(attributes));
         }
     }
-    Ok(Say::Event(Entry { body, introduces }))
+    Ok(DriftAction::Event(DriftTimelineEntry { body, introduces }))
 }
 
 /// The attributes of the contact as far as the event and the profile know the person.
-pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Object {
-    let person = Person::of(event);
-    let mut attributes = Object::new();
+pub(super) fn attributes(
+    event: &EnrichedEvent,
+    who: &ContactIdentity,
+    settings: &DriftSettings,
+) -> JsonObject {
+    let person = EventPerson::of(event);
+    let mut attributes = JsonObject::new();
     let traits = person.traits();
-    let custom = chosen(&traits, &settings.attributes);
+    let custom = select_values(&traits, &settings.attributes);
     attributes.extend(custom.filter_map(|(name, value)| Some((name, scalar(value)?))));
     let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
@@ -145,7 +153,7 @@ pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Ob
 }
 
 /// The contact's tags, as the tags' call lists them.
-fn tags(event: &Enriched, settings: &Settings) -> Vec<Value> {
+fn tags(event: &EnrichedEvent, settings: &DriftSettings) -> Vec<Value> {
     let said = settings.tags_trait.as_deref().and_then(|name| event.person_trait(name));
     let texts = match said {
         Some(Value::Array(tags)) => tags.as_slice(),
@@ -167,34 +175,34 @@ fn scalar(value: &Value) -> Option<Value> {
     }
 }
 
-fn company(event: &Event, settings: &Settings) -> Result<Say, Refusal> {
-    let empty = Object::new();
+fn company(event: &Event, settings: &DriftSettings) -> Result<DriftAction, MappingRefusal> {
+    let empty = JsonObject::new();
     let traits = event.traits.as_ref().unwrap_or(&empty);
     let named = traits.get("name").and_then(products::text);
     let id = || event.group_id.clone().filter(|id| !id.trim().is_empty());
     let Some(name) = named.clone().or_else(id) else {
-        return Err(Refusal::Dead("missing_group_id"));
+        return Err(MappingRefusal::Dead("missing_group_id"));
     };
     let account = settings.accounts.as_ref().and_then(|accounts| {
         let domain = domain(traits)?;
         Some(account(accounts, &domain, named.as_deref()))
     });
-    Ok(Say::Company { name: name.trim().to_owned(), account })
+    Ok(DriftAction::Company { name: name.trim().to_owned(), account })
 }
 
-fn account(accounts: &Accounts, domain: &str, name: Option<&str>) -> Account {
-    let mut body = Object::new();
+fn account(accounts: &DriftAccountSettings, domain: &str, name: Option<&str>) -> DriftAccount {
+    let mut body = JsonObject::new();
     body.insert("ownerId".to_owned(), accounts.owner_id.into());
     body.insert("domain".to_owned(), domain.into());
     if let Some(name) = name {
         body.insert("name".to_owned(), name.trim().into());
     }
-    Account { id: format!("{}_{domain}", accounts.org_id), body }
+    DriftAccount { id: format!("{}_{domain}", accounts.org_id), body }
 }
 
 /// The company's domain: as it is said, else that of its web site; without `www.`, as Drift has it in
 /// the ids of accounts.
-fn domain(traits: &Object) -> Option<String> {
+fn domain(traits: &JsonObject) -> Option<String> {
     let text = |key: &str| traits.get(key).and_then(Value::as_str).map(str::trim);
     let written = text("domain").or_else(|| text("website")).or_else(|| text("url"))?;
     let url = Url::parse(written).or_else(|_relative| Url::parse(&format!("https://{written}")));

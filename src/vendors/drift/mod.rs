@@ -34,44 +34,44 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::api::Line;
-use self::message::{Message, Say};
-use self::settings::Settings;
-use self::talk::Talk;
-use super::conversation::{Contacts, Front, Stop, one_by_one};
+use self::api::DriftClient;
+use self::message::{DriftAction, DriftMessage};
+use self::settings::DriftSettings;
+use self::talk::DriftContactSync;
+use super::conversation::{ApiClient, ContactCache, StepError, deliver_in_order};
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
-    shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    Vendor, VendorAudience, VendorCall, VendorShim, shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// Drift's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "drift",
-    known_as: &["Drift"],
+    aliases: &["Drift"],
     destination: Some(|section, endpoint| {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
-        let (front, token) = Front::read(section, base);
-        let (settings, contacts) = (Settings::read(section), Contacts::read(section));
-        Box::new(Drift { front, token, settings, contacts })
+        let (front, token) = ApiClient::read(section, base);
+        let (settings, contacts) = (DriftSettings::read(section), ContactCache::read(section));
+        Box::new(DriftDestination { front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/drift.js"),
         needs: &[&shim::STUB, &shim::CHAT],
         ids: &["embed_id"],
-        ..Shim::PLAIN
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/drift.js"),
         // The number is only there to get past caches.
         library: "/include/0/{embed_id}.js",
         required: &["embed_id"],
         optional: &[],
-        twice: Some("Drift knows no event id: events are counted twice"),
+        duplicate_risk: Some("Drift knows no event id: events are counted twice"),
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Where Drift is. There is one region.
@@ -80,22 +80,22 @@ const BASE: &str = "https://driftapi.com";
 /// Drift publishes no limit: a rate that the contract takes for safe.
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-struct Drift {
-    front: Front,
-    token: Secret,
-    settings: Settings,
-    contacts: Contacts<i64>,
+struct DriftDestination {
+    front: ApiClient,
+    token: SecretString,
+    settings: DriftSettings,
+    contacts: ContactCache<i64>,
 }
 
 #[async_trait]
-impl Destination for Drift {
-    fn habits(&self) -> Habits {
-        Habits {
+impl Destination for DriftDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
             // One event a call: a batch is only a visitor's turn.
-            unit: Unit::Visitor,
+            scope: BatchScope::Visitor,
             max_events: 20,
             max_bytes: 512 * 1024,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 4,
             calls_per_second: Some(CALLS_PER_SECOND),
@@ -103,40 +103,52 @@ impl Destination for Drift {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         vec![self.token.clone()]
     }
 
-    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
         match &*self.message(event) {
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        one_by_one(batch, call, |event| self.converse(event, call)).await
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
+        deliver_in_order(batch, call, |event| self.converse(event, call)).await
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         Some(self)
     }
 }
 
-impl Drift {
-    fn message(&self, event: &Enriched) -> Arc<Result<Message, Refusal>> {
+impl DriftDestination {
+    fn message(&self, event: &EnrichedEvent) -> Arc<Result<DriftMessage, MappingRefusal>> {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
-    async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
+    async fn converse(
+        &self,
+        event: &EnrichedEvent,
+        call: &dyn VendorCall,
+    ) -> Result<(), StepError> {
         let message = self.message(event);
-        let Message { who, say } = message.as_ref().as_ref().map_err(|refusal| *refusal)?;
-        let line = Line { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
-        let talk = Talk { line, contacts: &self.contacts, settings: &self.settings, event, who };
+        let DriftMessage { who, action: say } =
+            message.as_ref().as_ref().map_err(|refusal| *refusal)?;
+        let line =
+            DriftClient { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
+        let talk = DriftContactSync {
+            line,
+            contacts: &self.contacts,
+            settings: &self.settings,
+            event,
+            who,
+        };
         match say {
-            Say::Person { tags } => talk.person(tags).await,
-            Say::Event(entry) => talk.event(entry).await,
-            Say::Company { name, account } => talk.company(name, account.as_ref()).await,
+            DriftAction::Person { tags } => talk.person(tags).await,
+            DriftAction::Event(entry) => talk.event(entry).await,
+            DriftAction::Company { name, account } => talk.company(name, account.as_ref()).await,
         }
     }
 }

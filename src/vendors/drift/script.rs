@@ -1,19 +1,19 @@
 //! Drift's messenger.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File {
+        ScriptFile {
             path: "/include/*/*",
             origin: "https://js.driftt.com",
-            id: Some(IdPlace::Segment(3, "")),
+            id: Some(CustomerIdLocation::Segment(3, "")),
             entry: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File { path: "/core/**", origin: "https://js.driftt.com", ..File::PLAIN },
+        ScriptFile { path: "/core/**", origin: "https://js.driftt.com", ..ScriptFile::PLAIN },
     ],
-    rewrites: &[Rewrite { host: "js.driftt.com", under: "", to: "" }],
+    rewrites: &[AddressRewrite { host: "js.driftt.com", under: "", to: "" }],
     bases: &[],
 };

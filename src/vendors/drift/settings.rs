@@ -1,7 +1,7 @@
 //! `[sites.destinations.settings]` of a Drift destination, besides the access token and the bounds of
 //! the cache of contacts.
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::person;
 
@@ -23,7 +23,7 @@ const RESERVED: [&str; 12] = [
 const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct DriftSettings {
     /// Reads the numbers of contacts.
     pub(super) telephones: TelephoneReader,
     /// Traits that are custom attributes of the contact.
@@ -39,25 +39,25 @@ pub(super) struct Settings {
     /// Whether a timeline entry is told again when nobody knows whether it arrived.
     pub(super) retry_ambiguous: bool,
     /// Whose the accounts of groups are, if groups are accounts.
-    pub(super) accounts: Option<Accounts>,
+    pub(super) accounts: Option<DriftAccountSettings>,
 }
 
 /// What accounts need.
-pub(super) struct Accounts {
+pub(super) struct DriftAccountSettings {
     pub(super) owner_id: i64,
     pub(super) org_id: i64,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+impl DriftSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let attributes = section.strings("attributes");
         for name in attributes.iter().filter(|name| is_reserved(name)) {
-            section.mistake("attributes", &format!("{name:?} is written by Drift itself"));
+            section.error("attributes", &format!("{name:?} is written by Drift itself"));
         }
         let org_id = section.opt_integer("org_id", 1..=i64::MAX);
         let owner_id = section.opt_integer("account_owner_id", 1..=i64::MAX);
         if owner_id.is_some() && org_id.is_none() {
-            section.mistake("org_id", "is required to change accounts that are there already");
+            section.error("org_id", "is required to change accounts that are there already");
         }
         Self {
             telephones: person::telephone_reader(section),
@@ -67,7 +67,9 @@ impl Settings {
             event_prefix: section.opt_string("event_prefix").unwrap_or_default(),
             pages: section.opt_boolean("pages").unwrap_or(false),
             retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(false),
-            accounts: owner_id.zip(org_id).map(|(owner_id, org_id)| Accounts { owner_id, org_id }),
+            accounts: owner_id
+                .zip(org_id)
+                .map(|(owner_id, org_id)| DriftAccountSettings { owner_id, org_id }),
         }
     }
 }

@@ -2,69 +2,73 @@
 
 use serde_json::Value;
 
-use super::api::{Found, Line, Made, Taken};
-use super::message::{Account, Entry, attributes};
-use super::settings::Settings;
-use crate::event::{Enriched, Object};
-use crate::vendors::Reason;
-use crate::vendors::conversation::{Contacts, Stop, Who};
+use super::api::{DriftCallOutcome, DriftClient, DriftContactMatch, DriftCreateOutcome};
+use super::message::{DriftAccount, DriftTimelineEntry, attributes};
+use super::settings::DriftSettings;
+use crate::event::{EnrichedEvent, JsonObject};
+use crate::vendors::OutcomeReason;
+use crate::vendors::conversation::{ContactCache, ContactIdentity, StepError};
 
 /// How often a contact may turn out to be another one before it is left for later.
 const MAX_TURNS: usize = 4;
 
 /// One conversation.
 #[derive(Clone, Copy)]
-pub(super) struct Talk<'t> {
-    pub(super) line: Line<'t>,
-    pub(super) contacts: &'t Contacts<i64>,
-    pub(super) settings: &'t Settings,
-    pub(super) event: &'t Enriched,
-    pub(super) who: &'t Who,
+pub(super) struct DriftContactSync<'t> {
+    pub(super) line: DriftClient<'t>,
+    pub(super) contacts: &'t ContactCache<i64>,
+    pub(super) settings: &'t DriftSettings,
+    pub(super) event: &'t EnrichedEvent,
+    pub(super) who: &'t ContactIdentity,
 }
 
-impl Talk<'_> {
+impl DriftContactSync<'_> {
     /// Brings the person's contact up to date, and adds its tags.
-    pub(super) async fn person(&self, tags: &[Value]) -> Result<(), Stop> {
-        let contact = self.introduce(self.portrait()).await?;
+    pub(super) async fn person(&self, tags: &[Value]) -> Result<(), StepError> {
+        let contact = self.upsert(self.contact_attributes()).await?;
         if tags.is_empty() {
             return Ok(());
         }
         match self.line.tag(contact, tags).await? {
-            Taken::Yes => Ok(()),
-            Taken::No(stop) => Err(stop),
+            DriftCallOutcome::Accepted => Ok(()),
+            DriftCallOutcome::Rejected(stop) => Err(stop),
         }
     }
 
     /// Writes an event into the contact's timeline. If Drift does not know the contact that was there
     /// before, it is found or made anew, and the event told once more.
-    pub(super) async fn event(&self, entry: &Entry) -> Result<(), Stop> {
+    pub(super) async fn event(&self, entry: &DriftTimelineEntry) -> Result<(), StepError> {
         let contact = match entry.introduces {
-            true => self.introduce(self.portrait()).await?,
-            false => self.acquaint().await?,
+            true => self.upsert(self.contact_attributes()).await?,
+            false => self.find_or_create().await?,
         };
-        if let Taken::Yes = self.line.event(self.told(entry, contact)).await? {
+        if let DriftCallOutcome::Accepted = self.line.event(self.told(entry, contact)).await? {
             return Ok(());
         }
         self.forget();
-        let contact = self.acquaint().await?;
+        let contact = self.find_or_create().await?;
         match self.line.event(self.told(entry, contact)).await? {
-            Taken::Yes => Ok(()),
-            Taken::No(stop) => Err(stop),
+            DriftCallOutcome::Accepted => Ok(()),
+            DriftCallOutcome::Rejected(stop) => Err(stop),
         }
     }
 
     /// Makes the person belong to a company, after the company's account is there.
-    pub(super) async fn company(&self, name: &str, account: Option<&Account>) -> Result<(), Stop> {
+    pub(super) async fn company(
+        &self,
+        name: &str,
+        account: Option<&DriftAccount>,
+    ) -> Result<(), StepError> {
         if let Some(account) = account {
             self.line.account(account).await?;
         }
-        let mut portrait = self.portrait();
+        let mut portrait = self.contact_attributes();
         portrait.insert("company".to_owned(), name.into());
-        self.introduce(portrait).await.map(|_id| ())
+        self.upsert(portrait).await.map(|_id| ())
     }
 
     /// The contact: remembered, found, or made.
-    async fn acquaint(&self) -> Result<i64, Stop> {
+    async fn find_or_create(&self) -> Result<i64, StepError> {
         if let Some(id) = self.remembered() {
             return Ok(id);
         }
@@ -73,12 +77,12 @@ impl Talk<'_> {
                 Ok(self.remember(found.id))
             }
             // One that only the address leads to must be told whose it is.
-            found => self.settle(found.map(|found| found.id), self.portrait()).await,
+            found => self.settle(found.map(|found| found.id), self.contact_attributes()).await,
         }
     }
 
     /// Makes the contact what is known of the person, and returns its id.
-    async fn introduce(&self, portrait: Object) -> Result<i64, Stop> {
+    async fn upsert(&self, portrait: JsonObject) -> Result<i64, StepError> {
         let known = match self.remembered() {
             Some(id) => Some(id),
             None => self.find().await?.map(|found| found.id),
@@ -87,43 +91,43 @@ impl Talk<'_> {
     }
 
     /// Changes the contact, or makes it, whatever becomes of it meanwhile.
-    async fn settle(&self, mut known: Option<i64>, portrait: Object) -> Result<i64, Stop> {
+    async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, StepError> {
         for _ in 0..MAX_TURNS {
             known = match known {
                 Some(id) => match self.line.change(id, &portrait).await? {
-                    Taken::Yes => return Ok(self.remember(id)),
-                    Taken::No(_gone) => {
+                    DriftCallOutcome::Accepted => return Ok(self.remember(id)),
+                    DriftCallOutcome::Rejected(_gone) => {
                         self.forget();
                         self.find().await?.map(|found| found.id)
                     }
                 },
                 None => match self.make(&portrait).await? {
-                    Made::New(id) => return Ok(self.remember(id)),
+                    DriftCreateOutcome::New(id) => return Ok(self.remember(id)),
                     // Somebody else may have made it since it was looked for.
-                    Made::Refused(stop) => Some(self.find().await?.ok_or(stop)?.id),
+                    DriftCreateOutcome::Refused(stop) => Some(self.find().await?.ok_or(stop)?.id),
                 },
             };
         }
-        Err(Stop::Retry { reason: Reason::new("contact_moves"), after: None })
+        Err(StepError::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
-    async fn make(&self, portrait: &Object) -> Result<Made, Stop> {
+    async fn make(&self, portrait: &JsonObject) -> Result<DriftCreateOutcome, StepError> {
         if self.who.email.is_none() {
-            return Err(Stop::Skipped(Reason::new("unknown_contact")));
+            return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
         }
         self.line.make(portrait).await
     }
 
-    async fn find(&self) -> Result<Option<Found>, Stop> {
+    async fn find(&self) -> Result<Option<DriftContactMatch>, StepError> {
         find(self.line, self.who).await
     }
 
-    fn portrait(&self) -> Object {
+    fn contact_attributes(&self) -> JsonObject {
         attributes(self.event, self.who, self.settings)
     }
 
     /// The entry, in the timeline of this contact.
-    fn told(&self, entry: &Entry, contact: i64) -> Object {
+    fn told(&self, entry: &DriftTimelineEntry, contact: i64) -> JsonObject {
         let mut told = entry.body.clone();
         match &self.who.user_id {
             Some(user_id) => told.insert("externalId".to_owned(), user_id.as_str().into()),
@@ -151,7 +155,10 @@ impl Talk<'_> {
 }
 
 /// Looks for the contact: by the user's id, then by the address.
-pub(super) async fn find(line: Line<'_>, who: &Who) -> Result<Option<Found>, Stop> {
+pub(super) async fn find(
+    line: DriftClient<'_>,
+    who: &ContactIdentity,
+) -> Result<Option<DriftContactMatch>, StepError> {
     if let Some(user_id) = &who.user_id
         && let Some(mut found) = line.find_user(user_id).await?
     {
@@ -166,7 +173,7 @@ pub(super) async fn find(line: Line<'_>, who: &Who) -> Result<Option<Found>, Sto
         _ => true,
     });
     if found.len() > 1 && who.user_id.is_none() {
-        return Err(Stop::Dead(Reason::new("email_not_unique")));
+        return Err(StepError::Dead(OutcomeReason::new("email_not_unique")));
     }
     Ok(found.into_iter().next())
 }

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::vendors::Reason;
-use crate::vendors::trial::{self, Line as Wire};
+use crate::vendors::OutcomeReason;
+use crate::vendors::trial::{self, CannedReplies as Wire};
 
 /// As a float it would be another.
 const ID: i64 = 9_007_199_254_740_993;
@@ -15,7 +15,7 @@ fn drift(settings: &str) -> Box<dyn Destination> {
     trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
-fn clicked() -> Enriched {
+fn clicked() -> EnrichedEvent {
     trial::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }))
 }
 
@@ -36,7 +36,7 @@ async fn after_a_timeout_of_the_timeline_nothing_is_told_again_unless_asked() {
     for (settings, is_again) in [("", false), ("retry_ambiguous = true", true)] {
         let wire = Wire::default().then(200, found()).then_timeout();
         let outcomes = drift(settings).deliver(&[clicked()], &wire).await;
-        let dead = Outcome::Dead(Reason::new("ambiguous_timeout"));
+        let dead = Outcome::Dead(OutcomeReason::new("ambiguous_timeout"));
         assert_eq!(outcomes[0] != dead, is_again, "{settings}: {outcomes:?}");
     }
     let outcomes = drift("").deliver(&[clicked()], &Wire::default().then_timeout()).await;
@@ -81,7 +81,7 @@ async fn a_contact_that_somebody_else_made_meanwhile_is_found() {
         .then(200, json!({ "data": [] }))
         .then(400, refused)
         .then(200, json!({ "data": [] }));
-    let reason = Reason::detailed("refused", "HTTP 400 invalid: email");
+    let reason = OutcomeReason::detailed("refused", "HTTP 400 invalid: email");
     assert_eq!(drift("").deliver(&[clicked()], &wire).await, [Outcome::Dead(reason)]);
 }
 
@@ -104,5 +104,5 @@ fn settings_that_cannot_work_are_mistakes() {
 
 #[test]
 fn the_token_is_a_secret() {
-    assert_eq!(drift("").secrets(), [Secret::new("hush")]);
+    assert_eq!(drift("").secrets(), [SecretString::new("hush")]);
 }

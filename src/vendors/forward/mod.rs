@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor, Verdict, judge, wire,
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, ReplyStatus,
+    Vendor, VendorCall, classify_reply, wire,
 };
-use crate::event::{Enriched, RawBeacon};
-use crate::settings::Section;
+use crate::event::{EnrichedEvent, RawBeacon};
+use crate::settings::SettingsSection;
 
 /// Its name, by which it is told from vendors to whom beacons are nothing.
 pub const NAME: &str = "forward";
@@ -25,25 +26,25 @@ pub const NAME: &str = "forward";
 /// The entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
-    destination: Some(|section, endpoint| Box::new(Forward::read(section, endpoint))),
-    ..Vendor::NOTHING
+    destination: Some(|section, endpoint| Box::new(ForwardDestination::read(section, endpoint))),
+    ..Vendor::EMPTY
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-struct Forward {
+struct ForwardDestination {
     /// Whose beacons.
     vendor: String,
     /// Where they go.
     upstream: Option<Url>,
 }
 
-impl Forward {
-    fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl ForwardDestination {
+    fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let vendor = section.string("vendor");
         let upstream = section.opt_parsed("upstream");
         if upstream.is_none() && endpoint.is_none() {
-            section.mistake("upstream", "is required");
+            section.error("upstream", "is required");
         }
         Self { vendor, upstream: endpoint.or(upstream) }
     }
@@ -59,7 +60,7 @@ impl Forward {
         format!("{base}{}", beacon.target).parse().ok()
     }
 
-    fn request(&self, event: &Enriched, beacon: &RawBeacon) -> Option<Request<Bytes>> {
+    fn request(&self, event: &EnrichedEvent, beacon: &RawBeacon) -> Option<Request<Bytes>> {
         let body = wire::base64(&beacon.body)?;
         let mut request = Request::new(body.into());
         *request.method_mut() = Method::from_bytes(beacon.method.as_bytes()).ok()?;
@@ -90,14 +91,14 @@ impl Forward {
 }
 
 #[async_trait]
-impl Destination for Forward {
-    fn habits(&self) -> Habits {
-        Habits {
+impl Destination for ForwardDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
             // In the order in which the browser sent them.
-            unit: Unit::Visitor,
+            scope: BatchScope::Visitor,
             max_events: 1,
             max_bytes: 8 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             // Most vendors take the time of arrival for the time of the event.
             max_age: Duration::from_secs(24 * 3600),
             concurrency: 32,
@@ -106,26 +107,28 @@ impl Destination for Forward {
         }
     }
 
-    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
         match &event.event.facts.beacon {
-            Some(beacon) if beacon.vendor == self.vendor => Screening::Send,
-            _ => Screening::Skip(Reason::new("not_selected")),
+            Some(beacon) if beacon.vendor == self.vendor => Admission::Send,
+            _ => Admission::Skip(OutcomeReason::new("not_selected")),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for event in batch {
-            call.concern(event.seq);
+            call.set_current_event(event.seq);
             let beacon = event.event.facts.beacon.as_ref();
             let request = beacon.and_then(|beacon| self.request(event, beacon));
             outcomes.push(match request {
-                None => Outcome::Dead(Reason::new("unmappable")),
-                Some(request) => match judge(&call.call(request).await, call.now()) {
+                None => Outcome::Dead(OutcomeReason::new("unmappable")),
+                Some(request) => match classify_reply(&call.call(request).await, call.now()) {
                     // There are no credentials of the site's in it: it is the beacon that is refused.
-                    Verdict::Unauthorised(reason) => Outcome::Dead(reason),
+                    ReplyStatus::Unauthorised(reason) => Outcome::Dead(reason),
                     // Libraries follow no redirects, and take them for success.
-                    Verdict::Refused(reason) if reason.code == "redirected" => Outcome::Delivered,
+                    ReplyStatus::Refused(reason) if reason.code == "redirected" => {
+                        Outcome::Delivered
+                    }
                     verdict => verdict.outcome(),
                 },
             });
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_beacon_goes_below_the_endpoint_and_nowhere_else() {
-        let forward = Forward {
+        let forward = ForwardDestination {
             vendor: "x".to_owned(),
             upstream: Some("https://vendor.example/base".parse().unwrap()),
         };

@@ -2,10 +2,10 @@
 
 use serde_json::{Number, Value};
 
-use super::params::Params;
+use super::params::Ga4ParamBuilder;
 use super::rules;
-use super::settings::PurchaseValue;
-use crate::event::{DropReason, DroppedFields, Object};
+use super::settings::Ga4PurchaseValue;
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::products::{self, number};
 
 /// Items of one event.
@@ -16,7 +16,7 @@ pub(super) const MAX_ITEM_FIELDS: usize = 27 + FIELDS.len();
 
 /// How a field of an item is read.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Ga4ItemFieldKind {
     Text,
     Number,
     Integer,
@@ -24,26 +24,26 @@ enum Kind {
 }
 
 /// Google's fields of an item, each from the first of these keys of a product: the spec's, then Google's.
-const FIELDS: &[(&str, &[&str], Kind)] = &[
-    ("item_id", &["product_id", "sku", "id", "item_id"], Kind::Text),
-    ("item_name", &["name", "item_name"], Kind::Text),
-    ("affiliation", &["affiliation"], Kind::Text),
-    ("coupon", &["coupon"], Kind::Text),
-    ("currency", &["currency"], Kind::Currency),
-    ("discount", &["discount"], Kind::Number),
-    ("index", &["position", "index"], Kind::Integer),
-    ("item_brand", &["brand", "item_brand"], Kind::Text),
-    ("item_category", &["category", "item_category"], Kind::Text),
-    ("item_category2", &["item_category2", "category2"], Kind::Text),
-    ("item_category3", &["item_category3", "category3"], Kind::Text),
-    ("item_category4", &["item_category4", "category4"], Kind::Text),
-    ("item_category5", &["item_category5", "category5"], Kind::Text),
-    ("item_list_id", &["item_list_id", "list_id"], Kind::Text),
-    ("item_list_name", &["item_list_name"], Kind::Text),
-    ("item_variant", &["variant", "item_variant"], Kind::Text),
-    ("location_id", &["location_id"], Kind::Text),
-    ("price", &["price"], Kind::Number),
-    ("quantity", &["quantity"], Kind::Integer),
+const FIELDS: &[(&str, &[&str], Ga4ItemFieldKind)] = &[
+    ("item_id", &["product_id", "sku", "id", "item_id"], Ga4ItemFieldKind::Text),
+    ("item_name", &["name", "item_name"], Ga4ItemFieldKind::Text),
+    ("affiliation", &["affiliation"], Ga4ItemFieldKind::Text),
+    ("coupon", &["coupon"], Ga4ItemFieldKind::Text),
+    ("currency", &["currency"], Ga4ItemFieldKind::Currency),
+    ("discount", &["discount"], Ga4ItemFieldKind::Number),
+    ("index", &["position", "index"], Ga4ItemFieldKind::Integer),
+    ("item_brand", &["brand", "item_brand"], Ga4ItemFieldKind::Text),
+    ("item_category", &["category", "item_category"], Ga4ItemFieldKind::Text),
+    ("item_category2", &["item_category2", "category2"], Ga4ItemFieldKind::Text),
+    ("item_category3", &["item_category3", "category3"], Ga4ItemFieldKind::Text),
+    ("item_category4", &["item_category4", "category4"], Ga4ItemFieldKind::Text),
+    ("item_category5", &["item_category5", "category5"], Ga4ItemFieldKind::Text),
+    ("item_list_id", &["item_list_id", "list_id"], Ga4ItemFieldKind::Text),
+    ("item_list_name", &["item_list_name"], Ga4ItemFieldKind::Text),
+    ("item_variant", &["variant", "item_variant"], Ga4ItemFieldKind::Text),
+    ("location_id", &["location_id"], Ga4ItemFieldKind::Text),
+    ("price", &["price"], Ga4ItemFieldKind::Number),
+    ("quantity", &["quantity"], Ga4ItemFieldKind::Integer),
 ];
 
 /// The properties of an event that list its products: the spec's, and Google's.
@@ -51,13 +51,13 @@ const LISTS: [&str; 2] = ["products", "items"];
 
 /// The items of an event, and the properties that they are made of.
 #[derive(Debug, Default)]
-pub(super) struct ItemList {
+pub(super) struct Ga4ItemList {
     pub(super) items: Vec<Value>,
-    source: ItemSource,
+    source: Ga4ItemSource,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum ItemSource {
+enum Ga4ItemSource {
     #[default]
     Nothing,
     /// A list among the properties.
@@ -66,14 +66,14 @@ enum ItemSource {
     Properties,
 }
 
-impl ItemList {
+impl Ga4ItemList {
     /// True if a property has become a part of the items.
     pub(super) fn is_made_of(&self, key: &str) -> bool {
         match self.source {
-            ItemSource::Nothing => false,
-            ItemSource::List => LISTS.contains(&key),
+            Ga4ItemSource::Nothing => false,
+            Ga4ItemSource::List => LISTS.contains(&key),
             // An empty list beside a product says nothing.
-            ItemSource::Properties => LISTS.contains(&key) || is_known(key),
+            Ga4ItemSource::Properties => LISTS.contains(&key) || is_known(key),
         }
     }
 }
@@ -81,35 +81,37 @@ impl ItemList {
 /// The items of an event: those that it lists, else, where the rule says that they may be one, the
 /// properties themselves.
 pub(super) fn items(
-    properties: &Object,
-    rule: rules::Items,
+    properties: &JsonObject,
+    rule: rules::Ga4ItemPolicy,
     dropped: &mut DroppedFields,
-) -> ItemList {
+) -> Ga4ItemList {
     let listed = LISTS.iter().find_map(|key| {
         let list = properties.get(*key)?.as_array()?;
         (!list.is_empty()).then_some(list)
     });
     let (items, source): (Vec<Value>, _) = match (listed, rule) {
-        (_, rules::Items::None) | (None, rules::Items::Listed) => return ItemList::default(),
+        (_, rules::Ga4ItemPolicy::None) | (None, rules::Ga4ItemPolicy::Listed) => {
+            return Ga4ItemList::default();
+        }
         (Some(list), _) => {
             let surplus = list.len().saturating_sub(MAX_ITEMS);
-            (0..surplus).for_each(|_| dropped.add("products", DropReason::TooManyParameters));
+            (0..surplus).for_each(|_| dropped.add("products", FieldDropReason::TooManyParameters));
             let products = list.iter().take(MAX_ITEMS).enumerate();
             let item = |(number, it): (usize, &Value)| item(it.as_object()?, number, dropped);
-            (products.filter_map(item).collect(), ItemSource::List)
+            (products.filter_map(item).collect(), Ga4ItemSource::List)
         }
-        (None, rules::Items::Optional | rules::Items::Required) => {
+        (None, rules::Ga4ItemPolicy::Optional | rules::Ga4ItemPolicy::Required) => {
             let own = own_item(properties, dropped).into_iter().collect();
-            (own, ItemSource::Properties)
+            (own, Ga4ItemSource::Properties)
         }
     };
-    if items.is_empty() { ItemList::default() } else { ItemList { items, source } }
+    if items.is_empty() { Ga4ItemList::default() } else { Ga4ItemList { items, source } }
 }
 
 /// One product as an item, with the client's own keys, of objects with those in them. Without an id and
 /// a name it is none.
-fn item(product: &Object, number: usize, dropped: &mut DroppedFields) -> Option<Value> {
-    let mut fields = Params::of_product(MAX_ITEM_FIELDS, dropped, number);
+fn item(product: &JsonObject, number: usize, dropped: &mut DroppedFields) -> Option<Value> {
+    let mut fields = Ga4ParamBuilder::of_product(MAX_ITEM_FIELDS, dropped, number);
     add_fields(&mut fields, product);
     if !fields.has("item_id") && !fields.has("item_name") {
         return None;
@@ -119,13 +121,13 @@ fn item(product: &Object, number: usize, dropped: &mut DroppedFields) -> Option<
 }
 
 /// The item that an event's properties are, without the client's own: they are the event's.
-fn own_item(properties: &Object, dropped: &mut DroppedFields) -> Option<Value> {
-    let mut fields = Params::new(MAX_ITEM_FIELDS, dropped);
+fn own_item(properties: &JsonObject, dropped: &mut DroppedFields) -> Option<Value> {
+    let mut fields = Ga4ParamBuilder::new(MAX_ITEM_FIELDS, dropped);
     add_fields(&mut fields, properties);
     (fields.has("item_id") || fields.has("item_name")).then(|| Value::Object(fields.into_object()))
 }
 
-fn add_fields(fields: &mut Params<'_>, product: &Object) {
+fn add_fields(fields: &mut Ga4ParamBuilder<'_>, product: &JsonObject) {
     for (field, keys, kind) in FIELDS {
         fields.add(field, keys.iter().find_map(|key| convert(product.get(*key)?, *kind)));
     }
@@ -136,34 +138,34 @@ fn is_known(key: &str) -> bool {
     FIELDS.iter().any(|(_, keys, _)| keys.contains(&key))
 }
 
-fn convert(value: &Value, kind: Kind) -> Option<Value> {
+fn convert(value: &Value, kind: Ga4ItemFieldKind) -> Option<Value> {
     match kind {
-        Kind::Text => products::text(value).map(Value::String),
-        Kind::Currency => products::currency_code(value.as_str()?).map(Value::String),
-        Kind::Number => number(value).map(Value::Number),
-        Kind::Integer => products::whole_number(value).map(Value::from),
+        Ga4ItemFieldKind::Text => products::text(value).map(Value::String),
+        Ga4ItemFieldKind::Currency => products::currency_code(value.as_str()?).map(Value::String),
+        Ga4ItemFieldKind::Number => number(value).map(Value::Number),
+        Ga4ItemFieldKind::Integer => products::whole_number(value).map(Value::from),
     }
 }
 
 /// The event's value.
 pub(super) fn value(
-    properties: &Object,
-    rule: rules::Value,
-    purchase: PurchaseValue,
+    properties: &JsonObject,
+    rule: rules::Ga4ValueSource,
+    purchase: Ga4PurchaseValue,
 ) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number);
     match rule {
-        rules::Value::None | rules::Value::Virtual => None,
-        rules::Value::Of(keys) => {
+        rules::Ga4ValueSource::None | rules::Ga4ValueSource::Virtual => None,
+        rules::Ga4ValueSource::Of(keys) => {
             products::first_number(properties, keys).or_else(|| products::worth(properties))
         }
-        rules::Value::Order => match purchase {
-            PurchaseValue::Revenue => of("revenue")
+        rules::Ga4ValueSource::Order => match purchase {
+            Ga4PurchaseValue::Revenue => of("revenue")
                 .or_else(|| of("value"))
                 .or_else(|| of("subtotal"))
                 .or_else(|| net(properties))
                 .or_else(|| products::worth(properties)),
-            PurchaseValue::Total => {
+            Ga4PurchaseValue::Total => {
                 products::first_number(properties, &["total", "value", "revenue"])
             }
         },
@@ -171,7 +173,7 @@ pub(super) fn value(
 }
 
 /// The total without tax and shipping.
-fn net(properties: &Object) -> Option<Number> {
+fn net(properties: &JsonObject) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number)?.as_f64();
     products::amount(of("total")? - of("tax").unwrap_or(0.0) - of("shipping").unwrap_or(0.0))
 }
@@ -182,13 +184,13 @@ mod tests {
 
     use super::*;
 
-    fn made(properties: &Value, rule: rules::Items) -> Vec<Value> {
+    fn made(properties: &Value, rule: rules::Ga4ItemPolicy) -> Vec<Value> {
         let dropped = &mut DroppedFields::default();
         items(properties.as_object().unwrap(), rule, dropped).items
     }
 
-    fn order(properties: Value, purchase: PurchaseValue) -> Option<f64> {
-        value(properties.as_object().unwrap(), rules::Value::Order, purchase)?.as_f64()
+    fn order(properties: Value, purchase: Ga4PurchaseValue) -> Option<f64> {
+        value(properties.as_object().unwrap(), rules::Ga4ValueSource::Order, purchase)?.as_f64()
     }
 
     #[test]
@@ -204,11 +206,11 @@ mod tests {
         ];
         let mut properties = whole.clone();
         for (key, amount) in expected {
-            assert_eq!(order(properties.clone(), PurchaseValue::Revenue), Some(amount), "{key}");
+            assert_eq!(order(properties.clone(), Ga4PurchaseValue::Revenue), Some(amount), "{key}");
             properties.as_object_mut().unwrap().remove(key);
         }
-        assert_eq!(order(properties, PurchaseValue::Revenue), None);
-        assert_eq!(order(whole, PurchaseValue::Total), Some(30.0));
+        assert_eq!(order(properties, Ga4PurchaseValue::Revenue), None);
+        assert_eq!(order(whole, Ga4PurchaseValue::Total), Some(30.0));
     }
 
     #[test]
@@ -223,14 +225,14 @@ mod tests {
               "colour": "red", "size_eu": 44, "size_us": 10, "gift": "true" },
             { "item_id": "x", "item_brand": "B", "index": 2 },
         ]);
-        assert_eq!(Value::Array(made(&properties, rules::Items::Optional)), expected);
+        assert_eq!(Value::Array(made(&properties, rules::Ga4ItemPolicy::Optional)), expected);
         let googles = json!({ "items": properties["products"], "products": [] });
-        assert_eq!(Value::Array(made(&googles, rules::Items::Listed)), expected);
+        assert_eq!(Value::Array(made(&googles, rules::Ga4ItemPolicy::Listed)), expected);
     }
 
     #[test]
     fn there_is_a_bound_to_items() {
         let products = json!({ "products": vec![json!({ "sku": "x" }); 300] });
-        assert_eq!(made(&products, rules::Items::Required).len(), MAX_ITEMS);
+        assert_eq!(made(&products, rules::Ga4ItemPolicy::Required).len(), MAX_ITEMS);
     }
 }

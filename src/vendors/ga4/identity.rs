@@ -8,20 +8,20 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::VENDOR;
-use super::settings::Settings;
-use crate::event::Enriched;
+use super::settings::Ga4Settings;
+use crate::event::EnrichedEvent;
 use crate::vendors::wire::says_nothing;
 
 /// A session: its number in GA4's sense is its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Session {
+pub(super) struct Ga4Session {
     pub(super) id: u64,
     pub(super) number: Option<u64>,
 }
 
 /// The client id: what the client says, what gtag's cookie says, else a pair made of the visitor's
 /// own identity, always the same for the same visitor. `None` for an event of nobody.
-pub(super) fn client_id(event: &Enriched) -> Option<String> {
+pub(super) fn client_id(event: &EnrichedEvent) -> Option<String> {
     let said = |value: Option<&Value>| value.and_then(Value::as_str).and_then(pair);
     let option = VENDOR
         .options(event)
@@ -54,7 +54,7 @@ fn pair(text: &str) -> Option<String> {
 }
 
 /// A pair for the visitor of our own cookie, where the event is that visitor's.
-fn minted(event: &Enriched) -> Option<String> {
+fn minted(event: &EnrichedEvent) -> Option<String> {
     let visitor = event.event.facts.visitor.as_ref()?;
     // Another anonymous id than the cookie's is another client's, which must stay the same client
     // wherever it calls from.
@@ -74,11 +74,11 @@ fn numbers(id: &str) -> (u32, u32) {
 }
 
 /// The session, in the contract's order of sources; our own cookie's session comes last.
-pub(super) fn session(event: &Enriched, settings: &Settings) -> Option<Session> {
+pub(super) fn session(event: &EnrichedEvent, settings: &Ga4Settings) -> Option<Ga4Session> {
     let option =
         |key: &str| VENDOR.options(event).and_then(|options| options.get(key)).and_then(positive);
     if let Some(id) = option("session_id").or_else(|| option("sessionId")) {
-        return Some(Session {
+        return Some(Ga4Session {
             id,
             number: option("session_number").or_else(|| option("sessionNumber")),
         });
@@ -89,14 +89,14 @@ pub(super) fn session(event: &Enriched, settings: &Settings) -> Option<Session> 
     }
     let context = |key: &str| event.context(&[key]).and_then(positive);
     if let Some(id) = context("sessionId") {
-        return Some(Session { id, number: context("sessionNumber") });
+        return Some(Ga4Session { id, number: context("sessionNumber") });
     }
     let property = |key: &str| event.property(key).and_then(positive);
     if let Some(id) = property("session_id") {
-        return Some(Session { id, number: property("session_number") });
+        return Some(Ga4Session { id, number: property("session_number") });
     }
     let own = event.event.facts.session?;
-    Some(Session { id: u64::try_from(own.id).ok()?, number: Some(own.number.into()) })
+    Some(Ga4Session { id: u64::try_from(own.id).ok()?, number: Some(own.number.into()) })
 }
 
 /// True if a property is none of a session of GA4's, but says something: a player has sessions, too.
@@ -105,21 +105,21 @@ pub(super) fn is_no_session(value: &Value) -> bool {
 }
 
 /// gtag's session cookie: `GS1.1.ID.NUMBER....` or `GS2.1.sID$oNUMBER$...`.
-fn cookie_session(value: &str) -> Option<Session> {
+fn cookie_session(value: &str) -> Option<Ga4Session> {
     let number = |text: &str| text.parse().ok().filter(|number: &u64| *number > 0);
     let mut parts = value.splitn(3, '.');
     let (version, _, rest) = (parts.next()?, parts.next()?, parts.next()?);
     if version == "GS1" {
         let mut fields = rest.split('.');
         let id = number(fields.next()?)?;
-        return Some(Session { id, number: fields.next().and_then(number) });
+        return Some(Ga4Session { id, number: fields.next().and_then(number) });
     }
     if version != "GS2" {
         return None;
     }
     let field =
         |letter: char| rest.split('$').find_map(|field| number(field.strip_prefix(letter)?));
-    Some(Session { id: field('s')?, number: field('o') })
+    Some(Ga4Session { id: field('s')?, number: field('o') })
 }
 
 /// A positive whole number, whether written as one or as text.
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn sessions_are_read_from_both_forms_of_the_cookie() {
-        let session = |id, number| Some(Session { id, number });
+        let session = |id, number| Some(Ga4Session { id, number });
         assert_eq!(
             cookie_session("GS1.1.1795434661.1.0.1795434669.0.0.0"),
             session(1_795_434_661, Some(1))

@@ -6,17 +6,19 @@ use serde::Serialize;
 use serde_json::{Number, Value, json};
 
 use super::VENDOR;
-use super::commerce::{self, ItemList};
-use super::identity::{self, Session};
-use super::params::{MAX_PARAMS, Params, RESERVED_PREFIXES, cut, fit_name, is_name};
-use super::rules::{self, Items, NUMBERS, RESERVED_EVENTS, Rule, SHIPPING_TIER};
-use super::settings::Settings;
-use super::surroundings::{DeviceFields, UserLocation};
-use super::user_data::UserData;
-use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
+use super::commerce::{self, Ga4ItemList};
+use super::identity::{self, Ga4Session};
+use super::params::{Ga4ParamBuilder, MAX_PARAMS, RESERVED_PREFIXES, cut, fit_name, is_name};
+use super::rules::{self, Ga4EventRule, Ga4ItemPolicy, NUMBERS, RESERVED_EVENTS, SHIPPING_TIER};
+use super::settings::Ga4Settings;
+use super::surroundings::{Ga4DeviceFields, Ga4UserLocation};
+use super::user_data::Ga4UserData;
+use crate::event::{
+    DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject, UtmCampaign,
+};
 use crate::vendors::email::is_email;
-use crate::vendors::person::Person;
-use crate::vendors::{Refusal, products};
+use crate::vendors::person::EventPerson;
+use crate::vendors::{MappingRefusal, products};
 
 /// Characters of a user id; user properties per request, and of their names and values.
 const MAX_USER_ID_CHARS: usize = 256;
@@ -61,37 +63,37 @@ const TRACK_DUPLICATES: &[&str] =
 
 /// What all events of a request share, as its body says it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Envelope {
+pub(super) struct Ga4Envelope {
     client_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    user_properties: Object,
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    consent: Object,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    user_properties: JsonObject,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    consent: JsonObject,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_data: Option<UserData>,
+    user_data: Option<Ga4UserData>,
     #[serde(rename = "ip_override", skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_location: Option<UserLocation>,
+    user_location: Option<Ga4UserLocation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<DeviceFields>,
+    device: Option<Ga4DeviceFields>,
 }
 
 /// An event ready to go.
 #[derive(Clone, Debug)]
-pub(super) struct Hit {
-    pub(super) envelope: Envelope,
+pub(super) struct Ga4Event {
+    pub(super) envelope: Ga4Envelope,
     /// Google's name of it.
     pub(super) name: String,
     /// Its parameters as JSON, without its time: never empty, so that one can be added.
     pub(super) params: String,
 }
 
-impl Hit {
+impl Ga4Event {
     /// Bytes of the event as JSON, about.
     pub(super) fn bytes(&self) -> usize {
         self.name.len() + self.params.len()
@@ -100,24 +102,24 @@ impl Hit {
 
 /// Maps an event.
 pub(super) fn map(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
     dropped: &mut DroppedFields,
-) -> Result<Hit, Refusal> {
+) -> Result<Ga4Event, MappingRefusal> {
     let (name, params) = match event.event.kind {
-        Kind::Page => ("page_view".to_owned(), page(event, settings, dropped)),
-        Kind::Track => track(event, settings, dropped)?,
-        Kind::Group => {
+        EventKind::Page => ("page_view".to_owned(), page(event, settings, dropped)),
+        EventKind::Track => track(event, settings, dropped)?,
+        EventKind::Group => {
             let mut params = common(event, settings, dropped);
             params.add("group_id", event.event.group_id.clone().map(Value::String));
             ("join_group".to_owned(), params)
         }
-        Kind::Screen => return Err(Refusal::Skip("app_streams_only")),
-        Kind::Identify => return Err(Refusal::Skip("traits_ride_on_events")),
-        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
+        EventKind::Screen => return Err(MappingRefusal::Skip("app_streams_only")),
+        EventKind::Identify => return Err(MappingRefusal::Skip("traits_ride_on_events")),
+        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
     };
     let Some(client_id) = identity::client_id(event) else {
-        return Err(Refusal::Dead("no_identity"));
+        return Err(MappingRefusal::Dead("no_identity"));
     };
     let params = serde_json::to_string(&params.into_object());
     let user_id = event.user_id().filter(|id| !id.trim().is_empty() && !is_email(id));
@@ -127,32 +129,36 @@ pub(super) fn map(
     // Google takes it of known users only.
     let has_data = settings.user_data && user_id.is_some() && !is_denied;
     if has_data {
-        Person::of(event).note_unreadable(&settings.telephones, dropped);
+        EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     }
-    let envelope = Envelope {
+    let envelope = Ga4Envelope {
         client_id,
         user_id,
         user_properties: user_properties(event, settings, dropped),
         consent,
-        user_data: if has_data { UserData::of(event, &settings.telephones) } else { None },
+        user_data: if has_data { Ga4UserData::of(event, &settings.telephones) } else { None },
         ip: event.ip(),
-        user_location: UserLocation::of(event),
+        user_location: Ga4UserLocation::of(event),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
-        device: DeviceFields::of(event),
+        device: Ga4DeviceFields::of(event),
     };
-    let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
-    Ok(Hit { envelope, name, params })
+    let params = params.map_err(|_impossible| MappingRefusal::Dead("unmappable"))?;
+    Ok(Ga4Event { envelope, name, params })
 }
 
 /// The parameters that every event has: its session, its page.
-fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFields) -> Params<'d> {
-    let mut params = Params::new(PARAMS_BESIDE_TIME, dropped);
-    if let Some(Session { id, number }) = identity::session(event, settings) {
+fn common<'d>(
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
+    dropped: &'d mut DroppedFields,
+) -> Ga4ParamBuilder<'d> {
+    let mut params = Ga4ParamBuilder::new(PARAMS_BESIDE_TIME, dropped);
+    if let Some(Ga4Session { id, number }) = identity::session(event, settings) {
         params.add("session_id", Some(json!(id)));
         params.add("session_number", number.map(|number| json!(number)));
     }
     if event.property("session_id").is_some_and(identity::is_no_session) {
-        params.dropped().add("session_id", DropReason::ValueNotAllowed);
+        params.dropped().add("session_id", FieldDropReason::ValueNotAllowed);
     }
     let engaged = event.property("engagement_time_msec");
     let engaged = engaged.and_then(products::whole_number).filter(|engaged| *engaged >= 0);
@@ -163,7 +169,7 @@ fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFie
     {
         let text = event.context_text(&["page", key]);
         let own = || match event.event.kind {
-            Kind::Page => event.property(key).and_then(Value::as_str),
+            EventKind::Page => event.property(key).and_then(Value::as_str),
             _ => None,
         };
         params.add(name, text.or_else(own).map(|text| json!(text)));
@@ -171,7 +177,11 @@ fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFie
     params
 }
 
-fn page<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFields) -> Params<'d> {
+fn page<'d>(
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
+    dropped: &'d mut DroppedFields,
+) -> Ga4ParamBuilder<'d> {
     let mut params = common(event, settings, dropped);
     if let Some(properties) = &event.event.properties {
         add_money(&mut params, properties, settings);
@@ -181,12 +191,12 @@ fn page<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedField
 }
 
 fn track<'d>(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
     dropped: &'d mut DroppedFields,
-) -> Result<(String, Params<'d>), Refusal> {
+) -> Result<(String, Ga4ParamBuilder<'d>), MappingRefusal> {
     let name = event.event.event.as_deref().unwrap_or_default();
-    let empty = Object::new();
+    let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     if let Some(rule) = rules::find(name).filter(|rule| applies(rule, properties)) {
         let params = standard(event, settings, rule, dropped)?;
@@ -195,11 +205,11 @@ fn track<'d>(
     let name = custom_event_name(name).map_err(|refusal| {
         // gtag itself sends events of Google's own names, such as how long a page was looked at.
         let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
-        let is_reserved = refusal == Refusal::Dead("reserved_name");
-        if is_gtags && is_reserved { Refusal::Skip("googles_own") } else { refusal }
+        let is_reserved = refusal == MappingRefusal::Dead("reserved_name");
+        if is_gtags && is_reserved { MappingRefusal::Skip("googles_own") } else { refusal }
     })?;
     let mut params = common(event, settings, dropped);
-    let mut listed = commerce::items(properties, Items::Listed, params.dropped());
+    let mut listed = commerce::items(properties, Ga4ItemPolicy::Listed, params.dropped());
     params.add_items(std::mem::take(&mut listed.items));
     add_money(&mut params, properties, settings);
     params.add_properties(properties, |name| {
@@ -207,24 +217,24 @@ fn track<'d>(
     });
     // Google's own names keep Google's own demands, however the client came by them.
     if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
-        return Err(Refusal::Dead("missing_transaction_id"));
+        return Err(MappingRefusal::Dead("missing_transaction_id"));
     }
     Ok((name, params))
 }
 
 /// The value and the currency of an event that the mapping has no rule for: a value only with a
 /// currency, as Google requires.
-fn add_money(params: &mut Params<'_>, properties: &Object, settings: &Settings) {
+fn add_money(params: &mut Ga4ParamBuilder<'_>, properties: &JsonObject, settings: &Ga4Settings) {
     let value = properties.get("value").and_then(products::number);
     add_value(params, value, properties, settings);
 }
 
 /// A value with its currency, the event's or the store's; a currency alone only if the event says it.
 fn add_value(
-    params: &mut Params<'_>,
+    params: &mut Ga4ParamBuilder<'_>,
     value: Option<Number>,
-    properties: &Object,
-    settings: &Settings,
+    properties: &JsonObject,
+    settings: &Ga4Settings,
 ) {
     let store = settings.currency.as_deref().filter(|_| value.is_some());
     match (value, products::currency(properties, store)) {
@@ -232,25 +242,25 @@ fn add_value(
             params.add("currency", Some(json!(currency)));
             params.add("value", value.map(Value::Number));
         }
-        (Some(_), None) => params.dropped().add("value", DropReason::MissingCurrency),
+        (Some(_), None) => params.dropped().add("value", FieldDropReason::MissingCurrency),
         (None, None) => {}
     }
 }
 
 /// A checkout step is about shipping only if it says how.
-fn applies(rule: &Rule, properties: &Object) -> bool {
+fn applies(rule: &Ga4EventRule, properties: &JsonObject) -> bool {
     rule.name != "add_shipping_info"
         || SHIPPING_TIER.iter().any(|key| properties.contains_key(*key))
 }
 
 /// The parameters of an event of the mapping: what its rule asks for, then the client's own.
 fn standard<'d>(
-    event: &Enriched,
-    settings: &Settings,
-    rule: &Rule,
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
+    rule: &Ga4EventRule,
     dropped: &'d mut DroppedFields,
-) -> Result<Params<'d>, Refusal> {
-    let empty = Object::new();
+) -> Result<Ga4ParamBuilder<'d>, MappingRefusal> {
+    let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let mut params = common(event, settings, dropped);
     let mut used: Vec<&str> = Vec::with_capacity(rule.params.len());
@@ -268,14 +278,14 @@ fn standard<'d>(
     if let Some((name, code)) = rule.required
         && !params.has(name)
     {
-        return Err(Refusal::Dead(code));
+        return Err(MappingRefusal::Dead(code));
     }
     add_value_of(&mut params, rule, properties, settings)?;
-    let mut listed = ItemList::default();
-    if rule.items != Items::None {
+    let mut listed = Ga4ItemList::default();
+    if rule.items != Ga4ItemPolicy::None {
         listed = commerce::items(properties, rule.items, params.dropped());
-        if listed.items.is_empty() && rule.items == Items::Required {
-            return Err(Refusal::Dead("missing_items"));
+        if listed.items.is_empty() && rule.items == Ga4ItemPolicy::Required {
+            return Err(MappingRefusal::Dead("missing_items"));
         }
         params.add_items(std::mem::take(&mut listed.items));
     }
@@ -292,20 +302,20 @@ fn standard<'d>(
 
 /// The value of an event of the mapping, as its rule has it.
 fn add_value_of(
-    params: &mut Params<'_>,
-    rule: &Rule,
-    properties: &Object,
-    settings: &Settings,
-) -> Result<(), Refusal> {
+    params: &mut Ga4ParamBuilder<'_>,
+    rule: &Ga4EventRule,
+    properties: &JsonObject,
+    settings: &Ga4Settings,
+) -> Result<(), MappingRefusal> {
     match rule.value {
-        rules::Value::None => add_money(params, properties, settings),
-        rules::Value::Virtual => params.add("value", properties.get("value").cloned()),
-        rules::Value::Of(_) | rules::Value::Order => {
+        rules::Ga4ValueSource::None => add_money(params, properties, settings),
+        rules::Ga4ValueSource::Virtual => params.add("value", properties.get("value").cloned()),
+        rules::Ga4ValueSource::Of(_) | rules::Ga4ValueSource::Order => {
             let value = commerce::value(properties, rule.value, settings.purchase_value);
             let has_value = value.is_some();
             add_value(params, value, properties, settings);
-            if rule.value == rules::Value::Order && has_value && !params.has("currency") {
-                return Err(Refusal::Dead("missing_currency"));
+            if rule.value == rules::Ga4ValueSource::Order && has_value && !params.has("currency") {
+                return Err(MappingRefusal::Dead("missing_currency"));
             }
         }
     }
@@ -314,8 +324,8 @@ fn add_value_of(
 
 /// The campaign of the event's context, else the one that brought the visitor, where the properties do
 /// not say it.
-fn add_campaign(params: &mut Params<'_>, event: &Enriched) {
-    let seen = Campaign::default();
+fn add_campaign(params: &mut Ga4ParamBuilder<'_>, event: &EnrichedEvent) {
+    let seen = UtmCampaign::default();
     let seen = event.event.facts.campaign.as_ref().unwrap_or(&seen);
     for (param, key, seen) in [
         ("campaign_id", "id", &seen.id),
@@ -344,35 +354,39 @@ fn scalar(name: &str, value: &Value) -> Option<Value> {
 }
 
 /// The client's name for an event as Google takes it.
-fn custom_event_name(written: &str) -> Result<String, Refusal> {
-    let name = fit_name(written).ok_or(Refusal::Dead("invalid_name"))?;
+fn custom_event_name(written: &str) -> Result<String, MappingRefusal> {
+    let name = fit_name(written).ok_or(MappingRefusal::Dead("invalid_name"))?;
     let is_reserved = RESERVED_EVENTS.contains(&name.as_str())
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if is_reserved { Err(Refusal::Dead("reserved_name")) } else { Ok(name) }
+    if is_reserved { Err(MappingRefusal::Dead("reserved_name")) } else { Ok(name) }
 }
 
 /// The traits that the site lets through.
-fn user_properties(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Object {
-    let mut properties = Object::new();
+fn user_properties(
+    event: &EnrichedEvent,
+    settings: &Ga4Settings,
+    dropped: &mut DroppedFields,
+) -> JsonObject {
+    let mut properties = JsonObject::new();
     for name in settings.user_properties.iter().filter(|name| is_user_property(name)) {
         let value = match event.person_trait(name) {
-            Some(Value::String(text)) if is_email(text) => Err(DropReason::Personal),
+            Some(Value::String(text)) if is_email(text) => Err(FieldDropReason::Personal),
             Some(Value::String(text)) if !text.is_empty() => {
                 let cut = cut(text.clone(), MAX_USER_PROPERTY_CHARS);
                 if cut.len() < text.len() {
-                    dropped.add(name, DropReason::TooLong);
+                    dropped.add(name, FieldDropReason::TooLong);
                 }
                 Ok(json!(cut))
             }
             Some(Value::Number(number)) => Ok(json!(number)),
             Some(Value::Bool(value)) => Ok(json!(value.to_string())),
-            Some(Value::Array(_) | Value::Object(_)) => Err(DropReason::Nested),
+            Some(Value::Array(_) | Value::Object(_)) => Err(FieldDropReason::Nested),
             Some(Value::String(_) | Value::Null) | None => continue,
         };
         let room = if properties.len() < MAX_USER_PROPERTIES {
             value
         } else {
-            Err(DropReason::TooManyParameters)
+            Err(FieldDropReason::TooManyParameters)
         };
         match room {
             Ok(value) => {
@@ -392,8 +406,8 @@ pub(super) fn is_user_property(name: &str) -> bool {
 }
 
 /// What the visitor agreed to, as far as it is known.
-fn consent(event: &Enriched) -> Object {
-    let mut consent = Object::new();
+fn consent(event: &EnrichedEvent) -> JsonObject {
+    let mut consent = JsonObject::new();
     let options = VENDOR.options(event).and_then(|options| options.get("consents"));
     let recorded = event.context(&["consent", "categoryPreferences"]).and_then(Value::as_object);
     for name in ["ad_user_data", "ad_personalization"] {

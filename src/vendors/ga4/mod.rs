@@ -40,42 +40,43 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
 
-use self::map::{Envelope, Hit, map};
-use self::settings::Settings;
+use self::map::{Ga4Envelope, Ga4Event, map};
+use self::settings::Ga4Settings;
 use super::prices::PriceUse;
 use super::{
-    Call, CallError, Client, Destination, Habits, Outcome, Reason, Refusal, Reply, Screening, Shim,
-    Unit, Vendor, judge, shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    OutcomeReason, Vendor, VendorCall, VendorCallError, VendorReply, VendorShim, classify_reply,
+    shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// GA4's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "ga4",
-    repeats: "recognises orders by their transaction_id, and counts every other event again",
-    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
+    deduplication: "recognises orders by their transaction_id, and counts every other event again",
+    aliases: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
     cookies: &["_ga", "_ga_*"],
     destination: Some(|section, endpoint| {
-        Box::new(Ga4 { settings: Settings::read(section, endpoint) })
+        Box::new(Ga4Destination { settings: Ga4Settings::read(section, endpoint) })
     }),
-    beacon: Some(&beacon::Gtag),
+    beacon: Some(&beacon::Ga4Beacon),
     fit_name: Some(params::fit_name),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        retell: Some(beacon::retell),
-        ..Shim::PLAIN
+        to_canonical: Some(beacon::to_canonical),
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/ga4.js"),
         library: "/gtag/js?id={measurement_id}",
         required: &["measurement_id"],
         optional: &[],
-        twice: Some("GA4 knows no event id: all but orders is counted twice"),
+        duplicate_risk: Some("GA4 knows no event id: all but orders is counted twice"),
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Events in one request (Measurement Protocol limits).
@@ -94,18 +95,18 @@ const FRESH: Duration = Duration::from_secs(1);
 const ROOM_BESIDE: usize = 64;
 const ROOM_OF_ENVELOPE: usize = 512;
 
-struct Ga4 {
-    settings: Settings,
+struct Ga4Destination {
+    settings: Ga4Settings,
 }
 
 #[async_trait]
-impl Destination for Ga4 {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Visitor,
+impl Destination for Ga4Destination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Visitor,
             max_events: MAX_EVENTS,
             max_bytes: 256 * 1024,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: if self.settings.drop_late { MAX_AGE } else { Duration::MAX },
             concurrency: 32,
             calls_per_second: None,
@@ -113,11 +114,11 @@ impl Destination for Ga4 {
         }
     }
 
-    fn oldest(&self) -> Duration {
+    fn max_event_age(&self) -> Duration {
         MAX_AGE
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         vec![self.settings.api_secret.clone()]
     }
 
@@ -125,18 +126,18 @@ impl Destination for Ga4 {
         PriceUse::Orders
     }
 
-    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
         match &*self.hit(event) {
             Ok(hit) if hit.bytes() > MAX_EVENT_BYTES => {
-                Screening::Dead(Reason::new("event_too_large"))
+                Admission::Dead(OutcomeReason::new("event_too_large"))
             }
-            Ok(_) if self.is_late(event, now) => Screening::Dead(Reason::new("too_old")),
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(_) if self.is_late(event, now) => Admission::Dead(OutcomeReason::new("too_old")),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
         let mut pairs = Vec::with_capacity(batch.len());
@@ -175,31 +176,31 @@ impl Destination for Ga4 {
     }
 }
 
-fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
+fn fits(first: &Ga4Event, hit: &Ga4Event, bytes: usize) -> bool {
     first.envelope == hit.envelope && (bytes == 0 || bytes + hit.bytes() <= MAX_EVENT_BYTES)
 }
 
-impl Ga4 {
-    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+impl Ga4Destination {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<Ga4Event, MappingRefusal>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
     /// The event, or how it ends without a call: it may have waited for another try since it was screened.
     fn to_send<'h>(
         &self,
-        hit: &'h Result<Hit, Refusal>,
-        event: &Enriched,
+        hit: &'h Result<Ga4Event, MappingRefusal>,
+        event: &EnrichedEvent,
         now: Timestamp,
-    ) -> Result<&'h Hit, Outcome> {
+    ) -> Result<&'h Ga4Event, Outcome> {
         match hit {
-            Ok(_) if self.is_late(event, now) => Err(Outcome::Dead(Reason::new("too_old"))),
+            Ok(_) if self.is_late(event, now) => Err(Outcome::Dead(OutcomeReason::new("too_old"))),
             Ok(hit) => Ok(hit),
             Err(refusal) => Err((*refusal).into_outcome()),
         }
     }
 
     /// Whether the event is older than Google dates, and the settings drop such.
-    fn is_late(&self, event: &Enriched, now: Timestamp) -> bool {
+    fn is_late(&self, event: &EnrichedEvent, now: Timestamp) -> bool {
         self.settings.drop_late && age(event, now) > MAX_AGE
     }
 
@@ -214,18 +215,27 @@ impl Ga4 {
 
     /// What a reply means for one event of the request. A purchase is deduplicated by Google, so it
     /// may always be sent again; of other events nobody knows after a timeout.
-    fn outcome(&self, hit: &Hit, result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
-        let is_ambiguous = result.as_ref().is_err_and(CallError::is_ambiguous);
+    fn outcome(
+        &self,
+        hit: &Ga4Event,
+        result: &Result<VendorReply, VendorCallError>,
+        now: Timestamp,
+    ) -> Outcome {
+        let is_ambiguous = result.as_ref().is_err_and(VendorCallError::is_ambiguous);
         if is_ambiguous && !self.settings.retry_ambiguous && hit.name != "purchase" {
-            return Outcome::Dead(Reason::new("ambiguous_timeout"));
+            return Outcome::Dead(OutcomeReason::new("ambiguous_timeout"));
         }
-        judge(result, now).outcome()
+        classify_reply(result, now).outcome()
     }
 }
 
 /// The body of a request. One event carries its time for the whole request, several carry their
 /// own.
-fn render(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Bytes {
+fn render(
+    envelope: &Ga4Envelope,
+    together: &[(&Ga4Event, &EnrichedEvent)],
+    now: Timestamp,
+) -> Bytes {
     let own: usize = together.iter().map(|(hit, _)| hit.bytes() + ROOM_BESIDE).sum();
     let mut body = Vec::with_capacity(own + ROOM_OF_ENVELOPE);
     // Nothing in it can fail to be JSON.
@@ -255,11 +265,11 @@ fn render(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -
 }
 
 /// The event's own time, where it says more than that it arrived.
-fn timestamp_micros(event: &Enriched, now: Timestamp) -> Option<i64> {
+fn timestamp_micros(event: &EnrichedEvent, now: Timestamp) -> Option<i64> {
     let age = age(event, now);
     (age > FRESH && age <= MAX_AGE).then(|| event.event.timestamp.as_microsecond())
 }
 
-fn age(event: &Enriched, now: Timestamp) -> Duration {
+fn age(event: &EnrichedEvent, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(event.event.timestamp)).unwrap_or(Duration::ZERO)
 }

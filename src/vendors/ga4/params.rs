@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::event::{DropReason, DroppedFields, Object};
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::email::{is_email, without_emails};
 use crate::vendors::wire::says_nothing;
 
@@ -30,18 +30,18 @@ const NAME_PREFIX: &str = "e_";
 
 /// The parameters of one event, or the fields of one item. What cannot be sent is dropped.
 #[derive(Debug)]
-pub(super) struct Params<'d> {
-    object: Object,
+pub(super) struct Ga4ParamBuilder<'d> {
+    object: JsonObject,
     max: usize,
     dropped: &'d mut DroppedFields,
     /// The number of the product whose fields these are.
     product: Option<usize>,
 }
 
-impl<'d> Params<'d> {
+impl<'d> Ga4ParamBuilder<'d> {
     /// No parameters yet, room for `max`.
     pub(super) fn new(max: usize, dropped: &'d mut DroppedFields) -> Self {
-        Self { object: Object::new(), max, dropped, product: None }
+        Self { object: JsonObject::new(), max, dropped, product: None }
     }
 
     /// No fields yet of the product with this number.
@@ -63,15 +63,19 @@ impl<'d> Params<'d> {
         }
         match param_name(written) {
             Some(name) if self.object.contains_key(&name) => {
-                self.drop(written, DropReason::NameTaken);
+                self.drop(written, FieldDropReason::NameTaken);
             }
             Some(name) => self.put(&name, written, value.clone()),
-            None => self.drop(written, DropReason::NameNotAllowed),
+            None => self.drop(written, FieldDropReason::NameNotAllowed),
         }
     }
 
     /// Adds the properties under their own names, objects flattened one level.
-    pub(super) fn add_properties(&mut self, properties: &Object, is_used: impl Fn(&str) -> bool) {
+    pub(super) fn add_properties(
+        &mut self,
+        properties: &JsonObject,
+        is_used: impl Fn(&str) -> bool,
+    ) {
         for (name, value) in properties.iter().filter(|(name, _)| !is_used(name)) {
             match value {
                 Value::Object(inner) => {
@@ -90,7 +94,7 @@ impl<'d> Params<'d> {
         } else if self.object.len() < self.max {
             self.object.insert("items".to_owned(), Value::Array(items));
         } else {
-            self.drop("products", DropReason::TooManyParameters);
+            self.drop("products", FieldDropReason::TooManyParameters);
         }
     }
 
@@ -103,17 +107,17 @@ impl<'d> Params<'d> {
         self.dropped
     }
 
-    pub(super) fn into_object(self) -> Object {
+    pub(super) fn into_object(self) -> JsonObject {
         self.object
     }
 
     fn put(&mut self, name: &str, written: &str, value: Value) {
         let value = match sendable(name, value) {
-            Sendable::Whole(value) => value,
-            Sendable::Nothing => return,
-            Sendable::Not(reason) => return self.drop(written, reason),
-            Sendable::Cut(value) => {
-                self.drop(written, DropReason::TooLong);
+            Ga4ParamValue::Whole(value) => value,
+            Ga4ParamValue::Nothing => return,
+            Ga4ParamValue::Not(reason) => return self.drop(written, reason),
+            Ga4ParamValue::Cut(value) => {
+                self.drop(written, FieldDropReason::TooLong);
                 value
             }
         };
@@ -121,11 +125,11 @@ impl<'d> Params<'d> {
         } else if self.object.len() < self.max {
             self.object.insert(name.to_owned(), value);
         } else {
-            self.drop(written, DropReason::TooManyParameters);
+            self.drop(written, FieldDropReason::TooManyParameters);
         }
     }
 
-    fn drop(&mut self, written: &str, reason: DropReason) {
+    fn drop(&mut self, written: &str, reason: FieldDropReason) {
         match self.product {
             Some(number) => self.dropped.add(&format!("products[{number}].{written}"), reason),
             None => self.dropped.add(written, reason),
@@ -134,38 +138,38 @@ impl<'d> Params<'d> {
 }
 
 /// A value as Google takes it.
-enum Sendable {
+enum Ga4ParamValue {
     Whole(Value),
     /// The first characters of a text.
     Cut(Value),
     /// An empty text or `null`.
     Nothing,
-    Not(DropReason),
+    Not(FieldDropReason),
 }
 
 /// The value as Google takes it: a number, or a text of some length. Lists and objects are neither.
-fn sendable(name: &str, value: Value) -> Sendable {
+fn sendable(name: &str, value: Value) -> Ga4ParamValue {
     match value {
-        Value::Number(number) => Sendable::Whole(Value::Number(number)),
-        Value::Bool(value) => Sendable::Whole(Value::String(value.to_string())),
+        Value::Number(number) => Ga4ParamValue::Whole(Value::Number(number)),
+        Value::Bool(value) => Ga4ParamValue::Whole(Value::String(value.to_string())),
         Value::String(text) => {
             let is_url = matches!(name, "page_location" | "page_referrer");
             let text = if is_url { without_emails(text) } else { text };
             if text.trim().is_empty() {
-                return Sendable::Nothing;
+                return Ga4ParamValue::Nothing;
             }
             if is_email(&text) {
-                return Sendable::Not(DropReason::Personal);
+                return Ga4ParamValue::Not(FieldDropReason::Personal);
             }
             let long = LONG_TEXTS.iter().find(|(long, _)| *long == name);
             let bytes = text.len();
             let text = cut(text, long.map_or(MAX_TEXT_CHARS, |(_, chars)| *chars));
             let is_whole = text.len() == bytes;
             let text = Value::String(text);
-            if is_whole { Sendable::Whole(text) } else { Sendable::Cut(text) }
+            if is_whole { Ga4ParamValue::Whole(text) } else { Ga4ParamValue::Cut(text) }
         }
-        Value::Null => Sendable::Nothing,
-        Value::Array(_) | Value::Object(_) => Sendable::Not(DropReason::Nested),
+        Value::Null => Ga4ParamValue::Nothing,
+        Value::Array(_) | Value::Object(_) => Ga4ParamValue::Not(FieldDropReason::Nested),
     }
 }
 
@@ -255,7 +259,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_dropped_with_its_reason() {
         let mut dropped = DroppedFields::default();
-        let mut params = Params::new(3, &mut dropped);
+        let mut params = Ga4ParamBuilder::new(3, &mut dropped);
         params.add("page_title", Some(json!("t".repeat(301))));
         let properties = json!({ "page_title": "x", "used": 1, "none": "", "mail": "jo@mail.example",
             "ga_x": 1, "list": [1], "a": { "b": 1, "c": { "d": 1 } }, "flag": true, "more": 1 });

@@ -4,24 +4,24 @@ use crate::vendors::naming;
 
 /// How one standard event is mapped.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct Ga4EventRule {
     /// The track name in capitals, words joined by `_`.
     pub(super) canonical: &'static str,
     /// GA4's name.
     pub(super) name: &'static str,
     /// Parameters, each from the first of these properties.
-    pub(super) params: ParamKeys,
+    pub(super) params: Ga4ParamKeys,
     /// Parameters that Google requires: without them the event is dead, with this code.
     pub(super) required: Option<(&'static str, &'static str)>,
     /// Where its value comes from.
-    pub(super) value: Value,
+    pub(super) value: Ga4ValueSource,
     /// Where its items come from.
-    pub(super) items: Items,
+    pub(super) items: Ga4ItemPolicy,
 }
 
 /// Where an event's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum Ga4ValueSource {
     /// It has none.
     None,
     /// The first of these properties that is a number, else price times quantity.
@@ -32,7 +32,7 @@ pub(super) enum Value {
     Virtual,
 }
 
-impl Value {
+impl Ga4ValueSource {
     /// The properties that say the value: none of them is another parameter as well.
     pub(super) fn keys(self) -> &'static [&'static str] {
         match self {
@@ -46,7 +46,7 @@ impl Value {
 
 /// Where an event's items come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Items {
+pub(super) enum Ga4ItemPolicy {
     /// It has none.
     None,
     /// `products`, else the properties themselves if they are a product.
@@ -57,25 +57,25 @@ pub(super) enum Items {
     Listed,
 }
 
-const CART: Value = Value::Of(&["value", "total", "revenue"]);
+const CART: Ga4ValueSource = Ga4ValueSource::Of(&["value", "total", "revenue"]);
 
 /// Parameters, each from the first of these properties. The spec's names come first, as the beacons'
 /// readers turn Google's into the first; Google's own are read after them.
-type ParamKeys = &'static [(&'static str, &'static [&'static str])];
+type Ga4ParamKeys = &'static [(&'static str, &'static [&'static str])];
 
-const LIST: ParamKeys = &[
+const LIST: Ga4ParamKeys = &[
     ("item_list_id", &["list_id", "item_list_id"]),
     ("item_list_name", &["category", "item_list_name"]),
 ];
 
-const PROMOTION: ParamKeys = &[
+const PROMOTION: Ga4ParamKeys = &[
     ("promotion_id", &["promotion_id"]),
     ("promotion_name", &["name", "promotion_name"]),
     ("creative_name", &["creative_name", "creative"]),
     ("creative_slot", &["creative_slot", "position"]),
 ];
 
-const ORDER: ParamKeys = &[
+const ORDER: Ga4ParamKeys = &[
     ("transaction_id", &["order_id", "transaction_id"]),
     ("affiliation", &["affiliation"]),
     ("coupon", &["coupon"]),
@@ -83,78 +83,109 @@ const ORDER: ParamKeys = &[
     ("tax", &["tax"]),
 ];
 
-const METHOD: ParamKeys = &[("method", &["method", "type"])];
+const METHOD: Ga4ParamKeys = &[("method", &["method", "type"])];
 
 const TRANSACTION: Option<(&str, &str)> = Some(("transaction_id", "missing_transaction_id"));
 
-const fn rule(canonical: &'static str, name: &'static str) -> Rule {
-    Rule { canonical, name, params: &[], required: None, value: Value::None, items: Items::None }
+const fn rule(canonical: &'static str, name: &'static str) -> Ga4EventRule {
+    Ga4EventRule {
+        canonical,
+        name,
+        params: &[],
+        required: None,
+        value: Ga4ValueSource::None,
+        items: Ga4ItemPolicy::None,
+    }
 }
 
 /// The properties that say how a checkout ships.
 pub(super) const SHIPPING_TIER: &[&str] = &["shipping_method", "shipping_tier"];
 
 /// The standard events, in the order of the Segment spec; those that Google recommends to games are last.
-pub(super) static RULES: &[Rule] = &[
-    Rule {
+pub(super) static RULES: &[Ga4EventRule] = &[
+    Ga4EventRule {
         params: &[("search_term", &["query", "search_term"])],
         required: Some(("search_term", "missing_search_term")),
         ..rule("PRODUCTS_SEARCHED", "search")
     },
-    Rule { params: LIST, items: Items::Required, ..rule("PRODUCT_LIST_VIEWED", "view_item_list") },
-    Rule { params: LIST, items: Items::Required, ..rule("PRODUCT_CLICKED", "select_item") },
-    Rule {
-        value: Value::Of(&["value"]),
-        items: Items::Optional,
+    Ga4EventRule {
+        params: LIST,
+        items: Ga4ItemPolicy::Required,
+        ..rule("PRODUCT_LIST_VIEWED", "view_item_list")
+    },
+    Ga4EventRule {
+        params: LIST,
+        items: Ga4ItemPolicy::Required,
+        ..rule("PRODUCT_CLICKED", "select_item")
+    },
+    Ga4EventRule {
+        value: Ga4ValueSource::Of(&["value"]),
+        items: Ga4ItemPolicy::Optional,
         ..rule("PRODUCT_VIEWED", "view_item")
     },
-    Rule { value: CART, items: Items::Optional, ..rule("PRODUCT_ADDED", "add_to_cart") },
-    Rule { value: CART, items: Items::Optional, ..rule("PRODUCT_REMOVED", "remove_from_cart") },
-    Rule {
+    Ga4EventRule {
         value: CART,
-        items: Items::Optional,
+        items: Ga4ItemPolicy::Optional,
+        ..rule("PRODUCT_ADDED", "add_to_cart")
+    },
+    Ga4EventRule {
+        value: CART,
+        items: Ga4ItemPolicy::Optional,
+        ..rule("PRODUCT_REMOVED", "remove_from_cart")
+    },
+    Ga4EventRule {
+        value: CART,
+        items: Ga4ItemPolicy::Optional,
         ..rule("PRODUCT_ADDED_TO_WISHLIST", "add_to_wishlist")
     },
-    Rule { value: CART, items: Items::Optional, ..rule("CART_VIEWED", "view_cart") },
-    Rule {
+    Ga4EventRule {
+        value: CART,
+        items: Ga4ItemPolicy::Optional,
+        ..rule("CART_VIEWED", "view_cart")
+    },
+    Ga4EventRule {
         params: &[("coupon", &["coupon"])],
         value: CART,
-        items: Items::Optional,
+        items: Ga4ItemPolicy::Optional,
         ..rule("CHECKOUT_STARTED", "begin_checkout")
     },
-    Rule {
+    Ga4EventRule {
         params: &[("coupon", &["coupon"]), ("shipping_tier", SHIPPING_TIER)],
         value: CART,
-        items: Items::Optional,
+        items: Ga4ItemPolicy::Optional,
         ..rule("CHECKOUT_STEP_COMPLETED", "add_shipping_info")
     },
-    Rule {
+    Ga4EventRule {
         params: &[("coupon", &["coupon"]), ("payment_type", &["payment_method", "payment_type"])],
         value: CART,
-        items: Items::Optional,
+        items: Ga4ItemPolicy::Optional,
         ..rule("PAYMENT_INFO_ENTERED", "add_payment_info")
     },
-    Rule {
+    Ga4EventRule {
         params: ORDER,
         required: TRANSACTION,
-        value: Value::Order,
-        items: Items::Required,
+        value: Ga4ValueSource::Order,
+        items: Ga4ItemPolicy::Required,
         ..rule("ORDER_COMPLETED", "purchase")
     },
-    Rule {
+    Ga4EventRule {
         params: ORDER,
         required: TRANSACTION,
-        value: Value::Order,
-        items: Items::Optional,
+        value: Ga4ValueSource::Order,
+        items: Ga4ItemPolicy::Optional,
         ..rule("ORDER_REFUNDED", "refund")
     },
-    Rule { params: PROMOTION, items: Items::Listed, ..rule("PROMOTION_VIEWED", "view_promotion") },
-    Rule {
+    Ga4EventRule {
         params: PROMOTION,
-        items: Items::Listed,
+        items: Ga4ItemPolicy::Listed,
+        ..rule("PROMOTION_VIEWED", "view_promotion")
+    },
+    Ga4EventRule {
+        params: PROMOTION,
+        items: Ga4ItemPolicy::Listed,
         ..rule("PROMOTION_CLICKED", "select_promotion")
     },
-    Rule {
+    Ga4EventRule {
         params: &[
             ("method", &["share_via", "method"]),
             ("content_type", &["content_type"]),
@@ -162,7 +193,7 @@ pub(super) static RULES: &[Rule] = &[
         ],
         ..rule("PRODUCT_SHARED", "share")
     },
-    Rule {
+    Ga4EventRule {
         params: &[
             ("method", &["share_via", "method"]),
             ("content_type", &["content_type"]),
@@ -170,14 +201,20 @@ pub(super) static RULES: &[Rule] = &[
         ],
         ..rule("CART_SHARED", "share")
     },
-    Rule { params: METHOD, ..rule("SIGNED_UP", "sign_up") },
-    Rule { params: METHOD, ..rule("SIGN_UP", "sign_up") },
-    Rule { params: METHOD, ..rule("SIGNED_IN", "login") },
-    Rule { params: METHOD, ..rule("LOGIN", "login") },
-    Rule { value: Value::Of(&["value"]), ..rule("LEAD", "generate_lead") },
-    Rule { value: Value::Of(&["value"]), ..rule("LEAD_GENERATED", "generate_lead") },
-    Rule { value: Value::Of(&["value"]), ..rule("GENERATE_LEAD", "generate_lead") },
-    Rule {
+    Ga4EventRule { params: METHOD, ..rule("SIGNED_UP", "sign_up") },
+    Ga4EventRule { params: METHOD, ..rule("SIGN_UP", "sign_up") },
+    Ga4EventRule { params: METHOD, ..rule("SIGNED_IN", "login") },
+    Ga4EventRule { params: METHOD, ..rule("LOGIN", "login") },
+    Ga4EventRule { value: Ga4ValueSource::Of(&["value"]), ..rule("LEAD", "generate_lead") },
+    Ga4EventRule {
+        value: Ga4ValueSource::Of(&["value"]),
+        ..rule("LEAD_GENERATED", "generate_lead")
+    },
+    Ga4EventRule {
+        value: Ga4ValueSource::Of(&["value"]),
+        ..rule("GENERATE_LEAD", "generate_lead")
+    },
+    Ga4EventRule {
         params: &[
             ("campaign_id", &["campaign_id"]),
             ("campaign", &["campaign"]),
@@ -188,8 +225,14 @@ pub(super) static RULES: &[Rule] = &[
         ],
         ..rule("CAMPAIGN_DETAILS", "campaign_details")
     },
-    Rule { value: Value::Virtual, ..rule("EARN_VIRTUAL_CURRENCY", "earn_virtual_currency") },
-    Rule { value: Value::Virtual, ..rule("SPEND_VIRTUAL_CURRENCY", "spend_virtual_currency") },
+    Ga4EventRule {
+        value: Ga4ValueSource::Virtual,
+        ..rule("EARN_VIRTUAL_CURRENCY", "earn_virtual_currency")
+    },
+    Ga4EventRule {
+        value: Ga4ValueSource::Virtual,
+        ..rule("SPEND_VIRTUAL_CURRENCY", "spend_virtual_currency")
+    },
     rule("LEVEL_START", "level_start"),
     rule("LEVEL_END", "level_end"),
     rule("LEVEL_UP", "level_up"),
@@ -204,13 +247,13 @@ pub(super) static RULES: &[Rule] = &[
 pub(super) const NUMBERS: [&str; 2] = ["tax", "shipping"];
 
 /// The rule for a track name, compared without regard to case and kind of space.
-pub(super) fn find(event: &str) -> Option<&'static Rule> {
+pub(super) fn find(event: &str) -> Option<&'static Ga4EventRule> {
     RULES.iter().find(|rule| naming::is_like(rule.canonical, event))
 }
 
 /// The rule for a name of Google's. Of those that several canonical events have, the first is meant; a
 /// name that says as much as any canonical one stays as it is.
-pub(super) fn of_vendors(name: &str) -> Option<&'static Rule> {
+pub(super) fn of_vendors(name: &str) -> Option<&'static Ga4EventRule> {
     let name = if name == "view_search_results" { "search" } else { name };
     let rule = RULES.iter().find(|rule| rule.name == name)?;
     let is_as_plain = matches!(name, "generate_lead" | "share");

@@ -3,7 +3,7 @@
 use http::Uri;
 use url::Url;
 
-use crate::settings::{Secret, Section};
+use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{person, products};
 
@@ -13,7 +13,7 @@ const EU: &str = "https://region1.google-analytics.com";
 
 /// Which number of an order is its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PurchaseValue {
+pub(super) enum Ga4PurchaseValue {
     /// Without shipping and tax, as Google defines it.
     Revenue,
     /// With them, as Segment's own destination sends it.
@@ -21,12 +21,12 @@ pub(super) enum PurchaseValue {
 }
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct Ga4Settings {
     /// The URL of the collect endpoint, with the credentials.
     pub(super) collect: Uri,
     /// The cookie in which gtag keeps this stream's session: `_ga_` and the id without `G-`.
     pub(super) session_cookie: String,
-    pub(super) api_secret: Secret,
+    pub(super) api_secret: SecretString,
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
     /// Traits that go as user properties.
@@ -35,29 +35,30 @@ pub(super) struct Settings {
     pub(super) user_data: bool,
     /// Reads the numbers of that.
     pub(super) telephones: TelephoneReader,
-    pub(super) purchase_value: PurchaseValue,
+    pub(super) purchase_value: Ga4PurchaseValue,
     /// Whether events older than Google dates are dropped; otherwise they go without their time.
     pub(super) drop_late: bool,
     /// Whether events go again after a timeout, which may count them twice.
     pub(super) retry_ambiguous: bool,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl Ga4Settings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let measurement_id = section.string("measurement_id");
         let has_id = section.has("measurement_id");
         if has_id && !is_measurement_id(&measurement_id) {
-            section.mistake("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
+            section.error("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
         }
         let api_secret = section.secret("api_secret");
         let base = section.opt_choice("region", &[("global", GLOBAL), ("eu", EU)]);
         let base = base.unwrap_or(GLOBAL);
         let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
         let currency = products::store_currency(section);
-        let purchase_value = [("revenue", PurchaseValue::Revenue), ("total", PurchaseValue::Total)];
+        let purchase_value =
+            [("revenue", Ga4PurchaseValue::Revenue), ("total", Ga4PurchaseValue::Total)];
         Self {
             collect: collect(base, &measurement_id, &api_secret).unwrap_or_else(|| {
-                section.mistake("api_secret", "does not make a URL");
+                section.error("api_secret", "does not make a URL");
                 Uri::default()
             }),
             session_cookie: format!("_ga_{}", measurement_id.trim_start_matches("G-")),
@@ -68,7 +69,7 @@ impl Settings {
             telephones: person::telephone_reader(section),
             purchase_value: section
                 .opt_choice("purchase_value", &purchase_value)
-                .unwrap_or(PurchaseValue::Revenue),
+                .unwrap_or(Ga4PurchaseValue::Revenue),
             drop_late: section
                 .opt_choice("late", &[("drop", true), ("untimed", false)])
                 .unwrap_or(true),
@@ -77,7 +78,7 @@ impl Settings {
     }
 }
 
-fn collect(base: &str, measurement_id: &str, api_secret: &Secret) -> Option<Uri> {
+fn collect(base: &str, measurement_id: &str, api_secret: &SecretString) -> Option<Uri> {
     let mut url = Url::parse(&format!("{base}/mp/collect")).ok()?;
     let mut query = url.query_pairs_mut();
     query.append_pair("measurement_id", measurement_id);

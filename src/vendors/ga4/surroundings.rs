@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::event::Enriched;
+use crate::event::EnrichedEvent;
 use crate::vendors::products;
 
 /// Google's kinds of devices.
@@ -16,7 +16,7 @@ const MAX_TEXT_CHARS: usize = 100;
 
 /// The device as Google takes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct DeviceFields {
+pub(super) struct Ga4DeviceFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     category: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,10 +33,10 @@ pub(super) struct DeviceFields {
     brand: Option<String>,
 }
 
-impl DeviceFields {
+impl Ga4DeviceFields {
     /// The device that the event's context describes. `None` if it says nothing of one, or if a user
     /// agent says more.
-    pub(super) fn of(event: &Enriched) -> Option<Self> {
+    pub(super) fn of(event: &EnrichedEvent) -> Option<Self> {
         if event.user_agent().is_some() {
             return None;
         }
@@ -66,7 +66,7 @@ impl DeviceFields {
 
 /// The place as Google takes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct UserLocation {
+pub(super) struct Ga4UserLocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     city: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +74,10 @@ pub(super) struct UserLocation {
     country_id: String,
 }
 
-impl UserLocation {
+impl Ga4UserLocation {
     /// The place that the event's context names, where the event has no address. `None` without a country
     /// by its code.
-    pub(super) fn of(event: &Enriched) -> Option<Self> {
+    pub(super) fn of(event: &EnrichedEvent) -> Option<Self> {
         if event.ip().is_some() {
             return None;
         }
@@ -120,7 +120,7 @@ fn category_of_system(system: &str) -> Option<&'static str> {
     }
 }
 
-fn resolution(event: &Enriched) -> Option<String> {
+fn resolution(event: &EnrichedEvent) -> Option<String> {
     let side = |key: &str| {
         let side = event.context(&["screen", key]).and_then(products::whole_number)?;
         (1..100_000).contains(&side).then_some(side)
@@ -144,17 +144,17 @@ mod tests {
         let expected = json!({ "category": "mobile", "language": "de-CH", "screen_resolution": "390x844",
             "operating_system": "iOS", "operating_system_version": "18.1", "model": "iPhone15,2",
             "brand": "Apple" });
-        assert_eq!(serde_json::to_value(DeviceFields::of(&app)).unwrap(), expected);
+        assert_eq!(serde_json::to_value(Ga4DeviceFields::of(&app)).unwrap(), expected);
         let agent = json!({ "userAgent": "Mozilla/5.0", "locale": "de" });
-        assert_eq!(DeviceFields::of(&event(json!({ "event": "x", "context": agent }))), None);
-        assert_eq!(DeviceFields::of(&event(json!({ "event": "x" }))), None);
+        assert_eq!(Ga4DeviceFields::of(&event(json!({ "event": "x", "context": agent }))), None);
+        assert_eq!(Ga4DeviceFields::of(&event(json!({ "event": "x" }))), None);
     }
 
     #[test]
     fn location_is_named_by_codes_where_no_address_is_known() {
         let of = |location: serde_json::Value| {
             let fields = json!({ "event": "x", "context": { "location": location } });
-            serde_json::to_value(UserLocation::of(&event(fields))).unwrap()
+            serde_json::to_value(Ga4UserLocation::of(&event(fields))).unwrap()
         };
         let expected = json!({ "city": "San Francisco", "region_id": "US-CA", "country_id": "US" });
         for region in ["CA", "US-CA", "us-ca"] {
@@ -167,6 +167,6 @@ mod tests {
         let facts = json!({ "ip": "203.0.113.9" });
         let located =
             json!({ "event": "x", "facts": facts, "context": { "location": { "country": "US" } } });
-        assert_eq!(UserLocation::of(&event(located)), None);
+        assert_eq!(Ga4UserLocation::of(&event(located)), None);
     }
 }

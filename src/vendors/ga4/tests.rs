@@ -7,33 +7,37 @@ use serde_json::{Value, json};
 use super::validate::validate;
 use super::*;
 use crate::event::DroppedFields;
-use crate::vendors::trial::{self, Line, event, now};
+use crate::vendors::trial::{self, CannedReplies, event, now};
 
-fn ga4(settings: &str) -> Ga4 {
+fn ga4(settings: &str) -> Ga4Destination {
     let text = format!("measurement_id = \"G-ABC123\"\napi_secret = \"hush\"\n{settings}");
-    Ga4 { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+    Ga4Destination { settings: trial::settings(&text, |section| Ga4Settings::read(section, None)) }
 }
 
 /// The name and the parameters of what Google is told.
-pub(super) fn mapped(event: &Enriched) -> (String, Value) {
+pub(super) fn mapped(event: &EnrichedEvent) -> (String, Value) {
     let hit = map::map(event, &ga4("").settings, &mut DroppedFields::default()).unwrap();
     (hit.name, serde_json::from_str(&hit.params).unwrap())
 }
 
-fn body_of(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Value {
+fn body_of(
+    envelope: &Ga4Envelope,
+    together: &[(&Ga4Event, &EnrichedEvent)],
+    now: Timestamp,
+) -> Value {
     serde_json::from_slice(&render(envelope, together, now)).unwrap()
 }
 
 #[tokio::test]
 async fn events_of_one_visitor_share_a_request_until_the_envelope_changes() {
-    let batch: Vec<Enriched> = (0..5)
+    let batch: Vec<EnrichedEvent> = (0..5)
         .map(|n| {
             let user = if n < 3 { "u1" } else { "u2" };
             let timestamp = format!("2026-11-23T11:00:0{n}Z");
             event(json!({ "event": "Clicked", "userId": user, "timestamp": timestamp }))
         })
         .collect();
-    let line = Line::default();
+    let line = CannedReplies::default();
     let outcomes = ga4("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 5]);
     let bodies = line.bodies();
@@ -47,10 +51,10 @@ async fn events_of_one_visitor_share_a_request_until_the_envelope_changes() {
 
 #[tokio::test]
 async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
-    let batch: Vec<Enriched> = ["u1", "u2", "u3"]
+    let batch: Vec<EnrichedEvent> = ["u1", "u2", "u3"]
         .map(|user| event(json!({ "event": "Clicked", "userId": user })))
         .to_vec();
-    let line = Line::statuses(&[204, 503]);
+    let line = CannedReplies::statuses(&[204, 503]);
     let outcomes = ga4("").deliver(&batch, &line).await;
     assert_eq!(outcomes[0], Outcome::Delivered);
     assert!(matches!(outcomes[1], Outcome::Retry { .. }));
@@ -68,8 +72,9 @@ async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
         ("retry_ambiguous = false", &other, false),
         ("retry_ambiguous = false", &order, true),
     ] {
-        let outcomes =
-            ga4(settings).deliver(&[event(value.clone())], &Line::default().then_timeout()).await;
+        let outcomes = ga4(settings)
+            .deliver(&[event(value.clone())], &CannedReplies::default().then_timeout())
+            .await;
         let is_again = matches!(outcomes[0], Outcome::Retry { .. });
         assert_eq!(is_again, again, "{settings} {value}: {outcomes:?}");
     }
@@ -79,11 +84,11 @@ async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
 fn late_events_are_dropped_unless_the_settings_say_otherwise() {
     let late = event(json!({ "event": "Clicked", "timestamp": "2026-11-20T11:00:00Z" }));
     let now = now();
-    assert_eq!(ga4("").screen(&late, now), Screening::Dead(Reason::new("too_old")));
+    assert_eq!(ga4("").admit_event(&late, now), Admission::Dead(OutcomeReason::new("too_old")));
     let untimed = ga4("late = \"untimed\"");
-    assert_eq!(untimed.screen(&late, now), Screening::Send);
+    assert_eq!(untimed.admit_event(&late, now), Admission::Send);
     assert_eq!(timestamp_micros(&late, now), None);
-    assert_eq!(untimed.habits().max_age, Duration::MAX);
+    assert_eq!(untimed.delivery_limits().max_age, Duration::MAX);
 }
 
 fn any_object() -> impl Strategy<Value = Value> {

@@ -3,25 +3,25 @@
 
 use serde::Serialize;
 
-use crate::event::Enriched;
+use crate::event::EnrichedEvent;
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::digest::sha256;
 use crate::vendors::google::{country, email, letters, phone, postal_code, without_symbols};
-use crate::vendors::person::Person;
+use crate::vendors::person::EventPerson;
 
 /// What Google finds the person by.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct UserData {
+pub(super) struct Ga4UserData {
     #[serde(rename = "sha256_email_address", skip_serializing_if = "Option::is_none")]
     email: Option<[String; 1]>,
     #[serde(rename = "sha256_phone_number", skip_serializing_if = "Option::is_none")]
     phone: Option<[String; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<[Address; 1]>,
+    address: Option<[Ga4UserAddress; 1]>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-struct Address {
+struct Ga4UserAddress {
     #[serde(rename = "sha256_first_name", skip_serializing_if = "Option::is_none")]
     first_name: Option<String>,
     #[serde(rename = "sha256_last_name", skip_serializing_if = "Option::is_none")]
@@ -38,15 +38,15 @@ struct Address {
     country: Option<String>,
 }
 
-impl UserData {
+impl Ga4UserData {
     /// Whom the event is of. `None` if nothing is known of the person.
-    pub(super) fn of(event: &Enriched, telephones: &TelephoneReader) -> Option<Self> {
-        let person = Person::of(event);
+    pub(super) fn of(event: &EnrichedEvent, telephones: &TelephoneReader) -> Option<Self> {
+        let person = EventPerson::of(event);
         let text = |value: Option<std::borrow::Cow<'_, str>>, form: fn(&str) -> String| {
             value.map(|value| form(&value)).filter(|text| !text.is_empty())
         };
         let digest = |value, form| text(value, form).and_then(|text| sha256(&text));
-        let address = Address {
+        let address = Ga4UserAddress {
             first_name: digest(person.first_name(), letters),
             last_name: digest(person.last_name(), letters),
             street: digest(person.street(), without_symbols),
@@ -58,7 +58,7 @@ impl UserData {
         let data = Self {
             email: digest(person.email(), email).map(|digest| [digest]),
             phone: sha256(&phone(person, telephones)).map(|digest| [digest]),
-            address: (address != Address::default()).then_some([address]),
+            address: (address != Ga4UserAddress::default()).then_some([address]),
         };
         (data != Self::default()).then_some(data)
     }

@@ -11,7 +11,7 @@ use super::params::{
 };
 use super::rules::RESERVED_EVENTS;
 use super::surroundings::CATEGORIES;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::digest::is_sha256;
 
 /// The fields of a device.
@@ -32,7 +32,7 @@ const VIRTUAL: [&str; 2] = ["earn_virtual_currency", "spend_virtual_currency"];
 
 /// One objection, in the words of the validation endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Objection {
+pub struct Ga4ValidationMessage {
     /// Where: `events[0].params.x`.
     pub field_path: String,
     /// What.
@@ -42,8 +42,8 @@ pub struct Objection {
 }
 
 /// All that is wrong with a body.
-pub fn validate(body: &Value) -> Vec<Objection> {
-    let mut objections = Objections(Vec::new());
+pub fn validate(body: &Value) -> Vec<Ga4ValidationMessage> {
+    let mut objections = Ga4Validator(Vec::new());
     let Some(body) = body.as_object() else {
         objections.add("", "the body is no object", "VALUE_INVALID");
         return objections.0;
@@ -71,12 +71,12 @@ pub fn validate(body: &Value) -> Vec<Objection> {
     objections.0
 }
 
-struct Objections(Vec<Objection>);
+struct Ga4Validator(Vec<Ga4ValidationMessage>);
 
-impl Objections {
+impl Ga4Validator {
     fn add(&mut self, path: &str, description: &str, validation_code: &'static str) {
         let (field_path, description) = (path.to_owned(), description.to_owned());
-        self.0.push(Objection { field_path, description, validation_code });
+        self.0.push(Ga4ValidationMessage { field_path, description, validation_code });
     }
 
     fn event(&mut self, path: &str, event: &Value) {
@@ -135,7 +135,7 @@ impl Objections {
         }
     }
 
-    fn numbers(&mut self, path: &str, item: &Object) {
+    fn numbers(&mut self, path: &str, item: &JsonObject) {
         for name in ["price", "discount"] {
             if item.get(name).is_some_and(|value| !value.is_number()) {
                 self.add(&format!("{path}.{name}"), "must be a number", "VALUE_INVALID");
@@ -190,7 +190,7 @@ impl Objections {
         }
     }
 
-    fn user_data(&mut self, body: &Object) {
+    fn user_data(&mut self, body: &JsonObject) {
         let Some(data) = body.get("user_data") else { return };
         if !body.contains_key("user_id") {
             self.add("user_data", "needs user_id", "VALUE_REQUIRED");

@@ -7,15 +7,17 @@ use http::{HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::token::Tokens;
-use crate::event::Enriched;
-use crate::settings::{Secret, Section};
+use super::token::GoogleAdsTokens;
+use crate::event::EnrichedEvent;
+use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
-use crate::vendors::audience::{Audience, Change, Listed, Row, alike, readable};
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, VendorAudience, fill_outcomes, parse_rows,
+};
 use crate::vendors::digest::sha256;
 use crate::vendors::google::{country, email, letters, phone, postal_code};
-use crate::vendors::person::{Person, telephone_reader};
-use crate::vendors::{Call, Outcome, Reason, judge};
+use crate::vendors::person::{EventPerson, telephone_reader};
+use crate::vendors::{Outcome, OutcomeReason, VendorCall, classify_reply};
 
 /// Where members are told, and where tokens are given out.
 const BASE: &str = "https://datamanager.googleapis.com";
@@ -31,24 +33,27 @@ const MAX_SAID_CHARS: usize = 300;
 const CONSENT: [(&str, &str); 2] = [("granted", "CONSENT_GRANTED"), ("denied", "CONSENT_DENIED")];
 
 /// The lists of one account.
-pub(super) struct CustomerMatch {
+pub(super) struct GoogleCustomerMatch {
     ingest: Uri,
     remove: Uri,
-    tokens: Tokens,
+    tokens: GoogleAdsTokens,
     account: Value,
     login_account: Option<Value>,
     consent: Map<String, Value>,
     telephones: TelephoneReader,
 }
 
-impl CustomerMatch {
+impl GoogleCustomerMatch {
     /// Reads whose lists they are, and as whom they are changed.
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Vec<Secret>) {
+    pub(super) fn read(
+        section: &mut SettingsSection<'_>,
+        endpoint: Option<Url>,
+    ) -> (Self, Vec<SecretString>) {
         let at = |base: &str, path: &str| {
             let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
             format!("{base}/{path}").parse().unwrap_or_default()
         };
-        let tokens = Tokens::read(section, at(TOKENS, "token"));
+        let tokens = GoogleAdsTokens::read(section, at(TOKENS, "token"));
         let account = account(section, "customer_id", true).unwrap_or_default();
         let login_account = account_of_login(section);
         let mut consent = Map::new();
@@ -69,7 +74,7 @@ impl CustomerMatch {
     }
 
     /// What Google is told of these members.
-    fn body(&self, list: &str, change: Change, rows: &[(usize, Vec<Value>)]) -> Value {
+    fn body(&self, list: &str, change: AudienceChange, rows: &[(usize, Vec<Value>)]) -> Value {
         let mut destination = Map::new();
         destination.insert("operatingAccount".to_owned(), self.account.clone());
         destination.extend(self.login_account.clone().map(|it| ("loginAccount".to_owned(), it)));
@@ -82,7 +87,7 @@ impl CustomerMatch {
         body.insert("destinations".to_owned(), json!([destination]));
         body.insert("encoding".to_owned(), "HEX".into());
         body.insert("audienceMembers".to_owned(), members.into());
-        if change == Change::Add {
+        if change == AudienceChange::Add {
             let terms = json!({ "customerMatchTermsOfServiceStatus": "ACCEPTED" });
             body.insert("termsOfService".to_owned(), terms);
             let consent = Some(&self.consent).filter(|consent| !consent.is_empty());
@@ -93,28 +98,28 @@ impl CustomerMatch {
 }
 
 /// An account of Google Ads: ten digits, however they are written.
-fn account(section: &mut Section<'_>, key: &str, is_required: bool) -> Option<Value> {
+fn account(section: &mut SettingsSection<'_>, key: &str, is_required: bool) -> Option<Value> {
     let written = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
     let digits: String = written.chars().filter(|c| *c != '-').collect();
     if section.has(key) && (digits.len() != 10 || !digits.bytes().all(|b| b.is_ascii_digit())) {
-        section.mistake(key, "must be an account's number, such as \"123-456-7890\"");
+        section.error(key, "must be an account's number, such as \"123-456-7890\"");
     }
     Some(json!({ "accountType": "GOOGLE_ADS", "accountId": digits }))
 }
 
 /// The manager's account by which the lists' account is reached.
-fn account_of_login(section: &mut Section<'_>) -> Option<Value> {
+fn account_of_login(section: &mut SettingsSection<'_>) -> Option<Value> {
     account(section, "login_customer_id", false)
 }
 
 #[async_trait]
-impl Audience for CustomerMatch {
+impl VendorAudience for GoogleCustomerMatch {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
-        let person = Person::of(event);
+    fn row(&self, event: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        let person = EventPerson::of(event);
         let text = |value: Option<std::borrow::Cow<'_, str>>, form: fn(&str) -> String| {
             value.map(|value| form(&value)).filter(|text| !text.is_empty())
         };
@@ -139,51 +144,55 @@ impl Audience for CustomerMatch {
             } }));
         }
         if identifiers.is_empty() {
-            Err(Reason::new("no_identifier"))
+            Err(OutcomeReason::new("no_identifier"))
         } else {
-            Row::of(&identifiers)
+            AudienceRow::of(&identifiers)
         }
     }
 
-    async fn open(&self, list: &Listed<'_>, _call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        _call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         let id = list.id.filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
         id.map(str::to_owned).ok_or_else(|| {
             let detail = "lists are made in Google Ads: give the sync its number as list";
-            Outcome::Dead(Reason::detailed("no_list", detail))
+            Outcome::Dead(OutcomeReason::detailed("no_list", detail))
         })
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let (read, ends) = readable::<Vec<Value>>(rows);
+        let (read, ends) = parse_rows::<Vec<Value>>(rows);
         if read.is_empty() {
-            return alike(ends, &Outcome::Delivered);
+            return fill_outcomes(ends, &Outcome::Delivered);
         }
         let bearer = match self.tokens.bearer(call).await {
             Ok(bearer) => bearer,
-            Err(outcome) => return alike(ends, &outcome),
+            Err(outcome) => return fill_outcomes(ends, &outcome),
         };
         let mut request = Request::new(Bytes::from(self.body(list, change, &read).to_string()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = match change {
-            Change::Add => self.ingest.clone(),
-            Change::Remove => self.remove.clone(),
+            AudienceChange::Add => self.ingest.clone(),
+            AudienceChange::Remove => self.remove.clone(),
         };
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, bearer);
         let result = call.call(request).await;
         let said = result.as_ref().ok().and_then(|reply| reply.json()).and_then(said);
-        let worded = |reason: Reason| match &said {
-            Some(said) => Reason::detailed(reason.code, said.as_str()),
+        let worded = |reason: OutcomeReason| match &said {
+            Some(said) => OutcomeReason::detailed(reason.code, said.as_str()),
             None => reason,
         };
-        let outcome = match judge(&result, call.now()).outcome() {
+        let outcome = match classify_reply(&result, call.now()).outcome() {
             Outcome::Unauthorised(reason) => {
                 self.tokens.forget();
                 Outcome::Unauthorised(worded(reason))
@@ -191,7 +200,7 @@ impl Audience for CustomerMatch {
             Outcome::Refused(reason) => Outcome::Refused(worded(reason)),
             other => other,
         };
-        alike(ends, &outcome)
+        fill_outcomes(ends, &outcome)
     }
 }
 

@@ -10,20 +10,20 @@ mod token;
 
 use std::num::NonZeroU32;
 
-use self::audience::CustomerMatch;
+use self::audience::GoogleCustomerMatch;
 use super::Vendor;
-use super::audience::ListsOnly;
+use super::audience::ListOnlyDestination;
 
 /// Google Ads' entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "google_ads",
-    repeats: "takes no events",
-    known_as: &["Google Ads", "Google Data Manager", "Google Enhanced Conversions"],
+    deduplication: "takes no events",
+    aliases: &["Google Ads", "Google Data Manager", "Google Enhanced Conversions"],
     destination: Some(|section, endpoint| {
-        let (lists, secrets) = CustomerMatch::read(section, endpoint);
-        Box::new(ListsOnly { lists, secrets, calls_per_second: Some(CALLS_PER_SECOND) })
+        let (lists, secrets) = GoogleCustomerMatch::read(section, endpoint);
+        Box::new(ListOnlyDestination { lists, secrets, calls_per_second: Some(CALLS_PER_SECOND) })
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// 300 requests a minute and project.

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use crate::settings::{Secret, Section};
-use crate::vendors::{Call, Confidential, Outcome, Reason, judge};
+use crate::settings::{SecretString, SettingsSection};
+use crate::vendors::{ConfidentialReply, Outcome, OutcomeReason, VendorCall, classify_reply};
 
 /// How long before its end a token is replaced: longer than a call takes.
 const MARGIN: Duration = Duration::from_secs(120);
@@ -20,18 +20,18 @@ const MARGIN: Duration = Duration::from_secs(120);
 const LIFETIME_SECONDS: i64 = 3600;
 
 /// As whom Google is called.
-pub(super) struct Tokens {
+pub(super) struct GoogleAdsTokens {
     uri: Uri,
     client_id: String,
-    client_secret: Secret,
-    refresh_token: Secret,
+    client_secret: SecretString,
+    refresh_token: SecretString,
     /// The last token and its end.
     last: Mutex<Option<(HeaderValue, Timestamp)>>,
 }
 
-impl Tokens {
+impl GoogleAdsTokens {
     /// Reads the credentials; `uri` is where tokens are given out.
-    pub(super) fn read(section: &mut Section<'_>, uri: Uri) -> Self {
+    pub(super) fn read(section: &mut SettingsSection<'_>, uri: Uri) -> Self {
         let client_id = section.string("client_id");
         let client_secret = section.secret("client_secret");
         let refresh_token = section.secret("refresh_token");
@@ -39,12 +39,12 @@ impl Tokens {
     }
 
     /// What must not be shown.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         vec![self.client_secret.clone(), self.refresh_token.clone()]
     }
 
     /// The `Authorization` field of a call.
-    pub(super) async fn bearer(&self, call: &dyn Call) -> Result<HeaderValue, Outcome> {
+    pub(super) async fn bearer(&self, call: &dyn VendorCall) -> Result<HeaderValue, Outcome> {
         let now = call.now();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((bearer, _)) = last.filter(|(_, ends)| now + MARGIN < *ends) {
@@ -52,23 +52,23 @@ impl Tokens {
         }
         let result = call.call(self.request()).await;
         let body = result.as_ref().ok().and_then(|reply| reply.json()).unwrap_or_default();
-        match judge(&result, now).outcome() {
+        match classify_reply(&result, now).outcome() {
             Outcome::Delivered => {}
             // `invalid_grant` and the like: somebody must sign in again.
             Outcome::Refused(_) => {
                 let said = body.get("error").and_then(Value::as_str).unwrap_or("refused");
                 let said: String = said.chars().take(100).collect();
-                return Err(Outcome::Unauthorised(Reason::detailed("unauthorised", said)));
+                return Err(Outcome::Unauthorised(OutcomeReason::detailed("unauthorised", said)));
             }
             other => return Err(other),
         }
         let token = body.get("access_token").and_then(Value::as_str);
         if let Some(token) = token {
-            call.conceal(&Secret::new(token));
+            call.register_secret(&SecretString::new(token));
         }
         let bearer = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
         let Some(mut bearer) = bearer else {
-            let reason = Reason::new("unreadable_reply");
+            let reason = OutcomeReason::new("unreadable_reply");
             return Err(Outcome::Retry { reason, after: None });
         };
         bearer.set_sensitive(true);
@@ -96,7 +96,7 @@ impl Tokens {
         *request.uri_mut() = self.uri.clone();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, form);
-        request.extensions_mut().insert(Confidential);
+        request.extensions_mut().insert(ConfidentialReply);
         request
     }
 }
@@ -106,18 +106,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::{self, Line};
+    use crate::vendors::trial::{self, CannedReplies};
 
-    fn tokens() -> Tokens {
+    fn tokens() -> GoogleAdsTokens {
         let text = "client_id = \"c\"\nclient_secret = \"hush\"\nrefresh_token = \"1//hush\"";
         let uri = Uri::from_static("http://127.0.0.1/token");
-        trial::settings(text, |section| Tokens::read(section, uri))
+        trial::settings(text, |section| GoogleAdsTokens::read(section, uri))
     }
 
     #[tokio::test]
     async fn a_token_is_used_until_shortly_before_its_end() {
         let tokens = tokens();
-        let line = Line::default()
+        let line = CannedReplies::default()
             .then(200, json!({ "access_token": "one", "expires_in": 3599 }))
             .then(200, json!({ "access_token": "two", "expires_in": 100 }))
             .then(200, json!({ "access_token": "three" }));

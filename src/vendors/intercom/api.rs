@@ -12,10 +12,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::event::Object;
-use crate::settings::{Secret, Section};
-use crate::vendors::conversation::{Front, Stop, heard, refused, unreadable};
-use crate::vendors::{Call, Reason, Reply};
+use crate::event::JsonObject;
+use crate::settings::{SecretString, SettingsSection};
+use crate::vendors::conversation::{ApiClient, StepError, check_reply, refused, unreadable};
+use crate::vendors::{OutcomeReason, VendorCall, VendorReply};
 
 /// The regions' addresses. A token belongs to one of them.
 const REGIONS: [(&str, &str); 3] = [
@@ -39,29 +39,29 @@ const FOUND: usize = 10;
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// How Intercom is reached, and until when it wants to be left alone.
-pub(super) struct Api {
-    front: Front,
+pub(super) struct IntercomApi {
+    front: ApiClient,
     /// Seconds since 1970; zero if nothing was said.
     quiet_until: AtomicI64,
 }
 
 /// The calls of one conversation.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'c> {
-    pub(super) api: &'c Api,
-    pub(super) call: &'c dyn Call,
+pub(super) struct IntercomClient<'c> {
+    pub(super) api: &'c IntercomApi,
+    pub(super) call: &'c dyn VendorCall,
 }
 
 /// A contact that was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct IntercomContactMatch {
     pub(super) id: String,
     pub(super) is_lead: bool,
     pub(super) external_id: Option<String>,
 }
 
 /// What became of a contact that was to be made.
-pub(super) enum Made {
+pub(super) enum IntercomCreateOutcome {
     /// It was, with this id.
     New(String),
     /// It was there already.
@@ -69,7 +69,7 @@ pub(super) enum Made {
 }
 
 /// What became of a contact that was to be changed.
-pub(super) enum Changed {
+pub(super) enum IntercomUpdateOutcome {
     /// It was.
     Done,
     /// It is another contact now, or another one has these ids.
@@ -80,22 +80,25 @@ pub(super) enum Changed {
 
 /// Whether Intercom knew whom a call was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    Yes,
-    Unknown,
+pub(super) enum IntercomCallOutcome {
+    Accepted,
+    UnknownContact,
 }
 
-impl Api {
+impl IntercomApi {
     /// Reads where and as whom Intercom is called.
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Secret) {
+    pub(super) fn read(
+        section: &mut SettingsSection<'_>,
+        endpoint: Option<Url>,
+    ) -> (Self, SecretString) {
         let [(_, us), ..] = REGIONS;
         let base = section.opt_choice("region", &REGIONS).unwrap_or(us);
         let base = endpoint.as_ref().map_or(base, Url::as_str);
-        let (front, token) = Front::read(section, base);
+        let (front, token) = ApiClient::read(section, base);
         let version = section.opt_string("api_version").unwrap_or_else(|| VERSION.to_owned());
         let version = HeaderValue::try_from(&version).ok().filter(|_| is_version(&version));
         let version = version.unwrap_or_else(|| {
-            section.mistake("api_version", "must be of the form \"2.14\"");
+            section.error("api_version", "must be of the form \"2.14\"");
             HeaderValue::from_static(VERSION)
         });
         (Self { front: front.with("intercom-version", version), quiet_until: 0.into() }, token)
@@ -108,7 +111,7 @@ impl Api {
     }
 
     /// Notes what an answer says of the limit.
-    fn note(&self, reply: &Reply, now: Timestamp) {
+    fn note(&self, reply: &VendorReply, now: Timestamp) {
         let number = |name| reply.headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
         let is_spent = number("x-ratelimit-remaining").is_some_and(|left| left <= 0);
         if (is_spent || reply.status == 429)
@@ -125,9 +128,9 @@ fn is_version(text: &str) -> bool {
     text.split_once('.').is_some_and(|(major, minor)| is_number(major) && is_number(minor))
 }
 
-impl Line<'_> {
+impl IntercomClient<'_> {
     /// The user with this external id.
-    pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, Stop> {
+    pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/contacts/find_by_external_id/{}", escaped(external_id));
         let reply = self.ask(Method::GET, &path).await?;
         match reply.status.as_u16() {
@@ -139,7 +142,10 @@ impl Line<'_> {
     }
 
     /// The contacts that a query finds. New ones may be missing from it for minutes.
-    pub(super) async fn search(&self, query: Value) -> Result<Vec<Found>, Stop> {
+    pub(super) async fn search(
+        &self,
+        query: Value,
+    ) -> Result<Vec<IntercomContactMatch>, StepError> {
         let body = json!({ "query": query, "pagination": { "per_page": FOUND } });
         let reply = self.tell(Method::POST, "/contacts/search", &body).await?;
         if !reply.status.is_success() {
@@ -150,7 +156,7 @@ impl Line<'_> {
             found.get("data").and_then(Value::as_array).ok_or_else(|| unreadable(&reply))?;
         let text = |contact: &Value, key: &str| Some(contact.get(key)?.as_str()?.to_owned());
         let contact = |contact: &Value| {
-            Some(Found {
+            Some(IntercomContactMatch {
                 id: text(contact, "id")?,
                 is_lead: contact.get("role").is_some_and(|role| role == "lead"),
                 external_id: text(contact, "external_id"),
@@ -160,30 +166,37 @@ impl Line<'_> {
     }
 
     /// Makes a contact.
-    pub(super) async fn make(&self, contact: Object) -> Result<Made, Stop> {
+    pub(super) async fn make(
+        &self,
+        contact: JsonObject,
+    ) -> Result<IntercomCreateOutcome, StepError> {
         let reply = self.tell(Method::POST, "/contacts", &Value::Object(contact)).await?;
         match reply.status.as_u16() {
-            200..=299 => id(&reply).map(Made::New),
-            409 => conflicting(&reply).map(Made::Known),
+            200..=299 => id(&reply).map(IntercomCreateOutcome::New),
+            409 => conflicting(&reply).map(IntercomCreateOutcome::Known),
             _ => Err(complaint(&reply)),
         }
     }
 
     /// Changes a contact.
-    pub(super) async fn change(&self, id: &str, contact: &Object) -> Result<Changed, Stop> {
+    pub(super) async fn change(
+        &self,
+        id: &str,
+        contact: &JsonObject,
+    ) -> Result<IntercomUpdateOutcome, StepError> {
         let path = format!("/contacts/{}", escaped(id));
         let reply = self.tell(Method::PUT, &path, &Value::Object(contact.clone())).await?;
         match reply.status.as_u16() {
-            200..=299 => Ok(Changed::Done),
-            404 => Ok(Changed::Gone),
-            409 => conflicting(&reply).map(Changed::Moved),
-            410 => successor(&reply).map(Changed::Moved),
+            200..=299 => Ok(IntercomUpdateOutcome::Done),
+            404 => Ok(IntercomUpdateOutcome::Gone),
+            409 => conflicting(&reply).map(IntercomUpdateOutcome::Moved),
+            410 => successor(&reply).map(IntercomUpdateOutcome::Moved),
             _ => Err(complaint(&reply)),
         }
     }
 
     /// Merges a lead into a user. One that is gone, or that Intercom will not merge, stays what it is.
-    pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), Stop> {
+    pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), StepError> {
         let body = json!({ "from": lead, "into": user, "skip_duplicate_validation": true });
         let reply = self.tell(Method::POST, "/contacts/merge", &body).await?;
         match reply.status.as_u16() {
@@ -193,20 +206,20 @@ impl Line<'_> {
     }
 
     /// Tells an event.
-    pub(super) async fn event(&self, event: Object) -> Result<Taken, Stop> {
+    pub(super) async fn event(&self, event: JsonObject) -> Result<IntercomCallOutcome, StepError> {
         let reply = self.tell(Method::POST, "/events", &Value::Object(event)).await?;
         taken(&reply)
     }
 
     /// Makes a company or changes it. Returns Intercom's id of it.
-    pub(super) async fn company(&self, company: &Object) -> Result<String, Stop> {
+    pub(super) async fn company(&self, company: &JsonObject) -> Result<String, StepError> {
         let body = Value::Object(company.clone());
         let reply = self.tell(Method::POST, "/companies", &body).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
     /// Intercom's id of the company that the site knows by this one.
-    pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, Stop> {
+    pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/companies?company_id={}", escaped(company_id));
         let reply = self.ask(Method::GET, &path).await?;
         match reply.status.as_u16() {
@@ -217,59 +230,76 @@ impl Line<'_> {
     }
 
     /// Makes a contact belong to a company.
-    pub(super) async fn attach(&self, contact: &str, company: &str) -> Result<Taken, Stop> {
+    pub(super) async fn attach(
+        &self,
+        contact: &str,
+        company: &str,
+    ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/companies", escaped(contact));
         let reply = self.tell(Method::POST, &path, &json!({ "id": company })).await?;
         taken(&reply)
     }
 
     /// Makes a contact no longer belong to a company; one that does not is as it should be.
-    pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), Stop> {
+    pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), StepError> {
         let path = format!("/contacts/{}/companies/{}", escaped(contact), escaped(company));
         let reply = self.ask(Method::DELETE, &path).await?;
         taken(&reply).map(|_taken| ())
     }
 
     /// The id of the tag of this name, which is made if it is not there.
-    pub(super) async fn make_tag(&self, name: &str) -> Result<String, Stop> {
+    pub(super) async fn make_tag(&self, name: &str) -> Result<String, StepError> {
         let reply = self.tell(Method::POST, "/tags", &json!({ "name": name })).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
     /// Tags a contact.
-    pub(super) async fn tag(&self, contact: &str, tag: &str) -> Result<Taken, Stop> {
+    pub(super) async fn tag(
+        &self,
+        contact: &str,
+        tag: &str,
+    ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/tags", escaped(contact));
         taken(&self.tell(Method::POST, &path, &json!({ "id": tag })).await?)
     }
 
     /// Takes a tag off a contact.
-    pub(super) async fn untag(&self, contact: &str, tag: &str) -> Result<Taken, Stop> {
+    pub(super) async fn untag(
+        &self,
+        contact: &str,
+        tag: &str,
+    ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/tags/{}", escaped(contact), escaped(tag));
         taken(&self.ask(Method::DELETE, &path).await?)
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Reply, Stop> {
-        self.send(self.api.front.ask(method, path)?).await
+    async fn ask(&self, method: Method, path: &str) -> Result<VendorReply, StepError> {
+        self.send(self.api.front.build_request(method, path)?).await
     }
 
-    async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Reply, Stop> {
-        self.send(self.api.front.tell(method, path, body)?).await
+    async fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<VendorReply, StepError> {
+        self.send(self.api.front.build_json_request(method, path, body)?).await
     }
 
     /// Makes a call, unless Intercom has asked for none.
-    async fn send(&self, request: Request<Bytes>) -> Result<Reply, Stop> {
+    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, StepError> {
         if let Some(pause) = self.api.pause(self.call.now()) {
-            let reason = Reason::detailed("rate_limited", "no call is left in this window");
-            return Err(Stop::Retry { reason, after: Some(pause) });
+            let reason = OutcomeReason::detailed("rate_limited", "no call is left in this window");
+            return Err(StepError::Retry { reason, after: Some(pause) });
         }
         let result = self.call.call(request).await;
         let now = self.call.now();
         if let Ok(reply) = &result {
             self.api.note(reply, now);
         }
-        heard(result, now).map_err(|stop| match stop {
-            Stop::Retry { reason, after } => {
-                Stop::Retry { reason, after: self.api.pause(now).or(after) }
+        check_reply(result, now).map_err(|stop| match stop {
+            StepError::Retry { reason, after } => {
+                StepError::Retry { reason, after: self.api.pause(now).or(after) }
             }
             other => other,
         })
@@ -280,23 +310,23 @@ fn escaped(id: &str) -> String {
     utf8_percent_encode(id, PATH).to_string()
 }
 
-fn taken(reply: &Reply) -> Result<Taken, Stop> {
+fn taken(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
     match reply.status.as_u16() {
-        200..=299 => Ok(Taken::Yes),
-        404 | 410 => Ok(Taken::Unknown),
+        200..=299 => Ok(IntercomCallOutcome::Accepted),
+        404 | 410 => Ok(IntercomCallOutcome::UnknownContact),
         _ => Err(complaint(reply)),
     }
 }
 
 /// The id of the object that was returned.
-fn id(reply: &Reply) -> Result<String, Stop> {
+fn id(reply: &VendorReply) -> Result<String, StepError> {
     let object = reply.json().unwrap_or_default();
     let id = object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable(reply))
 }
 
 /// The contact that a merged one was merged into: the last part of the link's address.
-fn successor(reply: &Reply) -> Result<String, Stop> {
+fn successor(reply: &VendorReply) -> Result<String, StepError> {
     let link = reply.headers.get(LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
     let address = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     let path = address.map_or(link, |(address, _)| address).split(['?', '#']).next();
@@ -307,13 +337,13 @@ fn successor(reply: &Reply) -> Result<String, Stop> {
 
 /// The contact that stands in the way of another: its id is in the text of the refusal. Without it, the
 /// search will know in a while.
-fn conflicting(reply: &Reply) -> Result<String, Stop> {
+fn conflicting(reply: &VendorReply) -> Result<String, StepError> {
     let (_, message) = first_error(reply).unwrap_or_default();
     let after = message.split_once("id=").map(|(_, rest)| rest);
     let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
     let id = after.and_then(|rest| rest.split(|char| !is_part(char)).next());
-    id.filter(|id| is_id(id)).map(str::to_owned).ok_or_else(|| Stop::Retry {
-        reason: Reason::detailed("contact_exists", "HTTP 409"),
+    id.filter(|id| is_id(id)).map(str::to_owned).ok_or_else(|| StepError::Retry {
+        reason: OutcomeReason::detailed("contact_exists", "HTTP 409"),
         after: None,
     })
 }
@@ -324,13 +354,13 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The first error of an `error.list`.
-fn first_error(reply: &Reply) -> Option<(String, String)> {
+fn first_error(reply: &VendorReply) -> Option<(String, String)> {
     let list = reply.json()?;
     let first = list.get("errors")?.as_array()?.first()?;
     let text = |key| first.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     Some((text("code"), text("message")))
 }
 
-fn complaint(reply: &Reply) -> Stop {
+fn complaint(reply: &VendorReply) -> StepError {
     refused(reply, first_error(reply).map(|(code, message)| format!("{code}: {message}")))
 }

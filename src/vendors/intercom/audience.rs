@@ -3,28 +3,35 @@
 
 use async_trait::async_trait;
 
-use super::Intercom;
-use super::api::{Line, Taken};
+use super::IntercomDestination;
+use super::api::{IntercomCallOutcome, IntercomClient};
 use super::talk::find_person;
-use crate::event::Enriched;
-use crate::vendors::audience::{Audience, Change, Contact, Listed, Row, row_by_row, unlisted};
-use crate::vendors::conversation::Stop;
-use crate::vendors::{Call, Outcome, Reason};
+use crate::event::EnrichedEvent;
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
+    unknown_contact_result,
+};
+use crate::vendors::conversation::StepError;
+use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Rows of one change: a call or two each, as many as should be told again if it breaks off.
 const MAX_ROWS: usize = 50;
 
 #[async_trait]
-impl Audience for Intercom {
+impl VendorAudience for IntercomDestination {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
-        Contact::row(person)
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        ContactRow::row(person)
     }
 
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         match list.id {
             Some(id) => Ok(id.to_owned()),
             // Of a tag that is there this returns the id.
@@ -35,48 +42,55 @@ impl Audience for Intercom {
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        row_by_row(rows, |contact| self.tag(list, change, contact, call)).await
+        apply_rows_in_order(rows, |contact| self.tag(list, change, contact, call)).await
     }
 }
 
-impl Intercom {
-    fn line<'c>(&'c self, call: &'c dyn Call) -> Line<'c> {
-        Line { api: &self.api, call }
+impl IntercomDestination {
+    fn line<'c>(&'c self, call: &'c dyn VendorCall) -> IntercomClient<'c> {
+        IntercomClient { api: &self.api, call }
     }
 
     async fn tag(
         &self,
         tag: &str,
-        change: Change,
-        contact: Contact,
-        call: &dyn Call,
-    ) -> Result<(), Stop> {
+        change: AudienceChange,
+        contact: ContactRow,
+        call: &dyn VendorCall,
+    ) -> Result<(), StepError> {
         let line = self.line(call);
-        let who = contact.who();
-        let Some(key) = who.key() else { return unlisted(change) };
+        let who = contact.into_identity();
+        let Some(key) = who.key() else { return unknown_contact_result(change) };
         if let Some(id) = self.contacts.get(&key) {
-            if put(line, change, &id, tag).await? == Taken::Yes {
+            if put(line, change, &id, tag).await? == IntercomCallOutcome::Accepted {
                 return Ok(());
             }
             // What was remembered has been deleted or merged since.
             self.contacts.forget(&key);
         }
-        let Some(id) = find_person(line, &who).await? else { return unlisted(change) };
+        let Some(id) = find_person(line, &who).await? else {
+            return unknown_contact_result(change);
+        };
         self.contacts.remember(key, id.clone());
         match put(line, change, &id, tag).await? {
-            Taken::Yes => Ok(()),
-            Taken::Unknown => unlisted(change),
+            IntercomCallOutcome::Accepted => Ok(()),
+            IntercomCallOutcome::UnknownContact => unknown_contact_result(change),
         }
     }
 }
 
-async fn put(line: Line<'_>, change: Change, contact: &str, tag: &str) -> Result<Taken, Stop> {
+async fn put(
+    line: IntercomClient<'_>,
+    change: AudienceChange,
+    contact: &str,
+    tag: &str,
+) -> Result<IntercomCallOutcome, StepError> {
     match change {
-        Change::Add => line.tag(contact, tag).await,
-        Change::Remove => line.untag(contact, tag).await,
+        AudienceChange::Add => line.tag(contact, tag).await,
+        AudienceChange::Remove => line.untag(contact, tag).await,
     }
 }

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde_json::{Number, Value};
 use url::Url;
 
-use super::settings::Settings;
-use crate::event::{DropReason, DroppedFields, Enriched, Event, Object};
+use super::settings::IntercomSettings;
+use crate::event::{DroppedFields, EnrichedEvent, Event, FieldDropReason, JsonObject};
 use crate::values::time;
-use crate::vendors::conversation::{Who, chosen, cut, phone};
-use crate::vendors::person::Person;
+use crate::vendors::conversation::{ContactIdentity, cut, phone, select_values};
+use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 use crate::vendors::wire::says_nothing;
 
@@ -24,9 +24,14 @@ const MAX_TEXT_CHARS: usize = 255;
 const MAX_SPEND: i64 = 2_147_483_647;
 
 /// The contact as far as the event and the profile know the person.
-pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Timestamp) -> Object {
-    let person = Person::of(event);
-    let mut contact = Object::new();
+pub(super) fn contact(
+    event: &EnrichedEvent,
+    who: &ContactIdentity,
+    settings: &IntercomSettings,
+    now: Timestamp,
+) -> JsonObject {
+    let person = EventPerson::of(event);
+    let mut contact = JsonObject::new();
     let mut set = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
             contact.insert(key.to_owned(), value);
@@ -51,7 +56,7 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
     let refuses = said(["unsubscribed_from_emails", "unsubscribedFromEmails"]);
     set("unsubscribed_from_emails", refuses.and_then(Value::as_bool).map(Value::from));
     let mut custom = match settings.attributes.is_empty() {
-        true => Object::new(),
+        true => JsonObject::new(),
         false => attributes(&person.traits(), &settings.attributes, &mut DroppedFields::default()),
     };
     if let (None, Some(attribute), Some(id)) =
@@ -64,29 +69,34 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
 }
 
 /// When the visitor was there, if this is not an old event that is told again.
-fn last_seen_at(event: &Enriched, now: Timestamp) -> Option<i64> {
+fn last_seen_at(event: &EnrichedEvent, now: Timestamp) -> Option<i64> {
     let at = event.event.timestamp;
     let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
     (age <= LIVE).then(|| at.as_second())
 }
 
 /// Notes the traits of a person that no attribute can hold.
-pub(super) fn note_dropped(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) {
+pub(super) fn note_dropped(
+    event: &EnrichedEvent,
+    settings: &IntercomSettings,
+    dropped: &mut DroppedFields,
+) {
     if !settings.attributes.is_empty() {
-        let _sent_later = attributes(&Person::of(event).traits(), &settings.attributes, dropped);
+        let _sent_later =
+            attributes(&EventPerson::of(event).traits(), &settings.attributes, dropped);
     }
 }
 
 /// The traits of these names that an attribute can hold.
-fn attributes(traits: &Object, names: &[String], dropped: &mut DroppedFields) -> Object {
-    let mut attributes = Object::new();
-    for (name, value) in chosen(traits, names) {
+fn attributes(traits: &JsonObject, names: &[String], dropped: &mut DroppedFields) -> JsonObject {
+    let mut attributes = JsonObject::new();
+    for (name, value) in select_values(traits, names) {
         match attribute_value(&name, value) {
             Some(value) => {
                 attributes.insert(name, value);
             }
             None if says_nothing(value) => {}
-            None => dropped.add(&name, DropReason::Nested),
+            None => dropped.add(&name, FieldDropReason::Nested),
         }
     }
     attributes
@@ -109,13 +119,13 @@ fn attribute_value(name: &str, value: &Value) -> Option<Value> {
 /// The company of a group event; none without its id.
 pub(super) fn company(
     event: &Event,
-    settings: &Settings,
+    settings: &IntercomSettings,
     dropped: &mut DroppedFields,
-) -> Option<Object> {
+) -> Option<JsonObject> {
     let id = event.group_id.as_deref().filter(|id| !id.trim().is_empty())?;
-    let empty = Object::new();
+    let empty = JsonObject::new();
     let traits = event.traits.as_ref().unwrap_or(&empty);
-    let mut company = Object::new();
+    let mut company = JsonObject::new();
     let mut set = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
             company.insert(key.to_owned(), value);

@@ -4,91 +4,97 @@ use serde_json::Value;
 
 use super::contact;
 use super::metadata::metadata;
-use super::settings::Settings;
-use crate::event::{DroppedFields, Enriched, Event, Kind, Object};
-use crate::vendors::Refusal;
-use crate::vendors::conversation::{Who, viewed};
+use super::settings::IntercomSettings;
+use crate::event::{DroppedFields, EnrichedEvent, Event, EventKind, JsonObject};
+use crate::vendors::MappingRefusal;
+use crate::vendors::conversation::{ContactIdentity, view_event_name};
 use crate::vendors::naming::is_like;
-use crate::vendors::person::Person;
+use crate::vendors::person::EventPerson;
 
 /// Events that say who somebody is as well: the contact is brought up to date first.
 const INTRODUCTIONS: [&str; 3] = ["SIGNED_UP", "LEAD", "LEAD_GENERATED"];
 
 /// Who says what.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) who: Who,
-    pub(super) say: Say,
+pub(super) struct IntercomMessage {
+    pub(super) who: ContactIdentity,
+    pub(super) action: IntercomAction,
 }
 
 /// What is said.
 #[derive(Debug)]
-pub(super) enum Say {
+pub(super) enum IntercomAction {
     /// This is the person; perhaps they leave the company of this id.
     Person { leaves: Option<String> },
     /// This happened.
-    Event(Happening),
+    Event(IntercomEvent),
     /// The person belongs to this company.
-    Company(Object),
+    Company(JsonObject),
     /// A lead turned out to be a user.
     Alias,
 }
 
 /// An event as Intercom takes it, but for its contact.
 #[derive(Debug)]
-pub(super) struct Happening {
+pub(super) struct IntercomEvent {
     pub(super) name: String,
     /// Seconds since 1970.
     pub(super) created_at: i64,
-    pub(super) metadata: Object,
+    pub(super) metadata: JsonObject,
     /// Whether the contact is brought up to date first.
     pub(super) introduces: bool,
 }
 
 pub(super) fn render(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &IntercomSettings,
     dropped: &mut DroppedFields,
-) -> Result<Message, Refusal> {
+) -> Result<IntercomMessage, MappingRefusal> {
     let say = say(event, settings, dropped)?;
-    Person::of(event).note_unreadable(&settings.telephones, dropped);
-    let mut who = Who::of(event);
-    if matches!(say, Say::Alias) {
+    EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
+    let mut who = ContactIdentity::of(event);
+    if matches!(say, IntercomAction::Alias) {
         // The profile may know the user already, but the lead is the one that the event names.
         who.anonymous_id.clone_from(&event.event.previous_id);
     }
     let can_be_found_again = settings.lead_attribute.is_some() && who.anonymous_id.is_some();
     if who.user_id.is_none() && who.email.is_none() && !can_be_found_again {
-        return Err(Refusal::Skip("anonymous"));
+        return Err(MappingRefusal::Skip("anonymous"));
     }
-    Ok(Message { who, say })
+    Ok(IntercomMessage { who, action: say })
 }
 
-fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Result<Say, Refusal> {
+fn say(
+    event: &EnrichedEvent,
+    settings: &IntercomSettings,
+    dropped: &mut DroppedFields,
+) -> Result<IntercomAction, MappingRefusal> {
     let name = match event.event.kind {
-        Kind::Identify => {
+        EventKind::Identify => {
             contact::note_dropped(event, settings, dropped);
-            return Ok(Say::Person { leaves: leaves(&event.event) });
+            return Ok(IntercomAction::Person { leaves: leaves(&event.event) });
         }
-        Kind::Group => {
+        EventKind::Group => {
             return contact::company(&event.event, settings, dropped)
-                .map(Say::Company)
-                .ok_or(Refusal::Dead("missing_group_id"));
+                .map(IntercomAction::Company)
+                .ok_or(MappingRefusal::Dead("missing_group_id"));
         }
-        Kind::Alias if settings.leads && is_introduction(&event.event) => return Ok(Say::Alias),
-        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
-        Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
-        Kind::Page | Kind::Screen => return Err(Refusal::Skip("pages_off")),
-        Kind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
+        EventKind::Alias if settings.leads && is_introduction(&event.event) => {
+            return Ok(IntercomAction::Alias);
+        }
+        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Page | EventKind::Screen if settings.pages => view_event_name(&event.event),
+        EventKind::Page | EventKind::Screen => return Err(MappingRefusal::Skip("pages_off")),
+        EventKind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(Refusal::Dead("invalid_name"));
+        return Err(MappingRefusal::Dead("invalid_name"));
     }
-    let empty = Object::new();
+    let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
-    let introduces = event.event.kind == Kind::Track
+    let introduces = event.event.kind == EventKind::Track
         && INTRODUCTIONS.iter().any(|introduction| is_like(introduction, &name));
-    Ok(Say::Event(Happening {
+    Ok(IntercomAction::Event(IntercomEvent {
         // What Intercom itself would make of them.
         name: name.replace(['.', '$'], "-"),
         created_at: event.event.timestamp.as_second(),

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::settings::Settings;
-use crate::event::{DropReason, DroppedFields, Object};
+use super::settings::IntercomSettings;
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::values::{currency, time};
 use crate::vendors::products;
 use crate::vendors::wire::says_nothing;
@@ -20,11 +20,11 @@ const DATE: &str = "_date";
 
 /// The metadata of an event with these properties.
 pub(super) fn metadata(
-    properties: &Object,
-    settings: &Settings,
+    properties: &JsonObject,
+    settings: &IntercomSettings,
     dropped: &mut DroppedFields,
-) -> Object {
-    let mut all = Object::new();
+) -> JsonObject {
+    let mut all = JsonObject::new();
     let revenue = revenue(properties, settings.currency.as_deref());
     let spent: &[&str] = match revenue {
         Some(revenue) => {
@@ -46,7 +46,7 @@ pub(super) fn metadata(
     if all.len() <= MAX_KEYS {
         return all;
     }
-    let mut kept = Object::new();
+    let mut kept = JsonObject::new();
     for key in &settings.metadata_priority {
         if kept.len() < MAX_KEYS
             && let Some((key, value)) = all.shift_remove_entry(key)
@@ -58,7 +58,7 @@ pub(super) fn metadata(
         if kept.len() < MAX_KEYS {
             kept.insert(key, value);
         } else {
-            dropped.add(&key, DropReason::TooManyParameters);
+            dropped.add(&key, FieldDropReason::TooManyParameters);
         }
     }
     kept
@@ -66,7 +66,7 @@ pub(super) fn metadata(
 
 /// The event's revenue in minor units. Intercom takes no amount that is not positive, and no currency is
 /// guessed.
-fn revenue(properties: &Object, store: Option<&str>) -> Option<Value> {
+fn revenue(properties: &JsonObject, store: Option<&str>) -> Option<Value> {
     let revenue = products::number(properties.get("revenue")?)?.as_f64()?;
     let currency = products::currency(properties, store)?;
     let amount = minor_units(revenue, &currency)?;
@@ -82,7 +82,7 @@ pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
 
 /// Metadata as it grows.
 struct MetadataBuilder<'d> {
-    all: Object,
+    all: JsonObject,
     /// True if a date gets a second key in Intercom's form.
     dates: bool,
     dropped: &'d mut DroppedFields,
@@ -98,7 +98,9 @@ impl MetadataBuilder<'_> {
                     self.add(&format!("{key}_{inner}"), value, depth - 1);
                 }
             }
-            Value::Object(object) if !is_rich(object) => self.dropped.add(key, DropReason::Nested),
+            Value::Object(object) if !is_rich(object) => {
+                self.dropped.add(key, FieldDropReason::Nested)
+            }
             value => self.add_leaf(key, value),
         }
     }
@@ -106,10 +108,10 @@ impl MetadataBuilder<'_> {
     fn add_leaf(&mut self, written: &str, value: &Value) {
         let key = written.trim().replace(['.', '$'], "-");
         if key.is_empty() {
-            return self.dropped.add(written, DropReason::NameNotAllowed);
+            return self.dropped.add(written, FieldDropReason::NameNotAllowed);
         }
         if self.all.contains_key(&key) {
-            return self.dropped.add(written, DropReason::NameTaken);
+            return self.dropped.add(written, FieldDropReason::NameTaken);
         }
         match leaf(&key, value) {
             Ok(leaf) => {
@@ -127,7 +129,7 @@ impl MetadataBuilder<'_> {
 }
 
 /// Whether an object is one that Intercom takes whole: an amount or a link with its text.
-fn is_rich(object: &Object) -> bool {
+fn is_rich(object: &JsonObject) -> bool {
     if object.len() != 2 {
         return false;
     }
@@ -143,11 +145,11 @@ fn is_web(url: &str) -> bool {
 }
 
 /// A key's value in a type that Intercom knows.
-fn leaf(key: &str, value: &Value) -> Result<Value, DropReason> {
+fn leaf(key: &str, value: &Value) -> Result<Value, FieldDropReason> {
     match value {
-        Value::Null | Value::Array(_) => Err(DropReason::Nested),
+        Value::Null | Value::Array(_) => Err(FieldDropReason::Nested),
         value if key.ends_with(DATE) => {
-            let at = time::read_value(value).ok_or(DropReason::UnreadableTime)?;
+            let at = time::read_value(value).ok_or(FieldDropReason::UnreadableTime)?;
             Ok(at.as_second().into())
         }
         Value::Bool(claim) => Ok(claim.to_string().into()),
@@ -162,7 +164,7 @@ mod tests {
 
     fn of(text: &str, properties: Value) -> (Value, Vec<String>) {
         let mut dropped = DroppedFields::default();
-        let settings = settings(text, Settings::read);
+        let settings = settings(text, IntercomSettings::read);
         let metadata = metadata(&object(properties), &settings, &mut dropped);
         (metadata.into(), dropped.listed().iter().map(ToString::to_string).collect())
     }
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn twenty_keys_are_kept_and_the_others_named() {
-        let many: Object = (0..22).map(|n| (format!("k{n:02}"), json!(n))).collect();
+        let many: JsonObject = (0..22).map(|n| (format!("k{n:02}"), json!(n))).collect();
         let (kept, dropped) = of("metadata_priority = [\"k21\"]", many.into());
         assert_eq!(kept.as_object().unwrap().len(), 20);
         assert_eq!(kept["k21"], 21);

@@ -37,66 +37,66 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::api::{Api, Line};
-use self::message::{Message, Say};
-use self::settings::Settings;
-use self::talk::Talk;
-use super::conversation::{Contacts, Stop, one_by_one};
+use self::api::{IntercomApi, IntercomClient};
+use self::message::{IntercomAction, IntercomMessage};
+use self::settings::IntercomSettings;
+use self::talk::IntercomContactSync;
+use super::conversation::{ContactCache, StepError, deliver_in_order};
 use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
-    shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    Vendor, VendorAudience, VendorCall, VendorShim, shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// Intercom's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "intercom",
-    repeats: "recognises repetitions by the contact, the name and the second",
-    known_as: &["Intercom"],
+    deduplication: "recognises repetitions by the contact, the name and the second",
+    aliases: &["Intercom"],
     destination: Some(|section, endpoint| {
-        let (api, token) = Api::read(section, endpoint);
-        let (settings, contacts) = (Settings::read(section), Contacts::read(section));
-        Box::new(Intercom { api, token, settings, contacts })
+        let (api, token) = IntercomApi::read(section, endpoint);
+        let (settings, contacts) = (IntercomSettings::read(section), ContactCache::read(section));
+        Box::new(IntercomDestination { api, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/intercom.js"),
         needs: &[&shim::STUB, &shim::STATE, &shim::CHAT],
         ids: &["app_id"],
-        ..Shim::PLAIN
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/intercom.js"),
         library: "/widget/{app_id}",
         required: &["app_id"],
         optional: &[],
-        twice: Some("Intercom knows no event id: events are counted twice"),
+        duplicate_risk: Some("Intercom knows no event id: events are counted twice"),
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// 10,000 calls a minute and app are counted in windows of ten seconds (Intercom's page on rate
 /// limits), 1,666 in each: this rate and a second's burst stay below.
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(150).unwrap();
 
-struct Intercom {
-    api: Api,
-    token: Secret,
-    settings: Settings,
-    contacts: Contacts<String>,
+struct IntercomDestination {
+    api: IntercomApi,
+    token: SecretString,
+    settings: IntercomSettings,
+    contacts: ContactCache<String>,
 }
 
 #[async_trait]
-impl Destination for Intercom {
-    fn habits(&self) -> Habits {
-        Habits {
+impl Destination for IntercomDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
             // One event a call: a batch is only a visitor's turn.
-            unit: Unit::Visitor,
+            scope: BatchScope::Visitor,
             max_events: 20,
             max_bytes: 512 * 1024,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 16,
             calls_per_second: Some(CALLS_PER_SECOND),
@@ -104,7 +104,7 @@ impl Destination for Intercom {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         vec![self.token.clone()]
     }
 
@@ -112,42 +112,47 @@ impl Destination for Intercom {
         PriceUse::Numbers
     }
 
-    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
         match &*self.message(event) {
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        one_by_one(batch, call, |event| self.converse(event, call)).await
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
+        deliver_in_order(batch, call, |event| self.converse(event, call)).await
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         Some(self)
     }
 }
 
-impl Intercom {
-    fn message(&self, event: &Enriched) -> Arc<Result<Message, Refusal>> {
+impl IntercomDestination {
+    fn message(&self, event: &EnrichedEvent) -> Arc<Result<IntercomMessage, MappingRefusal>> {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
-    async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
+    async fn converse(
+        &self,
+        event: &EnrichedEvent,
+        call: &dyn VendorCall,
+    ) -> Result<(), StepError> {
         let message = self.message(event);
-        let Message { who, say } = message.as_ref().as_ref().map_err(|refusal| *refusal)?;
-        let talk = Talk {
-            line: Line { api: &self.api, call },
+        let IntercomMessage { who, action: say } =
+            message.as_ref().as_ref().map_err(|refusal| *refusal)?;
+        let talk = IntercomContactSync {
+            line: IntercomClient { api: &self.api, call },
             contacts: &self.contacts,
             settings: &self.settings,
             event,
             who,
         };
         match say {
-            Say::Person { leaves } => talk.person(leaves.as_deref()).await,
-            Say::Event(happening) => talk.event(happening).await,
-            Say::Company(company) => talk.company(company).await,
-            Say::Alias => talk.alias().await,
+            IntercomAction::Person { leaves } => talk.person(leaves.as_deref()).await,
+            IntercomAction::Event(happening) => talk.event(happening).await,
+            IntercomAction::Company(company) => talk.company(company).await,
+            IntercomAction::Alias => talk.alias().await,
         }
     }
 }

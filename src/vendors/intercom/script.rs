@@ -1,22 +1,27 @@
 //! Intercom's messenger.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File {
+        ScriptFile {
             path: "/widget/*",
             origin: "https://widget.intercom.io",
-            id: Some(IdPlace::Segment(2, "")),
+            id: Some(CustomerIdLocation::Segment(2, "")),
             entry: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File { path: "/js/**", origin: "https://js.intercomcdn.com", strip: "/js", ..File::PLAIN },
+        ScriptFile {
+            path: "/js/**",
+            origin: "https://js.intercomcdn.com",
+            strip: "/js",
+            ..ScriptFile::PLAIN
+        },
     ],
     rewrites: &[
-        Rewrite { host: "widget.intercom.io", under: "/widget", to: "" },
-        Rewrite { host: "js.intercomcdn.com", under: "", to: "/js" },
+        AddressRewrite { host: "widget.intercom.io", under: "/widget", to: "" },
+        AddressRewrite { host: "js.intercomcdn.com", under: "", to: "/js" },
     ],
     bases: &[],
 };

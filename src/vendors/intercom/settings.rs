@@ -1,12 +1,12 @@
 //! `[sites.destinations.settings]` of an Intercom destination, besides the access token and the
 //! addresses (`api.rs`) and the bounds of the cache of contacts.
 
-use crate::settings::Section;
+use crate::settings::SettingsSection;
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{person, products};
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct IntercomSettings {
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
     /// Reads the numbers of contacts.
@@ -26,12 +26,12 @@ pub(super) struct Settings {
     pub(super) metadata_priority: Vec<String>,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+impl IntercomSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let leads = section.opt_boolean("leads").unwrap_or(false);
         let lead_attribute = section.opt_string("lead_attribute");
         if lead_attribute.is_some() && !leads {
-            section.mistake("lead_attribute", "has no meaning without leads = true");
+            section.error("lead_attribute", "has no meaning without leads = true");
         }
         Self {
             currency: products::store_currency(section),

@@ -2,31 +2,34 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Changed, Found, Line, Made, Taken};
+use super::api::{
+    IntercomCallOutcome, IntercomClient, IntercomContactMatch, IntercomCreateOutcome,
+    IntercomUpdateOutcome,
+};
 use super::contact::contact;
-use super::message::Happening;
-use super::settings::Settings;
-use crate::event::{Enriched, Object};
-use crate::vendors::Reason;
-use crate::vendors::conversation::{Contacts, Key, Stop, Who};
+use super::message::IntercomEvent;
+use super::settings::IntercomSettings;
+use crate::event::{EnrichedEvent, JsonObject};
+use crate::vendors::OutcomeReason;
+use crate::vendors::conversation::{ContactCache, ContactIdentity, ContactKey, StepError};
 
 /// How often a contact may turn out to be another one before it is left for later.
 const MAX_TURNS: usize = 4;
 
 /// One conversation.
 #[derive(Clone, Copy)]
-pub(super) struct Talk<'t> {
-    pub(super) line: Line<'t>,
-    pub(super) contacts: &'t Contacts<String>,
-    pub(super) settings: &'t Settings,
-    pub(super) event: &'t Enriched,
-    pub(super) who: &'t Who,
+pub(super) struct IntercomContactSync<'t> {
+    pub(super) line: IntercomClient<'t>,
+    pub(super) contacts: &'t ContactCache<String>,
+    pub(super) settings: &'t IntercomSettings,
+    pub(super) event: &'t EnrichedEvent,
+    pub(super) who: &'t ContactIdentity,
 }
 
-impl Talk<'_> {
+impl IntercomContactSync<'_> {
     /// Brings the person's contact up to date; takes them out of the company of this id.
-    pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), Stop> {
-        let id = self.introduce().await?;
+    pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), StepError> {
+        let id = self.upsert().await?;
         self.absorb_leads(&id).await?;
         let Some(leaves) = leaves else { return Ok(()) };
         match self.line.find_company(leaves).await? {
@@ -36,54 +39,54 @@ impl Talk<'_> {
     }
 
     /// Tells an event. A user that Intercom does not know is introduced, and the event told once more.
-    pub(super) async fn event(&self, happening: &Happening) -> Result<(), Stop> {
+    pub(super) async fn event(&self, happening: &IntercomEvent) -> Result<(), StepError> {
         if happening.introduces {
-            let id = self.introduce().await?;
+            let id = self.upsert().await?;
             self.absorb_leads(&id).await?;
         }
         let (key, whose) = match &self.who.user_id {
             Some(user_id) => ("user_id", user_id.clone()),
-            None => ("id", self.acquaint().await?),
+            None => ("id", self.find_or_create().await?),
         };
-        if self.line.event(told(happening, key, &whose)).await? == Taken::Yes {
+        if self.line.event(told(happening, key, &whose)).await? == IntercomCallOutcome::Accepted {
             return Ok(());
         }
         self.forget();
         let id = match &self.who.user_id {
-            Some(_) => self.introduce().await?,
-            None => self.acquaint().await?,
+            Some(_) => self.upsert().await?,
+            None => self.find_or_create().await?,
         };
         self.expect(self.line.event(told(happening, "id", &id)).await?)
     }
 
     /// Makes the person belong to a company.
-    pub(super) async fn company(&self, company: &Object) -> Result<(), Stop> {
+    pub(super) async fn company(&self, company: &JsonObject) -> Result<(), StepError> {
         let contact = match self.remembered() {
             Some(id) => id,
-            None => self.introduce().await?,
+            None => self.upsert().await?,
         };
         let company = self.line.company(company).await?;
-        if self.line.attach(&contact, &company).await? == Taken::Yes {
+        if self.line.attach(&contact, &company).await? == IntercomCallOutcome::Accepted {
             return Ok(());
         }
         self.forget();
-        let contact = self.introduce().await?;
+        let contact = self.upsert().await?;
         self.expect(self.line.attach(&contact, &company).await?)
     }
 
     /// A lead turned out to be this user.
-    pub(super) async fn alias(&self) -> Result<(), Stop> {
+    pub(super) async fn alias(&self) -> Result<(), StepError> {
         if self.find_lead().await?.is_none() {
-            return Err(Stop::Skipped(Reason::new("no_lead")));
+            return Err(StepError::Skipped(OutcomeReason::new("no_lead")));
         }
         // Where there is no such user yet, the lead becomes it.
-        let id = self.introduce().await?;
+        let id = self.upsert().await?;
         self.absorb_leads(&id).await
     }
 
     /// Makes the contact what is known of the person, and returns its id.
-    async fn introduce(&self) -> Result<String, Stop> {
-        let portrait = self.portrait();
+    async fn upsert(&self) -> Result<String, StepError> {
+        let portrait = self.contact_attributes();
         let mut known = match self.remembered() {
             Some(id) => Some(id),
             None => self.find().await?,
@@ -91,44 +94,45 @@ impl Talk<'_> {
         for _ in 0..MAX_TURNS {
             let Some(id) = known else {
                 match self.make(portrait.clone()).await? {
-                    Made::New(id) => return Ok(self.remember(id)),
-                    Made::Known(id) => known = Some(id),
+                    IntercomCreateOutcome::New(id) => return Ok(self.remember(id)),
+                    IntercomCreateOutcome::Known(id) => known = Some(id),
                 }
                 continue;
             };
             known = match self.line.change(&id, &portrait).await? {
-                Changed::Done => return Ok(self.remember(id)),
-                Changed::Moved(to) => Some(to),
-                Changed::Gone => {
+                IntercomUpdateOutcome::Done => return Ok(self.remember(id)),
+                IntercomUpdateOutcome::Moved(to) => Some(to),
+                IntercomUpdateOutcome::Gone => {
                     self.forget();
                     self.find().await?
                 }
             };
         }
-        Err(Stop::Retry { reason: Reason::new("contact_moves"), after: None })
+        Err(StepError::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
     /// The contact of somebody without a user id: remembered, found, or made.
-    async fn acquaint(&self) -> Result<String, Stop> {
+    async fn find_or_create(&self) -> Result<String, StepError> {
         if let Some(id) = self.remembered() {
             return Ok(id);
         }
         if let Some(id) = self.find().await? {
             return Ok(self.remember(id));
         }
-        let (Made::New(id) | Made::Known(id)) = self.make(self.portrait()).await?;
+        let (IntercomCreateOutcome::New(id) | IntercomCreateOutcome::Known(id)) =
+            self.make(self.contact_attributes()).await?;
         Ok(self.remember(id))
     }
 
     /// The contact as far as it is known here.
-    fn portrait(&self) -> Object {
+    fn contact_attributes(&self) -> JsonObject {
         contact(self.event, self.who, self.settings, self.line.call.now())
     }
 
-    async fn make(&self, mut portrait: Object) -> Result<Made, Stop> {
+    async fn make(&self, mut portrait: JsonObject) -> Result<IntercomCreateOutcome, StepError> {
         if self.who.user_id.is_none() {
             if !self.settings.leads {
-                return Err(Stop::Skipped(Reason::new("unknown_contact")));
+                return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
             }
             portrait.insert("role".to_owned(), "lead".into());
         }
@@ -136,7 +140,7 @@ impl Talk<'_> {
     }
 
     /// Looks for the contact: by the user's id, by the address, as the lead of this device.
-    async fn find(&self) -> Result<Option<String>, Stop> {
+    async fn find(&self) -> Result<Option<String>, StepError> {
         match find_person(self.line, self.who).await? {
             Some(id) => Ok(Some(id)),
             None => self.find_lead().await,
@@ -144,12 +148,12 @@ impl Talk<'_> {
     }
 
     /// The lead of this device, if leads are told apart by device.
-    async fn find_lead(&self) -> Result<Option<String>, Stop> {
+    async fn find_lead(&self) -> Result<Option<String>, StepError> {
         let Some(device) = &self.who.anonymous_id else { return Ok(None) };
         if !self.settings.leads {
             return Ok(None);
         }
-        if let Some(lead) = self.contacts.get(&Key::Anonymous(device.clone())) {
+        if let Some(lead) = self.contacts.get(&ContactKey::Anonymous(device.clone())) {
             return Ok(Some(lead));
         }
         let Some(attribute) = &self.settings.lead_attribute else { return Ok(None) };
@@ -160,12 +164,12 @@ impl Talk<'_> {
     }
 
     /// Merges the leads that this user was, by device and by address, into the user.
-    async fn absorb_leads(&self, user: &str) -> Result<(), Stop> {
+    async fn absorb_leads(&self, user: &str) -> Result<(), StepError> {
         let Some(user_id) = self.who.user_id.as_ref().filter(|_| self.settings.leads) else {
             return Ok(());
         };
         let device = self.who.anonymous_id.clone();
-        let done = device.map(|device| Key::Device(device, user_id.clone()));
+        let done = device.map(|device| ContactKey::Device(device, user_id.clone()));
         if done.as_ref().is_some_and(|done| self.contacts.get(done).is_some()) {
             return Ok(());
         }
@@ -173,7 +177,7 @@ impl Talk<'_> {
         if let Some(email) = &self.who.email {
             let found = self.line.search(equals("email", &email.to_lowercase())).await?;
             leads.extend(found.into_iter().filter(|found| found.is_lead).map(|found| found.id));
-            self.contacts.forget(&Key::email(email));
+            self.contacts.forget(&ContactKey::email(email));
         }
         leads.sort_unstable();
         leads.dedup();
@@ -181,7 +185,7 @@ impl Talk<'_> {
             self.line.merge(lead, user).await?;
         }
         if let Some(device) = &self.who.anonymous_id {
-            self.contacts.forget(&Key::Anonymous(device.clone()));
+            self.contacts.forget(&ContactKey::Anonymous(device.clone()));
         }
         if let Some(done) = done {
             self.contacts.remember(done, user.to_owned());
@@ -195,7 +199,7 @@ impl Talk<'_> {
 
     fn remember(&self, id: String) -> String {
         if let (Some(_), Some(device)) = (&self.who.user_id, &self.who.anonymous_id) {
-            let lead = Key::Anonymous(device.clone());
+            let lead = ContactKey::Anonymous(device.clone());
             if self.contacts.get(&lead).as_ref() == Some(&id) {
                 // The lead became the user: nobody else on this device is it.
                 self.contacts.forget(&lead);
@@ -214,19 +218,22 @@ impl Talk<'_> {
     }
 
     /// A contact that was there a moment ago is not.
-    fn expect(&self, taken: Taken) -> Result<(), Stop> {
+    fn expect(&self, taken: IntercomCallOutcome) -> Result<(), StepError> {
         match taken {
-            Taken::Yes => Ok(()),
-            Taken::Unknown => {
+            IntercomCallOutcome::Accepted => Ok(()),
+            IntercomCallOutcome::UnknownContact => {
                 self.forget();
-                Err(Stop::Dead(Reason::new("unknown_contact")))
+                Err(StepError::Dead(OutcomeReason::new("unknown_contact")))
             }
         }
     }
 }
 
 /// Looks for somebody: by the user's id, then by the address.
-pub(super) async fn find_person(line: Line<'_>, who: &Who) -> Result<Option<String>, Stop> {
+pub(super) async fn find_person(
+    line: IntercomClient<'_>,
+    who: &ContactIdentity,
+) -> Result<Option<String>, StepError> {
     if let Some(user_id) = &who.user_id
         && let Some(id) = line.find_user(user_id).await?
     {
@@ -238,8 +245,11 @@ pub(super) async fn find_person(line: Line<'_>, who: &Who) -> Result<Option<Stri
 }
 
 /// The one of those with this address that is the person: a user before a lead, nobody else's user.
-fn choose(found: &[Found], user_id: Option<&str>) -> Result<Option<String>, Stop> {
-    let is_own = |contact: &&Found| match (user_id, contact.external_id.as_deref()) {
+fn choose(
+    found: &[IntercomContactMatch],
+    user_id: Option<&str>,
+) -> Result<Option<String>, StepError> {
+    let is_own = |contact: &&IntercomContactMatch| match (user_id, contact.external_id.as_deref()) {
         (Some(own), Some(other)) => contact.is_lead || own == other,
         _ => true,
     };
@@ -249,7 +259,7 @@ fn choose(found: &[Found], user_id: Option<&str>) -> Result<Option<String>, Stop
         [] => Ok(leads.first().map(|lead| lead.id.clone())),
         [user] => Ok(Some(user.id.clone())),
         [user, ..] if user_id.is_some() => Ok(Some(user.id.clone())),
-        _ => Err(Stop::Dead(Reason::new("email_not_unique"))),
+        _ => Err(StepError::Dead(OutcomeReason::new("email_not_unique"))),
     }
 }
 
@@ -258,8 +268,8 @@ fn equals(field: &str, value: &str) -> Value {
 }
 
 /// An event of the contact that this key and value name.
-fn told(happening: &Happening, key: &str, whose: &str) -> Object {
-    let mut event = Object::new();
+fn told(happening: &IntercomEvent, key: &str, whose: &str) -> JsonObject {
+    let mut event = JsonObject::new();
     event.insert("event_name".to_owned(), happening.name.as_str().into());
     event.insert("created_at".to_owned(), happening.created_at.into());
     event.insert(key.to_owned(), whose.into());

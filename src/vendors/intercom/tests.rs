@@ -4,15 +4,15 @@
 use serde_json::json;
 
 use super::*;
-use crate::vendors::Reason;
-use crate::vendors::trial::{self, Line as Wire};
+use crate::vendors::OutcomeReason;
+use crate::vendors::trial::{self, CannedReplies as Wire};
 
 fn intercom(settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"hush\"\n{settings}");
     trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
-fn clicked(user_id: &str) -> Enriched {
+fn clicked(user_id: &str) -> EnrichedEvent {
     trial::event(json!({ "event": "Clicked", "userId": user_id }))
 }
 
@@ -33,7 +33,7 @@ async fn an_event_that_is_refused_does_not_hold_the_others_up() {
         "errors": [{ "code": "parameter_invalid", "message": "no" }] });
     let wire = Wire::default().then(400, error).then(202, json!(null));
     let outcomes = intercom("").deliver(&[clicked("u1"), clicked("u1")], &wire).await;
-    let reason = Reason::detailed("refused", "HTTP 400 parameter_invalid: no");
+    let reason = OutcomeReason::detailed("refused", "HTTP 400 parameter_invalid: no");
     assert_eq!(outcomes, [Outcome::Dead(reason), Outcome::Delivered]);
 }
 
@@ -60,7 +60,7 @@ async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
     let bodies = wire.bodies();
     assert_eq!((&bodies[0]["id"], &bodies[2]["id"]), (&json!("c1"), &json!("c2")));
     let wire = Wire::default().then(404, json!(null)).then(200, found("c2")).then(404, json!(null));
-    let gone = Outcome::Dead(Reason::new("unknown_contact"));
+    let gone = Outcome::Dead(OutcomeReason::new("unknown_contact"));
     assert_eq!(vendor.deliver(&[event()], &wire).await, [gone]);
 }
 
@@ -84,5 +84,5 @@ fn settings_that_cannot_work_are_mistakes() {
 
 #[test]
 fn the_token_is_a_secret() {
-    assert_eq!(intercom("").secrets(), [Secret::new("hush")]);
+    assert_eq!(intercom("").secrets(), [SecretString::new("hush")]);
 }

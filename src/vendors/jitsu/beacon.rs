@@ -7,32 +7,38 @@
 use http::header::HeaderName;
 use serde_json::Value;
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
 use crate::vendors::wire::MessageBatch;
 use crate::vendors::wire::spec::{self, object_in};
 
-pub(super) struct Jitsu;
+pub(super) struct JitsuBeacon;
 
-fn kind_of(path: &str) -> Option<Kind> {
+fn kind_of(path: &str) -> Option<EventKind> {
     let below = path.strip_suffix('/').unwrap_or(path).strip_prefix("/api/s/")?;
-    Kind::from_name(below.strip_prefix("s2s/").unwrap_or(below))
+    EventKind::from_name(below.strip_prefix("s2s/").unwrap_or(below))
 }
 
-impl Beacon for Jitsu {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        kind_of(path).map(|_| Methods::Post)
+impl Beacon for JitsuBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        kind_of(path).map(|_| AllowedMethods::Post)
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         let kind = kind_of(inbound.path);
         inbound.field("x-write-key").into_iter().for_each(|key| batch.show_key(key));
         spec::read(inbound, batch, |message| {
-            spec::mend(message, kind, "jitsu");
+            spec::canonicalize(message, kind, "jitsu");
             if let Some(context) = object_in(message, "context") {
                 session(context);
             }
-            spec::name_nobody(message, inbound);
+            spec::assign_daily_id(message, inbound);
         })
     }
 
@@ -40,11 +46,11 @@ impl Beacon for Jitsu {
         Some(HeaderName::from_static("x-write-key"))
     }
 
-    fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, _inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            Verdict::Later { limited } => Answer::later(limited),
-            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
-                Answer::json("{\"ok\":true}")
+            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
+                BeaconReply::json("{\"ok\":true}")
             }
         }
     }
@@ -52,7 +58,7 @@ impl Beacon for Jitsu {
 
 /// The session that Google's library counts, where it counts only one: each of its streams has its
 /// own.
-fn session(context: &mut Object) {
+fn session(context: &mut JsonObject) {
     if context.contains_key("sessionId") {
         return;
     }
@@ -72,7 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{Sent, broken};
+    use crate::vendors::wire::trial::{TestBeaconRequest, broken};
 
     const GOOD: &str = r#"{"type":"page","properties":{"title":"Product page","width":1280},
         "userId":null,"anonymousId":"a1","timestamp":"2026-11-23T11:48:47.657Z","messageId":"m",
@@ -84,10 +90,10 @@ mod tests {
         for path in
             ["/api/s/page", "/api/s/s2s/track", "/api/s/track", "/api/s/identify/", "/api/s/group"]
         {
-            assert_eq!(Jitsu.endpoint(path), Some(Methods::Post), "{path}");
+            assert_eq!(JitsuBeacon.endpoint(path), Some(AllowedMethods::Post), "{path}");
         }
         for unknown in ["/", "/api/s", "/api/s/s2s/x", "/api/s/x", "/p.js"] {
-            assert_eq!(Jitsu.endpoint(unknown), None, "{unknown}");
+            assert_eq!(JitsuBeacon.endpoint(unknown), None, "{unknown}");
         }
     }
 
@@ -100,7 +106,9 @@ mod tests {
             ("[]", None),
         ] {
             let body = GOOD.replace(r#"{"G-1":"1795434661"}"#, ids);
-            let messages = Sent::new(Method::POST, "/api/s/page", body).decode(&Jitsu).unwrap();
+            let messages = TestBeaconRequest::new(Method::POST, "/api/s/page", body)
+                .decode(&JitsuBeacon)
+                .unwrap();
             assert_eq!(messages[0]["context"].get("sessionId"), expected.as_ref(), "{ids}");
         }
     }
@@ -108,17 +116,18 @@ mod tests {
     #[test]
     fn nobody_has_a_name_for_the_day_unless_a_cookie_has_one() {
         let nobody = r#"{"type":"page","userId":null}"#;
-        let name = |sent: Sent| {
-            let messages = sent.decode(&Jitsu).unwrap();
+        let name = |sent: TestBeaconRequest| {
+            let messages = sent.decode(&JitsuBeacon).unwrap();
             messages[0].get("anonymousId").cloned()
         };
-        let sent = || Sent::new(Method::POST, "/api/s/page", nobody);
+        let sent = || TestBeaconRequest::new(Method::POST, "/api/s/page", nobody);
         let sent_by_a_page = || sent().with("origin", "https://shop.example");
         assert_eq!(name(sent_by_a_page()), Some("daily1".into()));
         assert_eq!(name(sent_by_a_page().with("cookie", "a=b")), None);
         assert_eq!(name(sent_by_a_page().with("sec-fetch-site", "same-origin")), None);
         assert_eq!(name(sent()), None);
-        let known = Sent::new(Method::POST, "/api/s/page", nobody.replace("null", "7"));
+        let known =
+            TestBeaconRequest::new(Method::POST, "/api/s/page", nobody.replace("null", "7"));
         assert_eq!(name(known.with("origin", "https://shop.example")), None);
     }
 
@@ -130,7 +139,7 @@ mod tests {
                 broken(GOOD),
             ],
         ) {
-            Sent::new(Method::POST, "/api/s/page", body).check(&Jitsu, 10);
+            TestBeaconRequest::new(Method::POST, "/api/s/page", body).check(&JitsuBeacon, 10);
         }
     }
 }

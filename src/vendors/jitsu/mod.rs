@@ -8,8 +8,8 @@ use super::Vendor;
 /// Jitsu's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "jitsu",
-    known_as: &["Jitsu"],
-    beacon: Some(&beacon::Jitsu),
+    aliases: &["Jitsu"],
+    beacon: Some(&beacon::JitsuBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

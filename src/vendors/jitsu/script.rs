@@ -1,10 +1,10 @@
 //! Jitsu's library. It sends to the origin it came from.
 
-use crate::vendors::script::{File, Script};
+use crate::vendors::script::{ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
-    files: &[File { path: "/p.js", origin: "https://data.jitsu.com", ..File::PLAIN }],
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
+    files: &[ScriptFile { path: "/p.js", origin: "https://data.jitsu.com", ..ScriptFile::PLAIN }],
     rewrites: &[],
     bases: &[],
 };

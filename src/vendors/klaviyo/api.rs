@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::settings::{Secret, Section};
-use crate::vendors::conversation::{Stop, heard, refused, unreadable};
-use crate::vendors::{Call, Reply};
+use crate::settings::{SecretString, SettingsSection};
+use crate::vendors::conversation::{StepError, check_reply, refused, unreadable};
+use crate::vendors::{VendorCall, VendorReply};
 
 /// Where Klaviyo is.
 const BASE: &str = "https://a.klaviyo.com";
@@ -27,21 +27,24 @@ const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.api+js
 pub(super) const MAX_SOUGHT: usize = 50;
 
 /// How Klaviyo is reached.
-pub(super) struct Api {
+pub(super) struct KlaviyoApi {
     base: String,
     headers: HeaderMap,
 }
 
 /// The calls of one change.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'c> {
-    pub(super) api: &'c Api,
-    pub(super) call: &'c dyn Call,
+pub(super) struct KlaviyoClient<'c> {
+    pub(super) api: &'c KlaviyoApi,
+    pub(super) call: &'c dyn VendorCall,
 }
 
-impl Api {
+impl KlaviyoApi {
     /// Reads as whom Klaviyo is called.
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Secret) {
+    pub(super) fn read(
+        section: &mut SettingsSection<'_>,
+        endpoint: Option<Url>,
+    ) -> (Self, SecretString) {
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/').to_owned();
         let key = section.secret("api_key");
         let mut headers = HeaderMap::new();
@@ -50,7 +53,7 @@ impl Api {
                 authorization.set_sensitive(true);
                 headers.insert(AUTHORIZATION, authorization);
             }
-            Err(_) => section.mistake("api_key", "has characters that no header can carry"),
+            Err(_) => section.error("api_key", "has characters that no header can carry"),
         }
         let revision = section.opt_string("revision").unwrap_or_else(|| REVISION.to_owned());
         let is_date =
@@ -59,7 +62,7 @@ impl Api {
             Some(revision) => {
                 headers.insert("revision", revision);
             }
-            None => section.mistake("revision", "must be a date, such as \"2026-07-15\""),
+            None => section.error("revision", "must be a date, such as \"2026-07-15\""),
         }
         headers.insert(ACCEPT, MEDIA_TYPE);
         (Self { base, headers }, key)
@@ -78,16 +81,16 @@ impl Api {
     }
 }
 
-impl Line<'_> {
+impl KlaviyoClient<'_> {
     /// Makes a list; returns Klaviyo's id of it.
-    pub(super) async fn make_list(self, name: &str) -> Result<String, Stop> {
+    pub(super) async fn make_list(self, name: &str) -> Result<String, StepError> {
         let body = json!({ "data": { "type": "list", "attributes": { "name": name } } });
         let reply = self.send(Method::POST, "/api/lists", Some(&body)).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
     /// The ids of the profiles with these addresses, by the address in lower case.
-    pub(super) async fn find(self, emails: &[&str]) -> Result<HashMap<String, String>, Stop> {
+    pub(super) async fn find(self, emails: &[&str]) -> Result<HashMap<String, String>, StepError> {
         let listed: Vec<String> = emails.iter().map(|email| json!(email).to_string()).collect();
         let query = Serializer::new(String::new())
             .append_pair("filter", &format!("any(email,[{}])", listed.join(",")))
@@ -108,7 +111,11 @@ impl Line<'_> {
     }
 
     /// Makes a profile, or finds the one with this address; returns its id.
-    pub(super) async fn make(self, email: &str, external_id: Option<&str>) -> Result<String, Stop> {
+    pub(super) async fn make(
+        self,
+        email: &str,
+        external_id: Option<&str>,
+    ) -> Result<String, StepError> {
         let attributes = match external_id {
             Some(id) => json!({ "email": email, "external_id": id }),
             None => json!({ "email": email }),
@@ -124,7 +131,7 @@ impl Line<'_> {
         method: Method,
         list: &str,
         ids: &[String],
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, StepError> {
         let data: Vec<_> = ids.iter().map(|id| json!({ "type": "profile", "id": id })).collect();
         let list = utf8_percent_encode(list, NON_ALPHANUMERIC);
         let path = format!("/api/lists/{list}/relationships/profiles");
@@ -136,22 +143,28 @@ impl Line<'_> {
         }
     }
 
-    async fn send(self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Stop> {
+    async fn send(
+        self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<VendorReply, StepError> {
         let request = self.api.request(method, path, body);
-        let request = request.ok_or(Stop::Dead(crate::vendors::Reason::new("id_too_long")))?;
-        heard(self.call.call(request).await, self.call.now())
+        let request =
+            request.ok_or(StepError::Dead(crate::vendors::OutcomeReason::new("id_too_long")))?;
+        check_reply(self.call.call(request).await, self.call.now())
     }
 }
 
 /// The id of the object that was returned.
-fn id(reply: &Reply) -> Result<String, Stop> {
+fn id(reply: &VendorReply) -> Result<String, StepError> {
     let body = reply.json().unwrap_or_default();
     let id = body.pointer("/data/id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable(reply))
 }
 
 /// What Klaviyo says of a request that it refuses: the first of `errors`.
-fn complaint(reply: &Reply) -> Stop {
+fn complaint(reply: &VendorReply) -> StepError {
     let body = reply.json().unwrap_or_default();
     let first = body.pointer("/errors/0");
     let text = |key: &str| first.and_then(|it| it.get(key)).and_then(Value::as_str);

@@ -4,18 +4,20 @@ use async_trait::async_trait;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Api, Line, MAX_SOUGHT};
-use crate::event::Enriched;
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, readable};
-use crate::vendors::conversation::{Stop, email};
-use crate::vendors::{Call, Outcome, Reason};
+use super::api::{KlaviyoApi, KlaviyoClient, MAX_SOUGHT};
+use crate::event::EnrichedEvent;
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, LIST_GONE, VendorAudience, fill_outcomes, parse_rows,
+};
+use crate::vendors::conversation::{StepError, email};
+use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Characters of an id of the site's own; a longer one is left out.
 const MAX_ID_CHARS: usize = 255;
 
 /// Who is to be listed.
 #[derive(Serialize, Deserialize)]
-struct Profile {
+struct KlaviyoProfileRow {
     /// The address, in lower case.
     email: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,50 +25,56 @@ struct Profile {
 }
 
 #[async_trait]
-impl Audience for Api {
+impl VendorAudience for KlaviyoApi {
     /// As many as one look-up finds.
     fn max_rows(&self) -> usize {
         MAX_SOUGHT
     }
 
-    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
-        let email = email(person).ok_or(Reason::new("no_identifier"))?.to_lowercase();
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        let email = email(person).ok_or(OutcomeReason::new("no_identifier"))?.to_lowercase();
         let id = person.user_id().map(str::trim);
         let id = id.filter(|id| !id.is_empty() && id.chars().count() <= MAX_ID_CHARS);
-        Row::of(&Profile { email, id: id.map(str::to_owned) })
+        AudienceRow::of(&KlaviyoProfileRow { email, id: id.map(str::to_owned) })
     }
 
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         match list.id {
             Some(id) => Ok(id.to_owned()),
-            None => Line { api: self, call }.make_list(list.title).await.map_err(Outcome::from),
+            None => {
+                KlaviyoClient { api: self, call }.make_list(list.title).await.map_err(Outcome::from)
+            }
         }
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let (read, mut ends) = readable::<Profile>(rows);
-        let line = Line { api: self, call };
+        let (read, mut ends) = parse_rows::<KlaviyoProfileRow>(rows);
+        let line = KlaviyoClient { api: self, call };
         match relate(line, list, change, read, &mut ends).await {
-            Ok(()) => alike(ends, &Outcome::Delivered),
-            Err(stop) => alike(ends, &stop.into()),
+            Ok(()) => fill_outcomes(ends, &Outcome::Delivered),
+            Err(stop) => fill_outcomes(ends, &stop.into()),
         }
     }
 }
 
 /// Looks for the members, makes who is missing, and lists them all; notes who ended otherwise.
 async fn relate(
-    line: Line<'_>,
+    line: KlaviyoClient<'_>,
     list: &str,
-    change: Change,
-    read: Vec<(usize, Profile)>,
+    change: AudienceChange,
+    read: Vec<(usize, KlaviyoProfileRow)>,
     ends: &mut [Option<Outcome>],
-) -> Result<(), Stop> {
+) -> Result<(), StepError> {
     if read.is_empty() {
         return Ok(());
     }
@@ -76,29 +84,31 @@ async fn relate(
     for (index, profile) in &read {
         match (found.get(&profile.email), change) {
             (Some(id), _) => ids.push(id.clone()),
-            (None, Change::Add) => match line.make(&profile.email, profile.id.as_deref()).await {
-                Ok(id) => ids.push(id),
-                // Of this one alone.
-                Err(stop @ Stop::Dead(_)) => {
-                    if let Some(end) = ends.get_mut(*index) {
-                        *end = Some(stop.into());
+            (None, AudienceChange::Add) => {
+                match line.make(&profile.email, profile.id.as_deref()).await {
+                    Ok(id) => ids.push(id),
+                    // Of this one alone.
+                    Err(stop @ StepError::Dead(_)) => {
+                        if let Some(end) = ends.get_mut(*index) {
+                            *end = Some(stop.into());
+                        }
                     }
+                    Err(stop) => return Err(stop),
                 }
-                Err(stop) => return Err(stop),
-            },
+            }
             // Who is not there is on no list.
-            (None, Change::Remove) => {}
+            (None, AudienceChange::Remove) => {}
         }
     }
     if ids.is_empty() {
         return Ok(());
     }
     let method = match change {
-        Change::Add => Method::POST,
-        Change::Remove => Method::DELETE,
+        AudienceChange::Add => Method::POST,
+        AudienceChange::Remove => Method::DELETE,
     };
     match line.relate(method, list, &ids).await? {
         true => Ok(()),
-        false => Err(Stop::Dead(Reason::new(LIST_GONE))),
+        false => Err(StepError::Dead(OutcomeReason::new(LIST_GONE))),
     }
 }

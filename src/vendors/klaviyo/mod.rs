@@ -8,20 +8,24 @@ mod audience;
 
 use std::num::NonZeroU32;
 
-use self::api::Api;
+use self::api::KlaviyoApi;
 use super::Vendor;
-use super::audience::ListsOnly;
+use super::audience::ListOnlyDestination;
 
 /// Klaviyo's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "klaviyo",
-    repeats: "takes no events",
-    known_as: &["Klaviyo", "Klaviyo (Actions)"],
+    deduplication: "takes no events",
+    aliases: &["Klaviyo", "Klaviyo (Actions)"],
     destination: Some(|section, endpoint| {
-        let (lists, key) = Api::read(section, endpoint);
-        Box::new(ListsOnly { lists, secrets: vec![key], calls_per_second: Some(CALLS_PER_SECOND) })
+        let (lists, key) = KlaviyoApi::read(section, endpoint);
+        Box::new(ListOnlyDestination {
+            lists,
+            secrets: vec![key],
+            calls_per_second: Some(CALLS_PER_SECOND),
+        })
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Lists and look-ups allow ten calls a second (Klaviyo's bulk calls, the slowest that are stated).

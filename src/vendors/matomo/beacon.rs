@@ -9,59 +9,65 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::hit;
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Fields, MessageBatch};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, FormFields, MessageBatch};
 
-pub(super) struct Matomo;
+pub(super) struct MatomoBeacon;
 
-impl Beacon for Matomo {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
+impl Beacon for MatomoBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         let known = ["/matomo.php", "/piwik.php", "/js/tracker.php", "/js"];
-        known.contains(&path.trim_end_matches('/')).then_some(Methods::Both)
+        known.contains(&path.trim_end_matches('/')).then_some(AllowedMethods::Both)
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         if inbound.body.first() == Some(&b'{') {
             return bulk(inbound, batch);
         }
         if inbound.body.len() > inbound.bounds.hit_bytes() {
-            return Err(DecodeError::TooLarge);
+            return Err(BeaconDecodeError::TooLarge);
         }
         let body = String::from_utf8_lossy(inbound.body);
-        let fields = Fields::form(inbound.query).then(Fields::form(&body));
+        let fields = FormFields::form(inbound.query).then(FormFields::form(&body));
         if !is_hit(&fields) {
-            return Err(DecodeError::Malformed("there is no idsite, or no rec=1"));
+            return Err(BeaconDecodeError::Malformed("there is no idsite, or no rec=1"));
         }
         add(&fields, inbound, batch)
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         let events = match verdict {
-            Verdict::Later { limited } => return Answer::later(limited),
-            Verdict::Taken { events } => events,
-            Verdict::Ignored | Verdict::TooLarge => 0,
+            BeaconOutcome::Later { limited } => return BeaconReply::later(limited),
+            BeaconOutcome::Taken { events } => events,
+            BeaconOutcome::Ignored | BeaconOutcome::TooLarge => 0,
         };
         if inbound.body.first() == Some(&b'{') {
             let body = json!({ "status": "success", "tracked": events, "invalid": 0 });
-            return Answer::json(body.to_string());
+            return BeaconReply::json(body.to_string());
         }
-        let fields = Fields::form(inbound.query);
+        let fields = FormFields::form(inbound.query);
         let wants_image = match fields.get("send_image") {
             Some(wish) => wish != "0",
             None => inbound.method == Method::GET,
         };
-        if wants_image { Answer::gif() } else { Answer::empty() }
+        if wants_image { BeaconReply::gif() } else { BeaconReply::empty() }
     }
 }
 
 /// The hits of a list. Those that are none are left out.
-fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
     let Some([requests, token]) = wire::members(inbound.body, ["requests", "token_auth"]) else {
-        return Err(DecodeError::Malformed("the body is not JSON"));
+        return Err(BeaconDecodeError::Malformed("the body is not JSON"));
     };
     batch.show_key_in(token);
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
-        return Err(DecodeError::Malformed("there is no list of requests"));
+        return Err(BeaconDecodeError::Malformed("there is no list of requests"));
     };
     for request in wire::records(requests, &inbound.bounds)? {
         if request.get().len() > inbound.bounds.hit_bytes() {
@@ -74,7 +80,7 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
         }
         let Some(request) = wire::string(request.get().as_bytes()) else { continue };
         let query = request.split_once('?').map_or(&*request, |(_, query)| query);
-        let fields = Fields::form(query);
+        let fields = FormFields::form(query);
         if is_hit(&fields) {
             add(&fields, inbound, batch)?;
         }
@@ -84,21 +90,21 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
 
 /// Adds the messages of a hit.
 fn add(
-    fields: &Fields<'_>,
-    inbound: &Inbound<'_>,
+    fields: &FormFields<'_>,
+    inbound: &BeaconRequest<'_>,
     batch: &mut MessageBatch,
-) -> Result<(), DecodeError> {
+) -> Result<(), BeaconDecodeError> {
     fields.get("token_auth").into_iter().for_each(|token| batch.show_key(token));
     batch.extend(hit::messages(fields, &message_id(fields), inbound))
 }
 
-fn is_hit(fields: &Fields<'_>) -> bool {
+fn is_hit(fields: &FormFields<'_>) -> bool {
     fields.get("idsite").is_some() && fields.get("rec") == Some("1")
 }
 
 /// Hits have no id, but a random number, the page view's name and the visitor's. Without the first,
 /// two hits of a page cannot be told apart: there is no id then.
-fn message_id(fields: &Fields<'_>) -> Option<String> {
+fn message_id(fields: &FormFields<'_>) -> Option<String> {
     fields.get("r")?;
     let mut hash = Sha256::new();
     for name in ["idsite", "_id", "pv_id", "r"] {

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Bounds, Inbound};
-use crate::vendors::wire::{self, Fields, Message, put};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::{BeaconLimits, BeaconRequest};
+use crate::vendors::wire::{self, CanonicalMessage, FormFields, put};
 
 /// Parameters of a plug-in's own hits that are no events of the visitor's: forms being filled in,
 /// recordings, heatmaps.
@@ -17,10 +17,10 @@ const ORDER: [(&str, &str); 4] =
 
 /// The canonical messages of a hit: none for a heartbeat, two for the page of a product.
 pub(super) fn messages(
-    fields: &Fields<'_>,
+    fields: &FormFields<'_>,
     id: &Option<String>,
-    inbound: &Inbound<'_>,
-) -> Vec<Object> {
+    inbound: &BeaconRequest<'_>,
+) -> Vec<JsonObject> {
     let bounds = &inbound.bounds;
     if fields.get("ping") == Some("1") || RECORDED.iter().any(|name| fields.get(name).is_some()) {
         return Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn messages(
     own(fields, &mut properties, bounds);
     let viewed = viewed(fields, bounds);
     let page_context = if viewed.is_some() { context.clone() } else { context };
-    let page = with_ids(Message::new(Kind::Page), fields)
+    let page = with_ids(CanonicalMessage::new(EventKind::Page), fields)
         .with("messageId", id.clone())
         .with("properties", Some(properties))
         .with("context", Some(page_context.clone()))
@@ -50,13 +50,13 @@ pub(super) fn messages(
 }
 
 fn track(
-    fields: &Fields<'_>,
+    fields: &FormFields<'_>,
     event: &str,
-    properties: Object,
-    context: Object,
+    properties: JsonObject,
+    context: JsonObject,
     id: Option<String>,
-) -> Object {
-    with_ids(Message::track(event), fields)
+) -> JsonObject {
+    with_ids(CanonicalMessage::track(event), fields)
         .with("messageId", id)
         .with("properties", Some(properties))
         .with("context", Some(context))
@@ -64,16 +64,16 @@ fn track(
 }
 
 /// The visitor, if cookies are allowed to the library; else the gateway's own names them.
-fn with_ids(message: Message, fields: &Fields<'_>) -> Message {
+fn with_ids(message: CanonicalMessage, fields: &FormFields<'_>) -> CanonicalMessage {
     message
         .with_id("userId", fields.get("uid"))
         .with_id("anonymousId", fields.get("cid").or(fields.get("_id")))
 }
 
 /// The event of a hit that is not the view of a page.
-fn action<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> Option<(&'f str, Object)> {
-    let mut said = Object::new();
-    let put_text = |said: &mut Object, name: &str, parameter: &str| {
+fn action<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'f str, JsonObject)> {
+    let mut said = JsonObject::new();
+    let put_text = |said: &mut JsonObject, name: &str, parameter: &str| {
         put(said, name, fields.get(parameter));
     };
     if let Some(goal) = fields.get("idgoal") {
@@ -128,8 +128,8 @@ fn action<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> Option<(&'f str, Objec
 }
 
 /// An order; or, without its number, the cart as it is now.
-fn order<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> (&'f str, Object) {
-    let mut said = Object::new();
+fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, JsonObject) {
+    let mut said = JsonObject::new();
     let worth = amount(fields, "revenue");
     let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes(), bounds));
     let items = match items {
@@ -156,7 +156,7 @@ fn order<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> (&'f str, Object) {
 fn product(item: Value) -> Option<Value> {
     let Value::Array(item) = item else { return None };
     let mut parts = item.into_iter();
-    let mut product = Object::new();
+    let mut product = JsonObject::new();
     let sku = parts.next();
     put(&mut product, "product_id", sku.clone());
     put(&mut product, "sku", sku);
@@ -169,8 +169,8 @@ fn product(item: Value) -> Option<Value> {
 
 /// The product, or list of products, that the page shows. Hits that come later from the page repeat
 /// it, but those are no page views.
-fn viewed(fields: &Fields<'_>, bounds: &Bounds) -> Option<(&'static str, Object)> {
-    let mut said = Object::new();
+fn viewed(fields: &FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'static str, JsonObject)> {
+    let mut said = JsonObject::new();
     let category = fields
         .get("_pkc")
         .map(|text| wire::json(text.as_bytes(), bounds).unwrap_or_else(|| Value::from(text)));
@@ -189,7 +189,7 @@ fn viewed(fields: &Fields<'_>, bounds: &Bounds) -> Option<(&'static str, Object)
 }
 
 /// The first of several categories is the product's; all are kept.
-fn put_categories(said: &mut Object, categories: Option<Value>) {
+fn put_categories(said: &mut JsonObject, categories: Option<Value>) {
     let Some(Value::Array(mut all)) = categories else {
         return put(said, "category", categories);
     };
@@ -201,7 +201,7 @@ fn put_categories(said: &mut Object, categories: Option<Value>) {
 }
 
 /// What the site says in ways of its own: dimensions, and variables of the page and of the visit.
-fn own(fields: &Fields<'_>, properties: &mut Object, bounds: &Bounds) {
+fn own(fields: &FormFields<'_>, properties: &mut JsonObject, bounds: &BeaconLimits) {
     for (name, value) in fields.iter() {
         let number = name.strip_prefix("dimension").unwrap_or_default();
         if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -211,7 +211,7 @@ fn own(fields: &Fields<'_>, properties: &mut Object, bounds: &Bounds) {
     for (parameter, name) in [("_cvar", "visit_variables"), ("cvar", "page_variables")] {
         let text = fields.get(parameter).unwrap_or_default();
         let Some(Value::Object(slots)) = wire::json(text.as_bytes(), bounds) else { continue };
-        let mut variables = Object::new();
+        let mut variables = JsonObject::new();
         for slot in slots.into_iter().map(|(_, slot)| slot) {
             let Value::Array(pair) = slot else { continue };
             let mut pair = pair.into_iter();
@@ -223,13 +223,13 @@ fn own(fields: &Fields<'_>, properties: &mut Object, bounds: &Bounds) {
     }
 }
 
-fn page(fields: &Fields<'_>) -> Object {
+fn page(fields: &FormFields<'_>) -> JsonObject {
     wire::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
 }
 
-fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
+fn context(fields: &FormFields<'_>, inbound: &BeaconRequest<'_>) -> JsonObject {
     let (path, bounds) = (inbound.path, &inbound.bounds);
-    let mut context = wire::roomy();
+    let mut context = wire::preallocated_object();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
     if !inbound.is_of_page() {
@@ -240,7 +240,7 @@ fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
     put(&mut context, "screen", fields.get("res").and_then(wire::screen));
     let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes(), bounds));
     put(&mut context, "userAgentData", hints.filter(Value::is_object));
-    let mut campaign = Object::new();
+    let mut campaign = JsonObject::new();
     put(&mut campaign, "name", fields.get("_rcn"));
     put(&mut campaign, "term", fields.get("_rck"));
     put(&mut context, "campaign", Some(campaign));
@@ -254,13 +254,13 @@ fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
         };
         put(&mut context, "consent", Some(json!({ "categoryPreferences": analytics })));
     }
-    let mut ids = Object::new();
+    let mut ids = JsonObject::new();
     put(&mut ids, "visitor_id", fields.get("cid").or(fields.get("_id")));
     put(&mut ids, "pageview_id", fields.get("pv_id"));
     if !ids.is_empty() {
         put(&mut context, "clientIds", Some(json!({ "matomo": ids })));
     }
-    let mut source = Object::new();
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some("matomo"));
     put(&mut source, "endpoint", Some(path));
     put(&mut source, "event", Some(theirs(fields)));
@@ -269,8 +269,8 @@ fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
 }
 
 /// The visitor's place, as servers say it.
-fn location(fields: &Fields<'_>) -> Object {
-    let mut location = Object::new();
+fn location(fields: &FormFields<'_>) -> JsonObject {
+    let mut location = JsonObject::new();
     for (parameter, name) in [("country", "country"), ("region", "region"), ("city", "city")] {
         put(&mut location, name, fields.get(parameter));
     }
@@ -281,7 +281,7 @@ fn location(fields: &Fields<'_>) -> Object {
 }
 
 /// What Matomo calls a hit of this kind.
-fn theirs<'f>(fields: &'f Fields<'_>) -> &'f str {
+fn theirs<'f>(fields: &'f FormFields<'_>) -> &'f str {
     const KINDS: [(&str, &str); 8] = [
         ("idgoal", "goal"),
         ("ma_mt", "media"),
@@ -302,7 +302,7 @@ fn theirs<'f>(fields: &'f Fields<'_>) -> &'f str {
 
 /// An amount: a number, or its text as it is where destinations must read it. The text `false`, for no
 /// discount, says nothing.
-fn amount(fields: &Fields<'_>, parameter: &str) -> Option<Value> {
+fn amount(fields: &FormFields<'_>, parameter: &str) -> Option<Value> {
     let text = fields
         .get(parameter)
         .filter(|text| !matches!(*text, "" | "false" | "null" | "undefined"))?;
@@ -310,7 +310,7 @@ fn amount(fields: &Fields<'_>, parameter: &str) -> Option<Value> {
 }
 
 /// A number. What is none, as the text `false` for no discount, says nothing.
-fn number(fields: &Fields<'_>, parameter: &str) -> Option<Value> {
+fn number(fields: &FormFields<'_>, parameter: &str) -> Option<Value> {
     let number = fields.get(parameter).map(as_number_text)?;
     number.filter(Value::is_number)
 }

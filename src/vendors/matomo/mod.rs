@@ -11,8 +11,8 @@ use super::Vendor;
 /// Matomo's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "matomo",
-    known_as: &["Matomo"],
-    beacon: Some(&beacon::Matomo),
+    aliases: &["Matomo"],
+    beacon: Some(&beacon::MatomoBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

@@ -1,12 +1,12 @@
 //! Matomo's tracker, at the host of the customer's own Matomo.
 
-use crate::vendors::script::{File, Script};
+use crate::vendors::script::{ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File { path: "/matomo.js", origin: "", ..File::PLAIN },
-        File { path: "/piwik.js", origin: "", ..File::PLAIN },
+        ScriptFile { path: "/matomo.js", origin: "", ..ScriptFile::PLAIN },
+        ScriptFile { path: "/piwik.js", origin: "", ..ScriptFile::PLAIN },
     ],
     rewrites: &[],
     bases: &[],

@@ -3,8 +3,8 @@
 use http::Method;
 use proptest::prelude::*;
 
-use super::beacon::Matomo;
-use crate::vendors::wire::trial::{Sent, broken};
+use super::beacon::MatomoBeacon;
+use crate::vendors::wire::trial::{TestBeaconRequest, broken};
 
 /// Where they are sent.
 const PATHS: &[&str] = &["/matomo.php"];
@@ -20,7 +20,8 @@ const GOOD: &[&str] = &[
 const TIMES: usize = 40;
 
 fn read(path: &str, query: &str, body: &[u8]) {
-    Sent::new(Method::POST, &format!("{path}?{query}"), body).check(&Matomo, TIMES);
+    TestBeaconRequest::new(Method::POST, &format!("{path}?{query}"), body)
+        .check(&MatomoBeacon, TIMES);
 }
 
 proptest! {

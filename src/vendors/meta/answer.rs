@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::vendors::audience::LIST_GONE;
-use crate::vendors::{CallError, Outcome, Reason, Reply, judge};
+use crate::vendors::{Outcome, OutcomeReason, VendorCallError, VendorReply, classify_reply};
 
 /// The most characters of Meta's words that are kept.
 const DETAIL_CHARS: usize = 300;
@@ -26,7 +26,7 @@ pub(super) const UNKNOWN: &str = "unknown_pixel";
 const FLAGGED: i64 = 1_713_230;
 
 /// What Graph says of a request that it did not take.
-struct GraphError<'r> {
+struct MetaGraphError<'r> {
     code: i64,
     subcode: i64,
     is_transient: bool,
@@ -34,27 +34,28 @@ struct GraphError<'r> {
 }
 
 /// How the events of a request ended.
-pub(super) fn outcome(result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
-    let judged = judge(result, now).outcome();
+pub(super) fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
+    let judged = classify_reply(result, now).outcome();
     let Ok(reply) = result else { return judged };
     if is_html(reply) {
         // A gateway before Graph answers, whatever the status.
         let status = reply.status.as_u16();
-        let reason = Reason::detailed("vendor_error", format!("HTTP {status}, a page of HTML"));
+        let reason =
+            OutcomeReason::detailed("vendor_error", format!("HTTP {status}, a page of HTML"));
         return Outcome::Retry { reason, after: reply.retry_after(now) };
     }
     let body = reply.json();
-    match body.as_ref().and_then(GraphError::read) {
+    match body.as_ref().and_then(MetaGraphError::read) {
         Some(error) => error.outcome(reply, judged, now),
         None => judged,
     }
 }
 
-fn is_html(reply: &Reply) -> bool {
+fn is_html(reply: &VendorReply) -> bool {
     reply.body.trim_ascii_start().first() == Some(&b'<')
 }
 
-impl<'r> GraphError<'r> {
+impl<'r> MetaGraphError<'r> {
     fn read(body: &'r Value) -> Option<Self> {
         let error = body.get("error").filter(|error| error.is_object())?;
         let number = |key: &str| error.get(key).and_then(Value::as_i64).unwrap_or_default();
@@ -67,7 +68,7 @@ impl<'r> GraphError<'r> {
     }
 
     /// `judged` is what the status alone means.
-    fn outcome(&self, reply: &Reply, judged: Outcome, now: Timestamp) -> Outcome {
+    fn outcome(&self, reply: &VendorReply, judged: Outcome, now: Timestamp) -> Outcome {
         let after = reply.retry_after(now);
         let retry = |code, after| Outcome::Retry { reason: self.reason(code), after };
         match (self.code, self.subcode) {
@@ -99,7 +100,7 @@ impl<'r> GraphError<'r> {
         }
     }
 
-    fn reason(&self, code: &'static str) -> Reason {
+    fn reason(&self, code: &'static str) -> OutcomeReason {
         let text = |key: &str| self.error.get(key).and_then(Value::as_str).unwrap_or_default();
         let mut detail = format!("{}/{} {}", self.code, self.subcode, text("message"));
         for more in ["error_user_title", "error_user_msg"].map(text) {
@@ -108,13 +109,13 @@ impl<'r> GraphError<'r> {
                 detail.push_str(more);
             }
         }
-        Reason::detailed(code, detail.chars().take(DETAIL_CHARS).collect::<String>())
+        OutcomeReason::detailed(code, detail.chars().take(DETAIL_CHARS).collect::<String>())
     }
 }
 
 /// The longest wait that the usage field names, in whole minutes:
 /// `{"123":[{"type":"...","estimated_time_to_regain_access":5}]}`.
-fn regain_access(reply: &Reply) -> Option<Duration> {
+fn regain_access(reply: &VendorReply) -> Option<Duration> {
     let usage: Value = serde_json::from_slice(reply.headers.get(USAGE)?.as_bytes()).ok()?;
     let limits = usage.as_object()?.values().filter_map(Value::as_array).flatten();
     let minutes = limits.filter_map(|limit| limit.get("estimated_time_to_regain_access")?.as_u64());
@@ -131,9 +132,9 @@ mod tests {
     use super::*;
     use crate::vendors::trial::now;
 
-    fn reply(status: u16, body: impl Into<Bytes>) -> Reply {
+    fn reply(status: u16, body: impl Into<Bytes>) -> VendorReply {
         let status = StatusCode::from_u16(status).unwrap();
-        Reply { status, headers: HeaderMap::new(), body: body.into() }
+        VendorReply { status, headers: HeaderMap::new(), body: body.into() }
     }
 
     /// The outcome's kind and its reason's code.
@@ -210,7 +211,7 @@ mod tests {
         ] {
             assert_eq!(read(status, &body), expected, "{status} {body}");
         }
-        let timeout = Err(CallError::Timeout(Duration::from_secs(1)));
+        let timeout = Err(VendorCallError::Timeout(Duration::from_secs(1)));
         assert_eq!(kind(&outcome(&timeout, now())), ("retry", "timeout"));
     }
 

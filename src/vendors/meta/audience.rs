@@ -9,12 +9,15 @@ use jiff::tz::Offset;
 use serde_json::json;
 
 use super::normalise::{self, hashed};
-use super::{Meta, answer};
-use crate::event::Enriched;
+use super::{MetaDestination, answer};
+use crate::event::EnrichedEvent;
 use crate::values::unicode;
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, made, readable};
-use crate::vendors::person::Person;
-use crate::vendors::{Call, Outcome, Reason};
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, LIST_GONE, VendorAudience, created_list_id,
+    fill_outcomes, parse_rows,
+};
+use crate::vendors::person::EventPerson;
+use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Rows in one request.
 const MAX_ROWS: usize = 10_000;
@@ -44,13 +47,13 @@ const DESCRIPTION: &str = "Kept by Tagway";
 const SOURCE: &str = "USER_PROVIDED_ONLY";
 
 #[async_trait]
-impl Audience for Meta {
+impl VendorAudience for MetaDestination {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
-        let person = Person::of(event);
+    fn row(&self, event: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        let person = EventPerson::of(event);
         let digest = |value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
             value.and_then(|value| hashed(value, normalise)).unwrap_or_default()
         };
@@ -60,7 +63,7 @@ impl Audience for Meta {
             digest(person.phone().as_deref(), &|_| person.telephone(telephones).map(String::from));
         let external_id = event.user_id().map(str::trim).unwrap_or_default();
         if email.is_empty() && phone.is_empty() && external_id.is_empty() {
-            return Err(Reason::new("no_identifier"));
+            return Err(OutcomeReason::new("no_identifier"));
         }
         let this_year = Offset::UTC.to_datetime(event.event.received_at).year();
         let born = person.birthday().and_then(|text| normalise::birthday(&text, this_year));
@@ -74,7 +77,7 @@ impl Audience for Meta {
         };
         let country = person.country();
         let code = country.as_deref().and_then(normalise::country);
-        Row::of(&[
+        AudienceRow::of(&[
             unicode::composed(external_id).into_owned(),
             email,
             phone,
@@ -92,9 +95,13 @@ impl Audience for Meta {
         ])
     }
 
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         let Some(audiences) = &self.settings.audiences else {
-            return Err(Outcome::Dead(Reason::new("no_ad_account")));
+            return Err(Outcome::Dead(OutcomeReason::new("no_ad_account")));
         };
         if let Some(id) = list.id {
             return Ok(id.to_owned());
@@ -110,38 +117,38 @@ impl Audience for Meta {
             other => return Err(other),
         }
         let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
-        made(body.get("id").filter(|id| id.as_str().is_some_and(is_number)))
+        created_list_id(body.get("id").filter(|id| id.as_str().is_some_and(is_number)))
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let (read, ends) = readable::<Vec<String>>(rows);
+        let (read, ends) = parse_rows::<Vec<String>>(rows);
         let Some(uri) = self.settings.audiences.as_ref().and_then(|it| it.users(list)) else {
-            return alike(ends, &Outcome::Dead(Reason::new("invalid_list")));
+            return fill_outcomes(ends, &Outcome::Dead(OutcomeReason::new("invalid_list")));
         };
         if read.is_empty() {
-            return alike(ends, &Outcome::Delivered);
+            return fill_outcomes(ends, &Outcome::Delivered);
         }
         let data: Vec<_> = read.into_iter().map(|(_, row)| row).collect();
         let body = json!({ "payload": { "schema": SCHEMA, "data": data } });
         let method = match change {
-            Change::Add => Method::POST,
-            Change::Remove => Method::DELETE,
+            AudienceChange::Add => Method::POST,
+            AudienceChange::Remove => Method::DELETE,
         };
         let result = call.call(self.graph(method, uri, body.to_string())).await;
         let outcome = match answer::outcome(&result, call.now()) {
             // Graph says the same of a list as of a pixel that is not there.
-            Outcome::Unauthorised(Reason { code: answer::UNKNOWN, detail }) => {
-                Outcome::Dead(Reason { code: LIST_GONE, detail })
+            Outcome::Unauthorised(OutcomeReason { code: answer::UNKNOWN, detail }) => {
+                Outcome::Dead(OutcomeReason { code: LIST_GONE, detail })
             }
             other => other,
         };
-        alike(ends, &outcome)
+        fill_outcomes(ends, &outcome)
     }
 }
 
@@ -151,7 +158,7 @@ pub(super) fn is_number(id: &str) -> bool {
 }
 
 /// Where lists are.
-pub(super) struct Audiences {
+pub(super) struct MetaAudienceApi {
     /// Where they are made.
     pub(super) create: Uri,
     /// Before a list's number.
@@ -160,7 +167,7 @@ pub(super) struct Audiences {
     pub(super) query: String,
 }
 
-impl Audiences {
+impl MetaAudienceApi {
     /// Where the members of a list are told.
     fn users(&self, list: &str) -> Option<Uri> {
         if !is_number(list) {

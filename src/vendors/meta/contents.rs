@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::custom::{Kind, is_negative, read};
-use crate::event::{DropReason, DroppedFields, Object};
+use super::custom::{MetaPropertyKind, is_negative, read};
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
 
@@ -18,8 +18,8 @@ const DESCRIPTIONS: [&str; 4] = ["title", "description", "brand", "category"];
 
 /// Adds the products: what they are, how many of each, and how many in all if that is asked.
 pub(super) fn add<'p>(
-    data: &mut Object,
-    products: impl IntoIterator<Item = &'p Object>,
+    data: &mut JsonObject,
+    products: impl IntoIterator<Item = &'p JsonObject>,
     counts: bool,
     dropped: &mut DroppedFields,
 ) {
@@ -28,7 +28,7 @@ pub(super) fn add<'p>(
         let Some(id) = products::id(product) else { continue };
         let quantity = quantity(product).unwrap_or(1);
         let Some(content) = content(&id, quantity, product, "price") else {
-            dropped.add(&format!("products[{index}]"), DropReason::ValueNotAllowed);
+            dropped.add(&format!("products[{index}]"), FieldDropReason::ValueNotAllowed);
             continue;
         };
         count = count.saturating_add(quantity);
@@ -82,25 +82,25 @@ pub(super) fn said_ids(value: &Value) -> Option<Value> {
 }
 
 /// One product. `None` if its price is below nought.
-fn content(id: &str, quantity: i64, product: &Object, price: &str) -> Option<Object> {
+fn content(id: &str, quantity: i64, product: &JsonObject, price: &str) -> Option<JsonObject> {
     let price = product.get(price).and_then(number);
     if price.as_ref().is_some_and(is_negative) {
         return None;
     }
-    let mut content = Object::new();
+    let mut content = JsonObject::new();
     content.insert("id".to_owned(), json!(id));
     content.insert("quantity".to_owned(), json!(quantity));
     if let Some(price) = price {
         content.insert("item_price".to_owned(), Value::Number(price));
     }
     let delivery = product.get("delivery_category");
-    if let Some(delivery) = delivery.and_then(|it| read(it, Kind::OneOf(DELIVERY))) {
+    if let Some(delivery) = delivery.and_then(|it| read(it, MetaPropertyKind::OneOf(DELIVERY))) {
         content.insert("delivery_category".to_owned(), delivery);
     }
     Some(content)
 }
 
-fn quantity(product: &Object) -> Option<i64> {
+fn quantity(product: &JsonObject) -> Option<i64> {
     let quantity = product.get("quantity").and_then(products::whole_number);
     quantity.filter(|quantity| *quantity > 0)
 }
@@ -115,7 +115,7 @@ mod tests {
             { "sku": "a", "price": "5", "quantity": 2 }, { "sku": "rebate", "price": -3 },
             { "price": 1 }, { "sku": "b", "quantity": 0, "delivery_category": "curbside" },
         ]);
-        let (mut data, mut dropped) = (Object::new(), DroppedFields::default());
+        let (mut data, mut dropped) = (JsonObject::new(), DroppedFields::default());
         let products = list.as_array().unwrap().iter().filter_map(Value::as_object);
         add(&mut data, products, true, &mut dropped);
         let expected = json!({ "content_type": "product", "content_ids": ["a", "b"], "num_items": 3,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use url::form_urlencoded;
 
-use crate::vendors::{Landing, MintedCookie};
+use crate::vendors::{CookieContext, IssuedCookie};
 
 /// The cookie of the browser.
 pub(super) const FBP: &str = "_fbp";
@@ -32,14 +32,14 @@ const MAX_PARAMETERS: usize = 100;
 
 /// A value of one of the cookies that is well-formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Value<'v> {
+pub(super) struct MetaCookieValue<'v> {
     /// All of it, as it was found.
     pub(super) whole: &'v str,
     /// What stands after the time, with whatever Meta's library added.
     rest: &'v str,
 }
 
-impl<'v> Value<'v> {
+impl<'v> MetaCookieValue<'v> {
     /// Reads a value of four or five parts.
     pub(super) fn parse(whole: &'v str) -> Option<Self> {
         let mut parts = whole.splitn(4, '.');
@@ -68,9 +68,10 @@ impl<'v> Value<'v> {
 
 /// The cookies that a browser needs and does not have: `_fbp` where there is none, `_fbc` where the
 /// URL has another click than the cookie, or where there is no cookie but a remembered click.
-pub(super) fn mint(landing: &Landing<'_>) -> Vec<MintedCookie> {
-    let kept = |name: &str| landing.cookies.get(name).and_then(|value| Value::parse(value));
-    let cookie = |name, value| MintedCookie { name, value, max_age: MAX_AGE };
+pub(super) fn issue_cookies(landing: &CookieContext<'_>) -> Vec<IssuedCookie> {
+    let kept =
+        |name: &str| landing.cookies.get(name).and_then(|value| MetaCookieValue::parse(value));
+    let cookie = |name, value| IssuedCookie { name, value, max_age: MAX_AGE };
     let mut minted = Vec::new();
     if kept(FBP).is_none() {
         let random = (landing.random >> 1).to_string();
@@ -92,7 +93,7 @@ pub(super) fn mint(landing: &Landing<'_>) -> Vec<MintedCookie> {
     if let Some((click, at)) = wanted {
         let value = assemble(landing.domain, at, click);
         // A click that does not make a well-formed value would be minted again and again.
-        if Value::parse(&value).is_some() {
+        if MetaCookieValue::parse(&value).is_some() {
             minted.push(cookie(FBC, value));
         }
     }
@@ -121,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::event::ClickId;
+    use crate::event::AdClickId;
     use crate::vendors::trial::now;
 
     const NOW_MS: &str = "1795435200000";
@@ -130,8 +131,8 @@ mod tests {
     fn minted(cookies: &[(&str, &str)], url: &str, remembered: Option<&str>) -> Vec<String> {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
-        let click = |value: &str| (CLICK.to_owned(), ClickId { value: value.to_owned(), at });
-        let landing = Landing {
+        let click = |value: &str| (CLICK.to_owned(), AdClickId { value: value.to_owned(), at });
+        let landing = CookieContext {
             cookies: &cookies.iter().map(pair).collect::<BTreeMap<_, _>>(),
             click_ids: &remembered.map(click).into_iter().collect(),
             url: Some(url),
@@ -139,7 +140,7 @@ mod tests {
             now: now(),
             random: u32::MAX,
         };
-        mint(&landing)
+        issue_cookies(&landing)
             .into_iter()
             .map(|cookie| format!("{}={}", cookie.name, cookie.value))
             .collect()
@@ -153,7 +154,7 @@ mod tests {
             "fb.2.1554763741205.AbCd.Bg",
             "fb.0.1554763741205.AbCd.AQAAAQIB",
         ] {
-            assert_eq!(Value::parse(good).unwrap().whole, good);
+            assert_eq!(MetaCookieValue::parse(good).unwrap().whole, good);
         }
         for bad in [
             "",
@@ -168,9 +169,9 @@ mod tests {
             "fb.1.1.a b",
             "fb.1.1..b",
         ] {
-            assert_eq!(Value::parse(bad), None, "{bad}");
+            assert_eq!(MetaCookieValue::parse(bad), None, "{bad}");
         }
-        assert_eq!(Value::parse(&format!("fb.1.1.{}", "x".repeat(512))), None);
+        assert_eq!(MetaCookieValue::parse(&format!("fb.1.1.{}", "x".repeat(512))), None);
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use serde_json::{Number, Value, json};
 
 use super::contents::{self, DELIVERY};
-use super::rules::{self, Rule, Shape};
-use super::settings::Settings;
-use crate::event::{DropReason, DroppedFields, Object};
+use super::rules::{self, MetaEventRule, MetaEventShape};
+use super::settings::MetaSettings;
+use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
 use crate::vendors::wire::says_nothing;
@@ -83,25 +83,25 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 /// Meta's own fields, and what each must be: a property of that name is read so.
-const FIELDS: &[(&str, Kind)] = &[
-    ("content_ids", Kind::Ids),
-    ("contents", Kind::Contents),
-    ("content_type", Kind::OneOf(&["product", "product_group"])),
-    ("content_name", Kind::Text),
-    ("content_category", Kind::Text),
-    ("num_items", Kind::Count),
-    ("order_id", Kind::Reference),
-    ("search_string", Kind::Text),
-    ("status", Kind::Scalar),
-    ("predicted_ltv", Kind::Number),
-    ("net_revenue", Kind::Number),
-    ("delivery_category", Kind::OneOf(DELIVERY)),
-    ("item_number", Kind::Reference),
+const FIELDS: &[(&str, MetaPropertyKind)] = &[
+    ("content_ids", MetaPropertyKind::Ids),
+    ("contents", MetaPropertyKind::Contents),
+    ("content_type", MetaPropertyKind::OneOf(&["product", "product_group"])),
+    ("content_name", MetaPropertyKind::Text),
+    ("content_category", MetaPropertyKind::Text),
+    ("num_items", MetaPropertyKind::Count),
+    ("order_id", MetaPropertyKind::Reference),
+    ("search_string", MetaPropertyKind::Text),
+    ("status", MetaPropertyKind::Scalar),
+    ("predicted_ltv", MetaPropertyKind::Number),
+    ("net_revenue", MetaPropertyKind::Number),
+    ("delivery_category", MetaPropertyKind::OneOf(DELIVERY)),
+    ("item_number", MetaPropertyKind::Reference),
 ];
 
 /// How a property is read.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum MetaPropertyKind {
     Text,
     /// A text that the spec knows under the same name: not every event says it to Meta.
     Reference,
@@ -115,12 +115,12 @@ pub(super) enum Kind {
 
 /// What the event says. The error is the code of a dead letter: it lacks what Meta requires.
 pub(super) fn data(
-    rule: &Rule,
-    properties: &Object,
-    settings: &Settings,
+    rule: &MetaEventRule,
+    properties: &JsonObject,
+    settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<Object, &'static str> {
-    let mut data = Object::new();
+) -> Result<JsonObject, &'static str> {
+    let mut data = JsonObject::new();
     add_money(&mut data, rule, properties, (settings, &mut *dropped))?;
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -128,12 +128,12 @@ pub(super) fn data(
         }
     };
     match rule.shape {
-        Shape::Search => {
+        MetaEventShape::Search => {
             add("search_string", first(properties, &["query", "search_string"]));
             add("content_category", category(properties));
             contents::add(&mut data, products::all(properties), false, dropped);
         }
-        Shape::List => {
+        MetaEventShape::List => {
             let category = category(properties);
             add("content_name", first(properties, &["content_name"]));
             add("content_category", category.clone());
@@ -144,18 +144,18 @@ pub(super) fn data(
                 data.insert("content_type".to_owned(), json!("product_group"));
             }
         }
-        Shape::Product => {
+        MetaEventShape::Product => {
             add("content_name", first(properties, &["name", "content_name"]));
             add("content_category", category(properties));
             contents::add(&mut data, products::all(properties), false, dropped);
         }
-        Shape::Cart | Shape::Order => {
-            if rule.shape == Shape::Order {
+        MetaEventShape::Cart | MetaEventShape::Order => {
+            if rule.shape == MetaEventShape::Order {
                 add("order_id", first(properties, &["order_id"]));
             }
             contents::add(&mut data, products::all(properties), true, dropped);
         }
-        Shape::Person | Shape::Open => {
+        MetaEventShape::Person | MetaEventShape::Open => {
             contents::add(&mut data, products::listed(properties), false, dropped);
             add_properties(&mut data, rule.shape, properties, (settings, &mut *dropped));
             return Ok(data);
@@ -166,8 +166,10 @@ pub(super) fn data(
 }
 
 /// What the client says by Meta's own names: it knows better than what is made of the spec's.
-fn add_said(data: &mut Object, properties: &Object, dropped: &mut DroppedFields) {
-    for (name, kind) in FIELDS.iter().filter(|(_, kind)| !matches!(kind, Kind::Reference)) {
+fn add_said(data: &mut JsonObject, properties: &JsonObject, dropped: &mut DroppedFields) {
+    for (name, kind) in
+        FIELDS.iter().filter(|(_, kind)| !matches!(kind, MetaPropertyKind::Reference))
+    {
         let Some(value) = properties.get(*name).filter(|value| !says_nothing(value)) else {
             continue;
         };
@@ -183,22 +185,24 @@ fn add_said(data: &mut Object, properties: &Object, dropped: &mut DroppedFields)
 /// The value and its currency. Without a currency there is no value; an order without either is
 /// refused by Meta.
 fn add_money(
-    data: &mut Object,
-    rule: &Rule,
-    properties: &Object,
-    (settings, dropped): (&Settings, &mut DroppedFields),
+    data: &mut JsonObject,
+    rule: &MetaEventRule,
+    properties: &JsonObject,
+    (settings, dropped): (&MetaSettings, &mut DroppedFields),
 ) -> Result<(), &'static str> {
-    let is_order = rule.value == rules::Value::Order;
+    let is_order = rule.value == rules::MetaValueSource::Order;
     let value = match rule.value {
-        rules::Value::Of(keys) => products::first_number(properties, keys),
-        rules::Value::OrWorth(keys) => {
+        rules::MetaValueSource::Of(keys) => products::first_number(properties, keys),
+        rules::MetaValueSource::OrWorth(keys) => {
             products::first_number(properties, keys).or_else(|| products::worth(properties))
         }
-        rules::Value::Order => products::first_number(properties, settings.purchase_value)
-            .or_else(|| products::worth(properties)),
+        rules::MetaValueSource::Order => {
+            products::first_number(properties, settings.purchase_value)
+                .or_else(|| products::worth(properties))
+        }
     };
     if value.as_ref().is_some_and(is_negative) {
-        dropped.add("value", DropReason::ValueNotAllowed);
+        dropped.add("value", FieldDropReason::ValueNotAllowed);
     }
     let value = value.filter(|value| !is_negative(value));
     let store = settings.currency.as_deref().filter(|_| value.is_some());
@@ -213,7 +217,7 @@ fn add_money(
         (None, Some(currency)) => {
             data.insert("currency".to_owned(), json!(currency));
         }
-        (Some(_), None) => dropped.add("value", DropReason::MissingCurrency),
+        (Some(_), None) => dropped.add("value", FieldDropReason::MissingCurrency),
         (None, None) => {}
     }
     Ok(())
@@ -225,15 +229,15 @@ pub(super) fn is_negative(number: &Number) -> bool {
 
 /// The properties that are neither objects nor lists, and that say nothing of a person.
 fn add_properties(
-    data: &mut Object,
-    shape: Shape,
-    properties: &Object,
-    (settings, dropped): (&Settings, &mut DroppedFields),
+    data: &mut JsonObject,
+    shape: MetaEventShape,
+    properties: &JsonObject,
+    (settings, dropped): (&MetaSettings, &mut DroppedFields),
 ) {
     let has_value = data.contains_key("value");
     // A product and a promotion have names; of other things it may be the person's.
     let is_thing = products::id(properties).is_some() || properties.contains_key("promotion_id");
-    let names_thing = is_thing && shape == Shape::Open;
+    let names_thing = is_thing && shape == MetaEventShape::Open;
     for (name, value) in properties {
         let is_elsewhere = ELSEWHERE.contains(&name.as_str()) || (name == "revenue" && has_value);
         let is_allowed = settings.allowed_properties.contains(&name.to_lowercase());
@@ -242,11 +246,11 @@ fn add_properties(
             continue;
         }
         if is_personal && !is_allowed {
-            dropped.add(name, DropReason::Personal);
+            dropped.add(name, FieldDropReason::Personal);
             continue;
         }
         let kind = FIELDS.iter().find(|(field, _)| field == name).map(|(_, kind)| *kind);
-        match read(value, kind.unwrap_or(Kind::Scalar)) {
+        match read(value, kind.unwrap_or(MetaPropertyKind::Scalar)) {
             Some(value) => {
                 data.insert(name.clone(), value);
             }
@@ -256,11 +260,11 @@ fn add_properties(
 }
 
 /// Why a value cannot be sent.
-fn unsent(value: &Value) -> DropReason {
+fn unsent(value: &Value) -> FieldDropReason {
     match value {
-        Value::Array(_) | Value::Object(_) => DropReason::Nested,
-        Value::String(text) if is_email(text) || text.contains("%40") => DropReason::Personal,
-        _ => DropReason::ValueNotAllowed,
+        Value::Array(_) | Value::Object(_) => FieldDropReason::Nested,
+        Value::String(text) if is_email(text) || text.contains("%40") => FieldDropReason::Personal,
+        _ => FieldDropReason::ValueNotAllowed,
     }
 }
 
@@ -272,9 +276,9 @@ pub(super) fn is_personal(name: &str) -> bool {
 }
 
 /// The value as Meta takes it, if it can be one: never empty, never an address.
-pub(super) fn read(value: &Value, kind: Kind) -> Option<Value> {
+pub(super) fn read(value: &Value, kind: MetaPropertyKind) -> Option<Value> {
     match kind {
-        Kind::Scalar => match value {
+        MetaPropertyKind::Scalar => match value {
             Value::String(text) => {
                 // Within a URL the sign is escaped.
                 let names_nobody = !is_email(text) && !text.contains("%40");
@@ -283,19 +287,21 @@ pub(super) fn read(value: &Value, kind: Kind) -> Option<Value> {
             Value::Number(_) | Value::Bool(_) => Some(value.clone()),
             _ => None,
         },
-        Kind::Text | Kind::Reference => joined(value).map(Value::String),
-        Kind::Number => number(value).map(Value::Number),
-        Kind::Count => products::whole_number(value).filter(|count| *count >= 0).map(Value::from),
-        Kind::OneOf(words) => {
+        MetaPropertyKind::Text | MetaPropertyKind::Reference => joined(value).map(Value::String),
+        MetaPropertyKind::Number => number(value).map(Value::Number),
+        MetaPropertyKind::Count => {
+            products::whole_number(value).filter(|count| *count >= 0).map(Value::from)
+        }
+        MetaPropertyKind::OneOf(words) => {
             let said = value.as_str()?;
             words.iter().find(|word| **word == said).map(|word| json!(word))
         }
-        Kind::Ids => contents::said_ids(value),
-        Kind::Contents => contents::said(value),
+        MetaPropertyKind::Ids => contents::said_ids(value),
+        MetaPropertyKind::Contents => contents::said(value),
     }
 }
 
-fn category(properties: &Object) -> Option<String> {
+fn category(properties: &JsonObject) -> Option<String> {
     ["category", "content_category"].iter().find_map(|key| joined(properties.get(*key)?))
 }
 
@@ -311,6 +317,6 @@ fn joined(value: &Value) -> Option<String> {
     (!whole.is_empty() && !is_email(&whole)).then_some(whole)
 }
 
-fn first(properties: &Object, keys: &[&str]) -> Option<String> {
+fn first(properties: &JsonObject, keys: &[&str]) -> Option<String> {
     keys.iter().find_map(|key| text(properties.get(*key)?)).filter(|text| !is_email(text))
 }

@@ -4,14 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::rules::{self, Rule, Shape};
-use super::settings::Settings;
-use super::source::{PHYSICAL_STORE, Source};
-use super::user::User;
+use super::rules::{self, MetaEventRule, MetaEventShape};
+use super::settings::MetaSettings;
+use super::source::{MetaEventSource, PHYSICAL_STORE};
+use super::user::MetaUserData;
 use super::{NAME, VENDOR, custom};
-use crate::event::{DroppedFields, Enriched, Kind, Object};
-use crate::vendors::person::Person;
-use crate::vendors::{Refusal, products};
+use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
+use crate::vendors::person::EventPerson;
+use crate::vendors::{MappingRefusal, products};
 
 /// Characters of an event's name.
 pub(super) const MAX_NAME_CHARS: usize = 50;
@@ -27,14 +27,14 @@ const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(60);
 
 /// An event ready to go.
 #[derive(Clone, Debug)]
-pub(super) struct Hit {
+pub(super) struct MetaEvent {
     /// The event as JSON.
     pub(super) json: String,
     /// After this, Meta no longer takes it.
     until: Timestamp,
 }
 
-impl Hit {
+impl MetaEvent {
     pub(super) fn is_late(&self, now: Timestamp) -> bool {
         now > self.until
     }
@@ -42,28 +42,28 @@ impl Hit {
 
 /// The event's fields, in the contract's order.
 #[derive(Serialize)]
-struct Body<'e> {
+struct MetaEventBody<'e> {
     event_name: String,
     event_time: i64,
     event_id: String,
     #[serde(flatten)]
-    source: &'e Source,
+    source: &'e MetaEventSource,
     /// Whether the event only counts, and trains no delivery of advertisements.
     #[serde(skip_serializing_if = "Option::is_none")]
     opt_out: Option<bool>,
-    user_data: User,
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    custom_data: Object,
+    user_data: MetaUserData,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    custom_data: JsonObject,
     /// The event whose value this one completes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    original_event_data: Option<Object>,
+    original_event_data: Option<JsonObject>,
     #[serde(flatten)]
-    processing: Processing,
+    processing: MetaProcessingOptions,
 }
 
 /// How Meta may process the event.
 #[derive(Default, Serialize)]
-struct Processing {
+struct MetaProcessingOptions {
     #[serde(rename = "data_processing_options", skip_serializing_if = "Option::is_none")]
     options: Option<Vec<&'static str>>,
     #[serde(rename = "data_processing_options_country", skip_serializing_if = "Option::is_none")]
@@ -74,34 +74,34 @@ struct Processing {
 
 /// Maps an event.
 pub(super) fn map(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<Hit, Refusal> {
-    let empty = Object::new();
+) -> Result<MetaEvent, MappingRefusal> {
+    let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let (event_name, shape, custom_data) = match event.event.kind {
-        Kind::Page => ("PageView".to_owned(), Shape::Open, Object::new()),
-        Kind::Track => track(event, properties, settings, dropped)?,
-        Kind::Screen => {
+        EventKind::Page => ("PageView".to_owned(), MetaEventShape::Open, JsonObject::new()),
+        EventKind::Track => track(event, properties, settings, dropped)?,
+        EventKind::Screen => {
             let name = event.event.name.as_deref().unwrap_or_default();
             let name = format!("Viewed {name} Screen");
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
             track_named(&name, rules::find(&name), properties, settings, dropped)?
         }
-        Kind::Identify => return Err(Refusal::Skip("traits_ride_on_events")),
-        Kind::Group => return Err(Refusal::Skip("no_groups")),
-        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
+        EventKind::Identify => return Err(MappingRefusal::Skip("traits_ride_on_events")),
+        EventKind::Group => return Err(MappingRefusal::Skip("no_groups")),
+        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
     };
-    let source = Source::of(event, settings).map_err(Refusal::Dead)?;
-    let user_data = User::of(event, settings, source.action_source);
-    Person::of(event).note_unreadable(&settings.telephones, dropped);
+    let source = MetaEventSource::of(event, settings).map_err(MappingRefusal::Dead)?;
+    let user_data = MetaUserData::of(event, settings, source.action_source);
+    EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     if !user_data.is_matchable() {
-        return Err(Refusal::Dead("unmatchable_user"));
+        return Err(MappingRefusal::Dead("unmatchable_user"));
     }
     let is_in_store = source.action_source == PHYSICAL_STORE;
     let max_age = if is_in_store { MAX_AGE_IN_STORE } else { MAX_AGE };
-    let body = Body {
+    let body = MetaEventBody {
         event_name,
         event_time: event.event.timestamp.as_second(),
         event_id: event_id(event, shape, settings),
@@ -110,19 +110,20 @@ pub(super) fn map(
         user_data,
         custom_data,
         original_event_data: original(properties),
-        processing: Processing::of(event, settings),
+        processing: MetaProcessingOptions::of(event, settings),
     };
-    let json = serde_json::to_string(&body).map_err(|_impossible| Refusal::Dead("unmappable"))?;
+    let json =
+        serde_json::to_string(&body).map_err(|_impossible| MappingRefusal::Dead("unmappable"))?;
     let until = event.event.timestamp.saturating_add(max_age - ON_ITS_WAY);
-    Ok(Hit { json, until: until.unwrap_or(Timestamp::MAX) })
+    Ok(MetaEvent { json, until: until.unwrap_or(Timestamp::MAX) })
 }
 
 fn track(
-    event: &Enriched,
-    properties: &Object,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    properties: &JsonObject,
+    settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<(String, Shape, Object), Refusal> {
+) -> Result<(String, MetaEventShape, JsonObject), MappingRefusal> {
     let name = event.event.event.as_deref().unwrap_or_default().trim();
     let renamed = settings.event_names.iter().find(|(from, _)| from.eq_ignore_ascii_case(name));
     if let Some((_, to)) = renamed {
@@ -133,40 +134,40 @@ fn track(
     }
     if crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
         // Whoever clicks on a product views it next, which is an event of its own.
-        return Err(Refusal::Skip("no_counterpart"));
+        return Err(MappingRefusal::Skip("no_counterpart"));
     }
     track_named(name, rules::find(name), properties, settings, dropped)
 }
 
 /// Whether Meta's own library gave the event this name: one that is not Meta's is then no other event,
 /// even if a canonical one has it.
-fn is_own(event: &Enriched, name: &str) -> bool {
+fn is_own(event: &EnrichedEvent, name: &str) -> bool {
     let source = |member: &str| event.context_text(&["source", member]);
     source("client") == Some(NAME) && source("event") == Some(name)
 }
 
 fn track_named(
     name: &str,
-    rule: Rule,
-    properties: &Object,
-    settings: &Settings,
+    rule: MetaEventRule,
+    properties: &JsonObject,
+    settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<(String, Shape, Object), Refusal> {
+) -> Result<(String, MetaEventShape, JsonObject), MappingRefusal> {
     let name = if rule.name.is_empty() { name } else { rule.name };
     if name.is_empty() {
-        return Err(Refusal::Dead("missing_name"));
+        return Err(MappingRefusal::Dead("missing_name"));
     }
     if name.chars().count() > MAX_NAME_CHARS {
-        return Err(Refusal::Dead("name_too_long"));
+        return Err(MappingRefusal::Dead("name_too_long"));
     }
-    let data = custom::data(&rule, properties, settings, dropped).map_err(Refusal::Dead)?;
+    let data = custom::data(&rule, properties, settings, dropped).map_err(MappingRefusal::Dead)?;
     Ok((name.to_owned(), rule.shape, data))
 }
 
 /// The event that this one completes, where the client names it as Meta does.
-fn original(properties: &Object) -> Option<Object> {
+fn original(properties: &JsonObject) -> Option<JsonObject> {
     let said = properties.get("original_event_data")?.as_object()?;
-    let mut original = Object::new();
+    let mut original = JsonObject::new();
     for name in ["event_name", "order_id", "event_id"] {
         if let Some(text) = said.get(name).and_then(products::text) {
             original.insert(name.to_owned(), text.into());
@@ -179,8 +180,8 @@ fn original(properties: &Object) -> Option<Object> {
 }
 
 /// The id by which Meta knows this event from the browser's own report of it.
-fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
-    let key = settings.order_event_id.filter(|_| shape == Shape::Order);
+fn event_id(event: &EnrichedEvent, shape: MetaEventShape, settings: &MetaSettings) -> String {
+    let key = settings.order_event_id.filter(|_| shape == MetaEventShape::Order);
     let of_order = key.and_then(|key| products::text(event.property(key)?));
     let options = || VENDOR.options(event);
     of_order
@@ -192,15 +193,15 @@ fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
 }
 
 /// The id that Meta's own library told Meta, which several events of a page may share.
-fn own_id(event: &Enriched) -> Option<&str> {
+fn own_id(event: &EnrichedEvent) -> Option<&str> {
     let source = |member: &str| event.context_text(&["source", member]);
     source("event_id").filter(|_| source("client") == Some(NAME))
 }
 
-impl Processing {
+impl MetaProcessingOptions {
     /// Limited Data Use: by the settings, for want of consent, or because the event says so, as the
     /// three arguments of Meta's own library.
-    fn of(event: &Enriched, settings: &Settings) -> Self {
+    fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
         let limits = &settings.limited_data_use;
         let said = event.context(&["dataProcessingOptions"]).and_then(Value::as_array);
         let options = said.and_then(|said| said.first()?.as_array());
@@ -227,7 +228,7 @@ impl Processing {
 }
 
 /// The visitor's answer for a consent category, without regard to case.
-fn grants(event: &Enriched, category: &str) -> Option<bool> {
+fn grants(event: &EnrichedEvent, category: &str) -> Option<bool> {
     let answers = event.context(&["consent", "categoryPreferences"])?.as_object()?;
     let answer = answers.iter().find(|(name, _)| name.eq_ignore_ascii_case(category));
     answer.and_then(|(_, answer)| answer.as_bool())

@@ -48,15 +48,15 @@ use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::map::{Hit, map};
-use self::settings::Settings;
+use self::map::{MetaEvent, map};
+use self::settings::MetaSettings;
 use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
-    Vendor, shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// What Meta is called, as a destination and as the client of its own beacons.
 const NAME: &str = "meta";
@@ -64,34 +64,34 @@ const NAME: &str = "meta";
 /// Meta's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
-    repeats: "recognises repetitions by the event id, within 48 hours of each other",
-    known_as: &[
+    deduplication: "recognises repetitions by the event id, within 48 hours of each other",
+    aliases: &[
         "Facebook Conversions API (Actions)",
         "Facebook Conversions API",
         "Facebook Conversions",
         "Facebook Pixel",
     ],
     cookies: &[cookies::FBP, cookies::FBC],
-    mint: Some(cookies::mint),
+    issue_cookies: Some(cookies::issue_cookies),
     destination: Some(|section, endpoint| {
-        Box::new(Meta { settings: Settings::read(section, endpoint) })
+        Box::new(MetaDestination { settings: MetaSettings::read(section, endpoint) })
     }),
-    beacon: Some(&beacon::Pixel),
+    beacon: Some(&beacon::MetaBeacon),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/meta.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        retell: Some(beacon::retell),
-        ..Shim::PLAIN
+        to_canonical: Some(beacon::to_canonical),
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/meta.js"),
         library: "/en_US/fbevents.js",
         required: &["pixel_id"],
         optional: &["order_event_id"],
-        twice: None,
+        duplicate_risk: None,
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Events in one request.
@@ -103,18 +103,18 @@ const MAX_BYTES: usize = 1 << 20;
 /// How Meta knows that the gateway sent it.
 const PARTNER_AGENT: &str = "tagway";
 
-struct Meta {
-    settings: Settings,
+struct MetaDestination {
+    settings: MetaSettings,
 }
 
 #[async_trait]
-impl Destination for Meta {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for MetaDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: MAX_EVENTS,
             max_bytes: 2 << 20,
-            linger: Duration::from_millis(500),
+            batch_delay: Duration::from_millis(500),
             max_age: Duration::from_secs(7 * 86_400),
             concurrency: 8,
             // Calls of this API have no limit of their own.
@@ -124,7 +124,7 @@ impl Destination for Meta {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         let settings = &self.settings;
         [Some(&settings.access_token), settings.app_secret.as_ref()]
             .into_iter()
@@ -137,20 +137,20 @@ impl Destination for Meta {
         PriceUse::Orders
     }
 
-    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
         match &*self.hit(event) {
-            Ok(hit) if hit.is_late(now) => Screening::Dead(Reason::new("too_old")),
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(hit) if hit.is_late(now) => Admission::Dead(OutcomeReason::new("too_old")),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
         let now = call.now();
         let mut ends: Vec<Option<Outcome>> = hits.iter().map(|hit| end_early(hit, now)).collect();
         let pairs = hits.iter().zip(&mut ends);
-        let rest: Vec<(&Hit, &mut Option<Outcome>)> =
+        let rest: Vec<(&MetaEvent, &mut Option<Outcome>)> =
             pairs.filter_map(|(hit, end)| Some((to_send(hit, end)?, end))).collect();
         let mut rest = rest.into_iter().peekable();
         while rest.peek().is_some() {
@@ -174,33 +174,36 @@ impl Destination for Meta {
                 break;
             }
         }
-        let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+        let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         ends.into_iter().map(|end| end.unwrap_or_else(unsaid)).collect()
     }
 
-    fn lacks_for_lists(&self) -> &'static [&'static str] {
+    fn missing_list_settings(&self) -> &'static [&'static str] {
         if self.settings.audiences.is_some() { &[] } else { &["ad_account_id"] }
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         self.settings.audiences.is_some().then_some(self)
     }
 }
 
 /// The end of an event that must not be sent: in the time that it waited it may have grown too old.
-fn end_early(hit: &Result<Hit, Refusal>, now: Timestamp) -> Option<Outcome> {
+fn end_early(hit: &Result<MetaEvent, MappingRefusal>, now: Timestamp) -> Option<Outcome> {
     match hit {
-        Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(Reason::new("too_old"))),
+        Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(OutcomeReason::new("too_old"))),
         Err(refusal) => Some((*refusal).into_outcome()),
     }
 }
 
-fn to_send<'h>(hit: &'h Result<Hit, Refusal>, end: &Option<Outcome>) -> Option<&'h Hit> {
+fn to_send<'h>(
+    hit: &'h Result<MetaEvent, MappingRefusal>,
+    end: &Option<Outcome>,
+) -> Option<&'h MetaEvent> {
     hit.as_ref().ok().filter(|_| end.is_none())
 }
 
-impl Meta {
-    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+impl MetaDestination {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<MetaEvent, MappingRefusal>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 

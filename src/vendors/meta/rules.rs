@@ -4,20 +4,20 @@ use crate::vendors::naming;
 
 /// How one event is mapped.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
+pub(super) struct MetaEventRule {
     /// The track name in capitals, words joined by `_`.
     pub(super) canonical: &'static str,
     /// Meta's name.
     pub(super) name: &'static str,
     /// What it says.
-    pub(super) shape: Shape,
+    pub(super) shape: MetaEventShape,
     /// Where its value comes from.
-    pub(super) value: Value,
+    pub(super) value: MetaValueSource,
 }
 
 /// What an event says in its custom data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum MetaEventShape {
     /// The words and what was found.
     Search,
     /// The products of a list, or the list itself as a group of products.
@@ -36,7 +36,7 @@ pub(super) enum Shape {
 
 /// Where an event's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum MetaValueSource {
     /// The first of these properties that is a number.
     Of(&'static [&'static str]),
     /// The same, else price times quantity.
@@ -45,53 +45,78 @@ pub(super) enum Value {
     Order,
 }
 
-const OWN: Value = Value::Of(&["value", "revenue"]);
-const CART: Value = Value::OrWorth(&["value", "revenue", "total"]);
+const OWN: MetaValueSource = MetaValueSource::Of(&["value", "revenue"]);
+const CART: MetaValueSource = MetaValueSource::OrWorth(&["value", "revenue", "total"]);
 
-const fn rule(canonical: &'static str, name: &'static str, shape: Shape, value: Value) -> Rule {
-    Rule { canonical, name, shape, value }
+const fn rule(
+    canonical: &'static str,
+    name: &'static str,
+    shape: MetaEventShape,
+    value: MetaValueSource,
+) -> MetaEventRule {
+    MetaEventRule { canonical, name, shape, value }
 }
 
 /// The canonical events, in the order of the contract's table.
-static RULES: &[Rule] = &[
-    rule("PRODUCTS_SEARCHED", "Search", Shape::Search, Value::Of(&["value"])),
-    rule("PRODUCT_VIEWED", "ViewContent", Shape::Product, Value::Of(&["value", "price"])),
-    rule("PRODUCT_LIST_VIEWED", "ViewContent", Shape::List, Value::Of(&["value"])),
-    rule("PRODUCT_ADDED", "AddToCart", Shape::Product, Value::OrWorth(&["value"])),
-    rule("PRODUCT_ADDED_TO_WISHLIST", "AddToWishlist", Shape::Product, Value::OrWorth(&["value"])),
-    rule("CHECKOUT_STARTED", "InitiateCheckout", Shape::Cart, CART),
-    rule("PAYMENT_INFO_ENTERED", "AddPaymentInfo", Shape::Cart, CART),
-    rule("ORDER_COMPLETED", "Purchase", Shape::Order, Value::Order),
-    rule("SIGNED_UP", "CompleteRegistration", Shape::Person, OWN),
-    rule("SIGN_UP", "CompleteRegistration", Shape::Person, OWN),
-    rule("LEAD", "Lead", Shape::Person, OWN),
-    rule("LEAD_CAPTURED", "Lead", Shape::Person, OWN),
-    rule("LEAD_GENERATED", "Lead", Shape::Person, OWN),
-    rule("GENERATE_LEAD", "Lead", Shape::Person, OWN),
-    rule("SUBSCRIPTION_STARTED", "Subscribe", Shape::Person, OWN),
-    rule("TRIAL_STARTED", "StartTrial", Shape::Person, OWN),
-    rule("APPLICATION_SUBMITTED", "SubmitApplication", Shape::Person, OWN),
-    rule("CONTACTED", "Contact", Shape::Person, OWN),
-    rule("APPOINTMENT_SCHEDULED", "Schedule", Shape::Person, OWN),
+static RULES: &[MetaEventRule] = &[
+    rule("PRODUCTS_SEARCHED", "Search", MetaEventShape::Search, MetaValueSource::Of(&["value"])),
+    rule(
+        "PRODUCT_VIEWED",
+        "ViewContent",
+        MetaEventShape::Product,
+        MetaValueSource::Of(&["value", "price"]),
+    ),
+    rule(
+        "PRODUCT_LIST_VIEWED",
+        "ViewContent",
+        MetaEventShape::List,
+        MetaValueSource::Of(&["value"]),
+    ),
+    rule(
+        "PRODUCT_ADDED",
+        "AddToCart",
+        MetaEventShape::Product,
+        MetaValueSource::OrWorth(&["value"]),
+    ),
+    rule(
+        "PRODUCT_ADDED_TO_WISHLIST",
+        "AddToWishlist",
+        MetaEventShape::Product,
+        MetaValueSource::OrWorth(&["value"]),
+    ),
+    rule("CHECKOUT_STARTED", "InitiateCheckout", MetaEventShape::Cart, CART),
+    rule("PAYMENT_INFO_ENTERED", "AddPaymentInfo", MetaEventShape::Cart, CART),
+    rule("ORDER_COMPLETED", "Purchase", MetaEventShape::Order, MetaValueSource::Order),
+    rule("SIGNED_UP", "CompleteRegistration", MetaEventShape::Person, OWN),
+    rule("SIGN_UP", "CompleteRegistration", MetaEventShape::Person, OWN),
+    rule("LEAD", "Lead", MetaEventShape::Person, OWN),
+    rule("LEAD_CAPTURED", "Lead", MetaEventShape::Person, OWN),
+    rule("LEAD_GENERATED", "Lead", MetaEventShape::Person, OWN),
+    rule("GENERATE_LEAD", "Lead", MetaEventShape::Person, OWN),
+    rule("SUBSCRIPTION_STARTED", "Subscribe", MetaEventShape::Person, OWN),
+    rule("TRIAL_STARTED", "StartTrial", MetaEventShape::Person, OWN),
+    rule("APPLICATION_SUBMITTED", "SubmitApplication", MetaEventShape::Person, OWN),
+    rule("CONTACTED", "Contact", MetaEventShape::Person, OWN),
+    rule("APPOINTMENT_SCHEDULED", "Schedule", MetaEventShape::Person, OWN),
 ];
 
 /// Meta's other standard events: a track of exactly this name is one.
-static STANDARD: &[Rule] = &[
-    rule("", "Contact", Shape::Person, OWN),
-    rule("", "CustomizeProduct", Shape::Open, OWN),
-    rule("", "Donate", Shape::Person, OWN),
-    rule("", "FindLocation", Shape::Person, OWN),
-    rule("", "PageView", Shape::Open, OWN),
-    rule("", "Schedule", Shape::Person, OWN),
+static STANDARD: &[MetaEventRule] = &[
+    rule("", "Contact", MetaEventShape::Person, OWN),
+    rule("", "CustomizeProduct", MetaEventShape::Open, OWN),
+    rule("", "Donate", MetaEventShape::Person, OWN),
+    rule("", "FindLocation", MetaEventShape::Person, OWN),
+    rule("", "PageView", MetaEventShape::Open, OWN),
+    rule("", "Schedule", MetaEventShape::Person, OWN),
 ];
 
 /// An event that Meta has no name for.
-const CUSTOM: Rule = rule("", "", Shape::Open, OWN);
+const CUSTOM: MetaEventRule = rule("", "", MetaEventShape::Open, OWN);
 
 /// The rule for a track name, compared without regard to case and kind of space; Meta's own names
 /// must be written as Meta writes them.
-pub(super) fn find(event: &str) -> Rule {
-    let is_standard = |rule: &&Rule| rule.name == event;
+pub(super) fn find(event: &str) -> MetaEventRule {
+    let is_standard = |rule: &&MetaEventRule| rule.name == event;
     let canonical = || RULES.iter().find(|rule| naming::is_like(rule.canonical, event));
     let standard = || RULES.iter().chain(STANDARD).find(is_standard);
     canonical().or_else(standard).copied().unwrap_or(CUSTOM)
@@ -99,17 +124,17 @@ pub(super) fn find(event: &str) -> Rule {
 
 /// The rule for Meta's own name of an event, which is no other's: a custom event may be called like a
 /// canonical one.
-pub(super) fn find_own(name: &str) -> Rule {
+pub(super) fn find_own(name: &str) -> MetaEventRule {
     let rule = RULES.iter().chain(STANDARD).find(|rule| rule.name == name);
     rule.copied().unwrap_or(CUSTOM)
 }
 
 /// The rule of the canonical event that one of Meta's is, if there is one. Of several the first in the
 /// table; whoever views several products views a list.
-pub(super) fn canonical(name: &str, of_several: bool) -> Option<&'static Rule> {
+pub(super) fn canonical(name: &str, of_several: bool) -> Option<&'static MetaEventRule> {
     let mut rules = RULES.iter().filter(|rule| rule.name == name);
     let first = rules.next()?;
-    let of_list = rules.find(|rule| rule.shape == Shape::List && of_several);
+    let of_list = rules.find(|rule| rule.shape == MetaEventShape::List && of_several);
     Some(of_list.unwrap_or(first))
 }
 
@@ -141,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(find(name).name, name);
         }
-        assert_eq!(find("ViewContent").shape, Shape::Product, "not that of a list");
+        assert_eq!(find("ViewContent").shape, MetaEventShape::Product, "not that of a list");
         assert_eq!(find("purchase").name, "", "as Meta writes it");
         assert_eq!(find("order  completed").name, "Purchase");
     }

@@ -1,34 +1,40 @@
 //! Meta's pixel, and what it fetches for each pixel when it runs.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script, Shape};
+use crate::vendors::script::{
+    AddressRewrite, CustomerIdLocation, ParameterShape, ScriptFile, VendorScripts,
+};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File {
+        ScriptFile {
             path: "/*/fbevents.js",
             origin: "https://connect.facebook.net",
             entry: true,
             has_locale: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File {
+        ScriptFile {
             path: "/signals/config/*",
             origin: "https://connect.facebook.net",
-            id: Some(IdPlace::Segment(3, "")),
-            query: &[("v", Shape::Version), ("r", Shape::Word), ("domain", Shape::Host)],
-            ..File::PLAIN
+            id: Some(CustomerIdLocation::Segment(3, "")),
+            query: &[
+                ("v", ParameterShape::Version),
+                ("r", ParameterShape::Word),
+                ("domain", ParameterShape::Host),
+            ],
+            ..ScriptFile::PLAIN
         },
-        File {
+        ScriptFile {
             path: "/signals/plugins/*",
             origin: "https://connect.facebook.net",
-            query: &[("v", Shape::Version)],
-            ..File::PLAIN
+            query: &[("v", ParameterShape::Version)],
+            ..ScriptFile::PLAIN
         },
     ],
     rewrites: &[
-        Rewrite { host: "connect.facebook.net", under: "", to: "" },
-        Rewrite { host: "www.facebook.com", under: "/tr", to: "" },
+        AddressRewrite { host: "connect.facebook.net", under: "", to: "" },
+        AddressRewrite { host: "www.facebook.com", under: "/tr", to: "" },
     ],
     bases: &[],
 };

@@ -5,9 +5,9 @@ use http::{HeaderValue, Uri};
 use sha2::Sha256;
 use url::Url;
 
-use super::audience::{Audiences, is_number};
+use super::audience::{MetaAudienceApi, is_number};
 use super::source::ACTION_SOURCES;
-use crate::settings::{Secret, Section};
+use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{digest, person, products};
 
@@ -22,15 +22,15 @@ const FIRST_STATE: u32 = 1000;
 const LAST_STATE: u32 = 1010;
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct MetaSettings {
     /// The URL of the pixel's events.
     pub(super) events: Uri,
     /// Where lists are, if there is an account for them.
-    pub(super) audiences: Option<Audiences>,
+    pub(super) audiences: Option<MetaAudienceApi>,
     /// The `Authorization` field.
     pub(super) authorization: HeaderValue,
-    pub(super) access_token: Secret,
-    pub(super) app_secret: Option<Secret>,
+    pub(super) access_token: SecretString,
+    pub(super) app_secret: Option<SecretString>,
     /// Set while testing: the events appear in Meta's Events Manager at once, and count nowhere.
     pub(super) test_event_code: Option<String>,
     /// The store's currency, for events that name none.
@@ -47,11 +47,11 @@ pub(super) struct Settings {
     pub(super) event_names: Vec<(String, String)>,
     /// Properties that go although they say something of the person, lower case.
     pub(super) allowed_properties: Vec<String>,
-    pub(super) limited_data_use: LimitedDataUse,
+    pub(super) limited_data_use: MetaLimitedDataUse,
 }
 
 /// When Meta may use the data only in the limited way that some states' laws require.
-pub(super) struct LimitedDataUse {
+pub(super) struct MetaLimitedDataUse {
     /// For every event.
     pub(super) always: bool,
     /// For events of visitors who did not grant all of these categories.
@@ -62,8 +62,8 @@ pub(super) struct LimitedDataUse {
     pub(super) state: u32,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl MetaSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let pixel_id = digits(section, "pixel_id", true).unwrap_or_default();
         let access_token = section.secret("access_token");
         let app_secret = section.opt_secret("app_secret");
@@ -77,10 +77,10 @@ impl Settings {
         let at = |path: &str| format!("{base}/{path}{query}").parse().unwrap_or_default();
         let events = at(&format!("{pixel_id}/events"));
         let create = account.map(|account| at(&format!("act_{account}/customaudiences")));
-        let audiences = create.map(|create| Audiences { create, base, query });
+        let audiences = create.map(|create| MetaAudienceApi { create, base, query });
         let authorization = HeaderValue::try_from(format!("Bearer {}", access_token.expose()));
         if authorization.is_err() {
-            section.mistake("access_token", "has characters that no token has");
+            section.error("access_token", "has characters that no token has");
         }
         let mut authorization = authorization.unwrap_or_else(|_noted| HeaderValue::from_static(""));
         authorization.set_sensitive(true);
@@ -104,7 +104,7 @@ impl Settings {
             action_source: section.opt_choice("action_source", &sources).unwrap_or("other"),
             event_names: section.string_table("event_names"),
             allowed_properties: lower(section.strings("allowed_properties")),
-            limited_data_use: LimitedDataUse::read(section),
+            limited_data_use: MetaLimitedDataUse::read(section),
         }
     }
 }
@@ -117,17 +117,17 @@ const PURCHASE_VALUES: &[(&str, &[&str])] = &[
     ("value", &["value", "total", "revenue"]),
 ];
 
-impl LimitedDataUse {
-    fn read(section: &mut Section<'_>) -> Self {
+impl MetaLimitedDataUse {
+    fn read(section: &mut SettingsSection<'_>) -> Self {
         let state = section.opt_integer("limited_data_use_state", 0..=LAST_STATE).unwrap_or(0);
         if (1..FIRST_STATE).contains(&state) {
             let message = "must be 0 or Meta's number of a state, 1000 to 1010";
-            section.mistake("limited_data_use_state", message);
+            section.error("limited_data_use_state", message);
         }
         let country = section.opt_integer("limited_data_use_country", 0..=1).unwrap_or(0);
         if state != 0 && country == 0 {
             let message = "is a state of the country 1: set limited_data_use_country";
-            section.mistake("limited_data_use_state", message);
+            section.error("limited_data_use_state", message);
         }
         Self {
             always: section.opt_boolean("limited_data_use").unwrap_or(false),
@@ -139,30 +139,30 @@ impl LimitedDataUse {
 }
 
 /// A number of Meta's, as text.
-fn digits(section: &mut Section<'_>, key: &str, is_required: bool) -> Option<String> {
+fn digits(section: &mut SettingsSection<'_>, key: &str, is_required: bool) -> Option<String> {
     let is_set = section.has(key);
     let text = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
     if is_set && !is_number(&text) {
-        section.mistake(key, "must be of digits alone, such as \"1234567890\"");
+        section.error(key, "must be of digits alone, such as \"1234567890\"");
     }
     Some(text)
 }
 
 /// The number of the account that lists belong to.
-fn ad_account(section: &mut Section<'_>) -> Option<String> {
+fn ad_account(section: &mut SettingsSection<'_>) -> Option<String> {
     let account = section.opt_string("ad_account_id")?;
     let number = account.strip_prefix("act_").unwrap_or(&account);
     if !is_number(number) {
-        section.mistake("ad_account_id", "must be of digits, such as \"act_1234567890\"");
+        section.error("ad_account_id", "must be of digits, such as \"act_1234567890\"");
     }
     Some(number.to_owned())
 }
 
-fn version(section: &mut Section<'_>) -> String {
+fn version(section: &mut SettingsSection<'_>) -> String {
     let version = section.opt_string("api_version").unwrap_or_else(|| API_VERSION.to_owned());
     let numbers = version.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
     if !numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor)) {
-        section.mistake("api_version", "must be a version of the Graph API, such as \"v25.0\"");
+        section.error("api_version", "must be a version of the Graph API, such as \"v25.0\"");
     }
     version
 }
@@ -172,7 +172,7 @@ fn lower(names: Vec<String>) -> Vec<String> {
 }
 
 /// The proof that the sender knows the app's secret: a token that is stolen is then of no use.
-fn app_secret_proof(app_secret: &Secret, access_token: &Secret) -> String {
+fn app_secret_proof(app_secret: &SecretString, access_token: &SecretString) -> String {
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(app_secret.expose().as_bytes()) else {
         return String::new();
@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn the_least_settings_are_enough() {
-        let settings = trial::settings(LEAST, |section| Settings::read(section, None));
+        let settings = trial::settings(LEAST, |section| MetaSettings::read(section, None));
         assert_eq!(settings.events, "https://graph.facebook.com/v25.0/123/events");
         assert_eq!(settings.authorization, "Bearer hush");
         assert_eq!(settings.action_source, "other");
         let endpoint = Url::parse("http://127.0.0.1:9999").ok();
         let text = format!("{LEAST}app_secret = \"key\"\napi_version = \"v26.0\"");
-        let settings = trial::settings(&text, |section| Settings::read(section, endpoint));
+        let settings = trial::settings(&text, |section| MetaSettings::read(section, endpoint));
         // printf hush | openssl dgst -sha256 -hmac key
         let proof = "eddc51c5da77afe2831fc7ea42b871b7c2a0785a3884a86dc78d417ec2f1b0c6";
         let expected = format!("http://127.0.0.1:9999/v26.0/123/events?appsecret_proof={proof}");
@@ -209,7 +209,7 @@ mod tests {
             ad_account_id = \"act_x\"\ndefault_country_code = \"CH\"\ncurrency = \"francs\"\n\
             order_event_id = \"x\"\npurchase_value = \"x\"\naction_source = \"shop\"\n\
             limited_data_use_state = 7\n";
-        let (_, mistakes) = trial::read(text, |section| Settings::read(section, None));
+        let (_, mistakes) = trial::read(text, |section| MetaSettings::read(section, None));
         let keys = [
             "pixel_id",
             "access_token",
@@ -225,10 +225,10 @@ mod tests {
         for key in keys {
             assert!(mistakes.iter().any(|mistake| mistake.contains(key)), "{key}: {mistakes:#?}");
         }
-        let (_, mistakes) = trial::read("", |section| Settings::read(section, None));
+        let (_, mistakes) = trial::read("", |section| MetaSettings::read(section, None));
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         let text = format!("{LEAST}limited_data_use_state = 1000");
-        let (_, mistakes) = trial::read(&text, |section| Settings::read(section, None));
+        let (_, mistakes) = trial::read(&text, |section| MetaSettings::read(section, None));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     }
 }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::settings::Settings;
-use crate::event::Enriched;
+use super::settings::MetaSettings;
+use crate::event::EnrichedEvent;
 use crate::vendors::email::without_emails;
 
 /// Where events can have happened, by Meta's names.
@@ -30,30 +30,30 @@ const MAX_URL_BYTES: usize = 4096;
 
 /// Where one event happened.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Source {
+pub(super) struct MetaEventSource {
     pub(super) action_source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_source_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrer_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    app_data: Option<AppData>,
+    app_data: Option<MetaAppData>,
 }
 
 /// What Meta wants to know of the app and its device.
 #[derive(Clone, Debug, Serialize)]
-struct AppData {
+struct MetaAppData {
     advertiser_tracking_enabled: u8,
     application_tracking_enabled: u8,
     /// Sixteen texts, each in its place, empty if unknown.
     extinfo: [String; 16],
 }
 
-impl Source {
+impl MetaEventSource {
     /// Where the event happened: where it says, else on a page if there is one, else in an app if
     /// it tells of one, else where the settings say. The error is the code of a dead letter: it
     /// says where, but not what Meta requires with that.
-    pub(super) fn of(event: &Enriched, settings: &Settings) -> Result<Self, &'static str> {
+    pub(super) fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Result<Self, &'static str> {
         let said = event.property("action_source").and_then(Value::as_str);
         let said = said.and_then(|said| ACTION_SOURCES.into_iter().find(|known| *known == said));
         match said {
@@ -62,7 +62,7 @@ impl Source {
                 Some(_) if event.user_agent().is_none() => Err("missing_user_agent"),
                 Some(url) => Ok(Self::website(event, url)),
             },
-            Some(APP) => match AppData::of(event) {
+            Some(APP) => match MetaAppData::of(event) {
                 None => Err("missing_app_data"),
                 Some(data) => Ok(Self::app(data)),
             },
@@ -71,13 +71,13 @@ impl Source {
         }
     }
 
-    fn found(event: &Enriched, settings: &Settings) -> Self {
+    fn found(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
         if event.user_agent().is_some()
             && let Some(url) = page_url(event)
         {
             return Self::website(event, url);
         }
-        match AppData::of(event) {
+        match MetaAppData::of(event) {
             Some(data) => Self::app(data),
             // Without a page's URL and a user agent, Meta takes no event for a page's.
             None if settings.action_source == WEBSITE => Self::elsewhere("other"),
@@ -86,12 +86,12 @@ impl Source {
         }
     }
 
-    fn website(event: &Enriched, url: String) -> Self {
+    fn website(event: &EnrichedEvent, url: String) -> Self {
         let referrer = event.context_text(&["page", "referrer"]).and_then(web_url);
         Self { event_source_url: Some(url), referrer_url: referrer, ..Self::elsewhere(WEBSITE) }
     }
 
-    fn app(data: AppData) -> Self {
+    fn app(data: MetaAppData) -> Self {
         Self { app_data: Some(data), ..Self::elsewhere(APP) }
     }
 
@@ -101,7 +101,7 @@ impl Source {
 }
 
 /// The page's URL: what the client says of its surroundings, else the event's own.
-fn page_url(event: &Enriched) -> Option<String> {
+fn page_url(event: &EnrichedEvent) -> Option<String> {
     let own = || event.property("url").and_then(Value::as_str).and_then(web_url);
     event.context_text(&["page", "url"]).and_then(web_url).or_else(own)
 }
@@ -119,9 +119,9 @@ fn web_url(text: &str) -> Option<String> {
     Some(without_emails(text.to_owned())).filter(|url| !url.is_empty())
 }
 
-impl AppData {
+impl MetaAppData {
     /// What the client says of its app; `None` if it is none, or lacks what Meta requires.
-    fn of(event: &Enriched) -> Option<Self> {
+    fn of(event: &EnrichedEvent) -> Option<Self> {
         let text = |path: &[&str]| match event.context(path) {
             Some(Value::String(text)) => text.trim().to_owned(),
             Some(Value::Number(number)) => number.to_string(),

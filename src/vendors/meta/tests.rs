@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::demo::simulator::meta::objections;
 use crate::event::DroppedFields;
-use crate::vendors::trial::{self, Line, event, now};
+use crate::vendors::trial::{self, CannedReplies, event, now};
 
-fn meta(settings: &str) -> Meta {
+fn meta(settings: &str) -> MetaDestination {
     let text = format!("pixel_id = \"123\"\naccess_token = \"hush\"\n{settings}");
-    Meta { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+    MetaDestination {
+        settings: trial::settings(&text, |section| MetaSettings::read(section, None)),
+    }
 }
 
 /// An event of somebody whom Meta finds, with these fields.
-fn found(fields: Value) -> Enriched {
+fn found(fields: Value) -> EnrichedEvent {
     let mut all =
         json!({ "event": "Clicked", "context": { "traits": { "email": "jo@x.example" } } });
     all.as_object_mut().unwrap().extend(trial::object(fields));
@@ -28,9 +30,9 @@ fn error(code: i64) -> Value {
 
 #[tokio::test]
 async fn a_batch_is_one_request() {
-    let batch: Vec<Enriched> =
+    let batch: Vec<EnrichedEvent> =
         (0..3).map(|n| found(json!({ "messageId": format!("m{n}") }))).collect();
-    let line = Line::default().then(200, json!({ "events_received": 3 }));
+    let line = CannedReplies::default().then(200, json!({ "events_received": 3 }));
     let outcomes = meta("test_event_code = \"TEST\\\"1\"").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 3]);
     let requests = line.requests();
@@ -49,7 +51,7 @@ async fn a_batch_is_one_request() {
 #[tokio::test]
 async fn a_repetition_carries_the_same_bytes() {
     let batch = [found(json!({ "properties": { "b": 1, "a": 2 } }))];
-    let line = Line::statuses(&[503, 200]);
+    let line = CannedReplies::statuses(&[503, 200]);
     let meta = meta("");
     assert!(matches!(meta.deliver(&batch, &line).await[0], Outcome::Retry { .. }));
     assert_eq!(meta.deliver(&batch, &line).await, [Outcome::Delivered]);
@@ -60,16 +62,16 @@ async fn a_repetition_carries_the_same_bytes() {
 #[tokio::test]
 async fn a_large_batch_is_several_requests_and_stops_where_nothing_passes() {
     let text = "x".repeat(2 * MAX_BYTES / 5);
-    let batch: Vec<Enriched> =
+    let batch: Vec<EnrichedEvent> =
         (0..5).map(|_| found(json!({ "properties": { "text": text } }))).collect();
-    let line = Line::default().then(200, json!(null)).then(400, error(190));
+    let line = CannedReplies::default().then(200, json!(null)).then(400, error(190));
     let outcomes = meta("").deliver(&batch, &line).await;
     let counts: Vec<usize> =
         line.bodies().iter().map(|body| body["data"].as_array().unwrap().len()).collect();
     assert_eq!(counts, [2, 2], "the third call would be refused as well");
     assert_eq!(outcomes[..2], [Outcome::Delivered, Outcome::Delivered]);
     assert!(outcomes[2..].iter().all(|end| matches!(end, Outcome::Unauthorised(_))));
-    let line = Line::default().then(400, error(100));
+    let line = CannedReplies::default().then(400, error(100));
     let outcomes = meta("").deliver(&batch, &line).await;
     assert!(outcomes[..2].iter().all(|end| matches!(end, Outcome::Refused(_))), "to be divided");
     assert_eq!(outcomes[2..], vec![Outcome::Delivered; 3], "of them Meta said nothing bad");
@@ -80,15 +82,15 @@ async fn events_that_grew_too_old_while_waiting_do_not_sink_the_others() {
     let old = found(json!({ "timestamp": "2026-11-16T12:00:59Z" }));
     let meta = meta("");
     let earlier = "2026-11-23T11:00:00Z".parse().unwrap();
-    assert_eq!(meta.screen(&old, earlier), Screening::Send);
-    assert_eq!(meta.screen(&old, now()), Screening::Dead(Reason::new("too_old")));
-    let line = Line::default();
+    assert_eq!(meta.admit_event(&old, earlier), Admission::Send);
+    assert_eq!(meta.admit_event(&old, now()), Admission::Dead(OutcomeReason::new("too_old")));
+    let line = CannedReplies::default();
     let outcomes = meta.deliver(&[old, found(json!({}))], &line).await;
-    assert_eq!(outcomes, [Outcome::Dead(Reason::new("too_old")), Outcome::Delivered]);
+    assert_eq!(outcomes, [Outcome::Dead(OutcomeReason::new("too_old")), Outcome::Delivered]);
     assert_eq!(line.bodies()[0]["data"].as_array().unwrap().len(), 1);
     let in_store = json!({ "timestamp": "2026-10-01T12:00:00Z",
         "properties": { "action_source": "physical_store" } });
-    assert_eq!(meta.screen(&found(in_store), now()), Screening::Send);
+    assert_eq!(meta.admit_event(&found(in_store), now()), Admission::Send);
 }
 
 #[test]

@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::NAME;
 use super::cookies::{self, CLICK, FBC, FBP};
 use super::normalise::{self, hashed};
-use super::settings::Settings;
+use super::settings::MetaSettings;
 use super::source::APP;
-use crate::event::Enriched;
+use crate::event::EnrichedEvent;
 use crate::vendors::email::is_email;
-use crate::vendors::person::Person;
+use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
 /// The longest user agent that is passed on.
@@ -24,31 +24,31 @@ const MAX_USER_AGENT_CHARS: usize = 1000;
 const MAX_NUMBER_CHARS: usize = 64;
 
 /// One digest, as the list that Meta takes.
-type Digest = Option<[String; 1]>;
+type MetaDigestList = Option<[String; 1]>;
 
 /// What Meta finds the person by.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct User {
+pub(super) struct MetaUserData {
     #[serde(skip_serializing_if = "Option::is_none")]
-    em: Digest,
+    em: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ph: Digest,
+    ph: MetaDigestList,
     #[serde(rename = "fn", skip_serializing_if = "Option::is_none")]
-    first_name: Digest,
+    first_name: MetaDigestList,
     #[serde(rename = "ln", skip_serializing_if = "Option::is_none")]
-    last_name: Digest,
+    last_name: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ge: Digest,
+    ge: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    db: Digest,
+    db: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ct: Digest,
+    ct: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    st: Digest,
+    st: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    zp: Digest,
+    zp: MetaDigestList,
     #[serde(skip_serializing_if = "Option::is_none")]
-    country: Digest,
+    country: MetaDigestList,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     external_id: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,10 +70,10 @@ pub(super) struct User {
     lead_id: Option<String>,
 }
 
-impl User {
+impl MetaUserData {
     /// Whom the event is of.
-    pub(super) fn of(event: &Enriched, settings: &Settings, action_source: &str) -> Self {
-        let person = Person::of(event);
+    pub(super) fn of(event: &EnrichedEvent, settings: &MetaSettings, action_source: &str) -> Self {
+        let person = EventPerson::of(event);
         let digest = |key, value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
             let found = matched(event, key).or_else(|| hashed(value?, normalise));
             found.map(|digest| [digest])
@@ -121,19 +121,19 @@ impl User {
 }
 
 /// One of Meta's own numbers, as the event, the client or the profile says it.
-fn own_number(event: &Enriched, name: &str) -> Option<String> {
+fn own_number(event: &EnrichedEvent, name: &str) -> Option<String> {
     let said = event.property(name).or_else(|| event.context(&["clientIds", name]));
     let text = products::text(said.or_else(|| event.person_trait(name))?)?;
     (text.len() <= MAX_NUMBER_CHARS && !is_email(&text)).then_some(text)
 }
 
 /// What the page itself hashed for Meta's library.
-fn matched(event: &Enriched, key: &str) -> Option<String> {
+fn matched(event: &EnrichedEvent, key: &str) -> Option<String> {
     hashed(event.context_text(&["clientIds", NAME, key])?, |_in_the_clear| None)
 }
 
 /// The user's id, the browser's, and the one that the page gave Meta's library, each once.
-fn external_ids(event: &Enriched) -> Vec<String> {
+fn external_ids(event: &EnrichedEvent) -> Vec<String> {
     let mut ids = Vec::with_capacity(3);
     let given = event.context_text(&["clientIds", NAME, "external_id"]);
     let all = [event.user_id(), event.event.anonymous_id.as_deref(), given];
@@ -147,7 +147,7 @@ fn external_ids(event: &Enriched) -> Vec<String> {
     ids
 }
 
-fn user_agent(event: &Enriched) -> Option<String> {
+fn user_agent(event: &EnrichedEvent) -> Option<String> {
     let agent = event.user_agent()?.trim();
     (!agent.is_empty()).then(|| agent.chars().take(MAX_USER_AGENT_CHARS).collect())
 }
@@ -169,17 +169,18 @@ pub(super) fn is_public(ip: &IpAddr) -> bool {
 }
 
 /// The browser's own cookie, else what the client says is in it.
-fn browser_id(event: &Enriched, cookie: &str, property: &str) -> Option<String> {
+fn browser_id(event: &EnrichedEvent, cookie: &str, property: &str) -> Option<String> {
     let cookie = event.event.facts.cookies.get(cookie).map(String::as_str);
     let said = || event.property(property).and_then(Value::as_str);
     let read = || event.context_text(&["clientIds", property]);
-    let valid = |text: &str| cookies::Value::parse(text).map(|value| value.whole.to_owned());
+    let valid =
+        |text: &str| cookies::MetaCookieValue::parse(text).map(|value| value.whole.to_owned());
     cookie.and_then(valid).or_else(|| said().and_then(valid)).or_else(|| read().and_then(valid))
 }
 
 /// The click that led here: the cookie's, else made of the click that the gateway remembers or that
 /// the page's URL holds.
-fn fbc(event: &Enriched) -> Option<String> {
+fn fbc(event: &EnrichedEvent) -> Option<String> {
     browser_id(event, FBC, "fbc").or_else(|| {
         let url = event.context_text(&["page", "url"]);
         let value = match (url.and_then(cookies::click_of), event.event.facts.click_ids.get(CLICK))
@@ -190,7 +191,7 @@ fn fbc(event: &Enriched) -> Option<String> {
             (None, None) => return None,
         };
         let built = cookies::assemble(&domain(url), value.1, &value.0);
-        cookies::Value::parse(&built).is_some().then_some(built)
+        cookies::MetaCookieValue::parse(&built).is_some().then_some(built)
     })
 }
 
@@ -203,7 +204,7 @@ fn domain(url: Option<&str>) -> String {
 }
 
 /// The device's advertising id, unless its owner forbade to use it.
-fn advertising_id(event: &Enriched) -> Option<String> {
+fn advertising_id(event: &EnrichedEvent) -> Option<String> {
     let is_allowed = event.context(&["device", "adTrackingEnabled"])?.as_bool()?;
     let id = event.context_text(&["device", "advertisingId"])?.trim();
     let is_none = id.chars().all(|c| matches!(c, '0' | '-'));

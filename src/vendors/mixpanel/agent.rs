@@ -4,7 +4,7 @@
 
 /// A browser as Mixpanel names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Browser {
+pub(super) struct MixpanelBrowser {
     pub(super) name: &'static str,
     pub(super) version: Option<f64>,
 }
@@ -37,17 +37,17 @@ const SYSTEMS: &[(&str, &str)] = &[
 ];
 
 /// The browser of a user agent.
-pub(super) fn browser(agent: &str) -> Option<Browser> {
+pub(super) fn browser(agent: &str) -> Option<MixpanelBrowser> {
     let known = BROWSERS.iter().find_map(|(token, name)| {
         let (_, rest) = agent.split_once(token)?;
-        Some(Browser { name, version: version(rest) })
+        Some(MixpanelBrowser { name, version: version(rest) })
     });
     known.or_else(|| {
         // Apple's browser names itself last and its version apart.
         let (_, rest) = agent.split_once("Version/").filter(|_| agent.contains("Safari/"))?;
         let is_apples = ["Macintosh", "iPhone", "iPad", "iPod"].iter().any(|on| agent.contains(on));
         let name = if rest.contains("Mobile/") { "Mobile Safari" } else { "Safari" };
-        is_apples.then(|| Browser { name, version: version(rest) })
+        is_apples.then(|| MixpanelBrowser { name, version: version(rest) })
     })
 }
 
@@ -114,7 +114,7 @@ mod tests {
                 "Android",
             ),
         ] {
-            let expected = Browser { name, version: Some(number) };
+            let expected = MixpanelBrowser { name, version: Some(number) };
             assert_eq!(browser(&agent), Some(expected), "{agent}");
             assert_eq!(system(&agent), Some(system_name), "{agent}");
         }

@@ -6,14 +6,14 @@ use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::Value;
 
-use crate::event::{DropReason, Object};
+use crate::event::{FieldDropReason, JsonObject};
 
 /// Properties of one event: fewer than 255.
 pub(super) const MAX_PROPERTIES: usize = 254;
 
 /// How large values may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct MixpanelValueLimits {
     /// Characters of a text; what is longer is cut, as Mixpanel itself would.
     chars: usize,
     /// Keys of an object, elements of a list: the surplus is left out.
@@ -22,7 +22,7 @@ pub(super) struct Limits {
     depth: usize,
 }
 
-impl Limits {
+impl MixpanelValueLimits {
     /// Of the properties of an event.
     pub(super) const EVENT: Self = Self { chars: 255, entries: 254, depth: 3 };
 
@@ -41,19 +41,23 @@ impl Limits {
     }
 
     /// Why a value that can be sent loses something.
-    fn loss(self, value: &Value) -> Option<DropReason> {
+    fn loss(self, value: &Value) -> Option<FieldDropReason> {
         let inner = self.within();
         let of_entry = |entry: &Value| match entry {
-            Value::Array(_) | Value::Object(_) if !inner.allow(entry) => Some(DropReason::Nested),
+            Value::Array(_) | Value::Object(_) if !inner.allow(entry) => {
+                Some(FieldDropReason::Nested)
+            }
             entry => inner.loss(entry),
         };
         match value {
             Value::String(text) => {
-                (cut(text, self.chars).len() < text.len()).then_some(DropReason::TooLong)
+                (cut(text, self.chars).len() < text.len()).then_some(FieldDropReason::TooLong)
             }
-            Value::Array(list) if list.len() > self.entries => Some(DropReason::TooManyParameters),
+            Value::Array(list) if list.len() > self.entries => {
+                Some(FieldDropReason::TooManyParameters)
+            }
             Value::Object(object) if object.len() > self.entries => {
-                Some(DropReason::TooManyParameters)
+                Some(FieldDropReason::TooManyParameters)
             }
             Value::Array(list) => list.iter().find_map(of_entry),
             Value::Object(object) => object.values().find_map(of_entry),
@@ -67,9 +71,9 @@ impl Limits {
 }
 
 /// A value within limits.
-pub(super) struct Fit<'v>(pub(super) &'v Value, pub(super) Limits);
+pub(super) struct MixpanelLimitedValue<'v>(pub(super) &'v Value, pub(super) MixpanelValueLimits);
 
-impl Serialize for Fit<'_> {
+impl Serialize for MixpanelLimitedValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(value, limits) = *self;
         let inner = limits.within();
@@ -78,13 +82,15 @@ impl Serialize for Fit<'_> {
             Value::Array(list) => {
                 let elements = list.iter().filter(|element| inner.allow(element));
                 let elements = elements.take(limits.entries);
-                serializer.collect_seq(elements.map(|element| Fit(element, inner)))
+                serializer.collect_seq(elements.map(|element| MixpanelLimitedValue(element, inner)))
             }
             Value::Object(object) => {
                 let members =
                     object.iter().filter(|(name, value)| is_name(name) && inner.allow(value));
                 let members = members.take(limits.entries);
-                serializer.collect_map(members.map(|(name, value)| (name, Fit(value, inner))))
+                serializer.collect_map(
+                    members.map(|(name, value)| (name, MixpanelLimitedValue(value, inner))),
+                )
             }
             other => other.serialize(serializer),
         }
@@ -112,12 +118,12 @@ fn is_name(name: &str) -> bool {
 }
 
 /// An object being written at the end of a buffer.
-pub(super) struct Fields<'b> {
+pub(super) struct MixpanelObjectWriter<'b> {
     out: &'b mut Vec<u8>,
     count: usize,
 }
 
-impl<'b> Fields<'b> {
+impl<'b> MixpanelObjectWriter<'b> {
     /// Begins an object.
     pub(super) fn open(out: &'b mut Vec<u8>) -> Self {
         out.push(b'{');
@@ -143,18 +149,18 @@ impl<'b> Fields<'b> {
 
     /// Adds a value of the client's, if it can be sent and there is room. Returns why it does not go as
     /// it is, unless it says nothing.
-    pub(super) fn put_value(&mut self, name: &str, value: &Value) -> Option<DropReason> {
-        if !Limits::EVENT.allow(value) {
+    pub(super) fn put_value(&mut self, name: &str, value: &Value) -> Option<FieldDropReason> {
+        if !MixpanelValueLimits::EVENT.allow(value) {
             return None;
         }
         if !is_name(name) {
-            return Some(DropReason::NameNotAllowed);
+            return Some(FieldDropReason::NameNotAllowed);
         }
         if !self.has_room() {
-            return Some(DropReason::TooManyParameters);
+            return Some(FieldDropReason::TooManyParameters);
         }
-        self.put(name, &Fit(value, Limits::EVENT));
-        Limits::EVENT.loss(value)
+        self.put(name, &MixpanelLimitedValue(value, MixpanelValueLimits::EVENT));
+        MixpanelValueLimits::EVENT.loss(value)
     }
 
     /// Adds a text, if there is one and there is room.
@@ -162,12 +168,16 @@ impl<'b> Fields<'b> {
         if let Some(text) = text.filter(|text| !text.is_empty())
             && self.has_room()
         {
-            self.put(name, cut(text, Limits::EVENT.chars));
+            self.put(name, cut(text, MixpanelValueLimits::EVENT.chars));
         }
     }
 
     /// Adds a member that is an object of its own.
-    pub(super) fn put_object(&mut self, name: &str, write: impl FnOnce(&mut Fields<'_>)) {
+    pub(super) fn put_object(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut MixpanelObjectWriter<'_>),
+    ) {
         if self.count > 0 {
             self.out.push(b',');
         }
@@ -176,17 +186,18 @@ impl<'b> Fields<'b> {
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
-        let mut inner = Fields::open(self.out);
+        let mut inner = MixpanelObjectWriter::open(self.out);
         write(&mut inner);
         inner.close();
     }
 
     /// Adds an object of profile properties.
-    pub(super) fn put_profile(&mut self, name: &str, properties: &Object) {
-        let members = properties.iter().filter(|(_, value)| Limits::PROFILE.allow(value));
+    pub(super) fn put_profile(&mut self, name: &str, properties: &JsonObject) {
+        let members =
+            properties.iter().filter(|(_, value)| MixpanelValueLimits::PROFILE.allow(value));
         self.put_object(name, |fields| {
             for (name, value) in members {
-                fields.put(name, &Fit(value, Limits::PROFILE));
+                fields.put(name, &MixpanelLimitedValue(value, MixpanelValueLimits::PROFILE));
             }
         });
     }
@@ -208,7 +219,7 @@ mod tests {
     use super::*;
 
     fn fit(value: &Value) -> Value {
-        serde_json::to_value(Fit(value, Limits::EVENT)).unwrap()
+        serde_json::to_value(MixpanelLimitedValue(value, MixpanelValueLimits::EVENT)).unwrap()
     }
 
     #[test]
@@ -218,7 +229,7 @@ mod tests {
         assert_eq!(fit(&json!("ä".repeat(256))), json!("ä".repeat(255)));
         assert_eq!(fit(&json!("ä".repeat(255))), json!("ä".repeat(255)));
         assert_eq!(fit(&json!(vec![1; 300])), json!(vec![1; 254]));
-        let wide: Object = (0..300).map(|n| (n.to_string(), json!(n))).collect();
+        let wide: JsonObject = (0..300).map(|n| (n.to_string(), json!(n))).collect();
         assert_eq!(fit(&Value::Object(wide)).as_object().unwrap().len(), 254);
         assert_eq!(fit(&json!({ "": 1, "a": "" })), json!({}));
     }
@@ -226,25 +237,25 @@ mod tests {
     #[test]
     fn what_a_value_loses_is_known() {
         let mut out = Vec::new();
-        let mut fields = Fields::open(&mut out);
+        let mut fields = MixpanelObjectWriter::open(&mut out);
         for (value, reason) in [
-            (json!("x".repeat(256)), Some(DropReason::TooLong)),
-            (json!([{ "a": "x".repeat(256) }]), Some(DropReason::TooLong)),
-            (json!(vec![1; 255]), Some(DropReason::TooManyParameters)),
-            (json!({ "a": { "b": { "c": 1, "d": {} } } }), Some(DropReason::Nested)),
+            (json!("x".repeat(256)), Some(FieldDropReason::TooLong)),
+            (json!([{ "a": "x".repeat(256) }]), Some(FieldDropReason::TooLong)),
+            (json!(vec![1; 255]), Some(FieldDropReason::TooManyParameters)),
+            (json!({ "a": { "b": { "c": 1, "d": {} } } }), Some(FieldDropReason::Nested)),
             (json!({ "a": { "b": { "c": null, "d": "" } } }), None),
         ] {
             assert_eq!(fields.put_value("a", &value), reason, "{value}");
         }
-        assert_eq!(fields.put_value("", &json!(1)), Some(DropReason::NameNotAllowed));
+        assert_eq!(fields.put_value("", &json!(1)), Some(FieldDropReason::NameNotAllowed));
         (0..MAX_PROPERTIES).for_each(|_| fields.put("n", &1));
-        assert_eq!(fields.put_value("a", &json!(1)), Some(DropReason::TooManyParameters));
+        assert_eq!(fields.put_value("a", &json!(1)), Some(FieldDropReason::TooManyParameters));
     }
 
     #[test]
     fn an_object_is_written_member_by_member() {
         let mut out = Vec::new();
-        let mut fields = Fields::open(&mut out);
+        let mut fields = MixpanelObjectWriter::open(&mut out);
         fields.put_text("a\"b", Some("1"));
         fields.put_text("none", None);
         assert_eq!(fields.put_value("null", &Value::Null), None);

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::settings::IdMerge;
-use crate::event::Enriched;
+use super::settings::MixpanelIdMerge;
+use crate::event::EnrichedEvent;
 use crate::vendors::digest;
 
 /// Ids that Mixpanel takes for mistakes.
@@ -45,13 +45,13 @@ const MAX_INSERT_ID: usize = 36;
 
 /// The ids of one event that Mixpanel takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ids<'e> {
+pub(super) struct MixpanelIds<'e> {
     pub(super) user: Option<&'e str>,
     pub(super) device: Option<&'e str>,
 }
 
-impl<'e> Ids<'e> {
-    pub(super) fn of(event: &'e Enriched) -> Self {
+impl<'e> MixpanelIds<'e> {
+    pub(super) fn of(event: &'e EnrichedEvent) -> Self {
         let event = &*event.event;
         let device = event.anonymous_id.as_deref().filter(|id| is_allowed(id));
         Self {
@@ -61,11 +61,11 @@ impl<'e> Ids<'e> {
     }
 
     /// Whom the event counts for: nobody is the empty text, which Mixpanel documents.
-    pub(super) fn distinct(self, merge: IdMerge) -> Cow<'e, str> {
+    pub(super) fn distinct(self, merge: MixpanelIdMerge) -> Cow<'e, str> {
         match (self.user, self.device, merge) {
             (Some(user), _, _) => user.into(),
-            (None, Some(device), IdMerge::Original) => device.into(),
-            (None, Some(device), IdMerge::Simplified) => format!("{DEVICE}{device}").into(),
+            (None, Some(device), MixpanelIdMerge::Original) => device.into(),
+            (None, Some(device), MixpanelIdMerge::Simplified) => format!("{DEVICE}{device}").into(),
             (None, None, _) => "".into(),
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn placeholders_are_nobody() {
         let ids = |user: &str, device: &str| {
             let event = trial::event(json!({ "userId": user, "anonymousId": device }));
-            Ids::of(&event).distinct(IdMerge::Simplified).into_owned()
+            MixpanelIds::of(&event).distinct(MixpanelIdMerge::Simplified).into_owned()
         };
         assert_eq!(ids("u1", "a1"), "u1");
         assert_eq!(ids("null", "a1"), "$device:a1");

@@ -52,44 +52,44 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use jiff::Timestamp;
 
-use self::plan::{Path, Plan, plan};
-use self::round::Round;
-use self::settings::Settings;
+use self::plan::{MixpanelEndpoint, MixpanelRecordPlan, plan};
+use self::round::MixpanelBatchRun;
+use self::settings::MixpanelSettings;
 use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
-    Vendor, shim,
+    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
+    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
 };
-use crate::event::Enriched;
-use crate::settings::Secret;
+use crate::event::EnrichedEvent;
+use crate::settings::SecretString;
 
 /// Mixpanel's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
-    repeats: "recognises repetitions by $insert_id, the time and the visitor",
-    known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
+    deduplication: "recognises repetitions by $insert_id, the time and the visitor",
+    aliases: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
     destination: Some(|section, endpoint| {
-        Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
+        Box::new(MixpanelDestination { settings: MixpanelSettings::read(section, endpoint) })
     }),
-    beacon: Some(&beacon::Beacon),
+    beacon: Some(&beacon::MixpanelBeacon),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/mixpanel.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        retell: Some(beacon::retell),
-        ..Shim::PLAIN
+        to_canonical: Some(beacon::to_canonical),
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/mixpanel.js"),
         library: "/libs/mixpanel-2-latest.min.js",
         required: &["project_token"],
         optional: &[],
-        twice: Some(
+        duplicate_risk: Some(
             "Mixpanel's library and the gateway know visitors by different ids until they are identified: \
              till then their events are counted twice",
         ),
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// Events before 1971 are rejected, in milliseconds since 1970.
@@ -101,19 +101,19 @@ const MAX_AHEAD: Duration = Duration::from_secs(3600);
 /// A body within one packet gains nothing by compression.
 const MIN_GZIP_BYTES: usize = 1400;
 
-struct Mixpanel {
-    settings: Settings,
+struct MixpanelDestination {
+    settings: MixpanelSettings,
 }
 
 #[async_trait]
-impl Destination for Mixpanel {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for MixpanelDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             // Events in one request to /import.
             max_events: 2000,
             max_bytes: round::MAX_BODY_BYTES,
-            linger: Duration::from_millis(500),
+            batch_delay: Duration::from_millis(500),
             max_age: Duration::MAX,
             // Mixpanel suggests 10 to 20 senders with full batches.
             concurrency: 10,
@@ -122,7 +122,7 @@ impl Destination for Mixpanel {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         self.settings.secrets()
     }
 
@@ -130,25 +130,25 @@ impl Destination for Mixpanel {
         PriceUse::Numbers
     }
 
-    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
         let at = event.event.timestamp;
         if at.as_millisecond() < EARLIEST {
-            return Screening::Dead(Reason::new("too_old"));
+            return Admission::Dead(OutcomeReason::new("too_old"));
         }
         if Duration::try_from(at.duration_since(now)).is_ok_and(|ahead| ahead > MAX_AHEAD) {
-            return Screening::Dead(Reason::new("in_the_future"));
+            return Admission::Dead(OutcomeReason::new("in_the_future"));
         }
         match &*self.plan(event) {
-            Ok(_) => Screening::Send,
-            Err(refusal) => (*refusal).into_screening(),
+            Ok(_) => Admission::Send,
+            Err(refusal) => (*refusal).into_admission(),
         }
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let plans: Vec<_> = batch.iter().map(|event| self.plan(event)).collect();
-        let plans: Vec<Result<&Plan, Refusal>> =
+        let plans: Vec<Result<&MixpanelRecordPlan, MappingRefusal>> =
             plans.iter().map(|plan| plan.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
-        let mut round = Round::new(batch, &plans);
+        let mut round = MixpanelBatchRun::new(batch, &plans);
         while let Some(path) = round.turn() {
             while let Some(chunk) = round.next_chunk(path) {
                 let result = call.call(self.request(path, chunk.body())).await;
@@ -159,33 +159,34 @@ impl Destination for Mixpanel {
         round.into_outcomes()
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         Some(self)
     }
 }
 
-impl Mixpanel {
-    fn plan(&self, event: &Enriched) -> Arc<Result<Plan, Refusal>> {
+impl MixpanelDestination {
+    fn plan(&self, event: &EnrichedEvent) -> Arc<Result<MixpanelRecordPlan, MappingRefusal>> {
         event.rendered(|event, dropped| plan(event, &self.settings, dropped))
     }
 
-    fn request(&self, path: Path, body: Vec<u8>) -> Request<Bytes> {
-        let Settings { import, track, engage, groups, authorization, .. } = &self.settings;
+    fn request(&self, path: MixpanelEndpoint, body: Vec<u8>) -> Request<Bytes> {
+        let MixpanelSettings { import, track, engage, groups, authorization, .. } = &self.settings;
         // People and groups are not taken compressed.
-        let packed =
-            (path == Path::Import && body.len() >= MIN_GZIP_BYTES).then(|| gzip(&body)).flatten();
+        let packed = (path == MixpanelEndpoint::Import && body.len() >= MIN_GZIP_BYTES)
+            .then(|| gzip(&body))
+            .flatten();
         let is_packed = packed.is_some();
         let mut request = Request::new(packed.unwrap_or(body).into());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = match path {
-            Path::Import => import.clone(),
-            Path::Track => track.clone(),
-            Path::Engage => engage.clone(),
-            Path::Groups => groups.clone(),
+            MixpanelEndpoint::Import => import.clone(),
+            MixpanelEndpoint::Track => track.clone(),
+            MixpanelEndpoint::Engage => engage.clone(),
+            MixpanelEndpoint::Groups => groups.clone(),
         };
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if path == Path::Import {
+        if path == MixpanelEndpoint::Import {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         if is_packed {

@@ -1,11 +1,11 @@
 //! What events are called (`contracts/destinations.md` 3.5): track events as they are, pages and
 //! screens by a template.
 
-use crate::event::{Enriched, Kind};
-use crate::vendors::{Refusal, wire};
+use crate::event::{EnrichedEvent, EventKind};
+use crate::vendors::{MappingRefusal, wire};
 
 use super::beacon;
-use super::settings::Settings;
+use super::settings::MixpanelSettings;
 
 /// Characters of an event's name.
 const MAX_NAME_CHARS: usize = 255;
@@ -15,10 +15,10 @@ const IDENTITY_EVENTS: [&str; 3] = ["$identify", "$merge", "$create_alias"];
 
 /// The name of a page or a screen, with placeholders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct MixpanelNameTemplate(Vec<MixpanelNamePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum MixpanelNamePart {
     Text(String),
     Name,
     Category,
@@ -26,33 +26,33 @@ enum Part {
 
 /// Why a text is no template.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TemplateError {
+pub(super) enum MixpanelNameError {
     #[error("must not be empty")]
     Empty,
     #[error("may hold {{{{name}}}} and {{{{category}}}} only")]
     Placeholder,
 }
 
-impl Template {
-    pub(super) fn read(written: &str) -> Result<Self, TemplateError> {
+impl MixpanelNameTemplate {
+    pub(super) fn read(written: &str) -> Result<Self, MixpanelNameError> {
         let mut parts = Vec::new();
         for (index, piece) in written.split("{{").enumerate() {
             let text = if index == 0 {
                 piece
             } else {
-                let (name, text) = piece.split_once("}}").ok_or(TemplateError::Placeholder)?;
+                let (name, text) = piece.split_once("}}").ok_or(MixpanelNameError::Placeholder)?;
                 parts.push(match name.trim() {
-                    "name" => Part::Name,
-                    "category" => Part::Category,
-                    _ => return Err(TemplateError::Placeholder),
+                    "name" => MixpanelNamePart::Name,
+                    "category" => MixpanelNamePart::Category,
+                    _ => return Err(MixpanelNameError::Placeholder),
                 });
                 text
             };
             if !text.is_empty() {
-                parts.push(Part::Text(text.to_owned()));
+                parts.push(MixpanelNamePart::Text(text.to_owned()));
             }
         }
-        if written.trim().is_empty() { Err(TemplateError::Empty) } else { Ok(Self(parts)) }
+        if written.trim().is_empty() { Err(MixpanelNameError::Empty) } else { Ok(Self(parts)) }
     }
 
     /// The name with what is known filled in. `None` if it has placeholders and nothing is known
@@ -62,12 +62,12 @@ impl Template {
         let (mut asked, mut known) = (false, false);
         for part in &self.0 {
             let value = match part {
-                Part::Text(plain) => {
+                MixpanelNamePart::Text(plain) => {
                     text.push_str(plain);
                     continue;
                 }
-                Part::Name => name,
-                Part::Category => category,
+                MixpanelNamePart::Name => name,
+                MixpanelNamePart::Category => category,
             };
             asked = true;
             known |= value.is_some();
@@ -83,12 +83,15 @@ impl Template {
 }
 
 /// The event's name; of a track event, a page or a screen.
-pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String, Refusal> {
+pub(super) fn event_name(
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
+) -> Result<String, MappingRefusal> {
     let text = |own: &Option<String>, key: &str| -> Option<String> {
         let own = own.as_deref().or_else(|| event.property(key)?.as_str());
         own.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     };
-    let viewed = |template: &Template, unnamed: &str| {
+    let viewed = |template: &MixpanelNameTemplate, unnamed: &str| {
         let (name, category) =
             (text(&event.event.name, "name"), text(&event.event.category, "category"));
         template.fill(name.as_deref(), category.as_deref()).unwrap_or_else(|| unnamed.to_owned())
@@ -96,17 +99,17 @@ pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String
     let own = || wire::own_name(event, beacon::CLIENT).map(str::to_owned);
     let name = match event.event.kind {
         // The name that Mixpanel's own library gave it.
-        Kind::Page if own().is_some() => own().unwrap_or_default(),
-        Kind::Page => viewed(&settings.page_name, "Loaded a Page"),
-        Kind::Screen => viewed(&settings.screen_name, "Loaded a Screen"),
+        EventKind::Page if own().is_some() => own().unwrap_or_default(),
+        EventKind::Page => viewed(&settings.page_name, "Loaded a Page"),
+        EventKind::Screen => viewed(&settings.screen_name, "Loaded a Screen"),
         _ => event.event.event.clone().unwrap_or_default(),
     };
     if name.trim().is_empty() {
-        Err(Refusal::Dead("missing_name"))
+        Err(MappingRefusal::Dead("missing_name"))
     } else if IDENTITY_EVENTS.contains(&name.trim()) {
-        Err(Refusal::Dead("reserved_name"))
+        Err(MappingRefusal::Dead("reserved_name"))
     } else if name.chars().count() > MAX_NAME_CHARS {
-        Err(Refusal::Dead("name_too_long"))
+        Err(MappingRefusal::Dead("name_too_long"))
     } else {
         Ok(name)
     }
@@ -118,8 +121,9 @@ mod tests {
 
     #[test]
     fn templates_are_filled_with_what_is_known() {
-        let fill =
-            |template: &str, name, category| Template::read(template).unwrap().fill(name, category);
+        let fill = |template: &str, name, category| {
+            MixpanelNameTemplate::read(template).unwrap().fill(name, category)
+        };
         let usual = "Viewed {{name}} Page";
         assert_eq!(fill(usual, Some("Home"), None).as_deref(), Some("Viewed Home Page"));
         assert_eq!(fill(usual, None, Some("Docs")), None);
@@ -127,9 +131,13 @@ mod tests {
         assert_eq!(fill(both, Some("Home"), None).as_deref(), Some("Viewed Home Page"));
         assert_eq!(fill(both, Some("A"), Some("B")).as_deref(), Some("Viewed B A Page"));
         assert_eq!(fill("Page View", None, None).as_deref(), Some("Page View"));
-        assert_eq!(Template::read(" "), Err(TemplateError::Empty));
+        assert_eq!(MixpanelNameTemplate::read(" "), Err(MixpanelNameError::Empty));
         for bad in ["{{title}}", "{{name", "a {{ }} b"] {
-            assert_eq!(Template::read(bad), Err(TemplateError::Placeholder), "{bad}");
+            assert_eq!(
+                MixpanelNameTemplate::read(bad),
+                Err(MixpanelNameError::Placeholder),
+                "{bad}"
+            );
         }
     }
 }

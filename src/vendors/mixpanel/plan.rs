@@ -4,14 +4,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::beacon;
-use super::fields::Fields;
-use super::identity::{self, Ids};
+use super::fields::MixpanelObjectWriter;
+use super::identity::{self, MixpanelIds};
 use super::names::event_name;
 use super::profiles;
-use super::record::{Said, Stamp, record};
-use super::settings::{IdMerge, Settings};
-use crate::event::{DroppedFields, Enriched, Kind, Object};
-use crate::vendors::{Refusal, naming, products, wire};
+use super::record::{MixpanelPropertySet, MixpanelRecordKey, record};
+use super::settings::{MixpanelIdMerge, MixpanelSettings};
+use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
+use crate::vendors::{MappingRefusal, naming, products, wire};
 
 /// The largest record: less than 1 MB.
 const MAX_RECORD_BYTES: usize = 999_999;
@@ -22,7 +22,7 @@ const ORDER_ONLY: &[&str] =
 
 /// The calls that records go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+pub(super) enum MixpanelEndpoint {
     /// Events, and merges of two ids.
     Import,
     /// Who is who, in a project with original merging.
@@ -33,7 +33,7 @@ pub(super) enum Path {
     Groups,
 }
 
-impl Path {
+impl MixpanelEndpoint {
     /// In the order in which they are called when nothing else decides.
     pub(super) const ALL: [Self; 4] = [Self::Import, Self::Track, Self::Engage, Self::Groups];
 
@@ -48,8 +48,8 @@ impl Path {
 
 /// One record of an event.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) path: Path,
+pub(super) struct MixpanelRecord {
+    pub(super) path: MixpanelEndpoint,
     /// Its JSON text.
     pub(super) record: Vec<u8>,
     /// By which Mixpanel may name it when it refuses it.
@@ -60,15 +60,15 @@ pub(super) struct Step {
 
 /// The records of one event.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) steps: Vec<Step>,
+pub(super) struct MixpanelRecordPlan {
+    pub(super) steps: Vec<MixpanelRecord>,
     /// How many of them Mixpanel has taken: an event that comes again goes on where it stood, so
     /// that nothing is added up twice.
     done: AtomicUsize,
 }
 
-impl Plan {
-    fn new(steps: Vec<Step>) -> Self {
+impl MixpanelRecordPlan {
+    fn new(steps: Vec<MixpanelRecord>) -> Self {
         Self { steps, done: AtomicUsize::new(0) }
     }
 
@@ -88,50 +88,50 @@ impl Plan {
 
 /// The plan of an event, or why it does not go.
 pub(super) fn plan(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Plan, Refusal> {
+) -> Result<MixpanelRecordPlan, MappingRefusal> {
     let steps = match event.event.kind {
-        Kind::Track | Kind::Page | Kind::Screen => events(event, settings, dropped)?,
-        Kind::Identify => identify(event, settings, dropped)?,
-        Kind::Group => group(event, settings)?,
-        Kind::Alias => alias(event, settings)?,
+        EventKind::Track | EventKind::Page | EventKind::Screen => events(event, settings, dropped)?,
+        EventKind::Identify => identify(event, settings, dropped)?,
+        EventKind::Group => group(event, settings)?,
+        EventKind::Alias => alias(event, settings)?,
     };
     if steps.iter().any(|step| step.record.len() > MAX_RECORD_BYTES) {
-        return Err(Refusal::Dead("event_too_large"));
+        return Err(MappingRefusal::Dead("event_too_large"));
     }
-    Ok(Plan::new(steps))
+    Ok(MixpanelRecordPlan::new(steps))
 }
 
 /// A track event, a page or a screen, and what the settings add to it.
 fn events(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Vec<Step>, Refusal> {
+) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
     let name = event_name(event, settings)?;
-    let stamp = Stamp {
+    let stamp = MixpanelRecordKey {
         time: event.event.timestamp.as_millisecond(),
         insert_id: identity::insert_id(&event.event.message_id),
     };
-    let empty = Object::new();
+    let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
-    let said = [Said { object: properties, except: &[] }];
+    let said = [MixpanelPropertySet { object: properties, except: &[] }];
     let mut steps = vec![import(&name, stamp, &said, event, settings, dropped)];
-    if event.event.kind != Kind::Track {
+    if event.event.kind != EventKind::Track {
         return Ok(steps);
     }
     if settings.product_events && naming::is_like("ORDER_COMPLETED", &name) {
         for (index, product) in (0_i64..).zip(products::listed(properties)) {
             // Each a moment before the order, so that the order comes last.
-            let stamp = Stamp {
+            let stamp = MixpanelRecordKey {
                 time: event.event.timestamp.as_millisecond() - index - 1,
                 insert_id: identity::further_insert_id(&event.event.message_id, &index.to_string()),
             };
             let said = [
-                Said { object: product, except: &[] },
-                Said { object: properties, except: ORDER_ONLY },
+                MixpanelPropertySet { object: product, except: &[] },
+                MixpanelPropertySet { object: properties, except: ORDER_ONLY },
             ];
             steps.push(import("Product Purchased", stamp, &said, event, settings, dropped));
         }
@@ -143,64 +143,77 @@ fn events(
 }
 
 fn identify(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Vec<Step>, Refusal> {
+) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
     if !has_identity(event) {
-        return Err(Refusal::Dead("no_identity"));
+        return Err(MappingRefusal::Dead("no_identity"));
     }
-    let mut steps: Vec<Step> = link(event, settings, dropped)?.into_iter().collect();
+    let mut steps: Vec<MixpanelRecord> = link(event, settings, dropped)?.into_iter().collect();
     steps.extend(profiles::identify(event, settings, dropped).into_iter().map(engage));
-    if steps.is_empty() { Err(Refusal::Skip("nothing_to_say")) } else { Ok(steps) }
+    if steps.is_empty() { Err(MappingRefusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 
 /// What tells Mixpanel that device and user are one.
 fn link(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Option<Step>, Refusal> {
-    let Some((user, device)) = Ids::of(event).pair() else { return Ok(None) };
+) -> Result<Option<MixpanelRecord>, MappingRefusal> {
+    let Some((user, device)) = MixpanelIds::of(event).pair() else { return Ok(None) };
     // Mixpanel's own library says by an event of its own who is who, not by what it sets of people.
     if wire::is_from(event, beacon::CLIENT) && wire::own_name(event, beacon::CLIENT).is_none() {
         return Ok(None);
     }
     let token = settings.token.expose();
     match settings.id_merge {
-        IdMerge::Simplified => {
+        MixpanelIdMerge::Simplified => {
             let Some(name) = &settings.link_event else { return Ok(None) };
-            let stamp = Stamp {
+            let stamp = MixpanelRecordKey {
                 time: event.event.timestamp.as_millisecond(),
                 insert_id: identity::insert_id(&event.event.message_id),
             };
             let step = import(name, stamp, &[], event, settings, dropped);
-            Ok(Some(Step { is_link: true, ..step }))
+            Ok(Some(MixpanelRecord { is_link: true, ..step }))
         }
-        IdMerge::Original if identity::is_uuid_v4(device) => {
+        MixpanelIdMerge::Original if identity::is_uuid_v4(device) => {
             let record = identity_event("$identify", |fields| {
                 fields.put("$identified_id", user);
                 fields.put("$anon_id", device);
                 fields.put("token", token);
             });
-            Ok(Some(Step { path: Path::Track, record, insert_id: None, is_link: false }))
+            Ok(Some(MixpanelRecord {
+                path: MixpanelEndpoint::Track,
+                record,
+                insert_id: None,
+                is_link: false,
+            }))
         }
         // $identify takes random UUIDs only, $merge any two ids, but of a service account.
-        IdMerge::Original if settings.has_service_account => {
+        MixpanelIdMerge::Original if settings.has_service_account => {
             let record = identity_event("$merge", |fields| {
                 fields.put("$distinct_ids", &[user, device]);
                 fields.put("token", token);
             });
-            Ok(Some(Step { path: Path::Import, record, insert_id: None, is_link: false }))
+            Ok(Some(MixpanelRecord {
+                path: MixpanelEndpoint::Import,
+                record,
+                insert_id: None,
+                is_link: false,
+            }))
         }
-        IdMerge::Original => Err(Refusal::Dead("merge_needs_service_account")),
+        MixpanelIdMerge::Original => Err(MappingRefusal::Dead("merge_needs_service_account")),
     }
 }
 
-fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Refusal> {
+fn group(
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
+) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
     let ids = profiles::group_ids(event, settings);
     if ids.is_empty() {
-        return Err(Refusal::Dead("missing_group_id"));
+        return Err(MappingRefusal::Dead("missing_group_id"));
     }
     let mut steps = Vec::new();
     if has_identity(event) {
@@ -208,60 +221,76 @@ fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Refusal> {
     }
     for (key, id) in &ids {
         let records = profiles::group(event, settings, (key, id));
-        steps.extend(records.into_iter().map(|record| Step {
-            path: Path::Groups,
+        steps.extend(records.into_iter().map(|record| MixpanelRecord {
+            path: MixpanelEndpoint::Groups,
             record,
             insert_id: None,
             is_link: false,
         }));
     }
-    if steps.is_empty() { Err(Refusal::Skip("nothing_to_say")) } else { Ok(steps) }
+    if steps.is_empty() { Err(MappingRefusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 
-fn alias(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Refusal> {
-    if settings.id_merge == IdMerge::Simplified {
-        return Err(Refusal::Skip("no_aliases"));
+fn alias(
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
+) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
+    if settings.id_merge == MixpanelIdMerge::Simplified {
+        return Err(MappingRefusal::Skip("no_aliases"));
     }
-    let ids = Ids::of(event);
+    let ids = MixpanelIds::of(event);
     let previous = event.event.previous_id.as_deref().filter(|id| identity::is_allowed(id));
     let (Some(user), Some(previous)) = (ids.user, previous.or(ids.device)) else {
-        return Err(Refusal::Dead("no_identity"));
+        return Err(MappingRefusal::Dead("no_identity"));
     };
     if user == previous {
-        return Err(Refusal::Dead("alias_of_itself"));
+        return Err(MappingRefusal::Dead("alias_of_itself"));
     }
     let record = identity_event("$create_alias", |fields| {
         fields.put("distinct_id", previous);
         fields.put("alias", user);
         fields.put("token", settings.token.expose());
     });
-    Ok(vec![Step { path: Path::Track, record, insert_id: None, is_link: false }])
+    Ok(vec![MixpanelRecord {
+        path: MixpanelEndpoint::Track,
+        record,
+        insert_id: None,
+        is_link: false,
+    }])
 }
 
-fn has_identity(event: &Enriched) -> bool {
-    let ids = Ids::of(event);
+fn has_identity(event: &EnrichedEvent) -> bool {
+    let ids = MixpanelIds::of(event);
     ids.user.is_some() || ids.device.is_some()
 }
 
 fn import(
     name: &str,
-    stamp: Stamp,
-    said: &[Said<'_>],
-    event: &Enriched,
-    settings: &Settings,
+    stamp: MixpanelRecordKey,
+    said: &[MixpanelPropertySet<'_>],
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Step {
+) -> MixpanelRecord {
     let record = record(name, &stamp, said, event, settings, dropped);
-    Step { path: Path::Import, record, insert_id: Some(stamp.insert_id), is_link: false }
+    MixpanelRecord {
+        path: MixpanelEndpoint::Import,
+        record,
+        insert_id: Some(stamp.insert_id),
+        is_link: false,
+    }
 }
 
-fn engage(record: Vec<u8>) -> Step {
-    Step { path: Path::Engage, record, insert_id: None, is_link: false }
+fn engage(record: Vec<u8>) -> MixpanelRecord {
+    MixpanelRecord { path: MixpanelEndpoint::Engage, record, insert_id: None, is_link: false }
 }
 
-fn identity_event(name: &'static str, properties: impl FnOnce(&mut Fields<'_>)) -> Vec<u8> {
+fn identity_event(
+    name: &'static str,
+    properties: impl FnOnce(&mut MixpanelObjectWriter<'_>),
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    let mut fields = Fields::open(&mut out);
+    let mut fields = MixpanelObjectWriter::open(&mut out);
     fields.put("event", name);
     fields.put_object("properties", properties);
     fields.close();

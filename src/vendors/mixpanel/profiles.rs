@@ -6,10 +6,10 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::beacon;
-use super::fields::{Fields, Limits, is_geo_source};
-use super::identity::Ids;
-use super::settings::Settings;
-use crate::event::{DropReason, DroppedFields, Enriched, Object};
+use super::fields::{MixpanelObjectWriter, MixpanelValueLimits, is_geo_source};
+use super::identity::MixpanelIds;
+use super::settings::MixpanelSettings;
+use crate::event::{DroppedFields, EnrichedEvent, FieldDropReason, JsonObject};
 use crate::values::time::read_value;
 use crate::vendors::{naming, products, wire};
 
@@ -48,8 +48,8 @@ const OPERATIONS: [&str; 4] = ["$union", "$remove", "$append", "$add"];
 
 /// The updates of a person that an identify event asks for.
 pub(super) fn identify(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Vec<Vec<u8>> {
     let own = wire::own_operations(event, beacon::CLIENT);
@@ -69,24 +69,24 @@ pub(super) fn identify(
 /// The updates that traits ask for. Mixpanel's own library may have said of some that they are to
 /// be set once.
 fn of_traits(
-    event: &Enriched,
-    traits: &Object,
-    said_once: Option<&Object>,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    traits: &JsonObject,
+    said_once: Option<&JsonObject>,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Vec<Vec<u8>> {
     let is_said_once = |name: &str| said_once.is_some_and(|said| said.contains_key(name));
-    let (mut set, mut once, mut union) = (Object::new(), Object::new(), Object::new());
+    let (mut set, mut once, mut union) = (JsonObject::new(), JsonObject::new(), JsonObject::new());
     let mut unset = Vec::new();
     for (name, value) in traits {
         let (property, value) = own_property(name, value);
         if !is_sendable_name(name) {
-            dropped.add(name, DropReason::NameNotAllowed);
+            dropped.add(name, FieldDropReason::NameNotAllowed);
         } else if !is_geo_source(property, &value) {
-            dropped.add(name, DropReason::ValueNotAllowed);
+            dropped.add(name, FieldDropReason::ValueNotAllowed);
         } else if value.is_null() {
             unset.push(property.to_owned());
-        } else if !Limits::PROFILE.allow(&value) {
+        } else if !MixpanelValueLimits::PROFILE.allow(&value) {
         } else if settings.set_once.contains(name) || is_said_once(property) {
             once.entry(property).or_insert(value);
         } else if settings.union.contains(name) {
@@ -112,9 +112,9 @@ fn of_traits(
 
 /// The updates of a person that a track event asks for, as the settings say: sums and revenue.
 /// They are no longer right when they are made twice, so they come last.
-pub(super) fn counts(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
+pub(super) fn counts(event: &EnrichedEvent, settings: &MixpanelSettings) -> Vec<Vec<u8>> {
     let Some(properties) = &event.event.properties else { return Vec::new() };
-    let mut sums = Object::new();
+    let mut sums = JsonObject::new();
     for name in &settings.increments {
         if let Some(number) = properties.get(name).and_then(products::number) {
             sums.insert(name.clone(), Value::Number(number));
@@ -142,7 +142,10 @@ pub(super) fn counts(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
 
 /// The ids of a group event, by group key: the group's trait of the key's name; of the first key
 /// else the group id.
-pub(super) fn group_ids<'e>(event: &'e Enriched, settings: &'e Settings) -> Vec<(&'e str, String)> {
+pub(super) fn group_ids<'e>(
+    event: &'e EnrichedEvent,
+    settings: &'e MixpanelSettings,
+) -> Vec<(&'e str, String)> {
     let traits = event.event.traits.as_ref();
     // A client that says of which key the id is means no other.
     let said = event.context_text(&["groupType"]).zip(event.event.group_id.clone());
@@ -165,33 +168,34 @@ pub(super) fn group_ids<'e>(event: &'e Enriched, settings: &'e Settings) -> Vec<
 
 /// The update that makes the person a member of groups.
 pub(super) fn membership(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     groups: &[(&str, String)],
 ) -> Vec<u8> {
-    let keys: Object = groups.iter().map(|(key, id)| ((*key).to_owned(), json!([id]))).collect();
+    let keys: JsonObject =
+        groups.iter().map(|(key, id)| ((*key).to_owned(), json!([id]))).collect();
     update(event, settings, |fields| fields.put_profile("$set", &keys))
 }
 
 /// The updates of one group.
 pub(super) fn group(
-    event: &Enriched,
-    settings: &Settings,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     (key, id): (&str, &str),
 ) -> Vec<Vec<u8>> {
     let Some(traits) = &event.event.traits else { return Vec::new() };
-    let (mut set, mut unset) = (Object::new(), Vec::new());
+    let (mut set, mut unset) = (JsonObject::new(), Vec::new());
     for (name, value) in traits.iter().filter(|(name, _)| is_sendable_name(name)) {
         let property = if name == "name" { "$name" } else { name };
         if value.is_null() {
             unset.push(property.to_owned());
-        } else if Limits::PROFILE.allow(value) && name != key {
+        } else if MixpanelValueLimits::PROFILE.allow(value) && name != key {
             set.insert(property.to_owned(), value.clone());
         }
     }
-    let record = |write: &dyn Fn(&mut Fields<'_>)| {
+    let record = |write: &dyn Fn(&mut MixpanelObjectWriter<'_>)| {
         let mut out = Vec::with_capacity(256);
-        let mut fields = Fields::open(&mut out);
+        let mut fields = MixpanelObjectWriter::open(&mut out);
         fields.put("$token", settings.token.expose());
         fields.put("$group_key", key);
         fields.put("$group_id", id);
@@ -211,14 +215,14 @@ pub(super) fn group(
 
 /// One update of the event's person.
 fn update(
-    event: &Enriched,
-    settings: &Settings,
-    operation: impl FnOnce(&mut Fields<'_>),
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
+    operation: impl FnOnce(&mut MixpanelObjectWriter<'_>),
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    let mut fields = Fields::open(&mut out);
+    let mut fields = MixpanelObjectWriter::open(&mut out);
     fields.put("$token", settings.token.expose());
-    fields.put("$distinct_id", &*Ids::of(event).distinct(settings.id_merge));
+    fields.put("$distinct_id", &*MixpanelIds::of(event).distinct(settings.id_merge));
     if let Some(ip) = event.ip().filter(|_| settings.locate) {
         fields.put("$ip", &ip);
     }
@@ -249,8 +253,9 @@ fn own_property<'n>(name: &'n str, value: &Value) -> (&'n str, Value) {
 }
 
 /// What the traits say of Mixpanel's own properties without saying it under their names.
-fn complete(set: &mut Object, traits: &Object) {
-    let text = |set: &Object, name: &str| set.get(name).and_then(Value::as_str).map(str::to_owned);
+fn complete(set: &mut JsonObject, traits: &JsonObject) {
+    let text =
+        |set: &JsonObject, name: &str| set.get(name).and_then(Value::as_str).map(str::to_owned);
     if let (Some(first), Some(last)) = (text(set, "$first_name"), text(set, "$last_name")) {
         set.entry("$name").or_insert_with(|| Value::String(format!("{first} {last}")));
     }

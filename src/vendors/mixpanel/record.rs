@@ -5,10 +5,12 @@ use serde_json::Value;
 use url::Url;
 
 use super::agent;
-use super::fields::{Fields, Limits, is_geo_source};
-use super::identity::Ids;
-use super::settings::{IdMerge, Settings};
-use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
+use super::fields::{MixpanelObjectWriter, MixpanelValueLimits, is_geo_source};
+use super::identity::MixpanelIds;
+use super::settings::{MixpanelIdMerge, MixpanelSettings};
+use crate::event::{
+    DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject, UtmCampaign,
+};
 
 /// Names that are Mixpanel's own or ours: a client's property of this name is left out.
 const RESERVED: [&str; 13] = [
@@ -67,7 +69,7 @@ const UTM: [(&str, &str); 5] = [
 
 /// What tells one record from another. All of it is the same at every try.
 #[derive(Clone, Debug)]
-pub(super) struct Stamp {
+pub(super) struct MixpanelRecordKey {
     /// Milliseconds since 1970.
     pub(super) time: i64,
     pub(super) insert_id: String,
@@ -75,14 +77,14 @@ pub(super) struct Stamp {
 
 /// Properties that the client gave, but for some.
 #[derive(Clone, Copy)]
-pub(super) struct Said<'e> {
-    pub(super) object: &'e Object,
+pub(super) struct MixpanelPropertySet<'e> {
+    pub(super) object: &'e JsonObject,
     pub(super) except: &'static [&'static str],
 }
 
-impl Said<'_> {
+impl MixpanelPropertySet<'_> {
     fn has(&self, name: &str) -> bool {
-        let value = self.object.get(name).filter(|value| Limits::EVENT.allow(value));
+        let value = self.object.get(name).filter(|value| MixpanelValueLimits::EVENT.allow(value));
         value.is_some() && !self.except.contains(&name)
     }
 }
@@ -90,18 +92,18 @@ impl Said<'_> {
 /// The record's JSON text. Of properties that are said twice the first counts.
 pub(super) fn record(
     name: &str,
-    stamp: &Stamp,
-    said: &[Said<'_>],
-    event: &Enriched,
-    settings: &Settings,
+    stamp: &MixpanelRecordKey,
+    said: &[MixpanelPropertySet<'_>],
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1536);
-    let mut fields = Fields::open(&mut out);
+    let mut fields = MixpanelObjectWriter::open(&mut out);
     fields.put("event", name);
     fields.put_object("properties", |fields| {
         put_own(fields, stamp, event, settings);
-        let mut properties = Properties { fields, said, dropped };
+        let mut properties = MixpanelProperties { fields, said, dropped };
         properties.put_groups(event, settings);
         properties.put_said();
         properties.put_names(event);
@@ -115,13 +117,18 @@ pub(super) fn record(
 }
 
 /// Time, identity and address.
-fn put_own(fields: &mut Fields<'_>, stamp: &Stamp, event: &Enriched, settings: &Settings) {
-    let ids = Ids::of(event);
+fn put_own(
+    fields: &mut MixpanelObjectWriter<'_>,
+    stamp: &MixpanelRecordKey,
+    event: &EnrichedEvent,
+    settings: &MixpanelSettings,
+) {
+    let ids = MixpanelIds::of(event);
     fields.put("time", &stamp.time);
     // The empty text is documented: an event of nobody.
     fields.put("distinct_id", &*ids.distinct(settings.id_merge));
     fields.put("$insert_id", &stamp.insert_id);
-    if settings.id_merge == IdMerge::Simplified {
+    if settings.id_merge == MixpanelIdMerge::Simplified {
         fields.put_text("$device_id", ids.device);
         fields.put_text("$user_id", ids.user);
     }
@@ -133,13 +140,13 @@ fn put_own(fields: &mut Fields<'_>, stamp: &Stamp, event: &Enriched, settings: &
 }
 
 /// The properties of a record, as they are written.
-struct Properties<'f, 'b, 'e> {
-    fields: &'f mut Fields<'b>,
-    said: &'e [Said<'e>],
+struct MixpanelProperties<'f, 'b, 'e> {
+    fields: &'f mut MixpanelObjectWriter<'b>,
+    said: &'e [MixpanelPropertySet<'e>],
     dropped: &'e mut DroppedFields,
 }
 
-impl Properties<'_, '_, '_> {
+impl MixpanelProperties<'_, '_, '_> {
     fn is_said(&self, name: &str) -> bool {
         self.said.iter().any(|said| said.has(name))
     }
@@ -152,11 +159,11 @@ impl Properties<'_, '_, '_> {
                     || earlier.iter().any(|earlier| earlier.has(name));
                 if is_elsewhere {
                 } else if RESERVED.contains(&name.as_str()) {
-                    self.dropped.add(name, DropReason::NameNotAllowed);
+                    self.dropped.add(name, FieldDropReason::NameNotAllowed);
                 } else if is_geo_source(name, value) {
                     self.put_value(name, value);
                 } else {
-                    self.dropped.add(name, DropReason::ValueNotAllowed);
+                    self.dropped.add(name, FieldDropReason::ValueNotAllowed);
                 }
             }
         }
@@ -164,7 +171,7 @@ impl Properties<'_, '_, '_> {
 
     /// The groups of the visitor: what the client said last of them, else the person's trait of the
     /// key's name.
-    fn put_groups(&mut self, event: &Enriched, settings: &Settings) {
+    fn put_groups(&mut self, event: &EnrichedEvent, settings: &MixpanelSettings) {
         for (index, key) in settings.group_keys.iter().enumerate() {
             if self.is_said(key) {
                 continue;
@@ -178,15 +185,15 @@ impl Properties<'_, '_, '_> {
     }
 
     /// A page's or screen's name and category.
-    fn put_names(&mut self, event: &Enriched) {
-        if matches!(event.event.kind, Kind::Page | Kind::Screen) {
+    fn put_names(&mut self, event: &EnrichedEvent) {
+        if matches!(event.event.kind, EventKind::Page | EventKind::Screen) {
             self.put_text("name", event.event.name.as_deref());
             self.put_text("category", event.event.category.as_deref());
         }
     }
 
     /// The campaign: this event's, else the one that brought the visitor.
-    fn put_campaign(&mut self, event: &Enriched) {
+    fn put_campaign(&mut self, event: &EnrichedEvent) {
         if let Some(campaign) = event.context(&["campaign"]).and_then(Value::as_object) {
             for (name, value) in campaign {
                 let known = UTM.iter().find(|(_, key)| key == name);
@@ -196,7 +203,7 @@ impl Properties<'_, '_, '_> {
                 }
             }
         } else if let Some(campaign) = &event.event.facts.campaign {
-            let Campaign { name, source, medium, term, content, id } = campaign;
+            let UtmCampaign { name, source, medium, term, content, id } = campaign;
             let parts = [name, source, medium, term, content];
             for ((property, _), value) in UTM.iter().zip(parts) {
                 self.put_text(property, value.as_deref());
@@ -206,17 +213,17 @@ impl Properties<'_, '_, '_> {
     }
 
     /// The clicks on advertisements that the client named apart from the page's URL.
-    fn put_clicks(&mut self, event: &Enriched) {
+    fn put_clicks(&mut self, event: &EnrichedEvent) {
         let clicks = event.context(&["clickIds"]).and_then(Value::as_object);
         for (name, id) in clicks.into_iter().flatten() {
             self.put_text(name, id.as_str());
         }
     }
 
-    fn put_page(&mut self, event: &Enriched) {
+    fn put_page(&mut self, event: &EnrichedEvent) {
         let text = |key: &str| {
             let own = || event.property(key)?.as_str();
-            let own = || if event.event.kind == Kind::Page { own() } else { None };
+            let own = || if event.event.kind == EventKind::Page { own() } else { None };
             event.context_text(&["page", key]).or_else(own)
         };
         self.put_text("$current_url", text("url"));
@@ -226,7 +233,7 @@ impl Properties<'_, '_, '_> {
         self.put_text("$referring_domain", domain.as_ref().and_then(Url::host_str));
     }
 
-    fn put_device(&mut self, event: &Enriched) {
+    fn put_device(&mut self, event: &EnrichedEvent) {
         let agent = event.user_agent();
         if let Some(browser) = agent.and_then(agent::browser) {
             self.put_text("$browser", Some(browser.name));

@@ -7,54 +7,64 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::plan::Path;
-use crate::vendors::{CallError, Outcome, Reason, Reply, Verdict, judge};
+use super::plan::MixpanelEndpoint;
+use crate::vendors::{
+    Outcome, OutcomeReason, ReplyStatus, VendorCallError, VendorReply, classify_reply,
+};
 
 /// Characters of the vendor's words that a reason quotes.
 const MAX_DETAIL_CHARS: usize = 300;
 
 /// What became of the records of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum MixpanelCallOutcome {
     /// All were taken but these, by their place among the records.
-    Taken(Vec<(usize, Reason)>),
+    Taken(Vec<(usize, OutcomeReason)>),
     /// None was taken, and one of them is to blame.
-    Refused(Reason),
+    Refused(OutcomeReason),
     /// None was taken, for no fault of theirs: no call of this path will fare better now.
     Closed(Outcome),
 }
 
 /// Reads a reply to a call with records of these `$insert_id`s.
 pub(super) fn read(
-    path: Path,
-    result: &Result<Reply, CallError>,
+    path: MixpanelEndpoint,
+    result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
     insert_ids: &[Option<&str>],
-) -> Answer {
-    let body = result.as_ref().ok().and_then(Reply::json);
-    match judge(result, now) {
-        Verdict::Accepted => match body.as_ref().and_then(objection) {
-            Some(objection) => Answer::Refused(Reason::detailed("rejected", objection)),
-            None => Answer::Taken(Vec::new()),
+) -> MixpanelCallOutcome {
+    let body = result.as_ref().ok().and_then(VendorReply::json);
+    match classify_reply(result, now) {
+        ReplyStatus::Accepted => match body.as_ref().and_then(objection) {
+            Some(objection) => {
+                MixpanelCallOutcome::Refused(OutcomeReason::detailed("rejected", objection))
+            }
+            None => MixpanelCallOutcome::Taken(Vec::new()),
         },
-        Verdict::Refused(reason) => {
+        ReplyStatus::Refused(reason) => {
             let status = result.as_ref().map_or(StatusCode::OK, |reply| reply.status);
-            if path == Path::Import && status == StatusCode::BAD_REQUEST {
+            if path == MixpanelEndpoint::Import && status == StatusCode::BAD_REQUEST {
                 let failed = body.as_ref().map(|body| failed_records(body, insert_ids));
                 if let Some(failed) = failed.filter(|failed| !failed.is_empty()) {
-                    return Answer::Taken(failed);
+                    return MixpanelCallOutcome::Taken(failed);
                 }
             }
             let code =
                 if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { reason.code };
             let said = body.as_ref().and_then(error_text);
-            Answer::Refused(with_words(code, reason.detail, said))
+            MixpanelCallOutcome::Refused(with_words(code, reason.detail, said))
         }
-        Verdict::Unauthorised(reason) => {
+        ReplyStatus::Unauthorised(reason) => {
             let said = body.as_ref().and_then(error_text);
-            Answer::Closed(Outcome::Unauthorised(with_words(reason.code, reason.detail, said)))
+            MixpanelCallOutcome::Closed(Outcome::Unauthorised(with_words(
+                reason.code,
+                reason.detail,
+                said,
+            )))
         }
-        Verdict::Retry { reason, after } => Answer::Closed(Outcome::Retry { reason, after }),
+        ReplyStatus::Retry { reason, after } => {
+            MixpanelCallOutcome::Closed(Outcome::Retry { reason, after })
+        }
     }
 }
 
@@ -76,7 +86,7 @@ fn objection(body: &Value) -> Option<String> {
 
 /// The records that a partial refusal names, and why. It names them by their place, else by their
 /// id, which is called `$insert_id` on one of Mixpanel's pages and `insert_id` on another.
-fn failed_records(body: &Value, insert_ids: &[Option<&str>]) -> Vec<(usize, Reason)> {
+fn failed_records(body: &Value, insert_ids: &[Option<&str>]) -> Vec<(usize, OutcomeReason)> {
     let listed = body.get("failed_records").and_then(Value::as_array).into_iter().flatten();
     let failed = listed.filter_map(|record| {
         let index = record.get("index").and_then(Value::as_u64).and_then(|at| at.try_into().ok());
@@ -87,7 +97,7 @@ fn failed_records(body: &Value, insert_ids: &[Option<&str>]) -> Vec<(usize, Reas
         let index = index.filter(|index| *index < insert_ids.len()).or_else(by_id)?;
         let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default();
         let detail = format!("{}: {}", text("field"), text("message"));
-        Some((index, Reason::detailed("invalid_record", shortened(&detail))))
+        Some((index, OutcomeReason::detailed("invalid_record", shortened(&detail))))
     });
     failed.collect()
 }
@@ -96,11 +106,11 @@ fn error_text(body: &Value) -> Option<&str> {
     body.get("error").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-fn with_words(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> Reason {
+fn with_words(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> OutcomeReason {
     let detail = detail.unwrap_or_default();
     match said {
-        Some(said) => Reason::detailed(code, format!("{detail}: {}", shortened(said))),
-        None => Reason { code, detail: Some(detail) },
+        Some(said) => OutcomeReason::detailed(code, format!("{detail}: {}", shortened(said))),
+        None => OutcomeReason { code, detail: Some(detail) },
     }
 }
 
@@ -115,15 +125,15 @@ mod tests {
 
     use super::*;
 
-    fn said(path: Path, status: u16, body: &str) -> Answer {
+    fn said(path: MixpanelEndpoint, status: u16, body: &str) -> MixpanelCallOutcome {
         let status = StatusCode::from_u16(status).unwrap();
-        let reply = Reply { status, headers: HeaderMap::new(), body: body.to_owned().into() };
+        let reply = VendorReply { status, headers: HeaderMap::new(), body: body.to_owned().into() };
         read(path, &Ok(reply), Timestamp::UNIX_EPOCH, &[Some("a"), Some("b"), None])
     }
 
     #[test]
     fn a_200_is_believed_only_after_its_body() {
-        let taken = Answer::Taken(Vec::new());
+        let taken = MixpanelCallOutcome::Taken(Vec::new());
         for body in [
             "1",
             "",
@@ -132,7 +142,7 @@ mod tests {
             "{\"status\":1,\"error\":\"\"}",
             "{\"code\":200,\"num_records_imported\":3,\"status\":\"OK\"}",
         ] {
-            assert_eq!(said(Path::Engage, 200, body), taken, "{body}");
+            assert_eq!(said(MixpanelEndpoint::Engage, 200, body), taken, "{body}");
         }
         for body in [
             "0",
@@ -141,8 +151,8 @@ mod tests {
             "{\"error\":\"bad\",\"status\":\"error\"}",
             "{\"error\":\"bad\"}",
         ] {
-            let answer = said(Path::Groups, 200, body);
-            assert!(matches!(answer, Answer::Refused(_)), "{body}: {answer:?}");
+            let answer = said(MixpanelEndpoint::Groups, 200, body);
+            assert!(matches!(answer, MixpanelCallOutcome::Refused(_)), "{body}: {answer:?}");
         }
     }
 
@@ -150,9 +160,11 @@ mod tests {
     fn failed_records_are_found_by_place_and_by_either_name_of_their_id() {
         let failed = |records: Value| {
             let body = json!({ "code": 400, "failed_records": records, "status": "Bad Request" });
-            match said(Path::Import, 400, &body.to_string()) {
-                Answer::Taken(failed) => failed.into_iter().map(|(index, _)| index).collect(),
-                Answer::Refused(_) => Vec::new(),
+            match said(MixpanelEndpoint::Import, 400, &body.to_string()) {
+                MixpanelCallOutcome::Taken(failed) => {
+                    failed.into_iter().map(|(index, _)| index).collect()
+                }
+                MixpanelCallOutcome::Refused(_) => Vec::new(),
                 other => panic!("{other:?}"),
             }
         };
@@ -167,7 +179,10 @@ mod tests {
     #[test]
     fn the_vendors_words_are_cut() {
         let long = json!({ "error": "x".repeat(5000), "status": 0 }).to_string();
-        let Answer::Refused(reason) = said(Path::Engage, 200, &long) else { panic!() };
+        let MixpanelCallOutcome::Refused(reason) = said(MixpanelEndpoint::Engage, 200, &long)
+        else {
+            panic!()
+        };
         assert_eq!(reason.detail.unwrap().len(), MAX_DETAIL_CHARS);
     }
 }

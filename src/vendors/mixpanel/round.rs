@@ -7,26 +7,26 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::plan::{Path, Plan, Step};
-use super::replies::Answer;
-use crate::event::Enriched;
-use crate::vendors::{Outcome, Reason, Refusal};
+use super::plan::{MixpanelEndpoint, MixpanelRecord, MixpanelRecordPlan};
+use super::replies::MixpanelCallOutcome;
+use crate::event::EnrichedEvent;
+use crate::vendors::{MappingRefusal, Outcome, OutcomeReason};
 
 /// Bytes of one request's body before compression. The page says 10 MB, the schema 2 MiB.
 pub(super) const MAX_BODY_BYTES: usize = 2_000_000;
 
 /// One event of the batch.
-struct Ticket<'p> {
+struct MixpanelPendingEvent<'p> {
     /// None of an event that cannot go.
-    plan: Option<&'p Plan>,
+    plan: Option<&'p MixpanelRecordPlan>,
     lane: usize,
     /// Its next record.
     next: usize,
     outcome: Option<Outcome>,
 }
 
-impl<'p> Ticket<'p> {
-    fn step(&self) -> Option<&'p Step> {
+impl<'p> MixpanelPendingEvent<'p> {
+    fn step(&self) -> Option<&'p MixpanelRecord> {
         if self.outcome.is_some() { None } else { self.plan?.steps.get(self.next) }
     }
 
@@ -37,18 +37,18 @@ impl<'p> Ticket<'p> {
 
 /// A record to send: an event's place in the batch and the record's in its plan.
 #[derive(Clone, Copy, Debug)]
-struct Member<'p> {
+struct MixpanelPendingRecord<'p> {
     ticket: usize,
     at: usize,
-    step: &'p Step,
+    step: &'p MixpanelRecord,
 }
 
 /// The records of one call.
-pub(super) struct Chunk<'p> {
-    members: Vec<Member<'p>>,
+pub(super) struct MixpanelRecordChunk<'p> {
+    members: Vec<MixpanelPendingRecord<'p>>,
 }
 
-impl<'p> Chunk<'p> {
+impl<'p> MixpanelRecordChunk<'p> {
     /// The list of them, as JSON.
     pub(super) fn body(&self) -> Vec<u8> {
         let bytes = self.members.iter().map(|member| member.step.record.len() + 1).sum::<usize>();
@@ -68,19 +68,22 @@ impl<'p> Chunk<'p> {
 }
 
 /// A batch on its way.
-pub(super) struct Round<'p> {
-    tickets: Vec<Ticket<'p>>,
+pub(super) struct MixpanelBatchRun<'p> {
+    tickets: Vec<MixpanelPendingEvent<'p>>,
     /// Of each visitor, the events that have not ended, in their order.
     lanes: Vec<VecDeque<usize>>,
     /// Paths that take nothing now, and what that means for whoever needs them.
-    closed: Vec<(Path, Outcome)>,
+    closed: Vec<(MixpanelEndpoint, Outcome)>,
     /// What is to be sent by the path whose turn it is.
-    queue: VecDeque<Member<'p>>,
+    queue: VecDeque<MixpanelPendingRecord<'p>>,
 }
 
-impl<'p> Round<'p> {
+impl<'p> MixpanelBatchRun<'p> {
     /// A batch and its plans; an event without one cannot go.
-    pub(super) fn new(batch: &[Enriched], plans: &[Result<&'p Plan, Refusal>]) -> Self {
+    pub(super) fn new(
+        batch: &[EnrichedEvent],
+        plans: &[Result<&'p MixpanelRecordPlan, MappingRefusal>],
+    ) -> Self {
         let mut lane_of: HashMap<&str, usize> = HashMap::new();
         let mut lanes: Vec<VecDeque<usize>> = Vec::new();
         let mut tickets = Vec::with_capacity(batch.len());
@@ -92,10 +95,10 @@ impl<'p> Round<'p> {
             if let Some(lane) = lanes.get_mut(lane) {
                 lane.push_back(index);
             }
-            let outcome = plan.err().map(Refusal::into_outcome);
+            let outcome = plan.err().map(MappingRefusal::into_outcome);
             let plan = plan.ok();
-            let next = plan.map_or(0, Plan::done);
-            tickets.push(Ticket { plan, lane, next, outcome });
+            let next = plan.map_or(0, MixpanelRecordPlan::done);
+            tickets.push(MixpanelPendingEvent { plan, lane, next, outcome });
         }
         let mut round = Self { tickets, lanes, closed: Vec::new(), queue: VecDeque::new() };
         round.leave_out_links(batch);
@@ -104,7 +107,7 @@ impl<'p> Round<'p> {
 
     /// An identify needs no event of its own where another event of the same user and device
     /// follows: that says the same.
-    fn leave_out_links(&mut self, batch: &[Enriched]) {
+    fn leave_out_links(&mut self, batch: &[EnrichedEvent]) {
         for lane in &self.lanes {
             let mut later: Vec<Option<&str>> = Vec::new();
             for index in lane.iter().rev() {
@@ -119,7 +122,7 @@ impl<'p> Round<'p> {
                     if ticket.step().is_none() {
                         ticket.end(Outcome::Delivered);
                     }
-                } else if ticket.plan.is_some_and(Plan::has_event)
+                } else if ticket.plan.is_some_and(MixpanelRecordPlan::has_event)
                     && event.event.anonymous_id.is_some()
                     && !later.contains(&user)
                 {
@@ -130,9 +133,9 @@ impl<'p> Round<'p> {
     }
 
     /// The path whose turn it is: the one that most lanes wait for. `None` when all is said.
-    pub(super) fn turn(&mut self) -> Option<Path> {
+    pub(super) fn turn(&mut self) -> Option<MixpanelEndpoint> {
         self.queue.clear();
-        let mut ready = Path::ALL.map(|path| (path, 0_usize));
+        let mut ready = MixpanelEndpoint::ALL.map(|path| (path, 0_usize));
         for lane in 0..self.lanes.len() {
             let Some(path) = self.head(lane) else { continue };
             if let Some((_, outcome)) = self.closed.iter().find(|(closed, _)| *closed == path) {
@@ -150,7 +153,7 @@ impl<'p> Round<'p> {
         }
         for lane in &self.lanes {
             'lane: for ticket in lane {
-                let Some(Ticket { plan: Some(plan), next, outcome: None, .. }) =
+                let Some(MixpanelPendingEvent { plan: Some(plan), next, outcome: None, .. }) =
                     self.tickets.get(*ticket)
                 else {
                     continue;
@@ -159,7 +162,7 @@ impl<'p> Round<'p> {
                     if step.path != path {
                         break 'lane;
                     }
-                    self.queue.push_back(Member { ticket: *ticket, at, step });
+                    self.queue.push_back(MixpanelPendingRecord { ticket: *ticket, at, step });
                 }
             }
         }
@@ -167,7 +170,7 @@ impl<'p> Round<'p> {
     }
 
     /// The records of the next call of this turn.
-    pub(super) fn next_chunk(&mut self, path: Path) -> Option<Chunk<'p>> {
+    pub(super) fn next_chunk(&mut self, path: MixpanelEndpoint) -> Option<MixpanelRecordChunk<'p>> {
         if self.closed.iter().any(|(closed, _)| *closed == path) {
             return None;
         }
@@ -185,13 +188,18 @@ impl<'p> Round<'p> {
                 members.push(member);
             }
         }
-        (!members.is_empty()).then_some(Chunk { members })
+        (!members.is_empty()).then_some(MixpanelRecordChunk { members })
     }
 
     /// Notes what became of a call.
-    pub(super) fn settle(&mut self, path: Path, chunk: &Chunk<'p>, answer: Answer) {
+    pub(super) fn settle(
+        &mut self,
+        path: MixpanelEndpoint,
+        chunk: &MixpanelRecordChunk<'p>,
+        answer: MixpanelCallOutcome,
+    ) {
         match answer {
-            Answer::Taken(failed) => {
+            MixpanelCallOutcome::Taken(failed) => {
                 for (index, reason) in failed {
                     let ticket = chunk.members.get(index).map(|member| member.ticket);
                     if let Some(ticket) = ticket.and_then(|ticket| self.tickets.get_mut(ticket)) {
@@ -202,19 +210,19 @@ impl<'p> Round<'p> {
                     self.advance(*member);
                 }
             }
-            Answer::Refused(reason) => self.refuse(chunk, &reason),
-            Answer::Closed(outcome) => self.closed.push((path, outcome)),
+            MixpanelCallOutcome::Refused(reason) => self.refuse(chunk, &reason),
+            MixpanelCallOutcome::Closed(outcome) => self.closed.push((path, outcome)),
         }
     }
 
     /// How each event ended, in the order of the batch.
     pub(super) fn into_outcomes(self) -> Vec<Outcome> {
-        let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+        let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         self.tickets.into_iter().map(|ticket| ticket.outcome.unwrap_or_else(unsaid)).collect()
     }
 
     /// The path that the lane waits for, after forgetting what has ended.
-    fn head(&mut self, lane: usize) -> Option<Path> {
+    fn head(&mut self, lane: usize) -> Option<MixpanelEndpoint> {
         let lane = self.lanes.get_mut(lane)?;
         while let Some(ticket) = lane.front() {
             let ticket = self.tickets.get_mut(*ticket)?;
@@ -228,7 +236,7 @@ impl<'p> Round<'p> {
         None
     }
 
-    fn advance(&mut self, member: Member<'p>) {
+    fn advance(&mut self, member: MixpanelPendingRecord<'p>) {
         let Some(ticket) = self.tickets.get_mut(member.ticket) else { return };
         let Some(plan) = ticket.plan else { return };
         ticket.next = member.at + 1;
@@ -240,7 +248,7 @@ impl<'p> Round<'p> {
 
     /// A call was refused as a whole. Records of a single event are to blame by themselves; of
     /// several, nobody knows yet, and their visitors' later events wait until it is known.
-    fn refuse(&mut self, chunk: &Chunk<'p>, reason: &Reason) {
+    fn refuse(&mut self, chunk: &MixpanelRecordChunk<'p>, reason: &OutcomeReason) {
         let first = chunk.members.first().map(|member| member.ticket);
         let is_one = chunk.members.iter().all(|member| Some(member.ticket) == first);
         let outcome = if is_one { Outcome::Dead } else { Outcome::Refused };
@@ -252,7 +260,8 @@ impl<'p> Round<'p> {
             }
         }
         if !is_one {
-            let behind = Outcome::Retry { reason: Reason::new("behind_another"), after: None };
+            let behind =
+                Outcome::Retry { reason: OutcomeReason::new("behind_another"), after: None };
             for lane in lanes {
                 self.stop(lane, &behind);
             }

@@ -1,21 +1,21 @@
 //! Mixpanel's library.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File {
+        ScriptFile {
             path: "/libs/mixpanel-2*",
             origin: "https://cdn.mxpnl.com",
             entry: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File { path: "/libs/**", origin: "https://cdn.mxpnl.com", ..File::PLAIN },
+        ScriptFile { path: "/libs/**", origin: "https://cdn.mxpnl.com", ..ScriptFile::PLAIN },
     ],
     rewrites: &[
-        Rewrite { host: "cdn.mxpnl.com", under: "/libs", to: "" },
-        Rewrite { host: "api-js.mixpanel.com", under: "", to: "" },
+        AddressRewrite { host: "cdn.mxpnl.com", under: "/libs", to: "" },
+        AddressRewrite { host: "api-js.mixpanel.com", under: "", to: "" },
     ],
     bases: &[],
 };

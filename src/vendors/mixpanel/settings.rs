@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use url::Url;
 
-use super::names::Template;
-use crate::settings::{Secret, Section};
+use super::names::MixpanelNameTemplate;
+use crate::settings::{SecretString, SettingsSection};
 
 /// The hosts of the regions; a project lives in exactly one.
 const US: &str = "https://api.mixpanel.com";
@@ -18,7 +18,7 @@ const MAX_INCREMENTS: usize = 20;
 
 /// Which of Mixpanel's identity systems the project has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IdMerge {
+pub(super) enum MixpanelIdMerge {
     /// The default of new projects: events say device and user.
     Simplified,
     /// `$identify`, `$merge` and `$create_alias` say who is who.
@@ -26,10 +26,10 @@ pub(super) enum IdMerge {
 }
 
 /// The settings, checked.
-pub(super) struct Settings {
-    pub(super) token: Secret,
+pub(super) struct MixpanelSettings {
+    pub(super) token: SecretString,
     /// What must not be shown besides.
-    credentials: Vec<Secret>,
+    credentials: Vec<SecretString>,
     pub(super) import: Uri,
     pub(super) track: Uri,
     pub(super) engage: Uri,
@@ -38,9 +38,9 @@ pub(super) struct Settings {
     pub(super) authorization: HeaderValue,
     /// Whether they are a service account's, which `$merge` asks for.
     pub(super) has_service_account: bool,
-    pub(super) id_merge: IdMerge,
-    pub(super) page_name: Template,
-    pub(super) screen_name: Template,
+    pub(super) id_merge: MixpanelIdMerge,
+    pub(super) page_name: MixpanelNameTemplate,
+    pub(super) screen_name: MixpanelNameTemplate,
     /// The event that ties a device to a user who has just been named.
     pub(super) link_event: Option<String>,
     pub(super) group_keys: Vec<String>,
@@ -60,8 +60,8 @@ pub(super) struct Settings {
     pub(super) segment_property: String,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl MixpanelSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let token = section.secret("project_token");
         let account = read_account(section);
         let (user, password) = match &account {
@@ -77,7 +77,7 @@ impl Settings {
         let project = account.as_ref().map(|account| account.project.as_str());
         let mut address = |path: &str, query: &[(&str, &str)]| {
             read_uri(base, path, query).unwrap_or_else(|| {
-                section.mistake("project_id", "does not make a URL");
+                section.error("project_id", "does not make a URL");
                 Uri::default()
             })
         };
@@ -95,7 +95,7 @@ impl Settings {
         }
         let increments = section.strings("increments");
         if increments.len() > MAX_INCREMENTS {
-            section.mistake("increments", "must be 20 at most");
+            section.error("increments", "must be 20 at most");
         }
         Self {
             has_service_account: account.is_some(),
@@ -109,9 +109,12 @@ impl Settings {
             id_merge: section
                 .opt_choice(
                     "id_merge",
-                    &[("simplified", IdMerge::Simplified), ("original", IdMerge::Original)],
+                    &[
+                        ("simplified", MixpanelIdMerge::Simplified),
+                        ("original", MixpanelIdMerge::Original),
+                    ],
                 )
-                .unwrap_or(IdMerge::Simplified),
+                .unwrap_or(MixpanelIdMerge::Simplified),
             page_name: read_template(section, "page_name", "Viewed {{name}} Page"),
             screen_name: read_template(section, "screen_name", "Viewed {{name}} Screen"),
             link_event: Some(link_event.unwrap_or_else(|| "Identified".to_owned()))
@@ -131,21 +134,21 @@ impl Settings {
     }
 
     /// What must not be shown.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         let mut secrets = vec![self.token.clone()];
         secrets.extend(self.credentials.iter().cloned());
         secrets
     }
 }
 
-struct Account {
+struct MixpanelServiceAccount {
     name: String,
-    secret: Secret,
+    secret: SecretString,
     project: String,
 }
 
 /// The service account, which is nothing without its secret and its project.
-fn read_account(section: &mut Section<'_>) -> Option<Account> {
+fn read_account(section: &mut SettingsSection<'_>) -> Option<MixpanelServiceAccount> {
     let keys = ["service_account", "service_secret", "project_id"];
     let secret = section.opt_secret("service_secret").unwrap_or_default();
     let given = keys.map(|key| section.has(key));
@@ -153,24 +156,28 @@ fn read_account(section: &mut Section<'_>) -> Option<Account> {
         return None;
     }
     for (key, _) in keys.iter().zip(given).filter(|(_, is_given)| !is_given) {
-        section.mistake(key, "is required with service_account, service_secret and project_id");
+        section.error(key, "is required with service_account, service_secret and project_id");
     }
     let name = section.opt_string("service_account").unwrap_or_default();
     if name.contains(':') {
-        section.mistake("service_account", "must not hold a colon");
+        section.error("service_account", "must not hold a colon");
     }
     let project = section.opt_string("project_id").unwrap_or_default();
     if !project.bytes().all(|byte| byte.is_ascii_digit()) {
-        section.mistake("project_id", "must be the project's number");
+        section.error("project_id", "must be the project's number");
     }
-    Some(Account { name, secret, project })
+    Some(MixpanelServiceAccount { name, secret, project })
 }
 
-fn read_template(section: &mut Section<'_>, key: &str, usual: &str) -> Template {
+fn read_template(
+    section: &mut SettingsSection<'_>,
+    key: &str,
+    usual: &str,
+) -> MixpanelNameTemplate {
     let written = section.opt_string(key).unwrap_or_else(|| usual.to_owned());
-    Template::read(&written).unwrap_or_else(|problem| {
-        section.mistake(key, &problem.to_string());
-        Template::default()
+    MixpanelNameTemplate::read(&written).unwrap_or_else(|problem| {
+        section.error(key, &problem.to_string());
+        MixpanelNameTemplate::default()
     })
 }
 
@@ -186,8 +193,8 @@ mod tests {
     use super::*;
     use crate::vendors::trial;
 
-    fn read(text: &str) -> (Settings, Vec<String>) {
-        trial::read(text, |section| Settings::read(section, None))
+    fn read(text: &str) -> (MixpanelSettings, Vec<String>) {
+        trial::read(text, |section| MixpanelSettings::read(section, None))
     }
 
     #[test]
@@ -211,7 +218,7 @@ mod tests {
     fn endpoint_keeps_its_path() {
         for endpoint in ["http://proxy.example/mp", "http://proxy.example/mp/"] {
             let (settings, _) = trial::read("project_token = \"t0ken\"", |section| {
-                Settings::read(section, Some(endpoint.parse().unwrap()))
+                MixpanelSettings::read(section, Some(endpoint.parse().unwrap()))
             });
             assert_eq!(settings.import, "http://proxy.example/mp/import?strict=1");
             assert_eq!(settings.engage, "http://proxy.example/mp/engage?ip=0&verbose=1");

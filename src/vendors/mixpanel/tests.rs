@@ -11,27 +11,29 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::demo::simulator::{Kind, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, Rehearsal};
-use crate::vendors::trial::{self, Line, event, now};
-use crate::vendors::{CallError, Reply};
+use crate::demo::simulator::{InProcessVendor, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, SimulatorKind};
+use crate::vendors::trial::{self, CannedReplies, event, now};
+use crate::vendors::{VendorCallError, VendorReply};
 
-fn mixpanel(settings: &str) -> Mixpanel {
+fn mixpanel(settings: &str) -> MixpanelDestination {
     let text = format!("project_token = \"{MIXPANEL_TOKEN}\"\n{settings}");
-    Mixpanel { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+    MixpanelDestination {
+        settings: trial::settings(&text, |section| MixpanelSettings::read(section, None)),
+    }
 }
 
-fn original(settings: &str) -> Mixpanel {
+fn original(settings: &str) -> MixpanelDestination {
     let (user, secret, project) = MIXPANEL_ACCOUNT;
     mixpanel(&format!(
         "id_merge = \"original\"\nservice_account = \"{user}\"\nservice_secret = \"{secret}\"\nproject_id = \"{project}\"\n{settings}"
     ))
 }
 
-fn track(visitor: &str, id: &str) -> Enriched {
+fn track(visitor: &str, id: &str) -> EnrichedEvent {
     event(json!({ "event": "Clicked", "anonymousId": visitor, "messageId": id }))
 }
 
-fn identify(visitor: &str, id: &str) -> Enriched {
+fn identify(visitor: &str, id: &str) -> EnrichedEvent {
     event(json!({ "type": "identify", "anonymousId": visitor, "userId": format!("u-{visitor}"),
         "messageId": id, "traits": { "plan": "gold" } }))
 }
@@ -46,7 +48,7 @@ fn json_body(request: &Request<Bytes>) -> Value {
 }
 
 /// The calls of a conversation: path and message ids or operations.
-fn story(line: &Line) -> Vec<String> {
+fn story(line: &CannedReplies) -> Vec<String> {
     let requests = line.requests();
     let said = requests.iter().map(|request| {
         let records = json_body(request);
@@ -68,7 +70,7 @@ fn is_retry(outcome: &Outcome) -> bool {
 #[tokio::test]
 async fn events_share_a_call_and_calls_keep_a_visitors_order() {
     let batch = [track("a", "a1"), identify("b", "b1"), identify("a", "a2"), track("a", "a3")];
-    let line = Line::default();
+    let line = CannedReplies::default();
     let outcomes = mixpanel("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 4]);
     assert_eq!(
@@ -83,7 +85,7 @@ async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
     let after = || {
         event(json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }))
     };
-    let line = Line::default();
+    let line = CannedReplies::default();
     mixpanel("").deliver(&[identify("a", "a1"), after()], &line).await;
     assert_eq!(story(&line), ["/engage $set", "/import a2"]);
     mixpanel("").deliver(&[after(), identify("a", "a1")], &line).await;
@@ -97,7 +99,7 @@ async fn an_identify_is_delivered_when_both_of_its_calls_are_and_repeats_neither
     let device = "507f191e-810c-4197-9de8-60ea00000001";
     let batch = [identify(device, "i"), track(device, "t")];
     let ok = json!({ "status": 1 });
-    let line = Line::default().then(200, ok.clone()).then(503, json!(null));
+    let line = CannedReplies::default().then(200, ok.clone()).then(503, json!(null));
     let mixpanel = original("");
     let outcomes = mixpanel.deliver(&batch, &line).await;
     assert!(outcomes.iter().all(is_retry), "{outcomes:?}");
@@ -110,12 +112,12 @@ async fn an_identify_is_delivered_when_both_of_its_calls_are_and_repeats_neither
 #[tokio::test]
 async fn a_path_that_fails_holds_back_those_who_need_it_and_no_others() {
     let batch = [track("a", "a1"), identify("b", "b1"), track("a", "a2")];
-    let line = Line::default().then(503, json!(null)).then(200, json!({ "status": 1 }));
+    let line = CannedReplies::default().then(503, json!(null)).then(200, json!({ "status": 1 }));
     let outcomes = mixpanel("link_event = \"\"").deliver(&batch, &line).await;
     assert_eq!(outcomes[1], Outcome::Delivered);
     assert!(is_retry(&outcomes[0]) && is_retry(&outcomes[2]), "{outcomes:?}");
     assert_eq!(line.requests().len(), 2);
-    let unauthorised = Line::statuses(&[401, 200]);
+    let unauthorised = CannedReplies::statuses(&[401, 200]);
     let outcomes = mixpanel("link_event = \"\"").deliver(&batch, &unauthorised).await;
     assert!(matches!(outcomes[0], Outcome::Unauthorised(_)), "{outcomes:?}");
     assert_eq!(outcomes[1], Outcome::Delivered);
@@ -127,9 +129,9 @@ async fn refused_records_are_dead_by_their_place_and_the_others_are_delivered() 
     let failed = json!({ "code": 400, "error": "some data points in the request failed validation",
         "failed_records": [{ "index": 1, "insert_id": "a2", "field": "properties.time", "message": "bad" }],
         "num_records_imported": 2, "status": "Bad Request" });
-    let line = Line::default().then(400, failed);
+    let line = CannedReplies::default().then(400, failed);
     let outcomes = mixpanel("").deliver(&batch, &line).await;
-    let reason = Reason::detailed("invalid_record", "properties.time: bad");
+    let reason = OutcomeReason::detailed("invalid_record", "properties.time: bad");
     assert_eq!(outcomes, [Outcome::Delivered, Outcome::Dead(reason), Outcome::Delivered]);
 }
 
@@ -137,17 +139,17 @@ async fn refused_records_are_dead_by_their_place_and_the_others_are_delivered() 
 async fn a_call_refused_as_a_whole_is_to_be_split_and_a_lone_event_is_to_blame() {
     let no = json!({ "status": 0, "error": "data, missing or empty" });
     let batch = [identify("a", "a1"), identify("b", "b1"), track("b", "b2"), track("c", "c1")];
-    let line = Line::default().then(200, json!(1)).then(200, no.clone());
+    let line = CannedReplies::default().then(200, json!(1)).then(200, no.clone());
     let outcomes = mixpanel("").deliver(&batch, &line).await;
     assert!(matches!(outcomes[0], Outcome::Refused(_)), "{outcomes:?}");
     assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
     assert!(is_retry(&outcomes[2]), "b2 waits until it is known: {outcomes:?}");
     assert_eq!(outcomes[3], Outcome::Delivered);
     assert_eq!(story(&line), ["/import a1 b1 c1", "/engage $set $set"]);
-    let line = Line::default().then(200, json!(1)).then(200, no);
+    let line = CannedReplies::default().then(200, json!(1)).then(200, no);
     let batch = [identify("b", "b1"), track("b", "b2")];
     let outcomes = mixpanel("").deliver(&batch, &line).await;
-    let reason = Reason::detailed("rejected", "data, missing or empty");
+    let reason = OutcomeReason::detailed("rejected", "data, missing or empty");
     assert_eq!(outcomes, [Outcome::Dead(reason), Outcome::Delivered], "b2 goes on without b1");
 }
 
@@ -155,10 +157,10 @@ async fn a_call_refused_as_a_whole_is_to_be_split_and_a_lone_event_is_to_blame()
 async fn bodies_stay_within_the_vendors_limits() {
     let long = "x".repeat(250);
     let fat: Vec<String> = (0..100).map(|_| long.clone()).collect();
-    let batch: Vec<Enriched> = (0..200)
+    let batch: Vec<EnrichedEvent> = (0..200)
         .map(|n| event(json!({ "event": "Clicked", "messageId": format!("m{n}"), "properties": { "fat": fat } })))
         .collect();
-    let line = Line::default();
+    let line = CannedReplies::default();
     let outcomes = mixpanel("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 200]);
     let requests = line.requests();
@@ -171,7 +173,7 @@ async fn bodies_stay_within_the_vendors_limits() {
         event(json!({ "type": "group", "groupId": format!("g{n}"), "anonymousId": format!("a{n}"),
             "traits": { "plan": "gold" } }))
     };
-    let batch: Vec<Enriched> = (0..450).map(group).collect();
+    let batch: Vec<EnrichedEvent> = (0..450).map(group).collect();
     mixpanel("").deliver(&batch, &line).await;
     let sizes: Vec<usize> = line
         .requests()
@@ -184,10 +186,10 @@ async fn bodies_stay_within_the_vendors_limits() {
 #[tokio::test]
 async fn what_follows_a_failed_page_of_a_visitor_is_not_sent() {
     let fat = vec!["x".repeat(250); 200];
-    let batch: Vec<Enriched> = (0..100)
+    let batch: Vec<EnrichedEvent> = (0..100)
         .map(|n| event(json!({ "event": "Clicked", "messageId": format!("m{n}"), "properties": { "fat": fat } })))
         .collect();
-    let line = Line::statuses(&[200, 503]);
+    let line = CannedReplies::statuses(&[200, 503]);
     let outcomes = mixpanel("").deliver(&batch, &line).await;
     assert_eq!(line.requests().len(), 2);
     let first_kept = outcomes.iter().position(is_retry).unwrap();
@@ -197,13 +199,13 @@ async fn what_follows_a_failed_page_of_a_visitor_is_not_sent() {
 #[test]
 fn times_that_mixpanel_rejects_are_dead_before_any_call() {
     for (timestamp, expected) in [
-        ("1970-12-31T23:59:59Z", Screening::Dead(Reason::new("too_old"))),
-        ("1971-01-01T00:00:00Z", Screening::Send),
-        ("2026-11-23T13:00:00Z", Screening::Send),
-        ("2026-11-23T13:00:01Z", Screening::Dead(Reason::new("in_the_future"))),
+        ("1970-12-31T23:59:59Z", Admission::Dead(OutcomeReason::new("too_old"))),
+        ("1971-01-01T00:00:00Z", Admission::Send),
+        ("2026-11-23T13:00:00Z", Admission::Send),
+        ("2026-11-23T13:00:01Z", Admission::Dead(OutcomeReason::new("in_the_future"))),
     ] {
         let event = event(json!({ "event": "Clicked", "timestamp": timestamp }));
-        assert_eq!(mixpanel("").screen(&event, now()), expected, "{timestamp}");
+        assert_eq!(mixpanel("").admit_event(&event, now()), expected, "{timestamp}");
     }
 }
 
@@ -218,28 +220,28 @@ fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
 }
 
 /// Mixpanel, as the simulator has it.
-struct Project {
-    counter: Rehearsal,
+struct SimulatedMixpanel {
+    counter: InProcessVendor,
     objections: Mutex<Vec<String>>,
     accepted: Mutex<Vec<Option<String>>>,
 }
 
-impl Project {
+impl SimulatedMixpanel {
     fn new() -> Self {
-        let counter = Rehearsal::of(Kind::Mixpanel);
+        let counter = InProcessVendor::of(SimulatorKind::Mixpanel);
         Self { counter, objections: Mutex::default(), accepted: Mutex::default() }
     }
 }
 
 #[async_trait]
-impl Call for Project {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl VendorCall for SimulatedMixpanel {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let (reply, accepted, objections) = self.counter.ask(&request, now());
         self.accepted.lock().unwrap().extend(accepted);
         let sent = |objection| format!("{objection} in {}", json_body(&request));
         self.objections.lock().unwrap().extend(objections.into_iter().map(sent));
         let (head, body) = reply.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
     fn now(&self) -> Timestamp {
@@ -249,7 +251,7 @@ impl Call for Project {
 
 #[tokio::test]
 async fn the_simulated_project_takes_a_repeated_event_once() {
-    let project = Project::new();
+    let project = SimulatedMixpanel::new();
     for _ in 0..2 {
         let outcomes = mixpanel("").deliver(&[track("a", "m1"), track("a", "m2")], &project).await;
         assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
@@ -301,8 +303,8 @@ proptest! {
             "userId": user, "anonymousId": device, "messageId": id,
             "properties": properties, "traits": traits, "context": context,
         }));
-        if mixpanel.screen(&event, now()) == Screening::Send {
-            let project = Project::new();
+        if mixpanel.admit_event(&event, now()) == Admission::Send {
+            let project = SimulatedMixpanel::new();
             let outcomes = mixpanel.deliver(&[event], &project).now_or_never();
             let objections = project.objections.lock().unwrap();
             prop_assert_eq!(&*objections, &Vec::<String>::new());

@@ -3,52 +3,58 @@
 
 use serde_json::{Number, Value};
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Bounds, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Message, MessageBatch, put};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconReply,
+    BeaconRequest,
+};
+use crate::vendors::wire::{self, CanonicalMessage, MessageBatch, put};
 
-pub(super) struct Plausible;
+pub(super) struct PlausibleBeacon;
 
 /// What a page's visibility says; not an event of the visitor's.
 const ENGAGEMENT: &str = "engagement";
 
-impl Beacon for Plausible {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        (path.trim_end_matches('/') == "/api/event").then_some(Methods::Post)
+impl Beacon for PlausibleBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        (path.trim_end_matches('/') == "/api/event").then_some(AllowedMethods::Post)
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         let bounds = &inbound.bounds;
         let Value::Object(body) = wire::tree(inbound.body, bounds)? else {
-            return Err(DecodeError::Malformed("the body is not a JSON object"));
+            return Err(BeaconDecodeError::Malformed("the body is not a JSON object"));
         };
         let text = |short: &str, long: &str| body.get(short).or(body.get(long))?.as_str();
-        let event = text("n", "name").ok_or(DecodeError::Malformed("there is no name"))?;
-        let url = text("u", "url").ok_or(DecodeError::Malformed("there is no url"))?;
+        let event = text("n", "name").ok_or(BeaconDecodeError::Malformed("there is no name"))?;
+        let url = text("u", "url").ok_or(BeaconDecodeError::Malformed("there is no url"))?;
         let page = wire::page(Some(url), None, text("r", "referrer"));
         let mut properties = object(&body, &["p", "props", "m", "meta"], bounds);
         let revenue = object(&body, &["$", "revenue"], bounds);
         put(&mut properties, "revenue", revenue.get("amount").and_then(amount));
         put(&mut properties, "currency", revenue.get("currency").cloned());
         let message = match event {
-            "pageview" => {
-                Message::new(Kind::Page).with("properties", Some(joined(&page, properties)))
-            }
+            "pageview" => CanonicalMessage::new(EventKind::Page)
+                .with("properties", Some(joined(&page, properties))),
             ENGAGEMENT => {
                 put(&mut properties, "engaged_ms", body.get("e").cloned());
                 put(&mut properties, "scroll_depth", body.get("sd").cloned());
-                Message::track("Page Engagement").with("properties", Some(properties))
+                CanonicalMessage::track("Page Engagement").with("properties", Some(properties))
             }
-            name => Message::track(name).with("properties", Some(properties)),
+            name => CanonicalMessage::track(name).with("properties", Some(properties)),
         };
-        let mut context = wire::roomy();
+        let mut context = wire::preallocated_object();
         put(&mut context, "page", Some(page));
         // Servers name their visitor in the head.
         if !inbound.is_of_page() {
             put(&mut context, "ip", inbound.field("x-forwarded-for").and_then(first_of_list));
             put(&mut context, "userAgent", inbound.field("user-agent"));
         }
-        let mut source = Object::new();
+        let mut source = JsonObject::new();
         put(&mut source, "client", Some("plausible"));
         put(&mut source, "version", body.get("v").cloned());
         put(&mut source, "event", Some(event));
@@ -58,7 +64,7 @@ impl Beacon for Plausible {
         batch.push(&message.finish())
     }
 
-    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+    fn is_anonymous(&self, _inbound: &BeaconRequest<'_>) -> bool {
         true
     }
 
@@ -66,26 +72,26 @@ impl Beacon for Plausible {
         Some("https://plausible.io")
     }
 
-    fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, _inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            Verdict::Later { limited } => Answer::later(limited),
-            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
-                Answer { status: http::StatusCode::ACCEPTED, ..Answer::text("ok") }
+            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
+                BeaconReply { status: http::StatusCode::ACCEPTED, ..BeaconReply::text("ok") }
             }
         }
     }
 }
 
 /// A member of one of these names that is an object, or the JSON text of one: old scripts wrote that.
-fn object(body: &Object, names: &[&str], bounds: &Bounds) -> Object {
+fn object(body: &JsonObject, names: &[&str], bounds: &BeaconLimits) -> JsonObject {
     let found = names.iter().find_map(|name| body.get(*name));
     match found {
         Some(Value::Object(members)) => members.clone(),
         Some(Value::String(text)) => match wire::json(text.trim().as_bytes(), bounds) {
             Some(Value::Object(members)) => members,
-            _ => Object::new(),
+            _ => JsonObject::new(),
         },
-        _ => Object::new(),
+        _ => JsonObject::new(),
     }
 }
 
@@ -106,7 +112,7 @@ fn amount(value: &Value) -> Option<Value> {
     }
 }
 
-fn joined(page: &Object, properties: Object) -> Object {
+fn joined(page: &JsonObject, properties: JsonObject) -> JsonObject {
     let mut all = page.clone();
     all.extend(properties);
     all

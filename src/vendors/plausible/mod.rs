@@ -8,8 +8,8 @@ use super::Vendor;
 /// Plausible's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "plausible",
-    known_as: &["Plausible"],
-    beacon: Some(&beacon::Plausible),
+    aliases: &["Plausible"],
+    beacon: Some(&beacon::PlausibleBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

@@ -1,17 +1,17 @@
 //! Plausible's script. It sends to the origin it came from.
 
-use crate::vendors::script::{File, IdPlace, Script};
+use crate::vendors::script::{CustomerIdLocation, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File { path: "/js/script.js", origin: "https://plausible.io", ..File::PLAIN },
-        File { path: "/js/script.*.js", origin: "https://plausible.io", ..File::PLAIN },
-        File {
+        ScriptFile { path: "/js/script.js", origin: "https://plausible.io", ..ScriptFile::PLAIN },
+        ScriptFile { path: "/js/script.*.js", origin: "https://plausible.io", ..ScriptFile::PLAIN },
+        ScriptFile {
             path: "/js/pa-*",
             origin: "https://plausible.io",
-            id: Some(IdPlace::Segment(2, "pa-")),
-            ..File::PLAIN
+            id: Some(CustomerIdLocation::Segment(2, "pa-")),
+            ..ScriptFile::PLAIN
         },
     ],
     rewrites: &[],

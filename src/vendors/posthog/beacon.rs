@@ -11,17 +11,19 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::event;
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Fields, MessageBatch};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, FormFields, MessageBatch};
 
-pub(super) struct PostHog;
+pub(super) struct PostHogBeacon;
 
 /// The longest text of a time.
 const MAX_TIME_BYTES: usize = 64;
 
 /// What an endpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose<'a> {
+enum PostHogBeaconRoute<'a> {
     Events,
     Profiles,
     Recordings,
@@ -36,7 +38,7 @@ enum Purpose<'a> {
     Nothing(&'static str),
 }
 
-impl<'a> Purpose<'a> {
+impl<'a> PostHogBeaconRoute<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let path = path.trim_end_matches('/');
         Some(match path {
@@ -76,26 +78,32 @@ fn is_remote_config(path: &str) -> bool {
     })
 }
 
-impl Beacon for PostHog {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        Some(match Purpose::of(path)? {
-            Purpose::Events | Purpose::Profiles | Purpose::Flags => Methods::Both,
-            Purpose::Recordings => Methods::Post,
-            Purpose::FlagDefinitions
-            | Purpose::NoPayload
-            | Purpose::Settings(..)
-            | Purpose::Nothing(_) => Methods::Get,
+impl Beacon for PostHogBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        Some(match PostHogBeaconRoute::of(path)? {
+            PostHogBeaconRoute::Events
+            | PostHogBeaconRoute::Profiles
+            | PostHogBeaconRoute::Flags => AllowedMethods::Both,
+            PostHogBeaconRoute::Recordings => AllowedMethods::Post,
+            PostHogBeaconRoute::FlagDefinitions
+            | PostHogBeaconRoute::NoPayload
+            | PostHogBeaconRoute::Settings(..)
+            | PostHogBeaconRoute::Nothing(_) => AllowedMethods::Get,
         })
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-        let purpose = Purpose::of(inbound.path);
-        if !matches!(purpose, Some(Purpose::Events | Purpose::Profiles)) {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
+        let purpose = PostHogBeaconRoute::of(inbound.path);
+        if !matches!(purpose, Some(PostHogBeaconRoute::Events | PostHogBeaconRoute::Profiles)) {
             return Ok(());
         }
-        let query = Fields::form(inbound.query);
+        let query = FormFields::form(inbound.query);
         if query.get("compression") == Some("lz64") {
-            return Err(DecodeError::Malformed("compression lz64 is not read"));
+            return Err(BeaconDecodeError::Malformed("compression lz64 is not read"));
         }
         let body = body(inbound, &query)?;
         if let Cow::Owned(body) = &body {
@@ -118,7 +126,7 @@ impl Beacon for PostHog {
         }
         for event in wire::records(events, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
-            let message = if purpose == Some(Purpose::Profiles) {
+            let message = if purpose == Some(PostHogBeaconRoute::Profiles) {
                 event::profile(event, inbound)
             } else {
                 event::message(event, sent_at.as_deref(), inbound)
@@ -132,20 +140,26 @@ impl Beacon for PostHog {
         false
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
-        match Purpose::of(inbound.path) {
-            Some(Purpose::Flags) => Answer::json(flags().to_string()),
-            Some(Purpose::FlagDefinitions) => {
-                Answer::json(r#"{"flags":[],"group_type_mapping":{},"cohorts":{}}"#)
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
+        match PostHogBeaconRoute::of(inbound.path) {
+            Some(PostHogBeaconRoute::Flags) => BeaconReply::json(flags().to_string()),
+            Some(PostHogBeaconRoute::FlagDefinitions) => {
+                BeaconReply::json(r#"{"flags":[],"group_type_mapping":{},"cohorts":{}}"#)
             }
-            Some(Purpose::NoPayload) => Answer::json("null"),
-            Some(Purpose::Settings(token, is_script)) => settings(token, is_script),
-            Some(Purpose::Nothing(name)) => Answer::json(json!({ name: [] }).to_string()),
-            Some(Purpose::Recordings | Purpose::Events | Purpose::Profiles) | None => match verdict
-            {
-                Verdict::Later { .. } => Answer::later(false),
-                Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
-                    Answer::json(r#"{"status":"Ok"}"#)
+            Some(PostHogBeaconRoute::NoPayload) => BeaconReply::json("null"),
+            Some(PostHogBeaconRoute::Settings(token, is_script)) => settings(token, is_script),
+            Some(PostHogBeaconRoute::Nothing(name)) => {
+                BeaconReply::json(json!({ name: [] }).to_string())
+            }
+            Some(
+                PostHogBeaconRoute::Recordings
+                | PostHogBeaconRoute::Events
+                | PostHogBeaconRoute::Profiles,
+            )
+            | None => match verdict {
+                BeaconOutcome::Later { .. } => BeaconReply::later(false),
+                BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
+                    BeaconReply::json(r#"{"status":"Ok"}"#)
                 }
             },
         }
@@ -153,9 +167,12 @@ impl Beacon for PostHog {
 }
 
 /// The JSON of a body or of the query, in whichever way it was packed (8.3).
-fn body<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, DecodeError> {
-    const NONE: DecodeError = DecodeError::Malformed("the body is not JSON");
-    let unpack = |fields: &Fields<'_>| {
+fn body<'a>(
+    inbound: &BeaconRequest<'a>,
+    query: &FormFields<'_>,
+) -> Result<Cow<'a, [u8]>, BeaconDecodeError> {
+    const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("the body is not JSON");
+    let unpack = |fields: &FormFields<'_>| {
         let data = fields.get("data").ok_or(NONE)?;
         Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
     };
@@ -165,7 +182,7 @@ fn body<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, 
     if wire::is_json(inbound.body) {
         return Ok(Cow::Borrowed(inbound.body));
     }
-    let fields = Fields::of_bytes(inbound.body);
+    let fields = FormFields::of_bytes(inbound.body);
     match fields.get("data") {
         Some(_) => unpack(&fields),
         None => {
@@ -186,7 +203,7 @@ fn flags() -> Value {
 }
 
 /// What the library may do: events, and nothing that would need more of PostHog.
-fn settings(token: &str, is_script: bool) -> Answer {
+fn settings(token: &str, is_script: bool) -> BeaconReply {
     let settings = json!({
         "token": token, "supportedCompression": ["gzip", "gzip-js"], "hasFeatureFlags": false,
         "captureDeadClicks": false, "capturePerformance": false, "autocapture_opt_out": true,
@@ -195,12 +212,12 @@ fn settings(token: &str, is_script: bool) -> Answer {
         "surveys": false, "siteApps": [],
     });
     if !is_script {
-        return Answer::json(settings.to_string());
+        return BeaconReply::json(settings.to_string());
     }
     let script = format!(
         "(function(){{var all=window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{{}};\
          all[\"{token}\"]={{config:{settings},siteApps:[]}};}})();"
     );
     let content_type = Some("application/javascript; charset=utf-8");
-    Answer { status: StatusCode::OK, content_type, body: Bytes::from(script) }
+    BeaconReply { status: StatusCode::OK, content_type, body: Bytes::from(script) }
 }

@@ -5,9 +5,9 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::Inbound;
-use crate::vendors::wire::{self, Message, put};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::BeaconRequest;
+use crate::vendors::wire::{self, CanonicalMessage, put};
 
 /// Events that say nothing of the visitor which a site asked for.
 const DROPPED: [&str; 5] =
@@ -106,14 +106,14 @@ const SERVERS: [&str; 11] = [
 ];
 
 /// True if a server's library made the event.
-fn is_of_server(said: &Object) -> bool {
+fn is_of_server(said: &JsonObject) -> bool {
     let library = said.get("$lib").and_then(Value::as_str).unwrap_or_default();
     said.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)
 }
 
 /// Takes out what a server's library says of the server: its system is no visitor's, and nor is the
 /// address that it sends from.
-fn forget_server(said: &mut Object) {
+fn forget_server(said: &mut JsonObject) {
     said.retain(|name, _| {
         let of_server = |name: &str| {
             name.starts_with("os") || name.ends_with("_version") || name.ends_with("_runtime")
@@ -129,10 +129,10 @@ const NOBODYS_ADDRESS: &str = "0.0.0.0";
 
 /// The message of an event; none for those that are dropped or have no name.
 pub(super) fn message(
-    mut event: Object,
+    mut event: JsonObject,
     sent_at: Option<&str>,
-    inbound: &Inbound<'_>,
-) -> Option<Object> {
+    inbound: &BeaconRequest<'_>,
+) -> Option<JsonObject> {
     let name = text(event.remove("event"))?;
     if name.is_empty() || DROPPED.contains(&name.as_str()) {
         return None;
@@ -145,35 +145,36 @@ pub(super) fn message(
     if is_of_server {
         forget_server(&mut said);
     }
-    let who = Who::of(&event, &mut said, is_of_server);
+    let who = PostHogIdentity::of(&event, &mut said, is_of_server);
     let mut groups = object(said.remove("$groups"));
     let (message, theirs) = match name.as_str() {
         "$identify" | "$set" | "$set_once" => {
-            (Message::new(Kind::Identify).with("traits", Some(set)), None)
+            (CanonicalMessage::new(EventKind::Identify).with("traits", Some(set)), None)
         }
         "$create_alias" => {
             let alias = text(said.remove("alias"))?;
             let previous = who.distinct_id.as_deref()?;
-            let message = Message::new(Kind::Alias).with_id("previousId", Some(previous));
+            let message =
+                CanonicalMessage::new(EventKind::Alias).with_id("previousId", Some(previous));
             let message = message.with_id("userId", Some(&alias));
-            (message, Some((Object::new(), false)))
+            (message, Some((JsonObject::new(), false)))
         }
         "$groupidentify" => {
             let key = text(said.remove("$group_key"))?;
             let kind = text(said.remove("$group_type")).unwrap_or_default();
-            let message = Message::new(Kind::Group).with_id("groupId", Some(&key));
-            groups = Object::new();
+            let message = CanonicalMessage::new(EventKind::Group).with_id("groupId", Some(&key));
+            groups = JsonObject::new();
             if !kind.is_empty() {
                 put(&mut groups, &kind, Some(key));
             }
             (message.with("traits", Some(object(said.remove("$group_set")))), None)
         }
-        "$pageview" => (Message::new(Kind::Page), Some((set, true))),
+        "$pageview" => (CanonicalMessage::new(EventKind::Page), Some((set, true))),
         "$screen" => {
             let screen = text(said.remove("$screen_name"));
-            (Message::new(Kind::Screen).with("name", screen), Some((set, true)))
+            (CanonicalMessage::new(EventKind::Screen).with("name", screen), Some((set, true)))
         }
-        other => (Message::track(told(other)), Some((set, true))),
+        other => (CanonicalMessage::track(told(other)), Some((set, true))),
     };
     let is_alias = name == "$create_alias";
     let (mut context, properties) = context(said, name == "$pageview");
@@ -211,12 +212,12 @@ pub(super) fn message(
 
 /// Puts a message of the shim's, which has an event's name and properties as the page gave them, into
 /// the spec's words.
-pub(super) fn retell(message: &mut Object) {
+pub(super) fn retell(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
     let Some(name) = text(name) else { return };
     let mut said = wire::take(message, "properties");
-    let set = traits(&mut Object::new(), &mut said);
+    let set = traits(&mut JsonObject::new(), &mut said);
     let groups = object(said.remove("$groups"));
     // The page is what the shim's script saw.
     let (found, properties) = context(said, false);
@@ -245,7 +246,7 @@ fn told(name: &str) -> &str {
 const OF_PERSON: [&str; 4] = ["$user_id", "$device_id", "$anon_distinct_id", "$is_identified"];
 
 /// The message of what `/engage` says of a person: somebody known only if the entry says so.
-pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object> {
+pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Option<JsonObject> {
     let id = text(event.remove("$distinct_id"))?;
     let mut said = object(event.remove("properties"));
     for name in OF_PERSON {
@@ -253,13 +254,13 @@ pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object
     }
     put(&mut said, "distinct_id", Some(id));
     let set = traits(&mut event, &mut said);
-    let who = Who::of(&event, &mut said, false);
+    let who = PostHogIdentity::of(&event, &mut said, false);
     if set.is_empty() {
         return None;
     }
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "posthog", "endpoint": endpoint, "event": "$set" });
-    let message = Message::new(Kind::Identify)
+    let message = CanonicalMessage::new(EventKind::Identify)
         .with_id("userId", who.user_id.as_deref())
         .with_id("anonymousId", who.anonymous_id.as_deref());
     let message =
@@ -273,7 +274,7 @@ pub(super) fn milliseconds(text: &str) -> Option<String> {
 }
 
 /// Who did it, and what tells the event from others.
-struct Who {
+struct PostHogIdentity {
     distinct_id: Option<String>,
     device_id: Option<String>,
     user_id: Option<String>,
@@ -282,8 +283,8 @@ struct Who {
     timestamp: Option<String>,
 }
 
-impl Who {
-    fn of(event: &Object, said: &mut Object, is_of_server: bool) -> Self {
+impl PostHogIdentity {
+    fn of(event: &JsonObject, said: &mut JsonObject, is_of_server: bool) -> Self {
         let has_profile = said.get("$process_person_profile") != Some(&Value::Bool(false));
         let mut taken = |name: &str| text(said.remove(name));
         let distinct_id = taken("distinct_id").or_else(|| text(event.get("distinct_id").cloned()));
@@ -312,7 +313,7 @@ impl Who {
     }
 
     /// The library's own ids as they are, with those of the session that the context has.
-    fn raw(&self, context: &mut Object) -> Option<Value> {
+    fn raw(&self, context: &mut JsonObject) -> Option<Value> {
         let mut ids = object(context.remove("clientIds"));
         put(&mut ids, "distinct_id", self.distinct_id.clone());
         put(&mut ids, "device_id", self.device_id.clone());
@@ -320,20 +321,20 @@ impl Who {
     }
 }
 
-fn event_is_identified(said: &Object) -> bool {
+fn event_is_identified(said: &JsonObject) -> bool {
     said.get("$is_identified").and_then(Value::as_bool) == Some(true)
 }
 
 /// What is set of the person, here or among the properties. What the library notes of the first page
 /// stays out; without a profile there is nothing.
-fn traits(event: &mut Object, said: &mut Object) -> Object {
-    let mut traits = Object::new();
+fn traits(event: &mut JsonObject, said: &mut JsonObject) -> JsonObject {
+    let mut traits = JsonObject::new();
     for name in ["$set_once", "$set"] {
         traits.extend(object(said.remove(name)));
         traits.extend(object(event.remove(name)));
     }
     if said.get("$process_person_profile").and_then(Value::as_bool) == Some(false) {
-        return Object::new();
+        return JsonObject::new();
     }
     traits.retain(|name, value| {
         !value.is_null()
@@ -345,7 +346,7 @@ fn traits(event: &mut Object, said: &mut Object) -> Object {
 }
 
 /// The groups of the visitor by their kind; the company's, else the first, is the canonical one.
-fn put_groups(context: &mut Object, groups: Object) {
+fn put_groups(context: &mut JsonObject, groups: JsonObject) {
     let key = groups.get("company").or_else(|| groups.values().next());
     let key = key.cloned().and_then(|key| text(Some(key)));
     put(context, "groupId", key);
@@ -353,19 +354,19 @@ fn put_groups(context: &mut Object, groups: Object) {
 }
 
 /// The context, and what is left for the properties.
-fn context(said: Object, is_page: bool) -> (Object, Object) {
-    let (mut context, mut properties) = (Object::new(), Object::new());
+fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
+    let (mut context, mut properties) = (JsonObject::new(), JsonObject::new());
     let (mut url, mut title, mut referrer) = (None, None, None);
-    let mut parts: [(&str, Object); 9] = [
-        ("library", Object::new()),
-        ("os", Object::new()),
-        ("browser", Object::new()),
-        ("device", Object::new()),
-        ("screen", Object::new()),
-        ("campaign", Object::new()),
-        ("clickIds", Object::new()),
-        ("clientIds", Object::new()),
-        ("source", Object::new()),
+    let mut parts: [(&str, JsonObject); 9] = [
+        ("library", JsonObject::new()),
+        ("os", JsonObject::new()),
+        ("browser", JsonObject::new()),
+        ("device", JsonObject::new()),
+        ("screen", JsonObject::new()),
+        ("campaign", JsonObject::new()),
+        ("clickIds", JsonObject::new()),
+        ("clientIds", JsonObject::new()),
+        ("source", JsonObject::new()),
     ];
     let mut place = |part: &str, member: &str, value: Value| {
         if let Some((_, object)) = parts.iter_mut().find(|(name, _)| *name == part) {
@@ -440,9 +441,9 @@ fn shown(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn object(value: Option<Value>) -> Object {
+fn object(value: Option<Value>) -> JsonObject {
     match value {
         Some(Value::Object(object)) => object,
-        _ => Object::new(),
+        _ => JsonObject::new(),
     }
 }

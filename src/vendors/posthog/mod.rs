@@ -6,26 +6,26 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use super::{Client, Shim, Vendor, shim};
+use super::{ClientLibrary, Vendor, VendorShim, shim};
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "posthog",
-    known_as: &["PostHog"],
-    beacon: Some(&beacon::PostHog),
+    aliases: &["PostHog"],
+    beacon: Some(&beacon::PostHogBeacon),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/posthog.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        retell: Some(event::retell),
-        ..Shim::PLAIN
+        to_canonical: Some(event::retell),
+        ..VendorShim::PLAIN
     }),
-    client: Some(Client {
+    client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
         library: "/static/array.js",
         required: &["api_key"],
         optional: &["api_host"],
-        twice: None,
+        duplicate_risk: None,
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

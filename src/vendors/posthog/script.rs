@@ -1,23 +1,29 @@
 //! PostHog's library and the parts it loads.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
-const HOST: File = File { origin: "https://us-assets.i.posthog.com", ..File::PLAIN };
+const HOST: ScriptFile =
+    ScriptFile { origin: "https://us-assets.i.posthog.com", ..ScriptFile::PLAIN };
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File { path: "/static/array*.js", entry: true, ..HOST },
-        File { path: "/static/**", ..HOST },
-        File { path: "/array/*/array.js", id: Some(IdPlace::Segment(2, "")), entry: true, ..HOST },
+        ScriptFile { path: "/static/array*.js", entry: true, ..HOST },
+        ScriptFile { path: "/static/**", ..HOST },
+        ScriptFile {
+            path: "/array/*/array.js",
+            id: Some(CustomerIdLocation::Segment(2, "")),
+            entry: true,
+            ..HOST
+        },
     ],
     rewrites: &[
-        Rewrite { host: "us-assets.i.posthog.com", under: "", to: "" },
-        Rewrite { host: "eu-assets.i.posthog.com", under: "", to: "" },
+        AddressRewrite { host: "us-assets.i.posthog.com", under: "", to: "" },
+        AddressRewrite { host: "eu-assets.i.posthog.com", under: "", to: "" },
     ],
     bases: &[
-        Rewrite { host: "us.i.posthog.com", under: "", to: "" },
-        Rewrite { host: "eu.i.posthog.com", under: "", to: "" },
-        Rewrite { host: "app.posthog.com", under: "", to: "" },
+        AddressRewrite { host: "us.i.posthog.com", under: "", to: "" },
+        AddressRewrite { host: "eu.i.posthog.com", under: "", to: "" },
+        AddressRewrite { host: "app.posthog.com", under: "", to: "" },
     ],
 };

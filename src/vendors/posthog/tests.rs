@@ -4,9 +4,9 @@ use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::beacon::PostHog;
+use super::beacon::PostHogBeacon;
 use super::event;
-use crate::vendors::wire::trial::{Sent, broken};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken};
 
 /// Where they are sent.
 const PATHS: &[&str] = &["/e/", "/batch/", "/engage/"];
@@ -23,14 +23,16 @@ const GOOD: &[&str] = &[
 const TIMES: usize = 40;
 
 fn read(path: &str, query: &str, body: &[u8]) {
-    Sent::new(Method::POST, &format!("{path}?{query}"), body).check(&PostHog, TIMES);
+    TestBeaconRequest::new(Method::POST, &format!("{path}?{query}"), body)
+        .check(&PostHogBeacon, TIMES);
 }
 
 #[test]
 fn a_person_is_known_only_if_the_entry_says_so() {
     let ids = |own: &str| {
         let body = format!(r#"{{"$distinct_id":"d","$set":{{"plan":"gold"}}{own}}}"#);
-        let mut messages = Sent::new(Method::POST, "/engage/", body).decode(&PostHog).unwrap();
+        let mut messages =
+            TestBeaconRequest::new(Method::POST, "/engage/", body).decode(&PostHogBeacon).unwrap();
         let message = messages.pop().unwrap();
         assert_eq!((&message["type"], messages.len()), (&"identify".into(), 0));
         let id = |name: &str| message.get(name).map(|id| id.as_str().unwrap().to_owned());

@@ -10,12 +10,14 @@ use http::header::{AUTHORIZATION, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::event::{Kind, Object, names_somebody};
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
 use crate::vendors::wire::spec::object_in;
-use crate::vendors::wire::{self, Fields, MessageBatch, put, spec};
+use crate::vendors::wire::{self, FormFields, MessageBatch, put, spec};
 
-pub(super) struct RudderStack;
+pub(super) struct RudderStackBeacon;
 
 /// What the library writes where a page has no referrer.
 const NO_REFERRER: &str = "$direct";
@@ -28,60 +30,71 @@ const MAX_FIELD_BYTES: usize = 1024;
 
 /// What a path below the mount is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+enum RudderStackBeaconRoute {
     /// The configuration of the source.
     Configuration,
     /// Messages, of one kind or any.
-    Messages(Option<Kind>),
+    Messages(Option<EventKind>),
     /// A message in the query of an image.
-    Pixel(Kind),
+    Pixel(EventKind),
     /// Cookies to set.
     Cookies,
 }
 
-impl Endpoint {
+impl RudderStackBeaconRoute {
     fn of(path: &str) -> Option<Self> {
         match path.strip_suffix('/').unwrap_or(path) {
             "/sourceConfig" => Some(Self::Configuration),
             "/rsaRequest" => Some(Self::Cookies),
             "/v1/batch" | "/v1/import" | "/beacon/v1/batch" => Some(Self::Messages(None)),
-            "/pixel/v1/track" => Some(Self::Pixel(Kind::Track)),
-            "/pixel/v1/page" => Some(Self::Pixel(Kind::Page)),
+            "/pixel/v1/track" => Some(Self::Pixel(EventKind::Track)),
+            "/pixel/v1/page" => Some(Self::Pixel(EventKind::Page)),
             other => {
-                let kind = other.strip_prefix("/v1/").and_then(Kind::from_name)?;
+                let kind = other.strip_prefix("/v1/").and_then(EventKind::from_name)?;
                 Some(Self::Messages(Some(kind)))
             }
         }
     }
 }
 
-impl Beacon for RudderStack {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        match Endpoint::of(path)? {
-            Endpoint::Configuration | Endpoint::Pixel(_) => Some(Methods::Get),
-            Endpoint::Messages(_) | Endpoint::Cookies => Some(Methods::Post),
+impl Beacon for RudderStackBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        match RudderStackBeaconRoute::of(path)? {
+            RudderStackBeaconRoute::Configuration | RudderStackBeaconRoute::Pixel(_) => {
+                Some(AllowedMethods::Get)
+            }
+            RudderStackBeaconRoute::Messages(_) | RudderStackBeaconRoute::Cookies => {
+                Some(AllowedMethods::Post)
+            }
         }
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-        let head = Head::of(inbound);
-        let complete = |message: &mut Object, kind| {
-            spec::mend(message, kind, "rudderstack");
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
+        let head = RudderStackHeaders::of(inbound);
+        let complete = |message: &mut JsonObject, kind| {
+            spec::canonicalize(message, kind, "rudderstack");
             head.complete(message);
             mend(message);
             // Images bring cookies.
             if inbound.method == Method::POST {
-                spec::name_nobody(message, inbound);
+                spec::assign_daily_id(message, inbound);
             }
         };
-        match Endpoint::of(inbound.path) {
-            None | Some(Endpoint::Configuration | Endpoint::Cookies) => Ok(()),
-            Some(Endpoint::Pixel(kind)) => {
+        match RudderStackBeaconRoute::of(inbound.path) {
+            None
+            | Some(RudderStackBeaconRoute::Configuration | RudderStackBeaconRoute::Cookies) => {
+                Ok(())
+            }
+            Some(RudderStackBeaconRoute::Pixel(kind)) => {
                 let mut message = spec::in_query(inbound)?;
                 complete(&mut message, Some(kind));
                 batch.push(&message)
             }
-            Some(Endpoint::Messages(kind)) => {
+            Some(RudderStackBeaconRoute::Messages(kind)) => {
                 spec::read(inbound, batch, |message| complete(message, kind))
             }
         }
@@ -91,24 +104,31 @@ impl Beacon for RudderStack {
         Some(AUTHORIZATION)
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
-        match (Endpoint::of(inbound.path), verdict) {
-            (Some(Endpoint::Configuration), _) => Answer::json(configuration(inbound)),
-            (Some(Endpoint::Pixel(_)), _) => Answer::gif(),
-            (Some(Endpoint::Messages(_)), Verdict::Later { limited }) => Answer::later(limited),
-            (None | Some(Endpoint::Messages(_) | Endpoint::Cookies), _) => Answer::text("OK"),
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
+        match (RudderStackBeaconRoute::of(inbound.path), verdict) {
+            (Some(RudderStackBeaconRoute::Configuration), _) => {
+                BeaconReply::json(configuration(inbound))
+            }
+            (Some(RudderStackBeaconRoute::Pixel(_)), _) => BeaconReply::gif(),
+            (Some(RudderStackBeaconRoute::Messages(_)), BeaconOutcome::Later { limited }) => {
+                BeaconReply::later(limited)
+            }
+            (
+                None | Some(RudderStackBeaconRoute::Messages(_) | RudderStackBeaconRoute::Cookies),
+                _,
+            ) => BeaconReply::text("OK"),
         }
     }
 }
 
 /// What the head of a request says of its messages, should they not say it themselves.
-struct Head {
+struct RudderStackHeaders {
     anonymous_id: Option<String>,
     sent_at: Option<Timestamp>,
 }
 
-impl Head {
-    fn of(inbound: &Inbound<'_>) -> Self {
+impl RudderStackHeaders {
+    fn of(inbound: &BeaconRequest<'_>) -> Self {
         let field = |name| inbound.field(name).filter(|value| value.len() <= MAX_FIELD_BYTES);
         let anonymous_id = field("anonymousid").and_then(wire::base64);
         let anonymous_id = anonymous_id.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -118,7 +138,7 @@ impl Head {
         }
     }
 
-    fn complete(&self, message: &mut Object) {
+    fn complete(&self, message: &mut JsonObject) {
         if !message.contains_key("anonymousId") && !message.contains_key("userId") {
             put(message, "anonymousId", self.anonymous_id.as_deref());
         }
@@ -128,8 +148,9 @@ impl Head {
     }
 }
 
-fn mend(message: &mut Object) {
-    let is_identify = message.get("type").and_then(Value::as_str) == Some(Kind::Identify.name());
+fn mend(message: &mut JsonObject) {
+    let is_identify =
+        message.get("type").and_then(Value::as_str) == Some(EventKind::Identify.name());
     if is_identify && message.get("traits").is_none_or(wire::says_nothing) {
         let traits = object_in(message, "context").and_then(|all| all.shift_remove("traits"));
         put(message, "traits", traits);
@@ -158,7 +179,7 @@ fn is_empty(value: &Value) -> bool {
     wire::says_nothing(value)
 }
 
-fn forget_no_referrer(page: &mut Object) {
+fn forget_no_referrer(page: &mut JsonObject) {
     page.retain(|name, value| {
         !matches!(name.as_str(), "referrer" | "initial_referrer")
             || value.as_str() != Some(NO_REFERRER)
@@ -166,12 +187,12 @@ fn forget_no_referrer(page: &mut Object) {
 }
 
 /// The ids of what the visitor agreed to and refused, as answers by category.
-fn consent(context: &mut Object) {
+fn consent(context: &mut JsonObject) {
     if context.contains_key("consent") {
         return;
     }
     let Some(Value::Object(management)) = context.get("consentManagement") else { return };
-    let mut answers = Object::new();
+    let mut answers = JsonObject::new();
     for (list, answer) in [("allowedConsentIds", true), ("deniedConsentIds", false)] {
         let ids = management.get(list).and_then(Value::as_array).into_iter().flatten();
         for id in ids.filter_map(Value::as_str) {
@@ -184,8 +205,8 @@ fn consent(context: &mut Object) {
 }
 
 /// The configuration of a source without destinations whose data plane is here.
-fn configuration(inbound: &Inbound<'_>) -> String {
-    let fields = Fields::form(inbound.query);
+fn configuration(inbound: &BeaconRequest<'_>) -> String {
+    let fields = FormFields::form(inbound.query);
     let key = fields.get("writeKey").filter(|key| is_key(key)).unwrap_or_default();
     let configuration = json!({
         "source": {
@@ -219,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{Sent, broken, broken_query};
+    use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
 
     const GOOD: &str = r#"{"batch":[{"type":"identify","channel":"web","userId":"","context":{
         "traits":{"email":"a@b.co"},"sessionId":1795434555852,"os":{"name":"","version":""},
@@ -231,19 +252,19 @@ mod tests {
     #[test]
     fn every_path_of_the_library_is_known() {
         for (path, methods) in [
-            ("/sourceConfig", Methods::Get),
-            ("/sourceConfig/", Methods::Get),
-            ("/v1/track", Methods::Post),
-            ("/v1/alias", Methods::Post),
-            ("/v1/batch", Methods::Post),
-            ("/beacon/v1/batch", Methods::Post),
-            ("/pixel/v1/page", Methods::Get),
-            ("/rsaRequest", Methods::Post),
+            ("/sourceConfig", AllowedMethods::Get),
+            ("/sourceConfig/", AllowedMethods::Get),
+            ("/v1/track", AllowedMethods::Post),
+            ("/v1/alias", AllowedMethods::Post),
+            ("/v1/batch", AllowedMethods::Post),
+            ("/beacon/v1/batch", AllowedMethods::Post),
+            ("/pixel/v1/page", AllowedMethods::Get),
+            ("/rsaRequest", AllowedMethods::Post),
         ] {
-            assert_eq!(RudderStack.endpoint(path), Some(methods), "{path}");
+            assert_eq!(RudderStackBeacon.endpoint(path), Some(methods), "{path}");
         }
         for unknown in ["/", "/v1", "/v1/t", "/v1/x", "/pixel/v1/identify", "/beacon/v1/track"] {
-            assert_eq!(RudderStack.endpoint(unknown), None, "{unknown}");
+            assert_eq!(RudderStackBeacon.endpoint(unknown), None, "{unknown}");
         }
     }
 
@@ -252,8 +273,8 @@ mod tests {
         for (query, shown) in
             [("writeKey=RUDDER-WK_1", "RUDDER-WK_1"), ("writeKey=%22%3C", ""), ("", "")]
         {
-            let sent = Sent::new(Method::GET, &format!("/sourceConfig/?{query}"), "");
-            let answer = sent.answer(&RudderStack, Verdict::Later { limited: false });
+            let sent = TestBeaconRequest::new(Method::GET, &format!("/sourceConfig/?{query}"), "");
+            let answer = sent.answer(&RudderStackBeacon, BeaconOutcome::Later { limited: false });
             let configuration: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(configuration["source"]["writeKey"], shown, "{query}");
             let plane = &configuration["source"]["dataplanes"]["US"][0]["url"];
@@ -271,8 +292,8 @@ mod tests {
             path in prop_oneof![Just("/v1/identify"), Just("/v1/batch"), Just("/beacon/v1/batch")],
             id in "[ -~]{0,40}",
         ) {
-            let sent = Sent::new(Method::POST, path, body).with("anonymousid", &id);
-            sent.check(&RudderStack, 10);
+            let sent = TestBeaconRequest::new(Method::POST, path, body).with("anonymousid", &id);
+            sent.check(&RudderStackBeacon, 10);
         }
 
         #[test]
@@ -283,7 +304,7 @@ mod tests {
             ],
             path in prop_oneof![Just("/pixel/v1/track"), Just("/sourceConfig")],
         ) {
-            Sent::new(Method::GET, &format!("{path}?{query}"), "").check(&RudderStack, 10);
+            TestBeaconRequest::new(Method::GET, &format!("{path}?{query}"), "").check(&RudderStackBeacon, 10);
         }
     }
 }

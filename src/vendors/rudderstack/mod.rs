@@ -8,8 +8,8 @@ use super::Vendor;
 /// RudderStack's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "rudderstack",
-    known_as: &["RudderStack"],
-    beacon: Some(&beacon::RudderStack),
+    aliases: &["RudderStack"],
+    beacon: Some(&beacon::RudderStackBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

@@ -1,13 +1,13 @@
 //! RudderStack's library and its plugins.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File { path: "/v3/**", origin: "https://cdn.rudderlabs.com", ..File::PLAIN },
-        File { path: "/3.*/**", origin: "https://cdn.rudderlabs.com", ..File::PLAIN },
+        ScriptFile { path: "/v3/**", origin: "https://cdn.rudderlabs.com", ..ScriptFile::PLAIN },
+        ScriptFile { path: "/3.*/**", origin: "https://cdn.rudderlabs.com", ..ScriptFile::PLAIN },
     ],
-    rewrites: &[Rewrite { host: "cdn.rudderlabs.com", under: "", to: "" }],
+    rewrites: &[AddressRewrite { host: "cdn.rudderlabs.com", under: "", to: "" }],
     bases: &[],
 };

@@ -9,29 +9,31 @@ use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
 use serde_json::json;
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
 use crate::vendors::wire::{MessageBatch, spec};
 
-pub(super) struct Segment;
+pub(super) struct SegmentBeacon;
 
 /// The longest write key that is shown to its sender again; Segment's have 32 characters.
 const MAX_KEY_BYTES: usize = 64;
 
 /// What a path below the mount is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint<'a> {
+enum SegmentBeaconRoute<'a> {
     /// The settings of the source with this write key.
     Settings(&'a str),
     /// Messages, of one kind or any.
-    Messages(Option<Kind>),
+    Messages(Option<EventKind>),
     /// A message in the query of an image.
-    Pixel(Kind),
+    Pixel(EventKind),
     /// How the library itself fares.
     Metrics,
 }
 
-impl<'a> Endpoint<'a> {
+impl<'a> SegmentBeaconRoute<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let below = path.strip_suffix('/').unwrap_or(path).strip_prefix("/v1/")?;
         if let Some(key) = below.strip_prefix("projects/") {
@@ -50,15 +52,15 @@ impl<'a> Endpoint<'a> {
 }
 
 /// The kind of a path's last part: the browser library writes one letter, everybody else the name.
-fn kind_of(name: &str) -> Option<Kind> {
+fn kind_of(name: &str) -> Option<EventKind> {
     match name {
-        "t" => Some(Kind::Track),
-        "p" => Some(Kind::Page),
-        "i" => Some(Kind::Identify),
-        "g" => Some(Kind::Group),
-        "a" => Some(Kind::Alias),
-        "s" => Some(Kind::Screen),
-        _ => Kind::from_name(name),
+        "t" => Some(EventKind::Track),
+        "p" => Some(EventKind::Page),
+        "i" => Some(EventKind::Identify),
+        "g" => Some(EventKind::Group),
+        "a" => Some(EventKind::Alias),
+        "s" => Some(EventKind::Screen),
+        _ => EventKind::from_name(name),
     }
 }
 
@@ -67,30 +69,38 @@ fn is_key(key: &str) -> bool {
     (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(is_plain)
 }
 
-impl Beacon for Segment {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        match Endpoint::of(path)? {
-            Endpoint::Settings(_) | Endpoint::Pixel(_) => Some(Methods::Get),
-            Endpoint::Messages(_) | Endpoint::Metrics => Some(Methods::Post),
+impl Beacon for SegmentBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        match SegmentBeaconRoute::of(path)? {
+            SegmentBeaconRoute::Settings(_) | SegmentBeaconRoute::Pixel(_) => {
+                Some(AllowedMethods::Get)
+            }
+            SegmentBeaconRoute::Messages(_) | SegmentBeaconRoute::Metrics => {
+                Some(AllowedMethods::Post)
+            }
         }
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-        let complete = |message: &mut Object, kind| {
-            spec::mend(message, kind, "segment");
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
+        let complete = |message: &mut JsonObject, kind| {
+            spec::canonicalize(message, kind, "segment");
             // Images bring cookies.
             if inbound.method == Method::POST {
-                spec::name_nobody(message, inbound);
+                spec::assign_daily_id(message, inbound);
             }
         };
-        match Endpoint::of(inbound.path) {
-            None | Some(Endpoint::Settings(_) | Endpoint::Metrics) => Ok(()),
-            Some(Endpoint::Pixel(kind)) => {
+        match SegmentBeaconRoute::of(inbound.path) {
+            None | Some(SegmentBeaconRoute::Settings(_) | SegmentBeaconRoute::Metrics) => Ok(()),
+            Some(SegmentBeaconRoute::Pixel(kind)) => {
                 let mut message = spec::in_query(inbound)?;
                 complete(&mut message, Some(kind));
                 batch.push(&message)
             }
-            Some(Endpoint::Messages(kind)) => {
+            Some(SegmentBeaconRoute::Messages(kind)) => {
                 spec::read(inbound, batch, |message| complete(message, kind))
             }
         }
@@ -104,20 +114,24 @@ impl Beacon for Segment {
         Some(AUTHORIZATION)
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
-        match (Endpoint::of(inbound.path), verdict) {
-            (Some(Endpoint::Settings(key)), _) => Answer::json(settings(inbound, key)),
-            (Some(Endpoint::Pixel(_)), _) => Answer::gif(),
-            (Some(Endpoint::Messages(_)), Verdict::Later { limited }) => Answer::later(limited),
-            (None | Some(Endpoint::Messages(_) | Endpoint::Metrics), _) => {
-                Answer::json("{\"success\":true}")
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
+        match (SegmentBeaconRoute::of(inbound.path), verdict) {
+            (Some(SegmentBeaconRoute::Settings(key)), _) => {
+                BeaconReply::json(settings(inbound, key))
+            }
+            (Some(SegmentBeaconRoute::Pixel(_)), _) => BeaconReply::gif(),
+            (Some(SegmentBeaconRoute::Messages(_)), BeaconOutcome::Later { limited }) => {
+                BeaconReply::later(limited)
+            }
+            (None | Some(SegmentBeaconRoute::Messages(_) | SegmentBeaconRoute::Metrics), _) => {
+                BeaconReply::json("{\"success\":true}")
             }
         }
     }
 }
 
 /// The settings of a source that sends nothing anywhere but here.
-fn settings(inbound: &Inbound<'_>, key: &str) -> String {
+fn settings(inbound: &BeaconRequest<'_>, key: &str) -> String {
     let settings = json!({
         "integrations": { "Segment.io": {
             "apiKey": key,
@@ -149,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{Sent, broken, broken_query};
+    use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
 
     const GOOD: &str = r#"{"batch":[{"type":"track","event":"Order Completed","userId":"u1",
         "properties":{"order_id":"o1","products":[{"sku":"s1"}]},"context":{"page":{"url":"u"}}},
@@ -159,15 +173,15 @@ mod tests {
     #[test]
     fn every_path_of_the_library_and_of_the_http_api_is_known() {
         for (path, endpoint) in [
-            ("/v1/t", Endpoint::Messages(Some(Kind::Track))),
-            ("/v1/alias/", Endpoint::Messages(Some(Kind::Alias))),
-            ("/v1/b", Endpoint::Messages(None)),
-            ("/v1/import", Endpoint::Messages(None)),
-            ("/v1/m", Endpoint::Metrics),
-            ("/v1/pixel/identify", Endpoint::Pixel(Kind::Identify)),
-            ("/v1/projects/SEGWRITEKEY/settings", Endpoint::Settings("SEGWRITEKEY")),
+            ("/v1/t", SegmentBeaconRoute::Messages(Some(EventKind::Track))),
+            ("/v1/alias/", SegmentBeaconRoute::Messages(Some(EventKind::Alias))),
+            ("/v1/b", SegmentBeaconRoute::Messages(None)),
+            ("/v1/import", SegmentBeaconRoute::Messages(None)),
+            ("/v1/m", SegmentBeaconRoute::Metrics),
+            ("/v1/pixel/identify", SegmentBeaconRoute::Pixel(EventKind::Identify)),
+            ("/v1/projects/SEGWRITEKEY/settings", SegmentBeaconRoute::Settings("SEGWRITEKEY")),
         ] {
-            assert_eq!(Endpoint::of(path), Some(endpoint), "{path}");
+            assert_eq!(SegmentBeaconRoute::of(path), Some(endpoint), "{path}");
         }
         let long = format!("/v1/projects/{}/settings", "k".repeat(65));
         for unknown in [
@@ -182,15 +196,19 @@ mod tests {
             "/v1/projects/a/b/settings",
             &long,
         ] {
-            assert_eq!(Endpoint::of(unknown), None, "{unknown}");
+            assert_eq!(SegmentBeaconRoute::of(unknown), None, "{unknown}");
         }
     }
 
     #[test]
     fn settings_come_whatever_else_is_refused() {
-        let sent = Sent::new(Method::GET, "/v1/projects/KEY_1-a/settings", "");
-        for verdict in [Verdict::Ignored, Verdict::Later { limited: true }, Verdict::TooLarge] {
-            let answer = sent.answer(&Segment, verdict);
+        let sent = TestBeaconRequest::new(Method::GET, "/v1/projects/KEY_1-a/settings", "");
+        for verdict in [
+            BeaconOutcome::Ignored,
+            BeaconOutcome::Later { limited: true },
+            BeaconOutcome::TooLarge,
+        ] {
+            let answer = sent.answer(&SegmentBeacon, verdict);
             assert_eq!(answer.status, 200);
             let settings: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
             let own = &settings["integrations"]["Segment.io"];
@@ -204,7 +222,9 @@ mod tests {
         let context = "x".repeat(10_000);
         let messages = vec!["{\"type\":\"page\"}"; 100].join(",");
         let body = format!("{{\"batch\":[{messages}],\"context\":{{\"a\":\"{context}\"}}}}");
-        assert!(Sent::new(Method::POST, "/v1/batch", body).decode(&Segment).is_err());
+        assert!(
+            TestBeaconRequest::new(Method::POST, "/v1/batch", body).decode(&SegmentBeacon).is_err()
+        );
     }
 
     proptest! {
@@ -216,7 +236,7 @@ mod tests {
             ],
             path in prop_oneof![Just("/v1/t"), Just("/v1/batch"), Just("/v1/m")],
         ) {
-            Sent::new(Method::POST, path, body).check(&Segment, 10);
+            TestBeaconRequest::new(Method::POST, path, body).check(&SegmentBeacon, 10);
         }
 
         #[test]
@@ -227,7 +247,7 @@ mod tests {
                 broken_query("data=eyJldmVudCI6IkUiLCJwcm9wZXJ0aWVzIjp7Im4iOjF9fQ"),
             ],
         ) {
-            Sent::new(Method::GET, &format!("/v1/pixel/track?{query}"), "").check(&Segment, 10);
+            TestBeaconRequest::new(Method::GET, &format!("/v1/pixel/track?{query}"), "").check(&SegmentBeacon, 10);
         }
     }
 }

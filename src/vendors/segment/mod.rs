@@ -3,18 +3,18 @@
 mod beacon;
 mod script;
 
-use super::{Shim, Vendor, shim};
+use super::{Vendor, VendorShim, shim};
 
 /// Segment's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "segment",
-    known_as: &["Segment", "Segment.io"],
-    beacon: Some(&beacon::Segment),
+    aliases: &["Segment", "Segment.io"],
+    beacon: Some(&beacon::SegmentBeacon),
     script: Some(&script::SCRIPT),
-    shim: Some(&Shim {
+    shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/segment.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        ..Shim::PLAIN
+        ..VendorShim::PLAIN
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

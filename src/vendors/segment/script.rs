@@ -1,28 +1,32 @@
 //! Segment's library and the integrations it loads.
 
-use crate::vendors::script::{File, IdPlace, Rewrite, Script};
+use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
-        File {
+        ScriptFile {
             path: "/analytics.js/v1/*/analytics.min.js",
             origin: "https://cdn.segment.com",
-            id: Some(IdPlace::Segment(3, "")),
+            id: Some(CustomerIdLocation::Segment(3, "")),
             entry: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File {
+        ScriptFile {
             path: "/analytics-next/bundles/**",
             origin: "https://cdn.segment.com",
             immutable: true,
-            ..File::PLAIN
+            ..ScriptFile::PLAIN
         },
-        File { path: "/next-integrations/**", origin: "https://cdn.segment.com", ..File::PLAIN },
+        ScriptFile {
+            path: "/next-integrations/**",
+            origin: "https://cdn.segment.com",
+            ..ScriptFile::PLAIN
+        },
     ],
     rewrites: &[
-        Rewrite { host: "cdn.segment.com", under: "", to: "" },
-        Rewrite { host: "cdn.segment.io", under: "", to: "" },
+        AddressRewrite { host: "cdn.segment.com", under: "", to: "" },
+        AddressRewrite { host: "cdn.segment.io", under: "", to: "" },
     ],
     bases: &[],
 };

@@ -8,8 +8,8 @@ use super::Vendor;
 /// Snowplow's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "snowplow",
-    known_as: &["Snowplow"],
-    beacon: Some(&beacon::Snowplow),
+    aliases: &["Snowplow"],
+    beacon: Some(&beacon::SnowplowBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

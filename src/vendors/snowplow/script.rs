@@ -1,14 +1,14 @@
 //! Snowplow's tracker, as the public package.
 
-use crate::vendors::script::{File, Script};
+use crate::vendors::script::{ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
-    files: &[File {
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
+    files: &[ScriptFile {
         path: "/npm/@snowplow/**",
         origin: "https://cdn.jsdelivr.net",
         shared: true,
-        ..File::PLAIN
+        ..ScriptFile::PLAIN
     }],
     rewrites: &[],
     bases: &[],

@@ -8,14 +8,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::event::Enriched;
-use crate::settings::{Secret, Section};
+use crate::event::EnrichedEvent;
+use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
-use crate::vendors::audience::{Audience, Change, Listed, Row, alike, made, readable};
+use crate::vendors::audience::{
+    AudienceChange, AudienceList, AudienceRow, VendorAudience, created_list_id, fill_outcomes,
+    parse_rows,
+};
 use crate::vendors::conversation::{email, phone};
 use crate::vendors::digest::{is_sha256, sha256};
-use crate::vendors::person::{Person, telephone_reader};
-use crate::vendors::{Call, CallError, Outcome, Reason, Reply, judge};
+use crate::vendors::person::{EventPerson, telephone_reader};
+use crate::vendors::{
+    Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply,
+};
 
 /// Where TikTok is.
 const BASE: &str = "https://business-api.tiktok.com";
@@ -30,7 +35,7 @@ const SCHEMA: [&str; 2] = ["EMAIL_SHA256", "PHONE_SHA256"];
 const MAX_SAID_CHARS: usize = 300;
 
 /// The custom audiences of one advertiser.
-pub(super) struct Segments {
+pub(super) struct TikTokAudiences {
     create: Uri,
     mapping: Uri,
     access_token: HeaderValue,
@@ -38,9 +43,12 @@ pub(super) struct Segments {
     telephones: TelephoneReader,
 }
 
-impl Segments {
+impl TikTokAudiences {
     /// Reads whose audiences they are, and as whom they are changed.
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Secret) {
+    pub(super) fn read(
+        section: &mut SettingsSection<'_>,
+        endpoint: Option<Url>,
+    ) -> (Self, SecretString) {
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
         // The slash at the end belongs to it.
         let at = |path: &str| {
@@ -50,14 +58,14 @@ impl Segments {
         let token = section.secret("access_token");
         let access_token = HeaderValue::try_from(token.expose());
         if access_token.is_err() {
-            section.mistake("access_token", "has characters that no header can carry");
+            section.error("access_token", "has characters that no header can carry");
         }
         let mut access_token = access_token.unwrap_or_else(|_noted| HeaderValue::from_static(""));
         access_token.set_sensitive(true);
         let advertiser_id = section.string("advertiser_id");
         let is_number = advertiser_id.bytes().all(|byte| byte.is_ascii_digit());
         if section.has("advertiser_id") && (advertiser_id.is_empty() || !is_number) {
-            section.mistake("advertiser_id", "must be of digits alone");
+            section.error("advertiser_id", "must be of digits alone");
         }
         let telephones = telephone_reader(section);
         (Self { create, mapping, access_token, advertiser_id, telephones }, token)
@@ -75,13 +83,13 @@ impl Segments {
 }
 
 #[async_trait]
-impl Audience for Segments {
+impl VendorAudience for TikTokAudiences {
     fn max_rows(&self) -> usize {
         MAX_ROWS
     }
 
-    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
-        let person = Person::of(event);
+    fn row(&self, event: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
+        let person = EventPerson::of(event);
         // One that its sender hashed is no address any more, but the digest of one.
         let given = |text: Option<std::borrow::Cow<'_, str>>| {
             text.map(|text| text.trim().to_ascii_lowercase()).filter(|text| is_sha256(text))
@@ -91,12 +99,16 @@ impl Audience for Segments {
         let phone = phone(event, &self.telephones).and_then(|number| sha256(&number));
         let phone = phone.or_else(|| given(person.phone()));
         match (&email, &phone) {
-            (None, None) => Err(Reason::new("no_identifier")),
-            _ => Row::of(&[email, phone]),
+            (None, None) => Err(OutcomeReason::new("no_identifier")),
+            _ => AudienceRow::of(&[email, phone]),
         }
     }
 
-    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         if let Some(id) = list.id {
             return Ok(id.to_owned());
         }
@@ -111,19 +123,19 @@ impl Audience for Segments {
             other => return Err(other),
         }
         let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
-        made(body.pointer("/data/audience_id"))
+        created_list_id(body.pointer("/data/audience_id"))
     }
 
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let (read, ends) = readable::<[Option<String>; SCHEMA.len()]>(rows);
+        let (read, ends) = parse_rows::<[Option<String>; SCHEMA.len()]>(rows);
         if read.is_empty() {
-            return alike(ends, &Outcome::Delivered);
+            return fill_outcomes(ends, &Outcome::Delivered);
         }
         let cell = |id: Option<String>| match id {
             Some(id) => json!({ "id": id, "audience_ids": [list] }),
@@ -132,17 +144,17 @@ impl Audience for Segments {
         let data: Vec<_> = read.into_iter().map(|(_, row)| row.map(cell)).collect();
         let body = json!({
             "advertiser_ids": [self.advertiser_id],
-            "action": match change { Change::Add => "add", Change::Remove => "delete" },
+            "action": match change { AudienceChange::Add => "add", AudienceChange::Remove => "delete" },
             "id_schema": SCHEMA, "batch_data": data,
         });
         let result = call.call(self.request(&self.mapping, &body)).await;
-        alike(ends, &outcome(&result, call.now()))
+        fill_outcomes(ends, &outcome(&result, call.now()))
     }
 }
 
 /// What an answer means: the code in its body says more than its status.
-fn outcome(result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
-    let judged = judge(result, now).outcome();
+fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
+    let judged = classify_reply(result, now).outcome();
     let Ok(reply) = result else { return judged };
     let body = reply.json().unwrap_or_default();
     let said = body.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -150,7 +162,7 @@ fn outcome(result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
     let after = reply.retry_after(now);
     let code = body.get("code").and_then(Value::as_i64);
     let reason = |name: &'static str| {
-        Reason::detailed(name, format!("{}: {said}", code.unwrap_or_default()))
+        OutcomeReason::detailed(name, format!("{}: {said}", code.unwrap_or_default()))
     };
     match code {
         Some(0) if judged == Outcome::Delivered => judged,
@@ -162,7 +174,7 @@ fn outcome(result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
         Some(50_000..=59_999) => Outcome::Retry { reason: reason("vendor_error"), after },
         Some(_) if judged == Outcome::Delivered => Outcome::Refused(reason("refused")),
         None if judged == Outcome::Delivered => {
-            Outcome::Retry { reason: Reason::new("unreadable_reply"), after }
+            Outcome::Retry { reason: OutcomeReason::new("unreadable_reply"), after }
         }
         _ => judged,
     }

@@ -6,24 +6,24 @@ mod audience;
 
 use std::num::NonZeroU32;
 
-use self::audience::Segments;
+use self::audience::TikTokAudiences;
 use super::Vendor;
-use super::audience::ListsOnly;
+use super::audience::ListOnlyDestination;
 
 /// TikTok's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "tiktok",
-    repeats: "takes no events",
-    known_as: &["TikTok", "TikTok Audiences", "TikTok Ads"],
+    deduplication: "takes no events",
+    aliases: &["TikTok", "TikTok Audiences", "TikTok Ads"],
     destination: Some(|section, endpoint| {
-        let (lists, token) = Segments::read(section, endpoint);
-        Box::new(ListsOnly {
+        let (lists, token) = TikTokAudiences::read(section, endpoint);
+        Box::new(ListOnlyDestination {
             lists,
             secrets: vec![token],
             calls_per_second: Some(CALLS_PER_SECOND),
         })
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
 /// TikTok limits accounts, and publishes no figure that could be verified: a careful one.

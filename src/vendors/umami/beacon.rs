@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Message, MessageBatch, put};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, CanonicalMessage, MessageBatch, put};
 
-pub(super) struct Umami;
+pub(super) struct UmamiBeacon;
 
 const BATCH: &str = "/api/batch";
 
@@ -25,16 +27,20 @@ const MAX_TOKEN_BYTES: usize = 2048;
 /// What a page measured of its own loading.
 const MEASURES: [&str; 6] = ["ttfb", "fcp", "lcp", "cls", "inp", "duration"];
 
-impl Beacon for Umami {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
+impl Beacon for UmamiBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         match path.trim_end_matches('/') {
-            "/api/send" | BATCH => Some(Methods::Post),
-            HEARTBEAT => Some(Methods::Get),
+            "/api/send" | BATCH => Some(AllowedMethods::Post),
+            HEARTBEAT => Some(AllowedMethods::Get),
             _ => None,
         }
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         if inbound.path.trim_end_matches('/') == HEARTBEAT {
             return Ok(());
         }
@@ -51,18 +57,18 @@ impl Beacon for Umami {
         Ok(())
     }
 
-    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+    fn is_anonymous(&self, _inbound: &BeaconRequest<'_>) -> bool {
         true
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         let events = match verdict {
-            Verdict::Later { limited } => return Answer::later(limited),
-            Verdict::Taken { events } => events,
-            Verdict::Ignored | Verdict::TooLarge => 0,
+            BeaconOutcome::Later { limited } => return BeaconReply::later(limited),
+            BeaconOutcome::Taken { events } => events,
+            BeaconOutcome::Ignored | BeaconOutcome::TooLarge => 0,
         };
         if inbound.path.trim_end_matches('/') == HEARTBEAT {
-            return Answer::json(r#"{"ok":true}"#);
+            return BeaconReply::json(r#"{"ok":true}"#);
         }
         let session = id(&[inbound.daily_id]);
         let token = inbound.field("x-umami-cache").filter(|token| !token.is_empty());
@@ -79,7 +85,7 @@ impl Beacon for Umami {
             let visit = id(&[inbound.daily_id, &hour]);
             json!({ "cache": cache, "sessionId": session, "visitId": visit })
         };
-        Answer::json(body.to_string())
+        BeaconReply::json(body.to_string())
     }
 }
 
@@ -97,48 +103,53 @@ fn id(parts: &[&str]) -> Uuid {
     Builder::from_random_bytes(bytes).into_uuid()
 }
 
-fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
+fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
     let Value::Object(mut event) = event else {
-        return Err(DecodeError::Malformed("an event is not an object"));
+        return Err(BeaconDecodeError::Malformed("an event is not an object"));
     };
     let Some(Value::Object(mut payload)) = event.remove("payload") else {
-        return Err(DecodeError::Malformed("there is no payload"));
+        return Err(BeaconDecodeError::Malformed("there is no payload"));
     };
     let sites = ["website", "link", "pixel"];
     if !sites.iter().any(|site| payload.get(*site).is_some_and(Value::is_string)) {
-        return Err(DecodeError::Malformed("there is no website"));
+        return Err(BeaconDecodeError::Malformed("there is no website"));
     }
     let data = match payload.remove("data") {
         Some(Value::Object(data)) => data,
-        _ => Object::new(),
+        _ => JsonObject::new(),
     };
     let said = |name: &str| payload.get(name)?.as_str().filter(|text| !text.is_empty());
     let url = said("url").map(|url| full_url(url, said("hostname")));
     let page = wire::page(url.as_deref(), said("title"), said("referrer"));
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-    let mut properties = Object::new();
+    let mut properties = JsonObject::new();
     let (message, theirs) = match (kind, said("name")) {
         ("event", None) => {
             properties.extend(page.clone());
             put(&mut properties, "tag", said("tag"));
             properties.extend(data);
-            (Message::new(Kind::Page).with("properties", Some(properties)), "pageview")
+            (
+                CanonicalMessage::new(EventKind::Page).with("properties", Some(properties)),
+                "pageview",
+            )
         }
         ("event", Some(name)) => {
             put(&mut properties, "tag", said("tag"));
             properties.extend(data);
-            (Message::track(name).with("properties", Some(properties)), name)
+            (CanonicalMessage::track(name).with("properties", Some(properties)), name)
         }
-        ("identify", _) => (Message::new(Kind::Identify).with("traits", Some(data)), kind),
+        ("identify", _) => {
+            (CanonicalMessage::new(EventKind::Identify).with("traits", Some(data)), kind)
+        }
         ("performance", _) => {
             for measure in MEASURES {
                 put(&mut properties, measure, payload.get(measure).cloned());
             }
-            (Message::track("Page Performance").with("properties", Some(properties)), kind)
+            (CanonicalMessage::track("Page Performance").with("properties", Some(properties)), kind)
         }
-        _ => return Err(DecodeError::Malformed("the type is unknown")),
+        _ => return Err(BeaconDecodeError::Malformed("the type is unknown")),
     };
-    let mut context = wire::roomy();
+    let mut context = wire::preallocated_object();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
     if !inbound.is_of_page() {

@@ -10,8 +10,8 @@ use super::Vendor;
 /// Umami's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "umami",
-    known_as: &["Umami"],
-    beacon: Some(&beacon::Umami),
+    aliases: &["Umami"],
+    beacon: Some(&beacon::UmamiBeacon),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };

@@ -1,10 +1,14 @@
 //! Umami's script. It sends to the origin it came from.
 
-use crate::vendors::script::{File, Script};
+use crate::vendors::script::{ScriptFile, VendorScripts};
 
 /// The files, and the addresses inside them.
-pub(super) static SCRIPT: Script = Script {
-    files: &[File { path: "/script.js", origin: "https://cloud.umami.is", ..File::PLAIN }],
+pub(super) static SCRIPT: VendorScripts = VendorScripts {
+    files: &[ScriptFile {
+        path: "/script.js",
+        origin: "https://cloud.umami.is",
+        ..ScriptFile::PLAIN
+    }],
     rewrites: &[],
     bases: &[],
 };

@@ -24,36 +24,39 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor, Verdict, judge};
-use crate::event::{Enriched, Event, Object};
-use crate::settings::Secret;
+use self::settings::WebhookSettings;
+use super::{
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, ReplyStatus,
+    Vendor, VendorCall, classify_reply,
+};
+use crate::event::{EnrichedEvent, Event, JsonObject};
+use crate::settings::SecretString;
 
 /// The webhook's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "webhook",
-    repeats: "can recognise repetitions, if the receiver keeps the webhook-id",
-    known_as: &["Webhooks"],
+    deduplication: "can recognise repetitions, if the receiver keeps the webhook-id",
+    aliases: &["Webhooks"],
     destination: Some(|section, endpoint| {
-        Box::new(Webhook { settings: Settings::read(section, endpoint) })
+        Box::new(WebhookDestination { settings: WebhookSettings::read(section, endpoint) })
     }),
-    ..Vendor::NOTHING
+    ..Vendor::EMPTY
 };
 
-struct Webhook {
-    settings: Settings,
+struct WebhookDestination {
+    settings: WebhookSettings,
 }
 
 #[async_trait]
-impl Destination for Webhook {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for WebhookDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             // The convention names no size; this keeps a request well under the 1 MiB that common
             // servers and functions take.
             max_events: 100,
             max_bytes: 512 * 1024,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             // Long enough for any outage that somebody mends; an event that its receiver never
             // takes must not hold up its visitor for ever.
             max_age: Duration::from_secs(7 * 24 * 3600),
@@ -64,16 +67,16 @@ impl Destination for Webhook {
         }
     }
 
-    fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<SecretString> {
         self.settings.secrets()
     }
 
-    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
-        Screening::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
+        Admission::Send
     }
 
-    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        let messages: Vec<Message<'_>> = batch.iter().map(Message::of).collect();
+    async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
+        let messages: Vec<WebhookMessage<'_>> = batch.iter().map(WebhookMessage::of).collect();
         let outcome = match serde_json::to_vec(&messages) {
             Ok(body) => {
                 let request = self.request(&webhook_id(batch), body.into(), call.now());
@@ -81,18 +84,20 @@ impl Destination for Webhook {
                 let is_gone = result.as_ref().is_ok_and(|reply| reply.status == StatusCode::GONE);
                 if is_gone {
                     // "Do not send here again", says the convention: a person must look.
-                    Outcome::Unauthorised(Reason::detailed("endpoint_gone", "HTTP 410"))
+                    Outcome::Unauthorised(OutcomeReason::detailed("endpoint_gone", "HTTP 410"))
                 } else {
-                    Verdict::outcome(judge(&result, call.now()))
+                    ReplyStatus::outcome(classify_reply(&result, call.now()))
                 }
             }
-            Err(error) => Outcome::Refused(Reason::detailed("unmappable", error.to_string())),
+            Err(error) => {
+                Outcome::Refused(OutcomeReason::detailed("unmappable", error.to_string()))
+            }
         };
         vec![outcome; batch.len()]
     }
 }
 
-impl Webhook {
+impl WebhookDestination {
     fn request(&self, id: &str, body: Bytes, now: Timestamp) -> Request<Bytes> {
         let timestamp = now.as_second().to_string();
         let signature = sign::signatures(&self.settings.keys, id, &timestamp, &body);
@@ -115,27 +120,28 @@ impl Webhook {
 
 /// One event as the receiver reads it.
 #[derive(Serialize)]
-struct Message<'a> {
+struct WebhookMessage<'a> {
     #[serde(flatten)]
     event: Cow<'a, Event>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<Person<'a>>,
+    profile: Option<WebhookProfile<'a>>,
 }
 
 /// What the site knows of the person.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Person<'a> {
+struct WebhookProfile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    traits: &'a Object,
+    #[serde(skip_serializing_if = "JsonObject::is_empty")]
+    traits: &'a JsonObject,
 }
 
-impl<'a> Message<'a> {
-    fn of(event: &'a Enriched) -> Self {
+impl<'a> WebhookMessage<'a> {
+    fn of(event: &'a EnrichedEvent) -> Self {
         let profile = &*event.profile;
-        let person = Person { user_id: profile.user_id.as_deref(), traits: &profile.traits };
+        let person =
+            WebhookProfile { user_id: profile.user_id.as_deref(), traits: &profile.traits };
         let is_known = person.user_id.is_some() || !person.traits.is_empty();
         Self { event: with_user_agent(&event.event), profile: is_known.then_some(person) }
     }
@@ -154,7 +160,7 @@ fn with_user_agent(event: &Event) -> Cow<'_, Event> {
 }
 
 /// The batch's id: the same for the same events.
-fn webhook_id(batch: &[Enriched]) -> String {
+fn webhook_id(batch: &[EnrichedEvent]) -> String {
     let mut digest = Sha256::new();
     for event in batch {
         digest.update(event.event.message_id.as_bytes());

@@ -4,8 +4,8 @@ use http::Uri;
 use http::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
-use super::sign::Key;
-use crate::settings::{Secret, Section};
+use super::sign::WebhookSigningKey;
+use crate::settings::{SecretString, SettingsSection};
 
 /// Fields that the connection or the body decides.
 const OWN: &[HeaderName] = &[
@@ -28,18 +28,18 @@ const OWN: &[HeaderName] = &[
 const MIN_SECRET_HEADER: usize = 8;
 
 /// The settings, checked.
-pub(super) struct Settings {
+pub(super) struct WebhookSettings {
     pub(super) url: Uri,
     /// The newest first. Empty: requests are not signed.
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<WebhookSigningKey>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    secrets: Vec<Secret>,
+    secrets: Vec<SecretString>,
 }
 
-impl Settings {
-    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+impl WebhookSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
         let url = read_url(section, endpoint);
-        let mut secrets: Vec<Secret> = section.opt_secret("secret").into_iter().collect();
+        let mut secrets: Vec<SecretString> = section.opt_secret("secret").into_iter().collect();
         let mut keys = read_keys(section, "secret", &secrets);
         let previous = section.secrets("previous_secrets");
         keys.extend(read_keys(section, "previous_secrets", &previous));
@@ -47,44 +47,50 @@ impl Settings {
         let written = section.header_table("headers");
         let values = written.iter().map(|(_, value)| value.as_str());
         let long = values.filter(|value| value.len() >= MIN_SECRET_HEADER);
-        secrets.extend(long.map(Secret::new));
+        secrets.extend(long.map(SecretString::new));
         // Some receivers know their senders by a token in the address.
-        secrets.extend(url.query().map(Secret::new));
+        secrets.extend(url.query().map(SecretString::new));
         let headers = written.iter().filter_map(|(name, value)| {
             read_header(name, value)
-                .map_err(|problem| section.mistake("headers", &format!("{name:?} {problem}")))
+                .map_err(|problem| section.error("headers", &format!("{name:?} {problem}")))
                 .ok()
         });
         Self { url, keys, headers: headers.collect(), secrets }
     }
 
     /// What must not be shown.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         self.secrets.clone()
     }
 }
 
 /// The address to call: `endpoint` stands in for `url` where both are given.
-fn read_url(section: &mut Section<'_>, endpoint: Option<Url>) -> Uri {
+fn read_url(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Uri {
     let given = section.opt_parsed::<Url>("url");
     if let Some(url) = &given {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            section.mistake("url", "must be an http or https URL with a host");
+            section.error("url", "must be an http or https URL with a host");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            section.mistake("url", "must not hold a user name or password: use headers");
+            section.error("url", "must not hold a user name or password: use headers");
         }
     }
     if given.is_none() && endpoint.is_none() && !section.has("url") {
-        section.mistake("url", "is required");
+        section.error("url", "is required");
     }
     let called = endpoint.or(given);
     called.and_then(|url| url.as_str().parse().ok()).unwrap_or_default()
 }
 
-fn read_keys(section: &mut Section<'_>, name: &str, secrets: &[Secret]) -> Vec<Key> {
+fn read_keys(
+    section: &mut SettingsSection<'_>,
+    name: &str,
+    secrets: &[SecretString],
+) -> Vec<WebhookSigningKey> {
     let keys = secrets.iter().filter(|secret| !secret.is_empty()).filter_map(|secret| {
-        Key::read(secret).map_err(|problem| section.mistake(name, &problem.to_string())).ok()
+        WebhookSigningKey::read(secret)
+            .map_err(|problem| section.error(name, &problem.to_string()))
+            .ok()
     });
     keys.collect()
 }

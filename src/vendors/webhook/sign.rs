@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::settings::Secret;
+use crate::settings::SecretString;
 
 /// Before the base64 of a key.
 const PREFIX: &str = "whsec_";
@@ -15,37 +15,44 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A signing key, ready to use.
 #[derive(Clone)]
-pub(super) struct Key(Hmac<Sha256>);
+pub(super) struct WebhookSigningKey(Hmac<Sha256>);
 
 /// Why a secret is no key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KeyError {
+pub(super) enum WebhookKeyError {
     #[error("must be base64 after whsec_")]
     NotBase64,
     #[error("must be base64 of 24 to 64 bytes after whsec_")]
     Length,
 }
 
-impl Key {
+impl WebhookSigningKey {
     /// Reads `whsec_` and base64; any other text is the key itself, as older receivers have it.
-    pub(super) fn read(secret: &Secret) -> Result<Self, KeyError> {
+    pub(super) fn read(secret: &SecretString) -> Result<Self, WebhookKeyError> {
         let text = secret.expose();
-        let Some(encoded) = text.strip_prefix(PREFIX) else { return Key::new(text.as_bytes()) };
-        let bytes = STANDARD.decode(encoded).map_err(|_not_base64| KeyError::NotBase64)?;
+        let Some(encoded) = text.strip_prefix(PREFIX) else {
+            return WebhookSigningKey::new(text.as_bytes());
+        };
+        let bytes = STANDARD.decode(encoded).map_err(|_not_base64| WebhookKeyError::NotBase64)?;
         if !KEY_BYTES.contains(&bytes.len()) {
-            return Err(KeyError::Length);
+            return Err(WebhookKeyError::Length);
         }
-        Key::new(&bytes)
+        WebhookSigningKey::new(&bytes)
     }
 
-    fn new(bytes: &[u8]) -> Result<Self, KeyError> {
-        Hmac::new_from_slice(bytes).map(Self).map_err(|_length| KeyError::Length)
+    fn new(bytes: &[u8]) -> Result<Self, WebhookKeyError> {
+        Hmac::new_from_slice(bytes).map(Self).map_err(|_length| WebhookKeyError::Length)
     }
 }
 
 /// The value of `webhook-signature`: one signature per key, the newest first. None without a key.
-pub(super) fn signatures(keys: &[Key], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
-    let signed = |Key(keyed): &Key| {
+pub(super) fn signatures(
+    keys: &[WebhookSigningKey],
+    id: &str,
+    timestamp: &str,
+    body: &[u8],
+) -> Option<String> {
+    let signed = |WebhookSigningKey(keyed): &WebhookSigningKey| {
         let mut mac = keyed.clone();
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             mac.update(part);
@@ -63,7 +70,9 @@ mod tests {
     /// The example of the convention's own libraries (standard-webhooks, `webhook_test`).
     #[test]
     fn the_conventions_own_example_is_signed_as_published() {
-        let key = Key::read(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+        let key =
+            WebhookSigningKey::read(&SecretString::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
+                .unwrap();
         let signature = signatures(
             &[key],
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -75,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_key_in_its_own_form_has_the_conventions_length() {
-        let read = |text: &str| Key::read(&Secret::new(text)).map(|_| ());
-        assert_eq!(read("whsec_c2hvcnQ="), Err(KeyError::Length));
-        assert_eq!(read("whsec_!"), Err(KeyError::NotBase64));
+        let read = |text: &str| WebhookSigningKey::read(&SecretString::new(text)).map(|_| ());
+        assert_eq!(read("whsec_c2hvcnQ="), Err(WebhookKeyError::Length));
+        assert_eq!(read("whsec_!"), Err(WebhookKeyError::NotBase64));
         assert_eq!(read("a word of the receiver's"), Ok(()));
     }
 }

@@ -4,22 +4,28 @@
 use serde_json::json;
 
 use super::*;
-use crate::vendors::trial::{self, Line};
+use crate::vendors::trial::{self, CannedReplies};
 
-fn read(settings: &str) -> (Settings, Vec<String>) {
-    trial::read(settings, |section| Settings::read(section, None))
+fn read(settings: &str) -> (WebhookSettings, Vec<String>) {
+    trial::read(settings, |section| WebhookSettings::read(section, None))
 }
 
-fn webhook(settings: &str) -> Webhook {
-    Webhook { settings: trial::settings(settings, |section| Settings::read(section, None)) }
+fn webhook(settings: &str) -> WebhookDestination {
+    WebhookDestination {
+        settings: trial::settings(settings, |section| WebhookSettings::read(section, None)),
+    }
 }
 
-fn event(message_id: &str) -> Enriched {
+fn event(message_id: &str) -> EnrichedEvent {
     trial::event(json!({ "event": "Clicked", "messageId": message_id }))
 }
 
-async fn deliver(settings: &str, batch: &[Enriched], status: u16) -> (Outcome, Request<Bytes>) {
-    let line = Line::statuses(&[status]);
+async fn deliver(
+    settings: &str,
+    batch: &[EnrichedEvent],
+    status: u16,
+) -> (Outcome, Request<Bytes>) {
+    let line = CannedReplies::statuses(&[status]);
     let outcomes = webhook(settings).deliver(batch, &line).await;
     assert_eq!(outcomes.len(), batch.len());
     let request = line.requests().remove(0);
@@ -102,5 +108,5 @@ fn keys_and_header_values_are_secrets() {
         "url = \"https://hook.example\"\nsecret = \"signing\"\nheaders = { authorization = \"Bearer abc\" }",
     );
     let secrets = hook.secrets();
-    assert_eq!(secrets, [Secret::new("signing"), Secret::new("Bearer abc")]);
+    assert_eq!(secrets, [SecretString::new("signing"), SecretString::new("Bearer abc")]);
 }

@@ -7,21 +7,24 @@
 
 use serde_json::value::RawValue;
 
-use super::scan::ListError;
+use super::scan::JsonListError;
 use crate::values::digits::string_length;
 
 /// An event that is none, and the reason.
-pub type Fault = (usize, &'static str);
+pub type UnreadableItem = (usize, &'static str);
 
 /// The items of a list, unread. In the place of each that is no JSON there is `null`, and the reason is told
 /// besides. Stops at the first item beyond `max`.
-pub fn items_apart(text: &[u8], max: usize) -> Result<(Vec<&RawValue>, Vec<Fault>), ListError> {
-    let parts = Parts::of(text, b'[', b']').ok_or(ListError::NotAList)?;
+pub fn split_items(
+    text: &[u8],
+    max: usize,
+) -> Result<(Vec<&RawValue>, Vec<UnreadableItem>), JsonListError> {
+    let parts = TopLevelParts::of(text, b'[', b']').ok_or(JsonListError::NotAList)?;
     let (mut items, mut faults) = (Vec::new(), Vec::new());
     for part in parts {
-        let part = part.ok_or(ListError::NotAList)?;
+        let part = part.ok_or(JsonListError::NotAList)?;
         if items.len() == max {
-            return Err(ListError::TooLong);
+            return Err(JsonListError::TooLong);
         }
         let item = json(part).unwrap_or_else(|reason| {
             faults.push((items.len(), reason));
@@ -34,12 +37,12 @@ pub fn items_apart(text: &[u8], max: usize) -> Result<(Vec<&RawValue>, Vec<Fault
 
 /// The texts of these members of an object, which may be no JSON; the last of a name counts. `None` if the
 /// text is no object.
-pub fn members_apart<'t, const N: usize>(
+pub fn split_members<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
 ) -> Option<[Option<&'t [u8]>; N]> {
     let mut found = [None; N];
-    for part in Parts::of(text, b'{', b'}')? {
+    for part in TopLevelParts::of(text, b'{', b'}')? {
         let part = part?.trim_ascii_start();
         let key = part.get(..string_length(part)?)?;
         let value = part.get(key.len()..)?.trim_ascii_start().strip_prefix(b":")?;
@@ -59,12 +62,12 @@ pub fn json(text: &[u8]) -> Result<&RawValue, &'static str> {
 }
 
 /// The texts between a list's or an object's commas. A last `None` says that the brackets do not match.
-struct Parts<'t> {
+struct TopLevelParts<'t> {
     rest: Option<&'t [u8]>,
     is_broken: bool,
 }
 
-impl<'t> Parts<'t> {
+impl<'t> TopLevelParts<'t> {
     fn of(text: &'t [u8], open: u8, close: u8) -> Option<Self> {
         let inner = text.trim_ascii().strip_prefix(&[open])?.strip_suffix(&[close])?;
         let is_empty = inner.trim_ascii().is_empty();
@@ -72,7 +75,7 @@ impl<'t> Parts<'t> {
     }
 }
 
-impl<'t> Iterator for Parts<'t> {
+impl<'t> Iterator for TopLevelParts<'t> {
     type Item = Option<&'t [u8]>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -112,8 +115,8 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &[u8]) -> Option<(Vec<&str>, Vec<Fault>)> {
-        let (items, faults) = items_apart(text, 9).ok()?;
+    fn read(text: &[u8]) -> Option<(Vec<&str>, Vec<UnreadableItem>)> {
+        let (items, faults) = split_items(text, 9).ok()?;
         Some((items.into_iter().map(RawValue::get).collect(), faults))
     }
 
@@ -136,16 +139,16 @@ mod tests {
         for broken in [&b"[{]"[..], b"[}]", b"[1},2]", b"[\"]", b"{}", b"", b"[1", b"[[1]"] {
             assert_eq!(read(broken), None, "{}", String::from_utf8_lossy(broken));
         }
-        assert_eq!(items_apart(b"[1,2,NaN]", 2).err(), Some(ListError::TooLong));
+        assert_eq!(split_items(b"[1,2,NaN]", 2).err(), Some(JsonListError::TooLong));
     }
 
     #[test]
     fn members_are_found_beside_bad_ones() {
         let text = b"{\"a\":1, \"batch\" : [NaN, {\"batch\":1}] ,\"b\":\"\xff\",\"\\u0061\":2}";
-        let found = members_apart(text, ["a", "batch", "c"]);
+        let found = split_members(text, ["a", "batch", "c"]);
         assert_eq!(found, Some([Some(&b"2"[..]), Some(b"[NaN, {\"batch\":1}]"), None]));
         for broken in [&b"[]"[..], b"{1:2}", b"{\"a\"}", b"{\"a\":[}", b"{\"a"] {
-            assert_eq!(members_apart(broken, ["a"]), None, "{}", String::from_utf8_lossy(broken));
+            assert_eq!(split_members(broken, ["a"]), None, "{}", String::from_utf8_lossy(broken));
         }
     }
 
@@ -153,7 +156,7 @@ mod tests {
         #[test]
         fn what_is_json_is_read_as_ever(items in proptest::collection::vec("[0-9]{1,3}|\"[a-z,\\[]{0,5}\"|\\[[0-9]\\]", 0..8)) {
             let text = format!("[{}]", items.join(", "));
-            let (found, faults) = items_apart(text.as_bytes(), 9).unwrap();
+            let (found, faults) = split_items(text.as_bytes(), 9).unwrap();
             let is_number = |item: &String| !item.starts_with('0') || item.len() == 1;
             prop_assert_eq!(faults.len(), items.iter().filter(|item| !is_number(item)).count());
             prop_assert_eq!(found.len(), items.len());
@@ -162,9 +165,9 @@ mod tests {
         #[test]
         fn any_bytes_are_taken_apart_without_harm(bytes: Vec<u8>, likely in "[\\[\\]{},:\"\\\\a1 ]{0,60}") {
             for text in [&bytes[..], likely.as_bytes()] {
-                prop_assert!(!items_apart(text, 5).is_ok_and(|(items, _)| items.len() > 5));
+                prop_assert!(!split_items(text, 5).is_ok_and(|(items, _)| items.len() > 5));
                 let is_object = text.trim_ascii().first() == Some(&b'{');
-                prop_assert!(is_object || members_apart(text, ["a"]).is_none());
+                prop_assert!(is_object || split_members(text, ["a"]).is_none());
             }
         }
     }

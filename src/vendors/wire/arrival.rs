@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{campaign_member, put};
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// Query parameters that tell one click on an advertisement from another.
 const CLICK_IDS: [&str; 13] = [
@@ -25,14 +25,14 @@ const CLICK_IDS: [&str; 13] = [
 
 /// `context.campaign` and `context.clickIds`, as they are found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Arrival {
-    campaign: Object,
-    clicks: Object,
+pub struct CampaignContext {
+    campaign: JsonObject,
+    clicks: JsonObject,
 }
 
-impl Arrival {
+impl CampaignContext {
     /// Whether a property says how the visitor came.
-    pub fn tells(name: &str) -> bool {
+    pub fn is_campaign_property(name: &str) -> bool {
         name.starts_with("utm_") || Self::is_click_id(name)
     }
 
@@ -58,7 +58,7 @@ impl Arrival {
     }
 
     /// Writes what was found into the context.
-    pub fn finish(self, context: &mut Object) {
+    pub fn finish(self, context: &mut JsonObject) {
         put(context, "campaign", Some(self.campaign));
         put(context, "clickIds", Some(self.clicks));
     }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn campaign_and_clicks_are_told_from_other_properties() {
-        let mut arrival = Arrival::default();
+        let mut arrival = CampaignContext::default();
         for (name, value) in [
             ("utm_source", json!("google")),
             ("utm_campaign", json!("fall")),
@@ -80,7 +80,7 @@ mod tests {
             ("utm_term", json!(null)),
             ("gclid", json!("c1")),
         ] {
-            assert!(Arrival::tells(name));
+            assert!(CampaignContext::is_campaign_property(name));
             assert_eq!(arrival.take(name.to_owned(), value), None, "{name}");
         }
         for (name, value) in [("utm_", json!("a")), ("utm_source", json!(1)), ("plan", json!("b"))]
@@ -90,7 +90,7 @@ mod tests {
                 Some((name.to_owned(), value))
             );
         }
-        let mut context = Object::new();
+        let mut context = JsonObject::new();
         arrival.finish(&mut context);
         assert_eq!(
             Value::Object(context),

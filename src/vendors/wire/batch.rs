@@ -5,8 +5,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::scan::{self, UNREADABLE};
-use crate::event::Object;
-use crate::vendors::beacon::{Bounds, DecodeError, Inbound, MADE_TIMES};
+use crate::event::JsonObject;
+use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconRequest, MAX_EXPANSION};
 
 /// Bytes of messages that may be made of each event besides: the shortest hit has a page, a source and
 /// a time.
@@ -21,7 +21,7 @@ pub type RefusedEvent = (usize, &'static str);
 /// The messages of one beacon.
 #[derive(Debug)]
 pub struct MessageBatch {
-    bounds: Bounds,
+    bounds: BeaconLimits,
     /// Bytes that came.
     came: usize,
     /// Bytes that were made.
@@ -33,14 +33,14 @@ pub struct MessageBatch {
 
 impl MessageBatch {
     /// An empty batch for one beacon.
-    pub fn new(inbound: &Inbound<'_>) -> Self {
+    pub fn new(inbound: &BeaconRequest<'_>) -> Self {
         let came = inbound.body.len() + inbound.query.len();
         let bounds = inbound.bounds;
         Self { bounds, came, made: 0, key: None, texts: Vec::new(), refused: Vec::new() }
     }
 
     /// The bounds of the beacon.
-    pub fn bounds(&self) -> Bounds {
+    pub fn bounds(&self) -> BeaconLimits {
         self.bounds
     }
 
@@ -72,14 +72,14 @@ impl MessageBatch {
     }
 
     /// Fails if so many messages of which each repeats so many bytes would be too much.
-    pub fn check_repeated(&self, bytes: usize, messages: usize) -> Result<(), DecodeError> {
+    pub fn check_repeated(&self, bytes: usize, messages: usize) -> Result<(), BeaconDecodeError> {
         let sum = bytes.saturating_mul(messages);
-        if sum > self.room(0) { Err(DecodeError::TooLarge) } else { Ok(()) }
+        if sum > self.room(0) { Err(BeaconDecodeError::TooLarge) } else { Ok(()) }
     }
 
     /// Bytes that so many messages may have.
     fn room(&self, messages: usize) -> usize {
-        let of_bytes = self.came.saturating_mul(MADE_TIMES);
+        let of_bytes = self.came.saturating_mul(MAX_EXPANSION);
         let of_events = messages.saturating_mul(EVENT_BYTES);
         let room = of_bytes.saturating_add(of_events).saturating_add(self.bounds.made_bytes);
         room.min(self.bounds.messages_bytes)
@@ -91,14 +91,15 @@ impl MessageBatch {
     }
 
     /// Adds a message.
-    pub fn push(&mut self, message: &Object) -> Result<(), DecodeError> {
+    pub fn push(&mut self, message: &JsonObject) -> Result<(), BeaconDecodeError> {
         if self.len() >= self.bounds.events_within(self.came) {
-            return Err(DecodeError::TooMany);
+            return Err(BeaconDecodeError::TooMany);
         }
-        let text = serde_json::to_vec(message).map_err(|_never| DecodeError::Malformed("JSON"))?;
+        let text =
+            serde_json::to_vec(message).map_err(|_never| BeaconDecodeError::Malformed("JSON"))?;
         self.made = self.made.saturating_add(text.len());
         if self.made > self.room(self.texts.len() + 1) {
-            return Err(DecodeError::TooLarge);
+            return Err(BeaconDecodeError::TooLarge);
         }
         self.texts.push(text.into_boxed_slice());
         Ok(())
@@ -107,8 +108,8 @@ impl MessageBatch {
     /// Adds several messages.
     pub fn extend(
         &mut self,
-        messages: impl IntoIterator<Item = Object>,
-    ) -> Result<(), DecodeError> {
+        messages: impl IntoIterator<Item = JsonObject>,
+    ) -> Result<(), BeaconDecodeError> {
         messages.into_iter().try_for_each(|message| self.push(&message))
     }
 
@@ -118,7 +119,7 @@ impl MessageBatch {
     }
 
     /// A record as a tree. `None` if it is no object, or is refused: then by itself, not with the others.
-    pub fn object(&mut self, record: &RawValue) -> Option<Object> {
+    pub fn object(&mut self, record: &RawValue) -> Option<JsonObject> {
         if record.get() == UNREADABLE.get() {
             self.refuse("malformed");
             return None;
@@ -129,11 +130,11 @@ impl MessageBatch {
         match scan::tree(record.get().as_bytes(), &self.bounds) {
             Ok(Value::Object(object)) => Some(object),
             Ok(_) => None,
-            Err(DecodeError::TooLarge | DecodeError::TooMany) => {
+            Err(BeaconDecodeError::TooLarge | BeaconDecodeError::TooMany) => {
                 self.refuse("too_large");
                 None
             }
-            Err(DecodeError::Malformed(_)) => {
+            Err(BeaconDecodeError::Malformed(_)) => {
                 self.refuse("malformed");
                 None
             }

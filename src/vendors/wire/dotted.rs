@@ -2,26 +2,26 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// Dots in one name at most: no member of the Segment spec has more than three.
 const MAX_DOTS: usize = 8;
 
 /// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one is left out, and
 /// so is one that is too deep.
-pub fn place(object: &mut Object, name: &str, value: &str) {
+pub fn insert_dotted(object: &mut JsonObject, name: &str, value: &str) {
     if name.bytes().filter(|byte| *byte == b'.').count() <= MAX_DOTS {
         place_within(object, name, value);
     }
 }
 
-fn place_within(object: &mut Object, name: &str, value: &str) {
+fn place_within(object: &mut JsonObject, name: &str, value: &str) {
     match name.split_once('.') {
         None => {
             object.insert(name.to_owned(), Value::String(value.to_owned()));
         }
         Some((first, rest)) => {
-            let inner = object.entry(first).or_insert_with(|| Value::Object(Object::new()));
+            let inner = object.entry(first).or_insert_with(|| Value::Object(JsonObject::new()));
             let Value::Object(inner) = inner else { return };
             // Numbers and booleans mean themselves within properties and the like; at the top
             // level every field is text.
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn dots_are_levels_and_contradictions_are_left_out() {
-        let mut object = Object::new();
+        let mut object = JsonObject::new();
         for (name, value) in [
             ("a.b.c", "7"),
             ("a.b", "x"),
@@ -61,7 +61,7 @@ mod tests {
             ("e.f", "8"),
             ("1.2.3.4.5.6.7.8.9.0", "deep"),
         ] {
-            place(&mut object, name, value);
+            insert_dotted(&mut object, name, value);
         }
         assert_eq!(Value::Object(object), json!({ "a": { "b": "x" }, "e": "7" }));
     }

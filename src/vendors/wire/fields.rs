@@ -13,7 +13,7 @@ const MAX_FIELDS: usize = 1000;
 
 /// Names and values, decoded, in the order they were sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields<'a> {
+pub struct FormFields<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// For each bucket of names, one more than the place of its last field; 0 where there is none.
     /// Decoders ask for dozens of names, most of which are not there.
@@ -33,13 +33,13 @@ fn bucket(name: &str) -> usize {
     (at(0) ^ (at(1) << 1) ^ (end << 2) ^ (end >> 3) ^ (bytes.len() << 3)) % BUCKETS
 }
 
-impl Default for Fields<'_> {
+impl Default for FormFields<'_> {
     fn default() -> Self {
         Self::of(Vec::new())
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FormFields<'a> {
     fn of(pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Self {
         let mut last = [0; BUCKETS];
         let mut before = Vec::with_capacity(pairs.len());
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Those of a multipart form that are text. `None` if it is none.
-    pub fn multipart(content_type: &str, body: &[u8]) -> Option<Fields<'static>> {
+    pub fn multipart(content_type: &str, body: &[u8]) -> Option<FormFields<'static>> {
         let boundary = multer::parse_boundary(content_type).ok()?;
         let all = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::copy_from_slice(body))]);
         let mut parts = Multipart::new(all, boundary);
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
                 fields.push((name.into(), value.into()));
             }
         }
-        Some(Fields::of(fields))
+        Some(FormFields::of(fields))
     }
 
     /// These fields, then the others: where only the last of a name counts, theirs do.
@@ -130,29 +130,29 @@ mod tests {
 
     #[test]
     fn the_last_of_a_name_counts_and_a_plus_is_what_the_client_meant() {
-        let form = Fields::form("a=1+2&b=x&a=%2B&c=&d");
+        let form = FormFields::form("a=1+2&b=x&a=%2B&c=&d");
         assert_eq!(form.get("a"), Some("+"));
         assert_eq!((form.get("c"), form.get("d"), form.get("e")), (None, None, None));
         assert_eq!(form.iter().count(), 5);
-        let line = Fields::percent("ep.a=1+2&%65n=%C3%BC%FF&richsstsse&&");
+        let line = FormFields::percent("ep.a=1+2&%65n=%C3%BC%FF&richsstsse&&");
         assert_eq!(line.get("ep.a"), Some("1+2"));
         assert_eq!(line.get("en"), Some("ü\u{fffd}"));
         assert_eq!(line.iter().last(), Some(("richsstsse", "")));
-        assert_eq!(Fields::form("a=1").then(Fields::form("a=2")).get("a"), Some("2"));
+        assert_eq!(FormFields::form("a=1").then(FormFields::form("a=2")).get("a"), Some("2"));
     }
 
     #[test]
     fn multipart_forms_are_fields() {
         let body = b"--XX\r\nContent-Disposition: form-data; name=\"cd[value]\"\r\n\r\n9.5\r\n\
                      --XX\r\nContent-Disposition: form-data; name=\"ev\"\r\n\r\nPurchase\r\n--XX--\r\n";
-        let fields = Fields::multipart("multipart/form-data; boundary=XX", body).unwrap();
+        let fields = FormFields::multipart("multipart/form-data; boundary=XX", body).unwrap();
         assert_eq!((fields.get("cd[value]"), fields.get("ev")), (Some("9.5"), Some("Purchase")));
         for (content_type, body) in [
             ("multipart/form-data", &body[..]),
             ("multipart/form-data; boundary=XX", &body[..40]),
             ("text/plain", &body[..]),
         ] {
-            assert_eq!(Fields::multipart(content_type, body), None, "{content_type}");
+            assert_eq!(FormFields::multipart(content_type, body), None, "{content_type}");
         }
     }
 }

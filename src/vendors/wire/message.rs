@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::value::scalar_text;
-use crate::event::{Kind, Object, names_somebody};
+use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::values::time::read_event_time;
 
 /// True if a value is as good as none: null, empty, or blank.
@@ -25,16 +25,16 @@ const MEMBERS: usize = 8;
 const ROOM: usize = 14;
 
 /// An object that will have several members.
-pub fn roomy() -> Object {
-    Object::with_capacity(ROOM)
+pub fn preallocated_object() -> JsonObject {
+    JsonObject::with_capacity(ROOM)
 }
 
 /// A message of the Segment spec. Members are left out where there is nothing to say.
 #[derive(Clone, Debug)]
-pub struct Message(Object);
+pub struct CanonicalMessage(JsonObject);
 
 /// Puts a member where there is something to say.
-pub fn put(object: &mut Object, name: &str, value: Option<impl Into<Value>>) {
+pub fn put(object: &mut JsonObject, name: &str, value: Option<impl Into<Value>>) {
     let Some(value) = value.map(Into::into) else { return };
     if !says_nothing(&value) {
         object.insert(name.to_owned(), value);
@@ -42,24 +42,24 @@ pub fn put(object: &mut Object, name: &str, value: Option<impl Into<Value>>) {
 }
 
 /// Takes a member that is an object out; what is none is dropped, and nothing in it.
-pub fn take(object: &mut Object, name: &str) -> Object {
+pub fn take(object: &mut JsonObject, name: &str) -> JsonObject {
     match object.shift_remove(name) {
         Some(Value::Object(member)) => member,
-        _ => Object::new(),
+        _ => JsonObject::new(),
     }
 }
 
-impl Message {
+impl CanonicalMessage {
     /// A message of this kind.
-    pub fn new(kind: Kind) -> Self {
-        let mut object = Object::with_capacity(MEMBERS);
+    pub fn new(kind: EventKind) -> Self {
+        let mut object = JsonObject::with_capacity(MEMBERS);
         object.insert("type".to_owned(), kind.name().into());
         Self(object)
     }
 
     /// A track message of this name.
     pub fn track(event: &str) -> Self {
-        Self::new(Kind::Track).with("event", Some(event))
+        Self::new(EventKind::Track).with("event", Some(event))
     }
 
     /// With a member, if there is something to say.
@@ -98,7 +98,7 @@ impl Message {
     }
 
     /// The message.
-    pub fn finish(self) -> Object {
+    pub fn finish(self) -> JsonObject {
         self.0
     }
 }
@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn what_says_nothing_is_left_out() {
-        let message = Message::track("Order Completed")
+        let message = CanonicalMessage::track("Order Completed")
             .with_id("userId", Some("undefined"))
             .with_id("anonymousId", Some(" a1 "))
             .at("timestamp", Some(Timestamp::UNIX_EPOCH))
             .at("sentAt", None)
-            .with("properties", Some(Object::new()))
+            .with("properties", Some(JsonObject::new()))
             .with("name", Some(""))
             .with("context", Some(json!({ "ip": "" })));
         assert_eq!(

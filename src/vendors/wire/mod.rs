@@ -15,14 +15,14 @@ pub mod spec;
 pub(crate) mod trial;
 mod value;
 
-pub use apart::{Fault, items_apart, json as json_apart, members_apart};
-pub use arrival::Arrival;
+pub use apart::{UnreadableItem, json as json_apart, split_items, split_members};
+pub use arrival::CampaignContext;
 pub use batch::{MessageBatch, RefusedEvent};
-pub use dotted::place;
-pub use fields::Fields;
-pub use message::{Message, put, roomy, says_nothing, take};
+pub use dotted::insert_dotted;
+pub use fields::FormFields;
+pub use message::{CanonicalMessage, preallocated_object, put, says_nothing, take};
 pub use page::{campaign_member, page, screen};
-pub use scan::{ListError, UNREADABLE, fits, items, members, records, string, tree};
+pub use scan::{JsonListError, UNREADABLE, fits, items, members, records, string, tree};
 pub use source::{is_from, note_source, own_name, own_operations, source};
 pub use value::{id, moment, moment_of, scalar_text};
 
@@ -34,7 +34,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-use super::beacon::{Bounds, DecodeError};
+use super::beacon::{BeaconDecodeError, BeaconLimits};
 
 /// What every gzip stream starts with.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -64,15 +64,15 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The bytes of a gzip stream, which may be longer than `max` by no byte.
-pub fn gunzip(bytes: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
+pub fn gunzip(bytes: &[u8], max: usize) -> Result<Vec<u8>, BeaconDecodeError> {
     let mut out = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     flate2::read::MultiGzDecoder::new(bytes)
         .take(limit)
         .read_to_end(&mut out)
-        .map_err(|_broken| DecodeError::Malformed("the gzip within the body is broken"))?;
+        .map_err(|_broken| BeaconDecodeError::Malformed("the gzip within the body is broken"))?;
     if out.len() > max {
-        return Err(DecodeError::TooLarge);
+        return Err(BeaconDecodeError::TooLarge);
     }
     out.shrink_to_fit();
     Ok(out)
@@ -84,13 +84,16 @@ pub fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// A JSON object or list that stands in a field, if it is within the bounds of one event.
-pub fn json(bytes: &[u8], bounds: &Bounds) -> Option<Value> {
+pub fn json(bytes: &[u8], bounds: &BeaconLimits) -> Option<Value> {
     is_json(bytes).then(|| tree(bytes, bounds).ok()).flatten()
 }
 
 /// The text of a JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
-pub fn unpacked<'t>(text: &'t str, bounds: &Bounds) -> Result<Cow<'t, [u8]>, DecodeError> {
-    const NONE: DecodeError = DecodeError::Malformed("there is no JSON in the field");
+pub fn unpacked<'t>(
+    text: &'t str,
+    bounds: &BeaconLimits,
+) -> Result<Cow<'t, [u8]>, BeaconDecodeError> {
+    const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there is no JSON in the field");
     let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() && c != ' ');
     if is_json(text.trim_start().as_bytes()) {
         return Ok(Cow::Borrowed(text.trim_start().as_bytes()));
@@ -139,7 +142,7 @@ mod tests {
             assert_eq!(json(&found, &BOUNDS), Some(value.clone()), "{packed_text}");
         }
         let bomb = STANDARD.encode(gzip(&vec![b' '; BOUNDS.unpacked_bytes + 1]));
-        assert_eq!(unpacked(&bomb, &BOUNDS), Err(DecodeError::TooLarge));
+        assert_eq!(unpacked(&bomb, &BOUNDS), Err(BeaconDecodeError::TooLarge));
         for nothing in ["", "7", "\"x\"", "***"] {
             assert!(unpacked(nothing, &BOUNDS).is_err(), "{nothing}");
         }

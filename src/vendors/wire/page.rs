@@ -4,7 +4,7 @@
 use url::Url;
 
 use super::put;
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// Query parameters of a campaign and their canonical names.
 const CAMPAIGN: &[(&str, &str)] = &[
@@ -17,8 +17,8 @@ const CAMPAIGN: &[(&str, &str)] = &[
 ];
 
 /// `context.page` of a page's URL, title and referrer.
-pub fn page(url: Option<&str>, title: Option<&str>, referrer: Option<&str>) -> Object {
-    let mut page = Object::new();
+pub fn page(url: Option<&str>, title: Option<&str>, referrer: Option<&str>) -> JsonObject {
+    let mut page = JsonObject::new();
     put(&mut page, "url", url);
     if let Some(parsed) = url.and_then(|url| Url::parse(url).ok()) {
         put(&mut page, "path", Some(parsed.path()));
@@ -36,9 +36,9 @@ pub fn campaign_member(parameter: &str) -> Option<&'static str> {
 }
 
 /// `context.screen` of a text like `1280x720`.
-pub fn screen(size: &str) -> Option<Object> {
+pub fn screen(size: &str) -> Option<JsonObject> {
     let (width, height) = size.split_once('x')?;
-    let mut screen = Object::new();
+    let mut screen = JsonObject::new();
     put(&mut screen, "width", width.parse::<u32>().ok());
     put(&mut screen, "height", height.parse::<u32>().ok());
     (screen.len() == 2).then_some(screen)

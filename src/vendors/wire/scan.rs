@@ -12,9 +12,9 @@ use serde::{Deserialize, de};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::apart::{items_apart, members_apart};
+use super::apart::{split_items, split_members};
 use crate::values::digits;
-use crate::vendors::beacon::{Bounds, DecodeError};
+use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits};
 
 /// What the tree of an object takes beside its members: room for the first ones, and their table.
 const OBJECT_BYTES: usize = 512;
@@ -27,7 +27,7 @@ const ITEM_BYTES: usize = 350;
 
 /// Why a list is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListError {
+pub enum JsonListError {
     /// It is no JSON list.
     NotAList,
     /// It has more items than it may.
@@ -35,14 +35,14 @@ pub enum ListError {
 }
 
 /// The items of a list, unread. Stops at the first item beyond `max`.
-pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, ListError> {
+pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
     let mut is_over = false;
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let items = reader.deserialize_seq(AtMost { max, is_over: &mut is_over });
+    let items = reader.deserialize_seq(BoundedListVisitor { max, is_over: &mut is_over });
     match (items, is_over) {
-        (_, true) => Err(ListError::TooLong),
+        (_, true) => Err(JsonListError::TooLong),
         (Ok(items), false) if reader.end().is_ok() => Ok(items),
-        _ => Err(ListError::NotAList),
+        _ => Err(JsonListError::NotAList),
     }
 }
 
@@ -51,25 +51,32 @@ pub const UNREADABLE: &RawValue = RawValue::FALSE;
 
 /// The records of a JSON text that is one object or a list: their texts, unread. In the place of one that is no
 /// JSON there is [`UNREADABLE`].
-pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
+pub fn records<'t>(
+    text: &'t [u8],
+    bounds: &BeaconLimits,
+) -> Result<Vec<&'t RawValue>, BeaconDecodeError> {
     match text.first() {
         Some(b'[') => items(text, bounds.events_within(text.len())).or_else(|error| match error {
-            ListError::TooLong => Err(DecodeError::TooMany),
-            ListError::NotAList => records_apart(text, bounds),
+            JsonListError::TooLong => Err(BeaconDecodeError::TooMany),
+            JsonListError::NotAList => records_apart(text, bounds),
         }),
         Some(b'{') => {
             let one = serde_json::from_slice(text);
-            one.map(|one| vec![one]).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
+            one.map(|one| vec![one])
+                .map_err(|_invalid| BeaconDecodeError::Malformed("it is not JSON"))
         }
-        _ => Err(DecodeError::Malformed("it is neither a JSON object nor a list")),
+        _ => Err(BeaconDecodeError::Malformed("it is neither a JSON object nor a list")),
     }
 }
 
-fn records_apart<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
+fn records_apart<'t>(
+    text: &'t [u8],
+    bounds: &BeaconLimits,
+) -> Result<Vec<&'t RawValue>, BeaconDecodeError> {
     let (mut items, faults) =
-        items_apart(text, bounds.events_within(text.len())).map_err(|error| match error {
-            ListError::TooLong => DecodeError::TooMany,
-            ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
+        split_items(text, bounds.events_within(text.len())).map_err(|error| match error {
+            JsonListError::TooLong => BeaconDecodeError::TooMany,
+            JsonListError::NotAList => BeaconDecodeError::Malformed("the list is not JSON"),
         })?;
     for (place, _) in faults {
         if let Some(item) = items.get_mut(place) {
@@ -89,29 +96,29 @@ pub fn members<'t, const N: usize>(
         return None;
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
-    match reader.deserialize_map(Named(names)) {
+    match reader.deserialize_map(NamedMemberVisitor(names)) {
         Ok(found) if reader.end().is_ok() => Some(found.map(|raw| Some(raw?.get().as_bytes()))),
-        _ => members_apart(text, names),
+        _ => split_members(text, names),
     }
 }
 
 /// A text that stands in JSON; `None` if it is of another type.
 pub fn string(json: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_slice::<Text<'_>>(json).ok().map(|text| text.0)
+    struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_slice::<BorrowedText<'_>>(json).ok().map(|text| text.0)
 }
 
 /// A JSON value as a tree, if both its text and the tree are within the bounds of one event.
-pub fn tree(text: &[u8], bounds: &Bounds) -> Result<Value, DecodeError> {
+pub fn tree(text: &[u8], bounds: &BeaconLimits) -> Result<Value, BeaconDecodeError> {
     if !fits([text], bounds) {
-        return Err(DecodeError::TooLarge);
+        return Err(BeaconDecodeError::TooLarge);
     }
-    digits::parse(text).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
+    digits::parse(text).map_err(|_invalid| BeaconDecodeError::Malformed("it is not JSON"))
 }
 
 /// Whether texts that become one event are within its bounds, and so are their trees.
-pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &Bounds) -> bool {
+pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &BeaconLimits) -> bool {
     let (mut bytes, mut tree) = (0_usize, 0_usize);
     for text in texts {
         bytes = bytes.saturating_add(text.len());
@@ -160,12 +167,12 @@ fn behind_string(mut text: &[u8]) -> &[u8] {
     &[]
 }
 
-struct AtMost<'f> {
+struct BoundedListVisitor<'f> {
     max: usize,
     is_over: &'f mut bool,
 }
 
-impl<'de> Visitor<'de> for AtMost<'_> {
+impl<'de> Visitor<'de> for BoundedListVisitor<'_> {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,9 +192,9 @@ impl<'de> Visitor<'de> for AtMost<'_> {
     }
 }
 
-struct Named<'n, const N: usize>([&'n str; N]);
+struct NamedMemberVisitor<'n, const N: usize>([&'n str; N]);
 
-impl<'de, const N: usize> Visitor<'de> for Named<'_, N> {
+impl<'de, const N: usize> Visitor<'de> for NamedMemberVisitor<'_, N> {
     type Value = [Option<&'de RawValue>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,7 +203,7 @@ impl<'de, const N: usize> Visitor<'de> for Named<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(place) = members.next_key_seed(Place(&self.0))? {
+        while let Some(place) = members.next_key_seed(KeyIndexSeed(&self.0))? {
             match place.and_then(|place| found.get_mut(place)) {
                 Some(found) => *found = Some(members.next_value()?),
                 None => drop(members.next_value::<IgnoredAny>()?),
@@ -207,9 +214,9 @@ impl<'de, const N: usize> Visitor<'de> for Named<'_, N> {
 }
 
 /// The place of a key among the names.
-struct Place<'n>(&'n [&'n str]);
+struct KeyIndexSeed<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for KeyIndexSeed<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -217,7 +224,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for KeyIndexSeed<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -243,10 +250,10 @@ mod tests {
         assert_eq!(texts("[1, {\"a\":2} ,3]", 3), Ok(vec!["1", "{\"a\":2}", "3"]));
         assert_eq!(texts("[]", 0), Ok(vec![]));
         for bad in ["{}", "1", "", "[1,]", "[1] 2", "[1,[2]"] {
-            assert_eq!(texts(bad, 3), Err(ListError::NotAList), "{bad}");
+            assert_eq!(texts(bad, 3), Err(JsonListError::NotAList), "{bad}");
         }
         // What comes behind the bound is not even read.
-        assert_eq!(texts("[1,2,3,4,garbage", 3), Err(ListError::TooLong));
+        assert_eq!(texts("[1,2,3,4,garbage", 3), Err(JsonListError::TooLong));
     }
 
     #[test]
@@ -266,12 +273,12 @@ mod tests {
     #[test]
     fn trees_are_weighed_before_they_are_built() {
         let many = format!("[{}1]", "1,".repeat(BOUNDS.tree_bytes() / MAX_TREE_TIMES));
-        assert!(tree(many.as_bytes(), &BOUNDS) == Err(DecodeError::TooLarge), "32 KiB of it");
+        assert!(tree(many.as_bytes(), &BOUNDS) == Err(BeaconDecodeError::TooLarge), "32 KiB of it");
         let long = format!("\"{}\"", "x".repeat(BOUNDS.hit_bytes()));
-        assert_eq!(tree(long.as_bytes(), &BOUNDS), Err(DecodeError::TooLarge));
+        assert_eq!(tree(long.as_bytes(), &BOUNDS), Err(BeaconDecodeError::TooLarge));
         let commas = format!("[\"{}\\\",\"]", ",".repeat(BOUNDS.hit_bytes() / 2));
         assert!(tree(commas.as_bytes(), &BOUNDS).is_ok(), "those in texts are no items");
-        assert_eq!(tree(b"[1,", &BOUNDS), Err(DecodeError::Malformed("it is not JSON")));
+        assert_eq!(tree(b"[1,", &BOUNDS), Err(BeaconDecodeError::Malformed("it is not JSON")));
     }
 
     #[test]
@@ -282,7 +289,7 @@ mod tests {
         let long = tree(b"{\"id\":89440000000000012345}", &BOUNDS).unwrap();
         assert_eq!(long["id"], "89440000000000012345");
         let many = format!("[{}1]", "1,".repeat(BOUNDS.events));
-        assert_eq!(count(&many), Err(DecodeError::TooMany));
+        assert_eq!(count(&many), Err(BeaconDecodeError::TooMany));
         assert!(count("7").is_err() && count("[").is_err() && count("").is_err());
     }
 }

@@ -2,11 +2,16 @@
 //! back to the vendor whose library sent it is again what it was.
 
 use super::{put, take};
-use crate::event::{Enriched, Object};
+use crate::event::{EnrichedEvent, JsonObject};
 
 /// `context.source`: the client, the path it sent to, and its own name for the event.
-pub fn source(client: &str, version: Option<&str>, endpoint: &str, event: Option<&str>) -> Object {
-    let mut source = Object::new();
+pub fn source(
+    client: &str,
+    version: Option<&str>,
+    endpoint: &str,
+    event: Option<&str>,
+) -> JsonObject {
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some(client));
     put(&mut source, "version", version);
     put(&mut source, "endpoint", Some(endpoint));
@@ -15,7 +20,7 @@ pub fn source(client: &str, version: Option<&str>, endpoint: &str, event: Option
 }
 
 /// Writes into a context that this client's stand-in told the event, and by which name.
-pub fn note_source(context: &mut Object, client: &str, event: Option<&str>) {
+pub fn note_source(context: &mut JsonObject, client: &str, event: Option<&str>) {
     let mut source = take(context, "source");
     put(&mut source, "client", Some(client));
     put(&mut source, "event", event);
@@ -23,18 +28,18 @@ pub fn note_source(context: &mut Object, client: &str, event: Option<&str>) {
 }
 
 /// What this client called the event, if it sent it.
-pub fn own_name<'e>(event: &'e Enriched, client: &str) -> Option<&'e str> {
+pub fn own_name<'e>(event: &'e EnrichedEvent, client: &str) -> Option<&'e str> {
     is_from(event, client).then(|| event.context_text(&["source", "event"])).flatten()
 }
 
 /// What this client did to a person or a group beyond setting traits, if it sent the event.
-pub fn own_operations<'e>(event: &'e Enriched, client: &str) -> Option<&'e Object> {
+pub fn own_operations<'e>(event: &'e EnrichedEvent, client: &str) -> Option<&'e JsonObject> {
     let operations = || event.context(&["source", "operations"])?.as_object();
     is_from(event, client).then(operations).flatten()
 }
 
 /// Whether this client sent the event.
-pub fn is_from(event: &Enriched, client: &str) -> bool {
+pub fn is_from(event: &EnrichedEvent, client: &str) -> bool {
     event.context_text(&["source", "client"]) == Some(client)
 }
 

@@ -8,10 +8,11 @@ use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
 
 use super::{
-    Fields, MessageBatch, base64, is_json, members, place, put, records, says_nothing, tree,
+    FormFields, MessageBatch, base64, insert_dotted, is_json, members, put, records, says_nothing,
+    tree,
 };
-use crate::event::{Kind, Object, names_somebody};
-use crate::vendors::beacon::{DecodeError, Inbound};
+use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::vendors::beacon::{BeaconDecodeError, BeaconRequest};
 
 /// Members that name somebody.
 const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
@@ -24,21 +25,22 @@ const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
 /// What the body says for all its messages becomes part of each, and is bounded as such before any is
 /// made.
 pub fn read(
-    inbound: &Inbound<'_>,
+    inbound: &BeaconRequest<'_>,
     batch: &mut MessageBatch,
-    complete: impl Fn(&mut Object),
-) -> Result<(), DecodeError> {
-    const EMPTY: DecodeError = DecodeError::Malformed("there is no message in the body");
+    complete: impl Fn(&mut JsonObject),
+) -> Result<(), BeaconDecodeError> {
+    const EMPTY: BeaconDecodeError =
+        BeaconDecodeError::Malformed("there is no message in the body");
     let body = inbound.body;
     let of_all = members(body, ["batch", "sentAt", "context", "integrations", "writeKey"]);
     batch.show_key_in(of_all.and_then(|of_all| of_all.last().copied().flatten()));
     let (list, shared) = match of_all {
-        Some([None, ..]) => (body, Shared::default()),
+        Some([None, ..]) => (body, BatchDefaults::default()),
         Some([Some(list), of_all @ .., _key]) if list.starts_with(b"[") => {
-            (list, Shared::read(of_all, batch)?)
+            (list, BatchDefaults::read(of_all, batch)?)
         }
-        Some(_) => return Err(DecodeError::Malformed("batch is not a list")),
-        None => (body, Shared::default()),
+        Some(_) => return Err(BeaconDecodeError::Malformed("batch is not a list")),
+        None => (body, BatchDefaults::default()),
     };
     let records = records(list, &inbound.bounds)?;
     batch.check_repeated(shared.bytes, records.len())?;
@@ -52,24 +54,24 @@ pub fn read(
 }
 
 /// The message in the query of a pixel: `data=` with JSON or base64 of it, or fields with dotted names.
-pub fn in_query(inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
-    let fields = Fields::form(inbound.query);
+pub fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
+    let fields = FormFields::form(inbound.query);
     if let Some(data) = fields.get("data") {
         let data = data.trim();
         let decoded = if is_json(data.as_bytes()) { None } else { base64(data) };
         let text = decoded.as_deref().unwrap_or(data.as_bytes()).trim_ascii();
         return match tree(text, &inbound.bounds) {
             Ok(Value::Object(message)) => Ok(message),
-            Err(DecodeError::TooLarge) => Err(DecodeError::TooLarge),
-            _ => Err(DecodeError::Malformed("data is not a JSON object, nor base64 of one")),
+            Err(BeaconDecodeError::TooLarge) => Err(BeaconDecodeError::TooLarge),
+            _ => Err(BeaconDecodeError::Malformed("data is not a JSON object, nor base64 of one")),
         };
     }
-    let mut message = Object::new();
+    let mut message = JsonObject::new();
     for (name, value) in fields.iter() {
-        place(&mut message, name, value);
+        insert_dotted(&mut message, name, value);
     }
     if message.is_empty() {
-        Err(DecodeError::Malformed("there is no message in the query"))
+        Err(BeaconDecodeError::Malformed("there is no message in the query"))
     } else {
         Ok(message)
     }
@@ -77,14 +79,14 @@ pub fn in_query(inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
 
 /// What a body says for all its messages.
 #[derive(Default)]
-struct Shared {
+struct BatchDefaults {
     sent_at: Option<Value>,
-    objects: [(&'static str, Option<Object>); 2],
+    objects: [(&'static str, Option<JsonObject>); 2],
     bytes: usize,
 }
 
-impl Shared {
-    fn read(of_all: [Option<&[u8]>; 3], batch: &MessageBatch) -> Result<Self, DecodeError> {
+impl BatchDefaults {
+    fn read(of_all: [Option<&[u8]>; 3], batch: &MessageBatch) -> Result<Self, BeaconDecodeError> {
         let parse = |json: Option<&[u8]>| match json {
             Some(json) => tree(json, &batch.bounds()).map(Some),
             None => Ok(None),
@@ -101,7 +103,7 @@ impl Shared {
     }
 
     /// Adds it to a message, where the message does not say it itself.
-    fn complete(&self, message: &mut Object) {
+    fn complete(&self, message: &mut JsonObject) {
         if let Some(sent_at) = &self.sent_at
             && message.get("sentAt").is_none_or(Value::is_null)
         {
@@ -124,7 +126,7 @@ impl Shared {
 }
 
 /// Makes a message of such a client canonical. `kind` is what its endpoint takes, if only one.
-pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
+pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &'static str) {
     if let Some(kind) = kind {
         message.insert("type".to_owned(), kind.name().into());
     }
@@ -140,17 +142,17 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
         }
         !value.is_null() && !TRANSPORT.contains(&name.as_str())
     });
-    if message.get("type").and_then(Value::as_str).and_then(Kind::from_name).is_none() {
+    if message.get("type").and_then(Value::as_str).and_then(EventKind::from_name).is_none() {
         // Nobody will take it, so nothing is added to it.
         return;
     }
-    let context = message.entry("context").or_insert_with(|| Value::Object(Object::new()));
+    let context = message.entry("context").or_insert_with(|| Value::Object(JsonObject::new()));
     if !context.is_object() {
-        *context = Value::Object(Object::new());
+        *context = Value::Object(JsonObject::new());
     }
     let Value::Object(context) = context else { return };
     context.retain(|_, value| !says_nothing(value));
-    let mut source = Object::new();
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some(client));
     let version = context.get("library").and_then(|library| library.get("version"));
     put(&mut source, "version", version.filter(|version| version.is_string()).cloned());
@@ -159,7 +161,7 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
 
 /// Names the visitor of a message that names nobody, for this day, where no cookie of the gateway's can:
 /// these clients send none to another origin than the page's.
-pub fn name_nobody(message: &mut Object, inbound: &Inbound<'_>) {
+pub fn assign_daily_id(message: &mut JsonObject, inbound: &BeaconRequest<'_>) {
     if message.contains_key("userId") || message.contains_key("anonymousId") {
         return;
     }
@@ -172,7 +174,7 @@ pub fn name_nobody(message: &mut Object, inbound: &Inbound<'_>) {
 }
 
 /// A member of a message that is an object.
-pub fn object_in<'m>(message: &'m mut Object, name: &str) -> Option<&'m mut Object> {
+pub fn object_in<'m>(message: &'m mut JsonObject, name: &str) -> Option<&'m mut JsonObject> {
     message.get_mut(name).and_then(Value::as_object_mut)
 }
 
@@ -193,39 +195,44 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::beacon::{Answer, Beacon, Methods, Verdict};
-    use crate::vendors::wire::trial::{BOUNDS, Sent};
+    use crate::vendors::beacon::{AllowedMethods, Beacon, BeaconOutcome, BeaconReply};
+    use crate::vendors::wire::trial::{BOUNDS, TestBeaconRequest};
 
     /// A client of the spec that changes nothing.
-    struct Plain;
+    struct PlainSpecBeacon;
 
-    impl Beacon for Plain {
-        fn endpoint(&self, _path: &str) -> Option<Methods> {
-            Some(Methods::Both)
+    impl Beacon for PlainSpecBeacon {
+        fn endpoint(&self, _path: &str) -> Option<AllowedMethods> {
+            Some(AllowedMethods::Both)
         }
 
-        fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        fn read(
+            &self,
+            inbound: &BeaconRequest<'_>,
+            batch: &mut MessageBatch,
+        ) -> Result<(), BeaconDecodeError> {
             if inbound.body.is_empty() {
                 return batch.push(&in_query(inbound)?);
             }
             super::read(inbound, batch, |_| {})
         }
 
-        fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
-            Answer::empty()
+        fn answer(&self, _inbound: &BeaconRequest<'_>, _verdict: BeaconOutcome) -> BeaconReply {
+            BeaconReply::empty()
         }
     }
 
-    fn read(body: &str) -> Result<Vec<Object>, DecodeError> {
-        Sent::new(Method::POST, "/", body).decode(&Plain)
+    fn read(body: &str) -> Result<Vec<JsonObject>, BeaconDecodeError> {
+        TestBeaconRequest::new(Method::POST, "/", body).decode(&PlainSpecBeacon)
     }
 
     fn read_all(body: &Value) -> Value {
         Value::from_iter(read(&body.to_string()).unwrap())
     }
 
-    fn in_the_query(query: &str) -> Result<Value, DecodeError> {
-        let messages = Sent::new(Method::GET, &format!("/?{query}"), "").decode(&Plain)?;
+    fn in_the_query(query: &str) -> Result<Value, BeaconDecodeError> {
+        let messages = TestBeaconRequest::new(Method::GET, &format!("/?{query}"), "")
+            .decode(&PlainSpecBeacon)?;
         Ok(Value::from_iter(messages)[0].take())
     }
 
@@ -267,7 +274,7 @@ mod tests {
                 body["batch"] = json!(vec![json!({}); count]);
                 read(&body.to_string()).map(|messages| messages.len())
             };
-            assert_eq!((batch(4), batch(100)), (Ok(4), Err(DecodeError::TooLarge)));
+            assert_eq!((batch(4), batch(100)), (Ok(4), Err(BeaconDecodeError::TooLarge)));
         }
     }
 
@@ -280,7 +287,7 @@ mod tests {
             "context": { "traits": {}, "campaign": {}, "library": { "version": "1" }, "os": "x" },
         });
         let Value::Object(message) = &mut message else { unreachable!() };
-        mend(message, None, "segment");
+        canonicalize(message, None, "segment");
         assert_eq!(
             Value::Object(message.clone()),
             json!({
@@ -291,9 +298,9 @@ mod tests {
             })
         );
         let mut other = json!({ "type": "x", "timestamp": "t", "originalTimestamp": "o" });
-        mend(other.as_object_mut().unwrap(), None, "segment");
+        canonicalize(other.as_object_mut().unwrap(), None, "segment");
         assert_eq!(other, json!({ "type": "x", "timestamp": "t" }));
-        mend(other.as_object_mut().unwrap(), Some(Kind::Page), "segment");
+        canonicalize(other.as_object_mut().unwrap(), Some(EventKind::Page), "segment");
         assert_eq!(other["type"], "page");
     }
 

@@ -4,11 +4,13 @@ use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use crate::vendors::Beacon;
-use crate::vendors::beacon::{Answer, Bounds, DecodeError, Inbound, Verdict};
+use crate::vendors::beacon::{
+    BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconReply, BeaconRequest,
+};
 use crate::vendors::trial::now;
 
 /// The bounds of beacons in tests.
-pub(crate) const BOUNDS: Bounds = Bounds {
+pub(crate) const BOUNDS: BeaconLimits = BeaconLimits {
     unpacked_bytes: 1 << 16,
     messages_bytes: 1 << 20,
     events: 2500,
@@ -18,7 +20,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
 };
 
 /// A request of a browser.
-pub(crate) struct Sent {
+pub(crate) struct TestBeaconRequest {
     method: Method,
     path: String,
     query: String,
@@ -26,7 +28,7 @@ pub(crate) struct Sent {
     body: Vec<u8>,
 }
 
-impl Sent {
+impl TestBeaconRequest {
     /// `path?query`, and a body.
     pub(crate) fn new(method: Method, target: &str, body: impl Into<Vec<u8>>) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -40,8 +42,8 @@ impl Sent {
         self
     }
 
-    fn inbound(&self) -> Inbound<'_> {
-        Inbound {
+    fn inbound(&self) -> BeaconRequest<'_> {
+        BeaconRequest {
             method: &self.method,
             path: &self.path,
             query: &self.query,
@@ -60,12 +62,12 @@ impl Sent {
     pub(crate) fn decode(
         &self,
         beacon: &dyn Beacon,
-    ) -> Result<Vec<crate::event::Object>, DecodeError> {
+    ) -> Result<Vec<crate::event::JsonObject>, BeaconDecodeError> {
         beacon.decode(&self.inbound())
     }
 
     /// What it is told.
-    pub(crate) fn answer(&self, beacon: &dyn Beacon, verdict: Verdict) -> Answer {
+    pub(crate) fn answer(&self, beacon: &dyn Beacon, verdict: BeaconOutcome) -> BeaconReply {
         beacon.answer(&self.inbound(), verdict)
     }
 
@@ -78,11 +80,11 @@ impl Sent {
             assert!(made <= times * length + 1000, "{made} bytes of {length}");
         }
         for verdict in [
-            Verdict::Taken { events: 1 },
-            Verdict::Ignored,
-            Verdict::TooLarge,
-            Verdict::Later { limited: true },
-            Verdict::Later { limited: false },
+            BeaconOutcome::Taken { events: 1 },
+            BeaconOutcome::Ignored,
+            BeaconOutcome::TooLarge,
+            BeaconOutcome::Later { limited: true },
+            BeaconOutcome::Later { limited: false },
         ] {
             self.answer(beacon, verdict);
         }

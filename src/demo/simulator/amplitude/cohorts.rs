@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::super::{Asked, MemberLists, Reading, answer, parse};
+use super::super::{MemberLists, SimulatorOutcome, SimulatorRequest, answer, parse};
 use super::{bad, has_type, key_problem, refused};
 
 /// Ids in one request.
@@ -17,21 +17,25 @@ const MAX_IDS: usize = 100_000;
 
 /// Cohorts by their ids.
 #[derive(Default)]
-pub(super) struct Cohorts(BTreeMap<String, Cohort>);
+pub(super) struct SimulatedCohorts(BTreeMap<String, SimulatedCohort>);
 
-struct Cohort {
+struct SimulatedCohort {
     name: String,
     members: BTreeSet<String>,
 }
 
-impl Cohorts {
+impl SimulatedCohorts {
     /// Who is in which cohort.
     pub(super) fn lists(&self) -> MemberLists {
         self.0.values().map(|cohort| (cohort.name.clone(), cohort.members.clone())).collect()
     }
 
     /// Makes a cohort, or changes who is in it.
-    pub(super) fn read(&mut self, asked: &Asked<'_>, is_user: impl Fn(&str) -> bool) -> Reading {
+    pub(super) fn read(
+        &mut self,
+        asked: &SimulatorRequest<'_>,
+        is_user: impl Fn(&str) -> bool,
+    ) -> SimulatorOutcome {
         let given = asked.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| STANDARD.decode(value.strip_prefix("Basic ")?).ok());
         let given = given.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
@@ -50,7 +54,7 @@ impl Cohorts {
             }
         });
         match said {
-            Ok(said) => Reading {
+            Ok(said) => SimulatorOutcome {
                 reply: answer(StatusCode::OK, said.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
@@ -78,7 +82,7 @@ impl Cohorts {
             return Err("published is required".to_owned());
         }
         let id = format!("c{}", self.0.len() + 1);
-        let cohort = Cohort { name: text("name").to_owned(), members: BTreeSet::new() };
+        let cohort = SimulatedCohort { name: text("name").to_owned(), members: BTreeSet::new() };
         self.0.insert(id.clone(), cohort);
         Ok(json!({ "cohortId": id, "metadata": { "matched": 0, "totals": 1 } }))
     }

@@ -12,13 +12,13 @@ use http::{Method, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use self::cohorts::Cohorts;
-use super::{Asked, Desk, MemberLists, Reading, answer, parse};
-use crate::event::Object;
-use crate::vendors::amplitude::validate::{ByField, Findings, validate};
+use self::cohorts::SimulatedCohorts;
+use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
+use crate::event::JsonObject;
+use crate::vendors::amplitude::validate::{AmplitudeFieldFaults, AmplitudeFindings, validate};
 
 /// One endpoint that takes events.
-struct Endpoint {
+struct UploadEndpoint {
     path: &'static str,
     max_bytes: usize,
     /// Fewer events than this.
@@ -28,15 +28,15 @@ struct Endpoint {
     names_first_only: bool,
 }
 
-const ENDPOINTS: &[Endpoint] = &[
-    Endpoint {
+const ENDPOINTS: &[UploadEndpoint] = &[
+    UploadEndpoint {
         path: "/2/httpapi",
         max_bytes: 1 << 20,
         events_below: 2000,
         events_per_second: 30,
         names_first_only: true,
     },
-    Endpoint {
+    UploadEndpoint {
         path: "/batch",
         max_bytes: 20 << 20,
         events_below: 2001,
@@ -59,24 +59,24 @@ const MAX_FORM: usize = 1024;
 
 /// Amplitude, and what it remembers.
 #[derive(Default)]
-pub(super) struct Amplitude {
+pub(super) struct AmplitudeSimulator {
     /// When each device's insert ids were taken.
     taken: HashMap<(String, String), i64>,
     /// Events of each user and device, in the window and on the day that they began in.
-    counts: HashMap<(&'static str, String), Counts>,
-    cohorts: Cohorts,
+    counts: HashMap<(&'static str, String), EventRateCounts>,
+    cohorts: SimulatedCohorts,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Counts {
+struct EventRateCounts {
     window: i64,
     in_window: u32,
     day: i64,
     on_day: u32,
 }
 
-impl Desk for Amplitude {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for AmplitudeSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let path = asked.target.path();
         if asked.method != Method::POST {
             return refused(StatusCode::METHOD_NOT_ALLOWED, json!({}), "is not POST");
@@ -100,8 +100,12 @@ impl Desk for Amplitude {
     }
 }
 
-impl Amplitude {
-    fn upload(&mut self, endpoint: &Endpoint, asked: &Asked<'_>) -> Reading {
+impl AmplitudeSimulator {
+    fn upload(
+        &mut self,
+        endpoint: &UploadEndpoint,
+        asked: &SimulatorRequest<'_>,
+    ) -> SimulatorOutcome {
         if !has_type(asked, "application/json") {
             return bad(json!({}), "the content type is not application/json");
         }
@@ -138,7 +142,7 @@ impl Amplitude {
             "server_upload_time": asked.now.as_millisecond(),
         });
         let reply = answer(StatusCode::OK, said.to_string());
-        Reading { reply, accepted, objections: findings.remarks }
+        SimulatorOutcome { reply, accepted, objections: findings.remarks }
     }
 
     /// Takes an event that is not a repetition: its insert id, if it has one.
@@ -158,10 +162,15 @@ impl Amplitude {
     }
 
     /// The refusal of a request in which somebody sends too much.
-    fn too_many(&self, events: &[Value], endpoint: &Endpoint, now: Timestamp) -> Option<Reading> {
+    fn too_many(
+        &self,
+        events: &[Value],
+        endpoint: &UploadEndpoint,
+        now: Timestamp,
+    ) -> Option<SimulatorOutcome> {
         let in_window = endpoint.events_per_second.saturating_mul(60);
         let mut asked: HashMap<(&str, &str), u32> = HashMap::new();
-        let (mut throttled, mut spent) = (Lists::default(), Lists::default());
+        let (mut throttled, mut spent) = (RateLimitFigures::default(), RateLimitFigures::default());
         let mut indices = Vec::new();
         for (index, event) in events.iter().enumerate() {
             let mut is_held = false;
@@ -199,7 +208,7 @@ impl Amplitude {
     }
 }
 
-impl Counts {
+impl EventRateCounts {
     /// The counts as they are at this time.
     fn at(mut self, now: Timestamp) -> Self {
         let (window, day) = (now.as_second() / WINDOW_SECONDS, now.as_second() / 86_400);
@@ -215,12 +224,12 @@ impl Counts {
 
 /// Users and devices that are named in a reply, with a figure for each.
 #[derive(Default)]
-struct Lists {
-    users: Object,
-    devices: Object,
+struct RateLimitFigures {
+    users: JsonObject,
+    devices: JsonObject,
 }
 
-impl Lists {
+impl RateLimitFigures {
     fn add(&mut self, kind: &str, id: &str, figure: u32) {
         let list = if kind == "user_id" { &mut self.users } else { &mut self.devices };
         list.insert(id.to_owned(), figure.into());
@@ -233,7 +242,11 @@ fn ids(event: &Value) -> impl Iterator<Item = (&'static str, &str)> {
 }
 
 /// One of the two calls that take forms.
-fn form(asked: &Asked<'_>, field: &str, problem: fn(&Object) -> Option<String>) -> Reading {
+fn form(
+    asked: &SimulatorRequest<'_>,
+    field: &str,
+    problem: fn(&JsonObject) -> Option<String>,
+) -> SimulatorOutcome {
     if !has_type(asked, "application/x-www-form-urlencoded") {
         return bad(json!({}), "the content type is not that of a form");
     }
@@ -265,10 +278,10 @@ fn form(asked: &Asked<'_>, field: &str, problem: fn(&Object) -> Option<String>) 
         }
     }
     let reply = answer(StatusCode::OK, "success");
-    Reading { reply, accepted: vec![None; entries.len()], objections: Vec::new() }
+    SimulatorOutcome { reply, accepted: vec![None; entries.len()], objections: Vec::new() }
 }
 
-fn group_problem(entry: &Object) -> Option<String> {
+fn group_problem(entry: &JsonObject) -> Option<String> {
     for field in ["group_type", "group_value"] {
         if entry.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
             return Some(format!("invalid {field}"));
@@ -278,7 +291,7 @@ fn group_problem(entry: &Object) -> Option<String> {
     properties.is_none_or(Map::is_empty).then(|| "invalid group_properties".to_owned())
 }
 
-fn mapping_problem(entry: &Object) -> Option<String> {
+fn mapping_problem(entry: &JsonObject) -> Option<String> {
     let has_id =
         |key: &str| entry.get(key).and_then(Value::as_str).is_some_and(|id| !id.is_empty());
     let is_unmap = entry.get("unmap") == Some(&Value::Bool(true));
@@ -287,7 +300,7 @@ fn mapping_problem(entry: &Object) -> Option<String> {
 }
 
 /// A key is 32 hexadecimal digits; any other is nobody's.
-fn key_problem(asked: &Asked<'_>, key: Option<&str>) -> Option<Reading> {
+fn key_problem(asked: &SimulatorRequest<'_>, key: Option<&str>) -> Option<SimulatorOutcome> {
     match key {
         None | Some("") => {
             let said = json!({ "missing_field": "api_key" });
@@ -299,17 +312,17 @@ fn key_problem(asked: &Asked<'_>, key: Option<&str>) -> Option<Reading> {
     }
 }
 
-fn has_type(asked: &Asked<'_>, kind: &str) -> bool {
+fn has_type(asked: &SimulatorRequest<'_>, kind: &str) -> bool {
     let given = asked.headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok());
     given.is_some_and(|given| given.split(';').next() == Some(kind))
 }
 
-fn too_large() -> Reading {
+fn too_large() -> SimulatorOutcome {
     refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "code": 413 }), "Payload too large")
 }
 
-fn invalid(findings: &Findings, first_only: bool) -> Reading {
-    let by_field = |fields: &ByField| {
+fn invalid(findings: &AmplitudeFindings, first_only: bool) -> SimulatorOutcome {
+    let by_field = |fields: &AmplitudeFieldFaults| {
         let listed = |indices: &[usize]| {
             let count = if first_only { 1 } else { indices.len() };
             json!(indices.iter().take(count).collect::<Vec<_>>())
@@ -325,12 +338,12 @@ fn invalid(findings: &Findings, first_only: bool) -> Reading {
     bad(said, "Invalid event JSON")
 }
 
-fn bad(said: Value, error: &str) -> Reading {
+fn bad(said: Value, error: &str) -> SimulatorOutcome {
     refused(StatusCode::BAD_REQUEST, said, error)
 }
 
 /// A refusal in Amplitude's form. Being told to wait is no objection.
-fn refused(status: StatusCode, mut said: Value, error: &str) -> Reading {
+fn refused(status: StatusCode, mut said: Value, error: &str) -> SimulatorOutcome {
     if let Some(said) = said.as_object_mut() {
         said.entry("code").or_insert_with(|| status.as_u16().into());
         said.entry("error").or_insert_with(|| error.into());
@@ -340,7 +353,7 @@ fn refused(status: StatusCode, mut said: Value, error: &str) -> Reading {
         _ => vec![format!("{status}: {said}")],
     };
     let reply: Response<Bytes> = answer(status, said.to_string());
-    Reading { reply, accepted: Vec::new(), objections }
+    SimulatorOutcome { reply, accepted: Vec::new(), objections }
 }
 
 #[cfg(test)]
@@ -351,13 +364,13 @@ mod tests {
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-    fn ask(desk: &mut Amplitude, path: &str, body: &Value) -> (u16, Value, usize) {
+    fn ask(desk: &mut AmplitudeSimulator, path: &str, body: &Value) -> (u16, Value, usize) {
         let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
         let (method, target, headers) = (&Method::POST, &target, &headers);
-        let reading = desk.read(&Asked {
+        let reading = desk.handle_request(&SimulatorRequest {
             method,
             target,
             headers,
@@ -380,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_repetition_is_taken_and_counts_once() {
-        let mut desk = Amplitude::default();
+        let mut desk = AmplitudeSimulator::default();
         let body = events(&[click("a", 1), click("a", 1), click("b", 1)]);
         let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
         assert_eq!((status, &said["events_ingested"], accepted), (200, &json!(3), 2));
@@ -393,7 +406,7 @@ mod tests {
         bad["time"] = json!("now");
         let body = events(&[click("a", 2), bad.clone(), bad]);
         for (path, listed) in [("/2/httpapi", json!([1])), ("/batch", json!([1, 2]))] {
-            let (status, said, accepted) = ask(&mut Amplitude::default(), path, &body);
+            let (status, said, accepted) = ask(&mut AmplitudeSimulator::default(), path, &body);
             assert_eq!((status, accepted), (400, 0));
             assert_eq!(said["events_with_invalid_fields"], json!({ "time": listed }));
         }
@@ -401,7 +414,7 @@ mod tests {
 
     #[test]
     fn who_sends_too_much_is_named_and_nothing_is_taken() {
-        let mut desk = Amplitude::default();
+        let mut desk = AmplitudeSimulator::default();
         let flood: Vec<Value> = (0..1800).map(|number| click("greedy", number)).collect();
         assert_eq!(ask(&mut desk, "/2/httpapi", &events(&flood)).0, 200);
         let body = events(&[click("a", 1), click("greedy", 1800)]);
@@ -415,7 +428,7 @@ mod tests {
     fn a_key_of_nobody_is_refused() {
         let mut body = events(&[click("a", 1)]);
         body["api_key"] = json!("0123");
-        let (status, said, _) = ask(&mut Amplitude::default(), "/batch", &body);
+        let (status, said, _) = ask(&mut AmplitudeSimulator::default(), "/batch", &body);
         assert_eq!((status, &said["error"]), (400, &json!("Invalid API key: 0123")));
     }
 }

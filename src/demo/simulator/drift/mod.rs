@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Desk, MemberLists, Reading, answer, parse};
+use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
 /// The first contact's id: as a float it would be another.
 const FIRST_ID: i64 = (1 << 53) + 1;
@@ -24,27 +24,31 @@ const DERIVED: [&str; 6] =
 
 /// An organisation and what is in it.
 #[derive(Default)]
-pub(super) struct Drift {
+pub(super) struct DriftSimulator {
     contacts: Vec<Map<String, Value>>,
     /// Accounts by their ids.
     accounts: BTreeMap<String, Map<String, Value>>,
 }
 
 /// An answer that is an error.
-struct Error(StatusCode, &'static str, String);
+struct DriftErrorReply(StatusCode, &'static str, String);
 
-impl Desk for Drift {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for DriftSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let mut accepted = Vec::new();
         let bearer = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
         let said = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
-            Err(Error(StatusCode::UNAUTHORIZED, "authentication_error", "no token".to_owned()))
+            Err(DriftErrorReply(
+                StatusCode::UNAUTHORIZED,
+                "authentication_error",
+                "no token".to_owned(),
+            ))
         } else {
             self.answer(asked, &mut accepted)
         };
         let (status, body, objections) = match said {
             Ok(data) => (StatusCode::OK, json!({ "data": data }), Vec::new()),
-            Err(Error(status, kind, message)) => {
+            Err(DriftErrorReply(status, kind, message)) => {
                 // What does not exist, or exists twice, is nobody's mistake.
                 let is_mistake = status == StatusCode::BAD_REQUEST && kind != "duplicate";
                 let objections = Vec::from_iter(is_mistake.then(|| message.clone()));
@@ -52,7 +56,7 @@ impl Desk for Drift {
                 (status, error, objections)
             }
         };
-        Reading { reply: answer(status, body.to_string()), accepted, objections }
+        SimulatorOutcome { reply: answer(status, body.to_string()), accepted, objections }
     }
 
     fn lists(&self) -> MemberLists {
@@ -68,12 +72,12 @@ impl Desk for Drift {
     }
 }
 
-impl Drift {
+impl DriftSimulator {
     fn answer(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &SimulatorRequest<'_>,
         accepted: &mut Vec<Option<String>>,
-    ) -> Result<Value, Error> {
+    ) -> Result<Value, DriftErrorReply> {
         let path: Vec<&str> = asked.target.path().split('/').skip(1).collect();
         let body = || {
             let is_json =
@@ -101,7 +105,7 @@ impl Drift {
         }
     }
 
-    fn find(&self, query: &str) -> Result<Value, Error> {
+    fn find(&self, query: &str) -> Result<Value, DriftErrorReply> {
         let pairs: BTreeMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).collect();
         let found: Vec<Value> = match (pairs.get("email"), pairs.get("idType"), pairs.get("id")) {
             (Some(email), None, None) => {
@@ -114,9 +118,11 @@ impl Drift {
             _ => return Err(bad("neither email nor an external id")),
         };
         match found.as_slice() {
-            [] if pairs.contains_key("id") => {
-                Err(Error(StatusCode::NOT_FOUND, "not_found", "no such contact".to_owned()))
-            }
+            [] if pairs.contains_key("id") => Err(DriftErrorReply(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "no such contact".to_owned(),
+            )),
             _ => Ok(found.into()),
         }
     }
@@ -126,7 +132,7 @@ impl Drift {
         contacts.filter(|(_, one)| is_wanted(one)).map(|(place, one)| shown(place, one)).collect()
     }
 
-    fn make(&mut self, body: &Map<String, Value>) -> Result<Value, Error> {
+    fn make(&mut self, body: &Map<String, Value>) -> Result<Value, DriftErrorReply> {
         let attributes = attributes(body)?;
         let Some(email) = text(attributes, "email") else { return Err(bad("email is required")) };
         let external_id = text(attributes, "externalId");
@@ -141,7 +147,7 @@ impl Drift {
         Ok(shown(self.contacts.len() - 1, attributes))
     }
 
-    fn change(&mut self, id: &str, body: &Map<String, Value>) -> Result<Value, Error> {
+    fn change(&mut self, id: &str, body: &Map<String, Value>) -> Result<Value, DriftErrorReply> {
         let attributes = attributes(body)?;
         let place = id.parse().ok().and_then(place);
         let contact = place.and_then(|place| self.contacts.get_mut(place));
@@ -151,7 +157,7 @@ impl Drift {
     }
 
     /// Adds tags, each once.
-    fn tag(&mut self, id: &str, asked: &Asked<'_>) -> Result<Value, Error> {
+    fn tag(&mut self, id: &str, asked: &SimulatorRequest<'_>) -> Result<Value, DriftErrorReply> {
         let body = parse(asked.body).map_err(|objection| bad(&objection))?;
         let place = id.parse().ok().and_then(place);
         let contact = place.and_then(|place| self.contacts.get_mut(place)).ok_or_else(unknown)?;
@@ -173,7 +179,7 @@ impl Drift {
         Ok(Value::Array(own.clone()))
     }
 
-    fn untag(&mut self, id: &str, name: &str) -> Result<Value, Error> {
+    fn untag(&mut self, id: &str, name: &str) -> Result<Value, DriftErrorReply> {
         let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
         let place = id.parse().ok().and_then(place);
         let contact = place.and_then(|place| self.contacts.get_mut(place)).ok_or_else(unknown)?;
@@ -184,7 +190,7 @@ impl Drift {
     }
 
     /// The entry, and the key that counts it.
-    fn tell(&self, body: &Map<String, Value>) -> Result<(Value, String), Error> {
+    fn tell(&self, body: &Map<String, Value>) -> Result<(Value, String), DriftErrorReply> {
         let fields = ["contactId", "externalId", "event", "createdAt", "attributes"];
         if let Some(other) = body.keys().find(|key| !fields.contains(&key.as_str())) {
             return Err(bad(&format!("there is no {other}")));
@@ -219,7 +225,7 @@ impl Drift {
         Ok((Value::Object(body.clone()), key))
     }
 
-    fn make_account(&mut self, body: Map<String, Value>) -> Result<Value, Error> {
+    fn make_account(&mut self, body: Map<String, Value>) -> Result<Value, DriftErrorReply> {
         let id = account_id(&body)?;
         if self.accounts.contains_key(&id) {
             return Err(duplicate("an account with this domain exists"));
@@ -228,7 +234,7 @@ impl Drift {
         Ok(shown_account(&id, body))
     }
 
-    fn change_account(&mut self, body: Map<String, Value>) -> Result<Value, Error> {
+    fn change_account(&mut self, body: Map<String, Value>) -> Result<Value, DriftErrorReply> {
         account_id(&body)?;
         let id = text(&body, "accountId").ok_or_else(|| bad("accountId is required"))?.to_owned();
         let account = self.accounts.get_mut(&id).ok_or_else(unknown)?;
@@ -246,7 +252,7 @@ fn is_at(attributes: &Map<String, Value>, email: &str) -> bool {
 }
 
 /// The attributes that a contact is made of or changed by.
-fn attributes(body: &Map<String, Value>) -> Result<&Map<String, Value>, Error> {
+fn attributes(body: &Map<String, Value>) -> Result<&Map<String, Value>, DriftErrorReply> {
     let attributes = body.get("attributes").and_then(Value::as_object);
     let attributes = attributes.ok_or_else(|| bad("attributes are required"))?;
     if let Some(derived) = DERIVED.iter().find(|name| attributes.contains_key(**name)) {
@@ -272,7 +278,7 @@ fn are_scalars(object: &Map<String, Value>) -> bool {
     })
 }
 
-fn account_id(body: &Map<String, Value>) -> Result<String, Error> {
+fn account_id(body: &Map<String, Value>) -> Result<String, DriftErrorReply> {
     if body.get("ownerId").and_then(Value::as_i64).is_none() {
         return Err(bad("ownerId is required"));
     }
@@ -295,14 +301,14 @@ fn shown_account(id: &str, mut account: Map<String, Value>) -> Value {
     Value::Object(account)
 }
 
-fn bad(message: &str) -> Error {
-    Error(StatusCode::BAD_REQUEST, "invalid_request", message.to_owned())
+fn bad(message: &str) -> DriftErrorReply {
+    DriftErrorReply(StatusCode::BAD_REQUEST, "invalid_request", message.to_owned())
 }
 
-fn duplicate(message: &str) -> Error {
-    Error(StatusCode::BAD_REQUEST, "duplicate", message.to_owned())
+fn duplicate(message: &str) -> DriftErrorReply {
+    DriftErrorReply(StatusCode::BAD_REQUEST, "duplicate", message.to_owned())
 }
 
-fn unknown() -> Error {
-    Error(StatusCode::NOT_FOUND, "not_found", "no such contact or account".to_owned())
+fn unknown() -> DriftErrorReply {
+    DriftErrorReply(StatusCode::NOT_FOUND, "not_found", "no such contact or account".to_owned())
 }

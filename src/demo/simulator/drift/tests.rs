@@ -5,16 +5,16 @@ use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::demo::simulator::Kind;
-use crate::demo::simulator::direct::{Direct, any_event};
-use crate::event::Enriched;
+use crate::demo::simulator::SimulatorKind;
+use crate::demo::simulator::direct::{DirectDestination, any_event};
+use crate::event::EnrichedEvent;
 use crate::vendors::trial;
 
-fn drift(settings: &str) -> Direct {
-    Direct::new("drift", settings, Kind::Drift)
+fn drift(settings: &str) -> DirectDestination {
+    DirectDestination::new("drift", settings, SimulatorKind::Drift)
 }
 
-fn clicked(user_id: Option<&str>, email: Option<&str>) -> Enriched {
+fn clicked(user_id: Option<&str>, email: Option<&str>) -> EnrichedEvent {
     let traits = email.map_or(json!({}), |email| json!({ "email": email }));
     trial::known(json!({ "event": "Clicked" }), user_id, traits)
 }

@@ -4,7 +4,7 @@ use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::Asked;
+use super::SimulatorRequest;
 
 /// Keys of metadata that count.
 const MAX_KEYS: usize = 20;
@@ -23,7 +23,7 @@ const COMPANY_NUMBERS: [&str; 3] = ["size", "monthly_spend", "remote_created_at"
 const MAX_SECONDS: i64 = 253_402_300_800;
 
 /// What is wrong with the fields that every call has.
-pub(super) fn head(asked: &Asked<'_>) -> Vec<String> {
+pub(super) fn head(asked: &SimulatorRequest<'_>) -> Vec<String> {
     let field = |name: &str| asked.headers.get(name).and_then(|value| value.to_str().ok());
     let mut objections = Vec::new();
     let version = field("intercom-version").and_then(|version| version.split_once('.'));

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, MemberLists, Reading, answer, parse};
+use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
 /// Names of events in a workspace (5.2).
 const MAX_NAMES: usize = 120;
@@ -25,7 +25,7 @@ const WINDOW_SECONDS: i64 = 10;
 
 /// How a workspace of Intercom behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Workspace {
+pub struct IntercomWorkspace {
     /// How long a search does not find a new contact.
     pub search_lag: Duration,
     /// The calls in a window of ten seconds, if they are limited.
@@ -34,7 +34,7 @@ pub struct Workspace {
     pub hides_conflicts: bool,
 }
 
-impl Workspace {
+impl IntercomWorkspace {
     /// One without traps.
     pub const PLAIN: Self =
         Self { search_lag: Duration::ZERO, calls_per_window: None, hides_conflicts: false };
@@ -42,9 +42,9 @@ impl Workspace {
 
 /// A workspace and what is in it.
 #[derive(Default)]
-pub(super) struct Intercom {
-    workspace: Workspace,
-    contacts: Vec<Contact>,
+pub(super) struct IntercomSimulator {
+    workspace: IntercomWorkspace,
+    contacts: Vec<SimulatedContact>,
     /// Companies by the site's ids: each has its place in the list as Intercom's id.
     companies: Vec<String>,
     /// Tags by their names: each has its place in the list as its id.
@@ -56,7 +56,7 @@ pub(super) struct Intercom {
 }
 
 #[derive(Clone, Debug)]
-struct Contact {
+struct SimulatedContact {
     id: String,
     is_user: bool,
     external_id: Option<String>,
@@ -69,28 +69,36 @@ struct Contact {
 }
 
 /// An answer that is an error.
-struct Error(StatusCode, &'static str, String);
+struct IntercomErrorReply(StatusCode, &'static str, String);
 
 /// What the workspace answers: an object, or nothing but a status.
-type Answer = Result<(StatusCode, Value), Error>;
+type IntercomResult = Result<(StatusCode, Value), IntercomErrorReply>;
 
-impl Desk for Intercom {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for IntercomSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let mut objections = checks::head(asked);
         let mut accepted = Vec::new();
         let bearer = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
         let said = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
-            Err(Error(StatusCode::UNAUTHORIZED, "unauthorized", "Access Token Invalid".to_owned()))
+            Err(IntercomErrorReply(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Access Token Invalid".to_owned(),
+            ))
         } else if self.is_over_limit(asked.now) {
-            Err(Error(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "Slow down".to_owned()))
+            Err(IntercomErrorReply(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_exceeded",
+                "Slow down".to_owned(),
+            ))
         } else {
             self.answer(asked, &mut accepted)
         };
         let mut reply = match said {
             Ok((status, Value::Null)) => answer(status, ""),
             Ok((status, body)) => answer(status, body.to_string()),
-            Err(Error(StatusCode::GONE, _, successor)) => moved(&successor),
-            Err(Error(status, code, message)) => {
+            Err(IntercomErrorReply(StatusCode::GONE, _, successor)) => moved(&successor),
+            Err(IntercomErrorReply(status, code, message)) => {
                 // What does not exist, or exists twice, is nobody's mistake.
                 if status == StatusCode::BAD_REQUEST {
                     objections.push(format!("{code}: {message}"));
@@ -101,7 +109,7 @@ impl Desk for Intercom {
             }
         };
         self.tell_limit(&mut reply);
-        Reading { reply, accepted, objections }
+        SimulatorOutcome { reply, accepted, objections }
     }
 
     fn lists(&self) -> MemberLists {
@@ -124,9 +132,9 @@ fn moved(successor: &str) -> Response<Bytes> {
     reply
 }
 
-impl Intercom {
+impl IntercomSimulator {
     /// An empty workspace.
-    pub(super) fn new(workspace: Workspace) -> Self {
+    pub(super) fn new(workspace: IntercomWorkspace) -> Self {
         Self { workspace, ..Self::default() }
     }
 
@@ -148,7 +156,11 @@ impl Intercom {
         fields.insert("x-ratelimit-reset", reset.into());
     }
 
-    fn answer(&mut self, asked: &Asked<'_>, accepted: &mut Vec<Option<String>>) -> Answer {
+    fn answer(
+        &mut self,
+        asked: &SimulatorRequest<'_>,
+        accepted: &mut Vec<Option<String>>,
+    ) -> IntercomResult {
         let path = percent_path(asked.target.path());
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let body = || {
@@ -185,14 +197,15 @@ impl Intercom {
         event: &Value,
         now: Timestamp,
         accepted: &mut Vec<Option<String>>,
-    ) -> Answer {
+    ) -> IntercomResult {
         let (name, created_at) = checks::event(event, now).map_err(|said| invalid(&said))?;
         let text = |key: &str| event.get(key).and_then(Value::as_str);
-        let there = |contact: &&Contact| contact.merged_into.is_none();
-        let mut of: Vec<&Contact> = match (text("user_id"), text("id"), text("email")) {
+        let there = |contact: &&SimulatedContact| contact.merged_into.is_none();
+        let mut of: Vec<&SimulatedContact> = match (text("user_id"), text("id"), text("email")) {
             (Some(user_id), None, None) => {
-                let is_it =
-                    |one: &&Contact| one.is_user && one.external_id.as_deref() == Some(user_id);
+                let is_it = |one: &&SimulatedContact| {
+                    one.is_user && one.external_id.as_deref() == Some(user_id)
+                };
                 self.contacts.iter().filter(is_it).collect()
             }
             (None, Some(id), None) => self.contacts.iter().filter(|one| one.id == id).collect(),
@@ -217,27 +230,30 @@ impl Intercom {
         Ok((StatusCode::ACCEPTED, Value::Null))
     }
 
-    fn search(&self, body: &Value, now: Timestamp) -> Answer {
+    fn search(&self, body: &Value, now: Timestamp) -> IntercomResult {
         let (field, value) = checks::query(body).map_err(|said| invalid(&said))?;
         let lag = self.workspace.search_lag.as_secs();
-        let is_found = |one: &&Contact| {
+        let is_found = |one: &&SimulatedContact| {
             let age = now.as_second().saturating_sub(one.made_at.as_second());
             one.merged_into.is_none()
                 && u64::try_from(age).is_ok_and(|age| age >= lag)
                 && one.has(field, value)
         };
-        let data: Vec<Value> = self.contacts.iter().filter(is_found).map(Contact::shown).collect();
+        let data: Vec<Value> =
+            self.contacts.iter().filter(is_found).map(SimulatedContact::shown).collect();
         let body = json!({ "type": "list", "total_count": data.len(), "data": data });
         Ok((StatusCode::OK, body))
     }
 
-    fn find_user(&self, external_id: &str) -> Answer {
-        let is_it = |one: &&Contact| one.is_user && one.external_id.as_deref() == Some(external_id);
+    fn find_user(&self, external_id: &str) -> IntercomResult {
+        let is_it = |one: &&SimulatedContact| {
+            one.is_user && one.external_id.as_deref() == Some(external_id)
+        };
         let user = self.contacts.iter().find(is_it);
         shown(user.ok_or_else(|| unknown("User Not Found"))?)
     }
 
-    fn make(&mut self, body: &Value, now: Timestamp) -> Answer {
+    fn make(&mut self, body: &Value, now: Timestamp) -> IntercomResult {
         checks::contact(body).map_err(|said| invalid(&said))?;
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         let is_user = text("role").is_none_or(|role| role == "user");
@@ -248,7 +264,7 @@ impl Intercom {
         if !is_user && external_id.is_some() {
             return Err(invalid("external_id of a lead"));
         }
-        let is_taken = |one: &&Contact| {
+        let is_taken = |one: &&SimulatedContact| {
             let has_id = external_id.is_some() && one.external_id == external_id;
             let has_email = email.as_deref().is_some_and(|email| one.is_at(email));
             // Users of two ids may share an address; a lead and anybody else may not.
@@ -258,7 +274,7 @@ impl Intercom {
         if let Some(other) = self.contacts.iter().find(is_taken) {
             return Err(self.conflict(other));
         }
-        let mut contact = Contact {
+        let mut contact = SimulatedContact {
             id: format!("c{:023}", self.contacts.len() + 1),
             is_user,
             external_id,
@@ -274,10 +290,10 @@ impl Intercom {
         shown(&contact)
     }
 
-    fn change(&mut self, id: &str, body: &Value) -> Answer {
+    fn change(&mut self, id: &str, body: &Value) -> IntercomResult {
         checks::contact(body).map_err(|said| invalid(&said))?;
         let external_id = body.get("external_id").and_then(Value::as_str);
-        let has_id = |one: &&Contact| {
+        let has_id = |one: &&SimulatedContact| {
             one.id != id && external_id.is_some() && one.external_id.as_deref() == external_id
         };
         let conflict = self.contacts.iter().find(has_id).map(|other| self.conflict(other));
@@ -295,7 +311,7 @@ impl Intercom {
         shown(contact)
     }
 
-    fn merge(&mut self, body: &Value) -> Answer {
+    fn merge(&mut self, body: &Value) -> IntercomResult {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let lead = self.contact(text("from"))?.clone();
         let user = self.contact(text("into"))?;
@@ -310,7 +326,7 @@ impl Intercom {
         shown
     }
 
-    fn company(&mut self, body: &Value) -> Answer {
+    fn company(&mut self, body: &Value) -> IntercomResult {
         let company_id = checks::company(body).map_err(|said| invalid(&said))?;
         let known = self.companies.iter().position(|known| known == company_id);
         let place = known.unwrap_or_else(|| {
@@ -320,7 +336,7 @@ impl Intercom {
         Ok((StatusCode::OK, shown_company(place, company_id)))
     }
 
-    fn find_company(&self, query: Option<&str>) -> Answer {
+    fn find_company(&self, query: Option<&str>) -> IntercomResult {
         let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let wanted = pairs.find(|(key, _)| key == "company_id").map(|(_, value)| value);
         let place =
@@ -331,7 +347,7 @@ impl Intercom {
         }
     }
 
-    fn attach(&mut self, contact: &str, body: &Value) -> Answer {
+    fn attach(&mut self, contact: &str, body: &Value) -> IntercomResult {
         let company = body.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let is_there = (0..self.companies.len()).any(|place| company_name(place) == company);
         if !is_there {
@@ -341,7 +357,7 @@ impl Intercom {
         Ok((StatusCode::OK, json!({ "type": "company", "id": company })))
     }
 
-    fn detach(&mut self, contact: &str, company: &str) -> Answer {
+    fn detach(&mut self, contact: &str, company: &str) -> IntercomResult {
         if !self.contact(contact)?.companies.remove(company) {
             return Err(unknown("Company Not Found"));
         }
@@ -349,7 +365,7 @@ impl Intercom {
     }
 
     /// Makes a tag, or finds the one of this name.
-    fn make_tag(&mut self, body: &Value) -> Answer {
+    fn make_tag(&mut self, body: &Value) -> IntercomResult {
         let fields = body.as_object().map_or(0, serde_json::Map::len);
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         if fields != 1 || name.is_empty() {
@@ -363,14 +379,14 @@ impl Intercom {
         Ok((StatusCode::OK, json!({ "type": "tag", "id": place.to_string(), "name": name })))
     }
 
-    fn tag(&mut self, contact: &str, body: &Value) -> Answer {
+    fn tag(&mut self, contact: &str, body: &Value) -> IntercomResult {
         let id = body.get("id").and_then(Value::as_str).unwrap_or_default();
         let tag = self.tag_of(id)?;
         self.contact(contact)?.tags.insert(tag);
         Ok((StatusCode::OK, json!({ "type": "tag", "id": id })))
     }
 
-    fn untag(&mut self, contact: &str, id: &str) -> Answer {
+    fn untag(&mut self, contact: &str, id: &str) -> IntercomResult {
         let tag = self.tag_of(id)?;
         if !self.contact(contact)?.tags.remove(&tag) {
             return Err(unknown("Tag Not Found"));
@@ -378,30 +394,30 @@ impl Intercom {
         Ok((StatusCode::OK, json!({ "type": "tag", "id": id })))
     }
 
-    fn tag_of(&self, id: &str) -> Result<String, Error> {
+    fn tag_of(&self, id: &str) -> Result<String, IntercomErrorReply> {
         let tag = id.parse().ok().and_then(|place: usize| self.tags.get(place));
         tag.cloned().ok_or_else(|| unknown("Tag Not Found"))
     }
 
     /// The contact of this id, unless it was merged into another.
-    fn contact(&mut self, id: &str) -> Result<&mut Contact, Error> {
+    fn contact(&mut self, id: &str) -> Result<&mut SimulatedContact, IntercomErrorReply> {
         let contact = self.contacts.iter_mut().find(|one| one.id == id);
         let contact = contact.ok_or_else(|| unknown("User Not Found"))?;
         match &contact.merged_into {
-            Some(into) => Err(Error(StatusCode::GONE, "", into.clone())),
+            Some(into) => Err(IntercomErrorReply(StatusCode::GONE, "", into.clone())),
             None => Ok(contact),
         }
     }
 
-    fn conflict(&self, other: &Contact) -> Error {
+    fn conflict(&self, other: &SimulatedContact) -> IntercomErrorReply {
         let whose = if self.workspace.hides_conflicts { "" } else { " with id=" };
         let id = if self.workspace.hides_conflicts { "" } else { &other.id };
         let message = format!("A contact matching those details already exists{whose}{id}");
-        Error(StatusCode::CONFLICT, "conflict", message)
+        IntercomErrorReply(StatusCode::CONFLICT, "conflict", message)
     }
 }
 
-impl Contact {
+impl SimulatedContact {
     fn is_at(&self, email: &str) -> bool {
         self.email.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(email))
     }
@@ -441,9 +457,9 @@ impl Contact {
     }
 }
 
-fn shown(contact: &Contact) -> Answer {
+fn shown(contact: &SimulatedContact) -> IntercomResult {
     match &contact.merged_into {
-        Some(into) => Err(Error(StatusCode::GONE, "", into.clone())),
+        Some(into) => Err(IntercomErrorReply(StatusCode::GONE, "", into.clone())),
         None => Ok((StatusCode::OK, contact.shown())),
     }
 }
@@ -461,14 +477,14 @@ fn percent_path(path: &str) -> Vec<String> {
     steps.map(|step| percent_decode_str(step).decode_utf8_lossy().into_owned()).collect()
 }
 
-fn bad(code: &'static str, message: &str) -> Error {
-    Error(StatusCode::BAD_REQUEST, code, message.to_owned())
+fn bad(code: &'static str, message: &str) -> IntercomErrorReply {
+    IntercomErrorReply(StatusCode::BAD_REQUEST, code, message.to_owned())
 }
 
-fn invalid(message: &str) -> Error {
+fn invalid(message: &str) -> IntercomErrorReply {
     bad("parameter_invalid", message)
 }
 
-fn unknown(message: &str) -> Error {
-    Error(StatusCode::NOT_FOUND, "not_found", message.to_owned())
+fn unknown(message: &str) -> IntercomErrorReply {
+    IntercomErrorReply(StatusCode::NOT_FOUND, "not_found", message.to_owned())
 }

@@ -7,32 +7,32 @@ use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::Workspace;
-use crate::demo::simulator::Kind;
-use crate::demo::simulator::direct::{Direct, any_event};
-use crate::event::Enriched;
+use super::IntercomWorkspace;
+use crate::demo::simulator::SimulatorKind;
+use crate::demo::simulator::direct::{DirectDestination, any_event};
+use crate::event::EnrichedEvent;
 use crate::vendors::trial;
 
 const LEADS: &str = "leads = true\nlead_attribute = \"visitor\"";
 
-fn workspace(settings: &str, workspace: Workspace) -> Direct {
-    Direct::new("intercom", settings, Kind::Intercom(workspace))
+fn workspace(settings: &str, workspace: IntercomWorkspace) -> DirectDestination {
+    DirectDestination::new("intercom", settings, SimulatorKind::Intercom(workspace))
 }
 
-fn clicked(fields: serde_json::Value) -> Enriched {
+fn clicked(fields: serde_json::Value) -> EnrichedEvent {
     let mut event = json!({ "event": "Clicked" });
     event.as_object_mut().unwrap().extend(trial::object(fields));
     trial::event(event)
 }
 
-fn identify(fields: serde_json::Value) -> Enriched {
+fn identify(fields: serde_json::Value) -> EnrichedEvent {
     let mut event = json!({ "type": "identify" });
     event.as_object_mut().unwrap().extend(trial::object(fields));
     trial::event(event)
 }
 
 /// The contacts that a search for this address finds, as roles and external ids.
-async fn at(direct: &Direct, email: &str) -> Vec<(String, String)> {
+async fn at(direct: &DirectDestination, email: &str) -> Vec<(String, String)> {
     let query = json!({ "query": { "field": "email", "operator": "=", "value": email } });
     let found = direct.ask(Method::POST, "/contacts/search", query).await;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -42,7 +42,7 @@ async fn at(direct: &Direct, email: &str) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn an_unknown_user_is_introduced_and_the_event_told_once() {
-    let direct = workspace("", Workspace::default());
+    let direct = workspace("", IntercomWorkspace::default());
     let event = || clicked(json!({ "userId": "u 1/ä" }));
     assert_eq!(direct.deliver(event()).await, "delivered");
     assert_eq!(
@@ -66,7 +66,8 @@ async fn an_unknown_user_is_introduced_and_the_event_told_once() {
 
 #[tokio::test]
 async fn a_contact_that_the_search_does_not_know_yet_is_in_the_conflict() {
-    let lag = Workspace { search_lag: Duration::from_secs(120), ..Workspace::default() };
+    let lag =
+        IntercomWorkspace { search_lag: Duration::from_secs(120), ..IntercomWorkspace::default() };
     let mut direct = workspace("leads = true", lag);
     // Somebody makes a user of this address without an id.
     let made = json!({ "role": "user", "email": "jo@x.example" });
@@ -91,10 +92,10 @@ async fn a_contact_that_the_search_does_not_know_yet_is_in_the_conflict() {
 
 #[tokio::test]
 async fn a_conflict_with_nobody_waits_for_the_search() {
-    let terms = Workspace {
+    let terms = IntercomWorkspace {
         search_lag: Duration::from_secs(60),
         hides_conflicts: true,
-        ..Workspace::default()
+        ..IntercomWorkspace::default()
     };
     let direct = workspace("", terms);
     let made = json!({ "role": "user", "email": "jo@x.example" });
@@ -108,7 +109,7 @@ async fn a_conflict_with_nobody_waits_for_the_search() {
 
 #[tokio::test]
 async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
-    let mut direct = workspace(LEADS, Workspace::default());
+    let mut direct = workspace(LEADS, IntercomWorkspace::default());
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
     direct.restart("intercom", LEADS);
     let asks = json!({ "event": "Lead Generated", "properties": { "email": "jo@x.example" } });
@@ -129,7 +130,7 @@ async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
 #[tokio::test]
 async fn the_leads_of_a_known_user_are_merged_into_it() {
     for restarts in [false, true] {
-        let mut direct = workspace(LEADS, Workspace::default());
+        let mut direct = workspace(LEADS, IntercomWorkspace::default());
         let elsewhere = identify(json!({ "userId": "u1", "anonymousId": "a2" }));
         assert_eq!(direct.deliver(elsewhere).await, "delivered");
         assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
@@ -149,7 +150,7 @@ async fn the_leads_of_a_known_user_are_merged_into_it() {
 
 #[tokio::test]
 async fn an_alias_merges_the_lead_it_names() {
-    let direct = workspace(LEADS, Workspace::default());
+    let direct = workspace(LEADS, IntercomWorkspace::default());
     let alias = || trial::event(json!({ "type": "alias", "userId": "u1", "previousId": "a1" }));
     assert_eq!(direct.deliver(alias()).await, "skipped no_lead");
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
@@ -161,7 +162,7 @@ async fn an_alias_merges_the_lead_it_names() {
 
 #[tokio::test]
 async fn a_lead_that_was_merged_elsewhere_is_followed() {
-    let direct = workspace("leads = true", Workspace::default());
+    let direct = workspace("leads = true", IntercomWorkspace::default());
     let lead = clicked(json!({ "properties": { "email": "jo@x.example" } }));
     assert_eq!(direct.deliver(lead).await, "delivered");
     // Somebody merges it in Intercom itself.
@@ -183,7 +184,7 @@ async fn a_lead_that_was_merged_elsewhere_is_followed() {
 
 #[tokio::test]
 async fn a_user_of_the_same_address_and_another_id_is_somebody_else() {
-    let direct = workspace("", Workspace::default());
+    let direct = workspace("", IntercomWorkspace::default());
     for user_id in ["u1", "u2"] {
         let traits = json!({ "email": "home@x.example" });
         let event = identify(json!({ "userId": user_id, "traits": traits }));
@@ -198,7 +199,7 @@ async fn a_user_of_the_same_address_and_another_id_is_somebody_else() {
 
 #[tokio::test]
 async fn a_company_is_joined_and_left() {
-    let direct = workspace("", Workspace::default());
+    let direct = workspace("", IntercomWorkspace::default());
     let joins = trial::event(json!({
         "type": "group", "userId": "u1", "groupId": "g1", "traits": { "name": "Lumen" },
     }));
@@ -218,7 +219,7 @@ async fn a_company_is_joined_and_left() {
 
 #[tokio::test]
 async fn a_spent_window_is_waited_for_without_a_call() {
-    let limited = Workspace { calls_per_window: Some(3), ..Workspace::default() };
+    let limited = IntercomWorkspace { calls_per_window: Some(3), ..IntercomWorkspace::default() };
     let direct = workspace("", limited);
     // An introduction takes three calls, and the event is the fourth.
     let event = || clicked(json!({ "userId": "u1" }));
@@ -241,7 +242,7 @@ proptest! {
              attributes = [\"plan\", \"address.city\", \"renewal_at\"]\n\
              company_attributes = [\"plan\"]"
         );
-        let direct = workspace(&settings, Workspace::default());
+        let direct = workspace(&settings, IntercomWorkspace::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for event in events {
             let ended = runtime.block_on(direct.deliver(event));

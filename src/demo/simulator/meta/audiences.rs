@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::super::{Asked, MemberLists};
-use super::{OF_NOTHING, Refusal};
+use super::super::{MemberLists, SimulatorRequest};
+use super::{MetaRefusal, OF_NOTHING};
 
 /// Rows in one request.
 const MAX_ROWS: usize = 10_000;
@@ -37,20 +37,20 @@ const FIRST_ID: usize = 23_850_000_000_001;
 
 /// MemberLists by their numbers.
 #[derive(Default)]
-pub(super) struct Audiences(BTreeMap<String, Audience>);
+pub(super) struct SimulatedAudiences(BTreeMap<String, SimulatedAudience>);
 
-struct Audience {
+struct SimulatedAudience {
     name: String,
     rows: BTreeSet<Vec<String>>,
 }
 
-impl Audiences {
+impl SimulatedAudiences {
     /// What a call about lists returns, if it is one: `/vN/act_N/customaudiences`, `/vN/N/users`.
     pub(super) fn answer(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &SimulatorRequest<'_>,
         body: &Value,
-    ) -> Option<Result<Value, Refusal>> {
+    ) -> Option<Result<Value, MetaRefusal>> {
         let path: Vec<&str> = asked.target.path().split('/').skip(2).collect();
         match (asked.method, path.as_slice()) {
             (&Method::POST, [account, "customaudiences"]) => Some(self.make(account, body)),
@@ -63,35 +63,39 @@ impl Audiences {
     /// Who is on which list: the first that each row says of them.
     pub(super) fn lists(&self) -> MemberLists {
         let first = |row: &Vec<String>| row.iter().find(|cell| !cell.is_empty()).cloned();
-        let members = |it: &Audience| it.rows.iter().filter_map(first).collect();
+        let members = |it: &SimulatedAudience| it.rows.iter().filter_map(first).collect();
         self.0.values().map(|audience| (audience.name.clone(), members(audience))).collect()
     }
 
-    fn make(&mut self, account: &str, body: &Value) -> Result<Value, Refusal> {
+    fn make(&mut self, account: &str, body: &Value) -> Result<Value, MetaRefusal> {
         let number = account.strip_prefix("act_").unwrap_or_default();
         if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::new(100, 33, "Unsupported post request: no such account"));
+            return Err(MetaRefusal::new(100, 33, "Unsupported post request: no such account"));
         }
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let sources =
             ["USER_PROVIDED_ONLY", "PARTNER_PROVIDED_ONLY", "BOTH_USER_AND_PARTNER_PROVIDED"];
         if text("subtype") != "CUSTOM" || !sources.contains(&text("customer_file_source")) {
-            return Err(Refusal::new(100, 0, "subtype or customer_file_source is bad"));
+            return Err(MetaRefusal::new(100, 0, "subtype or customer_file_source is bad"));
         }
         if text("name").trim().is_empty() {
-            return Err(Refusal::new(100, 0, "name is required"));
+            return Err(MetaRefusal::new(100, 0, "name is required"));
         }
         let id = (FIRST_ID + self.0.len()).to_string();
-        let audience = Audience { name: text("name").to_owned(), rows: BTreeSet::new() };
+        let audience = SimulatedAudience { name: text("name").to_owned(), rows: BTreeSet::new() };
         self.0.insert(id.clone(), audience);
         Ok(json!({ "id": id }))
     }
 
-    fn change(&mut self, list: &str, body: &Value, adds: bool) -> Result<Value, Refusal> {
+    fn change(&mut self, list: &str, body: &Value, adds: bool) -> Result<Value, MetaRefusal> {
         let Some(audience) = self.0.get_mut(list) else {
-            return Err(Refusal::new(100, 33, "Unsupported request: the object does not exist"));
+            return Err(MetaRefusal::new(
+                100,
+                33,
+                "Unsupported request: the object does not exist",
+            ));
         };
-        let rows = rows(body).map_err(|objection| Refusal::new(100, 0, objection))?;
+        let rows = rows(body).map_err(|objection| MetaRefusal::new(100, 0, objection))?;
         let received = rows.len();
         for row in rows {
             match adds {

@@ -11,8 +11,10 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::audiences::Audiences;
-use super::{Asked, Desk, MemberLists, Reading, age_seconds, answer, parse};
+use self::audiences::SimulatedAudiences;
+use super::{
+    MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, age_seconds, answer, parse,
+};
 
 /// Events in one request.
 const MAX_EVENTS: usize = 1000;
@@ -83,21 +85,21 @@ const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 /// Meta.
 #[derive(Default)]
-pub(super) struct Graph {
+pub(super) struct MetaSimulator {
     /// When each event was first seen, by its name and id.
     seen: HashMap<(String, String), Timestamp>,
-    audiences: Audiences,
+    audiences: SimulatedAudiences,
 }
 
 /// An error as Graph words it.
-struct Refusal {
+struct MetaRefusal {
     status: StatusCode,
     code: i64,
     subcode: i64,
     message: String,
 }
 
-impl Refusal {
+impl MetaRefusal {
     fn new(code: i64, subcode: i64, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, subcode, message: message.into() }
     }
@@ -111,19 +113,19 @@ impl Refusal {
     }
 }
 
-impl Desk for Graph {
-    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+impl VendorApi for MetaSimulator {
+    fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let said = check(asked).and_then(|body| match self.audiences.answer(asked, &body) {
-            Some(said) => said.map(Said::Listed),
-            None => events(asked, body).map(Said::Happened),
+            Some(said) => said.map(MetaRequestBody::Listed),
+            None => events(asked, body).map(MetaRequestBody::Happened),
         });
         match said {
-            Ok(Said::Listed(said)) => Reading {
+            Ok(MetaRequestBody::Listed(said)) => SimulatorOutcome {
                 reply: answer(StatusCode::OK, said.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
             },
-            Ok(Said::Happened(body)) => {
+            Ok(MetaRequestBody::Happened(body)) => {
                 let events = body.get("data").and_then(Value::as_array);
                 let received = events.map_or(0, Vec::len);
                 let accepted = events.into_iter().flatten().filter_map(|event| {
@@ -136,9 +138,9 @@ impl Desk for Graph {
                     "events_received": received, "messages": [], "fbtrace_id": "Asimulated",
                 });
                 let reply = answer(StatusCode::OK, said.to_string());
-                Reading { reply, accepted, objections: Vec::new() }
+                SimulatorOutcome { reply, accepted, objections: Vec::new() }
             }
-            Err(refusal) => Reading {
+            Err(refusal) => SimulatorOutcome {
                 reply: answer(refusal.status, refusal.body()),
                 accepted: Vec::new(),
                 objections: vec![refusal.message],
@@ -152,14 +154,14 @@ impl Desk for Graph {
 }
 
 /// What a request in order says.
-enum Said {
+enum MetaRequestBody {
     /// Of events: its body.
     Happened(Value),
     /// Of lists: the answer.
     Listed(Value),
 }
 
-impl Graph {
+impl MetaSimulator {
     /// Whether the event is counted: one of the same name and id was before it.
     fn is_new(&mut self, name: &str, id: Option<&str>, now: Timestamp) -> bool {
         let Some(id) = id else { return true };
@@ -174,44 +176,44 @@ impl Graph {
 }
 
 /// The body of a request of somebody who may ask.
-fn check(asked: &Asked<'_>) -> Result<Value, Refusal> {
+fn check(asked: &SimulatorRequest<'_>) -> Result<Value, MetaRefusal> {
     let version = asked.target.path().split('/').nth(1);
     let is_version = |text: &str| {
         let numbers = text.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
         numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor))
     };
     if !version.is_some_and(is_version) {
-        return Err(Refusal::new(2500, 0, "Unknown path components"));
+        return Err(MetaRefusal::new(2500, 0, "Unknown path components"));
     }
     if !is_authorised(asked) {
         let status = StatusCode::UNAUTHORIZED;
         let refusal =
-            Refusal::new(190, 0, "Invalid OAuth access token - Cannot parse access token");
-        return Err(Refusal { status, ..refusal });
+            MetaRefusal::new(190, 0, "Invalid OAuth access token - Cannot parse access token");
+        return Err(MetaRefusal { status, ..refusal });
     }
     let kind = asked.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
-        return Err(Refusal::new(100, 0, "the content type is not application/json"));
+        return Err(MetaRefusal::new(100, 0, "the content type is not application/json"));
     }
-    parse(asked.body).map_err(|objection| Refusal::new(100, 0, objection))
+    parse(asked.body).map_err(|objection| MetaRefusal::new(100, 0, objection))
 }
 
 /// The body of a request about events that is in order.
-fn events(asked: &Asked<'_>, body: Value) -> Result<Value, Refusal> {
+fn events(asked: &SimulatorRequest<'_>, body: Value) -> Result<Value, MetaRefusal> {
     let mut path = asked.target.path().split('/').skip(2);
     let (pixel, edge) = (path.next(), path.next());
     if edge != Some("events") || path.next().is_some() {
-        return Err(Refusal::new(2500, 0, "Unknown path components"));
+        return Err(MetaRefusal::new(2500, 0, "Unknown path components"));
     }
     if !pixel.is_some_and(is_number) {
         let message = "Unsupported post request. The object does not exist, or you lack permission";
-        return Err(Refusal::new(100, 33, message));
+        return Err(MetaRefusal::new(100, 33, message));
     }
     if asked.method != Method::POST {
-        return Err(Refusal::new(100, 0, format!("{} is not POST", asked.method)));
+        return Err(MetaRefusal::new(100, 0, format!("{} is not POST", asked.method)));
     }
     match objections(&body, asked.now).into_iter().next() {
-        Some((subcode, objection)) => Err(Refusal::new(100, subcode, objection)),
+        Some((subcode, objection)) => Err(MetaRefusal::new(100, subcode, objection)),
         None => Ok(body),
     }
 }
@@ -221,7 +223,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Any token will do, as long as it is one.
-fn is_authorised(asked: &Asked<'_>) -> bool {
+fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
     let is_token = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
     let field = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
     let bearer = field.and_then(|field| field.strip_prefix("Bearer "));
@@ -233,7 +235,7 @@ fn is_authorised(asked: &Asked<'_>) -> bool {
 
 /// All that is wrong with a body: Meta's subcode, and what it is.
 pub(crate) fn objections(body: &Value, now: Timestamp) -> Vec<(i64, String)> {
-    let mut found = Objections { found: Vec::new(), now };
+    let mut found = MetaObjections { found: Vec::new(), now };
     for (name, value) in body.as_object().into_iter().flatten() {
         let is_known = matches!(name.as_str(), "data" | "test_event_code" | "partner_agent");
         if !is_known || (name != "data" && !is_text(value)) {
@@ -251,7 +253,7 @@ pub(crate) fn objections(body: &Value, now: Timestamp) -> Vec<(i64, String)> {
     found.found
 }
 
-struct Objections {
+struct MetaObjections {
     found: Vec<(i64, String)>,
     now: Timestamp,
 }
@@ -260,7 +262,7 @@ fn is_text(value: &Value) -> bool {
     value.as_str().is_some_and(|text| !text.trim().is_empty())
 }
 
-impl Objections {
+impl MetaObjections {
     fn add(&mut self, subcode: i64, objection: String) {
         self.found.push((subcode, objection));
     }
@@ -482,14 +484,20 @@ mod tests {
 
     use super::*;
 
-    fn ask(graph: &mut Graph, path: &str, token: &str, body: &Value, now: &str) -> Reading {
+    fn ask(
+        graph: &mut MetaSimulator,
+        path: &str,
+        token: &str,
+        body: &Value,
+        now: &str,
+    ) -> SimulatorOutcome {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
         headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
         let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
         let now = now.parse().unwrap();
         let method = &Method::POST;
-        graph.read(&Asked {
+        graph.handle_request(&SimulatorRequest {
             method,
             target: &target,
             headers: &headers,
@@ -510,7 +518,7 @@ mod tests {
 
     #[test]
     fn an_event_is_counted_once_in_two_days() {
-        let graph = &mut Graph::default();
+        let graph = &mut MetaSimulator::default();
         let mut count = |name: &str, id: &str, now: &str| {
             let reading = ask(graph, PATH, "t", &body(name, id), now);
             assert_eq!(reading.reply.status(), StatusCode::OK, "{:?}", reading.objections);
@@ -526,7 +534,7 @@ mod tests {
 
     #[test]
     fn refusals_are_worded_as_graph_does() {
-        let graph = &mut Graph::default();
+        let graph = &mut MetaSimulator::default();
         let good = body("A", "1");
         let mut bad = body("A", "2");
         bad["data"].as_array_mut().unwrap().extend(good["data"].as_array().cloned().unwrap());

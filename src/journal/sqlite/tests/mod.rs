@@ -9,17 +9,17 @@ use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::event::SenderRank;
 use crate::journal::{
-    Cause, DeadSelection, Durability, Ended, Ending, Ledger, MessageKey, MessageScope, PROJECTION,
-    Parking,
+    AppendDurability, DeadLetterSelection, EndedEvent, FinalOutcome, MessageKey, MessageScope,
+    OutcomeCause, PROJECTION, ParkRequest, ReaderLedger,
 };
-use crate::store::{Migrations, Sync};
+use crate::store::{CommitSyncMode, SqliteMigrations};
 
 /// Who sends records that nobody vouches for.
 const STRANGER: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: None };
 
-pub(super) const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
+pub(super) const ALL: JournalReadLimits = JournalReadLimits { events: 10_000, bytes: usize::MAX };
 
-pub(super) struct Bench {
+pub(super) struct JournalTestBench {
     folder: tempfile::TempDir,
     pub(super) clock: Arc<ManualClock>,
     pub(super) journal: SqliteJournal,
@@ -30,9 +30,9 @@ pub(super) struct Bench {
     next: u64,
 }
 
-pub(super) fn settings() -> Settings {
-    Settings {
-        durability: Durability::Os,
+pub(super) fn settings() -> JournalSettings {
+    JournalSettings {
+        durability: AppendDurability::Os,
         retain: Duration::from_secs(3600),
         max_bytes: u64::MAX,
         spare_bytes: 1 << 30,
@@ -49,15 +49,16 @@ pub(super) fn settings() -> Settings {
 async fn open(
     folder: &std::path::Path,
     clock: Arc<ManualClock>,
-    settings: Settings,
+    settings: JournalSettings,
 ) -> SqliteJournal {
     let metrics = Arc::new(Metrics::new());
-    let store = Store::open(folder, Sync::Os, &[MIGRATIONS], metrics.clone()).unwrap();
+    let store =
+        SqliteStore::open(folder, CommitSyncMode::Os, &[MIGRATIONS], metrics.clone()).unwrap();
     SqliteJournal::open(Arc::new(store), settings, clock, metrics).await.unwrap()
 }
 
-impl Bench {
-    pub(super) async fn new(settings: Settings) -> Self {
+impl JournalTestBench {
+    pub(super) async fn new(settings: JournalSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
         let journal = open(folder.path(), clock.clone(), settings).await;
@@ -70,14 +71,14 @@ impl Bench {
         self.reopen_with(self.journal.settings.clone()).await;
     }
 
-    pub(super) async fn reopen_with(&mut self, settings: Settings) {
+    pub(super) async fn reopen_with(&mut self, settings: JournalSettings) {
         self.journal.close().await;
         self.journal = open(self.folder.path(), self.clock.clone(), settings).await;
         self.site = self.journal.site("shop").await.unwrap();
     }
 
-    pub(super) fn record(&self, id: u64) -> NewRecord {
-        NewRecord {
+    pub(super) fn record(&self, id: u64) -> NewJournalRecord {
+        NewJournalRecord {
             site: self.site,
             message: MessageKey::in_scope("shop", STRANGER, &id.to_string()),
             rank: SenderRank::Claimed,
@@ -101,32 +102,37 @@ impl Bench {
         self.folder = folder;
     }
 
-    pub(super) async fn append(&mut self, count: u64) -> Vec<Appended> {
+    pub(super) async fn append(&mut self, count: u64) -> Vec<AppendOutcome> {
         self.append_as(count, SenderRank::Claimed).await
     }
 
-    pub(super) async fn append_as(&mut self, count: u64, rank: SenderRank) -> Vec<Appended> {
-        let record = |id| NewRecord { rank, ..self.record(id) };
+    pub(super) async fn append_as(&mut self, count: u64, rank: SenderRank) -> Vec<AppendOutcome> {
+        let record = |id| NewJournalRecord { rank, ..self.record(id) };
         let records = (self.next..self.next + count).map(record).collect();
         self.next += count;
         self.journal.append(records).await.unwrap()
     }
 
     pub(super) fn lost(&self, rank: &'static str) -> u64 {
-        let labels = crate::metrics::RankLabels { rank };
+        let labels = crate::metrics::SenderRankLabels { rank };
         self.journal.metrics.journal_evicted.get_or_create(&labels).get()
     }
 
-    pub(super) async fn settle(&self, position: Position, ended: Vec<Ended>, park: Vec<Parking>) {
-        let settlement = Settlement { position, ended, park };
+    pub(super) async fn settle(
+        &self,
+        position: ReaderPosition,
+        ended: Vec<EndedEvent>,
+        park: Vec<ParkRequest>,
+    ) {
+        let settlement = ReaderSettlement { position, ended, park };
         self.journal.settle(self.reader, settlement).await.unwrap();
     }
 
-    pub(super) async fn account(&self, reader: ReaderId) -> Account {
+    pub(super) async fn account(&self, reader: ReaderId) -> ReaderAccount {
         self.journal.accounts(vec![reader]).await.unwrap().remove(0)
     }
 
-    pub(super) async fn ledger(&self) -> Ledger {
+    pub(super) async fn ledger(&self) -> ReaderLedger {
         let ledger = self.account(self.reader).await.ledger;
         assert_eq!(
             ledger.accepted,
@@ -147,24 +153,24 @@ impl Bench {
     }
 }
 
-pub(super) fn at(cursor: u64) -> Position {
-    Position { cursor, ahead: Vec::new() }
+pub(super) fn at(cursor: u64) -> ReaderPosition {
+    ReaderPosition { cursor, ahead: Vec::new() }
 }
 
-pub(super) fn ended(seq: u64, ending: Ending) -> Ended {
-    Ended { seq, was_parked: false, attempts: 1, ending }
+pub(super) fn ended(seq: u64, ending: FinalOutcome) -> EndedEvent {
+    EndedEvent { seq, was_parked: false, attempts: 1, ending }
 }
 
-pub(super) fn dead() -> Ending {
-    Ending::Dead(Cause { code: "refused", detail: "HTTP 400".into() }, None)
+pub(super) fn dead() -> FinalOutcome {
+    FinalOutcome::Dead(OutcomeCause { code: "refused", detail: "HTTP 400".into() }, None)
 }
 
 #[tokio::test]
 async fn append_is_counted_when_it_is_durable_whoever_has_gone() {
-    let b = Bench::new(settings()).await;
+    let b = JournalTestBench::new(settings()).await;
     let counted = Arc::new(AtomicU64::new(0));
     let count = counted.clone();
-    let count = Box::new(move |appended: &[Appended]| {
+    let count = Box::new(move |appended: &[AppendOutcome]| {
         count.fetch_add(appended.len() as u64, Ordering::Relaxed);
     });
     let mut append = b.journal.append_counted(vec![b.record(1), b.record(2)], count);
@@ -178,67 +184,71 @@ async fn append_is_counted_when_it_is_durable_whoever_has_gone() {
 
 #[tokio::test]
 async fn events_are_numbered_from_one_and_read_back_in_order() {
-    let mut b = Bench::new(settings()).await;
-    assert_eq!(b.append(2).await, [Appended::New { seq: 1 }, Appended::New { seq: 2 }]);
+    let mut b = JournalTestBench::new(settings()).await;
+    assert_eq!(b.append(2).await, [AppendOutcome::New { seq: 1 }, AppendOutcome::New { seq: 2 }]);
     b.append(3).await;
     assert_eq!(b.journal.head(b.site).borrow().seq, 5);
-    let limit = ReadLimit { events: 2, bytes: 1000 };
+    let limit = JournalReadLimits { events: 2, bytes: 1000 };
     let records = b.journal.read(b.site, 1, 4, limit).await.unwrap();
     assert_eq!(records.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(records[0].body, "{\"n\":1}");
     assert_eq!(records[0].received_at, b.clock.now());
     assert!(!records[0].identifies && records[1].identifies);
-    let one = ReadLimit { events: 10, bytes: 1 };
+    let one = JournalReadLimits { events: 10, bytes: 1 };
     assert_eq!(b.journal.read(b.site, 0, 9, one).await.unwrap().len(), 1, "at least one");
 }
 
 #[tokio::test]
 async fn a_restart_keeps_message_ids_of_servers_browsers_and_strangers_apart() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     let senders = [
         (STRANGER, SenderRank::Claimed),
         (MessageScope::Browser("v1"), SenderRank::Proven),
         (MessageScope::Servers, SenderRank::Server),
     ];
     for (place, (scope, rank)) in senders.into_iter().enumerate() {
-        let record = |b: &Bench| {
+        let record = |b: &JournalTestBench| {
             let message = MessageKey::in_scope("shop", scope, "order-1");
-            NewRecord { message, rank, ..b.record(9) }
+            NewJournalRecord { message, rank, ..b.record(9) }
         };
         let seq = place as u64 + 1;
         let first = b.journal.append(vec![record(&b)]).await.unwrap();
-        assert_eq!(first, [Appended::New { seq }], "{scope:?}");
+        assert_eq!(first, [AppendOutcome::New { seq }], "{scope:?}");
         b.reopen().await;
         let again = b.journal.append(vec![record(&b)]).await.unwrap();
-        assert_eq!(again, [Appended::Duplicate], "{scope:?}");
+        assert_eq!(again, [AppendOutcome::Duplicate], "{scope:?}");
     }
 }
 
 #[tokio::test]
 async fn the_same_message_is_accepted_once_even_across_a_restart() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(2).await;
     let again = || b.journal.append(vec![b.record(0), b.record(7), b.record(7)]);
-    let expected = [Appended::Duplicate, Appended::New { seq: 3 }, Appended::Duplicate];
+    let expected =
+        [AppendOutcome::Duplicate, AppendOutcome::New { seq: 3 }, AppendOutcome::Duplicate];
     assert_eq!(again().await.unwrap(), expected);
     b.reopen().await;
-    assert_eq!(b.journal.append(vec![b.record(7)]).await.unwrap(), [Appended::Duplicate]);
+    assert_eq!(b.journal.append(vec![b.record(7)]).await.unwrap(), [AppendOutcome::Duplicate]);
     assert_eq!(b.seqs().await, [1, 2, 3]);
     b.clock.advance(1_300_000);
     let late = b.journal.append(vec![b.record(7)]).await.unwrap();
-    assert_eq!(late, [Appended::New { seq: 4 }], "outside the window it is another event");
+    assert_eq!(late, [AppendOutcome::New { seq: 4 }], "outside the window it is another event");
 }
 
 #[tokio::test]
 async fn a_new_reader_starts_at_the_end_and_keeps_its_place() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(3).await;
     let late = b.journal.reader(b.site, "meta").await.unwrap();
     assert_eq!(b.journal.position(late).await.unwrap(), at(3));
-    let ahead = Position { cursor: 1, ahead: vec![(3, 3)] };
+    let ahead = ReaderPosition { cursor: 1, ahead: vec![(3, 3)] };
     b.settle(
         ahead.clone(),
-        vec![ended(1, Ending::Delivered), ended(3, Ending::Skipped(Cause::new("unwanted")))],
+        vec![
+            ended(1, FinalOutcome::Delivered),
+            ended(3, FinalOutcome::Skipped(OutcomeCause::new("unwanted"))),
+        ],
         vec![],
     )
     .await;
@@ -251,7 +261,7 @@ async fn a_new_reader_starts_at_the_end_and_keeps_its_place() {
 
 #[tokio::test]
 async fn a_refused_append_leaves_nothing_and_numbers_go_on() {
-    let mut b = Bench::new(Settings { queue_bytes: 100, ..settings() }).await;
+    let mut b = JournalTestBench::new(JournalSettings { queue_bytes: 100, ..settings() }).await;
     b.append(1).await;
     let mut record = b.record(50);
     record.body = vec![b' '; 200];
@@ -262,19 +272,19 @@ async fn a_refused_append_leaves_nothing_and_numbers_go_on() {
     assert!(matches!(refused, Err(AppendError::Unwritable(_))), "{refused:?}");
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
     b.journal.append(vec![b.record(61)]).await.unwrap();
-    let head = Head { seq: 2, identified: 1 };
+    let head = JournalHead { seq: 2, identified: 1 };
     assert_eq!(*b.journal.head(b.site).borrow(), head, "the refused one has left no trace");
     let retried = b.journal.append(vec![b.record(60)]).await.unwrap();
-    assert_eq!(retried, [Appended::New { seq: 3 }], "neither a gap nor a false duplicate");
+    assert_eq!(retried, [AppendOutcome::New { seq: 3 }], "neither a gap nor a false duplicate");
 }
 
 #[tokio::test]
 async fn parked_events_come_due_and_end_once() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(2).await;
     let due_at = b.clock.now() + Duration::from_secs(5);
-    let parking = Parking { seq: 1, due_at, attempt: 3 };
-    b.settle(at(2), vec![ended(2, Ending::Delivered)], vec![parking]).await;
+    let parking = ParkRequest { seq: 1, due_at, attempt: 3 };
+    b.settle(at(2), vec![ended(2, FinalOutcome::Delivered)], vec![parking]).await;
     assert_eq!(b.ledger().await.pending, 1);
     assert_eq!(b.journal.next_due(b.reader, b.clock.now()).await.unwrap(), Some(due_at));
     assert!(b.due().await.is_empty());
@@ -282,7 +292,7 @@ async fn parked_events_come_due_and_end_once() {
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!((due[0].record.seq, due[0].attempt, due.len()), (1, 3, 1));
     assert_eq!(due[0].due_at, due_at);
-    let end = Ended { seq: 1, was_parked: true, attempts: 1, ending: Ending::Delivered };
+    let end = EndedEvent { seq: 1, was_parked: true, attempts: 1, ending: FinalOutcome::Delivered };
     b.settle(at(2), vec![end.clone()], vec![]).await;
     b.settle(at(2), vec![end], vec![]).await;
     assert_eq!(b.ledger().await.delivered, 2);
@@ -291,54 +301,62 @@ async fn parked_events_come_due_and_end_once() {
 
 #[tokio::test]
 async fn dead_letters_are_kept_shown_retried_and_dropped() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(3).await;
-    let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, Ending::Delivered)];
+    let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, FinalOutcome::Delivered)];
     b.settle(at(3), ends, vec![]).await;
-    let letters = b.journal.dead(Some(b.reader), None, 10).await.unwrap();
+    let letters = b.journal.list_dead_letters(Some(b.reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [2, 1], "newest first");
     assert_eq!((letters[0].reason.as_str(), letters[0].detail.as_str()), ("refused", "HTTP 400"));
     // The events leave; the letters bring their bodies along.
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
-    let first = DeadSelection::Ids(vec![letters[1].id, 12345]);
+    let first = DeadLetterSelection::Ids(vec![letters[1].id, 12345]);
     assert_eq!(b.journal.retry_dead(first).await.unwrap(), 1);
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!(due[0].record.body, "{\"n\":0}");
     assert_eq!(b.ledger().await.pending, 1);
-    let end = Ended { seq: 1, was_parked: true, attempts: 1, ending: dead() };
+    let end = EndedEvent { seq: 1, was_parked: true, attempts: 1, ending: dead() };
     b.settle(at(3), vec![end], vec![]).await;
-    assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2, "dead again, body and all");
-    assert_eq!(b.journal.drop_dead(DeadSelection::Reader(b.reader)).await.unwrap(), 2);
+    assert_eq!(
+        b.journal.list_dead_letters(None, None, 10).await.unwrap().len(),
+        2,
+        "dead again, body and all"
+    );
+    assert_eq!(b.journal.drop_dead(DeadLetterSelection::Reader(b.reader)).await.unwrap(), 2);
     assert!(b.journal.dead_letter(letters[0].id).await.unwrap().is_none());
     assert_eq!(b.ledger().await.dead, 2, "dropped letters stay counted");
 }
 
 #[tokio::test]
 async fn retention_keeps_what_a_reader_has_not_settled() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(4).await;
-    let park = Parking { seq: 2, due_at: b.clock.now(), attempt: 1 };
-    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, Ending::Delivered)], vec![park])
-        .await;
+    let park = ParkRequest { seq: 2, due_at: b.clock.now(), attempt: 1 };
+    b.settle(
+        at(3),
+        vec![ended(1, FinalOutcome::Delivered), ended(3, FinalOutcome::Delivered)],
+        vec![park],
+    )
+    .await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0, "too young");
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 1);
     assert_eq!(b.seqs().await, [2, 3, 4], "2 is parked");
-    b.settle(at(4), vec![ended(4, Ending::Delivered)], vec![]).await;
-    let end = Ended { seq: 2, was_parked: true, attempts: 1, ending: Ending::Delivered };
+    b.settle(at(4), vec![ended(4, FinalOutcome::Delivered)], vec![]).await;
+    let end = EndedEvent { seq: 2, was_parked: true, attempts: 1, ending: FinalOutcome::Delivered };
     b.settle(at(4), vec![end], vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     b.reopen().await;
-    assert_eq!(b.append(1).await, [Appended::New { seq: 5 }], "numbers are never used again");
+    assert_eq!(b.append(1).await, [AppendOutcome::New { seq: 5 }], "numbers are never used again");
 }
 
 #[tokio::test]
 async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     let other = b.journal.reader(b.site, "meta").await.unwrap();
     b.append(3).await;
-    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, FinalOutcome::Delivered)).collect(), vec![]).await;
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0);
     b.journal.retire(vec![b.reader]).await.unwrap();
@@ -350,11 +368,11 @@ async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
 
 #[tokio::test]
 async fn max_bytes_forces_the_oldest_out_counted() {
-    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     b.append(3).await;
     b.settle(
-        Position { cursor: 0, ahead: vec![(2, 2)] },
-        vec![ended(2, Ending::Delivered)],
+        ReaderPosition { cursor: 0, ahead: vec![(2, 2)] },
+        vec![ended(2, FinalOutcome::Delivered)],
         vec![],
     )
     .await;
@@ -363,22 +381,22 @@ async fn max_bytes_forces_the_oldest_out_counted() {
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (1, 2, 0));
     assert_eq!(b.journal.usage().await.unwrap().evicted, 2);
     // A reader that was at work on them meanwhile is not counted twice.
-    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, dead())], vec![]).await;
+    b.settle(at(3), vec![ended(1, FinalOutcome::Delivered), ended(3, dead())], vec![]).await;
     assert_eq!(b.ledger().await, ledger);
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(3));
 }
 
 #[tokio::test]
 async fn a_reader_that_does_not_know_what_was_forced_out_does_no_harm() {
-    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     b.append(6).await;
-    let ends = (2..=6).map(|seq| ended(seq, Ending::Delivered)).collect();
-    b.settle(Position { cursor: 0, ahead: vec![(2, 6)] }, ends, vec![]).await;
+    let ends = (2..=6).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    b.settle(ReaderPosition { cursor: 0, ahead: vec![(2, 6)] }, ends, vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 6);
     b.append(2).await;
     // Event 1 is still under way at the reader, which tells its place as it remembers it.
-    let behind = Position { cursor: 0, ahead: vec![(2, 7)] };
-    b.settle(behind, vec![ended(7, Ending::Delivered)], vec![]).await;
+    let behind = ReaderPosition { cursor: 0, ahead: vec![(2, 7)] };
+    b.settle(behind, vec![ended(7, FinalOutcome::Delivered)], vec![]).await;
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(7));
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 2);
     let ledger = b.ledger().await;
@@ -387,26 +405,26 @@ async fn a_reader_that_does_not_know_what_was_forced_out_does_no_harm() {
 
 #[tokio::test]
 async fn a_part_of_retention_that_fails_does_not_keep_the_others() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     b.append(1).await;
     b.settle(at(1), vec![ended(1, dead())], vec![]).await;
     b.clock.advance(7_300_000);
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE events RENAME TO gone")).await.unwrap();
     b.journal.retain(b.clock.now()).await.unwrap_err();
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
-    assert!(b.journal.dead(None, None, 10).await.unwrap().is_empty());
+    assert!(b.journal.list_dead_letters(None, None, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_site_without_readers_lets_its_events_go_and_keeps_them_when_it_returns() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     let other = b.journal.site("closed").await.unwrap();
     let readers = [
         b.journal.reader(other, "ga4").await.unwrap(),
         b.journal.reader(other, PROJECTION).await.unwrap(),
     ];
     let append = async |id: u64| {
-        let record = NewRecord { site: other, ..b.record(id) };
+        let record = NewJournalRecord { site: other, ..b.record(id) };
         b.journal.append(vec![record]).await.unwrap();
         b.clock.advance(3_700_000);
         b.journal.retain(b.clock.now()).await.unwrap()
@@ -421,10 +439,10 @@ async fn a_site_without_readers_lets_its_events_go_and_keeps_them_when_it_return
 
 #[tokio::test]
 async fn what_the_projection_missed_is_no_lost_delivery() {
-    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     let projection = b.journal.reader(b.site, PROJECTION).await.unwrap();
     b.append(3).await;
-    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, FinalOutcome::Delivered)).collect(), vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     assert_eq!(b.journal.usage().await.unwrap().evicted, 0);
     assert_eq!(b.journal.position(projection).await.unwrap(), at(3));
@@ -435,8 +453,9 @@ async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let steps = MIGRATIONS.steps.split_at(1).0;
-    let before = Migrations { steps, ..MIGRATIONS };
-    let store = Store::open(folder.path(), Sync::Os, &[before], metrics.clone()).unwrap();
+    let before = SqliteMigrations { steps, ..MIGRATIONS };
+    let store =
+        SqliteStore::open(folder.path(), CommitSyncMode::Os, &[before], metrics.clone()).unwrap();
     let rows = "INSERT INTO sites VALUES (1, 'shop', 0);
         INSERT INTO readers (id, site, name, start_seq, cursor) VALUES (7, 1, 'profiles', 0, 5);
         INSERT INTO events VALUES ((1 << 46) + 6, 0, 0, x'00', '{}');
@@ -461,10 +480,10 @@ async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
 
 #[tokio::test]
 async fn what_is_least_missed_is_forced_out_first() {
-    let b = Bench::new(Settings { max_bytes: 400_000, ..settings() }).await;
+    let b = JournalTestBench::new(JournalSettings { max_bytes: 400_000, ..settings() }).await;
     let append = async |id: u64| {
         let body = format!("\"{}\"", "x".repeat(100_000)).into_bytes();
-        b.journal.append(vec![NewRecord { body, ..b.record(id) }]).await.unwrap();
+        b.journal.append(vec![NewJournalRecord { body, ..b.record(id) }]).await.unwrap();
     };
     for id in 0..4 {
         append(id).await;
@@ -472,11 +491,11 @@ async fn what_is_least_missed_is_forced_out_first() {
     // In the same file, and not the events' fault.
     let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
     b.journal.write_db(|c| c.execute_batch(others)).await.unwrap();
-    let ends = vec![ended(1, dead()), ended(2, Ending::Delivered)];
+    let ends = vec![ended(1, dead()), ended(2, FinalOutcome::Delivered)];
     b.settle(at(2), ends, vec![]).await;
     let held = async || {
         b.journal.retain(b.clock.now()).await.unwrap();
-        (b.seqs().await, b.journal.dead(None, None, 10).await.unwrap().len())
+        (b.seqs().await, b.journal.list_dead_letters(None, None, 10).await.unwrap().len())
     };
     assert_eq!(held().await, (vec![3, 4], 1), "two events and a letter fit");
     append(4).await;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::super::super::*;
-use super::{Bench, at, ended, settings};
+use super::{JournalTestBench, at, ended, settings};
 use crate::clock::Clock as _;
 
 #[tokio::test]
 async fn a_window_is_replayed_once_and_only_what_was_done() {
-    let mut b = Bench::new(settings()).await;
+    let mut b = JournalTestBench::new(settings()).await;
     let from = b.clock.now();
     b.append(2).await;
     b.clock.advance(60_000);
@@ -16,7 +16,7 @@ async fn a_window_is_replayed_once_and_only_what_was_done() {
     let to = b.clock.now();
     b.clock.advance(60_000);
     b.append(2).await;
-    let ends = (1..=4).map(|seq| ended(seq, Ending::Delivered)).collect();
+    let ends = (1..=4).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
     b.settle(at(4), ends, vec![]).await;
     let plan = |count, pending| ReplayPlan { count, dead: 0, pending };
     assert_eq!(b.journal.replay_plan(b.reader, from, to).await.unwrap(), plan(2, 0));

@@ -70,7 +70,7 @@ async fn an_http_source_answers_refuses_or_fails() {
         ("/p/broken", 500, ""),
     ];
     let (port, seen, _tasks) = server(answers.leak()).await;
-    let bed = Bed::new(OnTimeout::Wait).with(&format!(
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&format!(
         "kind = \"http\"\nurl = \"http://127.0.0.1:{port}/p/{{user_id}}\"\npath = \"/data\"\n\
          headers = {{ authorization = \"Bearer t0ken\" }}"
     ));
@@ -88,11 +88,13 @@ async fn an_http_source_answers_refuses_or_fails() {
     assert_eq!(bed.counted("refused"), refused.len() as u64);
     for (user, code) in [("late", 408), ("busy", 429), ("broken", 500)] {
         let error = bed.plan(user).await.unwrap_err();
-        let ProfileError::Outside(SourceError::Status(status)) = error else { panic!("{error}") };
+        let ProfileError::Outside(TraitSourceError::Status(status)) = error else {
+            panic!("{error}")
+        };
         assert_eq!(status, code);
     }
     let hanging = bed.plan("hanging").await;
-    assert!(matches!(hanging, Err(ProfileError::Outside(SourceError::Timeout))));
+    assert!(matches!(hanging, Err(ProfileError::Outside(TraitSourceError::Timeout))));
     let asked = seen.lock().unwrap().len();
     for user in [".", ".."] {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
@@ -102,13 +104,16 @@ async fn an_http_source_answers_refuses_or_fails() {
 
 #[tokio::test]
 async fn the_guard_holds_for_sources_as_well() {
-    let bed = Bed::new(OnTimeout::Wait);
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait);
     for host in ["127.0.0.1:1", "localhost:1"] {
         let text = format!("kind = \"http\"\nurl = \"http://{host}/{{user_id}}\"");
         let settings = settings(&text);
         bed.profiles.set_source((SITE, &"shop".into()), Some(&settings), false).unwrap();
         let error = bed.plan("u").await.unwrap_err();
-        assert!(matches!(error, ProfileError::Outside(SourceError::Forbidden)), "{host}: {error}");
+        assert!(
+            matches!(error, ProfileError::Outside(TraitSourceError::Forbidden)),
+            "{host}: {error}"
+        );
     }
 }
 
@@ -116,7 +121,7 @@ async fn the_guard_holds_for_sources_as_well() {
 async fn a_source_that_stays_the_same_keeps_what_it_remembers() {
     let (port, seen, _tasks) = server(&[("/known", 200, r#"{"plan":"pro"}"#)]).await;
     let text = format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/{{user_id}}\"\n");
-    let bed = Bed::new(OnTimeout::Wait).with(&text).with(&text);
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&text).with(&text);
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
     let bed = bed.with(&text);
     assert_eq!(bed.plan("known").await.unwrap(), "pro");

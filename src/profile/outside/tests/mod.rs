@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::template::Template;
+use super::template::LookupTemplate;
 use super::*;
-use crate::profile::{Limits, Settings, SqliteProfiles, update_of};
-use crate::store::{Store as Database, Sync};
+use crate::profile::{ProfileLimits, ProfileSettings, SqliteProfileStore, update_of};
+use crate::store::{CommitSyncMode, SqliteStore as Database};
 use crate::vendors::trial;
 
 const SITE: SiteId = SiteId(1);
@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What the next calls of the tests' source come to.
 #[derive(Clone, Copy, PartialEq)]
-enum Mood {
+enum FakeSourceMode {
     Well,
     Down,
     Hanging,
@@ -32,68 +32,69 @@ enum Mood {
 }
 
 /// A source that says how often it was asked.
-struct Fake {
-    people: Mutex<HashMap<String, Answer>>,
-    mood: Mutex<Mood>,
+struct FakeTraitClient {
+    people: Mutex<HashMap<String, TraitReply>>,
+    mood: Mutex<FakeSourceMode>,
     calls: AtomicUsize,
     takes: Duration,
 }
 
 #[async_trait]
-impl Source for Fake {
-    fn most(&self) -> usize {
+impl TraitClient for FakeTraitClient {
+    fn max_batch_keys(&self) -> usize {
         1
     }
 
-    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, SourceError> {
+    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mood = *self.mood.lock().unwrap();
         tokio::time::sleep(self.takes).await;
         match mood {
-            Mood::WellBut(whom) if keys.iter().any(|key| **key == *whom) => {
-                return Err(SourceError::Status(500));
+            FakeSourceMode::WellBut(whom) if keys.iter().any(|key| **key == *whom) => {
+                return Err(TraitSourceError::Status(500));
             }
-            Mood::Down => return Err(SourceError::Status(503)),
-            Mood::Hanging => std::future::pending().await,
-            Mood::Well | Mood::WellBut(_) => {}
+            FakeSourceMode::Down => return Err(TraitSourceError::Status(503)),
+            FakeSourceMode::Hanging => std::future::pending().await,
+            FakeSourceMode::Well | FakeSourceMode::WellBut(_) => {}
         }
         let people = self.people.lock().unwrap();
-        let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(Answer::Unknown);
+        let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(TraitReply::Unknown);
         Ok(keys.iter().map(answer).collect())
     }
 }
 
-impl Fake {
+impl FakeTraitClient {
     fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
 
     fn says(&self, user: &str, plan: &str) {
         let traits = json!({ "plan": plan }).as_object().unwrap().clone();
-        self.people.lock().unwrap().insert(user.to_owned(), Answer::Known(traits));
+        self.people.lock().unwrap().insert(user.to_owned(), TraitReply::Known(traits));
     }
 
-    fn is(&self, mood: Mood) {
+    fn is(&self, mood: FakeSourceMode) {
         *self.mood.lock().unwrap() = mood;
     }
 }
 
 /// Profiles with nobody in them, and a site's source.
-struct Bed {
-    profiles: Profiles,
+struct TraitSourceTestBed {
+    profiles: ProfileService,
     _folder: tempfile::TempDir,
 }
 
-impl Bed {
-    fn new(on_timeout: OnTimeout) -> Self {
+impl TraitSourceTestBed {
+    fn new(on_timeout: LookupTimeoutPolicy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [crate::profile::MIGRATIONS];
-        let store = Database::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-        let limits = Limits::new(1000, 10, 10);
-        let settings = Settings { on_timeout, ..Settings::small(limits) };
-        let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits));
-        let profiles = Profiles::new(store, &settings, metrics, Handle::current());
+        let store =
+            Database::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone()).unwrap();
+        let limits = ProfileLimits::new(1000, 10, 10);
+        let settings = ProfileSettings { on_timeout, ..ProfileSettings::small(limits) };
+        let store = Arc::new(SqliteProfileStore::new(Arc::new(store), limits));
+        let profiles = ProfileService::new(store, &settings, metrics, Handle::current());
         Self { profiles, _folder: folder }
     }
 
@@ -104,19 +105,19 @@ impl Bed {
     }
 
     /// One with the tests' source, which takes a moment.
-    fn fake(on_timeout: OnTimeout) -> (Self, Arc<Fake>) {
+    fn fake(on_timeout: LookupTimeoutPolicy) -> (Self, Arc<FakeTraitClient>) {
         let bed = Self::new(on_timeout);
-        let fake = Arc::new(Fake {
+        let fake = Arc::new(FakeTraitClient {
             people: Mutex::default(),
-            mood: Mutex::new(Mood::Well),
+            mood: Mutex::new(FakeSourceMode::Well),
             calls: AtomicUsize::new(0),
             takes: Duration::from_millis(100),
         });
-        let settings = SourceSettings {
-            store: Store::Test(Template::key("{user_id}").unwrap()),
+        let settings = TraitSourceSettings {
+            store: TraitClientSettings::Test(LookupTemplate::key("{user_id}").unwrap()),
             timeout: 2 * SECOND,
             reply_bytes: 1000,
-            lookups: 4,
+            max_concurrent_lookups: 4,
             cache_bytes: 1 << 20,
             ttl: 600 * SECOND,
             negative_ttl: 60 * SECOND,
@@ -125,7 +126,7 @@ impl Bed {
             retry: 10 * SECOND,
         };
         let labels = ("shop".into(), bed.profiles.metrics.clone());
-        let outside = Outside::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
+        let outside = TraitSource::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
         bed.profiles.sources.write().unwrap().insert(SITE, Arc::new(outside));
         (bed, fake)
     }
@@ -141,16 +142,16 @@ impl Bed {
     }
 
     fn counted(&self, result: &'static str) -> u64 {
-        let labels = SourceLabels { site: "shop".into(), result };
+        let labels = TraitSourceLabels { site: "shop".into(), result };
         self.profiles.metrics.profile_source_lookups.get_or_create(&labels).get()
     }
 }
 
-fn settings(text: &str) -> SourceSettings {
+fn settings(text: &str) -> TraitSourceSettings {
     let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nmax_concurrent_lookups = 4\n\
         cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
         stale = \"24h\"\nretry = \"10s\"\n";
-    trial::settings(&format!("{defaults}{text}"), SourceSettings::read).unwrap()
+    trial::settings(&format!("{defaults}{text}"), TraitSourceSettings::read).unwrap()
 }
 
 fn event(user: &str) -> Arc<Event> {
@@ -168,9 +169,9 @@ fn event_with(members: Value) -> Arc<Event> {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
-    fake.is(Mood::WellBut("broken"));
+    fake.is(FakeSourceMode::WellBut("broken"));
     assert!(bed.plan("broken").await.is_err());
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
     assert!(bed.plan("broken").await.is_err(), "it may be its own trouble");
@@ -181,17 +182,17 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
     assert_eq!(fake.calls(), calls, "they are left alone for a while");
     // Failures with an answer between them are not the same trouble.
     let user = "at-times";
-    fake.is(Mood::WellBut(user));
+    fake.is(FakeSourceMode::WellBut(user));
     assert!(bed.plan(user).await.is_err() && bed.plan(user).await.is_err());
-    fake.is(Mood::Well);
+    fake.is(FakeSourceMode::Well);
     assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     tokio::time::sleep(61 * SECOND).await;
-    fake.is(Mood::WellBut(user));
+    fake.is(FakeSourceMode::WellBut(user));
     assert_eq!(bed.plan("somebody").await.unwrap(), Value::Null);
     assert!(bed.plan(user).await.is_err(), "once");
     // Where all fail it is nobody's fault.
     tokio::time::sleep(700 * SECOND).await;
-    fake.is(Mood::Down);
+    fake.is(FakeSourceMode::Down);
     for _ in 0..5 {
         assert!(bed.plan("another").await.is_err());
     }
@@ -199,10 +200,10 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
 
 #[tokio::test]
 async fn what_the_sites_own_events_said_wins() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
     let traits = traits.as_object().unwrap().clone();
-    fake.people.lock().unwrap().insert("u".to_owned(), Answer::Known(traits));
+    fake.people.lock().unwrap().insert("u".to_owned(), TraitReply::Known(traits));
     let said = json!({ "plan": "pro", "address": { "zip": "1" } });
     let identify = event_with(json!({
         "type": "identify", "userId": "u", "anonymousId": "a", "traits": said,
@@ -217,7 +218,7 @@ async fn what_the_sites_own_events_said_wins() {
     let stranger = event_with(json!({ "type": "track", "anonymousId": "b" }));
     assert_eq!(bed.traits(&stranger).await.unwrap(), json!({}));
     assert_eq!((fake.calls(), bed.counted("miss"), bed.counted("hit")), (1, 1, 2));
-    bed.profiles.forget_outside(SITE);
+    bed.profiles.clear_source_cache(SITE);
     bed.traits(&later).await.unwrap();
     assert_eq!(fake.calls(), 2, "nothing is left of them");
 }
@@ -251,7 +252,7 @@ fn a_person_is_asked_for_by_the_events_ids_and_else_by_the_profiles() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     let (one, two) = tokio::join!(bed.plan("u"), bed.plan("u"));
     assert_eq!((one.unwrap(), two.unwrap()), (json!("pro"), json!("pro")));
@@ -262,8 +263,8 @@ async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
-    fake.people.lock().unwrap().insert("refused".to_owned(), Answer::Refused);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
+    fake.people.lock().unwrap().insert("refused".to_owned(), TraitReply::Refused);
     for user in ["nobody", "refused", "nobody", "refused"] {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     }
@@ -275,7 +276,7 @@ async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_renewed_behind_its_use() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "free");
     assert_eq!(bed.plan("u").await.unwrap(), "free");
     fake.says("u", "pro");
@@ -292,7 +293,7 @@ async fn an_answer_is_renewed_behind_its_use() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_are_renewed_at_once_than_there_is_room_for() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let users: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
     users.iter().for_each(|user| fake.says(user, "free"));
     let events: Vec<_> = users.iter().map(|user| event(user)).collect();
@@ -308,10 +309,10 @@ async fn no_more_are_renewed_at_once_than_there_is_room_for() {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_answer_is_used_while_the_source_is_down() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
-    fake.is(Mood::Down);
+    fake.is(FakeSourceMode::Down);
     tokio::time::sleep(700 * SECOND).await;
     for _ in 0..3 {
         assert_eq!(bed.plan("u").await.unwrap(), "pro");
@@ -322,21 +323,21 @@ async fn an_older_answer_is_used_while_the_source_is_down() {
     assert_eq!(fake.calls(), 3);
     tokio::time::sleep(86_400 * SECOND).await;
     let error = bed.plan("u").await.unwrap_err();
-    assert!(matches!(error, ProfileError::Outside(SourceError::Status(503))), "it is too old");
-    fake.is(Mood::Well);
+    assert!(matches!(error, ProfileError::Outside(TraitSourceError::Status(503))), "it is too old");
+    fake.is(FakeSourceMode::Well);
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
-    for (mood, result) in [(Mood::Down, "error"), (Mood::Hanging, "timeout")] {
-        let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    for (mood, result) in [(FakeSourceMode::Down, "error"), (FakeSourceMode::Hanging, "timeout")] {
+        let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
         fake.is(mood);
         assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
         tokio::time::sleep(SECOND).await;
         assert_eq!(bed.counted(result), 1);
 
-        let (bed, fake) = Bed::fake(OnTimeout::Deliver);
+        let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Deliver);
         fake.says("known", "pro");
         assert_eq!(bed.plan("known").await.unwrap(), "pro");
         fake.is(mood);
@@ -352,7 +353,7 @@ async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_takes_longer_than_anybody_waits_is_known_in_the_end() {
-    let (bed, _fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, _fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     // Of 100 ms, four at once: two and a half seconds.
     let events: Vec<_> = (0..100).map(|n| event(&format!("u{n}"))).collect();
     assert!(bed.profiles.lookup(SITE, &events, false).await.is_err());
@@ -361,7 +362,7 @@ async fn a_batch_that_takes_longer_than_anybody_waits_is_known_in_the_end() {
 
 #[tokio::test]
 async fn a_page_is_told_by_its_visitors_user_id_alone() {
-    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
     let identify = |is_proven: bool| {
@@ -385,7 +386,7 @@ async fn a_page_is_told_by_its_visitors_user_id_alone() {
 
 #[test]
 fn mistakes_are_told_and_secrets_are_not() {
-    let read = |text: &str| trial::read(text, SourceSettings::read);
+    let read = |text: &str| trial::read(text, TraitSourceSettings::read);
     assert_eq!(read("kind = \"off\"\nttl = \"10m\""), (None, Vec::new()));
     for (text, key) in [
         ("kind = \"htp\"", "kind"),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::http::server;
-use super::redis_server::RedisServer;
+use super::redis_server::TestRedisServer;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_source_reads_hashes_and_comes_back() {
-    let Some(mut redis) = RedisServer::start() else { return };
-    let fill = |redis: &RedisServer| {
+    let Some(mut redis) = TestRedisServer::start() else { return };
+    let fill = |redis: &TestRedisServer| {
         let mut connection = redis.connection();
         let hash = [("plan", "pro"), ("score", "7"), ("tags", r#"["a"]"#), ("note", "{half")];
         for (name, value) in hash {
@@ -25,7 +25,7 @@ async fn a_redis_source_reads_hashes_and_comes_back() {
     fill(&redis);
     let text =
         format!("kind = \"redis\"\nurl = \"{}\"\nkey = \"profile:{{user_id}}\"\n", redis.url());
-    let bed = Bed::new(OnTimeout::Wait).with(&text);
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&text);
     let events = ["u", "text", "big", "nobody", "u"].map(event);
     let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
     let known = json!({ "plan": "pro", "score": 7, "tags": ["a"], "note": "{half" });
@@ -55,7 +55,7 @@ async fn redis_under_tls_does_not_speak_to_a_server_without() {
     let (port, _, _tasks) = server(&[]).await;
     let text =
         format!("kind = \"redis\"\nurl = \"rediss://127.0.0.1:{port}/\"\nkey = \"{{user_id}}\"");
-    let bed = Bed::new(OnTimeout::Wait).with(&text);
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&text);
     // A defect would end the read instead.
     assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
 }
@@ -96,7 +96,7 @@ async fn told(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileEr
     let port = liar(reply, is_endless);
     let text =
         format!("kind = \"redis\"\nurl = \"redis://127.0.0.1:{port}/\"\nkey = \"{{user_id}}\"");
-    let bed = Bed::new(OnTimeout::Wait).with(&text);
+    let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&text);
     let found = bed.profiles.lookup(SITE, &[event("u")], false).await?;
     Ok(Value::Object(found[0].view.traits.clone()))
 }

@@ -5,12 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 /// A running server. It ends with this, or with the process, whichever way that ends.
-pub(super) struct RedisServer {
+pub(super) struct TestRedisServer {
     keeper: Option<Child>,
     folder: tempfile::TempDir,
 }
 
-impl RedisServer {
+impl TestRedisServer {
     /// Starts one. `None`, with the reason printed, where Redis is not installed; in CI it must be.
     pub(super) fn start() -> Option<Self> {
         let is_installed = Command::new("redis-server").arg("--version").output().is_ok();
@@ -65,7 +65,7 @@ impl RedisServer {
     }
 }
 
-impl Drop for RedisServer {
+impl Drop for TestRedisServer {
     fn drop(&mut self) {
         self.end();
     }

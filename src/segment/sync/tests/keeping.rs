@@ -2,9 +2,9 @@
 
 use super::*;
 
-impl Shop {
+impl SyncTestBed {
     /// A sync whose destination was told of three.
-    async fn told(&self) -> Syncs {
+    async fn told(&self) -> SyncManager {
         self.fill(1..=3).await;
         self.ran(1000).await;
         let syncs = self.syncs();
@@ -15,11 +15,11 @@ impl Shop {
     }
 
     /// The same, whose destination is no more.
-    async fn abandoned(&self) -> Syncs {
+    async fn abandoned(&self) -> SyncManager {
         let syncs = self.told().await;
         self.connect(false).await;
         syncs.apply(&self.sites(false)).await.unwrap();
-        until(|| syncs.states().iter().any(|it| it.stand == Stand::Abandoned)).await;
+        until(|| syncs.states().iter().any(|it| it.stand == SyncState::Abandoned)).await;
         syncs
     }
 
@@ -32,7 +32,7 @@ const LABELS: &str = "{site=\"shop\",segment=\"vip\",destination=\"crm\"}";
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=6).await;
     shop.ran(1000).await;
     let syncs = shop.syncs();
@@ -46,7 +46,7 @@ async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
     });
     shop.change([6], Membership::Leave).await;
     shop.ran(2000).await;
-    syncs.hear();
+    syncs.notify_run();
     until(|| syncs.states().iter().any(|it| it.synced_ms == Some(2000))).await;
     assert_eq!(shop.vendor.members(), addresses(1..=5));
     assert_eq!(shop.vendor.rows(), 1 + 5, "one call finds out");
@@ -56,7 +56,7 @@ async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
 
 #[tokio::test(start_paused = true)]
 async fn another_list_is_told_of_everybody_where_the_old_one_is_gone() {
-    let mut shop = Shop::open(SyncKind::List).await;
+    let mut shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.vendor.set(|state| {
         state.is_gone = true;
@@ -72,7 +72,7 @@ async fn another_list_is_told_of_everybody_where_the_old_one_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sync_whose_destination_is_no_more_is_abandoned_and_goes_on_when_it_is_back() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.abandoned().await;
     let state = syncs.states().remove(0);
     assert_eq!((state.size, state.problem.is_some()), (3, true), "{state:?}");
@@ -87,41 +87,41 @@ async fn a_sync_whose_destination_is_no_more_is_abandoned_and_goes_on_when_it_is
     until(|| syncs.states().iter().any(|it| it.synced_ms == Some(2000))).await;
     assert_eq!(shop.vendor.rows(), 1, "the others were told before");
     let state = syncs.states().remove(0);
-    assert_eq!((state.stand, state.size, state.problem), (Stand::Follows, 2, None));
+    assert_eq!((state.stand, state.size, state.problem), (SyncState::Follows, 2, None));
     assert!(!shop.has_series("abandoned_members") && shop.has_series("synced_members"));
     syncs.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_destination_was_told_that_is_no_more_can_be_forgotten() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.abandoned().await;
     let name = ("shop", shop.segment);
     let other = syncs.forget(name, "vip", "other").await;
-    assert!(matches!(other, Err(SegmentError::Untold)), "{other:?}");
+    assert!(matches!(other, Err(SegmentError::NothingSynced)), "{other:?}");
     assert_eq!(syncs.forget(name, "vip", "crm").await.unwrap(), 3);
     syncs.apply(&shop.sites(false)).await.unwrap();
     assert_eq!((syncs.states().len(), shop.sizes().await), (0, (0, 0)));
     assert!(!shop.has_series("abandoned_members") && !shop.has_series("synced_members"));
-    assert!(matches!(syncs.forget(name, "vip", "crm").await, Err(SegmentError::Untold)));
+    assert!(matches!(syncs.forget(name, "vip", "crm").await, Err(SegmentError::NothingSynced)));
     // Back again, it is told of everybody, without another run.
     shop.connect(true).await;
     syncs.apply(&shop.sites(true)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.size == 3)).await;
     assert_eq!(shop.vendor.rows(), 3);
     let told = syncs.forget(name, "vip", "crm").await;
-    assert!(matches!(told, Err(SegmentError::StillTold)), "{told:?}");
+    assert!(matches!(told, Err(SegmentError::StillSynced)), "{told:?}");
     syncs.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_sync_that_took_everybody_off() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     assert!(shop.has_series("synced_members") && shop.has_series("synced_timestamp_seconds"));
     syncs.apply(&shop.sites(false)).await.unwrap();
-    let stands: Vec<Stand> = syncs.states().iter().map(|it| it.stand).collect();
-    assert_eq!(stands, [Stand::Drains], "it is seen for as long as it has something to do");
+    let stands: Vec<SyncState> = syncs.states().iter().map(|it| it.stand).collect();
+    assert_eq!(stands, [SyncState::Drains], "it is seen for as long as it has something to do");
     until(|| syncs.states().is_empty()).await;
     assert_eq!(shop.vendor.members(), [""; 0]);
     assert!(!shop.has_series("synced_members") && !shop.has_series("synced_timestamp_seconds"));
@@ -133,12 +133,12 @@ async fn nothing_is_left_of_a_sync_that_took_everybody_off() {
 
 #[tokio::test(start_paused = true)]
 async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_recheck() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
     syncs.apply(&shop.sites(false)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.stuck == 1)).await;
-    assert_eq!(syncs.states()[0].stand, Stand::Drains);
+    assert_eq!(syncs.states()[0].stand, SyncState::Drains);
     assert_eq!(shop.vendor.members(), addresses([2]));
     shop.vendor.set(|state| state.refuses.clear());
     until(|| syncs.states().is_empty()).await;
@@ -148,7 +148,7 @@ async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_rec
 
 #[tokio::test(start_paused = true)]
 async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.change([1], Membership::Leave).await;
     shop.change([2], Membership::Leave).await;

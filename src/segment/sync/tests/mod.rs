@@ -12,24 +12,26 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::pass::{Counts, Pass, Stopped};
+use super::pass::{SyncRun, SyncRunCounts, SyncRunError};
 use super::*;
 use crate::clock::ManualClock;
-use crate::delivery::{self, DestinationSettings, Dispatcher, EgressSettings};
-use crate::event::Enriched;
-use crate::feed::Feed;
-use crate::journal::{self, Durability, Journal, ReadLimit, SqliteJournal};
+use crate::delivery::{self, DeliveryDispatcher, DestinationSettings, EgressSettings};
+use crate::event::EnrichedEvent;
+use crate::feed::LiveFeed;
+use crate::journal::{self, AppendDurability, Journal, JournalReadLimits, SqliteJournal};
 use crate::metrics::Metrics;
-use crate::privacy::Policy;
-use crate::profile::{self, Limits, Profiles, SqliteProfiles};
+use crate::privacy::PrivacyPolicy;
+use crate::profile::{self, ProfileLimits, ProfileService, SqliteProfileStore};
 use crate::segment::tests::{NOW, add};
 use crate::segment::{
-    self, Change as Membership, Person, SegmentSettings, SegmentStore, SiteSegments,
-    SqliteSegments, SyncSettings,
+    self, MembershipChange as Membership, RuleProfile, SegmentSettings, SegmentStore, SiteSegments,
+    SqliteSegmentStore, SyncSettings,
 };
-use crate::store::{Store, Sync};
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed};
-use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
+use crate::store::{CommitSyncMode, SqliteStore};
+use crate::vendors::audience::{AudienceChange, AudienceList, LIST_GONE, VendorAudience};
+use crate::vendors::{
+    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
+};
 
 /// People in one call.
 const CALL: usize = 4;
@@ -39,16 +41,16 @@ const TRIES: usize = 10_000;
 
 /// A vendor with one list of addresses.
 #[derive(Default)]
-struct Vendor(Mutex<State>);
+struct FakeListVendor(Mutex<FakeVendorState>);
 
 #[derive(Default)]
-struct State {
+struct FakeVendorState {
     /// How often a list was made; the last one is there.
     made: u64,
     list: String,
     is_gone: bool,
     members: BTreeSet<String>,
-    calls: Vec<(Change, Vec<String>)>,
+    calls: Vec<(AudienceChange, Vec<String>)>,
     /// Calls after which it wants to be left alone.
     takes: Option<usize>,
     /// Calls that it did not take.
@@ -57,8 +59,8 @@ struct State {
     refuses: BTreeSet<String>,
 }
 
-impl Vendor {
-    fn set(&self, set: impl FnOnce(&mut State)) {
+impl FakeListVendor {
+    fn set(&self, set: impl FnOnce(&mut FakeVendorState)) {
         set(&mut self.0.lock().unwrap());
     }
 
@@ -67,7 +69,7 @@ impl Vendor {
     }
 
     /// What it was told since the last look.
-    fn calls(&self) -> Vec<(Change, Vec<String>)> {
+    fn calls(&self) -> Vec<(AudienceChange, Vec<String>)> {
         std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
@@ -78,21 +80,25 @@ impl Vendor {
 }
 
 fn later() -> Outcome {
-    Outcome::Retry { reason: Reason::new("busy"), after: None }
+    Outcome::Retry { reason: OutcomeReason::new("busy"), after: None }
 }
 
 #[async_trait]
-impl Audience for Vendor {
+impl VendorAudience for FakeListVendor {
     fn max_rows(&self) -> usize {
         CALL
     }
 
-    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
+    fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
         let email = person.profile.traits.get("email").and_then(Value::as_str);
-        Row::of(&email.ok_or(Reason::new("no_identifier"))?)
+        AudienceRow::of(&email.ok_or(OutcomeReason::new("no_identifier"))?)
     }
 
-    async fn open(&self, list: &Listed<'_>, _call: &dyn Call) -> Result<String, Outcome> {
+    async fn open(
+        &self,
+        list: &AudienceList<'_>,
+        _call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
         let mut state = self.0.lock().unwrap();
         state.made += 1;
         state.is_gone = false;
@@ -104,9 +110,9 @@ impl Audience for Vendor {
     async fn change(
         &self,
         list: &str,
-        change: Change,
-        rows: &[Row],
-        _call: &dyn Call,
+        change: AudienceChange,
+        rows: &[AudienceRow],
+        _call: &dyn VendorCall,
     ) -> Vec<Outcome> {
         let mut state = self.0.lock().unwrap();
         let state = &mut *state;
@@ -121,15 +127,15 @@ impl Audience for Vendor {
         }
         state.calls.push((change, rows.clone()));
         if state.is_gone || list != state.list {
-            return all(Outcome::Dead(Reason::new(LIST_GONE)));
+            return all(Outcome::Dead(OutcomeReason::new(LIST_GONE)));
         }
         if rows.iter().any(|row| state.refuses.contains(row)) {
-            return all(Outcome::Refused(Reason::new("bad_row")));
+            return all(Outcome::Refused(OutcomeReason::new("bad_row")));
         }
         for row in &rows {
             match change {
-                Change::Add => state.members.insert(row.clone()),
-                Change::Remove => state.members.remove(row),
+                AudienceChange::Add => state.members.insert(row.clone()),
+                AudienceChange::Remove => state.members.remove(row),
             };
         }
         all(Outcome::Delivered)
@@ -137,13 +143,13 @@ impl Audience for Vendor {
 }
 
 #[async_trait]
-impl Destination for Vendor {
-    fn habits(&self) -> Habits {
-        Habits {
-            unit: Unit::Site,
+impl Destination for FakeListVendor {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
             max_events: 1,
             max_bytes: 1 << 20,
-            linger: Duration::ZERO,
+            batch_delay: Duration::ZERO,
             max_age: Duration::MAX,
             concurrency: 1,
             calls_per_second: None,
@@ -151,28 +157,28 @@ impl Destination for Vendor {
         }
     }
 
-    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
-        Screening::Skip(Reason::new("lists_only"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
+        Admission::Skip(OutcomeReason::new("lists_only"))
     }
 
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         vec![Outcome::Delivered; batch.len()]
     }
 
-    fn audience(&self) -> Option<&dyn Audience> {
+    fn audience(&self) -> Option<&dyn VendorAudience> {
         Some(self)
     }
 }
 
 /// A gateway with one segment, and the vendor as its destination `crm`.
-struct Shop {
-    store: Arc<Store>,
-    segments: Arc<SqliteSegments>,
+struct SyncTestBed {
+    store: Arc<SqliteStore>,
+    segments: Arc<SqliteSegmentStore>,
     journal: Arc<dyn Journal>,
-    dispatcher: Arc<Dispatcher>,
+    dispatcher: Arc<DeliveryDispatcher>,
     metrics: Arc<Metrics>,
     clock: Arc<ManualClock>,
-    vendor: Arc<Vendor>,
+    vendor: Arc<FakeListVendor>,
     site: SiteId,
     segment: SegmentId,
     sync: SyncSettings,
@@ -181,15 +187,16 @@ struct Shop {
     _folder: tempfile::TempDir,
 }
 
-impl Shop {
+impl SyncTestBed {
     async fn open(kind: SyncKind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let store = SqliteStore::open(folder.path(), CommitSyncMode::Os, &schemas, metrics.clone())
+            .unwrap();
         let (store, clock) = (Arc::new(store), Arc::new(ManualClock::new(NOW.parse().unwrap())));
-        let settings = journal::Settings {
-            durability: Durability::Os,
+        let settings = journal::JournalSettings {
+            durability: AppendDurability::Os,
             retain: Duration::from_secs(86_400),
             max_bytes: u64::MAX,
             spare_bytes: 1 << 30,
@@ -203,28 +210,28 @@ impl Shop {
         };
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
         let journal = Arc::new(journal.await.unwrap());
-        let limits = Limits::new(1 << 15, 100, 100);
-        let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
+        let limits = ProfileLimits::new(1 << 15, 100, 100);
+        let backend = Arc::new(SqliteProfileStore::new(store.clone(), limits));
         let runtime = tokio::runtime::Handle::current();
-        let settings = profile::Settings::small(limits);
-        let profiles = Profiles::new(backend, &settings, metrics.clone(), runtime);
+        let settings = profile::ProfileSettings::small(limits);
+        let profiles = ProfileService::new(backend, &settings, metrics.clone(), runtime);
         let site = journal.site("shop").await.unwrap();
-        let shared = delivery::Shared {
+        let shared = delivery::DeliveryContext {
             journal: journal.clone(),
             profiles: Arc::new(profiles),
             clock: clock.clone(),
-            feed: Feed::default(),
+            feed: LiveFeed::default(),
             redaction: Default::default(),
             metrics: metrics.clone(),
             runtime: Handle::current(),
         };
-        let segments = Arc::new(SqliteSegments::new(store.clone(), Duration::from_secs(60)));
+        let segments = Arc::new(SqliteSegmentStore::new(store.clone(), Duration::from_secs(60)));
         let (segment, _) = segments.begin(site, "vip", 1000).await.unwrap();
         let shop = Self {
             store,
             segments,
             journal,
-            dispatcher: Arc::new(Dispatcher::new(shared)),
+            dispatcher: Arc::new(DeliveryDispatcher::new(shared)),
             metrics,
             clock,
             vendor: Arc::default(),
@@ -249,9 +256,9 @@ impl Shop {
     async fn connect(&self, is_there: bool) {
         let mut settings = DestinationSettings::for_tests("crm", self.vendor.clone());
         settings.filter.consent = vec!["marketing".to_owned()];
-        settings.privacy = Arc::new(Policy::opting_in(self.opt_in));
+        settings.privacy = Arc::new(PrivacyPolicy::opting_in(self.opt_in));
         let (_, projected) = tokio::sync::watch::channel(0);
-        let site = delivery::Site { id: self.site, name: "shop".into(), projected };
+        let site = delivery::DeliverySite { id: self.site, name: "shop".into(), projected };
         let egress = EgressSettings {
             allow_private: true,
             reply_bytes: 1000,
@@ -267,10 +274,10 @@ impl Shop {
     async fn fill(&self, ids: std::ops::RangeInclusive<i64>) {
         let site = i64::from(self.site.0);
         for id in ids.clone() {
-            let person = Person {
+            let person = RuleProfile {
                 traits: object(json!({ "email": format!("{id:02}@a") })),
                 consent: object(json!({ "marketing": true })),
-                ..Person::default()
+                ..RuleProfile::default()
             };
             let added = self.store.write(move |c| {
                 add(c, id, site, &person, None);
@@ -290,16 +297,16 @@ impl Shop {
         self.store.write(move |c| c.execute(statement, [])).await.unwrap();
     }
 
-    async fn kept(&self) -> Kept {
+    async fn kept(&self) -> SyncRecord {
         self.segments.sync(self.segment, "crm", self.sync.kind).await.unwrap()
     }
 
-    async fn pass(&self, rechecks: bool) -> Result<Counts, Stopped> {
+    async fn pass(&self, rechecks: bool) -> Result<SyncRunCounts, SyncRunError> {
         self.clock.advance(1000);
-        let outlet = self.dispatcher.outlet("shop", "crm").unwrap();
+        let outlet = self.dispatcher.destination_handle("shop", "crm").unwrap();
         let clock: crate::clock::SharedClock = self.clock.clone();
         let care = Arc::new(self.journal.guard().care(self.site, "(sync) test"));
-        let pass = Pass {
+        let pass = SyncRun {
             care: &care,
             store: &*self.segments,
             journal: &self.journal,
@@ -332,8 +339,8 @@ impl Shop {
         self.segments.end(self.segment, at_ms, 0, String::new()).await.unwrap();
     }
 
-    fn syncs(&self) -> Syncs {
-        Syncs::new(SyncFooting {
+    fn syncs(&self) -> SyncManager {
+        SyncManager::new(SyncDependencies {
             store: self.segments.clone(),
             segments: self.segments.clone(),
             journal: self.journal.clone(),
@@ -348,7 +355,7 @@ impl Shop {
 
     /// The site, whose segment goes to the destination or nowhere.
     fn sites(&self, is_synced: bool) -> Vec<SiteSegments> {
-        let rule = crate::segment::Rule::parse(&json!({ "trait": "email" }));
+        let rule = crate::segment::SegmentRule::parse(&json!({ "trait": "email" }));
         let rule = rule.ok().unwrap();
         let segment = SegmentSettings {
             syncs: is_synced.then(|| self.sync.clone()).into_iter().collect(),
@@ -358,7 +365,7 @@ impl Shop {
     }
 }
 
-fn object(value: Value) -> crate::event::Object {
+fn object(value: Value) -> crate::event::JsonObject {
     value.as_object().cloned().unwrap()
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came_with() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=6).await;
     assert_eq!(shop.passes(false).await, (6, 0));
     assert_eq!(shop.vendor.members(), addresses(1..=6));
@@ -13,7 +13,7 @@ async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came
     shop.change([4], Membership::Leave).await;
     shop.vendor.calls();
     assert_eq!(shop.passes(false).await, (0, 3));
-    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses(2..=4))]);
+    assert_eq!(shop.vendor.calls(), [(AudienceChange::Remove, addresses(2..=4))]);
     assert_eq!(shop.vendor.members(), addresses([1, 5, 6]));
     // Whoever agrees again is on it again.
     shop.execute("UPDATE profiles SET consent = '{\"marketing\":true}' WHERE id = 2").await;
@@ -23,7 +23,7 @@ async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came
 
 #[tokio::test]
 async fn who_is_known_by_another_row_is_taken_off_by_the_old_and_put_on_by_the_new() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=3).await;
     shop.pass(false).await.unwrap();
     shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 1").await;
@@ -34,13 +34,16 @@ async fn who_is_known_by_another_row_is_taken_off_by_the_old_and_put_on_by_the_n
     assert_eq!((counts.added, counts.removed), (1, 2));
     assert_eq!(counts.left_out, [("no_identifier", 1)].into(), "2 has no address any more");
     let new = vec!["new@a".to_owned()];
-    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses(1..=2)), (Change::Add, new)]);
+    assert_eq!(
+        shop.vendor.calls(),
+        [(AudienceChange::Remove, addresses(1..=2)), (AudienceChange::Add, new)]
+    );
     assert_eq!(shop.vendor.members(), ["03@a", "new@a"]);
 }
 
 #[tokio::test]
 async fn one_whom_the_vendor_refuses_is_found_by_halves_and_left_out() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=8).await;
     shop.vendor.set(|state| state.refuses = addresses([3]).into_iter().collect());
     let counts = shop.pass(false).await.unwrap();
@@ -52,18 +55,18 @@ async fn one_whom_the_vendor_refuses_is_found_by_halves_and_left_out() {
     assert_eq!(shop.sizes().await, (7, 0));
     // The others are not told again.
     shop.pass(false).await.unwrap();
-    assert_eq!(shop.vendor.calls(), [(Change::Add, addresses([3]))]);
+    assert_eq!(shop.vendor.calls(), [(AudienceChange::Add, addresses([3]))]);
 }
 
 #[tokio::test]
 async fn what_holds_one_half_up_holds_up_the_other() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=4).await;
     shop.vendor.set(|state| {
         state.refuses = addresses([4]).into_iter().collect();
         state.takes = Some(1);
     });
-    assert!(matches!(shop.pass(false).await, Err(Stopped::Destination(_, None))));
+    assert!(matches!(shop.pass(false).await, Err(SyncRunError::Destination(_, None))));
     assert_eq!(shop.vendor.rows(), 4, "one call");
     shop.vendor.set(|state| {
         assert_eq!(std::mem::take(&mut state.turned_away), 1, "the other half is not tried");
@@ -74,7 +77,7 @@ async fn what_holds_one_half_up_holds_up_the_other() {
 
 #[tokio::test]
 async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_recheck() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=4).await;
     shop.pass(false).await.unwrap();
     shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
@@ -86,7 +89,7 @@ async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_reche
     assert_eq!(shop.passes(false).await, (0, 0));
     assert_eq!(shop.vendor.rows(), 0, "not with every run");
     shop.pass(true).await.unwrap();
-    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses([2]))]);
+    assert_eq!(shop.vendor.calls(), [(AudienceChange::Remove, addresses([2]))]);
     shop.vendor.set(|state| state.refuses.clear());
     assert_eq!(shop.passes(true).await, (0, 1));
     assert_eq!((shop.vendor.members(), shop.sizes().await), (addresses(3..=4), (2, 0)));
@@ -94,7 +97,7 @@ async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_reche
 
 #[tokio::test]
 async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_time() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=2).await;
     shop.pass(false).await.unwrap();
     shop.vendor.set(|state| state.refuses = addresses(1..=2).into_iter().collect());
@@ -114,10 +117,10 @@ async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_t
 
 #[tokio::test]
 async fn a_pass_that_breaks_off_goes_on_where_it_stood() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=20).await;
     shop.vendor.set(|state| state.takes = Some(2));
-    assert!(matches!(shop.pass(false).await, Err(Stopped::Destination(_, None))));
+    assert!(matches!(shop.pass(false).await, Err(SyncRunError::Destination(_, None))));
     assert_eq!((shop.vendor.rows(), shop.sizes().await), (8, (8, 0)));
     shop.vendor.set(|state| state.takes = None);
     assert_eq!(shop.passes(false).await, (12, 0));
@@ -133,29 +136,32 @@ async fn a_pass_that_breaks_off_goes_on_where_it_stood() {
 
 #[tokio::test]
 async fn one_who_was_perhaps_told_is_not_lost_where_the_repetition_is_refused() {
-    let shop = Shop::open(SyncKind::List).await;
+    let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=1).await;
     let kept = shop.kept().await;
-    let row = Row::of(&"01@a").unwrap();
-    shop.segments.note(kept.id, vec![(ProfileId(1), Note::Telling(row, 5))]).await.unwrap();
+    let row = AudienceRow::of(&"01@a").unwrap();
+    shop.segments
+        .record_member_changes(kept.id, vec![(ProfileId(1), SyncedMemberChange::Pending(row, 5))])
+        .await
+        .unwrap();
     shop.vendor.set(|state| state.refuses = addresses([1]).into_iter().collect());
     assert_eq!(shop.pass(false).await.unwrap().left_out, [("bad_row", 1)].into());
     shop.vendor.set(|state| state.refuses.clear());
     shop.change([1], Membership::Leave).await;
     shop.vendor.calls();
     shop.pass(false).await.unwrap();
-    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses([1]))]);
+    assert_eq!(shop.vendor.calls(), [(AudienceChange::Remove, addresses([1]))]);
 }
 
 #[tokio::test]
 async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
-    let shop = Shop::open(SyncKind::Events).await;
+    let shop = SyncTestBed::open(SyncKind::Events).await;
     shop.fill(1..=2).await;
     assert_eq!(shop.passes(false).await, (2, 0));
     shop.execute("DELETE FROM profiles WHERE id = 1").await;
     assert_eq!(shop.passes(true).await, (0, 1));
     assert_eq!(shop.passes(true).await, (0, 0));
-    let limit = ReadLimit { events: 10, bytes: 1 << 20 };
+    let limit = JournalReadLimits { events: 10, bytes: 1 << 20 };
     let records = shop.journal.read(shop.site, 0, 10, limit).await.unwrap();
     let said: Vec<Value> =
         records.iter().map(|it| serde_json::from_slice(&it.body).unwrap()).collect();
@@ -172,7 +178,7 @@ async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
 
 #[tokio::test]
 async fn silence_is_a_yes_only_where_the_law_takes_it_for_one() {
-    let mut shop = Shop::open(SyncKind::List).await;
+    let mut shop = SyncTestBed::open(SyncKind::List).await;
     shop.opt_in = &["DE", "FR"];
     shop.connect(false).await;
     shop.connect(true).await;
@@ -190,7 +196,7 @@ async fn silence_is_a_yes_only_where_the_law_takes_it_for_one() {
 
 #[tokio::test]
 async fn events_say_where_their_people_are_if_that_alone_let_them_be_told() {
-    let mut shop = Shop::open(SyncKind::Events).await;
+    let mut shop = SyncTestBed::open(SyncKind::Events).await;
     shop.opt_in = &["DE"];
     shop.connect(false).await;
     shop.connect(true).await;
@@ -201,8 +207,8 @@ async fn events_say_where_their_people_are_if_that_alone_let_them_be_told() {
     // What it was told says where from, so that it may hear as well that they left.
     shop.execute("DELETE FROM profiles").await;
     assert_eq!(shop.passes(false).await, (0, 2));
-    let limit = ReadLimit { events: 10, bytes: 1 << 20 };
-    let settings = shop.dispatcher.outlet("shop", "crm").unwrap().settings;
+    let limit = JournalReadLimits { events: 10, bytes: 1 << 20 };
+    let settings = shop.dispatcher.destination_handle("shop", "crm").unwrap().settings;
     for record in shop.journal.read(shop.site, 0, 10, limit).await.unwrap() {
         let event: crate::event::Event = serde_json::from_slice(&record.body).unwrap();
         let place = event.facts.place.as_ref().and_then(|place| place.country.as_deref());

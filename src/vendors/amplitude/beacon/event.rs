@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{CLIENT, Sending, kinds};
-use crate::event::Object;
+use super::{AmplitudeEnvelope, CLIENT, kinds};
+use crate::event::JsonObject;
 use crate::values::address::read_visitor_address;
-use crate::vendors::wire::{self, Arrival, Message, put};
+use crate::vendors::wire::{self, CampaignContext, CanonicalMessage, put};
 
 /// Where in the context a member stands: an object of it, and the name there.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
@@ -40,32 +40,36 @@ const KEPT: [&str; 4] = ["plan", "ingestion_metadata", "partner_id", "extra"];
 
 /// What an event says, by what it is.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct AmplitudeBeaconEvent {
     pub(super) event_type: String,
     pub(super) user: Option<String>,
     pub(super) device: Option<String>,
     insert_id: Option<String>,
     time: Option<Value>,
     session: Option<Value>,
-    pub(super) properties: Object,
-    pub(super) person: Object,
-    pub(super) of_group: Object,
-    pub(super) groups: Object,
-    pub(super) arrival: Arrival,
+    pub(super) properties: JsonObject,
+    pub(super) person: JsonObject,
+    pub(super) of_group: JsonObject,
+    pub(super) groups: JsonObject,
+    pub(super) arrival: CampaignContext,
     pub(super) url: Option<Value>,
     pub(super) title: Option<Value>,
     pub(super) referrer: Option<Value>,
     /// What is done to properties beyond setting them.
-    pub(super) operations: Object,
+    pub(super) operations: JsonObject,
     library: Option<Value>,
     platform: Option<Value>,
     system: Option<Value>,
-    context: Object,
-    kept: Object,
+    context: JsonObject,
+    kept: JsonObject,
 }
 
 /// Reads an event and adds its messages; whether it is one.
-pub(super) fn read(event: Object, sending: &Sending<'_>, messages: &mut Vec<Object>) -> bool {
+pub(super) fn read(
+    event: JsonObject,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) -> bool {
     let said = said(event, sending);
     if said.event_type.trim().is_empty() {
         return false;
@@ -74,9 +78,9 @@ pub(super) fn read(event: Object, sending: &Sending<'_>, messages: &mut Vec<Obje
     true
 }
 
-fn said(event: Object, sending: &Sending<'_>) -> Said {
-    let mut said = Said::default();
-    let mut revenue = Object::new();
+fn said(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEvent {
+    let mut said = AmplitudeBeaconEvent::default();
+    let mut revenue = JsonObject::new();
     for (name, value) in event {
         match (name.as_str(), value) {
             ("event_type", value) => {
@@ -122,17 +126,21 @@ fn said(event: Object, sending: &Sending<'_>) -> Said {
     said
 }
 
-fn put_within(context: &mut Object, object: &str, member: &str, value: Option<Value>) {
+fn put_within(context: &mut JsonObject, object: &str, member: &str, value: Option<Value>) {
     let Some(value) = value.filter(|value| !value.is_null() && *value != "") else { return };
-    let object = context.entry(object).or_insert_with(|| Value::Object(Object::new()));
+    let object = context.entry(object).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Value::Object(object) = object {
         put(object, member, Some(value));
     }
 }
 
-impl Said {
+impl AmplitudeBeaconEvent {
     /// The member with what all messages of the event have but for its id.
-    pub(super) fn addressed(&self, message: Message, sending: &Sending<'_>) -> Message {
+    pub(super) fn addressed(
+        &self,
+        message: CanonicalMessage,
+        sending: &AmplitudeEnvelope<'_>,
+    ) -> CanonicalMessage {
         let message = message
             .with_id("userId", self.user.as_deref())
             .with_id("anonymousId", self.device.as_deref());
@@ -152,8 +160,8 @@ impl Said {
     }
 
     /// What only Amplitude would want to know: the groups, and that the event is of no session.
-    fn options(&self) -> Option<Object> {
-        let mut own = Object::new();
+    fn options(&self) -> Option<JsonObject> {
+        let mut own = JsonObject::new();
         let is_outside = self.session.as_ref().is_some_and(|session| *session == -1);
         put(&mut own, "session_id", is_outside.then_some(-1));
         if !self.event_type.starts_with('$') {
@@ -162,12 +170,12 @@ impl Said {
         if own.is_empty() {
             return None;
         }
-        let mut options = Object::new();
+        let mut options = JsonObject::new();
         put(&mut options, "Amplitude", Some(own));
         Some(options)
     }
 
-    pub(super) fn page(&self) -> Object {
+    pub(super) fn page(&self) -> JsonObject {
         fn text(value: &Option<Value>) -> Option<&str> {
             value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty())
         }
@@ -175,8 +183,8 @@ impl Said {
     }
 
     /// The context of all messages of the event.
-    pub(super) fn into_context(self, sending: &Sending<'_>) -> Object {
-        let mut context = wire::roomy();
+    pub(super) fn into_context(self, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
+        let mut context = wire::preallocated_object();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         context.extend(self.context);
@@ -195,14 +203,14 @@ impl Said {
         let session = self.session.filter(|session| session.as_i64().is_some_and(|id| id > 0));
         put(&mut context, "sessionId", session.clone());
         let (name, version) = library(self.library);
-        let mut library = Object::new();
+        let mut library = JsonObject::new();
         put(&mut library, "name", name);
         put(&mut library, "version", version.as_deref());
         put(&mut context, "library", Some(library));
-        let mut own = Object::new();
+        let mut own = JsonObject::new();
         put(&mut own, "device_id", self.device);
         put(&mut own, "session_id", session);
-        let mut ids = Object::new();
+        let mut ids = JsonObject::new();
         put(&mut ids, CLIENT, Some(own));
         put(&mut context, "clientIds", Some(ids));
         let version = version.as_deref();

@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::Sending;
-use super::event::Said;
-use crate::event::{Kind, Object};
+use super::AmplitudeEnvelope;
+use super::event::AmplitudeBeaconEvent;
+use crate::event::{EventKind, JsonObject};
 use crate::vendors::products;
-use crate::vendors::wire::{Arrival, Message, put};
+use crate::vendors::wire::{CampaignContext, CanonicalMessage, put};
 
 /// Groups of one event that become messages; Amplitude takes no more of one type.
 const MAX_GROUPS: usize = 5;
@@ -20,7 +20,11 @@ pub(super) const PAGE_VIEWED: &str = "[Amplitude] Page Viewed";
 pub(super) const REVENUE: &str = "revenue_amount";
 
 /// Adds the messages of an event.
-pub(super) fn write(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
+pub(super) fn write(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) {
     match said.event_type.as_str() {
         "$identify" if !said.groups.is_empty() => member(said, sending, messages),
         "$identify" => messages.push(identify(said, sending, 0)),
@@ -34,19 +38,19 @@ pub(super) fn write(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Ob
 }
 
 /// A page view, an order or any other track event.
-fn event(mut said: Said, sending: &Sending<'_>) -> Object {
+fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
     let mut properties = split(&mut said);
     let message = match said.event_type.as_str() {
         PAGE_VIEWED => {
             let mut all = said.page();
             all.extend(properties);
-            Message::new(Kind::Page).with("properties", Some(all))
+            CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
         }
         REVENUE => {
             order(&mut properties);
-            Message::track("Order Completed").with("properties", Some(properties))
+            CanonicalMessage::track("Order Completed").with("properties", Some(properties))
         }
-        name => Message::track(name).with("properties", Some(properties)),
+        name => CanonicalMessage::track(name).with("properties", Some(properties)),
     };
     let group = named(&said.groups).next().map(|(_, name)| name);
     let message = said.addressed(message, sending).with("messageId", said.message_id(0));
@@ -56,8 +60,8 @@ fn event(mut said: Said, sending: &Sending<'_>) -> Object {
 }
 
 /// The site's own properties; what they say of the page and of how the visitor came is taken out.
-fn split(said: &mut Said) -> Object {
-    let mut own = Object::new();
+fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
+    let mut own = JsonObject::new();
     let mut fallback = (None, None);
     for (name, value) in std::mem::take(&mut said.properties) {
         match name.as_str() {
@@ -81,7 +85,7 @@ fn split(said: &mut Said) -> Object {
 }
 
 /// What was bought, in the spec's names: one product, and its worth.
-pub(super) fn order(properties: &mut Object) {
+pub(super) fn order(properties: &mut JsonObject) {
     let mut take = |names: [&str; 2]| names.iter().find_map(|name| properties.remove(*name));
     let (id, kind) = (take(["$productId", "product_id"]), take(["$revenueType", "revenue_type"]));
     let (price, quantity) = (take(["$price", "price"]), take(["$quantity", "quantity"]));
@@ -97,7 +101,7 @@ pub(super) fn order(properties: &mut Object) {
     }
     put(properties, "currency", currency);
     put(properties, "revenue_type", kind);
-    let mut product = Object::new();
+    let mut product = JsonObject::new();
     put(&mut product, "product_id", id);
     put(&mut product, "price", price);
     put(&mut product, "quantity", quantity);
@@ -107,16 +111,24 @@ pub(super) fn order(properties: &mut Object) {
 }
 
 /// What is known of the visitor.
-fn identify(mut said: Said, sending: &Sending<'_>, number: usize) -> Object {
+fn identify(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    number: usize,
+) -> JsonObject {
     let person = std::mem::take(&mut said.person);
     let traits = operated(person, &mut said, true);
-    let message = Message::new(Kind::Identify).with("traits", Some(traits));
+    let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
     let message = said.addressed(message, sending).with("messageId", said.message_id(number));
     message.with("context", Some(said.into_context(sending))).finish()
 }
 
 /// A visitor who belongs to groups. That their names are set as properties only repeats it.
-fn member(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
+fn member(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) {
     if let Some(Value::Object(set)) = said.person.get_mut("$set") {
         set.retain(|name, value| said.groups.get(name) != Some(value));
     }
@@ -126,11 +138,11 @@ fn member(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
     let is_more = !traits.is_empty() || !said.operations.is_empty();
     let identify = is_more.then(|| {
         let number = named(&said.groups).count();
-        let message = Message::new(Kind::Identify).with("traits", Some(traits));
+        let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
         said.addressed(message, sending).with("messageId", said.message_id(number))
     });
     let operations = std::mem::take(&mut said.operations);
-    let context = groups(said, &Object::new(), sending, messages);
+    let context = groups(said, &JsonObject::new(), sending, messages);
     if let Some(message) = identify {
         let mut context = context;
         if let Some(Value::Object(source)) = context.get_mut("source") {
@@ -142,14 +154,14 @@ fn member(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
 
 /// A message for each group; the context of them all is given back.
 fn groups(
-    said: Said,
-    traits: &Object,
-    sending: &Sending<'_>,
-    messages: &mut Vec<Object>,
-) -> Object {
+    said: AmplitudeBeaconEvent,
+    traits: &JsonObject,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) -> JsonObject {
     let mut begun = Vec::new();
     for (number, (kind, name)) in named(&said.groups).enumerate() {
-        let message = Message::new(Kind::Group)
+        let message = CanonicalMessage::new(EventKind::Group)
             .with_id("groupId", Some(&name))
             .with("traits", Some(traits.clone()));
         if message.has("groupId") {
@@ -167,7 +179,7 @@ fn groups(
 }
 
 /// The groups by type and name, as many as become messages.
-fn named(groups: &Object) -> impl Iterator<Item = (&str, String)> {
+fn named(groups: &JsonObject) -> impl Iterator<Item = (&str, String)> {
     let names = |value: &Value| match value {
         Value::Array(names) => names.iter().filter_map(products::text).collect(),
         name => products::text(name).into_iter().collect::<Vec<_>>(),
@@ -180,8 +192,8 @@ fn named(groups: &Object) -> impl Iterator<Item = (&str, String)> {
 
 /// The traits that operations set, or that stand there without operations. The other operations
 /// are noted, and for a person how the visitor came.
-fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
-    let mut traits = Object::new();
+fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -> JsonObject {
+    let mut traits = JsonObject::new();
     for (name, value) in own {
         match (name.as_str(), value) {
             ("$set", Value::Object(set)) => {
@@ -194,7 +206,7 @@ fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
                 put(&mut said.operations, "$setOnce", Some(set));
             }
             ("$unset", Value::Object(unset)) => {
-                let mut of_arrival = Object::new();
+                let mut of_arrival = JsonObject::new();
                 for (name, mark) in unset {
                     // That the visitor came without them says nothing to others.
                     if is_person && is_of_arrival(&name) {
@@ -215,7 +227,7 @@ fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
 }
 
 /// Traits that have no value so far.
-pub(super) fn set_once(traits: &mut Object, set: &Object) {
+pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
     for (name, value) in set {
         if *value != EMPTY && !value.is_null() {
             traits.entry(name.as_str()).or_insert_with(|| value.clone());
@@ -224,8 +236,8 @@ pub(super) fn set_once(traits: &mut Object, set: &Object) {
 }
 
 fn set_trait(
-    traits: &mut Object,
-    said: &mut Said,
+    traits: &mut JsonObject,
+    said: &mut AmplitudeBeaconEvent,
     (name, value): (String, Value),
     is_person: bool,
 ) {
@@ -245,5 +257,5 @@ fn set_trait(
 }
 
 fn is_of_arrival(name: &str) -> bool {
-    Arrival::tells(name) || matches!(name, "referrer" | "referring_domain")
+    CampaignContext::is_campaign_property(name) || matches!(name, "referrer" | "referring_domain")
 }

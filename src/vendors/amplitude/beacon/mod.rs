@@ -12,7 +12,7 @@ mod retell;
 #[cfg(test)]
 mod tests;
 
-pub(super) use retell::retell;
+pub(super) use retell::to_canonical;
 
 use std::borrow::Cow;
 
@@ -21,17 +21,19 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Fields, MessageBatch};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, FormFields, MessageBatch};
 
-pub(super) struct Beacon;
+pub(super) struct AmplitudeBeacon;
 
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "amplitude";
 
 /// What the libraries ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+enum AmplitudeBeaconRoute {
     /// Events, and the path as it is noted.
     Events(&'static str),
     /// Remote settings.
@@ -43,7 +45,7 @@ enum Endpoint {
 }
 
 /// What all events of one request share.
-struct Sending<'a> {
+struct AmplitudeEnvelope<'a> {
     endpoint: &'static str,
     /// The library's clock when it sent them.
     at: Option<Timestamp>,
@@ -52,7 +54,7 @@ struct Sending<'a> {
     daily_id: &'a str,
 }
 
-impl Endpoint {
+impl AmplitudeBeaconRoute {
     fn of(path: &str) -> Option<Self> {
         match path.trim_end_matches('/') {
             "" => Some(Self::Events("/")),
@@ -67,23 +69,32 @@ impl Endpoint {
     }
 }
 
-impl Face for Beacon {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        Some(match Endpoint::of(path)? {
-            Endpoint::Events(_) | Endpoint::Diagnostics => Methods::Post,
-            Endpoint::Config => Methods::Get,
-            Endpoint::Replay => Methods::Both,
+impl Face for AmplitudeBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        Some(match AmplitudeBeaconRoute::of(path)? {
+            AmplitudeBeaconRoute::Events(_) | AmplitudeBeaconRoute::Diagnostics => {
+                AllowedMethods::Post
+            }
+            AmplitudeBeaconRoute::Config => AllowedMethods::Get,
+            AmplitudeBeaconRoute::Replay => AllowedMethods::Both,
         })
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-        let Some(Endpoint::Events(endpoint)) = Endpoint::of(inbound.path) else { return Ok(()) };
-        let Upload { events, at } = upload(inbound, batch)?;
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
+        let Some(AmplitudeBeaconRoute::Events(endpoint)) = AmplitudeBeaconRoute::of(inbound.path)
+        else {
+            return Ok(());
+        };
+        let AmplitudeUpload { events, at } = upload(inbound, batch)?;
         if let Cow::Owned(events) = &events {
             batch.add_unpacked(events.len());
         }
         let agent = inbound.field("user-agent");
-        let sending = Sending { endpoint, at, agent, daily_id: inbound.daily_id };
+        let sending = AmplitudeEnvelope { endpoint, at, agent, daily_id: inbound.daily_id };
         let mut messages = Vec::new();
         let mut is_any = false;
         for event in wire::records(&events, &inbound.bounds)? {
@@ -94,7 +105,7 @@ impl Face for Beacon {
         if is_any || !batch.is_empty() {
             Ok(())
         } else {
-            Err(DecodeError::Malformed("none of the events has a type"))
+            Err(BeaconDecodeError::Malformed("none of the events has a type"))
         }
     }
 
@@ -106,69 +117,75 @@ impl Face for Beacon {
         false
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            Verdict::Later { limited } => refusal(Answer::later(limited)),
+            BeaconOutcome::Later { limited } => refusal(BeaconReply::later(limited)),
             // The libraries send smaller batches then.
-            Verdict::TooLarge => refusal(Answer::too_large()),
-            Verdict::Taken { events } => taken(inbound, events),
-            Verdict::Ignored => taken(inbound, 0),
+            BeaconOutcome::TooLarge => refusal(BeaconReply::too_large()),
+            BeaconOutcome::Taken { events } => taken(inbound, events),
+            BeaconOutcome::Ignored => taken(inbound, 0),
         }
     }
 }
 
 /// The events of a request, unread, and when the library sent them.
-struct Upload<'a> {
+struct AmplitudeUpload<'a> {
     events: Cow<'a, [u8]>,
     at: Option<Timestamp>,
 }
 
 /// Reads a request, but for its events, and notes the project's key.
-fn upload<'a>(inbound: &Inbound<'a>, batch: &mut MessageBatch) -> Result<Upload<'a>, DecodeError> {
-    const NONE: DecodeError = DecodeError::Malformed("there are no events");
+fn upload<'a>(
+    inbound: &BeaconRequest<'a>,
+    batch: &mut MessageBatch,
+) -> Result<AmplitudeUpload<'a>, BeaconDecodeError> {
+    const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there are no events");
     const NAMES: [&str; 3] = ["events", "client_upload_time", "api_key"];
     if let Some([events, at, key]) = wire::members(inbound.body, NAMES) {
         batch.show_key_in(key);
         let at = at.and_then(|at| wire::tree(at, &inbound.bounds).ok());
         let events = Cow::Borrowed(events.ok_or(NONE)?);
-        return Ok(Upload { events, at: at.as_ref().and_then(wire::moment) });
+        return Ok(AmplitudeUpload { events, at: at.as_ref().and_then(wire::moment) });
     }
-    let fields = Fields::of_bytes(inbound.body);
+    let fields = FormFields::of_bytes(inbound.body);
     let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(wire::moment_of);
     let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
     let key = fields.get("client").or_else(|| fields.get("api_key"));
     key.into_iter().for_each(|key| batch.show_key(key));
-    Ok(Upload { events: Cow::Owned(events), at })
+    Ok(AmplitudeUpload { events: Cow::Owned(events), at })
 }
 
 /// Whether the request is the old library's, which posts forms.
-fn is_old(inbound: &Inbound<'_>) -> bool {
-    let is_events = matches!(Endpoint::of(inbound.path), Some(Endpoint::Events(_)));
+fn is_old(inbound: &BeaconRequest<'_>) -> bool {
+    let is_events =
+        matches!(AmplitudeBeaconRoute::of(inbound.path), Some(AmplitudeBeaconRoute::Events(_)));
     is_events && !inbound.body.is_empty() && !matches!(inbound.body.first(), Some(b'{' | b'['))
 }
 
-fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
+fn taken(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
     if is_old(inbound) {
-        return Answer::text("success");
+        return BeaconReply::text("success");
     }
-    match Endpoint::of(inbound.path) {
-        Some(Endpoint::Config) => Answer::json("{}"),
-        Some(Endpoint::Diagnostics | Endpoint::Replay) => Answer::json(r#"{"code":200}"#),
-        Some(Endpoint::Events(_)) | None => {
+    match AmplitudeBeaconRoute::of(inbound.path) {
+        Some(AmplitudeBeaconRoute::Config) => BeaconReply::json("{}"),
+        Some(AmplitudeBeaconRoute::Diagnostics | AmplitudeBeaconRoute::Replay) => {
+            BeaconReply::json(r#"{"code":200}"#)
+        }
+        Some(AmplitudeBeaconRoute::Events(_)) | None => {
             let said = json!({
                 "code": 200,
                 "events_ingested": events,
                 "payload_size_bytes": inbound.body.len(),
                 "server_upload_time": inbound.received_at.as_millisecond(),
             });
-            Answer::json(said.to_string())
+            BeaconReply::json(said.to_string())
         }
     }
 }
 
 /// A refusal in the words that the library reads.
-fn refusal(answer: Answer) -> Answer {
+fn refusal(answer: BeaconReply) -> BeaconReply {
     let text = match answer.status {
         StatusCode::PAYLOAD_TOO_LARGE => r#"{"code":413,"error":"Payload too large"}"#,
         StatusCode::TOO_MANY_REQUESTS => {
@@ -179,5 +196,5 @@ fn refusal(answer: Answer) -> Answer {
         _ => r#"{"code":503,"error":"Service unavailable"}"#,
     };
     let body = Bytes::from_static(text.as_bytes());
-    Answer { content_type: Some("application/json"), body, ..answer }
+    BeaconReply { content_type: Some("application/json"), body, ..answer }
 }

@@ -4,11 +4,11 @@
 use serde_json::Value;
 
 use super::{CLIENT, kinds};
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::wire::{note_source, put, take};
 
 /// Puts a message of Amplitude's words into the spec's.
-pub(in crate::vendors::amplitude) fn retell(message: &mut Object) {
+pub(in crate::vendors::amplitude) fn to_canonical(message: &mut JsonObject) {
     let name = match message.get("type").and_then(Value::as_str) {
         Some("page") => Some(kinds::PAGE_VIEWED),
         Some("identify") => Some("$identify"),
@@ -45,7 +45,7 @@ mod tests {
     fn amplitudes_names_are_the_specs() {
         let mut revenue = json!({ "type": "track", "event": "revenue_amount", "properties": {
             "$productId": "p1", "$price": 12.75, "$quantity": 2, "$revenueType": "sale", "own": 1 } });
-        retell(revenue.as_object_mut().unwrap());
+        to_canonical(revenue.as_object_mut().unwrap());
         assert_eq!(revenue["event"], "Order Completed");
         assert_eq!(
             revenue["properties"],
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(revenue["context"]["source"]["event"], "revenue_amount");
         let mut person = json!({ "type": "identify", "traits": { "plan": "pro" },
             "context": { "source": { "operations": { "$setOnce": { "plan": "x", "first": 1 } } } } });
-        retell(person.as_object_mut().unwrap());
+        to_canonical(person.as_object_mut().unwrap());
         assert_eq!(person["traits"], json!({ "plan": "pro", "first": 1 }));
     }
 }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::trial;
-use crate::vendors::wire::trial::{Sent, broken};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -28,8 +28,8 @@ const GOOD: &str = r#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54.3
 /// How many bytes of messages may come of a byte.
 const TIMES: usize = 20;
 
-fn sent(path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Sent {
-    Sent::new(Method::POST, path, body).with("content-type", content_type)
+fn sent(path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> TestBeaconRequest {
+    TestBeaconRequest::new(Method::POST, path, body).with("content-type", content_type)
 }
 
 fn any_event() -> BoxedStrategy<Value> {
@@ -54,24 +54,24 @@ proptest! {
     #[test]
     fn arbitrary_bytes_do_no_harm(body: Vec<u8>) {
         for path in ["/", "/2/httpapi", "/batch", "/v1/capture", "/config/k", "/sessions/v2/track"] {
-            sent(path, JSON, body.clone()).check(&Beacon, TIMES);
+            sent(path, JSON, body.clone()).check(&AmplitudeBeacon, TIMES);
         }
-        sent("/", FORM, [b"e=", &body[..]].concat()).check(&Beacon, TIMES);
+        sent("/", FORM, [b"e=", &body[..]].concat()).check(&AmplitudeBeacon, TIMES);
     }
 
     #[test]
     fn broken_requests_do_no_harm(body in broken(GOOD)) {
-        sent("/2/httpapi", JSON, body.clone()).check(&Beacon, TIMES);
+        sent("/2/httpapi", JSON, body.clone()).check(&AmplitudeBeacon, TIMES);
         let old: String = url::form_urlencoded::byte_serialize(&body).collect();
-        sent("/", FORM, format!("client=k&v=2&upload_time=1795434458397&e={old}")).check(&Beacon, TIMES);
+        sent("/", FORM, format!("client=k&v=2&upload_time=1795434458397&e={old}")).check(&AmplitudeBeacon, TIMES);
     }
 
     #[test]
     fn any_event_is_read_or_refused(events in prop::collection::vec(any_event(), 0..4)) {
         let events = Value::from(events);
-        sent("/batch", JSON, json!({ "events": events }).to_string()).check(&Beacon, TIMES);
+        sent("/batch", JSON, json!({ "events": events }).to_string()).check(&AmplitudeBeacon, TIMES);
         let old: String = url::form_urlencoded::byte_serialize(events.to_string().as_bytes()).collect();
-        sent("/", FORM, format!("e={old}")).check(&Beacon, TIMES);
+        sent("/", FORM, format!("e={old}")).check(&AmplitudeBeacon, TIMES);
     }
 }
 
@@ -79,41 +79,41 @@ proptest! {
 fn the_shortest_events_are_not_blown_up() {
     let body = json!({ "events": vec![json!({ "event_type": "a" }); 1000] }).to_string();
     let events = sent("/batch", JSON, body);
-    events.check(&Beacon, TIMES);
-    assert_eq!(events.decode(&Beacon).unwrap().len(), 1000);
-    let groups: Object = (0..1000).map(|n| (n.to_string(), json!(["a", "b"]))).collect();
+    events.check(&AmplitudeBeacon, TIMES);
+    assert_eq!(events.decode(&AmplitudeBeacon).unwrap().len(), 1000);
+    let groups: JsonObject = (0..1000).map(|n| (n.to_string(), json!(["a", "b"]))).collect();
     let event = json!({ "event_type": "$groupidentify", "device_id": "d1", "groups": groups,
         "group_properties": { "text": "x".repeat(10_000) } });
     let body = json!({ "events": [event] }).to_string();
     let groups = sent("/batch", JSON, body);
-    groups.check(&Beacon, TIMES);
-    assert_eq!(groups.decode(&Beacon).unwrap().len(), 5);
+    groups.check(&AmplitudeBeacon, TIMES);
+    assert_eq!(groups.decode(&AmplitudeBeacon).unwrap().len(), 5);
 }
 
 #[test]
 fn every_answer_to_the_library_of_today_says_its_code() {
     let verdicts = [
-        (Verdict::Taken { events: 5 }, 200),
-        (Verdict::Ignored, 200),
-        (Verdict::TooLarge, 413),
-        (Verdict::Later { limited: true }, 429),
-        (Verdict::Later { limited: false }, 503),
+        (BeaconOutcome::Taken { events: 5 }, 200),
+        (BeaconOutcome::Ignored, 200),
+        (BeaconOutcome::TooLarge, 413),
+        (BeaconOutcome::Later { limited: true }, 429),
+        (BeaconOutcome::Later { limited: false }, 503),
     ];
     for (verdict, code) in verdicts {
-        let answer = sent("/2/httpapi", JSON, GOOD).answer(&Beacon, verdict);
+        let answer = sent("/2/httpapi", JSON, GOOD).answer(&AmplitudeBeacon, verdict);
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!((&body["code"], answer.status.as_u16()), (&json!(code), code));
     }
     let old = sent("/", FORM, "client=k&e=[]&v=2");
-    let answer = old.answer(&Beacon, Verdict::Taken { events: 1 });
+    let answer = old.answer(&AmplitudeBeacon, BeaconOutcome::Taken { events: 1 });
     assert_eq!(&answer.body[..], b"success");
 }
 
 #[test]
 fn other_paths_are_not_amplitudes() {
     for path in ["/1/httpapi", "/2/httpapi/x", "/configs", "/identify", "/v1"] {
-        assert_eq!(Face::endpoint(&Beacon, path), None, "{path}");
+        assert_eq!(Face::endpoint(&AmplitudeBeacon, path), None, "{path}");
     }
-    assert_eq!(Face::endpoint(&Beacon, ""), Some(Methods::Post));
-    assert_eq!(Face::endpoint(&Beacon, "/config/k"), Some(Methods::Get));
+    assert_eq!(Face::endpoint(&AmplitudeBeacon, ""), Some(AllowedMethods::Post));
+    assert_eq!(Face::endpoint(&AmplitudeBeacon, "/config/k"), Some(AllowedMethods::Get));
 }

@@ -3,12 +3,12 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::hit::Hit;
+use super::hit::Ga4BeaconHit;
 use super::items::{self, number};
-use crate::event::{Kind, Object};
-use crate::vendors::ga4::rules::{self, Rule};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::ga4::rules::{self, Ga4EventRule};
 use crate::vendors::naming;
-use crate::vendors::wire::{self, Message, put};
+use crate::vendors::wire::{self, CanonicalMessage, put};
 
 /// What gtag writes for an object that a page gave where a text belongs.
 const NO_TEXT: &str = "[object Object]";
@@ -54,14 +54,14 @@ const CAMPAIGN: &[(&str, &str)] = &[
 ];
 
 /// Adds what an event says: of the person first, where it says something of them.
-pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
-    let said = Said::read(hit);
+pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObject>) {
+    let said = Ga4BeaconEvent::read(hit);
     let user_id = hit.get("uid");
     let mut context = context(hit, name, &said.digests);
     let message_id = hit.message_id();
     if user_id.is_some() && !said.traits.is_empty() {
         let id = message_id.as_ref().map(|id| format!("{id}-traits"));
-        let identify = Message::new(Kind::Identify)
+        let identify = CanonicalMessage::new(EventKind::Identify)
             .with("messageId", id)
             .with_id("anonymousId", hit.get("cid"))
             .with_id("userId", user_id)
@@ -76,12 +76,12 @@ pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
         let page = context.get("page").and_then(Value::as_object).cloned();
         let mut properties = page.unwrap_or_default();
         properties.extend(said.properties);
-        Message::new(Kind::Page).with("properties", Some(properties))
+        CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
     } else {
         let rule = rules::of_vendors(name);
         let event = named(name, rule);
         let properties = canonical(said.properties, said.products, name, rule);
-        Message::track(&event).with("properties", Some(properties))
+        CanonicalMessage::track(&event).with("properties", Some(properties))
     };
     let message = message
         .with("messageId", message_id)
@@ -93,18 +93,18 @@ pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
 
 /// What an event says beside its surroundings.
 #[derive(Default)]
-struct Said {
-    properties: Object,
+struct Ga4BeaconEvent {
+    properties: JsonObject,
     products: Vec<Value>,
     /// User properties.
-    traits: Object,
+    traits: JsonObject,
     /// What says who the person is, and the same as digests.
-    person: Object,
-    digests: Object,
+    person: JsonObject,
+    digests: JsonObject,
 }
 
-impl Said {
-    fn read(hit: &Hit<'_>) -> Self {
+impl Ga4BeaconEvent {
+    fn read(hit: &Ga4BeaconHit<'_>) -> Self {
         let mut said = Self::default();
         let mut listed: Vec<(usize, &str)> = Vec::new();
         for (name, value) in hit.iter() {
@@ -168,17 +168,17 @@ impl Said {
 }
 
 /// The event as the spec names it, or as Google does if the spec has no name.
-pub(super) fn named(name: &str, rule: Option<&Rule>) -> String {
-    rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical))
+pub(super) fn named(name: &str, rule: Option<&Ga4EventRule>) -> String {
+    rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical))
 }
 
 /// Properties as the spec names them.
 pub(super) fn canonical(
-    mut properties: Object,
+    mut properties: JsonObject,
     products: Vec<Value>,
     name: &str,
-    rule: Option<&Rule>,
-) -> Object {
+    rule: Option<&Ga4EventRule>,
+) -> JsonObject {
     for (param, keys) in rule.into_iter().flat_map(|rule| rule.params) {
         if let (Some(key), Some(value)) = (keys.first(), properties.remove(*param)) {
             properties.insert((*key).to_owned(), value);
@@ -218,12 +218,12 @@ fn as_number(value: Value) -> Value {
     }
 }
 
-fn page(hit: &Hit<'_>) -> Object {
+fn page(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     wire::page(hit.get("dl"), hit.get("dt"), hit.get("dr"))
 }
 
-fn context(hit: &Hit<'_>, event: &str, digests: &Object) -> Object {
-    let mut context = wire::roomy();
+fn context(hit: &Ga4BeaconHit<'_>, event: &str, digests: &JsonObject) -> JsonObject {
+    let mut context = wire::preallocated_object();
     put(&mut context, "page", Some(page(hit)));
     put(&mut context, "locale", hit.get("ul").map(locale));
     put(&mut context, "screen", hit.get("sr").and_then(screen));
@@ -234,7 +234,7 @@ fn context(hit: &Hit<'_>, event: &str, digests: &Object) -> Object {
     put(&mut context, "consent", Some(consent(hit)));
     let mut ids = members(hit, &[("cid", "client_id"), ("sid", "session_id")]);
     put(&mut ids, "measurement_id", hit.get("tid"));
-    let mut client_ids = Object::new();
+    let mut client_ids = JsonObject::new();
     put(&mut client_ids, "ga4", Some(ids));
     put(&mut client_ids, "meta", Some(digests.clone()));
     put(&mut context, "clientIds", Some(client_ids));
@@ -243,8 +243,8 @@ fn context(hit: &Hit<'_>, event: &str, digests: &Object) -> Object {
     context
 }
 
-fn members(hit: &Hit<'_>, names: &[(&str, &str)]) -> Object {
-    let mut members = Object::new();
+fn members(hit: &Ga4BeaconHit<'_>, names: &[(&str, &str)]) -> JsonObject {
+    let mut members = JsonObject::new();
     for (param, member) in names {
         put(&mut members, member, hit.get(param));
     }
@@ -266,7 +266,7 @@ fn screen(size: &str) -> Option<Value> {
     Some(json!({ "width": width.parse::<u32>().ok()?, "height": height.parse::<u32>().ok()? }))
 }
 
-fn hints(hit: &Hit<'_>) -> Object {
+fn hints(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     let mut hints = members(hit, HINTS);
     put(&mut hints, "mobile", hit.get("uamb").map(|mobile| mobile == "1"));
     let brands = hit.get("uafvl").unwrap_or_default().split('|').filter_map(|entry| {
@@ -281,10 +281,10 @@ fn hints(hit: &Hit<'_>) -> Object {
 
 /// The page's consent, as gtag says it. Without consent to analytics the client id is one of this page
 /// only.
-fn consent(hit: &Hit<'_>) -> Object {
+fn consent(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     let names = ["gcs", "gcd", "dma", "dma_cps", "npa"];
     let google = members(hit, &names.map(|name| (name, name)));
-    let mut consent = Object::new();
+    let mut consent = JsonObject::new();
     put(&mut consent, "google", Some(google));
     put(&mut consent, "us_privacy", hit.get("us_privacy"));
     put(&mut consent, "tcf", hit.get("gdpr_consent").filter(|_| hit.get("gdpr") != Some("0")));
@@ -294,8 +294,8 @@ fn consent(hit: &Hit<'_>) -> Object {
     consent
 }
 
-fn source(hit: &Hit<'_>, event: &str) -> Object {
-    let mut source = Object::new();
+fn source(hit: &Ga4BeaconHit<'_>, event: &str) -> JsonObject {
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some("gtag"));
     put(&mut source, "version", hit.get("gtm"));
     put(&mut source, "event", Some(event));

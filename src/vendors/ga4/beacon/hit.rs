@@ -2,21 +2,25 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::vendors::wire::Fields;
+use crate::vendors::wire::FormFields;
 
 /// Characters of a message id: 96 bits.
 const ID_CHARS: usize = 24;
 
 /// One event of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hit<'a> {
-    query: &'a Fields<'a>,
-    line: Option<&'a Fields<'a>>,
+pub(super) struct Ga4BeaconHit<'a> {
+    query: &'a FormFields<'a>,
+    line: Option<&'a FormFields<'a>>,
     index: usize,
 }
 
-impl<'a> Hit<'a> {
-    pub(super) fn new(query: &'a Fields<'a>, line: Option<&'a Fields<'a>>, index: usize) -> Self {
+impl<'a> Ga4BeaconHit<'a> {
+    pub(super) fn new(
+        query: &'a FormFields<'a>,
+        line: Option<&'a FormFields<'a>>,
+        index: usize,
+    ) -> Self {
         Self { query, line, index }
     }
 
@@ -27,7 +31,7 @@ impl<'a> Hit<'a> {
 
     /// All parameters; those that count come last.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.query.iter().chain(self.line.into_iter().flat_map(Fields::iter))
+        self.query.iter().chain(self.line.into_iter().flat_map(FormFields::iter))
     }
 
     /// An id of the event: the same if the same request comes again. gtag gives none, and counts its

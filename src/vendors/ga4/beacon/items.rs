@@ -3,7 +3,7 @@
 
 use serde_json::{Number, Value};
 
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::wire::put;
 
 /// Items of one event, as many as gtag sends.
@@ -14,35 +14,35 @@ const MAX_FIELDS: usize = 80;
 
 /// How a field's value is read.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Ga4BeaconFieldKind {
     Text,
     Number,
 }
 
 /// The letters of a field and the product's member.
-const FIELDS: &[(&str, &str, Kind)] = &[
-    ("id", "product_id", Kind::Text),
-    ("nm", "name", Kind::Text),
-    ("br", "brand", Kind::Text),
-    ("ca", "category", Kind::Text),
-    ("c2", "item_category2", Kind::Text),
-    ("c3", "item_category3", Kind::Text),
-    ("c4", "item_category4", Kind::Text),
-    ("c5", "item_category5", Kind::Text),
-    ("va", "variant", Kind::Text),
-    ("pr", "price", Kind::Number),
-    ("qt", "quantity", Kind::Number),
-    ("cp", "coupon", Kind::Text),
-    ("ln", "item_list_name", Kind::Text),
-    ("li", "item_list_id", Kind::Text),
-    ("lp", "position", Kind::Number),
-    ("ds", "discount", Kind::Number),
-    ("af", "affiliation", Kind::Text),
-    ("pi", "promotion_id", Kind::Text),
-    ("pn", "promotion_name", Kind::Text),
-    ("cn", "creative_name", Kind::Text),
-    ("cs", "creative_slot", Kind::Text),
-    ("lo", "location_id", Kind::Text),
+const FIELDS: &[(&str, &str, Ga4BeaconFieldKind)] = &[
+    ("id", "product_id", Ga4BeaconFieldKind::Text),
+    ("nm", "name", Ga4BeaconFieldKind::Text),
+    ("br", "brand", Ga4BeaconFieldKind::Text),
+    ("ca", "category", Ga4BeaconFieldKind::Text),
+    ("c2", "item_category2", Ga4BeaconFieldKind::Text),
+    ("c3", "item_category3", Ga4BeaconFieldKind::Text),
+    ("c4", "item_category4", Ga4BeaconFieldKind::Text),
+    ("c5", "item_category5", Ga4BeaconFieldKind::Text),
+    ("va", "variant", Ga4BeaconFieldKind::Text),
+    ("pr", "price", Ga4BeaconFieldKind::Number),
+    ("qt", "quantity", Ga4BeaconFieldKind::Number),
+    ("cp", "coupon", Ga4BeaconFieldKind::Text),
+    ("ln", "item_list_name", Ga4BeaconFieldKind::Text),
+    ("li", "item_list_id", Ga4BeaconFieldKind::Text),
+    ("lp", "position", Ga4BeaconFieldKind::Number),
+    ("ds", "discount", Ga4BeaconFieldKind::Number),
+    ("af", "affiliation", Ga4BeaconFieldKind::Text),
+    ("pi", "promotion_id", Ga4BeaconFieldKind::Text),
+    ("pn", "promotion_name", Ga4BeaconFieldKind::Text),
+    ("cn", "creative_name", Ga4BeaconFieldKind::Text),
+    ("cs", "creative_slot", Ga4BeaconFieldKind::Text),
+    ("lo", "location_id", Ga4BeaconFieldKind::Text),
 ];
 
 /// What pages call the members of an item, where products have another name for them.
@@ -58,7 +58,7 @@ const TOLD: &[(&str, &str)] = &[
 /// The product of an item as a page gives it to gtag.
 pub(super) fn told(item: Value) -> Option<Value> {
     let Value::Object(item) = item else { return None };
-    let product: Object = item
+    let product: JsonObject = item
         .into_iter()
         .map(|(name, value)| match TOLD.iter().find(|(told, _)| *told == name) {
             Some((_, member)) => ((*member).to_owned(), value),
@@ -75,8 +75,8 @@ pub(super) fn place(name: &str) -> Option<usize> {
 }
 
 /// The product of an item.
-pub(super) fn product(item: &str) -> Object {
-    let (mut product, mut names) = (Object::new(), Vec::<(char, String)>::new());
+pub(super) fn product(item: &str) -> JsonObject {
+    let (mut product, mut names) = (JsonObject::new(), Vec::<(char, String)>::new());
     for field in fields(item).into_iter().take(MAX_FIELDS) {
         let mut letters = field.chars();
         let (Some(first), Some(second)) = (letters.next(), letters.next()) else { continue };
@@ -86,8 +86,12 @@ pub(super) fn product(item: &str) -> Object {
             (code.next(), code.next()) == (Some(first), Some(second))
         });
         match (known, first) {
-            (Some((_, member, Kind::Text)), _) => put(&mut product, member, Some(value)),
-            (Some((_, member, Kind::Number)), _) => put(&mut product, member, Some(number(value))),
+            (Some((_, member, Ga4BeaconFieldKind::Text)), _) => {
+                put(&mut product, member, Some(value))
+            }
+            (Some((_, member, Ga4BeaconFieldKind::Number)), _) => {
+                put(&mut product, member, Some(number(value)))
+            }
             // The page's own: a name and a value with the same index.
             (None, 'k') => names.push((second, value.to_owned())),
             (None, 'v') => {

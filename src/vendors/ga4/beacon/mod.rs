@@ -10,14 +10,16 @@ mod retell;
 #[cfg(test)]
 mod tests;
 
-use hit::Hit;
-pub(super) use retell::retell;
+use hit::Ga4BeaconHit;
+pub(super) use retell::to_canonical;
 
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{Fields, MessageBatch};
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{FormFields, MessageBatch};
 
 /// gtag, and what else speaks as it does.
-pub(super) struct Gtag;
+pub(super) struct Ga4Beacon;
 
 /// The ends of the paths that events come to: plain, and through Google's own gateway.
 const COLLECT: [&str; 2] = ["/g/collect", "/ag/g/c"];
@@ -37,31 +39,35 @@ const MAX_REPEATED_BYTES: usize = 256 * 1024;
 /// What a client that can read streams asks for by a word at the end of its query.
 const STREAMING: &str = "richsstsse";
 
-impl Beacon for Gtag {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
+impl Beacon for Ga4Beacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         let path = path.trim_end_matches('/');
         let collects = COLLECT.iter().any(|end| path.ends_with(end));
         let is_aside = ASIDE.iter().any(|part| path.contains(part));
-        (collects || is_aside || path == HEALTHY).then_some(Methods::Both)
+        (collects || is_aside || path == HEALTHY).then_some(AllowedMethods::Both)
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         let path = inbound.path.trim_end_matches('/');
         if !COLLECT.iter().any(|end| path.ends_with(end)) {
             return Ok(());
         }
-        let query = Fields::percent(inbound.query);
+        let query = FormFields::percent(inbound.query);
         if query.get("v") != Some("2") {
-            return Err(DecodeError::Malformed("the version is not 2"));
+            return Err(BeaconDecodeError::Malformed("the version is not 2"));
         }
         if !query.get("tid").is_some_and(is_stream) {
-            return Err(DecodeError::Malformed("tid is not the id of a stream"));
+            return Err(BeaconDecodeError::Malformed("tid is not the id of a stream"));
         }
         let body = String::from_utf8_lossy(inbound.body);
         let lines = body.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_LINES);
         let repeated = inbound.query.len().saturating_mul(lines.clone().count());
         if repeated > MAX_REPEATED_BYTES.min(inbound.bounds.messages_bytes) {
-            return Err(DecodeError::Malformed("the query is too long for so many events"));
+            return Err(BeaconDecodeError::Malformed("the query is too long for so many events"));
         }
         let mut first = None;
         let mut index = 0;
@@ -70,9 +76,9 @@ impl Beacon for Gtag {
                 batch.refuse("too_large");
                 continue;
             }
-            let line = Fields::percent(line);
+            let line = FormFields::percent(line);
             if line.get("en").is_some() {
-                add(&Hit::new(&query, Some(&line), index), batch)?;
+                add(&Ga4BeaconHit::new(&query, Some(&line), index), batch)?;
                 index += 1;
             } else if index == 0 && first.is_none() {
                 first = Some(line);
@@ -80,7 +86,7 @@ impl Beacon for Gtag {
         }
         if index == 0 && batch.is_empty() {
             // A long event's parameters may stand in the body, and its name in the query.
-            add(&Hit::new(&query, first.as_ref(), 0), batch)?;
+            add(&Ga4BeaconHit::new(&query, first.as_ref(), 0), batch)?;
         }
         Ok(())
     }
@@ -89,18 +95,18 @@ impl Beacon for Gtag {
         Some("https://www.google-analytics.com")
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, _verdict: BeaconOutcome) -> BeaconReply {
         if inbound.path.trim_end_matches('/') == HEALTHY {
-            return Answer::text("ok");
+            return BeaconReply::text("ok");
         }
         let is_streaming = inbound.query.rsplit('&').next() == Some(STREAMING);
-        if is_streaming { Answer::text("") } else { Answer::empty() }
+        if is_streaming { BeaconReply::text("") } else { BeaconReply::empty() }
     }
 }
 
 /// Adds the messages of one event.
-fn add(hit: &Hit<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-    let name = hit.get("en").ok_or(DecodeError::Malformed("there is no event"))?;
+fn add(hit: &Ga4BeaconHit<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
+    let name = hit.get("en").ok_or(BeaconDecodeError::Malformed("there is no event"))?;
     let mut messages = Vec::new();
     canonical::add(hit, name, &mut messages);
     batch.extend(messages)

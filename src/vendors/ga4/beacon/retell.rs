@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::canonical::{canonical, named};
 use super::items;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::ga4::rules;
 use crate::vendors::wire::{note_source, put, take};
 
@@ -68,7 +68,7 @@ const OF_ADDRESS: [(&str, &str); 5] = [
 ];
 
 /// Puts a message of gtag's words into the spec's.
-pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
+pub(in crate::vendors::ga4) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = match message.get("event").and_then(Value::as_str) {
         _ if is_page => "page_view",
@@ -103,7 +103,7 @@ pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
         Some(Value::Array(items)) => items.into_iter().filter_map(items::told).collect(),
         _ => Vec::new(),
     };
-    let mut own = Object::new();
+    let mut own = JsonObject::new();
     for (param, value) in said {
         let of_page = OF_PAGE.iter().find(|(known, _)| is_page && *known == param);
         if let Some((_, property)) = of_page {
@@ -131,7 +131,7 @@ fn first(value: Option<Value>) -> Option<Value> {
 }
 
 /// Adds the name and the address of `user_data`. Digests in it are nobody's but Google's.
-fn add_address(traits: &mut Object, address: Option<Value>) {
+fn add_address(traits: &mut JsonObject, address: Option<Value>) {
     let Some(Value::Object(mut said)) = address else { return };
     put(traits, "firstName", said.remove("first_name"));
     put(traits, "lastName", said.remove("last_name"));

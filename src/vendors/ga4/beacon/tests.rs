@@ -8,7 +8,7 @@ use super::*;
 use crate::vendors::ga4::rules::RULES;
 use crate::vendors::ga4::tests::mapped;
 use crate::vendors::trial::event;
-use crate::vendors::wire::trial::{Sent, broken, broken_query};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
 
 const QUERY: &str = "v=2&tid=G-V4WZGN7VET&_p=126682165&cid=1763984794.1795434662&ul=en-us&_s=3&uid=user-42\
                      &sid=1795434661&sct=1&seg=0&dl=https%3A%2F%2Fwww.shop.example%2F&dt=Product%20page";
@@ -18,8 +18,8 @@ const BODY: &str = "en=sign_up&_ee=1&ep.method=email&_et=1527\r\n\
     en=custom_ev&_ee=1&epn.num=5&ep.str=x&ep.flag=true&ep.obj=%5Bobject%20Object%5D&up.tier=gold";
 
 fn decode(query: &str, body: &str) -> Vec<Value> {
-    let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), body);
-    sent.decode(&Gtag).unwrap().into_iter().map(Value::Object).collect()
+    let sent = TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), body);
+    sent.decode(&Ga4Beacon).unwrap().into_iter().map(Value::Object).collect()
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_shim_and_the_library_tell_the_same() {
     let told = |name: &str, properties: Value| {
         let mut message =
             json!({ "type": "track", "event": name, "shim": "ga4", "properties": properties });
-        retell(message.as_object_mut().unwrap());
+        to_canonical(message.as_object_mut().unwrap());
         message
     };
     let item = json!({ "item_id": "A", "item_name": "B", "price": 2.5, "quantity": 2, "index": 1,
@@ -92,7 +92,7 @@ fn the_shim_and_the_library_tell_the_same() {
     }
     let mut page = json!({ "type": "page", "name": "page_view", "properties": {
         "page_location": "https://s.example/", "page_title": "T", "page_type": "x", "plan": "a" } });
-    retell(page.as_object_mut().unwrap());
+    to_canonical(page.as_object_mut().unwrap());
     assert_eq!(
         page["properties"],
         json!({ "url": "https://s.example/", "title": "T", "plan": "a" })
@@ -114,7 +114,7 @@ fn the_shim_keeps_settings_out_of_the_event_and_tells_the_whole_person() {
             "address": [{ "first_name": "Ann", "last_name": "Lee", "street": "1 Rd", "city": "X",
                 "region": "CA", "postal_code": "1", "country": "US" }],
         } } });
-    retell(message.as_object_mut().unwrap());
+    to_canonical(message.as_object_mut().unwrap());
     assert_eq!(message["properties"], json!({ "linker_id": "own" }));
     let person = json!({ "email": "a@b.co", "phone": "+12065550100", "firstName": "Ann", "lastName": "Lee",
         "address": { "street": "1 Rd", "city": "X", "state": "CA", "postalCode": "1", "country": "US" } });
@@ -139,10 +139,10 @@ fn a_batch_shares_its_query_and_each_line_is_an_event() {
 
 #[test]
 fn streams_are_asked_for_by_a_word() {
-    use crate::vendors::beacon::Verdict;
+    use crate::vendors::beacon::BeaconOutcome;
     let ask = |query: &str| {
-        let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), "");
-        sent.answer(&Gtag, Verdict::Ignored).status.as_u16()
+        let sent = TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), "");
+        sent.answer(&Ga4Beacon, BeaconOutcome::Ignored).status.as_u16()
     };
     assert_eq!((ask("v=2&richsstsse"), ask("v=2"), ask("v=2&richsstsse&x")), (200, 204, 204));
 }
@@ -151,8 +151,8 @@ fn streams_are_asked_for_by_a_word() {
 fn a_long_query_is_not_repeated_for_many_events() {
     let events = |query: &str, lines: usize| {
         let body = "en=a\n".repeat(lines);
-        let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), body);
-        sent.decode(&Gtag).map(|messages| messages.len())
+        let sent = TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), body);
+        sent.decode(&Ga4Beacon).map(|messages| messages.len())
     };
     let long = format!("{QUERY}&ep.a={}", "x".repeat(15_000));
     assert_eq!(events(&long, 1), Ok(1));
@@ -169,9 +169,9 @@ proptest! {
         body in prop_oneof![broken(BODY), proptest::collection::vec(any::<u8>(), 0..500)],
     ) {
         let whole = format!("/g/collect?{QUERY}");
-        Sent::new(Method::POST, &format!("/g/collect?{query}"), body.clone()).check(&Gtag, 60);
+        TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), body.clone()).check(&Ga4Beacon, 60);
         // Each line carries what the query says of all.
         let lines = String::from_utf8_lossy(&body).lines().count().max(1) * 2;
-        Sent::new(Method::POST, &whole, body).check(&Gtag, 12 * lines);
+        TestBeaconRequest::new(Method::POST, &whole, body).check(&Ga4Beacon, 12 * lines);
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
-use crate::vendors::meta::rules::{self, Shape};
+use crate::event::JsonObject;
+use crate::vendors::meta::rules::{self, MetaEventShape};
 use crate::vendors::wire::put;
 use crate::vendors::{naming, products};
 
@@ -23,49 +23,49 @@ const TEXTS: [&str; 7] = [
 
 /// A track event.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct MetaTrackEvent {
     /// Its canonical name, or its own where there is none.
     pub(super) event: String,
     /// What it says.
-    pub(super) properties: Object,
+    pub(super) properties: JsonObject,
 }
 
 /// An event of this name with these custom data.
-pub(super) fn told(name: &str, mut properties: Object) -> Told {
+pub(super) fn told(name: &str, mut properties: JsonObject) -> MetaTrackEvent {
     let products = products(&mut properties);
     let rule = rules::canonical(name, products.len() > 1);
-    let event = rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical));
-    let shape = rule.map_or(Shape::Open, |rule| rule.shape);
+    let event = rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical));
+    let shape = rule.map_or(MetaEventShape::Open, |rule| rule.shape);
     if !products.is_empty() && properties.get("content_type").is_some_and(|it| it == "product") {
         // As all products are, unless somebody says otherwise.
         properties.shift_remove("content_type");
     }
     match shape {
-        Shape::Search => {
+        MetaEventShape::Search => {
             rename(&mut properties, "search_string", "query");
             rename(&mut properties, "content_category", "category");
         }
-        Shape::List => rename(&mut properties, "content_category", "category"),
-        Shape::Product => {
+        MetaEventShape::List => rename(&mut properties, "content_category", "category"),
+        MetaEventShape::Product => {
             if products.len() <= 1 {
                 rename(&mut properties, "content_name", "name");
             }
             rename(&mut properties, "content_category", "category");
         }
-        Shape::Order => split(&mut properties),
-        Shape::Cart | Shape::Person | Shape::Open => {}
+        MetaEventShape::Order => split(&mut properties),
+        MetaEventShape::Cart | MetaEventShape::Person | MetaEventShape::Open => {}
     }
     add(&mut properties, products, shape);
-    Told { event, properties }
+    MetaTrackEvent { event, properties }
 }
 
 /// The custom data as they are.
-pub(super) fn properties(data: &[(&str, &str)]) -> Object {
+pub(super) fn properties(data: &[(&str, &str)]) -> JsonObject {
     data.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect()
 }
 
 /// The custom data as a page gave them: texts are read as those of a field are.
-pub(super) fn typed(data: Object) -> Object {
+pub(super) fn typed(data: JsonObject) -> JsonObject {
     let read = |(name, said): (String, Value)| {
         let read = said.as_str().map(|text| value(&name, text));
         (name, read.unwrap_or(said))
@@ -98,7 +98,7 @@ fn value(name: &str, text: &str) -> Value {
 }
 
 /// The products that the event is about: its contents, else what is known by id alone.
-fn products(properties: &mut Object) -> Vec<Object> {
+fn products(properties: &mut JsonObject) -> Vec<JsonObject> {
     for (field, is_list) in [("contents", true), ("content_ids", false)] {
         let found = match properties.get_mut(field) {
             Some(Value::Array(items)) if items.iter().any(names_product) => std::mem::take(items),
@@ -122,14 +122,16 @@ fn names_product(item: &Value) -> bool {
     }
 }
 
-fn product(item: Value) -> Option<Object> {
+fn product(item: Value) -> Option<JsonObject> {
     let mut product = match item {
         Value::Object(mut members) => {
             rename(&mut members, "id", "product_id");
             rename(&mut members, "item_price", "price");
             members
         }
-        id => Object::from_iter([("product_id".to_owned(), Value::String(products::text(&id)?))]),
+        id => {
+            JsonObject::from_iter([("product_id".to_owned(), Value::String(products::text(&id)?))])
+        }
     };
     for field in ["price", "quantity"] {
         if let Some(number) = product.get(field).and_then(products::number) {
@@ -140,10 +142,10 @@ fn product(item: Value) -> Option<Object> {
 }
 
 /// The event itself is its only product, where the spec has it so; several are listed.
-fn add(properties: &mut Object, mut products: Vec<Object>, shape: Shape) {
-    let is_free = |product: &Object| product.keys().all(|key| !properties.contains_key(key));
+fn add(properties: &mut JsonObject, mut products: Vec<JsonObject>, shape: MetaEventShape) {
+    let is_free = |product: &JsonObject| product.keys().all(|key| !properties.contains_key(key));
     if let [product] = products.as_mut_slice()
-        && shape == Shape::Product
+        && shape == MetaEventShape::Product
         && is_free(product)
     {
         properties.append(product);
@@ -153,7 +155,7 @@ fn add(properties: &mut Object, mut products: Vec<Object>, shape: Shape) {
 }
 
 /// Nobody knows whether an order's value has shipping and taxes in it.
-fn split(properties: &mut Object) {
+fn split(properties: &mut JsonObject) {
     let Some(value) = properties.get("value").filter(|value| value.is_number()).cloned() else {
         return;
     };
@@ -163,7 +165,7 @@ fn split(properties: &mut Object) {
 }
 
 /// Gives a member its canonical name, unless something else has it.
-fn rename(members: &mut Object, from: &str, to: &str) {
+fn rename(members: &mut JsonObject, from: &str, to: &str) {
     if !members.contains_key(to)
         && let Some(value) = members.shift_remove(from)
     {

@@ -1,14 +1,14 @@
 //! One event as the library writes it: fields of a query or a form (`contracts/beacons.md` 4.3).
 
-use crate::vendors::beacon::DecodeError;
-use crate::vendors::wire::Fields;
+use crate::vendors::beacon::BeaconDecodeError;
+use crate::vendors::wire::FormFields;
 
 /// A name and a value of a family of fields: `value` and `9.5` of `cd[value]=9.5`.
-pub(super) type Members<'f> = Vec<(&'f str, &'f str)>;
+pub(super) type MetaFieldFamily<'f> = Vec<(&'f str, &'f str)>;
 
 /// One event. What is empty is none.
 #[derive(Debug, Default)]
-pub(super) struct Hit<'f> {
+pub(super) struct MetaBeaconHit<'f> {
     /// `id`: the pixel.
     pub(super) pixel: &'f str,
     /// `ev`: what happened, in Meta's words or the site's.
@@ -50,16 +50,16 @@ pub(super) struct Hit<'f> {
     /// `dpost`
     pub(super) state: Option<&'f str>,
     /// `cd[...]`: what the event says.
-    pub(super) data: Members<'f>,
+    pub(super) data: MetaFieldFamily<'f>,
     /// `ud[...]`: of whom it is.
-    pub(super) person: Members<'f>,
+    pub(super) person: MetaFieldFamily<'f>,
     /// `udff[...]`: the same, as found in the page's forms.
-    pub(super) found: Members<'f>,
+    pub(super) found: MetaFieldFamily<'f>,
 }
 
-impl<'f> Hit<'f> {
+impl<'f> MetaBeaconHit<'f> {
     /// Reads one event.
-    pub(super) fn read(fields: &'f Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn read(fields: &'f FormFields<'_>) -> Result<Self, BeaconDecodeError> {
         let mut hit = Self::default();
         for (name, value) in fields.iter() {
             if name == "dpo" {
@@ -69,11 +69,11 @@ impl<'f> Hit<'f> {
             }
         }
         if hit.event.trim().is_empty() {
-            return Err(DecodeError::Malformed("there is no event"));
+            return Err(BeaconDecodeError::Malformed("there is no event"));
         }
         let is_number = hit.pixel.bytes().all(|byte| byte.is_ascii_digit());
         if hit.pixel.is_empty() || !is_number {
-            return Err(DecodeError::Malformed("there is no pixel's id"));
+            return Err(BeaconDecodeError::Malformed("there is no pixel's id"));
         }
         Ok(hit)
     }

@@ -3,13 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::commerce::{self, Told};
-use super::hit::Hit;
-use crate::event::{Kind, Object, names_somebody};
+use super::commerce::{self, MetaTrackEvent};
+use super::hit::MetaBeaconHit;
+use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::values::time::read_event_time;
 use crate::vendors::digest;
 use crate::vendors::meta::NAME;
-use crate::vendors::wire::{Message, page, put, roomy};
+use crate::vendors::wire::{CanonicalMessage, page, preallocated_object, put};
 
 /// How far a browser's clock may be off to be believed.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -18,23 +18,23 @@ const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 const MAX_ID_BYTES: usize = 1000;
 
 /// The keys of advanced matching, and the traits that they are.
-const PERSON: &[(&str, Trait)] = &[
-    ("em", Trait::Own("email")),
-    ("ph", Trait::Own("phone")),
-    ("fn", Trait::Own("firstName")),
-    ("ln", Trait::Own("lastName")),
-    ("ge", Trait::Own("gender")),
-    ("db", Trait::Own("birthday")),
-    ("ct", Trait::OfAddress("city")),
-    ("st", Trait::OfAddress("state")),
-    ("zp", Trait::OfAddress("postalCode")),
-    ("country", Trait::OfAddress("country")),
-    ("external_id", Trait::Id),
+const PERSON: &[(&str, MetaTraitTarget)] = &[
+    ("em", MetaTraitTarget::Own("email")),
+    ("ph", MetaTraitTarget::Own("phone")),
+    ("fn", MetaTraitTarget::Own("firstName")),
+    ("ln", MetaTraitTarget::Own("lastName")),
+    ("ge", MetaTraitTarget::Own("gender")),
+    ("db", MetaTraitTarget::Own("birthday")),
+    ("ct", MetaTraitTarget::OfAddress("city")),
+    ("st", MetaTraitTarget::OfAddress("state")),
+    ("zp", MetaTraitTarget::OfAddress("postalCode")),
+    ("country", MetaTraitTarget::OfAddress("country")),
+    ("external_id", MetaTraitTarget::Id),
 ];
 
 /// Where something that is said of the person belongs.
 #[derive(Clone, Copy)]
-enum Trait {
+enum MetaTraitTarget {
     Own(&'static str),
     OfAddress(&'static str),
     /// An id that the site knows the person by, and nobody else.
@@ -42,15 +42,16 @@ enum Trait {
 }
 
 /// The message of an event that arrived then.
-pub(super) fn message(hit: &Hit<'_>, received_at: Timestamp) -> Object {
+pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonObject {
     let page = page(hit.url, hit.title, hit.referrer);
     let message = if hit.event == "PageView" {
         let mut properties = page.clone();
         properties.extend(commerce::properties(&hit.data));
-        Message::new(Kind::Page).with("properties", Some(properties))
+        CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
     } else {
-        let Told { event, properties } = commerce::told(hit.event, commerce::properties(&hit.data));
-        Message::track(&event).with("properties", Some(properties))
+        let MetaTrackEvent { event, properties } =
+            commerce::told(hit.event, commerce::properties(&hit.data));
+        CanonicalMessage::track(&event).with("properties", Some(properties))
     };
     message
         .with("messageId", id(hit))
@@ -60,13 +61,13 @@ pub(super) fn message(hit: &Hit<'_>, received_at: Timestamp) -> Object {
 }
 
 /// The id that the site gave the event.
-fn own_id<'h>(hit: &Hit<'h>) -> Option<&'h str> {
+fn own_id<'h>(hit: &MetaBeaconHit<'h>) -> Option<&'h str> {
     hit.id.filter(|id| names_somebody(id) && id.len() <= MAX_ID_BYTES)
 }
 
 /// What tells the event from others: to Meta, that is the site's id and the name, for templates give all
 /// tags of a page one id. Else its time; without one, the same fields come from many browsers.
-fn id(hit: &Hit<'_>) -> Option<String> {
+fn id(hit: &MetaBeaconHit<'_>) -> Option<String> {
     let own = own_id(hit).and_then(|id| {
         let whole = format!("{id}.{}", hit.event);
         if whole.len() <= MAX_ID_BYTES { Some(whole) } else { digest::sha256(&whole) }
@@ -78,15 +79,15 @@ fn id(hit: &Hit<'_>) -> Option<String> {
     })
 }
 
-fn time(hit: &Hit<'_>, received_at: Timestamp) -> Option<Timestamp> {
+fn time(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> Option<Timestamp> {
     let time = read_event_time(hit.at?)?;
     (received_at.duration_since(time).abs() <= MAX_SKEW).then_some(time)
 }
 
-fn context(hit: &Hit<'_>, page: Object) -> Object {
-    let mut context = roomy();
+fn context(hit: &MetaBeaconHit<'_>, page: JsonObject) -> JsonObject {
+    let mut context = preallocated_object();
     put(&mut context, "page", Some(page));
-    let mut screen = Object::new();
+    let mut screen = JsonObject::new();
     let sizes = [("width", hit.width), ("height", hit.height), ("innerWidth", hit.inner_width)];
     for (name, size) in sizes {
         put(&mut screen, name, size.and_then(|size| size.parse::<u32>().ok()));
@@ -98,17 +99,17 @@ fn context(hit: &Hit<'_>, page: Object) -> Object {
     // What the site says comes before what is found in its forms.
     let (traits, digests) = person(hit.found.iter().chain(&hit.person).copied());
     put(&mut context, "traits", Some(traits));
-    let mut ids = Object::new();
+    let mut ids = JsonObject::new();
     put(&mut ids, "fbp", hit.browser);
     put(&mut ids, "fbc", hit.click);
     put(&mut ids, "meta", Some(digests));
     put(&mut context, "clientIds", Some(ids));
     limit(&mut context, hit);
-    let mut library = Object::new();
+    let mut library = JsonObject::new();
     put(&mut library, "name", hit.version.map(|_| "fbevents.js"));
     put(&mut library, "version", hit.version);
     put(&mut context, "library", Some(library));
-    let mut source = Object::new();
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some(NAME));
     put(&mut source, "version", hit.version);
     put(&mut source, "endpoint", Some(super::EVENTS));
@@ -121,17 +122,20 @@ fn context(hit: &Hit<'_>, page: Object) -> Object {
 }
 
 /// What is said of the person in the clear, and what is hashed.
-pub(super) fn person<'s>(said: impl Iterator<Item = (&'s str, &'s str)>) -> (Object, Object) {
-    let (mut traits, mut address, mut digests) = (Object::new(), Object::new(), Object::new());
+pub(super) fn person<'s>(
+    said: impl Iterator<Item = (&'s str, &'s str)>,
+) -> (JsonObject, JsonObject) {
+    let (mut traits, mut address, mut digests) =
+        (JsonObject::new(), JsonObject::new(), JsonObject::new());
     for (key, value) in said {
         let Some((key, it)) = PERSON.iter().find(|(known, _)| *known == key) else { continue };
         let value = value.trim();
         let first = value.split(',').next().unwrap_or_default();
         match it {
             _ if digest::is_sha256(first) => put(&mut digests, key, Some(first)),
-            Trait::Id => put(&mut digests, key, Some(value)),
-            Trait::Own(name) => put(&mut traits, name, Some(value)),
-            Trait::OfAddress(name) => put(&mut address, name, Some(value)),
+            MetaTraitTarget::Id => put(&mut digests, key, Some(value)),
+            MetaTraitTarget::Own(name) => put(&mut traits, name, Some(value)),
+            MetaTraitTarget::OfAddress(name) => put(&mut address, name, Some(value)),
         }
     }
     put(&mut traits, "address", Some(address));
@@ -139,7 +143,7 @@ pub(super) fn person<'s>(said: impl Iterator<Item = (&'s str, &'s str)>) -> (Obj
 }
 
 /// Limited data use, as the three arguments of the library's own function.
-fn limit(context: &mut Object, hit: &Hit<'_>) {
+fn limit(context: &mut JsonObject, hit: &MetaBeaconHit<'_>) {
     let Some(options) = hit.options else { return };
     let options: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
     if options.contains(&"LDU") {

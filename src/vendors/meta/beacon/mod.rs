@@ -19,14 +19,16 @@ mod tests;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
-use self::hit::Hit;
-pub(super) use self::retell::retell;
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{Fields, MessageBatch};
+use self::hit::MetaBeaconHit;
+pub(super) use self::retell::to_canonical;
+use crate::event::JsonObject;
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{FormFields, MessageBatch};
 
 /// Meta's beacons.
-pub(super) struct Pixel;
+pub(super) struct MetaBeacon;
 
 /// Where events go.
 const EVENTS: &str = "/tr";
@@ -38,33 +40,37 @@ const ATTRIBUTION: &str = "/privacy_sandbox/pixel/register/trigger";
 /// full of what visitors see.
 const AUTOMATIC: [&str; 2] = ["SubscribedButtonClick", "Microdata"];
 
-impl Beacon for Pixel {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
+impl Beacon for MetaBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         match plain(path) {
-            EVENTS => Some(Methods::Both),
-            ATTRIBUTION => Some(Methods::Get),
+            EVENTS => Some(AllowedMethods::Both),
+            ATTRIBUTION => Some(AllowedMethods::Get),
             _ => None,
         }
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         if plain(inbound.path) != EVENTS {
             return Ok(());
         }
-        let fields = Fields::form(inbound.query).then(posted(inbound)?);
+        let fields = FormFields::form(inbound.query).then(posted(inbound)?);
         if fields.get("batch").is_none() {
             if inbound.body.len() > inbound.bounds.hit_bytes() {
-                return Err(DecodeError::TooLarge);
+                return Err(BeaconDecodeError::TooLarge);
             }
             return batch.extend(read(&fields, inbound)?);
         }
-        let mut unread = Some(DecodeError::Malformed("there is no event in the batch"));
+        let mut unread = Some(BeaconDecodeError::Malformed("there is no event in the batch"));
         for (_, text) in fields.iter().filter(|(name, _)| name.starts_with("events[")) {
             if text.len() > inbound.bounds.hit_bytes() {
                 batch.refuse("too_large");
                 continue;
             }
-            let event = Fields::form(text.strip_prefix('?').unwrap_or(text));
+            let event = FormFields::form(text.strip_prefix('?').unwrap_or(text));
             match read(&event, inbound) {
                 Ok(message) => {
                     batch.extend(message)?;
@@ -84,16 +90,18 @@ impl Beacon for Pixel {
         false
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            Verdict::Later { limited } => Answer::later(limited),
-            _ if inbound.method == Method::GET => Answer::gif(),
+            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            _ if inbound.method == Method::GET => BeaconReply::gif(),
             // A frame shows it, where nobody looks.
-            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => Answer {
-                status: StatusCode::OK,
-                content_type: Some("text/html;charset=utf-8"),
-                ..Answer::empty()
-            },
+            BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
+                BeaconReply {
+                    status: StatusCode::OK,
+                    content_type: Some("text/html;charset=utf-8"),
+                    ..BeaconReply::empty()
+                }
+            }
         }
     }
 }
@@ -104,21 +112,24 @@ fn plain(path: &str) -> &str {
 }
 
 /// The fields of the body.
-fn posted<'b>(inbound: &Inbound<'b>) -> Result<Fields<'b>, DecodeError> {
-    const BROKEN: DecodeError = DecodeError::Malformed("the form is broken");
+fn posted<'b>(inbound: &BeaconRequest<'b>) -> Result<FormFields<'b>, BeaconDecodeError> {
+    const BROKEN: BeaconDecodeError = BeaconDecodeError::Malformed("the form is broken");
     let content_type = inbound.field(CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_multipart =
         content_type.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if !is_multipart || inbound.body.is_empty() {
         // What is not ASCII is percent-encoded in a form.
-        return Ok(Fields::of_bytes(inbound.body));
+        return Ok(FormFields::of_bytes(inbound.body));
     }
-    Fields::multipart(content_type, inbound.body).ok_or(BROKEN)
+    FormFields::multipart(content_type, inbound.body).ok_or(BROKEN)
 }
 
 /// The message of one event; none if it is one of the library's own.
-fn read(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Result<Option<Object>, DecodeError> {
-    let hit = Hit::read(fields)?;
+fn read(
+    fields: &FormFields<'_>,
+    inbound: &BeaconRequest<'_>,
+) -> Result<Option<JsonObject>, BeaconDecodeError> {
+    let hit = MetaBeaconHit::read(fields)?;
     if AUTOMATIC.contains(&hit.event) {
         return Ok(None);
     }

@@ -3,15 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::commerce::{self, Told};
+use super::commerce::{self, MetaTrackEvent};
 use super::message;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::meta::NAME;
 use crate::vendors::products;
 use crate::vendors::wire::{note_source, put, take};
 
 /// Puts a message of Meta's words into the spec's.
-pub(in crate::vendors::meta) fn retell(message: &mut Object) {
+pub(in crate::vendors::meta) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = match message.get("event").and_then(Value::as_str) {
         _ if is_page => "PageView",
@@ -47,7 +47,7 @@ pub(in crate::vendors::meta) fn retell(message: &mut Object) {
         put(message, "properties", Some(properties));
         return;
     }
-    let Told { event, properties } = commerce::told(&name, properties);
+    let MetaTrackEvent { event, properties } = commerce::told(&name, properties);
     put(message, "event", Some(event));
     put(message, "properties", Some(properties));
 }

@@ -8,20 +8,20 @@ use url::form_urlencoded;
 
 use super::*;
 use crate::event::DroppedFields;
-use crate::vendors::meta::settings::Settings;
+use crate::vendors::meta::settings::MetaSettings;
 use crate::vendors::meta::{map, rules};
 use crate::vendors::trial;
 use crate::vendors::wire::says_nothing;
-use crate::vendors::wire::trial::{Sent, broken, broken_query};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
 
 const DIGEST: &str = "80305c9bb1bb2480e03894350e0a8a366dcbdeb302e69e0817aa0743abd77054";
 
-fn got(query: &str) -> Sent {
-    Sent::new(Method::GET, &format!("/tr/?{query}"), "")
+fn got(query: &str) -> TestBeaconRequest {
+    TestBeaconRequest::new(Method::GET, &format!("/tr/?{query}"), "")
 }
 
 fn only(query: &str) -> Value {
-    let mut messages = got(query).decode(&Pixel).unwrap();
+    let mut messages = got(query).decode(&MetaBeacon).unwrap();
     assert_eq!(messages.len(), 1);
     Value::Object(messages.remove(0))
 }
@@ -32,7 +32,7 @@ fn retold(query: &str) -> Value {
     message["facts"] = json!({ "ip": "203.0.113.9", "userAgent": "Mozilla/5.0" });
     message["receivedAt"] = trial::NOW.into();
     let text = "pixel_id = \"1\"\naccess_token = \"hush\"";
-    let settings = trial::settings(text, |section| Settings::read(section, None));
+    let settings = trial::settings(text, |section| MetaSettings::read(section, None));
     let hit = map::map(&trial::event(message), &settings, &mut DroppedFields::default()).unwrap();
     serde_json::from_str(&hit.json).unwrap()
 }
@@ -122,11 +122,11 @@ fn the_shim_and_the_library_tell_the_same() {
                     "source": { "event_id": "e.1", "pixel_id": "1" },
                 },
             });
-            retell(by_shim.as_object_mut().unwrap());
+            to_canonical(by_shim.as_object_mut().unwrap());
             assert_eq!(by_shim["event"], by_library["event"]);
             let without_empty = |value: &Value| {
                 let members = value.as_object().unwrap().iter().filter(|(_, it)| !says_nothing(it));
-                members.map(|(key, it)| (key.clone(), it.clone())).collect::<Object>()
+                members.map(|(key, it)| (key.clone(), it.clone())).collect::<JsonObject>()
             };
             assert_eq!(
                 without_empty(&by_shim["properties"]),
@@ -301,8 +301,8 @@ fn products_are_found_in_contents_else_by_their_ids() {
 #[test]
 fn a_batch_is_many_and_one_bad_event_takes_no_other_along() {
     let events = |query: &str| {
-        let messages = got(query).decode(&Pixel)?;
-        Ok::<_, DecodeError>(
+        let messages = got(query).decode(&MetaBeacon)?;
+        Ok::<_, BeaconDecodeError>(
             messages.iter().map(|message| message["type"].clone()).collect::<Vec<_>>(),
         )
     };
@@ -318,14 +318,14 @@ fn a_batch_is_many_and_one_bad_event_takes_no_other_along() {
 #[test]
 fn what_is_no_event_is_malformed_and_answered_all_the_same() {
     for bad in ["", "id=1", "ev=E", "id=&ev=E", "id=x1&ev=E", "id=1&ev=", "id=1&ev=%20"] {
-        assert!(got(bad).decode(&Pixel).is_err(), "{bad}");
+        assert!(got(bad).decode(&MetaBeacon).is_err(), "{bad}");
     }
-    let answer = got("").answer(&Pixel, Verdict::Ignored);
+    let answer = got("").answer(&MetaBeacon, BeaconOutcome::Ignored);
     assert_eq!((answer.status, answer.content_type), (StatusCode::OK, Some("image/gif")));
-    assert_eq!(Pixel.endpoint("/tr"), Some(Methods::Both));
-    assert_eq!(Pixel.endpoint("/tr//"), None);
-    let attribution = Sent::new(Method::GET, &format!("{ATTRIBUTION}/?id=1&ev=E"), "");
-    assert_eq!(attribution.decode(&Pixel), Ok(Vec::new()));
+    assert_eq!(MetaBeacon.endpoint("/tr"), Some(AllowedMethods::Both));
+    assert_eq!(MetaBeacon.endpoint("/tr//"), None);
+    let attribution = TestBeaconRequest::new(Method::GET, &format!("{ATTRIBUTION}/?id=1&ev=E"), "");
+    assert_eq!(attribution.decode(&MetaBeacon), Ok(Vec::new()));
 }
 
 /// One event with all that it can say.
@@ -356,14 +356,14 @@ proptest! {
     ) {
         let content_type = if is_multipart { "multipart/form-data; boundary=X" } else { "text/plain" };
         let target = format!("/tr/?{query}");
-        Sent::new(Method::POST, &target, body).with("content-type", content_type).check(&Pixel, 20);
-        got(&query).check(&Pixel, 20);
+        TestBeaconRequest::new(Method::POST, &target, body).with("content-type", content_type).check(&MetaBeacon, 20);
+        got(&query).check(&MetaBeacon, 20);
     }
 
     #[test]
     fn many_small_events_stay_small(count in 0..400_usize, event in "[a-z]{1,9}") {
         let each = |n: usize| format!("&events[{n}]=id%3D1%26ev%3D{event}%26cd[a]%3D%5B1,2,3%5D");
         let events: String = (0..count).map(each).collect();
-        got(&format!("batch=1{events}")).check(&Pixel, 20);
+        got(&format!("batch=1{events}")).check(&MetaBeacon, 20);
     }
 }

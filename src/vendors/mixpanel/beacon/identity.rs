@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
-use crate::vendors::wire::{self, Message, put};
+use crate::event::JsonObject;
+use crate::vendors::wire::{self, CanonicalMessage, put};
 
 /// Before the device's id while nobody has signed in.
 const DEVICE: &str = "$device:";
@@ -13,13 +13,13 @@ const UUID_CHARS: usize = 36;
 
 /// The ids of one record, as sent.
 #[derive(Debug, Default)]
-pub(super) struct Ids {
+pub(super) struct MixpanelBeaconIds {
     distinct: Option<String>,
     device: Option<String>,
     user: Option<String>,
 }
 
-impl Ids {
+impl MixpanelBeaconIds {
     /// Takes a member that is one of them: `distinct_id`, or `$distinct_id` of a profile. Any other
     /// is given back.
     pub(super) fn take(&mut self, name: &str, value: Value) -> Option<Value> {
@@ -70,17 +70,17 @@ impl Ids {
     }
 
     /// The message with both ids.
-    pub(super) fn write(&self, message: Message) -> Message {
+    pub(super) fn write(&self, message: CanonicalMessage) -> CanonicalMessage {
         message.with_id("userId", self.user()).with_id("anonymousId", self.device())
     }
 
     /// The ids as sent, for `context.clientIds`.
-    pub(super) fn finish(self, context: &mut Object) {
-        let mut own = Object::new();
+    pub(super) fn finish(self, context: &mut JsonObject) {
+        let mut own = JsonObject::new();
         put(&mut own, "distinct_id", self.distinct);
         put(&mut own, "device_id", self.device);
         put(&mut own, "user_id", self.user);
-        let mut ids = Object::new();
+        let mut ids = JsonObject::new();
         put(&mut ids, super::CLIENT, Some(own));
         put(context, "clientIds", Some(ids));
     }
@@ -115,7 +115,7 @@ mod tests {
             (UUID, "", "", (Some(UUID), None)),
             ("", "", "", (None, None)),
         ] {
-            let mut ids = Ids::default();
+            let mut ids = MixpanelBeaconIds::default();
             for (name, id) in
                 [("distinct_id", distinct), ("$device_id", device), ("$user_id", user)]
             {

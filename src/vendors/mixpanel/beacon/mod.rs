@@ -15,7 +15,7 @@ mod retell;
 mod tests;
 mod track;
 
-pub(super) use retell::retell;
+pub(super) use retell::to_canonical;
 
 use std::borrow::Cow;
 
@@ -25,11 +25,13 @@ use jiff::Timestamp;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Fields, MessageBatch};
+use crate::event::JsonObject;
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, FormFields, MessageBatch};
 
-pub(super) struct Beacon;
+pub(super) struct MixpanelBeacon;
 
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "mixpanel";
@@ -43,7 +45,7 @@ const PNG: &[u8] =
 
 /// What the library asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+enum MixpanelBeaconRoute {
     Track,
     /// Events of servers, as a list of JSON or as lines of it.
     Import,
@@ -56,13 +58,13 @@ enum Endpoint {
 }
 
 /// What all records of one request share.
-struct Sending {
+struct MixpanelEnvelope {
     endpoint: &'static str,
     /// The library's clock when it sent them.
     at: Option<Timestamp>,
 }
 
-impl Endpoint {
+impl MixpanelBeaconRoute {
     fn of(path: &str) -> Option<Self> {
         match path.trim_end_matches('/') {
             "/track" => Some(Self::Track),
@@ -80,28 +82,33 @@ impl Endpoint {
     }
 }
 
-impl Face for Beacon {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        Some(match Endpoint::of(path)? {
-            Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Flags => {
-                Methods::Both
-            }
-            Endpoint::Record | Endpoint::Import => Methods::Post,
-            Endpoint::Settings | Endpoint::Decide => Methods::Get,
+impl Face for MixpanelBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        Some(match MixpanelBeaconRoute::of(path)? {
+            MixpanelBeaconRoute::Track
+            | MixpanelBeaconRoute::Engage
+            | MixpanelBeaconRoute::Groups
+            | MixpanelBeaconRoute::Flags => AllowedMethods::Both,
+            MixpanelBeaconRoute::Record | MixpanelBeaconRoute::Import => AllowedMethods::Post,
+            MixpanelBeaconRoute::Settings | MixpanelBeaconRoute::Decide => AllowedMethods::Get,
         })
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-        let (read, endpoint): (fn(Object, &Sending) -> Option<_>, _) =
-            match Endpoint::of(inbound.path) {
-                Some(Endpoint::Track) => (track::message, "/track"),
-                Some(Endpoint::Import) => (track::message, "/import"),
-                Some(Endpoint::Engage) => (profiles::person, "/engage"),
-                Some(Endpoint::Groups) => (profiles::group, "/groups"),
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
+        let (read, endpoint): (fn(JsonObject, &MixpanelEnvelope) -> Option<_>, _) =
+            match MixpanelBeaconRoute::of(inbound.path) {
+                Some(MixpanelBeaconRoute::Track) => (track::message, "/track"),
+                Some(MixpanelBeaconRoute::Import) => (track::message, "/import"),
+                Some(MixpanelBeaconRoute::Engage) => (profiles::person, "/engage"),
+                Some(MixpanelBeaconRoute::Groups) => (profiles::group, "/groups"),
                 _ => return Ok(()),
             };
-        let query = Fields::form(inbound.query);
-        let sending = Sending { endpoint, at: query.get("_").and_then(wire::moment_of) };
+        let query = FormFields::form(inbound.query);
+        let sending = MixpanelEnvelope { endpoint, at: query.get("_").and_then(wire::moment_of) };
         let payload = payload(inbound, &query)?;
         if let Cow::Owned(payload) = &payload {
             batch.add_unpacked(payload.len());
@@ -124,7 +131,7 @@ impl Face for Beacon {
         if is_any || !batch.is_empty() {
             Ok(())
         } else {
-            Err(DecodeError::Malformed("none of the records can be read"))
+            Err(BeaconDecodeError::Malformed("none of the records can be read"))
         }
     }
 
@@ -132,42 +139,48 @@ impl Face for Beacon {
         Some("https://api-js.mixpanel.com")
     }
 
-    fn passes_on(&self, path: &str) -> bool {
-        Endpoint::of(path) == Some(Endpoint::Record)
+    fn is_forwarded(&self, path: &str) -> bool {
+        MixpanelBeaconRoute::of(path) == Some(MixpanelBeaconRoute::Record)
     }
 
     fn has_unique_ids(&self) -> bool {
         false
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            Verdict::Later { limited: true } => refused(Answer::later(true), "too many requests"),
-            Verdict::Later { limited: false } => refused(Answer::later(false), "try again later"),
+            BeaconOutcome::Later { limited: true } => {
+                refused(BeaconReply::later(true), "too many requests")
+            }
+            BeaconOutcome::Later { limited: false } => {
+                refused(BeaconReply::later(false), "try again later")
+            }
             // The library halves its batch.
-            Verdict::TooLarge => refused(Answer::too_large(), "the request is too large"),
-            Verdict::Taken { events } => taken(inbound, events),
-            Verdict::Ignored => taken(inbound, 0),
+            BeaconOutcome::TooLarge => {
+                refused(BeaconReply::too_large(), "the request is too large")
+            }
+            BeaconOutcome::Taken { events } => taken(inbound, events),
+            BeaconOutcome::Ignored => taken(inbound, 0),
         }
     }
 }
 
 /// A refusal as JSON: server libraries fail upon a body that is none.
-fn refused(answer: Answer, why: &str) -> Answer {
+fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
     let said = json!({ "code": answer.status.as_u16(), "status": 0, "error": why });
     let (content_type, body) = (Some("application/json"), Bytes::from(said.to_string()));
-    Answer { content_type, body, ..answer }
+    BeaconReply { content_type, body, ..answer }
 }
 
 /// One record that could be read.
-enum Read {
-    Message(Object),
+enum MixpanelBeaconRecord {
+    Message(JsonObject),
     /// It says nothing of the visitor.
     Nothing,
 }
 
-impl Read {
-    fn message(self) -> Option<Object> {
+impl MixpanelBeaconRecord {
+    fn message(self) -> Option<JsonObject> {
         match self {
             Self::Message(message) => Some(message),
             Self::Nothing => None,
@@ -176,14 +189,17 @@ impl Read {
 }
 
 /// The project's token in a record.
-fn token(record: &Object) -> Option<&str> {
+fn token(record: &JsonObject) -> Option<&str> {
     let of_event = || record.get("properties")?.get("token");
     record.get("$token").or_else(of_event)?.as_str()
 }
 
 /// The records of a request: one, a list, or, where servers import, lines.
-fn records<'p>(inbound: &Inbound<'_>, payload: &'p [u8]) -> Result<Vec<&'p RawValue>, DecodeError> {
-    let is_import = Endpoint::of(inbound.path) == Some(Endpoint::Import);
+fn records<'p>(
+    inbound: &BeaconRequest<'_>,
+    payload: &'p [u8],
+) -> Result<Vec<&'p RawValue>, BeaconDecodeError> {
+    let is_import = MixpanelBeaconRoute::of(inbound.path) == Some(MixpanelBeaconRoute::Import);
     if !is_import || payload.first() == Some(&b'[') {
         return wire::records(payload, &inbound.bounds);
     }
@@ -192,18 +208,22 @@ fn records<'p>(inbound: &Inbound<'_>, payload: &'p [u8]) -> Result<Vec<&'p RawVa
     let mut records = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         if records.len() == most {
-            return Err(DecodeError::TooMany);
+            return Err(BeaconDecodeError::TooMany);
         }
         let record = serde_json::from_slice(line);
-        records.push(record.map_err(|_invalid| DecodeError::Malformed("a line is not JSON"))?);
+        records
+            .push(record.map_err(|_invalid| BeaconDecodeError::Malformed("a line is not JSON"))?);
     }
     Ok(records)
 }
 
 /// The JSON of a request, wherever it stands.
-fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, DecodeError> {
-    const NONE: DecodeError = DecodeError::Malformed("there is no JSON in data");
-    let unpack = |fields: &Fields<'_>| {
+fn payload<'a>(
+    inbound: &BeaconRequest<'a>,
+    query: &FormFields<'_>,
+) -> Result<Cow<'a, [u8]>, BeaconDecodeError> {
+    const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there is no JSON in data");
+    let unpack = |fields: &FormFields<'_>| {
         let data = fields.get("data").ok_or(NONE)?;
         Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
     };
@@ -215,9 +235,9 @@ fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]
     }
     let content_type = inbound.field("content-type").unwrap_or_default();
     if content_type.starts_with("multipart/") {
-        return unpack(&Fields::multipart(content_type, inbound.body).ok_or(NONE)?);
+        return unpack(&FormFields::multipart(content_type, inbound.body).ok_or(NONE)?);
     }
-    let fields = Fields::of_bytes(inbound.body);
+    let fields = FormFields::of_bytes(inbound.body);
     match fields.get("data") {
         Some(_) => unpack(&fields),
         None => {
@@ -228,38 +248,44 @@ fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]
 }
 
 /// True if the library asks for something, in the query or, as servers do, among the fields of the body.
-fn asks(inbound: &Inbound<'_>, name: &str) -> bool {
-    let is_wish = |fields: &Fields<'_>| fields.get(name).is_some_and(|value| value != "0");
-    if is_wish(&Fields::form(inbound.query)) {
+fn asks(inbound: &BeaconRequest<'_>, name: &str) -> bool {
+    let is_wish = |fields: &FormFields<'_>| fields.get(name).is_some_and(|value| value != "0");
+    if is_wish(&FormFields::form(inbound.query)) {
         return true;
     }
     let is_form = !wire::is_json(inbound.body);
     let text = std::str::from_utf8(inbound.body).ok().filter(|_| is_form);
-    text.is_some_and(|text| is_wish(&Fields::form(text)))
+    text.is_some_and(|text| is_wish(&FormFields::form(text)))
 }
 
-fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
-    match Endpoint::of(inbound.path) {
-        Some(Endpoint::Flags) => Answer::json(r#"{"flags":{}}"#),
-        Some(Endpoint::Import) => {
+fn taken(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
+    match MixpanelBeaconRoute::of(inbound.path) {
+        Some(MixpanelBeaconRoute::Flags) => BeaconReply::json(r#"{"flags":{}}"#),
+        Some(MixpanelBeaconRoute::Import) => {
             let said = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
-            Answer::json(said.to_string())
+            BeaconReply::json(said.to_string())
         }
-        Some(Endpoint::Settings) => Answer::json(r#"{"sdk_config":{"config":{}}}"#),
-        Some(Endpoint::Decide) => {
+        Some(MixpanelBeaconRoute::Settings) => BeaconReply::json(r#"{"sdk_config":{"config":{}}}"#),
+        Some(MixpanelBeaconRoute::Decide) => {
             let text = r#"{"notifications":[],"config":{"enable_collect_everything":false}}"#;
-            Answer::json(text)
+            BeaconReply::json(text)
         }
-        Some(Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Record) | None => {
+        Some(
+            MixpanelBeaconRoute::Track
+            | MixpanelBeaconRoute::Engage
+            | MixpanelBeaconRoute::Groups
+            | MixpanelBeaconRoute::Record,
+        )
+        | None => {
             if asks(inbound, "img") {
-                return Answer {
+                return BeaconReply {
                     status: StatusCode::OK,
                     content_type: Some("image/png"),
                     body: Bytes::from_static(PNG),
                 };
             }
             let is_verbose = asks(inbound, "verbose");
-            Answer::json(if is_verbose { r#"{"error":null,"status":1}"# } else { "1" })
+            BeaconReply::json(if is_verbose { r#"{"error":null,"status":1}"# } else { "1" })
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use serde_json::Value;
 
-use super::identity::Ids;
+use super::identity::MixpanelBeaconIds;
 use super::track::surround;
-use super::{CLIENT, Read, Sending};
-use crate::event::{Kind, Object};
+use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
+use crate::event::{EventKind, JsonObject};
 use crate::values::address::read_visitor_address;
-use crate::vendors::wire::{self, Message, put};
+use crate::vendors::wire::{self, CanonicalMessage, put};
 
 /// Mixpanel's own properties that have a name without `$` as traits.
 const RESERVED: &[(&str, &str)] = &[
@@ -30,30 +30,37 @@ const RESERVED: &[(&str, &str)] = &[
 
 /// One update of a person or a group.
 #[derive(Default)]
-struct Update {
-    ids: Ids,
+struct MixpanelProfileUpdate {
+    ids: MixpanelBeaconIds,
     group_key: Option<String>,
     group_id: Option<String>,
     time: Option<Value>,
-    traits: Object,
-    operations: Object,
-    context: Object,
+    traits: JsonObject,
+    operations: JsonObject,
+    context: JsonObject,
 }
 
 /// An identify message of an update. `None` if it is none.
-pub(super) fn person(record: Object, sending: &Sending) -> Option<Read> {
+pub(super) fn person(
+    record: JsonObject,
+    sending: &MixpanelEnvelope,
+) -> Option<MixpanelBeaconRecord> {
     let update = read(record);
     if update.ids.user().is_none() && update.ids.device().is_none() && update.says_nothing() {
         return None;
     }
-    let message = update.ids.write(Message::new(Kind::Identify));
+    let message = update.ids.write(CanonicalMessage::new(EventKind::Identify));
     Some(update.into_read(message, sending))
 }
 
 /// A group message of an update. `None` if it names no group.
-pub(super) fn group(record: Object, sending: &Sending) -> Option<Read> {
+pub(super) fn group(
+    record: JsonObject,
+    sending: &MixpanelEnvelope,
+) -> Option<MixpanelBeaconRecord> {
     let mut update = read(record);
-    let message = Message::new(Kind::Group).with_id("groupId", update.group_id.as_deref());
+    let message =
+        CanonicalMessage::new(EventKind::Group).with_id("groupId", update.group_id.as_deref());
     if !message.has("groupId") {
         return None;
     }
@@ -62,8 +69,8 @@ pub(super) fn group(record: Object, sending: &Sending) -> Option<Read> {
     Some(update.into_read(message, sending))
 }
 
-fn read(record: Object) -> Update {
-    let mut update = Update::default();
+fn read(record: JsonObject) -> MixpanelProfileUpdate {
+    let mut update = MixpanelProfileUpdate::default();
     for (name, value) in record {
         let Some(value) = update.ids.take(&name, value) else { continue };
         match (name.as_str(), value) {
@@ -93,12 +100,12 @@ fn read(record: Object) -> Update {
     update
 }
 
-impl Update {
+impl MixpanelProfileUpdate {
     fn says_nothing(&self) -> bool {
         self.traits.is_empty() && self.operations.is_empty()
     }
 
-    fn set(&mut self, set: Object) {
+    fn set(&mut self, set: JsonObject) {
         for (name, value) in set {
             // The library adds what it knows of the browser to whatever is set.
             if let Some(value) = surround(&mut self.context, &name, value) {
@@ -107,12 +114,16 @@ impl Update {
         }
     }
 
-    fn set_once(&mut self, set: Object) {
+    fn set_once(&mut self, set: JsonObject) {
         add_once(&mut self.traits, &set);
         self.operations.insert("$set_once".to_owned(), Value::Object(set));
     }
 
-    fn into_read(mut self, message: Message, sending: &Sending) -> Read {
+    fn into_read(
+        mut self,
+        message: CanonicalMessage,
+        sending: &MixpanelEnvelope,
+    ) -> MixpanelBeaconRecord {
         let message = message
             .when("timestamp", self.time.as_ref())
             .at("sentAt", sending.at)
@@ -122,12 +133,12 @@ impl Update {
         let mut source = wire::source(CLIENT, None, sending.endpoint, None);
         put(&mut source, "operations", Some(self.operations));
         put(&mut context, "source", Some(source));
-        Read::Message(message.with("context", Some(context)).finish())
+        MixpanelBeaconRecord::Message(message.with("context", Some(context)).finish())
     }
 }
 
 /// What a shim says is set of a person or a group, and what is set once.
-pub(super) fn set(said: Object, once: Option<&Object>) -> Object {
+pub(super) fn set(said: JsonObject, once: Option<&JsonObject>) -> JsonObject {
     let mut traits = said.into_iter().map(|(name, value)| (renamed(name), value)).collect();
     if let Some(once) = once {
         add_once(&mut traits, once);
@@ -136,7 +147,7 @@ pub(super) fn set(said: Object, once: Option<&Object>) -> Object {
 }
 
 /// What has no value yet is not set, and not unset either.
-fn add_once(traits: &mut Object, set: &Object) {
+fn add_once(traits: &mut JsonObject, set: &JsonObject) {
     for (name, value) in set {
         if !value.is_null() && *value != "$direct" {
             traits.entry(trait_name(name)).or_insert_with(|| value.clone());

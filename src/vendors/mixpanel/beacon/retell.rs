@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::CLIENT;
 use super::profiles;
-use crate::event::Object;
+use crate::event::JsonObject;
 use crate::vendors::wire::{note_source, put, take};
 
 /// Puts a message of Mixpanel's words into the spec's.
-pub(in crate::vendors::mixpanel) fn retell(message: &mut Object) {
+pub(in crate::vendors::mixpanel) fn to_canonical(message: &mut JsonObject) {
     let mut context = take(message, "context");
     let name = match message.get("type").and_then(Value::as_str) {
         Some("page") => Some("$mp_web_page_view"),
@@ -38,7 +38,7 @@ mod tests {
             "type": "identify", "traits": { "$email": "a@b.co", "plan": null },
             "context": { "source": { "operations": { "$set_once": { "$name": "A", "$email": "x" } } } },
         });
-        retell(person.as_object_mut().unwrap());
+        to_canonical(person.as_object_mut().unwrap());
         assert_eq!(person["traits"], json!({ "email": "a@b.co", "plan": null, "name": "A" }));
         assert_eq!(person["context"]["source"]["client"], "mixpanel");
         assert_eq!(
@@ -50,7 +50,7 @@ mod tests {
             (json!({ "type": "track", "event": "$own" }), "$own"),
             (json!({ "type": "page" }), "$mp_web_page_view"),
         ] {
-            retell(message.as_object_mut().unwrap());
+            to_canonical(message.as_object_mut().unwrap());
             assert_eq!(message["context"]["source"]["event"], name);
         }
     }

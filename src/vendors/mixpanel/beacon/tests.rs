@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::vendors::trial;
-use crate::vendors::wire::trial::{Sent, broken};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -26,10 +26,10 @@ const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","t
 /// How many bytes of messages may come of a byte.
 const TIMES: usize = 16;
 
-fn sent(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Sent {
+fn sent(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> TestBeaconRequest {
     let body = body.into();
     let method = if body.is_empty() { Method::GET } else { Method::POST };
-    Sent::new(method, target, body).with("content-type", content_type)
+    TestBeaconRequest::new(method, target, body).with("content-type", content_type)
 }
 
 fn any_record() -> BoxedStrategy<Value> {
@@ -55,8 +55,8 @@ proptest! {
     fn arbitrary_bytes_do_no_harm(body: Vec<u8>, query in ".{0,80}", slash: bool) {
         for path in ["/track", "/engage", "/groups", "/record", "/flags", "/settings", "/decide"] {
             let path = format!("{path}{}?{query}", if slash { "/" } else { "" });
-            sent(&path, FORM, body.clone()).check(&Beacon, TIMES);
-            sent(&path, "multipart/form-data; boundary=XX", body.clone()).check(&Beacon, TIMES);
+            sent(&path, FORM, body.clone()).check(&MixpanelBeacon, TIMES);
+            sent(&path, "multipart/form-data; boundary=XX", body.clone()).check(&MixpanelBeacon, TIMES);
         }
     }
 
@@ -64,9 +64,9 @@ proptest! {
     fn broken_requests_do_no_harm(body in broken(GOOD)) {
         for path in ["/track", "/engage", "/groups"] {
             let packed = STANDARD.encode(&body);
-            sent(path, "text/plain", body.clone()).check(&Beacon, TIMES);
-            sent(path, FORM, format!("data={packed}")).check(&Beacon, TIMES);
-            sent(&format!("{path}?data={packed}&_=1795434250817&img=1"), FORM, "").check(&Beacon, TIMES);
+            sent(path, "text/plain", body.clone()).check(&MixpanelBeacon, TIMES);
+            sent(path, FORM, format!("data={packed}")).check(&MixpanelBeacon, TIMES);
+            sent(&format!("{path}?data={packed}&_=1795434250817&img=1"), FORM, "").check(&MixpanelBeacon, TIMES);
         }
     }
 
@@ -74,7 +74,7 @@ proptest! {
     fn any_record_is_read_or_refused(records in prop::collection::vec(any_record(), 0..4)) {
         let body = Value::from(records).to_string();
         for path in ["/track", "/engage/", "/groups"] {
-            sent(path, "application/json", body.clone()).check(&Beacon, TIMES);
+            sent(path, "application/json", body.clone()).check(&MixpanelBeacon, TIMES);
         }
     }
 }
@@ -83,21 +83,24 @@ proptest! {
 fn the_shortest_records_are_not_blown_up() {
     let body = json!(vec![json!({ "event": "a" }); 2000]).to_string();
     let events = sent("/track?_=1795434250817", "text/plain", body);
-    events.check(&Beacon, TIMES);
-    assert_eq!(events.decode(&Beacon).unwrap().len(), 2000);
+    events.check(&MixpanelBeacon, TIMES);
+    assert_eq!(events.decode(&MixpanelBeacon).unwrap().len(), 2000);
     let body = json!(vec![json!({ "$set": { "a": 1 } }); 2000]).to_string();
     let people = sent("/engage", "text/plain", body);
-    people.check(&Beacon, TIMES);
-    assert_eq!(people.decode(&Beacon).unwrap().len(), 2000);
+    people.check(&MixpanelBeacon, TIMES);
+    assert_eq!(people.decode(&MixpanelBeacon).unwrap().len(), 2000);
 }
 
 #[test]
 fn other_paths_are_not_mixpanels() {
     for path in ["/", "", "/tracker", "/track/x", "/imports", "/flagships"] {
-        assert_eq!(Face::endpoint(&Beacon, path), None, "{path}");
+        assert_eq!(Face::endpoint(&MixpanelBeacon, path), None, "{path}");
     }
-    assert_eq!(Face::endpoint(&Beacon, "/record/"), Some(Methods::Post));
-    assert_eq!(Face::endpoint(&Beacon, "/flags/f1/first-time-events"), Some(Methods::Both));
+    assert_eq!(Face::endpoint(&MixpanelBeacon, "/record/"), Some(AllowedMethods::Post));
+    assert_eq!(
+        Face::endpoint(&MixpanelBeacon, "/flags/f1/first-time-events"),
+        Some(AllowedMethods::Both)
+    );
 }
 
 #[test]
@@ -105,12 +108,12 @@ fn a_server_reads_json_whatever_becomes_of_its_request() {
     let form = "data=W10&verbose=1";
     let sent = sent("/track", FORM, form);
     for (verdict, status) in [
-        (Verdict::Taken { events: 1 }, 1),
-        (Verdict::TooLarge, 0),
-        (Verdict::Later { limited: true }, 0),
-        (Verdict::Later { limited: false }, 0),
+        (BeaconOutcome::Taken { events: 1 }, 1),
+        (BeaconOutcome::TooLarge, 0),
+        (BeaconOutcome::Later { limited: true }, 0),
+        (BeaconOutcome::Later { limited: false }, 0),
     ] {
-        let answer = sent.answer(&Beacon, verdict);
+        let answer = sent.answer(&MixpanelBeacon, verdict);
         let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(said["status"], status, "{verdict:?}");
         assert!(said.get("error").is_some(), "{verdict:?}");
@@ -122,8 +125,8 @@ fn servers_import_lines_and_lists() {
     let event = r#"{"event":"x","properties":{"distinct_id":"u1"}}"#;
     for body in [format!("{event}\n\n{event}\n"), format!("[{event},{event}]")] {
         let sent = sent("/import?strict=1", "application/x-ndjson", body);
-        assert_eq!(sent.decode(&Beacon).unwrap().len(), 2);
-        let answer = sent.answer(&Beacon, Verdict::Taken { events: 2 });
+        assert_eq!(sent.decode(&MixpanelBeacon).unwrap().len(), 2);
+        let answer = sent.answer(&MixpanelBeacon, BeaconOutcome::Taken { events: 2 });
         assert_eq!(&answer.body[..], br#"{"code":200,"num_records_imported":2,"status":"OK"}"#);
     }
 }
@@ -132,12 +135,12 @@ fn servers_import_lines_and_lists() {
 fn a_batch_that_is_too_large_is_refused_so_that_the_library_halves_it() {
     let sent = sent("/track/?verbose=1", FORM, "data=W10");
     for (verdict, status) in [
-        (Verdict::Taken { events: 0 }, 200),
-        (Verdict::Ignored, 200),
-        (Verdict::TooLarge, 413),
-        (Verdict::Later { limited: true }, 429),
-        (Verdict::Later { limited: false }, 503),
+        (BeaconOutcome::Taken { events: 0 }, 200),
+        (BeaconOutcome::Ignored, 200),
+        (BeaconOutcome::TooLarge, 413),
+        (BeaconOutcome::Later { limited: true }, 429),
+        (BeaconOutcome::Later { limited: false }, 503),
     ] {
-        assert_eq!(sent.answer(&Beacon, verdict).status, status, "{verdict:?}");
+        assert_eq!(sent.answer(&MixpanelBeacon, verdict).status, status, "{verdict:?}");
     }
 }

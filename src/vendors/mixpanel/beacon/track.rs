@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use super::identity::{Ids, bare, is_device};
-use super::{CLIENT, Read, Sending};
-use crate::event::{Kind, Object};
-use crate::vendors::wire::{self, Arrival, Message, put};
+use super::identity::{MixpanelBeaconIds, bare, is_device};
+use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::wire::{self, CampaignContext, CanonicalMessage, put};
 
 /// Which of an object's members in the context a default property is.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
@@ -36,22 +36,25 @@ const REPEATED: [&str; 7] = [
 
 /// What an event's properties say, by what it is.
 #[derive(Default)]
-struct Said {
-    ids: Ids,
+struct MixpanelBeaconEvent {
+    ids: MixpanelBeaconIds,
     insert_id: Option<String>,
     time: Option<Value>,
     url: Option<Value>,
     title: Option<Value>,
     referrer: Option<Value>,
-    arrival: Arrival,
-    context: Object,
+    arrival: CampaignContext,
+    context: JsonObject,
     /// What is the site's own.
-    properties: Object,
+    properties: JsonObject,
 }
 
 /// The message of an event. `None` if it is none.
-pub(super) fn message(record: Object, sending: &Sending) -> Option<Read> {
-    let (mut name, mut properties) = (None, Object::new());
+pub(super) fn message(
+    record: JsonObject,
+    sending: &MixpanelEnvelope,
+) -> Option<MixpanelBeaconRecord> {
+    let (mut name, mut properties) = (None, JsonObject::new());
     for (member, value) in record {
         match (member.as_str(), value) {
             ("event", Value::String(text)) => name = Some(text),
@@ -62,13 +65,13 @@ pub(super) fn message(record: Object, sending: &Sending) -> Option<Read> {
     let name = name.filter(|name| !name.trim().is_empty())?;
     // One is about the visitor's choice, the other said that the library had loaded.
     if matches!(name.as_str(), "$opt_in" | "mp_loaded") {
-        return Some(Read::Nothing);
+        return Some(MixpanelBeaconRecord::Nothing);
     }
     Some(said(properties).into_read(&name, sending))
 }
 
-fn said(properties: Object) -> Said {
-    let mut said = Said::default();
+fn said(properties: JsonObject) -> MixpanelBeaconEvent {
+    let mut said = MixpanelBeaconEvent::default();
     for (name, value) in properties {
         let Some(value) = said.ids.take(&name, value) else { continue };
         match name.as_str() {
@@ -92,18 +95,18 @@ fn said(properties: Object) -> Said {
 }
 
 /// Puts a default property into the context; any other is given back.
-pub(super) fn surround(context: &mut Object, name: &str, value: Value) -> Option<Value> {
+pub(super) fn surround(context: &mut JsonObject, name: &str, value: Value) -> Option<Value> {
     let known = SURROUNDINGS.iter().find(|(property, _, _)| *property == name);
     let Some((_, object, member)) = known else { return Some(value) };
-    let object = context.entry(*object).or_insert_with(|| Value::Object(Object::new()));
+    let object = context.entry(*object).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Value::Object(object) = object {
         put(object, member, Some(value));
     }
     None
 }
 
-impl Said {
-    fn into_read(mut self, name: &str, sending: &Sending) -> Read {
+impl MixpanelBeaconEvent {
+    fn into_read(mut self, name: &str, sending: &MixpanelEnvelope) -> MixpanelBeaconRecord {
         let message = match name {
             "$identify" => self.identify(),
             "$create_alias" => {
@@ -117,46 +120,49 @@ impl Said {
             }
             _ => Some(self.event(name)),
         };
-        let Some(message) = message else { return Read::Nothing };
+        let Some(message) = message else { return MixpanelBeaconRecord::Nothing };
         let message = message
             .with("messageId", self.insert_id.take())
             .when("timestamp", self.time.as_ref())
             .at("sentAt", sending.at)
             .with("context", Some(self.into_context(name, sending)));
-        Read::Message(message.finish())
+        MixpanelBeaconRecord::Message(message.finish())
     }
 
     /// A page view or a track event.
-    fn event(&mut self, name: &str) -> Message {
+    fn event(&mut self, name: &str) -> CanonicalMessage {
         let properties = std::mem::take(&mut self.properties);
         let message = match name {
             "$mp_web_page_view" | "mp_page_view" => {
                 let mut all = self.page();
                 all.extend(properties);
-                Message::new(Kind::Page).with("properties", Some(all))
+                CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
             }
-            _ => Message::track(name).with("properties", Some(properties)),
+            _ => CanonicalMessage::track(name).with("properties", Some(properties)),
         };
         self.ids.write(message)
     }
 
     /// A visitor who is now known: by the user's id, or by the two ids of server libraries.
-    fn identify(&mut self) -> Option<Message> {
+    fn identify(&mut self) -> Option<CanonicalMessage> {
         let (known, before) = (self.take_id("$identified_id"), self.take_id("$anon_id"));
         let anonymous = self.take_id("$anon_distinct_id").filter(|id| is_device(id)).or(before);
         let user = self.ids.user().or(known.as_deref())?;
         let device = self.ids.device().or(anonymous.as_deref().map(bare));
-        let message = Message::new(Kind::Identify);
+        let message = CanonicalMessage::new(EventKind::Identify);
         Some(message.with_id("userId", Some(user)).with_id("anonymousId", device))
     }
 
     /// Two ids of one person: the earlier and the later.
-    fn alias(&self, (previous, user): (Option<String>, Option<String>)) -> Option<Message> {
+    fn alias(
+        &self,
+        (previous, user): (Option<String>, Option<String>),
+    ) -> Option<CanonicalMessage> {
         let (previous, user) = (previous?, user?);
         if bare(&previous) == bare(&user) {
             return None;
         }
-        let message = Message::new(Kind::Alias)
+        let message = CanonicalMessage::new(EventKind::Alias)
             .with_id("previousId", Some(bare(&previous)))
             .with_id("userId", Some(bare(&user)))
             .with_id("anonymousId", self.ids.device());
@@ -180,15 +186,15 @@ impl Said {
         wire::id(self.properties.remove(name)?)
     }
 
-    fn page(&self) -> Object {
+    fn page(&self) -> JsonObject {
         fn text(value: &Option<Value>) -> Option<&str> {
             value.as_ref().and_then(Value::as_str)
         }
         wire::page(text(&self.url), text(&self.title), text(&self.referrer))
     }
 
-    fn into_context(self, name: &str, sending: &Sending) -> Object {
-        let mut context = wire::roomy();
+    fn into_context(self, name: &str, sending: &MixpanelEnvelope) -> JsonObject {
+        let mut context = wire::preallocated_object();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         let version = self.context.get("library").and_then(|library| library.get("version"));

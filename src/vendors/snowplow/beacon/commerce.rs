@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
-use super::entities::Entities;
-use super::payload::Payload;
-use crate::event::Object;
+use super::entities::SnowplowEntities;
+use super::payload::SnowplowPayload;
+use crate::event::JsonObject;
 use crate::vendors::products;
 use crate::vendors::wire::put;
 
@@ -53,9 +53,12 @@ const NUMBERS: &[&str] = &[
 ];
 
 /// An action of the plugin: its canonical name and its properties.
-pub(super) fn action(data: &mut Object, entities: &mut Entities) -> Option<(String, Object)> {
+pub(super) fn action(
+    data: &mut JsonObject,
+    entities: &mut SnowplowEntities,
+) -> Option<(String, JsonObject)> {
     let Some(Value::String(action)) = data.get_mut("type").map(Value::take) else { return None };
-    let mut properties = Object::new();
+    let mut properties = JsonObject::new();
     let parts = [
         ("transaction", ORDER),
         ("refund", REFUND),
@@ -73,7 +76,7 @@ pub(super) fn action(data: &mut Object, entities: &mut Entities) -> Option<(Stri
         let worth = properties.get("revenue").cloned();
         worth_alike(&mut properties, worth);
     }
-    let mut products: Vec<Object> = entities.take_all(VENDOR, "product");
+    let mut products: Vec<JsonObject> = entities.take_all(VENDOR, "product");
     for product in &mut products {
         *product = renamed(std::mem::take(product), PRODUCT);
     }
@@ -99,13 +102,13 @@ pub(super) fn action(data: &mut Object, entities: &mut Entities) -> Option<(Stri
 }
 
 /// Something put into a cart or taken out, before there was the plugin.
-pub(super) fn cart_item(data: Object) -> Object {
+pub(super) fn cart_item(data: JsonObject) -> JsonObject {
     renamed(data, CART_ITEM)
 }
 
 /// The order of an old transaction.
-pub(super) fn order(payload: &mut Payload, products: Vec<Value>) -> Object {
-    let mut order = Object::new();
+pub(super) fn order(payload: &mut SnowplowPayload, products: Vec<Value>) -> JsonObject {
+    let mut order = JsonObject::new();
     put(&mut order, "order_id", payload.text("tr_id"));
     put(&mut order, "affiliation", payload.text("tr_af"));
     let total = payload.number("tr_tt").map(Value::Number);
@@ -122,8 +125,8 @@ pub(super) fn order(payload: &mut Payload, products: Vec<Value>) -> Object {
 }
 
 /// An item of an old transaction, without the transaction's id.
-pub(super) fn item(payload: &mut Payload) -> Object {
-    let mut item = Object::new();
+pub(super) fn item(payload: &mut SnowplowPayload) -> JsonObject {
+    let mut item = JsonObject::new();
     put(&mut item, "sku", payload.text("ti_sk"));
     let name = payload.text("ti_nm").or_else(|| payload.text("ti_na"));
     put(&mut item, "name", name);
@@ -135,19 +138,19 @@ pub(super) fn item(payload: &mut Payload) -> Object {
 }
 
 /// Whether a step of a checkout is its first.
-pub(super) fn starts_checkout(properties: &Object) -> bool {
+pub(super) fn starts_checkout(properties: &JsonObject) -> bool {
     properties.get("step").and_then(products::whole_number) == Some(1)
 }
 
 /// One amount, which may be what the shop earned or what the visitor paid.
-pub(super) fn worth_alike(properties: &mut Object, worth: Option<Value>) {
+pub(super) fn worth_alike(properties: &mut JsonObject, worth: Option<Value>) {
     put(properties, "total", worth.clone());
     put(properties, "value", worth);
 }
 
 /// Members under their canonical names. Those that say nothing are left out.
-pub(super) fn renamed(members: Object, names: &[(&str, &str)]) -> Object {
-    let mut renamed = Object::new();
+pub(super) fn renamed(members: JsonObject, names: &[(&str, &str)]) -> JsonObject {
+    let mut renamed = JsonObject::new();
     for (name, value) in members {
         let canonical = names.iter().find(|(known, _)| *known == name).map(|(_, name)| *name);
         let canonical = canonical.unwrap_or(&name);
@@ -158,7 +161,7 @@ pub(super) fn renamed(members: Object, names: &[(&str, &str)]) -> Object {
 }
 
 /// Adds members where there are none of their names.
-pub(super) fn add(properties: &mut Object, members: Object) {
+pub(super) fn add(properties: &mut JsonObject, members: JsonObject) {
     for (name, value) in members {
         properties.entry(name).or_insert(value);
     }

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::commerce::{add, renamed, starts_checkout, worth_alike};
-use super::entities::Entities;
-use crate::event::Object;
+use super::entities::SnowplowEntities;
+use crate::event::JsonObject;
 use crate::vendors::wire::put;
 
 /// The vendor of the plugin's schemas.
@@ -30,9 +30,12 @@ const PRODUCT: &[(&str, &str)] = &[("id", "product_id")];
 const PROMOTION: &[(&str, &str)] = &[("id", "promotion_id")];
 
 /// An action: its canonical name and its properties.
-pub(super) fn action(data: &mut Object, entities: &mut Entities) -> Option<(String, Object)> {
+pub(super) fn action(
+    data: &mut JsonObject,
+    entities: &mut SnowplowEntities,
+) -> Option<(String, JsonObject)> {
     let Some(Value::String(action)) = data.get_mut("action").map(Value::take) else { return None };
-    let mut properties = Object::new();
+    let mut properties = JsonObject::new();
     if let Some(order) = entities.take(VENDOR, "actionFieldObject") {
         add(&mut properties, renamed(order, ORDER));
     }
@@ -48,7 +51,7 @@ pub(super) fn action(data: &mut Object, entities: &mut Entities) -> Option<(Stri
     let mut products = entities.take_all(VENDOR, "productFieldObject");
     products.extend(entities.take_all(VENDOR, "impressionFieldObject"));
     let products = products.into_iter().map(|product| renamed(product, PRODUCT));
-    let mut products: Vec<Object> = products.collect();
+    let mut products: Vec<JsonObject> = products.collect();
     let is_of_one = matches!(action.as_str(), "detail" | "click" | "add" | "remove");
     if let (true, 1, Some(only)) = (is_of_one, products.len(), products.last_mut()) {
         add(&mut properties, std::mem::take(only));

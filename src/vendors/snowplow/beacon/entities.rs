@@ -3,37 +3,37 @@
 
 use serde_json::Value;
 
-use super::payload::Payload;
-use super::schema::{Described, SNOWPLOW, unwrapped};
-use crate::event::Object;
+use super::payload::SnowplowPayload;
+use super::schema::{SNOWPLOW, SelfDescribingJson, unwrapped};
+use crate::event::JsonObject;
 
 /// The entities of an event, from which the known ones are taken.
-pub(super) struct Entities(Vec<Described>);
+pub(super) struct SnowplowEntities(Vec<SelfDescribingJson>);
 
-impl Entities {
+impl SnowplowEntities {
     /// Those of a payload.
-    pub(super) fn of(payload: &Payload) -> Self {
+    pub(super) fn of(payload: &SnowplowPayload) -> Self {
         let envelope = payload.json("co", "cx");
         let Some(Value::Array(items)) = envelope.and_then(|all| unwrapped(all, "contexts")) else {
             return Self(Vec::new());
         };
-        Self(items.into_iter().filter_map(Described::of).collect())
+        Self(items.into_iter().filter_map(SelfDescribingJson::of).collect())
     }
 
     /// Takes the first entity of a schema.
-    pub(super) fn take(&mut self, vendor: &str, name: &str) -> Option<Object> {
+    pub(super) fn take(&mut self, vendor: &str, name: &str) -> Option<JsonObject> {
         let place = self.0.iter().position(|entity| entity.is(vendor, name))?;
         Some(self.0.remove(place).data)
     }
 
     /// Takes all entities of a schema.
-    pub(super) fn take_all(&mut self, vendor: &str, name: &str) -> Vec<Object> {
+    pub(super) fn take_all(&mut self, vendor: &str, name: &str) -> Vec<JsonObject> {
         let taken = self.0.extract_if(.., |entity| entity.is(vendor, name));
         taken.map(|entity| entity.data).collect()
     }
 
     /// The tracker's session.
-    pub(super) fn session(&mut self) -> Option<Object> {
+    pub(super) fn session(&mut self) -> Option<JsonObject> {
         self.take(SNOWPLOW, "client_session")
     }
 
@@ -50,7 +50,7 @@ impl Entities {
     }
 
     /// What the browser says of itself, as `userAgentData` has it.
-    pub(super) fn client_hints(&mut self) -> Object {
+    pub(super) fn client_hints(&mut self) -> JsonObject {
         let mut hints = self.take("org.ietf", "http_client_hints").unwrap_or_default();
         if let Some(is_mobile) = hints.shift_remove("isMobile") {
             hints.insert("mobile".to_owned(), is_mobile);
@@ -59,12 +59,12 @@ impl Entities {
     }
 
     /// Where the visitor is, if the page asked.
-    pub(super) fn location(&mut self) -> Object {
+    pub(super) fn location(&mut self) -> JsonObject {
         self.take(SNOWPLOW, "geolocation_context").unwrap_or_default()
     }
 
     /// What is left, as it came.
     pub(super) fn rest(self) -> Vec<Value> {
-        self.0.into_iter().map(Described::into_value).collect()
+        self.0.into_iter().map(SelfDescribingJson::into_value).collect()
     }
 }

@@ -5,51 +5,51 @@ use serde_json::{Value, json};
 
 use super::commerce;
 use super::enhanced;
-use super::entities::Entities;
-use super::payload::Payload;
-use super::schema::{Described, SNOWPLOW, unwrapped};
-use crate::event::{Kind, Object};
-use crate::vendors::wire::{Message, moment, page, put, roomy};
+use super::entities::SnowplowEntities;
+use super::payload::SnowplowPayload;
+use super::schema::{SNOWPLOW, SelfDescribingJson, unwrapped};
+use crate::event::{EventKind, JsonObject};
+use crate::vendors::wire::{CanonicalMessage, moment, page, preallocated_object, put};
 
 /// What a request says of the client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Client<'a> {
+pub(super) struct SnowplowSender<'a> {
     /// The visitor's name for this day, if nothing else may name them.
     pub(super) daily_id: Option<&'a str>,
 }
 
 /// What happened.
-struct Happening {
-    message: Message,
+struct SnowplowEvent {
+    message: CanonicalMessage,
     /// The vendor's own name of it.
     event: String,
 }
 
 /// Who the visitor is, as the payload says.
 #[derive(Default)]
-struct Visitor {
+struct SnowplowVisitor {
     user_id: Option<String>,
     domain_user_id: Option<String>,
     network_user_id: Option<String>,
     google_client: Option<Value>,
-    traits: Object,
+    traits: JsonObject,
 }
 
 /// The message of a payload. `None` if it is of a kind that nobody knows, or its event is unreadable.
 pub(super) fn message(
-    payload: &mut Payload,
+    payload: &mut SnowplowPayload,
     products: Vec<Value>,
-    client: Client<'_>,
-) -> Option<Object> {
-    let mut entities = Entities::of(payload);
+    client: SnowplowSender<'_>,
+) -> Option<JsonObject> {
+    let mut entities = SnowplowEntities::of(payload);
     let (url, title) = (payload.text("url"), payload.text("page"));
     let referrer = payload.text("refr");
     let page = page(url.as_deref(), title.as_deref(), referrer.as_deref());
-    let Happening { message, event } = happening(payload, &page, products, &mut entities)?;
+    let SnowplowEvent { message, event } = happening(payload, &page, products, &mut entities)?;
     let mut session = entities.session();
     let mut visitor = visitor(payload, session.as_mut(), &mut entities);
     if client.daily_id.is_some() {
-        visitor = Visitor::default();
+        visitor = SnowplowVisitor::default();
     }
     let anonymous_id = match client.daily_id {
         Some(daily_id) => Some(daily_id),
@@ -69,35 +69,35 @@ pub(super) fn message(
 }
 
 fn happening(
-    payload: &mut Payload,
-    page: &Object,
+    payload: &mut SnowplowPayload,
+    page: &JsonObject,
     products: Vec<Value>,
-    entities: &mut Entities,
-) -> Option<Happening> {
+    entities: &mut SnowplowEntities,
+) -> Option<SnowplowEvent> {
     let kind = payload.text("e")?;
     let message = match kind.as_str() {
-        "pv" => Message::new(Kind::Page).with("properties", Some(page.clone())),
-        "pp" => Message::track("page_ping").with("properties", Some(scrolled(payload))),
+        "pv" => CanonicalMessage::new(EventKind::Page).with("properties", Some(page.clone())),
+        "pp" => CanonicalMessage::track("page_ping").with("properties", Some(scrolled(payload))),
         "se" => structured(payload)?,
         "ue" => return self_describing(payload, entities),
         "tr" => {
             let order = commerce::order(payload, products);
-            Message::track("Order Completed").with("properties", Some(order))
+            CanonicalMessage::track("Order Completed").with("properties", Some(order))
         }
         "ti" => {
             // Its order came in another request, and has been told of already.
-            let mut item = Object::new();
+            let mut item = JsonObject::new();
             put(&mut item, "order_id", payload.text("ti_id"));
             item.extend(commerce::item(payload));
-            Message::track("transaction_item").with("properties", Some(item))
+            CanonicalMessage::track("transaction_item").with("properties", Some(item))
         }
         _ => return None,
     };
-    Some(Happening { message, event: kind })
+    Some(SnowplowEvent { message, event: kind })
 }
 
-fn scrolled(payload: &Payload) -> Object {
-    let mut properties = Object::new();
+fn scrolled(payload: &SnowplowPayload) -> JsonObject {
+    let mut properties = JsonObject::new();
     let offsets =
         [("min_x", "pp_mix"), ("max_x", "pp_max"), ("min_y", "pp_miy"), ("max_y", "pp_may")];
     for (name, field) in offsets {
@@ -106,47 +106,52 @@ fn scrolled(payload: &Payload) -> Object {
     properties
 }
 
-fn structured(payload: &mut Payload) -> Option<Message> {
+fn structured(payload: &mut SnowplowPayload) -> Option<CanonicalMessage> {
     let (category, action) = (payload.text("se_ca"), payload.text("se_ac"));
-    let mut properties = Object::new();
+    let mut properties = JsonObject::new();
     let event = action.clone().or_else(|| category.clone())?;
     put(&mut properties, "category", category);
     put(&mut properties, "action", action);
     put(&mut properties, "label", payload.text("se_la"));
     put(&mut properties, "property", payload.text("se_pr"));
     put(&mut properties, "value", payload.number("se_va"));
-    Some(Message::track(&event).with("properties", Some(properties)))
+    Some(CanonicalMessage::track(&event).with("properties", Some(properties)))
 }
 
-fn self_describing(payload: &mut Payload, entities: &mut Entities) -> Option<Happening> {
+fn self_describing(
+    payload: &mut SnowplowPayload,
+    entities: &mut SnowplowEntities,
+) -> Option<SnowplowEvent> {
     let event = payload.event().or_else(|| payload.json("ue_pr", "ue_px"))?;
-    let mut event = Described::of(unwrapped(event, "unstruct_event")?)?;
+    let mut event = SelfDescribingJson::of(unwrapped(event, "unstruct_event")?)?;
     let mut data = std::mem::take(&mut event.data);
     let message = match event.name()? {
         (commerce::VENDOR, "snowplow_ecommerce_action") => {
             let (name, properties) = commerce::action(&mut data, entities)?;
-            Message::track(&name).with("properties", Some(properties))
+            CanonicalMessage::track(&name).with("properties", Some(properties))
         }
         (enhanced::VENDOR, "action") => {
             let (name, properties) = enhanced::action(&mut data, entities)?;
-            Message::track(&name).with("properties", Some(properties))
+            CanonicalMessage::track(&name).with("properties", Some(properties))
         }
         (SNOWPLOW, name @ ("add_to_cart" | "remove_from_cart")) => {
             let event = if name == "add_to_cart" { "Product Added" } else { "Product Removed" };
-            Message::track(event).with("properties", Some(commerce::cart_item(data)))
+            CanonicalMessage::track(event).with("properties", Some(commerce::cart_item(data)))
         }
         (SNOWPLOW, "site_search") => {
             let terms = data.shift_remove("terms");
             put(&mut data, "query", terms.as_ref().and_then(query));
-            Message::track("Products Searched").with("properties", Some(data))
+            CanonicalMessage::track("Products Searched").with("properties", Some(data))
         }
         (_, "screen_view") => {
             let name = data.get("name").and_then(Value::as_str).map(str::to_owned);
-            Message::new(Kind::Screen).with("name", name).with("properties", Some(data))
+            CanonicalMessage::new(EventKind::Screen)
+                .with("name", name)
+                .with("properties", Some(data))
         }
-        (_, name) => Message::track(name).with("properties", Some(data)),
+        (_, name) => CanonicalMessage::track(name).with("properties", Some(data)),
     };
-    Some(Happening { message, event: event.schema })
+    Some(SnowplowEvent { message, event: event.schema })
 }
 
 /// The words that were searched for.
@@ -162,13 +167,13 @@ fn query(terms: &Value) -> Option<String> {
 }
 
 fn visitor(
-    payload: &mut Payload,
-    session: Option<&mut Object>,
-    entities: &mut Entities,
-) -> Visitor {
+    payload: &mut SnowplowPayload,
+    session: Option<&mut JsonObject>,
+    entities: &mut SnowplowEntities,
+) -> SnowplowVisitor {
     let mut user = entities.take(commerce::VENDOR, "user").unwrap_or_default();
     let is_guest = user.get("is_guest").and_then(Value::as_bool).unwrap_or_default();
-    let mut traits = Object::new();
+    let mut traits = JsonObject::new();
     put(&mut traits, "email", user.get_mut("email").map(Value::take));
     let mut text = |name: &str| match user.get_mut(name)?.take() {
         Value::String(text) => Some(text),
@@ -179,7 +184,7 @@ fn visitor(
         Value::String(id) => Some(id),
         _ => None,
     });
-    Visitor {
+    SnowplowVisitor {
         user_id: own.or_else(|| if is_guest { None } else { text("id") }),
         domain_user_id: payload.text("duid").or(session_user),
         network_user_id: payload.text("tnuid").or_else(|| payload.text("nuid")),
@@ -189,15 +194,15 @@ fn visitor(
 }
 
 fn context(
-    payload: &mut Payload,
-    mut page: Object,
+    payload: &mut SnowplowPayload,
+    mut page: JsonObject,
     event: String,
-    session: Option<Object>,
-    visitor: Visitor,
-    mut entities: Entities,
-) -> Object {
+    session: Option<JsonObject>,
+    visitor: SnowplowVisitor,
+    mut entities: SnowplowEntities,
+) -> JsonObject {
     let mut session = session.unwrap_or_default();
-    let mut context = roomy();
+    let mut context = preallocated_object();
     put(&mut page, "view_id", entities.page_view());
     if let Some(mut kind) = entities.take(commerce::VENDOR, "page") {
         put(&mut page, "type", kind.get_mut("type").map(Value::take));
@@ -223,8 +228,8 @@ fn context(
     let number = number.or_else(|| session.get_mut("sessionIndex").map(Value::take));
     put(&mut context, "sessionNumber", number);
     put(&mut context, "traits", Some(visitor.traits));
-    let mut ids = Object::new();
-    let mut own = Object::new();
+    let mut ids = JsonObject::new();
+    let mut own = JsonObject::new();
     put(&mut own, "domain_user_id", visitor.domain_user_id);
     put(&mut own, "network_user_id", visitor.network_user_id);
     put(&mut ids, "snowplow", Some(own));
@@ -233,7 +238,7 @@ fn context(
     }
     put(&mut context, "clientIds", Some(ids));
     put(&mut context, "entities", Some(entities.rest()));
-    let mut source = Object::new();
+    let mut source = JsonObject::new();
     put(&mut source, "client", Some("snowplow"));
     let library = payload.text("tv").map(|version| library(&version));
     let version = library.as_ref().and_then(|library| library.get("version").cloned());
@@ -247,8 +252,8 @@ fn context(
     context
 }
 
-fn screen(payload: &Payload) -> Object {
-    let mut screen = Object::new();
+fn screen(payload: &SnowplowPayload) -> JsonObject {
+    let mut screen = JsonObject::new();
     for (field, width, height) in [("res", "width", "height"), ("vp", "innerWidth", "innerHeight")]
     {
         if let Some((x, y)) = payload.size(field) {
@@ -261,7 +266,7 @@ fn screen(payload: &Payload) -> Object {
 }
 
 /// `js-4.10.1`: the name of the tracker, which may have hyphens, and its version.
-fn library(written: &str) -> Object {
+fn library(written: &str) -> JsonObject {
     let starts_version = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     let split = written.match_indices('-').find_map(|(place, _)| {
         let (name, rest) = written.split_at_checked(place)?;
@@ -269,13 +274,13 @@ fn library(written: &str) -> Object {
         starts_version(version).then_some((name, version))
     });
     let (name, version) = split.unwrap_or((written, ""));
-    let mut library = Object::new();
+    let mut library = JsonObject::new();
     put(&mut library, "name", Some(format!("snowplow-{name}")));
     put(&mut library, "version", Some(version));
     library
 }
 
 /// A time, in milliseconds since 1970 as the tracker writes it.
-fn time(payload: &Payload, name: &str) -> Option<Timestamp> {
+fn time(payload: &SnowplowPayload, name: &str) -> Option<Timestamp> {
     moment(payload.value(name)?)
 }

@@ -17,20 +17,22 @@ use memchr::memmem;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
-use crate::vendors::wire::{self, Fields, MessageBatch};
-use event::Client;
-use payload::Payload;
+use crate::event::JsonObject;
+use crate::vendors::beacon::{
+    AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
+};
+use crate::vendors::wire::{self, FormFields, MessageBatch};
+use event::SnowplowSender;
+use payload::SnowplowPayload;
 
-pub(super) struct Snowplow;
+pub(super) struct SnowplowBeacon;
 
 /// The longest part of a path that a site gives its collector.
 const MAX_PART_BYTES: usize = 64;
 
 /// What a path below the mount is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+enum SnowplowBeaconRoute {
     /// Payloads in a body, or one in the query.
     Payloads,
     /// A payload in the query of an image.
@@ -41,7 +43,7 @@ enum Endpoint {
     Health,
 }
 
-impl Endpoint {
+impl SnowplowBeaconRoute {
     fn of(path: &str) -> Option<Self> {
         let path = path.strip_suffix('/').unwrap_or(path);
         match path {
@@ -63,42 +65,54 @@ fn is_part(part: &str) -> bool {
     (1..=MAX_PART_BYTES).contains(&part.len()) && part.bytes().all(is_plain)
 }
 
-impl Beacon for Snowplow {
-    fn endpoint(&self, path: &str) -> Option<Methods> {
-        match Endpoint::of(path)? {
-            Endpoint::Image | Endpoint::Health => Some(Methods::Get),
-            Endpoint::Payloads | Endpoint::Iglu => Some(Methods::Both),
+impl Beacon for SnowplowBeacon {
+    fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
+        match SnowplowBeaconRoute::of(path)? {
+            SnowplowBeaconRoute::Image | SnowplowBeaconRoute::Health => Some(AllowedMethods::Get),
+            SnowplowBeaconRoute::Payloads | SnowplowBeaconRoute::Iglu => Some(AllowedMethods::Both),
         }
     }
 
-    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch,
+    ) -> Result<(), BeaconDecodeError> {
         let is_anonymous = inbound.headers.contains_key("sp-anonymous");
-        let client = Client { daily_id: is_anonymous.then_some(inbound.daily_id) };
-        match Endpoint::of(inbound.path) {
-            None | Some(Endpoint::Health) => return Ok(()),
-            Some(Endpoint::Iglu) => {
+        let client = SnowplowSender { daily_id: is_anonymous.then_some(inbound.daily_id) };
+        match SnowplowBeaconRoute::of(inbound.path) {
+            None | Some(SnowplowBeaconRoute::Health) => return Ok(()),
+            Some(SnowplowBeaconRoute::Iglu) => {
                 batch.extend(event::message(&mut iglu(inbound)?, Vec::new(), client))?;
             }
-            Some(Endpoint::Image | Endpoint::Payloads) if inbound.body.is_empty() => {
-                let mut payload = Payload::of_query(inbound.query, inbound.bounds);
+            Some(SnowplowBeaconRoute::Image | SnowplowBeaconRoute::Payloads)
+                if inbound.body.is_empty() =>
+            {
+                let mut payload = SnowplowPayload::of_query(inbound.query, inbound.bounds);
                 batch.extend(event::message(&mut payload, Vec::new(), client))?;
             }
-            Some(Endpoint::Image | Endpoint::Payloads) => payloads(inbound, client, batch)?,
+            Some(SnowplowBeaconRoute::Image | SnowplowBeaconRoute::Payloads) => {
+                payloads(inbound, client, batch)?
+            }
         }
-        if batch.is_empty() { Err(DecodeError::Malformed("there is no event")) } else { Ok(()) }
+        if batch.is_empty() {
+            Err(BeaconDecodeError::Malformed("there is no event"))
+        } else {
+            Ok(())
+        }
     }
 
-    fn is_anonymous(&self, inbound: &Inbound<'_>) -> bool {
+    fn is_anonymous(&self, inbound: &BeaconRequest<'_>) -> bool {
         inbound.headers.contains_key("sp-anonymous")
     }
 
-    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
-        match (Endpoint::of(inbound.path), verdict) {
-            (Some(Endpoint::Health), _) => Answer::text("ok"),
-            (_, Verdict::Later { limited }) => Answer::later(limited),
-            _ if inbound.method == http::Method::GET => Answer::gif(),
+    fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
+        match (SnowplowBeaconRoute::of(inbound.path), verdict) {
+            (Some(SnowplowBeaconRoute::Health), _) => BeaconReply::text("ok"),
+            (_, BeaconOutcome::Later { limited }) => BeaconReply::later(limited),
+            _ if inbound.method == http::Method::GET => BeaconReply::gif(),
             // One that is too long is called a success: it would come again for ever.
-            _ => Answer::text("ok"),
+            _ => BeaconReply::text("ok"),
         }
     }
 }
@@ -106,17 +120,17 @@ impl Beacon for Snowplow {
 /// Adds the messages of the payloads in an envelope. Items of an old transaction that comes with them
 /// become its products.
 fn payloads(
-    inbound: &Inbound<'_>,
-    client: Client<'_>,
+    inbound: &BeaconRequest<'_>,
+    client: SnowplowSender<'_>,
     batch: &mut MessageBatch,
-) -> Result<(), DecodeError> {
+) -> Result<(), BeaconDecodeError> {
     let Some([data]) = wire::members(inbound.body, ["data"]) else {
-        return Err(DecodeError::Malformed("the body is not a JSON object"));
+        return Err(BeaconDecodeError::Malformed("the body is not a JSON object"));
     };
     let data = data.filter(|data| wire::is_json(data));
-    let data = data.ok_or(DecodeError::Malformed("the envelope has no data"))?;
+    let data = data.ok_or(BeaconDecodeError::Malformed("the envelope has no data"))?;
     let records = wire::records(data, &inbound.bounds)?;
-    let mut orders = Orders::find(data, &records);
+    let mut orders = SnowplowTransactions::find(data, &records);
     for (place, record) in records.iter().enumerate() {
         if orders.items.contains(&place) {
             continue;
@@ -129,7 +143,7 @@ fn payloads(
         }
         let mut payload = |record: &RawValue| {
             let fields = batch.object(record)?;
-            Some(Payload::of(fields, inbound.bounds))
+            Some(SnowplowPayload::of(fields, inbound.bounds))
         };
         let products = items.iter().filter_map(|item| payload(item));
         let products = products.map(|mut item| Value::Object(commerce::item(&mut item)));
@@ -143,14 +157,14 @@ fn payloads(
 
 /// The old transactions of an envelope that come with items.
 #[derive(Default)]
-struct Orders<'t> {
+struct SnowplowTransactions<'t> {
     /// By the place of each order, its items.
     of: BTreeMap<usize, Vec<&'t RawValue>>,
     /// The places of all those items.
     items: BTreeSet<usize>,
 }
 
-impl<'t> Orders<'t> {
+impl<'t> SnowplowTransactions<'t> {
     fn find(data: &[u8], records: &[&'t RawValue]) -> Self {
         let mut orders = Self::default();
         // Nearly no tracker sends them any more.
@@ -180,23 +194,23 @@ impl<'t> Orders<'t> {
 }
 
 /// The payload of an event that comes as its schema and its data: in the body, or as fields.
-fn iglu(inbound: &Inbound<'_>) -> Result<Payload, DecodeError> {
+fn iglu(inbound: &BeaconRequest<'_>) -> Result<SnowplowPayload, BeaconDecodeError> {
     let event = match wire::is_json(inbound.body) {
         true => wire::tree(inbound.body, &inbound.bounds)?,
         false => {
-            let fields = Fields::form(inbound.query);
+            let fields = FormFields::form(inbound.query);
             let schema =
-                fields.get("schema").ok_or(DecodeError::Malformed("there is no schema"))?;
+                fields.get("schema").ok_or(BeaconDecodeError::Malformed("there is no schema"))?;
             let data = fields.iter().filter(|(name, _)| *name != "schema");
-            let data: Object =
+            let data: JsonObject =
                 data.map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect();
-            let mut event = Object::new();
+            let mut event = JsonObject::new();
             event.insert("schema".to_owned(), schema.to_owned().into());
             event.insert("data".to_owned(), data.into());
             Value::Object(event)
         }
     };
-    Ok(Payload::of_event(event, inbound.bounds))
+    Ok(SnowplowPayload::of_event(event, inbound.bounds))
 }
 
 #[cfg(test)]

@@ -2,36 +2,36 @@
 
 use serde_json::{Number, Value};
 
-use crate::event::Object;
-use crate::vendors::beacon::Bounds;
+use crate::event::JsonObject;
+use crate::vendors::beacon::BeaconLimits;
 use crate::vendors::products;
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::wire::{self, FormFields};
 
 /// A payload, from which values are taken as they are needed.
-pub(super) struct Payload {
-    fields: Object,
+pub(super) struct SnowplowPayload {
+    fields: JsonObject,
     /// An event that did not come as text.
     event: Option<Value>,
     /// What JSON within its texts may become.
-    bounds: Bounds,
+    bounds: BeaconLimits,
 }
 
-impl Payload {
+impl SnowplowPayload {
     /// One of an envelope.
-    pub(super) fn of(fields: Object, bounds: Bounds) -> Self {
+    pub(super) fn of(fields: JsonObject, bounds: BeaconLimits) -> Self {
         Self { fields, event: None, bounds }
     }
 
     /// The one in a query.
-    pub(super) fn of_query(query: &str, bounds: Bounds) -> Self {
-        let fields = Fields::form(query);
+    pub(super) fn of_query(query: &str, bounds: BeaconLimits) -> Self {
+        let fields = FormFields::form(query);
         let fields = fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned().into()));
         Self { fields: fields.collect(), event: None, bounds }
     }
 
     /// That of a self-describing event.
-    pub(super) fn of_event(event: Value, bounds: Bounds) -> Self {
-        let mut fields = Object::new();
+    pub(super) fn of_event(event: Value, bounds: BeaconLimits) -> Self {
+        let mut fields = JsonObject::new();
         fields.insert("e".to_owned(), "ue".into());
         Self { fields, event: Some(event), bounds }
     }

@@ -2,20 +2,20 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::JsonObject;
 
 /// The vendor of the schemas of web events.
 pub(super) const SNOWPLOW: &str = "com.snowplowanalytics.snowplow";
 
 /// Data with its schema.
-pub(super) struct Described {
+pub(super) struct SelfDescribingJson {
     /// `iglu:<vendor>/<name>/<format>/<version>`.
     pub(super) schema: String,
     /// What is described.
-    pub(super) data: Object,
+    pub(super) data: JsonObject,
 }
 
-impl Described {
+impl SelfDescribingJson {
     /// The data and its schema, if it is an object.
     pub(super) fn of(mut value: Value) -> Option<Self> {
         let Some(Value::String(schema)) = value.get_mut("schema").map(Value::take) else {
@@ -23,7 +23,7 @@ impl Described {
         };
         let data = match value.get_mut("data").map(Value::take) {
             Some(Value::Object(data)) => data,
-            None | Some(Value::Null) => Object::new(),
+            None | Some(Value::Null) => JsonObject::new(),
             Some(_) => return None,
         };
         Some(Self { schema, data })
@@ -43,7 +43,7 @@ impl Described {
 
     /// As it came.
     pub(super) fn into_value(self) -> Value {
-        let mut value = Object::new();
+        let mut value = JsonObject::new();
         value.insert("schema".to_owned(), self.schema.into());
         value.insert("data".to_owned(), self.data.into());
         Value::Object(value)

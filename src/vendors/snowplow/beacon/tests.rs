@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::vendors::wire::trial::{Sent, broken, broken_query};
+use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
 
 const TP2: &str = "/com.snowplowanalytics.snowplow/tp2";
 
@@ -28,13 +28,13 @@ fn event(schema: &str, data: Value, entities: Value) -> Value {
     json!({ "e": "ue", "ue_pr": event.to_string(), "co": entities.to_string() })
 }
 
-fn posted(payloads: Value) -> Sent {
+fn posted(payloads: Value) -> TestBeaconRequest {
     let schema = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4";
-    Sent::new(Method::POST, TP2, described(schema, payloads).to_string())
+    TestBeaconRequest::new(Method::POST, TP2, described(schema, payloads).to_string())
 }
 
 fn only(payload: Value) -> Value {
-    let mut messages = posted(json!([payload])).decode(&Snowplow).unwrap();
+    let mut messages = posted(json!([payload])).decode(&SnowplowBeacon).unwrap();
     assert_eq!(messages.len(), 1);
     Value::Object(messages.remove(0))
 }
@@ -42,17 +42,17 @@ fn only(payload: Value) -> Value {
 #[test]
 fn the_collectors_paths_are_known_and_those_that_sites_give_it() {
     for (path, methods) in [
-        (TP2, Methods::Both),
-        ("/com.acme/track", Methods::Both),
-        ("/i", Methods::Get),
-        ("/ice.png", Methods::Get),
-        ("/health", Methods::Get),
-        ("/com.snowplowanalytics.iglu/v1", Methods::Both),
+        (TP2, AllowedMethods::Both),
+        ("/com.acme/track", AllowedMethods::Both),
+        ("/i", AllowedMethods::Get),
+        ("/ice.png", AllowedMethods::Get),
+        ("/health", AllowedMethods::Get),
+        ("/com.snowplowanalytics.iglu/v1", AllowedMethods::Both),
     ] {
-        assert_eq!(Snowplow.endpoint(path), Some(methods), "{path}");
+        assert_eq!(SnowplowBeacon.endpoint(path), Some(methods), "{path}");
     }
     for unknown in ["/", "", "/x", "/r/tp2", "/a/b/c", "/a//b", "//b", "/a%20b/c"] {
-        assert_eq!(Snowplow.endpoint(unknown), None, "{unknown}");
+        assert_eq!(SnowplowBeacon.endpoint(unknown), None, "{unknown}");
     }
 }
 
@@ -171,7 +171,8 @@ fn who_may_not_be_known_again_is_not() {
     for id in ["uid", "duid", "nuid", "tnuid"] {
         payload[id] = "secret".into();
     }
-    let messages = posted(json!([payload])).with("sp-anonymous", "*").decode(&Snowplow).unwrap();
+    let messages =
+        posted(json!([payload])).with("sp-anonymous", "*").decode(&SnowplowBeacon).unwrap();
     let text = serde_json::to_string(&messages).unwrap();
     assert!(!text.contains("secret"), "{text}");
     assert_eq!(messages[0]["anonymousId"], "daily1");
@@ -212,7 +213,7 @@ fn items_join_the_order_that_they_came_with() {
         { "e": "tr", "tr_id": "o1", "tr_tt": "12.5" },
         { "e": "ti", "ti_id": "o2", "ti_sk": "s2" },
     ]))
-    .decode(&Snowplow)
+    .decode(&SnowplowBeacon)
     .unwrap();
     let events: Vec<&Value> = messages.iter().map(|message| &message["event"]).collect();
     assert_eq!(events, ["Order Completed", "transaction_item"]);
@@ -263,7 +264,8 @@ fn good() -> String {
 
 #[test]
 fn a_good_request_is_read_whole() {
-    let messages = Sent::new(Method::POST, TP2, good()).decode(&Snowplow).unwrap();
+    let messages =
+        TestBeaconRequest::new(Method::POST, TP2, good()).decode(&SnowplowBeacon).unwrap();
     assert_eq!(messages.len(), 4);
     assert_eq!(messages[3]["context"]["sessionId"], "s");
     assert_eq!(messages[3]["anonymousId"], "u");
@@ -278,7 +280,7 @@ proptest! {
         ],
         path in prop_oneof![Just(TP2), Just("/com.snowplowanalytics.iglu/v1")],
     ) {
-        Sent::new(Method::POST, path, body).check(&Snowplow, 12);
+        TestBeaconRequest::new(Method::POST, path, body).check(&SnowplowBeacon, 12);
     }
 
     #[test]
@@ -291,13 +293,13 @@ proptest! {
         ],
         path in prop_oneof![Just("/i"), Just("/com.snowplowanalytics.iglu/v1")],
     ) {
-        Sent::new(Method::GET, &format!("{path}?{query}"), "").check(&Snowplow, 12);
+        TestBeaconRequest::new(Method::GET, &format!("{path}?{query}"), "").check(&SnowplowBeacon, 12);
     }
 
     #[test]
     fn any_encoded_event_is_read_without_harm(json in broken(&good())) {
         let encoded = URL_SAFE_NO_PAD.encode(json);
         let target = format!("/i?e=ue&ue_px={encoded}&cx={encoded}");
-        Sent::new(Method::GET, &target, "").check(&Snowplow, 12);
+        TestBeaconRequest::new(Method::GET, &target, "").check(&SnowplowBeacon, 12);
     }
 }
