@@ -202,10 +202,10 @@ mod tests {
 
     #[test]
     fn a_level_is_one_of_those_that_there_are() {
-        use crate::vendors::trial;
+        use crate::vendors::test_support;
         let read = |level: &str| {
             let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");
-            trial::read(&text, LogSettings::read).1
+            test_support::read(&text, LogSettings::read).1
         };
         for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace,error"] {
             assert_eq!(read(good), [""; 0], "{good}");

@@ -59,7 +59,7 @@ use tagway::vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
 use tagway::vendors::prices::PriceReader;
 use tagway::vendors::{
     Admission, Destination, Outcome, OutcomeReason, Vendor, VendorCall, VendorCallError,
-    VendorReply, find, shown,
+    VendorReply, find, request_preview,
 };
 
 /// The time of day in every case.
@@ -121,7 +121,7 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
         Err(reason) => json!({ "none": reason.code }),
     });
     let shown = format!("{}\n", serde_json::to_string_pretty(&shown.collect::<Vec<Value>>())?);
-    check(&case.join("expected.rows.json"), &shown, bless)?;
+    check(&case.join("expected.rows.json"), &request_preview, bless)?;
     let rows: Vec<_> = rows.into_iter().flatten().collect();
     let change = match read(&case.join("change.txt")).unwrap_or_default().trim() {
         "" | "add" => AudienceChange::Add,
@@ -476,7 +476,7 @@ impl VendorCall for Line {
         if !log.is_empty() {
             log.push_str("\n###\n");
         }
-        log.push_str(&shown::request(&request));
+        log.push_str(&request_preview::request(&request));
         let next = self.replies.lock().unwrap().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());

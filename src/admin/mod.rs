@@ -8,7 +8,7 @@ mod destinations;
 mod events;
 mod exposition;
 mod guard;
-mod idle;
+mod idle_connections;
 mod readiness;
 mod reply;
 mod routes;

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::idle::{AdminConnection, BusyResponseBody, IdleConnections};
+use super::idle_connections::{AdminConnection, BusyResponseBody, IdleConnections};
 use super::{AdminContext, AdminRequestError, reply, routes};
 
 /// A request's head may be this long: tokens and queries are short.

@@ -7,7 +7,7 @@
 mod admin_control;
 mod certificates;
 mod keys;
-mod opened;
+mod open_stores;
 mod sites;
 mod subjects;
 
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
-use self::opened::{open, open_segments};
+use self::open_stores::{open, open_segments};
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};

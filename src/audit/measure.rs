@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::known;
+use super::known_tags;
 
 /// Figures keep this many scripts of a tag, the dearest first.
 const SCRIPTS: usize = 20;
@@ -141,7 +141,7 @@ pub fn figures(asked: &Url, record: &VisitRecording) -> PageFigures {
         let Some((tag, id)) = tag(&mut tags, &url, &own) else { continue };
         tag.requests += 1.0;
         tag.bytes += request.bytes;
-        if !tag.hosts.iter().any(|known| known == host) {
+        if !tag.hosts.iter().any(|known| known_tags == host) {
             tag.hosts.push(host.to_owned());
         }
         if let Some(id) = id.filter(|id| !tag.ids.contains(id) && tag.ids.len() < IDS) {
@@ -208,18 +208,18 @@ fn tag<'t>(
     url: &Url,
     own: &str,
 ) -> Option<(&'t mut TagFigures, Option<String>)> {
-    let recognised = known::recognise(url);
+    let recognised = known_tags::recognise(url);
     let domain = domain(url)?;
     if recognised.is_none() && domain == own {
         return None;
     }
-    let name = recognised.as_ref().map_or(domain, |(known, _)| known.name.to_owned());
+    let name = recognised.as_ref().map_or(domain, |(known, _)| known_tags.name.to_owned());
     let tag = tags.entry(name.clone()).or_insert_with(|| TagFigures {
         name,
-        vendor: recognised.as_ref().and_then(|(known, _)| known.vendor.map(str::to_owned)),
+        vendor: recognised.as_ref().and_then(|(known, _)| known_tags.vendor.map(str::to_owned)),
         replaced_by: recognised
             .as_ref()
-            .map_or_else(|| "not known".to_owned(), |(known, _)| known.replaced_by()),
+            .map_or_else(|| "not known".to_owned(), |(known, _)| known_tags.replaced_by()),
         ..TagFigures::default()
     });
     Some((tag, recognised.and_then(|(_, id)| id)))

@@ -2,14 +2,14 @@
 //! its tags.
 //!
 //! `chromium` starts a browser and speaks the DevTools protocol with it, `visit` opens the page and
-//! records, [`measure`] makes figures of the record, [`known`] is the table of tags by host, and
+//! records, [`measure`] makes figures of the record, [`known_tags`] is the table of tags by host, and
 //! [`draft`] writes a configuration for those that were found. It needs no running gateway, and nothing
 //! is sent anywhere but by the page itself.
 #![expect(clippy::indexing_slicing, reason = "what is not in JSON reads as null, without a panic")]
 
 mod chromium;
 pub mod draft;
-pub mod known;
+pub mod known_tags;
 pub mod measure;
 mod visit;
 

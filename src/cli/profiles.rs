@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::client::{AdminClient, SiteResponse};
-use super::rows::{ImportColumn, ImportFormat, ImportRow, ImportRowReader, column};
+use super::import_rows::{ImportColumn, ImportFormat, ImportRow, ImportRowReader, column};
 use super::subject::find_site;
 use super::{AdminArgs, CommandError, block_on, dead, load, number_of, print, print_error, render};
 use crate::config::{ConfigSource, SiteSettings};

@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{AdminClient, JsonLineStream, encode};
-use super::records::without_mark;
+use super::csv_records::without_mark;
 use super::{
-    AdminArgs, CommandError, block_on, colours, load, print, print_error, rehearsal, render,
+    AdminArgs, CommandError, block_on, colours, dry_run, load, print, print_error, render,
 };
 use crate::config::ConfigSource;
 use crate::settings::parse_duration;
@@ -61,7 +61,7 @@ pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), C
     if options.dry_run {
         let settings = load(origin)?;
         let (site, destination) = (options.site.as_deref(), options.destination.as_deref());
-        return rehearsal::run(&settings, &event, site, destination);
+        return dry_run::run(&settings, &event, site, destination);
     }
     let client = AdminClient::new(origin, &options.reach)?;
     let colour = colours(origin, &std::io::stdout());

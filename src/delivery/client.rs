@@ -110,7 +110,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::settings::DestinationSettings;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     fn read(text: &str) -> (Option<DestinationSettings>, Vec<String>) {
         let defaults = "client_load = \"idle\"\nevents = [\"*\", \"!Secret*\"]\n\
@@ -123,7 +123,7 @@ mod tests {
             [breaker]\nfailures = 5\nmin_open = \"1s\"\nmax_open = \"1m\"\n";
         let (table, settings) = text.split_once("---").unwrap_or((text, ""));
         let text = format!("{table}\n{defaults}{retry}[settings]\n{settings}");
-        trial::read(&text, |section| DestinationSettings::read(section, Arc::default()))
+        test_support::read(&text, |section| DestinationSettings::read(section, Arc::default()))
     }
 
     #[test]

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::call::DestinationClient;
+use super::destination_client::DestinationClient;
+use super::retry_queue::DeliveryBatch;
 use super::schedule::QueuedEvent;
-use super::waiting::DeliveryBatch;
 use super::worker::{AttemptedBatch, DeliveryWorker};
 use crate::event::EnrichedEvent;
 use crate::feed::FeedEvent;

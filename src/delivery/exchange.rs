@@ -11,10 +11,12 @@ use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 
-use super::call::DestinationClient;
+use super::destination_client::DestinationClient;
 use crate::journal::LastVendorCall;
 use crate::settings::HIDDEN;
-use crate::vendors::{ConfidentialReply, OutcomeReason, VendorCallError, VendorReply, shown};
+use crate::vendors::{
+    ConfidentialReply, OutcomeReason, VendorCallError, VendorReply, request_preview,
+};
 
 /// The most bytes of a reply that are held while its batch is under way.
 const HELD_REPLY_BYTES: usize = 64 * 1024;
@@ -41,7 +43,7 @@ impl CallExchange {
         let is_alone = self.events == 1;
         let hides_reply = self.request.extensions().get::<ConfidentialReply>().is_some();
         let request = match is_alone {
-            true => format!("{head}\n\n{}", shown::body(&self.request)),
+            true => format!("{head}\n\n{}", request_preview::body(&self.request)),
             false => format!("{head} (of {} events: their bodies are not kept)", self.events),
         };
         let reply = match (self.status, is_alone) {

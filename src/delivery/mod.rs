@@ -21,32 +21,32 @@
 //! an abort a worker is careful (`careful.rs`), and an event that was under way again and again is a dead letter.
 
 mod accounts;
-mod aside;
-mod awaiting;
 mod backoff;
-mod call;
 mod careful;
 mod client;
+mod consent_hold;
 mod dead_report;
+mod destination_client;
 mod egress;
 mod ending;
 mod exchange;
 mod filter;
-mod holding;
+mod identity_hold;
 mod intake;
+mod parked;
 mod pausing;
-mod post;
 mod progress;
+mod retry_queue;
 mod schedule;
 mod settings;
+mod supervisor;
 #[cfg(test)]
 mod tests;
-mod waiting;
 mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
-pub use call::redact_secrets;
 pub use client::ClientModeSettings;
+pub use destination_client::redact_secrets;
 pub use egress::{EgressClient, EgressSettings};
 pub use exchange::FailedAttempt;
 pub use filter::DestinationFilter;
@@ -63,9 +63,9 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::call::{BatchCaller, DestinationClient};
+use self::destination_client::{BatchCaller, DestinationClient};
 use self::exchange::FailedAttemptLog;
-use self::post::WorkerSupervisor;
+use self::supervisor::WorkerSupervisor;
 use crate::clock::SharedClock;
 use crate::feed::LiveFeed;
 use crate::journal::{Journal, JournalError, ReaderId, SiteId};

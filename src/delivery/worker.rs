@@ -16,16 +16,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::aside::ParkedAfterRetry;
-use super::awaiting::IdentityHold;
 use super::backoff::CircuitBreaker;
-use super::call::{BatchCaller, DestinationClient};
 use super::careful::item;
+use super::consent_hold::ConsentHold;
 use super::dead_report::DeadLetterReport;
-use super::holding::ConsentHold;
+use super::destination_client::{BatchCaller, DestinationClient};
+use super::identity_hold::IdentityHold;
+use super::parked::ParkedAfterRetry;
 use super::progress::ReaderProgress;
+use super::retry_queue::{BatchRetryQueue, DeliveryBatch};
 use super::schedule::{BatchLimits, DeliveryQueue, QueuedEvent};
-use super::waiting::{BatchRetryQueue, DeliveryBatch};
 use super::{DestinationSettings, DestinationStatus};
 use crate::event::EnrichedEvent;
 use crate::journal::{

@@ -21,13 +21,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::connection_activity::{ActivityScope, ConnectionActivity, MonitoredStream};
 use super::listener::{ListenerScheme, ShutdownSignals};
-use super::pulse::{ActivityScope, ConnectionActivity, MonitoredStream};
 use super::settings::{EdgeLimits, LiveEdgeSettings};
 use super::slots::{ConnectionSlot, EdgeSlots};
 use super::{
     EdgeClientFacts, EdgeResponseBody, RequestHandler, client_addr, head, proxy_protocol, redirect,
-    untaken,
+    response_backpressure,
 };
 use crate::answer::{BodyStreamError, UpgradeTunnel};
 use crate::metrics::Metrics;
@@ -244,7 +244,9 @@ where
         async move {
             let pulse = line.pulse.clone();
             let answer = line.answer(request).await;
-            answer.map(|answer| answer.map(|body| untaken::MonitoredBody::new(body, &pulse)))
+            answer.map(|answer| {
+                answer.map(|body| response_backpressure::MonitoredBody::new(body, &pulse))
+            })
         }
     });
     let connection = http2::Builder::new(TrackedExecutor(ends.tasks.clone()))

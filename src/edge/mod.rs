@@ -7,17 +7,17 @@
 
 mod client_addr;
 mod connection;
+mod connection_activity;
 mod head;
 mod listener;
 mod proxy_protocol;
-mod pulse;
 mod redirect;
+mod response_backpressure;
 mod settings;
 mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod untaken;
 
 pub use settings::{CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField};
 pub use tls::CertificateExpiry;

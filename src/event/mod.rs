@@ -15,7 +15,7 @@ mod enriched;
 mod facts;
 pub mod identity;
 mod members;
-mod nobody;
+mod placeholder_ids;
 mod rank;
 
 pub use computed::{ComputedAttributes, EventTally};
@@ -26,7 +26,7 @@ pub use facts::{
     VisitorIdentity, VisitorSession,
 };
 pub use members::RawMembers;
-pub use nobody::{is_placeholder, names_somebody};
+pub use placeholder_ids::{is_placeholder, names_somebody};
 pub use rank::SenderRank;
 
 use std::fmt;

@@ -7,8 +7,8 @@ use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 use super::answer::AcceptOutcome;
+use super::bot_policy::CallerClass;
 use super::budget::{AT_ONCE_EVENTS, BudgetShare};
-use super::clues::CallerClass;
 use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;

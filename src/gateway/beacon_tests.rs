@@ -2,7 +2,7 @@
 
 use super::BeaconForwarding;
 use super::tests::{house, house_that, page, to, track};
-use crate::vendors::wire;
+use crate::vendors::beacon_format;
 
 #[tokio::test]
 async fn a_vendors_library_is_answered_as_by_its_vendor() {
@@ -75,7 +75,7 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
         let raw = events.last().unwrap();
         let beacon = raw.facts.beacon.as_ref().unwrap();
         assert_eq!(beacon.target, "/api/event?x=1");
-        assert_eq!(wire::base64(&beacon.body).unwrap(), body.as_bytes());
+        assert_eq!(beacon_format::base64(&beacon.body).unwrap(), body.as_bytes());
         if converts {
             assert_eq!(events[0].facts.forwarded_to.as_deref(), Some("plausible"));
             assert_eq!(events[0].anonymous_id, raw.anonymous_id, "in the order they were sent");

@@ -8,7 +8,7 @@ use sha2::Sha256;
 use super::BeaconForwarding;
 use super::tests::{TestGateway, TestResponse, basic, house, house_that, page, to, track};
 use crate::event::{Event, SenderRank};
-use crate::vendors::wire;
+use crate::vendors::beacon_format;
 use crate::visitor::tests::LOGIN_KEY;
 
 const GA_COOKIE: &str = "_ga=GA1.1.1763984794.1795434662";
@@ -376,7 +376,7 @@ async fn a_beacon_that_is_passed_on_keeps_no_proof() {
         "integrations": { "Tagway": { "userHash": proof }, "Intercom": { "user_hash": other } } });
     house.ask(page("/segment/v1/i"), message.to_string()).await;
     let raw = last(&house).await.facts.beacon.unwrap();
-    let body = String::from_utf8(wire::base64(&raw.body).unwrap()).unwrap();
+    let body = String::from_utf8(beacon_format::base64(&raw.body).unwrap()).unwrap();
     assert!(!body.contains(&proof) && body.contains("gold"), "{body}");
     assert!(body.contains(&other), "Intercom's own goes to whom it is for");
     let before = house.events().await.len();

@@ -14,9 +14,9 @@ mod binding;
 #[cfg(test)]
 mod binding_tests;
 mod body;
+mod body_drain;
+mod bot_policy;
 mod budget;
-mod clues;
-mod contested;
 mod cors;
 mod credentials;
 pub mod decode;
@@ -24,9 +24,7 @@ mod fair;
 mod head;
 #[cfg(test)]
 mod hostile_tests;
-mod judging;
-mod leftover;
-mod minting;
+mod message_intake;
 mod mounts;
 mod observe;
 mod operator;
@@ -42,14 +40,15 @@ mod routes;
 #[cfg(test)]
 mod server_tests;
 mod settings;
+mod shared_paths;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod vendor_cookies;
 mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use minting::VendorCookieIssuer;
 pub use mounts::{BeaconForwarding, MountScripts, ScriptMode, VendorMount};
 pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
 pub use reasons::REJECTIONS;
@@ -57,6 +56,7 @@ pub use settings::{
     GatewayLimits, GatewaySiteSettings, RateLimitSettings, VolumeLimits, VolumeRate,
 };
 pub use snapshot::{GatewaySiteSetup, GatewaySnapshot};
+pub use vendor_cookies::VendorCookieIssuer;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -72,12 +72,12 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::accept::SenderKind;
-use self::contested::PeekedBody;
 use self::cors::CorsOrigin;
 use self::observe::RouteDurations;
 use self::rate::RateLimits;
 use self::rejection::{RateLimitExceeded, RequestRejection};
 use self::route::GatewayRoute;
+use self::shared_paths::PeekedBody;
 use self::snapshot::GatewaySite;
 use self::volume::RequestVolume;
 use crate::answer::ResponseBody;
@@ -260,7 +260,7 @@ impl Gateway {
             started,
         };
         self.observe(&seen, response.status(), snapshot.access_sample);
-        leftover::drain_body(&head, body, &snapshot.limits, response).await
+        body_drain::drain_body(&head, body, &snapshot.limits, response).await
     }
 
     /// Returns true if a request to a site with an origin is for the gateway itself.
@@ -276,7 +276,8 @@ impl Gateway {
     {
         let Some(route) = route else { return false };
         let source = site.origins.source(&head.headers, head::authority(&head.uri, &head.headers));
-        contested::is_meant_for_gateway(route, head, body, &source, snapshot.limits.body_time).await
+        shared_paths::is_meant_for_gateway(route, head, body, &source, snapshot.limits.body_time)
+            .await
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
@@ -395,7 +396,7 @@ impl SiteRequest<'_> {
             GatewayRoute::Script => routes::script::answer(self),
             GatewayRoute::Preview => routes::preview::answer(self),
             GatewayRoute::Problem => {
-                let result = routes::problem::answer(self, body).await;
+                let result = routes::integration_error::answer(self, body).await;
                 // What is refused is no event that is lost.
                 return exposed(source, result.unwrap_or_else(RequestRejection::into_response));
             }

@@ -18,7 +18,7 @@ use crate::vendors::aliases::resolve_alias;
 use crate::vendors::beacon::{
     AllowedMethods, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::MessageBatch;
+use crate::vendors::beacon_format::MessageBatch;
 use crate::vendors::{Beacon, VENDORS, Vendor, VendorScripts};
 
 /// The longest mount.

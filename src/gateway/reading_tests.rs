@@ -9,7 +9,7 @@ use super::BeaconForwarding;
 use super::tests::{NOON, TestGateway, house, house_whose, page, to, track};
 use crate::bots;
 use crate::privacy::PrivacyPolicy;
-use crate::vendors::wire;
+use crate::vendors::beacon_format;
 
 const TOKEN: &str = "Bearer a-server-token-of-the-shop";
 
@@ -181,7 +181,8 @@ async fn no_full_address_is_kept_whichever_way_it_came() {
         assert!(!text.contains("203.0.113.77"), "{text}");
         let Some(beacon) = &event.facts.beacon else { continue };
         assert!(
-            !String::from_utf8_lossy(&wire::base64(&beacon.body).unwrap()).contains("203.0.113.77")
+            !String::from_utf8_lossy(&beacon_format::base64(&beacon.body).unwrap())
+                .contains("203.0.113.77")
         );
     }
 }

@@ -156,7 +156,7 @@ async fn the_servers_token_goes_to_no_vendor() {
     let beacons: Vec<_> = events.iter().filter_map(|it| it.facts.beacon.as_ref()).collect();
     assert_eq!(beacons.len(), 2);
     for beacon in beacons {
-        let body = crate::vendors::wire::base64(&beacon.body).unwrap();
+        let body = crate::vendors::beacon_format::base64(&beacon.body).unwrap();
         let sent = format!("{} {}", beacon.target, String::from_utf8(body).unwrap());
         assert!(!sent.contains(TOKEN) && sent.contains("u1"), "{sent}");
     }

@@ -9,11 +9,11 @@ use prometheus_client::metrics::family::Family;
 
 use super::budget::BodyBudget;
 use super::cors::CorsAllowedOrigins;
-use super::minting::VendorCookieIssuer;
 use super::mounts::{ActiveMount, VendorMount};
 use super::rejection::{RateLimitExceeded, RequestRejection};
 use super::route::GatewayRoute;
 use super::settings::{GatewayLimits, GatewaySiteSettings};
+use super::vendor_cookies::VendorCookieIssuer;
 use crate::bots;
 use crate::geo::GeoDatabase;
 use crate::journal::SiteId;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::script::{BrowserCaching, SiteSdkScripts};
-use crate::vendors::trial;
+use crate::vendors::test_support;
 
 const DEFAULTS: &str = "[integration_defaults]\non = [\"*\"]\nconsent = []\ntimeout = \"5s\"\nlazy = false\ninline = false\npreview = false\n";
 
@@ -11,7 +11,7 @@ fn read(text: &str) -> (Vec<SiteIntegration>, Vec<String>) {
     let file = dir.path().join("a.js");
     std::fs::write(&file, "function handle(event) {}").unwrap();
     let text = text.replace("FILE", &file.display().to_string());
-    trial::read(&format!("{text}{DEFAULTS}"), read_integrations)
+    test_support::read(&format!("{text}{DEFAULTS}"), read_integrations)
 }
 
 fn sdk(integrations: &[SiteIntegration]) -> SiteSdkScripts {

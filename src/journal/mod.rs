@@ -11,15 +11,14 @@
 //! `accepted = delivered + skipped + dead + pending + held` ([`ReaderLedger`]).
 
 mod dedupe;
-mod forgotten;
 mod guard;
 mod outcome;
 mod settings;
 mod sqlite;
 mod subject;
+mod suppression;
 
 pub use dedupe::{MessageKey, MessageScope};
-pub use forgotten::{PersonNameDigest, PersonNameKind, SuppressionList};
 pub use guard::{GROUP, GuardedWork, PoisonGuard, ReaderGuard};
 pub use outcome::{
     EndedEvent, EventAtReader, EventHistory, FinalOutcome, LastVendorCall, OutcomeCause,
@@ -28,6 +27,7 @@ pub use outcome::{
 pub use settings::{AppendDurability, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{ErasureCounts, SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights};
+pub use suppression::{PersonNameDigest, PersonNameKind, SuppressionList};
 
 use std::sync::Arc;
 

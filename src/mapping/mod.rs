@@ -17,18 +17,18 @@
 
 mod bounded;
 mod globs;
-mod left_out;
 mod names;
+mod omissions;
 mod path;
 mod rule;
-mod sight;
 mod spec;
 mod template;
+mod template_context;
 #[cfg(test)]
 mod tests;
 
 pub use globs::GlobPatterns;
-pub use left_out::{MappingBound, MissingValue};
+pub use omissions::{MappingBound, MissingValue};
 pub use spec::{NameMention, probable_slips};
 
 use std::collections::BTreeSet;
@@ -37,12 +37,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::left_out::{MappingDiagnostics, OmissionCounters, rule_name};
 use self::names::LookupPath;
+use self::omissions::{MappingDiagnostics, OmissionCounters, rule_name};
 use self::path::MappingDraft;
 use self::rule::{MappingCondition, MappingRule};
-use self::sight::ContextNeeds;
 use self::template::CompiledTemplates;
+use self::template_context::ContextNeeds;
 use crate::event::{ComputedAttributes, EnrichedEvent, Event, EventKind, ProfileView};
 use crate::settings::SettingsSection;
 use crate::values::{ParsedValue, amount, currency};
@@ -280,7 +280,7 @@ impl EventMapping {
         profile: &ProfileView,
         computed: Option<&Arc<ComputedAttributes>>,
     ) -> minijinja::Value {
-        sight::template_context(self.looks, event, profile, computed)
+        template_context::template_context(self.looks, event, profile, computed)
     }
 
     fn add_defaults(&self, draft: &mut MappingDraft) {

@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn every_part_of_an_event_can_be_named() {
-        let event = crate::vendors::trial::event(serde_json::json!({
+        let event = crate::vendors::test_support::event(serde_json::json!({
             "event": "e", "name": "n", "category": "c", "userId": "u", "anonymousId": "a",
             "groupId": "g", "previousId": "p", "properties": {}, "traits": {}, "context": {},
             "integrations": {}, "sentAt": "2026-11-23T10:00:00Z",

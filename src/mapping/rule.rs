@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::globs::GlobPatterns;
-use super::left_out::MappingDiagnostics;
 use super::names::LookupPath;
+use super::omissions::MappingDiagnostics;
 use super::path::{EventPath, EventPathError, MappingDraft, roots};
 use super::template::{CompiledTemplates, TemplateHandle};
 use crate::event::EventKind;

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::bounded::{self, bounded};
 use super::names::{LookupPath, TemplateNames};
-use super::sight;
+use super::template_context;
 
 /// The name under which a template leaves the value of its expression.
 const RESULT: &str = "result";
@@ -94,7 +94,7 @@ impl CompiledTemplates {
     pub(super) fn counted(&self) -> BTreeSet<String> {
         self.environment
             .templates()
-            .flat_map(|(_, template)| sight::counted(template.source()))
+            .flat_map(|(_, template)| template_context::counted(template.source()))
             .collect()
     }
 

@@ -19,14 +19,14 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::OriginOwnAddress;
-use super::clients::ClientRequestSlots;
+use super::client_requests::ClientRequestSlots;
 use super::coding::PageCompression;
 use super::connect::{AddressGuard, PrivateOriginError};
 use super::connection::{OriginPool, OriginRequestBody, OriginResponseBody};
 use super::edits::PageEditPlan;
 use super::inject::{PageLimits, PageRewriter};
-use super::left_alone::PageSkipReporter;
 use super::page;
+use super::page_skip_reason::PageSkipReporter;
 use super::policy::{CspHosts, CspScriptRules};
 use super::settings::OriginSettings;
 use super::tags::VendorTags;

@@ -11,7 +11,7 @@ use lol_html::send::{Element, ElementContentHandlers};
 use lol_html::{Selector, element};
 
 use super::hints::{self, CONNECTING, FETCHING};
-use super::left_alone::{PageSkipReason, PageSkipReporter};
+use super::page_skip_reason::{PageSkipReason, PageSkipReporter};
 use super::policy::{CspHosts, CspScriptRules};
 use super::tags::{PageLink, PageTextEdit, VendorTags};
 use crate::script::SiteSdkScripts;

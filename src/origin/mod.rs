@@ -6,7 +6,7 @@
 
 mod addresses;
 mod client;
-mod clients;
+mod client_requests;
 mod coding;
 mod connect;
 mod connection;
@@ -15,9 +15,9 @@ mod fields;
 mod hints;
 mod inject;
 mod inline;
-mod left_alone;
-mod opening;
 mod page;
+mod page_head;
+mod page_skip_reason;
 mod policy;
 mod settings;
 mod tags;
@@ -27,7 +27,7 @@ mod upload;
 
 pub use client::{OriginClient, OriginError, OriginExchange};
 pub use connect::AddressGuard;
-pub use left_alone::{PageSkipReason, PageSkipReporter};
+pub use page_skip_reason::{PageSkipReason, PageSkipReporter};
 pub use settings::OriginSettings;
 pub use tags::{VendorTag, VendorTags};
 pub use upload::{UploadError, client_gone};

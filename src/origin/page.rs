@@ -19,7 +19,7 @@ use lol_html::AsciiCompatibleEncoding;
 
 use super::coding::{PageCompression, PageCompressor};
 use super::inject::PageRewriter;
-use super::left_alone::PageSkipReason;
+use super::page_skip_reason::PageSkipReason;
 use crate::answer::{BodyStreamError, ResponseBody};
 
 /// The bytes of a page that are read at once: less than a millisecond's work.

@@ -16,7 +16,7 @@ use http::{HeaderName, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::clients::ClientRequestSlot;
+use super::client_requests::ClientRequestSlot;
 use super::trailers;
 use crate::answer::BodyStreamError;
 

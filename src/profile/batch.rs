@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::details::ActivityProvenance;
-use super::repeats::{StatementCacheDelta, UnchangedStatementCache};
 use super::rows::{IdentityLink, ProfileRows};
+use super::statement_cache::{StatementCacheDelta, UnchangedStatementCache};
 use super::stitch::{self, BindingUpdate, StitchDecision, UpdateBindings, UpdateOwner};
 use super::tallies::TallyBuffer;
 use super::traits::{ProfileTraits, TraitChanges, TraitProvenance};

@@ -28,43 +28,45 @@
 //! What the rules do with the rows of a batch is in `batch.rs`, once for all backends; how rows are
 //! read and written is each backend's (`rows.rs`).
 
-mod agent;
+mod activity;
 mod batch;
 mod cache;
-mod careful;
-mod company;
+mod counter_backfill;
 mod details;
-mod filling;
-mod outside;
+mod identity_groups;
+mod observed_store;
+mod page_profile;
 mod postgres;
 mod projection;
 mod public;
-mod repeats;
+mod reader_guard;
 mod rows;
-mod sighting;
 mod sqlite;
-mod standing;
+mod statement_cache;
 mod stitch;
 mod subject;
 mod tallies;
 #[cfg(test)]
 mod tests;
+mod trait_source;
 mod traits;
-mod watched;
+mod user_agent;
 
 pub use crate::event::identity::{DeviceIdentity, Identity, IdentityKind, identities};
-pub use agent::UserAgentParser;
+pub use activity::{Activity, EmptyCounterSet, EventCounterSet};
 pub use cache::{ProfileService, VisitorProfile};
-pub use company::IdentityGroupCache;
-pub use filling::{BackfillStep, CountedEvent, CounterBackfill, CounterProgress, CounterStore};
-pub use outside::{TraitSourceError, TraitSourceSettings};
+pub use counter_backfill::{
+    BackfillStep, CountedEvent, CounterBackfill, CounterProgress, CounterStore,
+};
+pub use identity_groups::IdentityGroupCache;
+pub use observed_store::{ChangedProfiles, ObservedStore};
 pub use postgres::{PostgresProfileStore, SCHEMA};
 pub use projection::{ProfileProjection, ProjectionConfig, update_of};
 pub use public::PublicProfilePaths;
-pub use sighting::{Activity, EmptyCounterSet, EventCounterSet};
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfileStore, node};
 pub use subject::{DailyActivity, SubjectProfile};
-pub use watched::{ChangedProfiles, ObservedStore};
+pub use trait_source::{TraitSourceError, TraitSourceSettings};
+pub use user_agent::UserAgentParser;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

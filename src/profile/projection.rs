@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::careful::ProfileReaderGuard;
+use super::reader_guard::ProfileReaderGuard;
 use super::{
     Activity, CounterBackfill, DeviceIdentity, EventCounterSet, Identity, IdentityKind,
     ProfileError, ProfileService, ProfileUpdate, SiteProfileSettings, identity, until_changed,

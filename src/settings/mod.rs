@@ -10,10 +10,11 @@
 
 mod credentials;
 mod decoded;
+mod errors;
+mod files;
 mod former_names;
 mod headers;
 mod layer;
-mod mistakes;
 mod redaction;
 mod report;
 mod secret;
@@ -22,7 +23,6 @@ mod source;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod texts;
 mod textual;
 mod units;
 

@@ -10,11 +10,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::credentials::{is_credential_name, of_url};
+use super::errors::hint;
 use super::former_names::lookup_former;
 use super::layer::{
     FoundSetting, SettingsLayer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
-use super::mistakes::hint;
 use super::redaction::SecretRedactor;
 use super::report::{ConfigError, ConfigErrorReport, nearest};
 use super::secret::SecretString;

@@ -90,7 +90,7 @@ impl<'a> SettingsSection<'a> {
             // What the text was completed to may be a secret, and so may what is made of it.
             let is_literal = found.value.as_str() == Some(text);
             let better = T::better(text).filter(|_| is_literal);
-            let hint = super::mistakes::hint(better.as_deref());
+            let hint = super::errors::hint(better.as_deref());
             self.error_at(found, &format!("{} {problem}{hint}", written(found)));
         }
         read.ok()

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::conversation::{ContactIdentity, StepError};
+use super::contact_api::{ContactIdentity, StepError};
 use super::{
     Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
 };

@@ -9,7 +9,7 @@ use http::header::{HeaderName, ORIGIN, REFERER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
-use super::wire::MessageBatch;
+use super::beacon_format::MessageBatch;
 use crate::event::JsonObject;
 
 /// How a vendor's browser library speaks to its servers.

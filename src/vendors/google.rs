@@ -68,7 +68,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     #[test]
     fn values_take_googles_form() {
@@ -87,7 +87,7 @@ mod tests {
             (json!({ "phone": "+41 (0)79 123" }), ""),
             (json!({}), ""),
         ] {
-            let event = trial::known(json!({}), None, traits.clone());
+            let event = test_support::known(json!({}), None, traits.clone());
             assert_eq!(phone(EventPerson::of(&event), &reader), number, "{traits}");
         }
         assert_eq!(letters(" O'Brien 3rd "), "obrien rd");

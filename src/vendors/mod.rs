@@ -11,8 +11,8 @@
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
 //! [`prices`] reads the amounts of an event before its vendor sees it, [`email`] finds addresses where
 //! none should be, [`digest`] hashes, [`classify_reply`] reads replies, [`aliases`] knows what people call vendors,
-//! [`shown`] shows requests to people. Vendors that take an event in several
-//! calls share a `conversation`. What beacons have in common is in [`wire`].
+//! [`request_preview`] shows requests to people. Vendors that take an event in several
+//! calls share a `conversation`. What beacons have in common is in [`beacon_format`].
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
@@ -20,7 +20,8 @@
 pub mod aliases;
 pub mod audience;
 pub mod beacon;
-mod conversation;
+pub mod beacon_format;
+mod contact_api;
 pub mod digest;
 mod google;
 pub mod naming;
@@ -29,12 +30,11 @@ pub mod prices;
 pub mod products;
 mod reasons;
 mod reply;
+pub mod request_preview;
 pub mod script;
 pub mod shim;
-pub mod shown;
 #[cfg(test)]
-pub(crate) mod trial;
-pub mod wire;
+pub(crate) mod test_support;
 
 pub mod amplitude;
 pub mod console;

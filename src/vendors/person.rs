@@ -219,10 +219,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     fn event(fields: Value, profile: Value) -> EnrichedEvent {
-        trial::known(fields, None, profile)
+        test_support::known(fields, None, profile)
     }
 
     #[test]

@@ -318,7 +318,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     fn reader(store: Option<&str>, locale: Option<&str>) -> PriceReader {
         PriceReader {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn order(properties: Value) -> EnrichedEvent {
-        trial::event(json!({ "event": "Order Completed", "properties": properties }))
+        test_support::event(json!({ "event": "Order Completed", "properties": properties }))
     }
 
     fn read(reader: &PriceReader, properties: Value) -> (Value, Option<&'static str>, Vec<String>) {
@@ -412,7 +412,7 @@ mod tests {
         let (_, code, _) =
             read(&reader, json!({ "products": [{ "price": "ten" }], "revenue": "" }));
         assert_eq!(code, None);
-        let viewed = trial::event(json!({ "event": "Product Viewed",
+        let viewed = test_support::event(json!({ "event": "Product Viewed",
             "properties": { "price": "ten", "currency": "points" } }));
         let (event, refusal) = reader.apply(viewed);
         assert_eq!(refusal, None);

@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use crate::vendors::{VENDORS, trial};
+    use crate::vendors::{VENDORS, test_support};
 
     const KEYS: &str = "type event name properties traits context source operations $setOnce $set_once \
         $set $groups items contents content_ids user_data user_properties value clientIds meta consent \
@@ -63,7 +63,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_a_page_says_is_retold_without_harm(
-            said in trial::any_object(KEYS, any::<i64>().prop_map(Value::from)),
+            said in test_support::any_object(KEYS, any::<i64>().prop_map(Value::from)),
             kind in prop::sample::select(vec!["track", "page", "identify", "group", "alias", "x"]),
             event in prop::sample::select(vec!["purchase", "Purchase", "ViewContent", "revenue_amount", "a"]),
         ) {

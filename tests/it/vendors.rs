@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tagway::demo::simulator::{SimulatedFault, SimulatorTally, VendorSimulator};
 use tagway::demo::{VENDORS, vendor_settings};
-use tagway::vendors::shown;
+use tagway::vendors::request_preview;
 
 use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Process, Row, SITE, admin_get, batch, eventually, ledger, send,
@@ -86,7 +86,7 @@ fn bodies(tally: &SimulatorTally) -> String {
     let body = |seen: &tagway::demo::simulator::RecordedRequest| {
         let mut request = http::Request::new(seen.body.clone());
         *request.headers_mut() = seen.headers.clone();
-        shown::body(&request) + "\n"
+        request_preview::body(&request) + "\n"
     };
     tally.seen.iter().map(body).collect()
 }

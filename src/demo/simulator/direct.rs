@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{SimulatorKind, SimulatorRequest, SimulatorTally, VendorApi};
 use crate::event::EnrichedEvent;
-use crate::vendors::trial;
+use crate::vendors::test_support;
 use crate::vendors::{
     Admission, Destination, Outcome, VendorCall, VendorCallError, VendorReply, find,
 };
@@ -38,7 +38,7 @@ impl DirectDestination {
             desk: Mutex::new(kind.build_api()),
             tally: Mutex::default(),
             calls: Mutex::default(),
-            clock: trial::now().as_second().into(),
+            clock: test_support::now().as_second().into(),
         };
         Self { destination: destination(vendor, settings), room }
     }
@@ -105,7 +105,7 @@ impl DirectDestination {
 fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"t\"\n{settings}");
     let build = find(vendor).unwrap().destination.unwrap();
-    trial::settings(&text, |section| build(section, None))
+    test_support::settings(&text, |section| build(section, None))
 }
 
 #[async_trait]
@@ -144,7 +144,7 @@ pub(super) fn any_object() -> impl Strategy<Value = Value> {
         company id remove plan address city revenue total price value currency amount url \
         ship_date order_id products employees size monthlySpend monthly_spend website industry \
         domain tags renewal_at";
-    trial::any_object(
+    test_support::any_object(
         KNOWN,
         prop_oneof![
             "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
@@ -172,6 +172,6 @@ pub(super) fn any_event() -> impl Strategy<Value = EnrichedEvent> {
                 "type": kind, "event": name, "name": name, "groupId": name, "userId": user_id,
                 "previousId": "a0", "properties": properties, "traits": traits,
             });
-            trial::known(fields, None, traits)
+            test_support::known(fields, None, traits)
         })
 }

@@ -13,7 +13,9 @@ use super::{InProcessVendor, MIXPANEL_TOKEN, SimulatorKind};
 use crate::event::{EnrichedEvent, ProfileView};
 use crate::vendors::audience::{AudienceChange, AudienceList, AudienceRow};
 use crate::vendors::digest::sha256;
-use crate::vendors::{Destination, Outcome, VendorCall, VendorCallError, VendorReply, trial};
+use crate::vendors::{
+    Destination, Outcome, VendorCall, VendorCallError, VendorReply, test_support,
+};
 
 const TITLE: &str = "Cart abandoners";
 
@@ -31,7 +33,7 @@ impl VendorCall for ObjectingVendorCall {
     }
 
     fn now(&self) -> Timestamp {
-        trial::now()
+        test_support::now()
     }
 }
 
@@ -45,19 +47,19 @@ impl VendorCall for StrictVendorCall {
     }
 
     fn now(&self) -> Timestamp {
-        trial::now()
+        test_support::now()
     }
 }
 
 fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
     let build = crate::vendors::find(vendor).unwrap().destination.unwrap();
-    trial::settings(settings, |section| build(section, None))
+    test_support::settings(settings, |section| build(section, None))
 }
 
 fn person(user: &str) -> EnrichedEvent {
     let event = json!({ "type": "identify", "messageId": "m", "userId": user,
-        "timestamp": trial::NOW, "receivedAt": trial::NOW });
-    let traits = trial::object(json!({ "email": format!("{user}@shop.example") }));
+        "timestamp": test_support::NOW, "receivedAt": test_support::NOW });
+    let traits = test_support::object(json!({ "email": format!("{user}@shop.example") }));
     let profile = ProfileView { user_id: Some(user.to_owned()), traits };
     EnrichedEvent::new(0, Arc::new(serde_json::from_value(event).unwrap()), Arc::new(profile))
 }
@@ -72,8 +74,8 @@ async fn introduce(
     for user in users {
         let mut said =
             json!({ "userId": user, "traits": { "email": format!("{user}@shop.example") } });
-        said.as_object_mut().unwrap().extend(trial::object(event.clone()));
-        let ends = destination.deliver(&[trial::event(said)], line).await;
+        said.as_object_mut().unwrap().extend(test_support::object(event.clone()));
+        let ends = destination.deliver(&[test_support::event(said)], line).await;
         assert_eq!(ends, [Outcome::Delivered], "{user}");
     }
 }

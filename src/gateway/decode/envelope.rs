@@ -8,12 +8,12 @@ use super::fields::MessageFields;
 use super::loose::LooseText;
 use super::message::{MessageDraft, RejectedMessage, RejectionCode, known_id};
 use super::repeated::{FIELDS, fields_with_repeats, read_once};
-use super::retold::canonical_from_shim;
+use super::shim_message::canonical_from_shim;
 use super::text::{BodyText, is_within};
 use crate::gateway::rejection::RequestRejection;
 use crate::values::time::read_event_time;
 use crate::vendors;
-use crate::vendors::wire::{self, JsonListError, UnreadableItem};
+use crate::vendors::beacon_format::{self, JsonListError, UnreadableItem};
 
 /// A body's messages, not yet judged, and what the body says of all of them.
 pub(in crate::gateway) struct MessageEnvelope<'a> {
@@ -51,7 +51,7 @@ pub(in crate::gateway) fn open<'a>(
     };
     let made_bytes = terms.limits.made_of(text.len()).min(bytes);
     if text.starts_with('[') {
-        return match wire::items(text.as_bytes(), room.0) {
+        return match beacon_format::items(text.as_bytes(), room.0) {
             Ok(messages) => {
                 MessageEnvelope::bare(EnvelopeMessages::Many(messages), body.is_plain())
                     .within(body, terms, 1)?
@@ -82,7 +82,7 @@ pub(in crate::gateway) fn open<'a>(
             ..MessageEnvelope::bare(messages, body.is_plain())
         });
     };
-    let messages = match wire::items(batch.get().as_bytes(), room.0) {
+    let messages = match beacon_format::items(batch.get().as_bytes(), room.0) {
         Ok(messages) => EnvelopeMessages::Many(messages),
         Err(JsonListError::TooLong) => return Err(RequestRejection::TooMany),
         Err(JsonListError::NotAList) => {
@@ -112,17 +112,17 @@ fn apart<'a>(
     const NAMES: [&str; 5] = ["batch", "writeKey", "sentAt", "context", "integrations"];
     let text = body.bytes();
     let (members, levels) = match text.first() {
-        Some(b'{') => (wire::split_members(text, NAMES)?, 2),
+        Some(b'{') => (beacon_format::split_members(text, NAMES)?, 2),
         _ => ([Some(text), None, None, None, None], 1),
     };
     let [batch, write_key, sent_at, context, integrations] = members;
-    let (messages, faults) = match wire::split_items(batch?, events) {
+    let (messages, faults) = match beacon_format::split_items(batch?, events) {
         Ok(found) => found,
         Err(JsonListError::TooLong) => return Some(Err(RequestRejection::TooMany)),
         Err(JsonListError::NotAList) => return None,
     };
     // What is said of all messages is of no single one.
-    let whole = |raw: Option<&'a [u8]>| raw.map(wire::json_apart).transpose().ok();
+    let whole = |raw: Option<&'a [u8]>| raw.map(beacon_format::json_apart).transpose().ok();
     let (write_key, sent_at) = (whole(write_key)?, whole(sent_at)?);
     let (context, integrations) = (whole(context)?, whole(integrations)?);
     let loose = |raw: Option<&'a RawValue>| {

@@ -10,7 +10,7 @@ mod pixel;
 mod proof;
 mod readable;
 mod repeated;
-mod retold;
+mod shim_message;
 mod text;
 mod time;
 

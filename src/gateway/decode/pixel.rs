@@ -5,7 +5,7 @@
 
 use crate::event::JsonObject;
 use crate::gateway::rejection::RequestRejection;
-use crate::vendors::wire;
+use crate::vendors::beacon_format;
 
 /// Fields in one query at most: the header limits bound its length, this the tree.
 const MAX_FIELDS: usize = 200;
@@ -17,7 +17,7 @@ pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, RequestReje
         if name == "data" {
             return data(&value);
         }
-        wire::insert_dotted(&mut message, &name, &value);
+        beacon_format::insert_dotted(&mut message, &name, &value);
     }
     if message.is_empty() {
         return Err(RequestRejection::Malformed("there is no event in the query"));
@@ -33,7 +33,7 @@ fn data(value: &str) -> Result<Vec<u8>, RequestRejection> {
     if value.starts_with('{') {
         return Ok(value.as_bytes().to_vec());
     }
-    wire::base64(value).ok_or(RequestRejection::Malformed("data is not base64 of JSON"))
+    beacon_format::base64(value).ok_or(RequestRejection::Malformed("data is not base64 of JSON"))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use crate::gateway::snapshot::GatewaySnapshot;
 use crate::gateway::{SiteRequest, head};
 use crate::privacy::{ConsentRecord, PrivacyPolicy};
 use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
-use crate::vendors::wire::MessageBatch;
+use crate::vendors::beacon_format::MessageBatch;
 
 /// The longest header field that is passed on.
 const MAX_FIELD_BYTES: usize = 256;

@@ -79,7 +79,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::profile::{self, ProfileService, ProfileUpdate, SqliteProfileStore, update_of};
     use crate::store::{CommitSyncMode, SqliteStore};
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     /// A house whose pages may know their visitor's plan and orders.
     async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
@@ -117,7 +117,7 @@ mod tests {
             origin: None,
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),
-            public: trial::settings(text, profile::SiteProfileSettings::read).public,
+            public: test_support::settings(text, profile::SiteProfileSettings::read).public,
         };
         let geo = crate::geo::tests::zurich();
         house.gateway.reload(GatewaySnapshot::new(limits(), 0.0, geo, vec![setup], &metrics));

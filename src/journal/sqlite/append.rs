@@ -17,7 +17,7 @@ use super::super::{
     AppendCallback, AppendError, AppendOutcome, JournalError, JournalHead, JournalSettings,
     NewJournalRecord, SiteId,
 };
-use super::room::{AppendBudget, JournalDiskBudget};
+use super::disk_budget::{AppendBudget, JournalDiskBudget};
 use super::{MAX_SEQ, SiteHeadMap, append_error, flags, lock, place, rank, time};
 use crate::event::SenderRank;
 use crate::metrics::Metrics;

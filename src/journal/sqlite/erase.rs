@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::super::forgotten::{RecordNameMatch, carries};
+use super::super::suppression::{RecordNameMatch, carries};
 use super::super::{
     ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId, SubjectCursor, SubjectRecord,
     SubjectRecordPage, SubjectRights,

@@ -24,9 +24,9 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::super::{JournalError, PROJECTION, ReaderId, ReaderPosition, SiteId};
+use super::disk_budget::label;
 use super::position::position;
 use super::retain::{STEP, expire_dead, first_after, readers, sites, trim, trim_settled};
-use super::room::label;
 use super::{
     MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, outcomes, place, trimmed_to,
 };

@@ -109,7 +109,7 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
     assert!(!*b.journal.has_room().borrow());
     for rank in SenderRank::ALL {
         assert!(matches!(append(rank).await, Err(AppendError::Full)));
-        let labels = crate::metrics::SenderRankLabels { rank: room::label(rank) };
+        let labels = crate::metrics::SenderRankLabels { rank: disk_budget::label(rank) };
         assert!(b.journal.metrics.journal_refused.get_or_create(&labels).get() > 0);
     }
     let disk = b.journal.disk_use().await.unwrap();

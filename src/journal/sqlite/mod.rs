@@ -27,15 +27,15 @@
 
 mod append;
 mod dead;
+mod disk_budget;
 mod erase;
+mod event_lookup;
 mod evict;
 mod gaps;
 mod guard;
-mod inquiry;
 mod outcomes;
 mod position;
 mod retain;
-mod room;
 mod schema;
 mod settle;
 
@@ -367,7 +367,7 @@ impl Journal for SqliteJournal {
         seq: u64,
         readers: Vec<ReaderId>,
     ) -> Result<Option<EventHistory>, JournalError> {
-        self.read_db(move |c| inquiry::event(c, site, seq, &readers)).await
+        self.read_db(move |c| event_lookup::event(c, site, seq, &readers)).await
     }
 
     async fn find_message(

@@ -7,8 +7,8 @@ use super::super::{
     EndedEvent, FinalOutcome, JournalSettings, LastVendorCall, OutcomeCause, ParkRequest, ReaderId,
     ReaderPosition, ReaderSettlement, SiteId,
 };
+use super::disk_budget::JournalDiskBudget;
 use super::position::{in_order, position, set_position};
-use super::room::JournalDiskBudget;
 use super::{gaps, outcomes, place, site_of, trimmed_to};
 use crate::store::DatabaseDiskUse;
 

@@ -5,7 +5,7 @@ use crate::mapping::bounded;
 
 /// The mapped `properties.value`, and the settings whose bounds were met.
 fn value_of(template: &str, properties: Value) -> (Option<Value>, Vec<&'static str>) {
-    let event = trial::event(json!({ "event": "x", "properties": properties }));
+    let event = test_support::event(json!({ "event": "x", "properties": properties }));
     let mapping = mapping(&rule(&format!("set = {{ \"properties.value\" = {template:?} }}")));
     let mapped = mapping.apply(event).unwrap();
     let bounds = mapping.take_omissions().map(|(counts, _)| counts).unwrap_or_default();
@@ -87,7 +87,7 @@ fn a_value_that_is_too_large_is_left_out_and_counted() {
     let mapping = mapping(&rule(
         "set = { \"properties.x\" = \"{{ range(properties.l|length * 15)|list }}\" }",
     ));
-    let event = || trial::event(json!({ "properties": { "l": vec![1; 5000] } }));
+    let event = || test_support::event(json!({ "properties": { "l": vec![1; 5000] } }));
     for is_news in [true, false] {
         mapping.apply(event()).unwrap();
         mapping.apply(event()).unwrap();
@@ -99,7 +99,7 @@ fn a_value_that_is_too_large_is_left_out_and_counted() {
 
 #[test]
 fn a_condition_that_meets_a_bound_says_so() {
-    let event = trial::event(json!({ "properties": { "a": [1], "b": 100_000_000 } }));
+    let event = test_support::event(json!({ "properties": { "a": [1], "b": 100_000_000 } }));
     let text = "where = \"properties.a * properties.b == properties.a * properties.b\"";
     let Err(WithheldReason::Undecided(why)) = mapping(text).apply(event) else {
         panic!("it is decided")
@@ -110,7 +110,8 @@ fn a_condition_that_meets_a_bound_says_so() {
 #[test]
 fn copies_of_values_do_not_grow_an_event_without_end() {
     let many: Vec<Value> = (0..2000).map(|n| json!({ "n": n })).collect();
-    let event = trial::event(json!({ "properties": { "all": many, "s": "x".repeat(30_000) } }));
+    let event =
+        test_support::event(json!({ "properties": { "all": many, "s": "x".repeat(30_000) } }));
     let text = "[[mapping.rules]]\nset = { \"properties.all.*.s\" = \"{{ properties.s }}\" }\n\
         [[mapping.rules]]\nset = { \"properties.all.*.*\" = \"{{ properties.all[:50] }}\" }\n\
         [[mapping.rules]]\nmove = { \"properties.s\" = \"properties.all.*.t\" }";

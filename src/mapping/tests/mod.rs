@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::vendors::trial;
+use crate::vendors::test_support;
 
 mod bounds;
 
@@ -12,11 +12,11 @@ const BOUNDS: &str =
     "template_steps = 50_000\ntemplate_bytes = \"64KiB\"\nmapping_bytes = \"1MiB\"\n";
 
 fn mapping(text: &str) -> EventMapping {
-    trial::settings(&format!("{BOUNDS}{text}"), EventMapping::read)
+    test_support::settings(&format!("{BOUNDS}{text}"), EventMapping::read)
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    trial::read(&format!("{BOUNDS}{text}"), EventMapping::read).1
+    test_support::read(&format!("{BOUNDS}{text}"), EventMapping::read).1
 }
 
 fn order() -> EnrichedEvent {
@@ -26,7 +26,7 @@ fn order() -> EnrichedEvent {
             "when": "2026-11-23T12:00:00Z", "products": [{ "sku": "a", "cost": 1 }, { "sku": "b" }] },
         "context": { "traits": { "email": " Mary@X.example " } },
     });
-    trial::known(fields, Some("u1"), json!({ "plan": "pro", "email": "old@x.example" }))
+    test_support::known(fields, Some("u1"), json!({ "plan": "pro", "email": "old@x.example" }))
 }
 
 /// The mapped event's properties, or what else is asked for.
@@ -185,7 +185,7 @@ fn defaults_fill_what_the_event_lacks() {
         (&event["properties"]["currency"], &traits["country"]),
         (&json!("EUR"), &json!("CH"))
     );
-    let named = trial::known(
+    let named = test_support::known(
         json!({ "properties": { "value": 1, "currency": "usd" }, "context": { "traits":
             { "address": { "country": "DE" } } } }),
         None,
@@ -193,7 +193,8 @@ fn defaults_fill_what_the_event_lacks() {
     );
     let (event, traits) = mapped(text, named);
     assert_eq!((&event["properties"]["currency"], traits.get("country")), (&json!("usd"), None));
-    let (event, _) = mapped(text, trial::event(json!({ "properties": { "colour": "red" } })));
+    let (event, _) =
+        mapped(text, test_support::event(json!({ "properties": { "colour": "red" } })));
     assert_eq!(event["properties"].get("currency"), None, "nothing to price");
 }
 

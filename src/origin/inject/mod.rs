@@ -12,8 +12,8 @@ use lol_html::send::{HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings};
 
 use super::edits::{PageEditPlan, PageEditState};
-use super::left_alone::PageSkipReason;
-use super::opening::{PageHeadScanner, PageHeadToken};
+use super::page_head::{PageHeadScanner, PageHeadToken};
+use super::page_skip_reason::PageSkipReason;
 
 /// The parser gets pages in pieces of this size: it counts a piece whole as soon as a tag in it is
 /// not whole, so larger ones would meet its limit without a large tag.

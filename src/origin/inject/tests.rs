@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::super::edits::{LEAVE, SCRIPT, tag};
-use super::super::left_alone::PageSkipReporter;
+use super::super::page_skip_reason::PageSkipReporter;
 use super::super::policy::{CspHosts, CspScriptRules};
 use super::super::tags::tests::all;
 use super::*;

@@ -15,7 +15,7 @@
 //! already, which its place in the journal says.
 
 mod epoch;
-pub(super) mod flight;
+pub(super) mod in_flight;
 mod memory;
 mod reads;
 #[cfg(test)]
@@ -32,11 +32,11 @@ use moka::sync::Cache;
 use tokio::runtime::Handle;
 
 use self::epoch::ChangeEpochs;
-use self::flight::{InFlightReads, PendingRead, ReadWaiter};
+use self::in_flight::{InFlightReads, PendingRead, ReadWaiter};
 use self::memory::ProfileCache;
 pub(super) use self::reads::StoreReadPool;
 use self::weight::{ProfileCacheEntry, ProfileCacheKeyRef, weight};
-use super::outside::TraitSource;
+use super::trait_source::TraitSource;
 use super::{
     CounterStore, ExpiryRequest, Identity, IdentityKind, LookupTimeoutPolicy, PageProfile,
     ProfileChanges, ProfileError, ProfileId, ProfileSettings, ProfileStore, ProfileUpdate,

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::super::details::ProfileDetails;
 use super::super::rows::{EventNameRank, ProfileRow};
 use super::super::{Identity, ProfileUpdate};
-use super::set::{BufferedProfile, IdentityRow, PostgresProfileRows};
+use super::buffered_rows::{BufferedProfile, IdentityRow, PostgresProfileRows};
 use super::text::{object, optional, rank, text};
 use crate::postgres::{PostgresError, encoded};
 

@@ -16,11 +16,11 @@
 //! (`save.rs`). Statements that were said lately are not looked up; should one be after all, because the
 //! batch itself changed its person, everything is read and the batch starts again.
 
+mod buffered_rows;
 mod load;
 mod people;
 mod save;
 mod schema;
-mod set;
 mod text;
 
 pub use schema::SCHEMA;
@@ -32,9 +32,9 @@ use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio_postgres::IsolationLevel;
 
-use self::set::{PostgresProfileRows, RowNotLoadedError};
+use self::buffered_rows::{PostgresProfileRows, RowNotLoadedError};
 use super::batch::{UpdateBatch, UpdateBatchOutcome};
-use super::repeats::{StatementCacheDelta, UnchangedStatementCache};
+use super::statement_cache::{StatementCacheDelta, UnchangedStatementCache};
 use super::{
     ComputedSnapshot, ExpiryOutcome, ExpiryRequest, Identity, PageProfile, ProfileChanges,
     ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate, SubjectProfile, stitch,

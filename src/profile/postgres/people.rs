@@ -6,7 +6,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
 use super::super::batch::ClaimedProfileDelta;
-use super::super::standing::{OWN_KINDS, PageProfileRow as Known};
+use super::super::page_profile::{OWN_KINDS, PageProfileRow as Known};
 use super::super::subject::addresses;
 use super::super::traits::read_ranks;
 use super::super::{

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 
 use super::super::rows::EventNameRank;
 use super::super::tallies::PendingTallies;
-use super::set::{BufferedProfile, PendingRowWrites, PostgresProfileRows};
+use super::buffered_rows::{BufferedProfile, PendingRowWrites, PostgresProfileRows};
 use super::text::text;
 use crate::event::JsonObject;
 use crate::postgres::{PostgresError, encoded, searchable};
@@ -172,7 +172,11 @@ struct IdentityColumns<'n> {
 }
 
 impl<'n> IdentityColumns<'n> {
-    fn push(&mut self, (kind, value): &'n super::set::IdentityKey, name: &super::set::IdentityRow) {
+    fn push(
+        &mut self,
+        (kind, value): &'n super::buffered_rows::IdentityKey,
+        name: &super::buffered_rows::IdentityRow,
+    ) {
         self.kinds.push(kind);
         self.values.push(encoded(value).into_owned());
         self.profiles.push(name.profile);

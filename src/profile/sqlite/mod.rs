@@ -18,7 +18,7 @@ use tokio::sync::RwLock;
 
 use self::rows::SqliteProfileRows;
 use super::batch::{UpdateBatch, UpdateBatchOutcome};
-use super::repeats::UnchangedStatementCache;
+use super::statement_cache::UnchangedStatementCache;
 use super::{
     ComputedSnapshot, CounterStore, ExpiryOutcome, ExpiryRequest, Identity, PageProfile,
     ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::standing::{OWN_KINDS, PageProfileRow};
+use super::super::page_profile::{OWN_KINDS, PageProfileRow};
 use super::super::subject::addresses;
 use super::super::traits::read_ranks;
 use super::super::{

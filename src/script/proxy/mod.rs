@@ -13,16 +13,16 @@ mod diff;
 mod disk;
 mod fetch;
 mod pin;
-mod place;
 mod report;
 mod rewrite;
+mod script_mount;
 mod served;
 mod settings;
 mod source;
 
 pub use pin::{PinnedVersion, ScriptPinError, ScriptPinSettings};
-pub use place::ScriptMount;
 pub use report::{ScriptDiff, ScriptSummary, ScriptVersion};
+pub use script_mount::ScriptMount;
 pub use settings::ScriptProxySettings;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //! them (`keeper.rs`); whom a rule selects anyone may ask.
 
 pub(super) mod dialect;
-mod keeper;
+mod leadership;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use self::dialect::bound;
-use self::keeper::SegmentLeadership;
+use self::leadership::SegmentLeadership;
 use super::sql::{SqlStatement, compile};
 use super::statements::{self, dollars};
 use super::{

@@ -1,7 +1,7 @@
 //! Segments in the embedded database, next to the profiles.
 
-mod asking;
 pub(super) mod dialect;
+mod query_cancel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use serde_json::{Value, json};
 
-use self::asking::QueryCancelGuard;
 use self::dialect::SqliteDialect;
+use self::query_cancel::QueryCancelGuard;
 use super::sql::{SqlParameter, SqlStatement, compile};
 use super::statements;
 use super::{

@@ -18,16 +18,16 @@
 //! A destination without lists, and one that is to hear of events, is told by events of the journal that
 //! are for it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
 
-mod keeper;
-mod pass;
 mod person;
 mod postgres;
 mod sqlite;
+mod sync_manager;
+mod sync_run;
 mod task;
 #[cfg(test)]
 mod tests;
 
-pub use keeper::{SyncDependencies, SyncManager, SyncOverview, SyncState};
+pub use sync_manager::{SyncDependencies, SyncManager, SyncOverview, SyncState};
 
 use async_trait::async_trait;
 

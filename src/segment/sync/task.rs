@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::SegmentError;
-use super::keeper::{
+use super::sync_manager::{
     RealtimeSyncQueue, SegmentSyncKey, SyncDependencies, SyncOverview, SyncState, SyncTaskConfig,
 };
-use super::pass::{SyncRun, SyncRunCounts, SyncRunError};
+use super::sync_run::{SyncRun, SyncRunCounts, SyncRunError};
 use super::{SyncMemberCounts, SyncRecord};
 use crate::delivery::DestinationHandle;
 use crate::journal::ReaderGuard;

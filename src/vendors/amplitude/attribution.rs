@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::values::put_text;
 use crate::event::{EnrichedEvent, JsonObject};
-use crate::vendors::wire::CampaignContext;
+use crate::vendors::beacon_format::CampaignContext;
 
 /// The campaign's parts behind `utm_`, and their names in the client's context.
 const CAMPAIGN: [(&str, &str); 6] = [
@@ -130,7 +130,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::{event, object};
+    use crate::vendors::test_support::{event, object};
 
     fn of(context: Value) -> (Value, Value) {
         let AmplitudeAttribution { set, set_once } =

@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
 use super::identity::AmplitudeIds;
-use super::{AmplitudeDestination, verdict};
+use super::{AmplitudeDestination, reply_status};
 use crate::event::EnrichedEvent;
 use crate::settings::{SecretString, SettingsSection};
 use crate::vendors::audience::{
@@ -118,7 +118,7 @@ impl VendorAudience for AmplitudeDestination {
             "owner": cohorts.owner, "published": true, "skip_invalid_ids": true,
         });
         let result = call.call(cohorts.request(&cohorts.upload, &body)).await;
-        match verdict::read_cohort(&result, call.now(), &self.settings) {
+        match reply_status::read_cohort(&result, call.now(), &self.settings) {
             Outcome::Delivered => {}
             other => return Err(other),
         }
@@ -150,7 +150,7 @@ impl VendorAudience for AmplitudeDestination {
             "memberships": [{ "ids": ids, "id_type": "BY_NAME", "operation": operation }],
         });
         let result = call.call(cohorts.request(&cohorts.membership, &body)).await;
-        let outcome = verdict::read_cohort(&result, call.now(), &self.settings);
+        let outcome = reply_status::read_cohort(&result, call.now(), &self.settings);
         let is_missing = result.as_ref().is_ok_and(|reply| reply.status == 404);
         if is_missing {
             return fill_outcomes(ends, &Outcome::Dead(OutcomeReason::new(LIST_GONE)));

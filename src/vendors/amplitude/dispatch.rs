@@ -10,8 +10,8 @@ use url::form_urlencoded;
 
 use super::identity::AmplitudeIds;
 use super::map::{AmplitudeFormKind, AmplitudePayload, MAX_GROUP_PROPERTIES};
+use super::reply_status::{self, AmplitudeOutcome};
 use super::settings::{AmplitudeSettings, AmplitudeUploadApi};
-use super::verdict::{self, AmplitudeOutcome};
 use crate::event::EnrichedEvent;
 use crate::vendors::{MappingRefusal, Outcome, OutcomeReason, VendorCall};
 
@@ -135,7 +135,7 @@ impl<'d> AmplitudeBatchRun<'d> {
         for _ in 0..MAX_ROUNDS {
             let ids: Vec<&AmplitudeIds> = together.iter().map(|piece| piece.ids).collect();
             let result = self.call.call(upload_request(self.settings, &together)).await;
-            match verdict::read(&result, &ids, self.call.now(), self.settings) {
+            match reply_status::read(&result, &ids, self.call.now(), self.settings) {
                 AmplitudeOutcome::Whole(outcome) => {
                     for piece in &together {
                         self.note(piece.event, outcome.clone());
@@ -187,7 +187,7 @@ impl<'d> AmplitudeBatchRun<'d> {
             }
             let Some(request) = form_request(self.settings, kind, &texts) else { return };
             let result = self.call.call(request).await;
-            let outcome = verdict::read_form(&result, self.call.now(), self.settings);
+            let outcome = reply_status::read_form(&result, self.call.now(), self.settings);
             for event in events {
                 self.note(event, outcome.clone());
             }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::settings::AmplitudeSettings;
 use super::values::MAX_TEXT_CHARS;
-use super::{VENDOR, surroundings};
+use super::{VENDOR, device_context};
 use crate::event::EnrichedEvent;
 use crate::values::time::read_date_text;
 use crate::vendors::products;
@@ -68,7 +68,7 @@ impl AmplitudeIds {
         let user = [event.event.user_id.as_deref(), event.profile.user_id.as_deref()];
         let device = [
             cookie.and_then(|cookie| cookie.device_id.as_deref()),
-            event.context_text(&["device", "id"]).filter(|_| surroundings::is_app(event)),
+            event.context_text(&["device", "id"]).filter(|_| device_context::is_app(event)),
             event.event.anonymous_id.as_deref(),
         ];
         let first = |ids: &[Option<&str>]| ids.iter().flatten().find_map(|id| usable(id));
@@ -155,7 +155,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     const START: i64 = 1_795_435_000_000;
 
@@ -194,7 +194,7 @@ mod tests {
             let context = json!({ "sessionId": context });
             let fields = json!({ "event": "x", "facts": facts, "integrations": integrations,
                 "context": context });
-            super::session(&trial::event(fields), None)
+            super::session(&test_support::event(fields), None)
         };
         let own = Some(1_795_430_000_000);
         for (option, context, expected) in [
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn the_sdks_session_counts_while_it_is_open() {
-        let now = trial::now().as_millisecond();
-        let event = trial::event(json!({ "event": "x" }));
+        let now = test_support::now().as_millisecond();
+        let event = test_support::event(json!({ "event": "x" }));
         let session = |idle_minutes: i64| {
             let last_event_time = Some(now - idle_minutes * 60_000);
             let cookie =

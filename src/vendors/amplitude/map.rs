@@ -9,9 +9,9 @@ use super::settings::{AmplitudeProductMode, AmplitudeSettings};
 use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
 };
-use super::{VENDOR, beacon, revenue, surroundings};
+use super::{VENDOR, beacon, device_context, revenue};
 use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
-use crate::vendors::{MappingRefusal, products, wire};
+use crate::vendors::{MappingRefusal, beacon_format, products};
 
 /// Names that are Amplitude's own.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
@@ -139,7 +139,7 @@ impl AmplitudeMapper<'_> {
 
     /// The name that the vendor's own library gave the event, if it sent it.
     fn own_name(&self) -> Option<&str> {
-        wire::own_name(self.event, beacon::CLIENT)
+        beacon_format::own_name(self.event, beacon::CLIENT)
     }
 
     /// How the visitor came, where the vendor's own library said it with the event.
@@ -214,7 +214,7 @@ impl AmplitudeMapper<'_> {
         }
         let mut upload = self.upload("$identify", None);
         put_object(&mut upload, "user_properties", operations);
-        surroundings::add(&mut upload, self.event);
+        device_context::add(&mut upload, self.event);
         Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
@@ -222,7 +222,7 @@ impl AmplitudeMapper<'_> {
     fn operations(&mut self) -> JsonObject {
         let (mut set, mut set_once, mut unset) =
             (JsonObject::new(), JsonObject::new(), JsonObject::new());
-        let own = wire::own_operations(self.event, beacon::CLIENT);
+        let own = beacon_format::own_operations(self.event, beacon::CLIENT);
         let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
         let mut of_own =
             |name: &str| Some(properties(operation(name)?, MAX_DEPTH - 1, self.dropped));
@@ -287,7 +287,7 @@ impl AmplitudeMapper<'_> {
             let mut upload = self.upload("$identify", None);
             upload.insert("user_properties".to_owned(), json!({ "$set": groups }));
             upload.insert("groups".to_owned(), groups);
-            surroundings::add(&mut upload, self.event);
+            device_context::add(&mut upload, self.event);
             hit.uploads.push(json_text(upload));
         }
         let of_group: JsonObject = plain_properties(traits, MAX_DEPTH, self.dropped);
@@ -354,7 +354,7 @@ impl AmplitudeMapper<'_> {
         if let Some(groups) = groups.and_then(Value::as_object) {
             put_object(upload, "groups", within_limits(groups));
         }
-        surroundings::add(upload, self.event);
+        device_context::add(upload, self.event);
     }
 }
 

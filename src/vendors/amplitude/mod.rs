@@ -30,18 +30,18 @@
 mod attribution;
 mod audience;
 mod beacon;
+mod device_context;
 mod dispatch;
 mod identity;
 mod map;
+mod reply_status;
 mod revenue;
 mod script;
 mod settings;
-mod surroundings;
 #[cfg(test)]
 mod tests;
 pub mod validate;
 mod values;
-mod verdict;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -159,12 +159,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::{self, object};
+    use crate::vendors::test_support::{self, object};
 
     fn of(name: &str, properties: Value) -> Value {
         let text =
             "api_key = \"0123456789abcdef\"\nrevenue_events = [\"upgraded\", \"Subscribed\"]";
-        let settings = trial::settings(text, |section| AmplitudeSettings::read(section, None));
+        let settings =
+            test_support::settings(text, |section| AmplitudeSettings::read(section, None));
         Value::Object(fields(name, &object(properties), &settings))
     }
 

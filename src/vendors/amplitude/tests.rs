@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::validate::validate;
 use super::*;
-use crate::vendors::trial::{self, CannedReplies, event, now};
+use crate::vendors::test_support::{self, CannedReplies, event, now};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 fn amplitude(settings: &str) -> AmplitudeDestination {
     let text = format!("api_key = \"{KEY}\"\n{settings}");
     AmplitudeDestination {
-        settings: trial::settings(&text, |section| AmplitudeSettings::read(section, None)),
+        settings: test_support::settings(&text, |section| AmplitudeSettings::read(section, None)),
     }
 }
 
@@ -166,7 +166,8 @@ async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
 
 #[test]
 fn mistakes_in_the_settings_are_named() {
-    let read = |text: &str| trial::read(text, |section| AmplitudeSettings::read(section, None)).1;
+    let read =
+        |text: &str| test_support::read(text, |section| AmplitudeSettings::read(section, None)).1;
     let mistakes = read("region = \"au\"\napi = \"v2\"\ncurrency = \"euro\"\ngroup_type = \" \"");
     assert_eq!(mistakes.len(), 5, "{mistakes:?}");
     assert!(read(&format!("api_key = \"{KEY}\"\nsecret_key = \"x\"")).is_empty());
@@ -176,7 +177,7 @@ fn any_object() -> impl Strategy<Value = Value> {
     const KNOWN: &str = "products product_id name price quantity order_id total revenue \
         currency revenueType device type advertisingId os app locale location latitude campaign \
         source page referrer Amplitude groups session_id sessionId fieldsToUnset $set userAgent";
-    trial::any_object(
+    test_support::any_object(
         KNOWN,
         prop_oneof![
             Just(json!("x".repeat(2000))),

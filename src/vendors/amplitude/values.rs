@@ -119,7 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::object;
+    use crate::vendors::test_support::object;
 
     fn nested(levels: usize) -> Value {
         (1..levels).fold(json!({ "leaf": 1 }), |inner, _| json!({ "in": inner, "side": 2 }))

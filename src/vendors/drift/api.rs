@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::message::DriftAccount;
 use crate::event::JsonObject;
-use crate::vendors::conversation::{ApiClient, StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{ApiClient, StepError, check_reply, refused, unreadable};
 use crate::vendors::{OutcomeReason, VendorCall, VendorCallError, VendorReply};
 
 /// The calls of one conversation.

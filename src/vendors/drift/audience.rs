@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::DriftDestination;
 use super::api::{DriftCallOutcome, DriftClient};
-use super::talk::find;
+use super::contact_sync::find;
 use crate::event::EnrichedEvent;
 use crate::vendors::audience::{
     AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
     unknown_contact_result,
 };
-use crate::vendors::conversation::StepError;
+use crate::vendors::contact_api::StepError;
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Rows of one change: a call or two each, as many as should be told again if it breaks off.

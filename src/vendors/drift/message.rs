@@ -5,7 +5,7 @@ use url::Url;
 
 use super::settings::{DriftAccountSettings, DriftSettings};
 use crate::event::{DroppedFields, EnrichedEvent, Event, EventKind, FieldDropReason, JsonObject};
-use crate::vendors::conversation::{ContactIdentity, email, phone, select_values, view_event_name};
+use crate::vendors::contact_api::{ContactIdentity, email, phone, select_values, view_event_name};
 use crate::vendors::naming::is_like;
 use crate::vendors::person::EventPerson;
 use crate::vendors::{MappingRefusal, products};

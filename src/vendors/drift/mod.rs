@@ -20,10 +20,10 @@
 
 mod api;
 mod audience;
+mod contact_sync;
 mod message;
 mod script;
 mod settings;
-mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -35,10 +35,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::api::DriftClient;
+use self::contact_sync::DriftContactSync;
 use self::message::{DriftAction, DriftMessage};
 use self::settings::DriftSettings;
-use self::talk::DriftContactSync;
-use super::conversation::{ApiClient, ContactCache, StepError, deliver_in_order};
+use super::contact_api::{ApiClient, ContactCache, StepError, deliver_in_order};
 use super::{
     Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
     Vendor, VendorAudience, VendorCall, VendorShim, shim,

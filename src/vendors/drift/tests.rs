@@ -5,18 +5,18 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::vendors::OutcomeReason;
-use crate::vendors::trial::{self, CannedReplies as Wire};
+use crate::vendors::test_support::{self, CannedReplies as Wire};
 
 /// As a float it would be another.
 const ID: i64 = 9_007_199_254_740_993;
 
 fn drift(settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"hush\"\n{settings}");
-    trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
+    test_support::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
 fn clicked() -> EnrichedEvent {
-    trial::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }))
+    test_support::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }))
 }
 
 fn found() -> Value {
@@ -96,7 +96,7 @@ fn settings_that_cannot_work_are_mistakes() {
         ("access_token = \"t\"\norg_id = \"7\"", "org_id"),
     ] {
         let (_, mistakes) =
-            trial::read(settings, |section| VENDOR.destination.unwrap()(section, None));
+            test_support::read(settings, |section| VENDOR.destination.unwrap()(section, None));
         let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };
         assert!(mistake.contains(expected), "{settings}: {mistake}");
     }

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{
     Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, ReplyStatus,
-    Vendor, VendorCall, classify_reply, wire,
+    Vendor, VendorCall, beacon_format, classify_reply,
 };
 use crate::event::{EnrichedEvent, RawBeacon};
 use crate::settings::SettingsSection;
@@ -61,7 +61,7 @@ impl ForwardDestination {
     }
 
     fn request(&self, event: &EnrichedEvent, beacon: &RawBeacon) -> Option<Request<Bytes>> {
-        let body = wire::base64(&beacon.body)?;
+        let body = beacon_format::base64(&beacon.body)?;
         let mut request = Request::new(body.into());
         *request.method_mut() = Method::from_bytes(beacon.method.as_bytes()).ok()?;
         *request.uri_mut() = self.target(beacon)?;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::VENDOR;
 use super::settings::Ga4Settings;
 use crate::event::EnrichedEvent;
-use crate::vendors::wire::says_nothing;
+use crate::vendors::beacon_format::says_nothing;
 
 /// A session: its number in GA4's sense is its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

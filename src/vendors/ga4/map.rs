@@ -7,11 +7,11 @@ use serde_json::{Number, Value, json};
 
 use super::VENDOR;
 use super::commerce::{self, Ga4ItemList};
+use super::device_context::{Ga4DeviceFields, Ga4UserLocation};
 use super::identity::{self, Ga4Session};
 use super::params::{Ga4ParamBuilder, MAX_PARAMS, RESERVED_PREFIXES, cut, fit_name, is_name};
 use super::rules::{self, Ga4EventRule, Ga4ItemPolicy, NUMBERS, RESERVED_EVENTS, SHIPPING_TIER};
 use super::settings::Ga4Settings;
-use super::surroundings::{Ga4DeviceFields, Ga4UserLocation};
 use super::user_data::Ga4UserData;
 use crate::event::{
     DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject, UtmCampaign,

@@ -19,13 +19,13 @@
 
 mod beacon;
 mod commerce;
+mod device_context;
 mod identity;
 mod map;
 mod params;
 mod rules;
 mod script;
 mod settings;
-mod surroundings;
 #[cfg(test)]
 mod tests;
 mod user_data;

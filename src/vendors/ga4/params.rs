@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
+use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::email::{is_email, without_emails};
-use crate::vendors::wire::says_nothing;
 
 /// Parameters of one event, those of the session and the time included.
 pub(super) const MAX_PARAMS: usize = 25;

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use super::validate::validate;
 use super::*;
 use crate::event::DroppedFields;
-use crate::vendors::trial::{self, CannedReplies, event, now};
+use crate::vendors::test_support::{self, CannedReplies, event, now};
 
 fn ga4(settings: &str) -> Ga4Destination {
     let text = format!("measurement_id = \"G-ABC123\"\napi_secret = \"hush\"\n{settings}");
-    Ga4Destination { settings: trial::settings(&text, |section| Ga4Settings::read(section, None)) }
+    Ga4Destination {
+        settings: test_support::settings(&text, |section| Ga4Settings::read(section, None)),
+    }
 }
 
 /// The name and the parameters of what Google is told.
@@ -95,7 +97,7 @@ fn any_object() -> impl Strategy<Value = Value> {
     const KNOWN: &str = "products product_id name price quantity order_id total revenue \
         currency query value url title page items session_id list_id clientIds ga4 clientId \
         sessionId consent categoryPreferences traits";
-    trial::any_object(
+    test_support::any_object(
         KNOWN,
         prop_oneof!["[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from), Just(json!("12.50")),],
     )

@@ -4,13 +4,13 @@
 use serde_json::Value;
 
 use super::commerce::{MAX_ITEM_FIELDS, MAX_ITEMS};
+use super::device_context::CATEGORIES;
 use super::map::is_user_property;
 use super::params::{
     LONG_TEXTS, MAX_NAME_CHARS, MAX_PARAMS, MAX_TEXT_CHARS, RESERVED_PARAM, RESERVED_PREFIXES,
     is_name,
 };
 use super::rules::RESERVED_EVENTS;
-use super::surroundings::CATEGORIES;
 use crate::event::JsonObject;
 use crate::vendors::digest::is_sha256;
 

@@ -106,12 +106,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::{self, CannedReplies};
+    use crate::vendors::test_support::{self, CannedReplies};
 
     fn tokens() -> GoogleAdsTokens {
         let text = "client_id = \"c\"\nclient_secret = \"hush\"\nrefresh_token = \"1//hush\"";
         let uri = Uri::from_static("http://127.0.0.1/token");
-        trial::settings(text, |section| GoogleAdsTokens::read(section, uri))
+        test_support::settings(text, |section| GoogleAdsTokens::read(section, uri))
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::event::JsonObject;
 use crate::settings::{SecretString, SettingsSection};
-use crate::vendors::conversation::{ApiClient, StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{ApiClient, StepError, check_reply, refused, unreadable};
 use crate::vendors::{OutcomeReason, VendorCall, VendorReply};
 
 /// The regions' addresses. A token belongs to one of them.

@@ -5,13 +5,13 @@ use async_trait::async_trait;
 
 use super::IntercomDestination;
 use super::api::{IntercomCallOutcome, IntercomClient};
-use super::talk::find_person;
+use super::contact_sync::find_person;
 use crate::event::EnrichedEvent;
 use crate::vendors::audience::{
     AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
     unknown_contact_result,
 };
-use crate::vendors::conversation::StepError;
+use crate::vendors::contact_api::StepError;
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Rows of one change: a call or two each, as many as should be told again if it breaks off.

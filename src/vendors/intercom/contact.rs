@@ -9,10 +9,10 @@ use url::Url;
 use super::settings::IntercomSettings;
 use crate::event::{DroppedFields, EnrichedEvent, Event, FieldDropReason, JsonObject};
 use crate::values::time;
-use crate::vendors::conversation::{ContactIdentity, cut, phone, select_values};
+use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::contact_api::{ContactIdentity, cut, phone, select_values};
 use crate::vendors::person::EventPerson;
 use crate::vendors::products;
-use crate::vendors::wire::says_nothing;
 
 /// Events this young are of a visitor who is there now; older ones may be replayed.
 const LIVE: Duration = Duration::from_secs(15 * 60);

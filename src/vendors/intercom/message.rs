@@ -7,7 +7,7 @@ use super::metadata::metadata;
 use super::settings::IntercomSettings;
 use crate::event::{DroppedFields, EnrichedEvent, Event, EventKind, JsonObject};
 use crate::vendors::MappingRefusal;
-use crate::vendors::conversation::{ContactIdentity, view_event_name};
+use crate::vendors::contact_api::{ContactIdentity, view_event_name};
 use crate::vendors::naming::is_like;
 use crate::vendors::person::EventPerson;
 

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::settings::IntercomSettings;
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::values::{currency, time};
+use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::products;
-use crate::vendors::wire::says_nothing;
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
 const MAX_KEYS: usize = 20;
@@ -160,7 +160,7 @@ fn leaf(key: &str, value: &Value) -> Result<Value, FieldDropReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vendors::trial::{object, settings};
+    use crate::vendors::test_support::{object, settings};
 
     fn of(text: &str, properties: Value) -> (Value, Vec<String>) {
         let mut dropped = DroppedFields::default();

@@ -22,11 +22,11 @@
 mod api;
 mod audience;
 mod contact;
+mod contact_sync;
 mod message;
 mod metadata;
 mod script;
 mod settings;
-mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -38,10 +38,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::api::{IntercomApi, IntercomClient};
+use self::contact_sync::IntercomContactSync;
 use self::message::{IntercomAction, IntercomMessage};
 use self::settings::IntercomSettings;
-use self::talk::IntercomContactSync;
-use super::conversation::{ContactCache, StepError, deliver_in_order};
+use super::contact_api::{ContactCache, StepError, deliver_in_order};
 use super::prices::PriceUse;
 use super::{
     Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,

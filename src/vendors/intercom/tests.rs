@@ -5,15 +5,15 @@ use serde_json::json;
 
 use super::*;
 use crate::vendors::OutcomeReason;
-use crate::vendors::trial::{self, CannedReplies as Wire};
+use crate::vendors::test_support::{self, CannedReplies as Wire};
 
 fn intercom(settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"hush\"\n{settings}");
-    trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
+    test_support::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
 fn clicked(user_id: &str) -> EnrichedEvent {
-    trial::event(json!({ "event": "Clicked", "userId": user_id }))
+    test_support::event(json!({ "event": "Clicked", "userId": user_id }))
 }
 
 #[tokio::test]
@@ -50,8 +50,9 @@ async fn the_same_event_sent_again_is_the_same_to_the_byte() {
 #[tokio::test]
 async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
     let vendor = intercom("");
-    let event =
-        || trial::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }));
+    let event = || {
+        test_support::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }))
+    };
     let found = |id: &str| json!({ "data": [{ "id": id, "role": "user", "external_id": "u1" }] });
     let wire = Wire::default().then(200, found("c1")).then(202, json!(null));
     assert_eq!(vendor.deliver(&[event()], &wire).await, [Outcome::Delivered]);
@@ -76,7 +77,7 @@ fn settings_that_cannot_work_are_mistakes() {
         ("access_token = \"t\"\nlead_attribute = \"visitor\"", "without leads"),
     ] {
         let (_, mistakes) =
-            trial::read(settings, |section| VENDOR.destination.unwrap()(section, None));
+            test_support::read(settings, |section| VENDOR.destination.unwrap()(section, None));
         let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };
         assert!(mistake.contains(expected), "{settings}: {mistake}");
     }

@@ -11,8 +11,8 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::MessageBatch;
-use crate::vendors::wire::spec::{self, object_in};
+use crate::vendors::beacon_format::MessageBatch;
+use crate::vendors::beacon_format::spec::{self, object_in};
 
 pub(super) struct JitsuBeacon;
 
@@ -78,7 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{TestBeaconRequest, broken};
+    use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
     const GOOD: &str = r#"{"type":"page","properties":{"title":"Product page","width":1280},
         "userId":null,"anonymousId":"a1","timestamp":"2026-11-23T11:48:47.657Z","messageId":"m",

@@ -11,7 +11,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::settings::{SecretString, SettingsSection};
-use crate::vendors::conversation::{StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{StepError, check_reply, refused, unreadable};
 use crate::vendors::{VendorCall, VendorReply};
 
 /// Where Klaviyo is.

@@ -9,7 +9,7 @@ use crate::event::EnrichedEvent;
 use crate::vendors::audience::{
     AudienceChange, AudienceList, AudienceRow, LIST_GONE, VendorAudience, fill_outcomes, parse_rows,
 };
-use crate::vendors::conversation::{StepError, email};
+use crate::vendors::contact_api::{StepError, email};
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
 /// Characters of an id of the site's own; a longer one is left out.

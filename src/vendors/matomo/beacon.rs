@@ -12,7 +12,7 @@ use super::hit;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, FormFields, MessageBatch};
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 
 pub(super) struct MatomoBeacon;
 
@@ -62,23 +62,24 @@ impl Beacon for MatomoBeacon {
 
 /// The hits of a list. Those that are none are left out.
 fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
-    let Some([requests, token]) = wire::members(inbound.body, ["requests", "token_auth"]) else {
+    let Some([requests, token]) = beacon_format::members(inbound.body, ["requests", "token_auth"])
+    else {
         return Err(BeaconDecodeError::Malformed("the body is not JSON"));
     };
     batch.show_key_in(token);
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
         return Err(BeaconDecodeError::Malformed("there is no list of requests"));
     };
-    for request in wire::records(requests, &inbound.bounds)? {
+    for request in beacon_format::records(requests, &inbound.bounds)? {
         if request.get().len() > inbound.bounds.hit_bytes() {
             batch.refuse("too_large");
             continue;
         }
-        if request.get() == wire::UNREADABLE.get() {
+        if request.get() == beacon_format::UNREADABLE.get() {
             batch.refuse("malformed");
             continue;
         }
-        let Some(request) = wire::string(request.get().as_bytes()) else { continue };
+        let Some(request) = beacon_format::string(request.get().as_bytes()) else { continue };
         let query = request.split_once('?').map_or(&*request, |(_, query)| query);
         let fields = FormFields::form(query);
         if is_hit(&fields) {

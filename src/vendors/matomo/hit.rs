@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::{BeaconLimits, BeaconRequest};
-use crate::vendors::wire::{self, CanonicalMessage, FormFields, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, FormFields, put};
 
 /// Parameters of a plug-in's own hits that are no events of the visitor's: forms being filled in,
 /// recordings, heatmaps.
@@ -131,7 +131,8 @@ fn action<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'f 
 fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, JsonObject) {
     let mut said = JsonObject::new();
     let worth = amount(fields, "revenue");
-    let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes(), bounds));
+    let items =
+        fields.get("ec_items").and_then(|text| beacon_format::json(text.as_bytes(), bounds));
     let items = match items {
         Some(Value::Array(items)) => items.into_iter().filter_map(product).collect(),
         _ => Vec::new(),
@@ -171,9 +172,9 @@ fn product(item: Value) -> Option<Value> {
 /// it, but those are no page views.
 fn viewed(fields: &FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'static str, JsonObject)> {
     let mut said = JsonObject::new();
-    let category = fields
-        .get("_pkc")
-        .map(|text| wire::json(text.as_bytes(), bounds).unwrap_or_else(|| Value::from(text)));
+    let category = fields.get("_pkc").map(|text| {
+        beacon_format::json(text.as_bytes(), bounds).unwrap_or_else(|| Value::from(text))
+    });
     let is_product = fields.get("_pks").is_some() || fields.get("_pkn").is_some();
     if is_product {
         put(&mut said, "product_id", fields.get("_pks"));
@@ -210,7 +211,9 @@ fn own(fields: &FormFields<'_>, properties: &mut JsonObject, bounds: &BeaconLimi
     }
     for (parameter, name) in [("_cvar", "visit_variables"), ("cvar", "page_variables")] {
         let text = fields.get(parameter).unwrap_or_default();
-        let Some(Value::Object(slots)) = wire::json(text.as_bytes(), bounds) else { continue };
+        let Some(Value::Object(slots)) = beacon_format::json(text.as_bytes(), bounds) else {
+            continue;
+        };
         let mut variables = JsonObject::new();
         for slot in slots.into_iter().map(|(_, slot)| slot) {
             let Value::Array(pair) = slot else { continue };
@@ -224,12 +227,12 @@ fn own(fields: &FormFields<'_>, properties: &mut JsonObject, bounds: &BeaconLimi
 }
 
 fn page(fields: &FormFields<'_>) -> JsonObject {
-    wire::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
+    beacon_format::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
 }
 
 fn context(fields: &FormFields<'_>, inbound: &BeaconRequest<'_>) -> JsonObject {
     let (path, bounds) = (inbound.path, &inbound.bounds);
-    let mut context = wire::preallocated_object();
+    let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
     if !inbound.is_of_page() {
@@ -237,8 +240,8 @@ fn context(fields: &FormFields<'_>, inbound: &BeaconRequest<'_>) -> JsonObject {
         put(&mut context, "userAgent", fields.get("ua"));
         put(&mut context, "location", Some(location(fields)));
     }
-    put(&mut context, "screen", fields.get("res").and_then(wire::screen));
-    let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes(), bounds));
+    put(&mut context, "screen", fields.get("res").and_then(beacon_format::screen));
+    let hints = fields.get("uadata").and_then(|text| beacon_format::json(text.as_bytes(), bounds));
     put(&mut context, "userAgentData", hints.filter(Value::is_object));
     let mut campaign = JsonObject::new();
     put(&mut campaign, "name", fields.get("_rcn"));

@@ -4,7 +4,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::beacon::MatomoBeacon;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken};
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
 /// Where they are sent.
 const PATHS: &[&str] = &["/matomo.php"];

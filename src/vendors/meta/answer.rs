@@ -130,7 +130,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::now;
+    use crate::vendors::test_support::now;
 
     fn reply(status: u16, body: impl Into<Bytes>) -> VendorReply {
         let status = StatusCode::from_u16(status).unwrap();

@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::event::AdClickId;
-    use crate::vendors::trial::now;
+    use crate::vendors::test_support::now;
 
     const NOW_MS: &str = "1795435200000";
 

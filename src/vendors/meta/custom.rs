@@ -9,9 +9,9 @@ use super::contents::{self, DELIVERY};
 use super::rules::{self, MetaEventRule, MetaEventShape};
 use super::settings::MetaSettings;
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
+use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
-use crate::vendors::wire::says_nothing;
 
 /// Properties that say something of a person: lower case, letters and digits alone.
 const PERSONAL: &[&str] = &[

@@ -184,19 +184,20 @@ fn app_secret_proof(app_secret: &SecretString, access_token: &SecretString) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     const LEAST: &str = "pixel_id = \"123\"\naccess_token = \"hush\"\n";
 
     #[test]
     fn the_least_settings_are_enough() {
-        let settings = trial::settings(LEAST, |section| MetaSettings::read(section, None));
+        let settings = test_support::settings(LEAST, |section| MetaSettings::read(section, None));
         assert_eq!(settings.events, "https://graph.facebook.com/v25.0/123/events");
         assert_eq!(settings.authorization, "Bearer hush");
         assert_eq!(settings.action_source, "other");
         let endpoint = Url::parse("http://127.0.0.1:9999").ok();
         let text = format!("{LEAST}app_secret = \"key\"\napi_version = \"v26.0\"");
-        let settings = trial::settings(&text, |section| MetaSettings::read(section, endpoint));
+        let settings =
+            test_support::settings(&text, |section| MetaSettings::read(section, endpoint));
         // printf hush | openssl dgst -sha256 -hmac key
         let proof = "eddc51c5da77afe2831fc7ea42b871b7c2a0785a3884a86dc78d417ec2f1b0c6";
         let expected = format!("http://127.0.0.1:9999/v26.0/123/events?appsecret_proof={proof}");
@@ -209,7 +210,7 @@ mod tests {
             ad_account_id = \"act_x\"\ndefault_country_code = \"CH\"\ncurrency = \"francs\"\n\
             order_event_id = \"x\"\npurchase_value = \"x\"\naction_source = \"shop\"\n\
             limited_data_use_state = 7\n";
-        let (_, mistakes) = trial::read(text, |section| MetaSettings::read(section, None));
+        let (_, mistakes) = test_support::read(text, |section| MetaSettings::read(section, None));
         let keys = [
             "pixel_id",
             "access_token",
@@ -225,10 +226,10 @@ mod tests {
         for key in keys {
             assert!(mistakes.iter().any(|mistake| mistake.contains(key)), "{key}: {mistakes:#?}");
         }
-        let (_, mistakes) = trial::read("", |section| MetaSettings::read(section, None));
+        let (_, mistakes) = test_support::read("", |section| MetaSettings::read(section, None));
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         let text = format!("{LEAST}limited_data_use_state = 1000");
-        let (_, mistakes) = trial::read(&text, |section| MetaSettings::read(section, None));
+        let (_, mistakes) = test_support::read(&text, |section| MetaSettings::read(section, None));
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     }
 }

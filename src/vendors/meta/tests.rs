@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::demo::simulator::meta::objections;
 use crate::event::DroppedFields;
-use crate::vendors::trial::{self, CannedReplies, event, now};
+use crate::vendors::test_support::{self, CannedReplies, event, now};
 
 fn meta(settings: &str) -> MetaDestination {
     let text = format!("pixel_id = \"123\"\naccess_token = \"hush\"\n{settings}");
     MetaDestination {
-        settings: trial::settings(&text, |section| MetaSettings::read(section, None)),
+        settings: test_support::settings(&text, |section| MetaSettings::read(section, None)),
     }
 }
 
@@ -20,7 +20,7 @@ fn meta(settings: &str) -> MetaDestination {
 fn found(fields: Value) -> EnrichedEvent {
     let mut all =
         json!({ "event": "Clicked", "context": { "traits": { "email": "jo@x.example" } } });
-    all.as_object_mut().unwrap().extend(trial::object(fields));
+    all.as_object_mut().unwrap().extend(test_support::object(fields));
     event(all)
 }
 
@@ -129,7 +129,7 @@ fn any_object() -> impl Strategy<Value = Value> {
         currency query value url page referrer category list_id action_source content_type \
         content_ids contents num_items delivery_category fbc fbp traits email phone birthday \
         firstName address country state gender device os version type app dataProcessingOptions";
-    trial::any_object(
+    test_support::any_object(
         KNOWN,
         prop_oneof![
             "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
@@ -184,7 +184,7 @@ proptest! {
     ) {
         let meta = meta("currency = \"EUR\"\ndefault_country_code = \"41\"");
         let mut properties = properties;
-        properties.as_object_mut().unwrap().extend(trial::object(money));
+        properties.as_object_mut().unwrap().extend(test_support::object(money));
         let event = event(json!({
             "type": kind, "event": name, "name": name, "userId": user, "properties": properties,
             "context": context, "facts": { "ip": ip, "userAgent": agent },

@@ -113,7 +113,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     #[test]
     fn insert_ids_are_the_messages_own_or_the_beginning_of_their_digest() {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn placeholders_are_nobody() {
         let ids = |user: &str, device: &str| {
-            let event = trial::event(json!({ "userId": user, "anonymousId": device }));
+            let event = test_support::event(json!({ "userId": user, "anonymousId": device }));
             MixpanelIds::of(&event).distinct(MixpanelIdMerge::Simplified).into_owned()
         };
         assert_eq!(ids("u1", "a1"), "u1");

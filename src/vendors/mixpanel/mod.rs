@@ -26,6 +26,7 @@
 
 mod agent;
 mod audience;
+mod batch_run;
 mod beacon;
 mod fields;
 mod identity;
@@ -34,7 +35,6 @@ mod plan;
 mod profiles;
 mod record;
 mod replies;
-mod round;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -52,8 +52,8 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use jiff::Timestamp;
 
+use self::batch_run::MixpanelBatchRun;
 use self::plan::{MixpanelEndpoint, MixpanelRecordPlan, plan};
-use self::round::MixpanelBatchRun;
 use self::settings::MixpanelSettings;
 use super::prices::PriceUse;
 use super::{
@@ -112,7 +112,7 @@ impl Destination for MixpanelDestination {
             scope: BatchScope::Site,
             // Events in one request to /import.
             max_events: 2000,
-            max_bytes: round::MAX_BODY_BYTES,
+            max_bytes: batch_run::MAX_BODY_BYTES,
             batch_delay: Duration::from_millis(500),
             max_age: Duration::MAX,
             // Mixpanel suggests 10 to 20 senders with full batches.

@@ -2,7 +2,7 @@
 //! screens by a template.
 
 use crate::event::{EnrichedEvent, EventKind};
-use crate::vendors::{MappingRefusal, wire};
+use crate::vendors::{MappingRefusal, beacon_format};
 
 use super::beacon;
 use super::settings::MixpanelSettings;
@@ -96,7 +96,7 @@ pub(super) fn event_name(
             (text(&event.event.name, "name"), text(&event.event.category, "category"));
         template.fill(name.as_deref(), category.as_deref()).unwrap_or_else(|| unnamed.to_owned())
     };
-    let own = || wire::own_name(event, beacon::CLIENT).map(str::to_owned);
+    let own = || beacon_format::own_name(event, beacon::CLIENT).map(str::to_owned);
     let name = match event.event.kind {
         // The name that Mixpanel's own library gave it.
         EventKind::Page if own().is_some() => own().unwrap_or_default(),

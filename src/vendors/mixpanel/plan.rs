@@ -11,7 +11,7 @@ use super::profiles;
 use super::record::{MixpanelPropertySet, MixpanelRecordKey, record};
 use super::settings::{MixpanelIdMerge, MixpanelSettings};
 use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
-use crate::vendors::{MappingRefusal, naming, products, wire};
+use crate::vendors::{MappingRefusal, beacon_format, naming, products};
 
 /// The largest record: less than 1 MB.
 const MAX_RECORD_BYTES: usize = 999_999;
@@ -163,7 +163,9 @@ fn link(
 ) -> Result<Option<MixpanelRecord>, MappingRefusal> {
     let Some((user, device)) = MixpanelIds::of(event).pair() else { return Ok(None) };
     // Mixpanel's own library says by an event of its own who is who, not by what it sets of people.
-    if wire::is_from(event, beacon::CLIENT) && wire::own_name(event, beacon::CLIENT).is_none() {
+    if beacon_format::is_from(event, beacon::CLIENT)
+        && beacon_format::own_name(event, beacon::CLIENT).is_none()
+    {
         return Ok(None);
     }
     let token = settings.token.expose();

@@ -11,7 +11,7 @@ use super::identity::MixpanelIds;
 use super::settings::MixpanelSettings;
 use crate::event::{DroppedFields, EnrichedEvent, FieldDropReason, JsonObject};
 use crate::values::time::read_value;
-use crate::vendors::{naming, products, wire};
+use crate::vendors::{beacon_format, naming, products};
 
 /// Traits that have a name of Mixpanel's own.
 const NAMES: &[(&str, &str)] = &[
@@ -52,7 +52,7 @@ pub(super) fn identify(
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Vec<Vec<u8>> {
-    let own = wire::own_operations(event, beacon::CLIENT);
+    let own = beacon_format::own_operations(event, beacon::CLIENT);
     let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
     let mut records = match &event.event.traits {
         Some(traits) => of_traits(event, traits, operation("$set_once"), settings, dropped),

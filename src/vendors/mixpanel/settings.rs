@@ -191,10 +191,10 @@ fn read_uri(base: &str, path: &str, query: &[(&str, &str)]) -> Option<Uri> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     fn read(text: &str) -> (MixpanelSettings, Vec<String>) {
-        trial::read(text, |section| MixpanelSettings::read(section, None))
+        test_support::read(text, |section| MixpanelSettings::read(section, None))
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn endpoint_keeps_its_path() {
         for endpoint in ["http://proxy.example/mp", "http://proxy.example/mp/"] {
-            let (settings, _) = trial::read("project_token = \"t0ken\"", |section| {
+            let (settings, _) = test_support::read("project_token = \"t0ken\"", |section| {
                 MixpanelSettings::read(section, Some(endpoint.parse().unwrap()))
             });
             assert_eq!(settings.import, "http://proxy.example/mp/import?strict=1");

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::demo::simulator::{InProcessVendor, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, SimulatorKind};
-use crate::vendors::trial::{self, CannedReplies, event, now};
+use crate::vendors::test_support::{self, CannedReplies, event, now};
 use crate::vendors::{VendorCallError, VendorReply};
 
 fn mixpanel(settings: &str) -> MixpanelDestination {
     let text = format!("project_token = \"{MIXPANEL_TOKEN}\"\n{settings}");
     MixpanelDestination {
-        settings: trial::settings(&text, |section| MixpanelSettings::read(section, None)),
+        settings: test_support::settings(&text, |section| MixpanelSettings::read(section, None)),
     }
 }
 
@@ -166,7 +166,7 @@ async fn bodies_stay_within_the_vendors_limits() {
     let requests = line.requests();
     assert_eq!(requests.len(), 3, "5 MB are three pages");
     for request in &requests {
-        assert!(json_body(request).to_string().len() <= round::MAX_BODY_BYTES);
+        assert!(json_body(request).to_string().len() <= batch_run::MAX_BODY_BYTES);
         assert!(request.body().len() < 200_000, "they are compressed");
     }
     let group = |n: usize| {
@@ -213,7 +213,7 @@ fn times_that_mixpanel_rejects_are_dead_before_any_call() {
 fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
     let event = json!({ "event": "Clicked", "messageId": "m_1" });
     let record = |user: Option<&str>| {
-        let event = trial::known(event.clone(), user, json!({}));
+        let event = test_support::known(event.clone(), user, json!({}));
         mixpanel("").plan(&event).as_ref().as_ref().unwrap().steps[0].record.clone()
     };
     assert_eq!(record(None), record(Some("u1")));
@@ -266,7 +266,7 @@ fn any_object() -> impl Strategy<Value = Value> {
         $browser $os url page referrer title campaign source os device library version screen \
         width density active traits groupId company email createdAt created address city \
         country plan locale app network";
-    trial::any_object(KNOWN, prop_oneof![Just(json!("12.50")), Just(json!(""))])
+    test_support::any_object(KNOWN, prop_oneof![Just(json!("12.50")), Just(json!(""))])
 }
 
 fn any_id() -> impl Strategy<Value = String> {

@@ -8,7 +8,7 @@ use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconReply,
     BeaconRequest,
 };
-use crate::vendors::wire::{self, CanonicalMessage, MessageBatch, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, MessageBatch, put};
 
 pub(super) struct PlausibleBeacon;
 
@@ -26,13 +26,13 @@ impl Beacon for PlausibleBeacon {
         batch: &mut MessageBatch,
     ) -> Result<(), BeaconDecodeError> {
         let bounds = &inbound.bounds;
-        let Value::Object(body) = wire::tree(inbound.body, bounds)? else {
+        let Value::Object(body) = beacon_format::tree(inbound.body, bounds)? else {
             return Err(BeaconDecodeError::Malformed("the body is not a JSON object"));
         };
         let text = |short: &str, long: &str| body.get(short).or(body.get(long))?.as_str();
         let event = text("n", "name").ok_or(BeaconDecodeError::Malformed("there is no name"))?;
         let url = text("u", "url").ok_or(BeaconDecodeError::Malformed("there is no url"))?;
-        let page = wire::page(Some(url), None, text("r", "referrer"));
+        let page = beacon_format::page(Some(url), None, text("r", "referrer"));
         let mut properties = object(&body, &["p", "props", "m", "meta"], bounds);
         let revenue = object(&body, &["$", "revenue"], bounds);
         put(&mut properties, "revenue", revenue.get("amount").and_then(amount));
@@ -47,7 +47,7 @@ impl Beacon for PlausibleBeacon {
             }
             name => CanonicalMessage::track(name).with("properties", Some(properties)),
         };
-        let mut context = wire::preallocated_object();
+        let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(page));
         // Servers name their visitor in the head.
         if !inbound.is_of_page() {
@@ -87,7 +87,7 @@ fn object(body: &JsonObject, names: &[&str], bounds: &BeaconLimits) -> JsonObjec
     let found = names.iter().find_map(|name| body.get(*name));
     match found {
         Some(Value::Object(members)) => members.clone(),
-        Some(Value::String(text)) => match wire::json(text.trim().as_bytes(), bounds) {
+        Some(Value::String(text)) => match beacon_format::json(text.trim().as_bytes(), bounds) {
             Some(Value::Object(members)) => members,
             _ => JsonObject::new(),
         },

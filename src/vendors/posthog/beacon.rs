@@ -14,7 +14,7 @@ use super::event;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, FormFields, MessageBatch};
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 
 pub(super) struct PostHogBeacon;
 
@@ -115,16 +115,16 @@ impl Beacon for PostHogBeacon {
         let of_query = query.get("api_key").or_else(|| query.get("token"));
         of_query.into_iter().for_each(|key| batch.show_key(key));
         if let Some([said, list, keys @ ..]) =
-            wire::members(&body, ["sent_at", "batch", "api_key", "token"])
+            beacon_format::members(&body, ["sent_at", "batch", "api_key", "token"])
         {
             keys.into_iter().for_each(|key| batch.show_key_in(key));
             let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
-            if let Some(said) = said.and_then(wire::string) {
+            if let Some(said) = said.and_then(beacon_format::string) {
                 sent_at = Some(said.into_owned());
             }
             events = list.unwrap_or(events);
         }
-        for event in wire::records(events, &inbound.bounds)? {
+        for event in beacon_format::records(events, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
             let message = if purpose == Some(PostHogBeaconRoute::Profiles) {
                 event::profile(event, inbound)
@@ -174,12 +174,12 @@ fn body<'a>(
     const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("the body is not JSON");
     let unpack = |fields: &FormFields<'_>| {
         let data = fields.get("data").ok_or(NONE)?;
-        Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
+        Ok(Cow::Owned(beacon_format::unpacked(data, &inbound.bounds)?.into_owned()))
     };
     if inbound.body.is_empty() {
         return unpack(query);
     }
-    if wire::is_json(inbound.body) {
+    if beacon_format::is_json(inbound.body) {
         return Ok(Cow::Borrowed(inbound.body));
     }
     let fields = FormFields::of_bytes(inbound.body);
@@ -187,7 +187,7 @@ fn body<'a>(
         Some(_) => unpack(&fields),
         None => {
             let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-            wire::unpacked(text, &inbound.bounds)
+            beacon_format::unpacked(text, &inbound.bounds)
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::BeaconRequest;
-use crate::vendors::wire::{self, CanonicalMessage, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
 /// Events that say nothing of the visitor which a site asked for.
 const DROPPED: [&str; 5] =
@@ -216,18 +216,18 @@ pub(super) fn retell(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
     let Some(name) = text(name) else { return };
-    let mut said = wire::take(message, "properties");
+    let mut said = beacon_format::take(message, "properties");
     let set = traits(&mut JsonObject::new(), &mut said);
     let groups = object(said.remove("$groups"));
     // The page is what the shim's script saw.
     let (found, properties) = context(said, false);
-    let mut own = wire::take(message, "context");
+    let mut own = beacon_format::take(message, "context");
     for (member, value) in found {
         own.entry(member).or_insert(value);
     }
     put(&mut own, "traits", Some(set));
     put_groups(&mut own, groups);
-    wire::note_source(&mut own, "posthog", Some(&name));
+    beacon_format::note_source(&mut own, "posthog", Some(&name));
     put(message, "context", Some(own));
     put(message, "properties", Some(properties));
     if is_page {
@@ -270,7 +270,7 @@ pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Opt
 
 /// A time in milliseconds since 1970, as ISO.
 pub(super) fn milliseconds(text: &str) -> Option<String> {
-    wire::moment_of(text).map(|time| time.to_string())
+    beacon_format::moment_of(text).map(|time| time.to_string())
 }
 
 /// Who did it, and what tells the event from others.
@@ -301,7 +301,7 @@ impl PostHogIdentity {
             None => anonymous_id.or_else(|| distinct_id.clone()),
             Some(_) => anonymous_id,
         };
-        let seconds = said.remove("$time").as_ref().and_then(wire::moment);
+        let seconds = said.remove("$time").as_ref().and_then(beacon_format::moment);
         let timestamp = text(event.get("timestamp").cloned());
         let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string()));
         let message_id = text(event.get("uuid").cloned()).or(insert_id);
@@ -339,7 +339,7 @@ fn traits(event: &mut JsonObject, said: &mut JsonObject) -> JsonObject {
     traits.retain(|name, value| {
         !value.is_null()
             && !name.starts_with('$')
-            && wire::campaign_member(name).is_none()
+            && beacon_format::campaign_member(name).is_none()
             && !CLICK_IDS.contains(&name.as_str())
     });
     traits
@@ -404,14 +404,14 @@ fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
             other if NOISY.iter().any(|start| other.starts_with(start)) => {}
             other if other.ends_with("_enabled_server_side") => {}
             other if other.ends_with("_disabled_server_side") => {}
-            other => match wire::campaign_member(other) {
+            other => match beacon_format::campaign_member(other) {
                 Some(member) => place("campaign", member, value),
                 None if CLICK_IDS.contains(&other) => place("clickIds", other, value),
                 None => put(&mut properties, &name, Some(value)),
             },
         }
     }
-    let page = wire::page(url.as_deref(), title.as_deref(), referrer.as_deref());
+    let page = beacon_format::page(url.as_deref(), title.as_deref(), referrer.as_deref());
     if is_page {
         let own = std::mem::replace(&mut properties, page.clone());
         properties.extend(own);

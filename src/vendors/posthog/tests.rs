@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::beacon::PostHogBeacon;
 use super::event;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken};
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
 /// Where they are sent.
 const PATHS: &[&str] = &["/e/", "/batch/", "/engage/"];

@@ -14,8 +14,8 @@ use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::spec::object_in;
-use crate::vendors::wire::{self, FormFields, MessageBatch, put, spec};
+use crate::vendors::beacon_format::spec::object_in;
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch, put, spec};
 
 pub(super) struct RudderStackBeacon;
 
@@ -130,7 +130,7 @@ struct RudderStackHeaders {
 impl RudderStackHeaders {
     fn of(inbound: &BeaconRequest<'_>) -> Self {
         let field = |name| inbound.field(name).filter(|value| value.len() <= MAX_FIELD_BYTES);
-        let anonymous_id = field("anonymousid").and_then(wire::base64);
+        let anonymous_id = field("anonymousid").and_then(beacon_format::base64);
         let anonymous_id = anonymous_id.and_then(|bytes| String::from_utf8(bytes).ok());
         Self {
             anonymous_id: anonymous_id.filter(|id| names_somebody(id)),
@@ -151,7 +151,7 @@ impl RudderStackHeaders {
 fn mend(message: &mut JsonObject) {
     let is_identify =
         message.get("type").and_then(Value::as_str) == Some(EventKind::Identify.name());
-    if is_identify && message.get("traits").is_none_or(wire::says_nothing) {
+    if is_identify && message.get("traits").is_none_or(beacon_format::says_nothing) {
         let traits = object_in(message, "context").and_then(|all| all.shift_remove("traits"));
         put(message, "traits", traits);
     }
@@ -176,7 +176,7 @@ fn mend(message: &mut JsonObject) {
 }
 
 fn is_empty(value: &Value) -> bool {
-    wire::says_nothing(value)
+    beacon_format::says_nothing(value)
 }
 
 fn forget_no_referrer(page: &mut JsonObject) {
@@ -240,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
+    use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 
     const GOOD: &str = r#"{"batch":[{"type":"identify","channel":"web","userId":"","context":{
         "traits":{"email":"a@b.co"},"sessionId":1795434555852,"os":{"name":"","version":""},

@@ -13,7 +13,7 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{MessageBatch, spec};
+use crate::vendors::beacon_format::{MessageBatch, spec};
 
 pub(super) struct SegmentBeacon;
 
@@ -163,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
+    use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 
     const GOOD: &str = r#"{"batch":[{"type":"track","event":"Order Completed","userId":"u1",
         "properties":{"order_id":"o1","products":[{"sku":"s1"}]},"context":{"page":{"url":"u"}}},

@@ -15,7 +15,7 @@ use crate::vendors::audience::{
     AudienceChange, AudienceList, AudienceRow, VendorAudience, created_list_id, fill_outcomes,
     parse_rows,
 };
-use crate::vendors::conversation::{email, phone};
+use crate::vendors::contact_api::{email, phone};
 use crate::vendors::digest::{is_sha256, sha256};
 use crate::vendors::person::{EventPerson, telephone_reader};
 use crate::vendors::{

@@ -12,7 +12,7 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, CanonicalMessage, MessageBatch, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, MessageBatch, put};
 
 pub(super) struct UmamiBeacon;
 
@@ -45,10 +45,10 @@ impl Beacon for UmamiBeacon {
             return Ok(());
         }
         if inbound.body.first() != Some(&b'[') {
-            let event = wire::tree(inbound.body, &inbound.bounds)?;
+            let event = beacon_format::tree(inbound.body, &inbound.bounds)?;
             return batch.push(&message(event, inbound)?);
         }
-        for event in wire::records(inbound.body, &inbound.bounds)? {
+        for event in beacon_format::records(inbound.body, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
             if let Ok(message) = message(Value::Object(event), inbound) {
                 batch.push(&message)?;
@@ -120,7 +120,7 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
     };
     let said = |name: &str| payload.get(name)?.as_str().filter(|text| !text.is_empty());
     let url = said("url").map(|url| full_url(url, said("hostname")));
-    let page = wire::page(url.as_deref(), said("title"), said("referrer"));
+    let page = beacon_format::page(url.as_deref(), said("title"), said("referrer"));
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
     let mut properties = JsonObject::new();
     let (message, theirs) = match (kind, said("name")) {
@@ -149,14 +149,14 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
         }
         _ => return Err(BeaconDecodeError::Malformed("the type is unknown")),
     };
-    let mut context = wire::preallocated_object();
+    let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
     if !inbound.is_of_page() {
         put(&mut context, "ip", said("ip"));
         put(&mut context, "userAgent", said("userAgent"));
     }
-    put(&mut context, "screen", said("screen").and_then(wire::screen));
+    put(&mut context, "screen", said("screen").and_then(beacon_format::screen));
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });
     put(&mut context, "source", Some(source));

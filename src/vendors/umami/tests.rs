@@ -4,7 +4,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::beacon::UmamiBeacon;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken};
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
 /// Where they are sent.
 const PATHS: &[&str] = &["/api/send", "/api/batch"];

@@ -4,20 +4,20 @@
 use serde_json::json;
 
 use super::*;
-use crate::vendors::trial::{self, CannedReplies};
+use crate::vendors::test_support::{self, CannedReplies};
 
 fn read(settings: &str) -> (WebhookSettings, Vec<String>) {
-    trial::read(settings, |section| WebhookSettings::read(section, None))
+    test_support::read(settings, |section| WebhookSettings::read(section, None))
 }
 
 fn webhook(settings: &str) -> WebhookDestination {
     WebhookDestination {
-        settings: trial::settings(settings, |section| WebhookSettings::read(section, None)),
+        settings: test_support::settings(settings, |section| WebhookSettings::read(section, None)),
     }
 }
 
 fn event(message_id: &str) -> EnrichedEvent {
-    trial::event(json!({ "event": "Clicked", "messageId": message_id }))
+    test_support::event(json!({ "event": "Clicked", "messageId": message_id }))
 }
 
 async fn deliver(
@@ -57,7 +57,8 @@ async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
 
 #[tokio::test]
 async fn the_person_travels_with_the_event_where_they_are_known() {
-    let known = trial::known(json!({ "event": "Clicked" }), Some("u1"), json!({ "plan": "pro" }));
+    let known =
+        test_support::known(json!({ "event": "Clicked" }), Some("u1"), json!({ "plan": "pro" }));
     let batch = [known, event("m2")];
     let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
     let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();

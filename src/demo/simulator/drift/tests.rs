@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::demo::simulator::SimulatorKind;
 use crate::demo::simulator::direct::{DirectDestination, any_event};
 use crate::event::EnrichedEvent;
-use crate::vendors::trial;
+use crate::vendors::test_support;
 
 fn drift(settings: &str) -> DirectDestination {
     DirectDestination::new("drift", settings, SimulatorKind::Drift)
@@ -16,7 +16,7 @@ fn drift(settings: &str) -> DirectDestination {
 
 fn clicked(user_id: Option<&str>, email: Option<&str>) -> EnrichedEvent {
     let traits = email.map_or(json!({}), |email| json!({ "email": email }));
-    trial::known(json!({ "event": "Clicked" }), user_id, traits)
+    test_support::known(json!({ "event": "Clicked" }), user_id, traits)
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn nobody_can_be_made_without_an_address() {
 async fn an_account_is_made_once_and_then_changed() {
     let direct = drift("org_id = 123458\naccount_owner_id = 21995");
     let group = |name: &str| {
-        trial::known(
+        test_support::known(
             json!({ "type": "group", "groupId": "g1",
                 "traits": { "name": name, "website": "https://www.lumen.example/about" } }),
             Some("u1"),

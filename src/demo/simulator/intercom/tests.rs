@@ -11,7 +11,7 @@ use super::IntercomWorkspace;
 use crate::demo::simulator::SimulatorKind;
 use crate::demo::simulator::direct::{DirectDestination, any_event};
 use crate::event::EnrichedEvent;
-use crate::vendors::trial;
+use crate::vendors::test_support;
 
 const LEADS: &str = "leads = true\nlead_attribute = \"visitor\"";
 
@@ -21,14 +21,14 @@ fn workspace(settings: &str, workspace: IntercomWorkspace) -> DirectDestination 
 
 fn clicked(fields: serde_json::Value) -> EnrichedEvent {
     let mut event = json!({ "event": "Clicked" });
-    event.as_object_mut().unwrap().extend(trial::object(fields));
-    trial::event(event)
+    event.as_object_mut().unwrap().extend(test_support::object(fields));
+    test_support::event(event)
 }
 
 fn identify(fields: serde_json::Value) -> EnrichedEvent {
     let mut event = json!({ "type": "identify" });
-    event.as_object_mut().unwrap().extend(trial::object(fields));
-    trial::event(event)
+    event.as_object_mut().unwrap().extend(test_support::object(fields));
+    test_support::event(event)
 }
 
 /// The contacts that a search for this address finds, as roles and external ids.
@@ -113,7 +113,7 @@ async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
     direct.restart("intercom", LEADS);
     let asks = json!({ "event": "Lead Generated", "properties": { "email": "jo@x.example" } });
-    assert_eq!(direct.deliver(trial::event(asks)).await, "delivered");
+    assert_eq!(direct.deliver(test_support::event(asks)).await, "delivered");
     assert_eq!(at(&direct, "jo@x.example").await.len(), 1, "the lead of the device has an address");
     direct.restart("intercom", LEADS);
     let signs_up = identify(json!({ "userId": "u1", "traits": { "email": "Jo@x.example" } }));
@@ -151,7 +151,8 @@ async fn the_leads_of_a_known_user_are_merged_into_it() {
 #[tokio::test]
 async fn an_alias_merges_the_lead_it_names() {
     let direct = workspace(LEADS, IntercomWorkspace::default());
-    let alias = || trial::event(json!({ "type": "alias", "userId": "u1", "previousId": "a1" }));
+    let alias =
+        || test_support::event(json!({ "type": "alias", "userId": "u1", "previousId": "a1" }));
     assert_eq!(direct.deliver(alias()).await, "skipped no_lead");
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
     direct.calls();
@@ -200,7 +201,7 @@ async fn a_user_of_the_same_address_and_another_id_is_somebody_else() {
 #[tokio::test]
 async fn a_company_is_joined_and_left() {
     let direct = workspace("", IntercomWorkspace::default());
-    let joins = trial::event(json!({
+    let joins = test_support::event(json!({
         "type": "group", "userId": "u1", "groupId": "g1", "traits": { "name": "Lumen" },
     }));
     assert_eq!(direct.deliver(joins).await, "delivered");

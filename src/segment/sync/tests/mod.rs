@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::pass::{SyncRun, SyncRunCounts, SyncRunError};
+use super::sync_run::{SyncRun, SyncRunCounts, SyncRunError};
 use super::*;
 use crate::clock::ManualClock;
 use crate::delivery::{self, DeliveryDispatcher, DestinationSettings, EgressSettings};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{AmplitudeEnvelope, CLIENT, kinds};
 use crate::event::JsonObject;
 use crate::values::address::read_visitor_address;
-use crate::vendors::wire::{self, CampaignContext, CanonicalMessage, put};
+use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
 /// Where in the context a member stands: an object of it, and the name there.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
@@ -84,11 +84,14 @@ fn said(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEv
     for (name, value) in event {
         match (name.as_str(), value) {
             ("event_type", value) => {
-                said.event_type = wire::scalar_text(&value).unwrap_or_default().into_owned();
+                said.event_type =
+                    beacon_format::scalar_text(&value).unwrap_or_default().into_owned();
             }
-            ("user_id", value) => said.user = wire::id(value),
-            ("device_id", value) => said.device = wire::id(value),
-            ("insert_id" | "uuid", value) => said.insert_id = wire::id(value).or(said.insert_id),
+            ("user_id", value) => said.user = beacon_format::id(value),
+            ("device_id", value) => said.device = beacon_format::id(value),
+            ("insert_id" | "uuid", value) => {
+                said.insert_id = beacon_format::id(value).or(said.insert_id)
+            }
             ("time" | "timestamp", value) => said.time = Some(value),
             ("session_id", value) => said.session = Some(value),
             ("event_properties", Value::Object(own)) => said.properties = own,
@@ -179,12 +182,12 @@ impl AmplitudeBeaconEvent {
         fn text(value: &Option<Value>) -> Option<&str> {
             value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty())
         }
-        wire::page(text(&self.url), text(&self.title), text(&self.referrer))
+        beacon_format::page(text(&self.url), text(&self.title), text(&self.referrer))
     }
 
     /// The context of all messages of the event.
     pub(super) fn into_context(self, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
-        let mut context = wire::preallocated_object();
+        let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         context.extend(self.context);
@@ -214,7 +217,8 @@ impl AmplitudeBeaconEvent {
         put(&mut ids, CLIENT, Some(own));
         put(&mut context, "clientIds", Some(ids));
         let version = version.as_deref();
-        let mut source = wire::source(CLIENT, version, sending.endpoint, Some(&self.event_type));
+        let mut source =
+            beacon_format::source(CLIENT, version, sending.endpoint, Some(&self.event_type));
         put(&mut source, "operations", Some(self.operations));
         source.extend(self.kept);
         put(&mut context, "source", Some(source));
@@ -230,7 +234,7 @@ fn library(said: Option<Value>) -> (Option<String>, Option<String>) {
             None => (Some(text), None),
         },
         Some(Value::Object(mut library)) => {
-            let mut text = |name| library.remove(name).and_then(wire::id);
+            let mut text = |name| library.remove(name).and_then(beacon_format::id);
             (text("name"), text("version"))
         }
         _ => (None, None),

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::AmplitudeEnvelope;
 use super::event::AmplitudeBeaconEvent;
 use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon_format::{CampaignContext, CanonicalMessage, put};
 use crate::vendors::products;
-use crate::vendors::wire::{CampaignContext, CanonicalMessage, put};
 
 /// Groups of one event that become messages; Amplitude takes no more of one type.
 const MAX_GROUPS: usize = 5;

@@ -8,11 +8,11 @@
 
 mod event;
 mod kinds;
-mod retell;
 #[cfg(test)]
 mod tests;
+mod to_canonical;
 
-pub(super) use retell::to_canonical;
+pub(super) use to_canonical::to_canonical;
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, FormFields, MessageBatch};
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 
 pub(super) struct AmplitudeBeacon;
 
@@ -97,7 +97,7 @@ impl Face for AmplitudeBeacon {
         let sending = AmplitudeEnvelope { endpoint, at, agent, daily_id: inbound.daily_id };
         let mut messages = Vec::new();
         let mut is_any = false;
-        for event in wire::records(&events, &inbound.bounds)? {
+        for event in beacon_format::records(&events, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
             is_any |= event::read(event, &sending, &mut messages);
             batch.extend(messages.drain(..))?;
@@ -141,16 +141,16 @@ fn upload<'a>(
 ) -> Result<AmplitudeUpload<'a>, BeaconDecodeError> {
     const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there are no events");
     const NAMES: [&str; 3] = ["events", "client_upload_time", "api_key"];
-    if let Some([events, at, key]) = wire::members(inbound.body, NAMES) {
+    if let Some([events, at, key]) = beacon_format::members(inbound.body, NAMES) {
         batch.show_key_in(key);
-        let at = at.and_then(|at| wire::tree(at, &inbound.bounds).ok());
+        let at = at.and_then(|at| beacon_format::tree(at, &inbound.bounds).ok());
         let events = Cow::Borrowed(events.ok_or(NONE)?);
-        return Ok(AmplitudeUpload { events, at: at.as_ref().and_then(wire::moment) });
+        return Ok(AmplitudeUpload { events, at: at.as_ref().and_then(beacon_format::moment) });
     }
     let fields = FormFields::of_bytes(inbound.body);
     let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
-    let at = fields.get("upload_time").and_then(wire::moment_of);
-    let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
+    let at = fields.get("upload_time").and_then(beacon_format::moment_of);
+    let events = beacon_format::unpacked(events, &inbound.bounds)?.into_owned();
     let key = fields.get("client").or_else(|| fields.get("api_key"));
     key.into_iter().for_each(|key| batch.show_key(key));
     Ok(AmplitudeUpload { events: Cow::Owned(events), at })

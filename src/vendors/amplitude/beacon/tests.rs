@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::JsonObject;
-use crate::vendors::trial;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken};
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
+use crate::vendors::test_support;
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -47,7 +47,7 @@ fn any_event() -> BoxedStrategy<Value> {
         Just(json!({ "company": ["a", "b", "c", "d", "e", "f"] })),
         any::<f64>().prop_map(Value::from),
     ];
-    trial::any_object(keys, leaf)
+    test_support::any_object(keys, leaf)
 }
 
 proptest! {

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::hit::Ga4BeaconHit;
 use super::items::{self, number};
 use crate::event::{EventKind, JsonObject};
+use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 use crate::vendors::ga4::rules::{self, Ga4EventRule};
 use crate::vendors::naming;
-use crate::vendors::wire::{self, CanonicalMessage, put};
 
 /// What gtag writes for an object that a page gave where a text belongs.
 const NO_TEXT: &str = "[object Object]";
@@ -159,7 +159,7 @@ impl Ga4BeaconEvent {
             let Some((_, member)) = HASHED.iter().find(|(known, _)| *known == letters) else {
                 continue;
             };
-            let digest = wire::base64(digest).filter(|digest| digest.len() == 32);
+            let digest = beacon_format::base64(digest).filter(|digest| digest.len() == 32);
             let hex = digest
                 .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
             put(&mut self.digests, member, hex);
@@ -219,11 +219,11 @@ fn as_number(value: Value) -> Value {
 }
 
 fn page(hit: &Ga4BeaconHit<'_>) -> JsonObject {
-    wire::page(hit.get("dl"), hit.get("dt"), hit.get("dr"))
+    beacon_format::page(hit.get("dl"), hit.get("dt"), hit.get("dr"))
 }
 
 fn context(hit: &Ga4BeaconHit<'_>, event: &str, digests: &JsonObject) -> JsonObject {
-    let mut context = wire::preallocated_object();
+    let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page(hit)));
     put(&mut context, "locale", hit.get("ul").map(locale));
     put(&mut context, "screen", hit.get("sr").and_then(screen));

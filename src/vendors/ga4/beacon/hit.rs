@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::vendors::wire::FormFields;
+use crate::vendors::beacon_format::FormFields;
 
 /// Characters of a message id: 96 bits.
 const ID_CHARS: usize = 24;

@@ -4,7 +4,7 @@
 use serde_json::{Number, Value};
 
 use crate::event::JsonObject;
-use crate::vendors::wire::put;
+use crate::vendors::beacon_format::put;
 
 /// Items of one event, as many as gtag sends.
 const MAX_ITEMS: usize = 200;

@@ -6,17 +6,17 @@
 mod canonical;
 mod hit;
 mod items;
-mod retell;
 #[cfg(test)]
 mod tests;
+mod to_canonical;
 
 use hit::Ga4BeaconHit;
-pub(super) use retell::to_canonical;
+pub(super) use to_canonical::to_canonical;
 
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{FormFields, MessageBatch};
+use crate::vendors::beacon_format::{FormFields, MessageBatch};
 
 /// gtag, and what else speaks as it does.
 pub(super) struct Ga4Beacon;

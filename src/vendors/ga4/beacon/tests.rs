@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 use crate::vendors::ga4::rules::RULES;
 use crate::vendors::ga4::tests::mapped;
-use crate::vendors::trial::event;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
+use crate::vendors::test_support::event;
 
 const QUERY: &str = "v=2&tid=G-V4WZGN7VET&_p=126682165&cid=1763984794.1795434662&ul=en-us&_s=3&uid=user-42\
                      &sid=1795434661&sct=1&seg=0&dl=https%3A%2F%2Fwww.shop.example%2F&dt=Product%20page";

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::event::JsonObject;
+use crate::vendors::beacon_format::put;
 use crate::vendors::meta::rules::{self, MetaEventShape};
-use crate::vendors::wire::put;
 use crate::vendors::{naming, products};
 
 /// Fields of Meta's own that are numbers, however a site writes them.

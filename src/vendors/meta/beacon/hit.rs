@@ -1,7 +1,7 @@
 //! One event as the library writes it: fields of a query or a form (`contracts/beacons.md` 4.3).
 
 use crate::vendors::beacon::BeaconDecodeError;
-use crate::vendors::wire::FormFields;
+use crate::vendors::beacon_format::FormFields;
 
 /// A name and a value of a family of fields: `value` and `9.5` of `cd[value]=9.5`.
 pub(super) type MetaFieldFamily<'f> = Vec<(&'f str, &'f str)>;

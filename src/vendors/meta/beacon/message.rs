@@ -7,9 +7,9 @@ use super::commerce::{self, MetaTrackEvent};
 use super::hit::MetaBeaconHit;
 use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::values::time::read_event_time;
+use crate::vendors::beacon_format::{CanonicalMessage, page, preallocated_object, put};
 use crate::vendors::digest;
 use crate::vendors::meta::NAME;
-use crate::vendors::wire::{CanonicalMessage, page, preallocated_object, put};
 
 /// How far a browser's clock may be off to be believed.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);

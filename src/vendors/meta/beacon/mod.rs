@@ -12,20 +12,20 @@
 mod commerce;
 mod hit;
 mod message;
-mod retell;
 #[cfg(test)]
 mod tests;
+mod to_canonical;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
 use self::hit::MetaBeaconHit;
-pub(super) use self::retell::to_canonical;
+pub(super) use self::to_canonical::to_canonical;
 use crate::event::JsonObject;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{FormFields, MessageBatch};
+use crate::vendors::beacon_format::{FormFields, MessageBatch};
 
 /// Meta's beacons.
 pub(super) struct MetaBeacon;

@@ -8,11 +8,11 @@ use url::form_urlencoded;
 
 use super::*;
 use crate::event::DroppedFields;
+use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 use crate::vendors::meta::settings::MetaSettings;
 use crate::vendors::meta::{map, rules};
-use crate::vendors::trial;
-use crate::vendors::wire::says_nothing;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
+use crate::vendors::test_support;
 
 const DIGEST: &str = "80305c9bb1bb2480e03894350e0a8a366dcbdeb302e69e0817aa0743abd77054";
 
@@ -30,10 +30,11 @@ fn only(query: &str) -> Value {
 fn retold(query: &str) -> Value {
     let mut message = only(query);
     message["facts"] = json!({ "ip": "203.0.113.9", "userAgent": "Mozilla/5.0" });
-    message["receivedAt"] = trial::NOW.into();
+    message["receivedAt"] = test_support::NOW.into();
     let text = "pixel_id = \"1\"\naccess_token = \"hush\"";
-    let settings = trial::settings(text, |section| MetaSettings::read(section, None));
-    let hit = map::map(&trial::event(message), &settings, &mut DroppedFields::default()).unwrap();
+    let settings = test_support::settings(text, |section| MetaSettings::read(section, None));
+    let hit =
+        map::map(&test_support::event(message), &settings, &mut DroppedFields::default()).unwrap();
     serde_json::from_str(&hit.json).unwrap()
 }
 

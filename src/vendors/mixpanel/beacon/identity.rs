@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::event::JsonObject;
-use crate::vendors::wire::{self, CanonicalMessage, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
 /// Before the device's id while nobody has signed in.
 const DEVICE: &str = "$device:";
@@ -29,7 +29,7 @@ impl MixpanelBeaconIds {
             "$user_id" => &mut self.user,
             _ => return Some(value),
         };
-        *place = wire::id(value);
+        *place = beacon_format::id(value);
         None
     }
 

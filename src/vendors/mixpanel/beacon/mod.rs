@@ -10,12 +10,12 @@
 
 mod identity;
 mod profiles;
-mod retell;
 #[cfg(test)]
 mod tests;
+mod to_canonical;
 mod track;
 
-pub(super) use retell::to_canonical;
+pub(super) use to_canonical::to_canonical;
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ use crate::event::JsonObject;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, FormFields, MessageBatch};
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 
 pub(super) struct MixpanelBeacon;
 
@@ -108,7 +108,8 @@ impl Face for MixpanelBeacon {
                 _ => return Ok(()),
             };
         let query = FormFields::form(inbound.query);
-        let sending = MixpanelEnvelope { endpoint, at: query.get("_").and_then(wire::moment_of) };
+        let sending =
+            MixpanelEnvelope { endpoint, at: query.get("_").and_then(beacon_format::moment_of) };
         let payload = payload(inbound, &query)?;
         if let Cow::Owned(payload) = &payload {
             batch.add_unpacked(payload.len());
@@ -201,7 +202,7 @@ fn records<'p>(
 ) -> Result<Vec<&'p RawValue>, BeaconDecodeError> {
     let is_import = MixpanelBeaconRoute::of(inbound.path) == Some(MixpanelBeaconRoute::Import);
     if !is_import || payload.first() == Some(&b'[') {
-        return wire::records(payload, &inbound.bounds);
+        return beacon_format::records(payload, &inbound.bounds);
     }
     let most = inbound.bounds.events_within(payload.len());
     let lines = payload.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
@@ -225,12 +226,12 @@ fn payload<'a>(
     const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there is no JSON in data");
     let unpack = |fields: &FormFields<'_>| {
         let data = fields.get("data").ok_or(NONE)?;
-        Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
+        Ok(Cow::Owned(beacon_format::unpacked(data, &inbound.bounds)?.into_owned()))
     };
     if inbound.body.is_empty() {
         return unpack(query);
     }
-    if wire::is_json(inbound.body) {
+    if beacon_format::is_json(inbound.body) {
         return Ok(Cow::Borrowed(inbound.body));
     }
     let content_type = inbound.field("content-type").unwrap_or_default();
@@ -242,7 +243,7 @@ fn payload<'a>(
         Some(_) => unpack(&fields),
         None => {
             let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-            wire::unpacked(text, &inbound.bounds)
+            beacon_format::unpacked(text, &inbound.bounds)
         }
     }
 }
@@ -253,7 +254,7 @@ fn asks(inbound: &BeaconRequest<'_>, name: &str) -> bool {
     if is_wish(&FormFields::form(inbound.query)) {
         return true;
     }
-    let is_form = !wire::is_json(inbound.body);
+    let is_form = !beacon_format::is_json(inbound.body);
     let text = std::str::from_utf8(inbound.body).ok().filter(|_| is_form);
     text.is_some_and(|text| is_wish(&FormFields::form(text)))
 }

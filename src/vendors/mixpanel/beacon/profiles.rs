@@ -10,7 +10,7 @@ use super::track::surround;
 use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
 use crate::event::{EventKind, JsonObject};
 use crate::values::address::read_visitor_address;
-use crate::vendors::wire::{self, CanonicalMessage, put};
+use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
 /// Mixpanel's own properties that have a name without `$` as traits.
 const RESERVED: &[(&str, &str)] = &[
@@ -75,8 +75,8 @@ fn read(record: JsonObject) -> MixpanelProfileUpdate {
         let Some(value) = update.ids.take(&name, value) else { continue };
         match (name.as_str(), value) {
             ("$token", _) => {}
-            ("$group_key", value) => update.group_key = wire::id(value),
-            ("$group_id", value) => update.group_id = wire::id(value),
+            ("$group_key", value) => update.group_key = beacon_format::id(value),
+            ("$group_id", value) => update.group_id = beacon_format::id(value),
             ("$time", value) => update.time = Some(value),
             // Not the visitor's doing: it is not when they were last seen.
             ("$ignore_time", Value::Bool(true)) => put(&mut update.context, "active", Some(false)),
@@ -130,7 +130,7 @@ impl MixpanelProfileUpdate {
             .with("traits", Some(std::mem::take(&mut self.traits)));
         let mut context = self.context;
         self.ids.finish(&mut context);
-        let mut source = wire::source(CLIENT, None, sending.endpoint, None);
+        let mut source = beacon_format::source(CLIENT, None, sending.endpoint, None);
         put(&mut source, "operations", Some(self.operations));
         put(&mut context, "source", Some(source));
         MixpanelBeaconRecord::Message(message.with("context", Some(context)).finish())

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::identity::{MixpanelBeaconIds, bare, is_device};
 use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
 use crate::event::{EventKind, JsonObject};
-use crate::vendors::wire::{self, CampaignContext, CanonicalMessage, put};
+use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
 /// Which of an object's members in the context a default property is.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
@@ -75,7 +75,7 @@ fn said(properties: JsonObject) -> MixpanelBeaconEvent {
     for (name, value) in properties {
         let Some(value) = said.ids.take(&name, value) else { continue };
         match name.as_str() {
-            "$insert_id" => said.insert_id = wire::id(value),
+            "$insert_id" => said.insert_id = beacon_format::id(value),
             "time" => said.time = Some(value),
             "$current_url" | "mp_page" => said.url = Some(value),
             "current_page_title" => said.title = Some(value),
@@ -175,7 +175,7 @@ impl MixpanelBeaconEvent {
         let Some(Value::Array(ids)) = self.properties.remove("$distinct_ids") else {
             return (None, None);
         };
-        let mut ids = ids.into_iter().filter_map(wire::id);
+        let mut ids = ids.into_iter().filter_map(beacon_format::id);
         match (ids.next(), ids.next()) {
             (Some(first), Some(second)) if is_device(&second) => (Some(second), Some(first)),
             ids => ids,
@@ -183,23 +183,23 @@ impl MixpanelBeaconEvent {
     }
 
     fn take_id(&mut self, name: &str) -> Option<String> {
-        wire::id(self.properties.remove(name)?)
+        beacon_format::id(self.properties.remove(name)?)
     }
 
     fn page(&self) -> JsonObject {
         fn text(value: &Option<Value>) -> Option<&str> {
             value.as_ref().and_then(Value::as_str)
         }
-        wire::page(text(&self.url), text(&self.title), text(&self.referrer))
+        beacon_format::page(text(&self.url), text(&self.title), text(&self.referrer))
     }
 
     fn into_context(self, name: &str, sending: &MixpanelEnvelope) -> JsonObject {
-        let mut context = wire::preallocated_object();
+        let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         let version = self.context.get("library").and_then(|library| library.get("version"));
         let version = version.and_then(Value::as_str);
-        let source = wire::source(CLIENT, version, sending.endpoint, Some(name));
+        let source = beacon_format::source(CLIENT, version, sending.endpoint, Some(name));
         context.extend(self.context);
         self.ids.finish(&mut context);
         put(&mut context, "source", Some(source));

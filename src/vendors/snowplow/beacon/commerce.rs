@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::entities::SnowplowEntities;
 use super::payload::SnowplowPayload;
 use crate::event::JsonObject;
+use crate::vendors::beacon_format::put;
 use crate::vendors::products;
-use crate::vendors::wire::put;
 
 /// The vendor of the plugin's schemas.
 pub(super) const VENDOR: &str = "com.snowplowanalytics.snowplow.ecommerce";

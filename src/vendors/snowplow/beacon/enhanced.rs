@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::commerce::{add, renamed, starts_checkout, worth_alike};
 use super::entities::SnowplowEntities;
 use crate::event::JsonObject;
-use crate::vendors::wire::put;
+use crate::vendors::beacon_format::put;
 
 /// The vendor of the plugin's schemas.
 pub(super) const VENDOR: &str = "com.google.analytics.enhanced-ecommerce";

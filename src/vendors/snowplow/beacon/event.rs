@@ -9,7 +9,7 @@ use super::entities::SnowplowEntities;
 use super::payload::SnowplowPayload;
 use super::schema::{SNOWPLOW, SelfDescribingJson, unwrapped};
 use crate::event::{EventKind, JsonObject};
-use crate::vendors::wire::{CanonicalMessage, moment, page, preallocated_object, put};
+use crate::vendors::beacon_format::{CanonicalMessage, moment, page, preallocated_object, put};
 
 /// What a request says of the client.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,7 @@ use crate::event::JsonObject;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::wire::{self, FormFields, MessageBatch};
+use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 use event::SnowplowSender;
 use payload::SnowplowPayload;
 
@@ -124,12 +124,12 @@ fn payloads(
     client: SnowplowSender<'_>,
     batch: &mut MessageBatch,
 ) -> Result<(), BeaconDecodeError> {
-    let Some([data]) = wire::members(inbound.body, ["data"]) else {
+    let Some([data]) = beacon_format::members(inbound.body, ["data"]) else {
         return Err(BeaconDecodeError::Malformed("the body is not a JSON object"));
     };
-    let data = data.filter(|data| wire::is_json(data));
+    let data = data.filter(|data| beacon_format::is_json(data));
     let data = data.ok_or(BeaconDecodeError::Malformed("the envelope has no data"))?;
-    let records = wire::records(data, &inbound.bounds)?;
+    let records = beacon_format::records(data, &inbound.bounds)?;
     let mut orders = SnowplowTransactions::find(data, &records);
     for (place, record) in records.iter().enumerate() {
         if orders.items.contains(&place) {
@@ -137,7 +137,7 @@ fn payloads(
         }
         let items = orders.of.remove(&place).unwrap_or_default();
         let texts = items.iter().chain([record]).map(|record| record.get().as_bytes());
-        if !wire::fits(texts, &inbound.bounds) {
+        if !beacon_format::fits(texts, &inbound.bounds) {
             batch.refuse("too_large");
             continue;
         }
@@ -172,9 +172,9 @@ impl<'t> SnowplowTransactions<'t> {
             return orders;
         }
         let id = |kind: &str, name: &str, record: &'t RawValue| {
-            let [own, id] = wire::members(record.get().as_bytes(), ["e", name])?;
-            wire::string(own?).filter(|own| *own == kind)?;
-            wire::string(id?)
+            let [own, id] = beacon_format::members(record.get().as_bytes(), ["e", name])?;
+            beacon_format::string(own?).filter(|own| *own == kind)?;
+            beacon_format::string(id?)
         };
         let mut places = BTreeMap::new();
         for (place, record) in records.iter().enumerate() {
@@ -195,8 +195,8 @@ impl<'t> SnowplowTransactions<'t> {
 
 /// The payload of an event that comes as its schema and its data: in the body, or as fields.
 fn iglu(inbound: &BeaconRequest<'_>) -> Result<SnowplowPayload, BeaconDecodeError> {
-    let event = match wire::is_json(inbound.body) {
-        true => wire::tree(inbound.body, &inbound.bounds)?,
+    let event = match beacon_format::is_json(inbound.body) {
+        true => beacon_format::tree(inbound.body, &inbound.bounds)?,
         false => {
             let fields = FormFields::form(inbound.query);
             let schema =

@@ -4,8 +4,8 @@ use serde_json::{Number, Value};
 
 use crate::event::JsonObject;
 use crate::vendors::beacon::BeaconLimits;
+use crate::vendors::beacon_format::{self, FormFields};
 use crate::vendors::products;
-use crate::vendors::wire::{self, FormFields};
 
 /// A payload, from which values are taken as they are needed.
 pub(super) struct SnowplowPayload {
@@ -69,9 +69,11 @@ impl SnowplowPayload {
     /// JSON: as text under the first name, or base64 under the second.
     pub(super) fn json(&self, plain: &str, encoded: &str) -> Option<Value> {
         let text = self.fields.get(plain).and_then(Value::as_str);
-        text.and_then(|text| wire::json(text.trim().as_bytes(), &self.bounds)).or_else(|| {
-            let encoded = self.fields.get(encoded).and_then(Value::as_str)?;
-            wire::json(wire::base64(encoded)?.trim_ascii(), &self.bounds)
-        })
+        text.and_then(|text| beacon_format::json(text.trim().as_bytes(), &self.bounds)).or_else(
+            || {
+                let encoded = self.fields.get(encoded).and_then(Value::as_str)?;
+                beacon_format::json(beacon_format::base64(encoded)?.trim_ascii(), &self.bounds)
+            },
+        )
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::vendors::wire::trial::{TestBeaconRequest, broken, broken_query};
+use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 
 const TP2: &str = "/com.snowplowanalytics.snowplow/tp2";
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::commerce::{self, MetaTrackEvent};
 use super::message;
 use crate::event::JsonObject;
+use crate::vendors::beacon_format::{note_source, put, take};
 use crate::vendors::meta::NAME;
 use crate::vendors::products;
-use crate::vendors::wire::{note_source, put, take};
 
 /// Puts a message of Meta's words into the spec's.
 pub(in crate::vendors::meta) fn to_canonical(message: &mut JsonObject) {

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::EdgeResponseBody;
-use super::pulse::{ConnectionActivity, UnreadResponse};
+use super::connection_activity::{ConnectionActivity, UnreadResponse};
 use crate::answer::BodyStreamError;
 
 /// An answer's body that notes how the client takes it.

@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::vendors::beacon::{AllowedMethods, Beacon, BeaconOutcome, BeaconReply};
-    use crate::vendors::wire::trial::{BOUNDS, TestBeaconRequest};
+    use crate::vendors::beacon_format::test_support::{BOUNDS, TestBeaconRequest};
 
     /// A client of the spec that changes nothing.
     struct PlainSpecBeacon;

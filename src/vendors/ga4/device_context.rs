@@ -133,7 +133,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial::event;
+    use crate::vendors::test_support::event;
 
     #[test]
     fn device_is_described_where_no_user_agent_is_known() {

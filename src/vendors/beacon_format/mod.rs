@@ -1,25 +1,25 @@
 //! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
 //! base64 and gzip in any order; and the canonical messages that are made of them.
 
-mod apart;
-mod arrival;
 mod batch;
+mod campaign_context;
 mod dotted;
 mod fields;
+mod lenient_json;
 mod message;
 mod page;
 mod scan;
 mod source;
 pub mod spec;
 #[cfg(test)]
-pub(crate) mod trial;
+pub(crate) mod test_support;
 mod value;
 
-pub use apart::{UnreadableItem, json as json_apart, split_items, split_members};
-pub use arrival::CampaignContext;
 pub use batch::{MessageBatch, RefusedEvent};
+pub use campaign_context::CampaignContext;
 pub use dotted::insert_dotted;
 pub use fields::FormFields;
+pub use lenient_json::{UnreadableItem, json as json_apart, split_items, split_members};
 pub use message::{CanonicalMessage, preallocated_object, put, says_nothing, take};
 pub use page::{campaign_member, page, screen};
 pub use scan::{JsonListError, UNREADABLE, fits, items, members, records, string, tree};
@@ -116,7 +116,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::trial::BOUNDS;
+    use super::test_support::BOUNDS;
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {

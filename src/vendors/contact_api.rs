@@ -308,11 +308,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     #[test]
     fn addresses_and_numbers_that_cannot_be_ones_are_left_out() {
-        let of = |traits| trial::known(json!({ "event": "Clicked" }), None, traits);
+        let of = |traits| test_support::known(json!({ "event": "Clicked" }), None, traits);
         for (written, read) in [
             (" Jo@X.example ", Some("Jo@X.example")),
             ("jo@x", None),
@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn a_contact_is_remembered_by_the_surest_that_is_known() {
-        let who = |fields, traits| ContactIdentity::of(&trial::known(fields, None, traits)).key();
+        let who =
+            |fields, traits| ContactIdentity::of(&test_support::known(fields, None, traits)).key();
         let mail = json!({ "email": "Jo@X.example" });
         assert_eq!(
             who(json!({ "userId": "u1" }), mail.clone()),
@@ -353,9 +354,9 @@ mod tests {
     #[tokio::test]
     async fn the_rest_of_a_batch_waits_behind_a_conversation_that_is_held_again() {
         let batch: Vec<EnrichedEvent> =
-            ["a", "b", "c", "d"].map(|name| trial::event(json!({ "event": name }))).to_vec();
+            ["a", "b", "c", "d"].map(|name| test_support::event(json!({ "event": name }))).to_vec();
         let busy = || StepError::Retry { reason: OutcomeReason::new("busy"), after: None };
-        let call = trial::CannedReplies::default();
+        let call = test_support::CannedReplies::default();
         let outcomes = deliver_in_order(&batch, &call, |event| async move {
             match event.event.label() {
                 "a" => Ok(()),

@@ -11,7 +11,7 @@ use super::message::IntercomEvent;
 use super::settings::IntercomSettings;
 use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::OutcomeReason;
-use crate::vendors::conversation::{ContactCache, ContactIdentity, ContactKey, StepError};
+use crate::vendors::contact_api::{ContactCache, ContactIdentity, ContactKey, StepError};
 
 /// How often a contact may turn out to be another one before it is left for later.
 const MAX_TURNS: usize = 4;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::careful::ProfileReaderGuard;
+use super::reader_guard::ProfileReaderGuard;
 use super::stitch;
 use super::{
     Activity, EventCounterSet, Identity, ProfileChanges, ProfileError, ProfileId, ProfileService,

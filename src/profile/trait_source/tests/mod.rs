@@ -16,7 +16,7 @@ use super::template::LookupTemplate;
 use super::*;
 use crate::profile::{ProfileLimits, ProfileSettings, SqliteProfileStore, update_of};
 use crate::store::{CommitSyncMode, SqliteStore as Database};
-use crate::vendors::trial;
+use crate::vendors::test_support;
 
 const SITE: SiteId = SiteId(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ fn settings(text: &str) -> TraitSourceSettings {
     let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nmax_concurrent_lookups = 4\n\
         cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
         stale = \"24h\"\nretry = \"10s\"\n";
-    trial::settings(&format!("{defaults}{text}"), TraitSourceSettings::read).unwrap()
+    test_support::settings(&format!("{defaults}{text}"), TraitSourceSettings::read).unwrap()
 }
 
 fn event(user: &str) -> Arc<Event> {
@@ -386,7 +386,7 @@ async fn a_page_is_told_by_its_visitors_user_id_alone() {
 
 #[test]
 fn mistakes_are_told_and_secrets_are_not() {
-    let read = |text: &str| trial::read(text, TraitSourceSettings::read);
+    let read = |text: &str| test_support::read(text, TraitSourceSettings::read);
     assert_eq!(read("kind = \"off\"\nttl = \"10m\""), (None, Vec::new()));
     for (text, key) in [
         ("kind = \"htp\"", "kind"),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::agent::{self, UserAgentParser};
+use super::user_agent::{self, UserAgentParser};
 use crate::event::{Event, EventKind, JsonObject, MEMBERSHIP, UtmCampaign};
 use crate::privacy::ConsentRecord;
 use crate::values::amount;
@@ -112,7 +112,7 @@ impl Activity {
             counters: keys,
             value: value(event),
             touch: touch(event),
-            device: agent::device(event, agents),
+            device: user_agent::device(event, agents),
             place: place(event),
             consent: consent(event),
             group: group(event),

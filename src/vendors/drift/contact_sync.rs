@@ -7,7 +7,7 @@ use super::message::{DriftAccount, DriftTimelineEntry, attributes};
 use super::settings::DriftSettings;
 use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::OutcomeReason;
-use crate::vendors::conversation::{ContactCache, ContactIdentity, StepError};
+use crate::vendors::contact_api::{ContactCache, ContactIdentity, StepError};
 
 /// How often a contact may turn out to be another one before it is left for later.
 const MAX_TURNS: usize = 4;

@@ -48,13 +48,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vendors::trial;
+    use crate::vendors::test_support;
 
     #[test]
     fn only_the_client_itself_gets_its_own_names_back() {
         let mut said = source("mixpanel", Some("2.83.0"), "/track", Some("$mp_web_page_view"));
         said.insert("operations".to_owned(), json!({ "$add": { "logins": 1 } }));
-        let event = trial::event(json!({ "type": "page", "context": { "source": said } }));
+        let event = test_support::event(json!({ "type": "page", "context": { "source": said } }));
         assert_eq!(own_name(&event, "mixpanel"), Some("$mp_web_page_view"));
         assert!(own_operations(&event, "mixpanel").is_some_and(|all| all.contains_key("$add")));
         assert_eq!(

@@ -7,7 +7,7 @@ use crate::vendors::Beacon;
 use crate::vendors::beacon::{
     BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::trial::now;
+use crate::vendors::test_support::now;
 
 /// The bounds of beacons in tests.
 pub(crate) const BOUNDS: BeaconLimits = BeaconLimits {

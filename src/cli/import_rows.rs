@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::records::{CsvRecord, CsvRecordReader, read_line, skip_mark};
+use super::csv_records::{CsvRecord, CsvRecordReader, read_line, skip_mark};
 use crate::event::names_somebody;
 use crate::values::digits;
 

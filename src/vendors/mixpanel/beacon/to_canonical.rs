@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::CLIENT;
 use super::profiles;
 use crate::event::JsonObject;
-use crate::vendors::wire::{note_source, put, take};
+use crate::vendors::beacon_format::{note_source, put, take};
 
 /// Puts a message of Mixpanel's words into the spec's.
 pub(in crate::vendors::mixpanel) fn to_canonical(message: &mut JsonObject) {

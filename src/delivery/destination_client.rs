@@ -19,7 +19,9 @@ use crate::feed::{FeedEvent, LiveFeed};
 use crate::journal::GuardedWork;
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
 use crate::settings::{HIDDEN, SecretRedactor, SecretString};
-use crate::vendors::{ConfidentialReply, VendorCall, VendorCallError, VendorReply, shown};
+use crate::vendors::{
+    ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
+};
 
 /// The most characters of a body that watchers are shown.
 const SHOWN_CHARS: usize = 4000;
@@ -92,8 +94,9 @@ impl BatchCaller {
         if let Some((at, request)) = kept {
             self.exchanges.remember((at, self.seqs.len()), request, &result);
         }
-        if let Some(shown) = shown {
-            line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
+        if let Some(shown) = request_preview {
+            line.feed
+                .publish(|| line.call_feed_event(&self.seqs, request_preview, &result, elapsed));
         }
         result
     }
@@ -174,7 +177,7 @@ impl DestinationClient {
         let line = format!("{} {}", request.method(), request.uri());
         RequestExcerpt {
             line: self.excerpt(line),
-            body: self.excerpt(shown::body(request)),
+            body: self.excerpt(request_preview::body(request)),
             hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
         }
     }
@@ -202,14 +205,14 @@ impl DestinationClient {
         result: &Result<VendorReply, VendorCallError>,
         elapsed: Duration,
     ) -> FeedEvent {
-        let (status, reply) = shown.reply(result);
+        let (status, reply) = request_preview.reply(result);
         FeedEvent::Called {
             at: self.clock.now(),
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
             seqs: seqs.to_vec(),
-            request: shown.line,
-            body: shown.body,
+            request: request_preview.line,
+            body: request_preview.body,
             status,
             reply: self.excerpt(reply),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),

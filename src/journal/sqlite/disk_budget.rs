@@ -259,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_are_reported_once_in_a_while_for_each_rank() {
-        let room = JournalDiskBudget::new(&super::super::tests::settings());
+        let room = JournalDiskBudget::new(&disk_budget::super::tests::settings());
         assert!(room.is_to_be_reported(SenderRank::Claimed));
         assert!(!room.is_to_be_reported(SenderRank::Claimed));
         assert!(room.is_to_be_reported(SenderRank::Server), "a higher rank is news");

@@ -80,7 +80,7 @@ pub(super) struct SyncRun<'p> {
 const START: ProfileId = ProfileId(i64::MIN);
 
 /// How a destination hears.
-enum Channel<'w> {
+enum SyncChannel<'w> {
     /// By its own list of this name.
     List(&'w dyn VendorAudience, String),
     /// By events in the journal.
@@ -109,15 +109,15 @@ impl SyncRun<'_> {
     }
 
     /// The list, made if it is not there.
-    async fn open(&self, kept: &SyncRecord) -> Result<Channel<'_>, SyncRunError> {
+    async fn open(&self, kept: &SyncRecord) -> Result<SyncChannel<'_>, SyncRunError> {
         if self.sync.kind == SyncKind::Events {
-            return Ok(Channel::Events);
+            return Ok(SyncChannel::Events);
         }
         let Some(audience) = self.outlet.settings.destination.audience() else {
             return Err(SyncRunError::Impossible(OutcomeReason::new("no_lists")));
         };
         if let Some(list) = &kept.list {
-            return Ok(Channel::List(audience, list.clone()));
+            return Ok(SyncChannel::List(audience, list.clone()));
         }
         let listed = AudienceList {
             title: &self.sync.audience,
@@ -129,14 +129,14 @@ impl SyncRun<'_> {
             Err(outcome) => return Err(stopped(outcome)),
         };
         self.store.note_list(kept.id, Some(list.clone())).await?;
-        Ok(Channel::List(audience, list))
+        Ok(SyncChannel::List(audience, list))
     }
 
     /// Takes off who is no member, may not be known, or is known by something else.
     async fn remove_members(
         &self,
         kept: &SyncRecord,
-        way: &Channel<'_>,
+        way: &SyncChannel<'_>,
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
@@ -233,7 +233,7 @@ impl SyncRun<'_> {
     async fn add_members(
         &self,
         kept: &SyncRecord,
-        way: &Channel<'_>,
+        way: &SyncChannel<'_>,
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
@@ -311,14 +311,14 @@ impl SyncRun<'_> {
     async fn send_changes(
         &self,
         kept: &SyncRecord,
-        way: &Channel<'_>,
+        way: &SyncChannel<'_>,
         change: AudienceChange,
         all: &[SyncCandidate],
         counts: &mut SyncRunCounts,
     ) -> Result<u64, SyncRunError> {
         let most = match way {
-            Channel::List(audience, _) => audience.max_rows().max(1),
-            Channel::Events => PAGE,
+            SyncChannel::List(audience, _) => audience.max_rows().max(1),
+            SyncChannel::Events => PAGE,
         };
         let mut heard = 0;
         for some in all.chunks(most) {
@@ -373,16 +373,16 @@ impl SyncRun<'_> {
     async fn tell(
         &self,
         kept: &SyncRecord,
-        way: &Channel<'_>,
+        way: &SyncChannel<'_>,
         change: AudienceChange,
         some: &[SyncCandidate],
     ) -> Vec<Outcome> {
         let ends = match way {
-            Channel::List(audience, list) => {
+            SyncChannel::List(audience, list) => {
                 let rows: Vec<AudienceRow> = some.iter().map(|it| it.row.clone()).collect();
                 audience.change(list, change, &rows, self.outlet.call()).await
             }
-            Channel::Events => self.append(kept, change, some).await,
+            SyncChannel::Events => self.append(kept, change, some).await,
         };
         if !ends.iter().all(|end| matches!(end, Outcome::Refused(_))) {
             return ends.into_iter().map(refused_as_dead).collect();

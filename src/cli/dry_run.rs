@@ -18,7 +18,7 @@ use crate::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
 use crate::gateway::{self, DryRunEvent};
 use crate::settings::{HIDDEN, SecretRedactor, SecretString};
 use crate::vendors::{
-    Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, shown,
+    Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
 };
 
 /// A request longer than this is cut: more is for files, not for a screen.
@@ -149,8 +149,9 @@ struct DryRunCall {
 #[async_trait]
 impl VendorCall for DryRunCall {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let shown = shown::request(&without_sensitive_fields(&request));
-        let text = redact_secrets(&self.secrets, self.redaction.redact(&shown).into_owned());
+        let shown = request_preview::request(&without_sensitive_fields(&request));
+        let text =
+            redact_secrets(&self.secrets, self.redaction.redact(&request_preview).into_owned());
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);

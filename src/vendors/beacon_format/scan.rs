@@ -12,7 +12,7 @@ use serde::{Deserialize, de};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::apart::{split_items, split_members};
+use super::lenient_json::{split_items, split_members};
 use crate::values::digits;
 use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits};
 
@@ -239,7 +239,7 @@ impl Visitor<'_> for KeyIndexSeed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vendors::wire::trial::BOUNDS;
+    use crate::vendors::beacon_format::test_support::BOUNDS;
 
     #[test]
     fn a_list_is_read_up_to_its_bound() {

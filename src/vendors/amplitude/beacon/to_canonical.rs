@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{CLIENT, kinds};
 use crate::event::JsonObject;
-use crate::vendors::wire::{note_source, put, take};
+use crate::vendors::beacon_format::{note_source, put, take};
 
 /// Puts a message of Amplitude's words into the spec's.
 pub(in crate::vendors::amplitude) fn to_canonical(message: &mut JsonObject) {

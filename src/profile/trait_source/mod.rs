@@ -7,8 +7,8 @@
 //! answers of others, is as one it does not know: one person never stops a destination. Where the source as a whole does not answer, `on_timeout` says what becomes
 //! of the events. A read goes on behind those who wait for it, as one of the profiles does.
 
-mod blame;
 mod http;
+mod poison_key;
 mod redis;
 mod replies;
 mod settings;
@@ -24,14 +24,14 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use self::blame::PoisonKeyDetector;
 use self::http::HttpTraitClient;
+use self::poison_key::PoisonKeyDetector;
 use self::redis::RedisTraitClient;
 use self::settings::TraitClientSettings;
 pub use self::settings::TraitSourceSettings;
 use self::template::LookupPersonIds;
 use super::cache::StoreReadPool;
-use super::cache::flight::{InFlightReads, PendingRead};
+use super::cache::in_flight::{InFlightReads, PendingRead};
 use super::cache::weight::{ENTRY_BYTES, entry_bytes};
 use super::identity::raw_email;
 use super::{

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::canonical::{canonical, named};
 use super::items;
 use crate::event::JsonObject;
+use crate::vendors::beacon_format::{note_source, put, take};
 use crate::vendors::ga4::rules;
-use crate::vendors::wire::{note_source, put, take};
 
 /// What the names of parameters begin with that are said to the library, and not of the event.
 const TO_LIBRARY: [&str; 11] = [
