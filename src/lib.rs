@@ -47,7 +47,7 @@
 //!   the tests show around a gateway, [`audit`] measures what a page's tags cost in a browser.
 //! - [`app`] puts it all together, and is the only one that knows everything.
 //!
-//! Who may import whom is a table in `tests/tidy.rs`, and a test.
+//! Who may import whom is a table in `tests/tidy/main.rs`, and a test.
 
 pub mod event;
 

@@ -304,6 +304,9 @@ impl App {
 
     /// Brings the destinations and the segments in line with the settings.
     async fn apply(&self, settings: &Settings) -> anyhow::Result<()> {
+        for warning in &settings.warnings {
+            tracing::warn!(place = %warning, "a setting has a new name");
+        }
         let sites = self.sites.lock().await;
         let wanted = sites.destinations(settings);
         let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;

@@ -52,6 +52,9 @@ fn summary(settings: &Settings, file: &str) -> String {
         let why = format!("{setting} has fewer than {MIN_SECRET_BYTES} bytes: outputs may show it");
         row("warning", &why);
     }
+    for warning in &settings.warnings {
+        row("warning", warning);
+    }
     let _infallible = writeln!(out);
     for site in &settings.sites {
         let _infallible = writeln!(out, "site {}", site.name);

@@ -61,6 +61,8 @@ pub struct Settings {
     pub geo: Geo,
     /// Knows all secrets among them.
     pub redaction: Redaction,
+    /// Settings that the file gives under former names, in the order in which they are read.
+    pub warnings: Vec<Mistake>,
 }
 
 impl Settings {
@@ -94,6 +96,7 @@ impl Settings {
             sites: site::read_sites(root, &geo),
             geo,
             redaction: root.redaction().clone(),
+            warnings: root.warnings(),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Events that wait until it is known who their visitor is (`hold_identity`): parked in the journal until
+//! Events that wait until it is known who their visitor is (`identity_wait`): parked in the journal until
 //! the visitor signs in, or the profile has an e-mail address or a telephone number, at the longest for
-//! `hold_identity` from when they were received. Then they go, with what is known by then.
+//! `identity_wait` from when they were received. Then they go, with what is known by then.
 //!
 //! Who becomes known is seen in the events that the worker reads anyway: any of a known visitor
 //! releases what waits under one of the names that it shows, and steps behind that, so that events of

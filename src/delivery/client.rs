@@ -114,8 +114,8 @@ mod tests {
 
     fn read(text: &str) -> (Option<DestinationSettings>, Vec<String>) {
         let defaults = "client_load = \"idle\"\nevents = [\"*\", \"!Secret*\"]\n\
-            consent = [\"advertising\"]\nunknown_consent = \"deny\"\nhold = \"1m\"\nhold_identity = \"0s\"\n\
-            queue_events = 10\nqueue_bytes = \"1MiB\"\nunauthorised_probe = \"1m\"\n\
+            consent = [\"advertising\"]\nunknown_consent = \"deny\"\nconsent_wait = \"1m\"\nidentity_wait = \"0s\"\n\
+            queue_events = 10\nqueue_bytes = \"1MiB\"\nauth_retry_interval = \"1m\"\n\
             paused = false\ndead_report = \"5m\"\n\
             template_steps = 1000\ntemplate_bytes = \"1KiB\"\nmapping_bytes = \"1KiB\"\n";
         let retry = "[retry]\nmin_wait = \"1s\"\nmax_wait = \"1m\"\nmax_retry_after = \"1h\"\n\

@@ -162,11 +162,11 @@ impl DestinationSettings {
             habits,
             paused: section.boolean("paused"),
             dead_report: section.duration("dead_report"),
-            hold: section.positive_duration("hold"),
+            hold: section.positive_duration("consent_wait"),
             hold_identity,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
-            unauthorised_probe: section.duration("unauthorised_probe"),
+            unauthorised_probe: section.duration("auth_retry_interval"),
             queue_events: section.integer("queue_events", 1..=1_000_000),
             queue_bytes: section.byte_count("queue_bytes"),
             destination: destination.into(),
@@ -421,7 +421,7 @@ fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
             .opt_integer("batch_events", 1..=vendor.max_events)
             .unwrap_or(vendor.max_events),
         max_bytes: vendor.max_bytes,
-        linger: section.opt_duration("linger").unwrap_or(vendor.linger),
+        linger: section.opt_duration("batch_delay").unwrap_or(vendor.linger),
         max_age: section.opt_duration("max_age").unwrap_or(vendor.max_age),
         concurrency: section.opt_integer("concurrency", 1..=1024).unwrap_or(vendor.concurrency),
         calls_per_second: section
@@ -435,7 +435,7 @@ fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
 /// How long events wait for who their visitor is. Half of the age up to which the vendor takes them is
 /// left for what may go wrong afterwards.
 fn read_hold_identity(section: &mut Section<'_>, oldest: Duration) -> Duration {
-    let hold = section.duration("hold_identity");
+    let hold = section.duration("identity_wait");
     let longest = oldest / 2;
     if hold > longest {
         let (hours, minutes) = (longest.as_secs() / 3600, longest.as_secs() % 3600 / 60);
@@ -443,7 +443,7 @@ fn read_hold_identity(section: &mut Section<'_>, oldest: Duration) -> Duration {
         let message = format!(
             "must be at most {longest}, half the age up to which the destination takes events"
         );
-        section.mistake("hold_identity", &message);
+        section.mistake("identity_wait", &message);
     }
     hold
 }

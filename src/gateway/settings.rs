@@ -135,7 +135,8 @@ impl Limits {
                 client_burst: burst(section.integer("client_burst", 1..=1_000_000)),
                 site_per_second: NonZeroU32::new(section.integer("site_per_second", 0..=1_000_000)),
                 site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
-                unproven_per_second: section.integer("unproven_per_second", 0..=1_000_000),
+                unproven_per_second: section
+                    .integer("unverified_requests_per_second", 0..=1_000_000),
                 network_clients: NonZeroU32::new(section.integer("network_clients", 0..=65_536)),
                 client_volumes: Volumes::read(
                     section,

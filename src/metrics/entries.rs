@@ -166,8 +166,13 @@ impl Metrics {
             &self.fields_dropped,
         );
         c.family(
-            "identity_holds",
+            "identity_hold_results",
             "Events that had waited for who their visitor is, by how the wait ended: `known`, `expired` or `crowded`.",
+            &self.identity_holds,
+        );
+        c.family(
+            "identity_holds",
+            "Former name of `tagway_identity_hold_results_total`, which the next release has alone.",
             &self.identity_holds,
         );
         c.family(
@@ -210,8 +215,13 @@ impl Metrics {
             &self.projection_lag_events,
         );
         c.family(
-            "filling_events",
+            "counter_backfill_pending_events",
             "Events of the journal still to be looked at for counters of a new rule.",
+            &self.filling_events,
+        );
+        c.family(
+            "filling_events",
+            "Former name of `tagway_counter_backfill_pending_events`, which the next release has alone.",
             &self.filling_events,
         );
     }
@@ -265,8 +275,13 @@ impl Metrics {
             &self.segment_synced_members,
         );
         c.family(
-            "segment_abandoned_members",
+            "segment_orphaned_members",
             "Members that a destination still has although it was removed from the configuration.",
+            &self.segment_abandoned_members,
+        );
+        c.family(
+            "segment_abandoned_members",
+            "Former name of `tagway_segment_orphaned_members`, which the next release has alone.",
             &self.segment_abandoned_members,
         );
         c.family(

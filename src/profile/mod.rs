@@ -209,7 +209,7 @@ impl Settings {
             cache_idle: section.duration("cache_idle"),
             cache_ttl: section.positive_duration("cache_ttl"),
             timeout: section.positive_duration("timeout"),
-            lookups: section.integer("lookups", 1..=100_000),
+            lookups: section.integer("max_concurrent_lookups", 1..=100_000),
             on_timeout: section.choice(
                 "on_timeout",
                 &[("wait", OnTimeout::Wait), ("deliver", OnTimeout::Deliver)],

@@ -193,8 +193,8 @@ pub enum SegmentError {
     /// The program has a mistake, and met it.
     #[error("the rule ends the run that it is in")]
     Panicked,
-    /// It took longer than `segments.evaluate_time`.
-    #[error("the rule took longer than segments.evaluate_time")]
+    /// It took longer than `segments.evaluation_timeout`.
+    #[error("the rule took longer than segments.evaluation_timeout")]
     TooSlow,
     /// The store could not be read.
     #[error("the segments cannot be read")]

@@ -40,7 +40,7 @@ impl Settings {
     /// Reads `[segments]`.
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
-            evaluate_time: section.positive_duration("evaluate_time"),
+            evaluate_time: section.positive_duration("evaluation_timeout"),
             jitter: section.duration("jitter"),
             realtime_every: section.positive_duration("realtime_every"),
             realtime_delay: section.positive_duration("realtime_delay"),

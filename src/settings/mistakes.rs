@@ -121,6 +121,17 @@ impl<'a> Section<'a> {
         self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
     }
 
+    /// Notes that a value stands under the former name of `key`.
+    pub(super) fn warn_of_former_name(&self, found: &Found<'a>, key: &str) {
+        let message = format!("is named {key} now; the former name is read until the next release");
+        self.report.add_warning(Mistake {
+            file: found.source.name.clone(),
+            line: found.source.line_at(found.span.start),
+            key: found.path.clone(),
+            message,
+        });
+    }
+
     pub(super) fn note(&self, source: &Source, offset: usize, key: String, message: String) {
         let line = source.line_at(offset);
         self.report.add(Mistake { file: source.name.clone(), line, key, message });

@@ -10,6 +10,7 @@
 
 mod credentials;
 mod decoded;
+mod former_names;
 mod headers;
 mod layer;
 mod mistakes;

@@ -36,6 +36,8 @@ pub(super) const NO_SETTING: &str = "there is no such setting";
 #[derive(Debug, Default)]
 pub struct Report {
     mistakes: RefCell<Vec<Mistake>>,
+    /// What is read all the same, and is to be changed.
+    warnings: RefCell<Vec<Mistake>>,
     /// Tables that are not what their file means: a mistake in them is a consequence of one that is noted.
     unread: RefCell<Vec<String>>,
     /// The settings that each table has, by the table's path.
@@ -53,6 +55,19 @@ impl Report {
         if !mistakes.contains(&mistake) {
             mistakes.push(mistake);
         }
+    }
+
+    /// Notes a warning, once.
+    pub(super) fn add_warning(&self, warning: Mistake) {
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// The warnings so far, in the order in which they were found.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        self.warnings.borrow().clone()
     }
 
     /// Takes no note of mistakes in this table from now on.

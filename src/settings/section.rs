@@ -10,12 +10,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::credentials::{is_credential_name, of_url};
+use super::former_names::lookup_former;
 use super::layer::{
     Found, Layer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
 use super::mistakes::hint;
 use super::redaction::Redaction;
-use super::report::{Report, nearest};
+use super::report::{Mistake, Report, nearest};
 use super::secret::Secret;
 use super::source::{Environment, Source};
 use super::textual::TextualValue;
@@ -66,6 +67,11 @@ impl<'a> Section<'a> {
         &self.environment.redaction
     }
 
+    /// The warnings of the load so far: settings that the files give under former names.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        self.report.warnings()
+    }
+
     /// Whether the key is set in any layer.
     pub fn has(&mut self, key: &str) -> bool {
         self.find(key).is_some()
@@ -74,8 +80,8 @@ impl<'a> Section<'a> {
     /// Returns true if the key is not set in the most specific of several layers.
     pub fn is_default(&self, key: &str) -> bool {
         let mut layers = self.layers.iter();
-        let first = layers.next().and_then(|layer| lookup(layer, key));
-        first.is_none() && layers.next().is_some()
+        let is_set = |layer| lookup(layer, key).is_some() || lookup_former(layer, key).is_some();
+        layers.next().is_none_or(|first| !is_set(first)) && layers.next().is_some()
     }
 
     /// A required string.
@@ -385,7 +391,17 @@ impl<'a> Section<'a> {
 
     pub(super) fn find(&mut self, key: &str) -> Option<Found<'a>> {
         self.asked.insert(key.to_owned());
-        self.layers.iter().find_map(|layer| lookup(layer, key))
+        for layer in &self.layers {
+            if let Some(found) = lookup(layer, key) {
+                return Some(found);
+            }
+            if let Some((found, former)) = lookup_former(layer, key) {
+                self.asked.insert(former.to_owned());
+                self.warn_of_former_name(&found, key);
+                return Some(found);
+            }
+        }
+        None
     }
 
     fn find_required(&mut self, key: &str) -> Option<Found<'a>> {

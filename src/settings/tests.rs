@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Environment, Report, Section, Source};
+use super::{Environment, Mistake, Report, Section, Source};
 
 fn environment() -> Environment {
     let variables =
@@ -14,6 +14,16 @@ fn environment() -> Environment {
 
 /// Reads the texts, the most specific first, and returns the value and the mistakes as lines.
 fn read<T>(texts: &[&str], read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<String>) {
+    let (value, mistakes, _) = read_with_warnings(texts, read);
+    (value, mistakes)
+}
+
+/// The same, and the warnings as lines.
+pub(super) fn read_with_warnings<T>(
+    texts: &[&str],
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> (T, Vec<String>, Vec<String>) {
+    let lines = |found: Vec<Mistake>| found.iter().map(ToString::to_string).collect();
     let report = Report::default();
     let environment = environment();
     let source = |(index, text): (usize, &&str)| Source {
@@ -26,7 +36,8 @@ fn read<T>(texts: &[&str], read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<
     let mut root = Section::root(layers, &environment, &report);
     let value = read(&mut root);
     drop(root);
-    (value, report.into_mistakes().iter().map(ToString::to_string).collect())
+    let warnings = lines(report.warnings());
+    (value, lines(report.into_mistakes()), warnings)
 }
 
 #[test]

@@ -47,7 +47,7 @@ auto = []
 [[sites.destinations]]
 name = "events"
 vendor = "webhook"
-linger = "1ms"
+batch_delay = "1ms"
 [sites.destinations.settings]
 url = "http://127.0.0.1:${shop.vendors.events.port}/"
 `);

@@ -125,7 +125,7 @@ async fn refused_credentials_hold_the_events_until_they_are_mended() {
     let webhook = vendor(Kind::Webhook).await;
     webhook.misbehave_always(Some(Fault::Status(401)));
     let gateway =
-        Gateway::start(&webhook_site(webhook.address(), "unauthorised_probe = \"50ms\"")).await;
+        Gateway::start(&webhook_site(webhook.address(), "auth_retry_interval = \"50ms\"")).await;
     gateway.accept(&orders("a", 10)).await;
     eventually(|| {
         let rows = ledger(gateway.admin);

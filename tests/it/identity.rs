@@ -17,7 +17,7 @@ use crate::harness::{
 const ADDRESS: &str = "01a8e2a67a4511c9af6e36f62cc505833cfa4fe34b3aac75c1fba72c33a3770c";
 
 fn settings(webhook: &Simulator, meta: &Simulator, hold: &str) -> String {
-    let more = format!("hold_identity = \"{hold}\"");
+    let more = format!("identity_wait = \"{hold}\"");
     let key = "write_key = \"shop-web\"\n";
     let site =
         webhook_site(webhook.address(), &more).replace(key, &format!("{key}bots = \"pass\"\n"));
@@ -28,7 +28,7 @@ fn settings(webhook: &Simulator, meta: &Simulator, hold: &str) -> String {
 name = "meta"
 vendor = "meta"
 endpoint = "http://{meta}"
-hold_identity = "{hold}"
+identity_wait = "{hold}"
 events = ["Order Completed"]
 [sites.destinations.settings]
 pixel_id = "1"
@@ -146,13 +146,13 @@ fn a_time_too_long_for_the_vendor_is_a_mistake() {
         crate::harness::SITE.to_owned(),
         destination(
             "ga4",
-            "hold_identity = \"37h\"\nsettings = { measurement_id = \"G-A1\", api_secret = \"s\" }",
+            "identity_wait = \"37h\"\nsettings = { measurement_id = \"G-A1\", api_secret = \"s\" }",
         ),
         destination(
             "meta",
-            "hold_identity = \"80h\"\nsettings = { pixel_id = \"1\", access_token = \"t\" }",
+            "identity_wait = \"80h\"\nsettings = { pixel_id = \"1\", access_token = \"t\" }",
         ),
-        destination("console", "hold_identity = \"11m\"\nmax_age = \"20m\""),
+        destination("console", "identity_wait = \"11m\"\nmax_age = \"20m\""),
     ];
     fs::write(&file, text.concat()).unwrap();
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();

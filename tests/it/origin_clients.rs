@@ -82,7 +82,7 @@ async fn broken_uploads_are_the_clients_errors() {
         // Until the gateway gives up.
         let _length = stream.read_to_end(&mut Vec::new());
     });
-    let gateway = gateway(origin, "upload_bytes = \"1KiB\"\nupload_silence = \"50ms\"").await;
+    let gateway = gateway(origin, "upload_bytes = \"1KiB\"\nupload_idle_timeout = \"50ms\"").await;
     let chunked = "POST /up HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     let large = format!("{chunked}800\r\n{}\r\n", "x".repeat(0x800));
     for (request, status) in [

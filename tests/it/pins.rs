@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 const TAG: &str = "/ga4/gtag/js?id=G-1";
-const NO_ROOM: &str = "fresh_min = \"0s\"\nfresh_max = \"0s\"\nretry = \"0s\"\ncache_bytes = \"2KiB\"\n\
+const NO_ROOM: &str = "min_ttl = \"0s\"\nmax_ttl = \"0s\"\nretry = \"0s\"\ncache_bytes = \"2KiB\"\n\
                        disk_bytes = \"1KiB\"\n";
 
 fn pinned(cdn: &Cdn, version: &str) -> String {

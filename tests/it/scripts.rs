@@ -11,7 +11,7 @@ use crate::cdn::{Cdn, Reply, ok, settings};
 use crate::harness::{Answer, Gateway, NO_RATES, SITE, admin_get, eventually, send};
 
 const ALWAYS_DUE: &str =
-    "fresh_min = \"0s\"\nfresh_max = \"0s\"\nretry = \"0s\"\nabsent = \"0s\"\n";
+    "min_ttl = \"0s\"\nmax_ttl = \"0s\"\nretry = \"0s\"\nnegative_ttl = \"0s\"\n";
 const TAG: &str = "/ga4/gtag/js?id=G-1&cx=c";
 const TEXT: &str = "u=\"https://www.google-analytics.com/g/collect\";h=\"google-analytics.com\"";
 const SERVED: &str = "u=\"http://t.shop.example/ga4/g/collect\";h=\"google-analytics.com\"";
@@ -137,7 +137,7 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
         .await;
     }
     // One that stops at nothing is cut at the limit, long before its time is over.
-    let patient = settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"0s\"").replace("300ms", "1h");
+    let patient = settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"0s\"").replace("300ms", "1h");
     let gateway = gateway.restart(&patient).await;
     cdn.reply(Reply::Endless);
     eventually(|| {
@@ -179,7 +179,7 @@ async fn a_restart_needs_no_vendor() {
 async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
-    let gateway = Gateway::start(&settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"1h\"")).await;
+    let gateway = Gateway::start(&settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"1h\"")).await;
     assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
     cdn.reply(Reply::text("HTTP/1.1 304 same\r\ncache-control: max-age=600\r\n\r\n"));
     let fresh = eventually(|| {
@@ -198,7 +198,7 @@ async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() 
         get(&gateway, TAG, &[]);
     }
     // It is known after a restart, too.
-    let gateway = gateway.restart(&settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"1h\"")).await;
+    let gateway = gateway.restart(&settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"1h\"")).await;
     assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
     drop(gateway);
     assert_eq!(cdn.asked().len(), asked.len());
@@ -261,7 +261,7 @@ async fn scripts_that_are_not_at_hand_are_fetched_at_a_bounded_rate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flood_of_parameters_fills_neither_memory_nor_disk_nor_the_vendor() {
     let cdn = Cdn::start();
-    let limits = "fetches = 3\ncache_bytes = \"40KiB\"\ndisk_bytes = \"60KiB\"";
+    let limits = "max_concurrent_fetches = 3\ncache_bytes = \"40KiB\"\ndisk_bytes = \"60KiB\"";
     cdn.reply(Reply::Slow(
         Duration::from_millis(5),
         ok("text/javascript", "", "x".repeat(4096)).bytes(),

@@ -123,7 +123,7 @@ impl Destination {
         let settings = settings.replace("[d.", "[sites.destinations.");
         format!(
             "[[sites.destinations]]\nname = \"{name}\"\nvendor = \"{}\"\n\
-             endpoint = \"http://{echo}\"\ntimeout = \"2s\"\nunauthorised_probe = \"20ms\"\n\
+             endpoint = \"http://{echo}\"\ntimeout = \"2s\"\nauth_retry_interval = \"20ms\"\n\
              [sites.destinations.retry]\nmin_wait = \"5ms\"\nmax_wait = \"50ms\"\n\
              [sites.destinations.breaker]\nmin_open = \"10ms\"\nmax_open = \"100ms\"\n{settings}\n",
             self.vendor

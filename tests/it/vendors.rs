@@ -36,7 +36,7 @@ impl City {
             let settings = vendor_settings(name, address);
             text += &format!(
                 "[[sites.destinations]]\nname = \"{name}\"\nvendor = \"{name}\"\n\
-                 endpoint = \"http://{address}\"\ntimeout = \"2s\"\nunauthorised_probe = \"50ms\"\n\
+                 endpoint = \"http://{address}\"\ntimeout = \"2s\"\nauth_retry_interval = \"50ms\"\n\
                  [sites.destinations.retry]\nmin_wait = \"5ms\"\nmax_wait = \"50ms\"\n\
                  [sites.destinations.breaker]\nmin_open = \"10ms\"\nmax_open = \"100ms\"\n\
                  [sites.destinations.settings]\n{settings}\n"

@@ -94,7 +94,7 @@ impl SourceSettings {
         Some(Self {
             timeout: section.positive_duration("timeout"),
             reply_bytes: section.byte_count("reply_bytes"),
-            lookups: section.integer("lookups", 1..=10_000),
+            lookups: section.integer("max_concurrent_lookups", 1..=10_000),
             cache_bytes: section.size("cache_bytes"),
             ttl,
             negative_ttl: section.positive_duration("negative_ttl"),

@@ -22,7 +22,7 @@ pub struct Settings {
     pub new_per_minute: NonZeroU32,
     /// The shortest and longest time a script is served without asking whether it changed.
     pub fresh_min: Duration,
-    /// See `fresh_min`.
+    /// See `min_ttl`.
     pub fresh_max: Duration,
     /// How long it is served when the vendor cannot be asked.
     pub stale_if_error: Duration,
@@ -40,14 +40,14 @@ impl Settings {
             disk_bytes: section.size("disk_bytes"),
             script_bytes: section.byte_count("script_bytes"),
             timeout: section.positive_duration("timeout"),
-            fetches: section.integer("fetches", 1..=1_000),
+            fetches: section.integer("max_concurrent_fetches", 1..=1_000),
             new_per_minute: NonZeroU32::new(section.integer("new_per_minute", 1..=1_000_000))
                 .unwrap_or(NonZeroU32::MIN),
-            fresh_min: section.duration("fresh_min"),
-            fresh_max: section.duration("fresh_max"),
+            fresh_min: section.duration("min_ttl"),
+            fresh_max: section.duration("max_ttl"),
             stale_if_error: section.duration("stale_if_error"),
             retry: section.duration("retry"),
-            absent: section.duration("absent"),
+            absent: section.duration("negative_ttl"),
         }
     }
 

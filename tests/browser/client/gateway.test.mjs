@@ -68,7 +68,7 @@ ${more}
 [[sites.destinations]]
 name = "events"
 vendor = "webhook"
-linger = "1ms"
+batch_delay = "1ms"
 [sites.destinations.settings]
 url = "http://127.0.0.1:${shop.vendors.events.port}/"
 `;
@@ -81,7 +81,7 @@ upstream = "${upstream.at}"
 name = "${name}"
 vendor = "${name}"
 endpoint = "${upstream.at}"
-linger = "1ms"
+batch_delay = "1ms"
 ${how}
 [sites.destinations.settings]
 ${settings}

@@ -80,13 +80,13 @@ write_key = "shop"
 [[sites.destinations]]
 name = "events"
 vendor = "webhook"
-linger = "1ms"
+batch_delay = "1ms"
 [sites.destinations.settings]
 url = "http://127.0.0.1:${vendors.events.port}/"
 [[sites.destinations]]
 name = "ga4"
 vendor = "ga4"
-linger = "1ms"
+batch_delay = "1ms"
 endpoint = "http://127.0.0.1:${vendors.ga4.port}"
 [sites.destinations.settings]
 measurement_id = "G-SHOP1"
@@ -94,7 +94,7 @@ api_secret = "secret"
 [[sites.destinations]]
 name = "meta"
 vendor = "meta"
-linger = "1ms"
+batch_delay = "1ms"
 endpoint = "http://127.0.0.1:${vendors.meta.port}"
 [sites.destinations.settings]
 pixel_id = "1234567890"

@@ -147,7 +147,7 @@ impl Bed {
 }
 
 fn settings(text: &str) -> SourceSettings {
-    let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nlookups = 4\n\
+    let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nmax_concurrent_lookups = 4\n\
         cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
         stale = \"24h\"\nretry = \"10s\"\n";
     trial::settings(&format!("{defaults}{text}"), SourceSettings::read).unwrap()
