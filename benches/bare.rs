@@ -1,8 +1,8 @@
-//! What bare posting costs: `cargo bench --bench bare -- URL SECONDS`.
+//! The cost of bare posting: `cargo bench --bench bare -- URL SECONDS`.
 //!
 //! Renders a thousand events of two hundred visitors for GA4, Meta, Mixpanel and Amplitude, and then
-//! does nothing but post those requests to the URL with a plain client, over and over. What a gateway
-//! delivers is to be read beside it: nothing that also reads, maps and settles can be faster.
+//! only posts those requests to the URL with a plain client, repeatedly. Compare a gateway's deliveries
+//! with it: a program that also reads, maps and settles cannot be faster.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 #![expect(clippy::print_stdout, reason = "the figure is its output")]
 
@@ -29,10 +29,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VISITORS: usize = 200;
 const EVENTS_OF_EACH: usize = 5;
 
-/// Requests under way at once: about as many as the four destinations have.
+/// Concurrent requests: about as many as the four destinations have.
 const AT_ONCE: usize = 54;
 
-/// Keeps the requests, and takes everything.
+/// Records the requests, and accepts everything.
 #[derive(Default)]
 struct Keep(Mutex<Vec<Request<Bytes>>>);
 
@@ -69,7 +69,7 @@ fn events() -> Vec<EnrichedEvent> {
     (0..VISITORS * EVENTS_OF_EACH).map(event).collect()
 }
 
-/// The requests by which these events reach one vendor.
+/// The requests that send these events to one vendor.
 fn requests(destination: &dyn Destination, events: &[EnrichedEvent]) -> Vec<Request<Bytes>> {
     let habits = destination.delivery_limits();
     let together = match habits.scope {

@@ -1,11 +1,13 @@
-//! What one event costs: `cargo bench --bench costs`.
+//! The costs of one event: `cargo bench --bench costs`.
 //!
 //! Figures depend on the machine; compare runs on one machine only. The event is an order with three
-//! products. `decode` is from a body's bytes to a judged message, `beacon` from a vendor's own request to
-//! canonical messages, `project` from a journal record to what it says of the person, `stitch` from there
-//! to whose it is, `count` from the records of a thousand events to what is kept of their visitors, a million
-//! whom nobody knows, `profile` what memory knows of the visitors of 256 events, `map` from the event to a
-//! vendor's finished request, `append` a group of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
+//! products. The benchmarks:
+//! - `decode`: from a body's bytes to a judged message; `beacon`: from a vendor's request to canonical messages;
+//! - `project`: from a journal record to its statements about the person; `stitch`: from there to the profile;
+//! - `count`: from the records of a thousand events to the counters of a million unknown visitors;
+//! - `profile`: the cached profiles of the visitors of 256 events;
+//! - `map`: from the event to a vendor's finished request;
+//! - `append`: a group of 64 concurrent appends, as by 64 connections, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
 mod destinations;
@@ -42,17 +44,17 @@ use tagway::vendors::{Admission, Outcome, VendorCall, VendorCallError, VendorRep
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// An order with three products and all that is known of its buyer, as the journal holds it.
+/// An order with three products and its buyer's data, as stored in the journal.
 const ORDER: &str = include_str!("order.json");
 
-/// People whose identities are looked up, more than the database's own cache holds pages of.
+/// People whose identities are looked up: more than fit the database's own page cache.
 const PEOPLE: usize = 20_000;
 
-/// Visitors whose events are counted, any one as likely as another: the hardest case, since most real
-/// visitors were here a moment ago.
+/// Visitors whose events are counted, each equally likely: the hardest case, since most real
+/// visitors were active a moment ago.
 const VISITORS: u64 = 1_000_000;
 
-/// The same where nothing is measured, only tried: `cargo test`.
+/// The number of visitors for a run without measurement: `cargo test`.
 const FEW_VISITORS: u64 = 10_000;
 
 /// Concurrent appends in one group.
@@ -94,7 +96,7 @@ fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(GROUP));
     for (name, sync) in [("os", CommitSyncMode::Os), ("disk", CommitSyncMode::Disk)] {
-        // Beside the build, which is on a disk; a temporary folder may be in memory.
+        // In the build folder, which is on a disk; a temporary folder may be in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let journal = runtime.block_on(journal(folder.path(), sync));
         let site = runtime.block_on(journal.site("shop")).unwrap();
@@ -132,7 +134,7 @@ fn decode(criterion: &mut Criterion) {
     });
 }
 
-/// One usual beacon of each vendor: what its library sends of a visit or an order.
+/// One typical beacon of each vendor: its library's message for a visit or an order.
 const BEACONS: &[(&str, &str)] = &[
     ("ga4", "purchase"),
     ("ga4", "batch"),
@@ -194,7 +196,7 @@ fn project(criterion: &mut Criterion) {
     });
 }
 
-/// What people say who are known already: what nearly every event of a known person is.
+/// Messages of people who are known already: nearly every event of a known person.
 fn stitch(criterion: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -234,7 +236,7 @@ fn stitch(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An order of a visitor whom nobody knows, as the journal holds it.
+/// An order of an unknown visitor, as stored in the journal.
 fn visit(visitor: u64) -> String {
     let mut event: Event = serde_json::from_str(ORDER).unwrap();
     let id = format!("visitor-{visitor}");
@@ -246,7 +248,7 @@ fn visit(visitor: u64) -> String {
     serde_json::to_string(&event).unwrap()
 }
 
-/// What the projection does with the records of a batch, all on one core but the reading of the journal.
+/// The projection's work on the records of a batch, all on one core except the reading of the journal.
 fn count(criterion: &mut Criterion) {
     const BATCH: u64 = 1000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -269,7 +271,7 @@ fn count(criterion: &mut Criterion) {
     let apply = |upto, records: &[String]| {
         runtime.block_on(profiles.apply(SiteId(1), upto, updates(records))).unwrap()
     };
-    // Cargo says so to benchmarks, and not to tests.
+    // Cargo passes this argument to benchmarks, and not to tests.
     let is_measured = std::env::args().any(|argument| argument == "--bench");
     let all = if is_measured { VISITORS } else { FEW_VISITORS };
     for from in (0..all).step_by(10_000) {
@@ -281,7 +283,7 @@ fn count(criterion: &mut Criterion) {
     let mut upto = all;
     group.bench_function("million", |bencher| {
         let batch = || -> Vec<String> {
-            // By a fixed rule, far apart and none twice.
+            // By a fixed rule, spread out and without repetition.
             let from = upto;
             let visitors = (0..BATCH).map(|n| ((from + n) * 7_368_787) % all);
             upto += BATCH;
@@ -293,7 +295,7 @@ fn count(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What is known of the visitors of events that are to be delivered, where memory has it.
+/// The lookup of the visitors of events that are to be delivered, from memory.
 fn hit(criterion: &mut Criterion) {
     const BATCH: usize = 256;
     let runtime =
@@ -325,7 +327,7 @@ fn hit(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A vendor that takes everything at once, and always answers the same.
+/// A vendor that accepts everything at once, and always replies the same.
 struct Yes(&'static str);
 
 #[async_trait]
@@ -364,7 +366,7 @@ fn map(criterion: &mut Criterion) {
         let (destination, yes) = (destinations::build(vendor, settings, None), Yes(reply));
         group.bench_function(vendor, |bencher| {
             bencher.iter(|| {
-                // Anew each time: an event keeps what it was rendered to.
+                // New each time: an event caches its rendered form.
                 let batch =
                     [EnrichedEvent::new(1, event.clone(), Arc::new(ProfileView::default()))];
                 assert_eq!(destination.admit_event(&batch[0], yes.now()), Admission::Send);
@@ -376,8 +378,8 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What it costs to see what an event says besides who its visitor is: without a user agent, with one that
-/// was read before, with a new one.
+/// The cost of the facts that an event implies besides its visitor: without a user agent, with one that was
+/// parsed before, with a new one.
 fn agents(criterion: &mut Criterion) {
     let agents = profile::UserAgentParser::default();
     agents.prepare();

@@ -5,7 +5,7 @@
 //!
 //! - *CPU*: for each format the time for a kilobyte of the costliest shape, as a multiple of that of
 //!   `/v1/batch`.
-//! - *flood*: how long others wait for their answers without and with one address that sends ten times its
+//! - *flood*: the waiting times of other clients without and with one address that sends ten times its
 //!   quota of worst cases.
 //! - *memory*: for each format and encoding the program's peak while 64 worst cases come at once, for each
 //!   byte of their bodies, decompressed, and beside what the settings allow in all.
@@ -29,7 +29,7 @@ use serde_json::Value;
 use shapes::{BEACONS, Format, ROUTES, VALUES};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Worst cases at once.
+/// Concurrent worst cases.
 const AT_ONCE: usize = 64;
 
 /// `limits.inflated_bytes`, and `limits.body_bytes`, of the default settings.
@@ -47,7 +47,7 @@ const QUOTA: u32 = 50;
 
 const ENCODINGS: [&str; 5] = ["", "gzip", "deflate", "br", "zstd"];
 
-/// The program, with a site that takes everything.
+/// The program, with a site that accepts everything.
 struct Program {
     child: Child,
     http: SocketAddr,
@@ -85,14 +85,14 @@ impl Program {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// Bytes that were resident at most since the last look.
+    /// The most resident bytes since the last call.
     fn peak(&self) -> usize {
         let peak = self.status("VmHWM:") * 1024;
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
         peak
     }
 
-    /// CPU time so far.
+    /// The CPU time so far.
     fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let times = tasks.filter_map(|task| {
@@ -148,7 +148,7 @@ fn request(format: &Format, encoding: &str, text: &[u8]) -> Vec<u8> {
     [head.as_bytes(), &body].concat()
 }
 
-/// Sends one request from an address; whether it was answered, and by which status.
+/// Sends one request from an address; returns its status if it was answered.
 fn send(to: SocketAddr, from: [u8; 4], request: &[u8]) -> Option<u16> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).ok()?;
     socket.bind(&SocketAddr::from((IpAddr::from(from), 0)).into()).ok()?;
@@ -161,12 +161,12 @@ fn send(to: SocketAddr, from: [u8; 4], request: &[u8]) -> Option<u16> {
     str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
-/// The shapes of bodies that take most: what is refused by count, and what is made as far as it goes.
+/// The shapes of bodies that cost most: those rejected by count, and those processed as far as possible.
 fn worst(format: &Format, bytes: usize) -> Vec<(&'static str, String)> {
     let mut shapes = Vec::new();
     let shortest = format.shortest.len() + 3;
     shapes.push(("shortest", format.body(&vec![format.shortest.to_owned(); bytes / shortest])));
-    // As many as a body may have: where spaces may stand between events, they are as long as they must be.
+    // The most that a body may have: events are padded with spaces to the least length where the format allows it.
     let is_json = format.list.0.starts_with(['{', '[']);
     let width = if is_json { LEAST_EVENT_BYTES } else { 0 };
     let shortest = format!("{:width$}", format.shortest);
@@ -186,7 +186,7 @@ fn formats() -> impl Iterator<Item = &'static Format> {
     ROUTES.iter().filter(|route| !route.is_single).chain(BEACONS)
 }
 
-/// The settings that take all that is sent, however often.
+/// The settings that accept every request at any rate.
 const UNLIMITED: &str = "client_per_second = 0\nclient_events_per_second = 0\n\
     client_bytes_per_second = \"0B\"\nconnections_per_client = 20000";
 
@@ -199,7 +199,7 @@ fn memory() {
         "format", "encoding", "shape", "MiB sent", "MiB more", "times"
     );
     for format in formats() {
-        // What is kept of all formats together would fill the journal.
+        // The events of all formats together would fill the journal.
         let program = &Program::start(UNLIMITED);
         for encoding in ENCODINGS {
             let bytes = if encoding.is_empty() { BODY_BYTES } else { INFLATED_BYTES };
@@ -263,7 +263,7 @@ fn cpu(program: &Program) {
     }
 }
 
-/// The 99th percentile of how long others wait for the answer to a small event.
+/// The 99th percentile of the time that other clients wait for the response to a small event.
 fn others(program: &Program, time: Duration) -> Duration {
     let event = r#"{"type":"track","event":"x","anonymousId":"a","properties":{"a":1}}"#;
     let request = request(ROUTES.first().unwrap(), "gzip", event.as_bytes());

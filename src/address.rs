@@ -1,24 +1,24 @@
-//! The address guard of all outgoing requests: which addresses are the public internet's.
+//! The address guard of all outgoing requests: it admits only addresses of the public internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// What the guard says instead of an address.
+/// The guard's error when no address of a name is admitted.
 #[derive(Debug, thiserror::Error)]
 #[error("every address of the name is private or reserved")]
 pub struct PrivateAddressError;
 
-/// Resolves names, leaving out the addresses that outgoing requests must not go to. The connection is
-/// made to the very addresses that were checked, so that a second answer cannot differ.
+/// Resolves names, leaving out private addresses. The connection is made to the very addresses that were checked,
+/// so that a second lookup cannot differ.
 #[derive(Debug)]
 pub struct EgressResolver {
     allow_private: bool,
 }
 
 impl EgressResolver {
-    /// One that lets private addresses through, or not.
+    /// Creates a resolver; `allow_private` admits private addresses too.
     pub const fn new(allow_private: bool) -> Self {
         Self { allow_private }
     }
@@ -40,7 +40,7 @@ impl Resolve for EgressResolver {
     }
 }
 
-/// Addresses in the URL itself never reach the resolver.
+/// Returns true unless the URL's host is a private address. Such literals never reach the resolver.
 pub fn literal_is_public(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => is_public(IpAddr::V4(ip)),
@@ -50,7 +50,7 @@ pub fn literal_is_public(url: &Url) -> bool {
     }
 }
 
-/// Whether an address belongs to the public internet (the registries of RFC 6890 and its updates).
+/// Returns true if an address belongs to the public internet (the registries of RFC 6890 and its updates).
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -91,7 +91,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         // Teredo, benchmarking, ORCHID, and documentation.
         (0x2001, b) if b < 0x200 || b == 0xdb8 => false,
         (0x3fff, b) if b < 0x1000 => false,
-        // Only 2000::/3 is given out.
+        // Only 2000::/3 is allocated.
         _ => a & 0xe000 == 0x2000,
     }
 }

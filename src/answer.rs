@@ -1,4 +1,4 @@
-//! The body of an answer: all of it at once, or a stream of unknown length.
+//! The body of a response: complete, or a stream of unknown length.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -12,10 +12,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// Why a stream ended before its end.
+/// The error that ends a stream early.
 pub type BodyStreamError = Box<dyn Error + Send + Sync>;
 
-/// The body of an answer.
+/// The body of a response.
 pub struct ResponseBody(ResponseBodyKind);
 
 enum ResponseBodyKind {
@@ -25,17 +25,17 @@ enum ResponseBodyKind {
 
 struct ResponseStream {
     body: UnsyncBoxBody<Bytes, BodyStreamError>,
-    /// Whatever counts or keeps something as long as the stream lasts.
+    /// Guards that are dropped when the stream ends, such as request counters.
     held: Vec<Box<dyn Send>>,
 }
 
 impl ResponseBody {
-    /// A body that is all here.
+    /// Creates a complete body.
     pub fn new(bytes: Bytes) -> Self {
         Self(ResponseBodyKind::Whole(Full::new(bytes)))
     }
 
-    /// A body that is still to come. Not more of it is asked for than the client takes.
+    /// Creates a streamed body. It is polled no faster than the client reads.
     pub fn stream<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
@@ -44,7 +44,7 @@ impl ResponseBody {
         Self(ResponseBodyKind::Stream(Box::new(ResponseStream { body, held: Vec::new() })))
     }
 
-    /// Keeps `guard` as long as the body is under way, which a whole one never is.
+    /// Keeps `guard` until a streamed body ends; a complete body drops it at once.
     pub fn holding(mut self, guard: impl Send + 'static) -> Self {
         if let ResponseBodyKind::Stream(stream) = &mut self.0 {
             stream.held.push(Box::new(guard));
@@ -52,7 +52,7 @@ impl ResponseBody {
         self
     }
 
-    /// Whether it is still to come.
+    /// Returns true if the body is streamed.
     pub fn is_stream(&self) -> bool {
         matches!(self.0, ResponseBodyKind::Stream(_))
     }
@@ -112,18 +112,18 @@ fn never(error: Infallible) -> BodyStreamError {
     match error {}
 }
 
-/// What becomes of a connection after an answer of 101: an extension of that answer. The edge runs
-/// it in the connection's place, and drops it when it must end.
+/// The rest of a connection after a 101 response: an extension of that response. The edge runs it in the
+/// connection's place, and drops it when the connection must end.
 #[derive(Clone)]
 pub struct UpgradeTunnel(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
 
 impl UpgradeTunnel {
-    /// A tunnel that ends with this future.
+    /// Creates a tunnel that ends with this future.
     pub fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(future)))))
     }
 
-    /// The future. Nothing the second time.
+    /// Takes the future; `None` the second time.
     pub fn take(&self) -> Option<BoxFuture<'static, ()>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_held_is_held_to_the_end_of_a_stream_and_not_for_a_whole_body() {
+    async fn guard_is_kept_until_a_stream_ends_and_not_for_a_complete_body() {
         let (guard, count) = (Arc::new(()), Arc::strong_count);
         let whole = ResponseBody::new(Bytes::from_static(b"x")).holding(guard.clone());
         assert_eq!(count(&guard), 1);

@@ -1,5 +1,5 @@
-//! The live feed: what happens to events right now, for people who watch (`tagway tail`, the demo,
-//! the admin UI). Nothing is kept, and nothing is rendered while nobody watches.
+//! The live feed of happenings to events, for people who watch (`tagway tail`, the demo, the admin UI).
+//! It stores nothing, and renders nothing without watchers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use tokio::sync::broadcast;
 
 use crate::settings::SecretRedactor;
 
-/// Happenings a slow watcher may fall behind by before it misses some.
+/// The entries by which a slow watcher may fall behind before it misses some.
 const BACKLOG: usize = 1024;
 
-/// Something that happened to one event, as watchers see it.
+/// A happening to one event, as watchers receive it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum FeedEvent {
     /// An event was durably accepted.
     Accepted {
-        /// When.
+        /// The time of the happening.
         at: Timestamp,
         /// The site's name.
         site: Arc<str>,
-        /// Its place in the site's sequence.
+        /// Its sequence number in the site.
         seq: u64,
-        /// Its message id.
+        /// The message id of the event.
         message_id: String,
         /// Its name: the track name, or its kind.
         event: String,
@@ -34,15 +34,15 @@ pub enum FeedEvent {
     },
     /// An event ended at a destination, or has to wait for another try.
     Settled {
-        /// When.
+        /// The time of the happening.
         at: Timestamp,
         /// The site's name.
         site: Arc<str>,
         /// The destination's name.
         destination: Arc<str>,
-        /// The event's place in the site's sequence.
+        /// The event's sequence number in the site.
         seq: u64,
-        /// Its message id.
+        /// The message id of the event.
         message_id: String,
         /// Its name: the track name, or its kind.
         event: String,
@@ -57,17 +57,17 @@ pub enum FeedEvent {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         dropped: Vec<String>,
     },
-    /// An event waits at a destination for something about its visitor.
+    /// An event waits at a destination for its visitor's consent or identity.
     Held {
-        /// When.
+        /// The time of the happening.
         at: Timestamp,
         /// The site's name.
         site: Arc<str>,
         /// The destination's name.
         destination: Arc<str>,
-        /// The event's place in the site's sequence.
+        /// The event's sequence number in the site.
         seq: u64,
-        /// `consent`: the visitor's choice; `identity`: who the visitor is.
+        /// `consent`: the visitor's choice; `identity`: the visitor's identity.
         awaits: &'static str,
         /// The categories of consent that the destination needs.
         needs: Vec<String>,
@@ -76,30 +76,30 @@ pub enum FeedEvent {
     },
     /// A call to a vendor ended.
     Called {
-        /// When.
+        /// The time of the happening.
         at: Timestamp,
         /// The site's name.
         site: Arc<str>,
         /// The destination's name.
         destination: Arc<str>,
-        /// The events in the call, by their place in the site's sequence.
+        /// The events in the call, by their sequence numbers in the site.
         seqs: Vec<u64>,
         /// The method and URL, secrets redacted.
         request: String,
-        /// The body, secrets redacted, cut to what a person reads.
+        /// The body, secrets redacted, cut to a readable length.
         body: String,
         /// The status code, if there was a reply.
         #[serde(skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
-        /// The reply's body, cut; or what went wrong.
+        /// The reply's body, cut; or the error.
         reply: String,
-        /// How long it took.
+        /// The duration of the call.
         milliseconds: u64,
     },
 }
 
 impl FeedEvent {
-    /// The same without the secrets that `redaction` knows.
+    /// The same happening without the secrets that `redaction` knows.
     fn redacted(mut self, redaction: &SecretRedactor) -> Self {
         let texts = match &mut self {
             Self::Accepted { message_id, event, .. } => vec![message_id, event],
@@ -126,12 +126,12 @@ pub struct LiveFeed {
 }
 
 impl LiveFeed {
-    /// A feed that nobody watches yet, and that shows nothing of what `redaction` knows.
+    /// A feed without watchers, which never shows a secret that `redaction` knows.
     pub fn new(redaction: SecretRedactor) -> Self {
         Self { sender: broadcast::Sender::new(BACKLOG), redaction }
     }
 
-    /// Tells the watchers, if there are any. `happening` is called only then.
+    /// Sends an entry to the watchers. `happening` is called only if there are any.
     pub fn publish(&self, happening: impl FnOnce() -> FeedEvent) {
         if self.is_watched() {
             // The last watcher may have left since; that is no error.
@@ -139,12 +139,12 @@ impl LiveFeed {
         }
     }
 
-    /// Whether anybody watches.
+    /// Returns true if anyone watches.
     pub fn is_watched(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
-    /// Watches from now on.
+    /// Subscribes to the entries from now on.
     pub fn watch(&self) -> broadcast::Receiver<Arc<FeedEvent>> {
         self.sender.subscribe()
     }

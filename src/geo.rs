@@ -1,4 +1,4 @@
-//! Where an address is, by a MaxMind database (GeoIP2 or GeoLite2, City or Country).
+//! Locates addresses with a MaxMind database (GeoIP2 or GeoLite2, City or Country).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use maxminddb::{Reader, geoip2};
 use crate::event::GeoLocation;
 use crate::settings::SettingsSection;
 
-/// The database, if there is one. Cheap to clone.
+/// The database, if one is configured. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct GeoDatabase(Option<Arc<Reader<Vec<u8>>>>);
 
@@ -20,7 +20,7 @@ impl fmt::Debug for GeoDatabase {
 }
 
 impl GeoDatabase {
-    /// Reads `[geo]` and the file that it names: the whole of it, some 70 MiB for GeoLite2 City.
+    /// Reads `[geo]` and the whole database file that it names: some 70 MiB for GeoLite2 City.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let Some(path) = section.opt_path("database") else { return Self(None) };
         match Reader::open_readfile(&path) {
@@ -32,12 +32,12 @@ impl GeoDatabase {
         }
     }
 
-    /// Whether there is a database.
+    /// Returns true if a database is loaded.
     pub fn is_known(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Where an address is, as far as it is known.
+    /// Returns the location of an address; `None` if the database does not know it.
     pub fn locate(&self, address: IpAddr) -> Option<GeoLocation> {
         let found = self.0.as_ref()?.lookup(address.to_canonical()).ok()?;
         let city: geoip2::City<'_> = found.decode().ok()??;
@@ -88,7 +88,7 @@ pub(crate) mod tests {
         bytes
     }
 
-    /// A database that knows the addresses 192.0.2.0/24 to be in Zürich, and nothing else.
+    /// Builds a database that knows only the addresses 192.0.2.0/24, in Zürich.
     pub(crate) fn database() -> Vec<u8> {
         let names = |name: &str| map(&[("names", map(&[("en", text(name))]))]);
         let record = map(&[
@@ -124,13 +124,13 @@ pub(crate) mod tests {
         bytes
     }
 
-    /// The same, opened.
+    /// Opens [`database`].
     pub(crate) fn zurich() -> GeoDatabase {
         GeoDatabase(Some(Arc::new(Reader::from_source(database()).unwrap())))
     }
 
     #[test]
-    fn an_address_has_a_place_or_none() {
+    fn locate_returns_a_place_only_for_known_addresses() {
         let place = zurich().locate("192.0.2.7".parse().unwrap()).unwrap();
         assert_eq!(
             place,

@@ -1,6 +1,6 @@
 //! The program's own log: to stderr, text or JSON, RFC 3339 times in UTC.
 //!
-//! What may be in it: never a body, a cookie, a token, a full address or a visitor's id.
+//! It never contains a body, a cookie, a token, a full address or a visitor's id.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,18 +9,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::{SecretRedactor, SettingsSection, can_fool, nearest};
 
-/// `[log]`.
+/// The settings of the log, `[log]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogSettings {
-    /// How a line is written.
+    /// The format of a line.
     pub format: LogFormat,
-    /// What is logged: a level, or `target=level` pairs with commas.
+    /// The filter: a level, or `target=level` pairs with commas.
     pub level: String,
     /// The share of requests that get an access line, 0 to 1.
     pub access_sample: f64,
 }
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -35,7 +35,7 @@ impl LogSettings {
         let level = section.string("level");
         let wrong = level.split(',').map(str::trim).find(|directive| !is_directive(directive));
         if section.has("level") && (wrong.is_some() || EnvFilter::try_new(&level).is_err()) {
-            // The error of the parser is not shown: it may quote the level, which may hold a secret.
+            // The parser's error is not shown: it may quote the level, which may hold a secret.
             let levels = LEVELS.join(", ");
             let message = format!(
                 "is not a level ({levels}), nor a list of levels and target=level with commas, such as \
@@ -57,10 +57,10 @@ impl LogSettings {
     }
 }
 
-/// The levels, the most silent first.
+/// The levels, the quietest first.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Other programs' names of levels.
+/// Names of levels in other programs.
 const SAME_LEVELS: [(&str, &str); 8] = [
     ("all", "trace"),
     ("critical", "error"),
@@ -80,10 +80,10 @@ fn is_directive(text: &str) -> bool {
     is_target && LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level.trim()))
 }
 
-/// Why there is no log.
+/// The reason that the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogInitError {
-    /// The level is not one.
+    /// The level is not valid.
     #[error("the log level cannot be read")]
     Level(#[from] tracing_subscriber::filter::ParseError),
     /// The process has a log already.
@@ -91,8 +91,12 @@ pub enum LogInitError {
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to stderr, without what `redaction` knows. Colours, where they are wanted, are for text on
-/// terminals only.
+/// Starts logging to stderr, without the secrets that `redaction` knows. Colours are for text on terminals
+/// only.
+///
+/// # Errors
+///
+/// If the level is not valid, or the process logs already.
 pub fn init(
     settings: &LogSettings,
     redaction: SecretRedactor,
@@ -110,7 +114,7 @@ pub fn init(
     started.map_err(LogInitError::Twice)
 }
 
-/// Takes the secrets out of each line on its way to the writer that `inner` makes.
+/// Removes the secrets from each line on its way to the writer that `inner` makes.
 #[derive(Clone, Debug)]
 pub struct RedactingMakeWriter<M> {
     /// Knows the secrets.
@@ -119,7 +123,7 @@ pub struct RedactingMakeWriter<M> {
     pub inner: M,
 }
 
-/// One line on its way; it is written when it is whole.
+/// Buffers one line; it is written when it is complete.
 #[derive(Debug)]
 pub struct RedactingWriter<W: Write> {
     redaction: SecretRedactor,
@@ -153,7 +157,7 @@ impl<W: Write> Write for RedactingWriter<W> {
     }
 }
 
-/// The line with what could forge another line, or steer or fool a terminal, escaped; colours stay.
+/// Escapes characters that could forge another line, or control or confuse a terminal; colours stay.
 fn one_line(text: &str) -> String {
     let (text, end) = text.strip_suffix('\n').map_or((text, ""), |text| (text, "\n"));
     let mut out = String::with_capacity(text.len() + 1);
@@ -174,7 +178,7 @@ fn one_line(text: &str) -> String {
 
 impl<W: Write> Drop for RedactingWriter<W> {
     fn drop(&mut self) {
-        // Nobody can be told that the log is gone.
+        // A failed flush cannot be reported: the log itself is the only output.
         drop(self.flush());
     }
 }
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_one_of_those_that_there_are() {
+    fn read_accepts_known_levels_only() {
         use crate::vendors::test_support;
         let read = |level: &str| {
             let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");

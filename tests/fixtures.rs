@@ -1,31 +1,31 @@
-//! Runs every folder under `tests/fixtures/vendors/<vendor>/<face>/<case>/` as a test of its own.
+//! Runs every folder under `tests/fixtures/vendors/<vendor>/<face>/<case>/` as a separate test.
 //!
 //! A destination's case holds
 //! - `input.json`: an event, or a list of events that make one batch. `timestamp` and `receivedAt`
 //!   are [`NOW`] and `messageId` is `m1`, `m2`, ... unless the case says otherwise;
 //! - `settings.toml`: the vendor's settings, by default the one in the vendor's own folder;
-//! - `profile.json` (optional): what the gateway knows of the person, `{"userId", "traits"}`;
+//! - `profile.json` (optional): the person's profile, `{"userId", "traits"}`;
 //! - `replies.txt` (optional): the vendor's replies in turn, one a line: a status, header fields and a
 //!   JSON body, parted by ` | `; or `timeout`, or `unreachable`. After the last it answers 204;
 //! - `expected.http`: the requests, header fields sorted, bodies decompressed, JSON pretty, forms one
 //!   field a line;
-//! - `expected.outcomes.json`: how each event ended.
+//! - `expected.outcomes.json`: the outcome of each event.
 //!
 //! An audience's case holds
-//! - `members.json`: the people, each `{"userId", "anonymousId", "traits"}`; for each, what the vendor is
-//!   told of them is kept as its row;
-//! - `change.txt` (optional): `add` (unless it says otherwise) or `remove`; and `list.txt` (optional), the
-//!   vendor's own name of a list that was made by hand;
+//! - `members.json`: the people, each `{"userId", "anonymousId", "traits"}`; for each, the identifiers
+//!   sent to the vendor are stored as its row;
+//! - `change.txt` (optional): `add` (the default) or `remove`; and `list.txt` (optional), the vendor's
+//!   own name of a list that was made by hand;
 //! - `settings.toml` and `replies.txt`, as above;
-//! - `expected.rows.json`, `expected.http` and `expected.outcomes.json`: the rows, the requests, and how
-//!   each member ended.
+//! - `expected.rows.json`, `expected.http` and `expected.outcomes.json`: the rows, the requests, and the
+//!   outcome of each member.
 //!
 //! A beacon's case holds
 //! - `request.http`: method and target below the vendor's mount, header fields, an empty line, and the
 //!   body, whose last line break is not part of it (in a multipart form they are all CRLF);
 //! - `expected.messages.json`: the canonical messages, each of which the gateway must accept;
-//! - `expected.answer.http`: what the library is told, and the statuses when it sends too much, when
-//!   nothing can be taken, and when it sends more at once than is taken.
+//! - `expected.answer.http`: the reply to the library, and the statuses when it sends too much, when
+//!   no events can be accepted, and when it sends more at once than is accepted.
 //!
 //! `cargo bless` rewrites the expectations; reading the difference is the review.
 #![expect(
@@ -109,7 +109,7 @@ fn run(case: &Path, bless: bool) -> Result<(), Failed> {
     conclude(case, bless, line, &outcomes)
 }
 
-/// Puts members on a vendor's list, or takes them off.
+/// Adds members to a vendor's list, or removes them.
 fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
     let (destination, _, line) = stage(case)?;
     let audience = destination.audience().ok_or("the vendor has no lists with these settings")?;
@@ -121,7 +121,7 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
         Err(reason) => json!({ "none": reason.code }),
     });
     let shown = format!("{}\n", serde_json::to_string_pretty(&shown.collect::<Vec<Value>>())?);
-    check(&case.join("expected.rows.json"), &request_preview, bless)?;
+    check(&case.join("expected.rows.json"), &shown, bless)?;
     let rows: Vec<_> = rows.into_iter().flatten().collect();
     let change = match read(&case.join("change.txt")).unwrap_or_default().trim() {
         "" | "add" => AudienceChange::Add,
@@ -145,7 +145,7 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
     conclude(case, bless, line, &outcomes)
 }
 
-/// A person as an audience sees them.
+/// A person as an audience receives them.
 fn member(mut given: Value) -> EnrichedEvent {
     let traits = given["traits"].take();
     let user_id = given["userId"].as_str().map(str::to_owned);
@@ -159,7 +159,7 @@ fn member(mut given: Value) -> EnrichedEvent {
     EnrichedEvent::new(0, event, Arc::new(ProfileView { user_id, traits }))
 }
 
-/// The destination of a case, what reads its amounts, and the vendor that answers it.
+/// The destination of a case, the reader of its amounts, and the simulated vendor.
 fn stage(case: &Path) -> Result<(Box<dyn Destination>, PriceReader, Line), Failed> {
     let vendor_folder = case.parent().and_then(Path::parent).unwrap();
     let vendor = find(vendor_folder.file_name().unwrap().to_str().unwrap())
@@ -171,7 +171,7 @@ fn stage(case: &Path) -> Result<(Box<dyn Destination>, PriceReader, Line), Faile
     Ok((destination, prices, line))
 }
 
-/// Compares what the vendor was sent and how it ended with what is expected.
+/// Compares the requests and outcomes with the expected ones.
 fn conclude(case: &Path, bless: bool, line: Line, outcomes: &[Value]) -> Result<(), Failed> {
     let requests = line.requests.into_inner().unwrap();
     check(&case.join("expected.http"), &requests, bless)?;
@@ -184,7 +184,7 @@ fn conclude(case: &Path, bless: bool, line: Line, outcomes: &[Value]) -> Result<
     }
 }
 
-/// Reads a beacon, has the gateway judge what it says, and answers it.
+/// Reads a beacon, judges its messages, and answers it.
 fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     let vendor_folder = case.parent().and_then(Path::parent).unwrap();
     let name = vendor_folder.file_name().unwrap().to_str().unwrap();
@@ -239,8 +239,8 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     check(&case.join("expected.answer.http"), &answer, bless)
 }
 
-/// Reads what fuzzing found worth keeping of a vendor's beacons (`fuzz/src/lib.rs`): nothing panics, and
-/// what is made of it can be judged.
+/// Reads the fuzzing corpus of a vendor's beacons (`fuzz/src/lib.rs`): no panic, and every result can be
+/// judged.
 fn replay(corpus: &Path) -> Result<(), Failed> {
     let vendor = find(corpus.file_name().unwrap().to_str().unwrap()).ok_or("no such vendor")?;
     let beacon = vendor.beacon.ok_or("the vendor has no beacons")?;
@@ -289,7 +289,7 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
     if inputs > 0 { Ok(()) } else { Err("the corpus has no input".into()) }
 }
 
-/// Has the gateway judge messages with the embedded limits. All must be fine.
+/// Judges messages with the embedded limits. All must be valid.
 fn judge(messages: &[u8]) -> Result<(), Failed> {
     if messages == b"[]" {
         return Ok(());
@@ -374,7 +374,7 @@ fn events(case: &Path) -> Result<Vec<EnrichedEvent>, Failed> {
     Ok(events)
 }
 
-/// Screens and delivers as one batch; says how each event ended.
+/// Screens and delivers as one batch; returns the outcome of each event.
 fn deliver(
     destination: &dyn Destination,
     prices: &PriceReader,
@@ -402,7 +402,7 @@ fn deliver(
     ends
 }
 
-/// An end as the expectations show it.
+/// An outcome in the form of the expectations.
 fn told((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>)) -> Value {
     let mut end = json!({ "outcome": outcome });
     if let Some(OutcomeReason { code, detail }) = reason {
@@ -434,7 +434,7 @@ fn said(outcome: Option<Outcome>) -> (&'static str, Option<OutcomeReason>, Optio
     }
 }
 
-/// A vendor that answers as the case says, and keeps what it was sent.
+/// A vendor that replies as the case says, and records the requests.
 struct Line {
     replies: Mutex<VecDeque<Result<VendorReply, VendorCallError>>>,
     requests: Mutex<String>,
@@ -448,7 +448,7 @@ impl Line {
     }
 }
 
-/// `429 | retry-after: 5 | {"code":429}`, `timeout` or `unreachable`.
+/// Parses `429 | retry-after: 5 | {"code":429}`, `timeout` or `unreachable`.
 fn reply(line: &str) -> Result<Result<VendorReply, VendorCallError>, Failed> {
     match line {
         "timeout" => return Ok(Err(VendorCallError::Timeout(Duration::from_secs(10)))),

@@ -1,4 +1,4 @@
-//! A vendor's destination, built from settings as a configuration has them.
+//! A vendor's destination, built from settings like in a configuration.
 
 use tagway::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
 use tagway::vendors::{Destination, find};

@@ -22,14 +22,14 @@ use tagway::vendors::find;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What a beacon may take however little it says: the window and the buffers of an inflater, for those
-/// that are compressed within a form.
+/// The fixed memory of a beacon: the window and the buffers of an inflater, for those that are compressed
+/// within a form.
 const BASE_BYTES: usize = 256 * 1024;
 
-/// What it may take for each byte that it has.
+/// The memory of a beacon for each of its bytes.
 const BYTES_PER_BYTE: usize = 256;
 
-/// Reads one input as a beacon of the vendor's, and answers it.
+/// Reads one input as a beacon of the vendor, and answers it.
 pub fn beacon(vendor: &str, data: &[u8]) {
     let beacon = find(vendor).and_then(|vendor| vendor.beacon).expect("a vendor with beacons");
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
@@ -78,10 +78,10 @@ pub fn beacon(vendor: &str, data: &[u8]) {
     beacon.answer(&inbound, verdict);
 }
 
-/// What a request may take however short it is: what inflaters and the journal have of their own.
+/// The fixed memory of a request: inflaters and the journal.
 const REQUEST_BASE_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a request may take in all, given back or not, for each byte of its body: the shortest event of 9
+/// The memory of a request in total, freed or not, for each byte of its body: the shortest event of 9
 /// bytes becomes a message, a draft and a record.
 const REQUEST_BYTES_PER_BYTE: usize = 1024;
 
@@ -92,10 +92,12 @@ pub fn request(data: &[u8]) {
     let [format, encoding, body @ ..] = data else { return };
     let formats: Vec<_> = ROUTES.iter().chain(BEACONS).collect();
     let format = formats[usize::from(*format) % formats.len()];
-    let request = Request::builder().method("POST").uri(format.target).header("host", "t.shop.example");
+    let request =
+        Request::builder().method("POST").uri(format.target).header("host", "t.shop.example");
     let request = request.header("origin", "https://shop.example");
     let form = "application/x-www-form-urlencoded";
-    let content_type = if body.starts_with(b"--") { "multipart/form-data; boundary=X" } else { form };
+    let content_type =
+        if body.starts_with(b"--") { "multipart/form-data; boundary=X" } else { form };
     let request = request.header("content-type", content_type);
     let fast = flate2::Compression::fast();
     let (name, sent) = match encoding % 5 {

@@ -1,4 +1,4 @@
-//! One event and what became of it at each destination.
+//! Routes for one event and its outcome at each destination.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::routes::{QueryString, last_call, malformed, tree};
 use super::{AdminContext, AdminRequestError, ReaderSummary};
 use crate::journal::{EventAtReader, EventHistory, ReaderEventState};
 
-/// The event with this number in its site's sequence.
+/// Answers with the event of this sequence number in its site.
 pub(super) async fn by_number(
     context: &AdminContext,
     site: &str,
@@ -18,7 +18,7 @@ pub(super) async fn by_number(
     show(context, check_site(context, site)?, seq).await
 }
 
-/// The newest event with the message id that the query names.
+/// Answers with the newest event that has the query's message id.
 pub(super) async fn by_message(
     context: &AdminContext,
     site: &str,
@@ -33,7 +33,7 @@ pub(super) async fn by_message(
     show(context, site, seq).await
 }
 
-/// The journal would number a site it does not know: only configured ones are asked for.
+/// Checks that the site is configured: the journal would give a number to an unknown one.
 fn check_site<'s>(context: &AdminContext, site: &'s str) -> Result<&'s str, AdminRequestError> {
     let is_known = context.control.sites().iter().any(|name| &**name == site);
     if is_known { Ok(site) } else { Err(AdminRequestError::NotFound) }
@@ -63,8 +63,8 @@ async fn show(
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
-/// The event at one destination. While it waits, its last try is in the memory of the destination, and
-/// after a restart there is none until the next.
+/// The event at one destination. While it waits, its last attempt is in the destination's memory; after a
+/// restart there is none until the next attempt.
 fn row(context: &AdminContext, reader: &ReaderSummary, at: &EventAtReader, seq: u64) -> Value {
     let mut row = json!({
         "destination": &*reader.destination,

@@ -1,4 +1,4 @@
-//! `/metrics` in the two formats that scrapers ask for.
+//! Formats of `/metrics`: the two that scrapers request.
 
 /// The media type of OpenMetrics.
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -6,7 +6,7 @@ pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.
 /// The media type of the classic Prometheus text format.
 pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Whether an `Accept` field asks for OpenMetrics.
+/// Returns true if an `Accept` field requests OpenMetrics.
 pub(super) fn wants_openmetrics(accept: &str) -> bool {
     accept.split(',').any(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -20,9 +20,9 @@ pub(super) fn wants_openmetrics(accept: &str) -> bool {
     })
 }
 
-/// The classic text of an OpenMetrics exposition. The two differ in how a family is named (a
-/// counter's samples end in `_total`, and classically so does its name), in the types there are,
-/// and in the closing `# EOF`, which the classic format has not.
+/// The classic text of an OpenMetrics exposition. The two differ in the names of families (a
+/// counter's samples end in `_total`, and so does its name in the classic format), in their types,
+/// and in the closing `# EOF`, which the classic format does not have.
 pub(super) fn classic(openmetrics: &str) -> String {
     let mut out = String::with_capacity(openmetrics.len() + 1024);
     // A family's help comes before its type, and the type decides the name.
@@ -44,7 +44,7 @@ pub(super) fn classic(openmetrics: &str) -> String {
             }
             out.push_str(&format!("# TYPE {family}{suffix} {kind}\n"));
         } else if !line.starts_with('#') {
-            // Without exemplars, which this house does not record, samples are the same in both.
+            // Without exemplars, which Tagway does not record, samples are the same in both.
             out.push_str(line);
             out.push('\n');
         }
@@ -64,7 +64,7 @@ mod tests {
         metrics.requests.get_or_create(&labels).inc();
         metrics.request_duration.get_or_create(&RouteLabels { route: "e" }).observe(0.001);
         let text = classic(&metrics.render());
-        assert!(text.contains("# HELP tagway_requests_total Requests answered"), "{text}");
+        assert!(text.contains("# HELP tagway_requests_total HTTP requests answered"), "{text}");
         assert!(text.contains("\n# TYPE tagway_requests_total counter\n"), "{text}");
         assert!(text.contains("\n# TYPE tagway_build_info gauge\n"), "{text}");
         assert!(text.contains("\n# TYPE tagway_request_duration_seconds histogram\n"), "{text}");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scraper_gets_what_it_accepts() {
+    fn wants_openmetrics_follows_the_accept_field() {
         assert!(wants_openmetrics("application/openmetrics-text;version=1.0.0;q=0.5,text/plain"));
         assert!(!wants_openmetrics("application/openmetrics-text;q=0,*/*"));
         assert!(!wants_openmetrics("text/plain;version=0.0.4,*/*;q=0.1"));

@@ -1,5 +1,5 @@
-//! Who may ask: the Host must be this listener's own, an Origin must be the same, and what changes
-//! something or shows personal data needs the token.
+//! Access checks: the Host must be this listener's own, an Origin must be the same, and requests that
+//! change something or show personal data need the token.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,9 @@ use hyper::http::uri::Authority;
 use super::AdminRequestError;
 use crate::settings::SecretString;
 
-/// Refuses foreign names and foreign pages. A page that made a browser resolve its own name to this
-/// address (DNS rebinding) says its own name in Host; a page that posts across origins says so in
-/// Origin.
+/// Rejects foreign host names and origins. A page that made a browser resolve its own name to this
+/// address (DNS rebinding) sends its own name in Host; a page that posts across origins sends its
+/// own in Origin.
 pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), AdminRequestError> {
     let host = only(headers, &HOST)?.ok_or(AdminRequestError::Misdirected)?;
     if !is_own(host, names) {
@@ -31,7 +31,7 @@ pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), 
     }
 }
 
-/// Refuses a caller without the token.
+/// Rejects a caller without the token.
 pub(super) fn check_token(
     headers: &HeaderMap,
     token: &SecretString,
@@ -61,7 +61,7 @@ fn is_own(host: &str, names: &[String]) -> bool {
         || names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// The field's value if it is there once; two of them are an attempt to be read in two ways.
+/// The field's value if it occurs once; two of them could be read in two ways.
 fn only<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_own_names_are_answered() {
+    fn check_source_accepts_own_host_names_only() {
         let names = ["ops.example".to_owned()];
         for own in ["127.0.0.1:9090", "[::1]:9090", "localhost", "LOCALHOST:1", "Ops.Example:9090"]
         {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_origin_may_ask() {
+    fn check_source_accepts_the_same_origin_only() {
         let from =
             |origin| check_source(&headers(&[("host", "localhost:9090"), ("origin", origin)]), &[]);
         assert!(from("http://localhost:9090").is_ok());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_token_opens() {
+    fn check_token_accepts_the_complete_token_only() {
         let token = SecretString::new("abcdef");
         let with = |value| check_token(&headers(&[("authorization", value)]), &token);
         assert!(with("Bearer abcdef").is_ok());

@@ -1,6 +1,5 @@
-//! Connections that wait for a request, the longest waiting first. One of them makes room when the
-//! listener is full, so that nobody keeps health checks out by holding connections and saying
-//! nothing.
+//! Connections that wait for a request, the longest waiting first. When the listener is full, the
+//! longest waiting one is closed, so that silent connections cannot keep health checks out.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,14 +13,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// All connections that wait.
+/// All waiting connections.
 #[derive(Clone, Default)]
 pub(super) struct IdleConnections(Arc<IdleConnectionsState>);
 
 #[derive(Default)]
 struct IdleConnectionsState {
     waiting: Mutex<IdleQueue>,
-    /// Told when a connection begins to wait.
+    /// Notified when a connection begins to wait.
     begins: Notify,
 }
 
@@ -31,26 +30,26 @@ struct IdleQueue {
     by_age: BTreeMap<u64, CancellationToken>,
 }
 
-/// One connection.
+/// One connection of the admin listener.
 pub(super) struct AdminConnection {
     idle: IdleConnections,
     cut: CancellationToken,
-    /// Its place among those that wait, if it does.
+    /// Its key among the waiting connections, if it waits.
     place: Mutex<Option<u64>>,
 }
 
-/// A request of a connection, until its answer is given out.
+/// Marks a connection busy from a request until its response is sent.
 pub(super) struct BusyConnectionGuard(Arc<AdminConnection>);
 
 impl IdleConnections {
-    /// A connection that waits for its first request; it must end when `cut` is cancelled.
+    /// Registers a connection that waits for its first request; it must end when `cut` is cancelled.
     pub(super) fn register(&self, cut: CancellationToken) -> Arc<AdminConnection> {
         let seat = AdminConnection { idle: self.clone(), cut, place: Mutex::default() };
         seat.wait();
         Arc::new(seat)
     }
 
-    /// Ends the connection that has waited longest, if one waits.
+    /// Ends the connection that has waited longest, if any waits.
     pub(super) fn evict(&self) -> bool {
         let longest = self.lock().by_age.pop_first();
         let is_found = longest.is_some();
@@ -60,7 +59,7 @@ impl IdleConnections {
         is_found
     }
 
-    /// Until a connection begins to wait, or began since the last call.
+    /// Returns when a connection begins to wait, or began since the last call.
     pub(super) async fn wait_for_idle(&self) {
         self.0.begins.notified().await;
     }
@@ -71,7 +70,7 @@ impl IdleConnections {
 }
 
 impl AdminConnection {
-    /// A request is here.
+    /// Marks the connection busy: a request has arrived.
     pub(super) fn begin(self: &Arc<Self>) -> BusyConnectionGuard {
         self.leave();
         BusyConnectionGuard(self.clone())
@@ -105,7 +104,7 @@ impl Drop for BusyConnectionGuard {
     }
 }
 
-/// A body that keeps its connection busy until it is given out: watchers never wait.
+/// A body that keeps its connection busy until it is sent: watchers never count as waiting.
 pub(super) struct BusyResponseBody {
     pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
     pub(super) _busy: BusyConnectionGuard,

@@ -1,8 +1,8 @@
 //! The operators' listener: health, metrics and the API behind the client commands.
 //!
-//! It is meant for loopback or a private network. Even there it trusts nobody: what changes
-//! something or shows personal data needs the token of `data_dir/admin.token`; names that are not
-//! its own (DNS rebinding) and pages of other origins are refused.
+//! It is meant for loopback or a private network. Even there it trusts no caller: requests that change
+//! something or show personal data need the token of `data_dir/admin.token`; foreign host names (DNS
+//! rebinding) and pages of other origins are rejected.
 
 mod destinations;
 mod events;
@@ -44,23 +44,23 @@ use crate::settings::{SecretRedactor, SecretString, SettingsSection};
 /// `listen.admin` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where to listen; port 0 asks for a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub address: SocketAddr,
-    /// Host names it answers to, lower case, besides addresses and `localhost`.
+    /// Host names that it answers to, in lower case, besides IP addresses and `localhost`.
     pub names: Vec<String>,
-    /// Connections at once; beyond, who has been idle longest makes room.
+    /// The most connections; beyond, the one idle longest is closed.
     pub connections: usize,
-    /// Connections besides, for health and metrics alone.
+    /// Additional connections for health and metrics only.
     pub reserve: usize,
-    /// The largest request body.
+    /// The largest request body, in bytes.
     pub body_bytes: usize,
-    /// For a request's head, and for the next request of a connection.
+    /// The time limit for a request's head, and for the next request of a connection.
     pub header_time: Duration,
-    /// For a request's body.
+    /// The time limit for a request's body.
     pub body_time: Duration,
-    /// How often a watcher of the feed is sent an empty line.
+    /// The time between empty lines to a watcher of the feed.
     pub heartbeat: Duration,
-    /// For the answers under way when the listener is told to stop.
+    /// The time limit for responses under way when the listener stops.
     pub drain_time: Duration,
 }
 
@@ -82,27 +82,27 @@ impl AdminSettings {
     }
 }
 
-/// What the listener shows and steers.
+/// The dependencies of the listener.
 pub struct AdminContext {
-    /// Its settings.
+    /// The settings of the listener.
     pub settings: AdminSettings,
     /// The journal.
     pub journal: Arc<dyn Journal>,
-    /// What happens right now.
+    /// The live feed of happenings.
     pub feed: LiveFeed,
     /// The running gateway.
     pub control: Arc<dyn AdminControl>,
-    /// The segments of all sites.
+    /// The segment scheduler of all sites.
     pub segments: Arc<SegmentScheduler>,
-    /// Whether the gateway takes traffic.
+    /// The gateway's readiness for traffic.
     pub readiness: Arc<ReadinessState>,
-    /// Knows what no answer shows.
+    /// Redacts the secrets in every response.
     pub redaction: SecretRedactor,
-    /// What a caller must present ([`load_token`]).
+    /// The token that callers must present ([`load_token`]).
     pub token: SecretString,
 }
 
-/// What the listener asks of the running gateway.
+/// The interface of the running gateway for the listener.
 #[async_trait]
 pub trait AdminControl: Send + Sync {
     /// The names of all sites, in the order of the configuration.
@@ -119,13 +119,13 @@ pub trait AdminControl: Send + Sync {
         event: serde_json::Value,
     ) -> Result<AdminSendReceipt, AdminSendError>;
 
-    /// Suppresses the person who has this name and erases what is held of them.
+    /// Suppresses the person with this name and erases their stored data.
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
 
-    /// Lifts the suppression of the person who has this name; returns of how many names.
+    /// Lifts the suppression of the person with this name; returns the number of names.
     async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError>;
 
-    /// Some of what is held of the person, from the beginning or from where the last page ended.
+    /// Some of the person's stored data, from the beginning or from the end of the last page.
     async fn export(
         &self,
         site: &str,
@@ -133,10 +133,10 @@ pub trait AdminControl: Send + Sync {
         from: Option<SubjectCursor>,
     ) -> Result<ExportPage, SubjectError>;
 
-    /// The vendors' scripts that are pinned, and some of the others.
+    /// The pinned vendors' scripts, and some of the others.
     fn scripts(&self) -> Vec<ScriptSummary>;
 
-    /// What is new in the version of a pinned script that waits.
+    /// Compares the waiting version of a pinned script with the approved one.
     async fn script_diff(
         &self,
         site: &str,
@@ -144,7 +144,7 @@ pub trait AdminControl: Send + Sync {
         script: &str,
     ) -> Result<ScriptDiff, ScriptPinError>;
 
-    /// Gives visitors the version of a pinned script that waits, if it has this hash.
+    /// Approves the waiting version of a pinned script, if it has this hash.
     async fn approve_script(
         &self,
         site: &str,
@@ -153,10 +153,10 @@ pub trait AdminControl: Send + Sync {
         hash: &str,
     ) -> Result<(), ScriptPinError>;
 
-    /// The profiles of whoever has this name.
+    /// The profiles of the person with this name.
     async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError>;
 
-    /// The last try of an event that has not ended at a reader, while it is in memory.
+    /// The last attempt of an event that has not ended at a reader, while it is in memory.
     fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt>;
 
     /// Pauses a destination, or lifts the operator's pause. Durable when it returns.
@@ -167,17 +167,17 @@ pub trait AdminControl: Send + Sync {
         is_paused: bool,
     ) -> Result<DestinationStatus, PauseError>;
 
-    /// The metrics in the OpenMetrics text format, the accounts in them all of this moment.
+    /// The metrics in the OpenMetrics text format, with all accounts of this moment.
     async fn scrape(&self) -> String;
 
     /// The time of day.
     fn now(&self) -> Timestamp;
 
-    /// Tells the reader that events may be due now that were not before.
+    /// Wakes the reader: events may be due now that were not before.
     fn wake(&self, reader: ReaderId);
 }
 
-/// A destination's reader, as operators see it.
+/// A destination's reader in the operators' list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderSummary {
     /// The site's name.
@@ -186,59 +186,59 @@ pub struct ReaderSummary {
     pub destination: Arc<str>,
     /// Its reader.
     pub reader: ReaderId,
-    /// `running`, `retrying`, `paused`, ...: a word from the source.
+    /// The state, a word from the source: `running`, `retrying`, `paused`, ...
     pub state: &'static str,
-    /// Why it is not running. May quote the vendor.
+    /// The reason that it is not running. May quote the vendor.
     pub reason: Option<String>,
-    /// The end of a sentence about its vendor: if it recognises an event that it is sent again.
+    /// The end of a sentence about its vendor: if it recognises a repeated event.
     pub repeats: &'static str,
 }
 
 /// An event that [`AdminControl::send`] accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AdminSendReceipt {
-    /// Its place in the site's sequence.
+    /// Its sequence number in the site.
     pub seq: u64,
     /// Its message id.
     pub message_id: String,
 }
 
-/// Why [`AdminControl::send`] did not accept an event.
+/// The reason that [`AdminControl::send`] rejected an event.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminSendError {
-    /// There is no such site.
-    #[error("there is no such site")]
+    /// The site is not configured.
+    #[error("the configuration has no such site")]
     UnknownSite,
-    /// The message is not a canonical one; the text says why.
+    /// The message is not canonical; the text says why.
     #[error("the event is not valid: {0}")]
     Invalid(String),
     /// An event with this message id was accepted before.
     #[error("an event with this message id was accepted before")]
     Duplicate,
-    /// The journal does not take events now.
-    #[error("the journal does not take events now")]
+    /// The journal does not accept events now.
+    #[error("the journal does not accept events now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why a request could not be served.
+/// The reason that a request is rejected.
 #[derive(Debug, thiserror::Error)]
 enum AdminRequestError {
     #[error("there is no such thing here")]
     NotFound,
-    #[error("this path does not take this method")]
+    #[error("this path does not accept this method")]
     Method,
     #[error("this needs the token of data_dir/admin.token as a bearer token")]
     Unauthorised,
     #[error(
-        "this listener does not answer to the host name of this request: add the name to admin.names, or \
-         call it by its address"
+        "this listener does not accept the host name of this request: add the name to admin.names, or \
+         use the IP address"
     )]
     Misdirected,
     #[error("pages of other origins are not served")]
     ForeignOrigin,
     #[error("{0}")]
     Malformed(String),
-    #[error("all admin.connections are busy: only health and metrics are answered")]
+    #[error("all admin.connections are in use: only health and metrics are served")]
     Full,
     #[error("the body is longer than admin.body_bytes")]
     TooLarge,

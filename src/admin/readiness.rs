@@ -1,10 +1,10 @@
-//! Whether the gateway takes traffic, and why not.
+//! The gateway's readiness for traffic, with the reasons against it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// Whether the gateway takes traffic. Set by whoever starts and stops it.
+/// The gateway's readiness for traffic. Set by the code that starts and stops it.
 #[derive(Debug)]
 pub struct ReadinessState {
     started: AtomicBool,
@@ -14,23 +14,23 @@ pub struct ReadinessState {
 }
 
 impl ReadinessState {
-    /// Not ready: the gateway is starting. `writable` and `has_room` are the journal's.
+    /// Creates the state of a starting gateway, which is not ready. `writable` and `has_room` are the journal's.
     pub fn new(writable: watch::Receiver<bool>, has_room: watch::Receiver<bool>) -> Self {
         let (started, draining) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { started, draining, writable, has_room }
     }
 
-    /// The gateway takes traffic from now on.
+    /// Marks the gateway as started: it accepts traffic from now on.
     pub fn set_started(&self) {
         self.started.store(true, Ordering::Release);
     }
 
-    /// The gateway is on its way out.
+    /// Marks the gateway as stopping.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Why the gateway should get no traffic now; empty when it should.
+    /// The reasons that the gateway should get no traffic now; empty when it should.
     pub fn reasons(&self) -> Vec<&'static str> {
         let facts = [
             (!self.started.load(Ordering::Acquire), "starting"),

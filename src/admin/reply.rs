@@ -1,4 +1,4 @@
-//! Answers, and the one place that chooses their status codes.
+//! Responses, and the one place that chooses their status codes.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -19,10 +19,10 @@ use crate::script::proxy::ScriptPinError;
 use crate::segment::SegmentError;
 use crate::settings::SecretRedactor;
 
-/// An answer; its body is bytes, or a stream.
+/// A response; its body is bytes, or a stream.
 pub(super) type AdminResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// An answer of this type and text.
+/// A response with this type and text.
 pub(super) fn text(
     status: StatusCode,
     kind: &'static str,
@@ -37,12 +37,12 @@ pub(super) fn text(
     answer
 }
 
-/// An answer in JSON.
+/// A response in JSON.
 pub(super) fn json(status: StatusCode, body: &Value) -> AdminResponse {
     text(status, "application/json", body.to_string())
 }
 
-/// The answer without the known secrets. Of a stream, each piece is a line or more.
+/// The response without the known secrets. Each piece of a stream is one or more complete lines.
 pub(super) async fn redacted(answer: AdminResponse, redaction: &SecretRedactor) -> AdminResponse {
     let (head, body) = answer.into_parts();
     if body.size_hint().exact().is_none() {
@@ -64,7 +64,7 @@ fn without(data: Bytes, redaction: &SecretRedactor) -> Bytes {
     }
 }
 
-/// The answer to a request that could not be served (RFC 9457).
+/// The problem response to a rejected request (RFC 9457).
 pub(super) fn problem(error: &AdminRequestError) -> AdminResponse {
     let status = status_of(error);
     let body = json!({

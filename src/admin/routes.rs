@@ -1,4 +1,4 @@
-//! The routes and what they answer.
+//! The routes and their responses.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
@@ -18,11 +18,11 @@ use super::{
 use crate::journal::{DeadLetterRecord, DeadLetterSelection, LastVendorCall, ReaderId};
 use crate::values::digits::keep_long_integers;
 
-/// Dead letters in one answer at most, and when the caller does not say.
+/// The most dead letters in one response, and the default.
 const DEAD_LIMIT: usize = 1000;
 const DEAD_LIMIT_UNSAID: usize = 100;
 
-/// Letters named in one request at most.
+/// The most dead letters named in one request.
 const IDS_LIMIT: usize = 10_000;
 
 const INDEX: &str = "Tagway's operators' listener.\n
@@ -49,7 +49,7 @@ POST /api/v1/segments/preview /api/v1/segments/run /api/v1/segments/forget (toke
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
 
-/// Returns true for the paths of health and metrics, which are answered however many connections there are.
+/// Returns true for the paths of health and metrics, which are answered with any number of connections.
 pub(super) fn is_health(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/metrics")
 }
@@ -233,10 +233,10 @@ async fn dead_letter(context: &AdminContext, id: &str) -> Result<AdminResponse, 
     Ok(reply::json(StatusCode::OK, &row))
 }
 
-/// A dead letter without its event. The reader of a destination that is no longer configured has no
-/// names.
+/// A dead letter without its event. If its destination is no longer configured, the row has no site and
+/// destination names.
 fn dead_row(record: &DeadLetterRecord, readers: &[ReaderSummary]) -> Value {
-    /// What a list shows of the event.
+    /// The members of the event that a list shows.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct DeadLetterEvent {
@@ -261,7 +261,7 @@ fn dead_row(record: &DeadLetterRecord, readers: &[ReaderSummary]) -> Value {
     })
 }
 
-/// The last call about an event; null if there was none.
+/// The last call for an event; null if there was none.
 pub(super) fn last_call(call: Option<&LastVendorCall>) -> Value {
     call.map_or(Value::Null, |call| {
         json!({
@@ -300,7 +300,7 @@ async fn dead_retry(
     let readers = context.control.readers();
     let selection = parse::<DeadLettersRequest>(body)?.resolve(&readers)?;
     let count = context.journal.retry_dead(selection).await?;
-    // Ids may belong to any reader; one that has nothing due goes back to sleep.
+    // Ids may belong to any reader; one without due events goes back to sleep.
     for reader in &readers {
         context.control.wake(reader.reader);
     }
@@ -324,7 +324,7 @@ async fn replay(context: &AdminContext, body: &[u8]) -> Result<AdminResponse, Ad
         destination: String,
         from: Timestamp,
         to: Timestamp,
-        /// Only says what a replay would do.
+        /// Only returns the plan of the replay.
         #[serde(default)]
         plan: bool,
     }
@@ -375,8 +375,8 @@ pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminRe
     serde_json::from_slice(body).map_err(|error| AdminRequestError::Malformed(error.to_string()))
 }
 
-/// The record as a tree; a record that cannot be parsed is shown as its text, because somebody must
-/// find out why.
+/// Parses the record; one that cannot be parsed is returned as text, so that operators can find the
+/// cause.
 pub(super) fn tree(body: &[u8]) -> Value {
     serde_json::from_slice(body)
         .unwrap_or_else(|_invalid| Value::String(String::from_utf8_lossy(body).into_owned()))
@@ -391,14 +391,14 @@ fn find(
         .iter()
         .find(|reader| &*reader.site == site && &*reader.destination == destination)
         .map(|reader| reader.reader)
-        .ok_or_else(|| malformed("there is no such destination"))
+        .ok_or_else(|| malformed("the configuration has no such destination"))
 }
 
 pub(super) fn malformed(what: &str) -> AdminRequestError {
     AdminRequestError::Malformed(what.to_owned())
 }
 
-/// The query of a request.
+/// The query string of a request.
 pub(super) struct QueryString<'q>(&'q str);
 
 impl QueryString<'_> {
@@ -414,7 +414,7 @@ impl QueryString<'_> {
         number.map_err(|_not_one| malformed(&format!("{key} must be a number")))
     }
 
-    /// A misspelt filter must not show everything.
+    /// Rejects unknown names: a misspelt filter must not show everything.
     pub(super) fn allow(&self, names: &[&str]) -> Result<(), AdminRequestError> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         match pairs.find(|(name, _)| !names.contains(&&**name)) {
@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_nobody_can_parse_is_shown_as_it_is() {
+    fn tree_returns_unparsable_records_as_text() {
         assert_eq!(tree(b"{\"a\":1}"), json!({ "a": 1 }));
         assert_eq!(tree(b"{\"a\":1e999}"), "{\"a\":1e999}");
         assert_eq!(tree(b"\xff"), "\u{fffd}");

@@ -1,4 +1,4 @@
-//! Pinned scripts: the routes that show what their vendors changed, and approve it.
+//! Routes that show the changes of pinned scripts, and approve them.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -37,7 +37,7 @@ pub(super) async fn approve(
         site: String,
         vendor: String,
         script: String,
-        /// Of the version that was looked at: a newer one may wait by now.
+        /// The hash of the reviewed version: a newer one may wait by now.
         hash: String,
     }
     let ApproveScriptRequest { site, vendor, script, hash } = parse(body)?;

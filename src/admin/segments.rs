@@ -1,4 +1,4 @@
-//! The segments' routes: who is selected, by which rule, and what changed.
+//! The segments' routes: members, rules and changes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use super::{AdminContext, AdminRequestError};
 use crate::profile::ProfileId;
 use crate::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
 
-/// People in a preview's sample, when the caller does not say, and at most.
+/// The people in a preview's sample, by default and at most.
 const SAMPLE_UNSAID: usize = 10;
 const SAMPLE_LIMIT: usize = 100;
 
-/// People looked up for one piece of a stream.
+/// The people read for one chunk of a stream.
 const PAGE: usize = 500;
 
-/// Answers `GET /api/v1/segments/...`; `path` is what follows.
+/// Answers `GET /api/v1/segments/...`; `path` is the rest.
 pub(super) async fn get(
     context: &AdminContext,
     path: &[&str],
@@ -45,7 +45,7 @@ pub(super) async fn get(
             Ok(reply::json(StatusCode::OK, &json!(found)))
         }
         [site, segment, what @ ("members" | "diff")] => {
-            // Unknown segments are told of before the stream begins.
+            // Unknown segments are rejected before the stream begins.
             context.segments.rule(site, segment)?;
             Ok(lines(context.segments.clone(), (*site, *segment), *what == "diff"))
         }
@@ -53,7 +53,7 @@ pub(super) async fn get(
     }
 }
 
-/// A rule, or the name of a segment whose rule it is.
+/// A rule, or the name of a segment.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SegmentPreviewRequest {
@@ -65,7 +65,7 @@ struct SegmentPreviewRequest {
     sample: Option<usize>,
 }
 
-/// `POST /api/v1/segments/preview`.
+/// Answers `POST /api/v1/segments/preview`.
 pub(super) async fn preview(
     context: &AdminContext,
     body: &[u8],
@@ -82,14 +82,14 @@ pub(super) async fn preview(
             .into_iter()
             .find(|(known, _)| *known == name)
             .map(|(_, by)| by)
-            .ok_or_else(|| AdminRequestError::Malformed("by is user or group".to_owned()))?,
+            .ok_or_else(|| AdminRequestError::Malformed("by must be user or group".to_owned()))?,
     };
     let sample = asked.sample.unwrap_or(SAMPLE_UNSAID).min(SAMPLE_LIMIT);
     let preview = context.segments.preview(&asked.site, rule, by, sample).await?;
     Ok(reply::json(StatusCode::OK, &json!(preview)))
 }
 
-/// `POST /api/v1/segments/run`.
+/// Answers `POST /api/v1/segments/run`.
 pub(super) async fn run(
     context: &AdminContext,
     body: &[u8],
@@ -105,7 +105,7 @@ pub(super) async fn run(
     Ok(reply::json(StatusCode::OK, &json!(ran)))
 }
 
-/// `POST /api/v1/segments/forget`: what a destination was told that is no more.
+/// Answers `POST /api/v1/segments/forget`: deletes the record of a removed sync's members.
 pub(super) async fn forget(
     context: &AdminContext,
     body: &[u8],
@@ -129,8 +129,8 @@ fn read(rule: &Value) -> Result<SegmentRule, AdminRequestError> {
     })
 }
 
-/// A line for each person, as far as the caller reads; the store is asked for a page at a time. What
-/// breaks off says so in its last line.
+/// Streams a line for each person as far as the caller reads, with one page from the store at a time. After
+/// an error, the last line says so.
 fn lines(
     segments: Arc<SegmentScheduler>,
     (site, segment): (&str, &str),

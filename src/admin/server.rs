@@ -1,8 +1,8 @@
-//! The listener: accepts, bounds and drains connections.
+//! The listener: accepts, limits and drains connections.
 //!
-//! Health and metrics are answered however many connections there are: a caller who finds the listener
-//! full takes the place of whoever has been idle longest, and if nobody is idle, one of the reserve,
-//! where nothing else is answered.
+//! Health and metrics are answered with any number of connections: if the listener is full, a new
+//! connection replaces the one idle longest; if none is idle, it takes one of the reserve, which serves
+//! nothing else.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 use super::idle_connections::{AdminConnection, BusyResponseBody, IdleConnections};
 use super::{AdminContext, AdminRequestError, reply, routes};
 
-/// A request's head may be this long: tokens and queries are short.
+/// The longest head of a request: tokens and queries are short.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long accepting pauses when the system has no more sockets.
+/// The pause of accepting when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bound listener.
@@ -36,19 +36,19 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Binds the address; port 0 takes a free one.
+    /// Binds the address; port 0 takes a free port.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `drain` is cancelled, then ends the watchers, finishes the answers under way
+    /// Serves until `drain` is cancelled, then ends the watchers, finishes the responses under way
     /// within `admin.drain_time`, and returns.
     pub async fn serve(self, context: AdminContext, drain: CancellationToken) {
         let room = AdminConnectionSlots::new(context.settings.connections);
@@ -66,7 +66,7 @@ impl AdminServer {
                 () = drain.cancelled() => break,
                 place = find_place(&room, &reserve) => place,
             };
-            // It is idle from now on, whenever its task has its first turn.
+            // Idle from now on, even before its task first runs.
             let evicted = CancellationToken::new();
             let seat = idle.register(evicted.clone());
             let (context, drain) = (Arc::clone(&context), drain.clone());
@@ -82,7 +82,7 @@ impl AdminServer {
         }
     }
 
-    /// The next connection. An accept error never ends the listener.
+    /// Accepts the next connection. An accept error never ends the listener.
     async fn accept(&self) -> TcpStream {
         loop {
             match self.listener.accept().await {
@@ -100,11 +100,11 @@ impl AdminServer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AdminConnectionUse {
     Anything,
-    /// One request of health or metrics.
+    /// One request for health or metrics.
     Health,
 }
 
-/// Places for connections.
+/// Slots for connections, and the idle ones among them.
 struct AdminConnectionSlots {
     limit: Arc<Semaphore>,
     idle: IdleConnections,
@@ -115,7 +115,7 @@ impl AdminConnectionSlots {
         Self { limit: Arc::new(Semaphore::new(places)), idle: IdleConnections::default() }
     }
 
-    /// A place, that of whoever has been idle longest if there is no other. `None`: nobody is idle.
+    /// Takes a slot, if need be that of the connection idle longest. `None` if all are busy.
     async fn enter(&self) -> Option<OwnedSemaphorePermit> {
         let free = Arc::clone(&self.limit).try_acquire_owned();
         if free.is_err() && !self.idle.evict() {
@@ -123,13 +123,13 @@ impl AdminConnectionSlots {
         }
         match free {
             Ok(slot) => Some(slot),
-            // Whoever has to leave does so at its next turn, and nobody else takes places.
+            // The evicted connection ends when its task next runs, and only this task takes slots.
             Err(_) => Arc::clone(&self.limit).acquire_owned().await.ok(),
         }
     }
 }
 
-/// A place for a connection, and what it is for there.
+/// Takes a slot for a connection, and returns its allowed use.
 async fn find_place(
     room: &AdminConnectionSlots,
     reserve: &AdminConnectionSlots,
@@ -141,7 +141,7 @@ async fn find_place(
         if let Some(slot) = reserve.enter().await {
             return (Some(slot), reserve.idle.clone(), AdminConnectionUse::Health);
         }
-        // None of its answers waits for anything: somebody is idle or gone at once.
+        // Responses of the reserve never wait: soon a connection is idle or gone.
         tokio::select! {
             slot = Arc::clone(&reserve.limit).acquire_owned() => {
                 return (slot.ok(), reserve.idle.clone(), AdminConnectionUse::Health);
@@ -192,7 +192,7 @@ async fn serve_connection(
         .keep_alive(purpose == AdminConnectionUse::Anything)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // How a caller's connection ended is the caller's matter.
+    // The end of a caller's connection is not an error here.
     tokio::select! {
         result = connection.as_mut() => drop(result),
         () = evicted.cancelled() => {}

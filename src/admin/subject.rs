@@ -1,4 +1,4 @@
-//! A person's rights: the routes that show and erase what is held of them.
+//! Subject rights: the routes that show and erase a person's stored data.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::routes::parse;
 use super::{AdminContext, AdminRequestError};
 use crate::journal::SubjectCursor;
 
-/// What was erased of a person.
+/// The numbers of erased data of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ForgetReport {
     /// Names that are suppressed from now on.
@@ -17,29 +17,29 @@ pub struct ForgetReport {
     pub profiles: u64,
     /// Events of the journal erased, delivered or not.
     pub events: u64,
-    /// Events erased that waited at a destination and had left the journal.
+    /// Erased events that waited at a destination and had left the journal.
     pub parked: u64,
     /// Dead letters erased.
     pub dead: u64,
 }
 
-/// Some of what is held of a person.
+/// Some of a person's stored data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ExportPage {
-    /// What is held, each with its `kind`.
+    /// The stored data, each item with its `kind`.
     pub held: Vec<serde_json::Value>,
-    /// Where to go on; none at the end.
+    /// The position of the next page; none at the end.
     pub next: Option<SubjectCursor>,
 }
 
-/// Why nothing could be done for a person.
+/// The reason that a command for a person fails.
 #[derive(Debug, thiserror::Error)]
 pub enum SubjectError {
-    /// There is no such site.
-    #[error("there is no such site")]
+    /// The site is not configured.
+    #[error("the configuration has no such site")]
     UnknownSite,
-    /// The store failed. What was begun is gone on with at the next start, or when asked again.
-    #[error("the store does not answer; what was begun goes on when asked again")]
+    /// The store failed. A started erasure resumes at the next start, or with the next request.
+    #[error("the database does not answer; send the request again to resume")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn export(
     Ok(reply::json(hyper::StatusCode::OK, &answer))
 }
 
-/// The profiles of one person: what the gateway knows of them apart from their events.
+/// The profiles of one person: the stored data without the events.
 pub(super) async fn profiles(
     context: &AdminContext,
     body: &[u8],

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::{FeedEvent, LiveFeed};
 
-/// What a watcher wants to see; `None` is everything.
+/// The filter of a watcher; `None` matches everything.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TailFilter {
     pub(super) site: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct TailFilter {
 }
 
 impl TailFilter {
-    /// An accepted event belongs to every destination of its site.
+    /// Returns true if the watcher gets it. An accepted event belongs to every destination of its site.
     fn lets(&self, happening: &FeedEvent) -> bool {
         let (site, destination) = match happening {
             FeedEvent::Accepted { site, .. } => (site, None),
@@ -45,8 +45,8 @@ struct TailWatcher {
     drain: CancellationToken,
 }
 
-/// The happenings from now on, one a line, with an empty line every `heartbeat`; ends on `drain`.
-/// A watcher that is too slow is told how many it missed.
+/// The happenings from now on, one a line, with an empty line every `heartbeat`; ends on `drain`. A
+/// watcher that is too slow gets the number of missed entries.
 pub(super) fn lines(
     feed: &LiveFeed,
     filter: TailFilter,
@@ -55,7 +55,7 @@ pub(super) fn lines(
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
     let mut heartbeat = interval(heartbeat.max(Duration::from_millis(1)));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once: the watcher learns that it is connected.
+    // The first tick is immediate: it tells the watcher that it is connected.
     let watcher = TailWatcher { receiver: feed.watch(), filter, heartbeat, drain };
     stream::unfold(watcher, |mut watcher| async move {
         let line = watcher.next_line().await?;

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use crate::settings::SecretString;
 
-/// The file in `data_dir`.
+/// The token's file name in `data_dir`.
 const FILE: &str = "admin.token";
 
-/// A token has this many random bytes: it cannot be guessed.
+/// The random bytes of a token, enough that it cannot be guessed.
 const RANDOM_BYTES: usize = 32;
 
-/// Text shorter than this is no token: the file was cut, or written by hand.
+/// The shortest valid token: a shorter text was cut, or written by hand.
 const MIN_CHARS: usize = 32;
 
-/// Text longer than this is no token.
+/// The longest valid token.
 const MAX_BYTES: u64 = 4096;
 
-/// Why there is no token.
+/// The reason that there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminTokenError {
     /// The file cannot be read or written.
@@ -26,13 +26,14 @@ pub enum AdminTokenError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// Others than the owner may use the file.
+    /// Users other than the owner may use the file.
     #[error(
-        "{path} has mode {mode:03o}: others may read it; `chmod 600` it, or remove it for a new one"
+        "{path} has mode {mode:03o}, so others may read it: run `chmod 600` on it, or remove it to get a \
+         new token"
     )]
     Exposed {
         /// The file.
@@ -40,18 +41,22 @@ pub enum AdminTokenError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file holds no token.
-    #[error("{path} holds no token of 32 characters or more; remove it for a new one")]
+    /// The file has no valid token.
+    #[error("{path} contains no token of 32 characters or more: remove it to get a new token")]
     Unusable {
         /// The file.
         path: PathBuf,
     },
-    /// The system gave no random numbers.
-    #[error("the system gave no random numbers")]
+    /// The system returned no random numbers.
+    #[error("the system returned no random numbers")]
     NoRandom(#[source] getrandom::Error),
 }
 
-/// The token in `data_dir`, made on first use. The folder must exist.
+/// Reads the token in `data_dir`; made on first use. The folder must exist.
+///
+/// # Errors
+///
+/// If the file cannot be read or written, others may read it, or it has no valid token.
 pub fn load_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
     match read_token(data_dir) {
         Err(AdminTokenError::Io { source, .. })
@@ -63,12 +68,16 @@ pub fn load_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
     }
 }
 
-/// The token in `data_dir`, if it is there and nobody else can read it.
+/// Reads the token in `data_dir`, if it exists and only its owner can read it.
+///
+/// # Errors
+///
+/// If the file cannot be read, others may read it, or it has no valid token.
 pub fn read_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
     let path = data_dir.join(FILE);
     let io = |source| AdminTokenError::Io { path: path.clone(), source };
     let file = std::fs::File::open(&path).map_err(io)?;
-    // The open file is asked, not the path: nothing can be swapped in between.
+    // Checks the open file, not the path: nothing can be swapped in between.
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(AdminTokenError::Exposed { path, mode });
@@ -86,7 +95,7 @@ fn create(path: &Path) -> Result<SecretString, AdminTokenError> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(AdminTokenError::NoRandom)?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Written beside and renamed, so that a crash leaves no half token.
+    // Written to a second file and renamed, so that a crash leaves no partial token.
     let draft = path.with_extension("token.new");
     let write = || {
         if draft.exists() {
@@ -107,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_made_once_and_kept_from_others() {
+    fn token_is_made_once_with_private_permissions() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(read_token(dir.path()), Err(AdminTokenError::Io { .. })));
         let token = load_token(dir.path()).unwrap();
@@ -126,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_token_is_refused() {
+    fn cut_token_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         load_token(dir.path()).unwrap();
         std::fs::write(dir.path().join(FILE), "abc\n").unwrap();

@@ -1,4 +1,4 @@
-//! What the operators' listener asks of the running gateway.
+//! The running gateway's side of the admin listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
 use crate::vendors;
 
-/// The running gateway, for its operators.
+/// The admin listener's access to the running gateway.
 pub(super) struct AppAdminControl {
     gateway: Arc<Gateway>,
     dispatcher: Arc<DeliveryDispatcher>,
@@ -29,8 +29,8 @@ pub(super) struct AppAdminControl {
     clock: SharedClock,
 }
 
-/// The longest that a scrape waits for the accounts: with a disk that hangs, the metrics show those of
-/// the last scrape.
+/// The longest wait of a scrape for the accounts: while a disk hangs, the metrics show those of the
+/// last scrape.
 const ACCOUNTS_TIME: Duration = Duration::from_secs(3);
 
 impl AppAdminControl {
@@ -44,7 +44,7 @@ impl AppAdminControl {
         Self { gateway, dispatcher, subjects, scripts, metrics, clock }
     }
 
-    /// The journal would number a site it does not know: only configured ones are asked for.
+    /// Checks that the site is configured: the journal would give a number to an unknown one.
     fn check_site(&self, site: &str) -> Result<(), SubjectError> {
         let is_known = self.gateway.sites().iter().any(|name| &**name == site);
         if is_known { Ok(()) } else { Err(SubjectError::UnknownSite) }
@@ -159,12 +159,12 @@ impl AdminControl for AppAdminControl {
         match tokio::time::timeout(ACCOUNTS_TIME, shown).await {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the metrics show the accounts of an earlier moment");
+                tracing::warn!(%error, "the metrics of destinations are outdated: the database cannot be read");
                 self.metrics.render()
             }
             Err(_) => {
                 tracing::warn!(
-                    "the metrics show the accounts of an earlier moment: the disk hangs"
+                    "the metrics of destinations are outdated: the database does not answer"
                 );
                 self.metrics.render()
             }

@@ -1,5 +1,5 @@
-//! The certificates of a running gateway: read again when their files are replaced, and warned of before
-//! they expire.
+//! The certificates of a running gateway: reloaded when their files change, with warnings before they
+//! expire.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::edge::{self, CertificateExpiry};
 use crate::metrics::{CertificateLabels, Metrics, SharedName};
 
-/// The time between two warnings of a certificate that is about to expire: a person reads logs once a day.
+/// The time between two warnings about a certificate that expires soon: people read logs once a day.
 const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificates in use.
@@ -20,9 +20,9 @@ pub(super) struct CertificateReloader {
 }
 
 struct CertificateState {
-    /// The settings that are in use.
+    /// The settings in use.
     settings: edge::EdgeSettings,
-    /// The time of the last warning of each.
+    /// The time of the last warning about each certificate, by its name.
     warned: BTreeMap<SharedName, Timestamp>,
 }
 
@@ -36,15 +36,15 @@ impl CertificateReloader {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes new settings of the edge. On an error the old ones stay.
+    /// Applies new settings of the edge. On an error the old ones stay.
     pub(super) async fn apply(&self, settings: &edge::EdgeSettings) -> Result<(), edge::EdgeError> {
         self.reload.reload(settings).await?;
         self.with(|state| state.settings = settings.clone());
         Ok(())
     }
 
-    /// Reads the files again. Those that cannot be used are warned of, and the certificates before them
-    /// stay.
+    /// Reads the files again. A warning is logged for those that cannot be used, and the previous
+    /// certificates stay.
     pub(super) async fn read_again(&self) {
         let settings = self.with(|state| state.settings.clone());
         match self.reload.reload(&settings).await {
@@ -53,7 +53,7 @@ impl CertificateReloader {
                 let error = anyhow::Error::from(error);
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "a replaced certificate cannot be used; the ones before it stay"
+                    "a replaced certificate cannot be used; the previous certificates stay in use"
                 );
             }
         }
@@ -67,7 +67,7 @@ impl CertificateReloader {
         })
     }
 
-    /// Publishes when the certificates expire, and warns of those that soon do, once a day.
+    /// Publishes the expiry times of the certificates, and warns once a day about those that expire soon.
     pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
         let mut earliest: BTreeMap<SharedName, Timestamp> = BTreeMap::new();
         for CertificateExpiry { name, expires_at } in self.reload.expiries() {

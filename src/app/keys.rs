@@ -1,5 +1,5 @@
-//! The keys that sign a site's cookies, where the site's settings name none: made once and kept in
-//! the data folder.
+//! The keys that sign the cookies of sites without a configured key: made once and stored in the data
+//! folder.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ const KEY_BYTES: usize = 32;
 /// The longest key file that is read; one is twice [`KEY_BYTES`] and a line break.
 const MAX_FILE_BYTES: u64 = 1024;
 
-/// The site's kept key; made if there is none. The site's name is safe in a path: the configuration
+/// The stored key of a site; made if there is none. The site's name is safe in a path: the configuration
 /// allows letters, digits, `_` and `-` only.
 pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<SecretString> {
     let path = data_dir.join(format!("site-{site}.key"));
@@ -32,12 +32,15 @@ pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<SecretString> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut file = std::fs::File::open(&path)?;
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
-                bail!("{} is readable by others; make it mode 0600", path.display());
+                bail!("{} is readable by others: change its mode to 0600", path.display());
             }
             let mut text = String::new();
             Read::by_ref(&mut file).take(MAX_FILE_BYTES).read_to_string(&mut text)?;
             if text.trim().len() < 2 * KEY_BYTES {
-                bail!("{} does not hold a key; remove it to have a new one made", path.display());
+                bail!(
+                    "{} does not contain a key: remove it, and the gateway creates a new one",
+                    path.display()
+                );
             }
             Ok(SecretString::new(text.trim()))
         }
@@ -50,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_kept_private() {
+    fn site_key_is_made_once_with_private_permissions() {
         let folder = tempfile::tempdir().unwrap();
         let key = site_key(folder.path(), "shop").unwrap();
         assert_eq!(site_key(folder.path(), "shop").unwrap(), key);

@@ -1,8 +1,8 @@
-//! The composition root: from settings to a running gateway, and back to nothing. The only file
-//! that knows everything.
+//! The composition root: starts a gateway from its settings, and stops it. The only module that depends
+//! on all others.
 //!
-//! Two runtimes: requests run on the caller's, delivery and projections on one of their own, so
-//! that a slow destination never takes a thread from the intake.
+//! Two runtimes: requests run on the caller's, delivery and projections on a separate one, so that a
+//! slow destination never takes a thread from the intake.
 
 mod admin_control;
 mod certificates;
@@ -48,26 +48,26 @@ use crate::settings::ConfigError;
 /// The time between two measurements of the journal's size.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 
-/// How often retention looks for what may leave.
+/// The time between two runs of the journal's retention.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// The time between two looks for certificates that are about to expire.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the rate limiter forgets clients that are quiet.
+/// The time between two clean-ups of idle clients in the rate limiter.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
-/// The pause after a journal could make no room.
+/// The pause when the journal could free no space.
 const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
-/// Where a running gateway listens.
+/// The addresses that a running gateway listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenAddresses {
     /// Plain HTTP.
     pub http: Option<SocketAddr>,
     /// TLS.
     pub https: Option<SocketAddr>,
-    /// Operators.
+    /// The admin listener.
     pub admin: SocketAddr,
 }
 
@@ -75,7 +75,7 @@ pub struct ListenAddresses {
 pub struct TagwayApp {
     addresses: ListenAddresses,
     origin: ConfigSource,
-    /// The settings it started with.
+    /// The settings of the start.
     started: TagwaySettings,
     gateway: Arc<Gateway>,
     scripts: ScriptProxy,
@@ -98,13 +98,12 @@ pub struct TagwayApp {
     end_maintenance: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
-    /// Held to its end.
+    /// Owned until the end.
     delivery: DeliveryRuntime,
 }
 
-/// The runtime of delivery. It ends in the background, wherever it is dropped: a plain runtime waits
-/// for its threads, which asynchronous code must not, and a start that fails half way is dropped in
-/// such code.
+/// The runtime of delivery. Dropping it stops it in the background: a plain runtime would wait for its
+/// threads, which asynchronous code must not, and a start that fails half way drops it in such code.
 struct DeliveryRuntime(Option<Runtime>);
 
 impl DeliveryRuntime {
@@ -248,7 +247,7 @@ impl TagwayApp {
         Ok(())
     }
 
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub fn addresses(&self) -> ListenAddresses {
         self.addresses
     }
@@ -258,8 +257,8 @@ impl TagwayApp {
         &self.feed
     }
 
-    /// Reloads when the configuration changes, until `stop`. The watch is older than the settings
-    /// that the gateway started with.
+    /// Reloads when the configuration changes, until `stop`. `watch` must be older than the settings that the
+    /// gateway started with.
     pub async fn follow_changes(&self, mut watch: ConfigWatcher, stop: &CancellationToken) {
         loop {
             watch.set_certificates(self.certificates.files()).await;
@@ -274,7 +273,11 @@ impl TagwayApp {
             }
             tracing::info!(because = ?change, "reloading");
             if let Err(error) = self.reload().await {
-                tracing::error!(error = format!("{error:#}"), "the running settings stay");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the reload failed; the running settings \
+                    stay in use"
+                );
             }
         }
     }
@@ -294,10 +297,10 @@ impl TagwayApp {
 
     async fn replace(&self, settings: &TagwaySettings) -> anyhow::Result<()> {
         for setting in settings.fixed_differences(&self.started) {
-            tracing::warn!(setting, "takes effect with the next start");
+            tracing::warn!(setting, "the changed setting takes effect at the next start");
         }
         let snapshot = self.sites.lock().await.snapshot(settings).await?;
-        // What can fail comes before what cannot.
+        // Fallible steps come before infallible ones.
         self.certificates.apply(&settings.edge).await?;
         self.apply(settings).await?;
         self.scripts.set_pins(snapshot.pins()).await;
@@ -305,10 +308,10 @@ impl TagwayApp {
         Ok(())
     }
 
-    /// Brings the destinations and the segments in line with the settings.
+    /// Applies the settings to the destinations and the segments.
     async fn apply(&self, settings: &TagwaySettings) -> anyhow::Result<()> {
         for warning in &settings.warnings {
-            tracing::warn!(place = %warning, "a setting has a new name");
+            tracing::warn!(place = %warning, "the configuration uses a setting's former name");
         }
         let sites = self.sites.lock().await;
         let wanted = sites.destinations(settings);
@@ -318,7 +321,7 @@ impl TagwayApp {
         Ok(())
     }
 
-    /// Stops taking requests, finishes what is under way, settles, syncs.
+    /// Stops accepting requests, finishes those under way, settles, syncs.
     pub async fn stop(&self) {
         self.readiness.set_draining();
         self.drain.cancel();
@@ -362,22 +365,22 @@ impl TagwayApp {
                 () = self.end_maintenance.cancelled() => return,
             };
             if let Err(error) = result {
-                tracing::warn!(%error, "a chore was left undone");
+                tracing::warn!(%error, "a periodic task failed and runs again later");
             }
         }
     }
 
-    /// Makes room in the journal whenever it is over its allowance, so that it keeps up with what comes.
+    /// Frees space in the journal whenever it exceeds its allowance, to keep up with the intake.
     async fn enforce_journal_allowance(self: Arc<Self>) {
         let chore = async {
             loop {
                 self.journal.wait_until_over_budget().await;
                 match self.journal.make_room().await {
                     Ok(1..) => {}
-                    // Nothing may leave: it is looked again before long.
+                    // Nothing may be removed now: try again after a pause.
                     Ok(0) => sleep(ROOM_PAUSE).await,
                     Err(error) => {
-                        tracing::warn!(%error, "the journal could not make room");
+                        tracing::warn!(%error, "the journal could not free disk space");
                         sleep(ROOM_PAUSE).await;
                     }
                 }
@@ -397,13 +400,13 @@ impl TagwayApp {
         Ok(())
     }
 
-    /// Removes visitors nobody knows and nobody has seen for long.
+    /// Removes unknown visitors that have not been seen for the configured time.
     async fn expire(&self) {
         let retentions = self.sites.lock().await.retentions();
         for (site, retain) in retentions {
             let Ok(since) = self.clock.now().checked_sub(retain) else { continue };
             if let Err(error) = self.profiles.expire(site, since).await {
-                tracing::warn!(%error, "visitors not seen for long are kept for now");
+                tracing::warn!(%error, "the removal of expired profiles failed and runs again later");
             }
         }
     }
@@ -417,7 +420,7 @@ impl TagwayApp {
     }
 }
 
-/// The gateway as the edge sees it.
+/// The edge's handler: passes requests to the gateway.
 struct GatewayHandler(Arc<Gateway>);
 
 impl RequestHandler for GatewayHandler {
@@ -461,7 +464,7 @@ async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {
     bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))
 }
 
-/// Mistakes as one message, a line each.
+/// Mistakes as one message, one per line.
 fn listing(mistakes: &[ConfigError]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! What a gateway keeps, opened: the journal, the profiles and the segments.
+//! Opens the stores of a gateway: the journal, the profiles and the segments.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::segment::{
 };
 use crate::store::{CommitSyncMode, SqliteStore};
 
-/// Where everything is kept.
+/// The opened journal, profiles and databases of one gateway.
 pub(super) struct OpenedStores {
     pub(super) journal: Arc<SqliteJournal>,
     pub(super) profiles: Arc<ProfileService>,
     pub(super) store: Arc<SqliteStore>,
-    /// Who changed, for segments in real time.
+    /// Changed profiles, for segments in real time.
     changed: Arc<ChangedProfiles>,
-    /// The database that gateways share, where profiles and segments are in it.
+    /// The shared database of several gateways, if profiles and segments are in it.
     pub(super) database: Option<Arc<PostgresDatabase>>,
 }
 
-/// Opens what is on disk, or in the database that gateways share.
+/// Opens the files on disk, or the shared database.
 pub(super) async fn open(
     settings: &TagwaySettings,
     clock: &SharedClock,
@@ -76,7 +76,7 @@ pub(super) async fn open(
     Ok(OpenedStores { journal, profiles, store, changed, database })
 }
 
-/// Segments are where the profiles are.
+/// Opens the segments in the same database as the profiles.
 pub(super) fn open_segments(
     opened: &OpenedStores,
     settings: &segment::SegmentationSettings,

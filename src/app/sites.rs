@@ -27,18 +27,18 @@ use crate::script::SiteSdkScripts;
 use crate::segment::{SegmentCounterSet, SiteSegments};
 use crate::vendors;
 
-/// What sites stand on, from the gateway's start to its end.
+/// The dependencies of sites, from the gateway's start to its end.
 pub(super) struct SiteDeps {
-    /// Where made keys are kept: the folder that is locked, whatever a reload names.
+    /// The folder for generated keys: the locked data folder, even if a reload names another.
     pub(super) data_dir: PathBuf,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<ProfileService>,
-    /// The database that gateways share, which knows sites by their names.
+    /// The shared database of several gateways, which identifies sites by name.
     pub(super) database: Option<Arc<PostgresDatabase>>,
     pub(super) metrics: Arc<Metrics>,
-    /// Where projections run.
+    /// The runtime of the projections.
     pub(super) runtime: Handle,
-    /// Events looked at in a second to fill new counters.
+    /// Events a second that are read to fill new counters.
     pub(super) fill_per_second: NonZeroU32,
 }
 
@@ -58,7 +58,7 @@ struct RunningSite {
     stop: CancellationToken,
 }
 
-/// The script of a site's pages, made aside: it is compressed as far as it goes.
+/// The script of a site's pages, composed on a blocking thread because it is compressed at the best levels.
 async fn sdk(site: &SiteSettings) -> anyhow::Result<Arc<SiteSdkScripts>> {
     let (settings, in_page) = (site.sdk.clone(), site.in_page());
     let (integrations, policy) = (site.integrations.clone(), site.gateway.privacy.clone());
@@ -79,7 +79,7 @@ impl RunningSites {
         }
     }
 
-    /// The settings as requests see them, with every site opened.
+    /// The settings for requests, with every site opened.
     pub(super) async fn snapshot(
         &mut self,
         settings: &TagwaySettings,
@@ -96,7 +96,7 @@ impl RunningSites {
             let (profiles, source) = (&self.deps.profiles, site.profiles.source.as_ref());
             profiles
                 .set_source((id, &site.name), source, settings.egress.allow_private)
-                .with_context(|| format!("the source of traits of the site {}", site.name))?;
+                .with_context(|| format!("the trait source of the site {}", site.name))?;
             setups.push(GatewaySiteSetup {
                 id,
                 name: site.name.clone(),
@@ -113,8 +113,8 @@ impl RunningSites {
         Ok(GatewaySnapshot::new(limits, sample, settings.geo.clone(), setups, &self.deps.metrics))
     }
 
-    /// The client of the site's origin. The one of before stays, with its connections, if nothing
-    /// about it changed.
+    /// The client of the site's origin. The previous client is reused, with its connections, if its settings
+    /// are unchanged.
     fn origin(
         &mut self,
         site: &SiteSettings,
@@ -138,7 +138,7 @@ impl RunningSites {
         Ok(Some(origin))
     }
 
-    /// The site's number in the journal. A site that is new gets one, and its projection starts.
+    /// The site's number in the journal. A new site gets one, and its projection starts.
     async fn open(&mut self, site: &SiteSettings) -> anyhow::Result<SiteId> {
         let (name, settings) = (&site.name, &site.profiles);
         let filters: Arc<dyn EventCounterSet> =
@@ -170,7 +170,7 @@ impl RunningSites {
         Ok(id)
     }
 
-    /// What delivery is to do.
+    /// The destinations for delivery to run.
     pub(super) fn destinations(
         &self,
         settings: &TagwaySettings,
@@ -191,8 +191,8 @@ impl RunningSites {
         settings.sites.iter().filter_map(of).collect()
     }
 
-    /// Lets go of the events of readers that are no more, and of sites that are no more, whether
-    /// they left with a reload or before this start. `readers` are those of the configured sites.
+    /// Releases the events of removed readers and of removed sites, whether they were removed by a reload or
+    /// before this start. `readers` are those of the configured sites.
     pub(super) async fn retire(&self, readers: &[(SiteId, Vec<ReaderId>)]) -> anyhow::Result<()> {
         let is_configured = |site| readers.iter().any(|(configured, _)| *configured == site);
         let running = self.running.values().filter(|running| is_configured(running.site.id));
@@ -202,7 +202,7 @@ impl RunningSites {
         Ok(())
     }
 
-    /// For how long visitors nobody knows are kept, of each site.
+    /// The retention time of unknown visitors, by site.
     pub(super) fn retentions(&self) -> Vec<(SiteId, Duration)> {
         let running = self.running.values();
         running.map(|it| (it.site.id, it.profiles.borrow().anonymous_retain)).collect()
@@ -218,8 +218,8 @@ impl RunningSites {
     }
 }
 
-/// The browser cookies that a destination lives on. Where the gateway does not call the vendor, they
-/// are the affair of the vendor's own library.
+/// The browser cookies that a destination needs. If the gateway does not call the vendor, the vendor's
+/// own library sets them.
 fn minting(destination: &DestinationSettings) -> Option<VendorCookieIssuer> {
     let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
     let filter = &destination.filter;

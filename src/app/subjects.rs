@@ -1,7 +1,7 @@
-//! A person's rights over all that is held: profile, events, parked events, dead letters.
+//! Subject rights over all stored data of a person: profile, events, parked events, dead letters.
 //!
-//! To forget is to suppress first and to erase then, so that nothing comes back behind the eraser.
-//! What is begun is gone on with at the next start until it is noted as done.
+//! Forgetting first suppresses the person and then erases, so that no data returns after the erasure. An
+//! unfinished erasure is resumed at the next start until it is recorded as done.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -20,29 +20,29 @@ use crate::journal::{
 };
 use crate::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
 
-/// The name under which erasing is guarded, which no destination can have.
+/// The name of erasing for the poison guard; no destination can have it.
 const GUARDED: &str = "(erasing)";
 
-/// The pause of erasing, after an abort, until the readers of the journal go on as usual.
+/// The wait after an abort before erasing, until the readers of the journal run normally.
 const CALM_WAIT: Duration = Duration::from_secs(10);
 
-/// A person as the guard has one: the same at every start.
+/// A person's number for the poison guard: the same at every start.
 fn person(names: &HashSet<PersonNameDigest>) -> i64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     names.iter().fold(0, |all, name| all ^ hash.hash_one(name).cast_signed())
 }
 
-/// Does what people may ask for.
+/// Executes the requests of data subjects.
 pub(super) struct SubjectService {
     journal: Arc<SqliteJournal>,
     profiles: Arc<ProfileService>,
-    /// One person at a time: each costs a look through everything.
+    /// One person at a time: each request scans everything.
     turn: Mutex<()>,
     tasks: TaskTracker,
 }
 
 impl SubjectService {
-    /// Erasing runs among `tasks`; it ends early when the journal closes.
+    /// Creates the service. Erasing runs among `tasks`; it ends early when the journal closes.
     pub(super) fn new(
         journal: Arc<SqliteJournal>,
         profiles: Arc<ProfileService>,
@@ -51,18 +51,19 @@ impl SubjectService {
         Self { journal, profiles, turn: Mutex::default(), tasks }
     }
 
-    /// Goes on with what the last process had begun.
+    /// Resumes the erasures that the last process had begun.
     pub(super) async fn resume(self: Arc<Self>) {
         let people = match self.journal.unfinished().await {
             Ok(people) => people,
             Err(error) => {
-                tracing::error!(%error, "people who asked to be forgotten may not be erased yet");
+                tracing::error!(%error, "the erasure of forgotten people cannot be resumed; some data \
+                    may remain until the next start");
                 return;
             }
         };
         let guard = self.journal.guard();
         if guard.is_after_abort() {
-            // Till readers have found out what ended the process, this would be under suspicion with them.
+            // Before the readers have identified the cause of the abort, the guard would suspect erasing too.
             guard.calm(CALM_WAIT).await;
         }
         for (site, names) in people {
@@ -70,8 +71,8 @@ impl SubjectService {
             if care.is_poisoned(person) {
                 tracing::error!(
                     site = site.0,
-                    "the process died whenever it erased a person, who stays suppressed: ask for it again \
-                     when the cause is mended"
+                    "the process died repeatedly while it erased a person; the person stays suppressed: \
+                     run `tagway forget` again after the cause is fixed"
                 );
                 continue;
             }
@@ -82,16 +83,16 @@ impl SubjectService {
                 Ok(report) => tracing::info!(
                     events = report.events,
                     profiles = report.profiles,
-                    "erasing a person was gone on with and is done"
+                    "an interrupted erasure of a person was resumed and is complete"
                 ),
                 Err(error) => {
-                    tracing::error!(%error, "erasing a person is not done; ask for it again");
+                    tracing::error!(%error, "the erasure of a person failed: run `tagway forget` again");
                 }
             }
         }
     }
 
-    /// Suppresses and erases. Goes on to its end even if nobody waits any more.
+    /// Suppresses and erases. Continues to its end even if the caller leaves.
     pub(super) async fn forget(
         self: &Arc<Self>,
         site: &str,
@@ -103,13 +104,13 @@ impl SubjectService {
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         self.tasks.spawn(async move {
-            // Nobody waits for it any more: it is done all the same.
+            // If the caller has left, the erasure is done anyway.
             sender.send(this.erase(site, names).await).ok();
         });
         receiver.await.unwrap_or(Err(unavailable(JournalError::Closed)))
     }
 
-    /// Lifts the suppression alone.
+    /// Lifts the suppression only.
     pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
         for key in
@@ -124,7 +125,7 @@ impl SubjectService {
         Ok(0)
     }
 
-    /// Some of what is held of a person, from the profile on. `readers` are the destinations.
+    /// Some of the stored data of a person, starting with the profile. `readers` are the destinations.
     pub(super) async fn export(
         &self,
         (site_name, id): (&str, &str),
@@ -157,13 +158,13 @@ impl SubjectService {
         Ok(ExportPage { held: rows, next: page.next })
     }
 
-    /// The profiles of whoever has this name.
+    /// The profiles of the person with this name.
     pub(super) async fn profiles(&self, site: &str, id: &str) -> Result<Vec<Value>, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
         Ok(self.profiles.subjects(site, id).await?.iter().map(profile_row).collect())
     }
 
-    /// The names of the people found by an id. What names nobody who is known may be of any kind.
+    /// The names of the people found by an id. The id of an unknown person may be of any kind.
     fn names(
         &self,
         site: SiteId,
@@ -220,7 +221,7 @@ fn profile_row(subject: &SubjectProfile) -> Value {
     Value::Object(row)
 }
 
-/// What a person did on one day.
+/// A person's activity on one day.
 fn activity_row(activity: &DailyActivity) -> Value {
     let DailyActivity { event, day, tally } = activity;
     let day = day.checked_mul(86_400).and_then(|seconds| Timestamp::from_second(seconds).ok());

@@ -1,10 +1,10 @@
-//! A browser of our own: found, started with a fresh profile, spoken to over a pipe, and ended with
-//! all its processes whatever happens.
+//! A separate browser: found, started with a fresh profile, controlled over a pipe, and ended with all its
+//! processes in every case.
 //!
 //! With `--remote-debugging-pipe` it reads commands from file descriptor 3 and writes answers and
 //! events to 4, each a JSON text that ends with a NUL byte
 //! (<https://chromium.googlesource.com/chromium/src/+/main/content/browser/devtools/devtools_pipe_handler.cc>).
-//! No port is opened, so no other program of the machine can speak to it.
+//! No port is opened, so no other program of the machine can control it.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -24,15 +24,15 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::{AuditError, AuditOptions};
 
-/// Names under which distributions install it.
+/// Names of its program in distributions.
 const NAMES: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// One message of the browser at most; a chunk of a trace has some 10 MiB.
+/// The largest message of the browser; a chunk of a trace has some 10 MiB.
 const MESSAGE_BYTES: usize = 128 << 20;
-/// Messages of one visit at most.
+/// The most messages of one visit.
 const MESSAGES: usize = 500_000;
 
-/// Switches that keep it from talking to anyone but the page's hosts, and from asking questions.
+/// Switches that restrict it to the page's hosts, and suppress its dialogs.
 const SWITCHES: &[&str] = &[
     "--headless=new",
     "--remote-debugging-pipe",
@@ -56,7 +56,7 @@ const SWITCHES: &[&str] = &[
     "--window-size=1360,860",
 ];
 
-/// Hosts that it asks in spite of its switches, for updates and the time.
+/// Hosts that it would contact despite its switches, for updates and the time.
 const SILENT: &str = "MAP update.googleapis.com ~NOTFOUND, MAP clients2.google.com ~NOTFOUND";
 
 /// The browser to use: the one named, that of the variable CHROMIUM, or the first usual name in PATH.
@@ -77,16 +77,16 @@ pub fn find(
     candidates.into_iter().find(|candidate| candidate.is_file()).ok_or(AuditError::NoBrowser)
 }
 
-/// A message of the browser that answers no command.
+/// A message of the browser that is not a reply to a command.
 #[derive(Debug, Deserialize)]
 pub(super) struct DevToolsEvent {
-    /// What happened, `Network.requestWillBeSent`.
+    /// The event's name, such as `Network.requestWillBeSent`.
     #[serde(default)]
     pub(super) method: String,
     /// The details.
     #[serde(default)]
     pub(super) params: Value,
-    /// Whose it is: a page, a frame of another site, a worker.
+    /// The session of its target: a page, a frame of another site, a worker.
     #[serde(default, rename = "sessionId")]
     pub(super) session: Option<String>,
     #[serde(default)]
@@ -103,24 +103,24 @@ pub(super) struct ChromiumBrowser {
     commands: Sender,
     answers: Receiver,
     unread: Vec<u8>,
-    /// How much of `unread` is known to hold no end of a message.
+    /// The length of the start of `unread` that contains no end of a message.
     searched: usize,
     events: VecDeque<DevToolsEvent>,
     received: usize,
     last_id: u64,
 }
 
-/// The process and its profile; both go when it is dropped.
+/// The process and its profile; both end when it is dropped.
 struct BrowserProcess {
     child: Child,
-    // Dropped after the child is gone.
+    // Dropped after the child has ended.
     profile: TempDir,
 }
 
 impl Drop for BrowserProcess {
     fn drop(&mut self) {
-        // It is the leader of a group of its own, which its helpers belong to. Who is gone already
-        // needs no signal.
+        // It leads a process group to which its helpers belong. A process that has ended needs no
+        // signal.
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _gone_already = kill_process_group(group, Signal::KILL);
         }
@@ -130,7 +130,7 @@ impl Drop for BrowserProcess {
 }
 
 impl ChromiumBrowser {
-    /// Starts one.
+    /// Starts a browser.
     pub(super) fn start(options: &AuditOptions) -> Result<Self, AuditError> {
         let profile = tempfile::Builder::new().prefix("tagway-audit-").tempdir()?;
         let (command_end, commands) = pipe()?;
@@ -157,7 +157,7 @@ impl ChromiumBrowser {
             program: options.chromium.display().to_string(),
             source,
         })?;
-        // The command holds our copies of the child's ends: without them gone, its end is not seen.
+        // The command owns our copies of the child's ends: until they are closed, its end is not detected.
         drop(command);
         Ok(Self {
             process: BrowserProcess { child, profile },
@@ -171,7 +171,7 @@ impl ChromiumBrowser {
         })
     }
 
-    /// Gives a command and waits for its answer; events that come meanwhile are kept.
+    /// Sends a command and waits for its reply; events that arrive meanwhile are queued.
     pub(super) async fn call(
         &mut self,
         session: Option<&str>,
@@ -193,7 +193,7 @@ impl ChromiumBrowser {
         }
     }
 
-    /// Gives a command whose answer nobody needs.
+    /// Sends a command without waiting for the reply.
     pub(super) async fn send(
         &mut self,
         session: Option<&str>,
@@ -211,7 +211,7 @@ impl ChromiumBrowser {
         Ok(self.last_id)
     }
 
-    /// The next event. Cancel safe: what was read is kept.
+    /// Returns the next event. Cancel safe: bytes already read are kept.
     pub(super) async fn event(&mut self) -> Result<DevToolsEvent, AuditError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -237,7 +237,7 @@ impl ChromiumBrowser {
                 if self.received > MESSAGES {
                     return Err(AuditError::TooMuch);
                 }
-                // What is not JSON is no message of the protocol.
+                // A message that is not JSON does not belong to the protocol.
                 return message.ok_or(AuditError::Ended);
             }
             self.searched = self.unread.len();
@@ -252,12 +252,12 @@ impl ChromiumBrowser {
         }
     }
 
-    /// Ends it.
+    /// Ends the browser and removes its profile.
     pub(super) fn end(self) {
         let Self { process, .. } = self;
         let folder = process.profile.path().to_owned();
         drop(process);
-        // A helper that was slow to go may have written once more.
+        // A helper that ended late may have written again.
         drop(std::fs::remove_dir_all(folder));
     }
 }

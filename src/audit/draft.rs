@@ -1,5 +1,5 @@
-//! A configuration for the tags that were found: a draft to read and finish. It never holds a secret:
-//! what a page does not tell stands as `${NAME}`, to be set in the environment.
+//! A configuration for the tags that were found: a draft to read and finish. It never contains a secret:
+//! a value that the page does not show is written as `${NAME}`, to be set in the environment.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use url::Url;
 use super::measure::{PageFigures, TagFigures, domain};
 use crate::vendors::{self, Vendor};
 
-/// What a vendor's settings must have: the key, whether the page shows it, the variable otherwise.
+/// The required settings of a vendor: the key, true if the page shows its value, otherwise the variable.
 type RequiredSettings = &'static [(&'static str, bool, &'static str)];
 
 const DESTINATIONS: &[(&str, RequiredSettings)] = &[
@@ -32,7 +32,7 @@ pub fn draft(figures: &PageFigures) -> Option<String> {
         .collect();
     let name = if name.starts_with(|c: char| c.is_ascii_alphabetic()) { &name } else { "site" };
     let is_name = page.domain().is_some();
-    // An address has no subdomains.
+    // An IP address has no subdomains.
     let host = if is_name { format!("t.{domain}") } else { "t.shop.example".to_owned() };
     let mut out = String::new();
     let mut line = |text: &str| {
@@ -53,7 +53,7 @@ pub fn draft(figures: &PageFigures) -> Option<String> {
         let vendor = tag.vendor.as_deref();
         let found = DESTINATIONS.iter().find(|(name, _)| Some(*name) == vendor);
         let Some((vendor, needs)) = found else {
-            // A tag's name is ours, or a domain.
+            // A tag's name is from our table, or a domain.
             line(&format!("\n# {}: {}", plain(&tag.name), tag.replaced_by));
             continue;
         };
@@ -81,8 +81,8 @@ pub fn draft(figures: &PageFigures) -> Option<String> {
     Some(out)
 }
 
-/// What the page gets in place of the tags' own scripts: shims in `/tw.js` where there are any, with
-/// what they must know; the scripts of the others from the site's own host.
+/// The settings that replace the tags' own scripts: shims in `/tw.js` where available, with their ids; the
+/// other scripts from the site's own host.
 fn in_page(tags: &[TagFigures]) -> Vec<String> {
     let mut found: Vec<(&Vendor, &TagFigures)> = Vec::new();
     for tag in tags {
@@ -112,7 +112,7 @@ fn in_page(tags: &[TagFigures]) -> Vec<String> {
                 Some(id) => format!("{table}{key} = {}", quoted(id)),
                 None => format!("{table}# {key} = \"...\"   # with it, there is a button"),
             })),
-            // Of some, each customer has another host.
+            // Some scripts have another host for each customer.
             None if script.files.iter().all(|file| !file.origin.is_empty()) => {
                 lines.push(format!("{table}scripts = \"proxy\""));
             }
@@ -126,7 +126,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", plain(text))
 }
 
-/// Only what names, hosts, origins and ids are made of.
+/// Keeps only characters of names, hosts, origins and ids.
 fn plain(text: &str) -> String {
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.:/[] ".contains(*c);
     text.chars().filter(is_plain).take(300).collect()
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_draft_is_a_valid_configuration() {
+    fn draft_is_a_valid_configuration() {
         let text = checked("https://www.shop.example/a?b=c");
         assert!(text.contains("hosts = [\"t.shop.example\"]"), "{text}");
         assert!(text.contains("measurement_id = \"G-B2\""), "{text}");

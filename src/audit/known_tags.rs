@@ -1,25 +1,25 @@
-//! The tags that are known by where they come from, and what takes their place.
+//! Known tags by their hosts, and their replacements.
 
 use url::Url;
 
 use crate::vendors;
 
-/// A tag that is known.
+/// A tag that is recognised by its hosts.
 #[derive(Debug)]
 pub struct KnownTag {
-    /// What people call it.
+    /// Its common name.
     pub name: &'static str,
     /// Its hosts, subdomains included.
     hosts: &'static [&'static str],
-    /// Our name of its vendor, if we have it.
+    /// Our name of its vendor, if there is one.
     pub vendor: Option<&'static str>,
-    /// What it does in a page.
+    /// Its function in a page.
     pub kind: TagCategory,
-    /// Where its public id stands in its requests.
+    /// The locations of its public id in its requests.
     ids: &'static [TagIdLocation],
 }
 
-/// What a tag does, as far as it matters for what can replace it.
+/// The function of a tag, as far as it matters for its replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TagCategory {
     /// Counts and reports events.
@@ -28,9 +28,9 @@ pub enum TagCategory {
     Loader,
     /// Advertising: reports events, or shows advertisements.
     Ads,
-    /// Talks to visitors.
+    /// Chat with visitors.
     Chat,
-    /// Records what visitors see.
+    /// Records the visitors' screens.
     Replay,
     /// Changes the page for some visitors.
     Experiments,
@@ -42,14 +42,14 @@ pub enum TagCategory {
     Content,
 }
 
-/// Where an id stands.
+/// The location of an id in a URL.
 #[derive(Debug)]
 enum TagIdLocation {
-    /// The value of a query parameter that begins with this.
+    /// The value of this query parameter, if it has this prefix.
     Query(&'static str, &'static str),
-    /// The path's next part after this.
+    /// The path segment after this text.
     After(&'static str),
-    /// The name of a script somewhere below this.
+    /// The name of a script below this path.
     Script(&'static str),
 }
 
@@ -66,7 +66,7 @@ const fn known(
     KnownTag { name, hosts, vendor, kind, ids }
 }
 
-/// The first entry that fits counts: of one host's, those with an id that fits come first.
+/// The first matching entry counts; of one host's entries, those with a matching id come first.
 static KNOWN: &[KnownTag] = &[
     known(
         "Google Analytics 4",
@@ -166,7 +166,7 @@ static KNOWN: &[KnownTag] = &[
     known("Stripe", &["stripe.com"], None, Content, &[]),
 ];
 
-/// The tag that this request is of, and the id that it names.
+/// Returns the tag of this request, and its id in the request.
 pub fn recognise(url: &Url) -> Option<(&'static KnownTag, Option<String>)> {
     let host = url.host_str()?;
     let mut of_host = KNOWN.iter().filter(|known| known.is_at(host)).peekable();
@@ -189,8 +189,8 @@ impl KnownTag {
         })
     }
 
-    /// What takes its place, or that nothing can: the destination that its events go to, the shim that
-    /// its calls in the page go to, or the proxy that its scripts come through.
+    /// Its replacement, or that there is none: the destination that gets its events, the shim that gets its
+    /// calls in the page, or the proxy that serves its scripts.
     pub fn replaced_by(&self) -> String {
         let vendor = self.vendor.and_then(vendors::find);
         let Some(vendor) = vendor else { return self.unreplaced().to_owned() };
@@ -202,9 +202,7 @@ impl KnownTag {
             parts.push("tagway's own events".to_owned());
         }
         if self.kind == Chat && vendor.shim.is_some() {
-            parts.push(format!(
-                "shim \"{name}\", whose button loads its messenger when somebody wants to talk"
-            ));
+            parts.push(format!("shim \"{name}\", whose button loads its messenger at a click"));
         } else if vendor.shim.is_some() {
             parts.push(format!("shim \"{name}\" for the calls in the page"));
         } else if vendor.beacon.is_some() {
@@ -216,7 +214,7 @@ impl KnownTag {
         parts.join("; ")
     }
 
-    /// What can be done about a tag whose vendor is none of ours.
+    /// The advice for a tag without a vendor of ours.
     const fn unreplaced(&self) -> &'static str {
         match self.kind {
             Events => "a \"webhook\" destination, if it has an API",
@@ -251,7 +249,7 @@ impl TagIdLocation {
     }
 }
 
-/// Ids come from a page, and go into a file: only plain ones are taken.
+/// Ids come from a page and go into a file: only plain characters are accepted.
 fn is_id(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=64).contains(&text.len()) && text.chars().all(is_plain)
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_known_by_host_and_id() {
+    fn recognise_finds_tags_by_host_and_id() {
         let some = |name, id: &str| Some((name, Some(id.to_owned())));
         let gtm = "https://www.googletagmanager.com";
         assert_eq!(of(&format!("{gtm}/gtag/js?id=G-ABC1")), some("Google Analytics 4", "G-ABC1"));
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_not_plain_are_not_taken() {
+    fn recognise_ignores_ids_with_special_characters() {
         assert_eq!(
             of("https://www.facebook.com/tr/?id=1%22%0a%5bx%5d"),
             Some(("Meta pixel", None))
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_host_of_a_script_that_is_served_first_party_is_known_as_its_vendors() {
+    fn hosts_of_proxied_scripts_are_known_tags() {
         for vendor in vendors::VENDORS {
             let files = vendor.script.map(|script| script.files).unwrap_or_default();
             for file in files.iter().filter(|file| !file.origin.is_empty() && !file.shared) {
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_and_the_proxy_are_named_where_there_are_any() {
+    fn replaced_by_names_shims_and_the_proxy() {
         let of = |name: &str| {
             let known = KNOWN.iter().find(|known| known.name == name).unwrap();
             known.replaced_by()
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vendor_of_the_table_is_one_of_ours_and_every_tag_has_an_answer() {
+    fn every_known_tag_has_a_valid_vendor_and_a_replacement_text() {
         for known in KNOWN {
             assert!(!known.replaced_by().is_empty());
             if let Some(vendor) = known.vendor {

@@ -1,8 +1,8 @@
-//! From the record of a visit to figures. Pure.
+//! Computes figures from the recording of a visit. Pure.
 //!
-//! Main-thread time is CPU time of the threads that run pages (`CrRendererMain`). Of a script it is
-//! inclusive: what it calls into counts as its own, and what lies within another script's counts only
-//! there, so that the sum is never more than the whole.
+//! Main-thread time is CPU time of the threads that run pages (`CrRendererMain`). A script's time is
+//! inclusive: its calls into other scripts count as its own, and nested scripts are not counted again, so
+//! that the sum never exceeds the total.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,59 +12,59 @@ use url::Url;
 
 use super::known_tags;
 
-/// Figures keep this many scripts of a tag, the dearest first.
+/// The most scripts of a tag in the figures, the most expensive first.
 const SCRIPTS: usize = 20;
-/// And this many tags.
+/// The most tags in the figures.
 const TAGS: usize = 200;
-/// Ids that are kept of one tag.
+/// The most ids of one tag.
 const IDS: usize = 8;
-/// A task as long as this is a long one, by <https://w3c.github.io/longtasks/>.
+/// The length of a long task, by <https://w3c.github.io/longtasks/>.
 const LONG_TASK_US: f64 = 50_000.0;
 
-/// What was recorded of a visit.
+/// The recording of a visit.
 #[derive(Debug, Default)]
 pub struct VisitRecording {
     /// Events of the network: name and details.
     pub network: Vec<(String, Value)>,
     /// Trace events.
     pub trace: Vec<Value>,
-    /// What the page itself could tell.
+    /// Values that the page's own observers reported.
     pub page: Value,
-    /// The heap after a collection.
+    /// The heap size after a garbage collection.
     pub heap_bytes: f64,
-    /// Whether it came to rest.
+    /// True if the page came to rest.
     pub is_settled: bool,
 }
 
-/// What a page costs.
+/// The costs of a page.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PageFigures {
-    /// The page.
+    /// The page's address.
     pub url: String,
-    /// How many visits these are the medians of.
+    /// The number of visits of which these are the medians.
     pub visits: usize,
-    /// Visits that never came to rest, and are measured as far as they came.
+    /// Visits that never came to rest, measured until their time limit.
     pub unsettled: usize,
-    /// The whole page's, by the names in [`TOTALS`].
+    /// The totals of the page, by the names in [`TOTALS`].
     pub totals: BTreeMap<String, f64>,
-    /// Tags: what is third-party, or known.
+    /// Third-party or known tags.
     pub tags: Vec<TagFigures>,
 }
 
-/// One tag: all that a vendor, or an unknown third party, does in the page.
+/// One tag: all activity of a vendor, or of an unknown third party, in the page.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TagFigures {
     /// Its name, or its domain.
     pub name: String,
     /// Our name of its vendor.
     pub vendor: Option<String>,
-    /// What takes its place.
+    /// Its replacement.
     pub replaced_by: String,
     /// Public ids in its requests.
     pub ids: Vec<String>,
-    /// Hosts asked for it.
+    /// Hosts of its requests.
     pub hosts: Vec<String>,
-    /// Requests.
+    /// The number of its requests.
     pub requests: f64,
     /// Bytes received, heads included.
     pub bytes: f64,
@@ -79,13 +79,13 @@ pub struct TagFigures {
 pub struct ScriptFigures {
     /// Its address, without the query.
     pub url: String,
-    /// Main-thread time.
+    /// The main-thread time of the script.
     pub main_ms: f64,
     /// Bytes received.
     pub bytes: f64,
 }
 
-/// The names of the totals, what people call them, and their units.
+/// The keys of the totals, their readable names, and their units.
 pub const TOTALS: &[(&str, &str, &str)] = &[
     ("requests", "requests", ""),
     ("third_party_requests", "of these to third parties", ""),
@@ -112,7 +112,7 @@ struct MeasuredRequest {
     bytes: f64,
 }
 
-/// The figures of one visit.
+/// Computes the figures of one visit.
 pub fn figures(asked: &Url, record: &VisitRecording) -> PageFigures {
     let mut totals: BTreeMap<String, f64> =
         TOTALS.iter().map(|(name, ..)| ((*name).to_owned(), 0.0)).collect();
@@ -120,7 +120,7 @@ pub fn figures(asked: &Url, record: &VisitRecording) -> PageFigures {
     let (requests, connections, preflights, bytes_up) = requests(&record.network);
     let (main_us, long_tasks, by_script) = main_thread(&record.trace);
 
-    // A site may redirect to the name it goes by.
+    // A site may redirect to its canonical name.
     let page = record.page["url"].as_str().and_then(|url| Url::parse(url).ok());
     let page = page.unwrap_or_else(|| asked.clone());
     let own = domain(&page).unwrap_or_default();
@@ -141,7 +141,7 @@ pub fn figures(asked: &Url, record: &VisitRecording) -> PageFigures {
         let Some((tag, id)) = tag(&mut tags, &url, &own) else { continue };
         tag.requests += 1.0;
         tag.bytes += request.bytes;
-        if !tag.hosts.iter().any(|known| known_tags == host) {
+        if !tag.hosts.iter().any(|known| known == host) {
             tag.hosts.push(host.to_owned());
         }
         if let Some(id) = id.filter(|id| !tag.ids.contains(id) && tag.ids.len() < IDS) {
@@ -195,14 +195,14 @@ const fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// The registrable domain, or the host where there is none.
+/// The registrable domain, or the host if there is none.
 pub(super) fn domain(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     let name = url.domain().and_then(psl::domain_str);
     Some(name.unwrap_or(host).to_owned())
 }
 
-/// The tag that this address belongs to, and the id it names; none if it is the site's own.
+/// The tag of this address, and its id in it; none if the address is the site's own.
 fn tag<'t>(
     tags: &'t mut BTreeMap<String, TagFigures>,
     url: &Url,
@@ -213,13 +213,13 @@ fn tag<'t>(
     if recognised.is_none() && domain == own {
         return None;
     }
-    let name = recognised.as_ref().map_or(domain, |(known, _)| known_tags.name.to_owned());
+    let name = recognised.as_ref().map_or(domain, |(known, _)| known.name.to_owned());
     let tag = tags.entry(name.clone()).or_insert_with(|| TagFigures {
         name,
-        vendor: recognised.as_ref().and_then(|(known, _)| known_tags.vendor.map(str::to_owned)),
+        vendor: recognised.as_ref().and_then(|(known, _)| known.vendor.map(str::to_owned)),
         replaced_by: recognised
             .as_ref()
-            .map_or_else(|| "not known".to_owned(), |(known, _)| known_tags.replaced_by()),
+            .map_or_else(|| "not known".to_owned(), |(known, _)| known.replaced_by()),
         ..TagFigures::default()
     });
     Some((tag, recognised.and_then(|(_, id)| id)))
@@ -238,7 +238,7 @@ fn script<'t>(tag: &'t mut TagFigures, url: &Url) -> &'t mut ScriptFigures {
     &mut tag.scripts[at]
 }
 
-/// The requests, how many connections they took, how many were preflights, and the bytes of bodies.
+/// The requests, the numbers of connections and of preflights, and the bytes of bodies.
 fn requests(events: &[(String, Value)]) -> (Vec<MeasuredRequest>, usize, usize, f64) {
     let mut requests: Vec<MeasuredRequest> = Vec::new();
     let mut current: HashMap<&str, usize> = HashMap::new();
@@ -252,7 +252,7 @@ fn requests(events: &[(String, Value)]) -> (Vec<MeasuredRequest>, usize, usize, 
                 if !is_web(url) {
                     continue;
                 }
-                // A redirect goes on under the same id.
+                // A redirect continues under the same id.
                 let redirect = &params["redirectResponse"];
                 connection(&mut connections, redirect);
                 let before = current.get(id).and_then(|at| requests.get_mut(*at));
@@ -266,7 +266,7 @@ fn requests(events: &[(String, Value)]) -> (Vec<MeasuredRequest>, usize, usize, 
                     params["request"]["postData"].as_str().map_or(0.0, |body| count(body.len()));
                 if let (Some(at), Some(0.0)) = (current.get(id), redirect["connectionId"].as_f64())
                 {
-                    // The browser's own, from http to https: nobody was asked.
+                    // The browser's own redirect from http to https: no request was sent.
                     if let Some(request) = requests.get_mut(*at) {
                         url.clone_into(&mut request.url);
                         continue;
@@ -281,7 +281,7 @@ fn requests(events: &[(String, Value)]) -> (Vec<MeasuredRequest>, usize, usize, 
                 let request = current.get(id).and_then(|at| requests.get_mut(*at));
                 if let Some(request) = request {
                     request.is_script |= params["type"] == "Script";
-                    // Kept if the end is never told, as of answers without a body.
+                    // Used if no end is reported, as for responses without a body.
                     request.bytes = params["response"]["encodedDataLength"].as_f64().unwrap_or(0.0);
                 }
             }
@@ -316,7 +316,7 @@ fn main_thread(trace: &[Value]) -> (f64, usize, BTreeMap<String, f64>) {
         .collect();
     let mut complete: Vec<&Value> =
         trace.iter().filter(|event| event["ph"] == "X" && mains.contains(&thread(event))).collect();
-    // The outer one first, where two begin at once.
+    // The outer event first if two begin at once.
     let begin = |event: &Value| event["ts"].as_f64().unwrap_or(0.0);
     let long = |event: &Value| event["dur"].as_f64().unwrap_or(0.0);
     complete.sort_by(|a, b| {
@@ -327,7 +327,7 @@ fn main_thread(trace: &[Value]) -> (f64, usize, BTreeMap<String, f64>) {
     });
     let (mut total, mut long_tasks) = (0.0, 0);
     let mut scripts: BTreeMap<String, f64> = BTreeMap::new();
-    // Ends of what is counted already; what lies within is part of it.
+    // The ends of the last counted task and script; nested events are part of them.
     let mut task = ((None, None), 0.0);
     let mut counted = ((None, None), 0.0);
     for event in complete {
@@ -364,7 +364,7 @@ fn script_of(event: &Value) -> Option<&str> {
     }
 }
 
-/// The medians of several visits' figures. A tag that a visit did not see cost nothing there.
+/// The medians of several visits' figures. A tag that a visit did not load counts as zero there.
 pub fn medians(visits: Vec<PageFigures>) -> PageFigures {
     let Some(first) = visits.first() else { return PageFigures::default() };
     let names: BTreeSet<&String> = visits.iter().flat_map(|visit| visit.totals.keys()).collect();
@@ -455,11 +455,11 @@ mod tests {
                 "args": { "name": "CrRendererMain" } }),
             ran("RunTask", 0, 60_000, ""),
             ran("EvaluateScript", 10, 50_000, gtag),
-            // Within the other's: part of it.
+            // Nested in the other script: part of it.
             ran("FunctionCall", 20, 10_000, own),
             ran("RunTask", 70_000, 9_000, ""),
             ran("FunctionCall", 70_001, 4_000, own),
-            // Another thread's.
+            // On another thread.
             json!({ "name": "RunTask", "ph": "X", "ts": 0, "dur": 99, "pid": 1, "tid": 3 }),
         ];
         let page = json!({ "lcp": 12, "tbt": 10, "load": 34, "cookies": 5 });
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_becomes_figures() {
+    fn figures_are_computed_from_a_recording() {
         let figures = figures(&Url::parse("https://www.shop.example/").unwrap(), &record());
         let total = |name: &str| figures.totals[name];
         assert_eq!(total("requests"), 4.0);
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_a_request_of_its_own() {
+    fn redirect_counts_as_a_separate_request() {
         let (name, mut second) = sent("1", "https://b.example/", "Document");
         second["redirectResponse"] = json!({ "connectionId": 1, "encodedDataLength": 70 });
         let mut network = vec![sent("1", "https://a.example/", "Document"), (name, second)];
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_of_each_figure() {
+    fn medians_are_computed_for_each_figure() {
         let page = Url::parse("https://www.shop.example/").unwrap();
         let visit = |main: f64| {
             let mut figures = figures(&page, &record());

@@ -1,5 +1,5 @@
-//! One visit of the page, recorded: what its network did, what its main thread did, and what the page
-//! itself can tell.
+//! One recorded visit of the page: the activity of its network and main thread, and the page's own
+//! metrics.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use super::chromium::{ChromiumBrowser, DevToolsEvent};
 use super::measure::VisitRecording;
 use super::{AuditError, AuditOptions, NetworkThrottle};
 
-/// Records of a trace at most: a heavy page has some 100,000.
+/// The most records of a trace: a heavy page has some 100,000.
 const TRACE_EVENTS: usize = 2_000_000;
-/// Events of the network at most.
+/// The most events of the network.
 const NETWORK_EVENTS: usize = 200_000;
 
 const CATEGORIES: &str =
     "devtools.timeline,disabled-by-default-devtools.timeline,v8,disabled-by-default-v8.compile";
 
-/// Runs in the page before its own scripts: what only observers see.
+/// Code that runs in the page before its own scripts, for metrics that need observers.
 const OBSERVE: &str = r#"(() => {
   const seen = { lcp: 0, tbt: 0, long: 0 };
   Object.defineProperty(globalThis, "__tagwayAudit", { value: seen });
@@ -28,7 +28,7 @@ const OBSERVE: &str = r#"(() => {
   watch("longtask", (entry) => { seen.long += 1; seen.tbt += entry.duration - 50; });
 })()"#;
 
-/// Asked at the end.
+/// Code that collects the metrics at the end.
 const ASK: &str = r#"(() => {
   const seen = globalThis.__tagwayAudit ?? {};
   const [navigation] = performance.getEntriesByType("navigation");
@@ -73,7 +73,7 @@ pub(super) async fn visit(options: &AuditOptions) -> Result<VisitRecording, Audi
         }
         keep(&mut record, event)?;
     }
-    // After the trace: a collection is no part of what the page costs.
+    // After the trace: the collection is not a cost of the page.
     browser.call(Some(page), "HeapProfiler.collectGarbage", json!({})).await?;
     let heap = browser.call(Some(page), "Runtime.getHeapUsage", json!({})).await?;
     record.heap_bytes = heap["usedSize"].as_f64().unwrap_or(0.0);
@@ -89,13 +89,13 @@ async fn prepare(
     for domain in ["Page.enable", "Network.enable", "Runtime.enable"] {
         browser.call(Some(page), domain, json!({})).await?;
     }
-    // Some tags are silent in browsers that call themselves headless, and would seem to cost less.
+    // Some tags stay silent in headless browsers, and would seem to cost less.
     let version = browser.call(None, "Browser.getVersion", json!({})).await?;
     let agent = version["userAgent"].as_str().unwrap_or_default();
     let agent = json!({ "userAgent": agent.replace("HeadlessChrome", "Chrome") });
     browser.call(Some(page), "Emulation.setUserAgentOverride", agent).await?;
-    // Frames of other sites and workers are targets of their own. They do not wait to be attached:
-    // a service worker that waits would seem to cost nothing.
+    // Frames of other sites and workers are separate targets. They do not wait to be attached: a waiting
+    // service worker would seem to cost nothing.
     let attach = json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true });
     browser.call(Some(page), "Target.setAutoAttach", attach).await?;
     let observe = json!({ "source": OBSERVE });
@@ -114,8 +114,8 @@ async fn prepare(
     Ok(())
 }
 
-/// Records until the page is loaded and nothing was under way for a while, or until half the time is
-/// gone: a page that never rests is measured as far as it came.
+/// Records until the page is loaded and its network was idle for a while, or until half the time limit: a
+/// page that never rests is measured until then.
 async fn follow(
     browser: &mut ChromiumBrowser,
     record: &mut VisitRecording,
@@ -149,7 +149,7 @@ async fn follow(
             }
             ("Target.attachedToTarget", _) => {
                 let session = event.params["sessionId"].as_str().map(str::to_owned);
-                // A target may be gone again before it hears this.
+                // The target may be gone before the command arrives.
                 browser.send(session.as_deref(), "Network.enable", json!({})).await?;
             }
             _ => {}

@@ -1,8 +1,8 @@
-//! Whether it is a person's browser that calls (`contracts/beacons.md` 12.8): a score with named reasons.
-//! Pure; the list of known programs is Crawlerdex, by way of `iscrawl`.
+//! Bot detection for callers (`docs/contracts/beacons.md` 12.8): a score with named reasons. Pure; the list of known
+//! programs is Crawlerdex, by way of `iscrawl`.
 //!
-//! Requests of browsers that fetch a page before anybody looks at it are told apart: they count for
-//! nothing, whoever sends them.
+//! Prefetch requests of browsers are recognised apart from the score: their events are not counted, whoever sends
+//! them.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 use crate::event::BotSuspicion;
 use crate::settings::SettingsSection;
 
-/// Certain.
+/// The score of a certain bot.
 const MAX_SCORE: u8 = 100;
 
 /// The longest user agent that is looked up: browsers' have some 150 bytes.
@@ -24,7 +24,7 @@ const FETCH_METADATA: &[(&str, u32)] = &[("Chrome/", 90), ("Firefox/", 95)];
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
 
-/// Reasons by the list's own categories, the telling ones first: a program may be of several.
+/// Reasons by the list's own categories, the most specific first: a program may belong to several.
 const CATEGORIES: &[(&str, &str)] = &[
     ("ai-crawler", "ai_crawler"),
     ("ai-fetcher", "ai_fetcher"),
@@ -41,23 +41,23 @@ const CATEGORIES: &[(&str, &str)] = &[
     ("http-library", "http_library"),
 ];
 
-/// What a site does about bots.
+/// A site's treatment of bots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BotPolicy {
-    /// Nothing, not even a look.
+    /// Does not score requests.
     Pass,
-    /// Says so on the event.
+    /// Marks the event.
     Flag,
-    /// Drops what reaches the score.
+    /// Drops events that reach the score.
     Drop,
 }
 
-/// One of `[[sites]]`: what it does, and from which score on.
+/// The bot settings of one of `[[sites]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BotSettings {
-    /// What is done.
+    /// The action for events that reach the score.
     pub policy: BotPolicy,
-    /// The score from which on an event is a bot's.
+    /// The score from which an event counts as a bot's.
     pub score: u8,
 }
 
@@ -73,23 +73,23 @@ impl BotSettings {
     }
 }
 
-/// What is seen of a caller.
+/// A request's signals for bot detection.
 #[derive(Clone, Copy, Debug)]
 pub struct BotSignals<'a> {
     /// The request's header fields.
     pub fields: &'a HeaderMap,
-    /// Whether the request came over TLS, which is where browsers say what they fetch.
+    /// True if the request came over TLS: browsers send `Sec-Fetch-*` only there.
     pub secure: bool,
-    /// Whether this client calls far more often than a person clicks.
+    /// True if this client calls far more often than a person clicks.
     pub is_burst: bool,
 }
 
-/// Reads the list of known programs, which takes a moment, before the first request needs it.
+/// Loads the list of known programs before the first request needs it: that takes a moment.
 pub fn prepare() {
     iscrawl::crawler_info("-");
 }
 
-/// Whether the request fetches in advance what perhaps nobody will look at.
+/// Returns true if the request is a prefetch, whose page may never be shown.
 pub fn is_prefetch(fields: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
         let value = fields.get(*name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -100,8 +100,8 @@ pub fn is_prefetch(fields: &HeaderMap) -> bool {
     })
 }
 
-/// Names of programs that fetch the images of mails, in lower case: webmail's proxies, and
-/// programs on people's desks. They act for a person who opened a mail.
+/// Names of programs that fetch the images of mails, in lower case: webmail proxies and desktop mail programs. They
+/// act for a person who opened a mail.
 const MAIL_PROXIES: [&str; 9] = [
     "imageproxy",
     "image-proxy",
@@ -114,8 +114,8 @@ const MAIL_PROXIES: [&str; 9] = [
     "applemail",
 ];
 
-/// Returns true if a program fetches an image for a person who opened a mail, so that address and agent are its own.
-/// Apple Mail names nothing but `Mozilla/5.0`; others name nothing at all.
+/// Returns true if a program fetches an image for a person who opened a mail, so that address and user agent are
+/// the program's. Apple Mail sends only `Mozilla/5.0`; others send no user agent.
 pub fn is_mail_proxy(fields: &HeaderMap) -> bool {
     let agent = agent(fields);
     let agent = agent.trim();
@@ -126,13 +126,13 @@ pub fn is_mail_proxy(fields: &HeaderMap) -> bool {
     MAIL_PROXIES.iter().any(|name| agent.contains(name))
 }
 
-/// The user agent. Some devices write their makers' letters into it as they are, others as bytes of an older
+/// Returns the user agent. Some devices write their makers' names into it in raw UTF-8, others in an older
 /// encoding.
 fn agent(fields: &HeaderMap) -> Cow<'_, str> {
     fields.get(USER_AGENT).map_or(Cow::Borrowed(""), |it| String::from_utf8_lossy(it.as_bytes()))
 }
 
-/// What speaks against a person; `None` if nothing does.
+/// Scores the signs of a bot; `None` if there are none.
 pub fn judge(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
     let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
     let agent = agent(clues.fields);
@@ -165,7 +165,7 @@ pub fn judge(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
     (found.score > 0).then_some(found)
 }
 
-/// Whether the browser is one that says of each request to a secure host what it is for.
+/// Returns true if the user agent's browser sends `Sec-Fetch-*` with every request to a secure host.
 fn sends_fetch_metadata(agent: &str) -> bool {
     FETCH_METADATA.iter().any(|(name, first)| {
         let version = agent.split_once(name).map(|(_, rest)| rest);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_known_and_told_apart() {
+    fn known_programs_are_recognised_by_category() {
         for (agent, expected) in [
             (
                 "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_people() {
+    fn browsers_of_people_score_nothing() {
         for agent in [
             CHROME,
             "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_would_say_and_this_one_does_not() {
+    fn missing_browser_fields_raise_the_score() {
         assert_eq!(reasons(&[]), (60, vec!["no_user_agent".to_owned()]));
         let (score, found) = reasons(&[("user-agent", CHROME)]);
         assert_eq!((score, found.join(" ").as_str()), (60, "no_sec_fetch no_language"));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_beyond_ascii_hide_no_agent() {
+    fn agents_with_non_ascii_letters_are_still_recognised() {
         for agent in ["Mozilla/5.0 (Linux; Android 13; 红米)".as_bytes(), b"Caf\xe9App/3.1"] {
             let mut all = fields(&[("accept-language", "de"), ("sec-fetch-site", "none")]);
             all.insert(USER_AGENT, agent.try_into().unwrap());
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fetches_a_mails_images_acts_for_a_person() {
+    fn mail_image_fetchers_are_recognised_as_proxies() {
         let is_proxy = |agent: &str| is_mail_proxy(&fields(&[("user-agent", agent)]));
         for proxy in [
             "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fetched_in_advance_is_known() {
+    fn prefetch_requests_are_recognised() {
         for (name, value) in [
             ("sec-purpose", "prefetch;prerender"),
             ("sec-purpose", "prefetch"),

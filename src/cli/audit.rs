@@ -1,4 +1,4 @@
-//! `tagway audit`: what a page's tags cost, what replaces them, and a configuration to begin with.
+//! `tagway audit`: measures the cost of a page's tags, lists their replacements, and drafts a configuration.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -14,48 +14,48 @@ use super::{CommandError, block_on, print, render};
 use crate::audit::measure::TOTALS;
 use crate::audit::{self, AuditError, NetworkThrottle, PageFigures, draft};
 
-/// A name or address from the page is cut here.
+/// The longest name or address from the page in the output, in characters.
 const SHOWN_CHARS: usize = 100;
-/// Saved figures are a few KiB.
+/// The largest file of saved figures: they are a few KiB.
 const FILE_BYTES: u64 = 16 << 20;
-/// Scripts shown of one tag.
+/// The most scripts shown of one tag.
 const SHOWN_SCRIPTS: usize = 3;
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArgs {
     /// The page, http or https.
     url: Url,
-    /// The browser's program; by default that of CHROMIUM, or the first usual name in PATH.
+    /// The browser's program. Default: the variable CHROMIUM, else the first usual name in PATH.
     #[arg(long, value_name = "PATH")]
     chromium: Option<PathBuf>,
-    /// Visits, each with a fresh profile; the figures are medians.
+    /// The number of visits, each with a new browser profile; the figures are medians.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Make the network slow.
+    /// Throttle the network.
     #[arg(long, value_name = "NETWORK")]
     throttle: Option<NetworkProfile>,
-    /// Make the processor slower by this factor; 4 is about a mid-range phone.
+    /// Slow the processor down by this factor; 4 is about a mid-range phone.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     cpu: f64,
-    /// The most seconds of one visit.
+    /// The longest time of one visit, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-    /// The page is done when it is loaded and nothing was under way for so many milliseconds.
+    /// The idle time in milliseconds after which a loaded page counts as done.
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(..=60_000))]
     settle: u64,
-    /// Write a configuration for the tags that were found; never over a file.
+    /// Write a configuration for the tags that were found. The file must not exist.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Keep the figures, for --before; never over a file.
+    /// Write the figures to a file, for --before. The file must not exist.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Compare with figures that --save kept.
+    /// Compare with figures that --save wrote.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
-    /// Run the browser without its sandbox, which root cannot have. Only for pages you trust.
+    /// Run the browser without its sandbox, which does not work as root. Only for pages you trust.
     #[arg(long)]
     no_sandbox: bool,
     /// Chromium's --host-resolver-rules, for tests.
@@ -75,7 +75,7 @@ enum NetworkProfile {
 
 fn factor(text: &str) -> Result<f64, String> {
     let factor = text.parse::<f64>().ok().filter(|factor| (1.0..=20.0).contains(factor));
-    factor.ok_or_else(|| "is not a factor from 1 to 20".to_owned())
+    factor.ok_or_else(|| "must be a factor from 1 to 20".to_owned())
 }
 
 pub(super) fn run(
@@ -84,13 +84,15 @@ pub(super) fn run(
     path: Option<&str>,
 ) -> Result<(), CommandError> {
     if !matches!(options.url.scheme(), "http" | "https") {
-        return Err(CommandError::Usage("only pages of http and https have tags".to_owned()));
+        return Err(CommandError::Usage(
+            "the page's address must begin with http:// or https://".to_owned(),
+        ));
     }
     let before = options.before.as_deref().map(read).transpose()?;
-    // Said before the browser works for a minute.
+    // Checked before the browser works for a minute.
     for file in [&options.write, &options.save].into_iter().flatten() {
         if file.exists() {
-            return Err(CommandError::Usage(format!("{} exists already", file.display())));
+            return Err(CommandError::Usage(format!("{} already exists", file.display())));
         }
     }
     let visits = audit::AuditOptions {
@@ -111,7 +113,7 @@ pub(super) fn run(
         write(file, &json)?;
     }
     if let Some(file) = &options.write {
-        let text = draft::draft(&figures).context("the page has no host to write for")?;
+        let text = draft::draft(&figures).context("the page's address has no host")?;
         write(file, &text)?;
     }
     if options.json {
@@ -119,9 +121,7 @@ pub(super) fn run(
     }
     print(&report(&figures, before.as_ref()))?;
     match &options.write {
-        Some(file) => {
-            print(&format!("\nA configuration to begin with is in {}.\n", file.display()))
-        }
+        Some(file) => print(&format!("\nA draft configuration is in {}.\n", file.display())),
         None => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn read(file: &Path) -> Result<PageFigures, CommandError> {
         .read_to_string(&mut text)
         .with_context(|| file.display().to_string())?;
     let figures = serde_json::from_str(&text);
-    Ok(figures.with_context(|| format!("{}: no figures of --save", file.display()))?)
+    Ok(figures.with_context(|| format!("{} was not written by --save", file.display()))?)
 }
 
 fn write(file: &Path, text: &str) -> Result<(), CommandError> {
@@ -157,8 +157,11 @@ fn report(figures: &PageFigures, before: Option<&PageFigures>) -> String {
     let visits = if figures.visits == 1 { "one visit" } else { "medians of visits" };
     let _infallible = writeln!(out, "{url}   ({visits}: {})\n", figures.visits);
     if figures.unsettled > 0 {
-        let _infallible =
-            writeln!(out, "Still busy at the end, so measured in part: {}\n", figures.unsettled);
+        let _infallible = writeln!(
+            out,
+            "Visits that were still busy at --timeout, measured in part: {}\n",
+            figures.unsettled
+        );
     }
     if before.is_some() {
         let _infallible = writeln!(out, "{:<30}{:>14}{:>14}", "", "before", "now");
@@ -217,7 +220,7 @@ mod tests {
     use crate::audit::measure::TagFigures;
 
     #[test]
-    fn what_comes_from_the_page_is_escaped_and_the_two_are_compared() {
+    fn report_escapes_names_and_compares_figures() {
         let mut figures =
             PageFigures { url: "https://a.example/".to_owned(), ..PageFigures::default() };
         figures.totals.insert("bytes_down".to_owned(), 1500.0);
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_never_written_over() {
+    fn write_never_overwrites_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
         write(&file, "one").unwrap();

@@ -1,5 +1,5 @@
-//! `tagway check`: what the configuration would run. Never a secret. It reads the certificates as a
-//! start does, and changes nothing.
+//! `tagway check`: summarises the configuration, without secrets. It reads the certificates as a start
+//! does, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -33,9 +33,9 @@ pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
 }
 
 /// The warning about an admin listener beyond loopback.
-const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: metrics and the names of sites and \
-    destinations are shown without a token, and the token travels in the clear; bind it to 127.0.0.1, \
-    or let a private network alone reach it";
+const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: it serves metrics and the names of \
+    sites and destinations without a token, and clients send the token unencrypted; bind it to 127.0.0.1, \
+    or make it reachable from a private network only";
 
 /// Writing to a String cannot fail, so the results are dropped.
 fn summary(settings: &TagwaySettings, file: &str) -> String {
@@ -49,7 +49,9 @@ fn summary(settings: &TagwaySettings, file: &str) -> String {
         row("warning", &BEYOND_LOOPBACK);
     }
     for setting in settings.redaction.too_short() {
-        let why = format!("{setting} has fewer than {MIN_SECRET_BYTES} bytes: outputs may show it");
+        let why = format!(
+            "{setting} has fewer than {MIN_SECRET_BYTES} bytes and may appear in outputs: lengthen it"
+        );
         row("warning", &why);
     }
     for warning in &settings.warnings {
@@ -87,14 +89,14 @@ fn summary(settings: &TagwaySettings, file: &str) -> String {
     out
 }
 
-/// What is allowed, and perhaps not meant.
+/// Warnings about valid settings that are probably not intended.
 fn warnings(site: &SiteSettings) -> Vec<String> {
     let mut warnings = Vec::new();
     let proves_nobody = site.visitor.login.is_empty() && site.gateway.server_token.is_none();
     if !site.profiles.public.is_empty() && proves_nobody {
         warnings.push(
-            "profiles.public: without login_key or server_token nobody can be proven to be a user, so \
-             pages see nothing of what is known of users"
+            "profiles.public: no visitor can be proven to be a user without login_key or server_token, so \
+             pages get no values of known users; set one of the two"
                 .to_owned(),
         );
     }
@@ -107,7 +109,7 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
         };
         for destination in site.destinations.iter().filter(hears_all) {
             warnings.push(format!(
-                "{}: hears the same from each of the tags of {}; name one in tags",
+                "{}: gets the same event from each of the tags of {}; name one of them in tags",
                 destination.name,
                 tags.join(", ")
             ));
@@ -116,14 +118,14 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     warnings.extend(slips(site));
     warnings.extend(fallbacks(site));
     if site.shares_secret {
-        let what = "cookies are the site's own all the same, but those from before signatures named \
-                    their site are taken no more; say another secret for each site";
-        warnings.push(format!("secret: another site has it, too: {what}"));
+        let what = "a cookie is valid for its own site only, and older cookies whose signatures do \
+                    not name the site are rejected; set a different secret for each site";
+        warnings.push(format!("secret: another site has the same secret: {what}"));
     }
     for mount in site.gateway.mounts.iter().filter(|mount| mount.lacks_ids()) {
         warnings.push(format!(
-            "sites.vendors.{}: scripts = \"proxy\" serves none that differ by customer, as no id of the \
-             site's is known; say ids = [..]",
+            "sites.vendors.{}: scripts = \"proxy\" serves no customer-specific scripts, because no id of \
+             the site at the vendor is known; set ids = [..]",
             mount.vendor
         ));
     }
@@ -135,13 +137,14 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
         }
         if destination.mapping.is_configured() {
             warnings.push(format!(
-                "{name}: types, where and its mapping hold for what the gateway sends, not in pages"
+                "{name}: types, where and the mapping apply to events that the gateway sends, not to those that \
+                 pages send"
             ));
         }
         let mount = site.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
-        // A library whose vendor has no host of its own for them here sends them there by itself.
+        // Without one upstream URL for its beacons, the library sends them to the vendor itself.
         if mount.is_some_and(|mount| mount.converts && mount.beacon.upstream().is_some()) {
-            let what = "events: each is there twice unless beacons is \"forward\" or \"off\"";
+            let what = "events, so each event arrives twice: set beacons to \"forward\" or \"off\"";
             warnings.push(format!("{name}: the beacons of its library become {what}"));
         }
     }
@@ -151,7 +154,7 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     warnings
 }
 
-/// Names of events in a destination's mapping that its vendor gets as one.
+/// Event names in a destination's mapping that become one name at the vendor.
 fn names_that_become_one(destination: &DestinationSettings) -> Vec<String> {
     let Some(fit) = vendors::find(destination.vendor).and_then(|it| it.fit_name) else {
         return Vec::new();
@@ -184,7 +187,7 @@ fn slips(site: &SiteSettings) -> Vec<String> {
     probable_slips(&mentions, &made)
 }
 
-/// Segments that a destination hears of as events although its vendor has lists.
+/// Segments that a destination receives as events although its vendor has lists.
 fn fallbacks(site: &SiteSettings) -> Vec<String> {
     let syncs = site.segments.iter().flat_map(|it| it.syncs.iter().map(move |sync| (it, sync)));
     let implied = syncs.filter(|(_, sync)| sync.is_kind_implied && sync.kind == SyncKind::Events);
@@ -194,8 +197,8 @@ fn fallbacks(site: &SiteSettings) -> Vec<String> {
         let settings = lacks.join(", ");
         (!lacks.is_empty()).then(|| {
             format!(
-                "segment {}: goes to {} as events, and not as a list of {}: that needs {settings}; \
-                 kind = \"events\" says that events are meant",
+                "segment {}: goes to {} as events, and not as a list of {}: a list needs {settings}; set \
+                 kind = \"events\" if events are meant",
                 segment.name, sync.destination, destination.vendor
             )
         })
@@ -237,7 +240,11 @@ mod tests {
     fn check_warns_of_a_secret_that_two_sites_have() {
         for (secret, warnings) in [("0123456789abcdef", 2), ("fedcba9876543210", 0)] {
             let said = said(&format!("{SITES}secret = \"{secret}\"\n"));
-            assert_eq!(said.matches("another site has it").count(), warnings, "{said}");
+            assert_eq!(
+                said.matches("another site has the same secret").count(),
+                warnings,
+                "{said}"
+            );
         }
     }
 
@@ -248,17 +255,17 @@ mod tests {
         let rule =
             |rule: &str| said(&format!("{site}[[sites.destinations.mapping.rules]]\n{rule}\n"));
         let said = rule("set = { \"properties.sum\" = \"{{ properties.pricee * 2 }}\" }");
-        let expected = "log: mapping.rules[0].set: nothing is known of properties.pricee; did you mean \
+        let expected = "log: mapping.rules[0].set: unknown name properties.pricee; did you mean \
                         \"price\"?";
         assert!(said.contains(expected), "{said}");
         let said = rule("drop = [\"properties.quantitty\"]");
         assert!(said.contains("rules[0].drop") && said.contains("\"quantity\"?"), "{said}");
         let said = rule("set = { \"properties.sum\" = \"{{ properties.price * 2 }}\" }");
-        assert!(!said.contains("nothing is known"), "{said}");
+        assert!(!said.contains("unknown name"), "{said}");
     }
 
     #[test]
-    fn check_warns_of_lists_that_a_vendor_has_and_the_settings_lack() {
+    fn check_warns_of_missing_list_settings() {
         let said = |settings: &str, kind: &str| {
             said(&format!(
                 "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"ads\"\n\
@@ -268,19 +275,19 @@ mod tests {
                  [[sites.segments.sync]]\ndestination = \"ads\"\n{kind}"
             ))
         };
-        let needs = "segment vip: goes to ads as events, and not as a list of meta: that needs ad_account_id";
+        let needs = "segment vip: goes to ads as events, and not as a list of meta: a list needs ad_account_id";
         assert!(said("", "").contains(needs));
         for (settings, kind) in [("ad_account_id = \"act_1\"\n", ""), ("", "kind = \"events\"\n")] {
-            assert!(!said(settings, kind).contains("that needs"), "{settings}{kind}");
+            assert!(!said(settings, kind).contains("a list needs"), "{settings}{kind}");
         }
     }
 
     #[test]
-    fn check_warns_of_scripts_that_no_id_is_known_for() {
+    fn check_warns_of_customer_scripts_without_ids() {
         for (more, warns) in [("", true), ("ids = [\"KEY\"]\n", false)] {
             let segment = "[sites.vendors.segment]\nscripts = \"proxy\"\n";
             let said = said(&format!("{SITES}{segment}{more}"));
-            assert_eq!(said.contains("say ids = [..]"), warns, "{said}");
+            assert_eq!(said.contains("set ids = [..]"), warns, "{said}");
         }
     }
 
@@ -307,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn check_warns_of_public_profiles_where_nobody_can_be_proven() {
+    fn check_warns_of_public_profiles_without_a_login_proof() {
         let public = "[sites.profiles]\npublic = [\"traits.plan\"]";
         let said =
             |more: &str| said(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));

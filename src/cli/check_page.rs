@@ -1,5 +1,5 @@
-//! `tagway check-page URL`: says whether a page gets the gateway's snippet, and why if it does not. The page goes
-//! through the very code that pages of an origin go through; it needs no running gateway.
+//! `tagway check-page URL`: shows if a page gets the gateway's snippet, and the reasons if not. The page is
+//! processed by the code for pages of an origin; no running gateway is needed.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,25 +18,25 @@ use crate::config::{self, SiteSettings, TagwaySettings};
 use crate::origin::{OriginClient, OriginExchange, PageSkipReason, PageSkipReporter};
 use crate::settings::{ConfigEnvironment, ConfigFile};
 
-/// The longest page that is read.
+/// The largest page that is read, in bytes.
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
-/// The longest value that is shown.
+/// The longest value that is shown, in characters.
 const SHOWN_CHARS: usize = 300;
 
 #[derive(Args, Debug)]
 pub(super) struct CheckPageArgs {
-    /// The page, at the server that stands behind the gateway or is to.
+    /// The page's address at the origin server, which is or will be behind the gateway.
     #[arg(value_name = "URL")]
     url: Url,
 }
 
-/// An answer that went the way of pages.
+/// A response that was processed like a page of an origin.
 #[derive(Debug)]
 struct CheckedPage {
     status: StatusCode,
     fields: HeaderMap,
-    /// The reasons for which it was left alone.
+    /// The reasons that it was not changed.
     reasons: Vec<PageSkipReason>,
     injects: bool,
 }
@@ -47,7 +47,9 @@ pub(super) fn run(
 ) -> Result<(), CommandError> {
     let url = options.url;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(CommandError::Usage("the page is not at http:// or https://".to_owned()));
+        return Err(CommandError::Usage(
+            "the page's address must begin with http:// or https://".to_owned(),
+        ));
     }
     let settings = load(origin)?;
     let fetched = block_on(async { Ok(fetch(&url, &settings).await?) })?;
@@ -56,7 +58,7 @@ pub(super) fn run(
     if is_good { Ok(()) } else { Err(CommandError::Said) }
 }
 
-/// Asks for the page as a browser that opens it, by way of the gateway.
+/// Requests the page like a browser that opens it through the gateway.
 async fn fetch(url: &Url, settings: &TagwaySettings) -> anyhow::Result<CheckedPage> {
     let own = url.origin().ascii_serialization();
     let of_origin = |site: &&SiteSettings| {
@@ -92,12 +94,12 @@ async fn fetch(url: &Url, settings: &TagwaySettings) -> anyhow::Result<CheckedPa
     let (head, body) =
         answer.await.with_context(|| format!("asking {own} for the page"))?.into_parts();
     let body = Limited::new(body, MAX_PAGE_BYTES).collect().await;
-    body.map_err(|error| anyhow!(error)).context("the page did not come whole")?;
+    body.map_err(|error| anyhow!(error)).context("the page's response is incomplete")?;
     let reasons = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(CheckedPage { status: head.status, fields: head.headers, reasons, injects })
 }
 
-/// The head of a browser's navigation.
+/// The request head of a browser's navigation.
 fn navigation(url: &Url) -> anyhow::Result<Parts> {
     let request = Request::builder()
         .uri(&url[Position::BeforePath..Position::AfterQuery])
@@ -108,16 +110,17 @@ fn navigation(url: &Url) -> anyhow::Result<Parts> {
     Ok(request.body(())?.into_parts().0)
 }
 
-/// The settings of a site that says no more than which origin it has.
+/// The default settings of a site with this origin.
 fn defaults(origin: &str) -> anyhow::Result<crate::origin::OriginSettings> {
     let text = format!("[[sites]]\nname = \"page\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");
     let source = ConfigFile { name: "check-page".to_owned(), text };
     let settings = config::load(&[source], &ConfigEnvironment::default());
     let site = settings.ok().and_then(|settings| settings.sites.into_iter().next());
-    site.and_then(|site| site.gateway.origin.clone()).context("the address is no origin's")
+    site.and_then(|site| site.gateway.origin.clone())
+        .context("the address is not that of an origin")
 }
 
-/// Returns true if the page runs the snippet, and the verdict in words.
+/// Returns true if the page runs the snippet, and the verdict as text.
 fn verdict(fetched: &CheckedPage) -> (bool, String) {
     let CheckedPage { status, fields, reasons, injects } = fetched;
     let field = |name| {
@@ -125,8 +128,8 @@ fn verdict(fetched: &CheckedPage) -> (bool, String) {
         value.map(|value| render::escape(&String::from_utf8_lossy(value), SHOWN_CHARS))
     };
     if status.is_redirection() {
-        let place = field(LOCATION).unwrap_or_else(|| "nowhere".to_owned());
-        return (false, format!("answers {status} and leads to {place}. Check that page"));
+        let place = field(LOCATION).unwrap_or_else(|| "an unnamed address".to_owned());
+        return (false, format!("answers {status} and redirects to {place}: check that page"));
     }
     if !injects {
         let what = "inject is false in [sites.proxy] of its site";
@@ -146,10 +149,10 @@ fn verdict(fetched: &CheckedPage) -> (bool, String) {
         .filter(|value| !value.trim_start().to_ascii_lowercase().starts_with("inline"));
     match disposition {
         _ if has_no_body.contains(status) => {
-            (false, format!("answers {status}, which is no whole page"))
+            (false, format!("answers {status}, which is not a complete page"))
         }
         _ if !is_html => {
-            let what = "only text/html is a page";
+            let what = "only text/html is changed";
             (
                 false,
                 format!(
@@ -158,7 +161,7 @@ fn verdict(fetched: &CheckedPage) -> (bool, String) {
             )
         }
         Some(value) => {
-            let what = "it is a file to be kept (Content-Disposition)";
+            let what = "it is a file to download (Content-Disposition)";
             (false, format!("answers {status}, without the snippet: {what}: {value}"))
         }
         None => (true, format!("answers {status}, with the snippet")),
@@ -191,7 +194,7 @@ mod tests {
         for (fetched, is_good, words) in [
             (fetched(200, &[HTML], &[]), true, "with the snippet"),
             (fetched(404, &[HTML], &[]), true, "answers 404 Not Found, with"),
-            (fetched(302, &[("location", "/login")], &[]), false, "leads to /login"),
+            (fetched(302, &[("location", "/login")], &[]), false, "redirects to /login"),
             (
                 fetched(200, &[HTML], &[PageSkipReason::Amp]),
                 false,
@@ -204,7 +207,7 @@ mod tests {
             ),
             (fetched(200, &[("content-type", "image/png")], &[]), false, "is image/png"),
             (fetched(200, &[], &[]), false, "Content-Type is none"),
-            (fetched(204, &[], &[]), false, "no whole page"),
+            (fetched(204, &[], &[]), false, "not a complete page"),
             (fetched(200, &[HTML, ("content-disposition", "attachment")], &[]), false, "a file"),
             (fetched(200, &[HTML, ("content-disposition", "Inline; x")], &[]), true, "with"),
             (

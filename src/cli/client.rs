@@ -1,4 +1,4 @@
-//! The client commands' side of the admin API: HTTP/1.1 without TLS, meant for loopback.
+//! The client commands' access to the admin API: HTTP/1.1 without TLS, meant for loopback.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,43 +21,43 @@ use crate::admin;
 use crate::config::ConfigSource;
 use crate::settings::SecretString;
 
-/// The longest wait for the gateway to take a connection, or to answer.
+/// The longest wait for the gateway to accept a connection, or to respond.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// The same where the gateway looks through its whole journal first: minutes for the 20 GiB that it
-/// holds by default.
+/// The longest wait for commands that scan the whole journal: minutes for the 20 GiB that it stores by
+/// default.
 const LOOK_TIME: Duration = Duration::from_secs(3600);
 
 /// The longest silence of a stream: heartbeats come far more often.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The largest answer, or line of a stream, that is read.
+/// The largest response, or line of a stream, in bytes.
 const ANSWER_BYTES: usize = 32 << 20;
 
-/// The variable that holds the token.
+/// The environment variable of the token.
 const TOKEN_VARIABLE: &str = "TAGWAY_ADMIN_TOKEN";
 
-/// A caller of one gateway's admin API.
+/// A client of one gateway's admin API.
 #[derive(Debug)]
 pub(super) struct AdminClient {
     address: String,
-    /// The name it is called by, if not by its address.
+    /// The host name for requests, if not the address.
     host: Option<String>,
     token: SecretString,
     answer_time: Duration,
 }
 
-/// What a site's host answered.
+/// The response of a site's host.
 #[derive(Debug)]
 pub(super) struct SiteResponse {
     pub(super) status: StatusCode,
-    /// How long to wait before the next try.
+    /// The wait before the next attempt.
     pub(super) wait: Duration,
     pub(super) body: Value,
 }
 
 impl AdminClient {
-    /// A client for the gateway that the options or the configuration name.
+    /// Creates a client for the gateway that the options or the configuration name.
     pub(super) fn new(origin: &ConfigSource, reach: &AdminArgs) -> Result<Self, CommandError> {
         let variable = origin.variables.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
         let said =
@@ -71,26 +71,27 @@ impl AdminClient {
         let address = match &reach.admin {
             Some(address) => address.clone(),
             None if whereabouts.admin.port() == 0 => {
-                let message = "listen.admin asks for a free port: say which it got with --admin";
+                let message =
+                    "listen.admin has port 0, a free port: name the actual port with --admin";
                 return Err(CommandError::Usage(message.to_owned()));
             }
             None => callable(whereabouts.admin).to_string(),
         };
         let kept = || admin::read_token(&whereabouts.data_dir);
         let token = said.map_or_else(kept, Ok).context(
-            "no token for the gateway; it makes one in data_dir when it first starts, and elsewhere \
-             --token or TAGWAY_ADMIN_TOKEN says it",
+            "no admin token: the gateway creates data_dir/admin.token at its first start; on another \
+             machine set --token or TAGWAY_ADMIN_TOKEN",
         )?;
         origin.redaction.add(&token);
         Ok(Self { address, host: None, token, answer_time: ANSWER_TIME })
     }
 
-    /// One that waits for what looks through everything the gateway holds.
+    /// Sets the long timeout, for commands that scan all of the gateway's data.
     pub(super) fn with_long_timeout(self) -> Self {
         Self { answer_time: LOOK_TIME, ..self }
     }
 
-    /// A client for a site's own host, as one of its servers.
+    /// Creates a client for a site's own host, as one of its servers.
     pub(super) fn of_site(address: String, host: Option<String>, token: SecretString) -> Self {
         Self { address, host, token, answer_time: ANSWER_TIME }
     }
@@ -100,17 +101,17 @@ impl AdminClient {
         Self { address: address.to_string(), host: None, token, answer_time: ANSWER_TIME }
     }
 
-    /// Gets a JSON answer.
+    /// Gets a JSON response.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.exchange(Method::GET, path, Bytes::new()).await
     }
 
-    /// Posts JSON and gets a JSON answer.
+    /// Posts JSON and gets a JSON response.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::POST, path, Bytes::from(body.to_string())).await
     }
 
-    /// Posts JSON and gets whatever is answered.
+    /// Posts JSON and gets any response.
     pub(super) async fn post_unchecked(
         &self,
         path: &str,
@@ -129,10 +130,10 @@ impl AdminClient {
         };
         tokio::time::timeout(self.answer_time, exchange)
             .await
-            .context("the gateway does not answer")?
+            .context("the gateway did not answer in time")?
     }
 
-    /// The answer; `None` if there is no such thing.
+    /// Gets a JSON response; `None` if the resource does not exist.
     pub(super) async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
         let mut connection = JoinSet::new();
         let exchange = async {
@@ -148,10 +149,10 @@ impl AdminClient {
         };
         tokio::time::timeout(self.answer_time, exchange)
             .await
-            .context("the gateway does not answer")?
+            .context("the gateway did not answer in time")?
     }
 
-    /// Opens a stream of lines. When this returns, the gateway is watching.
+    /// Opens a stream of lines. On return, the gateway is watching.
     pub(super) async fn lines(&self, path: &str) -> anyhow::Result<JsonLineStream> {
         let mut connection = JoinSet::new();
         let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
@@ -177,7 +178,7 @@ impl AdminClient {
         };
         tokio::time::timeout(self.answer_time, exchange)
             .await
-            .context("the gateway does not answer")?
+            .context("the gateway did not answer in time")?
     }
 
     async fn request(
@@ -194,22 +195,22 @@ impl AdminClient {
             .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .context("the request cannot be written")?;
+            .context("the request cannot be built")?;
         let address = &self.address;
         let connecting = async {
-            let stream = TcpStream::connect(address)
-                .await
-                .with_context(|| format!("no gateway answers at {address}; is it running?"))?;
+            let stream = TcpStream::connect(address).await.with_context(|| {
+                format!("no gateway answers at {address}: start it or set --admin")
+            })?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             connections.spawn(async move {
-                // What went wrong with a connection shows in the exchange that uses it.
+                // Errors of the connection show in the exchange that uses it.
                 drop(connection.await);
             });
             anyhow::Ok(sender.send_request(request).await?)
         };
         tokio::time::timeout(self.answer_time, connecting)
             .await
-            .context("the gateway does not answer")?
+            .context("the gateway did not answer in time")?
     }
 }
 
@@ -218,12 +219,12 @@ impl AdminClient {
 pub(super) struct JsonLineStream {
     body: Incoming,
     pending: Vec<u8>,
-    // Ends with the stream: dropping the set stops the connection.
+    // Dropping the set stops the connection.
     _connection: JoinSet<()>,
 }
 
 impl JsonLineStream {
-    /// The next happening; `None` when the gateway ended the stream. Cancel safe.
+    /// Returns the next happening; `None` when the gateway ended the stream. Cancel safe.
     pub(super) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
         loop {
             while let Some(end) = memchr::memchr(b'\n', &self.pending) {
@@ -237,10 +238,10 @@ impl JsonLineStream {
                 bail!("the gateway's stream has a line that is too long");
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame());
-            match frame.await.context("the gateway fell silent")? {
+            match frame.await.context("the gateway sent no data for 60 s")? {
                 None => return Ok(None),
                 Some(frame) => {
-                    let frame = frame.context("the gateway's stream broke off")?;
+                    let frame = frame.context("the connection to the gateway was cut")?;
                     self.pending.extend(frame.data_ref().into_iter().flatten());
                 }
             }
@@ -248,7 +249,7 @@ impl JsonLineStream {
     }
 }
 
-/// A text as part of a path or a query.
+/// Encodes a text as part of a path or a query.
 pub(super) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -261,7 +262,7 @@ pub(super) fn encode(text: &str) -> String {
     out
 }
 
-/// An address that can be called: one that is bound to every interface is called on loopback.
+/// Returns an address to connect to: a listener on every interface is called on loopback.
 fn callable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -273,10 +274,10 @@ fn callable(mut address: SocketAddr) -> SocketAddr {
 
 async fn collect(body: Incoming) -> anyhow::Result<Bytes> {
     let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(anyhow::Error::from_boxed);
-    Ok(body.context("the gateway's answer broke off")?.to_bytes())
+    Ok(body.context("the gateway's answer is incomplete")?.to_bytes())
 }
 
-/// What the gateway said when it refused, for people.
+/// The gateway's reason for a rejection, for people.
 async fn refusal(response: Response<Incoming>) -> anyhow::Result<String> {
     let status = response.status();
     let body = collect(response.into_body()).await?;

@@ -1,30 +1,30 @@
-//! The records of a CSV file, one at a time and none larger than may be held.
+//! Reads the records of a CSV file, one at a time and none larger than the limit.
 //!
-//! A record ends where RFC 4180 says, and as the `csv` crate reads it. A quote that nobody closed would
-//! take the rest of the file for one cell: it shows by what follows the next quote, or by the end of the
-//! file. Then its line alone is broken, and the file goes on behind that line. A cell that is properly
-//! closed is never read as lines, however long it is: whoever wrote it would otherwise write rows.
+//! A record ends as RFC 4180 and the `csv` crate define. An unclosed quote would make the rest of the file
+//! one cell: it is detected by the text after the next quote, or by the end of the file. Then only its line
+//! is broken, and reading continues after that line. A cell with a closing quote is never read as lines,
+//! however long it is: otherwise its author could inject rows.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use anyhow::{Context as _, bail};
 
-/// The bytes that are shown of a record that is too large.
+/// The bytes shown of a record that is too large.
 const SHOWN_BYTES: usize = 1024;
 
 /// The next record of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CsvRecord {
-    /// All of it, without its end.
+    /// The complete record, without its line end.
     Whole(Vec<u8>),
-    /// It is longer than may be held; how it begins.
+    /// A record longer than the limit; its beginning.
     TooLong(Vec<u8>),
-    /// A line that opens a quote and does not close it; how it begins.
+    /// A line that opens a quote and does not close it; its beginning.
     OpenQuote(Vec<u8>),
 }
 
-/// Refuses what is no UTF-8 by its first bytes, and goes on behind a mark of UTF-8.
+/// Rejects a file that is not UTF-8 by its first bytes, and skips a byte order mark.
 pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
     let start = reader.fill_buf().context("the file cannot be read")?;
     let mark = start.len() - without_mark(start)?.len();
@@ -32,10 +32,10 @@ pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bytes of a text behind its byte order mark.
+/// The bytes of a text after its byte order mark.
 pub(super) fn without_mark(start: &[u8]) -> anyhow::Result<&[u8]> {
     let is_wide = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
-    // The first character of a file that somebody reads is no NUL, nor is the second.
+    // The first two characters of a readable file are not NUL.
     if is_wide || start.iter().take(2).any(|byte| *byte == 0) {
         bail!(
             "the file is UTF-16 or UTF-32: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
@@ -57,28 +57,28 @@ enum CsvScanState {
     FieldStart,
     Field,
     Quoted,
-    /// Behind a quote in a quoted cell, which closes it or stands for itself with another.
+    /// After a quote in a quoted cell: it ends the cell, or a second one escapes it.
     Quote,
 }
 
-/// One record while it is read.
+/// One record during reading.
 struct CsvRecordScan {
     state: CsvScanState,
     held: Vec<u8>,
     length: u64,
-    /// The length of its first line, with the line's end.
+    /// The length of its first line, with the line end.
     first_line: Option<u64>,
 }
 
 enum CsvScanStep {
     More,
     End,
-    /// A quoted cell of several lines goes on behind its quote.
+    /// A quoted cell of several lines continues after its quote.
     Broken,
 }
 
 impl CsvRecordReader {
-    /// The records of a file, of which so many bytes are held at most.
+    /// Reads the records of a file, with at most this many bytes of one in memory.
     pub(super) fn new(mut file: File, most: usize) -> anyhow::Result<Self> {
         file.seek(SeekFrom::Start(0)).context("the file cannot be read from its beginning")?;
         let mut reader = BufReader::new(file);
@@ -87,12 +87,12 @@ impl CsvRecordReader {
         Ok(Self { reader, at, most })
     }
 
-    /// The bytes of the file that are read.
+    /// The number of bytes read of the file.
     pub(super) const fn position(&self) -> u64 {
         self.at
     }
 
-    /// The next record that is not empty; `None` at the end.
+    /// Returns the next record that is not empty; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<CsvRecord>> {
         loop {
             let Some(record) = self.read()? else { return Ok(None) };
@@ -142,7 +142,7 @@ impl CsvRecordReader {
         }))
     }
 
-    /// Goes on behind the first line of a record that is none.
+    /// Continues after the first line of an invalid record.
     fn break_off(&mut self, start: u64, scan: CsvRecordScan) -> io::Result<CsvRecord> {
         let mut held = scan.held;
         if let Some(length) = scan.first_line {
@@ -184,7 +184,7 @@ impl CsvRecordScan {
     }
 }
 
-/// The next line, without its end; `Err` with its beginning if it is longer than may be held.
+/// Returns the next line, without its end; `Err` with its beginning if it is longer than the limit.
 pub(super) fn read_line(
     reader: &mut BufReader<File>,
     most: usize,
@@ -248,13 +248,13 @@ mod tests {
             whole("7,e"),
         ];
         assert_eq!(all(text.as_bytes(), 100), expected);
-        // However much is held.
+        // With any limit.
         assert_eq!(all(text.as_bytes(), 8), expected);
         assert_eq!(all(b"\"", 8), [open("\"")]);
     }
 
     #[test]
-    fn record_that_is_too_long_is_passed_over_and_never_read_as_rows() {
+    fn record_over_the_limit_is_skipped_and_never_read_as_rows() {
         let cell = "x\nvictim,evil\n".repeat(1000);
         let text = format!("1,\"{cell}\"\n2,b\n{}\n3,c\n", "y".repeat(5000));
         let found = all(text.as_bytes(), 2000);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_encodings_are_passed_over_or_refused() {
+    fn byte_order_marks_are_skipped_or_rejected() {
         assert_eq!(all(b"\xef\xbb\xbfa,b\n", 100), [whole("a,b")]);
         for wide in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0b\0", b"\0a\0b"] {
             let mut file = tempfile::tempfile().unwrap();

@@ -1,4 +1,4 @@
-//! `tagway dead`: the events that a destination will never get, unless someone acts.
+//! `tagway dead`: lists, retries and deletes dead letters.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,11 +11,11 @@ use crate::config::ConfigSource;
 pub(super) enum DeadCommand {
     /// List dead letters, newest first.
     Ls(DeadListArgs),
-    /// Show one with its event, the last request and the vendor's reply.
+    /// Show one dead letter with its event, the last request and the vendor's reply.
     Show(DeadShowArgs),
-    /// Try again.
+    /// Send dead letters to their destinations again.
     Retry(DeadSelectArgs),
-    /// Forget.
+    /// Delete dead letters.
     Drop(DeadSelectArgs),
 }
 
@@ -24,10 +24,10 @@ pub(super) struct DeadListArgs {
     /// Only this destination.
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: Option<String>,
-    /// Only letters older than this one.
+    /// Only letters older than the letter with this number.
     #[arg(long, value_name = "ID")]
     before: Option<i64>,
-    /// How many.
+    /// The most letters to list.
     #[arg(long, default_value_t = 100)]
     limit: u32,
     /// JSON instead of a table.
@@ -50,7 +50,7 @@ pub(super) struct DeadSelectArgs {
     /// The letters' numbers.
     #[arg(required_unless_present = "destination", conflicts_with = "destination")]
     ids: Vec<i64>,
-    /// All of this destination.
+    /// All dead letters of this destination.
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: Option<String>,
     #[command(flatten)]
@@ -70,12 +70,12 @@ pub(super) fn run(origin: &ConfigSource, command: DeadCommand) -> Result<(), Com
                 print(&pretty(&letter))
             })
         }
-        DeadCommand::Retry(options) => act(origin, options, "retry", "to be tried again"),
+        DeadCommand::Retry(options) => act(origin, options, "retry", "will be sent again"),
         DeadCommand::Drop(options) => act(origin, options, "drop", "dropped"),
     }
 }
 
-/// The site and name of the destination that `[SITE/]NAME` means in the running gateway.
+/// The site and name of the destination `[SITE/]NAME` in the running gateway.
 pub(super) async fn find_destination(
     client: &AdminClient,
     written: &str,
@@ -135,7 +135,7 @@ fn act(
     })
 }
 
-/// The letters in columns as wide as they need.
+/// The letters as a table.
 pub(super) fn table(letters: &Value) -> String {
     const COLUMNS: [&str; 7] = ["id", "at", "site", "destination", "event", "reason", "detail"];
     let mut rows = vec![COLUMNS.map(str::to_uppercase)];

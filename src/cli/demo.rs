@@ -1,5 +1,5 @@
-//! `tagway demo`: a gateway, a demo shop and local vendors in one process, and what happens to every
-//! event on the screen.
+//! `tagway demo`: a gateway, a demo shop and local vendors in one process, with every event shown on the
+//! screen.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ use crate::settings::{ConfigEnvironment, SecretRedactor};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
-    /// Where the shop is served; port 0 takes a free one.
+    /// The shop's address; port 0 takes a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     shop: SocketAddr,
-    /// Where the gateway takes the shop's events.
+    /// The address at which the gateway accepts the shop's events.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
-    /// Where the gateway's operators look.
+    /// The address of the gateway's admin listener: metrics, health and API.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
-    /// Where the gateway keeps its data.
+    /// The folder of the gateway's data.
     #[arg(long, value_name = "FOLDER", default_value = "data/demo")]
     data: PathBuf,
 }
@@ -58,7 +58,7 @@ async fn demonstrate(
     }
     let vendors: Vec<_> =
         simulators.iter().map(|(name, simulator)| (*name, simulator.address())).collect();
-    // The gateway must know the shop's address, and the shop's page the gateway's.
+    // The gateway needs the shop's address, and the shop's page the gateway's.
     let [http, shop] = reserve([options.http, options.shop])?;
     let settings = demo::settings(&DemoEndpoints {
         data_dir: &options.data,
@@ -72,9 +72,9 @@ async fn demonstrate(
     log::init(&settings.log, settings.redaction.clone(), log_colour)
         .map_err(|error| CommandError::Other(error.into()))?;
     let app = TagwayApp::start(ConfigSource::default(), settings).await?;
-    let _open = DemoShop::open(shop, http.port())
-        .await
-        .with_context(|| format!("cannot serve the shop on {shop}; choose with --shop"))?;
+    let _open = DemoShop::open(shop, http.port()).await.with_context(|| {
+        format!("cannot serve the shop on {shop}: choose another address with --shop")
+    })?;
     let happenings = app.feed().watch();
     print(&greeting(shop, http, app.addresses().admin, &options))?;
     tokio::select! {
@@ -85,7 +85,7 @@ async fn demonstrate(
     Ok(())
 }
 
-/// Turns port 0 into ports that are free now.
+/// Replaces port 0 by ports that are free now.
 fn reserve<const N: usize>(wanted: [SocketAddr; N]) -> anyhow::Result<[SocketAddr; N]> {
     let mut addresses = wanted;
     let mut held = Vec::new();
@@ -111,7 +111,7 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Dem
     )
 }
 
-/// Prints what happens. Ends when nobody reads any more.
+/// Prints the happenings. Ends when the output is closed.
 async fn narrate(
     mut happenings: Receiver<Arc<FeedEvent>>,
     colour: bool,

@@ -1,4 +1,4 @@
-//! `tagway destinations`: how the destinations are doing, and pausing and resuming them.
+//! `tagway destinations`: lists, pauses and resumes destinations.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::config::ConfigSource;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DestinationsCommand {
-    /// List the destinations with their accounts.
+    /// List the destinations with their states and numbers of events.
     Ls(DestinationListArgs),
-    /// Stop calling a destination: its events wait.
+    /// Stop the calls to a destination. Its events wait in the journal.
     Pause(DestinationArgs),
-    /// Lift the pause: what waited goes, if it is not too old by then.
+    /// Resume the calls to a destination. Waiting events are sent unless they are older than its max_age.
     Resume(DestinationArgs),
 }
 

@@ -1,5 +1,5 @@
-//! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs
-//! no running gateway. Where a vendor's answer decides what is asked next, its simulator answers.
+//! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs no
+//! running gateway. If the next request depends on the vendor's reply, its simulator replies.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,10 +21,10 @@ use crate::vendors::{
     Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
 };
 
-/// A request longer than this is cut: more is for files, not for a screen.
+/// The longest request that is shown in full, in characters.
 const SHOWN_CHARS: usize = 100_000;
 
-/// Prints what the event would cause at each destination of the site, or at one.
+/// Prints the requests for the event at each destination of the site, or at one.
 pub(super) fn run(
     settings: &TagwaySettings,
     message: &Value,
@@ -37,16 +37,20 @@ pub(super) fn run(
     let rehearsed =
         gateway::dry_run_event(&settings.limits, &site.gateway, message.as_bytes(), now);
     let DryRunEvent { event, unread } = rehearsed
-        .map_err(|error| CommandError::Usage(format!("the event is not taken: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("the event is not accepted: {error}")))?;
     for reason in unread {
-        print(&format!("note: a member of the event cannot be read and is left out ({reason})\n"))?;
+        print(&format!(
+            "note: a member of the event is not readable and is left out ({reason})\n"
+        ))?;
     }
     let chosen = |settings: &&Arc<DestinationSettings>| {
         settings.mode.is_server() && destination.is_none_or(|name| *settings.name == *name)
     };
     let mut chosen = site.destinations.iter().filter(chosen).peekable();
     if chosen.peek().is_none() {
-        return Err(CommandError::Usage("the site has no such destination".to_owned()));
+        return Err(CommandError::Usage(
+            "the site has no destination in server mode with this name".to_owned(),
+        ));
     }
     for settings in chosen {
         let mut event = event.clone();
@@ -62,10 +66,14 @@ fn choose<'s>(
 ) -> Result<&'s SiteSettings, CommandError> {
     match (named, settings.sites.as_slice()) {
         (None, [only]) => Ok(only),
-        (None, _) => Err(CommandError::Usage("say which site with --site".to_owned())),
+        (None, _) => Err(CommandError::Usage(
+            "the configuration has several sites: name one with --site".to_owned(),
+        )),
         (Some(name), sites) => {
             let found = sites.iter().find(|site| *site.name == *name);
-            found.ok_or_else(|| CommandError::Usage("there is no such site".to_owned()))
+            found.ok_or_else(|| {
+                CommandError::Usage("the configuration has no site with this name".to_owned())
+            })
         }
     }
 }
@@ -78,7 +86,9 @@ async fn dry_run_destination(
 ) -> Result<(), CommandError> {
     if settings.holds(&event) {
         let needs = settings.filter.consent.join(",");
-        let advice = format!("held until the visitor chooses; --consent {needs} is a choice");
+        let advice = format!(
+            "held until the visitor chooses; add --consent {needs} to send it with consent"
+        );
         return print(&format!("{}: {advice}\n\n", settings.name));
     }
     let enriched = EnrichedEvent::new(1, event, Arc::new(ProfileView::default()));
@@ -106,7 +116,7 @@ async fn dry_run_destination(
                 print(&format!("{request}\n"))?;
             }
             match outcomes.into_iter().next() {
-                None => "nothing was said of it".to_owned(),
+                None => "no outcome".to_owned(),
                 Some(Outcome::Delivered) => "would be delivered".to_owned(),
                 Some(Outcome::Skipped(reason)) => said(redaction, "skipped", &reason),
                 Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
@@ -122,7 +132,7 @@ async fn dry_run_destination(
     print(&format!("{}: {ending}\n{dropped}\n", settings.name))
 }
 
-/// A line for each field that the destination does not get.
+/// A line for each field that the destination does not receive.
 fn dropped(fields: &DroppedFields) -> String {
     let listed =
         fields.listed().iter().map(|field| render::escape(&field.to_string(), SHOWN_CHARS));
@@ -137,7 +147,7 @@ fn said(redaction: &SecretRedactor, word: &str, reason: &OutcomeReason) -> Strin
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")
 }
 
-/// Keeps the requests, and answers in the vendor's place.
+/// Records the requests, and replies for the vendor.
 struct DryRunCall {
     vendor: Option<InProcessVendor>,
     secrets: Vec<SecretString>,
@@ -150,8 +160,7 @@ struct DryRunCall {
 impl VendorCall for DryRunCall {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let shown = request_preview::request(&without_sensitive_fields(&request));
-        let text =
-            redact_secrets(&self.secrets, self.redaction.redact(&request_preview).into_owned());
+        let text = redact_secrets(&self.secrets, self.redaction.redact(&shown).into_owned());
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);
@@ -171,7 +180,7 @@ impl VendorCall for DryRunCall {
     }
 }
 
-/// The request with what its vendor calls sensitive hidden.
+/// The request with the vendor's sensitive fields hidden.
 fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
     let mut request = request.clone();
     for value in request.headers_mut().values_mut().filter(|value| value.is_sensitive()) {

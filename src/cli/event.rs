@@ -1,4 +1,4 @@
-//! `tagway event`: one event and what became of it at each destination.
+//! `tagway event`: shows one event and its outcome at each destination.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::dead::pretty;
 use super::{AdminArgs, CommandError, block_on, print, render};
 use crate::config::ConfigSource;
 
-/// The most characters of a request or a reply that are shown; `--json` shows all.
+/// The longest request or reply that is shown, in characters; `--json` shows all.
 const SHOWN_CHARS: usize = 2000;
 
 #[derive(Args, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct CliEventArgs {
     /// The event: its message id, or SITE/NUMBER as `tagway tail` shows it.
     #[arg(value_name = "MESSAGE_ID|SITE/NUMBER")]
     id: String,
-    /// The site of the message id; by default all are looked through.
+    /// The site of the message id. Default: all sites are searched.
     #[arg(long)]
     site: Option<String>,
     /// JSON instead of text, with the whole event.
@@ -29,7 +29,7 @@ pub(super) struct CliEventArgs {
 }
 
 pub(super) fn run(origin: &ConfigSource, options: CliEventArgs) -> Result<(), CommandError> {
-    // Message ids have no index: the gateway looks through its events, the newest first.
+    // Message ids have no index: the gateway scans its events, the newest first.
     let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
         let event = find(&client, &options).await?;
@@ -47,8 +47,9 @@ async fn find(client: &AdminClient, options: &CliEventArgs) -> Result<Value, Com
     {
         let found = client.find(&format!("/api/v1/events/{}/{number}", encode(site))).await?;
         return found.ok_or_else(|| {
-            let message =
-                format!("{site} holds no event {number}: it has left the journal, or never came");
+            let message = format!(
+                "{site} has no event {number}: it has left the journal, or was never accepted"
+            );
             CommandError::Other(anyhow::anyhow!(message))
         });
     }
@@ -63,7 +64,7 @@ async fn find(client: &AdminClient, options: &CliEventArgs) -> Result<Value, Com
         }
     }
     Err(CommandError::Other(anyhow::anyhow!(
-        "no event held has the message id {:?}: it has left the journal, or never came",
+        "no event in the journal has the message id {:?}: it has left the journal, or was never accepted",
         options.id
     )))
 }

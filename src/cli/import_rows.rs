@@ -1,4 +1,4 @@
-//! Rows of a CSV or NDJSON file as messages that say who somebody is.
+//! Converts rows of a CSV or NDJSON file to identify messages.
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _};
@@ -12,16 +12,16 @@ use super::csv_records::{CsvRecord, CsvRecordReader, read_line, skip_mark};
 use crate::event::names_somebody;
 use crate::values::digits;
 
-/// What a file is.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum ImportFormat {
-    /// Comma-separated values with a line of names first.
+    /// Comma-separated values; the first line names the columns.
     Csv,
-    /// An object of JSON on each line.
+    /// One JSON object on each line.
     Ndjson,
 }
 
-/// Where a column goes.
+/// The mapping of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImportColumn {
     name: String,
@@ -43,7 +43,7 @@ enum ColumnConversion {
     Boolean,
 }
 
-/// The names of columns that need no mapping, and what they are.
+/// The names of columns that need no mapping, and their targets.
 const MEMBERS: [(&str, &str); 6] = [
     ("user_id", "userId"),
     ("userId", "userId"),
@@ -53,8 +53,8 @@ const MEMBERS: [(&str, &str); 6] = [
     ("group_id", "groupId"),
 ];
 
-/// Reads `COLUMN=TARGET`: `user_id`, `anonymous_id`, `timestamp`, `traits.NAME` or `-`, and behind a colon
-/// perhaps `number` or `boolean`.
+/// Parses `COLUMN=TARGET`: `user_id`, `anonymous_id`, `timestamp`, `traits.NAME` or `-`, optionally with
+/// `:number` or `:boolean`.
 pub(super) fn column(text: &str) -> Result<ImportColumn, String> {
     let (name, target) =
         text.rsplit_once('=').ok_or("is not COLUMN=TARGET, such as plan=traits.plan")?;
@@ -66,7 +66,7 @@ pub(super) fn column(text: &str) -> Result<ImportColumn, String> {
     };
     let member = MEMBERS.iter().find(|(known, _)| *known == target).map(|(_, member)| *member);
     let target = match (member, target.strip_prefix("traits.")) {
-        (Some("groupId"), _) => return Err("a group is no person's name".to_owned()),
+        (Some("groupId"), _) => return Err("group_id does not name a person".to_owned()),
         (Some(member), _) => ColumnTarget::Member(member),
         (None, Some(key)) if !key.is_empty() => ColumnTarget::Trait(key.to_owned()),
         (None, _) if target == "-" => ColumnTarget::Nowhere,
@@ -78,14 +78,14 @@ pub(super) fn column(text: &str) -> Result<ImportColumn, String> {
     Ok(ImportColumn { name: name.to_owned(), target, conversion })
 }
 
-/// A row, and the message that it is, or why it is none.
+/// A row, and its message, or the reason that it has none.
 #[derive(Debug)]
 pub(super) struct ImportRow {
-    /// Which it is, from 1 on, the line of names aside.
+    /// Its number from 1 on, without the line of names.
     pub(super) number: u64,
     /// Its length in the file.
     pub(super) bytes: usize,
-    /// As it stands in the file.
+    /// The row in the form of the file.
     pub(super) found: Value,
     pub(super) message: Result<Value, String>,
 }
@@ -94,7 +94,7 @@ pub(super) struct ImportRow {
 pub(super) struct ImportRowReader {
     source: ImportFileReader,
     columns: Vec<ImportColumn>,
-    /// The longest row that is held.
+    /// The longest row in bytes.
     row_bytes: usize,
     number: u64,
     length: u64,
@@ -105,12 +105,12 @@ enum ImportFileReader {
     Ndjson(BufReader<File>),
 }
 
-/// The members of a row, or its text and the reason why it is no row.
+/// The members of a row, or its text and the reason that it is not a row.
 type ParsedImportRow = Result<Map<String, Value>, (Value, &'static str)>;
 
 const TOO_LONG: &str = "is longer than --row-bytes";
 
-/// The cells of a record by the names of their columns. What is empty is not said.
+/// The cells of a record by the names of their columns. Empty cells are left out.
 fn cells(record: &[u8], names: &csv::StringRecord) -> ParsedImportRow {
     let record = match parse(record) {
         Ok(record) => record,
@@ -134,7 +134,7 @@ fn parse(record: &[u8]) -> Result<csv::StringRecord, &'static str> {
     match reader.from_reader(record).read_record(&mut cells) {
         Ok(_) => Ok(cells),
         Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => Err("is not UTF-8"),
-        Err(_) => Err("is no record of CSV"),
+        Err(_) => Err("is not a CSV record"),
     }
 }
 
@@ -145,7 +145,7 @@ fn object(line: &[u8]) -> ParsedImportRow {
     }
     match digits::parse(line) {
         Ok(Value::Object(members)) => Ok(members),
-        _ => Err((lossy(line), "is no object of JSON")),
+        _ => Err((lossy(line), "is not a JSON object")),
     }
 }
 
@@ -154,7 +154,7 @@ fn lossy(bytes: &[u8]) -> Value {
 }
 
 impl ImportRowReader {
-    /// Opens a file. By its name it is CSV, unless it ends in `json` or `jsonl`.
+    /// Opens a file. By its name it is CSV, unless the name ends in `json` or `jsonl`.
     pub(super) fn open(
         path: &Path,
         format: Option<ImportFormat>,
@@ -176,7 +176,7 @@ impl ImportRowReader {
             ImportFormat::Csv => {
                 let mut records = CsvRecordReader::new(file, row_bytes)?;
                 let names = match records.next().context("the file cannot be read")? {
-                    None => bail!("the first line has no names: the file is empty"),
+                    None => bail!("the file is empty: the first line must name the columns"),
                     Some(CsvRecord::Whole(record)) => parse(&record)
                         .map_err(|problem| anyhow::anyhow!("the first line {problem}"))?,
                     Some(CsvRecord::TooLong(_)) => bail!("the first line {TOO_LONG}"),
@@ -186,7 +186,7 @@ impl ImportRowReader {
                 };
                 for column in &columns {
                     if !names.iter().any(|name| name == column.name) {
-                        bail!("there is no column {:?}", column.name);
+                        bail!("the file has no column {:?}", column.name);
                     }
                 }
                 ImportFileReader::Csv(records, names)
@@ -195,7 +195,7 @@ impl ImportRowReader {
         Ok(Self { source, columns, row_bytes, number: 0, length })
     }
 
-    /// How much of the file is read, from 0 to 1.
+    /// The part of the file that is read, from 0 to 1.
     pub(super) fn progress(&mut self) -> f64 {
         let at = match &mut self.source {
             ImportFileReader::Csv(records, _) => records.position(),
@@ -206,7 +206,7 @@ impl ImportRowReader {
         share.min(1.0)
     }
 
-    /// The next row; `None` at the end.
+    /// Returns the next row; `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<ImportRow>> {
         let (bytes, found) = match &mut self.source {
             ImportFileReader::Csv(records, names) => {
@@ -257,7 +257,7 @@ impl ImportRowReader {
             let conversion = column.map_or(ColumnConversion::Keep, |column| column.conversion);
             let value = conversion
                 .of(value)
-                .ok_or_else(|| format!("column {name:?} is no {}", conversion.name()))?;
+                .ok_or_else(|| format!("column {name:?} is not a {}", conversion.name()))?;
             match column.map_or_else(by_name, |column| column.target.clone()) {
                 ColumnTarget::Nowhere => {}
                 ColumnTarget::Trait(key) => drop(traits.insert(key, value)),
@@ -274,10 +274,10 @@ impl ImportRowReader {
             .iter()
             .any(|key| message.get(*key).and_then(Value::as_str).is_some_and(names_somebody));
         if !says_who {
-            return Err("names nobody: no user_id and no anonymous_id".to_owned());
+            return Err("has neither user_id nor anonymous_id".to_owned());
         }
         message.insert("traits".to_owned(), Value::Object(traits));
-        // The same row sent again, after a crash, is the same message.
+        // A row that is sent again after a crash is the same message.
         let mut digest = Sha256::new();
         digest.update(self.number.to_le_bytes());
         digest.update(Value::Object(message.clone()).to_string());
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_where_they_are_told() {
+    fn columns_are_mapped_to_their_targets() {
         let text = "id,plan,age,note,zip\n1,pro,41,x,0123\n2,,old,,\n,free,,,\n3,\"a, b\",7,,,9\n";
         let columns = ["id=user_id", "age=traits.years:number", "note=-"];
         let rows = rows("people.csv", text, &columns);
@@ -347,14 +347,14 @@ mod tests {
             "traits": { "plan": "pro", "years": 41, "zip": "0123" },
         });
         assert_eq!(told(&rows[0]), expected);
-        assert_eq!(rows[1].message, Err("column \"age\" is no number".to_owned()));
-        assert!(rows[2].message.as_ref().unwrap_err().starts_with("names nobody"));
+        assert_eq!(rows[1].message, Err("column \"age\" is not a number".to_owned()));
+        assert!(rows[2].message.as_ref().unwrap_err().starts_with("has neither user_id"));
         assert_eq!(rows[3].message, Err("has too many columns".to_owned()));
         assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 
     #[test]
-    fn lines_of_json_keep_their_types_and_a_broken_one_stands_alone() {
+    fn ndjson_values_keep_their_types_and_a_broken_line_fails_alone() {
         let text =
             "{\"user_id\": 7, \"tags\": [1], \"anonymous_id\": \"a\"}\nno\n\n{\"userId\":\"u\"}";
         let rows = rows("people.jsonl", text, &[]);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn row_that_cannot_be_read_stands_alone() {
+    fn unreadable_row_fails_alone() {
         let long = "x".repeat(5000);
         let text =
             format!("user_id,bio\n1,a\n2,{long}\n3,\"open\n4,b\0\n5,c\n6,\"d\"\n7,\"end\n8,e\n");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_row_is_the_same_message_and_another_is_not() {
+    fn message_id_depends_on_the_row() {
         let ids = |text: &str| -> Vec<Value> {
             let rows = rows("people.csv", text, &[]);
             rows.iter().map(|row| row.message.as_ref().unwrap()["messageId"].clone()).collect()
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_that_means_nothing_is_refused() {
+    fn invalid_column_mapping_is_rejected() {
         for bad in ["plan", "plan=plan", "a=traits.", "a=user_id:text", "a=group_id"] {
             assert!(column(bad).is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! The command line: what the words mean, and the exit code.
+//! The command line: parsing, dispatch and the exit code.
 //!
 //! 0 is success, 1 a failure, 2 wrong usage or an invalid configuration.
 
@@ -40,15 +40,15 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{AdminEndpoint, ConfigSource, TagwaySettings};
 use crate::settings::{ConfigError, SecretRedactor, SecretString};
 
-/// A complaint's lines are cut here: it may quote a vendor or a file.
+/// The longest line of an error in characters: it may quote a vendor or a file.
 const LINE_CHARS: usize = 2000;
 
 /// Tagway, a first-party tag gateway.
 #[derive(Debug, Parser)]
 #[command(name = "tagway", version, about, arg_required_else_help = true)]
 struct CliArguments {
-    /// The configuration file; by default that of the variable TAGWAY_CONFIG, else tagway.toml or
-    /// config/tagway.toml if one is here, else the embedded one.
+    /// The configuration file. Default: the file that TAGWAY_CONFIG names, else tagway.toml or config/tagway.toml
+    /// in the current folder, else the embedded default.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -59,52 +59,51 @@ struct CliArguments {
 enum CliCommand {
     /// Run the gateway.
     Serve,
-    /// Check the configuration and say what it would run.
+    /// Check the configuration and show what it would run.
     Check,
-    /// Fetch a page of a site's own server and say whether it gets the snippet, and if not, why.
+    /// Fetch a page from a site's own server, and show whether it gets the snippet and, if not, why.
     CheckPage(check_page::CheckPageArgs),
-    /// Run a gateway, a demo shop and local vendors, and show every event.
+    /// Run a gateway, a demo shop and simulated vendors, and show every event.
     Demo(demo::DemoArgs),
-    /// Show what happens to events in a running gateway, as it happens.
+    /// Show the events of a running gateway live, with the calls and their outcomes.
     Tail(tail::TailFeedArgs),
-    /// Send one test event and follow it to the end.
+    /// Send one test event and follow it until every destination has settled it.
     Send(send::SendEventArgs),
-    /// Look at dead letters, try them again, or drop them.
+    /// List, show, retry or drop dead letters.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
-    /// Show one event, and what became of it at each destination.
+    /// Show one event and its outcome at each destination.
     Event(event::CliEventArgs),
-    /// See how destinations are doing; pause and resume them.
+    /// List destinations with their state; pause and resume them.
     #[command(subcommand)]
     Destinations(destinations::DestinationsCommand),
-    /// Look at the vendors' scripts, and approve new versions of those that are pinned.
+    /// List vendors' scripts, and approve new versions of pinned scripts.
     #[command(subcommand)]
     Scripts(scripts::ScriptsCommand),
-    /// Send a window of the journal to a destination again.
+    /// Send the journal's events of a time window to a destination again.
     Replay(replay::ReplayArgs),
-    /// Print a link that lets one browser run the drafts among a site's integrations.
+    /// Print a link that makes one browser run a site's draft integrations.
     Preview(preview::PreviewArgs),
-    /// Erase a person and take no more events of them.
+    /// Erase a person's data and accept no more events of the person.
     Forget(subject::ForgetSubjectArgs),
-    /// Show all that is held of a person, as lines of JSON.
+    /// Print all stored data of a person, as lines of JSON.
     Export(subject::ExportSubjectArgs),
-    /// Look at what is known of people, or bring in what is known elsewhere.
+    /// Show a person's profile, or import profiles from a file.
     #[command(subcommand)]
     Profiles(profiles::ProfilesCommand),
-    /// Look at segments: check a rule, see whom it selects, run one, export members.
+    /// Check, preview, run and list segments, and export their members.
     #[command(subcommand)]
     Segments(segments::SegmentsCommand),
-    /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
+    /// Measure the cost of a page's tags in a browser, and draft a configuration that replaces them.
     Audit(audit::AuditArgs),
-    /// Print the tables of all reasons and metrics, as Markdown.
-    Reference,
+    /// Print the reference of settings, metrics, reasons and commands, as Markdown.
+    Reference(reference::ReferenceArgs),
     /// Print the version.
     Version,
 }
 
 impl CliCommand {
-    /// Returns true if the choice of the configuration is told before anything else. `serve` tells it in the
-    /// form of its log.
+    /// Returns true if the command first prints which configuration is used. `serve` logs it instead.
     fn announces_configuration(&self) -> bool {
         match self {
             Self::Serve | Self::Demo(_) | Self::Audit(_) | Self::Version => false,
@@ -114,15 +113,15 @@ impl CliCommand {
     }
 }
 
-/// How to reach a running gateway.
+/// The address and token of a running gateway.
 #[derive(Args, Clone, Debug, Default)]
 struct AdminArgs {
-    /// The admin listener of the running gateway; by default the configuration's listen.admin. A host name must
-    /// be one of its admin.names.
+    /// The admin listener of the running gateway. Default: the configuration's listen.admin. A host name must
+    /// be one of the gateway's admin.names.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// The gateway's token; by default that of the variable TAGWAY_ADMIN_TOKEN, which other users of this machine
-    /// do not see, else data_dir/admin.token.
+    /// The gateway's token. Default: the variable TAGWAY_ADMIN_TOKEN, else data_dir/admin.token. Other users of
+    /// this machine can see an option, but not a variable.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     token: Option<SecretString>,
 }
@@ -131,16 +130,16 @@ fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(SecretString::new(text))
 }
 
-/// Why a command did not succeed.
+/// The failure of a command.
 #[derive(Debug)]
 enum CommandError {
     /// The configuration has these mistakes.
     Config(Vec<ConfigError>),
-    /// The command was used in a way that cannot work.
+    /// The command was used in an invalid way.
     Usage(String),
     /// Anything else.
     Other(anyhow::Error),
-    /// It has been said already.
+    /// The error has been printed already.
     Said,
 }
 
@@ -150,14 +149,14 @@ impl From<anyhow::Error> for CommandError {
     }
 }
 
-/// Runs the command that the arguments name, and returns the process's exit code. `redaction` learns the
+/// Runs the command that the arguments name, and returns the process's exit code. `redaction` records the
 /// secrets of the configuration.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: SecretRedactor) -> ExitCode {
     let arguments = match CliArguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version come this way as well, and are no failures. Nobody can be told that
-            // the terminal is gone.
+            // Help and version come this way as well, and are no failures. A failed write cannot be reported:
+            // there is no other output.
             drop(error.print());
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
@@ -168,7 +167,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: SecretRedac
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandError::Config(mistakes)) => {
             for mistake in mistakes {
-                // As FILE:LINE: at the line's start, where editors look for it.
+                // As FILE:LINE at the line's start, where editors look for it.
                 print_error_as("", &shown(&mistake.to_string()));
             }
             ExitCode::from(2)
@@ -185,7 +184,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: SecretRedac
     }
 }
 
-/// Writes panics to stderr as the standard library does, without the secrets that are known then.
+/// Writes panics to stderr like the standard library, without the secrets known at that time.
 pub fn hook_panics(redaction: SecretRedactor) {
     std::panic::set_hook(Box::new(move |panic| {
         let trace = Backtrace::capture();
@@ -194,7 +193,7 @@ pub fn hook_panics(redaction: SecretRedactor) {
             _ => String::new(),
         };
         let text = panic_text(&redaction, &format!("{panic}{trace}"));
-        // Nobody can be told that stderr is gone.
+        // A failed write cannot be reported: stderr is the only output.
         drop(std::io::stderr().lock().write_all(text.as_bytes()));
     }));
 }
@@ -207,7 +206,7 @@ fn panic_text(redaction: &SecretRedactor, panic: &str) -> String {
 }
 
 fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), CommandError> {
-    // A variable that is not UTF-8 cannot stand in a TOML string either.
+    // A variable that is not UTF-8 cannot be in a TOML string either.
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -236,12 +235,12 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         CliCommand::Profiles(command) => profiles::run(&origin, command),
         CliCommand::Segments(command) => segments::run(&origin, command),
         CliCommand::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
-        CliCommand::Reference => reference::run(),
+        CliCommand::Reference(args) => reference::run(&args),
         CliCommand::Version => version::run(),
     }
 }
 
-/// Tells which configuration is used, where the caller did not name one.
+/// Prints which configuration is used, unless the caller named one.
 fn announce(origin: &ConfigSource) {
     if let Some(line) = origin.announcement() {
         print_error(&line);
@@ -263,7 +262,7 @@ fn admin_endpoint(origin: &ConfigSource) -> Result<AdminEndpoint, CommandError> 
     origin.admin_endpoint().map_err(CommandError::Config)
 }
 
-/// Runs a client command's conversation; it needs no more than this thread.
+/// Runs a client command's requests; this thread is enough for them.
 fn block_on<T>(
     conversation: impl Future<Output = Result<T, CommandError>>,
 ) -> Result<T, CommandError> {
@@ -274,7 +273,7 @@ fn block_on<T>(
     runtime.block_on(conversation)
 }
 
-/// Prints to stdout. An error means that nobody reads any more (`tagway tail | head`).
+/// Prints to stdout. An error means that the output is closed (`tagway tail | head`).
 fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     out.write_all(render::guarded(text).as_bytes())
@@ -287,7 +286,7 @@ fn number_of(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Prints to stderr, escaped: it may quote what came from elsewhere.
+/// Prints to stderr, escaped: it may quote foreign text.
 fn print_error(message: &str) {
     print_error_as("tagway: ", message);
 }
@@ -295,6 +294,6 @@ fn print_error(message: &str) {
 fn print_error_as(prefix: &str, message: &str) {
     let lines = message.lines().map(|line| render::escape(line, LINE_CHARS));
     let text = lines.collect::<Vec<_>>().join("\n");
-    // Nobody can be told that stderr is gone.
+    // A failed write cannot be reported: stderr is the only output.
     drop(writeln!(std::io::stderr().lock(), "{prefix}{text}"));
 }

@@ -1,5 +1,5 @@
-//! `tagway preview`: a link that lets one browser run the drafts among a site's integrations. It needs no
-//! running gateway, but its configuration and the key that it signs with.
+//! `tagway preview`: a link that lets one browser run the drafts of a site's integrations. It needs no
+//! running gateway, but its configuration and signing key.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::settings::parse_duration;
 
 #[derive(Args, Debug)]
 pub(super) struct PreviewArgs {
-    /// The site; by default the only one.
+    /// The site. Default: the only one.
     #[arg(long)]
     site: Option<String>,
-    /// The page to open; by default the first of the site's origins.
+    /// The page to open. Default: the first of the site's origins.
     #[arg(long, value_name = "URL")]
     page: Option<Url>,
-    /// How long the link is good.
+    /// The time for which the link is valid, at most 30 days.
     #[arg(long = "for", default_value = "1d", value_name = "TIME", value_parser = duration)]
     time: Duration,
 }
@@ -33,7 +33,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "not a duration such as \"12h\", of at most 30 days".to_owned())
 }
 
-/// The longest time of a link: it cannot be called back but by a new secret.
+/// The longest validity of a link: it can only be revoked with a new secret.
 const MAX_SECONDS: u64 = 30 * 24 * 3600;
 
 pub(super) fn run(origin: &ConfigSource, options: PreviewArgs) -> Result<(), CommandError> {
@@ -52,12 +52,14 @@ pub(super) fn run(origin: &ConfigSource, options: PreviewArgs) -> Result<(), Com
     let token = token(&keys, &site.name, until);
     let page = options.page.or_else(|| site.gateway.origins.first()?.parse().ok());
     let Some(mut page) = page else {
-        return Err(CommandError::Usage("the site has no origins: say --page URL".to_owned()));
+        return Err(CommandError::Usage(
+            "the site has no origins: name the page with --page URL".to_owned(),
+        ));
     };
     page.query_pairs_mut().append_pair("tw_preview", &token);
     let until = until.strftime("%Y-%m-%d %H:%M UTC");
     print(&format!(
-        "{page}\n\nThe browser that opens it runs the drafts until {until}, or until it opens a page with \
+        "{page}\n\nThe browser that opens this link runs the drafts until {until}, or until it opens a page with \
          ?tw_preview=off.\n"
     ))
 }
@@ -68,12 +70,12 @@ fn site<'s>(
 ) -> Result<&'s SiteSettings, CommandError> {
     match (name, settings.sites.as_slice()) {
         (None, [only]) => Ok(only),
-        (None, _) => {
-            Err(CommandError::Usage("there are several sites: say --site NAME".to_owned()))
-        }
+        (None, _) => Err(CommandError::Usage(
+            "the configuration has several sites: name one with --site NAME".to_owned(),
+        )),
         (Some(name), sites) => sites
             .iter()
             .find(|site| *site.name == *name)
-            .ok_or_else(|| CommandError::Other(anyhow!("there is no site {name}"))),
+            .ok_or_else(|| CommandError::Other(anyhow!("the configuration has no site {name}"))),
     }
 }

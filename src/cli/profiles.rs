@@ -1,4 +1,4 @@
-//! `tagway profiles`: what is known of a person, and what is known elsewhere and brought in.
+//! `tagway profiles`: shows a person's profile, and imports profiles from a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
@@ -16,23 +16,23 @@ use super::subject::find_site;
 use super::{AdminArgs, CommandError, block_on, dead, load, number_of, print, print_error, render};
 use crate::config::{ConfigSource, SiteSettings};
 
-/// Messages of one request, and their bytes: well below what the gateway takes by default.
+/// The most messages of one request, and their bytes: well below the gateway's default limits.
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// The bytes around the messages of a request.
+/// The bytes of a request around its messages.
 const ENVELOPE_BYTES: usize = 128;
 
-/// How often a request is tried again that the gateway has no room for, and how long one of these waits
-/// lasts at most.
+/// The attempts to send a request that the gateway has no room for, and the longest wait between two of
+/// them.
 const TRIES: u32 = 60;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProfilesCommand {
-    /// Show what is known of a person.
+    /// Show a person's profile.
     Get(ProfileGetArgs),
-    /// Bring in what is known of people elsewhere, from a CSV or NDJSON file.
+    /// Import profiles from a CSV or NDJSON file.
     Import(ProfileImportArgs),
 }
 
@@ -49,34 +49,33 @@ pub(super) struct ProfileGetArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ProfileImportArgs {
-    /// The file. Of CSV the first line names the columns.
+    /// The file. The first line of a CSV file names the columns.
     file: PathBuf,
     /// The site; needed if there are several. It must have a server_token.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
-    /// What the file is; by default as its name ends.
+    /// The file's format. Default: by the ending of its name.
     #[arg(long, value_enum)]
     format: Option<ImportFormat>,
-    /// Where a column goes: user_id, anonymous_id, timestamp, traits.NAME, or - for nowhere; with :number or
-    /// :boolean behind it, converted. Columns without one are what their names say, or traits.
+    /// A column's target: user_id, anonymous_id, timestamp, traits.NAME, or - to ignore it. An added :number or
+    /// :boolean converts the values. A column without --map has the target of its name, or is a trait.
     #[arg(long = "map", value_name = "COLUMN=TARGET", value_parser = column)]
     columns: Vec<ImportColumn>,
-    /// The longest row that is held, in bytes; a longer one is rejected. The gateway takes messages of
-    /// limits.event_bytes, 32 KiB by default, but columns may go nowhere.
+    /// The longest row in bytes; longer rows are rejected. The gateway accepts messages of at most
+    /// limits.event_bytes, 32 KiB by default; ignored columns do not count there.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     row_bytes: usize,
-    /// Send the people to the site's destinations as well, an identify for each. Without it they fill the
-    /// profiles and nothing else.
+    /// Send an identify for each person to the site's destinations as well. Without this option the import
+    /// fills the profiles only.
     #[arg(long)]
     deliver: bool,
-    /// Where rows go that cannot be taken, each with the reason; by default FILE.rejects.
+    /// The file for rejected rows with their reasons. Default: FILE.rejects.
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// Where it is noted how far the import has come; by default FILE.import. An import that was
-    /// interrupted goes on there.
+    /// The file with the import's progress. Default: FILE.import. An interrupted import resumes there.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// The gateway; by default the configuration's listen.http.
+    /// The gateway's address. Default: the configuration's listen.http.
     #[arg(long, value_name = "HOST:PORT")]
     to: Option<String>,
 }
@@ -97,17 +96,17 @@ fn get(origin: &ConfigSource, options: &ProfileGetArgs) -> Result<(), CommandErr
         let profiles = answer.get("profiles").and_then(Value::as_array);
         let profiles = profiles.map(Vec::as_slice).unwrap_or_default();
         if profiles.is_empty() {
-            print_error("nobody is known by this name");
+            print_error("no profile has this id");
             return Err(CommandError::Said);
         }
         profiles.iter().try_for_each(|profile| print(&dead::pretty(profile)))
     })
 }
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct ImportProgress {
-    /// Rows of the file that are done with.
+    /// Processed rows of the file.
     rows: u64,
     taken: u64,
     rejected: u64,
@@ -117,10 +116,16 @@ fn import(origin: &ConfigSource, options: ProfileImportArgs) -> Result<(), Comma
     let settings = load(origin)?;
     let site = match (options.site.as_deref(), settings.sites.as_slice()) {
         (None, [only]) => only,
-        (None, _) => return Err(CommandError::Usage("say which site with --site".to_owned())),
+        (None, _) => {
+            return Err(CommandError::Usage(
+                "there are several sites: name one with --site".to_owned(),
+            ));
+        }
         (Some(name), sites) => {
             let found = sites.iter().find(|site| &*site.name == name);
-            found.ok_or_else(|| CommandError::Usage("there is no such site".to_owned()))?
+            found.ok_or_else(|| {
+                CommandError::Usage("the configuration has no site with this name".to_owned())
+            })?
         }
     };
     let address = match (&options.to, settings.edge.http) {
@@ -128,7 +133,7 @@ fn import(origin: &ConfigSource, options: ProfileImportArgs) -> Result<(), Comma
         (None, Some(address)) if address.port() != 0 => address.to_string(),
         (None, _) => {
             let message =
-                "the configuration has no listen.http: say where the gateway is with --to";
+                "the configuration has no listen.http: name the gateway's address with --to";
             return Err(CommandError::Usage(message.to_owned()));
         }
     };
@@ -160,7 +165,7 @@ fn import(origin: &ConfigSource, options: ProfileImportArgs) -> Result<(), Comma
 
 fn client(site: &SiteSettings, address: &str) -> Result<AdminClient, CommandError> {
     let Some(token) = &site.gateway.server_token else {
-        let message = format!("the site {} has no server_token to bring people in with", site.name);
+        let message = format!("the site {} has no server_token, which an import needs", site.name);
         return Err(CommandError::Usage(message));
     };
     let host = site.gateway.hosts.iter().find(|host| *host != "*");
@@ -170,22 +175,22 @@ fn client(site: &SiteSettings, address: &str) -> Result<AdminClient, CommandErro
 fn read_state(path: &Path) -> anyhow::Result<ImportProgress> {
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).with_context(|| {
-            format!("{} does not say how far an import has come; remove it", path.display())
+            format!("{} is not the progress of an import: remove it to start again", path.display())
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ImportProgress::default()),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
 
-/// An import on its way.
+/// An import under way.
 struct ProfileImport {
     rows: ImportRowReader,
     client: AdminClient,
-    /// True if destinations get the messages, and not the profiles alone.
+    /// True if destinations get the messages too; otherwise the import only fills the profiles.
     delivers: bool,
-    /// Messages of one request at most.
+    /// The most messages of one request.
     most: usize,
-    /// The longest request that the gateway takes.
+    /// The longest request that the gateway accepts, in bytes.
     body_bytes: usize,
     done: ImportProgress,
     state: PathBuf,
@@ -197,7 +202,10 @@ impl ProfileImport {
     async fn run(&mut self) -> anyhow::Result<()> {
         let from = self.done.rows;
         if from > 0 {
-            print_error(&format!("going on behind row {from}, as {} says", self.state.display()));
+            print_error(&format!(
+                "resuming after row {from}, recorded in {}",
+                self.state.display()
+            ));
         }
         let (mut batch, mut bytes): (Vec<ImportRow>, usize) = (Vec::new(), 0);
         while let Some(row) = self.rows.next()? {
@@ -209,7 +217,7 @@ impl ProfileImport {
                 // The spec's switch for all destinations.
                 message["integrations"] = json!({ "All": false });
             }
-            // A row that is rejected is held as well until then.
+            // The row itself stays in memory too, in case it is rejected.
             bytes += row.message.as_ref().map_or(0, |it| it.to_string().len()).max(row.bytes);
             batch.push(row);
             if batch.len() >= self.most || bytes >= BATCH_BYTES {
@@ -230,20 +238,20 @@ impl ProfileImport {
         let all = number_of(rows, "row", "rows");
         let told = match self.delivers {
             true => "",
-            false => "; no destination gets them: --deliver sends them",
+            false => "; not sent to destinations: use --deliver to send them",
         };
-        print_error(&format!("{all}: {taken} taken, {rejected} rejected{rejects}{told}"));
-        // What is done needs not be gone on with.
+        print_error(&format!("{all}: {taken} accepted, {rejected} rejected{rejects}{told}"));
+        // A finished import needs no progress file.
         match std::fs::remove_file(&self.state) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context("the note of how far the import has come is left behind")
+                Err(error).context("the file with the import's progress cannot be removed")
             }
             _ => Ok(()),
         }
     }
 
-    /// A row whose message is longer than any request may be is rejected here: the gateway would cut its
-    /// connection while the row is sent.
+    /// Rejects a row whose message is longer than a request may be: the gateway would cut the connection
+    /// while the row is sent.
     fn fit(&self, row: ImportRow) -> ImportRow {
         let length = row.message.as_ref().map_or(0, |message| message.to_string().len());
         if length + ENVELOPE_BYTES <= self.body_bytes {
@@ -253,7 +261,7 @@ impl ProfileImport {
         ImportRow { found: Value::Null, message, ..row }
     }
 
-    /// Sends some rows, and notes what became of them once the gateway has them on disk.
+    /// Sends some rows, and records their results once the gateway has them on disk.
     async fn send(&mut self, rows: Vec<ImportRow>) -> anyhow::Result<()> {
         let messages: Vec<&Value> =
             rows.iter().filter_map(|row| row.message.as_ref().ok()).collect();
@@ -279,13 +287,13 @@ impl ProfileImport {
             self.done.rows = row.number;
         }
         if let Some(rejects) = &mut self.rejects {
-            rejects.sync_data().context("rejected rows cannot be kept")?;
+            rejects.sync_data().context("the file of rejected rows cannot be written")?;
         }
         self.note()
     }
 
-    /// Until the gateway has the messages on disk. Returns which of them it refuses, and why. Of some
-    /// that are refused together, each half is sent alone, so that one stands for none of the others.
+    /// Returns once the gateway has the messages on disk, with the rejected ones and the reasons. If several
+    /// are rejected together, each half is sent alone, so that one bad message rejects no other.
     async fn deliver(&self, messages: &[&Value]) -> anyhow::Result<Vec<(usize, String)>> {
         let (mut refused, mut parts) = (Vec::new(), vec![(0, messages.len())]);
         while let Some((start, end)) = parts.pop() {
@@ -304,7 +312,7 @@ impl ProfileImport {
         Ok(refused)
     }
 
-    /// The same of one request; `Err` inside: it was refused as a whole, for what it says.
+    /// Sends one request; an inner `Err` means that it was rejected as a whole for its content.
     async fn deliver_once(
         &self,
         body: &Value,
@@ -340,7 +348,7 @@ impl ProfileImport {
             }
             tokio::time::sleep(wait.clamp(Duration::from_millis(100), MAX_WAIT)).await;
         }
-        bail!("the gateway has no room; go on later with the same command")
+        bail!("the gateway is busy: resume later with the same command")
     }
 
     fn reject(&mut self, row: &ImportRow, reason: &str) -> anyhow::Result<()> {
@@ -348,7 +356,7 @@ impl ProfileImport {
         if self.rejects.is_none() {
             let mut options = OpenOptions::new();
             options.create(true);
-            // What was rejected before the interruption stays.
+            // Rows rejected before the interruption stay.
             let is_first = self.done.rejected <= 1;
             options.append(!is_first).write(true).truncate(is_first);
             self.rejects = Some(options.open(&self.rejects_path).with_context(refused)?);
@@ -360,11 +368,12 @@ impl ProfileImport {
         }
     }
 
-    /// Notes how far it has come: all of the note, or the one before.
+    /// Writes the progress file atomically.
     fn note(&self) -> anyhow::Result<()> {
         let mut next = self.state.clone().into_os_string();
         next.push(".next");
-        let text = serde_json::to_vec(&self.done).context("the note cannot be written")?;
+        let text =
+            serde_json::to_vec(&self.done).context("the import's progress cannot be encoded")?;
         let written =
             std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &self.state));
         written.with_context(|| format!("{} cannot be written", self.state.display()))
@@ -379,7 +388,7 @@ impl ProfileImport {
             let (bar, rest) = ("#".repeat(filled), "-".repeat(30_usize.saturating_sub(filled)));
             let end = if share >= 1.0 { "\n" } else { "" };
             let rows = self.done.rows;
-            // Nobody can be told that stderr is gone.
+            // A failed write cannot be reported: stderr is the only output.
             drop(write!(out, "\r[{bar}{rest}] {:3.0} % {rows} rows{end}", share * 100.0));
         }
     }
@@ -390,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_import_goes_on_where_its_note_says() {
+    fn read_state_returns_the_recorded_progress() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.csv.import");
         assert_eq!(read_state(&path).unwrap(), ImportProgress::default());

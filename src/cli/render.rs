@@ -1,4 +1,4 @@
-//! Happenings as lines for people. Everything here came from the network: it is escaped and cut
+//! Renders happenings as lines for people. All of it came from the network: it is escaped and cut
 //! before it reaches a terminal.
 
 use std::borrow::Cow;
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::settings::can_fool;
 
-/// Names longer than this are cut: they are for recognising.
+/// The longest name in full, in characters: names are only for recognition.
 const NAME_CHARS: usize = 80;
 
-/// Bodies longer than this are cut: they are for a glance.
+/// The longest body in full, in characters: bodies are only for an overview.
 const BODY_CHARS: usize = 1000;
 
-/// Events of one call that are named; the others are counted.
+/// The most events of one call that are named; the others are counted.
 const SEQS_SHOWN: usize = 5;
 
 const BOLD: &str = "1";
@@ -24,7 +24,7 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// One happening of the live feed (its JSON) as one or more lines, each ending in a line break.
+/// Renders one happening of the live feed (its JSON) as one or more lines, each ending in a line break.
 /// `colour` is for terminals.
 pub fn render(happening: &Value, colour: bool) -> String {
     let ink = TerminalColour(colour);
@@ -35,14 +35,14 @@ pub fn render(happening: &Value, colour: bool) -> String {
         "held" => held(happening, ink),
         "missed" => {
             let count = happening.get("count").and_then(Value::as_u64).unwrap_or_default();
-            ink.paint(YELLOW, &format!("... {count} happenings missed: too many to show")) + "\n"
+            ink.paint(YELLOW, &format!("... {count} entries missed: too many to show")) + "\n"
         }
         _ => format!("{}\n", escape(&happening.to_string(), BODY_CHARS)),
     }
 }
 
-/// The text with everything that could steer or fool a terminal escaped (control characters,
-/// direction marks, invisible characters), cut after `max_chars` characters of it.
+/// Escapes everything that could control or confuse a terminal (control characters, direction marks,
+/// invisible characters), and cuts the text after `max_chars` characters.
 pub fn escape(text: &str, max_chars: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max_chars.saturating_mul(2)));
     for c in text.chars().take(max_chars) {
@@ -58,8 +58,8 @@ pub fn escape(text: &str, max_chars: usize) -> String {
     out
 }
 
-/// The text of a JSON value with the same characters escaped as JSON escapes them, so that it stays
-/// the same value.
+/// The text of a JSON value with the same characters escaped as JSON escapes them: the value stays the
+/// same.
 pub fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -75,9 +75,9 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
-/// The text of an output without anything that could steer or fool a terminal, save line breaks and
-/// this program's own colours. What comes from elsewhere is escaped where it is rendered; this is the
-/// last gate for what was overlooked there.
+/// Escapes everything in an output that could control or confuse a terminal, except line breaks and this
+/// program's own colours. Foreign text is escaped where it is rendered; this is the last check for
+/// omissions there.
 pub(super) fn guarded(text: &str) -> Cow<'_, str> {
     let is_harmful = |c: char| c != '\n' && can_fool(c);
     if !text.contains(is_harmful) {
@@ -108,7 +108,7 @@ fn split_at_char(text: &str, is: impl Fn(char) -> bool) -> Option<(&str, char, &
     Some((text.get(..at)?, c, text.get(at + c.len_utf8()..)?))
 }
 
-/// One of this program's colours at the beginning of what follows an escape character.
+/// One of this program's colours at the beginning of the text after an escape character.
 fn own_colour(text: &str) -> Option<(&str, &str)> {
     let codes = ["0", BOLD, DIM, RED, GREEN, YELLOW, CYAN];
     let end = text.find('m')? + 1;
@@ -117,7 +117,7 @@ fn own_colour(text: &str) -> Option<(&str, &str)> {
     codes.contains(&code).then_some((colour, after))
 }
 
-/// A value of an answer as a table's cell.
+/// A value of a response as a table's cell.
 pub(super) fn cell(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
@@ -127,7 +127,7 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// Rows in columns as wide as they need. The cells are escaped already.
+/// Rows in aligned columns. The cells are escaped already.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
@@ -239,7 +239,7 @@ fn held(happening: &Value, ink: TerminalColour) -> String {
 /// The state of an event that waits.
 pub(super) fn held_until(happening: &Value) -> &'static str {
     match text(happening, "awaits") {
-        "identity" => "held until it is known who the visitor is",
+        "identity" => "held until the visitor is known",
         _ => "held until the visitor chooses",
     }
 }
@@ -262,7 +262,7 @@ fn text<'h>(happening: &'h Value, key: &str) -> &'h str {
     happening.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether to colour.
+/// True for coloured output.
 #[derive(Clone, Copy)]
 struct TerminalColour(bool);
 
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_and_what_became_of_it_read_as_an_indented_list() {
+    fn event_and_outcomes_are_an_indented_list() {
         let accepted = json!({"what": "accepted", "at": "2026-11-23T10:00:00.25Z", "site": "shop",
             "seq": 12, "message_id": "m1", "event": "Order Completed", "format": "segment"});
         assert_eq!(
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_the_network_steers_the_terminal() {
+    fn render_escapes_text_from_the_network() {
         let evil = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{202e}\u{200b}x";
         for what in ["accepted", "called", "settled", "held", "other"] {
             let mut happening = json!({ "what": what });
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_json_and_steers_no_terminal() {
+    fn escape_json_keeps_the_value_and_is_safe_for_a_terminal() {
         let value =
             json!({ "a\u{200d}": "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\u{7f}\n\\ \u{fc}\u{1f600}" });
         for text in [value.to_string(), format!("{value:#}")] {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_bounded() {
+    fn names_and_bodies_are_cut() {
         let long = "x".repeat(1 << 20);
         let happening = json!({"what": "called", "request": long, "body": long, "reply": long,
             "destination": long, "seqs": vec![1; 100_000]});

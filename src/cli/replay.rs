@@ -1,4 +1,4 @@
-//! `tagway replay`: a window of the journal again, to one destination.
+//! `tagway replay`: sends a time window of the journal to one destination again.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -16,16 +16,16 @@ use crate::settings::parse_duration;
 
 #[derive(Args, Debug)]
 pub(super) struct ReplayArgs {
-    /// The start: RFC 3339, or how long ago ("2h").
+    /// The start: an RFC 3339 time, or a duration before now ("2h").
     #[arg(long, value_name = "TIME")]
     from: String,
-    /// The end, not included: RFC 3339, or how long ago ("30m", "0s").
+    /// The end, not included: an RFC 3339 time, or a duration before now ("30m", "0s").
     #[arg(long, value_name = "TIME")]
     to: String,
     /// The destination that gets the events again.
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: String,
-    /// Replay without a question. Needed where there is no terminal to ask on.
+    /// Replay without confirmation. Required without a terminal.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -74,9 +74,9 @@ fn shown(plan: &Value, (from, to): (Timestamp, Timestamp), name: &str) -> String
     let mut row = |count: u64, what: &str| {
         let _infallible = writeln!(out, "{count:>10} {what}");
     };
-    row(ended, "ended already, as delivered or skipped: what was delivered goes a second time");
-    row(dead, "ended as dead letters");
-    row(pending, "have not ended yet: left as they are");
+    row(ended, "settled as delivered or skipped: delivered events are sent a second time");
+    row(dead, "settled as dead letters");
+    row(pending, "not settled yet: left unchanged");
     if ended > 0 && !repeats.is_empty() {
         let _infallible =
             writeln!(out, "the destination's vendor {}", render::escape(repeats, 200));
@@ -84,11 +84,11 @@ fn shown(plan: &Value, (from, to): (Timestamp, Timestamp), name: &str) -> String
     out
 }
 
-/// Asks on the terminal. Without one there would be no answer.
+/// Asks on the terminal. Without a terminal it is an error.
 fn confirm() -> Result<bool, CommandError> {
     let mut answer = String::new();
     if !std::io::stdin().is_terminal() {
-        let message = "there is no terminal to ask on: --yes replays without a question";
+        let message = "no terminal for the confirmation: use --yes to replay without it";
         return Err(CommandError::Usage(message.to_owned()));
     }
     print("replay them? [y/N] ")?;
@@ -96,7 +96,7 @@ fn confirm() -> Result<bool, CommandError> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// A moment as people write it: RFC 3339, or a duration before `now`.
+/// Parses a time as people write it: RFC 3339, or a duration before `now`.
 pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
     if let Ok(moment) = written.parse() {
         return Ok(moment);
@@ -114,14 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_says_how_many_were_delivered_and_whether_the_vendor_can_tell() {
+    fn plan_shows_delivered_events_and_the_vendors_deduplication() {
         let plan =
             json!({"count": 12, "dead": 2, "pending": 1, "repeats": "cannot tell repetitions"});
         let time = "2026-01-01T00:00:00Z".parse().unwrap();
         let shown = shown(&plan, (time, time), "shop/ga4");
         assert!(shown.starts_with("12 events from 2026"), "{shown}");
-        assert!(shown.contains("        10 ended already"), "{shown}");
-        assert!(shown.contains("         2 ended as dead letters"), "{shown}");
+        assert!(shown.contains("        10 settled as delivered"), "{shown}");
+        assert!(shown.contains("         2 settled as dead letters"), "{shown}");
         assert!(shown.ends_with("vendor cannot tell repetitions\n"), "{shown}");
     }
 }

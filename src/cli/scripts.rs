@@ -1,4 +1,4 @@
-//! `tagway scripts`: the vendors' scripts, and which of their versions visitors get.
+//! `tagway scripts`: the vendors' scripts, and the versions that visitors get.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -16,11 +16,11 @@ const HASH_CHARS: usize = "sha256-".len() + 12;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ScriptsCommand {
-    /// List the scripts, first those that a site pins.
+    /// List the scripts, pinned scripts first.
     Ls(ScriptListArgs),
-    /// Show what is new in a version that waits to be approved.
+    /// Show the changes of a version that waits for approval.
     Diff(ScriptDiffArgs),
-    /// Give visitors a version that waits.
+    /// Approve a waiting version: visitors get it from now on.
     Approve(ScriptSelectArgs),
 }
 
@@ -40,14 +40,14 @@ pub(super) struct ScriptListArgs {
 pub(super) struct ScriptDiffArgs {
     #[command(flatten)]
     select: ScriptSelectArgs,
-    /// The most lines; 0 for all.
+    /// The most lines to show; 0 shows all.
     #[arg(long, default_value_t = 500)]
     lines: usize,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ScriptSelectArgs {
-    /// The hash of the version that waits, as listed, or its beginning.
+    /// The hash of the waiting version as `ls` shows it, or its first 6 or more characters.
     hash: String,
     /// Only at this site.
     #[arg(long)]
@@ -56,7 +56,7 @@ pub(super) struct ScriptSelectArgs {
     reach: AdminArgs,
 }
 
-/// A version that waits at a site.
+/// A version that waits for approval at a site.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PendingScript {
     pub(super) site: String,
@@ -99,7 +99,7 @@ pub(super) fn run(origin: &ConfigSource, command: ScriptsCommand) -> Result<(), 
                         json!({ "site": site, "vendor": vendor, "script": script, "hash": hash });
                     client.post("/api/v1/scripts/approve", &body).await?;
                     let names = [site, vendor, script].map(|name| render::escape(&name, 300));
-                    print(&format!("{} serves {hash}\n", names.join(" ")))?;
+                    print(&format!("{} now serves {hash}\n", names.join(" ")))?;
                 }
                 Ok(())
             })
@@ -114,7 +114,7 @@ async fn find(
     waiting(&client.get("/api/v1/scripts").await?, &select.hash, select.site.as_deref())
 }
 
-/// Where the one version waits whose hash begins so.
+/// The sites at which the one version with this prefix of a hash waits.
 pub(super) fn waiting(
     scripts: &Value,
     hash: &str,
@@ -135,19 +135,17 @@ pub(super) fn waiting(
     let found: Vec<PendingScript> =
         found.filter(|it| begins(&it.hash) && site.is_none_or(|site| site == it.site)).collect();
     let Some(first) = found.first() else {
-        return Err(CommandError::Usage(
-            "no version with this hash waits to be approved".to_owned(),
-        ));
+        return Err(CommandError::Usage("no version with this hash waits for approval".to_owned()));
     };
     if found.iter().any(|it| it.hash != first.hash) {
         return Err(CommandError::Usage(
-            "several versions begin so: write more of the hash".to_owned(),
+            "several versions have this beginning of a hash: write more characters".to_owned(),
         ));
     }
     Ok(found)
 }
 
-/// The scripts in columns as wide as they need.
+/// The scripts as a table.
 pub(super) fn table(scripts: &Value) -> String {
     const COLUMNS: [&str; 8] =
         ["SITE", "VENDOR", "SCRIPT", "STATE", "HASH", "BYTES", "AGE", "PENDING"];

@@ -1,4 +1,4 @@
-//! `tagway segments`: whom rules select.
+//! `tagway segments`: checks, runs and lists segments, and exports their members.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,25 @@ use crate::settings::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SegmentsCommand {
-    /// Check a rule, or all segments of the configuration; no gateway is asked.
+    /// Check a rule, or all segments of the configuration. Needs no running gateway.
     Check(SegmentCheckArgs),
-    /// Show how many people a rule selects now, and some of them. Nothing is kept.
+    /// Show how many people a rule selects now, and a sample of them. Stores nothing.
     Preview(SegmentPreviewArgs),
     /// Evaluate a segment now.
     Run(SegmentNameArgs),
-    /// List the segments, their sizes and when they are due.
+    /// List the segments with their sizes and next runs.
     Ls(SegmentListArgs),
-    /// Show who joined and who left at the last run, as lines of JSON.
+    /// Print the members who joined and left at the last run, as lines of JSON.
     Diff(SegmentNameArgs),
-    /// Show the members, as lines of JSON.
+    /// Print the members, as lines of JSON.
     Export(SegmentNameArgs),
-    /// Strike out what a destination was told that is no more: nobody is taken off its list any more.
+    /// Delete the record of a removed sync's members: they stay in the destination's list.
     Forget(SegmentForgetArgs),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct SegmentForgetArgs {
-    /// The segment; it need not be in the configuration any more.
+    /// The segment; the configuration may no longer have it.
     #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
     /// The destination.
@@ -49,7 +49,7 @@ pub(super) struct SegmentForgetArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SegmentCheckArgs {
-    /// A file with `where`, and perhaps `by`: TOML, or JSON if its name ends so.
+    /// A file with `where` and optionally `by`: TOML, or JSON if its name ends in .json.
     file: Option<PathBuf>,
 }
 
@@ -62,13 +62,13 @@ pub(super) struct SegmentPreviewArgs {
         conflicts_with = "file"
     )]
     segment: Option<String>,
-    /// A file with `where`, and perhaps `by`, instead.
+    /// A file with `where` and optionally `by`, instead of a segment.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Who the members are, user or group, instead of what the segment or the file says.
+    /// The kind of members, user or group. Default: that of the segment or the file.
     #[arg(long)]
     by: Option<String>,
-    /// How many people to show.
+    /// The number of people to show.
     #[arg(long, default_value_t = 10)]
     sample: u32,
     /// The site; needed if there are several.
@@ -136,7 +136,7 @@ pub(super) fn run(origin: &ConfigSource, command: SegmentsCommand) -> Result<(),
     }
 }
 
-/// The site and the name of the segment that `[SITE/]SEGMENT` means, as `ls` shows it.
+/// The site and the name of the segment `[SITE/]SEGMENT`, as `ls` shows it.
 async fn find_segment(
     client: &AdminClient,
     written: &str,
@@ -161,7 +161,7 @@ fn forget(origin: &ConfigSource, options: SegmentForgetArgs) -> Result<(), Comma
         let struck = client.post("/api/v1/segments/forget", &body).await?;
         let people = struck.get("people").and_then(Value::as_u64).unwrap_or_default();
         let people = number_of(people, "person", "people");
-        print(&format!("what it was told of {people} is forgotten\n"))
+        print(&format!("the record of {people} is deleted; the destination keeps them\n"))
     })
 }
 
@@ -180,7 +180,7 @@ fn check(origin: &ConfigSource, file: Option<&Path>) -> Result<(), CommandError>
     if out.is_empty() { print("no segments\n") } else { print(&out) }
 }
 
-/// A rule in a file of its own, with every mistake in it.
+/// Reads a rule from a separate file, and reports every mistake in it.
 fn read(origin: &ConfigSource, file: &Path) -> Result<SegmentDraft, CommandError> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
@@ -226,7 +226,7 @@ fn read_json(name: &str, text: &str, report: &ConfigErrorReport) -> Option<Segme
         None => Some(MembershipUnit::default()),
     };
     if by.is_none() {
-        note(1, "by", "is neither user nor group".to_owned());
+        note(1, "by", "must be user or group".to_owned());
     }
     let Some(written) = value.get("where") else {
         note(1, "where", "is required".to_owned());
@@ -286,8 +286,11 @@ fn list(origin: &ConfigSource, options: SegmentListArgs) -> Result<(), CommandEr
 
 fn table(listed: &Value) -> String {
     let mut rows = vec![
-        ["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE", "COUNTED", "TOLD"]
-            .map(str::to_owned),
+        [
+            "SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "LAST RUN", "NEXT RUN", "COUNTED",
+            "SYNCED",
+        ]
+        .map(str::to_owned),
     ];
     for segment in listed.as_array().into_iter().flatten() {
         let text = |pointer: &str| match segment.pointer(pointer) {
@@ -331,27 +334,27 @@ fn table(listed: &Value) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Since when there are counts of what the rule asks for, or how far they are.
+/// The time since which the rule's events are counted, or the progress of counting.
 fn counted(segment: &Value) -> String {
     let uncounted = segment.get("uncounted").and_then(Value::as_array);
     let uncounted = uncounted.into_iter().flatten().filter_map(Value::as_str);
     let uncounted: Vec<String> = uncounted.map(|name| render::escape(name, 60)).collect();
     if !uncounted.is_empty() {
-        return format!("nothing of {}", uncounted.join(", "));
+        return format!("no events of {}", uncounted.join(", "));
     }
     let Some(counting) = segment.get("counting").filter(|it| it.is_object()) else {
         return "-".to_owned();
     };
     let share = counting.get("share").and_then(Value::as_f64).unwrap_or_default();
     if counting.get("is_filled") != Some(&Value::Bool(true)) {
-        return format!("filling, {:.0}%", share * 100.0);
+        return format!("backfill {:.0} %", share * 100.0);
     }
     let since = counting.get("since_ms").and_then(Value::as_i64);
     let since = since.and_then(|ms| jiff::Timestamp::from_second(ms / 1000).ok());
     since.map_or_else(|| "from the start".to_owned(), |since| format!("since {since}"))
 }
 
-/// Of how many people each destination was told, and why it hears no more.
+/// The members of each destination, and the reason if it gets no more.
 fn syncs(segment: &Value) -> String {
     let states = segment.get("syncs").and_then(Value::as_array);
     let told = states.into_iter().flatten().map(|state| {
@@ -362,7 +365,7 @@ fn syncs(segment: &Value) -> String {
         let stand = text("stand").filter(|stand| *stand != "follows");
         let stand = stand.map(|stand| format!(" {}", render::escape(stand, 20)));
         let stuck = state.get("stuck").and_then(Value::as_u64).filter(|stuck| *stuck > 0);
-        let stuck = stuck.map(|stuck| format!(", {stuck} not taken off"));
+        let stuck = stuck.map(|stuck| format!(", {stuck} not removed"));
         let parts = [stand, stuck, problem].into_iter().flatten().collect::<String>();
         format!("{name} {size}{parts}")
     });
@@ -370,7 +373,7 @@ fn syncs(segment: &Value) -> String {
     if told.is_empty() { "-".to_owned() } else { told.join(", ") }
 }
 
-/// A line of JSON for each person, as it comes.
+/// Prints a line of JSON for each person as it arrives.
 fn stream(origin: &ConfigSource, options: SegmentNameArgs, what: &str) -> Result<(), CommandError> {
     let client = AdminClient::new(origin, &options.reach)?.with_long_timeout();
     block_on(async {
@@ -380,7 +383,7 @@ fn stream(origin: &ConfigSource, options: SegmentNameArgs, what: &str) -> Result
         let mut lines = client.lines(&format!("/api/v1/segments/{site}/{segment}/{what}")).await?;
         while let Some(line) = lines.next().await? {
             if let Some(error) = line.get("error").and_then(Value::as_str) {
-                return Err(anyhow::anyhow!("the gateway broke off: {error}").into());
+                return Err(anyhow::anyhow!("the gateway stopped: {error}").into());
             }
             print(&(render::escape_json(&line.to_string()) + "\n"))?;
         }

@@ -1,4 +1,4 @@
-//! `tagway send`: one test event, followed until every destination settled it.
+//! `tagway send`: sends one test event, and follows it until every destination settled it.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -26,7 +26,7 @@ pub(super) struct SendEventArgs {
     /// The site; by default the only one.
     #[arg(long)]
     site: Option<String>,
-    /// A file with the event as JSON ("-" is stdin); by default a sample order.
+    /// A file with the event as JSON ("-" is stdin). Default: a sample order.
     #[arg(long, value_name = "FILE")]
     event: Option<PathBuf>,
     /// The name of the track event.
@@ -35,17 +35,17 @@ pub(super) struct SendEventArgs {
     /// The user's id.
     #[arg(long, value_name = "ID")]
     user: Option<String>,
-    /// Categories that the visitor granted, with commas between them, as in analytics,marketing; one behind a
-    /// "!" was refused. By default the visitor has not chosen.
+    /// The consent categories that the visitor granted, separated by commas, as in analytics,marketing. "!" before
+    /// a category means refused. Default: the visitor has not chosen.
     #[arg(long, value_name = "CATEGORIES", value_delimiter = ',')]
     consent: Vec<String>,
-    /// Print the requests that it would cause, and send nothing. Needs no running gateway.
+    /// Print the requests that the event would cause, without sending them. Needs no running gateway.
     #[arg(long)]
     dry_run: bool,
-    /// With --dry-run: only at this destination.
+    /// With --dry-run: only the requests to this destination.
     #[arg(long, value_name = "NAME", requires = "dry_run")]
     destination: Option<String>,
-    /// How long to follow it.
+    /// The longest time to wait for the outcomes.
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), C
         let sites = client.get("/api/v1/sites").await?;
         let site = choose_site(&sites, options.site.as_deref())?;
         let waiting = destinations(&ledger, &site);
-        // Watching starts first, or a fast destination would be missed.
+        // Watching starts first, or outcomes of a fast destination would be missed.
         let mut lines = client.lines(&format!("/api/v1/tail?site={}", encode(&site))).await?;
         let body = json!({ "site": site, "event": event });
         let sent = client.post("/api/v1/send", &body).await?;
@@ -86,7 +86,7 @@ pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), C
                 let ledger = client.get("/api/v1/ledger").await?;
                 let names = following.waiting.iter().map(|name| with_state(&ledger, &site, name));
                 let (names, time) = (names.collect::<Vec<_>>().join(", "), options.timeout);
-                print_error(&format!("not settled within {time:?} by {names}"));
+                print_error(&format!("not settled within {time:?} at {names}; see `tagway event`"));
                 return Err(CommandError::Said);
             }
         }
@@ -95,20 +95,20 @@ pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), C
     })
 }
 
-/// An event on its way.
+/// The progress of one event.
 #[derive(Debug, Default)]
 pub(super) struct EventFollower {
     pub(super) seq: u64,
     /// The destinations that have neither settled nor held it.
     pub(super) waiting: BTreeSet<String>,
-    /// The reasons for which destinations hold it, with advice.
+    /// The reasons that destinations hold it, with advice.
     pub(super) held: BTreeSet<String>,
-    /// Whether it ended as dead anywhere.
+    /// True if it ended as dead at a destination.
     pub(super) has_died: bool,
 }
 
 impl EventFollower {
-    /// Takes note of a happening; whether it is about this event.
+    /// Records a happening. Returns true if it is about this event.
     pub(super) fn note(&mut self, happening: &Value) -> bool {
         let seqs = happening.get("seqs").and_then(Value::as_array).into_iter().flatten();
         let is_own = happening.get("seq").into_iter().chain(seqs).any(|seq| *seq == self.seq);
@@ -129,7 +129,7 @@ impl EventFollower {
     }
 }
 
-/// The state of an event that is held, and the option that sends one which is not.
+/// The state of a held event, and the option that sends one which is not held.
 fn advice(happening: &Value) -> String {
     let needs = happening.get("needs").and_then(Value::as_array).into_iter().flatten();
     let needs: Vec<&str> = needs.filter_map(Value::as_str).collect();
@@ -138,10 +138,10 @@ fn advice(happening: &Value) -> String {
         _ => format!("--consent {}", needs.join(",")),
     };
     let held = render::held_until(happening);
-    format!("{held}; {option} sends one that does not wait")
+    format!("{held}; send one that does not wait with {option}")
 }
 
-/// A destination's name, with the state that keeps it from delivering.
+/// A destination's name, with the state that prevents its deliveries.
 fn with_state(ledger: &Value, site: &str, name: &str) -> String {
     let rows = ledger.as_array().into_iter().flatten();
     let text = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -214,7 +214,7 @@ fn read(file: &std::path::Path) -> anyhow::Result<Value> {
     digits::parse(without_mark(&bytes)?).context("the event is not JSON")
 }
 
-/// An order as a shop would send it.
+/// A sample order.
 fn sample() -> Value {
     json!({
         "type": "track",
@@ -240,7 +240,9 @@ fn choose_site(sites: &Value, named: Option<&str>) -> Result<String, CommandErro
         (None, [only]) => Ok((*only).to_owned()),
         (None, _) => {
             let names = sites.join(", ");
-            Err(CommandError::Usage(format!("say which site with --site: {names}")))
+            Err(CommandError::Usage(format!(
+                "the gateway has several sites: name one with --site: {names}"
+            )))
         }
     }
 }

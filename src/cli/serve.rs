@@ -1,4 +1,4 @@
-//! `tagway serve`: the gateway itself.
+//! `tagway serve`: runs the gateway.
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,15 +15,15 @@ pub(super) fn run(origin: ConfigSource) -> Result<(), CommandError> {
     block_on_all_cores(serve(origin))
 }
 
-/// Descriptors that are no client's connection: the database, egress, listeners.
+/// File descriptors of other uses than clients' connections: the database, egress, listeners.
 const OTHER_DESCRIPTORS: u64 = 512;
 
-/// Raises this process's soft limit of open files to the hard one, since shells start programs with a low
-/// one, and warns if the connections allowed by the settings do not fit all the same.
+/// Raises this process's soft limit of open files to the hard limit, since shells start programs with a
+/// low one, and warns if it is still too low for the connections that the settings allow.
 fn make_room_for(connections: usize) {
     let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
     let limit = getrlimit(Resource::Nofile);
-    // Where the hard limit is none, the system's own maximum is not known.
+    // Without a hard limit, the system's own maximum is unknown.
     let allowed = limit.maximum.unwrap_or(wanted);
     let current = limit.current.unwrap_or(u64::MAX);
     let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
@@ -43,7 +43,7 @@ fn make_room_for(connections: usize) {
     }
 }
 
-/// Runs something that uses every core.
+/// Runs a future on a runtime that uses every core.
 pub(super) fn block_on_all_cores(
     future: impl Future<Output = Result<(), CommandError>>,
 ) -> Result<(), CommandError> {
@@ -54,9 +54,9 @@ pub(super) fn block_on_all_cores(
     runtime.block_on(future)
 }
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until a stop signal.
 async fn serve(origin: ConfigSource) -> Result<(), CommandError> {
-    // Before anything else, so that no signal is missed and no change of the file either.
+    // Before anything else, so that no signal and no change of the file is missed.
     let stop = stop_signal().map_err(CommandError::Other)?;
     let watch = ConfigWatcher::new(origin.file.clone()).await.context("SIGHUP")?;
     let settings = load(&origin).inspect_err(|_mistakes| announce(&origin))?;
@@ -77,13 +77,13 @@ async fn serve(origin: ConfigSource) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Cancelled by SIGTERM or SIGINT.
+/// Returns a token that SIGTERM or SIGINT cancels.
 pub(super) fn stop_signal() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let stop = CancellationToken::new();
     let token = stop.clone();
-    // Ends with the process, which it only watches.
+    // The task ends with the process.
     let watch = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -95,7 +95,7 @@ pub(super) fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Where the gateway listens, for whoever started it.
+/// The line with the addresses that the gateway listens on.
 fn ready_line(addresses: ListenAddresses) -> String {
     let ListenAddresses { http, https, admin } = addresses;
     format!("{}\n", json!({ "ready": { "http": http, "https": https, "admin": admin } }))

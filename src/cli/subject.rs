@@ -1,4 +1,4 @@
-//! `tagway forget` and `tagway export`: what is held of one person.
+//! `tagway forget` and `tagway export`: erases or prints one person's stored data.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::config::ConfigSource;
 
 #[derive(Args, Debug)]
 pub(super) struct ForgetSubjectArgs {
-    /// A user id, an anonymous or cookie id, or an e-mail address. What else the person's profile is
-    /// known by is forgotten as well.
+    /// A user id, an anonymous or cookie id, or an e-mail address. The other ids of the person's profile are
+    /// erased as well.
     id: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
-    /// Take events of the person again. What was erased does not come back.
+    /// Accept events of the person again. Erased data is not restored.
     #[arg(long)]
     undo: bool,
     /// Print JSON.
@@ -49,7 +49,7 @@ pub(super) fn forget(
     })
 }
 
-/// A line of JSON for each thing held, as it comes.
+/// Prints a line of JSON for each item as it arrives.
 pub(super) fn export(
     origin: &ConfigSource,
     options: ExportSubjectArgs,
@@ -72,7 +72,7 @@ pub(super) fn export(
     })
 }
 
-/// The site that is meant in the running gateway.
+/// The chosen site in the running gateway.
 pub(super) async fn find_site(
     client: &AdminClient,
     written: Option<&str>,
@@ -85,21 +85,21 @@ pub(super) async fn find_site(
     match (names.next(), names.next()) {
         (Some(site), None) => Ok(site.to_owned()),
         (None, _) => Err(CommandError::Usage("the gateway has no sites".to_owned())),
-        (Some(_), Some(_)) => {
-            Err(CommandError::Usage("there are several sites: say which with --site".to_owned()))
-        }
+        (Some(_), Some(_)) => Err(CommandError::Usage(
+            "the gateway has several sites: name one with --site".to_owned(),
+        )),
     }
 }
 
 fn summary(answer: &Value) -> String {
     let count = |name: &str| answer.pointer(name).and_then(Value::as_u64).unwrap_or_default();
     if answer.get("lifted").is_some() {
-        let names = number_of(count("/lifted"), "name is", "names are");
+        let names = number_of(count("/lifted"), "id is", "ids are");
         return format!("{names} no longer suppressed\n");
     }
     format!(
         "{} suppressed; erased: {}, {}, {}, {}\n",
-        number_of(count("/suppressed"), "name is", "names are"),
+        number_of(count("/suppressed"), "id is", "ids are"),
         number_of(count("/erased/profiles"), "profile", "profiles"),
         number_of(count("/erased/events"), "event", "events"),
         number_of(count("/erased/parked"), "parked event", "parked events"),

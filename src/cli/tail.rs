@@ -1,4 +1,4 @@
-//! `tagway tail`: what happens to events, as it happens.
+//! `tagway tail`: shows the live feed.
 
 use clap::Args;
 
@@ -14,7 +14,7 @@ pub(super) struct TailFeedArgs {
     /// Only this destination.
     #[arg(long)]
     destination: Option<String>,
-    /// One JSON object a line instead of text.
+    /// One JSON object per line instead of text.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(super) fn run(origin: &ConfigSource, options: TailFeedArgs) -> Result<(), Co
             } else {
                 render::render(&happening, colour)
             };
-            // A reader that is gone (`| head`) ends the command, and is no failure.
+            // A closed output (`| head`) ends the command without an error.
             if print(&shown).is_err() {
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use super::client::AdminClient;
+use super::reference::{ReferencePage, page_text};
 use super::*;
 use crate::admin::tests::TestAdminServer;
 
@@ -37,6 +38,7 @@ fn every_documented_command_is_understood() {
         "tagway destinations pause shop/ga4",
         "tagway destinations resume ga4",
         "tagway reference",
+        "tagway reference settings",
         "tagway scripts ls --site shop --json",
         "tagway scripts diff sha256-AbCdEf --lines 0",
         "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
@@ -61,13 +63,21 @@ fn every_documented_command_is_understood() {
 
 #[test]
 fn reference_in_the_docs_is_the_programs() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
-    let written = std::fs::read_to_string(file).unwrap_or_default();
-    assert!(written == reference::reference(), "run: tagway reference > docs/reference.md");
+    for (page, name) in [
+        (ReferencePage::Settings, "settings"),
+        (ReferencePage::Metrics, "metrics"),
+        (ReferencePage::Reasons, "reasons"),
+        (ReferencePage::Cli, "cli"),
+    ] {
+        let file = format!("{}/docs/reference/{name}.md", env!("CARGO_MANIFEST_DIR"));
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        let is_fresh = written == page_text(page);
+        assert!(is_fresh, "run: tagway reference {name} > docs/reference/{name}.md");
+    }
 }
 
 #[test]
-fn wrong_usage_and_wrong_configuration_exit_with_2() {
+fn wrong_usage_or_configuration_exits_with_2() {
     let exit = |line: &str| run(line.split(' ').map(OsString::from), SecretRedactor::default());
     let shown = |code: ExitCode| format!("{code:?}");
     for line in ["tagway", "tagway fly", "tagway dead retry", "tagway send --timeout 5"] {
@@ -80,7 +90,7 @@ fn wrong_usage_and_wrong_configuration_exit_with_2() {
 }
 
 #[test]
-fn moments_are_dates_or_durations_ago() {
+fn moment_reads_dates_and_durations_ago() {
     let now = "2026-11-23T10:00:00Z".parse().unwrap();
     let moment = |text| replay::moment(text, now).ok().map(|moment| moment.to_string());
     assert_eq!(moment("2h").as_deref(), Some("2026-11-23T08:00:00Z"));
@@ -91,7 +101,7 @@ fn moments_are_dates_or_durations_ago() {
 }
 
 #[test]
-fn dead_letters_are_a_table_that_no_event_can_break() {
+fn dead_letter_table_escapes_events() {
     let letters = json!([
         {"id": 7, "at": "2026-11-23T10:00:00Z", "site": "shop", "destination": "ga4",
          "event": "a\nb\u{1b}[2J", "reason": "refused", "detail": "HTTP 400"},
@@ -105,7 +115,7 @@ fn dead_letters_are_a_table_that_no_event_can_break() {
 }
 
 #[test]
-fn dead_letters_as_json_are_json() {
+fn pretty_dead_letters_are_valid_json() {
     let letters = json!([{"id": 7, "event": "a\u{200d}b\u{1b}[2J\u{202e}"}]);
     let shown = dead::pretty(&letters);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), letters);
@@ -113,7 +123,7 @@ fn dead_letters_as_json_are_json() {
 }
 
 #[tokio::test]
-async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
+async fn approve_finds_the_version_by_hash_at_every_site() {
     let running = TestAdminServer::start().await;
     let client = AdminClient::at(running.address, running.token.clone());
     let list = client.get("/api/v1/scripts").await.unwrap();
@@ -140,7 +150,7 @@ async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
 }
 
 #[test]
-fn an_event_is_followed_until_every_destination_settled_it() {
+fn follower_ends_when_every_destination_settled() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
     let mut following = send::EventFollower { seq: 12, waiting, ..send::EventFollower::default() };
     let settled = |seq: u64, destination: &str, outcome: &str| json!({"what": "settled", "seq": seq, "destination": destination, "outcome": outcome});
@@ -155,7 +165,7 @@ fn an_event_is_followed_until_every_destination_settled_it() {
 }
 
 #[test]
-fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
+fn follower_does_not_wait_for_held_events_and_gives_advice() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
     let mut following = send::EventFollower { seq: 12, waiting, ..send::EventFollower::default() };
     let held = |destination: &str, awaits: &str| {
@@ -166,8 +176,12 @@ fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
     assert!(following.note(&held("b", "identity")));
     assert!(following.waiting.is_empty() && !following.has_died);
     let advice: Vec<&String> = following.held.iter().collect();
-    assert!(advice[0].contains("who the visitor is") && advice[0].contains("--user"), "{advice:?}");
-    let expected = "held until the visitor chooses; --consent analytics,marketing sends one";
+    assert!(
+        advice[0].contains("the visitor is known") && advice[0].contains("--user"),
+        "{advice:?}"
+    );
+    let expected =
+        "held until the visitor chooses; send one that does not wait with --consent analytics";
     assert!(advice[1].starts_with(expected), "{advice:?}");
     let shown = render::render(&held("a", "consent"), false);
     assert!(
@@ -177,7 +191,7 @@ fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
 }
 
 #[tokio::test]
-async fn the_client_speaks_with_the_listener() {
+async fn client_reads_the_listeners_responses_and_streams() {
     let running = TestAdminServer::start().await;
     let client = AdminClient::at(running.address, running.token.clone());
     let found = dead::find_destination(&client, "shop/ga4").await.unwrap();
@@ -192,7 +206,7 @@ async fn the_client_speaks_with_the_listener() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_refused_with_the_gateways_own_words() {
+async fn wrong_token_error_quotes_the_gateway() {
     let running = TestAdminServer::start().await;
     let client = AdminClient::at(running.address, crate::settings::SecretString::new("wrong"));
     let refused = client.lines("/api/v1/tail").await.unwrap_err().to_string();
@@ -200,7 +214,7 @@ async fn a_wrong_token_is_refused_with_the_gateways_own_words() {
 }
 
 #[test]
-fn panics_show_no_secret_and_steer_no_terminal() {
+fn panic_text_is_redacted_and_escaped() {
     let redaction = SecretRedactor::default();
     redaction.add(&crate::settings::SecretString::new("hush/token"));
     let text = panic_text(&redaction, "panicked at x.rs:1:1:\nbad \"hush%2Ftoken\" \u{1b}[2J");

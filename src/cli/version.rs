@@ -1,4 +1,4 @@
-//! `tagway version`.
+//! `tagway version`: prints the version.
 
 use super::{CommandError, print};
 

@@ -1,6 +1,6 @@
-//! Loading the configuration: the user's file over the embedded default, read by the modules that
-//! own the settings. Only the sites of the default are not beneath a user's file. Every mistake of a
-//! load is reported at once; a load with mistakes yields nothing.
+//! Loads the configuration: the user's file over the embedded default, read by the modules that own the
+//! settings. Only the default's sites are not inherited by a user's file. Every mistake of a load is
+//! reported at once; a load with mistakes returns no settings.
 
 mod site;
 #[cfg(test)]
@@ -23,10 +23,10 @@ use crate::settings::{
 };
 use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, script, segment};
 
-/// The default settings, compiled in: the lowest layer of every load.
-const EMBEDDED: &str = include_str!("../../config/tagway.toml");
+/// The default settings, compiled in: the lowest layer of every load, and the manual of all settings.
+pub const EMBEDDED_SETTINGS: &str = include_str!("../../config/tagway.toml");
 
-/// The files that are looked for when none is named, in this order.
+/// The files that are tried when none is named, in this order.
 const DEFAULT_FILES: [&str; 2] = ["tagway.toml", "config/tagway.toml"];
 
 /// The variable that names the user's file.
@@ -35,7 +35,7 @@ const FILE_VARIABLE: &str = "TAGWAY_CONFIG";
 /// All settings of one gateway, checked.
 #[derive(Clone, Debug)]
 pub struct TagwaySettings {
-    /// Where everything durable lives.
+    /// The folder of all durable data.
     pub data_dir: PathBuf,
     /// `[listen]`, `[tls]` and the edge's part of `[limits]`.
     pub edge: edge::EdgeSettings,
@@ -61,9 +61,9 @@ pub struct TagwaySettings {
     pub sites: Vec<SiteSettings>,
     /// `[geo]`: the database of places.
     pub geo: GeoDatabase,
-    /// Knows all secrets among them.
+    /// Contains all secrets of these settings.
     pub redaction: SecretRedactor,
-    /// Settings that the file gives under former names, in the order in which they are read.
+    /// Warnings about settings under former names, in the order in which they are read.
     pub warnings: Vec<ConfigError>,
 }
 
@@ -103,7 +103,7 @@ impl TagwaySettings {
     }
 }
 
-/// Two listeners cannot share an address, and one at every address of a port shares each.
+/// Reports listeners that share an address. A wildcard address shares every address of its port.
 fn check_listeners(
     listen: &mut SettingsSection<'_>,
     edge: &edge::EdgeSettings,
@@ -116,7 +116,7 @@ fn check_listeners(
         let Some(address) = address.filter(|address| address.port() != 0) else { continue };
         let shares = |(_, other): &&(&str, SocketAddr)| {
             let (own, other_ip) = (address.ip().to_canonical(), other.ip().to_canonical());
-            // Every address of IPv6 is usually every address of IPv4 as well.
+            // The IPv6 wildcard usually includes every IPv4 address.
             let is_every = |ip: IpAddr, than: IpAddr| {
                 ip.is_unspecified() && (ip.is_ipv6() || ip.is_ipv4() == than.is_ipv4())
             };
@@ -125,7 +125,7 @@ fn check_listeners(
         };
         match taken.iter().find(shares) {
             Some((other, at)) => {
-                // The mistake is the user's, and stands where the user's file has it.
+                // The mistake is reported where the user's file sets an address.
                 let (wrong, other, at) = match listen.is_default(name) {
                     true => (*other, name, address),
                     false => (name, *other, *at),
@@ -140,8 +140,8 @@ fn check_listeners(
 }
 
 impl TagwaySettings {
-    /// The names of settings that only take effect with the next start, where they differ from
-    /// those that `running` started with.
+    /// The names of settings that only take effect with the next start and that differ from those that
+    /// `running` started with.
     pub fn fixed_differences(&self, running: &Self) -> Vec<&'static str> {
         let differences = [
             ("data_dir", self.data_dir != running.data_dir),
@@ -162,53 +162,53 @@ impl TagwaySettings {
     }
 }
 
-/// What the client commands need to find a running gateway, whatever else its file says: they must
-/// work in a shell that lacks the gateway's secrets.
+/// The settings that client commands need to find a running gateway, independent of the rest of the file:
+/// the commands must work in a shell without the gateway's secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminEndpoint {
-    /// Where the admin token is kept.
+    /// The folder of the admin token.
     pub data_dir: PathBuf,
-    /// Where the admin listener is bound.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
 }
 
 /// The way in which the user's file was chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConfigChoice {
-    /// The caller.
+    /// Named by the caller.
     Named,
-    /// The environment.
+    /// Named by the environment variable.
     Variable,
-    /// It was found.
+    /// Found at a default path.
     Found,
-    /// There is none: the embedded default stands alone.
+    /// No file: only the embedded default is used.
     #[default]
     Nothing,
 }
 
-/// Where a load starts from. Kept by a running gateway, which reloads from the same place.
+/// The source of a load. A running gateway keeps it and reloads from it.
 #[derive(Clone, Default)]
 pub struct ConfigSource {
-    /// The user's file; without one the embedded default stands alone.
+    /// The user's file; without one, only the embedded default is used.
     pub file: Option<PathBuf>,
     /// The way in which it was chosen.
     pub choice: ConfigChoice,
     /// The environment variables that `${NAME}` refers to.
     pub variables: BTreeMap<String, String>,
-    /// Learns the secrets of each load.
+    /// Records the secrets of each load.
     pub redaction: SecretRedactor,
 }
 
 impl fmt::Debug for ConfigSource {
-    /// Without the variables, which may be secrets.
+    /// Formats without the variables, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
 impl ConfigSource {
-    /// The origin of a process: the file that is named, else that of the variable `TAGWAY_CONFIG`, else
-    /// `tagway.toml` or `config/tagway.toml` in `folder` if it is there.
+    /// The source of a process: the named file, else that of the variable `TAGWAY_CONFIG`, else
+    /// `tagway.toml` or `config/tagway.toml` in `folder` if it exists.
     pub fn new(named: Option<PathBuf>, folder: &Path, variables: BTreeMap<String, String>) -> Self {
         let variable = variables.get(FILE_VARIABLE).filter(|file| !file.is_empty());
         let found = || DEFAULT_FILES.iter().map(|file| folder.join(file)).find(|it| it.exists());
@@ -223,7 +223,7 @@ impl ConfigSource {
         Self { file, choice, variables, redaction: SecretRedactor::default() }
     }
 
-    /// The line that tells which configuration is used; `None` where the caller named it.
+    /// The log line that names the configuration in use; `None` if the caller named it.
     pub fn announcement(&self) -> Option<String> {
         let file = self.file.as_deref().unwrap_or(Path::new("")).display();
         match self.choice {
@@ -243,12 +243,20 @@ impl ConfigSource {
     }
 
     /// Loads and checks everything.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the files.
     pub fn load(&self) -> Result<TagwaySettings, Vec<ConfigError>> {
         let (sources, environment) = self.open()?;
         load(&sources, &environment)
     }
 
-    /// Reads only where the gateway is to be found.
+    /// Reads only the settings that locate the gateway.
+    ///
+    /// # Errors
+    ///
+    /// The mistakes of these settings.
     pub fn admin_endpoint(&self) -> Result<AdminEndpoint, Vec<ConfigError>> {
         let (sources, environment) = self.open()?;
         compose(&sources, &environment, |root| {
@@ -262,7 +270,7 @@ impl ConfigSource {
         })
     }
 
-    /// The user's file, if there is one, and what its strings refer to.
+    /// The user's file, if there is one, and the environment of its strings.
     fn open(&self) -> Result<(Vec<ConfigFile>, ConfigEnvironment), Vec<ConfigError>> {
         let mut sources = Vec::new();
         let mut base = PathBuf::new();
@@ -294,17 +302,18 @@ fn compose<T>(
     read: impl FnOnce(&mut SettingsSection<'_>) -> T,
 ) -> Result<T, Vec<ConfigError>> {
     let report = ConfigErrorReport::default();
-    let embedded = ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED.to_owned() };
+    let embedded =
+        ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED_SETTINGS.to_owned() };
     let sources: Vec<&ConfigFile> = sources.iter().chain([&embedded]).collect();
     let mut tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
-    // A user's file that names no site must not have the embedded one answer to anybody.
+    // A user's file without sites must not serve the embedded one.
     if let [_, .., embedded] = tables.as_mut_slice() {
         embedded.get_mut().remove("sites");
     }
     let layers = sources.iter().copied().zip(&tables).collect();
     let mut root = SettingsSection::root(layers, environment, &report);
     let value = read(&mut root);
-    // Dropping the section reports the keys that nobody read.
+    // Dropping the section reports the keys that were not read.
     drop(root);
     if report.is_empty() { Ok(value) } else { Err(report.into_errors()) }
 }

@@ -1,4 +1,4 @@
-//! Sites: their names, and what the modules read of them.
+//! Sites: their names, and the settings that the modules read of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,19 +23,19 @@ const MAX_NAME_CHARS: usize = 64;
 pub struct SiteSettings {
     /// Its name: unique, short, and safe as a label, in a path and in a URL.
     pub name: SharedName,
-    /// How its host answers.
+    /// The settings of its requests.
     pub gateway: gateway::GatewaySiteSettings,
-    /// Vendors whose tags make events in its pages, as far as it says.
+    /// Vendors whose tags create events in its pages, as far as the configuration tells.
     pub tagged: BTreeSet<&'static str>,
-    /// How its visitors are known.
+    /// The settings of its visitors' cookies and identities.
     pub visitor: visitor::VisitorSettings,
     /// True if another site has one of its secrets.
     pub shares_secret: bool,
-    /// What is kept of its visitors.
+    /// The settings of its visitors' profiles.
     pub profiles: profile::SiteProfileSettings,
     /// The script of its pages.
     pub sdk: script::SdkSettings,
-    /// Its own functions in its pages, each after those it names.
+    /// Its own functions in its pages, each after those in its `after`.
     pub integrations: Vec<SiteIntegration>,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
@@ -44,7 +44,7 @@ pub struct SiteSettings {
 }
 
 impl SiteSettings {
-    /// The names of events of which the mappings, and the pages, look at a person's counts.
+    /// The names of the events whose counts the mappings, or the pages, use.
     pub fn counted_events(&self) -> BTreeSet<String> {
         let mapped = self.destinations.iter().flat_map(|it| it.counted_events());
         self.profiles
@@ -55,7 +55,7 @@ impl SiteSettings {
             .collect()
     }
 
-    /// The vendors whose own libraries run in its pages, and what these are told of them.
+    /// The vendors whose own libraries run in its pages, with their public settings.
     pub fn in_page(&self) -> Vec<ClientModeVendor> {
         let of = |destination: &Arc<DestinationSettings>| {
             let client = destination.client.clone()?;
@@ -91,12 +91,12 @@ pub(super) fn read_sites(root: &mut SettingsSection<'_>, geo: &GeoDatabase) -> V
     let mut destination_defaults = destination_defaults;
     destination_defaults.ignore_rest();
     if sites.is_empty() {
-        root.error("sites", "there must be at least one of [[sites]]");
+        root.error("sites", "at least one [[sites]] table is required");
     }
     sites
 }
 
-/// Reads the defaults beneath a destination that nobody configured.
+/// Checks the defaults of destinations beneath a placeholder destination.
 fn check_defaults(root: &SettingsSection<'_>, defaults: &SettingsSection<'_>) {
     let source = ConfigFile {
         name: "a destination".to_owned(),
@@ -107,7 +107,7 @@ fn check_defaults(root: &SettingsSection<'_>, defaults: &SettingsSection<'_>) {
     drop(DestinationSettings::read(&mut destination, Arc::default()));
 }
 
-/// What sites have that only one of them can have.
+/// Names and hosts that only one site can have.
 #[derive(Default)]
 struct UniqueSiteNames {
     names: BTreeSet<SharedName>,
@@ -125,7 +125,7 @@ impl UniqueSiteNames {
         for host in hosts {
             let owner = self.hosts.entry(host.clone()).or_insert_with(|| site.clone());
             if owner != site {
-                section.error_about("hosts", host, "is another site's host already", None);
+                section.error_about("hosts", host, "is already a host of another site", None);
             }
         }
     }
@@ -149,7 +149,7 @@ fn read_site<'a>(
     let has_activity = !is_said || profiles.activity;
     let segments = read_segments(section, (&destinations, &unread), has_activity);
     if !is_said {
-        // Whether a member may be known to a destination is what they agreed to, which is kept with it.
+        // Consent decides if a destination may receive a member, and it is stored with the activity.
         let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
         profiles.activity = profiles.public.wants_computed()
             || destinations.iter().any(|it| it.wants_computed())
@@ -221,7 +221,7 @@ fn read_locale(section: &mut SettingsSection<'_>) -> ConfigFile {
     ConfigFile { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
 }
 
-/// Reads the destinations, and returns with them the names of those with a mistake.
+/// Reads the destinations; also returns the names of those with a mistake.
 fn read_destinations<'a>(
     section: &mut SettingsSection<'a>,
     defaults: &SettingsSection<'a>,
@@ -244,7 +244,7 @@ fn read_destinations<'a>(
     (destinations, unread)
 }
 
-/// Whoever has another key of the site's must not be able to prove logins with it.
+/// Checks that the holder of another key of the site cannot prove logins with it.
 fn check_login_key(
     section: &mut SettingsSection<'_>,
     gateway: &gateway::GatewaySiteSettings,
@@ -257,7 +257,7 @@ fn check_login_key(
     }
 }
 
-/// What stands in the way of the vendors' own libraries in the page.
+/// Reports the obstacles to running vendors' own libraries in the page.
 fn check_in_page(
     section: &mut SettingsSection<'_>,
     destinations: &[Arc<DestinationSettings>],
@@ -271,15 +271,19 @@ fn check_in_page(
             section.error("destinations", &format!("{}: {what}", destination.name));
         };
         if !seen.insert(vendor) {
-            mistake("a page runs a vendor's library once, and another destination does already");
+            mistake(
+                "another destination already runs this vendor's library in the page, and only one can",
+            );
         }
         if sdk.shims.contains(&vendor) {
-            mistake("the library runs in the page, and sdk.shims names what would stand in for it");
+            mistake("the vendor's library runs in the page, so sdk.shims must not name the vendor");
         }
         let mount = gateway.mounts.iter().find(|mount| mount.vendor == vendor);
         let serving = mount.and_then(|mount| mount.scripts.as_ref()).map(|it| it.serving);
         if client.needs_mount() && serving != Some(gateway::ScriptMode::Proxy) {
-            mistake("its library comes from the vendor's mount: that needs scripts = \"proxy\"");
+            mistake(
+                "its library is served from the vendor's mount, which needs scripts = \"proxy\"",
+            );
         }
     }
 }
@@ -291,7 +295,7 @@ fn read_segments(
 ) -> Vec<Arc<SegmentSettings>> {
     let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
     let read = destinations.iter().map(|it| (&*it.name, has_lists(it)));
-    // Of those with a mistake nothing is known, so that nothing about them is another mistake.
+    // Destinations with a mistake are unread: references to them are no further mistakes.
     let destinations: Vec<(&str, bool)> =
         read.chain(unread.iter().map(|name| (&**name, true))).collect();
     let mut names = BTreeSet::new();
@@ -300,15 +304,17 @@ fn read_segments(
         unique_name(&mut segment, "segment", &mut names);
         let read = SegmentSettings::read(&mut segment, &destinations);
         if !has_activity && read.as_ref().is_some_and(|it| it.rule.needs_activity()) {
-            segment
-                .error("where", "asks for what the site does not keep: profiles.activity is false");
+            segment.error(
+                "where",
+                "needs activity, which the site does not store: set profiles.activity = true",
+            );
         }
         segments.extend(read.map(Arc::new));
     }
     segments
 }
 
-/// Reads `name` and refuses one that is taken or that cannot be a label.
+/// Reads `name` and rejects one that is taken or cannot be a label.
 fn unique_name(
     section: &mut SettingsSection<'_>,
     what: &str,
@@ -323,7 +329,7 @@ fn unique_name(
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
         section.error("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
     } else if !taken.insert(name.clone()) {
-        section.error("name", &format!("there is another {what} of that name"));
+        section.error("name", &format!("another {what} has the same name"));
     }
     name
 }

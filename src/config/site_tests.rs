@@ -1,10 +1,10 @@
-//! The settings of a site, in whole files.
+//! Settings of a site, in complete files.
 
 use super::tests::load_text;
 use super::*;
 
 #[test]
-fn vendors_beacons_are_mounted_where_the_site_says() {
+fn vendor_beacons_are_mounted_at_the_configured_path() {
     let load = |rest: &str| load_text(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{rest}"));
     let settings = load(
         "[sites.vendors.plausible]\nmount = \"/s7\"\nbeacons = \"both\"\nconsent = [\"analytics\"]\n",
@@ -30,7 +30,7 @@ fn vendors_beacons_are_mounted_where_the_site_says() {
         ("[sites.vendors.plausibel]\nmount = \"/x\"", "plausible"),
         ("[sites.vendors.plausible]\nmount = \"/e\"", "the gateway's own paths"),
         ("[sites.vendors.plausible]\nmont = \"/x\"", "mount"),
-        ("[sites.privacy]\nopt_in_countries = [\"DE\"]", "needs a database of places"),
+        ("[sites.privacy]\nopt_in_countries = [\"DE\"]", "needs a place database"),
         ("[geo]\ndatabase = \"/nowhere.mmdb\"", "cannot be read"),
     ] {
         let found = load(rest).unwrap_err().join("\n");
@@ -39,7 +39,7 @@ fn vendors_beacons_are_mounted_where_the_site_says() {
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
+fn obstacle_to_an_in_page_library_is_a_mistake() {
     let site = |more: &str| {
         format!(
             "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n[[sites.destinations]]\nname = \"c\"\n\
@@ -51,8 +51,8 @@ fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
     for (text, mistake) in [
         (site("[sites.vendors.meta]\nscripts = \"shim\""), "needs scripts = \"proxy\""),
         (site("[sites.vendors.meta]\nscripts = \"off\""), "needs scripts = \"proxy\""),
-        (site("[sites.sdk]\nshims = [\"meta\"]"), "sdk.shims names what would stand in"),
-        (site("") + twice, "a page runs a vendor's library once"),
+        (site("[sites.sdk]\nshims = [\"meta\"]"), "sdk.shims must not name the vendor"),
+        (site("") + twice, "another destination already runs"),
     ] {
         let mistakes = load_text(&text).unwrap_err();
         assert!(mistakes.iter().any(|it| it.contains(mistake)), "{mistake}: {mistakes:?}");
@@ -69,7 +69,7 @@ fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
 }
 
 #[test]
-fn segments_are_read_and_their_mistakes_have_a_line_and_show_no_secret() {
+fn segment_mistakes_have_a_line_and_show_no_secret() {
     let head = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"meta\"\n\
                 vendor = \"console\"\n[[sites.segments]]\nname = \"s\"\n";
     let good = "every = \"24h\"\nwhere = { trait = \"plan\", \"=\" = \"${GIVEN}\" }\n\
@@ -83,10 +83,10 @@ fn segments_are_read_and_their_mistakes_have_a_line_and_show_no_secret() {
                [[sites.segments.sync]]\ndestination = \"mta\"\n";
     let mistakes = load_text(&format!("{head}{bad}")).unwrap_err();
     let expected = [
-        "9: sites[0].segments[0].cron: \"0 3 * *\" is no plan such as \"0 3 * * *\": ",
+        "9: sites[0].segments[0].cron: \"0 3 * *\" is not a cron schedule such as \"0 3 * * *\": ",
         "11: sites[0].segments[0].where.all[0].in[1]: expected a text, a number, true or false",
         "12: sites[0].segments[0].where.all[1].seen: \"${GIVEN}\" is not one of first, last",
-        "13: sites[0].segments[0].where.all[2].exist: there is no such key here; did you mean \"exists\"?",
+        "13: sites[0].segments[0].where.all[2].exist: unknown key; did you mean \"exists\"?",
         "16: sites[0].segments[0].sync[0].destination: there is no destination \"mta\"; did you mean",
     ];
     for (mistake, expected) in mistakes.iter().zip(expected) {
@@ -96,7 +96,7 @@ fn segments_are_read_and_their_mistakes_have_a_line_and_show_no_secret() {
 }
 
 #[test]
-fn what_visitors_do_is_kept_where_something_asks_for_it() {
+fn activity_is_stored_if_a_rule_or_destination_needs_it() {
     let keeps = |more: &str| {
         let text = format!("[[sites]]\nname = \"s\"\nhosts = [\"*\"]\nwrite_key = \"k\"\n{more}");
         load_text(&text).unwrap().sites[0].profiles.activity
@@ -110,7 +110,7 @@ fn what_visitors_do_is_kept_where_something_asks_for_it() {
 }
 
 #[test]
-fn a_shared_database_has_a_url_that_is_never_shown() {
+fn postgres_url_is_required_and_never_shown() {
     let site = "[[sites]]\nname = \"s\"\nhosts = [\"*\"]\nwrite_key = \"k\"\n";
     let of = |postgres: &str| {
         let store = "[profiles]\nstore = \"postgres\"";
@@ -129,12 +129,12 @@ fn a_shared_database_has_a_url_that_is_never_shown() {
         assert!(mistakes.len() == 1 && mistakes[0].contains(what), "{mistakes:?}");
         assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
     }
-    // Where it is not used nobody asks for one.
+    // Without PostgreSQL backends no URL is required.
     assert_eq!(load_text(site).unwrap().postgres.url, None);
 }
 
 #[test]
-fn where_several_vendors_have_tags_each_destination_hears_its_own() {
+fn destination_receives_its_own_vendors_tags_only() {
     let destination =
         |name: &str, more: &str| format!("[[sites.destinations]]\nname = \"{name}\"\n{more}\n");
     let ga4 = "vendor = \"ga4\"\nsettings = { measurement_id = \"G-1\", api_secret = \"s\" }";
@@ -172,7 +172,7 @@ fn where_several_vendors_have_tags_each_destination_hears_its_own() {
 }
 
 #[test]
-fn a_sites_locale_is_that_of_its_destinations_unless_they_have_their_own() {
+fn destinations_inherit_the_sites_locale() {
     let of = |locale: &str, own: &str| {
         load_text(&format!(
             "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{locale}\n[[sites.destinations]]\nname = \"c\"\n\

@@ -1,4 +1,4 @@
-//! Whole files, as a user would write them.
+//! Complete files, as users write them.
 
 use super::*;
 use crate::delivery::DestinationMode;
@@ -16,7 +16,7 @@ pub(super) fn load_text(text: &str) -> Result<TagwaySettings, Vec<String>> {
 }
 
 #[test]
-fn the_embedded_default_is_complete_and_every_key_of_it_is_read() {
+fn embedded_default_is_complete_and_fully_read() {
     let settings =
         ConfigSource::default().load().unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
     assert_eq!(settings.sites.len(), 1);
@@ -25,7 +25,7 @@ fn the_embedded_default_is_complete_and_every_key_of_it_is_read() {
 }
 
 #[test]
-fn a_users_file_changes_what_it_says_and_nothing_else() {
+fn user_file_overrides_only_its_own_settings() {
     let settings = load_text(
         "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
          hosts = [\"a.example\"]\n[[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\n\
@@ -43,13 +43,15 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
 }
 
 #[test]
-fn message_ids_are_not_remembered_longer_than_their_events() {
+fn dedupe_window_beyond_retention_is_a_mistake() {
     let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
     let text = |rest: &str| format!("[journal]\nretain = \"1h\"\n{rest}\n{site}");
     let mistakes = load_text(&text("")).unwrap_err();
     assert_eq!(
         mistakes,
-        ["tagway.toml:2: journal.retain: must be at least dedupe_window; or make that shorter"]
+        [
+            "tagway.toml:2: journal.retain: must be at least dedupe_window: raise it, or shorten dedupe_window"
+        ]
     );
     for rest in ["dedupe_window = \"1h\"", "dedupe_entries = 0"] {
         load_text(&text(rest)).unwrap();
@@ -57,7 +59,7 @@ fn message_ids_are_not_remembered_longer_than_their_events() {
 }
 
 #[test]
-fn a_login_key_is_long_and_no_other_secret_of_the_site() {
+fn login_key_must_be_long_and_differ_from_other_secrets() {
     let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\nwrite_key = \"the-write-key-of-the-shop\"\n\
                 server_token = \"the-server-token-of-it\"\nsecret = \"the-secret-of-the-shop\"\n\
                 previous_secrets = [\"the-secret-of-before\"]\n";
@@ -87,7 +89,7 @@ fn a_login_key_is_long_and_no_other_secret_of_the_site() {
 }
 
 #[test]
-fn an_origin_is_a_server_and_nothing_of_it() {
+fn origin_must_be_scheme_and_host_only() {
     let of = |origin: &str| {
         let site = format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");
         load_text(&site).map(|settings| settings.sites[0].gateway.origin.is_some())
@@ -143,7 +145,7 @@ hosts = ["*"]
     )
     .unwrap_err();
     let expected = [
-        "tagway.toml:1: data_dirr: there is no such setting; did you mean \"data_dir\"?",
+        "tagway.toml:1: data_dirr: unknown setting; did you mean \"data_dir\"?",
         "tagway.toml:2: data_dir: the environment variable UNSET is not set",
         "tagway.toml:4: journal.durability: \"dsk\" is not one of disk, os; did you mean \"disk\"?",
         "tagway.toml:5: journal.retain: expected a duration such as \"30s\", \"5m\" or \"7d\", \
@@ -155,10 +157,10 @@ hosts = ["*"]
          did you mean \"console\"?",
         "tagway.toml:16: sites[0].destinations[0].mode: \"${GIVEN}\" is not one of server, client, \
          both",
-        "tagway.toml:20: sites[0].destinations[1].name: there is another destination of that name",
+        "tagway.toml:20: sites[0].destinations[1].name: another destination has the same name",
         "tagway.toml:22: sites[0].destinations[2].name: is required",
-        "tagway.toml:25: sites[0].destinations[2].settings.token: there is no such setting",
-        "tagway.toml:27: sites[1].name: there is another site of that name",
+        "tagway.toml:25: sites[0].destinations[2].settings.token: unknown setting",
+        "tagway.toml:27: sites[1].name: another site has the same name",
         "tagway.toml:30: sites[2].name: must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"",
     ];
     assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
@@ -168,7 +170,7 @@ hosts = ["*"]
 }
 
 #[test]
-fn a_syntax_error_has_its_line_and_does_not_hide_the_other_mistakes() {
+fn syntax_error_has_its_line_and_hides_no_other_mistake() {
     let text = "[journal]\nretain = = 1\n[log]\nformat = \"xml\"\n[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
     let mistakes = load_text(text).unwrap_err();
     assert!(mistakes[0].starts_with("tagway.toml:2: extra `=`"), "{mistakes:?}");
@@ -178,7 +180,7 @@ fn a_syntax_error_has_its_line_and_does_not_hide_the_other_mistakes() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
+fn missing_file_is_a_mistake_only_if_named() {
     let dir = tempfile::tempdir().unwrap();
     let named = ConfigSource::new(Some(dir.path().join("no.toml")), dir.path(), BTreeMap::new());
     let mistakes = named.load().unwrap_err();
@@ -196,7 +198,7 @@ fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
 }
 
 #[test]
-fn the_file_is_named_by_the_caller_or_the_variable_or_found_and_the_choice_is_told() {
+fn source_is_the_callers_file_then_the_variables_then_a_default_path() {
     let dir = tempfile::tempdir().unwrap();
     let variables: BTreeMap<String, String> =
         [(FILE_VARIABLE.to_owned(), "/srv/own.toml".to_owned())].into();
@@ -219,7 +221,7 @@ fn the_file_is_named_by_the_caller_or_the_variable_or_found_and_the_choice_is_to
 }
 
 #[test]
-fn two_listeners_on_one_address_are_a_mistake_of_the_users_file() {
+fn listeners_with_one_address_are_a_mistake_of_the_user_file() {
     let mistakes = |listen: &str| {
         let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
         load_text(&format!("[listen]\n{listen}\n{site}")).err().unwrap_or_default()
@@ -250,7 +252,7 @@ fn two_listeners_on_one_address_are_a_mistake_of_the_users_file() {
 }
 
 #[test]
-fn what_newcomers_write_is_one_mistake_each_with_the_cure() {
+fn common_slips_are_one_mistake_each_with_the_cure() {
     let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
     let destination = "name = \"d\"\nvendor = \"console\"\n";
     let segment = "[[sites.segments]]\nname = \"s\"\nevery = \"24h\"\nwhere = { trait = \"x\" }\n\
@@ -276,18 +278,18 @@ fn what_newcomers_write_is_one_mistake_each_with_the_cure() {
                 "{site}[[sites.destinations]]\nname = \"g\"\nvendor = \"ga4\"\n\
                 measurement_id = \"G-1\"\n[sites.destinations.settings]\napi_secret = \"0123456789\"\n"
             ),
-            "measurement_id: there is no such setting; it belongs into [sites.destinations.settings]",
+            "measurement_id: unknown setting; it belongs in [sites.destinations.settings]",
         ),
         (
             format!("{site}[[sites.destinations]]\n{destination}write_key = \"k\"\n"),
-            "write_key: there is no such setting; it belongs into [[sites]], before the tables in it",
+            "write_key: unknown setting; it belongs in [[sites]], before the tables in it",
         ),
         (format!("{site}[log]\ndata_dir = \"x\"\n"), "it belongs at the top of the file"),
         ("[sites]\nname = \"a\"\nhosts = [\"*\"]\n".to_owned(), "write [[sites]] for each"),
         (format!("[[log]]\nlevel = \"info\"\n{site}"), "write [log] in place of [[log]]"),
         (
             format!("{site}[[sites.destinations]]\nname = \"d\"\nvendor = \"facebook\"\n{segment}"),
-            "there is no vendor \"facebook\"; did you mean \"meta\"? There are ga4, meta,",
+            "there is no vendor \"facebook\"; did you mean \"meta\"? Valid names: ga4, meta,",
         ),
         (format!("{site}[sites.vendors.facebook]\nmount = \"/f\"\n"), "did you mean \"meta\"?"),
         (format!("{site}origins = [\"shop.example\"]\n"), "mean \"https://shop.example\"?"),
@@ -306,7 +308,7 @@ fn what_newcomers_write_is_one_mistake_each_with_the_cure() {
 }
 
 #[test]
-fn a_running_gateway_is_found_without_its_secrets() {
+fn admin_endpoint_needs_no_secrets() {
     let origin = |text: &str| {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tagway.toml");
@@ -334,15 +336,15 @@ fn settings_print_no_secret() {
 }
 
 #[test]
-fn a_file_without_sites_does_not_serve_the_embedded_one() {
+fn file_without_sites_is_a_mistake() {
     for text in ["", "# half a fi", "[listen]\nhttp = \"127.0.0.1:1\"\n"] {
         let mistakes = load_text(text).unwrap_err();
-        assert_eq!(mistakes, ["tagway.toml:1: sites: there must be at least one of [[sites]]"]);
+        assert_eq!(mistakes, ["tagway.toml:1: sites: at least one [[sites]] table is required"]);
     }
 }
 
 #[test]
-fn no_mistake_shows_what_a_text_was_completed_to() {
+fn mistakes_never_show_expanded_values() {
     let mistakes = load_text(
         "[[sites]]\nname = \"${GIVEN}${GIVEN}${GIVEN}\"\nhosts = [\"a.example\", \"${GIVEN}/\"]\n\
          origins = [\"https://${GIVEN}/\", \"https://b.example/\"]\n\
@@ -356,16 +358,16 @@ fn no_mistake_shows_what_a_text_was_completed_to() {
         "tagway.toml:3: sites[0].hosts[1]: \"${GIVEN}/\" is not a host name",
         "tagway.toml:4: sites[0].origins[0]: \"https://${GIVEN}/\" is not an origin",
         "\"https://b.example/\" is not an origin; did you mean \"https://b.example\"?",
-        "tagway.toml:7: sites[1].hosts[0]: \"A.example\" is another site's host already",
+        "tagway.toml:7: sites[1].hosts[0]: \"A.example\" is already a host of another site",
         "tagway.toml:9: log.level: \"==${GIVEN}\" is not a level",
-        "tls.certificates[0].cert: must be a file's path, not what is in the file",
+        "tls.certificates[0].cert: must be the path of a file, not the file's content",
     ] {
         assert!(shown.contains(expected), "{expected} is not in\n{shown}");
     }
 }
 
 #[test]
-fn a_value_that_cannot_be_completed_is_one_mistake() {
+fn unexpandable_value_is_one_mistake() {
     let mistakes = load_text(
         "[[sites]]\nname = \"${UNSET}\"\nhosts = [\"${UNSET}\"]\ncookie_name = \"${UNSET}\"\n\
          session_idle = \"${UNSET}\"\n",
@@ -382,7 +384,7 @@ fn a_value_that_cannot_be_completed_is_one_mistake() {
 }
 
 #[test]
-fn what_cannot_work_is_a_mistake() {
+fn unusable_values_are_mistakes() {
     for (line, expected) in [
         ("hosts = []", "hosts: must name at least one host"),
         ("hosts = [\"*.shop.example\"]", "hosts[0]: \"*.shop.example\" is not a host name"),
@@ -393,12 +395,9 @@ fn what_cannot_work_is_a_mistake() {
         ("[limits]\nbody_time = \"0s\"", "limits.body_time: must not be zero"),
         ("[tls]\nhandshake_time = \"0s\"", "tls.handshake_time: must not be zero"),
         ("[admin]\nheader_time = \"0s\"", "admin.header_time: must not be zero"),
-        (
-            "[destination_defaults]\nbogus = 1",
-            "destination_defaults.bogus: there is no such setting",
-        ),
+        ("[destination_defaults]\nbogus = 1", "destination_defaults.bogus: unknown setting"),
         ("[destination_defaults]\nmode = \"sever\"", "did you mean \"server\"?"),
-        ("[[sites]]\nname = \"b\"", "\"*\" is another site's host already"),
+        ("[[sites]]\nname = \"b\"", "\"*\" is already a host of another site"),
     ] {
         let hosts = if line.starts_with("hosts") { "" } else { "hosts = [\"*\"]\n" };
         let text =

@@ -1,4 +1,4 @@
-//! Noticing that the configuration, or a certificate, should be read again.
+//! Detects that the configuration, or a certificate, must be reloaded.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// The time between two looks at the files: soon enough for a person, and one `stat` each costs nothing.
+/// The time between two checks of the files: fast enough for a person, and a `stat` each costs nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// The reason to read something again.
+/// The reason for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadReason {
     /// SIGHUP: the configuration, with its certificates and `${file:}`.
     Signal,
-    /// The configuration's size or time of change is another, and stays so.
+    /// The configuration's size or modification time has changed, and is stable.
     File,
-    /// The same of a file of a certificate.
+    /// The size or modification time of a certificate's file has changed, and is stable.
     Certificate,
 }
 
@@ -29,13 +29,13 @@ pub struct ConfigWatcher {
     interval: Interval,
 }
 
-/// A file, and its state when it was last looked at.
+/// A file, and its state at the last check.
 #[derive(Debug)]
 struct WatchedFile {
     path: PathBuf,
-    /// The file as it was when it was last to be read.
+    /// The file's state when it was last due to be read.
     read: Option<FileStamp>,
-    /// The file as it was at the last look.
+    /// The file's state at the last check.
     seen: Option<FileStamp>,
 }
 
@@ -48,8 +48,8 @@ impl WatchedFile {
         Self { path, read: now, seen: now }
     }
 
-    /// Looks at the file. Returns true if it is to be read again. A file that is away is being replaced,
-    /// and one that is not what it was at the last look may be half written: what counts is what stays.
+    /// Checks the file. Returns true if it must be read again. A missing file is being replaced, and one that
+    /// changed since the last check may be half written: only a stable state counts.
     async fn has_changed(&mut self) -> bool {
         let stamp = stamp(&self.path).await;
         let is_steady = std::mem::replace(&mut self.seen, stamp) == stamp;
@@ -67,7 +67,7 @@ async fn stamp(path: &PathBuf) -> Option<FileStamp> {
 }
 
 impl ConfigWatcher {
-    /// Starts watching, from the file's present state: whoever reads the file afterwards misses no
+    /// Starts watching from the file's present state: a caller that reads the file afterwards misses no
     /// change. From now on SIGHUP does not end the process. Needs a runtime.
     pub async fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut interval = interval(LOOK_EVERY);
@@ -80,8 +80,7 @@ impl ConfigWatcher {
         Ok(Self { hangup, file, certificates: Vec::new(), interval })
     }
 
-    /// Watches these files of certificates, and no others. Those that are watched already go on as they
-    /// are.
+    /// Watches these certificate files, and no others. Files that are already watched keep their state.
     pub async fn set_certificates(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
         let mut known = std::mem::take(&mut self.certificates);
         for path in paths {
@@ -93,7 +92,7 @@ impl ConfigWatcher {
         }
     }
 
-    /// Returns when something should be read again. Cancel safe.
+    /// Returns when something must be reloaded. Cancel safe.
     pub async fn changed(&mut self) -> ReloadReason {
         loop {
             tokio::select! {
@@ -105,7 +104,7 @@ impl ConfigWatcher {
             {
                 return ReloadReason::File;
             }
-            // All are looked at: a certificate and its key are replaced one after the other.
+            // All files are checked: a certificate and its key are replaced one after the other.
             let mut is_news = false;
             for file in &mut self.certificates {
                 is_news |= file.has_changed().await;
@@ -122,13 +121,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_changed_file_is_noticed_and_an_untouched_one_is_not() {
+    async fn changed_reports_a_changed_file_once() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tagway.toml");
         std::fs::write(&file, "a").unwrap();
         let mut watch = ConfigWatcher::new(Some(file.clone())).await.unwrap();
         tokio::time::pause();
-        // Between two looks, so that each wait of one period holds one look.
+        // Halfway between two checks, so that each wait of one period contains one check.
         let quiet = tokio::time::timeout(LOOK_EVERY * 30 + LOOK_EVERY / 2, watch.changed()).await;
         assert!(quiet.is_err());
         std::fs::remove_file(&file).unwrap();
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replaced_certificates_are_noticed_together_and_once() {
+    async fn changed_reports_replaced_certificates_together_and_once() {
         let dir = tempfile::tempdir().unwrap();
         let files = ["shop.pem", "shop.key"].map(|name| dir.path().join(name));
         files.iter().for_each(|file| std::fs::write(file, "a").unwrap());
@@ -156,7 +155,7 @@ mod tests {
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
         assert!(quiet.is_err());
         files.iter().for_each(|file| std::fs::write(file, "longer").unwrap());
-        // Known files go on as they are: what changed meanwhile is noticed all the same.
+        // Already watched files keep their state: a change meanwhile is still detected.
         watch.set_certificates(files).await;
         assert_eq!(watch.changed().await, ReloadReason::Certificate);
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;

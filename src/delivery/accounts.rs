@@ -1,4 +1,4 @@
-//! The accounts of all destinations as metrics, all of one moment.
+//! The event accounts of all destinations as metrics, all of one moment.
 
 use std::time::Duration;
 
@@ -6,13 +6,17 @@ use super::{DeliveryDispatcher, FailedAttempt};
 use crate::journal::{JournalError, ReaderAccount, ReaderId, ReaderLedger};
 use crate::metrics::{DestinationLabels, LedgerLabels};
 
-/// The longest wait for settlements under way before the accounts are read beside them. A disk that
-/// hangs must not keep the metrics from whoever wants to see that it does.
+/// The longest wait for running settlements before the accounts are read anyway. A disk that hangs must
+/// not block the metrics that would show it.
 const QUIET_TIME: Duration = Duration::from_secs(1);
 
 impl DeliveryDispatcher {
-    /// Publishes the accounts and calls `show` before anything more is settled: what is counted of
-    /// settled events then agrees with the accounts.
+    /// Publishes the accounts and calls `show` before anything more is settled: the counts of settled events
+    /// then agree with the accounts.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`JournalError`] if the journal's accounts cannot be read.
     pub async fn observe<T>(&self, show: impl FnOnce() -> T) -> Result<T, JournalError> {
         let quiet = tokio::time::timeout(QUIET_TIME, self.settling.write()).await;
         let readers = self.readers();
@@ -49,7 +53,7 @@ impl DeliveryDispatcher {
         metrics.pending_oldest_seconds.get_or_create(&labels).set(age.max(0.0));
     }
 
-    /// The last try of an event that has not ended at a destination, while it is in memory.
+    /// Returns the last try of an event that has not ended at a destination, while it is in memory.
     pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
         let running = self.lock();
         let found = running.values().find(|running| running.reader == reader)?;

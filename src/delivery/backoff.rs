@@ -1,4 +1,4 @@
-//! When to try again, and when not to try at all. Pure: randomness and time are passed in.
+//! Waits between tries, and the circuit breaker. Pure: randomness and time are passed in.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::settings::SettingsSection;
 
-/// `[destination_defaults.retry]`, or a destination's own.
+/// The settings of retries: `[destination_defaults.retry]`, or a destination's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
     /// The ceiling of the first wait; it doubles with each try.
@@ -15,14 +15,14 @@ pub struct RetrySettings {
     pub max_wait: Duration,
     /// The longest wait that a vendor's `Retry-After` can impose.
     pub max_retry_after: Duration,
-    /// Tries after which events that keep failing, while the destination takes others, step aside.
+    /// The tries after which events that keep failing, while the destination accepts others, are parked.
     pub tries_before_parking: u32,
-    /// The most events that may have stepped aside; beyond, they hold their place instead.
+    /// The most parked events; beyond, failing events stay in the queue instead.
     pub parked_max: usize,
 }
 
 impl RetrySettings {
-    /// Reads the table.
+    /// Reads the settings from their table.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             min_wait: section.duration("min_wait"),
@@ -33,8 +33,8 @@ impl RetrySettings {
         }
     }
 
-    /// The wait before try number `attempt` (1 is the first retry): full jitter below a ceiling
-    /// that doubles, and never sooner than the vendor asked. `random` is in `0.0..1.0`.
+    /// Returns the wait before try number `attempt` (1 is the first retry): full jitter below a ceiling that
+    /// doubles, and never sooner than the vendor asked. `random` is in `0.0..1.0`.
     pub fn wait(&self, attempt: u32, asked: Option<Duration>, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let ceiling = self.min_wait.saturating_mul(1 << doublings).min(self.max_wait);
@@ -44,19 +44,19 @@ impl RetrySettings {
     }
 }
 
-/// `[destination_defaults.breaker]`, or a destination's own.
+/// The settings of the circuit breaker: `[destination_defaults.breaker]`, or a destination's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// Failures in a row that open the breaker.
+    /// The number of failures in a row that open the breaker.
     pub failures: u32,
-    /// How long it stays open at first; it doubles with each failed probe.
+    /// The time for which it stays open at first; it doubles with each failed probe.
     pub min_open: Duration,
-    /// How long it stays open at most.
+    /// The longest time for which it stays open.
     pub max_open: Duration,
 }
 
 impl BreakerSettings {
-    /// Reads the table.
+    /// Reads the settings from their table.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             failures: section.integer("failures", 1..=1_000_000),
@@ -66,7 +66,7 @@ impl BreakerSettings {
     }
 }
 
-/// Stops calling a destination that fails every call, and probes it with one.
+/// Stops calls to a destination that fails every call, and probes it with one.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     settings: BreakerSettings,
@@ -87,7 +87,7 @@ impl CircuitBreaker {
         Self { settings, failures: 0, openings: 0, state: BreakerState::Closed }
     }
 
-    /// Whether a batch may go now. When the pause is over, one may: the probe.
+    /// Returns true if a batch may go now. When the pause is over, one may: the probe.
     pub(super) fn permits(&mut self, now: Instant) -> bool {
         match self.state {
             BreakerState::Closed => true,
@@ -99,7 +99,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// When the next batch may go, if the breaker is what holds it.
+    /// Returns the time when the next batch may go, if the breaker blocks it.
     pub(super) fn opens_at(&self) -> Option<Instant> {
         match self.state {
             BreakerState::Open { until } => Some(until),
@@ -117,13 +117,13 @@ impl CircuitBreaker {
         self.state = BreakerState::Closed;
     }
 
-    /// A batch failed, which may have been the probe.
+    /// Records a failed batch, which may have been the probe.
     pub(super) fn failed(&mut self, was_probe: bool, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         let opens = match self.state {
             BreakerState::Closed => self.failures >= self.settings.failures,
             BreakerState::Probing => was_probe,
-            // A batch that was under way when the breaker opened tells nothing new.
+            // A batch that was running when the breaker opened proves nothing new.
             BreakerState::Open { .. } => false,
         };
         if opens {
@@ -133,7 +133,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// The probe ended without telling whether the destination works.
+    /// Records that the probe ended without a result for the destination.
     pub(super) fn probe_lapsed(&mut self, now: Instant) {
         if self.state == BreakerState::Probing {
             self.state = BreakerState::Open { until: now };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendors_wish_is_honoured_up_to_its_cap() {
+    fn wait_honours_retry_after_up_to_its_cap() {
         let asked = |seconds| retry().wait(1, Some(Duration::from_secs(seconds)), 0.5).as_secs();
         assert_eq!(asked(7), 7);
         assert_eq!(asked(1_000_000), 3600);
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_always_bounded(attempt: u32, asked: Option<u64>, random in 0.0..1.0) {
+        fn wait_is_always_bounded(attempt: u32, asked: Option<u64>, random in 0.0..1.0) {
             let wait = retry().wait(attempt, asked.map(Duration::from_secs), random);
             prop_assert!(wait <= Duration::from_secs(3600));
         }

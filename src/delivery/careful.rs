@@ -1,5 +1,5 @@
-//! The careful mode of a worker after an abort: a few events at a time, of which the guard knows, and one alone that
-//! was under way when the process died.
+//! The careful mode of a worker after an abort: a few events at a time, which the guard records, and an event
+//! that was being processed when the process died is processed alone.
 
 use super::WorkerError;
 use super::schedule::BatchLimits;
@@ -9,25 +9,25 @@ use crate::journal::{
 };
 use crate::metrics::PoisonLabels;
 
-/// The reason of a dead letter over which the process died again and again.
+/// The reason of a dead letter that was being processed at several aborts in a row.
 const POISON: &str = "poison";
 
-/// A record that is taken up, whether it was parked, and how often it has been tried.
+/// A record to admit; true if it was parked; and the number of its tries.
 pub(super) type IntakeRecord = (JournalRecord, bool, u32);
 
-/// The end of the careful mode: the last event that a worker which stood here can have had under way.
+/// Returns the end of the careful mode: the last event that a worker at this position can have been processing.
 pub(super) fn last_in_doubt(position: &ReaderPosition, head: JournalHead, most: usize) -> u64 {
     let last = position.ahead.last().map_or(position.cursor, |(_, last)| *last);
     last.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)).min(head.seq)
 }
 
-/// A record's number as the guard has it.
+/// Returns a record's number in the guard's type.
 pub(super) fn item(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 impl DeliveryWorker {
-    /// Returns true if more events may be taken up. In careful times those that are there come first.
+    /// Returns true if more events may be admitted. In careful mode those in the queue come first.
     pub(super) fn may_take(&self) -> bool {
         self.has_room() && (!self.care.is_careful() || self.is_idle())
     }
@@ -36,14 +36,14 @@ impl DeliveryWorker {
         self.state.schedule.ready_len() == 0 && self.state.under_way.is_empty()
     }
 
-    /// Leaves of these what may be taken up together. Whether that was all.
+    /// Keeps those records that may be admitted together. Returns true if these are all.
     pub(super) fn choose(&self, records: &mut Vec<IntakeRecord>) -> bool {
         let count = records.len();
         records.truncate(self.care.group(records.iter().map(|(record, ..)| item(record.seq))));
         records.len() == count
     }
 
-    /// Takes up events.
+    /// Decodes and admits records; a poisoned one becomes a dead letter.
     pub(super) async fn take_up(&mut self, records: Vec<IntakeRecord>) -> Result<(), WorkerError> {
         if let [(record, was_parked, _)] = records.as_slice()
             && self.care.is_poisoned(item(record.seq))
@@ -64,7 +64,7 @@ impl DeliveryWorker {
         admitted
     }
 
-    /// The bounds of a batch: in careful times little, and of what was under way when the process died one.
+    /// Returns the bounds of a batch: few events in careful mode, and one while there are suspects.
     pub(super) fn careful_limits(&self, limits: BatchLimits) -> BatchLimits {
         let most = match self.care.is_careful() {
             _ if self.care.has_suspects() => 1,
@@ -74,7 +74,7 @@ impl DeliveryWorker {
         BatchLimits { events: limits.events.min(most), ..limits }
     }
 
-    /// Goes on as usual, once all is passed that may have been under way.
+    /// Ends the careful mode once all events are past that may have been processed at the abort.
     pub(super) fn end_care_if_passed(&mut self) {
         let has_passed =
             self.state.has_passed_parked && self.state.read_to >= self.state.doubtful_to;
@@ -87,14 +87,14 @@ impl DeliveryWorker {
         let labels = &self.line.labels;
         tracing::warn!(
             site = %labels.site, destination = %labels.destination, seq,
-            "an event was under way whenever the process died; it is a dead letter now: look at it with \
-             `tagway dead`, and retry it when its cause is mended"
+            "the process died repeatedly while it delivered this event; the event is a dead letter now: \
+             see `tagway dead show`, and use `tagway dead retry` after the cause is fixed"
         );
         let (site, reader) = (labels.site.clone(), "delivery");
         self.line.metrics.poisoned.get_or_create(&PoisonLabels { site, reader }).inc();
         self.state.aside.forget(seq);
         self.state.awaiting.remove(seq);
-        let detail = "the process died again and again while this was under way";
+        let detail = "the process died repeatedly while it delivered this event";
         let ending = FinalOutcome::Dead(OutcomeCause { code: POISON, detail: detail.into() }, None);
         self.end_early((seq, 0), was_parked, ending);
         self.settle().await?;

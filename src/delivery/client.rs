@@ -1,5 +1,5 @@
-//! Client mode: what a destination's settings say to the page, where the vendor's own library runs.
-//! Only what the vendor calls public gets there, whatever else is set.
+//! Client mode: the settings of a destination for the page, where the vendor's own library runs. Only values
+//! that the vendor calls public are sent there, whatever else is set.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,37 +11,37 @@ use crate::privacy::{PrivacyPolicy, UnknownConsent};
 use crate::settings::SettingsSection;
 use crate::vendors::{ClientLibrary, Vendor};
 
-/// What the page is told of one destination, as its script reads it.
+/// The settings of one destination for the page, as its script reads them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClientModeSettings {
     /// The vendor's library: a whole URL, or a path of the site's host.
     pub src: String,
-    /// When it is loaded.
+    /// The event in the page that loads it: `idle`, `interaction` or `now`.
     pub load: &'static str,
-    /// Where it sends, if the gateway passes its beacons on.
+    /// The address that it sends to, if the gateway forwards its beacons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
-    /// Whether the gateway delivers to the vendor as well. What a shim said in its vendor's own words is
-    /// then left to it: in the spec's words, under which this vendor counts it once.
+    /// True if the gateway delivers to the vendor as well. Calls that a shim took in the vendor's own format
+    /// are then left to the gateway: in the spec's format, under which this vendor counts them once.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub both: bool,
-    /// Names under which events switch it.
+    /// The names by which an event's `integrations` switch it.
     pub names: Vec<String>,
-    /// Which events are for it.
+    /// The patterns of event names that it receives.
     pub events: Vec<String>,
-    /// Which categories the visitor must have granted.
+    /// The consent categories that the visitor must have granted.
     pub consent: Vec<String>,
-    /// What holds while the visitor's choice is not known.
+    /// The treatment of visitors whose choice is unknown.
     pub unknown: &'static str,
     /// The vendor's public settings.
     pub settings: Map<String, Value>,
-    /// The path of the library below the vendor's mount, which the site decides on.
+    /// The path of the library below the vendor's mount, which the site chooses.
     #[serde(skip)]
     pub(super) below_mount: Option<String>,
 }
 
 impl ClientModeSettings {
-    /// Reads what the page needs out of a destination's table and its vendor's settings.
+    /// Reads the page's settings from a destination's table and its vendor's settings.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         settings: &mut SettingsSection<'_>,
@@ -89,12 +89,12 @@ impl ClientModeSettings {
         }
     }
 
-    /// Whether its library comes from the vendor's mount.
+    /// Returns true if its library is served from the vendor's mount.
     pub const fn needs_mount(&self) -> bool {
         self.below_mount.is_some()
     }
 
-    /// The same at a site where the vendor is mounted here, and its beacons are passed on to it or not.
+    /// Returns the settings for a site where the vendor is mounted here, with its beacons forwarded or not.
     #[must_use]
     pub fn mounted(mut self, mount: &str, passes_on: bool) -> Self {
         if let Some(below) = &self.below_mount {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_gets_to_the_page() {
+    fn client_settings_contain_no_secret() {
         for (vendor, public, hidden) in [
             ("ga4", "measurement_id = \"G-1\"", &["api_secret"][..]),
             ("meta", "pixel_id = \"123\"", &["access_token", "app_secret"]),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_librarys_address_has_the_ids_escaped_and_the_sites_mount() {
+    fn library_address_has_escaped_ids_and_the_sites_mount() {
         let (read, mistakes) = read(
             "name = \"g\"\nvendor = \"ga4\"\nmode = \"client\"\n---measurement_id = \"G-1&x=</script>\"",
         );

@@ -1,8 +1,8 @@
-//! Events that wait for their visitor's choice (`unknown_consent = "hold"`): parked in the journal until
-//! the visitor agrees or refuses, at the longest for `hold`. Then what is not known is a refusal.
+//! Events held for their visitor's consent choice (`unknown_consent = "hold"`): parked in the journal until
+//! the visitor agrees or refuses, for `hold` at most. After that an unknown choice is a refusal.
 //!
-//! What was decided is remembered here for as long as events are held, so that an event which says
-//! nothing of consent, from another library of the same page, follows it too.
+//! Decisions are cached here for as long as events are held, so that they also apply to events without a
+//! consent record, from another library of the same page.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -19,19 +19,19 @@ use crate::feed::FeedEvent;
 use crate::journal::ParkRequest;
 use crate::privacy::{self, ConsentDecision, ConsentRecord, UnknownConsent};
 
-/// Visitors whose choice is remembered.
+/// The most visitors whose choice is cached.
 const MAX_DECISIONS: u64 = 100_000;
 
-/// The try of an event that was never tried: what is parked like this holds up nothing behind it.
+/// The number of tries of an event that was never tried: such a parked event delays no later ones.
 const UNTRIED: u32 = 0;
 
-/// The events of one destination that wait, by visitor, and what visitors have decided.
+/// The held events of one destination, by visitor, and the visitors' decisions.
 #[derive(Debug)]
 pub(super) struct ConsentHold {
     visitors: HashMap<VisitorOrderKey, BTreeSet<u64>>,
-    /// Whose each is, the oldest first.
+    /// The visitor of each held event, the oldest event first.
     whose: BTreeMap<u64, VisitorOrderKey>,
-    /// Those that had to make room: their time is up.
+    /// Events released early to make room: their hold has ended.
     given_up: BTreeSet<u64>,
     decisions: Cache<VisitorOrderKey, ConsentRecord>,
 }
@@ -69,7 +69,7 @@ impl ConsentHold {
         seqs
     }
 
-    /// Gives the oldest event up.
+    /// Ends the hold of the oldest event early.
     fn give_up_oldest(&mut self) -> Option<u64> {
         let (&seq, &visitor) = self.whose.first_key_value()?;
         self.remove(visitor, seq);
@@ -78,9 +78,9 @@ impl ConsentHold {
     }
 }
 
-/// Whose choice it is: the browser's, whatever its libraries call it. Without our cookie anybody can say
-/// to be somebody, so that it takes the same address as well; and only servers speak for what servers
-/// said.
+/// Returns the key of a choice: the browser's, whatever ids its libraries use. Without the gateway's cookie
+/// any client can claim any id, so that the address must match as well; and only servers decide for events
+/// of servers.
 fn consent_key(event: &Event) -> VisitorOrderKey {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     match &event.facts.visitor {
@@ -90,13 +90,13 @@ fn consent_key(event: &Event) -> VisitorOrderKey {
 }
 
 impl DeliveryWorker {
-    /// After a restart: an event that is parked untried for a later time waits for its visitor.
+    /// Restores a held event after a restart: one that is parked untried for a later time.
     pub(super) fn remember_held(&mut self, event: &Event, seq: u64) {
         self.state.held.insert(consent_key(event), seq);
     }
 
-    /// The event, with its visitor's choice where that is known from another; `None` if it waits for
-    /// one.
+    /// Returns the event, with its visitor's choice if another event had that; `None` if it is held for the
+    /// choice.
     pub(super) fn resolve_consent(
         &mut self,
         seq: u64,
@@ -142,7 +142,7 @@ impl DeliveryWorker {
         None
     }
 
-    /// Tells watchers that an event waits.
+    /// Publishes to the live feed that an event is held.
     pub(super) fn publish_hold(&self, seq: u64, awaits: &'static str, until: Timestamp) {
         self.line.feed.publish(|| FeedEvent::Held {
             at: self.line.clock.now(),
@@ -155,7 +155,7 @@ impl DeliveryWorker {
         });
     }
 
-    /// Takes up what waited for this visitor.
+    /// Makes the events due that are held for this visitor.
     fn release(&mut self, visitor: VisitorOrderKey, now: Timestamp) {
         let seqs = self.state.held.release(visitor);
         if seqs.is_empty() {

@@ -1,4 +1,4 @@
-//! One batch's calls to its vendor: throttled, timed, counted, shown to those who watch.
+//! The calls of one batch to its vendor: throttled, timed, counted, and published to the live feed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +23,15 @@ use crate::vendors::{
     ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
 };
 
-/// The most characters of a body that watchers are shown.
+/// The most characters of a body in the live feed.
 const SHOWN_CHARS: usize = 4000;
 
-/// What all calls to one destination share.
+/// The parts that all calls to one destination share.
 pub(super) struct DestinationClient {
     pub(super) labels: DestinationLabels,
     pub(super) egress: EgressClient,
     pub(super) timeout: Duration,
-    /// The destination is being stopped.
+    /// Cancelled when the destination is being stopped.
     pub(super) stop: CancellationToken,
     pub(super) throttle: Option<DefaultDirectRateLimiter>,
     pub(super) secrets: Vec<SecretString>,
@@ -41,29 +41,29 @@ pub(super) struct DestinationClient {
     pub(super) metrics: Arc<Metrics>,
     /// The last tries of events that have not ended.
     pub(super) failures: FailedAttemptLog,
-    /// The most characters of a request, or of a reply, that are kept with an event.
+    /// The most characters of a request, or of a reply, that are stored with an event.
     pub(super) kept_chars: usize,
-    /// Held shared while a settlement is written and counted, and alone by who shows both at one moment.
+    /// Read-locked while a settlement is written and counted, write-locked to show both at one moment.
     pub(super) settling: Arc<RwLock<()>>,
 }
 
-/// The calls of one batch.
+/// The calls of one batch to its vendor.
 pub(super) struct BatchCaller {
     pub(super) line: Arc<DestinationClient>,
-    /// The events of the batch, for watchers.
+    /// The events of the batch, for the live feed.
     pub(super) seqs: Vec<u64>,
-    /// The note of the poison guard that the batch is under way; `None` while the worker is not careful.
+    /// The poison guard's record that the batch is being processed; `None` while the worker is not careful.
     pub(super) section: Mutex<Option<GuardedWork>>,
     pub(super) exchanges: BatchExchanges,
 }
 
 impl BatchCaller {
-    /// Calls that carry no events.
+    /// Builds a caller for calls without events.
     pub(super) fn alone(line: Arc<DestinationClient>) -> Self {
         Self::of(line, Vec::new(), None)
     }
 
-    /// The calls of a batch of these events.
+    /// Builds a caller for a batch of these events.
     pub(super) fn of(
         line: Arc<DestinationClient>,
         seqs: Vec<u64>,
@@ -80,12 +80,12 @@ impl BatchCaller {
                 () = line.stop.cancelled() => {}
             }
         }
-        // A call under way may end; a conversation goes no further.
+        // A running call may end, but no further call of the batch starts.
         if line.stop.is_cancelled() {
             return Err(VendorCallError::Stopping);
         }
         let shown = line.feed.is_watched().then(|| line.shown(&request));
-        // The body is shared; what carries no events is not asked for later.
+        // The body is shared; calls without events are not stored.
         let kept = (!self.seqs.is_empty()).then(|| (line.clock.now(), request.clone()));
         let started = Instant::now();
         let result = line.egress.send(request, line.timeout).await;
@@ -94,9 +94,8 @@ impl BatchCaller {
         if let Some((at, request)) = kept {
             self.exchanges.remember((at, self.seqs.len()), request, &result);
         }
-        if let Some(shown) = request_preview {
-            line.feed
-                .publish(|| line.call_feed_event(&self.seqs, request_preview, &result, elapsed));
+        if let Some(shown) = shown {
+            line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
         }
         result
     }
@@ -105,7 +104,7 @@ impl BatchCaller {
 #[async_trait]
 impl VendorCall for BatchCaller {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        // While the vendor is waited for, nothing of the batch is under way here.
+        // While the batch waits for the vendor, no code of it runs here.
         if let Some(section) = &mut *self.section.lock().await {
             section.pause().await;
         }
@@ -129,16 +128,16 @@ impl VendorCall for BatchCaller {
     }
 }
 
-/// A request as watchers see it.
+/// A request as the live feed shows it.
 struct RequestExcerpt {
     line: String,
     body: String,
-    /// Whether the reply is nothing for them.
+    /// True if the reply must not be shown.
     hides_reply: bool,
 }
 
 impl RequestExcerpt {
-    /// The status of the reply, and what watchers see of it.
+    /// Returns the status of the reply, and its text for the live feed.
     fn reply(&self, result: &Result<VendorReply, VendorCallError>) -> (Option<u16>, String) {
         match result {
             Ok(reply) => {
@@ -182,18 +181,18 @@ impl DestinationClient {
         }
     }
 
-    /// What is shown of a text.
+    /// Returns the part of a text that the live feed shows.
     fn excerpt(&self, text: String) -> String {
         self.cut(&text, SHOWN_CHARS)
     }
 
-    /// The part of a text that is kept with an event.
+    /// Returns the part of a text that is stored with an event.
     pub(super) fn kept_excerpt(&self, text: String) -> String {
         self.cut(&text, self.kept_chars)
     }
 
     fn cut(&self, text: &str, chars: usize) -> String {
-        // First in all encodings: what `without` leaves of a longer form would not be found.
+        // Redacted first in all encodings: the remains of a longer form after `without` would not be found.
         let text = self.redaction.excerpt(text, chars);
         redact_secrets(&self.secrets, text)
     }
@@ -205,14 +204,14 @@ impl DestinationClient {
         result: &Result<VendorReply, VendorCallError>,
         elapsed: Duration,
     ) -> FeedEvent {
-        let (status, reply) = request_preview.reply(result);
+        let (status, reply) = shown.reply(result);
         FeedEvent::Called {
             at: self.clock.now(),
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
             seqs: seqs.to_vec(),
-            request: request_preview.line,
-            body: request_preview.body,
+            request: shown.line,
+            body: shown.body,
             status,
             reply: self.excerpt(reply),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -220,8 +219,8 @@ impl DestinationClient {
     }
 }
 
-/// The text without the destination's own secrets, as they stand or percent-encoded: those too that
-/// are too short to be looked for everywhere.
+/// Removes the destination's own secrets from a text, plain or percent-encoded: also those that are too
+/// short to be searched for everywhere.
 pub fn redact_secrets(secrets: &[SecretString], mut text: String) -> String {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         let encoded: String =
@@ -240,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_that_is_a_secret_is_not_shown() {
+    fn reply_with_a_secret_is_not_shown() {
         let (status, headers) = (http::StatusCode::OK, http::HeaderMap::new());
         let result =
             Ok(VendorReply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });

@@ -1,5 +1,5 @@
-//! The one way out: a pooled HTTP client that reaches no private address, follows no redirect, and
-//! reads no more of a reply than it was told to.
+//! The gateway's only HTTP client for destinations: pooled, without private addresses and redirects, and with
+//! a bound on each reply's bytes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use crate::address::{EgressResolver, PrivateAddressError, literal_is_public};
 use crate::settings::SettingsSection;
 use crate::vendors::{VendorCallError, VendorReply};
 
-/// `[egress]`.
+/// The settings of the egress client: `[egress]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressSettings {
-    /// Whether destinations may be at loopback, private or link-local addresses.
+    /// True if destinations may be at loopback, private or link-local addresses.
     pub allow_private: bool,
     /// The most bytes of a reply that are read.
     pub reply_bytes: usize,
-    /// How long a connection may take to be made, TLS included.
+    /// The timeout for making a connection, TLS included.
     pub connect_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// The time for which an unused connection is kept.
     pub idle_time: Duration,
-    /// Unused connections kept for one host.
+    /// The most unused connections kept for one host.
     pub idle_per_host: usize,
 }
 
 impl EgressSettings {
-    /// Reads `[egress]`.
+    /// Reads the settings from `[egress]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             allow_private: section.boolean("allow_private"),
@@ -38,7 +38,7 @@ impl EgressSettings {
     }
 }
 
-/// The egress client of one gateway.
+/// The egress client, one per gateway.
 #[derive(Clone, Debug)]
 pub struct EgressClient {
     client: reqwest::Client,
@@ -47,7 +47,11 @@ pub struct EgressClient {
 }
 
 impl EgressClient {
-    /// Builds the client. An error means that TLS cannot be set up on this machine.
+    /// Builds the client.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if TLS cannot be set up on this machine.
     pub fn new(settings: &EgressSettings) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("tagway/", env!("CARGO_PKG_VERSION")))
@@ -65,6 +69,10 @@ impl EgressClient {
     }
 
     /// Sends a request and reads the reply, all within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`VendorCallError`] if the vendor cannot be reached or does not answer in time.
     pub async fn send(
         &self,
         request: http::Request<Bytes>,
@@ -88,7 +96,7 @@ impl EgressClient {
             let room = self.reply_bytes.saturating_sub(body.len());
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             if chunk.len() > room {
-                // The status was the answer. The connection is closed, not drained.
+                // The status is enough of an answer. The connection is closed, not drained.
                 break;
             }
         }
@@ -104,7 +112,7 @@ fn call_error(error: reqwest::Error) -> VendorCallError {
         }
         source = cause.source();
     }
-    // Without the URL, which may hold a secret (GA4's does).
+    // Without the URL, which may contain a secret (GA4's does).
     if error.is_connect() || error.is_builder() {
         VendorCallError::Unreachable(Box::new(error.without_url()))
     } else {
@@ -133,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_guard_holds_for_names_and_for_literals() {
+    async fn send_refuses_private_addresses_by_name_and_literal() {
         let guarded = egress(false);
         for url in
             ["http://127.0.0.1:1/", "http://[::1]:1/", "http://localhost:1/", "http://0x7f.1:1/"]

@@ -1,4 +1,4 @@
-//! What the outcomes of a batch mean for its events.
+//! The handling of a batch's outcomes for its events.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::journal::{EndedEvent, FinalOutcome, OutcomeCause, ParkRequest};
 use crate::metrics::OutcomeLabels;
 use crate::vendors::{Outcome, OutcomeReason};
 
-/// A batch's events by what happens to them next.
+/// A batch's events by their next step.
 #[derive(Default)]
 struct SortedOutcomes {
     refused: Vec<(QueuedEvent, OutcomeReason)>,
@@ -28,7 +28,7 @@ struct SortedOutcomes {
     any_accepted: bool,
 }
 
-/// How a batch's tries went, the last one included.
+/// The tries of a batch so far, the last one included.
 #[derive(Clone, Copy)]
 struct AttemptHistory {
     attempt: u32,
@@ -39,28 +39,28 @@ struct AttemptHistory {
 /// The part of a batch that is worth another try.
 struct RetryCandidates {
     items: Vec<QueuedEvent>,
-    /// What goes after it.
+    /// The later events that go after it.
     then: Vec<QueuedEvent>,
     /// The wait that the vendor asked for.
     asked: Option<Duration>,
-    /// Whether the vendor took others of the batch.
+    /// True if the vendor accepted others of the batch.
     any_accepted: bool,
 }
 
 impl DeliveryWorker {
-    /// A batch's task ended.
+    /// Handles the end of a batch's task.
     pub(super) fn joined(&mut self, ended: Result<AttemptedBatch, JoinError>) {
         let attempted = match ended {
             Ok(ended) => ended,
-            // A defect outside of the vendors: another worker begins anew, with care.
+            // A defect outside the vendors' code: another worker starts anew in careful mode.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // Only a worker that is ending cuts its tasks short; their events hold the cursor.
+            // Only a worker that is ending aborts its tasks; their events hold the cursor.
             Err(_) => return,
         };
         let is_probe = attempted.batch.is_probe;
         self.finish(attempted);
         if is_probe {
-            // One that said neither yes nor no must not be waited for.
+            // A probe without a clear result must not be waited for.
             self.state.breaker.probe_lapsed(Instant::now());
         }
     }
@@ -74,7 +74,7 @@ impl DeliveryWorker {
         let mut then = then;
         let mut sorted = self.sort(items, outcomes);
         if forbidden_at.is_some_and(|before| self.state.acceptances > before) {
-            // Others passed with the same credentials: these events are what is refused.
+            // Other events passed with the same credentials, so these events themselves are refused.
             sorted.refused.append(&mut sorted.unauthorised);
         }
         if !sorted.unauthorised.is_empty() {
@@ -82,7 +82,7 @@ impl DeliveryWorker {
             let items = sorted.unauthorised.into_iter().map(|(item, _)| item).collect();
             self.pause(items, std::mem::take(&mut then), tried, now);
         } else if sorted.any_accepted || !sorted.refused.is_empty() {
-            // An answer that refuses an event is still an answer.
+            // A reply that refuses an event still shows that the destination works.
             self.state.breaker.succeeded();
             self.resume();
         }
@@ -113,7 +113,7 @@ impl DeliveryWorker {
         }
     }
 
-    /// Notes the tries that did not get through, for who asks, and for the letters of what dies of them.
+    /// Records the failed tries, for lookups and for the dead letters that follow.
     fn note_failures(&self, attempted: &AttemptedBatch) {
         let AttemptedBatch { batch, outcomes, calls } = attempted;
         let mut calls = calls.iter();
@@ -131,10 +131,10 @@ impl DeliveryWorker {
         }
     }
 
-    /// Ends what ended, and sorts the rest.
+    /// Ends the events with a final outcome, and sorts the rest.
     fn sort(&mut self, items: Vec<QueuedEvent>, outcomes: Vec<Outcome>) -> SortedOutcomes {
         let mut sorted = SortedOutcomes::default();
-        // A vendor that says nothing of an event has not shown that it arrived.
+        // A vendor that reports nothing about an event has not shown that it arrived.
         let unsaid = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         let outcomes = outcomes.into_iter().chain(std::iter::repeat(unsaid));
         for (item, outcome) in items.into_iter().zip(outcomes) {
@@ -157,7 +157,7 @@ impl DeliveryWorker {
                     sorted.again.push(item);
                 }
                 Outcome::Throttled { reason, after } => {
-                    // A vendor that knows whom to hold back is there for the others.
+                    // A vendor that holds one visitor back still serves the others.
                     sorted.any_accepted = true;
                     self.tell_retry(&item.event, &reason);
                     sorted.throttled_for = sorted.throttled_for.max(after);
@@ -172,9 +172,9 @@ impl DeliveryWorker {
         sorted
     }
 
-    /// The credentials are refused: stop visibly, burn nothing, and look again now and then. Where
-    /// they were good a moment ago it may be these events that are refused, so another batch is
-    /// tried at once.
+    /// Handles refused credentials: shows the state, gives up no event, and retries at intervals. Where the
+    /// credentials were accepted recently, the events themselves may be at fault, so another batch is tried at
+    /// once.
     fn pause(
         &mut self,
         items: Vec<QueuedEvent>,
@@ -190,7 +190,8 @@ impl DeliveryWorker {
             let labels = &self.line.labels;
             tracing::error!(
                 site = %labels.site, destination = %labels.destination,
-                "the vendor refuses the credentials; events wait until they are corrected"
+                "the vendor refuses the credentials; events wait until the destination's credentials are \
+                 corrected"
             );
         }
         self.state.hold_until = (!is_news || !were_good).then_some(until);
@@ -209,8 +210,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// A refused batch is halved until the bad event stands alone. Halves of different visitors go
-    /// side by side; of one visitor, the second waits for the first.
+    /// Halves a refused batch until the bad event is alone. Halves of different visitors go in parallel; of
+    /// one visitor, the second waits for the first.
     fn split(
         &mut self,
         refused: Vec<(QueuedEvent, OutcomeReason)>,
@@ -248,23 +249,23 @@ impl DeliveryWorker {
 
     fn retry(&mut self, again: RetryCandidates, tried: AttemptHistory, now: Instant) {
         let RetryCandidates { items, then, asked, any_accepted } = again;
-        // That an event which stepped aside fails once more says nothing of the destination, where
-        // others pass.
+        // Another failure of a parked event shows nothing about the destination while other events pass.
+        // Such failures do not count for the breaker.
         let is_known = items.iter().all(|item| item.was_parked && item.attempt > 0);
         if !any_accepted && (tried.is_probe || !(is_known && self.has_recent_success(now))) {
             self.state.breaker.failed(tried.is_probe, now);
         }
         let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
         if let Some(asked) = asked {
-            // The vendor speaks for the whole account, not for this batch.
+            // The vendor's wait is for the whole account, not for this batch.
             let until = now + asked.min(self.settings.retry.max_retry_after);
             self.state.hold_until = self.state.hold_until.max(Some(until));
         }
         self.schedule_retry(items, then, (tried, wait), now);
     }
 
-    /// Lets events wait for their next try, and what lies behind them in order go on without them
-    /// once they have proved stubborn.
+    /// Queues events for their next try. Once they have failed often enough they are parked, so that later
+    /// events can go on.
     fn schedule_retry(
         &mut self,
         items: Vec<QueuedEvent>,
@@ -287,8 +288,8 @@ impl DeliveryWorker {
             return;
         }
         let AttemptHistory { attempt, forbidden_at, .. } = tried;
-        // What waits must leave room for what has not been tried: how else would it be seen that the
-        // destination takes others?
+        // Waiting events must leave room for untried ones: only these can show that the destination accepts
+        // others.
         let is_crowded = self.state.waiting.events() + items.len() > self.settings.queue_events / 2;
         let is_jammed = tried.is_probe && !self.has_room() && self.state.schedule.len() == 0;
         let is_stubborn =
@@ -303,8 +304,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// The destination works but these events do not get through: let the others pass. What waits
-    /// behind them steps aside with them.
+    /// Parks events that fail while the destination works, so that others pass. The later events of their
+    /// visitors are parked with them.
     fn park_batch(
         &mut self,
         items: Vec<QueuedEvent>,
@@ -325,8 +326,8 @@ impl DeliveryWorker {
         self.look_again(wait);
     }
 
-    /// Parks one event; from now on its visitor's later events queue up behind it. What a worker
-    /// parks has been tried, by this count at least: what operators park has not.
+    /// Parks one event; from now on its visitor's later events queue up behind it. An event parked by a
+    /// worker counts as tried, at least once: one parked by an operator does not.
     pub(super) fn park(&mut self, item: &QueuedEvent, due_at: Timestamp, attempt: u32) {
         let (seq, attempt) = (item.event.seq, attempt.max(1));
         if !item.was_parked {
@@ -415,12 +416,12 @@ impl DestinationClient {
     }
 }
 
-/// A reason as the journal has it.
+/// Converts a reason into the journal's type.
 pub(super) fn cause(reason: OutcomeReason) -> OutcomeCause {
     OutcomeCause { code: reason.code, detail: reason.detail.unwrap_or_default() }
 }
 
-/// The reason's code and detail as watchers are told.
+/// Returns the reason's code and detail as the live feed shows them.
 pub(super) fn reason_parts(ending: &FinalOutcome) -> (&'static str, Option<&str>) {
     ending.cause().map_or(("", None), |cause| {
         (cause.code, Some(&*cause.detail).filter(|detail| !detail.is_empty()))

@@ -1,8 +1,8 @@
-//! The calls of a batch as they are kept with an event that does not get through: who asks later sees
-//! the request and the reply.
+//! The calls of a batch, stored with an event that does not get through: a later lookup shows the request and
+//! the reply.
 //!
-//! A call that speaks of several events has other people's data in it, which would outlive them if it were
-//! kept with one event: of such a call there is the request's line and the reply's status alone.
+//! A call with several events contains other people's data, which would outlive them if it were stored with
+//! one event: of such a call only the request's line and the reply's status are stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +18,7 @@ use crate::vendors::{
     ConfidentialReply, OutcomeReason, VendorCallError, VendorReply, request_preview,
 };
 
-/// The most bytes of a reply that are held while its batch is under way.
+/// The most bytes of a reply that are kept while its batch is running.
 const HELD_REPLY_BYTES: usize = 64 * 1024;
 
 /// A call and its reply.
@@ -27,13 +27,13 @@ pub(super) struct CallExchange {
     request: Request<Bytes>,
     status: Option<u16>,
     reply: Bytes,
-    /// The events that it speaks of.
+    /// The number of events in the call.
     events: usize,
     rendered: OnceLock<Arc<LastVendorCall>>,
 }
 
 impl CallExchange {
-    /// As it is kept: rendered once, however many events it is kept with.
+    /// Returns the call in its stored form: rendered once, however many events it is stored with.
     fn last_call(&self, line: &DestinationClient) -> Arc<LastVendorCall> {
         self.rendered.get_or_init(|| Arc::new(self.render(line))).clone()
     }
@@ -66,7 +66,7 @@ pub(super) struct BatchExchanges(Mutex<LatestExchanges>);
 
 #[derive(Default)]
 struct LatestExchanges {
-    /// The one event that calls are about from now on.
+    /// The single event that the next calls are about.
     event: Option<u64>,
     of_event: HashMap<u64, Arc<CallExchange>>,
     of_batch: Option<Arc<CallExchange>>,
@@ -78,12 +78,12 @@ impl BatchExchanges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The calls from now on are about this event alone.
+    /// Attributes the next calls to this event alone.
     pub(super) fn concern(&self, seq: u64) {
         self.lock().event = Some(seq);
     }
 
-    /// Remembers a call of a batch of so many events.
+    /// Records a call of a batch with this number of events.
     pub(super) fn remember(
         &self,
         (at, batch): (Timestamp, usize),
@@ -108,7 +108,7 @@ impl BatchExchanges {
         }
     }
 
-    /// The last call about an event, if there was one.
+    /// Returns the last call about an event, if there was one.
     pub(super) fn last_call(
         &self,
         seq: u64,
@@ -121,10 +121,10 @@ impl BatchExchanges {
     }
 }
 
-/// A try of an event that has not ended.
+/// The last try of an event that has not ended.
 #[derive(Clone, Debug)]
 pub struct FailedAttempt {
-    /// The number of its tries.
+    /// The number of the event's tries.
     pub attempts: u32,
     /// The reason why the last try did not end it.
     pub reason: OutcomeReason,
@@ -132,8 +132,8 @@ pub struct FailedAttempt {
     pub call: Option<Arc<LastVendorCall>>,
 }
 
-/// The last tries of events that have not ended, in the memory of a destination: as many as it holds or
-/// has parked since its start.
+/// The last tries of events that have not ended, in the memory of a destination: at most as many as it has
+/// queued, or parked since its start.
 #[derive(Default)]
 pub(super) struct FailedAttemptLog(Mutex<HashMap<u64, FailedAttempt>>);
 
@@ -143,7 +143,7 @@ impl FailedAttemptLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a try of an event that had been tried so often before, as far as the journal knows.
+    /// Records a try of an event, on top of the number of earlier tries in the journal.
     pub(super) fn note(
         &self,
         (seq, before): (u64, u32),
@@ -156,12 +156,12 @@ impl FailedAttemptLog {
         failures.insert(seq, FailedAttempt { attempts, reason: reason.clone(), call });
     }
 
-    /// Forgets the tries of an event that has ended, and returns the last.
+    /// Removes the tries of an event that has ended, and returns the last.
     pub(super) fn take(&self, seq: u64) -> Option<FailedAttempt> {
         self.lock().remove(&seq)
     }
 
-    /// The last try of an event.
+    /// Returns the last try of an event.
     pub(super) fn get(&self, seq: u64) -> Option<FailedAttempt> {
         self.lock().get(&seq).cloned()
     }

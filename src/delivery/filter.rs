@@ -1,32 +1,32 @@
-//! Which events are for a destination at all: the site's choice, the client's switches, consent.
+//! The filters that select a destination's events: the site's choice, the client's switches, consent.
 
 use crate::event::{Event, JsonObject};
 use crate::mapping::GlobPatterns;
 use crate::privacy::{ConsentDecision, ConsentRecord, UnknownConsent, decide};
 use crate::vendors::OutcomeReason;
 
-/// What a destination wants of its site's events.
+/// A destination's selection among its site's events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DestinationFilter {
     /// The destination's name in the site.
     pub name: String,
-    /// Its vendor's names.
+    /// The vendor's name.
     pub vendor: &'static str,
     /// Other names of the vendor.
     pub known_as: &'static [&'static str],
-    /// By event name.
+    /// The selection by event name.
     pub events: GlobPatterns,
-    /// By the vendor whose tag in the page told of it; `None`: whichever it was.
+    /// The selection by the vendor whose tag in the page reported the event; `None` selects all.
     pub tags: Option<GlobPatterns>,
-    /// The consent categories the visitor must have granted.
+    /// The consent categories that the visitor must have granted.
     pub consent: Vec<String>,
-    /// What holds for a visitor whose choice is not known.
+    /// The treatment of a visitor whose choice is unknown.
     pub unknown_consent: UnknownConsent,
 }
 
 impl DestinationFilter {
-    /// Why the event is not for this destination; `None` if it is.
-    /// `unknown`: what holds for this visitor if their choice is not known.
+    /// Returns the reason why the event is not for this destination; `None` if it is.
+    /// `unknown` is the treatment of this visitor if their choice is unknown.
     pub fn refuse(&self, event: &Event, unknown: UnknownConsent) -> Option<OutcomeReason> {
         if !self.events.matches(event.label()) {
             return Some(OutcomeReason::new("not_selected"));
@@ -42,7 +42,7 @@ impl DestinationFilter {
         self.refuse_consent(event.context.as_ref(), unknown)
     }
 
-    /// Why the visitor's choice, which stands in this context, keeps them from this destination.
+    /// Returns the reason why the visitor's choice, read from this context, excludes this destination.
     pub fn refuse_consent(
         &self,
         context: Option<&JsonObject>,
@@ -55,12 +55,12 @@ impl DestinationFilter {
         match decide(&self.consent, record.as_ref(), unknown) {
             ConsentDecision::Keep => None,
             ConsentDecision::Drop(code) => Some(OutcomeReason::new(code)),
-            // It has waited as long as it may.
+            // The hold has ended without a choice.
             ConsentDecision::Hold => Some(OutcomeReason::new("consent_unknown")),
         }
     }
 
-    /// The Segment spec's `integrations`: a destination's own switch, else `All`, else on.
+    /// Reads the Segment spec's `integrations`: a destination's own switch, else `All`, else on.
     fn is_switched_off(&self, switches: &JsonObject) -> bool {
         let is_mine = |key: &str| {
             key.eq_ignore_ascii_case(&self.name)
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_choose_by_name_and_exclusions_win() {
+    fn refuse_selects_by_name_and_exclusions_win() {
         let none = serde_json::json!({});
         assert_eq!(code(&filter(&["*"], &[]), none.clone()), None);
         assert_eq!(code(&filter(&["Order *"], &[]), none.clone()), None);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_vendors_tag_told_is_not_told_again() {
+    fn refuse_skips_events_of_another_vendors_tag() {
         let told = |tags: Option<&[&str]>, facts: serde_json::Value| {
             let mut filter = filter(&["*"], &[]);
             filter.tags = tags.map(|tags| {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clients_switches_are_obeyed() {
+    fn refuse_obeys_the_clients_switches() {
         let all = filter(&["*"], &[]);
         let switched = |value| code(&all, serde_json::json!({ "integrations": value }));
         assert_eq!(switched(serde_json::json!({"All": false})), Some("switched_off"));

@@ -1,11 +1,11 @@
-//! Events that wait until it is known who their visitor is (`identity_wait`): parked in the journal until
-//! the visitor signs in, or the profile has an e-mail address or a telephone number, at the longest for
-//! `identity_wait` from when they were received. Then they go, with what is known by then.
+//! Events held until their visitor is known (`identity_wait`): parked in the journal until the visitor signs
+//! in, or the profile has an e-mail address or a telephone number, for `identity_wait` from their receipt at
+//! most. Then they go, with the data known by then.
 //!
-//! Who becomes known is seen in the events that the worker reads anyway: any of a known visitor
-//! releases what waits under one of the names that it shows, and steps behind that, so that events of
-//! one visitor stay in their order. What is released is looked up anew, and releases in turn what
-//! waits under its other names.
+//! The worker learns that a visitor is known from the events that it reads anyway: any event of a known
+//! visitor releases the events held under one of its identities, and queues behind them, so that events of
+//! one visitor stay in order. A released event is looked up anew, and releases in turn the events held
+//! under its other identities.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -19,21 +19,21 @@ use crate::journal::ParkRequest;
 use crate::metrics::AttemptLabels;
 use crate::profile::{IdentityKind, identities};
 
-/// The try of an event that was never tried.
+/// The number of tries of an event that was never tried.
 const UNTRIED: u32 = 0;
 
-/// Traits by which vendors know a person without a user id.
+/// Traits by which vendors identify a person without a user id.
 const CONTACTS: [&str; 2] = ["email", "phone"];
 
-/// One of a visitor's names, as a hash: visitors that fall together only wake each other.
+/// One of a visitor's identities, as a hash: visitors with equal hashes only release each other.
 type VisitorNameHash = u64;
 
-/// The events of one destination that wait, and by which names their visitors go.
+/// The held events of one destination, with the identities of their visitors.
 #[derive(Debug, Default)]
 pub(super) struct IdentityHold {
     names: HashMap<VisitorNameHash, BTreeSet<u64>>,
     events: BTreeMap<u64, IdentityHoldEntry>,
-    /// Those that had to make room: their time is up.
+    /// Events released early to make room: their hold has ended.
     given_up: BTreeSet<u64>,
 }
 
@@ -45,19 +45,19 @@ struct IdentityHoldEntry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdentityHoldReason {
-    /// Nobody knows its visitor.
+    /// The visitor is unknown.
     Anonymous,
-    /// It is due at once, and its visitor's later events are to stay behind it.
+    /// The event is due at once, and its visitor's later events must stay behind it.
     Released,
-    /// It stays behind its visitor's earlier events, and is due as they are.
+    /// The event stays behind its visitor's earlier events, and is due with them.
     Behind,
 }
 
-/// An event that comes in, or back.
+/// An event that arrives, for the first time or after a hold.
 pub(super) struct ArrivingEvent {
     names: Vec<VisitorNameHash>,
     is_known: bool,
-    /// What it waited for until now.
+    /// The reason why it was held until now.
     waited: Option<IdentityHoldReason>,
     is_given_up: bool,
 }
@@ -71,7 +71,7 @@ impl IdentityHold {
         self.events.insert(seq, IdentityHoldEntry { names, why });
     }
 
-    /// An event is taken up again, or has ended.
+    /// Removes an event that is admitted again, or has ended.
     pub(super) fn remove(&mut self, seq: u64) -> Option<IdentityHoldReason> {
         let IdentityHoldEntry { names, why } = self.events.remove(&seq)?;
         for name in names {
@@ -85,7 +85,7 @@ impl IdentityHold {
         Some(why)
     }
 
-    /// What waits under these names, but for what is due already. From now on it is.
+    /// Releases the events held under these identities, except those already due.
     fn release(&mut self, names: &[VisitorNameHash]) -> BTreeSet<u64> {
         let under = names.iter().filter_map(|name| self.names.get(name)).flatten().copied();
         let mut released: BTreeSet<u64> = under.collect();
@@ -97,13 +97,13 @@ impl IdentityHold {
         released
     }
 
-    /// Whether events of this visitor before this one are still to come back.
+    /// Returns true if earlier events of this visitor have yet to come back.
     fn is_behind(&self, names: &[VisitorNameHash], seq: u64) -> bool {
         let first = |name| self.names.get(name).and_then(BTreeSet::first);
         names.iter().filter_map(first).any(|first| *first < seq)
     }
 
-    /// Gives the oldest event up that waits for its visitor.
+    /// Releases early the oldest event held for an unknown visitor.
     fn give_up_oldest(&mut self) -> Option<u64> {
         let mut events = self.events.iter();
         let (&seq, _) = events.find(|(_, waiting)| waiting.why == IdentityHoldReason::Anonymous)?;
@@ -113,7 +113,7 @@ impl IdentityHold {
     }
 }
 
-/// The names by which the visitor of an event is known.
+/// Returns the hashed identities of an event's visitor, and true if a user id is among them.
 fn names(event: &Event) -> (Vec<VisitorNameHash>, bool) {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     let identities = identities(event);
@@ -121,21 +121,21 @@ fn names(event: &Event) -> (Vec<VisitorNameHash>, bool) {
     (identities.iter().map(|identity| hash.hash_one(identity)).collect(), has_user)
 }
 
-/// Whether a vendor could tell by the profile who it is.
+/// Returns true if a vendor could identify the person by the profile.
 fn is_somebody(view: &ProfileView) -> bool {
     let says = |key: &&str| view.traits.get(*key).and_then(serde_json::Value::as_str);
     view.user_id.is_some() || CONTACTS.iter().filter_map(says).any(|text| !text.trim().is_empty())
 }
 
 impl DeliveryWorker {
-    /// After a restart: an event that is parked untried for a later time waits for its visitor.
+    /// Restores a held event after a restart: one that is parked untried for a later time.
     pub(super) fn remember_awaiting(&mut self, event: &Event, seq: u64) {
         if !self.settings.identity_wait.is_zero() {
             self.state.awaiting.insert(seq, names(event).0, IdentityHoldReason::Anonymous);
         }
     }
 
-    /// Notes that an event comes in or back. If its visitor is known, what waited for that is taken up.
+    /// Records that an event arrives. If its visitor is known, the events held for that are released.
     pub(super) fn arrive(
         &mut self,
         seq: u64,
@@ -162,8 +162,8 @@ impl DeliveryWorker {
         Some(ArrivingEvent { names, is_known, waited, is_given_up })
     }
 
-    /// Whether the event waits, for its visitor to become known or for earlier ones of the same
-    /// visitor. What has been tried does not.
+    /// Returns true if the event is held, for its visitor to become known or for earlier events of the same
+    /// visitor. Events that were tried are never held.
     pub(super) fn hold_for_identity(
         &mut self,
         arrival: Option<ArrivingEvent>,
@@ -174,7 +174,7 @@ impl DeliveryWorker {
         let Some(ArrivingEvent { names, is_known, waited, is_given_up }) = arrival else {
             return false;
         };
-        // Who was given an id for one event alone is never met again.
+        // A visitor with an id for one event alone cannot be recognised later.
         let is_placeholder = names.is_empty() || event.facts.ephemeral_id;
         if attempt > UNTRIED || is_placeholder || !self.settings.is_for(event) {
             return false;
@@ -182,7 +182,7 @@ impl DeliveryWorker {
         let until = event.received_at.checked_add(self.settings.identity_wait).ok();
         let until = until.filter(|at| *at > now && !is_given_up);
         let (why, due_at) = match until {
-            // Once is enough: what it stayed behind came back before it, or will not come back.
+            // Held once at most: the events that it stayed behind came back before it, or never will.
             _ if is_known && waited.is_none() && self.state.awaiting.is_behind(&names, seq) => {
                 (IdentityHoldReason::Behind, now)
             }
@@ -206,7 +206,7 @@ impl DeliveryWorker {
         true
     }
 
-    /// Where as many wait as may, the oldest goes as it is.
+    /// Releases the oldest event unchanged if the most events are held.
     fn make_room(&mut self, now: Timestamp) {
         if self.state.awaiting.events.len() >= self.settings.retry.parked_max
             && let Some(oldest) = self.state.awaiting.give_up_oldest()
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_under_a_name_is_released_once_and_holds_up_what_comes_behind_it() {
+    fn release_frees_each_held_event_once_and_keeps_later_ones_behind() {
         let mut awaiting = IdentityHold::default();
         awaiting.insert(1, vec![7, 8], IdentityHoldReason::Anonymous);
         awaiting.insert(2, vec![8], IdentityHoldReason::Anonymous);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_that_waits_makes_room() {
+    fn give_up_oldest_releases_the_oldest_held_event() {
         let mut awaiting = IdentityHold::default();
         for seq in 1..=3 {
             awaiting.insert(seq, vec![seq], IdentityHoldReason::Anonymous);

@@ -1,4 +1,4 @@
-//! From the journal into a worker's schedule: read, decode, filter, enrich.
+//! The path from the journal into a worker's schedule: read, decode, filter, enrich.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,19 +21,19 @@ use crate::metrics::{AttemptLabels, DestinationLabels, FieldDropLabels, MappingR
 use crate::profile::VisitorProfile;
 use crate::vendors::{Admission, OutcomeReason};
 
-/// Events read and enriched in one step.
+/// The number of events read and enriched in one step.
 pub(super) const STEP_EVENTS: usize = 256;
 
-/// Events rendered at a stretch: what others on the runtime wait for, about a millisecond.
+/// The number of events rendered without a yield to the runtime: about a millisecond.
 const STRETCH_EVENTS: usize = 64;
 
-/// Bytes read in one step.
+/// The bytes read in one step.
 const STEP_BYTES: usize = 1 << 20;
 
-/// Parked events taken up in one step.
+/// The number of parked events admitted in one step.
 const STEP_PARKED: usize = 256;
 
-/// A record with what is to be remembered of its tries.
+/// A record with the state of its tries.
 pub(super) struct ReadEvent {
     record: JournalRecord,
     event: Option<Arc<Event>>,
@@ -42,7 +42,7 @@ pub(super) struct ReadEvent {
 }
 
 impl DeliveryWorker {
-    /// Reads the next events if there are any and there is room. `true` if there may be more.
+    /// Reads the next events if there are any and there is room. Returns true if there may be more.
     pub(super) async fn refill(&mut self) -> Result<bool, WorkerError> {
         let target = *self.projected.borrow_and_update();
         let read_to = self.state.read_to;
@@ -55,7 +55,7 @@ impl DeliveryWorker {
         let mut records: Vec<IntakeRecord> = records.into_iter().map(|it| (it, false, 0)).collect();
         self.choose(&mut records);
         let Some(last) = records.last().map(|(record, ..)| record.seq) else {
-            // Retention took them all; the journal has counted them.
+            // Retention removed them all; the journal has counted them.
             self.state.progress.complete(read_to + 1, target);
             self.state.read_to = target;
             return Ok(false);
@@ -74,12 +74,12 @@ impl DeliveryWorker {
         Ok(last < target)
     }
 
-    /// Takes up parked events whose time has come.
+    /// Admits parked events that are due.
     pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkerError> {
         if self.state.next_due.is_none_or(|at| at > now) || !self.has_room_for_parked() {
             return Ok(());
         }
-        // What has ended but is not settled would be seen as due again.
+        // Events that ended but are not settled would count as due again.
         self.settle().await?;
         let clock = self.line.clock.now();
         let limit = STEP_PARKED.min(self.settings.queue_events) + self.state.taken_up.len();
@@ -93,7 +93,7 @@ impl DeliveryWorker {
         self.state.has_passed_parked |= !more;
         self.state.taken_up.extend(new.iter().map(|(record, ..)| (record.seq, ())));
         self.take_up(new).await?;
-        // What was parked again just now may be due already, and the journal does not know it yet.
+        // An event that was just parked again may be due already, and is not yet in the journal.
         self.state.next_due = self.state.park.iter().map(|parking| parking.due_at).min().map(later);
         let next =
             if more { Some(clock) } else { self.journal.next_due(self.reader, clock).await? };
@@ -102,7 +102,7 @@ impl DeliveryWorker {
         Ok(())
     }
 
-    /// Remembers, after a restart, whose events are parked.
+    /// Restores, after a restart, the visitors of parked events.
     pub(super) async fn remember_parked(&mut self) -> Result<(), WorkerError> {
         let (mut after, now) = (0, self.line.clock.now());
         loop {
@@ -124,7 +124,7 @@ impl DeliveryWorker {
     }
 
     fn remember(&mut self, due: ParkedRecord, now: Timestamp) {
-        // What operators parked does not hold up what comes behind it.
+        // Events parked by operators do not delay later ones.
         if due.attempt == 0 && due.due_at <= now {
             return;
         }
@@ -158,7 +158,7 @@ impl DeliveryWorker {
             taken.into_iter().enumerate()
         {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
-                // A destination that lags must not keep the runtime from those that call meanwhile.
+                // A destination that lags must not block other tasks of the runtime.
                 tokio::task::yield_now().await;
             }
             if record.body.is_empty() {
@@ -206,7 +206,7 @@ impl DeliveryWorker {
         Ok(())
     }
 
-    /// The event of a record, fit to leave.
+    /// Decodes the event of a record, and prepares it for delivery.
     pub(super) fn decoded(
         &self,
         record: JournalRecord,
@@ -218,18 +218,19 @@ impl DeliveryWorker {
                 self.settings.privacy.protect(&mut event);
                 Some(Arc::new(event))
             }
-            // Erased, since its person is forgotten.
+            // Erased, since its person was erased.
             Err(_) if record.body.is_empty() => None,
             Err(error) => {
                 // The gateway wrote it; only a damaged disk gets here.
-                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
+                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable; the \
+                    disk may be damaged");
                 None
             }
         };
         ReadEvent { record, event, was_parked, attempt }
     }
 
-    /// The event as the destination is to see it, and whether it is.
+    /// Returns the event in its form for the destination, with the decision to send it or not.
     fn screen(
         &self,
         event: EnrichedEvent,
@@ -244,7 +245,7 @@ impl DeliveryWorker {
                 (event, Admission::Dead(OutcomeReason::new("too_old")))
             }
             Ok(admitted) => admitted,
-            // A defect in a vendor's code must not end the destination.
+            // A defect in a vendor's code must not stop the destination.
             Err(_panic) => (event, Admission::Dead(OutcomeReason::new("defect"))),
         }
     }
@@ -258,7 +259,8 @@ impl DeliveryWorker {
             if is_news {
                 tracing::warn!(
                     %site, %destination, setting = result,
-                    "a value of the mapping met this bound and is left out; later ones are counted"
+                    "a value of the mapping exceeded this limit and is left out; \
+                     tagway_mapping_values_left_out_total counts later ones"
                 );
             }
             let labels = AttemptLabels { site, destination, result };
@@ -266,8 +268,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// Counts the fields of an event that the vendor does not get. An event that was tried before has been
-    /// counted.
+    /// Counts the fields of an event that the vendor does not get. An event that was tried before is counted
+    /// already.
     fn count_dropped(&self, dropped: &DroppedFields) {
         for (reason, count) in dropped.counts() {
             let DestinationLabels { site, destination } = self.line.labels.clone();
@@ -285,8 +287,9 @@ impl DeliveryWorker {
             if is_news {
                 tracing::warn!(
                     %site, %destination, %rule,
-                    "a condition or template of the mapping failed and its value is left out; later ones \
-                     are counted; \"tagway send --dry-run\" shows why"
+                    "a condition or template of the mapping failed and its value is left out; \
+                     tagway_mapping_failures_total counts later ones; \"tagway send --dry-run\" shows \
+                     the reason"
                 );
             }
             let labels = MappingRuleLabels { site, destination, rule };
@@ -294,8 +297,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// An event behind a parked one of its visitor is parked as well, to stay behind it. Where as many
-    /// are parked as may be it passes instead: order is worth less than memory.
+    /// Parks an event behind a parked one of its visitor, to keep their order. At the limit of parked events
+    /// it passes instead: order is worth less than bounded memory.
     fn park_behind_earlier(&mut self, item: &QueuedEvent, now: Timestamp) -> bool {
         let seq = item.event.seq;
         self.state.aside.remove(item.visitor, seq);
@@ -327,7 +330,7 @@ impl DeliveryWorker {
     }
 }
 
-/// The end of an event that was screened, if that is its end.
+/// Returns the end of a screened event, unless it is to be sent.
 fn early_ending(screening: Admission) -> Option<FinalOutcome> {
     match screening {
         Admission::Send => None,
@@ -336,8 +339,8 @@ fn early_ending(screening: Admission) -> Option<FinalOutcome> {
     }
 }
 
-/// The visitor as the schedule knows it. The hash has no secret: whoever makes two visitors fall
-/// together makes them wait for each other, which sending from one id does as well.
+/// Returns the schedule's key of a visitor. The hash has no secret: a sender who makes two visitors
+/// collide makes them wait for each other, which sending with one id does as well.
 pub(super) fn visitor_key(event: &Event) -> VisitorOrderKey {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(event.order_key())
 }

@@ -3,22 +3,23 @@
 //! Every destination has a [`worker`](self) of its own, with its own cursor, queue, breaker and
 //! throttle, on a runtime that the request path does not share: a destination that hangs delays
 //! neither the intake nor another destination. Its memory is bounded by `queue_events` and
-//! `queue_bytes`; what it has not read yet costs disk only.
+//! `queue_bytes`; unread events cost disk only.
 //!
-//! How a failure is treated:
+//! The treatment of failures:
 //!
-//! | what the vendor's answer means | what happens |
+//! | meaning of the vendor's answer | action |
 //! |---|---|
 //! | worth another try | the batch waits (full jitter, `Retry-After` honoured) and comes again whole |
 //! | the vendor holds one visitor back | that visitor's events wait as long as it asked, others pass |
-//! | the same, again and again, while other events pass | its events are parked in the journal, and come back one by one |
-//! | refused, and it is not clear which event is to blame | halved until the bad event is alone |
-//! | this event will never be taken | dead letter |
-//! | the credentials are wrong | the destination pauses visibly; one probe now and then, of another batch each time. If another passes, it was the events that were refused |
-//! | nothing works | the breaker opens; one probe per pause |
+//! | the same, repeatedly, while other events pass | its events are parked in the journal, and come back one by one |
+//! | refused, and the bad event is unknown | halved until the bad event is alone |
+//! | this event will never be accepted | dead letter |
+//! | the credentials are wrong | the destination pauses visibly; one probe at intervals, of another batch each time. If another passes, the events were refused, not the credentials |
+//! | all calls fail | the breaker opens; one probe per pause |
 //!
-//! What ends the process instead of failing is found by the journal's [`Guard`](crate::journal::Guard): after
-//! an abort a worker is careful (`careful.rs`), and an event that was under way again and again is a dead letter.
+//! Events that end the process instead of failing are found by the journal's
+//! [`PoisonGuard`](crate::journal::PoisonGuard): after an abort a worker is careful (`careful.rs`), and an event
+//! that was being processed at several aborts in a row becomes a dead letter.
 
 mod accounts;
 mod backoff;
@@ -74,14 +75,14 @@ use crate::profile::{ProfileError, ProfileService};
 use crate::settings::SecretRedactor;
 use crate::vendors::VendorCall;
 
-/// How long a call that is under way may take beyond its own timeout when a worker is stopped: to
-/// note what became of it.
+/// The time beyond its own timeout that a running call gets when a worker is stopped: to record its
+/// result.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How a destination is doing.
+/// The state of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationStatus {
-    /// It takes events.
+    /// It accepts events.
     Running,
     /// Some of its events wait for another try.
     Retrying,
@@ -96,7 +97,7 @@ pub enum DestinationStatus {
 }
 
 impl DestinationStatus {
-    /// The name in the API and the log.
+    /// Returns the name in the API and the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -108,7 +109,7 @@ impl DestinationStatus {
         }
     }
 
-    /// Why it does not simply run.
+    /// Returns the reason why it is not running normally.
     pub const fn reason(self) -> Option<&'static str> {
         match self {
             Self::Running | Self::Stopped => None,
@@ -125,7 +126,7 @@ impl DestinationStatus {
     }
 }
 
-/// What stops a worker for a moment.
+/// An error that stops a worker for a moment.
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
     #[error(transparent)]
@@ -134,32 +135,32 @@ enum WorkerError {
     Profiles(#[from] ProfileError),
 }
 
-/// What all workers share.
+/// The parts that all workers share.
 pub struct DeliveryContext {
-    /// The journal they read.
+    /// The journal that they read.
     pub journal: Arc<dyn Journal>,
-    /// The profiles they enrich from.
+    /// The profiles that they enrich events with.
     pub profiles: Arc<ProfileService>,
-    /// The time of day.
+    /// The source of the time of day.
     pub clock: SharedClock,
-    /// Where they tell what happens.
+    /// The live feed that they publish to.
     pub feed: LiveFeed,
-    /// Where they count.
+    /// The metrics that they count in.
     pub metrics: Arc<Metrics>,
-    /// Knows what nothing of theirs may show.
+    /// Removes secrets from everything that they show.
     pub redaction: SecretRedactor,
-    /// The runtime they work on.
+    /// The runtime that they work on.
     pub runtime: Handle,
 }
 
-/// A site as delivery sees it.
+/// A site in delivery's terms.
 #[derive(Clone)]
 pub struct DeliverySite {
-    /// Its number in the journal.
+    /// The site's number in the journal.
     pub id: SiteId,
-    /// Its name.
+    /// The site's name.
     pub name: SharedName,
-    /// How far its profiles have come.
+    /// The last event that the site's profiles have processed.
     pub projected: watch::Receiver<u64>,
 }
 
@@ -170,37 +171,37 @@ pub struct RunningDestination {
     pub site: SharedName,
     /// The destination's name.
     pub destination: SharedName,
-    /// Its number in the journal.
+    /// The reader's number in the journal.
     pub reader: ReaderId,
-    /// Its vendor's name.
+    /// The vendor's name.
     pub vendor: &'static str,
-    /// How it is doing.
+    /// The state of the destination.
     pub status: DestinationStatus,
 }
 
-/// A running destination for those who tell it something else than events: with its own line, so that
-/// its limits, secrets and counts hold for them as well.
+/// A running destination for callers that send data other than events: with its own client, so that its
+/// limits, secrets and counts apply to them as well.
 pub struct DestinationHandle {
-    /// Its settings.
+    /// The destination's settings.
     pub settings: Arc<DestinationSettings>,
     call: Box<dyn VendorCall>,
 }
 
 impl DestinationHandle {
-    /// Its line.
+    /// Returns the client for its calls.
     pub fn call(&self) -> &dyn VendorCall {
         &*self.call
     }
 }
 
-/// Starts, replaces and stops the workers as the settings say.
+/// Starts, replaces and stops the workers according to the settings.
 pub struct DeliveryDispatcher {
     shared: DeliveryContext,
     running: Mutex<BTreeMap<(SharedName, SharedName), RunningWorker>>,
     tasks: TaskTracker,
-    /// Held while workers are started and stopped.
+    /// Locked while workers are started and stopped.
     changing: tokio::sync::Mutex<()>,
-    /// Held shared by each settlement, and alone while the accounts are shown.
+    /// Read-locked by each settlement, write-locked while the accounts are shown.
     settling: Arc<RwLock<()>>,
 }
 
@@ -218,15 +219,19 @@ struct RunningWorker {
 }
 
 impl DeliveryDispatcher {
-    /// A dispatcher without workers.
+    /// Builds a dispatcher without workers.
     pub fn new(shared: DeliveryContext) -> Self {
         let (running, tasks) = (Mutex::default(), TaskTracker::new());
         let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
         Self { shared, running, tasks, changing, settling }
     }
 
-    /// Makes the running workers be those of `sites`: starts new ones, restarts changed ones where
-    /// they stood, stops the others. Returns the readers of each site, for retention.
+    /// Makes the running workers match `sites`: starts new ones, restarts changed ones where they stood, stops
+    /// the others. Returns the readers of each site, for retention.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`WorkerApplyError`] if the egress client or the journal fails.
     pub async fn apply(
         &self,
         sites: &[(DeliverySite, Vec<Arc<DestinationSettings>>)],
@@ -263,7 +268,7 @@ impl DeliveryDispatcher {
         Ok(readers.collect())
     }
 
-    /// The running destinations.
+    /// Lists the running destinations.
     pub fn readers(&self) -> Vec<RunningDestination> {
         let running = self.lock();
         let reader =
@@ -279,7 +284,7 @@ impl DeliveryDispatcher {
         running.iter().map(reader).collect()
     }
 
-    /// The line of a destination, if it runs and is not paused.
+    /// Returns a handle of a destination, if it runs and is not paused.
     pub fn destination_handle(&self, site: &str, destination: &str) -> Option<DestinationHandle> {
         let running = self.lock();
         let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
@@ -298,7 +303,7 @@ impl DeliveryDispatcher {
         }
     }
 
-    /// Stops every worker: what is under way may end, what ended is settled.
+    /// Stops every worker: running calls may end, ended events are settled.
     pub async fn stop(&self) {
         let _turn = self.changing.lock().await;
         self.stop_all_but(|_, _| false).await;
@@ -388,7 +393,7 @@ impl DeliveryDispatcher {
         Ok(running)
     }
 
-    /// The line of a destination.
+    /// Builds the client of a destination.
     fn line(
         &self,
         labels: DestinationLabels,
@@ -421,13 +426,13 @@ impl DeliveryDispatcher {
     }
 }
 
-/// Why the workers could not be brought in line with the settings.
+/// The reason why the settings could not be applied to the workers.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerApplyError {
     /// The egress client could not be built.
     #[error("the egress client cannot be built")]
     Client(#[source] reqwest::Error),
     /// The journal failed.
-    #[error("the destinations' places cannot be read")]
+    #[error("the destinations' positions in the journal cannot be read")]
     Journal(#[from] JournalError),
 }

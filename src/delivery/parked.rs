@@ -1,4 +1,4 @@
-//! The events that stepped aside: whose they are, so that their visitors' later events stay behind
+//! The events parked after failed tries, with their visitors, so that these visitors' later events stay behind
 //! them. The events themselves are parked in the journal.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,17 +17,17 @@ pub(super) struct ParkedAfterRetry {
 #[derive(Debug)]
 struct ParkedVisitor {
     seqs: BTreeSet<u64>,
-    /// When the last of them is due.
+    /// The time when the last of them is due.
     due_at: Timestamp,
 }
 
 impl ParkedAfterRetry {
-    /// Events in all.
+    /// Returns the number of parked events.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// An event steps aside, or is to wait longer.
+    /// Records that an event is parked, or is to wait longer.
     pub(super) fn insert(&mut self, visitor: VisitorOrderKey, seq: u64, due_at: Timestamp) {
         let parked = self.visitors.entry(visitor);
         let parked = parked.or_insert_with(|| ParkedVisitor { seqs: BTreeSet::new(), due_at });
@@ -35,7 +35,7 @@ impl ParkedAfterRetry {
         self.len += usize::from(parked.seqs.insert(seq));
     }
 
-    /// An event is taken up again, or has ended.
+    /// Records that an event is admitted again, or has ended.
     pub(super) fn remove(&mut self, visitor: VisitorOrderKey, seq: u64) {
         let Some(parked) = self.visitors.get_mut(&visitor) else { return };
         self.len -= usize::from(parked.seqs.remove(&seq));
@@ -44,7 +44,7 @@ impl ParkedAfterRetry {
         }
     }
 
-    /// An event is taken up again whose visitor is no longer known. Looks at all, which is rare.
+    /// Records that an event of an unknown visitor is admitted again. Searches all visitors, which is rare.
     pub(super) fn forget(&mut self, seq: u64) {
         let mut visitors = self.visitors.iter();
         let visitor = visitors.find(|(_, parked)| parked.seqs.contains(&seq)).map(|(key, _)| *key);
@@ -53,8 +53,8 @@ impl ParkedAfterRetry {
         }
     }
 
-    /// When the visitor's events before this one will be out of its way, if it has any that stepped
-    /// aside.
+    /// Returns the time when the visitor's earlier parked events are due, if it has any before this
+    /// one.
     pub(super) fn behind(&self, visitor: VisitorOrderKey, seq: u64) -> Option<Timestamp> {
         let parked = self.visitors.get(&visitor)?;
         (*parked.seqs.first()? < seq).then_some(parked.due_at)

@@ -1,8 +1,8 @@
-//! Pausing destinations: by `paused = true` in the configuration, or by an operator. One of them is
-//! enough, and each lifts only its own pause.
+//! Pausing destinations: by `paused = true` in the configuration, or by an operator. Either is enough, and
+//! each lifts only its own pause.
 //!
 //! A paused destination has its reader in the journal and no worker: its events wait there, pending, and
-//! count in its account. What an operator says is noted in the journal, so it outlives restarts and
+//! count in its account. An operator's pause is stored in the journal, so it outlives restarts and
 //! reloads.
 
 use super::{DeliveryDispatcher, DestinationStatus, JournalError, WorkerApplyError};
@@ -10,32 +10,36 @@ use super::{DeliveryDispatcher, DestinationStatus, JournalError, WorkerApplyErro
 /// The source of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseInitiator {
-    /// `paused = true`.
+    /// The setting `paused = true`.
     Configuration,
-    /// `tagway destinations pause`.
+    /// The command `tagway destinations pause`.
     Operator,
 }
 
 /// The reason why a destination could not be paused or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
-    /// There is no such destination that the gateway delivers to.
-    #[error("there is no such destination")]
+    /// The gateway delivers to no such destination.
+    #[error("the configuration has no such destination")]
     Unknown,
     /// The configuration pauses it.
-    #[error("the configuration pauses it: remove `paused = true` there")]
+    #[error("the configuration pauses the destination: remove `paused = true` from its settings")]
     Configured,
-    /// The journal could not note it.
+    /// The journal could not store the pause.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Its worker could not be started.
+    /// The destination's worker could not be started.
     #[error(transparent)]
     Apply(#[from] WorkerApplyError),
 }
 
 impl DeliveryDispatcher {
-    /// Pauses a destination, or lifts the operator's pause. What is under way may end. Durable when it
+    /// Pauses a destination, or lifts the operator's pause. Running calls may end. Durable when it
     /// returns.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PauseError`] if the destination is unknown, paused by the configuration, or cannot be started.
     pub async fn set_paused(
         &self,
         site: &str,
@@ -69,11 +73,12 @@ impl DeliveryDispatcher {
         let running = self.start(&site, settings, client, &egress).await?;
         let status = *running.status.borrow();
         self.lock().insert(key, running);
-        tracing::info!(site = %site.name, destination, status = status.name(), "an operator paused or resumed it");
+        tracing::info!(site = %site.name, destination, status = status.name(), "an operator paused or \
+            resumed the destination");
         Ok(status)
     }
 
-    /// Returns true if the gateway delivers to the destination, be it paused or not.
+    /// Returns true if the gateway delivers to the destination, paused or not.
     pub fn is_configured(&self, site: &str, destination: &str) -> bool {
         self.lock().keys().any(|(of, name)| &**of == site && &**name == destination)
     }

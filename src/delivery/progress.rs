@@ -1,4 +1,4 @@
-//! Where a reader stands: events end in any order, the cursor moves over what is complete.
+//! The position of a reader: events end in any order, the cursor moves past complete ones.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl ReaderProgress {
         progress
     }
 
-    /// The events `first..=last` are settled or parked.
+    /// Records that the events `first..=last` are settled or parked.
     pub(super) fn complete(&mut self, first: u64, last: u64) {
         let mut first = first.max(self.cursor + 1);
         let mut last = last;
@@ -45,7 +45,7 @@ impl ReaderProgress {
         }
     }
 
-    /// Whether the event is complete.
+    /// Returns true if the event is complete.
     pub(super) fn contains(&self, seq: u64) -> bool {
         seq <= self.cursor
             || self.ahead.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq)
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cursor_moves_over_what_is_complete() {
+    fn cursor_moves_past_complete_events() {
         let mut progress = ReaderProgress::new(ReaderPosition { cursor: 4, ahead: vec![(7, 8)] });
         progress.complete(6, 6);
         assert_eq!(progress.position(), ReaderPosition { cursor: 4, ahead: vec![(6, 8)] });
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_plain_set(ranges in prop::collection::vec((1..60_u64, 0..6_u64), 0..40)) {
+        fn progress_agrees_with_a_plain_set(ranges in prop::collection::vec((1..60_u64, 0..6_u64), 0..40)) {
             let mut progress = ReaderProgress::default();
             let mut set = BTreeSet::new();
             for (first, length) in ranges {

@@ -1,24 +1,24 @@
-//! Batches between two tries.
+//! Batches that wait between two tries.
 
 use tokio::time::Instant;
 
 use super::schedule::QueuedEvent;
 
-/// Events that go in one delivery, and how their tries went.
+/// Events that go in one delivery, with the state of their tries.
 pub(super) struct DeliveryBatch {
     pub(super) items: Vec<QueuedEvent>,
     /// Later events of the same visitor, which go once these have ended.
     pub(super) then: Vec<QueuedEvent>,
-    /// Calls made for these very events together.
+    /// The number of calls made for these same events together.
     pub(super) attempt: u32,
-    /// How many batches the destination had accepted when it refused the credentials for this one.
+    /// The number of batches the destination had accepted when it refused the credentials for this one.
     pub(super) forbidden_at: Option<u64>,
-    /// Whether its end tells if the breaker closes.
+    /// True if its end decides whether the breaker closes.
     pub(super) is_probe: bool,
 }
 
 impl DeliveryBatch {
-    /// A batch that has not been tried.
+    /// Builds a batch that has not been tried.
     pub(super) fn of(items: Vec<QueuedEvent>) -> Self {
         Self { items, then: Vec::new(), attempt: 0, forbidden_at: None, is_probe: false }
     }
@@ -41,14 +41,14 @@ pub(super) struct BatchRetryQueue {
 }
 
 impl BatchRetryQueue {
-    /// Keeps a batch until `at`.
+    /// Queues a batch until `at`.
     pub(super) fn push(&mut self, at: Instant, batch: DeliveryBatch) {
         self.events += batch.len();
         self.bytes += batch.bytes();
         self.batches.push((at, batch));
     }
 
-    /// The batch that has been due longest at `now`.
+    /// Takes the batch that has been due longest at `now`.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<DeliveryBatch> {
         let due = self.batches.iter().enumerate().filter(|(_, (at, _))| *at <= now);
         let (index, _) = due.min_by_key(|(_, (at, _))| *at)?;
@@ -58,7 +58,7 @@ impl BatchRetryQueue {
         Some(batch)
     }
 
-    /// When the first of them is due.
+    /// Returns the time when the first of them is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.batches.iter().map(|(at, _)| *at).min()
     }
@@ -67,12 +67,12 @@ impl BatchRetryQueue {
         self.batches.is_empty()
     }
 
-    /// Events in all of them.
+    /// Returns the number of events in all of them.
     pub(super) fn events(&self) -> usize {
         self.events
     }
 
-    /// Their bytes.
+    /// Returns the bytes of all their events.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

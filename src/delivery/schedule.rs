@@ -1,8 +1,8 @@
-//! Which events go next. Pure: knows visitors and limits, no clock and no network.
+//! The choice of the next events to send. Pure: knows visitors and limits, no clock and no network.
 //!
-//! Events of one visitor leave in their order: while a visitor has an event under way, its later
-//! events wait. Different visitors do not wait for each other. Every operation costs the same
-//! however much waits.
+//! Events of one visitor leave in their order: while a visitor has an event in flight, its later events
+//! wait. Different visitors do not wait for each other. The cost of each operation does not depend on the
+//! number of waiting events.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,35 +11,35 @@ use tokio::time::Instant;
 use crate::event::EnrichedEvent;
 use crate::vendors::BatchScope;
 
-/// A visitor, for the purpose of order: a hash of the event's order key. Two visitors that fall
-/// together only wait for each other.
+/// A visitor's key for the order of events: a hash of the event's order key. Two visitors with equal hashes
+/// only wait for each other.
 pub(super) type VisitorOrderKey = u64;
 
-/// One event on its way.
+/// One event in a worker's memory.
 #[derive(Clone, Debug)]
 pub(super) struct QueuedEvent {
-    /// The event and what is known of its visitor.
+    /// The event with its visitor's profile.
     pub(super) event: EnrichedEvent,
-    /// Whose it is.
+    /// The key of its visitor.
     pub(super) visitor: VisitorOrderKey,
     /// The size of its record in the journal, in bytes.
     pub(super) bytes: usize,
-    /// Whether it came out of the parked events.
+    /// True if it came out of the parked events.
     pub(super) was_parked: bool,
-    /// How often it has been tried.
+    /// The number of its tries so far.
     pub(super) attempt: u32,
-    /// When it was queued.
+    /// The time when it was queued.
     pub(super) queued_at: Instant,
 }
 
-/// What a batch may hold.
+/// The bounds of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLimits {
     pub(super) unit: BatchScope,
     pub(super) events: usize,
     pub(super) bytes: usize,
-    /// An event that stepped aside after this many tries goes alone: whatever went with it would
-    /// share its fate.
+    /// An event parked after this many tries goes alone: otherwise the others of its batch would fail with
+    /// it.
     pub(super) alone_from: u32,
 }
 
@@ -53,7 +53,7 @@ impl QueuedEvent {
 #[derive(Debug, Default)]
 pub(super) struct DeliveryQueue {
     waiting: HashMap<VisitorOrderKey, VecDeque<QueuedEvent>>,
-    // Events under way by visitor; a visitor is here or in `ready`, never in both.
+    // Events in flight by visitor; a visitor is here or in `ready`, never in both.
     under_way: HashMap<VisitorOrderKey, usize>,
     ready: VecDeque<VisitorOrderKey>,
     len: usize,
@@ -78,28 +78,28 @@ impl DeliveryQueue {
         queue.push_back(item);
     }
 
-    /// Events waiting, whether they could go or not.
+    /// Returns the number of waiting events, ready or not.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Their bytes.
+    /// Returns the bytes of all waiting events.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Events that could go at once.
+    /// Returns the number of events that are ready to go.
     pub(super) fn ready_len(&self) -> usize {
         self.ready_len
     }
 
-    /// When the event that has waited longest of those that could go was queued.
+    /// Returns the time when the oldest of the ready events was queued.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let visitor = self.ready.front()?;
         self.waiting.get(visitor)?.front().map(|item| item.queued_at)
     }
 
-    /// Takes the next batch: empty if nothing can go. Its visitors are under way until
+    /// Takes the next batch: empty if no event is ready. Its visitors are in flight until
     /// [`DeliveryQueue::finish`] has been called for each of its events.
     pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<QueuedEvent> {
         let mut batch: Vec<QueuedEvent> = Vec::new();
@@ -140,7 +140,7 @@ impl DeliveryQueue {
         batch
     }
 
-    /// Takes out everything that waits for this visitor, in order.
+    /// Takes out all waiting events of this visitor, in order.
     pub(super) fn withdraw(&mut self, visitor: VisitorOrderKey) -> Vec<QueuedEvent> {
         let Some(queue) = self.waiting.remove(&visitor) else { return Vec::new() };
         self.len -= queue.len();
@@ -152,8 +152,8 @@ impl DeliveryQueue {
         queue.into()
     }
 
-    /// An event of this visitor is no longer under way. When it was the last, the visitor's later
-    /// events can go.
+    /// Records that an event of this visitor is no longer in flight. After the last one, the visitor's later
+    /// events become ready.
     pub(super) fn finish(&mut self, visitor: VisitorOrderKey) {
         let Some(count) = self.under_way.get_mut(&visitor) else { return };
         *count -= 1;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitors_later_events_wait_for_the_earlier() {
+    fn next_batch_keeps_a_visitors_later_events_behind_earlier_ones() {
         let mut schedule = DeliveryQueue::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_unit_never_mixes_visitors() {
+    fn next_batch_of_visitor_scope_never_mixes_visitors() {
         let mut schedule = DeliveryQueue::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_respects_bytes_but_always_moves() {
+    fn next_batch_respects_bytes_but_takes_at_least_one_event() {
         let mut schedule = DeliveryQueue::default();
         for (seq, bytes) in [(1, 5000), (2, 600), (3, 600)] {
             schedule.push(item(seq, seq, bytes));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_stepped_aside_goes_alone() {
+    fn next_batch_sends_a_parked_event_alone() {
         let mut schedule = DeliveryQueue::default();
         schedule.push(item(1, 7, 10));
         schedule.push(QueuedEvent { was_parked: true, attempt: 3, ..item(2, 8, 10) });
@@ -253,7 +253,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_goes_once_in_its_visitors_order(
+        fn next_batch_takes_every_event_once_in_its_visitors_order(
             events in prop::collection::vec((0..5_u64, 1..400_usize), 1..80),
             takes in prop::collection::vec((1..6_usize, any::<bool>()), 1..200),
         ) {

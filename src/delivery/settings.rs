@@ -1,4 +1,4 @@
-//! One destination's settings: the site's wishes over the vendor's habits.
+//! The settings of one destination: the site's values, with the vendor's limits as defaults.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,19 +25,19 @@ use crate::vendors::{
     VENDORS, Vendor, VendorCall, find,
 };
 
-/// Where a destination's events come from.
+/// The sender of a destination's events: the gateway, the page, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationMode {
     /// The gateway calls the vendor's server API.
     Server,
-    /// The vendor's own library in the page does; the gateway delivers nothing.
+    /// The vendor's own library in the page calls it; the gateway delivers nothing.
     Client,
     /// Both, with the same ids, so that the vendor can deduplicate.
     Both,
 }
 
 impl DestinationMode {
-    /// The word in the configuration.
+    /// Returns the word in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -46,61 +46,61 @@ impl DestinationMode {
         }
     }
 
-    /// Whether the gateway delivers.
+    /// Returns true if the gateway delivers.
     pub fn is_server(self) -> bool {
         matches!(self, Self::Server | Self::Both)
     }
 }
 
-/// `[[sites.destinations]]`.
+/// The settings of one of `[[sites.destinations]]`.
 #[derive(Clone)]
 pub struct DestinationSettings {
-    /// Its name in the site.
+    /// The destination's name in the site.
     pub name: SharedName,
-    /// Its vendor's name.
+    /// The vendor's name.
     pub vendor: &'static str,
-    /// Where its events come from.
+    /// The sender of its events.
     pub mode: DestinationMode,
-    /// The ids by which the vendor shows every visitor whose pages these are.
+    /// The ids in the vendor's client settings, which the vendor's tag shows to every visitor.
     pub public_ids: Vec<String>,
-    /// Which events are for it.
+    /// The selection of its events.
     pub filter: DestinationFilter,
-    /// In which form.
+    /// The changes to its events.
     pub mapping: Arc<EventMapping>,
     /// The reader of its amounts.
     pub prices: PriceReader,
-    /// What the site does with its visitors' data.
+    /// The site's privacy settings for its visitors' data.
     pub privacy: Arc<PrivacyPolicy>,
-    /// How it is called.
+    /// The limits of its calls.
     pub habits: DeliveryLimits,
-    /// When it is tried again.
+    /// The waits and limits of retries.
     pub retry: RetrySettings,
-    /// How long events wait for their visitor's consent, where they do.
+    /// The longest hold of events for their visitor's consent, where they are held.
     pub consent_wait: Duration,
-    /// How long events of visitors nobody knows wait for who it is; zero if they do not.
+    /// The longest hold of events of unknown visitors for their identity; zero for none.
     pub identity_wait: Duration,
     /// True if it is paused: its events wait.
     pub paused: bool,
-    /// How often new dead letters are reported in the log at most; zero for never.
+    /// The shortest time between two log reports of new dead letters; zero for none.
     pub dead_report: Duration,
-    /// When it is left alone.
+    /// The settings of its circuit breaker.
     pub breaker: BreakerSettings,
-    /// How often refused credentials are tried again.
+    /// The interval between tries with refused credentials.
     pub auth_retry_interval: Duration,
-    /// Events in memory at most.
+    /// The most events in memory.
     pub queue_events: usize,
-    /// Bytes of events in memory at most.
+    /// The most bytes of events in memory.
     pub queue_bytes: usize,
-    /// What the page is told, where the vendor's own library runs there.
+    /// The settings for the page, where the vendor's own library runs there.
     pub client: Option<ClientModeSettings>,
-    /// The vendor's face, built from its own settings; one that does nothing in client mode.
+    /// The vendor's implementation, built from its own settings; one that does nothing in client mode.
     pub destination: Arc<dyn Destination>,
-    // What the table said, so that a reload restarts only what changed.
+    // The content of the table, so that a reload restarts only changed destinations.
     fingerprint: String,
 }
 
 impl DestinationSettings {
-    /// Reads one destination's table. `None` if the vendor is not known.
+    /// Reads one destination's table. `None` if the vendor is unknown.
     pub fn read(section: &mut SettingsSection<'_>, privacy: Arc<PrivacyPolicy>) -> Option<Self> {
         let name = section.string("name");
         let mode = section.choice(
@@ -114,7 +114,7 @@ impl DestinationSettings {
         let had_vendor = section.has("vendor");
         let vendor = section.string("vendor");
         let found = find(&vendor).and_then(|vendor| {
-            // In the page alone, a vendor needs no server API, nor its secrets.
+            // In client mode alone, a vendor needs no server API, nor its secrets.
             let is_page_alone = mode == DestinationMode::Client && vendor.client.is_some();
             let build =
                 if is_page_alone { Some(absent as DestinationBuilder) } else { vendor.destination };
@@ -123,13 +123,13 @@ impl DestinationSettings {
         let Some((vendor, build)) = found else {
             if had_vendor {
                 let known = VENDORS.iter().filter(|vendor| vendor.destination.is_some());
-                // Beacons are passed on by sites.vendors.NAME, and not by a destination of the user's.
+                // Beacons are forwarded by sites.vendors.NAME, and not by a destination of the user's.
                 let names: Vec<&str> =
                     known.map(|vendor| vendor.name).filter(|name| *name != forward::NAME).collect();
                 let meant = resolve_alias(&vendor).filter(|name| names.contains(name));
                 section.unknown_word("vendor", &vendor, "vendor", (&names, meant));
             }
-            // Whose settings these are is unknown, so none of them can be called wrong.
+            // The vendor of these settings is unknown, so none of them can be called wrong.
             section.ignore_rest();
             return None;
         };
@@ -187,18 +187,18 @@ impl DestinationSettings {
 }
 
 impl DestinationSettings {
-    /// Whether it needs to see what is computed of a person's events.
+    /// Returns true if it needs the attributes computed from a person's events.
     pub fn wants_computed(&self) -> bool {
         self.mapping.wants_computed()
     }
 
-    /// The names of events of which it looks at a person's counts.
+    /// Returns the names of events whose counts per person it uses.
     pub fn counted_events(&self) -> &BTreeSet<String> {
         self.mapping.counted_events()
     }
 
-    /// Takes, of what vendors' tags in the page tell, only what its own vendor's do, unless the site says
-    /// which: the same is told once by each of them.
+    /// Limits the events from vendors' tags in the page to those of its own vendor's tag, unless the site
+    /// selects the tags: each of the tags reports the same action once.
     pub fn restrict_to_own_tags(&mut self) {
         if self.filter.tags.is_none() {
             self.filter.tags = Some(GlobPatterns::new(&[self.vendor.to_owned()]));
@@ -206,8 +206,12 @@ impl DestinationSettings {
         }
     }
 
-    /// A member of a segment as this destination is to see them, or why it is not to hear of them. The
-    /// event says who they are; it is no event that the site's filters speak of.
+    /// Returns a segment's member in its form for this destination, or the reason for excluding them. The
+    /// event only identifies the person; the site's event filters do not apply to it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if consent or the mapping excludes the person.
     pub fn admit_member(&self, person: EnrichedEvent) -> Result<EnrichedEvent, OutcomeReason> {
         let unknown = self.privacy.unknown(&person.event.facts, self.filter.unknown_consent);
         if let Some(reason) = self.filter.refuse_consent(person.event.context.as_ref(), unknown) {
@@ -219,7 +223,7 @@ impl DestinationSettings {
         })
     }
 
-    /// The event beside a profile without the traits that do not leave.
+    /// Returns the event with a profile without the traits that must not leave.
     fn without_denied(&self, mut event: EnrichedEvent) -> EnrichedEvent {
         if self.privacy.denies_any() && !event.profile.traits.is_empty() {
             let mut profile = ProfileView::clone(&event.profile);
@@ -229,16 +233,16 @@ impl DestinationSettings {
         event
     }
 
-    /// Returns true if the event may have to wait here for its visitor's choice.
+    /// Returns true if the event may be held here for its visitor's choice.
     pub fn may_hold(&self, event: &Event) -> bool {
-        // A beacon that is passed on is nothing to any other destination.
+        // A forwarded beacon is not for any other destination.
         let is_raw = event.facts.beacon.is_some();
         !is_raw
             && !self.filter.consent.is_empty()
             && self.filter.unknown_consent == UnknownConsent::Hold
     }
 
-    /// Returns true if the event waits here for its visitor's choice, as far as it says itself.
+    /// Returns true if the event is held here for its visitor's choice, judged by the event alone.
     pub fn holds(&self, event: &Event) -> bool {
         let record = event.context.as_ref().and_then(ConsentRecord::read);
         self.may_hold(event)
@@ -246,14 +250,14 @@ impl DestinationSettings {
                 == ConsentDecision::Hold
     }
 
-    /// Whether somebody of whom this was observed, and whose choice stands in this context, may be known
-    /// to this destination.
+    /// Returns true if a person with these facts, and the choice in this context, may be known to this
+    /// destination.
     pub fn consents(&self, context: &JsonObject, facts: &EventFacts) -> bool {
         let unknown = self.privacy.unknown(facts, self.filter.unknown_consent);
         self.filter.refuse_consent(Some(context), unknown).is_none()
     }
 
-    /// Whether the event is for this destination, as far as that is the same whoever its visitor is.
+    /// Returns true if the event is for this destination, as far as that does not depend on its visitor.
     pub fn is_for(&self, event: &Event) -> bool {
         let unknown = self.privacy.unknown(&event.facts, self.filter.unknown_consent);
         !self.has_passed(event)
@@ -261,14 +265,14 @@ impl DestinationSettings {
             && self.mapping.is_for(event)
     }
 
-    /// Whether the vendor has the event already, or only the destination that passes beacons on is to.
+    /// Returns true if the vendor has the event already, or if it is a beacon for the forwarding destination.
     fn has_passed(&self, event: &Event) -> bool {
         let facts = &event.facts;
         let is_told = facts.forwarded_to.as_deref() == Some(self.vendor);
         is_told || (facts.beacon.is_some() && self.vendor != forward::NAME)
     }
 
-    /// The event as this destination is to see it, or why it is not for it.
+    /// Returns the event in its form for this destination, with the decision to send it or not.
     pub fn admit(&self, event: EnrichedEvent, now: Timestamp) -> (EnrichedEvent, Admission) {
         if self.has_passed(&event.event) {
             return (event, Admission::Skip(OutcomeReason::new("passed_on")));
@@ -293,7 +297,7 @@ impl DestinationSettings {
 
 #[cfg(test)]
 impl DestinationSettings {
-    /// Settings as the embedded default gives them, with short waits.
+    /// Builds settings with the embedded defaults, but short waits.
     pub(crate) fn for_tests(name: &str, destination: Arc<dyn Destination>) -> Self {
         let ms = Duration::from_millis;
         Self {
@@ -336,7 +340,7 @@ impl DestinationSettings {
     }
 }
 
-/// What the page is told, in the modes in which it calls the vendor.
+/// Reads the settings for the page, in the modes in which it calls the vendor.
 fn read_client(
     section: &mut SettingsSection<'_>,
     settings: &mut SettingsSection<'_>,
@@ -359,13 +363,13 @@ fn read_client(
     let mut read = ClientModeSettings::read(section, settings, (vendor, client), filter, policy);
     read.both = mode == DestinationMode::Both;
     if mode == DestinationMode::Client {
-        // What the gateway's own deliveries need may stay where it is.
+        // Settings of the gateway's own deliveries may stay where they are.
         settings.ignore_rest();
     }
     Some(read)
 }
 
-/// The face of a vendor that only the page calls.
+/// Builds the implementation for a vendor that only the page calls.
 fn absent(_settings: &mut SettingsSection<'_>, _endpoint: Option<Url>) -> Box<dyn Destination> {
     Box::new(ClientOnlyDestination)
 }
@@ -396,7 +400,7 @@ impl Destination for ClientOnlyDestination {
     }
 }
 
-/// Whose tags a destination takes events of, if the site says so: of nobody's, if it names none.
+/// Reads the tags whose events a destination accepts, if the site sets them; an empty list means none.
 fn read_tags(section: &mut SettingsSection<'_>) -> Option<GlobPatterns> {
     if !section.has("tags") {
         return None;
@@ -415,19 +419,19 @@ fn read_tags(section: &mut SettingsSection<'_>) -> Option<GlobPatterns> {
     Some(GlobPatterns::new(&tags))
 }
 
-/// The base URL that stands in for the vendor's.
+/// Reads the base URL that replaces the vendor's.
 fn read_endpoint(section: &mut SettingsSection<'_>) -> Option<Url> {
     let url: Url = section.opt_parsed("endpoint")?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         section.error("endpoint", "must be an http or https URL with a host");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        section.error("endpoint", "must not hold a user name or password");
+        section.error("endpoint", "must not contain a user name or password");
     }
     Some(url)
 }
 
-/// The vendor's habits, where the site does not say otherwise.
+/// Reads the limits of calls; the vendor's are the defaults.
 fn read_habits(section: &mut SettingsSection<'_>, vendor: DeliveryLimits) -> DeliveryLimits {
     DeliveryLimits {
         scope: vendor.scope,
@@ -446,8 +450,8 @@ fn read_habits(section: &mut SettingsSection<'_>, vendor: DeliveryLimits) -> Del
     }
 }
 
-/// How long events wait for who their visitor is. Half of the age up to which the vendor takes them is
-/// left for what may go wrong afterwards.
+/// Reads the longest hold for a visitor's identity. Half of the age up to which the vendor accepts events
+/// is left for later failures.
 fn read_hold_identity(section: &mut SettingsSection<'_>, oldest: Duration) -> Duration {
     let hold = section.duration("identity_wait");
     let longest = oldest / 2;

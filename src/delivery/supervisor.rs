@@ -1,4 +1,4 @@
-//! A destination's post: where its workers stand one after another, should one panic.
+//! The supervisor of a destination: replaces its worker should that panic.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -30,7 +30,7 @@ use crate::profile::ProfileService;
 /// The pause before a worker that panicked is replaced.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a destination's workers have in common.
+/// The parts that a destination's successive workers share.
 pub(super) struct WorkerSupervisor {
     pub(super) site: DeliverySite,
     pub(super) reader: ReaderId,
@@ -44,8 +44,8 @@ pub(super) struct WorkerSupervisor {
 }
 
 impl WorkerSupervisor {
-    /// Works until told to stop. A worker that panics is replaced by one that is careful: it begins where
-    /// the journal says, so an event that was under way may arrive twice, and none is lost.
+    /// Works until stopped. A worker that panics is replaced by a careful one: it begins at the journal's
+    /// position, so an event in flight may arrive twice, and none is lost.
     pub(super) async fn run(
         self,
         mut position: ReaderPosition,
@@ -61,7 +61,7 @@ impl WorkerSupervisor {
             let labels = &self.line.labels;
             tracing::error!(
                 site = %labels.site, destination = %labels.destination,
-                "a destination's reader panicked and begins anew"
+                "a destination's worker panicked and is restarted"
             );
             self.care.begin_care();
             loop {
@@ -75,7 +75,7 @@ impl WorkerSupervisor {
                 match self.journal.position(self.reader).await {
                     Ok(now) => position = now,
                     Err(error) => {
-                        tracing::warn!(%error, "a destination waits for the store");
+                        tracing::warn!(%error, "a destination waits for the database");
                         continue;
                     }
                 }

@@ -1,9 +1,9 @@
-//! One destination's reader: takes events from the journal, sends batches, settles what ended.
+//! One destination's reader: takes events from the journal, sends batches, settles ended events.
 //!
 //! At any time an accepted event is, for this destination, in exactly one place: behind the cursor
-//! or in `ahead` (ended, or parked in the journal), in the schedule, in a batch under way, in a
-//! batch that waits for its next try, or still unread. Only the first of these is durable; all
-//! others come back after a crash by reading the journal again.
+//! or in `ahead` (ended, or parked in the journal), in the schedule, in a running batch, in a batch that
+//! waits for its next try, or still unread. Only the first of these is durable; all others come back after
+//! a crash by reading the journal again.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -35,22 +35,22 @@ use crate::journal::{
 use crate::profile::ProfileService;
 use crate::vendors::{Destination, Outcome, OutcomeReason};
 
-/// Ended events that are settled at once; fewer wait a moment for company.
+/// The number of ended events that are settled at once; fewer wait for more up to [`SETTLE_DELAY`].
 const SETTLE_EVENTS: usize = 256;
 
-/// How long ended events wait for company before they are settled: what a crash may repeat.
+/// The longest wait of ended events before they are settled: these are what a crash may repeat.
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
 
-/// How long it counts that the destination accepted something: longer than most of its waits.
+/// The time for which an acceptance by the destination counts as recent: longer than most of its waits.
 const RECENT_SUCCESS_WINDOW: Duration = Duration::from_secs(60);
 
 /// The pause after the journal or the profiles failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why an event of somebody who is forgotten is skipped.
+/// The reason for skipping an event of an erased person.
 pub(super) const FORGOTTEN: &str = "forgotten";
 
-/// One destination's reader.
+/// One destination's reader of the journal.
 pub(super) struct DeliveryWorker {
     pub(super) site: SiteId,
     pub(super) reader: ReaderId,
@@ -59,50 +59,50 @@ pub(super) struct DeliveryWorker {
     pub(super) line: Arc<DestinationClient>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<ProfileService>,
-    /// How far the profiles have come.
+    /// The last event that the profiles have processed.
     pub(super) projected: watch::Receiver<u64>,
-    /// The admin API has parked something as due now.
+    /// Notified when the admin API has made a parked event due now.
     pub(super) wake: Arc<Notify>,
     pub(super) status: watch::Sender<DestinationStatus>,
-    /// The care it takes after an abort.
+    /// The careful mode after an abort.
     pub(super) care: Arc<ReaderGuard>,
     pub(super) state: WorkerState,
 }
 
-/// What changes as a worker goes on.
+/// The mutable state of a worker.
 pub(super) struct WorkerState {
     pub(super) progress: ReaderProgress,
     /// Everything up to this event has been read.
     pub(super) read_to: u64,
-    /// No event after this one can have been under way when the last process died.
+    /// No event after this one can have been in process when the last process died.
     pub(super) doubtful_to: u64,
-    /// Nor can any that is parked.
+    /// True if the same holds for all parked events.
     pub(super) has_passed_parked: bool,
     pub(super) schedule: DeliveryQueue,
     pub(super) under_way: JoinSet<AttemptedBatch>,
     pub(super) waiting: BatchRetryQueue,
     pub(super) breaker: CircuitBreaker,
-    /// No call before then: the vendor asked, or refused the credentials.
+    /// No call before then: the vendor asked for a wait, or refused the credentials.
     pub(super) hold_until: Option<Instant>,
     pub(super) unauthorised: bool,
-    /// Batches of which the destination accepted something, and when the last was.
+    /// The number of batches of which the destination accepted something, and the time of the last.
     pub(super) acceptances: u64,
     pub(super) accepted_at: Option<Instant>,
-    /// While the destination is in doubt: the next to try is a batch that has not failed yet.
+    /// While the destination is in doubt: true if the next batch to try is one that has not failed yet.
     pub(super) fresh_next: bool,
     pub(super) ended: Vec<EndedEvent>,
     pub(super) park: Vec<ParkRequest>,
     pub(super) settle_at: Option<Instant>,
-    /// Parked events that have been taken up again.
+    /// Parked events that have been admitted again.
     pub(super) taken_up: HashMap<u64, ()>,
     /// Events that this worker parked and that have not come back.
     pub(super) aside: ParkedAfterRetry,
-    /// Events that wait for their visitor's choice.
+    /// Events held for their visitor's choice.
     pub(super) held: ConsentHold,
-    /// Events that wait for their visitor to become known.
+    /// Events held for their visitor to become known.
     pub(super) awaiting: IdentityHold,
     pub(super) next_due: Option<Instant>,
-    /// The dead letters that operators have yet to hear of.
+    /// The dead letters that are not yet reported to operators.
     pub(super) dead_report: DeadLetterReport,
     pub(super) trouble_until: Option<Instant>,
 }
@@ -115,10 +115,11 @@ pub(super) struct AttemptedBatch {
 }
 
 impl DeliveryWorker {
-    /// Works until told to stop; then lets what is under way end within `grace`, and settles.
+    /// Works until stopped; then lets running calls end within `grace`, and settles.
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         if let Err(error) = self.remember_parked().await {
-            tracing::warn!(%error, "parked events may be overtaken by later ones");
+            tracing::warn!(%error, "the parked events cannot be read: later events of their visitors may \
+                be sent before them");
         }
         while !stop.is_cancelled() {
             self.report();
@@ -127,7 +128,7 @@ impl DeliveryWorker {
                 self.state.trouble_until = None;
                 if let Err(error) = self.turn(now).await {
                     let destination = &self.line.labels.destination;
-                    tracing::warn!(%error, %destination, "the destination waits for the store");
+                    tracing::warn!(%error, %destination, "the destination waits for the database");
                     self.state.trouble_until = Some(Instant::now() + TROUBLE_PAUSE);
                 }
             }
@@ -148,7 +149,7 @@ impl DeliveryWorker {
         self.shut_down(grace).await;
     }
 
-    /// Everything that can be done now.
+    /// Does everything that can be done now.
     async fn turn(&mut self, now: Instant) -> Result<(), super::WorkerError> {
         self.settle_if_due(now).await?;
         self.take_up_due(now).await?;
@@ -161,20 +162,20 @@ impl DeliveryWorker {
         Ok(())
     }
 
-    /// Whether more events may be read: bounds the memory of one destination.
+    /// Returns true if more events may be read: bounds the memory of one destination.
     pub(super) fn has_room(&self) -> bool {
         let WorkerState { schedule, waiting, .. } = &self.state;
         schedule.len() + waiting.events() < self.settings.queue_events
             && schedule.bytes() + waiting.bytes() < self.settings.queue_bytes
     }
 
-    /// Whether events that stepped aside may be taken up again: half of the memory is for those that
-    /// have not been tried.
+    /// Returns true if parked events may be admitted again: half of the memory is for events that have not
+    /// been tried.
     pub(super) fn has_room_for_parked(&self) -> bool {
         self.may_take() && self.state.taken_up.len() <= self.settings.queue_events / 2
     }
 
-    /// Whether the destination has accepted something not long ago.
+    /// Returns true if the destination accepted something recently.
     pub(super) fn has_recent_success(&self, now: Instant) -> bool {
         self.state.accepted_at.is_some_and(|at| now < at + RECENT_SUCCESS_WINDOW)
     }
@@ -191,8 +192,8 @@ impl DeliveryWorker {
         }
     }
 
-    /// Whether another batch may be under way. Doubtful credentials are tried one at a time, and so is all in
-    /// careful times.
+    /// Returns true if another batch may run. Doubtful credentials are tried one batch at a time, and so is
+    /// everything in careful mode.
     fn has_free_slot(&self) -> bool {
         let is_alone = self.state.unauthorised || self.care.is_careful();
         let limit = if is_alone { 1 } else { self.settings.habits.concurrency };
@@ -207,9 +208,9 @@ impl DeliveryWorker {
         self.state.breaker.permits(now)
     }
 
-    /// A batch whose next try is due, else a fresh one that is full or has waited long enough. While
-    /// the destination is in doubt the two alternate: what fails may be to blame itself, and must
-    /// not be all that is ever tried.
+    /// Returns a batch whose next try is due, else a fresh one that is full or has waited long enough. While
+    /// the destination is in doubt the two alternate: a failing batch may itself be the cause, and must not be
+    /// all that is ever tried.
     fn next_batch(&mut self, now: Instant) -> Option<DeliveryBatch> {
         let in_doubt = self.state.unauthorised || !self.state.breaker.is_closed();
         if in_doubt && std::mem::take(&mut self.state.fresh_next) {
@@ -225,11 +226,11 @@ impl DeliveryWorker {
         self.fresh_batch(Some(now))
     }
 
-    /// Events that have not failed in this order; with a time, only if they are many or have waited.
+    /// Returns events that have not failed in this order; with a time, only if they are many or have waited.
     fn fresh_batch(&mut self, now: Option<Instant>) -> Option<DeliveryBatch> {
         let habits = &self.settings.habits;
         let oldest = self.state.schedule.oldest()?;
-        // In careful times there is no more to wait for.
+        // In careful mode there is no more to wait for.
         let now = now.filter(|_| !self.care.is_careful());
         let is_full = self.state.schedule.ready_len() >= habits.max_events;
         if !is_full && now.is_some_and(|now| now < oldest + habits.batch_delay) {
@@ -253,7 +254,7 @@ impl DeliveryWorker {
         let (line, care) = (self.line.clone(), is_guarded.then(|| self.care.clone()));
         let (site, forgotten) = (self.site, self.journal.suppression_list());
         self.state.under_way.spawn(async move {
-            // Looked at last of all: a batch may have waited for hours.
+            // Checked last: a batch may have waited for hours.
             let is_kept = |item: &QueuedEvent| !forgotten.matches_event(site, &item.event.event);
             let kept: Vec<bool> = batch.items.iter().map(is_kept).collect();
             let items = batch.items.iter().zip(&kept).filter(|(_, is_kept)| **is_kept);
@@ -268,7 +269,7 @@ impl DeliveryWorker {
             };
             let call = BatchCaller::of(line, seqs, section);
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
-            // A defect in a vendor's code: the event that meets it is found and set aside as dead.
+            // A defect in a vendor's code: the event that triggers it is found and becomes a dead letter.
             let refused =
                 |_panic| vec![Outcome::Refused(OutcomeReason::new("defect")); events.len()];
             let mut outcomes = delivered.await.unwrap_or_else(refused);
@@ -290,7 +291,7 @@ impl DeliveryWorker {
         });
     }
 
-    /// When something has to be done even if nothing happens.
+    /// Returns the next time when something must be done even if nothing happens.
     fn next_wakeup(&self) -> Instant {
         let state = &self.state;
         if let Some(until) = state.trouble_until {
@@ -305,7 +306,7 @@ impl DeliveryWorker {
             let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.batch_delay);
             let next = state.waiting.next().into_iter().chain(fresh).min();
             let probing = !state.breaker.is_closed() && state.breaker.opens_at().is_none();
-            // While the probe is under way its end is the next event.
+            // While the probe is running its end is the next event.
             if let (Some(next), false) = (next, probing) {
                 alarms.push(earliest.map_or(next, |earliest| earliest.max(next)));
             }
@@ -315,7 +316,7 @@ impl DeliveryWorker {
         alarms.into_iter().min().unwrap_or(horizon)
     }
 
-    /// Settles when enough has ended or has waited long enough.
+    /// Settles when enough events have ended or have waited long enough.
     async fn settle_if_due(&mut self, now: Instant) -> Result<(), JournalError> {
         let count = self.state.ended.len() + self.state.park.len();
         let is_due = self.state.settle_at.is_some_and(|at| at <= now);
@@ -364,11 +365,12 @@ impl DeliveryWorker {
         {
             self.joined(ended);
         }
-        // What is still under way is sent again after the restart.
+        // Events still in flight are sent again after the restart.
         self.state.under_way.abort_all();
         if let Err(error) = self.settle().await {
             let destination = &self.line.labels.destination;
-            tracing::warn!(%error, %destination, "the last deliveries may be repeated");
+            tracing::warn!(%error, %destination, "the last outcomes cannot be recorded: the deliveries \
+                may be repeated after a restart");
         }
         self.state.dead_report.end();
         self.report_dead(Instant::now());
@@ -394,10 +396,10 @@ impl DeliveryWorker {
     }
 }
 
-/// The outcomes of all of a batch, from those of the events that were sent.
+/// Returns the outcomes of all events of a batch, from those of the events that were sent.
 fn with_forgotten(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
     let mut outcomes = outcomes.into_iter();
-    // A vendor that says nothing of an event has not shown that it arrived.
+    // A vendor that reports nothing about an event has not shown that it arrived.
     let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
     let outcome = |is_kept: &bool| match is_kept {
         true => outcomes.next().unwrap_or_else(unsaid),

@@ -1,6 +1,6 @@
-//! What `tagway demo` shows around a gateway: a small shop whose clicks are events, and servers that
-//! stand in for vendors and check what the real ones check. Everything runs in this process, and
-//! nothing leaves the machine. The integration tests use the same simulators.
+//! The surroundings of a gateway in `tagway demo`: a small shop whose clicks are events, and servers that
+//! simulate vendors with their checks. Everything runs in this process, and nothing leaves the machine.
+//! The integration tests use the same simulators.
 
 mod server;
 mod settings;

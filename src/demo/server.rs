@@ -1,4 +1,4 @@
-//! The smallest HTTP/1.1 server, for the shop and the simulators: not for strangers, so without the
+//! A minimal HTTP/1.1 server for the shop and the simulators: only for local clients, so without the
 //! edge's limits.
 
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// A reply. An error from the body cuts the connection where it stands.
+/// A reply. An error from the body cuts the connection at that point.
 pub(super) type DemoReply = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Answers one request; `None` cuts the connection without a reply.
@@ -33,7 +33,7 @@ pub(super) struct DemoServer {
 }
 
 impl DemoServer {
-    /// Binds and serves; port 0 takes a free one.
+    /// Binds and serves; port 0 takes a free port.
     pub(super) async fn start(
         address: SocketAddr,
         answer: Arc<impl DemoHandler>,
@@ -53,7 +53,7 @@ impl DemoServer {
 async fn accept(listener: TcpListener, answer: Arc<impl DemoHandler>) {
     let mut conversations = JoinSet::new();
     loop {
-        // A connection that failed before it was accepted concerns nobody else.
+        // A connection that failed before it was accepted affects no other.
         if let Ok((stream, _)) = listener.accept().await {
             conversations.spawn(converse(stream, answer.clone()));
         }
@@ -67,16 +67,16 @@ async fn converse(stream: TcpStream, answer: Arc<impl DemoHandler>) {
         async move { answer.answer(request).await.ok_or(ConnectionCut) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    // Clients that leave, and cuts that were asked for, end here.
+    // Disconnected clients and intended cuts end here.
     drop(http.half_close(true).serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// The connection is to be cut.
+/// The error that cuts the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("cut on purpose")]
 struct ConnectionCut;
 
-/// A body that cannot fail, as one that may.
+/// A body that cannot fail, typed like one that can.
 pub(super) fn whole(bytes: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, io::Error> {
     let never = |never: Infallible| match never {};
     UnsyncBoxBody::new(http_body_util::BodyExt::map_err(

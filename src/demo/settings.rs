@@ -20,22 +20,22 @@ pub const VENDORS: [(&str, SimulatorKind); 7] = [
     ("webhook", SimulatorKind::Webhook),
 ];
 
-/// How the demo's parts find each other.
+/// The addresses of the demo's parts.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoEndpoints<'a> {
-    /// Where the gateway keeps its data.
+    /// The folder of the gateway's data.
     pub data_dir: &'a Path,
-    /// Where the gateway listens for the shop's page.
+    /// The gateway's address for the shop's page.
     pub http: SocketAddr,
-    /// Where it listens for operators.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
-    /// Where the shop is served.
+    /// The address of the shop.
     pub shop: SocketAddr,
-    /// Where each simulated vendor listens.
+    /// The address of each simulated vendor.
     pub vendors: &'a [(&'a str, SocketAddr)],
 }
 
-/// The settings, over the embedded default.
+/// The configuration, over the embedded default.
 pub fn settings(wiring: &DemoEndpoints<'_>) -> ConfigFile {
     let DemoEndpoints { data_dir, http, admin, shop, vendors } = wiring;
     // A JSON string is a TOML string as well.
@@ -82,7 +82,7 @@ endpoint = "http://{address}"
     ConfigFile { name: "the demo's settings".to_owned(), text }
 }
 
-/// What a simulated vendor needs to be told. Its credentials are no secrets: they stand here.
+/// The settings of a simulated vendor. Its credentials are no secrets: they are in the source.
 pub fn vendor_settings(vendor: &str, address: SocketAddr) -> String {
     match vendor {
         "ga4" => "measurement_id = \"G-DEMO1\"\napi_secret = \"a demo's secret\"\n\

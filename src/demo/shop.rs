@@ -26,17 +26,17 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/shop.js", "text/javascript; charset=utf-8", include_str!("../../static/demo/shop.js")),
 ];
 
-/// A shop that is open until dropped.
+/// A shop that is served until dropped.
 pub struct DemoShop(DemoServer);
 
 impl DemoShop {
-    /// Serves the shop at `address`, whose page sends its events to the gateway's port on the host
-    /// that it was opened from.
+    /// Serves the shop at `address`. Its page sends its events to the gateway's port on the host
+    /// from which the page was opened.
     pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
         DemoServer::start(address, Arc::new(ShopFiles { gateway_port })).await.map(Self)
     }
 
-    /// Where it is.
+    /// The address of the shop.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
@@ -47,16 +47,16 @@ struct ShopFiles {
 }
 
 impl ShopFiles {
-    /// The gateway at the host that the page was asked from: to any other, cookies would be a third
-    /// party's.
+    /// The gateway on the host from which the page was opened: on any other, its cookies would be
+    /// third-party.
     fn gateway(&self, request: &Request<Incoming>) -> String {
         let asked = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         format!("http://{}:{}", asked.and_then(host_name).unwrap_or("127.0.0.1"), self.gateway_port)
     }
 }
 
-/// The name or address in a `Host` field, without its port. `None` if it is neither: it will stand in
-/// the page and in the page's policy.
+/// The name or address in a `Host` field, without its port. `None` if it is neither: it becomes part of
+/// the page and of the page's policy.
 fn host_name(field: &str) -> Option<&str> {
     let (name, port) = match field.rsplit_once(':') {
         Some((name, port)) if !field.ends_with(']') => (name, port),
@@ -81,7 +81,7 @@ impl DemoHandler for ShopFiles {
         }
         let gateway = self.gateway(&request);
         let snippet = snippet(&format!("{gateway}/tw.js"));
-        // The snippet stands in the page: the policy names it by its digest.
+        // The snippet is inline: the policy allows it by its digest.
         let digest = STANDARD.encode(Sha256::digest(&snippet));
         let policy = format!(
             "default-src 'none'; script-src 'self' 'sha256-{digest}' {gateway}; style-src 'self'; \
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gateway_is_at_the_host_that_the_page_was_asked_from() {
+    fn gateway_is_on_the_host_of_the_page() {
         for (field, name) in [
             ("localhost:8000", Some("localhost")),
             ("demo.box.example", Some("demo.box.example")),

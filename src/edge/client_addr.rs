@@ -1,8 +1,8 @@
-//! The client's address through trusted proxies: `X-ForwardedClient-For` or `ForwardedClient` (RFC 7239), read
-//! from the right, because whatever stands left of the first untrusted hop is that hop's word.
+//! The client's address through trusted proxies: `X-Forwarded-For` or `Forwarded` (RFC 7239), read from the right,
+//! because everything left of the first untrusted hop is that hop's unverified claim.
 //!
-//! Only the one field that the settings name is read. A proxy writes one of the two and passes the
-//! other on as the client sent it, so whoever reads both believes the client.
+//! Only the one field that the settings name is read. A proxy writes one of the two and passes the other on as the
+//! client sent it, so a reader of both would trust the client.
 
 use std::net::IpAddr;
 
@@ -15,19 +15,19 @@ use crate::values::address::read_address;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Hops that are looked at: nobody chains more proxies.
+/// The most hops that are read: no real chain of proxies is longer.
 const MAX_HOPS: usize = 32;
 
-/// What trusted proxies say of the client.
+/// The client as trusted proxies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ForwardedClient {
-    /// The client's address; the peer's if nobody trusted says otherwise.
+    /// The client's address; the peer's if no trusted proxy names another.
     pub(super) client: IpAddr,
-    /// Whether a trusted proxy says that the client speaks TLS.
+    /// True if a trusted proxy reports TLS between it and the client.
     pub(super) secure: bool,
 }
 
-/// One hop as a proxy wrote it: who called it, and how.
+/// One hop as a proxy wrote it: its caller's address and scheme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct ForwardedHop<'a> {
     address: Option<IpAddr>,
@@ -38,7 +38,7 @@ pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Finds the client of a request that came from `peer`, by the field that proxies write.
+/// Finds the client of a request from `peer` in the field that proxies write.
 pub(super) fn resolve(
     trusted: &[IpNet],
     written: ForwardedField,
@@ -59,7 +59,7 @@ pub(super) fn resolve(
             let hops = elements(fields, &X_FORWARDED_FOR)
                 .map(|text| ForwardedHop { address: read_address(text), proto: None });
             walk(trusted, hops, &mut found.client, &mut proto);
-            // The nearest proxy's word.
+            // The nearest proxy's value.
             proto = elements(fields, &X_FORWARDED_PROTO).next();
         }
     }
@@ -67,7 +67,7 @@ pub(super) fn resolve(
     found
 }
 
-/// Follows the hops from the right as long as they are trusted and say who called them.
+/// Follows the hops from the right as long as they are trusted and name their callers.
 fn walk<'a>(
     trusted: &[IpNet],
     hops: impl Iterator<Item = ForwardedHop<'a>>,
@@ -84,8 +84,8 @@ fn walk<'a>(
     }
 }
 
-/// The elements of a list field, from the right. Commas within quotes do not part them, and an element that is
-/// empty is none (RFC 9110, section 5.6.1).
+/// Returns the elements of a list field, from the right. Commas within quotes do not separate elements, and empty
+/// elements are skipped (RFC 9110, section 5.6.1).
 fn elements<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,
@@ -138,7 +138,7 @@ mod tests {
         (found.client.to_string(), found.secure)
     }
 
-    /// What is found by the field that the first pair is.
+    /// Returns the client found with the first pair's field as the configured one.
     fn found(peer: &str, pairs: &[(&str, &str)]) -> (String, bool) {
         let written = match pairs.first() {
             Some(("forwarded", _)) => ForwardedField::Forwarded,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_that_no_proxy_writes_is_the_clients_word() {
+    fn field_that_no_proxy_writes_is_not_trusted() {
         let (lie, truth) = ("for=1.1.1.1;proto=https", "for=192.0.2.7;proto=http");
         let appended = [("forwarded", lie), ("x-forwarded-for", "192.0.2.7")];
         let by = |written, fields: &[(&str, &str)]| found_by(written, PROXY, fields);
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+    fn untrusted_peer_is_the_client_whatever_it_sends() {
         let lies = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")];
         assert_eq!(found("192.0.2.7", &lies), ("192.0.2.7".to_owned(), false));
         assert_eq!(found("192.0.2.7", &[("forwarded", "for=1.1.1.1;proto=https")]).0, "192.0.2.7");
     }
 
     #[test]
-    fn the_first_untrusted_hop_from_the_right_is_the_client() {
+    fn first_untrusted_hop_from_the_right_is_the_client() {
         let cases: &[(&[(&str, &str)], &str)] = &[
             (&[], PROXY),
             (&[("x-forwarded-for", "192.0.2.7")], "192.0.2.7"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_what_a_trusted_proxy_says() {
+    fn tls_is_taken_from_trusted_proxies_only() {
         let secure = |fields: &[(&str, &str)]| found(PROXY, fields).1;
         assert!(secure(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]));
         assert!(secure(&[("x-forwarded-proto", "HTTPS")]));
@@ -230,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn no_header_does_harm(value in "[ -~]{0,200}") {
+        fn no_header_value_panics(value in "[ -~]{0,200}") {
             found(PROXY, &[("x-forwarded-for", &value), ("x-forwarded-proto", &value)]);
             found(PROXY, &[("forwarded", &value)]);
         }

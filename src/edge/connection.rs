@@ -1,4 +1,4 @@
-//! One connection: PROXY header, TLS, HTTP, and the watch over all of it.
+//! One connection: PROXY header, TLS, HTTP, and the timeouts of all three.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ use super::{
 use crate::answer::{BodyStreamError, UpgradeTunnel};
 use crate::metrics::Metrics;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct EdgeContext {
     pub(super) live: ArcSwap<LiveEdgeSettings>,
     pub(super) slots: Arc<EdgeSlots>,
@@ -57,29 +57,29 @@ pub(super) struct AcceptedConnection {
     pub(super) slot: ConnectionSlot,
 }
 
-/// Who is at the other end.
+/// The other end of the connection.
 #[derive(Clone, Copy)]
 struct ConnectionPeer {
     address: IpAddr,
-    /// False where a PROXY header was due and named nobody: the address is then the proxy's own,
-    /// and what the request says of clients comes from someone unknown.
+    /// False if a PROXY header was due and named no source: the address is then the proxy's own, and forwarding
+    /// fields of the request are not trusted.
     is_named: bool,
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 struct ConnectionContext {
     shared: Arc<EdgeContext>,
     live: Arc<LiveEdgeSettings>,
     caller: ConnectionPeer,
     is_tls: bool,
     pulse: Arc<ConnectionActivity>,
-    /// What comes in place of HTTP, once a client and the handler agreed to it.
+    /// The tunnel that replaces HTTP once a client and the handler agreed on an upgrade.
     tunnel: Mutex<Option<UpgradeTunnel>>,
 }
 
-/// HTTP on one connection, of either version.
+/// An HTTP connection of either version.
 trait DrainableConnection: Future {
-    /// Takes no more requests.
+    /// Stops accepting requests.
     fn drain(self: Pin<&mut Self>);
 }
 
@@ -110,7 +110,7 @@ where
     }
 }
 
-/// Spawns the tasks of HTTP/2 streams where the server waits for them.
+/// Spawns the tasks of HTTP/2 streams in the tracker that the server waits for.
 #[derive(Clone)]
 struct TrackedExecutor(TaskTracker);
 
@@ -120,7 +120,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for TrackedExecutor {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub(super) async fn serve(
     accepted: AcceptedConnection,
     shared: Arc<EdgeContext>,
@@ -166,7 +166,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Takes a step that comes before HTTP, unless everything is cut before it is done.
+/// Runs a step that comes before HTTP, unless the connection is cut first.
 async fn unless_cut<T>(
     step: impl Future<Output = Result<T, &'static str>>,
     ends: &ShutdownSignals,
@@ -177,8 +177,8 @@ async fn unless_cut<T>(
     }
 }
 
-/// Finds who calls: by the PROXY header, where one is due. The connection then counts as the
-/// client's that it names, as it would without a proxy between.
+/// Finds the peer by the PROXY header, where one is due. The connection then counts as that of the client named
+/// there, as it would without a proxy.
 async fn identify_peer(
     stream: &mut TcpStream,
     peer: IpAddr,
@@ -213,7 +213,7 @@ where
     let service = service_fn(move |request| owned.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The pulse times heads without moving a timer for each.
+        // `ConnectionActivity` times heads without moving a timer for each.
         .header_read_timeout(None)
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers)
@@ -223,7 +223,7 @@ where
     run(pin!(connection), &line, ends).await;
     let tunnel = line.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(tunnel) = tunnel.and_then(|tunnel| tunnel.take()) {
-        // It has no request that could finish: it ends when the server begins to.
+        // A tunnel has no request that could finish: it ends when the shutdown begins.
         tokio::select! {
             () = tunnel => {}
             () = ends.drain.cancelled() => {}
@@ -259,14 +259,14 @@ where
     run(pin!(connection), &line, ends).await;
 }
 
-/// The bound of HTTP/2 on a head. Its count adds 32 bytes for each field (RFC 9113, section
-/// 6.5.2), the four that stand for the request line included, which are no bytes that anybody sent.
+/// The limit of HTTP/2 on a head. HTTP/2 counts 32 bytes extra for each field (RFC 9113, section 6.5.2), including
+/// the four pseudo-fields of the request line; the client sends no such bytes.
 fn header_list_bytes(limits: &EdgeLimits) -> u32 {
     let bytes = limits.headers.saturating_add(4).saturating_mul(32);
     u32::try_from(bytes.saturating_add(limits.header_bytes)).unwrap_or(u32::MAX)
 }
 
-/// Drives a connection until it ends, is overdue, or is told to.
+/// Drives a connection until it ends, is overdue, or is cut.
 async fn run<C: DrainableConnection>(
     mut connection: Pin<&mut C>,
     line: &ConnectionContext,
@@ -276,7 +276,7 @@ async fn run<C: DrainableConnection>(
     let mut is_draining = false;
     loop {
         tokio::select! {
-            // How a client ends its connection is the client's matter.
+            // Errors at the end of a connection are the client's and are not logged.
             _ended = connection.as_mut() => return,
             reason = watch.as_mut() => return line.shared.slots.refuse(reason),
             () = ends.drain.cancelled(), if !is_draining => {
@@ -294,7 +294,7 @@ impl ConnectionContext {
         request: Request<Incoming>,
     ) -> Result<Response<EdgeResponseBody>, Infallible> {
         let answering = self.pulse.start_request();
-        // The newest settings: a connection may live longer than they do.
+        // The newest settings: a connection may outlive those it began with.
         let live = self.shared.live.load_full();
         let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
         let peer = self.caller.address;
@@ -307,7 +307,7 @@ impl ConnectionContext {
         let mut response = match (&slot, live.redirect.filter(|_| !secure)) {
             (None, _) => handler.overloaded(&request, arrival),
             (Some(_), _) if is_too_large => handler.answered(&request, arrival, too_large()),
-            // No other host is sent anywhere: the handler refuses it.
+            // Other hosts are not redirected: the handler refuses them.
             (Some(_), Some(port)) if handler.serves(&request) => {
                 handler.answered(&request, arrival, redirect::to_https(&request, port))
             }
@@ -321,12 +321,12 @@ impl ConnectionContext {
         {
             *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
         }
-        // A stream is a request under way until it ends.
+        // A streamed response keeps its request active until it ends.
         Ok(response.map(|body| body.holding((answering, slot))))
     }
 }
 
-/// The answer to a head with too many bytes or fields, as the parser of HTTP/1 gives it.
+/// The response to a head with too many bytes or fields, as the HTTP/1 parser gives it.
 fn too_large() -> Response<EdgeResponseBody> {
     let mut response = Response::new(EdgeResponseBody::new(Bytes::new()));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -1,5 +1,5 @@
-//! What a connection is doing, noted in passing and judged now and then: no timer is set or moved
-//! for a request.
+//! The activity of a connection, recorded as it happens and checked periodically: no timer is set or moved for a
+//! request.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,31 +14,31 @@ use tokio::time::Instant;
 
 use super::settings::EdgeLimits;
 
-/// No time is noted.
+/// The value of a time that is not set.
 const NEVER: u64 = u64::MAX;
 
-/// The looks per limit: a connection is cut at most this share later than its limit says.
+/// Checks per limit: a connection is cut at most this share of its limit late.
 const LOOKS: u32 = 4;
 
-/// What one connection is doing. Times are milliseconds since it began.
+/// The activity of one connection. Times are milliseconds since it began.
 pub(super) struct ConnectionActivity {
     began: Instant,
-    /// Whether heads are timed from their first byte: HTTP/1 only. HTTP/2 sends frames that belong
-    /// to no request, so there only the time between requests counts.
+    /// True if heads are timed from their first byte: HTTP/1 only. HTTP/2 sends frames that belong to no request,
+    /// so there only the time between requests counts.
     times_heads: AtomicBool,
-    /// Requests that are being answered.
+    /// Requests without a finished response.
     answering: AtomicU32,
-    /// Requests so far.
+    /// The number of requests so far.
     requests: AtomicU64,
-    /// Answers over HTTP/2 so far.
+    /// The number of HTTP/2 responses so far.
     answers: AtomicU64,
-    /// Since when a head has been arriving.
+    /// The time at which a head began to arrive.
     head_since: AtomicU64,
-    /// Since when nothing has been asked.
+    /// The time since which no request has been active.
     idle_since: AtomicU64,
-    /// Since when the socket has taken nothing.
+    /// The time since which the socket has accepted no bytes.
     stalled_since: AtomicU64,
-    /// Since when the client has taken nothing of an answer, of each that it has not taken whole.
+    /// For each HTTP/2 response that the client has not read whole, the time since which it has read nothing of it.
     /// HTTP/2 only: a client that opens no window leaves the socket free.
     untaken: Mutex<HashMap<u64, u64>>,
 }
@@ -58,7 +58,7 @@ impl ConnectionActivity {
         })
     }
 
-    /// HTTP begins: from now on the first request is due.
+    /// Starts the wait for the first HTTP request.
     pub(super) fn begin(&self, times_heads: bool) {
         self.times_heads.store(times_heads, Ordering::Relaxed);
         self.idle_since.store(self.now(), Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// A request's head is here; it is being answered until the guard is dropped.
+    /// Records the head of a request; the request is active until the guard is dropped.
     pub(super) fn start_request(self: &Arc<Self>) -> ActiveRequest {
         self.head_since.store(NEVER, Ordering::Relaxed);
         self.answering.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +94,7 @@ impl ConnectionActivity {
         ActiveRequest(self.clone())
     }
 
-    /// An answer is ready for the client to take, until the mark is dropped.
+    /// Records a response that the client has to read, until the guard is dropped.
     pub(super) fn track_unread_response(self: &Arc<Self>) -> UnreadResponse {
         let id = self.answers.fetch_add(1, Ordering::Relaxed);
         let untaken = UnreadResponse { pulse: self.clone(), id };
@@ -106,7 +106,7 @@ impl ConnectionActivity {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the connection must be cut now, if it must.
+    /// Returns the reason if the connection must be cut now.
     fn overdue(&self, limits: &EdgeLimits) -> Option<&'static str> {
         let now = self.now();
         let has_passed = |since: u64, limit: Duration| {
@@ -125,7 +125,7 @@ impl ConnectionActivity {
         if is_over(&self.head_since, limits.header_time) {
             return Some("header_time");
         }
-        // Who connects and says nothing is not as welcome as who has been here.
+        // New clients that send nothing get less time than those that sent requests before.
         let is_new = self.requests.load(Ordering::Relaxed) == 0;
         let (idle, reason) = if is_new {
             (limits.header_time, "header_time")
@@ -135,7 +135,7 @@ impl ConnectionActivity {
         is_over(&self.idle_since, idle).then_some(reason)
     }
 
-    /// Returns when the connection must be cut, and why.
+    /// Waits until the connection must be cut, and returns the reason.
     pub(super) async fn watch(&self, limits: &EdgeLimits) -> &'static str {
         let shortest = limits.header_time.min(limits.idle_time).min(limits.write_time);
         let look = (shortest / LOOKS).max(Duration::from_millis(1));
@@ -148,7 +148,7 @@ impl ConnectionActivity {
     }
 }
 
-/// A request that is being answered.
+/// A request without a finished response.
 pub(super) struct ActiveRequest(Arc<ConnectionActivity>);
 
 impl Drop for ActiveRequest {
@@ -158,14 +158,14 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// An answer that the client has not taken whole.
+/// A response that the client has not read whole.
 pub(super) struct UnreadResponse {
     pulse: Arc<ConnectionActivity>,
     id: u64,
 }
 
 impl UnreadResponse {
-    /// The client took some of it.
+    /// Records that the client read some of it.
     pub(super) fn record_progress(&self) {
         let now = self.pulse.now();
         self.pulse.untaken_answers().insert(self.id, now);
@@ -179,19 +179,19 @@ impl Drop for UnreadResponse {
     }
 }
 
-/// What a stream notes. TLS stands between the two: it reads of its own accord, and what is written
-/// to it waits in it, not in the socket.
+/// The scope of what a stream records. With TLS there are two streams: TLS reads ahead of HTTP, and bytes written
+/// to it wait in it, not in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActivityScope {
-    /// Requests that come: above TLS.
+    /// Arriving requests: above TLS.
     Reads,
-    /// Whether the client reads: beneath TLS.
+    /// The client's reading: beneath TLS.
     Writes,
     /// Both: without TLS.
     All,
 }
 
-/// A stream that notes what passes.
+/// A stream that records reads and writes.
 pub(super) struct MonitoredStream<S> {
     stream: S,
     pulse: Arc<ConnectionActivity>,
@@ -269,11 +269,11 @@ mod tests {
     use crate::edge::tests::settings;
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_between_the_server_and_the_socket_is_a_stall_as_well() {
+    async fn bytes_that_wait_between_server_and_socket_count_as_a_stall() {
         let (limits, pulse) = (settings().limits, ConnectionActivity::new());
         let (socket, _client) = tokio::io::duplex(1024);
         let beneath = MonitoredStream::new(socket, pulse.clone(), ActivityScope::Writes);
-        // As TLS does, it takes what is written and passes it on when it is flushed.
+        // Like TLS, it buffers what is written and passes it on when flushed.
         let between = BufWriter::with_capacity(64 << 10, beneath);
         let mut stream = MonitoredStream::new(between, pulse.clone(), ActivityScope::Reads);
         pulse.begin(true);

@@ -1,20 +1,20 @@
-//! The size of a request's head, whatever protocol it came by. The parsers have bounds of their own,
-//! near these: what they let into memory. This one is exact.
+//! The exact size of a request's head, whatever protocol it came by. The parsers' own limits on memory are only
+//! near it.
 
 use http::Request;
 use http::header::COOKIE;
 
 use super::settings::EdgeLimits;
 
-/// Whether the head has more bytes or fields than it may.
+/// Returns true if the head exceeds the limit of bytes or fields.
 pub(super) fn is_too_large<B>(request: &Request<B>, limits: &EdgeLimits) -> bool {
     let fields = request.headers();
-    // HTTP/2 may send each cookie as a field of its own (RFC 9113, section 8.2.3); they are one.
+    // HTTP/2 may send each cookie as a field of its own (RFC 9113, section 8.2.3); they count as one.
     let crumbs = fields.get_all(COOKIE).iter().count().saturating_sub(1);
     fields.len() - crumbs > limits.headers || bytes(request) > limits.header_bytes
 }
 
-/// The head's length as HTTP/1.1 writes it.
+/// Returns the head's length as HTTP/1.1 writes it.
 fn bytes<B>(request: &Request<B>) -> usize {
     let uri = request.uri();
     let target = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())

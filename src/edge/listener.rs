@@ -1,4 +1,4 @@
-//! The accept loop.
+//! The accept loop of the edge's listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use super::connection::{self, AcceptedConnection, EdgeContext};
 /// Connections that wait to be accepted; the system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-/// How long accepting pauses when the system has no more sockets: doubling up to the second.
+/// The pause in accepting when the system has no more sockets: it doubles from the first to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenerScheme {
     Http,
     Https,
 }
 
-/// How connections end before their time.
+/// The signals that end connections.
 #[derive(Clone)]
 pub(super) struct ShutdownSignals {
-    /// After the requests under way.
+    /// Connections end after their active requests.
     pub(super) drain: CancellationToken,
-    /// At once.
+    /// Connections end at once.
     pub(super) cut: CancellationToken,
-    /// Whom the server waits for.
+    /// The tasks that the server waits for.
     pub(super) tasks: TaskTracker,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
     listen().map_err(|source| EdgeError::Bind { address, source })
 }
 
-/// Accepts until `drain`. An accept error never ends the loop.
+/// Accepts connections until `drain`. An accept error never ends the loop.
 pub(super) async fn accept(
     listener: TcpListener,
     scheme: ListenerScheme,
@@ -66,7 +66,7 @@ pub(super) async fn accept(
                 admit(stream, peer, scheme, &shared, &ends);
             }
             Err(error) => {
-                // One line per burst: the pause grows while nothing can be accepted.
+                // One log line per burst: the pause grows while accepting fails.
                 if pause == shortest {
                     tracing::error!(%error, "a connection could not be accepted");
                 }
@@ -90,12 +90,12 @@ fn admit(
     let Some(mut slot) = shared.slots.connection(&live.limits) else {
         return shared.slots.refuse("connections");
     };
-    // A trusted proxy carries everybody's connections: they are not counted as its own.
+    // A trusted proxy carries the connections of all its clients: they are not counted as its own.
     if !live.trusts(peer) && !slot.belongs_to(peer, &live.limits) {
         return shared.slots.refuse("connections_per_client");
     }
     shared.slots.accept();
-    // Answers are small and complete: waiting for more to send with them only delays them.
+    // Responses are small and complete: waiting for more data would only delay them.
     stream.set_nodelay(true).ok();
     let (shared, owned) = (shared.clone(), ends.clone());
     let accepted = AcceptedConnection { stream, peer, scheme, slot };

@@ -1,9 +1,9 @@
-//! The edge: sockets to requests, and answers back.
+//! The edge: turns sockets into requests, and writes the responses.
 //!
-//! It accepts connections, ends TLS, parses HTTP within limits, finds the client's address through
-//! trusted proxies, and hands each request to a [`RequestHandler`]. It knows no route. What a client can
-//! hold is bounded and timed: connections, header bytes and time, requests in flight, unread
-//! answers. The body is the handler's to read within limits of its own.
+//! It accepts connections, terminates TLS, parses HTTP within limits, finds the client's address through trusted
+//! proxies, and hands each request to a [`RequestHandler`]. It knows no route. Every resource that a client can
+//! occupy is bounded and timed: connections, header bytes and time, active requests, unread responses. The handler
+//! reads the body within limits of its own.
 
 mod client_addr;
 mod connection;
@@ -41,30 +41,30 @@ use self::settings::LiveEdgeSettings;
 use crate::answer::ResponseBody;
 use crate::metrics::Metrics;
 
-/// The body of an answer.
+/// The body of a response.
 pub type EdgeResponseBody = ResponseBody;
 
-/// What the edge knows of a request besides the request itself.
+/// The edge's facts about a request besides the request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeClientFacts {
-    /// The other end of the connection, or the one that a PROXY header names.
+    /// The other end of the connection, or the source that a PROXY header names.
     pub peer: IpAddr,
-    /// The client, through trusted proxies.
+    /// The client's address, found through trusted proxies.
     pub client: IpAddr,
-    /// Whether the client speaks TLS: to us, or to a trusted proxy that says so.
+    /// True if the client uses TLS: to the edge, or to a trusted proxy that reports it.
     pub secure: bool,
 }
 
-/// Answers requests.
+/// The application's side of the edge: it responds to requests.
 pub trait RequestHandler: Send + Sync + 'static {
-    /// Answers one request. Dropped if the client goes away.
+    /// Responds to one request. Dropped if the client goes away.
     fn handle(
         &self,
         request: Request<Incoming>,
         arrival: EdgeClientFacts,
     ) -> BoxFuture<'static, Response<EdgeResponseBody>>;
 
-    /// Answers a request for which there is no place, at once and by its head alone.
+    /// Responds to a request beyond the limit of active requests, at once and from its head alone.
     fn overloaded(
         &self,
         request: &Request<Incoming>,
@@ -74,7 +74,7 @@ pub trait RequestHandler: Send + Sync + 'static {
     /// Returns true if the host that a request names is served here.
     fn serves(&self, request: &Request<Incoming>) -> bool;
 
-    /// Is told of a request that the edge answers itself, and may add to the answer's head.
+    /// Receives a request that the edge responds to itself, and may add header fields to the response.
     fn answered(
         &self,
         request: &Request<Incoming>,
@@ -83,61 +83,65 @@ pub trait RequestHandler: Send + Sync + 'static {
     ) -> Response<EdgeResponseBody>;
 }
 
-/// Why the edge cannot start, or cannot take new settings.
+/// An error that keeps the edge from starting, or from applying new settings.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     /// An address cannot be bound.
     #[error("cannot listen on {address}")]
     Bind {
-        /// The address.
+        /// The listener's address.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A file of a certificate cannot be read.
+    /// A certificate or key file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The parser's error.
         #[source]
         source: rustls_pki_types::pem::Error,
     },
     /// A certificate and its key cannot be used.
     #[error("the certificate {} cannot be used", path.display())]
     Certificate {
-        /// The certificate's file.
+        /// The path of the certificate's file.
         path: PathBuf,
-        /// Why.
+        /// The TLS library's error.
         #[source]
         source: rustls::Error,
     },
-    /// A certificate's file holds none.
-    #[error("{} holds no certificate", path.display())]
+    /// A certificate's file contains no certificate.
+    #[error("{} contains no certificate", path.display())]
     Empty {
-        /// The certificate's file.
+        /// The path of the certificate's file.
         path: PathBuf,
     },
-    /// A key is that of another certificate.
-    #[error("the key in {} is not that of the certificate in {}", key.display(), cert.display())]
+    /// A key belongs to another certificate.
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), cert.display())]
     Mismatch {
-        /// The certificate's file.
+        /// The path of the certificate's file.
         cert: PathBuf,
-        /// The key's file.
+        /// The path of the key's file.
         key: PathBuf,
     },
-    /// TLS itself cannot be set up.
+    /// The TLS configuration cannot be built.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
 }
 
 /// Reads the certificates as a start does, and returns when they expire.
+///
+/// # Errors
+///
+/// Returns an error if a certificate or its key cannot be read or used.
 pub async fn check(settings: &EdgeSettings) -> Result<Vec<CertificateExpiry>, EdgeError> {
     LiveEdgeSettings::load(settings).await.map(|live| live.expiries)
 }
 
-/// The bound listeners.
+/// The server with its bound listeners.
 pub struct EdgeServer {
     http: Option<TcpListener>,
     https: Option<TcpListener>,
@@ -146,12 +150,16 @@ pub struct EdgeServer {
     shared: Arc<EdgeContext>,
 }
 
-/// Gives a running server new settings.
+/// The handle that gives a running server new settings.
 #[derive(Clone)]
 pub struct EdgeReloadHandle(Arc<EdgeContext>);
 
 impl EdgeServer {
-    /// Reads the certificates and binds the listeners. Nothing is accepted yet.
+    /// Reads the certificates and binds the listeners. No connection is accepted yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a certificate cannot be used or an address cannot be bound.
     pub async fn bind(
         settings: &EdgeSettings,
         metrics: Arc<Metrics>,
@@ -168,23 +176,23 @@ impl EdgeServer {
         Ok(Self { http, https, http_addr, https_addr, shared })
     }
 
-    /// Where plain HTTP is served.
+    /// Returns the address of the plain HTTP listener.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
     }
 
-    /// Where TLS is served.
+    /// Returns the address of the TLS listener.
     pub fn https_addr(&self) -> Option<SocketAddr> {
         self.https_addr
     }
 
-    /// The handle for later settings.
+    /// Returns the handle for later settings.
     pub fn reload_handle(&self) -> EdgeReloadHandle {
         EdgeReloadHandle(self.shared.clone())
     }
 
-    /// Serves until `drain` is cancelled; then closes the listeners, lets requests under way finish
-    /// within `limits.drain_time`, cuts what is left, and returns.
+    /// Serves until `drain` is cancelled; then closes the listeners, lets active requests finish within
+    /// `limits.drain_time`, cuts the remaining connections, and returns.
     pub async fn serve(self, drain: CancellationToken) {
         let ends = ShutdownSignals {
             drain: drain.clone(),
@@ -200,19 +208,26 @@ impl EdgeServer {
         ends.tasks.close();
         let drain_time = self.shared.live.load().limits.drain_time;
         if tokio::time::timeout(drain_time, ends.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = ends.tasks.len(), "the drain time is over");
+            tracing::warn!(
+                tasks = ends.tasks.len(),
+                "the drain time is over: the remaining connections \
+                are closed"
+            );
             ends.cut.cancel();
-            // What is left of a cut connection ends at its next step.
+            // The tasks of cut connections end at their next step.
             tokio::time::timeout(drain_time, ends.tasks.wait()).await.ok();
         }
     }
 }
 
 impl EdgeReloadHandle {
-    /// Takes the certificates, the trusted proxies and the limits of these settings. Connections
-    /// stay; those that come see the new settings. On an error the old settings stay. The
-    /// addresses do not move, and a listener for TLS keeps its certificates as long as it has no
-    /// others: it would be open to nobody.
+    /// Applies the certificates, the trusted proxies and the limits of these settings. Connections stay; new ones
+    /// use the new settings. On an error the old settings stay. The addresses do not change, and a TLS listener
+    /// without new certificates keeps its old ones: without any it could serve no client.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a certificate or its key cannot be read or used.
     pub async fn reload(&self, settings: &EdgeSettings) -> Result<(), EdgeError> {
         let mut live = LiveEdgeSettings::load(settings).await?;
         if live.acceptor.is_none() {
@@ -224,7 +239,7 @@ impl EdgeReloadHandle {
         Ok(())
     }
 
-    /// The expiry of the certificates in use.
+    /// Returns the expiry of the certificates in use.
     pub fn expiries(&self) -> Vec<CertificateExpiry> {
         self.0.live.load().expiries.clone()
     }

@@ -1,5 +1,5 @@
-//! The PROXY header, versions 1 and 2, before everything else on a connection. It is read byte for
-//! byte, so that nothing after it is taken from the stream.
+//! The PROXY header, versions 1 and 2, before everything else on a connection. It is read byte by byte, so that
+//! nothing after it is consumed from the stream.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,17 +7,17 @@ use std::net::IpAddr;
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a version 2 header starts with.
+/// The signature at the start of a version 2 header.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The longest version 1 header, its line break included (the specification, section 2.1).
 const MAX_V1_BYTES: usize = 107;
 
-/// The longest rest of a version 2 header that is taken: addresses are 216 bytes at most, and what
-/// load balancers add is short.
+/// The longest accepted rest of a version 2 header: addresses are 216 bytes at most, and the additions of load
+/// balancers are short.
 const MAX_V2_BYTES: usize = 4096;
 
-/// Reads the header and returns the source it names; none for the proxy's own health checks.
+/// Reads the header and returns the source it names; `None` for the proxy's own health checks.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_refused() {
+    async fn malformed_headers_are_refused() {
         let mut long = SIGNATURE.to_vec();
         long.extend([0x21, 0x11, 0xff, 0xff]);
         let endless = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat();

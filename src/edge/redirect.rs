@@ -1,4 +1,4 @@
-//! Plain requests are sent to HTTPS.
+//! Redirects plain requests to HTTPS.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HOST, LOCATION};
@@ -6,11 +6,11 @@ use http::{HeaderValue, Request, Response, StatusCode};
 
 use super::EdgeResponseBody;
 
-/// The port that an https URL need not name.
+/// The port that an https URL may omit.
 const HTTPS_PORT: u16 = 443;
 
-/// 308 to the same URL over TLS, which keeps the method and the body; 400 if the request names no
-/// proper host, because what is said back must be a host and nothing else.
+/// Returns 308 to the same URL over TLS, which keeps the method and the body; 400 if the request names no valid
+/// host, because the redirect must not repeat anything but a host.
 pub(super) fn to_https<B>(request: &Request<B>, port: u16) -> Response<EdgeResponseBody> {
     let mut response = Response::new(EdgeResponseBody::new(Bytes::new()));
     let fields = response.headers_mut();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_not_said_back() {
+    fn values_that_are_no_host_are_not_repeated() {
         for host in [
             "",
             "evil.example/@shop.example",

@@ -1,7 +1,7 @@
-//! An answer over HTTP/2, watched until the client has taken all of it.
+//! A response over HTTP/2, monitored until the client has read all of it.
 //!
-//! A client of HTTP/2 says how much of an answer it takes. What it does not take waits in this
-//! process while the socket is free, so the bytes themselves note when they leave.
+//! An HTTP/2 client decides how much of a response it takes. The rest waits in this process while the socket is
+//! free, so the bytes themselves record when they leave.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use super::EdgeResponseBody;
 use super::connection_activity::{ConnectionActivity, UnreadResponse};
 use crate::answer::BodyStreamError;
 
-/// An answer's body that notes how the client takes it.
+/// A response body that records the client's reading of it.
 pub(super) struct MonitoredBody {
     body: EdgeResponseBody,
     pulse: Arc<ConnectionActivity>,
-    /// Since the next piece could be asked for: the server asks as soon as the client takes more.
+    /// Set since the next chunk could be polled: the server polls as soon as the client takes more.
     mark: Option<UnreadResponse>,
 }
 
-/// Some bytes of an answer.
+/// A chunk of a response.
 pub(super) struct MonitoredChunk {
     bytes: Bytes,
     mark: Option<UnreadResponse>,
@@ -45,7 +45,7 @@ impl HttpBody for MonitoredBody {
     ) -> Poll<Option<Result<Frame<MonitoredChunk>, BodyStreamError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         let mark = self.mark.take();
-        // While the handler has nothing to give, nothing is the client's fault.
+        // A wait for the handler's next chunk does not count against the client.
         if self.body.is_stream() && matches!(frame, Poll::Ready(Some(Ok(_)))) {
             self.mark = Some(self.pulse.track_unread_response());
         }

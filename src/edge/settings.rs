@@ -1,4 +1,4 @@
-//! What `[listen]`, `[limits]` and `[tls]` say to the edge.
+//! The edge's settings from `[listen]`, `[limits]` and `[tls]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,32 +13,32 @@ use super::EdgeError;
 use super::tls::{self, CertificateExpiry, LoadedCertificates};
 use crate::settings::SettingsSection;
 
-/// The edge's settings.
+/// The edge's settings, as the configuration gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeSettings {
-    /// Where plain HTTP is served.
+    /// The address of the plain HTTP listener.
     pub http: Option<SocketAddr>,
-    /// Where TLS is served.
+    /// The address of the TLS listener.
     pub https: Option<SocketAddr>,
-    /// Whose word on the client is believed: their forwarding field and PROXY headers.
+    /// The networks of proxies whose forwarding field and PROXY headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The field in which they name the client.
     pub forwarded: ForwardedField,
-    /// Whether connections start with a PROXY header.
+    /// True if connections start with a PROXY header.
     pub proxy_protocol: bool,
-    /// Whether plain requests are sent to HTTPS.
+    /// True if plain requests are redirected to HTTPS.
     pub redirect_to_https: bool,
     /// The port of HTTPS that clients see.
     pub redirect_port: u16,
-    /// What clients may hold.
+    /// The limits on clients.
     pub limits: EdgeLimits,
     /// The certificates; the first is for clients that name no host.
     pub certificates: Vec<CertificateFiles>,
-    /// For the TLS handshake.
+    /// The time limit for a TLS handshake.
     pub handshake_time: Duration,
-    /// How long before a certificate expires operators are warned.
+    /// The time before a certificate's expiry at which operators are warned.
     pub expiry_warning: Duration,
-    /// How long browsers are to insist on TLS; zero says nothing.
+    /// The time for which browsers insist on TLS (HSTS); zero omits the header.
     pub hsts_max_age: Duration,
 }
 
@@ -54,36 +54,36 @@ pub enum ForwardedField {
 /// A certificate with its chain, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// PEM: the certificate first, then its chain.
+    /// The PEM file with the certificate first, then its chain.
     pub cert: PathBuf,
-    /// PEM: the private key.
+    /// The PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// The edge's part of `[limits]`: what clients may hold.
+/// The edge's part of `[limits]`: the limits on clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// Connections at once.
+    /// The most connections at once.
     pub connections: usize,
-    /// Connections of one client (/32 of IPv4, /64 of IPv6) at once.
+    /// The most connections of one client (/32 of IPv4, /64 of IPv6) at once.
     pub connections_per_client: usize,
-    /// Bytes of a request's head.
+    /// The most bytes of a request's head.
     pub header_bytes: usize,
-    /// Fields of a request's head.
+    /// The most fields of a request's head.
     pub headers: usize,
-    /// For a request's head, and for a connection's first request.
+    /// The time for a request's head, and for a connection's first request.
     pub header_time: Duration,
-    /// Between two requests of a connection.
+    /// The time between two requests of a connection.
     pub idle_time: Duration,
-    /// For a client to read some of its answer.
+    /// The time for a client to read some of its response.
     pub write_time: Duration,
-    /// Requests at once.
+    /// The most requests at once.
     pub requests_in_flight: usize,
-    /// Streams of one HTTP/2 connection at once.
+    /// The most streams of one HTTP/2 connection at once.
     pub http2_streams: u32,
-    /// Streams that a client may reset faster than they are served.
+    /// The most streams that a client may reset faster than they are served.
     pub http2_resets: usize,
-    /// For requests under way when the gateway stops.
+    /// The time for active requests when the gateway stops.
     pub drain_time: Duration,
 }
 
@@ -97,10 +97,10 @@ impl EdgeSettings {
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
             let (cert, key) = (section.path("cert"), section.path("key"));
-            // Messages name the file, and must not hold a key instead.
+            // Messages name the file, so it must not contain a key in place of a path.
             for (name, path) in [("cert", &cert), ("key", &key)] {
                 if path.to_string_lossy().contains("-----BEGIN") {
-                    section.error(name, "must be a file's path, not what is in the file");
+                    section.error(name, "must be the path of a file, not the file's content");
                 }
             }
             let are_paths = [&cert, &key].iter().all(|path| {
@@ -136,7 +136,11 @@ impl EdgeSettings {
             listen.error("https", "needs at least one of [[tls.certificates]]");
         }
         if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
-            listen.error("proxy_protocol", "needs trusted_proxies: headers of others are refused");
+            listen.error(
+                "proxy_protocol",
+                "needs trusted_proxies: PROXY headers of other networks are \
+            refused",
+            );
         }
         settings
     }
@@ -157,7 +161,7 @@ impl EdgeLimits {
             http2_resets: section.integer("http2_resets", 1..=10_000),
             drain_time: section.duration("drain_time"),
         };
-        // hyper reads no less at a time.
+        // hyper's smallest read buffer.
         if limits.header_bytes < 8 * 1024 {
             section.error("header_bytes", "must be at least 8KiB");
         }
@@ -175,12 +179,12 @@ pub(super) struct LiveEdgeSettings {
     pub(super) limits: EdgeLimits,
     pub(super) handshake_time: Duration,
     pub(super) acceptor: Option<TlsAcceptor>,
-    /// The ends of the certificates' times.
+    /// The expiry of each certificate.
     pub(super) expiries: Vec<CertificateExpiry>,
 }
 
 impl LiveEdgeSettings {
-    /// Reads the certificates, and completes the rest.
+    /// Reads the certificates, and takes the other settings as they are.
     pub(super) async fn load(settings: &EdgeSettings) -> Result<Self, EdgeError> {
         let (acceptor, expiries) = if settings.certificates.is_empty() {
             (None, Vec::new())
@@ -205,7 +209,7 @@ impl LiveEdgeSettings {
         })
     }
 
-    /// Whether the peer is one of ours.
+    /// Returns true if the peer is a trusted proxy.
     pub(super) fn trusts(&self, peer: std::net::IpAddr) -> bool {
         super::client_addr::is_trusted(&self.trusted, peer)
     }

@@ -1,4 +1,4 @@
-//! How many connections and requests there are.
+//! The counts of connections and requests, and their limits.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::settings::EdgeLimits;
 use crate::metrics::{Metrics, ReasonLabels};
 
-/// What is held now, by everybody.
+/// The connections and requests of all clients.
 pub(super) struct EdgeSlots {
     metrics: Arc<Metrics>,
     connections: AtomicUsize,
@@ -16,7 +16,7 @@ pub(super) struct EdgeSlots {
     requests: AtomicUsize,
 }
 
-/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+/// /32 of IPv4; /64 of IPv6, which is what one household has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ClientPrefix {
     V4([u8; 4]),
@@ -35,13 +35,13 @@ impl ClientPrefix {
     }
 }
 
-/// One connection's place; given back when dropped.
+/// One connection's slot; released when dropped.
 pub(super) struct ConnectionSlot {
     slots: Arc<EdgeSlots>,
     client: Option<ClientPrefix>,
 }
 
-/// One request's place; given back when dropped.
+/// One request's slot; released when dropped.
 pub(super) struct RequestSlot(Arc<EdgeSlots>);
 
 impl EdgeSlots {
@@ -54,7 +54,7 @@ impl EdgeSlots {
         })
     }
 
-    /// A place for a connection, if there is one.
+    /// Takes a slot for a connection, if one is free.
     pub(super) fn connection(self: &Arc<Self>, limits: &EdgeLimits) -> Option<ConnectionSlot> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections.inc();
@@ -67,7 +67,7 @@ impl EdgeSlots {
         self.metrics.connections_accepted.inc();
     }
 
-    /// A place for a request, if there is one.
+    /// Takes a slot for a request, if one is free.
     pub(super) fn request(self: &Arc<Self>, limits: &EdgeLimits) -> Option<RequestSlot> {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         self.metrics.requests_in_flight.inc();
@@ -75,15 +75,15 @@ impl EdgeSlots {
         (before < limits.requests_in_flight).then_some(slot)
     }
 
-    /// Counts a connection that is cut before its time.
+    /// Counts a connection that is refused or cut, by its reason.
     pub(super) fn refuse(&self, reason: &'static str) {
         self.metrics.connections_refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 }
 
 impl ConnectionSlot {
-    /// Counts the connection as one of this client's, and no longer as another's. False if the
-    /// client has as many as it may.
+    /// Counts the connection as this client's, and no longer as another's. Returns false if the client has as many
+    /// as it may.
     pub(super) fn belongs_to(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
         self.belongs_to_nobody();
         let client = ClientPrefix::of(client);

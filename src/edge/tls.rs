@@ -1,4 +1,4 @@
-//! TLS 1.2 and 1.3: the certificate for the name that the client asks for.
+//! TLS 1.2 and 1.3: selects the certificate for the name that the client requests.
 
 use std::fmt;
 use std::path::Path;
@@ -18,33 +18,33 @@ use x509_parser::parse_x509_certificate;
 
 use super::{CertificateFiles, EdgeError};
 
-/// What is spoken over TLS, the best first.
+/// The protocols offered over TLS, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The end of a certificate's time.
+/// The expiry of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateExpiry {
     /// The first name that the certificate is for; empty if it names none.
     pub name: Arc<str>,
-    /// The last moment at which clients take it.
+    /// The last moment at which clients accept it.
     pub expires_at: Timestamp,
 }
 
 impl CertificateExpiry {
     /// Returns true if the certificate has expired or does within this time.
     pub fn is_near(&self, now: Timestamp, lead: Duration) -> bool {
-        // An error is a moment that has passed.
+        // An error means a moment that has passed.
         Duration::try_from(self.expires_at.duration_since(now)).map_or(true, |left| left <= lead)
     }
 }
 
-/// What the settings' certificates come to.
+/// The TLS configuration built from the settings' certificates.
 pub(super) struct LoadedCertificates {
     pub(super) config: ServerConfig,
     pub(super) expiries: Vec<CertificateExpiry>,
 }
 
-/// Reads the certificates. Reading and checking them may block, so it happens aside.
+/// Reads and checks the certificates on a blocking thread.
 pub(super) async fn server_config(
     files: &[CertificateFiles],
 ) -> Result<LoadedCertificates, EdgeError> {
@@ -68,8 +68,8 @@ pub(super) async fn server_config(
     Ok(LoadedCertificates { config, expiries })
 }
 
-/// Checks the files of a certificate as a start reads them. `Err` names the key of the settings that is
-/// wrong, and says in plain words what is. It may block.
+/// Checks the files of a certificate as a start reads them. `Err` names the wrong key of the settings and describes
+/// the problem. It may block.
 pub(super) fn check(files: &CertificateFiles) -> Result<(), (&'static str, String)> {
     let Err(error) = load(files, &aws_lc_rs::default_provider()) else { return Ok(()) };
     let key = match &error {
@@ -82,14 +82,14 @@ pub(super) fn check(files: &CertificateFiles) -> Result<(), (&'static str, Strin
             format!("the file cannot be read: {source}")
         }
         EdgeError::Read { source: pem::Error::NoItemsFound, .. } if key == "key" => {
-            "the file holds no private key in PEM".to_owned()
+            "the file contains no private key in PEM format".to_owned()
         }
-        EdgeError::Read { source, .. } => format!("the file is no PEM: {source}"),
-        EdgeError::Mismatch { .. } => {
-            "the key does not fit the certificate: it is the key of another one".to_owned()
+        EdgeError::Read { source, .. } => format!("the file is not in PEM format: {source}"),
+        EdgeError::Mismatch { .. } => "the key does not belong to the certificate".to_owned(),
+        EdgeError::Empty { .. } => "the file contains no certificate in PEM format".to_owned(),
+        EdgeError::Certificate { source, .. } => {
+            format!("the certificate cannot be used: {source}")
         }
-        EdgeError::Empty { .. } => "the file holds no certificate in PEM".to_owned(),
-        EdgeError::Certificate { source, .. } => format!("it cannot be used: {source}"),
         other => other.to_string(),
     };
     Err((key, message))
@@ -110,7 +110,7 @@ fn load(
         return Err(EdgeError::Empty { path: files.cert.clone() });
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unread(&files.key))?;
-    // This also checks that the key is the certificate's.
+    // This also checks that the key matches the certificate.
     let certified =
         CertifiedKey::from_der(chain, key, provider).map_err(|source| match source {
             rustls::Error::InconsistentKeys(_) => {
@@ -146,7 +146,7 @@ impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let found = name.and_then(|name| self.0.iter().find(|key| is_for(key, &name)));
-        // A client that asks for no name, or for one we lack, sees the first and decides itself.
+        // A client that names no host, or an unknown one, gets the first and decides itself.
         found.or(self.0.first()).cloned()
     }
 }

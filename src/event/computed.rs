@@ -1,4 +1,4 @@
-//! What the gateway computes of a person's events, for mappings that ask for it.
+//! The values that the gateway computes from a person's events, for mappings that use them.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use serde_json::{Value, json};
 
 use super::JsonObject;
 
-/// How often something happened. Times are milliseconds since 1970.
+/// The count, times and sum of one kind of event. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EventTally {
-    /// How often.
+    /// The number of events.
     pub count: u64,
-    /// When first.
+    /// The time of the first event.
     pub first: i64,
-    /// When last.
+    /// The time of the last event.
     pub last: i64,
     /// The sum of the events' values.
     pub sum: f64,
 }
 
 impl EventTally {
-    /// Of one event.
+    /// Returns the tally of one event.
     pub const fn one(at: i64, value: f64) -> Self {
         Self { count: 1, first: at, last: at, sum: value }
     }
 
-    /// Both together.
+    /// Returns the sum of two tallies.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -37,41 +37,41 @@ impl EventTally {
         }
     }
 
-    /// As JSON, with times as events write theirs.
+    /// Returns the tally as JSON, with times as events write theirs.
     pub fn members(&self) -> Value {
         let Self { count, first, last, sum } = self;
         json!({ "count": count, "first": time(*first), "last": time(*last), "sum": sum })
     }
 
-    /// Takes another in.
+    /// Adds another tally to this one.
     pub fn add(&mut self, other: Self) {
         *self = self.and(other);
     }
 }
 
-/// What is computed of one person's events.
+/// The attributes computed from one person's events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComputedAttributes {
-    /// When the person was first seen, in milliseconds since 1970.
+    /// The time when the person was first seen, in milliseconds since 1970.
     pub first_seen: Option<i64>,
-    /// When the person was last seen, to the hour.
+    /// The time when the person was last seen, in milliseconds since 1970, to the hour.
     pub last_seen: Option<i64>,
-    /// What led here: `first` and `last`, each with `at`, `campaign`, `referrer`, `click_ids`.
+    /// The sources of the person's visits: `first` and `last`, each with `at`, `campaign`, `referrer`, `click_ids`.
     pub touches: JsonObject,
-    /// `type`, `os`, `browser`.
+    /// The device: `type`, `os`, `browser`.
     pub device: JsonObject,
-    /// `country`, `region`, `city`.
+    /// The location: `country`, `region`, `city`.
     pub place: JsonObject,
-    /// What the person agreed to, by category.
+    /// The person's consent, by category.
     pub consent: JsonObject,
-    /// The group they were last said to be of.
+    /// The last group recorded for the person.
     pub group_id: Option<String>,
-    /// Their events by name.
+    /// Tallies of the person's events, by event name.
     pub activity: BTreeMap<String, EventTally>,
 }
 
 impl ComputedAttributes {
-    /// All of it as JSON, with times as events write theirs.
+    /// Returns all attributes as JSON, with times as events write theirs.
     pub fn members(&self) -> JsonObject {
         let mut touches = self.touches.clone();
         for touch in touches.values_mut().filter_map(Value::as_object_mut) {
@@ -97,7 +97,7 @@ impl ComputedAttributes {
     }
 }
 
-/// A time in milliseconds since 1970 as events write theirs.
+/// Formats a time in milliseconds since 1970 as events write theirs.
 fn time(ms: i64) -> Option<String> {
     Some(Timestamp::from_millisecond(ms).ok()?.to_string())
 }

@@ -1,12 +1,12 @@
-//! The fields of an event that a destination drops: what its vendor does not take, or what nobody can
-//! read. They are collected while the vendor renders the event, then counted and shown.
+//! The fields of an event that a destination drops: unreadable ones, and those that its vendor does not
+//! accept. They are collected while the vendor renders the event, then counted and shown.
 //!
-//! Only names and reasons are kept, never values. A field that the vendor's mapping does not ask for is
-//! not dropped: it has no place there.
+//! Only names and reasons are stored, never values. A field that the vendor's mapping does not use does
+//! not count as dropped.
 
 use std::fmt;
 
-/// The fields of one event that are listed by name; the others are counted.
+/// The number of an event's fields that are listed by name; the others are counted.
 const MAX_LISTED: usize = 32;
 
 /// Characters of a listed name.
@@ -15,36 +15,36 @@ const MAX_NAME_CHARS: usize = 100;
 /// The reason why a field is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldDropReason {
-    /// The vendor takes no more fields.
+    /// The vendor accepts no more fields.
     TooManyParameters,
-    /// The vendor takes no field of this name, and it cannot be made fit.
+    /// The vendor accepts no field of this name, and the name cannot be adapted.
     NameNotAllowed,
-    /// Another field of the event has the name that this one would get.
+    /// Another field of the event already has the name that this field would get.
     NameTaken,
-    /// The vendor takes no value of this kind in this field.
+    /// The vendor accepts no value of this kind in this field.
     ValueNotAllowed,
-    /// The value is an object or a list, or lies too deep.
+    /// The value is an object or a list, or is nested too deeply.
     Nested,
-    /// The text is cut to the length that the vendor takes.
+    /// The text is cut to the vendor's maximum length.
     TooLong,
-    /// The value says who somebody is, which the vendor must not get in the clear.
+    /// The value identifies a person, and the vendor must not receive it in the clear.
     Personal,
-    /// The amount has no currency, without which the vendor takes none.
+    /// The amount has no currency, and the vendor requires one.
     MissingCurrency,
-    /// The text is no amount.
+    /// The text is not an amount.
     UnreadableAmount,
-    /// The text is no currency.
+    /// The text is not a currency.
     UnreadableCurrency,
-    /// The value is no time.
+    /// The value is not a time.
     UnreadableTime,
-    /// The text is no possible telephone number.
+    /// The text is not a possible telephone number.
     UnreadablePhone,
-    /// The text is no e-mail address.
+    /// The text is not an e-mail address.
     UnreadableEmail,
 }
 
 impl FieldDropReason {
-    /// The code for labels and people.
+    /// The code for metric labels and reports.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TooManyParameters => "too_many_parameters",
@@ -67,9 +67,9 @@ impl FieldDropReason {
 /// A field that is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedField {
-    /// The field's name as the client wrote it, cut to what a person reads. It comes from the network.
+    /// The field's name as the client wrote it, cut to a readable length. It comes from the network.
     pub name: Box<str>,
-    /// Why.
+    /// The reason why it is dropped.
     pub reason: FieldDropReason,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for DroppedField {
     }
 }
 
-/// The fields of one event that a destination drops. Allocates nothing while there is none.
+/// The fields of one event that a destination drops. Allocates nothing while there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DroppedFields {
     listed: Vec<DroppedField>,
@@ -87,10 +87,10 @@ pub struct DroppedFields {
 }
 
 impl DroppedFields {
-    /// No field.
+    /// The empty value: no dropped fields.
     pub const NONE: Self = Self { listed: Vec::new(), counts: Vec::new() };
 
-    /// Adds a field.
+    /// Adds a field with its reason; beyond the listed bound it is only counted.
     pub fn add(&mut self, name: &str, reason: FieldDropReason) {
         match self.counts.iter_mut().find(|(counted, _)| *counted == reason) {
             Some((_, count)) => *count += 1,
@@ -102,7 +102,7 @@ impl DroppedFields {
         }
     }
 
-    /// True if nothing is dropped.
+    /// Returns true if no field is dropped.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }

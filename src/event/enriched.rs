@@ -1,5 +1,5 @@
-//! An event as a destination sees it: the record, its place in the journal, and what the site's
-//! mapping lets through of the visitor's profile.
+//! An event as a destination sees it: the record, its sequence number in the journal, and the part of
+//! the visitor's profile that the site's mapping lets through.
 
 use std::any::Any;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use super::{ComputedAttributes, DroppedFields, Event, JsonObject};
 /// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
 #[derive(Clone, Debug)]
 pub struct EnrichedEvent {
-    /// The event's place in its site's journal.
+    /// The event's sequence number in its site's journal.
     pub seq: u64,
     /// The event itself, shared by all destinations.
     pub event: Arc<Event>,
-    /// What is known of the visitor, from the profile store.
+    /// The visitor's profile, from the profile store.
     pub profile: Arc<ProfileView>,
-    /// What is computed of the visitor's events, where the destination's mapping asks for it.
+    /// The attributes computed from the visitor's events, where the destination's mapping uses them.
     pub computed: Option<Arc<ComputedAttributes>>,
     /// The fields that were dropped before the vendor saw it.
     dropped: DroppedFields,
-    /// What the destination's vendor made of it.
+    /// The rendering of the event by the destination's vendor.
     rendering: Arc<OnceLock<VendorRendering>>,
 }
 
-/// What a vendor made of an event.
+/// A vendor's rendering of an event.
 #[derive(Debug)]
 struct VendorRendering {
     rendered: Arc<dyn Any + Send + Sync>,
@@ -43,7 +43,7 @@ pub struct ProfileView {
 }
 
 impl EnrichedEvent {
-    /// An event, and what is known of its visitor.
+    /// Builds an event with its visitor's profile.
     pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
         Self {
             seq,
@@ -55,21 +55,21 @@ impl EnrichedEvent {
         }
     }
 
-    /// The same, and what is computed of the visitor's events.
+    /// Returns the event with the attributes computed from the visitor's events.
     #[must_use]
     pub fn with_computed(self, computed: Option<Arc<ComputedAttributes>>) -> Self {
         Self { computed, ..self }
     }
 
-    /// The same with another reading of the event, and the fields that were dropped in it.
+    /// Returns the event with another version of its record, and the fields that were dropped in it.
     #[must_use]
     pub fn with_event(self, event: Event, dropped: DroppedFields) -> Self {
         Self { event: Arc::new(event), dropped, rendering: Arc::default(), ..self }
     }
 
-    /// What the vendor makes of the event: made at the first call and kept with it, so that an event
-    /// that is judged, sent and sent again is rendered once. A destination has one rendering; asking
-    /// for another type makes it anew each time. What is dropped on the way is kept with it.
+    /// Returns the vendor's rendering of the event: made at the first call and stored with it, so that an
+    /// event that is judged, sent and sent again is rendered once. A destination has one rendering; a call
+    /// with another type renders anew each time. The fields dropped on the way are stored with it.
     pub fn rendered<T: Send + Sync + 'static>(
         &self,
         render: impl Fn(&Self, &mut DroppedFields) -> T,
@@ -87,29 +87,29 @@ impl EnrichedEvent {
         self.rendering.get().map_or(&self.dropped, |rendering| &rendering.dropped)
     }
 
-    /// A property of the event, by its top-level key.
+    /// Returns a property of the event by its top-level key.
     pub fn property(&self, key: &str) -> Option<&Value> {
         self.event.properties.as_ref()?.get(key)
     }
 
-    /// A value in the client's context, by path (`["page", "url"]`).
+    /// Returns a value of the client's context by path (`["page", "url"]`).
     pub fn context(&self, path: &[&str]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         let start = self.event.context.as_ref()?.get(*first)?;
         rest.iter().try_fold(start, |value, key| value.get(*key))
     }
 
-    /// A non-empty string in the client's context, by path.
+    /// Returns a non-empty string of the client's context by path.
     pub fn context_text(&self, path: &[&str]) -> Option<&str> {
         self.context(path)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The person's user id: the event's own, else the one their profile knows.
+    /// Returns the person's user id: the event's own, else the profile's.
     pub fn user_id(&self) -> Option<&str> {
         self.event.user_id.as_deref().or(self.profile.user_id.as_deref())
     }
 
-    /// A trait of the person: the event's own statement first, then the profile's.
+    /// Returns a trait of the person: the event's own first, then the profile's.
     pub fn person_trait(&self, key: &str) -> Option<&Value> {
         let own = match self.event.kind {
             super::EventKind::Identify => {
@@ -120,12 +120,12 @@ impl EnrichedEvent {
         own.or_else(|| self.context(&["traits", key])).or_else(|| self.profile.traits.get(key))
     }
 
-    /// The visitor's address as observed.
+    /// Returns the visitor's observed IP address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.event.facts.ip
     }
 
-    /// The visitor's user agent: observed, else as the client reported it.
+    /// Returns the visitor's user agent: observed, else as the client reported it.
     pub fn user_agent(&self) -> Option<&str> {
         self.event.facts.user_agent.as_deref().or_else(|| self.context_text(&["userAgent"]))
     }

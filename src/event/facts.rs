@@ -1,4 +1,4 @@
-//! What the gateway itself observed when an event arrived, as opposed to what the client claimed.
+//! The facts that the gateway observed when an event arrived, as opposed to the client's claims.
 //!
 //! Facts are written once, on the request path, and are trusted by everything downstream.
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::SenderRank;
 
-/// What was observed about one event's arrival. Every field is absent when it was not observed.
+/// The facts observed about one event's arrival. Every field is absent when it was not observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventFacts {
-    /// The wire format the beacon spoke (`sdk`, `segment`, `pixel`, ...).
+    /// The beacon's wire format (`sdk`, `segment`, `pixel`, ...).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub format: String,
-    /// The vendor whose tag in the page told of it: its library's beacon, or a call that a shim took.
+    /// The vendor whose tag in the page reported the event: its library's beacon, or a call that a shim intercepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// The visitor's address: the connection's, through trusted proxies, or the one a server
-    /// holding the site's token reported.
+    /// The visitor's address: the connection's, through trusted proxies, or the one reported by a server
+    /// with the site's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
     /// The visitor's `User-Agent`.
@@ -48,39 +48,39 @@ pub struct EventFacts {
     /// Allow-listed cookies of vendors' own scripts (`_ga`, `_fbp`, ...), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cookies: BTreeMap<String, String>,
-    /// Where the address is, if there is a database to tell.
+    /// The location of the address, if a geo database is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<GeoLocation>,
-    /// What speaks against a person, if anything does.
+    /// Signs that the sender is a bot, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<BotSuspicion>,
-    /// The anonymous id was made for this event alone: nothing links it to another of the visitor.
+    /// True if the anonymous id was made for this event alone: nothing links it to another event of the visitor.
     #[serde(default, rename = "passing", skip_serializing_if = "std::ops::Not::not")]
     pub ephemeral_id: bool,
-    /// The browser sent `Sec-GPC: 1`, the Global Privacy Control: its user opts out of the sale and
+    /// True if the browser sent `Sec-GPC: 1`, the Global Privacy Control: its user opts out of the sale and
     /// sharing of data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gpc: bool,
-    /// The browser sent `DNT: 1`.
+    /// True if the browser sent `DNT: 1`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dnt: bool,
-    /// The beacon as it was sent, which is all that this event is: the site passes it on to its vendor.
+    /// The beacon as it was sent, if it is all that this event contains: the site forwards it to its vendor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beacon: Option<RawBeacon>,
-    /// The vendor that hears of this event because its beacon is passed on.
+    /// The vendor that receives this event in its forwarded beacon.
     #[serde(default, rename = "told", skip_serializing_if = "Option::is_none")]
     pub forwarded_to: Option<String>,
-    /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
+    /// True if the sender proved to be one of the site's servers, so its claims about the visitor are trusted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
-    /// The message carried a valid login proof of the site for its user id.
+    /// True if the message carried a valid login proof of the site for its user id.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proven: bool,
 }
 
 impl EventFacts {
-    /// The rank that the message itself showed. A browser that an earlier message bound to the user
-    /// may rank higher: the profiles know.
+    /// Returns the rank that the message itself proves. A browser that an earlier message bound to the user
+    /// may rank higher, according to the profiles.
     pub const fn rank(&self) -> SenderRank {
         match (self.from_server, self.proven) {
             (true, _) => SenderRank::Server,
@@ -94,27 +94,27 @@ impl EventFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RawBeacon {
-    /// Whose it is.
+    /// The vendor that the beacon is for.
     pub vendor: String,
     /// The request's method.
     pub method: String,
     /// The path below the vendor's mount, with its query.
     pub target: String,
-    /// `Content-Type`.
+    /// The `Content-Type` header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// `Content-Encoding`: the body is kept as it was sent.
+    /// The `Content-Encoding` header: the body is stored as it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
-    /// The vendor's public key, where the library shows it in the head: the field's name and value.
+    /// The vendor's public key, where the library sends it in the head: the field's name and value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<(String, String)>,
-    /// The body, base64.
+    /// The body as it was sent, in base64.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,
 }
 
-/// Where a visitor seems to be, by address.
+/// A visitor's approximate location, by IP address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GeoLocation {
@@ -124,10 +124,10 @@ pub struct GeoLocation {
     /// The part of an ISO 3166-2 code behind the country: `ZH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Its English name.
+    /// The city's English name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<String>,
-    /// As it is written there.
+    /// The postal code as it is written in that country.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<String>,
     /// A name of the IANA time zone database.
@@ -135,12 +135,12 @@ pub struct GeoLocation {
     pub time_zone: Option<String>,
 }
 
-/// How much speaks against a person's browser, and what.
+/// The bot score of a browser, and its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BotSuspicion {
-    /// 1 to 100, which is certain.
+    /// The score: 1 to 100, which is certain.
     pub score: u8,
-    /// Words from the source, in the order of the checks.
+    /// The reasons, as words from the source, in the order of the checks.
     pub reasons: Vec<String>,
 }
 
@@ -151,7 +151,7 @@ pub struct ClientHints {
     /// `Sec-CH-UA`: the brand list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brands: Option<String>,
-    /// `Sec-CH-UA-Mobile`.
+    /// The `Sec-CH-UA-Mobile` hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mobile: Option<bool>,
     /// `Sec-CH-UA-Platform`, without its quotes.
@@ -163,27 +163,27 @@ pub struct ClientHints {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VisitorIdentity {
-    /// The visitor's id: a UUID the gateway minted.
+    /// The visitor's id: a UUID that the gateway issued.
     pub id: String,
-    /// When the gateway first saw this visitor.
+    /// The time when the gateway first saw this visitor.
     pub since: Timestamp,
 }
 
 /// A visit: events of one visitor less than the site's idle time apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VisitorSession {
-    /// When the session began, in seconds since 1970: also its id, as in GA4.
+    /// The time when the session began, in seconds since 1970: also its id, as in GA4.
     pub id: i64,
     /// 1 for the visitor's first session, 2 for the second, ...
     pub number: u32,
 }
 
-/// An ad platform's click id and when the visitor arrived with it.
+/// An ad platform's click id, and the time when the visitor arrived with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdClickId {
-    /// The id, as it stood in the landing URL. Case is significant.
+    /// The id as it stood in the landing URL. Case is significant.
     pub value: String,
-    /// When it was first seen.
+    /// The time when it was first seen.
     pub at: Timestamp,
 }
 

@@ -1,8 +1,8 @@
-//! What a person is known by, and where events say it.
+//! The identities of a person, and the fields of an event that contain them.
 //!
 //! An identity is a kind and a value, unique within a site. The values are normalised here, so that
-//! one id that several clients write differently is one identity, and what sloppy tags send when they
-//! know nobody names nobody. An e-mail address is kept as its digest only.
+//! one id that several clients write differently is one identity, and the placeholders that sloppy tags
+//! send for unknown visitors are no identity. Of an e-mail address only the digest is stored.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,15 +15,15 @@ use uuid::Uuid;
 use super::{Event, EventKind, names_somebody};
 use crate::values::{email, unicode};
 
-/// The longest id of a vendor that is kept: Google's and Meta's have about 30 characters, the rest are
-/// UUIDs.
+/// The longest id of a vendor that is stored: Google's and Meta's have about 30 characters, the rest
+/// are UUIDs.
 const MAX_DEVICE_BYTES: usize = 128;
 
-/// Addresses that forms are tried out with.
+/// Addresses that people use to try out forms.
 const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
 
-/// Vendors by whose device ids a person is known, as `context.clientIds` names them. Others are not
-/// looked at: anybody can make up names.
+/// Vendors whose device ids identify a person, as `context.clientIds` names them. Others are ignored:
+/// any client can make up names.
 const DEVICES: [&str; 14] = [
     "amplitude",
     "drift",
@@ -41,36 +41,36 @@ const DEVICES: [&str; 14] = [
     "twitter",
 ];
 
-/// The cookies that hold a device id of their own, and whose.
+/// The cookies that contain a device id of their own, with its vendor.
 const DEVICE_COOKIES: [(&str, &str); 2] = [("_ttp", "tiktok"), ("_rdt_uuid", "reddit")];
 
-/// Where a vendor's entry in `context.clientIds` is an object, the members that may hold the id.
+/// The members that may contain the id, where a vendor's entry in `context.clientIds` is an object.
 const MEMBERS: [&str; 7] =
     ["clientId", "client_id", "deviceId", "device_id", "distinct_id", "anonymousId", "id"];
 
-/// The formats whose clients make a new anonymous id when they are told to forget their user.
+/// The formats whose clients make a new anonymous id at a reset.
 const RESETTING: [&str; 8] =
     ["sdk", "segment", "rudderstack", "jitsu", "mixpanel", "posthog", "amplitude", "heap"];
 
-/// The formats whose clients send no id, so that their anonymous id is made for a day, and must not be
-/// linked to another day's.
+/// The formats whose clients send no id: their anonymous id is made for a day, and must not be linked to
+/// another day's.
 const DAILY: [&str; 5] = ["plausible", "umami", "fathom", "goatcounter", "simpleanalytics"];
 
-/// The cookies that hold identities.
+/// The cookies that contain identities.
 pub const COOKIES: [&str; 5] = [AJS, "_ga", "_fbp", DEVICE_COOKIES[0].0, DEVICE_COOKIES[1].0];
 
-/// The cookie in which analytics.js keeps its anonymous id.
+/// The cookie in which analytics.js stores its anonymous id.
 const AJS: &str = "ajs_anonymous_id";
 
 /// The device id of an app's installation, and the one for advertisements.
 const APP: &str = "app";
 const ADVERTISING: &str = "advertising";
 
-/// What an identity is. The order is that of trust: of an event's identities, a smaller kind says
-/// more surely who it is.
+/// The kind of an identity. The order is that of trust: of an event's identities, a smaller kind
+/// identifies the person more reliably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentityKind {
-    /// The id the site knows the person by.
+    /// The id by which the site knows the person.
     User,
     /// A client's device id.
     Anonymous,
@@ -83,7 +83,7 @@ pub enum IdentityKind {
     /// The device id of another vendor.
     Device(&'static str),
     /// The SHA-256 digest of the e-mail address, trimmed and in lower case, in hexadecimal digits.
-    /// Last, because it says less than a device on which somebody signed in.
+    /// Last, because it is less reliable than a device on which a user signed in.
     Email,
 }
 
@@ -101,7 +101,7 @@ impl IdentityKind {
         })
     }
 
-    /// The kind of this stored name. `None` for one of a vendor that is no longer known.
+    /// Returns the kind with this stored name. `None` if it names a vendor that is no longer supported.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "user" => Self::User,
@@ -114,7 +114,7 @@ impl IdentityKind {
         })
     }
 
-    /// Whether it names a person, not a device that people may share.
+    /// Returns true if the kind identifies a person, not a device that people may share.
     pub const fn is_strong(self) -> bool {
         matches!(self, Self::User | Self::Email)
     }
@@ -125,23 +125,23 @@ fn device(vendor: &str) -> Option<IdentityKind> {
     known.find(|known| *known == vendor).map(IdentityKind::Device)
 }
 
-/// One name of a person, unique within a site.
+/// One identity of a person, unique within a site.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// What it is.
+    /// The kind of the value.
     pub kind: IdentityKind,
-    /// The id itself.
+    /// The id in its normalised form.
     pub value: String,
 }
 
 impl Identity {
-    /// An identity, if the value names anybody.
+    /// Builds an identity; `None` if the value identifies no person or device.
     pub fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
         let value = value?.trim();
         names_somebody(value).then(|| Self { kind, value: unicode::composed(value).into_owned() })
     }
 
-    /// The identity of an e-mail address, or of the digest of one.
+    /// Returns the identity of an e-mail address, or of the digest of one.
     pub fn of_email(address: &str) -> Option<Self> {
         let digest = address.trim();
         if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -155,8 +155,8 @@ impl Identity {
         Some(Self::of_address(&address))
     }
 
-    /// The identities of people who may go by this name: of a user, and of an e-mail address, also as
-    /// versions stored them that did not compose what clients write.
+    /// Returns the identities that a name may stand for: a user id, and an e-mail address, also in the form
+    /// in which versions stored them that did not compose what clients write.
     pub fn named(name: &str) -> Vec<Self> {
         let name = name.trim();
         let mut all: Vec<Self> = Self::of_email(name).into_iter().collect();
@@ -183,18 +183,18 @@ impl Identity {
     }
 }
 
-/// A weak identity as an event shows it: it names a device, and with it whoever uses that.
+/// A weak identity in an event: it identifies a device, and with it the person who uses that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceIdentity {
-    /// The identity.
+    /// The weak identity itself.
     pub identity: Identity,
-    /// For the id of a client that can be told to forget its user: which client of the browser or app
-    /// it is (`segment@shop.example`).
+    /// For the id of a client that can be reset: the client of the browser or app
+    /// (`segment@shop.example`).
     pub client: Option<String>,
 }
 
-/// The identities by which an event's visitor is looked up, the surest first. An address is among
-/// them only if one of the site's servers names it: in a browser anybody can name anybody's.
+/// Returns the identities by which an event's visitor is looked up, the most reliable first. An address
+/// is among them only if one of the site's servers names it: a browser can name any address.
 pub fn identities(event: &Event) -> Vec<Identity> {
     let mut found: Vec<Identity> =
         Identity::of(IdentityKind::User, event.user_id.as_deref()).into_iter().collect();
@@ -203,12 +203,12 @@ pub fn identities(event: &Event) -> Vec<Identity> {
     found
 }
 
-/// The e-mail address that the event says is the person's.
+/// Returns the person's e-mail address according to the event.
 pub fn email(event: &Event) -> Option<Identity> {
     Identity::of_email(raw_email(event)?)
 }
 
-/// The same as it is said, whatever that is.
+/// Returns the same text as it was sent, valid or not.
 pub fn raw_email(event: &Event) -> Option<&str> {
     let own = match event.kind {
         // The traits of a group event are the group's.
@@ -218,7 +218,7 @@ pub fn raw_email(event: &Event) -> Option<&str> {
     own.or_else(|| context(event, &["traits", "email"]))?.as_str()
 }
 
-/// The devices that an event shows, each once, the surest first.
+/// Returns the devices in an event, each once, the most reliable first.
 pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
     let mut found: Vec<DeviceIdentity> = Vec::with_capacity(4);
     let mut add = |identity: Option<Identity>, client: Option<String>| {
@@ -261,8 +261,8 @@ pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
     found
 }
 
-/// Adds the browsers that a message of a server names: its anonymous ids, where they are such as
-/// the gateway's cookie holds. With the user id in it such a message binds the browser to the user.
+/// Adds the browsers in a message of a server: its anonymous ids, where they have the form of those in
+/// the gateway's cookie. With the user id in it such a message binds the browser to the user.
 pub fn add_browsers(event: &Event, devices: &mut Vec<DeviceIdentity>) {
     if !event.facts.from_server || event.user_id.is_none() {
         return;
@@ -278,7 +278,7 @@ pub fn add_browsers(event: &Event, devices: &mut Vec<DeviceIdentity>) {
     devices.sort_by_key(|device| device.identity.kind);
 }
 
-/// The client of a browser or app that the anonymous id is of, if it can be told to forget its user.
+/// Returns the client of the browser or app that made the anonymous id, if it can be reset.
 fn client(event: &Event, format: &str) -> Option<String> {
     if !RESETTING.contains(&format) {
         return None;
@@ -290,12 +290,12 @@ fn client(event: &Event, format: &str) -> Option<String> {
     (place.len() <= MAX_DEVICE_BYTES).then(|| format!("{format}@{}", place.to_ascii_lowercase()))
 }
 
-/// The id in an entry of `context.clientIds`: the entry itself, or one of its members.
+/// Returns the id in an entry of `context.clientIds`: the entry itself, or one of its members.
 fn client_id(entry: &Value) -> Option<&str> {
     entry.as_str().or_else(|| MEMBERS.iter().find_map(|name| entry.get(*name)?.as_str()))
 }
 
-/// Google's client id: the last two numbers of `GA1.<n>.X.Y`, or `X.Y` itself.
+/// Reads Google's client id: the last two numbers of `GA1.<n>.X.Y`, or `X.Y` itself.
 fn ga(text: &str) -> Option<Identity> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let mut parts = text.rsplit('.');
@@ -307,7 +307,7 @@ fn ga(text: &str) -> Option<Identity> {
     Identity::of_device(IdentityKind::Ga, &format!("{first}.{second}"))
 }
 
-/// Meta's browser id without the depth of the domain it is kept for, which sub-domains differ in.
+/// Reads Meta's browser id without the depth of its cookie's domain, in which sub-domains differ.
 fn fbp(text: &str) -> Option<Identity> {
     let mut parts = text.strip_prefix("fb.")?.split('.').skip(1);
     let (time, number) = (parts.next()?, parts.next()?);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_names_the_visitor_is_found_surest_first() {
+    fn identities_list_every_id_of_the_visitor_most_reliable_first() {
         let event = event(json!({
             "userId": "u", "anonymousId": "a",
             "context": {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_known_by_its_digest_however_it_is_written() {
+    fn email_identity_is_the_same_digest_in_every_spelling() {
         let digest = "973dfe463ec85785f5f95af5ba3906eedb2d931c24e69824a89ea65dba4e813b";
         let found = |text: &str| Identity::of_email(text).map(|identity| identity.value);
         for text in [digest, &digest.to_uppercase()] {
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sloppy_tags_send_names_nobody() {
+    fn identities_skip_placeholders_of_sloppy_tags() {
         let more = ["none", "Anonymous", "guest", "unknown", "NaN", "[object Object]", "true"];
         let all = ["", " ", "0", "-1", "null", "NULL", "undefined", "false"];
         for nobody in all.into_iter().chain(more) {
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_for_a_day_names_nobody_beyond_it() {
+    fn identities_skip_anonymous_ids_made_for_a_day() {
         let event = event(json!({
             "anonymousId": "today's",
             "facts": {
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_from_others_by_its_format_and_where_it_runs() {
+    fn device_client_is_its_format_and_host() {
         let of = |format: &str, context: Value| {
             let event = event(json!({
                 "anonymousId": "a", "context": context, "facts": { "format": format },

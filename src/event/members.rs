@@ -1,5 +1,5 @@
-//! Chosen members of an object's text, unread: each with its last value, as a reader that builds trees
-//! has them. Holds no more than the chosen ones, however many others there are.
+//! Chosen members of an object's text, unparsed: each with its last value, as in a reader that builds
+//! trees. Stores only the chosen ones, however many others there are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 pub struct RawMembers<'t>(BTreeMap<&'static str, &'t RawValue>);
 
 impl<'t> RawMembers<'t> {
-    /// Reads the members with these keys out of the text of an object; `None` for any other text.
+    /// Reads the members with these keys from the text of an object; `None` for any other text.
     pub fn read(text: &'t str, keys: &[&'static str]) -> Option<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
         let members = MemberSelector(keys).deserialize(&mut reader).ok()?;
@@ -20,12 +20,12 @@ impl<'t> RawMembers<'t> {
         Some(Self(members))
     }
 
-    /// The value that the key has.
+    /// Returns the unparsed value of the key.
     pub fn get(&self, key: &str) -> Option<&'t RawValue> {
         self.0.get(key).copied()
     }
 
-    /// The text of an object with the chosen members alone.
+    /// Returns the text of an object with the chosen members alone.
     pub fn to_text(&self) -> Option<String> {
         serde_json::to_string(&self.0).ok()
     }
@@ -66,7 +66,7 @@ mod tests {
     use crate::event::JsonObject;
 
     #[test]
-    fn members_have_their_last_value_as_in_a_tree() {
+    fn read_keeps_the_last_value_of_each_member_as_in_a_tree() {
         let text = r#"{"a":1,"b":{"c":1,"c":2},"\u0061":[2],"b":null,"a" : {"d":3},"e":4}"#;
         let members = RawMembers::read(text, &["a", "b", "f"]).unwrap();
         let once: JsonObject = serde_json::from_str(&members.to_text().unwrap()).unwrap();

@@ -1,11 +1,11 @@
-//! The canonical event: what every beacon decodes to and every destination maps from.
+//! The canonical event: every beacon decodes to it and every destination maps from it.
 //!
-//! The shape is the Segment spec's message plus [`EventFacts`], what the gateway itself observed. The
-//! model does no I/O, holds no vendor words, and is the journal's record format (JSON, camelCase),
+//! The shape is the Segment spec's message plus [`EventFacts`], the gateway's own observations. The
+//! model does no I/O, contains no vendor words, and is the journal's record format (JSON, camelCase),
 //! so a field may be added but never renamed or given another meaning.
 //!
 //! The object fields (`properties`, `traits`, `context`, `integrations`) come in two
-//! representations. The request path keeps them as the client's own text ([`RawJsonObject`]): they are
+//! representations. The request path stores them as the client's own text ([`RawJsonObject`]): they are
 //! validated once and copied, never built into trees. Readers of the journal parse the same record
 //! into [`JsonObject`] trees.
 
@@ -35,24 +35,24 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The format, in an event's facts, of those that tell destinations of a segment's members: nobody did
-/// what they say.
+/// The format, in an event's facts, of events that report a segment's members to destinations: no visitor
+/// caused them.
 pub const MEMBERSHIP: &str = "membership";
 
 /// A JSON object as a tree, in the order the client wrote it.
 pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 
-/// What a message says happened. The names are the Segment spec's.
+/// The kind of an event. The names are the Segment spec's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
-    /// A named action: `event` says which.
+    /// A named action: `event` is its name.
     Track,
     /// A web page was viewed.
     Page,
     /// An app screen was viewed.
     Screen,
-    /// Traits of the visitor.
+    /// The traits of the visitor.
     Identify,
     /// The visitor belongs to a group; `traits` are the group's.
     Group,
@@ -65,7 +65,7 @@ impl EventKind {
     pub const ALL: [Self; 6] =
         [Self::Track, Self::Page, Self::Screen, Self::Identify, Self::Group, Self::Alias];
 
-    /// The wire name, as in the `type` field.
+    /// Returns the wire name, as in the `type` field.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Track => "track",
@@ -77,7 +77,7 @@ impl EventKind {
         }
     }
 
-    /// The kind with this wire name.
+    /// Returns the kind with this wire name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -88,10 +88,10 @@ impl EventKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
 pub struct Event<O = JsonObject> {
-    /// What happened.
+    /// The kind of the event.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// Unique per event: the dedupe key everywhere. Minted by the gateway when the client sent none.
+    /// Unique per event: the dedupe key everywhere. Issued by the gateway when the client sent none.
     pub message_id: String,
     /// The name of a track event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub struct Event<O = JsonObject> {
     /// The category of a page or screen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
-    /// The id the site knows the person by.
+    /// The id by which the site knows the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// The device or browser's own id; the first-party cookie's when the client sent none.
@@ -114,9 +114,9 @@ pub struct Event<O = JsonObject> {
     /// The older id of an alias event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_id: Option<String>,
-    /// When it happened, corrected for the client's clock skew. Never after `received_at`.
+    /// The time of the event, corrected for the client's clock skew. Never after `received_at`.
     pub timestamp: Timestamp,
-    /// When the gateway received it.
+    /// The time when the gateway received it.
     pub received_at: Timestamp,
     /// The client's own clock at the event, uncorrected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,25 +124,25 @@ pub struct Event<O = JsonObject> {
     /// The client's own clock when it sent the beacon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Timestamp>,
-    /// What the event says of itself (track, page, screen).
+    /// The properties of the event (track, page, screen).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<O>,
-    /// What is said of the person (identify) or the group (group).
+    /// The traits of the person (identify) or the group (group).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traits: Option<O>,
-    /// What the client said of its surroundings. Not trusted: see [`EventFacts`] for what was observed.
+    /// The client's report of its environment. Not trusted: see [`EventFacts`] for what was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<O>,
     /// Per-destination switches and options, by the destination's public name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrations: Option<O>,
-    /// What the gateway observed when the event arrived.
+    /// The facts that the gateway observed when the event arrived.
     #[serde(default)]
     pub facts: EventFacts,
 }
 
 impl<O> Event<O> {
-    /// The name that event globs and reports go by: the track name, or the kind for the others.
+    /// Returns the name that event globs and reports use: the track name, or the kind for the others.
     pub fn label(&self) -> &str {
         match (self.kind, &self.event) {
             (EventKind::Track, Some(event)) => event,
@@ -150,19 +150,19 @@ impl<O> Event<O> {
         }
     }
 
-    /// The id whose events must stay in order: the device's, else the user's, else the event's own.
+    /// Returns the id whose events must stay in order: the device's, else the user's, else the event's own.
     pub fn order_key(&self) -> &str {
         self.anonymous_id.as_deref().or(self.user_id.as_deref()).unwrap_or(self.message_id.as_str())
     }
 }
 
-/// The client's own JSON text of an object: checked to be an object, otherwise unread.
+/// The client's own JSON text of an object: checked to be an object, otherwise not parsed.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct RawJsonObject(Box<RawValue>);
 
 impl RawJsonObject {
-    /// Takes a value that is a JSON object; `None` for any other value.
+    /// Wraps a value that is a JSON object; `None` for any other value.
     pub fn new(value: &RawValue) -> Option<Self> {
         value.get().starts_with('{').then(|| Self(value.to_owned()))
     }
@@ -172,7 +172,11 @@ impl RawJsonObject {
         self.0.get()
     }
 
-    /// The object as a tree.
+    /// Parses the object into a tree.
+    ///
+    /// # Errors
+    ///
+    /// Returns the parser's error if the text is not valid JSON.
     pub fn parse(&self) -> Result<JsonObject, serde_json::Error> {
         serde_json::from_str(self.text())
     }
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_object_is_an_object() {
+    fn raw_object_accepts_objects_only() {
         let number: Box<RawValue> = serde_json::from_str("12").unwrap();
         assert!(RawJsonObject::new(&number).is_none());
         let object: Box<RawValue> = serde_json::from_str(r#" {"a": 1} "#).unwrap();

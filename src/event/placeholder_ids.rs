@@ -1,5 +1,5 @@
-//! Ids that name nobody: placeholders, leftovers of templates and values of other types, which tags and
-//! servers send for people they do not know. Two devices with such an id are not of one person.
+//! Ids that identify no person or device: placeholders, leftovers of templates and values of other types,
+//! which tags and servers send for unknown visitors. Two devices with such an id do not share a person.
 
 /// Words for an unknown visitor, in lower case, with one space where hyphens, underscores or dots may stand.
 const NOBODY: [&str; 53] = [
@@ -60,7 +60,7 @@ const NOBODY: [&str; 53] = [
     "9774d56d682e549c",
 ];
 
-/// Signs around the name of a variable that a template did not fill in, wherever in the id.
+/// Signs around the name of a variable that a template did not fill in, anywhere in the id.
 const TEMPLATES: [(&str, &str); 8] = [
     ("{{", "}}"),
     ("${", "}"),
@@ -75,18 +75,18 @@ const TEMPLATES: [(&str, &str); 8] = [
 /// The same, where the whole id is a variable's name between the two: ids of other systems have such signs too.
 const NAMES: [(&str, &str); 5] = [("%", "%"), ("__", "__"), ("{", "}"), ("@@", "@@"), ("$", "$")];
 
-/// The longest of the words.
+/// The length of the longest of the words.
 const MAX_WORD_BYTES: usize = 20;
 
-/// The fewest zeros that are a device's id instead of a number that a site gave.
+/// The fewest zeros that count as a device's id instead of a number that a site assigned.
 const MIN_ZEROS: usize = 9;
 
-/// Whether an id is somebody's, the space around it aside.
+/// Returns true if an id identifies a person or device; surrounding space is ignored.
 pub fn names_somebody(id: &str) -> bool {
     !is_placeholder(id, &[])
 }
 
-/// Returns true if an id names nobody: by the words above, or by others that a site knows, in lower case.
+/// Returns true if an id is a placeholder: one of the words above, or of the site's own, in lower case.
 pub fn is_placeholder(id: &str, own: &[String]) -> bool {
     let id = id.trim_matches(is_space);
     if own.iter().any(|word| id.eq_ignore_ascii_case(word)) {
@@ -96,7 +96,7 @@ pub fn is_placeholder(id: &str, own: &[String]) -> bool {
     is_word || is_of_zeros(id) || is_template(id) || is_other_type(id)
 }
 
-/// Space, and characters that nobody sees.
+/// Returns true for space and invisible characters.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}')
 }
@@ -115,8 +115,8 @@ fn is_word(id: &str) -> bool {
     NOBODY.iter().any(is_known) || bare.bytes().all(is_sign)
 }
 
-/// The advertising id of a device whose owner has turned it off, a device's address that is hidden, and the
-/// largest of UUIDs.
+/// Returns true for the advertising id of a device whose owner has turned it off, a device's hidden
+/// address, and the largest of UUIDs.
 fn is_of_zeros(id: &str) -> bool {
     let signs = id.bytes().filter(|byte| !matches!(byte, b'-' | b':' | b'{' | b'}'));
     let (mut zeros, mut others) = (0_usize, 0_usize);
@@ -147,14 +147,14 @@ fn is_template(id: &str) -> bool {
     })
 }
 
-/// Returns true if a text could be a variable's name: a UUID in braces is none.
+/// Returns true if a text could be a variable's name: a UUID in braces is not.
 fn is_variable(name: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b' ' | b'|');
     name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(is_part)
 }
 
-/// Recognises the prints of values that are no text: `[object Object]`, `function () {`, `<User: 0x7f>`.
+/// Returns true for the printed form of values that are not text: `[object Object]`, `function () {`, `<User: 0x7f>`.
 fn is_other_type(id: &str) -> bool {
     let start =
         |start: &str| id.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_name_nobody_in_any_case_and_wrapping() {
+    fn placeholders_are_recognised_in_any_case_and_wrapping() {
         for nobody in [
             "",
             " ",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ids_name_somebody() {
+    fn other_ids_are_no_placeholders() {
         for id in [
             "00",
             "u1",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_knows_placeholders_of_its_own() {
+    fn placeholders_include_the_sites_own() {
         let own = ["visitor".to_owned(), "gast".to_owned()];
         assert!(
             is_placeholder(" Gast", &own)

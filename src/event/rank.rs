@@ -1,54 +1,54 @@
-//! Sender ranks: the identity model of the gateway. It says who may speak for whom; every module that
-//! shows, changes or displaces what is known of a person goes by it.
+//! Sender ranks: the identity model of the gateway. A rank limits the people that a sender may speak for;
+//! every module that shows, changes or displaces a person's data applies it.
 //!
 //! # The ranks
 //!
-//! | rank | who sends | how it is shown |
+//! | rank | sender | proof |
 //! |---|---|---|
 //! | server | one of the site's servers | the site's `server_token`, or an operator at the admin listener |
 //! | proven | the visitor of a browser whose identity the site confirmed | a login proof (HMAC of the user id by the site's `login_key`) in the message, or an earlier message of rank server or proven that bound this browser's cookie to the same user id |
-//! | claimed | anybody | nothing: a user id, an e-mail address, an anonymous id, a cookie of a vendor that the sender wrote |
+//! | claimed | any client | nothing: a user id, an e-mail address, an anonymous id, a cookie of a vendor that the sender wrote |
 //!
 //! The gateway's own signed cookie proves that a request comes from the same browser as an earlier
 //! one. It does not prove who uses that browser.
 //!
 //! A login proof counts in a POST only, for the user id of its own message only, and in every format that
-//! has a place for it. It is taken out of the message before the journal, whatever it proves. One that does
-//! not verify takes nothing away: the message is claimed, as it would be without.
+//! has a place for it. It is removed from the message before the journal, valid or not. One that does not
+//! verify takes nothing away: the message is claimed, as it would be without.
 //!
 //! # The power of a rank
 //!
 //! - *Delivery.* Events of all ranks go to the destinations with the ids that they carry.
-//! - *Showing.* `GET /me` shows what belongs to a proven identity, or what the cookie alone
-//!   collected. A claim shows nothing of anybody.
+//! - *Showing.* `GET /me` shows data of a proven identity, or data that the cookie alone collected. A
+//!   claim shows no one's data.
 //! - *Changing.* A trait, an identity and a consent carry the rank that they were stored with. A lower
 //!   rank never replaces, removes or loosens what a higher rank stored.
 //! - *Room.* Each rank has its own share of a profile's limits; profiles that only claims made have
 //!   a bound per site and are removed first.
-//! - *Binding.* Neither GET requests nor cross-site requests change who a browser's visitor is. A GET
-//!   that names a person, or a device that the browser's own cookies do not hold, is an event without the
-//!   cookie: no visitor, visit, remembered click id or vendor's cookie goes with it, and none is set. So
-//!   is every request that another site made the browser send, whatever it names, and from a listed origin
-//!   of another registrable domain as well: the cookie is `SameSite=Lax`, browsers do not send it there.
+//! - *Binding.* Neither GET requests nor cross-site requests change the visitor of a browser. A GET that
+//!   names a person, or a device that the browser's own cookies do not contain, is an event without the
+//!   cookie: no visitor, visit, remembered click id or vendor's cookie goes with it, and none is set. The
+//!   same holds for every request that another site made the browser send, whatever it names, and from a
+//!   listed origin of another registrable domain as well: the cookie is `SameSite=Lax`, browsers omit it there.
 //! - *Duplicates.* A message id is unique among the events of the site's servers, among those of one
 //!   browser (its cookie), and among those of one sender without a cookie (its anonymous and user id, or
-//!   else its address). So nobody can occupy a message id that another sender will use, but for who knows
+//!   else its address). So no sender can occupy a message id that another sender will use, unless it knows
 //!   the ids that a sender without a cookie uses, or shares its address. In two cases an id is one event
 //!   across these: a browser that tries again with the cookie that an answer gave it, and a browser that
-//!   repeats what a server told before it. Told the other way round, both are kept, and vendors that tell
-//!   events apart by their ids count one. Two are kept as well where a browser tries again after it lost
-//!   or refused its cookie, or after the gateway started anew between the request that had none and the one that has.
+//!   repeats a message that a server sent before. In the other order both are stored, and vendors that
+//!   deduplicate events by id count one. Both are stored as well where a browser tries again after it lost
+//!   or refused its cookie, or after the gateway restarted between the request without and the one with a cookie.
 //! - *Eviction.* Where `journal.max_bytes` forces undelivered events out, lower ranks go first.
 
 use serde::{Deserialize, Serialize};
 
-/// How far the sender of an event proved who it speaks for. Higher ranks compare greater.
+/// The degree to which an event's sender proved its identity. Higher ranks compare greater.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum SenderRank {
-    /// Anybody who writes an id.
+    /// Any client that sends an id.
     #[default]
     Claimed,
     /// A browser whose identity the site confirmed.
@@ -61,7 +61,7 @@ impl SenderRank {
     /// All ranks, the lowest first.
     pub const ALL: [Self; 3] = [Self::Claimed, Self::Proven, Self::Server];
 
-    /// The stored number of the rank: 0, 1 or 2.
+    /// Returns the stored number of the rank: 0, 1 or 2.
     pub const fn number(self) -> u8 {
         match self {
             Self::Claimed => 0,
@@ -70,7 +70,7 @@ impl SenderRank {
         }
     }
 
-    /// The rank with this stored number. An unknown number has no power.
+    /// Returns the rank with this stored number. An unknown number has no power.
     pub const fn from_number(number: i64) -> Self {
         match number {
             2 => Self::Server,

@@ -1,4 +1,4 @@
-//! From judged messages to durable events.
+//! Turns judged messages into durable events.
 
 use std::net::IpAddr;
 
@@ -21,32 +21,32 @@ use crate::journal::{
 use crate::privacy;
 use crate::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 
-/// Who sends, as far as it is proven.
+/// The sender of a request, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SenderKind {
-    /// Anybody: the visitor is whoever holds the connection.
+    /// Any client: its visitor is the one of the connection.
     Client,
-    /// One of the site's servers: the visitor is whoever it says.
+    /// One of the site's servers: its messages name their visitors.
     Server,
 }
 
-/// The messages of one body.
+/// The messages of one body, decoded.
 pub(super) struct DecodedMessages {
     /// The write key in the body.
     pub(super) write_key: Option<String>,
-    /// Those that passed.
+    /// The messages that passed every check.
     pub(super) drafts: Vec<MessageDraft>,
-    /// Those that did not.
+    /// The messages that were rejected.
     pub(super) rejected: Vec<RejectedMessage>,
-    /// Bytes that came, decompressed.
+    /// The bytes received, decompressed.
     pub(super) came: usize,
-    /// What they hold of the budget for bodies.
+    /// Their share of the budget for bodies.
     pub(super) share: Option<BudgetShare>,
-    /// The body's length, as sent or decompressed, whichever is more.
+    /// The length of the body, as sent or decompressed, whichever is more.
     pub(super) bytes: usize,
-    /// Whether their library promises to know nobody again.
+    /// True if their library promises not to recognise visitors.
     pub(super) is_anonymous: bool,
-    /// True if their ids alone tell them from all others.
+    /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
 }
 
@@ -65,16 +65,16 @@ impl Default for DecodedMessages {
     }
 }
 
-/// What was observed of a request.
+/// The gateway's observations of a request.
 pub(super) struct RequestFacts {
     pub(super) facts: EventFacts,
-    /// Whether the request brought the visitor's cookie.
+    /// True if the request sent the visitor's cookie.
     pub(super) is_known: bool,
-    /// The id in the cookie that the answer sets, if the request brought none.
+    /// The id in the cookie that the response sets, if the request sent none.
     pub(super) new_cookie: Option<String>,
     /// The client's address.
     pub(super) client: IpAddr,
-    /// The id of messages that name nobody.
+    /// The id for messages that name no person or device.
     pub(super) minted: Option<String>,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
@@ -83,21 +83,20 @@ pub(super) struct RequestFacts {
     pub(super) anonymizes_ip: bool,
 }
 
-/// What messages become.
+/// The journal records made of messages.
 #[derive(Default)]
 struct PreparedRecords {
     records: Vec<NewJournalRecord>,
-    /// Ids and names, for who watches.
+    /// The ids and names of events, for watchers of the live feed.
     feed_entries: Vec<(String, String)>,
-    /// What was seen together, to be remembered once it is kept.
+    /// The groups of ids seen together, to be remembered once the records are durable.
     groups: Vec<u64>,
-    /// Messages of people who are forgotten.
+    /// The number of messages of forgotten people.
     forgotten: u64,
 }
 
 impl SiteRequest<'_> {
-    /// Completes the messages with what was observed, and appends them. Returns when they are
-    /// durable.
+    /// Completes the messages with the observations, and appends them. Returns when they are durable.
     pub(super) async fn accept(
         &self,
         messages: DecodedMessages,
@@ -120,7 +119,7 @@ impl SiteRequest<'_> {
                 for _ in &drafts {
                     self.count_dropped(reason);
                 }
-                // As if they had been taken: a bot learns nothing, and a browser tries no second time.
+                // The response is that of success: a bot learns nothing, and a browser does not retry.
                 return Ok(AcceptOutcome::default());
             }
         };
@@ -149,13 +148,13 @@ impl SiteRequest<'_> {
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
         if records.is_empty() && forgotten > 0 {
-            // The client did nothing wrong and must not try again. Nor is its cookie made to last.
+            // The client did nothing wrong and must not retry. Nor is its cookie renewed.
             return Ok(AcceptOutcome { rejected, set_cookies: Vec::new() });
         }
         if records.is_empty() {
             return Err(RequestRejection::NothingValid(rejected));
         }
-        // From here on the journal bounds what waits for it.
+        // From here on the journal limits the records that wait for it.
         drop(share);
         let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.company.remember(groups);
@@ -173,7 +172,7 @@ impl SiteRequest<'_> {
         Ok(AcceptOutcome { rejected, set_cookies })
     }
 
-    /// The records of messages, each with what was observed of all.
+    /// Makes the records of messages, each with the request's observations.
     async fn compose(
         &self,
         drafts: Vec<MessageDraft>,
@@ -183,9 +182,9 @@ impl SiteRequest<'_> {
     ) -> Result<PreparedRecords, RequestRejection> {
         let limits = &self.snapshot.limits;
         let mut composed = PreparedRecords::default();
-        // What was observed goes into every record, and is bounded as such.
+        // The observations go into every record, and count towards its limit.
         let mut bytes = 0_usize;
-        // Asked once: a watcher who comes in the middle would be told of some events by others' names.
+        // Checked once: otherwise a watcher who connects in between would get events under others' names.
         let is_watched = self.gateway.feed.is_watched();
         for (number, draft) in drafts.into_iter().enumerate() {
             if number % AT_ONCE_EVENTS == AT_ONCE_EVENTS - 1 {
@@ -228,7 +227,7 @@ impl SiteRequest<'_> {
         Ok(composed)
     }
 
-    /// Who the visitor is, for beacons of browsers and for messages that name nobody.
+    /// Recognises the visitor, for beacons of browsers and for messages without an id.
     fn recognise(
         &self,
         drafts: &[MessageDraft],
@@ -255,7 +254,7 @@ impl SiteRequest<'_> {
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let is_of_page = self.is_of_page();
         let cookies = head::cookies(fields);
-        // A program's jar would bring the cookie back with the next user's events.
+        // A program's cookie jar would send the cookie again with the next user's events.
         leave.cookies &=
             is_browser_like(self.route, fields) || self.site.visitor.is_shown_in(&cookies);
         let mut seen = VisitorRequest {
@@ -282,15 +281,15 @@ impl SiteRequest<'_> {
         Some(recognised)
     }
 
-    /// The categories that the browser's own signals refuse.
+    /// Returns the categories that the browser's own signals refuse.
     pub(super) fn refused_by_signals(&self) -> Vec<&str> {
         let fields = &self.head.headers;
         let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
         self.site.privacy.refused_by_signals(gpc, dnt).collect()
     }
 
-    /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
-    /// changed their mind meanwhile, and a cookie too few is the smaller harm.
+    /// Returns the storage that the visitor refused in none of the messages: they are of one visitor, who may have
+    /// changed the choice meanwhile, and a missing cookie is the lesser harm.
     pub(super) fn storage_permissions(&self, drafts: &[MessageDraft]) -> StoragePermissions {
         let signalled = self.refused_by_signals();
         let refuse = |categories: &[String]| {
@@ -307,13 +306,13 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// The client's address, as far as the site keeps it.
+    /// Returns the client's address, truncated if the site requires it.
     fn kept_address(&self) -> IpAddr {
         let address = self.client.client;
         if self.site.privacy.anonymizes_ip() { privacy::truncate(address) } else { address }
     }
 
-    /// What was observed, the cookies to set, and the id for messages that name nobody.
+    /// Returns the observations, the cookies to set, and the id for messages without one.
     fn facts(
         &self,
         recognised: Option<RecognisedVisitor>,
@@ -356,7 +355,7 @@ impl SiteRequest<'_> {
         facts.cookies = recognised.cookies;
         facts.click_ids = recognised.click_ids;
         facts.campaign = recognised.campaign;
-        // Without cookies nothing links this request to another, and facts must not pretend so.
+        // Without cookies nothing links this request to another, so the facts name no visitor.
         if recognised.is_remembered {
             facts.visitor = Some(recognised.visitor);
             facts.session = Some(recognised.session);
@@ -365,8 +364,8 @@ impl SiteRequest<'_> {
     }
 }
 
-/// True if the sender may be a browser. Libraries of servers and apps send vendors' beacons too, and
-/// name neither a page nor themselves as browsers do.
+/// Returns true if the sender may be a browser. Libraries of servers and apps send vendors' beacons too, but send
+/// neither a page nor a browser's user agent.
 fn is_browser_like(route: GatewayRoute, fields: &http::HeaderMap) -> bool {
     let is_named_so = || {
         let agent = fields.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
@@ -376,8 +375,8 @@ fn is_browser_like(route: GatewayRoute, fields: &http::HeaderMap) -> bool {
 }
 
 impl RequestFacts {
-    /// The draft as an event of the site, and what makes it a duplicate; or the message's id and why it
-    /// cannot be one.
+    /// Returns the draft as an event of the site with its deduplication key; or the message's id and the reason for
+    /// its rejection.
     pub(super) fn complete(
         &self,
         draft: MessageDraft,
@@ -388,8 +387,8 @@ impl RequestFacts {
         event.facts = EventFacts { proven, ..self.facts.clone() };
         let own_name = binding::stranger(&event, self.client);
         if !self.is_known && event.anonymous_id.is_some() {
-            // Where the client has an id, a visitor made just now is most likely made at each of its
-            // requests, because it sends no cookies.
+            // A client with an id of its own but no cookie probably sends none with any request, so a visitor
+            // created now would be a new one each time.
             (event.facts.visitor, event.facts.session) = (None, None);
         }
         (event.facts.beacon, event.facts.forwarded_to) = (draft.beacon, draft.forwarded_to);
@@ -400,7 +399,7 @@ impl RequestFacts {
             event.facts.ip = draft.ip.filter(|ip| !ip.is_unspecified());
             event.facts.user_agent = draft.user_agent;
         } else if draft.ip.is_some_and(|ip| ip.is_unspecified()) {
-            // A program says that its own address and agent are no visitor's.
+            // The program declares that its own address and user agent are no visitor's.
             (event.facts.ip, event.facts.user_agent) = (None, None);
             (event.facts.place, event.facts.language, event.facts.hints) = (None, None, None);
         }
@@ -416,7 +415,7 @@ impl RequestFacts {
         }
         let scope = match &event.facts.visitor {
             _ if self.sender == SenderKind::Server => MessageScope::Servers,
-            // A second attempt brings the cookie as well.
+            // A retry sends the cookie as well.
             Some(visitor) if self.is_known => MessageScope::Browser(&visitor.id),
             _ => MessageScope::Stranger { name: &own_name, cookie: self.new_cookie.as_deref() },
         };
@@ -426,14 +425,14 @@ impl RequestFacts {
     }
 }
 
-/// The key of an event whose id does not tell it from others: its name and person besides.
+/// Returns the key of an event whose id alone does not identify it: its name and person are added.
 fn event_id(event: &Event<RawJsonObject>) -> String {
     let user_id = event.user_id.as_deref().unwrap_or_default();
     let anonymous_id = event.anonymous_id.as_deref().unwrap_or_default();
     [&event.message_id, event.label(), user_id, anonymous_id].join("\0")
 }
 
-/// Cuts every address that an event names to its network.
+/// Truncates every address in an event to its network.
 fn anonymize(event: &mut Event<RawJsonObject>) {
     event.facts.ip = event.facts.ip.map(privacy::truncate);
     let objects = [&mut event.context, &mut event.properties, &mut event.traits];
@@ -468,8 +467,8 @@ pub(super) fn record(
     })
 }
 
-/// An event as the journal keeps it. Its room is made at once: grown step by step, it would take three
-/// times as much meanwhile.
+/// Serialises an event as the journal stores it. The buffer is allocated at once: growing it step by step would
+/// take three times as much memory meanwhile.
 fn written(event: &Event<RawJsonObject>) -> Result<Vec<u8>, RequestRejection> {
     const HEAD_BYTES: usize = 768;
     let objects = [&event.properties, &event.traits, &event.context, &event.integrations];

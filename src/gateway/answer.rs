@@ -1,4 +1,4 @@
-//! What clients are told of events that were taken (`contracts/beacons.md` 1.4).
+//! The responses to accepted events (`docs/contracts/beacons.md` 1.4).
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SET_COOKIE};
@@ -9,12 +9,12 @@ use super::decode::RejectedMessage;
 use crate::answer::ResponseBody;
 use crate::vendors::beacon::BeaconReply;
 
-/// What became of a request's messages: at least one was taken.
+/// The outcome of a request's messages: at least one was accepted.
 #[derive(Debug, Default)]
 pub(super) struct AcceptOutcome {
-    /// The messages that were not.
+    /// The messages that were rejected.
     pub(super) rejected: Vec<RejectedMessage>,
-    /// Cookies for the visitor's browser.
+    /// The cookies to set in the visitor's browser.
     pub(super) set_cookies: Vec<HeaderValue>,
 }
 
@@ -25,7 +25,7 @@ struct SuccessBody<'a> {
     rejected: &'a [RejectedMessage],
 }
 
-/// 204 if every message was taken, otherwise which were not.
+/// Responds 204 if every message was accepted, otherwise with the list of rejected ones.
 pub(super) fn quiet(taken: AcceptOutcome) -> Response<ResponseBody> {
     if taken.rejected.is_empty() {
         return finish(StatusCode::NO_CONTENT, None, Bytes::new(), taken);
@@ -33,7 +33,7 @@ pub(super) fn quiet(taken: AcceptOutcome) -> Response<ResponseBody> {
     success(taken)
 }
 
-/// The Segment API's answer.
+/// Responds as the Segment API does.
 pub(super) fn success(taken: AcceptOutcome) -> Response<ResponseBody> {
     const PLAIN: &[u8] = br#"{"success":true}"#;
     let body = if taken.rejected.is_empty() {
@@ -45,17 +45,17 @@ pub(super) fn success(taken: AcceptOutcome) -> Response<ResponseBody> {
     finish(StatusCode::OK, Some("application/json"), body, taken)
 }
 
-/// JSON for the page that asked.
+/// Responds with JSON for the page that requested it.
 pub(super) fn json(body: Bytes) -> Response<ResponseBody> {
     finish(StatusCode::OK, Some("application/json"), body, AcceptOutcome::default())
 }
 
-/// An image of one pixel.
+/// Responds with an image of one pixel.
 pub(super) fn gif(taken: AcceptOutcome) -> Response<ResponseBody> {
     vendors(BeaconReply::gif(), taken)
 }
 
-/// What a vendor's library is told. Pages with an embedder policy may show the images among it.
+/// Responds as a vendor's library expects. Pages with an embedder policy may show images among the responses.
 pub(super) fn vendors(answer: BeaconReply, taken: AcceptOutcome) -> Response<ResponseBody> {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     let BeaconReply { status, content_type, body } = answer;

@@ -1,11 +1,11 @@
-//! Vendors' own beacons, and callers that are no people.
+//! Vendors' own beacons, and callers that are bots.
 
 use super::BeaconForwarding;
 use super::tests::{house, house_that, page, to, track};
 use crate::vendors::beacon_format;
 
 #[tokio::test]
-async fn a_vendors_library_is_answered_as_by_its_vendor() {
+async fn vendor_library_gets_its_vendors_response() {
     let house = house().await;
     let post = |body: &str| house.ask(page("/plausible/api/event"), body.to_owned());
     let taken =
@@ -33,7 +33,7 @@ async fn a_vendors_library_is_answered_as_by_its_vendor() {
 }
 
 #[tokio::test]
-async fn bots_are_flagged_and_prefetches_count_for_nothing() {
+async fn bots_are_flagged_and_prefetches_are_not_counted() {
     let house = house().await;
     let bot = to("POST", "/e")
         .header("origin", "https://shop.example")
@@ -58,7 +58,7 @@ async fn bots_are_flagged_and_prefetches_count_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
+async fn forwarded_beacon_is_stored_as_it_was_sent() {
     let body = r#"{"n":"Signup","u":"https://shop.example/"}"#;
     for (converts, expected) in [(true, ["Signup", "Beacon"].as_slice()), (false, &["Beacon"])] {
         let house = house_that(|mount| {
@@ -84,7 +84,7 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_reset_makes_the_browser_somebody_elses() {
+async fn reset_gives_the_browser_a_new_identity() {
     let house = house().await;
     let cookie = |answer: &super::tests::TestResponse| {
         let set = answer.fields["set-cookie"].to_str().unwrap();
@@ -115,7 +115,7 @@ async fn a_reset_makes_the_browser_somebody_elses() {
 }
 
 #[tokio::test]
-async fn a_client_with_an_id_that_keeps_no_cookies_is_no_new_visitor_each_time() {
+async fn client_with_an_id_and_no_cookies_is_not_a_new_visitor_each_time() {
     let house = house().await;
     let with_id = r#"{"type":"track","event":"x","anonymousId":"a1","messageId":"m1"}"#;
     let first = house.ask(page("/e"), with_id).await;
@@ -127,7 +127,7 @@ async fn a_client_with_an_id_that_keeps_no_cookies_is_no_new_visitor_each_time()
 }
 
 #[tokio::test]
-async fn a_beacon_is_passed_on_with_what_all_of_its_messages_agree_to() {
+async fn beacon_is_forwarded_with_the_consent_that_all_its_messages_share() {
     let house = house_that(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: vec!["analytics".to_owned()] });

@@ -1,13 +1,13 @@
-//! The requests that may use the visitor's cookie, and the user ids that browsers prove. The rules are
-//! those of [`SenderRank`](crate::event::SenderRank).
+//! Decides which requests may use the visitor's cookie, and verifies the user ids that browsers prove. The rules
+//! are those of [`SenderRank`](crate::event::SenderRank).
 //!
-//! - A request that another site made a browser send is an event without the cookie: none is read, set,
-//!   renewed or replaced. `Sec-Fetch-Site` tells, else the page in `Referer`. That holds for listed
-//!   origins of another registrable domain as well: the cookie is `SameSite=Lax`, so no browser sends it
-//!   there. A request that a person made by hand (`Sec-Fetch-Site: none`) is no page's event either.
-//! - A GET that names anybody but the browser itself is an event without the cookie: any link or image can
-//!   hold any id. Of ids of devices, those count that the browser's own cookies hold.
-//! - A request that says nothing of where it comes from (a program, an old browser) has its cookie.
+//! - A request that another site made a browser send is an event without the cookie: none is read, set, renewed or
+//! replaced. `Sec-Fetch-Site` decides, else the page in `Referer`. That applies to listed origins of another
+//! registrable domain as well: the cookie is `SameSite=Lax`, so no browser sends it there. A request that a person
+//! typed (`Sec-Fetch-Site: none`) is no page's event either.
+//! - A GET that names anyone but the browser itself is an event without the cookie: any link or image can contain
+//! any id. Device ids are accepted if the browser's own cookies contain them.
+//! - A request without these fields (from a program, an old browser) may use its cookie.
 
 use std::net::IpAddr;
 
@@ -29,14 +29,14 @@ use crate::metrics::LoginProofLabels;
 use crate::profile::{IdentityKind, identities};
 use crate::visitor::{LoginProofCheck, RecognisedVisitor};
 
-/// Proofs of one message that are looked at.
+/// The most proofs of one message that are checked.
 const MAX_PROOFS: usize = 4;
 
-/// Cookies that begin with the id of their vendor's device, in front of a dot: Matomo's and Snowplow's.
+/// Cookies whose values begin with a vendor's device id, before a dot: Matomo's and Snowplow's.
 const ID_COOKIES: [&str; 2] = ["_pk_id", "_sp_id"];
 
 impl SiteRequest<'_> {
-    /// Whether a page of another site made the browser send it.
+    /// Returns true if a page of another site made the browser send the request.
     pub(super) fn is_cross_site(&self) -> bool {
         let fields = &self.head.headers;
         let mut sites = fields.get_all(SEC_FETCH_SITE).iter().peekable();
@@ -44,7 +44,7 @@ impl SiteRequest<'_> {
             let is_own = |site: &[u8]| matches!(site, b"same-origin" | b"same-site" | b"none");
             return !sites.all(|site| is_own(site.as_bytes()));
         }
-        // Those of foreign origins are refused.
+        // Requests of foreign origins are refused elsewhere.
         if fields.contains_key(ORIGIN) {
             return false;
         }
@@ -55,13 +55,13 @@ impl SiteRequest<'_> {
         })
     }
 
-    /// Whether events of the request may be the visitor's whom its cookie names.
+    /// Returns true if the request's events may belong to the visitor in its cookie.
     pub(super) fn is_of_page(&self) -> bool {
         let mut sites = self.head.headers.get_all(SEC_FETCH_SITE).iter();
         !self.is_cross_site() && !sites.any(|site| site.as_bytes() == b"none")
     }
 
-    /// Whether it is a GET that names anybody but the browser that sends it.
+    /// Returns true if it is a GET that names anyone but the browser that sends it.
     pub(super) fn names_another(
         &self,
         drafts: &[MessageDraft],
@@ -88,12 +88,12 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// The result of a message's proofs, if it has any that are the gateway's to judge.
+    /// Returns the result of a message's proofs, if any of them is for the gateway.
     fn check(&self, draft: &MessageDraft) -> Option<LoginProofCheck> {
         let best = |proofs: &[Box<str>]| {
             proofs.iter().take(MAX_PROOFS).map(|proof| self.check_proof(draft, proof)).max()
         };
-        // What another vendor's key made is none of ours, and no attempt at one.
+        // A proof by another vendor's key is ignored, and is no failed attempt.
         let shared = best(&draft.proofs.shared).filter(|it| *it != LoginProofCheck::Invalid);
         best(&draft.proofs.ours).max(shared)
     }
@@ -105,9 +105,8 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// Takes login proofs and the site's server token out of a beacon that is passed on as it was sent, the
-    /// last of the messages; where they cannot be found in it, it is not passed on. `text`: its body,
-    /// decompressed.
+    /// Removes login proofs and the site's server token from a raw beacon, the last of the messages, before it is
+    /// passed on; if they cannot be found in it, it is not passed on. `text`: its body, decompressed.
     pub(super) fn hide_secrets(&self, judged: &mut DecodedMessages, text: &[u8]) {
         let token = judged.write_key.as_deref();
         let token = token.filter(|key| CredentialCheck::of(self.site, key).is_servers());
@@ -130,7 +129,7 @@ impl SiteRequest<'_> {
     }
 }
 
-/// Takes secrets out of a beacon; whether all were found.
+/// Removes secrets from a beacon; returns true if all were found.
 fn hide(beacon: &mut RawBeacon, text: &[u8], secrets: &[Box<str>]) -> bool {
     let Ok(mut text) = String::from_utf8(text.to_vec()) else { return false };
     for secret in secrets {
@@ -145,7 +144,7 @@ fn hide(beacon: &mut RawBeacon, text: &[u8], secrets: &[Box<str>]) -> bool {
     true
 }
 
-/// Whether a page is of the host's registrable domain.
+/// Returns true if a page is of the host's registrable domain.
 fn is_same_site(page: &Url, host: &str) -> bool {
     match page.host() {
         Some(Host::Domain(page)) => {
@@ -157,7 +156,7 @@ fn is_same_site(page: &Url, host: &str) -> bool {
     }
 }
 
-/// The ids of devices that the browser's own cookies hold.
+/// Returns the device ids in the browser's own cookies.
 fn own_ids(fields: &HeaderMap, recognised: &RecognisedVisitor) -> Vec<String> {
     let facts = EventFacts {
         cookies: recognised.cookies.clone(),
@@ -174,7 +173,7 @@ fn own_ids(fields: &HeaderMap, recognised: &RecognisedVisitor) -> Vec<String> {
     known.chain(cookies).collect()
 }
 
-/// An event that says nothing.
+/// Returns an event with these facts and no content.
 fn nothing(facts: EventFacts) -> Event {
     let now = jiff::Timestamp::UNIX_EPOCH;
     Event {
@@ -205,9 +204,9 @@ fn names_another(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
     if tells || draft.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
         return true;
     }
-    // A context that cannot be read names anybody.
+    // A context that cannot be read may name anyone.
     let Some(context) = readable(event.context.as_ref()) else { return true };
-    // A vendor's name for a person is none of the profiles', but goes to the vendor.
+    // Profiles ignore a vendor's client id, but the vendor receives it.
     let clients = context.get("clientIds").and_then(Value::as_object);
     let mut clients = clients.into_iter().flat_map(JsonObject::values);
     if context.contains_key("groupId") || clients.any(|ids| ids.get("external_id").is_some()) {
@@ -225,11 +224,11 @@ fn readable(context: Option<&RawJsonObject>) -> Option<JsonObject> {
     context.map_or_else(|| Some(JsonObject::new()), |context| context.parse().ok())
 }
 
-/// What tells a sender without a cookie from others: its own ids, else its address.
+/// Returns the name that tells a sender without a cookie from others: its own ids, else its address.
 pub(super) fn stranger(event: &Event<RawJsonObject>, client: IpAddr) -> String {
     match (&event.anonymous_id, &event.user_id) {
         (None, None) => match client {
-            // Of one customer's network.
+            // The network of one customer.
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
                 format!("address {a:x}:{b:x}:{c:x}:{d:x}")

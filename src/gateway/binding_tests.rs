@@ -1,4 +1,4 @@
-//! Who a request's events are of: GET requests, other sites' pages, login proofs, message ids.
+//! The visitors of a request's events: GET requests, other sites' pages, login proofs, message ids.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::request::Builder;
@@ -13,7 +13,7 @@ use crate::visitor::tests::LOGIN_KEY;
 
 const GA_COOKIE: &str = "_ga=GA1.1.1763984794.1795434662";
 
-/// The cookies of a browser that was here, and the id that its visitor has.
+/// Returns the cookies of a returning browser, and its visitor's id.
 async fn browser(house: &TestGateway) -> (String, String) {
     let landing = json!({ "type": "page", "messageId": "landing",
         "context": { "page": { "url": "https://shop.example/?gclid=Abc&utm_source=news" } } });
@@ -29,7 +29,7 @@ async fn last(house: &TestGateway) -> Event {
     house.events().await.pop().unwrap()
 }
 
-/// The event that a request became.
+/// Returns the event that a request became.
 async fn event_of(house: &TestGateway, request: Builder, body: impl Into<bytes::Bytes>) -> Event {
     let before = house.events().await.len();
     let answer = house.ask(request, body).await;
@@ -38,7 +38,7 @@ async fn event_of(house: &TestGateway, request: Builder, body: impl Into<bytes::
     events.into_iter().next_back().unwrap()
 }
 
-/// The event that a request became whose answer sets no cookie.
+/// Returns the event of a request whose response sets no cookie.
 async fn bare_event_of(
     house: &TestGateway,
     request: Builder,
@@ -53,7 +53,7 @@ fn is_known(event: &Event) -> bool {
     event.facts.visitor.is_some()
 }
 
-/// Nothing of the browser's cookies is in it.
+/// Returns true if the event has nothing of the browser's cookies.
 fn is_without_cookie(event: &Event, visitor: &str) -> bool {
     let facts = &event.facts;
     let is_blank = facts.visitor.is_none()
@@ -70,7 +70,7 @@ fn data(message: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_get_that_names_another_is_an_event_without_the_cookie() {
+async fn get_that_names_another_is_an_event_without_the_cookie() {
     let house = house().await;
     let (cookies, visitor) = browser(&house).await;
     let identify = data(&json!({ "type": "identify", "userId": "attacker" }));
@@ -123,14 +123,14 @@ async fn a_get_that_names_another_is_an_event_without_the_cookie() {
         }
         assert_eq!(event.facts.rank(), SenderRank::Claimed, "{path}");
     }
-    // A browser without a cookie is given none that would be the attacker's.
+    // A browser without a cookie gets none that would be the attacker's.
     let pixel = to("GET", "/px.gif?type=page&userId=attacker");
     let first = bare_event_of(&house, pixel, "").await;
     assert!(!is_known(&first));
 }
 
 #[tokio::test]
-async fn a_get_that_names_nobody_else_is_the_visitors() {
+async fn get_that_names_no_one_else_is_the_visitors() {
     let house = house().await;
     let (cookies, visitor) = browser(&house).await;
     let own = format!("/px.gif?type=page&anonymousId={visitor}");
@@ -156,7 +156,7 @@ async fn a_get_that_names_nobody_else_is_the_visitors() {
 }
 
 #[tokio::test]
-async fn a_request_of_another_site_is_an_event_without_the_cookie() {
+async fn request_of_another_site_is_an_event_without_the_cookie() {
     let house = house().await;
     let (cookies, visitor) = browser(&house).await;
     let message = json!({ "type": "page" }).to_string();
@@ -213,7 +213,7 @@ async fn pages_of_the_site_keep_their_visitor() {
 }
 
 #[tokio::test]
-async fn another_site_neither_resets_a_visitor_nor_learns_of_one() {
+async fn another_site_can_neither_reset_a_visitor_nor_identify_one() {
     let house = house().await;
     let (cookies, _) = browser(&house).await;
     let reset = |fields: &[(&str, &str)]| {
@@ -237,7 +237,7 @@ async fn another_site_neither_resets_a_visitor_nor_learns_of_one() {
     }
 }
 
-/// The proof of a user id, for good or until a second since 1970.
+/// Returns the proof of a user id, without expiry or until a second since 1970.
 fn proof(user: &str, until: Option<u64>) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(LOGIN_KEY.as_bytes()).unwrap();
     mac.update(user.as_bytes());
@@ -254,7 +254,7 @@ fn proof(user: &str, until: Option<u64>) -> String {
 const NOW: u64 = 1_795_435_200;
 
 #[tokio::test]
-async fn a_login_proof_makes_its_own_message_proven_and_leaves_it() {
+async fn login_proof_makes_only_its_own_message_proven_and_is_removed() {
     let house = house().await;
     let (good, late) = (proof("u1", Some(NOW + 1)), proof("u1", Some(NOW)));
     let (plain, anothers) = (proof("u1", None), proof("u2", None));
@@ -299,7 +299,7 @@ async fn a_login_proof_makes_its_own_message_proven_and_leaves_it() {
 }
 
 #[tokio::test]
-async fn a_login_proof_counts_in_every_format_with_a_place_for_it_and_never_in_a_get() {
+async fn login_proof_counts_in_every_format_with_a_place_for_it_and_never_in_a_get() {
     let house = house().await;
     let proof = proof("u1", None);
     let message = json!({ "type": "identify", "userId": "u1", "anonymousId": "a1",
@@ -334,7 +334,7 @@ async fn a_login_proof_counts_in_every_format_with_a_place_for_it_and_never_in_a
 }
 
 #[tokio::test]
-async fn a_proof_of_one_message_proves_no_other_of_its_batch() {
+async fn proof_of_one_message_proves_no_other_of_its_batch() {
     let house = house().await;
     let proof = proof("u1", None);
     let batch = json!({ "batch": [
@@ -349,7 +349,7 @@ async fn a_proof_of_one_message_proves_no_other_of_its_batch() {
 }
 
 #[tokio::test]
-async fn a_server_needs_no_proof_and_its_messages_keep_none() {
+async fn server_needs_no_proof_and_its_messages_keep_none() {
     let house = house().await;
     let proof = proof("u1", None);
     let message = json!({ "type": "identify", "userId": "u1", "proof": proof,
@@ -364,7 +364,7 @@ async fn a_server_needs_no_proof_and_its_messages_keep_none() {
 }
 
 #[tokio::test]
-async fn a_beacon_that_is_passed_on_keeps_no_proof() {
+async fn forwarded_beacon_keeps_no_proof() {
     let house = house_that(|mount| {
         let upstream = "https://api.segment.io".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
@@ -380,7 +380,7 @@ async fn a_beacon_that_is_passed_on_keeps_no_proof() {
     assert!(!body.contains(&proof) && body.contains("gold"), "{body}");
     assert!(body.contains(&other), "Intercom's own goes to whom it is for");
     let before = house.events().await.len();
-    // Where it is in a form that the gateway does not find, the beacon stays here.
+    // A proof in a form that the gateway does not find keeps the beacon from being passed on.
     let pixel = format!("/segment/v1/pixel/identify?data={}", data(&message));
     house.ask(to("GET", &pixel), "").await;
     let events = house.events().await;
@@ -388,7 +388,7 @@ async fn a_beacon_that_is_passed_on_keeps_no_proof() {
     assert!(events.last().unwrap().facts.beacon.is_none());
 }
 
-/// A message of this id that claims no id, or this one.
+/// Returns a message of this id with this anonymous id, or none.
 fn order(id: &str, anonymous_id: Option<&str>) -> String {
     let mut message = track(id);
     match anonymous_id {
@@ -399,7 +399,7 @@ fn order(id: &str, anonymous_id: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn a_message_id_that_a_stranger_used_is_new_to_servers_browsers_and_other_strangers() {
+async fn message_id_used_by_a_stranger_is_new_to_servers_browsers_and_other_strangers() {
     let house = house().await;
     let (cookies, _) = browser(&house).await;
     let count = async || house.events().await.len();
@@ -434,14 +434,14 @@ async fn a_message_id_that_a_stranger_used_is_new_to_servers_browsers_and_other_
 }
 
 #[tokio::test]
-async fn a_retry_is_one_event_with_and_without_the_cookie_that_the_first_answer_gave() {
+async fn retry_is_one_event_with_and_without_the_first_responses_cookie() {
     let house = house().await;
     let count = async || house.events().await.len();
     for (id, anonymous_id) in [("m1", None), ("m2", Some("a1"))] {
         let before = count().await;
         let first = house.ask(page("/e"), order(id, anonymous_id)).await;
         let cookie = first.fields["set-cookie"].to_str().unwrap().split(';').next().unwrap();
-        // The answer was lost, cookie and all.
+        // The response was lost, cookie and all.
         house.ask(page("/e"), order(id, anonymous_id)).await;
         // The browser read its head only.
         house.ask(page("/e").header("cookie", cookie), order(id, anonymous_id)).await;
@@ -450,7 +450,7 @@ async fn a_retry_is_one_event_with_and_without_the_cookie_that_the_first_answer_
 }
 
 #[tokio::test]
-async fn tags_of_one_page_tell_an_order_once() {
+async fn tags_of_one_page_record_an_order_once() {
     let house = house().await;
     let (cookies, _) = browser(&house).await;
     let before = house.events().await.len();

@@ -1,5 +1,5 @@
-//! A request's body, read and decompressed within its limits (`contracts/beacons.md` 1.2, steps
-//! 1 to 4), and within what all bodies may take together.
+//! Reads and decompresses a request's body within its limits (`docs/contracts/beacons.md` 1.2, steps 1 to 4), and within
+//! the budget of all bodies together.
 
 use std::error::Error;
 use std::io::Read;
@@ -17,14 +17,14 @@ use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
 
-/// Encodings one upon the other; no client captured uses more than one.
+/// The most nested encodings; no captured client uses more than one.
 const MAX_ENCODINGS: usize = 2;
 
-/// A longer body is not decompressed on the spot, however little is in it: streams may be made of parts
-/// that are empty.
+/// The longest body as sent that is decompressed at once, however little it contains: streams may consist of empty
+/// parts.
 const AT_ONCE_SENT_BYTES: usize = 16 * 1024;
 
-/// What every gzip stream starts with: some clients compress without saying so.
+/// The signature of gzip streams: some clients compress without declaring it.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 
 /// The byte order mark that some tools put before JSON.
@@ -38,15 +38,15 @@ enum BodyCompression {
     Zstd,
 }
 
-/// The text of a body, and its share of what all may take, to be held as long as what is made of it.
+/// The text of a body, and its share of the budget, to be kept as long as the messages made of it.
 pub(super) struct ReceivedBody {
     /// The body as it was sent.
     pub(super) sent: Bytes,
     pub(super) text: Bytes,
-    /// The bytes that the quotas count: the body as sent, or decompressed with what stands around the
-    /// text, whichever is more.
+    /// The bytes that the quotas count: the body as sent, or decompressed with everything around the text,
+    /// whichever is more.
     pub(super) bytes: usize,
-    /// None if it is parsed at once.
+    /// `None` if it is parsed at once.
     pub(super) share: Option<BudgetShare>,
 }
 
@@ -57,7 +57,7 @@ impl ReceivedBody {
     }
 }
 
-/// Reads the whole body, decompresses it, and takes off what stands around the text.
+/// Reads the whole body, decompresses it, and trims everything around the text.
 pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,
@@ -69,9 +69,9 @@ where
 {
     let deadline = Instant::now() + limits.body_time;
     let encodings = encodings(fields)?;
-    // Given back when the body has its share.
+    // Released when the body has its share.
     let (sent, _room) = collect(body, limits, (budget, payer), deadline).await?;
-    // The share is taken when the body is there, so that nobody holds one by sending slowly.
+    // The share is taken once the body has arrived, so that slow senders occupy none.
     if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
         let share = match sent.len() {
             ..=AT_ONCE_BYTES => None,
@@ -97,7 +97,7 @@ where
     share.run(work).await
 }
 
-/// The body as sent, and its room while it is not yet decoded.
+/// Reads the body as sent, and takes a grant for it until it is decoded.
 async fn collect<B>(
     body: B,
     limits: &GatewayLimits,
@@ -143,7 +143,7 @@ where
     Ok((whole, room))
 }
 
-/// The encodings in the order they were applied.
+/// Returns the encodings in the order they were applied.
 fn encodings(fields: &HeaderMap) -> Result<Vec<BodyCompression>, RequestRejection> {
     let mut encodings = Vec::new();
     for value in fields.get_all(CONTENT_ENCODING) {
@@ -184,7 +184,7 @@ fn inflate_all(
 fn decode(encoding: BodyCompression, bytes: &[u8], max: usize) -> Result<Bytes, RequestRejection> {
     /// The largest window a stream may ask for, as RFC 8878 recommends: 8 MiB.
     const MAX_WINDOW_LOG: u32 = 23;
-    /// What brotli reads at a time.
+    /// The input buffer of the brotli decoder, in bytes.
     const BROTLI_BUFFER: usize = 4096;
     match encoding {
         BodyCompression::Gzip => fill(flate2::read::MultiGzDecoder::new(bytes), max),
@@ -208,19 +208,19 @@ fn decode(encoding: BodyCompression, bytes: &[u8], max: usize) -> Result<Bytes, 
     }
 }
 
-/// The first two bytes of a zlib stream: deflate with a window, and a check of both (RFC 1950).
+/// Returns true if the first two bytes are a zlib header: deflate with a window, and a check of both (RFC 1950).
 fn is_zlib(bytes: &[u8]) -> bool {
     let [method, flags, ..] = bytes else { return false };
     method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)).is_multiple_of(31)
 }
 
-/// The window that a brotli stream asks for (RFC 7932, section 9.1), as the logarithm of its bytes.
+/// Returns the window that a brotli stream requests (RFC 7932, section 9.1), as the logarithm of its bytes.
 fn brotli_window_log(bytes: &[u8]) -> u32 {
     let first = u32::from(bytes.first().copied().unwrap_or_default());
     match (first & 1, first >> 1 & 7, first >> 4 & 7) {
         (0, ..) => 16,
         (_, 0, 0) => 17,
-        // The mark of windows beyond those of the standard.
+        // The marker of windows beyond the standard's.
         (_, 0, 1) => u32::MAX,
         (_, 0, small) => 8 + small,
         (_, large, _) => 17 + large,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bomb_is_refused_in_every_encoding() {
+    async fn decompression_bomb_is_refused_in_every_encoding() {
         let zeros = vec![b'0'; 16 << 20];
         let bombs = [
             ("gzip", gzip(&zeros)),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_brotli_are_read() {
+    fn brotli_windows_are_read() {
         let stream = |window| {
             let mut out = Vec::new();
             let mut writer = brotli::CompressorWriter::new(&mut out, 4096, 5, window);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_as_it_says_is_refused() {
+    async fn body_that_does_not_match_its_encoding_is_refused() {
         for encoding in ["gzip", "br", "zstd", "deflate"] {
             let result = read_as(encoding, TEXT.to_vec()).await;
             assert!(matches!(result, Err(RequestRejection::BadEncoding)), "{encoding}: {result:?}");
@@ -391,13 +391,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stands_around_the_text_is_taken_off() {
+    async fn bytes_around_the_text_are_trimmed() {
         assert_eq!(read_as("", b"\xef\xbb\xbf \r\n{} \n".to_vec()).await.unwrap(), &b"{}"[..]);
         assert_eq!(read_as("", b" ".to_vec()).await.unwrap(), &b""[..]);
     }
 
     #[tokio::test]
-    async fn a_long_body_is_refused_whether_or_not_it_says_how_long() {
+    async fn long_body_is_refused_with_and_without_a_content_length() {
         let long = vec![b' '; limits().body_bytes + 1];
         let result = read_as("", long.clone()).await;
         assert!(matches!(result, Err(RequestRejection::TooLarge)));
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickling_body_ends() {
+    async fn slow_body_times_out() {
         let trickle = futures_util::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b" "))), ()))

@@ -1,6 +1,6 @@
-//! What is left of a request's body when its answer is already known. Clients that reuse a connection
-//! send all of a body before they look for the answer: one that is not read would take the answer, and
-//! the next request, along.
+//! Drains the rest of a request's body when its response is already known. Clients that reuse a connection send the
+//! whole body before they read the response: closing with an unread body would lose the response and the next
+//! request.
 
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::settings::GatewayLimits;
 use crate::answer::ResponseBody;
 
-/// Reads the rest of a body, within `limits.inflated_bytes` and `limits.body_time`. If it goes on beyond,
-/// the answer says that the connection ends.
+/// Reads the rest of a body, within `limits.inflated_bytes` and `limits.body_time`. If it is longer, the response
+/// closes the connection.
 pub(super) async fn drain_body<B>(
     head: &Parts,
     body: B,
@@ -24,7 +24,7 @@ pub(super) async fn drain_body<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    // A stream of HTTP/2 ends alone.
+    // An HTTP/2 stream ends without its connection.
     if head.version >= Version::HTTP_2 || body.is_end_stream() {
         return answer;
     }
@@ -34,8 +34,8 @@ where
     answer
 }
 
-/// True if the rest may be read: the client does not ask first whether to send it, and says that it is
-/// not too long, or nothing.
+/// Returns true if the rest may be read: the client does not expect a 100 first, and its declared length is within
+/// the limit or missing.
 fn is_welcome(head: &Parts, limits: &GatewayLimits) -> bool {
     let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let said = said.and_then(|length| length.parse::<usize>().ok());
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_goes_on_if_the_rest_of_a_body_can_be_read() {
+    async fn connection_stays_if_the_rest_of_a_body_can_be_read() {
         let (most, close) = (limits().inflated_bytes, Some(HeaderValue::from_static("close")));
         assert_eq!(connection(Version::HTTP_11, most, false).await, None);
         assert_eq!(connection(Version::HTTP_11, 0, false).await, None);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_without_end_is_not_waited_for() {
+    async fn body_without_an_end_closes_the_connection() {
         let pieces = futures_util::stream::unfold((), |()| async {
             tokio::time::sleep(limits().body_time / 4).await;
             Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b" "))), ()))

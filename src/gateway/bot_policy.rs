@@ -1,4 +1,4 @@
-//! What is done about callers that are no people: flagged or dropped, as the site says.
+//! Applies the site's bot policy to a request: bots are flagged or dropped.
 
 use http::HeaderMap;
 
@@ -9,16 +9,16 @@ use super::route::GatewayRoute;
 use crate::bots::{self, BotPolicy, BotSignals};
 use crate::event::BotSuspicion;
 
-/// What a request's sender seems to be.
+/// The class of a request's sender.
 pub(super) enum CallerClass {
-    /// A person, or something that is only suspected.
+    /// A person, possibly suspected to be a bot.
     Person(Option<BotSuspicion>),
-    /// Its events count for nothing; the code says why.
+    /// A sender whose events are dropped; the code is the reason.
     Nobody(&'static str),
 }
 
 impl SiteRequest<'_> {
-    /// Whether a person sent the request.
+    /// Classifies the sender of the request.
     pub(super) fn caller(&self, sender: SenderKind) -> CallerClass {
         let fields = &self.head.headers;
         if sender == SenderKind::Server {
@@ -48,13 +48,13 @@ impl SiteRequest<'_> {
         self.route == GatewayRoute::Pixel && bots::is_mail_proxy(&self.head.headers)
     }
 
-    /// Servers may use the Segment API with the public key.
+    /// Returns true if a program may send the request: servers may use the Segment API with the public key.
     fn is_program_by_right(&self, fields: &HeaderMap) -> bool {
         let is_api = matches!(self.route, GatewayRoute::Message(_) | GatewayRoute::Batch);
         is_api && !head::is_from_page(fields)
     }
 
-    /// Whether the client has called so often lately that no person clicks like this.
+    /// Returns true if the client sent more requests lately than a person's clicks would.
     fn is_burst(&self) -> bool {
         self.gateway.rates.load().is_burst(self.site.id, self.client.client)
     }

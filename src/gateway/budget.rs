@@ -1,10 +1,9 @@
-//! Memory and threads for the bodies that are not small. Limits of one body do not bound many at once: a
-//! few kilobytes each can ask for megabytes.
+//! Memory and threads for the bodies that are not small. Limits of one body do not bound many at once: a few
+//! kilobytes each can require megabytes.
 //!
-//! Small bodies are decoded at once, on the thread where they arrived: as many at a time as there are
-//! threads. They take no share, so that bombs of others never keep them waiting. All others take a share
-//! for what they may become, not for their text, and are decoded on a few threads; both are shared fairly
-//! between clients.
+//! Small bodies are decoded at once, on the thread where they arrived: as many at a time as there are threads. They
+//! take no share, so that others' decompression bombs never delay them. All others take a share for the memory that
+//! they may need, not for their text, and are decoded on a few threads; both are shared fairly between clients.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -19,51 +18,51 @@ use super::settings::GatewayLimits;
 use crate::journal::SiteId;
 use crate::vendors::beacon::{MAX_EXPANSION, events_within};
 
-/// The longest body that is small, decompressed.
+/// The longest decompressed body that counts as small.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
 
-/// The most events of a body that is small: more take longer than a millisecond.
+/// The most events of a small body: more take longer than a millisecond.
 pub(super) const AT_ONCE_EVENTS: usize = 100;
 
-/// What the messages of a small body may come to.
+/// The most bytes of all messages made of a small body.
 pub(super) const AT_ONCE_MADE_BYTES: usize = 4 * AT_ONCE_BYTES;
 
-/// Memory that a request takes for each byte of its body, decompressed: the body as sent, its text, the
-/// messages made of it and the records made of those.
+/// The memory of a request per byte of its body, decompressed: the body as sent, its text, the messages made of it
+/// and the records made of those.
 const TIMES: usize = 8;
 
-/// Memory that it takes for each event besides: what was observed of the request goes into every record.
+/// The additional memory per event: the request's observations go into every record.
 const EVENT_BYTES: usize = 3 * 1024;
 
-/// One client has one of so many parts of `limits.arriving_bytes`.
+/// The part of `limits.arriving_bytes` that one client may take: one in this number.
 const ARRIVING_PARTS: usize = 4;
 
-/// Who a share is counted for.
+/// The client or the servers that a share is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BudgetOwner {
     site: SiteId,
-    /// None is the site's servers, as far as they show their token in the head.
+    /// The client's address; `None` for the site's servers that send their token in the head.
     client: Option<IpAddr>,
 }
 
-/// What is left of `limits.inflating_bytes`, `limits.arriving_bytes` and `limits.decoders`.
+/// The free parts of `limits.inflating_bytes`, `limits.arriving_bytes` and `limits.decoders`.
 pub(super) struct BodyBudget {
     bytes: Arc<FairSharePool>,
     arriving: Arc<FairSharePool>,
     threads: Arc<FairSharePool>,
 }
 
-/// One body's part of it; given back when dropped.
+/// One body's share of it; released when dropped.
 pub(super) struct BudgetShare {
     bytes: FairShareGrant,
     threads: Arc<FairSharePool>,
     payer: BudgetOwner,
-    /// Until when its work may wait for a thread.
+    /// The time until which its work may wait for a thread.
     deadline: Instant,
 }
 
 impl BudgetOwner {
-    /// A client: /32 of IPv4; /64 of IPv6, which is what one household holds.
+    /// Returns the owner for a client: /32 of IPv4; /64 of IPv6, which is what one household has.
     pub(super) fn client(site: SiteId, client: IpAddr) -> Self {
         let client = match client.to_canonical() {
             IpAddr::V6(address) => {
@@ -75,12 +74,12 @@ impl BudgetOwner {
         Self { site, client: Some(client) }
     }
 
-    /// True if it is a site's servers.
+    /// Returns true if the owner is a site's servers.
     pub(super) const fn is_servers(self) -> bool {
         self.client.is_none()
     }
 
-    /// The servers of a site.
+    /// Returns the owner for a site's servers.
     pub(super) const fn servers(site: SiteId) -> Self {
         Self { site, client: None }
     }
@@ -100,7 +99,7 @@ impl BodyBudget {
         }
     }
 
-    /// Takes room for a body that is arriving. Nobody waits for it: who sends slowly would keep it.
+    /// Takes a grant for a body that is arriving. It never waits: slow senders would occupy the queue.
     pub(super) fn arrive(
         &self,
         payer: BudgetOwner,
@@ -109,7 +108,7 @@ impl BodyBudget {
         self.arriving.try_take(payer, bytes).ok_or(RequestRejection::Overloaded)
     }
 
-    /// Takes a share for a body of so many bytes, and waits for it until the deadline.
+    /// Takes a share for a body of this length, and waits for it until the deadline.
     pub(super) async fn take(
         &self,
         payer: BudgetOwner,
@@ -122,7 +121,7 @@ impl BodyBudget {
     }
 }
 
-/// Memory that a request with a body of so many bytes takes at most.
+/// Returns the most memory that a request with a body of this length takes.
 fn memory(body_bytes: usize, limits: &GatewayLimits) -> usize {
     let events = limits.events_within(body_bytes);
     body_bytes
@@ -131,40 +130,40 @@ fn memory(body_bytes: usize, limits: &GatewayLimits) -> usize {
         .saturating_add(limits.made_bytes)
 }
 
-/// Bytes of a record that are not of its message: what was observed of the request.
+/// The bytes of a record besides its message: the request's observations.
 const OBSERVED_BYTES: usize = 2 * 1024;
 
 impl GatewayLimits {
-    /// Messages that a body of so many bytes may have.
+    /// Returns the most messages that a body of this length may have.
     pub(super) fn events_within(&self, body_bytes: usize) -> usize {
         events_within(body_bytes, self.batch_events, self.least_event_bytes)
     }
 
-    /// Bytes that all messages may have that are made of so many bytes.
+    /// Returns the most bytes of all messages made of this many bytes.
     pub(super) fn made_of(&self, came: usize) -> usize {
         came.saturating_mul(MAX_EXPANSION).saturating_add(self.made_bytes).min(self.inflated_bytes)
     }
 
-    /// Bytes that so many records may have that are made of so many bytes.
+    /// Returns the most bytes of the records made of this many bytes.
     pub(super) fn records_of(&self, came: usize, records: usize) -> usize {
         let observed = records.saturating_mul(OBSERVED_BYTES);
         self.made_of(came).saturating_add(observed).min(self.inflated_bytes)
     }
 
-    /// Memory that a request with the longest body takes at most.
+    /// Returns the most memory that a request with the longest body takes.
     pub(super) fn largest_share(&self) -> usize {
         memory(self.inflated_bytes.max(self.body_bytes), self)
     }
 }
 
 impl BudgetShare {
-    /// Gives back what a body of so many bytes does not need.
+    /// Releases what a body of this length does not need.
     pub(super) fn shrink(&mut self, body_bytes: usize, limits: &GatewayLimits) {
         self.bytes.shrink(memory(body_bytes, limits));
     }
 
-    /// Runs work aside, where its CPU time delays no other request, when it is this client's turn. The
-    /// work goes on when its client goes away, and keeps its share until it is done.
+    /// Runs work on a blocking thread, where its CPU time delays no other request, when it is this client's turn.
+    /// The work continues when its client goes away, and keeps its share until it is done.
     pub(super) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(Self) -> Result<T, RequestRejection> + Send + 'static,
@@ -187,7 +186,7 @@ mod tests {
     use crate::gateway::tests::limits;
 
     #[test]
-    fn clients_are_addresses_and_households() {
+    fn budget_owners_are_addresses_and_households() {
         let payer = |address: &str| BudgetOwner::client(SiteId(1), address.parse().unwrap());
         assert_eq!(payer("2001:db8::1"), payer("2001:db8::ffff"));
         assert_ne!(payer("2001:db8::1"), payer("2001:db8:0:1::1"));
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_counts_what_a_body_becomes() {
+    fn share_counts_the_memory_that_a_body_may_need() {
         let limits = limits();
         assert_eq!(memory(0, &limits), 10 * 3072 + limits.made_bytes);
         assert_eq!(memory(30, &limits), 30 * 8 + 10 * 3072 + limits.made_bytes);

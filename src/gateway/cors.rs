@@ -1,5 +1,5 @@
-//! Cross-origin rules (`contracts/beacons.md` 1.3, the Fetch standard): exact origins of the site,
-//! credentials allowed, every answer readable, preflights cached.
+//! Cross-origin rules (`docs/contracts/beacons.md` 1.3, the Fetch standard): exact origins of the site, credentials
+//! allowed, every response readable, preflights cached.
 
 use std::collections::HashSet;
 
@@ -11,25 +11,25 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-/// The longest list of field names that a preflight may ask for: the captured clients ask for five.
+/// The longest list of field names that a preflight may request: the captured clients request five.
 const MAX_ASKED_BYTES: usize = 1024;
 
-/// The origins of one site.
+/// The allowed origins of one site.
 #[derive(Debug)]
 pub(super) struct CorsAllowedOrigins {
     exact: HashSet<Box<[u8]>>,
-    /// The schemes and ports of pages of the very host that is asked: `http://*:8000`.
+    /// The schemes and ports at which pages of the requested host may send: `http://*:8000`.
     own_ports: Vec<(Box<str>, Box<str>)>,
 }
 
-/// The scheme and the port of `http://*:8000`, with what divides them from the host.
+/// Returns the scheme and the port of `http://*:8000`, with their separators.
 pub(super) fn own_port(origin: &str) -> Option<(&str, &str)> {
     let (scheme, port) = origin.split_once('*')?;
     let is_port = port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     (matches!(scheme, "http://" | "https://") && is_port).then_some((scheme, port))
 }
 
-/// The host of an authority, without its port.
+/// Returns the host of an authority, without its port.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -37,10 +37,10 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Where a request comes from.
+/// The origin of a request, as CORS sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CorsOrigin {
-    /// No page says it sent it: a server, an image, a person.
+    /// No `Origin`: a server, an image, a person.
     Missing,
     /// A page of the site, on another origin.
     Page(HeaderValue),
@@ -60,12 +60,12 @@ impl CorsAllowedOrigins {
         }
     }
 
-    /// Whether it is one of them.
+    /// Returns true if the origin is on the list.
     pub(super) fn contains(&self, origin: &str) -> bool {
         self.exact.contains(origin.as_bytes())
     }
 
-    /// Returns true if the page is of the host that is asked, at a scheme and port that may send.
+    /// Returns true if the page is of the requested host, at a scheme and port that may send.
     fn is_own_port(&self, origin: &[u8], host: &str) -> bool {
         self.own_ports.iter().any(|(scheme, port)| {
             let rest = origin.strip_prefix(scheme.as_bytes());
@@ -74,7 +74,7 @@ impl CorsAllowedOrigins {
         })
     }
 
-    /// Where a request to `host` (with its port, as sent) comes from.
+    /// Returns the origin of a request to `host` (with its port, as sent).
     pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> CorsOrigin {
         let Some(origin) = fields.get(ORIGIN) else { return CorsOrigin::Missing };
         let bytes = origin.as_bytes();
@@ -90,7 +90,7 @@ impl CorsAllowedOrigins {
     }
 }
 
-/// Lets the page read the answer.
+/// Lets the page read the response.
 pub(super) fn expose(source: &CorsOrigin, fields: &mut HeaderMap) {
     fields.append(VARY, HeaderValue::from_static("Origin"));
     let CorsOrigin::Page(origin) = source else { return };
@@ -99,7 +99,7 @@ pub(super) fn expose(source: &CorsOrigin, fields: &mut HeaderMap) {
     fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
 }
 
-/// The answer to a preflight. Without the site's leave it allows nothing.
+/// Responds to a preflight. For foreign origins it allows nothing.
 pub(super) fn preflight(source: &CorsOrigin, asked: &HeaderMap) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -109,7 +109,7 @@ pub(super) fn preflight(source: &CorsOrigin, asked: &HeaderMap) -> Response<Resp
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     fields.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-    // Chrome keeps a preflight for two hours at most.
+    // Chrome caches a preflight for two hours at most.
     fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
     if let Some(names) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|names| is_list(names)) {
         fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
@@ -117,7 +117,7 @@ pub(super) fn preflight(source: &CorsOrigin, asked: &HeaderMap) -> Response<Resp
     response
 }
 
-/// Whether it is a list of field names, and so safe to say back.
+/// Returns true if the value is a list of field names, and so safe to repeat.
 fn is_list(names: &HeaderValue) -> bool {
     let plain =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b',' | b' ');
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exact_origins_and_the_own_host_are_let_in() {
+    fn only_exact_origins_and_the_own_host_are_allowed() {
         assert!(matches!(source("https://shop.example"), CorsOrigin::Page(_)));
         assert_eq!(source("https://t.shop.example:8443"), CorsOrigin::Same);
         for foreign in [
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_host_that_is_asked_may_be_let_in_by_their_port() {
+    fn pages_of_the_requested_host_may_be_allowed_by_port() {
         let origins = CorsAllowedOrigins::new(&["http://*:8000".to_owned()]);
         let source = |origin: &str, host: &str| origins.source(&fields(&[(ORIGIN, origin)]), host);
         for (name, host) in [("box", "box:8080"), ("10.0.0.7", "10.0.0.7"), ("[::1]", "[::1]:80")] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_page_gets_nothing_to_read() {
+    fn foreign_page_cannot_read_the_response() {
         for foreign in [CorsOrigin::Foreign, CorsOrigin::Missing, CorsOrigin::Same] {
             let mut answer = HeaderMap::new();
             expose(&foreign, &mut answer);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_echoes_what_is_asked_unless_it_is_no_list() {
+    fn preflight_repeats_requested_fields_only_if_they_are_a_list() {
         let page = source("https://shop.example");
         let asked = fields(&[(ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type")]);
         let answer = preflight(&page, &asked);

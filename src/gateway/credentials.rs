@@ -1,4 +1,4 @@
-//! Credentials of a request that prove who sends it: a site's server token, or its public write key.
+//! Credentials of a request that prove its sender: a site's server token, or its public write key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,22 +9,22 @@ use subtle::ConstantTimeEq as _;
 use super::accept::SenderKind;
 use super::snapshot::GatewaySite;
 
-/// Longer credentials are not ours, and are not decoded.
+/// The longest credentials that are decoded; ours are shorter.
 const MAX_CREDENTIALS_BYTES: usize = 1024;
 
-/// The proof that a key is.
+/// The result of checking a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CredentialCheck {
-    /// Nothing was shown.
+    /// No key was sent.
     Missing,
-    /// It is none of ours.
+    /// The key is not the site's.
     Wrong,
-    /// It is ours.
+    /// The key is the site's; it proves this sender.
     Of(SenderKind),
 }
 
 impl CredentialCheck {
-    /// The key in `Authorization`: a bearer token, or the user name of Basic.
+    /// Checks the key in `Authorization`: a bearer token, or the user name of Basic.
     pub(super) fn in_head(site: &GatewaySite, fields: &HeaderMap) -> Self {
         let Some(value) = fields.get(AUTHORIZATION) else { return Self::Missing };
         let words = value.to_str().ok().filter(|value| value.len() <= MAX_CREDENTIALS_BYTES);
@@ -42,20 +42,20 @@ impl CredentialCheck {
         Self::of(site, pair.split_once(':').map_or(pair.as_str(), |(user, _)| user))
     }
 
-    /// The proof that a key is to a site.
+    /// Checks a key against a site's token and write key.
     pub(super) fn of(site: &GatewaySite, key: &str) -> Self {
         let token = site.server_token.as_ref().map(|token| token.expose().as_bytes());
         if token.is_some_and(|token| bool::from(token.ct_eq(key.as_bytes()))) {
             return Self::Of(SenderKind::Server);
         }
-        // The write key is public: it stands in the page.
+        // The write key is public: it is part of the page.
         match site.write_key.as_deref() {
             Some(write_key) if write_key == key => Self::Of(SenderKind::Client),
             _ => Self::Wrong,
         }
     }
 
-    /// True if it is the token of the site's servers.
+    /// Returns true if the key is the server token.
     pub(super) fn is_servers(self) -> bool {
         self == Self::Of(SenderKind::Server)
     }

@@ -1,5 +1,5 @@
-//! A pool of units that clients share fairly. No client holds more than its part, and clients that wait
-//! are served in turns, one grant each: whoever asks a thousand times at once delays others by one grant.
+//! A pool of units that clients share fairly. No client takes more than its part, and waiting clients are served in
+//! turns, one grant each: a client with a thousand requests at once delays others by one grant.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use super::budget::BudgetOwner;
 use super::rejection::RequestRejection;
 
-/// A number of units: bytes, or threads.
+/// A pool of units: bytes, or threads.
 pub(super) struct FairSharePool {
     total: usize,
-    /// What one client may hold. A client that holds nothing may have one grant of any size.
+    /// The most units of one client. A client without units may have one grant of any size.
     of_one: usize,
     state: Mutex<FairShareState>,
 }
@@ -23,7 +23,7 @@ struct FairShareState {
     left: usize,
     held: HashMap<BudgetOwner, usize>,
     waiting: HashMap<BudgetOwner, VecDeque<FairShareWaiter>>,
-    /// Those who wait; the first is served first, unless it holds its part.
+    /// The waiting clients; the first is served first, unless it has its full part.
     turns: VecDeque<BudgetOwner>,
 }
 
@@ -32,7 +32,7 @@ struct FairShareWaiter {
     sender: oneshot::Sender<FairShareGrant>,
 }
 
-/// Units of one client; given back when dropped.
+/// Units of one client; released when dropped.
 pub(super) struct FairShareGrant {
     pool: Arc<FairSharePool>,
     payer: BudgetOwner,
@@ -45,7 +45,7 @@ impl FairSharePool {
         Arc::new(Self { total, of_one, state })
     }
 
-    /// Takes so many units, no more than there are, and waits for them until the deadline. Cancel safe.
+    /// Takes this many units, capped at the pool's total, and waits for them until the deadline. Cancel safe.
     pub(super) async fn take(
         self: &Arc<Self>,
         payer: BudgetOwner,
@@ -69,7 +69,7 @@ impl FairSharePool {
         }
     }
 
-    /// Takes so many units if they are there, and waits for none.
+    /// Takes this many units if they are free, without waiting.
     pub(super) fn try_take(
         self: &Arc<Self>,
         payer: BudgetOwner,
@@ -85,14 +85,14 @@ impl FairSharePool {
         Some(FairShareGrant { pool: self.clone(), payer, units })
     }
 
-    /// Changes the state, and serves who can then be served.
+    /// Changes the state, and serves the clients that can then be served.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut FairShareState)) {
         let granted = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut state);
             state.serve(self.of_one)
         };
-        // Outside of the lock: a grant that nobody waits for any more gives itself back.
+        // Outside of the lock: a grant whose waiter is gone releases itself.
         for (payer, FairShareWaiter { units, sender }) in granted {
             drop(sender.send(FairShareGrant { pool: self.clone(), payer, units }));
         }
@@ -121,7 +121,7 @@ impl FairShareState {
                 place += 1;
                 continue;
             }
-            // Nobody overtakes: else many small grants would keep a large one waiting for ever.
+            // No overtaking: many small grants would keep a large one waiting for ever.
             if units > self.left {
                 break;
             }
@@ -151,7 +151,7 @@ impl FairShareState {
 }
 
 impl FairShareGrant {
-    /// Gives back what is above so many units.
+    /// Releases the units above this number.
     pub(super) fn shrink(&mut self, units: usize) {
         let above = self.units.saturating_sub(units);
         if above > 0 {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn units_are_given_back() {
+    async fn units_are_released() {
         let pool = FairSharePool::new(100, 100);
         let mut first = pool.take(client(1), 500, soon()).await.unwrap();
         let refused = pool.take(client(2), 1, soon()).await;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_holds_no_more_than_its_part_whoever_waits() {
+    async fn client_takes_no_more_than_its_part_even_if_units_are_free() {
         let pool = FairSharePool::new(100, 25);
         let whole = pool.take(client(1), 80, soon()).await.unwrap();
         assert!(pool.take(client(1), 1, soon()).await.is_err(), "it holds more than its part");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_at_once_may_be_refused_at_once() {
+    fn try_take_refuses_units_that_are_not_free() {
         let pool = FairSharePool::new(100, 25);
         let first = pool.try_take(client(1), 20).unwrap();
         assert!(pool.try_take(client(1), 6).is_none(), "more than its part");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_clients_are_served_in_turns_and_not_by_who_asked_first() {
+    async fn waiting_clients_are_served_in_turns() {
         let pool = FairSharePool::new(10, 10);
         let held = pool.take(client(1), 10, soon()).await.unwrap();
         let mut flood: Vec<_> =
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_grant_is_not_overtaken_for_ever() {
+    async fn large_grant_is_not_overtaken_for_ever() {
         let pool = FairSharePool::new(10, 10);
         let held = pool.take(client(1), 6, soon()).await.unwrap();
         let mut large = Box::pin(pool.take(client(2), 10, soon()));

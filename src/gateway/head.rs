@@ -1,4 +1,4 @@
-//! What a request's head says of its sender.
+//! Reads the sender's facts from a request's head.
 
 use std::borrow::Cow;
 
@@ -16,17 +16,17 @@ const SEC_CH_UA_PLATFORM: HeaderName = HeaderName::from_static("sec-ch-ua-platfo
 /// The relation of the page that sends a request to the host that it goes to.
 pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The Global Privacy Control.
+/// The signal of Global Privacy Control.
 pub(super) const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 
-/// Do Not Track.
+/// The signal of Do Not Track.
 pub(super) const DNT: HeaderName = HeaderName::from_static("dnt");
 
 /// The longest language tag (RFC 5646, section 4.4.1).
 const MAX_LANGUAGE_CHARS: usize = 35;
 
-/// The host and port that a request is for, as sent. Empty if it names none, or several: a proxy
-/// might have chosen another of them (RFC 9112, section 3.2).
+/// Returns the host and port that a request is for, as sent. Empty if it names none, or several: a proxy might have
+/// chosen another of them (RFC 9112, section 3.2).
 pub(super) fn authority<'r>(uri: &'r Uri, fields: &'r HeaderMap) -> &'r str {
     if fields.get_all(HOST).iter().nth(1).is_some() {
         return "";
@@ -37,7 +37,7 @@ pub(super) fn authority<'r>(uri: &'r Uri, fields: &'r HeaderMap) -> &'r str {
     }
 }
 
-/// The host alone, lower case.
+/// Returns the host without the port, in lower case.
 pub(super) fn host(authority: &str) -> Cow<'_, str> {
     let host = match authority.rsplit_once(':') {
         // Not the colons within an IPv6 address.
@@ -52,23 +52,23 @@ pub(super) fn host(authority: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a page in a browser seems to have sent it.
+/// Returns true if the request seems to come from a page in a browser.
 pub(super) fn is_from_page(fields: &HeaderMap) -> bool {
     is_of_page(fields) || fields.contains_key(COOKIE)
 }
 
-/// True if it tells of a page: programs have cookies too.
+/// Returns true if the request names a page: cookies are no sign, programs have them too.
 pub(super) fn is_of_page(fields: &HeaderMap) -> bool {
     [ORIGIN, SEC_FETCH_SITE, REFERER].iter().any(|name| fields.contains_key(name))
 }
 
-/// Returns true if a browser opens what is asked for as a page.
+/// Returns true if a browser opens the response as a page.
 pub(super) fn is_navigation(fields: &HeaderMap) -> bool {
     fields.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }
 
-/// All cookies that are text; HTTP/2 may send them in several fields. Any script of the site can set
-/// cookies, some beyond ASCII: those that are not text are left out, each by itself.
+/// Returns all cookies that are text; HTTP/2 may send them in several fields. Any script of the site can set
+/// cookies, some beyond ASCII: those that are not text are left out, each on its own.
 pub(super) fn cookies(fields: &HeaderMap) -> Cow<'_, str> {
     let mut values = fields.get_all(COOKIE).iter().map(|value| texts(value.as_bytes()));
     let Some(first) = values.next() else { return Cow::Borrowed("") };
@@ -81,7 +81,7 @@ pub(super) fn cookies(fields: &HeaderMap) -> Cow<'_, str> {
     }
 }
 
-/// Those of a field's cookies that are text.
+/// Returns a field's cookies that are text.
 fn texts(cookies: &[u8]) -> Cow<'_, str> {
     if let Ok(all) = str::from_utf8(cookies) {
         return Cow::Borrowed(all);
@@ -91,22 +91,23 @@ fn texts(cookies: &[u8]) -> Cow<'_, str> {
     Cow::Owned(texts.join(";"))
 }
 
-/// The page that links here, as far as the browser tells. Some write other scripts as they are.
+/// Returns the page that links here, if the browser sends it. Some browsers send non-ASCII letters raw.
 pub(super) fn referer(fields: &HeaderMap) -> Option<Cow<'_, str>> {
     lossy(fields, REFERER)
 }
 
-/// The user agent, if it is not longer than `max` bytes. Some devices write their makers' letters into it.
+/// Returns the user agent, if it is not longer than `max` bytes. Some devices write their makers' names into it in
+/// raw UTF-8.
 pub(super) fn user_agent(fields: &HeaderMap, max: usize) -> Option<String> {
     lossy(fields, USER_AGENT).filter(|agent| agent.len() <= max).map(Cow::into_owned)
 }
 
-/// Whether a field says `1`.
+/// Returns true if the field's value is `1`.
 pub(super) fn is_one(fields: &HeaderMap, name: HeaderName) -> bool {
     fields.get(name).is_some_and(|value| value.as_bytes() == b"1")
 }
 
-/// The first language tag.
+/// Returns the first language tag.
 pub(super) fn language(fields: &HeaderMap) -> Option<String> {
     let all = lossy(fields, ACCEPT_LANGUAGE)?;
     let first = all.split([',', ';']).next()?.trim();
@@ -114,7 +115,7 @@ pub(super) fn language(fields: &HeaderMap) -> Option<String> {
     (is_tag && !first.is_empty() && first.len() <= MAX_LANGUAGE_CHARS).then(|| first.to_owned())
 }
 
-/// The low-entropy client hints, if there are any, each no longer than `max` bytes.
+/// Returns the low-entropy client hints, if there are any, each no longer than `max` bytes.
 pub(super) fn hints(fields: &HeaderMap, max: usize) -> Option<ClientHints> {
     let short = |name| lossy(fields, name).filter(|text| text.len() <= max);
     let brands = short(SEC_CH_UA).map(Cow::into_owned);
@@ -128,12 +129,12 @@ pub(super) fn hints(fields: &HeaderMap, max: usize) -> Option<ClientHints> {
     (hints != ClientHints::default()).then_some(hints)
 }
 
-/// The time to the millisecond, which is what clients and vendors count in.
+/// Rounds the time to the millisecond, the unit of clients and vendors.
 pub(super) fn to_millisecond(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// A field's text, in which bytes that are no UTF-8 are replaced.
+/// Returns a field's text, with invalid UTF-8 replaced.
 pub(super) fn lossy(fields: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
     Some(String::from_utf8_lossy(fields.get(name)?.as_bytes()))
 }
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_no_port_no_dot_and_no_capitals() {
+    fn host_has_no_port_no_dot_and_no_capitals() {
         for (authority, expected) in [
             ("t.shop.example", "t.shop.example"),
             ("T.Shop.Example:8443", "t.shop.example"),
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_is_not_text_takes_no_other_along() {
+    fn cookie_that_is_not_text_leaves_the_others() {
         let read = |bytes: &[u8]| {
             let fields = HeaderMap::from_iter([(COOKIE, bytes.try_into().unwrap())]);
             cookies(&fields).into_owned()
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_keep_letters_beyond_ascii() {
+    fn fields_keep_non_ascii_letters() {
         let fields = HeaderMap::from_iter([
             (USER_AGENT, "Mozilla/5.0 (Linux; 红米)".as_bytes().try_into().unwrap()),
             (SEC_CH_UA_PLATFORM, b"\"Caf\xe9\"".as_slice().try_into().unwrap()),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_several_hosts_is_for_none() {
+    fn request_for_several_hosts_names_none() {
         let mut fields = HeaderMap::new();
         let of = |uri: &'static str, fields: &HeaderMap| {
             authority(&Uri::from_static(uri), fields).to_owned()

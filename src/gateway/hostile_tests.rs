@@ -1,4 +1,4 @@
-//! Requests that mean harm, or that somebody's bug made harmful.
+//! Hostile requests, and requests that a bug made hostile.
 
 use std::io::Write as _;
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_a_batch_says_of_all_messages_counts_for_each() {
+async fn shared_members_of_a_batch_count_for_each_message() {
     let house = house().await;
     // Small for one message, large for ten.
     let batch = |padding: usize, messages: usize| {
@@ -36,7 +36,7 @@ async fn what_a_batch_says_of_all_messages_counts_for_each() {
 }
 
 #[tokio::test]
-async fn a_list_without_end_is_not_read_to_its_end() {
+async fn list_without_an_end_is_not_read_to_its_end() {
     let house = house().await;
     let items = format!("[{}1", "1,".repeat(500_000));
     for body in [items.clone(), format!("{{\"batch\":{items}]}}")] {
@@ -70,7 +70,7 @@ async fn bodies_together_are_bounded() {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_the_room_of_others() {
+async fn one_address_cannot_take_the_budget_of_others() {
     let house = house().await;
     let snapshot = house.gateway.snapshot.load_full();
     let GatewaySnapshot { limits, budget, .. } = &*snapshot;
@@ -111,7 +111,7 @@ async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
 }
 
 #[tokio::test]
-async fn an_event_of_too_many_members_is_refused_and_not_those_beside_it() {
+async fn event_of_too_many_members_is_refused_alone() {
     let house = house().await;
     let list = format!("[{}1]", "1,".repeat(100_000));
     let event = |value: &str| {
@@ -127,7 +127,7 @@ async fn an_event_of_too_many_members_is_refused_and_not_those_beside_it() {
 }
 
 #[tokio::test]
-async fn what_is_observed_counts_for_each_event() {
+async fn observations_count_for_each_event() {
     let mut limits = limits();
     limits.inflated_bytes = 40_000;
     let house = house_with(limits).await;
@@ -139,7 +139,7 @@ async fn what_is_observed_counts_for_each_event() {
 }
 
 #[tokio::test]
-async fn who_refuses_everything_gets_no_cookie_and_no_ad_id() {
+async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
     let house = house().await;
     let message = |id: &str, preferences: serde_json::Value| {
         json!({
@@ -174,7 +174,7 @@ async fn who_refuses_everything_gets_no_cookie_and_no_ad_id() {
 }
 
 #[tokio::test]
-async fn pages_may_read_that_there_is_nothing() {
+async fn pages_may_read_not_found() {
     let house = house().await;
     for (method, path, status) in [("POST", "/nothing", 404), ("PUT", "/e", 405)] {
         let request = to(method, path).header("origin", "https://shop.example");
@@ -185,7 +185,7 @@ async fn pages_may_read_that_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_beacon_has_a_quota_too() {
+async fn refused_requests_and_preflights_have_a_quota_too() {
     let requests = [
         (to("GET", "/nothing"), 404),
         (to("GET", "/e"), 405),
@@ -210,7 +210,7 @@ async fn what_is_no_beacon_has_a_quota_too() {
 }
 
 #[tokio::test]
-async fn a_server_with_its_token_in_the_body_is_no_client() {
+async fn server_with_its_token_in_the_body_is_not_limited_as_a_client() {
     let mut limits = limits();
     limits.rates.client_burst = NonZeroU32::MIN;
     let house = house_with(limits).await;
@@ -228,7 +228,7 @@ async fn a_server_with_its_token_in_the_body_is_no_client() {
     for n in 0..10 {
         assert_eq!(ask(&format!("server {n}"), "a-server-token-of-the-shop").await, 200);
     }
-    // Bodies that prove nothing are not read for ever.
+    // Bodies that prove nothing are not read without limit.
     let mut last = 0;
     for _ in 0..30 {
         last = ask("m4", "a-server-token-of-the-shop").await;
@@ -238,7 +238,7 @@ async fn a_server_with_its_token_in_the_body_is_no_client() {
 }
 
 #[tokio::test]
-async fn what_the_edge_answers_is_counted_and_readable() {
+async fn responses_of_the_edge_are_counted_and_readable() {
     let house = house().await;
     let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
     let answer = house.gateway.overloaded(&page("/e").body(()).unwrap(), client);
@@ -256,14 +256,14 @@ async fn what_the_edge_answers_is_counted_and_readable() {
 }
 
 #[tokio::test]
-async fn several_hosts_are_none() {
+async fn several_hosts_are_refused() {
     let house = house().await;
     let request = page("/e").header("host", "t.shop.example");
     assert_eq!(house.ask(request, track("m").to_string()).await.status, 400);
 }
 
 #[tokio::test]
-async fn no_timestamp_does_harm() {
+async fn no_timestamp_panics() {
     let house = house().await;
     for (n, time) in [i64::MIN, i64::MAX, 0, -1].into_iter().enumerate() {
         let mut message = track(&n.to_string());
@@ -274,7 +274,7 @@ async fn no_timestamp_does_harm() {
 }
 
 #[tokio::test]
-async fn what_no_reader_could_parse_is_mended_or_refused_by_itself() {
+async fn unparsable_messages_are_repaired_or_refused_alone() {
     let house = house().await;
     let message = |id: &str, own: &str| {
         let (head, own) = ("\"type\":\"track\",\"event\":\"x\",\"anonymousId\":\"a\"", own);
@@ -301,7 +301,7 @@ async fn what_no_reader_could_parse_is_mended_or_refused_by_itself() {
     assert_eq!(house.ask(page("/e"), shared).await.status, 400);
 }
 
-/// JSON as clients, careless ones and worse, may write it.
+/// JSON as clients, careless and hostile ones, may write it.
 fn json_text() -> impl Strategy<Value = String> {
     let escape = prop_oneof![
         "\\\\u[dD][89abcdef][0-9a-f]{2}",
@@ -331,7 +331,7 @@ fn json_text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_is_accepted_can_be_read(
+    fn every_accepted_message_can_be_read(
         value in json_text(), shared in json_text(), name in json_text(), time in any::<i64>(),
         place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
@@ -354,7 +354,7 @@ proptest! {
     }
 
     #[test]
-    fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
         let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
         let Ok(text) = decode::BodyText::look(&body, limits.json_depth) else { return Ok(()) };
@@ -366,7 +366,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_message_says_it_keeps_the_bounds(
+    fn every_message_keeps_the_limits(
         kind in "[a-z]{0,8}", name in ".{0,20}", id in ".{0,2000}", time in ".{0,30}",
     ) {
         let limits = limits();
@@ -386,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn no_query_does_harm(query in ".{0,300}") {
+    fn no_query_panics(query in ".{0,300}") {
         drop(decode::from_query(&query));
     }
 }

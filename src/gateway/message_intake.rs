@@ -1,4 +1,5 @@
-//! From a body to judged messages: at once if that takes a moment, else aside, when it is the client's turn.
+//! Turns a body into judged messages: at once if that is fast, else on a blocking thread, when it is the client's
+//! turn.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use super::snapshot::GatewaySnapshot;
 use crate::event::EventKind;
 
 impl SiteRequest<'_> {
-    /// Who pays for what the request takes, as long as it shows nothing else.
+    /// Returns the owner of the request's budget, until the body proves another sender.
     pub(super) fn payer(&self) -> BudgetOwner {
         BudgetOwner::client(self.site.id, self.client.client)
     }
 
-    /// Reads a body and judges its messages. Its bytes are taken from the quota of the sender; if the
-    /// body is to show who that is, they are the caller's to take.
+    /// Reads a body and judges its messages. Its bytes are charged to the sender's quota; if only the body can
+    /// prove the sender, the caller charges them.
     pub(super) async fn read<B>(
         &self,
         body: B,
@@ -65,7 +66,7 @@ impl SiteRequest<'_> {
             return self.messages(text, share, kind).await;
         }
         match self.messages(text.clone(), None, kind).await {
-            // It is short, but many events take as long as a long body, and so does what all of them say.
+            // It is short, but many events take as long as a long body, and so do shared members.
             Err(rejection) if rejection.is_of_size() => {
                 let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
                 let share = budget.take(payer, text.len(), limits).await?;
@@ -75,7 +76,7 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// Judges the messages of a text: at once without a share, and then no more than take a moment.
+    /// Judges the messages of a text: without a share, only as many as take a moment.
     pub(super) async fn messages(
         &self,
         text: Bytes,

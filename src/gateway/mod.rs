@@ -1,10 +1,9 @@
-//! The gateway: one request of a site's host to its answer.
+//! The gateway: turns one request of a site's host into its response.
 //!
-//! The path of a beacon: host to site, path to route, who sends it (`cors`, write key), how often
-//! (`rate`, which counts what is no beacon as well), its body within limits (`body`, `budget`, `fair`), its
-//! messages one by one ([`decode`]), the visitor behind it, the append. The answer says 2xx only after
-//! the append returned: acknowledged is durable. Everything that is not accepted is counted with its
-//! reason.
+//! The path of a beacon: host to site, path to route, the sender (`cors`, write key), the rate limits (`rate`,
+//! which counts other requests as well), its body within limits (`body`, `budget`, `fair`), its messages one by one
+//! ([`decode`]), the visitor behind it, the append. The response is 2xx only after the append returned:
+//! acknowledged is durable. Everything that is not accepted is counted with its reason.
 
 mod accept;
 mod answer;
@@ -88,12 +87,12 @@ use crate::metrics::{Metrics, SharedName};
 use crate::profile::{IdentityGroupCache, ProfileService};
 use crate::script::proxy;
 
-/// What the edge knows of a request's sender.
+/// The edge's facts about a request's sender.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFacts {
     /// The client's address, through trusted proxies.
     pub client: IpAddr,
-    /// Whether it came over TLS.
+    /// True if the request came over TLS.
     pub secure: bool,
 }
 
@@ -107,27 +106,27 @@ pub struct Gateway {
     durations: RouteDurations,
     company: IdentityGroupCache,
     scripts: proxy::ScriptProxy,
-    /// For pages that ask of their visitor.
+    /// The profile service, for pages that read their visitor's profile.
     profiles: Option<Arc<ProfileService>>,
     snapshot: ArcSwap<GatewaySnapshot>,
     rates: ArcSwap<RateLimits>,
 }
 
-/// One request on its way to its answer.
+/// One request of a site until its response.
 struct SiteRequest<'r> {
     gateway: &'r Gateway,
     snapshot: &'r Arc<GatewaySnapshot>,
     site: &'r GatewaySite,
     route: GatewayRoute,
     head: &'r Parts,
-    /// Lower case, without a port.
+    /// The host in lower case, without a port.
     host: &'r str,
     client: ClientFacts,
     received_at: Timestamp,
 }
 
 impl Gateway {
-    /// A gateway over the journal, with its first settings.
+    /// Creates a gateway over the journal, with its first settings.
     pub fn new(
         journal: Arc<dyn Journal>,
         metrics: Arc<Metrics>,
@@ -152,14 +151,14 @@ impl Gateway {
         }
     }
 
-    /// The same, where pages may ask what is known of their visitor.
+    /// Adds the profile service, so that pages may read their visitor's profile.
     #[must_use]
     pub fn with_profiles(self, profiles: Arc<ProfileService>) -> Self {
         Self { profiles: Some(profiles), ..self }
     }
 
-    /// Requests that arrive from now on see these settings. Quotas that are used up stay used up
-    /// unless the limits themselves changed.
+    /// Applies these settings to requests that arrive from now on. Used-up quotas stay used up unless the limits
+    /// themselves changed.
     pub fn reload(&self, snapshot: GatewaySnapshot) {
         if *self.rates.load().rates() != snapshot.limits.rates {
             self.rates.store(Arc::new(RateLimits::new(&snapshot.limits.rates)));
@@ -167,22 +166,22 @@ impl Gateway {
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// The names of the sites, in the order of the configuration.
+    /// Returns the names of the sites, in the order of the configuration.
     pub fn sites(&self) -> Vec<SharedName> {
         self.snapshot.load().names()
     }
 
-    /// Ends what goes on behind the answers, once no more requests come.
+    /// Ends the background tasks, once no more requests come.
     pub async fn stop(&self) {
         self.scripts.stop().await;
     }
 
-    /// Forgets clients that have been quiet. To be called each second.
+    /// Evicts clients that have been quiet. To be called each second.
     pub fn maintain(&self) {
         self.rates.load().evict_recovered();
     }
 
-    /// Answers one request.
+    /// Responds to one request.
     pub async fn handle<B>(
         &self,
         request: Request<B>,
@@ -219,7 +218,7 @@ impl Gateway {
             return response;
         }
         let response = match site {
-            // RFC 9112 section 3.2: whatever the site.
+            // RFC 9112 section 3.2: for every site.
             _ if host.is_empty() => {
                 RequestRejection::Malformed("the request does not name one host").into_response()
             }
@@ -280,7 +279,7 @@ impl Gateway {
             .await
     }
 
-    /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
+    /// Responds to a request beyond the edge's limit. Reads only its head.
     pub fn overloaded<B>(
         &self,
         request: &Request<B>,
@@ -305,7 +304,7 @@ impl Gateway {
         !host.is_empty() && self.snapshot.load().site(&host).is_some()
     }
 
-    /// Counts an answer that the edge gave itself, and lets the site's pages read it.
+    /// Counts a response that the edge gave itself, and lets the site's pages read it.
     pub fn answered<B>(
         &self,
         request: &Request<B>,
@@ -327,7 +326,7 @@ impl Gateway {
         answer
     }
 
-    /// Takes one request of the client's quota at a site.
+    /// Charges one request to the client's quota at a site.
     fn limit_client(
         &self,
         site: &GatewaySite,
@@ -338,11 +337,11 @@ impl Gateway {
     }
 }
 
-/// What a request to a known site is for.
+/// The purpose of a request to a known site.
 enum RequestPurpose {
-    /// To ask whether a page may send another.
+    /// A preflight for another request.
     Preflight,
-    /// To bring events.
+    /// A request to a route of the gateway's.
     Beacon(GatewayRoute),
 }
 
@@ -353,7 +352,7 @@ impl RequestPurpose {
         fields: &HeaderMap,
         source: &CorsOrigin,
     ) -> Result<Self, RequestRejection> {
-        // On every path: a page may read that there is nothing.
+        // On every path: a page may read a 404.
         if method == Method::OPTIONS && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             return Ok(Self::Preflight);
         }
@@ -362,7 +361,7 @@ impl RequestPurpose {
             return Err(RequestRejection::Method { allow: route.allow() });
         }
         match source {
-            // A script is anybody's to read, and brings nothing.
+            // Any page may read a script, and a request for one has no events.
             CorsOrigin::Foreign if !matches!(route, GatewayRoute::VendorScript { .. }) => {
                 Err(RequestRejection::ForeignOrigin)
             }
@@ -388,7 +387,7 @@ impl SiteRequest<'_> {
             GatewayRoute::Pixel => routes::pixel::answer(self).await,
             GatewayRoute::Reset => routes::reset::answer(self),
             GatewayRoute::Me => {
-                // One that is refused is no event that is lost.
+                // A refused request here is no lost event.
                 let answer = routes::me::answer(self).await;
                 return exposed(source, answer.unwrap_or_else(RequestRejection::into_response));
             }
@@ -397,7 +396,7 @@ impl SiteRequest<'_> {
             GatewayRoute::Preview => routes::preview::answer(self),
             GatewayRoute::Problem => {
                 let result = routes::integration_error::answer(self, body).await;
-                // What is refused is no event that is lost.
+                // A refused request here is no lost event.
                 return exposed(source, result.unwrap_or_else(RequestRejection::into_response));
             }
             GatewayRoute::Beacon { mount, .. } => match self.site.mounts.get(mount) {
@@ -406,7 +405,7 @@ impl SiteRequest<'_> {
             },
             GatewayRoute::VendorScript { mount, .. } => {
                 let result = routes::vendor_script::answer(self, mount).await;
-                // One that is refused is no event that is lost; and anybody may read any of it.
+                // A refused request here is no lost event; and any page may read the response.
                 return result
                     .map_or_else(RequestRejection::into_response, |answer| answer.map(Into::into));
             }
@@ -418,34 +417,34 @@ impl SiteRequest<'_> {
         exposed(source, response)
     }
 
-    /// Takes one request of the client's and the site's quota.
+    /// Charges one request to the client's and the site's quota.
     fn limit(&self) -> Result<(), RequestRejection> {
         self.gateway.limit_client(self.site, self.client)?;
         self.limit_site()
     }
 
-    /// Takes one request of the site's quota only: the site's own servers send for everybody.
+    /// Charges one request to the site's quota only: the site's own servers send for all visitors.
     fn limit_site(&self) -> Result<(), RequestRejection> {
         let taken = self.gateway.rates.load().check_site(self.site.id);
         taken.map_err(|limited| self.site.limited(limited))
     }
 
-    /// Refuses a request, before its body is read, of a sender who has used up a quota of events or bytes.
+    /// Refuses a request, before its body is read, of a sender whose quota of events or bytes is used up.
     fn check_volume(&self, sender: SenderKind) -> Result<(), RequestRejection> {
         self.spend(sender, RequestVolume::default())
     }
 
-    /// Takes a body's bytes from the sender's quota and the site's.
+    /// Charges a body's bytes to the sender's quota and the site's.
     fn spend_bytes(&self, sender: SenderKind, bytes: usize) -> Result<(), RequestRejection> {
         self.spend(sender, RequestVolume { bytes: bytes as u64, events: 0 })
     }
 
-    /// Takes events from the sender's quota and the site's.
+    /// Charges events to the sender's quota and the site's.
     fn spend_events(&self, sender: SenderKind, events: usize) -> Result<(), RequestRejection> {
         self.spend(sender, RequestVolume { events: events as u64, bytes: 0 })
     }
 
-    /// The site's own servers send for everybody, so that only the site's quota is theirs.
+    /// Charges a volume. The site's own servers send for all visitors, so only the site's quota applies to them.
     fn spend(&self, sender: SenderKind, volume: RequestVolume) -> Result<(), RequestRejection> {
         let client = match sender {
             SenderKind::Client => Some(self.client.client),
@@ -455,8 +454,8 @@ impl SiteRequest<'_> {
         taken.map_err(|limited| self.site.limited(limited))
     }
 
-    /// Takes one request of a sender who may prove to be a server by the body. `Some`: a client may
-    /// not send it any more, but the body may be read, to see whether it is a server's.
+    /// Charges one request of a sender that may prove to be a server by the body. `Some`: the client's quota is
+    /// used up, but the body may be read, to see if a server sent it.
     fn limit_unproven(&self) -> Result<Option<RateLimitExceeded>, RequestRejection> {
         let rates = self.gateway.rates.load();
         let (site, client) = (self.site.id, self.client.client);

@@ -1,4 +1,4 @@
-//! Where the vendors' beacons of a site are taken in: `[sites.vendors.NAME]`.
+//! The mounts of a site's vendors, which take their beacons and serve their scripts: `[sites.vendors.NAME]`.
 
 use std::collections::BTreeSet;
 
@@ -21,69 +21,69 @@ use crate::vendors::beacon::{
 use crate::vendors::beacon_format::MessageBatch;
 use crate::vendors::{Beacon, VENDORS, Vendor, VendorScripts};
 
-/// The longest mount.
+/// The longest path of a mount, in bytes.
 const MAX_MOUNT_BYTES: usize = 64;
 
-/// Where one vendor's beacons are taken in.
+/// The mount of one vendor at a site.
 #[derive(Clone)]
 pub struct VendorMount {
     /// The vendor's name.
     pub vendor: &'static str,
-    /// How its library speaks.
+    /// The beacon format of its library.
     pub beacon: &'static dyn Beacon,
     /// The beginning of its paths, without a slash at its end.
     pub path: String,
-    /// Whether its beacons become events.
+    /// True if its beacons become events.
     pub converts: bool,
-    /// How its beacons are passed on to the vendor, if they are.
+    /// The forwarding of its beacons to the vendor, if enabled.
     pub forward: Option<BeaconForwarding>,
-    /// How its scripts are served, if they are.
+    /// The serving of its scripts, if enabled.
     pub scripts: Option<MountScripts>,
-    /// Whether tags of the vendor's in proxied pages load what is here: where the site says something
-    /// of the vendor, or has a destination of it. Any other tag is the page's own business.
+    /// True if vendor tags in proxied pages are rewritten to this mount: where the site configures the vendor, or
+    /// has a destination of it. Other tags stay as they are.
     pub takes_tags: bool,
 }
 
-/// How a vendor's scripts are served.
+/// The serving of a vendor's scripts.
 #[derive(Clone, Debug)]
 pub struct MountScripts {
-    /// What they are.
+    /// The vendor's list of scripts.
     pub script: &'static VendorScripts,
-    /// What is served under their paths.
+    /// The content under their paths.
     pub serving: ScriptMode,
-    /// The site's own ids at the vendor. Of scripts that each customer has another of, the vendor's own
-    /// of these are served and no others: its host serves those of anybody.
+    /// The site's own ids at the vendor. Of scripts that differ by customer, only those of these ids are served:
+    /// the vendor's host serves any customer's.
     pub ids: Vec<String>,
-    /// Stands in for the vendor's own host.
+    /// The replacement for the vendor's own host.
     pub endpoint: Option<Url>,
-    /// Scripts that are held to a version, by path and query below the mount.
+    /// The scripts pinned to a version, by path and query below the mount.
     pub pins: Vec<(String, PinnedVersion)>,
 }
 
-/// What is served under the paths of a vendor's scripts.
+/// The content served under the paths of a vendor's scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptMode {
-    /// The gateway's script with the vendor's shim, which calls no vendor.
+    /// The gateway's script with the vendor's shim, which sends nothing to the vendor.
     Shim,
     /// The vendor's own scripts, fetched for the page.
     Proxy,
 }
 
-/// How a vendor's beacons are passed on to it.
+/// The forwarding of a vendor's beacons to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeaconForwarding {
-    /// The vendor's own URL for them.
+    /// The vendor's own URL for beacons.
     pub upstream: Url,
-    /// The consent categories the visitor must have granted.
+    /// The consent categories that the visitor must have granted.
     pub consent: Vec<String>,
 }
 
-/// A mount as requests see it.
+/// A mount with its counters, as requests use it.
 pub(super) struct ActiveMount {
     pub(super) mount: VendorMount,
-    /// Events accepted of its format.
+    /// The counter of events accepted in its format.
     pub(super) accepted: Counter,
-    /// The place of the vendor's own scripts, where they are served.
+    /// The mount of the vendor's own scripts, where they are served.
     pub(super) place: Option<ScriptMount>,
 }
 
@@ -94,9 +94,9 @@ impl std::fmt::Debug for VendorMount {
 }
 
 impl VendorMount {
-    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
-    /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
-    /// own libraries run in the site's pages. Also what the shims of vendors get to know.
+    /// Reads `[sites.vendors]`. Every vendor with a known beacon format, or with a shim for its scripts, is mounted
+    /// at its own name unless the site configures otherwise. `in_page`: the vendors whose own libraries run in the
+    /// site's pages. Also returns the settings of vendors' shims.
     pub(super) fn read_all(
         site: &mut SettingsSection<'_>,
         in_page: &[&str],
@@ -131,9 +131,9 @@ impl VendorMount {
             if !mount.converts && mount.forward.is_none() && mount.scripts.is_none() {
                 continue;
             }
-            // Several may share the root: they differ by what follows.
+            // Several may share the root: their paths differ.
             if !mount.path.is_empty() && !taken.insert(mount.path.clone()) {
-                let why = format!("{} is another vendor's mount already", mount.path);
+                let why = format!("{} is already the mount of another vendor", mount.path);
                 section.error(vendor.name, &why);
             }
             mounts.push(mount);
@@ -141,19 +141,19 @@ impl VendorMount {
         (mounts, shims)
     }
 
-    /// Whether pages have tags of the vendor's that make events, as far as the site says.
+    /// Returns true if the settings imply that pages have tags of the vendor that make events.
     pub fn is_tagged(&self) -> bool {
         let serving = self.scripts.as_ref().map(|scripts| scripts.serving);
         self.takes_tags && (self.converts || serving == Some(ScriptMode::Shim))
     }
 
-    /// The mount of a vendor at its own name, if there is anything below it.
+    /// Returns the mount of a vendor at its own name, if anything is served below it.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
         let mount = Self::of(vendor);
         (mount.converts || mount.scripts.is_some()).then_some(mount)
     }
 
-    /// What a vendor has below its mount while nobody says anything about it.
+    /// Returns the default mount of a vendor.
     fn of(vendor: &Vendor) -> Self {
         let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
         let serve = |script| MountScripts {
@@ -174,8 +174,8 @@ impl VendorMount {
         }
     }
 
-    /// For a vendor whose own library runs in the page: the library, and its beacons to the vendor,
-    /// which has them from nobody else. The events they tell of are in the journal already.
+    /// Configures the mount of a vendor whose own library runs in the page: it serves the library and forwards its
+    /// beacons, which the vendor gets from no destination. Their events are in the journal already.
     fn serve_library(&mut self) {
         if let Some(scripts) = &mut self.scripts {
             scripts.serving = ScriptMode::Proxy;
@@ -186,7 +186,7 @@ impl VendorMount {
         }
     }
 
-    /// As a site's table says.
+    /// Applies a site's table.
     fn change(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
         self.takes_tags = true;
         let choices = [
@@ -221,7 +221,7 @@ impl VendorMount {
         }
         match upstream {
             Some(upstream) => self.forward = Some(BeaconForwarding { upstream, consent }),
-            None => table.error("beacons", "needs upstream, the vendor's own URL of them"),
+            None => table.error("beacons", "needs upstream, the vendor's own URL for beacons"),
         }
     }
 
@@ -239,20 +239,20 @@ impl VendorMount {
             table.error("script_endpoint", "must begin with http:// or https://");
         }
         let is_proxied = serving == Some(ScriptMode::Proxy);
-        // Beneath a site that says "off", the defaults may name one.
+        // The defaults may name one even if the site sets "off".
         if endpoint.is_some() && said.is_none() && !is_proxied {
-            table.error("script_endpoint", "is of no use without scripts = \"proxy\"");
+            table.error("script_endpoint", "has no effect without scripts = \"proxy\"");
         }
         if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
             table.error("scripts", "needs script_endpoint: each customer has its own host");
         }
         let pins = read_pins(table, script);
         if !pins.is_empty() && said.is_none() && !is_proxied {
-            table.error("pin", "is of no use without scripts = \"proxy\"");
+            table.error("pin", "has no effect without scripts = \"proxy\"");
         }
         let mut ids = read_ids(table);
         if !ids.is_empty() && said.is_none() && !is_proxied {
-            table.error("ids", "is of no use without scripts = \"proxy\"");
+            table.error("ids", "has no effect without scripts = \"proxy\"");
         }
         let of_shim = vendor.shim.into_iter().flat_map(|shim| shim.ids);
         ids.extend(of_shim.filter_map(|name| table.opt_string(name)));
@@ -264,8 +264,8 @@ impl VendorMount {
         self.scripts = serving.map(|serving| MountScripts { script, serving, ids, endpoint, pins });
     }
 
-    /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
-    /// if they are fetched for the page, else at the vendor's host as without the gateway.
+    /// Returns the ids for the vendor's shim, and where it loads the vendor's own scripts: from the mount, if they
+    /// are proxied, else from the vendor's host as without the gateway.
     fn ids(&self, table: &mut SettingsSection<'_>, vendor: &Vendor) -> Option<JsonObject> {
         let mut ids = JsonObject::new();
         for name in vendor.shim?.ids {
@@ -288,15 +288,15 @@ impl VendorMount {
         Some(ids)
     }
 
-    /// The vendor's settings at the site name these ids.
+    /// Adds ids that the vendor's settings at the site name.
     pub fn add_known_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i String>) {
         if let Some(scripts) = &mut self.scripts {
             scripts.ids.extend(ids.into_iter().cloned());
         }
     }
 
-    /// Returns true if the vendor's own scripts are served, and all that differ by customer are refused
-    /// because no id is known.
+    /// Returns true if the vendor's own scripts are served, and all that differ by customer are refused because no
+    /// id is known.
     pub fn lacks_ids(&self) -> bool {
         self.scripts.as_ref().is_some_and(|it| {
             let has_ids = it.script.files.iter().any(|file| file.id.is_some());
@@ -304,7 +304,7 @@ impl VendorMount {
         })
     }
 
-    /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
+    /// Returns true if a path below the mount is one of the vendor's scripts that the mount serves.
     pub(super) fn has_script(&self, below: &str) -> bool {
         let file = |scripts: &MountScripts| Some((scripts.serving, scripts.script.file(below)?));
         match self.scripts.as_ref().and_then(file) {
@@ -314,7 +314,7 @@ impl VendorMount {
         }
     }
 
-    /// What tags of the vendor's become, if it has scripts here.
+    /// Returns the rewriting of the vendor's tags, if scripts are served here.
     pub(super) fn tag(&self) -> Option<VendorTag> {
         let scripts = self.scripts.as_ref().filter(|_| self.takes_tags)?;
         Some(VendorTag {
@@ -327,7 +327,7 @@ impl VendorMount {
         })
     }
 
-    /// What follows the mount in a path.
+    /// Returns the part of a path below the mount.
     pub(super) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(self.path.as_str()).filter(|rest| rest.starts_with('/'))
     }
@@ -371,7 +371,7 @@ impl ActiveMount {
     }
 }
 
-/// `ids`: the site's own at the vendor.
+/// Reads `ids`: the site's own at the vendor.
 fn read_ids(table: &mut SettingsSection<'_>) -> Vec<String> {
     let ids = table.strings("ids");
     for id in ids.iter().filter(|id| !is_id(id)) {
@@ -381,7 +381,7 @@ fn read_ids(table: &mut SettingsSection<'_>) -> Vec<String> {
     ids
 }
 
-/// `pin`: the scripts that are held to a version.
+/// Reads `pin`: the scripts that are pinned to a version.
 fn read_pins(
     table: &mut SettingsSection<'_>,
     script: &VendorScripts,
@@ -394,14 +394,14 @@ fn read_pins(
         };
         let target = script.file(path).and_then(|file| file.target(path, query));
         if target.is_none() {
-            table.error_about("pin", &name, "is no script of this vendor", None);
+            table.error_about("pin", &name, "is not a script of this vendor", None);
         }
         match PinnedVersion::read(&version) {
             Some(wanted) => pins.push((name, wanted)),
             None => table.error_about(
                 "pin",
                 &version,
-                "is neither \"first\" nor \"sha256-\" and a hash in base64",
+                "must be \"first\", or \"sha256-\" and a hash in base64",
                 None,
             ),
         }
@@ -409,13 +409,13 @@ fn read_pins(
     pins
 }
 
-/// Whether it is an id that is public: it stands in the page, and in a path.
+/// Returns true if the text can be a public id, which appears in the page, and in a path.
 fn is_id(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// What is wrong with a mount.
+/// Returns the fault of a mount's path, if it has one.
 fn fault(path: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '~');
     if !path.starts_with('/') || path.ends_with('/') || path.contains("//") {
@@ -425,7 +425,7 @@ fn fault(path: &str) -> Option<&'static str> {
         return Some("must be at most 64 letters, digits, slashes and any of \"-_.~\"");
     }
     if GatewayRoute::is_reserved(path) {
-        return Some("is the beginning of the gateway's own paths");
+        return Some("is reserved, because the gateway's own paths begin with it");
     }
     None
 }
@@ -436,7 +436,7 @@ mod tests {
     use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile};
 
     #[test]
-    fn a_mount_is_a_plain_path_of_its_own() {
+    fn mount_path_is_plain_and_unused() {
         for good in ["/x", "/a/b", "/m1x-panel.js~"] {
             assert_eq!(fault(good), None, "{good}");
         }
@@ -490,24 +490,27 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_is_a_mistake() {
+    fn unusable_script_settings_are_reported() {
         for (said, mistake) in [
             ("[vendors.umami]\nscripts = \"shim\"", "not one of proxy, off"),
             ("[vendors.ga4]\nscripts = \"shimm\"", "did you mean \"shim\"?"),
             ("[vendors.matomo]\nscripts = \"proxy\"", "needs script_endpoint"),
-            ("[vendors.ga4]\nscript_endpoint = \"https://a.example\"", "of no use without"),
+            ("[vendors.ga4]\nscript_endpoint = \"https://a.example\"", "no effect without"),
             (
                 "[vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"ftp://a.example\"",
                 "must begin with http",
             ),
-            ("[vendors.ga4.pin]\n\"/gtag/js\" = \"first\"", "of no use without"),
+            ("[vendors.ga4.pin]\n\"/gtag/js\" = \"first\"", "no effect without"),
             (
                 "[vendors.ga4]\nscripts = \"proxy\"\npin.\"/a.js\" = \"first\"",
-                "is no script of this",
+                "is not a script of this",
             ),
-            ("[vendors.ga4]\nscripts = \"proxy\"\npin.\"/gtag/js\" = \"sha256-\"", "is neither"),
+            (
+                "[vendors.ga4]\nscripts = \"proxy\"\npin.\"/gtag/js\" = \"sha256-\"",
+                "must be \"first\", or",
+            ),
             ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
-            ("[vendors.ga4]\nids = [\"G-1\"]", "of no use without"),
+            ("[vendors.ga4]\nids = [\"G-1\"]", "no effect without"),
             ("[vendors.ga4]\nscripts = \"proxy\"\nids = [\"G 1\"]", "1 to 64 letters"),
         ] {
             let (_, mistakes) = read(said, &[]);
@@ -516,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_of_the_vendor_are_those_of_the_sites_ids() {
+    fn vendor_scripts_are_served_for_the_sites_ids_only() {
         let text = "[vendors.ga4]\nscripts = \"proxy\"\nids = [\"GTM-1\"]\n\
                     pin.\"/gtag/js?id=G-1\" = \"first\"\n\
                     [vendors.drift]\nscripts = \"proxy\"\nembed_id = \"abc\"\n\
@@ -537,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_get_public_ids_and_the_place_of_the_vendors_scripts() {
+    fn shims_get_public_ids_and_the_source_of_vendor_scripts() {
         let read = |text: &str| {
             let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
             let (report, environment) =
@@ -576,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn no_script_is_served_where_a_beacon_goes() {
+    fn scripts_and_beacons_share_no_path() {
         let (mut mounts, _) = read("", &[]);
         let below = ["/g/collect", "/tr", "/track", "/2/httpapi", "/v1/t", "/array/a/config.js"];
         for mount in &mut mounts {

@@ -1,4 +1,4 @@
-//! What is counted of every request, and its line in the access log.
+//! The metrics of every request, and its line in the access log.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::metrics::{
 };
 use crate::privacy;
 
-/// Where the access log's lines come from, for `[log] level`.
+/// The target of the access log's lines, for `[log] level`.
 const ACCESS: &str = "access";
 
 /// The histograms of the routes with the most requests, looked up once.
@@ -32,7 +32,7 @@ impl RouteDurations {
     }
 }
 
-/// The place of a route's format among the formats, in the lists of looked-up metrics.
+/// Returns the index of a route's format in the lists of looked-up metrics.
 const fn place(route: GatewayRoute) -> Option<usize> {
     match route {
         GatewayRoute::Sdk => Some(0),
@@ -49,7 +49,7 @@ const fn place(route: GatewayRoute) -> Option<usize> {
     }
 }
 
-/// A request, as far as it is observed.
+/// The observed parts of a request.
 pub(super) struct ObservedRequest<'r> {
     pub(super) site: Option<&'r GatewaySite>,
     pub(super) route: Option<GatewayRoute>,
@@ -59,7 +59,7 @@ pub(super) struct ObservedRequest<'r> {
 }
 
 impl Gateway {
-    /// Counts the request, and logs it if its turn has come.
+    /// Counts the request, and logs it if it is sampled.
     pub(super) fn observe(
         &self,
         seen: &ObservedRequest<'_>,
@@ -114,13 +114,13 @@ impl Gateway {
     }
 }
 
-/// The number of those that are no duplicates.
+/// Returns the number of appended events that are no duplicates.
 fn new(appended: &[AppendOutcome]) -> u64 {
     appended.iter().filter(|event| matches!(event, AppendOutcome::New { .. })).count() as u64
 }
 
 impl Gateway {
-    /// Counts what is lost with a request that is refused as a whole.
+    /// Counts the loss of a request that is refused as a whole.
     pub(super) fn count_refused(&self, site: &GatewaySite, rejection: &RequestRejection) {
         match rejection {
             // These are no beacons, or are counted message by message.
@@ -147,7 +147,7 @@ impl Gateway {
         }
     }
 
-    /// Counts members of a site's messages that cannot be read and are left out.
+    /// Counts unreadable members of a site's messages, which are left out.
     pub(super) fn count_unread(
         &self,
         site: &GatewaySite,
@@ -159,7 +159,7 @@ impl Gateway {
         }
     }
 
-    /// Counts something that was dropped before the journal.
+    /// Counts an event or request that was dropped before the journal.
     fn count_dropped(&self, site: &GatewaySite, reason: &'static str) {
         let labels = EventDropLabels { site: site.name.clone(), reason };
         self.metrics.events_dropped.get_or_create(&labels).inc();
@@ -167,7 +167,7 @@ impl Gateway {
 }
 
 impl SiteRequest<'_> {
-    /// Counts what is lost with a request that is refused as a whole.
+    /// Counts the loss of a request that is refused as a whole.
     pub(super) fn count_refused(&self, rejection: &RequestRejection) {
         self.gateway.count_refused(self.site, rejection);
     }
@@ -184,7 +184,7 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// Counts events of people who are forgotten.
+    /// Counts events of forgotten people.
     pub(super) fn count_forgotten(&self, count: u64) {
         if count > 0 {
             let labels = EventDropLabels { site: self.site.name.clone(), reason: "forgotten" };
@@ -192,8 +192,8 @@ impl SiteRequest<'_> {
         }
     }
 
-    /// Counts appended events once they are durable: the client may be gone by then, and this request
-    /// with it.
+    /// Returns a callback that counts appended events once they are durable: the client, and this request with it,
+    /// may be gone by then.
     pub(super) fn counter(&self) -> AppendCallback {
         let meters = &self.site.meters;
         let accepted = match self.route {

@@ -1,4 +1,4 @@
-//! Events that an operator sends, or tries out: messages as if one of the site's servers had sent them.
+//! Sends or tries out an operator's events: messages as if one of the site's servers had sent them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,30 +12,30 @@ use crate::event::{Event, EventFacts, RawJsonObject};
 use crate::feed::FeedEvent;
 use crate::journal::{AppendError, AppendOutcome, MessageKey};
 
-/// An event that an operator sent.
+/// The receipt of an event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorSendReceipt {
-    /// The journal's answer.
+    /// The journal's result for the event.
     pub appended: AppendOutcome,
-    /// Its message id.
+    /// The event's message id.
     pub message_id: String,
 }
 
-/// Why an operator's event was not taken.
+/// An error that kept an operator's event from being accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorSendError {
-    /// There is no such site.
-    #[error("there is no such site")]
+    /// No site has the name.
+    #[error("the configuration has no such site")]
     UnknownSite,
-    /// The message cannot be accepted; a code says why.
+    /// The message cannot be accepted; the code is the reason.
     #[error("{0}")]
     Invalid(&'static str),
-    /// The journal does not take it.
+    /// The journal refused the event.
     #[error(transparent)]
     Append(#[from] AppendError),
 }
 
-/// An event that was tried out.
+/// The result of trying out an event.
 #[derive(Clone, Debug)]
 pub struct DryRunEvent {
     /// The event, as readers of the journal would see it.
@@ -44,7 +44,7 @@ pub struct DryRunEvent {
     pub unread: Vec<&'static str>,
 }
 
-/// A site's terms for messages, whoever sends them.
+/// A site's rules for messages from any sender.
 struct SiteMessageRules<'a> {
     name: &'a str,
     limits: &'a GatewayLimits,
@@ -52,11 +52,11 @@ struct SiteMessageRules<'a> {
     anonymizes_ip: bool,
 }
 
-/// A message of an operator.
+/// A decoded message of an operator.
 struct OperatorMessage {
     event: Event<RawJsonObject>,
     key: MessageKey,
-    /// True if it says something of the person.
+    /// True if it has traits of the person.
     has_traits: bool,
     unread: Vec<&'static str>,
 }
@@ -93,7 +93,11 @@ fn read(
     Ok(OperatorMessage { event, key, has_traits, unread })
 }
 
-/// Reads the event that a message would be at a site. Nothing is kept.
+/// Returns the event that a message would become at a site. Nothing is stored.
+///
+/// # Errors
+///
+/// Returns an error if the message cannot be accepted.
 pub fn dry_run_event(
     limits: &GatewayLimits,
     site: &GatewaySiteSettings,
@@ -117,6 +121,10 @@ pub fn dry_run_event(
 
 impl Gateway {
     /// Accepts a message for a site as if one of its servers had sent it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the site is unknown, or the message or its append is refused.
     pub async fn send(
         &self,
         site: &str,

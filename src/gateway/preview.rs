@@ -1,23 +1,23 @@
-//! Tokens for drafts: signed with the site's secret, for one site and a time.
+//! Tokens for previews of draft integrations: signed with the site's secret, for one site and a limited time.
 
 use jiff::Timestamp;
 
 use crate::visitor;
 
-/// The longest token that is looked at; one is about 60 bytes.
+/// The longest token that is checked; one is about 60 bytes.
 const MAX_TOKEN_BYTES: usize = 200;
 
-/// What a token is signed for. No cookie has a name like it, so that neither can be the other.
+/// Returns the signing purpose of tokens. No cookie has such a name, so that neither can stand for the other.
 fn purpose(site: &str) -> String {
     format!("preview of {site}")
 }
 
-/// A token for the drafts of a site, good until then.
+/// Returns a token for the drafts of a site, valid until `until`.
 pub fn token(keys: &visitor::VisitorSettings, site: &str, until: Timestamp) -> String {
     keys.seal(&purpose(site), until.as_second().to_string().as_bytes())
 }
 
-/// Whether a token is one for the site, and still good.
+/// Returns true if a token is one for the site, and still valid.
 pub(super) fn opens(
     keys: &visitor::VisitorSettings,
     site: &str,
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_the_drafts_of_its_site_until_its_time() {
+    fn token_opens_the_drafts_of_its_site_until_its_time() {
         let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
         let later: Timestamp = "2026-11-25T11:00:00Z".parse().unwrap();
         let own = keys("0123456789abcdef");
@@ -61,7 +61,7 @@ mod tests {
             let mut forged = good.clone().into_bytes();
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
-            // The last character of a part says two bits that are none of it.
+            // The last character of a part has two unused bits.
             let says_the_same = own.open(&purpose("shop"), &forged).is_some();
             assert!(!opens(&own, "shop", &forged, now) || says_the_same, "{forged}");
         }

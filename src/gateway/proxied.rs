@@ -1,8 +1,8 @@
-//! Requests that are not the gateway's: the site's own server answers them.
+//! Requests without a route of the gateway's, which are proxied to the site's own server.
 //!
-//! They are no beacons, and take nothing of a client's quota: one page has a hundred of them. The
-//! edge's bounds on connections and on requests under way hold for them as for all. Cookies pass as
-//! they are, the visitor's among them: it belongs to the site that the origin serves.
+//! They are no beacons, and do not count towards a client's quota: one page has a hundred of them. The edge's
+//! limits on connections and on active requests apply to them as to all. Cookies pass unchanged, the visitor's
+//! among them: it belongs to the site that the origin serves.
 
 use std::error::Error;
 
@@ -18,8 +18,7 @@ use super::{ClientFacts, Gateway};
 use crate::answer::ResponseBody;
 use crate::origin::{OriginClient, OriginExchange, client_gone};
 
-/// A request to an origin until it is answered. One whose client goes away before is counted as the
-/// client's doing.
+/// A request to an origin until its response. If the client goes away first, it is counted as the client's abort.
 pub(super) struct OriginRequestGuard<'r> {
     gateway: &'r Gateway,
     seen: ObservedRequest<'r>,
@@ -43,7 +42,7 @@ impl Drop for OriginRequestGuard<'_> {
     }
 }
 
-/// The origin's answer, or that it has none.
+/// Returns the origin's response, or the error if there is none.
 pub(super) async fn answer<B>(
     (origin, site): (&OriginClient, &GatewaySite),
     head: Parts,

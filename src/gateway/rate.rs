@@ -1,12 +1,12 @@
-//! How much clients may send: requests, events and bytes, per site and client prefix, and per site. A
-//! server that shows its token only in the body is one of a client's requests until the body is read, so
-//! some bodies are read beyond the client's quota.
+//! Rate limits of clients: requests, events and bytes, per site and client prefix, and per site. A server that
+//! sends its token only in the body counts as a client until the body is read, so some bodies are read beyond the
+//! client's quota.
 //!
-//! Who holds a /48 of IPv6 holds 65,536 of the prefixes that count as a client: all of them together
-//! have the quotas of a few clients.
+//! The holder of a /48 of IPv6 has 65,536 of the prefixes that count as a client: all of them together have the
+//! quotas of a few clients.
 //!
-//! Memory is bounded: prefixes that have regained their quota are forgotten each second, and beyond
-//! `limits.client_entries` new prefixes share a fixed number of places.
+//! Memory is bounded: prefixes whose quota has recovered are evicted each second, and beyond
+//! `limits.client_entries` new prefixes share a fixed number of slots.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -22,23 +22,23 @@ use super::settings::RateLimitSettings;
 use super::volume::{QuotaPolicyNames, RequestVolume, VolumeLimiter};
 use crate::journal::SiteId;
 
-/// The places that unknown prefixes share when all others are taken.
+/// The slots that unknown prefixes share when all others are taken.
 const SHARED_PLACES: u64 = 4096;
 
-/// Requests of one client at once, and then per second, that may be a person's clicks and the beacons
-/// they set off. Beyond, it is a burst.
+/// The burst of requests, and then the rate per second, that may be a person's clicks and the beacons they cause.
+/// More is a burst.
 const PERSON_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 const PERSON_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(5);
 
-/// Between two looks at how many prefixes are remembered: what memory may overshoot by.
+/// The requests between two counts of the remembered prefixes: memory may overshoot by this many.
 const LOOK_EVERY: u32 = 1024;
 
-/// A site and a client prefix, or one of the shared places.
+/// A site and a client prefix, or one of the shared slots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum RateLimitKey {
     V4(SiteId, [u8; 4]),
     V6(SiteId, [u8; 8]),
-    /// A /48 of IPv6.
+    /// A /48 of IPv6 at a site.
     Network(SiteId, [u8; 6]),
     Shared(SiteId, u64),
 }
@@ -51,7 +51,7 @@ pub(super) struct RateLimits {
     client_volumes: Option<VolumeLimiter<RateLimitKey>>,
     network_volumes: Option<VolumeLimiter<RateLimitKey>>,
     site_volumes: Option<VolumeLimiter<SiteId>>,
-    /// What a person does; to exceed it refuses nothing.
+    /// The rate of a person's requests; exceeding it refuses nothing.
     people: KeyedRateLimit<RateLimitKey>,
     sites: Option<KeyedRateLimit<SiteId>>,
     unproven: Option<KeyedRateLimit<SiteId>>,
@@ -126,12 +126,12 @@ impl RateLimits {
         }
     }
 
-    /// The settings these limits were made from.
+    /// Returns the settings these limits were made from.
     pub(super) fn rates(&self) -> &RateLimitSettings {
         &self.rates
     }
 
-    /// Takes one request of a client's quota at a site.
+    /// Charges one request to a client's quota at a site.
     pub(super) fn check_client(
         &self,
         site: SiteId,
@@ -146,8 +146,8 @@ impl RateLimits {
         }
     }
 
-    /// Takes events and bytes of the site's quotas and, if there is one, the client's. Nothing is taken
-    /// if one of them is used up already.
+    /// Charges events and bytes to the site's quotas and, if there is one, the client's. Nothing is charged if one
+    /// of them is used up already.
     pub(super) fn charge_volume(
         &self,
         site: SiteId,
@@ -178,8 +178,7 @@ impl RateLimits {
         Ok(())
     }
 
-    /// Counts one request of a client to a site, and says whether it has sent more lately than a
-    /// person would.
+    /// Counts one request of a client to a site, and returns true if it has sent more lately than a person would.
     pub(super) fn is_burst(&self, site: SiteId, client: IpAddr) -> bool {
         self.look_in_turn();
         self.people.check(&self.key(prefix(site, client)), &self.clock).is_err()
@@ -196,7 +195,7 @@ impl RateLimits {
         key
     }
 
-    /// Those that remember clients.
+    /// Returns the limits that remember clients.
     fn limits(&self) -> impl Iterator<Item = &KeyedRateLimit<RateLimitKey>> {
         self.clients.iter().chain(&self.networks).chain([&self.people])
     }
@@ -205,18 +204,18 @@ impl RateLimits {
         self.client_volumes.iter().chain(&self.network_volumes)
     }
 
-    /// Takes one request of the site's quota.
+    /// Charges one request to the site's quota.
     pub(super) fn check_site(&self, site: SiteId) -> Result<(), RateLimitExceeded> {
         self.sites.as_ref().map_or(Ok(()), |limit| limit.check(&site, &self.clock))
     }
 
-    /// Whether one more body of a client over its quota may be read, to see whether a server sent it.
+    /// Returns true if one more body of a client over its quota may be read, to see if a server sent it.
     pub(super) fn may_read_unverified(&self, site: SiteId) -> bool {
         let limit = self.unproven.as_ref();
         limit.is_some_and(|limit| limit.check(&site, &self.clock).is_ok())
     }
 
-    /// Forgets clients that have regained their quota. To be called each second.
+    /// Evicts clients whose quota has recovered. To be called each second.
     pub(super) fn evict_recovered(&self) {
         for limit in self.limits() {
             limit.limiter.retain_recent();
@@ -242,7 +241,7 @@ impl RateLimits {
     }
 }
 
-/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+/// Returns /32 of IPv4; /64 of IPv6, which is what one household has.
 fn prefix(site: SiteId, client: IpAddr) -> RateLimitKey {
     match client.to_canonical() {
         IpAddr::V4(address) => RateLimitKey::V4(site, address.octets()),
@@ -253,7 +252,7 @@ fn prefix(site: SiteId, client: IpAddr) -> RateLimitKey {
     }
 }
 
-/// /48 of IPv6, which is what a provider gives an organisation or a rented server.
+/// Returns /48 of IPv6, which is what a provider gives an organisation or a rented server.
 fn network(site: SiteId, client: IpAddr) -> Option<RateLimitKey> {
     match client.to_canonical() {
         IpAddr::V4(_) => None,
@@ -289,7 +288,7 @@ mod tests {
         RateLimits::new(&rates(per_second, burst, site))
     }
 
-    /// Quotas of 100 events of a client and 1,000 of the site, in 10 and 100 seconds.
+    /// Returns quotas of 100 events of a client and 1,000 of the site, in 10 and 100 seconds.
     fn volume_limits() -> RateLimits {
         let volumes = |burst| VolumeLimits {
             events: VolumeRate::new(10, burst),
@@ -302,7 +301,7 @@ mod tests {
     const BATCH: RequestVolume = RequestVolume { events: 100, bytes: 1000 };
 
     #[tokio::test(start_paused = true)]
-    async fn events_of_a_client_are_counted_whatever_the_number_of_its_requests() {
+    async fn client_events_are_counted_whatever_the_number_of_requests() {
         let limits = volume_limits();
         let client = Some("192.0.2.1".parse().unwrap());
         limits.charge_volume(SITE, client, BATCH).unwrap();
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn servers_meet_the_quota_of_the_site_alone() {
+    async fn servers_are_limited_by_the_sites_quota_alone() {
         let limits = volume_limits();
         for _ in 0..10 {
             limits.charge_volume(SITE, None, BATCH).unwrap();
@@ -326,7 +325,7 @@ mod tests {
         let refused = limits.charge_volume(SITE, Some("192.0.2.1".parse().unwrap()), BATCH);
         assert_eq!(refused.unwrap_err().policy, "site_events");
         tokio::time::advance(Duration::from_secs(20)).await;
-        // What was refused has not been taken from the client either.
+        // A refused batch has not been charged to the client either.
         limits.charge_volume(SITE, Some("192.0.2.1".parse().unwrap()), BATCH).unwrap();
     }
 
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_stopped_after_its_burst_and_others_are_not() {
+    fn client_is_limited_after_its_burst_and_others_are_not() {
         let limits = limits(1, 2, 0);
         let client = "192.0.2.1".parse().unwrap();
         assert!(limits.check_client(SITE, client).is_ok());
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_more_than_a_person_sends() {
+    fn burst_is_more_than_a_person_sends() {
         let limits = limits(0, 1, 0);
         let client = "192.0.2.1".parse().unwrap();
         let bursts = (0..80).filter(|_| limits.is_burst(SITE, client)).count();
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_prefixes_takes_bounded_memory() {
+    fn flood_of_prefixes_takes_bounded_memory() {
         let client_volumes =
             VolumeLimits { events: VolumeRate::new(1, 1), bytes: VolumeRate::new(1, 1) };
         let limits = RateLimits::new(&RateLimitSettings { client_volumes, ..rates(1, 1, 0) });
@@ -398,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_has_a_quota_of_its_own() {
+    fn site_has_a_quota_of_its_own() {
         let limits = limits(0, 1, 1);
         for _ in 0..3 {
             assert!(limits.check_site(SITE).is_ok());

@@ -1,4 +1,4 @@
-//! Messages in forms that are not quite right, and their events.
+//! Malformed messages, and their events.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn batch(house: &TestGateway, body: impl Into<Vec<u8>>) -> (StatusCode, Ve
 }
 
 #[tokio::test]
-async fn one_bad_message_costs_no_other_of_its_batch() {
+async fn bad_message_costs_no_other_of_its_batch() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let bad = |value: &[u8]| {
         [br#"{"type":"track","event":"x","anonymousId":"a","properties":{"a":"#, value, b"}}"]
@@ -65,7 +65,7 @@ async fn one_bad_message_costs_no_other_of_its_batch() {
 }
 
 #[tokio::test]
-async fn a_member_of_the_wrong_type_costs_only_itself() {
+async fn member_of_the_wrong_type_costs_only_itself() {
     let house = house().await;
     let message = |id: usize, members: Value| {
         let mut message =
@@ -122,7 +122,7 @@ async fn times_ids_and_addresses_are_read_as_they_are_written() {
 }
 
 #[tokio::test]
-async fn an_opened_mail_counts_and_is_placeholder_browser() {
+async fn opened_mail_counts_and_has_no_browser() {
     let drop = bots::BotSettings { policy: bots::BotPolicy::Drop, score: 50 };
     let house = house_whose(|site| site.bots = drop).await;
     let agents = [
@@ -147,7 +147,7 @@ async fn an_opened_mail_counts_and_is_placeholder_browser() {
 }
 
 #[tokio::test]
-async fn no_full_address_is_kept_whichever_way_it_came() {
+async fn no_full_address_is_stored_from_any_source() {
     let policy = PrivacyPolicy::changing(true, &[]);
     let house = house_whose(|site| {
         site.privacy = Arc::new(policy);

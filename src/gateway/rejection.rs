@@ -1,5 +1,5 @@
-//! Why a request is refused, and the answer that says so: `application/problem+json` (RFC 9457).
-//! The only place that chooses status codes.
+//! The reasons for refusing a request, and the responses: `application/problem+json` (RFC 9457). The only place
+//! that chooses status codes.
 
 use std::time::Duration;
 
@@ -12,68 +12,68 @@ use super::decode::RejectedMessage;
 use crate::answer::ResponseBody;
 use crate::vendors::beacon::BeaconOutcome;
 
-/// Why a request is refused.
+/// The reason for refusing a request.
 #[derive(Debug)]
 pub(super) enum RequestRejection {
     /// No site has this host.
     UnknownHost,
     /// No route has this path.
     UnknownRoute,
-    /// The route does not take this method.
+    /// The route does not accept the method.
     Method {
-        /// The methods it takes.
+        /// The methods that the route accepts.
         allow: &'static str,
     },
-    /// A page that is not one of the site's.
+    /// The page is not one of the site's.
     ForeignOrigin,
     /// The write key or the server token is missing or wrong.
     BadKey,
-    /// Too many requests, events or bytes.
+    /// A quota of requests, events or bytes is used up.
     RateLimited(RateLimitExceeded),
     /// The body is longer than `limits.body_bytes`, or than `limits.inflated_bytes` decompressed.
     TooLarge,
     /// The body took longer than `limits.body_time`.
     TooSlow,
-    /// The body ended before its time.
+    /// The body ended early.
     Broken,
-    /// A `Content-Encoding` that is not known, or too many of them.
+    /// A `Content-Encoding` is unknown, or there are too many of them.
     UnknownEncoding,
     /// The body is not what its `Content-Encoding` says.
     BadEncoding,
     /// The body is not JSON of the expected form.
     Malformed(&'static str),
-    /// More than `limits.batch_events` messages.
+    /// The body has more than `limits.batch_events` messages.
     TooMany,
     /// None of the messages can be accepted.
     NothingValid(Vec<RejectedMessage>),
-    /// More requests or bodies are under way than there is room for.
+    /// The limit of active requests or bodies is reached.
     Overloaded,
-    /// More waits for the disk than it can take.
+    /// The queue for the disk is full.
     Busy,
-    /// The journal takes up all the disk that it may.
+    /// The journal has reached its disk limit.
     Full,
     /// The journal cannot be written now.
     Unwritable,
-    /// What is known of a visitor cannot be read now.
+    /// A visitor's profile cannot be read now.
     Unread,
-    /// The gateway is on its way out.
+    /// The gateway is shutting down.
     Closing,
 }
 
-/// Which limit was met, and when to come again.
+/// The exceeded limit, and the time to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateLimitExceeded {
-    /// The quota that is used up: `client`, `network` or `site` of requests, `client_events`, ...
+    /// The exceeded quota: `client`, `network` or `site` of requests, `client_events`, ...
     pub(super) policy: &'static str,
-    /// The quota: so many requests, events or bytes at once ...
+    /// The quota: this many requests, events or bytes at once ...
     pub(super) burst: u32,
-    /// ... which are regained in this time.
+    /// ... which recover in this time.
     pub(super) window: Duration,
-    /// When the next request will be taken.
+    /// The time until the next request is accepted.
     pub(super) wait: Duration,
 }
 
-/// How long a client should wait when there is no room, or the disk is behind or gone.
+/// The seconds for a client to wait when there is no capacity, or the disk is slow or unavailable.
 const WAIT_SECONDS: u64 = 1;
 
 #[derive(Serialize)]
@@ -83,17 +83,17 @@ struct ProblemDetails<'a> {
     status: u16,
     code: &'static str,
     detail: &'a str,
-    /// The detail again, where clients of the Segment API look for it: without it some take the answer for
-    /// a fault of the network and try ten times.
+    /// The detail again, where clients of the Segment API read it: without it some take the response for a network
+    /// error and try ten times.
     message: &'a str,
-    /// The detail again, where clients of Mixpanel, Umami and Jitsu look for it.
+    /// The detail again, where clients of Mixpanel, Umami and Jitsu read it.
     error: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rejected: &'a [RejectedMessage],
 }
 
 impl RequestRejection {
-    /// The code in the answer's body and, for events that are lost by it, in `events_dropped_total`.
+    /// Returns the code in the response's body and, for events that are lost by it, in `events_dropped_total`.
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::UnknownHost => "unknown_host",
@@ -119,7 +119,7 @@ impl RequestRejection {
         }
     }
 
-    /// Whether there is more of it than may be.
+    /// Returns true if a size limit was exceeded.
     pub(super) const fn is_of_size(&self) -> bool {
         matches!(self, Self::TooLarge | Self::TooMany)
     }
@@ -150,8 +150,8 @@ impl RequestRejection {
     const fn detail(&self) -> &'static str {
         match self {
             Self::UnknownHost => "no site is configured for this host",
-            Self::UnknownRoute => "there is nothing here",
-            Self::Method { .. } => "this path does not take this method",
+            Self::UnknownRoute => "this path does not exist",
+            Self::Method { .. } => "this path does not accept this method",
             Self::ForeignOrigin => "this origin is not one of the site's",
             Self::BadKey => "the write key is missing or wrong",
             Self::RateLimited(_) => "too many requests",
@@ -159,20 +159,20 @@ impl RequestRejection {
             Self::TooSlow => "the body took too long",
             Self::Broken => "the body ended early",
             Self::UnknownEncoding => "the Content-Encoding must be gzip, deflate, br or zstd",
-            Self::BadEncoding => "the body is not what its Content-Encoding says",
+            Self::BadEncoding => "the body does not match its Content-Encoding",
             Self::Malformed(what) => what,
             Self::TooMany => "too many messages in one request",
             Self::NothingValid(_) => "no message could be accepted",
-            Self::Overloaded => "too many requests are under way",
-            Self::Busy => "more events are waiting than the disk can take",
-            Self::Full => "no more events can be kept until those before them are delivered",
-            Self::Unwritable => "events cannot be kept now",
-            Self::Unread => "what is known cannot be read now",
+            Self::Overloaded => "too many requests are in progress",
+            Self::Busy => "too many events wait for the disk",
+            Self::Full => "the journal is full until earlier events are delivered",
+            Self::Unwritable => "events cannot be stored now",
+            Self::Unread => "profiles cannot be read now",
             Self::Closing => "the gateway is shutting down",
         }
     }
 
-    /// The answer.
+    /// Returns the response with the problem's details.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
         let status = self.status();
         let rejected = match &self {
@@ -209,7 +209,7 @@ impl RequestRejection {
         response
     }
 
-    /// Says when to come again, where that may help.
+    /// Adds the time to retry, where that may help.
     pub(super) fn announce(&self, fields: &mut http::HeaderMap) {
         match self {
             Self::RateLimited(limited) => limited.announce(fields),
@@ -225,7 +225,7 @@ impl RequestRejection {
         }
     }
 
-    /// What a vendor's library is told of it.
+    /// Returns the outcome from which a vendor's library gets its response.
     pub(super) const fn verdict(&self) -> BeaconOutcome {
         match self {
             Self::RateLimited(_) => BeaconOutcome::Later { limited: true },
@@ -243,7 +243,7 @@ impl RequestRejection {
 }
 
 impl RateLimitExceeded {
-    /// `Retry-After` (RFC 9110), and `RateLimit-Policy` and `RateLimit` as in
+    /// Adds `Retry-After` (RFC 9110), and `RateLimit-Policy` and `RateLimit` as in
     /// draft-ietf-httpapi-ratelimit-headers-10.
     fn announce(&self, fields: &mut http::HeaderMap) {
         let whole = |time: Duration| time.as_secs_f64().ceil().max(1.0);
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_limit_says_when_to_come_again() {
+    fn rate_limit_response_names_the_time_to_retry() {
         let limited = RateLimitExceeded {
             policy: "client",
             burst: 200,
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_room_or_disk_asks_clients_to_come_again() {
+    fn only_a_lack_of_capacity_or_disk_has_a_retry_after() {
         let lacks = [
             RequestRejection::Overloaded,
             RequestRejection::Busy,

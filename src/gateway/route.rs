@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::script::SiteSdkScripts;
 use crate::vendors::beacon::AllowedMethods;
 
-/// What a path of the site's host is for.
+/// The route of a path of the site's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GatewayRoute {
     /// `POST /e`: the SDK's events.
@@ -17,37 +17,37 @@ pub(super) enum GatewayRoute {
     Batch,
     /// `GET /px.gif`: an event in the query.
     Pixel,
-    /// `POST /reset`: the browser is to be another visitor's from now on.
+    /// `POST /reset`: gives the browser a new visitor identity.
     Reset,
-    /// `GET /me`: what a page may know of its visitor, where the site says what that is.
+    /// `GET /me`: the public part of the visitor's profile, where the site configures one.
     Me,
-    /// Whatever else there is, if the site has an origin.
+    /// All other paths, if the site has an origin.
     Origin,
-    /// `GET /tw.js`: the site's script, and those beside it.
+    /// `GET /tw.js`: the site's script, and its companions.
     Script,
     /// `GET /tw/preview.js`: the drafts, for browsers that have a token.
     Preview,
-    /// `POST /tw/problem`: a page tells of an integration that failed.
+    /// `POST /tw/problem`: a page reports an integration that failed.
     Problem,
-    /// `/{mount}/...`: a vendor's own browser library.
+    /// `/{mount}/...`: a beacon of a vendor's own browser library.
     Beacon {
-        /// The place of the mount among the site's.
+        /// The index of the mount among the site's.
         mount: usize,
         /// The vendor's name.
         vendor: &'static str,
-        /// What the endpoint takes.
+        /// The methods that the endpoint accepts.
         methods: AllowedMethods,
     },
-    /// `/{mount}/...`: one of a vendor's scripts, or what stands in for it.
+    /// `/{mount}/...`: one of a vendor's scripts, or its shim.
     VendorScript {
-        /// The place of the mount among the site's.
+        /// The index of the mount among the site's.
         mount: usize,
         /// The vendor's name.
         vendor: &'static str,
     },
 }
 
-/// Every path and what it is for. The Segment API's short names are its browser library's.
+/// Every path and its route. The Segment API's short names are its browser library's.
 const ROUTES: &[(&str, GatewayRoute)] = &[
     ("/e", GatewayRoute::Sdk),
     ("/v1/t", GatewayRoute::Message(EventKind::Track)),
@@ -74,7 +74,7 @@ const ROUTES: &[(&str, GatewayRoute)] = &[
 ];
 
 impl GatewayRoute {
-    /// The route of a path.
+    /// Returns the route of a path.
     pub(super) fn of(path: &str) -> Option<Self> {
         // Some clients end the path with a slash.
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -85,14 +85,14 @@ impl GatewayRoute {
         })
     }
 
-    /// Whether a path is one of these, or the beginning of one.
+    /// Returns true if a path is one of these, or the beginning of one.
     pub(super) fn is_reserved(path: &str) -> bool {
         let begins =
             |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         ROUTES.iter().any(|(known, _)| *known == path || begins(known))
     }
 
-    /// The name in metrics and the access log.
+    /// Returns the name in metrics and the access log.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Sdk => "e",
@@ -116,7 +116,7 @@ impl GatewayRoute {
         }
     }
 
-    /// The wire format of its beacons, for the event's facts and metrics.
+    /// Returns the wire format of its beacons, for the event's facts and metrics.
     pub(super) const fn format(self) -> &'static str {
         match self {
             Self::Sdk => "sdk",
@@ -132,7 +132,7 @@ impl GatewayRoute {
         }
     }
 
-    /// The methods it takes, as the `Allow` field lists them.
+    /// Returns the methods it accepts, as the `Allow` field lists them.
     pub(super) const fn allow(self) -> &'static str {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {
@@ -145,7 +145,7 @@ impl GatewayRoute {
         }
     }
 
-    /// Whether it takes the method, preflights apart.
+    /// Returns true if it accepts the method, preflights apart.
     pub(super) fn takes(self, method: &Method) -> bool {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {

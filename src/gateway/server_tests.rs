@@ -1,4 +1,4 @@
-//! Vendors' libraries of servers and apps, below the vendors' mounts.
+//! Vendors' libraries for servers and apps, below the vendors' mounts.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ const TOKEN: &str = "a-server-token-of-the-shop";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 #[tokio::test]
-async fn the_servers_token_counts_in_the_head_and_where_the_vendors_key_stands() {
+async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
     let event = |key: &str| {
         json!({ "api_key": key, "events": [
             { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9", "insert_id": key },
@@ -62,7 +62,7 @@ async fn the_servers_token_counts_in_the_head_and_where_the_vendors_key_stands()
 }
 
 #[tokio::test]
-async fn a_public_key_makes_no_server() {
+async fn public_key_does_not_make_a_server() {
     let house = house().await;
     let body = json!({ "api_key": "shop-web", "events": [
         { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9" }] });
@@ -73,7 +73,7 @@ async fn a_public_key_makes_no_server() {
 }
 
 #[tokio::test]
-async fn a_programs_cookie_jar_makes_two_users_no_one() {
+async fn cookie_jar_of_a_program_does_not_merge_two_users() {
     let house = house().await;
     let hit = "/matomo/matomo.php?idsite=1&rec=1&url=https://shop.example/";
     let program = to("POST", hit).header("user-agent", "python-requests/2.32");
@@ -84,7 +84,7 @@ async fn a_programs_cookie_jar_makes_two_users_no_one() {
 }
 
 #[tokio::test]
-async fn ids_of_events_are_of_a_name_and_a_person_where_the_vendor_has_it_so() {
+async fn event_ids_are_scoped_by_name_and_person_where_the_vendor_does_so() {
     let house = house().await;
     let event = |name: &str, user: &str| {
         json!([{ "event": name, "properties": {
@@ -100,7 +100,7 @@ async fn ids_of_events_are_of_a_name_and_a_person_where_the_vendor_has_it_so() {
 }
 
 #[tokio::test]
-async fn a_program_hears_why_nothing_was_taken() {
+async fn program_gets_the_reason_for_a_rejection() {
     let house = house().await;
     for path in
         ["/plausible/api/event", "/posthog/batch", "/rudderstack/v1/batch", "/umami/api/send"]
@@ -115,7 +115,7 @@ async fn a_program_hears_why_nothing_was_taken() {
 }
 
 #[tokio::test]
-async fn an_erasure_is_not_for_a_beacon_to_ask() {
+async fn beacon_cannot_request_an_erasure() {
     let house = house().await;
     let delete = json!([{ "$token": TOKEN, "$distinct_id": "u1", "$delete": "" }]).to_string();
     let answer = house.ask(to("POST", "/mixpanel/engage"), delete).await;
@@ -124,7 +124,7 @@ async fn an_erasure_is_not_for_a_beacon_to_ask() {
 }
 
 #[tokio::test]
-async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
+async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
     for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
         let house = house_that(|mount| {
             let upstream = "https://vendor.example".parse().unwrap();
@@ -142,7 +142,7 @@ async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
 }
 
 #[tokio::test]
-async fn the_servers_token_goes_to_no_vendor() {
+async fn server_token_is_forwarded_to_no_vendor() {
     let house = house_that(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
@@ -163,7 +163,7 @@ async fn the_servers_token_goes_to_no_vendor() {
 }
 
 #[tokio::test]
-async fn an_event_of_a_servers_library_says_nothing_of_the_server() {
+async fn event_of_a_server_library_has_no_facts_of_the_server() {
     let house = house().await;
     let event = json!({ "api_key": "phc_1", "batch": [
         { "event": "Order Completed", "properties": {

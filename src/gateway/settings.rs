@@ -1,4 +1,4 @@
-//! What `[limits]` and `[[sites]]` say to the gateway.
+//! The gateway's settings from `[limits]` and `[[sites]]`.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -17,80 +17,80 @@ use crate::settings::{SecretString, SettingsSection, TextualValue as _};
 /// The gateway's part of `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// A request's body, as sent.
+    /// The most bytes of a request's body, as sent.
     pub body_bytes: usize,
-    /// A request's body, decompressed; and all events that are made of it.
+    /// The most bytes of a request's body, decompressed; and of all events that are made of it.
     pub inflated_bytes: usize,
-    /// Memory of all requests whose bodies are decompressed and decoded at once, small ones apart.
+    /// The memory of all requests whose bodies are decompressed and decoded at once, except small ones.
     pub inflating_bytes: usize,
-    /// Bodies that are not small, while they arrive and wait.
+    /// The memory of bodies that are not small, while they arrive and wait.
     pub arriving_bytes: usize,
-    /// The part of `inflating_bytes` that one client may hold.
+    /// The part of `inflating_bytes` that one client may take.
     pub inflating_client_bytes: usize,
-    /// Events made of a short body.
+    /// The most bytes of the events made of a short body.
     pub made_bytes: usize,
-    /// Bodies that are decompressed and decoded at once, small ones apart; 0 is one a core.
+    /// The most bodies that are decompressed and decoded at once, except small ones; 0 is one a core.
     pub decoders: usize,
-    /// For the whole body to arrive, and to get its share of `inflating_bytes`.
+    /// The time for the whole body to arrive, and to get its share of `inflating_bytes`.
     pub body_time: Duration,
-    /// One message.
+    /// The most bytes of one message.
     pub event_bytes: usize,
-    /// One id or name of a message.
+    /// The most bytes of one id or name of a message.
     pub field_bytes: usize,
-    /// Messages in one request.
+    /// The most messages in one request.
     pub batch_events: usize,
-    /// Bytes of a body for each of its messages, on average; the first 25 need none.
+    /// The bytes of a body for each of its messages, on average; the first 25 need none.
     pub least_event_bytes: usize,
-    /// Objects and arrays within each other.
+    /// The most nested levels of objects and arrays.
     pub json_depth: usize,
-    /// How often clients may call.
+    /// The rate limits of clients and sites.
     pub rates: RateLimitSettings,
 }
 
-/// How often clients may call. Zero is no limit.
+/// The rate limits of clients and sites. Zero is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitSettings {
-    /// Requests per second of one client prefix to one site, sustained.
+    /// The sustained requests per second of one client prefix to one site.
     pub client_per_second: Option<NonZeroU32>,
-    /// Requests of one client prefix at once.
+    /// The most requests of one client prefix at once.
     pub client_burst: NonZeroU32,
-    /// Requests per second to one site.
+    /// The sustained requests per second to one site.
     pub site_per_second: Option<NonZeroU32>,
-    /// Requests to one site at once.
+    /// The most requests to one site at once.
     pub site_burst: NonZeroU32,
-    /// Requests per second to one site that are over their client's quota and are read all the same,
-    /// because a server token may stand in the body.
+    /// Requests per second to one site beyond their client's quota that are read all the same, because the body may
+    /// contain a server token.
     pub unproven_per_second: u32,
-    /// The quotas of a client that all networks of one /48 of IPv6 have together.
+    /// The number of client quotas that all networks of one /48 of IPv6 share.
     pub network_clients: Option<NonZeroU32>,
-    /// Events and bytes of one client prefix to one site.
+    /// The limits on events and bytes of one client prefix to one site.
     pub client_volumes: VolumeLimits,
-    /// Events and bytes to one site.
+    /// The limits on events and bytes to one site.
     pub site_volumes: VolumeLimits,
-    /// Client prefixes remembered.
+    /// The most client prefixes that are remembered.
     pub client_entries: usize,
 }
 
-/// How many events and bytes may come.
+/// The limits on events and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VolumeLimits {
-    /// Messages.
+    /// Messages per second, and at once.
     pub events: Option<VolumeRate>,
-    /// Bytes of bodies, decompressed.
+    /// Bytes of bodies, decompressed, per second and at once.
     pub bytes: Option<VolumeRate>,
 }
 
-/// How much of something may come.
+/// The limit on one volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VolumeRate {
-    /// Sustained.
+    /// The sustained rate.
     pub per_second: NonZeroU64,
-    /// At once.
+    /// The most at once.
     pub burst: NonZeroU64,
 }
 
 impl VolumeRate {
-    /// `None` without a rate.
+    /// Creates a rate; `None` if it is zero.
     pub fn new(per_second: u64, burst: u64) -> Option<Self> {
         let per_second = NonZeroU64::new(per_second)?;
         Some(Self { per_second, burst: NonZeroU64::new(burst).unwrap_or(NonZeroU64::MIN) })
@@ -177,7 +177,7 @@ impl GatewayLimits {
         if limits.arriving_bytes < limits.body_bytes.saturating_mul(4) {
             section.error(
                 "arriving_bytes",
-                "must be at least 4 times body_bytes: a client has a quarter",
+                "must be at least 4 times body_bytes, because one client may use a quarter",
             );
         }
         limits
@@ -187,34 +187,33 @@ impl GatewayLimits {
 /// The gateway's part of one of `[[sites]]`.
 #[derive(Clone, Debug)]
 pub struct GatewaySiteSettings {
-    /// The names it answers to, lower case; `*` is any.
+    /// The host names of the site, lower case; `*` is any.
     pub hosts: Vec<String>,
-    /// The pages that may send to it, as browsers write origins.
+    /// The origins of the pages that may send to it, as browsers write origins.
     pub origins: Vec<String>,
     /// The public key of the Segment-compatible API; without one only servers use it.
     pub write_key: Option<String>,
-    /// What proves that the caller is one of the site's servers.
+    /// The secret that proves that the caller is one of the site's servers.
     pub server_token: Option<SecretString>,
-    /// What is done with visitors' data.
+    /// The site's rules on visitors' data.
     pub privacy: Arc<PrivacyPolicy>,
-    /// Ids that name nobody at this site, besides those that name nobody anywhere; in lower case.
+    /// The site's placeholder ids for unknown visitors, besides the general ones; in lower case.
     pub placeholder_ids: Arc<[String]>,
-    /// What is done about bots.
+    /// The bot settings of the site.
     pub bots: bots::BotSettings,
-    /// Where the vendors' own browser libraries send.
+    /// The mounts that the vendors' own browser libraries use.
     pub mounts: Vec<VendorMount>,
-    /// What their shims get to know.
+    /// The settings of their shims.
     pub shims: ShimSettings,
-    /// The site's own server, which answers what the gateway does not.
+    /// The site's own server, which responds to requests without a route of the gateway's.
     pub origin: Option<origin::OriginSettings>,
 }
 
-/// The shortest server token that is not refused: it lets its holder speak for any visitor.
+/// The shortest accepted server token: its holder can send for any visitor.
 const MIN_TOKEN_CHARS: usize = 16;
 
 impl GatewaySiteSettings {
-    /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its
-    /// pages.
+    /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its pages.
     pub fn read(
         section: &mut SettingsSection<'_>,
         privacy: Arc<PrivacyPolicy>,
@@ -270,7 +269,7 @@ impl GatewaySiteSettings {
     }
 }
 
-/// The host's name as requests have it. `None` if no request can have one like it.
+/// Returns the host's name as requests have it. `None` if no request can name it so.
 fn as_requested(host: &str) -> Option<String> {
     if host.contains(['/', ':', '@', ' ', '*', '%']) {
         return None;
@@ -280,22 +279,22 @@ fn as_requested(host: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The host in a text that is a URL, or a host with a port.
+/// Returns the host in a text that is a URL, or a host with a port.
 fn host_within(text: &str) -> Option<String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     as_requested(url.host_str()?)
 }
 
-/// Why a text is no origin.
+/// The error of a text that is no origin.
 #[derive(Debug, PartialEq, Eq)]
 struct CorsOriginError {
     message: String,
-    /// What was perhaps meant.
+    /// The origin that was probably meant.
     better: Option<String>,
 }
 
-/// Browsers write an origin in exactly one way; anything else would never match.
+/// Checks an origin: browsers write each in exactly one way, and any other text would never match.
 fn check_origin(origin: &str) -> Result<(), CorsOriginError> {
     const NO_ORIGIN: &str = "is not an origin as browsers write it: a scheme, a host and perhaps a port, such as \
          \"https://shop.example\"";
@@ -343,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn one_body_has_to_fit_into_what_all_may_take() {
+    fn one_body_must_fit_into_the_budget_of_all() {
         let mistakes = |limits: &str| {
             let site = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n";
             let text = format!("[limits]\n{limits}\n{site}");

@@ -1,8 +1,8 @@
-//! Paths of the gateway's that the application behind it may have as well: `/reset`, `/e`, `/v1/group`.
+//! Paths of the gateway's that the application behind it may use as well: `/reset`, `/e`, `/v1/group`.
 //!
-//! Before an origin a request at such a path is the gateway's only if it is evidently meant for it: by
-//! its method, and by what its body begins with. Whatever else there is goes to the origin, bytes and
-//! all. Paths that begin with `/tw` are the gateway's own.
+//! Before an origin, a request at such a path is the gateway's only if it is evidently meant for it: by its method,
+//! and by the beginning of its body. All other requests go to the origin unchanged. Paths that begin with `/tw` are
+//! the gateway's own.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -24,22 +24,22 @@ use super::cors::CorsOrigin;
 use super::head;
 use super::route::GatewayRoute;
 
-/// The bytes of a body that are looked at: messages name their kind, their ids and their sender long before, and
-/// what is held of bodies that are not counted yet stays small.
+/// The bytes of a body that are inspected: messages name their kind, their ids and their sender long before, and
+/// the buffers of bodies that are not counted yet stay small.
 const PEEKED_BYTES: usize = 16 << 10;
 
-/// Members that messages have at their top, and others seldom.
+/// Members that messages have at their top level, and others rarely.
 const EVIDENCE: &[&str] =
     &["batch", "messageId", "anonymousId", "userId", "writeKey", "event", "previousId"];
 
-/// A body of which some was looked at.
+/// A body whose beginning was inspected.
 pub(super) struct PeekedBody<B> {
-    /// Made only where something is: every request has a body of this kind.
+    /// Allocated only where needed: every request has a body of this kind.
     begin: Option<Box<PeekedFrames>>,
     rest: Pin<Box<B>>,
 }
 
-/// The frames that were looked at, and their bytes.
+/// The inspected frames, and their bytes.
 #[derive(Default)]
 struct PeekedFrames {
     frames: VecDeque<Frame<Bytes>>,
@@ -47,12 +47,12 @@ struct PeekedFrames {
 }
 
 impl<B: Body<Data = Bytes>> PeekedBody<B> {
-    /// Nothing was looked at yet.
+    /// Wraps a body that was not inspected.
     pub(super) fn new(body: B) -> Self {
         Self { begin: None, rest: Box::pin(body) }
     }
 
-    /// The beginning of it, and whether that is all. `None` if it does not come.
+    /// Returns the beginning of the body, and true if it is complete. `None` if it does not arrive.
     async fn peek(&mut self) -> Option<(Vec<u8>, bool)> {
         let begin = self.begin.get_or_insert_default();
         while begin.bytes < PEEKED_BYTES && !self.rest.is_end_stream() {
@@ -100,8 +100,8 @@ impl<B: Body<Data = Bytes>> Body for PeekedBody<B> {
     }
 }
 
-/// Returns true if a request at a route of the gateway's is evidently meant for it. `body_time` is for
-/// the beginning of its body.
+/// Returns true if a request at a route of the gateway's is evidently meant for it. `body_time` is the time limit
+/// for the beginning of its body.
 pub(super) async fn is_meant_for_gateway<B>(
     route: GatewayRoute,
     head: &Parts,
@@ -140,7 +140,7 @@ where
                     (route == GatewayRoute::Reset && begin.is_empty())
                         || is_message(&begin, is_whole)
                 }
-                // The route knows best what to answer.
+                // The route responds best to it.
                 Ok(None) | Err(_) => true,
             }
         }
@@ -148,7 +148,7 @@ where
     }
 }
 
-/// Returns true if a form sends it.
+/// Returns true if the request is an HTML form's.
 fn is_form(fields: &HeaderMap) -> bool {
     let kind = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -168,7 +168,7 @@ fn is_message(begin: &[u8], is_whole: bool) -> bool {
     if is_whole && let Ok(members) = serde_json::from_slice::<HashMap<String, IgnoredAny>>(begin) {
         return EVIDENCE.iter().any(|name| members.contains_key(*name));
     }
-    // Cut off, or no JSON: whatever a message's author did wrong, the gateway says so.
+    // Cut off, or not JSON: whatever error the message has, the gateway reports it.
     EVIDENCE.iter().any(|name| memmem::find(begin, format!("\"{name}\"").as_bytes()).is_some())
 }
 
@@ -204,7 +204,7 @@ mod tests {
     const GROUP: GatewayRoute = GatewayRoute::Message(EventKind::Group);
 
     #[tokio::test]
-    async fn messages_are_the_gateways() {
+    async fn messages_go_to_the_gateway() {
         let long =
             format!("{{\"properties\":{{\"a\":\"{}\"}},\"userId\":\"u\"}}", "x".repeat(9000));
         for (route, body) in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_are_the_applications() {
+    async fn other_requests_go_to_the_application() {
         let navigation: &[_] = &[("sec-fetch-mode", "navigate")];
         let form: &[_] = &[("content-type", "Application/x-www-form-urlencoded; charset=utf-8")];
         for (route, method, fields, body) in [

@@ -1,4 +1,4 @@
-//! What requests see of the settings: made once per load of the configuration, never changed.
+//! The settings as requests use them: built once per load of the configuration, never changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,25 +30,25 @@ use crate::settings::SecretString;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, VendorCookieNames};
 
-/// One site, as the composition root hands it over.
+/// One site, as the composition root passes it.
 pub struct GatewaySiteSetup {
-    /// Its number in the journal.
+    /// The site's number in the journal.
     pub id: SiteId,
-    /// Its name.
+    /// The site's name, as in the configuration.
     pub name: SharedName,
-    /// What the gateway reads of it.
+    /// The gateway's settings of the site.
     pub settings: GatewaySiteSettings,
-    /// How it knows its visitors.
+    /// The site's settings for its visitors' identity.
     pub visitor: visitor::VisitorSettings,
-    /// The vendors whose browser cookies it keeps.
+    /// The issuers of vendors' browser cookies.
     pub minting: Vec<VendorCookieIssuer>,
-    /// The site's own server, which answers what the gateway does not.
+    /// The site's own server, which responds to requests without a route of the gateway's.
     pub origin: Option<Arc<OriginClient>>,
-    /// The script of its pages.
+    /// The script that the site's pages load.
     pub sdk: Arc<SiteSdkScripts>,
     /// The names of its integrations, drafts included.
     pub integrations: Vec<SharedName>,
-    /// What pages may know of their own visitor.
+    /// The profile paths that pages may read of their own visitor.
     pub public: PublicProfilePaths,
 }
 
@@ -58,14 +58,14 @@ pub struct GatewaySnapshot {
     pub(super) access_sample: f64,
     pub(super) geo: GeoDatabase,
     pub(super) vendor_cookies: VendorCookieNames,
-    /// Anew with each load: bodies under way at a reload give back to the old one.
+    /// Created with each load: bodies active at a reload release to the old one.
     pub(super) budget: BodyBudget,
     sites: Vec<Arc<GatewaySite>>,
     by_host: HashMap<String, Arc<GatewaySite>>,
     any_host: Option<Arc<GatewaySite>>,
 }
 
-/// One site, as requests see it.
+/// One site's settings and counters, as requests use them.
 pub(super) struct GatewaySite {
     pub(super) id: SiteId,
     pub(super) name: SharedName,
@@ -75,27 +75,27 @@ pub(super) struct GatewaySite {
     pub(super) visitor: visitor::VisitorSettings,
     pub(super) minting: Vec<VendorCookieIssuer>,
     pub(super) sdk: Arc<SiteSdkScripts>,
-    /// By the name of each integration, how often pages said that it failed.
+    /// The failures reported by pages, by the name of the integration.
     pub(super) integration_errors: Vec<(SharedName, Counter)>,
     pub(super) public: PublicProfilePaths,
     pub(super) privacy: Arc<PrivacyPolicy>,
-    /// The site's own words for an unknown visitor, in lower case.
+    /// The site's own placeholder ids for an unknown visitor, in lower case.
     pub(super) placeholder_ids: Arc<[String]>,
     pub(super) bots: bots::BotSettings,
     pub(super) mounts: Vec<ActiveMount>,
     pub(super) meters: SiteCounters,
     pub(super) origin: Option<Arc<OriginClient>>,
-    /// The vendors' tags in its pages.
+    /// The tags of the vendors, as they appear in its pages.
     pub(super) tags: Arc<VendorTags>,
     /// The host and port that its script sends to, if not the page's.
     pub(super) events_at: Option<String>,
-    /// Counts its pages that are left alone.
+    /// The reporter that counts pages passed unchanged.
     pub(super) pages: PageSkipReporter,
 }
 
-/// The counters that every request of a site moves, looked up once.
+/// The counters that every request of a site increments, looked up once.
 pub(super) struct SiteCounters {
-    /// Requests answered as they should be: 204 of `/e`, 200 of the Segment API and the pixel.
+    /// Successful requests: 204 of `/e`, 200 of the Segment API and the pixel.
     pub(super) usual: [Counter; 3],
     /// Events accepted, by the same three formats.
     pub(super) accepted: [Counter; 3],
@@ -105,7 +105,7 @@ pub(super) struct SiteCounters {
 }
 
 impl GatewaySnapshot {
-    /// The snapshot of these sites. If two answer to the same host, the first does.
+    /// Creates the snapshot of these sites. Of two with the same host, the first gets its requests.
     pub fn new(
         limits: GatewayLimits,
         access_sample: f64,
@@ -140,23 +140,23 @@ impl GatewaySnapshot {
         snapshot
     }
 
-    /// The site that answers to a host (lower case, without a port).
+    /// Returns the site of a host (lower case, without a port).
     pub(super) fn site(&self, host: &str) -> Option<&GatewaySite> {
         self.by_host.get(host).or(self.any_host.as_ref()).map(Arc::as_ref)
     }
 
-    /// The names of all sites.
+    /// Returns the names of all sites.
     pub(super) fn names(&self) -> Vec<SharedName> {
         self.sites.iter().map(|site| site.name.clone()).collect()
     }
 
-    /// The scripts that sites hold to a version.
+    /// Returns the scripts that sites pin to a version.
     pub fn pins(&self) -> Vec<ScriptPinSettings> {
         let mounts = self.sites.iter().flat_map(|site| &site.mounts);
         mounts.filter_map(|it| it.place.as_ref()).flat_map(ScriptMount::pins).cloned().collect()
     }
 
-    /// The site with this name.
+    /// Returns the site with this name.
     pub(super) fn named(&self, name: &str) -> Option<&GatewaySite> {
         self.sites.iter().find(|site| &*site.name == name).map(Arc::as_ref)
     }
@@ -199,7 +199,7 @@ impl GatewaySite {
     }
 }
 
-/// Counts pages by the reason why they are left alone, and says once what a policy needs.
+/// Counts unrewritten pages by reason, and logs once what a policy needs.
 fn page_report(site: &SharedName, metrics: &Metrics) -> PageSkipReporter {
     let counter = |reason: PageSkipReason| {
         let labels = PageSkipLabels { site: site.clone(), reason: reason.code() };
@@ -219,7 +219,7 @@ fn page_report(site: &SharedName, metrics: &Metrics) -> PageSkipReporter {
 }
 
 impl GatewaySite {
-    /// What a path of the site's host is for.
+    /// Returns the route of a path of the site's host.
     pub(super) fn route(&self, path: &str) -> Option<GatewayRoute> {
         let below = |place: usize| {
             let mount = &self.mounts.get(place)?.mount;
@@ -236,8 +236,8 @@ impl GatewaySite {
             mount.has_script(below).then_some(GatewayRoute::VendorScript { mount: place, vendor })
         };
         let places = 0..self.mounts.len();
-        // Mounts may share the root: no script may stand where another's beacons go.
-        // Of the path for what is known of visitors the site may have made another use.
+        // Mounts may share the root, so beacons take precedence over scripts. `/me` is free for other uses if the
+        // site makes nothing public.
         let known =
             GatewayRoute::of(path).filter(|it| *it != GatewayRoute::Me || !self.public.is_empty());
         known

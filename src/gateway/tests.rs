@@ -63,12 +63,12 @@ pub(super) async fn house() -> TestGateway {
     house_with(limits()).await
 }
 
-/// A house whose mounts are as `change` makes them.
+/// Starts a gateway whose mounts are changed by `change`.
 pub(super) async fn house_that(change: impl Fn(&mut VendorMount)) -> TestGateway {
     house_of(limits(), change, |_| {}).await
 }
 
-/// A house whose site is as `change` makes it.
+/// Starts a gateway whose site is changed by `change`.
 pub(super) async fn house_whose(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
     house_of(limits(), |_| {}, change).await
 }
@@ -181,7 +181,7 @@ pub(super) fn to(method: &str, path: &str) -> Builder {
     Request::builder().method(method).uri(path).header("host", "t.shop.example")
 }
 
-/// A request from a page of the shop.
+/// Returns a request from a page of the shop.
 pub(super) fn page(path: &str) -> Builder {
     to("POST", path).header("origin", "https://shop.example").header("user-agent", "Firefox")
 }
@@ -196,7 +196,7 @@ pub(super) fn basic(user: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_event_of_a_page_is_durable_with_what_was_observed() {
+async fn page_event_is_durable_with_its_observations() {
     let house = house().await;
     let message = json!({
         "type": "track", "event": "Order Completed", "messageId": "m1", "userId": 42,
@@ -251,7 +251,7 @@ async fn every_form_of_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_bad_message_is_named_and_does_not_sink_the_good_ones() {
+async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
     let house = house().await;
     let batch = json!({ "batch": [
         track("good"),
@@ -292,7 +292,7 @@ async fn a_bad_message_is_named_and_does_not_sink_the_good_ones() {
 }
 
 #[tokio::test]
-async fn the_segment_api_wants_a_key_and_tells_browsers_nothing() {
+async fn segment_api_requires_a_key_and_hides_errors_from_browsers() {
     let house = house().await;
     let body = |id: &str| track(id).to_string();
     for path in ["/v1/track", "/v1/t"] {
@@ -324,7 +324,7 @@ async fn the_segment_api_wants_a_key_and_tells_browsers_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_speaks_for_its_visitors_and_gets_no_cookies() {
+async fn server_sends_for_its_visitors_and_gets_no_cookies() {
     let house = house().await;
     let mut message = track("m1");
     message["context"] = json!({ "ip": "203.0.113.9", "userAgent": "Phone" });
@@ -357,7 +357,7 @@ async fn a_server_speaks_for_its_visitors_and_gets_no_cookies() {
 }
 
 #[tokio::test]
-async fn what_a_batch_says_of_all_messages_lies_beneath_each() {
+async fn shared_members_of_a_batch_are_defaults_for_each_message() {
     let house = house().await;
     let mut own = track("m1");
     own["context"] = json!({ "library": { "name": "mine" } });
@@ -375,7 +375,7 @@ async fn what_a_batch_says_of_all_messages_lies_beneath_each() {
 }
 
 #[tokio::test]
-async fn a_pixel_is_an_image_whatever_its_event_is_worth() {
+async fn pixel_responds_with_an_image_whether_accepted_or_not() {
     let house = house().await;
     let good = "/px.gif?type=track&event=Email%20Opened&properties.price=9.5&messageId=m1";
     for path in [good, "/px.gif", "/px.gif?data=%", "/px.gif?type=dance"] {
@@ -417,7 +417,7 @@ async fn paths_methods_hosts_and_origins_are_checked() {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_on_every_path_that_pages_use() {
+async fn preflight_is_answered_on_every_path_that_pages_use() {
     let house = house().await;
     for path in ["/e", "/v1/t", "/v1/batch", "/px.gif", "/nothing"] {
         let request = to("OPTIONS", path)
@@ -432,7 +432,7 @@ async fn a_preflight_is_answered_on_every_path_that_pages_use() {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_that_the_journal_does_not_take() {
+async fn events_that_the_journal_refuses_are_not_acknowledged() {
     let house = house().await;
     house.journal.close().await;
     for request in [page("/e"), to("POST", "/v1/track").header("authorization", basic("shop-web"))]
@@ -471,7 +471,7 @@ async fn bodies_that_are_no_events_are_refused() {
 }
 
 #[tokio::test]
-async fn an_operators_event_is_taken_as_a_servers() {
+async fn operators_event_is_accepted_as_a_servers() {
     let house = house().await;
     let sent = house.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
     assert_eq!(

@@ -1,9 +1,9 @@
-//! Vendors' own browser cookies, kept by the gateway: a site that sends a vendor events gives each
-//! browser the cookies by which that vendor tells browsers apart, so that they are there whether or
-//! not the vendor's library ever ran, and are the same wherever the event comes from.
+//! Vendors' own browser cookies, issued by the gateway: a site that sends a vendor events gives each browser the
+//! cookies by which that vendor tells browsers apart, so that they exist whether or not the vendor's library ever
+//! ran, and are the same wherever the event comes from.
 //!
-//! Nothing is made for a site without cookies, nor for a visitor who refused to be remembered or the
-//! ids of advertisements, nor without the consent that the destination requires.
+//! No cookie is issued for a site without cookies, nor for a visitor who refused recognition or click ids, nor
+//! without the consent that the destination requires.
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use crate::privacy::{ConsentDecision, UnknownConsent, decide};
 use crate::vendors::{CookieContext, IssuedCookie};
 use crate::visitor::{self, RecognisedVisitor, VisitorRequest};
 
-/// Seconds of a day of UTC.
+/// The seconds of a day of UTC.
 const DAY_SECONDS: i64 = 86_400;
 
 /// One vendor's cookies at one site.
@@ -27,15 +27,15 @@ pub struct VendorCookieIssuer {
     pub issue_cookies: fn(&CookieContext<'_>) -> Vec<IssuedCookie>,
     /// Names of the cookies, or prefixes that end in `*`.
     pub cookies: &'static [&'static str],
-    /// The consent categories the visitor must have granted.
+    /// The consent categories that the visitor must have granted.
     pub consent: Vec<String>,
-    /// What holds for a visitor whose choice is not known.
+    /// The handling of a visitor whose choice is not known.
     pub unknown_consent: UnknownConsent,
 }
 
 impl VendorCookieIssuer {
-    /// Whether the visitor agrees, as far as each of their messages tells. `unknown`: what holds where
-    /// one does not tell.
+    /// Returns true if the visitor agrees in each of their messages. `unknown`: the handling of a message without a
+    /// choice.
     fn may(&self, drafts: &[MessageDraft], signalled: &[&str], unknown: UnknownConsent) -> bool {
         if self.consent.iter().any(|category| signalled.contains(&category.as_str())) {
             return false;
@@ -49,7 +49,7 @@ impl VendorCookieIssuer {
 }
 
 impl SiteRequest<'_> {
-    /// Makes the cookies that the browser lacks: from now on it has them.
+    /// Issues the cookies that the browser lacks.
     pub(super) fn issue_vendor_cookies(
         &self,
         recognised: &mut RecognisedVisitor,
@@ -90,9 +90,9 @@ impl SiteRequest<'_> {
     }
 }
 
-/// When cookies are made, and the random part of them. A library with an id of its own whose requests
-/// carry no cookies may not keep these either, nor do those that a first page sends side by side: what is
-/// made for them is the same for the day, by that id.
+/// Returns the time and the random part of new cookies. A library with an id of its own whose requests carry no
+/// cookies may not keep these either, nor may the parallel requests of a first page: their cookies are the same all
+/// day, derived from that id.
 fn moment_and_random(seen: &VisitorRequest<'_>, drafts: &[MessageDraft]) -> (Timestamp, u32) {
     let own_id = drafts.iter().find_map(|draft| draft.event.anonymous_id.as_deref());
     let Some(id) = own_id.filter(|_| seen.cookies.is_empty()) else { return (seen.now, random()) };
@@ -102,7 +102,7 @@ fn moment_and_random(seen: &VisitorRequest<'_>, drafts: &[MessageDraft]) -> (Tim
     (Timestamp::from_second(day).unwrap_or(seen.now), u32::from_be_bytes([a, b, c, d]))
 }
 
-/// Not the bits of the visitor's own id: this number is the vendor's to know.
+/// Returns random bits, but not those of the visitor's own id: the vendor gets to know this number.
 fn random() -> u32 {
     let [.., a, b, c, d] = Uuid::new_v4().into_bytes();
     u32::from_be_bytes([a, b, c, d])
@@ -120,7 +120,7 @@ mod tests {
     use crate::vendors;
     use crate::visitor::tests::{settings, settings_of};
 
-    /// What Meta asks for, of visitors who granted `consent`.
+    /// Returns Meta's cookies, for visitors who granted `consent`.
     fn metas(consent: &[&str]) -> Vec<VendorCookieIssuer> {
         let consent = consent.iter().map(|&category| category.to_owned()).collect();
         let issue_cookies = vendors::find("meta").unwrap().issue_cookies.unwrap();
@@ -181,7 +181,7 @@ mod tests {
         answer
     }
 
-    /// The `Set-Cookie` fields of Meta's cookies.
+    /// Returns the `Set-Cookie` fields of Meta's cookies.
     fn set(answer: &TestResponse) -> Vec<&str> {
         let fields = answer.fields.get_all("set-cookie").iter();
         let fields = fields.map(|field| field.to_str().unwrap());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_browser_gets_the_cookies_and_its_event_carries_them() {
+    async fn browser_gets_the_cookies_and_its_event_carries_them() {
         let house = house_of(settings(), metas(&[])).await;
         let url = json!({ "page": { "url": "https://shop.example/?fbclid=AbC-1" } });
         let answer = send(&house, "", url).await;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_browser_that_has_them_keeps_them() {
+    async fn browser_that_has_the_cookies_keeps_them() {
         let house = house_of(settings(), metas(&[])).await;
         let cookies = "_fbp=fb.1.1596403881668.1116446470; _fbc=fb.1.5.AbC";
         assert_eq!(set(&send(&house, cookies, json!({})).await), [""; 0]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_made_without_the_vendor_without_cookies_and_without_consent() {
+    async fn no_cookies_are_issued_without_vendor_visitor_cookie_or_consent() {
         let consents =
             |answer: bool| json!({ "consent": { "categoryPreferences": { "Marketing": answer } } });
         let without = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_library_that_keeps_no_cookies_has_the_same_ones_all_day() {
+    async fn library_that_keeps_no_cookies_gets_the_same_ones_all_day() {
         let house = house_of(settings(), metas(&[])).await;
         let mut made = Vec::new();
         for id in ["a1", "a1", "a2"] {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_gets_no_cookies() {
+    async fn server_gets_no_cookies() {
         let house = house_of(settings(), metas(&[])).await;
         let message = json!({ "type": "page", "userId": "u", "writeKey": "shop-web" });
         let request = http::Request::post("/v1/page").header("host", "t.shop.example");

@@ -1,9 +1,8 @@
 //! Quotas of events and bytes.
 //!
-//! A quota that is not used up admits a request whatever its size, and the whole size is taken from it.
-//! What that is more than was left has to be regained before the next request is admitted. So a
-//! batch that is larger than the burst is not refused for ever, and no more than one is admitted
-//! beyond the quota. A request that is refused takes nothing.
+//! A quota that is not used up admits a request of any size, and the whole size is charged to it. The excess over
+//! the remaining quota must recover before the next request is admitted. So a batch larger than the burst is not
+//! refused for ever, and at most one is admitted beyond the quota. A refused request is not charged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use super::rejection::RateLimitExceeded;
 use super::settings::{VolumeLimits, VolumeRate};
 
-/// Parts of the table, each with a lock of its own.
+/// The shards of the table, each with its own lock.
 const SHARDS: usize = 16;
 
 /// The names of a quota of events and one of bytes, as clients and metrics see them.
@@ -25,14 +24,14 @@ pub(super) struct QuotaPolicyNames {
     pub(super) bytes: &'static str,
 }
 
-/// How much a request brings.
+/// The events and bytes of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestVolume {
     pub(super) events: u64,
     pub(super) bytes: u64,
 }
 
-/// When a quota will be whole again, in nanoseconds from the limit's beginning.
+/// The time at which a quota will be full again, in nanoseconds from the limit's creation.
 #[derive(Clone, Copy, Debug, Default)]
 struct QuotaRecovery {
     events: u64,
@@ -64,7 +63,7 @@ impl VolumeQuota {
         }
     }
 
-    /// The nanoseconds in which so much is regained.
+    /// Returns the nanoseconds in which this amount recovers.
     fn time(&self, amount: u64) -> u64 {
         let time = u128::from(amount) * 1_000_000_000 / u128::from(self.per_second.max(1));
         u64::try_from(time).unwrap_or(u64::MAX)
@@ -90,7 +89,7 @@ impl VolumeQuota {
 }
 
 impl<K: Hash + Eq> VolumeLimiter<K> {
-    /// A limit of so many times these quotas. `None` if there are none.
+    /// Creates a limit of `times` these quotas. `None` if there are none.
     pub(super) fn new(
         policies: QuotaPolicyNames,
         volumes: VolumeLimits,
@@ -108,7 +107,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
         })
     }
 
-    /// Refuses a key that has used up a quota.
+    /// Refuses a key whose quota is used up.
     pub(super) fn check(&self, key: &K) -> Result<(), RateLimitExceeded> {
         let regained = self.shard(key).get(key).copied().unwrap_or_default();
         let now = self.now();
@@ -118,7 +117,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
         self.bytes.as_ref().map_or(Ok(()), |quota| quota.check(regained.bytes, now))
     }
 
-    /// Takes so much from the key's quotas.
+    /// Charges a volume to the key's quotas.
     pub(super) fn charge(&self, key: K, volume: RequestVolume) {
         if volume == RequestVolume::default() {
             return;
@@ -134,7 +133,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
         }
     }
 
-    /// Forgets keys whose quotas are whole.
+    /// Evicts keys whose quotas are full.
     pub(super) fn forget(&self) {
         let now = self.now();
         for shard in &self.shards {
@@ -146,7 +145,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
         }
     }
 
-    /// The keys remembered.
+    /// Returns the number of remembered keys.
     pub(super) fn len(&self) -> usize {
         let length = |shard: &Mutex<HashMap<K, QuotaRecovery>>| {
             shard.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -195,7 +194,7 @@ mod tests {
         assert_eq!(limited.window, Duration::from_secs(10));
         assert_eq!(limited.wait, Duration::from_millis(15_100));
         limit.check(&2).unwrap();
-        // Whoever comes again in vain pays nothing.
+        // A refused retry is not charged.
         tokio::time::advance(Duration::from_secs(15)).await;
         limit.check(&1).unwrap_err();
         tokio::time::advance(limit.check(&1).unwrap_err().wait).await;
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_are_forgotten_once_their_quotas_are_whole() {
+    async fn keys_are_evicted_once_their_quotas_are_full() {
         let limit = limit((10, 100), (0, 1));
         limit.charge(1, events(10));
         limit.charge(2, events(20));

@@ -47,7 +47,7 @@ async fn events_of_a_client_are_limited_on_every_route_and_servers_are_not() {
     assert_eq!(house.events().await.len(), 16);
     let policy = "tagway_rate_limited_total{site=\"shop\",policy=\"client_events\"} 5";
     assert!(house.counts(policy));
-    // What was refused took nothing, so that the wait was no lie.
+    // Refused requests were not charged, so that the announced wait was right.
     tokio::time::advance(std::time::Duration::from_secs(3)).await;
     assert_eq!(house.ask(page("/e"), track("later").to_string()).await.status, 204);
 }
@@ -111,7 +111,7 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
 }
 
 #[tokio::test]
-async fn a_client_over_its_quota_is_told_when_to_come_again() {
+async fn client_over_its_quota_gets_the_time_to_retry() {
     let house = house().await;
     let mut taken = 0;
     // The quota grows by one a second meanwhile.

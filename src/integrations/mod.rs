@@ -1,13 +1,13 @@
-//! Custom integrations: a site's own functions, run in its pages for the events they ask for
+//! Custom integrations: a site's own functions, run in its pages for the events that they subscribe to
 //! (`[[sites.integrations]]`).
 //!
-//! Each is served as a script of its own unless the site wants it in `/tw.js` (`inline`): a mistake of
-//! syntax in one then cannot keep the rest from running, which no check beforehand could promise for
-//! every browser. The address of a script has its hash, so browsers keep it for good. Drafts
-//! (`preview = true`) are only told of to browsers that have a token of the site's.
+//! Each is served as a separate script unless it is `inline` in `/tw.js`: a syntax error in one then
+//! cannot stop the rest, which no check beforehand could guarantee for every browser. A script's address
+//! contains its hash, so browsers cache it without end. Drafts (`preview = true`) are listed only to
+//! browsers with a preview token of the site.
 //!
-//! With them goes what the pages need for the vendors' own libraries (client mode): both are what
-//! [`crate::script`] calls extras.
+//! The pages' settings for the vendors' own libraries (client mode) are added with them: both are extras
+//! of [`crate::script`].
 
 mod settings;
 mod syntax;
@@ -27,16 +27,16 @@ use crate::vendors;
 const CLIENTS: &str = include_str!("../../static/sdk/dist/parts/clients.js");
 const INTEGRATIONS: &str = include_str!("../../static/sdk/dist/parts/integrations.js");
 
-/// A vendor whose own library runs in the site's pages, and what these are told of it.
+/// A vendor whose own library runs in the site's pages, and the pages' settings for it.
 pub type ClientModeVendor = (&'static str, ClientModeSettings);
 
 impl SiteIntegration {
-    /// Its script: the file as the body of a function, which gives `handle` to the page's runner.
+    /// Its script: the file as the body of a function that returns `handle` to the page's runner.
     fn script(&self) -> String {
         wrapped(&self.name, &self.source)
     }
 
-    /// What the page is told of it. Without an address it is in the site's script.
+    /// Its settings for the page. Without an address, it is part of the site's script.
     fn public(&self, src: Option<String>) -> Value {
         let mut public = json!({
             "name": &*self.name,
@@ -53,7 +53,7 @@ impl SiteIntegration {
     }
 }
 
-/// The script of an integration with this name and this file.
+/// The script of an integration with this name and source.
 fn wrapped(name: &str, source: &str) -> String {
     format!(
         "tagway.integration({},function(){{\n{source}\n;return typeof handle===\"function\"?handle:null}});\n",
@@ -61,9 +61,9 @@ fn wrapped(name: &str, source: &str) -> String {
     )
 }
 
-/// What comes into a site's script for the vendors' libraries that run in its pages and for its own
-/// integrations, in their order. Nothing where there are none, so that nobody pays for what they do not
-/// use. Compresses the scripts: not for the request path.
+/// The additions to a site's script for the vendors' libraries in its pages and for its own integrations,
+/// in their order. Empty if there are none, so that unused features cost nothing. Compresses the scripts:
+/// not for the request path.
 pub fn extras(
     in_page: &[ClientModeVendor],
     integrations: &[SiteIntegration],

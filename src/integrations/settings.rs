@@ -1,4 +1,4 @@
-//! `[[sites.integrations]]`: read, their files opened, and put in order.
+//! Reads `[[sites.integrations]]` and their files, and orders them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,41 +11,41 @@ use crate::settings::SettingsSection;
 /// The longest name: names are metric labels and parts of paths.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The largest file: it is sent to every visitor.
+/// The largest file, in bytes: it is sent to every visitor.
 const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// The most integrations of a site: each is a metric's label and a request of the page.
 const MAX_INTEGRATIONS: usize = 64;
 
-/// One integration, checked.
+/// One checked integration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteIntegration {
-    /// Its name in the site.
+    /// Its name, unique in the site.
     pub name: SharedName,
-    /// Its file's text.
+    /// The text of its file.
     pub source: String,
-    /// Names of the events it is told of, as globs.
+    /// Names of the events it receives, as globs.
     pub on: Vec<String>,
-    /// Categories that the visitor must have granted.
+    /// Consent categories that the visitor must have granted.
     pub consent: Vec<String>,
-    /// How long it may take for one event.
+    /// The time limit for one event.
     pub timeout: Duration,
-    /// Those that end with an event before it begins.
+    /// Integrations that must finish with an event before this one begins.
     pub after: Vec<String>,
-    /// Whether it is loaded with the first event for it, and not before.
+    /// True if it is loaded with the first event for it, and not before.
     pub lazy: bool,
-    /// Whether it is in the site's script itself.
+    /// True if it is part of the site's script.
     pub inline: bool,
-    /// Whether it is a draft.
+    /// True if it is a draft.
     pub preview: bool,
 }
 
-/// Reads a site's integrations. Each comes after those it names.
+/// Reads a site's integrations. Each follows those in its `after`.
 pub fn read_integrations(site: &mut SettingsSection<'_>) -> Vec<SiteIntegration> {
     let defaults = site.section("integration_defaults");
     let sections = site.sections("integrations", None);
     if sections.len() > MAX_INTEGRATIONS {
-        site.error("integrations", "must be 64 at most");
+        site.error("integrations", "must have at most 64 entries");
     }
     let mut taken = BTreeSet::new();
     let mut sections: Vec<SettingsSection<'_>> =
@@ -76,13 +76,13 @@ pub fn read_integrations(site: &mut SettingsSection<'_>) -> Vec<SiteIntegration>
             if section.opt_string("name").as_deref() != Some(&*name) {
                 continue;
             }
-            section.error("after", "leads back to itself: no order can be kept");
+            section.error("after", "forms a cycle: no order is possible");
         }
     }
     ordered
 }
 
-/// The defaults are read beneath each integration; without any they are read here.
+/// Checks the defaults alone, for a site without integrations: otherwise they are read beneath each one.
 fn check_defaults(section: &mut SettingsSection<'_>) {
     section.strings("on");
     section.strings("consent");
@@ -97,11 +97,11 @@ fn read_one(section: &mut SettingsSection<'_>, taken: &mut BTreeSet<String>) -> 
     let name = section.string("name");
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if !has_name {
-        // That is a mistake already.
+        // The missing name is reported already.
     } else if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
         section.error("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
     } else if !taken.insert(name.clone()) {
-        section.error("name", "there is another integration of that name");
+        section.error("name", "another integration has the same name");
     }
     let source = section.opt_text_file("file", MAX_FILE_BYTES);
     if let Some(text) = &source
@@ -131,13 +131,16 @@ fn read_one(section: &mut SettingsSection<'_>, taken: &mut BTreeSet<String>) -> 
         preview: section.boolean("preview"),
     };
     if integration.inline && (integration.lazy || integration.preview) {
-        section.error("inline", "is in everybody's script: it can be neither lazy nor a draft");
+        section.error(
+            "inline",
+            "is part of every visitor's script and can be neither lazy nor a draft",
+        );
     }
     integration
 }
 
-/// The integrations, each after those it names and else as they stand; and the names of those for which
-/// there is no such order.
+/// The integrations, each after those in its `after` and otherwise in the order of the file; and the names
+/// of those for which there is no such order.
 fn ordered(mut left: Vec<SiteIntegration>) -> (Vec<SiteIntegration>, Vec<SharedName>) {
     let mut ordered: Vec<SiteIntegration> = Vec::with_capacity(left.len());
     loop {

@@ -1,25 +1,25 @@
-//! The syntax of an integration's file, checked before a browser sees it.
+//! Checks the syntax of an integration's file before browsers receive it.
 //!
-//! The check is for slips of whoever wrote the file. It runs nothing, and what it cannot decide (a file that
-//! nests beyond any reason) it lets pass: the page reports what a browser refuses.
+//! The check finds the author's slips. It runs nothing, and passes what it cannot decide (a file that nests
+//! beyond [`MAX_DEPTH`]): the page reports what a browser rejects.
 
 use oxc_allocator::Allocator;
 use oxc_parser::Parser;
 use oxc_span::SourceType;
 
-/// The parser is recursive, and takes up to about 20 KiB for a level. Pages that are not used cost nothing.
+/// The parser is recursive and takes up to about 20 KiB per level. Unused pages cost nothing.
 const STACK_BYTES: usize = 256 << 20;
 
-/// Brackets within each other; more are a program's work, or an attack on the stack.
+/// Nested brackets; more are generated, or an attack on the stack.
 const MAX_DEPTH: usize = 1000;
 
 /// Operators of one statement, each of which may be a level: `!!!!x`, `a ? b : c ? d : e`.
 const MAX_OPERATORS: usize = 2000;
 
-/// The most characters of a message that are shown: it may quote the file.
+/// The longest message in characters: it may quote the file.
 const MESSAGE_CHARS: usize = 200;
 
-/// A mistake of syntax.
+/// A syntax error with its line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ScriptSyntaxError {
     /// The line of the file, counted from 1.
@@ -27,8 +27,8 @@ pub(super) struct ScriptSyntaxError {
     pub(super) message: String,
 }
 
-/// The first mistake of syntax in the body of a function. `wrapped` is the script that browsers get, in
-/// which the body begins on the second line and has `lines` lines.
+/// The first syntax error in the body of a function. `wrapped` is the script that browsers get, in which
+/// the body begins on the second line and has `lines` lines.
 pub(super) fn find_syntax_error(wrapped: String, lines: usize) -> Option<ScriptSyntaxError> {
     let (depth, operators) = nesting(&wrapped);
     if depth > MAX_DEPTH || operators > MAX_OPERATORS {
@@ -50,14 +50,14 @@ pub(super) fn find_syntax_error(wrapped: String, lines: usize) -> Option<ScriptS
     let (line, problem) = thread.join().ok().flatten()?;
     let message = format!("cannot be read as JavaScript: {problem}");
     Some(ScriptSyntaxError {
-        // What is not closed shows behind the file.
+        // Unclosed brackets are found after the file's end.
         line: line.unwrap_or(lines).clamp(1, lines.max(1)),
         message: message.chars().take(MESSAGE_CHARS).flat_map(char::escape_debug).collect(),
     })
 }
 
-/// The depth of brackets within each other, and the operators of one statement, at most. Those in texts
-/// count as well, which errs on the safe side.
+/// The depth of nested brackets and the number of operators of one statement, at most. Those in string
+/// literals count as well, which errs on the safe side.
 fn nesting(text: &str) -> (usize, usize) {
     let (mut depth, mut operators) = (0_usize, 0_usize);
     let (mut deepest, mut most) = (0, 0);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
+    fn find_syntax_error_returns_the_line() {
         for (body, line) in [
             ("function handle( {", 1),
             ("const a = 1;\nfunction handle(event) {\n  return a +;\n}\n", 3),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_take_is_taken() {
+    fn find_syntax_error_accepts_valid_scripts() {
         for body in [
             "function handle(event, context, done) { done(null, event?.properties?.a ?? 1); }",
             "async function handle(e) { for await (const x of e) { await x; } }",
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nests_without_end_is_not_looked_at() {
+    fn find_syntax_error_skips_deeply_nested_files() {
         assert_eq!(mistake(&"(".repeat(200_000)), None);
         assert_eq!(
             mistake(&format!("function handle() {{ return {}1; }}", "!".repeat(200_000))),

@@ -1,4 +1,4 @@
-//! Whole lists of integrations, as a site would write them.
+//! Complete lists of integrations, as in a site's configuration.
 
 use super::*;
 use crate::script::{BrowserCaching, SiteSdkScripts};
@@ -26,7 +26,7 @@ fn one(name: &str, rest: &str) -> String {
 }
 
 #[test]
-fn each_comes_after_those_it_names_and_else_as_written() {
+fn integrations_follow_their_after_list() {
     let text = one("c", "after = [\"a\", \"b\"]")
         + &one("b", "after = [\"a\"]")
         + &one("a", "")
@@ -38,9 +38,9 @@ fn each_comes_after_those_it_names_and_else_as_written() {
 }
 
 #[test]
-fn circles_unknown_names_and_missing_files_are_mistakes() {
+fn read_reports_cycles_unknown_names_and_missing_files() {
     for (text, expected) in [
-        (one("a", "after = [\"b\"]") + &one("b", "after = [\"a\"]"), "leads back"),
+        (one("a", "after = [\"b\"]") + &one("b", "after = [\"a\"]"), "forms a cycle"),
         (one("alpha", "") + &one("b", "after = [\"alpah\"]"), "did you mean \"alpha\"?"),
         (one("a", "").replace("FILE", "/none/such.js"), "cannot be read"),
         (one("a", "").replace("file = \"FILE\"\n", ""), "is required"),
@@ -58,7 +58,7 @@ fn circles_unknown_names_and_missing_files_are_mistakes() {
 }
 
 #[test]
-fn a_mistake_of_syntax_is_told_with_the_file_and_its_line() {
+fn read_reports_a_syntax_error_with_file_and_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("b.js");
     std::fs::write(&file, "function handle(event) {\n  return event +;\n}\n").unwrap();
@@ -70,7 +70,7 @@ fn a_mistake_of_syntax_is_told_with_the_file_and_its_line() {
 }
 
 #[test]
-fn drafts_are_only_in_the_script_of_drafts() {
+fn drafts_are_only_in_the_preview_script() {
     let (read, mistakes) = read(&(one("live", "") + &one("draft", "preview = true")));
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let sdk = sdk(&read);
@@ -81,7 +81,7 @@ fn drafts_are_only_in_the_script_of_drafts() {
 }
 
 #[test]
-fn a_draft_is_given_by_its_own_hash_only() {
+fn draft_is_served_under_its_own_hash_only() {
     let (read, _) = read(&(one("live", "") + &one("draft", "preview = true")));
     let sdk = sdk(&read);
     let old = "0123456789abcdef";
@@ -98,7 +98,7 @@ fn a_draft_is_given_by_its_own_hash_only() {
 }
 
 #[test]
-fn what_is_inline_is_in_the_sites_script_and_nowhere_else() {
+fn inline_integration_is_only_in_the_site_script() {
     let (read, mistakes) = read(&one("own", "inline = true\nconsent = [\"analytics\"]"));
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let sdk = sdk(&read);
@@ -109,7 +109,7 @@ fn what_is_inline_is_in_the_sites_script_and_nowhere_else() {
 }
 
 #[test]
-fn nothing_said_in_the_settings_ends_a_script() {
+fn settings_cannot_end_a_script_element() {
     let (read, mistakes) = read(&one("own", "on = [\"</script>\\u2028\"]"));
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let script = String::from_utf8(sdk(&read).file.text().to_vec()).unwrap();
@@ -117,7 +117,7 @@ fn nothing_said_in_the_settings_ends_a_script() {
 }
 
 #[test]
-fn a_site_without_any_pays_nothing() {
+fn extras_are_empty_without_integrations() {
     let extras = extras(&[], &[], &PrivacyPolicy::default());
     assert!(extras.script.is_empty() && extras.settings.is_empty());
 }

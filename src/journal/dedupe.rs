@@ -1,8 +1,8 @@
-//! Remembering message ids, so that an event sent twice is one event.
+//! Deduplication by message id, so that an event sent twice is recorded once.
 //!
-//! Two sets of keys: the one that is filled, and the one before it. When the first is half the
-//! allowance or a window old it takes the place of the second. So a key is remembered for at least
-//! the window, unless more than half the allowance arrives within one, and memory is bounded.
+//! Two sets of keys: the one being filled, and the one before it. When the first reaches half the
+//! allowance or the age of a window it takes the place of the second. So a key is remembered for at
+//! least the window, unless more than half the allowance arrives within one, and memory is bounded.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,40 +15,40 @@ use crate::event::SenderRank;
 /// The senders among whom a message id is unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageScope<'a> {
-    /// The site's servers.
+    /// The site's servers, all together.
     Servers,
     /// One browser, by the id in the gateway's cookie.
     Browser(&'a str),
     /// One sender without that cookie.
     Stranger {
-        /// What tells it from others.
+        /// The text that tells this sender from others.
         name: &'a str,
-        /// The id in the cookie that the answer gives it: it may try again with the cookie.
+        /// The id in the cookie that the response sets: the sender may retry with that cookie.
         cookie: Option<&'a str>,
     },
 }
 
-/// What makes two events the same event: a digest of the site, the scope and the message id.
-/// Cryptographic, so that no sender can choose an id that hides an event of another scope.
+/// The identity of a message: a digest of the site, the scope and the message id. Cryptographic, so
+/// that no sender can choose an id that hides an event of another scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageKey {
     own: u128,
-    /// The key of the same id of the site's servers: a browser that repeats what a server told repeats
-    /// it. Not the other way round. `None` for the servers themselves.
+    /// The key of the same id in the scope of the site's servers: a browser that repeats a server's
+    /// message id sends a duplicate, but not the other way round. `None` for the servers themselves.
     servers: Option<u128>,
-    /// The key of the same id with the cookie that the answer gives.
+    /// The key of the same id in the scope of the cookie that the response sets.
     with_cookie: Option<u128>,
 }
 
 impl MessageKey {
-    /// The key of a message id that one of the site's servers sent.
+    /// Returns the key of a message id that one of the site's servers sent.
     pub fn new(site: &str, message_id: &str) -> Self {
         Self::in_scope(site, MessageScope::Servers, message_id)
     }
 
-    /// The key of a site's message id in a scope.
+    /// Returns the key of a site's message id in a scope.
     pub fn in_scope(site: &str, scope: MessageScope<'_>, message_id: &str) -> Self {
-        // No site's name and no cookie's id holds these bytes, so no two of them run together.
+        // Neither a site's name nor a cookie's id contains these bytes, so no two inputs give the same text.
         let servers = digest(&[site.as_bytes(), &[0], message_id.as_bytes()]);
         let of_browser =
             |id: &str| digest(&[site.as_bytes(), &[2], id.as_bytes(), &[0], message_id.as_bytes()]);
@@ -68,7 +68,7 @@ impl MessageKey {
         }
     }
 
-    /// The part that is stored.
+    /// Returns the part of the key that is stored.
     pub(super) fn to_bytes(self) -> [u8; 16] {
         self.own.to_be_bytes()
     }
@@ -84,20 +84,20 @@ fn digest(parts: &[&[u8]]) -> u128 {
     half.iter().fold(0, |key, byte| (key << 8) | u128::from(*byte))
 }
 
-/// The remembered keys of servers, and those of all others: neither makes the other forget.
+/// The remembered keys of servers, and those of all others: neither set evicts keys of the other.
 pub(super) struct DedupeWindows {
     servers: DedupeWindow,
     others: DedupeWindow,
 }
 
 impl DedupeWindows {
-    /// Remembers keys for `length`, at most `entries` of servers and as many of others.
+    /// Creates windows of `length` that remember at most `entries` of servers and as many of others.
     pub(super) fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
         let window = || DedupeWindow::new(length, entries, now);
         Self { servers: window(), others: window() }
     }
 
-    /// Remembers the key. `false` if it was remembered already.
+    /// Remembers the key. Returns false if it was remembered already.
     pub(super) fn insert(&mut self, key: MessageKey, now: Timestamp) -> bool {
         let Some(servers) = key.servers else { return self.servers.insert(key.own, now) };
         if let Some(with_cookie) = key.with_cookie {
@@ -106,7 +106,7 @@ impl DedupeWindows {
         !self.servers.contains(servers) && self.others.insert(key.own, now)
     }
 
-    /// Remembers a stored key.
+    /// Remembers a stored key. Called at the start.
     pub(super) fn restore(&mut self, stored: [u8; 16], rank: SenderRank, now: Timestamp) {
         let window = match rank {
             SenderRank::Server => &mut self.servers,
@@ -115,7 +115,7 @@ impl DedupeWindows {
         window.insert(u128::from_be_bytes(stored), now);
     }
 
-    /// Forgets the key of an append that failed.
+    /// Removes the key of an append that failed.
     pub(super) fn remove(&mut self, key: MessageKey) {
         let window = if key.servers.is_none() { &mut self.servers } else { &mut self.others };
         window.remove(key.own);
@@ -125,7 +125,7 @@ impl DedupeWindows {
     }
 }
 
-/// The remembered keys.
+/// The remembered keys of one window and the one before it.
 struct DedupeWindow {
     current: HashSet<u128>,
     previous: HashSet<u128>,
@@ -135,16 +135,16 @@ struct DedupeWindow {
 }
 
 impl DedupeWindow {
-    /// Remembers keys for `length`, at most `entries` of them.
+    /// Creates a window of `length` that remembers at most `entries` keys.
     fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
-        // Room for all at once, so that no append waits for a growing table. The pages are not
-        // touched, and so cost nothing, until they hold keys.
+        // Capacity for all at once, so that no append waits for a growing table. The pages are not
+        // touched, and so cost nothing, until they contain keys.
         let half = entries / 2;
         let current = HashSet::with_capacity(half);
         Self { current, previous: HashSet::new(), since: now, length, half }
     }
 
-    /// Remembers the key. `false` if it was remembered already.
+    /// Remembers the key. Returns false if it was remembered already.
     fn insert(&mut self, key: u128, now: Timestamp) -> bool {
         if self.half == 0 {
             return true;
@@ -155,19 +155,19 @@ impl DedupeWindow {
             self.previous = std::mem::replace(&mut self.current, HashSet::with_capacity(self.half));
             self.since = now;
             if age >= length.saturating_mul(2) {
-                // Nothing came for a whole window: what was current is as old as previous.
+                // No key came for a whole window: the current set is as old as the previous one.
                 self.previous = HashSet::new();
             }
         }
         !self.previous.contains(&key) && self.current.insert(key)
     }
 
-    /// Whether the key is remembered.
+    /// Returns true if the key is remembered.
     fn contains(&self, key: u128) -> bool {
         self.current.contains(&key) || self.previous.contains(&key)
     }
 
-    /// Forgets the key of an append that failed.
+    /// Removes the key of an append that failed.
     fn remove(&mut self, key: u128) {
         if !self.current.remove(&key) {
             self.previous.remove(&key);
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(distinct.len(), scopes.len());
     }
 
-    /// Whether each message is new, in their order.
+    /// Returns for each message whether it is new, in their order.
     fn are_new<const N: usize>(messages: [(MessageScope<'_>, &str); N]) -> [bool; N] {
         let mut windows = DedupeWindows::new(Duration::from_secs(100), 1000, at(0));
         messages.map(|(scope, id)| windows.insert(MessageKey::in_scope("shop", scope, id), at(0)))
@@ -217,11 +217,11 @@ mod tests {
     const SERVERS: MessageScope<'_> = MessageScope::Servers;
     const BROWSER: MessageScope<'_> = MessageScope::Browser("v1");
     const STRANGER: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: None };
-    /// The first request of the browser.
+    /// The first request of the browser, without its cookie.
     const FIRST: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: Some("v1") };
 
     #[test]
-    fn a_stranger_occupies_no_message_id_of_a_server_or_a_browser() {
+    fn stranger_message_id_blocks_no_server_and_no_browser() {
         let all = [(STRANGER, "1"), (BROWSER, "1"), (SERVERS, "1")];
         assert_eq!(are_new(all), [true; 3]);
         let other = MessageScope::Stranger { name: "t", cookie: Some("v2") };
@@ -230,22 +230,22 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_repeats_what_a_server_told_before_and_not_the_other_way_round() {
+    fn browser_message_after_a_servers_is_duplicate_but_not_the_reverse() {
         let all = [(SERVERS, "1"), (BROWSER, "1"), (STRANGER, "1"), (SERVERS, "1")];
         assert_eq!(are_new(all), [true, false, false, false]);
     }
 
     #[test]
-    fn a_browser_repeats_what_it_sent_before_it_had_its_cookie() {
+    fn browser_retry_with_its_new_cookie_is_duplicate() {
         assert_eq!(are_new([(FIRST, "1"), (BROWSER, "1")]), [true, false]);
-        // Two answers were lost; the second gave it another cookie.
+        // Two responses were lost; the second set another cookie.
         let again = MessageScope::Stranger { name: "s", cookie: Some("v2") };
         let with_it = MessageScope::Browser("v2");
         assert_eq!(are_new([(FIRST, "1"), (again, "1"), (with_it, "1")]), [true, false, false]);
     }
 
     #[test]
-    fn strangers_do_not_make_the_window_forget_servers() {
+    fn stranger_keys_evict_no_server_keys() {
         let mut windows = DedupeWindows::new(Duration::from_secs(100), 10, at(0));
         let server = MessageKey::new("shop", "order-1");
         assert!(windows.insert(server, at(0)));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_append_leaves_nothing_of_its_keys() {
+    fn failed_append_removes_all_its_keys() {
         let mut windows = DedupeWindows::new(Duration::from_secs(100), 10, at(0));
         for scope in [SERVERS, BROWSER, FIRST] {
             let key = MessageKey::in_scope("shop", scope, "1");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_append_is_forgotten_and_nothing_disables_it() {
+    fn failed_append_key_is_removed_and_zero_entries_disable_the_window() {
         let mut window = DedupeWindow::new(Duration::from_secs(100), 10, at(0));
         assert!(window.insert(key(1), at(0)));
         window.remove(key(1));

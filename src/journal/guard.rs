@@ -1,23 +1,23 @@
-//! The guard against records that end the process: after a crash every reader finds out, before it touches
-//! a record again, whether that is what killed it.
+//! The guard against poison records, which end the process: after a crash every reader finds out,
+//! before it handles a record again, whether that record caused the crash.
 //!
-//! A start that follows no orderly stop follows an abort, whatever it was: a panic that aborts, memory
-//! that ran out, a signal, a power cut. From such a start on every reader is careful until it has passed
-//! all that may have been under way. It takes a few records at a time ([`GROUP`]) and writes down which
-//! before it touches them; when they are through, the note is struck out. A note that a start finds tells what was under
-//! way when the process died, and these records go alone, until each has got through once. One
-//! that was under way at `journal.poison_starts` aborted starts in a row is poisoned: its reader
-//! sets it aside for good, with a warning and a count, and goes on behind it.
+//! A start that follows no orderly stop follows an abort, whatever it was: a panic that aborts, memory that ran out,
+//! a signal, a power cut. From such a start on every reader is careful until it has passed all that may have been in
+//! flight. It takes a few records at a time ([`GROUP`]) and writes down which before it handles them; when they are
+//! done, the note is removed. Notes found at a start name the records that were in flight when the process died.
+//! These suspects are handled alone, until each has got through once. One that was in flight at
+//! `journal.poison_starts` aborted starts in a row is poisoned: its reader sets it aside permanently, with a warning
+//! and a count, and continues after it.
 //!
-//! - Nothing is written while all is well: care begins with an aborted start, and ends.
-//! - An abort is laid to one record alone: careful readers take turns, and while a call waits for its
-//!   vendor nothing of it is under way. So whoever kills the process at any other time, as often as they
-//!   like, makes no event dead.
+//! - Nothing is written in normal operation: care begins with an aborted start, and ends.
+//! - Only one reader's records are blamed for an abort: careful readers take turns, and while a call
+//!   waits for its vendor none of its records is in flight. So killing the process at any other time,
+//!   however often, makes no event dead.
 //! - A crash loop over one record ends with the `poison_starts + 1`th aborted start: the first is not
-//!   noted, the second finds a few records, the others one. Records that are poison for several readers,
-//!   or several of one reader, take `poison_starts` more each at most.
+//!   noted, the second finds a few records, the others one. Records that are poison for several
+//!   readers, or several of one reader, take `poison_starts` more each at most.
 //! - A reader's own panic counts as an abort does, at once, and for this process.
-//! - The notes need not survive a power cut, only the process: no write waits for the disk.
+//! - The notes must survive the process, not a power cut: no write waits for the disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,25 +29,25 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{JournalError, SiteId};
 
-/// Records that a careful reader touches together.
+/// The most records that a careful reader handles together.
 pub const GROUP: usize = 64;
 
-/// A reader, as the guard knows it: its site and its name there.
+/// The key of a reader in the guard: its site and its name there.
 pub(super) type GuardedReaderKey = (SiteId, String);
 
-/// How often each of a reader's records was under way when the process died.
+/// The number of aborted starts at which each of a reader's records was in flight.
 pub(super) type SuspectCounts = BTreeMap<i64, u32>;
 
-/// Where notes are kept, so that they survive the process.
+/// The store of the notes, which survives the process.
 #[async_trait]
 pub(super) trait InFlightLog: Send + Sync {
-    /// These are under way at the reader, and nothing else.
+    /// Notes that these records, and no others, are in flight at the reader.
     async fn note(&self, reader: &GuardedReaderKey, items: Vec<i64>) -> Result<(), JournalError>;
 
-    /// Nothing is under way at the reader any more.
+    /// Notes that no record is in flight at the reader any more.
     async fn clear(&self, reader: &GuardedReaderKey) -> Result<(), JournalError>;
 
-    /// These got through, or are no longer of interest.
+    /// Removes suspects that got through, or no longer matter.
     async fn forgive(&self, reader: &GuardedReaderKey, items: Vec<i64>)
     -> Result<(), JournalError>;
 }
@@ -55,19 +55,19 @@ pub(super) trait InFlightLog: Send + Sync {
 /// The guard of all readers of one gateway.
 pub struct PoisonGuard {
     notes: Option<Box<dyn InFlightLog>>,
-    /// The start follows an abort.
+    /// True if the start follows an abort.
     is_after_abort: bool,
-    /// Aborted starts in a row after which a record is poisoned; zero for never.
+    /// Aborted starts in a row after which a record is poisoned; zero disables the guard.
     poison_starts: u32,
     suspects: Mutex<BTreeMap<GuardedReaderKey, SuspectCounts>>,
-    /// Careful readers take turns.
+    /// The lock with which careful readers take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// How many are careful.
+    /// The number of careful readers.
     careful: watch::Sender<usize>,
 }
 
 impl Default for PoisonGuard {
-    /// One that guards nothing.
+    /// Returns a guard that is disabled.
     fn default() -> Self {
         Self {
             notes: None,
@@ -91,12 +91,12 @@ impl PoisonGuard {
         Self { notes: Some(notes), is_after_abort, poison_starts, suspects, ..Self::default() }
     }
 
-    /// Whether this start follows an abort.
+    /// Returns true if this start follows an abort.
     pub fn is_after_abort(&self) -> bool {
         self.is_after_abort
     }
 
-    /// The care of a reader of records, from its beginning.
+    /// Returns the guard of a reader of records, careful from its beginning after an abort.
     pub fn care(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
         let care = self.watch(site, reader);
         if self.is_after_abort {
@@ -105,7 +105,7 @@ impl PoisonGuard {
         care
     }
 
-    /// The same without care from its beginning: of one that takes one thing at a time, beside others.
+    /// Returns a reader's guard without initial care: for one that takes one item at a time, beside others.
     pub fn watch(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
         ReaderGuard {
             guard: self.clone(),
@@ -114,19 +114,19 @@ impl PoisonGuard {
         }
     }
 
-    /// Returns once no reader of records is careful, or after so long.
+    /// Returns once no reader of records is careful, or after `longest`.
     pub async fn calm(&self, longest: Duration) {
         let mut careful = self.careful.subscribe();
         tokio::time::timeout(longest, careful.wait_for(|careful| *careful == 0)).await.ok();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<GuardedReaderKey, SuspectCounts>> {
-        // Every change under the lock is one of a map.
+        // Every change under the lock is one change of a map.
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The care that one reader takes.
+/// The guard of one reader, with its suspects.
 pub struct ReaderGuard {
     guard: Arc<PoisonGuard>,
     reader: GuardedReaderKey,
@@ -134,17 +134,17 @@ pub struct ReaderGuard {
 }
 
 impl ReaderGuard {
-    /// Whether the reader has yet to pass what may have been under way at an abort.
+    /// Returns true until the reader has passed all that may have been in flight at an abort.
     pub fn is_careful(&self) -> bool {
         self.is_careful.load(Ordering::Relaxed)
     }
 
-    /// Whether something of this reader was under way at an abort and has not got through since.
+    /// Returns true if a record of this reader was in flight at an abort and has not got through since.
     pub fn has_suspects(&self) -> bool {
         self.guard.lock().get(&self.reader).is_some_and(|suspects| !suspects.is_empty())
     }
 
-    /// How many of these, at least one, may be taken together.
+    /// Returns the number of these items, at least one, that may be handled together.
     pub fn group(&self, items: impl IntoIterator<Item = i64>) -> usize {
         let suspects = self.guard.lock();
         let suspects = suspects.get(&self.reader).filter(|suspects| !suspects.is_empty());
@@ -153,7 +153,7 @@ impl ReaderGuard {
         items.into_iter().take(most).take_while(is_plain).count().max(1)
     }
 
-    /// Whether it was under way at so many aborted starts in a row that it is set aside.
+    /// Returns true if the item was in flight at so many aborted starts in a row that it is set aside.
     pub fn is_poisoned(&self, item: i64) -> bool {
         let limit = self.guard.poison_starts;
         let suspects = self.guard.lock();
@@ -161,7 +161,7 @@ impl ReaderGuard {
         limit > 0 && starts.is_some_and(|starts| *starts >= limit)
     }
 
-    /// Begins to work on these. In careful times that is written down, and no other reader works.
+    /// Begins to work on these items. A careful reader writes them down, and waits for its turn.
     pub async fn begin(self: &Arc<Self>, items: Vec<i64>) -> GuardedWork {
         let is_noted = self.is_careful() || self.suspects(&items);
         let mut section =
@@ -170,7 +170,7 @@ impl ReaderGuard {
         section
     }
 
-    /// The same beside what other readers do, written down whenever it is asked for.
+    /// Begins to work on an item without waiting for a turn; writes it down if `is_noted`.
     pub async fn begin_beside(self: &Arc<Self>, item: i64, is_noted: bool) -> GuardedWork {
         let items = vec![item];
         let section = GuardedWork { care: self.clone(), items, turn: None, is_noted, ended: false };
@@ -180,7 +180,7 @@ impl ReaderGuard {
         section
     }
 
-    /// Forgets what was noted of these: they got through, were set aside, or are to be tried anew.
+    /// Removes these items from the suspects: they got through, were set aside, or are to be retried.
     pub async fn forgive(&self, items: &[i64]) {
         let was_suspected = {
             let mut all = self.guard.lock();
@@ -192,11 +192,11 @@ impl ReaderGuard {
         if let (true, Some(notes)) = (was_suspected, &self.guard.notes)
             && let Err(error) = notes.forgive(&self.reader, items.to_vec()).await
         {
-            tracing::debug!(%error, "what got through is suspected until the next start");
+            tracing::debug!(%error, "finished events stay marked as suspects until the next start");
         }
     }
 
-    /// The same of everything of this reader.
+    /// Removes all suspects of this reader.
     pub async fn forgive_all(&self) {
         let items: Vec<i64> = {
             let suspects = self.guard.lock();
@@ -207,7 +207,7 @@ impl ReaderGuard {
         }
     }
 
-    /// The reader has passed all that may have been under way.
+    /// Ends the reader's care: it has passed all that may have been in flight.
     pub fn end_care(&self) {
         if self.is_careful.swap(false, Ordering::Relaxed) {
             self.guard.careful.send_modify(|careful| *careful = careful.saturating_sub(1));
@@ -220,7 +220,7 @@ impl ReaderGuard {
         suspects.is_some_and(|suspects| items.iter().any(|item| suspects.contains_key(item)))
     }
 
-    /// From here on the reader is careful: it panicked.
+    /// Makes the reader careful from here on, after a panic of its own.
     pub fn begin_care(&self) {
         if self.guard.poison_starts == 0 {
             return;
@@ -230,9 +230,9 @@ impl ReaderGuard {
         }
     }
 
-    /// These were under way when the reader panicked.
+    /// Counts an abort against the items that were in flight when the reader panicked.
     fn blame(&self, items: &[i64]) {
-        // Which of many it was is found out with care.
+        // In a larger group the culprit is unknown; careful reading finds it.
         if self.guard.poison_starts == 0 || items.len() > GROUP {
             return;
         }
@@ -261,7 +261,8 @@ pub struct GuardedWork {
 }
 
 impl GuardedWork {
-    /// What is waited for now is no work: others may have their turn, and an abort is not laid to these.
+    /// Pauses the work while it waits for a reply: other readers get their turn, and an abort is not
+    /// blamed on these items.
     pub async fn pause(&mut self) {
         if self.is_noted {
             self.clear().await;
@@ -269,7 +270,7 @@ impl GuardedWork {
         }
     }
 
-    /// The work goes on.
+    /// Resumes the work after a pause.
     pub async fn resume(&mut self) {
         if self.is_noted && self.turn.is_none() {
             self.turn = Some(self.care.guard.turn.clone().lock_owned().await);
@@ -277,21 +278,21 @@ impl GuardedWork {
         }
     }
 
-    /// The work is done, well or not: the process lives.
+    /// Ends the work, whether it succeeded or not: the process lives.
     pub async fn end(mut self) {
         self.ended = true;
         self.pause().await;
         self.care.forgive(&self.items).await;
     }
 
-    /// The work panicked.
+    /// Ends the work after a panic, and blames its items.
     pub async fn died(mut self) {
         self.ended = true;
         self.pause().await;
         self.care.blame(&self.items);
     }
 
-    /// The first part of the work is done; these have not got through yet.
+    /// Ends the first part of the work; its items stay suspects, since they have not got through yet.
     pub async fn leave(mut self) {
         self.ended = true;
         self.pause().await;
@@ -301,7 +302,7 @@ impl GuardedWork {
         if let Some(notes) = &self.care.guard.notes
             && let Err(error) = notes.note(&self.care.reader, self.items.clone()).await
         {
-            tracing::debug!(%error, "what is under way cannot be written down");
+            tracing::debug!(%error, "the events in progress cannot be recorded");
         }
     }
 
@@ -309,7 +310,7 @@ impl GuardedWork {
         if let Some(notes) = &self.care.guard.notes
             && let Err(error) = notes.clear(&self.care.reader).await
         {
-            tracing::debug!(%error, "what was under way cannot be struck out");
+            tracing::debug!(%error, "the record of events in progress cannot be cleared");
         }
     }
 }

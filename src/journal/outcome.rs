@@ -1,4 +1,4 @@
-//! The end of an event at a destination, as it is settled and as it can be asked for later.
+//! The end of an event at a destination, as it is settled and as it can be looked up later.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use super::{DeadLetterRecord, ReaderId};
 /// One event that ended at a reader.
 #[derive(Clone, Debug)]
 pub struct EndedEvent {
-    /// The event.
+    /// The number of the event.
     pub seq: u64,
     /// True if it came out of the parked events, not from behind the cursor.
     pub was_parked: bool,
-    /// How often it was tried.
+    /// The number of tries.
     pub attempts: u32,
-    /// How it ended.
+    /// The outcome with its cause.
     pub ending: FinalOutcome,
 }
 
 impl EndedEvent {
-    /// The reason, if it ended as dead.
+    /// Returns the cause, if it ended as dead.
     pub const fn as_dead(&self) -> Option<&OutcomeCause> {
         match &self.ending {
             FinalOutcome::Dead(cause, _) => Some(cause),
@@ -33,16 +33,16 @@ impl EndedEvent {
 /// The end of an event at a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinalOutcome {
-    /// The destination took it.
+    /// The destination accepted it.
     Delivered,
-    /// It was not for this destination.
+    /// The event was not for this destination.
     Skipped(OutcomeCause),
-    /// It will never arrive; it is kept as a dead letter, with the last call about it.
+    /// The event can never be delivered; it is kept as a dead letter, with the last call about it.
     Dead(OutcomeCause, Option<Arc<LastVendorCall>>),
 }
 
 impl FinalOutcome {
-    /// The name in the API and in metrics.
+    /// Returns the name in the API and in metrics.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -51,7 +51,7 @@ impl FinalOutcome {
         }
     }
 
-    /// The reason, of what was not delivered.
+    /// Returns the cause, if the event was not delivered.
     pub const fn cause(&self) -> Option<&OutcomeCause> {
         match self {
             Self::Delivered => None,
@@ -60,29 +60,29 @@ impl FinalOutcome {
     }
 }
 
-/// The reason why an event did not end as delivered.
+/// The reason why an event was not delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeCause {
     /// The reason's code.
     pub code: &'static str,
-    /// The reason's detail for people, free of secrets; may be empty.
+    /// The reason's detail for operators, free of secrets; may be empty.
     pub detail: Box<str>,
 }
 
 impl OutcomeCause {
-    /// A reason that says it all in its code.
+    /// Creates a cause without a detail.
     pub fn new(code: &'static str) -> Self {
         Self { code, ..Self::default() }
     }
 }
 
-/// The last call about an event, free of secrets and cut to what a person reads.
+/// The last call about an event, free of secrets and cut to what an operator reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastVendorCall {
-    /// When it was made.
+    /// The time of the call.
     pub at: Timestamp,
-    /// Method and URL; and the body, if it spoke of this event alone: other people's data are not kept
-    /// with this one's.
+    /// Method and URL; and the body, if it contained this event alone: other people's data are not kept
+    /// with this person's.
     pub request: String,
     /// The status of the reply; `None` if there was none.
     pub status: Option<u16>,
@@ -90,7 +90,7 @@ pub struct LastVendorCall {
     pub reply: String,
 }
 
-/// The end of an event at a reader, as it is kept for as long as the event is.
+/// The end of an event at a reader, kept for as long as the event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredOutcome {
     /// `delivered`, `skipped` or `dead`.
@@ -99,46 +99,46 @@ pub struct StoredOutcome {
     pub reason: String,
     /// The reason's detail; may be empty.
     pub detail: String,
-    /// How often it was tried.
+    /// The number of tries.
     pub attempts: u32,
-    /// When it was settled.
+    /// The time at which it was settled.
     pub at: Timestamp,
 }
 
-/// The place of an event on its way to a reader.
+/// The state of an event at a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReaderEventState {
-    /// It is older than the reader.
+    /// The event is older than the reader.
     BeforeReader,
-    /// The reader has yet to settle it.
+    /// The reader has yet to settle the event.
     Unsettled,
-    /// It waits, parked, for another try or for its visitor.
+    /// The event is parked until another try or for its visitor.
     Parked {
-        /// When it is to be tried.
+        /// The time of the next try.
         due_at: Timestamp,
-        /// The number of its tries.
+        /// The number of tries so far.
         attempt: u32,
     },
-    /// It has ended.
+    /// The event has ended.
     Settled,
 }
 
-/// An event as one reader has it.
+/// An event with its state and outcome at one reader.
 #[derive(Debug)]
 pub struct EventAtReader {
-    /// The reader.
+    /// The number of the reader.
     pub reader: ReaderId,
-    /// The event's place on its way.
+    /// The event's state at the reader.
     pub standing: ReaderEventState,
-    /// How it ended last, if that was recorded: a replayed or retried event has ended before.
+    /// The last outcome, if that was recorded: a replayed or retried event has ended before.
     pub outcome: Option<StoredOutcome>,
-    /// Its dead letter, while it is kept.
+    /// The dead letter, while it is kept.
     pub letter: Option<DeadLetterRecord>,
 }
 
 impl EventAtReader {
-    /// The name of where the event is, or of how it ended: `before_destination`, `pending`, `held`,
-    /// `waiting`, `delivered`, `skipped`, `dead`, or `settled` where the outcome was not recorded.
+    /// Returns the name of the event's state, or of its outcome: `before_destination`, `pending`, `held`, `waiting`,
+    /// `delivered`, `skipped`, `dead`, or `settled` where the outcome was not recorded.
     pub fn name(&self, now: Timestamp) -> &'static str {
         match self.standing {
             ReaderEventState::BeforeReader => "before_destination",
@@ -153,15 +153,15 @@ impl EventAtReader {
     }
 }
 
-/// An event of the journal with all that is kept of its way.
+/// An event of the journal with its recorded history.
 #[derive(Debug)]
 pub struct EventHistory {
-    /// The event's place in its site's sequence.
+    /// The event's number in its site's sequence.
     pub seq: u64,
-    /// When the gateway received it.
+    /// The time at which the gateway received it.
     pub received_at: Timestamp,
     /// The canonical event as JSON.
     pub body: Bytes,
-    /// What became of it at the readers that were asked for, in their order.
+    /// The event at the requested readers, in their order.
     pub readers: Vec<EventAtReader>,
 }

@@ -4,34 +4,34 @@ use std::time::Duration;
 
 use crate::settings::SettingsSection;
 
-/// `[journal]`.
+/// The settings `[journal]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSettings {
-    /// When an append is acknowledged.
+    /// The moment at which an append is acknowledged.
     pub durability: AppendDurability,
-    /// How long settled events stay, for replay.
+    /// The time for which settled events are kept, for replay.
     pub retain: Duration,
-    /// The size of events and dead letters beyond which the oldest go: settled events first, then
-    /// dead letters, then events that a destination has not settled, but never those of servers.
+    /// The size of events and dead letters beyond which the oldest are evicted: settled events first,
+    /// then dead letters, then events that a destination has not settled, but never those of servers.
     pub max_bytes: u64,
-    /// The bytes beyond `max_bytes` that events may take while others make room; beyond, appends are
+    /// The bytes beyond `max_bytes` that events may take while eviction runs; beyond, appends are
     /// refused. Claimed events get a third of it, proven ones two.
     pub spare_bytes: u64,
-    /// How long a dead letter waits for someone to look at it.
+    /// The time for which a dead letter is kept for an operator.
     pub retain_dead: Duration,
-    /// How long a message id is remembered, so that the same event is not taken twice. Not longer
-    /// than `retain`.
+    /// The time for which a message id is remembered, so that the same event is not accepted twice. Not
+    /// longer than `retain`.
     pub dedupe_window: Duration,
     /// The most message ids remembered: bounds memory to about 36 bytes each.
     pub dedupe_entries: usize,
     /// The most bytes of events waiting for the disk at once; beyond, appends are refused.
     pub queue_bytes: usize,
-    /// Aborted starts in a row, with the same record under way, after which its reader sets it aside;
+    /// Aborted starts in a row, with the same record in flight, after which its reader sets it aside;
     /// zero for never.
     pub poison_starts: u32,
-    /// The most characters of a dead letter's last request, and as many of the reply, that are kept.
+    /// The most characters that are kept of a dead letter's last request, and as many of its reply.
     pub letter_chars: usize,
-    /// The most characters of a reason's detail that are kept with an event's outcome.
+    /// The most characters of a cause's detail that are kept with an event's outcome.
     pub detail_chars: usize,
 }
 
@@ -39,7 +39,7 @@ pub struct JournalSettings {
 /// has to be more.
 const MIN_SPARE_BYTES: u64 = 16 << 20;
 
-/// When an append is acknowledged.
+/// The moment at which an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendDurability {
     /// After `fdatasync`: an acknowledged event survives a power cut.
@@ -51,17 +51,23 @@ pub enum AppendDurability {
 impl JournalSettings {
     /// Reads `[journal]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
-        // The embedded default has both; one that is a mistake is not compared with the other.
+        // The embedded default has both; an invalid one is not compared with the other.
         let (retain, window) =
             (section.opt_duration("retain"), section.opt_duration("dedupe_window"));
         let entries = section.integer("dedupe_entries", 0..=100_000_000);
         if entries > 0 && retain.zip(window).is_some_and(|(retain, window)| retain < window) {
-            // The ids of events that have left are not read back at the next start.
-            section.error("retain", "must be at least dedupe_window; or make that shorter");
+            // The message ids of events that have left are not read back at the next start.
+            section.error(
+                "retain",
+                "must be at least dedupe_window: raise it, or shorten dedupe_window",
+            );
         }
         let spare_bytes = section.opt_size("spare_bytes").unwrap_or(MIN_SPARE_BYTES);
         if spare_bytes < MIN_SPARE_BYTES {
-            section.error("spare_bytes", "must be at least 16MiB: the database's log counts there");
+            section.error(
+                "spare_bytes",
+                "must be at least 16MiB, because the write-ahead log counts in it",
+            );
         }
         Self {
             durability: section.choice(

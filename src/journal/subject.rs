@@ -1,4 +1,4 @@
-//! What the journal does for one person: suppress, erase, show.
+//! A person's rights over the journal: suppress, erase, show.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,95 +10,95 @@ use serde::{Deserialize, Serialize};
 
 use super::{JournalError, PersonNameDigest, ReaderId, SiteId};
 
-/// What was erased of a person.
+/// The numbers of a person's erased records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErasureCounts {
-    /// Events of the journal, whatever had become of them.
+    /// Events of the journal, in whatever state.
     pub events: u64,
-    /// Events that waited at a destination and had left the journal.
+    /// Events that were parked at a destination and had left the journal.
     pub parked: u64,
-    /// Dead letters.
+    /// Dead letters, of all readers.
     pub dead: u64,
 }
 
-/// How far a look through everything held has come.
+/// The position of a search through all tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectCursor {
-    /// Events up to and including this one are behind.
+    /// Events up to and including this one are done.
     Events(u64),
-    /// So are all events, and what is parked up to and including this reader's event.
+    /// All events are done, and the parked events up to and including this reader's event.
     Parked(u32, u64),
-    /// So is all that is parked, and the dead letters up to and including this one.
+    /// All parked events are done too, and the dead letters up to and including this one.
     Dead(i64),
 }
 
 impl SubjectCursor {
-    /// Where a look begins.
+    /// The start of a search.
     pub const START: Self = Self::Events(0);
 }
 
-/// Something held of a person.
+/// A record of a person in the journal.
 #[derive(Clone, Debug)]
 pub struct SubjectRecord {
-    /// Where it is.
+    /// The position of the record.
     pub at: SubjectCursor,
-    /// The event's place in its site's sequence.
+    /// The event's number in its site's sequence.
     pub seq: u64,
-    /// The reader it is held for; none for an event of the journal, which is there for all.
+    /// The reader whose parked event or letter it is; `None` for an event of the journal.
     pub reader: Option<ReaderId>,
-    /// When it was received or, a dead letter, when it died.
+    /// The time at which it was received or, for a dead letter, at which it died.
     pub time: Timestamp,
-    /// Why it is dead: code and detail.
+    /// The reason of a dead letter: code and detail.
     pub reason: Option<(String, String)>,
     /// The canonical event as JSON.
     pub body: Bytes,
 }
 
-/// One step of a look through everything held.
+/// One step of a search through all tables.
 #[derive(Clone, Debug)]
 pub struct SubjectRecordPage {
-    /// What is the person's among it.
+    /// The person's records among those read.
     pub held: Vec<SubjectRecord>,
-    /// Where to go on; `None` at the end.
+    /// The position of the next step; `None` at the end.
     pub next: Option<SubjectCursor>,
 }
 
-/// A person's rights over what the journal holds.
+/// A person's rights over the journal's records. All methods fail if the database cannot be read or written.
 #[async_trait]
 pub trait SubjectRights: Send + Sync {
-    /// Suppresses these names, which are one person's: from now on they are in
-    /// [`Forgotten`](super::Forgotten). Durable when it returns. Returns all names that the person is
-    /// suppressed by, those of earlier requests included.
+    /// Suppresses these names, which are one person's: from now on they are on the
+    /// [`SuppressionList`](super::SuppressionList). Durable when it returns. Returns all suppressed
+    /// names of the person, those of earlier requests included.
     async fn suppress(
         &self,
         site: SiteId,
         names: HashSet<PersonNameDigest>,
     ) -> Result<Arc<HashSet<PersonNameDigest>>, JournalError>;
 
-    /// Lifts the suppression of the person who has this name; returns of how many names. What was
-    /// erased does not come back.
+    /// Lifts the suppression of the person who has this name; returns the number of names. Erased
+    /// records do not come back.
     async fn lift(&self, site: SiteId, name: PersonNameDigest) -> Result<u64, JournalError>;
 
     /// Erases the events, parked events and dead letters that carry one of these names, in small steps.
-    /// Every reader's account goes on holding: what it had not settled ends as skipped.
+    /// Every reader's account still holds: unsettled events end as skipped.
     async fn erase(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<ErasureCounts, JournalError>;
 
-    /// Notes that everything held of the person is erased.
+    /// Records that all data of the person is erased.
     async fn note_erased(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<(), JournalError>;
 
-    /// The people whose erasing has begun and was not noted as done.
+    /// Returns the people whose erasure has begun and is not recorded as done.
     async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError>;
 
-    /// What of the person is held behind `from`, one bounded step.
+    /// Returns the person's records behind `from`, one bounded step.
     async fn held(
         &self,
         site: SiteId,

@@ -1,11 +1,11 @@
-//! Who has been forgotten: the names of people whose events are no longer taken or sent.
+//! The suppression list: the names of people whose events are no longer accepted or sent.
 //!
-//! A name is kept as its digest alone, so that the list of those who asked to be forgotten does not
-//! say who they are. A digest of a guessable name, such as an e-mail address, can be found by
+//! A name is stored as its digest alone, so that the list of those who asked to be forgotten does not
+//! show who they are. A digest of a guessable name, such as an e-mail address, can be found by
 //! guessing: the list is as private as the folder it is in.
 //!
-//! The request path and delivery look at an immutable set; while nobody is forgotten that is one
-//! load and one comparison.
+//! The request path and delivery read an immutable set; while it is empty that is one load and one
+//! comparison.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -19,7 +19,7 @@ use crate::event::identity::{self, IdentityKind};
 use crate::event::{Event, EventKind, names_somebody};
 use crate::values::{email, unicode};
 
-/// What a name is. Anybody can call their device what another person is called, so a name says nothing
+/// The kind of a name. Any client can name its device after another person, so a name means nothing
 /// without its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PersonNameKind {
@@ -35,7 +35,7 @@ impl PersonNameKind {
     /// All kinds, the surest first.
     pub const ALL: [Self; 3] = [Self::User, Self::Device, Self::Email];
 
-    /// As what an event carries an identity of this kind.
+    /// Returns the kind of name under which an event carries an identity of this kind.
     pub const fn of(kind: IdentityKind) -> Self {
         match kind {
             IdentityKind::User => Self::User,
@@ -54,16 +54,16 @@ impl PersonNameKind {
 pub struct PersonNameDigest([u8; 32]);
 
 impl PersonNameDigest {
-    /// The key of a name. The space around it does not matter, nor which letters are composed, nor the case
-    /// of an e-mail address and what else the reader of addresses takes from it.
+    /// Returns the key of a name. The space around it, Unicode composition, and the case of an e-mail
+    /// address and what else its normalisation removes do not matter.
     pub fn new(site: SiteId, kind: PersonNameKind, name: &str) -> Self {
         let read = (kind == PersonNameKind::Email).then(|| email::identity(name)).flatten();
         let name = read.map_or_else(|| unicode::composed(name.trim()), Cow::Owned);
         Self::of_spelling(site, kind, &name)
     }
 
-    /// The keys under which a name may be on the list: its own, and those of its spellings, which were
-    /// kept as they were written once.
+    /// Returns the keys under which a name may be on the list: its own, and those of its spellings,
+    /// which were once stored as written.
     pub fn all(site: SiteId, kind: PersonNameKind, name: &str) -> impl Iterator<Item = Self> {
         let is_plain = name.is_ascii() && kind != PersonNameKind::Email;
         let spellings = if is_plain { Vec::new() } else { unicode::spellings(name.trim()) };
@@ -85,7 +85,7 @@ impl PersonNameDigest {
             PersonNameKind::Email => digest.update(b"e"),
         }
         if kind == PersonNameKind::Email {
-            // A profile knows the digest of the address only, and both are the same name.
+            // A profile has only the digest of the address, and both are the same name.
             let address = name.to_lowercase();
             let is_digest = address.len() == 64 && address.bytes().all(|b| b.is_ascii_hexdigit());
             let address = if is_digest { address } else { hex(&Sha256::digest(address)) };
@@ -113,25 +113,25 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Everybody who is forgotten, at all sites.
+/// The digests of all suppressed names, at all sites.
 #[derive(Debug, Default)]
 pub struct SuppressionList(ArcSwap<HashSet<PersonNameDigest>>);
 
 impl SuppressionList {
-    /// Whether the event carries a name of somebody who is forgotten.
+    /// Returns true if the event carries a suppressed name.
     pub fn matches_event(&self, site: SiteId, event: &Event) -> bool {
         let keys = self.0.load();
         !keys.is_empty() && EventPersonNames::of(event).are_in(&keys, site)
     }
 
-    /// The same of an event as the journal keeps it.
+    /// Returns true if an event, as the journal stores it, carries a suppressed name.
     pub fn matches_body(&self, site: SiteId, body: &[u8]) -> bool {
         let keys = self.0.load();
-        // What cannot be read could be anybody's.
+        // An unreadable record may be any person's.
         !keys.is_empty() && carries(&keys, site, body) != RecordNameMatch::No
     }
 
-    /// Whether nobody is.
+    /// Returns true if no name is suppressed.
     pub fn is_empty(&self) -> bool {
         self.0.load().is_empty()
     }
@@ -141,18 +141,18 @@ impl SuppressionList {
     }
 }
 
-/// Whether a journal's record is of somebody with one of these names.
+/// The result of matching a journal's record against names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordNameMatch {
-    /// It is.
+    /// The record carries one of the names.
     Yes,
-    /// It is not.
+    /// The record carries none of the names.
     No,
-    /// No reader of the journal can read it, so nobody can say.
+    /// No reader of the journal can read the record, so its person is unknown.
     Unreadable,
 }
 
-/// Whether a journal's record carries one of these names, read as every reader of the journal reads it.
+/// Matches a journal's record against these names, parsed as every reader of the journal parses it.
 pub(super) fn carries(
     keys: &HashSet<PersonNameDigest>,
     site: SiteId,
@@ -165,11 +165,11 @@ pub(super) fn carries(
     }
 }
 
-/// The names that an event carries: those by which profiles know its person, and the addresses that it
-/// says elsewhere.
+/// The names that an event carries: those by which profiles know its person, and the e-mail addresses
+/// elsewhere in it.
 struct EventPersonNames<'e> {
     user: Option<&'e str>,
-    /// The user id that one of the site's servers says the person had before.
+    /// The person's previous user id, as one of the site's servers states it.
     previous_user: Option<&'e str>,
     devices: Vec<Cow<'e, str>>,
     emails: Vec<&'e str>,
@@ -177,11 +177,11 @@ struct EventPersonNames<'e> {
 
 impl<'e> EventPersonNames<'e> {
     fn of(event: &'e Event) -> Self {
-        // What a sloppy tag sends for nobody makes an event nobody's.
+        // A placeholder user id of a sloppy tag counts as no user id.
         let user = event.user_id.as_deref().filter(|user| names_somebody(user));
         let previous = event.previous_id.as_deref();
         let is_users_previous = event.kind == EventKind::Alias && event.facts.from_server;
-        // As they are written, and as profiles keep them.
+        // As they are written, and as profiles store them.
         let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
         let written = [event.anonymous_id.as_deref(), visitor, previous].into_iter().flatten();
         let kept = identity::devices(event).into_iter().map(|it| Cow::Owned(it.identity.value));
@@ -195,8 +195,8 @@ impl<'e> EventPersonNames<'e> {
         }
     }
 
-    /// Whether the event is of one of these people. With a user id it is that user's, whatever else it
-    /// carries: devices are shared, and addresses anybody can name.
+    /// Returns true if the event belongs to one of these people. With a user id it is that user's,
+    /// whatever else it carries: devices are shared, and any client can name any address.
     fn are_in(&self, keys: &HashSet<PersonNameDigest>, site: SiteId) -> bool {
         let is_in =
             |kind: PersonNameKind, name: &str| PersonNameDigest::is_among(keys, site, kind, name);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_persons_by_any_of_its_names_in_both_forms() {
+    fn event_matches_any_of_its_names_in_both_forms() {
         let forgotten = SuppressionList::default();
         forgotten.replace(
             [
@@ -277,7 +277,7 @@ mod tests {
             (r#""context":{"device":{"id":" phone "}}"#, true),
             (r#""facts":{"cookies":{"ajs_anonymous_id":"%22phone%22"}}"#, true),
             (r#""userId":"b","facts":{"cookies":{"_ga":"GA1.3.5.6"}}"#, false),
-            // What others call their devices, or say of themselves.
+            // Names that others give their devices, or state of themselves.
             (r#""anonymousId":"ann""#, false),
             (r#""userId":"phone""#, false),
             (r#""userId":"ann@x.example""#, false),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_no_reader_can_read_is_treated_as_a_forgotten_persons() {
+    fn unreadable_record_is_treated_as_suppressed() {
         let forgotten = SuppressionList::default();
         let unreadable = [r#"{"userId":"b""#, r#"{"type":"track","userId":"b"}"#, "\u{0}"];
         let too_large = record(r#""userId":"b","properties":{"n":1e999}"#);
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// The text of an object with some of these members, some of them twice.
+    /// Generates the text of an object with some of these members, some of them twice.
     fn object(members: &'static [&'static str]) -> impl Strategy<Value = String> {
         let member = proptest::sample::select(members);
         proptest::collection::vec(member, 0..4)
@@ -356,9 +356,9 @@ mod tests {
     }
 
     proptest! {
-        /// A name by which profiles know an event's person is a name by which they are forgotten.
+        /// Every name by which profiles know an event's person matches the suppression list.
         #[test]
-        fn suppression_knows_the_names_that_profiles_know(record in records()) {
+        fn suppression_matches_all_names_that_profiles_know(record in records()) {
             let event: Event = serde_json::from_str(&record).unwrap();
             let mut identities = identity::identities(&event);
             identities.extend(identity::email(&event));
@@ -371,7 +371,7 @@ mod tests {
                 prop_assert_eq!(forgotten.matches_body(SITE, record.as_bytes()), is_theirs, "{:?}", known);
                 prop_assert_eq!(forgotten.matches_event(SITE, &event), is_theirs, "{:?}", known);
             }
-            // Besides, an event is somebody's by the addresses that it says elsewhere.
+            // Besides, an event matches by the addresses elsewhere in it.
             let names = EventPersonNames::of(&event);
             let known = |kind: PersonNameKind, name: &str| {
                 let key = PersonNameDigest::new(SITE, kind, name);

@@ -1,51 +1,51 @@
-//! Templates whose every value is paid for before it exists.
+//! Templates in which every value costs fuel before it is made.
 //!
-//! The engine charges its fuel for texts and lists that it makes, but some values it only promises: a
-//! list times a number, a list added to itself, a list within a list. Whatever reads such a value makes
-//! it whole. So each place of a template that makes or takes a value is passed through a filter,
-//! [`bounded`], which walks the value, pays for each part of it, and stops when nothing is left to pay
-//! with. What passes is as large as it looks, and is no promise any more.
+//! The engine charges fuel for texts and lists that it makes, but it makes some values lazily: a list
+//! times a number, a list added to itself, a list within a list. A reader of such a value materialises
+//! it. So each place of a template that makes or takes a value is passed through a filter, [`bounded`],
+//! which walks the value, charges fuel for each part of it, and stops when no fuel is left. A value that
+//! passes is as large as it looks, and no longer lazy.
 //!
-//! The filter is put into the text of the template, by the places that its parser tells.
+//! The filter is inserted into the text of the template, at the positions that the engine's parser reports.
 
 use minijinja::machinery::{ast, parse, parse_expr};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The filter's name.
+/// The filter's name in a template's text.
 pub(super) const FILTER: &str = "bounded";
 
-/// What one unit of fuel pays for, as the engine has it: 64 bytes.
+/// The bytes that one unit of fuel pays for, as in the engine.
 const BYTES_A_STEP: u64 = 64;
 
-/// The price of a part of a value, in bytes: it is looked at, and most are there already.
+/// The price of a part of a value, in bytes: it is only read, and most parts exist already.
 const PART: u64 = 8;
 
-/// The price of a place in a list that is made.
+/// The price of an element of a new list, in bytes.
 const SLOT: u64 = 24;
 
-/// The levels of a value at most: deeper JSON does not reach the journal, and what reads a value goes
-/// down all of them.
+/// The most levels of a value: deeper JSON does not reach the journal, and readers of a value descend
+/// through all of them.
 const MAX_DEPTH: usize = 128;
 
-/// A condition with the filter in it.
+/// Returns the text of a condition with the filter inserted.
 pub(super) fn expression(text: &str) -> Result<String, Error> {
     let mut places = FilterInsertions::default();
     places.taken(&parse_expr(text)?);
     Ok(places.put_into(text))
 }
 
-/// A template with the filter in it.
+/// Returns the text of a template with the filter inserted.
 pub(super) fn template(text: &str) -> Result<String, Error> {
     let mut places = FilterInsertions::default();
     places.statement(&parse(text, "", minijinja::syntax::SyntaxConfig::default())?);
     Ok(places.put_into(text))
 }
 
-/// The filter: the same value, if it can be paid for.
+/// The filter: returns the same value, if the fuel suffices for it.
 pub(super) fn bounded(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     if value.as_object().is_none() {
-        // The engine has charged for what is whole.
+        // The engine has already charged for these values.
         return Ok(value);
     }
     let mut payer = FuelMeter { state, owed: 0 };
@@ -62,7 +62,7 @@ pub(super) fn bounded(state: &State<'_, '_>, value: Value) -> Result<Value, Erro
     Ok(Value::from(items))
 }
 
-/// The size of a value as text, or `None` if it is beyond `most`. Stops where it is.
+/// Returns the size of a value as text, or `None` if it is beyond `most`. Stops at that bound.
 pub(super) fn size_within(value: &Value, most: usize) -> Option<usize> {
     let mut left = most;
     take_size(value, &mut left, 0).then(|| most - left)
@@ -86,7 +86,7 @@ fn take_size(value: &Value, left: &mut usize, depth: usize) -> bool {
     }
 }
 
-/// Pays for the parts of a value out of the evaluation's fuel.
+/// Charges the parts of a value to the evaluation's fuel.
 struct FuelMeter<'s, 'a, 'b> {
     state: &'s State<'a, 'b>,
     owed: u64,
@@ -130,7 +130,7 @@ impl FuelMeter<'_, '_, '_> {
     }
 }
 
-/// Where in a text values are made or taken: the beginnings and the ends.
+/// The positions in a text where values are made or taken: beginnings and ends.
 #[derive(Default)]
 struct FilterInsertions {
     begin: Vec<usize>,
@@ -138,7 +138,7 @@ struct FilterInsertions {
 }
 
 impl FilterInsertions {
-    /// The text with the filter at these places.
+    /// Returns the text with the filter inserted at these positions.
     fn put_into(mut self, text: &str) -> String {
         self.begin.sort_unstable();
         self.end.sort_unstable();
@@ -148,7 +148,7 @@ impl FilterInsertions {
             text.char_indices().map(|(at, it)| (at, Some(it))).chain([(text.len(), None)])
         {
             while ends.next_if(|end| **end <= at).is_some() {
-                // Within brackets: what comes behind may not stand behind a filter.
+                // In brackets: the text that follows may not stand behind a filter.
                 out.push_str(")|");
                 out.push_str(FILTER);
                 out.push(')');
@@ -166,7 +166,7 @@ impl FilterInsertions {
         self.end.push(end(expr));
     }
 
-    /// A value that something else reads whole.
+    /// Marks a value that another expression reads whole.
     fn taken(&mut self, expr: &ast::Expr<'_>) {
         if matches!(expr, ast::Expr::Var(_) | ast::Expr::GetAttr(_) | ast::Expr::GetItem(_)) {
             self.mark(expr);
@@ -212,7 +212,7 @@ impl FilterInsertions {
         }
     }
 
-    /// What makes a value.
+    /// Marks an expression that makes a value.
     fn maker(&mut self, expr: &ast::Expr<'_>) {
         use ast::Expr;
         match expr {
@@ -250,7 +250,7 @@ impl FilterInsertions {
         }
     }
 
-    /// A filter over a block, whose text is whole.
+    /// Visits a filter over a block, whose text is already whole.
     fn block_filter(&mut self, filter: &ast::Expr<'_>) {
         if let ast::Expr::Filter(it) = filter {
             it.expr.iter().for_each(|inner| self.block_filter(inner));
@@ -298,8 +298,8 @@ impl FilterInsertions {
     }
 }
 
-/// Where an expression begins: with the leftmost of its parts. A bracket before it may be its own; what
-/// is put between the two stands within it as well as before it.
+/// Returns the beginning of an expression: that of its leftmost part. A bracket before it may be its own;
+/// an insertion between the two stands within it as well as before it.
 fn begin(expr: &ast::Expr<'_>) -> usize {
     use ast::Expr;
     match expr {

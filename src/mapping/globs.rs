@@ -1,8 +1,8 @@
-//! Lists of names with `*`, `?` and exclusions.
+//! Lists of name patterns with `*`, `?` and exclusions.
 
 use wildmatch::WildMatch;
 
-/// Patterns for names: a name is meant if any pattern matches it and no pattern that begins with `!`
+/// Patterns for names: a name matches if any pattern matches it and no pattern that begins with `!`
 /// does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GlobPatterns {
@@ -11,8 +11,8 @@ pub struct GlobPatterns {
 }
 
 impl GlobPatterns {
-    /// Compiles the patterns; `*` is any text, `?` one character. Without any but exclusions every
-    /// other name is meant.
+    /// Compiles the patterns; `*` is any text, `?` one character. With exclusions alone, every other name
+    /// matches.
     pub fn new(patterns: &[String]) -> Self {
         let (excluded, included): (Vec<&str>, Vec<&str>) =
             patterns.iter().map(String::as_str).partition(|pattern| pattern.starts_with('!'));
@@ -24,7 +24,7 @@ impl GlobPatterns {
         Self { included, excluded: excluded.into_iter().map(compile).collect() }
     }
 
-    /// Whether the name is meant.
+    /// Returns true if the name matches.
     pub fn matches(&self, name: &str) -> bool {
         self.included.iter().any(|glob| glob.matches(name))
             && !self.excluded.iter().any(|glob| glob.matches(name))
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exclusions_win_and_alone_mean_all_others() {
+    fn matches_excluded_names_never_and_all_others_if_alone() {
         let matches = |patterns: &[&str], name: &str| {
             let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
             GlobPatterns::new(&patterns).matches(name)

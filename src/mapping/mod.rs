@@ -1,19 +1,19 @@
-//! What a site lets through to a destination and in which form: the same for every vendor.
+//! The site's filters and changes for the events of one destination: the same for every vendor.
 //!
 //! In order: the condition (`types`, `where`), the lists of `properties` and `traits`, the rules one
 //! after another, the store's `currency` and `country` where the event names none. A rule sets,
-//! moves, converts, hashes, drops; it sees what the rules before it left. What a rule cannot do to an
-//! event (a template without a value, a text that is no number) it leaves undone.
+//! moves, converts, hashes, drops; it sees the event as the rules before it left it. A step that is
+//! impossible for an event (a template without a value, a text that is no number) changes nothing.
 //!
-//! The event's message id, kind and times stay as they are: they say what was delivered.
+//! The event's message id, kind and times stay as they are: they identify the delivered event.
 //!
-//! What an evaluation takes and makes is bounded by the destination's `template_steps` and
-//! `template_bytes`, and what the rules put into one event by `mapping_bytes`, each before anything is
-//! made. What would go beyond is left out, and counted ([`EventMapping::take_omissions`]), and so is what cannot be
-//! evaluated ([`EventMapping::take_failures`]).
+//! The steps and the output of an evaluation are bounded by the destination's `template_steps` and
+//! `template_bytes`, and the bytes that the rules put into one event by `mapping_bytes`, each before
+//! anything is made. Values beyond a bound are left out and counted ([`EventMapping::take_omissions`]), and
+//! so are failed evaluations ([`EventMapping::take_failures`]).
 //!
-//! Names that the engine or an event cannot have are mistakes of the configuration; names that are probably
-//! slips are warnings ([`probable_slips`]).
+//! Names that the engine or an event cannot have are configuration errors; names that are probably typos
+//! are warnings ([`probable_slips`]).
 
 mod bounded;
 mod globs;
@@ -49,10 +49,10 @@ use crate::values::{ParsedValue, amount, currency};
 use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
-/// The properties whose amounts are worth nothing without a currency.
+/// The properties whose amounts are useless without a currency.
 const AMOUNTS: [&str; 5] = ["revenue", "total", "value", "price", "products"];
 
-/// One destination's mapping.
+/// One destination's mapping, with the counts of its omissions.
 pub struct EventMapping {
     templates: CompiledTemplates,
     condition: MappingCondition,
@@ -62,23 +62,23 @@ pub struct EventMapping {
     country: Option<String>,
     rules: Vec<MappingRule>,
     looks: ContextNeeds,
-    /// The most that the rules put into one event.
+    /// The most bytes that the rules put into one event.
     max_bytes: usize,
     left_out: OmissionCounters,
     counted: BTreeSet<String>,
 }
 
-/// Why an event does not pass.
+/// The reason why an event does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WithheldReason {
     /// Its kind is not one of `types`, or `where` does not hold.
     NotSelected,
-    /// `where` cannot be worked out for it; the message says why.
+    /// `where` failed for it; the message is the reason.
     Undecided(String),
 }
 
 impl Default for EventMapping {
-    /// Everything as it is.
+    /// The mapping that changes nothing.
     fn default() -> Self {
         Self {
             templates: CompiledTemplates::new(0, 0),
@@ -103,7 +103,7 @@ impl fmt::Debug for EventMapping {
 }
 
 impl EventMapping {
-    /// Reads `types` and `where` of a destination, its `mapping` table, and how far that may go.
+    /// Reads `types` and `where` of a destination, its `mapping` table, and its bounds.
     pub fn read(destination: &mut SettingsSection<'_>) -> Self {
         let steps = destination.integer("template_steps", 1000..=100_000_000_u64);
         let mut templates = CompiledTemplates::new(steps, destination.byte_count("template_bytes"));
@@ -140,25 +140,25 @@ impl EventMapping {
         }
     }
 
-    /// How many values were left out since this was asked last, by the bound that they met; whether
+    /// Returns the number of values left out since the last call, by the bound that they met; true if
     /// these are the first.
     pub fn take_omissions(&self) -> Option<(Vec<(MappingBound, u64)>, bool)> {
         self.left_out.take()
     }
 
-    /// The names of events that its rules say, in their order.
+    /// Returns the event names that its rules name, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().flat_map(MappingRule::names).map(String::as_str)
     }
 
-    /// The evaluations that failed since this was asked last, by the name of their rule; true if these are
-    /// the first.
+    /// Returns the failed evaluations since the last call, by the name of their rule; true if these are the
+    /// first.
     pub fn take_failures(&self) -> Option<(Vec<(String, u64)>, bool)> {
         let (counts, is_news) = self.left_out.take_failures()?;
         Some((counts.into_iter().map(|(rule, count)| (rule_name(rule), count)).collect(), is_news))
     }
 
-    /// The values that `where`, rules and lists look up, each with its place below `at`.
+    /// Returns the values that `where`, rules and lists look up, each with its place below `at`.
     pub fn mentions(&self, at: &str) -> BTreeSet<NameMention> {
         let mut mentions = BTreeSet::new();
         let mut add = |place: &str, lookup: LookupPath| {
@@ -175,41 +175,45 @@ impl EventMapping {
         mentions
     }
 
-    /// The values that its rules fill.
+    /// Returns the paths of the values that its rules set, or move others to.
     pub fn written_paths(&self) -> BTreeSet<Vec<String>> {
         self.rules.iter().flat_map(MappingRule::written_paths).collect()
     }
 
-    /// Whether it needs to see what is computed of a person's events.
+    /// Returns true if it needs the attributes computed from a person's events.
     pub fn wants_computed(&self) -> bool {
         self.looks.computed
     }
 
-    /// The names of events of which it looks at a person's counts.
+    /// Returns the names of events whose counts per person it uses.
     pub fn counted_events(&self) -> &BTreeSet<String> {
         &self.counted
     }
 
-    /// Whether it changes events or keeps some back.
+    /// Returns true if it changes events or withholds some.
     pub fn is_configured(&self) -> bool {
         let is_chosen = self.properties.is_some() || self.traits.is_some();
         is_chosen || !self.rules.is_empty() || !self.condition.is_any()
     }
 
-    /// Whether an event of this kind and name may pass; `where` is another matter.
+    /// Returns true if an event of this kind and name may pass; `where` is checked separately.
     pub fn is_for(&self, event: &Event) -> bool {
         self.condition.is_for(event.kind, event.label())
     }
 
-    /// The event as the destination is to see it.
+    /// Returns the event in the form for the destination.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`WithheldReason`] if the destination is not to get the event.
     pub fn apply(&self, event: EnrichedEvent) -> Result<EnrichedEvent, WithheldReason> {
         self.apply_noting(event, None)
     }
 
-    /// The values that rules set and that this event does not get, with the reasons.
+    /// Returns the values that rules set but this event does not get, with the reasons.
     pub fn missing(&self, event: EnrichedEvent) -> Vec<MissingValue> {
         let mut missing = Vec::new();
-        // Why an event is withheld is told by those who apply the mapping.
+        // Callers that apply the mapping report why an event is withheld.
         drop(self.apply_noting(event, Some(&mut missing)));
         missing
     }
@@ -249,7 +253,7 @@ impl EventMapping {
             if is_for && rule.looks_within() {
                 sight = self.template_context(&draft.event, &draft.profile, computed);
             }
-            // A rule that cannot tell whether it is meant does nothing.
+            // A rule whose condition fails to evaluate does nothing.
             let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight).map(Some));
             let holds = holds.and_then(|holds| notes.value(|| "where".to_owned(), holds));
             if holds.unwrap_or(false) {
@@ -262,7 +266,7 @@ impl EventMapping {
         Ok(EnrichedEvent::new(event.seq, Arc::new(mapped), Arc::new(profile)))
     }
 
-    /// Whether anything here may change the event.
+    /// Returns true if anything here may change the event.
     fn changes(&self, event: &EnrichedEvent) -> bool {
         let is_for =
             |rule: &MappingRule| rule.condition.is_for(event.event.kind, event.event.label());
@@ -273,7 +277,7 @@ impl EventMapping {
             || self.rules.iter().any(is_for)
     }
 
-    /// What conditions and templates see.
+    /// Builds the context that conditions and templates see.
     fn template_context(
         &self,
         event: &Event,
@@ -300,13 +304,13 @@ impl EventMapping {
     }
 }
 
-/// Returns true for an amount with a currency beside it: the default is not put over that.
+/// Returns true for an amount with a currency beside it: the default does not replace that.
 fn says_currency(amount: Option<&Value>) -> bool {
     let text = amount.and_then(Value::as_str);
     text.and_then(|text| amount::parse(text, None)).is_some_and(|it| it.currency.is_some())
 }
 
-/// Whether it is of the form of ISO 3166-1: two capital letters.
+/// Returns true for the form of ISO 3166-1: two capital letters.
 fn is_country(code: &str) -> bool {
     code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }

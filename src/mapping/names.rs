@@ -1,5 +1,4 @@
-//! The names in a template: filters, tests and functions that the engine must know, and the values that it
-//! looks up.
+//! The names in a template: filters, tests and functions of the engine, and the values that it looks up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind};
 
 use crate::settings::nearest;
 
-/// The names with which a lookup can begin: the parts of an event, and the profile.
+/// The first names of lookups: the parts of an event, and the profile.
 pub(super) const ROOTS: [&str; 19] = [
     "properties",
     "traits",
@@ -31,7 +30,7 @@ pub(super) const ROOTS: [&str; 19] = [
     "integrations",
 ];
 
-/// The engine's filters and tests, for hints alone: the engine itself is asked whether it knows a name.
+/// The engine's filters and tests, for hints alone: the engine itself decides if a name exists.
 const FILTERS: [&str; 47] = [
     "abs",
     "attr",
@@ -118,15 +117,15 @@ const TESTS: [&str; 34] = [
     "undefined",
 ];
 
-/// Filters that take the name of another filter, or of a test, and at which place.
+/// Filters with an argument that names another filter or a test, and the argument's position.
 const BY_FILTER: [(&str, usize); 1] = [("map", 0)];
 const BY_TEST: [(&str, usize); 4] =
     [("select", 0), ("reject", 0), ("selectattr", 1), ("rejectattr", 1)];
 
-/// A value that is looked up: its names from the outermost, without places in lists.
+/// The path of a lookup: its names from the outermost, without places in lists.
 pub(super) type LookupPath = Vec<String>;
 
-/// The names of one template.
+/// The names that one template uses.
 #[derive(Debug, Default)]
 pub(super) struct TemplateNames {
     /// The values that it looks up in an event or a profile.
@@ -135,26 +134,26 @@ pub(super) struct TemplateNames {
     tests: BTreeSet<String>,
     functions: BTreeSet<String>,
     methods: BTreeSet<String>,
-    /// Its own variables, with the value that each stands for where that is a lookup.
+    /// Its own variables, each with its value where that is a lookup.
     own: BTreeMap<String, Option<LookupPath>>,
 }
 
 impl TemplateNames {
-    /// The names of an expression.
+    /// Collects the names of an expression.
     pub(super) fn of_expression(text: &str) -> Result<Self, Error> {
         let mut names = Self::default();
         names.expression(&parse_expr(text)?);
         Ok(names)
     }
 
-    /// The names of a template.
+    /// Collects the names of a template.
     pub(super) fn of_template(text: &str) -> Result<Self, Error> {
         let mut names = Self::default();
         names.statement(&parse(text, "", minijinja::syntax::SyntaxConfig::default())?);
         Ok(names)
     }
 
-    /// The names that mean nothing to the engine or to an event, as messages.
+    /// Returns messages about the names that neither the engine nor an event has.
     pub(super) fn unknown_names(&self, environment: &Environment<'_>) -> Vec<String> {
         let mut state = environment.empty_state();
         let mut mistakes = Vec::new();
@@ -185,12 +184,12 @@ impl TemplateNames {
             roots.into_iter().filter(|root| !ROOTS.contains(root) && !globals.contains(root))
         {
             let list = ROOTS.join(", ");
-            mistakes.push(format!("{}: there are {list}", unknown("value", root, &ROOTS)));
+            mistakes.push(format!("{}; valid names: {list}", unknown("value", root, &ROOTS)));
         }
         mistakes
     }
 
-    /// The lookup that an expression is, with the names of variables replaced by what they stand for.
+    /// Returns the lookup that an expression is, with variables replaced by the lookups they stand for.
     fn lookup(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         match expr {
             ast::Expr::Var(var) => match self.own.get(var.id) {
@@ -217,7 +216,7 @@ impl TemplateNames {
         }
     }
 
-    /// The same of an expression that leaves elements of a list, or a value, as they are.
+    /// Does the same for an expression that leaves elements of a list, or a value, as they are.
     fn stands_for(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         const SAME: [&str; 11] = [
             "d",
@@ -392,7 +391,7 @@ impl TemplateNames {
     }
 }
 
-/// The name within the elements of a list that a filter looks at: `map(attribute='price')`,
+/// Returns the name that a filter uses within the elements of a list: `map(attribute='price')`,
 /// `selectattr('price', ..)`, `groupby('sku')`.
 fn attribute<'f>(filter: &'f ast::Filter<'_>) -> Option<&'f str> {
     let text = |expr: &'f ast::Expr<'_>| match expr {
@@ -443,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_knows_every_name_that_hints_offer() {
+    fn unknown_names_accepts_every_filter_and_test_of_the_hints() {
         let environment = Environment::new();
         let names = TemplateNames {
             filters: FILTERS.map(str::to_owned).into(),
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_an_event_can_be_named() {
+    fn roots_contain_every_member_of_an_event() {
         let event = crate::vendors::test_support::event(serde_json::json!({
             "event": "e", "name": "n", "category": "c", "userId": "u", "anonymousId": "a",
             "groupId": "g", "previousId": "p", "properties": {}, "traits": {}, "context": {},

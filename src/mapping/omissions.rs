@@ -1,23 +1,23 @@
-//! The values that a mapping could not make, counted until they are asked for: those that met a bound, and
+//! The values that a mapping could not make, counted until they are taken: those that met a bound, and
 //! those whose evaluation failed, by rule.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use minijinja::{Error, ErrorKind};
 
-/// What a value met.
+/// The bound that a value met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingBound {
-    /// Its evaluation took too many steps, or would have made too much on its way.
+    /// Its evaluation took too many steps, or its intermediate values were too large.
     Steps,
-    /// It is too large.
+    /// The value is too large.
     Bytes,
-    /// The rules have put as much into the event as they may.
+    /// The rules have put the most allowed bytes into the event.
     Mapping,
 }
 
 impl MappingBound {
-    /// The setting's name.
+    /// Returns the name of the setting with the bound.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steps => "template_steps",
@@ -26,7 +26,7 @@ impl MappingBound {
         }
     }
 
-    /// The bound that an evaluation met, if that is why it failed.
+    /// Returns the bound that an evaluation met, if that is why it failed.
     fn of(error: &Error) -> Option<Self> {
         match error.kind() {
             ErrorKind::OutOfFuel => Some(Self::Steps),
@@ -36,19 +36,19 @@ impl MappingBound {
     }
 }
 
-/// How many values met each bound.
+/// The number of values that met each bound.
 #[derive(Debug, Default)]
 pub(super) struct OmissionCounters {
     steps: AtomicU64,
     bytes: AtomicU64,
     mapping: AtomicU64,
     was_reported: AtomicBool,
-    /// Failed evaluations of each rule.
+    /// The failed evaluations of each rule.
     failed: Box<[AtomicU64]>,
     was_failure_reported: AtomicBool,
 }
 
-/// An evaluation that failed or gave nothing, for whoever wants to see why.
+/// An evaluation that failed or gave no value, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingValue {
     /// The place in the mapping: `rules[0].set "properties.x"`.
@@ -57,17 +57,17 @@ pub struct MissingValue {
     pub problem: String,
 }
 
-/// The notes of one event's mapping.
+/// The diagnostics of one event's mapping.
 pub(super) struct MappingDiagnostics<'n> {
     pub(super) left_out: &'n OmissionCounters,
-    /// The rule that is applied.
+    /// The index of the rule that is applied.
     pub(super) rule: usize,
-    /// The details, if they are wanted.
+    /// The details, if they are requested.
     pub(super) missing: Option<&'n mut Vec<MissingValue>>,
 }
 
 impl MappingDiagnostics<'_> {
-    /// The value of an evaluation for this key of the rule; a failure is counted.
+    /// Returns the value of an evaluation for this key of the rule; a failure is counted.
     pub(super) fn value<T>(
         &mut self,
         key: impl FnOnce() -> String,
@@ -95,13 +95,13 @@ impl MappingDiagnostics<'_> {
     }
 }
 
-/// The name of a rule: its place in the list.
+/// Returns the name of a rule: its place in the list.
 pub(super) fn rule_name(rule: usize) -> String {
     format!("rules[{rule}]")
 }
 
 impl OmissionCounters {
-    /// The counts of a mapping with so many rules.
+    /// Builds zero counts for a mapping with this number of rules.
     pub(super) fn new(rules: usize) -> Self {
         Self { failed: (0..rules).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
     }
@@ -112,7 +112,7 @@ impl OmissionCounters {
         }
     }
 
-    /// The failures of each rule since the last time, and whether they are the first.
+    /// Returns the failures of each rule since the last call; true if they are the first.
     pub(super) fn take_failures(&self) -> Option<(Vec<(usize, u64)>, bool)> {
         if self.failed.iter().all(|count| count.load(Ordering::Relaxed) == 0) {
             return None;
@@ -128,7 +128,7 @@ impl OmissionCounters {
         }
     }
 
-    /// What was counted since the last time, and whether it is the first.
+    /// Returns the counts since the last call; true if they are the first.
     pub(super) fn take(&self) -> Option<(Vec<(MappingBound, u64)>, bool)> {
         let bounds = [MappingBound::Steps, MappingBound::Bytes, MappingBound::Mapping];
         if bounds.iter().all(|bound| self.of(*bound).load(Ordering::Relaxed) == 0) {

@@ -1,4 +1,4 @@
-//! Where in an event something stands: `properties.products.*.price`, `traits.email`, `event`.
+//! The paths of values in an event: `properties.products.*.price`, `traits.email`, `event`.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ const OBJECTS: [(&str, ObjectMember); 4] = [
     ("integrations", ObjectMember::Integrations),
 ];
 
-/// Keys within each other: deeper JSON does not reach the journal.
+/// The most nested keys of a path: deeper JSON does not reach the journal.
 const MAX_STEPS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ enum TextMember {
     PreviousId,
 }
 
-/// `traits` are the person's, wherever they are said: in the event, in its context, in the profile.
+/// `traits` are the person's, wherever they stand: in the event, in its context, in the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ObjectMember {
     Properties,
@@ -58,23 +58,23 @@ enum EventPathStep {
     Each,
 }
 
-/// A place in an event.
+/// The path of a value in an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EventPath {
     root: EventPathRoot,
     steps: Vec<EventPathStep>,
 }
 
-/// Why a path is none.
+/// The reason why a text is no path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EventPathError {
     /// There is no such part of an event.
     Root(String),
-    /// A text has nothing within it; an object is not a value.
+    /// A text contains no other values; an object is not a value.
     Form(&'static str),
 }
 
-/// The names that a path may start with.
+/// Returns the names that a path may start with.
 pub(super) fn roots() -> Vec<&'static str> {
     let objects = OBJECTS.iter().map(|(name, _)| *name);
     objects.chain(TEXTS.iter().map(|(name, _)| *name)).collect()
@@ -90,24 +90,24 @@ impl EventPath {
             })
             .collect();
         if steps.contains(&EventPathStep::Key(String::new())) || steps.len() > MAX_STEPS {
-            return Err(EventPathError::Form("has an empty part or too many"));
+            return Err(EventPathError::Form("has an empty part or too many parts"));
         }
         if let Some((_, text)) = TEXTS.iter().find(|(name, _)| *name == first) {
             return match steps.as_slice() {
                 [] => Ok(Self { root: EventPathRoot::Text(*text), steps }),
-                _ => Err(EventPathError::Form("names something within a text")),
+                _ => Err(EventPathError::Form("names a member of a text")),
             };
         }
         match OBJECTS.iter().find(|(name, _)| *name == first) {
             None => Err(EventPathError::Root(first.to_owned())),
             Some(_) if steps.is_empty() => {
-                Err(EventPathError::Form("names no key, such as \".name\""))
+                Err(EventPathError::Form("lacks a key, such as \".name\""))
             }
             Some((_, tree)) => Ok(Self { root: EventPathRoot::Tree(*tree), steps }),
         }
     }
 
-    /// Its names, from the outermost, without places in lists.
+    /// Returns its names, from the outermost, without places in lists.
     pub(super) fn lookup(&self) -> LookupPath {
         let root = match self.root {
             EventPathRoot::Text(text) => {
@@ -127,24 +127,24 @@ impl EventPath {
     }
 }
 
-/// An event and its person while they are mapped.
+/// An event and its profile while they are mapped.
 #[derive(Clone, Debug)]
 pub(super) struct MappingDraft {
     pub(super) event: Event,
     pub(super) profile: ProfileView,
-    /// Places that were left as they were, since nothing more may be put into the event.
+    /// The number of places left unchanged because no more may be put into the event.
     pub(super) refused: u64,
     room: usize,
 }
 
 impl MappingDraft {
-    /// The event as it is, into which so many bytes may be put.
+    /// Copies the event, which may grow by `room` bytes.
     pub(super) fn of(event: &EnrichedEvent, room: usize) -> Self {
         let (event, profile) = ((*event.event).clone(), (*event.profile).clone());
         Self { event, profile, refused: 0, room }
     }
 
-    /// Puts a value at the path, making the objects on the way. Only text goes where text is.
+    /// Puts a value at the path, making the objects on the way. Text members accept only text and numbers.
     pub(super) fn put(&mut self, path: &EventPath, value: &Value) {
         let mut filler = EventPathWriter { value, size: size(value), room: self.room, refused: 0 };
         match path.root {
@@ -159,7 +159,7 @@ impl MappingDraft {
                 }
             }
             EventPathRoot::Tree(ObjectMember::Traits) => {
-                // What is said of the person here stands above whatever the event says.
+                // These traits take precedence over others in the event.
                 for object in self.said_traits() {
                     filler.put_in(object, &path.steps);
                 }
@@ -174,7 +174,7 @@ impl MappingDraft {
         (self.room, self.refused) = (filler.room, self.refused + filler.refused);
     }
 
-    /// Takes the first value at the path out.
+    /// Removes the first value at the path and returns it.
     pub(super) fn take(&mut self, path: &EventPath) -> Option<Value> {
         let mut taken = None;
         self.drop_at(path, &mut |value| {
@@ -183,7 +183,7 @@ impl MappingDraft {
         taken
     }
 
-    /// Takes every value at the path out.
+    /// Removes every value at the path.
     pub(super) fn remove(&mut self, path: &EventPath) {
         self.drop_at(path, &mut drop);
     }
@@ -221,14 +221,14 @@ impl MappingDraft {
         }
     }
 
-    /// Keeps the top-level keys that are let through.
+    /// Removes the top-level keys that are not let through.
     pub(super) fn keep_properties(&mut self, keeps: impl Fn(&str) -> bool) {
         if let Some(properties) = &mut self.event.properties {
             properties.retain(|key, _| keeps(key));
         }
     }
 
-    /// Keeps the traits that are let through, wherever they are said.
+    /// Removes the traits that are not let through, wherever they stand.
     pub(super) fn keep_traits(&mut self, keeps: impl Fn(&str) -> bool) {
         for object in self.objects(ObjectMember::Traits) {
             object.retain(|key, _| keeps(key));
@@ -258,7 +258,7 @@ impl MappingDraft {
         Some(object.get_or_insert_with(JsonObject::new))
     }
 
-    /// The objects of this name that are there, the surest first.
+    /// Returns the existing objects of this name, the most reliable first.
     fn objects(&mut self, tree: ObjectMember) -> Vec<&mut JsonObject> {
         match tree {
             ObjectMember::Properties => self.event.properties.iter_mut().collect(),
@@ -284,7 +284,7 @@ fn said_traits(event: &mut Event) -> Vec<&mut JsonObject> {
     event.traits.iter_mut().chain(context).collect()
 }
 
-/// A value on its way to every place of a path, each of which takes a copy.
+/// A value to be copied to every place of a path.
 struct EventPathWriter<'v> {
     value: &'v Value,
     size: usize,
@@ -293,7 +293,7 @@ struct EventPathWriter<'v> {
 }
 
 impl EventPathWriter<'_> {
-    /// Whether there is room for another copy, under a key of this length.
+    /// Takes the room of another copy, under a key of this length; returns false if there is too little.
     fn pays(&mut self, key: usize) -> bool {
         let room = self.room.checked_sub(self.size.saturating_add(key));
         self.refused += u64::from(room.is_none());
@@ -331,15 +331,15 @@ impl EventPathWriter<'_> {
                     self.put_within(item, rest);
                 }
             }
-            // Something else stands there: it is not overwritten by what belongs within.
+            // Another kind of value stands there: nested values do not overwrite it.
             _ => {}
         }
     }
 }
 
-/// About what a copy of a value takes in memory.
+/// Estimates the bytes that a copy of a value takes in memory.
 fn size(value: &Value) -> usize {
-    /// A value's own place, in a list or an object.
+    /// The bytes of a value's own place, in a list or an object.
     const PLACE: usize = 32;
     PLACE
         + match value {
@@ -433,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_starts_with_a_part_of_an_event() {
+    fn parse_accepts_paths_that_start_with_a_part_of_an_event() {
         assert_eq!(
             EventPath::parse("propertys.x"),
             Err(EventPathError::Root("propertys".to_owned()))

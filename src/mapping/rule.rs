@@ -1,4 +1,4 @@
-//! One rule of a mapping: which events it is for, and what it does to them.
+//! One rule of a mapping: a condition on events, and the changes to them.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::values::time::read as read_time;
 use crate::values::{email, unicode};
 use crate::vendors::digest::sha256;
 
-/// Which events something is for.
+/// The condition of a mapping or of one rule.
 #[derive(Debug)]
 pub(super) struct MappingCondition {
     events: GlobPatterns,
@@ -26,7 +26,7 @@ pub(super) struct MappingCondition {
     lookups: BTreeSet<LookupPath>,
 }
 
-/// What becomes of a value.
+/// The target form of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ValueConversion {
     Text,
@@ -52,14 +52,14 @@ const CONVERSIONS: &[(&str, ValueConversion)] = &[
     ("unix_ms", ValueConversion::UnixMilliseconds),
 ];
 
-/// What a path is set to.
+/// The new value of a path.
 #[derive(Debug)]
 enum AssignedValue {
     Constant(Value),
     Template(TemplateHandle),
 }
 
-/// One of `[[sites.destinations.mapping.rules]]`.
+/// One rule of `[[sites.destinations.mapping.rules]]`.
 #[derive(Debug)]
 pub(super) struct MappingRule {
     pub(super) condition: MappingCondition,
@@ -68,14 +68,14 @@ pub(super) struct MappingRule {
     converted: Vec<(EventPath, ValueConversion)>,
     hashed: Vec<EventPath>,
     dropped: Vec<EventPath>,
-    /// The names that its events go by, as far as the rule says them.
+    /// The names of its events, as far as the rule states them.
     names: Vec<String>,
     /// The values that its templates look up.
     lookups: BTreeSet<LookupPath>,
 }
 
 impl MappingCondition {
-    /// Reads `types` and `where`, and the events if they are the rule's own.
+    /// Reads `types` and `where`, and `events` if the condition is a rule's own.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         with_events: bool,
@@ -105,33 +105,33 @@ impl MappingCondition {
         }
     }
 
-    /// Any event.
+    /// Returns the condition that every event meets.
     pub(super) fn any() -> Self {
         let lookups = BTreeSet::new();
         Self { events: GlobPatterns::new(&[]), types: Vec::new(), holds: None, lookups }
     }
 
-    /// Whether it holds for everything.
+    /// Returns true if every event meets it.
     pub(super) fn is_any(&self) -> bool {
         self.events == GlobPatterns::new(&[]) && self.types.is_empty() && self.holds.is_none()
     }
 
-    /// The values that its `where` looks up.
+    /// Returns the values that its `where` looks up.
     pub(super) fn lookups(&self) -> &BTreeSet<LookupPath> {
         &self.lookups
     }
 
-    /// Whether it needs to see the event's content.
+    /// Returns true if it needs the event's content.
     pub(super) fn looks_within(&self) -> bool {
         self.holds.is_some()
     }
 
-    /// Whether it is for an event of this kind and name.
+    /// Returns true if it applies to events of this kind and name.
     pub(super) fn is_for(&self, kind: EventKind, name: &str) -> bool {
         (self.types.is_empty() || self.types.contains(&kind)) && self.events.matches(name)
     }
 
-    /// Whether it holds for the event.
+    /// Returns true if the event meets its `where`.
     pub(super) fn holds(
         &self,
         templates: &CompiledTemplates,
@@ -182,12 +182,12 @@ impl MappingRule {
         Self { condition, set, moved, converted, hashed, dropped, names, lookups }
     }
 
-    /// The names that its events go by, as far as the rule says them.
+    /// Returns the names of its events, as far as the rule states them.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The values that it looks up in events, with the key that does.
+    /// Returns the values that it looks up in events, each with the key that does.
     pub(super) fn lookups(&self) -> impl Iterator<Item = (&'static str, LookupPath)> {
         let named = |key: &'static str, lookups: &BTreeSet<LookupPath>| {
             lookups.iter().map(|lookup| (key, lookup.clone())).collect::<Vec<_>>()
@@ -204,13 +204,13 @@ impl MappingRule {
             .chain(paths("drop", self.dropped.iter().collect()))
     }
 
-    /// The values that it fills.
+    /// Returns the paths of the values that it sets, or moves others to.
     pub(super) fn written_paths(&self) -> impl Iterator<Item = LookupPath> {
         let set = self.set.iter().map(|(path, _)| path);
         set.chain(self.moved.iter().map(|(_, to)| to)).map(EventPath::lookup)
     }
 
-    /// Whether it needs to see the event's content besides changing it.
+    /// Returns true if it needs the event's content for more than changing it.
     pub(super) fn looks_within(&self) -> bool {
         let is_template = |(_, setting): &(EventPath, AssignedValue)| {
             matches!(setting, AssignedValue::Template(_))
@@ -218,7 +218,7 @@ impl MappingRule {
         self.condition.looks_within() || self.set.iter().any(is_template)
     }
 
-    /// Changes the event: set, move, convert, hash, drop. What a template cannot say is not set.
+    /// Changes the event: set, move, convert, hash, drop. A template without a value sets nothing.
     pub(super) fn apply(
         &self,
         draft: &mut MappingDraft,
@@ -312,7 +312,7 @@ fn conversion_of(section: &mut SettingsSection<'_>, value: &Value) -> Option<Val
 }
 
 impl ValueConversion {
-    /// The value in its new form; `None` where it has none, and then it stays as it is.
+    /// Returns the value in its new form; `None` if it has none, and then it stays as it is.
     fn of(self, value: &Value) -> Option<Value> {
         match self {
             Self::Text => plain(value).map(Value::String),
@@ -328,7 +328,7 @@ impl ValueConversion {
     }
 }
 
-/// A value as text.
+/// Returns a value as text.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -346,12 +346,12 @@ fn boolean(value: &Value) -> Option<bool> {
     }
 }
 
-/// A time in any of the forms that clients write.
+/// Reads a time in any of the forms that clients write.
 fn time(value: &Value) -> Option<Timestamp> {
     read_time(&plain(value)?)
 }
 
-/// The digest of a text, trimmed and in lower case, as most vendors want it.
+/// Returns the digest of a text, trimmed and in lower case, as most vendors require it.
 fn digest_of(value: &Value) -> Option<Value> {
     let text = plain(value)?;
     let address = email::identity(&text);

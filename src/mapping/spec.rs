@@ -1,14 +1,14 @@
-//! The names that the Segment spec and the gateway give to what is in an event and a profile, and the
-//! warnings about those that are near one of these and are probably slips.
+//! The names that the Segment spec and the gateway give to the members of an event and a profile, and
+//! warnings about names that are near one of these and are probably typos.
 //!
-//! A site may send whatever it likes: a name that is in none of these lists is no mistake, and a name that
-//! the configuration has at several places is the site's own.
+//! A site may send any name: a name that is in none of these lists is no error, and a name that the
+//! configuration has at several places is the site's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::LookupPath;
 
-/// The names in one object.
+/// The known names of the members of one object.
 struct SpecMembers {
     names: &'static [&'static str],
     /// True if there can be no others.
@@ -177,7 +177,7 @@ const PROFILE: &[&str] = &[
 ];
 const CAMPAIGN: &[&str] = &["content", "id", "medium", "name", "source", "term"];
 
-/// The known names of the object at a lookup; `None` if the names are the site's own.
+/// Returns the known names of the object at a lookup; `None` if the names are the site's own.
 fn members(at: &[&str]) -> Option<SpecMembers> {
     let open = |names| Some(SpecMembers { names, is_closed: false });
     let closed = |names| Some(SpecMembers { names, is_closed: true });
@@ -228,22 +228,22 @@ fn members(at: &[&str]) -> Option<SpecMembers> {
     }
 }
 
-/// A value that some place of the configuration looks up.
+/// A lookup at one place of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NameMention {
-    /// The place, as a message shows it.
+    /// The place as a message shows it.
     pub place: String,
-    /// The names, from the outermost.
+    /// The names of the lookup, from the outermost.
     pub lookup: LookupPath,
 }
 
-/// The warnings about lookups that are probably slips. `made` are lookups that the configuration itself
-/// fills.
+/// Returns warnings about lookups that are probably typos. `made` are lookups that the configuration
+/// itself fills.
 pub fn probable_slips(
     mentions: &BTreeSet<NameMention>,
     made: &BTreeSet<LookupPath>,
 ) -> Vec<String> {
-    // How many places name each object or value.
+    // The number of places that name each object or value.
     let mut places = BTreeMap::<&[String], BTreeSet<&str>>::new();
     for NameMention { place, lookup } in mentions {
         for end in 1..=lookup.len() {
@@ -270,21 +270,21 @@ pub fn probable_slips(
             let path = lookup.get(..=end)?.join(".");
             match (near, is_closed) {
                 (Some(near), _) => Some(format!("{path}; did you mean \"{near}\"?")),
-                (None, true) => Some(format!("{path}; there are {}", names.join(", "))),
+                (None, true) => Some(format!("{path}; valid names: {}", names.join(", "))),
                 (None, false) => None,
             }
         })
     };
-    let warnings = mentions.iter().filter_map(|mention| {
-        Some(format!("{}: nothing is known of {}", mention.place, slip(mention)?))
-    });
+    let warnings = mentions
+        .iter()
+        .filter_map(|mention| Some(format!("{}: unknown name {}", mention.place, slip(mention)?)));
     warnings.collect()
 }
 
-/// The name that another one is a slip of: one letter off, two in a long one, or written in another form.
+/// Returns the name that another is a typo of: one letter off, two in a long one, or written in another form.
 fn near<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     const LONG: usize = 8;
-    // Between short names one letter is the difference of two words.
+    // In short names one letter makes a different word.
     const SHORT: usize = 4;
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
     let wanted = plain(name);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_told_from_a_name_of_the_sites_own() {
+    fn probable_slips_warns_of_typos_but_not_of_the_sites_own_names() {
         for (text, better) in [
             ("properties.pricee", "price"),
             ("properties.orderId", "order_id"),
@@ -337,11 +337,11 @@ mod tests {
             assert_eq!(slips(&[("here", text)], &[]), [""; 0], "{text}");
         }
         let closed = slips(&[("here", "facts.colour")], &[]);
-        assert!(closed.iter().any(|it| it.contains("there are beacon")), "{closed:?}");
+        assert!(closed.iter().any(|it| it.contains("valid names: beacon")), "{closed:?}");
     }
 
     #[test]
-    fn names_elsewhere_in_the_configuration_are_known() {
+    fn probable_slips_accepts_names_used_elsewhere_in_the_configuration() {
         let twice = [("one", "properties.prices"), ("two", "properties.prices")];
         assert_eq!(slips(&twice, &[]), [""; 0], "the site's own name");
         assert_eq!(slips(&[("one", "properties.prices")], &["properties.prices"]), [""; 0]);

@@ -1,11 +1,11 @@
-//! Conditions and values that are worked out from an event, in the language of Jinja (minijinja).
+//! Conditions and values evaluated from an event, in the language of Jinja (minijinja).
 //!
-//! What they see: `event`, `type`, `name`, `category`, the ids, `properties`, `traits` (the person's,
-//! wherever they are said), `context`, `facts`, `timestamp` and `messageId`; and in `profile` what is
-//! known of the person. What is not there is undefined, which is false, and prints as nothing.
+//! Their variables: `event`, `type`, `name`, `category`, the ids, `properties`, `traits` (the person's,
+//! wherever they stand), `context`, `facts`, `timestamp` and `messageId`; and in `profile` the data stored
+//! about the person. A missing value is undefined, which is false, and prints as an empty text.
 //!
-//! Events are strangers' words, so an evaluation is bounded before it makes anything: its steps, each of
-//! which pays for 64 bytes besides ([`bounded()`]), and the size of its value.
+//! Events are untrusted input, so an evaluation is bounded before it makes anything: its steps, each of
+//! which also pays for 64 bytes ([`bounded()`]), and the size of its value.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -19,13 +19,13 @@ use super::bounded::{self, bounded};
 use super::names::{LookupPath, TemplateNames};
 use super::template_context;
 
-/// The name under which a template leaves the value of its expression.
+/// The variable in which a template stores the value of its expression.
 const RESULT: &str = "result";
 
-/// The messages of a template's mistakes.
+/// The messages about a template's errors.
 pub(super) type TemplateProblems = Vec<String>;
 
-/// The compiled templates of one mapping. Handles name them.
+/// The compiled templates of one mapping, referred to by handles.
 #[derive(Debug)]
 pub(super) struct CompiledTemplates {
     environment: Environment<'static>,
@@ -33,7 +33,7 @@ pub(super) struct CompiledTemplates {
     max_bytes: usize,
 }
 
-/// A template or an expression among the compiled ones.
+/// The handle of a compiled template or expression.
 #[derive(Clone, Debug)]
 pub(super) struct TemplateHandle {
     name: Arc<str>,
@@ -41,7 +41,7 @@ pub(super) struct TemplateHandle {
 }
 
 impl CompiledTemplates {
-    /// No templates; an evaluation takes so many steps at most, and its value so many bytes.
+    /// Builds an empty set with its bounds: the steps of an evaluation, and the bytes of its value.
     pub(super) fn new(steps: u64, max_bytes: usize) -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
@@ -55,19 +55,19 @@ impl CompiledTemplates {
         Self { environment, count: 0, max_bytes }
     }
 
-    /// Compiles a condition, or the messages of its mistakes. Returns with it what it looks up.
+    /// Compiles a condition, and returns its lookups with it; or returns the messages of its errors.
     pub(super) fn expression(
         &mut self,
         text: &str,
     ) -> Result<(TemplateHandle, BTreeSet<LookupPath>), TemplateProblems> {
-        // Alone first: within a template it could end the tag and begin another.
+        // Parsed alone first: within a template it could end the tag and begin another.
         let bounded = bounded::expression(text).map_err(|error| vec![message(&error)])?;
         let names = TemplateNames::of_expression(text).map_err(|error| vec![message(&error)])?;
         self.add(format!("{{% set {RESULT} = ({bounded}) %}}"), true, names)
     }
 
-    /// Compiles a text with `{{ }}` in it, or the messages of its mistakes. A text that is nothing but
-    /// one `{{ }}` keeps the type of its value.
+    /// Compiles a text with `{{ }}` in it, or returns the messages of its errors. A text that is only one
+    /// `{{ }}` keeps the type of its value.
     pub(super) fn template(
         &mut self,
         text: &str,
@@ -84,13 +84,13 @@ impl CompiledTemplates {
         }
     }
 
-    /// What the templates look at, with what they look at within it where they name that.
+    /// Returns the variables that the templates use, with the members of these where they name some.
     pub(super) fn names(&self) -> HashSet<String> {
         let templates = self.environment.templates();
         templates.flat_map(|(_, template)| template.undeclared_variables(true)).collect()
     }
 
-    /// The names of events of which the templates look at counts.
+    /// Returns the names of events whose counts per person the templates use.
     pub(super) fn counted(&self) -> BTreeSet<String> {
         self.environment
             .templates()
@@ -116,7 +116,7 @@ impl CompiledTemplates {
         Ok((TemplateHandle { name: name.into(), is_expression }, names.lookups))
     }
 
-    /// The value that the template has for this sight. `None` if it is undefined.
+    /// Evaluates the template in this context. `None` if the value is undefined.
     pub(super) fn evaluate(
         &self,
         handle: &TemplateHandle,
@@ -140,7 +140,7 @@ impl CompiledTemplates {
         Ok(serde_json::to_value(&value).ok())
     }
 
-    /// Whether the condition holds.
+    /// Returns true if the condition is met.
     pub(super) fn holds(
         &self,
         handle: &TemplateHandle,
@@ -152,7 +152,7 @@ impl CompiledTemplates {
     }
 }
 
-/// Refuses a number that JSON cannot hold, such as infinity.
+/// Refuses a number that JSON cannot express, such as infinity.
 fn check_number(value: &minijinja::Value) -> Result<(), Error> {
     let is_number = value.kind() == ValueKind::Number;
     let number = if is_number { f64::try_from(value.clone()).ok() } else { None };
@@ -162,12 +162,12 @@ fn check_number(value: &minijinja::Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// The mistake without the place in a template that the user never wrote.
+/// Returns the error's message without its position in a template that the user did not write.
 fn message(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
-/// Text up to a bound.
+/// A text writer with a maximum length.
 struct CappedWriter {
     text: Vec<u8>,
     left: usize,

@@ -1,4 +1,4 @@
-//! What conditions and templates see of an event and its person.
+//! The context that conditions and templates see: an event and its person.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use serde_json::{Value, json};
 use crate::event::{ComputedAttributes, EnrichedEvent, Event, EventTally, ProfileView};
 use crate::vendors::person::EventPerson;
 
-/// What is seen of a profile without a look at what is computed.
+/// The members of a profile that need no computed attributes.
 const KNOWN: [&str; 2] = ["profile.traits", "profile.user_id"];
 
-/// What the templates of a mapping look at: the rest is not made for them.
+/// The variables that the templates of a mapping use: the others are not built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ContextNeeds {
     /// The event's own members.
     pub(super) event: bool,
-    /// The person's traits, wherever they are said.
+    /// The person's traits, wherever they stand.
     pub(super) traits: bool,
     /// The person's profile.
     pub(super) profile: bool,
-    /// What is computed of the person's events.
+    /// The attributes computed from the person's events.
     pub(super) computed: bool,
 }
 
 impl ContextNeeds {
-    /// By the variables that the templates name, with what they name in them.
+    /// Derives the needs from the variables that the templates name, with the members named in them.
     pub(super) fn of(names: &HashSet<String>) -> Self {
         let roots = || names.iter().filter_map(|name| name.split('.').next());
         let within = |name: &&String| *name == "profile" || name.starts_with("profile.");
@@ -43,11 +43,11 @@ impl ContextNeeds {
     }
 }
 
-/// The names of events that a template's source looks up in `activity`: `activity.Order`,
+/// Returns the names of events that a template's source looks up in `activity`: `activity.Order`,
 /// `activity['Order Completed']`.
 pub(super) fn counted(source: &str) -> Vec<String> {
     let name = |rest: &str| {
-        // It may itself stand in brackets and quotes.
+        // `activity` may itself stand in brackets and quotes.
         let rest = rest.trim_start_matches(['\'', '"']).trim_start().trim_start_matches(']');
         let rest = rest.trim_start();
         if let Some(word) = rest.strip_prefix('.') {
@@ -63,7 +63,7 @@ pub(super) fn counted(source: &str) -> Vec<String> {
     source.split("activity").skip(1).filter_map(name).filter(|name| !name.is_empty()).collect()
 }
 
-/// Of the event and its profile what `looks` says.
+/// Builds the needed part of the context from the event and its profile.
 pub(super) fn template_context(
     looks: ContextNeeds,
     event: &Event,
@@ -99,7 +99,7 @@ pub(super) fn template_context(
     seen.into()
 }
 
-/// A person's events by name. What they never did they did no times.
+/// A person's events by name. An event that never happened has the count 0.
 #[derive(Debug)]
 struct TemplateActivity(Arc<ComputedAttributes>);
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_events_whose_counts_a_template_looks_up_are_known_by_name() {
+    fn counted_returns_the_event_names_of_activity_lookups() {
         let source = "profile.activity['Order Completed'].count > profile.activity.Refund.sum \
             and profile[\"activity\"] [ \"Cart \u{e9}\" ].count or activity or activity[name]";
         assert_eq!(counted(source), ["Order Completed", "Refund", "Cart \u{e9}"]);

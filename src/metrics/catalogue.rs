@@ -10,10 +10,10 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
-/// A metric as the reference has it.
+/// A metric in the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricEntry {
-    /// The name as a scrape has it.
+    /// The name as in a scrape.
     pub name: String,
     /// `counter`, `gauge`, `histogram` or `info`.
     pub kind: &'static str,
@@ -84,12 +84,12 @@ impl MetricCatalogue {
         };
         let full = format!("{}_{name}{ending}", self.prefix);
         self.entries.push(MetricEntry { name: full, kind, labels, help });
-        // The exposition ends each text with a full stop of its own.
+        // The exposition adds a full stop to each text.
         self.registry.register(name, help.trim_end_matches('.'), metric);
     }
 }
 
-/// The names of a set of labels, as a scrape has them.
+/// The names of a set of labels, as in a scrape.
 fn label_names<S>() -> Vec<String>
 where
     S: Clone + Debug + Default + Eq + Hash + EncodeLabelSet + Send + Sync + 'static,

@@ -10,58 +10,62 @@ impl Metrics {
         let c = &mut self.catalogue;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         c.add("build", "The version that is running.", build);
-        c.family("requests", "Requests answered.", &self.requests);
+        c.family(
+            "requests",
+            "HTTP requests answered, by site, route and status code.",
+            &self.requests,
+        );
         c.family(
             "request_duration_seconds",
-            "From a request's head to its answer's head.",
+            "Time from a request's head to its response's head, by route.",
             &self.request_duration,
         );
         c.family(
             "events_accepted",
-            "Events durably accepted, by the wire format they came in.",
+            "Events stored in the journal, by the wire format in which they arrived.",
             &self.events_accepted,
         );
         c.family(
             "events_dropped",
-            "Events refused or dropped before the journal, by reason.",
+            "Events rejected or dropped before the journal, by reason.",
             &self.events_dropped,
         );
         c.family(
             "values_unread",
-            "Members of accepted events left out because they could not be read, by reason.",
+            "Members of accepted events left out because they were not readable, by reason.",
             &self.values_unread,
         );
         c.family(
             "events_duplicate",
-            "Events answered as accepted whose message id was accepted before; they are not taken twice.",
+            "Events with a message id that was accepted before: answered as accepted, not stored again.",
             &self.events_duplicate,
         );
         c.family(
             "rate_limited",
-            "Requests refused by a rate limit, by the quota that was used up.",
+            "Requests refused by a rate limit, by the exhausted quota.",
             &self.rate_limited,
         );
         c.family(
             "login_proofs",
-            "Login proofs that browsers brought, by what they proved.",
+            "Login proofs in requests, by result: `valid`, `invalid` or `expired`.",
             &self.login_proofs,
         );
-        c.add("connections", "Connections open.", self.connections.clone());
+        c.add("connections", "Open connections.", self.connections.clone());
         c.add("connections_accepted", "Connections accepted.", self.connections_accepted.clone());
         c.family(
             "connections_refused",
-            "Connections that the gateway closed before their time, by reason.",
+            "Connections that the gateway closed early, by reason.",
             &self.connections_refused,
         );
-        c.add("requests_in_flight", "Requests under way.", self.requests_in_flight.clone());
+        c.add("requests_in_flight", "Requests in progress.", self.requests_in_flight.clone());
         c.family(
             "certificate_expires_timestamp_seconds",
-            "When a certificate expires, in seconds since 1970. Alert on it some days ahead.",
+            "Expiry time of a certificate, in seconds since 1970. Alert some days before it.",
             &self.certificate_expires,
         );
         c.add(
             "config_reload_success",
-            "1 if the last reload of the configuration succeeded, 0 if the settings before it stayed.",
+            "1 if the last configuration reload succeeded, 0 if it failed and the previous settings stay.",
             self.config_reload_success.clone(),
         );
     }
@@ -70,10 +74,14 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.add(
             "journal_append_seconds",
-            "From the start of an append to its durability.",
+            "Time of an append, from its start until its events are durable.",
             self.journal_append.clone(),
         );
-        c.add("journal_commit_seconds", "One group's write and sync.", self.journal_commit.clone());
+        c.add(
+            "journal_commit_seconds",
+            "Time to write and sync one group of events.",
+            self.journal_commit.clone(),
+        );
         c.add(
             "journal_bytes",
             "Bytes of the database in use, profiles included.",
@@ -81,28 +89,28 @@ impl Metrics {
         );
         c.add(
             "journal_disk_bytes",
-            "Bytes of the database's files, the write-ahead log included.",
+            "Size of the database's files in bytes, the write-ahead log included.",
             self.journal_disk_bytes.clone(),
         );
-        c.add("journal_events", "Events held.", self.journal_events.clone());
+        c.add("journal_events", "Events in the journal.", self.journal_events.clone());
         c.family(
             "journal_evicted",
-            "Deliveries that will not happen, since `journal.max_bytes` forced out their unsettled events.",
+            "Deliveries lost because `journal.max_bytes` evicted their events before the destination settled them.",
             &self.journal_evicted,
         );
         c.family(
             "journal_refused",
-            "Events answered 503 because the journal was full.",
+            "Events answered with 503 because the journal was full, by the sender's rank.",
             &self.journal_refused,
         );
         c.add(
             "dead_evicted",
-            "Dead letters that `journal.max_bytes` forced out before anybody looked at them.",
+            "Dead letters evicted by `journal.max_bytes` before `journal.retain_dead` was over.",
             self.dead_evicted.clone(),
         );
         c.add(
             "journal_writable",
-            "1 while the journal can be written. At 0 nothing is accepted.",
+            "1 while the journal can be written; at 0 no events are accepted.",
             self.journal_writable.clone(),
         );
     }
@@ -111,48 +119,48 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.family(
             "ledger_events",
-            "The account of a destination, all of one moment: in each scrape `accepted` is the sum of the other columns.",
+            "Events of a destination by state, read at one moment: `accepted` is the sum of the other columns.",
             &self.ledger_events,
         );
         c.family(
             "deliveries",
-            "Events that ended at a destination, by outcome and reason, since the start of the process.",
+            "Events settled at a destination since the start of the process, by outcome and reason.",
             &self.deliveries,
         );
         c.family(
             "delivery_attempts",
-            "Calls to a vendor, by the class of their replies.",
+            "Calls to a vendor, by the status class of the reply or the kind of failure.",
             &self.delivery_attempts,
         );
-        c.family("delivery_seconds", "One call to a vendor.", &self.delivery_seconds);
+        c.family("delivery_seconds", "Duration of one call to a vendor.", &self.delivery_seconds);
         c.family(
             "pending_events",
-            "Events that have not ended at a destination and are not held: its backlog.",
+            "Events that a destination has neither settled nor held: its backlog.",
             &self.pending_events,
         );
         c.family(
             "pending_oldest_seconds",
-            "The age of the oldest pending event: how far the destination is behind.",
+            "Age of the oldest pending event: the destination's delay.",
             &self.pending_oldest_seconds,
         );
         c.family(
             "held_events",
-            "Events that wait for their visitor, for a choice of consent or to become known; they are no backlog.",
+            "Events that wait for the visitor's consent choice or identity; they do not count as backlog.",
             &self.held_events,
         );
         c.family(
             "destination_up",
-            "1 while the destination is called, 0 while it is paused, its breaker is open or it refuses the credentials.",
+            "1 while the destination is called; 0 while paused, with an open breaker or with refused credentials.",
             &self.destination_up,
         );
         c.family(
             "destination_paused",
-            "1 while the destination is paused by the configuration or by an operator.",
+            "1 while the configuration or an operator pauses the destination.",
             &self.destination_paused,
         );
         c.family(
             "mapping_values_left_out",
-            "Values that a destination's mapping left out, by the setting whose bound they met.",
+            "Values that a destination's mapping left out because they exceeded a limit, by setting.",
             &self.left_out,
         );
         c.family(
@@ -167,17 +175,17 @@ impl Metrics {
         );
         c.family(
             "identity_hold_results",
-            "Events that had waited for who their visitor is, by how the wait ended: `known`, `expired` or `crowded`.",
+            "Events that waited for the visitor's identity, by result: `known`, `expired` or `crowded`.",
             &self.identity_holds,
         );
         c.family(
             "identity_holds",
-            "Former name of `tagway_identity_hold_results_total`, which the next release has alone.",
+            "Former name of `tagway_identity_hold_results_total`; the next release removes it.",
             &self.identity_holds,
         );
         c.family(
             "poisoned",
-            "Records and segments set aside since the process died over them again and again.",
+            "Records and segments set aside because the process died repeatedly while it processed them.",
             &self.poisoned,
         );
     }
@@ -186,49 +194,53 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.family(
             "profile_lookups",
-            "Profile lookups, by whether memory had the profile.",
+            "Profile lookups, by result: `hit` in memory, or `miss`.",
             &self.profile_lookups,
         );
         c.family(
             "profile_source_lookups",
-            "People looked up at a site's source of traits, by result.",
+            "Lookups of people at a site's trait source, by result.",
             &self.profile_source_lookups,
         );
         c.add(
             "events_unenriched",
-            "Events delivered without what is known of their visitors, since the store was too slow.",
+            "Events delivered without their visitors' profiles because the profile store was too slow.",
             self.events_unenriched.clone(),
         );
         c.family(
             "profile_refused",
-            "Traits and identities that a full profile did not take, by the bound that was met.",
+            "Traits and identities that a full profile rejected, by the exceeded limit.",
             &self.profile_refused,
         );
         c.add(
             "profiles_evicted",
-            "Profiles that claims alone made, removed because there were too many.",
+            "Profiles without a proven sender, removed because there were more than `profiles.claimed_max`.",
             self.profiles_evicted.clone(),
         );
         c.family(
             "projection_lag_events",
-            "Events that the profiles have yet to see; deliveries wait for them.",
+            "Events not yet applied to the profiles; deliveries wait for them.",
             &self.projection_lag_events,
         );
         c.family(
             "counter_backfill_pending_events",
-            "Events of the journal still to be looked at for counters of a new rule.",
+            "Journal events that are not yet read for a new rule's counters.",
             &self.filling_events,
         );
         c.family(
             "filling_events",
-            "Former name of `tagway_counter_backfill_pending_events`, which the next release has alone.",
+            "Former name of `tagway_counter_backfill_pending_events`; the next release removes it.",
             &self.filling_events,
         );
     }
 
     pub(super) fn catalogue_pages(&mut self) {
         let c = &mut self.catalogue;
-        c.family("script_requests", "Browser scripts asked for, by result.", &self.script_requests);
+        c.family(
+            "script_requests",
+            "Requests for browser scripts, by result.",
+            &self.script_requests,
+        );
         c.family(
             "script_changes",
             "New versions of pinned scripts that vendors published.",
@@ -236,17 +248,17 @@ impl Metrics {
         );
         c.family(
             "scripts_pending",
-            "Pinned scripts of which a newer version waits to be approved.",
+            "Pinned scripts with a newer version that waits for approval.",
             &self.scripts_pending,
         );
         c.family(
             "integration_errors",
-            "Failures of a site's integrations that its pages reported.",
+            "Failures of a site's integrations, as reported by its pages.",
             &self.integration_errors,
         );
         c.family(
             "pages_left_alone",
-            "Pages of an origin that did not get the gateway's script, by reason.",
+            "Pages of the origin that were passed on without the gateway's script, by reason.",
             &self.pages_left_alone,
         );
     }
@@ -255,43 +267,43 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.family(
             "segment_members",
-            "Members of a segment as of its last run.",
+            "Members of a segment after its last run.",
             &self.segment_members,
         );
-        c.family("segment_runs", "Runs of segments, by result.", &self.segment_runs);
+        c.family("segment_runs", "Segment runs, by result.", &self.segment_runs);
         c.family(
             "segment_run_timestamp_seconds",
-            "When the last run of a segment began, in seconds since 1970.",
+            "Start time of a segment's last run, in seconds since 1970.",
             &self.segment_run_timestamp_seconds,
         );
         c.family(
             "segment_names_uncounted",
-            "Names of events in the rule under which nothing was ever counted: perhaps misspelt.",
+            "Event names in a segment's rule that no event has had yet: check their spelling.",
             &self.segment_names_uncounted,
         );
         c.family(
             "segment_synced_members",
-            "Members of a segment that a destination has.",
+            "Members of a segment that were synced to a destination.",
             &self.segment_synced_members,
         );
         c.family(
             "segment_orphaned_members",
-            "Members that a destination still has although it was removed from the configuration.",
+            "Members still synced to a destination that was removed from the configuration.",
             &self.segment_abandoned_members,
         );
         c.family(
             "segment_abandoned_members",
-            "Former name of `tagway_segment_orphaned_members`, which the next release has alone.",
+            "Former name of `tagway_segment_orphaned_members`; the next release removes it.",
             &self.segment_abandoned_members,
         );
         c.family(
             "segment_synced_timestamp_seconds",
-            "When the run began whose members a destination has, in seconds since 1970.",
+            "Start time of the segment run whose members a destination has, in seconds since 1970.",
             &self.segment_synced_timestamp_seconds,
         );
         c.family(
             "segment_sync_changes",
-            "Changes of members sent to a destination, by result.",
+            "Membership changes sent to a destination, by result.",
             &self.segment_sync_changes,
         );
     }

@@ -16,14 +16,14 @@ pub struct RequestLabels {
     pub code: u16,
 }
 
-/// `route`.
+/// The label `route`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RouteLabels {
     /// The route's name.
     pub route: &'static str,
 }
 
-/// `site`.
+/// The label `site`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SiteLabels {
     /// The site's name.
@@ -44,11 +44,11 @@ pub struct FormatLabels {
 pub struct EventDropLabels {
     /// The site's name.
     pub site: SharedName,
-    /// Why.
+    /// The reason's code.
     pub reason: &'static str,
 }
 
-/// `site, reason`: why a page was left alone.
+/// `site, reason` of a page that was passed on unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PageSkipLabels {
     /// The site's name.
@@ -66,10 +66,10 @@ pub struct LoginProofLabels {
     pub result: &'static str,
 }
 
-/// `reason`.
+/// The label `reason`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
-    /// Why.
+    /// The reason's code.
     pub reason: &'static str,
 }
 
@@ -85,7 +85,7 @@ pub struct SenderRankLabels {
 pub struct RateLimitLabels {
     /// The site's name.
     pub site: SharedName,
-    /// The quota that is used up.
+    /// The exhausted quota.
     pub policy: &'static str,
 }
 
@@ -105,7 +105,7 @@ pub struct FieldDropLabels {
     pub site: SharedName,
     /// The destination's name.
     pub destination: SharedName,
-    /// Why.
+    /// The reason's code.
     pub reason: &'static str,
 }
 
@@ -123,7 +123,7 @@ pub struct LedgerLabels {
 /// `name` of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabels {
-    /// The first name that it is for; empty if it names none.
+    /// The first host name of the certificate; empty if it has none.
     pub name: SharedName,
 }
 
@@ -167,24 +167,24 @@ pub struct MappingRuleLabels {
     pub site: SharedName,
     /// The destination's name.
     pub destination: SharedName,
-    /// The rule's place in the mapping: `rules[0]`.
+    /// The rule's position in the mapping: `rules[0]`.
     pub rule: String,
 }
 
-/// `result`.
+/// The label `result` of a profile lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
     /// `hit` or `miss`.
     pub result: &'static str,
 }
 
-/// `site, result` of a lookup of a person at a site's source of traits.
+/// `site, result` of a lookup of a person at a site's trait source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TraitSourceLabels {
     /// The site's name.
     pub site: SharedName,
-    /// `hit` or `miss` of each lookup; and of what was asked for then, or by a `refresh` before its
-    /// time, `refused`, `timeout` or `error` where there was no answer.
+    /// `hit` or `miss` for each lookup in memory. `refresh` for an early renewal. `refused`, `timeout` or
+    /// `error` for a call without an answer.
     pub result: &'static str,
 }
 
@@ -213,7 +213,7 @@ pub struct SegmentRunLabels {
     pub site: SharedName,
     /// The segment's name.
     pub segment: SharedName,
-    /// `ok`, `slow` where the rule took too long, or `failed`.
+    /// `ok`, `slow` if the rule exceeded `segments.evaluation_timeout`, or `failed`.
     pub result: &'static str,
 }
 
@@ -244,11 +244,11 @@ pub struct SyncChangeLabels {
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptRequestLabels {
-    /// Whose script: a vendor's name, or `tagway`.
+    /// The script's owner: a vendor's name, or `tagway`.
     pub vendor: &'static str,
-    /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
-    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent`, `error`, or `unapproved`
-    /// where it is pinned and no version is approved.
+    /// `unchanged` if the browser had the script. Otherwise `served` for Tagway's own script, `shim` for
+    /// the replacement of a vendor's script, and for a vendor's script `hit`, `stale`, `miss`, `absent`,
+    /// `error`, or `unapproved` if it is pinned and no version is approved.
     pub result: &'static str,
 }
 

@@ -40,13 +40,13 @@ pub struct Metrics {
     catalogue: MetricCatalogue,
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
-    /// From the request's head to its answer's head.
+    /// The time from a request's head to its response's head.
     pub request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     /// Events durably accepted.
     pub events_accepted: Family<FormatLabels, Counter>,
     /// Events refused or dropped before the journal.
     pub events_dropped: Family<EventDropLabels, Counter>,
-    /// Members of messages that could not be read and were left out, while their events were taken.
+    /// Unreadable members of messages that were left out, while their events were accepted.
     pub values_unread: Family<EventDropLabels, Counter>,
     /// Events answered as accepted because the same message id was accepted before.
     pub events_duplicate: Family<SiteLabels, Counter>,
@@ -62,47 +62,47 @@ pub struct Metrics {
     pub connections_refused: Family<ReasonLabels, Counter>,
     /// Requests under way.
     pub requests_in_flight: Gauge,
-    /// From an append's start to its durability.
+    /// The time from an append's start to its durability.
     pub journal_append: Histogram,
-    /// One group's write and sync.
+    /// The time of one group's write and sync.
     pub journal_commit: Histogram,
     /// Bytes of the database in use.
     pub journal_bytes: Gauge<u64, AtomicU64>,
     /// Bytes of the database's files.
     pub journal_disk_bytes: Gauge<u64, AtomicU64>,
-    /// Events held.
+    /// Events in the journal.
     pub journal_events: Gauge<u64, AtomicU64>,
-    /// Unsettled events that `journal.max_bytes` forced out.
+    /// Unsettled events that were evicted at `journal.max_bytes`.
     pub journal_evicted: Family<SenderRankLabels, Counter>,
     /// Events refused because the journal was full.
     pub journal_refused: Family<SenderRankLabels, Counter>,
-    /// Dead letters that `journal.max_bytes` forced out.
+    /// Dead letters that were evicted at `journal.max_bytes`.
     pub dead_evicted: Counter,
     /// 1 while the journal can be written.
     pub journal_writable: Gauge,
-    /// Events of the journal still to be looked at for counters that are new.
+    /// Events of the journal still to be read for new counters.
     pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
-    /// Values that a destination's mapping left out, by the setting whose bound they met.
+    /// Values that a destination's mapping left out, by the setting whose limit they exceeded.
     pub left_out: Family<AttemptLabels, Counter>,
     /// Fields of events that a destination dropped.
     pub fields_dropped: Family<FieldDropLabels, Counter>,
     /// Conditions and templates of a destination's mapping that failed, by rule.
     pub mapping_failures: Family<MappingRuleLabels, Counter>,
-    /// What was set aside since it was under way at three aborted starts in a row.
+    /// Records, events and people set aside after being under way at three aborted starts in a row.
     pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
     pub delivery_attempts: Family<AttemptLabels, Counter>,
-    /// Events that had waited for who their visitor is: `known`, `expired`, or `crowded` out.
+    /// Events that had waited for their visitor's identity: `known`, `expired`, or `crowded` out.
     pub identity_holds: Family<AttemptLabels, Counter>,
-    /// One call to a vendor.
+    /// The time of one call to a vendor.
     pub delivery_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
     /// Events not ended yet.
     pub pending_events: Family<DestinationLabels, Gauge<u64, AtomicU64>>,
     /// Events that wait for their visitor: for a choice of consent, or to become known.
     pub held_events: Family<DestinationLabels, Gauge<u64, AtomicU64>>,
-    /// The account of a destination, all of it of one moment.
+    /// The account of a destination, all columns of one moment.
     pub ledger_events: Family<LedgerLabels, Gauge<u64, AtomicU64>>,
     /// Age of the oldest event not ended yet.
     pub pending_oldest_seconds: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
@@ -110,27 +110,27 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// 1 while the destination is paused by the configuration or by an operator.
     pub destination_paused: Family<DestinationLabels, Gauge>,
-    /// When a certificate expires, in seconds since 1970.
+    /// The expiry time of a certificate, in seconds since 1970.
     pub certificate_expires: Family<CertificateLabels, Gauge<i64, AtomicI64>>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
-    /// People looked up at sites' sources of traits.
+    /// Lookups of people at sites' trait sources.
     pub profile_source_lookups: Family<TraitSourceLabels, Counter>,
-    /// Events that were delivered without what is known of their visitors.
+    /// Events delivered without the stored data of their visitors.
     pub events_unenriched: Counter,
-    /// Profiles that claims alone made and that were too many.
+    /// Profiles made by claims alone that were evicted because there were too many.
     pub profiles_evicted: Counter,
-    /// Traits and identities that a full profile did not take.
+    /// Traits and identities that a full profile did not accept.
     pub profile_refused: Family<ReasonLabels, Counter>,
-    /// Events the profile projection has yet to see.
+    /// Events that the profile projection has not processed yet.
     pub projection_lag_events: Family<SiteLabels, Gauge>,
-    /// Scripts asked for.
+    /// Requests of scripts.
     pub script_requests: Family<ScriptRequestLabels, Counter>,
     /// New versions of pinned scripts.
     pub script_changes: Family<SiteVendorLabels, Counter>,
-    /// Pinned scripts of which a new version waits to be approved.
+    /// Pinned scripts with a new version that waits for approval.
     pub scripts_pending: Family<SiteVendorLabels, Gauge>,
-    /// Failures of a site's integrations that its pages told of.
+    /// Failures of a site's integrations that its pages reported.
     pub integration_errors: Family<IntegrationLabels, Counter>,
     /// Pages of an origin that did not get the gateway's script, by the reason.
     pub pages_left_alone: Family<PageSkipLabels, Counter>,
@@ -138,24 +138,24 @@ pub struct Metrics {
     pub segment_members: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Runs of segments.
     pub segment_runs: Family<SegmentRunLabels, Counter>,
-    /// When a segment's last run began, in seconds since 1970.
+    /// The start time of a segment's last run, in seconds since 1970.
     pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
-    /// Names of events that its rule asks for and under which nothing was counted.
+    /// Event names in its rule under which nothing was counted.
     pub segment_names_uncounted: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
-    /// Members of a segment that a destination was surely told of.
+    /// Members of a segment that a destination has certainly received.
     pub segment_synced_members: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
-    /// People of whom a destination was told that is no more.
+    /// People that were sent to a destination which is no longer configured.
     pub segment_abandoned_members: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
-    /// When the run of a segment began that a destination has heard of, in seconds since 1970.
+    /// The start time of the run that a destination has received, in seconds since 1970.
     pub segment_synced_timestamp_seconds: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
-    /// Changes of members that destinations were told of.
+    /// Changes of members that were sent to destinations.
     pub segment_sync_changes: Family<SyncChangeLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
 
 impl Metrics {
-    /// A fresh set, all at zero.
+    /// Creates a fresh set, all at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             catalogue: MetricCatalogue::new("tagway"),
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contracts_names_are_exposed() {
+    fn render_exposes_the_contracts_names() {
         let metrics = Metrics::new();
         metrics
             .requests

@@ -1,51 +1,51 @@
-//! The origin's own address in its answers, which becomes the one that the visitor asked for.
+//! Rewrites the origin's own address in its responses to the one that the visitor requested.
 //!
-//! An origin writes absolute addresses of itself into redirects, and its own domain into cookies: by
-//! the name that it has behind the gateway, by the `Host` that it was sent, or by that host with its
-//! own port. A visitor who follows such a redirect leaves the gateway, and a browser refuses such a
-//! cookie. Relative addresses and those of other hosts stay as they are.
+//! An origin writes absolute addresses of itself into redirects, and its own domain into cookies: by its name
+//! behind the gateway, by the `Host` that it received, or by that host with its own port. A visitor who follows
+//! such a redirect leaves the gateway, and a browser refuses such a cookie. Relative addresses and those of other
+//! hosts stay as they are.
 
 use http::header::{CONTENT_LOCATION, Entry, HeaderName, LINK, LOCATION, REFRESH, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use url::{Host, Url};
 
-/// A longer field passes as it is.
+/// The longest field that is rewritten; a longer one passes unchanged.
 const MAX_BYTES: usize = 16 << 10;
 
-/// The addresses that an origin may call itself by.
+/// The addresses by which an origin may refer to itself.
 #[derive(Clone, Debug)]
 pub(super) struct OriginOwnAddress {
-    /// Lower case, without a port.
+    /// The host in lower case, without a port.
     host: String,
-    /// Its port, and the one that its scheme has without one.
+    /// Its port: the explicit one, or its scheme's default.
     port: u16,
     is_default_port: bool,
 }
 
-/// The addresses of one exchange.
+/// The address rewriter of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AddressRewriter<'r> {
     own: &'r OriginOwnAddress,
-    /// The host and port that the visitor asked for.
+    /// The host and port that the visitor requested.
     authority: &'r str,
     secure: bool,
-    /// The path and query that the visitor asked for.
+    /// The path and query that the visitor requested.
     asked: &'r str,
 }
 
 /// An absolute address in a field.
 #[derive(Clone, Copy, Debug)]
 struct AbsoluteAddress<'a> {
-    /// Lower case is not required. Empty where the address leaves it to the page's.
+    /// The scheme, in any case. Empty where the address inherits the page's.
     scheme: &'a str,
     host: &'a str,
     port: Option<u16>,
-    /// The path, and whatever follows it.
+    /// The path, and everything after it.
     rest: &'a str,
 }
 
 impl OriginOwnAddress {
-    /// The address that the settings name.
+    /// Reads the address that the settings name.
     pub(super) fn of(origin: &Url) -> Self {
         let host = match origin.host() {
             Some(Host::Ipv6(address)) => format!("[{address}]"),
@@ -56,7 +56,7 @@ impl OriginOwnAddress {
         Self { host, port, is_default_port: origin.port().is_none() }
     }
 
-    /// The map of one exchange, whose visitor asked for `asked` at this authority.
+    /// Creates the rewriter of one exchange, whose visitor requested `asked` at this authority.
     pub(super) fn map<'r>(
         &'r self,
         (authority, secure): (&'r str, bool),
@@ -67,7 +67,7 @@ impl OriginOwnAddress {
 }
 
 impl AddressRewriter<'_> {
-    /// Maps every field of an answer that names the origin.
+    /// Rewrites every field of a response that names the origin.
     pub(super) fn apply(&self, fields: &mut HeaderMap) {
         for name in [LOCATION, CONTENT_LOCATION] {
             each(fields, &name, |value| self.mapped(value));
@@ -77,7 +77,7 @@ impl AddressRewriter<'_> {
         each(fields, &SET_COOKIE, |value| self.cookie(value));
     }
 
-    /// The address as the visitor has to see it. `None` if it stays.
+    /// Returns the address that the visitor must see; `None` if it stays.
     fn mapped(&self, address: &str) -> Option<String> {
         let absolute = AbsoluteAddress::read(address.trim())?;
         if !self.is_own(&absolute) {
@@ -100,15 +100,15 @@ impl AddressRewriter<'_> {
             None => self.own.is_default_port,
         };
         if is_visitors && address.port == port {
-            // The origin does not know of the visitor's TLS. Back to where the visitor is already it
-            // means what it says, whatever that leads to.
+            // The origin does not know of the visitor's TLS. A redirect to the page that the visitor is on already
+            // stays a downgrade, even if that loops.
             let is_downgrade = self.secure && address.scheme.eq_ignore_ascii_case("http");
             return is_downgrade && path(address.rest) != self.asked;
         }
         own_port && (is_backend || (is_visitors && address.port == Some(self.own.port)))
     }
 
-    /// `5; url=ADDRESS`, the address perhaps in quotes.
+    /// Rewrites `5; url=ADDRESS`, where the address may be quoted.
     fn refresh(&self, value: &str) -> Option<String> {
         let at = value.to_ascii_lowercase().find("url")?;
         let (before, after) = value.split_at_checked(at + "url".len())?;
@@ -126,7 +126,7 @@ impl AddressRewriter<'_> {
         Some(format!("{before}={quote}{}{quote}", self.mapped(address)?))
     }
 
-    /// The addresses between `<` and `>`.
+    /// Rewrites the addresses between `<` and `>`.
     fn links(&self, value: &str) -> Option<String> {
         let mut out = String::with_capacity(value.len());
         let (mut rest, mut is_changed) = (value, false);
@@ -144,8 +144,8 @@ impl AddressRewriter<'_> {
         is_changed.then_some(out)
     }
 
-    /// A cookie for the origin's own domain, or one above it, is the visitor's host's alone where the
-    /// visitor's browser would refuse it.
+    /// Restricts a cookie for the origin's own domain, or one above it, to the visitor's host, where the visitor's
+    /// browser would refuse it.
     fn cookie(&self, value: &str) -> Option<String> {
         let is_refused = |attribute: &str| {
             let Some((name, domain)) = attribute.split_once('=') else { return false };
@@ -177,7 +177,7 @@ impl<'a> AbsoluteAddress<'a> {
         }
         let (host, port) = split(authority);
         let scheme = scheme.trim_end_matches(':');
-        // The port that a scheme has anyway is none.
+        // A scheme's default port counts as none.
         let is_needless = |port: &u16| match scheme.to_ascii_lowercase().as_str() {
             "https" => *port == 443,
             "http" => *port == 80,
@@ -187,7 +187,7 @@ impl<'a> AbsoluteAddress<'a> {
     }
 }
 
-/// Replaces the values of a field that a function makes others of.
+/// Replaces the values of a field for which `map` returns another.
 fn each(fields: &mut HeaderMap, name: &HeaderName, map: impl Fn(&str) -> Option<String>) {
     let mapped = |value: &HeaderValue| {
         let text = value.to_str().ok().filter(|text| text.len() <= MAX_BYTES)?;
@@ -201,7 +201,7 @@ fn each(fields: &mut HeaderMap, name: &HeaderName, map: impl Fn(&str) -> Option<
     }
 }
 
-/// A host and its port, if it names one.
+/// Splits an authority into its host and its port, if it names one.
 fn split(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.bytes().all(|it| it.is_ascii_digit()) => {
@@ -221,7 +221,7 @@ fn is_same(host: &str, other: &str) -> bool {
             .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
-/// Returns true if a cookie for the domain may be the host's.
+/// Returns true if the host may set a cookie for the domain.
 fn is_within(host: &str, domain: &str) -> bool {
     let above = host.len().checked_sub(domain.len() + 1);
     is_same(host, domain)
@@ -235,7 +235,7 @@ const fn is_default(port: u16) -> bool {
     matches!(port, 80 | 443)
 }
 
-/// The path and query of what follows a host.
+/// Returns the path and query of the text after a host.
 fn path(rest: &str) -> &str {
     match rest.split('#').next() {
         None | Some("") => "/",
@@ -289,12 +289,12 @@ mod tests {
             "http://backend:8080.evil.example/",
             "https://www.shop.example/x",
             "app://backend:8080/x",
-            // To where the visitor is already it would go round and round.
+            // A redirect to the page that the visitor is on already would loop.
             "http://www.shop.example/asked?x=1",
         ] {
             assert_eq!(location("http://backend:8080", shop, same), same);
         }
-        // An origin that asks for TLS means it.
+        // An origin that redirects to TLS does so deliberately.
         let upgrade = "https://www.shop.example/x";
         assert_eq!(location("http://backend", ("www.shop.example", false), upgrade), upgrade);
     }
@@ -350,7 +350,7 @@ mod tests {
             "Domain=app.inner.example; Path=/",
         ];
         assert_eq!(of("www.shop.example:8443", &cookies), expected);
-        // What the visitor's browser takes stays.
+        // Cookies that the visitor's browser accepts stay.
         let shared = ["a=1; Domain=inner.example", "b=1; Domain=app.inner.example"];
         assert_eq!(of("www.inner.example", &shared), ["a=1; Domain=inner.example", "b=1"]);
     }

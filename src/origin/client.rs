@@ -1,4 +1,4 @@
-//! One exchange with an origin.
+//! The client of a site's origin: it makes one exchange per request.
 
 use std::error::Error;
 use std::io;
@@ -35,37 +35,37 @@ use super::upload::{UploadBody, UploadError, UploadLimits, UploadState};
 use super::{fields, hints, tunnel};
 use crate::answer::{BodyStreamError, ResponseBody, UpgradeTunnel};
 
-/// The server behind a site.
+/// The client of the server behind a site.
 pub struct OriginClient {
     settings: OriginSettings,
-    /// HTTP/1.1 and, where TLS agrees on it, HTTP/2.
+    /// Connections of HTTP/1.1 and, where TLS negotiates it, HTTP/2.
     any: Arc<OriginPool>,
-    /// HTTP/1.1: for upgrades.
+    /// Connections of HTTP/1.1 only, for upgrades.
     http1: Arc<OriginPool>,
     authority: HeaderValue,
     own: OriginOwnAddress,
-    /// The requests of its clients under way.
+    /// The active requests of its clients.
     clients: Arc<ClientRequestSlots>,
 }
 
-/// What the gateway knows of a request that goes to the origin.
+/// The gateway's facts about a request that goes to the origin.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginExchange<'r> {
     /// The client's address.
     pub client: IpAddr,
-    /// Whether the client speaks TLS.
+    /// True if the client uses TLS.
     pub secure: bool,
-    /// The host and port that the client asked for.
+    /// The host and port that the client requested.
     pub authority: &'r str,
     /// The vendors' tags that the site's pages may have.
     pub tags: &'r Arc<VendorTags>,
     /// The host and port that the gateway's script sends to, if not the client's.
     pub events: Option<&'r str>,
-    /// Hears of pages that are left alone.
+    /// The reporter of pages that are not rewritten.
     pub report: &'r PageSkipReporter,
 }
 
-/// Why the origin did not answer.
+/// An error that kept the origin from responding.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// TLS cannot be set up.
@@ -74,28 +74,29 @@ pub enum OriginError {
     /// The address of the origin is private.
     #[error("the origin is at a private address, and egress.allow_private is false")]
     Forbidden,
-    /// No request that could be passed on.
+    /// The request cannot be passed on.
     #[error("the request cannot be passed on")]
     Unfit,
-    /// The request came from here.
+    /// The request came from this gateway: a loop.
     #[error("the request comes from the gateway itself")]
     Loop,
-    /// The client has `client_requests` under way.
-    #[error("too many requests of this client are under way")]
+    /// The client has `client_requests` active already.
+    #[error("too many requests of this client are in progress")]
     Busy,
-    /// The client did not send the upload that it began.
+    /// The client did not complete its upload.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// No connection within `connect_timeout`, or no head within `head_time` of the request's end.
+    /// The connection took longer than `connect_timeout`, or the head longer than `head_time` after the request's
+    /// end.
     #[error("the origin took too long")]
     Timeout,
-    /// No connection, or an answer that is none.
+    /// The connection failed, or the response is not valid HTTP.
     #[error("the origin does not answer")]
     Unreachable(#[source] Option<BodyStreamError>),
 }
 
 impl OriginError {
-    /// The status that says it to the client.
+    /// Returns the status that reports the error to the client.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unfit => StatusCode::BAD_REQUEST,
@@ -109,14 +110,19 @@ impl OriginError {
 }
 
 impl OriginClient {
-    /// The client of one origin. `guard` says which addresses it may be at; nothing is connected yet.
+    /// Creates the client of one origin. `guard` decides to which addresses it may connect; nothing is connected
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the guard refuses a literal address, or TLS cannot be set up.
     pub fn new(settings: OriginSettings, guard: AddressGuard) -> Result<Self, OriginError> {
         let literal = match settings.origin.host() {
             Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
             Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             _ => None,
         };
-        // Addresses in the URL itself never reach the resolver.
+        // Literal addresses in the URL never reach the resolver.
         if literal.is_some_and(|ip| !guard(ip)) {
             return Err(OriginError::Forbidden);
         }
@@ -138,7 +144,11 @@ impl OriginClient {
         Ok(Self { settings, any, http1, authority, own, clients })
     }
 
-    /// Passes a request on, and answers with what comes back.
+    /// Passes a request to the origin, and returns the response.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request cannot be passed on, or the origin does not respond in time.
     pub async fn exchange<B>(
         &self,
         mut head: Parts,
@@ -219,7 +229,7 @@ impl OriginClient {
         Ok(Response::from_parts(head, body))
     }
 
-    /// The head of the answer, if it comes within `head_time` of the last of the request that went out.
+    /// Returns the head of the response, if it arrives within `head_time` of the request's latest progress.
     async fn answered(
         &self,
         mut sending: Pin<
@@ -233,7 +243,7 @@ impl OriginClient {
                 Ok(Err(error)) => {
                     return Err(upload.error().map_or_else(|| failure(error), Into::into));
                 }
-                // It went on meanwhile, or waits for its client.
+                // The upload progressed meanwhile, or waits for its client.
                 Err(_elapsed) if upload.progress() + self.settings.head_time > Instant::now() => {}
                 Err(_elapsed) => return Err(OriginError::Timeout),
             }
@@ -248,7 +258,7 @@ impl OriginClient {
         }
     }
 
-    /// How a page is compressed for the client; `None` inside: it takes no coding that there is.
+    /// Returns the compression of a page for the client; the inner `None` if the client accepts none of ours.
     fn coding(&self, head: &Parts) -> Option<Option<PageCompression>> {
         let accepts = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         self.settings.compress.then(|| PageCompression::best(accepts.unwrap_or_default()))
@@ -285,7 +295,7 @@ impl OriginClient {
             self.authority.clone()
         };
         sent.insert(HOST, host);
-        // One framing, which is the body's own: what the client said of it was for its connection.
+        // The framing follows from the body: the client's framing fields were for its own connection.
         let has_length = sent.remove(CONTENT_LENGTH).is_some();
         sent.remove(TRANSFER_ENCODING);
         if let Some(length) = hint.exact().filter(|&length| has_length || length > 0) {
@@ -305,7 +315,7 @@ impl OriginClient {
         Ok(request)
     }
 
-    /// The answer to a client whose connection becomes one with another to the origin.
+    /// Returns the response to a client whose connection is joined to one to the origin.
     fn switch(
         &self,
         answer: Response<()>,
@@ -319,7 +329,7 @@ impl OriginClient {
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         head.extensions.clear();
         let tunnel = tunnel::run(client, origin, self.settings.silence);
-        // It is one of its client's requests until it ends.
+        // It counts as a request of its client until it ends.
         head.extensions.insert(UpgradeTunnel::new(tunnel.map(move |()| drop(upload))));
         Response::from_parts(head, ResponseBody::default())
     }
@@ -375,7 +385,7 @@ pub(super) mod tests {
         }
     }
 
-    /// No request leaves for an address that the guard refuses, however the origin is named.
+    /// Guarded addresses are not connected to, however the origin is named.
     #[tokio::test]
     async fn guarded_addresses_are_not_connected_to() {
         for literal in ["http://127.0.0.1:1", "https://[::1]", "http://2130706433"] {
@@ -397,9 +407,9 @@ pub(super) mod tests {
         assert!(matches!(answer.await, Err(OriginError::Forbidden)));
     }
 
-    /// The time of an upload is its client's; the origin has its own from the end.
+    /// The time of an upload is limited by the client's progress; the origin's time starts at its end.
     #[tokio::test(start_paused = true)]
-    async fn origin_has_its_time_from_the_latest_of_the_upload() {
+    async fn origin_head_time_starts_at_the_uploads_latest_progress() {
         let origin = OriginClient::new(settings("http://localhost:1"), |_| true).unwrap();
         let time = origin.settings.head_time;
         let pieces = futures_util::stream::unfold(20, |left| async move {

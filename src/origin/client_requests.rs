@@ -1,39 +1,39 @@
-//! The requests that each client has under way at an origin.
+//! The active requests of each client at an origin.
 //!
-//! A client that sends or reads slowly holds a connection to the origin, or a stream of one, for as
-//! long as it likes to. The bound leaves the rest to the others.
+//! A client that sends or reads slowly occupies a connection to the origin, or a stream of one, for as long as it
+//! wants. The limit leaves the rest to other clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The requests of all clients, and the most of one.
+/// The active requests of all clients, and the limit per client.
 pub(super) struct ClientRequestSlots {
-    /// 0: as many as there are.
+    /// The limit per client; 0 is unlimited.
     most: usize,
     by_client: Mutex<HashMap<ProxiedClientPrefix, usize>>,
 }
 
-/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+/// /32 of IPv4; /64 of IPv6, which is what one household has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ProxiedClientPrefix {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
-/// One request's place; given back when dropped.
+/// One request's slot; released when dropped.
 pub(super) struct ClientRequestSlot {
     requests: Arc<ClientRequestSlots>,
     client: ProxiedClientPrefix,
 }
 
 impl ClientRequestSlots {
-    /// No requests yet.
+    /// Creates the counters, with no requests.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, by_client: Mutex::default() })
     }
 
-    /// A place for a request of this client. `None` if it has as many as it may.
+    /// Takes a slot for a request of this client. `None` if it has as many as it may.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ClientRequestSlot> {
         let client = ProxiedClientPrefix::of(address);
         let mut by_client = self.lock();

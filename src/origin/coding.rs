@@ -1,10 +1,9 @@
-//! A page compressed while it streams through.
+//! Compresses a page while it streams through.
 //!
-//! The page is made for this one visitor, who waits: levels at which a page costs less than a
-//! millisecond, and windows that bound what one client's page holds to about a MiB. A page of 24 KB
-//! took 0.2 ms and became 8.6 KB with zstd at 3, 0.9 ms and 8.3 KB with brotli at 4, 0.6 ms and 8.5 KB
-//! with gzip at 4, which is why zstd comes first. What came in goes out at once, so that a page that
-//! its server sends in pieces arrives in pieces.
+//! The page is made for this one visitor, who waits: levels at which a page costs less than a millisecond, and
+//! windows that limit one client's page to about a MiB of memory. A page of 24 KB took 0.2 ms and became 8.6 KB
+//! with zstd at 3, 0.9 ms and 8.3 KB with brotli at 4, 0.6 ms and 8.5 KB with gzip at 4, which is why zstd comes
+//! first. Every chunk is flushed at once, so that a page that its server sends in pieces arrives in pieces.
 
 use std::io::{self, Write};
 use std::mem;
@@ -16,13 +15,13 @@ use zstd::stream::raw::CParameter;
 
 use crate::script::coding::AcceptedCodings;
 
-/// 256 KiB: more than most pages have.
+/// The zstd window: 256 KiB, more than most pages have.
 const WINDOW_LOG: u32 = 18;
 
-/// What the brotli encoder gathers before it writes.
+/// The output buffer of the brotli encoder, in bytes.
 const BUFFER: usize = 4096;
 
-/// A way to compress.
+/// A content coding for pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageCompression {
     Brotli,
@@ -30,7 +29,7 @@ pub(super) enum PageCompression {
     Gzip,
 }
 
-/// A page under compression.
+/// The compressor of one page.
 pub(super) enum PageCompressor {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
@@ -38,7 +37,7 @@ pub(super) enum PageCompressor {
 }
 
 impl PageCompression {
-    /// The best that a client takes.
+    /// Returns the preferred coding that a client accepts.
     pub(super) fn best(accepts: &str) -> Option<Self> {
         const ALL: [PageCompression; 3] =
             [PageCompression::Zstd, PageCompression::Brotli, PageCompression::Gzip];
@@ -54,7 +53,7 @@ impl PageCompression {
         }
     }
 
-    /// What a header says.
+    /// Returns the value of `Content-Encoding`.
     pub(super) const fn value(self) -> HeaderValue {
         HeaderValue::from_static(self.name())
     }
@@ -76,7 +75,7 @@ impl PageCompressor {
         })
     }
 
-    /// All that can be read of the page with this much more of it.
+    /// Compresses more of the page, and returns output from which all of it so far can be decoded.
     pub(super) fn write(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
         if plain.is_empty() {
             return Ok(Vec::new());
@@ -95,7 +94,7 @@ impl PageCompressor {
         }))
     }
 
-    /// The end.
+    /// Returns the end of the compressed page.
     pub(super) fn finish(self) -> io::Result<Vec<u8>> {
         match self {
             Self::Brotli(encoder) => Ok(encoder.into_inner()),
@@ -113,7 +112,7 @@ mod tests {
 
     fn plain(coding: PageCompression, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        // A page that goes on has no end yet: what there is of it counts.
+        // An unfinished page has no end: what is there of it counts.
         match coding {
             PageCompression::Brotli => {
                 brotli::Decompressor::new(bytes, BUFFER).read_to_end(&mut out).ok()
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_piece_of_a_page_can_be_read_when_it_is_out() {
+    fn every_chunk_of_a_page_can_be_decoded_when_it_is_sent() {
         for coding in [PageCompression::Brotli, PageCompression::Zstd, PageCompression::Gzip] {
             let mut encoder = PageCompressor::new(coding).unwrap();
             let (mut out, mut page) = (Vec::new(), Vec::<u8>::new());
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_that_the_client_takes() {
+    fn best_coding_is_the_preferred_one_that_the_client_accepts() {
         for (accepts, coding) in [
             ("gzip, deflate, br, zstd", Some(PageCompression::Zstd)),
             ("gzip, deflate, br", Some(PageCompression::Brotli)),

@@ -1,4 +1,4 @@
-//! How a connection to an origin is made, and to which addresses it may be.
+//! Makes connections to an origin, and guards to which addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
@@ -13,13 +13,13 @@ use tower_service::Service;
 use super::settings::OriginSettings;
 use crate::answer::BodyStreamError;
 
-/// Whether an address may be connected to.
+/// A function that returns true if an address may be connected to.
 pub type AddressGuard = fn(IpAddr) -> bool;
 
-/// Makes connections, with TLS where the origin's address says so.
+/// The connector, with TLS where the origin's URL says https.
 pub(super) type OriginConnector = HttpsConnector<HttpConnector<OriginResolver>>;
 
-/// Makes connections that speak HTTP/1.1 or else, where TLS agrees on it, HTTP/2.
+/// Creates a connector that speaks HTTP/1.1 or, where TLS negotiates it, HTTP/2.
 pub(super) fn connector(
     settings: &OriginSettings,
     tls: &ClientConfig,
@@ -38,19 +38,19 @@ pub(super) fn connector(
     }
 }
 
-/// What the guard says instead of an address.
+/// The guard's error when no address of a name is admitted.
 #[derive(Debug, thiserror::Error)]
 #[error("every address of the name is private or reserved")]
 pub(super) struct PrivateOriginError;
 
-/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the
-/// very addresses that were checked, so that a second answer cannot differ.
+/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the very addresses
+/// that were checked, so that a second lookup cannot differ.
 #[derive(Clone, Copy)]
 pub(super) struct OriginResolver(AddressGuard);
 
 impl Service<Name> for OriginResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
-    /// Not `io::Error`, whose source hides what it was made of.
+    /// Not `io::Error`, whose `source` hides the error that it was made from.
     type Error = BodyStreamError;
     type Future = BoxFuture<'static, Result<Self::Response, BodyStreamError>>;
 

@@ -1,4 +1,4 @@
-//! The edits of one page: which bytes of it give way to what, as its elements come by.
+//! The edits of one page: replacements of its bytes, found as its elements are parsed.
 
 use std::borrow::Cow;
 use std::mem;
@@ -20,37 +20,37 @@ use crate::script::compose::snippet;
 /// The path of the gateway's script.
 pub(super) const SCRIPT: &str = "/tw.js";
 
-/// Takes the snippet out of the document when it has run: applications that take over all of it give up where
-/// they find what they did not make.
+/// Removes the snippet from the document when it has run: applications that hydrate the whole document fail on
+/// elements that they did not create.
 pub(super) const LEAVE: &str = "document.currentScript.remove()";
 
 /// Elements in SVG and MathML have other namespaces.
 const HTML: &str = "http://www.w3.org/1999/xhtml";
 
-/// Hears of the elements of one name.
+/// A parser handler for the elements of one name.
 pub(super) type ElementHandler = (Cow<'static, Selector>, ElementContentHandlers<'static>);
 
-/// The task for one page.
+/// The planned edits of one page.
 pub(super) struct PageEditPlan {
-    /// True if it gets the gateway's script.
+    /// True if the page gets the gateway's script.
     pub(super) injects: bool,
-    /// The tags that change.
+    /// The tags that are rewritten.
     pub(super) tags: Arc<VendorTags>,
-    /// The scripts that its policies let run.
+    /// The scripts that the page's policies admit.
     pub(super) admitted: CspScriptRules,
-    /// The host and port that it is asked for at.
+    /// The host and port that the page is requested at.
     pub(super) authority: String,
-    /// True if it is asked for with TLS.
+    /// True if it is requested over TLS.
     pub(super) secure: bool,
     /// The host and port that the script sends to.
     pub(super) events: String,
     /// True if its head names its charset.
     pub(super) names_charset: bool,
-    /// Hears if it is left alone.
+    /// The reporter, in case the page is not rewritten.
     pub(super) report: PageSkipReporter,
 }
 
-/// A page, as far as its edits depend on it.
+/// The state of a page that its edits depend on.
 pub(super) struct PageEditState {
     pub(super) injects: bool,
     tags: Arc<VendorTags>,
@@ -59,9 +59,9 @@ pub(super) struct PageEditState {
     is_plain: bool,
     events: String,
     pub(super) report: PageSkipReporter,
-    /// The text before paths in scripts.
+    /// The URL before paths in scripts: a scheme and the authority.
     base: String,
-    /// The bytes that the parser is done with.
+    /// The number of bytes that the parser has finished.
     pub(super) parsed: AtomicUsize,
     progress: Mutex<PageEditProgress>,
 }
@@ -69,9 +69,9 @@ pub(super) struct PageEditState {
 /// The progress of a page, and its edits.
 #[derive(Default)]
 pub(super) struct PageEditProgress {
-    /// The bytes that came in and did not go out yet.
+    /// The bytes that were received and not sent yet.
     pub(super) pending: Vec<u8>,
-    /// The number of bytes that went out.
+    /// The number of bytes that were sent.
     passed: usize,
     /// The edits, in the page's order.
     changes: Vec<PageTextEdit>,
@@ -79,31 +79,31 @@ pub(super) struct PageEditProgress {
     pub(super) injected: Option<InjectedScript>,
     /// True if the page is AMP, which may not be changed.
     pub(super) is_amp: bool,
-    /// True if paths may mean another host's.
+    /// True if the page has a `<base>`, so that paths may resolve to another host.
     has_base: bool,
-    /// A script that is held until its end.
+    /// A script that is buffered until its end.
     pub(super) held: Option<BufferedScript>,
     admitted: CspScriptRules,
 }
 
-/// The gateway's script in a page.
+/// The gateway's script, as inserted into a page.
 pub(super) struct InjectedScript {
     nonce: Option<String>,
-    /// True if a policy that comes later stops it.
+    /// True if a later policy stops it.
     is_stopped: bool,
 }
 
-/// A script that is held back.
+/// A script that is buffered.
 #[derive(Clone, Copy)]
 pub(super) struct BufferedScript {
-    /// The place of its tag, which is its name.
+    /// The position of its tag, which identifies it.
     tag: usize,
-    /// The first byte that is held.
+    /// The position of the first buffered byte.
     pub(super) from: usize,
 }
 
 impl PageEditProgress {
-    /// Takes out the page up to a point, as it has to be.
+    /// Writes the page up to a position, with its edits.
     pub(super) fn pass(&mut self, upto: usize, out: &mut Vec<u8>) {
         let changes = self.changes.partition_point(|(range, _)| range.end <= upto);
         let mut at = self.passed;
@@ -118,13 +118,13 @@ impl PageEditProgress {
         self.passed += length;
     }
 
-    /// A part of the page that has not gone out.
+    /// Returns a part of the page that has not been sent.
     fn text(&self, range: &Range<usize>) -> &[u8] {
         of(&self.pending, self.passed, range)
     }
 }
 
-/// A part of a page of which only what follows `passed` is here.
+/// Returns a part of a page of which only the bytes after `passed` are buffered.
 fn of<'p>(pending: &'p [u8], passed: usize, range: &Range<usize>) -> &'p [u8] {
     let place = |at: usize| at.checked_sub(passed);
     let range = place(range.start).zip(place(range.end));
@@ -134,7 +134,7 @@ fn of<'p>(pending: &'p [u8], passed: usize, range: &Range<usize>) -> &'p [u8] {
 impl PageEditState {
     pub(super) fn new(task: PageEditPlan) -> Self {
         let PageEditPlan { injects, tags, admitted, authority, secure, events, report, .. } = task;
-        // It is written into scripts.
+        // The authority is written into scripts.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
         let is_plain = authority.len() <= 300 && authority.bytes().all(is_plain);
         let scheme = if secure { "https" } else { "http" };
@@ -164,7 +164,7 @@ impl PageEditState {
             ("script", |page, script| page.script(script)),
             ("link", |page, link| page.link(link)),
         ];
-        // Without tags to change, links are none of its business.
+        // Without tags to rewrite, links need no handler.
         let count = if self.tags.is_empty() { all.len() - 1 } else { all.len() };
         let handlers = all.into_iter().take(count);
         handlers
@@ -178,14 +178,15 @@ impl PageEditState {
             .collect()
     }
 
-    /// Puts the gateway's script after what went through the parser, where it may run and send.
+    /// Inserts the gateway's script after the parsed part, where it may run and send.
     pub(super) fn insert(&self) {
         if !self.injects {
             return;
         }
         let mut progress = self.lock();
         let nonce = progress.admitted.nonce().map(str::to_owned);
-        // A base of the page's would make another address of it; an odd host cannot stand in a script.
+        // A `<base>` of the page would change the script's address; an unusual host cannot be written into a
+        // script.
         let host = progress.has_base.then_some(&*self.authority);
         if !progress.admitted.allows_gateway_script(nonce.as_deref())
             || (progress.has_base && !self.is_plain)
@@ -199,7 +200,7 @@ impl PageEditState {
         progress.injected = Some(InjectedScript { nonce, is_stopped: false });
     }
 
-    /// AMP has its own attributes, and refuses pages with other scripts than its own.
+    /// AMP has its own attributes, and rejects pages with scripts other than its own.
     fn html(&self, html: &Element<'_, '_>) {
         let is_amp = |name: &str| {
             let name = name.replace('\u{fe0f}', "");
@@ -212,12 +213,12 @@ impl PageEditState {
     fn script(self: &Arc<Self>, script: &mut Element<'_, '_>) {
         let tag = script.source_location().bytes();
         let src = script.get_attribute("src");
-        // The one before did not end as the parser thought.
+        // The script before did not end where the parser expected.
         self.lock().held = None;
         let is_injected = self.lock().injected.is_some();
         if is_injected && src.as_deref().is_some_and(|src| is_ours(src, &self.authority)) {
             self.hold(script, tag.start, move |_, progress, end| {
-                // What is in it was noted last.
+                // Edits within the script were recorded last.
                 while progress.changes.pop_if(|(range, _)| range.end > tag.start).is_some() {}
                 progress.changes.push((tag.start..end.end, String::new()));
             });
@@ -248,7 +249,7 @@ impl PageEditState {
         }
     }
 
-    /// Holds the page back from here until the element ends, and then does what is to be done.
+    /// Buffers the page from here until the element ends, and then runs `done`.
     fn hold(
         self: &Arc<Self>,
         element: &mut Element<'_, '_>,
@@ -256,13 +257,13 @@ impl PageEditState {
         done: impl FnOnce(&Self, &mut PageEditProgress, Range<usize>) + Send + 'static,
     ) {
         let tag = element.source_location().bytes().start;
-        // One that cannot end, as in SVG, stays as it is.
+        // An element that has no end tag, as in SVG, stays as it is.
         let Some(handlers) = element.end_tag_handlers() else { return };
         let page = self.clone();
         self.lock().held = Some(BufferedScript { tag, from });
         handlers.push(Box::new(move |end: &mut EndTag<'_>| {
             let mut progress = page.lock();
-            // Unless it became too long.
+            // Unless it became too long to buffer.
             if progress.held.take_if(|held| held.tag == tag).is_some() {
                 done(&page, &mut progress, end.source_location().bytes());
             }
@@ -270,7 +271,7 @@ impl PageEditState {
         }));
     }
 
-    /// Points an attribute at what the gateway has in its place, if it has it.
+    /// Rewrites an attribute to the gateway's copy of the script in it, if there is one.
     fn point(&self, attributes: &[Attribute<'_>], name: &str) {
         let named = |name: &str| attributes.iter().find(|attribute| attribute.name() == name);
         let Some((attribute, place)) = named(name).and_then(|attribute| {
@@ -294,7 +295,7 @@ impl PageEditState {
                 integrity.name_source_location().zip(integrity.value_source_location())
         {
             let (start, end) = (name.bytes().start, value.bytes().end);
-            // Its quote, and the space before it.
+            // Includes the closing quote, and the space before the name.
             let end = end + usize::from(is_any(progress.text(&(end..end + 1)), b"\"'"));
             let before = start.saturating_sub(1)..start;
             let start = start - usize::from(is_any(progress.text(&before), b" \t\r\n\x0c"));
@@ -319,7 +320,7 @@ impl PageEditState {
             let is_needless =
                 PageLink::read(value).is_some_and(|it| self.tags.is_needless(it.host()));
             let attribute = link.attributes().iter().find(|it| it.name() == "href");
-            // The element stays: applications that take over the document count what is in it.
+            // The element stays: applications that hydrate the document count its elements.
             if is_needless && let Some(value) = attribute.and_then(Attribute::value_source_location)
             {
                 self.lock().changes.push((value.bytes(), format!("//{}", self.authority)));
@@ -327,7 +328,7 @@ impl PageEditState {
         }
     }
 
-    /// A policy can stand in the page: it holds for what follows.
+    /// Reads a policy in the page: it applies to what follows.
     fn meta(&self, meta: &Element<'_, '_>) {
         let is_policy = |it: String| it.trim().eq_ignore_ascii_case("content-security-policy");
         let Some(content) = meta.get_attribute("content") else { return };
@@ -348,7 +349,7 @@ impl PageEditState {
     }
 }
 
-/// The text of an attribute, with the characters that policies have.
+/// Returns the text of an attribute, with the characters that policies use unescaped.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('&');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -386,7 +387,7 @@ fn is_any(text: &[u8], of: &[u8]) -> bool {
     text.first().is_some_and(|byte| of.contains(byte))
 }
 
-/// Returns true if an inline script of this type is data for others.
+/// Returns true if an inline script of this type is data for other scripts.
 fn is_data(kind: Option<&str>) -> bool {
     kind.is_some_and(|kind| {
         let kind = kind.trim().to_ascii_lowercase();
@@ -406,8 +407,8 @@ fn is_ours(src: &str, authority: &str) -> bool {
     }
 }
 
-/// The text for the page: the snippet, which brings the script, where a policy lets it; else the queue where that
-/// may run, and a tag. `host` names the script's host where the page's base is another.
+/// Returns the markup for the page: the snippet, which loads the script, where a policy admits it; else the queue
+/// where that may run, and a tag. `host` names the script's host where the page's base is another.
 pub(super) fn tag(admitted: &CspScriptRules, host: Option<&str>) -> String {
     let script = host.map_or_else(|| SCRIPT.to_owned(), |host| format!("//{host}{SCRIPT}"));
     let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));

@@ -1,4 +1,4 @@
-//! What of a head is between two neighbours only, and what the gateway says of its client.
+//! Header fields of one connection only, and the gateway's fields about the client.
 
 use std::net::IpAddr;
 
@@ -23,8 +23,8 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// Fields that are for the other end, whatever Connection says: without one of them the message would
-/// mean something else, and nobody may have it taken off.
+/// End-to-end fields, whatever Connection says: without one of them the message would mean something else, and no
+/// client may have it removed.
 const END_TO_END: &[&str] = &[
     "authorization",
     "cache-control",
@@ -50,12 +50,12 @@ const END_TO_END: &[&str] = &[
     "x-frame-options",
 ];
 
-/// The names of who a client is said to be, besides `X-Forwarded-*`. What a network for the delivery of
-/// content puts in its own name passes: such a network overwrites what clients say there.
+/// The field names that identify a client, besides `X-Forwarded-*`. Fields that CDNs name after themselves pass: a
+/// CDN overwrites what clients send there.
 const SAY_WHO: &[&str] =
     &["forwarded", "x-real-ip", "x-client-ip", "client-ip", "x-cluster-client-ip"];
 
-/// Takes off what concerns one connection only.
+/// Removes the fields that concern one connection only.
 pub(super) fn strip(fields: &mut HeaderMap) {
     let named: Vec<HeaderName> = fields
         .get_all(CONNECTION)
@@ -73,8 +73,8 @@ pub(super) fn strip(fields: &mut HeaderMap) {
     }
 }
 
-/// Makes one field of the cookies, which HTTP/2 may send in several: before HTTP/1 that must not be
-/// (RFC 9113, section 8.2.3).
+/// Joins the cookies into one field. HTTP/2 may send them in several, which HTTP/1 forbids (RFC 9113, section
+/// 8.2.3).
 pub(super) fn join_cookies(fields: &mut HeaderMap) {
     let each: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if each.len() > 1
@@ -84,7 +84,7 @@ pub(super) fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
-/// Whether the other side is asked to speak WebSocket.
+/// Returns true if the request asks for an upgrade to WebSocket.
 pub(super) fn is_websocket(fields: &HeaderMap) -> bool {
     let says = |name, word: &str| {
         let values = fields.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -93,14 +93,14 @@ pub(super) fn is_websocket(fields: &HeaderMap) -> bool {
     says(CONNECTION, "upgrade") && says(UPGRADE, "websocket")
 }
 
-/// Whether the message has been here before.
+/// Returns true if the message passed through this gateway before.
 pub(super) fn has_own_via(fields: &HeaderMap) -> bool {
     let values = fields.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
     let mut each = values.flat_map(|value| value.split(','));
     each.any(|one| one.split_whitespace().nth(1) == Some(NAME))
 }
 
-/// Says that the message came through here.
+/// Adds the gateway to Via.
 pub(super) fn add_via(fields: &mut HeaderMap, version: Version) {
     let value = match version {
         Version::HTTP_2 => "2 tagway",
@@ -110,8 +110,8 @@ pub(super) fn add_via(fields: &mut HeaderMap, version: Version) {
     fields.append(VIA, HeaderValue::from_static(value));
 }
 
-/// Says whom the request is from, in place of what the client said of that. Servers that read `_`
-/// for `-` in names must not be told otherwise by it.
+/// Sets the fields that name the client, in place of those that the client sent. Lookalikes with `_` for `-` are
+/// removed too, because some servers read them as the same.
 pub(super) fn set_forwarded_fields(
     fields: &mut HeaderMap,
     client: IpAddr,
@@ -126,7 +126,7 @@ pub(super) fn set_forwarded_fields(
     for name in said {
         fields.remove(name);
     }
-    // `Proxy` is what programs behind CGI take for their own proxy (httpoxy).
+    // Programs behind CGI take `Proxy` for their own proxy setting (httpoxy).
     for name in [EXPECT, HOST, HeaderName::from_static("proxy")] {
         fields.remove(name);
     }
@@ -151,13 +151,13 @@ pub(super) fn set_forwarded_fields(
     }
 }
 
-/// Whether a field of this name says whom a request is from, to those who read `_` for `-` as well.
+/// Returns true if a field of this name identifies the client, also for servers that read `_` for `-`.
 fn says_who(name: &str) -> bool {
     let read = name.replace('_', "-");
     read.starts_with("x-forwarded-") || SAY_WHO.contains(&read.as_str())
 }
 
-/// Returns true if a server that reads `_` for `-` takes the field for one that the gateway decides on.
+/// Returns true if a server that reads `_` for `-` takes the field for one that the gateway sets.
 fn is_disguised(name: &str) -> bool {
     let is_one = |read: &str| HOP_BY_HOP.contains(&read) || END_TO_END.contains(&read);
     name.contains('_') && is_one(&name.replace('_', "-"))
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_one_connection_stays_there() {
+    fn fields_of_one_connection_are_not_passed_on() {
         let mut sent = fields(&[
             ("connection", "keep-alive, X-Secret, Host, authorization, Sec-Fetch-Site"),
             ("x-secret", "1"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_does_not_say_whom_it_is_from() {
+    fn fields_that_identify_the_client_are_not_taken_from_it() {
         let mut sent = fields(&[
             ("x-forwarded-for", "6.6.6.6"),
             ("x_forwarded_for", "6.6.6.6"),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_come_in_one_field() {
+    fn cookies_are_joined_into_one_field() {
         let mut sent = fields(&[("cookie", "a=1")]);
         sent.append(COOKIE, HeaderValue::from_static("b=2; c=3"));
         join_cookies(&mut sent);
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn only_websocket_is_upgraded_to() {
+    fn only_websocket_upgrades_pass() {
         assert!(is_websocket(&fields(&[("connection", "x, Upgrade"), ("upgrade", "WebSocket")])));
         assert!(!is_websocket(&fields(&[("connection", "upgrade"), ("upgrade", "h2c")])));
         assert!(!is_websocket(&fields(&[("upgrade", "websocket")])));
     }
 
     #[test]
-    fn a_loop_is_seen() {
+    fn loop_is_detected_by_via() {
         let mut sent = fields(&[("via", "1.0 fred")]);
         assert!(!has_own_via(&sent));
         add_via(&mut sent, Version::HTTP_11);

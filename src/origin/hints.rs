@@ -1,26 +1,26 @@
-//! What `PageLink` fields have a browser load, or connect to, before it sees the page: not what the page
-//! will not load any more.
+//! Removes entries of `Link` fields: preloads of scripts that the page will not load any more, and connections to
+//! their hosts.
 
 use http::header::LINK;
 use http::{HeaderMap, HeaderValue};
 
 use super::tags::{PageLink, VendorTags};
 
-/// What links do with scripts that pages load later.
+/// Link relations that fetch scripts which pages load later.
 pub(super) const FETCHING: &[&str] = &["preload", "prefetch", "modulepreload"];
 
-/// What links do with hosts from which pages load later.
+/// Link relations that connect to hosts from which pages load later.
 pub(super) const CONNECTING: &[&str] = &["preconnect", "dns-prefetch"];
 
-/// A longer field passes as it is.
+/// The longest field that is pruned; a longer one passes unchanged.
 const MAX_BYTES: usize = 16 << 10;
 
-/// Whether the words of a `rel` have one of these.
+/// Returns true if the words of a `rel` include one of these.
 pub(super) fn has(rel: &str, words: &[&str]) -> bool {
     rel.split_ascii_whitespace().any(|it| words.iter().any(|word| it.eq_ignore_ascii_case(word)))
 }
 
-/// Takes out of the fields what is of scripts that the gateway has.
+/// Removes the entries for scripts that the gateway serves.
 pub(super) fn prune(fields: &mut HeaderMap, tags: &VendorTags) {
     let values: Vec<HeaderValue> = fields.get_all(LINK).iter().cloned().collect();
     if values.is_empty() {
@@ -44,7 +44,7 @@ pub(super) fn prune(fields: &mut HeaderMap, tags: &VendorTags) {
     }
 }
 
-/// The links of a field: commas within addresses and quotes part none.
+/// Splits a field into its links: commas within addresses and quotes do not separate them.
 fn links(value: &str) -> Vec<&str> {
     let (mut is_address, mut is_quoted, mut is_escaped) = (false, false, false);
     let ends = |c: char| {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_loaded_any_more_goes() {
+    fn only_links_that_are_not_loaded_any_more_are_removed() {
         let css = "</a,b.css>; rel=preload; as=style; title=\"a, b\"";
         let script =
             "<https://www.googletagmanager.com/gtag/js?id=G-1>; as=script; rel=\"preload\"";

@@ -1,5 +1,5 @@
-//! What is looked for in an inline script, each text once: the work is in proportion to the script's
-//! length, however many addresses it has.
+//! Searches in an inline script, each text once: the work is in proportion to the script's length, however many
+//! addresses it has.
 
 use std::ops::Range;
 
@@ -7,18 +7,19 @@ use memchr::memmem;
 
 use crate::vendors::script::ScriptFile;
 
-/// How scripts name the hash that another must have.
+/// The prefixes of integrity hashes in scripts.
 const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
 
-/// The longest host that is looked for.
+/// The longest host that is searched for.
 const MAX_HOST_BYTES: usize = 300;
 
-/// An inline script that is looked through.
+/// The search state of one inline script.
 pub(super) struct InlineScript<'s> {
     pub(super) script: &'s [u8],
-    /// The text before paths, with a scheme.
+    /// The URL before paths, with a scheme.
     pub(super) base: &'s str,
-    /// Texts that were looked for, and whether they are there: as the beginning of a literal, and anywhere.
+    /// The results of earlier searches: each text, and true if it was found, as the beginning of a literal or
+    /// anywhere.
     starts: Vec<(&'static str, bool)>,
     texts: Vec<(String, bool)>,
 }
@@ -28,12 +29,12 @@ impl<'s> InlineScript<'s> {
         Self { script, base, starts: Vec::new(), texts: Vec::new() }
     }
 
-    /// Returns true if a script that adds the parameters itself has another product's at hand.
+    /// Returns true if a script that adds the parameters itself may load another product.
     pub(super) fn may_be_other(&mut self, file: &ScriptFile) -> bool {
         file.foreign.iter().any(|(_, start)| self.has_literal(start))
     }
 
-    /// Returns true if a text stands in it.
+    /// Returns true if the script contains a text.
     pub(super) fn has(&mut self, text: &str) -> bool {
         if let Some((_, has)) = self.texts.iter().find(|(known, _)| known == text) {
             return *has;
@@ -54,7 +55,7 @@ impl<'s> InlineScript<'s> {
     }
 }
 
-/// The host that stands here in a script, and a port with it.
+/// Returns the host at this position in a script, and a port with it.
 pub(super) fn host_at(script: &[u8], at: usize) -> Option<&str> {
     let rest = script.get(at..)?;
     let rest = rest.get(..MAX_HOST_BYTES).unwrap_or(rest);
@@ -67,7 +68,7 @@ const fn is_quote(byte: &u8) -> bool {
     matches!(*byte, b'"' | b'\'' | b'`')
 }
 
-/// The literals in a script that are the hash of another; no more than two of them.
+/// Returns the literals in a script that are hashes of other scripts; at most two of them.
 pub(super) fn hashes(script: &[u8]) -> Vec<Range<usize>> {
     let found = HASHES.iter().flat_map(|hash| memmem::find_iter(script, hash));
     found

@@ -1,8 +1,8 @@
-//! The site behind the gateway: what is no route of the gateway's goes to the site's own server,
-//! and back, streamed both ways.
+//! The site behind the gateway: requests without a route of the gateway's are proxied to the site's own server,
+//! streamed both ways.
 //!
-//! Nothing is kept, and not more is read of one side than the other takes. A page in HTML
-//! gets the gateway's script, and tags of vendors point at what the gateway has of theirs.
+//! Nothing is stored, and each side is read no faster than the other takes. An HTML page gets the gateway's script,
+//! and vendors' tags are rewritten to load the gateway's copies.
 
 mod addresses;
 mod client;

@@ -1,4 +1,4 @@
-//! A page on its way through, which gets the gateway's script.
+//! A streamed HTML page, which gets the gateway's script.
 
 use std::future::poll_fn;
 use std::mem;
@@ -22,19 +22,19 @@ use super::inject::PageRewriter;
 use super::page_skip_reason::PageSkipReason;
 use crate::answer::{BodyStreamError, ResponseBody};
 
-/// The bytes of a page that are read at once: less than a millisecond's work.
+/// The bytes of a page that are processed in one step: less than a millisecond's work.
 const STEP_BYTES: usize = 16 << 10;
 
 const NO_TRANSFORM: &str = "no-transform";
 
-/// Fields that speak of the very bytes of a body.
+/// Fields that describe the exact bytes of a body.
 const OF_THE_BYTES: &[&str] = &["content-md5", "digest", "content-digest", "repr-digest"];
 
-/// Fields of scripts that put an answer into a page, and do not show it as one.
+/// Fields of requests by scripts that insert a response into a page instead of showing it as one.
 const OF_SCRIPTS: &[&str] =
     &["x-requested-with", "hx-request", "turbo-frame", "x-pjax", "x-inertia", "x-up-version"];
 
-/// Returns true if the answer may be shown as a page. A form may be sent with POST.
+/// Returns true if the response may be shown as a page. A form may be sent with POST.
 pub(super) fn may_be_page(head: &RequestParts) -> bool {
     let fields = &head.headers;
     if ![Method::GET, Method::HEAD, Method::POST].contains(&head.method) {
@@ -43,7 +43,7 @@ pub(super) fn may_be_page(head: &RequestParts) -> bool {
     let says = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
     match says("sec-fetch-dest") {
         Some("document" | "iframe" | "frame") => true,
-        // By a service worker, or to be shown later.
+        // A request by a service worker, or a prefetch.
         Some("empty") => {
             says("sec-fetch-mode") == Some("navigate")
                 || (is_prefetch(fields) && has_path_of_page(head.uri.path()))
@@ -56,7 +56,7 @@ pub(super) fn may_be_page(head: &RequestParts) -> bool {
     }
 }
 
-/// Returns true if a page asks for it ahead of a navigation, and not by a script.
+/// Returns true if a page prefetches it for a navigation, and no script requested it.
 fn is_prefetch(fields: &HeaderMap) -> bool {
     let is_ahead = |name: &str| {
         let value = fields.get(name).and_then(|value| value.to_str().ok());
@@ -65,8 +65,7 @@ fn is_prefetch(fields: &HeaderMap) -> bool {
     is_ahead("sec-purpose") || is_ahead("purpose")
 }
 
-/// Returns false for the paths of files that are other than pages: those are not asked for
-/// uncompressed.
+/// Returns false for the paths of files that are not pages: those may be requested compressed.
 fn has_path_of_page(path: &str) -> bool {
     const PAGES: &[&str] = &["html", "htm", "xhtml", "php", "asp", "aspx", "jsp", "do", "cgi"];
     let name = path.rsplit('/').next().unwrap_or_default();
@@ -74,18 +73,18 @@ fn has_path_of_page(path: &str) -> bool {
     ending.is_none_or(|ending| PAGES.iter().any(|it| ending.eq_ignore_ascii_case(it)))
 }
 
-/// An answer, as far as its head says what it is.
+/// The kind of a response, by its head.
 #[derive(Debug)]
 pub(super) enum OriginResponseKind {
     /// A page in this encoding, which may be changed.
     Page { encoding: AsciiCompatibleEncoding, names_charset: bool },
-    /// A page that has to stay as it is.
+    /// A page that must stay unchanged.
     Left(PageSkipReason),
-    /// Anything else, and parts of pages.
+    /// Anything else, including parts of pages.
     Other,
 }
 
-/// The kind of an answer: a page only if it is the whole of it, to be shown.
+/// Returns the kind of a response: a page only if it is complete and to be shown.
 pub(super) fn kind(head: &ResponseParts) -> OriginResponseKind {
     let has_body = !head.status.is_informational() && !head.status.is_redirection();
     let others = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
@@ -125,7 +124,7 @@ fn html(fields: &HeaderMap) -> OriginResponseKind {
     }
 }
 
-/// The charset that a head names, by a label that browsers know: others they read as none.
+/// Returns the charset that a head names, by a label that browsers know: they ignore others.
 fn charset(fields: &HeaderMap) -> Option<&'static Encoding> {
     let parts = text(fields, CONTENT_TYPE).split(';').skip(1);
     let value = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
@@ -134,7 +133,7 @@ fn charset(fields: &HeaderMap) -> Option<&'static Encoding> {
     Encoding::for_label(value.trim_matches(['"', '\'']).as_bytes())
 }
 
-/// Names the charset that the page declares itself, but perhaps too late with the script before it.
+/// Names the charset that the page declares itself, but perhaps too late after the inserted script.
 fn name_charset(fields: &mut HeaderMap, charset: &str) {
     let kind = text(fields, CONTENT_TYPE).split(';');
     let is_charset = |part: &&str| {
@@ -156,7 +155,7 @@ fn may_change(fields: &HeaderMap) -> bool {
         .any(|it| it.trim().eq_ignore_ascii_case(NO_TRANSFORM))
 }
 
-/// Returns true if it is kept as a file and not shown: any disposition but "inline" (RFC 6266, 4.2).
+/// Returns true if it is a download: any disposition but "inline" (RFC 6266, 4.2).
 fn is_file(fields: &HeaderMap) -> bool {
     fields.get_all(CONTENT_DISPOSITION).iter().any(|value| {
         let kind = value.to_str().ok().and_then(|value| value.split(';').next());
@@ -168,7 +167,7 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
     fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The page as it has to be, and compressed if that is wanted and the client takes it.
+/// Rewrites a page, and compresses it if that is enabled and the client accepts it.
 pub(super) async fn rewritten<B>(
     head: &mut ResponseParts,
     body: B,
@@ -199,7 +198,7 @@ where
     ResponseBody::stream(page)
 }
 
-/// Makes the head that of the page as it has to be, whether that follows or not.
+/// Adapts the head to the rewritten page, whether a body follows or not.
 pub(super) fn announce(
     head: &mut ResponseParts,
     coding: Option<Option<PageCompression>>,
@@ -215,15 +214,15 @@ pub(super) fn announce(
     if coding.is_some() {
         vary(fields);
     }
-    // Without an encoder the page goes as it is.
+    // Without an encoder the page passes uncompressed.
     let (coding, encoder) =
         coding.flatten().and_then(|it| Some((it, PageCompressor::new(it).ok()?)))?;
     fields.insert(CONTENT_ENCODING, coding.value());
     Some(encoder)
 }
 
-/// Makes the head of an answer that passes agree with that of the page that is changed: parts of the
-/// one are none of the other, and the one that a client has is the same still.
+/// Adapts the head of a response that passes unchanged: parts of the origin's page are not parts of the rewritten
+/// one, and a 304 confirms the rewritten page that the client has.
 pub(super) fn pass(head: &mut ResponseParts) {
     let fields = &mut head.headers;
     let is_part = head.status == StatusCode::PARTIAL_CONTENT
@@ -236,7 +235,7 @@ pub(super) fn pass(head: &mut ResponseParts) {
     }
 }
 
-/// Says that the answer depends on what codings the client takes.
+/// Adds the accepted codings to Vary.
 fn vary(fields: &mut HeaderMap) {
     let all = fields.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
     let mut names = all.flat_map(|value| value.split(',')).map(str::trim);
@@ -245,7 +244,7 @@ fn vary(fields: &mut HeaderMap) {
     }
 }
 
-/// The page means the same, but its bytes differ.
+/// Weakens the entity tag: the page is equivalent, but its bytes differ.
 fn weaken(fields: &mut HeaderMap) {
     let Some(tag) = fields.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else {
         return;
@@ -256,23 +255,23 @@ fn weaken(fields: &mut HeaderMap) {
     };
 }
 
-/// A page on its way through.
+/// The body of a page that is being rewritten.
 struct RewrittenPage<B> {
     body: B,
-    /// Until the page ends.
+    /// Set until the page ends.
     rewriter: Option<PageRewriter>,
-    /// The bytes that were read ahead of the head, and true if that is all.
+    /// The bytes that were read ahead of the head, and true if they are the whole page.
     first: Option<Result<(Vec<u8>, bool), BodyStreamError>>,
     encoder: Option<PageCompressor>,
-    /// The bytes that came and are still to be read.
+    /// The bytes that were received and not processed yet.
     rest: Bytes,
-    /// True if the next step may be taken at once. Between two steps other tasks have their turn.
+    /// True if the next step may run at once. Between two steps other tasks get a turn.
     is_due: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> RewrittenPage<B> {
-    /// Reads of the page until it is known what its head has to say: browsers, too, wait for so much of a
-    /// page that names no charset.
+    /// Reads ahead until the head's charset is known: browsers also wait for that much of a page that names no
+    /// charset.
     async fn look_ahead(&mut self) {
         let mut out = Vec::new();
         while self.rewriter.as_ref().is_some_and(PageRewriter::is_looking) {
@@ -294,7 +293,7 @@ impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> RewrittenPage<B> {
         self.first = Some(Ok((out, false)));
     }
 
-    /// What more there is to send after this much more of the page; all if it ended.
+    /// Returns the output after this much more of the page; all of it if the page ended.
     fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyStreamError> {
         let plain = match (more, &mut self.rewriter) {
             (Some(bytes), Some(rewriter)) => rewriter.write(bytes),
@@ -304,7 +303,7 @@ impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> RewrittenPage<B> {
         self.encoded(plain, more.is_none())
     }
 
-    /// The bytes as the client gets them.
+    /// Returns the bytes in the coding for the client.
     fn encoded(&mut self, plain: Vec<u8>, is_all: bool) -> Result<Vec<u8>, BodyStreamError> {
         if is_all {
             self.rewriter = None;
@@ -317,7 +316,7 @@ impl<B: Body<Data = Bytes, Error = BodyStreamError> + Unpin> RewrittenPage<B> {
         Ok(out)
     }
 
-    /// The next step of the page, once it is here and its turn has come.
+    /// Runs the next step of the page, once its bytes are here and it is due.
     fn poll_step(
         &mut self,
         context: &mut Context<'_>,
@@ -393,7 +392,7 @@ mod tests {
         )
     }
 
-    /// One frame of an origin's may be large; the thread is not its own.
+    /// One frame of an origin may be large; the thread is shared.
     #[tokio::test]
     async fn page_yields_between_its_steps() {
         let rewriter = rewriter();

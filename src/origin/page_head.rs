@@ -1,25 +1,24 @@
-//! The beginning of a page: what stands before anything that loads, runs or shows.
+//! Scans the beginning of a page, before anything that loads, runs or shows.
 //!
-//! HTML lets a page leave out the tags of `html`, `head` and `body`, and a parser puts whatever stands
-//! at the beginning into a head that it makes itself. So the place of the gateway's script is where the
-//! first thing stands that is none of: white space, comments, the doctype, `<html>`, `<head>`, `<meta>`,
-//! `<title>`, `<base>`, and links that load nothing that the page waits for. The page's declaration of its
-//! charset, its policies and its base are before it, where they mean what they meant.
+//! HTML lets a page omit the tags of `html`, `head` and `body`, and a parser puts the beginning into an implied
+//! head. So the script is inserted before the first thing that is none of: white space, comments, the doctype,
+//! `<html>`, `<head>`, `<meta>`, `<title>`, `<base>`, and links that load nothing that the page waits for. The
+//! page's charset declaration, its policies and its base stay before the script, where they keep their meaning.
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
 use memchr::memmem;
 
-/// Browsers look for a charset's declaration in so much of a page (HTML, section 13.2.3.2).
+/// The part of a page in which browsers look for a charset declaration, in bytes (HTML, section 13.2.3.2).
 const DECLARED_WITHIN: usize = 1024;
 
-/// The part of a page that has been looked at.
+/// The scanner's state after the tokens read so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PageHeadScanner {
-    /// The bytes that were looked at: whole tokens.
+    /// The number of bytes scanned: whole tokens.
     passed: usize,
-    /// True from the first element of the head on, named or not.
+    /// True from the first element of the head on, explicit or implied.
     in_head: bool,
-    /// True if the page says which charset it is in.
+    /// True if the page declares its charset.
     is_declared: bool,
     /// True if there is more than white space, comments and a doctype.
     has_elements: bool,
@@ -28,28 +27,28 @@ pub(super) struct PageHeadScanner {
 /// One token of the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageHeadToken {
-    /// So many bytes that the script may follow.
+    /// A token of this many bytes, after which the script may follow.
     Passed(usize),
-    /// Something that the script comes before.
+    /// A token that the script must come before.
     Content,
-    /// Not whole yet.
+    /// An incomplete token.
     Partial,
     /// A page in UTF-16, whatever its head says.
     Utf16,
 }
 
 impl PageHeadScanner {
-    /// True if the page has a tag.
+    /// Returns true if the page has a tag.
     pub(super) const fn has_elements(&self) -> bool {
         self.has_elements
     }
 
-    /// True if the page said at its beginning which charset it is in.
+    /// Returns true if the page declares its charset at its beginning.
     pub(super) const fn is_declared(&self) -> bool {
         self.is_declared
     }
 
-    /// Reads the next token; `rest` is what follows the tokens before.
+    /// Reads the next token; `rest` is the text after the tokens before.
     pub(super) fn next(&mut self, rest: &[u8]) -> PageHeadToken {
         let token = self.token(rest);
         if let PageHeadToken::Passed(length) = token {
@@ -114,9 +113,9 @@ impl PageHeadScanner {
         if passes { PageHeadToken::Passed(end) } else { PageHeadToken::Content }
     }
 
-    /// The charset that a page declares after its beginning, near enough for browsers to see it, and
-    /// perhaps not any more with the script before it. `None` as long as there may be one in what is
-    /// still to come; `rest` is what follows the beginning.
+    /// Returns the charset that a page declares after its beginning, near enough for browsers to see it, but
+    /// perhaps not after the insertion. The outer `None` means that a declaration may still arrive; `rest` is the
+    /// text after the beginning.
     pub(super) fn later_charset(
         &self,
         rest: &[u8],
@@ -137,7 +136,7 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0c)
 }
 
-/// A comment, a doctype, or what parsers make a comment of.
+/// Reads a comment, a doctype, or what parsers treat as a comment.
 fn declaration(rest: &[u8]) -> PageHeadToken {
     let find = |end: &[u8], from: usize| {
         memmem::find(rest.get(from..)?, end).map(|at| from + at + end.len())
@@ -154,14 +153,14 @@ fn declaration(rest: &[u8]) -> PageHeadToken {
     end.map_or(PageHeadToken::Partial, PageHeadToken::Passed)
 }
 
-/// The name of a tag. `None` if it may go on.
+/// Returns the name of a tag. `None` if it may continue.
 fn name(tag: &[u8]) -> Option<&[u8]> {
     let name = tag.get(1..)?;
     let end = name.iter().position(|&byte| is_space(byte) || byte == b'/' || byte == b'>')?;
     name.get(..end)
 }
 
-/// The place after a tag.
+/// Returns the position after a tag.
 fn tag_end(tag: &[u8]) -> Option<usize> {
     let mut quote = None;
     let mut before_value = false;
@@ -185,7 +184,7 @@ fn tag_end(tag: &[u8]) -> Option<usize> {
     None
 }
 
-/// The place after a title that begins with a tag of so many bytes.
+/// Returns the position after a title that begins with a tag of `from` bytes.
 fn title_end(rest: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -204,12 +203,12 @@ fn contains(text: &[u8], lower: &[u8]) -> bool {
     find(text, lower).is_some()
 }
 
-/// The place of a text in lower case, whatever the case of it there.
+/// Returns the position of a lower-case text, ignoring case.
 fn find(text: &[u8], lower: &[u8]) -> Option<usize> {
     text.windows(lower.len()).position(|part| part.eq_ignore_ascii_case(lower))
 }
 
-/// The tags of `meta`, comments aside.
+/// Returns the `meta` tags outside comments.
 fn metas(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -248,7 +247,7 @@ fn is_past_head(text: &[u8]) -> bool {
     }
 }
 
-/// The charset that a tag of `meta` declares (HTML, "prescan a byte stream to determine its encoding").
+/// Returns the charset that a `meta` tag declares (HTML, "prescan a byte stream to determine its encoding").
 fn charset(meta: &[u8]) -> Option<&'static str> {
     let after = meta.get(find(meta, b"charset")? + "charset".len()..)?.trim_ascii_start();
     let value = after.strip_prefix(b"=")?.trim_ascii_start();
@@ -268,7 +267,7 @@ fn charset(meta: &[u8]) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// The part of a page that passes, however much of it is there at once.
+    /// Returns the part of a page that passes, in every segmentation.
     fn passed(page: &str) -> (&str, PageHeadToken) {
         let page = page.as_bytes();
         let mut results = Vec::new();
@@ -338,7 +337,7 @@ mod tests {
         ] {
             assert_eq!(found(&format!("{script}{declared}"), false), Some(Some(charset)));
         }
-        // It may still come.
+        // The declaration may still arrive.
         assert_eq!(found(script, false), None);
         assert_eq!(found(&format!("{script}<meta charset=\"utf"), false), None);
         for none in [

@@ -3,35 +3,35 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A reason why a page is as its origin made it, or why the script that it got does not run.
+/// A reason why a page passes unchanged, or why the inserted script does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageSkipReason {
-    /// AMP: a page with a script of its own is none.
+    /// An AMP page, which may have no script of its own.
     Amp,
-    /// XHTML, whose parser is another.
+    /// An XHTML page, which needs another parser.
     Xhtml,
     /// Several `Content-Type` fields.
     Ambiguous,
-    /// A charset that is not ASCII's superset: UTF-16, ISO-2022-JP.
+    /// A charset that is not a superset of ASCII: UTF-16, ISO-2022-JP.
     Charset,
-    /// The origin compressed it unasked.
+    /// The origin compressed the page although that was not requested.
     Compressed,
     /// `Cache-Control: no-transform`.
     NoTransform,
     /// A policy of the page stops the script, or what the script sends.
     Policy,
-    /// Such a policy stands in the page, after the script.
+    /// Such a policy appears in the page, after the script.
     LatePolicy,
     /// A tag or comment at its beginning is longer than `tag_bytes`.
     LongTag,
-    /// It ends within a tag or comment at its beginning.
+    /// The page ends within a tag or comment at its beginning.
     Unfinished,
-    /// There is nothing in it.
+    /// The page is empty.
     Empty,
 }
 
 impl PageSkipReason {
-    /// All of them.
+    /// All reasons, for the counters of skipped pages.
     pub const ALL: [Self; 11] = [
         Self::Amp,
         Self::Xhtml,
@@ -46,7 +46,7 @@ impl PageSkipReason {
         Self::Empty,
     ];
 
-    /// The label in metrics.
+    /// Returns the label in metrics.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Amp => "amp",
@@ -64,7 +64,7 @@ impl PageSkipReason {
     }
 }
 
-/// The reason, and the cure if there is one.
+/// Writes the reason, and the cure if there is one.
 impl fmt::Display for PageSkipReason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -72,7 +72,7 @@ impl fmt::Display for PageSkipReason {
                 "it is an AMP page, which may have no script of its own. Use <amp-analytics> there"
             }
             Self::Xhtml => {
-                "it is XHTML (application/xhtml+xml). Send it as text/html, or put the snippet in yourself"
+                "it is XHTML (application/xhtml+xml). Send it as text/html, or insert the snippet yourself"
             }
             Self::Ambiguous => "it has several Content-Type fields. Send one",
             Self::Charset => {
@@ -80,10 +80,10 @@ impl fmt::Display for PageSkipReason {
             }
             Self::Compressed => {
                 "the origin compressed it although it was asked not to (Accept-Encoding: identity). \
-                 Let the origin heed that; the gateway compresses pages itself"
+                 Make the origin respect that; the gateway compresses pages itself"
             }
             Self::NoTransform => {
-                "it says Cache-Control: no-transform. Take that off pages that are to have the snippet"
+                "it has Cache-Control: no-transform. Remove that from pages that shall have the snippet"
             }
             Self::Policy => {
                 "its Content-Security-Policy does not let /tw.js load, or does not let it send. \
@@ -98,17 +98,17 @@ impl fmt::Display for PageSkipReason {
                 "a tag or comment at its beginning is longer than tag_bytes of [site_defaults.proxy]"
             }
             Self::Unfinished => "it ends within a tag or comment at its beginning",
-            Self::Empty => "there is nothing in it",
+            Self::Empty => "it is empty",
         })
     }
 }
 
-/// Hears of each page that is left alone.
+/// The reporter of pages that are not rewritten.
 #[derive(Clone)]
 pub struct PageSkipReporter(Arc<dyn Fn(PageSkipReason) + Send + Sync>);
 
 impl PageSkipReporter {
-    /// A report to this function.
+    /// Creates a reporter that calls this function.
     pub fn new(hear: impl Fn(PageSkipReason) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hear))
     }

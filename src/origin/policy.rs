@@ -1,63 +1,63 @@
-//! What a page's own policies (Content-Security-Policy) let run and load.
+//! Evaluates a page's own policies (Content-Security-Policy) for scripts and connections.
 
 use std::str::SplitAsciiWhitespace;
 
 use http::HeaderMap;
 use http::header::CONTENT_SECURITY_POLICY;
 
-/// Which scripts the page's policies let run: all of the policies must.
+/// The script rules of all of a page's policies: every policy must admit a script.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CspScriptRules {
     policies: Vec<CspPolicy>,
-    /// True if one does not let the page send to the host of the script's events.
+    /// True if one forbids connections to the host of the script's events.
     refuses_events: bool,
-    /// True if one lets no script run at all.
+    /// True if one forbids all scripts.
     is_sandbox: bool,
-    /// Whether one says which Trusted Types policies there may be, and not the snippet's.
+    /// True if one restricts Trusted Types policies and does not admit the snippet's.
     refuses_types: bool,
-    /// True if there are more of them than are read: they may admit nothing.
+    /// True if there are more policies than are read: the rest may admit nothing.
     is_beyond: bool,
 }
 
 /// The longest text of policies that is read; those of sites with many hosts have some 4 KB.
 const MAX_BYTES: usize = 16 << 10;
 
-/// The most policies of a page: each script of the page is held against all.
+/// The most policies of a page: each script of the page is checked against all.
 const MAX_POLICIES: usize = 16;
 
 /// The snippet's Trusted Types policy.
 const TYPES: &str = "tagway-snippet";
 
-/// The hosts, with their ports, that matter for a page.
+/// The hosts, with their ports, that a page's policies must admit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CspHosts<'h> {
-    /// The page's own, which its scripts come from.
+    /// The page's own, from which its scripts load.
     pub(super) page: &'h str,
-    /// The one that the gateway's script sends to.
+    /// The host that the gateway's script sends to.
     pub(super) events: &'h str,
 }
 
-/// What one policy says of scripts.
+/// One policy's rules for scripts.
 #[derive(Clone, Debug)]
 struct CspPolicy {
-    /// What those must carry that run.
+    /// The nonce that admits a script.
     nonce: Option<String>,
-    /// Whether any may stand in the page itself.
+    /// True if any inline script may run.
     is_open: bool,
-    /// Whether only those may load that others that may run put there, or that carry the nonce.
+    /// True if only scripts with the nonce, or inserted by admitted scripts, may load.
     is_strict: bool,
-    /// Whether they may come from the page's own host.
+    /// True if scripts may load from the page's own host.
     is_own: bool,
 }
 
 impl CspScriptRules {
-    /// Reads the policies of an answer.
+    /// Reads the policies of a response.
     pub(super) fn of(fields: &HeaderMap, hosts: CspHosts<'_>) -> Self {
         let mut admitted = Self::default();
         let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
         for value in policies.filter_map(|value| value.to_str().ok()) {
             admitted.add(value, hosts);
-            // One in the page itself says nothing of this.
+            // A policy in the page itself cannot set a sandbox.
             admitted.is_sandbox |= value.split(',').any(|policy| {
                 let allowed = words(policy, &["sandbox"]);
                 allowed.is_some_and(|mut it| !it.any(|word| word == "allow-scripts"))
@@ -89,33 +89,34 @@ impl CspScriptRules {
             .any(|mut names| !names.any(|name| name == TYPES || name == "*"));
     }
 
-    /// What scripts must carry, if all of those that ask for it ask for the same.
+    /// Returns the nonce for scripts, if all policies that require one require the same.
     pub(super) fn nonce(&self) -> Option<&str> {
         let mut nonces = self.policies.iter().filter_map(|policy| policy.nonce.as_deref());
         let first = nonces.next()?;
         nonces.all(|other| other == first).then_some(first)
     }
 
-    /// Whether a script in the page itself runs with the nonce that there is.
+    /// Returns true if an inline script with the nonce runs.
     pub(super) fn inline(&self) -> bool {
         let nonce = self.nonce();
         let runs = |it: &CspPolicy| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce);
         !self.is_beyond && self.policies.iter().all(runs)
     }
 
-    /// Whether the snippet runs, with the nonce that there is, and can load the script from here.
+    /// Returns true if the snippet runs with the nonce, and can load the script from the page's host.
     pub(super) fn allows_snippet(&self) -> bool {
         let nonce = self.nonce();
         let admits = |it: &CspPolicy| it.knows(nonce) || (it.is_open && it.is_own);
         !self.is_beyond && !self.refuses_types && self.policies.iter().all(admits)
     }
 
-    /// Returns true if the gateway's script loads, with this nonce, and may send.
+    /// Returns true if the gateway's script loads with this nonce, and may send.
     pub(super) fn allows_gateway_script(&self, nonce: Option<&str>) -> bool {
         self.may_load(nonce) && !self.refuses_events && !self.is_sandbox
     }
 
-    /// Whether an inline script with this nonce runs whatever it says, and can load from here.
+    /// Returns true if an inline script with this nonce runs whatever its text is, and can load from the page's
+    /// host.
     pub(super) fn allows_inline_edit(&self, nonce: Option<&str>) -> bool {
         let admits = |policy: &CspPolicy| {
             (policy.is_open || policy.knows(nonce)) && (policy.is_own || policy.is_strict)
@@ -123,7 +124,7 @@ impl CspScriptRules {
         !self.is_beyond && self.policies.iter().all(admits)
     }
 
-    /// Whether a tag with this nonce can load from here.
+    /// Returns true if a tag with this nonce can load from the page's host.
     pub(super) fn may_load(&self, nonce: Option<&str>) -> bool {
         let admits = |it: &CspPolicy| it.knows(nonce) || (it.is_own && !it.is_strict);
         !self.is_beyond && self.policies.iter().all(admits)
@@ -135,7 +136,7 @@ impl CspPolicy {
         let has = |wanted: &str| sources.clone().any(|it| it.eq_ignore_ascii_case(wanted));
         let is_strict = has("'strict-dynamic'");
         let nonce = sources.clone().find_map(nonce_of);
-        // Who names hashes or nonces means no others.
+        // A list with hashes or nonces admits no other inline scripts.
         let is_picky = sources.clone().any(|it| {
             it.get(..4).is_some_and(|it| it.eq_ignore_ascii_case("'sha"))
                 || it.starts_with("'nonce-")
@@ -153,7 +154,7 @@ impl CspPolicy {
     }
 }
 
-/// Whether a source is the whole of a host, or more.
+/// Returns true if a source admits a whole host, or more.
 fn is_host(source: &str, authority: &str) -> bool {
     let source = source.to_ascii_lowercase();
     if ["*", "https:", "http:"].contains(&source.as_str()) {
@@ -169,13 +170,13 @@ fn is_host(source: &str, authority: &str) -> bool {
     }
 }
 
-/// The directives that say which scripts run, the one that counts first.
+/// The directives for scripts, in order of precedence.
 const SCRIPTS: &[&str] = &["script-src-elem", "script-src", "default-src"];
 
-/// The directives that say where a page may send, the one that counts first.
+/// The directives for connections, in order of precedence.
 const CONNECTIONS: &[&str] = &["connect-src", "default-src"];
 
-/// What a policy says by the first of these directives that it has.
+/// Returns the words of the first of these directives that a policy has.
 fn words<'p>(policy: &'p str, directives: &[&str]) -> Option<SplitAsciiWhitespace<'p>> {
     directives.iter().find_map(|wanted| {
         policy.split(';').find_map(|directive| {
@@ -185,7 +186,7 @@ fn words<'p>(policy: &'p str, directives: &[&str]) -> Option<SplitAsciiWhitespac
     })
 }
 
-/// Only the characters that a nonce can have: it comes to stand in the page.
+/// Returns the nonce if it has only valid characters: it is written into the page.
 fn nonce_of(word: &str) -> Option<String> {
     let nonce = word.strip_prefix("'nonce-")?.strip_suffix('\'')?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
@@ -205,7 +206,7 @@ mod tests {
     const HOSTS: CspHosts<'_> = CspHosts { page: "www.shop.example", events: "www.shop.example" };
 
     #[test]
-    fn the_nonce_is_the_one_for_scripts_and_what_may_not_run_is_not_put_in() {
+    fn nonce_for_scripts_is_found_and_scripts_that_may_not_run_are_not_inserted() {
         for (policy, nonce, inline) in [
             (
                 "default-src 'nonce-a'; script-src 'self' 'nonce-b=='; style-src 'nonce-c'",
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_snippet_brings_the_script_where_that_may_run_and_load() {
+    fn snippet_loads_the_script_where_policies_admit_it() {
         for (policy, brings) in [
             ("img-src 'self'", true),
             ("script-src 'self' 'unsafe-inline'", true),
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_load_from_here_or_not_run_any_more_is_not_changed() {
+    fn scripts_that_could_not_load_or_run_afterwards_are_not_changed() {
         let none = CspScriptRules::default();
         assert!(none.allows_inline_edit(None) && none.may_load(None));
         for (policy, nonce, change, load) in [
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn script_is_let_run_where_it_loads_and_may_send() {
+    fn script_is_admitted_where_it_loads_and_may_send() {
         for (policy, runs) in [
             ("img-src 'self'", true),
             ("default-src 'self'", true),

@@ -1,4 +1,4 @@
-//! What a site says of the server behind it.
+//! A site's settings for the server behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,53 +9,53 @@ use url::Url;
 use super::trailers;
 use crate::settings::{SettingsSection, TextualValue as _};
 
-/// `origin` and `[sites.proxy]`.
+/// The settings from `origin` and `[sites.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginSettings {
     /// The server: a scheme, a host and perhaps a port.
     pub origin: Url,
-    /// Whether pages get the gateway's script.
+    /// True if pages get the gateway's script.
     pub inject: bool,
-    /// Whether tags of vendors point at the site's mounts.
+    /// True if vendors' tags are rewritten to the site's mounts.
     pub rewrite_tags: bool,
-    /// Whether pages are compressed for clients that take it.
+    /// True if pages are compressed for clients that accept it.
     pub compress: bool,
-    /// Whether the origin is told the host that the client asked for.
+    /// True if the origin receives the `Host` that the client requested.
     pub preserve_host: bool,
-    /// For a connection to be made.
+    /// The time limit for a connection to be made.
     pub connect_timeout: Duration,
-    /// For the head of an answer, from the last of its request that went out.
+    /// The time limit for the head of a response, from the request's latest progress.
     pub head_time: Duration,
-    /// Between two pieces of an answer, and for silence in a WebSocket.
+    /// The longest silence between two pieces of a response, and in a WebSocket.
     pub silence: Duration,
-    /// An upload.
+    /// The most bytes of an upload.
     pub upload_bytes: usize,
-    /// Between two pieces of an upload.
+    /// The longest silence between two pieces of an upload.
     pub upload_silence: Duration,
-    /// The requests of one client under way; 0 = unlimited.
+    /// The most active requests of one client; 0 = unlimited.
     pub client_requests: usize,
     /// The trailer fields that pass.
     pub trailers: Arc<[HeaderName]>,
-    /// What is held of a page until a tag in it is whole.
+    /// The most bytes of a page that are buffered until a tag is complete.
     pub tag_bytes: usize,
-    /// The longest inline script that is looked through.
+    /// The longest inline script that is rewritten, in bytes.
     pub inline_bytes: usize,
-    /// The requests under way in one connection of HTTP/2.
+    /// The most active requests on one HTTP/2 connection.
     pub streams: usize,
-    /// The bytes that each of them may be ahead of its client.
+    /// The most bytes that each of them may be ahead of its client.
     pub stream_bytes: usize,
-    /// The quiet time of a connection of HTTP/2 before a ping.
+    /// The quiet time of an HTTP/2 connection before a ping.
     pub ping_interval: Duration,
-    /// For its answer to a ping.
+    /// The time limit for the reply to a ping.
     pub ping_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// The time for which an unused connection is kept.
     pub idle_time: Duration,
-    /// Unused connections kept.
+    /// The most unused connections that are kept.
     pub idle_connections: usize,
 }
 
 impl OriginSettings {
-    /// Reads a site's. `None` if it has no origin.
+    /// Reads a site's settings. `None` if it has no origin.
     pub fn read(site: &mut SettingsSection<'_>) -> Option<Self> {
         let origin = site.opt_string("origin");
         let mut section = site.section("proxy");
@@ -92,7 +92,7 @@ impl OriginSettings {
             _ => {
                 let message =
                     "must be http:// or https://, a host and perhaps a port, and nothing after";
-                // Any other text may hold a password, and is not quoted.
+                // Any other text may contain a password, and is not quoted.
                 match Url::better(&origin).filter(|_| !origin.contains("://")) {
                     Some(better) => site.error_about("origin", &origin, message, Some(&better)),
                     None => site.error("origin", message),

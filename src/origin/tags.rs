@@ -1,8 +1,8 @@
-//! The vendors' tags in a page that become the gateway's: which address of a vendor's stands where
-//! below the site's mounts.
+//! The vendors' tags in a page that are rewritten: maps addresses of vendors' scripts to paths below the site's
+//! mounts.
 //!
-//! The hosts are those of the vendors' own lists of scripts ([`crate::vendors::script`]); what is not
-//! served stays as it is.
+//! The hosts are those of the vendors' own lists of scripts ([`crate::vendors::script`]); addresses that are not
+//! served stay as they are.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,18 +18,18 @@ use crate::vendors::script::{AddressRewrite, ScriptFile};
 /// A vendor's scripts, as the site serves them.
 #[derive(Debug)]
 pub struct VendorTag {
-    /// What the paths of its mount begin with, without a slash at the end.
+    /// The beginning of its mount's paths, without a slash at the end.
     pub mount: String,
-    /// What they are.
+    /// The vendor's list of scripts.
     pub script: &'static VendorScripts,
-    /// Whether only what pages load is served, by what stands in for it.
+    /// True if only the scripts that pages load are served, by a shim.
     pub is_shim: bool,
-    /// The site's own ids at the vendor: of scripts that each customer has another of, the gateway has
-    /// these.
+    /// The site's own ids at the vendor: of scripts that differ by customer, the gateway serves only those of these
+    /// ids.
     pub ids: Vec<String>,
-    /// What stands in for the vendor's own host.
+    /// The replacement for the vendor's own host.
     pub endpoint: Option<Url>,
-    /// Whether the mount takes the vendor's beacons.
+    /// True if the mount takes the vendor's beacons.
     pub takes_beacons: bool,
 }
 
@@ -37,36 +37,36 @@ pub struct VendorTag {
 #[derive(Debug, Default)]
 pub struct VendorTags {
     tags: Vec<VendorTag>,
-    /// Which of them have something to do with a host.
+    /// The indexes of the tags that concern a host.
     by_host: HashMap<String, Vec<usize>>,
 }
 
 /// An address in an attribute of a page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageLink<'a> {
-    /// Where it begins: attributes may have spaces before.
+    /// The position where it begins: attributes may have spaces before.
     start: usize,
-    /// Where its host ends.
+    /// The position where its host ends.
     host_end: usize,
     host: &'a str,
     path: &'a str,
     query: &'a str,
 }
 
-/// What stands in the place of an address's beginning.
+/// The replacement for the beginning of an address.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LinkReplacement {
-    /// The path of the mount, and what of the gateway's follows it.
+    /// The path of the mount, and the gateway's path after it.
     pub(super) to: String,
-    /// How much of the address's own path is not wanted.
+    /// The number of bytes to drop from the address's own path.
     skip: usize,
 }
 
-/// A part of a text, and what stands there instead.
+/// A range of a text, and its replacement.
 pub(super) type PageTextEdit = (Range<usize>, String);
 
 impl<'a> PageLink<'a> {
-    /// Reads a value. `None` if it names no host.
+    /// Reads an attribute's value. `None` if it names no host.
     pub(super) fn read(value: &'a str) -> Option<Self> {
         let text = value.trim_ascii_start();
         let start = value.len() - text.len();
@@ -81,19 +81,19 @@ impl<'a> PageLink<'a> {
         Some(Self { start, host_end: start + scheme.len() + 2 + host.len(), host, path, query })
     }
 
-    /// The host, and its port if it names one.
+    /// Returns the host, and its port if it names one.
     pub(super) fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The part of the value that gives way.
+    /// Returns the range of the value that is replaced.
     pub(super) fn replaced(&self, place: &LinkReplacement) -> Range<usize> {
         self.start..self.host_end + place.skip
     }
 }
 
 impl VendorTags {
-    /// The tags of these vendors. Of several with one address, the first has it.
+    /// Creates the tags of these vendors. Of several with one address, the first is used.
     pub fn new(tags: Vec<VendorTag>) -> Self {
         let mut by_host: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, tag) in tags.iter().enumerate() {
@@ -104,12 +104,12 @@ impl VendorTags {
         Self { tags, by_host }
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no tags.
     pub(super) fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }
 
-    /// Where the gateway has the script of this address, if it does.
+    /// Returns the gateway's place for the script of this address, if it serves it.
     pub(super) fn place(&self, link: &PageLink<'_>) -> Option<LinkReplacement> {
         self.tags.iter().find_map(|tag| {
             tag.places(link.host, link.path).find(|place| {
@@ -124,14 +124,14 @@ impl VendorTags {
         })
     }
 
-    /// Whether a host is only there for scripts that the gateway has.
+    /// Returns true if a host serves only scripts that the gateway serves too.
     pub(super) fn is_needless(&self, host: &str) -> bool {
         self.tags.iter().any(|tag| tag.owns(host))
     }
 
-    /// What of an inline script changes so that what it loads comes from `//AUTHORITY`, and `base`,
-    /// which is the same with a scheme. Nothing if any of it could then not load.
-    /// It takes time in proportion to the script's length.
+    /// Returns the edits of an inline script after which its loads come from `//AUTHORITY`, or from `base`, which
+    /// is the same with a scheme. Empty if any of them could then not load. It takes time in proportion to the
+    /// script's length.
     pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<PageTextEdit> {
         let mut inline = InlineScript::new(script, base);
         let slashes = memmem::find_iter(script, "//").map(|at| at + 2);
@@ -150,9 +150,9 @@ impl VendorTags {
         }
         match hashes(script).as_slice() {
             [] => {}
-            // It is the hash of what is not loaded any more.
+            // The hash of a script that is not loaded any more.
             [hash] => changes.push((hash.clone(), String::new())),
-            // Whose is whose?
+            // It is not known which hash belongs to which script.
             _ => return Vec::new(),
         }
         changes.sort_by_key(|(range, _)| range.start);
@@ -161,7 +161,7 @@ impl VendorTags {
 }
 
 impl VendorTag {
-    /// Where an address of this host and path may stand.
+    /// Returns the candidate replacements for an address of this host and path.
     fn places(&self, host: &str, path: &str) -> impl Iterator<Item = LinkReplacement> {
         let own = self.script.files.iter().filter(|file| file.is_at(host)).map(|it| (it.strip, 0));
         let inside = self.script.rewrites.iter().filter(|rewrite| rewrite.is_of(host, path));
@@ -178,7 +178,7 @@ impl VendorTag {
         all.map(|(to, skip)| LinkReplacement { to: format!("{}{to}", self.mount), skip })
     }
 
-    /// The path below the mount.
+    /// Returns the path below the mount.
     fn below(&self, place: &LinkReplacement, path: &str) -> String {
         let to = place.to.strip_prefix(self.mount.as_str()).unwrap_or_default();
         format!("{to}{}", path.get(place.skip..).unwrap_or_default())
@@ -188,7 +188,7 @@ impl VendorTag {
         file.entry || !self.is_shim
     }
 
-    /// Whether the parameters say that it is none of those the shim stands in for.
+    /// Returns true if the parameters select a product that the shim does not replace.
     fn is_foreign(&self, file: &ScriptFile, query: &str) -> bool {
         let mut pairs = query
             .split('&')
@@ -199,12 +199,12 @@ impl VendorTag {
         self.is_shim && pairs.any(is_foreign)
     }
 
-    /// Returns true if the script of this address is the site's own; a shim stands in for any.
+    /// Returns true if the script of this address is the site's own; a shim replaces any.
     fn has(&self, file: &ScriptFile, below: &str, query: &str) -> bool {
         self.is_shim || file.is_of(below, query, &self.ids)
     }
 
-    /// Returns true if no other vendor's files are at this host, and no other customer's.
+    /// Returns true if the host has no other vendor's files, and no other customer's.
     fn owns(&self, host: &str) -> bool {
         let is_known =
             |file: &ScriptFile| self.is_shim || file.id.is_none() || !self.ids.is_empty();
@@ -212,8 +212,8 @@ impl VendorTag {
         files.peek().is_some() && files.all(|file| !file.shared && is_known(file))
     }
 
-    /// The same of an address in a script, which may be the beginning of a longer one: what is added
-    /// is an id of the site's, if one stands in the script.
+    /// Returns true if the script of an address in a script may be the site's own. The address may be the beginning
+    /// of a longer one: the script must then contain one of the site's ids.
     fn may_have(
         &self,
         file: &ScriptFile,
@@ -240,7 +240,7 @@ impl VendorTag {
         hosts.into_iter()
     }
 
-    /// What becomes of an address in a script, which may be the beginning of a longer one.
+    /// Returns the edit of an address in a script, which may be the beginning of a longer one.
     fn change(&self, inline: &mut InlineScript<'_>, at: usize, host: &str) -> Option<PageTextEdit> {
         let base = inline.base;
         let address = LiteralAddress::at(inline.script, at, host)?;
@@ -267,7 +267,7 @@ impl VendorTag {
             };
             match self.script.file(&below) {
                 Some(file) => is_served(file),
-                // What is added may be anything, so all of it must be here.
+                // The script may append anything, so all possible files must be served.
                 None if query.is_empty() && below.matches('/').count() > 1 => {
                     let mut files = self.script.beyond(&below).peekable();
                     files.peek().is_some() && files.all(is_served)
@@ -275,7 +275,7 @@ impl VendorTag {
                 None => false,
             }
         })?;
-        // Escaped slashes are not worth the counting.
+        // Escaped slashes would make the range differ, so such addresses stay.
         if place.skip > 0 && address.escaped {
             return None;
         }
@@ -294,7 +294,7 @@ pub(super) mod tests {
     use super::*;
     use crate::vendors::VENDORS;
 
-    /// Every vendor at its name; those that have a shim by it, unless `is_proxy`.
+    /// Returns every vendor at its name; those that have a shim use it, unless `is_proxy`.
     pub(in crate::origin) fn all(is_proxy: bool) -> VendorTags {
         let tags = VENDORS.iter().filter_map(|vendor| {
             Some(VendorTag {
@@ -319,7 +319,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn listed_scripts_have_a_place_and_nothing_else_has() {
+    fn only_listed_scripts_have_a_place() {
         let (shims, proxied) = (all(false), all(true));
         for (url, shim, proxy) in [
             ("https://www.googletagmanager.com/gtag/js?id=G-1&amp;l=x", true, true),
@@ -371,9 +371,9 @@ pub(super) mod tests {
         text
     }
 
-    /// The loaders as the vendors give them out, in their telling parts.
+    /// The loaders as the vendors publish them, in their characteristic parts.
     #[test]
-    fn vendors_loaders_load_from_here() {
+    fn vendor_loaders_load_from_the_gateway() {
         for (script, expected) in [
             (
                 "t.src=v;s}(window,document,'script','https://connect.facebook.net/en_US/fbevents.js');",
@@ -417,17 +417,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn scripts_that_load_something_else_stay_to_the_byte() {
+    fn scripts_that_load_something_else_stay_byte_for_byte() {
         for script in [
-            // A container, for which no shim stands in, and another product.
+            // A container, which no shim replaces, and another product.
             "j.src='https://www.googletagmanager.com/gtm.js?id='+i+dl;",
             "s.src='https://www.googletagmanager.com/gtag/js?id=AW-1'",
             "var id='AW-1';s.src='https://www.googletagmanager.com/gtag/js?id='+id",
-            // What these become is not said.
+            // The result of these is not known.
             r#"s.src="https://cdn.mxpnl.com/libs/"+name"#,
             r#"s.src="https://connect.facebook.net/"+locale+"/sdk.js""#,
             r#"s.src="https://cdn.amplitude.com""#,
-            // No whole address.
+            // These contain no complete address.
             "// see https://connect.facebook.net/en_US/fbevents.js",
             "s.src=p+'//connect.facebook.net.evil.example/en_US/fbevents.js'",
             r#"a("connect.facebook.net/en_US/fbevents.js")"#,
@@ -440,7 +440,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_hosts_that_are_the_vendors_alone_are_needless() {
+    fn only_hosts_of_one_vendor_alone_are_needless() {
         let tags = all(true);
         assert!(tags.is_needless("connect.facebook.net"));
         assert!(!tags.is_needless("cdn.jsdelivr.net") && !tags.is_needless("fonts.gstatic.com"));

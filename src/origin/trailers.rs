@@ -1,7 +1,7 @@
 //! The trailer fields of messages to and from an origin: those that the site lists, and no others.
 //!
-//! Servers and libraries merge trailers into the fields of the head, after the gateway has decided
-//! what these say. A trailer that nobody expects can only do harm.
+//! Servers and libraries merge trailers into the fields of the head, after the gateway has decided on these. An
+//! unexpected trailer can only do harm.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use hyper::body::Frame;
 
 use crate::settings::SettingsSection;
 
-/// Fields that frame, route, authorise or describe a message (RFC 9110, section 6.5.1), or say who
-/// it is from: none of them is a trailer. The names that end with `*` stand for all that begin so.
+/// Fields that frame, route, authorise or describe a message (RFC 9110, section 6.5.1), or identify its sender:
+/// none of them is accepted as a trailer. A name that ends with `*` matches all that begin with it.
 const NEVER: &[&str] = &[
     "accept*",
     "access-control-*",
@@ -69,7 +69,7 @@ const NEVER: &[&str] = &[
     "x-user*",
 ];
 
-/// Reads `trailers`.
+/// Reads the setting `trailers`.
 pub(super) fn read(section: &mut SettingsSection<'_>) -> Arc<[HeaderName]> {
     let mut names = Vec::new();
     for text in section.strings("trailers") {
@@ -107,14 +107,14 @@ pub(super) fn filtered(frame: Frame<Bytes>, allowed: &[HeaderName]) -> Option<Fr
     (!kept.is_empty()).then(|| Frame::trailers(kept))
 }
 
-/// A head's fields about trailers that pass. To be read before [`super::fields::strip`].
+/// The trailer announcement of a head, reduced to trailers that pass. Read it before [`super::fields::strip`].
 pub(super) struct TrailerAnnouncement {
     trailer: Option<HeaderValue>,
     takes: bool,
 }
 
 impl TrailerAnnouncement {
-    /// Reads the fields of a head.
+    /// Reads the trailer fields of a head.
     pub(super) fn of(fields: &HeaderMap, allowed: &[HeaderName]) -> Self {
         if allowed.is_empty() {
             return Self { trailer: None, takes: false };
@@ -133,7 +133,7 @@ impl TrailerAnnouncement {
         }
     }
 
-    /// Says it again, to the next of the message's ways.
+    /// Writes the announcement for the message's next hop.
     pub(super) fn write(self, fields: &mut HeaderMap) {
         if let Some(trailer) = self.trailer {
             fields.insert(TRAILER, trailer);

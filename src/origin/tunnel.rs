@@ -1,4 +1,4 @@
-//! Two connections that became one.
+//! The tunnel of two connections after an upgrade.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 
-/// What is held of each direction.
+/// The buffer of each direction, in bytes.
 const BUFFER: usize = 16 << 10;
 
 /// Passes bytes both ways until one side ends, or both are silent for `silence` (up to twice that).
@@ -34,7 +34,7 @@ pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, silence: Duration)
     }
 }
 
-/// A stream that notes that something was read.
+/// A stream that records the time of its reads.
 struct TunnelStream<S> {
     stream: S,
     active: Arc<AtomicBool>,

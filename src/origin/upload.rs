@@ -1,7 +1,7 @@
 //! The body of a request on its way from the client to an origin.
 //!
-//! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the
-//! request: a connection whose upload still runs takes no other request, even if its answer is here.
+//! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the request:
+//! a connection whose upload still runs takes no other request, even after its response has arrived.
 
 use std::error::Error;
 use std::io;
@@ -20,16 +20,16 @@ use super::client_requests::ClientRequestSlot;
 use super::trailers;
 use crate::answer::BodyStreamError;
 
-/// A request's body that did not come whole.
+/// An error of a request body that was not received whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// It is longer than `upload_bytes`.
+    /// The upload is longer than `upload_bytes`.
     #[error("the upload is too large")]
     TooLarge,
-    /// Nothing of it came for `upload_silence`.
+    /// Nothing of it arrived for `upload_silence`.
     #[error("the upload took too long")]
     TooSlow,
-    /// It is not framed as HTTP says.
+    /// Its framing violates HTTP.
     #[error("the upload is malformed")]
     Malformed,
     /// The client went away.
@@ -38,7 +38,7 @@ pub enum UploadError {
 }
 
 impl UploadError {
-    /// The status that says it to the client.
+    /// Returns the status that reports the error to the client.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -71,8 +71,8 @@ impl UploadError {
     }
 }
 
-/// The status that is counted where a client went away before its answer; nobody reads it. It has no
-/// name in RFC 9110, but the one that other proxies' logs use.
+/// Returns the status that is counted for a client that went away before its response; it is never sent. It is not
+/// in RFC 9110, but the one that other proxies' logs use.
 pub fn client_gone() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
@@ -81,15 +81,15 @@ pub fn client_gone() -> StatusCode {
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum UploadStage {
-    /// The origin takes what there is.
+    /// The origin takes what is there.
     Passing,
     /// The client has to send more.
     Waiting,
-    /// All of it went out, or nothing more will.
+    /// All of it was sent, or nothing more will be.
     Ended,
 }
 
-/// The state of an upload, and the places that it holds until it ends and its answer does.
+/// The state of an upload, and the slots that it keeps until it and its response end.
 pub(super) struct UploadState {
     stage: AtomicU8,
     began: Instant,
@@ -97,12 +97,12 @@ pub(super) struct UploadState {
     progress_ms: AtomicU64,
     error: OnceLock<UploadError>,
     _place: Option<ClientRequestSlot>,
-    /// Counts as one of an HTTP/2 connection's streams.
+    /// The counted stream of an HTTP/2 connection.
     stream: Mutex<Option<Arc<()>>>,
 }
 
 impl UploadState {
-    /// An upload that did not begin.
+    /// Creates the state of an upload that did not begin.
     pub(super) fn new(place: Option<ClientRequestSlot>) -> Arc<Self> {
         Arc::new(Self {
             stage: AtomicU8::new(UploadStage::Passing as u8),
@@ -119,8 +119,8 @@ impl UploadState {
         self.stage.load(Ordering::Acquire) == UploadStage::Ended as u8
     }
 
-    /// The time from which the origin is waited for: when the latest of the upload went on, or it ended.
-    /// It is now as long as the upload waits for its client.
+    /// Returns the time from which the origin's delay counts: the upload's latest progress, or its end. It is the
+    /// current time as long as the upload waits for its client.
     pub(super) fn progress(&self) -> Instant {
         if self.stage.load(Ordering::Acquire) == UploadStage::Waiting as u8 {
             return Instant::now();
@@ -128,12 +128,12 @@ impl UploadState {
         self.began + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
     }
 
-    /// The error that ended it early.
+    /// Returns the error that ended it early.
     pub(super) fn error(&self) -> Option<UploadError> {
         self.error.get().copied()
     }
 
-    /// Counts it among a connection's streams.
+    /// Counts the upload among a connection's streams.
     pub(super) fn join(&self, place: Arc<()>) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         *stream = Some(place);
@@ -158,9 +158,9 @@ pub(super) struct UploadLimits {
 pub(super) struct UploadBody<B> {
     body: Pin<Box<B>>,
     limits: UploadLimits,
-    /// The bytes that came.
+    /// The number of bytes received.
     length: u64,
-    /// Since the last of it came.
+    /// The timer of the silence since the last frame.
     waiting: Option<Pin<Box<Sleep>>>,
     state: Arc<UploadState>,
 }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upload_trailers_stay_here() {
+    async fn upload_trailers_are_dropped() {
         let trailers = HeaderMap::from_iter([(
             HeaderName::from_static("x-forwarded-for"),
             HeaderValue::from_static("6.6.6.6"),

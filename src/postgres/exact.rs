@@ -1,6 +1,6 @@
-//! JSON as rules ask for it. What people said is kept as they said it; next to it stands a `jsonb` of
-//! the same, in which every number is written out exactly and texts are as `text.rs` keeps them:
-//! PostgreSQL takes `0.1` for the decimal number, which is not the binary one that it stands for.
+//! JSON in the form that segment rules query. Stored values keep the sender's spelling; next to them stands a `jsonb`
+//! of the same, in which every number is written out exactly and texts are encoded by `text.rs`: PostgreSQL takes
+//! `0.1` for the decimal number, which is not the binary one that it stands for.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use serde_json::{Number, Value};
 use super::encoded;
 use crate::event::JsonObject;
 
-/// An object as the text of a `jsonb`.
+/// Returns an object as the text of a `jsonb`.
 pub fn searchable(object: &JsonObject) -> String {
     let mut text = String::with_capacity(64);
     write_object(object, &mut text);
     text
 }
 
-/// A number's decimal digits, all of them.
+/// Returns all decimal digits of a number.
 pub fn exact(number: f64) -> String {
-    // The shortest binary fraction has 1074 places.
+    // The smallest binary fraction has 1074 places.
     let text = format!("{number:.1074}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
@@ -58,11 +58,11 @@ fn write_object(object: &JsonObject, text: &mut String) {
 }
 
 fn write_string(string: &str, text: &mut String) {
-    // Its own way of writing a text is JSON's.
+    // serde_json escapes a text as JSON requires.
     text.push_str(&Value::from(encoded(string)).to_string());
 }
 
-/// Whole numbers of 64 bits with a sign are what they are; all others are binary fractions, as everywhere.
+/// Writes signed 64-bit integers as they are, and all other numbers as binary fractions, as everywhere.
 fn write_number(number: &Number, text: &mut String) {
     match (number.as_i64(), number.as_f64()) {
         (Some(whole), _) => {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_out() {
+    fn numbers_are_written_with_all_their_digits() {
         let value = json!({
             "a": 0.1, "b": [1.0, -0.0, 9_007_199_254_740_993_i64], "c": { "d\u{0}": 1e22 }, "e": u64::MAX,
         });

@@ -1,22 +1,22 @@
-//! The schema grows by numbered steps, each applied once. Gateways that start together wait for each other.
+//! The schema's numbered steps, each applied once. Gateways that start together wait for each other.
 
 use deadpool_postgres::Client;
 
 use super::PostgresError;
 
-/// The lock that whoever changes the schema holds: any number nobody else uses.
+/// The advisory lock of schema changes: any number that no other program uses.
 const LOCK: i64 = 0x7461_6777_6179;
 
 /// The schema of one backend: step n brings it from version n to n + 1. Steps are only ever added.
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresMigrations {
-    /// The backend's name.
+    /// The backend's name, the key in the table of versions.
     pub name: &'static str,
     /// The steps, oldest first.
     pub steps: &'static [&'static str],
 }
 
-/// What all backends share. `version` is of the site's profiles: it moves with every change of them.
+/// The tables that all backends share. `version` is that of the site's profiles: it rises with every change of them.
 const SHARED: PostgresMigrations = PostgresMigrations {
     name: "shared",
     steps: &["
@@ -28,7 +28,7 @@ const SHARED: PostgresMigrations = PostgresMigrations {
     "],
 };
 
-/// Applies the steps that are missing, all or none of them.
+/// Applies the missing steps, all or none of them.
 pub(super) async fn apply(
     client: &mut Client,
     schema: &str,
@@ -36,7 +36,7 @@ pub(super) async fn apply(
 ) -> Result<(), PostgresError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    // The name is letters, digits and underscores.
+    // The name has only letters, digits and underscores.
     transaction
         .batch_execute(&format!(
             "CREATE SCHEMA IF NOT EXISTS {schema};

@@ -1,11 +1,11 @@
-//! The PostgreSQL database that gateways may share: connections, the schema's steps, and how texts
-//! are kept. What its tables mean is the business of the backends (`profile/postgres`,
-//! `segment/postgres`); the journal is never here.
+//! The PostgreSQL database that gateways may share: connections, migrations, and the encoding of texts.
+//! The backends (`profile/postgres`, `segment/postgres`) define what its tables mean; the journal is
+//! never here.
 //!
-//! - Nothing waits for it at start: connections are made when they are needed, and what needs them fails
-//!   until the database answers, and tries again.
-//! - Every wait has an end: `connect_timeout` for a connection, `statement_timeout` for what the database
-//!   does, kept by itself, and twice that for its answer.
+//! - The start does not wait for it: connections are made on demand, and operations fail until the
+//!   database answers, and try again.
+//! - Every wait has an end: `connect_timeout` for a connection, `statement_timeout` for a statement,
+//!   which the database enforces, and twice that for its answer.
 //! - Gateways number their sites each in its own journal. Here a site is known by its name, under a
 //!   number that all share.
 
@@ -35,24 +35,24 @@ use tokio_postgres::error::SqlState;
 
 use crate::settings::{SecretString, SettingsSection};
 
-/// Connections that are used by nobody are looked at by the system this often.
+/// The TCP keepalive interval of idle connections.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The longest name of a schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 63;
 
-/// `[postgres]`.
+/// The settings of the shared database: `[postgres]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresSettings {
-    /// Where it is, as whom: none if it is not used.
+    /// The URL with host and user; `None` if PostgreSQL is not used.
     pub url: Option<SecretString>,
-    /// Where the tables are in it.
+    /// The schema that holds the tables.
     pub schema: String,
-    /// Connections at once.
+    /// The most connections at once.
     pub connections: usize,
-    /// For a connection to be made, or to come free.
+    /// The longest wait for a connection to be made, or to come free.
     pub connect_timeout: Duration,
-    /// For one statement.
+    /// The longest run of one statement.
     pub statement_timeout: Duration,
 }
 
@@ -61,7 +61,7 @@ impl PostgresSettings {
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         let url = section.opt_secret("url");
         if let Some(Err(wrong)) = url.as_ref().map(config) {
-            // What the driver says may quote the password.
+            // The driver's message may quote the password.
             section.error("url", wrong);
         }
         let schema = section.string("schema");
@@ -83,7 +83,7 @@ impl PostgresSettings {
     }
 }
 
-/// What the URL says, or what is wrong with it.
+/// Returns the connection settings of a URL, or its error.
 fn config(url: &SecretString) -> Result<Config, &'static str> {
     let url = url.expose();
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
@@ -98,40 +98,40 @@ fn config(url: &SecretString) -> Result<Config, &'static str> {
     Ok(config)
 }
 
-/// Why the database failed.
+/// The reason why the database failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// No connection within `postgres.connect_timeout`.
     #[error("the PostgreSQL database cannot be reached")]
     Connect(#[source] Box<PoolError>),
-    /// It refused a statement, or the connection broke.
+    /// The database refused a statement, or the connection broke.
     #[error("the PostgreSQL database failed{}", reason(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// It did not answer in time.
+    /// The database did not answer in time.
     #[error("the PostgreSQL database does not answer")]
     Timeout,
-    /// Its tables were made by a newer program.
+    /// The tables were made by a newer program.
     #[error("the PostgreSQL schema was written by a newer version of this program")]
     Newer,
-    /// There is no URL, or it is none.
+    /// The URL is missing or invalid.
     #[error("postgres.url {0}")]
     Url(&'static str),
     /// TLS cannot be set up.
     #[error("TLS for PostgreSQL cannot be set up")]
     Tls(#[from] rustls::Error),
-    /// The connections cannot be kept.
+    /// The connection pool cannot be set up.
     #[error("the PostgreSQL connections cannot be set up")]
     Pool(#[from] deadpool_postgres::BuildError),
-    /// A site was asked for that nobody has named: a mistake in the program.
+    /// A site was used before it was named: a mistake in the program.
     #[error("a site has no name")]
     Nameless,
-    /// Rows were asked for that had not been read: a mistake in the program.
+    /// Rows were used that had not been read: a mistake in the program.
     #[error("rows are missing")]
     Incomplete,
 }
 
 impl PostgresError {
-    /// Whether the database gave up because a statement took too long.
+    /// Returns true if the database cancelled a statement because it took too long.
     pub fn is_too_slow(&self) -> bool {
         match self {
             Self::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
@@ -142,8 +142,8 @@ impl PostgresError {
 }
 
 impl PostgresError {
-    /// Whether the database refused a value, and will refuse it again: a data exception, a constraint,
-    /// a limit of its own (SQLSTATE classes 22, 23 and 54).
+    /// Returns true if the database refused a value, and will refuse it again: a data exception, a
+    /// constraint, a limit of its own (SQLSTATE classes 22, 23 and 54).
     pub fn is_value_error(&self) -> bool {
         let Self::Database(error) = self else { return false };
         let class = error.code().and_then(|code| code.code().get(..2));
@@ -151,7 +151,7 @@ impl PostgresError {
     }
 }
 
-/// The database's own word for it. Its messages may quote what is personal; its codes do not.
+/// Returns the SQLSTATE code for the message. The database's own messages may quote personal data; its codes do not.
 fn reason(error: &tokio_postgres::Error) -> String {
     match error.code() {
         Some(code) => format!(" with SQLSTATE {}", code.code()),
@@ -162,21 +162,25 @@ fn reason(error: &tokio_postgres::Error) -> String {
 /// A connection of the pool.
 pub type PostgresClient = Object;
 
-/// By the journal's numbers.
+/// The names and shared numbers of sites, by the journal's numbers.
 type SharedSiteNumbers = BTreeMap<u32, (Arc<str>, Option<i64>)>;
 
-/// The shared database.
+/// The shared database: its pool and the numbers of its sites.
 pub struct PostgresDatabase {
     pool: Pool,
     settings: PostgresSettings,
     schemas: &'static [PostgresMigrations],
     is_ready: OnceCell<()>,
-    /// The names of the journal's sites, and their numbers here once they are known.
+    /// The names of the journal's sites, and their shared numbers once they are known.
     sites: Mutex<SharedSiteNumbers>,
 }
 
 impl PostgresDatabase {
-    /// A database whose `schemas` are brought up to date when it is first reached.
+    /// Creates a database handle; `schemas` are migrated when the database is first reached.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL is missing or invalid, or TLS or the pool cannot be set up.
     pub fn new(
         settings: PostgresSettings,
         schemas: &'static [PostgresMigrations],
@@ -205,7 +209,11 @@ impl PostgresDatabase {
         Ok(Self { pool, settings, schemas, is_ready: OnceCell::new(), sites: Mutex::default() })
     }
 
-    /// A connection, to a database that has its tables.
+    /// Returns a connection to a database that has its tables.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be reached, or its tables are newer than the program.
     pub async fn client(&self) -> Result<PostgresClient, PostgresError> {
         let unreachable = |error| PostgresError::Connect(Box::new(error));
         let mut client = self.pool.get().await.map_err(unreachable)?;
@@ -216,7 +224,11 @@ impl PostgresDatabase {
         Ok(client)
     }
 
-    /// Waits for what asks the database, but not for ever: the connection may be dead.
+    /// Runs a query with a time limit, since the connection may be dead.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the query does, or if it exceeds `connect_timeout` and twice `statement_timeout`.
     pub async fn with_timeout<T>(
         &self,
         asking: impl Future<Output = Result<T, PostgresError>>,
@@ -228,12 +240,16 @@ impl PostgresDatabase {
         }
     }
 
-    /// The name of a site, by its number in this gateway's journal.
+    /// Records the name of a site, by its number in this gateway's journal.
     pub fn name_site(&self, local: u32, name: &str) {
         self.known().entry(local).or_insert_with(|| (name.into(), None));
     }
 
-    /// The number that all gateways have for the site.
+    /// Returns the number that all gateways use for the site.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the site has no name yet, or if the database does.
     pub async fn site(&self, client: &PostgresClient, local: u32) -> Result<i64, PostgresError> {
         let known = self.known().get(&local).cloned();
         let (name, number) = known.ok_or(PostgresError::Nameless)?;
@@ -261,7 +277,7 @@ impl PostgresDatabase {
 
 #[cfg(test)]
 impl PostgresDatabase {
-    /// A database with these tables and nothing in them; `None` where there is no PostgreSQL.
+    /// Returns a database with these tables, empty; `None` where PostgreSQL is not installed.
     pub(crate) fn of_test(schemas: &'static [PostgresMigrations]) -> Option<Arc<Self>> {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -275,7 +291,7 @@ impl PostgresDatabase {
         Some(Arc::new(Self::new(settings, schemas).unwrap()))
     }
 
-    /// The same for another gateway.
+    /// Returns another gateway's handle to the same database.
     pub(crate) fn again(&self) -> Arc<Self> {
         Arc::new(Self::new(self.settings.clone(), self.schemas).unwrap())
     }
@@ -286,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_where_and_as_whom_and_is_never_shown() {
+    fn url_gives_host_and_user_and_is_never_shown() {
         let wrong = |url: &str| config(&SecretString::new(url)).err();
         assert_eq!(wrong("postgresql://me:secret@db.example:5432/shop?sslmode=require"), None);
         for url in
@@ -299,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_whose_certificate_nobody_vouches_for_is_not_spoken_to() {
+    async fn server_with_an_untrusted_certificate_is_refused() {
         let Some((url, _)) = server::secure() else { return };
         let settings = PostgresSettings {
             url: Some(SecretString::new(url)),
@@ -314,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newer_schema_is_refused_and_an_older_one_grows() {
+    async fn newer_schema_is_refused_and_older_one_is_migrated() {
         const ONE: &str = "CREATE TABLE t (n BIGINT)";
         const OLD: &[PostgresMigrations] = &[PostgresMigrations { name: "test", steps: &[ONE] }];
         const NEW: &[PostgresMigrations] =
@@ -326,7 +342,7 @@ mod tests {
             let text = format!("INSERT INTO {table} VALUES (1)");
             Ok::<_, PostgresError>(client.execute(&text, &[]).await?)
         };
-        // Several at once: one makes the tables, the others wait.
+        // Several start at once: one makes the tables, the others wait.
         let (one, other) = (again(OLD), again(OLD));
         let made = tokio::join!(insert(&old, "t"), insert(&one, "t"), insert(&other, "t"));
         assert!(matches!(made, (Ok(1), Ok(1), Ok(1))), "{made:?}");
@@ -337,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_too_long_is_ended_by_the_database_or_here() {
+    async fn slow_statement_is_cancelled_by_the_database_or_here() {
         let Some(database) = PostgresDatabase::of_test(&[]) else { return };
         let mut settings = database.settings.clone();
         settings.statement_timeout = Duration::from_millis(50);
@@ -353,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_away_is_no_wait_without_end() {
+    async fn silent_database_fails_after_connect_timeout() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let settings = PostgresSettings {
             url: Some(SecretString::new(format!(
@@ -365,7 +381,7 @@ mod tests {
             connect_timeout: Duration::from_millis(50),
             statement_timeout: Duration::from_secs(1),
         };
-        // It takes the connection and never says a word.
+        // The server accepts the connection and never answers.
         let database = PostgresDatabase::new(settings, &[]).unwrap();
         let error = database.client().await.unwrap_err();
         assert!(matches!(error, PostgresError::Connect(_)), "{error:?}");

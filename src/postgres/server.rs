@@ -1,5 +1,5 @@
-//! A PostgreSQL server for the tests: a cluster of its own in a temporary folder, behind a Unix socket
-//! and, under TLS, at a port of this machine; one for all tests of a process.
+//! A PostgreSQL server for the tests: its own cluster in a temporary folder, behind a Unix socket and,
+//! under TLS, at a local port; one for all tests of a process.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,23 +11,23 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// The user `nobody`, and their group.
+/// The user id of `nobody`, and its group.
 const NOBODY: u32 = 65_534;
 
-/// The server.
+/// The running server's addresses.
 struct TestPostgresServer {
-    /// Its URL, by the socket.
+    /// The URL by the socket.
     url: String,
-    /// Its URL by the port, where it asks for TLS, and the certificate it shows there.
+    /// The URL by the port, which uses TLS, and the file of its certificate.
     secure: (String, PathBuf),
 }
 
-/// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
+/// Returns the server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
 pub(crate) fn url() -> Option<&'static str> {
     server().map(|server| server.url.as_str())
 }
 
-/// The server's URL by TLS, and the file of the certificate that is to be trusted for that.
+/// Returns the server's TLS URL, and the file of the certificate to trust.
 pub(crate) fn secure() -> Option<(&'static str, &'static Path)> {
     server().map(|TestPostgresServer { secure: (url, certificate), .. }| {
         (url.as_str(), certificate.as_path())
@@ -47,7 +47,7 @@ fn start() -> Option<TestPostgresServer> {
         return None;
     };
     let folder = tempfile::Builder::new().prefix("tagway-postgres-").tempdir().unwrap().keep();
-    // Its own, so that it is removed with all that is in it.
+    // An own folder, so that it is removed with all its content.
     let owner = rustix::process::geteuid().is_root().then_some(NOBODY);
     chown(&folder, owner, owner).unwrap();
     let data = folder.join("data");
@@ -69,8 +69,8 @@ fn start() -> Option<TestPostgresServer> {
     )
     .unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // The server ends with this process, whichever way that ends: the shell waits for the end of its
-    // input, which is the other end of a pipe that this process holds.
+    // The server ends with this process, in whatever way it ends: the shell waits for the end of its
+    // input, which is the other end of a pipe that this process keeps open.
     let script = format!(
         "{postgres} -D {data} -k {folder} -c listen_addresses=127.0.0.1 -c port={port} \
          -c ssl=on -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key -c fsync=off \
@@ -83,7 +83,7 @@ fn start() -> Option<TestPostgresServer> {
     );
     let mut keeper = as_nobody(Path::new("/bin/sh"));
     keeper.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Not of this process's group: what ends the tests must not end the keeper before the server.
+    // The keeper leaves the process group: a signal that ends the tests must not end it before the server.
     let child = keeper.process_group(0).spawn().unwrap();
     std::mem::forget(child);
     let socket = folder.join(format!(".s.PGSQL.{port}"));
@@ -106,7 +106,7 @@ fn start() -> Option<TestPostgresServer> {
     Some(TestPostgresServer { url, secure: (secure, certificate) })
 }
 
-/// The folder of the newest installed server.
+/// Returns the folder of the newest installed server.
 fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
     let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
@@ -115,7 +115,7 @@ fn programs() -> Option<PathBuf> {
     programs.join("initdb").exists().then_some(programs)
 }
 
-/// The server refuses to run as root: then it runs as `nobody`.
+/// Returns a command that runs as `nobody` if the tests run as root, which the server refuses.
 fn as_nobody(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);

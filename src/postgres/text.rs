@@ -1,13 +1,13 @@
-//! How texts are kept. PostgreSQL takes any character but U+0000, and anybody can send that one.
+//! The encoding of stored texts. PostgreSQL takes any character but U+0000, which any client can send.
 //!
 //! So U+0000 to U+0003 are written as three characters each: U+0001 and, for the two bits of the
-//! number, U+0002 or U+0003. Every other character stays as it is. Byte by byte, texts keep their order;
-//! and since U+0001 only ever begins, and the others never do, one text begins with, ends with or
-//! contains another exactly where what is written does.
+//! number, U+0002 or U+0003. Every other character stays as it is. Byte by byte, texts keep their
+//! order; and since U+0001 only ever begins a sequence, and the others never do, one text begins with,
+//! ends with or contains another exactly where their encodings do.
 
 use std::borrow::Cow;
 
-/// A text as it is kept.
+/// Encodes a text for storage.
 pub fn encoded(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte <= 3) {
         return Cow::Borrowed(text);
@@ -25,7 +25,7 @@ pub fn encoded(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// A text from how it is kept.
+/// Decodes a stored text.
 pub fn decoded(kept: String) -> String {
     if !kept.bytes().any(|byte| byte == 1) {
         return kept;
@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_keep_their_order_and_their_parts(one in text(), other in text()) {
+        fn encoding_preserves_order_and_substrings(one in text(), other in text()) {
             let (kept, part) = (encoded(&one), encoded(&other));
             prop_assert!(!kept.contains('\0'));
             prop_assert_eq!(decoded(kept.to_string()), one.clone());

@@ -1,5 +1,5 @@
-//! TLS to the database. `sslmode` of the URL says whether: `disable`, `prefer` (if the server has it)
-//! or `require`. Whenever there is TLS the server's certificate is verified, by the system's roots.
+//! TLS to the database. The URL's `sslmode` selects it: `disable`, `prefer` (if the server has it) or
+//! `require`. Under TLS the server's certificate is always verified, by the system's roots.
 
 use std::future::Future;
 use std::io;
@@ -14,17 +14,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
-/// Makes connections to the hosts of the URL.
+/// Creates TLS connectors for the hosts of the URL.
 #[derive(Clone)]
 pub(super) struct PostgresTls(Arc<ClientConfig>);
 
-/// To one host.
+/// The TLS connector for one host.
 pub(super) struct HostTlsConnector {
     config: Arc<ClientConfig>,
     host: String,
 }
 
-/// A stream under TLS.
+/// A stream to the database under TLS.
 pub(super) struct PostgresTlsStream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl PostgresTls {
@@ -69,7 +69,7 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for PostgresTlsStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        // Asked for by `channel_binding=require`, it is refused.
+        // `channel_binding=require` therefore fails.
         ChannelBinding::none()
     }
 }

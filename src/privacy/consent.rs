@@ -1,4 +1,4 @@
-//! What a visitor agreed to, from whatever the page says it in.
+//! The visitor's consent, from every form in which pages send it.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use super::tcf::TcfConsentString;
 use super::us::{self, GppConsentString};
 use crate::event::JsonObject;
 
-/// Categories that are read from one record: consent tools have about ten.
+/// The most categories that are read from one record: consent tools have about ten.
 const MAX_CATEGORIES: usize = 64;
 
-/// The categories that signals of the field speak of. Sites may use any others besides.
+/// The categories of the standard consent signals. Sites may define others.
 pub const ADVERTISING: &str = "advertising";
-/// See [`ADVERTISING`].
+/// The category of analytics; see [`ADVERTISING`].
 pub const ANALYTICS: &str = "analytics";
-/// That data of the person goes to Google's advertising services.
+/// The sharing of personal data with Google's advertising services.
 pub const AD_USER_DATA: &str = "ad_user_data";
-/// That advertisements are chosen by what is known of the person.
+/// The personalisation of advertisements.
 pub const AD_PERSONALIZATION: &str = "ad_personalization";
 
-/// The name under which everything is refused, where no category is named.
+/// The key for a refusal of all categories.
 const EVERYTHING: &str = "*";
 
-/// Words of a yes, in lower case.
+/// Words that mean yes, in lower case.
 const GRANTED: [&str; 19] = [
     "true", "1", "yes", "y", "on", "ok", "grant", "granted", "allow", "allowed", "accept",
     "accepted", "agree", "agreed", "opt-in", "opt_in", "optin", "opted-in", "opted_in",
 ];
 
-/// A visitor's answer as a page writes it; `None` if nothing is said. Whatever is no known yes is a no: a yes
-/// that is not understood costs the site an event, a no that is not understood would cost the visitor's choice.
+/// Returns a visitor's choice as a page writes it; `None` for null. Every value that is not a known yes is a no: a
+/// yes that is not understood costs the site an event, a no that is not understood would cost the visitor's choice.
 fn answer_of(value: &Value) -> Option<bool> {
     Some(match value {
         Value::Null => return None,
@@ -45,22 +45,22 @@ fn answer_of(value: &Value) -> Option<bool> {
     })
 }
 
-/// What a visitor agreed to, by category.
+/// A visitor's consent, by category.
 ///
-/// The page's own record counts first: Segment's `context.consent.categoryPreferences`. Of what it
-/// leaves open, one refusal among the other signals is enough: Google's (`google.gcs`, `google.gcd`),
-/// an IAB TCF string (`tcf`), a GPP string (`gpp`), `us_privacy`.
+/// The page's own record counts first: Segment's `context.consent.categoryPreferences`. For categories that it
+/// leaves open, one refusal among the other signals is enough: Google's (`google.gcs`, `google.gcd`), an IAB TCF
+/// string (`tcf`), a GPP string (`gpp`), `us_privacy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentRecord(BTreeMap<String, bool>);
 
 impl ConsentRecord {
-    /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
-    /// no. A value that is neither null nor a known yes is a no, in whatever type or word.
+    /// Reads the record in an event's context. `None` if there is none, which is neither yes nor no. A value that
+    /// is neither null nor a known yes is a no, of whatever type or word.
     pub fn read(context: &JsonObject) -> Option<Self> {
         Self::of(context.get("consent")?)
     }
 
-    /// Reads the text of a record: what stands in the context under `consent`.
+    /// Reads the JSON text of a record: the context's value under `consent`.
     pub fn parse(record: &str) -> Option<Self> {
         Self::of(&serde_json::from_str(record).ok()?)
     }
@@ -75,11 +75,11 @@ impl ConsentRecord {
         }
         let said_all = || by_category.into_iter().flatten();
         let refusals = said_all().filter(|(_, answer)| answer_of(answer) == Some(false));
-        // Where there are too many to be read, those that count for the visitor are.
+        // Refusals come first, so that they are read even beyond the bound.
         let others = said_all().filter(|(_, answer)| answer_of(answer) == Some(true));
         for (category, answer) in refusals.chain(others).take(MAX_CATEGORIES) {
             if let Some(answer) = answer_of(answer) {
-                // Of two spellings a refusal counts.
+                // Of two spellings, a refusal counts.
                 *answers.entry(category.trim().to_lowercase()).or_insert(true) &= answer;
             }
         }
@@ -94,20 +94,21 @@ impl ConsentRecord {
         speaks.then_some(Self(answers))
     }
 
-    /// The record of somebody who refused everything in one word: `"consent": "denied"`. A yes in one word is to
-    /// nothing in particular, and says nothing; so does an empty list, which is how PHP writes an empty object.
+    /// Reads a refusal of everything in one word: `"consent": "denied"`. A yes in one word names no category and
+    /// has no effect; nor has an empty list, which is how PHP writes an empty object.
     fn of_one_answer(answer: &Value) -> Option<Self> {
         let is_scalar = answer.is_boolean() || answer.is_number() || answer.is_string();
         let refuses = is_scalar && *answer != "" && answer_of(answer) == Some(false);
         refuses.then(|| Self(BTreeMap::from([(EVERYTHING.to_owned(), false)])))
     }
 
-    /// Of somebody who said nothing.
+    /// Returns the empty record of a visitor who made no choice.
     pub fn undecided() -> Self {
         Self(BTreeMap::new())
     }
 
-    /// What holds for several who are treated as one: what all agree to, and what anybody refuses.
+    /// Combines the records of several visitors who are treated as one: what all agree to, and what any of them
+    /// refuses.
     pub fn of_all<'c>(all: impl IntoIterator<Item = Option<&'c Self>>) -> Option<Self> {
         let mut all = all.into_iter();
         let mut shared = all.next()?.cloned().unwrap_or_else(Self::undecided).0;
@@ -126,37 +127,37 @@ impl ConsentRecord {
         Some(Self(shared))
     }
 
-    /// Notes a refusal, whatever was said before: that of a signal which has the force of law.
+    /// Records a refusal, whatever the record has for the category: a signal with legal force overrides it.
     pub fn refuse(&mut self, category: &str) {
         self.0.insert(category.to_lowercase(), false);
     }
 
-    /// The visitor's answer for a category, without regard to case.
+    /// Returns the visitor's choice for a category, without regard to case.
     pub fn answer(&self, category: &str) -> Option<bool> {
         let own = self.0.get(&category.to_lowercase()).copied();
         own.or_else(|| self.0.get(EVERYTHING).copied())
     }
 
-    /// All answers, by category.
+    /// Returns all choices, by category.
     pub fn answers(&self) -> impl Iterator<Item = (&str, bool)> {
         self.0.iter().map(|(category, answer)| (category.as_str(), *answer))
     }
 
-    /// Whether the visitor refused one of these categories, or everything that was asked.
+    /// Returns true if the visitor refused one of these categories, or everything.
     pub fn refuses(&self, categories: &[String]) -> bool {
         let refuses_all = !self.0.is_empty() && self.0.values().all(|is_yes| !is_yes);
         refuses_all || categories.iter().any(|category| self.answer(category) == Some(false))
     }
 }
 
-/// The answers of everything but the page's own record.
+/// Returns the choices of all signals but the page's own record.
 fn signalled(record: &JsonObject) -> Vec<(&'static str, bool)> {
     let mut answers = Vec::new();
     let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::trim);
     if let Some(google) = record.get("google").and_then(Value::as_object) {
         let text = |name: &str| google.get(name).and_then(Value::as_str).unwrap_or_default().trim();
         let by_name = |name: &str| google.get(name).and_then(answer_of);
-        // The page may say what gtag was told, by its names.
+        // The page may repeat gtag's consent state, by its names.
         let named = GoogleConsent {
             ad_storage: by_name("ad_storage"),
             analytics_storage: by_name("analytics_storage"),
@@ -186,8 +187,8 @@ fn signalled(record: &JsonObject) -> Vec<(&'static str, bool)> {
     answers
 }
 
-/// What a TCF string's purposes are for a gateway (`contracts/beacons.md` 12.5): any id needs purpose 1;
-/// conversions 2 and 7; audiences 3 and 4, for which there is no legitimate interest; analytics 8 or 9.
+/// Maps a TCF string's purposes to categories (`docs/contracts/beacons.md` 12.5): any id needs purpose 1; conversions 2
+/// and 7; audiences 3 and 4, for which there is no legitimate interest; analytics 8 or 9.
 fn of_tcf(string: &TcfConsentString) -> [(&'static str, bool); 4] {
     let stores = string.consents(1);
     [
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_category_is_refused_by_its_name_or_with_all_others() {
+    fn category_is_refused_by_its_name_or_with_all_others() {
         let refuses = |record: &str, category: &str| {
             ConsentRecord::parse(record)
                 .is_some_and(|record| record.refuses(&[category.to_owned()]))
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_everything_may_be_one_word() {
+    fn refusal_of_everything_may_be_one_word() {
         let required = ["marketing".to_owned()];
         for record in [
             json!(false),
@@ -302,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_that_is_no_known_yes_is_a_no(word in "[a-zA-Z0-9 _-]{0,12}") {
+        fn unknown_word_is_a_no(word in "[a-zA-Z0-9 _-]{0,12}") {
             let record = json!({ "categoryPreferences": { "Advertising": word } });
             let consent = ConsentRecord::parse(&record.to_string()).unwrap();
             let is_yes = GRANTED.contains(&word.trim().to_lowercase().as_str());
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_own_record_counts_before_any_signal() {
+    fn page_record_counts_before_any_signal() {
         let record = json!({
             "categoryPreferences": { "advertising": true },
             "google": { "gcs": "G101" },
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcf_string_answers_for_every_category() {
+    fn tcf_string_decides_every_category() {
         // Purposes 1 to 3 only.
         let string = "COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA";
         let none = [
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn several_agree_to_what_all_do_and_refuse_what_one_does() {
+    fn combined_record_agrees_to_what_all_do_and_refuses_what_one_does() {
         let of =
             |record: &str| ConsentRecord::parse(&format!("{{\"categoryPreferences\":{record}}}"));
         let (one, two) =
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_with_the_force_of_law_refuses_whatever_was_said() {
+    fn signal_with_legal_force_overrides_the_record() {
         let mut consent =
             ConsentRecord::parse(r#"{"categoryPreferences":{"advertising":true}}"#).unwrap();
         consent.refuse("Advertising");

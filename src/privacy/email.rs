@@ -1,35 +1,35 @@
-//! E-mail addresses, wherever vendors' policies forbid to send one in the clear: alone, within
-//! a text, and in any part of a URL, in the clear or percent-encoded, once or several times.
+//! E-mail addresses, redacted wherever vendors' policies forbid to send one in the clear: alone, within a text, and
+//! in any part of a URL, in the clear or percent-encoded, once or several times.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// The word in an address's place.
+/// The replacement for an address.
 pub const REDACTED: &str = "[redacted]";
 
-/// The times that a text may be percent-encoded: a URL in a parameter of a URL in a parameter, and one more.
+/// The most layers of percent-encoding that are undone: a URL in a parameter of a URL in a parameter, and one more.
 const MAX_ENCODINGS: usize = 5;
 
-/// Characters that are encoded again in a part of a URL that was decoded.
+/// The characters that are encoded again in a decoded part of a URL.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Signs in front of an address's at sign, besides letters and digits (RFC 5322), but for those that part the
-/// pieces of a URL.
+/// Signs allowed before an address's at sign, besides letters and digits (RFC 5322), except those that separate the
+/// parts of a URL.
 const NAME_SIGNS: &[char] =
     &['.', '_', '+', '-', '!', '#', '$', '*', '^', '`', '{', '|', '}', '~', '\''];
 
-/// The sign, also as it is written in texts of full width.
+/// The at sign, also in its full-width forms.
 const AT: &[char] = &['@', '\u{ff20}', '\u{fe6b}'];
 
-/// Endings of files, which are no top-level domains: `logo@2x.png`.
+/// File name endings, which are no top-level domains: `logo@2x.png`.
 const FILES: &[&str] = &[
     "avif", "bmp", "css", "gif", "heic", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "map",
     "mjs", "pdf", "png", "svg", "tiff", "ts", "txt", "webp", "woff", "xml",
 ];
 
-/// Whether a text looks like an e-mail address.
+/// Returns true if a text looks like an e-mail address.
 pub fn is_email(text: &str) -> bool {
     let Some((name, domain)) = text.trim().split_once('@') else { return false };
     let plain =
@@ -37,7 +37,7 @@ pub fn is_email(text: &str) -> bool {
     plain(name) && plain(domain) && domain.contains('.') && !domain.starts_with('.')
 }
 
-/// Returns true if a text may have an address somewhere: a quick look before it is taken apart.
+/// Returns true if a text may contain an address: a quick check before it is parsed.
 fn may_have_email(text: &str) -> bool {
     text.contains(AT)
         || text.contains("%40")
@@ -46,8 +46,8 @@ fn may_have_email(text: &str) -> bool {
         || text.contains("%ef%bc%a0")
 }
 
-/// A URL, or a part of one, without e-mail addresses. A parameter that is nothing but one is left out; elsewhere
-/// a word stands for the address. Whoever signs in by the URL is not named in it either.
+/// Returns a URL, or a part of one, without e-mail addresses. A parameter that is only an address is removed;
+/// elsewhere a word replaces the address. User names and passwords in the URL are redacted too.
 pub fn without_emails(url: String) -> String {
     if !may_have_email(&url) {
         return url;
@@ -58,7 +58,7 @@ pub fn without_emails(url: String) -> String {
     }
 }
 
-/// A text without e-mail addresses, in whose words there may be URLs.
+/// Redacts e-mail addresses in a text whose words may be URLs.
 pub fn redact_text(text: &mut String) {
     if !may_have_email(text) {
         return;
@@ -71,7 +71,7 @@ pub fn redact_text(text: &mut String) {
     }
 }
 
-/// The words of a text, of which some may be URLs or encoded; `None` if there is nothing to hide.
+/// Redacts the words of a text, some of which may be URLs or encoded; `None` if nothing changes.
 fn clean_words(text: &str) -> Option<String> {
     let mut is_changed = false;
     let words = text.split_inclusive(char::is_whitespace).map(|word| {
@@ -93,13 +93,13 @@ fn clean_words(text: &str) -> Option<String> {
     is_changed.then_some(clean)
 }
 
-/// A URL whose parameters, path and fragment are clean; `None` if they are.
+/// Redacts a URL's parameters, path and fragment; `None` if nothing changes.
 fn clean_url(url: &str, depth: usize) -> Option<String> {
     let (before, fragment) = split_at_sign(url, '#');
     let (path, query) = split_at_sign(before, '?');
     let clean_path = clean_part(path, depth);
     let clean_query = query.and_then(|query| clean_query(query, depth));
-    // Applications keep a path with parameters in the fragment.
+    // Single-page applications keep a path with parameters in the fragment.
     let clean_fragment = fragment.and_then(|fragment| clean_url(fragment, depth));
     if clean_path.is_none() && clean_query.is_none() && clean_fragment.is_none() {
         return None;
@@ -124,7 +124,7 @@ fn split_at_sign(text: &str, sign: char) -> (&str, Option<&str>) {
     text.split_once(sign).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// Parameters without addresses; `None` if there is none in them.
+/// Redacts addresses in parameters; `None` if there are none.
 fn clean_query(query: &str, depth: usize) -> Option<String> {
     let mut is_changed = false;
     let mut clean = String::with_capacity(query.len());
@@ -150,7 +150,7 @@ fn clean_query(query: &str, depth: usize) -> Option<String> {
     is_changed.then_some(clean)
 }
 
-/// Returns true if a part of a URL is an address and nothing else, however often it is encoded.
+/// Returns true if a part of a URL is only an address, however often it is encoded.
 fn is_whole(part: &str, depth: usize) -> bool {
     if addresses(part).next().is_some_and(|range| range == (0..part.len())) {
         return true;
@@ -159,7 +159,7 @@ fn is_whole(part: &str, depth: usize) -> bool {
     is_whole(decoded.trim(), depth)
 }
 
-/// A part of a URL, decoded once; `None` if it is not encoded.
+/// Decodes a part of a URL once; `None` if it is not encoded.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
     if !part.contains('%') {
         return None;
@@ -168,14 +168,13 @@ fn decoded(part: &str) -> Option<Cow<'_, str>> {
     (decoded != part).then_some(decoded)
 }
 
-/// A part of a URL, or a word, without addresses; `None` if there is none in it. What had to be decoded is
-/// encoded again.
+/// Redacts a part of a URL, or a word; `None` if it has no address. Parts that had to be decoded are encoded again.
 fn clean_part(part: &str, depth: usize) -> Option<String> {
     let plain = clean_plain(part);
     let current = plain.as_deref().unwrap_or(part);
     let Some((depth, inner)) = depth.checked_sub(1).zip(decoded(current)) else { return plain };
     match clean_url(&inner, depth).or_else(|| clean_plain(&inner)) {
-        // The signs that part the pieces of a path stay what they were: only what was encoded is again.
+        // The separators of a path stay as they were: only what was encoded is encoded again.
         Some(_) if current.contains('/') => {
             let pieces = current.split('/').map(|piece| match clean_piece(piece, depth) {
                 Some(clean) => Cow::Owned(clean),
@@ -194,7 +193,7 @@ fn clean_piece(piece: &str, depth: usize) -> Option<String> {
     Some(utf8_percent_encode(&clean, COMPONENT).to_string())
 }
 
-/// A text in which words stand for the addresses in the clear; `None` if there are none.
+/// Replaces the addresses in the clear in a text; `None` if there are none.
 fn clean_plain(text: &str) -> Option<String> {
     if !text.contains(AT) {
         return None;
@@ -221,7 +220,7 @@ fn clean_plain(text: &str) -> Option<String> {
     Some(clean)
 }
 
-/// The places of users and passwords in a text's URLs, with the sign behind them.
+/// Returns the ranges of user names and passwords in a text's URLs, with the at sign after them.
 fn users(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, sign)| {
         let start = at + sign.len();
@@ -234,7 +233,7 @@ fn users(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The places of addresses in the clear.
+/// Returns the ranges of addresses in the clear.
 fn addresses(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut end_of_last = 0;
     text.match_indices(AT).filter_map(move |(at, sign)| {
@@ -242,7 +241,7 @@ fn addresses(text: &str) -> impl Iterator<Item = Range<usize>> {
         let is_name = |c: char| c.is_alphanumeric() || NAME_SIGNS.contains(&c);
         let name =
             before.chars().rev().take_while(|c| is_name(*c)).map(char::len_utf8).sum::<usize>();
-        // Quotation marks, brackets and dots that stand around it are not its own.
+        // Quotation marks, brackets and dots around it are not part of it.
         let name =
             before.get(before.len() - name..)?.trim_start_matches(['\'', '`', '{', '|', '.', '*']);
         let after = text.get(at + sign.len()..)?;
@@ -275,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_leave_urls() {
+    fn addresses_are_removed_from_urls() {
         for (url, clean) in [
             ("https://x.example/?a=1", "https://x.example/?a=1"),
             ("https://x.example/?a=1&email=jo%40x.example&b=2", "https://x.example/?a=1&b=2"),
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_leave_texts() {
+    fn addresses_are_removed_from_texts() {
         for (text, clean) in [
             ("q=from: a@b.co today", "q=from: [redacted] today"),
             ("write to <jo@x.example>, please", "write to <[redacted]>, please"),
@@ -331,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_place_and_no_encoding_hides_an_address(
+        fn addresses_are_found_in_every_place_and_encoding(
             name in "[a-z][a-z0-9.+_-]{0,8}[a-z0-9]", host in "[a-z]{1,8}\\.(example|com|co\\.uk)",
             place in 0_usize..9, times in 0_usize..4,
         ) {
@@ -361,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_cleaned_without_harm(text in ".{0,60}", likely in "[a-z@.%0-9:/?&=#]{0,60}") {
+        fn redaction_of_any_text_never_panics(text in ".{0,60}", likely in "[a-z@.%0-9:/?&=#]{0,60}") {
             for text in [text, likely] {
                 let mut found = text.clone();
                 redact_text(&mut found);

@@ -1,7 +1,7 @@
-//! Google's Consent Mode on the wire (`contracts/beacons.md` 12.6): `gcs` and `gcd`. Both are read by
-//! position; what is not known is unset.
+//! Google's Consent Mode on the wire (`docs/contracts/beacons.md` 12.6): `gcs` and `gcd`. Both are read by position;
+//! unknown values are unset.
 
-/// What a visitor told Google's consent types. `None` is unset.
+/// A visitor's choices for Google's consent types. `None` is unset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoogleConsent {
     /// `ad_storage`.
@@ -14,11 +14,11 @@ pub struct GoogleConsent {
     pub ad_personalization: Option<bool>,
 }
 
-/// Delegations that lead from one type to another: more than there are types would be a circle.
+/// The most delegations from one type to another: more than there are types would be a circle.
 const MAX_STEPS: usize = 4;
 
 impl GoogleConsent {
-    /// Reads `gcs`, `G1` and two answers: `G101`.
+    /// Reads `gcs`: `G1` and two choices, such as `G101`.
     pub fn from_gcs(gcs: &str) -> Self {
         let mut letters = gcs.strip_prefix("G1").unwrap_or_default().chars();
         let mut answer = || match letters.next() {
@@ -49,7 +49,7 @@ impl GoogleConsent {
         Self { ad_storage, analytics_storage, ad_user_data, ad_personalization }
     }
 
-    /// Its answers where there are any, else the other's.
+    /// Returns its own choices, and the other's where it has none.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -63,14 +63,14 @@ impl GoogleConsent {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct GoogleConsentSignal {
-    /// Above 11: the type, from 12 on, whose answer holds for this one.
+    /// Above 11: the type, from 12 on, whose choice applies to this one.
     delegation: u8,
-    /// Declared, default and update, two bits each.
+    /// The declared, default and update choices, two bits each.
     said: u8,
 }
 
-/// The update if there is one, else the default, else what was declared. What is only implied is no
-/// answer of the visitor's.
+/// Returns the update if there is one, else the default, else the declared value. An implied value is not the
+/// visitor's choice.
 fn effective(pairs: &[GoogleConsentSignal; 4], place: usize) -> Option<bool> {
     let mut place = place;
     for _ in 0..MAX_STEPS {
@@ -89,7 +89,7 @@ fn effective(pairs: &[GoogleConsentSignal; 4], place: usize) -> Option<bool> {
     None
 }
 
-/// The place of a letter in `0-9a-zA-Z-_`.
+/// Returns the index of a letter in `0-9a-zA-Z-_`.
 fn index(letter: u8) -> Option<u8> {
     Some(match letter {
         b'0'..=b'9' => letter - b'0',
@@ -116,7 +116,7 @@ mod tests {
     const NO: Option<bool> = Some(false);
 
     #[test]
-    fn gcs_has_two_answers() {
+    fn gcs_has_two_choices() {
         for (gcs, expected) in [
             ("G111", [YES, YES, None, None]),
             ("G100", [NO, NO, None, None]),
@@ -139,7 +139,7 @@ mod tests {
             ("13t3t3t2t5l1", [YES; 4]),
             ("13u3v3p3q5", [NO, YES, NO, NO]),
             ("13m3n3l3l1l1", [NO, YES, None, None]),
-            // Delegated to ad_storage, but with an answer of its own.
+            // Delegated to ad_storage, but with a choice of its own.
             ("13p3pPp2p5l1", [NO; 4]),
             // Delegated to ad_storage without one.
             ("13t3pPl3l1", [YES, NO, YES, None]),

@@ -1,5 +1,5 @@
-//! What may be done with whose data: the visitor's consent in every form the field has, the site's own
-//! policy, addresses cut short or taken out. Pure.
+//! Rules on the use of visitors' data: consent in all its common forms, the site's own policy, addresses truncated
+//! or removed. Pure.
 
 mod consent;
 pub mod email;
@@ -14,29 +14,29 @@ pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, Cons
 pub use network::{anonymize, may_name_address, names_address, network_of, truncate};
 pub use policy::{PrivacyPolicy, add_consent};
 
-/// What to do when the visitor's answer is not known.
+/// The handling of a visitor whose choice is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownConsent {
-    /// As if the visitor had agreed.
+    /// Treats it as consent.
     Allow,
-    /// As if the visitor had refused.
+    /// Treats it as a refusal.
     Deny,
-    /// Wait for the answer, and if there is none in time it is a refusal.
+    /// Waits for the choice; if there is none in time, it is a refusal.
     Hold,
 }
 
-/// Whether an event may go to a destination.
+/// The decision on sending an event to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsentDecision {
-    /// It may.
+    /// The event may be sent.
     Keep,
-    /// It may not; the code says why.
+    /// The event may not be sent; the code is the reason.
     Drop(&'static str),
-    /// It is to wait for the visitor's answer.
+    /// The event waits for the visitor's choice.
     Hold,
 }
 
-/// Whether an event may go where all of these categories are required.
+/// Decides if an event may go where all of these categories are required.
 pub fn decide(
     required: &[String],
     record: Option<&ConsentRecord>,

@@ -1,4 +1,4 @@
-//! Addresses cut to their networks, wherever an event names one.
+//! Truncates the addresses in events to their networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::event::JsonObject;
 use crate::values::address::read_visitor_address;
 
-/// Levels that are looked at: readers of the journal build no deeper trees.
+/// The most levels that are read: readers of the journal build no deeper trees.
 const MAX_DEPTH: usize = 100;
 
-/// Words of a member's name by which its value is an address.
+/// The words in a member's name that mark its value as an address.
 const WORDS: [&str; 11] = [
     "ip",
     "ips",
@@ -25,7 +25,7 @@ const WORDS: [&str; 11] = [
     "userip",
 ];
 
-/// The network of an address, for logs: /24 of IPv4, /48 of IPv6. Many people share it.
+/// Returns the network of an address, for logs: /24 of IPv4, /48 of IPv6. Many people share it.
 pub fn truncate(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -39,15 +39,15 @@ pub fn truncate(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns true if a JSON text may have a member that is named for an address: a quick look before it is read.
+/// Returns true if a JSON text may have a member that is named for an address: a quick check before it is parsed.
 pub fn may_name_address(json: &str) -> bool {
     let part =
         |part: &[u8]| json.as_bytes().windows(part.len()).any(|it| it.eq_ignore_ascii_case(part));
     part(b"ip") || part(b"addr") || part(b"forwarded") || part(b"\\u")
 }
 
-/// Cuts each address in a member that is named for one to its network; whether anything changed. Of a list of
-/// addresses the visitor's network stays.
+/// Truncates the address in each member that is named for one; returns true if anything changed. Of a list of
+/// addresses only the visitor's network stays.
 pub fn anonymize(object: &mut JsonObject) -> bool {
     anonymize_within(object, MAX_DEPTH)
 }
@@ -61,7 +61,7 @@ fn anonymize_within(object: &mut JsonObject, depth: usize) -> bool {
     is_changed
 }
 
-/// The same of a value, which is an address if its name says so.
+/// Truncates a value, which is an address if its name marks it as one.
 pub(super) fn anonymize_value(value: &mut Value, is_named: bool, depth: usize) -> bool {
     match value {
         Value::String(text) if is_named => match network_of(text) {
@@ -84,13 +84,13 @@ pub(super) fn anonymize_value(value: &mut Value, is_named: bool, depth: usize) -
     }
 }
 
-/// The network of the address in a text, if there is one and it is not cut yet.
+/// Returns the network of the address in a text; `None` if it has none or is truncated already.
 pub fn network_of(text: &str) -> Option<String> {
     let network = truncate(read_visitor_address(text)?).to_string();
     (network != text).then_some(network)
 }
 
-/// Returns true if a name says that its value is an address: `ip`, `$ip`, `clientIP`, `remote_addr`, `X-Forwarded-For`.
+/// Returns true if a name marks its value as an address: `ip`, `$ip`, `clientIP`, `remote_addr`, `X-Forwarded-For`.
 pub fn names_address(name: &str) -> bool {
     let mut words = words(name).peekable();
     let mut is_remote = false;
@@ -121,7 +121,7 @@ pub fn names_address(name: &str) -> bool {
     false
 }
 
-/// The words of a name, parted by signs or by capitals.
+/// Returns the words of a name, separated by signs or capitals.
 fn words(name: &str) -> impl Iterator<Item = &str> {
     let parts = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.flat_map(|part| {

@@ -1,4 +1,4 @@
-//! What a site does with its visitors' data, whatever a destination says: `[sites.privacy]`.
+//! A site's rules on its visitors' data, for all destinations: `[sites.privacy]`.
 
 use serde_json::{Value, json};
 use wildmatch::WildMatch;
@@ -8,19 +8,19 @@ use super::{UnknownConsent, email};
 use crate::event::{Event, EventFacts, JsonObject, UtmCampaign};
 use crate::settings::SettingsSection;
 
-/// Where the law wants a yes: the European Economic Area, and those who do alike.
+/// Countries whose law requires opt-in: the European Economic Area, and others with the same rule.
 const OPT_IN: &[&str] = &[
     "AT", "BE", "BG", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR", "HU",
     "IE", "IS", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
 ];
 
-/// The word that stands for [`OPT_IN`].
+/// The configuration's word for [`OPT_IN`].
 const EUROPE: &str = "EUROPE";
 
-/// Levels of properties that are looked at: readers of the journal build no deeper trees.
+/// The most levels of properties that are read: readers of the journal build no deeper trees.
 const MAX_DEPTH: usize = 100;
 
-/// What a site does with its visitors' data.
+/// A site's rules on its visitors' data, as configured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PrivacyPolicy {
     gpc: Vec<String>,
@@ -32,7 +32,7 @@ pub struct PrivacyPolicy {
 }
 
 impl PrivacyPolicy {
-    /// Reads `[sites.privacy]`. `has_places`: whether addresses have countries.
+    /// Reads `[sites.privacy]`. `has_places`: true if addresses have countries.
     pub fn read(section: &mut SettingsSection<'_>, has_places: bool) -> Self {
         let countries = section.strings("opt_in_countries");
         for country in &countries {
@@ -41,13 +41,13 @@ impl PrivacyPolicy {
                 section.error_about(
                     "opt_in_countries",
                     country,
-                    "is neither a country's two capital letters nor \"EUROPE\"",
+                    "must be a country code of two capital letters, or \"EUROPE\"",
                     None,
                 );
             }
         }
         if !countries.is_empty() && !has_places {
-            section.error("opt_in_countries", "needs a database of places: [geo] database");
+            section.error("opt_in_countries", "needs a place database: set [geo] database");
         }
         let europe = countries.iter().any(|country| country == EUROPE);
         let europe = OPT_IN.iter().filter(|_| europe).map(|country| (*country).to_owned());
@@ -65,13 +65,13 @@ impl PrivacyPolicy {
         }
     }
 
-    /// True if only the network of an address may be kept.
+    /// Returns true if only the network of an address may be kept.
     pub const fn anonymizes_ip(&self) -> bool {
         self.anonymize_ip
     }
 
-    /// What an unknown choice means for this visitor, where `unknown` holds elsewhere. Somebody whose
-    /// country is not known may be in one where the law wants a yes.
+    /// Returns the handling of an unknown choice for this visitor; `unknown` is the handling elsewhere. A visitor
+    /// whose country is not known may be in one that requires opt-in.
     pub fn unknown(&self, facts: &EventFacts, unknown: UnknownConsent) -> UnknownConsent {
         if self.opt_in_countries.is_empty() {
             return unknown;
@@ -83,8 +83,8 @@ impl PrivacyPolicy {
         }
     }
 
-    /// The same for a page, which does not know where its visitor is: nobody's silence is taken for a
-    /// yes where somewhere it is not.
+    /// Returns the handling of an unknown choice in a page, which does not know its visitor's country: silence is
+    /// not consent there if a country requires opt-in.
     pub fn unknown_in_page(&self, unknown: UnknownConsent) -> UnknownConsent {
         match unknown {
             UnknownConsent::Allow if !self.opt_in_countries.is_empty() => UnknownConsent::Hold,
@@ -92,20 +92,20 @@ impl PrivacyPolicy {
         }
     }
 
-    /// Names of properties that do not leave, as they were written.
+    /// Returns the names of denied properties, as configured.
     pub fn denied_properties(&self) -> impl Iterator<Item = String> {
         self.deny_properties.iter().map(WildMatch::pattern)
     }
 
-    /// The categories that the browser's own signals refuse.
+    /// Returns the categories that the browser's own signals refuse.
     pub fn refused_by_signals(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
         let gpc = self.gpc.iter().filter(move |_| gpc);
         let dnt = self.dnt.iter().filter(move |_| dnt);
         gpc.chain(dnt).map(String::as_str)
     }
 
-    /// Makes an event fit to leave: what its visitor agreed to is said in one form, whatever the
-    /// page said it in, and what must not leave is taken out.
+    /// Prepares an event for sending: its consent is written in one form, whatever form the page used, and denied
+    /// data is removed.
     pub fn protect(&self, event: &mut Event) {
         self.settle_consent(event);
         if self.denies_any() {
@@ -116,8 +116,7 @@ impl PrivacyPolicy {
         }
     }
 
-    /// Takes denied properties out, at whatever depth of whatever object says something of the event, the person or
-    /// the group.
+    /// Removes denied properties at every depth of every object that describes the event, the person or the group.
     fn deny(&self, event: &mut Event) {
         let traits = event.context.as_mut().and_then(|context| context.get_mut("traits"));
         let traits = traits.and_then(Value::as_object_mut);
@@ -127,22 +126,22 @@ impl PrivacyPolicy {
         }
     }
 
-    /// The same of traits that the gateway itself fills in.
+    /// Removes denied traits from those that the gateway itself fills in.
     pub fn deny_traits(&self, traits: &mut JsonObject) {
         self.deny_within(traits, &mut String::new(), MAX_DEPTH);
     }
 
-    /// Returns true if there is a property that may not leave.
+    /// Returns true if any property is denied.
     pub fn denies_any(&self) -> bool {
         !self.deny_properties.is_empty()
     }
 
-    /// Returns true if no property of the name may leave.
+    /// Returns true if the name is a denied property's.
     pub fn denies(&self, name: &str) -> bool {
         self.deny_properties.iter().any(|it| it.matches(name))
     }
 
-    /// Takes denied members out by their names or by their paths, as `customer.ssn`.
+    /// Removes denied members by their names or by their paths, such as `customer.ssn`.
     fn deny_within(&self, object: &mut JsonObject, path: &mut String, depth: usize) {
         let Some(depth) = depth.checked_sub(1) else { return };
         let length = path.len();
@@ -187,13 +186,12 @@ impl PrivacyPolicy {
     }
 }
 
-/// Adds to an event what its visitor decided elsewhere, as its page would have said it. What the event
-/// says itself stays.
+/// Adds consent recorded elsewhere to an event, as its page would have written it. The event's own record stays.
 pub fn add_consent(event: &mut Event, decided: &ConsentRecord) {
     write(event, decided, false);
 }
 
-/// Writes answers into an event, over its own or beside them.
+/// Writes choices into an event: over its own if `over`, else beside them.
 fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
     let context = event.context.get_or_insert_default();
     let record = context.entry("consent").or_insert_with(|| json!({}));
@@ -224,7 +222,7 @@ fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
 }
 
 fn redact_event(event: &mut Event) {
-    // What is said of the person is meant to be.
+    // Traits may contain e-mail addresses deliberately.
     let context = event.context.iter_mut().flat_map(JsonObject::iter_mut);
     for member in context.filter(|(name, _)| !matches!(name.as_str(), "traits" | "consent")) {
         redact_member(member, MAX_DEPTH);
@@ -242,7 +240,7 @@ fn redact_event(event: &mut Event) {
     }
 }
 
-/// Who names a property for an address means to send one.
+/// Members named for an e-mail address are sent deliberately.
 fn redact_member((name, value): (&String, &mut Value), depth: usize) {
     let name = name.to_ascii_lowercase();
     if !name.contains("email") && !name.contains("e_mail") && !name.contains("e-mail") {
@@ -264,13 +262,13 @@ fn redact(value: &mut Value, depth: usize) {
 
 #[cfg(test)]
 impl PrivacyPolicy {
-    /// One that changes what is kept and sent.
+    /// Returns a policy that changes what is kept and sent.
     pub(crate) fn changing(anonymize_ip: bool, deny_properties: &[&str]) -> Self {
         let deny_properties = deny_properties.iter().map(|it| WildMatch::new(it)).collect();
         Self { anonymize_ip, deny_properties, ..Self::default() }
     }
 
-    /// One that wants a yes in these countries.
+    /// Returns a policy that requires opt-in in these countries.
     pub(crate) fn opting_in(countries: &[&str]) -> Self {
         let opt_in_countries = countries.iter().map(ToString::to_string).collect();
         Self { opt_in_countries, ..Self::default() }
@@ -317,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browsers_own_signal_refuses_whatever_was_said() {
+    fn browser_signal_refuses_whatever_the_record_has() {
         let said = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
         let event = protected(json!({ "facts": { "gpc": true }, "context": said }));
         let answers = &event["context"]["consent"]["categoryPreferences"];
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn no_form_of_a_record_takes_a_refusal_back() {
+    fn no_form_of_a_record_reverts_a_refusal() {
         for said in [
             json!(null),
             json!([true]),
@@ -343,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_from_elsewhere_adds_only_what_the_event_leaves_open() {
+    fn added_consent_fills_only_what_the_event_leaves_open() {
         let decided = ConsentRecord::parse(
             r#"{"categoryPreferences":{"analytics":true,"advertising":true}}"#,
         );
@@ -361,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_denied_properties_stay_here() {
+    fn addresses_and_denied_properties_are_removed() {
         let event = protected(json!({
             "name": "Hello jo@x.example",
             "properties": {
@@ -412,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_law_wants_a_yes_silence_is_a_no() {
+    fn silence_is_a_no_in_opt_in_countries() {
         let at = |country: Option<&str>| {
             let place = country.map(|country| GeoLocation {
                 country: Some(country.to_owned()),

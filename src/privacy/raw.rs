@@ -1,8 +1,8 @@
-//! Beacons that are passed on to their vendors as they came: the addresses and the denied properties that can
-//! be told apart in them are cut or taken out, whatever vendor's they are.
+//! Cleans raw beacons that are passed on to their vendors: the recognisable addresses and denied properties in them
+//! are truncated or removed, whatever the vendor.
 //!
-//! Bodies are JSON, forms, lines of forms, or forms with JSON in their fields, in the clear or in base64. What
-//! is none of these stays as it is.
+//! Bodies are JSON, forms, lines of forms, or forms with JSON in their fields, in the clear or in base64. Other
+//! bodies stay as they are.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::network::{anonymize_value, names_address, network_of};
 use super::policy::PrivacyPolicy;
 
-/// Levels of JSON that are looked at.
+/// The most levels of JSON that are read.
 const MAX_DEPTH: usize = 100;
 
 impl PrivacyPolicy {
@@ -23,7 +23,7 @@ impl PrivacyPolicy {
         self.anonymizes_ip() || self.denies_any()
     }
 
-    /// A beacon's body, decompressed, as it may be passed on; `None` if it may as it is.
+    /// Returns a decompressed beacon body, cleaned; `None` if nothing changes.
     pub fn clean_beacon(&self, body: &[u8]) -> Option<Vec<u8>> {
         let text = str::from_utf8(body).ok()?;
         if text.starts_with(['{', '[']) {
@@ -39,7 +39,7 @@ impl PrivacyPolicy {
         is_changed.then(|| clean.into_bytes())
     }
 
-    /// A query, or a form, as it may be passed on; `None` if it may as it is.
+    /// Returns a query, or a form, cleaned; `None` if nothing changes.
     pub fn clean_query(&self, query: &str) -> Option<String> {
         let mut is_changed = false;
         let mut kept: Vec<Cow<'_, str>> = Vec::new();
@@ -48,7 +48,7 @@ impl PrivacyPolicy {
                 kept.push(Cow::Borrowed(pair));
                 continue;
             };
-            // `ep.ssn` and `cd[ssn]` are properties as `ssn` is.
+            // `ep.ssn` and `cd[ssn]` are properties, as `ssn` is.
             let own = name.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or_default();
             if self.denies(&name) || self.denies(own) {
                 is_changed = true;
@@ -71,12 +71,12 @@ impl PrivacyPolicy {
         is_changed.then(|| kept.join("&"))
     }
 
-    /// JSON in a form's field, or base64 of it.
+    /// Cleans JSON in a form's field, or base64 of it.
     fn clean_field(&self, value: &str) -> Option<String> {
         if value.starts_with(['{', '[']) {
             return self.clean_json(value);
         }
-        // What JSON's first bytes are in base64.
+        // The first characters of JSON in base64.
         if !value.starts_with(['e', 'W']) {
             return None;
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_denied_properties_leave_every_form_of_a_beacon() {
+    fn addresses_and_denied_properties_are_removed_from_every_form_of_beacon() {
         let data =
             json!([{ "event": "E", "properties": { "ip": "203.0.113.77", "ssn": "1", "a": 1 } }]);
         let left = json!([{ "event": "E", "properties": { "ip": "203.0.113.0", "a": 1 } }]);

@@ -1,5 +1,5 @@
-//! The core segment of an IAB TCF v2 consent string (`contracts/beacons.md` 12.5). Vendors' ranges are
-//! walked, never expanded: a few bytes of them can name every vendor there is.
+//! The core segment of an IAB TCF v2 consent string (`docs/contracts/beacons.md` 12.5). Vendor ranges are walked, never
+//! expanded: a few bytes of them can name every vendor there is.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 /// The longest string that is read: a core segment with a thousand ranges.
 const MAX_BYTES: usize = 4096;
 
-/// Base64url; the last character of a segment may hold bits that belong to nothing.
+/// Base64url; the last character of a segment may have unused bits.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
@@ -16,19 +16,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Where the parts of the core segment begin, in bits.
+/// The offsets of the parts of the core segment, in bits.
 const PURPOSES_CONSENT: usize = 152;
 const PURPOSES_INTEREST: usize = 176;
 const VENDORS: usize = 213;
 
-/// What a visitor agreed to, by the numbers of the Global Vendor List.
+/// A visitor's consent, by the numbers of the Global Vendor List.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcfConsentString {
     core: Vec<u8>,
 }
 
 impl TcfConsentString {
-    /// Reads a string. `None` if it is no version 2, or ends before its purposes do.
+    /// Reads a string. `None` if it is not version 2, or ends before its purposes do.
     pub fn read(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
             return None;
@@ -39,12 +39,12 @@ impl TcfConsentString {
         is_whole.then_some(string)
     }
 
-    /// Whether the visitor consents to a purpose, from 1 to 24.
+    /// Returns true if the visitor consents to a purpose, from 1 to 24.
     pub fn consents(&self, purpose: u8) -> bool {
         self.purpose(PURPOSES_CONSENT, purpose)
     }
 
-    /// Whether a purpose is consented to, or claimed as a legitimate interest without objection.
+    /// Returns true if a purpose has consent, or a legitimate interest without objection.
     pub fn allows(&self, purpose: u8) -> bool {
         self.consents(purpose) || self.purpose(PURPOSES_INTEREST, purpose)
     }
@@ -54,7 +54,7 @@ impl TcfConsentString {
         place.and_then(|place| self.bit(start + place)).unwrap_or(false)
     }
 
-    /// Whether the visitor consents to a vendor.
+    /// Returns true if the visitor consents to a vendor.
     pub fn consents_to_vendor(&self, vendor: u16) -> bool {
         self.vendor(vendor).unwrap_or(false)
     }
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// The bits of a core segment.
+    /// Returns the bits of a core segment.
     fn core(purposes: &[u8], interests: &[u8], vendors: &str) -> String {
         let mut bits = String::from("000010");
         bits.push_str(&"0".repeat(PURPOSES_CONSENT - 6));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_string_of_the_specification_is_read() {
-        // The example that decoders are commonly shown with.
+        // The example that decoders are commonly tested with.
         let string = TcfConsentString::read("COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA.IFoEUQQgAIQwgIwQABAEAAAAOIAACAIAAAAQAIAgEAACEAAAAAgAQBAAAAAAAGBAAgAAAAAAAFAAECAAAgAAQARAEQAAAAAJAAIAAgAAAYQEAAAQmAgBC3ZAYzUw").unwrap();
         let consents: Vec<u8> = (1..=24).filter(|purpose| string.consents(*purpose)).collect();
         assert_eq!(consents, [1, 2, 3]);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_2_is_not_read() {
+    fn strings_of_other_versions_are_not_read() {
         for bad in ["", "BOvFyGB", "COvFyGBOvFyGB", "C***", &"C".repeat(5000)] {
             assert_eq!(TcfConsentString::read(bad), None);
         }

@@ -1,5 +1,5 @@
 //! Opt-outs under the laws of US states: the old `us_privacy` string and the sections of a GPP string
-//! (`contracts/beacons.md` 12.4).
+//! (`docs/contracts/beacons.md` 12.4).
 
 use std::panic::catch_unwind;
 use std::str::FromStr;
@@ -14,24 +14,24 @@ use super::tcf::TcfConsentString;
 /// The longest GPP string that is read.
 const MAX_BYTES: usize = 4096;
 
-/// The longest header that is read: one with each section there is has some twenty letters. What a
-/// header's ranges stand for grows faster than its length.
+/// The longest header that is read: one with each existing section has some twenty letters. The size of a header's
+/// expanded ranges grows faster than its length.
 const MAX_HEADER_BYTES: usize = 40;
 
-/// The most sections that are looked at: there are some twenty.
+/// The most sections that are read: there are some twenty.
 const MAX_SECTIONS: usize = 32;
 
-/// What a GPP string says.
+/// The consents in a GPP string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GppConsentString {
-    /// Whether the visitor opted out of sale, sharing or targeted advertising in one of its sections
-    /// for the United States.
+    /// True if the visitor opted out of sale, sharing or targeted advertising in one of its sections for the United
+    /// States.
     pub opts_out: bool,
-    /// Its section for the European Union.
+    /// The consent string in its section for the European Union.
     pub tcf: Option<TcfConsentString>,
 }
 
-/// Whether a `us_privacy` string is an opt-out: `1YYN`.
+/// Returns true if a `us_privacy` string is an opt-out: `1YYN`.
 pub fn opts_out(us_privacy: &str) -> bool {
     let mut letters = us_privacy.chars();
     us_privacy.len() == 4
@@ -40,13 +40,13 @@ pub fn opts_out(us_privacy: &str) -> bool {
 }
 
 impl GppConsentString {
-    /// Reads a GPP string. What cannot be read of it says nothing.
+    /// Reads a GPP string. Unreadable parts of it have no effect.
     pub fn read(text: &str) -> Self {
         let header = text.split('~').next().unwrap_or_default();
         if text.len() > MAX_BYTES || header.len() > MAX_HEADER_BYTES {
             return Self::default();
         }
-        // The library adds up what it reads without a look at the bounds, and anybody may send anything.
+        // The library adds up values without a bounds check, and clients may send any string.
         catch_unwind(|| Self::read_bounded(text)).unwrap_or_default()
     }
 
@@ -55,7 +55,7 @@ impl GppConsentString {
         let Ok(string) = GPPString::from_str(text) else { return gpp };
         for &id in string.section_ids().take(MAX_SECTIONS) {
             match id {
-                // Not by that library: it expands the vendors' ranges.
+                // That library would expand the vendors' ranges, so this module reads the section.
                 SectionId::TcfEuV2 => gpp.tcf = string.section(id).and_then(TcfConsentString::read),
                 SectionId::TcfEuV1 | SectionId::TcfCaV1 => {}
                 SectionId::UspV1 => gpp.opts_out |= string.section(id).is_some_and(opts_out),
@@ -66,7 +66,7 @@ impl GppConsentString {
     }
 }
 
-/// Whether a state's section, all of which are alike, is an opt-out.
+/// Returns true if a state's section is an opt-out. All sections have the same form.
 fn is_opt_out(section: &Section) -> bool {
     /// The choices that each section has, and the browser's own signal where the section repeats it.
     macro_rules! any {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_third_letter_is_the_opt_out() {
+    fn third_letter_of_us_privacy_is_the_opt_out() {
         for (text, expected) in
             [("1YYN", true), ("1-y-", true), ("1YNN", false), ("2YYN", false), ("1YY", false)]
         {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpp_string_is_read_section_by_section() {
+    fn gpp_string_is_read_section_by_section() {
         // Sections 2 and 6, as in the specification's own example.
         let both =
             GppConsentString::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_headers_say_nothing_and_do_no_harm() {
+    fn hostile_headers_have_no_effect() {
         assert!(GppConsentString::read("DBABTA~1YYN").opts_out);
         let long = format!("DBABTA{}~1YYN", "A".repeat(40));
         // One number above what a section's can be; thousands of ranges.
@@ -169,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn a_section_for_the_whole_country_is_an_opt_out_by_any_of_its_choices() {
-        // Version 1, six notices, then sale, sharing, targeted advertising: two bits each. What follows
-        // is not said, but whether the transaction is a covered one.
+    fn national_section_is_an_opt_out_by_any_of_its_choices() {
+        // Version 1, six notices, then sale, sharing, targeted advertising: two bits each. The rest is zero, except
+        // for the flag of a covered transaction.
         let of = |choices: &str| {
             let bits = format!("000001{}{choices}{}010000", "01".repeat(6), "0".repeat(30));
             let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

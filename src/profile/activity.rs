@@ -1,5 +1,5 @@
-//! What an event says besides who its visitor is: that it happened, on what device, where, by which
-//! way the visitor came, what they agreed to, of which group they are.
+//! The activity that an event shows besides its visitor's identity: that it happened, its device, its
+//! place, the touch that led the visitor there, their consent and their group.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use crate::event::{Event, EventKind, JsonObject, MEMBERSHIP, UtmCampaign};
 use crate::privacy::ConsentRecord;
 use crate::values::amount;
 
-/// The longest name under which an event is counted: the Segment spec's names have some 20 characters.
+/// The longest name, in bytes, under which an event is counted: the Segment spec's names have some 20 characters.
 const MAX_NAME_BYTES: usize = 128;
 
-/// The longest text of a touch: campaign names of ad platforms have 100 to 250 characters.
+/// The longest text of a touch, in bytes: campaign names of ad platforms have 100 to 250 characters.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// Parameters of one URL that are looked at.
+/// The most parameters of one URL that are read.
 const MAX_PARAMETERS: usize = 100;
 
-/// The properties that say what an event is worth; the first that is a number counts.
+/// The properties that give an event's value; the first that is a number counts.
 const VALUES: [&str; 3] = ["value", "revenue", "total"];
 
-/// The largest value that is summed up: beyond, an event says nothing of money.
+/// The largest value that is summed up: beyond, an event has no value.
 const MAX_VALUE: f64 = 1e12;
 
-/// Names under which an event is counted besides its own: segments that look at properties keep
-/// counters of their own.
+/// Names under which an event is counted besides its own: segments that test properties keep their own
+/// counters.
 pub trait EventCounterSet: Send + Sync {
-    /// Adds the names for this event.
+    /// Adds this event's names to `out`.
     fn keys(&self, event: &Event, out: &mut Vec<String>);
 
-    /// All names there are, in order. Equal names stand for equal tests, for ever.
+    /// Returns all names there are, in order. A name stands for the same test permanently.
     fn names(&self) -> Vec<String>;
 
     /// Returns true if the settings use the counts of this name: it is counted however many other names
@@ -41,12 +41,12 @@ pub trait EventCounterSet: Send + Sync {
     fn reserves(&self, name: &str) -> bool;
 }
 
-/// No names but the events' own.
+/// A counter set without names: events count under their own names only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyCounterSet;
 
 impl EmptyCounterSet {
-    /// None, now and ever.
+    /// Returns a receiver of the empty set, which never changes.
     pub fn watched() -> watch::Receiver<Arc<dyn EventCounterSet>> {
         let none: Arc<dyn EventCounterSet> = Arc::new(Self);
         watch::channel(none).1
@@ -65,33 +65,33 @@ impl EventCounterSet for EmptyCounterSet {
     }
 }
 
-/// What one event says besides who its visitor is.
+/// The activity that one event shows, for its profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Activity {
-    /// The name it is counted under.
+    /// The name that the event is counted under.
     pub name: String,
     /// True if the site's settings use the counts of that name.
     pub is_reserved: bool,
-    /// Further names, which the site's settings make.
+    /// Further names to count under, from the site's settings.
     pub counters: Vec<String>,
-    /// What it is worth.
+    /// The event's value.
     pub value: f64,
-    /// The way that led here, if it is a landing.
+    /// The touch, if the event is a landing.
     pub touch: Option<JsonObject>,
-    /// The device.
+    /// The device, as `user_agent` reads it.
     pub device: JsonObject,
-    /// Where it is.
+    /// The place of the visitor.
     pub place: JsonObject,
-    /// What the visitor agreed to.
+    /// The visitor's consent, by category.
     pub consent: JsonObject,
-    /// The group they are of.
+    /// The group of the visitor.
     pub group: Option<String>,
 }
 
 impl Activity {
-    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that
-    /// tells of a segment, or of somebody who can never be met again: none counts as something a person
-    /// did.
+    /// Returns the event's activity. `None` if the event is a program's, a vendor's beacon that is
+    /// passed on, one that reports a segment, or of a visitor who can never be recognised: none counts
+    /// as a person's activity.
     pub fn of(
         event: &Event,
         counters: &dyn EventCounterSet,
@@ -119,7 +119,7 @@ impl Activity {
         })
     }
 
-    /// What it says of the person, apart from what is counted: the part that repeats itself.
+    /// Returns the part that repeats itself: what the event states of the person, apart from the counts.
     pub(super) fn statement(&self) -> impl std::hash::Hash {
         let text = |object: &JsonObject| serde_json::to_string(object).unwrap_or_default();
         let touch = self.touch.as_ref().map(text);
@@ -127,7 +127,7 @@ impl Activity {
     }
 }
 
-/// As much of a text as is kept.
+/// Returns the start of a text, at most `max` bytes.
 fn short(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or(text)
 }
@@ -136,7 +136,7 @@ fn value(event: &Event) -> f64 {
     let Some(properties) = &event.properties else { return 0.0 };
     let number = |key: &&str| amount::read(properties.get(*key), None).read()?.number.as_f64();
     let found = VALUES.iter().find_map(number);
-    // What is no number is not smaller than anything.
+    // NaN fails the comparison, so it counts as no value.
     found.filter(|value: &f64| value.abs() <= MAX_VALUE).unwrap_or(0.0)
 }
 
@@ -146,8 +146,8 @@ fn context<'e>(event: &'e Event, path: &[&str]) -> Option<&'e Value> {
     rest.iter().try_fold(start, |value, key| value.get(*key))
 }
 
-/// The way that led to the event's page, if its address or its referrer tells of one: a campaign, a click
-/// on an advertisement, a link of another site. What is remembered of earlier landings is none.
+/// Returns the touch that led to the event's page, if its address or its referrer shows one: a campaign, a click on
+/// an advertisement, a link of another site. The client's memory of earlier landings is ignored.
 fn touch(event: &Event) -> Option<JsonObject> {
     let text = |path| context(event, path).and_then(Value::as_str);
     let url = text(&["page", "url"]);
@@ -175,7 +175,7 @@ fn touch(event: &Event) -> Option<JsonObject> {
         there.is_some() && there != here
     });
     if let Some(referrer) = referrer {
-        // What it was asked for there is nobody's business here.
+        // The query of the referring page is private and is dropped.
         let referrer = referrer.split(['?', '#']).next().unwrap_or_default();
         touch.insert("referrer".into(), json!(short(referrer, MAX_TEXT_BYTES)));
     }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_landing_is_a_touch_and_what_is_remembered_of_one_is_none() {
+    fn landing_is_a_touch_and_a_remembered_campaign_is_none() {
         let at = "2026-11-20T10:00:00Z";
         let facts = json!({
             "clickIds": { "gclid": { "value": "G1", "at": at }, "fbclid": { "value": "F1", "at": at } },
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_worth_its_first_number() {
+    fn event_value_is_the_first_numeric_property() {
         for (properties, worth) in [
             (json!({ "revenue": 5, "total": 9 }), 5.0),
             (json!({ "value": "2.5" }), 2.5),

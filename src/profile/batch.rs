@@ -1,5 +1,5 @@
-//! Updates in one transaction: looks up, asks the rules, writes what they say. Where the rows are kept
-//! is the backend's business ([`ProfileRows`]).
+//! Applies updates in one transaction: reads their bindings, decides by the rules, writes the results.
+//! The backend stores the rows ([`ProfileRows`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use super::{
 use crate::event::SenderRank;
 use crate::journal::SiteId;
 
-/// Some updates in one transaction, and what they changed.
+/// Some updates in one transaction, and the changes they made.
 pub(super) struct UpdateBatch<'r, R> {
     rows: R,
     site: SiteId,
@@ -30,12 +30,12 @@ pub(super) struct UpdateBatch<'r, R> {
     census: ClaimedProfileDelta,
 }
 
-/// The change in the number of profiles that claims alone made.
+/// The change in the number of profiles made by claims alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ClaimedProfileDelta {
-    /// Profiles made, including those that are gone again.
+    /// Profiles created, including those that were merged since.
     pub(super) made: u64,
-    /// The difference to the number before.
+    /// The change in the number.
     pub(super) more: i64,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct ClaimedProfileDelta {
 pub(super) struct UpdateBatchOutcome<R> {
     pub(super) rows: R,
     pub(super) changes: ProfileChanges,
-    /// To take once it is committed.
+    /// The statements to remember after the commit.
     pub(super) notes: StatementCacheDelta,
     pub(super) census: ClaimedProfileDelta,
 }
@@ -61,7 +61,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         Self { rows, site, limits, repeats, notes, changes, tallies, census }
     }
 
-    /// Writes what was counted.
+    /// Writes the counts.
     pub(super) fn finish(self) -> Result<UpdateBatchOutcome<R>, R::Error> {
         let Self { mut rows, notes, mut changes, tallies, census, .. } = self;
         changes.names_refused = tallies.refused;
@@ -98,7 +98,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             self.bind_identities(profile, update, &bound, &verdict)?,
             self.apply_traits(profile, update, verdict.rank)?,
         ];
-        // An alias said again is the latest again.
+        // A repeated alias is the latest again, so it is not remembered.
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
             self.notes.remember_statement(
@@ -120,7 +120,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         self.tallies.count(&mut self.rows, profile, (seen, rank), stitch::time(update))
     }
 
-    /// Takes what the event says of the person's device, place and ways.
+    /// Applies the event's touch, device, place, consent and group to the profile.
     fn update_details(
         &mut self,
         profile: ProfileId,
@@ -159,8 +159,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         Ok(UpdateBindings { user, previous, email, devices: devices.collect::<Result<_, _>>()? })
     }
 
-    /// Notes when the person was seen, and by what user id the profile goes: its first, or that of the
-    /// latest alias. Returns when it is to be noted again.
+    /// Updates when the person was seen, and the profile's user id: its first, or that of the latest
+    /// alias. Returns the time at which the row must be updated again.
     fn update_profile_row(
         &mut self,
         profile: ProfileId,
@@ -209,8 +209,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         Ok(person.last_seen.map(|last| last + SEEN_EVERY_MS))
     }
 
-    /// Makes the update's identities name the profile. Returns when that is to be noted again; `None`
-    /// if one of them does not.
+    /// Binds the update's identities to the profile. Returns the time at which they must be updated
+    /// again; `None` if one of them is not bound to it.
     fn bind_identities(
         &mut self,
         profile: ProfileId,
@@ -232,7 +232,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             let identity = identity.as_ref()?;
             let is_holders = identity.kind != IdentityKind::Email || verdict.has_email;
             let held = is_holders.then_some(BindingUpdate { since: 0, claimed, rank })?;
-            // Nobody takes away from a link what it is worth.
+            // A link's rank is never lowered.
             let own = binding.filter(|known| known.profile == profile);
             let rank = own.map_or(rank, |known| known.rank.max(rank));
             Some((identity, None, binding, BindingUpdate { rank, ..held }))
@@ -244,7 +244,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let all: Vec<_> = strong.chain(devices).collect();
         for (identity, client, binding, held) in all {
             let is_news = match binding {
-                // It came with its profile, if there was room.
+                // The identity came with its profile, if there was room.
                 Some(known) if verdict.absorbed.contains(&known.profile) => {
                     has_all = false;
                     if held.rank > known.rank {
@@ -283,8 +283,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         Ok(has_all.then_some(due))
     }
 
-    /// Returns true if the profile may have one more identity of a kind, linked with this rank. An identity
-    /// of a lower rank makes room.
+    /// Returns true if the profile may have one more identity of a kind, linked with this rank. An
+    /// identity of a lower rank is evicted for it.
     fn has_room(
         &mut self,
         profile: ProfileId,
@@ -305,7 +305,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         Ok(true)
     }
 
-    /// Puts a profile into another: what it knows of the person, and its identities as far as there is
+    /// Merges a profile into another: its data of the person, and its identities as far as there is
     /// room.
     fn absorb(
         &mut self,
@@ -317,7 +317,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         self.notes.change(into);
         let mut names = self.rows.names_of(from)?;
         names.sort_by_key(|link| Reverse(link.rank));
-        // What a known person has besides is as old as it was, whichever of two aliases had a profile first.
+        // A known person's other data keeps its age, whichever of two aliases had a profile first.
         let is_known = names.iter().any(|link| link.kind == IdentityKind::User.name());
         let is_claimed = |kind: &str, value: &str| !is_known || update.names(kind, value);
         let mut room = BTreeMap::new();
@@ -367,7 +367,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         self.put_traits(into, &own, said)
     }
 
-    /// Of two people who are one, the earliest and the latest time, and the user id of the latest alias.
+    /// Merges the rows of two people who are one: the earliest and the latest time, and the user id of
+    /// the latest alias.
     fn absorb_person(&mut self, from: ProfileId, into: ProfileId) -> Result<(), R::Error> {
         let (mut own, theirs) =
             (self.rows.read_profile_row(into)?, self.rows.read_profile_row(from)?);
@@ -387,8 +388,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         self.rows.put_profile_row(into, &own)
     }
 
-    /// Takes what the update says of the person. Returns when that is to be noted again; `None` if not
-    /// all of it is known now.
+    /// Applies the update's traits. Returns the time at which they must be written again; `None` if one
+    /// of them is not stored now.
     fn apply_traits(
         &mut self,
         profile: ProfileId,
@@ -405,7 +406,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         self.put_traits(profile, &traits, said)?;
         let due = |(key, value): (&String, &Value)| {
             if traits.rank(key) > rank {
-                // It says nothing, whenever it is said.
+                // The statement has no effect, whenever it is made.
                 return Some(i64::MAX);
             }
             let is_known = traits.values.get(key).unwrap_or(&Value::Null) == value;

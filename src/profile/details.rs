@@ -1,13 +1,13 @@
-//! The details that sightings leave of one person: touches, device, place, consent and group, each with
+//! The details that activity leaves of one person: touches, device, place, consent and group, each with
 //! the time and the rank of its statement.
 //!
-//! A statement of a higher rank holds over those of lower ones, whenever they were made; of two of the
-//! same rank the later. What a browser shows of itself (touches, device, place) a proven browser
-//! says as surely as a server.
+//! A statement of a higher rank wins over those of lower ones, whatever their times; of two of the same
+//! rank the later wins. For the data that a browser shows of itself (touches, device, place) a proven
+//! browser is as sure as a server.
 //!
-//! Consent is looser to take away than to give. A refusal holds over every earlier answer of its own rank
-//! and, if it is proven, of any. What was refused is granted again by a higher rank, later by
-//! a proven sender of the same rank, or, where only claims spoke, by the same browser that refused.
+//! Consent is easier to withdraw than to give. A refusal wins over every earlier answer of its own rank
+//! and, if it is proven, of any. A refused category is granted again by a higher rank, later by a
+//! proven sender of the same rank, or, if all answers were claims, by the browser that refused.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,19 +15,19 @@ use sha2::{Digest, Sha256};
 use super::Activity;
 use crate::event::{JsonObject, SenderRank};
 
-/// Categories of consent that are kept.
+/// The most categories of consent that are kept.
 const MAX_CATEGORIES: usize = 64;
 
-/// The members of `stated` that hold no time.
+/// The members of `stated` that are not times.
 const RANKS: &str = "ranks";
 const ANSWERS: &str = "answers";
 
-/// The source of a sighting, and its time in milliseconds since 1970.
+/// The source of an activity, and its time in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActivityProvenance<'w> {
     pub(super) at: i64,
     pub(super) rank: SenderRank,
-    /// The id in the browser's cookie.
+    /// The id in the browser's cookie, if there is one.
     pub(super) browser: Option<&'w str>,
 }
 
@@ -39,8 +39,8 @@ pub(super) struct ProfileDetails {
     pub(super) place: JsonObject,
     pub(super) consent: JsonObject,
     pub(super) group: Option<String>,
-    /// When each but the touches was last stated; under `ranks` by which rank, if it is not claimed,
-    /// that of the touches as well; under `answers` who answered of each category of consent.
+    /// The time at which each but the touches was last stated; under `ranks` the rank of the statement, if it is not
+    /// claimed, that of the touches as well; under `answers` the provenance of each category's consent.
     pub(super) stated: JsonObject,
 }
 
@@ -49,12 +49,12 @@ pub(super) struct ProfileDetails {
 struct ConsentProvenance {
     at: i64,
     rank: SenderRank,
-    /// The mark of the browser.
+    /// The fingerprint of the browser.
     browser: Option<String>,
 }
 
 impl ProfileDetails {
-    /// Takes a sighting in; whether it says anything new.
+    /// Applies an activity. Returns true if it changed anything but times.
     pub(super) fn apply_activity(
         &mut self,
         seen: &Activity,
@@ -79,7 +79,7 @@ impl ProfileDetails {
         is_news | self.state_group(seen.group.as_ref(), at, rank)
     }
 
-    /// Takes in what was known of the same person under another number, said to be the same by this rank.
+    /// Merges the details of the same person's other profile; `by` is the rank that joins the two.
     pub(super) fn absorb(&mut self, mut other: Self, by: SenderRank) -> bool {
         let before = self.clone();
         if by > SenderRank::Claimed {
@@ -133,15 +133,15 @@ impl ProfileDetails {
         SenderRank::from_number(rank.unwrap_or_default())
     }
 
-    /// Notes a rank, unless it is as it was.
+    /// Sets a rank, unless it is already set.
     fn set_rank(&mut self, key: &str, rank: SenderRank) {
         if self.rank(key) != rank {
             put(&mut self.stated, RANKS, key, rank.number().into());
         }
     }
 
-    /// Of first touches of the same rank the earlier holds. One of a higher rank holds if it is earlier
-    /// or says of a way at all.
+    /// Sets the first touch. Of the same rank the earlier wins. One of a higher rank wins if it is
+    /// earlier or has any campaign data.
     fn touch_first(&mut self, first: &JsonObject, rank: SenderRank) -> bool {
         let known = self.touches.get("first").and_then(Value::as_object);
         let is_taken = known.is_none_or(|known| {
@@ -156,7 +156,7 @@ impl ProfileDetails {
         is_taken
     }
 
-    /// Of last touches of the same rank the later holds, unless it says the same again.
+    /// Sets the last touch. Of the same rank the later wins, unless it repeats the known one.
     fn touch_last(&mut self, last: &JsonObject, rank: SenderRank) -> bool {
         let known = self.touches.get("last").and_then(Value::as_object);
         let is_taken = known.is_none_or(|known| {
@@ -170,7 +170,7 @@ impl ProfileDetails {
         is_taken
     }
 
-    /// Returns true if a statement of this time and rank holds over the stored one.
+    /// Returns true if a statement of this time and rank wins over the stored one.
     fn holds(&self, key: &str, at: i64, rank: SenderRank) -> bool {
         let (known_at, known) = (self.stated_at(key), self.rank(key));
         rank > known || (rank == known && known_at.is_none_or(|known| known <= at))
@@ -197,7 +197,7 @@ impl ProfileDetails {
         self.state_at("group", at, rank) || is_other
     }
 
-    /// Notes when something was stated, and by whom; whether the rank is another.
+    /// Records the time and the rank of a statement. Returns true if the rank changed.
     fn state_at(&mut self, key: &'static str, at: i64, rank: SenderRank) -> bool {
         self.stated.insert(key.into(), at.into());
         let is_other = self.rank(key) != rank;
@@ -210,7 +210,7 @@ impl ProfileDetails {
         let number = |key: &str| known.and_then(|known| known.get(key)).and_then(Value::as_i64);
         let browser = known.and_then(|known| known.get("browser")).and_then(Value::as_str);
         ConsentProvenance {
-            // Before answers were noted one by one there was one time for all.
+            // Older versions stored one time for all answers.
             at: number("at").or_else(|| self.stated_at("consent")).unwrap_or_default(),
             rank: SenderRank::from_number(number("rank").unwrap_or_default()),
             browser: browser.map(str::to_owned),
@@ -233,7 +233,7 @@ impl ProfileDetails {
         self.stated.insert("consent".to_owned(), latest.into());
     }
 
-    /// Takes an answer; whether it is news.
+    /// Applies an answer. Returns true if it changed anything but the time.
     fn answer(&mut self, category: &str, answer: &Value, by: ConsentProvenance) -> bool {
         let Some(known) = self.consent.get(category) else {
             if !self.has_room(by.rank) {
@@ -254,7 +254,7 @@ impl ProfileDetails {
         is_news
     }
 
-    /// Returns true if one more category may be kept. One of a lower rank makes room.
+    /// Returns true if one more category may be kept. One of a lower rank is removed for it.
     fn has_room(&mut self, rank: SenderRank) -> bool {
         if self.consent.len() < MAX_CATEGORIES {
             return true;
@@ -292,7 +292,7 @@ impl ConsentProvenance {
     }
 }
 
-/// A mark that tells a browser from others and does not show its id.
+/// Returns a fingerprint that tells a browser from others and does not show its id.
 fn mark(browser: &str) -> String {
     let digest = Sha256::digest(browser.as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -302,7 +302,7 @@ fn at(touch: &JsonObject) -> Option<i64> {
     touch.get("at").and_then(Value::as_i64)
 }
 
-/// Puts a value into the object under a name.
+/// Sets a member of the object's inner object `name`.
 fn put(object: &mut JsonObject, name: &str, key: &str, value: Value) {
     let inner = object.entry(name.to_owned()).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Some(inner) = inner.as_object_mut() {
@@ -310,7 +310,7 @@ fn put(object: &mut JsonObject, name: &str, key: &str, value: Value) {
     }
 }
 
-/// Whether two touches are of the same way, whenever.
+/// Returns true if two touches are the same but for their times.
 fn is_same(a: &JsonObject, b: &JsonObject) -> bool {
     let others = |touch: &JsonObject| touch.iter().filter(|(key, _)| *key != "at").count();
     others(a) == others(b) && a.iter().all(|(key, value)| key == "at" || b.get(key) == Some(value))
@@ -320,7 +320,7 @@ fn is_same(a: &JsonObject, b: &JsonObject) -> bool {
 mod tests {
     use super::*;
 
-    /// Details after these statements: time, rank, browser and sighting of each.
+    /// Returns the details after these statements: time, rank, browser and activity of each.
     fn told(all: &[(i64, SenderRank, Option<&str>, Activity)]) -> ProfileDetails {
         let mut details = ProfileDetails::default();
         for (at, rank, browser, seen) in all {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_statement_holds_in_whatever_order_they_come() {
+    fn newest_statement_wins_in_any_order() {
         for rank in SenderRank::ALL {
             let all = [(1, "a"), (2, "b"), (3, "c")]
                 .map(|(at, name)| (at, rank, Some("v"), landing(name)));
@@ -375,13 +375,13 @@ mod tests {
         }
     }
 
-    /// An answer on advertisements.
+    /// Returns an answer on advertisements.
     fn ads(answer: bool) -> Activity {
         Activity { consent: object(json!({ "ads": answer })), ..Activity::default() }
     }
 
     #[test]
-    fn what_was_refused_is_granted_by_nobody_of_less_power() {
+    fn refused_consent_is_not_granted_by_a_lower_rank() {
         use SenderRank::{Claimed, Proven, Server};
         let after = |rank, browser, by: SenderRank, who| {
             let all = [(1, rank, browser, ads(false)), (2, by, who, ads(true))];
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_own_refusal_holds_over_every_earlier_answer() {
+    fn own_refusal_wins_over_every_earlier_answer() {
         use SenderRank::{Claimed, Proven, Server};
         let after = |rank: SenderRank, by: SenderRank, order: [usize; 2]| {
             let all = [(1, rank, None, ads(true)), (2, by, Some("v"), ads(false))];
@@ -424,7 +424,7 @@ mod tests {
                 assert_eq!(after(rank, by, order), is_refused, "{rank:?} {by:?} {order:?}");
             }
         }
-        // What a visitor refused before they were known is theirs afterwards.
+        // A refusal of an unknown visitor stays after they are identified.
         let mut known = told(&[(1, Server, None, ads(true))]);
         known.absorb(told(&[(2, Claimed, Some("v"), ads(false))]), Proven);
         assert_eq!(known.consent["ads"], false);
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_changes_nothing_that_was_proven_of_a_person() {
+    fn claim_changes_no_proven_details() {
         use SenderRank::{Claimed, Proven, Server};
         for rank in [Proven, Server] {
             let mut known = told(&[(5, rank, None, landing("a"))]);
@@ -454,7 +454,7 @@ mod tests {
         );
         assert_eq!((known.group.as_deref(), &known.place["country"]), (Some("a"), &json!("a")));
         assert_eq!(known.touches["last"]["campaign"]["name"], "a");
-        // Categories that claims made up make room.
+        // Categories that claims made up are removed for a server's.
         let junk = |n: usize| (format!("c{n}"), Value::Bool(false));
         let consent: JsonObject = (0..MAX_CATEGORIES + 9).map(junk).collect();
         let mut known = told(&[(1, Claimed, None, Activity { consent, ..Activity::default() })]);

@@ -1,6 +1,6 @@
-//! Which identities were seen together lately, so that the projection need not look at every event of
-//! a visitor nobody knows: only at the first that shows some identities together, and now and then
-//! at a later one.
+//! The groups of identities seen together recently, so that the projection need not read every event of
+//! an unknown visitor: only the first that shows some identities together, and a later one from time to
+//! time.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use super::identity::COOKIES;
 use crate::event::{Event, EventFacts, RawJsonObject, RawMembers};
 use crate::journal::SiteId;
 
-/// Groups of identities that are remembered: about 100 bytes each. A visitor who is forgotten costs
-/// the projection one look more.
+/// The most groups of identities that are remembered: about 100 bytes each. A group that was evicted
+/// costs the projection one more read.
 const MAX_GROUPS: u64 = 200_000;
 
-/// Identities whose user is remembered: about 100 bytes each.
+/// The most identities whose user is remembered: about 100 bytes each.
 const MAX_USERS: u64 = 200_000;
 
-/// When the projection looks again at identities it has seen together: it keeps when they were seen to
-/// the hour.
+/// The time after which a known group counts as new again: the projection stores when identities were
+/// seen to the hour.
 const GROUP_TTL: Duration = Duration::from_secs(3600);
 
-/// The groups of identities seen lately, and which user was seen with each identity.
+/// The groups of identities seen recently, and the user seen with each identity.
 pub struct IdentityGroupCache {
     groups: Cache<u64, ()>,
     users: Cache<u64, u64>,
@@ -40,9 +40,9 @@ impl Default for IdentityGroupCache {
 }
 
 impl IdentityGroupCache {
-    /// The group of identities that an event without a user id shows, if there are several and they
-    /// were not seen together lately, or another user was seen with one of them meanwhile. An event
-    /// with a user id is looked at anyway.
+    /// Returns the group of identities that an event without a user id shows, if there are several and
+    /// they were not seen together recently, or another user was seen with one of them meanwhile. The
+    /// projection reads an event with a user id anyway.
     pub fn find_new_group(&self, site: SiteId, event: &Event<RawJsonObject>) -> Option<u64> {
         let identities = self.identities(site, event)?;
         let identities = identities.iter().flatten().copied();
@@ -61,18 +61,18 @@ impl IdentityGroupCache {
         (!self.groups.contains_key(&group)).then_some(group)
     }
 
-    /// Remembers groups whose events the projection will see.
+    /// Remembers groups whose events the projection will read.
     pub fn remember(&self, groups: impl IntoIterator<Item = u64>) {
         for group in groups {
             self.groups.insert(group, ());
         }
     }
 
-    /// The identities of an event that shows several, each as one number.
+    /// Returns the identities of an event that shows several, each as one number.
     fn identities(&self, site: SiteId, event: &Event<RawJsonObject>) -> Option<[Option<u64>; 9]> {
         let EventFacts { visitor, cookies, .. } = &event.facts;
         let context = event.context.as_ref().map_or("", RawJsonObject::text);
-        // Read only where there is something to find: most contexts are long, and hold neither.
+        // Parsed only if there is something to find: most contexts are long, and contain neither.
         let holds = |name: &str| memmem::find(context.as_bytes(), name.as_bytes()).is_some();
         // A key may be written with escapes.
         let has_ids = holds("\"clientIds\"") || holds("\"device\"") || holds("\\u00");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_together_are_news_once() {
+    fn identities_seen_together_are_new_once() {
         let company = IdentityGroupCache::default();
         let is_news = |event: &Event<RawJsonObject>| {
             let group = company.find_new_group(SiteId(1), event);

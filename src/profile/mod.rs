@@ -1,32 +1,31 @@
 //! Profiles: what the gateway knows about a visitor, projected from the journal.
 //!
-//! The projection is a reader of the journal like any other. It writes what events say together with its
-//! own cursor in one transaction, so that each counts once, and then publishes how far it has come. Destinations read the journal behind it, so an identify is
-//! visible to the next event of its visitor, always.
+//! The projection is a reader of the journal like any other. It writes what events state together with its own cursor
+//! in one transaction, so that each counts once, and then publishes its progress. Destinations read the journal
+//! behind it, so an identify is always visible to the next event of its visitor.
 //!
-//! What a person is known by is in `identity.rs`; how identities join, and why people who share a
-//! device do not, in `stitch.rs`. Traits merge key by key: of two statements the later one holds,
-//! by the time of the event, and `null` takes back. What an event says besides is in `sighting.rs`: how
-//! often each visitor, known or not, did what on which day, what led them here, their device, place,
-//! consent and group. Where a site turns that off (`profiles.activity`), only events that say who
-//! somebody is are looked at.
+//! The identities of a person are in `identity.rs`; the rules by which they join, and by which people
+//! who share a device do not, in `stitch.rs`. Traits merge key by key: of two statements the later one
+//! wins, by the time of the event, and `null` removes a trait. The other data of an event is in
+//! `activity.rs`: how often each visitor, known or not, did what on which day, the touch that led them
+//! there, their device, place, consent and group. Where a site turns that off (`profiles.activity`),
+//! the projection reads only events that identify a visitor.
 //!
-//! Anybody can send events in anybody's name (`event/rank.rs`). So what is kept carries the rank of
-//! who said it, and a lower rank neither replaces nor displaces nor loosens what a higher one said: of
-//! identities by `stitch.rs`, of traits by `traits.rs`, of the rest by `details.rs`. What a page may know
-//! of its own visitor is in `standing.rs`. Profiles that claims alone made have a bound of their own,
-//! and names of events too, but for those that settings use.
+//! Any client can send events under any name (`event/rank.rs`). So stored data carries the rank of its
+//! sender, and a lower rank neither replaces nor displaces nor loosens the data of a higher one:
+//! identities in `stitch.rs`, traits in `traits.rs`, the rest in `details.rs`. The part that a page may
+//! know of its own visitor is in `page_profile.rs`. Profiles made by claims alone have a limit of their
+//! own, and names of events too, except for those that settings use.
 //!
-//! And all sites share one writer. So a profile holds
-//! only so much ([`ProfileLimits`]): a trait or an identity beyond is not taken, and counted; the event itself
-//! goes its way to the destinations. And an event costs what it changes, however many names its
-//! visitor has: the cache keeps names and profiles apart, and times that only move on are written
-//! down once an hour.
+//! All sites share one writer. So a profile is bounded ([`ProfileLimits`]): a trait or an identity
+//! beyond the limit is refused, and counted; the event itself still goes to the destinations. And an
+//! event costs what it changes, however many names its visitor has: the cache keeps names and profiles
+//! apart, and times that only advance are written once an hour.
 //!
-//! What another store knows of people is read for enrichment (`outside/`), and is no part of profiles.
+//! Traits of an external store are read for enrichment (`trait_source/`), and are no part of profiles.
 //!
-//! What the rules do with the rows of a batch is in `batch.rs`, once for all backends; how rows are
-//! read and written is each backend's (`rows.rs`).
+//! The rules on the rows of a batch are in `batch.rs`, once for all backends; each backend reads and
+//! writes the rows (`rows.rs`).
 
 mod activity;
 mod batch;
@@ -82,12 +81,12 @@ use crate::postgres::PostgresError;
 use crate::settings::SettingsSection;
 use crate::store::{StoreReadError, StoreWriteError};
 
-/// Where profiles are kept, and segments with them.
+/// The store of profiles, and of segments with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileBackend {
-    /// In the embedded database.
+    /// The embedded database.
     Sqlite,
-    /// In the PostgreSQL database that gateways share.
+    /// The PostgreSQL database that gateways share.
     Postgres,
 }
 
@@ -95,77 +94,77 @@ impl ProfileBackend {
     const ALL: [(&str, Self); 2] = [("sqlite", Self::Sqlite), ("postgres", Self::Postgres)];
 }
 
-/// `[profiles]`.
+/// The settings `[profiles]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProfileSettings {
-    /// Where they are kept.
+    /// The store that keeps the profiles.
     pub store: ProfileBackend,
-    /// Memory for profiles that were used lately.
+    /// Memory for recently used profiles, in bytes.
     pub cache_bytes: u64,
-    /// How long an unused profile stays in memory.
+    /// The time for which an unused profile stays in memory.
     pub cache_idle: Duration,
-    /// How long any does.
+    /// The time for which any profile stays in memory.
     pub cache_ttl: Duration,
-    /// For what is known of some events' visitors.
+    /// The longest lookup of the visitors of some events.
     pub timeout: Duration,
-    /// Reads of the store under way at once.
+    /// The most concurrent reads of the store.
     pub max_concurrent_lookups: usize,
-    /// What becomes of events whose visitors could not be looked up.
+    /// The policy for events whose visitors could not be looked up.
     pub on_timeout: LookupTimeoutPolicy,
-    /// How much one profile holds.
+    /// The limits of one profile.
     pub limits: ProfileLimits,
 }
 
-/// What becomes of events whose visitors could not be looked up in time.
+/// The policy for events whose visitors could not be looked up in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupTimeoutPolicy {
-    /// They go with what memory knows.
+    /// Deliver the events with cached profiles only.
     Deliver,
-    /// They stay pending, and are looked up again.
+    /// Keep the events pending, and look their visitors up again.
     Wait,
 }
 
-/// How much one profile holds.
+/// The limits of one profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileLimits {
-    /// Bytes of its traits as JSON.
+    /// The most bytes of its traits as JSON.
     pub traits_bytes: usize,
-    /// The part of them that claims may fill.
+    /// The part of these bytes that claims may fill.
     pub claimed_traits_bytes: usize,
-    /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
+    /// The most devices of each kind: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
-    /// Names of events that are counted, of one site: of those that only claims gave, and as many
-    /// of others.
+    /// The most names of events that are counted at one site: of names that only claims gave, and as
+    /// many of others.
     pub event_names: usize,
-    /// Profiles of one site that claims alone made.
+    /// The most profiles of one site made by claims alone.
     pub claimed_max: u64,
 }
 
 impl ProfileLimits {
-    /// Limits without a share of their own for claims.
+    /// Returns limits without a separate share for claims.
     pub const fn new(traits_bytes: usize, identities: usize, event_names: usize) -> Self {
         let (claimed_traits_bytes, claimed_max) = (traits_bytes, u64::MAX);
         Self { traits_bytes, claimed_traits_bytes, identities, event_names, claimed_max }
     }
 }
 
-/// `profiles` of a site: what is kept of its visitors.
+/// The settings `profiles` of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteProfileSettings {
-    /// Whether every event counts, those of visitors nobody knows as well; else only what says who
-    /// somebody is is looked at.
+    /// True if every event counts, those of unknown visitors as well; otherwise only events that
+    /// identify a visitor are read.
     pub activity: bool,
-    /// How long a visitor nobody knows is kept without being seen.
+    /// The time for which an unknown visitor is kept without being seen.
     pub anonymous_retain: Duration,
-    /// What pages may know of their own visitor.
+    /// The parts of a profile that pages may know of their own visitor.
     pub public: PublicProfilePaths,
-    /// Another store of what is known of people, if there is one.
+    /// The external source of traits, if there is one.
     pub source: Option<TraitSourceSettings>,
 }
 
 impl SiteProfileSettings {
-    /// Reads `profiles` of a site. Where nothing is said, it is the site that knows whether anything needs
-    /// `activity`.
+    /// Reads `profiles` of a site. Without an explicit value the site decides whether `activity` is
+    /// needed.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             activity: section.opt_boolean("activity").unwrap_or_default(),
@@ -176,19 +175,19 @@ impl SiteProfileSettings {
     }
 }
 
-/// User ids of one profile. It has one, unless the site's servers say that several are the same
-/// person's; who changed accounts more often than this is no person.
+/// The most user ids of one profile. It has one, unless the site's servers state that several are the
+/// same person's; a profile with more changes of account than this is no person.
 const MAX_USERS: usize = 16;
 
-/// E-mail addresses of one profile: more than a person uses, fewer than a shared till sees.
+/// The most e-mail addresses of one profile: more than a person uses, fewer than a shared till sees.
 const MAX_EMAILS: usize = 16;
 
-/// How far a time that only moves on may lag behind, in milliseconds: when a profile, a device or a
-/// trait was last seen. Events of known people that say nothing new would each be a write otherwise.
+/// The lag, in milliseconds, of stored times that only advance: when a profile, a device or a trait was
+/// last seen. Otherwise every event of a known person would be a write, even without news.
 const SEEN_EVERY_MS: i64 = 3_600_000;
 
 impl ProfileLimits {
-    /// How many identities of this kind a profile has room for.
+    /// Returns the most identities of this kind that a profile may have.
     fn of(self, kind: IdentityKind) -> usize {
         match kind {
             IdentityKind::User => MAX_USERS,
@@ -226,7 +225,7 @@ impl ProfileSettings {
         }
     }
 
-    /// What tests have.
+    /// Returns the settings for tests.
     #[cfg(test)]
     pub(crate) fn small(limits: ProfileLimits) -> Self {
         let minute = Duration::from_secs(60);
@@ -243,24 +242,24 @@ impl ProfileSettings {
     }
 }
 
-/// What one event says about who its visitor is.
+/// The statements of one event about its visitor's identity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProfileUpdate {
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
-    /// The rank that the event itself shows: what it is worth besides, the profiles know.
+    /// The rank that the event itself shows; the profiles may raise it.
     pub rank: SenderRank,
-    /// The user id, if any.
+    /// The user id, if the event has one.
     pub user: Option<Identity>,
-    /// The user id that the person had before, where one of the site's servers says so.
+    /// The person's previous user id, if one of the site's servers states it.
     pub previous: Option<Identity>,
-    /// The e-mail address, if any.
+    /// The e-mail address, if the event has one.
     pub email: Option<Identity>,
     /// The weak identities seen with them, the surest first.
     pub devices: Vec<DeviceIdentity>,
-    /// What is said of the person.
+    /// The traits that the event states of the person.
     pub traits: JsonObject,
-    /// What it says besides, if it counts as something a person did.
+    /// The other data, if the event counts as a person's activity.
     pub activity: Option<Activity>,
 }
 
@@ -273,34 +272,34 @@ impl ProfileUpdate {
     }
 }
 
-/// A profile's number in its store.
+/// The number of a profile in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProfileId(pub i64);
 
-/// What people did, by profile and name.
+/// The counts of activity, by profile and name.
 pub type ActivityCounts = BTreeMap<ProfileId, BTreeMap<String, EventTally>>;
 
-/// What updates changed.
+/// The changes that updates made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProfileChanges {
     /// Identities that name another profile than before.
     pub identities: BTreeSet<Identity>,
-    /// Profiles of which something else is known than before.
+    /// Profiles whose data changed.
     pub profiles: BTreeSet<ProfileId>,
-    /// What was counted of each, besides.
+    /// The counts that were added to profiles.
     pub counted: ActivityCounts,
     /// Events that were not counted because there were too many names.
     pub names_refused: u64,
-    /// Traits that were not taken because the profile was full.
+    /// Traits that were refused because the profile was full.
     pub traits_refused: u64,
-    /// Identities that were not taken because the profile was full.
+    /// Identities that were refused because the profile was full.
     pub identities_refused: u64,
-    /// Profiles that claims alone made, removed because there were too many.
+    /// Profiles made by claims alone that were removed because there were too many.
     pub evicted: u64,
 }
 
 impl ProfileChanges {
-    /// Adds what else changed.
+    /// Adds other changes to these.
     fn add(&mut self, other: Self) {
         self.identities.extend(other.identities);
         self.profiles.extend(other.profiles);
@@ -311,7 +310,7 @@ impl ProfileChanges {
 /// The part of a profile that a page may know by the gateway's cookie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PageProfile {
-    /// The profile.
+    /// The number of the profile.
     pub profile: ProfileId,
     /// The user id and the traits; of a shared profile the proven traits only.
     pub view: ProfileView,
@@ -319,28 +318,28 @@ pub struct PageProfile {
     pub is_whole: bool,
 }
 
-/// Visitors nobody has seen for long. Times are milliseconds since 1970.
+/// One step of the removal of visitors not seen for long. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpiryRequest {
-    /// Since when.
+    /// Visitors not seen since this time are removed.
     pub since: i64,
-    /// Where the last step ended: a time and a profile.
+    /// The position at which the last step ended: a time and a profile.
     pub after: (i64, ProfileId),
 }
 
-/// What one step of removing visitors did.
+/// The outcome of one step of removing visitors.
 #[derive(Clone, Debug, Default)]
 pub struct ExpiryOutcome {
-    /// What is no more.
+    /// The removed identities and profiles.
     pub changes: ProfileChanges,
-    /// Where to go on; `None` at the end.
+    /// The position of the next step; `None` at the end.
     pub next: Option<(i64, ProfileId)>,
 }
 
-/// What is computed of some people, and up to which event.
+/// The computed attributes of some people, and the last event that is in them.
 pub type ComputedSnapshot = (u64, Vec<Option<ComputedAttributes>>);
 
-/// Why the profiles failed.
+/// The reason why the profiles failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The store could not be read.
@@ -355,27 +354,27 @@ pub enum ProfileError {
     /// A read that several waited for failed.
     #[error(transparent)]
     Shared(Arc<ProfileError>),
-    /// A read was given up: the gateway is being stopped.
+    /// A read was cancelled: the gateway is being stopped.
     #[error("the profiles are no longer read")]
     Ended,
-    /// The site's other store of people failed.
-    #[error("the site's source of traits does not answer: {0}")]
+    /// The site's external source of traits failed.
+    #[error("the site's trait source does not answer: {0}")]
     Outside(#[from] TraitSourceError),
     /// The shared database failed.
-    #[error("the profiles cannot be had: {0}")]
+    #[error("the profiles are unavailable: {0}")]
     Postgres(#[from] PostgresError),
-    /// The journal they are projected from failed.
+    /// The journal that the profiles are projected from failed.
     #[error("the profiles cannot follow the journal")]
     Journal(#[from] JournalError),
-    /// The program has a mistake, and met it.
-    #[error("an event ends the step that it is in")]
+    /// A step panicked, which is a mistake in the program.
+    #[error("an event ends the transaction that it is in")]
     Panicked,
 }
 
-/// Keeps profiles. One implementation per backend.
+/// The store of profiles. One implementation per backend. Its methods fail if the database cannot be read or written.
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
-    /// The last event of the site that is in the profiles.
+    /// Returns the last event of the site that is in the profiles.
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError>;
 
     /// Applies updates in order and records that everything up to `upto` is in the profiles, as
@@ -387,7 +386,7 @@ pub trait ProfileStore: Send + Sync {
         updates: Vec<ProfileUpdate>,
     ) -> Result<ProfileChanges, ProfileError>;
 
-    /// The profiles that these identities name, in their order.
+    /// Finds the profiles that these identities name, in their order.
     async fn find(
         &self,
         site: SiteId,
@@ -401,54 +400,54 @@ pub trait ProfileStore: Send + Sync {
         id: String,
     ) -> Result<Option<PageProfile>, ProfileError>;
 
-    /// What is computed of these people's events, in their order, and the last event that is in it.
+    /// Reads the computed attributes of these profiles, in their order, and the last event that is in them.
     async fn computed(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
     ) -> Result<ComputedSnapshot, ProfileError>;
 
-    /// Removes some of the visitors nobody knows and nobody has seen for long.
+    /// Removes some of the unknown visitors not seen for long.
     async fn expire(
         &self,
         site: SiteId,
         unseen: ExpiryRequest,
     ) -> Result<ExpiryOutcome, ProfileError>;
 
-    /// Returns the names of events, of these, under which something is counted.
+    /// Returns those of these names of events under which something is counted.
     async fn counted_names(
         &self,
         site: SiteId,
         names: Vec<String>,
     ) -> Result<Vec<String>, ProfileError>;
 
-    /// Removes the names of events that nobody's profile has any more.
+    /// Removes the names of events that no profile has any more.
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;
 
-    /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
-    /// a device's id.
+    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
+    /// id.
     async fn subjects(
         &self,
         site: SiteId,
         name: String,
     ) -> Result<Vec<SubjectProfile>, ProfileError>;
 
-    /// Erases the profiles that one of these names is an identity of, but for those of users who are
-    /// not among the names.
+    /// Erases the profiles that one of these names is an identity of, except those of users who are not
+    /// among the names.
     async fn erase(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<ProfileChanges, ProfileError>;
 
-    /// Where counters begin and how far they are filled; `None` if the store keeps no such notes, so that
-    /// they count from when they are made.
+    /// Returns the store of counters' progress; `None` if the backend has none, so that counters count
+    /// from when they are made.
     fn counters(&self) -> Option<&dyn CounterStore> {
         None
     }
 }
 
-/// Returns when there is something new: never, once nobody is left to say it.
+/// Returns when the value changed: never, once its sender is gone.
 async fn until_changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -1,5 +1,5 @@
-//! Tells who changed, to whoever acts on it within moments. Nothing here is durable and nothing waits: who
-//! is not told of is found by whoever looks at everybody from time to time.
+//! Records changed profiles for tasks that act on them within moments. Nothing here is durable and
+//! nothing waits: a change that is lost here is found by the periodic pass over all profiles.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,38 +14,38 @@ use super::{
 };
 use crate::journal::{PersonNameDigest, SiteId};
 
-/// Who changed since it was last asked for, by site.
+/// The profiles that changed since they were last taken, by site.
 pub struct ChangedProfiles {
-    /// People of a site at most: of more than that, none are told of.
+    /// The most profiles of a site: if there are more, none are returned.
     most: usize,
     people: Mutex<HashMap<SiteId, BTreeSet<ProfileId>>>,
     has_more: Notify,
 }
 
 impl ChangedProfiles {
-    /// Nobody yet; `most` is how many people of a site are remembered.
+    /// Creates an empty set that remembers at most `most` profiles of a site.
     pub fn new(most: usize) -> Self {
         Self { most, people: Mutex::default(), has_more: Notify::new() }
     }
 
-    /// Waits until somebody changed.
+    /// Waits until a profile changed.
     pub async fn wait(&self) {
         self.has_more.notified().await;
     }
 
-    /// Whom of the site it was, from now on nobody. None of more than are remembered.
+    /// Returns and clears a site's changed profiles. Empty if there were more than are remembered.
     pub fn take(&self, site: SiteId) -> BTreeSet<ProfileId> {
         let people = self.people.lock().unwrap_or_else(PoisonError::into_inner).remove(&site);
         people.filter(|people| people.len() <= self.most).unwrap_or_default()
     }
 
-    /// Whether nobody of the site is noted any more.
+    /// Returns true if no profile of the site is recorded.
     #[cfg(test)]
     pub(crate) fn is_taken(&self, site: SiteId) -> bool {
         !self.people.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&site)
     }
 
-    /// Notes whom these changes are of.
+    /// Records the profiles of these changes.
     pub fn record_changes(&self, site: SiteId, changes: &ProfileChanges) {
         if changes.profiles.is_empty() && changes.counted.is_empty() {
             return;
@@ -53,7 +53,7 @@ impl ChangedProfiles {
         let mut all = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         let people = all.entry(site).or_default();
         for profile in changes.profiles.iter().chain(changes.counted.keys()) {
-            // One too many says that it was too many.
+            // One more than `most` marks an overflow.
             if people.len() > self.most {
                 break;
             }
@@ -63,14 +63,14 @@ impl ChangedProfiles {
     }
 }
 
-/// A store of profiles whose changes are noted.
+/// A store of profiles whose changes are recorded.
 pub struct ObservedStore {
     store: Arc<dyn ProfileStore>,
     changed: Arc<ChangedProfiles>,
 }
 
 impl ObservedStore {
-    /// The same store, whose changes are noted.
+    /// Wraps a store, and records its changes in `changed`.
     pub fn new(store: Arc<dyn ProfileStore>, changed: Arc<ChangedProfiles>) -> Self {
         Self { store, changed }
     }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_changed_is_told_once_and_too_many_are_nobody() {
+    async fn changed_profiles_are_returned_once_and_none_on_overflow() {
         let changed = ChangedProfiles::new(4);
         changed.record_changes(SITE, &of(1..3));
         let counted = [(ProfileId(9), Default::default())].into();

@@ -1,10 +1,10 @@
-//! The part of a profile that a page may know of its own browser: by the gateway's cookie, and by nothing
-//! that anybody can write.
+//! The part of a profile that a page may know of its own browser: by the gateway's cookie, and by no
+//! identity that a client can write.
 //!
-//! A browser that is bound to a user (`stitch.rs`, rule 0) is told of that user: of a profile that is
-//! shared only what was proven. Another is told of what its cookie alone collected: of a profile of
-//! which nothing is known but the cookie and the anonymous id that is made of it. Everybody else is told
-//! nothing.
+//! The page of a browser that is bound to a user (`stitch.rs`, rule 0) gets that user's profile: of a
+//! shared profile only the proven traits. The page of another browser gets what its cookie alone
+//! collected: a profile whose only identities are the cookie and the anonymous id made of it. Any other
+//! page gets nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use super::traits::ProfileTraits;
 use super::{PageProfile, ProfileId};
 use crate::event::{JsonObject, ProfileView, SenderRank};
 
-/// The kinds of identities that a profile may have of which its cookie alone is told: all of the
-/// cookie's own id.
+/// The kinds of identities that a profile may have for its page to get it by the cookie alone: all of
+/// the cookie's own id.
 pub(super) const OWN_KINDS: [&str; 2] = ["visitor", "anonymous"];
 
 /// The stored rows of a browser and of its profile.

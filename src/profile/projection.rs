@@ -1,4 +1,4 @@
-//! The projection of one site: from the journal into the profiles, and then the word how far.
+//! The projection of one site: applies the journal's events to the profiles, and publishes its progress.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -27,65 +27,69 @@ use crate::metrics::{Metrics, SharedName, SiteLabels};
 /// Identifying events applied by one transaction: a few milliseconds of the writer's time.
 const BATCH: usize = 200;
 
-/// Events applied by one transaction where every event counts: most only count, and the more there are
-/// the fewer pages are written twice. Some 20 milliseconds of the writer's time, where the projection
-/// is behind; else there are fewer.
+/// The limits of one transaction if every event counts: most only count, and the more there are the
+/// fewer pages are written twice. Some 20 milliseconds of the writer's time when the projection is
+/// behind; otherwise there are fewer.
 const COUNTED_READ_LIMITS: JournalReadLimits = JournalReadLimits { events: 1000, bytes: 4 << 20 };
 
-/// Events parsed before others may run.
+/// Events parsed before the task yields.
 const STRETCH_EVENTS: usize = 64;
 
-/// How long the projection's place may be unwritten when nothing was learnt: bounds what is looked
-/// at again after a restart, and how long events stay that every destination has settled.
+/// The longest time for which the projection's position may be unwritten when no event was applied: bounds what is
+/// read again after a restart, and how long events stay that every destination has settled.
 const CURSOR_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The pause after a store that failed.
+/// The pause after an error of the store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Of which site, and how.
+/// The site of a projection and its settings.
 pub struct ProjectionConfig {
-    /// The site's number.
+    /// The number of the site.
     pub site: SiteId,
-    /// Its name.
+    /// The name of the site.
     pub name: SharedName,
-    /// What is kept of its visitors, changing with a reload.
+    /// The site's settings of profiles; they change with a reload.
     pub settings: watch::Receiver<SiteProfileSettings>,
-    /// What events count as, besides themselves, changing with a reload.
+    /// The names that events count under, besides their own; they change with a reload.
     pub counters: watch::Receiver<Arc<dyn EventCounterSet>>,
 }
 
-/// The projection of one site.
+/// The projection of one site, a reader of its journal.
 pub struct ProfileProjection {
     site: SiteId,
     labels: SiteLabels,
     settings: watch::Receiver<SiteProfileSettings>,
     counters: watch::Receiver<Arc<dyn EventCounterSet>>,
-    /// Those under which events count until the next look; `None` where they do not.
+    /// The names under which events count until the next update; `None` if they are not counted.
     counting: Option<Arc<dyn EventCounterSet>>,
-    /// Their names, once the store knows that events count under these from here on.
+    /// These names, once the store has recorded that events count under them from here on.
     followed: watch::Sender<Option<Vec<String>>>,
     reader: ReaderId,
     journal: Arc<dyn Journal>,
     profiles: Arc<ProfileService>,
     metrics: Arc<Metrics>,
-    /// How far the profiles have come.
+    /// The last event that is in the profiles.
     done: u64,
-    /// How far events may be delivered: as far, unless their store has failed for longer than they wait.
+    /// The last event that may be delivered: as `done`, unless the store has failed for longer than events wait.
     open: watch::Sender<u64>,
-    /// Since when the profiles stand still because something failed.
+    /// The time since which the profiles stand still because of an error.
     stands_since: Option<Instant>,
-    /// Whether `done` is where the profiles stand: after a failure they may stand elsewhere, and
-    /// at the start their store may not answer yet.
+    /// True if `done` is the store's position: after an error the store may have another, and at the
+    /// start it may not answer yet.
     is_sure: bool,
-    /// The place that is written down, and since when.
+    /// The position that is written, and the time since when.
     noted: u64,
     noted_at: Instant,
-    /// The care it takes after an abort.
+    /// The guard against poison events.
     care: ProfileReaderGuard,
 }
 
 impl ProfileProjection {
-    /// Takes up the projection of a site where it stands.
+    /// Creates the projection of a site, at its stored position.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the journal cannot be read or written.
     pub async fn start(
         setup: ProjectionConfig,
         journal: Arc<dyn Journal>,
@@ -96,7 +100,7 @@ impl ProfileProjection {
         let at = profiles.projected(site).await;
         if let Err(error) = &at {
             let error = error as &dyn Error;
-            tracing::warn!(error, site = %name, "the profiles do not answer yet");
+            tracing::warn!(error, site = %name, "the profile store does not answer yet");
         }
         let is_sure = at.is_ok();
         let at = at.unwrap_or(0);
@@ -108,7 +112,7 @@ impl ProfileProjection {
             "profiles",
             COUNTED_READ_LIMITS.events,
         );
-        // The journal hears of the place after the profiles, so it may have missed the last.
+        // The journal's position is written after the profiles', so it may be older.
         let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
         Ok(Self {
             site,
@@ -131,12 +135,12 @@ impl ProfileProjection {
         })
     }
 
-    /// The reader that keeps the projection's events from leaving.
+    /// Returns the reader that keeps the projection's events from leaving.
     pub fn reader(&self) -> ReaderId {
         self.reader
     }
 
-    /// What fills the counters for what happened before they began.
+    /// Returns the backfill of counters for events from before they began.
     pub fn filling(&self, per_second: NonZeroU32) -> CounterBackfill {
         CounterBackfill {
             site: self.site,
@@ -151,16 +155,17 @@ impl ProfileProjection {
         }
     }
 
-    /// How far events may be delivered, changing as the profiles come on: everything up to there is in
-    /// them, unless their store fails and events do not wait for it.
+    /// Returns the last event that may be delivered; changes are published. Everything up to it is in
+    /// the profiles, unless their store fails and events do not wait for it.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.open.subscribe()
     }
 
-    /// Follows the journal until told to stop.
+    /// Follows the journal until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         if self.settings.borrow().activity {
-            // Longer than others on this runtime should wait. That it panics is seen when it is used.
+            // Takes longer than other tasks on this runtime should wait. A panic in it shows when the
+            // tables are used.
             let agents = self.profiles.agents().clone();
             tokio::task::spawn_blocking(move || agents.prepare()).await.ok();
         }
@@ -205,7 +210,7 @@ impl ProfileProjection {
         }
     }
 
-    /// One step towards `target`; whether there was anything to do.
+    /// Runs one step towards `target`. Returns whether there was anything to do.
     async fn step(&mut self, target: JournalHead) -> Result<bool, ProfileError> {
         let lag = i64::try_from(target.seq.saturating_sub(self.done)).unwrap_or(i64::MAX);
         self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
@@ -221,26 +226,26 @@ impl ProfileProjection {
         advanced.map(|()| true)
     }
 
-    /// Lets events follow the profiles. Those that went ahead of them have to be caught up with first.
+    /// Publishes the progress. Events that went ahead of the profiles have to be caught up with first.
     fn publish_progress(&mut self) {
         self.stands_since = None;
         let done = self.done;
         self.open.send_if_modified(|open| std::mem::replace(open, done) != done);
     }
 
-    /// Stands still after a failure of a step that began then.
+    /// Records an error of a step that began at `began`.
     fn record_stall(&mut self, error: &ProfileError, began: Instant) {
         let (site, error) = (&self.labels.site, error as &dyn Error);
         if self.stands_since.is_none() {
-            tracing::warn!(error, %site, "the profiles stand still");
+            tracing::warn!(error, %site, "the profiles are not updated: the profile store failed");
         } else {
-            tracing::debug!(error, %site, "the profiles stand still");
+            tracing::debug!(error, %site, "the profiles are not updated: the profile store failed");
         }
         self.stands_since.get_or_insert(began);
     }
 
-    /// Finds out where the profiles stand. A batch that seemed to fail may have been written: then
-    /// nobody has heard of its changes.
+    /// Reads the store's position. A batch that seemed to fail may have been written: then its changes
+    /// were not published.
     async fn resume(&mut self) -> Result<(), ProfileError> {
         let now = self.profiles.projected(self.site).await?;
         if now != self.done {
@@ -255,8 +260,8 @@ impl ProfileProjection {
         self.noted_at.elapsed() >= CURSOR_WRITE_INTERVAL
     }
 
-    /// Agrees with the store on what events count as from here on, if that has changed: the same until
-    /// the next look, so that what counts where is never in doubt.
+    /// Records in the store the names that events count under from here on, if they have changed: they
+    /// stay the same until the next update, so that the count of an event is never in doubt.
     async fn update_counter_names(&mut self) -> Result<(), ProfileError> {
         let is_new = self.settings.has_changed().unwrap_or(false)
             || self.counters.has_changed().unwrap_or(false);
@@ -279,7 +284,7 @@ impl ProfileProjection {
         Ok(())
     }
 
-    /// One step towards `target`, or, once there, the note of where that is.
+    /// Runs one step towards `target` or, once there, writes the position.
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
         let at = self.done;
         let counts = self.counting.is_some();
@@ -293,7 +298,7 @@ impl ProfileProjection {
         let is_cut = !counts && records.len() == BATCH;
         let is_cut = !self.care.choose(&mut records) || is_cut;
         let upto = match records.last() {
-            // It may have stopped for the sake of bytes as well.
+            // The read may have stopped at its limit of bytes.
             Some(last) if counts || is_cut => last.seq,
             _ => target,
         };
@@ -308,13 +313,13 @@ impl ProfileProjection {
         Ok(())
     }
 
-    /// Takes into the profiles what these say, and notes that they are up to there.
+    /// Applies these records to the profiles, and records the new position.
     async fn apply_records(
         &self,
         records: &[JournalRecord],
         upto: u64,
     ) -> Result<(), ProfileError> {
-        // Read before they were erased, perhaps.
+        // The records may have been read before their person was erased.
         let forgotten = self.journal.suppression_list();
         let mut updates = Vec::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
@@ -343,7 +348,8 @@ impl ProfileProjection {
             Ok(event) => event,
             Err(error) => {
                 // The gateway wrote it; only a damaged disk gets here, and one event must not stop all.
-                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
+                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable; the \
+                    disk may be damaged");
                 return None;
             }
         };
@@ -355,7 +361,7 @@ impl ProfileProjection {
     }
 }
 
-/// Lets events that wait no longer than that pass profiles that have not come on since then.
+/// Lets events be delivered ahead of profiles that have stood still for `patience` since `since`.
 async fn release_after_patience(
     open: &watch::Sender<u64>,
     head: &watch::Receiver<JournalHead>,
@@ -371,14 +377,14 @@ async fn release_after_patience(
     }
 }
 
-/// What an event says about who its visitor is.
+/// Returns what an event states about its visitor's identity.
 pub fn update_of(event: &Event) -> ProfileUpdate {
     let mut devices = identity::devices(event);
     let mut previous = None;
     if event.kind == EventKind::Alias {
-        // The older id may have been a device's or a user's. As a device it joins the user, whoever
-        // says so. That two user ids are one person's is believed of the site's servers only: in a
-        // browser anybody could make anybody's profile their own.
+        // The older id may have been a device's or a user's. As a device it joins the user, whatever
+        // the sender. That two user ids are one person's is accepted from the site's servers only: in a
+        // browser any visitor could make another person's profile their own.
         let older = |kind| Identity::of(kind, event.previous_id.as_deref());
         let device = older(IdentityKind::Anonymous)
             .map(|identity| DeviceIdentity { identity, client: None });

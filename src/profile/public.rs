@@ -1,4 +1,4 @@
-//! What a site lets its pages know of their own visitor.
+//! The parts of a profile that a site's pages may know of their own visitor.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::VisitorProfile;
 use crate::event::JsonObject;
 use crate::settings::SettingsSection;
 
-/// The parts of a profile that paths begin with.
+/// The members of a profile with which paths begin.
 const ROOTS: [&str; 10] = [
     "traits",
     "activity",
@@ -20,15 +20,15 @@ const ROOTS: [&str; 10] = [
     "last_seen",
 ];
 
-/// Keys within each other: deeper JSON does not reach the journal.
+/// The most keys of a path: deeper JSON does not reach the journal.
 const MAX_STEPS: usize = 64;
 
-/// Places in a profile: `traits.plan`, `activity["Order Completed"].count`.
+/// Paths in a profile: `traits.plan`, `activity["Order Completed"].count`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicProfilePaths(Vec<Vec<String>>);
 
 impl PublicProfilePaths {
-    /// Reads `public`.
+    /// Reads the setting `public`.
     pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let mut paths = Vec::new();
         for text in section.strings("public") {
@@ -45,18 +45,18 @@ impl PublicProfilePaths {
         Self(paths)
     }
 
-    /// Whether there is nothing to know.
+    /// Returns true if nothing is public.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether any of it is computed of the visitor's events.
+    /// Returns true if a public part is computed of the visitor's events.
     pub fn wants_computed(&self) -> bool {
         let is_known = |root: &String| root == "traits" || root == "user_id";
         self.0.iter().filter_map(|path| path.first()).any(|root| !is_known(root))
     }
 
-    /// The names of events of which any of it is counted.
+    /// Returns the names of events whose counts are public.
     pub fn counted_events(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|path| match path.as_slice() {
             [root, name, ..] if root == "activity" => Some(name.as_str()),
@@ -64,7 +64,7 @@ impl PublicProfilePaths {
         })
     }
 
-    /// The public part of what is known of a visitor, in the form of the whole.
+    /// Returns the public part of a visitor's profile, in the form of the whole.
     pub fn of(&self, found: &VisitorProfile) -> JsonObject {
         let mut whole = found.computed.as_ref().map(|it| it.members()).unwrap_or_default();
         whole.insert("traits".to_owned(), Value::Object(found.view.traits.clone()));
@@ -94,7 +94,7 @@ fn copy(from: &JsonObject, into: &mut JsonObject, path: &[String]) {
     }
 }
 
-/// A path: keys with dots between them, or in brackets and quotes.
+/// Parses a path: keys with dots between them, or in brackets and quotes.
 fn parse(text: &str) -> Option<Vec<String>> {
     let mut steps = Vec::new();
     let mut rest = text;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_public_is_told() {
+    fn public_part_has_only_public_paths() {
         let paths =
             ["traits.plan", "traits.address.city", "activity[\"Order\"].count", "device.os"];
         let public = PublicProfilePaths(paths.iter().map(|path| parse(path).unwrap()).collect());

@@ -1,4 +1,4 @@
-//! How the profiles' readers of the journal go on after an abort.
+//! The guard of the profiles' readers of the journal after an abort.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::journal::{GuardedWork, Journal, JournalRecord, ReaderGuard, SiteId};
 use crate::metrics::{Metrics, PoisonLabels, SiteLabels};
 
-/// The care of one reader, which ends when as many records have passed as it takes in one step.
+/// The guard of one reader, whose care ends when as many records have passed as it reads in one step.
 pub(super) struct ProfileReaderGuard {
     care: Arc<ReaderGuard>,
     what: &'static str,
@@ -14,7 +14,7 @@ pub(super) struct ProfileReaderGuard {
 }
 
 impl ProfileReaderGuard {
-    /// The care of the reader of this name, which takes so many records in one step at most.
+    /// Creates the guard of the reader with this name, which reads at most `step` records in one step.
     pub(super) fn new(
         journal: &dyn Journal,
         (site, reader): (SiteId, &str),
@@ -25,27 +25,27 @@ impl ProfileReaderGuard {
         Self { care, what, left: AtomicUsize::new(step) }
     }
 
-    /// The reader panicked: it is careful from here on.
+    /// Makes the reader careful after its own panic.
     pub(super) fn begin(&self, step: usize) {
         self.left.store(step, Ordering::Relaxed);
         self.care.begin_care();
     }
 
-    /// There is nothing more that can have been under way.
+    /// Ends the care: no further record can have been in flight.
     pub(super) fn end(&self) {
         if self.care.is_careful() {
             self.care.end_care();
         }
     }
 
-    /// Leaves of these what may be taken together. Whether that was all.
+    /// Keeps only the records that may be handled together. Returns true if that was all.
     pub(super) fn choose(&self, records: &mut Vec<JournalRecord>) -> bool {
         let count = records.len();
         records.truncate(self.care.group(records.iter().map(item)));
         records.len() == count
     }
 
-    /// Begins to work on these.
+    /// Begins to work on these records.
     pub(super) async fn section(&self, records: &[JournalRecord]) -> GuardedWork {
         let section = self.care.begin(records.iter().map(item).collect()).await;
         if self.care.is_careful() {
@@ -58,7 +58,7 @@ impl ProfileReaderGuard {
         section
     }
 
-    /// Whether a record is set aside, since the process died over it again and again. Tells of it.
+    /// Returns true if a record is set aside, since the process died over it repeatedly. Logs and counts it.
     pub(super) fn sets_aside(&self, seq: u64, (labels, metrics): (&SiteLabels, &Metrics)) -> bool {
         if !self.care.is_poisoned(i64::try_from(seq).unwrap_or(i64::MAX)) {
             return false;
@@ -66,8 +66,8 @@ impl ProfileReaderGuard {
         let (site, reader) = (labels.site.clone(), self.what);
         tracing::warn!(
             %site, reader, seq,
-            "an event was under way whenever the process died, and is left out here; it is delivered all \
-             the same"
+            "the process died repeatedly while it applied this event to the profiles; the event is left \
+             out of the profiles and is still delivered"
         );
         metrics.poisoned.get_or_create(&PoisonLabels { site, reader }).inc();
         true

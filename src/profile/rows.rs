@@ -1,5 +1,5 @@
-//! What the logic of a batch asks of a backend: the rows of profiles, of their names and of what they
-//! did. All of one transaction, each change visible to what is asked after it.
+//! The rows that a batch needs from a backend: profiles, their names and their activity. All in one
+//! transaction; each change is visible to later reads.
 
 use super::details::ProfileDetails;
 use super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
@@ -8,21 +8,21 @@ use super::traits::{ProfileTraits, TraitByteLimits, TraitChanges};
 use super::{Identity, IdentityKind, ProfileId};
 use crate::event::SenderRank;
 
-/// What is kept of a profile besides its traits and identities. Times are milliseconds since 1970.
+/// A profile's row, without traits and identities. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProfileRow {
     pub(super) user_id: Option<String>,
-    /// When one of the site's servers last said by what user id it goes; 0 if never.
+    /// The time at which one of the site's servers last stated the profile's user id; 0 if never.
     pub(super) named_at: i64,
     pub(super) first_seen: Option<i64>,
     pub(super) last_seen: Option<i64>,
-    /// The highest rank of what was said of it.
+    /// The highest rank of a statement about the profile.
     pub(super) rank: SenderRank,
     /// True if the profile may hold data of two people.
     pub(super) is_shared: bool,
 }
 
-/// An identity's kind and value, as they are written, and the rank with which it is linked.
+/// An identity's kind and value, as stored, and the rank with which it is linked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IdentityLink {
     pub(super) kind: String,
@@ -30,10 +30,10 @@ pub(super) struct IdentityLink {
     pub(super) rank: SenderRank,
 }
 
-/// Why a name of events is counted.
+/// The reason why a name of events is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EventNameRank {
-    /// Claims gave it.
+    /// A claimed sender gave it.
     #[default]
     Claimed,
     /// A proven sender gave it.
@@ -43,7 +43,7 @@ pub(super) enum EventNameRank {
 }
 
 impl EventNameRank {
-    /// The stored number.
+    /// Returns the stored number.
     pub(super) const fn number(self) -> i64 {
         match self {
             Self::Claimed => 0,
@@ -63,20 +63,20 @@ impl EventNameRank {
 
 /// The rows of one site in one transaction.
 pub(super) trait ProfileRows {
-    /// Why rows cannot be had.
+    /// The error of a row that cannot be read or written.
     type Error;
 
-    /// To whom an identity belongs.
+    /// Returns the binding of an identity, if it belongs to a profile.
     fn binding(&mut self, identity: &Identity) -> Result<Option<IdentityBinding>, Self::Error>;
 
-    /// The newest anonymous id of a client with the profile.
+    /// Returns the newest anonymous id of a client with the profile.
     fn latest_anonymous_id(
         &mut self,
         profile: ProfileId,
         client: &str,
     ) -> Result<Option<LatestAnonymousId>, Self::Error>;
 
-    /// A new profile, first seen at this time, under a number that no other has or had.
+    /// Creates a profile, first seen at this time, under a number that no other has or had.
     fn create_profile(&mut self, at: i64) -> Result<ProfileId, Self::Error>;
 
     fn read_profile_row(&mut self, profile: ProfileId) -> Result<ProfileRow, Self::Error>;
@@ -87,10 +87,10 @@ pub(super) trait ProfileRows {
         person: &ProfileRow,
     ) -> Result<(), Self::Error>;
 
-    /// The user claims what their profile was known by while it was anonymous.
+    /// Marks the identities of a profile as claimed by its user, from when it was anonymous.
     fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), Self::Error>;
 
-    /// Makes an identity name the profile, seen at a time with a client.
+    /// Binds an identity to the profile, seen at a time with a client.
     fn bind(
         &mut self,
         identity: &Identity,
@@ -99,7 +99,7 @@ pub(super) trait ProfileRows {
         seen: (Option<&str>, i64),
     ) -> Result<(), Self::Error>;
 
-    /// Raises the rank with which an identity is linked, and takes its times over, if the profile has it.
+    /// Raises the rank with which an identity is linked, and sets its times, if the profile has it.
     fn raise(
         &mut self,
         identity: &Identity,
@@ -107,8 +107,8 @@ pub(super) trait ProfileRows {
         held: BindingUpdate,
     ) -> Result<(), Self::Error>;
 
-    /// Removes the profile's identity of a kind that has the lowest rank below this one and was
-    /// not seen for longest, if there is one. Returns its value.
+    /// Removes the profile's identity of a kind that has the lowest rank below this one and was not
+    /// seen for longest, if there is one. Returns its value.
     fn evict(
         &mut self,
         profile: ProfileId,
@@ -116,7 +116,7 @@ pub(super) trait ProfileRows {
         below: SenderRank,
     ) -> Result<Option<String>, Self::Error>;
 
-    /// How many identities of a kind the profile has; `limit` if there are more.
+    /// Returns the number of identities of a kind that the profile has; `limit` if there are more.
     fn count_identities(
         &mut self,
         profile: ProfileId,
@@ -124,13 +124,13 @@ pub(super) trait ProfileRows {
         limit: usize,
     ) -> Result<usize, Self::Error>;
 
-    /// The profile's identities, in the order of their kinds and values.
+    /// Returns the profile's identities, in the order of their kinds and values.
     fn names_of(&mut self, profile: ProfileId) -> Result<Vec<IdentityLink>, Self::Error>;
 
     /// Removes an identity, by kind and value.
     fn unbind(&mut self, name: (&str, &str)) -> Result<(), Self::Error>;
 
-    /// Makes an identity, by kind and value, that of another profile, which claims it.
+    /// Moves an identity, by kind and value, to another profile, which claims it.
     fn transfer_identity(
         &mut self,
         name: (&str, &str),
@@ -138,7 +138,7 @@ pub(super) trait ProfileRows {
         claim: i64,
     ) -> Result<(), Self::Error>;
 
-    /// The profile's traits, and what was left out of them because there is no more room.
+    /// Returns the profile's traits, and the changes if some did not fit its limits.
     fn traits(
         &mut self,
         profile: ProfileId,
@@ -148,7 +148,7 @@ pub(super) trait ProfileRows {
     fn put_traits(&mut self, profile: ProfileId, traits: &ProfileTraits)
     -> Result<(), Self::Error>;
 
-    /// What is known of the person's device, place and ways.
+    /// Returns the person's device, place, touches, consent and group.
     fn details(&mut self, profile: ProfileId) -> Result<ProfileDetails, Self::Error>;
 
     fn put_details(
@@ -160,21 +160,21 @@ pub(super) trait ProfileRows {
     /// Removes a profile that has neither identities nor activity any more.
     fn remove(&mut self, profile: ProfileId) -> Result<(), Self::Error>;
 
-    /// The number of an event's name, if it is counted, and why it is.
+    /// Returns the number of an event's name and the reason why it is counted, if it is.
     fn event(&mut self, name: &str) -> Result<Option<(i64, EventNameRank)>, Self::Error>;
 
     /// Returns the number of names that are counted for this reason.
     fn events_counted(&mut self, rank: EventNameRank) -> Result<usize, Self::Error>;
 
-    /// Counts a new name from now on.
+    /// Adds a new name to the counted ones. Returns its number.
     fn add_event(&mut self, name: &str, rank: EventNameRank) -> Result<i64, Self::Error>;
 
-    /// Counts a name for a better reason.
+    /// Raises the reason why a name is counted.
     fn raise_event(&mut self, name: &str, rank: EventNameRank) -> Result<(), Self::Error>;
 
-    /// What one profile did was done by another; whether that was anything.
+    /// Moves the activity of one profile to another. Returns true if there was any.
     fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Self::Error>;
 
-    /// Adds what was counted, and what else is left for the end.
+    /// Adds the counts, and writes what else is left for the end.
     fn finish(&mut self, counted: &PendingTallies) -> Result<(), Self::Error>;
 }

@@ -1,9 +1,9 @@
-//! What was said lately of people who have not changed since: most of what is said is said again, and
-//! then it is not even looked up.
+//! The recent statements about people who have not changed since: most statements repeat earlier ones,
+//! and these are not even looked up.
 //!
-//! A statement is remembered when all its identities are its holder's, and forgotten when anything
-//! changes of the holder: an identity comes or goes, a trait, the user id. Nothing is remembered
-//! before it is committed.
+//! A statement is remembered when all its identities belong to its profile, and forgotten when that
+//! profile changes: an identity is added or removed, a trait, the user id. Nothing is remembered before
+//! it is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
@@ -16,13 +16,13 @@ use super::{Activity, ProfileId, ProfileUpdate};
 use crate::event::SenderRank;
 use crate::journal::SiteId;
 
-/// Statements, and profiles, that are remembered: about 120 bytes each. What is forgotten is looked up.
+/// The most statements, and profiles, that are remembered: about 120 bytes each. An evicted one is looked up again.
 const MAX_REMEMBERED: u64 = 50_000;
 
-/// What was said lately.
+/// The recent statements that change nothing when they are repeated.
 pub(super) struct UnchangedStatementCache {
     said: Cache<u64, CachedStatement>,
-    /// The state that each profile is in, as a number that no other has or had.
+    /// The state of each profile, as a number that is never reused.
     states: Cache<ProfileId, u64>,
     next: AtomicU64,
     hashes: RandomState,
@@ -34,12 +34,12 @@ struct CachedStatement {
     /// The effective rank of the statement.
     rank: SenderRank,
     state: u64,
-    /// When saying it changes nothing, in milliseconds since 1970.
+    /// The times between which repeating it changes nothing, in milliseconds since 1970.
     from: i64,
     due: i64,
 }
 
-/// What one transaction says and changes.
+/// The statements and changed profiles of one transaction.
 #[derive(Default)]
 pub(super) struct StatementCacheDelta {
     changed: BTreeSet<ProfileId>,
@@ -58,7 +58,7 @@ impl Default for UnchangedStatementCache {
 }
 
 impl UnchangedStatementCache {
-    /// What the update says, apart from when, as one number.
+    /// Returns a hash of the update without its time.
     pub(super) fn statement(&self, site: SiteId, update: &ProfileUpdate) -> u64 {
         let ProfileUpdate {
             at: _,
@@ -77,8 +77,8 @@ impl UnchangedStatementCache {
         self.hashes.hash_one((who, devices, traits, seen))
     }
 
-    /// Whose it is, and what it is worth, if it was said before and saying it again at this time changes
-    /// nothing.
+    /// Returns the profile and the effective rank of a statement, if it is remembered and repeating it
+    /// at this time changes nothing.
     pub(super) fn holder(
         &self,
         statement: u64,
@@ -92,7 +92,7 @@ impl UnchangedStatementCache {
         is_known.then_some((said.holder, said.rank))
     }
 
-    /// Takes the notes of a transaction that is committed.
+    /// Applies the statements and changes of a committed transaction.
     pub(super) fn commit_delta(&self, notes: StatementCacheDelta) {
         for profile in notes.changed {
             self.states.insert(profile, self.new_state());
@@ -106,14 +106,14 @@ impl UnchangedStatementCache {
         }
     }
 
-    /// Forgets what these have said.
+    /// Forgets the statements of these profiles.
     pub(super) fn forget(&self, profiles: &BTreeSet<ProfileId>) {
         for profile in profiles {
             self.states.insert(*profile, self.new_state());
         }
     }
 
-    /// Forgets everything.
+    /// Forgets all statements.
     pub(super) fn clear(&self) {
         self.said.invalidate_all();
         self.states.invalidate_all();
@@ -125,20 +125,20 @@ impl UnchangedStatementCache {
 }
 
 impl StatementCacheDelta {
-    /// Something of the profile is no more as it was.
+    /// Records that the profile changed.
     pub(super) fn change(&mut self, profile: ProfileId) {
         self.changed.insert(profile);
         self.said.remove(&profile);
     }
 
-    /// These profiles are no more.
+    /// Records that these profiles were removed.
     pub(super) fn forget(&mut self, profiles: &BTreeSet<ProfileId>) {
         for profile in profiles {
             self.change(*profile);
         }
     }
 
-    /// The holder has all that the statement says; at these times there is nothing to note of it.
+    /// Remembers a statement that its profile has in full; it changes nothing at these times.
     pub(super) fn remember_statement(
         &mut self,
         (holder, rank): (ProfileId, SenderRank),

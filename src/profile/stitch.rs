@@ -1,95 +1,95 @@
-//! How identities join: the rules, and nothing else. Whoever keeps profiles looks up what it knows of
-//! an event's identities, asks [`decide_stitch`], and does as told.
+//! The rules of identity stitching. The profiles' backend looks up the bindings of an event's
+//! identities, calls [`decide_stitch`], and applies its decision.
 //!
 //! # The rules
 //!
 //! An identity belongs to one profile of its site. **Strong** identities name a person: user ids and
 //! e-mail addresses. **Weak** ones name a device: anonymous ids, cookies, ids of vendors. A profile
-//! that has a user id is **known**, another anonymous. All times are the events' own, so that what
-//! arrives late changes nothing that was later.
+//! that has a user id is **known**, another anonymous. All times are the events' own, so that an event
+//! that arrives late changes nothing later.
 //!
-//! The gateway's own cookie is the one weak identity that nobody can write: it shows the **browser**.
-//! Every other identity is a claim, until a sender of a higher rank (`event/rank.rs`) says it. A link
-//! of an identity to its profile has the rank with which it was made, and a profile the highest
-//! rank of what was said of it: one of rank claimed is what claims alone made.
+//! The gateway's own cookie is the one weak identity that no client can write: it shows the
+//! **browser**. Every other identity is a claim, until a sender of a higher rank (`event/rank.rs`)
+//! states it. A link of an identity to its profile has the rank with which it was made, and a profile
+//! the highest rank of its statements: one of rank claimed was made by claims alone.
 //!
-//! 0. *Rank.* A message of a server or with a login proof has its own rank. A browser is **bound** if such
-//!    a message named its cookie and the user id: what it says later of the same user, or of nobody, is
-//!    proven; what it says of another user is claimed, and leaves the browser bound. A server's
-//!    message without a user id reaches a known profile by the links of the devices or of the address in
-//!    it, and is worth no more than the best of them.
-//! 1. *User ids.* An event with a user id is its profile's. Two user ids never come together through
-//!    anything they share.
+//! 0. *Rank.* A message of a server or with a login proof has its own rank. A browser is **bound** if
+//!    such a message named its cookie and the user id: its later events of the same user, or without a
+//!    user id, are proven; its events of another user are claimed, and leave the browser bound. A
+//!    server's message without a user id reaches a known profile by the links of the devices or of the
+//!    address in it, and its rank is no higher than the best of them.
+//! 1. *User ids.* An event with a user id belongs to its profile. Two user ids never come together
+//!    through anything they share.
 //! 2. *Signing in.* The weak identities of that event belong to the user from then on. An anonymous
-//!    profile that one of them named goes into the user's as a whole. One that was another user's
-//!    device alone changes hands, if that user was not seen on it later (its **claim**): the other
-//!    keeps what else they have, and their past.
-//! 3. *Without a user id* the weak identities of an event are of one device, and belong to the user
-//!    the browser is bound to, else to who claimed one of them last; if nobody did, their anonymous
-//!    profiles become one, of which the one of the highest rank stays, and of these the oldest.
-//! 4. *After a change of hands* an event from before says nothing of that identity any more.
-//! 5. *E-mail addresses* join as user ids do if one of the site's servers says so, unless a device in
-//!    the event is another user's: an address that a user id has by a server's word stays with it, and
-//!    the people stay two; one that others said leaves whom they said it of. If anybody else says so, an
-//!    address joins anonymous profiles that claims alone made with each other at most: whoever
-//!    names somebody's address in a browser neither gets nor changes what is known of a user, and takes
+//!    profile that one of them named is merged into the user's as a whole. An identity of another user
+//!    moves alone, if that user was not seen on it later (its **claim**): the other keeps all other
+//!    identities, and their past.
+//! 3. *Without a user id* the weak identities of an event are of one device, and belong to the user the
+//!    browser is bound to, else to the profile that claimed one of them last; if none did, their
+//!    anonymous profiles become one: the one of the highest rank stays, and of these the oldest.
+//! 4. *After a move* an earlier event no longer affects that identity.
+//! 5. *E-mail addresses* join as user ids do if one of the site's servers states them, unless a device
+//!    in the event is another user's: an address that a user id has from a server stays with it, and
+//!    the people stay two; one that others stated leaves the person they stated it of. Stated by any
+//!    other sender, an address at most joins anonymous profiles made by claims alone with each other:
+//!    naming a user's address in a browser neither reads nor changes that user's profile, and takes
 //!    nothing into a user's profile.
 //! 6. *Alias.* The older id as a weak identity joins the user id. Two user ids become one profile if
-//!    one of the site's servers says so; the profile goes by the id of the latest alias then. If
-//!    anybody else says so, they stay two.
+//!    one of the site's servers states so; the profile then has the id of the latest alias. On any
+//!    other sender's statement, they stay two.
 //! 7. *Reset.* An anonymous id never seen before, of a client that used another with the same device
 //!    within the last [`RESET_WITHIN_MS`], begins a new visitor: the event's weak identities leave the
-//!    person as if somebody else had signed in, somebody nobody knows yet. The browser is no longer
-//!    bound. After that time a new id is taken for a script's storage that the browser emptied, and the
-//!    person stays the same: browsers do so after a day at the earliest.
-//! 8. *Taking.* What claims alone made, anybody takes, as rules 2, 3 and 7 say. From a profile of
-//!    a higher rank a server takes; a browser takes its own cookie, unless that is bound and the event
-//!    only claims another user; and a proven event, or the reset of a bound browser, takes what
-//!    is of the profile that the browser was bound to. A claim takes nothing else: it joins
-//!    what is there already, in the share that claims have.
+//!    person as if another, still unknown, person had signed in. The browser is no longer bound. After
+//!    that time a new id means that the browser emptied the script's storage, and the person stays the
+//!    same: browsers do so after a day at the earliest.
+//! 8. *Taking.* Any event may take from profiles made by claims alone, as rules 2, 3 and 7 state. From
+//!    a profile of a higher rank a server takes; a browser takes its own cookie, unless that is bound
+//!    and the event only claims another user; and a proven event, or the reset of a bound browser,
+//!    takes the identities of the profile that the browser was bound to. A claim takes nothing else: it
+//!    joins the existing profile, in the share that claims have.
 //!
-//! # What a page may know
+//! # The part that a page may know
 //!
-//! A profile is **shared** once an event of lower rank than a server's reached it by an identity
-//! that anybody can write, without the cookie that the profile has: by then it may hold what two people
-//! did. Of a shared profile a page learns what was proven, of another all that is public.
+//! A profile is **shared** once an event of lower rank than a server's reached it by an identity that
+//! any client can write, without the cookie that the profile has: by then it may hold the data of two
+//! people. Of a shared profile a page gets the proven parts, of another all that is public.
 //!
-//! Without rules 4, 7 and 8, a device that two users share and addresses that no server said, the
-//! profiles are the connected parts of the graph of all events, so neither order nor repetition
+//! Without rules 4, 7 and 8, a device that two users share and addresses that no server stated, the
+//! profiles are the connected components of the graph of all events, so neither order nor repetition
 //! matters.
 //!
-//! Where a profile has no more room, an identity names nobody until it does; one of a higher rank
-//! has the room of one of a lower rank.
+//! If a profile has no more room, a further identity is bound to no profile until it has; one of a
+//! higher rank replaces one of a lower rank.
 
 use std::collections::BTreeSet;
 
 use super::{DeviceIdentity, IdentityKind, ProfileId, ProfileUpdate, SEEN_EVERY_MS};
 use crate::event::SenderRank;
 
-/// How long ago a client may have used the id that a reset replaces, in milliseconds: a day, the
+/// The longest time since a client used the id that a reset replaces, in milliseconds: a day, the
 /// shortest time after which browsers drop what scripts have stored (Safari, of pages reached with a
 /// click id; seven days otherwise).
 const RESET_WITHIN_MS: i64 = 86_400_000;
 
-/// To whom an identity belongs. Times are milliseconds since 1970.
+/// The binding of an identity to a profile. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdentityBinding {
     pub(super) profile: ProfileId,
-    /// Whether the profile has a user id.
+    /// True if the profile has a user id.
     pub(super) is_known: bool,
-    /// The highest rank of what was said of the profile.
+    /// The highest rank of a statement about the profile.
     pub(super) person: SenderRank,
     /// The rank with which the identity was linked to it.
     pub(super) rank: SenderRank,
-    /// Since when, if it has changed hands; else 0.
+    /// The time since when, if the identity has moved; 0 otherwise.
     pub(super) since: i64,
-    /// When its person last identified themselves with it, or began anew; 0 if never.
+    /// The time at which its person last identified themselves with it, or began anew; 0 if never.
     pub(super) claimed: i64,
-    /// When it was last seen.
+    /// The time at which it was last seen.
     pub(super) seen: i64,
 }
 
-/// What is known of an update's identities, in its order.
+/// The bindings of an update's identities, in its order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UpdateBindings {
     pub(super) user: Option<IdentityBinding>,
@@ -98,37 +98,37 @@ pub(super) struct UpdateBindings {
     pub(super) devices: Vec<Option<IdentityBinding>>,
 }
 
-/// Whose an update is.
+/// The profile that an update belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UpdateOwner {
     Profile(ProfileId),
-    /// One that is yet to be made.
+    /// A profile that is yet to be created.
     New,
-    /// It says too little to be kept.
+    /// No profile: the update states too little to be kept.
     Nobody,
 }
 
-/// What an update does.
+/// The decision about an update.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct StitchDecision {
     pub(super) holder: UpdateOwner,
     /// The effective rank of the update.
     pub(super) rank: SenderRank,
-    /// True if the holder's profile is shared from now on.
+    /// True if the owner's profile is shared from now on.
     pub(super) is_shared: bool,
-    /// True if the holder was anonymous and a rank above claimed names its user.
+    /// True if the owner was anonymous and a rank above claimed names its user.
     pub(super) is_vouched: bool,
-    /// The profiles that go into the holder's.
+    /// The profiles that are merged into the owner's.
     pub(super) absorbed: BTreeSet<ProfileId>,
-    /// When the holder claims what it gets; 0 if it does not.
+    /// The time of the owner's claim to the identities; 0 without a claim.
     pub(super) claim: i64,
-    /// Whether the e-mail address is the holder's.
+    /// True if the e-mail address is the owner's.
     pub(super) has_email: bool,
-    /// Of each device whether it is the holder's, and since when.
+    /// The bindings of the devices that are the owner's; `None` for the others.
     pub(super) devices: Vec<Option<BindingUpdate>>,
 }
 
-/// A device that is the holder's.
+/// The new binding of a device that is the owner's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BindingUpdate {
     pub(super) since: i64,
@@ -136,26 +136,26 @@ pub(super) struct BindingUpdate {
     pub(super) rank: SenderRank,
 }
 
-/// The newest anonymous id that a client used with a profile, and when.
+/// The newest anonymous id that a client used with a profile, and the time it was seen.
 pub(super) type LatestAnonymousId = (String, i64);
 
-/// On what grounds the holder takes identities.
+/// The reason for which the owner takes identities.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StitchReason {
-    /// The event says who it is.
+    /// The event has a user id.
     Identified,
-    /// A device says so.
+    /// A device's binding leads to the owner.
     Device,
-    /// The client began anew.
+    /// The client was reset.
     Reset,
 }
 
-/// The time of an update. 0 stands for never.
+/// Returns the time of an update, in milliseconds since 1970. 0 stands for never.
 pub(super) fn time(update: &ProfileUpdate) -> i64 {
     update.at.as_millisecond().max(1)
 }
 
-/// Judges an update. `mate` is asked for the newest anonymous id of a client with a profile.
+/// Decides about an update. `mate` returns the newest anonymous id of a client with a profile.
 pub(super) fn decide_stitch<E>(
     update: &ProfileUpdate,
     bound: &UpdateBindings,
@@ -189,7 +189,7 @@ pub(super) fn decide_stitch<E>(
         return Ok(case.settle(holder.unwrap_or(UpdateOwner::New), at));
     }
     let reset = reset(update, &devices, at, mate)?;
-    // Of equal claims the surest device's.
+    // Of equal claims the surest device's wins.
     let claimed = devices.iter().flatten().filter(|b| b.is_known || b.claimed > 0);
     let place =
         |b: &IdentityBinding| (if is_server { b.rank } else { SenderRank::Claimed }, b.claimed);
@@ -226,7 +226,7 @@ pub(super) fn decide_stitch<E>(
     })
 }
 
-/// To whom the browser of the event belongs.
+/// Returns the binding of the event's browser.
 fn browser(update: &ProfileUpdate, devices: &[Option<IdentityBinding>]) -> Option<IdentityBinding> {
     let mut all = update.devices.iter().zip(devices);
     all.find_map(|(device, b)| b.filter(|_| device.identity.kind == IdentityKind::Visitor))
@@ -239,11 +239,11 @@ impl IdentityBinding {
     }
 }
 
-/// An update and what is known about it.
+/// An update with the known bindings of its identities.
 struct StitchContext<'c> {
     update: &'c ProfileUpdate,
     bound: &'c UpdateBindings,
-    /// To whom the address belongs, if the event is believed about it.
+    /// The binding of the address, if the event is believed about it.
     email: Option<IdentityBinding>,
     at: i64,
     browser: Option<IdentityBinding>,
@@ -271,7 +271,7 @@ impl StitchContext<'_> {
         if self.rank != SenderRank::Server {
             return proven;
         }
-        // Which other devices are whose, a proven browser only claims.
+        // A proven browser only claims the bindings of other devices.
         let all = self.bound.devices.iter().chain([&self.email]).flatten();
         let is_servers = |b: &IdentityBinding| is_holders(b) && b.rank == SenderRank::Server;
         if all.copied().any(|b| is_servers(&b)) { SenderRank::Server } else { proven }
@@ -290,7 +290,7 @@ impl StitchContext<'_> {
         (is_reset || self.rank == SenderRank::Proven) && self.browser.is_some_and(is_bound)
     }
 
-    /// Returns true if the whole profile goes into the holder's.
+    /// Returns true if the whole profile is merged into the owner's.
     fn joins(&self, b: &IdentityBinding) -> bool {
         !b.is_known
             && self.may_take(b, false)
@@ -306,7 +306,7 @@ impl StitchContext<'_> {
         let is_holders =
             |binding: &IdentityBinding| holder == UpdateOwner::Profile(binding.profile);
         let mut absorbed = BTreeSet::new();
-        // Whole profiles come in by a server's word, and anonymous ones.
+        // A server's statement merges known profiles as a whole, and anonymous ones always merge so.
         let whole = bound.previous.filter(|_| self.update.user.is_some());
         let whole = whole.into_iter().chain(self.email.filter(|b| self.joins(b)));
         absorbed.extend(whole.map(|b| b.profile));
@@ -316,14 +316,14 @@ impl StitchContext<'_> {
             let is_browser = device.identity.kind == IdentityKind::Visitor;
             devices.push(match binding {
                 None => Some(BindingUpdate { since: 0, claimed: claim, rank }),
-                // Times that were only claimed bind nobody of a higher rank.
+                // Times that were only claimed do not bind events of a higher rank.
                 Some(b) if b.since > at && rank <= b.rank => None,
                 Some(b) if is_holders(b) || self.joins(b) || absorbed.contains(&b.profile) => {
                     absorbed.insert(b.profile);
                     Some(if rank > b.rank && claim > 0 {
                         BindingUpdate { since: b.since.min(at), claimed: claim, rank }
                     } else {
-                        // Nor does a claim move on what was proven.
+                        // Nor does a claim advance a proven time.
                         let claim = if rank < b.rank { 0 } else { claim };
                         let claimed = b.claimed.max(claim);
                         BindingUpdate { since: b.since, claimed, rank: b.rank.max(rank) }
@@ -357,13 +357,13 @@ impl StitchContext<'_> {
         }
     }
 
-    /// The rank with which the address is linked. Nobody but a server proves one.
+    /// Returns the rank with which the address is linked. Only a server proves one.
     fn email_rank(&self) -> SenderRank {
         email_rank(self.update, self.rank)
     }
 
-    /// Returns true if the event reached the holder, or a profile that goes into the holder's, by an
-    /// identity that anybody can write.
+    /// Returns true if the event reached the owner, or a profile that is merged into the owner's, by an
+    /// identity that any client can write.
     fn is_shared(&self, holder: UpdateOwner, absorbed: &BTreeSet<ProfileId>) -> bool {
         if self.update.rank == SenderRank::Server && self.rank > SenderRank::Claimed {
             return false;
@@ -383,12 +383,12 @@ impl StitchContext<'_> {
     }
 }
 
-/// The rank with which an address is linked by an event of this rank.
+/// Returns the rank with which an address is linked by an event of this rank.
 pub(super) fn email_rank(update: &ProfileUpdate, rank: SenderRank) -> SenderRank {
     if update.rank == SenderRank::Server { rank } else { SenderRank::Claimed }
 }
 
-/// An event of the visitor before a reset that arrives after it: the new id's alone, if anything.
+/// Returns the decision about an event from before a reset that arrives after it: it binds nothing.
 fn settle_before(update: &ProfileUpdate) -> StitchDecision {
     StitchDecision {
         holder: UpdateOwner::Nobody,
@@ -403,13 +403,13 @@ fn settle_before(update: &ProfileUpdate) -> StitchDecision {
 }
 
 enum ClientReset {
-    /// The client begins anew with this event.
+    /// The client is reset with this event.
     Now,
-    /// It has begun anew since.
+    /// The client was reset after this event.
     Before,
 }
 
-/// Whether a client of the event has begun anew.
+/// Returns the reset of one of the event's clients, if there is one.
 fn reset<E>(
     update: &ProfileUpdate,
     devices: &[Option<IdentityBinding>],
@@ -426,7 +426,7 @@ fn reset<E>(
             let is_mate = |d: &DeviceIdentity| {
                 d.identity.kind == IdentityKind::Anonymous && d.identity.value == value
             };
-            // A client whose page names it twice has not begun anew.
+            // A client whose page sends the old id as well was not reset.
             if is_recent(seen) && !update.devices.iter().any(is_mate) {
                 return Ok(Some(if at >= seen { ClientReset::Now } else { ClientReset::Before }));
             }
@@ -435,8 +435,8 @@ fn reset<E>(
     Ok(None)
 }
 
-/// Whether an event of nobody known is worth a profile: it counts, says something of the person, or which
-/// identities are of one device.
+/// Returns true if an event of an unknown visitor is worth a profile: it counts, has traits, or shows
+/// which identities are of one device.
 fn says_enough(update: &ProfileUpdate) -> bool {
     let devices = update.devices.iter().map(|device| &device.identity);
     let mut values = devices.chain(&update.email).map(|identity| identity.value.as_str());
@@ -445,17 +445,16 @@ fn says_enough(update: &ProfileUpdate) -> bool {
 }
 
 impl BindingUpdate {
-    /// Whether it says anything that is not written down already, of a device that was and is the
-    /// same profile's.
+    /// Returns true if the binding has news, for a device that was and is the same profile's.
     pub(super) fn is_news(&self, known: &IdentityBinding, at: i64) -> bool {
         self.claimed - known.claimed >= SEEN_EVERY_MS
             || at - known.seen >= SEEN_EVERY_MS
             || self.rank > known.rank
     }
 
-    /// Since when what is written down of such a device stands.
+    /// Returns the time since when the stored binding of such a device holds.
     pub(super) fn noted(&self, known: &IdentityBinding, at: i64) -> i64 {
-        // A claim that another device made does not move on with time.
+        // A claim that another device made does not advance with time.
         if self.claimed == at { known.claimed.min(known.seen) } else { known.seen }
     }
 }

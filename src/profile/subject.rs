@@ -1,4 +1,4 @@
-//! What the profiles do for one person: show and erase.
+//! A person's rights over the profiles: show and erase.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -8,39 +8,39 @@ use crate::event::{ComputedAttributes, EventTally, JsonObject, SenderRank};
 use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use crate::values::{email, unicode};
 
-/// Everything that is known of one person.
+/// All data known of one person.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectProfile {
-    /// The id the site knows the person by.
+    /// The id by which the site knows the person.
     pub user_id: Option<String>,
-    /// The highest rank of what was said of them.
+    /// The highest rank of a statement about them.
     pub rank: SenderRank,
-    /// Every name of theirs, and the rank with which it is linked.
+    /// The person's names, each with the rank with which it is linked.
     pub identities: Vec<(Identity, SenderRank)>,
-    /// What is known of them.
+    /// The stored traits.
     pub traits: JsonObject,
-    /// The ranks of who said it. What is not here is claimed.
+    /// The ranks of the traits' senders. A missing one is claimed.
     pub trait_ranks: BTreeMap<String, SenderRank>,
-    /// What is computed of their events.
+    /// The attributes computed of their events.
     pub computed: ComputedAttributes,
-    /// What they did, day by day.
+    /// Their activity, day by day.
     pub activity: Vec<DailyActivity>,
 }
 
-/// What one person did on one day.
+/// The count of one event of one person on one day.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DailyActivity {
     /// The event's name.
     pub event: String,
     /// The day, in days since 1970 UTC.
     pub day: i64,
-    /// How often.
+    /// The number, times and sum of these events.
     pub tally: EventTally,
 }
 
 impl SubjectProfile {
-    /// Every name that events of this person may carry. An address among the traits alone is none: it
-    /// may be another person's.
+    /// Returns every name that events of this person may carry. An address among the traits alone is
+    /// none: it may be another person's.
     pub fn names(&self) -> impl Iterator<Item = (PersonNameKind, &str)> {
         let identities = self.identities.iter();
         let identities = identities.map(|(it, _)| (it.kind.name_kind(), it.value.as_str()));
@@ -48,7 +48,7 @@ impl SubjectProfile {
     }
 }
 
-/// The addresses under which a name may stand among traits, in lower case: none if it is no address.
+/// Returns the addresses under which a name may stand among traits, in lower case: none if it is no address.
 pub(super) fn addresses(name: &str) -> Vec<String> {
     if !name.contains('@') {
         return Vec::new();
@@ -60,14 +60,18 @@ pub(super) fn addresses(name: &str) -> Vec<String> {
 }
 
 impl IdentityKind {
-    /// As what an event carries it.
+    /// Returns the kind of name under which an event carries it.
     pub const fn name_kind(self) -> PersonNameKind {
         PersonNameKind::of(self)
     }
 }
 
 impl ProfileService {
-    /// Returns the names of events, of these, under which nothing is counted.
+    /// Returns those of these names of events under which nothing is counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be read.
     pub async fn uncounted(
         &self,
         site: SiteId,
@@ -78,8 +82,12 @@ impl ProfileService {
         Ok(names)
     }
 
-    /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
-    /// a device's id.
+    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
+    /// id.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be read.
     pub async fn subjects(
         &self,
         site: SiteId,
@@ -88,8 +96,12 @@ impl ProfileService {
         self.store.subjects(site, name.to_owned()).await
     }
 
-    /// Erases the profiles that one of these names is an identity of, but for those of users who are
-    /// not among the names; from memory as well. Returns how many.
+    /// Erases the profiles that one of these names is an identity of, except those of users who are not
+    /// among the names; from the cache as well. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be written.
     pub async fn erase(
         &self,
         site: SiteId,

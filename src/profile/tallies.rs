@@ -1,4 +1,4 @@
-//! How often each person did what: counted in memory over a transaction's events, written at its end.
+//! The counts of each person's events: collected in memory over a transaction, written at its end.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,17 +8,17 @@ use crate::event::{EventTally, SenderRank};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// What was counted, by profile, event and day.
+/// The collected counts, by profile, event and day.
 pub(super) type PendingTallies = BTreeMap<(ProfileId, i64, i64), EventTally>;
 
 /// The tallies of one transaction.
 pub(super) struct TallyBuffer {
-    /// Names of one site at most that claims gave, and as many that proven senders gave.
+    /// The most names of one site that claims gave, and as many that proven senders gave.
     max_names: usize,
-    /// The numbers of names met so far, and why they are counted; `None` of those that are not.
+    /// The numbers of names met so far, and the reason why they are counted; `None` for names that are not.
     numbers: HashMap<String, Option<(i64, EventNameRank)>>,
     names: HashMap<i64, String>,
-    /// The room for more names, of each rank, once it was asked.
+    /// The room for more names of each rank, once it was read.
     room: [Option<usize>; 2],
     pending: PendingTallies,
     pub(super) refused: u64,
@@ -36,7 +36,7 @@ impl TallyBuffer {
         }
     }
 
-    /// Counts what somebody did.
+    /// Counts a person's event under its name and its further counters.
     pub(super) fn count<R: ProfileRows>(
         &mut self,
         rows: &mut R,
@@ -63,7 +63,7 @@ impl TallyBuffer {
         Ok(())
     }
 
-    /// The number of a name, made if there is room for it.
+    /// Returns the number of a name; creates it if there is room for it.
     fn number<R: ProfileRows>(
         &mut self,
         rows: &mut R,
@@ -139,7 +139,7 @@ impl TallyBuffer {
         }
     }
 
-    /// What one did was done by another, who is the same person. Whether that was anything.
+    /// Moves the activity of one profile to another, which is the same person's. Returns true if there was any.
     pub(super) fn join<R: ProfileRows>(
         &mut self,
         rows: &mut R,
@@ -157,7 +157,7 @@ impl TallyBuffer {
         Ok(rows.move_activity(from, into)? || is_counting)
     }
 
-    /// Writes what was counted, and says it by the events' names.
+    /// Writes the counts, and returns them by the events' names.
     pub(super) fn write<R: ProfileRows>(self, rows: &mut R) -> Result<ActivityCounts, R::Error> {
         rows.finish(&self.pending)?;
         let mut counted = ActivityCounts::new();

@@ -1,10 +1,10 @@
 //! The traits of a person: each with the time and the rank of its statement.
 //!
-//! A statement of a higher rank holds over those of lower ones, whenever they were made. Of two of the
-//! same rank the later one holds, in whatever order they arrive. A trait that was taken back
-//! is remembered as such, so that an older statement, or one of a lower rank, does not bring it back.
+//! A statement of a higher rank wins over those of lower ones, whatever their times. Of two of the same
+//! rank the later one wins, in whatever order they arrive. A removed trait is remembered as removed, so
+//! that an older statement, or one of a lower rank, does not restore it.
 //!
-//! What claims said makes room for what was proven.
+//! Claimed traits are removed to make room for proven ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,46 +13,46 @@ use serde_json::Value;
 use super::{ProfileLimits, SEEN_EVERY_MS};
 use crate::event::{JsonObject, SenderRank};
 
-/// Traits taken back that are remembered as such: those of the lowest rank, and of these the oldest, are
-/// forgotten first. More than a person has taken back within the time that statements arrive late.
+/// The most removed traits that are remembered: those of the lowest rank, and of these the oldest, are
+/// forgotten first. More than a person removes within the time that statements arrive late.
 const MAX_TAKEN_BACK: usize = 64;
 
-/// A person's traits. Times are milliseconds since 1970.
+/// The traits of a person. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ProfileTraits {
     /// The values, as the client wrote them.
     pub(super) values: JsonObject,
-    /// When each was last said, or taken back. What is not here was said before times were kept.
+    /// The time of the last statement or removal of each. A missing one is from before times were stored.
     pub(super) times: BTreeMap<String, i64>,
-    /// The ranks of who said it, or took it back. What is not here is claimed.
+    /// The rank of the last statement or removal of each. A missing one is claimed.
     pub(super) ranks: BTreeMap<String, SenderRank>,
-    /// The length of the values as text, and of that how much is claimed.
+    /// The length of the values as text, and the claimed part of it.
     bytes: usize,
     claimed_bytes: usize,
 }
 
-/// The bytes that values may have.
+/// The most bytes of the values, in total and of claims.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TraitByteLimits {
     total: usize,
     claimed: usize,
 }
 
-/// By whom and when something is said.
+/// The time and the rank of a statement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TraitProvenance {
     pub(super) at: i64,
     pub(super) rank: SenderRank,
 }
 
-/// What statements changed.
+/// The changes that statements made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TraitChanges {
-    /// The values are others than before.
+    /// True if values changed.
     pub(super) is_changed: bool,
-    /// The times or the ranks are others than before.
+    /// True if times or ranks changed.
     pub(super) is_retimed: bool,
-    /// Values that were not taken because there was no room.
+    /// Values that were refused because there was no room.
     pub(super) refused: u64,
 }
 
@@ -63,8 +63,8 @@ impl From<ProfileLimits> for TraitByteLimits {
 }
 
 impl ProfileTraits {
-    /// Traits whose values are `bytes` long as text. What is beyond the room, because that was larger,
-    /// is left out, the claimed ones first.
+    /// Creates traits whose values are `bytes` long as text. Values beyond the limits, because those
+    /// were larger, are left out, the claimed ones first.
     pub(super) fn new(
         values: JsonObject,
         (times, ranks): (BTreeMap<String, i64>, BTreeMap<String, SenderRank>),
@@ -87,7 +87,7 @@ impl ProfileTraits {
         (traits, said)
     }
 
-    /// Leaves out what does not fit.
+    /// Removes values that do not fit.
     fn cut(&mut self, total: usize) {
         let before = std::mem::take(&mut self.values);
         let (mut kept, mut fitting, mut claimed) = ("{}".len(), BTreeSet::new(), 0);
@@ -107,12 +107,12 @@ impl ProfileTraits {
         self.bytes = kept;
     }
 
-    /// The rank of who last said the trait.
+    /// Returns the rank of the trait's last statement.
     pub(super) fn rank(&self, key: &str) -> SenderRank {
         self.ranks.get(key).copied().unwrap_or_default()
     }
 
-    /// Only what was proven.
+    /// Returns only the proven values.
     pub(super) fn proven(
         mut values: JsonObject,
         ranks: &BTreeMap<String, SenderRank>,
@@ -122,8 +122,8 @@ impl ProfileTraits {
         values
     }
 
-    /// Takes statements made at one time; `null` takes back. Of those made at the same time the one
-    /// that comes later holds. What there is no room for is refused; what was known stays.
+    /// Applies statements made at one time; `null` removes a trait. Of those made at the same time the
+    /// one applied later wins. A value without room is refused; the known one stays.
     pub(super) fn apply_statements(
         &mut self,
         said: &JsonObject,
@@ -145,8 +145,8 @@ impl ProfileTraits {
         result
     }
 
-    /// Takes in what another profile knew of the same person. Of statements of the same time and rank the
-    /// own stays.
+    /// Merges the traits of another profile of the same person. Of statements of the same time and rank
+    /// the own stays.
     pub(super) fn merge(&mut self, other: &Self, room: TraitByteLimits) -> TraitChanges {
         let mut result = TraitChanges::default();
         let stands = |traits: &Self, key: &str| (traits.rank(key), traits.times.get(key).copied());
@@ -201,7 +201,7 @@ impl ProfileTraits {
         }
     }
 
-    /// Counts a value as no longer claimed, if a higher rank says it.
+    /// Counts a value as no longer claimed, if a higher rank states it.
     fn raise_bytes(&mut self, key: &str, value: &Value, rank: SenderRank) {
         if self.rank(key) == SenderRank::Claimed && rank > SenderRank::Claimed {
             self.claimed_bytes = self.claimed_bytes.saturating_sub(text_bytes(key, value));
@@ -218,7 +218,7 @@ impl ProfileTraits {
         true
     }
 
-    /// Puts a value in, if there is room, or room can be made of what has a lower rank.
+    /// Inserts a value, if there is room, or room can be made by removing values of a lower rank.
     fn put(&mut self, key: &str, value: &Value, rank: SenderRank, room: TraitByteLimits) -> bool {
         let old_bytes = self.values.get(key).map_or(0, |old| text_bytes(key, old));
         let bytes = text_bytes(key, value);
@@ -226,7 +226,7 @@ impl ProfileTraits {
         let was_claimed = self.rank(key) == SenderRank::Claimed;
         let claimed = self.claimed_bytes.saturating_sub(if was_claimed { old_bytes } else { 0 });
         let claimed = if is_claimed { claimed + bytes } else { claimed };
-        // Around the values there are braces.
+        // The braces around the values count too.
         if is_claimed && claimed + "{}".len() > room.claimed {
             return false;
         }
@@ -241,7 +241,7 @@ impl ProfileTraits {
                 self.ranks.remove(&key);
             }
         } else {
-            // Where it is, if it is there: the order of the values stays.
+            // Replaced in place, if it is there: the order of the values stays.
             self.bytes = self.bytes.saturating_sub(old_bytes);
             if was_claimed {
                 self.claimed_bytes = self.claimed_bytes.saturating_sub(old_bytes);
@@ -255,8 +255,8 @@ impl ProfileTraits {
         true
     }
 
-    /// Values besides this one that have `bytes` together and a lower rank: the lowest first, of these the
-    /// oldest. `None` if there are not so many.
+    /// Returns values besides this one that have `bytes` together and a lower rank: the lowest first,
+    /// of these the oldest. `None` if there are not so many.
     fn lower(&self, but: &str, rank: SenderRank, bytes: usize) -> Option<Vec<String>> {
         if rank == SenderRank::Claimed {
             return None;
@@ -298,7 +298,7 @@ impl ProfileTraits {
 }
 
 impl TraitChanges {
-    /// Both together.
+    /// Returns the union of both changes.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             is_changed: self.is_changed || other.is_changed,
@@ -308,19 +308,19 @@ impl TraitChanges {
     }
 }
 
-/// Ranks as they are written: a number each.
+/// Returns ranks as they are stored: a number each.
 pub(super) fn written(ranks: &BTreeMap<String, SenderRank>) -> String {
     let ranks: BTreeMap<&String, u8> = ranks.iter().map(|(key, it)| (key, it.number())).collect();
     serde_json::to_string(&ranks).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// Ranks as they were written.
+/// Parses stored ranks.
 pub(super) fn read_ranks(text: &str) -> BTreeMap<String, SenderRank> {
     let ranks: BTreeMap<String, i64> = serde_json::from_str(text).unwrap_or_default();
     ranks.into_iter().map(|(key, it)| (key, SenderRank::from_number(it))).collect()
 }
 
-/// The length of one trait as text: key, value and what is around them.
+/// Returns the length of one trait as text: key, value and punctuation.
 fn text_bytes(key: &str, value: &Value) -> usize {
     Value::from(key).to_string().len() + ":,".len() + value.to_string().len()
 }
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_does_not_come_back_by_an_older_statement() {
+    fn removed_trait_is_not_restored_by_an_older_statement() {
         let mut traits = said(&[(1, json!({"plan": "pro"})), (3, json!({"plan": null}))]);
         assert_eq!(
             traits.apply_statements(&object(json!({"plan": "free"})), claimed(2), room(1000)),
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_again_is_written_down_only_now_and_then() {
+    fn repeated_statement_is_written_once_an_hour() {
         let mut traits = said(&[(1, json!({"plan": "pro", "town": null}))]);
         let again = object(json!({"plan": "pro", "town": null}));
         assert_eq!(
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_rank_holds_over_lower_ones_whenever_they_spoke() {
+    fn higher_rank_wins_over_lower_ones_at_any_time() {
         let [claimed, proven, server] =
             SenderRank::ALL.map(|rank| move |at| TraitProvenance { at, rank });
         let plan = |plan: Value| object(json!({ "plan": plan }));
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_claims_fill_is_given_up_for_what_was_proven() {
+    fn claimed_traits_are_removed_for_proven_ones() {
         let word = |at, rank| TraitProvenance { at, rank };
         let mut traits = empty();
         let junk = |n: i64| object(json!({ format!("junk{n}"): "x".repeat(20) }));
@@ -465,7 +465,7 @@ mod tests {
         let value = prop_oneof![3 => (0..4_u8).prop_map(Value::from), 1 => Just(Value::Null)];
         let statement = (0..4_u8, value).prop_map(|(key, value)| json!({ key.to_string(): value }));
         prop::collection::vec(statement, 1..12).prop_map(|statements| {
-            // Each at a time of its own, far enough apart to be written down.
+            // Each at a time of its own, far enough apart to be written.
             let times = (1..).map(|n| n * SEEN_EVERY_MS);
             times.zip(statements).collect()
         })
@@ -473,7 +473,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn neither_the_order_of_statements_nor_that_of_merges_matters(
+        fn order_of_statements_and_merges_does_not_matter(
             statements in statements(),
             order in prop::collection::vec(any::<u16>(), 12),
             split in any::<prop::sample::Index>(),

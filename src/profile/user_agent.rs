@@ -1,9 +1,9 @@
-//! What an event says of the device it was made on: by client hints, the client's own word, the user
-//! agent. What is not known stays unsaid, and so does what browsers no longer tell: the versions of
-//! desktop systems, of Android in Chrome and of iOS in Safari stand still in every user agent.
+//! The device of an event: by client hints, the client's own data, the user agent. Unknown values stay
+//! empty, and so do those that browsers have frozen: the versions of desktop systems, of Android in
+//! Chrome and of iOS in Safari stand still in every user agent.
 //!
-//! User agents are read by the tables of uap-core (`static/agents`), which costs some microseconds each; those
-//! read lately are remembered. A browser has one name on whatever system ("Chrome", not "Chrome
+//! User agents are parsed by the tables of uap-core (`static/agents`), which costs some microseconds
+//! each; recent ones are cached. A browser has one name on whatever system ("Chrome", not "Chrome
 //! Mobile iOS"), and every Linux desktop is "Linux".
 
 use std::sync::{Arc, OnceLock};
@@ -13,31 +13,31 @@ use serde_json::{Value, json};
 
 use crate::event::{Event, JsonObject};
 
-/// The tables: regular expressions, and what the parts that they match are.
+/// The tables: regular expressions, and the meaning of the parts that they match.
 const TABLES: &str = include_str!("../../static/agents/regexes.json");
 
-/// The longest user agent that is looked at: browsers' have some 150 bytes.
+/// The longest user agent that is parsed, in bytes: browsers' have some 150.
 const MAX_AGENT_BYTES: usize = 1024;
 
-/// The longest name that a client gives its device's system.
+/// The longest name of a device's system that a client may give, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// User agents that are remembered, some 500 bytes each: what most of a site's visitors have.
+/// The most user agents that are cached, some 500 bytes each: those of most of a site's visitors.
 const REMEMBERED: u64 = 4000;
 
-/// Browsers whose name in the tables is not what people call them.
+/// Browsers whose common name differs from the one in the tables.
 const BROWSERS: &[(&str, &str)] = &[
     ("IE", "Internet Explorer"),
     ("IE Mobile", "Internet Explorer"),
     ("Yandex Browser", "Yandex"),
-    // An app that does not say which.
+    // An app that does not name itself.
     ("Mobile Safari UI/WKWebView", ""),
 ];
 
-/// What the tables append to a browser's name by where it runs.
+/// The suffixes that the tables append to a browser's name by its system.
 const PLACES: [&str; 3] = [" WebView", " iOS", " Mobile"];
 
-/// Systems whose name in the tables is not what people call them.
+/// Systems whose common name differs from the one in the tables.
 const SYSTEMS: &[(&str, &str)] = &[("Mac OS X", "macOS"), ("Web0S", "webOS")];
 
 /// Tokens of devices that are neither telephones nor computers.
@@ -49,7 +49,7 @@ const TYPES: &[(&str, &str)] = &[
     ("Tizen", "tv"),
 ];
 
-/// Reads user agents, and remembers what they said.
+/// Parses user agents, and caches the results.
 pub struct UserAgentParser {
     tables: OnceLock<Option<UserAgentTables>>,
     known: Cache<Box<str>, Arc<ParsedUserAgent>>,
@@ -60,7 +60,7 @@ struct UserAgentTables {
     systems: ua_parser::os::Extractor<'static>,
 }
 
-/// What a user agent says.
+/// The device data of a user agent.
 #[derive(Debug, Default)]
 struct ParsedUserAgent {
     browser: Option<String>,
@@ -78,8 +78,8 @@ impl Default for UserAgentParser {
 }
 
 impl UserAgentParser {
-    /// Makes the tables ready, which takes some hundred milliseconds and twelve megabytes; else the first
-    /// user agent waits for it.
+    /// Compiles the tables, which takes some hundred milliseconds and twelve megabytes; otherwise the
+    /// first user agent waits for it.
     pub fn prepare(&self) {
         self.tables();
     }
@@ -88,7 +88,9 @@ impl UserAgentParser {
         let tables = self.tables.get_or_init(|| {
             let tables = UserAgentTables::new();
             if tables.is_none() {
-                tracing::error!("the tables of user agents are not readable; none is read");
+                tracing::error!(
+                    "the tables of user agents are not readable: devices of visitors stay unknown"
+                );
             }
             tables
         });
@@ -119,7 +121,7 @@ impl UserAgentTables {
         })
     }
 
-    /// `inside` is what follows the first bracket.
+    /// Parses a user agent. `inside` is the text after the first bracket.
     fn read(&self, agent: &str, inside: &str) -> ParsedUserAgent {
         let mut read = ParsedUserAgent {
             kind: TYPES.iter().find(|(token, _)| inside.contains(token)).map(|(_, kind)| *kind),
@@ -149,7 +151,7 @@ impl UserAgentTables {
     }
 }
 
-/// One name for a browser on whatever system.
+/// Returns one name for a browser on whatever system.
 fn browser_name(family: &str) -> &str {
     if let Some((_, name)) = BROWSERS.iter().find(|(named, _)| *named == family) {
         return name;
@@ -165,15 +167,16 @@ fn system_name<'a>(os: &'a str, inside: &str) -> &'a str {
     SYSTEMS.iter().find(|(named, _)| *named == os).map_or(os, |(_, name)| name)
 }
 
-/// Whether the system is older than its own browser, whose version is the system's: what the user agent
-/// says of the system stands still.
+/// Returns true if Safari's version, which is the system's, is higher: then the system's version in the
+/// user agent is frozen.
 fn is_older(os: Option<&str>, read: &ParsedUserAgent) -> bool {
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
     read.browser.as_deref() == Some("Safari")
         && number(read.browser_version.as_deref()) > number(os)
 }
 
-/// `type` (`desktop`, `mobile`, `tablet`, `tv`), `os`, `os_version`, `browser`, `browser_version`.
+/// Returns the members `type` (`desktop`, `mobile`, `tablet`, `tv`), `os`, `os_version`, `browser`,
+/// `browser_version`.
 pub(super) fn device(event: &Event, agents: &UserAgentParser) -> JsonObject {
     let mut device = JsonObject::new();
     let mut set = |key: &str, value: Option<&str>| {
@@ -227,7 +230,7 @@ mod tests {
         Value::Object(device(&event(facts, context), &UserAgentParser::default()))
     }
 
-    /// As browsers and apps send them; what is not known is empty.
+    /// User agents as browsers and apps send them; unknown values are empty.
     const SEEN: &[(&str, [&str; 5])] = &[
         (
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/141.0.0.0",
@@ -367,7 +370,7 @@ mod tests {
     ];
 
     #[test]
-    fn devices_are_told_apart() {
+    fn device_is_read_from_user_agents() {
         let agents = UserAgentParser::default();
         for _twice in 0..2 {
             for (agent, said) in SEEN {
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_browsers_costs_nothing_and_is_not_kept() {
+    fn user_agent_of_no_browser_is_neither_parsed_nor_cached() {
         let agents = UserAgentParser::default();
         for agent in ["", "curl/8.5.0", &format!("x ({}", "y".repeat(MAX_AGENT_BYTES))] {
             assert_eq!(
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_and_the_clients_word_stand_above_the_user_agent() {
+    fn hints_and_client_data_win_over_the_user_agent() {
         let frozen = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36";
         let hints = json!({ "platform": "Android", "mobile": true });
         let found = known(json!({ "userAgent": frozen, "hints": hints }), json!({}));

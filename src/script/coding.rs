@@ -1,22 +1,22 @@
-//! What clients say of content codings (RFC 9110 section 12.5.3).
+//! Content codings that a client accepts, read from `Accept-Encoding` (RFC 9110 section 12.5.3).
 
-/// A weight in thousandths, as finely as a client can say it. Zero is not wanted at all.
+/// A q-value in thousandths, the precision of the field. Zero excludes the coding.
 pub type QualityValue = u16;
 const WANTED: QualityValue = 1000;
 
-/// The text as it is, of which a client said nothing: taken where nothing else is.
+/// The weight of the uncompressed text if the field doesn't mention it: used only as a fallback.
 const TAKEN: QualityValue = 1;
 
-/// What `Accept-Encoding` says of some codings.
+/// The q-values of an `Accept-Encoding` field for some codings and for the uncompressed text.
 pub struct AcceptedCodings<const N: usize> {
-    /// Of the codings that were asked about.
+    /// The q-values of the requested codings, in their order.
     pub codings: [QualityValue; N],
-    /// Of the text as it is.
+    /// The q-value of the uncompressed text (`identity`).
     pub plain: QualityValue,
 }
 
 impl<const N: usize> AcceptedCodings<N> {
-    /// Reads the field's lines about these codings.
+    /// Reads the lines of `Accept-Encoding` for these codings.
     pub fn read<'l>(lines: impl Iterator<Item = &'l str>, codings: [&str; N]) -> Self {
         let (mut said, mut plain, mut any) = ([None; N], None, None);
         for item in lines.flat_map(|line| line.split(',')) {
@@ -36,13 +36,13 @@ impl<const N: usize> AcceptedCodings<N> {
                 }
             }
         }
-        // Any other coding excludes none; an exclusion of all others excludes it.
+        // `*` with a weight leaves the uncompressed text as the fallback; `*;q=0` excludes it.
         let unsaid = if any == Some(0) { 0 } else { TAKEN };
         Self { codings: said.map(|said| said.or(any).unwrap_or(0)), plain: plain.unwrap_or(unsaid) }
     }
 
-    /// The place of the coding that is wanted most, the first of equals; `None` if the text as it is is
-    /// wanted more, or none of them at all.
+    /// Returns the index of the coding with the highest weight, the first among equals; `None` if the
+    /// uncompressed text has a higher weight, or if all codings are excluded.
     pub fn best(&self) -> Option<usize> {
         let mut best = (0, None);
         for (place, weight) in self.codings.iter().enumerate() {
@@ -54,7 +54,7 @@ impl<const N: usize> AcceptedCodings<N> {
     }
 }
 
-/// The weight among an item's parameters. `None` for what is no weight: such an item says nothing.
+/// The q-value among an item's parameters. `None` if it is not valid: such an item is ignored.
 fn weight(parameters: &str) -> Option<QualityValue> {
     let mut pairs = parameters.split(';').filter_map(|pair| pair.trim().split_once('='));
     let Some((_, text)) = pairs.find(|(key, _)| key.eq_ignore_ascii_case("q")) else {

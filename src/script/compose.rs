@@ -1,5 +1,5 @@
-//! Puts scripts together from the built files. Each is a complete statement, so pieces stand one
-//! after another; `window.tagway` is all they share.
+//! Composes scripts from the built files. Each is a complete statement, so pieces can be concatenated;
+//! they share only `window.tagway`.
 
 use serde_json::{Value, json};
 
@@ -11,18 +11,18 @@ const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const BASE: &str = include_str!("../../static/sdk/dist/parts/base.js");
 const RESTORED: &str = include_str!("../../static/sdk/dist/parts/restored.js");
 
-/// The vendor whose shim answers as `window.analytics`.
+/// The vendor whose shim is available as `window.analytics`.
 const ALIAS: &str = "segment";
 
 const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
-/// What a page has first, so that no call is lost: the text between script tags. It brings the script
-/// from `src` late enough not to hold up the page; with an empty one the page has a tag for it.
+/// The text between script tags that a page has first, so that no call is lost. It loads the script
+/// from `src` late enough not to delay the page; if `src` is empty, the page has its own tag for it.
 pub fn snippet(src: &str) -> String {
     SNIPPET.trim().replace("\"TAGWAY_SRC\"", &literal(&json!(src)))
 }
 
-/// `/tw.js` of a site.
+/// The text of a site's `/tw.js`.
 pub fn site(settings: &SdkSettings, extras: &SdkExtras) -> String {
     let shims =
         settings.shims.iter().filter_map(|name| vendors::find(name)?.shim.map(|it| (*name, it)));
@@ -30,9 +30,9 @@ pub fn site(settings: &SdkSettings, extras: &SdkExtras) -> String {
     with(settings, extras, &shims)
 }
 
-/// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
-/// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
-/// come twice. `None` if the vendor has no shim.
+/// The core and the shim of one vendor, as a separate file for pages that load the vendor's script
+/// from its old address. Pieces that `/tw.js` or another such file has already loaded are not loaded
+/// twice. `None` if the vendor has no shim.
 pub fn with_shim(settings: &SdkSettings, extras: &SdkExtras, vendor: &Vendor) -> Option<String> {
     Some(with(settings, extras, &[(vendor.name, vendor.shim?)]))
 }
@@ -55,14 +55,14 @@ fn with(settings: &SdkSettings, extras: &SdkExtras, shims: &[(&str, &VendorShim)
     script
 }
 
-/// What others bring hears of the messages that the core makes when it starts: they are noted, and the
-/// core's own first page is one of the calls that it finds.
+/// Code that records the messages which the core makes when it starts, so that the extras receive them;
+/// the core's own first page becomes one of the calls in its queue.
 const NOTE_EARLY: &str = "(function(t,s){s=t.settings;s.early=[];\
     t.q=[[\"on\",\"*\",function(m){s.early&&s.early.push(m)}]].concat(s.page?[[\"page\"]]:[],t.q||[]);\
     s.page=0})(window.tagway);";
 const END_EARLY: &str = "tagway.settings.early=0;";
 
-/// The core with the site's settings and parts, unless it is on the page.
+/// The core with the site's settings and parts; skipped in a page that has the core.
 fn core(settings: &SdkSettings, extras: &SdkExtras) -> String {
     let mut script = String::from("if(!(window.tagway&&window.tagway.loaded)){");
     script.push_str("(window.tagway=window.tagway||{}).settings=");
@@ -86,12 +86,12 @@ fn core(settings: &SdkSettings, extras: &SdkExtras) -> String {
     script
 }
 
-/// A piece, unless it is on the page. Names of vendors and pieces are identifiers.
+/// A piece; skipped in a page that has it. Names of vendors and pieces are identifiers.
 fn once(name: &str, script: &str) -> String {
     format!("if(!tagway.loaded.{name}){{tagway.loaded.{name}=1;{script}}}\n")
 }
 
-/// What the page may know of the settings.
+/// The settings that the page receives.
 fn public(settings: &SdkSettings, extras: &SdkExtras) -> Value {
     let mut public = extras.settings.clone();
     if let Some(endpoint) = &settings.endpoint {
@@ -112,8 +112,8 @@ fn public(settings: &SdkSettings, extras: &SdkExtras) -> Value {
     Value::Object(public)
 }
 
-/// JSON that is safe within a script, wherever that stands: it neither ends a script element nor,
-/// for browsers older than ES2019, a line.
+/// JSON that is safe anywhere within a script: it neither ends a script element nor, for browsers older
+/// than ES2019, a line.
 pub fn literal(value: &Value) -> String {
     let text = value.to_string();
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
@@ -122,7 +122,7 @@ pub fn literal(value: &Value) -> String {
 impl AutomaticEvent {
     const fn script(self) -> &'static str {
         match self {
-            // The core's own, by a setting.
+            // Part of the core, controlled by a setting.
             Self::Page => "",
             Self::History => include_str!("../../static/sdk/dist/parts/history.js"),
             Self::Links => include_str!("../../static/sdk/dist/parts/links.js"),
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_cannot_leave_their_place_in_a_script() {
+    fn literal_escapes_what_would_end_a_script() {
         let value = json!({"a": "</script><!--\u{2028}\u{2029}\"\\"});
         let text = literal(&value);
         assert!(!text.contains(['<', '\u{2028}', '\u{2029}']), "{text}");

@@ -1,5 +1,5 @@
-//! A text in the content codings that browsers take, each made once at its best level, and which of
-//! them a request gets (RFC 9110 section 12.5.3).
+//! A text in the content codings that browsers accept, each compressed once at its best level, and the
+//! choice among them for a request (RFC 9110 section 12.5.3).
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -17,32 +17,32 @@ const CODINGS: [(&str, CompressFunction); 3] = [("br", brotli), ("zstd", zstd), 
 
 type CompressFunction = fn(&[u8]) -> io::Result<Vec<u8>>;
 
-/// A text in its codings.
+/// A text and its compressed forms.
 #[derive(Debug)]
 pub(super) struct EncodedText {
     plain: EncodedForm,
-    /// In the order of [`CODINGS`], without those that make it no shorter. Empty until they are made.
+    /// In the order of [`CODINGS`], without those that don't make it shorter. Empty until they are made.
     compressed: OnceLock<Vec<EncodedForm>>,
 }
 
 /// The text in one coding.
 #[derive(Debug)]
 pub(super) struct EncodedForm {
-    /// None for the text as it is.
+    /// None for the uncompressed text.
     pub(super) coding: Option<&'static str>,
     pub(super) etag: HeaderValue,
     pub(super) body: Bytes,
 }
 
 impl EncodedText {
-    /// The text, not compressed yet. Its tags begin with `name`, which is the text's own.
+    /// The uncompressed text. Its entity tags begin with `name`, which must be unique to the text.
     pub(super) fn new(text: Bytes, name: &str) -> Self {
         let etag = HeaderValue::try_from(format!("\"{name}\""));
         let etag = etag.unwrap_or(HeaderValue::from_static("\"\""));
         Self { plain: EncodedForm { coding: None, etag, body: text }, compressed: OnceLock::new() }
     }
 
-    /// Compresses it as far as it goes: not for the request path.
+    /// Compresses the text at the best levels: not for the request path.
     pub(super) fn compress(&self) {
         let make = || {
             let forms = CODINGS.into_iter().filter_map(|(coding, compress)| {
@@ -62,13 +62,13 @@ impl EncodedText {
         self.compressed.get().is_some()
     }
 
-    /// The text as it is.
+    /// The uncompressed form of the text.
     pub(super) fn plain(&self) -> &EncodedForm {
         &self.plain
     }
 
-    /// What the client wants most. A client that takes some coding, but none that there is, gets the
-    /// text as it is, even if it would rather not. `None`: it takes nothing that could be made.
+    /// The form that the client prefers. A client that accepts a coding, but none that is available, gets
+    /// the uncompressed text, even if it excludes it. `None` if it accepts nothing that could be made.
     pub(super) fn best(&self, fields: &HeaderMap) -> Option<&EncodedForm> {
         let accepted = accepted(fields);
         let mut best = (0, None);
@@ -82,7 +82,7 @@ impl EncodedText {
         best.1.or_else(|| takes_some().then_some(&self.plain))
     }
 
-    /// Whether `If-None-Match` names the text in any coding, weakly compared (RFC 9110 section 13.1.2).
+    /// Returns true if `If-None-Match` names the text in any coding, compared weakly (RFC 9110 section 13.1.2).
     pub(super) fn is_known(&self, fields: &HeaderMap) -> bool {
         let lines = fields.get_all(IF_NONE_MATCH).into_iter();
         let mut tags = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
@@ -98,14 +98,14 @@ impl EncodedText {
     }
 }
 
-/// What the client says of [`CODINGS`].
+/// The client's q-values for [`CODINGS`].
 fn accepted(fields: &HeaderMap) -> AcceptedCodings<{ CODINGS.len() }> {
     let lines = fields.get_all(ACCEPT_ENCODING).into_iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     AcceptedCodings::read(lines, CODINGS.map(|(name, _)| name))
 }
 
-/// How much a coding is wanted.
+/// The q-value of a coding.
 fn weight(accepted: &AcceptedCodings<{ CODINGS.len() }>, coding: Option<&str>) -> QualityValue {
     let Some(coding) = coding else { return accepted.plain };
     let own = CODINGS.iter().zip(accepted.codings).find(|((name, _), _)| *name == coding);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_gets_what_it_wants_most_and_then_what_is_shortest() {
+    fn best_follows_the_clients_weights_then_our_preference() {
         let encoded = encoded();
         encoded.compress();
         let (br, zstd, gzip, plain) =
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn until_a_coding_is_made_or_where_it_is_longer_the_text_comes_as_it_is() {
+    fn best_is_uncompressed_before_compression_and_for_short_texts() {
         let encoded = encoded();
         for accepts in ["br", "br, identity;q=0"] {
             assert_eq!(encoded.best(&fields(&[accepts])).unwrap().coding, None, "{accepts}");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn any_coding_among_the_tags_that_a_client_names_is_known() {
+    fn is_known_accepts_the_tag_of_any_coding() {
         let encoded = encoded();
         encoded.compress();
         let is_known = |tags: &str| {

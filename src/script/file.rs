@@ -1,4 +1,4 @@
-//! A script as it is served: every encoding made beforehand, named by its content.
+//! A served script: every encoding is made beforehand, and the file is named by its content.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use sha2::{Digest, Sha256};
 
 use super::encoding::EncodedText;
 
-/// Hexadecimal digits of a content's name: 64 bits, which nobody meets twice by chance.
+/// Hexadecimal digits of a content's name: 64 bits, enough to rule out chance collisions.
 pub(super) const HASH_CHARS: usize = 16;
 
-/// How long a browser keeps a script.
+/// The browser caching of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrowserCaching {
-    /// For good: the name changes with the content.
+    /// Cached without end: the name changes with the content.
     Immutable,
-    /// Not at all: it depends on who asks.
+    /// Never cached: the content depends on the client.
     Never,
-    /// For a time, and then while it is asked for anew.
+    /// Cached for a time, and then used while the browser revalidates it.
     For {
-        /// As if it were fresh.
+        /// The time during which it is fresh.
         max_age: Duration,
-        /// After that: shown at once, and asked for behind.
+        /// The time after that in which the browser uses it and revalidates it in the background.
         stale: Duration,
     },
 }
 
-/// A script in every encoding that browsers take.
+/// A script in every encoding that browsers accept.
 #[derive(Debug)]
 pub struct ServedScript {
     hash: String,
@@ -40,7 +40,7 @@ pub struct ServedScript {
 }
 
 impl ServedScript {
-    /// The file of this script. Compresses as far as it goes: not for the request path.
+    /// Makes the file of this script. Compresses at the best levels: not for the request path.
     pub fn new(text: String) -> Self {
         let digest = Sha256::digest(text.as_bytes());
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,17 +50,17 @@ impl ServedScript {
         Self { hash, encoded }
     }
 
-    /// The content's name.
+    /// The hash of the content, as in the file's name.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// The script itself.
+    /// The uncompressed text of the script.
     pub fn text(&self) -> &[u8] {
         &self.encoded.plain().body
     }
 
-    /// The answer to a `GET` or `HEAD` with these fields: 200, or 304 if the browser has it.
+    /// The response to a `GET` or `HEAD` with these fields: 200, or 304 if the browser has it.
     pub fn answer(
         &self,
         method: &Method,

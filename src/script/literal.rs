@@ -1,21 +1,21 @@
-//! Addresses at the beginning of string literals in a script, where a script has those that it loads
-//! from. Nothing else of a script is ever touched: a bare host is compared with, not fetched.
+//! Addresses at the beginning of string literals in a script, where scripts have the addresses that they
+//! load from. Nothing else of a script is changed: a bare host is used in comparisons, not fetched.
 
 /// Scheme and host at the beginning of a literal.
 #[derive(Clone, Copy, Debug)]
 pub struct LiteralAddress {
-    /// Where it begins: after the quote.
+    /// The offset of its first byte, after the quote.
     pub start: usize,
-    /// Where the host ends.
+    /// The offset of the end of the host.
     pub end: usize,
-    /// Whether it names a scheme.
+    /// True if the address names a scheme.
     pub has_scheme: bool,
-    /// Whether its slashes are escaped.
+    /// True if its slashes are escaped.
     pub escaped: bool,
 }
 
 impl LiteralAddress {
-    /// The address of which a host that stands at `at` is the whole host.
+    /// Finds the address whose complete host is `host`, at offset `at`.
     pub fn at(script: &[u8], at: usize, host: &str) -> Option<Self> {
         let (before, end) = (script.get(..at)?, at + host.len());
         let (before, escaped) = match before.strip_suffix(b"\\/\\/") {
@@ -38,7 +38,7 @@ impl LiteralAddress {
         ends_host.then_some(Self { start: start.len(), end, has_scheme, escaped })
     }
 
-    /// What stands in its place, with slashes as it has them.
+    /// Escapes the slashes of its replacement if its own are escaped.
     pub fn escape_as_written(&self, place: String) -> String {
         if self.escaped { place.replace('/', "\\/") } else { place }
     }

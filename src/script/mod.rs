@@ -1,15 +1,15 @@
 //! The browser's side: the scripts that the gateway serves to a site's pages.
 //!
-//! `/tw.js` is put together for each site from built files (`static/sdk/dist`): the core, the parts
-//! and the vendors' shims that the site chose ([`SdkSettings`]), by [`compose`]. What is served is a
-//! [`ServedScript`]: compressed and named once per load of the configuration, never per request. It holds
-//! public settings only; no secret comes near it.
+//! `/tw.js` is composed for each site from built files (`static/sdk/dist`): the core, and the parts and
+//! vendors' shims that the site configures ([`SdkSettings`]), by [`compose`]. It is served as a
+//! [`ServedScript`]: compressed and named once per load of the configuration, never per request. It
+//! contains public settings only, never a secret.
 //!
-//! What other parts bring into it, the vendors' libraries that run in the page and the site's own
-//! functions, comes as [`SdkExtras`], with scripts beside it (`/tw/NAME.HASH.js`).
+//! Additions of other modules, the vendors' libraries that run in the page and the site's own functions,
+//! come as [`SdkExtras`], with companion scripts (`/tw/NAME.HASH.js`).
 //!
-//! Vendors' own scripts come from the site's host as well ([`proxy`]), or what stands in for them
-//! ([`SiteSdkScripts::shim`]).
+//! Vendors' own scripts ([`proxy`]), or their replacements ([`SiteSdkScripts::shim`]), are served from
+//! the site's host as well.
 
 pub mod coding;
 pub mod compose;
@@ -29,63 +29,63 @@ use tokio::sync::Mutex;
 
 use crate::vendors::{self, VENDORS};
 
-/// What a site's pages can load.
+/// The scripts that a site's pages can load.
 #[derive(Debug)]
 pub struct SiteSdkScripts {
-    /// `/tw.js`.
+    /// The script at `/tw.js`.
     pub file: ServedScript,
-    /// How long it is kept under that name.
+    /// The browser caching of the file under that name.
     pub caching: BrowserCaching,
     settings: SdkSettings,
     extras: SdkExtras,
     shims: Vec<ComposedShim>,
 }
 
-/// What other parts bring into a site's script.
+/// Additions of other modules to a site's script.
 #[derive(Debug, Default)]
 pub struct SdkExtras {
-    /// What the page is told: nothing that is not for everybody.
+    /// Settings for the page: only public ones.
     pub settings: Map<String, Value>,
-    /// What comes after the core and its parts: complete statements.
+    /// Code that follows the core and its parts: complete statements.
     pub script: String,
-    /// Scripts beside it.
+    /// Scripts that are served next to it.
     pub companions: Vec<CompanionScript>,
-    /// What browsers get that have a token for the drafts.
+    /// The script for browsers that have a preview token.
     pub drafts: Option<ServedScript>,
 }
 
-/// A script beside `/tw.js`, under a name of its own.
+/// A script next to `/tw.js`, under its own name.
 #[derive(Debug)]
 pub struct CompanionScript {
-    /// What stands before the hash in its path.
+    /// The part of its path before the hash.
     pub name: String,
-    /// Itself.
+    /// The script's content.
     pub file: ServedScript,
-    /// Whether only who knows its hash gets it.
+    /// True if it is served only under its exact hash.
     pub is_draft: bool,
 }
 
 impl CompanionScript {
-    /// Where it is.
+    /// The path of the script, with its hash.
     pub fn path(&self) -> String {
         format!("{FOLDER}{}.{}.js", self.name, self.file.hash())
     }
 }
 
-/// The folder of what is beside the script.
+/// The folder of companion scripts.
 const FOLDER: &str = "/tw/";
 
-/// What stands in for one vendor's script, once somebody asked for it.
+/// The replacement of one vendor's script, made at the first request.
 #[derive(Debug, Default)]
 struct ComposedShim {
     vendor: &'static str,
     file: Arc<OnceLock<ServedScript>>,
-    /// One waits on a thread; the others here.
+    /// One request waits on a thread; the others wait here.
     turn: Mutex<()>,
 }
 
 impl SiteSdkScripts {
-    /// Puts the site's script together and compresses it: tens of milliseconds of work.
+    /// Composes and compresses the site's script: tens of milliseconds of work.
     pub fn new(settings: &SdkSettings, extras: SdkExtras) -> Self {
         let file = ServedScript::new(compose::site(settings, &extras));
         let shims = VENDORS.iter().filter(|vendor| vendor.shim.is_some());
@@ -94,8 +94,8 @@ impl SiteSdkScripts {
         Self { file, caching: settings.caching, settings: settings.clone(), extras, shims }
     }
 
-    /// The core and the vendor's shim, which pages load in place of the vendor's script. It is made
-    /// once, for the first who asks: few sites use many vendors.
+    /// The core and the vendor's shim, which pages load in place of the vendor's script. Composed once, at
+    /// the first request: few sites use many vendors.
     pub async fn shim(&self, vendor: &str) -> Option<&ServedScript> {
         let shim = self.shims.iter().find(|shim| shim.vendor == vendor)?;
         if shim.file.get().is_none() {
@@ -106,7 +106,7 @@ impl SiteSdkScripts {
             let vendor = vendors::find(shim.vendor);
             let text = vendor.and_then(|it| compose::with_shim(&settings, &self.extras, it));
             let file = shim.file.clone();
-            // Goes on if the first client leaves: the next one waits for the same.
+            // Continues if the first client leaves: the next client waits for the same work.
             let make = move || {
                 file.get_or_init(|| ServedScript::new(text.unwrap_or_default()));
             };
@@ -115,25 +115,25 @@ impl SiteSdkScripts {
         shim.file.get()
     }
 
-    /// The host and port that it sends to, if not to the host that it came from.
+    /// The host and port that events are sent to, if not the host that the script came from.
     pub fn events_at(&self) -> Option<String> {
         let endpoint = self.settings.endpoint.as_ref()?;
         let host = endpoint.host_str()?;
         Some(endpoint.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
     }
 
-    /// Whether the path is the script's: under its lasting name or with a hash.
+    /// Returns true if the path is the script's: under its stable name or with a hash.
     pub fn is_at(path: &str) -> bool {
         path == "/tw.js" || hash_of(path).is_some()
     }
 
-    /// Whether the path is that of a script beside it.
+    /// Returns true if the path is that of a companion script.
     pub fn is_beside(path: &str) -> bool {
         name_and_hash(path).is_some()
     }
 
-    /// The script of a path, and how it is kept. A hash of other content, such as a page names that
-    /// is older than the configuration, gets today's script for a short time; but no draft.
+    /// The script of a path, and its caching. The hash of other content, as in a page that is older than the
+    /// configuration, returns the current script with a short cache time; a draft is not returned then.
     pub fn file_at(&self, path: &str) -> Option<(&ServedScript, BrowserCaching)> {
         let (hash, file, is_draft) = match name_and_hash(path) {
             None => (hash_of(path), &self.file, false),
@@ -148,7 +148,7 @@ impl SiteSdkScripts {
         }
     }
 
-    /// What browsers get that have a token for the drafts; none if there are no drafts.
+    /// The script for browsers that have a preview token; none if there are no drafts.
     pub fn drafts(&self) -> Option<&ServedScript> {
         self.extras.drafts.as_ref()
     }

@@ -1,4 +1,4 @@
-//! `[sites.sdk]`: what a site's `/tw.js` brings and does.
+//! The settings of a site's `/tw.js`, `[sites.sdk]`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::settings::SettingsSection;
 use crate::vendors::VENDORS;
 use crate::vendors::aliases::resolve_alias;
 
-/// What a page may report by itself.
+/// An event that a page reports automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutomaticEvent {
     /// Each page that is opened.
@@ -23,15 +23,15 @@ pub enum AutomaticEvent {
     Downloads,
     /// Forms that are submitted.
     Forms,
-    /// How far a page was scrolled.
+    /// The depth to which a page was scrolled.
     Scroll,
     /// The web vitals.
     Vitals,
-    /// Errors that nobody caught.
+    /// Uncaught errors.
     Errors,
 }
 
-/// The parts by the names of the configuration, in the order in which they come.
+/// The parts by their names in the configuration, in the order of loading.
 pub(super) const PARTS: &[(&str, AutomaticEvent)] = &[
     ("page", AutomaticEvent::Page),
     ("history", AutomaticEvent::History),
@@ -49,21 +49,21 @@ pub type ShimSettings = BTreeMap<&'static str, JsonObject>;
 /// The script of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SdkSettings {
-    /// What pages report by themselves.
+    /// Events that pages report automatically.
     pub auto: Vec<AutomaticEvent>,
-    /// True if a page that comes back from the browser's back/forward cache is one more, with `AutomaticEvent::Page`.
+    /// True if a return from the browser's back/forward cache counts as a page, with `AutomaticEvent::Page`.
     pub restored: bool,
-    /// Whether `window.analytics` answers as Segment's does.
+    /// True if `window.analytics` answers like Segment's.
     pub alias: bool,
-    /// The vendors whose browser API the script stands in for.
+    /// The vendors whose browser API the script replaces.
     pub shims: Vec<&'static str>,
-    /// What shims get to know, by vendor: `[sites.vendors.NAME]` says it.
+    /// The settings that shims receive, by vendor, from `[sites.vendors.NAME]`.
     pub shim_settings: ShimSettings,
-    /// Where events go, if not to the host that the script came from.
+    /// The origin that receives the events, if not the host that the script came from.
     pub endpoint: Option<Url>,
-    /// Whether nothing is sent or stored before the page said what the visitor chose.
+    /// True if nothing is sent or stored before the page reports the visitor's choice.
     pub wait_for_consent: bool,
-    /// How long browsers keep `/tw.js`.
+    /// The browser caching of `/tw.js`.
     pub caching: BrowserCaching,
 }
 
@@ -115,7 +115,7 @@ impl SdkSettings {
     }
 }
 
-/// Whether the URL says where, and nothing more.
+/// Returns true if the URL has a scheme and a host, and nothing more.
 fn is_origin(url: &Url) -> bool {
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();

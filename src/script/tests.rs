@@ -1,4 +1,4 @@
-//! What is composed, how it is served, and which settings are mistakes.
+//! Composed scripts, their responses, and the mistakes of their settings.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) fn plain() -> SdkSettings {
     }
 }
 
-/// The script of a site that chose nothing.
+/// The scripts of a site with the default settings.
 pub(crate) fn sdk() -> Arc<SiteSdkScripts> {
     Arc::new(SiteSdkScripts::new(&plain(), SdkExtras::default()))
 }
@@ -55,7 +55,7 @@ async fn body(response: http::Response<http_body_util::Full<bytes::Bytes>>) -> V
 }
 
 #[test]
-fn a_script_has_what_the_site_chose_and_nothing_else() {
+fn site_script_has_the_configured_parts_only() {
     let chosen = [("Link Clicked", AutomaticEvent::Links), ("Web Vitals", AutomaticEvent::Vitals)];
     let without = compose::site(&plain(), &SdkExtras::default());
     let parts = chosen.iter().map(|(_, part)| *part).collect();
@@ -72,7 +72,7 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
 }
 
 #[test]
-fn a_vendors_file_is_the_core_and_its_shim() {
+fn with_shim_has_the_core_and_one_shim() {
     static SHY: VendorShim =
         VendorShim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..VendorShim::PLAIN };
     let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::EMPTY };
@@ -83,7 +83,7 @@ fn a_vendors_file_is_the_core_and_its_shim() {
     assert_eq!(compose::with_shim(&plain(), &SdkExtras::default(), &Vendor::EMPTY), None);
 }
 
-/// Brotli bytes of a script as it is served.
+/// The length of a served script in Brotli.
 fn served(text: String) -> usize {
     let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "br".parse().unwrap())]);
     let answer = ServedScript::new(text).answer(&Method::HEAD, &fields, SHORT);
@@ -91,9 +91,9 @@ fn served(text: String) -> usize {
 }
 
 #[test]
-fn scripts_stay_as_small_as_promised() {
+fn scripts_stay_within_their_size_limits() {
     const CORE: usize = 1_536;
-    // With the site's settings and what every site's script has besides the core.
+    // With the site's settings and the parts that every site's script has besides the core.
     const PLAIN: usize = 1_984;
     const SHIM: usize = 2_560;
     const ALL: usize = 14_336;
@@ -119,7 +119,7 @@ fn scripts_stay_as_small_as_promised() {
 }
 
 #[test]
-fn what_shims_share_comes_once_and_their_ids_are_in_the_settings() {
+fn shared_pieces_come_once_and_ids_are_in_the_settings() {
     let shim_settings = ShimSettings::from([(
         "intercom",
         serde_json::Map::from_iter([("app_id".to_owned(), "</script>".into())]),
@@ -135,7 +135,7 @@ fn what_shims_share_comes_once_and_their_ids_are_in_the_settings() {
 }
 
 #[tokio::test]
-async fn every_encoding_holds_the_same_script() {
+async fn every_encoding_decodes_to_the_script() {
     let file = ServedScript::new(compose::site(&plain(), &SdkExtras::default()));
     for encoding in ["br", "zstd", "gzip", ""] {
         let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
@@ -157,7 +157,7 @@ async fn every_encoding_holds_the_same_script() {
 }
 
 #[tokio::test]
-async fn a_browser_that_has_it_is_told_so() {
+async fn answer_is_304_for_a_matching_entity_tag() {
     let file = ServedScript::new("let a = 1;".repeat(9));
     let mut fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "gzip, br;q=0".parse().unwrap())]);
     let answer = file.answer(&Method::GET, &fields, SHORT);
@@ -185,7 +185,7 @@ async fn a_browser_that_has_it_is_told_so() {
 }
 
 #[test]
-fn only_the_name_of_this_content_is_for_good() {
+fn only_the_current_hash_is_immutable() {
     let sdk = SiteSdkScripts::new(&plain(), SdkExtras::default());
     let hash = sdk.file.hash().to_owned();
     let caching_at = |path: &str| sdk.file_at(path).unwrap().1;
@@ -201,7 +201,7 @@ fn only_the_name_of_this_content_is_for_good() {
 }
 
 #[test]
-fn mistakes_are_named_with_what_was_perhaps_meant() {
+fn settings_report_mistakes_with_suggestions() {
     let (settings, report) = read("auto = [\"page\", \"links\", \"page\"]");
     assert_eq!(
         (settings.auto, report.as_str()),
@@ -214,7 +214,7 @@ fn mistakes_are_named_with_what_was_perhaps_meant() {
 }
 
 #[test]
-fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
+fn extras_receive_the_first_page_and_earlier_calls() {
     let extras = SdkExtras { script: "hear();".to_owned(), ..SdkExtras::default() };
     for script in [
         compose::site(&plain(), &extras),

@@ -1,4 +1,4 @@
-//! How a single condition is written.
+//! The reader of a single condition.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::event::JsonObject;
 use crate::profile::IdentityKind;
 use crate::settings::{nearest, parse_duration, shown};
 
-/// What a value can be asked.
+/// The tests that a value can have.
 const TESTS: [&str; 13] = [
     "=",
     "!=",
@@ -28,16 +28,16 @@ const TESTS: [&str; 13] = [
     "after",
 ];
 
-/// What is known of a device.
+/// The known members of a device.
 const DEVICE_PARTS: [&str; 5] = ["type", "os", "os_version", "browser", "browser_version"];
 
-/// What is known of a place.
+/// The known members of a place.
 const PLACE_PARTS: [&str; 3] = ["country", "region", "city"];
 
 /// The longest name under which the profiles count an event.
 const MAX_EVENT_BYTES: usize = 128;
 
-/// What can be asked of a touch, and where it is kept; besides these, the click ids under their names.
+/// The names of a touch's members in a rule, with their paths in the profile; besides these, the click ids.
 const TOUCH_PARTS: [(&str, &[&str]); 8] = [
     ("name", &["campaign", "name"]),
     ("source", &["campaign", "source"]),
@@ -49,10 +49,10 @@ const TOUCH_PARTS: [(&str, &[&str]); 8] = [
     ("at", &["at"]),
 ];
 
-/// What stands before the name of a click id.
+/// The prefix of a click id's name.
 const CLICK_ID: &str = "click_ids.";
 
-/// Reads a condition of this kind. Nothing comes of one that is a mistake.
+/// Reads a condition of this kind. Returns `None` if it has an error.
 pub(super) fn read(reader: &mut RuleParser, kind: &str, table: &JsonObject) -> Option<SegmentRule> {
     let named = table.get(kind)?;
     match kind {
@@ -87,7 +87,7 @@ fn known(
             let path = reader.at(kind, |it| {
                 let text = it.text(named)?;
                 if let Some(within) = within_root(text, "traits") {
-                    let message = "is looked for within the person's traits";
+                    let message = "is relative to the person's traits";
                     it.mistake_about(text, message, Some(within));
                 }
                 it.keys(text)
@@ -185,7 +185,9 @@ fn event(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<S
         match reader.at("never", |reader| reader.boolean(value)) {
             _ if others.iter().any(|key| table.contains_key(*key)) => {
                 reader.at("never", |it| {
-                    it.report_error("goes with neither count, sum, first nor last".to_owned())
+                    it.report_error(
+                        "must not be combined with count, sum, first or last".to_owned(),
+                    )
                 });
             }
             Some(true) => {
@@ -225,7 +227,7 @@ fn window(reader: &mut RuleParser, value: &Value) -> Option<std::time::Duration>
     time
 }
 
-/// `first` or `last` of an event: a table of `before` and `after`.
+/// Reads `first` or `last` of an event: a table of `before` and `after`.
 fn bounds(reader: &mut RuleParser, value: &Value) -> RuleTimeSpan {
     let Some(table) = value.as_object() else {
         let example = "{ after = \"30d\" }";
@@ -240,7 +242,7 @@ fn bounds(reader: &mut RuleParser, value: &Value) -> RuleTimeSpan {
     span(reader, table)
 }
 
-/// `">= 2"`, or a number, which means `=`.
+/// Reads `">= 2"`, or a number, which means `=`.
 fn amount(reader: &mut RuleParser, value: &Value, is_count: bool) -> Option<AmountCondition> {
     let text = match value {
         Value::Number(number) => number.to_string(),
@@ -259,12 +261,12 @@ fn amount(reader: &mut RuleParser, value: &Value, is_count: bool) -> Option<Amou
         return Some(AmountCondition { comparison, number });
     }
     let kind = if is_count { "a whole number" } else { "a number" };
-    let message = format!("is no comparison with {kind}, such as \">= 2\"");
+    let message = format!("is not a comparison with {kind}, such as \">= 2\"");
     reader.mistake_about(&text, &message, None);
     None
 }
 
-/// Property filters: a value to be equal to, or a table of tests, by path.
+/// Reads property filters: a value to be equal to, or a table of tests, by path.
 fn filter(reader: &mut RuleParser, value: &Value) -> PropertyFilter {
     let mut filter = PropertyFilter::new();
     let Some(table) = value.as_object() else {
@@ -276,8 +278,7 @@ fn filter(reader: &mut RuleParser, value: &Value) -> PropertyFilter {
             let path = reader.keys(key);
             if let Some(within) = within_root(key, "properties") {
                 let (key, within) = (shown(key), shown(within));
-                let message =
-                    format!("{key} is looked for within the event's properties: write {within}");
+                let message = format!("{key} must be a property of the event: write {within}");
                 reader.report_error(message);
             }
             let mut found = match value {
@@ -293,19 +294,19 @@ fn filter(reader: &mut RuleParser, value: &Value) -> PropertyFilter {
                         .collect()
                 }
             };
-            // One order for one meaning: the counter's name is made of it.
+            // The same order for the same meaning: the counter's name is derived from it.
             found.sort_by_key(|test| format!("{test:?}"));
             filter.extend(path.map(|path| (path, found)));
         });
     }
     if filter.is_empty() {
-        reader.report_error("names no property".to_owned());
+        reader.report_error("must name a property".to_owned());
     }
     filter
 }
 
-/// The rest of a path that begins with the name of a part of an event or a person, or with a slip of `root`.
-/// Paths are looked for within `root` alone, so that this one would never find anything.
+/// Returns the rest of a path that begins with the name of a part of an event or a person, or with a typo of
+/// `root`. Paths are looked up within `root` alone, so that such a path would never find anything.
 fn within_root<'t>(path: &'t str, root: &str) -> Option<&'t str> {
     const PARTS: [&str; 5] = ["properties", "traits", "context", "facts", "profile"];
     let (first, rest) = path.split_once('.')?;
@@ -315,8 +316,8 @@ fn within_root<'t>(path: &'t str, root: &str) -> Option<&'t str> {
     (PARTS.contains(&first) || is_slip).then_some(rest)
 }
 
-/// The tests of a table. Those of events are made when they happen, so that a time ago would be
-/// another each day.
+/// Reads the tests of a table. Those of events run when an event is counted, so that a relative time would
+/// be another each day.
 fn tests(reader: &mut RuleParser, table: &JsonObject, may_be_relative: bool) -> Vec<RuleValueTest> {
     let mut tests = Vec::new();
     for name in TESTS {
@@ -343,7 +344,9 @@ fn test(reader: &mut RuleParser, name: &str, value: &Value) -> Option<RuleValueT
         let is_ordered =
             !matches!(comparison, ComparisonOperator::Equal | ComparisonOperator::Unequal);
         if is_ordered && matches!(literal, RuleLiteral::Boolean(_)) {
-            reader.report_error("true and false are not more or less than anything".to_owned());
+            reader.report_error(
+                "true and false have no order: compare them with \"=\" or \"!=\"".to_owned(),
+            );
             return None;
         }
         return Some(RuleValueTest::Compare(comparison, literal));

@@ -1,4 +1,4 @@
-//! Events that pass a filter of some rule are counted under names of their own.
+//! Counters for events that pass a filter of some rule, under names of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::rule::{PropertyFilter, SegmentRule};
 use crate::event::Event;
 use crate::profile::{CounterProgress, EventCounterSet};
 
-/// Filters by the event's name; each by the name under which it counts.
+/// Filters by the event's name, each under the name of its counter.
 type CounterFilters = BTreeMap<String, BTreeMap<String, PropertyFilter>>;
 
 /// The counters that one site needs.
 #[derive(Debug, Default)]
 pub struct SegmentCounterSet {
     filters: CounterFilters,
-    /// Names of events of which the settings use the counts.
+    /// The names of events whose counts the settings use.
     reserved: BTreeSet<String>,
 }
 
 impl SegmentCounterSet {
-    /// Makes the counters that these segments ask for. `used` are the names of events of which other settings
-    /// of the site use the counts.
+    /// Collects the counters that these segments need. `used` are the names of events whose counts other
+    /// settings of the site use.
     pub fn of(segments: &[Arc<SegmentSettings>], used: impl IntoIterator<Item = String>) -> Self {
         let (mut filters, mut reserved) =
             (CounterFilters::new(), used.into_iter().collect::<BTreeSet<_>>());
@@ -64,20 +64,20 @@ impl EventCounterSet for SegmentCounterSet {
     }
 }
 
-/// How far the counters are that a rule asks for.
+/// The progress of the counters that a rule needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleCounterProgress {
-    /// Whether all that the journal had is counted. Until then the rule is not asked.
+    /// True if all events that the journal had are counted. Until then the rule is not evaluated.
     pub is_filled: bool,
-    /// How much of it is.
+    /// The counted share of these events, 0 to 1.
     pub share: f64,
-    /// Since when there are counts, in milliseconds since 1970: of the oldest event that the journal still
-    /// had. None where there was none.
+    /// The start of the counts, in milliseconds since 1970: the time of the oldest event that the journal still
+    /// had. `None` if there was none.
     pub since_ms: Option<i64>,
 }
 
 impl RuleCounterProgress {
-    /// Of a rule that looks at properties of events; none of another.
+    /// Returns the progress for a rule that tests properties of events; `None` for another rule.
     pub(super) fn of(rule: &SegmentRule, counters: &[CounterProgress]) -> Option<Self> {
         let mut names = BTreeSet::new();
         rule.each_event(&mut |event| {

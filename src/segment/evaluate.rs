@@ -1,5 +1,5 @@
-//! A rule asked of one person, in plain Rust. The compiled statements must give the same answers:
-//! this is the meaning, they are its speed.
+//! A rule evaluated for one person, in plain Rust. The compiled statements must give the same answers: this
+//! code defines the meaning, they make it fast.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,44 +13,44 @@ use super::rule::{
 };
 use crate::event::JsonObject;
 
-/// A person as rules see one. Times are milliseconds since 1970.
+/// A person in the form that rules test. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleProfile {
-    /// What is said of them.
+    /// The person's traits.
     pub traits: JsonObject,
-    /// The names of the kinds of their identities.
+    /// The names of the kinds of the person's identities.
     pub identities: BTreeSet<String>,
-    /// Their consent, by category.
+    /// The person's consent, by category.
     pub consent: JsonObject,
-    /// Their device.
+    /// The person's device.
     pub device: JsonObject,
-    /// Where they seem to be.
+    /// The person's approximate location.
     pub place: JsonObject,
-    /// Their first and last touch.
+    /// The person's first and last touch.
     pub touches: JsonObject,
-    /// When they were seen first.
+    /// The time when the person was seen first.
     pub first_seen: Option<i64>,
-    /// When they were seen last.
+    /// The time when the person was seen last.
     pub last_seen: Option<i64>,
-    /// What they did, by the counter's key and the day since 1970.
+    /// The person's events, by the counter's key and the day since 1970.
     pub activity: BTreeMap<String, BTreeMap<i64, DailyTally>>,
 }
 
-/// What a person did on one day, of one kind.
+/// The tally of one person's events on one day, of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DailyTally {
-    /// How often.
+    /// The number of events.
     pub count: i64,
-    /// The first time.
+    /// The time of the first event.
     pub first: i64,
-    /// The last time.
+    /// The time of the last event.
     pub last: i64,
-    /// What the values add up to.
+    /// The sum of the events' values.
     pub sum: f64,
 }
 
 impl SegmentRule {
-    /// Whether the person is one of those the rule selects at this time.
+    /// Returns true if the rule selects the person at this time.
     pub fn holds(&self, person: &RuleProfile, now_ms: i64) -> bool {
         match self {
             Self::All(rules) => rules.iter().all(|rule| rule.holds(person, now_ms)),
@@ -112,8 +112,8 @@ impl EventCondition {
             && within(self.last, last)
     }
 
-    /// The first day that counts, and the earliest last time on a day that does: a window that is
-    /// no whole number of days begins at a moment, the others with a day.
+    /// Returns the first day that counts, and the earliest last time on a day that does: a window that is not
+    /// a whole number of days begins at a moment, the others with a day.
     pub(super) fn window(&self, now_ms: i64) -> (i64, i64) {
         let Some(within) = self.within.map(milliseconds) else { return (i64::MIN, i64::MIN) };
         let since = now_ms.saturating_sub(within);
@@ -123,7 +123,7 @@ impl EventCondition {
 }
 
 impl AmountCondition {
-    /// Whether a number relates so to the rule's.
+    /// Returns true if a number is in this relation to the rule's.
     pub(super) fn holds(self, number: f64) -> bool {
         number.partial_cmp(&self.number).is_some_and(|order| self.comparison.allows(order))
     }
@@ -150,7 +150,7 @@ impl ComparisonOperator {
 }
 
 impl RuleValueTest {
-    /// Whether a value, or that there is none, passes.
+    /// Returns true if a value, or its absence, passes.
     pub(super) fn holds(&self, value: Option<&Value>, now_ms: i64) -> bool {
         let value = value.filter(|value| !value.is_null());
         let Some(value) = value else { return *self == Self::Exists(false) };
@@ -183,7 +183,7 @@ impl RuleLiteral {
         self.order_of(value).is_some_and(Ordering::is_eq)
     }
 
-    /// How a value stands to this one: nothing where they are not of one type.
+    /// Compares a value with this one; `None` if they are not of one type.
     fn order_of(&self, value: &Value) -> Option<Ordering> {
         match (self, value) {
             (Self::Text(text), Value::String(value)) => Some(value.as_str().cmp(text)),
@@ -201,7 +201,7 @@ impl RuleLiteral {
     }
 }
 
-/// A whole number and another compared as they are, without rounding the first.
+/// Compares a whole number and another exactly, without rounding the first.
 fn order(whole: i64, real: f64) -> Ordering {
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     if real >= BEYOND {
@@ -221,7 +221,7 @@ fn order(whole: i64, real: f64) -> Ordering {
 /// Numbers below are seconds since 1970, others milliseconds: until the year 5138, and from 1973 on.
 pub(super) const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
-/// Where a value stands to a moment, by whole seconds: nothing if it is no time.
+/// Compares a value with a moment, by whole seconds; `None` if it is not a time.
 fn order_of_time(value: &Value, moment: RuleMoment, now_ms: i64) -> Option<Ordering> {
     let seconds = moment.milliseconds(now_ms).div_euclid(1000);
     match value {
@@ -239,13 +239,13 @@ fn order_of_number(number: &Number, seconds: i64) -> Ordering {
     RuleLiteral::Integer(own).order_of(&value).unwrap_or(Ordering::Less)
 }
 
-/// A moment as the beginning of a time in RFC 3339, in UTC, to the second.
+/// Formats a moment as the beginning of a time in RFC 3339, in UTC, to the second.
 pub(super) fn time_text(seconds: i64) -> String {
     let at = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
     at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-/// The same of a text that is a date, or a time in RFC 3339 that ends with `Z`.
+/// Does the same for a text that is a date, or a time in RFC 3339 that ends with `Z`.
 fn text_of_time(text: &str) -> Option<String> {
     const DATE: &[u8] = b"dddd-dd-dd";
     const TIME: &[u8] = b"dddd-dd-ddTdd:dd:dd";
@@ -263,13 +263,13 @@ fn text_of_time(text: &str) -> Option<String> {
     (is_like(head.as_bytes(), TIME) && text.ends_with('Z')).then(|| head.to_owned())
 }
 
-/// The value under these keys.
+/// Returns the value under these keys.
 pub(super) fn lookup<'v>(object: &'v JsonObject, path: &[String]) -> Option<&'v Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(object.get(first)?, |value, key| value.as_object()?.get(key))
 }
 
-/// Whether an event's properties pass.
+/// Returns true if an event's properties pass.
 pub(super) fn passes(
     filter: &PropertyFilter,
     properties: Option<&JsonObject>,

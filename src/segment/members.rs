@@ -1,13 +1,13 @@
-//! A set of profiles, one bit each: its size follows from how many profiles there are, not from how
-//! many are in it.
+//! A set of profiles, one bit each: its size depends on the number of all profiles, not on the number in
+//! the set.
 
 use std::collections::BTreeMap;
 
-/// Profiles in one block.
+/// The number of profiles in one block.
 const BLOCK: i64 = 1 << 16;
 const WORDS: usize = 1 << 10;
 
-/// A set of profiles' numbers.
+/// A set of profiles' numbers, as bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProfileBitSet {
     blocks: BTreeMap<i64, Box<[u64]>>,
@@ -26,31 +26,31 @@ impl ProfileBitSet {
         }
     }
 
-    /// Whether a profile is in it.
+    /// Returns true if a profile is in the set.
     pub fn contains(&self, profile: i64) -> bool {
         let (word, bit) = place(profile);
         let block = self.blocks.get(&profile.div_euclid(BLOCK));
         block.and_then(|block| block.get(word)).is_some_and(|word| word & bit != 0)
     }
 
-    /// How many there are.
+    /// Returns the number of profiles in the set.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns true if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Those behind `after`, in order.
+    /// Returns the profiles behind `after`, in order.
     pub fn after(&self, after: i64) -> impl Iterator<Item = i64> + '_ {
         let blocks = self.blocks.range(after.div_euclid(BLOCK)..);
         blocks.flat_map(|(block, words)| of_block(*block, words)).filter(move |it| *it > after)
     }
 }
 
-/// The profile's word in its block, and its bit in that.
+/// Returns the profile's word in its block, and its bit in that.
 fn place(profile: i64) -> (usize, u64) {
     let offset = profile.rem_euclid(BLOCK);
     (usize::try_from(offset / 64).unwrap_or_default(), 1 << (offset % 64))
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_what_was_put_in_in_order() {
+    fn after_returns_inserted_profiles_in_order() {
         let mut members = ProfileBitSet::default();
         let numbers = [-70_000, -1, 0, 1, 63, 64, 65_535, 65_536, 1 << 40];
         for number in numbers.iter().rev().chain(&numbers) {

@@ -1,43 +1,43 @@
-//! Segments: rules that select people, and who they select.
+//! Segments: rules that select people, and their members.
 //!
-//! # What a rule means
+//! # The meaning of a rule
 //!
 //! A rule is a tree of conditions joined by `all`, `any` and `not`; `rule.rs` has its parts,
-//! `condition.rs` how each is written. Every condition is true or false of a person, never unknown:
-//! what is missing, or null, fails every test but `exists = false`, `!=` included, and `not` turns
-//! exactly that round.
+//! `condition.rs` their syntax. Every condition is true or false of a person, never unknown: a missing
+//! value, or null, fails every test but `exists = false`, `!=` included, and `not` gives exactly the
+//! opposite.
 //!
 //! - Values are compared with values of their own type, and nothing is converted: text with text, byte
-//!   by byte, in capital and small letters as they are; numbers with numbers, whole or not, exactly;
-//!   true and false with themselves. What is of another type is not equal, not less and not more, and
-//!   `!=` holds of it. A path that leads through a list leads nowhere.
-//! - `contains` finds a part in a text, and an equal element in a list.
+//!   by byte, case-sensitively; numbers with numbers, whole or not, exactly; true and false with
+//!   themselves. A value of another type is not equal, not less and not more, and `!=` is true of it. A
+//!   path that leads through a list finds no value.
+//! - `contains` finds a part of a text, or an equal element of a list.
 //! - `before` and `after` compare times: numbers are seconds since 1970 if below 10^11, else
 //!   milliseconds; texts are a date, or a time of RFC 3339 in UTC (`2026-01-31T09:00:00Z`, with
-//!   whatever fraction). Anything else is no time, those with an offset included. `after` has the
-//!   moment itself, `before` has not; both look at whole seconds. Times of being seen and of events are
+//!   any fraction). Anything else is no time, including those with an offset. `after` includes the
+//!   moment itself, `before` does not; both compare whole seconds. Times of being seen and of events are
 //!   exact.
-//! - Events are counted by day. `within` a number of days looks at whole days in UTC: at the day of
-//!   the moment that long ago, and at all since; so a window of 7 days has 7 to 8 of them. Within any
-//!   other time, such as 12 hours, can only be asked whether it happened at all; that is answered
-//!   exactly, by when it happened last. How often something happened that never did is 0, and so is
-//!   what its values add up to; but it has no first and no last time. Values are added as binary
-//!   floating point, so an amount that should be equal may not be.
+//! - Events are counted by day. `within` a number of days tests whole days in UTC: the day of the
+//!   moment that long ago, and all since; so a window of 7 days has 7 to 8 of them. Within any other
+//!   time, such as 12 hours, a rule can only test that an event happened at all; that is exact, by the
+//!   time of the last event. The count of an event that never happened is 0, and so is the sum of its
+//!   values; but it has no first and no last time. Values are added as binary floating point, so an
+//!   amount that should be equal may not be.
 //! - Filters on properties are tested when the event is counted, under a name of its own
-//!   ([`EventCondition::key`]): it is counted from when the rule exists, and for what happened before from
-//!   what the journal still has. A rule is not asked until that is done.
-//! - By group, a rule selects everybody who is of a group of which somebody satisfies it. What it counts
-//!   is what that one person did, not what the group did together.
+//!   ([`EventCondition::key`]): it is counted from when the rule exists, and for earlier events from the
+//!   journal's remaining ones. A rule is not evaluated until that is done.
+//! - By group, a rule selects everyone in a group with a person who satisfies it. It counts that one
+//!   person's events, not those of the group together.
 //!
-//! # How it is kept
+//! # Storage
 //!
-//! A run asks for the members in one statement, of one moment, and notes them as one bit a profile; then
-//! it goes through the memberships in order and writes only what differs, a bounded number in each
-//! transaction. Killed half way it starts again and finds the rest. When a segment is due follows
+//! A run selects the members in one statement, of one moment, and stores them as one bit a profile; then
+//! it goes through the memberships in order and writes only the differences, a bounded number in each
+//! transaction. A run that is aborted starts again and finds the rest. The due time of a segment is derived
 //! from its last run on disk.
 //!
-//! What a destination was told of each member is kept apart (`sync`), so that who left is known until
-//! it has heard of it, whatever the profile has become.
+//! The rows sent to a destination are stored separately for each member (`sync`), so that a former member
+//! is remembered until removed there, whatever the profile has become.
 
 mod condition;
 mod counters;
@@ -78,21 +78,21 @@ use crate::postgres::PostgresError;
 use crate::profile::{ProfileError, ProfileId};
 use crate::store::{StoreReadError, StoreWriteError};
 
-/// Who a segment's members are.
+/// The unit of a segment's members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MembershipUnit {
-    /// Whoever satisfies the rule.
+    /// The people who satisfy the rule.
     #[default]
     User,
-    /// Everybody of a group of which somebody does.
+    /// Everyone in a group with a person who satisfies the rule.
     Group,
 }
 
 impl MembershipUnit {
-    /// Each by its name.
+    /// Each unit with its name.
     pub const ALL: [(&str, Self); 2] = [("user", Self::User), ("group", Self::Group)];
 
-    /// Its name.
+    /// Returns the unit's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -105,93 +105,95 @@ impl MembershipUnit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub i64);
 
-/// What the store knows of a segment. Times are milliseconds since 1970.
+/// The store's record of a segment. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentRecord {
-    /// Its number.
+    /// The segment's number in the store.
     pub id: SegmentId,
-    /// Its name.
+    /// The segment's name.
     pub name: String,
-    /// The run that was begun and has not ended.
+    /// The start of the run that has not ended, if there is one.
     pub begun_at: Option<i64>,
     /// The last run that ended.
     pub ran: Option<SegmentRunSummary>,
 }
 
-/// A run that ended.
+/// The summary of a run that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SegmentRunSummary {
-    /// When it began, in milliseconds since 1970.
+    /// The start of the run, in milliseconds since 1970.
     pub at_ms: i64,
-    /// How long it took.
+    /// The duration of the run, in milliseconds.
     pub took_ms: i64,
-    /// How many members there are.
+    /// The number of members.
     pub size: u64,
-    /// How many of them are new.
+    /// The number of new members.
     pub added: u64,
-    /// How many left.
+    /// The number of members who left.
     pub removed: u64,
-    /// Of the rule that was asked.
+    /// The fingerprint of the evaluated rule.
     #[serde(skip)]
     pub fingerprint: String,
 }
 
-/// Whether a profile is of a segment, and since when.
+/// The membership of a profile in a segment, and its start or end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentMembership {
-    /// Whose.
+    /// The person's profile.
     pub profile: ProfileId,
-    /// Whether it is a member; else it has left.
+    /// True for a member; false for a former one.
     pub is_member: bool,
-    /// Since when, in milliseconds since 1970.
+    /// The time of the last change, in milliseconds since 1970.
     pub since_ms: i64,
 }
 
-/// What becomes of a membership.
+/// A change of a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
-    /// It begins.
+    /// The membership begins.
     Join,
-    /// It ends; that is remembered until the next run.
+    /// The membership ends; the end is stored until the next run.
     Leave,
-    /// That it ended is forgotten.
+    /// The record of its end is deleted.
     Forget,
 }
 
-/// Which memberships are asked for.
+/// The selection of memberships in a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipFilter {
-    /// All that are kept, of those who left as well.
+    /// All that are stored, including those of former members.
     All,
-    /// Of members.
+    /// Current members only.
     Members,
-    /// What changed at this run, in milliseconds since 1970.
+    /// The changes of this run, in milliseconds since 1970.
     ChangedAt(i64),
 }
 
-/// Some memberships, by profile.
+/// A page of memberships, ordered by profile.
 pub type MembershipPage = Vec<SegmentMembership>;
 
-/// Why segments failed.
+/// An error of segments.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
     /// The site has no such segment.
-    #[error("there is no such segment")]
+    #[error("the configuration has no such segment")]
     Unknown,
-    /// What it asks for is still being counted from the journal.
-    #[error("its counters are still being filled from the journal")]
+    /// The events that its rule needs are still being counted from the journal.
+    #[error("the counters of the segment's rule are still being filled from the journal")]
     CountersPending,
-    /// The destination was told of nobody.
-    #[error("the destination was told of nobody of the segment")]
+    /// The destination received no members.
+    #[error("no members of the segment were synced to the destination")]
     NothingSynced,
-    /// What a destination is told cannot be forgotten while it is told.
-    #[error("the destination hears of the segment: take the sync out of the configuration first")]
+    /// The synced members of a destination cannot be forgotten while the sync is configured.
+    #[error(
+        "the segment is synced to the destination: remove the sync from the configuration first"
+    )]
     StillSynced,
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
     Elsewhere,
-    /// The program has a mistake, and met it.
-    #[error("the rule ends the run that it is in")]
+    /// The run met a defect in the program.
+    #[error("the rule stops the process: the run is skipped")]
     Panicked,
     /// It took longer than `segments.evaluation_timeout`.
     #[error("the rule took longer than segments.evaluation_timeout")]
@@ -203,28 +205,28 @@ pub enum SegmentError {
     #[error("the segments cannot be written")]
     Write(#[from] Arc<StoreWriteError>),
     /// The profiles failed.
-    #[error("it cannot be told how far the counters are")]
+    #[error("the progress of the counters cannot be read")]
     Profiles(#[from] ProfileError),
     /// The shared database failed.
-    #[error("the segments cannot be had: {0}")]
+    #[error("the segments are unavailable: {0}")]
     Postgres(#[from] PostgresError),
 }
 
 impl SegmentError {
-    /// Nothing to tell anybody of, if it is another gateway's business.
+    /// Ignores the error that another gateway runs the segments.
     fn unless_elsewhere(self) -> Result<(), Self> {
         if matches!(self, Self::Elsewhere) { Ok(()) } else { Err(self) }
     }
 }
 
-/// Keeps who is of which segment, next to the profiles. One implementation per backend.
+/// Stores the members of segments, next to the profiles. One implementation per backend.
 #[async_trait]
 pub trait SegmentStore: Send + Sync {
-    /// What is known of the site's segments.
+    /// Lists the site's segments.
     async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError>;
 
-    /// Begins a run, or goes on with one that was begun; makes the segment if it is new. Returns its
-    /// number, and when the run began.
+    /// Begins a run, or continues one that was begun; makes the segment if it is new. Returns its
+    /// number, and the start of the run.
     async fn begin(
         &self,
         site: SiteId,
@@ -232,7 +234,7 @@ pub trait SegmentStore: Send + Sync {
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError>;
 
-    /// Whom the rule selects at this time.
+    /// Evaluates the rule at this time: returns the selected profiles.
     async fn evaluate(
         &self,
         site: SiteId,
@@ -243,7 +245,7 @@ pub trait SegmentStore: Send + Sync {
         self.evaluate_of(site, rule, by, now_ms, None).await
     }
 
-    /// The same, of these profiles alone, at least one, where some are given.
+    /// Does the same, but for these profiles alone (at least one), where some are given.
     async fn evaluate_of(
         &self,
         site: SiteId,
@@ -253,7 +255,7 @@ pub trait SegmentStore: Send + Sync {
         of: Option<Vec<ProfileId>>,
     ) -> Result<ProfileBitSet, SegmentError>;
 
-    /// The memberships of profiles after `after`, in order, `limit` at most.
+    /// Returns the memberships of profiles after `after`, in order, `limit` at most.
     async fn page(
         &self,
         segment: SegmentId,
@@ -262,7 +264,7 @@ pub trait SegmentStore: Send + Sync {
         limit: usize,
     ) -> Result<MembershipPage, SegmentError>;
 
-    /// The memberships of these profiles, at least one, in order.
+    /// Returns the memberships of these profiles, at least one, in order.
     async fn page_of(
         &self,
         segment: SegmentId,
@@ -277,10 +279,10 @@ pub trait SegmentStore: Send + Sync {
         at_ms: i64,
     ) -> Result<(), SegmentError>;
 
-    /// The number of members now, those who joined since the last run included.
+    /// Returns the number of members now, including those who joined since the last run.
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError>;
 
-    /// Ends a run, and counts.
+    /// Ends a run, and counts its changes.
     async fn end(
         &self,
         segment: SegmentId,
@@ -289,12 +291,12 @@ pub trait SegmentStore: Send + Sync {
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError>;
 
-    /// What an operator is shown of these people: those who are still there, in their order.
+    /// Returns these people as operators see them: those who still exist, in their order.
     async fn people(
         &self,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Value)>, SegmentError>;
 
-    /// Removes some of a segment; whether that was all.
+    /// Removes some of a segment's rows; returns true if these were all.
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError>;
 }

@@ -1,5 +1,5 @@
-//! How a rule is written, in TOML and in JSON alike. Reading goes on after a mistake, so that all are
-//! told at once, each with the path to it.
+//! The syntax of rules, in TOML and in JSON alike. Reading goes on after an error, so that all errors are
+//! reported together, each with the path to it.
 
 use std::fmt::{self, Display};
 
@@ -12,26 +12,26 @@ use super::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT_BYTES, MAX_VALUES, RuleMom
 use crate::event::JsonObject;
 use crate::settings::{SettingStep, nearest, parse_duration, shown};
 
-/// The keys that say what a part of a rule is.
+/// The keys that determine the kind of a rule's part.
 const KINDS: [&str; 11] = [
     "all", "any", "not", "trait", "identity", "consent", "device", "place", "campaign", "seen",
     "event",
 ];
 
-/// The longest time back that a rule may look. Dates stay within four digits of a year by it.
+/// The longest time back in a rule. With it, dates stay within four digits of a year.
 const MAX_AGO_DAYS: u64 = 36_525;
 
-/// One mistake in a rule.
+/// One error in a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleParseError {
-    /// Where in the rule.
+    /// The path to it in the rule.
     pub path: Vec<SettingStep>,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// The value that is wrong, as a message shows it. A configuration shows what its file says
-    /// instead: a completed text may be a secret.
+    /// The wrong value, as a message shows it. A configuration shows its file's text instead: a completed
+    /// text may be a secret.
     pub seen: Option<String>,
-    /// What was perhaps meant.
+    /// The value that was probably meant.
     pub better: Option<String>,
 }
 
@@ -51,6 +51,10 @@ impl Display for RuleParseError {
 
 impl SegmentRule {
     /// Reads a rule.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors in the rule.
     pub fn parse(value: &Value) -> Result<Self, Vec<RuleParseError>> {
         let mut reader = RuleParser::default();
         let rule = reader.rule(value, 1);
@@ -58,7 +62,7 @@ impl SegmentRule {
     }
 }
 
-/// Reads a rule and keeps what is wrong with it.
+/// Reads a rule and collects its errors.
 #[derive(Debug, Default)]
 pub(super) struct RuleParser {
     mistakes: Vec<RuleParseError>,
@@ -67,7 +71,7 @@ pub(super) struct RuleParser {
     values: usize,
 }
 
-/// What stands for a part that is a mistake: nobody sees it.
+/// The placeholder for a part with an error; it is never evaluated.
 const NOTHING: SegmentRule = SegmentRule::All(Vec::new());
 
 impl RuleParser {
@@ -142,28 +146,28 @@ impl RuleParser {
         let slip = table.keys().find_map(|key| Some((key, nearest(key, KINDS)?)));
         match slip {
             Some((key, better)) => {
-                let message = format!("there is no such condition; did you mean \"{better}\"?");
+                let message = format!("unknown condition; did you mean \"{better}\"?");
                 self.at(key, |reader| reader.report_error(message));
             }
             None => self.report_error(format!("a condition has one of {}", KINDS.join(", "))),
         }
     }
 
-    /// Refuses keys that the table does not have.
+    /// Reports keys that the table does not have.
     pub(super) fn only(&mut self, table: &JsonObject, names: &[&str]) {
         for key in table.keys().filter(|key| !names.contains(&key.as_str())) {
             let hint = nearest(key, names.iter().copied());
             let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-            self.at(key, |reader| reader.report_error(format!("there is no such key here{hint}")));
+            self.at(key, |reader| reader.report_error(format!("unknown key{hint}")));
         }
     }
 
-    /// Reads what stands under a key.
+    /// Reads the value under a key.
     pub(super) fn at<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         self.step(SettingStep::Key(key.to_owned()), read)
     }
 
-    /// Reads what stands at a place of a list.
+    /// Reads the value at a place of a list.
     pub(super) fn within<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
         self.step(SettingStep::Index(index), read)
     }
@@ -175,13 +179,13 @@ impl RuleParser {
         result
     }
 
-    /// Notes a mistake here.
+    /// Reports an error here.
     pub(super) fn report_error(&mut self, message: String) {
         let path = self.path.clone();
         self.mistakes.push(RuleParseError { path, message, seen: None, better: None });
     }
 
-    /// Notes a mistake about the text that stands here.
+    /// Reports an error about the text here.
     pub(super) fn mistake_about(&mut self, text: &str, message: &str, better: Option<&str>) {
         self.mistakes.push(RuleParseError {
             path: self.path.clone(),
@@ -191,20 +195,20 @@ impl RuleParser {
         });
     }
 
-    /// A text that is neither empty nor too long.
+    /// Reads a text that is neither empty nor too long.
     pub(super) fn text<'v>(&mut self, value: &'v Value) -> Option<&'v str> {
         let Some(text) = value.as_str() else {
             self.report_error(format!("expected a string, found {}", kind_of(value)));
             return None;
         };
         if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.contains('\0') {
-            self.report_error(format!("must be 1 to {MAX_TEXT_BYTES} bytes, none of them zero"));
+            self.report_error(format!("must be 1 to {MAX_TEXT_BYTES} bytes, without NUL bytes"));
             return None;
         }
         Some(text)
     }
 
-    /// A text out of a closed list.
+    /// Reads a text out of a closed list.
     pub(super) fn word<'v>(&mut self, value: &'v Value, words: &[&str]) -> Option<&'v str> {
         let text = self.text(value)?;
         if words.contains(&text) {
@@ -215,7 +219,7 @@ impl RuleParser {
         None
     }
 
-    /// True or false.
+    /// Reads true or false.
     pub(super) fn boolean(&mut self, value: &Value) -> Option<bool> {
         if value.as_bool().is_none() {
             self.report_error(format!("expected true or false, found {}", kind_of(value)));
@@ -223,7 +227,7 @@ impl RuleParser {
         value.as_bool()
     }
 
-    /// The keys of a path with dots.
+    /// Splits a path with dots into its keys.
     pub(super) fn keys(&mut self, text: &str) -> Option<Vec<String>> {
         // These would need escapes in the paths of SQL's JSON functions, which databases read
         // differently.
@@ -233,24 +237,29 @@ impl RuleParser {
             || keys.len() > MAX_DEPTH
             || !text.chars().all(is_plain)
         {
-            let message = "is no path: names joined by dots, without quotes and backslashes";
+            let message =
+                "is not a path: a path is names joined by dots, without quotes and backslashes";
             self.mistake_about(text, message, None);
             return None;
         }
         Some(keys)
     }
 
-    /// The one key of a path without dots.
+    /// Reads a path without dots as one key.
     pub(super) fn key(&mut self, text: &str) -> Option<Vec<String>> {
         let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
         if text.is_empty() || !text.chars().all(is_plain) {
-            self.mistake_about(text, "is no name: it has quotes or backslashes, or is empty", None);
+            self.mistake_about(
+                text,
+                "is not a name: it has quotes or backslashes, or is empty",
+                None,
+            );
             return None;
         }
         Some(vec![text.to_owned()])
     }
 
-    /// A moment: a time ago, a date, or a time of RFC 3339.
+    /// Reads a moment: a time ago, a date, or a time of RFC 3339.
     pub(super) fn moment(&mut self, value: &Value) -> Option<RuleMoment> {
         let text = self.text(value)?;
         let is_near = |time: &std::time::Duration| time.as_secs() / 86_400 <= MAX_AGO_DAYS;
@@ -262,8 +271,8 @@ impl RuleParser {
             None => date().and_then(midnight).or_else(time).map(RuleMoment::At),
         };
         if moment.is_none() {
-            let message = "is neither a time ago such as \"30d\" (36525d at most), nor a date such \
-                           as \"2026-01-31\", nor a time such as \"2026-01-31T09:00:00Z\"";
+            let message = "must be a time ago such as \"30d\" (36525d at most), a date such as \
+            \"2026-01-31\", or a time such as \"2026-01-31T09:00:00Z\"";
             self.mistake_about(text, message, None);
         }
         moment
@@ -278,7 +287,7 @@ impl RuleParser {
     }
 }
 
-/// What a message calls a value: the value itself may be a secret.
+/// Returns the name of a value's type for messages: the value itself may be a secret.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,5 +1,5 @@
-//! What a rule is made of: a tree of conditions. How it is written is in `parse.rs`; what it means,
-//! in the module's own documentation and, executable, in `evaluate.rs`.
+//! The parts of a rule: a tree of conditions. Their syntax is in `parse.rs`; their meaning, in the module's
+//! own documentation and, executable, in `evaluate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,89 +8,89 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Conditions and what joins them, nested at most this deep: deeper is a program that wrote it.
+/// The deepest nesting of conditions: a deeper rule was written by a program.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// Conditions of one rule: far more than a person reads, and within what SQLite takes in one
+/// The most conditions of one rule: far more than a person reads, and within SQLite's limit for one
 /// statement (an expression may be 1000 deep).
 pub(super) const MAX_CONDITIONS: usize = 200;
 
-/// Values of one rule, those of its lists included: each is a parameter of the statement, of which
-/// SQLite takes 32,766.
+/// The most values of one rule, including those of its lists: each is a parameter of the statement, and
+/// SQLite accepts 32,766.
 pub(super) const MAX_VALUES: usize = 5000;
 
-/// Bytes of one name or value.
+/// The most bytes of one name or value.
 pub(super) const MAX_TEXT_BYTES: usize = 1000;
 
-/// Selects people.
+/// A rule that selects people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SegmentRule {
-    /// All of these hold.
+    /// All of these are true.
     All(Vec<SegmentRule>),
-    /// At least one of these holds.
+    /// At least one of these is true.
     Any(Vec<SegmentRule>),
-    /// This does not hold.
+    /// This is false.
     Not(Box<SegmentRule>),
-    /// Something that is known of the person holds.
+    /// A value in the profile passes tests.
     Known {
-        /// Where it is kept.
+        /// The part of the profile.
         place: ProfilePart,
-        /// The keys to it, from the outermost.
+        /// The keys to the value, from the outermost.
         path: Vec<String>,
-        /// All of these hold of the value.
+        /// The tests, all of which must pass.
         tests: Vec<RuleValueTest>,
     },
-    /// The person is known by an identity of this kind, or is not.
+    /// The person has an identity of this kind, or has none.
     Identity {
-        /// The kind's name, as the profiles keep it.
+        /// The kind's name, as the profiles store it.
         kind: String,
-        /// Whether there must be one.
+        /// True if there must be one.
         exists: bool,
     },
-    /// When the person was seen.
+    /// The time when the person was seen.
     Seen {
-        /// For the first time, rather than the last.
+        /// True for the first time, false for the last.
         first: bool,
-        /// When.
+        /// The allowed times.
         when: RuleTimeSpan,
     },
-    /// What the person did.
+    /// The person's events pass a condition.
     Event(EventCondition),
 }
 
-/// The parts of a profile that hold values under names.
+/// The parts of a profile that contain named values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfilePart {
-    /// What is said of the person.
+    /// The person's traits.
     Traits,
-    /// Categories of consent: true or false.
+    /// The consent by category: true or false.
     Consent,
     /// The device last seen.
     Device,
-    /// Where the person seems to be.
+    /// The person's approximate location.
     Place,
     /// The first and the last touch.
     Touches,
 }
 
-/// What a value must be like.
+/// A test of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleValueTest {
-    /// In this relation to a value.
+    /// It is in this relation to a value.
     Compare(ComparisonOperator, RuleLiteral),
-    /// Equal to one of these.
+    /// It is equal to one of these.
     In(Vec<RuleLiteral>),
-    /// A text that contains this text, or a list with such an element.
+    /// It is a text that contains this text, or a list with such an element.
     Contains(RuleLiteral),
-    /// A text that begins so.
+    /// It is a text that begins with this.
     StartsWith(String),
-    /// A text that ends so.
+    /// It is a text that ends with this.
     EndsWith(String),
     /// There is a value, or there is none.
     Exists(bool),
-    /// A time before this.
+    /// It is a time before this.
     Before(RuleMoment),
-    /// This time or a later one.
+    /// It is this time or a later one.
     After(RuleMoment),
 }
 
@@ -124,16 +124,16 @@ pub enum RuleLiteral {
     Boolean(bool),
 }
 
-/// A moment, perhaps relative to when the rule is asked.
+/// A moment, absolute or relative to the time of the evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleMoment {
     /// This long ago.
     Ago(Duration),
-    /// Always the same.
+    /// A fixed moment.
     At(Timestamp),
 }
 
-/// Between two moments, either of which may be open.
+/// The time between two moments, either of which may be open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleTimeSpan {
     /// At this moment or later.
@@ -142,39 +142,39 @@ pub struct RuleTimeSpan {
     pub before: Option<RuleMoment>,
 }
 
-/// A number of times, or an amount, and how it must relate to one of the rule.
+/// A relation that a count or a sum must have to the rule's number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AmountCondition {
-    /// The relation.
+    /// The relation to the rule's number.
     pub comparison: ComparisonOperator,
-    /// The rule's number.
+    /// The number in the rule.
     pub number: f64,
 }
 
-/// What of an event's properties must hold for it to count: by path.
+/// The tests that an event's properties must pass for it to count, by path.
 pub(super) type PropertyFilter = BTreeMap<Vec<String>, Vec<RuleValueTest>>;
 
-/// What a person did, and how often.
+/// A condition on a person's events of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventCondition {
     /// The event's name: a track's, or the kind of the others.
     pub event: String,
-    /// Only events of which this holds.
+    /// Only events that pass these tests count.
     pub filter: PropertyFilter,
-    /// Only events of this long until now.
+    /// Only events of this long until now count.
     pub within: Option<Duration>,
-    /// How often it happened.
+    /// The condition on their number.
     pub count: Option<AmountCondition>,
-    /// What their values add up to.
+    /// The condition on the sum of their values.
     pub sum: Option<AmountCondition>,
-    /// When it happened first.
+    /// The allowed times of the first event.
     pub first: RuleTimeSpan,
-    /// When it happened last.
+    /// The allowed times of the last event.
     pub last: RuleTimeSpan,
 }
 
 impl ComparisonOperator {
-    /// Every relation as it is written.
+    /// Every relation with its sign in rules.
     pub const ALL: [(&str, Self); 6] = [
         ("=", Self::Equal),
         ("!=", Self::Unequal),
@@ -184,7 +184,7 @@ impl ComparisonOperator {
         (">=", Self::GreaterOrEqual),
     ];
 
-    /// As it is written, in a rule and in SQL alike.
+    /// Returns the sign, the same in a rule and in SQL.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Equal => "=",
@@ -198,7 +198,7 @@ impl ComparisonOperator {
 }
 
 impl RuleMoment {
-    /// The moment in milliseconds since 1970, for who asks at `now_ms`.
+    /// Returns the moment in milliseconds since 1970, for an evaluation at `now_ms`.
     pub fn milliseconds(self, now_ms: i64) -> i64 {
         match self {
             Self::Ago(time) => now_ms.saturating_sub(milliseconds(time)),
@@ -208,22 +208,22 @@ impl RuleMoment {
 }
 
 impl RuleTimeSpan {
-    /// Whether it says nothing.
+    /// Returns true if it has no bound.
     pub fn is_open(self) -> bool {
         self.after.is_none() && self.before.is_none()
     }
 }
 
-/// A time in milliseconds, as far as they go.
+/// Converts a duration into milliseconds, saturating at the largest.
 pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A day in milliseconds.
+/// The length of a day in milliseconds.
 pub(super) const DAY_MS: i64 = 86_400_000;
 
 impl EventCondition {
-    /// The name under which such events are counted: the event's own, or one that stands for it and
+    /// Returns the name under which such events are counted: the event's own, or one derived from the name and
     /// the filter. It is the same for equal filters, at any time and in any version.
     pub fn key(&self) -> String {
         if self.filter.is_empty() {
@@ -232,7 +232,7 @@ impl EventCondition {
         counter_key(&self.event, &self.filter)
     }
 
-    /// Whether a person who never did it satisfies the rule.
+    /// Returns true if a person without such an event satisfies the condition.
     pub(super) fn holds_of_none(&self) -> bool {
         self.first.is_open()
             && self.last.is_open()
@@ -241,14 +241,14 @@ impl EventCondition {
             && (self.count.is_some() || self.sum.is_some())
     }
 
-    /// Whether only this matters: that it happened at all.
+    /// Returns true if the only condition is that it happened at all.
     pub(super) fn is_presence(&self) -> bool {
         let once = AmountCondition { comparison: ComparisonOperator::GreaterOrEqual, number: 1.0 };
         let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
         is_bare && self.count.is_none_or(|count| count == once)
     }
 
-    /// Whether only this matters: that it did not happen.
+    /// Returns true if the only condition is that it did not happen.
     pub(super) fn is_absence(&self) -> bool {
         let never = AmountCondition { comparison: ComparisonOperator::Equal, number: 0.0 };
         let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
@@ -256,8 +256,8 @@ impl EventCondition {
     }
 }
 
-/// The name for events of this name that pass the filter. U+001F stands in no name that a person
-/// gives, and the digest is long enough that nobody finds a second filter for it.
+/// Returns the counter's name for events of this name that pass the filter. U+001F occurs in no name that
+/// a person gives, and the digest is too long for a search for a colliding filter.
 fn counter_key(event: &str, filter: &PropertyFilter) -> String {
     let mut digest = Sha256::new();
     for (path, tests) in filter {
@@ -271,7 +271,7 @@ fn counter_key(event: &str, filter: &PropertyFilter) -> String {
 }
 
 impl RuleValueTest {
-    /// One form for one meaning, from which the names of counters are made.
+    /// Returns a normal form, equal for equal meanings, from which the names of counters are derived.
     fn canonical(&self) -> Value {
         let moment = |moment: &RuleMoment| match moment {
             RuleMoment::Ago(time) => Value::from(milliseconds(*time)),
@@ -303,7 +303,7 @@ impl RuleLiteral {
 }
 
 impl SegmentRule {
-    /// Whether it asks for anything but who a person is and what is said of them.
+    /// Returns true if it tests more than a person's identities and traits.
     pub fn needs_activity(&self) -> bool {
         match self {
             Self::All(rules) | Self::Any(rules) => rules.iter().any(Self::needs_activity),
@@ -314,7 +314,7 @@ impl SegmentRule {
         }
     }
 
-    /// The traits and the properties of events that it looks up, from the outermost name.
+    /// Returns the traits and the properties of events that it looks up, from the outermost name.
     pub fn lookups(&self) -> Vec<Vec<String>> {
         let within = |root: &str, path: &[String]| {
             [root.to_owned()].into_iter().chain(path.iter().cloned()).collect()
@@ -330,7 +330,7 @@ impl SegmentRule {
         }
     }
 
-    /// The names of events whose counts the rule asks for, whatever they say.
+    /// Returns the names of events whose counts the rule uses, with or without a filter.
     pub(super) fn counted_events(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         self.each_event(&mut |event| {
@@ -341,7 +341,7 @@ impl SegmentRule {
         names
     }
 
-    /// Calls `look` with every event that the rule asks for.
+    /// Calls `look` with every event condition of the rule.
     pub fn each_event<'r>(&'r self, look: &mut impl FnMut(&'r EventCondition)) {
         match self {
             Self::All(rules) | Self::Any(rules) => {

@@ -1,4 +1,4 @@
-//! One run: whom the rule selects against who is noted, and only what differs is written.
+//! One run: evaluates the rule, compares the result with the memberships, and writes only the differences.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::{
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
 
-/// Memberships read at once.
+/// The number of memberships read at once.
 const PAGE: usize = 10_000;
 
-/// A run of a segment.
+/// A run of one segment.
 pub(super) struct SegmentRun<'r> {
     pub(super) store: &'r dyn SegmentStore,
     pub(super) site: SiteId,
     pub(super) segment: &'r SegmentSettings,
-    /// Memberships changed in one transaction.
+    /// The number of memberships changed in one transaction.
     pub(super) batch: usize,
 }
 
-/// Changes on their way to the store.
+/// Membership changes to be written in batches.
 struct MembershipWriter<'r> {
     store: &'r dyn SegmentStore,
     segment: SegmentId,
@@ -33,8 +33,8 @@ struct MembershipWriter<'r> {
 }
 
 impl SegmentRun<'_> {
-    /// Runs. Whatever was begun before and cut off is gone on with, as of when it began: what differed
-    /// then and what differs now are one run.
+    /// Runs the segment. A run that was begun and aborted continues with its start time: the differences of
+    /// then and of now are one run.
     pub(super) async fn run(&self, now_ms: i64) -> Result<SegmentRunSummary, SegmentError> {
         let began = Instant::now();
         let Self { store, site, segment: settings, batch } = *self;

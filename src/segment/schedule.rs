@@ -1,4 +1,4 @@
-//! When a segment is due: a plan and the last run are all it follows from, so a restart changes nothing.
+//! The due times of segments: derived only from a plan and the last run, so a restart changes nothing.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::rule::milliseconds;
 
-/// When a segment is evaluated.
+/// The plan by which a segment is evaluated.
 #[derive(Clone, Debug)]
 pub enum SegmentSchedule {
-    /// This long after the last run began.
+    /// This long after the start of the last run.
     Every(Duration),
-    /// By the calendar.
+    /// By a cron expression.
     Cron(CronSchedule),
     /// As membership changes.
     Realtime,
@@ -21,7 +21,7 @@ pub enum SegmentSchedule {
     Once,
 }
 
-/// `minute hour day-of-month month day-of-week`, and perhaps a time zone; UTC without one.
+/// A cron expression: `minute hour day-of-month month day-of-week`, and perhaps a time zone; UTC without one.
 #[derive(Clone, Debug)]
 pub struct CronSchedule {
     table: Crontab,
@@ -35,7 +35,7 @@ impl FromStr for CronSchedule {
         let mut options = ParseOptions::default();
         options.fallback_timezone_option = FallbackTimezoneOption::UTC;
         let table = cronexpr::parse_crontab_with(text, options).map_err(|error| {
-            // The library draws where the mistake is, on several lines.
+            // The library marks the place of the error, on several lines.
             let message = error.to_string();
             let line = message.lines().last().unwrap_or_default();
             line.trim_matches(|c: char| c == '^' || c.is_whitespace()).to_owned()
@@ -45,7 +45,7 @@ impl FromStr for CronSchedule {
 }
 
 impl CronSchedule {
-    /// The next time after this one, both in milliseconds since 1970. None if there is none within four
+    /// Returns the next time after this one, both in milliseconds since 1970. `None` if there is none within four
     /// years.
     pub fn next(&self, after_ms: i64) -> Option<i64> {
         let after = MakeTimestamp::from_millisecond(after_ms).ok()?;
@@ -54,7 +54,7 @@ impl CronSchedule {
 }
 
 impl SegmentSchedule {
-    /// When it is due after a run that began at `ran_ms`; `realtime` is how often in real time.
+    /// Returns the due time after a run that began at `ran_ms`; `realtime` is the interval in real time.
     pub fn next(&self, ran_ms: i64, realtime: Duration) -> Option<i64> {
         match self {
             Self::Every(time) => Some(ran_ms.saturating_add(milliseconds(*time))),
@@ -64,7 +64,7 @@ impl SegmentSchedule {
         }
     }
 
-    /// For people.
+    /// Returns the plan as a text for operators.
     pub fn describe(&self) -> String {
         match self {
             Self::Every(time) => format!("every {}", spelled(*time)),
@@ -75,8 +75,8 @@ impl SegmentSchedule {
     }
 }
 
-/// How much later than planned a segment is evaluated: always the same share of `jitter`, so that
-/// segments of one plan do not all start at once.
+/// Returns the delay of a segment behind its plan: always the same share of `jitter`, so that segments of
+/// one plan do not all start at once.
 pub(super) fn delay_ms(site: &str, segment: &str, jitter: Duration) -> i64 {
     let digest =
         Sha256::new().chain_update(site).chain_update("/").chain_update(segment).finalize();
@@ -84,7 +84,7 @@ pub(super) fn delay_ms(site: &str, segment: &str, jitter: Duration) -> i64 {
     milliseconds(jitter).saturating_mul(share) >> 32
 }
 
-/// The time in its largest whole unit.
+/// Formats the time in its largest whole unit.
 fn spelled(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_and_the_last_run_say_when_the_next_is_due() {
+    fn next_follows_from_the_plan_and_the_last_run() {
         let ran = ms("2026-11-25T18:30:10Z");
         let next = |schedule: &SegmentSchedule| schedule.next(ran, Duration::from_secs(60));
         assert_eq!(next(&SegmentSchedule::Every(Duration::from_secs(3600))), Some(ran + 3_600_000));
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_is_none_says_why_on_one_line() {
+    fn invalid_cron_reports_its_error_on_one_line() {
         let error = "61 3 * * *".parse::<CronSchedule>().unwrap_err();
         assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
     }
 
     #[test]
-    fn the_delay_is_a_fixed_share_of_the_jitter() {
+    fn delay_is_a_fixed_share_of_the_jitter() {
         let hour = Duration::from_secs(3600);
         let delay = delay_ms("shop", "a", hour);
         assert_eq!(delay, delay_ms("shop", "a", hour));

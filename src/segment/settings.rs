@@ -1,4 +1,4 @@
-//! `[segments]` and `[[sites.segments]]`.
+//! The settings `[segments]` and `[[sites.segments]]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use super::schedule::{CronSchedule, SegmentSchedule};
 use crate::metrics::SharedName;
 use crate::settings::{SettingsSection, parse_duration};
 
-/// The shortest time between two runs: a run looks at every profile.
+/// The shortest time between two runs: a run reads every profile.
 const MIN_EVERY: Duration = Duration::from_secs(60);
 
-/// `[segments]`.
+/// The settings of `[segments]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentationSettings {
-    /// For the question whom a rule selects.
+    /// The longest evaluation of a rule.
     pub evaluation_timeout: Duration,
-    /// How much later than planned a run may start.
+    /// The longest delay of a run behind its plan.
     pub jitter: Duration,
-    /// How often a segment in real time is evaluated for everybody.
+    /// The interval of whole runs of a segment in real time.
     pub realtime_every: Duration,
-    /// How long changes of people are gathered for segments in real time.
+    /// The time for which changes of people are gathered for segments in real time.
     pub realtime_delay: Duration,
-    /// People of a site at most whose changes are looked at between two such runs, at once.
+    /// The most changed people of a site that one evaluation covers; beyond, the next whole run finds them.
     pub realtime_people: usize,
-    /// Memberships changed in one transaction.
+    /// The number of memberships changed in one transaction.
     pub batch: usize,
-    /// How often all that destinations were told is compared with what is known.
+    /// The interval of checks of all synced rows against the profiles.
     pub recheck: Duration,
-    /// Events of the journal looked at in a second for counters that are new.
+    /// The events of the journal read in a second for counters that are new.
     pub fill_per_second: NonZeroU32,
 }
 
 impl SegmentationSettings {
-    /// Reads `[segments]`.
+    /// Reads the settings from `[segments]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
         Self {
             evaluation_timeout: section.positive_duration("evaluation_timeout"),
@@ -53,29 +53,29 @@ impl SegmentationSettings {
     }
 }
 
-/// One of `[[sites.segments]]`.
+/// The settings of one of `[[sites.segments]]`.
 #[derive(Clone, Debug)]
 pub struct SegmentSettings {
-    /// Its name, unique in the site.
+    /// The segment's name, unique in the site.
     pub name: SharedName,
-    /// Who its members are.
+    /// The unit of its members.
     pub by: MembershipUnit,
-    /// When it is evaluated.
+    /// The plan of its runs.
     pub schedule: SegmentSchedule,
-    /// Its own jitter, if it has one.
+    /// The segment's own jitter, if it has one.
     pub jitter: Option<Duration>,
-    /// Whom it selects.
+    /// The rule that selects its members.
     pub rule: SegmentRule,
     /// The rule as it is written.
     pub written: Value,
-    /// Where its members go.
+    /// The syncs of its members to destinations.
     pub syncs: Vec<SyncSettings>,
 }
 
-/// How a destination hears of members.
+/// The way in which a destination receives members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncKind {
-    /// As a list of the vendor's that people are put on and taken off.
+    /// As a list of the vendor's, to which people are added and from which they are removed.
     List,
     /// As events of people who join and leave.
     Events,
@@ -84,7 +84,7 @@ pub enum SyncKind {
 impl SyncKind {
     const ALL: [(&str, Self); 2] = [("list", Self::List), ("events", Self::Events)];
 
-    /// Its name.
+    /// Returns the kind's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -92,31 +92,31 @@ impl SyncKind {
         }
     }
 
-    /// The kind of this name.
+    /// Returns the kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
     }
 }
 
-/// One of `[[sites.segments.sync]]`.
+/// The settings of one of `[[sites.segments.sync]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncSettings {
     /// The destination's name.
     pub destination: SharedName,
-    /// How it hears of members.
+    /// The way in which it receives members.
     pub kind: SyncKind,
-    /// True if `kind` is not set, and follows from what the destination has.
+    /// True if `kind` is not set, and follows from the destination's capabilities.
     pub is_kind_implied: bool,
-    /// What the audience is called there.
+    /// The audience's name at the destination.
     pub audience: String,
     /// The vendor's own id of a list that was made by hand.
     pub list: Option<String>,
-    /// Traits that go along.
+    /// The traits that are sent with a member.
     pub traits: Vec<String>,
 }
 
 impl SyncSettings {
-    /// Of a sync that is no more, while the destination still has to hear that everybody left.
+    /// Returns the settings of a deleted sync whose destination has yet to remove all members.
     pub fn ending(destination: &str, kind: SyncKind, segment: &str) -> Self {
         Self {
             destination: destination.into(),
@@ -130,8 +130,8 @@ impl SyncSettings {
 }
 
 impl SegmentSettings {
-    /// Reads one segment of a site that has these destinations, each with whether it has lists. Nothing comes of one with a mistake in
-    /// its rule.
+    /// Reads one segment of a site with these destinations, each with true if it has lists. Returns `None` if
+    /// its rule has an error.
     pub fn read(section: &mut SettingsSection<'_>, destinations: &[(&str, bool)]) -> Option<Self> {
         let name: SharedName = section.string("name").into();
         let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
@@ -143,7 +143,7 @@ impl SegmentSettings {
         for mut sync in section.sections("sync", None) {
             let read = read_sync(&mut sync, &name, destinations);
             if syncs.iter().any(|it| it.destination == read.destination && it.kind == read.kind) {
-                sync.error("destination", "hears of this segment already");
+                sync.error("destination", "already gets this segment");
             }
             syncs.push(read);
         }
@@ -151,7 +151,7 @@ impl SegmentSettings {
         Some(Self { name, by, schedule: schedule?, jitter, rule, written, syncs })
     }
 
-    /// Equal for equal rules: what a run was asked.
+    /// Returns a digest of the rule and its unit, equal for equal rules.
     pub fn fingerprint(&self) -> String {
         let digest =
             Sha256::new().chain_update(self.by.name()).chain_update(self.written.to_string());
@@ -159,17 +159,17 @@ impl SegmentSettings {
     }
 }
 
-/// A rule that somebody is still at work on, and who its members are.
+/// A rule that is not yet part of the configuration, with the unit of its members.
 #[derive(Clone, Debug)]
 pub struct SegmentDraft {
-    /// Who.
+    /// The unit of its members.
     pub by: MembershipUnit,
-    /// The rule, as it is written.
+    /// The rule as it is written.
     pub written: Value,
 }
 
 impl SegmentDraft {
-    /// Reads `where` and `by` of a file that has nothing else. Nothing comes of one with a mistake.
+    /// Reads `where` and `by` of a file that has nothing else. Returns `None` if it has an error.
     pub fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
         let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let (written, _rule) = read_rule(section)?;
@@ -204,15 +204,15 @@ fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<S
     if is_static {
         for (key, is_set) in [("every", has_every), ("cron", has_cron)] {
             if is_set {
-                section.error(key, "is nothing for a static segment, which is evaluated once");
+                section.error(key, "has no effect on a static segment, which is evaluated once");
             }
         }
         return Some(SegmentSchedule::Once);
     }
     if has_every == has_cron {
         let message = match has_every {
-            true => "goes without cron: one of them says when",
-            false => "is required, or cron",
+            true => "must not be set together with cron",
+            false => "is required unless cron is set",
         };
         section.error("every", message);
         return None;
@@ -220,7 +220,7 @@ fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<S
     if has_cron {
         let text = section.opt_string("cron")?;
         let cron = text.parse::<CronSchedule>();
-        let told = |why: &str| format!("is no plan such as \"0 3 * * *\": {why}");
+        let told = |why: &str| format!("is not a cron schedule such as \"0 3 * * *\": {why}");
         return match cron {
             Ok(cron) => Some(SegmentSchedule::Cron(cron)),
             Err(why) => {
@@ -235,7 +235,7 @@ fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<S
     }
     let time = parse_duration(&text).filter(|time| *time >= MIN_EVERY);
     if time.is_none() {
-        let message = "is neither a time of one minute or more, such as \"24h\", nor \"realtime\"";
+        let message = "must be a duration of one minute or more, such as \"24h\", or \"realtime\"";
         section.error_about(
             "every",
             &text,
@@ -263,13 +263,13 @@ fn read_sync(
         section.error(
             "kind",
             "the destination has no lists: its settings lack what the vendor needs for them, or the \
-             vendor has none; \"events\" needs nothing",
+            vendor has none; use \"events\"",
         );
     }
     let kind = asked.unwrap_or(if has_lists { SyncKind::List } else { SyncKind::Events });
     let list = section.opt_string("list");
     if list.is_some() && kind == SyncKind::Events {
-        section.error("list", "is nothing where kind is \"events\"");
+        section.error("list", "has no effect with kind = \"events\"");
     }
     let audience = section.opt_string("audience");
     if audience.as_deref() == Some("") {

@@ -1,7 +1,7 @@
-//! A rule as one SQL statement. Every value is a parameter; no text of a rule becomes SQL. What
-//! databases write differently is a [`SqlDialect`]; the tables' and columns' names are the same in all.
+//! A rule as one SQL statement. Every value is a parameter; no text of a rule becomes SQL. The differences
+//! between databases are in a [`SqlDialect`]; the tables' and columns' names are the same in all.
 //!
-//! Every condition is made so that it is true or false, never unknown: `NOT` of it is its opposite.
+//! Every condition is built to be true or false, never unknown: `NOT` of it is its opposite.
 
 use super::MembershipUnit;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
@@ -14,13 +14,13 @@ use crate::profile::ProfileId;
 /// A statement and its parameters, in the order of their numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlStatement {
-    /// The text.
+    /// The text of the statement.
     pub text: String,
-    /// What its parameters are bound to.
+    /// The values that its parameters are bound to.
     pub parameters: Vec<SqlParameter>,
 }
 
-/// What a parameter is bound to.
+/// The value that a parameter is bound to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SqlParameter {
     /// A whole number.
@@ -31,22 +31,22 @@ pub enum SqlParameter {
     Text(String),
 }
 
-/// A value within a JSON column: the column, and the parameter that is the path.
+/// A value within a JSON column: the column, and the parameter with the path.
 #[derive(Clone, Debug)]
 pub struct JsonColumnPath {
-    /// The column.
+    /// The column's name.
     pub column: String,
     /// The path's parameter, as the statement names it.
     pub path: String,
 }
 
-/// What databases write differently. Each result is a condition that is true, false or unknown; `with`
+/// The syntax in which databases differ. Each result is a condition that is true, false or unknown; `with`
 /// and its like are parameters as the statement names them.
 pub trait SqlDialect {
-    /// The parameter of this number, counted from 1.
+    /// Returns the parameter of this number, counted from 1.
     fn parameter(&self, number: usize, parameter: &SqlParameter) -> String;
 
-    /// The path of these keys, as JSON functions take it.
+    /// Returns the path of these keys, as JSON functions take it.
     fn path(&self, keys: &[String]) -> String;
 
     /// There is a value, and it is not null.
@@ -77,8 +77,9 @@ pub trait SqlDialect {
     fn time(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String;
 }
 
-/// The numbers of the profiles that a rule selects at this time, of the site of this number there.
-/// Where `of` are given, at least one, of these profiles alone, and nobody else is looked at if members are people.
+/// Compiles a rule into a query for the numbers of the profiles that it selects at this time, in the site of
+/// this database number. With `of`, at least one, only these profiles are selected, and only they are read if
+/// members are people.
 pub fn compile(
     rule: &SegmentRule,
     by: MembershipUnit,
@@ -113,7 +114,7 @@ pub fn compile(
     SqlStatement { text, parameters: compiler.parameters }
 }
 
-/// The numbers of profiles, once, however often they are asked for: they are no text that anybody wrote.
+/// Returns a table of these profiles' numbers, defined once for all its uses. Numbers need no parameters.
 fn these(profiles: &[ProfileId]) -> String {
     let numbers: Vec<String> = profiles.iter().map(|profile| format!("({})", profile.0)).collect();
     format!("WITH these (id) AS (VALUES {}) ", numbers.join(", "))
@@ -123,9 +124,9 @@ struct RuleCompiler<'d> {
     dialect: &'d dyn SqlDialect,
     now_ms: i64,
     parameters: Vec<SqlParameter>,
-    /// The site's parameter.
+    /// The parameter with the site's number.
     site: String,
-    /// Of whose events alone is asked, as a condition.
+    /// A condition that limits the events to those of some profiles.
     actors: &'static str,
 }
 
@@ -164,7 +165,7 @@ impl RuleCompiler<'_> {
         if rules.is_empty() { format!("({of_none})") } else { format!("({})", rules.join(with)) }
     }
 
-    /// ` AND` what a time must be.
+    /// Returns ` AND` with the conditions on a time.
     fn span(&mut self, time: &str, span: RuleTimeSpan) -> String {
         let now = self.now_ms;
         let mut bound = |moment: Option<RuleMoment>, sign: &str| match moment {
@@ -192,11 +193,11 @@ impl RuleCompiler<'_> {
         format!("({})", tests.join(" AND "))
     }
 
-    /// What may be unknown, where there is no value.
+    /// Returns a condition that may be unknown if there is no value.
     fn test(&mut self, at: &JsonColumnPath, test: &RuleValueTest) -> String {
         match test {
             RuleValueTest::Exists(true) => self.dialect.exists(at),
-            // Unknown is what this must find.
+            // Unknown is the result that this test must find.
             RuleValueTest::Exists(false) => format!("({}) IS NOT TRUE", self.dialect.exists(at)),
             RuleValueTest::Compare(ComparisonOperator::Unequal, literal) => {
                 let equal = self.compare(at, ComparisonOperator::Equal, literal);
@@ -227,7 +228,7 @@ impl RuleCompiler<'_> {
         }
     }
 
-    /// One look at the value for each type, however many values there are.
+    /// Reads the value once for each type, however many literals there are.
     fn one_of(&mut self, at: &JsonColumnPath, literals: &[RuleLiteral]) -> String {
         let (mut texts, mut numbers, mut each) = (Vec::new(), Vec::new(), Vec::new());
         for literal in literals {
@@ -252,7 +253,7 @@ impl RuleCompiler<'_> {
             RuleLiteral::Text(text) => SqlParameter::Text(text.clone()),
             RuleLiteral::Integer(number) => SqlParameter::Integer(*number),
             RuleLiteral::Real(number) => SqlParameter::Real(*number),
-            // Not looked at: the database has its own words for them.
+            // Not used: the database has its own words for them.
             RuleLiteral::Boolean(_) => return String::new(),
         };
         self.bind(parameter)
@@ -288,8 +289,8 @@ impl RuleCompiler<'_> {
         format!("(({of_text}) OR ({small} AND {of_seconds}) OR ({large} AND {of_milliseconds}))")
     }
 
-    /// People are looked up in the set of those who did it: that is read off one stretch of the index
-    /// of events, however many people there are.
+    /// Looks people up in the set of those with such an event: that is read from one range of the events' index,
+    /// however many people there are.
     fn event(&mut self, event: &EventCondition) -> String {
         let name = self.bind(SqlParameter::Text(event.key()));
         let (day, since) = event.window(self.now_ms);
@@ -321,7 +322,7 @@ impl RuleCompiler<'_> {
         }
         having += &self.span("min(a.first)", event.first);
         having += &self.span("max(a.last)", event.last);
-        // Who never did it is in no row: such people are found by who is not one of the others.
+        // People without such an event are in no row: they are found as those who are not among the others.
         if event.holds_of_none() {
             format!("p.id NOT IN ({rows} GROUP BY a.profile HAVING NOT ({having}))")
         } else {

@@ -1,4 +1,4 @@
-//! Credentials within a secret, and their base64 wherever they stand within what was encoded.
+//! Finds credentials within a secret, and the base64 forms of a text inside a longer encoded text.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -25,13 +25,13 @@ const WORDS: &[&str] = &[
     "webhook",
 ];
 
-/// Endings of such names, whatever they are written together with: `apikey`.
+/// Endings of such names that are written as one word: `apikey`.
 const ENDINGS: &[&str] = &["key", "keys", "secret", "secrets", "token", "tokens", "password"];
 
-/// Last words of names that are about something else: `TOKEN_FILE`.
+/// Last words of names that don't carry a credential: `TOKEN_FILE`.
 const OTHERS: &[&str] = &["dir", "directory", "file", "id", "name", "path"];
 
-/// Whether a parameter, a header field or a variable of this name carries a credential.
+/// Returns true if a parameter, a header field or a variable of this name carries a credential.
 pub(super) fn is_credential_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words: Vec<&str> = name.split(['_', '-', '.', ' ']).collect();
@@ -41,10 +41,10 @@ pub(super) fn is_credential_name(name: &str) -> bool {
     !is_other && words.iter().any(is_credential)
 }
 
-/// The text, and the credentials within it.
+/// The text itself and the credentials within it.
 pub(super) fn within(text: &str) -> Vec<String> {
     let mut parts = vec![text.to_owned()];
-    // A key in PEM is shown line by line at times.
+    // A PEM key is sometimes shown line by line.
     let lines = text.lines().filter(|_| text.contains('\n'));
     parts.extend(lines.filter(|line| !line.starts_with('-')).map(str::to_owned));
     if let Some((scheme, token)) = text.split_once(' ') {
@@ -65,14 +65,14 @@ pub(super) fn within(text: &str) -> Vec<String> {
     parts
 }
 
-/// The part of a secret URL that is not its server's: the path of a webhook's address is its key.
+/// The part of a secret URL after its host: the path of a webhook's address is its key.
 pub(super) fn path_of_url(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("://")?;
     rest.find(['/', '?']).and_then(|at| rest.get(at..)).filter(|path| path.len() >= 16)
 }
 
-/// The credentials of a URL: the password, and parameters with such names. Written for texts that are
-/// not quite URLs too, such as templates.
+/// The credentials of a URL: the password, and parameters with such names. Also accepts texts that are
+/// not quite URLs, such as templates.
 pub(super) fn of_url(text: &str) -> Vec<String> {
     let Some((_, rest)) = text.split_once("://") else { return Vec::new() };
     let mut parts = Vec::new();
@@ -84,7 +84,7 @@ pub(super) fn of_url(text: &str) -> Vec<String> {
     if let Some((user, _)) = authority.rsplit_once('@') {
         match user.split_once(':') {
             Some((_, password)) => add(password),
-            // A token in the place of a name.
+            // A token in the position of the user name.
             None if user.len() >= 16 => add(user),
             None => {}
         }
@@ -101,8 +101,8 @@ pub(super) fn of_url(text: &str) -> Vec<String> {
     parts
 }
 
-/// The base64 of the text at each of its three places within what is encoded, in both alphabets:
-/// only the characters that the text decides alone.
+/// The base64 forms of the text at each of its three offsets within an encoded text, in both alphabets:
+/// only the characters that depend on the text alone.
 pub(super) fn base64_forms(text: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for before in 0..3_usize {

@@ -1,35 +1,34 @@
-//! Views of a text: the text behind its percent-encoding, escapes and entities, with the place of each
-//! byte in the text itself.
+//! Views of a text with its percent-encoding, escapes and entities decoded, and with the position of each
+//! byte in the original text.
 
 use std::ops::Range;
 
-/// How deep encodings are undone: JSON within a form within a log line.
+/// The most nested encodings that are decoded: JSON within a form within a log line.
 const MAX_DEPTH: usize = 3;
 
-/// An encoding that leaves most of a text as it is.
+/// An encoding that leaves most of a text unchanged.
 #[derive(Clone, Copy)]
 enum TextEncoding {
-    /// `%2F`.
+    /// Percent-encoding: `%2F`.
     Percent,
-    /// JSON's and Rust's: `\"`, `\u00e4`, `\u{e4}`, `\xe4`.
+    /// Escapes of JSON and Rust: `\"`, `\u00e4`, `\u{e4}`, `\xe4`.
     Escapes,
-    /// HTML's: `&amp;`, `&#38;`, `&#x26;`.
+    /// Entities of HTML: `&amp;`, `&#38;`, `&#x26;`.
     Entities,
 }
 
 const ENCODINGS: [TextEncoding; 3] =
     [TextEncoding::Percent, TextEncoding::Escapes, TextEncoding::Entities];
 
-/// A text with some encodings undone.
+/// A text with some encodings decoded.
 pub(super) struct DecodedText {
     bytes: Vec<u8>,
-    /// Where each byte comes from, and the text's end after the last.
+    /// The position of each byte in the original text, and its end after the last.
     places: Vec<usize>,
 }
 
 impl DecodedText {
-    /// Calls `look` with the text as it stands, and with each way to decode it that makes a
-    /// difference.
+    /// Calls `look` with the text unchanged, and with each way to decode it that makes a difference.
     pub(super) fn each_of(text: &str, mut look: impl FnMut(&Self)) {
         let view = Self { bytes: text.as_bytes().to_vec(), places: (0..=text.len()).collect() };
         view.descend(MAX_DEPTH, &mut look);
@@ -47,18 +46,18 @@ impl DecodedText {
         }
     }
 
-    /// The bytes.
+    /// The decoded bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The range of the text that this range of bytes comes from.
+    /// The range of the original text that this range of bytes comes from.
     pub(super) fn source(&self, range: &Range<usize>) -> Range<usize> {
         let place = |at: usize| self.places.get(at).copied().unwrap_or_default();
         place(range.start)..place(range.end)
     }
 
-    /// The text without this encoding, if it has any of it.
+    /// Decodes this encoding, if the text contains any of it.
     fn decode(&self, encoding: TextEncoding) -> Option<Self> {
         let mark = match encoding {
             TextEncoding::Percent => b'%',
@@ -101,18 +100,18 @@ impl DecodedText {
     }
 }
 
-/// A decoded unit.
+/// The byte or character that an escape or entity stands for.
 enum DecodedUnit {
     Byte(u8),
     Char(char),
 }
 
-/// `%2F`, and how many bytes it takes.
+/// Decodes `%2F`, and returns its length in bytes.
 fn percent(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     Some((DecodedUnit::Byte(u8::try_from(hex(rest.get(1..3)?)?).ok()?), 3))
 }
 
-/// An escape of JSON or Rust, and how many bytes it takes.
+/// Decodes an escape of JSON or Rust, and returns its length in bytes.
 fn escape(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     let byte = match rest.get(1)? {
         b'n' => b'\n',
@@ -146,7 +145,7 @@ fn escape(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     Some((DecodedUnit::Byte(byte), 2))
 }
 
-/// An entity of HTML, and how many bytes it takes.
+/// Decodes an HTML entity, and returns its length in bytes.
 fn entity(rest: &[u8]) -> Option<(DecodedUnit, usize)> {
     let inner = rest.get(1..rest.len().min(12))?;
     let length = memchr::memchr(b';', inner)?;

@@ -1,5 +1,5 @@
-//! What a section says of mistakes: where they stand, and what may be shown of a value. A value that
-//! was completed from the environment is shown as the file has it, never as what it became.
+//! Reports a section's mistakes with their positions and the part of a value that may be shown. A value
+//! that was expanded from the environment is shown as the file has it, never expanded.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -11,11 +11,11 @@ use super::section::SettingsSection;
 use super::source::ConfigFile;
 
 impl<'a> SettingsSection<'a> {
-    /// Notes a mistake about a key's value that only the caller can see. The value itself is not
-    /// shown: the message says what may be shown of it.
+    /// Notes a mistake about a key's value that only the caller can detect. The value is not shown: the
+    /// message says what may be shown of it.
     pub fn error(&mut self, key: &str, message: &str) {
         match self.find(key) {
-            // Said already, where it was read: whatever the caller saw instead is not the user's.
+            // Reported where it was read: the caller got a placeholder, not the user's value.
             Some(found) if !self.is_complete(&found) => {}
             Some(found) => self.error_at(&found, message),
             None => {
@@ -25,16 +25,16 @@ impl<'a> SettingsSection<'a> {
         }
     }
 
-    /// Notes a mistake about one text that was read under `key`, alone or in a list, and quotes it as
-    /// the file has it: what it was completed to may be a secret. So may `better`, what was perhaps
-    /// meant, which is shown only where the file itself says the text.
+    /// Notes a mistake about one text that was read under `key`, alone or in a list, and quotes it as the file
+    /// has it: its expansion may be a secret. So may `better`, the suggestion, which is shown only if the file
+    /// has the text literally.
     pub fn error_about(&mut self, key: &str, text: &str, message: &str, better: Option<&str>) {
         let Some(found) = self.find(key) else { return };
         let items = found.value.as_array().into_iter().flatten().enumerate();
         let items = items.map(|(index, item)| found.item(index, item));
         let place = items.chain([found.clone()]).find(|place| {
             let completed = place.value.as_str().map(|raw| self.environment.expand(raw));
-            // Names are the same in small and in capital letters, and their readers may fold them.
+            // Names ignore case, and their readers may change it.
             completed.is_some_and(|full| full.is_ok_and(|full| full.eq_ignore_ascii_case(text)))
         });
         let place = place.unwrap_or(found);
@@ -43,15 +43,15 @@ impl<'a> SettingsSection<'a> {
         self.error_at(&place, &format!("{} {message}{hint}", written(&place)));
     }
 
-    /// Notes a mistake about what is found by `steps` within the value of a key.
+    /// Notes a mistake about the value at `steps` within the value of a key.
     pub fn error_within(&mut self, key: &str, steps: &[SettingStep], message: &str) {
         if let Some(found) = self.find(key) {
             self.error_at(&found.follow(steps), message);
         }
     }
 
-    /// The same about a text, which is quoted as the file has it; `better`, what was perhaps meant, is
-    /// only shown where the file itself says the text.
+    /// Notes such a mistake about a text, and quotes it as the file has it; `better`, the suggestion, is shown
+    /// only if the file has the text literally.
     pub fn error_about_within(
         &mut self,
         key: &str,
@@ -71,7 +71,7 @@ impl<'a> SettingsSection<'a> {
         self.unknown_word(key, written, what, (names, None));
     }
 
-    /// The same with the name that was meant, where the word is another name of the same thing.
+    /// Notes the same with a suggestion, for a word that is another name of a known thing.
     pub fn unknown_word(
         &mut self,
         key: &str,
@@ -82,15 +82,15 @@ impl<'a> SettingsSection<'a> {
         let meant = meant.or_else(|| nearest(written, names.iter().copied()));
         let hint = match (hint(meant), names.join(", ")) {
             (hint, names) if names.is_empty() => hint,
-            (hint, names) if hint.is_empty() => format!("; there are {names}"),
-            (hint, names) => format!("{hint} There are {names}"),
+            (hint, names) if hint.is_empty() => format!("; valid names: {names}"),
+            (hint, names) => format!("{hint} Valid names: {names}"),
         };
         let seen = self.find(key).map(|found| found.quote(written));
         let seen = seen.unwrap_or_else(|| shown(written));
         self.error(key, &format!("there is no {what} {seen}{hint}"));
     }
 
-    /// Whether every string of the value can be completed. One that cannot is reported where it is
+    /// Returns true if every string of the value can be expanded. One that cannot is reported where it is
     /// read.
     fn is_complete(&self, found: &FoundSetting<'a>) -> bool {
         let items = found.value.as_array().into_iter().flatten().map(Spanned::get_ref);
@@ -98,7 +98,7 @@ impl<'a> SettingsSection<'a> {
         texts.all(|text| self.environment.expand(text).is_ok())
     }
 
-    /// The value itself is shown only where it cannot be a secret: a key that wants a string might.
+    /// Notes a wrong type. The value is shown only if it cannot be a secret, as one of a string setting might.
     pub(super) fn wrong_type(&self, found: &FoundSetting<'a>, expected: &str) {
         let kind = found.value.type_str();
         let seen = match found.value {
@@ -115,15 +115,15 @@ impl<'a> SettingsSection<'a> {
 
     pub(super) fn error_at(&self, found: &FoundSetting<'a>, message: &str) {
         if found.span.is_empty() && !found.value.is_table() {
-            // What the parser puts where it found a syntax error, which is reported already.
+            // The parser's placeholder for a syntax error, which is reported already.
             return;
         }
         self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
     }
 
-    /// Notes that a value stands under the former name of `key`.
+    /// Warns that a setting is under the former name of `key`.
     pub(super) fn warn_of_former_name(&self, found: &FoundSetting<'a>, key: &str) {
-        let message = format!("is named {key} now; the former name is read until the next release");
+        let message = format!("is now named {key}; the former name works until the next release");
         self.report.add_warning(ConfigError {
             file: found.source.name.clone(),
             line: found.source.line_at(found.span.start),
@@ -147,7 +147,7 @@ impl Drop for SettingsSection<'_> {
                     continue;
                 }
                 let hint = match self.report.owner_of(key.get_ref(), &self.path) {
-                    Some(owner) => format!("; it belongs into [{}]", without_places(&owner)),
+                    Some(owner) => format!("; it belongs in [{}]", without_places(&owner)),
                     None => hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str))),
                 };
                 let message = format!("{NO_SETTING}{hint}");

@@ -1,5 +1,5 @@
-//! Settings that name files. Relative paths start from the configuration file's folder, wherever the
-//! program was started.
+//! Settings that name files. Relative paths start from the configuration file's folder, whatever the
+//! working directory.
 
 use std::path::PathBuf;
 
@@ -19,15 +19,15 @@ impl SettingsSection<'_> {
         Some(self.environment.base.join(self.opt_string(key)?))
     }
 
-    /// Notes a mistake in the file that a key names, at a line of it.
+    /// Notes a mistake at a line of the file that a key names.
     pub fn error_in_file(&mut self, key: &str, line: usize, message: &str) {
         let Some(path) = self.opt_path(key) else { return };
         let (file, key) = (path.display().to_string(), join(&self.path, key));
         self.report.add(ConfigError { file, line, key, message: message.to_owned() });
     }
 
-    /// The text of the file that a key names, relative to the configuration file. Mistakes are noted;
-    /// `None` then, and if the key is not set.
+    /// Reads the text of the file that a key names, relative to the configuration file. `None` after a
+    /// mistake, which is noted, and if the key is not set.
     pub fn opt_text_file(&mut self, key: &str, max_bytes: usize) -> Option<String> {
         use std::io::Read as _;
         let path = self.opt_path(key)?;

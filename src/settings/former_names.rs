@@ -68,8 +68,8 @@ mod tests {
         });
         assert_eq!(value, (Duration::from_secs(7), 3));
         assert!(mistakes.is_empty(), "{mistakes:?}");
-        let expected = "user:2: scripts.absent: is named negative_ttl now; \
-            the former name is read until the next release";
+        let expected = "user:2: scripts.absent: is now named negative_ttl; \
+            the former name works until the next release";
         assert_eq!(warnings.first().map(String::as_str), Some(expected));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
@@ -90,7 +90,7 @@ mod tests {
         let (_, mistakes, _) = read_with_warnings(&[text], |root| {
             root.section("journal").opt_duration("negative_ttl")
         });
-        assert!(mistakes.concat().contains("there is no such setting"), "{mistakes:?}");
+        assert!(mistakes.concat().contains("unknown setting"), "{mistakes:?}");
     }
 
     #[test]

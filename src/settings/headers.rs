@@ -1,5 +1,5 @@
-//! The headers of a file's tables, for mistakes that TOML's parser tells once for each key: a list's table
-//! that is written as a single one, again and again.
+//! The table headers of a file, to report once a mistake that the TOML parser reports for each key: a list's
+//! table that is written as a single table, again and again.
 
 /// A header of a file: `[a.b]` or `[[a.b]]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,18 +9,18 @@ struct TableHeader<'t> {
     is_of_list: bool,
 }
 
-/// A table that is there a second time.
+/// A table that occurs a second time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RepeatedTable {
     /// The table's name: `sites.destinations`.
     pub(super) name: String,
     /// The line of its second header.
     pub(super) line: usize,
-    /// What is wrong, and the cure.
+    /// The message, with the cure.
     pub(super) message: String,
 }
 
-/// The tables of this text that are there twice, each once.
+/// The tables that occur twice in this text, each once.
 pub(super) fn repeated(text: &str) -> Vec<RepeatedTable> {
     let mut repeated: Vec<RepeatedTable> = Vec::new();
     let mut seen: Vec<TableHeader<'_>> = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn repeated(text: &str) -> Vec<RepeatedTable> {
         }
         let name = header.name;
         if header.is_of_list {
-            // Tables of the list's item before come anew with each item.
+            // A table of the previous list item may occur again in the next item.
             let before = seen.iter().find(|it| !it.is_of_list && is_within(it.name, name));
             let is_list = seen.iter().any(|it| it.is_of_list && it.name == name);
             match before.filter(|_| !is_list) {
@@ -39,7 +39,8 @@ pub(super) fn repeated(text: &str) -> Vec<RepeatedTable> {
                     name: name.to_owned(),
                     line: header.line,
                     message: format!(
-                        "[[{name}]] comes behind [{}] of line {}: what belongs to one of a list stands below it",
+                        "[[{name}]] follows [{}] of line {}: move that table below the [[{name}]] that \
+                        it belongs to",
                         before.name, before.line
                     ),
                 }),
@@ -61,12 +62,12 @@ pub(super) fn repeated(text: &str) -> Vec<RepeatedTable> {
     repeated
 }
 
-/// True if a name is that of this table, or of one within it.
+/// Returns true if a name is that of this table, or of one within it.
 pub(super) fn is_within(name: &str, table: &str) -> bool {
     name.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// A path without its places in lists: `sites[0].hosts` is `sites.hosts`.
+/// A path without its list indexes: `sites[0].hosts` is `sites.hosts`.
 pub(super) fn without_places(path: &str) -> String {
     let mut name = String::with_capacity(path.len());
     let mut is_place = false;
@@ -81,12 +82,12 @@ pub(super) fn without_places(path: &str) -> String {
     name
 }
 
-/// The line of the last header before a line, and its table's name.
+/// The name of the table whose header is the last before a line.
 pub(super) fn enclosing(text: &str, line: usize) -> Option<&str> {
     headers(text).take_while(|header| header.line <= line).last().map(|header| header.name)
 }
 
-/// The headers as they are usually written: alone on their lines, with bare names. Others are not looked at.
+/// The headers in the usual form: alone on their lines, with bare names. Others are ignored.
 fn headers(text: &str) -> impl Iterator<Item = TableHeader<'_>> {
     text.lines().zip(1..).filter_map(|(text, line)| {
         let text = text.split('#').next().unwrap_or_default().trim();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_are_there_twice_are_found_once() {
+    fn repeated_finds_each_repeated_table_once() {
         let list = "[[s]]\n[s.d]\n[s.d.set]\n[s.d]\n[s.d.set]\n[s.d]\n";
         assert_eq!(found(list), [("s.d".to_owned(), 4)]);
         assert_eq!(found("[log]\n[limits]\n[log]\n"), [("log".to_owned(), 3)]);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lines_table_is_that_of_the_header_before_it() {
+    fn enclosing_returns_the_table_of_the_last_header() {
         assert_eq!(enclosing("x = 1\n[a]\ny = 1\n[[b.c]]\n", 1), None);
         assert_eq!(enclosing("x = 1\n[a]\ny = 1\n[[b.c]]\n", 3), Some("a"));
         assert_eq!(enclosing("x = 1\n[a]\ny = 1\n[[b.c]]\n", 4), Some("b.c"));

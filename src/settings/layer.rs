@@ -16,26 +16,26 @@ pub(super) struct SettingsLayer<'a> {
     pub(super) source: &'a ConfigFile,
     pub(super) table: &'a DeTable<'a>,
     pub(super) span: Range<usize>,
-    /// The path by which this layer's own file names the table.
+    /// The table's path in this layer's own file.
     pub(super) path: String,
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Clone)]
 pub(super) struct FoundSetting<'a> {
     pub(super) source: &'a ConfigFile,
     pub(super) value: &'a DeValue<'a>,
     pub(super) span: Range<usize>,
-    /// The path by which its own file names the key.
+    /// The key's path in its own file.
     pub(super) path: String,
 }
 
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingStep {
-    /// To what a table has under this key.
+    /// The value of this key in a table.
     Key(String),
-    /// To this element of a list.
+    /// The element at this index of a list.
     Index(usize),
 }
 
@@ -67,7 +67,7 @@ impl<'a> FoundSetting<'a> {
         FoundSetting { source: self.source, value: item.get_ref(), span: item.span(), path }
     }
 
-    /// What is found by these steps, as far as they lead.
+    /// The value at these steps, or the deepest one on the way.
     pub(super) fn follow(&self, steps: &[SettingStep]) -> FoundSetting<'a> {
         let Some((step, rest)) = steps.split_first() else { return self.clone() };
         let next = match step {
@@ -84,8 +84,8 @@ impl<'a> FoundSetting<'a> {
         next.map_or_else(|| self.clone(), |next| next.follow(rest))
     }
 
-    /// What a message may show of a completed text: the text if the file says exactly that,
-    /// otherwise what the file says, because the completion may be a secret.
+    /// The text that a message may show of an expanded text: the text if the file has it literally,
+    /// otherwise the file's form, because the expansion may be a secret.
     pub(super) fn quote(&self, text: &str) -> String {
         let items = self.value.as_array().into_iter().flatten();
         let mut texts = items.map(Spanned::get_ref).chain([self.value]).filter_map(DeValue::as_str);
@@ -93,7 +93,7 @@ impl<'a> FoundSetting<'a> {
     }
 }
 
-/// The value as the file has it: what a string was completed to may be a secret.
+/// The value as the file has it: the expansion of a string may be a secret.
 pub(super) fn written(found: &FoundSetting<'_>) -> String {
     found.value.as_str().map_or_else(|| "of that name".to_owned(), shown)
 }
@@ -103,7 +103,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Feeds everything the table says, completed, to the digest.
+/// Feeds the whole expanded table to the digest.
 pub(super) fn digest_table(
     digest: &mut Sha256,
     table: &DeTable<'_>,
@@ -129,7 +129,7 @@ fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &ConfigEn
             digest.update(b"]");
         }
         DeValue::String(text) => {
-            // One that cannot be completed is a mistake that is reported where it is read.
+            // A string that cannot be expanded is reported where it is read.
             let text = environment.expand(text).unwrap_or_default();
             digest.update(text.len().to_le_bytes());
             digest.update(text);
@@ -138,7 +138,7 @@ fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &ConfigEn
     }
 }
 
-/// The value as JSON, its strings completed; the message of its mistake otherwise.
+/// The value as JSON, its strings expanded; otherwise the error message.
 pub(super) fn json_of(
     value: &DeValue<'_>,
     environment: &ConfigEnvironment,
@@ -163,14 +163,14 @@ pub(super) fn json_of(
         }
         DeValue::Datetime(time) => Value::String(time.to_string()),
     };
-    if json.is_null() { Err("is a number that JSON cannot hold".to_owned()) } else { Ok(json) }
+    if json.is_null() { Err("is a number that JSON cannot represent".to_owned()) } else { Ok(json) }
 }
 
 fn key_text(key: &Spanned<std::borrow::Cow<'_, str>>) -> String {
     key.get_ref().to_string()
 }
 
-/// Adds the value under its name, and what is within a table under names with dots.
+/// Adds the value under its name, and the values within a table under names with dots.
 pub(super) fn flatten(name: String, value: Value, into: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(object) => {
@@ -182,7 +182,7 @@ pub(super) fn flatten(name: String, value: Value, into: &mut Vec<(String, Value)
     }
 }
 
-/// A whole number in whatever base it is written.
+/// A whole number, written in any base.
 pub(super) fn integer_of(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
     i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()

@@ -1,12 +1,12 @@
-//! The language of settings: reading TOML key by key, collecting every mistake.
+//! Reads TOML settings key by key, and collects every mistake.
 //!
 //! Each module declares its own `Settings` struct and reads it from a [`SettingsSection`]. Reading never
-//! stops at a mistake: the reader notes it in the shared [`ConfigErrorReport`] with file, line, the value seen
-//! and the nearest valid name, and goes on with a placeholder. Whoever composes the settings throws
-//! them away if the report is not empty.
+//! stops at a mistake: the reader notes it in the shared [`ConfigErrorReport`] with file, line, the value
+//! found and the nearest valid name, and continues with a placeholder. The caller that composes the
+//! settings discards them if the report is not empty.
 //!
 //! A section is a stack of layers, the most specific first (the user's file, then the embedded
-//! default). Strings may hold `${ENV}` and `${file:PATH}`.
+//! default). Strings may contain `${ENV}` and `${file:PATH}`.
 
 mod credentials;
 mod decoded;

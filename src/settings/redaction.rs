@@ -1,18 +1,18 @@
 //! Redaction: no output shows a configured secret, in any encoding.
 //!
-//! Each secret that a load reads is added here, and so is each that a vendor gives out later. Whatever
-//! leaves the program for people (logs, the live feed, dead letters, answers to operators, panics,
-//! messages of the command line) passes [`SecretRedactor::redact`], which takes out:
+//! Each secret that a load reads is added here, and so is each that a vendor issues later. All output for
+//! people (logs, the live feed, dead letters, admin responses, panics, messages of the command line)
+//! passes [`SecretRedactor::redact`], which removes:
 //!
 //! - the secret itself, and the credentials within it: the password of a URL, the token after
 //!   `Bearer`, the password within `Basic`;
-//! - its base64 (both alphabets, padded or not) wherever it stands within what was encoded, its hex,
-//!   and its bytes as a list of numbers;
-//! - all of these again behind percent-encoding, JSON or Rust escapes and HTML entities, in any mixture
-//!   and up to three deep.
+//! - its base64 (both alphabets, padded or not) at any offset within an encoded text, its hex, and its
+//!   bytes as a list of numbers;
+//! - all of these behind percent-encoding, JSON or Rust escapes and HTML entities, in any mixture
+//!   and up to three levels deep.
 //!
-//! Secrets of fewer than [`MIN_SECRET_BYTES`] bytes are not looked for: they would take ordinary
-//! words out of every output. `tagway check` warns of them.
+//! Secrets of fewer than [`MIN_SECRET_BYTES`] bytes are not searched: they would remove ordinary words from
+//! every output. `tagway check` warns about them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,22 +26,22 @@ use super::credentials;
 use super::decoded::DecodedText;
 use super::secret::SecretString;
 
-/// Stands for a secret in an output.
+/// The replacement of a secret in an output.
 pub const HIDDEN: &str = "[secret]";
 
-/// The shortest secret that is looked for in outputs.
+/// The shortest secret that is searched in outputs, in bytes.
 pub const MIN_SECRET_BYTES: usize = 6;
 
-/// Secrets of the running time that are remembered: an access token lives about an hour.
+/// The most remembered secrets issued at run time: an access token lives about an hour.
 const PASSING_SECRETS: usize = 256;
 
-/// Longer secrets, such as private keys, are looked for in pieces of this many bytes.
+/// The length of the pieces, in bytes, in which longer secrets such as private keys are searched.
 const PIECE_BYTES: usize = 512;
 
-/// A cut text may end with the beginning of a secret; a shorter beginning tells nothing.
+/// A cut text may end with the beginning of a secret; a shorter beginning reveals nothing.
 const MIN_BEGINNING: usize = 8;
 
-/// A cut text is read this far beyond what is shown of it.
+/// The bytes read of a cut text beyond the part that is shown.
 const BEYOND_CUT: usize = 4096;
 
 /// The known secrets. Clones share them.
@@ -50,13 +50,13 @@ pub struct SecretRedactor(Arc<RwLock<KnownSecrets>>);
 
 #[derive(Default)]
 struct KnownSecrets {
-    /// Of the configuration, those of earlier loads included: what they named may be under way.
+    /// Secrets of the configuration and of earlier loads, whose settings may still be in use.
     configured: BTreeSet<Box<str>>,
-    /// Given out by vendors, the oldest first.
+    /// Secrets issued by vendors, the oldest first.
     passing: VecDeque<Box<str>>,
-    /// The settings that were read as secrets, and whether their value is too short.
+    /// The settings that were read as secrets; true if the value is too short.
     settings: BTreeMap<String, bool>,
-    /// Built from the secrets when it is needed.
+    /// Built from the secrets on demand.
     matcher: Option<Arc<SecretMatcher>>,
 }
 
@@ -75,12 +75,12 @@ impl SecretRedactor {
         self.add_text(text);
     }
 
-    /// Adds a secret that the program made or keeps itself.
+    /// Adds a secret that the program made or stores itself.
     pub fn add(&self, secret: &SecretString) {
         self.add_text(secret.expose());
     }
 
-    /// Adds a secret that was given out just now, such as an access token. The oldest are forgotten.
+    /// Adds a newly issued secret, such as an access token. The oldest are forgotten.
     pub fn add_issued(&self, secret: &SecretString) {
         let text = secret.expose();
         let is_known = self.read(|known| known.passing.iter().any(|old| **old == *text));
@@ -112,7 +112,7 @@ impl SecretRedactor {
         self.read(|known| known.settings.keys().cloned().collect())
     }
 
-    /// The paths of the secrets that are too short to be looked for.
+    /// The paths of the secrets that are too short to be searched.
     pub fn too_short(&self) -> Vec<String> {
         self.read(|known| {
             let short = known.settings.iter().filter(|(_, is_short)| **is_short);
@@ -126,8 +126,8 @@ impl SecretRedactor {
         replaced(text, matcher.find(text))
     }
 
-    /// The first characters of the text without the known secrets, nor the beginning of one at the
-    /// end of a text that was cut already. An ellipsis stands for the rest.
+    /// The first characters of the text without the known secrets, and without the beginning of one at the
+    /// end of a text that was cut before. An ellipsis replaces the rest.
     pub fn excerpt(&self, text: &str, max_chars: usize) -> String {
         let read = max_chars.saturating_mul(4).saturating_add(BEYOND_CUT);
         let end = text.char_indices().nth(read).map_or(text.len(), |(end, _)| end);
@@ -175,7 +175,7 @@ impl fmt::Debug for SecretRedactor {
     }
 }
 
-/// The text with the spans hidden; they may overlap.
+/// Hides the spans in the text; they may overlap.
 fn replaced(text: &str, mut spans: Vec<Range<usize>>) -> Cow<'_, str> {
     if spans.is_empty() {
         return Cow::Borrowed(text);
@@ -212,7 +212,7 @@ fn ceil(text: &str, mut at: usize) -> usize {
 
 /// Finds secrets in a text.
 struct SecretMatcher {
-    /// None where there is nothing to look for.
+    /// None if there are no secrets, or if building it failed.
     automaton: Option<AhoCorasick>,
     patterns: Vec<SecretPattern>,
 }
@@ -220,7 +220,7 @@ struct SecretMatcher {
 /// One written form of a secret.
 struct SecretPattern {
     text: Vec<u8>,
-    /// Whether it is the inner part of a base64 text, of which the rest is hidden with it.
+    /// True if it is the inner part of a base64 text, the rest of which is hidden with it.
     is_base64: bool,
 }
 
@@ -232,7 +232,7 @@ impl SecretMatcher {
         }
         let patterns: Vec<_> =
             texts.into_iter().map(|(text, is_base64)| SecretPattern { text, is_base64 }).collect();
-        // Fails only beyond the limits of its numbers; then each pattern is looked for by itself.
+        // Fails only beyond the crate's size limits; each pattern is then searched separately.
         let automaton = match patterns.as_slice() {
             [] => None,
             some => AhoCorasick::new(some.iter().map(|pattern| &pattern.text)).ok(),
@@ -244,7 +244,7 @@ impl SecretMatcher {
         !self.patterns.is_empty()
     }
 
-    /// Where the text shows a secret.
+    /// The ranges of the text that show a secret.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
         DecodedText::each_of(text, |view| {
@@ -278,7 +278,7 @@ impl SecretMatcher {
         }
     }
 
-    /// Where the text ends with the beginning of a secret.
+    /// The range at the text's end that is the beginning of a secret.
     fn beginning_at_end(&self, text: &str) -> Option<Range<usize>> {
         let whole = text.trim_end_matches('…').as_bytes();
         let beginning = |pattern: &SecretPattern| {
@@ -292,7 +292,7 @@ impl SecretMatcher {
     }
 }
 
-/// The pieces in which a long secret is looked for; a short one in whole.
+/// The pieces in which a long secret is searched; a short one is one piece.
 fn pieces(secret: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = secret;
@@ -324,7 +324,7 @@ fn add_patterns(secret: &str, patterns: &mut BTreeMap<Vec<u8>, bool>) {
     patterns.insert(numbers.join(", ").into_bytes(), false);
 }
 
-/// The whole of the base64 text that this is a part of.
+/// The range of the whole base64 text around this part.
 fn whole_base64(bytes: &[u8], part: Range<usize>) -> Range<usize> {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
     let before = bytes.get(..part.start).unwrap_or_default();
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_secrets_are_hidden_in_whole() {
+    fn overlapping_secrets_are_hidden_completely() {
         let redaction = knowing(&["abcdefgh", "efghijkl"]);
         assert_eq!(redaction.redact("-abcdefghijkl-"), "-[secret]-");
         assert_eq!(redaction.redact("abcdefgh efghijkl"), "[secret] [secret]");
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn short_secrets_take_no_words_out_of_outputs_and_are_named() {
+    fn short_secrets_are_not_redacted_but_listed() {
         let redaction = SecretRedactor::default();
         redaction.declare("sites[0].secret");
         redaction.add_setting("sites[0].server_token", "order");

@@ -1,4 +1,4 @@
-//! The mistakes of one load, in the order of their place in the files.
+//! The mistakes of one load, in the order of their positions in the files.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,13 +9,13 @@ use super::headers::{is_within, without_places};
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, or what stands for it (`embedded default`).
+    /// The file's name, or its replacement (`embedded default`).
     pub file: String,
     /// The line, counted from 1.
     pub line: usize,
     /// The key's path (`sites[0].hosts`), empty for the file as a whole.
     pub key: String,
-    /// What is wrong, with the value seen and the nearest valid name where there is one.
+    /// The problem, with the value found and the nearest valid name if there is one.
     pub message: String,
 }
 
@@ -29,16 +29,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The message of a key that its table does not have.
-pub(super) const NO_SETTING: &str = "there is no such setting";
+/// The message for a key that its table does not have.
+pub(super) const NO_SETTING: &str = "unknown setting";
 
-/// Collects the mistakes of one load. Reading goes on after each.
+/// Collects the mistakes of one load. Reading continues after each.
 #[derive(Debug, Default)]
 pub struct ConfigErrorReport {
     mistakes: RefCell<Vec<ConfigError>>,
-    /// What is read all the same, and is to be changed.
+    /// Settings that are read but should be changed.
     warnings: RefCell<Vec<ConfigError>>,
-    /// Tables that are not what their file means: a mistake in them is a consequence of one that is noted.
+    /// Unreadable tables: further mistakes in them are consequences of one that is noted.
     unread: RefCell<Vec<String>>,
     /// The settings that each table has, by the table's path.
     settings: RefCell<Vec<(String, BTreeSet<String>)>>,
@@ -70,18 +70,18 @@ impl ConfigErrorReport {
         self.warnings.borrow().clone()
     }
 
-    /// Takes no note of mistakes in this table from now on.
+    /// Ignores mistakes in this table from now on.
     pub(super) fn stop_reading(&self, table: String) {
         self.unread.borrow_mut().push(table);
     }
 
-    /// Takes note of the settings that the table at this path has.
+    /// Records the settings that the table at this path has.
     pub(super) fn add_settings(&self, path: &str, names: &BTreeSet<String>) {
         self.settings.borrow_mut().push((path.to_owned(), names.clone()));
     }
 
-    /// The path of the table within, or around, the one at `path` that has this setting. That it is missing
-    /// there is no mistake besides.
+    /// The path of the table within, or around, the one at `path` that has this setting. A report that the
+    /// setting is missing there is removed.
     pub(super) fn owner_of(&self, name: &str, path: &str) -> Option<String> {
         let settings = self.settings.borrow();
         let within = |(owner, names): &&(String, BTreeSet<String>)| {
@@ -94,7 +94,7 @@ impl ConfigErrorReport {
         Some(owner)
     }
 
-    /// Whether nothing was wrong.
+    /// Returns true if there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.mistakes.borrow().is_empty()
     }
@@ -110,7 +110,7 @@ impl ConfigErrorReport {
                     && owner != table
                     && (owner.is_empty() || is_within(table, owner))
             };
-            // The nearest of those around it.
+            // The nearest enclosing table.
             let owner = settings.iter().filter(around).max_by_key(|(owner, _)| owner.len());
             match owner.map(|(owner, _)| owner.as_str()) {
                 Some("") => mistake
@@ -124,7 +124,7 @@ impl ConfigErrorReport {
                     };
                     mistake
                         .message
-                        .push_str(&format!("; it belongs into {header}, before the tables in it"));
+                        .push_str(&format!("; it belongs in {header}, before the tables in it"));
                 }
                 None => {}
             }
@@ -134,7 +134,7 @@ impl ConfigErrorReport {
     }
 }
 
-/// The candidate nearest to what was written, if it is near enough to be a slip.
+/// The candidate nearest to the written word, if it is near enough to be a slip.
 pub fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -147,7 +147,7 @@ pub fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Whether a terminal would obey the character or hide it: controls, marks of direction, characters
+/// Returns true if a terminal would obey or hide the character: controls, direction marks, characters
 /// without a width.
 pub fn can_fool(c: char) -> bool {
     let is_invisible = matches!(c,
@@ -158,7 +158,7 @@ pub fn can_fool(c: char) -> bool {
     c.is_control() || is_invisible
 }
 
-/// A value as a message shows it: one line, cut to what a person reads.
+/// A value as a message shows it: one line, cut to a readable length.
 pub fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 60;
     let mut text: String = value.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
+    fn nearest_finds_slips_only() {
         let names = ["hosts", "origins", "cookie_domain"];
         assert_eq!(nearest("host", names), Some("hosts"));
         assert_eq!(nearest("orgins", names), Some("origins"));

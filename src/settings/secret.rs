@@ -10,22 +10,22 @@ use subtle::ConstantTimeEq;
 pub struct SecretString(Box<str>);
 
 impl SecretString {
-    /// Takes the text into custody.
+    /// Wraps the text.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// The text itself, for the one caller that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `other` is the same text, in time that does not tell where they differ.
+    /// Compares with `other` in time that does not depend on where they differ.
     pub fn matches(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }
 
-    /// Whether there is no text.
+    /// Returns true if the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_does_not_print_and_compares_by_its_text() {
+    fn secret_debug_is_redacted_and_equality_is_by_text() {
         let secret = SecretString::new("hunter2");
         assert_eq!(format!("{secret:?}"), "[secret]");
         assert!(secret.matches("hunter2"));

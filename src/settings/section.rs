@@ -22,12 +22,12 @@ use super::source::{ConfigEnvironment, ConfigFile};
 use super::textual::TextualValue;
 use super::units::{parse_duration, parse_size};
 
-/// One table of the configuration, seen through its layers. Dropping it reports the keys that
-/// nobody asked for.
+/// One table of the configuration, seen through its layers. Dropping it reports the keys that were not
+/// read.
 pub struct SettingsSection<'a> {
     pub(super) layers: Vec<SettingsLayer<'a>>,
     pub(super) path: String,
-    /// Where a missing key is reported: the section's own table, or the nearest one around it.
+    /// The position for missing keys: the section's own table, or the nearest one around it.
     pub(super) place: Option<(&'a ConfigFile, usize)>,
     pub(super) report: &'a ConfigErrorReport,
     pub(super) environment: &'a ConfigEnvironment,
@@ -54,7 +54,7 @@ impl<'a> SettingsSection<'a> {
         Self { layers, path: String::new(), place, report, environment, asked: BTreeSet::new() }
     }
 
-    /// The root of a file of the program's own, for what is to be read beside this section.
+    /// The root of a file that the program itself makes, with the environment and report of this section.
     pub fn beside<'b>(
         &self,
         source: &'b ConfigFile,
@@ -66,7 +66,7 @@ impl<'a> SettingsSection<'a> {
         SettingsSection::root(vec![(source, table)], self.environment, self.report)
     }
 
-    /// What knows the secrets that this section and its kin have read.
+    /// The redactor that knows the secrets which this section and the others of the load have read.
     pub fn redaction(&self) -> &SecretRedactor {
         &self.environment.redaction
     }
@@ -76,7 +76,7 @@ impl<'a> SettingsSection<'a> {
         self.report.warnings()
     }
 
-    /// Whether the key is set in any layer.
+    /// Returns true if the key is set in any layer.
     pub fn has(&mut self, key: &str) -> bool {
         self.find(key).is_some()
     }
@@ -105,7 +105,7 @@ impl<'a> SettingsSection<'a> {
         self.required(key, Self::opt_secret)
     }
 
-    /// A secret, if set. An empty one is a mistake: it is a variable that nobody filled.
+    /// A secret, if set. An empty one is a mistake: a variable without a value.
     pub fn opt_secret(&mut self, key: &str) -> Option<SecretString> {
         self.redaction().declare(&join(&self.path, key));
         let found = self.find(key)?;
@@ -195,8 +195,8 @@ impl<'a> SettingsSection<'a> {
         self.has(key).then(|| self.integer(key, range))
     }
 
-    /// A digest of everything the section says, completed from the environment: equal digests mean
-    /// equal settings. It tells nothing of the values.
+    /// A digest of the whole section, expanded from the environment: equal digests mean equal settings. It
+    /// reveals no value.
     pub fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
         for layer in &self.layers {
@@ -303,8 +303,8 @@ impl<'a> SettingsSection<'a> {
         self.child(layers, join(&self.path, key))
     }
 
-    /// A list of tables, from the most specific layer that has it; empty if none has. Each sees
-    /// `defaults` of this section beneath its own keys, where a key of that name is given.
+    /// A list of tables, from the most specific layer that has it; empty if none has. Each is layered over
+    /// the table `defaults` of this section, if one is named.
     pub fn sections(&mut self, key: &str, defaults: Option<&str>) -> Vec<SettingsSection<'a>> {
         let below = match defaults {
             Some(name) => {
@@ -336,7 +336,7 @@ impl<'a> SettingsSection<'a> {
         names.into_iter().map(|name| (name.clone(), self.section(&name))).collect()
     }
 
-    /// A table of strings under names of the user's choosing; empty if not set. A name in a more
+    /// A table of strings under names of the user's choice; empty if not set. A name in a more
     /// specific layer hides the same name in the others.
     pub fn string_table(&mut self, key: &str) -> Vec<(String, String)> {
         let mut table = self.section(key);
@@ -345,7 +345,7 @@ impl<'a> SettingsSection<'a> {
         names.into_iter().filter_map(text).collect()
     }
 
-    /// The same for header fields: those whose names say that they carry a credential are secrets.
+    /// A table of header fields. Fields whose names indicate a credential are secrets.
     pub fn header_table(&mut self, key: &str) -> Vec<(String, String)> {
         self.redaction().declare(&join(&join(&self.path, key), "authorization"));
         let fields = self.string_table(key);
@@ -355,14 +355,14 @@ impl<'a> SettingsSection<'a> {
         fields
     }
 
-    /// A value of any kind, its strings completed.
+    /// A value of any type, its strings expanded.
     pub fn tree(&mut self, key: &str) -> Option<serde_json::Value> {
         let found = self.find(key)?;
         let tree = json_of(found.value, self.environment);
         tree.map_err(|problem| self.error_at(&found, &problem)).ok()
     }
 
-    /// A table of values of any kind; tables within it are names with dots. Strings are completed.
+    /// A table of values of any type; nested tables become names with dots. Strings are expanded.
     pub fn flat_values(&mut self, key: &str) -> Vec<(String, serde_json::Value)> {
         let mut section = self.section(key);
         let mut values = Vec::new();
@@ -376,7 +376,7 @@ impl<'a> SettingsSection<'a> {
         values
     }
 
-    /// Accepts whatever else stands in the table. For tables whose owner is itself a mistake.
+    /// Accepts all other keys of the table. For tables whose owner is itself a mistake.
     pub fn ignore_rest(&mut self) {
         self.layers.clear();
     }
@@ -427,7 +427,7 @@ impl<'a> SettingsSection<'a> {
         }
     }
 
-    /// The completed text of a string value; a mistake is noted and `None` returned otherwise.
+    /// The expanded text of a string value; after a mistake, which is noted, `None`.
     pub(super) fn text_of(&self, found: &FoundSetting<'a>) -> Option<String> {
         let Some(text) = found.value.as_str() else {
             self.wrong_type(found, "a string");

@@ -1,4 +1,4 @@
-//! Where settings come from: files, and the environment their strings may refer to.
+//! The sources of settings: files, and the environment that their strings may refer to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,14 +15,14 @@ use super::report::{ConfigError, ConfigErrorReport};
 /// The text of one configuration file.
 #[derive(Clone)]
 pub struct ConfigFile {
-    /// The file's name as the user gave it, for messages.
+    /// The file's name as the user wrote it, for messages.
     pub name: String,
     /// Its TOML text.
     pub text: String,
 }
 
 impl fmt::Debug for ConfigFile {
-    /// Without the text, which may hold secrets.
+    /// Formats without the text, which may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
@@ -35,7 +35,7 @@ impl ConfigFile {
         let repeated = if errors.is_empty() { Vec::new() } else { headers::repeated(&self.text) };
         for error in errors {
             let line = error.span().map_or(1, |span| self.line_at(span.start));
-            // Each key of a table that is there again is there again, too.
+            // Each key of a repeated table is reported as repeated, too.
             let within = headers::enclosing(&self.text, line).unwrap_or_default();
             if repeated.iter().any(|it| it.line <= line && headers::is_within(within, &it.name)) {
                 continue;
@@ -56,36 +56,36 @@ impl ConfigFile {
     }
 }
 
-/// What `${NAME}` and `${file:PATH}` refer to.
+/// The environment that `${NAME}` and `${file:PATH}` refer to.
 #[derive(Clone, Default)]
 pub struct ConfigEnvironment {
     /// The environment variables.
     pub variables: BTreeMap<String, String>,
     /// The folder that relative paths in `${file:PATH}` start from.
     pub base: PathBuf,
-    /// Learns the secrets that are read: all of files, and of variables whose names say so.
+    /// Records the secrets that are read: all of files, and of variables whose names indicate a secret.
     pub redaction: SecretRedactor,
 }
 
 impl fmt::Debug for ConfigEnvironment {
-    /// Without the variables, which may be secrets.
+    /// Formats without the variables, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").field("base", &self.base).finish_non_exhaustive()
     }
 }
 
-/// Why a string could not be completed from the environment.
+/// The reason that a string could not be expanded from the environment.
 #[derive(Debug, thiserror::Error)]
 pub enum ExpansionError {
-    /// `${NAME}` and there is no such variable.
+    /// No variable has the name in `${NAME}`.
     #[error("the environment variable {0} is not set")]
     NoVariable(String),
-    /// `${file:PATH}` and it cannot be read.
+    /// The file of `${file:PATH}` cannot be read.
     #[error("the file {path} cannot be read: {source}")]
     NoFile {
-        /// The path.
+        /// The file's path.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// `${` without `}`.
@@ -97,8 +97,8 @@ pub enum ExpansionError {
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 impl ConfigEnvironment {
-    /// The text with every `${...}` replaced; `$${` stands for a literal `${`. A file's trailing
-    /// line break is not part of its value.
+    /// Replaces every `${...}` in the text; `$${` is a literal `${`. A file's trailing line break is not
+    /// part of its value.
     pub(super) fn expand(&self, text: &str) -> Result<String, ExpansionError> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_completed_from_environment_and_files() {
+    fn expand_reads_environment_and_files() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), "t0ken\n").unwrap();
         let environment = ConfigEnvironment {

@@ -1,12 +1,12 @@
-//! Tables and lists of tables, and the cure where one is written for the other.
+//! Reads tables and lists of tables, and reports the cure if one is written for the other.
 
 use super::headers::without_places;
 use super::layer::{FoundSetting, SettingsLayer};
 use super::section::SettingsSection;
 
 impl<'a> SettingsSection<'a> {
-    /// The table that was found. Of a list of tables, which is a mistake, it is the first, so that what is
-    /// in it is read all the same.
+    /// The table that was found. For a list of tables, which is a mistake, its first table, so that its
+    /// contents are still read.
     pub(super) fn one_table(&self, found: FoundSetting<'a>) -> Option<SettingsLayer<'a>> {
         if let Some(table) = found.value.as_table() {
             return Some(SettingsLayer {
@@ -32,7 +32,7 @@ impl<'a> SettingsSection<'a> {
         }
     }
 
-    /// The tables of the list that was found. Of a single table, which is a mistake, they are that table.
+    /// The tables of the list that was found. For a single table, which is a mistake, only that table.
     pub(super) fn tables(&self, found: &FoundSetting<'a>) -> Vec<SettingsLayer<'a>> {
         let Some(items) = found.value.as_array() else {
             if found.value.is_table() {

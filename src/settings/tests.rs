@@ -1,4 +1,4 @@
-//! The language as users meet it: layers, mistakes and their messages.
+//! Layers, mistakes and their messages, from the user's point of view.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn read<T>(texts: &[&str], read: impl FnOnce(&mut SettingsSection<'_>) -> T) -> 
     (value, mistakes)
 }
 
-/// The same, and the warnings as lines.
+/// Reads the texts as [`read`] does, and also returns the warnings as lines.
 pub(super) fn read_with_warnings<T>(
     texts: &[&str],
     read: impl FnOnce(&mut SettingsSection<'_>) -> T,
@@ -45,7 +45,7 @@ pub(super) fn read_with_warnings<T>(
 }
 
 #[test]
-fn a_key_comes_from_the_most_specific_layer_that_has_it() {
+fn most_specific_layer_wins() {
     let (values, mistakes) = read(&["[a]\nx = 1\n", "[a]\nx = 2\ny = 3\n"], |root| {
         let mut a = root.section("a");
         (a.integer("x", 0..=9), a.integer("y", 0..=9))
@@ -55,7 +55,7 @@ fn a_key_comes_from_the_most_specific_layer_that_has_it() {
 }
 
 #[test]
-fn a_list_replaces_the_one_below_and_its_items_see_the_defaults() {
+fn list_replaces_the_lower_one_and_its_items_inherit_defaults() {
     let user = "[[sites]]\nname = \"a\"\n[[sites]]\nname = \"b\"\n[sites.limits]\nx = 5\n";
     let default = "[site_defaults]\nmode = \"m\"\n[site_defaults.limits]\nx = 1\ny = 2\n\
                    [[sites]]\nname = \"z\"\nunread = 1\n";
@@ -85,14 +85,14 @@ fn a_mistake_in_defaults_is_reported_once_and_by_its_own_path() {
     assert_eq!(
         mistakes,
         [
-            "user:2: site_defaults.moed: there is no such setting; did you mean \"mode\"?",
+            "user:2: site_defaults.moed: unknown setting; did you mean \"mode\"?",
             "user:3: site_defaults.size: \"big\" is not a size such as \"64KiB\" or \"20GiB\"",
         ]
     );
 }
 
 #[test]
-fn a_required_key_of_an_absent_table_is_missed_where_the_table_should_be() {
+fn missing_key_of_an_absent_table_is_reported_at_the_table_around_it() {
     let text = "x = 1\n\n[[sites]]\nname = \"a\"\n";
     let ((), mistakes) = read(&[text], |root| {
         root.integer("x", 0..=9);
@@ -105,7 +105,7 @@ fn a_required_key_of_an_absent_table_is_missed_where_the_table_should_be() {
 }
 
 #[test]
-fn every_wrong_type_names_what_was_expected_and_what_was_found() {
+fn wrong_type_is_reported_with_the_expected_and_found_type() {
     let text = "s = 1\nb = \"yes\"\ni = 1.5\nn = true\nd = 30\nz = []\nc = 2\nl = \"x\"\nm = [1]\n\
                 t = 3\nu = [3]\nhuge = 99999999999999999999\n";
     let ((), mistakes) = read(&[text], |root| {
@@ -143,7 +143,7 @@ fn every_wrong_type_names_what_was_expected_and_what_was_found() {
 }
 
 #[test]
-fn numbers_keep_to_their_range() {
+fn number_out_of_range_is_a_mistake() {
     let text = "a = 0x10\nb = 1_000\nc = -1\nd = 70000\ne = 2\nf = 1.5\ng = nan\nh = 1\n";
     let (values, mistakes) = read(&[text], |root| {
         let good = (root.integer::<u8>("a", 0..=255), root.integer::<u16>("b", 0..=2000));
@@ -168,7 +168,7 @@ fn numbers_keep_to_their_range() {
 }
 
 #[test]
-fn a_secret_never_stands_in_a_message() {
+fn messages_never_contain_a_secret() {
     let text = "a = \"${TOKEN}\"\nb = \"${TOKEN}\"\nc = \"${TOKEN}\"\nd = 5555\ne = \"${NONE}\"\n\
                 f = [\"${NONE}\"]\ng = \"${MISSING}\"\nh = [\"${TOKEN}\"]\ni = \"${TOKEN}\"\n";
     let ((), mistakes) = read(&[text], |root| {
@@ -196,8 +196,8 @@ fn a_secret_never_stands_in_a_message() {
             "user:5: e: must not be empty",
             "user:6: f[0]: must not be empty",
             "user:7: g: the environment variable MISSING is not set",
-            "user:8: h: there is no vendor of that name; there are x",
-            "user:9: i: there is no vendor \"${TOKEN}\"; there are x",
+            "user:8: h: there is no vendor of that name; valid names: x",
+            "user:9: i: there is no vendor \"${TOKEN}\"; valid names: x",
         ]
     );
 }
@@ -212,10 +212,10 @@ fn unknown_keys_are_refused_at_every_level_with_the_nearest_name() {
     assert_eq!(
         mistakes,
         [
-            "user:1: durabilty: there is no such setting; did you mean \"durability\"?",
-            "user:3: a.hots: there is no such setting; did you mean \"hosts\"?",
-            "user:4: a.zzz: there is no such setting",
-            "user:5: nobody: there is no such setting",
+            "user:1: durabilty: unknown setting; did you mean \"durability\"?",
+            "user:3: a.hots: unknown setting; did you mean \"hosts\"?",
+            "user:4: a.zzz: unknown setting",
+            "user:5: nobody: unknown setting",
         ]
     );
 }
@@ -246,13 +246,13 @@ fn values_are_read_in_their_units() {
 }
 
 #[test]
-fn what_an_unknown_owner_wrote_is_not_called_wrong() {
+fn ignore_rest_suppresses_unknown_keys() {
     let ((), mistakes) = read(&["[a]\nx = 1\n"], |root| root.section("a").ignore_rest());
     assert!(mistakes.is_empty(), "{mistakes:?}");
 }
 
 #[test]
-fn a_table_in_place_of_a_list_and_a_list_in_place_of_a_table_are_one_mistake_with_the_cure() {
+fn table_and_list_mix_ups_are_one_mistake_with_the_cure() {
     let text = "[[sites]]\nname = \"a\"\n[sites.parts]\nx = 1\n[[limits]]\ny = 2\n";
     let (values, mistakes) = read(&[text], |root| {
         let mut sites = root.sections("sites", None);
@@ -274,7 +274,7 @@ fn a_table_in_place_of_a_list_and_a_list_in_place_of_a_table_are_one_mistake_wit
 }
 
 #[test]
-fn values_with_a_form_of_their_own_are_mended_where_the_file_says_them() {
+fn literal_values_get_suggestions_and_expanded_ones_do_not() {
     let text = "a = \"shop.example\"\nb = \"localhost:80\"\nc = [\"10.0.0.1\"]\nd = \"${HOST}\"\n";
     let report = ConfigErrorReport::default();
     let variables = [("HOST".to_owned(), "shop.example".to_owned())].into();

@@ -8,13 +8,13 @@ use url::Url;
 use super::layer::{FoundSetting, written};
 use super::section::SettingsSection;
 
-/// A value in a textual form of its own.
+/// A value in its own textual form.
 pub trait TextualValue: Sized {
-    /// Reads the value. The error says what is wrong and how the value is written: it follows the text
-    /// that was read, and must not repeat it, because the text may hold a secret.
+    /// Parses the value. The error says what is wrong and how the value is written: it follows the text that
+    /// was read, and must not repeat it, because the text may contain a secret.
     fn read(text: &str) -> Result<Self, String>;
 
-    /// The text that was perhaps meant by one that is none.
+    /// A suggestion for a text that is not valid.
     fn better(_text: &str) -> Option<String> {
         None
     }
@@ -24,10 +24,10 @@ impl TextualValue for Url {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error| match error {
             url::ParseError::RelativeUrlWithoutBase => {
-                "is no URL: it begins with a scheme and a host, such as \"https://shop.example\""
+                "is not a URL: a URL begins with a scheme and a host, such as \"https://shop.example\""
                     .to_owned()
             }
-            error => format!("is no URL: {error}"),
+            error => format!("is not a URL: {error}"),
         })
     }
 
@@ -87,7 +87,7 @@ impl<'a> SettingsSection<'a> {
     ) -> Option<T> {
         let read = T::read(text);
         if let Err(problem) = &read {
-            // What the text was completed to may be a secret, and so may what is made of it.
+            // The expanded text may be a secret, and so may a suggestion made of it.
             let is_literal = found.value.as_str() == Some(text);
             let better = T::better(text).filter(|_| is_literal);
             let hint = super::errors::hint(better.as_deref());
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised() {
+    fn better_suggests_the_likely_value() {
         assert_eq!(Url::better("shop.example").as_deref(), Some("https://shop.example"));
         assert_eq!(Url::better("//shop.example/x/").as_deref(), Some("https://shop.example/x/"));
         assert_eq!(Url::better("shop"), None);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `250ms`, `30s`, `5m`, `12h`, `7d`, or a sum of such parts in one word (`1h30m`).
+/// Parses `250ms`, `30s`, `5m`, `12h`, `7d`, or a sum of such parts in one word (`1h30m`).
 pub fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -19,7 +19,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.trim().is_empty()).then(|| Duration::from_millis(total))
 }
 
-/// Reads `512B`, `64KiB`, `20GiB`, or with powers of ten `1MB`, `2GB`.
+/// Parses `512B`, `64KiB`, `20GiB`, or with powers of ten `1MB`, `2GB`.
 pub fn parse_size(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 9] = [
         ("B", 1),

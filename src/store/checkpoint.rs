@@ -1,10 +1,9 @@
-//! Moves what the write-ahead log holds into the database file, beside the writer instead of in its
-//! way.
+//! Moves what the write-ahead log holds into the database file, on a thread beside the writer's.
 //!
-//! A checkpoint waits for the disk, and the commits that wait for the same disk meanwhile wait with
-//! it. So it happens often and is short each time, on a thread of its own while commits go on. They
-//! leave the log a little longer than what was moved, and the log starts over only when all of it
-//! has been moved; so the writer itself moves the rest, which is short.
+//! A checkpoint waits for the disk, and the commits that wait for the same disk meanwhile wait with it.
+//! So it runs often and is short each time, on its own thread, while commits go on. They leave the log
+//! a little longer than what was moved, and the log starts over only when all of it has been moved; so
+//! the writer itself moves the rest, which is short.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,21 +14,21 @@ use rusqlite::Connection;
 
 use super::writer::ConnectionOpener;
 
-/// How many pages the log may hold before it is moved: 1 MiB. Under the load of `benches/load` the
-/// slowest hundredth of requests then waits about 5 ms; with 16 MiB it waits 30 ms, at the same
-/// rate, and with less than this the rate falls.
+/// The length of the log, in pages, at which it is moved: 1 MiB. Under the load of `benches/load` the
+/// slowest hundredth of requests then waits about 5 ms; with 16 MiB it waits 30 ms, at the same rate,
+/// and with less than this the rate falls.
 const FULL_PAGES: u32 = 256;
 
-/// What the thread and the writer tell each other.
+/// The state that the checkpoint thread and the writer share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CheckpointPhase {
-    /// There is nothing to do.
+    /// No checkpoint is due.
     Idle,
-    /// The thread is to move the log, or is doing so.
+    /// The thread has to move the log, or is moving it.
     Moving,
-    /// It has; the rest is the writer's.
+    /// The thread has moved it; the writer moves the rest.
     Moved,
-    /// It is to end.
+    /// The thread has to end.
     Closed,
 }
 
@@ -49,12 +48,12 @@ impl CheckpointState {
     }
 }
 
-/// The length of the log after the last commit, in pages: set by SQLite itself.
+/// The length of the log after the last commit, in pages. SQLite's commit hook sets it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WalPageCount(Arc<AtomicU32>);
 
 impl WalPageCount {
-    /// Follows the commits of this connection. SQLite no longer checkpoints by itself then.
+    /// Counts the commits of this connection. SQLite no longer checkpoints automatically then.
     pub(super) fn follow(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let seen = self.0.clone();
         connection.wal_hook(Some(move |_log: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -92,7 +91,7 @@ impl Checkpointer {
         Ok(Self { shared, thread: Some(thread), pages, due_at: FULL_PAGES })
     }
 
-    /// Looks, between two commits, whether there is something to do.
+    /// Starts a checkpoint, or moves the rest of one, if the log is long enough. To be called between two commits.
     pub(super) fn after_commit(&mut self, connection: &Connection) {
         if self.pages.get() < self.due_at {
             return;
@@ -104,7 +103,7 @@ impl Checkpointer {
             CheckpointPhase::Moved => {
                 self.shared.set(CheckpointPhase::Idle);
                 let is_all = matches!(move_log(connection), Ok((pages, moved)) if moved >= pages);
-                // A reader in the past holds the log; trying at every commit would only cost.
+                // An old reader's snapshot pins the log; trying at every commit would only cost.
                 self.due_at = if is_all { FULL_PAGES } else { self.pages.get() + FULL_PAGES / 4 };
             }
         }
@@ -117,7 +116,7 @@ impl Drop for Checkpointer {
         if let Some(thread) = mem::take(&mut self.thread)
             && thread.join().is_err()
         {
-            tracing::error!("the thread of the checkpoints panicked");
+            tracing::error!("the checkpoint thread panicked");
         }
     }
 }
@@ -138,8 +137,8 @@ fn work(shared: &CheckpointState, connect: &ConnectionOpener) {
             Err(error) => Err(error),
         };
         if let Err(error) = moved {
-            // The disk is full or failing, which the writer notices and says. The log stays.
-            tracing::debug!(%error, "the log could not be moved");
+            // The disk is full or failing, which the writer notices and logs. The log stays.
+            tracing::debug!(%error, "the write-ahead log could not be checkpointed");
             connection = None;
         }
         let mut phase = shared.lock();
@@ -149,7 +148,7 @@ fn work(shared: &CheckpointState, connect: &ConnectionOpener) {
     }
 }
 
-/// Moves what no reader holds. How many pages the log has, and how many of them are moved.
+/// Moves the pages that no reader needs. Returns the number of pages in the log, and of those moved.
 fn move_log(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
     connection
         .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?

@@ -1,12 +1,12 @@
-//! The database's files before anything opens them.
+//! Checks the database's files before anything opens them.
 //!
-//! SQLite makes an empty database of a file of no bytes, and drops a log that does not belong to it. A
-//! file that was cut, replaced or lost would so become a gateway that starts without its events and says
-//! nothing. What is looked for here is refused, and nothing is changed.
+//! SQLite makes an empty database of a file of no bytes, and drops a log that does not belong to it.
+//! After a file was cut, replaced or lost, the gateway would start without its events and without an
+//! error. Such files are refused, and nothing is changed.
 //!
-//! Not everything shows. The log of another time beside an intact file has other marks, and SQLite
-//! passes it over; a file whose log was taken away is the database as it was at the last checkpoint.
-//! Backups keep the file and its log together.
+//! Not every damage can be found. A log of another time beside an intact file has other salts, and
+//! SQLite ignores it; a file whose log was taken away is the database as it was at the last checkpoint.
+//! Backups must keep the file and its log together.
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
@@ -27,52 +27,51 @@ const FRAME_HEADER_BYTES: usize = 24;
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Files that cannot be what the gateway left there.
+/// Database files that cannot be what the gateway left there.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseFileError {
-    /// It is no file.
+    /// The path is not a regular file.
     #[error(
-        "{0} is a directory, or no file at all. Nothing was changed. Move it away, and put back the \
-         database if there is one"
+        "{0} is not a regular file. Nothing was changed. Move it away, and restore the database if there is one"
     )]
     NoFile(PathBuf),
-    /// It has no bytes or is not there, and its log has some.
+    /// The file has no bytes or is missing, and its log has some.
     #[error(
         "{path} has 0 bytes or is missing, but its log {path}-wal has {log_bytes}: the database was \
          lost or replaced. Nothing was changed. Put back {path} and {path}-wal from one backup; or, to \
-         begin without what was kept, move {path}-wal and {path}-shm away"
+         start without the old data, move {path}-wal and {path}-shm away"
     )]
     Lost {
-        /// The database.
+        /// The path of the database.
         path: String,
-        /// The length of its log.
+        /// The length of its log, in bytes.
         log_bytes: u64,
     },
-    /// It has fewer pages than it says, and its log does not have the others.
+    /// The file has fewer pages than its header states, and its log does not have the others.
     #[error(
-        "{path} was cut: it says that it has {wanted} bytes and has {found}. Nothing was changed. Put \
-         back {path} and {path}-wal from one backup; what is left can be read with the sqlite3 \
+        "{path} is truncated: its header gives {wanted} bytes and the file has {found}. Nothing was \
+        changed. Put back {path} and {path}-wal from one backup; what is left can be read with the sqlite3 \
          program's .recover"
     )]
     Cut {
-        /// The database.
+        /// The path of the database.
         path: String,
-        /// The bytes that it says it has.
+        /// The length that the header states, in bytes.
         wanted: u64,
-        /// The bytes that there are.
+        /// The length of the file, in bytes.
         found: u64,
     },
-    /// It is no database, or another program's.
+    /// The file is not a database, or belongs to another program.
     #[error(
-        "{0} is no database of this program. Nothing was changed. Move it away, or say another data_dir"
+        "{0} is not a database of this program. Nothing was changed. Move it away, or set another data_dir"
     )]
     Foreign(PathBuf),
-    /// It cannot be looked at.
+    /// The file cannot be read.
     #[error("{0} cannot be read")]
     Unreadable(PathBuf, #[source] io::Error),
 }
 
-/// Looks at the files of the database at `path`, if there are any.
+/// Checks the files of the database at `path`, if there are any.
 pub(super) fn examine(path: &Path) -> Result<(), DatabaseFileError> {
     let unreadable = |error| DatabaseFileError::Unreadable(path.to_owned(), error);
     let log = with_ending(path, "-wal");
@@ -105,7 +104,7 @@ pub(super) fn examine(path: &Path) -> Result<(), DatabaseFileError> {
     if found >= u64::from(pages) {
         return Ok(());
     }
-    // A checkpoint may have been cut short: then the log has what is not here.
+    // A checkpoint may have been interrupted: then the log has the pages that are missing here.
     let held = logged(&log, header.page_bytes).map_err(unreadable)?;
     let is_missing = |page: &u32| u64::from(*page) > found && !held.contains(page);
     match (1..=pages).any(|page| is_missing(&page)) {
@@ -117,7 +116,7 @@ pub(super) fn examine(path: &Path) -> Result<(), DatabaseFileError> {
     }
 }
 
-/// Returns true if the database is another program's, by its tables. Leaves it is.
+/// Returns true if the tables are another program's. That database stays unchanged.
 pub(super) fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
     let tables = "SELECT count(*) > 0 AND sum(name = 'migrations') = 0 FROM sqlite_schema";
     let is_foreign = connection.query_row(tables, [], |row| row.get::<_, Option<bool>>(0))?;
@@ -128,7 +127,7 @@ pub(super) fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(is_foreign)
 }
 
-/// Has the database say whose it is.
+/// Writes this program's application id into the database.
 pub(super) fn sign(connection: &Connection) -> rusqlite::Result<()> {
     let id: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     match id {
@@ -151,10 +150,10 @@ fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// The header of a database.
+/// The header fields of a database that are checked.
 struct SqliteHeader {
     page_bytes: u32,
-    /// Nothing, if an old program wrote it that did not say.
+    /// `None` if an old program wrote the header without a page count.
     pages: Option<u32>,
     application: u32,
 }
@@ -165,7 +164,7 @@ impl SqliteHeader {
             return None;
         }
         let page_bytes = match u32::from(u16::from_be_bytes(*bytes.get(16..)?.first_chunk()?)) {
-            // It stands for 65,536, which has no room there.
+            // 1 stands for 65,536, which does not fit the field.
             1 => 1 << 16,
             bytes => bytes,
         };
@@ -180,7 +179,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// The pages that a log has, as far as its marks go.
+/// Returns the numbers of the pages in a log, as far as its salts match.
 fn logged(log: &Path, page_bytes: u32) -> io::Result<HashSet<u32>> {
     let mut pages = HashSet::new();
     let file = match File::open(log) {
@@ -247,7 +246,7 @@ mod tests {
         all
     }
 
-    /// The message, after which everything is as it was.
+    /// Returns the message of the refusal, and checks that no file was changed.
     fn refusal(folder: &Path) -> String {
         let before = contents(folder);
         let Err(StoreOpenError::Unsound(error)) = open(folder) else { panic!("it opened") };
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn database_of_no_bytes_or_gone_beside_its_log_is_refused() {
+    async fn database_empty_or_missing_beside_its_log_is_refused() {
         for checkpoint in [false, true] {
             let folder = crashed(checkpoint).await;
             let path = folder.path().join("tagway.db");
@@ -266,14 +265,14 @@ mod tests {
             fs::remove_file(&path).unwrap();
             assert!(refusal(folder.path()).contains("is missing"));
             assert!(!path.exists(), "none is made in its place");
-            // The way out that the message names.
+            // The remedy that the message names.
             fs::remove_file(folder.path().join("tagway.db-wal")).unwrap();
             open(folder.path()).unwrap();
         }
     }
 
     #[tokio::test]
-    async fn database_that_was_cut_is_refused_unless_its_log_has_the_rest() {
+    async fn truncated_database_is_refused_unless_its_log_has_the_rest() {
         let folder = crashed(true).await;
         let path = folder.path().join("tagway.db");
         let length = fs::metadata(&path).unwrap().len();
@@ -288,28 +287,28 @@ mod tests {
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(length - 4096 * 3 - 100).unwrap();
         let said = refusal(folder.path());
-        assert!(said.contains("was cut") && said.contains(&length.to_string()), "{said}");
+        assert!(said.contains("is truncated") && said.contains(&length.to_string()), "{said}");
     }
 
     #[tokio::test]
-    async fn what_is_no_database_of_ours_is_refused() {
+    async fn database_of_another_program_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tagway.db");
         fs::create_dir(&path).unwrap();
-        assert!(refusal(folder.path()).contains("is a directory"));
+        assert!(refusal(folder.path()).contains("is not a regular file"));
         fs::remove_dir(&path).unwrap();
         for text in ["x", &"no database ".repeat(1000)] {
             fs::write(&path, text).unwrap();
-            assert!(refusal(folder.path()).contains("no database of this program"));
+            assert!(refusal(folder.path()).contains("not a database of this program"));
         }
         for sql in
             ["CREATE TABLE theirs (n)", "PRAGMA application_id = 7; CREATE TABLE migrations (n)"]
         {
             fs::remove_file(&path).unwrap();
             Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-            assert!(refusal(folder.path()).contains("no database of this program"), "{sql}");
+            assert!(refusal(folder.path()).contains("not a database of this program"), "{sql}");
         }
-        // One without a name is from before there were names.
+        // A database without an application id was written before ids were.
         fs::remove_file(&path).unwrap();
         open(folder.path()).unwrap().close().await;
         Connection::open(&path).unwrap().execute_batch("PRAGMA application_id = 0").unwrap();

@@ -1,17 +1,17 @@
-//! Schemas grow by numbered steps, each applied once, in its own transaction.
+//! Schema migrations of the embedded database: numbered steps, each applied once, in its own transaction.
 
 use rusqlite::{Connection, OptionalExtension};
 
 /// The schema of one backend: step n brings it from version n to n + 1. Steps are only ever added.
 #[derive(Clone, Copy, Debug)]
 pub struct SqliteMigrations {
-    /// The backend's name.
+    /// The backend's name, the key in the table `migrations`.
     pub name: &'static str,
     /// The steps, oldest first.
     pub steps: &'static [&'static str],
 }
 
-/// Applies the steps that are missing. `false` if the database knows more steps than the program.
+/// Applies the missing steps. Returns false if the database has more steps than the program.
 pub(super) fn apply(
     connection: &mut Connection,
     schema: &SqliteMigrations,

@@ -6,14 +6,14 @@
 //!   group starts shares one transaction and one `fdatasync`. Appends of events are durable when
 //!   their write is done; other writes ([`WriteUrgency::Lazy`]) are durable with the next group that
 //!   syncs, so a crash may undo the newest of them, in order, and never tears one.
-//! - A write that breaks a rule of the schema, or panics, fails alone. A disk that is full or broken fails the
-//!   whole group: nothing of it stays, every writer is told, and the next group tries again. After
-//!   a failed sync that group first makes sure of what the log holds; `writer` says why.
+//! - A write that breaks a rule of the schema, or panics, fails alone. A disk that is full or broken fails the whole
+//!   group: it is rolled back, every writer gets the error, and the next group tries again. After a failed sync that
+//!   group first secures the content of the log; `writer` has the reason.
 //! - Readers have their own connections and never wait for the writer.
 //! - One process owns the data folder: the lock is held until the store is dropped.
-//! - What is in the files is personal: they are made for their owner alone, whatever the folder.
+//! - The files hold personal data: they are readable by their owner alone, whatever the folder's mode.
 //!
-//! The store knows no tables. Each backend (`journal/sqlite`, `profile/sqlite`) brings its own
+//! The store defines no tables. Each backend (`journal/sqlite`, `profile/sqlite`) has its own
 //! migrations and statements.
 
 mod checkpoint;
@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 /// The database file's name in the data folder.
 const FILE: &str = "tagway.db";
 
-/// Whether a commit that carries events waits for the disk.
+/// The durability of a commit that carries events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitSyncMode {
     /// Wait for `fdatasync`.
@@ -52,19 +52,19 @@ pub enum CommitSyncMode {
     Os,
 }
 
-/// Why the store could not be opened.
+/// The reason why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
     /// The data folder cannot be made or used.
     #[error("the data folder {0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),
-    /// Another process has it.
+    /// Another process has locked the folder.
     #[error("the data folder {0} is in use by another process")]
     InUse(PathBuf),
-    /// The database cannot be opened, or is not one.
+    /// The database cannot be opened, or the file is not a database.
     #[error("the database in {0} cannot be opened")]
     Database(PathBuf, #[source] rusqlite::Error),
-    /// The database's files are not what was left there.
+    /// The database's files were cut, replaced or lost since the store was closed.
     #[error(transparent)]
     Unsound(#[from] DatabaseFileError),
     /// The database was written by a newer program.
@@ -75,10 +75,10 @@ pub enum StoreOpenError {
     Thread(#[source] io::Error),
 }
 
-/// Why a read failed.
+/// The reason why a read failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreReadError {
-    /// The database refused.
+    /// The database returned an error.
     #[error("the database cannot be read")]
     Database(#[source] Arc<rusqlite::Error>),
     /// The gateway is shutting down.
@@ -86,17 +86,22 @@ pub enum StoreReadError {
     Closed,
 }
 
-/// The open database.
+/// The open database: its writer thread, its readers and its lock.
 pub struct SqliteStore {
     writer: writer::StoreWriter,
     readers: Arc<pool::ReadConnectionPool>,
-    // Ends with `close`, or with the file.
+    // Released by `close`, or when the file is dropped.
     lock: File,
 }
 
 impl SqliteStore {
-    /// Opens or makes the database in `folder`, brings every schema up to date, and starts the
-    /// writer thread.
+    /// Opens or creates the database in `folder`, applies the migrations of every schema, and starts
+    /// the writer thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder is in use or unusable, or its database is damaged, newer or cannot be
+    /// opened.
     pub fn open(
         folder: &Path,
         sync: CommitSyncMode,
@@ -107,13 +112,13 @@ impl SqliteStore {
         if is_open_to_others(folder) {
             tracing::warn!(
                 folder = %folder.display(),
-                "data_dir is open to other users of this machine; make it mode 0700"
+                "other users of this machine can access data_dir: change its mode to 0700"
             );
         }
         let lock = lock(folder)?;
         let path = folder.join(FILE);
         files::examine(&path)?;
-        // SQLite would make it as the umask says; its other files take the mode of this one.
+        // SQLite would create it with the umask's mode; its other files take the mode of this one.
         private_file(&path).map_err(|error| StoreOpenError::Folder(folder.to_owned(), error))?;
         let refused = |error| StoreOpenError::Database(folder.to_owned(), error);
         let connection = Connection::open(&path).map_err(refused)?;
@@ -144,7 +149,12 @@ impl SqliteStore {
         self.writer.submit(write);
     }
 
-    /// Runs `change` in a transaction of its own fate and returns what it returned.
+    /// Runs `change` in a savepoint of its own and returns its result. Durable with the next synced group.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `change` does, if the disk refuses the group, if the queue is full, or if the store is
+    /// closed.
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -152,7 +162,11 @@ impl SqliteStore {
         self.change(WriteUrgency::Lazy, change).await
     }
 
-    /// The same, durable when it returns.
+    /// Runs `change` as [`Self::write`] does; durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`Self::write`].
     pub async fn write_durably<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -170,8 +184,12 @@ impl SqliteStore {
         receiver.await.unwrap_or_else(|_| Err(Arc::new(StoreWriteError::Closed)))
     }
 
-    /// Runs `query` on a reader's connection, off the asynchronous threads. All its statements see
-    /// the same moment.
+    /// Runs `query` on a reader's connection, off the asynchronous threads. All its statements read the
+    /// same snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `query` does, or if the store is closed.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -184,23 +202,27 @@ impl SqliteStore {
         }
     }
 
-    /// Whether the last write reached the disk, changing as that does.
+    /// Returns the store's health: true while the last write reached the disk. Changes are published.
     pub fn writable(&self) -> watch::Receiver<bool> {
         self.writer.writable()
     }
 
-    /// Writes and syncs what is queued, refuses what comes later, ends the writer thread and gives
-    /// up the data folder.
+    /// Writes and syncs what is queued, refuses later writes, ends the writer thread and releases the
+    /// data folder.
     pub async fn close(&self) {
         self.writer.close().await;
         if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the data folder's lock ends with the process");
+            tracing::warn!(%error, "the lock of data_dir cannot be released before the process ends");
         }
     }
 }
 
 /// Runs `change` so that what it deletes or replaces is overwritten in the file's pages. Not for
-/// everyday deletions: it writes pages that would otherwise only be given up.
+/// everyday deletions: it writes pages that would otherwise only be freed.
+///
+/// # Errors
+///
+/// Fails if `change` does, or if SQLite rejects the setting.
 pub fn overwriting<T>(
     connection: &Connection,
     change: impl FnOnce() -> rusqlite::Result<T>,
@@ -211,7 +233,7 @@ pub fn overwriting<T>(
     result
 }
 
-/// A closure as a [`StoreWrite`].
+/// A closure as a [`StoreWrite`], with the channel for its result.
 struct ClosureWrite<F, T> {
     urgency: WriteUrgency,
     change: Option<F>,
@@ -238,7 +260,7 @@ where
     fn done(self: Box<Self>, result: Result<(), Arc<StoreWriteError>>) {
         let Self { value, sender, .. } = *self;
         let value = result.and_then(|()| value.ok_or_else(|| Arc::new(StoreWriteError::Closed)));
-        // Nobody waits for it any more: the write stands all the same.
+        // The receiver may have been dropped; the write stands in any case.
         sender.send(value).ok();
     }
 }
@@ -251,11 +273,11 @@ fn connect(path: &Path, sync: CommitSyncMode) -> rusqlite::Result<Connection> {
 
 fn configured(connection: Connection, sync: CommitSyncMode) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // What leaves a page that is written anyway, as when the tree grows, is overwritten there: it would
-    // stay in the file after its row is erased.
+    // Content that leaves a page which is rewritten anyway, as when the tree grows, is overwritten
+    // there: otherwise it would stay in the file after its row is erased.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "synchronous", writer::synchronous(sync))?;
-    // Checkpoints are the business of `checkpoint`.
+    // `checkpoint` does the checkpoints.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "foreign_keys", "OFF")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -266,13 +288,13 @@ fn configured(connection: Connection, sync: CommitSyncMode) -> rusqlite::Result<
     Ok(connection)
 }
 
-/// Keeps a statement's plan whatever is bound to it. By default SQLite may plan anew when other values
-/// are bound, which every event does.
+/// Keeps a statement's plan whatever values are bound. By default SQLite may plan again for other
+/// values, and every event has other values.
 fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_is_on| ())
 }
 
-/// Makes the file, if it is not there, for its owner alone; opens it in any case.
+/// Opens the file; creates it, if it is missing, readable by its owner alone.
 fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
@@ -297,8 +319,8 @@ fn lock(folder: &Path) -> Result<File, StoreOpenError> {
         Err(TryLockError::WouldBlock) => return Err(StoreOpenError::InUse(folder.to_owned())),
         Err(TryLockError::Error(error)) => return Err(refused(error)),
     }
-    // For people who wonder who holds it. The lock is the flock, not the content, and a disk that
-    // is full today must not keep the gateway from starting.
+    // The process id helps an operator find who holds the lock. The lock is the flock, not the content,
+    // and a disk that is full today must not keep the gateway from starting.
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).ok();
     Ok(file)
 }
@@ -323,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_is_there_after_reopening() {
+    async fn written_rows_are_there_after_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         insert(&store, 1).await.unwrap();
@@ -347,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_fails_the_group_and_heals() {
+    async fn full_disk_fails_the_group_and_later_writes_recover() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         let limit = |pages: i64| {
@@ -373,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_read_sees_one_moment() {
+    async fn read_uses_one_snapshot_for_all_its_statements() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).unwrap();
         let (has_begun, begun) = std::sync::mpsc::sync_channel(1);
@@ -397,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_for_their_owner_alone_whatever_the_folder() {
+    async fn files_are_private_to_their_owner_whatever_the_folder_mode() {
         let folder = tempfile::tempdir().unwrap();
         for (mode, is_open) in [(0o700, false), (0o755, true)] {
             let permissions = std::fs::Permissions::from_mode(mode);

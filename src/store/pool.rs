@@ -1,14 +1,14 @@
-//! Readers' connections, made on demand and kept.
+//! The pool of read connections, opened on demand and reused.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Idle connections worth keeping. More may be in use at once, one per blocking thread.
+/// The most idle connections. More may be in use at once, one per blocking thread.
 const MAX_IDLE: usize = 8;
 
-/// Connections that can only read.
+/// Read-only connections to the database.
 pub(super) struct ReadConnectionPool {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -19,8 +19,7 @@ impl ReadConnectionPool {
         Self { path, idle: Mutex::default() }
     }
 
-    /// Runs `query` on a connection, all of it on the state of one moment. Blocks: call it from a
-    /// blocking thread.
+    /// Runs `query` on a connection, all of it on one snapshot. Blocks: call it from a blocking thread.
     pub(super) fn with<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -30,7 +29,7 @@ impl ReadConnectionPool {
             Some(connection) => connection,
             None => self.connect()?,
         };
-        // Statements by themselves would each see the moment they start.
+        // Statements outside a transaction would each read the newest snapshot.
         let result = connection.unchecked_transaction().and_then(|moment| query(&moment));
         // A connection that has just failed may be broken; the next one is fresh.
         if result.is_ok() {

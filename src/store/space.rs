@@ -1,59 +1,67 @@
-//! The room that the database takes on the disk, and giving back what it no longer needs.
+//! The disk space of the database, and the return of what it no longer needs.
 //!
 //! Deleted rows leave free pages in the file. New rows take these first; beyond a reserve they are
-//! given back to the file system in small steps, which a database must have been made for
-//! (`auto_vacuum`). One that an older version of the program made is made anew at the start while it
-//! is small: that takes as much room again on the disk for a moment, and a second per 100 MiB or so.
+//! returned to the file system in small steps, which only works for a database created with
+//! `auto_vacuum`. One that an older version of the program created is rebuilt at the start while it is
+//! small: that takes as much space again on the disk for a moment, and a second per 100 MiB or so.
 
 use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-/// The size up to which a database that cannot give pages back is made anew at the start.
+/// The size, in bytes, up to which a database that cannot free pages is rebuilt at the start.
 const REMADE_BYTES: u64 = 128 << 20;
 
-/// Free bytes that stay in the file, for what comes next.
+/// Free bytes that stay in the file for new rows.
 const RESERVE_BYTES: u64 = 16 << 20;
 
-/// Pages given back by one write: about a millisecond.
+/// Pages freed by one write: about a millisecond.
 const STEP_PAGES: u64 = 256;
 
-/// The length that the log's file is cut to when the log starts over.
+/// The length, in bytes, that the log's file is cut to when the log starts over.
 const LOG_BYTES: u64 = 4 << 20;
 
-/// `auto_vacuum` of a database that gives pages back when it is asked to.
+/// The value of `auto_vacuum` with which a database frees pages on request.
 const INCREMENTAL: u64 = 2;
 
-/// The room that the database takes on the disk, in bytes.
+/// The disk space of the database, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseDiskUse {
-    /// Pages that hold something.
+    /// Bytes of pages that hold data.
     pub used: u64,
-    /// Pages that hold nothing.
+    /// Bytes of free pages.
     pub free: u64,
-    /// The write-ahead log's file.
+    /// Bytes of the write-ahead log's file.
     pub log: u64,
 }
 
 impl DatabaseDiskUse {
     /// Measures the database of a connection. Within a transaction its own changes count.
+    ///
+    /// # Errors
+    ///
+    /// Fails if SQLite cannot read the database.
     pub fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let page = pragma(connection, "PRAGMA page_size")?;
         let all = pragma(connection, "PRAGMA page_count")? * page;
         let free = pragma(connection, "PRAGMA freelist_count")? * page;
-        // Without a log there is nothing to count.
+        // Without a log it counts as 0 bytes.
         let log = log_file(connection).and_then(|path| path.metadata().ok());
         let log = log.map_or(0, |file| file.len());
         Ok(Self { used: all.saturating_sub(free), free, log })
     }
 
-    /// The size of both files.
+    /// Returns the size of the database file and its log, in bytes.
     pub const fn total(&self) -> u64 {
         self.used + self.free + self.log
     }
 }
 
-/// Gives back some of the free pages beyond the reserve. Returns whether there are more.
+/// Frees some of the free pages beyond the reserve. Returns whether there are more.
+///
+/// # Errors
+///
+/// Fails if the database cannot be written.
 pub fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     let page = pragma(connection, "PRAGMA page_size")?;
     let reserve = RESERVE_BYTES / page.max(1);
@@ -69,16 +77,16 @@ pub fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(spare > pages)
 }
 
-/// Prepares a connection: a new database gives pages back, and the log's file stays short. To be
-/// called before anything is written.
+/// Prepares a connection: a new database can free pages, and the log's file stays short. To be called
+/// before anything is written.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    // Without effect on a database that has tables.
+    // `auto_vacuum` has no effect on a database that has tables.
     connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
     let limit = i64::try_from(LOG_BYTES).unwrap_or(i64::MAX);
     connection.pragma_update_and_check(None, "journal_size_limit", limit, |_| Ok(()))
 }
 
-/// Makes a database anew that cannot give pages back, if it is small. Its content is the same.
+/// Rebuilds a database that cannot free pages, if it is small. Its content stays the same.
 pub(super) fn remake_if_small(connection: &Connection) -> rusqlite::Result<()> {
     if pragma(connection, "PRAGMA auto_vacuum")? == INCREMENTAL {
         return Ok(());
@@ -87,8 +95,8 @@ pub(super) fn remake_if_small(connection: &Connection) -> rusqlite::Result<()> {
     if size > REMADE_BYTES {
         tracing::info!(
             bytes = size,
-            "the database was made by an older version and does not give room back to the disk; \
-             the comment of journal.max_bytes in the manual says how it can"
+            "an older version created the database, which does not return free space to the disk; the \
+             comment of journal.max_bytes in config/tagway.toml gives the command that changes this"
         );
         return Ok(());
     }
@@ -98,7 +106,7 @@ pub(super) fn remake_if_small(connection: &Connection) -> rusqlite::Result<()> {
     let remade = connection.execute_batch("VACUUM");
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Err(error) = remade {
-        tracing::warn!(%error, "the database could not be made anew; it gives no room back");
+        tracing::warn!(%error, "the database could not be rebuilt and does not return free space to the disk");
     }
     Ok(())
 }
@@ -133,7 +141,7 @@ mod tests {
         length("tagway.db") + length("tagway.db-wal")
     }
 
-    /// Fills a table with 40 MiB, empties it, and gives back what it may.
+    /// Fills a table with 40 MiB, empties it, and frees what it may.
     async fn fill_and_empty(store: &SqliteStore) {
         let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
             INSERT INTO t SELECT i, zeroblob(1048576) FROM n";
@@ -145,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deleted_room_is_given_back_to_the_disk_except_for_the_reserve() {
+    async fn deleted_bytes_are_freed_on_disk_except_for_the_reserve() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
         fill_and_empty(&store).await;
@@ -158,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_database_of_an_older_version_gives_room_back_after_one_start() {
+    async fn small_database_of_an_older_version_frees_space_after_one_start() {
         let folder = tempfile::tempdir().unwrap();
         open(folder.path()).close().await;
         {

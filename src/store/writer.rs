@@ -1,16 +1,16 @@
-//! The writer thread: takes what waits, applies it in one transaction, commits, tells everybody.
+//! The writer thread: applies the waiting writes in one transaction, commits, and reports the results.
 //!
-//! What may go wrong without ending it:
+//! Failures that do not end it:
 //!
 //! - A write that panics fails alone, as one that breaks a rule of the schema does: its savepoint is
-//!   rolled back and its writer is told. Should the thread itself end all the same, whatever waits or
-//!   comes later is refused: nobody waits for an answer that cannot come.
-//! - After a failed `fdatasync` the system drops what it could not write and takes the pages for
-//!   clean: the next sync succeeds without them. The commits of the log that were not synced yet
-//!   (the lazy ones) are then only in memory, and a commit behind them, though synced, would be lost
-//!   with them in a power cut, since reading the log ends at its first hole. So before anything
-//!   else is acknowledged the whole log is copied into the database file, which is synced, and the
-//!   log is cut to nothing. While that fails the store stays unwritable.
+//!   rolled back and its writer gets the error. If the thread itself should end all the same, all
+//!   waiting and later writes are refused: no task waits for an answer that cannot come.
+//! - After a failed `fdatasync` the system drops what it could not write and takes the pages for clean:
+//!   the next sync succeeds without them. The commits of the log that were not synced yet (the lazy
+//!   ones) are then only in memory, and a commit behind them, though synced, would be lost with them in
+//!   a power cut, since reading the log ends at its first hole. So before anything else is acknowledged
+//!   the whole log is copied into the database file, which is synced, and the log is truncated. While
+//!   that fails the store stays unwritable.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,56 +26,55 @@ use super::CommitSyncMode;
 use super::checkpoint::{Checkpointer, WalPageCount};
 use crate::metrics::Metrics;
 
-/// The most writes in one group: bounds the time until the first of them is told. A flush of
+/// The most writes in one group: bounds the time until the first of them is answered. A flush of
 /// appended events is one write, however many they are.
 const MAX_GROUP: usize = 512;
 
-/// The most writes waiting. Every writer waits for its own last write, so that this many tasks
-/// would have to write at once; it is a stop for a mistake in the program, not a tuning knob.
+/// The most writes waiting. Every writer waits for its own last write, so that this many tasks would
+/// have to write at once; it is a stop for a mistake in the program, not a tuning knob.
 const MAX_QUEUE: usize = 16_384;
 
-/// How often a store that cannot be written tries again by itself, so that the gateway turns
-/// ready again without traffic.
+/// The time between two probes of a store that cannot be written, so that the gateway turns ready again
+/// without traffic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How soon a write must be durable.
+/// The time by which a write must be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteUrgency {
-    /// Before it is done.
+    /// Before `done` is called.
     Now,
-    /// With the next group that has to be.
+    /// With the next group that is synced.
     Lazy,
 }
 
-/// One change to the database, part of a group.
+/// One change to the database, applied as part of a group.
 pub trait StoreWrite: Send {
-    /// How soon it must be durable.
+    /// Returns the time by which the write must be durable.
     fn urgency(&self) -> WriteUrgency;
 
-    /// Makes the change. The transaction is the caller's; after an error all that this write did
-    /// is undone.
+    /// Makes the change. The transaction is the caller's; after an error this write is rolled back.
     fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Hears what became of it. Called exactly once, on the writer thread: keep it short.
+    /// Receives the result. Called exactly once, on the writer thread: keep it short.
     fn done(self: Box<Self>, result: Result<(), Arc<StoreWriteError>>);
 }
 
-/// Why a write did not happen.
+/// The reason why a write was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreWriteError {
-    /// The disk is full or failing. The whole group was undone; later writes try again.
+    /// The disk is full or failing. The whole group was rolled back; later writes try again.
     #[error("the disk refused the write")]
     Disk(#[source] rusqlite::Error),
-    /// The group this write was in met a full or failing disk.
+    /// Another write of the group met a full or failing disk.
     #[error("the disk refused the write")]
     Group,
-    /// The write breaks a rule of the schema. Nothing else was undone.
+    /// The write breaks a rule of the schema. No other write was rolled back.
     #[error("the database refused the write")]
     Rejected(#[source] rusqlite::Error),
-    /// The write panicked, which is a mistake in the program. Nothing else was undone.
+    /// The write panicked, which is a mistake in the program. No other write was rolled back.
     #[error("the write panicked")]
     Panicked,
-    /// Too many writes wait.
+    /// The queue of writes is full.
     #[error("too many writes wait for the disk")]
     Busy,
     /// The store is closed.
@@ -87,7 +86,7 @@ pub enum StoreWriteError {
 pub(super) type ConnectionOpener =
     Box<dyn Fn() -> rusqlite::Result<Connection> + Send + std::marker::Sync>;
 
-/// The handle to the writer thread.
+/// The handle to the writer thread and its queue.
 pub(super) struct StoreWriter {
     queue: Arc<WriteQueue>,
     writable: watch::Receiver<bool>,
@@ -179,7 +178,7 @@ impl StoreWriter {
             state.ended = Some(sender);
         }
         self.queue.ready.notify_one();
-        // An error means that the thread is gone, which is what was asked for.
+        // An error means that the thread has ended, which is the purpose.
         ended.await.ok();
     }
 }
@@ -188,18 +187,18 @@ impl Drop for StoreWriter {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.ready.notify_one();
-        // The files are whole, and the folder is free for another, once the thread has ended. A write
-        // may hold the last handle of the store, and then this is that thread.
+        // The files are complete, and another process may lock the folder, once the thread has ended. A
+        // write may own the last handle of the store, and then the current thread is the writer's.
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of the database panicked");
+            tracing::error!("the database thread panicked");
         }
     }
 }
 
-/// Refuses, when the thread ends for whatever reason, what waits and what comes later.
+/// Refuses waiting and later writes when the thread ends, for whatever reason.
 struct WriterExitGuard {
     queue: Arc<WriteQueue>,
     writable: watch::Sender<bool>,
@@ -218,15 +217,15 @@ impl Drop for WriterExitGuard {
         }
         if std::thread::panicking() {
             self.writable.send_replace(false);
-            tracing::error!("the writer thread panicked; nothing is taken until a restart");
+            tracing::error!("the writer thread panicked: no events are accepted until a restart");
         }
     }
 }
 
-/// Tells a write what became of it. A panic of the one that hears it is not the thread's.
+/// Reports its result to a write. A panic of its `done` does not end the thread.
 fn report_result(write: Box<dyn StoreWrite>, result: Result<(), Arc<StoreWriteError>>) {
     if catch_unwind(AssertUnwindSafe(|| write.done(result))).is_err() {
-        tracing::error!("a write panicked when it was told its result");
+        tracing::error!("the completion of a write panicked");
     }
 }
 
@@ -242,13 +241,13 @@ struct WriterThread {
     queue: Arc<WriteQueue>,
     connection: Connection,
     sync: CommitSyncMode,
-    // What the connection is set to now.
+    // The value that the connection has now.
     synchronous: CommitSyncMode,
     reopen: Arc<ConnectionOpener>,
     pages: WalPageCount,
     checkpoints: Checkpointer,
     writable: watch::Sender<bool>,
-    // A sync failed, and the log has not been moved since.
+    // Set after a failed sync until the log has been moved.
     is_log_doubtful: bool,
     metrics: Arc<Metrics>,
 }
@@ -261,14 +260,14 @@ impl WriterThread {
         drop(self.checkpoints);
         // The last commits may have been lazy; closing must leave everything on the disk.
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
-            tracing::warn!(%error, "the log could not be folded into the database at the end");
+            tracing::warn!(%error, "the write-ahead log could not be merged into the database at the stop");
         }
         if let Some(ended) = self.queue.lock().ended.take() {
             ended.send(()).ok();
         }
     }
 
-    /// Waits for writes; an empty group is a probe; `None` is the end.
+    /// Waits for writes. An empty group is a probe; `None` ends the thread.
     fn next_group(&self) -> Option<Vec<Box<dyn StoreWrite>>> {
         let mut state = self.queue.lock();
         loop {
@@ -307,7 +306,7 @@ impl WriterThread {
             }
             Err(error) => {
                 if self.set_writable(false) {
-                    tracing::error!(%error, "the disk refuses writes; requests are answered 503");
+                    tracing::error!(%error, "the disk refuses writes: requests are answered with 503");
                 }
                 self.is_log_doubtful |= is_io(&error);
                 self.recover();
@@ -322,8 +321,8 @@ impl WriterThread {
         }
     }
 
-    /// One transaction around the whole group. The inner results are the writes' own; the outer
-    /// error is the disk's and undoes everything.
+    /// Runs one transaction around the whole group. The inner results are the writes' own; the outer
+    /// error is the disk's and rolls back everything.
     fn try_commit(
         &mut self,
         group: &mut [Box<dyn StoreWrite>],
@@ -346,17 +345,19 @@ impl WriterThread {
         }
         for write in group {
             self.run_statement("SAVEPOINT one")?;
-            // Only what `apply` reached is seen after a panic, and that is rolled back.
+            // After a panic only what `apply` reached is visible, and that is rolled back.
             let apply = AssertUnwindSafe(|| write.apply(&self.connection));
             let result = match catch_unwind(apply) {
                 Ok(Ok(())) => Ok(()),
-                // The second is SQLite's own rollback of everything.
+                // The second condition is SQLite's own rollback of everything.
                 Ok(Err(error)) if is_disk(&error) || self.connection.is_autocommit() => {
                     return Err(error);
                 }
                 Ok(Err(error)) => Err(StoreWriteError::Rejected(error)),
                 Err(_) => {
-                    tracing::error!("a write panicked; it is undone and the next ones go on");
+                    tracing::error!(
+                        "a write panicked: it is rolled back, and later writes continue"
+                    );
                     Err(StoreWriteError::Panicked)
                 }
             };
@@ -382,7 +383,7 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Brings the connection back to a state in which a later group can be tried.
+    /// Resets the connection to a state in which a later group can be tried.
     fn recover(&mut self) {
         if !self.connection.is_autocommit() {
             // If this fails the connection is replaced below, which undoes the transaction too.
@@ -402,7 +403,7 @@ impl WriterThread {
         }
     }
 
-    /// Returns whether this changed anything.
+    /// Publishes whether the store is writable. Returns true if that changed.
     fn set_writable(&self, writable: bool) -> bool {
         let changed = self.writable.send_if_modified(|current| {
             let changed = *current != writable;
@@ -412,31 +413,31 @@ impl WriterThread {
         if changed {
             self.metrics.journal_writable.set(writable.into());
             if writable {
-                tracing::info!("the disk takes writes again");
+                tracing::info!("the disk accepts writes again");
             }
         }
         changed
     }
 }
 
-/// Copies all of the log into the database, syncs that, and cuts the log to nothing. Waits for
-/// readers of the past, which are short, as long as a connection waits for a lock.
+/// Copies the whole log into the database, syncs that, and truncates the log. Waits for readers of
+/// older snapshots, which are short, as long as a connection waits for a lock.
 fn move_whole_log(connection: &Connection) -> rusqlite::Result<()> {
     let is_held: bool =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if is_held {
         let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        return Err(rusqlite::Error::SqliteFailure(busy, Some("a reader holds the log".into())));
+        return Err(rusqlite::Error::SqliteFailure(busy, Some("a reader blocks the log".into())));
     }
     Ok(())
 }
 
-/// Whether the error may be that of a sync.
+/// Returns true if the error may come from a sync.
 fn is_io(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
 }
 
-/// Whether the error is the disk's (or the machine's), not the write's.
+/// Returns true if the error is the disk's (or the machine's), not the write's.
 fn is_disk(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -457,7 +458,7 @@ fn is_disk(error: &rusqlite::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// A write that does as it is told.
+    /// A write that runs the test's closure.
     struct ScriptedWrite<F>(F, Option<oneshot::Sender<Result<(), Arc<StoreWriteError>>>>);
 
     impl<F: FnMut(&Connection) -> rusqlite::Result<()> + Send> StoreWrite for ScriptedWrite<F> {
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_waits_for_a_thread_that_is_gone() {
+    async fn writes_are_refused_after_the_thread_ended() {
         let queue = Arc::new(WriteQueue::default());
         let end = WriterExitGuard { queue: queue.clone(), writable: watch::Sender::new(true) };
         let writer = StoreWriter { queue, writable: end.writable.subscribe(), thread: None };

@@ -1,13 +1,13 @@
-//! Network addresses as proxies, logs and servers write them: with ports, brackets, zones, quotes, or several
-//! in a list.
+//! Reader of network addresses as proxies, logs and servers write them: with ports, brackets, zones, quotes,
+//! or several in a list.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Elements of one list that are looked at: nobody chains more proxies.
+/// The most elements of one list that are read: no chain of proxies is longer.
 const MAX_ELEMENTS: usize = 32;
 
 /// Reads one address: with or without a port, IPv6 with or without brackets and a zone. An IPv4 address in
-/// IPv6 form is the IPv4 address. `unknown`, `unix:` and obfuscated names are none.
+/// IPv6 form is the IPv4 address. `unknown`, `unix:` and obfuscated names are no addresses.
 pub fn read_address(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\'));
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -22,27 +22,27 @@ pub fn read_address(text: &str) -> Option<IpAddr> {
         return is_port.then(|| bare(inner)).flatten();
     }
     match text.rsplit_once(':') {
-        // A port that is written but not known, as behind `192.0.2.7:`.
+        // A colon for a port that is missing or too short for one, as behind `192.0.2.7:`.
         Some((host, port)) if is_port(port) && !host.contains(':') => bare(host),
         _ => bare(text),
     }
 }
 
-/// Returns true if a text may stand for a port.
+/// Returns true if a text may be a port.
 fn is_port(text: &str) -> bool {
     text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An address without the interface by which it is reached, or the length of a network of one.
+/// Reads an address without its interface, or without the prefix length of a single host.
 fn bare(text: &str) -> Option<IpAddr> {
     let text = text.strip_suffix("/32").or(text.strip_suffix("/128")).unwrap_or(text);
     let text = text.split('%').next().unwrap_or_default();
     text.trim().parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Reads the visitor's address out of a text that may be a list, as `X-Forwarded-For` is: the leftmost one.
-/// What is no address is passed over, and so are those of private networks where another follows: the visitor's
-/// own router wrote them.
+/// Reads the visitor's address from a text that may be a list, as `X-Forwarded-For` is: the leftmost one.
+/// Elements that are no address are skipped, and so are private addresses where another follows: the
+/// visitor's own router wrote them.
 pub fn read_visitor_address(text: &str) -> Option<IpAddr> {
     let parts = text.split([',', ';']).take(MAX_ELEMENTS);
     let mut found = parts.filter_map(read_address);
@@ -53,7 +53,7 @@ pub fn read_visitor_address(text: &str) -> Option<IpAddr> {
     Some(found.find(|address| !is_local(*address)).unwrap_or(first))
 }
 
-/// Returns true if an address means another host in every network.
+/// Returns true if an address stands for a different host in every network.
 const fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_with_what_stands_around_them() {
+    fn read_accepts_addresses_with_ports_brackets_and_lists() {
         for text in [
             "203.0.113.9",
             " 203.0.113.9 ",
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_address_is_read_back(address: IpAddr, port: u16) {
+        fn read_address_reads_back_every_address(address: IpAddr, port: u16) {
             let expected = Some(address.to_canonical());
             prop_assert_eq!(read_address(&address.to_string()), expected);
             prop_assert_eq!(read_address(&SocketAddr::new(address, port).to_string()), expected);
@@ -149,7 +149,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_without_harm(text in ".*", likely in "[0-9a-f:.%/\\[\\], ]{0,40}") {
+        fn read_accepts_any_text_without_panic(text in ".*", likely in "[0-9a-f:.%/\\[\\], ]{0,40}") {
             let _ = (read_visitor_address(&text), read_visitor_address(&likely));
         }
     }

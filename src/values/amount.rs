@@ -1,6 +1,6 @@
-//! Amounts as shops format them.
+//! Reader of amounts as shops format them.
 //!
-//! JSON numbers are what they say. In a text, digits may be grouped by `,` `.` `'` or spaces; of two
+//! JSON numbers are taken as they are. In a text, digits may be grouped by `,` `.` `'` or spaces; of two
 //! kinds of sign the last is the decimal one; a kind that occurs several times groups. One sign with
 //! exactly three digits behind it is ambiguous: the site's locale decides, and without one it groups.
 //! Signs and codes of currencies may stand on either side, and name the currency.
@@ -14,10 +14,10 @@ use super::{ParsedValue, unicode};
 /// The longest text that is read as an amount.
 const MAX_CHARS: usize = 64;
 
-/// An amount, and the currency that stands beside it.
+/// An amount, with the currency that stands beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoneyAmount {
-    /// The number.
+    /// The amount as a number.
     pub number: Number,
     /// The sign or code beside it.
     pub currency: Option<CurrencyMark>,
@@ -28,7 +28,7 @@ pub fn read(value: Option<&Value>, locale: Option<NumberLocale>) -> ParsedValue<
     read_in(value, locale, None)
 }
 
-/// The same of an amount in this currency, where that is known: some have three decimals.
+/// Reads an amount in this currency, where that is known: some have three decimals.
 pub fn read_in(
     value: Option<&Value>,
     locale: Option<NumberLocale>,
@@ -36,7 +36,7 @@ pub fn read_in(
 ) -> ParsedValue<MoneyAmount> {
     match value {
         None | Some(Value::Null | Value::Bool(false)) => ParsedValue::Absent,
-        // PHP's empty array.
+        // PHP's empty array means no value.
         Some(Value::Array(list)) if list.is_empty() => ParsedValue::Absent,
         Some(Value::Number(number)) => {
             ParsedValue::Read(MoneyAmount { number: number.clone(), currency: None })
@@ -76,7 +76,7 @@ fn parse_in(text: &str, locale: Option<NumberLocale>, known: Option<&str>) -> Op
     Some(MoneyAmount { number, currency })
 }
 
-/// A character as the reader knows it: ASCII digits, one kind of space, of apostrophe, of minus.
+/// Normalises a character: ASCII digits, one kind of space, of apostrophe, of minus.
 fn plain(c: char) -> char {
     match c {
         ' ' | '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' | '\t' => {
@@ -90,7 +90,7 @@ fn plain(c: char) -> char {
         '\u{ff08}' => '(',
         '\u{ff09}' => ')',
         '\u{ff04}' => '$',
-        // Arabic: a sign of its own for decimals, and one for groups.
+        // Arabic has its own signs for decimals and for groups.
         ARABIC_DECIMAL => ARABIC_DECIMAL,
         '\u{66c}' => '\'',
         c => unicode::ascii_digit(c),
@@ -99,7 +99,7 @@ fn plain(c: char) -> char {
 
 const ARABIC_DECIMAL: char = '\u{66b}';
 
-/// `1.5e3`, as programs print numbers.
+/// Reads `1.5e3`, as programs print numbers.
 fn scientific(text: &str) -> Option<Number> {
     let is_number = text.contains(['e', 'E'])
         && text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
@@ -107,12 +107,12 @@ fn scientific(text: &str) -> Option<Number> {
     is_number.then(|| text.parse::<f64>().ok().and_then(Number::from_f64))?
 }
 
-/// The numeral between what stands before and behind it.
+/// Splits a text into its numeral and the texts before and behind it.
 fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let first = text.find(|c: char| c.is_ascii_digit())?;
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
     let before = text.get(..first)?;
-    // A decimal sign may lead (".99"), if it is not the end of a word ("Rs.99").
+    // A decimal sign may come first (".99"), if it does not end a word ("Rs.99").
     let start = match before.char_indices().next_back() {
         Some((at, '.' | ',' | ARABIC_DECIMAL)) => {
             let is_of_word = before.get(..at)?.ends_with(|c: char| c.is_alphabetic() || c == '/');
@@ -126,7 +126,7 @@ fn parts(text: &str) -> Option<(&str, &str, &str)> {
     Some((text.get(..start)?, text.get(start..end)?, shorn.unwrap_or(behind)))
 }
 
-/// True for a negative amount, and what stands around it without the signs that say so.
+/// Returns true for a negative amount, with the texts around it without their plus or minus signs.
 fn signs<'t>(before: &'t str, behind: &'t str) -> Option<(bool, &'t str, &'t str)> {
     let (before, behind) = (before.trim(), behind.trim());
     let (opens, closes) = (before.contains('('), behind.contains(')'));
@@ -149,7 +149,7 @@ fn signs<'t>(before: &'t str, behind: &'t str) -> Option<(bool, &'t str, &'t str
     Some((false, before, behind))
 }
 
-/// The currency beside the numeral: `Some(None)` if nothing stands there, `None` if something else does.
+/// Reads the currency beside the numeral: `Some(None)` if there is no text, `None` for another text.
 fn marks(text: &str) -> Option<Option<CurrencyMark>> {
     let text = text.trim().trim_matches(['(', ')', ':']).trim();
     if text.is_empty() {
@@ -158,7 +158,7 @@ fn marks(text: &str) -> Option<Option<CurrencyMark>> {
     CurrencyMark::of(text).map(Some)
 }
 
-/// The numeral as Rust writes numbers: no groups, a point before the decimals.
+/// Returns the numeral as Rust writes numbers: no groups, a point before the decimals.
 fn numeral(text: &str, locale: Option<NumberLocale>, decimals: Option<u16>) -> Option<String> {
     let signs: Vec<(usize, char)> =
         text.char_indices().filter(|(_, c)| !c.is_ascii_digit()).collect();
@@ -177,7 +177,7 @@ fn numeral(text: &str, locale: Option<NumberLocale>, decimals: Option<u16>) -> O
         _ => false,
     };
     if !is_decimal {
-        // The only kind there is groups, and nothing is behind the point.
+        // The only kind of sign groups, and no digits follow the point.
         return if has_two_kinds { None } else { ungrouped(text, last) };
     }
     let whole = match signs.first() {
@@ -204,12 +204,12 @@ fn is_decimal_sign(
     match locale.map(|locale| locale.decimal) {
         Some(DecimalSign::Point) => sign == '.',
         Some(DecimalSign::Comma) => sign == ',',
-        // A dinar has a thousand fils.
+        // A dinar has a thousand fils, so three decimals.
         None => decimals == Some(3),
     }
 }
 
-/// The digits without the signs between their groups: of three, or as in India of two before the last.
+/// Removes the signs between groups of digits: groups of three, or as in India of two before the last.
 fn ungrouped(text: &str, sign: char) -> Option<String> {
     let groups: Vec<&str> = text.split(sign).collect();
     let (first, rest) = groups.split_first()?;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_below_zero_is_written_in_several_ways() {
+    fn parse_reads_negative_amounts_in_several_notations() {
         for text in [
             "-5",
             "(5.00)",
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_unreadable() {
+    fn read_reports_other_texts_as_unreadable() {
         for text in [
             "nine",
             "-",
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_locale_decides_over_three_digits_behind_one_sign() {
+    fn locale_decides_over_three_digits_behind_one_sign() {
         for (text, locale, amount) in [
             ("1,299", "en", 1299.0),
             ("1,299", "de", 1.299),
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(parse("$10", None).unwrap().currency.unwrap().code(Some("CAD")), Some("CAD"));
     }
 
-    /// The notations of twelve locales: the group sign, the decimal sign, whether groups are India's.
+    /// The notations of twelve locales: the group sign, the decimal sign, and true if the groups are India's.
     const NOTATIONS: [(&str, &str, &str, bool); 12] = [
         ("en", ",", ".", false),
         ("de", ".", ",", false),
@@ -425,7 +425,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_locale_writes_is_read(
+        fn parse_reads_the_notation_of_each_locale(
             whole in 0_u64..100_000_000_000, cents in 0_u64..100, (locale, group, decimal, is_indian) in proptest::sample::select(&NOTATIONS[..]),
             has_cents in any::<bool>(), is_negative in any::<bool>(), mark in proptest::sample::select(&["", "€", "EUR", "US$", "CHF ", "zł"][..]), leads in any::<bool>(),
         ) {
@@ -441,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_an_amount_or_not(text in "[-+(]?[$€£]?[0-9., '\u{a0}]{0,12}[-)%a-z€]{0,3}") {
+        fn parse_accepts_any_text_without_panic(text in "[-+(]?[$€£]?[0-9., '\u{a0}]{0,12}[-)%a-z€]{0,3}") {
             let _either = parse(&text, None);
         }
     }

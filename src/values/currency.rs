@@ -1,7 +1,7 @@
-//! Currencies as shops write them: ISO 4217 letters in any case, ISO 4217 numbers, signs, words.
+//! Reader of currencies as shops write them: ISO 4217 letters in any case, ISO 4217 numbers, signs, words.
 //!
-//! A sign that several countries use (`$`, `kr`, `¥`) is read as the store's currency where that is
-//! one of them, and else not at all.
+//! A sign that several countries use (`$`, `kr`, `¥`) is read as the store's currency if that is one of
+//! them, and otherwise is unreadable.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,10 +14,10 @@ use super::{ParsedValue, unicode};
 /// The longest text that is read as a currency: the longest names of ISO 4217 have 40 letters.
 const MAX_CHARS: usize = 64;
 
-/// Texts of broken tags that name no currency.
+/// Texts of broken tags that stand for no currency.
 const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "n/a", "(not set)", "-"];
 
-/// The currencies of countries whose unit is written `$`, after the currencies that are called dollars.
+/// The currencies of countries whose unit is written `$`, after the currencies with dollar in their name.
 const DOLLARS: &[&str] = &[
     "USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "BSD", "BBD", "BZD", "BMD", "BND", "KYD",
     "XCD", "FJD", "GYD", "JMD", "LRD", "NAD", "SBD", "SRD", "TTD",
@@ -197,7 +197,7 @@ const MARKS: &[(&str, &[&str])] = &[
     ("₣", FRANCS),
 ];
 
-/// The currencies that a sign, a code or a word may mean: one if it is unmistakable.
+/// The currencies that a sign, a code or a word may mean: only one if it is unambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CurrencyMark(CurrencyCodes);
 
@@ -208,7 +208,7 @@ enum CurrencyCodes {
 }
 
 impl CurrencyMark {
-    /// The mark that a text is: `EUR`, `€`, `euros`, `978`, `GBP £`. `None` if it is none.
+    /// Reads a text as a mark: `EUR`, `€`, `euros`, `978`, `GBP £`. `None` for any other text.
     pub fn of(text: &str) -> Option<Self> {
         let text = text.trim();
         if let Some(code) = code(text) {
@@ -235,7 +235,7 @@ impl CurrencyMark {
         })
     }
 
-    /// One or two marks without a space between them: `GBP£`, `€EUR`.
+    /// Reads one or two marks without a space between them: `GBP£`, `€EUR`.
     fn pair(text: &str) -> Option<Self> {
         Self::word(text).or_else(|| {
             let border =
@@ -247,7 +247,7 @@ impl CurrencyMark {
         })
     }
 
-    /// A text in lower case as one sign, code, word or name of ISO 4217.
+    /// Reads a text in lower case as one sign, code, word or name of ISO 4217.
     fn word(text: &str) -> Option<Self> {
         if let Some(code) = code(text) {
             return Some(Self(CurrencyCodes::One(code)));
@@ -256,7 +256,7 @@ impl CurrencyMark {
         found(text).or_else(|| found(text.strip_suffix('s')?))
     }
 
-    /// The currencies that both marks mean, if there are any.
+    /// Returns the currencies that both marks mean; `None` if there are none.
     pub fn and(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
             (CurrencyCodes::One(one), _) => other.may_be(one).then_some(self),
@@ -272,7 +272,7 @@ impl CurrencyMark {
         }
     }
 
-    /// The currency's code: the store's, where the mark may mean that; else the only one it means.
+    /// Returns the currency's code: the store's, if the mark may mean that; else the only one it means.
     pub fn code(self, store: Option<&str>) -> Option<&'static str> {
         match self.0 {
             CurrencyCodes::One(code) => Some(code),
@@ -305,7 +305,7 @@ pub fn read(value: Option<&Value>, store: Option<&str>) -> ParsedValue<&'static 
     }
 }
 
-/// The ISO 4217 code that a text is: three letters in any case, or three digits.
+/// Returns the ISO 4217 code that a text is: three letters in any case, or three digits.
 pub fn code(text: &str) -> Option<&'static str> {
     let mut letters: [u8; 3] = text.trim().as_bytes().try_into().ok()?;
     letters.make_ascii_uppercase();
@@ -314,17 +314,17 @@ pub fn code(text: &str) -> Option<&'static str> {
         true => Currency::from_numeric(text.parse().ok()?),
         false => Currency::from_code(text),
     };
-    // Metals, units of account and codes for tests are nobody's money.
+    // Metals, units of account and codes for tests are not used as money.
     found.filter(|it| !it.is_special()).map(|it| it.code())
 }
 
-/// The digits behind the decimal sign of a currency: its smallest unit (ISO 4217). Two where the
-/// standard names none.
+/// Returns the number of decimals of a currency: its smallest unit (ISO 4217). Two where the standard
+/// names none.
 pub fn decimals(code: &str) -> u16 {
     Currency::from_code(code).and_then(|it| it.exponent()).unwrap_or(2)
 }
 
-/// The signs, words and names by their text: a constant that no compiler can work out.
+/// The signs, words and names by their text; built at run time, since it is too complex for a constant.
 static MARKS_BY_TEXT: LazyLock<HashMap<String, CurrencyCodes>> = LazyLock::new(|| {
     let names =
         Currency::iter().map(|it| (it.name().to_lowercase(), CurrencyCodes::One(it.code())));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_several_currencies_is_the_stores_or_unreadable() {
+    fn sign_of_several_currencies_is_the_stores_or_unreadable() {
         for (written, store, expected) in [
             ("$", Some("USD"), ParsedValue::Read("USD")),
             ("$", Some("CAD"), ParsedValue::Read("CAD")),
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_currency_is_absent_and_what_cannot_be_read_is_not() {
+    fn read_separates_absent_from_unreadable_currencies() {
         for nothing in [
             json!(""),
             json!("  "),
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mark_means_currencies_of_the_standard() {
+    fn marks_and_decimals_match_iso_4217() {
         for (mark, codes) in MARKS {
             assert_eq!(&mark.to_lowercase(), mark);
             assert!(codes.iter().all(|it| code(it) == Some(it)), "{mark}");

@@ -1,17 +1,17 @@
-//! Integers in JSON that no integer type of a reader holds. Ids of twenty digits and more would be rounded to
-//! doubles, and two people would be one: such a literal is written as a text before anything reads it.
+//! Integers in JSON that fit no integer type of a reader. Ids of twenty digits and more would be rounded to
+//! doubles, and two people would become one: such a literal is turned into a text before it is parsed.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Digits that fit a reader's integers, whatever they are.
+/// The most digits that fit a reader's integers in every case.
 const SAFE_DIGITS: usize = 18;
 
-/// Returns true if a text may have an integer that a reader rounds. Digits in strings count too: the answer is for who
-/// asks whether a closer look is worth its time.
+/// Returns true if a text may contain an integer that a reader rounds. Digits in strings count too: the
+/// result only decides if a closer look is worth its time.
 pub fn may_have_long_integers(json: &[u8]) -> bool {
-    // Of each row that is too long, one of these bytes is a digit: most of the text is not even looked at.
+    // Of each row that is too long, one of these bytes is a digit: most of the text is not even read.
     let mut at = SAFE_DIGITS;
     while let Some(byte) = json.get(at) {
         if byte.is_ascii_digit() {
@@ -29,16 +29,16 @@ pub fn may_have_long_integers(json: &[u8]) -> bool {
     false
 }
 
-/// The same JSON, in which integers that fit neither 64 bits with a sign nor without are texts of their digits.
-/// Numbers with a fraction or an exponent stay numbers. Text that is no JSON stays none.
+/// Returns the same JSON, with integers that fit neither signed nor unsigned 64 bits as texts of their digits.
+/// Numbers with a fraction or an exponent stay numbers. Text that is not JSON stays invalid.
 pub fn keep_long_integers(json: &[u8]) -> Cow<'_, [u8]> {
     if may_have_long_integers(json) { quote_long_integers(json) } else { Cow::Borrowed(json) }
 }
 
-/// The same, where there probably are such integers.
+/// Does the same without the first check, for texts that probably contain such integers.
 pub fn quote_long_integers(json: &[u8]) -> Cow<'_, [u8]> {
     let mut quoted: Vec<u8> = Vec::new();
-    // The end of what is copied, and the place that is read.
+    // The end of the copied bytes, and the position of the reader.
     let (mut copied, mut at) = (0, 0);
     while let Some(rest) = json.get(at..) {
         match rest.first() {
@@ -69,7 +69,11 @@ pub fn quote_long_integers(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(quoted)
 }
 
-/// A value out of JSON whose integers keep their digits.
+/// Parses JSON into a value whose integers keep their digits.
+///
+/// # Errors
+///
+/// Returns the parser's error if the text is not valid JSON.
 pub fn parse(json: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(&keep_long_integers(json))
 }
@@ -78,7 +82,7 @@ pub fn parse(json: &[u8]) -> serde_json::Result<Value> {
 fn is_long_integer(number: &[u8]) -> bool {
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     let is_integer = digits.len() > SAFE_DIGITS && digits.iter().all(u8::is_ascii_digit);
-    // A leading zero is no JSON.
+    // JSON allows no leading zero.
     if !is_integer || digits.first() == Some(&b'0') {
         return false;
     }
@@ -86,7 +90,7 @@ fn is_long_integer(number: &[u8]) -> bool {
     text.parse::<u64>().is_err() && text.parse::<i64>().is_err()
 }
 
-/// The length of the JSON string that a text begins with, its quotation marks included; `None` if it has no end.
+/// Returns the length of the JSON string at a text's start, with its quotation marks; `None` if it has no end.
 pub fn string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_integers_keep_their_digits_and_all_else_stays() {
+    fn parse_keeps_the_digits_of_long_integers_only() {
         for (text, expected) in [
             ("89440000000000012345", json!("89440000000000012345")),
             ("-9223372036854775809", json!("-9223372036854775809")),
@@ -135,20 +139,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_integer_is_exact(digits in "-?[1-9][0-9]{0,40}") {
+        fn parse_keeps_every_integer_exact(digits in "-?[1-9][0-9]{0,40}") {
             let value = parse(format!("[{digits}]").as_bytes()).unwrap();
             let text = value[0].as_str().map_or_else(|| value[0].to_string(), str::to_owned);
             prop_assert_eq!(text, digits);
         }
 
         #[test]
-        fn rows_of_digits_are_found_wherever_they_are(before in "[a-z]{0,40}", length in 0_usize..60) {
+        fn may_have_long_integers_finds_rows_at_every_place(before in "[a-z]{0,40}", length in 0_usize..60) {
             let text = format!("{before}{}{before}", "7".repeat(length));
             prop_assert_eq!(may_have_long_integers(text.as_bytes()), length > SAFE_DIGITS);
         }
 
         #[test]
-        fn any_bytes_are_read_without_harm(bytes: Vec<u8>, likely in "[-0-9\"\\\\\\[\\],]{0,60}") {
+        fn keep_long_integers_accepts_any_bytes(bytes: Vec<u8>, likely in "[-0-9\"\\\\\\[\\],]{0,60}") {
             let _ = keep_long_integers(&bytes);
             let _ = keep_long_integers(likely.as_bytes());
         }

@@ -1,8 +1,8 @@
-//! E-mail addresses as people, forms and address books write them.
+//! Reader of e-mail addresses as people, forms and address books write them.
 //!
-//! The reader takes the address out of what is around it (`mailto:`, `Jo Doe <jo@x.example>`, quotes, a
-//! full stop at the end) and out of the characters that nobody sees. It keeps the case, and changes
-//! nothing that would make it another person's address.
+//! The reader extracts the address from the text around it (`mailto:`, `Jo Doe <jo@x.example>`, quotes, a
+//! full stop at the end) and removes invisible characters. It keeps the case, and changes nothing that
+//! would make it another person's address.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::unicode;
 /// The longest address (RFC 5321, section 4.5.3.1.3: a path has 256 octets with its brackets).
 const MAX_BYTES: usize = 254;
 
-/// The longest text that an address is looked for in: with a name around it and a subject behind it.
+/// The longest text that is searched for an address: with a name around it and a subject behind it.
 const MAX_TEXT_BYTES: usize = 2048;
 
 /// Signs that people and systems put around an address.
@@ -23,7 +23,7 @@ const WRAPPING: [char; 16] = [
 /// Dots as Chinese and Japanese keyboards write them.
 const DOTS: [char; 2] = ['\u{3002}', '\u{ff61}'];
 
-/// The address that a text holds, its case kept. `None` if it holds none, or several.
+/// Returns the address in a text, its case kept. `None` if the text contains none, or several.
 pub fn read(text: &str) -> Option<String> {
     if text.len() > MAX_TEXT_BYTES || !has_at_sign(text) {
         return None;
@@ -45,7 +45,7 @@ pub fn read(text: &str) -> Option<String> {
         .then(|| format!("{name}@{domain}"))
 }
 
-/// The address in the form by which people are told apart: in lower case.
+/// Returns the address in the form that identifies a person: in lower case.
 pub fn identity(text: &str) -> Option<String> {
     read(text).map(|address| address.to_lowercase())
 }
@@ -54,16 +54,16 @@ fn has_at_sign(text: &str) -> bool {
     text.contains(['@', '\u{ff20}', '\u{fe6b}']) || text.contains("%40")
 }
 
-/// The address within the last pair of angle brackets: `"Doe, Jo" <jo@x.example>`.
+/// Returns the address in the last pair of angle brackets: `"Doe, Jo" <jo@x.example>`.
 fn bracketed(text: &str, open: char, close: char) -> Option<&str> {
     let (before, rest) = text.rsplit_once(open)?;
     let (address, behind) = rest.split_once(close)?;
-    // Two addresses are nobody's.
+    // Two addresses identify no single person.
     let is_alone = !before.contains(['@', open]) && !behind.contains('@') && address.contains('@');
     is_alone.then_some(address)
 }
 
-/// The address before a remark in brackets: `jo@x.example (Jo)`.
+/// Returns the address before a remark in brackets: `jo@x.example (Jo)`.
 fn without_comment(text: &str) -> &str {
     let found = text.strip_suffix(')').and_then(|text| text.rsplit_once('('));
     match found {
@@ -74,7 +74,7 @@ fn without_comment(text: &str) -> &str {
     }
 }
 
-/// The address of a `mailto:` link, without its headers.
+/// Returns the address of a `mailto:` link, without its headers.
 fn without_scheme(text: &str) -> &str {
     let Some((scheme, rest)) = text.split_once(':') else { return text };
     if !["mailto", "email", "e-mail", "mail", "smtp"]
@@ -87,7 +87,7 @@ fn without_scheme(text: &str) -> &str {
     rest.split('?').next().unwrap_or_default()
 }
 
-/// An address of a link in plain letters: `jo%40x.example`. What has an at sign is plain already.
+/// Decodes a link's address: `jo%40x.example`. A text with an at sign is decoded already.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if text.contains('@') {
         return Some(Cow::Borrowed(text));
@@ -114,7 +114,7 @@ fn is_domain(domain: &str) -> bool {
     domain.contains('.') && domain.split('.').all(is_label)
 }
 
-/// A letter of any script but Latin's first, with the marks that some are spelled with; no punctuation.
+/// Returns true for a letter of any script but basic Latin, or one of its spelling marks; not punctuation.
 const fn is_foreign_letter(c: char) -> bool {
     !matches!(c, '\0'..='\u{bf}' | '\u{2000}'..='\u{2bff}' | '\u{3000}'..='\u{3020}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff0f}' | '\u{1f000}'..='\u{1faff}')
 }
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_out_of_what_is_around_them() {
+    fn read_extracts_the_address_from_the_text_around_it() {
         for text in [
             "jo@mail.example",
             "\u{200f}jo@mail.example",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_address_is_none() {
+    fn read_refuses_other_texts_and_several_addresses() {
         for text in [
             "",
             "jo",
@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn invisible_characters_at_any_place_change_nothing(
+        fn read_ignores_invisible_characters_at_any_place(
             place in 0_usize..=15, mark in proptest::sample::select(&[
                 '\u{200b}', '\u{200f}', '\u{feff}', '\u{ad}', '\u{202a}', '\u{2060}', '\u{180e}', '\0',
                 '\u{e0020}', '\u{fe0f}', '\u{34f}', '\u{61c}',

@@ -1,4 +1,4 @@
-//! The notation of numbers in a site: the setting `locale`.
+//! The notation of a site's numbers: the setting `locale`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ pub enum DecimalSign {
     Comma,
 }
 
-/// A language, and where it is spoken, as far as numbers are written by it.
+/// A language and region, as far as they determine the notation of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NumberLocale {
     /// The sign before the decimals.
     pub decimal: DecimalSign,
 }
 
-/// A text that names no language known here.
+/// The error for a text that names no supported language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownLocaleError;
 
@@ -44,7 +44,7 @@ const POINT: &[&str] = &[
     "th", "tl", "ur", "zh", "zu",
 ];
 
-/// Regions in which a language writes numbers otherwise than elsewhere (CLDR; amounts in Switzerland).
+/// Regions where a language's notation differs from that elsewhere (CLDR; amounts in Switzerland).
 const ELSEWHERE: &[(&str, &[&str], DecimalSign)] = &[
     ("de", &["CH", "LI"], DecimalSign::Point),
     ("fr", &["CH"], DecimalSign::Point),
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_region_decides_over_its_language() {
+    fn locale_of_a_region_overrides_that_of_its_language() {
         for (text, decimal) in [
             ("en", DecimalSign::Point),
             ("de", DecimalSign::Comma),

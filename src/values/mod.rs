@@ -1,9 +1,9 @@
-//! Readers of the values that people, shops and forms write in many ways: amounts, currencies,
-//! telephone numbers, e-mail addresses, names, times, addresses of computers. Every vendor, beacon, import and mapping reads them
-//! here, so that one value means the same everywhere.
+//! Readers of values that people, shops and forms write in many ways: amounts, currencies, telephone
+//! numbers, e-mail addresses, names, times, network addresses. Every vendor, beacon, import and mapping
+//! reads them here, so that one value means the same everywhere.
 //!
-//! A reader never guesses: a text that is there and cannot be read is [`ParsedValue::Unreadable`], which
-//! its caller counts or refuses, and never the same as one that is not there.
+//! A reader never guesses: a text that exists but cannot be read is [`ParsedValue::Unreadable`], which its
+//! caller counts or refuses; it is never treated as absent.
 
 pub mod address;
 pub mod amount;
@@ -16,19 +16,19 @@ pub mod telephone;
 pub mod time;
 pub mod unicode;
 
-/// A value as a reader found it.
+/// The result of reading a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedValue<T> {
     /// There is no value.
     Absent,
-    /// The value.
+    /// The value that was read.
     Read(T),
-    /// There is a value, and it cannot be read.
+    /// There is a value, but it cannot be read.
     Unreadable,
 }
 
 impl<T> ParsedValue<T> {
-    /// The value, if it was read.
+    /// Returns the value, if it was read.
     pub fn read(self) -> Option<T> {
         match self {
             Self::Read(value) => Some(value),
@@ -36,7 +36,7 @@ impl<T> ParsedValue<T> {
         }
     }
 
-    /// True if there is a value that cannot be read.
+    /// Returns true if there is a value that cannot be read.
     pub const fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable)
     }

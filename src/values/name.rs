@@ -1,8 +1,8 @@
-//! Names of people as forms and systems write them.
+//! Reader of people's names as forms and systems write them.
 
 use super::unicode;
 
-/// A name composed, without invisible characters, with single spaces. `None` if nothing is left.
+/// Returns a name in composed form, without invisible characters, with single spaces. `None` if it is empty.
 pub fn read(text: &str) -> Option<String> {
     let text = unicode::plain_forms(text);
     let words = text.split(char::is_whitespace).map(unicode::visible);
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_spelling() {
+    fn read_gives_a_name_one_spelling() {
         assert_eq!(
             read("\u{200f} Jose\u{301}\u{a0} de  la\u{ad} O \t").as_deref(),
             Some("José de la O")

@@ -1,11 +1,10 @@
-//! Telephone numbers as people and address books write them, read as the digits of E.164.
+//! Reader of telephone numbers as people and address books write them; the result is the digits of E.164.
 //!
-//! The metadata of all countries is libphonenumber's. Only that is used of its port: what its parser
-//! makes of a stranger's text is not always the number, and this one never returns a number that
-//! no country has.
+//! The metadata of all countries are libphonenumber's. Of its port only these are used: its parser does
+//! not always find the number in a free text, and this one never returns a number that no country has.
 //!
-//! A number of nobody's country, and one that cannot be a number of its country, is none: a digest of
-//! the wrong digits would be that of another person.
+//! A number of no country, and one that cannot be a number of its country, is refused: a digest of the
+//! wrong digits would be that of another person.
 
 use std::borrow::Cow;
 
@@ -21,11 +20,11 @@ const MAX_BYTES: usize = 256;
 const MAX_DIGITS: usize = 15;
 const MIN_DIGITS: usize = 6;
 
-/// The shortest number without any sign that is believed to begin with its country's code: national
+/// The fewest digits of a number without any sign that may begin with its country's code: national
 /// numbers have ten digits at most where people write them without a trunk prefix.
 const MIN_WHOLE_DIGITS: usize = 11;
 
-/// The numbers that a reader remembers. A person's events come close together, and an entry takes about
+/// The most numbers in a reader's cache. A person's events come close together, and an entry takes about
 /// 150 bytes: 3 MB at most.
 const MAX_REMEMBERED: u64 = 20_000;
 
@@ -48,7 +47,7 @@ const EXTENSIONS: [&str; 15] = [
     ";",
 ];
 
-/// The country whose numbers stand without their country's code.
+/// The country assumed for numbers without a country code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HomeCountry {
     /// Its two letters (ISO 3166-1).
@@ -58,7 +57,7 @@ pub enum HomeCountry {
 }
 
 impl HomeCountry {
-    /// The country of a calling code or of two letters, if it has telephones.
+    /// Reads a calling code or a country's two letters; `None` if that country has no telephone numbers.
     pub fn of(text: &str) -> Option<Self> {
         let text = text.trim();
         let home = match text.trim_start_matches('+').parse() {
@@ -68,7 +67,7 @@ impl HomeCountry {
         home.metadata().map(|_| home)
     }
 
-    /// The country that a person names by its two letters.
+    /// Returns the country that a person states by its two letters.
     fn stated(country: Option<&str>) -> Option<Self> {
         let code = country?.trim();
         let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
@@ -87,10 +86,10 @@ impl HomeCountry {
     }
 }
 
-/// A number as it is written, and the country that it is of if it names none.
+/// A number as it is written, with the country assumed if it names none.
 type PhoneCacheKey = (Box<str>, Option<HomeCountry>);
 
-/// Reads telephone numbers, and remembers those it read: the metadata are large expressions.
+/// Reads telephone numbers, and caches the results: the metadata are large expressions.
 #[derive(Clone, Debug)]
 pub struct TelephoneReader {
     home: Option<HomeCountry>,
@@ -104,13 +103,13 @@ impl Default for TelephoneReader {
 }
 
 impl TelephoneReader {
-    /// A reader at home in this country.
+    /// Builds a reader with this country as its home.
     pub fn new(home: Option<HomeCountry>) -> Self {
         Self { home, remembered: Cache::new(MAX_REMEMBERED) }
     }
 
-    /// The digits of E.164 of a number, the country's code first. A national number is of the country that
-    /// the person states, else of the reader's own, else of the one where the person was seen: each an
+    /// Returns the digits of E.164 of a number, the country's code first. A national number belongs to the
+    /// country that the person states, else the reader's own, else the one where the person was seen: each an
     /// ISO code of two letters, or nothing.
     pub fn digits(&self, text: &str, stated: Option<&str>, seen: Option<&str>) -> Option<Box<str>> {
         if text.len() > MAX_BYTES {
@@ -124,7 +123,7 @@ impl TelephoneReader {
     }
 }
 
-/// The digits of E.164 of a number, the country's code first. National numbers are those of `home`.
+/// Returns the digits of E.164 of a number, the country's code first. National numbers are those of `home`.
 pub fn read(text: &str, home: Option<&HomeCountry>) -> Option<String> {
     let written = BarePhoneNumber::of(text)?;
     let home = home.and_then(HomeCountry::metadata);
@@ -140,9 +139,9 @@ pub fn read(text: &str, home: Option<&HomeCountry>) -> Option<String> {
 #[derive(Debug, PartialEq, Eq)]
 struct BarePhoneNumber {
     digits: String,
-    /// It begins with a plus sign.
+    /// True if it begins with a plus sign.
     is_international: bool,
-    /// The place among the digits of a zero in brackets: dialled at home alone.
+    /// The position among the digits of a zero in brackets, which is dialled only within the country.
     trunk_zero: Option<usize>,
 }
 
@@ -163,7 +162,7 @@ impl BarePhoneNumber {
         let text = without_remark(first_of_several(&text));
         let mut written =
             Self { digits: String::with_capacity(16), is_international: false, trunk_zero: None };
-        // Where the first two groups of digits end.
+        // The ends of the first two groups of digits.
         let mut ends = Vec::with_capacity(2);
         for (at, c) in text.char_indices() {
             if !c.is_ascii_digit() && ends.len() < 2 && ends.last() != Some(&written.digits.len()) {
@@ -181,7 +180,7 @@ impl BarePhoneNumber {
                     written.digits.clear();
                     ends.clear();
                 }
-                // "+49 +49 30 901820": the code twice.
+                // "+49 +49 30 901820": the code is repeated.
                 '+' if country(&written.digits).is_some_and(|(_, _, rest)| rest.is_empty()) => {
                     written.digits.clear();
                 }
@@ -233,14 +232,14 @@ impl BarePhoneNumber {
     }
 }
 
-/// Returns true if the digit at this place stands alone in brackets: `(0)`.
+/// Returns true if the digit at this position stands alone in brackets: `(0)`.
 fn is_in_brackets(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default().trim_end();
     let behind = text.get(at + 1..).unwrap_or_default().trim_start();
     before.ends_with(['(', '[']) && behind.starts_with([')', ']'])
 }
 
-/// The text behind `tel:`, `Phone.` and the like: letters before the number say what it is.
+/// Returns the text behind a label such as `tel:` or `Phone.`: letters before the number.
 fn without_label(text: &str) -> &str {
     let text = text.trim_start_matches(['\'', '"', '`', '\u{2018}', '\u{2019}', '=']);
     let begins = text.find(|c: char| c.is_ascii_digit() || matches!(c, '+' | '(' | '%'));
@@ -253,7 +252,7 @@ fn without_label(text: &str) -> &str {
     if is_label && is_words { number.trim_start_matches('/') } else { text }
 }
 
-/// The number before a remark without digits, such as `(mobile)`, and before the decimal nought of a
+/// Returns the number before a remark without digits, such as `(mobile)`, and before the decimal zero of a
 /// table that took it for a float.
 fn without_remark(text: &str) -> &str {
     let text = match text.strip_suffix(".0") {
@@ -268,7 +267,7 @@ fn without_remark(text: &str) -> &str {
     if is_remark { number.trim_end_matches([' ', '\u{a0}', '(', '[']) } else { text }
 }
 
-/// A link's escapes in plain signs: `%2B49`.
+/// Decodes a link's escapes: `%2B49`.
 fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
@@ -276,7 +275,7 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
-/// The whole number of a link that gives its beginning apart (RFC 3966): `30901820;phone-context=+49`.
+/// Returns the whole number of a link that states its beginning apart (RFC 3966): `30901820;phone-context=+49`.
 fn context(text: &str) -> Option<String> {
     let (number, rest) = text.split_once(';')?;
     let context = rest.split(';').find_map(|part| part.strip_prefix("phone-context="))?;
@@ -288,7 +287,7 @@ fn context(text: &str) -> Option<String> {
     })
 }
 
-/// The number before its extension.
+/// Returns the number before its extension.
 fn without_extension(text: &str) -> &str {
     let end = EXTENSIONS.iter().filter_map(|mark| text.find(mark)).filter(|at| *at > 0).min();
     let Some((number, extension)) = end.and_then(|at| text.split_at_checked(at)) else {
@@ -299,7 +298,7 @@ fn without_extension(text: &str) -> &str {
     if is_extension { number.trim_end_matches([' ', '(', ';', '.', '-', '/']) } else { text }
 }
 
-/// The first of two whole numbers: `+49 30 901820 / +49 171 1234567`.
+/// Returns the first of two whole numbers: `+49 30 901820 / +49 171 1234567`.
 fn first_of_several(text: &str) -> &str {
     let separators = text.match_indices(['/', ',', ';', '|', '\n']);
     let found = separators.into_iter().find(|(at, _)| {
@@ -311,7 +310,7 @@ fn first_of_several(text: &str) -> &str {
     found.and_then(|(at, _)| text.get(..at)).unwrap_or(text)
 }
 
-/// The number whose digits begin with a country's code, and perhaps with zeros that stood before that.
+/// Returns the number whose digits begin with a country's code, perhaps after leading zeros.
 fn international(digits: &str, trunk_zero: Option<usize>) -> Option<String> {
     let shorn = digits.trim_start_matches('0');
     let trunk_zero = trunk_zero.and_then(|at| at.checked_sub(digits.len() - shorn.len()));
@@ -330,10 +329,10 @@ fn international(digits: &str, trunk_zero: Option<usize>) -> Option<String> {
     best(&candidates, &regions).map(|national| format!("{code}{national}"))
 }
 
-/// A number without a plus sign: one of the country at home, or an international one.
+/// Reads a number without a plus sign: one of the home country, or an international one.
 fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
     if let Some(rest) = digits.strip_prefix("00") {
-        // The sign for abroad nearly everywhere; no country's own numbers begin so.
+        // The prefix for abroad in nearly all countries; no country's own numbers begin with it.
         let own = home.and_then(|home| dialled_abroad(home, digits));
         let abroad = own.or_else(|| international(rest, None));
         if abroad.is_some() {
@@ -349,7 +348,7 @@ fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
     let mut candidates = Vec::new();
     let trunk = home.national_prefix().is_some_and(|prefix| digits.starts_with(prefix));
     let after_code = digits.strip_prefix(&*code).filter(|_| !trunk || code == "1");
-    // Who leaves out the trunk prefix writes the country's code instead.
+    // Without the trunk prefix, the country's code stands in its place.
     let has_trunk = home.national_prefix().is_some_and(|prefix| prefix != code);
     if let Some(rest) = after_code.filter(|rest| has_trunk && is_valid(rest, &regions)) {
         return Some(format!("{code}{rest}"));
@@ -366,13 +365,13 @@ fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
         .or_else(|| best(&candidates, &regions).map(|national| format!("{code}{national}")))
 }
 
-/// A number behind what is dialled for abroad in this country.
+/// Returns the number behind this country's prefix for abroad.
 fn dialled_abroad(home: &Metadata, digits: &str) -> Option<String> {
     let found = home.international_prefix()?.find(digits).filter(|found| found.start() == 0)?;
     international(digits.get(found.end()..)?, None)
 }
 
-/// A whole number without any sign for abroad, if it is one that its country has.
+/// Returns a whole number without any prefix for abroad, if its country has such a number.
 fn valid_abroad(digits: &str) -> Option<String> {
     let whole = |digits: &str| {
         let (_, regions, rest) = country(digits)?;
@@ -381,7 +380,7 @@ fn valid_abroad(digits: &str) -> Option<String> {
     whole(digits).or_else(|| whole(digits.strip_prefix("011")?))
 }
 
-/// The country's code that digits begin with, its regions, and the rest.
+/// Splits digits into their country's code, its regions, and the rest.
 fn country(digits: &str) -> Option<(&str, Vec<&'static Metadata>, &str)> {
     (1..=3).find_map(|length| {
         let (code, rest) = digits.split_at_checked(length)?;
@@ -390,7 +389,7 @@ fn country(digits: &str) -> Option<(&str, Vec<&'static Metadata>, &str)> {
     })
 }
 
-/// A national number without what is dialled before it at home: a trunk prefix, a carrier's code.
+/// Returns a national number without its domestic prefixes: a trunk prefix, a carrier's code.
 fn without_trunk(region: &Metadata, number: &str) -> Option<String> {
     let Some(pattern) = region.national_prefix_for_parsing() else {
         return number.strip_prefix(region.national_prefix()?).map(str::to_owned);
@@ -409,15 +408,15 @@ fn without_trunk(region: &Metadata, number: &str) -> Option<String> {
     }
 }
 
-/// The first number that one of the regions has, else the first that it could have.
+/// Returns the first number that one of the regions has, else the first that it could have.
 fn best<'c>(candidates: &'c [Cow<'_, str>], regions: &[&Metadata]) -> Option<&'c str> {
     let valid = candidates.iter().find(|number| is_valid(number, regions));
     let found = valid.or_else(|| candidates.iter().find(|number| is_possible(number, regions)));
     found.map(|number| &**number)
 }
 
-/// Returns true if it is of the general form of the country's numbers and of a length that they have. No
-/// number of a country with trunk zeros begins with one abroad.
+/// Returns true if it has the general form and a valid length of the country's numbers. In a country with
+/// trunk zeros no number has a leading zero abroad.
 fn is_possible(number: &str, regions: &[&Metadata]) -> bool {
     regions.iter().any(|region| {
         let has_length = kinds(region).any(|kind| {
@@ -428,7 +427,7 @@ fn is_possible(number: &str, regions: &[&Metadata]) -> bool {
     })
 }
 
-/// The kinds of a region's numbers.
+/// Returns the kinds of numbers that a region has.
 fn kinds(region: &Metadata) -> impl Iterator<Item = &Descriptor> {
     let all = region.descriptors();
     let kinds = [
@@ -446,7 +445,7 @@ fn kinds(region: &Metadata) -> impl Iterator<Item = &Descriptor> {
     kinds.into_iter().flatten()
 }
 
-/// Returns true if it is a number of one of the kinds that a region has.
+/// Returns true if it is a number of one of a region's kinds.
 fn is_valid(number: &str, regions: &[&Metadata]) -> bool {
     regions.iter().any(|region| {
         has_form(region.descriptors().general(), number)
@@ -454,7 +453,7 @@ fn is_valid(number: &str, regions: &[&Metadata]) -> bool {
     })
 }
 
-/// Returns true if the whole number is of the descriptor's form.
+/// Returns true if the whole number has the descriptor's form.
 fn has_form(descriptor: &Descriptor, number: &str) -> bool {
     descriptor.is_match(number)
 }
@@ -524,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn national_numbers_are_of_the_country_at_home() {
+    fn read_uses_the_home_country_for_national_numbers() {
         for (text, home, digits) in [
             ("030 901820", "DE", "4930901820"),
             ("030 901820", "49", "4930901820"),
@@ -551,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_number_is_none() {
+    fn read_refuses_impossible_numbers() {
         for text in [
             "",
             "none",
@@ -581,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_remembers_by_the_country_as_well() {
+    fn reader_caches_numbers_by_text_and_country() {
         let reader = TelephoneReader::default();
         let swiss = Some("41791234567");
         let written = "079 123 45 67";
@@ -594,7 +593,7 @@ mod tests {
         assert_eq!(own.digits(written, Some("Germany"), None).as_deref(), swiss);
     }
 
-    /// The examples of each country: its code and the national number.
+    /// Returns the examples of each country: its id, its calling code and the national number.
     fn examples() -> Vec<(String, u16, String)> {
         let mut found = Vec::new();
         for region in DATABASE.iter().filter(|it| it.id() != "001") {
@@ -610,7 +609,7 @@ mod tests {
         found
     }
 
-    /// A number in groups of three, as it may stand on a card.
+    /// Writes a number in groups of three, as on a business card.
     fn spaced(digits: &str, between: &str) -> String {
         let digits: Vec<char> = digits.chars().collect();
         digits
@@ -621,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_all_countries_are_read_in_every_notation() {
+    fn read_accepts_the_examples_of_all_countries_in_every_notation() {
         let mut wrong = Vec::new();
         let mut countries = std::collections::BTreeSet::new();
         for (id, code, number) in examples() {

@@ -1,15 +1,15 @@
-//! Points in time as clients write them: ISO 8601 and RFC 3339 with their usual mistakes, RFC 2822 and the
-//! dates of HTTP, the prints of Go, Ruby, Java and JavaScript, and numbers since 1970.
+//! Reader of points in time as clients write them: ISO 8601 and RFC 3339 with their usual mistakes, RFC 2822
+//! and the dates of HTTP, the prints of Go, Ruby, Java and JavaScript, and numbers since 1970.
 //!
 //! A time without a zone is UTC. Numeric days and months are read where the year stands first: `11/12/2026`
-//! is one day in some countries and another elsewhere, so it is none here.
+//! is one day in some countries and another elsewhere, so it is refused.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, ISOWeekDate, Time, Weekday};
 use jiff::tz::{Offset, TimeZone};
 use serde_json::Value;
 
-/// The longest text that is looked at: no known form has more than 80 bytes.
+/// The longest text that is read: no known form has more than 80 bytes.
 const MAX_BYTES: usize = 128;
 
 /// Numbers below are seconds since 1970: as seconds they reach the year 5138, as milliseconds 1973.
@@ -21,7 +21,7 @@ const MICROSECONDS_FROM: u128 = MILLISECONDS_FROM * 1000;
 /// Numbers from here on are nanoseconds.
 const NANOSECONDS_FROM: u128 = MICROSECONDS_FROM * 1000;
 
-/// Reads a time in any of the forms.
+/// Reads a time in any supported form.
 pub fn read(text: &str) -> Option<Timestamp> {
     let text = text.trim().trim_matches(['"', '\'']).trim();
     if text.is_empty() || text.len() > MAX_BYTES {
@@ -51,14 +51,14 @@ pub fn read_value(value: &Value) -> Option<Timestamp> {
     }
 }
 
-/// Reads the time of something that a client did. Nothing of a client's happened before 1970: such numbers
-/// are counters, or clocks that were never set.
+/// Reads the time of a client's action. No action happened before 1970: such numbers are counters, or
+/// clocks that were never set.
 pub fn read_event_time(text: &str) -> Option<Timestamp> {
     read(text).filter(|time| *time > Timestamp::UNIX_EPOCH)
 }
 
-/// Reads a text that says by its form that it is a time: it begins with a year, a month and a day that hyphens
-/// part. Digits alone may as well be an order's number.
+/// Reads a text whose form shows that it is a time: it begins with a year, a month and a day that hyphens
+/// separate. Digits alone may as well be an order's number.
 pub fn read_date_text(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let bytes = text.as_bytes();
@@ -73,8 +73,8 @@ fn is_number(text: &str) -> bool {
         || (digits.contains(['e', 'E']) && digits.parse::<f64>().is_ok())
 }
 
-/// A date, perhaps with a time, in digits only: `20261130`, `20261130113024`. As numbers they would lie in the
-/// year 1970, or after 2572.
+/// Reads a date, perhaps with a time, in digits only: `20261130`, `20261130113024`. As numbers they would
+/// lie in the year 1970, or after 2572.
 fn compact(text: &str) -> Option<Timestamp> {
     if !matches!(text.len(), 8 | 14) || !text.starts_with("19") && !text.starts_with("20") {
         return None;
@@ -88,11 +88,11 @@ fn compact(text: &str) -> Option<Timestamp> {
     TimeZone::UTC.to_timestamp(date.to_datetime(time)).ok()
 }
 
-/// Seconds, milliseconds, microseconds or nanoseconds since 1970, whole or with a fraction, to the nanosecond.
+/// Reads seconds, milliseconds, microseconds or nanoseconds since 1970, whole or with a fraction, to the nanosecond.
 fn since_1970(text: &str) -> Option<Timestamp> {
     if text.contains(['e', 'E']) {
         let number: f64 = text.parse().ok()?;
-        // Of numbers beyond a double's precision the fraction is none anyway.
+        // Numbers beyond a double's precision have no fraction anyway.
         return (number.abs() < 1e19).then(|| since_1970(&format!("{number:.6}"))).flatten();
     }
     let (is_negative, digits) = match text.strip_prefix('-') {
@@ -121,7 +121,7 @@ fn since_1970(text: &str) -> Option<Timestamp> {
     Timestamp::from_nanosecond(if is_negative { -nanoseconds } else { nanoseconds }).ok()
 }
 
-/// The milliseconds in `/Date(1796038224000+0100)/`, whose zone says only where it was written.
+/// Returns the milliseconds in `/Date(1796038224000+0100)/`, whose zone is only that of its writer.
 fn dotnet(text: &str) -> Option<&str> {
     let inner = text.trim_matches('/').strip_prefix("Date(")?.strip_suffix(')')?;
     let end = inner.bytes().skip(1).position(|byte| byte == b'+' || byte == b'-');
@@ -132,7 +132,7 @@ fn dotnet(text: &str) -> Option<&str> {
 struct TimeTextReader<'t>(&'t str);
 
 impl<'t> TimeTextReader<'t> {
-    /// Passes over these characters; whether there was one.
+    /// Skips these characters; returns true if there was one.
     fn skip(&mut self, chars: &[char]) -> bool {
         let rest = self.0.trim_start_matches(chars);
         let is_found = rest.len() < self.0.len();
@@ -140,7 +140,7 @@ impl<'t> TimeTextReader<'t> {
         is_found
     }
 
-    /// The text as long as its characters are such.
+    /// Takes the leading characters that are parts.
     fn take(&mut self, is_part: impl Fn(char) -> bool) -> &'t str {
         let end = self.0.find(|c| !is_part(c)).unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at(end);
@@ -156,14 +156,14 @@ impl<'t> TimeTextReader<'t> {
         self.take(|c| c.is_ascii_alphabetic())
     }
 
-    /// A number of one or two digits.
+    /// Reads a number of one or two digits.
     fn small(&mut self) -> Option<i8> {
         let digits = self.digits();
         (digits.len() <= 2).then(|| digits.parse().ok()).flatten()
     }
 
-    /// A time of day: `11:30`, `9:05:00.25`, `11:30:24 pm`. `24:00` is the next day's midnight; the days to
-    /// add come first.
+    /// Reads a time of day: `11:30`, `9:05:00.25`, `11:30:24 pm`. `24:00` is the next day's midnight; the days
+    /// to add come first.
     fn time_of_day(&mut self) -> Option<(i8, Time)> {
         let mut hour = self.small()?;
         if !self.skip(&[':']) {
@@ -174,7 +174,7 @@ impl<'t> TimeTextReader<'t> {
         if self.0.starts_with(':') {
             self.skip(&[':']);
             second = self.small()?;
-            // A colon before the fraction, or before the zone.
+            // A colon may stand before the fraction, or before the zone.
             if self.0.starts_with(['.', ',', ':']) {
                 self.skip(&['.', ',', ':']);
                 let fraction = format!("{:0<9}", self.digits());
@@ -183,14 +183,14 @@ impl<'t> TimeTextReader<'t> {
             }
         }
         hour = self.of_half_day(hour)?;
-        // A second that was put in, to keep the clock with the earth.
+        // A leap second.
         second = if second == 60 { 59 } else { second };
         let is_next = hour == 24 && (minute, second, nanosecond) == (0, 0, 0);
         let hour = if is_next { 0 } else { hour };
         Some((i8::from(is_next), Time::new(hour, minute, second, nanosecond).ok()?))
     }
 
-    /// The hour of the day, where `am` or `pm` may follow.
+    /// Returns the hour of the day; `am` or `pm` may follow.
     fn of_half_day(&mut self, hour: i8) -> Option<i8> {
         let rest = self.0.trim_start();
         let half = rest.get(..2).unwrap_or_default().to_ascii_lowercase();
@@ -204,7 +204,7 @@ impl<'t> TimeTextReader<'t> {
         (1..=12).contains(&hour).then_some(hour % 12 + add)
     }
 
-    /// The zone at the end, UTC if there is none. Names and remarks behind an offset are passed over.
+    /// Reads the zone at the end, UTC if there is none. Names and remarks behind an offset are skipped.
     fn zone(&mut self) -> Option<Offset> {
         self.skip(&[' ', '\t']);
         let name = self.word();
@@ -224,7 +224,7 @@ impl<'t> TimeTextReader<'t> {
         is_remark.then_some(offset)
     }
 
-    /// `+01:00`, `-0330`, `+1`.
+    /// Reads `+01:00`, `-0330`, `+1`.
     fn offset(&mut self) -> Option<Offset> {
         let sign = if self.0.starts_with('+') { 1 } else { -1 };
         self.skip(&['+', '-', '\u{2212}']);
@@ -243,8 +243,8 @@ impl<'t> TimeTextReader<'t> {
     }
 }
 
-/// The offset of a zone's letters. RFC 2822 names those of North America; of others only those that mean one
-/// zone everywhere are known.
+/// Returns the offset of a zone's letters. RFC 2822 names those of North America; of others only those that
+/// mean one zone everywhere are supported.
 fn named_zone(name: &str) -> Option<Offset> {
     let hours = match name.to_ascii_uppercase().as_str() {
         "Z" | "UTC" | "GMT" | "UT" | "WET" => 0,
@@ -268,7 +268,7 @@ fn stamp(date: Date, (days, time): (i8, Time), offset: Offset) -> Option<Timesta
     offset.to_timestamp(date.to_datetime(time)).ok()
 }
 
-/// ISO 8601, and what is meant for it: `2026-11-30 11:30:24.029:Z`, `2026/11/30 9:05 PM +1`,
+/// Reads ISO 8601 and its variants: `2026-11-30 11:30:24.029:Z`, `2026/11/30 9:05 PM +1`,
 /// `2026-W49-1T11:30`, `2026-334`.
 fn year_first(text: &str) -> Option<Timestamp> {
     let mut reader = TimeTextReader(text);
@@ -301,7 +301,7 @@ fn year_first(text: &str) -> Option<Timestamp> {
             Date::new(year, month, day).ok()?
         }
     };
-    // A zone may follow a date: those of XML do.
+    // A zone may follow a date, as in XML.
     let is_parted = reader.skip(&['T', 't', ' ', '_', ',']);
     if is_parted && reader.0.starts_with(|c: char| c.is_ascii_digit()) {
         let time = reader.time_of_day()?;
@@ -325,14 +325,14 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
-/// Dates that name their month, in whatever order: RFC 2822, `Mon Nov 30 2026 11:30:24 GMT+0100 (CET)`,
+/// Reads dates that name their month, in any order: RFC 2822, `Mon Nov 30 2026 11:30:24 GMT+0100 (CET)`,
 /// `Monday, 30-Nov-26 11:30:24 GMT`, `Mon Nov 30 11:30:24 UTC 2026`, `Nov 30, 2026 11:30 PM`.
 fn month_by_name(text: &str) -> Option<Timestamp> {
     let mut reader = TimeTextReader(text);
     let (mut year, mut month, mut day, mut time, mut zone) = (None, None, None, None, None);
     loop {
         reader.skip(&[' ', ',', '\t']);
-        // The hyphens of `30-Nov-26`; before a time has come, none is a sign.
+        // The hyphens of `30-Nov-26`; before the time, none is a sign of an offset.
         if time.is_none() {
             reader.skip(&['-']);
         }
@@ -348,14 +348,14 @@ fn month_by_name(text: &str) -> Option<Timestamp> {
             match digits.len() {
                 4 => year = Some(digits.parse::<i16>().ok()?),
                 1 | 2 if day.is_none() => day = Some(digits.parse::<i8>().ok()?),
-                // RFC 850; RFC 2822 says how such years are meant.
+                // RFC 850; RFC 2822 defines the century of such years.
                 2 if year.is_none() => {
                     let short: i16 = digits.parse().ok()?;
                     year = Some(if short < 50 { 2000 + short } else { 1900 + short });
                 }
                 _ => return None,
             }
-            // `30th`
+            // The ending of `30th`.
             if day.is_some() && reader.0.starts_with(['s', 'n', 'r', 't']) {
                 reader.word();
             }
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_times() {
+    fn read_refuses_other_texts() {
         for text in [
             "",
             " ",
@@ -536,7 +536,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_form_says_its_time(second in 1_000_000_000_i64..2_500_000_000, zone in -14_i32..=14) {
+        fn read_reads_every_form_of_a_time(second in 1_000_000_000_i64..2_500_000_000, zone in -14_i32..=14) {
             let at = Timestamp::from_second(second).unwrap();
             for form in FORMS {
                 let text = at.strftime(form).to_string();
@@ -555,7 +555,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_without_harm(text in ".{0,140}", likely in "[0-9A-Za-z:+., /()-]{0,40}") {
+        fn read_accepts_any_text_without_panic(text in ".{0,140}", likely in "[0-9A-Za-z:+., /()-]{0,40}") {
             let _ = (read(&text), read(&likely), read_event_time(&likely), read_date_text(&likely));
         }
     }

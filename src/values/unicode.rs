@@ -8,14 +8,14 @@ use icu_normalizer::{
     DecomposingNormalizerBorrowed as DecomposingNormalizer,
 };
 
-/// The zeros of the scripts whose ten digits follow each other, as people and keyboards use them.
+/// The zeros of the scripts with ten successive digits, as people and keyboards use them.
 const ZEROS: [char; 14] = [
     '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}',
     '\u{be6}', '\u{c66}', '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ff10}',
 ];
 
-/// Returns true for a character that nobody sees: controls, marks of direction, joiners, soft hyphens,
-/// variation selectors, byte order marks. White space is none of them.
+/// Returns true for an invisible character: controls, marks of direction, joiners, soft hyphens,
+/// variation selectors, byte order marks. White space is not invisible.
 pub const fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -27,7 +27,7 @@ pub const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The text without invisible characters.
+/// Returns the text without invisible characters.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_invisible) {
         Cow::Owned(text.chars().filter(|c| !is_invisible(*c)).collect())
@@ -36,7 +36,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text in its composed form (NFC): one spelling of what looks and means the same.
+/// Returns the text in its composed form (NFC): one spelling of texts that look and mean the same.
 pub fn composed(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
@@ -44,8 +44,8 @@ pub fn composed(text: &str) -> Cow<'_, str> {
     ComposingNormalizer::new_nfc().normalize(text)
 }
 
-/// The spellings of a text that may have been stored: composed, decomposed, and as it is written, each
-/// once. Stores that are older than the composing hold any.
+/// Returns the spellings in which a text may have been stored: composed, decomposed, and as it is written,
+/// each once. Stores from before composition was added may contain any of them.
 pub fn spellings(text: &str) -> Vec<Cow<'_, str>> {
     let mut all = vec![composed(text)];
     if !text.is_ascii() {
@@ -59,8 +59,8 @@ pub fn spellings(text: &str) -> Vec<Cow<'_, str>> {
     all
 }
 
-/// The composed text with full-width forms and mathematical letters in their plain ones: what NFKC does
-/// where it loses nothing. Fractions, superscripts and ligatures stay.
+/// Returns the composed text with full-width forms and mathematical letters in their plain ones: like NFKC
+/// where that loses nothing. Fractions, superscripts and ligatures stay.
 pub fn plain_forms(text: &str) -> Cow<'_, str> {
     const fn is_form(c: char) -> bool {
         matches!(c, '\u{2024}' | '\u{fe50}'..='\u{fe6b}' | '\u{ff01}'..='\u{ff9f}' | '\u{ffe0}'..='\u{ffee}' | '\u{1d400}'..='\u{1d7ff}')
@@ -82,7 +82,7 @@ pub fn plain_forms(text: &str) -> Cow<'_, str> {
     Cow::Owned(composed(&plain).into_owned())
 }
 
-/// A decimal digit of any script as an ASCII one; other characters as they are.
+/// Returns a decimal digit of any script as an ASCII one; other characters as they are.
 pub fn ascii_digit(c: char) -> char {
     if c.is_ascii() {
         return c;
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invisible_characters_go_and_letters_stay() {
+    fn visible_removes_invisible_characters_only() {
         assert_eq!(visible("\u{feff}j\u{ad}o\u{200b}\u{202c}"), "jo");
         assert!(matches!(visible("jo\u{a0}é"), Cow::Borrowed("jo\u{a0}é")));
     }
 
     #[test]
-    fn plain_forms_lose_nothing() {
+    fn plain_forms_keeps_fractions_and_ligatures() {
         assert_eq!(plain_forms("ｊｏ＠ｘ．ｅｘａｍｐｌｅ"), "jo@x.example");
         assert_eq!(plain_forms("e\u{301}"), "\u{e9}");
         assert_eq!(plain_forms("½ ﬁ ²"), "½ ﬁ ²");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_has_each_spelling_once() {
+    fn spellings_lists_each_spelling_once() {
         let (composed, decomposed) = ("jos\u{e9}", "jose\u{301}");
         assert_eq!(spellings(composed), [composed, decomposed]);
         assert_eq!(spellings(decomposed), [composed, decomposed]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_of_every_listed_script_are_read() {
+    fn ascii_digit_reads_digits_of_other_scripts() {
         assert_eq!("٤۷९３7x".chars().map(ascii_digit).collect::<String>(), "47937x");
     }
 }

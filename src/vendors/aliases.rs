@@ -1,9 +1,9 @@
-//! Everyday names of vendors, for people who write a configuration: each is a mistake, with the name that is
-//! meant.
+//! Everyday names of vendors, for people who write a configuration: each is reported as a mistake, together
+//! with the vendor's name.
 
 use super::VENDORS;
 
-/// Everyday names, in small letters without anything between the words, each with the vendor that is meant.
+/// Everyday names, in small letters without anything between the words, each with the vendor's name.
 const ALIASES: &[(&str, &str)] = &[
     ("adwords", "google_ads"),
     ("analytics4", "ga4"),
@@ -35,7 +35,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("webhooks", "webhook"),
 ];
 
-/// The name of the vendor that is meant by another of its names.
+/// Returns the name of the vendor that has this everyday name.
 pub fn resolve_alias(written: &str) -> Option<&'static str> {
     let plain = |name: &str| {
         let letters = name.chars().filter(|c| c.is_alphanumeric());
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyday_names_mean_vendors() {
+    fn everyday_names_resolve_to_vendors() {
         for (written, name) in [
             ("facebook", "meta"),
             ("Facebook Pixel", "meta"),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn every_alias_is_of_a_vendor_that_there_is() {
+    fn every_alias_names_an_existing_vendor() {
         for (alias, name) in ALIASES {
             assert!(super::super::find(name).is_some(), "{alias}");
             assert!(super::super::find(alias).is_none(), "{alias} is a vendor of its own");

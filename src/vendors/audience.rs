@@ -1,11 +1,11 @@
-//! The Audience face: how a segment's members are put on a vendor's list, and taken off it.
+//! The Audience interface: it puts a segment's members on a vendor's list, and takes them off it.
 //!
-//! A person is told to the vendor as a [`AudienceRow`]: all that the vendor needs to find them. The row is kept
-//! with the membership and said again word for word to take them off: some vendors remove only by the
-//! identifiers that were added, and of a person who was forgotten nothing else is left. A person whose
-//! row is another than before is taken off by the old one and put on by the new.
+//! A person is sent to the vendor as an [`AudienceRow`]: all that the vendor needs to find them. The row is
+//! stored with the membership and sent again word for word to take them off: some vendors remove only by the
+//! identifiers that were added, and nothing else is left of a person whose data was erased. A person whose
+//! row changes is taken off by the old one and put on by the new.
 //!
-//! Everything here may be said twice: adding who is on a list and removing who is not changes nothing.
+//! Every change may be sent twice: adding a member of the list and removing a non-member change nothing.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -26,26 +26,34 @@ use crate::settings::SecretString;
 /// The most bytes of one row: a few digests or ids.
 pub const MAX_ROW_BYTES: usize = 4096;
 
-/// The reason of a change that failed because the vendor's list is no more: it is to be opened anew.
+/// The reason of a change that failed because the vendor's list no longer exists: it must be opened anew.
 pub const LIST_GONE: &str = "list_gone";
 
-/// How a segment's members are told to a vendor.
+/// A vendor's lists, and the calls that add and remove a segment's members.
 #[async_trait]
 pub trait VendorAudience: Send + Sync {
-    /// The most rows of one [`VendorAudience::change`].
+    /// Returns the most rows of one [`VendorAudience::change`].
     fn max_rows(&self) -> usize;
 
-    /// What the vendor is told of a person, or why it could never find them. The event is no more
-    /// than who they are: its profile says the rest.
+    /// Returns the identifiers that the vendor gets of a person, or why it could never find them. The event
+    /// says only who they are: its profile has the rest.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the person has no identifier that the vendor takes.
     fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason>;
 
-    /// The vendor's own name of the list, which is made if it is not there. It is kept and given to
-    /// every later change, so this is called once for a list, and again when it was lost.
+    /// Returns the vendor's own name of the list, which is made if it does not exist. It is stored and passed
+    /// to every later change, so this is called once for a list, and again when the list was lost.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the outcome of the call, if the list cannot be opened.
     async fn open(&self, list: &AudienceList<'_>, call: &dyn VendorCall)
     -> Result<String, Outcome>;
 
-    /// Puts rows on the list or takes them off; says how each ended, in their order. Adding and
-    /// removing never run at once for the same list.
+    /// Puts rows on the list or takes them off; returns how each ended, in their order. Adding and removing
+    /// never run at once for the same list.
     async fn change(
         &self,
         list: &str,
@@ -55,32 +63,36 @@ pub trait VendorAudience: Send + Sync {
     ) -> Vec<Outcome>;
 }
 
-/// What a list is to be.
+/// The list that a segment's members are put on.
 #[derive(Clone, Copy, Debug)]
 pub struct AudienceList<'l> {
-    /// What people know it by.
+    /// Its name for people.
     pub title: &'l str,
     /// The segment's name: letters, digits, `_` and `-`.
     pub segment: &'l str,
-    /// The vendor's own name of a list that was made by hand, if the settings say one.
+    /// The vendor's own name of a list that was made by hand, if the settings have one.
     pub id: Option<&'l str>,
 }
 
-/// What happens to members.
+/// The direction of a change of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AudienceChange {
-    /// They are put on the list.
+    /// Members are put on the list.
     Add,
-    /// They are taken off.
+    /// Members are taken off the list.
     Remove,
 }
 
-/// What a vendor is told of one person, as JSON: its vendor alone reads it.
+/// The identifiers of one person as JSON, which their vendor alone reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AudienceRow(Box<str>);
 
 impl AudienceRow {
-    /// The row that says this.
+    /// Makes the row of these identifiers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is longer than [`MAX_ROW_BYTES`].
     pub fn of<T: Serialize>(said: &T) -> Result<Self, OutcomeReason> {
         match serde_json::to_string(said) {
             Ok(text) if text.len() <= MAX_ROW_BYTES => Ok(Self(text.into())),
@@ -88,23 +100,27 @@ impl AudienceRow {
         }
     }
 
-    /// A row that was kept.
+    /// Makes a row of its stored text.
     pub fn from_stored(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The row as it is kept.
+    /// Returns the text to store.
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// What the row says. One that an older version of the program wrote may say nothing any more.
+    /// Returns the identifiers in the row.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text has another form, as one of an older version of the program may.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, OutcomeReason> {
         serde_json::from_str(&self.0).map_err(|_older| OutcomeReason::new("unreadable_row"))
     }
 }
 
-/// The rows that can be read, and an end for each of the others.
+/// Returns the rows that can be read, and an outcome for each of the others.
 pub(super) fn parse_rows<T: DeserializeOwned>(
     rows: &[AudienceRow],
 ) -> (Vec<(usize, T)>, Vec<Option<Outcome>>) {
@@ -118,12 +134,13 @@ pub(super) fn parse_rows<T: DeserializeOwned>(
     (read, ends)
 }
 
-/// All of these ended alike, but those that have ended already.
+/// Gives this outcome to all rows that have none yet.
 pub(super) fn fill_outcomes(ends: Vec<Option<Outcome>>, outcome: &Outcome) -> Vec<Outcome> {
     ends.into_iter().map(|end| end.unwrap_or_else(|| outcome.clone())).collect()
 }
 
-/// Tells row by row; behind one that must be told again all wait, for what holds for it holds for them.
+/// Sends row by row; a row that must be sent again makes all later ones wait, as its cause applies to them
+/// too.
 pub(super) async fn apply_rows_in_order<'r, T, F>(
     rows: &'r [AudienceRow],
     tell: impl Fn(T) -> F + Send,
@@ -147,11 +164,11 @@ where
     fill_outcomes(ends, &unsaid)
 }
 
-/// A vendor of lists alone: no event is anything to it.
+/// A vendor that has lists only and takes no events.
 pub(super) struct ListOnlyDestination<A> {
     /// Its lists.
     pub(super) lists: A,
-    /// What must not be shown.
+    /// The secrets that must not be shown.
     pub(super) secrets: Vec<SecretString>,
     /// The most calls per second, where the vendor states a limit.
     pub(super) calls_per_second: Option<NonZeroU32>,
@@ -189,13 +206,13 @@ impl<A: VendorAudience> Destination for ListOnlyDestination<A> {
     }
 }
 
-/// A list that was made, if the vendor said what it calls it.
+/// Returns the id of a list that was made, if the vendor's reply has one.
 pub(super) fn created_list_id(id: Option<&Value>) -> Result<String, Outcome> {
     let id = id.and_then(super::products::text).filter(|id| !id.is_empty());
     id.ok_or_else(|| Outcome::Retry { reason: OutcomeReason::new("unreadable_reply"), after: None })
 }
 
-/// The row of vendors that know contacts.
+/// The row of vendors that keep contacts.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ContactRow {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,7 +222,7 @@ pub(super) struct ContactRow {
 }
 
 impl ContactRow {
-    /// The row of a person.
+    /// Makes the row of a person.
     pub(super) fn row(person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
         let ContactIdentity { user_id: user, email, .. } = ContactIdentity::of(person);
         if user.is_none() && email.is_none() {
@@ -214,14 +231,14 @@ impl ContactRow {
         AudienceRow::of(&Self { user, email })
     }
 
-    /// Whom the row is of.
+    /// Returns the identity of the row's person.
     pub(super) fn into_identity(self) -> ContactIdentity {
         ContactIdentity { user_id: self.user, email: self.email, anonymous_id: None }
     }
 }
 
-/// The vendor has no such contact, and none is made: who is worth one is what the events say. Nobody
-/// is on no list, which is as it should be only when they are to be taken off.
+/// The result for a person that the vendor has no contact of. None is made: events decide who becomes a
+/// contact. An unknown person is on no list, which is correct only if they are to be removed.
 pub(super) fn unknown_contact_result(change: AudienceChange) -> Result<(), StepError> {
     match change {
         AudienceChange::Add => Err(StepError::Skipped(OutcomeReason::new("unknown_to_vendor"))),
@@ -234,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_bounded_and_says_what_it_was_told() {
+    fn row_is_bounded_and_reads_back_what_was_written() {
         let row = AudienceRow::of(&["u1", "digest"]).unwrap();
         let kept = AudienceRow::from_stored(row.text());
         assert_eq!(kept.read::<Vec<String>>().unwrap(), ["u1", "digest"]);
@@ -244,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_one_that_must_wait_all_wait() {
+    async fn rows_after_a_retried_row_wait_as_well() {
         let rows = ["1", "x", "2", "3"].map(AudienceRow::from_stored);
         let tell = |number: u32| async move {
             match number {

@@ -1,9 +1,9 @@
-//! What vendors share that take one event in a conversation of several calls: find the contact, make
-//! or update it, say what happened.
+//! The conversations of vendors that take one event in several calls: find the contact, make or update it,
+//! send the event.
 //!
-//! A conversation is straight code: each step asks one thing and returns what it learned, or a
-//! [`StepError`] that ends the conversation and becomes the event's outcome. Every step may be repeated,
-//! so a conversation that broke off starts anew.
+//! A conversation is straight code: each step makes one request and returns its result, or a [`StepError`]
+//! that ends the conversation and becomes the event's outcome. Every step may be repeated, so an interrupted
+//! conversation starts anew.
 
 use std::time::Duration;
 
@@ -27,21 +27,21 @@ use crate::values::telephone::TelephoneReader;
 /// The most characters of a vendor's message that a reason quotes.
 const MAX_QUOTED_CHARS: usize = 300;
 
-/// The longest that contacts are remembered; moka knows no times without end.
+/// The longest time that contacts are cached; moka has no unlimited times.
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Why a conversation ends before its last word.
+/// The reason why a conversation ends early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StepError {
     /// The vendor has no use for the event.
     Skipped(OutcomeReason),
     /// The vendor will never take it.
     Dead(OutcomeReason),
-    /// The conversation may get through later.
+    /// The conversation may succeed later.
     Retry {
-        /// What went wrong.
+        /// The cause.
         reason: OutcomeReason,
-        /// How long the vendor asked to wait.
+        /// The wait that the vendor asked for.
         after: Option<Duration>,
     },
     /// The credentials are refused.
@@ -68,8 +68,8 @@ impl From<MappingRefusal> for StepError {
     }
 }
 
-/// The answer, unless it ends any conversation: no answer, a refusal of the credentials, a wish to be
-/// asked later. What another status means depends on the question.
+/// Returns the reply, unless it ends any conversation: no reply, a refusal of the credentials, a request to
+/// come later. The meaning of other statuses depends on the step.
 pub(super) fn check_reply(
     result: Result<VendorReply, VendorCallError>,
     now: Timestamp,
@@ -79,13 +79,13 @@ pub(super) fn check_reply(
         (ReplyStatus::Retry { reason, after }, _) => Err(StepError::Retry { reason, after }),
         (ReplyStatus::Unauthorised(reason), _) => Err(StepError::Unauthorised(reason)),
         (ReplyStatus::Accepted | ReplyStatus::Refused(_), Err(_)) => {
-            // Without an answer the verdict is another try.
+            // Without a reply the class is always a retry.
             Err(StepError::Retry { reason: OutcomeReason::new("unreachable"), after: None })
         }
     }
 }
 
-/// An answer that this step cannot go on from, with what the vendor said of it.
+/// Makes the error of a reply that this step cannot continue from, with the vendor's message.
 pub(super) fn refused(reply: &VendorReply, said: Option<String>) -> StepError {
     let status = reply.status.as_u16();
     let text =
@@ -93,21 +93,21 @@ pub(super) fn refused(reply: &VendorReply, said: Option<String>) -> StepError {
     StepError::Dead(OutcomeReason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
 }
 
-/// A 2xx answer that does not hold what it should: something between is not the vendor, or the vendor
-/// is broken.
+/// Makes the error of a 2xx reply without the expected content: an intermediary answered, or the vendor is
+/// broken.
 pub(super) fn unreadable(reply: &VendorReply) -> StepError {
     let reason =
         OutcomeReason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
     StepError::Retry { reason, after: None }
 }
 
-/// The first so many characters.
+/// Returns the first so many characters.
 pub(super) fn cut(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
 
-/// Holds a conversation about each event of a batch, in their order. Behind one that must be held
-/// again the rest waits, or the visitor's later events would overtake it.
+/// Runs the conversation of each event of a batch, in their order. After one that must be repeated the rest
+/// waits, or the visitor's later events would overtake it.
 pub(super) async fn deliver_in_order<'e, F>(
     batch: &'e [EnrichedEvent],
     call: &dyn VendorCall,
@@ -133,7 +133,7 @@ where
     outcomes
 }
 
-/// Who an event is of, as far as a vendor of contacts can tell people apart.
+/// The identity of an event's person, as far as a vendor of contacts can tell people apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ContactIdentity {
     pub(super) user_id: Option<String>,
@@ -142,8 +142,8 @@ pub(super) struct ContactIdentity {
 }
 
 impl ContactIdentity {
-    /// The person behind the event. A user id that a URL would take for a step between folders is
-    /// nobody's.
+    /// Returns the identity of the event's person. A user id that a URL would take for a step between folders
+    /// is ignored.
     pub(super) fn of(event: &EnrichedEvent) -> Self {
         let user_id = event.user_id().map(str::trim);
         Self {
@@ -153,7 +153,7 @@ impl ContactIdentity {
         }
     }
 
-    /// What the contact is remembered by: the surest that is known.
+    /// Returns the contact's cache key, by the surest identifier that is known.
     pub(super) fn key(&self) -> Option<ContactKey> {
         let user = self.user_id.clone().map(ContactKey::User);
         let email = || self.email.as_deref().map(ContactKey::email);
@@ -161,18 +161,18 @@ impl ContactIdentity {
     }
 }
 
-/// The person's e-mail address, if it can be one.
+/// Returns the person's e-mail address, if it is valid.
 pub(super) fn email(event: &EnrichedEvent) -> Option<String> {
     email::read(&EventPerson::of(event).email()?)
 }
 
-/// The person's telephone number as E.164 writes it, if its country is known.
+/// Returns the person's telephone number as E.164 writes it, if its country is known.
 pub(super) fn phone(event: &EnrichedEvent, reader: &TelephoneReader) -> Option<String> {
     Some(format!("+{}", EventPerson::of(event).telephone(reader)?))
 }
 
-/// The traits of these names that are there. A trait within another is named with a dot, and goes by its
-/// name with a `_`: `address.city` is `address_city`.
+/// Returns the existing traits of these names. A nested trait is named with a dot, and gets a name with a
+/// `_`: `address.city` is `address_city`.
 pub(super) fn select_values<'t>(
     traits: &'t JsonObject,
     names: &'t [String],
@@ -185,7 +185,7 @@ pub(super) fn select_values<'t>(
     })
 }
 
-/// The name under which a page or a screen is told, where it is.
+/// Returns the event name that is sent for a page or a screen.
 pub(super) fn view_event_name(event: &Event) -> String {
     match (event.name.as_deref().map(str::trim).filter(|name| !name.is_empty()), event.kind) {
         (Some(name), _) => format!("Viewed {name}"),
@@ -194,31 +194,31 @@ pub(super) fn view_event_name(event: &Event) -> String {
     }
 }
 
-/// What a contact is remembered by.
+/// The key of a contact in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ContactKey {
     /// The id that the site knows the person by.
     User(String),
     /// An e-mail address, in lower case.
     Email(String),
-    /// The id of a device, of somebody without either.
+    /// The id of a device whose person has neither.
     Anonymous(String),
-    /// A device and the user whom it was found to be.
+    /// A device and the user that it was found to belong to.
     Device(String, String),
 }
 
 impl ContactKey {
-    /// The key of an e-mail address.
+    /// Makes the key of an e-mail address.
     pub(super) fn email(address: &str) -> Self {
         Self::Email(address.to_lowercase())
     }
 }
 
-/// The vendor's own ids of the contacts talked of lately. Losing it costs calls, not events.
+/// The vendor's own ids of recently used contacts. Losing it costs calls, not events.
 pub(super) struct ContactCache<I>(Cache<ContactKey, I>);
 
 impl<I: Clone + Send + Sync + 'static> ContactCache<I> {
-    /// Reads the bounds of the cache.
+    /// Reads the bounds of the cache from the settings.
     pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
         let most = section.opt_integer("cached_contacts", 0..=10_000_000_u64).unwrap_or(20_000);
         let ttl = section.opt_duration("cached_for").unwrap_or(Duration::from_secs(3600));
@@ -228,23 +228,23 @@ impl<I: Clone + Send + Sync + 'static> ContactCache<I> {
         Self(Cache::builder().max_capacity(most).time_to_live(ttl.min(MAX_TTL)).build())
     }
 
-    /// The contact's id, if it is known.
+    /// Returns the contact's id, if it is cached.
     pub(super) fn get(&self, key: &ContactKey) -> Option<I> {
         self.0.get(key)
     }
 
-    /// Keeps the contact's id.
+    /// Caches the contact's id.
     pub(super) fn remember(&self, key: ContactKey, id: I) {
         self.0.insert(key, id);
     }
 
-    /// The vendor does not know this contact any more.
+    /// Removes a contact that the vendor no longer has.
     pub(super) fn forget(&self, key: &ContactKey) {
         self.0.invalidate(key);
     }
 }
 
-/// Where the vendor is called, and the fields that go with every call.
+/// The vendor's address, and the headers of every call.
 pub(super) struct ApiClient {
     base: String,
     headers: HeaderMap,
@@ -261,18 +261,20 @@ impl ApiClient {
                 bearer.set_sensitive(true);
                 headers.insert(AUTHORIZATION, bearer);
             }
-            Err(_) => section.error("access_token", "has characters that no header can carry"),
+            Err(_) => {
+                section.error("access_token", "contains characters that are not valid in a header")
+            }
         }
         (Self { base: base.trim_end_matches('/').to_owned(), headers }, token)
     }
 
-    /// Sends this field with every call.
+    /// Adds a header to every call.
     pub(super) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// A question without a body.
+    /// Builds a request without a body.
     pub(super) fn build_request(
         &self,
         method: Method,
@@ -281,14 +283,14 @@ impl ApiClient {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.base).parse().map_err(|_too_long| {
-            // Only an id can make it so.
+            // Only an id can make the address too long.
             StepError::Dead(OutcomeReason::new("id_too_long"))
         })?;
         request.headers_mut().clone_from(&self.headers);
         Ok(request)
     }
 
-    /// A question with a JSON body.
+    /// Builds a request with a JSON body.
     pub(super) fn build_json_request(
         &self,
         method: Method,
@@ -311,7 +313,7 @@ mod tests {
     use crate::vendors::test_support;
 
     #[test]
-    fn addresses_and_numbers_that_cannot_be_ones_are_left_out() {
+    fn invalid_addresses_and_numbers_are_left_out() {
         let of = |traits| test_support::known(json!({ "event": "Clicked" }), None, traits);
         for (written, read) in [
             (" Jo@X.example ", Some("Jo@X.example")),
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contact_is_remembered_by_the_surest_that_is_known() {
+    fn contact_key_is_the_surest_known_identifier() {
         let who =
             |fields, traits| ContactIdentity::of(&test_support::known(fields, None, traits)).key();
         let mail = json!({ "email": "Jo@X.example" });
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rest_of_a_batch_waits_behind_a_conversation_that_is_held_again() {
+    async fn rest_of_batch_waits_after_a_retried_conversation() {
         let batch: Vec<EnrichedEvent> =
             ["a", "b", "c", "d"].map(|name| test_support::event(json!({ "event": name }))).to_vec();
         let busy = || StepError::Retry { reason: OutcomeReason::new("busy"), after: None };
@@ -368,7 +370,7 @@ mod tests {
         assert_eq!(outcomes.await, [Outcome::Delivered, again.clone(), again.clone(), again]);
     }
     #[test]
-    fn what_is_quoted_of_a_vendor_is_bounded() {
+    fn refused_bounds_the_vendors_message() {
         let reply = VendorReply {
             status: http::StatusCode::BAD_REQUEST,
             headers: HeaderMap::new(),

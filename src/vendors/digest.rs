@@ -1,11 +1,10 @@
-//! Digests of personal data, as vendors that match people by them want it
-//! (`contracts/destinations.md` 0.3): SHA-256 of the normalised text's UTF-8 bytes, in 64 lower-case
-//! hexadecimal digits, without salt. What is empty has no digest: the digest of nothing is the sign of
-//! a broken sender.
+//! Digests of personal data, in the form that vendors match people by (`docs/contracts/destinations.md` 0.3):
+//! SHA-256 of the normalised text's UTF-8 bytes, in 64 lower-case hexadecimal digits, without salt. An empty
+//! text has no digest: the digest of nothing is the sign of a broken sender.
 
 use sha2::{Digest, Sha256};
 
-/// The digest of a normalised text. A text that is a digest already stays one.
+/// Returns the digest of a normalised text. A text that is a digest already stays unchanged.
 pub fn sha256(normalised: &str) -> Option<String> {
     if normalised.is_empty() {
         return None;
@@ -16,12 +15,12 @@ pub fn sha256(normalised: &str) -> Option<String> {
     Some(hex(&Sha256::digest(normalised.as_bytes())))
 }
 
-/// Whether the whole text is a digest: its sender hashed it.
+/// Returns true if the whole text is a digest, hashed by its sender.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Writes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);

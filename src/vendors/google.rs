@@ -1,5 +1,5 @@
-//! The forms in which Google's advertising products want what says something of a person, before it is
-//! hashed (`contracts/destinations.md` 1.4 and 7.0). A value that its sender hashed stays as it is.
+//! The forms of personal data that Google's advertising products want before hashing
+//! (`docs/contracts/destinations.md` 1.4 and 7.0). A value that its sender hashed stays as it is.
 
 use super::digest::is_sha256;
 use super::person::EventPerson;
@@ -9,7 +9,7 @@ use crate::values::{email, name};
 /// The domains whose addresses are the same with and without full stops.
 const DOTLESS: [&str; 2] = ["gmail.com", "googlemail.com"];
 
-/// An address in lower case; a digest of one stays. Nothing if it is neither.
+/// Returns an address in lower case, or a digest of one unchanged; empty if it is neither.
 pub(super) fn email(text: &str) -> String {
     let Some(text) = email::identity(text) else { return hashed_already(text.trim()) };
     match text.rsplit_once('@') {
@@ -20,7 +20,7 @@ pub(super) fn email(text: &str) -> String {
     }
 }
 
-/// The person's number: its digits behind a plus sign. One of an unknown country is nobody's.
+/// Returns the person's number: its digits after a plus sign. A number of an unknown country is omitted.
 pub(super) fn phone(person: EventPerson<'_>, reader: &TelephoneReader) -> String {
     let Some(text) = person.phone() else { return String::new() };
     match person.telephone(reader) {
@@ -29,12 +29,12 @@ pub(super) fn phone(person: EventPerson<'_>, reader: &TelephoneReader) -> String
     }
 }
 
-/// The text if its sender hashed it.
+/// Returns the text if its sender hashed it.
 fn hashed_already(text: &str) -> String {
     if is_sha256(text) { text.to_owned() } else { String::new() }
 }
 
-/// Lower case, without digits and symbols.
+/// Returns the text in lower case, without digits and symbols.
 pub(super) fn letters(text: &str) -> String {
     if !hashed_already(text).is_empty() {
         return text.to_owned();
@@ -42,17 +42,17 @@ pub(super) fn letters(text: &str) -> String {
     kept(&name::read(text).unwrap_or_default(), |c| c.is_alphabetic() || c.is_whitespace())
 }
 
-/// Lower case, without symbols.
+/// Returns the text in lower case, without symbols.
 pub(super) fn without_symbols(text: &str) -> String {
     kept(text, |c| c.is_alphanumeric() || c.is_whitespace())
 }
 
-/// A postal code without the signs that Google leaves out.
+/// Returns a postal code without the signs that Google leaves out.
 pub(super) fn postal_code(text: &str) -> String {
     text.chars().filter(|c| !matches!(c, '.' | '~')).collect::<String>().trim().to_owned()
 }
 
-/// A country's code of two letters (ISO 3166-1). Names are not guessed at.
+/// Returns a country's code of two letters (ISO 3166-1). Country names are not guessed at.
 pub(super) fn country(text: &str) -> String {
     let code = text.trim().to_ascii_uppercase();
     let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -71,7 +71,7 @@ mod tests {
     use crate::vendors::test_support;
 
     #[test]
-    fn values_take_googles_form() {
+    fn values_are_normalised_to_googles_form() {
         assert_eq!(email(" J.Doe@GMail.com "), "jdoe@gmail.com");
         assert_eq!(email("J.Doe@Shop.example"), "j.doe@shop.example");
         assert_eq!(email("nobody"), "");

@@ -1,21 +1,21 @@
-//! The vendors: one folder per platform, holding all that the gateway knows about it.
+//! The vendors: one folder per platform, with all that the gateway knows about it.
 //!
-//! A vendor has up to five faces and a stand-in, each told of here and written in a file there: the
-//! [`Destination`], which renders requests, hands them to [`VendorCall`] and reads the replies; its
-//! [`VendorAudience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
-//! what the vendor's own browser library sends; the [`VendorScripts`], which says where that library comes
-//! from; and the [`VendorShim`], which stands in for it. Vendor code does no I/O of its own. It knows no
-//! clock, no store, no HTTP client.
+//! A vendor has up to five interfaces and a shim, each declared here and implemented in a file of the
+//! vendor's folder: the [`Destination`] renders requests, passes them to [`VendorCall`] and reads the
+//! replies; its [`VendorAudience`] adds the members of segments to the vendor's lists; the [`Beacon`] reads
+//! what the vendor's own browser library sends; the [`VendorScripts`] list the origins of that library; the
+//! [`ClientLibrary`] passes events to it in the page; and the [`VendorShim`] stands in for it. Vendor code
+//! does no I/O of its own. It uses no clock, no store and no HTTP client.
 //!
-//! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
-//! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`prices`] reads the amounts of an event before its vendor sees it, [`email`] finds addresses where
-//! none should be, [`digest`] hashes, [`classify_reply`] reads replies, [`aliases`] knows what people call vendors,
-//! [`request_preview`] shows requests to people. Vendors that take an event in several
-//! calls share a `conversation`. What beacons have in common is in [`beacon_format`].
+//! Code that all vendors share is beside their folders: [`person`] and [`products`] find an event's values
+//! under the many names that sites give them, [`naming`] recognises the Segment spec's events, [`prices`]
+//! reads the amounts of an event before its vendor sees it, [`email`] finds addresses where none should be,
+//! [`digest`] hashes, [`classify_reply`] reads replies, [`aliases`] maps everyday names to vendors,
+//! [`request_preview`] formats requests for people. Vendors that take an event in several calls share
+//! `contact_api`. The code that beacons share is in [`beacon_format`].
 //!
-//! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
-//! tidy test holds the four together.
+//! Adding a vendor takes a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a tidy
+//! test checks that the four agree.
 
 pub mod aliases;
 pub mod audience;
@@ -102,58 +102,58 @@ pub static VENDORS: &[&Vendor] = &[
     &google_ads::VENDOR,
     &tiktok::VENDOR,
     &klaviyo::VENDOR,
-    // Takes most paths of two parts, so at a shared mount the others come first.
+    // Matches most paths of two parts, so at a shared mount the others come first.
     &snowplow::VENDOR,
 ];
 
-/// What the house knows of one vendor.
+/// The gateway's description of one vendor.
 pub struct Vendor {
     /// The name in configuration, routes and metrics.
     pub name: &'static str,
     /// Other names under which clients switch it and give it options (Segment's `integrations`).
     pub aliases: &'static [&'static str],
-    /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are worth
-    /// keeping with an event.
+    /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are stored with an
+    /// event.
     pub cookies: &'static [&'static str],
-    /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by
-    /// them. Asked at each request of a browser to a site that sends the vendor events.
+    /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by them. Called
+    /// at each request of a browser to a site that sends the vendor events.
     pub issue_cookies: Option<fn(&CookieContext<'_>) -> Vec<IssuedCookie>>,
-    /// How its server API is called, if it is a destination.
+    /// The builder of its server API's destination, if it is a destination.
     pub destination: Option<DestinationBuilder>,
-    /// The end of a sentence about it: if it recognises an event that it is sent a second time, and by
-    /// which of its parts.
+    /// The end of a sentence about it: if it recognises an event that it receives a second time, and by which
+    /// of the event's parts.
     pub deduplication: &'static str,
-    /// How its browser library speaks, if the gateway understands it.
+    /// The reader of its browser library's requests, if the gateway understands them.
     pub beacon: Option<&'static dyn Beacon>,
-    /// The name under which the vendor takes a track event that it has no name of its own for, if it is
-    /// particular about names.
+    /// Returns the name under which the vendor takes a track event that it has no name of its own for, if the
+    /// vendor restricts names.
     pub fit_name: Option<fn(&str) -> Option<String>>,
-    /// Which of its browser scripts are served first-party, if any.
+    /// Its browser scripts that are served first-party, if any.
     pub script: Option<&'static VendorScripts>,
-    /// What stands in for its browser API in the page, and makes events of its calls.
+    /// The script that stands in for its browser API in the page and makes events of its calls.
     pub shim: Option<&'static VendorShim>,
-    /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
+    /// The adapter to its own library in the page, if it has one: `mode = "client"` and `"both"`.
     pub client: Option<ClientLibrary>,
 }
 
-/// How a vendor's own library in the page is fed.
+/// The adapter that passes events to a vendor's own library in the page.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLibrary {
     /// The adapter, built from the vendor's `client.ts`.
     pub script: &'static str,
     /// The library's path below the vendor's mount; `{key}` stands for a public setting.
     pub library: &'static str,
-    /// The settings that the page needs to have: ids that the vendor shows to every visitor.
+    /// The settings that the page must have: ids that the vendor shows to every visitor.
     pub required: &'static [&'static str],
-    /// The settings that the page may have besides. No other setting gets there.
+    /// The settings that the page may have as well. No other setting reaches the page.
     pub optional: &'static [&'static str],
-    /// Why the vendor may count an event twice that both the page and the gateway report; none if it
-    /// does not.
+    /// The reason why the vendor may count an event twice that both the page and the gateway report; none if
+    /// it does not.
     pub duplicate_risk: Option<&'static str>,
 }
 
 impl Vendor {
-    /// A vendor of whom nothing is known: what an entry of [`VENDORS`] does not say.
+    /// A vendor without any property: the defaults of an entry of [`VENDORS`].
     pub const EMPTY: Self = Self {
         name: "",
         aliases: &[],
@@ -168,7 +168,7 @@ impl Vendor {
         client: None,
     };
 
-    /// The client's options for the vendor, of the first of its names that has any.
+    /// Returns the client's options for the vendor, under the first of its names that has any.
     pub fn options<'e>(&self, event: &'e EnrichedEvent) -> Option<&'e JsonObject> {
         let integrations = event.event.integrations.as_ref()?;
         let names = self.aliases.iter().chain([&self.name]);
@@ -176,16 +176,16 @@ impl Vendor {
     }
 }
 
-/// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
-/// address stands in for the vendor's base URL.
+/// Reads the vendor's own settings and builds its destination; mistakes are reported to the section. The
+/// address replaces the vendor's base URL.
 pub type DestinationBuilder = fn(&mut SettingsSection<'_>, Option<Url>) -> Box<dyn Destination>;
 
-/// The vendor with this name.
+/// Returns the vendor with this name.
 pub fn find(name: &str) -> Option<&'static Vendor> {
     VENDORS.iter().find(|vendor| vendor.name == name).copied()
 }
 
-/// What a vendor sees of a browser's request when it makes its cookies.
+/// The parts of a browser's request that a vendor uses to make its cookies.
 #[derive(Clone, Copy, Debug)]
 pub struct CookieContext<'a> {
     /// The vendors' cookies that the browser has, by name.
@@ -194,11 +194,11 @@ pub struct CookieContext<'a> {
     pub click_ids: &'a BTreeMap<String, AdClickId>,
     /// The URL of the page.
     pub url: Option<&'a str>,
-    /// The domain that the cookies will be for; the host itself where it has none.
+    /// The domain that the cookies are set for; the host itself where it has none.
     pub domain: &'a str,
-    /// Now.
+    /// The time of the request.
     pub now: Timestamp,
-    /// For ids.
+    /// Random bits for ids.
     pub random: u32,
 }
 
@@ -209,74 +209,75 @@ pub struct IssuedCookie {
     pub name: &'static str,
     /// Its value.
     pub value: String,
-    /// How long the browser keeps it.
+    /// The time for which the browser stores it.
     pub max_age: Duration,
 }
 
-/// How events become calls to a vendor's server API, and what the replies mean.
+/// The mapping from events to calls of a vendor's server API, and the meaning of the replies.
 #[async_trait]
 pub trait Destination: Send + Sync {
-    /// How this vendor likes to be called. Settings may lower what is said here.
+    /// Returns the vendor's limits for batches and calls. Settings may lower them.
     fn delivery_limits(&self) -> DeliveryLimits;
 
-    /// The age up to which the vendor takes an event as of when it happened.
+    /// Returns the age up to which the vendor takes an event as of the time when it happened.
     fn max_event_age(&self) -> Duration {
         self.delivery_limits().max_age
     }
 
-    /// What must not be shown to those who watch its requests.
+    /// Returns the secrets that must not appear in previews of its requests.
     fn secrets(&self) -> Vec<SecretString> {
         Vec::new()
     }
 
-    /// The use that it has for amounts.
+    /// Returns the vendor's use of amounts.
     fn price_use(&self) -> PriceUse {
         PriceUse::AsWritten
     }
 
-    /// Whether this event has anything to say to the vendor. Called once per event, before it is
-    /// queued; an event that is refused here is settled as skipped or dead without a call.
+    /// Decides if this event is sent to the vendor. Called once per event, before it is queued; an event that
+    /// is refused here is settled as skipped or dead without a call.
     fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission;
 
-    /// Sends a batch that passed [`Destination::admit_event`] and says how each event ended, in the
-    /// order of the batch. The same events may come again after [`Outcome::Retry`], and must
-    /// then carry the same dedupe keys.
+    /// Sends a batch that passed [`Destination::admit_event`] and returns how each event ended, in the order
+    /// of the batch. The same events may come again after [`Outcome::Retry`], and must then carry the same
+    /// dedupe keys.
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome>;
 
-    /// The settings without which it has no lists for the members of segments, of a vendor that has such.
+    /// Returns the settings without which it has no lists for the members of segments, if the vendor has
+    /// lists.
     fn missing_list_settings(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// How the members of segments are put on its lists, if the vendor has such and the settings say
-    /// enough.
+    /// Returns the interface that puts the members of segments on its lists, if the vendor has lists and the
+    /// settings suffice.
     fn audience(&self) -> Option<&dyn VendorAudience> {
         None
     }
 }
 
-/// How a vendor likes to be called.
+/// A vendor's limits for batches and calls.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryLimits {
-    /// Which events may share a batch.
+    /// The events that may share a batch.
     pub scope: BatchScope,
     /// The most events in one batch.
     pub max_events: usize,
     /// The most bytes of journal records in one batch.
     pub max_bytes: usize,
-    /// How long a batch that is not full waits for more events.
+    /// The time that a batch that is not full waits for more events.
     pub batch_delay: Duration,
-    /// Events older than this are dead: the vendor would not take them.
+    /// The age beyond which events are dead: the vendor would not take them.
     pub max_age: Duration,
-    /// Batches under way at once.
+    /// The most batches in flight at once.
     pub concurrency: usize,
     /// The most calls per second, where the vendor states a limit.
     pub calls_per_second: Option<NonZeroU32>,
-    /// How long one call may take.
+    /// The time limit of one call.
     pub timeout: Duration,
 }
 
-/// Which events may share a batch.
+/// The events that may share a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchScope {
     /// Only events of the same visitor, in their order.
@@ -285,18 +286,18 @@ pub enum BatchScope {
     Site,
 }
 
-/// What a vendor says of an event before any call.
+/// The decision about an event before any call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Deliver it.
     Send,
-    /// The vendor has no use for it; this is how it should be.
+    /// The vendor has no use for it, as intended.
     Skip(OutcomeReason),
-    /// It should have gone, but the vendor can never take it.
+    /// It should have been sent, but the vendor can never take it.
     Dead(OutcomeReason),
 }
 
-/// Why a mapping sends nothing of an event.
+/// The reason why a mapping sends nothing of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingRefusal {
     /// The vendor has no such thing.
@@ -306,7 +307,7 @@ pub enum MappingRefusal {
 }
 
 impl MappingRefusal {
-    /// What it means before a call.
+    /// Returns its meaning before a call.
     pub fn into_admission(self) -> Admission {
         match self {
             Self::Skip(code) => Admission::Skip(OutcomeReason::new(code)),
@@ -314,7 +315,7 @@ impl MappingRefusal {
         }
     }
 
-    /// How the event ends that got as far as a call.
+    /// Returns the outcome of an event that got as far as a call.
     pub fn into_outcome(self) -> Outcome {
         match self {
             Self::Skip(code) => Outcome::Skipped(OutcomeReason::new(code)),
@@ -323,7 +324,7 @@ impl MappingRefusal {
     }
 }
 
-/// How one event ended at a destination, or that it has not ended yet.
+/// The outcome of one event at a destination, final or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The vendor took it.
@@ -332,30 +333,30 @@ pub enum Outcome {
     Skipped(OutcomeReason),
     /// The vendor will never take this event.
     Dead(OutcomeReason),
-    /// The call was refused as a whole and the reply does not say which event is to blame. A batch
-    /// of one is dead; a larger one is split to find the bad event.
+    /// The call was refused as a whole and the reply does not name the bad event. A batch of one is dead; a
+    /// larger one is split to find the bad event.
     Refused(OutcomeReason),
     /// Try again, not before `after` if the vendor named a time.
     Retry {
-        /// What went wrong this time.
+        /// The cause of this failure.
         reason: OutcomeReason,
-        /// How long the vendor asked to wait.
+        /// The wait that the vendor asked for.
         after: Option<Duration>,
     },
-    /// Try again after this time, and not before: the vendor holds this visitor back, and goes on
-    /// taking the events of others.
+    /// Try again after this time, and not before: the vendor throttles this visitor, and goes on taking the
+    /// events of others.
     Throttled {
-        /// What the vendor said.
+        /// The vendor's reason.
         reason: OutcomeReason,
-        /// How long it asked to wait.
+        /// The wait that it asked for.
         after: Duration,
     },
-    /// The vendor refused the credentials: nothing will work until someone mends the settings.
+    /// The vendor refused the credentials: no call will work until the settings are corrected.
     Unauthorised(OutcomeReason),
 }
 
 impl Outcome {
-    /// Why it did not end as delivered.
+    /// Returns the reason why it did not end as delivered.
     pub fn reason_mut(&mut self) -> Option<&mut OutcomeReason> {
         match self {
             Self::Delivered => None,
@@ -369,28 +370,28 @@ impl Outcome {
     }
 }
 
-/// Why an event did not end as delivered: a code from a closed set, for labels and people, and an
+/// The reason why an event did not end as delivered: a code from a closed set, for labels and people, and an
 /// optional detail for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutcomeReason {
     /// `snake_case`, from the source: safe as a metric label.
     pub code: &'static str,
-    /// What exactly, where it helps. May quote the vendor, so it is escaped and cut wherever shown.
+    /// The particulars, where they help. May quote the vendor, so it is escaped and cut wherever shown.
     pub detail: Option<Box<str>>,
 }
 
 impl OutcomeReason {
-    /// A reason that says it all in its code.
+    /// Makes a reason without a detail.
     pub const fn new(code: &'static str) -> Self {
         Self { code, detail: None }
     }
 
-    /// A reason with a detail for people.
+    /// Makes a reason with a detail for people.
     pub fn detailed(code: &'static str, detail: impl Into<Box<str>>) -> Self {
         Self { code, detail: Some(detail.into()) }
     }
 
-    /// Takes the known secrets out of the detail, and cuts it to what a person reads.
+    /// Removes the known secrets from the detail and cuts it to `DETAIL_CHARS` characters.
     pub fn redact(&mut self, redaction: &SecretRedactor) {
         if let Some(detail) = &mut self.detail {
             *detail = redaction.excerpt(detail, DETAIL_CHARS).into();
@@ -403,30 +404,34 @@ impl OutcomeReason {
 #[async_trait]
 pub trait VendorCall: Send + Sync {
     /// Sends `request` and returns the reply, whatever its status.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no complete reply.
     async fn call(&self, request: http::Request<Bytes>) -> Result<VendorReply, VendorCallError>;
 
-    /// Says that the calls from now on are about one event of the batch alone, by its number. Of calls
-    /// that are not, whoever asks for an event's last call sees no bodies: others' data are in them.
+    /// Marks the calls from now on as about one event of the batch alone, by its number. For a call without
+    /// this mark, a query for an event's last call shows no bodies: they contain other visitors' data.
     fn set_current_event(&self, event: u64) {
-        // Where nothing is kept there is nothing to tell apart.
+        // The default implementation stores no calls.
         let _unkept = event;
     }
 
-    /// Takes note of a secret that a reply gave out, such as an access token: no output shows it.
+    /// Registers a secret that a reply contains, such as an access token: no output shows it.
     fn register_secret(&self, secret: &SecretString) {
-        // Where nothing is shown there is nothing to take note of.
+        // The default implementation shows no replies.
         let _unshown = secret;
     }
 
-    /// The time of day, for signatures and age checks.
+    /// Returns the time of day, for signatures and age checks.
     fn now(&self) -> Timestamp;
 }
 
-/// Goes with a request whose reply holds a secret, such as a token: watchers are not shown it.
+/// Marks a request whose reply contains a secret, such as a token: the live feed does not show the reply.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfidentialReply;
 
-/// Why there is no reply.
+/// The reason why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum VendorCallError {
     /// No complete reply within the destination's timeout.
@@ -438,7 +443,7 @@ pub enum VendorCallError {
     /// The connection was cut before the reply was complete.
     #[error("the connection was cut")]
     Cut(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The address guard: the name resolves to an address that destinations must not be.
+    /// The address guard: the name resolves to an address that is forbidden to destinations.
     #[error("the address is private or reserved, and egress.allow_private is off")]
     Forbidden,
     /// The destination is being stopped; the events stay in the journal.
@@ -447,7 +452,7 @@ pub enum VendorCallError {
 }
 
 impl VendorCallError {
-    /// Whether the vendor may have acted on the request all the same.
+    /// Returns true if the vendor may have acted on the request all the same.
     pub const fn is_ambiguous(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Cut(_) => true,

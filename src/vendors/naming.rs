@@ -1,12 +1,12 @@
-//! The names of the Segment spec's events, as sites really write them.
+//! The names of the Segment spec's events, as sites write them in practice.
 
-/// Whether a track name is this one of the spec's, written `ORDER_COMPLETED`, without regard to case
+/// Returns true if a track name is this one of the spec's, written `ORDER_COMPLETED`, without regard to case
 /// and to spaces: `order  completed` and `Order_Completed` are.
 pub fn is_like(canonical: &str, event: &str) -> bool {
     canonical.eq_ignore_ascii_case(event.trim()) || is_joined(canonical, event.split_whitespace())
 }
 
-/// Whether the words, joined by `_`, are the canonical name.
+/// Returns true if the words, joined by `_`, are the canonical name.
 fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool {
     let mut rest = canonical;
     for (index, word) in words.enumerate() {
@@ -22,7 +22,7 @@ fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool 
     rest.is_empty()
 }
 
-/// The name as the spec writes it: `Product Added to Wishlist`.
+/// Returns the name as the spec writes it: `Product Added to Wishlist`.
 pub fn spec_name(canonical: &str) -> String {
     let mut name = String::with_capacity(canonical.len());
     for word in canonical.split('_') {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_alike_in_any_case_and_spacing() {
+    fn names_match_in_any_case_and_spacing() {
         for written in
             ["Order Completed", "order completed", " ORDER_COMPLETED ", "Order  Completed"]
         {

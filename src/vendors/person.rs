@@ -1,9 +1,9 @@
-//! What is said of the person, under the many names that sites give it.
+//! The person's identifiers and traits, under the many names that sites give them.
 //!
-//! Every reading takes the first of: the traits of the event itself (identify), `context.traits`,
-//! where it is unmistakable the event's properties (an order's `email`), and the profile. The values
-//! come as they were written: each vendor normalises, and where it must hashes, in its own way
-//! (`contracts/destinations.md` 7.0).
+//! Every function takes the first of: the traits of the event itself (identify), `context.traits`, the
+//! event's properties where the key is unmistakable (an order's `email`), and the profile. The values come as
+//! they were written: each vendor normalises them, and hashes them where it must, in its own way
+//! (`docs/contracts/destinations.md` 7.0).
 
 use std::borrow::Cow;
 
@@ -18,33 +18,33 @@ use crate::values::telephone::{HomeCountry, TelephoneReader};
 #[derive(Clone, Copy, Debug)]
 pub struct EventPerson<'e>(&'e EnrichedEvent);
 
-/// Where a reading may look.
+/// The objects that a lookup reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PersonSources {
     /// The person's traits.
     Traits,
-    /// The event's properties as well: the key says whose it is.
+    /// The event's properties as well: the key shows that they are the person's.
     Properties,
 }
 
 impl<'e> EventPerson<'e> {
-    /// The person behind this event.
+    /// Wraps the event to read its person.
     pub fn of(event: &'e EnrichedEvent) -> Self {
         Self(event)
     }
 
-    /// The e-mail address.
+    /// Returns the e-mail address.
     pub fn email(self) -> Option<Cow<'e, str>> {
         self.first(&["email", "Email", "email_address", "emailAddress"], PersonSources::Properties)
     }
 
-    /// The telephone number.
+    /// Returns the telephone number.
     pub fn phone(self) -> Option<Cow<'e, str>> {
         let keys = ["phone", "phone_number", "phoneNumber", "mobile", "telephone"];
         self.first(&keys, PersonSources::Properties)
     }
 
-    /// The whole name; else the first and the last.
+    /// Returns the whole name; else the first and the last.
     pub fn name(self) -> Option<Cow<'e, str>> {
         self.first(&["name", "full_name", "fullName"], PersonSources::Traits).or_else(|| {
             let names = [self.own_first_name(), self.own_last_name()];
@@ -53,72 +53,73 @@ impl<'e> EventPerson<'e> {
         })
     }
 
-    /// The first name; else the first word of a name of two.
+    /// Returns the first name; else the first word of a name of two.
     pub fn first_name(self) -> Option<Cow<'e, str>> {
         self.own_first_name().or_else(|| Some(self.two_words()?.0.into()))
     }
 
-    /// The last name; else the second word of a name of two.
+    /// Returns the last name; else the second word of a name of two.
     pub fn last_name(self) -> Option<Cow<'e, str>> {
         self.own_last_name().or_else(|| Some(self.two_words()?.1.into()))
     }
 
-    /// The day of birth.
+    /// Returns the day of birth.
     pub fn birthday(self) -> Option<Cow<'e, str>> {
         let keys = ["birthday", "birth_date", "birthDate", "date_of_birth", "dateOfBirth", "dob"];
         self.first(&keys, PersonSources::Properties)
     }
 
-    /// The gender.
+    /// Returns the gender.
     pub fn gender(self) -> Option<Cow<'e, str>> {
         self.first(&["gender", "sex"], PersonSources::Properties)
     }
 
-    /// The picture's URL.
+    /// Returns the picture's URL.
     pub fn avatar(self) -> Option<Cow<'e, str>> {
         self.first(&["avatar", "avatar_url", "avatarUrl"], PersonSources::Traits)
     }
 
-    /// When the account was made.
+    /// Returns the time when the account was made.
     pub fn created_at(self) -> Option<Cow<'e, str>> {
         self.first(&["createdAt", "created_at", "created"], PersonSources::Traits)
     }
 
-    /// The street and the house.
+    /// Returns the street and the house.
     pub fn street(self) -> Option<Cow<'e, str>> {
         self.address(&["street", "address1", "line1"])
     }
 
-    /// The city.
+    /// Returns the city.
     pub fn city(self) -> Option<Cow<'e, str>> {
         self.address(&["city"])
     }
 
-    /// The state, the province or the canton.
+    /// Returns the state, the province or the canton.
     pub fn state(self) -> Option<Cow<'e, str>> {
         self.address(&["state", "region", "province"])
     }
 
-    /// The postal code.
+    /// Returns the postal code.
     pub fn postal_code(self) -> Option<Cow<'e, str>> {
         self.address(&["postalCode", "postal_code", "zip", "zip_code", "zipCode", "postcode"])
     }
 
-    /// The country, as it was written.
+    /// Returns the country, as it was written.
     pub fn country(self) -> Option<Cow<'e, str>> {
         self.address(&["country", "country_code", "countryCode"])
     }
 
-    /// The digits of the telephone number, the country's code first. A national number is of the country
-    /// of the person's address, else of the reader's own, else of the one where they were seen.
+    /// Returns the digits of the telephone number, the country's code first. A national number is of the
+    /// country of the person's address, else of the reader's own, else of the one that their requests come
+    /// from.
     pub fn telephone(self, reader: &TelephoneReader) -> Option<Box<str>> {
         let stated = self.country();
         let seen = self.0.event.facts.place.as_ref().and_then(|place| place.country.as_deref());
         reader.digits(&self.phone()?, stated.as_deref(), seen)
     }
 
-    /// Notes the e-mail address and the telephone number that are there and cannot be read. A digest of one
-    /// is read as it is.
+    /// Records the e-mail address and the telephone number that are present and cannot be read. A digest of
+    /// one is read as it is.
     pub fn note_unreadable(self, reader: &TelephoneReader, dropped: &mut DroppedFields) {
         let is_hashed = |text: &str| {
             let text = text.trim();
@@ -134,8 +135,8 @@ impl<'e> EventPerson<'e> {
         }
     }
 
-    /// All traits, the newest value of each: the profile's, then what the event says. `null` is an
-    /// answer: the trait is no more.
+    /// Returns all traits, the newest value of each: the profile's, then the event's. `null` counts as a
+    /// value: the trait was removed.
     pub fn traits(self) -> JsonObject {
         let mut traits = self.0.profile.traits.clone();
         for said in self.said_of_person().into_iter().rev() {
@@ -159,7 +160,7 @@ impl<'e> EventPerson<'e> {
         words.next().is_none().then(|| (first.to_owned(), last.to_owned()))
     }
 
-    /// A part of the address, or the same key on its own.
+    /// Returns a part of the address, or the same key on its own.
     fn address(self, keys: &[&str]) -> Option<Cow<'e, str>> {
         self.objects(PersonSources::Properties).into_iter().find_map(|object| {
             let address = object.get("address").and_then(Value::as_object);
@@ -172,7 +173,7 @@ impl<'e> EventPerson<'e> {
         self.objects(sources).into_iter().find_map(|object| first_text(object, keys))
     }
 
-    /// What the event itself says of the person, the surest first.
+    /// Returns the event's own traits of the person, the surest first.
     fn said_of_person(self) -> Vec<&'e JsonObject> {
         let event = &*self.0.event;
         // The traits of a group event are the group's.
@@ -191,7 +192,7 @@ impl<'e> EventPerson<'e> {
     }
 }
 
-/// Reads `default_country_code`: that of numbers without one.
+/// Reads `default_country_code`: the country code of numbers without one.
 pub(super) fn telephone_reader(section: &mut SettingsSection<'_>) -> TelephoneReader {
     let Some(written) = section.opt_string("default_country_code") else {
         return TelephoneReader::default();
@@ -205,7 +206,7 @@ pub(super) fn telephone_reader(section: &mut SettingsSection<'_>) -> TelephoneRe
     TelephoneReader::new(home)
 }
 
-/// The first of these keys that holds text; numbers are written out.
+/// Returns the first of these keys that has text; numbers are written out.
 fn first_text<'o>(object: &'o JsonObject, keys: &[&str]) -> Option<Cow<'o, str>> {
     keys.iter().find_map(|key| match object.get(*key)? {
         Value::String(text) if !text.trim().is_empty() => Some(Cow::Borrowed(text.as_str())),
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_events_own_word_comes_before_the_profiles() {
+    fn event_traits_come_before_the_profiles() {
         let known = json!({ "email": "old@x.example", "plan": "free", "city": "Bern" });
         let order = event(
             json!({ "properties": { "email": "order@x.example", "name": "Mug" } }),
@@ -247,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_groups_traits_are_not_the_persons() {
+    fn group_traits_are_not_the_persons() {
         let group = event(json!({ "type": "group", "traits": { "name": "ACME" } }), json!({}));
         assert_eq!(EventPerson::of(&group).name(), None);
     }
 
     #[test]
-    fn names_are_joined_and_parted() {
+    fn names_are_joined_and_split() {
         let whole = event(json!({}), json!({ "name": "Mary Jones" }));
         let person = EventPerson::of(&whole);
         let names = (person.first_name(), person.last_name());
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_nested_or_flat_and_codes_may_be_numbers() {
+    fn address_may_be_nested_or_flat_and_codes_numbers() {
         let nested = json!({ "address": { "postalCode": 94035, "state": "CA" }, "zip": "1" });
         let nested = event(json!({}), nested);
         assert_eq!(EventPerson::of(&nested).postal_code().as_deref(), Some("94035"));

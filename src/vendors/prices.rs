@@ -1,8 +1,8 @@
 //! The amounts and currencies of an event, read once before a vendor that counts money sees them.
 //!
-//! Amounts that shops format become numbers, currencies ISO 4217 codes. What JSON's own grammar reads
-//! stays as it was written. A text that cannot be read stays as well, and is noted: a vendor's mapping
-//! finds no number in it. The store's currency never stands in for one that is written and not read.
+//! Amounts that shops format become numbers, currencies ISO 4217 codes. A text that JSON's own grammar reads
+//! stays as it was written. A text that cannot be read stays as well, and is recorded as dropped: a vendor's
+//! mapping finds no number in it. The store's currency never replaces one that is written but unreadable.
 
 use jiff::Timestamp;
 use serde_json::{Number, Value};
@@ -33,7 +33,7 @@ const AMOUNTS: [&str; 12] = [
     "quantity",
 ];
 
-/// The properties that say what an order is worth: without any of them it is not counted.
+/// The properties that state an order's worth: without any of them the order is not counted.
 const WORTHS: [&str; 4] = ["revenue", "value", "total", "subtotal"];
 
 /// The traits of a group that are amounts.
@@ -42,20 +42,20 @@ const GROUP_AMOUNTS: [&str; 2] = ["monthly_spend", "monthlySpend"];
 /// The properties that list products.
 const LISTS: [&str; 3] = ["products", "items", "contents"];
 
-/// Products of one event that are looked at: as many as GA4 takes. The events' size bounds the rest.
+/// The most products of one event that are read: as many as GA4 takes. The events' size bounds the rest.
 const MAX_PRODUCTS: usize = 200;
 
-/// Characters of a text that a reason quotes.
+/// The most characters of a text that a reason quotes.
 const MAX_QUOTED_CHARS: usize = 40;
 
 /// The use that a vendor has for amounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceUse {
-    /// It gets them as they are written, or none.
+    /// It gets them as they are written, or gets none.
     AsWritten,
     /// It gets numbers where they can be read.
     Numbers,
-    /// The same; and an order that it cannot count is refused.
+    /// As `Numbers`; and an order that it cannot count is refused.
     Orders,
 }
 
@@ -74,7 +74,7 @@ impl TextualValue for NumberLocale {
 }
 
 impl PriceReader {
-    /// Reads how the site writes numbers, and the store's currency, which decides over `$` and `kr`.
+    /// Reads the site's number notation and the store's currency, which decides over `$` and `kr`.
     pub fn read(settings: &mut SettingsSection<'_>, usage: PriceUse) -> Self {
         let locale = settings.opt_parsed("locale");
         let store = match usage {
@@ -84,14 +84,14 @@ impl PriceReader {
         Self { usage, locale, store }
     }
 
-    /// A reader that changes nothing.
+    /// Makes a reader that changes nothing.
     #[cfg(test)]
     pub(crate) fn as_written() -> Self {
         Self { usage: PriceUse::AsWritten, locale: None, store: None }
     }
 
-    /// The event with its amounts and currencies read, and the vendor's word on it. An order that the vendor
-    /// could not count is dead.
+    /// Returns the event with its amounts and currencies read, and the vendor's admission of it. An order
+    /// that the vendor could not count is dead.
     pub fn admit_event(
         &self,
         destination: &dyn Destination,
@@ -100,13 +100,13 @@ impl PriceReader {
     ) -> (EnrichedEvent, Admission) {
         let (event, refusal) = self.apply(event);
         let screening = destination.admit_event(&event, now);
-        // An event that the vendor has no use for is none that it cannot count.
+        // An event that the vendor skips needs no readable amounts.
         let is_skipped = matches!(screening, Admission::Skip(_));
         (event, refusal.filter(|_| !is_skipped).unwrap_or(screening))
     }
 
-    /// The event with its amounts and currencies read, and a refusal if it is an order that the vendor
-    /// cannot count.
+    /// Returns the event with its amounts and currencies read, and a refusal if it is an order that the
+    /// vendor cannot count.
     fn apply(&self, event: EnrichedEvent) -> (EnrichedEvent, Option<Admission>) {
         if self.usage == PriceUse::AsWritten || !has_prices(&event.event) {
             return (event, None);
@@ -123,7 +123,7 @@ impl PriceReader {
         }
         let refusal = self.refusal(&draft, &found);
         if self.usage == PriceUse::Numbers {
-            // What cannot be read goes as it is written.
+            // An unreadable amount is sent as it is written.
             found.dropped = DroppedFields::NONE;
         }
         let is_same = !found.has_changed && found.dropped.is_empty();
@@ -159,13 +159,13 @@ impl PriceReader {
                 found.dropped.add("currency", FieldDropReason::UnreadableCurrency);
                 found.unreadable_currency = Some(sign.clone());
             }
-            // The vendor's mapping must not take the store's currency for a sign that is not its own.
+            // The vendor's mapping must not replace an unknown sign with the store's currency.
             properties.insert("currency".to_owned(), Value::String(said.unwrap_or(sign)));
             found.has_changed = true;
         }
     }
 
-    /// Makes a number of an amount that is text.
+    /// Converts an amount that is text to a number.
     fn read_amount(
         &self,
         object: &mut JsonObject,
@@ -202,14 +202,14 @@ impl PriceReader {
         }
     }
 
-    /// Makes a code of the event's currency.
+    /// Converts the event's currency to a code.
     fn read_currency(&self, object: &mut JsonObject, place: &str, found: &mut PriceFindings) {
         if let Some(unreadable) = self.read_product_currency(object, place, found) {
             found.unreadable_currency = Some(unreadable);
         }
     }
 
-    /// Makes a code of a currency; returns it is written if it cannot be read.
+    /// Converts a currency to a code; returns it as it is written if it cannot be read.
     fn read_product_currency(
         &self,
         object: &mut JsonObject,
@@ -233,7 +233,8 @@ impl PriceReader {
         }
     }
 
-    /// The refusal of an order whose currency, or all that says its worth, cannot be read.
+    /// Returns the refusal of an order if its currency, or every property that states its worth, is
+    /// unreadable.
     fn refusal(&self, event: &Event, found: &PriceFindings) -> Option<Admission> {
         let is_order = self.usage == PriceUse::Orders && is_order(event);
         if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
@@ -253,12 +254,12 @@ impl PriceReader {
 /// The findings among the amounts of one event.
 #[derive(Default)]
 struct PriceFindings {
-    /// The first sign or code that stands beside an amount, and as it is written.
+    /// The first sign or code beside an amount, and its written form.
     mark: Option<(CurrencyMark, String)>,
     /// The event's currency, or the store's.
     currency: Option<Box<str>>,
     has_changed: bool,
-    /// True if something readable says what the event is worth.
+    /// True if a readable property states the event's worth.
     has_worth: bool,
     unreadable_amount: Option<String>,
     unreadable_currency: Option<String>,
@@ -303,7 +304,7 @@ fn is_equal(one: &Number, other: &Number) -> bool {
     one == other || one.as_f64() == other.as_f64()
 }
 
-/// The sign beside an amount: the text without its number.
+/// Returns the sign beside an amount: the text without its number.
 fn sign(text: &str) -> String {
     let is_of_number = |c: char| c.is_numeric() || c.is_whitespace() || ",.'’-+()".contains(c);
     text.trim_matches(is_of_number).to_owned()
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_says_its_currency_where_the_event_does_not() {
+    fn currency_sign_of_an_amount_is_used_if_the_event_has_none() {
         let eur = reader(Some("EUR"), None);
         for (properties, currency, refusal) in [
             (json!({ "revenue": "£10" }), json!("GBP"), None),
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_without_a_readable_worth_is_refused_and_others_lose_the_field() {
+    fn order_without_readable_worth_is_refused_and_other_events_lose_the_field() {
         let reader = reader(None, None);
         let (_, code, dropped) = read(&reader, json!({ "revenue": "about ten" }));
         assert_eq!(
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendor_that_counts_no_money_gets_what_was_written() {
+    fn vendor_without_revenue_gets_amounts_as_written() {
         let reader = PriceReader { usage: PriceUse::AsWritten, ..reader(None, None) };
         let (read, code, _) = read(&reader, json!({ "revenue": "1,299.00", "currency": "£" }));
         assert_eq!((read, code), (json!({ "revenue": "1,299.00", "currency": "£" }), None));

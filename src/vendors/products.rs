@@ -1,5 +1,5 @@
-//! Products, amounts and currencies as the Segment spec writes them
-//! (`contracts/destinations.md` 0.2), read the way that all vendors need them.
+//! Products, amounts and currencies as the Segment spec writes them (`docs/contracts/destinations.md` 0.2), read
+//! in the way that all vendors need.
 
 use serde_json::{Number, Value};
 
@@ -9,14 +9,14 @@ use crate::values::ParsedValue;
 use crate::values::amount::parse;
 use crate::values::currency::{self, CurrencyMark};
 
-/// The products of an event: those in `products`, else none.
+/// Returns the products of an event: those in `products`, else none.
 pub fn listed(properties: &JsonObject) -> impl Iterator<Item = &JsonObject> {
     let listed = properties.get("products").and_then(Value::as_array).into_iter().flatten();
     listed.filter_map(Value::as_object)
 }
 
-/// The products of an event: those in `products`, else the properties themselves if they name one. An
-/// empty list says nothing.
+/// Returns the products of an event: those in `products`, else the properties themselves if they name one. An
+/// empty list has no effect.
 pub fn all(properties: &JsonObject) -> Vec<&JsonObject> {
     if has_list(properties) {
         return listed(properties).collect();
@@ -28,19 +28,19 @@ fn has_list(properties: &JsonObject) -> bool {
     properties.get("products").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
-/// A product's id, under the first of its names.
+/// Returns a product's id, under the first of its names.
 pub fn id(product: &JsonObject) -> Option<String> {
     ["product_id", "sku", "id"].iter().find_map(|key| text(product.get(*key)?))
 }
 
-/// A product's price times its quantity, which is 1 if nobody says otherwise.
+/// Returns a product's price times its quantity, which defaults to 1.
 fn cost(product: &JsonObject) -> Option<f64> {
     let price = product.get("price").and_then(number)?.as_f64()?;
     let quantity = product.get("quantity").and_then(number).and_then(|number| number.as_f64());
     Some(price * quantity.unwrap_or(1.0))
 }
 
-/// Price times quantity, of all products.
+/// Returns the sum of price times quantity of all products.
 pub fn worth(properties: &JsonObject) -> Option<Number> {
     if !has_list(properties) {
         return amount(cost(properties)?);
@@ -49,13 +49,13 @@ pub fn worth(properties: &JsonObject) -> Option<Number> {
     if costs.is_empty() { None } else { amount(costs.iter().sum()) }
 }
 
-/// The first of these properties that is a number.
+/// Returns the first of these properties that is a number.
 pub fn first_number(properties: &JsonObject, keys: &[&str]) -> Option<Number> {
     keys.iter().find_map(|key| properties.get(*key).and_then(number))
 }
 
-/// The event's currency: its own, else the store's. Never guessed: one that is written and cannot be
-/// read is none.
+/// Returns the event's currency: its own, else the store's. Never guessed: `None` if one is written and
+/// unreadable.
 pub fn currency(properties: &JsonObject, store: Option<&str>) -> Option<String> {
     match currency::read(properties.get("currency"), store) {
         ParsedValue::Read(code) => Some(code.to_owned()),
@@ -64,7 +64,7 @@ pub fn currency(properties: &JsonObject, store: Option<&str>) -> Option<String> 
     }
 }
 
-/// A currency as ISO 4217 writes it, if it is one.
+/// Returns a currency as ISO 4217 writes it, if it is one.
 pub fn currency_code(written: &str) -> Option<String> {
     CurrencyMark::of(written)?.code(None).map(str::to_owned)
 }
@@ -79,13 +79,13 @@ pub fn store_currency(section: &mut SettingsSection<'_>) -> Option<String> {
     code
 }
 
-/// A number, whether written as one or as text in any notation. Amounts in the notation of the site's
-/// locale are numbers already ([`PriceReader`](super::prices::PriceReader)).
+/// Returns a number, written as one or as text in any notation. Amounts in the notation of the site's locale
+/// are numbers already ([`PriceReader`](super::prices::PriceReader)).
 pub fn number(value: &Value) -> Option<Number> {
     plain_number(value).or_else(|| Some(parse(value.as_str()?, None)?.number))
 }
 
-/// A number, whether written as one or as text in JSON's grammar.
+/// Returns a number, written as one or as text in JSON's grammar.
 pub(super) fn plain_number(value: &Value) -> Option<Number> {
     match value {
         Value::Number(number) => Some(number.clone()),
@@ -97,7 +97,7 @@ pub(super) fn plain_number(value: &Value) -> Option<Number> {
     }
 }
 
-/// A whole number, rounded if need be.
+/// Returns a whole number, rounded if need be.
 pub fn whole_number(value: &Value) -> Option<i64> {
     /// Beyond this, not every whole number is a float.
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -109,12 +109,12 @@ pub fn whole_number(value: &Value) -> Option<i64> {
     number.as_i64().or_else(|| rounded(number.as_f64()?))
 }
 
-/// A sum without the dust of floating point: no currency has more than four decimals.
+/// Returns a sum without floating-point noise: no currency has more than four decimals.
 pub fn amount(sum: f64) -> Option<Number> {
     Number::from_f64((sum * 10_000.0).round() / 10_000.0)
 }
 
-/// An id or a name: numbers are written out, what is empty is none.
+/// Returns an id or a name: numbers are written out, empty text is none.
 pub fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_listed_or_the_event_is_one() {
+    fn all_returns_listed_products_or_the_event_itself() {
         let order = object(json!({ "product_id": "x", "products": [
             { "sku": 7, "price": "9.50", "quantity": "2" }, "text", { "id": "b", "price": 0.1 },
         ] }));

@@ -1,5 +1,5 @@
-//! A vendor's reply, and the reading of it that most vendors share
-//! (`contracts/destinations.md` 0.3: the retry classes).
+//! A vendor's reply, and its reading that most vendors share (`docs/contracts/destinations.md` 0.3: the retry
+//! classes).
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use serde_json::Value;
 
 use super::{Outcome, OutcomeReason, VendorCallError};
 
-/// A vendor's reply.
+/// A vendor's reply to one call.
 #[derive(Clone, Debug)]
 pub struct VendorReply {
     /// The status line's code.
     pub status: StatusCode,
-    /// The header fields.
+    /// The reply's headers.
     pub headers: HeaderMap,
-    /// The body, up to `egress.reply_bytes`: what a longer one goes on to say changes nothing.
+    /// The body, up to `egress.reply_bytes`: the rest of a longer one is not read.
     pub body: Bytes,
 }
 
-/// What a reply, or the lack of one, means for the whole call.
+/// The meaning of a reply, or of its absence, for the whole call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyStatus {
     /// 2xx.
     Accepted,
     /// The same call may work later.
     Retry {
-        /// What went wrong.
+        /// The cause.
         reason: OutcomeReason,
-        /// How long the vendor asked to wait.
+        /// The wait that the vendor asked for.
         after: Option<Duration>,
     },
     /// 401, 403: the credentials are wrong.
     Unauthorised(OutcomeReason),
-    /// Any other answer: the same call will never work.
+    /// Any other reply: the same call will never work.
     Refused(OutcomeReason),
 }
 
 impl ReplyStatus {
-    /// The outcome of every event of the call.
+    /// Returns the outcome of every event of the call.
     pub fn outcome(self) -> Outcome {
         match self {
             Self::Accepted => Outcome::Delivered,
@@ -51,8 +51,8 @@ impl ReplyStatus {
     }
 }
 
-/// The reading most vendors share: 2xx is accepted; no reply, 408, 425, 429 and 5xx are worth
-/// another try; 401 and 403 are the credentials; anything else is final.
+/// Classifies a reply as most vendors mean it: 2xx is accepted; no reply, 408, 425, 429 and 5xx are worth
+/// another try; 401 and 403 concern the credentials; any other status is final.
 pub fn classify_reply(
     result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
@@ -93,13 +93,13 @@ fn status_reason(code: &'static str, reply: &VendorReply) -> OutcomeReason {
 }
 
 impl VendorReply {
-    /// The body, if it is JSON.
+    /// Returns the body, if it is JSON.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The wait that a `Retry-After` field asks for: seconds, or a date (RFC 9110 section 10.2.3).
-    /// Not capped here: the caller's `retry.max_wait` is.
+    /// Returns the wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 section 10.2.3).
+    /// Not capped here: the caller's `retry.max_retry_after` is the cap.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u64>() {

@@ -1,4 +1,4 @@
-//! A request as people read it: in the live feed, in rehearsals, in the fixtures of the tests.
+//! The preview of a request for people: in the live feed, in rehearsals, in the fixtures of the tests.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -9,18 +9,18 @@ use http::Request;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::Value;
 
-/// The body as text, decompressed if need be.
+/// Returns the body as text, decompressed if need be.
 pub fn body(request: &Request<Bytes>) -> String {
     let is_gzip = request.headers().get(CONTENT_ENCODING).is_some_and(|kind| kind == "gzip");
     let mut inflated = Vec::new();
-    // The gateway compressed it itself, so it is whole and as long as it was.
+    // The gateway compressed it itself, so it is complete and within the limits.
     if is_gzip && GzDecoder::new(&**request.body()).read_to_end(&mut inflated).is_ok() {
         return String::from_utf8_lossy(&inflated).into_owned();
     }
     String::from_utf8_lossy(request.body()).into_owned()
 }
 
-/// The whole request: its fields sorted, JSON pretty, forms one field a line.
+/// Formats the whole request: its headers sorted, JSON indented, forms one field a line.
 pub fn request(request: &Request<Bytes>) -> String {
     let mut text = format!("{} {}\n", request.method(), request.uri());
     let mut fields: Vec<String> = request

@@ -1,22 +1,22 @@
-//! The Script face: which of a vendor's browser scripts are served first-party, where they come from,
-//! and which addresses inside them become the gateway's.
+//! The Script interface: a vendor's browser scripts that are served first-party, their origins, and the
+//! addresses inside them that become the gateway's.
 //!
-//! Plain data. The host of a script is the vendor's and fixed here; a client only chooses among the
-//! paths, in letters that cannot leave them.
+//! Plain data. The host of a script is the vendor's and fixed here; a client only chooses among the paths, in
+//! characters that cannot leave them.
 
 /// The longest path below a mount, and the longest value of a parameter.
 const MAX_PATH_BYTES: usize = 256;
 const MAX_VALUE_BYTES: usize = 128;
 
-/// A vendor's scripts.
+/// The scripts of one vendor that the gateway serves.
 #[derive(Debug)]
 pub struct VendorScripts {
-    /// Where they come from. The first that a path matches is it.
+    /// The files. The first that a path matches is served.
     pub files: &'static [ScriptFile],
-    /// The addresses inside them.
+    /// The addresses inside the files that are rewritten.
     pub rewrites: &'static [AddressRewrite],
-    /// The addresses in a page of which the vendor's loader makes those of its scripts and of its
-    /// beacons, both.
+    /// The addresses in a page from which the vendor's loader derives those of both its scripts and its
+    /// beacons.
     pub bases: &'static [AddressRewrite],
 }
 
@@ -25,26 +25,26 @@ pub struct VendorScripts {
 pub struct ScriptFile {
     /// The path below the mount: `*` stands for one segment, `**` at the end for any more of them.
     pub path: &'static str,
-    /// Scheme and host of the vendor's own; empty where each customer has another, who then says
+    /// Scheme and host of the vendor's own; empty where each customer has another, who then sets
     /// `script_endpoint`.
     pub origin: &'static str,
-    /// What is taken off the beginning of the path there.
+    /// The prefix of the path below the mount that the path at the origin lacks.
     pub strip: &'static str,
-    /// The place of the customer's id in the address, if each customer has another script: those of
-    /// other customers are not served.
+    /// The place of the customer's id in the address, if each customer has another script: scripts of other
+    /// customers are not served.
     pub id: Option<CustomerIdLocation>,
     /// True if the path begins with a language, as `en_US`.
     pub has_locale: bool,
     /// The parameters that are passed on, and their values' shapes.
     pub query: &'static [(&'static str, ParameterShape)],
-    /// Whether the path names a version, so that what it leads to never changes.
+    /// True if the path contains a version, so that its content never changes.
     pub immutable: bool,
-    /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
-    /// are parts that only the vendor's own scripts load.
+    /// True if it defines the API that pages call, so that the vendor's shim can stand in for it. The other
+    /// files are parts that only the vendor's own scripts load.
     pub entry: bool,
-    /// What values of parameters begin with that mean another product, for which no shim stands in.
+    /// Prefixes of parameters' values that mean another product, for which no shim stands in.
     pub foreign: &'static [(&'static str, &'static str)],
-    /// Whether others have files at that host as well.
+    /// True if others have files at that host as well.
     pub shared: bool,
 }
 
@@ -57,7 +57,7 @@ pub enum CustomerIdLocation {
     Segment(usize, &'static str),
 }
 
-/// The values that a parameter may have: each choice of a client's is another script to fetch and keep.
+/// The values that a parameter may have: each choice of a client's is another script to fetch and store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterShape {
     /// A customer's id.
@@ -70,7 +70,7 @@ pub enum ParameterShape {
     Word,
     /// A host's name.
     Host,
-    /// A vendor's own mark for what it sent before.
+    /// A vendor's own token that describes what it sent before.
     Mark,
 }
 
@@ -96,7 +96,7 @@ impl ParameterShape {
 }
 
 impl ScriptFile {
-    /// What most have.
+    /// The defaults of most files.
     pub const PLAIN: Self = Self {
         path: "",
         origin: "",
@@ -110,7 +110,7 @@ impl ScriptFile {
         shared: false,
     };
 
-    /// Whether it comes from this host.
+    /// Returns true if it comes from this host.
     pub fn is_at(&self, host: &str) -> bool {
         self.origin.strip_prefix("https://").is_some_and(|own| own.eq_ignore_ascii_case(host))
     }
@@ -119,16 +119,16 @@ impl ScriptFile {
 /// An address inside scripts that becomes one of the mount's.
 #[derive(Debug)]
 pub struct AddressRewrite {
-    /// Its host.
+    /// The host that is replaced.
     pub host: &'static str,
-    /// What its path begins with, without a slash at the end; empty for any.
+    /// The path prefix below which it applies, without a slash at the end; empty for any path.
     pub under: &'static str,
-    /// What the mount is followed by in its place, before that path.
+    /// The path between the mount and the original path in the new address.
     pub to: &'static str,
 }
 
 impl AddressRewrite {
-    /// Whether an address of this host and path is one.
+    /// Returns true if it applies to an address of this host and path.
     pub fn is_of(&self, host: &str, path: &str) -> bool {
         let rest = path.strip_prefix(self.under);
         self.host.eq_ignore_ascii_case(host)
@@ -137,7 +137,7 @@ impl AddressRewrite {
 }
 
 impl VendorScripts {
-    /// The file that a path below the mount is, if it is one.
+    /// Returns the file that a path below the mount is, if it is one.
     pub fn file(&self, path: &str) -> Option<&'static ScriptFile> {
         if path.len() > MAX_PATH_BYTES || !is_plain_path(path) {
             return None;
@@ -148,7 +148,7 @@ impl VendorScripts {
         self.files.iter().find(is_it)
     }
 
-    /// The files that a path can become when more is added at its end.
+    /// Returns the files that a path can become when more is added at its end.
     pub fn beyond(&self, path: &str) -> impl Iterator<Item = &'static ScriptFile> {
         let is_plain = |segment: &str| segment.bytes().all(is_plain) && !segment.starts_with("..");
         let fits = path.len() <= MAX_PATH_BYTES && path.split('/').all(is_plain);
@@ -157,7 +157,8 @@ impl VendorScripts {
 }
 
 impl ScriptFile {
-    /// Path and query at the vendor. `None`: a parameter says what no page of the vendor's would.
+    /// Returns path and query at the vendor; `None` if a parameter's value cannot come from a page of the
+    /// vendor's.
     pub fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
         let mut target = path.strip_prefix(self.strip).unwrap_or(path).to_owned();
         let mut mark = '?';
@@ -175,8 +176,8 @@ impl ScriptFile {
         Some(target)
     }
 
-    /// The id in a path below the mount and a query, as far as these go; nothing if it is still to
-    /// come.
+    /// Returns the id in a path below the mount and a query, as far as these go; `None` if they end before
+    /// it.
     pub fn id<'a>(&self, path: &'a str, query: &'a str) -> Option<&'a str> {
         let id = match self.id? {
             CustomerIdLocation::Query(name) => value_of(query, name)?,
@@ -188,24 +189,24 @@ impl ScriptFile {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// Returns true if the script of this address is of one of these ids, or everybody's.
+    /// Returns true if the script of this address belongs to one of these ids, or is common to all customers.
     pub fn is_of(&self, path: &str, query: &str, ids: &[String]) -> bool {
         self.id.is_none() || self.id(path, query).is_some_and(|id| ids.iter().any(|own| own == id))
     }
 }
 
-/// The value of the first parameter of this name.
+/// Returns the value of the first parameter of this name.
 fn value_of<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// A segment of a path that begins with a slash, counted from 1; nothing if it has not so many.
+/// Returns a segment of a path that begins with a slash, counted from 1; empty if there are fewer.
 fn segment(path: &str, place: usize) -> &str {
     path.split('/').nth(place).unwrap_or_default()
 }
 
-/// A language, and a country's variant of it, as `en_US`.
+/// Returns true for a language and a country's variant of it, as `en_US`.
 fn is_locale(text: &str) -> bool {
     let Some((language, country)) = text.split_once('_') else { return false };
     let lower = |it: &str| it.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -213,7 +214,7 @@ fn is_locale(text: &str) -> bool {
     (2..=3).contains(&language.len()) && lower(language) && country.len() == 2 && upper(country)
 }
 
-/// Letters that mean nothing in a URL: no escapes, so that nothing is decoded anywhere.
+/// Returns true for characters without a meaning in a URL: no escapes, so that nothing is decoded anywhere.
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b'@' | b',' | b':')
 }
@@ -244,7 +245,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Whether a path that the pattern matches can begin like this.
+/// Returns true if a path that the pattern matches can begin like this.
 fn begins(pattern: &str, start: &str) -> bool {
     let (mut wanted, mut given) = (pattern.split('/'), start.split('/').peekable());
     while let Some(segment) = given.next() {
@@ -292,7 +293,7 @@ mod tests {
     };
 
     #[test]
-    fn what_a_path_can_become_is_known_by_its_beginning() {
+    fn beyond_finds_files_by_the_beginning_of_a_path() {
         let beyond = |path: &str| {
             let found: Vec<_> = SCRIPT.beyond(path).map(|file| file.path).collect();
             found.join(" ")
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_query_beyond_the_list_makes_another_script() {
+    fn target_drops_unlisted_parameters_and_refuses_bad_values() {
         let file = SCRIPT.file("/gtag/js").unwrap();
         let target = |query| file.target("/gtag/js", query);
         assert_eq!(target(None).unwrap(), "/gtag/js");
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_of_other_customers_are_told_apart() {
+    fn scripts_of_other_customers_are_not_served() {
         let ids = ["G-1".to_owned(), "abc".to_owned()];
         let is_of = |path: &str, query: &str| SCRIPT.file(path).unwrap().is_of(path, query, &ids);
         assert!(is_of("/gtag/js", "l=x&id=G-1") && is_of("/widget/abc", ""));
@@ -367,7 +368,7 @@ mod tests {
 
     /// The addresses of each vendor's scripts that differ by customer.
     #[test]
-    fn every_vendors_script_of_a_customer_is_served_by_its_id_alone() {
+    fn customer_scripts_of_every_vendor_are_served_by_their_id_only() {
         for (vendor, path, query) in [
             ("ga4", "/gtm.js", "id=OWN"),
             ("ga4", "/gtag/js", "id=OWN"),
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn every_vendors_scripts_come_from_a_host_of_its_own() {
+    fn scripts_of_every_vendor_come_from_a_plain_https_origin() {
         for vendor in VENDORS {
             let Some(script) = vendor.script else { continue };
             let has_entry = script.files.iter().any(|file| file.entry);
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn every_library_that_runs_in_pages_is_one_of_its_vendors_scripts() {
+    fn every_client_library_is_one_of_its_vendors_scripts() {
         for vendor in VENDORS {
             let Some(client) = vendor.client else { continue };
             let mut library = client.library.to_owned();

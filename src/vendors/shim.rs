@@ -1,24 +1,25 @@
-//! The Shim face: what stands in for a vendor's browser API in the page and makes events of its calls.
+//! The Shim interface: the script that stands in for a vendor's browser API in the page and makes events of
+//! its calls.
 //!
-//! A shim is a built script. What it tells is in the vendor's own words where those differ from the
-//! spec's: a page should not carry tables that the gateway has for the vendor's beacons in any case.
+//! A shim is a built script. Its messages use the vendor's own words where those differ from the spec's: a
+//! page should not carry tables that the gateway has for the vendor's beacons in any case.
 
 use crate::event::JsonObject;
 
-/// A vendor's shim.
+/// A vendor's shim and its settings.
 #[derive(Debug)]
 pub struct VendorShim {
     /// The built script.
     pub script: &'static str,
-    /// What it shares with other shims: comes once, and before it.
+    /// The scripts that it shares with other shims; each is served once, before the shims that need it.
     pub needs: &'static [&'static SharedShimScript],
-    /// Its settings, ids that anybody may see: `[sites.vendors.NAME]` gives them to the page.
+    /// Its settings, ids that may be public: `[sites.vendors.NAME]` gives them to the page.
     pub ids: &'static [&'static str],
-    /// Puts a message that it told in the vendor's words into the spec's, if it tells such.
+    /// Translates its messages from the vendor's words to the spec's, if they use such words.
     pub to_canonical: Option<ToCanonical>,
 }
 
-/// Changes a message whose member `shim` names the vendor.
+/// Translates a message whose member `shim` names the vendor.
 pub type ToCanonical = fn(&mut JsonObject);
 
 /// A built script that several shims use.
@@ -30,11 +31,11 @@ pub struct SharedShimScript {
     pub script: &'static str,
 }
 
-/// How the stub that a vendor's snippet leaves in the page is worked off.
+/// The script that replays the calls in the stub that a vendor's snippet leaves in the page.
 pub static STUB: SharedShimScript =
     SharedShimScript { name: "stub", script: include_str!("../../static/sdk/dist/shared/stub.js") };
 
-/// What of a vendor's library holds from page to page, where the visitor's choice allows it.
+/// The script that keeps a vendor library's state from page to page, where the visitor's choice allows it.
 pub static STATE: SharedShimScript = SharedShimScript {
     name: "state",
     script: include_str!("../../static/sdk/dist/shared/state.js"),
@@ -45,7 +46,7 @@ pub static CHAT: SharedShimScript =
     SharedShimScript { name: "chat", script: include_str!("../../static/sdk/dist/shared/chat.js") };
 
 impl VendorShim {
-    /// What most have.
+    /// The defaults of most shims.
     pub const PLAIN: Self = Self { script: "", needs: &[], ids: &[], to_canonical: None };
 }
 
@@ -62,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_page_says_is_retold_without_harm(
+        fn to_canonical_never_panics_on_any_message(
             said in test_support::any_object(KEYS, any::<i64>().prop_map(Value::from)),
             kind in prop::sample::select(vec!["track", "page", "identify", "group", "alias", "x"]),
             event in prop::sample::select(vec!["purchase", "Purchase", "ViewContent", "revenue_amount", "a"]),
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_pieces_are_identifiers_and_no_two_are_alike() {
+    fn names_of_shared_scripts_are_unique_identifiers() {
         let shims = VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
         for (vendor, shim) in shims {
             for name in shim.needs.iter().map(|it| it.name).chain([vendor]) {

@@ -1,5 +1,5 @@
-//! What the tests of all vendors need: settings from a text, an event from JSON, and a vendor that
-//! answers as it is told and remembers what it was sent.
+//! Shared helpers of the vendors' tests: settings from a text, an event from JSON, and a vendor that answers
+//! with canned replies and records the requests that it receives.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -19,12 +19,12 @@ use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, Settings
 /// The time of day in every test.
 pub(crate) const NOW: &str = "2026-11-23T12:00:00Z";
 
-/// [`NOW`].
+/// Returns [`NOW`] as a timestamp.
 pub(crate) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-/// Reads settings from a text, and the mistakes in it.
+/// Reads settings from a text, and returns the mistakes in it.
 pub(crate) fn read<T>(
     text: &str,
     read: impl FnOnce(&mut SettingsSection<'_>) -> T,
@@ -39,15 +39,15 @@ pub(crate) fn read<T>(
     (settings, mistakes)
 }
 
-/// Reads settings from a text without mistakes.
+/// Reads settings from a text that must have no mistakes.
 pub(crate) fn settings<T>(text: &str, reader: impl FnOnce(&mut SettingsSection<'_>) -> T) -> T {
     let (settings, mistakes) = read(text, reader);
     assert!(mistakes.is_empty(), "{mistakes:?}");
     settings
 }
 
-/// Any JSON object. The keys are mostly of those that a vendor looks for, given in one line; the
-/// leaves are at times what it looks at more closely.
+/// Generates any JSON object. Most keys are among those that a vendor looks for, given in one line; some
+/// leaves are values that it examines more closely.
 pub(crate) fn any_object(
     keys: &str,
     leaves: impl Strategy<Value = Value> + 'static,
@@ -74,12 +74,12 @@ pub(crate) fn any_object(
     object(value.boxed(), 30).boxed()
 }
 
-/// A track event of an anonymous visitor, now, with these fields.
+/// Makes a track event of an anonymous visitor, now, with these fields.
 pub(crate) fn event(fields: Value) -> EnrichedEvent {
     known(fields, None, json!({}))
 }
 
-/// The same of a visitor with a profile.
+/// Makes the same event for a visitor with a profile.
 pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> EnrichedEvent {
     let mut event = json!({
         "type": "track", "messageId": "m", "anonymousId": "a1", "timestamp": NOW, "receivedAt": NOW,
@@ -90,7 +90,7 @@ pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> Enri
     EnrichedEvent::new(1, event, Arc::new(profile))
 }
 
-/// The object that this value is.
+/// Returns the object that this value is.
 pub(crate) fn object(value: Value) -> JsonObject {
     value.as_object().unwrap().clone()
 }
@@ -103,17 +103,17 @@ pub(crate) struct CannedReplies {
 }
 
 impl CannedReplies {
-    /// Then it answers with these statuses.
+    /// Adds replies with these statuses and no body.
     pub(crate) fn statuses(statuses: &[u16]) -> Self {
         statuses.iter().fold(Self::default(), |line, status| line.then(*status, json!(null)))
     }
 
-    /// Then it answers with this status and this body; `null` is none.
+    /// Adds a reply with this status and this body; `null` is none.
     pub(crate) fn then(self, status: u16, body: Value) -> Self {
         self.then_with(status, &[], body)
     }
 
-    /// Then it answers with this status, these fields and this body.
+    /// Adds a reply with this status, these headers and this body.
     pub(crate) fn then_with(self, status: u16, fields: &[(&str, &str)], body: Value) -> Self {
         let status = StatusCode::from_u16(status).unwrap();
         let mut headers = HeaderMap::new();
@@ -125,7 +125,7 @@ impl CannedReplies {
         self.push(Ok(VendorReply { status, headers, body }))
     }
 
-    /// Then it does not answer.
+    /// Adds a timeout.
     pub(crate) fn then_timeout(self) -> Self {
         self.push(Err(VendorCallError::Timeout(Duration::from_secs(1))))
     }
@@ -135,12 +135,12 @@ impl CannedReplies {
         self
     }
 
-    /// What it was sent, and forgets it.
+    /// Returns the requests so far, and clears them.
     pub(crate) fn requests(&self) -> Vec<Request<Bytes>> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    /// The bodies of what it was sent, as JSON, and forgets it.
+    /// Returns the bodies of the requests so far as JSON, and clears the requests.
     pub(crate) fn bodies(&self) -> Vec<Value> {
         let body = |request: &Request<Bytes>| serde_json::from_slice(request.body()).unwrap();
         self.requests().iter().map(body).collect()

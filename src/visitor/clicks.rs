@@ -1,5 +1,5 @@
-//! What the landing URL carried: ad platforms' click ids and the campaign
-//! (`contracts/beacons.md` 2 and 12.7). Kept in the second cookie.
+//! The landing URL's click ids of ad platforms and campaign (`docs/contracts/beacons.md` 2 and 12.7), stored in the
+//! second cookie.
 
 use std::collections::BTreeMap;
 
@@ -37,13 +37,13 @@ const PARAMETERS: &[&str] = &[
     "ko_click_id",
 ];
 
-/// The longest click id (`contracts/beacons.md` 12.7).
+/// The longest click id (`docs/contracts/beacons.md` 12.7).
 const MAX_ID_BYTES: usize = 512;
 
 /// The longest campaign field: campaign names of ad platforms have 100 to 250 characters.
 const MAX_CAMPAIGN_BYTES: usize = 256;
 
-/// Parameters of one URL that are looked at.
+/// The most parameters of one URL that are read.
 const MAX_PARAMETERS: usize = 100;
 
 /// The most bytes of JSON in the cookie, escapes included: in base64 and with its attributes it stays
@@ -54,22 +54,22 @@ const MAX_BYTES: usize = 2600;
 /// as one of characters that JSON escapes, is left out.
 const MAX_CAMPAIGN_JSON_BYTES: usize = 2000;
 
-/// What is remembered of landings.
+/// The click ids and campaign remembered from landings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LandingCookie {
-    /// Click ids by parameter.
+    /// The click ids, by parameter.
     #[serde(rename = "i", default, skip_serializing_if = "BTreeMap::is_empty")]
     ids: BTreeMap<String, AdClickId>,
-    /// The last campaign.
+    /// The campaign of the last landing.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     campaign: Option<UtmCampaign>,
-    /// Whether an older key signed the cookie.
+    /// True if an older key signed the cookie.
     #[serde(skip)]
     is_old: bool,
 }
 
 impl LandingCookie {
-    /// Reads a cookie's value, if it is ours.
+    /// Reads a cookie's value; `None` unless a key of the site signed it.
     pub(super) fn read(settings: &VisitorSettings, value: &str) -> Option<Self> {
         let opened = settings.keys.open(&settings.clicks_name, value)?;
         let mut clicks: Self = serde_json::from_slice(&opened.payload).ok()?;
@@ -77,13 +77,13 @@ impl LandingCookie {
         Some(clicks)
     }
 
-    /// The cookie's value.
+    /// Returns the cookie's value.
     pub(super) fn write(&self, settings: &VisitorSettings) -> String {
         let payload = serde_json::to_vec(self).unwrap_or_default();
         settings.keys.seal(&settings.clicks_name, &payload)
     }
 
-    /// What is remembered after a request, and whether the cookie must be written.
+    /// Returns what is remembered after a request, and true if the cookie must be written.
     pub(super) fn update(
         known: Option<Self>,
         settings: &VisitorSettings,

@@ -1,4 +1,4 @@
-//! The `Set-Cookie` field of a first-party cookie (`contracts/beacons.md` 12.2).
+//! The `Set-Cookie` field of a first-party cookie (`docs/contracts/beacons.md` 12.2).
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use http::HeaderValue;
 
 use super::{VisitorRequest, VisitorSettings};
 
-/// The field that sets a cookie of the gateway's own, which no script can read. `None` if its text
-/// cannot be a field.
+/// Returns the field that sets a cookie of the gateway's own, which no script can read. `None` if the cookie's text
+/// is not valid in a header field.
 pub(super) fn set(
     settings: &VisitorSettings,
     seen: &VisitorRequest<'_>,
@@ -19,8 +19,8 @@ pub(super) fn set(
     field(settings, seen, cookie, settings.cookie_max_age)
 }
 
-/// The field that sets a cookie which scripts in the page read as well. `None` if its text cannot
-/// be a field.
+/// Returns the field that sets a cookie which scripts in the page can read too. `None` if the cookie's text is not
+/// valid in a header field.
 pub fn set_for_scripts(
     settings: &VisitorSettings,
     seen: &VisitorRequest<'_>,
@@ -30,7 +30,7 @@ pub fn set_for_scripts(
     field(settings, seen, Cookie::build((name, value)), max_age)
 }
 
-/// The domain that cookies set in the answer to this host are for; the host itself if it has none.
+/// Returns the domain of cookies set in a response from this host; the host itself if no wider domain applies.
 pub fn cookie_domain<'a>(settings: &'a VisitorSettings, host: &'a str) -> &'a str {
     domain(settings.cookie_domain.as_deref(), host).unwrap_or(host)
 }
@@ -53,8 +53,8 @@ fn field(
     HeaderValue::try_from(cookie.build().to_string()).ok()
 }
 
-/// The domain whose pages all see the cookie: the one that the site names if the host is within it,
-/// else the registrable domain of the host. `None` for hosts that have none: the cookie is theirs.
+/// Returns the domain whose pages all see the cookie: the site's configured domain if the host is within it, else
+/// the registrable domain of the host. `None` for hosts without one: the cookie is the host's alone.
 fn domain<'a>(named: Option<&'a str>, host: &'a str) -> Option<&'a str> {
     let is_within = |domain: &str| {
         host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

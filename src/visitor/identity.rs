@@ -1,4 +1,4 @@
-//! The visitor and the visit, as the first cookie keeps them.
+//! The visitor and the session, as stored in the first cookie.
 
 use jiff::Timestamp;
 use uuid::{Builder, Uuid};
@@ -6,14 +6,14 @@ use uuid::{Builder, Uuid};
 use super::{VisitorRequest, VisitorSettings};
 use crate::event::{VisitorIdentity, VisitorSession};
 
-/// Bytes of the payload: the id, and four numbers of 32 bits.
+/// The bytes of the payload: the id, and four numbers of 32 bits.
 const BYTES: usize = 16 + 4 * 4;
 
-/// The share of the idle time that the last request may be remembered too early by: a cookie is
-/// written at most once in that time, and a visit ends at most that much too early.
+/// The share of the idle time by which the stored time of the last request may lag: a cookie is written at most
+/// once in that time, and a visit ends at most that much too early.
 const STALE_SHARE: u32 = 30;
 
-/// Who the visitor is and which visit this is. Times are seconds since 1970: they last until 2106.
+/// The visitor and the current visit. Times are seconds since 1970: they last until 2106.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VisitorCookie {
     id: Uuid,
@@ -21,12 +21,12 @@ pub(super) struct VisitorCookie {
     session_start: u32,
     session_number: u32,
     last_seen: u32,
-    /// Whether an older key signed the cookie.
+    /// True if an older key signed the cookie.
     is_old: bool,
 }
 
 impl VisitorCookie {
-    /// Reads a cookie's value, if it is ours.
+    /// Reads a cookie's value; `None` unless a key of the site signed it.
     pub(super) fn read(settings: &VisitorSettings, value: &str) -> Option<Self> {
         let opened = settings.keys.open(&settings.cookie_name, value)?;
         let payload: [u8; BYTES] = opened.payload.try_into().ok()?;
@@ -45,7 +45,7 @@ impl VisitorCookie {
         })
     }
 
-    /// The cookie's value.
+    /// Returns the cookie's value.
     pub(super) fn write(&self, settings: &VisitorSettings) -> String {
         let mut payload = Vec::with_capacity(BYTES);
         payload.extend(self.id.as_bytes());
@@ -55,7 +55,7 @@ impl VisitorCookie {
         settings.keys.seal(&settings.cookie_name, &payload)
     }
 
-    /// The visitor of a request, and whether the cookie must be written.
+    /// Returns the visitor of a request, and true if the cookie must be written.
     pub(super) fn update(
         known: Option<Self>,
         settings: &VisitorSettings,
@@ -75,7 +75,7 @@ impl VisitorCookie {
             return (new, true);
         };
         let idle = u32::try_from(settings.session_idle.as_secs()).unwrap_or(u32::MAX);
-        // A clock that went back makes no new visit.
+        // A clock that was set back starts no new visit.
         let away = now.saturating_sub(identity.last_seen);
         let is_new_session = away > idle;
         if is_new_session {

@@ -1,11 +1,11 @@
-//! Login proofs: the site's server signs a user id with a key that only it and the gateway have. A
-//! browser that brings the proof speaks for that user (rank *proven*).
+//! Login proofs: the site's server signs a user id with a key that only it and the gateway have. A browser that
+//! sends the proof acts for that user (rank *proven*).
 //!
 //! Two forms, each HMAC-SHA256 under the site's `login_key`, the MAC in hexadecimal digits or in
 //! base64url without padding:
 //!
-//! - `MAC(user id)` holds until the key changes: the `userHash` that Segment and Intercom know;
-//! - `v1.EXPIRY.MAC(user id, a zero byte, EXPIRY)` holds until EXPIRY, seconds since 1970.
+//! - `MAC(user id)` is valid until the key changes: the `userHash` that Segment and Intercom know;
+//! - `v1.EXPIRY.MAC(user id, a zero byte, EXPIRY)` is valid until EXPIRY, seconds since 1970.
 //!
 //! A user id with a zero byte has no proof: it could stand for another id and a time.
 
@@ -24,23 +24,23 @@ use crate::settings::{SecretString, SettingsSection};
 /// The version of the form that expires.
 const VERSION: &str = "v1";
 
-/// Bytes of a MAC.
+/// The bytes of a MAC.
 const MAC_BYTES: usize = 32;
 
-/// The longest proof that is looked at: the longest there is has 88 bytes.
+/// The longest proof that is checked: the longest valid one has 88 bytes.
 const MAX_PROOF_BYTES: usize = 128;
 
 /// The longest expiry: the seconds of the next 300,000 years.
 const MAX_EXPIRY_DIGITS: usize = 13;
 
-/// The keys that a site's logins are proven with.
+/// The keys that verify a site's login proofs.
 #[derive(Clone, Default)]
 pub struct LoginKeys(Vec<LoginKey>);
 
 #[derive(Clone)]
 struct LoginKey {
     secret: SecretString,
-    /// The state after the key itself, so that it is not hashed again for every proof.
+    /// The HMAC state after the key itself, so that it is not hashed again for every proof.
     mac: Hmac<Sha256>,
 }
 
@@ -49,14 +49,14 @@ struct LoginKey {
 pub enum LoginProofCheck {
     /// None of the keys made it for this user id.
     Invalid,
-    /// One of the keys made it, and its time is over.
+    /// One of the keys made it, and it has expired.
     Expired,
     /// The site confirms the user id.
     Valid,
 }
 
 impl LoginProofCheck {
-    /// The value of the metric's label.
+    /// Returns the value of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
@@ -87,17 +87,17 @@ impl LoginKeys {
         Self(current.into_iter().chain(previous).filter_map(LoginKey::new).collect())
     }
 
-    /// Whether the site proves no logins.
+    /// Returns true if the site has no login key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a text is one of the keys.
+    /// Returns true if a text is one of the keys.
     pub fn contains(&self, text: &str) -> bool {
         self.0.iter().any(|key| key.secret.matches(text))
     }
 
-    /// Checks a proof of a user id. The time that it takes tells nothing of the right MAC.
+    /// Checks a proof of a user id. The time that it takes reveals nothing about the right MAC.
     pub fn check(&self, user_id: &str, proof: &str, now: Timestamp) -> LoginProofCheck {
         if proof.len() > MAX_PROOF_BYTES || user_id.contains('\0') {
             return LoginProofCheck::Invalid;
@@ -118,9 +118,9 @@ impl LoginKeys {
     }
 }
 
-/// The parts of a proof.
+/// The parts of a proof's text.
 struct LoginProofParts<'p> {
-    /// As written: the MAC is over these digits.
+    /// The expiry as written: the MAC covers these digits.
     expiry: Option<&'p str>,
     mac: [u8; MAC_BYTES],
 }

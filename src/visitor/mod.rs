@@ -1,11 +1,10 @@
-//! The first-party identity behind a beacon: who the visitor is, which visit this is, and what
-//! advertisement led here. Pure: the time and the randomness are passed in.
+//! The first-party identity behind a beacon: the visitor, the visit, and the advertisement that led to the landing.
+//! Pure: the time and the randomness are passed in.
 //!
-//! The identity lives in one signed cookie, what the landing URL carried in a second. A cookie that
-//! is not ours, or no longer as we wrote it, is replaced and never trusted. Cookies are written
-//! only when they say something new, so that most answers carry none. Without the visitor's leave
-//! they are neither read nor written, and the visitor is somebody new at each request
-//! (`contracts/beacons.md` 12.7 and 12.11).
+//! One signed cookie stores the identity, a second the landing URL's click ids and campaign. A cookie without a
+//! valid signature is replaced and never trusted. Cookies are written only when their content changes, so that most
+//! responses carry none. Without the visitor's permission they are neither read nor written, and the visitor is a
+//! new one at each request (`docs/contracts/beacons.md` 12.7 and 12.11).
 
 mod clicks;
 mod cookie;
@@ -30,63 +29,63 @@ use self::clicks::LandingCookie;
 use self::identity::VisitorCookie;
 use crate::event::{AdClickId, UtmCampaign, VisitorIdentity, VisitorSession};
 
-/// Cookies of one request that are looked at: browsers keep about 180 per domain.
+/// The most cookies of one request that are read: browsers keep about 180 per domain.
 const MAX_COOKIES: usize = 200;
 
-/// Vendor cookies kept with an event, and the longest value of one.
+/// The most vendor cookies kept with an event; the next constant bounds the length of one value.
 const MAX_VENDOR_COOKIES: usize = 16;
 const MAX_VENDOR_COOKIE_BYTES: usize = 512;
 
-/// What the visitor has not refused.
+/// The storage that the visitor has not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoragePermissions {
-    /// To be known again by a cookie.
+    /// Recognition by a cookie.
     pub cookies: bool,
-    /// To have the ids of advertisements kept.
+    /// Storage of click ids of advertisements.
     pub ads: bool,
 }
 
-/// What one request shows of its visitor.
+/// The facts of one request about its visitor.
 #[derive(Clone, Copy, Debug)]
 pub struct VisitorRequest<'a> {
     /// All cookies, as one `Cookie` field's value.
     pub cookies: &'a str,
     /// The host that the request is for: lower case, without a port.
     pub host: &'a str,
-    /// Whether it came over TLS.
+    /// True if the request came over TLS.
     pub secure: bool,
-    /// The URL of the page.
+    /// The URL of the page, which may carry click ids and a campaign.
     pub landing: Option<&'a str>,
-    /// What the visitor has not refused.
+    /// The storage that the visitor has not refused.
     pub leave: StoragePermissions,
-    /// Now.
+    /// The time of the request.
     pub now: Timestamp,
-    /// For the id of a new visitor.
+    /// The random bytes for the id of a new visitor.
     pub random: [u8; 16],
 }
 
-/// Who the visitor is.
+/// The visitor of a request, with the cookies to set.
 #[derive(Clone, Debug)]
 pub struct RecognisedVisitor {
-    /// The identity.
+    /// The visitor's identity.
     pub visitor: VisitorIdentity,
-    /// The visit.
+    /// The current session.
     pub session: VisitorSession,
-    /// Remembered click ids, by the lower-case name of their query parameter.
+    /// The remembered click ids, by the lower-case name of their query parameter.
     pub click_ids: BTreeMap<String, AdClickId>,
-    /// The remembered campaign.
+    /// The campaign of the last landing.
     pub campaign: Option<UtmCampaign>,
-    /// Cookies of vendors' own scripts, by name.
+    /// The cookies of vendors' own scripts, by name.
     pub cookies: BTreeMap<String, String>,
-    /// Whether a cookie links this request to others of the visitor.
+    /// True if a cookie links this request to others of the visitor.
     pub is_remembered: bool,
-    /// Whether the request brought that cookie: else the visitor is new, or their browser keeps none.
+    /// True if the request sent that cookie: otherwise the visitor is new, or the browser keeps no cookies.
     pub is_known: bool,
-    /// `Set-Cookie` fields for the answer.
+    /// The `Set-Cookie` fields for the response.
     pub set_cookies: Vec<HeaderValue>,
 }
 
-/// The names of vendors' cookies that are worth keeping.
+/// The names of vendor cookies that are stored with events.
 #[derive(Clone, Debug, Default)]
 pub struct VendorCookieNames {
     exact: Vec<&'static str>,
@@ -94,7 +93,7 @@ pub struct VendorCookieNames {
 }
 
 impl VendorCookieNames {
-    /// Names, or prefixes that end in `*`.
+    /// Creates the set from names, or prefixes that end in `*`.
     pub fn new(patterns: impl IntoIterator<Item = &'static str>) -> Self {
         let mut names = Self::default();
         for pattern in patterns {
@@ -106,19 +105,19 @@ impl VendorCookieNames {
         names
     }
 
-    /// Whether the cookie is known by its whole name.
+    /// Returns true if the cookie is listed by its whole name.
     fn names(&self, name: &str) -> bool {
         self.exact.contains(&name)
     }
 
-    /// Whether the cookie is worth keeping.
+    /// Returns true if the cookie is stored with events.
     pub fn keeps(&self, name: &str) -> bool {
         self.names(name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
-/// Makes the browser somebody else's: a new identity, and nothing of what led the last one here. Nothing
-/// if it had none, or may not be given one.
+/// Gives the browser a new identity without click ids and campaign. Returns no cookies if the browser had none, or
+/// may not be given one.
 pub fn renew(
     settings: &VisitorSettings,
     names: &VendorCookieNames,
@@ -134,7 +133,7 @@ pub fn renew(
     set_cookies
 }
 
-/// The field that makes a browser forget a cookie.
+/// Returns the field that deletes a cookie in the browser.
 pub fn expire(
     settings: &VisitorSettings,
     seen: &VisitorRequest<'_>,
@@ -143,7 +142,7 @@ pub fn expire(
     set_for_scripts(settings, seen, (name, ""), std::time::Duration::ZERO)
 }
 
-/// Recognises the visitor of a request, or makes a new one.
+/// Recognises the visitor of a request, or creates a new one.
 pub fn recognise(
     settings: &VisitorSettings,
     names: &VendorCookieNames,
@@ -157,14 +156,14 @@ pub fn recognise(
         if !seen.leave.cookies && (name == settings.cookie_name || name == settings.clicks_name) {
             continue;
         }
-        // A subdomain may have set a cookie of the same name: the first that is ours counts.
+        // A subdomain may have set a cookie of the same name: the first with a valid signature counts.
         if name == settings.cookie_name {
             identity = identity.or_else(|| VisitorCookie::read(settings, value));
         } else if name == settings.clicks_name {
             clicks = clicks.or_else(|| LandingCookie::read(settings, value));
         } else if names.keeps(name)
             && value.len() <= MAX_VENDOR_COOKIE_BYTES
-            // However many cookies share a prefix, those that are known by name are seen.
+            // Cookies listed by their whole names are read, however many others share a prefix.
             && (names.names(name) || cookies.len() < MAX_VENDOR_COOKIES)
         {
             cookies.insert(name.to_owned(), value.to_owned());

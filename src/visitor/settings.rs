@@ -1,4 +1,4 @@
-//! What a site says of its visitors.
+//! The visitor settings of a site.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::settings::{SecretString, SettingsSection};
 /// Browsers keep no cookie longer (draft-ietf-httpbis-rfc6265bis, section 5.5).
 const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
 
-/// The longest name of a cookie: the value needs the room.
+/// The longest name of a cookie: the value needs the space.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The shortest secret that is taken: whoever guesses it can be any visitor.
+/// The shortest secret that is accepted: whoever guesses it can impersonate any visitor.
 pub(super) const MIN_SECRET_CHARS: usize = 16;
 
-/// How the visitors of one site are known.
+/// The settings by which one site recognises its visitors.
 #[derive(Clone, Debug)]
 pub struct VisitorSettings {
     cookies: bool,
@@ -31,7 +31,7 @@ pub struct VisitorSettings {
     cookie_consent: Vec<String>,
     click_id_consent: Vec<String>,
     pub(super) keys: VisitorSigningKeys,
-    /// The keys that logins are proven with.
+    /// The keys that verify login proofs.
     pub login: LoginKeys,
 }
 
@@ -67,7 +67,7 @@ impl VisitorSettings {
         if secret.iter().chain(&previous).any(is_login_key) {
             section.error(
                 "login_key",
-                "must differ from the secret: who signs user ids with it could sign cookies",
+                "must differ from secret: a holder of login_key could sign cookies with it",
             );
         }
         settings.check(section);
@@ -79,7 +79,7 @@ impl VisitorSettings {
             section.error("cookie_name", "must have at most 64 characters");
         }
         if self.cookie_name.is_empty() || !self.cookie_name.bytes().all(is_token) {
-            section.error("cookie_name", "must be of letters, digits, \"_\" and \"-\"");
+            section.error("cookie_name", "must consist of letters, digits, \"_\" and \"-\"");
         }
         if self.cookie_max_age > MAX_COOKIE_AGE {
             section
@@ -93,55 +93,55 @@ impl VisitorSettings {
         }
     }
 
-    /// Whether visitors are remembered at all.
+    /// Returns true if the site stores its visitors' identity in cookies.
     pub(super) fn cookies_on(&self) -> bool {
         self.cookies
     }
 
-    /// True if a browser's cookies seem to name the visitor.
+    /// Returns true if a browser's cookies seem to contain the visitor's.
     pub fn is_shown_in(&self, cookies: &str) -> bool {
         cookies.contains(&*self.cookie_name)
     }
 
-    /// Categories of consent. Who refused one of them is not remembered.
+    /// Returns the consent categories for recognition. A visitor who refused one of them is not remembered.
     pub fn cookie_consent(&self) -> &[String] {
         &self.cookie_consent
     }
 
-    /// Categories of consent. Of who refused one of them, no click ids are kept.
+    /// Returns the consent categories for click ids. No click ids of a visitor who refused one of them are kept.
     pub fn click_id_consent(&self) -> &[String] {
         &self.click_id_consent
     }
 
-    /// Whether there is no key to sign with yet.
+    /// Returns true if there is no key to sign with yet.
     pub fn lacks_secret(&self) -> bool {
         self.keys.lack_current()
     }
 
-    /// A name for whoever has this address and user agent, for one day: for libraries that send no id
-    /// of their own, and whose requests carry no cookie. It tells nothing of the address to who lacks
-    /// the key, and nothing links it to another day's.
+    /// Returns an id for this address and user agent on one day: for libraries that send no id of their own, and
+    /// whose requests carry no cookie. Without the key it reveals nothing about the address, and nothing links it
+    /// to another day's id.
     pub fn daily_id(&self, day: Date, client: IpAddr, user_agent: &str) -> String {
         self.keys.name(&format!("{day} {client} {user_agent}"))
     }
 
-    /// A value that is signed for a purpose, and opens for no other.
+    /// Signs a value for a purpose; it cannot be opened for another.
     pub fn seal(&self, purpose: &str, payload: &[u8]) -> String {
         self.keys.seal(purpose, payload)
     }
 
-    /// What was signed for the purpose; none if it was not.
+    /// Returns the payload signed for the purpose; `None` if the signature is not valid.
     pub fn open(&self, purpose: &str, value: &str) -> Option<Vec<u8>> {
         self.keys.open(purpose, value).map(|opened| opened.payload)
     }
 
-    /// Takes no values from before signatures named their site, if one of these sites has one of the
-    /// secrets as well; says whether one has.
+    /// Rejects values from before signatures named their site, if one of these sites has one of the secrets as
+    /// well. Returns true if one has.
     pub fn drop_shared_keys<'s>(&mut self, others: impl IntoIterator<Item = &'s Self>) -> bool {
         self.keys.drop_shared_keys(others.into_iter().map(|it| &it.keys))
     }
 
-    /// Signs with this secret from now on.
+    /// Signs with this secret from now on; the former keys still verify.
     pub fn set_secret(&mut self, secret: &SecretString) {
         self.keys.set_current(secret);
     }
@@ -151,7 +151,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-/// Whether a browser takes a cookie for the domain: below a public suffix, not one itself.
+/// Returns true if browsers accept a cookie for the domain: below a public suffix, not one itself.
 fn is_registrable(domain: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     !domain.starts_with('.') && domain.bytes().all(plain) && psl::domain_str(domain).is_some()

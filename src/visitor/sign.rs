@@ -2,9 +2,9 @@
 //! MAC is HMAC-SHA256 over the cookie's name and the first three parts, cut to 128 bits, so that a
 //! value cannot move to another cookie.
 //!
-//! Its key is made of the secret and the site's name: sites that share a secret do not take each other's
-//! values. Values that the secret itself signed are from before keys had a site. They are taken where no
-//! other site has the secret, and signed anew.
+//! The MAC's key is derived from the secret and the site's name: sites that share a secret do not accept each
+//! other's values. Values that the secret itself signed date from before keys had a site. They are accepted where
+//! no other site has the secret, and signed again.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ use subtle::ConstantTimeEq as _;
 
 use crate::settings::SecretString;
 
-/// The form of the value. Another form gets another number.
+/// The version of the value's form. Another form gets another number.
 const VERSION: &str = "1";
 
-/// Bytes of the MAC: 128 bits cannot be guessed.
+/// The bytes of the MAC: 128 bits cannot be guessed.
 const MAC_BYTES: usize = 16;
 
-/// The keys that values are signed with.
+/// The keys that sign and verify values.
 #[derive(Clone)]
 pub(super) struct VisitorSigningKeys {
     site: String,
@@ -35,18 +35,18 @@ pub(super) struct VisitorSigningKeys {
 
 #[derive(Clone)]
 struct VisitorSigningKey {
-    /// Tells keys apart, and nothing of the secret.
+    /// The key's short id: it tells keys apart, and reveals nothing of the secret.
     id: String,
-    /// The same among all that there can be.
+    /// A digest that tells all possible keys apart.
     digest: [u8; 32],
-    /// The state after the key itself, so that it is not hashed again for every cookie.
+    /// The HMAC state after the key itself, so that it is not hashed again for every cookie.
     mac: Hmac<Sha256>,
 }
 
-/// A value that was ours.
+/// The payload of a value whose signature is valid.
 pub(super) struct VerifiedPayload {
     pub(super) payload: Vec<u8>,
-    /// Whether an older key signed it.
+    /// True if an older key signed it.
     pub(super) is_old: bool,
 }
 
@@ -72,8 +72,8 @@ impl VisitorSigningKeys {
         }
     }
 
-    /// Takes no values from before keys had a site, where one of these sites has the secret as well.
-    /// Returns whether one has.
+    /// Rejects values from before keys had a site, where one of these sites has the secret as well. Returns true if
+    /// one has.
     pub(super) fn drop_shared_keys<'k>(
         &mut self,
         others: impl IntoIterator<Item = &'k Self>,
@@ -85,7 +85,7 @@ impl VisitorSigningKeys {
         self.unbound.len() < before
     }
 
-    /// Whether no key signs.
+    /// Returns true if no key can sign.
     pub(super) fn lack_current(&self) -> bool {
         !self.has_current
     }
@@ -99,7 +99,7 @@ impl VisitorSigningKeys {
         }
     }
 
-    /// The signed value; empty, and so nobody's, if there is no key.
+    /// Returns the signed value; empty, and so never valid, if there is no key.
     pub(super) fn seal(&self, name: &str, payload: &[u8]) -> String {
         let Some(key) = self.all.first() else { return String::new() };
         let mut value = String::with_capacity(payload.len() * 4 / 3 + 40);
@@ -114,13 +114,13 @@ impl VisitorSigningKeys {
         value
     }
 
-    /// A name for what is said: the same with the same key, and nobody's without.
+    /// Returns a keyed name for a text: the same with the same key, and empty without one.
     pub(super) fn name(&self, said: &str) -> String {
         let Some(key) = self.all.first() else { return String::new() };
         URL_SAFE_NO_PAD.encode(key.mac("", said))
     }
 
-    /// The payload of a value that one of the keys signed for this cookie.
+    /// Returns the payload of a value that one of the keys signed for this cookie.
     pub(super) fn open(&self, name: &str, value: &str) -> Option<VerifiedPayload> {
         let (signed, mac) = value.rsplit_once('.')?;
         let mut parts = signed.split('.');
@@ -140,7 +140,7 @@ impl VisitorSigningKeys {
 }
 
 impl VisitorSigningKey {
-    /// The key of a site.
+    /// Derives the key of a site from a secret.
     fn bound(site: &str, secret: &[u8]) -> Option<Self> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
         mac.update(b"tagway cookie key of the site ");
@@ -182,7 +182,7 @@ mod tests {
         VisitorSigningKeys::new(site, Some(&SecretString::new("0123456789abcdef")), &[])
     }
 
-    /// Signs as before keys had a site.
+    /// Returns keys that sign as before keys had a site.
     fn unbound() -> VisitorSigningKeys {
         let VisitorSigningKeys { site, unbound, has_current, .. } = keys("shop");
         VisitorSigningKeys { site, all: unbound, unbound: Vec::new(), has_current }

@@ -23,7 +23,7 @@ pub(crate) fn settings_of(text: &str) -> VisitorSettings {
     settings
 }
 
-/// The key that proves logins.
+/// The key that verifies login proofs.
 pub(crate) const LOGIN_KEY: &str = "the-login-key-of-the-shop";
 
 pub(crate) fn settings() -> VisitorSettings {
@@ -52,7 +52,7 @@ fn meet(settings: &VisitorSettings, seen: &VisitorRequest<'_>) -> RecognisedVisi
     recognise(settings, &VendorCookieNames::new(["_ga", "_ga_*", "_fbp"]), seen)
 }
 
-/// The browser's jar after an answer.
+/// Returns the browser's cookie jar after a response.
 fn jar(recognised: &RecognisedVisitor) -> String {
     let pairs = recognised.set_cookies.iter().map(|field| {
         let field = field.to_str().unwrap();
@@ -62,7 +62,7 @@ fn jar(recognised: &RecognisedVisitor) -> String {
 }
 
 #[test]
-fn a_new_visitor_gets_a_cookie_that_browsers_keep_for_the_whole_site() {
+fn new_visitor_gets_a_long_lived_cookie_for_the_whole_site() {
     let first = meet(&settings(), &seen("", 0));
     assert_eq!(first.visitor.since, noon());
     assert_eq!(first.session.number, 1);
@@ -80,7 +80,7 @@ fn a_new_visitor_gets_a_cookie_that_browsers_keep_for_the_whole_site() {
 }
 
 #[test]
-fn a_known_visitor_is_the_same_and_is_seldom_told_so() {
+fn known_visitor_keeps_the_id_and_rarely_gets_a_cookie() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let cookies = jar(&first);
@@ -108,7 +108,7 @@ fn half_an_hour_of_quiet_ends_a_visit() {
 }
 
 #[test]
-fn a_visit_lasts_as_long_as_the_visitor_keeps_calling() {
+fn visit_lasts_as_long_as_requests_keep_coming() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let mut cookies = jar(&first);
@@ -120,7 +120,7 @@ fn a_visit_lasts_as_long_as_the_visitor_keeps_calling() {
 }
 
 #[test]
-fn a_new_key_keeps_the_visitors_and_signs_again() {
+fn new_key_keeps_visitors_and_signs_their_cookies_again() {
     let first = meet(&settings(), &seen("", 0));
     let cookies = jar(&first);
     let rotated =
@@ -138,7 +138,7 @@ fn a_new_key_keeps_the_visitors_and_signs_again() {
 }
 
 #[test]
-fn the_first_cookie_that_is_ours_counts() {
+fn first_cookie_with_a_valid_signature_counts() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let cookies = format!("_tw=1.foreign.AAAA.BBBB; {}; _tw=x", jar(&first));
@@ -146,7 +146,7 @@ fn the_first_cookie_that_is_ours_counts() {
 }
 
 #[test]
-fn a_value_cannot_move_to_another_cookie() {
+fn value_signed_for_one_cookie_is_rejected_in_another() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc");
     let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
@@ -182,7 +182,7 @@ fn landings_are_remembered() {
 }
 
 #[test]
-fn cookies_stay_below_what_browsers_take() {
+fn cookies_stay_below_the_size_limit_of_browsers() {
     let settings = settings();
     let long = "x".repeat(512);
     let mut landing = "https://shop.example/?utm_source=".to_owned() + &"é".repeat(128);
@@ -214,7 +214,7 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
 }
 
 #[test]
-fn without_leave_nobody_is_remembered() {
+fn visitor_without_permission_is_not_remembered() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc&utm_source=news");
     let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
@@ -237,14 +237,14 @@ fn without_leave_nobody_is_remembered() {
 }
 
 #[test]
-fn without_cookies_nothing_is_written() {
+fn site_without_cookies_writes_none() {
     let settings = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
     let landing = Some("https://shop.example/?gclid=abc");
     assert!(meet(&settings, &VisitorRequest { landing, ..seen("", 0) }).set_cookies.is_empty());
 }
 
 #[test]
-fn vendors_cookies_are_kept_by_name_and_within_bounds() {
+fn vendor_cookies_are_kept_by_name_and_within_bounds() {
     let long = "x".repeat(513);
     let cookies = format!("_ga=GA1.1.1.2; _ga_ABC=GS1.1.3; session=secret; _fbp={long}");
     let met = meet(&settings(), &seen(&cookies, 0));
@@ -263,7 +263,7 @@ fn cookies_known_by_name_are_seen_among_many() {
 
 proptest! {
     #[test]
-    fn a_changed_cookie_is_never_trusted(place in 0_usize..100, change in 1_u8..128) {
+    fn changed_cookie_is_never_trusted(place in 0_usize..100, change in 1_u8..128) {
         let settings = settings();
         let first = meet(&settings, &seen("", 0));
         let value = jar(&first).trim_start_matches("_tw=").to_owned();
@@ -277,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn no_cookie_and_no_landing_does_harm(cookies in ".{0,200}", landing in ".{0,200}") {
+    fn no_cookie_and_no_landing_panics(cookies in ".{0,200}", landing in ".{0,200}") {
         let settings = settings();
         let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen(&cookies, 0) });
         prop_assert_eq!(met.session.number, 1);

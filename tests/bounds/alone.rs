@@ -1,5 +1,5 @@
-//! A gateway without listeners, destinations and profiles: whole requests of a site that takes every
-//! vendor's beacons, and nothing besides that would take memory meanwhile.
+//! A gateway without listeners, destinations and profiles: complete requests of a site that accepts every
+//! vendor's beacons, and nothing else that would take memory meanwhile.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tagway::store::{CommitSyncMode, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// The site, with its limits before it.
+/// The settings of the site; its limits come before them.
 const SITE: &str = r#"
 [journal]
 durability = "os"
@@ -43,7 +43,7 @@ pub(crate) struct Alone {
 }
 
 impl Alone {
-    /// Starts one with these settings, which come before the site's.
+    /// Starts a gateway with these settings, which come before the site's.
     pub(crate) fn start(settings: &str, more: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -60,7 +60,7 @@ impl Alone {
         Self { gateway, metrics, runtime, limits, _folder: folder }
     }
 
-    /// The answer to one request.
+    /// The response to one request.
     pub(crate) fn ask(&self, request: Request<Bytes>) -> StatusCode {
         let client = ClientFacts { client: [192, 0, 2, 7].into(), secure: true };
         self.runtime.block_on(async {
@@ -71,7 +71,7 @@ impl Alone {
         })
     }
 
-    /// Events that were accepted so far.
+    /// The number of accepted events so far.
     pub(crate) fn accepted(&self) -> u64 {
         let text = self.metrics.render();
         let lines = text.lines().filter(|line| line.starts_with("tagway_events_accepted_total{"));

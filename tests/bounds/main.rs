@@ -1,5 +1,5 @@
-//! Memory that requests take: never more than the manual says (`[limits]` in `config/tagway.toml`), for
-//! every vendor's beacons and every route, in every encoding, whatever shape a body has.
+//! Memory of requests: never more than the manual says (`[limits]` in `config/tagway.toml`), for every
+//! vendor's beacons and every route, in every encoding, whatever the shape of the body.
 //!
 //! The allocator counts, so one request is measured at a time: the tests run one after the other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
@@ -28,7 +28,7 @@ use tagway::vendors::VENDORS;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// The limits of the tests: so small that what does not grow with a body hides nothing.
+/// The limits of the tests: so small that fixed costs hide nothing.
 const LIMITS: &str = r#"
 [limits]
 client_per_second = 0
@@ -44,7 +44,7 @@ batch_events = 200
 least_event_bytes = 8
 "#;
 
-/// A body that is decoded aside, and one that is small enough to be decoded at once.
+/// A body that is decoded on a separate thread, and one that is small enough to be decoded at once.
 const SIZES: [usize; 2] = [240 * 1024, 60 * 1024];
 
 /// Memory for each byte of a body, decompressed.
@@ -53,10 +53,10 @@ const TIMES: usize = 8;
 /// Memory for each event of a request.
 const EVENT_BYTES: usize = 3 * 1024;
 
-/// Memory for the one event that is being read, for each of `limits.event_bytes`.
+/// Memory for the one event that is being read, for each byte of `limits.event_bytes`.
 const EVENT_TIMES: usize = 128;
 
-/// What decompressors have of their own: tables, and windows as far as they are filled.
+/// The fixed memory of decompressors: tables, and windows as far as they are filled.
 const DECOMPRESSOR_BYTES: usize = 512 * 1024;
 
 const ENCODINGS: [&str; 5] = ["", "gzip", "deflate", "br", "zstd"];
@@ -84,7 +84,7 @@ fn encoded(encoding: &str, text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Sends a body, and fails if it took more memory than it may.
+/// Sends a body, and fails if it took more memory than allowed.
 fn check(alone: &Alone, what: &str, target: &str, encoding: &str, text: &[u8]) -> StatusCode {
     let limits = &alone.limits;
     let sent = Bytes::from(encoded(encoding, text));
@@ -114,7 +114,7 @@ fn check(alone: &Alone, what: &str, target: &str, encoding: &str, text: &[u8]) -
     status
 }
 
-/// Every shape of a body of one format.
+/// Checks every shape of a body of one format.
 fn memory_is_bounded(alone: &Alone, format: &Format) {
     for bytes in SIZES {
         for (shape, value) in VALUES {
@@ -151,12 +151,12 @@ fn memory_is_bounded(alone: &Alone, format: &Format) {
     }
 }
 
-/// The same within the field of a form, as base64, and as base64 of gzip.
+/// Checks the same within the field of a form, as base64, and as base64 of gzip.
 fn packed(alone: &Alone, format: &Format, text: &[u8]) {
     for (what, packed) in [("base64", text.to_vec()), ("base64 gzip", encoded("gzip", text))] {
         for name in ["data", "e"] {
             let form = format!("{name}={}", STANDARD.encode(&packed).replace('+', "%2B"));
-            // What it is in the end counts, decompressed.
+            // The final, decompressed length counts.
             let padded = format!("{form}&{}", "x".repeat(text.len().saturating_sub(form.len())));
             let what = format!("{} {what}", format.name);
             check(alone, &what, format.target, "", padded.as_bytes());
@@ -164,7 +164,7 @@ fn packed(alone: &Alone, format: &Format, text: &[u8]) {
     }
 }
 
-/// As many events as a batch may have are taken, and of one more, none.
+/// A batch with the most events is accepted, and one with one more event is rejected.
 fn batches_end_at_their_limit(alone: &Alone, format: &Format) {
     // gtag sends 20 lines at most.
     let most = if format.name == "ga4" { 25 } else { alone.limits.batch_events };
@@ -179,7 +179,7 @@ fn batches_end_at_their_limit(alone: &Alone, format: &Format) {
     }
 }
 
-/// What a body says of all its events is counted for each, before any is made.
+/// Shared parts of a body are counted for each event, before any event is made.
 fn repeated_parts_are_bounded(alone: &Alone) {
     let shared = format!("\"context\":{{\"a\":\"{}\"}}", "x".repeat(3500));
     for (target, event) in [
@@ -223,7 +223,7 @@ fn repeated_parts_are_bounded(alone: &Alone) {
 
 const SPEC_EVENT: &str = r#"{"type":"track","event":"x","anonymousId":"a"}"#;
 
-/// What fuzzing found worth keeping of whole requests (`fuzz/src/lib.rs`).
+/// Whole requests from the fuzzing corpus (`fuzz/src/lib.rs`).
 fn requests_of_the_corpus_are_bounded(alone: &Alone) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/request");
     let Ok(entries) = fs::read_dir(corpus) else { return };
@@ -238,7 +238,7 @@ fn requests_of_the_corpus_are_bounded(alone: &Alone) {
     }
 }
 
-/// Queries of images: as long as a head may be.
+/// Queries of images, as long as a head may be.
 fn pixels_are_bounded(alone: &Alone) {
     let json = format!(r#"{{"event":"x","anonymousId":"a","p":{}}}"#, VALUES[0].1(15_000));
     for target in

@@ -1,10 +1,10 @@
-//! Beacons of every vendor, and the shapes of those that mean harm.
+//! Beacons of every vendor, and hostile shapes of them.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// How beacons of one vendor, or requests of one of the gateway's own routes, are written.
+/// The format of beacons of one vendor, or of requests of one of the gateway's own routes.
 #[derive(Clone, Copy)]
 pub(crate) struct Format {
     /// The vendor, or the route.
@@ -13,18 +13,18 @@ pub(crate) struct Format {
     pub(crate) target: &'static str,
     /// The shortest event.
     pub(crate) shortest: &'static str,
-    /// Before an event's value, behind it, and how the value is written within.
+    /// The texts before and after an event's value, and the encoding of the value.
     pub(crate) event: (&'static str, &'static str, Writing),
-    /// Before all events, between them, and behind.
+    /// The texts before all events, between them, and after them.
     pub(crate) list: (&'static str, &'static str, &'static str),
-    /// Whether a request has one event only.
+    /// True if a request has one event only.
     pub(crate) is_single: bool,
 }
 
-/// How a JSON value stands in an event.
+/// The encoding of a JSON value in an event.
 #[derive(Clone, Copy)]
 pub(crate) enum Writing {
-    /// As it is.
+    /// Unchanged.
     Json,
     /// As the text of a JSON string.
     Escaped,
@@ -47,7 +47,7 @@ const SPEC: Format = Format {
     is_single: false,
 };
 
-/// The routes of the gateway itself.
+/// The gateway's own routes.
 pub(crate) const ROUTES: &[Format] = &[
     Format { name: "e", target: "/e", list: ("[", ",", "]"), ..SPEC },
     Format { name: "batch", target: "/v1/batch", ..SPEC },
@@ -174,7 +174,7 @@ pub(crate) const BEACONS: &[Format] = &[
     },
 ];
 
-/// Makes a value of about so many bytes.
+/// A function that makes a value of about this many bytes.
 pub(crate) type MakeValue = fn(usize) -> String;
 
 /// The shapes of a value, by name.
@@ -202,13 +202,13 @@ pub(crate) const VALUES: &[(&str, MakeValue)] = &[
 ];
 
 impl Format {
-    /// A body of these events.
+    /// Returns a body of these events.
     pub(crate) fn body(&self, events: &[String]) -> String {
         let (before, between, behind) = self.list;
         format!("{before}{}{behind}", events.join(between))
     }
 
-    /// An event with a value.
+    /// Returns an event with a value.
     pub(crate) fn event(&self, value: &str) -> String {
         let percent =
             |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

@@ -79,7 +79,7 @@ test("tags are found and measured, and the draft passes the check", async () => 
   const now = await audit("/after", "--before", saved);
   assert.match(now.stdout, /of these to third parties\s+3\s+0\n/);
   assert.match(now.stdout, /No third-party or vendor requests/);
-  await assert.rejects(audit("/", "--write", draft), /exists already/);
+  await assert.rejects(audit("/", "--write", draft), /already exists/);
 });
 
 test("what goes wrong is said, and nothing stays behind", async () => {
@@ -88,7 +88,7 @@ test("what goes wrong is said, and nothing stays behind", async () => {
     return names.filter((name) => /^tagway-audit-(?!test-)/.test(name));
   };
   const args = ["audit", "http://www.shop.test/"];
-  await assert.rejects(run(TAGWAY, [...args, "--chromium", "/nowhere/chromium"]), /cannot be run/);
+  await assert.rejects(run(TAGWAY, [...args, "--chromium", "/nowhere/chromium"]), /cannot be started/);
   await assert.rejects(run(TAGWAY, [...args, "--chromium", "/bin/true"]), /ended before it answered/);
   const env = { PATH: folder };
   await assert.rejects(run(TAGWAY, args, { env }), /no Chromium was found/);

@@ -1,4 +1,4 @@
-//! Clients that trickle, lie and crowd.
+//! Clients that send slowly, wrongly, or in great numbers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Process, batch, raw, send, track, vendor, webhook_site,
 };
 
-/// Sends `start`, then a byte every 50 ms; how long the server puts up with it.
+/// Sends `start`, then a byte every 50 ms; returns the time until the server ends it.
 fn patience(address: SocketAddr, start: &[u8]) -> Duration {
     #[expect(clippy::disallowed_methods, reason = "measures the server's own clock")]
     let started = Instant::now();
@@ -27,7 +27,7 @@ fn patience(address: SocketAddr, start: &[u8]) -> Duration {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                 return started.elapsed();
             }
-            // An answer before the end (408), or nothing yet.
+            // A response before the end (408), or nothing yet.
             Ok(_) | Err(_) => {}
         }
     }
@@ -38,7 +38,7 @@ const SHORT: &str =
     "[limits]\nheader_time = \"400ms\"\nbody_time = \"400ms\"\nidle_time = \"1s\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trickle_ends_and_takes_nobody_along() {
+async fn slow_request_is_ended_without_effect_on_others() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&format!("{SHORT}{}", webhook_site(webhook.address(), ""))).await;
     let head = b"POST /v1/batch HTTP/1.1\r\nhost: t.shop.example\r\nx-slow: ";
@@ -58,7 +58,7 @@ async fn a_trickle_ends_and_takes_nobody_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lying_content_length_is_never_an_event() {
+async fn wrong_content_length_is_rejected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&format!("{SHORT}{}", webhook_site(webhook.address(), ""))).await;
     let body = batch(&[track("liar", "Clicked")]);
@@ -68,16 +68,16 @@ async fn a_lying_content_length_is_never_an_event() {
              content-length: {length}\r\n\r\n{body}"
         )
     };
-    // Too long: the rest never comes.
+    // Too long: the rest never arrives.
     let answer = raw(gateway.http, request(body.len() + 10).as_bytes()).unwrap();
     assert_eq!(answer.status, 408, "{answer:?}");
-    // Too short: what was sent is not JSON.
+    // Too short: the body is not JSON.
     let answer = raw(gateway.http, request(body.len() - 1).as_bytes()).unwrap();
     assert_eq!(answer.status, 400, "{answer:?}");
-    // Absurd: refused before it is read.
+    // Absurd: rejected before it is read.
     let answer = raw(gateway.http, request(usize::MAX >> 1).as_bytes()).unwrap();
     assert_eq!(answer.status, 413, "{answer:?}");
-    // Two lengths, or a length and chunks, are how requests are smuggled.
+    // Two lengths, or a length and chunks, are used for request smuggling.
     for second in ["content-length: 5", "transfer-encoding: chunked"] {
         let head = format!("content-length: {}\r\n{second}\r\n", body.len());
         let request = format!(
@@ -91,7 +91,7 @@ async fn a_lying_content_length_is_never_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_head_without_end_is_cut_off() {
+async fn endless_head_is_cut_off() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let long = "x".repeat(64 << 10);
@@ -109,11 +109,11 @@ async fn a_head_without_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_idle_connections_leave_room_for_an_eleventh_thousand() {
+async fn thousand_requests_succeed_beside_ten_thousand_idle_connections() {
     const CROWD: usize = 10_000;
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
-    // A process of its own: both ends in one would need twice the descriptors.
+    // A separate process: both ends in one would need twice the descriptors.
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let gateway =
         Process::start(&folder.path().join("data"), &folder.path().join("tagway.toml"), &settings);

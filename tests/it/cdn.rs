@@ -1,4 +1,4 @@
-//! A vendor's host that does what the test tells it.
+//! A vendor's host that misbehaves as the test says.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,18 +10,18 @@ use socket2::SockRef;
 
 use crate::harness::{NO_RATES, SITE};
 
-/// What every request gets.
+/// The reply to every request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// These bytes, and then the end.
     Bytes(Vec<u8>),
-    /// The same after a time.
+    /// The same after a delay.
     Slow(Duration, Vec<u8>),
     /// Nothing, until the other side gives up.
     Silence,
     /// These bytes, and then a reset.
     Reset(Vec<u8>),
-    /// A script without an end.
+    /// An endless script.
     Endless,
 }
 
@@ -38,7 +38,7 @@ impl Reply {
     }
 }
 
-/// A good answer.
+/// A valid reply.
 pub(crate) fn ok(content_type: &str, more: &str, body: impl AsRef<[u8]>) -> Reply {
     let body = body.as_ref();
     let head = format!(
@@ -49,7 +49,7 @@ pub(crate) fn ok(content_type: &str, more: &str, body: impl AsRef<[u8]>) -> Repl
     Reply::Bytes([head.as_bytes(), body].concat())
 }
 
-/// The host.
+/// The host of the scripts.
 pub(crate) struct Cdn {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
@@ -94,7 +94,7 @@ impl Cdn {
         *self.state.reply.lock().unwrap() = reply;
     }
 
-    /// A good answer with a tag.
+    /// A valid reply with an entity tag.
     pub(crate) fn script(&self, text: &str) {
         self.reply(ok("text/javascript", "etag: \"one\"\r\n", text));
     }
@@ -112,7 +112,7 @@ impl Cdn {
         self.state.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// Connections are refused from now on.
+    /// Rejects connections from now on.
     pub(crate) fn stop(&self) {
         self.state.stopped.store(true, Ordering::SeqCst);
         while TcpStream::connect(self.address).is_ok() {}
@@ -133,11 +133,11 @@ impl State {
         self.asked.lock().unwrap().push(head);
         let reply = self.reply.lock().unwrap().clone();
         if let Reply::Slow(time, _) = &reply {
-            // The other side says nothing more.
+            // A delay: the other side sends nothing more.
             stream.set_read_timeout(Some(*time)).unwrap();
             drop(reader.read_line(&mut String::new()));
         }
-        // Before the other side can know the answer's end, and begin another.
+        // Before the other side can know the end of the reply, and begin another request.
         self.at_once.fetch_sub(1, Ordering::SeqCst);
         match reply {
             Reply::Bytes(bytes) | Reply::Slow(_, bytes) => drop(stream.write_all(&bytes)),

@@ -17,7 +17,7 @@ fn issue(folder: &Path, year: i32) {
     std::fs::write(folder.join("shop.key"), key.serialize_pem()).unwrap();
 }
 
-/// Waits until the metric has the end of this year.
+/// Waits until the metric shows the end of this year.
 async fn expires(process: &Process, year: &str) {
     eventually(|| {
         let body = admin_get(process.admin, "/metrics").unwrap().body;
@@ -31,7 +31,7 @@ async fn expires(process: &Process, year: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replaced_certificate_is_taken_up_and_a_broken_one_is_not() {
+async fn replaced_certificate_is_reloaded_and_a_broken_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let [cert, key] = ["shop.pem", "shop.key"].map(|name| folder.path().join(name));
@@ -41,7 +41,7 @@ async fn replaced_certificate_is_taken_up_and_a_broken_one_is_not() {
     expires(&process, "2041").await;
     issue(folder.path(), 2042);
     expires(&process, "2042").await;
-    // A certificate whose key is still the old one is taken up once its key is there.
+    // A certificate with the old key is reloaded once its own key is there.
     let old = std::fs::read(&key).unwrap();
     issue(folder.path(), 2043);
     let new = std::fs::read(&key).unwrap();
@@ -49,7 +49,7 @@ async fn replaced_certificate_is_taken_up_and_a_broken_one_is_not() {
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("the key does not fit the certificate"), "{said}");
+    assert!(said.contains("the key does not belong to the certificate"), "{said}");
     std::fs::write(&key, new).unwrap();
     expires(&process, "2043").await;
 }

@@ -1,4 +1,4 @@
-//! Events on their way to vendors that work, fail, and lie.
+//! Deliveries to vendors that work, fail, and misbehave.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn orders(prefix: &str, count: usize) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_reaches_every_destination_once_and_as_the_vendors_want_it() {
+async fn order_reaches_every_destination_once_in_the_vendors_format() {
     let (webhook, ga4) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
     let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
     gateway.accept(&orders("o", 40)).await;
@@ -51,7 +51,7 @@ async fn an_order_reaches_every_destination_once_and_as_the_vendors_want_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
+async fn vendor_faults_lose_no_event() {
     let faults = [
         SimulatedFault::Status(503),
         SimulatedFault::Status(500),
@@ -81,7 +81,7 @@ async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vendor_that_accepts_and_then_talks_without_end_is_not_sent_it_again() {
+async fn accepted_event_with_an_endless_reply_is_not_sent_again() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     webhook.misbehave_always(Some(SimulatedFault::HugeBody(200)));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
@@ -95,7 +95,7 @@ async fn a_vendor_that_accepts_and_then_talks_without_end_is_not_sent_it_again()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vendor_that_asks_for_time_gets_it() {
+async fn retry_after_is_respected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     webhook.misbehave(1, SimulatedFault::RetryAfter(429, 1));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
@@ -107,7 +107,7 @@ async fn a_vendor_that_asks_for_time_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vendor_that_hangs_slows_neither_the_intake_nor_the_other() {
+async fn hanging_vendor_slows_neither_intake_nor_other_destinations() {
     let (webhook, ga4) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
     webhook.misbehave_always(Some(SimulatedFault::Hang));
     let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
@@ -122,7 +122,7 @@ async fn a_vendor_that_hangs_slows_neither_the_intake_nor_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_credentials_hold_the_events_until_they_are_mended() {
+async fn refused_credentials_hold_events_until_corrected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     webhook.misbehave_always(Some(SimulatedFault::Status(401)));
     let gateway =
@@ -139,7 +139,7 @@ async fn refused_credentials_hold_the_events_until_they_are_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
+async fn traits_of_a_visitor_are_sent_with_later_events() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let identify = json!({ "type": "identify", "messageId": "i1", "anonymousId": "a1",
@@ -157,7 +157,7 @@ async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_is_known_by_whatever_was_seen_with_them() {
+async fn person_is_identified_by_every_linked_id() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let token = "one-of-our-servers";
     let key = "write_key = \"shop-web\"\n";
@@ -171,7 +171,7 @@ async fn a_person_is_known_by_whatever_was_seen_with_them() {
         message
     };
     let messages = [
-        // Another client's id for the same browser, before anybody knows who it is.
+        // Another client's id for the same browser, before its user is known.
         message("m1", json!({ "anonymousId": "cid", "context": google })),
         message("m2", json!({ "anonymousId": "a1", "context": google })),
         message(
@@ -185,14 +185,14 @@ async fn a_person_is_known_by_whatever_was_seen_with_them() {
             json!({ "anonymousId": "phone",
             "context": { "traits": { "email": "jo@x.example" } } }),
         ),
-        // In a browser anybody can name anybody's address; a server is believed.
+        // In a browser anyone can name any address; only a server is trusted.
         message(
             "m6",
             json!({ "anonymousId": "phone",
             "context": { "traits": { "email": "jo@x.example" } } }),
         ),
         message("m7", json!({ "anonymousId": "phone" })),
-        // Somebody else at the browser.
+        // Another user at the browser.
         message("m8", json!({ "userId": "u2", "anonymousId": "a1", "context": google })),
         message("m9", json!({ "anonymousId": "cid", "context": google })),
     ];
@@ -203,7 +203,7 @@ async fn a_person_is_known_by_whatever_was_seen_with_them() {
         } else {
             gateway.accept(&[message]).await;
         }
-        // An event that is still under way when the next one is learnt from gains by it.
+        // An event still under way would already use the identity of the next one.
         gateway.settled(before).await;
     }
     let bodies = webhook.tally().seen;

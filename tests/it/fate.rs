@@ -1,4 +1,4 @@
-//! The fate of past events, paused destinations, and the metrics of one moment, as operators ask for them.
+//! Fate of past events, paused destinations, and metrics of one moment, through the operators' commands.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,7 +29,7 @@ fn post(process: &Process, events: &[Value]) {
     assert_eq!(answer.unwrap().status, 200);
 }
 
-/// The sum of a metric's values whose line holds this text.
+/// The sum of a metric's values on the lines with this text.
 fn metric(process: &Process, text: &str) -> f64 {
     let body = admin_get(process.admin, "/metrics").unwrap().body;
     let lines = body.lines().filter(|line| line.starts_with(text));
@@ -37,7 +37,7 @@ fn metric(process: &Process, text: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operator_asks_for_the_fate_of_an_event() {
+async fn event_command_shows_the_outcomes_of_an_event() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -71,7 +71,7 @@ async fn operator_asks_for_the_fate_of_an_event() {
     assert!(text.contains("refused") && text.contains("reply 422"), "{text}");
     let unknown = run(&process, &file, &["event", "m4"]);
     assert_eq!(unknown.status.code(), Some(1));
-    // The dead letter's last call goes with the person.
+    // The dead letter's last call is erased with the person.
     let person = "u-gone";
     webhook.misbehave(1, SimulatedFault::Status(422));
     let mut event = track("m5", "Order Completed");
@@ -107,7 +107,7 @@ async fn paused_destination_stays_paused_over_a_restart_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ledger_adds_up_in_each_scrape_and_what_is_held_is_no_backlog() {
+async fn ledger_adds_up_in_each_scrape_and_held_events_are_no_backlog() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));

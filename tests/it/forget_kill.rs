@@ -1,5 +1,5 @@
-//! A power cut at each stage of forgetting a person: after the next start the person is gone from
-//! everywhere and stays suppressed, and nobody else's data is.
+//! A power cut at each stage of forgetting a person: after the next start the person's data is erased
+//! everywhere and stays suppressed, and the data of others is unchanged.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{NO_RATES, Process, SITE, TAGWAY, batch, eventually, send};
 
-/// Events of each person: several steps of an eraser.
+/// Events of each person: several steps of the erasure.
 const EVENTS: usize = 300;
 
-/// A stage of forgetting: what the database shows from then on, with the person's number as `?1`.
+/// A stage of forgetting: a query for its state in the database, with the person's number as `?1`.
 const STAGES: [(&str, &str); 5] = [
     ("asked for", "SELECT 1"),
     ("suppressed", "SELECT count(*) > ?1 FROM (SELECT DISTINCT person FROM forgotten)"),
@@ -41,7 +41,7 @@ fn post(process: &Process, events: &[Value]) {
     }
 }
 
-/// What a query says of the database, while it is in use.
+/// The result of a query while the database is in use.
 fn ask<T: rusqlite::types::FromSql>(data: &Path, query: &str, number: usize) -> Option<T> {
     let database = rusqlite::Connection::open(data.join("tagway.db")).ok()?;
     let mut statement = database.prepare(query).ok()?;
@@ -58,7 +58,7 @@ fn tagway(process: &Process, file: &Path, words: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forgetting_that_is_killed_at_any_stage_is_finished_after_the_restart() {
+async fn forgetting_killed_at_any_stage_is_finished_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{SITE}");
@@ -99,7 +99,7 @@ async fn forgetting_that_is_killed_at_any_stage_is_finished_after_the_restart() 
             number,
         );
         if is_suppressed == Some(false) {
-            // It was killed before it was asked for, and nothing has happened.
+            // Killed before the request arrived, so nothing has happened.
             assert_eq!(number, 0, "{stage}");
             assert_eq!(tagway(&process, &file, &["export", &person]).lines().count(), EVENTS + 1);
             tagway(&process, &file, &["forget", &person]);
@@ -128,7 +128,7 @@ async fn forgetting_that_is_killed_at_any_stage_is_finished_after_the_restart() 
     assert!(!files_with(&data, "other@mail.example").is_empty());
 }
 
-/// The files in which something stands, and where.
+/// The files that contain a text, with its positions.
 fn files_with(data: &Path, text: &str) -> Vec<String> {
     let entries = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
     let found = entries.filter_map(|path| {

@@ -19,7 +19,7 @@ use tagway::settings::{ConfigEnvironment, ConfigFile};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// No wait in a test is longer.
+/// The longest wait in a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A simulated vendor on a free port.
@@ -59,7 +59,7 @@ origins = ["https://shop.example"]
 write_key = "shop-web"
 "#;
 
-/// What every test's gateway has in common. Tests talk fast and from one address.
+/// The common settings of every test's gateway. Tests send fast and from one address.
 fn base(data_dir: &Path) -> String {
     let data_dir = json!(data_dir);
     format!(
@@ -92,7 +92,7 @@ pub(crate) fn batch(events: &[Value]) -> String {
     json!({ "writeKey": "shop-web", "batch": events }).to_string()
 }
 
-/// An answer to a test's request.
+/// A response to a test's request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -111,12 +111,12 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own, written as it is. An error is a connection that was cut.
+/// Sends one request unchanged on a separate connection. An error is a connection that was cut.
 pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
-    // A server that refuses early may close before it has read everything.
+    // A server that rejects early may close before it has read everything.
     let written = stream.write_all(request);
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
@@ -131,7 +131,7 @@ pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer
     Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
-/// A request with a body, on a connection of its own.
+/// Sends a request with a body on a separate connection.
 pub(crate) fn send(
     address: SocketAddr,
     (method, path): (&str, &str),
@@ -146,13 +146,13 @@ pub(crate) fn send(
     raw(address, &[request.as_bytes(), body].concat())
 }
 
-/// A GET of the operators' listener.
+/// Sends a GET to the operators' listener.
 pub(crate) fn admin_get(admin: SocketAddr, path: &str) -> std::io::Result<Answer> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     raw(admin, request.as_bytes())
 }
 
-/// A POST to the operators' listener.
+/// Sends a POST to the operators' listener.
 pub(crate) fn admin_post(
     admin: SocketAddr,
     path: &str,
@@ -181,7 +181,7 @@ pub(crate) struct Row {
     pub(crate) held: u64,
 }
 
-/// The accounts of all destinations, each of which adds up.
+/// The accounts of all destinations; each must add up.
 pub(crate) fn ledger(admin: SocketAddr) -> Vec<Row> {
     let answer = admin_get(admin, "/api/v1/ledger").expect("the operators' listener answers");
     let answer = answer.json();
@@ -207,7 +207,7 @@ pub(crate) fn ledger(admin: SocketAddr) -> Vec<Row> {
     rows
 }
 
-/// Waits until `look` finds something. The last look is the error after [`DEADLINE`].
+/// Waits until `look` returns a value. The last look is the error after [`DEADLINE`].
 pub(crate) async fn eventually<T: std::fmt::Debug>(
     mut look: impl FnMut() -> Result<T, String>,
 ) -> T {
@@ -245,7 +245,7 @@ impl Gateway {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), settings).await
     }
 
-    /// Stops it and starts another over the same data.
+    /// Stops it and starts another with the same data.
     pub(crate) async fn restart(self, settings: &str) -> Self {
         let folder = self.folder.clone();
         drop(self);
@@ -253,7 +253,7 @@ impl Gateway {
     }
 
     async fn start_in(folder: Arc<TempDir>, settings: &str) -> Self {
-        // Tables may be given in any order, but only once: the test's file lies over the base.
+        // Tables may be in any order, but only once: the test's file is layered over the base.
         let sources = [
             ConfigFile { name: "the test's settings".to_owned(), text: settings.to_owned() },
             ConfigFile { name: "the harness's settings".to_owned(), text: base(folder.path()) },
@@ -266,12 +266,12 @@ impl Gateway {
         Self { app, http, https, admin, folder }
     }
 
-    /// Where it keeps its data.
+    /// The folder of its data.
     pub(crate) fn data(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The vendors' scripts, as operators see them.
+    /// The vendors' scripts in the operators' list.
     pub(crate) fn scripts(&self) -> Value {
         let token = std::fs::read_to_string(self.data().join("admin.token")).unwrap();
         let request = format!(
@@ -282,13 +282,13 @@ impl Gateway {
         raw(self.admin, request.as_bytes()).unwrap().json()
     }
 
-    /// Posts to the site, from a thread that may wait.
+    /// Posts to the site, from a blocking thread.
     pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
         let answer = tokio::task::block_in_place(|| send(self.http, ("POST", path), fields, body));
         answer.unwrap()
     }
 
-    /// Posts a batch that must be accepted in whole.
+    /// Posts a batch that must be accepted completely.
     pub(crate) async fn accept(&self, events: &[Value]) {
         let answer = self.post("/v1/batch", &[], batch(events).as_bytes()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -301,7 +301,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // After a failure the accounts are not the news.
+        // After a failure the accounts are not checked.
         if !std::thread::panicking() {
             tokio::task::block_in_place(|| {
                 ledger(self.admin);
@@ -325,7 +325,7 @@ impl Process {
         Self::run(Command::new(TAGWAY).arg("serve").arg("--config").arg(file))
     }
 
-    /// Starts the program by a command that leads to it, and waits until it is ready.
+    /// Starts the program with this command, and waits until it is ready.
     pub(crate) fn run(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -336,7 +336,7 @@ impl Process {
         Self { http: address("http"), admin: address("admin"), child }
     }
 
-    /// Ends it without a word, as a power cut would.
+    /// Kills it, like a power cut.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -351,7 +351,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         if !std::thread::panicking() {
             ledger(self.admin);
@@ -372,8 +372,8 @@ impl Drop for Process {
 /// The program under test.
 pub(crate) const TAGWAY: &str = env!("CARGO_BIN_EXE_tagway");
 
-/// A configuration file: the base with the test's settings after it. The test's tables must be
-/// other ones.
+/// A configuration file: the base with the test's settings after it. The test's tables must not be in
+/// the base.
 pub(crate) fn whole(data_dir: &Path, settings: &str) -> String {
     format!("{}{settings}", base(data_dir))
 }

@@ -1,5 +1,5 @@
-//! Events that wait for who their visitor is, with the real program: they go with the identity once it is
-//! known, without it when the time is over, and once, whatever happens to the gateway meanwhile.
+//! Events that wait for their visitor's identity, with the real program: they are sent with the identity
+//! once it is known, without it after the deadline, and exactly once despite restarts and crashes.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ currency = "EUR"
     )
 }
 
-/// An event of a visitor, of an hour ago.
+/// An event of a visitor, dated one hour ago.
 fn event(kind: &str, id: &str, visitor: &str) -> Value {
     json!({
         "type": kind, "event": "Order Completed", "messageId": id, "anonymousId": visitor,
@@ -66,7 +66,7 @@ async fn becomes(process: &Process, destination: &str, (delivered, pending): (u6
     .await;
 }
 
-/// What the webhook heard, in order.
+/// The events that the webhook received, in order.
 fn heard(webhook: &VendorSimulator) -> Vec<Value> {
     let seen = webhook.tally().seen;
     let batches = seen.iter().map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap());
@@ -78,7 +78,7 @@ fn start(folder: &Path, settings: &str) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_of_somebody_who_signs_in_later_arrives_with_who_it_is_once() {
+async fn order_of_a_later_login_is_delivered_once_with_the_identity() {
     let (webhook, meta) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Meta).await);
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&webhook, &meta, "10m");
@@ -117,7 +117,7 @@ async fn an_order_of_somebody_who_signs_in_later_arrives_with_who_it_is_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_of_somebody_who_stays_unknown_goes_when_the_time_is_over() {
+async fn order_of_an_unknown_visitor_is_delivered_after_the_deadline() {
     let (webhook, meta) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Meta).await);
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&webhook, &meta, "3s");
@@ -136,7 +136,7 @@ async fn an_order_of_somebody_who_stays_unknown_goes_when_the_time_is_over() {
 }
 
 #[test]
-fn a_time_too_long_for_the_vendor_is_a_mistake() {
+fn hold_longer_than_the_vendor_accepts_is_a_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tagway.toml");
     let destination = |name: &str, more: &str| {

@@ -1,4 +1,4 @@
-//! Beacons in, as browsers, pixels and servers send them.
+//! Beacons of browsers, pixels and servers.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use tagway::demo::simulator::SimulatorKind;
 use crate::harness::{Gateway, SITE, batch, raw, send, track, vendor, webhook_site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_in_leads_to_the_destination() {
+async fn every_intake_route_leads_to_the_destination() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let basic = format!("Basic {}", STANDARD.encode("shop-web:"));
@@ -36,7 +36,7 @@ async fn every_way_in_leads_to_the_destination() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn compressed_batches_are_read_and_bombs_are_not() {
+async fn compressed_batches_are_read_and_bombs_rejected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let gzip = |bytes: &[u8]| {
@@ -56,7 +56,7 @@ async fn compressed_batches_are_read_and_bombs_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_message_does_not_sink_the_good_ones() {
+async fn bad_message_does_not_reject_the_good_ones() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let bad = json!({ "type": "track", "messageId": "bad", "userId": "u" });
@@ -70,7 +70,7 @@ async fn a_bad_message_does_not_sink_the_good_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_told_so_and_nothing_is_kept() {
+async fn rejected_requests_get_their_status_and_a_problem() {
     let gateway = Gateway::start(SITE).await;
     let body = batch(&[track("x", "Clicked")]);
     let wrong_key = body.replace("shop-web", "other");
@@ -93,7 +93,7 @@ async fn strangers_are_told_so_and_nothing_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_is_too_fast_is_told_when_to_come_back() {
+async fn throttled_client_gets_retry_after() {
     let settings = format!("[limits]\nclient_per_second = 1\nclient_burst = 3\n{SITE}");
     let gateway = Gateway::start(&settings).await;
     let mut refused = None;

@@ -1,4 +1,4 @@
-//! Browser libraries that speak to the gateway as to their vendors, each at its mount.
+//! Browser libraries that send to the gateway like to their vendors, each at its mount.
 
 use serde_json::json;
 use tagway::demo::simulator::{SimulatorKind, WEBHOOK_SECRET};
@@ -6,7 +6,7 @@ use tagway::demo::simulator::{SimulatorKind, WEBHOOK_SECRET};
 use crate::harness::{Gateway, SITE, send, vendor, webhook_site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
+async fn segment_spec_and_snowplow_clients_are_accepted_and_answered() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let message = |id: &str| {
@@ -41,7 +41,7 @@ async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_two_tags_tell_of_is_told_once_to_each_vendor() {
+async fn order_of_two_tags_is_sent_once_to_each_vendor() {
     let (ga4, meta) = (vendor(SimulatorKind::Ga4).await, vendor(SimulatorKind::Meta).await);
     let webhook = vendor(SimulatorKind::Webhook).await;
     let destination = |name: &str, address: std::net::SocketAddr, more: &str, settings: &str| {
@@ -98,7 +98,7 @@ async fn an_order_that_two_tags_tell_of_is_told_once_to_each_vendor() {
     let mut ids: Vec<String> = webhook.tally().events.into_keys().collect();
     ids.sort();
     assert_eq!(ids, ["meta", "sdk"]);
-    // A beacon of the library's own is its tag's word as well.
+    // A beacon of the vendor's own library counts as its tag's event.
     let page = "dl=https%3A%2F%2Fshop.example%2F";
     let beacon =
         format!("/meta/tr/?id=1&ev=Lead&eid=beacon&fbp=fb.1.1700000000000.1234567890&{page}");

@@ -1,7 +1,7 @@
-//! The gateway as its clients, vendors and operators meet it: over the network, in one piece.
+//! The gateway from the clients', vendors' and operators' side: over the network, as a whole.
 //!
 //! One binary, so that it is linked once. `harness` starts gateways in this process and as the real
-//! program; both hold the ledger to its promise when they end.
+//! program; both check the ledger when they end.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,7 @@ mod abuse;
 mod cdn;
 mod certificates;
 mod delivery;
+mod examples;
 mod fate;
 mod forget_kill;
 mod harness;

@@ -1,5 +1,5 @@
-//! Vendors' beacons, recorded and mutated, against the gateway: whatever they say, their libraries are
-//! answered as by their vendors.
+//! Recorded and mutated vendors' beacons against the gateway: it answers every one of them like the
+//! vendor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::harness::{Gateway, NO_RATES, SITE, send};
 use crate::recorded::Recorded;
 
-/// Requests in all.
+/// The number of requests.
 const REQUESTS: usize = 10_000;
 
-/// Always the same ones.
+/// The seed: the requests are always the same.
 const SEED: u64 = 4;
 
 /// The cases of every vendor that has beacons.
@@ -38,7 +38,7 @@ fn expected_status(case: &Path) -> u16 {
     answer.lines().next().unwrap().parse().unwrap()
 }
 
-/// Sends a beacon from a page of the shop; its status.
+/// Sends a beacon from a page of the shop; returns the status.
 fn replay(gateway: &Gateway, vendor: &str, beacon: &Recorded) -> u16 {
     let mut path = format!("/{vendor}{}", beacon.path);
     if !beacon.query.is_empty() {
@@ -81,18 +81,18 @@ fn mutate(beacon: &mut Recorded, random: &mut fastrand::Rng, others: &[Recorded]
         }
         bytes.truncate(32 * 1024);
     }
-    // What a browser would not send in a URL is no matter of the vendor's.
+    // Bytes that a browser would not send in a URL never reach the vendor's code.
     query.retain(|byte| byte.is_ascii_graphic() && !b"\"<>#".contains(byte));
     query.truncate(4096);
     beacon.query = String::from_utf8(query).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beacons_whatever_they_say_are_answered_as_by_their_vendors() {
+async fn mutated_beacons_are_answered_like_by_their_vendors() {
     let gateway = Gateway::start(&format!("{NO_RATES}{SITE}")).await;
     let cases = cases();
     let beacons: Vec<Recorded> = cases.iter().map(|(_, case)| Recorded::read(case)).collect();
-    // The statuses that each endpoint's library is told.
+    // The statuses of each endpoint for its library.
     let mut told: BTreeMap<(&str, &str), BTreeSet<u16>> = BTreeMap::new();
     for ((vendor, case), beacon) in cases.iter().zip(&beacons) {
         told.entry((vendor, &beacon.path)).or_default().insert(expected_status(case));

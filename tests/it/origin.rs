@@ -12,7 +12,7 @@ use tagway::script::compose::snippet;
 
 use crate::harness::{Answer, DEADLINE, Gateway, SITE, batch, raw, send, track};
 
-/// A server that answers one request on each connection, of which it is given the head.
+/// A server that answers one request on each connection; `answer` gets the request's head.
 pub(crate) fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (address, answer) = (listener.local_addr().unwrap(), Arc::new(answer));
@@ -30,7 +30,7 @@ pub(crate) fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'stat
     address
 }
 
-/// A server that answers everything with these bytes.
+/// A server that answers every request with these bytes.
 pub(crate) fn saying(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer = answer.into();
     origin(move |stream, _| stream.write_all(&answer).unwrap())
@@ -42,7 +42,7 @@ pub(crate) fn timed(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// A head, and nothing of what comes after it.
+/// Reads a head, and nothing after it.
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
@@ -51,7 +51,7 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Reads up to and with this text.
+/// Reads up to and including this text.
 fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(end.as_bytes()) {
@@ -72,7 +72,7 @@ fn read_byte(stream: &mut TcpStream) -> u8 {
     byte[0]
 }
 
-/// A signal that the one side waits for until the other gives it.
+/// A signal for which one side waits until the other sends it.
 pub(crate) fn signal() -> (SyncSender<()>, impl Fn() + Send + Sync) {
     let (sender, receiver): (_, Receiver<()>) = mpsc::sync_channel(1);
     let receiver = Mutex::new(receiver);
@@ -89,7 +89,7 @@ fn connect(gateway: &Gateway, head: &str) -> TcpStream {
     stream
 }
 
-/// A page, asked for in HTTP/1.0, whose bodies have no frame.
+/// A request of a page in HTTP/1.0, whose bodies have no framing.
 fn page(gateway: &Gateway, fields: &str) -> Answer {
     let request = format!("GET /a?b=c HTTP/1.0\r\nhost: t.shop.example\r\n{fields}\r\n");
     raw(gateway.http, request.as_bytes()).unwrap()
@@ -99,7 +99,7 @@ pub(crate) fn html(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n{fields}connection: close\r\n\r\n{body}")
 }
 
-/// The snippet takes itself out of the page.
+/// The snippet removes itself from the page.
 pub(crate) const LEAVE: &str = "document.currentScript.remove()";
 
 pub(crate) const NAVIGATION: &str = "accept: text/html,*/*;q=0.8\r\n";
@@ -156,7 +156,7 @@ async fn uploads_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_concerns_one_connection_stays_there_and_the_origin_learns_whom_it_is_from() {
+async fn connection_fields_are_removed_and_the_client_is_forwarded() {
     let origin = origin(move |stream, head| {
         let own = "connection: close, x-inner\r\nx-inner: 1\r\nkeep-alive: timeout=9\r\nx-own: 1";
         let length = head.len();
@@ -198,7 +198,7 @@ async fn what_concerns_one_connection_stays_there_and_the_origin_learns_whom_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_goes_both_ways() {
+async fn websocket_works_in_both_directions() {
     let origin = origin(|stream, head| {
         assert!(
             head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n")
@@ -229,7 +229,7 @@ async fn a_websocket_goes_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_does_not_answer_is_told_of() {
+async fn origin_failures_get_their_status() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let gone = gateway(nobody, "").await;
     assert_eq!(page(&gone, "").status, 502);
@@ -239,7 +239,7 @@ async fn an_origin_that_does_not_answer_is_told_of() {
     let strict =
         gateway(saying("HTTP/1.1 204 No Content\r\n\r\n"), "upload_bytes = \"1KiB\"").await;
     assert_eq!(send(strict.http, ("POST", "/up"), &[], &[0; 1025]).unwrap().status, 413);
-    // Of an unknown length: found out on the way.
+    // Of an unknown length: detected while streaming.
     let (_never, wait) = signal();
     let patient = gateway(origin(move |_, _| wait()), "upload_bytes = \"1KiB\"").await;
     let chunk = format!("401\r\n{}\r\n0\r\n\r\n", "x".repeat(0x401));
@@ -251,7 +251,7 @@ async fn an_origin_that_does_not_answer_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_truncated_answer_is_not_made_to_look_whole() {
+async fn truncated_response_stays_truncated() {
     let chunked = "transfer-encoding: chunked\r\n\r\n9\r\n<p>01234\n\r\n";
     let cases = [
         ("content-type: text/plain\r\ncontent-length: 100\r\n\r\n01234".to_owned(), "01234"),
@@ -271,14 +271,14 @@ async fn a_truncated_answer_is_not_made_to_look_whole() {
         read_until(&mut stream, last);
         go.send(()).unwrap();
         let mut rest = Vec::new();
-        // Closed or reset, but not ended.
+        // Closed or reset, but not properly ended.
         stream.read_to_end(&mut rest).ok();
         assert_eq!(rest, b"", "{answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_get_the_script_with_the_nonce_and_are_otherwise_the_same() {
+async fn pages_get_the_script_with_the_nonce_and_no_other_change() {
     let (before, after) =
         ("<!doctype html>\n<HTML><Head a=1>", "\r\n<title>ä&amp;</title>\r\n<p>x");
     let policy = "content-security-policy: script-src 'nonce-abc='\r\netag: \"1\"\r\n\
@@ -290,7 +290,7 @@ async fn pages_get_the_script_with_the_nonce_and_are_otherwise_the_same() {
     assert_eq!(answer.body, placed);
     assert_eq!(answer.header("etag"), Some("W/\"1\""));
     assert_eq!((answer.header("content-md5"), answer.header("accept-ranges")), (None, None));
-    // Who fetches it with a script gets it as it is.
+    // A script that fetches the page gets it unchanged.
     assert_eq!(page(&gateway_of_page, "accept: */*\r\n").body, format!("{before}{after}"));
 
     let own = "<head><script src=/tw.js></script></head>";
@@ -298,7 +298,7 @@ async fn pages_get_the_script_with_the_nonce_and_are_otherwise_the_same() {
     assert_eq!(page(&doubled, NAVIGATION).body.matches("/tw.js").count(), 1);
 }
 
-/// What can be read of the beginning of a compressed page.
+/// The readable part of the beginning of a compressed page.
 fn decoded(coding: &str, bytes: &[u8]) -> String {
     let mut text = Vec::new();
     match coding {
@@ -310,7 +310,7 @@ fn decoded(coding: &str, bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_are_compressed_as_they_stream_in_the_best_way_that_the_client_takes() {
+async fn pages_are_compressed_while_streaming_in_the_clients_best_coding() {
     let first = "<head></head><p>first</p>";
     for (accepts, coding) in
         [("gzip, deflate, br, zstd", "zstd"), ("gzip, br", "br"), ("gzip, br;q=0", "gzip")]
@@ -349,7 +349,7 @@ async fn pages_are_compressed_as_they_stream_in_the_best_way_that_the_client_tak
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tags_of_vendors_load_what_the_gateway_has() {
+async fn vendor_tags_load_the_gateways_scripts() {
     let gtag = |src: &str| format!("<script async src=\"{src}?id=G-1\"></script>");
     let fbq = |src: &str| format!("<script>f('{src}/en_US/fbevents.js')</script>");
     let (google, meta) =
@@ -378,7 +378,7 @@ async fn tags_of_vendors_load_what_the_gateway_has() {
         format!("<body>{hint}{}{}", gtag("/g/gtag/js"), fbq(meta))
     );
     assert_eq!(found("", &format!("rewrite_tags = false\n{both}")).await, body);
-    // The hash of a script is that of every byte of it.
+    // A hash in the policy covers every byte of an inline script.
     let policy = "content-security-policy: script-src 'self' 'sha256-x'\r\n";
     assert_eq!(
         found(policy, both).await,
@@ -389,7 +389,7 @@ async fn tags_of_vendors_load_what_the_gateway_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_whole_or_not_a_page_passes_as_it_is() {
+async fn partial_responses_and_other_files_pass_unchanged() {
     let origin = origin(|stream, head| {
         let answer = if head.contains("range: bytes=0-3\r\n") {
             "206 Partial Content\r\ncontent-range: bytes 0-3/9\r\ncontent-length: 4\r\n\r\n<hea"
@@ -405,7 +405,7 @@ async fn what_is_not_whole_or_not_a_page_passes_as_it_is() {
     assert_eq!((part.status, &*part.body), (206, "<hea"));
     assert_eq!(part.header("content-range"), Some("bytes 0-3/9"));
     let same = page(&gateway, &format!("{NAVIGATION}if-none-match: W/\"1\"\r\n"));
-    // The tag of what the client has, which is not the origin's to the byte.
+    // The entity tag of the client's version, which differs from the origin's.
     assert_eq!((same.status, same.header("etag")), (304, Some("W/\"1\"")));
     let mut stream =
         connect(&gateway, &format!("HEAD / HTTP/1.1\r\n{NAVIGATION}connection: close"));
@@ -415,7 +415,7 @@ async fn what_is_not_whole_or_not_a_page_passes_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_page_or_may_not_be_changed_passes_as_it_is() {
+async fn unchangeable_responses_pass_unchanged() {
     let body = "<head></head>";
     let answers = [
         html("content-encoding: gzip\r\n", body),
@@ -430,7 +430,7 @@ async fn what_is_no_page_or_may_not_be_changed_passes_as_it_is() {
     }
     let without = gateway(saying(html("", body)), "inject = false").await;
     assert_eq!(page(&without, NAVIGATION).body, body);
-    // A tag longer than may be held: all is passed on from there.
+    // A tag larger than the limit: everything after it is passed on unchanged.
     let long = format!("<script id='{}'></script>{body}", "x".repeat(100_000));
     let bounded = gateway(saying(html("", &long)), "tag_bytes = \"32KiB\"").await;
     assert!(page(&bounded, NAVIGATION).body.ends_with(&long));

@@ -1,4 +1,4 @@
-//! Clients of an origin who send slowly, wrongly or not at all, and what they cannot do to others.
+//! Clients of an origin that send slowly, wrongly or not at all, and their effect on others.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::thread;
 use crate::harness::{Gateway, admin_get, eventually, raw};
 use crate::origin::{NAVIGATION, gateway, html, origin, read, read_head, saying, timed};
 
-/// A server that answers every head at once, keeps its connections, and reads whatever follows.
+/// A server that answers every head at once, keeps its connections, and reads all that follows.
 fn hasty() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ async fn visitors_do_not_wait_for_uploads_that_were_answered_early() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn client_has_so_many_requests_at_the_origin_and_no_more() {
+async fn requests_of_one_client_at_the_origin_are_limited() {
     let gateway = gateway(hasty(), "client_requests = 2").await;
     let mut slow: Vec<_> = (0..2).map(|_| start(&gateway, UPLOAD)).collect();
     for stream in &mut slow {
@@ -77,7 +77,7 @@ async fn client_has_so_many_requests_at_the_origin_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broken_uploads_are_the_clients_errors() {
+async fn broken_uploads_are_client_errors() {
     let origin = origin(|stream, _| {
         // Until the gateway gives up.
         let _length = stream.read_to_end(&mut Vec::new());
@@ -109,7 +109,7 @@ async fn broken_uploads_are_the_clients_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn client_that_leaves_while_the_origin_works_is_counted_as_the_clients() {
+async fn disconnect_during_the_origins_work_is_a_client_error() {
     let (has_come, came) = std::sync::mpsc::sync_channel(1);
     let origin = origin(move |stream, _| {
         has_come.try_send(()).ok();
@@ -155,7 +155,7 @@ async fn trailers_pass_only_if_the_site_lists_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn head_of_a_page_that_is_changed_says_what_get_would() {
+async fn head_of_a_changed_page_has_the_fields_of_get() {
     let body = "<head></head>";
     let fields = "etag: \"1\"\r\naccept-ranges: bytes\r\ncontent-length: 13\r\ndigest: x\r\n";
     let gateway = gateway(saying(html(fields, body)), "").await;
@@ -182,7 +182,7 @@ async fn head_of_a_page_that_is_changed_says_what_get_would() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_that_are_kept_as_files_or_are_parts_pass_as_they_are() {
+async fn downloads_and_ranges_pass_unchanged() {
     let body = "<head></head>";
     let ask = async |answer: String, fields: &str| {
         let gateway = gateway(saying(answer), "").await;
@@ -198,13 +198,13 @@ async fn pages_that_are_kept_as_files_or_are_parts_pass_as_they_are() {
     assert!(shown.body.contains("<script"), "{}", shown.body);
     let twice = html("content-type: text/plain\r\n", body);
     assert_eq!(ask(twice, "").await.body, body, "of two types nobody knows which counts");
-    // A server that takes no ranges answers with the whole, which is a page like any other.
+    // A server that ignores ranges answers with the complete page, which is changed like any other.
     let whole = ask(html("etag: \"1\"\r\n", body), "range: bytes=0-3\r\n").await;
     assert!(whole.body.contains("<script"), "{}", whole.body);
     let part = html("etag: \"1\"\r\naccept-ranges: bytes\r\n", "<hea");
     let part = part.replace("200 OK", "206 Partial Content");
     let part = ask(part, "range: bytes=0-3\r\n").await;
     assert_eq!((part.status, &*part.body), (206, "<hea"));
-    // It can be put together with nothing that was changed.
+    // A weak tag: the client must not combine it with a changed page.
     assert_eq!((part.header("etag"), part.header("accept-ranges")), (Some("W/\"1\""), None));
 }

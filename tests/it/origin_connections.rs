@@ -1,4 +1,4 @@
-//! The connections before and behind the gateway: TLS, HTTP/2, connections that are at their end,
+//! Connections before and behind the gateway: TLS, HTTP/2, connections that end,
 //! and bodies that are larger than memory.
 
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ use crate::origin::{NAVIGATION, gateway, html, origin, read, read_head, saying, 
 
 const HOST: &str = "t.shop.example";
 
-/// A gateway that speaks TLS, and what its clients trust.
+/// A gateway with TLS, and the certificates that its clients trust.
 struct Secure {
     gateway: Gateway,
     roots: RootCertStore,
@@ -71,7 +71,7 @@ impl Secure {
     }
 }
 
-/// A connection that speaks HTTP/2, which ends with the set.
+/// An HTTP/2 connection, which ends with the set.
 async fn http2<B>(secure: &Secure, tasks: &mut JoinSet<()>) -> SendRequest<B>
 where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -97,7 +97,7 @@ async fn http2_to_the_client_and_http1_to_the_origin() {
         assert!(head.contains("cookie: a=1; b=2\r\n"), "{head}");
         let answer = match head.contains("accept: text/html\r\n") {
             true => html("keep-alive: timeout=5\r\n", "<head></head>"),
-            // These trailers do not come: the site lists none.
+            // These trailers are not passed on: the site lists none.
             false => "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
                       3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n"
                 .to_owned(),
@@ -137,7 +137,7 @@ async fn bodies_stream_both_ways_at_once_over_http2() {
             assert_eq!(read(stream, said.len() + 5), format!("{:x}\r\n{said}\r\n", said.len()));
             stream.write_all(said.as_bytes()).unwrap();
         }
-        // Trailers of uploads do not go on to the origin.
+        // Trailers of uploads are not passed to the origin.
         assert_eq!(read(stream, 5), "0\r\n\r\n");
         stream.write_all(b"end").unwrap();
     });
@@ -163,7 +163,7 @@ async fn bodies_stream_both_ways_at_once_over_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_over_tls() {
+async fn websocket_works_over_tls() {
     let origin = origin(|stream, head| {
         assert!(head.contains("x-forwarded-proto: https\r\n"), "{head}");
         let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket";
@@ -194,7 +194,7 @@ async fn a_websocket_over_tls() {
 }
 
 /// A server that answers one request on each connection, leaves it open, and closes it when the next
-/// request is there. Tells how often it did.
+/// request arrives. Counts how often it did.
 fn impatient() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (address, closed) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -217,7 +217,7 @@ fn impatient() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_met_a_connection_at_its_end_goes_once_more_if_nothing_is_done_twice() {
+async fn idempotent_request_is_retried_once_on_a_closed_connection() {
     let (origin, closed) = impatient();
     let gateway = gateway(origin, "").await;
     let ask = |method: &str, rest: &str| {
@@ -225,7 +225,7 @@ async fn a_request_that_met_a_connection_at_its_end_goes_once_more_if_nothing_is
         raw(gateway.http, format!("{head}{rest}").as_bytes()).unwrap().status
     };
     let count = || closed.load(Ordering::Relaxed);
-    // A connection is put back just after its answer, so that not every request finds one.
+    // A connection is pooled shortly after its response, so that not every request finds one.
     for method in ["GET", "PUT", "DELETE"] {
         let before = count();
         eventually(|| {
@@ -251,7 +251,7 @@ async fn a_request_that_met_a_connection_at_its_end_goes_once_more_if_nothing_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_answers_nothing_is_asked_once() {
+async fn request_without_a_response_is_not_retried() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let origin = origin(move |_, _| {
@@ -270,7 +270,7 @@ fn most_memory(process: &Process) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// Reads to the end and counts.
+/// Reads to the end and returns the length.
 fn drain(stream: &mut TcpStream) -> usize {
     let (mut buffer, mut length) = (vec![0; 64 << 10], 0);
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
@@ -279,12 +279,12 @@ fn drain(stream: &mut TcpStream) -> usize {
     length
 }
 
-/// 256 MiB up and down at once, and as a page. What the allocator keeps varies; a body that is held
-/// would show all the same.
+/// 256 MiB up and down at once, and as a page. The allocator's reserve varies; a buffered body would
+/// show anyway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_bodies() {
     static PIECE: [u8; 64 << 10] = [b'a'; 64 << 10];
-    // Half of one body: what is held does not follow from its length.
+    // Half of one body: memory does not depend on the body's length.
     const ROOM: usize = 128 << 20;
     let origin = origin(move |stream, head| {
         let words: Vec<&str> = head.split(['/', ' ', '\r']).collect();
@@ -336,7 +336,7 @@ async fn memory_does_not_grow_with_bodies() {
     process.terminate();
 }
 
-/// So that what a page needs is asked of the same gateway in either way.
+/// The page's resources must be requested from the same gateway with either scheme.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_over_tls_load_from_a_secure_gateway() {
     let body = "<script>posthog.init('k',{api_host:'https://eu.i.posthog.com'})</script>";
@@ -349,8 +349,8 @@ async fn pages_over_tls_load_from_a_secure_gateway() {
     assert!(page.contains("{api_host:'https://t.shop.example/posthog'}"), "{page}");
 }
 
-/// An origin that speaks TLS and one protocol, and ends each connection after three requests. It says
-/// what it was asked by; counts its connections.
+/// An origin that speaks TLS and one protocol, and ends each connection after three requests. It replies
+/// with the request's protocol and counts its connections.
 async fn secure_origin(
     protocol: &'static str,
     tasks: &mut JoinSet<()>,
@@ -372,7 +372,7 @@ async fn secure_origin(
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            // Who does not trust it hangs up.
+            // A client that does not trust it disconnects.
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             counter.fetch_add(1, Ordering::Relaxed);
             connections.spawn(serve_three(TokioIo::new(stream), protocol));
@@ -422,7 +422,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_over_tls_is_asked_in_its_own_protocol_over_few_connections() {
+async fn tls_origin_is_reached_in_its_protocol_over_few_connections() {
     let mut tasks = JoinSet::new();
     for (protocol, version) in [("h2", "HTTP/2.0"), ("http/1.1", "HTTP/1.1")] {
         let (origin, cert, connections) = secure_origin(protocol, &mut tasks).await;
@@ -453,7 +453,7 @@ async fn an_origin_over_tls_is_asked_in_its_own_protocol_over_few_connections() 
             .unwrap();
             assert_eq!(answer.body, format!("{version} x {body}"), "the host asked for");
         }
-        // Three requests each, or one more that came before the word of the end.
+        // Three requests each, or one more that was sent before the GOAWAY arrived.
         let connections = connections.load(Ordering::Relaxed);
         assert!((2..=3).contains(&connections), "{protocol}: {connections}");
         process.terminate();

@@ -1,5 +1,5 @@
-//! Pages of a site's own server: which get the snippet and where, and what of the server's own name
-//! visitors see.
+//! Pages of a site's own server: the choice of pages that get the snippet, its place, and the rewriting
+//! of the server's own address.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -23,8 +23,8 @@ fn ask(gateway: &Gateway, method: &str, path: &str, fields: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn origins_own_address_becomes_the_visitors() {
-    // It names itself by the host that it was sent, which is its own.
+async fn origin_address_is_rewritten_to_the_visitors() {
+    // It names itself by the Host field that it received, which is its own.
     let origin = origin(|stream, head| {
         let host = head.split("host: ").nth(1).unwrap().split("\r\n").next().unwrap();
         let domain = host.split(':').next().unwrap();
@@ -88,7 +88,7 @@ async fn pages_get_the_snippet_whatever_their_status_and_method() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn charset_that_the_snippet_would_push_out_of_sight_is_named() {
+async fn charset_behind_the_snippet_is_added_to_the_fields() {
     let ask = async |kind: &str, page: &str, fields: &str| {
         let answer = html("", page).replace("text/html", kind);
         let gateway = gateway(saying(answer), "").await;
@@ -109,14 +109,14 @@ async fn charset_that_the_snippet_would_push_out_of_sight_is_named() {
         assert_eq!(body.replace(&tag(), ""), page);
         assert!(body.contains(&tag()));
     }
-    // What was read ahead is compressed as the rest is.
+    // The buffered beginning is compressed like the rest.
     let (found, _) = ask("text/html", late, "accept-encoding: gzip\r\n").await;
     assert_eq!(found, "text/html; charset=windows-1252");
 }
 
-/// A page that names no charset is read ahead; as soon as it declares one, it goes on as it comes.
+/// A page without a charset in its fields is buffered; once it declares one, it is streamed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn page_that_declares_its_charset_goes_on_as_it_comes() {
+async fn page_with_a_declared_charset_is_streamed() {
     let (go, wait) = signal();
     let origin = origin(move |stream, _| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n";
@@ -137,7 +137,7 @@ async fn page_that_declares_its_charset_goes_on_as_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_that_are_left_alone_are_counted_by_the_reason() {
+async fn skipped_pages_are_counted_by_reason() {
     let meta = |policy: &str| {
         format!("<head><meta http-equiv=content-security-policy content=\"{policy}\"><p>x")
     };
@@ -173,7 +173,7 @@ async fn pages_that_are_left_alone_are_counted_by_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn applications_own_paths_are_its_own_unless_a_message_is_meant() {
+async fn application_paths_reach_the_origin_unless_a_message_is_sent() {
     let asked = Arc::new(AtomicUsize::new(0));
     let (counted, last) = (asked.clone(), Arc::new(Mutex::new(String::new())));
     let heads = last.clone();
@@ -213,7 +213,7 @@ async fn applications_own_paths_are_its_own_unless_a_message_is_meant() {
         ("POST", "/e", batch(&[track("m2", "Clicked")]), 204),
         ("POST", "/reset", String::new(), 204),
         ("GET", "/px.gif?event=x", String::new(), 200),
-        // It lacks the write key, and the gateway says so.
+        // It lacks the write key, and the gateway answers so.
         ("POST", "/v1/group", r#"{"groupId":"g","userId":"u"}"#.to_owned(), 401),
     ];
     for (method, path, body, status) in own {

@@ -1,4 +1,4 @@
-//! Traits of people from a store that somebody else keeps, with the real program.
+//! Traits of people from an external store, with the real program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::harness::{
     NO_RATES, Process, admin_get, batch, eventually, send, settled, vendor, webhook_site,
 };
 
-/// A profile API that knows one person. It ends with the tasks.
+/// A profile API with one known person. It ends with the tasks.
 async fn profile_api() -> (u16, Arc<AtomicUsize>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -52,7 +52,7 @@ fn post(process: &Process, event: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_goes_with_what_is_known_outside_even_when_that_is_gone() {
+async fn events_use_external_traits_even_while_the_store_is_down() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let (port, asked, mut api) = profile_api().await;
     let rules = "[[sites.destinations.mapping.rules]]\nset = { \"properties.plan\" = \
@@ -77,7 +77,7 @@ async fn an_event_goes_with_what_is_known_outside_even_when_that_is_gone() {
     post(&process, &event("after", "jo &"));
     settled(process.admin, 4).await;
     api.shutdown().await;
-    // Longer than an answer holds.
+    // Longer than an answer is cached.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = asked.load(Ordering::Relaxed);
     post(&process, &event("later", "jo &"));

@@ -1,4 +1,4 @@
-//! What pages are told and given: the vendors' own libraries in client mode, the site's integrations.
+//! Scripts and settings for pages: the vendors' own libraries in client mode, the site's integrations.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn src(script: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_client_mode_the_page_has_all_it_needs_and_the_gateway_delivers_nothing() {
+async fn client_mode_page_gets_the_library_and_the_gateway_delivers_nothing() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let meta = vendor(SimulatorKind::Meta).await;
     let client = format!(
@@ -72,7 +72,7 @@ async fn in_client_mode_the_page_has_all_it_needs_and_the_gateway_delivers_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn integrations_are_kept_for_good_under_their_hash_and_drafts_are_nobodys() {
+async fn integrations_are_immutable_under_their_hash_and_drafts_are_hidden() {
     let dir = tempfile::tempdir().unwrap();
     let all = [
         ("live", HANDLE, "on = [\"Order *\"]"),
@@ -109,7 +109,7 @@ async fn integrations_are_kept_for_good_under_their_hash_and_drafts_are_nobodys(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signed_link_opens_the_drafts_of_its_site() {
+async fn signed_link_enables_the_drafts_of_its_site() {
     let dir = tempfile::tempdir().unwrap();
     let all = [("draft", "function handle() { 'hush' }", "preview = true")];
     let settings = format!("{NO_RATES}{SITE}{}", integrations(dir.path(), &all));
@@ -130,7 +130,7 @@ async fn a_signed_link_opens_the_drafts_of_its_site() {
     assert!(draft.body.contains("hush"), "{draft:?}");
     let forged = format!("{}A", token.strip_suffix(|_: char| true).unwrap());
     if forged != token {
-        // The last character has bits that say nothing.
+        // The last character has unused bits.
         let forged = token.replacen('.', ".A", 2);
         assert_eq!(get(&gateway, &format!("/tw/preview.js?token={forged}")).status, 404);
     }
@@ -142,7 +142,7 @@ async fn a_signed_link_opens_the_drafts_of_its_site() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reports_are_counted_by_the_names_that_the_site_has() {
+async fn reports_are_counted_for_configured_names_only() {
     let dir = tempfile::tempdir().unwrap();
     let all = [("live", HANDLE, ""), ("other", HANDLE, "")];
     let limits = "[limits]\nclient_per_second = 1\nclient_burst = 20\n";
@@ -187,7 +187,7 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
 }
 
 #[test]
-fn a_check_warns_of_what_counts_twice() {
+fn check_warns_of_double_counting() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tagway.toml");
     let destination = |vendor: &str, mode: &str, settings: &str| {
@@ -227,7 +227,7 @@ fn a_check_warns_of_what_counts_twice() {
             format!("[[sites.destinations]]\nname = \"log\"\nvendor = \"console\"\n{more}");
         check(&format!("{SITE}{shims}{}{console}", destination("ga4", "server", ga4)))
     };
-    let warning = "warning: log: hears the same from each of the tags of ga4, meta";
+    let warning = "warning: log: gets the same event from each of the tags of ga4, meta";
     let said = tags("");
     assert!(said.contains(warning) && !said.contains("warning: ga4"), "{said}");
     assert!(!tags("tags = [\"ga4\"]\n").contains("warning:"), "it says which");

@@ -1,4 +1,4 @@
-//! Vendors' scripts that a site holds to a version.
+//! Vendors' scripts that a site pins to a version.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,12 +35,12 @@ fn written(text: &str) -> String {
     format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(hash))
 }
 
-/// What a table shows of a hash.
+/// The form of a hash in a table.
 fn short(text: &str) -> String {
     written(text).chars().take(19).collect()
 }
 
-/// `tagway scripts ...` against a running one.
+/// Runs `tagway scripts ...` against a running gateway.
 fn scripts(process: &Process, file: &Path, arguments: &[&str]) -> (bool, String) {
     let admin = process.admin.to_string();
     let run = Command::new(TAGWAY)
@@ -55,7 +55,7 @@ fn scripts(process: &Process, file: &Path, arguments: &[&str]) -> (bool, String)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendor_gone() {
+async fn new_version_waits_for_approval_despite_crashes_and_outages() {
     let (cdn, folder) = (Cdn::start(), tempfile::tempdir().unwrap());
     let file = folder.path().join("tagway.toml");
     let start = || {
@@ -75,7 +75,7 @@ async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendo
         if list.contains("pending") { Ok(list) } else { Err(list) }
     });
     assert!(list.await.contains(&short(new)));
-    // Others share what is fetched, and are not held to anything. Room is made for them.
+    // The fetched scripts are shared, and other sites don't pin them. The cache makes room for them.
     let request =
         b"GET /ga4/gtag/js?id=G-1 HTTP/1.1\r\nhost: t.other.example\r\nconnection: close\r\n\r\n";
     eventually(|| match raw(process.http, request).unwrap().body {
@@ -116,7 +116,7 @@ async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_the_configuration_names_is_the_only_one_that_is_served() {
+async fn configured_version_is_the_only_one_served() {
     let cdn = Cdn::start();
     let (wrong, right) = ("let wrong = 1", "let right = 1");
     cdn.reply(ok("text/javascript", "", wrong));
@@ -134,7 +134,7 @@ async fn a_version_that_the_configuration_names_is_the_only_one_that_is_served()
     let answer = tokio::task::block_in_place(|| {
         admin_post(gateway.admin, "/api/v1/scripts/approve", &fields, &approve)
     });
-    assert!(answer.status == 409 && answer.body.contains("change it there"), "{answer:?}");
+    assert!(answer.status == 409 && answer.body.contains("change the pin there"), "{answer:?}");
     cdn.reply(ok("text/javascript", "", right));
     eventually(|| match get(gateway.http, TAG) {
         answer if answer.body == right => Ok(()),
@@ -148,7 +148,7 @@ async fn a_version_that_the_configuration_names_is_the_only_one_that_is_served()
         if list[0]["state"] == "pending" { Ok(()) } else { Err(list.to_string()) }
     })
     .await;
-    // The configuration approves what waits.
+    // The configuration approves the waiting version.
     let gateway = gateway.restart(&pinned(&cdn, &written(wrong))).await;
     assert_eq!(get(gateway.http, TAG).body, wrong);
 }

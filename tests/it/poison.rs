@@ -1,4 +1,4 @@
-//! Events that would end the process: the real program, with little memory.
+//! Events that would end the process, against the real program with little memory.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::harness::{
     NO_RATES, Process, TAGWAY, admin_get, batch, send, settled, track, vendor, webhook_site, whole,
 };
 
-/// A mapping as many sites have it.
+/// A common mapping.
 const MAPPING: &str = r#"
 [[sites.destinations.mapping.rules]]
 set = { "properties.value" = "{{ properties.price * properties.quantity }}" }
@@ -18,7 +18,7 @@ set = { "properties.label" = "{{ properties.price * properties.quantity }} {{ pr
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_where_a_template_expects_a_number_takes_no_memory() {
+async fn list_in_place_of_a_number_takes_no_memory() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));

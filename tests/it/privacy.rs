@@ -12,7 +12,7 @@ fn event(id: &str, more: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_in_any_type_or_word_is_a_refusal() {
+async fn refusal_of_any_type_or_word_is_recognised() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let site = webhook_site(webhook.address(), "consent = [\"advertising\"]");
     let gateway = Gateway::start(&site).await;
@@ -39,7 +39,7 @@ async fn a_refusal_in_any_type_or_word_is_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_must_not_leave_is_found_wherever_it_stands() {
+async fn personal_data_is_removed_at_every_depth() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let privacy = "[sites.privacy]\nanonymize_ip = true\ndeny_properties = [\"ssn\"]\n";
     let site = webhook_site(webhook.address(), "");

@@ -15,7 +15,7 @@ use crate::harness::{
     track, vendor, webhook_site, whole,
 };
 
-/// Posts single events from several threads until told to stop; the acknowledged message ids.
+/// Posts single events from several threads until it is stopped; collects the acknowledged message ids.
 struct Load {
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
     stop: Arc<AtomicBool>,
@@ -70,7 +70,7 @@ async fn no_acknowledged_event_is_missing_after_power_cuts() {
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let mut acknowledged = BTreeSet::new();
     for round in 0..4 {
-        // In every other round the vendor is down, so that the cut meets a backlog too.
+        // In every other round the vendor is down, so that the cut also meets a backlog.
         webhook.misbehave_always((round % 2 == 1).then_some(SimulatedFault::Status(503)));
         let process = Process::start(&data, &file, &settings);
         let load = Load::start(process.http, &format!("r{round}"));
@@ -91,7 +91,7 @@ async fn no_acknowledged_event_is_missing_after_power_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_under_load_loses_nothing_and_repeats_nothing() {
+async fn stop_under_load_loses_and_repeats_nothing() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -114,7 +114,7 @@ async fn a_stop_under_load_loses_nothing_and_repeats_nothing() {
 }
 
 #[test]
-fn every_mistake_of_a_configuration_is_named_and_the_exit_code_is_two() {
+fn configuration_mistakes_are_all_reported_with_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tagway.toml");
     let text = "data_dri = \"x\"\n[limits]\nbody_bytes = \"lots\"\n\n[[sites]]\nname = \"s\"\n\
@@ -127,7 +127,7 @@ fn every_mistake_of_a_configuration_is_named_and_the_exit_code_is_two() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         let name = file.display();
         for expected in [
-            format!("{name}:1: data_dri: there is no such setting; did you mean \"data_dir\"?"),
+            format!("{name}:1: data_dri: unknown setting; did you mean \"data_dir\"?"),
             format!("{name}:3: limits.body_bytes: \"lots\" is not a size"),
             format!("{name}:8: sites[0].write_key: the environment variable NO_SUCH_VARIABLE"),
             format!(
@@ -140,7 +140,7 @@ fn every_mistake_of_a_configuration_is_named_and_the_exit_code_is_two() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_folder_has_one_owner() {
+async fn second_process_on_a_data_folder_is_refused() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -153,7 +153,7 @@ async fn a_data_folder_has_one_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operators_send_look_retry_and_replay_from_the_command_line() {
+async fn command_line_sends_lists_retries_and_replays() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -174,7 +174,7 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
     webhook.misbehave(1, SimulatedFault::Status(422));
     let (code, said) = tagway(&["send", "--name", "Refused"]);
     assert_eq!(code, Some(1), "{said}");
-    // It is told when it happens, and settled a moment later.
+    // The happening is sent first, and the event settled a moment later.
     settled(process.admin, 2).await;
     let (code, said) = tagway(&["dead", "ls"]);
     assert!(code == Some(0) && said.contains("refused"), "{said}");
@@ -202,7 +202,7 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
+async fn send_reports_a_held_event_at_once() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -210,7 +210,7 @@ async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
     let process = Process::start(&data, &file, &webhook_site(webhook.address(), consent));
     let admin = process.admin.to_string();
     let token = fs::read_to_string(data.join("admin.token")).unwrap();
-    // From elsewhere: with the address and the token alone, in a folder without a configuration.
+    // From another folder, without a configuration: only with the address and the token.
     let elsewhere = tempfile::tempdir().unwrap();
     let tagway = |words: &[&str]| {
         let mut command = Command::new(TAGWAY);
@@ -236,7 +236,7 @@ async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
 }
 
 #[test]
-fn a_dry_run_judges_no_credentials_and_shows_why_a_template_has_no_value() {
+fn dry_run_accepts_any_credentials_and_explains_empty_templates() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tagway.toml");
     for (vendor, settings) in [
@@ -258,7 +258,7 @@ fn a_dry_run_judges_no_credentials_and_shows_why_a_template_has_no_value() {
 }
 
 #[test]
-fn a_configuration_is_found_from_its_folder_and_its_paths_start_there() {
+fn configuration_is_found_and_its_paths_are_relative_to_it() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = folder.path().join("tagway.toml");
     fs::write(&file, format!("data_dir = \"own\"\n{SITE}")).unwrap();
@@ -284,7 +284,7 @@ fn a_configuration_is_found_from_its_folder_and_its_paths_start_there() {
 }
 
 #[test]
-fn a_site_without_destinations_takes_test_events_and_shows_them() {
+fn site_without_destinations_accepts_and_shows_test_events() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let process = Process::start(&data, &file, SITE);
@@ -305,14 +305,13 @@ fn a_site_without_destinations_takes_test_events_and_shows_them() {
     assert!(process.terminate().success());
 }
 
-/// Starts the gateway with its data on a disk of 24 MiB. `None` where this machine does not let us
-/// make one.
+/// Starts the gateway with its data on a disk of 24 MiB. `None` if this machine does not allow one.
 fn start_on_small_disk(folder: &Path, settings: &str) -> Option<Process> {
     let (disk, file) = (folder.join("disk"), folder.join("tagway.toml"));
     fs::create_dir(&disk).unwrap();
     fs::write(&file, whole(&disk.join("data"), settings)).unwrap();
     let mount = format!("mount -t tmpfs -o size=24m tmpfs {}", disk.display());
-    // A mount namespace of its own: it ends with the process, and needs no root.
+    // A separate mount namespace: it ends with the process, and needs no root.
     let isolate = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
@@ -326,7 +325,7 @@ fn start_on_small_disk(folder: &Path, settings: &str) -> Option<Process> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_loses_nothing_and_heals() {
+async fn full_disk_rejects_events_loses_none_and_recovers() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
@@ -334,15 +333,15 @@ async fn a_full_disk_refuses_loses_nothing_and_heals() {
         eprintln!("skipped: this machine lets nobody mount a tmpfs in a namespace");
         return;
     };
-    // Its disk, as seen from outside its namespace.
+    // Its disk, from outside its namespace.
     let disk = format!("/proc/{}/root{}/disk", process.id(), folder.path().display());
     let ballast = Path::new(&disk).join("ballast");
     let load = Load::start(process.http, "full");
     load.reaches(100).await;
-    // The last write fails: it takes all the room there is.
+    // The last write fails: it takes all free space.
     fs::write(&ballast, vec![0_u8; 32 << 20]).unwrap_err();
     let body = batch(&[track("refused", "Order Completed")]);
-    // A write that finds room in the log it has may still pass between two that do not.
+    // A write that fits the existing log may still succeed between two that fail.
     let refused = eventually(|| {
         let answer = send(process.http, ("POST", "/v1/batch"), &[], body.as_bytes()).unwrap();
         let readyz = admin_get(process.admin, "/readyz").unwrap().status;

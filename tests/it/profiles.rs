@@ -1,4 +1,4 @@
-//! What is kept of visitors and what comes of it, with the real program: enrichment, import, export.
+//! Stored data of visitors and its uses, with the real program: enrichment, import, export.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -24,12 +24,12 @@ struct Shop {
 }
 
 impl Shop {
-    /// A shop whose destination has this more in its table.
+    /// Opens a shop with these additional settings in its destination's table.
     fn open(webhook: std::net::SocketAddr, more: &str) -> Self {
         Self::limited(webhook, more, "")
     }
 
-    /// The same with these limits.
+    /// Opens a shop with these limits as well.
     fn limited(webhook: std::net::SocketAddr, more: &str, limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -61,7 +61,7 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_event_goes_with_what_its_visitor_did_until_then() {
+async fn events_carry_the_visitors_earlier_activity() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let orders = "profile.activity['Order Completed']";
     let rules = format!(
@@ -73,7 +73,7 @@ async fn every_event_goes_with_what_its_visitor_did_until_then() {
         shop.post(&[order(&format!("a{n}"), "a", 10 * n), order(&format!("b{n}"), "b", 1)]);
         settled(shop.process.admin, n * 2).await;
     }
-    // Both visitors were one person.
+    // Both visitors belong to one person.
     shop.post(&[
         json!({ "type": "identify", "userId": "u", "anonymousId": "a", "messageId": "i1" }),
     ]);
@@ -101,7 +101,7 @@ async fn every_event_goes_with_what_its_visitor_did_until_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
+async fn import_fills_profiles_and_is_idempotent() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let shop = Shop::open(webhook.address(), "");
     let path = shop.folder.path().join("people.csv");
@@ -125,7 +125,7 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
         said
     };
     let said = import(None);
-    assert!(said.contains("1201 rows: 1200 taken, 1 rejected"), "{said}");
+    assert!(said.contains("1201 rows: 1200 accepted, 1 rejected"), "{said}");
     let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
     let reject: Value = serde_json::from_str(rejects.trim()).unwrap();
     assert_eq!((&reject["row"], &reject["found"]["id"]), (&json!(1201), &json!("p1200")));
@@ -138,9 +138,9 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
         (&profile["traits"]["plan"], &profile["traits"]["age"]),
         (&json!("pro"), &json!(777))
     );
-    // As if it had been killed before it could note its last two requests.
+    // The state after a kill before the last two requests were recorded.
     let said = import(Some(r#"{"rows":500,"taken":500,"rejected":0}"#));
-    assert!(said.contains("going on behind row 500") && said.contains("1200 taken"), "{said}");
+    assert!(said.contains("resuming after row 500") && said.contains("1200 accepted"), "{said}");
     assert!(!fs::exists(format!("{file}.import")).unwrap(), "what is done is not noted");
     let rows = settled(shop.process.admin, 1200).await;
     assert_eq!(rows[0].accepted, 1200, "no row was taken twice");
@@ -152,12 +152,12 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn import_goes_on_behind_rows_that_cannot_be_taken() {
+async fn import_continues_after_rejected_rows() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let shop = Shop::limited(webhook.address(), "", "body_bytes = \"16KiB\"\n");
     let path = shop.folder.path().join("people.csv");
     let mut text = "\u{feff}user_id,bio\n".to_owned();
-    // More in one request of the import's than the gateway takes.
+    // One request of the import has more events than the gateway accepts.
     for n in 0..40 {
         text.push_str(&format!("p{n},{}\n", "x".repeat(2000)));
     }
@@ -169,7 +169,7 @@ async fn import_goes_on_behind_rows_that_cannot_be_taken() {
     let output = shop.tagway(&["profiles", "import", &file, "--to", &to]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("46 rows: 42 taken, 4 rejected"), "{said}");
+    assert!(said.contains("46 rows: 42 accepted, 4 rejected"), "{said}");
     let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
     assert!(rejects.len() < 10_000, "of a row that is too long its beginning is kept");
     let rejects: Vec<Value> =

@@ -1,4 +1,4 @@
-//! What a flood may take: the quotas of one client, and the room on the disk.
+//! Limits of a flood: the quotas of one client, and the space on the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::harness::{
 
 const TOKEN: &str = "a-server-token-of-the-shop";
 
-/// What the journal may take of the disk, and besides.
+/// The space that the journal may take on the disk, and the space for other files.
 const MAX_BYTES: u64 = 8 << 20;
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// What is in the data folder besides the journal: empty tables of profiles, the pages' map.
+/// The other files in the data folder: empty tables of profiles, the pages' map.
 const OTHER_BYTES: u64 = 1 << 20;
 
 fn files(data: &Path) -> u64 {
@@ -25,7 +25,7 @@ fn files(data: &Path) -> u64 {
     length("tagway.db") + length("tagway.db-wal")
 }
 
-/// A batch of somebody's invented events, about 250 KB.
+/// A batch of an unknown visitor's invented events, about 250 KB.
 fn invented(n: usize) -> String {
     let event = |k: usize| {
         json!({
@@ -43,7 +43,7 @@ fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flood_of_strangers_fills_no_disk_and_displaces_no_order_of_a_server() {
+async fn flood_of_claims_is_bounded_on_disk_and_displaces_no_server_event() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     webhook.misbehave_always(Some(SimulatedFault::Status(503)));
     let folder = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ async fn flood_of_strangers_fills_no_disk_and_displaces_no_order_of_a_server() {
             most
         })
     };
-    // About four times what the journal may take, a server's orders in between.
+    // About four times the journal's space, with a server's orders in between.
     let (mut taken, mut refused) = (0, 0);
     for n in 0..400 {
         match send(http, ("POST", "/v1/batch"), &[], invented(n).as_bytes()).unwrap().status {
@@ -115,7 +115,7 @@ async fn flood_of_strangers_fills_no_disk_and_displaces_no_order_of_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_address_sends_no_more_events_than_its_quota_however_it_packs_them() {
+async fn event_quota_of_one_address_is_independent_of_batching() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let key = "write_key = \"shop-web\"\n";

@@ -1,4 +1,4 @@
-//! New settings in a running gateway.
+//! Changed settings in a running gateway.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing()
     };
     assert_eq!(post("before"), 403, "the origin is not known yet");
 
-    // A connection that is open across both reloads.
+    // A connection that stays open across both reloads.
     let mut held = TcpStream::connect(process.http).unwrap();
     held.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut ask = || {
@@ -65,7 +65,7 @@ async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_data_folder_waits_for_the_next_start() {
+async fn changed_data_folder_waits_for_the_next_start() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, other) = (folder.path().join("data"), folder.path().join("other"));
@@ -89,11 +89,11 @@ async fn another_data_folder_waits_for_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_of_a_site_that_left_while_the_gateway_was_down_leave_as_well() {
+async fn events_of_a_site_removed_before_the_start_are_released() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let journal = "[journal]\nretain = \"1s\"\ndedupe_window = \"1s\"\n";
-    // Nobody listens there, so the event waits for its destination.
+    // No server listens there, so the event waits for its destination.
     let site = webhook_site(([127, 0, 0, 1], 9).into(), "");
     let process = Process::start(&data, &file, &format!("{journal}{site}"));
     let accept = |process: &Process, ids: &[&str]| {

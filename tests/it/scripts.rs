@@ -1,4 +1,4 @@
-//! Vendors' scripts, first-party: what visitors get while the vendor's own host does all it can.
+//! Vendors' scripts, first-party: the responses to visitors while the vendor's own host misbehaves.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn get(gateway: &Gateway, path: &str, fields: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_script_is_fetched_once_for_many_and_without_the_visitor() {
+async fn script_is_fetched_once_for_many_without_visitor_data() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, "")).await;
@@ -60,7 +60,7 @@ async fn a_script_is_fetched_once_for_many_and_without_the_visitor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conditions_ranges_and_codings() {
+async fn script_responses_follow_conditions_ranges_and_codings() {
     let cdn = Cdn::start();
     let text = "let a = 1;\n".repeat(100);
     cdn.script(&text);
@@ -98,7 +98,7 @@ async fn conditions_ranges_and_codings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
+async fn vendor_faults_change_nothing_for_visitors() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, ALWAYS_DUE)).await;
@@ -128,7 +128,7 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
     for illness in illnesses {
         cdn.reply(illness.clone());
         let before = cdn.asked().len();
-        // Each is tried several times, so that what it did would be seen.
+        // Each fault is tried several times, so that its effect would show.
         eventually(|| {
             assert_eq!(get(&gateway, TAG, &[]).body, SERVED, "{illness:.99?}");
             let asked = cdn.asked().len() - before;
@@ -136,7 +136,7 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
         })
         .await;
     }
-    // One that stops at nothing is cut at the limit, long before its time is over.
+    // An endless reply is cut at the size limit, long before the timeout.
     let patient = settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"0s\"").replace("300ms", "1h");
     let gateway = gateway.restart(&patient).await;
     cdn.reply(Reply::Endless);
@@ -162,7 +162,7 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_needs_no_vendor() {
+async fn scripts_are_served_after_a_restart_without_the_vendor() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, ALWAYS_DUE)).await;
@@ -176,7 +176,7 @@ async fn a_restart_needs_no_vendor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() {
+async fn not_modified_reply_extends_freshness_by_its_max_age() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"1h\"")).await;
@@ -197,7 +197,7 @@ async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() 
     for _ in 0..5 {
         get(&gateway, TAG, &[]);
     }
-    // It is known after a restart, too.
+    // The confirmation survives a restart.
     let gateway = gateway.restart(&settings(&cdn, "min_ttl = \"0s\"\nmax_ttl = \"1h\"")).await;
     assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
     drop(gateway);
@@ -205,7 +205,7 @@ async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scripts_of_others_are_not_fetched_from_the_vendor() {
+async fn scripts_of_foreign_ids_are_not_fetched() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let endpoint = format!("scripts = \"proxy\"\nscript_endpoint = \"http://{}\"\n", cdn.address);
@@ -247,7 +247,7 @@ async fn scripts_of_others_are_not_fetched_from_the_vendor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scripts_that_are_not_at_hand_are_fetched_at_a_bounded_rate() {
+async fn uncached_scripts_are_fetched_at_a_limited_rate() {
     let cdn = Cdn::start();
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, "new_per_minute = 1")).await;
@@ -259,7 +259,7 @@ async fn scripts_that_are_not_at_hand_are_fetched_at_a_bounded_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_flood_of_parameters_fills_neither_memory_nor_disk_nor_the_vendor() {
+async fn flood_of_parameters_is_bounded_in_memory_disk_and_fetches() {
     let cdn = Cdn::start();
     let limits = "max_concurrent_fetches = 3\ncache_bytes = \"40KiB\"\ndisk_bytes = \"60KiB\"";
     cdn.reply(Reply::Slow(
@@ -292,7 +292,7 @@ async fn a_flood_of_parameters_fills_neither_memory_nor_disk_nor_the_vendor() {
         files.map(|file| file.metadata().map_or(0, |it| it.len())).sum::<u64>()
     };
     assert!((1..=60 << 10).contains(&on_disk()), "{}", on_disk());
-    // What is in memory is listed. Its cache makes room behind the requests.
+    // Scripts in memory are listed. The cache evicts in the background.
     let held = eventually(|| {
         get(&gateway, "/ga4/gtag/js?id=G-1&gtm=1-1", &[]);
         let scripts = gateway.scripts();
@@ -304,7 +304,7 @@ async fn a_flood_of_parameters_fills_neither_memory_nor_disk_nor_the_vendor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_never_had_is_refused_and_no_path_leads_elsewhere() {
+async fn unknown_scripts_are_rejected_and_paths_cannot_escape_the_mount() {
     let cdn = Cdn::start();
     cdn.reply(ok("text/html", "", "<html>"));
     let gateway = Gateway::start(&settings(&cdn, "retry = \"1h\"")).await;
@@ -333,7 +333,7 @@ async fn what_was_never_had_is_refused_and_no_path_leads_elsewhere() {
     assert_eq!(cdn.asked().len(), 1);
 }
 
-/// What pages load of each vendor that has a shim.
+/// The script path that pages load, for each vendor with a shim.
 const ENTRIES: [(&str, &str); 8] = [
     ("ga4", "/gtag/js?id=G-1"),
     ("meta", "/en_US/fbevents.js"),
@@ -346,7 +346,7 @@ const ENTRIES: [(&str, &str); 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shim_stands_in_for_each_vendors_script_by_default() {
+async fn shim_replaces_each_vendors_script_by_default() {
     let gateway = Gateway::start(&format!("{NO_RATES}{SITE}")).await;
     for (vendor, path) in ENTRIES {
         let path = format!("/{vendor}{path}");
@@ -377,7 +377,7 @@ async fn a_shim_stands_in_for_each_vendors_script_by_default() {
         "/segment/analytics.js/v1/B/analytics.min.js",
     );
     assert_eq!(get(&gateway, one, &[]).header("etag"), get(&gateway, other, &[]).header("etag"));
-    // Parts of the vendors' own libraries, scripts that no shim replaces, vendors without a shim.
+    // Parts of the vendors' own libraries, scripts without a shim, vendors without a shim.
     for path in [
         "/ga4/gtm.js?id=GTM-1",
         "/ga4/gtag/../gtag/js",
@@ -400,7 +400,7 @@ async fn a_shim_stands_in_for_each_vendors_script_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_site_chooses_what_is_under_the_paths_of_scripts() {
+async fn scripts_setting_decides_the_response_at_script_paths() {
     let cdn = Cdn::start();
     cdn.script("let own = 1;");
     let endpoint = format!("script_endpoint = \"http://{}\"\n", cdn.address);
@@ -419,7 +419,7 @@ async fn a_site_chooses_what_is_under_the_paths_of_scripts() {
     for path in ["/static/array.js", "/include/1/app.js"] {
         assert!(get(&gateway, path, &[]).body.contains("window.tagway"), "{path}");
     }
-    // Beside scripts, beacons are what they were.
+    // The beacons of these mounts are unaffected.
     assert!(get(&gateway, "/array/token/config.js", &[]).body.contains("_POSTHOG_REMOTE_CONFIG"));
     assert_ne!(get(&gateway, "/ga4/g/collect?v=1", &[]).status, 404);
 }

@@ -1,7 +1,7 @@
 //! No output shows a secret: every vendor is driven, with a distinctive value in each of its secret
-//! settings, against a server that echoes what it is sent. Everything that the program prints is then
-//! searched for every value in every encoding. Vendors and their secret settings are found by the list
-//! of vendors and the settings' own declarations.
+//! settings, against a server that echoes its requests. All output of the program is then searched for
+//! every value in every encoding. Vendors and their secret settings are found by the list of vendors and
+//! the settings' own declarations.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,16 +24,16 @@ use crate::harness::{
     NO_RATES, Process, SITE, TAGWAY, admin_get, admin_post, batch, eventually, send, whole,
 };
 
-/// What Google's token service gives out in this test.
+/// The access token of Google's token service in this test.
 const ACCESS_TOKEN: &str = "ya29.given-out/at+run-time";
 
-/// Answers every request with the status that is set, and with all of the request in the body and in a
+/// Answers every request with the set status, and with the complete request in the body and in a
 /// field.
 #[derive(Clone)]
 struct Echo {
     address: SocketAddr,
     status: Arc<AtomicU16>,
-    /// All that was received.
+    /// All received requests.
     heard: Arc<Mutex<String>>,
 }
 
@@ -101,7 +101,7 @@ impl Echo {
     }
 }
 
-/// A value for a secret setting that no other has, of those that the setting may accept.
+/// A unique value for a secret setting, from forms that the setting may accept.
 fn candidates(vendor: &str, setting: &str) -> [String; 3] {
     let plain = format!("hush0{vendor}0{setting}0hush").replace(['_', '.'], "0");
     let key = STANDARD.encode(format!("{plain:0<40}").get(..40).unwrap());
@@ -131,7 +131,7 @@ impl Destination {
     }
 }
 
-/// The mistakes of these settings, and the paths of all that is declared as secret.
+/// The mistakes of these settings, and the paths declared as secret.
 fn load(text: &str) -> (Result<config::TagwaySettings, Vec<String>>, Vec<String>) {
     let environment = ConfigEnvironment::default();
     let source = ConfigFile { name: "test".to_owned(), text: text.to_owned() };
@@ -150,8 +150,8 @@ fn put(table: &mut toml::Table, path: &str, value: toml::Value) {
     }
 }
 
-/// The vendor's settings out of its fixtures, with a value of its own in each secret. `None` for a vendor
-/// that is no destination, or has no secrets.
+/// The vendor's settings from its fixtures, with a unique value in each secret. `None` for a vendor
+/// that is not a destination, or has no secrets.
 fn destination(vendor: &'static str, echo: SocketAddr) -> Option<Destination> {
     const AT: &str = "sites[0].destinations[0].settings.";
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vendors").join(vendor);
@@ -193,7 +193,7 @@ fn destination(vendor: &'static str, echo: SocketAddr) -> Option<Destination> {
             it.secrets.push(value);
             done.push(setting);
         }
-        // What else the secrets need beside them.
+        // Other settings that the secrets need.
         for _ in 0..5 {
             let missing = load(&text(&it)).0.err().into_iter().flatten();
             for missing in missing.filter(|mistake| mistake.contains("is required")) {
@@ -212,7 +212,7 @@ fn destination(vendor: &'static str, echo: SocketAddr) -> Option<Destination> {
     best.filter(|it| !it.secrets.is_empty())
 }
 
-/// Every way in which a text may be written; base64 without what its surroundings decide.
+/// Every encoding of a text; base64 without the characters that depend on its surroundings.
 fn encodings(secret: &str) -> Vec<String> {
     let json = json!(secret).to_string();
     let json = json.get(1..json.len() - 1).unwrap().to_owned();
@@ -255,7 +255,7 @@ fn assert_hidden(what: &str, output: &str, secrets: &[String]) {
     }
 }
 
-/// Ends the program that it holds.
+/// Ends its program when dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -314,13 +314,13 @@ fn site(destinations: &[Destination], echo: SocketAddr) -> (String, Vec<String>)
     assert!(audiences.len() >= 6, "{}", audiences.len());
     for it in &audiences {
         let sync = format!("[[sites.segments.sync]]\ndestination = \"{}\"\n", it.vendor);
-        // Lists that are there: where a vendor's are made elsewhere, nothing is called otherwise.
+        // Existing lists: vendors whose lists are made elsewhere are not called otherwise.
         text += &format!("{sync}audience = \"Buyers\"\nlist = \"555\"\n");
     }
     (text, secrets)
 }
 
-/// What the commands and the listener of operators print.
+/// The output of the commands and of the operators' listener.
 fn outputs(file: &Path, admin: SocketAddr, destinations: &[Destination]) -> Vec<(String, String)> {
     let mut outputs = vec![
         ("dead letters".to_owned(), run(file, admin, &["dead", "ls", "--json"])),
@@ -341,7 +341,7 @@ fn outputs(file: &Path, admin: SocketAddr, destinations: &[Destination]) -> Vec<
     outputs
 }
 
-/// Watchers of what happens, and where they write.
+/// Starts watchers of the live feed, with the files of their output.
 fn watch(folder: &Path, file: &Path, admin: SocketAddr) -> Vec<(PathBuf, Running)> {
     let mut tails = Vec::new();
     for words in [&["tail"][..], &["tail", "--json"]] {
@@ -361,7 +361,7 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
     let found = VENDORS.iter().filter_map(|vendor| destination(vendor.name, echo.address));
     let destinations: Vec<Destination> = found.collect();
     let with_destination = VENDORS.iter().filter(|vendor| vendor.destination.is_some()).count();
-    // The console and what passes beacons on have no secrets.
+    // The console and forwarding destinations have no secrets.
     assert_eq!(destinations.len(), with_destination - 2);
     let (text, mut secrets) = site(&destinations, echo.address);
     let folder = tempfile::tempdir().unwrap();
@@ -378,7 +378,7 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
     let token = fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
     secrets.push(token.clone());
     let tails = watch(folder.path(), &file, process.admin);
-    // Statuses that mean something else to most vendors: refused, trouble, wrong credentials.
+    // Statuses with another meaning for most vendors: refused, failure, wrong credentials.
     for (n, status) in (1..).zip([400, 500, 401]) {
         echo.status.store(status, Ordering::Relaxed);
         let before = fs::read_to_string(&tails[1].0).unwrap().len();
@@ -400,7 +400,7 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
             let calls = calls.filter(|it| it["what"] == "called" && it["status"] == status);
             let called: BTreeSet<String> =
                 calls.filter_map(|it| it["destination"].as_str().map(str::to_owned)).collect();
-            // The first time each; later some wait longer than a test may.
+            // Each is waited for the first time; later some wait longer than a test may.
             let is_enough = match n {
                 1 => destinations.iter().all(|it| called.contains(it.vendor)),
                 _ => called.len() >= 4,
@@ -418,7 +418,7 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
     }
     assert!(heard.contains(ACCESS_TOKEN));
     let mut outputs = outputs(&file, process.admin, &destinations);
-    // An answer quotes what operators ask for.
+    // A response quotes the operator's request.
     let bearer = format!("Bearer {token}");
     let asked = json!({ SERVER_TOKEN: 1 });
     let fields = [("authorization", bearer.as_str())];
@@ -458,7 +458,7 @@ fn mistakes_and_failures_show_no_secret() {
         assert!(said.contains("vendor"), "{said}");
         assert_hidden(command, &said, &secrets);
     }
-    // Right as far as a check goes, and then the database does not answer.
+    // Valid for the check, but the database does not answer.
     let text =
         format!("{SITE}[profiles]\nstore = \"postgres\"\n[postgres]\nurl = \"{database}\"\n");
     let log = "[log]\nlevel = \"trace\"\n";

@@ -1,5 +1,5 @@
-//! Segments at destinations, with the real program: visitors fill one, an order empties it, and a sync
-//! that is killed goes on where it stood.
+//! Segments at destinations, with the real program: visitors fill a segment, an order empties it, and a
+//! killed sync resumes.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -71,7 +71,7 @@ impl Shop {
         Self { process, file, folder }
     }
 
-    /// Dies, and comes back.
+    /// Kills it, and starts it again.
     fn again(self, settings: &str) -> Self {
         let Self { process, file, folder } = self;
         process.kill();
@@ -79,7 +79,7 @@ impl Shop {
         Self { process, file, folder }
     }
 
-    /// What a command says.
+    /// The output of a command.
     fn tagway(&self, arguments: &[&str]) -> String {
         let output = std::process::Command::new(crate::harness::TAGWAY)
             .args(arguments)
@@ -90,7 +90,7 @@ impl Shop {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
-    /// Waits until the list of segments has these words: destinations hear of members before it does.
+    /// Waits until the list of segments has these words: destinations receive members before it changes.
     async fn is_listed(&self, words: &str) {
         eventually(|| {
             let listed = self.tagway(&["segments", "ls"]);
@@ -149,7 +149,7 @@ fn names(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
+async fn cart_abandoner_is_on_both_lists_until_the_order() {
     let (meta, intercom) = (
         vendor(SimulatorKind::Meta).await,
         vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
@@ -170,7 +170,7 @@ async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sync_that_is_killed_ends_with_exactly_the_right_members() {
+async fn killed_sync_ends_with_exactly_the_right_members() {
     let (meta, intercom) = (
         vendor(SimulatorKind::Meta).await,
         vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
@@ -191,7 +191,7 @@ async fn a_sync_that_is_killed_ends_with_exactly_the_right_members() {
         assert!(members(&intercom).len() < users.len(), "killed half way");
         shop = shop.again(&settings);
     }
-    // One who was told of buys meanwhile.
+    // One of the sent members orders meanwhile.
     let buyer = members(&intercom).into_iter().next().unwrap();
     shop.post(&[ordered(&buyer)]);
     settled(shop.process.admin, 241).await;
@@ -202,7 +202,7 @@ async fn a_sync_that_is_killed_ends_with_exactly_the_right_members() {
     shop.process.terminate();
 }
 
-/// A shop that, perhaps, looks for those who twice bought for a hundred and more.
+/// A shop that optionally selects people who bought twice for a hundred or more.
 fn spenders(webhook: SocketAddr, segment: &str) -> String {
     let site = crate::harness::webhook_site(webhook, "");
     let key = "write_key = \"shop-web\"\n";
@@ -212,7 +212,7 @@ fn spenders(webhook: SocketAddr, segment: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rule_that_comes_later_selects_by_what_was_done_before_it() {
+async fn later_rule_selects_by_earlier_activity() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let without = spenders(webhook.address(), "");
     let with = spenders(
@@ -281,7 +281,7 @@ async fn a_rule_that_comes_later_selects_by_what_was_done_before_it() {
     shop.process.terminate();
 }
 
-/// A shop whose cart abandoners are on lists of Google's, TikTok's and Klaviyo's.
+/// A shop with lists of cart abandoners at Google, TikTok and Klaviyo.
 fn listed(vendors: [SocketAddr; 3], segments: &str, every: &str) -> String {
     let [google, tiktok, klaviyo] = vendors;
     let destination = |name: &str, address: SocketAddr, settings: &str| {
@@ -342,7 +342,7 @@ async fn vendors_of_lists() -> [VendorSimulator; 3] {
     ]
 }
 
-/// Until these are on each list, and nobody else.
+/// Waits until exactly these people are on each list.
 async fn all_have(vendors: &[VendorSimulator; 3], wanted: &BTreeSet<String>) {
     let digests: BTreeSet<String> = wanted.iter().map(|user| digest(user)).collect();
     for (vendor, list, wanted) in [(0, "4711", &digests), (1, TITLE, &digests), (2, TITLE, wanted)]
@@ -362,7 +362,7 @@ async fn all_have(vendors: &[VendorSimulator; 3], wanted: &BTreeSet<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_of_google_tiktok_and_klaviyo_follow_a_segment_through_a_kill() {
+async fn google_tiktok_and_klaviyo_lists_follow_a_segment_despite_a_kill() {
     let vendors = vendors_of_lists().await;
     let addresses = [0, 1, 2].map(|index: usize| vendors[index].address());
     let settings = listed(addresses, "", "24h");
@@ -378,7 +378,7 @@ async fn lists_of_google_tiktok_and_klaviyo_follow_a_segment_through_a_kill() {
     shop = shop.again(&settings);
     let wanted: BTreeSet<String> = users.into_iter().collect();
     all_have(&vendors, &wanted).await;
-    // Fifty are told at once: what was on its way when it was killed may be said again, no more.
+    // Fifty are sent at once: only those under way at the kill may be sent again.
     let told = vendors[2]
         .tally()
         .seen
@@ -399,11 +399,11 @@ async fn lists_of_google_tiktok_and_klaviyo_follow_a_segment_through_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_segment_in_real_time_is_pushed_when_somebody_changes() {
+async fn real_time_segment_is_synced_on_a_profile_change() {
     let vendors = vendors_of_lists().await;
     let addresses = [0, 1, 2].map(|index: usize| vendors[index].address());
     let shop = Shop::open(&listed(addresses, "realtime_delay = \"100ms\"", "realtime"));
-    // The first run, of nobody; the next is an hour away.
+    // The first run, without members; the next is an hour away.
     shop.run();
     shop.post(&["u1", "u2"].map(came).concat());
     all_have(&vendors, &names(&["u1", "u2"])).await;
@@ -422,7 +422,7 @@ async fn a_segment_in_real_time_is_pushed_when_somebody_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_destination_was_told_that_is_no_more_is_seen_and_can_be_forgotten() {
+async fn orphaned_members_are_listed_and_can_be_forgotten() {
     let (meta, intercom) = (
         vendor(SimulatorKind::Meta).await,
         vendor(SimulatorKind::Intercom(IntercomWorkspace::PLAIN)).await,
@@ -442,9 +442,9 @@ async fn what_a_destination_was_told_that_is_no_more_is_seen_and_can_be_forgotte
     shop = shop.again(&without);
     shop.is_listed("intercom 2 abandoned").await;
     let refused = shop.tagway(&["segments", "forget", "cart_abandoners", "meta"]);
-    assert!(refused.contains("hears of the segment"), "{refused}");
+    assert!(refused.contains("the segment is synced"), "{refused}");
     let forgotten = shop.tagway(&["segments", "forget", "cart_abandoners", "intercom"]);
-    assert_eq!(forgotten, "what it was told of 2 people is forgotten\n");
+    assert_eq!(forgotten, "the record of 2 people is deleted; the destination keeps them\n");
     eventually(|| {
         let listed = shop.tagway(&["segments", "ls"]);
         if listed.contains("intercom") { Err(listed) } else { Ok(()) }

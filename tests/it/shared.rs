@@ -1,4 +1,4 @@
-//! Profiles in a PostgreSQL database that gateways share, with the real program.
+//! Profiles in a shared PostgreSQL database of several gateways, with the real program.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -51,7 +51,7 @@ fn order(id: &str) -> Value {
     json!({ "type": "track", "event": "Order Completed", "userId": "u", "messageId": id })
 }
 
-/// What the destination heard with an event.
+/// The profile that the destination received with an event.
 fn told(webhook: &VendorSimulator, id: &str) -> Value {
     for request in webhook.tally().seen {
         let events: Value = serde_json::from_slice(&request.body).unwrap();
@@ -65,7 +65,7 @@ fn told(webhook: &VendorSimulator, id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gateways_share_what_they_know_of_people() {
+async fn gateways_share_profiles() {
     let Some(url) = server::url() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
     let settings = settings(url, "shared_people", webhook.address());
@@ -80,7 +80,7 @@ async fn gateways_share_what_they_know_of_people() {
     assert_eq!(told(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
     assert_eq!(told(&webhook, "o2"), json!({ "plan": "pro", "orders": 2 }));
     one.kill();
-    // Where the first stood is known: nothing counts twice.
+    // The first gateway's progress is stored: nothing is counted twice.
     let (one, file) = start(folders[0].path(), &settings);
     post(&one, &order("o3"));
     settled(one.admin, 3).await;
@@ -95,10 +95,10 @@ async fn gateways_share_what_they_know_of_people() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_database_is_away_events_are_taken_and_wait() {
+async fn events_are_accepted_and_wait_while_the_database_is_down() {
     let Some(url) = server::url() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
-    // A port where nobody listens yet.
+    // A port without a listener yet.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let away = format!("postgresql://tagway@{address}/postgres");
@@ -121,7 +121,7 @@ async fn while_the_database_is_away_events_are_taken_and_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_trusted_by_its_certificate_alone() {
+async fn database_is_trusted_only_by_its_certificate() {
     let Some((url, certificate)) = server::secure() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ async fn a_database_is_trusted_by_its_certificate_alone() {
     std::fs::write(&file, whole(&folder.path().join("data"), &settings)).unwrap();
     let mut command = Command::new(TAGWAY);
     let command = command.arg("serve").arg("--config").arg(&file);
-    // It goes no further than the handshake, and everything waits.
+    // The connection ends at the handshake, and everything waits.
     let stranger = Process::run(command.env("SSL_CERT_FILE", "/dev/null"));
     post(&stranger, &identify("i1"));
     post(&stranger, &order("o1"));
@@ -144,7 +144,7 @@ async fn a_database_is_trusted_by_its_certificate_alone() {
     assert!(process.terminate().success());
 }
 
-/// What arrives at the listener goes to the server's socket.
+/// Forwards connections of the listener to the server's socket.
 fn forward(listener: TcpListener, socket: String) {
     let copy = |mut from: Box<dyn io::Read + Send>, mut to: Box<dyn io::Write + Send>| {
         std::thread::spawn(move || io::copy(&mut from, &mut to).ok());

@@ -1,5 +1,5 @@
-//! The identity model as a table: what a sender of each rank does to a user of whom a server told, and
-//! whether it has any power. With the real program, over HTTP.
+//! The identity model as a table: the power of a sender of each rank over a user that a server has
+//! identified. With the real program, over HTTP.
 
 use std::cell::Cell;
 
@@ -16,16 +16,16 @@ const LOGIN_KEY: &str = "a-login-key-of-the-shop";
 /// Junk that more than fills a profile, in messages of some 8 KB.
 const JUNK_MESSAGES: usize = 6;
 
-/// Who does something in the name of a user.
+/// The sender that acts in the name of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
     /// A server of the site.
     Server,
     /// The user's browser, with a login proof in the message.
     Proven,
-    /// The user's browser, which brought a login proof before.
+    /// The user's browser, which sent a login proof before.
     Bound,
-    /// Any browser with a cookie of its own.
+    /// Any browser with its own cookie.
     Browser,
     /// Any client without a cookie.
     Stranger,
@@ -33,22 +33,22 @@ enum Sender {
     WriteKey,
     /// Any browser, with a login proof of its own user.
     OtherUser,
-    /// A link or an image, opened by the user's browser, which brought a login proof before.
+    /// A link or an image, opened by the user's browser, which sent a login proof before.
     Get,
-    /// Another site's page, by the user's browser, which brought a login proof before.
+    /// Another site's page, in the user's browser, which sent a login proof before.
     CrossSite,
 }
 
-/// What they do.
+/// The action of the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// Ask for what is public of the user, with the cookie they have.
+    /// Ask for the user's public values, with the sender's cookie.
     Show,
-    /// The same, after a page that shows a device of the user's, and nothing else.
+    /// The same, after a page view with a device id of the user, and nothing else.
     ShowByDevice,
     /// The same, after an alias from the user to an id of the sender's own.
     ShowByAlias,
-    /// Set a trait that the user has not.
+    /// Set a trait that the user does not have.
     AddTrait,
     /// Change a trait that a server set.
     ChangeServersTrait,
@@ -58,24 +58,24 @@ enum Action {
     ChangeUsersTrait,
     /// Fill the profile, so that a server's next trait has no room.
     CrowdOut,
-    /// Turn a consent that a server says was refused into one that was granted.
+    /// Turn a consent that a server refused into a granted one.
     LoosenServersConsent,
-    /// Turn a consent that the user refused, with a login proof, into one that was granted.
+    /// Turn a consent that the user refused, with a login proof, into a granted one.
     LoosenUsersConsent,
-    /// Refuse a consent that a server says was granted.
+    /// Refuse a consent that a server granted.
     TightenConsent,
     /// Join the user to another user.
     Alias,
     /// Use a message id before a server does, so that the server's message is lost.
     TakeMessageId,
-    /// Make the browser, which brought the user's login proof before, another user's.
+    /// Make the browser, which sent the user's login proof before, another user's.
     Rebind,
 }
 
 const YES: bool = true;
 const NO: bool = false;
 
-/// Name, who, what, and whether it has power.
+/// Name, sender, action, and true if it has power.
 const CASES: &[(&str, Sender, Action, bool)] = &[
     ("a proven browser is shown its user", Sender::Proven, Action::Show, YES),
     ("a bound browser is shown its user", Sender::Bound, Action::Show, YES),
@@ -145,7 +145,7 @@ const CASES: &[(&str, Sender, Action, bool)] = &[
     ("another site rebinds no browser", Sender::CrossSite, Action::Rebind, NO),
 ];
 
-/// The proof of a user id.
+/// The login proof of a user id.
 fn proof(user: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(LOGIN_KEY.as_bytes()).unwrap();
     mac.update(user.as_bytes());
@@ -156,9 +156,9 @@ struct Shop {
     process: Process,
     _webhook: VendorSimulator,
     folder: tempfile::TempDir,
-    /// Events that were accepted.
+    /// The number of accepted events.
     accepted: Cell<u64>,
-    /// Messages that were sent.
+    /// The number of sent messages.
     sent: Cell<u64>,
 }
 
@@ -202,7 +202,7 @@ impl Shop {
         self.told(&[("authorization", &bearer)], &format!("/v1/{kind}"), message);
     }
 
-    /// A browser's cookie after its first page.
+    /// The cookie of a browser after its first page.
     fn browser(&self) -> String {
         let fields = [("origin", "https://shop.example")];
         let answer = self.told(&fields, "/e", &json!({ "type": "page" }));
@@ -214,7 +214,7 @@ impl Shop {
         self.told(&fields, "/e", message);
     }
 
-    /// Waits until everything that was accepted is in the profiles and delivered.
+    /// Waits until every accepted event is in the profiles and delivered.
     async fn rest(&self) {
         settled(self.process.admin, self.accepted.get()).await;
     }
@@ -238,12 +238,12 @@ impl Shop {
     }
 }
 
-/// One row: a user of whom a server told, their browser, and somebody who speaks in their name.
+/// One row: a user that a server has identified, their browser, and a sender that acts in their name.
 struct Case<'s> {
     shop: &'s Shop,
     user: String,
     other: String,
-    /// The browser that the sender has, or that it makes act.
+    /// The browser that the sender has, or abuses.
     cookie: String,
     sender: Sender,
 }
@@ -270,7 +270,7 @@ impl<'s> Case<'s> {
         self.shop.page(cookie, &message);
     }
 
-    /// The user's own browser says something of them, with a proof.
+    /// Sends a message of the user's own browser, with a proof.
     fn user_says(&self, members: Value) {
         let cookie = self.shop.browser();
         let mut message =
@@ -279,7 +279,7 @@ impl<'s> Case<'s> {
         self.shop.page(&cookie, &message);
     }
 
-    /// The sender says something in the name of a user.
+    /// Sends a message in the name of a user.
     fn says(&self, user: &str, members: Value) {
         let mut message = json!({ "type": "identify", "userId": user });
         message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -318,7 +318,7 @@ impl<'s> Case<'s> {
         }
     }
 
-    /// Does it; whether it had power.
+    /// Performs the action; returns true if it had power.
     async fn has_power(&self, action: Action) -> bool {
         let (shop, user) = (self.shop, self.user.as_str());
         match action {
@@ -368,12 +368,12 @@ impl<'s> Case<'s> {
         }
     }
 
-    /// Whether the sender's browser is shown anything of the user.
+    /// Returns true if the sender's browser is shown any value of the user.
     async fn shows(&self, action: Action) -> bool {
         let (shop, user) = (self.shop, self.user.as_str());
         match action {
             Action::ShowByDevice => {
-                // Each user's own.
+                // A separate value for each user.
                 let number = user.trim_start_matches("user-");
                 let ga = format!("GA1.1.17.{number}");
                 let (device, id) = (format!("device-{number}"), format!("anonymous-{number}"));
@@ -399,7 +399,7 @@ impl<'s> Case<'s> {
         }
     }
 
-    /// Whether a trait is as the sender says.
+    /// Returns true if a trait has the sender's value.
     async fn changes_traits(&self, action: Action) -> bool {
         let (shop, user) = (self.shop, self.user.as_str());
         match action {
@@ -424,7 +424,7 @@ impl<'s> Case<'s> {
         }
     }
 
-    /// Whether a consent is as the sender says.
+    /// Returns true if a consent has the sender's value.
     async fn changes_consent(&self, action: Action) -> bool {
         let user = self.user.as_str();
         let grant = json!({ "consent": { "categoryPreferences": { "marketing": true } } });
@@ -449,7 +449,7 @@ impl<'s> Case<'s> {
         }
     }
 
-    /// Whether the sender's browser is shown anything of the user.
+    /// Returns true if the sender's browser is shown any value of the user.
     fn is_shown(&self) -> bool {
         let me = self.shop.me(&self.cookie);
         me["user_id"] == self.user.as_str() || me["traits"]["plan"] == "gold"
@@ -467,7 +467,7 @@ impl<'s> Case<'s> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn senders_have_the_power_of_their_rank_over_a_user_and_no_more() {
+async fn sender_has_only_the_power_of_its_rank_over_a_user() {
     let shop = Shop::open().await;
     let mut wrong = Vec::new();
     for (place, (name, sender, action, power)) in CASES.iter().enumerate() {

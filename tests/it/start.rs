@@ -1,4 +1,5 @@
-//! Starts: those that cannot succeed say why and exit with one, or with two where the configuration is wrong; those that take long miss nothing.
+//! Starts: a failed one prints the reason and exits with 1, or with 2 if the configuration is wrong; during a slow
+//! one no reload is missed.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::harness::{DEADLINE, SITE, TAGWAY};
 
-/// Runs `serve` over `data_dir` with these lines in `[listen]`.
+/// Runs `serve` with `data_dir` and these lines in `[listen]`.
 fn serve(folder: &Path, listen: &str, more: &str) -> Output {
     let (data_dir, file) = (json!(folder.join("data")), folder.join("tagway.toml"));
     let text = format!("data_dir = {data_dir}\n[listen]\n{listen}\n{SITE}{more}");
@@ -33,7 +34,7 @@ fn assert_refused(output: &Output, cause: &str) {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn taken_port_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -45,7 +46,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_named() {
+fn missing_certificate_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let listen = "http = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     let tls = "[[tls.certificates]]\ncert = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n";
@@ -58,7 +59,7 @@ fn a_certificate_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_site_key_that_others_can_read_is_named() {
+fn readable_site_key_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("data/site-shop.key");
     fs::create_dir(folder.path().join("data")).unwrap();
@@ -69,12 +70,12 @@ fn a_site_key_that_others_can_read_is_named() {
 }
 
 #[test]
-fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
+fn reload_during_the_start_runs_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let (data_dir, pipe) = (json!(folder.path().join("data")), folder.path().join("tagway.toml"));
     let listen = "http = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     let text = format!("data_dir = {data_dir}\n[listen]\n{listen}\n{SITE}");
-    // A start that lasts: the configuration is a pipe, and its reader waits for this test.
+    // A slow start: the configuration is a pipe, and its reader waits for this test.
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut child = Command::new(TAGWAY)
         .args(["serve", "--config"])
@@ -90,7 +91,7 @@ fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("ready"), "{line:?}");
-    // Opening the pipe succeeds when somebody reads it again.
+    // Opening the pipe succeeds when the gateway reads it again.
     let (sender, read_again) = std::sync::mpsc::sync_channel(1);
     let again = std::thread::spawn(move || sender.send(fs::write(&pipe, text).is_ok()));
     assert_eq!(read_again.recv_timeout(DEADLINE), Ok(true));

@@ -1,5 +1,5 @@
-//! A person's rights, with the real program: who is forgotten is in no file any more, and nobody else
-//! is touched.
+//! Subject rights, with the real program: a forgotten person is in no file any more, and others are
+//! unaffected.
 
 use std::fs;
 use std::path::Path;
@@ -24,13 +24,13 @@ fn event(id: &str, person: &str, kind: &str) -> Value {
     })
 }
 
-/// Accepted, as far as the client can tell.
+/// Posts events; the client sees them accepted.
 fn post(process: &Process, events: &[Value]) {
     let answer = send(process.http, ("POST", "/v1/batch"), &[], batch(events).as_bytes());
     assert_eq!(answer.unwrap().status, 200);
 }
 
-/// The files in which something stands.
+/// The files that contain a text.
 fn files_with(data: &Path, text: &str) -> Vec<String> {
     let entries = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
     let holds = |path: &std::path::PathBuf| {
@@ -47,7 +47,7 @@ fn assert_no_trace(data: &Path, person: &str) {
     }
 }
 
-/// What a forget that was killed after its first step leaves: names that are suppressed, and nothing
+/// The state after a forget that was killed after its first step: names are suppressed, and nothing is
 /// erased.
 fn suppress_only(data: &Path, names: &[(&str, &str)]) {
     let database = rusqlite::Connection::open(data.join("tagway.db")).unwrap();
@@ -71,7 +71,7 @@ fn tagway(process: &Process, file: &Path, words: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
+async fn forgotten_person_is_in_no_file_and_others_are_complete() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -86,7 +86,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     post(&process, &[event("ann-2", "ann", "track")]);
     let rows = settled(process.admin, 4).await;
     assert_eq!(rows[0].dead, 1);
-    // From here on nothing passes: these wait in memory and are tried again and again.
+    // From here on calls fail: these events wait in memory and are retried.
     webhook.misbehave_always(Some(SimulatedFault::Status(503)));
     for person in ["ann", "bob", "cid"] {
         post(&process, &[event(&format!("{person}-3"), person, "track")]);
@@ -105,7 +105,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let answer: Value = serde_json::from_str(&said).unwrap();
     let expected = json!({ "profiles": 1, "events": 3, "parked": 0, "dead": 1 });
     assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(3), &expected), "{said}");
-    // Her events look accepted to whoever sends them, and are not.
+    // Her events seem accepted to the sender, and are dropped.
     post(&process, &[event("ann-4", "ann", "track"), event("bob-4", "bob", "track")]);
     assert_eq!(ledger(process.admin)[0].accepted, 8);
     let metrics = admin_get(process.admin, "/metrics").unwrap().body;
@@ -138,10 +138,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     assert!(!files_with(&data, "bob-secret").is_empty());
 
     let process = Process::start(&data, &file, &settings);
-    assert_eq!(
-        tagway(&process, &["forget", "ann", "--undo"]),
-        "3 names are no longer suppressed\n"
-    );
+    assert_eq!(tagway(&process, &["forget", "ann", "--undo"]), "3 ids are no longer suppressed\n");
     post(&process, &[event("ann-5", "ann", "track")]);
     let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("ann-5");
     webhook.wait_for(DEADLINE, all).await.expect("she is taken again");
@@ -150,7 +147,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_forgotten_takes_nobody_along_whose_name_they_used() {
+async fn forgetting_spares_people_whose_names_were_misused() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
@@ -167,7 +164,7 @@ async fn who_is_forgotten_takes_nobody_along_whose_name_they_used() {
         identify(theirs[0], json!({ "userId": "victim7", "traits": address })),
         identify(theirs[1], json!({ "userId": "victim7", "anonymousId": "laptop" })),
         identify(theirs[2], json!({ "anonymousId": "phone", "traits": address })),
-        // Whose device is called what another person is; who says another's address is theirs.
+        // A device with another person's id as its name, and a person who claims another's address.
         identify("attack-1", json!({ "userId": "attacker", "anonymousId": "victim7" })),
         identify("attack-2", json!({ "userId": "attacker2", "traits": address })),
     ];

@@ -1,4 +1,4 @@
-//! One visit at all vendors at once, each simulator checking what the real one checks.
+//! One visit at all vendors at once; each simulator checks what the real vendor checks.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ impl City {
     }
 }
 
-/// A visit as a browser sends it: everything up to an order, by a person who says who they are.
+/// A visit of a browser: everything up to an order, by a person who identifies themselves.
 fn visit(visitor: &str) -> Vec<Value> {
     let product = json!({ "product_id": "p1", "name": "Mug", "price": 12.5, "quantity": 2 });
     let event = |name: &str, properties: Value| json!({ "type": "track", "event": name, "properties": properties });
@@ -73,7 +73,7 @@ fn visit(visitor: &str) -> Vec<Value> {
     messages.into_iter().enumerate().map(complete).collect()
 }
 
-/// As a page of the site sends it.
+/// Sends it like a page of the site.
 const BROWSER: [(&str, &str); 4] = [
     ("origin", "https://shop.example"),
     ("content-type", "text/plain"),
@@ -81,7 +81,7 @@ const BROWSER: [(&str, &str); 4] = [
     ("cookie", "_ga=GA1.1.111.222; _ga_DEMO1=GS1.1.333.4.0.0.0.0"),
 ];
 
-/// The bodies of what a vendor was sent, decompressed.
+/// The decompressed bodies of a vendor's requests.
 fn bodies(tally: &SimulatorTally) -> String {
     let body = |seen: &tagway::demo::simulator::RecordedRequest| {
         let mut request = http::Request::new(seen.body.clone());
@@ -96,7 +96,7 @@ fn row<'r>(rows: &'r [Row], name: &str) -> &'r Row {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visit_reaches_all_vendors_as_each_wants_it() {
+async fn visit_reaches_all_vendors_in_their_formats() {
     let city = City::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for message in visit("one") {
@@ -167,7 +167,7 @@ async fn a_visit_reaches_all_vendors_as_each_wants_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_one_vendor_does_not_delay_the_others() {
+async fn outage_of_one_vendor_does_not_delay_the_others() {
     let city = City::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for (name, simulator) in &city.0 {
@@ -222,7 +222,7 @@ async fn wrong_credentials_pause_one_destination_and_it_resumes_when_they_are_co
     assert_eq!(row(&ledger(process.admin), "mixpanel").pending, 7, "none is burnt");
     std::fs::write(&file, crate::harness::whole(&data, &good)).unwrap();
     process.signal("HUP");
-    // A destination whose settings change is away for a moment.
+    // A destination with changed settings is stopped for a moment.
     eventually(|| {
         let rows = ledger(process.admin);
         let back = rows.iter().find(|row| row.destination == "mixpanel");
@@ -234,12 +234,12 @@ async fn wrong_credentials_pause_one_destination_and_it_resumes_when_they_are_co
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_carries_the_same_dedupe_keys() {
+async fn replay_sends_the_same_dedupe_keys() {
     let city = City::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     gateway.accept(&visit("r")).await;
     gateway.settled(7).await;
-    // The simulators that deduplicate by a key of their own count a repetition once.
+    // The simulators that deduplicate by their own key count a repetition once.
     let keyed = ["meta", "mixpanel", "amplitude", "intercom"];
     let keys =
         |name: &str| -> BTreeSet<String> { city.of(name).tally().events.into_keys().collect() };

@@ -1,5 +1,5 @@
-//! The language of the house: names of types that say what they are, and documentation that begins with
-//! its subject. Prints the figures (`cargo test --test tidy language -- --nocapture`) and holds them.
+//! Checks the language of the code: type names that say what they are, and documentation that begins with
+//! its subject. Prints the figures (`cargo test --test tidy language -- --nocapture`) and limits them.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn lines_outside_tests<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
     text.lines().take_while(|line| !line.starts_with("mod tests {")).collect()
 }
 
-/// The type that the line defines. Associated types of traits are names of others' making.
+/// The type that the line defines. Associated types are excluded: their traits name them.
 fn type_name(line: &str) -> Option<TypeName> {
     let code = line.trim_start();
     let is_public = code.starts_with("pub");

@@ -1,7 +1,8 @@
-//! The rules of the house that no compiler checks: who imports whom, how long a file may be, that
-//! lists, folders, names and documentation agree.
+//! Checks rules of the code that no compiler checks: imports between modules, the length of files, and
+//! the agreement of lists, folders, names and documentation.
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod documents;
 mod language;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use tagway::gateway::REJECTIONS;
 use tagway::script::compose::snippet;
 use tagway::vendors::{REASONS, VENDORS};
 
-/// Who may import whom. `event` imports the readers of values alone; what everybody may import is in [`SHARED`].
+/// The allowed imports. `event` imports the readers of values alone; [`SHARED`] has the modules that all may import.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("address", &[]),
@@ -41,7 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("mapping", &["vendors"]),
     ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
-    // The databases are its backends'; the journal numbers sites.
+    // The databases belong to its backends; the journal numbers sites.
     ("segment", &["delivery", "journal", "postgres", "profile", "store", "vendors"]),
     ("admin", &["delivery", "journal", "profile", "script", "segment"]),
     (
@@ -70,8 +71,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
 ];
 
-/// What other modules may import besides. Pure modules, and those that all others build on, take
-/// only what stands in the second list.
+/// Other modules that may be imported everywhere. Pure modules, and those that all others build on, may
+/// only import the second list.
 const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings", "values"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &["values"]),
@@ -94,10 +95,10 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("vendors", &["event", "settings", "values"]),
 ];
 
-/// The most lines of a file's code, its tests aside.
+/// The most lines of a file's code, without its tests.
 const MAX_LINES: usize = 500;
 
-/// Names that say nothing.
+/// Names without a meaning.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
 /// The metrics whose names dashboards rely on.
@@ -130,7 +131,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files under a folder with this ending, by their paths from the root.
+/// The files under a folder with this extension, by their paths from the root.
 fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -195,7 +196,7 @@ fn report(complaints: Vec<String>) {
 }
 
 #[test]
-fn modules_import_only_what_they_may() {
+fn modules_import_only_allowed_modules() {
     let table: BTreeMap<&str, &[&str]> = IMPORTS.iter().copied().collect();
     let plain: BTreeMap<&str, &[&str]> = PLAIN.iter().copied().collect();
     let mut complaints = Vec::new();
@@ -231,7 +232,7 @@ fn modules_import_only_what_they_may() {
 }
 
 #[test]
-fn files_are_short_and_say_what_they_are() {
+fn files_are_short_and_begin_with_a_header() {
     let mut complaints = Vec::new();
     for (name, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
         let lines = text.lines().count();
@@ -252,7 +253,7 @@ fn files_are_short_and_say_what_they_are() {
 }
 
 #[test]
-fn the_map_names_every_module() {
+fn lib_header_names_every_module() {
     let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let mut complaints = Vec::new();
     for line in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
@@ -265,7 +266,7 @@ fn the_map_names_every_module() {
 }
 
 #[test]
-fn vendors_folders_list_and_fixtures_agree() {
+fn vendor_folders_list_and_fixtures_agree() {
     let folders = |folder: &str| -> BTreeSet<String> {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
         let folders = entries.filter(|entry| entry.path().is_dir());
@@ -280,7 +281,7 @@ fn vendors_folders_list_and_fixtures_agree() {
 }
 
 #[test]
-fn the_metrics_that_dashboards_use_exist_and_only_there_are_names() {
+fn dashboard_metrics_exist_and_names_are_only_in_the_metrics_module() {
     let names = fs::read_to_string(root().join("src/metrics/entries.rs")).unwrap();
     let missing: Vec<String> = METRICS
         .iter()
@@ -296,12 +297,15 @@ fn the_metrics_that_dashboards_use_exist_and_only_there_are_names() {
     report(complaints);
 }
 
-/// The words that stand in the code as the first argument of one of these.
+/// The string literals that are the first argument of one of these functions.
 fn first_words(folders: &[&str], calls: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in folders {
         for (name, text) in files(folder, "rs") {
-            if name.ends_with("tests.rs") || name.contains("/tests/") || name.contains("test_support.rs") {
+            if name.ends_with("tests.rs")
+                || name.contains("/tests/")
+                || name.contains("test_support.rs")
+            {
                 continue;
             }
             let code = code(&name, &text);
@@ -319,7 +323,7 @@ fn first_words(folders: &[&str], calls: &[&str]) -> BTreeSet<String> {
     found
 }
 
-/// Fails unless the table is in order, and has the codes that are found and no others that are nowhere.
+/// Fails unless the table is sorted, and has exactly the codes that are found.
 fn check_reasons(table: &[(&str, &str)], found: &BTreeSet<String>, folders: &[&str]) {
     let listed: BTreeSet<String> = table.iter().map(|(code, _)| (*code).to_owned()).collect();
     let mut complaints: Vec<String> = found
@@ -366,13 +370,13 @@ fn every_reason_of_an_event_is_explained() {
         "const UNKNOWN: &str =",
     ];
     let mut found = first_words(&folders, &calls);
-    // Of calls without a reply, and of Meta's sources and amounts, the codes stand alone.
+    // Codes of calls without a reply, and of Meta's sources and amounts, are bare literals.
     found.extend(first_words(&["src/vendors/meta"], &["Err("]));
     check_reasons(REASONS, &found, &folders);
 }
 
 #[test]
-fn every_reason_of_a_refusal_is_explained() {
+fn every_reason_of_a_rejection_is_explained() {
     let mut found = first_words(&["src/gateway/decode"], &["Err(", "reason:"]);
     found.extend(first_words(&["src/gateway"], &["Nobody("]));
     let rejection = fs::read_to_string(root().join("src/gateway/rejection.rs")).unwrap();
@@ -385,7 +389,7 @@ fn every_reason_of_a_refusal_is_explained() {
 }
 
 #[test]
-fn every_default_setting_says_what_it_is() {
+fn every_default_setting_has_a_comment() {
     let text = fs::read_to_string(root().join("config/tagway.toml")).unwrap();
     let mut complaints = Vec::new();
     let mut before = "";
@@ -401,14 +405,14 @@ fn every_default_setting_says_what_it_is() {
 }
 
 #[test]
-fn the_snippet_in_the_readme_is_the_one_that_there_is() {
+fn readme_has_the_current_snippet() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let snippet = snippet("https://t.shop.example/tw.js");
     assert!(readme.contains(&format!("<script>{snippet}</script>")), "{snippet}");
 }
 
 #[test]
-fn nothing_is_left_for_later_or_bound_to_one_machine() {
+fn code_has_no_todo_marks_or_local_paths() {
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
     let mut complaints = Vec::new();
     let all =

@@ -1,11 +1,11 @@
-//! A gateway that only remembers.
+//! A fake gateway that records its calls.
 
 use super::*;
 use crate::delivery::PauseInitiator;
 use crate::script::proxy::ScriptVersion;
 
-/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
-/// `bare` with none.
+/// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
+/// `bare` without one.
 pub(super) struct FakeControl {
     pub(super) feed: LiveFeed,
     pub(super) asked: Arc<Mutex<Vec<String>>>,

@@ -1,10 +1,10 @@
-//! A journal that only remembers.
+//! A fake journal that records its calls.
 
 use bytes::Bytes;
 
 use super::*;
 
-/// A journal with one dead letter and one event, which remembers what it was asked to do.
+/// A journal with one dead letter and one event, which records its calls.
 pub(super) struct FakeJournal {
     pub(super) writable: watch::Sender<bool>,
     pub(super) asked: Arc<Mutex<Vec<String>>>,

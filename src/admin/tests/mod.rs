@@ -1,4 +1,4 @@
-//! The listener as callers see it, over a journal and a gateway that only remember.
+//! The listener from the callers' side, over a fake journal and a fake gateway.
 
 mod control;
 mod journal;
@@ -119,7 +119,7 @@ impl TestAdminServer {
 }
 
 #[tokio::test]
-async fn readiness_says_why_not() {
+async fn readyz_lists_the_reasons() {
     let running = TestAdminServer::start().await;
     let ready = async || running.ask("GET /readyz", "", "").await;
     let reasons = |text: &str| serde_json::from_str::<Value>(text).unwrap()["reasons"].clone();
@@ -138,7 +138,7 @@ async fn readiness_says_why_not() {
 }
 
 #[tokio::test]
-async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
+async fn token_is_required_for_writes_and_personal_data_only() {
     let running = TestAdminServer::start().await;
     let closed = [
         "POST /api/v1/dead/retry",
@@ -170,7 +170,7 @@ async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
 }
 
 #[tokio::test]
-async fn other_names_and_other_origins_are_refused_even_with_the_token() {
+async fn foreign_hosts_and_origins_are_rejected_despite_the_token() {
     let running = TestAdminServer::start().await;
     let token = format!("Authorization: Bearer {TOKEN}\r\n");
     let rebound = format!(
@@ -185,7 +185,7 @@ async fn other_names_and_other_origins_are_refused_even_with_the_token() {
 }
 
 #[tokio::test]
-async fn operators_reach_the_journal() {
+async fn routes_read_and_change_the_journal() {
     let running = TestAdminServer::start().await;
     let ask = async |line: &str, body: Value| running.ask_json(line, &body).await;
     let (_, ledger) = ask("GET /api/v1/ledger", Value::Null).await;
@@ -239,7 +239,7 @@ async fn operators_reach_the_journal() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_a_problem_with_its_status() {
+async fn invalid_requests_get_a_problem_with_its_status() {
     let running = TestAdminServer::start().await;
     let long = json!({ "site": "shop", "event": "x".repeat(2000) });
     let cases = [
@@ -273,7 +273,7 @@ async fn what_cannot_be_served_is_a_problem_with_its_status() {
 }
 
 #[tokio::test]
-async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
+async fn tail_is_filtered_and_ends_with_the_drain() {
     let mut running = TestAdminServer::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
@@ -301,7 +301,7 @@ async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
 }
 
 #[tokio::test]
-async fn a_slow_watcher_is_told_what_it_missed() {
+async fn tail_counts_entries_missed_by_a_slow_watcher() {
     use futures_util::StreamExt;
     let feed = LiveFeed::default();
     let filter = tail::TailFilter::default();
@@ -319,7 +319,7 @@ async fn a_slow_watcher_is_told_what_it_missed() {
 }
 
 #[tokio::test]
-async fn who_holds_connections_and_says_nothing_keeps_nobody_out() {
+async fn silent_connections_are_evicted_for_new_ones() {
     let running = TestAdminServer::start().await;
     let mut watcher = TcpStream::connect(running.address).await.unwrap();
     let request = format!(

@@ -1,8 +1,8 @@
-//! Health while the listener has no place for anything else.
+//! Health while the listener has no slot for anything else.
 
 use super::*;
 
-/// A watcher, who is never idle.
+/// Opens a watcher, which is never idle.
 async fn watch(running: &TestAdminServer) -> TcpStream {
     let mut watcher = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
@@ -26,21 +26,21 @@ async fn health_is_answered_while_all_connections_are_watchers() {
     }
     let (status, body) = running.ask("GET /api/v1/sites", "", "").await;
     assert!(status == 503 && body.contains("admin.connections"), "{status} {body}");
-    // Nor do idle connections in the reserve keep anybody out.
+    // Idle connections in the reserve do not block health either.
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(TcpStream::connect(running.address).await.unwrap());
     }
     assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
     drop(watchers.pop());
-    // Everything is answered again when one of them has left.
+    // Everything is answered again after one watcher has left.
     while running.ask("GET /api/v1/sites", "", "").await.0 != 200 {}
 }
 
 #[tokio::test]
 async fn health_is_answered_behind_a_burst_of_idle_connections() {
     let running = TestAdminServer::start().await;
-    // All at once: the listener sees them before any of their tasks has its turn.
+    // All at once: the listener accepts them before any of their tasks runs.
     let connect = || std::net::TcpStream::connect(running.address).unwrap();
     let _idle: Vec<_> = (0..100).map(|_| connect()).collect();
     let started = tokio::time::Instant::now();

@@ -5,7 +5,7 @@ use super::*;
 const SCRIPT: &str = "/gtag/js?id=G-1";
 
 #[tokio::test]
-async fn operators_see_what_changed_and_approve_what_they_saw() {
+async fn operators_diff_and_approve_a_waiting_version() {
     let running = TestAdminServer::start().await;
     let (_, list) = running.ask_json("GET /api/v1/scripts", &Value::Null).await;
     assert_eq!((&list[0]["state"], &list[0]["script"]), (&json!("pending"), &json!(SCRIPT)));

@@ -1,9 +1,9 @@
-//! A person's rights, as operators ask for them.
+//! Subject rights through the operators' routes.
 
 use super::*;
 
 #[tokio::test]
-async fn a_person_is_forgotten_exported_and_taken_again_with_the_token() {
+async fn person_is_forgotten_restored_and_exported_with_the_token() {
     let running = TestAdminServer::start().await;
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let ask = async |path: &str, body: Value| {

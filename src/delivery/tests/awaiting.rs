@@ -1,10 +1,10 @@
-//! Events that wait until it is known who their visitor is.
+//! Tests of events held until their visitor is known.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// A destination that keeps who it was told each event is of.
+/// A destination that records the user id of each event it receives.
 struct RecordingDestination(Mutex<Vec<(u64, String)>>);
 
 #[async_trait]
@@ -52,7 +52,7 @@ impl DeliveryTestBench {
         self.apply(vec![Arc::new(settings(destination, hold))]).await;
     }
 
-    /// Appends an event that has this to say.
+    /// Appends an event with these members.
     async fn say(&self, id: u64, said: Value) {
         let received_at = crate::clock::Clock::now(&SystemClock);
         let mut event = json!({
@@ -74,7 +74,7 @@ impl DeliveryTestBench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_came_before_a_visitor_is_known_goes_with_who_it_is_in_order() {
+async fn hold_releases_earlier_events_with_the_user_id_in_order() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
@@ -97,7 +97,7 @@ async fn what_came_before_a_visitor_is_known_goes_with_who_it_is_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_visitor_of_several_devices_is_released_by_any_chain_of_them() {
+async fn hold_releases_events_of_devices_linked_to_the_known_user() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
@@ -114,7 +114,7 @@ async fn a_visitor_of_several_devices_is_released_by_any_chain_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_makes_somebody_known_as_well() {
+async fn hold_releases_events_once_an_email_is_known() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
@@ -130,7 +130,7 @@ async fn an_address_makes_somebody_known_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_stays_unknown_goes_as_nobody_after_the_time() {
+async fn hold_ends_for_unknown_visitors_after_identity_wait() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, Duration::from_millis(300)).await;
@@ -142,7 +142,7 @@ async fn who_stays_unknown_goes_as_nobody_after_the_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_for_the_destination_waits_for_nobody() {
+async fn hold_skips_events_not_for_the_destination() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     let mut wants_orders = settings(&told, LONG);
@@ -152,7 +152,7 @@ async fn what_is_not_for_the_destination_waits_for_nobody() {
     bench.say(2, json!({ "anonymousId": "a", "event": "Order Completed" })).await;
     let ledger = bench.eventually("held", |ledger, _| ledger.skipped == 1).await;
     assert_eq!(ledger.pending + ledger.held, 1);
-    // The identify is not wanted either, but it says who it was.
+    // The identify is not for the destination either, but it names the user.
     bench.say(3, json!({ "anonymousId": "a", "userId": "u", "type": "identify" })).await;
     bench.settled("held").await;
     assert_eq!(told.taken(), of(&[(2, "u")]));
@@ -160,7 +160,7 @@ async fn what_is_not_for_the_destination_waits_for_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_can_never_be_met_again_is_not_waited_for() {
+async fn hold_skips_visitors_with_ephemeral_or_daily_ids() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;
@@ -171,7 +171,7 @@ async fn who_can_never_be_met_again_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_may_wait_go_the_oldest_first() {
+async fn hold_releases_the_oldest_beyond_parked_max() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     let mut small = settings(&told, LONG);
@@ -189,7 +189,7 @@ async fn more_than_may_wait_go_the_oldest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_survives_a_restart_of_its_destination() {
+async fn hold_survives_a_restart_of_its_destination() {
     let bench = DeliveryTestBench::new().await;
     let told = RecordingDestination::new();
     bench.run_awaiting(&told, LONG).await;

@@ -1,10 +1,10 @@
-//! Whose fault it is: events that fail while others pass must not take the others along.
+//! Tests of failing events: events that fail while others pass must not make the others fail.
 
 use std::sync::atomic::AtomicBool;
 
 use super::*;
 
-/// One call for the batch, even of several visitors: if it has an evil event, all of it fares so.
+/// One call for the batch, even of several visitors: if it has an evil event, all of it fails with that.
 struct WholeBatchDestination {
     inner: Arc<ScriptedDestination>,
     fails: fn() -> Outcome,
@@ -37,7 +37,7 @@ impl Destination for WholeBatchDestination {
     }
 }
 
-/// A script that answers so to the events of this name.
+/// Returns a script with this answer to events named `evil`.
 fn evil(answer: Outcome) -> OutcomeScript {
     Box::new(move |event, _| match event.event.label() {
         "evil" => answer.clone(),
@@ -46,7 +46,7 @@ fn evil(answer: Outcome) -> OutcomeScript {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_alone_is_forbidden_does_not_pass_for_wrong_credentials() {
+async fn single_unauthorised_event_is_dead_and_not_taken_for_wrong_credentials() {
     for unit in [BatchScope::Visitor, BatchScope::Site] {
         let bench = DeliveryTestBench::new().await;
         let forbids =
@@ -67,7 +67,7 @@ async fn an_event_that_alone_is_forbidden_does_not_pass_for_wrong_credentials() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_never_gets_through_takes_nobody_along() {
+async fn event_that_always_fails_does_not_block_others() {
     let bench = DeliveryTestBench::new().await;
     let whole = WholeBatchDestination::new(again);
     bench.run_any(&[("whole", whole.clone())]).await;
@@ -100,7 +100,7 @@ async fn halves_of_one_visitor_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_fails_by_the_half_is_held_in_bounded_memory() {
+async fn half_failing_events_use_bounded_memory() {
     let bench = DeliveryTestBench::new().await;
     let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) % 2 {
         0 => again(),
@@ -108,7 +108,7 @@ async fn what_fails_by_the_half_is_held_in_bounded_memory() {
     });
     let half = ScriptedDestination::new(BatchScope::Site, script);
     bench.run(&[("half", half.clone())]).await;
-    // Every visitor comes once, so that nobody waits behind anybody.
+    // Every visitor occurs once, so that no event waits behind another.
     let visitors: Vec<String> = (0..2000).map(|n| format!("v{n}")).collect();
     bench.append((0..2000).zip(&visitors).map(|(n, visitor)| (n, visitor.as_str(), "x"))).await;
     let ledger = bench.eventually("half", |ledger, _| ledger.delivered == 1000).await;
@@ -119,7 +119,7 @@ async fn what_fails_by_the_half_is_held_in_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_defect_in_a_vendors_code_costs_the_event_that_meets_it() {
+async fn panic_in_vendor_code_costs_only_its_event() {
     let bench = DeliveryTestBench::new().await;
     let clumsy = WholeBatchDestination::new(|| panic!("a defect"));
     bench.run_any(&[("clumsy", clumsy.clone())]).await;
@@ -130,7 +130,7 @@ async fn a_defect_in_a_vendors_code_costs_the_event_that_meets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_restart_later_events_stay_behind_those_that_stepped_aside() {
+async fn parked_events_stay_before_later_ones_after_a_restart() {
     let bench = DeliveryTestBench::new().await;
     let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) {
         0 => again(),

@@ -1,9 +1,9 @@
-//! The fields that a destination drops are counted once an event.
+//! Tests that the fields that a destination drops are counted once an event.
 
 use super::*;
 use crate::event::FieldDropReason;
 
-/// A destination that drops two fields of each event, and takes each at the second try.
+/// A destination that drops two fields of each event, and accepts each at the second try.
 #[derive(Default)]
 struct LossyDestination {
     tries: Mutex<Vec<u64>>,

@@ -1,4 +1,4 @@
-//! The fate of events as it can be asked for later, and destinations that are paused.
+//! Tests of lookups of events' outcomes, and of paused destinations.
 
 use super::*;
 use crate::journal::{EventAtReader, LastVendorCall, ReaderEventState};
@@ -34,7 +34,7 @@ impl Destination for CallingDestination {
     }
 }
 
-/// A server that answers each request with this status, and says which it was.
+/// Starts a server that answers each request with this status, and echoes its body.
 async fn server(status: &'static str) -> (http::Uri, tokio::task::JoinHandle<()>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -65,7 +65,7 @@ impl DeliveryTestBench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outcomes_can_be_asked_for_with_reason_attempts_and_last_call() {
+async fn event_lookup_returns_outcome_attempts_and_last_call() {
     let bench = DeliveryTestBench::new().await;
     let (uri, serving) = server("400 Bad Request").await;
     bench.run_any(&[("crm", Arc::new(CallingDestination(uri.clone())))]).await;
@@ -89,7 +89,7 @@ async fn outcomes_can_be_asked_for_with_reason_attempts_and_last_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn event_that_waits_tells_of_its_last_try() {
+async fn failure_returns_the_last_try_of_a_waiting_event() {
     let bench = DeliveryTestBench::new().await;
     let (uri, serving) = server("503 Service Unavailable").await;
     bench.run_any(&[("crm", Arc::new(CallingDestination(uri)))]).await;
@@ -112,7 +112,7 @@ async fn event_that_waits_tells_of_its_last_try() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delivered_events_say_when_and_after_how_many_tries() {
+async fn event_lookup_returns_the_attempts_of_a_delivered_event() {
     let bench = DeliveryTestBench::new().await;
     let twice = |_: &EnrichedEvent, tries| if tries < 2 { again() } else { Outcome::Delivered };
     bench.run(&[("crm", ScriptedDestination::new(BatchScope::Site, Box::new(twice)))]).await;
@@ -128,7 +128,7 @@ async fn delivered_events_say_when_and_after_how_many_tries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn paused_destination_waits_and_goes_on_where_it_stood() {
+async fn paused_destination_keeps_events_and_resumes_where_it_stood() {
     let bench = DeliveryTestBench::new().await;
     let (one, two) = (
         ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered)),
@@ -141,7 +141,7 @@ async fn paused_destination_waits_and_goes_on_where_it_stood() {
     assert_eq!(paused, DestinationStatus::Paused(PauseInitiator::Operator));
     bench.append([(2, "v", "x"), (3, "w", "x")]).await;
     bench.settled("two").await;
-    // A reload keeps the operator's word.
+    // A reload keeps the operator's pause.
     bench.apply(Vec::new()).await;
     bench.run(&[("one", one.clone()), ("two", two.clone())]).await;
     assert_eq!(bench.reader("one").status, DestinationStatus::Paused(PauseInitiator::Operator));
@@ -155,7 +155,7 @@ async fn paused_destination_waits_and_goes_on_where_it_stood() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pause_of_the_configuration_is_lifted_there_alone() {
+async fn pause_of_the_configuration_is_not_lifted_by_operators() {
     let bench = DeliveryTestBench::new().await;
     let taking = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     let mut settings = DestinationSettings::for_tests("crm", taking.clone());

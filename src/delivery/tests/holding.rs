@@ -1,4 +1,4 @@
-//! Events that wait for their visitor's choice.
+//! Tests of events held for their visitor's consent choice.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::privacy::UnknownConsent;
 
 impl DeliveryTestBench {
-    /// Runs one destination that holds events for consent to analytics for so long.
+    /// Runs one destination that holds events for consent to analytics for this long.
     async fn run_holding(&self, destination: &Arc<ScriptedDestination>, hold: Duration) {
         let mut settings = DestinationSettings::for_tests("held", destination.clone());
         settings.filter.consent = vec!["analytics".to_owned()];
@@ -15,7 +15,7 @@ impl DeliveryTestBench {
         self.apply(vec![Arc::new(settings)]).await;
     }
 
-    /// Appends an event of a visitor with what its page says of consent.
+    /// Appends an event of a visitor with the page's consent record.
     async fn append_with(&self, id: u64, visitor: &str, consent: Option<bool>) {
         let received_at = crate::clock::Clock::now(&SystemClock);
         let context: Value = match consent {
@@ -41,7 +41,7 @@ impl DeliveryTestBench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_came_before_the_choice_follows_it() {
+async fn hold_applies_the_choice_to_earlier_events() {
     let bench = DeliveryTestBench::new().await;
     let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_secs(600)).await;
@@ -61,7 +61,7 @@ async fn what_came_before_the_choice_follows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_never_chooses_has_refused() {
+async fn hold_skips_events_of_visitors_who_never_choose() {
     let bench = DeliveryTestBench::new().await;
     let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_millis(300)).await;
@@ -72,13 +72,13 @@ async fn who_never_chooses_has_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_held_survives_a_restart_of_its_destination() {
+async fn hold_for_consent_survives_a_restart_of_its_destination() {
     let bench = DeliveryTestBench::new().await;
     let taking = ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered));
     bench.run_holding(&taking, Duration::from_secs(600)).await;
     bench.append_with(1, "yes", None).await;
     bench.append_with(2, "other", None).await;
-    // Most likely it is parked by then; either way nothing may be lost.
+    // It is probably parked by then; in both cases nothing may be lost.
     tokio::time::sleep(Duration::from_millis(100)).await;
     bench.apply(Vec::new()).await;
     bench.run_holding(&taking, Duration::from_secs(600)).await;

@@ -1,4 +1,4 @@
-//! Whole workers over a real journal, against a destination that does as it is told.
+//! Tests of whole workers over a real journal, against a scripted destination.
 
 mod awaiting;
 mod blame;
@@ -253,7 +253,7 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
     let letters = bench.journal.list_dead_letters(Some(reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [34, 8]);
     assert_eq!(letters[0].detail, "HTTP 400");
-    // Mended, they are retried and arrive.
+    // Once the vendor is repaired, they are retried and arrive.
     picky.now_answer(always(Outcome::Delivered));
     bench.journal.retry_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
     bench.dispatcher.wake(reader);
@@ -263,7 +263,7 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_destination_is_left_alone_holds_no_memory_and_delays_nobody() {
+async fn unreachable_destination_is_paused_without_memory_or_delay_for_others() {
     let bench = DeliveryTestBench::new().await;
     let down = ScriptedDestination::new(BatchScope::Site, always(again()));
     let well = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
@@ -285,7 +285,7 @@ async fn a_dead_destination_is_left_alone_holds_no_memory_and_delays_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_credentials_pause_visibly_and_burn_nothing() {
+async fn refused_credentials_pause_visibly_without_dead_letters() {
     let bench = DeliveryTestBench::new().await;
     let locked = ScriptedDestination::new(
         BatchScope::Visitor,
@@ -304,7 +304,7 @@ async fn refused_credentials_pause_visibly_and_burn_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind() {
+async fn failing_event_is_parked_with_its_visitors_later_events_behind() {
     let bench = DeliveryTestBench::new().await;
     let stuck = ScriptedDestination::new(
         BatchScope::Visitor,
@@ -322,7 +322,7 @@ async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_throttled_visitor_delays_nobody_else() {
+async fn throttled_visitor_delays_no_other() {
     let bench = DeliveryTestBench::new().await;
     let fair = ScriptedDestination::new(
         BatchScope::Site,
@@ -344,13 +344,13 @@ async fn a_throttled_visitor_delays_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_worker_goes_on_where_it_stood() {
+async fn stopped_worker_resumes_where_it_stood() {
     let bench = DeliveryTestBench::new().await;
     let steady = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     for round in 0..5 {
         bench.run(&[("steady", steady.clone())]).await;
         bench.append((0..100).map(|n| (round * 100 + n, "v", "x"))).await;
-        // Stopped in the midst of it.
+        // Stopped while it works.
         bench.run(&[]).await;
     }
     bench.run(&[("steady", steady.clone())]).await;
@@ -360,7 +360,7 @@ async fn a_stopped_worker_goes_on_where_it_stood() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_probe_that_is_refused_or_skipped_does_not_close_the_road() {
+async fn probe_that_is_refused_or_skipped_does_not_block_delivery() {
     for odd in
         [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::Skipped(OutcomeReason::new("x"))]
     {
@@ -386,7 +386,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn whatever_a_vendor_answers_every_event_ends_once(
+    fn every_event_ends_once_for_any_vendor_answers(
         answers in prop::collection::vec((0..6_u8, 0..4_usize), 1..60),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread()

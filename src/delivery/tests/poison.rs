@@ -1,5 +1,5 @@
-//! A process that dies over one event, again and again: what is on its disk at that moment is copied, and
-//! another begins there.
+//! Tests of a process that dies over one event, repeatedly: its disk at that moment is copied, and another
+//! process starts from the copy.
 
 use std::path::Path;
 use std::sync::Condvar;
@@ -8,7 +8,7 @@ use super::*;
 use crate::event::JsonObject;
 use crate::profile::{EmptyCounterSet, EventCounterSet};
 
-/// Where the process dies: whoever gets here with the deadly event stays until the test has seen it.
+/// The point where the process dies: a task that gets here with the deadly event blocks until the test has seen it.
 #[derive(Default)]
 struct CrashTrap {
     is_harmless: Mutex<bool>,
@@ -20,7 +20,7 @@ struct CrashTrap {
 const DEADLY: &str = "deadly";
 
 impl CrashTrap {
-    /// Dies, in code that waits for nothing.
+    /// Simulates the abort, in code without an await.
     fn spring(&self, event: &Event) {
         if event.label() == DEADLY && !*self.is_harmless.lock().unwrap() {
             self.reached.notify_one();
@@ -37,7 +37,7 @@ impl CrashTrap {
     }
 }
 
-/// A vendor's code that dies where it is rendered, or where it is screened, which is where it is mapped.
+/// A vendor's code that dies in rendering, or in screening, which is also the place of mapping.
 struct FatalDestination {
     trap: Arc<CrashTrap>,
     screens: bool,
@@ -65,7 +65,7 @@ impl Destination for FatalDestination {
     }
 }
 
-/// The projection's code that dies.
+/// A counter set of the projection that dies.
 struct FatalCounterSet(Arc<CrashTrap>);
 
 impl EventCounterSet for FatalCounterSet {
@@ -83,7 +83,7 @@ impl EventCounterSet for FatalCounterSet {
 }
 
 impl DeliveryTestBench {
-    /// Appends one event that has these properties.
+    /// Appends one event with these properties.
     async fn append_calling(&self, properties: crate::event::JsonObject) {
         let received_at = crate::clock::Clock::now(&SystemClock);
         let event = serde_json::json!({
@@ -102,7 +102,7 @@ impl DeliveryTestBench {
     }
 }
 
-/// What a process that dies now leaves.
+/// Copies the files that a process that dies now leaves.
 fn left_behind(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -112,12 +112,12 @@ fn left_behind(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-/// What the process of a test has that may be deadly.
+/// Builds the parts of a test's process that may be deadly.
 type FatalFactory = Box<
     dyn Fn(Arc<CrashTrap>) -> (watch::Receiver<Arc<dyn EventCounterSet>>, Arc<dyn Destination>),
 >;
 
-/// Starts until one start outlives its events. Returns how many did not, and the last
+/// Starts until one start outlives its events. Returns the number of those that did not, and the last
 /// with its trap.
 async fn starts_until_it_lives(
     fatality: FatalFactory,
@@ -167,7 +167,7 @@ async fn dies_for_its_reader_alone(screens: bool) {
     assert_eq!((letters[0].seq, letters[0].reason.as_str()), (71, "poison"));
     assert!(!letters[0].body.is_empty(), "it can be looked at");
     assert_eq!(poisoned(&bench, "delivery"), 1);
-    // The vendor's code is mended, and the event arrives.
+    // The vendor's code is repaired, and the event arrives.
     trap.release();
     bench.journal.retry_dead(DeadLetterSelection::Reader(reader)).await.unwrap();
     bench.dispatcher.wake(reader);
@@ -177,17 +177,17 @@ async fn dies_for_its_reader_alone(screens: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_kills_the_process_in_a_vendor_is_dead_for_it_alone() {
+async fn event_that_aborts_in_a_vendor_is_dead_for_that_destination_alone() {
     dies_for_its_reader_alone(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_kills_the_process_where_it_is_mapped_is_dead_for_it_alone() {
+async fn event_that_aborts_in_mapping_is_dead_for_that_destination_alone() {
     dies_for_its_reader_alone(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_kills_the_projection_is_left_out_and_delivered() {
+async fn event_that_aborts_the_projection_is_left_out_and_delivered() {
     let taken = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     let inner = taken.clone();
     let fatality = move |trap| {
@@ -221,7 +221,7 @@ impl EventCounterSet for PanickingCounterSet {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_over_which_the_projection_panics_is_left_out_and_delivered() {
+async fn event_that_panics_the_projection_is_left_out_and_delivered() {
     let counters: Arc<dyn EventCounterSet> = Arc::new(PanickingCounterSet);
     let bench =
         DeliveryTestBench::at(tempfile::tempdir().unwrap(), watch::channel(counters).1).await;
@@ -234,7 +234,7 @@ async fn an_event_over_which_the_projection_panics_is_left_out_and_delivered() {
     bench.end().await;
 }
 
-/// A vendor that is called at the address that the event names.
+/// A vendor that calls the address in the event.
 struct SlowDestination {
     inner: Arc<ScriptedDestination>,
 }
@@ -258,8 +258,8 @@ impl Destination for SlowDestination {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_event_that_waits_for_its_vendor_is_not_to_blame_for_a_kill() {
-    // It takes connections, and never answers.
+async fn event_waiting_for_its_vendor_is_not_blamed_for_a_kill() {
+    // It accepts connections, and never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", silent.local_addr().unwrap());
     let mut folder = tempfile::tempdir().unwrap();

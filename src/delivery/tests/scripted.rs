@@ -15,7 +15,7 @@ use crate::vendors::{
 pub(super) type OutcomeScript =
     Box<dyn Fn(&EnrichedEvent, usize) -> Outcome + Send + std::marker::Sync>;
 
-/// Answers each event by a script that sees how often it has been tried.
+/// Answers each event by a script that gets the number of its tries.
 pub(super) struct ScriptedDestination {
     pub(super) script: Mutex<OutcomeScript>,
     pub(super) tries: Mutex<HashMap<u64, usize>>,
@@ -50,7 +50,7 @@ impl ScriptedDestination {
         seqs
     }
 
-    /// The time in which so many calls more arrive.
+    /// Returns the time in which this number of further calls arrive.
     pub(super) async fn time_of_calls(&self, count: usize) -> Duration {
         let (started, before) = (Instant::now(), self.calls.load(Ordering::Relaxed));
         while self.calls.load(Ordering::Relaxed) < before + count {

@@ -1,4 +1,4 @@
-//! A vendor's destination that talks to its simulator without a network between, for tests.
+//! A vendor's destination connected to its simulator without a network, for tests.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,7 +23,7 @@ pub(super) struct DirectDestination {
     room: DirectSimulator,
 }
 
-/// The simulator, its memory and its clock.
+/// The simulator, its record of calls and its clock.
 struct DirectSimulator {
     desk: Mutex<Box<dyn VendorApi>>,
     tally: Mutex<SimulatorTally>,
@@ -32,7 +32,7 @@ struct DirectSimulator {
 }
 
 impl DirectDestination {
-    /// A destination with these settings, and a simulator of this kind.
+    /// Creates a destination with these settings, and a simulator of this kind.
     pub(super) fn new(vendor: &str, settings: &str, kind: SimulatorKind) -> Self {
         let room = DirectSimulator {
             desk: Mutex::new(kind.build_api()),
@@ -43,17 +43,17 @@ impl DirectDestination {
         Self { destination: destination(vendor, settings), room }
     }
 
-    /// Forgets what the destination remembers, as a restart does.
+    /// Clears the destination's memory, as a restart does.
     pub(super) fn restart(&mut self, vendor: &str, settings: &str) {
         self.destination = destination(vendor, settings);
     }
 
-    /// Some seconds pass.
+    /// Advances the clock by some seconds.
     pub(super) fn wait(&self, seconds: i64) {
         self.room.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// Delivers one event; says how it ended in a word, with the reason.
+    /// Delivers one event; returns its outcome in a word, with the reason.
     pub(super) async fn deliver(&self, event: EnrichedEvent) -> String {
         match self.destination.admit_event(&event, self.room.now()) {
             Admission::Send => {}
@@ -73,17 +73,17 @@ impl DirectDestination {
         }
     }
 
-    /// The calls since the last time: `PUT /contacts/c1 200`.
+    /// The calls since the last time, such as `PUT /contacts/c1 200`.
     pub(super) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.room.calls.lock().unwrap())
     }
 
-    /// What the simulator accepted and what it objected to.
+    /// The simulator's accepted events and objections.
     pub(super) fn tally(&self) -> SimulatorTally {
         self.room.tally.lock().unwrap().clone()
     }
 
-    /// What the simulator answers to a call that no destination makes.
+    /// The simulator's answer to a call that no destination makes.
     pub(super) async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
         let mut request = Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = method;
@@ -137,8 +137,7 @@ impl VendorCall for DirectSimulator {
     }
 }
 
-/// Any JSON value, not too deep.
-/// Any JSON object, as properties or traits.
+/// Any JSON object, not too deep, as properties or traits.
 pub(super) fn any_object() -> impl Strategy<Value = Value> {
     const KNOWN: &str = "email name phone avatar createdAt owner_id unsubscribedFromEmails \
         company id remove plan address city revenue total price value currency amount url \
@@ -156,7 +155,7 @@ pub(super) fn any_object() -> impl Strategy<Value = Value> {
     )
 }
 
-/// Any event, of a person who may be known by an id, an address, both or neither.
+/// Any event of a person with an id, an address, both or neither.
 pub(super) fn any_event() -> impl Strategy<Value = EnrichedEvent> {
     let kinds = &["track", "page", "screen", "identify", "group", "alias"][..];
     let email = "[a-z]{1,3}@x\\.example";

@@ -1,4 +1,4 @@
-//! The ways in which vendors misbehave.
+//! Simulated faults of vendors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,16 +15,16 @@ use hyper::body::Frame;
 
 use super::super::server::{DemoReply, whole};
 
-/// One way to misbehave.
+/// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimulatedFault {
     /// Answers with this status.
     Status(u16),
     /// Answers with this status and `Retry-After`, in seconds.
     RetryAfter(u16, u64),
-    /// Never answers.
+    /// Never replies.
     Hang,
-    /// Cuts the connection after this many bytes of the reply's body; 0 is before the reply.
+    /// Cuts the connection after this many bytes of the reply's body; 0 cuts before the reply.
     ResetAfter(usize),
     /// Sends its reply a byte a second, without end.
     Trickle,
@@ -34,7 +34,7 @@ pub enum SimulatedFault {
 }
 
 impl SimulatedFault {
-    /// Whether the request is read and accepted all the same.
+    /// Returns true if the request is read and accepted despite the fault.
     pub(super) const fn accepts(self) -> bool {
         matches!(self, Self::HugeBody(..300))
     }
@@ -77,7 +77,7 @@ fn streamed(stream: BoxStream<'static, io::Result<Bytes>>) -> UnsyncBoxBody<Byte
     StreamBody::new(stream.map(|bytes| bytes.map(Frame::data))).boxed_unsync()
 }
 
-/// The faults to come.
+/// The planned faults.
 #[derive(Debug, Default)]
 pub(super) struct FaultScript(Mutex<FaultPlan>);
 

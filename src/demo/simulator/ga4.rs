@@ -1,5 +1,5 @@
-//! Google's side of the Measurement Protocol (`contracts/destinations.md` 1.1, 1.2 and 1.5): 204
-//! for anything that can be read, and a memory of what the validation endpoint would have said.
+//! Google's Measurement Protocol (`contracts/destinations.md` 1.1, 1.2 and 1.5): 204 for every readable
+//! request, and a record of the validation endpoint's objections.
 
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::{SimulatorOutcome, SimulatorRequest, VendorApi, age_seconds, answer, parse};
 use crate::vendors::ga4::validate::validate;
 
-/// The documented limit of a request's body.
+/// The documented limit of a request's body, in bytes.
 const MAX_BYTES: usize = 130_000;
 
-/// How far back a request may be dated.
+/// The oldest accepted timestamp of a request.
 const MAX_AGE_SECONDS: i64 = 72 * 3600;
 
-/// Google.
+/// Google's Measurement Protocol.
 pub(super) struct Ga4Simulator;
 
 impl VendorApi for Ga4Simulator {
@@ -68,7 +68,7 @@ fn too_old(body: &Value, now: Timestamp) -> Option<String> {
     (!(0..=MAX_AGE_SECONDS).contains(&age)).then(|| format!("dated {age} s before its arrival"))
 }
 
-/// Google tells purchases apart by client and transaction, other events not at all.
+/// The keys of events: Google deduplicates purchases by transaction, other events not at all.
 fn keys(body: &Value) -> Vec<Option<String>> {
     let events = body.get("events").and_then(Value::as_array).into_iter().flatten();
     let key = |event: &Value| event.pointer("/params/transaction_id")?.as_str().map(str::to_owned);

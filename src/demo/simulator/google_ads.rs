@@ -1,6 +1,6 @@
-//! Google's side of the Data Manager API's audience members (`contracts/destinations.md` 7.2 B), and of
-//! the access tokens that it asks for. Lists are made by hand: any number is one. Whatever the
-//! reference does not name is refused, as Google's JSON is.
+//! Google's Data Manager API for audience members (`contracts/destinations.md` 7.2 B), and its access
+//! tokens. Lists are made by hand: any number is valid. Fields that the reference does not name are
+//! rejected, as Google's JSON parser does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::{
     MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, digest_objection, parse,
 };
 
-/// Members in one request, destinations, and identifiers of one member.
+/// The most members and destinations in one request, and identifiers of one member.
 const MAX_MEMBERS: usize = 10_000;
 const MAX_DESTINATIONS: usize = 10;
 const MAX_IDENTIFIERS: usize = 10;
@@ -27,12 +27,12 @@ const ACCOUNT_TYPES: [&str; 7] = [
     "GOOGLE_AD_MANAGER_AUDIENCE_LINK",
 ];
 
-/// What a request may say: of those who leave there are neither terms nor consent.
+/// The fields of each request: a removal has neither terms nor consent.
 const OF_INGEST: [&str; 6] =
     ["destinations", "audienceMembers", "encoding", "validateOnly", "termsOfService", "consent"];
 const OF_REMOVE: [&str; 4] = ["destinations", "audienceMembers", "encoding", "validateOnly"];
 
-/// Google, with the tokens it gave out and who is on which list, by identifiers.
+/// The state of the simulated API: the issued tokens, and the members of each list by identifier.
 #[derive(Default)]
 pub(super) struct GoogleAdsSimulator {
     tokens: u64,
@@ -68,7 +68,7 @@ impl VendorApi for GoogleAdsSimulator {
     }
 }
 
-/// A status, what is said, and why.
+/// A status, a body and the objection.
 type GoogleAdsRefusal = (StatusCode, Value, String);
 
 fn error(status: StatusCode, name: &str, why: &str) -> GoogleAdsRefusal {
@@ -169,7 +169,7 @@ fn terms(body: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The numbers of the lists.
+/// The numbers of the lists in a request.
 fn destinations(body: &Value) -> Result<Vec<String>, String> {
     let all = body.get("destinations").and_then(Value::as_array);
     let all = all.filter(|all| (1..=MAX_DESTINATIONS).contains(&all.len()));
@@ -197,7 +197,7 @@ fn destinations(body: &Value) -> Result<Vec<String>, String> {
     all.iter().map(list).collect()
 }
 
-/// A member's identifiers: of an address its name's digests.
+/// A member's identifiers; an address is represented by the digests of its names.
 fn member(member: &Value) -> Result<Vec<String>, String> {
     let all = member.pointer("/userData/userIdentifiers").and_then(Value::as_array);
     let all = all.filter(|all| (1..=MAX_IDENTIFIERS).contains(&all.len()));

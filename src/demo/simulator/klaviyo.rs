@@ -1,4 +1,4 @@
-//! Klaviyo's side of profiles and lists (`contracts/destinations.md` 7.9), in JSON:API.
+//! Klaviyo's API of profiles and lists (`contracts/destinations.md` 7.9), in JSON:API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
-/// Profiles in one change of a list, in one page, and the characters of an id of the site's own.
+/// The most profiles in one change of a list, in one page, and the most characters of a site's own id.
 const MAX_PROFILES: usize = 1000;
 const MAX_PAGE: u64 = 100;
 const MAX_ID_CHARS: usize = 255;
 
-/// Klaviyo: profiles by their ids, and lists.
+/// The state of the simulated Klaviyo: profiles by their ids, and lists.
 #[derive(Default)]
 pub(super) struct KlaviyoSimulator {
     profiles: BTreeMap<String, SimulatedProfile>,
@@ -30,7 +30,7 @@ struct KlaviyoMemberList {
     members: BTreeSet<String>,
 }
 
-/// A status, a code and why.
+/// A status, a code and the reason.
 type KlaviyoRefusal = (StatusCode, &'static str, String);
 
 fn bad(why: impl Into<String>) -> KlaviyoRefusal {

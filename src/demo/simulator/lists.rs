@@ -1,4 +1,4 @@
-//! The vendors' lists and the simulators' agree: who is added is there, who is removed is not.
+//! The vendors' list code against the simulators: added people are members, removed ones are not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::vendors::{
 
 const TITLE: &str = "Cart abandoners";
 
-/// A vendor that answers without a socket.
+/// A call to a vendor without a socket, which fails on objections.
 struct StrictVendorCall(InProcessVendor);
 
-/// One that may object.
+/// A call to a vendor without a socket, which ignores objections.
 struct ObjectingVendorCall(InProcessVendor);
 
 #[async_trait]
@@ -64,7 +64,7 @@ fn person(user: &str) -> EnrichedEvent {
     EnrichedEvent::new(0, Arc::new(serde_json::from_value(event).unwrap()), Arc::new(profile))
 }
 
-/// Tells the vendor of these users, so that it knows them.
+/// Sends these users to the vendor, so that it knows them.
 async fn introduce(
     destination: &dyn Destination,
     line: &StrictVendorCall,
@@ -81,7 +81,7 @@ async fn introduce(
 }
 
 #[tokio::test]
-async fn who_is_added_is_there_and_who_is_removed_is_not() {
+async fn added_people_are_members_and_removed_ones_are_not() {
     let identify = json!({ "type": "identify" });
     for (vendor, settings, event) in [
         ("meta", "pixel_id = \"1\"\naccess_token = \"t\"\nad_account_id = \"7\"".to_owned(), None),
@@ -112,12 +112,12 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
             introduce(&*destination, &line, &["u1", "u2", "u3"], event).await;
         }
         let audience = destination.audience().unwrap();
-        // Google's lists are made by hand, and have no other name than their number.
+        // Google's lists are made by hand, and their only name is their number.
         let id = (vendor == "google_ads").then_some("4711");
         let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
         let list = audience.open(&listed, &line).await.unwrap();
         let row = |user: &str| audience.row(&person(user)).unwrap();
-        // A row is kept as a text between two runs.
+        // A row is stored as text between two runs.
         let kept = |user: &str| AudienceRow::from_stored(row(user).text());
         let added = [row("u1"), row("u2"), row("u3"), row("u1")];
         let ends = audience.change(&list, AudienceChange::Add, &added, &line).await;
@@ -141,7 +141,7 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
 }
 
 #[tokio::test]
-async fn whom_the_vendor_does_not_know_is_skipped() {
+async fn person_unknown_to_the_vendor_is_skipped() {
     for (vendor, settings) in
         [("intercom", "access_token = \"t\""), ("drift", "access_token = \"t\"")]
     {
@@ -157,7 +157,7 @@ async fn whom_the_vendor_does_not_know_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_list_or_a_row_that_is_none_is_refused() {
+async fn invalid_lists_and_rows_are_rejected() {
     let digest = sha256("u1@shop.example").unwrap();
     for (vendor, settings, good, bad) in [
         (

@@ -1,5 +1,5 @@
-//! Mixpanel's side of its ingestion API (`contracts/destinations.md` 3.1 to 3.6): `/import` refuses
-//! record by record, `/track`, `/engage` and `/groups` answer 200 and say `0` in the body.
+//! Mixpanel's ingestion API (`contracts/destinations.md` 3.1 to 3.6): `/import` rejects single records,
+//! `/track`, `/engage` and `/groups` answer 200 with `0` in the body.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -18,21 +18,21 @@ use super::{
     age_seconds, answer,
 };
 
-/// A request's body uncompressed: the smaller of the documented figures.
+/// The largest uncompressed body, in bytes: the smaller of the documented figures.
 const MAX_BYTES: usize = 2_097_152;
 
-/// A record.
+/// The largest record, in bytes.
 const MAX_RECORD_BYTES: usize = 1_000_000;
 
-/// Ids that are taken for mistakes.
+/// Ids that count as mistakes.
 const PLACEHOLDERS: &str = "00000000-0000-0000-0000-000000000000 anon anonymous nil none null n/a na undefined unknown 0 -1 true false [] {}";
 
-/// What may be done to a person, and to a group.
+/// The operations on a person, and on a group.
 const PERSON: &[&str] =
     &["$set", "$set_once", "$add", "$union", "$append", "$remove", "$unset", "$delete"];
 const GROUP: &[&str] = &["$set", "$set_once", "$add", "$union", "$remove", "$unset", "$delete"];
 
-/// What goes beside an operation.
+/// The other fields of a record with an operation.
 const BESIDE: &[&str] = &[
     "$token",
     "$distinct_id",
@@ -44,20 +44,20 @@ const BESIDE: &[&str] = &[
     "$ignore_alias",
 ];
 
-/// The identity system of the project, as its first requests show it.
+/// The identity system of the project, according to its first requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum MixpanelMerging {
     Simplified,
     Original,
 }
 
-/// A project of Mixpanel's.
+/// The state of one simulated project.
 #[derive(Default)]
 pub(super) struct MixpanelSimulator {
-    /// Events that are there, by what Mixpanel recognises a repetition by.
+    /// Received events, by Mixpanel's deduplication key.
     seen: HashSet<String>,
     merging: Option<MixpanelMerging>,
-    /// Who holds which text in a list of theirs.
+    /// The people that have each text in a list property.
     lists: MemberLists,
 }
 
@@ -123,7 +123,7 @@ impl MixpanelSimulator {
         SimulatorOutcome { reply: answer(status, said.to_string()), accepted, objections }
     }
 
-    /// Checks one event; its key, unless it is there already.
+    /// Checks one event; returns its key, unless it is a repetition.
     fn event(
         &mut self,
         record: &Value,
@@ -195,7 +195,7 @@ impl MixpanelSimulator {
         check(known == merging, "event", "is of the other identity system")
     }
 
-    /// `/track`, `/engage` and `/groups`.
+    /// Answers `/track`, `/engage` and `/groups`.
     fn by_token(&mut self, path: &str, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let mut objections = Vec::new();
         if asked.headers.contains_key(CONTENT_ENCODING) {
@@ -233,7 +233,7 @@ impl MixpanelSimulator {
         SimulatorOutcome { reply, accepted: vec![None; taken], objections }
     }
 
-    /// Notes what is added to lists of people, and what is taken off.
+    /// Records additions to lists of people, and removals.
     fn list(&mut self, record: &Value) {
         let id = record.get("$distinct_id").and_then(Value::as_str).unwrap_or_default();
         let values = |operation: &str| {
@@ -252,7 +252,7 @@ impl MixpanelSimulator {
         }
     }
 
-    /// `$identify` and `$create_alias`; other events are not sent by this path.
+    /// Checks `$identify` and `$create_alias`; other events are not sent by this path.
     fn identity(
         &mut self,
         record: &Value,
@@ -281,7 +281,7 @@ impl MixpanelSimulator {
     }
 }
 
-/// What is wrong with a record: where, and what.
+/// The objection to a record: the field, and the message.
 type MixpanelRefusal = (&'static str, String);
 
 fn check(is_fine: bool, field: &'static str, message: &str) -> Result<(), MixpanelRefusal> {
@@ -309,7 +309,7 @@ fn group(record: &Value, asked: &SimulatorRequest<'_>) -> Result<(), MixpanelRef
     operation(record, GROUP, asked)
 }
 
-/// The token, and exactly one operation with what it takes.
+/// Checks the token, and that there is exactly one valid operation.
 fn operation(
     record: &Value,
     allowed: &[&str],
@@ -338,7 +338,7 @@ fn operation(
     check(size < MAX_RECORD_BYTES, "data", "must be smaller than 1 MB")
 }
 
-/// Nothing, or something with nothing in it at the top.
+/// Returns true for an empty value, or one whose members are all empty.
 fn is_void(value: &Value) -> bool {
     match value {
         Value::Object(object) => object.is_empty() || object.values().any(is_nothing),
@@ -351,7 +351,7 @@ fn is_nothing(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
 }
 
-/// Whether a property's value is within the limits of events.
+/// Returns true if a property's value is within the limits of events.
 fn fits(value: &Value, depth: usize) -> bool {
     match value {
         Value::Null => false,
@@ -382,7 +382,7 @@ fn is_own(asked: &SimulatorRequest<'_>, token: Option<&str>) -> bool {
     }
 }
 
-/// By the project's token and no password, or by the service account and the project's number.
+/// Returns true for the project's token without a password, or the service account with the project's number.
 fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
     let given = asked.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| STANDARD.decode(value.strip_prefix("Basic ")?).ok());
@@ -400,7 +400,7 @@ fn query(asked: &SimulatorRequest<'_>, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// The body without its compression.
+/// The uncompressed body.
 fn unpacked(asked: &SimulatorRequest<'_>) -> Result<Bytes, String> {
     match asked.headers.get(CONTENT_ENCODING) {
         None => Ok(asked.body.clone()),
@@ -415,7 +415,7 @@ fn unpacked(asked: &SimulatorRequest<'_>) -> Result<Bytes, String> {
     }
 }
 
-/// The records of a body: a JSON list, not too long, not empty.
+/// The records of a body: a JSON list, not empty and not too long.
 fn list(asked: &SimulatorRequest<'_>, body: &Bytes, most: usize) -> Result<Vec<Value>, String> {
     if asked.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
         return Err("the content type is not application/json".to_owned());

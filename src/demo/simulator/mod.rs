@@ -1,5 +1,5 @@
-//! Servers that stand in for vendors: they check what the real ones check, remember what they were
-//! sent, and misbehave as told.
+//! Servers that simulate vendors: they check what the real ones check, record the received requests, and
+//! inject faults.
 
 mod amplitude;
 #[cfg(test)]
@@ -38,49 +38,49 @@ use self::fault::FaultScript;
 use super::server::{DemoHandler, DemoReply, DemoServer, whole};
 use crate::clock::SharedClock;
 
-/// The webhook simulator's signing secret. Not a secret: it stands in the source.
+/// The webhook simulator's signing secret. Not a secret: it is in the source.
 pub const WEBHOOK_SECRET: &str = "whsec_dGFnd2F5IGRlbW8gd2ViaG9vayBzaWduaW5nIGtleSE=";
 
-/// The token of the Mixpanel simulator's project. Not a secret: it stands in the source.
+/// The token of the Mixpanel simulator's project. Not a secret: it is in the source.
 pub const MIXPANEL_TOKEN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// Its service account: name, secret and the project's number.
 pub const MIXPANEL_ACCOUNT: (&str, &str, &str) =
     ("gateway.demo.mp-service-account", "hush", "1001");
 
-/// Requests that are remembered in full; beyond, only their events are counted.
+/// Requests that are recorded in full; beyond, only their events are counted.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// No request of the gateway is larger.
+/// The largest body, in bytes: no request of the gateway is larger.
 const MAX_BODY_BYTES: usize = 4 << 20;
 
-/// Which vendor a simulator stands in for.
+/// The vendor that a simulator simulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimulatorKind {
-    /// GA4's Measurement Protocol: answers 204 whatever it is sent, and remembers what it would
-    /// have objected to.
+    /// GA4's Measurement Protocol: answers 204 to every request, and records the objections of the
+    /// validation endpoint.
     Ga4,
-    /// A workspace of Intercom: remembers contacts, companies and events.
+    /// A workspace of Intercom: stores contacts, companies and events.
     Intercom(IntercomWorkspace),
-    /// An organisation of Drift: remembers contacts and accounts.
+    /// An organisation of Drift: stores contacts and accounts.
     Drift,
     /// Mixpanel's ingestion API, for a project with [`MIXPANEL_TOKEN`] or [`MIXPANEL_ACCOUNT`].
     Mixpanel,
-    /// Meta's Conversions API: refuses a request with one bad event, counts a repetition once.
+    /// Meta's Conversions API: rejects a request with one bad event, counts a repetition once.
     Meta,
-    /// Amplitude's upload APIs: any key of 32 hexadecimal digits is one of its customers'.
+    /// Amplitude's upload APIs: any key of 32 hexadecimal digits is valid.
     Amplitude,
-    /// Google's Data Manager API: the lists of Customer Match, whoever's they are.
+    /// Google's Data Manager API: the lists of Customer Match, of any account.
     GoogleAds,
-    /// TikTok's custom audiences: answers 200 whatever it is sent.
+    /// TikTok's custom audiences: answers 200 to every request.
     TikTok,
     /// Klaviyo's profiles and lists.
     Klaviyo,
-    /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
+    /// A receiver of Standard Webhooks: rejects requests that are not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
 
-/// One request, as the vendor saw it.
+/// One request, as received by the vendor.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     /// Path and query.
@@ -91,18 +91,18 @@ pub struct RecordedRequest {
     pub body: Bytes,
 }
 
-/// What became of everything that a simulator was sent.
+/// The record of all that a simulator received.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatorTally {
-    /// Requests, whatever the answer.
+    /// Requests, with any reply.
     pub requests: u64,
-    /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
+    /// Accepted events by the vendor's own key, with their counts: a webhook's message ids, GA4's
     /// transaction ids, Meta's event ids, Mixpanel's insert ids, Intercom's and Drift's contact, name
-    /// and moment.
+    /// and time.
     pub events: HashMap<String, u32>,
     /// Events accepted.
     pub accepted: u64,
-    /// What the vendor found wrong, the first of them in full.
+    /// The vendor's objections, the first of them in full.
     pub objections: Vec<String>,
     /// The first requests.
     pub seen: Vec<RecordedRequest>,
@@ -115,26 +115,26 @@ struct SimulatorRequest<'r> {
     headers: &'r HeaderMap,
     body: &'r Bytes,
     now: Timestamp,
-    /// True if keys and tokens must be the simulated customer's. A rehearsal takes any: only the vendor itself
-    /// can judge real ones.
+    /// True if keys and tokens must be the simulated customer's. A dry run accepts any: only the vendor itself
+    /// can check real ones.
     judges_credentials: bool,
 }
 
-/// A vendor's side of its API, with whatever it remembers of earlier requests.
+/// A vendor's side of its API, with its memory of earlier requests.
 trait VendorApi: Send {
     fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome;
 
-    /// Who is on its lists.
+    /// The members of its lists.
     fn lists(&self) -> MemberLists {
         MemberLists::new()
     }
 }
 
-/// Who is on which of a vendor's lists, by the list's name, or its number where it has none: by the id that
-/// the site knows them by, where the vendor was told it, else by what it was told.
+/// The members of a vendor's lists, by the list's name, or its number if it has none. A member is the
+/// site's id if the vendor received it, otherwise the identifier that it received.
 pub type MemberLists = BTreeMap<String, BTreeSet<String>>;
 
-/// What a vendor makes of a request that it reads.
+/// The result of one request.
 struct SimulatorOutcome {
     reply: Response<Bytes>,
     /// The keys of the events that were accepted; those without a key are only counted.
@@ -143,8 +143,8 @@ struct SimulatorOutcome {
 }
 
 impl SimulatorKind {
-    /// The simulator of a vendor. A webhook's receiver knows only its own secret, so it rehearses
-    /// nothing.
+    /// The simulator of a vendor. There is none for webhooks: their receiver only accepts its own secret, so
+    /// it cannot dry-run real ones.
     pub fn of_vendor(name: &str) -> Option<Self> {
         match name {
             "ga4" => Some(Self::Ga4),
@@ -176,35 +176,35 @@ impl SimulatorKind {
     }
 }
 
-/// A vendor's side of its API without a socket: for rehearsals.
+/// A vendor's side of its API without a socket: for dry runs.
 pub struct InProcessVendor {
     desk: Mutex<Box<dyn VendorApi>>,
     judges_credentials: bool,
 }
 
 impl InProcessVendor {
-    /// One in which nothing has been asked yet.
+    /// Creates a vendor without any received requests.
     pub fn of(kind: SimulatorKind) -> Self {
         Self { desk: Mutex::new(kind.build_api()), judges_credentials: true }
     }
 
-    /// The same with whatever keys and tokens there are.
+    /// Creates a vendor that accepts all keys and tokens.
     pub fn trusting(kind: SimulatorKind) -> Self {
         Self { judges_credentials: false, ..Self::of(kind) }
     }
 
-    /// Who is on the vendor's lists.
+    /// The members of the vendor's lists.
     #[cfg(test)]
     pub(crate) fn lists(&self) -> MemberLists {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
-    /// What the vendor would answer.
+    /// The reply of the vendor.
     pub fn answer(&self, request: &Request<Bytes>, now: Timestamp) -> Response<Bytes> {
         self.ask(request, now).0
     }
 
-    /// The vendor's answer, the keys of what it accepted, and its objections.
+    /// The vendor's reply, the keys of the accepted events, and the objections.
     pub(crate) fn ask(
         &self,
         request: &Request<Bytes>,
@@ -236,7 +236,7 @@ struct SimulatedVendor {
 }
 
 impl VendorSimulator {
-    /// Starts one at `address`; port 0 takes a free one.
+    /// Starts one at `address`; port 0 takes a free port.
     pub async fn start(
         kind: SimulatorKind,
         address: SocketAddr,
@@ -253,32 +253,32 @@ impl VendorSimulator {
         Ok(Self { server, vendor })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Misbehaves in this way for the next `times` requests, after the faults already planned.
+    /// Injects this fault into the next `times` requests, after the faults already planned.
     pub fn misbehave(&self, times: usize, fault: SimulatedFault) {
         self.vendor.script.plan(times, fault);
     }
 
-    /// Misbehaves in this way from now on; `None` ends it, and forgets what was planned.
+    /// Injects this fault from now on; `None` ends it, and clears the plan.
     pub fn misbehave_always(&self, fault: Option<SimulatedFault>) {
         self.vendor.script.replace(fault);
     }
 
-    /// What it was sent so far.
+    /// The record of all requests so far.
     pub fn tally(&self) -> SimulatorTally {
         self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Who is on the vendor's lists.
+    /// The members of the vendor's lists.
     pub fn lists(&self) -> MemberLists {
         self.vendor.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
-    /// Waits until the tally is as wanted. The last tally is the error after `deadline`.
+    /// Waits until the tally meets the condition. After `deadline`, the last tally is the error.
     pub async fn wait_for(
         &self,
         deadline: Duration,
@@ -356,14 +356,15 @@ impl SimulatedVendor {
     }
 }
 
-/// An answer of these bytes.
+/// A reply with this body.
 fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     answer
 }
 
-/// Why a text cannot be the digest of an identifier: in lower case, and of something.
+/// The objection if a text cannot be the digest of an identifier: it must be in lower case, and not of an
+/// empty text.
 fn digest_objection(text: &str) -> Option<String> {
     const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let is_one = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

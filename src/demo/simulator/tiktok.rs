@@ -1,5 +1,5 @@
-//! TikTok's side of custom audiences (`contracts/destinations.md` 7.1): every answer is a 200, and what
-//! became of the call stands in its body. Identifiers are put on a list and taken off it one by one.
+//! TikTok's custom audiences (`contracts/destinations.md` 7.1): every reply is a 200 with the result of the
+//! call in its body. Identifiers are added to a list and removed from it one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{
     MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, digest_objection, parse,
 };
 
-/// The kinds of identifiers, and whether they are SHA-256.
+/// The kinds of identifiers; true if they are SHA-256.
 const KINDS: [(&str, bool); 6] = [
     ("EMAIL_SHA256", true),
     ("PHONE_SHA256", true),
@@ -24,7 +24,7 @@ const KINDS: [(&str, bool); 6] = [
 /// The first audience's number.
 const FIRST_ID: usize = 7_300_000_000_000_000_001;
 
-/// TikTok, with the audiences of one advertiser by their numbers.
+/// The state of the simulated TikTok: the audiences of one advertiser by their numbers.
 #[derive(Default)]
 pub(super) struct TikTokSimulator(BTreeMap<String, TikTokMemberList>);
 
@@ -33,7 +33,7 @@ struct TikTokMemberList {
     members: BTreeSet<String>,
 }
 
-/// A code and why.
+/// A code and the reason.
 type TikTokRefusal = (i64, String);
 
 fn bad(why: impl Into<String>) -> TikTokRefusal {
@@ -131,7 +131,7 @@ impl TikTokSimulator {
     }
 }
 
-/// The identifiers of a row, each with the audience it is told for.
+/// The identifiers of a row, each with the audience that it is sent for.
 fn cells(row: &Value, kinds: &[bool]) -> Result<Vec<(String, String)>, String> {
     let row = row.as_array().filter(|row| row.len() == kinds.len());
     let row = row.ok_or("a row is not as long as id_schema")?;

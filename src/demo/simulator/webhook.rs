@@ -1,4 +1,4 @@
-//! A receiver of Standard Webhooks (`contracts/destinations.md` 7.13): no signature, no entry.
+//! A receiver of Standard Webhooks (`contracts/destinations.md` 7.13): unsigned requests are rejected.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +11,10 @@ use super::{
     SimulatorOutcome, SimulatorRequest, VendorApi, WEBHOOK_SECRET, age_seconds, answer, parse,
 };
 
-/// How far the sender's clock may be off.
+/// The most that the sender's clock may be off.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// The receiver.
+/// The receiver of webhooks.
 pub(super) struct WebhookSimulator;
 
 impl VendorApi for WebhookSimulator {
@@ -28,7 +28,7 @@ impl VendorApi for WebhookSimulator {
     }
 }
 
-/// The message ids of a request that is in order.
+/// The message ids of a valid request.
 fn check(asked: &SimulatorRequest<'_>) -> Result<Vec<Option<String>>, String> {
     if asked.method != Method::POST {
         return Err(format!("{} is not POST", asked.method));

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 
-/// Far longer than anything here takes.
+/// A time far longer than any test takes.
 const LONG: Duration = Duration::from_secs(120);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: t.shop.example\r\n\r\n";
@@ -49,7 +49,7 @@ pub(super) fn settings() -> EdgeSettings {
     }
 }
 
-/// Says who asked; waits on `/wait` until it is told to go on.
+/// Responds with the caller's address; waits on `/wait` until the test releases it.
 #[derive(Default)]
 struct EchoHandler {
     waiting: Arc<Notify>,
@@ -141,7 +141,7 @@ impl TestEdge {
     }
 }
 
-/// One answer, as far as its Content-Length says.
+/// Reads one response, as long as its Content-Length says.
 async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     loop {
@@ -159,7 +159,7 @@ async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     }
 }
 
-/// Whether the other end closes.
+/// Returns true if the other end closes.
 async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut rest = Vec::new();
     timeout(LONG, stream.read_to_end(&mut rest)).await.is_ok()
@@ -174,7 +174,7 @@ fn short(mut change: impl FnMut(&mut EdgeLimits)) -> EdgeSettings {
 const SHORT: Duration = Duration::from_millis(60);
 
 #[tokio::test]
-async fn a_request_is_answered_and_the_connection_kept() {
+async fn request_is_answered_and_the_connection_kept() {
     let house = TestEdge::start(&settings()).await;
     let mut stream = house.connect().await;
     for _ in 0..3 {
@@ -186,7 +186,7 @@ async fn a_request_is_answered_and_the_connection_kept() {
 }
 
 #[tokio::test]
-async fn trickled_heads_silent_connections_and_idle_ones_are_cut() {
+async fn slow_heads_silent_connections_and_idle_ones_are_cut() {
     let house = TestEdge::start(&short(|limits| limits.header_time = SHORT)).await;
     let mut silent = house.connect().await;
     let mut trickle = house.connect().await;
@@ -209,7 +209,7 @@ async fn trickled_heads_silent_connections_and_idle_ones_are_cut() {
     assert!(house.refused("idle_time"));
 }
 
-/// A connection whose request waits for its answer. Where heads have little time, one may come too late.
+/// Opens a connection whose request waits for its response. Where heads have little time, one may come too late.
 async fn until_it_waits(house: &TestEdge) -> TcpStream {
     let deadline = Instant::now() + LONG;
     loop {
@@ -233,7 +233,7 @@ async fn until_refused(house: &TestEdge, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_not_an_idle_connection() {
+async fn slow_response_does_not_count_as_idle() {
     let settings = short(|limits| (limits.header_time, limits.idle_time) = (SHORT, SHORT));
     let house = TestEdge::start(&settings).await;
     let mut stream = until_it_waits(&house).await;
@@ -254,7 +254,7 @@ async fn a_slow_answer_is_not_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answer_is_cut() {
+async fn client_that_does_not_read_its_response_is_cut() {
     let house = TestEdge::start(&short(|limits| limits.write_time = SHORT)).await;
     let mut stream = house.connect().await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -287,7 +287,7 @@ async fn connections_are_counted_in_all_and_per_client() {
 }
 
 #[tokio::test]
-async fn requests_beyond_the_limit_are_told_to_come_again() {
+async fn requests_beyond_the_limit_get_503() {
     let house = TestEdge::start(&short(|limits| limits.requests_in_flight = 1)).await;
     let mut first = house.connect().await;
     first.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -312,7 +312,7 @@ async fn heads_are_bounded_in_bytes_and_fields() {
 }
 
 #[tokio::test]
-async fn a_drain_closes_the_door_and_finishes_what_is_under_way() {
+async fn drain_closes_the_listener_and_finishes_active_requests() {
     let mut house = TestEdge::start(&settings()).await;
     let mut idle = house.connect().await;
     idle.write_all(GET).await.unwrap();
@@ -330,7 +330,7 @@ async fn a_drain_closes_the_door_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_when_its_time_is_over() {
+async fn drain_ends_when_its_time_is_over() {
     let mut house = TestEdge::start(&short(|limits| limits.drain_time = SHORT)).await;
     let mut busy = house.connect().await;
     busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -341,7 +341,7 @@ async fn a_drain_ends_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn plain_requests_are_sent_to_https() {
+async fn plain_requests_are_redirected_to_https() {
     let mut settings = settings();
     settings.redirect_to_https = true;
     let house = TestEdge::start(&settings).await;
@@ -358,7 +358,7 @@ async fn plain_requests_are_sent_to_https() {
 }
 
 #[tokio::test]
-async fn redirect_to_https_is_for_hosts_that_are_served_alone() {
+async fn redirect_to_https_applies_to_served_hosts_only() {
     let mut settings = settings();
     settings.redirect_to_https = true;
     let house = TestEdge::start(&settings).await;

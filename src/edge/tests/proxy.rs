@@ -1,4 +1,4 @@
-//! Proxies in front: who they say the client is.
+//! Trusted proxies in front, and the clients that they name.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn a_trusted_proxy_names_the_client_and_a_reload_ends_the_trust() {
 }
 
 #[tokio::test]
-async fn a_proxy_header_is_wanted_from_trusted_proxies_only() {
+async fn proxy_header_is_expected_from_trusted_proxies_only() {
     let mut settings = settings();
     settings.proxy_protocol = true;
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -37,7 +37,7 @@ fn behind_a_balancer() -> EdgeSettings {
 }
 
 #[tokio::test]
-async fn a_proxy_header_that_names_nobody_lends_no_trust_to_the_request() {
+async fn proxy_header_without_a_source_lends_no_trust_to_the_request() {
     let house = TestEdge::start(&behind_a_balancer()).await;
     let forwarded = b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n";
     let ask = async |header: &[u8]| house.ask(&[header, forwarded].concat()).await;

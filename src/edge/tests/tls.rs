@@ -93,7 +93,7 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
 }
 
 #[test]
-fn files_that_make_no_certificate_are_named_in_plain_words() {
+fn unusable_certificate_files_are_reported_by_name() {
     let mut authority = TestCertificateAuthority::new();
     let (first, second) =
         (authority.issue("a", &["a.example"]), authority.issue("b", &["b.example"]));
@@ -103,9 +103,13 @@ fn files_that_make_no_certificate_are_named_in_plain_words() {
     let key_of = |cert: &std::path::Path| cert.with_extension("key");
     for (cert, key, expected) in [
         (first.cert.clone(), key_of(&first.cert), None),
-        (first.cert.clone(), second.key, Some(("key", "the key of another one"))),
-        (none.clone(), first.key.clone(), Some(("cert", "holds no certificate"))),
-        (first.cert.clone(), none, Some(("key", "holds no private key"))),
+        (
+            first.cert.clone(),
+            second.key,
+            Some(("key", "the key does not belong to the certificate")),
+        ),
+        (none.clone(), first.key.clone(), Some(("cert", "contains no certificate"))),
+        (first.cert.clone(), none, Some(("key", "contains no private key"))),
         (away, first.key, Some(("cert", "cannot be read: No such file"))),
     ] {
         let said = super::super::tls::check(&CertificateFiles { cert, key }).err();
@@ -118,7 +122,7 @@ fn files_that_make_no_certificate_are_named_in_plain_words() {
     }
 }
 
-/// A client of HTTP/2, as long as its connection lasts.
+/// An HTTP/2 client with one connection.
 struct TestHttp2Client {
     sender: hyper::client::conn::http2::SendRequest<EdgeResponseBody>,
     _tasks: JoinSet<hyper::Result<()>>,
@@ -144,7 +148,7 @@ impl TestHttp2Client {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_both_sides_offer_it() {
+async fn http2_is_used_where_both_sides_offer_it() {
     let mut authority = TestCertificateAuthority::new();
     let house = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
     let address = house.https.unwrap();
@@ -159,7 +163,7 @@ async fn http2_is_spoken_where_both_sides_offer_it() {
 }
 
 #[tokio::test]
-async fn who_does_not_shake_hands_is_cut() {
+async fn client_without_a_handshake_is_cut() {
     let mut authority = TestCertificateAuthority::new();
     let usual = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     let mut hasty = usual.clone();
@@ -168,7 +172,7 @@ async fn who_does_not_shake_hands_is_cut() {
     let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
     assert!(is_closed(&mut silent).await);
     assert!(house.refused("handshake_time"));
-    // In the usual time, so that what is not TLS is seen before the time is over.
+    // With the usual time limit, so that bytes that are not TLS are seen before it is over.
     let house = TestEdge::start(&usual).await;
     let mut plain = TcpStream::connect(house.https.unwrap()).await.unwrap();
     plain.write_all(GET).await.unwrap();
@@ -191,7 +195,7 @@ async fn a_drain_does_not_wait_for_handshakes() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answer_is_cut_under_tls_as_well() {
+async fn client_that_does_not_read_its_response_is_cut_under_tls() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
@@ -203,7 +207,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_under_tls_as_well() {
 }
 
 #[tokio::test]
-async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
+async fn http2_client_that_reads_nothing_of_its_response_is_cut() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
@@ -212,12 +216,12 @@ async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
     let mut client = TestHttp2Client::over(stream).await;
     let _small = client.ask(Request::get("https://t.shop.example/")).await;
-    // It is as large as no window, and nobody reads it: the connection itself goes on.
+    // The response is larger than any window, and the client does not read it: the connection stays.
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
     let mut other = TestHttp2Client::over(stream).await;
     let _unread = other.ask(Request::get("https://t.shop.example/big")).await;
     until_refused(&house, "write_time").await;
-    // The older answer, unread as well, fits the window: it is taken, and its client goes on.
+    // The older response, unread as well, fits the window: it is taken, and its client goes on.
     let again = client.ask(Request::get("https://t.shop.example/")).await;
     assert_eq!(again.status(), StatusCode::OK);
     let cut = "tagway_connections_refused_total{reason=\"write_time\"} 1";
@@ -249,7 +253,7 @@ async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
 }
 
 #[tokio::test]
-async fn a_reload_without_certificates_leaves_the_listener_its_own() {
+async fn reload_without_certificates_keeps_the_listeners_certificates() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     let house = TestEdge::start(&settings).await;

@@ -1,10 +1,10 @@
-//! Messages that stand by themselves, such as those that are made of a vendor's beacon.
+//! Judges independent messages, such as those made of a vendor's beacon.
 
 use super::envelope::alone;
 use super::message::{MessageDraft, RejectedMessage};
 use super::{BodyText, DecodeContext};
 
-/// Judges messages. Each text is gone when its draft is there.
+/// Judges messages one by one. Each text is freed when its draft is made.
 pub(in crate::gateway) fn judge_each(
     texts: Vec<Box<[u8]>>,
     terms: &DecodeContext<'_>,

@@ -1,4 +1,4 @@
-//! The messages of one body, and what the body says of all of them.
+//! The messages of one body, and the members that apply to all of them.
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ use crate::values::time::read_event_time;
 use crate::vendors;
 use crate::vendors::beacon_format::{self, JsonListError, UnreadableItem};
 
-/// A body's messages, not yet judged, and what the body says of all of them.
+/// A body's messages, not yet judged, and the members that apply to all of them.
 pub(in crate::gateway) struct MessageEnvelope<'a> {
     /// The write key in the body.
     write_key: LooseText<'a>,
@@ -23,22 +23,22 @@ pub(in crate::gateway) struct MessageEnvelope<'a> {
     pub(super) context: Option<&'a RawValue>,
     pub(super) integrations: Option<&'a RawValue>,
     messages: EnvelopeMessages<'a>,
-    /// True if readers can parse all of it.
+    /// True if readers of the journal can parse all of it.
     pub(super) is_plain: bool,
-    /// Messages that are no JSON, and the reasons.
+    /// The messages that are not JSON, and the reasons.
     faults: Vec<UnreadableItem>,
-    /// The levels that each message may have, where something in the body is nested too deep.
+    /// The most nested levels of each message, where something in the body is nested too deep.
     max_depth: Option<usize>,
 }
 
 enum EnvelopeMessages<'a> {
-    /// The body is the message; its text.
+    /// The body is the message; this is its text.
     One(Box<MessageFields<'a>>, &'a str),
     Many(Vec<&'a RawValue>),
 }
 
-/// Reads a body: one message, a list of messages, or an object whose `batch` is one. Of a list no more
-/// than so many messages, and with what is said of all no more than so many bytes.
+/// Reads a body: one message, a list of messages, or an object whose `batch` is one. The two numbers limit the
+/// messages of a list, and their bytes including the shared members.
 pub(in crate::gateway) fn open<'a>(
     body: &'a BodyText<'_>,
     terms: &DecodeContext<'_>,
@@ -102,8 +102,8 @@ pub(in crate::gateway) fn open<'a>(
 const NOT_JSON: RequestRejection = RequestRejection::Malformed("the body is not JSON");
 const TOO_DEEP: RequestRejection = RequestRejection::Malformed("the JSON is nested too deep");
 
-/// Reads a body that is no JSON as a whole, so that one message does not cost the others. `None` if it is no
-/// body of several messages either.
+/// Reads a body that is not JSON as a whole, so that one bad message does not cost the others. `None` if it is not
+/// a body of several messages either.
 fn apart<'a>(
     body: &'a BodyText<'_>,
     terms: &DecodeContext<'_>,
@@ -121,7 +121,7 @@ fn apart<'a>(
         Err(JsonListError::TooLong) => return Some(Err(RequestRejection::TooMany)),
         Err(JsonListError::NotAList) => return None,
     };
-    // What is said of all messages is of no single one.
+    // The shared members must be JSON.
     let whole = |raw: Option<&'a [u8]>| raw.map(beacon_format::json_apart).transpose().ok();
     let (write_key, sent_at) = (whole(write_key)?, whole(sent_at)?);
     let (context, integrations) = (whole(context)?, whole(integrations)?);
@@ -156,8 +156,8 @@ impl<'a> MessageEnvelope<'a> {
         Self { write_key, sent_at, context, integrations, messages, is_plain, faults, max_depth }
     }
 
-    /// Notes how deep each message may be nested within a body that has so many levels around it. What is said
-    /// of all messages must not be nested too deep.
+    /// Sets the most nested levels of each message within a body that has `levels` around it. Shared members must
+    /// not be nested too deep.
     fn within(
         self,
         body: &BodyText<'_>,
@@ -175,7 +175,7 @@ impl<'a> MessageEnvelope<'a> {
         Ok(Self { max_depth: Some(max.saturating_sub(levels)), ..self })
     }
 
-    /// The reason why a message is not even looked at.
+    /// Returns the reason for which a message is rejected unread.
     fn fault(&self, index: usize, text: &str) -> Option<RejectionCode> {
         if let Ok(place) = self.faults.binary_search_by_key(&index, |(index, _)| *index) {
             return self.faults.get(place).map(|(_, reason)| *reason);
@@ -186,7 +186,7 @@ impl<'a> MessageEnvelope<'a> {
         self.max_depth.filter(|max| !is_within(text, *max)).map(|_| "too_deep")
     }
 
-    /// What a body gives for all its messages becomes part of each, and is bounded as such.
+    /// Shared members become part of each message, and count towards the limit for each.
     fn bounded(self, max: usize) -> Result<Self, RequestRejection> {
         let EnvelopeMessages::Many(messages) = &self.messages else { return Ok(self) };
         if messages.is_empty() {
@@ -200,18 +200,18 @@ impl<'a> MessageEnvelope<'a> {
         Ok(self)
     }
 
-    /// Bytes of what the body gives for all its messages.
+    /// Returns the bytes of the shared members.
     pub(super) fn shared_bytes(&self) -> usize {
         let shared = [self.context, self.integrations].into_iter().flatten();
         shared.map(|raw| raw.get().len()).sum()
     }
 
-    /// The write key that stands in the body.
+    /// Returns the write key in the body.
     pub(in crate::gateway) fn write_key(&self) -> Option<&str> {
         self.write_key.text()
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub(in crate::gateway) fn len(&self) -> usize {
         match &self.messages {
             EnvelopeMessages::One(..) => 1,
@@ -219,7 +219,7 @@ impl<'a> MessageEnvelope<'a> {
         }
     }
 
-    /// Judges every message by itself.
+    /// Judges every message independently.
     pub(in crate::gateway) fn judge(
         self,
         terms: &DecodeContext<'_>,
@@ -255,7 +255,7 @@ impl<'a> MessageEnvelope<'a> {
         (drafts, rejected)
     }
 
-    /// The draft of a message, whose words may be a vendor's.
+    /// Drafts a message, which a shim may have written in its vendor's terms.
     fn draft_canonical(
         &self,
         index: usize,

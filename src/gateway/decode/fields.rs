@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::loose::LooseText;
 
-/// The members of a message, or of a body that holds messages, unread.
+/// The members of a message, or of a body that has messages, unread.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MessageFields<'a> {
@@ -45,7 +45,7 @@ pub(super) struct MessageFields<'a> {
     pub(super) integrations: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) batch: Option<&'a RawValue>,
-    /// The vendor in whose words it is.
+    /// The vendor whose terms the message uses, if a shim wrote it.
     #[serde(borrow, default)]
     pub(super) shim: LooseText<'a>,
     #[serde(borrow, default)]

@@ -1,4 +1,4 @@
-//! A text field as clients really write it.
+//! A text field that accepts the types which clients really send.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,8 +7,8 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 
 use crate::event::is_placeholder;
 
-/// A field that should hold text. Numbers and booleans are read as their text; a list or an object says
-/// nothing, and is noted.
+/// A field that should be text. Numbers and booleans are read as their text; a list or an object is ignored and
+/// counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum LooseText<'a> {
     /// Missing or null.
@@ -21,7 +21,7 @@ pub(super) enum LooseText<'a> {
 }
 
 impl<'a> LooseText<'a> {
-    /// The text.
+    /// Returns the text; `None` if there is none.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -29,7 +29,7 @@ impl<'a> LooseText<'a> {
         }
     }
 
-    /// The text of an id that names somebody. `nobody`: the site's own words for an unknown visitor.
+    /// Returns the text of a real id. `nobody`: the site's own placeholder ids for an unknown visitor.
     pub(super) fn id(&self, nobody: &[String]) -> Option<&str> {
         let text = self.text()?.trim();
         (!is_placeholder(text, nobody)).then_some(text)

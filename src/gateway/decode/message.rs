@@ -1,4 +1,4 @@
-//! Messages of the Segment spec (`contracts/beacons.md` 1.2, 2 and 7.1), each judged by itself.
+//! Messages of the Segment spec (`docs/contracts/beacons.md` 1.2, 2 and 7.1), each judged independently.
 
 use std::net::IpAddr;
 
@@ -19,80 +19,79 @@ use crate::privacy::ConsentRecord;
 use crate::values::address::read_visitor_address;
 use crate::values::time::read_event_time;
 
-/// A message that passed every check but those of identity, and what the gateway needs to know of
-/// its context.
+/// A message that passed every check but those of identity, and the members of its context that the gateway needs.
 #[derive(Debug)]
 pub struct MessageDraft {
-    /// Its place in the request.
+    /// The message's index in the request.
     pub index: usize,
     /// The event, with empty facts.
     pub event: Event<RawJsonObject>,
-    /// The page's URL, as the client said.
+    /// The page's URL, as the client sent it.
     pub page_url: Option<String>,
-    /// The visitor's address, as the client said.
+    /// The visitor's address, as the client sent it.
     pub ip: Option<IpAddr>,
-    /// The visitor's user agent, as the client said.
+    /// The visitor's user agent, as the client sent it.
     pub user_agent: Option<String>,
-    /// Whether the context says something of the person.
+    /// True if the context has traits of the person.
     pub has_traits: bool,
-    /// What the visitor agreed to, as the client said.
+    /// The visitor's consent, as the client sent it.
     pub consent: Option<ConsentRecord>,
-    /// The beacon that is all there is to it, if it is to be passed on to its vendor.
+    /// The raw beacon that is the only content, if it is to be passed on to its vendor.
     pub beacon: Option<RawBeacon>,
-    /// The vendor whose shim tells of it.
+    /// The vendor whose shim sent it.
     pub shim: Option<&'static str>,
-    /// The vendor that hears of it by its own beacon.
+    /// The vendor that receives it by its own beacon.
     pub forwarded_to: Option<String>,
-    /// Whether it is kept, and not only looked at on behalf of its beacon.
+    /// True if it becomes an event, and is not only read on behalf of its beacon.
     pub is_kept: bool,
-    /// What it brings to prove its user id.
+    /// The login proofs for its user id.
     pub proofs: LoginProofs,
-    /// Its members that cannot be read and are left out.
+    /// The members that cannot be read and are left out.
     pub unread: UnreadMembers,
 }
 
-/// Members of a message that cannot be read and are left out: they do not cost the event.
+/// The unreadable members of a message, which are left out without losing the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnreadMembers {
-    /// The event's time: that of its receipt stands for it.
+    /// True if the event's time is unreadable: the time of its receipt replaces it.
     pub time: bool,
-    /// A member of another type than it has to be.
+    /// True if a member has the wrong type.
     pub member: bool,
 }
 
 impl UnreadMembers {
-    /// The reasons, as they are counted and shown.
+    /// Returns the reasons, as they are counted and shown.
     pub fn reasons(self) -> impl Iterator<Item = &'static str> {
         let all = [("unreadable_time", self.time), ("wrong_type", self.member)];
         all.into_iter().filter_map(|(reason, is_so)| is_so.then_some(reason))
     }
 }
 
-/// A message that was not accepted, as its sender is told.
+/// A rejected message, as its sender sees it in the response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedMessage {
-    /// Its place in the request.
+    /// The message's index in the request.
     pub index: usize,
-    /// Its id, if it had one.
+    /// The message's id, if it had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// Why: a word from the source.
+    /// The reason: a code from the source.
     pub reason: &'static str,
 }
 
-/// Why a message cannot be accepted.
+/// The code for the rejection of a message.
 pub(in crate::gateway) type RejectionCode = &'static str;
 
 impl MessageEnvelope<'_> {
-    /// Whether readers can parse what a message copies.
+    /// Returns true if readers of the journal can parse the members that a message copies.
     fn is_readable(&self, fields: &MessageFields<'_>) -> bool {
         let own = [fields.properties, fields.traits, fields.context, fields.integrations];
         let mut all = own.into_iter().chain([self.context, self.integrations]).flatten();
         all.all(is_readable)
     }
 
-    /// The draft of a message of so many bytes.
+    /// Drafts a message whose text has this many bytes.
     pub(super) fn draft(
         &self,
         index: usize,
@@ -100,7 +99,7 @@ impl MessageEnvelope<'_> {
         bytes: usize,
         terms: &DecodeContext<'_>,
     ) -> Result<MessageDraft, RejectionCode> {
-        // Counted before anything is copied.
+        // Checked before anything is copied.
         if bytes.saturating_add(self.shared_bytes()) > terms.limits.event_bytes {
             return Err("too_large");
         }
@@ -173,8 +172,8 @@ impl MessageEnvelope<'_> {
 }
 
 impl MessageDraft {
-    /// A draft that is nothing but a beacon, on behalf of whom its first message names. `consent`: what
-    /// holds for all of its messages.
+    /// Drafts a message that is only a raw beacon, for the person of its first message. `consent`: the consent that
+    /// all of its messages share.
     pub(in crate::gateway) fn of_beacon(
         index: usize,
         beacon: RawBeacon,
@@ -220,7 +219,7 @@ impl MessageDraft {
     }
 }
 
-/// A context that says nothing but what was agreed to.
+/// Returns a context that has only this consent.
 fn context_of(consent: &ConsentRecord) -> Option<RawJsonObject> {
     let answers: serde_json::Map<String, serde_json::Value> =
         consent.answers().map(|(name, answer)| (name.to_owned(), answer.into())).collect();
@@ -228,7 +227,7 @@ fn context_of(consent: &ConsentRecord) -> Option<RawJsonObject> {
     RawJsonObject::new(&to_raw_value(&context).ok()?)
 }
 
-/// What each kind cannot do without (the Segment spec).
+/// Checks the members that each kind requires (the Segment spec).
 fn complete(event: &Event<RawJsonObject>) -> Result<(), RejectionCode> {
     match event.kind {
         EventKind::Track if event.event.as_ref().is_none_or(|name| name.trim().is_empty()) => {
@@ -241,7 +240,7 @@ fn complete(event: &Event<RawJsonObject>) -> Result<(), RejectionCode> {
     }
 }
 
-/// The message's own id, to name it in an answer.
+/// Returns the message's own id, to name it in a response.
 pub(super) fn known_id(fields: &MessageFields<'_>, terms: &DecodeContext<'_>) -> Option<String> {
     bounded(fields.message_id.id(terms.placeholder_ids), terms.limits.field_bytes).ok().flatten()
 }
@@ -253,8 +252,7 @@ fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, RejectionCo
     }
 }
 
-/// Returns true if a member says something in another type than it has to be. An empty list is no such thing: it is
-/// how PHP writes an empty object.
+/// Returns true if a member has the wrong type. An empty list is accepted: it is how PHP writes an empty object.
 fn has_wrong_types(fields: &MessageFields<'_>) -> bool {
     let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];
     let ids = [&fields.anonymous_id, &fields.group_id, &fields.previous_id, &fields.message_id];
@@ -266,7 +264,7 @@ fn has_wrong_types(fields: &MessageFields<'_>) -> bool {
         })
 }
 
-/// The message's own object over the one the body gives for all. What is no object says nothing.
+/// Merges the message's own object over the one shared by all. Values that are no objects are ignored.
 fn merged(
     all: Option<&RawValue>,
     own: Option<&RawValue>,
@@ -285,7 +283,7 @@ fn merged(
     Ok(RawJsonObject::new(&raw))
 }
 
-/// An id for a message whose client sent none: ordered by time, as others' are.
+/// Returns an id for a message whose client sent none: ordered by time, as others' are.
 fn new_message_id(received_at: Timestamp) -> String {
     let nanoseconds = u32::try_from(received_at.subsec_nanosecond()).unwrap_or_default();
     let seconds = u64::try_from(received_at.as_second()).unwrap_or_default();
@@ -302,15 +300,15 @@ struct ContextExcerpt {
     consent: Option<ConsentRecord>,
 }
 
-/// The keys of a context that the gateway looks at.
+/// The keys of a context that the gateway reads.
 const CONTEXT: &[&str] = &["page", "traits", "consent", "ip", "userAgent"];
 
-/// What the gateway itself needs of a context; members of another form are passed on unread.
+/// Reads the members of a context that the gateway itself needs; members of another type are passed on unread.
 fn peek(context: &RawJsonObject) -> ContextExcerpt {
     read_once(context.text(), CONTEXT, peek_once).unwrap_or_default()
 }
 
-/// The same of a context that has each key once.
+/// Reads them from a context that has each key once.
 fn peek_once(context: &str) -> Option<ContextExcerpt> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,5 +1,5 @@
-//! From a body's text to canonical events: one pass over the text, the client's objects copied as
-//! they stand if readers of the journal can parse them, every message judged by itself. Pure.
+//! Turns a body's text into canonical events: one pass over the text, the client's objects copied unchanged if
+//! readers of the journal can parse them, every message judged independently. Pure.
 
 mod each;
 mod envelope;
@@ -27,21 +27,21 @@ use jiff::Timestamp;
 use super::settings::GatewayLimits;
 use crate::event::EventKind;
 
-/// What is known of a request's messages before they are read.
+/// The facts of a request that its messages are read with.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeContext<'l> {
-    /// The bounds.
+    /// The limits of messages.
     pub limits: &'l GatewayLimits,
-    /// What the route says the messages are, if it does.
+    /// The kind of the messages, if the route implies one.
     pub kind: Option<EventKind>,
-    /// The site's own words for an unknown visitor, in lower case.
+    /// The site's own placeholder ids for an unknown visitor, in lower case.
     pub placeholder_ids: &'l [String],
-    /// When the request arrived.
+    /// The time at which the request arrived.
     pub received_at: Timestamp,
 }
 
-/// Reads a body that needs no write key and judges each of its messages. The error is the code of
-/// the rejection of the whole.
+/// Reads a body that needs no write key and judges each of its messages. The error is the code of the rejection of
+/// the whole.
 pub fn read(
     text: &[u8],
     terms: &DecodeContext<'_>,

@@ -1,16 +1,15 @@
-//! An event in a query (`contracts/beacons.md` 7.1): `data=` with base64 of a message's JSON, or
-//! plain fields with dotted names. Both become the text of a message, which is judged like any
-//! other. A pixel has no route that says what it is: an `event` makes it a track, unless it has a
-//! `type`.
+//! Reads an event in a query (`docs/contracts/beacons.md` 7.1): `data=` with base64 of a message's JSON, or plain fields
+//! with dotted names. Both become the text of a message, which is judged like any other. A pixel has no route that
+//! implies the kind: an `event` makes it a track, unless it has a `type`.
 
 use crate::event::JsonObject;
 use crate::gateway::rejection::RequestRejection;
 use crate::vendors::beacon_format;
 
-/// Fields in one query at most: the header limits bound its length, this the tree.
+/// The most fields in one query: the header limits bound its length, this one the tree.
 const MAX_FIELDS: usize = 200;
 
-/// The text of the message in a query.
+/// Returns the text of the message in a query.
 pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, RequestRejection> {
     let mut message = JsonObject::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()).take(MAX_FIELDS) {
@@ -20,7 +19,7 @@ pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, RequestReje
         beacon_format::insert_dotted(&mut message, &name, &value);
     }
     if message.is_empty() {
-        return Err(RequestRejection::Malformed("there is no event in the query"));
+        return Err(RequestRejection::Malformed("the query contains no event"));
     }
     if message.contains_key("event") {
         message.entry("type").or_insert_with(|| "track".into());
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_and_depth_do_no_harm() {
+    fn contradictions_and_depth_are_handled() {
         assert_eq!(read("a=1&a.b=2"), json!({ "a": "1" }));
         assert_eq!(read("event=x"), json!({ "event": "x", "type": "track" }));
         assert_eq!(read("event=x&type=page"), json!({ "event": "x", "type": "page" }));

@@ -1,6 +1,6 @@
-//! Login proofs in messages: a message's own `proof` or `userHash`, the context's `userHash`, the
-//! options of Tagway or Intercom among the integrations. They are taken out of the event, whatever they
-//! prove: whoever reads one can be its user.
+//! Login proofs in messages: a message's own `proof` or `userHash`, the context's `userHash`, the options of Tagway
+//! or Intercom among the integrations. They are removed from the event, whether valid or not: whoever reads one can
+//! act as its user.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use super::loose::LooseText;
 use super::message::RejectionCode;
 use crate::event::{JsonObject, RawJsonObject};
 
-/// The names of a proof where nothing else has them.
+/// The names of a proof where no other member has them.
 const NAMES: [&str; 3] = ["proof", "userHash", "user_hash"];
 
-/// The names of a proof among what clients say of their surroundings.
+/// The names of a proof in a context.
 const HASH_NAMES: [&str; 2] = ["userHash", "user_hash"];
 
-/// Whose options hold a proof of this gateway, in lower case.
+/// The integration whose options contain a proof for this gateway, in lower case.
 const OURS: &str = "tagway";
 
-/// Whose options hold a proof of the same form, made with this site's key or with the vendor's.
+/// The integration whose options contain a proof of the same form, made with this site's key or with the vendor's.
 const SHARED: &str = "intercom";
 
 /// The login proofs of one message.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct LoginProofs {
-    /// Those for this gateway.
+    /// The proofs for this gateway.
     pub ours: Vec<Box<str>>,
-    /// Those that may be for another vendor.
+    /// The proofs that may be for another vendor.
     pub shared: Vec<Box<str>>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for LoginProofs {
 }
 
 impl LoginProofs {
-    /// Takes the proofs out of a message. `own`: the message's members of these names.
+    /// Removes the proofs from a message. `own`: the message's members of these names.
     pub(super) fn take(
         own: [&LooseText<'_>; 3],
         context: &mut Option<RawJsonObject>,
@@ -56,7 +56,7 @@ impl LoginProofs {
         Ok(proofs)
     }
 
-    /// Takes the proofs out of vendors' options; whether there were any.
+    /// Removes the proofs from vendors' options; returns true if there were any.
     fn take_options(&mut self, object: &mut JsonObject) -> bool {
         let mut is_found = false;
         for (vendor, options) in object.iter_mut() {
@@ -74,14 +74,14 @@ impl LoginProofs {
     }
 }
 
-/// Takes a member out; whether it was there.
+/// Removes a member; returns true if it was there.
 fn take(object: &mut JsonObject, name: &str, into: &mut Vec<Box<str>>) -> bool {
     let Some(value) = object.shift_remove(name) else { return false };
     into.extend(value.as_str().filter(|text| !text.is_empty()).map(Box::from));
     true
 }
 
-/// Changes an object, if it may hold a proof and `work` says that it changed something.
+/// Changes an object, if it may contain a proof and `work` returns true for a change.
 fn change(
     object: &mut Option<RawJsonObject>,
     work: impl FnOnce(&mut JsonObject) -> bool,
@@ -95,7 +95,7 @@ fn change(
     Ok(())
 }
 
-/// Whether a text may have a member of these names. A name may be written with escapes.
+/// Returns true if a text may have a member of these names. A name may be written with escapes.
 fn may_hold(text: &str) -> bool {
     let has = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
     has("serHash") || has("ser_hash") || has("proof") || has("\\u")
@@ -123,7 +123,7 @@ mod tests {
         drafts
     }
 
-    /// The proofs of a message with these members, and its event's text.
+    /// Returns the proofs of a message with these members, and its event's text.
     fn taken(members: &Value) -> (LoginProofs, String) {
         let mut message = json!({ "type": "identify", "messageId": "m", "userId": "u1" });
         message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -181,7 +181,7 @@ mod tests {
             let event = serde_json::to_string(&draft.event).unwrap();
             assert!(!event.contains("SECRET"), "{event}");
         }
-        // What a batch says of all of its messages is said by each.
+        // Shared members of a batch apply to each of its messages.
         let batch = r#"{"batch":[{"type":"page","userId":"u1"}],
             "integrations":{"Tagway":{"userHash":"SECRET"}}}"#;
         let draft = drafts(batch).remove(0);

@@ -1,16 +1,15 @@
-//! Whether a reader of the journal can parse what is copied into it.
+//! Checks that a reader of the journal can parse the values copied into it.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The key by which `serde_json` passes unread text through a reader: whoever could write it would
-/// have their text parsed as another value, or the reader fail.
+/// The key by which `serde_json` passes unread text through a reader: a client that wrote it could have its text
+/// parsed as another value, or make the reader fail.
 pub(super) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
 
-/// Whether `serde_json::Value` reads it and means the same by it. Walks through the value without
-/// building it.
+/// Returns true if `serde_json::Value` reads the value with the same meaning. Walks through it without building it.
 pub(super) fn is_readable(raw: &RawValue) -> bool {
     serde_json::from_str::<ReadableJson>(raw.get()).is_ok()
 }
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readable_is_what_a_reader_reads() {
+    fn readable_values_are_those_that_a_reader_parses() {
         let is_readable = |text| is_readable(serde_json::from_str(text).unwrap());
         for good in ["{}", r#"{"a":[1,-2,1e5,1.5,true,null,"\u00e9"],"b":{"":{}}}"#, "1e-999"] {
             assert!(is_readable(good), "{good}");
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_private_key_is_the_readers() {
+    fn private_key_of_the_reader_is_refused() {
         let text = format!("{{\"{PRIVATE_KEY}\":\"[1]\"}}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(value.is_array(), "the key has another name in this version: {value}");

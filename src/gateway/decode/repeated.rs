@@ -1,11 +1,11 @@
-//! Objects in which keys are repeated. Of a key that is written twice the last value holds, here as for
-//! every reader of the journal: what one reader overlooks another would act on.
+//! Objects with repeated keys. The last value of a key is used, here as by every reader of the journal: otherwise
+//! one reader could act on a value that another ignores.
 
 use super::fields::MessageFields;
 use super::loose::LooseText;
 use crate::event::RawMembers;
 
-/// The keys of [`MessageFields`].
+/// The keys of [`MessageFields`], as they appear in messages.
 pub(super) const FIELDS: &[&str] = &[
     "type",
     "messageId",
@@ -31,8 +31,7 @@ pub(super) const FIELDS: &[&str] = &[
     "user_hash",
 ];
 
-/// The fields of an object in which keys are repeated: the last value holds, as for every reader of
-/// trees.
+/// Reads the fields of an object with repeated keys: the last value is used, as by every reader of trees.
 pub(super) fn fields_with_repeats(text: &str) -> Option<Box<MessageFields<'_>>> {
     let members = RawMembers::read(text, FIELDS)?;
     let loose = |name| match members.get(name) {
@@ -66,8 +65,8 @@ pub(super) fn fields_with_repeats(text: &str) -> Option<Box<MessageFields<'_>>> 
     }))
 }
 
-/// Reads the text of an object; where that fails, perhaps because a key is repeated, the text in which
-/// each key stands once with its last value.
+/// Reads the text of an object; if that fails, perhaps because of a repeated key, reads the text with each key once
+/// and its last value.
 pub(super) fn read_once<T>(
     text: &str,
     keys: &[&'static str],
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_of_a_repeated_key_holds_for_the_gateway_and_its_readers() {
+    fn last_value_of_a_repeated_key_is_used_by_the_gateway_and_its_readers() {
         let message = r#"{"type":"page","type":"track","event":"a","event":"b","messageId":"m",
             "userId":"x","anonymousId":"d","\u0075serId":"y","traits":{"email":"a","email":"b"},
             "context":{"ip":"192.0.2.1"},

@@ -1,10 +1,11 @@
-//! Messages of shims, which say what happened in their vendor's words.
+//! Messages of shims, which use their vendor's terms.
 
 use super::message::RejectionCode;
 use crate::event::JsonObject;
 use crate::vendors::Vendor;
 
-/// The message in the spec's words, if it is in a vendor's. Its text is within the bounds of one event.
+/// Translates a message from a vendor's terms to the spec's, if it uses them. Its text is within the limits of one
+/// event.
 pub(super) fn canonical_from_shim(
     shim: Option<&Vendor>,
     text: &str,
@@ -24,7 +25,7 @@ mod tests {
     use crate::gateway::tests::limits;
 
     #[test]
-    fn what_a_shim_says_is_put_into_the_specs_words() {
+    fn shim_messages_are_translated_to_the_spec() {
         let limits = limits();
         let terms = DecodeContext {
             limits: &limits,
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_retold_keeps_the_bounds_of_an_event() {
+    fn translated_messages_keep_the_limits_of_an_event() {
         let limits = limits();
         let terms = DecodeContext {
             limits: &limits,

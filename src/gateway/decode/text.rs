@@ -1,13 +1,12 @@
-//! A body's text, looked over once before anything parses it.
+//! A body's text, scanned once before anything parses it.
 //!
-//! The client's objects are copied into the journal without building them, so what a copying parser
-//! lets pass and a reader of the journal does not must be met here: escapes of half a surrogate pair
-//! are mended, integers too long for any reader become texts, and text with numbers or keys that a
-//! reader may refuse is marked, so that its messages are read as a reader would. Plain text, which is
-//! nearly all, costs one look.
+//! The client's objects are copied into the journal without building them, so text that a copying parser accepts
+//! and a reader of the journal does not must be handled here: escapes of half a surrogate pair are repaired,
+//! integers too long for any reader become texts, and text with numbers or keys that a reader may refuse is marked,
+//! so that its messages are read as a reader would. Plain text, which is nearly all, costs one scan.
 //!
-//! A body that is nested too deep, or no UTF-8, is not refused here: it may be one of its messages
-//! that is, and the others are good.
+//! A body that is nested too deep, or not UTF-8, is not refused here: only one of its messages may be at fault, and
+//! the others are good.
 
 use std::borrow::Cow;
 use std::slice::Iter;
@@ -18,13 +17,13 @@ use super::readable::PRIVATE_KEY;
 use crate::gateway::rejection::RequestRejection;
 use crate::values::digits;
 
-/// Digits in a row that cannot be too large for a reader: the largest double has 309.
+/// The longest run of digits that cannot be too large for a reader: the largest double has 309.
 const MAX_DIGITS: usize = 300;
 
-/// Digits that fit a reader's integers, whatever they are.
+/// The longest run of digits that always fits a reader's integers.
 const INTEGER_DIGITS: usize = 18;
 
-/// A body without halves of surrogate pairs.
+/// A body's text without halves of surrogate pairs.
 #[derive(Debug)]
 pub(in crate::gateway) struct BodyText<'t> {
     content: BodyTextContent<'t>,
@@ -35,12 +34,12 @@ pub(in crate::gateway) struct BodyText<'t> {
 #[derive(Debug)]
 enum BodyTextContent<'t> {
     Utf8(Cow<'t, str>),
-    /// Some of it is no UTF-8.
+    /// A text that is not all UTF-8.
     Other(Cow<'t, [u8]>),
 }
 
 impl<'t> BodyText<'t> {
-    /// Looks over a body, in which objects and lists should stand at most `max_depth` deep within each other.
+    /// Scans a body, whose objects and lists should be nested at most `max_depth` deep.
     pub(in crate::gateway) fn look(
         body: &'t [u8],
         max_depth: usize,
@@ -73,7 +72,7 @@ impl<'t> BodyText<'t> {
         Ok(Self { content, is_plain, is_deep: look.is_deep })
     }
 
-    /// The text, if all of it is UTF-8.
+    /// Returns the text, if all of it is UTF-8.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.content {
             BodyTextContent::Utf8(text) => Some(text),
@@ -81,7 +80,7 @@ impl<'t> BodyText<'t> {
         }
     }
 
-    /// The text's bytes.
+    /// Returns the text's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.content {
             BodyTextContent::Utf8(text) => text.as_bytes(),
@@ -89,7 +88,7 @@ impl<'t> BodyText<'t> {
         }
     }
 
-    /// Whether every reader can parse all of it, as long as it is JSON.
+    /// Returns true if every reader can parse all of it, provided that it is JSON.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }
@@ -100,25 +99,24 @@ impl<'t> BodyText<'t> {
     }
 }
 
-/// Returns true if objects and lists stand at most `max_depth` deep within each other: readers build trees by
-/// recursion.
+/// Returns true if objects and lists are nested at most `max_depth` deep: readers build trees by recursion.
 pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
     let mut look = BodyTextScan::default();
     look.over(text.as_bytes(), max_depth);
     !look.is_deep
 }
 
-/// What is found in one pass. Counts outside of strings what belongs there, so text that is not JSON
-/// gets an answer as well, and then fails to parse.
+/// The findings of one pass. Brackets and digits count outside of strings only. Text that is not JSON gets a result
+/// as well, and then fails to parse.
 #[derive(Default)]
 struct BodyTextScan {
-    /// Whether there are escapes of surrogates.
+    /// True if there are escapes of surrogates.
     has_surrogates: bool,
-    /// True if there may be an integer that no reader's integers hold.
+    /// True if there may be an integer too long for readers' integers.
     has_long_integers: bool,
-    /// Whether there is a number that may be too large, or an escape that may hide a key.
+    /// True if a number may be too large, or an escape may hide a key.
     is_odd: bool,
-    /// True if objects and lists stand too deep within each other.
+    /// True if objects and lists are nested too deep.
     is_deep: bool,
 }
 
@@ -147,7 +145,7 @@ impl BodyTextScan {
         }
     }
 
-    /// Passes over the rest of a string.
+    /// Skips the rest of a string.
     fn string(&mut self, bytes: &mut Iter<'_, u8>) {
         while let Some(byte) = bytes.next() {
             match byte {
@@ -164,8 +162,8 @@ impl BodyTextScan {
     }
 }
 
-/// Replaces each escape of half a surrogate pair by the one of U+FFFD, which is as long, as browsers do
-/// when they encode text: `JSON.stringify` writes such halves for strings that were cut within an emoji.
+/// Replaces each escape of half a surrogate pair by that of U+FFFD, which is as long, as browsers do when they
+/// encode text: `JSON.stringify` writes such halves for strings that were cut within an emoji.
 fn mend(text: &mut [u8]) {
     const HALF: usize = "\\ud83d".len();
     let mut at = 0;
@@ -185,7 +183,7 @@ fn mend(text: &mut [u8]) {
     }
 }
 
-/// The UTF-16 unit of the escape at a place, if there is one.
+/// Returns the UTF-16 unit of the escape at a position, if there is one.
 fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..)?.strip_prefix(br"\u")?.get(..4)?;
     let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_surrogate_pairs_are_mended_and_all_else_stays() {
+    fn halves_of_surrogate_pairs_are_repaired_and_all_else_stays() {
         for (text, expected) in [
             (r#""a\ud83d""#, "a\u{fffd}"),
             (r#""\ude00a""#, "\u{fffd}a"),

@@ -1,13 +1,12 @@
-//! When an event really happened, for clients whose clocks are wrong (`contracts/beacons.md` 1.6).
+//! Corrects event times of clients whose clocks are wrong (`docs/contracts/beacons.md` 1.6).
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A clock that is further off is not corrected: it is no clock.
+/// The largest correction: a clock that is further off is not trusted at all.
 const MAX_CORRECTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// When the event happened: `received - (sent - happened)`, so that only the client's own interval
-/// counts, not its clock. Never after it was received. Without `sent` the client's clock is all
-/// there is.
+/// Returns the time of the event: `received - (sent - happened)`, so that only the client's own interval counts,
+/// not its clock. Never after it was received. Without `sent` the client's clock is used as it is.
 pub(super) fn correct(
     happened: Option<Timestamp>,
     sent: Option<Timestamp>,
@@ -31,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_clock_does_not_matter_but_its_intervals_do() {
+    fn client_clock_does_not_matter_but_its_intervals_do() {
         let received = at("2026-11-23T12:00:10Z");
         let correct = |happened: &str, sent: &str| {
             correct(
@@ -51,9 +50,9 @@ mod tests {
             ("2026-11-23T12:00:20Z", "2026-11-23T12:00:10Z", "2026-11-23T12:00:10Z"),
             // Kept offline for two days.
             ("2026-11-21T12:00:00Z", "2026-11-23T12:00:10Z", "2026-11-21T12:00:00Z"),
-            // No clock at all.
+            // A clock that was never set.
             ("1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z", "2026-11-23T12:00:10Z"),
-            // Only its own word.
+            // Without a sending time.
             ("2026-11-23T11:00:00Z", "", "2026-11-23T11:00:00Z"),
             ("2026-11-23T14:00:00Z", "", "2026-11-23T12:00:10Z"),
             ("", "2026-11-23T12:00:00Z", "2026-11-23T12:00:10Z"),

@@ -1,9 +1,9 @@
-//! `/{mount}/...`: a vendor's own browser library. Its beacons become canonical messages, which are
-//! judged like any client's. The site is known by its host and the page by its origin.
+//! `/{mount}/...`: beacons of a vendor's own browser library. They become canonical messages, which are judged like
+//! any client's. The site is known by its host and the page by its origin.
 //!
-//! The library is answered as by its vendor: whatever the beacon is worth, unless another try may
-//! help. Programs, which tell of no page, hear why nothing was taken; and those that show the site's
-//! server token, in the head or where the vendor's key stands, are the site's servers.
+//! The library gets its vendor's response, whether the beacon is accepted or not, unless a retry may help.
+//! Programs, which name no page, get the reason for a rejection; those that send the site's server token, in the
+//! head or where the vendor's key is, are the site's servers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ use crate::vendors::beacon_format::MessageBatch;
 /// The longest header field that is passed on.
 const MAX_FIELD_BYTES: usize = 256;
 
-/// What an inbound request shows but for its body.
+/// The facts of an inbound request besides its body.
 struct BeaconRequestHead<'a> {
     head: &'a Parts,
     mount: &'a VendorMount,
@@ -79,7 +79,7 @@ where
         }
     };
     let said = mount.beacon.answer(&outside.inbound(&text, outside.few()), verdict);
-    // A page could only try again, or complain where nobody looks; a program tells its operator.
+    // A page could only retry, or show the error to no one; a program shows it to its operator.
     if let Some(rejection) = rejection.take_if(|_| {
         let is_lost = matches!(verdict, BeaconOutcome::Ignored | BeaconOutcome::TooLarge);
         is_lost && said.status.is_success() && !head::is_of_page(&arrived.head.headers)
@@ -94,7 +94,7 @@ where
     response
 }
 
-/// Takes the beacon in, and says how many events it brought. Its text is left in `text`.
+/// Accepts the beacon, and returns the number of its events. Its text is left in `text`.
 async fn take<B>(
     arrived: &SiteRequest<'_>,
     outside: &BeaconRequestHead<'_>,
@@ -111,7 +111,7 @@ where
     } else {
         arrived.payer()
     };
-    // Any other key in the head is one of the vendor's. No page has the token of servers.
+    // Any other key in the head is the vendor's. No page has the server token.
     let (mut sender, mut over) = (None, None);
     if payer.is_servers() {
         arrived.limit_site()?;
@@ -151,7 +151,7 @@ where
     }
     let mut judged = judged?;
     let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
-    // Of a recording it is not known whose it is.
+    // The visitor of a recording is not known.
     let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
     if !is_event && !passes_on() {
         return Ok((0, AcceptOutcome::default()));
@@ -166,7 +166,7 @@ where
     Ok((events, arrived.accept(judged, sender).await?))
 }
 
-/// Who the visitor is today, as far as address and browser tell.
+/// Returns the visitor's id for today, derived from address and browser.
 pub(in crate::gateway) fn daily_id(arrived: &SiteRequest<'_>) -> String {
     let agent = head::lossy(&arrived.head.headers, USER_AGENT).unwrap_or_default();
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
@@ -191,14 +191,14 @@ impl BeaconRequestHead<'_> {
         }
     }
 
-    /// Whether a beacon without events is passed on.
+    /// Returns true if a beacon without events is passed on.
     fn passes_on(&self) -> bool {
         let path = self.mount.below(self.head.uri.path()).unwrap_or_default();
         self.mount.forward.is_some() && self.mount.beacon.is_forwarded(path)
     }
 
-    /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
-    /// The key of a server is the site's own, and no vendor's.
+    /// Adds the raw beacon, and drops its messages where they are not wanted. A server's key is the site's own, and
+    /// is not passed to a vendor.
     fn add_raw(
         &self,
         judged: &mut DecodedMessages,
@@ -228,7 +228,7 @@ impl BeaconRequestHead<'_> {
         let beacon =
             if privacy.changes_beacons() { cleaned(beacon, body, privacy) } else { beacon };
         let index = judged.drafts.len();
-        // A message that could not be read may be of somebody who refused.
+        // A message that could not be read may be of a visitor who refused.
         let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
         let consent = ConsentRecord::of_all(consents).filter(|_| judged.rejected.is_empty());
         let first = judged.drafts.first();
@@ -240,7 +240,7 @@ impl BeaconRequestHead<'_> {
         judged.drafts.push(raw);
     }
 
-    /// The bounds of a beacon that is decoded at once.
+    /// Returns the limits of a beacon that is decoded at once.
     fn few(&self) -> BeaconLimits {
         let bounds = self.bounds(AT_ONCE_BYTES);
         let (events, made) = (bounds.events, bounds.made_bytes);
@@ -248,7 +248,7 @@ impl BeaconRequestHead<'_> {
         BeaconLimits { events, made_bytes, ..bounds }
     }
 
-    /// The bounds of a beacon that may unpack to so many bytes.
+    /// Returns the limits of a beacon that may unpack to this many bytes.
     fn bounds(&self, unpacked_bytes: usize) -> BeaconLimits {
         let limits = self.limits;
         BeaconLimits {
@@ -276,7 +276,7 @@ impl BeaconRequestHead<'_> {
             Some(share) => self.judge_aside(arrived, text, share, text.len()).await,
         };
         match judged {
-            // More is in it than its length shows.
+            // It unpacks to more than its length shows.
             Err(error)
                 if matches!(error, RequestRejection::TooLarge)
                     || is_small && error.is_of_size() =>
@@ -349,7 +349,7 @@ impl BeaconRequestHead<'_> {
     }
 }
 
-/// A beacon without what the site lets nobody have. `body`: decompressed.
+/// Removes the data that the site shares with no vendor from a beacon. `body`: decompressed.
 fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolicy) -> RawBeacon {
     if let Some(body) = privacy.clean_beacon(body) {
         beacon.body = STANDARD.encode(body);

@@ -1,5 +1,5 @@
-//! `POST /tw/problem`: a page says that one of the site's integrations failed. It is counted by the
-//! integration's name if the site has one of that name, and nothing else of it is kept.
+//! `POST /tw/problem`: a page reports that one of the site's integrations failed. It is counted by the
+//! integration's name if the site has one of that name, and nothing else of it is stored.
 
 use std::error::Error;
 
@@ -14,10 +14,10 @@ use crate::gateway::rejection::RequestRejection;
 use crate::gateway::settings::GatewayLimits;
 use crate::gateway::{SiteRequest, body};
 
-/// The largest report: a page's are a third of it.
+/// The largest report, in bytes: three times a page's.
 const REPORT_BYTES: usize = 2048;
 
-/// Characters of an error's text that a developer is shown.
+/// The characters of an error's text that are shown to a developer.
 const SHOWN_CHARS: usize = 200;
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ where
     let report: IntegrationErrorReport = serde_json::from_slice(&received.text)
         .map_err(|_error| RequestRejection::Malformed("the body is not a report"))?;
     let errors = &arrived.site.integration_errors;
-    // A page that is older than the configuration may report one that is no more.
+    // A page that is older than the configuration may report a removed integration.
     if let Some((name, count)) = errors.iter().find(|(name, _)| **name == *report.integration) {
         count.inc();
         let message: String = report.message.chars().take(SHOWN_CHARS).collect();

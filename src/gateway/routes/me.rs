@@ -1,5 +1,5 @@
-//! `GET /me`: what the site lets a page know of its own visitor, who is known by the first-party cookie
-//! alone. Nobody can ask for anybody else.
+//! `GET /me`: the part of the visitor's profile that the site makes public to its pages. The first-party cookie
+//! alone identifies the visitor; no other profile can be requested.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
@@ -12,8 +12,7 @@ use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, answer, head};
 use crate::visitor::{self, StoragePermissions, VisitorRequest};
 
-/// Of pages that are not the site's own, those of its origins ask with CORS, which this does not
-/// touch; nobody else may so much as load it.
+/// Pages of the site's other origins use CORS, which this does not affect; other sites cannot even load it.
 const POLICY: (HeaderName, HeaderValue) = (
     HeaderName::from_static("cross-origin-resource-policy"),
     HeaderValue::from_static("same-origin"),
@@ -36,7 +35,7 @@ pub(in crate::gateway) async fn answer(
     Ok(response)
 }
 
-/// What the visitor of the request may know of themselves.
+/// Returns the public part of the visitor's profile.
 async fn known(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection> {
     let (site, public) = (arrived.site, &arrived.site.public);
     let Some(profiles) = &arrived.gateway.profiles else { return Ok(JsonObject::new()) };
@@ -60,7 +59,7 @@ async fn known(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection
     match found {
         Ok(found) => Ok(public.of(&found)),
         Err(error) => {
-            tracing::warn!(%error, "a page cannot be told of its visitor");
+            tracing::warn!(%error, "GET /me failed: the visitor's profile cannot be read");
             Err(RequestRejection::Unread)
         }
     }
@@ -81,7 +80,7 @@ mod tests {
     use crate::store::{CommitSyncMode, SqliteStore};
     use crate::vendors::test_support;
 
-    /// A house whose pages may know their visitor's plan and orders.
+    /// Returns a test gateway whose pages may read their visitor's plan and orders.
     async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
         let mut house = house().await;
         let folder = tempfile::tempdir().unwrap();
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_learns_what_is_public_of_its_own_visitor() {
+    async fn page_reads_the_public_profile_of_its_own_visitor() {
         let (house, profiles, _folder) = open_house().await;
         let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_writes_a_user_id_learns_nothing_of_the_user() {
+    async fn page_that_sends_a_user_id_reads_nothing_of_the_user() {
         let (house, profiles, _folder) = open_house().await;
         let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_is_public_there_is_nothing() {
+    async fn site_without_public_paths_has_no_route() {
         assert_eq!(house().await.ask(to("GET", "/me"), "").await.status, 404);
     }
 }

@@ -1,5 +1,5 @@
-//! `GET /px.gif`: an event in the query. The answer is an image whatever the event is worth, so
-//! that no page shows a broken one; only what may work later is refused.
+//! `GET /px.gif`: an event in the query. The response is an image whether the event is accepted or not, so that no
+//! page shows a broken one; only a failure that a retry may cure is refused.
 
 use http::Response;
 

@@ -1,5 +1,5 @@
-//! `GET /tw/preview.js?token=`: the drafts among the site's integrations, for a browser that was given a
-//! token for them. To all others there is nothing here.
+//! `GET /tw/preview.js?token=`: the drafts among the site's integrations, for a browser with a token for them.
+//! Without one the response is 404.
 
 use http::Response;
 use url::form_urlencoded::parse;

@@ -1,5 +1,5 @@
-//! `POST /reset`: whoever uses the browser from now on is somebody else, after a logout or on a shared
-//! device. The identity in the cookie is replaced by a new one; what it was known for stays with it.
+//! `POST /reset`: gives the browser a new visitor identity, after a logout or on a shared device. A new identity
+//! replaces the one in the cookie, whose profile stays.
 
 use http::Response;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ pub(in crate::gateway) fn answer(
 ) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.limit()?;
     if arrived.is_cross_site() {
-        // Another site's page may not log anybody out; it is told nothing of that.
+        // Another site's page must not log a visitor out; the response does not show that it had no effect.
         return Ok(answer::quiet(AcceptOutcome::default()));
     }
     let referer = head::referer(&arrived.head.headers);
@@ -32,7 +32,7 @@ pub(in crate::gateway) fn answer(
     let names = &arrived.snapshot.vendor_cookies;
     let mut set_cookies = visitor::renew(&arrived.site.visitor, names, &seen);
     if !set_cookies.is_empty() {
-        // By these a vendor would know the last visitor again.
+        // These cookies would let a vendor recognise the last visitor.
         let kept = arrived.site.minting.iter().flat_map(|minting| minting.cookies);
         let kept = kept.filter(|name| cookies.contains(&format!("{name}=")));
         set_cookies

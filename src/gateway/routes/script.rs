@@ -1,4 +1,4 @@
-//! `GET /tw.js`: the site's script, made when the configuration was loaded, and those beside it.
+//! `GET /tw.js`: the site's script, made when the configuration was loaded, and its companions.
 
 use http::{Response, StatusCode};
 
@@ -19,7 +19,7 @@ pub(in crate::gateway) fn answer(
     Ok(served(arrived, file, caching))
 }
 
-/// One of the gateway's own scripts.
+/// Serves one of the gateway's own scripts.
 pub(super) fn served(
     arrived: &SiteRequest<'_>,
     file: &ServedScript,

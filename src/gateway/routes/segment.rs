@@ -1,4 +1,4 @@
-//! The Segment-compatible HTTP API (`contracts/beacons.md` 7.1): the write key as the user name of
+//! The Segment-compatible HTTP API (`docs/contracts/beacons.md` 7.1): the write key as the user name of
 //! Basic authorization or in the body, or the server token in either place or as a bearer token.
 
 use std::error::Error;
@@ -58,8 +58,8 @@ where
     arrived.accept(messages, sender).await.map(answer::success)
 }
 
-/// A browser is told of success, because it could only try again or complain where nobody looks;
-/// anybody else is told the truth.
+/// Responds with success to a browser, because it could only retry or show the error to no one; other clients get
+/// the error.
 fn refuse(arrived: &SiteRequest<'_>) -> Result<Response<ResponseBody>, RequestRejection> {
     if !head::is_from_page(&arrived.head.headers) {
         return Err(RequestRejection::BadKey);

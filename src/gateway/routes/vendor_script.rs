@@ -1,4 +1,4 @@
-//! `/{mount}/...`: a vendor's own scripts, or what stands in for them, from the site's host.
+//! `/{mount}/...`: a vendor's own scripts, or their shim, from the site's host.
 
 use bytes::Bytes;
 use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
@@ -22,7 +22,7 @@ pub(in crate::gateway) async fn answer(
     }
 }
 
-/// The gateway's script with the vendor's shim: the same under all paths.
+/// Serves the gateway's script with the vendor's shim: the same under all paths.
 async fn shim(
     arrived: &SiteRequest<'_>,
     vendor: &'static str,
@@ -42,7 +42,7 @@ async fn shim(
     Ok(answer)
 }
 
-/// One of the vendor's own.
+/// Serves one of the vendor's own scripts.
 async fn proxied(
     arrived: &SiteRequest<'_>,
     mounted: &ActiveMount,

@@ -1,9 +1,9 @@
-//! Appending: requests put their events on a list; the writer thread takes the whole list at the
-//! start of its group.
+//! Appending: requests queue their events; the writer thread takes the whole queue at the start of its
+//! group.
 //!
-//! Duplicates are told apart on the writer thread, where all appends come by one after another: the
-//! second of two equal events is answered with the group of the first or a later one, so that its
-//! answer, too, means durable.
+//! Duplicates are detected on the writer thread, which sees all appends one after another: the second
+//! of two equal events is answered with the group of the first or a later one, so that its answer, too,
+//! means durable.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +23,7 @@ use crate::event::SenderRank;
 use crate::metrics::Metrics;
 use crate::store::{SqliteStore, StoreWrite, StoreWriteError, WriteUrgency};
 
-/// The shared state of all appends.
+/// The queue and the sequence numbers that all appends share.
 pub(super) struct AppendQueue {
     waiting: Mutex<WaitingAppends>,
     sequence: Mutex<AppendSequence>,
@@ -50,20 +50,20 @@ struct AppendRequest {
     answer: oneshot::Sender<GroupReply>,
 }
 
-/// One request's answer, and those of others that it is to pass on. The writer thread wakes one
-/// waiting task; that one wakes the rest of the group from within the runtime, which costs a
-/// fraction of as many calls from outside.
+/// One request's answer, and those of others that it has to pass on. The writer thread wakes one
+/// waiting task; that one wakes the rest of the group from within the runtime, which costs a fraction
+/// of as many wake-ups from outside.
 struct GroupReply {
     answer: Option<AppendResult>,
     others: Vec<(oneshot::Sender<GroupReply>, AppendResult)>,
 }
 
 impl GroupReply {
-    /// Tells everybody, through the first who still listens.
+    /// Sends all answers through the first request's channel.
     fn spread(mut told: impl Iterator<Item = (oneshot::Sender<GroupReply>, AppendResult)>) {
         let Some((first, answer)) = told.next() else { return };
         let news = GroupReply { answer: Some(answer), others: told.collect() };
-        // Nobody waits any more when the client has gone; dropping the news passes it on.
+        // If that request was dropped with its client, dropping the reply sends the other answers.
         first.send(news).ok();
     }
 }
@@ -76,14 +76,14 @@ impl Drop for GroupReply {
     }
 }
 
-/// What only the writer thread changes.
+/// The state that only the writer thread changes.
 struct AppendSequence {
     heads: SiteHeadMap,
     window: DedupeWindows,
 }
 
 impl AppendQueue {
-    /// Reads back what the dedupe window remembers.
+    /// Reads the message ids of the dedupe window back.
     pub(super) async fn load(
         store: &SqliteStore,
         settings: &JournalSettings,
@@ -108,7 +108,7 @@ impl AppendQueue {
 
     pub(super) fn add_site(&self, site: SiteId, head: u64) {
         let mut sequence = lock(&self.sequence);
-        // What came before this process is looked at by the projection, whatever it says.
+        // The projection reads all events from before this process, whether they identify or not.
         let head = JournalHead { seq: head, identified: head };
         sequence.heads.entry(site).or_insert_with(|| (head, watch::Sender::new(head)));
     }
@@ -162,7 +162,7 @@ impl AppendQueue {
     }
 }
 
-/// Writes all that waits, as one write of a group.
+/// Writes all queued appends, as one write of a group.
 struct AppendFlush {
     appends: Arc<AppendQueue>,
     requests: Vec<AppendRequest>,
@@ -185,7 +185,7 @@ impl StoreWrite for AppendFlush {
                 self.appended.push(Err(AppendError::Full));
                 continue;
             }
-            // Pushed before its first insert, so that `undo` finds what a failing one leaves.
+            // Pushed before its first insert, so that `undo` finds the rows of a request that failed halfway.
             self.appended.push(Ok(Vec::with_capacity(request.records.len())));
             let Some(Ok(appended)) = self.appended.last_mut() else { continue };
             for record in &request.records {
@@ -228,7 +228,7 @@ impl StoreWrite for AppendFlush {
             }
             Err(error) => {
                 if self.requests.is_empty() {
-                    // Refused before it began: what waits is refused with it.
+                    // The flush was refused before it began: the queued requests are refused with it.
                     self.requests = self.appends.take();
                 }
                 self.undo();
@@ -258,14 +258,14 @@ impl AppendFlush {
                 }
             }
         }
-        // There is one flush at a time, so what was published last is where this one began.
+        // There is one flush at a time, so the last published head is where this one began.
         for (head, sender) in sequence.heads.values_mut() {
             *head = *sender.borrow();
         }
     }
 }
 
-/// Bytes that are known to be UTF-8, stored as text so that people can read the table.
+/// Bytes that are known to be UTF-8, stored as text so that the table is readable in a SQL shell.
 struct RecordBodyText<'b>(&'b [u8]);
 
 impl ToSql for RecordBodyText<'_> {
@@ -274,7 +274,7 @@ impl ToSql for RecordBodyText<'_> {
     }
 }
 
-/// The newest keys of every site since `since`, newest first.
+/// Returns the newest keys of every site since `since`, newest first.
 fn recent_keys(
     connection: &Connection,
     since: Timestamp,

@@ -1,4 +1,4 @@
-//! Dead letters, and sending a window of the journal again.
+//! Dead letters, and the replay of a window of the journal.
 
 use std::ops::RangeInclusive;
 
@@ -15,8 +15,8 @@ use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to}
 /// Events or letters handled by one write: keeps the writer free for appends.
 const STEP: u64 = 500;
 
-/// How far receive times may be out of the order of the sequence: requests are stamped before
-/// they queue for the disk.
+/// The most by which receive times may be out of the order of the sequence, in milliseconds: requests
+/// are stamped before they queue for the disk.
 const DISORDER_MS: i64 = 10_000;
 
 const COLUMNS: &str =
@@ -46,7 +46,7 @@ fn last_call(row: &Row<'_>) -> rusqlite::Result<Option<LastVendorCall>> {
     }))
 }
 
-/// The event's newest letter of one reader.
+/// Returns the event's newest letter of one reader.
 pub(super) fn of_event(
     connection: &Connection,
     reader: ReaderId,
@@ -92,8 +92,8 @@ pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<D
         .optional()
 }
 
-/// Parks a letter as due now. A letter whose event is parked already stays: one event is under way
-/// once.
+/// Parks a letter as due now. A letter whose event is parked already stays: an event is in flight once
+/// at a time.
 pub(super) fn retry(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
     let parked = connection
         .prepare_cached(
@@ -117,7 +117,7 @@ pub(super) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<bool>
 }
 
 impl SqliteJournal {
-    /// Does something to each selected letter, a few at a time. Returns to how many it was done.
+    /// Applies `act` to each selected letter, a few at a time. Returns the number of letters changed.
     pub(super) async fn each_dead(
         &self,
         which: DeadLetterSelection,
@@ -150,7 +150,7 @@ impl SqliteJournal {
     }
 }
 
-/// The part of the sequence that can hold events received in `from..to`.
+/// Returns the part of the sequence that can contain events received in `from..to`.
 pub(super) fn replay_range(
     connection: &Connection,
     reader: ReaderId,
@@ -159,11 +159,11 @@ pub(super) fn replay_range(
 ) -> rusqlite::Result<(SiteId, RangeInclusive<u64>)> {
     let site = site_of(connection, reader)?;
     let (first, last) = (trimmed_to(connection, site)? + 1, newest(connection, site)?);
-    // The number may be that of an event that was evicted; then the next one tells.
+    // The number may be that of an evicted event; then the next event's time counts.
     let mut received = connection.prepare_cached(
         "SELECT received_at FROM events WHERE place >= ? AND place <= ? ORDER BY place LIMIT 1",
     )?;
-    // The first seq in the range whose event was received at `limit` or later.
+    // Returns the first seq in the range whose event was received at `limit` or later.
     let mut boundary = |limit: i64| -> rusqlite::Result<u64> {
         let (mut low, mut high) = (first, last + 1);
         while low < high {
@@ -193,7 +193,7 @@ pub(super) fn chunks(range: RangeInclusive<u64>) -> impl Iterator<Item = RangeIn
     })
 }
 
-/// The chunk's events of the window that the reader is done with, and those that it is not.
+/// Returns the chunk's events of the window that the reader is done with, and those that it is not.
 fn done_and_not(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
@@ -217,7 +217,7 @@ fn done_and_not(
     Ok(seqs.into_iter().partition(is_done))
 }
 
-/// The dead letters of the window.
+/// Counts the dead letters of the window.
 pub(super) fn dead_in_window(
     connection: &Connection,
     reader: ReaderId,
@@ -231,7 +231,7 @@ pub(super) fn dead_in_window(
     dead.query_row(window, |row| row.get(0))
 }
 
-/// Says what [`replay_chunk`] would do, but for dead letters.
+/// Returns what [`replay_chunk`] would do, but for dead letters.
 pub(super) fn plan_chunk(
     connection: &Connection,
     of: (ReaderId, SiteId),

@@ -1,12 +1,12 @@
-//! Room: the bytes that the journal may take on the disk, and the ranks that still get some.
+//! The disk budget: the bytes that the journal may take on the disk, and the ranks that may still append.
 //!
-//! Eviction (`evict`) keeps the pages of the journal within `journal.max_bytes`. What is appended
-//! while it works goes into `journal.spare_bytes`; the write-ahead log counts there as well. Claimed
-//! events get the first third of it, proven ones two, those of servers all: where nothing more can be
-//! evicted, strangers are refused before servers are.
+//! Eviction (`evict`) keeps the pages of the journal within `journal.max_bytes`. Events appended while
+//! it works use `journal.spare_bytes`; the write-ahead log counts there as well. Claimed events may use
+//! the first third of it, proven ones two, those of servers all: where nothing more can be evicted,
+//! claimed senders are refused before servers are.
 //!
-//! The journal shares its file with the profiles. What is not the journal's is measured now and then,
-//! since measuring means reading it.
+//! The journal shares its file with the profiles. The pages of other tables are measured from time to
+//! time, since measuring means reading them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,20 +22,20 @@ use crate::event::SenderRank;
 use crate::metrics::{Metrics, SenderRankLabels};
 use crate::store::{DatabaseDiskUse, give_back};
 
-/// The tables that `journal.max_bytes` speaks of; their indexes belong to them.
+/// The tables that `journal.max_bytes` limits; their indexes belong to them.
 const TABLES: &str = "'events', 'parked', 'dead', 'gaps', 'outcomes'";
 
-/// Bytes of the files for each byte of events, at most: rows fill their pages at least by half, and
-/// the log holds the same pages until they are moved.
+/// The most bytes of the files for each byte of events: rows fill their pages at least by half, and the
+/// log contains the same pages until they are moved.
 const BYTES_ON_DISK: u64 = 3;
 
 /// Bytes of a row besides its body.
 const ROW_BYTES: u64 = 64;
 
-/// The least time between two measurements of what is not the journal's.
+/// The least time between two measurements of other tables.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
 
-/// Commits that move the log on: one starts the thread that moves it, one moves the rest, one cuts it.
+/// The number of commits that move the log on: one starts the thread that moves it, one moves the rest, one cuts it.
 const LOG_COMMITS: usize = 3;
 
 /// The least time between two reports of refused events of one rank.
@@ -44,21 +44,21 @@ const REPORT_EVERY: Duration = Duration::from_secs(600);
 /// The share of the time that measurements may take, as its reciprocal.
 const MEASURE_SHARE: u32 = 20;
 
-/// The room for the journal, and what is known of its use.
+/// The budget of the journal, and the known use of the disk.
 pub(super) struct JournalDiskBudget {
     max: u64,
     spare: u64,
-    /// Bytes in use that are not the journal's, as last measured.
+    /// Bytes in use by other tables, as last measured.
     others: AtomicU64,
-    /// When they are to be measured again.
+    /// The time of the next measurement.
     measure_at: Mutex<Option<Instant>>,
-    /// The pages in use are over the allowance.
+    /// Notified when the pages in use are over the allowance.
     pub(super) crowded: Notify,
-    /// The highest rank that was refused for lack of room.
+    /// The highest rank that is refused because the journal is full.
     refused: watch::Sender<Option<SenderRank>>,
-    /// When a refusal was last reported, and of which rank.
+    /// The time and the rank of the last reported refusal.
     reported: Mutex<Option<(Instant, SenderRank)>>,
-    /// Whether events of servers are taken.
+    /// True while events of servers are accepted.
     has_room: watch::Sender<bool>,
 }
 
@@ -80,12 +80,12 @@ impl JournalDiskBudget {
         self.has_room.subscribe()
     }
 
-    /// Whether pages have to be freed.
+    /// Returns true if pages have to be freed.
     pub(super) fn is_over(&self, disk: DatabaseDiskUse) -> bool {
         self.journal(disk.used) > self.max
     }
 
-    /// Returns true if dead letters may be kept; calls for eviction if there are too many.
+    /// Returns true if dead letters may be kept; triggers eviction if there are too many.
     pub(super) fn has_any(&self, disk: DatabaseDiskUse) -> bool {
         if self.is_over(disk) {
             self.crowded.notify_one();
@@ -97,19 +97,19 @@ impl JournalDiskBudget {
         bytes.saturating_sub(self.others.load(Ordering::Relaxed))
     }
 
-    /// The bytes of pages and log that events of this rank may bring the journal to.
+    /// Returns the bytes of pages and log up to which events of this rank are accepted.
     fn limit(&self, rank: SenderRank) -> u64 {
         let thirds = u64::from(rank.number()) + 1;
         self.max.saturating_add((self.spare / 3).saturating_mul(thirds))
     }
 
-    /// Forgets which ranks were refused once there is room for all again.
+    /// Clears the refused ranks once there is room for all again.
     pub(super) fn observe(&self, disk: DatabaseDiskUse) {
         if self.journal(disk.used + disk.log) > self.limit(SenderRank::Claimed) {
             return;
         }
         if self.refused.send_replace(None).is_some() {
-            tracing::debug!("the journal has room again for events of all senders");
+            tracing::debug!("the journal has space for events of all senders again");
         }
         self.has_room.send_if_modified(|has_room| !std::mem::replace(has_room, true));
     }
@@ -132,13 +132,14 @@ impl JournalDiskBudget {
             tracing::error!(
                 rank,
                 max_bytes,
-                "the journal is full: events of this rank and below are answered 503 until \
-                 destinations take what waits for them or journal.max_bytes is raised"
+                "the journal is full: events of this rank and below are answered with 503 until \
+                 destinations settle waiting events; raise journal.max_bytes or fix the destinations"
             );
         }
     }
 
-    /// Returns true once in a while for each rank: under a flood room comes and goes many times a second.
+    /// Returns true at most once per `REPORT_EVERY` for each rank: under a flood refusals begin and end
+    /// many times a second.
     fn is_to_be_reported(&self, rank: SenderRank) -> bool {
         let (mut reported, now) = (lock(&self.reported), Instant::now());
         let is_known = reported.is_some_and(|(at, known)| known >= rank && now - at < REPORT_EVERY);
@@ -153,15 +154,15 @@ impl JournalDiskBudget {
     }
 }
 
-/// One group of appends, measured as it goes on.
+/// The budget of one group of appends, measured as it is filled.
 pub(super) struct AppendBudget<'r> {
     room: &'r JournalDiskBudget,
-    /// The journal's pages and the log when the group began, and what it has added since.
+    /// The journal's pages and the log when the group began, plus the group's own bytes.
     bytes: u64,
 }
 
 impl<'r> AppendBudget<'r> {
-    /// Measures what is there, and calls for eviction if that is too much.
+    /// Measures the disk use, and triggers eviction if it is too much.
     pub(super) fn open(
         room: &'r JournalDiskBudget,
         connection: &Connection,
@@ -173,7 +174,7 @@ impl<'r> AppendBudget<'r> {
         Ok(Self { room, bytes: room.journal(disk.used + disk.log) })
     }
 
-    /// Takes the room for a request's events. `false` if there is none for the least of them.
+    /// Reserves room for a request's events. Returns false if there is none for the lowest rank among them.
     pub(super) fn take(&mut self, records: &[NewJournalRecord], metrics: &Metrics) -> bool {
         let Some(rank) = records.iter().map(|record| record.rank).min() else { return true };
         let row = |record: &NewJournalRecord| record.body.len() as u64 + ROW_BYTES;
@@ -196,8 +197,8 @@ impl SqliteJournal {
         self.read_db(DatabaseDiskUse::of).await
     }
 
-    /// Measures what is not the journal's, unless that was done lately or hardly matters. Returns
-    /// whether it was done.
+    /// Measures the other tables, unless that was done recently or hardly matters. Returns whether it
+    /// was done.
     pub(super) async fn measure_others(&self, disk: DatabaseDiskUse) -> Result<bool, JournalError> {
         let room = &self.appends.room;
         if disk.used < room.max / 4 * 3 || room.is_measured() {
@@ -211,8 +212,8 @@ impl SqliteJournal {
         Ok(true)
     }
 
-    /// Makes commits while events are refused. The log's file is cut only by commits after it was moved,
-    /// and there may be no others.
+    /// Makes commits while events are refused. The log's file is cut only by commits after it was
+    /// moved, and there may be no others.
     pub(super) async fn move_log_on(&self) -> Result<(), JournalError> {
         let room = &self.appends.room;
         for _ in 0..LOG_COMMITS {
@@ -225,15 +226,15 @@ impl SqliteJournal {
         Ok(())
     }
 
-    /// Gives free pages back to the disk, in small steps.
+    /// Returns free pages to the disk, in small steps.
     pub(super) async fn give_back(&self) -> Result<(), JournalError> {
         while self.write_db(give_back).await? {}
         Ok(())
     }
 }
 
-/// Bytes in use of all but events, their outcomes, parked events and dead letters. Most of it is the profiles, which no
-/// eviction of events makes smaller. Counted page by page, a second or so per gigabyte.
+/// Returns the bytes in use by all tables but those of the journal. Most of it is the profiles, which
+/// no eviction of events makes smaller. Counted page by page, a second or so per gigabyte.
 fn bytes_of_others(connection: &Connection) -> rusqlite::Result<u64> {
     let mut names = connection.prepare_cached(&format!(
         "SELECT name FROM sqlite_schema WHERE rootpage > 0 AND tbl_name NOT IN ({TABLES})"
@@ -244,7 +245,7 @@ fn bytes_of_others(connection: &Connection) -> rusqlite::Result<u64> {
     names.iter().map(|name| size.query_row([name], |row| row.get::<_, u64>(0))).sum()
 }
 
-/// A rank as a metric's label.
+/// Returns a rank's value as a metric label.
 pub(super) const fn label(rank: SenderRank) -> &'static str {
     match rank {
         SenderRank::Claimed => "claimed",
@@ -258,8 +259,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn refusals_are_reported_once_in_a_while_for_each_rank() {
-        let room = JournalDiskBudget::new(&disk_budget::super::tests::settings());
+    async fn refusals_are_reported_once_per_interval_and_rank() {
+        let room = JournalDiskBudget::new(&super::super::tests::settings());
         assert!(room.is_to_be_reported(SenderRank::Claimed));
         assert!(!room.is_to_be_reported(SenderRank::Claimed));
         assert!(room.is_to_be_reported(SenderRank::Server), "a higher rank is news");

@@ -1,8 +1,7 @@
-//! Forgetting people: the names that are suppressed, and looking through everything held for what is
-//! theirs.
+//! Erasing people: the suppressed names, and the search of all tables for their records.
 //!
-//! Finding what is a person's means reading everything, on a reader's connection; the writer gets only
-//! the rows that are to go, a few at a time.
+//! Finding a person's records means reading everything, on a reader's connection; the writer gets only
+//! the rows to erase, a few at a time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,16 +17,16 @@ use super::super::{
 use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
 
-/// Rows looked at in one step, and the bytes of bodies after which a step ends early: what is in
-/// memory at once.
+/// The rows read in one step, and the bytes of bodies after which a step ends early: bounds the memory
+/// of a step.
 const LOOK_ROWS: usize = 2000;
 const LOOK_BYTES: usize = 4 << 20;
 
-/// Rows erased by one write: a millisecond or so, that appends may have to wait.
+/// Rows erased by one write: a millisecond or so, for which appends may have to wait.
 const ERASE_ROWS: usize = 200;
 
 impl SqliteJournal {
-    /// Takes the suppressed names into memory.
+    /// Reads the suppressed names into memory.
     pub(super) async fn load_forgotten(&self) -> Result<(), JournalError> {
         let names = self.read_db(|c| {
             let mut all = c.prepare_cached("SELECT name FROM forgotten")?;
@@ -66,8 +65,8 @@ impl SubjectRights for SqliteJournal {
         Ok(lifted as u64)
     }
 
-    /// Looks through everything again until nothing is found: what is parked, dies or is retried
-    /// meanwhile moves from one table to another.
+    /// Repeats the search until nothing is found: events that are parked, die or are retried meanwhile
+    /// move from one table to another.
     async fn erase(
         &self,
         site: SiteId,
@@ -142,8 +141,8 @@ impl SubjectRights for SqliteJournal {
 }
 
 impl SqliteJournal {
-    /// One step of a look, with or without what no reader can read: it could be anybody's, so it is
-    /// erased with anybody and shown to nobody.
+    /// Runs one step of the search, with or without unreadable records: such a record may be any
+    /// person's, so it is erased with any person's and shown to none.
     async fn look(
         &self,
         site: SiteId,
@@ -162,8 +161,8 @@ impl SqliteJournal {
     }
 }
 
-/// Adds the names to the person who has one of them already, or to a new one. Where they are several
-/// people's, these turn out to be one.
+/// Adds the names to the person who has one of them already, or to a new one. If they belong to several
+/// people, these are merged into one.
 fn suppress(
     connection: &Connection,
     site: SiteId,
@@ -188,7 +187,7 @@ fn suppress(
     all.query_map([person], |row| row.get(0).map(PersonNameDigest::from_bytes))?.collect()
 }
 
-/// Erases these rows. One that has gone or changed since it was looked at is not counted.
+/// Erases these rows. A row that has gone or changed since it was read is not counted.
 fn erase_rows(
     connection: &Connection,
     site: SiteId,
@@ -198,7 +197,7 @@ fn erase_rows(
     for row in rows {
         match *row {
             SubjectCursor::Events(seq) => {
-                // The digest of its message id goes as well; ids are often made of something known.
+                // The digest of its message id is erased as well; ids are often made of something known.
                 let changed = connection
                     .prepare_cached(
                         "UPDATE events SET body = '', flags = 0, message = zeroblob(16)
@@ -229,7 +228,7 @@ fn erase_rows(
     Ok(erased)
 }
 
-/// A look for what carries one of the names.
+/// A search for records that carry one of the names.
 struct SubjectSearch<'l> {
     connection: &'l Connection,
     site: SiteId,
@@ -237,7 +236,7 @@ struct SubjectSearch<'l> {
     with_unreadable: bool,
 }
 
-/// What a step has seen.
+/// The rows that a step has read, and those it found.
 #[derive(Default)]
 struct SubjectSearchStep {
     held: Vec<SubjectRecord>,
@@ -247,7 +246,7 @@ struct SubjectSearchStep {
 }
 
 impl SubjectSearchStep {
-    /// Takes a row in. `false` when the step has done enough.
+    /// Adds a row. Returns false when the step has read enough.
     fn take(&mut self, look: &SubjectSearch<'_>, held: SubjectRecord) -> bool {
         self.rows += 1;
         self.bytes += held.body.len();
@@ -263,7 +262,7 @@ impl SubjectSearchStep {
         self.rows < LOOK_ROWS && self.bytes < LOOK_BYTES
     }
 
-    /// Goes on behind the last row, or in the next table.
+    /// Returns the page with the next position: behind the last row, or in the next table.
     fn page(self, is_end: bool, then: Option<SubjectCursor>) -> SubjectRecordPage {
         SubjectRecordPage { held: self.held, next: if is_end { then } else { self.last } }
     }
@@ -295,7 +294,7 @@ impl SubjectSearch<'_> {
         Ok(step.page(true, Some(SubjectCursor::Parked(0, 0))))
     }
 
-    /// Only what brought its own body: the others are events of the journal.
+    /// Reads only events with their own body: the others are events of the journal.
     fn parked(&self, reader: u32, after: u64) -> rusqlite::Result<SubjectRecordPage> {
         let mut query = self.connection.prepare_cached(
             "SELECT reader, seq, received_at, body FROM parked
@@ -395,13 +394,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_person_goes_from_every_table_and_the_account_holds() {
+    async fn erase_removes_a_person_from_every_table_and_keeps_the_account() {
         let mut b = JournalTestBench::new(settings()).await;
         append(&b, &["ann", "bob", "ann", "ann", "ann", "bob"]).await;
         let all = [(1, dead()), (2, dead()), (3, dead()), (4, FinalOutcome::Delivered)];
         let all = all.map(|(seq, ending)| ended(seq, ending));
         settle(&b, 4, all.into(), vec![]).await;
-        // One letter waits again and brings its body along; the others stay letters.
+        // One letter is retried and brings its body along; the others stay letters.
         b.journal.retry_dead(DeadLetterSelection::Ids(vec![3])).await.unwrap();
         let names = b.journal.suppress(b.site, names(&b, &["ann"])).await.unwrap();
         let erased = b.journal.erase(b.site, names.clone()).await.unwrap();
@@ -424,7 +423,7 @@ mod tests {
         assert_eq!(kept, [false, true, false, false, false, false], "her outcomes go as well");
         let letters = b.journal.list_dead_letters(None, None, 10).await.unwrap();
         assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
-        // What was under way meanwhile and is refused leaves no letter that might quote it.
+        // An event that was in flight meanwhile and is refused leaves no letter that might quote it.
         settle(&b, 6, vec![ended(5, dead()), ended(6, dead())], vec![]).await;
         assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 2);
         b.ledger().await;
@@ -433,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_suppressed_and_what_is_unfinished_survives_a_restart() {
+    async fn suppressed_names_and_unfinished_erasures_survive_a_restart() {
         let mut b = JournalTestBench::new(settings()).await;
         let first = b.journal.suppress(b.site, names(&b, &["ann", "device"])).await.unwrap();
         b.journal.note_erased(b.site, first).await.unwrap();
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_passes_on_from_step_to_step_and_table_to_table() {
+    async fn search_continues_from_step_to_step_and_table_to_table() {
         let b = JournalTestBench::new(settings()).await;
         let mut people = vec!["bob"; LOOK_ROWS];
         people.push("ann");
@@ -474,7 +473,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_reader_can_read_is_erased_with_anybody_and_shown_to_nobody() {
+    async fn unreadable_record_is_erased_with_any_person_and_shown_to_none() {
         let b = JournalTestBench::new(settings()).await;
         append(&b, &["bob", "ann"]).await;
         let unreadable = NewJournalRecord {

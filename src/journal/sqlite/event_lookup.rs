@@ -1,4 +1,4 @@
-//! Asking what became of one event.
+//! The lookup of one event and its outcomes.
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
@@ -9,10 +9,10 @@ use super::super::{
 use super::position::position;
 use super::{SqliteJournal, dead, newest, outcomes, place, text_bytes, time, trimmed_to};
 
-/// Numbers of events looked at in one step: some milliseconds of a reader's connection.
+/// Events read in one step: some milliseconds of a reader's connection.
 const LOOK_EVENTS: u64 = 2000;
 
-/// The event with what became of it at these readers.
+/// Reads the event with its state at these readers.
 pub(super) fn event(
     connection: &Connection,
     site: SiteId,
@@ -69,7 +69,7 @@ fn standing(
 }
 
 impl SqliteJournal {
-    /// The newest event of the site with this message id.
+    /// Finds the newest event of the site with this message id.
     pub(super) async fn look_for_message(
         &self,
         site: SiteId,
@@ -90,7 +90,7 @@ impl SqliteJournal {
     }
 }
 
-/// The newest of these events that has the message id.
+/// Returns the newest of these events that has the message id.
 fn with_message(
     connection: &Connection,
     site: SiteId,
@@ -102,7 +102,7 @@ fn with_message(
     struct RecordIdentity {
         message_id: String,
     }
-    // The id as it stands in the text, wherever that is; then the event's own is compared.
+    // The SQL finds the id anywhere in the text; then the event's own id is compared.
     let written = serde_json::to_string(message_id).unwrap_or_default();
     let mut events = connection.prepare_cached(
         "SELECT place - ?1, body FROM events

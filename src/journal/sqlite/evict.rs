@@ -1,20 +1,20 @@
-//! Eviction: making room while the journal is over `journal.max_bytes`.
+//! Eviction: frees pages while the journal is over `journal.max_bytes`.
 //!
-//! What is least missed goes first: events that every active reader has settled, then dead letters,
+//! Events of the least value go first: events that every active reader has settled, then dead letters,
 //! then events that a destination has yet to settle, those of claimed senders before those of proven
 //! ones; of each the oldest. An event of a server that an active reader has yet to settle is never
-//! evicted: where only such events are left, `room` refuses what is new.
+//! evicted: where only such events are left, `disk_budget` refuses new events.
 //!
 //! Events leave from anywhere in a site's sequence, since one that stays must not keep all behind it;
-//! `gaps` says how the accounts of the readers hold. The newest event of a site leaves only when all
-//! before it have: the next number follows from it.
+//! `gaps` explains how the readers' accounts stay correct. The newest event of a site leaves only when
+//! all before it have: the next number follows from it.
 //!
-//! Each step is one write of bounded work. The search for what may leave runs on a reader's connection
-//! and remembers how far it came, so that events that stay are passed over once. It starts anew with
-//! the process.
+//! Each step is one write of bounded work. The search for evictable events runs on a reader's
+//! connection and remembers its position, so that events that stay are passed over once. It restarts
+//! with the process.
 //!
-//! An evicted event takes its message id along: after a restart within `journal.dedupe_window` the
-//! same message would be taken as a new one.
+//! An evicted event takes its message id along: after a restart within `journal.dedupe_window` the same
+//! message would be accepted as a new one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,31 +33,31 @@ use super::{
 use crate::event::SenderRank;
 use crate::metrics::SenderRankLabels;
 
-/// Events looked at by one step of the search: some megabytes that are read.
+/// Events read by one step of the search: some megabytes.
 const LOOK_EVENTS: u64 = 4000;
 
-/// How long nothing may have been lost before the next loss is a new episode, with a line in the log of
-/// its own.
+/// The time without a loss after which the next loss begins a new episode, with its own line in the
+/// log.
 const EPISODE: Duration = Duration::from_secs(600);
 
-/// Which events a search is for.
+/// The events that a search looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EvictionSearch {
-    /// Those that every active reader has settled.
+    /// Events that every active reader has settled.
     Settled,
-    /// Those of this rank, settled or not.
+    /// Events of this rank, settled or not.
     Rank(SenderRank),
 }
 
 /// The progress of eviction.
 #[derive(Default)]
 pub(super) struct EvictionProgress {
-    /// Up to where nothing is left that a search would find.
+    /// The event of each search up to which nothing evictable is left.
     searched: BTreeMap<(EvictionSearch, SiteId), u64>,
     losses: EvictionLosses,
 }
 
-/// What left before its time, for the log.
+/// Unsettled deliveries and dead letters that were evicted, for the log.
 #[derive(Default)]
 struct EvictionLosses {
     last: Option<Instant>,
@@ -65,17 +65,17 @@ struct EvictionLosses {
     letters: u64,
 }
 
-/// What one write removed.
+/// The events and deliveries that one write evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EvictionCounts {
-    /// Events.
+    /// The number of events.
     pub(super) events: u64,
-    /// Deliveries of active destinations that will not happen.
+    /// Deliveries of active destinations that were lost.
     pub(super) lost: u64,
 }
 
 impl EvictionProgress {
-    /// Looks again, from now on, at events that were passed over and may have been settled since.
+    /// Restarts the search for settled events, since passed-over ones may have been settled since.
     pub(super) fn look_again(&mut self) {
         self.searched.retain(|(search, _), _| *search != EvictionSearch::Settled);
     }
@@ -90,8 +90,8 @@ impl EvictionLosses {
             tracing::error!(
                 deliveries,
                 dead_letters = letters,
-                "journal.max_bytes forces out what destinations have not settled; \
-                 tagway_journal_evicted_total counts on"
+                "journal.max_bytes evicts events that destinations have not settled; see \
+                 tagway_journal_evicted_total; raise journal.max_bytes or fix the destinations"
             );
         }
         self.last = Some(Instant::now());
@@ -105,15 +105,15 @@ impl EvictionLosses {
             tracing::warn!(
                 deliveries = events,
                 dead_letters = letters,
-                "journal.max_bytes forced these out, and no more for ten minutes"
+                "journal.max_bytes evicted these events; no eviction in the last ten minutes"
             );
         }
     }
 }
 
 impl SqliteJournal {
-    /// Makes room until the journal is within its allowance or nothing more may leave. Returns how many
-    /// events left.
+    /// Evicts until the journal is within its allowance or nothing more may leave. Returns the number
+    /// of events evicted.
     pub(super) async fn evict(&self) -> Result<u64, JournalError> {
         let mut evictor = self.evictor.lock().await;
         let mut removed = 0;
@@ -138,7 +138,7 @@ impl SqliteJournal {
         Ok(removed)
     }
 
-    /// One step. `None` if nothing may leave.
+    /// Runs one step. Returns `None` if nothing may leave.
     pub(super) async fn evict_some(
         &self,
         evictor: &mut EvictionProgress,
@@ -164,7 +164,7 @@ impl SqliteJournal {
         Ok(None)
     }
 
-    /// Removes events that every active reader has settled, behind ones that stay.
+    /// Removes events that every active reader has settled, behind unsettled ones.
     async fn evict_settled(
         &self,
         evictor: &mut EvictionProgress,
@@ -201,7 +201,7 @@ impl SqliteJournal {
         Ok(Some(evicted.events))
     }
 
-    /// The site with the oldest event that a search has yet to look at, and after which to look.
+    /// Returns the site with the oldest event that a search has yet to read, and the position behind which to go on.
     async fn next_site(
         &self,
         evictor: &EvictionProgress,
@@ -240,13 +240,13 @@ impl SqliteJournal {
     }
 }
 
-/// Whether all events before this one have left.
+/// Returns true if all events before this one have left.
 fn is_alone(connection: &Connection, site: SiteId, seq: u64) -> rusqlite::Result<bool> {
     Ok(trimmed_to(connection, site)? + 1 == seq)
 }
 
-/// Removes the next events that every active reader is done with, of the site whose oldest event is
-/// oldest among those that have any.
+/// Removes the next events that every active reader is done with, of the site whose oldest event is the
+/// oldest of all such sites.
 fn trim_replayable(connection: &Connection) -> rusqlite::Result<u64> {
     let mut by_age = Vec::new();
     for site in sites(connection)? {
@@ -263,7 +263,7 @@ fn trim_replayable(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(0)
 }
 
-/// Up to where every active reader has settled or parked everything.
+/// Returns the last event up to which every active reader has settled or parked everything.
 fn settled_to(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     let mut upto = newest(connection, site)?;
     for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
@@ -272,8 +272,8 @@ fn settled_to(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     Ok(upto)
 }
 
-/// Removes some of the site's next events that every active reader has settled. Returns up to where it
-/// looked; `after` if there is nothing to look at.
+/// Removes some of the site's next events that every active reader has settled. Returns the last event
+/// that was read; `after` if there is none.
 pub(super) fn evict_settled(
     connection: &Connection,
     site: SiteId,
@@ -301,7 +301,7 @@ pub(super) fn evict_settled(
     Ok((evict(connection, site, &seqs)?, end))
 }
 
-/// The next events of this rank, and up to where all were found.
+/// Returns the next events of this rank, and the last event that was read.
 pub(super) fn of_rank(
     connection: &Connection,
     site: SiteId,
@@ -322,7 +322,7 @@ pub(super) fn of_rank(
         if SenderRank::from_number(row.get(1)?) == rank {
             found.push(seq);
             if seq == newest {
-                // It may have to stay, and is looked at again.
+                // The newest event may have to stay, and is read again.
                 break;
             }
         }
@@ -334,8 +334,8 @@ pub(super) fn of_rank(
     Ok((found, upto))
 }
 
-/// Removes these events, in order, wherever they stand in the site's sequence. What a reader had not
-/// settled of them is dead for that reader. The newest event stays unless it is the last.
+/// Removes these events, in order, from anywhere in the site's sequence. A reader that had not settled
+/// one counts it as dead. The newest event stays unless it is the last.
 pub(super) fn evict(
     connection: &Connection,
     site: SiteId,
@@ -372,7 +372,7 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
-/// Counts as dead what the reader has not settled of these events. Returns how many.
+/// Counts the events that the reader has not settled as dead. Returns how many.
 fn give_up(connection: &Connection, reader: ReaderId, gone: &[u64]) -> rusqlite::Result<u64> {
     let mut unpark = connection
         .prepare_cached("DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NULL")?;
@@ -393,7 +393,7 @@ fn give_up(connection: &Connection, reader: ReaderId, gone: &[u64]) -> rusqlite:
     Ok(parked + missed)
 }
 
-/// Whether the position has this event as settled or parked.
+/// Returns true if the event is settled or parked in the position.
 fn is_settled(position: &ReaderPosition, seq: u64) -> bool {
     if seq <= position.cursor {
         return true;

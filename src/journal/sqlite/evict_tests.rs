@@ -1,13 +1,13 @@
-//! Room in the journal: who gives way, who is refused, and that accounts hold.
+//! Tests of eviction: which rank is evicted, which is refused, and that accounts hold.
 
 use super::tests::{ALL, JournalTestBench, at, dead, ended, settings};
 use super::*;
 use crate::clock::Clock;
 use crate::event::SenderRank;
-use crate::journal::{FinalOutcome, ParkRequest};
+use crate::journal::{FinalOutcome, NewJournalRecord, ParkRequest};
 
 #[tokio::test]
-async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
+async fn lower_ranks_are_evicted_first_and_servers_events_never() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     use SenderRank::{Claimed, Proven, Server};
     for rank in [Server, Claimed, Proven, Server, Claimed, Proven, Proven] {
@@ -33,7 +33,7 @@ async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
     assert_eq!(b.journal.usage().await.unwrap().events, 3);
     b.reopen().await;
     assert_eq!(b.append_as(1, Server).await, [AppendOutcome::New { seq: 9 }]);
-    // The reader takes what there is; nothing of it was counted before.
+    // The reader reads what is left; nothing of it was counted before.
     let ends = [1, 4, 8, 9].map(|seq| ended(seq, FinalOutcome::Delivered)).to_vec();
     b.settle(at(9), ends, vec![]).await;
     let ledger = b.ledger().await;
@@ -41,7 +41,7 @@ async fn lower_ranks_are_forced_out_first_and_servers_events_never() {
 }
 
 #[tokio::test]
-async fn settled_events_behind_one_that_waits_go_before_any_that_wait() {
+async fn settled_events_behind_an_unsettled_one_are_evicted_before_unsettled_ones() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append_as(1, SenderRank::Server).await;
     b.append(600).await;
@@ -60,7 +60,7 @@ async fn settled_events_behind_one_that_waits_go_before_any_that_wait() {
 }
 
 #[tokio::test]
-async fn replay_passes_over_what_was_forced_out() {
+async fn replay_skips_evicted_events() {
     let mut b = JournalTestBench::new(settings()).await;
     let from = b.clock.now();
     for _ in 0..8 {
@@ -79,7 +79,7 @@ async fn replay_passes_over_what_was_forced_out() {
     b.ledger().await;
 }
 
-/// Appends one event of this size, and says whether it was taken.
+/// Appends one event of this size, and returns whether it was accepted.
 async fn append_sized(
     b: &JournalTestBench,
     (site, id, bytes): (SiteId, u64, usize),
@@ -128,7 +128,7 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
 }
 
 #[tokio::test]
-async fn sites_give_way_by_age_and_others_bytes_do_not_count() {
+async fn eviction_orders_sites_by_age_and_ignores_other_tables() {
     let b = JournalTestBench::new(JournalSettings { max_bytes: 220_000, ..settings() }).await;
     let other = b.journal.site("other").await.unwrap();
     b.journal.reader(other, "ga4").await.unwrap();
@@ -144,7 +144,7 @@ async fn sites_give_way_by_age_and_others_bytes_do_not_count() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_counted_and_not_kept_where_there_is_no_room_left() {
+async fn dead_letters_are_counted_but_not_kept_when_the_journal_is_full() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append_as(2, SenderRank::Server).await;
     b.settle(at(1), vec![ended(1, dead())], vec![]).await;
@@ -153,4 +153,33 @@ async fn dead_letters_are_counted_and_not_kept_where_there_is_no_room_left() {
     assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 1);
     assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
     assert_eq!((b.ledger().await.dead, b.ledger().await.pending), (2, 0));
+}
+
+#[tokio::test]
+async fn eviction_takes_settled_events_then_letters_then_unsettled_events() {
+    let b = JournalTestBench::new(JournalSettings { max_bytes: 400_000, ..settings() }).await;
+    let append = async |id: u64| {
+        let body = format!("\"{}\"", "x".repeat(100_000)).into_bytes();
+        b.journal.append(vec![NewJournalRecord { body, ..b.record(id) }]).await.unwrap();
+    };
+    for id in 0..4 {
+        append(id).await;
+    }
+    // Another table in the same file, which does not count as the journal's.
+    let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
+    b.journal.write_db(|c| c.execute_batch(others)).await.unwrap();
+    let ends = vec![ended(1, dead()), ended(2, FinalOutcome::Delivered)];
+    b.settle(at(2), ends, vec![]).await;
+    let held = async || {
+        b.journal.retain(b.clock.now()).await.unwrap();
+        (b.seqs().await, b.journal.list_dead_letters(None, None, 10).await.unwrap().len())
+    };
+    assert_eq!(held().await, (vec![3, 4], 1), "two events and a letter fit");
+    append(4).await;
+    assert_eq!(held().await, (vec![3, 4, 5], 0), "a letter before what is to be delivered");
+    assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
+    append(5).await;
+    assert_eq!(held().await.1, 0);
+    assert!(b.journal.usage().await.unwrap().evicted > 0, "and then that");
+    b.ledger().await;
 }

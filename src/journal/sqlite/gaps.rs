@@ -1,4 +1,4 @@
-//! Gaps: where events were evicted between events that are held.
+//! Gaps: ranges of evicted events between events that are still in the journal.
 //!
 //! ```text
 //! gaps (site, first, last)   inclusive, beyond sites.trimmed_to, never touching each other
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! An evicted event was counted as dead, when it left, for each reader that had not settled it. A
-//! reader learns of it when it reads on and finds it missing; until then its position has the event
-//! as unsettled, which `readers.missed` makes up for. There are no more gaps than events held.
+//! reader notices when it reads on and finds it missing; until then its position has the event as
+//! unsettled, which `readers.missed` corrects. There are never more gaps than events in the journal.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,7 +17,7 @@ use super::super::{ReaderPosition, SiteId};
 /// A range of events, both ends included.
 pub(super) type SequenceRange = (u64, u64);
 
-/// The number of events in the site's gaps.
+/// Returns the number of events in the site's gaps.
 pub(super) fn missing(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT missing FROM sites WHERE id = ?")?
@@ -88,7 +88,7 @@ pub(super) fn end_behind(
     Ok(end.map_or(upto, |end| end.max(upto)))
 }
 
-/// Forgets the gaps that end at `upto` or before. None lies across it.
+/// Removes the gaps that end at `upto` or before. None lies across it.
 pub(super) fn forget(connection: &Connection, site: SiteId, upto: u64) -> rusqlite::Result<()> {
     let left: u64 = connection
         .prepare_cached(
@@ -107,7 +107,7 @@ pub(super) fn forget(connection: &Connection, site: SiteId, upto: u64) -> rusqli
         .map(drop)
 }
 
-/// The number of events of these ranges that are in gaps. The work is that of the gaps it meets.
+/// Counts the events of these ranges that are in gaps. The cost grows with the gaps it meets.
 pub(super) fn overlap(
     connection: &Connection,
     site: SiteId,
@@ -124,7 +124,7 @@ pub(super) fn overlap(
     ranges.iter().map(of_range).sum()
 }
 
-/// The ranges up to and including `upto` that the position leaves unsettled.
+/// Returns the ranges up to and including `upto` that the position leaves unsettled.
 pub(super) fn open_ranges(position: &ReaderPosition, upto: u64) -> Vec<SequenceRange> {
     let (mut open, mut next) = (Vec::new(), position.cursor + 1);
     for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
@@ -139,7 +139,7 @@ pub(super) fn open_ranges(position: &ReaderPosition, upto: u64) -> Vec<SequenceR
     open
 }
 
-/// What of `from`, in order, is in none of `without`, in order.
+/// Returns the parts of `from` that are in none of `without`; both are in order.
 pub(super) fn difference(from: &[SequenceRange], without: &[SequenceRange]) -> Vec<SequenceRange> {
     let mut left = Vec::new();
     let mut without = without.iter().peekable();
@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_agree_with_plain_sets(
+        fn range_arithmetic_agrees_with_plain_sets(
             a in prop::collection::btree_set(1..40_u64, 0..30),
             b in prop::collection::btree_set(1..40_u64, 0..30),
         ) {

@@ -1,9 +1,9 @@
-//! What is under way in careful times, and how the last process ended.
+//! The tables of the guard: the records in flight at careful readers, and how the last process ended.
 //!
 //! ```text
 //! process  (id = 1, is_running)                 set while one runs; found set, the last one was cut off
-//! under_way(site, reader, item)                 what a reader works on
-//! suspects (site, reader, item, starts)         what was under way when the process died, and how often
+//! under_way(site, reader, item)                 records in flight at a reader
+//! suspects (site, reader, item, starts)         records in flight at aborted starts, and at how many
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::super::guard::{GuardedReaderKey, InFlightLog, PoisonGuard, SuspectCou
 use super::super::{JournalError, SiteId};
 use crate::store::SqliteStore;
 
-/// The tables.
+/// The tables of the guard.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE process (id INTEGER PRIMARY KEY CHECK (id = 1), is_running INTEGER NOT NULL);
     CREATE TABLE under_way (
@@ -34,7 +34,7 @@ pub(super) const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// Notes that a process runs, and finds out how the last one ended.
+/// Records that a process runs, and reads how the last one ended.
 pub(super) async fn open(
     store: &Arc<SqliteStore>,
     poison_starts: u32,
@@ -42,15 +42,14 @@ pub(super) async fn open(
     let found = store.write(move |c| begin(c, poison_starts)).await.map_err(JournalError::Write)?;
     if found.0 && poison_starts > 0 {
         tracing::warn!(
-            "the last run did not end in order; readers go carefully until they have passed what was \
-             under way then"
+            "the last run was aborted; readers process the events that were in progress then one at a time"
         );
     }
     let notes = Box::new(SqliteInFlightLog { store: store.clone() });
     Ok(PoisonGuard::new(notes, found, poison_starts))
 }
 
-/// Notes that the process ends in order.
+/// Records that the process ends in order.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("UPDATE process SET is_running = 0; DELETE FROM under_way;")
 }
@@ -68,7 +67,7 @@ fn begin(
              ON CONFLICT DO UPDATE SET starts = starts + 1",
         )?;
     } else {
-        // In a row no more; what is set aside stays so.
+        // The row of aborted starts is broken; poisoned records stay set aside.
         connection.execute("DELETE FROM suspects WHERE starts < ?", [poison_starts])?;
     }
     connection.execute_batch(
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn care_begins_with_an_abort_and_not_with_an_orderly_stop() {
+    async fn care_begins_after_an_abort_only() {
         let folder = tempfile::tempdir().unwrap();
         for (is_orderly, is_careful) in [(true, false), (false, false), (true, true), (true, false)]
         {
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_under_way_at_three_aborted_starts_in_a_row_is_poisoned() {
+    async fn record_in_flight_at_three_aborted_starts_in_a_row_is_poisoned() {
         let folder = tempfile::tempdir().unwrap();
         start(folder.path()).await;
         let care = async || {
@@ -190,7 +189,7 @@ mod tests {
             care.begin((1..=10).collect()).await;
         }
         for first in [1, 2] {
-            // Alone from now on: the first gets through, the second does not.
+            // From now on each is alone: the first gets through, the second does not.
             let (_store, care) = care().await;
             for item in first..=2 {
                 assert_eq!(care.group(item..=10), 1);
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn careful_readers_take_turns_and_give_theirs_up_while_they_wait() {
+    async fn careful_readers_take_turns_and_release_them_while_paused() {
         let folder = tempfile::tempdir().unwrap();
         start(folder.path()).await;
         {
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_counts_as_an_abort_does() {
+    async fn reader_panic_counts_as_an_abort() {
         let folder = tempfile::tempdir().unwrap();
         let (_store, guard) = start(folder.path()).await;
         let care = Arc::new(guard.care(SITE, "crm"));

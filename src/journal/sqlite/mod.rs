@@ -14,12 +14,10 @@
 //! process, under_way, suspects                        see `guard`
 //! ```
 //!
-//! An event whose person is forgotten keeps its place, so that the account of every reader holds; its
-//! body is empty.
+//! The event of an erased person keeps its number, so that every reader's account holds; its body is empty.
 //!
-//! An event's place is one integer, the table's own key. With the key (site, seq) and no row ids,
-//! which reads better, SQLite keeps whole events in the inner nodes of its tree: a commit of a dozen
-//! events then wrote twice the pages. The view `events_by_site` is for people.
+//! `place` is one integer: with the key (site, seq) and no row ids SQLite keeps whole events in its tree's inner
+//! nodes, and a commit of a dozen events wrote twice the pages. The view `events_by_site` is for operators.
 //!
 //! The account of a reader follows from these columns at every commit:
 //! `accepted = newest seq - start_seq + replayed`, and
@@ -63,35 +61,33 @@ use crate::event::SenderRank;
 use crate::metrics::Metrics;
 use crate::store::{SqliteStore, StoreReadError, StoreWriteError};
 
-/// `events.flags`: the event says who the visitor is.
+/// The bit of `events.flags` that marks an event which identifies the visitor.
 const IDENTIFIES: i64 = 1;
 
-/// `events.flags`: where the number of the sender's rank begins, two bits. Events that older versions
-/// wrote have the lowest rank.
+/// The shift of the sender's rank, two bits, in `events.flags`. Events of older versions have the lowest rank.
 const RANK_SHIFT: u32 = 1;
 
-/// The two bits, shifted.
+/// The mask of the rank's two bits, shifted.
 const RANK_MASK: i64 = 0b11;
 
-/// `events.flags` of a record.
+/// Returns the `events.flags` of a record.
 fn flags(record: &NewJournalRecord) -> i64 {
     let identifies = if record.identifies { IDENTIFIES } else { 0 };
     identifies | i64::from(record.rank.number()) << RANK_SHIFT
 }
 
-/// The rank in `events.flags`.
+/// Returns the rank in `events.flags`.
 fn rank(flags: i64) -> SenderRank {
     SenderRank::from_number(flags >> RANK_SHIFT & 3)
 }
 
-/// The bits of an event's place that are its number in its site's sequence: 70 million million
-/// events for each of 131,072 sites.
+/// The bits of `events.place` for the event's number: 70 million million events for each of 131,072 sites.
 const SEQ_BITS: u32 = 46;
 
 /// The last number of a sequence.
 const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 
-/// Where an event stands in the table: a site's events are neighbours, in their order.
+/// Returns an event's key in the table: a site's events are neighbours, in their order.
 fn place(site: SiteId, seq: u64) -> i64 {
     (u64::from(site.0) << SEQ_BITS | seq.min(MAX_SEQ)).cast_signed()
 }
@@ -104,18 +100,17 @@ pub struct SqliteJournal {
     metrics: Arc<Metrics>,
     appends: Arc<AppendQueue>,
     forgotten: Arc<SuppressionList>,
-    // Held from a change of the suppressed names until all of them are in memory again.
+    // Locked from a change of the suppressed names until all of them are in memory again.
     forgetting: tokio::sync::Mutex<()>,
     guard: Arc<PoisonGuard>,
-    // What `journal.max_bytes` forced out, for `JournalUsage`.
+    // Deliveries lost to `journal.max_bytes`, for `JournalUsage`.
     evicted: Mutex<u64>,
-    // Held while eviction is at work.
+    // Locked while eviction is at work.
     evictor: tokio::sync::Mutex<EvictionProgress>,
 }
 
 impl SqliteJournal {
-    /// Opens the journal in a store that has [`MIGRATIONS`]. Reads back the message ids of the
-    /// dedupe window, which takes about a second per million events.
+    /// Opens the journal in a store with [`MIGRATIONS`]. Reads the dedupe window back: about 1 s per million events.
     pub async fn open(
         store: Arc<SqliteStore>,
         settings: JournalSettings,
@@ -354,7 +349,7 @@ impl Journal for SqliteJournal {
 
     async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<ReaderAccount>, JournalError> {
         let now = self.clock.now();
-        // One read is of one moment.
+        // One read uses one snapshot.
         let account = move |c: &Connection| {
             readers.into_iter().map(|reader| position::account(c, reader, now)).collect()
         };
@@ -433,13 +428,13 @@ impl Journal for SqliteJournal {
     async fn close(&self) {
         self.appends.close();
         if let Err(error) = self.write_db(guard::end).await {
-            tracing::debug!(%error, "the next start takes this for an abort");
+            tracing::debug!(%error, "the next start counts this stop as an abort");
         }
         self.store.close().await;
     }
 }
 
-/// The site's newest seq, counting events that have left.
+/// Returns the site's newest seq, counting events that have left.
 fn newest(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     let last: Option<u64> = connection
         .prepare_cached(
@@ -466,7 +461,7 @@ fn site_of(connection: &Connection, reader: ReaderId) -> rusqlite::Result<SiteId
         .query_row([reader.0], |row| row.get(0).map(SiteId))
 }
 
-/// A stored time: milliseconds since 1970.
+/// Converts a stored time, in milliseconds since 1970.
 fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -482,10 +477,10 @@ fn lock<T>(mutex: &Mutex<T>) -> JournalLockGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The map of sites and what is next in each.
+/// The head of each site's sequence, and its published value.
 type SiteHeadMap = BTreeMap<SiteId, (JournalHead, watch::Sender<JournalHead>)>;
 
-/// An append error from a write error.
+/// Converts a write error to an append error.
 fn append_error(error: Arc<StoreWriteError>) -> AppendError {
     match error.as_ref() {
         StoreWriteError::Closed => AppendError::Closed,

@@ -1,7 +1,7 @@
-//! The account of a reader, under every mix of what a reader, an operator, retention and eviction do.
+//! A model test of the account of a reader, under every mix of settling, replay, retention and eviction.
 //!
-//! The reader here has a memory of its own, as a destination's worker does: it learns of what was
-//! forced out only when it reads on.
+//! The model's reader has a memory of its own, as a destination's worker does: it notices evicted
+//! events only when it reads on.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// What a reader remembers.
+/// The position that a reader remembers.
 #[derive(Default)]
 struct ModelReaderState {
     cursor: u64,
@@ -229,7 +229,7 @@ async fn take(b: &mut JournalTestBench, memory: &mut ModelReaderState, step: Mod
     }
 }
 
-/// Counts what is pending one by one, and compares it with the account.
+/// Counts the pending events one by one, and compares them with the account.
 async fn check(b: &JournalTestBench) {
     let ledger = b.ledger().await;
     let ReaderPosition { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
@@ -268,7 +268,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn the_account_adds_up_whatever_happens(steps in steps(), is_full in any::<bool>()) {
+    fn account_adds_up_after_any_steps(steps in steps(), is_full in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let max_bytes = if is_full { 0 } else { u64::MAX };

@@ -1,15 +1,15 @@
-//! The outcomes of events, kept for as long as the events are, so that it can be asked later what became
-//! of one.
+//! The outcomes of events, kept for as long as the events are, so that the history of one can be looked
+//! up later.
 //!
 //! ```text
 //! outcomes (reader, bucket, part, at, causes, runs)     bucket = seq >> 8
 //! ```
 //!
-//! A settlement writes one row for each bucket of 256 events that it touches, not one for each event: most
-//! settlements are of neighbours. `runs` has four bytes for each run of neighbours that ended alike:
-//! first and last within the bucket, the cause's number, the tries. Cause 0 is the delivery; the others
-//! are in `causes`, as JSON: `[["skipped","not_selected",""]]`. Of an event that ended twice, since it was
-//! replayed, the higher part is the later.
+//! A settlement writes one row for each bucket of 256 events that it touches, not one for each event:
+//! most settlements are of neighbours. `runs` has four bytes for each run of neighbours with the same
+//! outcome: first and last within the bucket, the cause's number, the tries. Cause 0 is the delivery;
+//! the others are in `causes`, as JSON: `[["skipped","not_selected",""]]`. If an event ended twice,
+//! since it was replayed, the higher part is the later.
 //!
 //! Rows leave with their events, and a person's outcomes are erased with the person's events.
 
@@ -25,14 +25,14 @@ const BUCKET_BITS: u32 = 8;
 /// The most causes of one row besides the delivery: their numbers are bytes.
 const MAX_CAUSES: usize = 255;
 
-/// The most tries that are told apart.
+/// The highest number of tries that is recorded.
 const MAX_ATTEMPTS: u32 = 255;
 
-/// Why events of a row did not end as delivered: outcome, reason's code, its detail.
+/// A cause as it is stored: the outcome, the reason's code, its detail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredCause(String, String, String);
 
-/// Neighbours in a bucket that ended alike.
+/// A run of neighbours in a bucket with the same outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OutcomeRun {
     first: u8,
@@ -58,7 +58,7 @@ fn offset(seq: u64) -> u8 {
 }
 
 impl PackedOutcomes {
-    /// Adds an event behind those that were added.
+    /// Adds an event behind the ones already added.
     fn push(&mut self, ended: &EndedEvent, detail_chars: usize) {
         let cause = ended.ending.cause().map_or(0, |cause| {
             let detail = cause.detail.chars().take(detail_chars).collect();
@@ -69,7 +69,7 @@ impl PackedOutcomes {
         self.add(OutcomeRun { first: at, last: at, cause, attempts });
     }
 
-    /// The number of a cause.
+    /// Returns the number of a cause; adds it if it is new.
     fn cause(&mut self, cause: StoredCause) -> u8 {
         let found = self.causes.iter().position(|known| *known == cause);
         let index = found.unwrap_or_else(|| {
@@ -81,7 +81,7 @@ impl PackedOutcomes {
         u8::try_from(index + 1).unwrap_or(u8::MAX)
     }
 
-    /// Leaves the events that are to be kept. Returns true if others were there.
+    /// Keeps the events that `keeps` selects. Returns true if others were there.
     fn retain(&mut self, keeps: impl Fn(u8) -> bool) -> bool {
         let before = std::mem::take(&mut self.runs);
         for run in &before {
@@ -89,7 +89,7 @@ impl PackedOutcomes {
                 self.add(OutcomeRun { first: at, last: at, ..*run });
             }
         }
-        // A detail may quote the event: one that no other has goes with it.
+        // A detail may quote the event: a cause that no other event has is removed with it.
         let is_used = |number: usize| self.runs.iter().any(|run| usize::from(run.cause) == number);
         let unused: Vec<usize> =
             (1..=self.causes.len()).filter(|number| !is_used(*number)).collect();
@@ -101,7 +101,7 @@ impl PackedOutcomes {
         self.runs != before
     }
 
-    /// Adds a run behind those that were added.
+    /// Adds a run behind the ones already added.
     fn add(&mut self, run: OutcomeRun) {
         match self.runs.last_mut() {
             Some(last)
@@ -133,7 +133,7 @@ impl PackedOutcomes {
             cause: *cause,
             attempts: *attempts,
         };
-        // The table is written by this program alone; of a damaged row nothing is known.
+        // This program alone writes the table; a damaged row reads as empty.
         let causes = serde_json::from_str(causes).unwrap_or_default();
         Self { causes, runs: runs.iter().map(run).collect() }
     }
@@ -148,7 +148,7 @@ impl PackedOutcomes {
     }
 }
 
-/// Keeps the outcomes of these events of a reader.
+/// Stores the outcomes of these events of a reader.
 pub(super) fn keep(
     connection: &Connection,
     reader: ReaderId,
@@ -171,7 +171,7 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// How the event ended last at a reader, if that is kept.
+/// Returns the event's last outcome at a reader, if it is kept.
 pub(super) fn last(
     connection: &Connection,
     reader: ReaderId,
@@ -208,7 +208,7 @@ pub(super) fn trim(connection: &Connection, reader: ReaderId, upto: u64) -> rusq
     retain(connection, reader, bucket(first), |at| at >= offset(first))
 }
 
-/// Removes what is kept of these events, in order, at all readers of their site.
+/// Removes the outcomes of these events, in order, at all readers of their site.
 pub(super) fn remove(connection: &Connection, site: SiteId, seqs: &[u64]) -> rusqlite::Result<()> {
     let readers: Vec<ReaderId> = connection
         .prepare_cached("SELECT id FROM readers WHERE site = ?")?
@@ -230,7 +230,7 @@ pub(super) fn remove(connection: &Connection, site: SiteId, seqs: &[u64]) -> rus
     Ok(())
 }
 
-/// Leaves of a bucket what is to be kept.
+/// Keeps the selected outcomes of a bucket, and removes the others.
 fn retain(
     connection: &Connection,
     reader: ReaderId,
@@ -271,7 +271,7 @@ fn retain(
     Ok(())
 }
 
-/// Returns true if the event is held and its person was not erased.
+/// Returns true if the event is in the journal and its person was not erased.
 pub(super) fn has_body(connection: &Connection, site: SiteId, seq: u64) -> rusqlite::Result<bool> {
     let found: Option<bool> = connection
         .prepare_cached("SELECT body <> '' FROM events WHERE place = ?")?

@@ -54,7 +54,7 @@ pub(super) fn read_identifying(
     rows.collect()
 }
 
-/// A record of the columns seq, received_at, flags and its body.
+/// Builds a record from the columns seq, received_at and flags, and its body.
 fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<JournalRecord> {
     Ok(JournalRecord {
         seq: row.get(0)?,
@@ -64,7 +64,7 @@ fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<JournalRecord> {
     })
 }
 
-/// Parked events with their records, by this condition on `p`.
+/// The query of parked events with their records; a condition on `p` follows.
 const PARKED: &str = "SELECT p.seq, coalesce(p.received_at, e.received_at), coalesce(e.flags, 0),
         coalesce(p.body, e.body), p.attempt, p.due_at
     FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
@@ -83,7 +83,7 @@ pub(super) fn due(
     statement.query_map(bounds, parked_row)?.collect()
 }
 
-/// When the first parked event that is not due at `now` will be.
+/// Returns the earliest due time of the parked events that are not due at `now`.
 pub(super) fn next_due(
     connection: &Connection,
     reader: ReaderId,
@@ -126,7 +126,7 @@ pub(super) fn position(
     )
 }
 
-/// Stores where the reader stands, in the form that [`in_order`] gives.
+/// Stores the reader's position, in the form that [`in_order`] gives.
 pub(super) fn set_position(
     connection: &Connection,
     reader: ReaderId,
@@ -139,9 +139,9 @@ pub(super) fn set_position(
         .map(drop)
 }
 
-/// The position with its cursor at `floor` or later and its ranges beyond the cursor, in order and
-/// apart from each other: all arithmetic on positions relies on that. A reader's own memory does not
-/// have this form once events that it had yet to settle were forced out.
+/// Returns the position with its cursor at `floor` or later and its ranges beyond the cursor, in order
+/// and apart from each other: all arithmetic on positions relies on that. A reader's own memory does
+/// not have this form once events that it had yet to settle were evicted.
 pub(super) fn in_order(position: &ReaderPosition, floor: u64) -> ReaderPosition {
     let mut cursor = position.cursor.max(floor);
     let mut ahead: Vec<(u64, u64)> = Vec::with_capacity(position.ahead.len());
@@ -160,8 +160,8 @@ pub(super) fn in_order(position: &ReaderPosition, floor: u64) -> ReaderPosition 
     ReaderPosition { cursor, ahead }
 }
 
-/// How many events up to and including `upto` the position leaves unsettled: the gaps between its
-/// ranges.
+/// Counts the events up to and including `upto` that the position leaves unsettled: the gaps between
+/// its ranges.
 pub(super) fn unsettled(position: &ReaderPosition, upto: u64) -> u64 {
     let (mut count, mut next) = (0, position.cursor + 1);
     for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
@@ -172,16 +172,16 @@ pub(super) fn unsettled(position: &ReaderPosition, upto: u64) -> u64 {
     count + (upto + 1).saturating_sub(next)
 }
 
-/// The stored form of `ReaderPosition::ahead`: `[[5,7],[9,9]]`. The table is written by this program
-/// alone; should it be damaged, forgetting what is ahead only repeats deliveries.
+/// Parses the stored form of `ReaderPosition::ahead`: `[[5,7],[9,9]]`. This program alone writes the
+/// table; if it is damaged, an empty list only repeats deliveries.
 fn ranges(text: &str) -> Vec<(u64, u64)> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Parked events that were never tried and are not due wait for their visitor: they are held.
+/// The condition of held events: parked, never tried and not due, they wait for their visitor.
 const HELD: &str = "attempt = 0 AND due_at > ?2";
 
-/// The account of a reader at `now`.
+/// Returns the account of a reader at `now`.
 pub(super) fn account(
     connection: &Connection,
     reader: ReaderId,
@@ -217,7 +217,7 @@ pub(super) fn account(
     Ok(ReaderAccount { reader, ledger, oldest_pending })
 }
 
-/// When the oldest event that the reader has not settled, and that is not held, was received.
+/// Returns the receive time of the oldest event that the reader has not settled and that is not held.
 fn oldest_pending(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),

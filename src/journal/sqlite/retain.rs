@@ -1,4 +1,5 @@
-//! Retention: what may leave. What must leave when the disk allowance is used up is `evict`'s.
+//! Retention: removes events that no reader needs and that are old enough. Eviction under the disk
+//! budget is in `evict`.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -8,12 +9,12 @@ use super::position::{in_order, position, set_position};
 use super::{MAX_SEQ, SqliteJournal, gaps, newest, outcomes, place, time, trimmed_to};
 use crate::store::DatabaseDiskUse;
 
-/// Events removed by one write: about a millisecond, so that appends hardly notice.
+/// Events removed by one write: about a millisecond, so that appends are hardly delayed.
 pub(super) const STEP: u64 = 500;
 
 impl SqliteJournal {
-    /// Does every part even if another fails, and then tells the first failure: a site that cannot
-    /// be trimmed must not keep the dead letters of all.
+    /// Runs every part even if another fails, and then returns the first failure: a site that cannot be
+    /// trimmed must not keep the dead letters of all.
     pub(super) async fn apply_retention(&self, now: Timestamp) -> Result<u64, JournalError> {
         let cutoff = now.checked_sub(self.settings.retain).unwrap_or(Timestamp::MIN);
         let dead_cutoff = now.checked_sub(self.settings.retain_dead).unwrap_or(Timestamp::MIN);
@@ -31,7 +32,7 @@ impl SqliteJournal {
         parts.into_iter().sum()
     }
 
-    /// Repeats a step, each a write by itself, until it has less to remove than it may.
+    /// Repeats a step, each a write of its own, until it removes less than its limit.
     async fn in_steps(
         &self,
         step: impl Fn(&Connection) -> rusqlite::Result<u64> + Clone + Send + 'static,
@@ -62,7 +63,7 @@ pub(super) fn usage(connection: &Connection) -> rusqlite::Result<JournalUsage> {
     Ok(JournalUsage { bytes: disk.used, disk_bytes: disk.total(), events, evicted: 0 })
 }
 
-/// Removes dead letters that nobody looked at in time.
+/// Removes dead letters older than `cutoff`.
 pub(super) fn expire_dead(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<u64> {
     let expired = connection
         .prepare_cached(
@@ -108,7 +109,7 @@ pub(super) fn trim_settled(
     trim(connection, site, upto).map(|(removed, _)| removed)
 }
 
-/// The site's first event after this one, and when it was received.
+/// Returns the site's first event after this one, and the time at which it was received.
 pub(super) fn first_after(
     connection: &Connection,
     site: SiteId,
@@ -125,9 +126,8 @@ pub(super) fn first_after(
         .optional()
 }
 
-/// Removes the site's events up to `upto`, and the gap behind. What a reader had not settled of it is
-/// dead for that reader. Returns how many events left, and how many deliveries of active destinations
-/// never ended.
+/// Removes the site's events up to `upto`, and the gap behind. A reader counts those it had not settled
+/// as dead. Returns the number of events removed, and of lost deliveries of active destinations.
 pub(super) fn trim(
     connection: &Connection,
     site: SiteId,
@@ -153,7 +153,7 @@ pub(super) fn trim(
     Ok((removed as u64, lost))
 }
 
-/// Counts as dead what the reader has not settled up to `upto`, and moves it past.
+/// Counts the reader's unsettled events up to `upto` as dead, and moves it past.
 fn abandon(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
@@ -180,7 +180,7 @@ fn abandon(
     Ok(abandoned)
 }
 
-/// The site's readers: number, name, and whether they are active.
+/// Returns the site's readers: number, name, and whether they are active.
 pub(super) fn readers(
     connection: &Connection,
     site: SiteId,

@@ -1,9 +1,9 @@
-//! The journal's tables, as steps from the first version on.
+//! The migrations of the journal's tables, from the first version on.
 
 use super::guard;
 use crate::store::SqliteMigrations;
 
-/// The journal's tables.
+/// The numbered steps of the journal's schema.
 pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "journal",
     steps: &[

@@ -1,4 +1,4 @@
-//! Settling: what a reader did, in one transaction with its new position.
+//! Settling: writes a reader's results, in one transaction with its new position.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
@@ -12,10 +12,10 @@ use super::position::{in_order, position, set_position};
 use super::{gaps, outcomes, place, site_of, trimmed_to};
 use crate::store::DatabaseDiskUse;
 
-/// Applies a settlement. The reader's memory may lag behind what was forced out of the journal
-/// since: the stored position never goes back, and what left meanwhile was counted then.
+/// Applies a settlement. The reader's memory may lag behind evictions: the stored position never goes
+/// back, and events that left meanwhile were counted then.
 ///
-/// Returns how many dead letters were not kept, since not even servers' events have room.
+/// Returns the number of dead letters that were not kept because even servers' events have no room.
 pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
@@ -68,7 +68,7 @@ pub(super) fn settle(
     let stored = position(connection, reader)?;
     let reached = in_order(&settlement.position, stored.cursor.max(held.trimmed));
     set_position(connection, reader, &reached)?;
-    // What the reader has found missing by now its position has as settled.
+    // Events that the reader has found missing by now are settled in its new position.
     let found = match held.has_gaps {
         true => gaps::overlap(connection, site, &newly(&stored, &reached))?,
         false => 0,
@@ -99,7 +99,7 @@ fn park(
         "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
     )?;
-    // An event that has left the journal, if it brought its own body, is parked still.
+    // A parked event with its own body, which has left the journal, stays parked.
     let mut update = held.connection.prepare_cached(
         "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2",
     )?;
@@ -111,13 +111,13 @@ fn park(
     Ok(())
 }
 
-/// The ranges that are settled or parked now and were not before.
+/// Returns the ranges that are settled or parked now and were not before.
 fn newly(before: &ReaderPosition, now: &ReaderPosition) -> Vec<gaps::SequenceRange> {
     let upto = now.ahead.last().map_or(now.cursor, |(_, last)| *last);
     gaps::difference(&gaps::open_ranges(before, upto), &gaps::open_ranges(now, upto))
 }
 
-/// What the journal holds of a site.
+/// The events of a site that are still in the journal.
 struct RetainedEvents<'c> {
     connection: &'c Connection,
     site: SiteId,
@@ -126,7 +126,7 @@ struct RetainedEvents<'c> {
 }
 
 impl RetainedEvents<'_> {
-    /// Whether the event has not left.
+    /// Returns true if the event has not left.
     fn has(&self, seq: u64) -> rusqlite::Result<bool> {
         if seq <= self.trimmed || !self.has_gaps {
             return Ok(seq > self.trimmed);
@@ -136,8 +136,8 @@ impl RetainedEvents<'_> {
             .exists([place(self.site, seq)])
     }
 
-    /// Returns true if the outcome of this event is kept: it leaves with the event, so that of one that
-    /// has left there is none. A detail may quote the event, whose person may be erased by now.
+    /// Returns true if the outcome of this event is kept. It leaves with the event, so an event that
+    /// has left has none. A detail may quote the event, whose person may be erased by now.
     fn keeps_outcome(&self, ended: &EndedEvent) -> rusqlite::Result<bool> {
         match ended.ending.cause().is_some_and(|cause| !cause.detail.is_empty()) {
             true => outcomes::has_body(self.connection, self.site, ended.seq),
@@ -146,7 +146,7 @@ impl RetainedEvents<'_> {
     }
 }
 
-/// Whether the end of this event is still to be counted: one that was forced out was counted as dead
+/// Returns true if the end of this event is still to be counted: an evicted one was counted as dead
 /// when it left.
 fn counts(
     held: &RetainedEvents<'_>,
@@ -161,7 +161,7 @@ fn counts(
         .exists((reader.0, ended.seq))
 }
 
-/// A dead letter to keep.
+/// A dead letter to insert.
 struct NewDeadLetter<'l> {
     ended: &'l EndedEvent,
     cause: &'l OutcomeCause,
@@ -169,8 +169,8 @@ struct NewDeadLetter<'l> {
     now: Timestamp,
 }
 
-/// Keeps a dead letter, with its body, since the event itself may leave before the letter does. Of an
-/// event whose person was forgotten meanwhile nothing is kept: the reason's detail may quote it.
+/// Inserts a dead letter, with its body, since the event itself may leave before the letter does. An
+/// event whose person was erased meanwhile leaves no letter: the reason's detail may quote it.
 fn insert_dead_letter(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),

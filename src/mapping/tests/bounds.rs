@@ -1,9 +1,9 @@
-//! What no event can make a mapping do.
+//! Tests of the bounds of a mapping against hostile events.
 
 use super::*;
 use crate::mapping::bounded;
 
-/// The mapped `properties.value`, and the settings whose bounds were met.
+/// Returns the mapped `properties.value`, and the settings whose bounds were met.
 fn value_of(template: &str, properties: Value) -> (Option<Value>, Vec<&'static str>) {
     let event = test_support::event(json!({ "event": "x", "properties": properties }));
     let mapping = mapping(&rule(&format!("set = {{ \"properties.value\" = {template:?} }}")));
@@ -14,7 +14,7 @@ fn value_of(template: &str, properties: Value) -> (Option<Value>, Vec<&'static s
 }
 
 #[test]
-fn a_list_times_a_number_is_no_value() {
+fn list_times_a_number_runs_out_of_steps() {
     for properties in [
         json!({ "price": 100_000_000, "quantity": [1] }),
         json!({ "price": [[1, 2], "x"], "quantity": 50_000_000 }),
@@ -44,7 +44,7 @@ fn a_list_times_a_number_is_no_value() {
 }
 
 #[test]
-fn what_a_template_makes_is_paid_for_before_it_is_there() {
+fn template_value_beyond_a_bound_is_never_made() {
     let properties = json!({ "n": 1_000_000_000, "s": "x".repeat(1000), "l": [1, 2, 3] });
     for template in [
         "{{ properties.s * properties.n }}",
@@ -79,7 +79,7 @@ fn what_a_template_makes_is_paid_for_before_it_is_there() {
 }
 
 #[test]
-fn a_value_that_is_too_large_is_left_out_and_counted() {
+fn value_beyond_template_bytes_is_left_out_and_counted() {
     let long = json!({ "s": "x".repeat(70_000), "l": vec![1; 10_000] });
     for template in ["{{ properties.s }}", "a{{ properties.s }}", "{{ properties.l }}"] {
         assert_eq!(value_of(template, long.clone()), (None, vec!["template_bytes"]), "{template}");
@@ -98,7 +98,7 @@ fn a_value_that_is_too_large_is_left_out_and_counted() {
 }
 
 #[test]
-fn a_condition_that_meets_a_bound_says_so() {
+fn condition_beyond_its_steps_is_undecided() {
     let event = test_support::event(json!({ "properties": { "a": [1], "b": 100_000_000 } }));
     let text = "where = \"properties.a * properties.b == properties.a * properties.b\"";
     let Err(WithheldReason::Undecided(why)) = mapping(text).apply(event) else {
@@ -108,7 +108,7 @@ fn a_condition_that_meets_a_bound_says_so() {
 }
 
 #[test]
-fn copies_of_values_do_not_grow_an_event_without_end() {
+fn copies_of_values_stop_at_mapping_bytes() {
     let many: Vec<Value> = (0..2000).map(|n| json!({ "n": n })).collect();
     let event =
         test_support::event(json!({ "properties": { "all": many, "s": "x".repeat(30_000) } }));
@@ -124,7 +124,7 @@ fn copies_of_values_do_not_grow_an_event_without_end() {
 }
 
 #[test]
-fn a_bounded_template_has_the_value_that_it_has_without_bounds() {
+fn bounded_template_has_the_same_value_as_without_bounds() {
     let properties = json!({
         "price": 9.5, "n": 3, "s": " Ab ", "deep": { "a": { "b": [1, 2] } }, "none": null,
         "products": [{ "sku": "a", "price": 1, "tags": ["x", "y"] }, { "sku": "b", "price": 2.5 }],

@@ -1,4 +1,4 @@
-//! What a mapping makes of events.
+//! Tests of mapped events.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::vendors::test_support;
 
 mod bounds;
 
-/// The bounds of these tests, before whatever else is set.
+/// The bounds of these tests, ahead of each test's own settings.
 const BOUNDS: &str =
     "template_steps = 50_000\ntemplate_bytes = \"64KiB\"\nmapping_bytes = \"1MiB\"\n";
 
@@ -29,7 +29,7 @@ fn order() -> EnrichedEvent {
     test_support::known(fields, Some("u1"), json!({ "plan": "pro", "email": "old@x.example" }))
 }
 
-/// The mapped event's properties, or what else is asked for.
+/// Returns the mapped event and the person's traits as JSON.
 fn mapped(text: &str, event: EnrichedEvent) -> (Value, Value) {
     let mapped = mapping(text).apply(event).unwrap();
     let event = serde_json::to_value(&*mapped.event).unwrap();
@@ -41,7 +41,7 @@ fn rule(text: &str) -> String {
 }
 
 #[test]
-fn without_a_mapping_an_event_is_the_same_one() {
+fn apply_returns_the_same_event_without_a_mapping() {
     let event = order();
     let mapped = mapping("").apply(event.clone()).unwrap();
     assert!(Arc::ptr_eq(&event.event, &mapped.event), "not even copied");
@@ -64,7 +64,7 @@ fn conditions_see_properties_and_the_person() {
 }
 
 #[test]
-fn conditions_and_templates_see_what_is_computed_of_the_person() {
+fn conditions_and_templates_see_computed_attributes() {
     use crate::event::{ComputedAttributes, EventTally};
     let tally = EventTally { count: 3, first: 1000, last: 60_000, sum: 42.5 };
     let touch = json!({ "first": { "at": 1000, "campaign": { "source": "news" } } });
@@ -99,7 +99,7 @@ fn conditions_and_templates_see_what_is_computed_of_the_person() {
 }
 
 #[test]
-fn what_is_computed_is_asked_for_only_where_it_is_looked_at() {
+fn wants_computed_only_if_a_template_uses_computed_attributes() {
     for (condition, wants) in [
         ("properties.x", false),
         ("traits.profile", false),
@@ -154,7 +154,7 @@ fn a_rule_renames_moves_converts_hashes_and_drops() {
 }
 
 #[test]
-fn a_rule_is_for_the_events_it_names_and_sees_what_earlier_rules_left() {
+fn rule_applies_to_its_events_and_sees_changes_of_earlier_rules() {
     let text = rule("events = [\"Clicked\"]\nrename = \"Never\"\n")
         + &rule("set = { \"properties.step\" = 1 }\n")
         + &rule(
@@ -168,7 +168,7 @@ fn a_rule_is_for_the_events_it_names_and_sees_what_earlier_rules_left() {
 }
 
 #[test]
-fn lists_let_through_properties_and_traits_wherever_they_are_said() {
+fn lists_filter_properties_and_traits_at_every_place() {
     let text = "[mapping]\nproperties = [\"*\", \"!internal_*\"]\ntraits = [\"plan\"]";
     let (event, traits) = mapped(text, order());
     assert_eq!(event["properties"].get("internal_note"), None);
@@ -178,7 +178,7 @@ fn lists_let_through_properties_and_traits_wherever_they_are_said() {
 }
 
 #[test]
-fn defaults_fill_what_the_event_lacks() {
+fn defaults_fill_missing_currency_and_country() {
     let text = "[mapping]\ncurrency = \"eur\"\ncountry = \"ch\"";
     let (event, traits) = mapped(text, order());
     assert_eq!(
@@ -199,13 +199,13 @@ fn defaults_fill_what_the_event_lacks() {
 }
 
 #[test]
-fn what_cannot_work_is_a_mistake_with_the_nearest_name() {
+fn invalid_settings_report_the_nearest_name() {
     for (text, expected) in [
         ("where = \"properties.x >\"".to_owned(), "where: "),
         ("types = [\"trak\"]".to_owned(), "did you mean \"track\"?"),
         (rule("drop = [\"propertys.x\"]"), "did you mean \"properties\"?"),
-        (rule("hash = [\"traits\"]"), "names no key"),
-        (rule("set = { \"event.x\" = 1 }"), "within a text"),
+        (rule("hash = [\"traits\"]"), "lacks a key"),
+        (rule("set = { \"event.x\" = 1 }"), "a member of a text"),
         (rule("set = { \"properties.x\" = \"{{ a + }}\" }"), "set: "),
         (rule("convert = { \"properties.x\" = \"numbr\" }"), "did you mean \"number\"?"),
         (rule("dorp = [\"properties.x\"]"), "did you mean \"drop\"?"),
@@ -228,7 +228,7 @@ fn what_cannot_work_is_a_mistake_with_the_nearest_name() {
 }
 
 #[test]
-fn a_template_cannot_run_or_grow_without_end() {
+fn template_without_end_sets_nothing() {
     let endless =
         "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
     let text = rule(&format!("set = {{ \"properties.x\" = {endless:?} }}"));
@@ -241,7 +241,7 @@ fn a_template_cannot_run_or_grow_without_end() {
 }
 
 #[test]
-fn failures_are_counted_by_rule_and_shown_to_whoever_asks() {
+fn failures_are_counted_by_rule_and_listed_as_missing() {
     let text = rule("set = { \"properties.a\" = \"{{ properties.none * 2 }}\" }\n")
         + &rule("set = { \"properties.b\" = \"{{ properties.none }}\" }\n")
         + &rule("set = { \"properties.c\" = \"{{ properties.quantity / 0 }} EUR\" }\n")
@@ -265,7 +265,7 @@ fn failures_are_counted_by_rule_and_shown_to_whoever_asks() {
 }
 
 #[test]
-fn a_number_that_json_cannot_hold_is_a_failure_and_no_value() {
+fn infinite_number_is_a_failure_without_a_value() {
     for template in ["{{ 1e308 * 10 }}", "{{ 1e308 * 10 }} EUR"] {
         let text = rule(&format!("set = {{ \"properties.x\" = {template:?} }}"));
         let mapping = mapping(&text);

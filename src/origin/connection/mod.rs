@@ -1,13 +1,13 @@
 //! The pooled connections to an origin, and one request over them.
 //!
-//! A connection is a task of its own, so that an upload goes on while nobody takes of the answer; what
-//! is pooled is where it takes requests from. An origin closes connections that are unused for long,
-//! and may do so just when the next request is on its way. Such a request goes once more, over a
-//! connection made for it, if nothing is lost or done twice by that.
+//! A connection is a task of its own, so that an upload continues while the response is not read; the pool stores
+//! its request sender. An origin closes connections that are unused for long, and may do so just when the next
+//! request is being sent. Such a request is repeated once over a new connection, if it is idempotent and has no
+//! body that would be lost.
 //!
-//! No request waits for another client's. A connection whose upload still runs behind its answer takes
-//! no other request; one of HTTP/2 takes as many as the origin serves at once, and holds of each answer
-//! no more than leaves room for the others'.
+//! No request waits for another client's. A connection whose upload still runs after its response takes no other
+//! request; an HTTP/2 connection takes as many as the origin serves at once, and buffers of each response no more
+//! than leaves room for the others'.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -41,63 +41,63 @@ use super::trailers;
 use super::upload::UploadState;
 use crate::answer::BodyStreamError;
 
-/// For a connection to see that its answer has ended, which its client may see before. It depends on
-/// nobody but this process, unless the origin does not read what it was sent.
+/// The time for a connection to notice that its response has ended, which its client may see first. It depends only
+/// on this process, unless the origin does not read the request.
 const SETTLE_TIME: Duration = Duration::from_millis(10);
 
 /// The largest window that there is (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// The body of a request.
+/// The body of a request to the origin.
 pub(super) type OriginRequestBody = UnsyncBoxBody<Bytes, BodyStreamError>;
 
-/// Connections to one origin.
+/// The pool of connections to one origin.
 pub(super) struct OriginPool {
     connector: OriginConnector,
-    /// Where it is.
+    /// The scheme of the origin's URL.
     scheme: Scheme,
     authority: Authority,
     silence: Duration,
     idle_time: Duration,
     idle_connections: usize,
-    /// The requests under way in one connection of HTTP/2.
+    /// The most active requests on one HTTP/2 connection.
     streams: usize,
     stream_bytes: usize,
-    /// The quiet time of a connection of HTTP/2 before a ping, and the time for the answer.
+    /// The quiet time of an HTTP/2 connection before a ping, and the time for the reply.
     ping_interval: Duration,
     ping_timeout: Duration,
     trailers: Arc<[HeaderName]>,
     idle: Mutex<OriginPoolState>,
-    /// Connections, and the watch over them: they end with the pool.
+    /// The tasks of the connections and of their watcher: they end with the pool.
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// What stands ready.
+/// The connections that can take requests.
 #[derive(Default)]
 struct OriginPoolState {
-    /// Of HTTP/1.1, the latest used last.
+    /// The unused HTTP/1.1 connections, the latest used last.
     unused: VecDeque<(http1::SendRequest<OriginRequestBody>, Instant)>,
-    /// Whether somebody will end those that stay unused.
+    /// True if a task ends connections that stay unused.
     is_watched: bool,
-    /// The connections of HTTP/2, each for many requests.
+    /// The HTTP/2 connections, each for many requests.
     shared: Vec<Http2Connection>,
 }
 
-/// A connection of HTTP/2.
+/// A pooled HTTP/2 connection.
 struct Http2Connection {
     sender: http2::SendRequest<OriginRequestBody>,
-    /// Each request under way holds one more of it.
+    /// The counter of active requests: each one has a clone.
     streams: Arc<()>,
     room: Arc<Http2StreamLimit>,
     used: Instant,
 }
 
-/// The number of requests that an origin takes at once over a connection of HTTP/2.
+/// The number of requests that an origin serves at once over an HTTP/2 connection.
 struct Http2StreamLimit {
-    /// One, until the first answer: the origin says the number before that.
+    /// The number; 1 until the first response, since the origin's settings arrive before that.
     most: AtomicUsize,
     has_answered: AtomicBool,
-    /// The connection's task, which knows the number.
+    /// The waker of the connection's task, which knows the number.
     task: AtomicWaker,
 }
 
@@ -107,14 +107,14 @@ impl Http2StreamLimit {
         Arc::new(Self { most, has_answered, task: AtomicWaker::new() })
     }
 
-    /// An answer came.
+    /// Records the first response.
     fn answer(&self) {
         if !self.has_answered.swap(true, Ordering::AcqRel) {
             self.task.wake();
         }
     }
 
-    /// The connection's task runs, and the origin said this number, if it said one yet.
+    /// Records the origin's number as the connection's task sees it, once the origin has responded.
     fn note(&self, context: &Context<'_>, most: usize) {
         AtomicWaker::register(&self.task, context.waker());
         if self.has_answered.load(Ordering::Acquire) {
@@ -123,21 +123,21 @@ impl Http2StreamLimit {
     }
 }
 
-/// Where a connection takes requests from.
+/// The request sender of a connection.
 enum RequestSender {
     One(http1::SendRequest<OriginRequestBody>),
     Shared(http2::SendRequest<OriginRequestBody>, Http2StreamSlot),
 }
 
-/// A request's place in a connection of HTTP/2.
+/// A request's slot in an HTTP/2 connection.
 struct Http2StreamSlot {
-    /// Held by the request from when it is sent.
+    /// The counted stream; the upload takes it when the request is sent.
     stream: Option<Arc<()>>,
     room: Arc<Http2StreamLimit>,
 }
 
 impl Http2Connection {
-    /// A place for one more request, if there is one.
+    /// Takes a slot for one more request, if there is one.
     fn take(&mut self, limit: usize) -> Option<RequestSender> {
         let most = self.room.most.load(Ordering::Relaxed).clamp(1, limit);
         if self.under_way() >= most {
@@ -158,7 +158,7 @@ impl Http2Connection {
 }
 
 impl OriginPool {
-    /// Nothing is connected yet.
+    /// Creates a pool without connections.
     pub(super) fn new(
         settings: &OriginSettings,
         tls: &ClientConfig,
@@ -184,8 +184,8 @@ impl OriginPool {
         }))
     }
 
-    /// The head of the answer, and what follows it. The request names a path alone; `upload` is the
-    /// state of its body.
+    /// Sends a request, and returns the head of the response with a streamed body. The request names a path alone;
+    /// `upload` is the state of its body.
     pub(super) async fn send(
         self: &Arc<Self>,
         mut request: Request<OriginRequestBody>,
@@ -198,7 +198,7 @@ impl OriginPool {
                 Err(error) => error,
             };
             request = match (error.take_message(), again) {
-                // It was not sent at all.
+                // No byte of it was sent.
                 (Some(request), _) => request,
                 (None, Some(again)) if was_at_its_end(error.error()) => {
                     request = again;
@@ -222,7 +222,7 @@ impl OriginPool {
     ) -> Result<Response<Incoming>, TrySendError<Request<OriginRequestBody>>> {
         match line {
             RequestSender::One(sender) => {
-                // One of HTTP/2 may have had it before.
+                // An HTTP/2 connection may have been tried before.
                 if request.uri().authority().is_some()
                     && let Some(path) = request.uri().path_and_query().cloned()
                 {
@@ -234,7 +234,7 @@ impl OriginPool {
                 if let Some(stream) = place.stream.take() {
                     upload.join(stream);
                 }
-                // The host that the request is for is not always the connection's.
+                // The request's host is not always the connection's.
                 let host = request.headers().get(HOST);
                 let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
                 let mut whole = mem::take(request.uri_mut()).into_parts();
@@ -247,7 +247,7 @@ impl OriginPool {
         }
     }
 
-    /// A connection that was used before and takes a request.
+    /// Takes a used connection that accepts a request.
     async fn take(&self) -> Option<RequestSender> {
         if let Some(line) = self.take_shared() {
             return Some(line);
@@ -255,7 +255,7 @@ impl OriginPool {
         loop {
             let (mut sender, since) = self.lock().unused.pop_back()?;
             if since.elapsed() > self.idle_time {
-                // Those that were used before it are older.
+                // Those that were unused before it are older.
                 self.lock().unused.clear();
                 return None;
             }
@@ -310,7 +310,7 @@ impl OriginPool {
         Ok(RequestSender::One(sender))
     }
 
-    /// A place in a new connection of HTTP/2, which later requests share unless others have room.
+    /// Takes a slot in a new HTTP/2 connection, which later requests share unless others have room.
     fn share(
         self: &Arc<Self>,
         sender: http2::SendRequest<OriginRequestBody>,
@@ -328,7 +328,7 @@ impl OriginPool {
         line
     }
 
-    /// The answer, which gives the connection back at its end.
+    /// Wraps the response, so that it returns the connection to the pool at its end.
     fn flow(
         self: &Arc<Self>,
         answer: Response<Incoming>,
@@ -364,14 +364,14 @@ impl OriginPool {
         self.watch(&mut idle);
     }
 
-    /// Sees to it that somebody ends those that stay unused.
+    /// Spawns the task that ends unused connections, unless it runs already.
     fn watch(self: &Arc<Self>, idle: &mut OriginPoolState) {
         if !mem::replace(&mut idle.is_watched, true) {
             self.spawn(watch(Arc::downgrade(self), self.idle_time));
         }
     }
 
-    /// Ends those that were not used for long. Whether there are others.
+    /// Ends connections that were not used for long. Returns true if any are left.
     fn prune(&self) -> bool {
         let mut idle = self.lock();
         let fresh = idle.unused.partition_point(|(_, since)| since.elapsed() > self.idle_time);
@@ -392,7 +392,7 @@ impl OriginPool {
     }
 }
 
-/// Looks after unused connections as long as there are any.
+/// Prunes unused connections until none are left.
 async fn watch(pool: Weak<OriginPool>, idle_time: Duration) {
     loop {
         tokio::time::sleep(idle_time).await;
@@ -402,7 +402,7 @@ async fn watch(pool: Weak<OriginPool>, idle_time: Duration) {
     }
 }
 
-/// The request once more, if it may be made twice and has no body that would be lost.
+/// Copies the request for a repetition, if it is idempotent and has no body that would be lost.
 fn repeatable(request: &Request<OriginRequestBody>) -> Option<Request<OriginRequestBody>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
@@ -414,27 +414,27 @@ fn repeatable(request: &Request<OriginRequestBody>) -> Option<Request<OriginRequ
     Some(again)
 }
 
-/// Returns true if a connection that had served before was at its end, found by a ping or not.
+/// Returns true if a used connection had ended, whether or not a ping showed it.
 fn was_at_its_end(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user()
 }
 
-/// The body of an answer, which must not be silent for too long.
+/// The body of a response, with a limit on its silence.
 pub(super) struct OriginResponseBody {
     body: Incoming,
-    /// Since the last of it came.
+    /// The timer of the silence since the last frame.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Where its connection takes requests from, if it has one of its own.
+    /// The sender of an HTTP/1.1 connection, to return to the pool.
     line: Option<http1::SendRequest<OriginRequestBody>>,
-    /// Whose connection it is.
+    /// The pool of the connection.
     pool: Arc<OriginPool>,
-    /// The state of the request that it answers.
+    /// The state of the request's upload.
     upload: Arc<UploadState>,
 }
 
 impl OriginResponseBody {
-    /// Gives the connection back, once all is here and nothing is sent any more. What is dropped before
-    /// ends its connection, after its upload if that still runs.
+    /// Returns the connection to the pool, once the response is complete and the upload has ended. A body dropped
+    /// earlier ends its connection, after its upload if that still runs.
     fn give_back(&mut self) {
         if let Some(sender) = self.line.take()
             && self.upload.is_ended()
@@ -463,7 +463,7 @@ impl Body for OriginResponseBody {
             self.waiting = None;
             match &frame {
                 Some(Err(_)) => self.line = None,
-                // Nobody may ask for the end of a body whose length was said.
+                // Readers might never poll for the end of a body of known length.
                 Some(Ok(_)) if !self.body.is_end_stream() => {}
                 Some(Ok(_)) | None => self.give_back(),
             }

@@ -18,10 +18,10 @@ use super::super::client::tests::settings;
 use super::super::upload::{UploadBody, UploadLimits};
 use super::*;
 
-/// Ends with the test.
+/// Tasks that end with the test.
 type TestOriginTasks = JoinSet<()>;
 
-/// A server of HTTP/1.1 that answers every head at once and reads whatever follows.
+/// Starts an HTTP/1.1 server that responds to every head at once and reads whatever follows.
 async fn hasty() -> (SocketAddr, Arc<AtomicUsize>, TestOriginTasks) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let (address, accepted) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -65,7 +65,7 @@ fn get(path: &str) -> (Request<OriginRequestBody>, Arc<UploadState>) {
     upload("GET", path, Empty::new())
 }
 
-/// The body of a client that sends a little and then nothing more.
+/// Returns the body of a client that sends a little and then nothing more.
 fn trickle() -> impl Body<Data = Bytes, Error = Infallible> + Send + 'static {
     let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"x")))]);
     StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))
@@ -93,7 +93,7 @@ async fn connection_whose_upload_still_runs_takes_no_other_request() {
         assert_eq!(accepted.load(Ordering::Relaxed), uploads);
         assert!(pool.lock().unused.is_empty(), "nobody may wait for the upload's end");
     }
-    // Visitors go over connections of their own, one after the other over one.
+    // Visitors use connections of their own, one after the other over one.
     for _ in 0..3 {
         let (request, state) = get("/");
         assert_eq!(pool.send(request, &state).await.unwrap().status(), 405);
@@ -102,7 +102,7 @@ async fn connection_whose_upload_still_runs_takes_no_other_request() {
     assert_eq!(accepted.load(Ordering::Relaxed), 4);
 }
 
-/// A server's end of TLS that speaks HTTP/2, and a client that trusts it as `localhost`.
+/// Returns a TLS server's end that speaks HTTP/2, and a client that trusts it as `localhost`.
 fn tls() -> (TlsAcceptor, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
@@ -124,8 +124,8 @@ fn tls() -> (TlsAcceptor, ClientConfig) {
     (TlsAcceptor::from(Arc::new(tls)), client)
 }
 
-/// A server of HTTP/2 over TLS, which takes so many requests at once and answers all but `/wait`,
-/// of which it tells.
+/// Starts an HTTP/2 server over TLS, which takes `most` requests at once and responds to all but `/wait`, which it
+/// reports.
 async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>, TestOriginTasks) {
     let (acceptor, client) = tls();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -184,8 +184,8 @@ async fn http2_request_never_waits_for_the_streams_of_others() {
     assert!(pool.take_shared().is_some(), "places are given back");
 }
 
-/// A server of HTTP/2 over TLS whose first connection falls silent, to pings as well, once it has
-/// answered. Later ones answer with the host that they are asked for.
+/// Starts an HTTP/2 server over TLS whose first connection falls silent, to pings as well, after its first
+/// response. Later ones respond with the host that they are requested for.
 async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, TestOriginTasks) {
     let (acceptor, client) = tls();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -245,7 +245,7 @@ async fn http2_connection_that_falls_silent_is_replaced() {
         Ok::<_, BodyStreamError>(answer.into_body().collect().await.unwrap().to_bytes())
     };
     assert_eq!(ask("GET", "/").await.unwrap(), "www.shop.example", "the host asked for");
-    // One that may not be made twice fails; one that may goes over another connection.
+    // A request that is not idempotent fails; an idempotent one goes over another connection.
     let lost = ask("POST", "/wait").await;
     assert!(lost.is_err(), "{lost:?}");
     assert_eq!(ask("GET", "/").await.unwrap(), "www.shop.example");

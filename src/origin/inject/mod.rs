@@ -1,8 +1,8 @@
-//! The rewriting of a page while it streams through: the gateway's script comes before anything that loads or
-//! runs in it, and tags of vendors point at what the gateway has of their scripts.
+//! Rewrites a page while it streams through: the gateway's script comes before anything that loads or runs in it,
+//! and vendors' tags are rewritten to load the gateway's copies of their scripts.
 //!
-//! The parser only reads. What changes is cut into the page's own bytes, so that everything else stays
-//! as it is, whatever the parser made of it.
+//! The parser only reads. Edits are cut into the page's own bytes, so that everything else stays unchanged, however
+//! the parser understood it.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,49 +15,49 @@ use super::edits::{PageEditPlan, PageEditState};
 use super::page_head::{PageHeadScanner, PageHeadToken};
 use super::page_skip_reason::PageSkipReason;
 
-/// The parser gets pages in pieces of this size: it counts a piece whole as soon as a tag in it is
-/// not whole, so larger ones would meet its limit without a large tag.
+/// The parser gets pages in pieces of this size: it buffers a whole piece as soon as a tag in it is incomplete, so
+/// larger ones would reach its limit without a large tag.
 const PIECE: usize = 16 << 10;
 
-/// What the parser takes from the start, of what it may.
+/// The parser's initial allocation, in bytes, within its limit.
 const FIRST_BYTES: usize = 1024;
 
 type PageSink = Box<dyn FnMut(&[u8]) + Send>;
 type PageParser = HtmlRewriter<'static, PageSink>;
 
-/// A page on its way through.
+/// The rewriter of one streamed page.
 pub(super) struct PageRewriter {
-    /// Until it gives up.
+    /// Set until the parser gives up.
     parser: Option<PageParser>,
     page: Arc<PageEditState>,
-    /// Until the script's place is found.
+    /// Set until the script's position is found.
     beginning: Option<PageHeadBuffer>,
-    /// The charset that the page declares after the script, once that is known.
+    /// Set once it is known if the page declares a charset after the script, and which.
     later_charset: Option<Option<&'static str>>,
     limits: PageLimits,
 }
 
-/// The bytes of a page that are held at most.
+/// The limits on buffered bytes of a page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageLimits {
-    /// For a tag.
+    /// The limit for a tag.
     pub(super) tag: usize,
-    /// For an inline script.
+    /// The limit for an inline script.
     pub(super) inline: usize,
 }
 
-/// The beginning of a page, until the script's place is found.
+/// The beginning of a page, until the script's position is found.
 #[derive(Default)]
 struct PageHeadBuffer {
     opening: PageHeadScanner,
-    /// The bytes that came in and were not looked at yet.
+    /// The bytes that were received and not scanned yet.
     rest: Vec<u8>,
-    /// True once the place is found: it waits for the page's charset only.
+    /// True once the position is found and only the page's charset is awaited.
     is_found: bool,
 }
 
 impl PageRewriter {
-    /// A page in this encoding.
+    /// Creates the rewriter of a page in this encoding.
     pub(super) fn new(
         encoding: AsciiCompatibleEncoding,
         task: PageEditPlan,
@@ -82,17 +82,17 @@ impl PageRewriter {
         Self { parser, page, beginning: Some(PageHeadBuffer::default()), later_charset, limits }
     }
 
-    /// True as long as the page may declare a charset after the script, too late for browsers.
+    /// Returns true while the page may still declare a charset after the script, too late for browsers.
     pub(super) fn is_looking(&self) -> bool {
         self.beginning.as_ref().is_some_and(|beginning| !beginning.opening.is_declared())
     }
 
-    /// The charset that the page declares, but perhaps not where browsers look for it any more.
+    /// Returns the charset that the page declares, but perhaps too late for browsers after the insertion.
     pub(super) fn moved_charset(&self) -> Option<&'static str> {
         self.later_charset.flatten().filter(|_| self.page.lock().injected.is_some())
     }
 
-    /// What can be said of the page after this much more of it.
+    /// Returns the output that is ready after this much more of the page.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + FIRST_BYTES);
         match self.beginning.take() {
@@ -105,7 +105,7 @@ impl PageRewriter {
         out
     }
 
-    /// Looks at the beginning of the page as far as it is here.
+    /// Scans the beginning of the page as far as it has arrived.
     fn begin(&mut self, mut beginning: PageHeadBuffer, is_whole: bool, out: &mut Vec<u8>) {
         let rest = mem::take(&mut beginning.rest);
         let mut at = 0;
@@ -156,7 +156,7 @@ impl PageRewriter {
         self.write_pieces(left, out);
     }
 
-    /// Lets all that follows pass as it is.
+    /// Lets the rest of the page pass unchanged.
     fn give_up(&mut self, reason: PageSkipReason, rest: Option<&[u8]>, out: &mut Vec<u8>) {
         if self.page.injects {
             self.page.report.report(reason);
@@ -193,14 +193,14 @@ impl PageRewriter {
         }
     }
 
-    /// The rest.
+    /// Returns the rest of the output.
     pub(super) fn end(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         if let Some(beginning) = self.beginning.take() {
             self.begin(beginning, true, &mut out);
         }
         let Some(parser) = self.parser.take() else { return out };
-        // If it fails, then for a tag that is not whole: all there is of it goes on.
+        // It fails only for an incomplete tag: the rest passes as it is.
         let _unfinished = parser.end().is_err();
         let mut progress = self.page.lock();
         let upto = self.page.parsed.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Pages as they come out, however they are cut.
+//! Rewritten pages, in every segmentation.
 
 use std::sync::Mutex;
 
@@ -13,7 +13,7 @@ fn own() -> String {
     tag(&CspScriptRules::default(), None)
 }
 
-/// A page of `t.shop.example`, which names its charset.
+/// A plan for a page of `t.shop.example`, which names its charset.
 pub(in crate::origin) fn task() -> PageEditPlan {
     PageEditPlan {
         injects: true,
@@ -29,19 +29,19 @@ pub(in crate::origin) fn task() -> PageEditPlan {
 
 const HOSTS: CspHosts<'_> = CspHosts { page: "t.shop.example", events: "t.shop.example" };
 
-/// The page, cut into pieces of this size.
+/// Rewrites the page, cut into pieces of this size.
 fn by(page: &str, size: usize, limit: usize) -> String {
     held(page, size, (limit, limit))
 }
 
-/// The same, where so much is held for a tag, and for an inline script.
+/// Rewrites the page with these buffer limits for a tag and for an inline script.
 fn held(page: &str, size: usize, (tag, inline): (usize, usize)) -> String {
     let task = PageEditPlan { tags: Arc::new(all(false)), ..task() };
     let (out, _) = passed(task, page.as_bytes(), size, PageLimits { tag, inline });
     String::from_utf8(out).unwrap()
 }
 
-/// The page as it comes out, and the charset that its head has to name.
+/// Returns the rewritten page, and the charset that its head must name.
 fn passed(
     task: PageEditPlan,
     page: &[u8],
@@ -57,7 +57,7 @@ fn passed(
     (out, rewriter.moved_charset())
 }
 
-/// The page, however it is cut.
+/// Rewrites the page in all segmentations.
 fn rewritten(page: &str) -> String {
     let whole = by(page, page.len().max(1), 1 << 20);
     for size in 1..page.len() {
@@ -94,7 +94,7 @@ fn script_is_put_into_pages_that_leave_tags_out() {
     }
 }
 
-/// The page, and why it was left alone.
+/// Returns the page, and the reason why it was not rewritten.
 fn reported(task: PageEditPlan, page: &str) -> (String, Vec<PageSkipReason>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = told.clone();
@@ -106,7 +106,7 @@ fn reported(task: PageEditPlan, page: &str) -> (String, Vec<PageSkipReason>) {
 }
 
 #[test]
-fn pages_that_may_not_be_changed_stay_and_the_reason_is_told() {
+fn pages_that_may_not_be_changed_stay_and_the_reason_is_reported() {
     let amp = |attribute: &str| {
         format!("<!doctype html>\n<html {attribute} lang=en><head><script src={GTAG}></script>")
     };
@@ -160,7 +160,7 @@ fn policy_in_the_page_gives_the_script_its_nonce_or_keeps_it_out() {
         let page = format!("{}<script>1</script>", meta(policy));
         assert_eq!(reported(task(), &page), (page, vec![PageSkipReason::Policy]), "{policy}");
     }
-    // After a script that runs already, it is too late for another place.
+    // After a script that runs already, it is too late for another position.
     for (policy, reasons) in [
         ("script-src 'nonce-x'", vec![PageSkipReason::LatePolicy]),
         ("script-src 'self'", Vec::new()),
@@ -176,14 +176,14 @@ fn base_of_the_page_does_not_move_the_script() {
     let page = "<head><base href=//cdn.example/><meta name=x>";
     let script = format!("<script>{}{LEAVE}</script>", snippet("//t.shop.example/tw.js"));
     assert_eq!(rewritten(&format!("{page}<p>")), format!("{page}{script}<p>"));
-    // What cannot stand in a script does not.
+    // A host that cannot be written into a script is left out.
     let odd = PageEditPlan { authority: "a\"b".to_owned(), events: "a\"b".to_owned(), ..task() };
     let page = format!("{page}<p>");
     assert_eq!(reported(odd, &page).0, page);
 }
 
 #[test]
-fn charset_that_is_declared_after_the_script_is_for_the_head_to_name() {
+fn late_charset_declaration_is_moved_to_the_head() {
     let limits = PageLimits { tag: 4096, inline: 4096 };
     let charset = |page: &str, names_charset: bool| {
         let of = |size| {
@@ -200,7 +200,7 @@ fn charset_that_is_declared_after_the_script_is_for_the_head_to_name() {
 }
 
 #[test]
-fn nothing_is_loaded_twice_and_nothing_of_others_is_left_out() {
+fn own_script_is_not_inserted_twice_and_other_scripts_stay() {
     let tag = own();
     for own in ["https://T.shop.example/tw.js?v=1", "/tw.js", "//t.shop.example/tw.js"] {
         let page = format!("<head><script src='{own}'>x</script><p></head>");
@@ -215,7 +215,7 @@ fn nothing_is_loaded_twice_and_nothing_of_others_is_left_out() {
 }
 
 #[test]
-fn a_page_that_the_parser_gives_up_on_goes_on_as_it_is() {
+fn page_that_the_parser_gives_up_on_passes_unchanged() {
     let long = "x".repeat(9000);
     let tail = format!("<script id='{long}'>ä</script><script src=/tw.js></script>");
     let page = format!("<head><script src=/tw.js></script><b></b></head>{tail}");
@@ -230,14 +230,14 @@ fn a_page_that_the_parser_gives_up_on_goes_on_as_it_is() {
 }
 
 #[test]
-fn the_snippet_fits_into_a_page() {
+fn snippet_fits_into_a_page() {
     let snippet = snippet(SCRIPT);
     assert!(!snippet.to_ascii_lowercase().contains("</script") && !snippet.contains("<!--"));
     assert!(snippet.contains("\"/tw.js\""));
 }
 
 #[test]
-fn what_may_not_run_is_not_put_in() {
+fn scripts_that_may_not_run_are_not_inserted() {
     let mut admitted = CspScriptRules::default();
     admitted.add("script-src 'self'", HOSTS);
     assert_eq!(tag(&admitted, None), r#"<script async src="/tw.js"></script>"#);
@@ -251,7 +251,7 @@ fn bare(page: &str) -> String {
 }
 
 #[test]
-fn tags_of_vendors_point_here_and_lose_the_hash_of_what_they_loaded() {
+fn vendor_tags_are_rewritten_and_lose_their_integrity_hash() {
     for (page, expected) in [
         (
             format!("<head><script  async SRC = '{GTAG}'\n defer>x</script>"),
@@ -313,7 +313,7 @@ fn inline_loaders_load_from_here_however_the_page_is_cut() {
 }
 
 #[test]
-fn a_script_that_is_too_long_to_be_held_goes_on_as_it_is() {
+fn script_too_long_to_buffer_passes_unchanged() {
     let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
     let long = format!("<head><script>{from}{}</script><script>{from}</script>", ";".repeat(9000));
     let to = "x('//t.shop.example/meta/en_US/fbevents.js');";
@@ -326,7 +326,7 @@ fn a_script_that_is_too_long_to_be_held_goes_on_as_it_is() {
     }
 }
 
-/// The work is counted by what is held, and that is bounded by a setting of its own.
+/// The work is in proportion to the buffered bytes, which have a limit of their own.
 #[test]
 fn inline_scripts_beyond_their_bound_pass_as_they_are() {
     let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
@@ -352,7 +352,7 @@ fn policies_beyond_their_bound_leave_the_page_as_it_is() {
 }
 
 #[test]
-fn what_the_pages_policies_would_stop_stays_as_it_is() {
+fn edits_that_page_policies_would_stop_are_not_made() {
     let meta = |policy: &str| {
         format!("<head><meta http-equiv=content-security-policy content=\"{policy}\">")
     };

@@ -1,20 +1,20 @@
-//! When what changed: what was read before a change must not be remembered, or shared, after it.
+//! Change epochs: values read before a change must not be cached, or shared, after it.
 //!
-//! Each published change has a number. So that changes of other people do not keep a slow read from
-//! being remembered, the last change is noted by groups of names and of profiles.
+//! Each published change has a number. So that changes of other people do not prevent a slow read from
+//! being cached, the last change is recorded by groups of names and of profiles.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use super::super::{Identity, ProfileId};
 use crate::journal::SiteId;
 
-/// Groups of names, and of profiles: more than change in the time of a read.
+/// The number of groups of names, and of profiles: more than change in the time of a read.
 const GROUPS: usize = 4096;
 
-/// The last change of each group.
+/// The number of the last change of each group.
 pub(super) struct ChangeEpochs {
     now: u64,
-    /// Of everything.
+    /// The last change of everything.
     all: u64,
     names: EpochGroups,
     profiles: EpochGroups,
@@ -29,7 +29,7 @@ impl ChangeEpochs {
         Self { now: 0, all: 0, names: groups(), profiles: groups(), computed: groups() }
     }
 
-    /// The latest change.
+    /// Returns the number of the latest change.
     pub(super) const fn now(&self) -> u64 {
         self.now
     }
@@ -39,38 +39,38 @@ impl ChangeEpochs {
         self.now += 1;
     }
 
-    /// All that is known is another.
+    /// Records a change of everything.
     pub(super) const fn change_all(&mut self) {
         self.all = self.now;
     }
 
-    /// The name is somebody else's.
+    /// Records that the name belongs to another profile.
     pub(super) fn change_name(&mut self, site: SiteId, name: &Identity) {
         self.names.set(name_group(site, name), self.now);
     }
 
-    /// Something else is known of them.
+    /// Records a change of the profile and its computed attributes.
     pub(super) fn change_profile(&mut self, profile: ProfileId) {
         self.profiles.set(group(profile), self.now);
         self.change_computed(profile);
     }
 
-    /// Something else is computed of their events.
+    /// Records a change of the profile's computed attributes.
     pub(super) fn change_computed(&mut self, profile: ProfileId) {
         self.computed.set(group(profile), self.now);
     }
 
-    /// Whether the name may be somebody else's since then.
+    /// Returns true if the name may belong to another profile since then.
     pub(super) fn has_name_changed(&self, site: SiteId, name: &Identity, since: u64) -> bool {
         self.all > since || self.names.at(name_group(site, name)) > since
     }
 
-    /// Whether something else may be known of them since then.
+    /// Returns true if the profile may have changed since then.
     pub(super) fn has_profile_changed(&self, profile: ProfileId, since: u64) -> bool {
         self.all > since || self.profiles.at(group(profile)) > since
     }
 
-    /// Whether something else may be computed of their events since then.
+    /// Returns true if the profile's computed attributes may have changed since then.
     pub(super) fn has_computed_changed(&self, profile: ProfileId, since: u64) -> bool {
         self.all > since || self.computed.at(group(profile)) > since
     }
@@ -89,7 +89,7 @@ impl EpochGroups {
 }
 
 fn group(profile: ProfileId) -> usize {
-    // The numbers are counted up, so that neighbours fall into different groups.
+    // Profile numbers are counted up, so that neighbours fall into different groups.
     usize::try_from(profile.0.unsigned_abs()).unwrap_or_default() % GROUPS
 }
 

@@ -1,9 +1,9 @@
-//! Reads of the store that are under way, so that whoever misses the same at the same time waits for one
-//! read: destinations that follow the same journal all meet an event within a moment.
+//! Reads of the store that are in flight, so that lookups which miss the same key at the same time wait
+//! for one read: destinations that follow the same journal all meet an event within a moment.
 //!
-//! A read does not end with those who wait for it: else what always takes longer than they wait would
-//! never be known. Who joins a read must not see less than a read of its own would show: only reads that
-//! began after the latest change of what they are asked for are joined.
+//! A read does not end when its waiters give up: otherwise a read that always takes longer than they
+//! wait would never fill the cache. A joined read must not show less than a new read would: only reads
+//! that began after the latest change of their keys are joined.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -13,35 +13,35 @@ use tokio::sync::watch;
 
 use super::super::ProfileError;
 
-/// What a read found, or why it failed.
+/// The result of a read, shared by its waiters.
 type SharedReadResult<K, V> = Result<Arc<BTreeMap<K, V>>, Arc<ProfileError>>;
 type ReadResultReceiver<K, V> = watch::Receiver<Option<SharedReadResult<K, V>>>;
 
-/// Reads under way.
+/// The reads in flight, by key.
 pub(in super::super) struct InFlightReads<K, V>(Mutex<HashMap<K, InFlightRead<K, V>>>);
 
 struct InFlightRead<K, V> {
-    /// The latest change that was published before it began.
+    /// The latest change that was published before the read began.
     epoch: u64,
     landing: ReadResultReceiver<K, V>,
 }
 
-/// A wait for what is read of one key.
+/// A waiter for one key of a read.
 pub(in super::super) struct ReadWaiter<K, V> {
     pub(in super::super) key: K,
     /// The latest change that was published before the read began.
     pub(in super::super) epoch: u64,
-    /// Whether the read began with the wait.
+    /// True if this waiter's lookup began the read.
     pub(in super::super) is_own: bool,
     landing: ReadResultReceiver<K, V>,
 }
 
-/// A read, to be made. If it is dropped instead, those who wait for it learn so.
+/// A read to be made. If it is dropped instead, its waiters get an error.
 pub(in super::super) struct PendingRead<K: Eq + Hash, V> {
     flights: Arc<InFlightReads<K, V>>,
-    /// What is to be read.
+    /// The keys to read.
     pub(in super::super) keys: Vec<K>,
-    /// The latest change that was published before.
+    /// The latest change that was published before the read began.
     pub(in super::super) epoch: u64,
     landing: watch::Sender<Option<SharedReadResult<K, V>>>,
 }
@@ -51,7 +51,7 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
         Arc::new(Self(Mutex::new(HashMap::new())))
     }
 
-    /// Takes a seat in what is being read already, and is still true. Returns what is not, besides.
+    /// Joins reads in flight that are still valid. Returns the waiters, and the keys that none of these reads covers.
     pub(in super::super) fn join(
         &self,
         wanted: Vec<K>,
@@ -71,7 +71,7 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
         (seats, left)
     }
 
-    /// Begins a read, which others join from now on.
+    /// Begins a read, which other lookups join from now on.
     pub(in super::super) fn start(
         self: &Arc<Self>,
         keys: Vec<K>,
@@ -94,7 +94,7 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
 }
 
 impl<K: Ord + Clone, V: Clone> ReadWaiter<K, V> {
-    /// What was read.
+    /// Waits for the read and returns this key's value.
     pub(in super::super) async fn wait_for_value(&mut self) -> Result<V, ProfileError> {
         let landed = self.landing.wait_for(Option::is_some).await;
         let landed = landed.map_err(|_gone| ProfileError::Ended)?.clone();
@@ -104,7 +104,7 @@ impl<K: Ord + Clone, V: Clone> ReadWaiter<K, V> {
 }
 
 impl<K: Clone + Ord + Hash, V> PendingRead<K, V> {
-    /// Tells those who wait. `found` is in the order of the keys.
+    /// Sends the result to the waiters. `found` is in the order of the keys.
     pub(in super::super) fn complete_read(self, found: Result<Vec<V>, ProfileError>) {
         let landed = match found {
             Ok(found) => Ok(Arc::new(self.keys.iter().cloned().zip(found).collect())),
@@ -114,7 +114,7 @@ impl<K: Clone + Ord + Hash, V> PendingRead<K, V> {
     }
 }
 
-/// Nobody joins a read that has ended.
+/// Removes a read that has ended, so that no lookup joins it.
 impl<K: Eq + Hash, V> Drop for PendingRead<K, V> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);

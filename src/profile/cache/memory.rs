@@ -1,4 +1,4 @@
-//! What is remembered, as long as it holds.
+//! The cached profiles and their change epochs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,7 +11,7 @@ use super::weight::{ProfileCacheEntry, ProfileCacheKey, ProfileCacheKeyRef};
 use super::{ProfileMatch, SiteIdentity};
 use crate::event::{ComputedAttributes, EventTally};
 
-/// What is known, and when it changed.
+/// The cache, and the epochs that keep stale values out of it.
 pub(super) struct ProfileCache {
     pub(super) cache: Cache<ProfileCacheKey, ProfileCacheEntry>,
     pub(super) epochs: RwLock<ChangeEpochs>,
@@ -26,7 +26,7 @@ impl ProfileCache {
         self.epochs.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers whose these names were at an epoch, and what was known of them, as far as that holds.
+    /// Caches the profiles that these names had at an epoch, except for those that changed since.
     pub(super) fn keep_names(&self, names: &[SiteIdentity], found: &[ProfileMatch], epoch: u64) {
         let epochs = self.epochs();
         for ((site, identity), found) in names.iter().zip(found) {
@@ -46,7 +46,7 @@ impl ProfileCache {
         }
     }
 
-    /// Remembers what was computed at an epoch, as far as that holds.
+    /// Caches the attributes computed at an epoch, except for those that changed since.
     pub(super) fn keep_computed(
         &self,
         profiles: &[ProfileId],
@@ -66,7 +66,7 @@ impl ProfileCache {
         profiles.iter().zip(computed).map(keep).collect()
     }
 
-    /// Counts on in what is remembered.
+    /// Adds new counts to cached attributes.
     pub(super) fn count_on(&self, epochs: &mut ChangeEpochs, upto: u64, counted: ActivityCounts) {
         for (profile, tallies) in counted {
             epochs.change_computed(profile);

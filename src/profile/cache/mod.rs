@@ -1,18 +1,18 @@
-//! The profiles in memory, in front of their store.
+//! The profile cache, in front of the store.
 //!
-//! A name and what is known of the profile it names are entries of their own, so that a change of a
-//! profile is one entry, however many names it has.
+//! A name and the profile it names are separate entries, so that a change of a profile is one entry,
+//! however many names it has.
 //!
-//! Coherence: what was read goes into the cache only if no change of it was published since before the
-//! read, and publishing a change removes what it made stale; both under one lock. So nothing older
-//! than a published change is ever seen.
+//! Coherence: a value that was read is cached only if no change of it was published since before the
+//! read, and publishing a change removes the stale entries; both under one lock. So a lookup never
+//! returns a value older than a published change.
 //!
-//! A read goes on behind those who wait for it, and fills the cache when it ends: a store that is always
-//! slower than they wait keeps events up, but not for ever.
+//! A read continues after its waiters gave up, and fills the cache when it ends: a store that is always
+//! slower than they wait delays events, but only for a time.
 //!
-//! What is computed of a person's events is an entry of its own, read for mappings that ask for it.
-//! Nearly every event changes somebody's: it is not removed but counted on, if the event is not in it
-//! already, which its place in the journal says.
+//! A person's computed attributes are an entry of their own, read for mappings that need them. Nearly
+//! every event changes some: the entry is not removed but counted on, unless it includes the event
+//! already, which the event's number in the journal shows.
 
 mod epoch;
 pub(super) mod in_flight;
@@ -48,47 +48,47 @@ use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
 
 pub(super) type ProfileMatch = Option<(ProfileId, Arc<ProfileView>)>;
 
-/// What is known of an event's visitor.
+/// The known data of an event's visitor.
 #[derive(Clone, Debug, Default)]
 pub struct VisitorProfile {
-    /// Who they are.
+    /// The user id and the traits.
     pub view: Arc<ProfileView>,
-    /// What is computed of their events, where it was asked for and there is a profile.
+    /// The computed attributes, if they were requested and there is a profile.
     pub computed: Option<Arc<ComputedAttributes>>,
 }
 
-/// Steps of removing visitors in one round, which bounds what the round costs the writer.
+/// The most steps of removing visitors in one round: bounds the round's cost for the writer.
 const EXPIRE_STEPS: usize = 10;
 
-/// A time and a profile.
+/// The last-seen time and the number of the profile at which the last step ended.
 type ExpiryPosition = (i64, ProfileId);
 
-/// Before all.
+/// The position before all profiles.
 const START: ExpiryPosition = (i64::MIN, ProfileId(0));
 
-/// The profiles of one gateway.
+/// The profiles of one gateway: the store, its cache and the sources of traits.
 pub struct ProfileService {
     pub(super) store: Arc<dyn ProfileStore>,
     memory: Arc<ProfileCache>,
     names: Arc<InFlightReads<SiteIdentity, ProfileMatch>>,
     computed: Arc<InFlightReads<ProfileId, Option<Arc<ComputedAttributes>>>>,
     pub(super) reads: StoreReadPool,
-    /// Other stores that know people of a site.
+    /// The sites' external sources of traits.
     pub(super) sources: RwLock<HashMap<SiteId, Arc<TraitSource>>>,
     timeout: Duration,
     pub(super) on_timeout: LookupTimeoutPolicy,
-    /// Where removing visitors goes on, and whether it has removed any since it began.
+    /// The position of the removal of visitors, and whether it has removed any since it began.
     expiring: Mutex<HashMap<SiteId, (ExpiryPosition, bool)>>,
     pub(super) metrics: Arc<Metrics>,
     nobody: Arc<ProfileView>,
     agents: Arc<UserAgentParser>,
 }
 
-/// A name at a site.
+/// An identity at a site.
 type SiteIdentity = (SiteId, Identity);
 
 impl ProfileService {
-    /// Puts a cache in front of `store`, which is read on this runtime.
+    /// Creates a cache in front of `store`, which is read on this runtime.
     pub fn new(
         store: Arc<dyn ProfileStore>,
         settings: &ProfileSettings,
@@ -117,16 +117,16 @@ impl ProfileService {
         }
     }
 
-    /// Gives up the reads that are under way. Whoever waits for one, or asks later, gets an error.
+    /// Cancels the reads in flight. Their waiters, and later lookups, get an error.
     pub async fn stop(&self) {
         self.reads.stop().await;
     }
 
-    /// What is known of each event's visitor: by the surest of the event's identities that has a
-    /// profile, and by the site's other store of people, if it has one. Events of unknown visitors get
-    /// an empty view.
+    /// Looks up each event's visitor: by the surest of the event's identities that has a profile, and
+    /// in the site's external source of traits, if it has one. Events of unknown visitors get an empty
+    /// view.
     ///
-    /// Each of the two takes its `timeout` at most. What is not known by then is an error, or goes
+    /// Each of the two takes its `timeout` at most. A lookup that takes longer fails, or the event goes
     /// without, as the settings have it.
     pub async fn lookup(
         &self,
@@ -139,7 +139,7 @@ impl ProfileService {
         self.merge_source_traits(site, events, &wanted, found).await
     }
 
-    /// What the profiles alone know.
+    /// Looks up the visitors in the profiles alone.
     async fn find_own_profiles(
         &self,
         site: SiteId,
@@ -157,11 +157,11 @@ impl ProfileService {
         if self.on_timeout == LookupTimeoutPolicy::Wait {
             return Err(error);
         }
-        tracing::warn!(%error, "events go without what is known of their visitors");
+        tracing::warn!(%error, "profiles cannot be read in time: events are delivered without them");
         Ok(wanted.iter().map(|identities| self.remembered(site, identities)).collect())
     }
 
-    /// What the cache alone knows, if the store does not answer.
+    /// Returns the cached data alone, if the store does not answer.
     fn remembered(&self, site: SiteId, identities: &[Identity]) -> VisitorProfile {
         let known = self.cached(site, identities);
         if known.is_none() {
@@ -177,7 +177,7 @@ impl ProfileService {
         VisitorProfile { view, computed }
     }
 
-    /// What is known of whom each of these lists names, the surest first.
+    /// Looks up the visitor of each of these lists of identities, the surest first.
     async fn of_identities(
         &self,
         site: SiteId,
@@ -224,7 +224,7 @@ impl ProfileService {
     }
 
     /// Finds the part of a profile that a page may know, by the id in the gateway's own cookie
-    /// (`standing.rs`). Takes as long as [`ProfileService::lookup`].
+    /// (`page_profile.rs`). Takes as long as [`ProfileService::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
@@ -245,7 +245,7 @@ impl ProfileService {
         let Some(Identity { value: id, .. }) = Identity::of(IdentityKind::Visitor, Some(id)) else {
             return Ok(VisitorProfile::default());
         };
-        // Never from memory: it knows whose a name is, not on whose word.
+        // Never from the cache: it has a name's profile, but not the rank of the link.
         let Some(standing) = self.store.find_page_profile(site, id.clone()).await? else {
             return Ok(VisitorProfile::default());
         };
@@ -253,7 +253,7 @@ impl ProfileService {
         if with_computed && standing.is_whole {
             let profile = standing.profile;
             computed = self.computed(site, [profile].into_iter()).await?.remove(&profile);
-            // It may have become another's meanwhile.
+            // The cookie may have been bound to another profile meanwhile.
             let after = self.store.find_page_profile(site, id).await?;
             let is_same = |it: PageProfile| it.profile == profile && it.is_whole;
             if !after.is_some_and(is_same) {
@@ -263,7 +263,7 @@ impl ProfileService {
         Ok(VisitorProfile { view: Arc::new(standing.view), computed })
     }
 
-    /// What is computed of these people's events.
+    /// Reads the computed attributes of these profiles.
     async fn computed(
         &self,
         site: SiteId,
@@ -304,7 +304,7 @@ impl ProfileService {
         Ok(found)
     }
 
-    /// Applies updates to the store and forgets what they changed.
+    /// Applies updates to the store and removes the changed entries from the cache.
     pub async fn apply(
         &self,
         site: SiteId,
@@ -326,7 +326,7 @@ impl ProfileService {
         Ok(())
     }
 
-    /// Removes some of the visitors nobody knows who were not seen since then.
+    /// Removes some of the unknown visitors who were not seen since then.
     pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
         let since = since.as_millisecond();
         let expiring = || self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -348,7 +348,7 @@ impl ProfileService {
         Ok(())
     }
 
-    /// Makes known what changed with the events up to `upto`.
+    /// Publishes the changes by the events up to `upto`.
     pub(super) fn publish(&self, site: SiteId, upto: u64, changes: ProfileChanges) {
         let is_as_known = changes.identities.is_empty() && changes.profiles.is_empty();
         if is_as_known && changes.counted.is_empty() {
@@ -369,22 +369,22 @@ impl ProfileService {
         self.memory.count_on(&mut epochs, upto, changes.counted);
     }
 
-    /// After how long without the store events are delivered all the same; `None` if they wait for it.
+    /// Returns the time without the store after which events are delivered all the same; `None` if they wait for it.
     pub(super) fn patience(&self) -> Option<Duration> {
         (self.on_timeout == LookupTimeoutPolicy::Deliver).then_some(self.timeout)
     }
 
-    /// What reads user agents.
+    /// Returns the parser of user agents.
     pub fn agents(&self) -> &Arc<UserAgentParser> {
         &self.agents
     }
 
-    /// Where counters begin and how far they are filled, if the store notes it.
+    /// Returns the store of counters' progress, if the backend has one.
     pub fn counters(&self) -> Option<&dyn CounterStore> {
         self.store.counters()
     }
 
-    /// Forgets everything: the store has changed in a way that nobody heard of.
+    /// Clears the cache: the store has changed without publishing it.
     pub(super) fn forget(&self) {
         let mut epochs = self.memory.changing();
         epochs.begin();
@@ -392,12 +392,12 @@ impl ProfileService {
         self.memory.cache.invalidate_all();
     }
 
-    /// The last event of the site that is in the profiles.
+    /// Returns the last event of the site that is in the profiles.
     pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected(site).await
     }
 
-    /// The view, if the cache alone can tell: every identity before the first that has a profile
+    /// Returns the view, if the cache alone has it: every identity before the first that has a profile
     /// is known to have none.
     fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<ProfileMatch> {
         let cache = &self.memory.cache;
@@ -414,7 +414,7 @@ impl ProfileService {
         Some(None)
     }
 
-    /// Reads from the store into the cache. Sorted by identity.
+    /// Reads from the store into the cache. The result is sorted by identity.
     async fn fetch(
         &self,
         site: SiteId,
@@ -432,7 +432,7 @@ impl ProfileService {
             let wanted = std::mem::take(&mut missing);
             for mut seat in self.join_or_start_reads(&self.names, wanted, is_true, read).await? {
                 let known = seat.wait_for_value().await?;
-                // Whose name it is, only the read could tell: what is known of them may have changed
+                // The read shows only to which profile the name belongs: that profile may have changed
                 // before this lookup joined it.
                 let has_changed = known.as_ref().is_some_and(|(profile, _)| {
                     self.memory.epochs().has_profile_changed(*profile, seat.epoch)
@@ -448,8 +448,8 @@ impl ProfileService {
         Ok(fetched)
     }
 
-    /// Seats in the reads of these keys: in those that are under way, if what they see is still true, and
-    /// in one that begins.
+    /// Joins the reads of these keys that are in flight, if their results are still valid, and begins
+    /// one for the others.
     async fn join_or_start_reads<K, V, F>(
         &self,
         flights: &Arc<InFlightReads<K, V>>,
@@ -467,7 +467,7 @@ impl ProfileService {
             return Ok(seats);
         }
         let place = self.reads.acquire_slot().await?;
-        // Others may have begun while this lookup waited for its place.
+        // Others may have begun while this lookup waited for its slot.
         let (joined, left) = flights.join(left, &is_true);
         seats.extend(joined);
         if left.is_empty() {
@@ -481,7 +481,7 @@ impl ProfileService {
     }
 }
 
-/// Reads whose these names are, into the cache.
+/// Reads the profiles of these names into the cache.
 async fn read_names(
     store: Arc<dyn ProfileStore>,
     memory: Arc<ProfileCache>,

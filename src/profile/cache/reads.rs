@@ -1,5 +1,5 @@
-//! Reads that nobody needs to wait for: tasks on a runtime of the gateway's, so many at once, which end
-//! with it.
+//! Reads that do not depend on their waiters: tasks on the gateway's runtime, a bounded number at once,
+//! which end with it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::ProfileError;
 
-/// Reads of one store.
+/// The pool of reads of one store.
 #[derive(Clone)]
 pub(in super::super) struct StoreReadPool {
     runtime: Handle,
@@ -20,23 +20,23 @@ pub(in super::super) struct StoreReadPool {
 }
 
 impl StoreReadPool {
-    /// At most so many at once.
+    /// Creates a pool of at most `most` reads at once.
     pub(in super::super) fn new(runtime: Handle, most: usize) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Self { runtime, tasks, room: Arc::new(Semaphore::new(most)), stop }
     }
 
-    /// Those of another store, which end with these.
+    /// Creates the pool of another store, which stops with this one.
     pub(in super::super) fn of_another(&self, most: usize) -> Self {
         Self { room: Arc::new(Semaphore::new(most)), ..self.clone() }
     }
 
-    /// Where they run.
+    /// Returns the runtime of the reads.
     pub(in super::super) const fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// Waits for a place.
+    /// Waits for a free slot.
     pub(in super::super) async fn acquire_slot(
         &self,
     ) -> Result<OwnedSemaphorePermit, ProfileError> {
@@ -46,12 +46,12 @@ impl StoreReadPool {
         }
     }
 
-    /// A place, if there is one.
+    /// Returns a slot, if one is free.
     pub(in super::super) fn try_acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
         self.room.clone().try_acquire_owned().ok()
     }
 
-    /// Makes a read, which has its place until it ends.
+    /// Starts a read, which keeps its slot until it ends.
     pub(in super::super) fn begin<F>(&self, place: OwnedSemaphorePermit, read: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -64,7 +64,7 @@ impl StoreReadPool {
         self.tasks.spawn_on(read, &self.runtime);
     }
 
-    /// Gives up those that are under way.
+    /// Cancels the reads in flight.
     pub(in super::super) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();

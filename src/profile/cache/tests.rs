@@ -1,4 +1,4 @@
-//! Looking up people while they change, and while the store is slow.
+//! Tests of lookups while profiles change, and while the store is slow.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::profile::{ActivityCounts, ProfileLimits};
 const SITE: SiteId = SiteId(1);
 const ORDER: EventTally = EventTally::one(5, 2.0);
 
-/// One profile, which every identity names, and reads that end when they may.
+/// A store with one profile, which every identity names; its reads end when the test permits.
 struct SlowProfileStore {
     plan: Mutex<&'static str>,
     done: Mutex<(u64, EventTally)>,
@@ -72,7 +72,7 @@ impl ProfileStore for SlowProfileStore {
         profiles: Vec<ProfileId>,
     ) -> Result<crate::profile::ComputedSnapshot, ProfileError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        // As it is now, whatever is written until the read ends.
+        // The state at the start of the read, whatever is written until it ends.
         let (upto, tally) = *self.done.lock().unwrap();
         self.may_end.acquire().await.unwrap().forget();
         let activity = BTreeMap::from([("Order".to_owned(), tally)]);
@@ -147,7 +147,7 @@ async fn plan_of(profiles: &ProfileService, user: &str) -> String {
     found[0].view.traits["plan"].as_str().unwrap().to_owned()
 }
 
-/// How many orders are known of somebody.
+/// Returns the number of orders of profile 1.
 async fn orders(profiles: &ProfileService) -> u64 {
     let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
     found[&ProfileId(1)].activity["Order"].count
@@ -161,7 +161,7 @@ async fn order(profiles: &ProfileService, upto: u64) {
         .unwrap();
 }
 
-/// Until so many reads have begun.
+/// Waits until this many reads have begun.
 async fn begun(store: &SlowProfileStore, reads: usize) {
     while store.reads.load(Ordering::Relaxed) < reads {
         tokio::task::yield_now().await;
@@ -173,7 +173,7 @@ fn count(profiles: &ProfileService, result: &'static str) -> u64 {
 }
 
 #[tokio::test]
-async fn who_asks_for_the_same_at_the_same_time_waits_for_one_read() {
+async fn lookups_of_one_key_share_one_read() {
     let (store, profiles) = bench();
     let open = async { store.may_end.add_permits(1) };
     let (one, two, ()) = tokio::join!(plan_of(&profiles, "u"), plan_of(&profiles, "u"), open);
@@ -182,7 +182,7 @@ async fn who_asks_for_the_same_at_the_same_time_waits_for_one_read() {
 }
 
 #[tokio::test]
-async fn who_asks_after_a_change_does_not_wait_for_a_read_from_before_it() {
+async fn lookup_after_a_change_does_not_join_an_older_read() {
     let (store, profiles) = bench();
     let later = async {
         begun(&store, 1).await;
@@ -197,7 +197,7 @@ async fn who_asks_after_a_change_does_not_wait_for_a_read_from_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_goes_on_without_the_one_who_began_it() {
+async fn read_continues_after_its_first_waiter_gave_up() {
     let (store, profiles) = bench();
     let first = tokio::time::timeout(Duration::from_secs(1), plan_of(&profiles, "u"));
     let open = async {
@@ -211,12 +211,12 @@ async fn a_read_goes_on_without_the_one_who_began_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_slower_than_anybody_waits_fills_the_cache() {
+async fn store_slower_than_the_timeout_still_fills_the_cache() {
     let (store, profiles) = bench_with(|it| it.timeout = Duration::from_secs(2));
     let events = [event_of("u")];
     let opened = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        // Others change meanwhile, which is nothing to this one.
+        // Another profile changes meanwhile, which does not affect this one.
         let profiles_changed = [ProfileId(2)].into();
         let changes = ProfileChanges { profiles: profiles_changed, ..ProfileChanges::default() };
         profiles.publish(SITE, 1, changes);
@@ -233,7 +233,7 @@ async fn a_store_that_is_slower_than_anybody_waits_fills_the_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_computed_slowly_is_read_once_as_well() {
+async fn slow_reads_of_computed_attributes_are_shared() {
     let (store, profiles) = bench();
     let patience = Duration::from_secs(1);
     assert!(tokio::time::timeout(patience, orders(&profiles)).await.is_err());
@@ -245,7 +245,7 @@ async fn what_is_computed_slowly_is_read_once_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_reads_are_under_way() {
+async fn concurrent_reads_are_bounded() {
     let (store, profiles) = bench_with(|it| it.max_concurrent_lookups = 2);
     let all = async { tokio::join!(plan_of(&profiles, "a"), plan_of(&profiles, "b")) };
     let third = async {
@@ -262,7 +262,7 @@ async fn only_so_many_reads_are_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_under_way_ends_with_the_gateway() {
+async fn reads_in_flight_end_with_the_gateway() {
     let (_store, profiles) = bench();
     let events = [event_of("u")];
     let stop = async {
@@ -276,7 +276,7 @@ async fn what_is_under_way_ends_with_the_gateway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_answer_stops_events_or_lets_them_go_without() {
+async fn unresponsive_store_fails_lookups_or_delivers_events_without_profiles() {
     let (_store, profiles) = bench();
     let waits = profiles.lookup(SITE, &[event_of("u")], false).await;
     assert!(matches!(waits, Err(ProfileError::Timeout)));
@@ -293,7 +293,7 @@ async fn a_store_that_does_not_answer_stops_events_or_lets_them_go_without() {
 }
 
 #[tokio::test]
-async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
+async fn counts_are_added_to_the_cache_and_never_twice() {
     let (store, profiles) = bench();
     store.may_end.add_permits(1);
     assert_eq!(orders(&profiles).await, 1);
@@ -302,7 +302,7 @@ async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
         assert_eq!(orders(&profiles).await, 1 + upto);
     }
     assert_eq!(store.reads.load(Ordering::Relaxed), 1);
-    // Written before it is read, made known after.
+    // Written before it is read, published after.
     let changes = store.apply(
         SITE,
         4,
@@ -320,7 +320,7 @@ async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
 }
 
 #[tokio::test]
-async fn what_was_counted_during_a_read_is_not_missed_after_it() {
+async fn event_counted_during_a_read_is_included_after_it() {
     let (store, profiles) = bench();
     let change = async {
         begun(&store, 1).await;
@@ -333,7 +333,7 @@ async fn what_was_counted_during_a_read_is_not_missed_after_it() {
 }
 
 #[tokio::test]
-async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+async fn value_read_before_a_change_is_not_cached_after_it() {
     let (store, profiles) = bench();
     let change = async {
         begun(&store, 1).await;

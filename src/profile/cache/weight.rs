@@ -1,4 +1,4 @@
-//! What the cache holds, and what each entry costs in memory.
+//! The keys and entries of the cache, and the memory that each entry costs.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(super) enum ProfileCacheKey {
     Computed(ProfileId),
 }
 
-/// A key that is only looked up: nothing is allocated for it. It hashes as the key does, since its
-/// variants and their members are the same, in the same order.
+/// A borrowed key for lookups without an allocation. It hashes as the key does, since its variants and
+/// their members are the same, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ProfileCacheKeyRef<'a> {
     Name(SiteId, &'a Identity),
@@ -42,11 +42,11 @@ impl Equivalent<ProfileCacheKey> for ProfileCacheKeyRef<'_> {
 
 #[derive(Clone)]
 pub(super) enum ProfileCacheEntry {
-    /// The name is nobody's, which is worth remembering as well.
+    /// The name belongs to no profile, which is worth caching as well.
     Nobody,
     Names(ProfileId),
     Known(Arc<ProfileView>),
-    /// As of an event of the journal.
+    /// The attributes as of this event of the journal.
     Computed(u64, Arc<ComputedAttributes>),
 }
 
@@ -74,7 +74,7 @@ pub(super) fn weight(key: &ProfileCacheKey, entry: &ProfileCacheEntry) -> u32 {
     u32::try_from(ENTRY_BYTES + name + known).unwrap_or(u32::MAX)
 }
 
-/// A tree's size, roughly: 64 bytes of structure an entry, 24 a value, and the texts.
+/// Returns the size of a tree, roughly: 64 bytes of structure an entry, 24 a value, and the texts.
 pub(in super::super) fn entry_bytes(key: &str, value: &serde_json::Value) -> usize {
     64 + key.len() + value_bytes(value)
 }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_hashes_as_its_key_does() {
+    fn borrowed_key_hashes_as_its_owned_key() {
         let hash = BuildHasherDefault::<DefaultHasher>::default();
         let (site, profile) = (SiteId(3), ProfileId(7));
         let name = Identity { kind: IdentityKind::Device("app"), value: "d".to_owned() };

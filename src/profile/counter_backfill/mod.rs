@@ -1,13 +1,13 @@
-//! The filling of counters from the journal: a counter that a site's settings make counts from then on
-//! in the projection, and for what happened before here.
+//! The backfill of counters from the journal: a new counter of a site's settings counts later events in
+//! the projection, and earlier events here.
 //!
-//! The projection says where each counter begins ([`CounterStore::follow`]): it counts the later events,
-//! the filling the earlier ones that the journal still has. How far the filling has come is written
-//! down in the transaction that counts, so every event counts once, however often the gateway dies.
-//! Whose an event is is asked when it is counted: as its visitor is known now.
+//! The store records where each counter begins ([`CounterStore::follow`]): the projection counts the
+//! later events, the backfill the earlier ones that the journal still has. The backfill's progress is
+//! written in the transaction that counts, so every event counts once, however often the gateway dies.
+//! An event counts for the profile that its visitor has when it is counted.
 //!
-//! It takes its time: a bounded number of events a second, in small transactions between those of the
-//! intake. Where counters are not filled yet, whoever asks must know ([`CounterProgress::is_filled`]).
+//! The backfill is slow on purpose: a bounded number of events a second, in small transactions between those of the
+//! intake. Callers must check whether a counter is filled ([`CounterProgress::is_filled`]).
 
 #[cfg(test)]
 mod tests;
@@ -35,39 +35,39 @@ use crate::event::Event;
 use crate::journal::{Journal, JournalReadLimits, JournalRecord, SiteId, SuppressionList};
 use crate::metrics::{Metrics, SiteLabels};
 
-/// Events looked at in one step: what passes is counted in one transaction, below a few milliseconds of
-/// the writer's time.
+/// The limits of one step: its events are counted in one transaction, below a few milliseconds of the
+/// writer's time.
 const STEP: JournalReadLimits = JournalReadLimits { events: 500, bytes: 2 << 20 };
 
-/// Events parsed before others may run.
+/// Events parsed before the task yields.
 const STRETCH_EVENTS: usize = 64;
 
-/// How often the log hears how far it has come.
+/// The interval of the log lines about progress.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
-/// The pause after a store that failed.
+/// The pause after an error of the store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How far a counter is filled.
+/// The progress of one counter's backfill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterProgress {
-    /// The name under which it counts.
+    /// The name under which the counter counts.
     pub name: String,
-    /// The site's last event before it began: later ones are the projection's.
+    /// The site's last event before the counter began: the projection counts later ones.
     pub since: u64,
-    /// Of the earlier ones, those up to this one are counted.
+    /// The last of the earlier events that is counted.
     pub filled: u64,
-    /// The oldest event that the journal still had, and when it came, in milliseconds since 1970.
+    /// The oldest event that the journal still had, and the time it was received, in milliseconds since 1970.
     pub oldest: Option<(u64, i64)>,
 }
 
 impl CounterProgress {
-    /// Whether everything that the journal had is counted.
+    /// Returns true if everything that the journal had is counted.
     pub fn is_filled(&self) -> bool {
         self.filled >= self.since
     }
 
-    /// How much of it is.
+    /// Returns the counted share of these events, from 0 to 1.
     pub fn share(&self) -> f64 {
         let first = self.oldest.map_or(0, |(seq, _)| seq.saturating_sub(1));
         let (done, all) = (self.filled.saturating_sub(first), self.since.saturating_sub(first));
@@ -75,95 +75,95 @@ impl CounterProgress {
     }
 }
 
-/// Something that happened before the counters began that count it.
+/// An event from before the counters that count it began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountedEvent {
-    /// By what its visitor is known, the surest first.
+    /// The identities of its visitor, the surest first.
     pub identities: Vec<Identity>,
-    /// When, in milliseconds since 1970.
+    /// The time of the event, in milliseconds since 1970.
     pub at_ms: i64,
-    /// What it is worth.
+    /// The event's value.
     pub value: f64,
-    /// Which of the step's counters count it.
+    /// The indexes of the step's counters that count it.
     pub counters: Vec<usize>,
 }
 
-/// One step of filling.
+/// The input of one step of the backfill.
 #[derive(Clone, Debug, Default)]
 pub struct BackfillStep {
     /// The counters, as they were when the events were read.
     pub counters: Vec<CounterProgress>,
-    /// The events up to this one were looked at.
+    /// The last event that was read.
     pub upto: u64,
-    /// The first of them, and when it came.
+    /// The first of the events read, and the time it was received.
     pub oldest: Option<(u64, i64)>,
-    /// What is to be counted.
+    /// The events to count.
     pub deeds: Vec<CountedEvent>,
 }
 
-/// Keeps where counters begin and how far they are filled, next to what they count.
+/// Stores where counters begin and how far they are filled, next to the counts.
 #[async_trait]
 pub trait CounterStore: Send + Sync {
-    /// From the event after `at` on the projection counts under these names and no others. What is new
-    /// is noted; what is no more is forgotten, with all that it counted. Everything up to `at` is in
-    /// the profiles.
+    /// Starts counting under these names, and no others, from the event after `at`. New counters are
+    /// recorded; dropped ones are forgotten, with all their counts. Everything up to `at` is in the
+    /// profiles.
     async fn follow(&self, site: SiteId, at: u64, names: Vec<String>) -> Result<(), ProfileError>;
 
-    /// The counters of a site.
+    /// Returns the progress of a site's counters.
     async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError>;
 
-    /// Counts, and notes how far that goes, in one transaction. A counter that is not as it was is left
-    /// alone. Returns whose counts changed.
+    /// Counts the step's events and records the progress, in one transaction. A counter that changed
+    /// since it was read is skipped. Returns the profiles whose counts changed.
     async fn fill(
         &self,
         site: SiteId,
         step: BackfillStep,
     ) -> Result<BTreeSet<ProfileId>, ProfileError>;
 
-    /// Removes some of what forgotten counters have counted; whether that was all.
+    /// Removes some counts of forgotten counters. Returns true if that was all.
     async fn clear(&self, site: SiteId) -> Result<bool, ProfileError>;
 }
 
-/// The filling of one site's counters.
+/// The backfill of one site's counters.
 pub struct CounterBackfill {
     pub(super) site: SiteId,
     pub(super) labels: SiteLabels,
     pub(super) counters: watch::Receiver<Arc<dyn EventCounterSet>>,
-    /// The names that the projection counts under, once it has said so.
+    /// The names that the projection counts under, once it has published them.
     pub(super) followed: watch::Receiver<Option<Vec<String>>>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<ProfileService>,
     pub(super) metrics: Arc<Metrics>,
-    /// Events looked at in a second.
+    /// The most events read in a second.
     pub(super) per_second: NonZeroU32,
-    /// The care it takes after an abort.
+    /// The guard against poison events.
     pub(super) care: ProfileReaderGuard,
 }
 
-/// What a step found.
+/// The outcome of one step.
 enum BackfillOutcome {
-    /// So many events were looked at; there may be more.
+    /// This many events were read; there may be more.
     Looked(usize),
-    /// Something was removed; there may be more.
+    /// Counts were removed; there may be more.
     Cleared,
-    /// Nothing is to be done until something changes.
+    /// There is nothing to do until something changes.
     Idle,
 }
 
-/// The name under which it is guarded, which no destination can have.
+/// The name of the backfill in the guard, which no destination can have.
 const GUARDED: &str = "(counters)";
 
 impl CounterBackfill {
-    /// The care that it takes of a site's events.
+    /// Returns the guard for a site's events.
     pub(super) fn careful(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
         ProfileReaderGuard::new(journal, (site, GUARDED), "counters", STEP.events)
     }
 
-    /// Fills what is to be filled, until told to stop.
+    /// Fills and clears counters until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut told_at: Option<Instant> = None;
         loop {
-            // Seen before they are looked at, so that no change in between is missed.
+            // Marked as seen before the counters are read, so that no change in between is missed.
             self.followed.borrow_and_update();
             let counters = self.counters.borrow_and_update().clone();
             let stepped =
@@ -188,7 +188,7 @@ impl CounterBackfill {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, site = %self.labels.site, "counters are not filled");
+                    tracing::warn!(%error, site = %self.labels.site, "the backfill of counters failed");
                     RETRY_PAUSE
                 }
             };
@@ -206,7 +206,7 @@ impl CounterBackfill {
     ) -> Result<BackfillOutcome, ProfileError> {
         let Some(store) = self.profiles.counters() else { return Ok(BackfillOutcome::Idle) };
         let names = counters.names();
-        // What the settings have not is about to be forgotten, and could not be tested.
+        // A counter that the settings no longer have is about to be forgotten, and could not be tested.
         let is_open = |it: &CounterProgress| !it.is_filled() && names.contains(&it.name);
         let mut open = store.counters(self.site).await?;
         open.retain(is_open);
@@ -225,7 +225,7 @@ impl CounterBackfill {
         Ok(BackfillOutcome::Looked(records.len()))
     }
 
-    /// Counts what these events are.
+    /// Counts these events.
     async fn fill(
         &self,
         store: &dyn CounterStore,
@@ -254,7 +254,7 @@ impl CounterBackfill {
         Ok(())
     }
 
-    /// What an event counts as, if it does.
+    /// Returns what to count of a record, if any counter counts it.
     fn deed(
         &self,
         record: &JournalRecord,
@@ -265,7 +265,7 @@ impl CounterBackfill {
         if record.body.is_empty() || forgotten.matches_body(self.site, &record.body) {
             return None;
         }
-        // What is not readable the projection has told of.
+        // The projection has logged unreadable events.
         let event: Event = serde_json::from_slice(&record.body).ok()?;
         let mut keys = Vec::new();
         counters.keys(&event, &mut keys);
@@ -288,7 +288,7 @@ impl CounterBackfill {
         })
     }
 
-    /// Tells how far it has come: at the beginning, now and then, at the end.
+    /// Logs the progress: at the beginning, once an interval, at the end.
     fn report_progress(&self, open: &[CounterProgress], told_at: &mut Option<Instant>) {
         let left = open.iter().map(|it| it.since.saturating_sub(it.filled)).max().unwrap_or(0);
         let gauge = self.metrics.filling_events.get_or_create(&self.labels);
@@ -297,14 +297,15 @@ impl CounterBackfill {
         match told_at {
             None if open.is_empty() => {}
             Some(_) if open.is_empty() => {
-                tracing::info!(%site, "counters are filled from the journal");
+                tracing::info!(%site, "the backfill of counters from the journal is complete");
                 *told_at = None;
             }
             Some(at) if at.elapsed() < TELL_EVERY => {}
             _ => {
                 let share = open.iter().map(CounterProgress::share).fold(1.0, f64::min);
                 let (counters, percent) = (open.len(), (share * 100.0).round());
-                tracing::info!(%site, counters, percent, events_left = left, "counters are being filled from the journal");
+                tracing::info!(%site, counters, percent, events_left = left, "the backfill of counters \
+                    from the journal is in progress");
                 *told_at = Some(Instant::now());
             }
         }

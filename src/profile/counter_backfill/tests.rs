@@ -1,4 +1,4 @@
-//! Counters that are made later count the same as those that were there from the start.
+//! Tests that counters made later count the same as those that were there from the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -29,7 +29,7 @@ const SITE: SiteId = SiteId(1);
 
 const LIMITS: ProfileLimits = ProfileLimits::new(1000, 100, 100);
 
-/// Counts events of some value and more.
+/// Counts events of at least these values.
 struct ThresholdCounterSet(Vec<u64>);
 
 fn key(value: u64) -> String {
@@ -149,7 +149,7 @@ impl BackfillTestBed {
             task.abort();
             task.await.ok();
         }
-        // What is under way on the writer's thread may still be done, as in a program that dies later.
+        // A write in flight on the writer's thread may still be done, as in a program that dies later.
         running.store.close().await;
     }
 }
@@ -193,7 +193,7 @@ impl RunningBackfill {
         self.until(|all| all.len() == names && all.iter().all(CounterProgress::is_filled)).await;
     }
 
-    /// What is counted under the names, by the persons' own names, day by day.
+    /// Returns the counts of the counters, by the persons' own names, day by day.
     async fn counts(&self) -> CounterRows {
         let rows = self.store.read(|c| {
             let mut statement = c.prepare(
@@ -215,7 +215,7 @@ impl RunningBackfill {
 
 type CounterRows = BTreeMap<(String, String, i64), (i64, i64, i64, i64)>;
 
-/// Orders of forty visitors over three days. Every tenth event says who one of them is.
+/// Returns orders of forty visitors over three days. Every tenth event identifies one of them.
 fn events(range: std::ops::Range<u64>) -> Vec<Value> {
     let noon: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
     let event = |n: u64| {
@@ -228,7 +228,7 @@ fn events(range: std::ops::Range<u64>) -> Vec<Value> {
             "properties": { "value": n * 53 % 100 },
         });
         if n % 10 == 9 {
-            // Two devices to a user.
+            // Each user has two devices.
             event["userId"] = json!(format!("u{:02}", visitor / 2));
         }
         event
@@ -251,13 +251,13 @@ async fn counted_from_the_start() -> CounterRows {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_filled_is_what_would_have_been_counted_however_often_the_program_dies() {
+async fn backfill_counts_as_the_projection_would_despite_kills() {
     let mut bed = BackfillTestBed::new();
     bed.start(Arc::new(EmptyCounterSet), 1000).await;
     bed.now().append(&events(0..EARLIER)).await;
     bed.now().projected(EARLIER).await;
     bed.now().counters.send_replace(counting(&[30]));
-    // Steps of five hundred, with a death after each; after the last but one more for long.
+    // Steps of five hundred, with a kill after each; after the last but one the gateway stays down longer.
     for least in [500, 1000, 1500, 2000] {
         let is_so = |all: &[CounterProgress]| all.first().is_some_and(|it| it.filled >= least);
         let counters = bed.now().until(is_so).await;
@@ -266,10 +266,10 @@ async fn what_is_filled_is_what_would_have_been_counted_however_often_the_progra
         bed.kill().await;
         bed.start(counting(&[30]), if least < 2000 { 1000 } else { 10 }).await;
     }
-    // While it is filled, more comes in, and another counter begins.
+    // While the backfill runs, more events arrive, and another counter begins.
     bed.now().append(&events(EARLIER..EARLIER + LATER)).await;
     bed.now().projected(EARLIER + LATER).await;
-    // As the projection would.
+    // The same call as the projection makes.
     let names = counting(&[30, 80]).names();
     let store = bed.now().profiles.counters().unwrap();
     store.follow(bed.now().site, EARLIER + LATER, names).await.unwrap();
@@ -287,7 +287,7 @@ async fn what_is_filled_is_what_would_have_been_counted_however_often_the_progra
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
+async fn recreated_counter_counts_everything_once() {
     let mut bed = BackfillTestBed::new();
     bed.start(counting(&[30, 80]), 1_000_000).await;
     bed.now().append(&events(0..EARLIER)).await;
@@ -303,7 +303,7 @@ async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
     let counts = bed.now().counts().await;
     assert_ne!(counts, before);
     assert_eq!(counts, counted_from_the_start().await);
-    // What was dropped leaves in time.
+    // The counts of the dropped counter are removed in time.
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let left = bed.now().store.read(|c| {
@@ -325,7 +325,7 @@ async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
 }
 
 #[tokio::test]
-async fn a_step_that_is_out_of_date_counts_nothing() {
+async fn outdated_step_counts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let opened = SqliteStore::open(
         folder.path(),

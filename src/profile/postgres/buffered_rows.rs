@@ -1,7 +1,7 @@
-//! The rows of a batch in memory: read before it, written after it, so that it costs a few round trips
-//! however many events it has.
+//! The rows of a batch in memory: read before it, written after it, so that a batch costs a few round
+//! trips however many events it has.
 //!
-//! Every profile that is here is here with all its names. What is asked for and not here is
+//! Every loaded profile has all its names loaded. Access to a row that is not loaded is
 //! [`RowNotLoadedError`]; nothing is guessed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,14 +14,14 @@ use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ra
 use super::super::{Identity, IdentityKind, ProfileId};
 use crate::event::SenderRank;
 
-/// Something was asked for that was not read.
+/// The error of access to a row that was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowNotLoadedError;
 
-/// An identity's kind and value.
+/// The key of an identity: its kind and value.
 pub(super) type IdentityKey = (String, String);
 
-/// An identity. Times are milliseconds since 1970.
+/// A row of `identities`. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
 pub(super) struct IdentityRow {
     pub(super) profile: i64,
@@ -32,11 +32,11 @@ pub(super) struct IdentityRow {
     pub(super) rank: SenderRank,
 }
 
-/// A profile.
+/// A profile with its names, in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BufferedProfile {
     pub(super) person: ProfileRow,
-    /// Its traits, their times and their ranks, as they are written.
+    /// The traits, their times and their ranks, as stored.
     pub(super) traits: String,
     pub(super) trait_times: String,
     pub(super) trait_ranks: String,
@@ -45,32 +45,32 @@ pub(super) struct BufferedProfile {
     pub(super) has_activity: bool,
 }
 
-/// What was read, and what becomes of it.
+/// The rows of a batch, and the changes to write.
 #[derive(Debug, Default)]
 pub(super) struct PostgresProfileRows {
     pub(super) people: HashMap<i64, BufferedProfile>,
-    /// By identity: whose it is, or that it is nobody's.
+    /// By identity: its row, or `None` if it belongs to no profile.
     pub(super) names: HashMap<IdentityKey, Option<IdentityRow>>,
-    /// The numbers of events' names, and why they are counted; of those that are not none.
+    /// The numbers of events' names, and why they are counted; `None` for names that are not.
     pub(super) events: HashMap<String, Option<(i64, EventNameRank)>>,
     /// The number of counted names, by the number of the reason.
     pub(super) events_counted: BTreeMap<i64, usize>,
-    /// Numbers for new profiles.
+    /// Numbers for new profiles, fetched ahead.
     pub(super) numbers: std::collections::VecDeque<i64>,
     pub(super) changes: PendingRowWrites,
 }
 
-/// What is to be written.
+/// The rows to write when the batch ends.
 #[derive(Debug, Default)]
 pub(super) struct PendingRowWrites {
     pub(super) people: BTreeSet<i64>,
     pub(super) removed: BTreeSet<i64>,
     pub(super) names: BTreeSet<IdentityKey>,
-    /// Under numbers below zero, until they have one.
+    /// New names, under negative numbers until they have one.
     pub(super) events: Vec<(String, EventNameRank)>,
     /// Names that are counted for a better reason.
     pub(super) raised: BTreeMap<String, EventNameRank>,
-    /// Whose activity is now whose, in order.
+    /// Moves of activity from one profile to another, in order.
     pub(super) moves: Vec<(i64, i64)>,
     pub(super) counted: PendingTallies,
 }
@@ -80,7 +80,7 @@ impl PostgresProfileRows {
         self.people.get(&profile.0).ok_or(RowNotLoadedError)
     }
 
-    /// To change it.
+    /// Returns a profile to change, and marks it as changed.
     fn change(&mut self, profile: ProfileId) -> Result<&mut BufferedProfile, RowNotLoadedError> {
         self.changes.people.insert(profile.0);
         self.people.get_mut(&profile.0).ok_or(RowNotLoadedError)
@@ -121,7 +121,7 @@ impl ProfileRows for PostgresProfileRows {
         client: &str,
     ) -> Result<Option<LatestAnonymousId>, RowNotLoadedError> {
         let mut newest: Option<LatestAnonymousId> = None;
-        // By value: of those seen at the same time the first stays.
+        // In the order of values: of those seen at the same time the first stays.
         for key in &self.kept(profile)?.names {
             let Some(name) = self.name(key)? else { continue };
             let is_mate = key.0 == "anonymous" && name.client.as_deref() == Some(client);

@@ -1,5 +1,5 @@
-//! Reads what a batch may ask for: the identities its updates name, the profiles these are of, and all
-//! other names of these profiles.
+//! Reads the rows that a batch may need: the identities of its updates, the profiles these belong to,
+//! and all other names of these profiles.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ use crate::postgres::{PostgresError, encoded};
 /// The columns of [`details`], in its order.
 pub(super) const DETAILS: &str = "touches, device, place, consent, group_id, stated";
 
-/// Reads what these updates may look up, and the events that all of a batch count as.
+/// Reads the rows for these updates, and the events that all of a batch count as.
 pub(super) async fn load(
     transaction: &Transaction<'_>,
     site: i64,
@@ -56,7 +56,7 @@ pub(super) async fn load(
     Ok(set)
 }
 
-/// Numbers for this many new profiles.
+/// Fetches numbers until there are `count` for new profiles.
 pub(super) async fn more_numbers(
     transaction: &Transaction<'_>,
     set: &mut PostgresProfileRows,
@@ -81,8 +81,8 @@ pub(super) fn identities(update: &ProfileUpdate) -> impl Iterator<Item = &Identi
     user.iter().chain(previous).chain(email).chain(devices)
 }
 
-/// About how many profiles will be made: of updates none of whose names is anybody's, each name first
-/// met among them. Too few is noticed; too many would leave gaps.
+/// Estimates how many profiles will be created: one for each update whose identities are all unknown
+/// and new in the batch. Too few is noticed; too many would leave gaps.
 fn new_people(set: &PostgresProfileRows, updates: &[&ProfileUpdate]) -> usize {
     let mut met: BTreeSet<&Identity> = BTreeSet::new();
     let mut count = 0;
@@ -204,7 +204,7 @@ async fn events(
     Ok(())
 }
 
-/// From the first columns of a row.
+/// Builds the details from the first columns of a row.
 pub(super) fn details(row: &Row) -> Result<ProfileDetails, PostgresError> {
     Ok(ProfileDetails {
         touches: object(row, 0)?,

@@ -2,19 +2,19 @@
 //!
 //! # How gateways share it
 //!
-//! - Whoever changes the profiles of a site holds the site's row (`sites`), from the first read to the
-//!   commit: gateways take turns, batch by batch.
-//! - How far the profiles have come is kept for each gateway, since each has a journal of its own.
-//!   Which gateway this is stands in its data folder, next to that journal.
-//! - The site's row has a version, which every change moves on. What is remembered of statements
-//!   ([`UnchangedStatementCache`]) holds while nobody else has moved it.
+//! - A change of a site's profiles locks the site's row (`sites`), from the first read to the commit:
+//!   gateways take turns, batch by batch.
+//! - The position of the projection is stored for each gateway, since each has a journal of its own.
+//!   The gateway's id is in its data folder, next to that journal.
+//! - The site's row has a version, which every change raises. Remembered statements
+//!   ([`UnchangedStatementCache`]) are valid while no other gateway has raised it.
 //!
-//! # What a batch costs
+//! # Costs of a batch
 //!
-//! Some ten round trips, however many events it has: what its identities name is read at once
-//! (`load.rs`), the rules work on it in memory (`set.rs`), and what changed is written table by table
-//! (`save.rs`). Statements that were said lately are not looked up; should one be after all, because the
-//! batch itself changed its person, everything is read and the batch starts again.
+//! Some ten round trips, however many events it has: the rows of its identities are read at once (`load.rs`), the
+//! rules work on them in memory (`buffered_rows.rs`), and the changes are written table by table (`save.rs`).
+//! Statements that were remembered are not looked up; if one is needed after all, because the batch itself changed
+//! its person, everything is read and the batch starts again.
 
 mod buffered_rows;
 mod load;
@@ -43,16 +43,16 @@ use crate::event::ProfileView;
 use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::{PostgresClient, PostgresDatabase, PostgresError, encoded};
 
-/// Profiles in the shared database.
+/// The store of profiles in the shared database.
 pub struct PostgresProfileStore {
     database: Arc<PostgresDatabase>,
-    /// Which gateway this is.
+    /// The id of this gateway.
     node: String,
     limits: ProfileLimits,
     memory: Arc<VersionedStatementCache>,
 }
 
-/// What was said lately, and the versions of the sites that it is of.
+/// The remembered statements, and the versions of the sites for which they are valid.
 #[derive(Default)]
 struct VersionedStatementCache {
     repeats: UnchangedStatementCache,
@@ -64,7 +64,7 @@ impl VersionedStatementCache {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what may not be so any more, if somebody else has changed the site.
+    /// Clears the statements if another gateway has changed the site.
     fn look_at(&self, site: SiteId, version: i64) {
         if self.versions().get(&site) != Some(&version) {
             self.repeats.clear();
@@ -72,16 +72,16 @@ impl VersionedStatementCache {
     }
 }
 
-/// What a batch came to: the rows to write, what changed, and what to remember.
+/// The outcome of a batch: the rows to write, the changes, and the statements to remember.
 type PostgresBatchOutcome = UpdateBatchOutcome<PostgresProfileRows>;
 
 impl PostgresProfileStore {
-    /// Profiles in a database that has [`SCHEMA`], of the gateway with this id.
+    /// Creates the store in a database that has [`SCHEMA`], for the gateway with this id.
     pub fn new(database: Arc<PostgresDatabase>, node: String, limits: ProfileLimits) -> Self {
         Self { database, node, limits, memory: Arc::default() }
     }
 
-    /// Forgets what was said lately.
+    /// Clears the remembered statements.
     #[cfg(test)]
     pub(super) fn forget(&self) {
         self.memory.repeats.clear();
@@ -93,7 +93,7 @@ impl PostgresProfileStore {
         Ok((client, number))
     }
 
-    /// Applies updates as one transaction; says what changed, what to remember, and the site's version.
+    /// Applies updates as one transaction. Returns the changes, the statements to remember, and the site's version.
     async fn batch(
         &self,
         site: SiteId,
@@ -107,8 +107,8 @@ impl PostgresProfileStore {
         Ok(batch)
     }
 
-    /// Those of the updates that the database takes. What it refuses must not hold up what comes after
-    /// it: the others are tried without being kept, in halves, until what is refused stands alone.
+    /// Returns the updates that the database accepts. A refused value must not block later updates: the
+    /// batch is tried in halves, and rolled back, until each refused update is alone.
     async fn acceptable(
         &self,
         site: SiteId,
@@ -127,10 +127,10 @@ impl PostgresProfileStore {
                 Ok(()) => taken.extend_from_slice(part),
                 Err(error) if !error.is_value_error() => return Err(error),
                 Err(error) if part.len() <= 1 => {
-                    tracing::error!(%error, "what an event says of a person cannot be kept");
+                    tracing::error!(%error, "an event's changes of a profile cannot be stored");
                 }
                 Err(_) => {
-                    // The first half is looked at first: updates stay in their order.
+                    // The first half is tried first: updates stay in their order.
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
                 }
@@ -186,7 +186,7 @@ impl PostgresProfileStore {
         Ok((changes, notes, version))
     }
 
-    /// The rules, off the asynchronous threads: a batch is some milliseconds.
+    /// Runs the rules off the asynchronous threads: a batch takes some milliseconds.
     async fn work(
         &self,
         site: SiteId,
@@ -201,7 +201,7 @@ impl PostgresProfileStore {
             }
             batch.finish()
         });
-        // It fails only if the gateway is shutting down.
+        // The task fails only if the gateway is shutting down.
         work.await.map_err(|_ended| PostgresError::Timeout)
     }
 }
@@ -376,7 +376,7 @@ impl ProfileStore for PostgresProfileStore {
         names: Arc<HashSet<PersonNameDigest>>,
     ) -> Result<ProfileChanges, ProfileError> {
         let (mut client, number) = self.database.with_timeout(self.client(site)).await?;
-        // As long as there are identities: each statement has its own end.
+        // Takes as long as there are identities: each statement has its own timeout.
         let transaction = client.transaction().await.map_err(PostgresError::from)?;
         lock(&transaction, number).await?;
         let changes = people::erase(&transaction, (site, number), &names).await?;
@@ -386,14 +386,14 @@ impl ProfileStore for PostgresProfileStore {
     }
 }
 
-/// Waits until nobody else changes the site's profiles. Returns their version.
+/// Waits until no other gateway changes the site's profiles. Returns their version.
 async fn lock(transaction: &Transaction<'_>, site: i64) -> Result<i64, PostgresError> {
     let statement =
         transaction.prepare_cached("SELECT version FROM sites WHERE id = $1 FOR UPDATE").await?;
     Ok(transaction.query_one(&statement, &[&site]).await?.try_get(0)?)
 }
 
-/// Says that they have changed. Returns their new version.
+/// Raises the version of the site's profiles. Returns the new one.
 async fn move_on(transaction: &Transaction<'_>, site: i64) -> Result<i64, PostgresError> {
     let statement = transaction
         .prepare_cached("UPDATE sites SET version = version + 1 WHERE id = $1 RETURNING version")

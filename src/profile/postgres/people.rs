@@ -1,4 +1,4 @@
-//! People's profiles one by one: what is computed of them, finding, removing and erasing them.
+//! Operations on single profiles: computed attributes, lookup, removal and erasure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -20,13 +20,13 @@ use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use crate::postgres::{PostgresError, encoded};
 use crate::values::unicode;
 
-/// Profiles looked at in one step of removing those not seen for long.
+/// Profiles read in one step of removing those not seen for long.
 const STEP: i64 = 200;
 
-/// Identities looked at in one step of erasing.
+/// Identities read in one step of erasing.
 const LOOK_ROWS: i64 = 5000;
 
-/// What is computed of these people, by profile.
+/// Reads the computed attributes of these profiles.
 pub(super) async fn computed(
     client: &impl GenericClient,
     profiles: &[i64],
@@ -64,7 +64,7 @@ pub(super) async fn computed(
     Ok(known)
 }
 
-/// From the columns count, first, last and sum.
+/// Builds a tally from the columns count, first, last and sum.
 fn tally(row: &Row, from: usize) -> Result<EventTally, PostgresError> {
     Ok(EventTally {
         count: u64::try_from(row.try_get::<_, i64>(from)?).unwrap_or(0),
@@ -74,7 +74,7 @@ fn tally(row: &Row, from: usize) -> Result<EventTally, PostgresError> {
     })
 }
 
-/// What these people did, day by day.
+/// Reads the activity of these profiles, day by day.
 async fn activity(
     client: &impl GenericClient,
     profiles: &[i64],
@@ -96,7 +96,7 @@ async fn activity(
     Ok(found)
 }
 
-/// The names of these people, in order, each with the rank with which it is linked.
+/// Reads the names of these profiles, in order, each with the rank with which it is linked.
 async fn names_of(
     client: &impl GenericClient,
     profiles: &[i64],
@@ -118,7 +118,7 @@ async fn names_of(
     Ok(found)
 }
 
-/// Removes profiles and all that is kept of them. Their names are what nobody goes by any more.
+/// Removes profiles and all their rows. The returned identities belong to no profile any more.
 async fn remove(
     transaction: &Transaction<'_>,
     site: i64,
@@ -146,7 +146,7 @@ async fn remove(
     })
 }
 
-/// Adds to how many profiles of the site claims alone made. Returns how many there are.
+/// Adds to the number of the site's profiles made by claims alone. Returns the new number.
 async fn count(transaction: &Transaction<'_>, site: i64, more: i64) -> Result<i64, PostgresError> {
     let statement = transaction
         .prepare_cached(
@@ -159,7 +159,7 @@ async fn count(transaction: &Transaction<'_>, site: i64, more: i64) -> Result<i6
     Ok(transaction.query_one(&statement, &[&site, &more]).await?.try_get(0)?)
 }
 
-/// Counts what a batch made, and removes what there is too much of, as `sqlite/expire.rs` says.
+/// Counts the profiles that a batch created, and removes the excess, as `sqlite/expire.rs` describes.
 pub(super) async fn evict(
     transaction: &Transaction<'_>,
     site: i64,
@@ -258,7 +258,7 @@ pub(super) async fn expire(
     Ok(ExpiryOutcome { changes, next: last.filter(|_| !is_end) })
 }
 
-/// What is known of whoever has this name, as `sqlite/subject.rs` says.
+/// Finds the profiles of a name, as `sqlite/subject.rs` describes.
 pub(super) async fn subjects(
     client: &impl GenericClient,
     site: i64,
@@ -329,9 +329,8 @@ fn take(rows: &[Row], profiles: &mut BTreeSet<i64>) -> Result<(), PostgresError>
     Ok(())
 }
 
-/// Erases the profiles that one of these names is an identity of, but for those of users who are not
-/// among the names. Only digests are known, so all identities of the site are looked at, a step at a
-/// time.
+/// Erases the profiles that one of these names is an identity of, except those of users who are not
+/// among the names. Only digests are known, so all identities of the site are read, a step at a time.
 pub(super) async fn erase(
     transaction: &Transaction<'_>,
     (site, number): (SiteId, i64),
@@ -353,10 +352,10 @@ pub(super) async fn erase(
             .await?;
         for row in &rows {
             let kind = IdentityKind::from_name(row.try_get(0)?);
-            // Of a vendor that is no longer known it is a device's.
+            // An identity of a vendor that was removed counts as a device's.
             let kind = kind.map_or(PersonNameKind::Device, IdentityKind::name_kind);
             let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-            // A user who is to go is among the names. Whoever else is a user is another.
+            // A user to be erased is among the names. Any other user is another person.
             let is_known: bool = row.try_get(3)?;
             let is_named =
                 is_in(kind, &text(row, 1)?) && (kind == PersonNameKind::User || !is_known);

@@ -1,4 +1,4 @@
-//! Writes what a batch changed, a statement a table.
+//! Writes the changes of a batch, one statement per table.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use super::text::text;
 use crate::event::JsonObject;
 use crate::postgres::{PostgresError, encoded, searchable};
 
-/// Writes it all.
+/// Writes all changes of a batch.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     site: i64,
@@ -63,7 +63,7 @@ pub(super) async fn save(
     count(transaction, &counted, &numbers).await
 }
 
-/// Profiles, column by column.
+/// Inserts or updates profiles; one array per column.
 const SAVE: &str =
     "INSERT INTO profiles (site, id, user_id, named_at, first_seen, last_seen, traits,
          trait_times, touches, device, place, consent, group_id, stated, traits_json,
@@ -158,7 +158,7 @@ async fn save_people(
     Ok(())
 }
 
-/// Identities, column by column.
+/// Rows of identities, as one array per column.
 #[derive(Default)]
 struct IdentityColumns<'n> {
     kinds: Vec<&'n str>,
@@ -211,7 +211,7 @@ impl<'n> IdentityColumns<'n> {
     }
 }
 
-/// Of profiles that went into others, and these perhaps into others again.
+/// Moves activity of merged profiles to the profile that the chain of merges ends at.
 async fn move_activity(
     transaction: &Transaction<'_>,
     moves: &[(i64, i64)],
@@ -221,7 +221,7 @@ async fn move_activity(
     }
     let next: HashMap<i64, i64> = moves.iter().copied().collect();
     let end = |mut profile: i64| {
-        // Nobody goes into another twice, nor into who is gone.
+        // A profile is merged once at most, and never into a removed one.
         while let Some(into) = next.get(&profile) {
             profile = *into;
         }
@@ -247,7 +247,7 @@ async fn move_activity(
     Ok(())
 }
 
-/// The numbers of new names, by the one below zero that each had.
+/// Inserts new names. Returns their numbers, by the negative number that each had.
 async fn add_events(
     transaction: &Transaction<'_>,
     site: i64,
@@ -276,7 +276,7 @@ async fn add_events(
     Ok(numbers)
 }
 
-/// Notes that names are counted for a better reason.
+/// Records that names are counted for a better reason.
 async fn raise_events(
     transaction: &Transaction<'_>,
     site: i64,

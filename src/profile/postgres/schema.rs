@@ -1,13 +1,13 @@
-//! The profiles' tables. They are those of the embedded database, by the same names, so that a rule asks
-//! the same of both; what differs is that gateways share them.
+//! The profiles' tables. They have the names of those of the embedded database, so that a rule runs the
+//! same query on both; the difference is that gateways share them.
 
 use crate::postgres::PostgresMigrations;
 
-/// The profiles' tables.
+/// The migrations of the profiles' tables.
 ///
-/// Times are milliseconds since 1970. What people said is kept as they said it, and next to it, for
-/// rules (`*_json`), with exact numbers. `projected` has how far each gateway's journal is in the
-/// profiles: `node` is the gateway.
+/// Times are milliseconds since 1970. Stored values keep the sender's spelling, and next to them, for
+/// rules (`*_json`), are the same with exact numbers. `projected` has how far each gateway's journal is
+/// in the profiles: `node` is the gateway.
 pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     name: "profiles",
     steps: &[
@@ -72,7 +72,7 @@ pub const SCHEMA: PostgresMigrations = PostgresMigrations {
         PRIMARY KEY (site, node)
     );
     ",
-        // As in the embedded database.
+        // The same step as in the embedded database.
         "
     ALTER TABLE profiles ADD COLUMN rank SMALLINT NOT NULL DEFAULT 0;
     ALTER TABLE profiles ADD COLUMN trait_ranks TEXT NOT NULL DEFAULT '{}';

@@ -1,4 +1,4 @@
-//! Texts of rows.
+//! Conversion of row columns to texts, ranks and JSON.
 
 use tokio_postgres::Row;
 
@@ -17,8 +17,8 @@ pub(super) fn rank(row: &Row, column: usize) -> Result<SenderRank, PostgresError
     Ok(SenderRank::from_number(row.try_get::<_, i16>(column)?.into()))
 }
 
-/// What is written as JSON needs no decoding: JSON escapes what PostgreSQL does not take. The tables are
-/// written by this program alone; should a row be damaged, it says nothing.
+/// Reads a JSON object, which needs no decoding: JSON escapes what PostgreSQL does not take. This
+/// program alone writes the tables; a damaged value reads as an empty object.
 pub(super) fn object(row: &Row, column: usize) -> Result<JsonObject, PostgresError> {
     Ok(serde_json::from_str(row.try_get(column)?).unwrap_or_default())
 }

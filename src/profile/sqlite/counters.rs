@@ -1,4 +1,4 @@
-//! Where counters begin and how far they are filled, in the embedded database.
+//! The start and the progress of counters, in the embedded database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl CounterStore for SqliteProfileStore {
 }
 
 fn follow(c: &Connection, site: SiteId, at: u64, names: &[String]) -> rusqlite::Result<()> {
-    // Behind it the projection would count again, after a crash, what is to be filled.
+    // Otherwise, after a crash, the projection would count events again that the backfill counts.
     c.prepare_cached(
         "INSERT INTO projected VALUES (?1, ?2)
          ON CONFLICT (site) DO UPDATE SET seq = max(seq, excluded.seq)",
@@ -63,7 +63,7 @@ fn follow(c: &Connection, site: SiteId, at: u64, names: &[String]) -> rusqlite::
             .execute((site.0, name))?;
     }
     for name in names.iter().filter(|name| !known.contains(name)) {
-        // Counted before it was noted where counters begin: not to be counted twice.
+        // Older versions counted without recording the start: that is not to be counted twice.
         forget(c, site, name)?;
         c.prepare_cached("INSERT INTO counters (site, name, since) VALUES (?, ?, ?)")?
             .execute((site.0, name, at))?;
@@ -71,7 +71,7 @@ fn follow(c: &Connection, site: SiteId, at: u64, names: &[String]) -> rusqlite::
     Ok(())
 }
 
-/// Lets what was counted under a name no longer bear it, and be removed in time.
+/// Detaches the counts from their name, so that they are removed in time.
 fn forget(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<()> {
     let Some(event) = number(c, site, name)? else { return Ok(()) };
     c.prepare_cached("INSERT INTO dropped_counters (event, site) VALUES (?, ?)")?
@@ -161,7 +161,7 @@ fn number_or_new(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<i
     Ok(c.last_insert_rowid())
 }
 
-/// The profile of the surest of the identities that has one now.
+/// Returns the profile of the surest of the identities that has one now.
 fn whose(c: &Connection, site: SiteId, deed: &CountedEvent) -> rusqlite::Result<Option<ProfileId>> {
     let mut statement = c.prepare_cached(
         "SELECT profile FROM identities WHERE site = ? AND kind = ? AND value = ?",

@@ -1,4 +1,4 @@
-//! What is computed of a person's events, in its columns and counters.
+//! The computed attributes of a person, in the profile's columns and counters.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -55,7 +55,7 @@ pub(super) fn write(
         .map(drop)
 }
 
-/// All that is computed of a person. `None` if there is no such profile.
+/// Reads all computed attributes of a person. Returns `None` if there is no such profile.
 pub(super) fn computed(
     connection: &Connection,
     profile: ProfileId,
@@ -94,7 +94,7 @@ pub(super) fn computed(
     Ok(Some(computed))
 }
 
-/// What a person did, day by day.
+/// Reads a person's activity, day by day.
 pub(super) fn activity(
     connection: &Connection,
     profile: ProfileId,
@@ -116,7 +116,7 @@ pub(super) fn activity(
     rows.collect()
 }
 
-/// Erases profiles and all that is kept of them. Their names are what nobody goes by any more.
+/// Removes a profile and all its rows.
 pub(super) fn remove(connection: &Connection, profile: ProfileId) -> rusqlite::Result<()> {
     for statement in
         ["DELETE FROM identities WHERE profile = ?", "DELETE FROM activity WHERE profile = ?"]

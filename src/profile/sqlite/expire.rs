@@ -1,5 +1,5 @@
-//! Profiles that leave: those of visitors nobody knows and nobody has seen for long, and those that
-//! claims alone made where there are too many.
+//! Removal of profiles: those of unknown visitors not seen for long, and those made by claims alone if
+//! there are too many.
 
 use rusqlite::Connection;
 
@@ -8,7 +8,7 @@ use super::super::{ExpiryOutcome, ExpiryRequest, ProfileChanges, ProfileId};
 use super::{details, subject};
 use crate::journal::SiteId;
 
-/// Profiles looked at in one transaction: some milliseconds of the writer's time.
+/// Profiles read in one transaction: some milliseconds of the writer's time.
 const STEP: usize = 200;
 
 /// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen
@@ -43,7 +43,7 @@ pub(super) fn expire(
     Ok(ExpiryOutcome { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
 }
 
-/// Adds to how many profiles of the site claims alone made. Returns how many there are.
+/// Adds to the number of the site's profiles made by claims alone. Returns the new number.
 pub(super) fn count(connection: &Connection, site: SiteId, more: i64) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
@@ -54,8 +54,8 @@ pub(super) fn count(connection: &Connection, site: SiteId, more: i64) -> rusqlit
         .query_row((site.0, more), |row| row.get(0))
 }
 
-/// Counts what a batch made, and removes profiles that claims alone made, those that were not seen for
-/// longest first, as long as there are more than `max`: as many as were made, and a step more.
+/// Counts the profiles that a batch created, and removes those made by claims alone while there are
+/// more than `max`, the ones not seen for longest first: as many as were created, and a step more.
 pub(super) fn evict(
     connection: &Connection,
     site: SiteId,
@@ -85,7 +85,7 @@ pub(super) fn evict(
     Ok(changes)
 }
 
-/// Removes the names of events that nobody's profile has any more.
+/// Removes the names of events that no profile has any more.
 pub(super) fn forget_names(connection: &Connection, site: SiteId) -> rusqlite::Result<()> {
     connection
         .prepare_cached(

@@ -28,7 +28,7 @@ use crate::event::{JsonObject, ProfileView};
 use crate::journal::{PersonNameDigest, SiteId};
 use crate::store::{SqliteMigrations, SqliteStore};
 
-/// The profiles' tables.
+/// The migrations of the profiles' tables.
 pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "profiles",
     steps: &[
@@ -49,7 +49,7 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     CREATE INDEX identities_profile ON identities (profile);
     CREATE TABLE projected (site INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
     ",
-        // Times are milliseconds since 1970. What was there before has none: any event is later.
+        // Times are milliseconds since 1970. Older rows have none: any event is later.
         "
     ALTER TABLE profiles ADD COLUMN named_at INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE profiles ADD COLUMN first_seen INTEGER;
@@ -62,10 +62,10 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     UPDATE identities SET claimed = 1
         WHERE profile IN (SELECT id FROM profiles WHERE user_id IS NOT NULL);
     ",
-        // What is computed of events, as JSON or as numbers; `stated` has the time of the newest
-        // statement of each of `device`, `place`, `consent` and `group`. `day` is in days since 1970
-        // UTC, `first` and `last` are milliseconds since 1970, `sum` is of the events' values. A number
-        // of a profile is never given to another, so that whoever keeps one can tell that it is gone.
+        // Computed attributes, as JSON or as numbers; `stated` has the time of the newest statement of
+        // each of `device`, `place`, `consent` and `group`. `day` is in days since 1970 UTC, `first`
+        // and `last` are milliseconds since 1970, `sum` is of the events' values. A profile's number is
+        // never reused, so that its removal can be detected.
         "
     ALTER TABLE profiles ADD COLUMN touches TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE profiles ADD COLUMN device TEXT NOT NULL DEFAULT '{}';
@@ -96,7 +96,7 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     ",
         // Counters that settings make: the projection counts events after `since`, of the earlier ones
         // those up to `filled` are counted as well; `oldest` was the first that the journal still had,
-        // and `oldest_at` is when it came. Of dropped counters the counts leave in time.
+        // and `oldest_at` is when it was received. Counts of dropped counters are removed in time.
         "
     CREATE TABLE counters (
         site INTEGER NOT NULL,
@@ -110,8 +110,8 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     CREATE TABLE dropped_counters (event INTEGER PRIMARY KEY, site INTEGER NOT NULL);
     ",
         // Ranks are 0 for claimed, 1 for proven, 2 for a server's; of names of events 2 is for those
-        // that settings use. What was there before nobody has proved, and it may be of several people.
-        // `claimed` is how many profiles of the site have rank 0.
+        // that settings use. Older rows are unproven, and may be of several people. `claimed` is how
+        // many profiles of the site have rank 0.
         "
     ALTER TABLE profiles ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE profiles ADD COLUMN trait_ranks TEXT NOT NULL DEFAULT '{}';
@@ -126,23 +126,23 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     ],
 };
 
-/// Profiles in the embedded database.
+/// The store of profiles in the embedded database.
 pub struct SqliteProfileStore {
     store: Arc<SqliteStore>,
     limits: ProfileLimits,
     repeats: Arc<UnchangedStatementCache>,
-    /// Held for a change by whoever removes profiles, for reading by whoever remembers what they said:
-    /// what is said of a profile that is gone must not be remembered after it went.
+    /// Locked for writing while profiles are removed, for reading while statements are remembered: a
+    /// statement of a removed profile must not be remembered after the removal.
     removing: RwLock<()>,
 }
 
 impl SqliteProfileStore {
-    /// Profiles in a store that has [`MIGRATIONS`].
+    /// Creates the store in a database that has [`MIGRATIONS`].
     pub fn new(store: Arc<SqliteStore>, limits: ProfileLimits) -> Self {
         Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
     }
 
-    /// Forgets what was said lately.
+    /// Clears the remembered statements.
     #[cfg(test)]
     pub(super) fn forget(&self) {
         self.repeats.clear();
@@ -278,7 +278,7 @@ impl ProfileStore for SqliteProfileStore {
     ) -> Result<ProfileChanges, ProfileError> {
         let _removing = self.removing.write().await;
         let erased = subject::erase(&self.store, site, names).await;
-        // Nothing that was said of them is known any more.
+        // No statement of the erased people is known any more.
         self.repeats.clear();
         erased
     }
@@ -296,7 +296,7 @@ fn projected(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     Ok(seq.unwrap_or(0))
 }
 
-/// The table is written by this program alone; should a row be damaged, its traits start anew.
+/// This program alone writes the table; a damaged value reads as an empty object.
 fn parse(text: &str) -> JsonObject {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -309,7 +309,7 @@ mod tests {
     use crate::profile::IdentityKind;
 
     #[test]
-    fn profiles_from_before_times_were_kept_are_still_who_they_were() {
+    fn profiles_from_before_the_time_columns_keep_their_identities() {
         let c = Connection::open_in_memory().unwrap();
         c.execute_batch(MIGRATIONS.steps[0]).unwrap();
         let old = "INSERT INTO profiles VALUES (1, 1, 'u', '{\"plan\":\"free\"}');

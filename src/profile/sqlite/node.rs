@@ -1,5 +1,5 @@
-//! Which gateway this is: an id that lives and dies with the journal, since it says which journal the
-//! place in the profiles is of.
+//! The gateway's id. It has the same lifetime as the journal, since it shows to which journal a
+//! position in the profiles belongs.
 
 use std::sync::Arc;
 
@@ -7,11 +7,15 @@ use uuid::Uuid;
 
 use crate::store::{SqliteMigrations, SqliteStore, StoreWriteError};
 
-/// The table of the id, in the embedded database.
+/// The migrations of the id's table, in the embedded database.
 pub const MIGRATIONS: SqliteMigrations =
     SqliteMigrations { name: "node", steps: &["CREATE TABLE node (id TEXT NOT NULL)"] };
 
-/// The gateway's id, made when it is first asked for.
+/// Returns the gateway's id; creates it on first use.
+///
+/// # Errors
+///
+/// Fails if the database cannot be written.
 pub async fn node(store: &SqliteStore) -> Result<String, Arc<StoreWriteError>> {
     let new = Uuid::new_v4().to_string();
     store

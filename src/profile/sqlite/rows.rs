@@ -1,4 +1,4 @@
-//! The rows of a batch, statement by statement: they are in this process, and cost microseconds.
+//! The rows of a batch, read and written one by one: each statement is in this process, and costs microseconds.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -12,11 +12,11 @@ use super::{details, parse};
 use crate::event::{EventTally, SenderRank};
 use crate::journal::SiteId;
 
-/// The rows of one site.
+/// The profile rows of one site.
 pub(super) struct SqliteProfileRows<'c> {
     connection: &'c Connection,
     site: SiteId,
-    /// The number of the next profile, once one was made.
+    /// The number of the next profile, once one was created.
     next: Option<i64>,
 }
 

@@ -1,4 +1,4 @@
-//! One person's profiles in the embedded database: finding and erasing them.
+//! Finding and erasing one person's profiles in the embedded database.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use crate::store::{SqliteStore, overwriting};
 use crate::values::unicode;
 
-/// Identities looked at in one step.
+/// Identities read in one step.
 const LOOK_ROWS: usize = 5000;
 
-/// The profiles of whoever has this name: a user id or an e-mail address or, if it is neither's, a
-/// device's id. A device may be called what another person is: it says nothing of them then. An address among the
-/// traits alone finds only profiles of nobody who is known, which means looking at all of them, a second
-/// or so per million.
+/// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's id. A
+/// device may have another person's name: then it is not shown with that person. An address among the
+/// traits alone finds only profiles without a user id, which means reading all of them, a second or so
+/// per million.
 pub(super) fn subjects(
     connection: &Connection,
     site: SiteId,
@@ -111,9 +111,8 @@ pub(super) fn standing(
     Ok(row.and_then(PageProfileRow::standing))
 }
 
-/// Erases the profiles that one of these names is an identity of, but for those of users who are not
-/// among the names. Only digests are known, so all identities of the site are looked at, a step at a
-/// time.
+/// Erases the profiles that one of these names is an identity of, except those of users who are not
+/// among the names. Only digests are known, so all identities of the site are read, a step at a time.
 pub(super) async fn erase(
     store: &SqliteStore,
     site: SiteId,
@@ -151,7 +150,7 @@ pub(super) fn names_of(
     Ok(links_of(connection, profile)?.into_iter().map(|(identity, _)| identity).collect())
 }
 
-/// The names of a profile, each with the rank with which it is linked.
+/// Reads the names of a profile, each with the rank with which it is linked.
 fn links_of(
     connection: &Connection,
     profile: ProfileId,
@@ -174,7 +173,7 @@ fn links_of(
 
 type IdentityPosition = (String, String);
 
-/// The profiles that the next identities name, of those that are to go; and where to go on.
+/// Reads the next identities. Returns the profiles to erase among those they name, and the position of the next step.
 fn look(
     connection: &Connection,
     site: SiteId,
@@ -194,10 +193,10 @@ fn look(
     while let Some(row) = rows.next()? {
         seen += 1;
         let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
-        // Of a vendor that is no longer known it is a device's.
+        // An identity of a vendor that was removed counts as a device's.
         let kind = kind.map_or(PersonNameKind::Device, IdentityKind::name_kind);
         let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-        // A user who is to go is among the names. Whoever else is a user is another.
+        // A user to be erased is among the names. Any other user is another person.
         let is_known: bool = row.get(3)?;
         let address = row.get_ref(4)?.as_str_or_null()?;
         let is_named =

@@ -1,4 +1,4 @@
-//! What is counted of people's events, and what becomes of it when they turn out to be one.
+//! Tests of the counts of people's events, and of their merge when profiles become one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap()
 }
 
-/// A device does something worth `value`.
+/// Returns an update of a device with an activity of this value.
 fn did(device: &str, name: &str, ms: i64, value: f64) -> ProfileUpdate {
     let sighting = Activity { name: name.into(), value, ..Activity::default() };
     let devices = vec![weak(anonymous(device))];
@@ -22,14 +22,14 @@ fn did(device: &str, name: &str, ms: i64, value: f64) -> ProfileUpdate {
 }
 
 in_every_backend!(
-    visitors_nobody_knows_are_counted_and_become_who_they_are,
-    a_site_counts_only_so_many_names_and_its_own_counters_always,
-    visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them,
-    who_is_forgotten_leaves_no_count,
-    whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order,
+    unknown_visitors_are_counted_and_merge_into_known_users,
+    counted_names_of_a_site_are_bounded_except_its_own_counters,
+    expire_removes_unknown_visitors_not_seen_for_long_with_their_activity,
+    erase_removes_the_counts_of_a_person,
+    counts_after_merges_are_the_same_in_any_order,
 );
 
-fn visitors_nobody_knows_are_counted_and_become_who_they_are(make: TestBedFactory<'_>) {
+fn unknown_visitors_are_counted_and_merge_into_known_users(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let day = 20_000 * DAY_MS;
     let updates = vec![
@@ -57,7 +57,7 @@ fn visitors_nobody_knows_are_counted_and_become_who_they_are(make: TestBedFactor
     assert_eq!(store.count("activity"), 3, "two days of orders, one of pages");
 }
 
-fn a_site_counts_only_so_many_names_and_its_own_counters_always(make: TestBedFactory<'_>) {
+fn counted_names_of_a_site_are_bounded_except_its_own_counters(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let mut updates: Vec<_> =
         ["1", "2", "3", "4", "1", "5"].map(|name| did("a", name, DAY_MS, 0.0)).into();
@@ -71,14 +71,14 @@ fn a_site_counts_only_so_many_names_and_its_own_counters_always(make: TestBedFac
     assert_eq!(changes.names_refused, 1);
 }
 
-fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: TestBedFactory<'_>) {
+fn expire_removes_unknown_visitors_not_seen_for_long_with_their_activity(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let email =
         ProfileUpdate { email: Identity::of_email("jo@x.example"), ..did("mail", "b", 5, 0.0) };
     let known = ProfileUpdate { user: Some(user("u")), ..did("known", "b", 5, 0.0) };
     let mut updates = vec![email, known, did("late", "c", DAY_MS, 0.0)];
     updates.extend((0..250).map(|n| did(&format!("d{n}"), "a", n, 0.0)));
-    // Said again, it is remembered whose it is.
+    // A repeated statement, so that its profile is remembered.
     updates.push(did("d0", "a", 1, 0.0));
     store.apply(1, updates);
     let numbers = store.rows("SELECT max(id) FROM profiles")[0][0].clone().unwrap();
@@ -97,14 +97,14 @@ fn visitors_not_seen_for_long_leave_with_all_that_is_kept_of_them(make: TestBedF
     assert_eq!(store.computed(anonymous("d0")), None);
     store.runtime.block_on(store.store().forget_names(SITE)).unwrap();
     assert_eq!(store.count("event_names"), 2);
-    // Who comes again is another, under a number that nobody had.
+    // A visitor who returns gets a new profile, under a number that was never used.
     store.apply(2, vec![did("d0", "a", 2, 0.0)]);
     assert_eq!(store.computed(anonymous("d0")).unwrap().activity["a"].count, 1);
     let newest = store.rows("SELECT max(id) FROM profiles")[0][0].clone().unwrap();
     assert!(newest.parse::<i64>().unwrap() > numbers);
 }
 
-fn who_is_forgotten_leaves_no_count(make: TestBedFactory<'_>) {
+fn erase_removes_the_counts_of_a_person(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let known = ProfileUpdate { user: Some(user("u")), ..did("a", "Order", 5, 7.0) };
     store.apply(1, vec![known, did("b", "Order", 5, 1.0)]);
@@ -117,7 +117,7 @@ fn who_is_forgotten_leaves_no_count(make: TestBedFactory<'_>) {
     assert_eq!(store.count("profiles"), 1);
 }
 
-/// One event, in small numbers: a device does something, and perhaps says whose it is.
+/// One event, in small numbers: a device does something, and perhaps has a user id.
 #[derive(Clone, Debug)]
 struct ActivityCase {
     devices: BTreeSet<u8>,
@@ -136,7 +136,7 @@ fn said() -> impl Strategy<Value = ActivityCase> {
 
 type ActivityTotals = BTreeMap<(String, i64), (u64, i64, i64, f64)>;
 
-/// All that is counted, whoever did it.
+/// Returns all counts, whatever their profile.
 fn total(bed: &ProfileTestBed) -> ActivityTotals {
     let rows = bed.rows(
         "SELECT n.name, day, sum(count), min(first), max(last), sum(sum)
@@ -153,7 +153,7 @@ fn total(bed: &ProfileTestBed) -> ActivityTotals {
     rows.into_iter().map(row).collect()
 }
 
-fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: TestBedFactory<'_>) {
+fn counts_after_merges_are_the_same_in_any_order(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
 
         said in prop::collection::vec(said(), 1..30),
@@ -184,7 +184,7 @@ fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: TestBedF
         for updates in shuffled.chunks(step) {
             bed.apply(1, updates.to_vec());
         }
-        // One more makes all of them one person.
+        // One more event makes all of them one person.
         let all = (0..5_u8).map(|n| weak(anonymous(&n.to_string())));
         let all = ProfileUpdate { user: Some(user("u")), devices: all.collect(), ..ProfileUpdate::default() };
         bed.apply(2, vec![all]);

@@ -1,5 +1,5 @@
-//! The bounds of claims: how many profiles and names of events they make, and that they never change
-//! what servers stated.
+//! Tests of the bounds of claims: how many profiles and names of events they make, and that they never
+//! change servers' statements.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -9,12 +9,12 @@ use super::ranks::{object, sees};
 use super::*;
 
 in_every_backend!(
-    profiles_that_claims_alone_made_have_a_bound,
-    names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up,
-    claims_never_change_what_servers_made,
+    profiles_made_by_claims_alone_are_bounded,
+    names_of_settings_and_servers_are_counted_despite_claimed_names,
+    claims_never_change_servers_statements,
 );
 
-fn profiles_that_claims_alone_made_have_a_bound(make: TestBedFactory<'_>) {
+fn profiles_made_by_claims_alone_are_bounded(make: TestBedFactory<'_>) {
     let limits = ProfileLimits { claimed_max: 50, ..LIMITS };
     let Some(bed) = make(limits) else { return };
     let known = |n: i64, rank| ProfileUpdate { rank, ..sees(rank, n + 1, Activity::default()) };
@@ -36,7 +36,7 @@ fn profiles_that_claims_alone_made_have_a_bound(make: TestBedFactory<'_>) {
     assert!(bed.find(user("Claimed9099")).is_some() && bed.find(user("Claimed9000")).is_none());
     assert_eq!(bed.count("identities"), 50 + 18, "all of them goes");
     assert_eq!(bed.count("activity"), 50 + 18);
-    // Who becomes proven, is forgotten or is one with another counts no more.
+    // A profile that becomes proven, is erased or is merged into another no longer counts as claimed.
     bed.apply(
         4,
         vec![ProfileUpdate { user: Some(user("Claimed9099")), ..named(1, SenderRank::Server) }],
@@ -57,9 +57,7 @@ fn profiles_that_claims_alone_made_have_a_bound(make: TestBedFactory<'_>) {
     assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
 }
 
-fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(
-    make: TestBedFactory<'_>,
-) {
+fn names_of_settings_and_servers_are_counted_despite_claimed_names(make: TestBedFactory<'_>) {
     let Some(bed) = make(LIMITS) else { return };
     let named = |rank, ms, name: &str, is_reserved| {
         let mut update = sees(rank, ms, Activity::default());
@@ -74,14 +72,14 @@ fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(
         (SenderRank::Claimed, "Order", true),
         (SenderRank::Server, "Refund", false),
         (SenderRank::Claimed, "Other", false),
-        // It has been said as a claim, and is said with more power now.
+        // A claim has given the name, and a server gives it now.
         (SenderRank::Server, "Other", false),
         (SenderRank::Claimed, "Other", false),
     ];
     let updates = names.iter().map(|(rank, name, is_used)| named(*rank, 50, name, *is_used));
     let changes = bed.apply(2, updates.collect());
     assert_eq!(changes.names_refused, 1, "nothing but what a claim made up");
-    // Of names that claims gave one that is used from now on makes room for another.
+    // A claimed name that settings use from now on makes room for another.
     bed.apply(3, vec![named(SenderRank::Claimed, 60, "made up 0", true), made_up(20)]);
     let activity = bed.computed(user("u")).unwrap().activity;
     let names: Vec<&str> = activity.keys().map(String::as_str).collect();
@@ -125,7 +123,7 @@ fn update(said: &StatementCase) -> ProfileUpdate {
         devices.extend(of(IdentityKind::Visitor, said.browser));
         devices.extend(of(IdentityKind::Ga, said.device));
     }
-    // A server names the user: of whom it speaks otherwise is what others have claimed.
+    // A server names the user: without a user id its statement would follow claimed links.
     let user = if is_server { said.user.max(1) } else { said.user };
     let email = name(said.email).and_then(|name| Identity::of_email(&format!("{name}@x.example")));
     let traits = object(json!({ format!("k{}", said.key): said.value }));
@@ -144,8 +142,8 @@ fn update(said: &StatementCase) -> ProfileUpdate {
     }
 }
 
-/// The users with the identities and traits that servers stated. Not the group: of one that is stated
-/// again the later time is written only with something else, so that what came between may differ.
+/// Returns the users with the identities and traits that servers stated. Not the group: if it is
+/// repeated, the later time is written only with other data, so that the result in between may differ.
 fn proven_of(bed: &ProfileTestBed) -> Vec<Vec<String>> {
     let mut people = Vec::new();
     for row in bed.rows("SELECT id, user_id, traits, trait_ranks FROM profiles") {
@@ -169,7 +167,7 @@ fn proven_of(bed: &ProfileTestBed) -> Vec<Vec<String>> {
     people
 }
 
-fn claims_never_change_what_servers_made(make: TestBedFactory<'_>) {
+fn claims_never_change_servers_statements(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(statement(), 1..30),
     )| {

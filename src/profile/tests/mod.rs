@@ -1,4 +1,4 @@
-//! What profiles keep, and what they forget: the same in every backend.
+//! Tests of the profile stores: the same for every backend.
 
 mod activity;
 mod claims;
@@ -18,7 +18,7 @@ use crate::store::{CommitSyncMode, SqliteStore};
 const SITE: SiteId = SiteId(1);
 const LIMITS: ProfileLimits = ProfileLimits::new(100, 3, 3);
 
-/// Every test of a file in each backend. Where there is no PostgreSQL, its tests pass unseen.
+/// Runs each of a file's tests with each backend. Without PostgreSQL, its tests pass without a check.
 macro_rules! in_every_backend {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -33,7 +33,7 @@ macro_rules! in_every_backend {
 }
 use in_every_backend;
 
-/// Makes a bed, if its backend is here.
+/// Creates a test bed, if its backend is installed.
 type TestBedFactory<'m> = &'m dyn Fn(ProfileLimits) -> Option<ProfileTestBed>;
 
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ enum TestBackend {
     Postgres,
 }
 
-/// Profiles in one backend, with nothing in them. Its functions wait for the answer.
+/// An empty store of one backend. Its functions block until the answer.
 struct ProfileTestBed {
     runtime: tokio::runtime::Runtime,
     backend: TestBedStore,
@@ -81,7 +81,7 @@ impl ProfileTestBed {
         Some(Self { runtime, backend })
     }
 
-    /// Another gateway with the same database.
+    /// Returns another gateway with the same database.
     fn other(&self, limits: ProfileLimits) -> Option<Self> {
         let TestBedStore::Postgres(_, database) = &self.backend else { return None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -102,7 +102,7 @@ impl ProfileTestBed {
         self.runtime.block_on(self.store().apply(SITE, upto, updates)).unwrap()
     }
 
-    /// Forgets what was said lately.
+    /// Clears the remembered statements.
     fn forget(&self) {
         match &self.backend {
             TestBedStore::Sqlite(profiles, _, _) => profiles.forget(),
@@ -124,7 +124,7 @@ impl ProfileTestBed {
         found.unwrap().1.remove(0)
     }
 
-    /// The part of a profile that a page may know by the cookie with this id.
+    /// Returns the part of a profile that a page may know by the cookie with this id.
     fn standing(&self, id: &str) -> Option<PageProfile> {
         self.runtime.block_on(self.store().find_page_profile(SITE, id.to_owned())).unwrap()
     }
@@ -142,7 +142,7 @@ impl ProfileTestBed {
         self.runtime.block_on(self.store().erase(SITE, names)).unwrap()
     }
 
-    /// What a query gives, as texts: what stands in the tables is kept the same way in all backends.
+    /// Returns a query's rows, as texts: the tables have the same content in all backends.
     fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
         let query = query.to_owned();
         self.runtime.block_on(async {
@@ -189,13 +189,13 @@ impl ProfileTestBed {
         rows[0][0].as_ref().unwrap().parse().unwrap()
     }
 
-    /// Another value whenever a profile or an identity was written since.
+    /// Returns another value whenever a profile or an identity was written since.
     fn written(&self) -> Vec<Vec<Option<String>>> {
         match &self.backend {
             TestBedStore::Sqlite(_, store, _) => {
                 let changes = store.write(|c| Ok(c.total_changes()));
                 let changes = self.runtime.block_on(changes).unwrap();
-                // Each batch notes its place.
+                // Each batch writes its position.
                 let batches = self.projected();
                 vec![vec![Some((changes - batches).to_string())]]
             }
@@ -236,12 +236,12 @@ fn view(store: &ProfileTestBed, identity: Identity) -> Option<(Option<String>, S
 in_every_backend!(
     an_anonymous_profile_becomes_the_users_and_traits_merge,
     two_users_of_one_device_stay_two_people,
-    an_event_that_says_nothing_makes_no_profile,
-    what_was_known_of_a_device_lies_beneath_what_its_user_said,
-    what_changes_nothing_is_no_change,
-    a_profile_takes_only_so_many_devices,
-    a_profile_takes_only_so_many_traits_and_keeps_what_it_has,
-    any_character_is_kept,
+    event_without_statements_makes_no_profile,
+    traits_of_a_device_yield_to_its_users_traits,
+    repeated_update_is_no_change,
+    profile_refuses_devices_beyond_the_limit,
+    profile_refuses_traits_beyond_the_limit_and_keeps_the_known_ones,
+    any_character_is_stored,
 );
 
 fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: TestBedFactory<'_>) {
@@ -273,13 +273,13 @@ fn two_users_of_one_device_stay_two_people(make: TestBedFactory<'_>) {
     assert_eq!(view(&store, anonymous("a")).unwrap().0.as_deref(), Some("v"));
 }
 
-fn an_event_that_says_nothing_makes_no_profile(make: TestBedFactory<'_>) {
+fn event_without_statements_makes_no_profile(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     store.apply(1, vec![said(None, "a", json!({}))]);
     assert_eq!(view(&store, anonymous("a")), None);
 }
 
-fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: TestBedFactory<'_>) {
+fn traits_of_a_device_yield_to_its_users_traits(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
         said(Some("u"), "a", json!({"plan": "pro"})),
@@ -295,7 +295,7 @@ fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: TestBedFacto
     assert_eq!(changes.profiles.len(), 2, "the one that went and the one it went into");
 }
 
-fn what_changes_nothing_is_no_change(make: TestBedFactory<'_>) {
+fn repeated_update_is_no_change(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let update = said(Some("u"), "a", json!({"plan": "pro", "town": null}));
     assert_eq!(store.apply(1, vec![update.clone()]).profiles.len(), 1);
@@ -306,7 +306,7 @@ fn what_changes_nothing_is_no_change(make: TestBedFactory<'_>) {
     assert_eq!(changes.identities, [anonymous("b")].into());
 }
 
-fn a_profile_takes_only_so_many_devices(make: TestBedFactory<'_>) {
+fn profile_refuses_devices_beyond_the_limit(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = ["a", "b", "c", "d", "a"].map(|device| said(Some("u"), device, json!({})));
     let changes = store.apply(5, updates.into());
@@ -320,7 +320,7 @@ fn a_profile_takes_only_so_many_devices(make: TestBedFactory<'_>) {
     assert!(changes.identities.contains(&anonymous("e")));
 }
 
-fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: TestBedFactory<'_>) {
+fn profile_refuses_traits_beyond_the_limit_and_keeps_the_known_ones(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let long = "x".repeat(60);
     let updates = vec![
@@ -336,7 +336,7 @@ fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: TestBedFactor
     assert_eq!(store.apply(4, vec![shorter]).traits_refused, 0);
 }
 
-fn any_character_is_kept(make: TestBedFactory<'_>) {
+fn any_character_is_stored(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let odd = "a\u{0}\u{1}\u{2}b\u{3}\u{10ffff}\"\\";
     let update = said(Some(odd), odd, json!({ odd: odd }));
@@ -348,16 +348,16 @@ fn any_character_is_kept(make: TestBedFactory<'_>) {
     assert_eq!(store.count("identities"), 0);
 }
 
-/// Two gateways, each with its own journal.
+/// Two gateways share people, each with its own journal.
 #[test]
-fn gateways_share_people_and_each_has_its_own_place() {
+fn gateways_share_profiles_and_each_has_its_own_position() {
     let Some(one) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let other = one.other(LIMITS).unwrap();
     let update = said(Some("u"), "a", json!({ "plan": "pro" }));
     one.apply(7, vec![update.clone()]);
     assert_eq!((one.projected(), other.projected()), (7, 0));
     assert_eq!(view(&other, anonymous("a")).unwrap().1, r#"{"plan":"pro"}"#);
-    // What one remembers as said does not hold once the other has changed it.
+    // A remembered statement is invalid once the other gateway has changed its person.
     other.apply(3, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
     one.apply(8, vec![update]);
     assert_eq!(view(&other, user("u")).unwrap().1, r#"{"town":"Bern","plan":"pro"}"#);
@@ -366,9 +366,9 @@ fn gateways_share_people_and_each_has_its_own_place() {
     assert_eq!(view(&one, user("u")).unwrap().1, r#"{"town":"Bern"}"#);
 }
 
-/// All at once, and each wants the same rows.
+/// Several gateways write at once, and each needs the same rows.
 #[test]
-fn gateways_take_turns() {
+fn concurrent_gateways_count_every_event_once() {
     let Some(one) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let did = |n: u8| {
         let sighting = Activity { name: (n % 3).to_string(), value: 1.0, ..Activity::default() };

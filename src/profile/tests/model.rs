@@ -1,5 +1,5 @@
-//! The rules against a plain model: profiles are the connected parts of the graph of all events,
-//! whatever their order, where no two users share a device; and what holds where they do.
+//! Tests of the rules against a plain model: profiles are the connected components of the graph of all events,
+//! whatever their order, if no two users share a device; and the properties that hold if they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ struct IdentityCase {
     has_email: bool,
     from_server: bool,
     devices: BTreeSet<u8>,
-    /// The other person whose user id one of the site's servers says is this one's as well.
+    /// The other person whose user id one of the site's servers states is this one's as well.
     alias: Option<u8>,
     value: u8,
 }
@@ -40,7 +40,7 @@ fn said(people: u8) -> impl Strategy<Value = IdentityCase> {
     )
 }
 
-/// Events at times of their own, so far apart that each is written down.
+/// Returns events at different times, so far apart that each is written.
 fn updates(said: &[IdentityCase], device: impl Fn(u8, u8) -> Identity) -> Vec<ProfileUpdate> {
     let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * SEEN_EVERY_MS).unwrap());
     let update = |(at, said): (Timestamp, &IdentityCase)| {
@@ -76,7 +76,7 @@ fn names(update: &ProfileUpdate) -> Vec<Identity> {
     user.iter().chain(previous).chain(email).chain(devices).cloned().collect()
 }
 
-/// What is known of one person.
+/// The identities and traits of one person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct ModelPerson {
     names: BTreeSet<Identity>,
@@ -86,7 +86,7 @@ struct ModelPerson {
     traits: BTreeMap<String, String>,
 }
 
-/// The connected parts of the graph.
+/// Returns the connected components of the graph.
 fn model(updates: &[ProfileUpdate]) -> BTreeSet<ModelPerson> {
     let mut parts: Vec<(BTreeSet<Identity>, Vec<&ProfileUpdate>)> = Vec::new();
     for update in updates {
@@ -123,12 +123,12 @@ fn model(updates: &[ProfileUpdate]) -> BTreeSet<ModelPerson> {
     parts.into_iter().map(person).collect()
 }
 
-/// Applies as one transaction.
+/// Applies the updates as one transaction.
 fn apply(bed: &ProfileTestBed, updates: &[ProfileUpdate]) -> ProfileChanges {
     bed.apply(1, updates.to_vec())
 }
 
-/// Applies as if nothing had been said lately.
+/// Applies the updates without remembered statements.
 fn apply_anew(bed: &ProfileTestBed, updates: &[ProfileUpdate]) -> ProfileChanges {
     bed.forget();
     bed.apply(1, updates.to_vec())
@@ -157,7 +157,7 @@ fn people(bed: &ProfileTestBed) -> BTreeSet<ModelPerson> {
     people.into_values().collect()
 }
 
-/// What a cache may hold: which profile each name is of, and what is known of each profile.
+/// The content of a cache: the profile of each name, and the data of each profile.
 type CacheContents = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
 
 fn cached(bed: &ProfileTestBed) -> CacheContents {
@@ -173,7 +173,7 @@ fn cached(bed: &ProfileTestBed) -> CacheContents {
     (names.collect(), views.collect())
 }
 
-/// All that is kept, times included. Profiles go by their place in the order of their numbers, which
+/// Returns all stored rows, times included. Profiles are numbered by their order, since their numbers
 /// may have gaps.
 fn kept(bed: &ProfileTestBed) -> Vec<Vec<Option<String>>> {
     let place = |number: &str| format!("(SELECT count(*) FROM profiles q WHERE q.id <= {number})");
@@ -189,22 +189,22 @@ fn kept(bed: &ProfileTestBed) -> Vec<Vec<Option<String>>> {
     rows
 }
 
-/// A device nobody else has.
+/// Returns a device that only this person has.
 fn own(person: u8, n: u8) -> Identity {
     let kinds = [IdentityKind::Anonymous, IdentityKind::Visitor, IdentityKind::Ga];
     Identity { kind: kinds[usize::from(n)], value: format!("d{person}") }
 }
 
-/// A device everybody has.
+/// Returns a device that every person has.
 fn shared(_person: u8, n: u8) -> Identity {
     own(0, n)
 }
 
 in_every_backend!(
     without_shared_devices_neither_order_nor_repetition_matters,
-    whatever_people_share_two_user_ids_come_together_by_a_servers_word_only,
-    an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users,
-    what_is_remembered_changes_nothing,
+    two_user_ids_join_only_by_a_servers_alias,
+    browser_address_reads_and_changes_nothing_of_a_user,
+    remembered_statements_change_no_result,
 );
 
 fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFactory<'_>) {
@@ -215,8 +215,8 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFact
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
     )| {
         let mut updates = updates(&said, own);
-        // Whose an address is that no server says depends on who was known when it was said.
-        // Nor does one rank join what another keeps apart.
+        // The owner of an address that no server states depends on who was known when it was stated.
+        // Nor does one rank join profiles that another keeps apart.
         for update in &mut updates {
             if is_servers {
                 update.rank = SenderRank::Server;
@@ -241,9 +241,7 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFact
     });
 }
 
-fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
-    make: TestBedFactory<'_>,
-) {
+fn two_user_ids_join_only_by_a_servers_alias(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
@@ -273,7 +271,7 @@ fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
         apply_anew(&other, &shuffled);
         let found = people(&bed);
         prop_assert_eq!(&people(&other), &found, "the same events make the same people");
-        // Who is one by aliases alone.
+        // The expected groups of users by aliases alone.
         let aliases: Vec<ProfileUpdate> = shuffled
             .iter()
             .filter(|update| update.user.is_some())
@@ -289,7 +287,7 @@ fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
     });
 }
 
-fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: TestBedFactory<'_>) {
+fn browser_address_reads_and_changes_nothing_of_a_user(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..20),
         order in prop::collection::vec(any::<u16>(), 20),
@@ -316,7 +314,7 @@ fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: TestBed
             let mut users = people(&bed);
             users.retain(|person| person.user.is_some());
             let plain = |mut person: ModelPerson| {
-                // One that nobody had may be theirs.
+                // An address that no profile had may become theirs.
                 person.names.retain(|name| name.kind != IdentityKind::Email);
                 person
             };
@@ -326,12 +324,12 @@ fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: TestBed
     });
 }
 
-fn what_is_remembered_changes_nothing(make: TestBedFactory<'_>) {
+fn remembered_statements_change_no_result(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(3), 2..8),
         order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
     )| {
-        // The same few things again and again, a quarter of an hour apart or so.
+        // A few statements, repeated a quarter of an hour apart or so.
         let said = updates(&said, shared);
         let mut minutes = 0;
         let stream: Vec<ProfileUpdate> = order

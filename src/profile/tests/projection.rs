@@ -1,4 +1,4 @@
-//! The projection: what it leaves in the journal, and what becomes of deliveries while it cannot go on.
+//! Tests of the projection: its position in the journal, and deliveries while it stands still.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use crate::profile::{
 };
 use crate::store::{CommitSyncMode, SqliteStore};
 
-/// How long anything here may take.
+/// The longest time that any step may take.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How long events wait for the profiles, if they do not wait for ever.
+/// The time for which events wait for the profiles, if they do not wait permanently.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A store that is away at times: it says so, or it hangs.
+/// A store that is unavailable at times: it fails, or it hangs.
 struct UnavailableStore {
     is_away: AtomicBool,
     hangs: bool,
@@ -207,7 +207,7 @@ impl ProjectionTestBed {
         self.journal.append(vec![record]).await.unwrap();
     }
 
-    /// Waits until events are delivered up to here.
+    /// Waits until events up to here may be delivered.
     async fn is_open(&mut self, upto: u64) -> bool {
         let reached = self.open.wait_for(|open| *open == upto);
         tokio::time::timeout(SOON, reached).await.is_ok_and(|open| open.is_ok())
@@ -228,7 +228,7 @@ impl ProjectionTestBed {
 async fn anonymous_events_leave_the_journal_as_well() {
     let bed = ProjectionTestBed::new(LookupTimeoutPolicy::Wait, false).await;
     bed.append("1").await;
-    // The paused clock runs on while the writer works, so that only tries can be bounded.
+    // The paused clock advances while the writer works, so that only tries can be bounded.
     let mut tries = 0;
     while bed.journal.position(bed.reader).await.unwrap().cursor < 1 {
         tries += 1;

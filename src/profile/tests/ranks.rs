@@ -1,4 +1,4 @@
-//! The powers of the sender ranks: the attacks of claimed senders, and the rights of the others.
+//! Tests of the sender ranks: the attacks of claimed senders, and the rights of the others.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,30 +6,30 @@ use serde_json::Value;
 use super::stitching::{StitchingTestBed, alias, by_server, page, with_cookies, with_email};
 use super::*;
 
-/// The cookies' ids of the victim's browser and of the attacker's, such as the gateway makes them.
+/// The cookies' ids of the victim's browser and of the attacker's, in the form that the gateway makes.
 const OWN: &str = "6f1a2b7c-0d3e-4f5a-8b9c-0d1e2f3a4b5c";
 const OTHER: &str = "a0b1c2d3-e4f5-4061-8273-8495a6b7c8d9";
 
 in_every_backend!(
-    no_claim_shows_a_page_anything_of_a_user,
-    a_browser_is_bound_by_a_login_proof,
-    a_browser_is_bound_by_a_server_that_names_its_id,
-    a_page_is_told_what_its_cookie_alone_collected,
-    a_page_is_told_nothing_that_joined_by_what_anybody_writes,
-    a_proof_of_ones_own_brings_in_nothing_of_others,
+    page_gets_no_user_data_by_claims,
+    browser_is_bound_by_a_login_proof,
+    browser_is_bound_by_a_server_that_names_its_id,
+    page_gets_what_its_cookie_alone_collected,
+    page_gets_nothing_joined_by_writable_identities,
+    proof_of_an_own_user_id_takes_no_data_of_others,
     a_claim_takes_no_device_of_a_proven_user,
     a_claimed_sign_in_leaves_the_browser_bound,
     a_proven_sign_in_and_a_reset_end_what_bound_the_browser,
-    a_claim_takes_nothing_that_a_server_told_of_a_visitor,
-    of_a_trait_the_higher_rank_holds_whatever_is_done,
-    claims_crowd_out_no_identity_of_a_server,
-    an_address_that_others_claimed_is_a_servers_to_give,
-    a_claimed_consent_loosens_nothing,
-    a_claimed_group_and_campaign_displace_none_that_was_proven,
-    a_person_shows_by_whom_they_are_known,
+    claim_takes_no_visitor_data_stated_by_a_server,
+    trait_of_a_higher_rank_wins_in_every_case,
+    claims_evict_no_identity_of_a_server,
+    claimed_address_moves_by_a_servers_statement,
+    claimed_consent_loosens_no_refusal,
+    claimed_group_and_campaign_displace_no_proven_ones,
+    subject_shows_the_ranks_of_its_identities,
 );
 
-/// With a proof of its user id.
+/// Adds a proof of the user id to an event.
 fn proven(mut event: Value) -> Value {
     event["facts"]["proven"] = true.into();
     event
@@ -41,12 +41,12 @@ fn identify(mut event: Value, traits: Value) -> Value {
     event
 }
 
-/// A message of a server.
+/// Returns a message of a server.
 fn server(user: Option<&str>, anonymous: Option<&str>) -> Value {
     by_server(json!({ "userId": user, "anonymousId": anonymous }))
 }
 
-/// An event of a browser of which the gateway made the anonymous id.
+/// Returns an event of a browser whose anonymous id the gateway made.
 fn browse(user: Option<&str>, id: &str) -> Value {
     let mut event = page(user, id, id);
     event["facts"]["format"] = "sdk".into();
@@ -63,7 +63,7 @@ fn traits_of(shop: &StitchingTestBed, user: &str) -> Value {
     Value::Object(view.traits)
 }
 
-/// A shop that knows a victim by a server's word, on a browser bound by proof.
+/// Returns a shop that knows a victim from a server's message, on a browser bound by proof.
 fn known_victim(make: TestBedFactory<'_>) -> Option<StitchingTestBed> {
     let shop = StitchingTestBed::new(make)?;
     shop.takes(0, identify(server(Some("victim"), None), json!({ "plan": "pro" })));
@@ -72,7 +72,7 @@ fn known_victim(make: TestBedFactory<'_>) -> Option<StitchingTestBed> {
     Some(shop)
 }
 
-fn no_claim_shows_a_page_anything_of_a_user(make: TestBedFactory<'_>) {
+fn page_gets_no_user_data_by_claims(make: TestBedFactory<'_>) {
     let theirs = json!({ "_ga": "GA1.1.5.6" });
     let ids = |vendor: &str, id: &str| json!({ "clientIds": { vendor: id } });
     let with_context = |mut event: Value, context: Value| {
@@ -113,14 +113,14 @@ fn no_claim_shows_a_page_anything_of_a_user(make: TestBedFactory<'_>) {
     }
 }
 
-fn a_browser_is_bound_by_a_login_proof(make: TestBedFactory<'_>) {
+fn browser_is_bound_by_a_login_proof(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(server(Some("u"), None), json!({ "plan": "pro" })));
     shop.takes(1, browse(Some("u"), OWN));
     assert_eq!(shown(&shop, OWN), None, "a user id alone is a claim");
     shop.takes(2, proven(browse(Some("u"), OWN)));
     assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
-    // What it says from then on of its user, or of nobody, is as good.
+    // From then on its events of its user, or without a user id, are proven.
     shop.takes(3, identify(browse(Some("u"), OWN), json!({ "town": "Bern" })));
     shop.takes(4, identify(browse(None, OWN), json!({ "age": 7 })));
     let subject = shop.0.subjects("u").remove(0);
@@ -129,7 +129,7 @@ fn a_browser_is_bound_by_a_login_proof(make: TestBedFactory<'_>) {
     assert_eq!(found, [SenderRank::Server, SenderRank::Proven, SenderRank::Proven]);
 }
 
-fn a_browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
+fn browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
     for comes_first in [true, false] {
         let Some(shop) = StitchingTestBed::new(make) else { return };
         if comes_first {
@@ -142,7 +142,7 @@ fn a_browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
         assert_eq!(shop.0.standing(OWN).unwrap().view.user_id.as_deref(), Some("u"));
         assert!(shown(&shop, OWN).unwrap().as_object().unwrap().len() == 2);
         assert_eq!(traits_of(&shop, "u")["town"], expected["town"]);
-        // Another browser that names it in what it writes is not.
+        // Another browser that names it in its events is not bound.
         shop.takes(3, page(Some("u"), OWN, OTHER));
         shop.takes(4, page(None, OWN, OTHER));
         assert_eq!(shown(&shop, OTHER), None);
@@ -157,7 +157,7 @@ fn a_browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
     assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
 }
 
-fn a_page_is_told_what_its_cookie_alone_collected(make: TestBedFactory<'_>) {
+fn page_gets_what_its_cookie_alone_collected(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
     let standing = shop.0.standing(OWN).unwrap();
@@ -167,7 +167,7 @@ fn a_page_is_told_what_its_cookie_alone_collected(make: TestBedFactory<'_>) {
     assert_eq!(shown(&shop, OWN), None, "now it is somebody's");
 }
 
-fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: TestBedFactory<'_>) {
+fn page_gets_nothing_joined_by_writable_identities(make: TestBedFactory<'_>) {
     let cookies = json!({ "_ga": "GA1.1.5.6" });
     let joins = [
         with_cookies(browse(None, OTHER), cookies.clone()),
@@ -196,7 +196,7 @@ fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: TestBedFactor
     }
 }
 
-fn a_proof_of_ones_own_brings_in_nothing_of_others(make: TestBedFactory<'_>) {
+fn proof_of_an_own_user_id_takes_no_data_of_others(make: TestBedFactory<'_>) {
     let ga = json!({ "_ga": "GA1.1.5.6" });
     // By a client that can be reset, and by one that cannot.
     for (is_first, format) in [(true, "sdk"), (false, "sdk"), (true, "ga4"), (false, "ga4")] {
@@ -216,7 +216,7 @@ fn a_proof_of_ones_own_brings_in_nothing_of_others(make: TestBedFactory<'_>) {
         shop.takes(2, joins);
         shop.takes(3, own);
         shop.takes(4, victims);
-        // A server speaks of the victim by what the attacker has claimed.
+        // A server names the victim by an identity that the attacker has claimed.
         shop.takes(5, identify(server(None, Some("a")), json!({ "credit": 9 })));
         shop.takes(6, proven(page(Some("attacker"), "a", OTHER)));
         shop.takes(7, identify(server(None, Some("a")), json!({ "credit": 10 })));
@@ -248,7 +248,7 @@ fn a_claim_takes_no_device_of_a_proven_user(make: TestBedFactory<'_>) {
         &[alias("w", "a", false), alias("w", OWN, false)],
         // A new anonymous id as if the victim had signed out.
         &[own(None, "new"), own(Some("w"), "new")],
-        // Whoever has an account of their own has no more power over another's.
+        // An attacker with a proven account has no more rights over another's.
         &[own(None, "a"), proven(own(Some("w"), "a")), proven(own(Some("w"), "a"))],
     ];
     for attack in attacks {
@@ -288,7 +288,7 @@ fn a_proven_sign_in_and_a_reset_end_what_bound_the_browser(make: TestBedFactory<
     assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
 }
 
-fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: TestBedFactory<'_>) {
+fn claim_takes_no_visitor_data_stated_by_a_server(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, identify(server(None, Some("a")), json!({ "credit": 9 })));
     let rob = |user| identify(page(user, "a", OTHER), json!({ "credit": 0, "x": 1 }));
@@ -298,12 +298,12 @@ fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: TestBedFactory<'_
         assert_eq!((view.user_id, &view.traits["credit"]), (None, &json!(9)));
         assert_eq!(shown(&shop, OTHER), None);
     }
-    // Nor does who proves who they are themselves.
+    // Nor does a sender with proof of an own user id.
     shop.takes(2, proven(rob(Some("attacker"))));
     assert_eq!(shown(&shop, OTHER).unwrap()["credit"], 0);
 }
 
-fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: TestBedFactory<'_>) {
+fn trait_of_a_higher_rank_wins_in_every_case(make: TestBedFactory<'_>) {
     let says = |rank: SenderRank, traits: Value| match rank {
         SenderRank::Server => identify(server(Some("u"), None), traits),
         SenderRank::Proven => proven(identify(browse(Some("u"), OWN), traits)),
@@ -322,7 +322,7 @@ fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: TestBedFactory<'_>) {
                 assert_eq!(found, expected, "{first:?} {second:?} {minute}");
             }
         }
-        // What fills the profile takes no room from who has a higher rank.
+        // Claims that fill the profile take no room from a higher rank.
         let Some(shop) = StitchingTestBed::new(make) else { return };
         for n in 0..60 {
             let key = format!("junk{n}");
@@ -334,7 +334,7 @@ fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: TestBedFactory<'_>) {
     }
 }
 
-fn claims_crowd_out_no_identity_of_a_server(make: TestBedFactory<'_>) {
+fn claims_evict_no_identity_of_a_server(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, server(Some("u"), None));
     for n in 0..30 {
@@ -357,7 +357,7 @@ fn claims_crowd_out_no_identity_of_a_server(make: TestBedFactory<'_>) {
     assert_eq!(shop.user(json!({ "anonymousId": "real0" })).as_deref(), Some("u"));
 }
 
-fn an_address_that_others_claimed_is_a_servers_to_give(make: TestBedFactory<'_>) {
+fn claimed_address_moves_by_a_servers_statement(make: TestBedFactory<'_>) {
     let letter = by_server(json!({ "context": { "traits": { "email": "jo@x.example" } } }));
     for claim in [browse(Some("w"), OTHER), browse(None, OTHER), proven(browse(Some("w"), OTHER))] {
         let Some(shop) = StitchingTestBed::new(make) else { return };
@@ -371,7 +371,7 @@ fn an_address_that_others_claimed_is_a_servers_to_give(make: TestBedFactory<'_>)
     }
 }
 
-/// A person of this rank says something besides.
+/// Returns an activity of a person, sent with this rank.
 pub(super) fn sees(rank: SenderRank, ms: i64, sighting: Activity) -> ProfileUpdate {
     let visitor = match rank {
         SenderRank::Server => None,
@@ -393,7 +393,7 @@ pub(super) fn object(value: Value) -> crate::event::JsonObject {
     value.as_object().unwrap().clone()
 }
 
-fn a_claimed_consent_loosens_nothing(make: TestBedFactory<'_>) {
+fn claimed_consent_loosens_no_refusal(make: TestBedFactory<'_>) {
     let answers = |rank, ms, answer: bool| {
         let consent = object(json!({ "marketing": answer }));
         sees(rank, ms, Activity { consent, ..Activity::default() })
@@ -404,7 +404,7 @@ fn a_claimed_consent_loosens_nothing(make: TestBedFactory<'_>) {
             bed.apply(1, vec![answers(refused, 1, false)]);
             let mut grant = answers(granted, 2, true);
             if granted == SenderRank::Claimed {
-                // Whoever merely names the person is on another browser.
+                // A sender that merely names the person is on another browser.
                 grant.devices = vec![weak(Identity {
                     kind: IdentityKind::Visitor,
                     value: "another".to_owned(),
@@ -418,7 +418,7 @@ fn a_claimed_consent_loosens_nothing(make: TestBedFactory<'_>) {
     }
 }
 
-fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: TestBedFactory<'_>) {
+fn claimed_group_and_campaign_displace_no_proven_ones(make: TestBedFactory<'_>) {
     let all = |rank, ms, name: &str| {
         let sighting = Activity {
             group: Some(name.to_owned()),
@@ -445,7 +445,7 @@ fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: TestBedFacto
     }
 }
 
-fn a_person_shows_by_whom_they_are_known(make: TestBedFactory<'_>) {
+fn subject_shows_the_ranks_of_its_identities(make: TestBedFactory<'_>) {
     let Some(shop) = known_victim(make) else { return };
     shop.takes(3, page(Some("victim"), "x", OTHER));
     let subject = shop.0.subjects("victim").remove(0);

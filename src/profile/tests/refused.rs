@@ -1,10 +1,10 @@
-//! Values that the database refuses, for its own reasons.
+//! Tests of values that the database refuses.
 
 use serde_json::json;
 
 use super::{LIMITS, ProfileTestBed, TestBackend, anonymous, said, user, view};
 
-/// Text that does not compress: longer than an index of PostgreSQL takes.
+/// Returns a text that does not compress: longer than an index of PostgreSQL takes.
 fn long_id() -> String {
     use std::fmt::Write as _;
     let mut random = fastrand::Rng::with_seed(7);
@@ -15,7 +15,7 @@ fn long_id() -> String {
 }
 
 #[test]
-fn a_value_that_postgresql_refuses_holds_up_no_other_update() {
+fn value_refused_by_postgresql_blocks_no_other_update() {
     let Some(store) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let long = long_id();
     let mut updates = Vec::new();
@@ -31,7 +31,7 @@ fn a_value_that_postgresql_refuses_holds_up_no_other_update() {
         assert_eq!(view(&store, anonymous(&format!("d{n}"))).unwrap().1, format!(r#"{{"n":{n}}}"#));
     }
     assert_eq!(view(&store, anonymous("d")), None);
-    // Alone it is passed over as well.
+    // Alone in its batch the update is skipped as well.
     store.apply(10, vec![said(Some(&long), "d", json!({}))]);
     assert_eq!(store.projected(), 10);
 }

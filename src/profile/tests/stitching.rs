@@ -1,4 +1,4 @@
-//! People and their devices, event by event: each rule of the module `stitch`.
+//! Tests of each rule of the module `stitch`, event by event.
 
 use std::cell::Cell;
 
@@ -10,19 +10,19 @@ use crate::profile::{identities, update_of};
 
 in_every_backend!(
     one_visitor_is_found_across_formats_devices_and_sub_domains,
-    a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were,
-    a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later,
-    ids_seen_without_a_user_id_are_of_who_claimed_the_device_last,
+    device_belongs_to_the_last_signed_in_user_and_the_other_keeps_their_profile,
+    late_sign_in_takes_no_device_from_a_user_seen_on_it_later,
+    ids_without_a_user_id_belong_to_the_last_claimant_of_the_device,
     a_reset_begins_a_new_visitor,
-    a_script_whose_storage_was_emptied_is_no_reset,
+    emptied_script_storage_is_no_reset,
     an_address_joins_people_unless_another_user_has_it,
-    who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs,
-    an_alias_makes_two_users_one_by_a_servers_word_only,
-    of_two_profiles_that_are_one_the_later_statements_hold,
-    what_is_known_writes_nothing_within_the_hour,
+    address_named_in_a_browser_reads_and_changes_no_user,
+    alias_of_two_users_joins_them_only_from_a_server,
+    later_statements_win_when_profiles_merge,
+    repeated_visit_writes_nothing_within_the_hour,
 );
 
-/// Profiles that take one event after the other.
+/// Profiles to which events are applied one by one.
 pub(super) struct StitchingTestBed(pub(super) ProfileTestBed, Cell<u64>);
 
 impl StitchingTestBed {
@@ -31,14 +31,14 @@ impl StitchingTestBed {
         Some(Self(make(limits)?, Cell::new(0)))
     }
 
-    /// An event at a minute, with these members.
+    /// Applies an event at a minute, with these members.
     pub(super) fn takes(&self, minute: i64, members: Value) -> ProfileChanges {
         self.1.set(self.1.get() + 1);
         self.0.apply(self.1.get(), vec![update_of(&event(minute, members))])
     }
 
-    /// The user id and the profile that an event with these members is enriched with: that of the
-    /// surest of its identities.
+    /// Returns the user id and the profile that an event with these members is enriched with: that of
+    /// the surest of its identities.
     pub(super) fn knows(&self, members: Value) -> Option<(ProfileId, Option<String>)> {
         let (profile, view) =
             identities(&event(0, members)).into_iter().find_map(|it| self.0.find(it))?;
@@ -62,8 +62,8 @@ fn event(minute: i64, members: Value) -> Event {
     serde_json::from_value(event).unwrap()
 }
 
-/// An event of a client that speaks the Segment spec on a page of the shop, in the browser with this
-/// cookie.
+/// Returns an event of a client that speaks the Segment spec on a page of the shop, in the browser with
+/// this cookie.
 pub(super) fn page(user: Option<&str>, anonymous: &str, visitor: &str) -> Value {
     on("segment", "www.shop.example", user, anonymous, visitor)
 }
@@ -108,7 +108,7 @@ fn one_visitor_is_found_across_formats_devices_and_sub_domains(make: TestBedFact
     shop.takes(0, with_cookies(page(None, "a", "v"), cookies.clone()));
     // Another format, with an id of its own, in the same browser.
     shop.takes(1, on("ga4", "www.shop.example", None, "5.6", "v"));
-    // Another sub-domain, whose cookies are its own, but for Google's.
+    // Another sub-domain, whose cookies are its own, except for Google's.
     let blog = on("segment", "blog.shop.example", None, "b", "w");
     shop.takes(2, with_cookies(blog, json!({ "_ga": "GA1.2.5.6" })));
     let (nobody, user) = shop.knows(json!({ "anonymousId": "b" })).unwrap();
@@ -133,7 +133,7 @@ fn one_visitor_is_found_across_formats_devices_and_sub_domains(make: TestBedFact
     }
 }
 
-fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(
+fn device_belongs_to_the_last_signed_in_user_and_the_other_keeps_their_profile(
     make: TestBedFactory<'_>,
 ) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
@@ -146,7 +146,7 @@ fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(
     }
     assert_eq!(shop.user(page(None, "phone", "x")).as_deref(), Some("u"));
     assert_ne!(shop.knows(json!({ "userId": "u" })), shop.knows(json!({ "userId": "w" })));
-    // What comes late was before.
+    // A late event does not change the owner.
     shop.takes(1, page(Some("u"), "a", "v"));
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"));
     shop.takes(1, page(None, "a", "new"));
@@ -155,15 +155,13 @@ fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were(
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
 }
 
-fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later(
-    make: TestBedFactory<'_>,
-) {
+fn late_sign_in_takes_no_device_from_a_user_seen_on_it_later(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(120, page(Some("u"), "a", "v"));
     shop.takes(60, page(Some("w"), "a", "v"));
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
-    // The same of a device that was known to be of the other's before they signed in.
+    // The same of a device that was known as the other's before they signed in.
     shop.takes(0, page(None, "b", "x"));
     shop.takes(10, page(Some("z"), "b", "y"));
     shop.takes(5, page(Some("w"), "c", "x"));
@@ -172,7 +170,7 @@ fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later(
     assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("w"));
 }
 
-fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last(make: TestBedFactory<'_>) {
+fn ids_without_a_user_id_belong_to_the_last_claimant_of_the_device(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     let other = |user| on("mixpanel", "www.shop.example", user, "m", "v");
@@ -199,7 +197,7 @@ fn a_reset_begins_a_new_visitor(make: TestBedFactory<'_>) {
         assert_eq!(after.1, None);
         assert_eq!(shop.knows(ga.clone()), Some(after.clone()), "the browser is theirs");
         assert_eq!(shop.knows(page(None, "a", "x")), Some(before.clone()), "the past is not");
-        // Another client of the browser, which nobody told, follows; a late event does not lead back.
+        // Another client of the browser, which does not reset, follows; a late event does not lead back.
         shop.takes(11, on("ga4", "www.shop.example", None, "5.6", "v"));
         shop.takes(5, of(None, "a"));
         if first.is_some() {
@@ -207,14 +205,14 @@ fn a_reset_begins_a_new_visitor(make: TestBedFactory<'_>) {
         }
         shop.takes(12, of(None, "b"));
         assert_eq!(shop.knows(json!({ "anonymousId": "5.6" })), Some(after));
-        // Whoever signs in now is who it was since the reset.
+        // A user who signs in now owns the events since the reset.
         shop.takes(20, of(Some("w"), "b"));
         assert_eq!(shop.user(ga.clone()).as_deref(), Some("w"));
         assert_eq!(shop.knows(page(None, "a", "x")), Some(before), "and not before it");
     }
 }
 
-fn a_script_whose_storage_was_emptied_is_no_reset(make: TestBedFactory<'_>) {
+fn emptied_script_storage_is_no_reset(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(8 * DAY, page(None, "b", "v"));
@@ -235,7 +233,7 @@ fn an_address_joins_people_unless_another_user_has_it(make: TestBedFactory<'_>) 
     assert_eq!(shop.knows(page(None, "a", "v")), shop.knows(page(None, "b", "w")));
     shop.takes(2, by_server(with_email(page(Some("u"), "c", "x"), "jo@x.example")));
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
-    // Of somebody else, who says it is theirs.
+    // An event of another user, who claims the address.
     shop.takes(3, by_server(with_email(page(Some("w"), "d", "y"), "jo@x.example")));
     shop.takes(4, by_server(with_email(page(None, "d", "y"), "jo@x.example")));
     assert_eq!(shop.user(page(None, "d", "y")).as_deref(), Some("w"));
@@ -243,9 +241,7 @@ fn an_address_joins_people_unless_another_user_has_it(make: TestBedFactory<'_>) 
     assert_eq!(shop.user(letter).as_deref(), Some("u"));
 }
 
-fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs(
-    make: TestBedFactory<'_>,
-) {
+fn address_named_in_a_browser_reads_and_changes_no_user(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     let mut hers = with_email(page(Some("u"), "a", "v"), "jo@x.example");
     hers["traits"]["plan"] = "pro".into();
@@ -261,16 +257,16 @@ fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs(
         assert_ne!(Some(profile), before.0.as_ref().map(|(profile, _)| *profile));
     }
     assert_eq!((shop.knows(json!({ "userId": "u" })), traits()), before);
-    // Nor does a user take what nobody they know is known by.
+    // Nor does a user take an address of an unknown visitor.
     shop.takes(2, with_email(page(None, "b", "x"), "bo@x.example"));
     shop.takes(3, with_email(page(Some("w"), "phone", "p"), "bo@x.example"));
     assert_eq!(shop.user(page(None, "b", "x")), None);
-    // Nor does a letter's picture show who opened it.
+    // Nor does the image of an e-mail show who opened it.
     let letter = json!({ "context": { "traits": { "email": "jo@x.example" } } });
     assert_eq!(shop.knows(letter), None);
 }
 
-fn an_alias_makes_two_users_one_by_a_servers_word_only(make: TestBedFactory<'_>) {
+fn alias_of_two_users_joins_them_only_from_a_server(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     shop.takes(0, page(Some("u"), "a", "v"));
     shop.takes(0, page(Some("w"), "b", "x"));
@@ -282,13 +278,13 @@ fn an_alias_makes_two_users_one_by_a_servers_word_only(make: TestBedFactory<'_>)
     }
     shop.takes(3, page(Some("u"), "a", "v"));
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"), "is the one they go by");
-    // The older id is usually a device's, and then anybody may say so.
+    // The older id is usually a device's, and then any sender may state it.
     shop.takes(4, page(None, "c", "y"));
     shop.takes(5, alias("z", "c", false));
     assert_eq!(shop.user(page(None, "c", "y")).as_deref(), Some("z"));
 }
 
-fn of_two_profiles_that_are_one_the_later_statements_hold(make: TestBedFactory<'_>) {
+fn later_statements_win_when_profiles_merge(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     let say = |minute, user, anonymous, traits: Value| {
         let mut event = page(user, anonymous, &format!("v-{anonymous}"));
@@ -309,7 +305,7 @@ fn of_two_profiles_that_are_one_the_later_statements_hold(make: TestBedFactory<'
     assert!((60..=70).contains(&(minutes / 60_000)), "the last is kept to the hour: {minutes}");
 }
 
-fn what_is_known_writes_nothing_within_the_hour(make: TestBedFactory<'_>) {
+fn repeated_visit_writes_nothing_within_the_hour(make: TestBedFactory<'_>) {
     let Some(shop) = StitchingTestBed::new(make) else { return };
     let visit = || {
         let cookies = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });

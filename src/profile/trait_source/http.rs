@@ -1,4 +1,4 @@
-//! A profile API: one GET for each person.
+//! The client of a profile API over HTTP: one GET for each person.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::settings::HttpTraitSettings;
 use super::{TraitClient, TraitReply, TraitSourceError, TraitSourceSetupError};
 use crate::address::{EgressResolver, PrivateAddressError, literal_is_public};
 
-/// What answers over HTTP.
+/// A trait source over HTTP.
 pub(super) struct HttpTraitClient {
     client: reqwest::Client,
     headers: HeaderMap,
@@ -49,7 +49,7 @@ impl HttpTraitClient {
     }
 
     async fn ask(&self, url: &str) -> Result<TraitReply, TraitSourceError> {
-        // It was one when the template was filled.
+        // The text was a URL when the template was filled.
         let Ok(url) = Url::parse(url) else { return Ok(TraitReply::Refused) };
         if !self.allow_private && !literal_is_public(&url) {
             return Err(TraitSourceError::Forbidden);

@@ -1,11 +1,11 @@
-//! Traits from outside: what a store that somebody else keeps knows of a site's people, read for
-//! enrichment. It is never written, and segments know nothing of it.
+//! The external source of traits: a site's own store of people, read for enrichment. The gateway never
+//! writes it, and segments do not use it.
 //!
-//! What the site's own events said of a person wins over what is said outside, so that an identify is
-//! visible to the next event, always. Answers are remembered for a while, renewed behind their use, and
-//! used on while there is no newer. A person the source refuses, or fails over again and again while it
-//! answers of others, is as one it does not know: one person never stops a destination. Where the source as a whole does not answer, `on_timeout` says what becomes
-//! of the events. A read goes on behind those who wait for it, as one of the profiles does.
+//! Traits from the site's own events win over external ones, so that an identify is always visible to the next event.
+//! Answers are cached for a while, renewed in the background while in use, and used on while there is no newer one. A
+//! person whom the source refuses, or for whom it fails repeatedly while it answers for others, counts as unknown:
+//! one person never stops a destination. If the source as a whole does not answer, `on_timeout` decides about the
+//! events. A read continues after its waiters gave up, as one of the profiles does.
 
 mod http;
 mod poison_key;
@@ -41,41 +41,41 @@ use crate::event::{Event, JsonObject, ProfileView};
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, SharedName, TraitSourceLabels};
 
-/// What a source says of one person.
+/// The source's answer about one person.
 #[derive(Clone, Debug, PartialEq)]
 enum TraitReply {
-    /// Their traits.
+    /// The person's traits.
     Known(JsonObject),
-    /// It does not know them.
+    /// The source does not know the person.
     Unknown,
-    /// It does not say, or nothing that can be read; of others it may.
+    /// The source refuses to answer about this person, or its answer is unreadable; it may answer about others.
     Refused,
 }
 
-/// Why a source did not answer at all.
+/// The reason why a source did not answer at all.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TraitSourceError {
     /// No answer within `timeout`.
     #[error("no answer in time")]
     Timeout,
-    /// A status of its own trouble, or of too many calls.
-    #[error("it answered {0}")]
+    /// A status of a server error, or of too many calls.
+    #[error("the source answered {0}")]
     Status(u16),
     /// The address guard: the name resolves to an address that calls must not go to.
     #[error("the address is private or reserved, and egress.allow_private is off")]
     Forbidden,
-    /// It could not be reached, or the connection was lost.
-    #[error("it could not be reached")]
+    /// The source could not be reached, or the connection was lost.
+    #[error("the source could not be reached")]
     Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why a source cannot be set up.
+/// The reason why a source cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TraitSourceSetupError {
     /// TLS cannot be set up on this machine.
     #[error("the client cannot be made")]
     Client(#[from] reqwest::Error),
-    /// A header's value can be carried by none.
+    /// A header's value is not a valid field value.
     #[error("a header cannot be sent")]
     Header(#[from] InvalidHeaderValue),
     /// TLS cannot be set up for a Redis.
@@ -86,30 +86,30 @@ pub enum TraitSourceSetupError {
     Redis(#[from] ::redis::RedisError),
 }
 
-/// A store that knows people.
+/// A client of an external store of people.
 #[async_trait]
 trait TraitClient: Send + Sync {
-    /// How many people may be asked for at once.
+    /// Returns the most people in one batch.
     fn max_batch_keys(&self) -> usize;
 
-    /// What it says of whom these keys name, in their order.
+    /// Reads the traits of the people with these keys, in their order.
     async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError>;
 }
 
-/// A person's traits, if the source knows them.
+/// The traits of a person, if the source knows them.
 type SourcedTraits = Option<Arc<JsonObject>>;
 
-/// What was answered, and how long it holds.
+/// A cached answer, and the times until which it is used.
 #[derive(Clone)]
 struct TraitCacheEntry {
     traits: SourcedTraits,
     read_at: Instant,
-    /// When it is renewed behind its use.
+    /// The time at which it is renewed in the background.
     renew_at: Instant,
     fresh_until: Instant,
 }
 
-/// A site's source.
+/// A site's external source of traits.
 pub(super) struct TraitSource {
     settings: TraitSourceSettings,
     allow_private: bool,
@@ -122,7 +122,7 @@ pub(super) struct TraitSource {
     metrics: Arc<Metrics>,
 }
 
-/// Whom was asked for: what is known of them, by what they were asked for by, and why of others not.
+/// The traits of the requested people, by their keys, and the error for the others.
 #[derive(Default)]
 struct TraitLookupOutcome {
     known: HashMap<Arc<str>, SourcedTraits>,
@@ -147,7 +147,7 @@ impl TraitSource {
         Self { settings, allow_private, source, cache, flights, reads, blame, site, metrics }
     }
 
-    /// What is known of whom these keys name. Takes `timeout` at most.
+    /// Looks up the people with these keys. Takes `timeout` at most.
     async fn look_up(self: &Arc<Self>, keys: BTreeSet<Arc<str>>) -> TraitLookupOutcome {
         let (now, mut answers) = (Instant::now(), TraitLookupOutcome::default());
         let (mut missing, mut due) = (Vec::new(), Vec::new());
@@ -172,7 +172,7 @@ impl TraitSource {
         if tokio::time::timeout(self.settings.timeout, ask).await.is_err() {
             answers.error = Some(TraitSourceError::Timeout.into());
         }
-        // The time may be over with the answers of some, and there may be older ones.
+        // The time may be over with the answers of some, and older answers may be in the cache.
         for key in missing {
             if !answers.known.contains_key(&key)
                 && let Some(entry) = self.cache.get(&key).filter(|entry| self.is_usable(entry))
@@ -183,7 +183,7 @@ impl TraitSource {
         answers
     }
 
-    /// Waits for what is asked for already, and asks for the rest.
+    /// Waits for requests in flight, and requests the other keys.
     async fn ask(self: &Arc<Self>, missing: Vec<Arc<str>>, answers: &mut TraitLookupOutcome) {
         let (mut seats, left) = self.flights.join(missing, |_, _| true);
         for keys in left.chunks(self.source.max_batch_keys()) {
@@ -194,7 +194,7 @@ impl TraitSource {
                     return;
                 }
             };
-            // Others may have begun while this lookup waited for its place.
+            // Others may have begun while this lookup waited for its slot.
             let (joined, left) = self.flights.join(keys.to_vec(), |_, _| true);
             seats.extend(joined);
             if !left.is_empty() {
@@ -212,7 +212,7 @@ impl TraitSource {
         }
     }
 
-    /// Renews what is used before its time is over, as far as there is room.
+    /// Renews answers in use before they expire, as far as there is room.
     fn renew(self: &Arc<Self>, due: Vec<Arc<str>>) {
         let (_, due) = self.flights.join(due, |_, _| true);
         for keys in due.chunks(self.source.max_batch_keys()) {
@@ -223,7 +223,7 @@ impl TraitSource {
         }
     }
 
-    /// Asks the source, and remembers what it says.
+    /// Requests the keys from the source, and caches the answers.
     async fn read(
         self: Arc<Self>,
         takeoff: PendingRead<Arc<str>, Result<SourcedTraits, TraitSourceError>>,
@@ -241,7 +241,7 @@ impl TraitSource {
             _ => {}
         }
         let answer = |(index, key): (usize, &Arc<str>)| match &said {
-            // What a source leaves out it does not know.
+            // A person missing in the answers is unknown to the source.
             Ok(answers) => Ok(self.remember(key, answers.get(index))),
             Err(error) => self.use_older(key).ok_or_else(|| error.clone()),
         };
@@ -250,7 +250,7 @@ impl TraitSource {
             let result =
                 if matches!(error, TraitSourceError::Timeout) { "timeout" } else { "error" };
             self.count(result, takeoff.keys.len());
-            tracing::debug!(%error, site = %self.site, "a source of traits does not answer");
+            tracing::debug!(%error, site = %self.site, "the site's trait source does not answer");
         }
         takeoff.complete_read(Ok(answers));
     }
@@ -272,7 +272,7 @@ impl TraitSource {
         traits
     }
 
-    /// What was answered before, if it can be used on; the source is left alone with it for a while.
+    /// Returns the older answer, if it is still usable; the source is not asked again for `retry`.
     fn use_older(&self, key: &Arc<str>) -> Option<SourcedTraits> {
         let mut entry = self.cache.get(key).filter(|entry| self.is_usable(entry))?;
         let again = Instant::now() + self.settings.retry;
@@ -283,8 +283,8 @@ impl TraitSource {
         Some(traits)
     }
 
-    /// Whether it is used while there is nothing newer. That somebody was not known is not: they may be
-    /// by now.
+    /// Returns true if the answer is used while there is no newer one. An expired "unknown" is not: the
+    /// source may know the person by now.
     fn is_usable(&self, entry: &TraitCacheEntry) -> bool {
         let now = Instant::now();
         let is_young = now.duration_since(entry.read_at) < self.settings.stale;
@@ -306,8 +306,12 @@ fn weight(key: &Arc<str>, entry: &TraitCacheEntry) -> u32 {
 }
 
 impl ProfileService {
-    /// Makes this the site's source of traits from outside, or none. The one of before stays, with what
-    /// it remembers, if nothing about it changed.
+    /// Sets or removes the site's external source of traits. The current one stays, with its cache, if
+    /// its settings are the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the client of the source cannot be set up.
     pub fn set_source(
         &self,
         (site, name): (SiteId, &SharedName),
@@ -353,7 +357,7 @@ impl ProfileService {
         Ok(())
     }
 
-    /// Forgets what the site's source said of anybody.
+    /// Clears the cached answers of the site's source.
     pub(super) fn clear_source_cache(&self, site: SiteId) {
         if let Some(outside) = self.source(site) {
             outside.cache.invalidate_all();
@@ -364,7 +368,7 @@ impl ProfileService {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).get(&site).cloned()
     }
 
-    /// Adds what the site's source knows of the visitors of these events to what was found of them.
+    /// Adds the traits of the site's source to the profiles found for these events.
     pub(super) async fn merge_source_traits(
         &self,
         site: SiteId,
@@ -382,8 +386,8 @@ impl ProfileService {
         self.add(&outside, keys, found).await
     }
 
-    /// The same for the visitor of a page, by their user id alone: what address is theirs, and which
-    /// device, a page can claim as it likes.
+    /// Adds the traits of the visitor of a page, by their user id alone: a page can claim any address
+    /// and any device.
     pub(super) async fn merge_page_source_traits(
         &self,
         site: SiteId,
@@ -414,7 +418,8 @@ impl ProfileService {
                 return Err(error);
             }
             self.metrics.events_unenriched.inc_by(missing as u64);
-            tracing::warn!(%error, "events go without the traits of the site's source");
+            tracing::warn!(%error, "the site's trait source does not answer: events are delivered \
+                without its traits");
         }
         for (found, key) in found.iter_mut().zip(&keys) {
             let traits = key.as_ref().and_then(|key| answers.known.get(key)?.as_ref());
@@ -426,7 +431,7 @@ impl ProfileService {
     }
 }
 
-/// Whom an event is asked for by: its own ids, else those that the profile knows.
+/// Returns the ids with which an event's person is looked up: its own, else those of the profile.
 fn person<'p>(
     event: &'p Event,
     identities: &'p [Identity],
@@ -445,7 +450,7 @@ fn person<'p>(
     }
 }
 
-/// The profile with the traits from outside that it does not have itself.
+/// Returns the profile with the external traits that it does not have itself.
 fn merged(own: &Arc<ProfileView>, outside: &Arc<JsonObject>) -> Arc<ProfileView> {
     if outside.keys().all(|name| own.traits.contains_key(name)) {
         return own.clone();

@@ -1,6 +1,6 @@
-//! Whose fault it is that a source does not answer: its own, or the one person's it was asked for. An API
-//! that fails over one broken record fails each time; events of that person must not wait for ever, nor
-//! all behind them.
+//! Detection of poison keys: whether a source as a whole fails, or only for one person. An API that
+//! fails over one broken record fails each time; events of that person must not wait permanently, nor
+//! all events behind them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,27 +9,27 @@ use moka::sync::Cache;
 
 use super::TraitClient;
 
-/// How often one person is asked for in vain before somebody else is asked for as well.
+/// Failed requests for one person after which another person is requested as a test.
 const TRIES: u32 = 3;
 
-/// People who are remembered as asked for in vain.
+/// The most people whose failures are remembered.
 const PEOPLE: u64 = 1000;
 
-/// Who was asked for in vain.
+/// The failed requests by person.
 pub(super) struct PoisonKeyDetector {
     tries: Cache<Arc<str>, u32>,
-    /// The last one that the source said anything of.
+    /// The last person that the source answered about.
     answered: Mutex<Option<Arc<str>>>,
 }
 
 impl PoisonKeyDetector {
-    /// Tries count together if none was answered, and no more than `within` lies between two.
+    /// Creates a detector. Failures add up if no answer came between them, and at most `within` lies between two.
     pub(super) fn new(within: Duration) -> Self {
         let tries = Cache::builder().max_capacity(PEOPLE).time_to_live(within).build();
         Self { tries, answered: Mutex::default() }
     }
 
-    /// The source said something of these.
+    /// Records that the source answered about these people.
     pub(super) fn answered(&self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.tries.invalidate(key));
         if let Some(key) = keys.first() {
@@ -37,8 +37,8 @@ impl PoisonKeyDetector {
         }
     }
 
-    /// The source failed over this one. Whether that is theirs alone: it did so several times, and says
-    /// something of another, who is asked for to see.
+    /// Records that the source failed for this key. Returns true if the failure is the key's alone: it
+    /// failed several times, and a test request for another person succeeds.
     pub(super) async fn is_poison_key(
         &self,
         key: &Arc<str>,

@@ -1,7 +1,7 @@
-//! Redis, or what speaks like it (Valkey): a hash for each person, read for all of a batch at once.
+//! The client of Redis or a compatible server (Valkey): a hash for each person, read for all of a batch at once.
 //!
-//! Its address is the operator's alone, as that of the database is, and mostly a private one: the guard
-//! of what goes out is not asked.
+//! Only the operator sets its address, like the database's, and it is mostly a private one: the guard
+//! of outbound addresses is not applied.
 
 use std::io;
 use std::sync::Arc;
@@ -25,14 +25,14 @@ use super::settings::RedisTraitSettings;
 use super::{TraitClient, TraitReply, TraitSourceError, TraitSourceSetupError};
 use crate::event::JsonObject;
 
-/// People asked for in one batch: what is read of a destination's journal in one step.
+/// The most people in one batch: the events that a destination reads from the journal in one step.
 const MOST: usize = 256;
 
 /// A reply has lengths and line ends besides a person's traits.
 const BYTES_PER_TRAIT_BYTE: usize = 8;
 const BYTES_BESIDES: usize = 1024;
 
-/// What speaks Redis.
+/// A trait source on a Redis server.
 pub(super) struct RedisTraitClient {
     client: Client,
     tls: Option<TlsConnector>,
@@ -41,21 +41,21 @@ pub(super) struct RedisTraitClient {
     reply_bytes: usize,
 }
 
-/// A connection, and what moves its requests and replies; it ends with the last clone.
+/// A connection, and the task that moves its requests and replies; the task ends with the last clone.
 #[derive(Clone)]
 struct RedisConnection {
     requests: MultiplexedConnection,
     driver: Arc<AbortOnDropHandle<()>>,
-    /// A question was not answered: nothing is known of what comes next.
+    /// Set if a request was not answered: the next reply cannot be attributed.
     is_broken: Arc<AtomicBool>,
 }
 
-/// A question that is not answered yet. Where it ends so, by an error or because nobody waits any more,
-/// the connection asks no further one.
+/// A request without an answer yet. If it is dropped so, by an error or because its waiter gave up, the
+/// connection takes no further request.
 struct UnansweredRequest(Arc<AtomicBool>);
 
 impl UnansweredRequest {
-    /// The answer is here.
+    /// Marks the request as answered.
     fn end(mut self) {
         self.0 = Arc::default();
     }
@@ -72,7 +72,7 @@ trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
 impl RedisTraitClient {
-    /// Connects with the first batch, and again whenever the connection is lost.
+    /// Creates the client. It connects with the first batch, and again whenever the connection is lost.
     pub(super) fn new(
         settings: &RedisTraitSettings,
         timeout: Duration,
@@ -84,7 +84,7 @@ impl RedisTraitClient {
         Ok(Self { client, tls, connection: Mutex::default(), timeout, reply_bytes })
     }
 
-    /// The connection, or a new one.
+    /// Returns the connection; opens a new one if it is broken.
     async fn connection(&self) -> Result<RedisConnection, RedisError> {
         let mut connection = self.connection.lock().await;
         let is_usable = |open: &&RedisConnection| {
@@ -122,7 +122,7 @@ impl RedisTraitClient {
         let making =
             MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await;
         let (requests, driver) = making?;
-        // It ends with the connection.
+        // The task ends with the connection.
         let driver = AbortOnDropHandle::new(TaskTracker::new().spawn(driver));
         Ok(RedisConnection { requests, driver: Arc::new(driver), is_broken: Arc::default() })
     }
@@ -130,7 +130,7 @@ impl RedisTraitClient {
     fn answer(&self, value: Value) -> Result<TraitReply, TraitSourceError> {
         if let Value::ServerError(error) = &value {
             return match error.code() {
-                // Of this key alone.
+                // These errors concern this key alone.
                 "WRONGTYPE" | "NOPERM" | TOO_LARGE_CODE => Ok(TraitReply::Refused),
                 _ => Err(TraitSourceError::Unreachable(Arc::new(redis::RedisError::from(
                     error.clone(),
@@ -187,7 +187,7 @@ impl TraitClient for RedisTraitClient {
     }
 }
 
-/// TLS by the roots of the system.
+/// Returns a TLS connector with the system's roots.
 fn connector() -> Result<TlsConnector, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -1,10 +1,10 @@
-//! A connection to Redis whose replies are bounded before anything is made of them.
+//! A connection to Redis whose replies are bounded before the client parses them.
 //!
 //! The client's parser reserves what a reply announces and keeps all of it in memory. So each reply is
-//! looked over here first (RESP: <https://redis.io/docs/latest/develop/reference/protocol-spec/>, read
-//! 2026-11): it is passed on once it is whole. One that is larger than the bound, or announces more, is
-//! read past without being kept, and an error stands in its place; the replies behind it are not
-//! touched. What is no RESP, or nests deeper than any answer to a read, ends the connection.
+//! scanned here first (RESP: <https://redis.io/docs/latest/develop/reference/protocol-spec/>, read
+//! 2026-11): it is passed on once it is complete. One that is larger than the bound, or announces more,
+//! is read past without being kept, and replaced by an error; the replies behind it are not touched. A
+//! reply that is no RESP, or nests deeper than any answer to a read, ends the connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,29 +13,29 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Stands in the place of a reply that is too large. The word is the error's code.
+/// The error that replaces a reply which is too large. Its first word is the error's code.
 const TOO_LARGE: &[u8] = b"-TOOLARGE reply\r\n";
 
-/// The code of the error in the place of a reply that is too large.
+/// The code of that error.
 pub(super) const TOO_LARGE_CODE: &str = "TOOLARGE";
 
-/// The longest line that announces something: a type, a 64-bit number, a sign and the line's end.
+/// The longest line that announces a length, in bytes: a type, a 64-bit number, a sign and the line's end.
 const HEAD_BYTES: usize = 32;
 
-/// Lists within lists: a hash is one list.
+/// The most lists within lists: a hash is one list.
 const MAX_DEPTH: usize = 4;
 
 /// Bytes read from the connection at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// A value of the client takes this many times the bytes of the shortest item of a list.
+/// The size of the client's value, as a multiple of the bytes of a list's shortest item.
 const BYTES_PER_ITEM: usize = 8;
 
 /// A connection with bounded replies.
 pub(super) struct BoundedReplyStream<S> {
     stream: S,
     reply: RespReplyScanner,
-    /// What may be passed on.
+    /// The bytes that may be passed on.
     out: VecDeque<u8>,
 }
 
@@ -46,10 +46,10 @@ impl<S> BoundedReplyStream<S> {
     }
 }
 
-/// How far a reply has come.
+/// The progress of the scan of one reply.
 struct RespReplyScanner {
     max_bytes: usize,
-    /// What was read of it, until it is too large.
+    /// The bytes of the reply so far, until it is too large.
     kept: Vec<u8>,
     is_too_large: bool,
     /// Items still to come, of each list that is open.
@@ -57,11 +57,11 @@ struct RespReplyScanner {
     part: RespReplyPart,
 }
 
-/// What comes next.
+/// The part of a reply that comes next.
 enum RespReplyPart {
-    /// A line; what was read of it, as far as it announces something.
+    /// A line, with its bytes so far, up to the longest announcement.
     Line(Vec<u8>),
-    /// So many bytes, the line's end included.
+    /// This many bytes, the line's end included.
     Bytes(u64),
 }
 
@@ -71,7 +71,7 @@ impl RespReplyScanner {
         Self { max_bytes, kept, is_too_large: false, open, part: RespReplyPart::Line(Vec::new()) }
     }
 
-    /// Takes in what was read, and passes on what is whole.
+    /// Scans bytes, and passes complete replies on.
     fn take(&mut self, mut bytes: &[u8], out: &mut VecDeque<u8>) -> io::Result<()> {
         while !bytes.is_empty() {
             let (used, is_item) = match &mut self.part {
@@ -117,7 +117,7 @@ impl RespReplyScanner {
         self.kept = Vec::new();
     }
 
-    /// A line or so many bytes are at an end.
+    /// Ends a line or a run of bytes.
     fn item(&mut self) -> io::Result<()> {
         let part = std::mem::replace(&mut self.part, RespReplyPart::Line(Vec::new()));
         if let RespReplyPart::Line(line) = part {
@@ -129,7 +129,7 @@ impl RespReplyScanner {
             match line.first() {
                 Some(b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(') => {}
                 Some(b'$' | b'!' | b'=') => {
-                    // Below zero there is no such value.
+                    // A negative length announces a null value.
                     if let Ok(bytes) = u64::try_from(number()?) {
                         if bytes > self.max_bytes as u64 {
                             self.give_up();
@@ -140,7 +140,7 @@ impl RespReplyScanner {
                 }
                 Some(b'*' | b'~' | b'>') => return self.list(number()?),
                 Some(b'%') => return self.list(number()?.saturating_mul(2)),
-                // Attributes are never asked for.
+                // Attributes are never requested.
                 _ => return Err(not_resp()),
             }
         }
@@ -164,7 +164,7 @@ impl RespReplyScanner {
         Ok(())
     }
 
-    /// Counts an item that is whole, and the lists that are whole with it.
+    /// Counts a complete item, and the lists that are complete with it.
     fn close_lists(&mut self) {
         while let Some(left) = self.open.last_mut() {
             *left -= 1;
@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// What is passed on of these bytes, however they are cut.
+    /// Returns the bytes that are passed on, however the input is cut.
     fn passed(bytes: &[u8], cut: usize) -> io::Result<Vec<u8>> {
         let (mut reply, mut out) = (RespReplyScanner::new(100), VecDeque::new());
         for chunk in bytes.chunks(cut) {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_replies_pass_and_large_ones_are_replaced() {
+    fn complete_replies_pass_and_large_ones_are_replaced() {
         let hash = b"*4\r\n$1\r\na\r\n$3\r\n\r\n*\r\n+b\r\n$-1\r\n";
         let long = format!("*2\r\n$1\r\na\r\n$200\r\n{}\r\n", "*9\r\n".repeat(50));
         let many = format!("*40\r\n{}", ":1\r\n".repeat(40));
@@ -268,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_bounded_and_cuts_make_no_difference(
+        fn any_input_is_bounded_and_cuts_make_no_difference(
             bytes in "([$*+:%_!-]?[0-9]{0,3}\r?\n?){0,30}", cut in 1..40_usize,
         ) {
             let (one, other) = (passed(bytes.as_bytes(), cut), passed(bytes.as_bytes(), 1));

@@ -1,4 +1,4 @@
-//! `source` of a site's `profiles`.
+//! The settings `source` of a site's `profiles`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use url::Url;
 use super::template::LookupTemplate;
 use crate::settings::{SecretString, SettingsSection};
 
-/// Fields that the connection decides.
+/// Header fields that the connection sets itself.
 const OWN: [HeaderName; 6] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -18,41 +18,41 @@ const OWN: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Where else traits of a site's people are kept, and how it is asked.
+/// The settings of a site's external source of traits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraitSourceSettings {
     pub(super) store: TraitClientSettings,
-    /// For what is known of some events' visitors.
+    /// The longest lookup of the visitors of some events.
     pub(super) timeout: Duration,
     /// The most bytes of one person's traits.
     pub(super) reply_bytes: usize,
-    /// Calls, or batches, under way at once.
+    /// The most concurrent calls, or batches.
     pub(super) max_concurrent_lookups: usize,
-    /// Memory for what was answered.
+    /// Memory for cached answers, in bytes.
     pub(super) cache_bytes: u64,
-    /// How long an answer holds.
+    /// The time for which an answer is fresh.
     pub(super) ttl: Duration,
-    /// How long it holds that somebody is not known.
+    /// The time for which the answer "unknown" is fresh.
     pub(super) negative_ttl: Duration,
-    /// After how long an answer that is used is renewed behind its use.
+    /// The age from which an answer in use is renewed in the background.
     pub(super) renew_after: Duration,
-    /// How old an answer is used while there is no newer.
+    /// The age up to which an answer is used while there is no newer one.
     pub(super) stale: Duration,
-    /// How long that is used before the source is asked again.
+    /// The time for which such an answer is used before the source is asked again.
     pub(super) retry: Duration,
 }
 
-/// A kind of store.
+/// The kind of source, with its own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TraitClientSettings {
     Http(HttpTraitSettings),
     Redis(RedisTraitSettings),
-    /// One of the tests'.
+    /// The source of the tests.
     #[cfg(test)]
     Test(LookupTemplate),
 }
 
-/// A URL for each person.
+/// The settings of a source over HTTP: a URL for each person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpTraitSettings {
     pub(super) url: LookupTemplate,
@@ -61,7 +61,7 @@ pub(super) struct HttpTraitSettings {
     pub(super) path: String,
 }
 
-/// A hash for each person.
+/// The settings of a Redis source: a hash for each person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RedisTraitSettings {
     pub(super) url: SecretString,
@@ -76,7 +76,7 @@ enum TraitSourceKind {
 }
 
 impl TraitSourceSettings {
-    /// Reads `source`; `None` where it is off.
+    /// Reads `source`. Returns `None` if it is off.
     pub(in super::super) fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
         let kinds = [
             ("off", TraitSourceKind::Off),
@@ -113,7 +113,7 @@ impl TraitSourceSettings {
         })
     }
 
-    /// What a person is asked for by.
+    /// Returns the template of the person's URL or key.
     pub(super) const fn template(&self) -> &LookupTemplate {
         match &self.store {
             TraitClientSettings::Http(http) => &http.url,
@@ -147,7 +147,7 @@ fn read_header(name: &str, value: &str) -> Result<(HeaderName, SecretString), &'
     if OWN.contains(&name) {
         return Err("is set by the gateway itself");
     }
-    HeaderValue::from_str(value).map_err(|_invalid| "has a value that no header can carry")?;
+    HeaderValue::from_str(value).map_err(|_invalid| "has a value that is not valid in a header")?;
     Ok((name, SecretString::new(value)))
 }
 
@@ -166,7 +166,7 @@ impl RedisTraitSettings {
     }
 }
 
-/// A template, whose text may hold a secret and is not repeated.
+/// Reads a template. Its text may hold a secret and is not repeated in errors.
 fn template(
     section: &mut SettingsSection<'_>,
     key: &str,

@@ -1,14 +1,14 @@
-//! What a person is asked for by: a URL or a key, with the person's ids in their places.
+//! The template of a lookup: a URL or a key, with the person's ids in their places.
 //!
-//! Anybody can say any id. Of a URL it fills its place and nothing else: it is percent-encoded, and one
-//! that would move the path (`..`) is not asked for.
+//! Any client can send any id. In a URL an id fills its place and nothing else: it is percent-encoded,
+//! and one that would change the path (`..`) is not looked up.
 
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-/// What a person may be asked for by.
+/// The ids by which a person may be looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LookupPersonIds<'p> {
     pub(super) user_id: Option<&'p str>,
@@ -29,20 +29,20 @@ const IDS: [(&str, LookupIdKind); 3] = [
     ("email", LookupIdKind::Email),
 ];
 
-/// What RFC 3986 calls unreserved stands for itself everywhere.
+/// All characters but those that RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A text with places for ids. It may hold a secret, and does not print.
+/// A text with places for ids. It may hold a secret, so `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct LookupTemplate {
     is_url: bool,
-    /// Each id with the text before it.
+    /// The ids, each with the text before it.
     places: Vec<(String, LookupIdKind)>,
     rest: String,
 }
 
 impl LookupTemplate {
-    /// Reads the key of a store of keys.
+    /// Parses the key of a key-value store.
     pub(super) fn key(text: &str) -> Result<Self, String> {
         let template = Self::parse(text, false)?;
         let mut between = template.places.iter().skip(1).map(|(text, _)| text);
@@ -52,12 +52,12 @@ impl LookupTemplate {
         Ok(template)
     }
 
-    /// Reads a URL, whose host no id can change.
+    /// Parses a URL, whose host no id can change.
     pub(super) fn url(text: &str) -> Result<Self, String> {
         let template = Self::parse(text, true)?;
         let written = template.with(|_| Some("x"), |text| text.to_owned());
         let written = written.unwrap_or_default();
-        let url = Url::parse(&written).map_err(|error| format!("is no URL: {error}"))?;
+        let url = Url::parse(&written).map_err(|error| format!("is not a URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("must be an http or https URL".to_owned());
         }
@@ -70,7 +70,7 @@ impl LookupTemplate {
             return Err("must have its ids in the path or the query".to_owned());
         }
         if url.as_str() != written {
-            // Not repeated here: it may hold a secret.
+            // The text is not repeated here: it may hold a secret.
             let form = "must be written as it is sent: without . and .. in its path, its host in \
                         small letters, spaces and the like percent-encoded";
             return Err(form.to_owned());
@@ -94,8 +94,8 @@ impl LookupTemplate {
         Ok(Self { is_url, places, rest: rest.to_owned() })
     }
 
-    /// What this person is asked for by. `None` for who lacks an id, or has one that would not be
-    /// itself in its place.
+    /// Returns the URL or key of this person. `None` if an id is missing, or would not stay itself in
+    /// its place.
     pub(super) fn fill(&self, person: &LookupPersonIds<'_>) -> Option<String> {
         let id = |id| match id {
             LookupIdKind::User => person.user_id,
@@ -104,7 +104,7 @@ impl LookupTemplate {
         };
         if !self.is_url {
             let ends = self.places.iter().skip(1).map(|(text, _)| text.as_str());
-            // Else two people's ids could be one key.
+            // Otherwise two people's ids could give the same key.
             let is_plain = |((_, of), end): (&(String, LookupIdKind), &str)| {
                 !id(*of).is_some_and(|id| id.contains(end))
             };
@@ -116,7 +116,7 @@ impl LookupTemplate {
                 .then(|| self.with(id, str::to_owned))?;
         }
         let text = self.with(id, |text| utf8_percent_encode(text, ENCODED).to_string())?;
-        // A path of dots would be another's.
+        // The path of another person would result from an id of dots.
         Url::parse(&text).is_ok_and(|url| url.as_str() == text).then_some(text)
     }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_fills_its_place_and_nothing_else() {
+    fn id_fills_only_its_place_in_the_url() {
         let template =
             LookupTemplate::url("https://cdp.example/v1/users/{user_id}/traits?a=b").unwrap();
         let filled = |id: &str| template.fill(&of(id)).unwrap_or_default();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_its_ids_below_its_host() {
+    fn invalid_url_templates_are_refused() {
         for (bad, why) in [
             ("https://{user_id}.example/", "path or the query"),
             ("https://cdp.example{user_id}/", "path or the query"),
@@ -188,7 +188,7 @@ mod tests {
             ("https://me:pw@cdp.example/{user_id}", "headers"),
             ("https://cdp.example/a/../{user_id}", "as it is sent"),
             ("https://CDP.example/{user_id}", "as it is sent"),
-            ("cdp.example/{user_id}", "no URL"),
+            ("cdp.example/{user_id}", "not a URL"),
         ] {
             let error = LookupTemplate::url(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_two_people_are_never_the_same() {
+    fn keys_of_two_people_are_never_equal() {
         let one = LookupTemplate::key("profile:{user_id}").unwrap();
         assert_eq!(one.fill(&of("a:b\r\n")).as_deref(), Some("profile:a:b\r\n"));
         let two = LookupTemplate::key("p:{user_id}:{anonymous_id}").unwrap();

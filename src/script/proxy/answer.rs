@@ -1,4 +1,4 @@
-//! What browsers are told.
+//! Responses to browsers' requests of vendors' scripts.
 
 use bytes::Bytes;
 use http::header::{
@@ -15,10 +15,10 @@ use crate::vendors::script::ScriptFile;
 
 const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The most fields of an answer.
+/// The most fields of a response.
 const FIELDS: usize = 12;
 
-/// There is nothing: the vendor has no such script, or it cannot be had now.
+/// A response without a script: the vendor has none (404), or it cannot be fetched now (502).
 pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
     let status = if failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
     let mut response = Response::new(Full::default());
@@ -29,7 +29,7 @@ pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
     response
 }
 
-/// There is something, but in no coding that the client takes.
+/// The response 406: the client accepts none of the available codings.
 fn unacceptable() -> Response<Full<Bytes>> {
     let mut response = none(false);
     *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
@@ -37,14 +37,14 @@ fn unacceptable() -> Response<Full<Bytes>> {
     response
 }
 
-/// The script, or the part of it that is asked for, or that it is the same still.
+/// The script, the requested part of it, or 304 if the client has this version.
 pub(super) fn script(
     asked: &ScriptRequest<'_>,
     file: &ScriptFile,
     served: &ProxiedScript,
 ) -> Response<Full<Bytes>> {
     let range = asked.fields.get(RANGE).filter(|_| asked.method == Method::GET);
-    // Parts are of the text as it is.
+    // Ranges are of the uncompressed text.
     let coded = match range {
         Some(_) => Some(served.encoded.plain()),
         None => served.encoded.best(asked.fields),
@@ -52,7 +52,7 @@ pub(super) fn script(
     let Some(coded) = coded else { return unacceptable() };
     let mut response = Response::new(Full::default());
     let fields = response.headers_mut();
-    // As many as there will be, the date included: a map that grows hashes all of them again.
+    // Reserves the final number, the date included: a map that grows hashes all of them again.
     fields.reserve(FIELDS);
     let age = if file.immutable {
         "public, max-age=31536000, immutable"
@@ -103,12 +103,12 @@ pub(super) fn script(
     response
 }
 
-/// Whether the range is asked of this very text.
+/// Returns true if the range applies to this form of the text (`If-Range`).
 fn is_range_of(asked: &ScriptRequest<'_>, coded: &EncodedForm) -> bool {
     asked.fields.get(IF_RANGE).is_none_or(|tag| *tag == coded.etag)
 }
 
-/// First and last byte of a single range; `Some(None)` for one that lies outside. Any other is
+/// First and last byte of a single range; `Some(None)` if it lies outside the text. Any other range is
 /// ignored, as RFC 9110 lets a server do.
 #[expect(clippy::option_option, reason = "no range, one outside, one inside")]
 fn part(range: &HeaderValue, coded: &EncodedForm) -> Option<Option<(usize, usize)>> {

@@ -1,17 +1,17 @@
-//! What is new in a version of a script, for people. Minified scripts are one line: they are broken
-//! into short ones first, for reading only.
+//! Differences between two versions of a script, for people. Minified scripts have one line: for the diff,
+//! they are first broken into short ones.
 
 use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
 
-/// How long a script is looked at; after that, the rest is shown as replaced.
+/// The time limit of a comparison; after that, the rest is shown as replaced.
 const TIME: Duration = Duration::from_secs(5);
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
 
-/// A line longer than this is broken at its next comma as well,
+/// A line longer than this is also broken at its next comma,
 const LONG_LINE_BYTES: usize = 120;
 
 /// and one longer than this anywhere.
@@ -20,7 +20,7 @@ const MAX_LINE_BYTES: usize = 1000;
 /// The longest diff.
 const MAX_DIFF_BYTES: usize = 512 * 1024;
 
-/// A diff of two versions, in the unified format. It has any character that the scripts have.
+/// A diff of two versions, in the unified format. It can contain any character of the scripts.
 pub(super) fn diff(old: &[u8], new: &[u8]) -> (String, bool) {
     let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
     let (old, new) = (lines(&old), lines(&new));
@@ -44,8 +44,8 @@ pub(super) fn diff(old: &[u8], new: &[u8]) -> (String, bool) {
     (out, false)
 }
 
-/// The lines of a script, broken after what ends a statement or begins or ends a block. Where one
-/// breaks depends on what comes shortly before only: what is the same breaks the same.
+/// The lines of a script, broken after each end of a statement and each begin or end of a block. A break
+/// depends only on the text shortly before it: equal parts are broken equally.
 fn lines(text: &str) -> Vec<&str> {
     let mut lines = Vec::new();
     let (mut start, mut end) = (0, 0);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_is_read_as_many() {
+    fn lines_breaks_a_minified_line() {
         let old = "!function(){var a=1;var b=2;function c(){return a}f(1);g(2);h(3);i(4)}();";
         let new = old.replace("b=2", "b=\"\u{1b}[2J\"").replace("return a", "return b");
         let (shown, cut) = diff(old.as_bytes(), new.as_bytes());
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_or_long() {
+    fn lines_keeps_all_text_within_the_length_limit() {
         let text = format!("{}{}é\r\n;x", "a,".repeat(300), "b".repeat(5000));
         let broken = lines(&text);
         assert_eq!(broken.concat(), text.replace("\r\n", ""));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_other_scripts_end_in_time_and_bounds() {
+    fn diff_of_unrelated_scripts_ends_within_its_limits() {
         let many = |seed: u64| {
             let mut random = fastrand::Rng::with_seed(seed);
             let word = |_| format!("f{}({});", random.u32(..), random.u8(..));

@@ -1,5 +1,5 @@
-//! Scripts on disk: one file each, named by the hash of where it came from. A file that is not whole
-//! is as good as none. All of it blocks.
+//! Scripts on disk: one file each, named by the hash of its URL. An incomplete file counts as absent.
+//! Every function blocks.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 pub(super) struct ScriptDiskCache {
     folder: PathBuf,
     max_bytes: u64,
-    /// Whoever writes looks after the space, too.
+    /// Held by the writer, which also enforces the disk limit.
     writing: Mutex<()>,
 }
 
@@ -42,12 +42,12 @@ impl ScriptDiskCache {
         self.folder.join(hex(&hash(url.as_bytes())))
     }
 
-    /// The script from there, if it is here and whole.
+    /// Returns the script of this URL if its file exists and is complete.
     pub(super) fn read(&self, url: &str, max_bytes: usize) -> Option<FetchedScript> {
         read(&self.file(url), url, max_bytes).ok()
     }
 
-    /// Keeps a script: whole, or not at all.
+    /// Stores a script: completely, or not at all.
     pub(super) fn write(&self, source: &FetchedScript) -> io::Result<()> {
         // A poisoned lock guards nothing but the order.
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -55,7 +55,7 @@ impl ScriptDiskCache {
         self.make_room()
     }
 
-    /// Removes the oldest until the rest fits.
+    /// Removes the oldest files until the rest fits.
     fn make_room(&self) -> io::Result<()> {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -76,8 +76,8 @@ impl ScriptDiskCache {
     }
 }
 
-/// The script from `url` in a file. An error of the kind `InvalidData` is of a file that is not whole,
-/// or another's.
+/// The script from `url` in a file. The error kind `InvalidData` means an incomplete file, or one of
+/// another URL.
 pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<FetchedScript> {
     let damaged = || io::Error::from(io::ErrorKind::InvalidData);
     let length = fs::metadata(file)?.len();
@@ -95,7 +95,7 @@ pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<Fetch
     Ok(FetchedScript { facts: head.facts, hash, body })
 }
 
-/// Makes a file of a script in a folder, in one step: a crash leaves the old one or the new one.
+/// Writes a script to a file in a folder, atomically: after a crash the old one or the new one exists.
 pub(super) fn write(folder: &Path, file: &Path, source: &FetchedScript) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let unfinished = file.with_added_extension("new");
@@ -111,7 +111,7 @@ pub(super) fn write(folder: &Path, file: &Path, source: &FetchedScript) -> io::R
     out.write_all(&source.body)?;
     out.sync_all()?;
     fs::rename(unfinished, file)?;
-    // The name is as durable as what it names.
+    // Makes the file's name as durable as its content.
     fs::File::open(folder)?.sync_all()
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_not_there() {
+    fn read_rejects_incomplete_files() {
         let folder = tempfile::tempdir().unwrap();
         let disk = ScriptDiskCache::new(folder.path().join("scripts"), 1 << 20);
         disk.write(&source("https://x/a", "let a\n= 1")).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room() {
+    fn write_removes_the_oldest_scripts_over_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let disk = ScriptDiskCache::new(folder.path().join("scripts"), 1000);
         for name in ["a", "b", "c"] {

@@ -1,4 +1,4 @@
-//! Fetching a script from its vendor, as a browser that says nothing of its visitor.
+//! Fetches a script from its vendor, with request fields that carry nothing about a visitor.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use super::settings::ScriptProxySettings;
 use super::source::{FetchedScript, ScriptMetadata, hash};
 use crate::address::{EgressResolver, literal_is_public};
 
-/// Of a browser that every vendor serves its modern build.
+/// The `User-Agent` of a browser for which every vendor serves its modern build.
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
                           Chrome/142.0.0.0 Safari/537.36";
 
-/// The longest validator that is kept.
+/// The longest validator that is stored.
 const MAX_VALIDATOR_BYTES: usize = 1024;
 
 #[derive(Debug)]
@@ -33,32 +33,32 @@ pub(super) struct ScriptFetcher {
     timeout: Duration,
 }
 
-/// What the vendor said.
+/// The result of a fetch.
 pub(super) enum ScriptFetchOutcome {
     New(FetchedScript),
-    /// The copy at hand is right still, for this long.
+    /// The stored copy is still valid, for this long.
     Same(Option<Duration>),
-    /// There is no such script.
+    /// The vendor has no such script.
     Absent,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ScriptFetchError {
-    #[error("too many fetches are under way")]
+    #[error("too many fetches are in progress")]
     Busy,
     #[error("the address is private or reserved, and egress.allow_private is off")]
     Forbidden,
-    #[error("no whole answer in time")]
+    #[error("the answer was not complete in time")]
     Timeout,
     #[error("could not be fetched")]
     Cut(#[source] reqwest::Error),
     #[error("was answered with {0}")]
     Status(StatusCode),
-    #[error("is no script: {0:?}")]
+    #[error("is not a script: {0:?}")]
     Type(String),
     #[error("is longer than scripts.script_bytes")]
     TooLong,
-    #[error("is not what its Content-Encoding says")]
+    #[error("does not match its Content-Encoding")]
     Encoding,
 }
 
@@ -84,7 +84,7 @@ impl ScriptFetcher {
         })
     }
 
-    /// Fetches a script, unless the copy at hand is right still.
+    /// Fetches a script, unless the stored copy is still valid.
     pub(super) async fn fetch(
         &self,
         url: &Url,
@@ -161,7 +161,7 @@ fn text(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
     fields.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// What a script is served as. Anything else is none.
+/// The media type to serve a script with. `None` if the vendor's type is not one of a script.
 fn media_type(said: &str) -> Option<&'static str> {
     let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
@@ -177,7 +177,7 @@ fn media_type(said: &str) -> Option<&'static str> {
     }
 }
 
-/// No script begins like a page of HTML.
+/// Returns true if the body begins like an HTML page, which no script does.
 fn is_page(body: &[u8]) -> bool {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     body.first() == Some(&b'<') && !body.starts_with(b"<!--")

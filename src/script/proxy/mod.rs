@@ -1,12 +1,9 @@
-//! Vendors' scripts, first-party: fetched from the vendor, rewritten for the site's mount, kept in
-//! memory and on disk, compressed off the request's path.
+//! Vendors' scripts, first-party: fetched, rewritten for the site's mount, cached, compressed off the request path.
 //!
-//! A script at hand is served at once, whatever its age; when its time is over, it is asked for anew
-//! behind the answer. A vendor that is down or answers nonsense changes nothing for visitors, for as
-//! long as `scripts.stale_if_error` says. Many who ask for one that is not at hand wait for one fetch.
-//!
-//! A script that a site holds to a version ([`PinnedVersion`]) is fetched like any other, to see what is new;
-//! visitors get the version that was approved.
+//! A cached script is served at once, whatever its age; once due, it is revalidated in the background. A vendor
+//! that is down or sends invalid replies changes nothing for visitors for `scripts.stale_if_error`. Concurrent
+//! requests of an uncached script wait for one fetch. A script that a site pins ([`PinnedVersion`]) is fetched
+//! like any other, to detect new versions; visitors get the approved version.
 
 mod answer;
 mod diff;
@@ -49,7 +46,7 @@ use crate::clock::SharedClock;
 use crate::metrics::{Metrics, ScriptRequestLabels, SharedName, SiteVendorLabels};
 use crate::vendors::script::AddressRewrite;
 
-/// What an entry without a script weighs.
+/// The cache weight of an entry without a script, in bytes.
 const EMPTY_WEIGHT: u32 = 1024;
 
 /// All vendors' scripts of one gateway. Cheap to clone.
@@ -66,66 +63,65 @@ struct ScriptProxyInner {
     served: Cache<(ScriptHash, Arc<str>), Arc<ProxiedScript>>,
     pins: ArcSwap<PinnedScripts>,
     pins_folder: PathBuf,
-    /// One diff at a time.
+    /// One diff at a time; one compression at a time, since the best levels take a core for a second.
     comparing: Semaphore,
-    /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
-    /// The limits of scripts that are not at hand, by site and vendor.
+    /// Rate limits of requests for uncached scripts, by site and vendor.
     news: DefaultKeyedRateLimiter<(SharedName, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
 }
 
-/// What is known of one script of a vendor.
+/// A cache entry of one script of a vendor.
 struct CachedScript {
     vendor: &'static str,
     kept: CachedScriptContent,
-    /// When to ask the vendor again, in milliseconds since 1970.
+    /// The time of the next revalidation, in milliseconds since 1970.
     ask_at: i64,
-    /// Whether the vendor could not be asked the last time.
+    /// True if the last fetch from the vendor failed.
     is_stale: bool,
-    /// Whether somebody does.
+    /// True while a revalidation is under way.
     asking: AtomicBool,
 }
 
 enum CachedScriptContent {
     Script(Arc<FetchedScript>),
-    /// The vendor has none.
+    /// The vendor has no such script.
     Absent,
-    /// The vendor could not be asked.
+    /// The fetch failed.
     Failed,
 }
 
-/// What there is for one request.
+/// The result of a lookup for one request.
 struct ScriptLookup {
     source: Option<Arc<FetchedScript>>,
-    /// How it was found, or why it was not: a word for metrics.
+    /// The kind of the result: a label value for metrics.
     how: &'static str,
 }
 
-/// More scripts that are not at hand were asked for than `scripts.new_per_minute`.
+/// The site's visitors asked for more uncached scripts than `scripts.new_per_minute`.
 #[derive(Debug)]
 struct FetchLimitReached;
 
 /// One request of a script.
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptRequest<'a> {
-    /// Whose, and of which site.
+    /// The vendor and site that the script belongs to.
     pub place: &'a ScriptMount,
     /// The path below the mount.
     pub path: &'a str,
     /// The query, as sent.
     pub query: Option<&'a str>,
-    /// The mount as the client sees it, of [`ScriptMount::at`].
+    /// The mount as the client sees it, from [`ScriptMount::at`].
     pub mount: &'a Arc<str>,
-    /// GET or HEAD.
+    /// The request's method, GET or HEAD.
     pub method: &'a Method,
-    /// The request's fields.
+    /// The request's header fields.
     pub fields: &'a HeaderMap,
 }
 
 impl ScriptProxy {
-    /// Scripts kept in `data_dir`. An error means that TLS cannot be set up on this machine.
+    /// Opens the proxy with its disk cache in `data_dir`. Fails if TLS cannot be set up on this machine.
     pub fn new(
         settings: ScriptProxySettings,
         data_dir: &Path,
@@ -166,20 +162,20 @@ impl ScriptProxy {
         })))
     }
 
-    /// Holds these scripts, and no others, to their versions from now on.
+    /// Pins these scripts, and no others, to their versions from now on.
     pub async fn set_pins(&self, wanted: Vec<ScriptPinSettings>) {
         let (before, folder) = (self.0.pins.load_full(), self.0.pins_folder.clone());
         let open = move || PinnedScripts::new(wanted, &before, &folder);
         match tokio::task::spawn_blocking(open).await {
             Ok(pins) => self.0.pins.store(Arc::new(pins)),
-            Err(error) => tracing::error!(%error, "reading pinned scripts ended early"),
+            Err(error) => tracing::error!(%error, "the pinned scripts could not all be read"),
         }
-        // Sites and vendors may have left.
+        // The list may no longer contain all earlier sites and vendors.
         self.0.metrics.scripts_pending.clear();
         self.count_pending();
     }
 
-    /// The answer to one request.
+    /// Answers one request.
     pub async fn answer(&self, asked: ScriptRequest<'_>) -> Response<Full<Bytes>> {
         let place = asked.place;
         let Some((url, file)) = place.upstream(asked.path, asked.query) else {
@@ -208,14 +204,14 @@ impl ScriptProxy {
         result
     }
 
-    /// What the vendor serves.
+    /// Returns the version that the vendor serves.
     async fn latest(&self, (site, vendor): (&SharedName, &'static str), url: &str) -> ScriptLookup {
         let (held, is_fresh) = match self.0.held.get(url).await {
             Some(held) => (held, false),
             None => {
                 let (held, all) = (self.0.held.clone(), self.clone());
                 let key: Arc<str> = url.into();
-                // On a task of its own: the first client may leave, the others wait on.
+                // A separate task: it continues for the others if the first client leaves.
                 let whose = (site.clone(), vendor);
                 let load = async move {
                     let url = key.clone();
@@ -243,7 +239,7 @@ impl ScriptProxy {
         }
     }
 
-    /// Sees to it that the vendor is asked anew when it is time, and says whether it is.
+    /// Starts a revalidation if the entry is due, and returns whether it is.
     fn refresh(&self, url: &str, held: &Arc<CachedScript>) -> bool {
         let is_due = held.ask_at <= self.now();
         if is_due && !held.asking.swap(true, Ordering::Relaxed) {
@@ -253,7 +249,7 @@ impl ScriptProxy {
         is_due
     }
 
-    /// The version of a pinned script that is approved, whatever the vendor serves.
+    /// Returns the approved version of a pinned script, whatever the vendor serves.
     async fn approved(&self, pin: &Arc<PinnedScript>, url: &str) -> ScriptLookup {
         if let Some(source) = pin.approved() {
             match self.0.held.get(url).await {
@@ -278,7 +274,7 @@ impl ScriptProxy {
         }
     }
 
-    /// Tells a pinned script which version the vendor serves.
+    /// Records in a pinned script the version that the vendor serves.
     async fn notice(&self, pin: &Arc<PinnedScript>, source: &Arc<FetchedScript>) {
         if !pin.is_news(&source.hash) {
             return;
@@ -290,22 +286,23 @@ impl ScriptProxy {
         match noticed {
             Ok(Ok(VersionStatus::Known)) => {}
             Ok(Ok(VersionStatus::Approved)) => {
-                tracing::info!(%site, vendor, script, hash, "a script is held to this version");
+                tracing::info!(%site, vendor, script, hash, "a script is pinned to this version");
             }
             Ok(Ok(VersionStatus::Pending)) => {
-                tracing::warn!(%site, vendor, script, hash, "a new version of a pinned script waits");
+                tracing::warn!(%site, vendor, script, hash, "a new version of a pinned script waits for \
+                    `tagway scripts approve`");
                 let labels = SiteVendorLabels { site: site.clone(), vendor };
                 self.0.metrics.script_changes.get_or_create(&labels).inc();
             }
             Ok(Err(error)) => {
-                tracing::error!(%site, vendor, script, %error, "a pinned script cannot be kept");
+                tracing::error!(%site, vendor, script, %error, "a pinned script cannot be stored");
             }
-            Err(error) => tracing::error!(%error, "keeping a pinned script ended early"),
+            Err(error) => tracing::error!(%error, "the storing of a pinned script was aborted"),
         }
         self.count_pending();
     }
 
-    /// Tells the scripts that are pinned which version the vendor serves.
+    /// Records in the pinned scripts of this URL the version that the vendor serves.
     async fn notice_all(&self, url: &str, held: &CachedScript) {
         let CachedScriptContent::Script(source) = &held.kept else { return };
         let pins: Vec<Arc<PinnedScript>> = self.0.pins.load().of(url).cloned().collect();
@@ -328,7 +325,7 @@ impl ScriptProxy {
         self.0.metrics.script_requests.get_or_create(&ScriptRequestLabels { vendor, result }).inc();
     }
 
-    /// From the disk, else from the vendor.
+    /// Reads the script from the disk, otherwise from the vendor.
     async fn load(
         self,
         whose: (SharedName, &'static str),
@@ -359,7 +356,7 @@ impl ScriptProxy {
         self.0.held.insert(url, Arc::new(held)).await;
     }
 
-    /// Asks the vendor for a script, of which a version may be known.
+    /// Fetches a script from the vendor, conditionally if a version is known.
     async fn ask(
         &self,
         vendor: &'static str,
@@ -378,7 +375,7 @@ impl ScriptProxy {
         self.judge((vendor, &url), fetched, known).await
     }
 
-    /// What is to be kept of an answer.
+    /// Turns the result of a fetch into a cache entry, and stores a new script on disk.
     async fn judge(
         &self,
         (vendor, url): (&'static str, &Url),
@@ -401,7 +398,7 @@ impl ScriptProxy {
                     self.after(self.0.settings.absent),
                 );
             }
-            // A vendor that loses a script it had is as ill as one that is down.
+            // A vendor that no longer has a script counts as one that is down.
             (Ok(ScriptFetchOutcome::Absent), Some(known)) => return self.hold_on(vendor, known),
             (Err(error), known) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -420,14 +417,14 @@ impl ScriptProxy {
         let (disk, kept) = (self.0.disk.clone(), source.clone());
         match tokio::task::spawn_blocking(move || disk.write(&kept)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a script cannot be kept on disk"),
-            Err(error) => tracing::error!(%error, "keeping a script ended early"),
+            Ok(Err(error)) => tracing::warn!(%error, "a script cannot be stored on disk"),
+            Err(error) => tracing::error!(%error, "the storing of a script was aborted"),
         }
         let ask_at = self.due(now, source.facts.max_age);
         CachedScript::new(vendor, CachedScriptContent::Script(source), ask_at)
     }
 
-    /// Keeps what is there, unless it is too old.
+    /// Keeps the known version, unless it is older than `scripts.stale_if_error`.
     fn hold_on(&self, vendor: &'static str, known: Arc<FetchedScript>) -> CachedScript {
         let ask_at = self.after(self.0.settings.retry);
         let last = plus(known.facts.checked_at, self.0.settings.stale_if_error);
@@ -448,7 +445,7 @@ impl ScriptProxy {
         plus(checked_at, max_age.unwrap_or_default().min(fresh_max).max(fresh_min))
     }
 
-    /// The script for one mount. `None`: the work was ended early.
+    /// The script rewritten for one mount. `None` if the work ended early.
     async fn served(
         &self,
         source: &Arc<FetchedScript>,
@@ -470,7 +467,7 @@ impl ScriptProxy {
         self.0.served.try_get_with(key, make).await.ok()
     }
 
-    /// Sees to it that the script is compressed, when there is a place for it.
+    /// Starts the compression of the script if none has begun and a permit is free.
     fn compress(&self, served: &Arc<ProxiedScript>) {
         if served.encoded.is_compressed() {
             return;

@@ -1,8 +1,8 @@
-//! Scripts that a site holds to one version. Visitors get that version, whatever the vendor serves; a
-//! newer one waits on disk, one for each script, until an operator approves it.
+//! Scripts that a site pins to one version. Visitors get that version, whatever the vendor serves; a
+//! newer one, at most one per script, waits on disk until an operator approves it.
 //!
-//! Both lie in a folder of their own, from which nothing makes room for anything. A file that is
-//! damaged is never taken for a script that was not approved yet: what the vendor serves then waits.
+//! Both are in a separate folder that no disk limit clears. A damaged file does not count as a script
+//! without an approved version: the version that the vendor serves waits then.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,95 +17,95 @@ use super::disk;
 use super::source::{FetchedScript, ScriptHash, hash, hex, read_hash};
 use crate::metrics::SharedName;
 
-/// To which version a script is held.
+/// The version to which a script is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinnedVersion {
-    /// The first that was seen, until another is approved.
+    /// The first that the gateway fetched, until another is approved.
     First,
     /// The one with this SHA-256.
     Version([u8; 32]),
 }
 
 impl PinnedVersion {
-    /// Reads `first`, or a hash as `sha256-` and base64.
+    /// Parses `first`, or a hash as `sha256-` and base64.
     pub fn read(text: &str) -> Option<Self> {
         if text == "first" { Some(Self::First) } else { read_hash(text).map(Self::Version) }
     }
 }
 
-/// A script that a site holds to one version.
+/// A script that a site pins to one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptPinSettings {
     pub(super) site: SharedName,
     pub(super) vendor: &'static str,
     /// Path and query below the mount.
     pub(super) script: String,
-    /// Where it comes from.
+    /// The URL at the vendor.
     pub(super) url: String,
     pub(super) wanted: PinnedVersion,
 }
 
-/// Why nothing could be done with a pinned script.
+/// The reason that a command on a pinned script fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptPinError {
     /// No site pins it.
     #[error("no such script is pinned")]
     Unknown,
-    /// There is no newer version.
-    #[error("no version of this script waits to be approved")]
+    /// No newer version waits.
+    #[error("no version of this script waits for approval")]
     NothingPending,
-    /// It is another one that waits.
-    #[error("another version waits by now: look at its diff first")]
+    /// Another version waits.
+    #[error("another version waits now: check it with `tagway scripts diff` first")]
     Changed,
-    /// The site's settings name its version.
-    #[error("the configuration names the version of this script: change it there")]
+    /// The site's settings name the version.
+    #[error("the configuration pins the version of this script: change the pin there")]
     Configured,
-    /// The disk does not give or take it.
-    #[error("the script cannot be read or kept")]
+    /// The file cannot be read or written.
+    #[error("the script cannot be read or stored")]
     Disk(#[from] io::Error),
-    /// The work was ended early, or another of its kind is under way.
-    #[error("busy; ask again")]
+    /// The work ended early, or another command of its kind is under way.
+    #[error("busy: try again")]
     Busy,
 }
 
-/// All pinned scripts: by site, then by where they come from.
+/// All pinned scripts: by site, then by URL.
 #[derive(Default)]
 pub(super) struct PinnedScripts(HashMap<SharedName, HashMap<String, Arc<PinnedScript>>>);
 
-/// A pinned script. What changes it blocks on the disk.
+/// A pinned script. Functions that change it block on the disk.
 pub(super) struct PinnedScript {
     pub(super) settings: ScriptPinSettings,
-    /// Whether somebody looks for what is not at hand.
+    /// True while a fetch of an uncached version is under way.
     pub(super) asking: AtomicBool,
     approved: ArcSwapOption<FetchedScript>,
     pending: ArcSwapOption<PendingVersion>,
-    /// Whether a version that nobody looked at may be the first.
+    /// True if the first fetched version is approved without an operator.
     trusts_first: bool,
     folder: PathBuf,
     changing: Mutex<()>,
 }
 
-/// A version that waits.
+/// A version that waits for approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingVersion {
     pub(super) hash: ScriptHash,
     pub(super) bytes: usize,
-    /// When it was first seen, in milliseconds since 1970.
+    /// The time of its first fetch, in milliseconds since 1970.
     pub(super) since: i64,
 }
 
-/// What a version that the vendor serves is.
+/// The status of a version that the vendor serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VersionStatus {
     Known,
-    /// Approved by being the first, or the one that is wanted.
+    /// Approved because it is the first, or the configured one.
     Approved,
-    /// It waits from now on.
+    /// It waits for approval from now on.
     Pending,
 }
 
 impl PinnedScripts {
-    /// These scripts, with what is on disk of them. Those of before stay as they are.
+    /// Opens these scripts with their files on disk. Scripts with unchanged settings are taken from `before`.
     pub(super) fn new(wanted: Vec<ScriptPinSettings>, before: &Self, folder: &Path) -> Self {
         let mut pins: HashMap<SharedName, HashMap<String, Arc<PinnedScript>>> = HashMap::new();
         for settings in wanted {
@@ -122,7 +122,7 @@ impl PinnedScripts {
         self.0.get(site)?.get(url)
     }
 
-    /// Those of all sites that come from there.
+    /// The pinned scripts of all sites with this URL.
     pub(super) fn of(&self, url: &str) -> impl Iterator<Item = &Arc<PinnedScript>> {
         self.0.values().filter_map(move |pins| pins.get(url))
     }
@@ -131,7 +131,7 @@ impl PinnedScripts {
         self.0.values().flat_map(HashMap::values)
     }
 
-    /// The one that operators name so.
+    /// The script with this site, vendor and path, as operators name it.
     pub(super) fn named(
         &self,
         site: &str,
@@ -157,7 +157,7 @@ impl PinnedScript {
         };
         let log = |pin: &Self, error: &io::Error| {
             let ScriptPinSettings { site, vendor, script, .. } = &pin.settings;
-            tracing::error!(%site, vendor, script, %error, "a pinned script's copy is no use");
+            tracing::error!(%site, vendor, script, %error, "the stored copy of a pinned script is damaged");
         };
         match pin.read("approved") {
             Ok(source) if pin.is_wanted(&source.hash) => pin.approved.store(Some(source.into())),
@@ -169,7 +169,7 @@ impl PinnedScript {
         let is_named = pin.settings.wanted == PinnedVersion::Version(source.hash);
         let is_approved = pin.approved().is_some_and(|it| it.hash == source.hash);
         if is_named && !is_approved {
-            // The configuration approves what waited.
+            // The configuration approves the version that waited.
             if let Err(error) = pin.write("approved", &source) {
                 log(&pin, &error);
             }
@@ -189,12 +189,12 @@ impl PinnedScript {
         self.approved.load_full()
     }
 
-    /// The version that waits.
+    /// The version that waits for approval.
     pub(super) fn pending(&self) -> Option<PendingVersion> {
         self.pending.load().as_deref().copied()
     }
 
-    /// Whether there is anything to [`PinnedScript::record_version`] in this version.
+    /// Returns true if [`PinnedScript::record_version`] has anything to record about this version.
     pub(super) fn is_news(&self, hash: &ScriptHash) -> bool {
         let is_approved = self.approved.load().as_ref().is_some_and(|it| it.hash == *hash);
         match self.pending() {
@@ -203,7 +203,7 @@ impl PinnedScript {
         }
     }
 
-    /// The vendor serves this version.
+    /// Records that the vendor serves this version, and approves it if the settings do.
     pub(super) fn record_version(
         &self,
         source: &FetchedScript,
@@ -215,7 +215,7 @@ impl PinnedScript {
         }
         let approved = self.approved();
         if approved.as_ref().is_some_and(|it| it.hash == source.hash) {
-            // The vendor took the newer one back.
+            // The vendor withdrew the newer version.
             self.drop_pending();
             return Ok(VersionStatus::Known);
         }
@@ -231,13 +231,13 @@ impl PinnedScript {
             return Ok(VersionStatus::Pending);
         }
         let written = self.write("approved", &source);
-        // Visitors get what they may, on disk or not.
+        // Visitors get the approved version even if it could not be written.
         self.approved.store(Some(source.into()));
         self.drop_pending();
         written.map(|()| VersionStatus::Approved)
     }
 
-    /// Makes the version that waits the one that visitors get.
+    /// Approves the version that waits: visitors get it from now on.
     pub(super) fn approve(&self, hash: &ScriptHash, now: i64) -> Result<(), ScriptPinError> {
         let _changing = self.lock();
         if self.settings.wanted != PinnedVersion::First {
@@ -277,8 +277,8 @@ impl PinnedScript {
             return;
         }
         if let Err(error) = fs::remove_file(self.file("pending")) {
-            // It will be found to be of no use at the next start.
-            tracing::warn!(%error, "a script that no longer waits stays on disk");
+            // The next start removes it if its version is the approved one.
+            tracing::warn!(%error, "the file of an approved script version cannot be removed");
         }
     }
 
@@ -288,7 +288,7 @@ impl PinnedScript {
     }
 
     fn read(&self, what: &str) -> io::Result<FetchedScript> {
-        // It was within the limit when it was written; the limit may be another now.
+        // It was within the limit when it was written; the limit may have changed since.
         disk::read(&self.file(what), &self.settings.url, usize::MAX)
     }
 
@@ -297,7 +297,7 @@ impl PinnedScript {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
-        // A poisoned lock guards nothing but the order.
+        // The mutex protects only the order of changes; poisoning is harmless.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_version_stays_until_another_is_approved() {
+    fn first_version_stays_until_another_is_approved() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two, three) = (source("one"), source("two"), source("three"));
         let pin = open(folder.path(), PinnedVersion::First);
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(pin.record_version(&two, 7).unwrap(), VersionStatus::Pending);
         assert_eq!(pin.record_version(&two, 8).unwrap(), VersionStatus::Known);
         assert_eq!(pin.pending().unwrap(), PendingVersion { hash: two.hash, bytes: 3, since: 7 });
-        // Both outlive the process.
+        // Both versions survive a restart.
         let pin = open(folder.path(), PinnedVersion::First);
         assert_eq!(held(&pin).unwrap(), "one");
         assert_eq!(pin.pending().unwrap(), PendingVersion { hash: two.hash, bytes: 3, since: 7 });
@@ -369,14 +369,14 @@ mod tests {
         assert!(matches!(pin.approve(&three.hash, 11), Err(ScriptPinError::NothingPending)));
         let pin = open(folder.path(), PinnedVersion::First);
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("three".into(), None));
-        // A version that the vendor takes back does not wait any more.
+        // A version that the vendor withdraws stops waiting.
         assert_eq!(pin.record_version(&one, 12).unwrap(), VersionStatus::Pending);
         assert_eq!(pin.record_version(&three, 13).unwrap(), VersionStatus::Known);
         assert_eq!(open(folder.path(), PinnedVersion::First).pending(), None);
     }
 
     #[test]
-    fn a_version_that_the_settings_name_is_the_only_one() {
+    fn configured_version_is_the_only_approved_one() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (source("one"), source("two"));
         let pin = open(folder.path(), PinnedVersion::Version(two.hash));
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(pin.record_version(&two, 7).unwrap(), VersionStatus::Approved);
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("two".into(), None));
         pin.record_version(&one, 8).unwrap();
-        // Another is named that waits, and one that nobody saw.
+        // The settings name the version that waits, then one that was never fetched.
         let pin = open(folder.path(), PinnedVersion::Version(one.hash));
         assert_eq!((held(&pin).unwrap(), pin.pending()), ("one".into(), None));
         assert_eq!(held(&open(folder.path(), PinnedVersion::Version([7; 32]))), None);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_copy_is_not_replaced_by_whatever_comes_first() {
+    fn damaged_copy_is_not_replaced_by_the_next_version() {
         let folder = tempfile::tempdir().unwrap();
         let pin = open(folder.path(), PinnedVersion::First);
         pin.record_version(&source("one"), 5).unwrap();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_written_as_in_pages() {
+    fn pinned_version_reads_the_integrity_format() {
         let written = super::super::source::written(&hash(b"one"));
         let bare = written.trim_start_matches("sha256-");
         assert_eq!(PinnedVersion::read(&written), Some(PinnedVersion::Version(hash(b"one"))));

@@ -1,4 +1,4 @@
-//! What operators see of the scripts, and do about them.
+//! The operators' view of the scripts, and their commands.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,53 +9,53 @@ use super::source::{FetchedScript, read_hash, written};
 use super::{CachedScriptContent, ScriptProxy, diff};
 use crate::metrics::{SharedName, SiteVendorLabels};
 
-/// Scripts that no site pins in one list at most: they are as many as visitors ask for.
+/// The most unpinned scripts in one list: visitors decide how many are cached.
 const MAX_LISTED: usize = 1000;
 
-/// A script as operators see it.
+/// A script in the operators' list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScriptSummary {
-    /// The site that pins it. Others share what is fetched.
+    /// The site that pins it. Unpinned scripts are shared by sites.
     pub site: Option<SharedName>,
-    /// Whose.
+    /// The vendor's name.
     pub vendor: &'static str,
-    /// Path and query below the mount of one that is pinned, else where it comes from.
+    /// Path and query below the mount of a pinned script, otherwise the URL at the vendor.
     pub script: String,
-    /// Of a pinned one `pending` while a new version waits, else `missing` while none is approved,
-    /// `stale` if the vendor could not be asked the last time, `pinned`. Others are `open` or `stale`.
+    /// For a pinned script, `pending` while a new version waits, else `missing` while none is approved,
+    /// `stale` if the last fetch failed, `pinned`. For others `open` or `stale`.
     pub state: &'static str,
     /// The version that visitors get.
     pub served: Option<ScriptVersion>,
-    /// The version that waits to be approved.
+    /// The version that waits for approval.
     pub pending: Option<ScriptVersion>,
 }
 
 /// One version of a script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScriptVersion {
-    /// Its SHA-256, as `sha256-` and base64.
+    /// The SHA-256 of its text, as `sha256-` and base64.
     pub hash: String,
-    /// Its length.
+    /// The length of its text.
     pub bytes: usize,
-    /// For how long it is approved, or waits; for one that is not pinned: since the vendor confirmed it.
+    /// The time since its approval, or since it waits; of an unpinned script, since the vendor confirmed it.
     pub age_seconds: i64,
 }
 
-/// What is new in the version that waits.
+/// The difference between the version that waits and the one that visitors get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScriptDiff {
     /// The version that visitors get.
     pub served: Option<ScriptVersion>,
-    /// The version that waits.
+    /// The version that waits for approval.
     pub pending: ScriptVersion,
-    /// In the unified format, of the scripts broken into lines.
+    /// The diff in the unified format, of the scripts broken into short lines.
     pub diff: String,
-    /// Whether the diff ends early.
+    /// True if the diff is cut.
     pub cut: bool,
 }
 
 impl ScriptProxy {
-    /// The scripts: first those that are pinned, then some of what else is in memory.
+    /// The scripts: first the pinned ones, then some of the others in memory.
     pub fn list(&self) -> Vec<ScriptSummary> {
         let now = self.now();
         let (mut others, mut stale) = (Vec::new(), HashSet::new());
@@ -85,7 +85,7 @@ impl ScriptProxy {
         states
     }
 
-    /// What is new in the version of a pinned script that waits.
+    /// Compares the waiting version of a pinned script with the approved one.
     pub async fn diff(
         &self,
         site: &str,
@@ -107,7 +107,7 @@ impl ScriptProxy {
         tokio::task::spawn_blocking(compare).await.or(Err(ScriptPinError::Busy))?
     }
 
-    /// Gives visitors the version of a pinned script that waits, if it has this hash.
+    /// Approves the waiting version of a pinned script, if it has this hash.
     pub async fn approve(
         &self,
         (site, vendor, script): (&str, &str, &str),
@@ -118,12 +118,18 @@ impl ScriptProxy {
         let now = self.now();
         let approve = move || pin.approve(&hash, now);
         tokio::task::spawn_blocking(approve).await.or(Err(ScriptPinError::Busy))??;
-        tracing::info!(site, vendor, script, hash = written(&hash), "a version is approved");
+        tracing::info!(
+            site,
+            vendor,
+            script,
+            hash = written(&hash),
+            "a version of a pinned script is approved"
+        );
         self.count_pending();
         Ok(())
     }
 
-    /// Publishes how many versions wait.
+    /// Publishes the number of waiting versions.
     pub(super) fn count_pending(&self) {
         let pins = self.0.pins.load();
         let mut counts: HashMap<SiteVendorLabels, i64> = HashMap::new();

@@ -1,5 +1,5 @@
-//! The vendors' addresses inside a script become the gateway's. Only whole addresses at the beginning
-//! of a string literal are touched; everything else stays as it is, to the byte.
+//! Replaces the vendors' addresses inside a script by the gateway's. Only complete addresses at the
+//! beginning of a string literal are replaced; every other byte stays unchanged.
 
 use memchr::memmem;
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_addresses_in_strings_are_rewritten_in_every_form() {
+    fn rewrite_replaces_addresses_in_string_literals() {
         for (vendor, script, expected) in [
             (
                 "ga4",
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays_to_the_byte() {
+    fn rewrite_changes_no_other_byte() {
         for (vendor, script) in [
             // Bare hosts are compared, not fetched.
             ("ga4", r#"h==="www.google-analytics.com"||/\.google-analytics\.com/.test(h)"#),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rewritten_script_address_is_a_script_of_the_mount() {
+    fn rewritten_script_addresses_are_served_by_the_mount() {
         for vendor in VENDORS {
             let Some(script) = vendor.script else { continue };
             for file in script.files.iter().filter(|file| !file.origin.is_empty()) {

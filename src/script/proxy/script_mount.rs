@@ -1,4 +1,4 @@
-//! Where one vendor's scripts are served, worked out once per load of the configuration.
+//! The mount of one vendor's scripts, computed once per load of the configuration.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::vendors::script::ScriptFile;
 /// The longest authority that is written into a script.
 const MAX_AUTHORITY_BYTES: usize = 300;
 
-/// Where one vendor's scripts are served: below a mount of a site.
+/// The mount of one vendor's scripts: a path of a site.
 #[derive(Debug)]
 pub struct ScriptMount {
     pub(super) site: SharedName,
@@ -22,9 +22,9 @@ pub struct ScriptMount {
     ids: Vec<String>,
     /// The mount's path.
     path: String,
-    /// Where each of the vendor's files comes from, without a slash at the end.
+    /// The origin of each of the vendor's files, without a slash at the end.
     origins: Vec<Option<String>>,
-    /// The mount as clients of the site's own names see it.
+    /// The mount's addresses under the site's configured host names.
     known: Vec<MountAddress>,
     pins: Vec<ScriptPinSettings>,
 }
@@ -37,10 +37,10 @@ struct MountAddress {
 }
 
 impl ScriptMount {
-    /// The place of a vendor's scripts at `path` of a site with these host names. `endpoint` stands in
-    /// for the vendor's own host; of scripts that each customer has another of, those of `ids` are
-    /// served. `pins` are the scripts that are held to a version, by their path
-    /// and query below the mount; one that is none of the vendor's is left out.
+    /// The mount of a vendor's scripts at `path` of a site with these host names. `endpoint` replaces the
+    /// vendor's own host; of scripts that differ by customer, only those of `ids` are served. `pins` are the
+    /// scripts that are pinned to a version, by their path and query below the mount; one that is not among
+    /// the vendor's is left out.
     pub fn new(
         (site, hosts): (&SharedName, &[String]),
         vendor: &'static str,
@@ -78,8 +78,8 @@ impl ScriptMount {
         place
     }
 
-    /// The mount as a client sees it who asked for `authority`: scheme, host and path. `None` for one
-    /// that must not be written into a script.
+    /// The mount's address (scheme, host and path) for a client that asked for `authority`. `None` if the
+    /// authority must not be written into a script.
     pub fn at(&self, authority: &str, secure: bool) -> Option<Arc<str>> {
         let is_it = |it: &&MountAddress| {
             it.secure == secure && it.authority.eq_ignore_ascii_case(authority)
@@ -91,7 +91,7 @@ impl ScriptMount {
         }
     }
 
-    /// The scripts that are held to a version.
+    /// The scripts that are pinned to a version.
     pub fn pins(&self) -> &[ScriptPinSettings] {
         &self.pins
     }
@@ -101,8 +101,8 @@ impl ScriptMount {
         format!("{scheme}://{}{}", authority.to_ascii_lowercase(), self.path).into()
     }
 
-    /// Where a script is, which no client can lead elsewhere: the host is fixed, and
-    /// [`ScriptFile::target`] lets through no letter that could end it.
+    /// The URL of a script at the vendor. No client can change its host: it is fixed, and
+    /// [`ScriptFile::target`] rejects every character that could end it.
     pub(super) fn upstream(
         &self,
         path: &str,
@@ -114,7 +114,8 @@ impl ScriptMount {
                 site = &*self.site,
                 vendor = self.vendor,
                 path,
-                "a script of no id of the site's"
+                "a script of an id that the site does not have was refused: add the id to ids if it is \
+                 the site's"
             );
             return None;
         }
@@ -139,7 +140,7 @@ fn origin(file: &ScriptFile, endpoint: Option<&Url>) -> Option<String> {
     }
 }
 
-/// Whether an authority can be written into a script.
+/// Returns true if an authority can be written into a script.
 fn is_plain(authority: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
     authority.len() <= MAX_AUTHORITY_BYTES && authority.bytes().all(plain)
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_seen_where_the_client_asked_for_it() {
+    fn at_returns_the_clients_scheme_and_host() {
         let place = place(None);
         for (authority, secure, mount) in [
             ("t.shop.example", true, "https://t.shop.example/g"),
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_a_script_is_the_vendors_or_the_endpoint() {
+    fn upstream_host_is_the_vendors_or_the_endpoint() {
         let url = |place: &ScriptMount| place.upstream("/gtag/js", Some("id=G-1&x=y")).unwrap().0;
         assert_eq!(url(&place(None)), "https://www.googletagmanager.com/gtag/js?id=G-1");
         assert_eq!(url(&place(Some("http://cdn:8/a/"))), "http://cdn:8/a/gtag/js?id=G-1");
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_of_ids_that_are_not_the_sites_have_no_address() {
+    fn upstream_rejects_ids_of_other_sites() {
         let place = place(Some("http://cdn:8/"));
         for (path, query) in [
             ("/gtm.js", Some("id=GTM-ATTACKER")),

@@ -1,4 +1,4 @@
-//! A script as it is served: rewritten for one mount, and compressed as far as it goes.
+//! A served script: rewritten for one mount, and compressed at the best levels.
 
 use std::sync::atomic::AtomicBool;
 
@@ -7,15 +7,15 @@ use http::HeaderValue;
 use super::source::{hash, hex};
 use crate::script::encoding::EncodedText;
 
-/// Hexadecimal digits of a script's name.
+/// Hexadecimal digits of a script's name in its entity tags.
 const NAME_CHARS: usize = 32;
 
-/// A script as it is served.
+/// A script rewritten for one mount.
 #[derive(Debug)]
 pub(super) struct ProxiedScript {
     pub(super) content_type: HeaderValue,
     pub(super) encoded: EncodedText,
-    /// Whether somebody compresses it, or has.
+    /// True once its compression has begun.
     pub(super) compressing: AtomicBool,
 }
 
@@ -30,7 +30,7 @@ impl ProxiedScript {
         }
     }
 
-    /// The bytes it takes, or will.
+    /// The memory that it takes, or will take once compressed, in bytes.
     pub(super) fn weight(&self) -> usize {
         self.encoded.plain().body.len() * 2 + 1024
     }

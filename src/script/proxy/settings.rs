@@ -1,34 +1,34 @@
-//! `[scripts]`.
+//! The settings of the script proxy, `[scripts]`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::settings::SettingsSection;
 
-/// `[scripts]`.
+/// The table `[scripts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptProxySettings {
-    /// Memory for scripts, of each: as fetched, and as served.
+    /// The memory for scripts in bytes, for fetched and for served ones each.
     pub cache_bytes: u64,
-    /// Disk for scripts as fetched.
+    /// The disk space for fetched scripts, in bytes.
     pub disk_bytes: u64,
-    /// The longest script.
+    /// The largest script, in bytes.
     pub script_bytes: usize,
-    /// How long one fetch may take.
+    /// The time limit of one fetch.
     pub timeout: Duration,
-    /// Fetches under way at once.
+    /// Concurrent fetches.
     pub fetches: usize,
-    /// Scripts a minute that a site's visitors may ask a vendor for that are not at hand.
+    /// Uncached scripts a minute that a site's visitors may request from a vendor.
     pub new_per_minute: NonZeroU32,
-    /// The shortest and longest time a script is served without asking whether it changed.
+    /// The shortest time between revalidations of a script, whatever the vendor's `max-age`.
     pub fresh_min: Duration,
-    /// See `min_ttl`.
+    /// The longest time between revalidations.
     pub fresh_max: Duration,
-    /// How long it is served when the vendor cannot be asked.
+    /// The time that a script is served after its last confirmation while the vendor is unavailable.
     pub stale_if_error: Duration,
-    /// How long the vendor is left alone after a fetch that failed.
+    /// The wait after a failed fetch.
     pub retry: Duration,
-    /// How long the vendor's word that there is no such script is believed.
+    /// The time that the absence of a script is cached.
     pub absent: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! A script as the vendor gave it.
+//! A script as fetched from the vendor.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 /// A SHA-256.
 pub(super) type ScriptHash = [u8; 32];
 
-/// What a written hash begins with, as in a page's `integrity`.
+/// The prefix of a written hash, as in a page's `integrity`.
 const WRITTEN: &str = "sha256-";
 
-/// A script as the vendor gave it.
+/// A script as fetched from the vendor.
 #[derive(Clone, Debug)]
 pub(super) struct FetchedScript {
     pub(super) facts: ScriptMetadata,
@@ -22,17 +22,17 @@ pub(super) struct FetchedScript {
     pub(super) body: Bytes,
 }
 
-/// What is known of a script besides its text.
+/// The metadata of a script.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ScriptMetadata {
-    /// Where it came from.
+    /// The URL it was fetched from.
     pub(super) url: String,
     pub(super) content_type: String,
     pub(super) etag: Option<String>,
     pub(super) last_modified: Option<String>,
-    /// How long the vendor said it is fresh.
+    /// The vendor's `max-age`.
     pub(super) max_age: Option<Duration>,
-    /// When the vendor last said that it is right, in milliseconds since 1970.
+    /// The time at which the vendor last confirmed it, in milliseconds since 1970.
     pub(super) checked_at: i64,
 }
 
@@ -45,12 +45,12 @@ pub(super) fn hex(hash: &ScriptHash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash as people read and write it.
+/// A hash in the form that people read and write.
 pub(super) fn written(hash: &ScriptHash) -> String {
     WRITTEN.to_owned() + &STANDARD.encode(hash)
 }
 
-/// The hash that is written.
+/// Parses a written hash.
 pub(super) fn read_hash(text: &str) -> Option<ScriptHash> {
     let bytes = STANDARD.decode(text.strip_prefix(WRITTEN)?).ok()?;
     bytes.try_into().ok()

@@ -1,19 +1,19 @@
-//! PostgreSQL's JSON, as rules ask for it: of the columns `*_json`, whose numbers are exact and whose
-//! texts are as [`crate::postgres::encoded`] writes them, and so are the texts of parameters. All
-//! parameters are bound as text, and are what the statement says they are.
+//! PostgreSQL's JSON functions for rules: for the columns `*_json`, whose numbers are exact and whose
+//! texts are written by [`crate::postgres::encoded`], and so are the texts of parameters. All parameters
+//! are bound as text, with the type that the statement casts them to.
 
 use crate::postgres::{encoded, exact};
 use crate::segment::rule::RuleLiteral;
 use crate::segment::sql::{JsonColumnPath, SqlDialect, SqlParameter};
 
-/// PostgreSQL.
+/// The SQL dialect of PostgreSQL.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::segment) struct PostgresDialect;
 
 const DATE: &str = "'^[0-9]{4}-[0-9]{2}-[0-9]{2}$'";
 const TIME: &str = "'^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}.*Z$'";
 
-/// What a parameter is bound to.
+/// Returns the text that a parameter is bound to.
 pub(in crate::segment) fn bound(parameter: &SqlParameter) -> String {
     match parameter {
         SqlParameter::Integer(number) => number.to_string(),
@@ -22,8 +22,8 @@ pub(in crate::segment) fn bound(parameter: &SqlParameter) -> String {
     }
 }
 
-/// The value. A strict path that leads through a list is a mistake to PostgreSQL, and a mistake is
-/// no value.
+/// Returns the value. A strict path through a list is an error in PostgreSQL, and an error gives no
+/// value.
 fn value(at: &JsonColumnPath) -> String {
     format!("jsonb_path_query_first({}_json, ({})::jsonpath, '{{}}', true)", at.column, at.path)
 }
@@ -60,7 +60,7 @@ impl SqlDialect for PostgresDialect {
     }
 
     fn number(&self, at: &JsonColumnPath, sign: &str, with: &str) -> String {
-        // What stands after THEN is not looked at before: it fails of anything else.
+        // The expression after THEN is not evaluated before the test: it fails for any other type.
         format!("CASE WHEN {} = 'number' THEN {}::numeric {sign} {with} END", kind(at), value(at))
     }
 

@@ -1,5 +1,5 @@
-//! Segments in the PostgreSQL database that gateways share, next to the profiles. One of them runs
-//! them (`keeper.rs`); whom a rule selects anyone may ask.
+//! Segments in the PostgreSQL database that gateways share, next to the profiles. One gateway runs them
+//! (`leadership.rs`); any gateway may evaluate a rule.
 
 pub(super) mod dialect;
 mod leadership;
@@ -30,7 +30,7 @@ use crate::postgres::{
 use crate::profile::ProfileId;
 
 /// The segments' tables, as in the embedded database. `since`, `at` and the runs' times are
-/// milliseconds since 1970; `state` is 1 of a member, 0 of who has left.
+/// milliseconds since 1970; `state` is 1 for a member, 0 for a former one.
 pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     name: "segments",
     steps: &["
@@ -75,11 +75,11 @@ pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     "],
 };
 
-/// Memory for one question: sets of people that a rule asks for are kept in it, some 50 bytes each. With
-/// less, PostgreSQL would go through such a set again for everybody.
+/// The memory for one query: the sets of people in a rule are built in it, some 50 bytes each. With less,
+/// PostgreSQL would scan such a set again for every person.
 const MEMORY: &str = "256MB";
 
-/// Segments in the shared database.
+/// The segment store in the shared database.
 pub struct PostgresSegmentStore {
     database: Arc<PostgresDatabase>,
     evaluate_time: Duration,
@@ -87,8 +87,8 @@ pub struct PostgresSegmentStore {
 }
 
 impl PostgresSegmentStore {
-    /// Segments in a database that has [`SCHEMA`] and that of the profiles. Whom a rule selects is asked
-    /// for `evaluate_time` at most.
+    /// Builds a store in a database with [`SCHEMA`] and that of the profiles. The evaluation of a rule takes
+    /// `evaluate_time` at most.
     pub fn new(database: Arc<PostgresDatabase>, evaluate_time: Duration) -> Self {
         Self { database, evaluate_time, keeper: SegmentLeadership::default() }
     }
@@ -97,7 +97,7 @@ impl PostgresSegmentStore {
         &self.database
     }
 
-    /// Refuses, if another gateway keeps the segments.
+    /// Returns an error if another gateway is the leader.
     pub(super) async fn keep(&self) -> Result<(), SegmentError> {
         let keeping = self.keeper.is_here(&self.database);
         if self.database.with_timeout(keeping).await? {
@@ -133,8 +133,8 @@ fn membership(row: &Row) -> Result<SegmentMembership, PostgresError> {
     })
 }
 
-/// A connection that may be asked for long. Dropped before the answer is there it is closed: whoever
-/// had it next would wait for the rest.
+/// A connection for a long query. Dropped before the answer it is closed: its next user would have to wait
+/// for the rest.
 struct LongQueryConnection(Option<PostgresClient>);
 
 impl LongQueryConnection {
@@ -312,7 +312,7 @@ impl SegmentStore for PostgresSegmentStore {
     ) -> Result<SegmentRunSummary, SegmentError> {
         let ending = async {
             let client = self.database.client().await?;
-            // PostgreSQL adds up whole numbers as decimal ones.
+            // PostgreSQL returns sums of whole numbers as decimal ones.
             let counted = format!(
                 "SELECT a::bigint, b::bigint, c::bigint FROM ({}) AS counted (a, b, c)",
                 dollars(statements::COUNTED)
@@ -374,12 +374,12 @@ impl SegmentStore for PostgresSegmentStore {
     }
 }
 
-/// A number of rows, as the database takes it.
+/// Converts a number of rows for a parameter.
 pub(super) fn rows_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// A number of rows, as the database gives it.
+/// Converts a number of rows from a result.
 pub(super) fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
 }

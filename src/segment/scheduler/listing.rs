@@ -1,4 +1,4 @@
-//! The segments as operators see them.
+//! The list of segments for operators.
 
 use std::collections::BTreeMap;
 
@@ -18,35 +18,39 @@ pub struct SegmentOverview {
     pub site: SharedName,
     /// The segment's name.
     pub name: SharedName,
-    /// `user` or `group`.
+    /// The unit of its members: `user` or `group`.
     pub by: &'static str,
-    /// Its plan.
+    /// The plan as a text.
     pub schedule: String,
-    /// The rule, as it is written.
+    /// The rule as it is written.
     #[serde(rename = "where")]
     pub rule: Value,
-    /// Where its members go.
+    /// The destinations that its members are synced to.
     pub destinations: Vec<SharedName>,
-    /// How these hear of them.
+    /// The states of these syncs.
     pub syncs: Vec<SyncOverview>,
-    /// Whether a run was begun and has not ended.
+    /// True if a run was begun and has not ended.
     pub is_running: bool,
-    /// The members now: `ran` has those of the last run.
+    /// The number of members now: `ran` has that of the last run.
     pub members: u64,
-    /// The last run.
+    /// The summary of the last run.
     pub ran: Option<SegmentRunSummary>,
-    /// When it is due.
+    /// The time when it is due.
     pub due_ms: Option<i64>,
-    /// How far the counters are that its rule asks for, if it asks for any.
+    /// The progress of the counters that its rule needs, if it needs any.
     pub counting: Option<RuleCounterProgress>,
-    /// Whether it is set aside, since the process died over it again and again.
+    /// True if it is disabled because the process died repeatedly over it.
     pub is_set_aside: bool,
-    /// Names of events that its rule asks for and under which nothing was counted.
+    /// The names of events in its rule under which nothing was counted.
     pub uncounted: Vec<String>,
 }
 
 impl SegmentScheduler {
-    /// Every segment of a site, or of all.
+    /// Lists every segment of a site, or of all.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if a store cannot be read.
     pub async fn list(&self, of: Option<&str>) -> Result<Vec<SegmentOverview>, SegmentError> {
         let now = self.clock.now().as_millisecond();
         let states = self.syncs.as_ref().map(SyncManager::states).unwrap_or_default();
@@ -91,7 +95,7 @@ impl SegmentScheduler {
         Ok(listed)
     }
 
-    /// What destinations still have of segments of the site that are no more.
+    /// Lists the syncs that destinations still have of deleted segments of the site.
     fn leftovers(
         site: &SiteSegments,
         states: &[SyncOverview],

@@ -1,4 +1,4 @@
-//! The segments of all sites: when each is due, and what operators ask of them.
+//! The scheduler of all sites' segments: runs each when due, and serves operators' requests.
 
 mod listing;
 mod poison;
@@ -31,31 +31,31 @@ use crate::journal::{PoisonGuard, SiteId};
 use crate::metrics::{Metrics, SegmentLabels, SegmentRunLabels, SharedName};
 use crate::profile::{ChangedProfiles, CounterProgress, ProfileId, ProfileService};
 
-/// Previews at once: each reads on a thread of its own for as long as a rule takes.
+/// The number of concurrent previews: each reads on a thread of its own for the duration of a rule.
 const PREVIEWS: usize = 2;
 
-/// The pause after a run that failed, doubled with each, and its end.
+/// The pause after a run that failed, doubled with each failure, and its upper bound.
 const MIN_PAUSE_MS: i64 = 60_000;
 const MAX_PAUSE_MS: i64 = 3_600_000;
 
 /// The longest sleep: the clock may have been set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the counters are filled that a rule waits for.
+/// The interval of checks for counters that a rule waits for.
 const FILLING_PAUSE: Duration = Duration::from_secs(1);
 
-/// The segments of one site.
+/// The segments of one site, with its number and name.
 #[derive(Clone, Debug)]
 pub struct SiteSegments {
     /// The site's number.
     pub id: SiteId,
-    /// Its name.
+    /// The site's name.
     pub name: SharedName,
-    /// Its segments.
+    /// The site's segments.
     pub segments: Vec<Arc<SegmentSettings>>,
 }
 
-/// The segments of all sites.
+/// The scheduler of the segments of all sites.
 pub struct SegmentScheduler {
     store: Arc<dyn SegmentStore>,
     settings: SegmentationSettings,
@@ -63,36 +63,36 @@ pub struct SegmentScheduler {
     metrics: Arc<Metrics>,
     sites: ArcSwap<Vec<SiteSegments>>,
     changed: Notify,
-    /// One run at a time: each looks at every profile, and it alone changes memberships.
+    /// One run at a time: each reads every profile, and it alone changes memberships.
     turn: Mutex<()>,
     previews: Semaphore,
     syncs: Option<SyncManager>,
     profiles: Option<Arc<ProfileService>>,
-    /// Who changed.
+    /// The profiles changed since the last check.
     people: Option<Arc<ChangedProfiles>>,
-    /// By site and segment: runs that failed in a row, and when to try again.
+    /// Failed runs in a row and the time of the next try, by site and segment.
     failed: std::sync::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
     guard: Option<Arc<PoisonGuard>>,
-    /// By site, name and rule: those of which operators were told that they are set aside.
+    /// The segments reported to operators as disabled, by site, name and rule.
     told_aside: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
 }
 
-/// Whom a rule selects, without anything being kept.
+/// The result of a rule that is evaluated without storing it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SegmentPreview {
-    /// How many.
+    /// The number of selected people.
     pub size: u64,
     /// Some of them, from the oldest to the newest.
     pub sample: Vec<Value>,
-    /// How long it took to find out.
+    /// The duration of the evaluation, in milliseconds.
     pub took_ms: i64,
 }
 
-/// A membership and what an operator is shown of the person: nothing of one who is forgotten.
+/// A membership, with the person as an operator sees them: `None` for an erased person.
 type MemberListing = (SegmentMembership, Option<Value>);
 
 impl SegmentScheduler {
-    /// No segments yet.
+    /// Builds a scheduler without segments.
     pub fn new(
         store: Arc<dyn SegmentStore>,
         settings: SegmentationSettings,
@@ -117,31 +117,31 @@ impl SegmentScheduler {
         }
     }
 
-    /// The same, and destinations hear of the members.
+    /// Returns the scheduler with syncs of members to destinations.
     #[must_use]
     pub fn with_syncs(self, syncs: SyncManager) -> Self {
         Self { syncs: Some(syncs), ..self }
     }
 
-    /// The same, and no rule is asked before these have counted what it asks for.
+    /// Returns the scheduler with the profiles: a rule is not evaluated before these have counted its events.
     #[must_use]
     pub fn with_profiles(self, profiles: Arc<ProfileService>) -> Self {
         Self { profiles: Some(profiles), ..self }
     }
 
-    /// The same, and segments in real time look at those who changed.
+    /// Returns the scheduler with the changed profiles that segments in real time evaluate.
     #[must_use]
     pub fn with_changed(self, people: Arc<ChangedProfiles>) -> Self {
         Self { people: Some(people), ..self }
     }
 
-    /// Takes over what is configured.
+    /// Replaces the configured segments.
     pub fn apply(&self, sites: Vec<SiteSegments>) {
         self.sites.store(Arc::new(sites));
         self.changed.notify_one();
     }
 
-    /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
+    /// Runs due segments until stopped. A run that is aborted is begun anew at the next start.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
             () = self.wait_for_calm() => {}
@@ -177,7 +177,7 @@ impl SegmentScheduler {
         }
     }
 
-    /// Runs one segment if one is due; returns how long nothing else is.
+    /// Runs one segment if one is due; returns the time until the next may be.
     async fn step(&self) -> Duration {
         let now = self.clock.now().as_millisecond();
         let mut next: Option<(i64, SiteSegments, Arc<SegmentSettings>)> = None;
@@ -193,7 +193,8 @@ impl SegmentScheduler {
                 Ok(known) => known,
                 Err(SegmentError::Elsewhere) => return MAX_SLEEP,
                 Err(error) => {
-                    tracing::warn!(%error, site = %site.name, "the segments stand still");
+                    tracing::warn!(%error, site = %site.name, "the segments are not evaluated: the \
+                        profile store failed");
                     return MAX_SLEEP;
                 }
             };
@@ -215,14 +216,15 @@ impl SegmentScheduler {
             return Duration::from_millis(wait).min(longest);
         }
         if let Err(error) = self.run_one(&site, &segment).await {
-            tracing::warn!(%error, site = %site.name, segment = %segment.name, "a segment stays as it was");
+            tracing::warn!(%error, site = %site.name, segment = %segment.name, "the run of a segment \
+                failed: its members stay as they were");
         }
-        // Its number is new with the first run.
+        // A new segment gets its number with the first run.
         self.put_syncs_in_order().await;
         Duration::ZERO
     }
 
-    /// How far the counters of a site are, where that is noted.
+    /// Returns the progress of a site's counters, where that is stored.
     async fn counters(
         &self,
         site: &SiteSegments,
@@ -232,7 +234,7 @@ impl SegmentScheduler {
         Ok(Some(store.counters(site.id).await?))
     }
 
-    /// When a segment is due: at once if it was never asked, was asked another rule, or was cut off.
+    /// Returns a segment's due time: at once if it or its rule is new, or if its run was aborted.
     fn due(
         &self,
         site: &SiteSegments,
@@ -260,12 +262,12 @@ impl SegmentScheduler {
         }))
     }
 
-    /// Removes what is no longer configured, and tells the sizes of what is.
+    /// Removes segments that are no longer configured, and publishes the sizes of the others.
     async fn reconcile_segments(&self) {
         for site in self.sites.load_full().iter() {
             let done = self.put_site_in_order(site).await;
             if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
-                tracing::warn!(%error, site = %site.name, "segments that are no more are still kept");
+                tracing::warn!(%error, site = %site.name, "removed segments cannot be deleted yet");
             }
         }
     }
@@ -274,7 +276,7 @@ impl SegmentScheduler {
         let Some(syncs) = &self.syncs else { return };
         let done = syncs.apply(&self.sites.load_full()).await;
         if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
-            tracing::warn!(%error, "destinations hear of segments as they did before");
+            tracing::warn!(%error, "the syncs cannot be updated: destinations get segments as before");
         }
     }
 
@@ -344,7 +346,11 @@ impl SegmentScheduler {
         result
     }
 
-    /// Whom a rule selects now, and some of them.
+    /// Evaluates a rule now, and returns the size and a sample.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if the site is unknown, the evaluation is too slow, or the store fails.
     pub async fn preview(
         &self,
         site: &str,
@@ -367,7 +373,11 @@ impl SegmentScheduler {
         Ok(SegmentPreview { size: members.len(), sample, took_ms })
     }
 
-    /// The rule of a segment that is configured.
+    /// Returns the rule of a configured segment.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SegmentError::Unknown`] if there is no such segment.
     pub fn rule(
         &self,
         site: &str,
@@ -378,6 +388,10 @@ impl SegmentScheduler {
     }
 
     /// Runs a segment now.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if the segment is unknown, its counters are not filled, or the run fails.
     pub async fn run(&self, site: &str, segment: &str) -> Result<SegmentRunSummary, SegmentError> {
         let (site, segment) = self.find(site, segment)?;
         if !is_filled(&segment.rule, self.counters(&site).await?.as_deref()) {
@@ -389,8 +403,8 @@ impl SegmentScheduler {
         ran
     }
 
-    /// Strikes out what a destination was told that hears no more of the segment, which need not be
-    /// configured. Returns of how many people.
+    /// Deletes the record of the members synced to a destination that no longer gets the segment, which need not
+    /// be configured. Returns their number.
     pub async fn forget(
         &self,
         (site, segment): (&str, &str),
@@ -402,12 +416,12 @@ impl SegmentScheduler {
         let known = known.ok_or(SegmentError::Unknown)?;
         let syncs = self.syncs.as_ref().ok_or(SegmentError::NothingSynced)?;
         let people = syncs.forget((&site.name, known.id), segment, destination).await;
-        // Of a segment that is no more nothing may be left to keep.
+        // A deleted segment may now have no rows left, and can be removed.
         self.changed.notify_one();
         people
     }
 
-    /// Some members after `after`, or, with `changed`, some of those who joined or left at the last run.
+    /// Returns some members after `after`, or, with `changed`, some of those who joined or left at the last run.
     pub async fn page(
         &self,
         (site, segment): (&str, &str),
@@ -461,7 +475,7 @@ impl SegmentScheduler {
     }
 }
 
-/// Whether what the rule asks for is counted. Without notes of it nothing is ever waited for.
+/// Returns true if the events that the rule needs are counted, or if no progress is stored.
 fn is_filled(rule: &SegmentRule, counters: Option<&[CounterProgress]>) -> bool {
     let counting = counters.and_then(|counters| RuleCounterProgress::of(rule, counters));
     counting.is_none_or(|counting| counting.is_filled)
@@ -472,7 +486,7 @@ fn labels(site: &SiteSegments, segment: &str) -> SegmentLabels {
 }
 
 impl SegmentMembership {
-    /// As a line of JSON shows it.
+    /// Formats a membership as a line of JSON.
     pub fn to_json(&self, person: Option<Value>) -> Value {
         let since = jiff::Timestamp::from_millisecond(self.since_ms).ok();
         let mut line =

@@ -1,5 +1,5 @@
-//! Segments that end the process: one that was under way at several aborted starts in a row is set aside.
-//! It is not run, by plan or by what people do, until its rule is another or an operator runs it.
+//! Segments that end the process: one that was running at several aborts in a row is disabled. It is not run,
+//! by plan or by changed profiles, until its rule changes or an operator runs it.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -13,18 +13,18 @@ use super::{SegmentScheduler, SiteSegments};
 use crate::journal::{PoisonGuard, ReaderGuard};
 use crate::metrics::PoisonLabels;
 
-/// How long segments wait for the readers of the journal to find out what ended the process: until then
-/// they would be under suspicion with it.
+/// The longest wait of segments for the readers of the journal to find the cause of an abort: until then
+/// segments would be suspects as well.
 const CALM_WAIT: Duration = Duration::from_secs(10);
 
 impl SegmentScheduler {
-    /// The same, and a segment that ends the process again and again is set aside.
+    /// Returns the scheduler with a guard: a segment that ends the process repeatedly is disabled.
     #[must_use]
     pub fn with_guard(self, guard: Arc<PoisonGuard>) -> Self {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Waits, after an abort, until readers go on as usual.
+    /// Waits, after an abort, until the readers' careful mode ends.
     pub(super) async fn wait_for_calm(&self) {
         if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_after_abort()) {
             guard.calm(CALM_WAIT).await;
@@ -37,12 +37,12 @@ impl SegmentScheduler {
         Some(Arc::new(guard.watch(site.id, &format!("(segment) {}", segment.name))))
     }
 
-    /// Whether it is set aside, with this rule.
+    /// Returns true if it is disabled, with this rule.
     pub(super) fn is_set_aside(&self, site: &SiteSegments, segment: &SegmentSettings) -> bool {
         self.care(site, segment).is_some_and(|care| care.is_poisoned(item(segment)))
     }
 
-    /// Runs it again, at an operator's word.
+    /// Enables it again, for an operator's run.
     pub(super) async fn take_back(&self, site: &SiteSegments, segment: &SegmentSettings) {
         if let Some(care) = self.care(site, segment) {
             care.forgive_all().await;
@@ -50,8 +50,8 @@ impl SegmentScheduler {
         self.told_aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(site, segment));
     }
 
-    /// Does something with a segment that may end the process. It is written down always, or only where
-    /// something is suspected.
+    /// Runs work of a segment that may end the process. The guard records it always, or only if something is
+    /// suspected.
     pub(super) async fn guarded<T>(
         &self,
         (site, segment): (&SiteSegments, &SegmentSettings),
@@ -77,7 +77,7 @@ impl SegmentScheduler {
         }
     }
 
-    /// Tells operators once if it is set aside.
+    /// Reports once to operators if it is disabled.
     pub(super) fn tell_of_aside(&self, site: &SiteSegments, segment: &SegmentSettings) {
         if !self.is_set_aside(site, segment) {
             return;
@@ -86,8 +86,8 @@ impl SegmentScheduler {
         if told.insert(key(site, segment)) {
             tracing::warn!(
                 site = %site.name, segment = %segment.name,
-                "a segment was under way whenever the process died, and is set aside: change its rule, or \
-                 run it with `tagway segments run`"
+                "the process died repeatedly while it evaluated this segment; the segment is set aside: \
+                 change its rule, or run it with `tagway segments run`"
             );
             let labels = PoisonLabels { site: site.name.clone(), reader: "segment" };
             self.metrics.poisoned.get_or_create(&labels).inc();
@@ -99,7 +99,7 @@ fn key(site: &SiteSegments, segment: &SegmentSettings) -> (crate::journal::SiteI
     (site.id, format!("{} {}", segment.name, segment.fingerprint()))
 }
 
-/// A segment's rule as the guard has it.
+/// Returns the guard's number of a segment's rule.
 fn item(segment: &SegmentSettings) -> i64 {
     let digits: String = segment.fingerprint().chars().take(15).collect();
     i64::from_str_radix(&digits, 16).unwrap_or_default()

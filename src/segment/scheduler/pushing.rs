@@ -1,6 +1,6 @@
-//! Segments in real time: who changed is looked at within moments, alone. Whoever becomes a member by the
-//! time that passes, or by what others of their group do, is found by the next whole run, and so is whom
-//! this misses.
+//! Segments in real time: changed profiles are evaluated alone, within moments. Members who join by the
+//! passing of time, or by events of others in their group, are found by the next whole run, and so are any
+//! that this misses.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{SegmentScheduler, SiteSegments, is_filled, labels};
 use crate::profile::ProfileId;
 
 impl SegmentScheduler {
-    /// Looks at those who change, until told to stop.
+    /// Evaluates changed profiles until stopped.
     pub(super) async fn push_all(&self, stop: CancellationToken) {
         let Some(people) = &self.people else { return };
         loop {
@@ -36,7 +36,8 @@ impl SegmentScheduler {
                     () = stop.cancelled() => return,
                 };
                 if let Err(error) = pushed.or_else(SegmentError::unless_elsewhere) {
-                    tracing::warn!(%error, site = %site.name, "segments stay as they were until they run");
+                    tracing::warn!(%error, site = %site.name, "the changed people cannot be evaluated \
+                        now: the next run of the segments includes them");
                 }
             }
         }
@@ -64,7 +65,7 @@ impl SegmentScheduler {
         Ok(())
     }
 
-    /// Looks whether these people are members, writes down what differs, and tells of it.
+    /// Evaluates the rule for these people, writes the differences, and passes them to the syncs.
     async fn push(
         &self,
         site: &SiteSegments,
@@ -74,7 +75,7 @@ impl SegmentScheduler {
         let _turn = self.turn.lock().await;
         let known = self.store.list_segments(site.id).await?;
         let known = known.into_iter().find(|known| *known.name == *segment.name);
-        // One that is to run anew looks at everybody soon.
+        // A segment whose rule is to run anew evaluates everyone soon.
         let Some(known) = known.filter(|known| is_settled(known, segment)) else { return Ok(()) };
         let now_ms = self.clock.now().as_millisecond();
         let (rule, of) = (Arc::new(segment.rule.clone()), people.to_vec());
@@ -98,14 +99,14 @@ impl SegmentScheduler {
             gauge.dec_by((changed.len() - joined) as u64);
         }
         if let Some(syncs) = &self.syncs {
-            // Of those who stay something else may be known, or allowed.
+            // The data or consent of members who stay may have changed.
             syncs.push(known.id, people);
         }
         Ok(())
     }
 }
 
-/// Whether the last run was of this rule, and none is under way.
+/// Returns true if the last run was of this rule, and none is running.
 fn is_settled(known: &SegmentRecord, segment: &SegmentSettings) -> bool {
     let ran = known.ran.as_ref();
     known.begun_at.is_none() && ran.is_some_and(|ran| ran.fingerprint == segment.fingerprint())

@@ -1,11 +1,11 @@
-//! Events that rules ask for and under whose names nothing was counted.
+//! Events in rules under whose names nothing was counted.
 
 use super::super::{SegmentError, SegmentSettings};
 use super::{SegmentScheduler, SiteSegments, labels};
 
 impl SegmentScheduler {
-    /// The names of events that the rule asks for and under which nothing was counted: nobody did it since
-    /// the profiles began, or the name came when there was no room for it.
+    /// Returns the names of events in the rule under which nothing was counted: no such event occurred since the
+    /// profiles began, or the name came when there was no room for it.
     pub(super) async fn uncounted(
         &self,
         site: &SiteSegments,
@@ -18,12 +18,12 @@ impl SegmentScheduler {
         Ok(profiles.uncounted(site.id, names.into_iter().collect()).await?)
     }
 
-    /// Reports names of events under which nothing was counted, once.
+    /// Logs the names of events under which nothing was counted, once.
     pub(super) async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
         let names = match self.uncounted(site, segment).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, site = %site.name, "it is not known what is counted");
+                tracing::debug!(%error, site = %site.name, "the counted event names cannot be read");
                 return;
             }
         };
@@ -32,7 +32,8 @@ impl SegmentScheduler {
         let count = names.len() as u64;
         if told.set(count) != count && count > 0 {
             let (site, segment) = (&site.name, &segment.name);
-            tracing::warn!(%site, %segment, ?names, "a rule asks for events of which none was counted");
+            tracing::warn!(%site, %segment, ?names, "a segment's rule names events that never occurred: \
+                check the spelling of the names");
         }
     }
 }

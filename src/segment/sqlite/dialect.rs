@@ -1,10 +1,10 @@
 //! SQLite's JSON functions. `json_extract` alone gives text for lists, and numbers for truth values, so
-//! `json_type` is asked as well: after it, since most values fail already.
+//! `json_type` is tested as well: second, since most values fail already.
 
 use crate::segment::rule::RuleLiteral;
 use crate::segment::sql::{JsonColumnPath, SqlDialect, SqlParameter};
 
-/// SQLite.
+/// The SQL dialect of SQLite.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::segment) struct SqliteDialect;
 

@@ -24,9 +24,9 @@ use crate::journal::SiteId;
 use crate::profile::ProfileId;
 use crate::store::{SqliteMigrations, SqliteStore};
 
-/// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 of
-/// a member, 0 of who has left; `is_sure` is 0 of what a destination was perhaps told, 1 of what it surely
-/// was, 2 of one whom it would not take off.
+/// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 for a
+/// member, 0 for a former one; `is_sure` is 0 for a row that was perhaps sent to a destination, 1 for one that
+/// surely was, 2 for one that it failed to remove.
 pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "segments",
     steps: &["
@@ -71,15 +71,15 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     "],
 };
 
-/// Segments in the embedded database.
+/// The segment store in the embedded database.
 pub struct SqliteSegmentStore {
     store: Arc<SqliteStore>,
     evaluate_time: Duration,
 }
 
 impl SqliteSegmentStore {
-    /// Segments in a store that has [`MIGRATIONS`] and those of the profiles. Whom a rule selects is
-    /// asked for `evaluate_time` at most.
+    /// Builds a store in a database with [`MIGRATIONS`] and those of the profiles. The evaluation of a rule takes
+    /// `evaluate_time` at most.
     pub fn new(store: Arc<SqliteStore>, evaluate_time: Duration) -> Self {
         Self { store, evaluate_time }
     }
@@ -129,7 +129,7 @@ impl SegmentStore for SqliteSegmentStore {
                 compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &SqliteDialect);
             asked.during(c, || members(c, &statement))
         });
-        // Dropped, the question ends on its thread as well.
+        // Dropped, the query ends on its thread as well.
         let found = tokio::time::timeout(self.evaluate_time, found).await;
         Ok(found.map_err(|_elapsed| SegmentError::TooSlow)??)
     }
@@ -207,7 +207,7 @@ impl SegmentStore for SqliteSegmentStore {
         took_ms: i64,
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError> {
-        // Counted beside the writer: nobody else changes memberships meanwhile.
+        // Counted outside the writer: no other task changes memberships meanwhile.
         let counted = self.store.read(move |c| {
             let mut statement = c.prepare_cached(statements::COUNTED)?;
             statement.query_row((segment.0, at_ms), |row| {
@@ -238,7 +238,7 @@ impl SegmentStore for SqliteSegmentStore {
             for profile in profiles {
                 let person = statement.query_row([profile.0], |row| {
                     let traits = row.get_ref(1)?.as_str()?;
-                    // The profiles alone write it; should a row be damaged, it shows nothing.
+                    // Only the profiles write it; a damaged row shows nothing.
                     let traits: Value = serde_json::from_str(traits).unwrap_or_default();
                     let user_id: Option<String> = row.get(0)?;
                     Ok(json!({ "profile": profile.0, "user_id": user_id, "traits": traits }))

@@ -1,16 +1,16 @@
-//! A question that may take long: it ends when nobody waits for the answer any more.
+//! A long query that is interrupted when its caller no longer waits for the result.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, InterruptHandle};
 
-/// Whoever waits. Dropped, it ends the question.
+/// The caller's guard. Dropped, it interrupts the query.
 #[derive(Default)]
 pub(super) struct QueryCancelGuard {
     pub(super) state: Arc<InterruptibleQuery>,
 }
 
-/// How far the question has come.
+/// The stage of the query.
 #[derive(Default)]
 pub(super) struct InterruptibleQuery(Mutex<QueryStage>);
 
@@ -28,8 +28,8 @@ impl InterruptibleQuery {
         std::mem::replace(&mut *own, stage)
     }
 
-    /// Asks, unless nobody waits any more. The connection is not interrupted once this has returned,
-    /// so whoever has it next is not.
+    /// Runs the query, unless its caller is gone. The connection is not interrupted once this has returned,
+    /// so that its next user is not affected.
     pub(super) fn during<T>(
         &self,
         connection: &Connection,
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_ends_when_nobody_waits_for_it() {
+    fn query_is_interrupted_when_its_caller_is_dropped() {
         let asking = QueryCancelGuard::default();
         let state = asking.state.clone();
         let (has_begun, begun) = sync_channel(1);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_once_nobody_waits() {
+    fn query_does_not_start_after_its_caller_is_dropped() {
         let asking = QueryCancelGuard::default();
         let state = asking.state.clone();
         drop(asking);

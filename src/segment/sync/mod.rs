@@ -1,22 +1,22 @@
-//! Segments at destinations: who is a member here is a member there.
+//! Segments at destinations: members here are members there.
 //!
-//! What a destination was told is kept, a row a person, so a run sends what differs and nothing else,
-//! and one that breaks off goes on where it stood. A row is written down before the call that puts its
-//! person on a list, and struck out after the call that takes them off: whatever is cut off between
-//! leaves a person whom the next run looks at again, and vendors' lists may be told anything twice.
+//! The rows sent to a destination are stored, one a person, so a run sends only the differences, and one
+//! that breaks off continues where it stood. A row is stored before the call that adds its person to a
+//! list, and deleted after the call that removes them: an abort in between leaves a person whom the next
+//! run checks again, and vendors' lists accept repetitions.
 //!
-//! Whoever left the segment, withdrew their consent or was forgotten is taken off at the next run, by the
-//! row they were put on with. Where what a vendor knows them by has changed they are taken off by the
-//! old row and put on by the new; that is looked for in all rows once in `segments.recheck`.
+//! A person who left the segment, withdrew their consent or was erased is removed at the next run, by the
+//! row they were added with. If the vendor's identifiers of a person have changed they are removed by the
+//! old row and added by the new; all rows are checked for that once in `segments.recheck`.
 //!
-//! Whom a destination refuses to take off is kept, counted, and tried again at each recheck; until it
-//! has let go of the old row, nothing else is said of that person.
+//! A person whom a destination fails to remove stays stored, is counted, and is tried again at each recheck;
+//! until the old row is removed, nothing else is sent for that person.
 //!
-//! A sync whose destination is no more, while it was told of somebody, is abandoned: nothing can be said
-//! there, so what it was told stays until the destination comes back, or somebody forgets it.
+//! A sync whose destination is deleted while it has members is abandoned: nothing can be sent there, so its
+//! rows stay until the destination comes back, or an operator forgets them.
 //!
-//! A destination without lists, and one that is to hear of events, is told by events of the journal that
-//! are for it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
+//! A destination without lists, and one that is to receive events, gets events of the journal that are for
+//! it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
 
 mod person;
 mod postgres;
@@ -41,32 +41,32 @@ use crate::vendors::audience::AudienceRow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncId(pub i64);
 
-/// What the store knows of a sync. Times are milliseconds since 1970; zero is never.
+/// The store's record of a sync. Times are milliseconds since 1970; zero is never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncRecord {
-    /// Its number.
+    /// The sync's number in the store.
     pub id: SyncId,
-    /// The vendor's own name of the list, once it is there.
+    /// The vendor's own name of the list, once it exists.
     pub list: Option<String>,
-    /// The run of the segment that the destination has heard of wholly.
+    /// The last run of the segment that the destination has received completely.
     pub synced: i64,
-    /// When all rows were last compared with what is known of their people.
+    /// The time when all rows were last checked against the profiles.
     pub checked: i64,
 }
 
-/// How far a destination has heard what it was told of a person.
+/// The state of a row that was sent to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncStatus {
-    /// Perhaps: the call was about to be made.
+    /// The call was about to be made, so it may have arrived.
     Pending,
-    /// For sure.
+    /// The destination has accepted it.
     Confirmed,
-    /// It has, and would not take them off when it was asked to.
+    /// The destination has it, and failed to remove it.
     RemovalFailed,
 }
 
 impl SyncStatus {
-    /// As it is kept.
+    /// Returns the status of a stored number.
     fn of_number(number: i64) -> Self {
         match number {
             1 => Self::Confirmed,
@@ -76,51 +76,51 @@ impl SyncStatus {
     }
 }
 
-/// Of how many people a destination was told.
+/// The numbers of people at a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncMemberCounts {
-    /// Surely, and they are to be known there.
+    /// The people whom it surely has and is to keep.
     pub heard: u64,
-    /// People whom it would not take off.
+    /// The people whom it failed to remove.
     pub stuck: u64,
 }
 
-/// What a destination was told of a person.
+/// A person whose row was sent to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncedMember {
-    /// Who, as long as they are known.
+    /// The person's profile, while it exists.
     pub profile: ProfileId,
-    /// What was said.
+    /// The row that was sent.
     pub row: AudienceRow,
-    /// When it was first said, in milliseconds since 1970.
+    /// The time when it was first sent, in milliseconds since 1970.
     pub at: i64,
-    /// Whether the destination has heard it.
+    /// The state of the row at the destination.
     pub status: SyncStatus,
-    /// Whether they are a member of the segment.
+    /// True if they are a member of the segment.
     pub is_member: bool,
-    /// What they chose, as JSON; `None` of who is not known any more.
+    /// The person's consent, as JSON; `None` if the profile no longer exists.
     pub consent: Option<String>,
-    /// The country they seem to be in.
+    /// The country of the person's approximate location.
     pub country: Option<String>,
 }
 
-/// What becomes of what a destination was told.
+/// A change of a synced row.
 #[derive(Clone, Debug)]
 pub enum SyncedMemberChange {
-    /// It is about to be told.
+    /// The row is about to be sent.
     Pending(AudienceRow, i64),
-    /// It has heard.
+    /// The destination has accepted it.
     Confirmed,
-    /// It has been told that they are gone, or never was told of them.
+    /// The destination has removed it, or never got it.
     Removed,
-    /// It will not take them off, so they may be known there still.
+    /// The destination failed to remove it, so they may still be known there.
     RemovalFailed,
 }
 
-/// Keeps what destinations were told, next to the memberships.
+/// Stores the rows sent to destinations, next to the memberships.
 #[async_trait]
 pub trait SyncStore: Send + Sync {
-    /// The sync of a segment with a destination.
+    /// Returns the sync of a segment with a destination; makes it if it is new.
     async fn sync(
         &self,
         segment: SegmentId,
@@ -128,16 +128,16 @@ pub trait SyncStore: Send + Sync {
         kind: SyncKind,
     ) -> Result<SyncRecord, SegmentError>;
 
-    /// The destinations that were told of somebody, and how.
+    /// Returns the destinations with synced members, each with its kind.
     async fn synced_destinations(
         &self,
         segment: SegmentId,
     ) -> Result<Vec<(String, SyncKind)>, SegmentError>;
 
-    /// Notes the vendor's name of the list; `None` forgets it, and all that it was told.
+    /// Stores the vendor's name of the list; `None` deletes it, and all rows sent to it.
     async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
 
-    /// What was told of profiles after `after`, in order, `limit` at most.
+    /// Returns the synced rows of profiles after `after`, in order, `limit` at most.
     async fn synced_members(
         &self,
         sync: SyncId,
@@ -146,7 +146,7 @@ pub trait SyncStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<SyncedMember>, SegmentError>;
 
-    /// Members after `after` of whom nothing was told, or not surely, and since when; in order.
+    /// Returns members after `after` without a confirmed row, and the time of their first row; in order.
     async fn unsynced_members(
         &self,
         sync: SyncId,
@@ -155,7 +155,7 @@ pub trait SyncStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
-    /// What was told of these profiles, at least one, in order.
+    /// Returns the synced rows of these profiles, at least one, in order.
     async fn synced_members_of(
         &self,
         sync: SyncId,
@@ -163,7 +163,7 @@ pub trait SyncStore: Send + Sync {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<SyncedMember>, SegmentError>;
 
-    /// Which of these, at least one, are members of whom nothing was told, or not surely; in order.
+    /// Returns those of these profiles, at least one, that are members without a confirmed row; in order.
     async fn unsynced_members_of(
         &self,
         sync: SyncId,
@@ -171,22 +171,22 @@ pub trait SyncStore: Send + Sync {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
-    /// What is known of these people, in order; who is not known any more is left out.
+    /// Returns the current data of these people, in order, without those whose profile no longer exists.
     async fn member_profiles(
         &self,
         site: SiteId,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<MemberProfile>, SegmentError>;
 
-    /// Notes what became of some, durably.
+    /// Stores changes of some rows, durably.
     async fn record_member_changes(
         &self,
         sync: SyncId,
         notes: Vec<(ProfileId, SyncedMemberChange)>,
     ) -> Result<(), SegmentError>;
 
-    /// Notes that the destination has heard of this run of the segment, and whether all rows were
-    /// compared.
+    /// Stores that the destination has received this run of the segment, and the time if all rows were
+    /// checked.
     async fn finish(
         &self,
         sync: SyncId,
@@ -194,6 +194,6 @@ pub trait SyncStore: Send + Sync {
         checked: Option<i64>,
     ) -> Result<(), SegmentError>;
 
-    /// How many people the destination was told of.
+    /// Counts the people at the destination.
     async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError>;
 }

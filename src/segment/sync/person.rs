@@ -1,4 +1,4 @@
-//! A person as a destination is told of them: an event that says no more than who they are.
+//! A person in the form that is sent to destinations: an event with only their identity.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use crate::event::{
 use crate::profile::ProfileId;
 use crate::vendors::OutcomeReason;
 
-/// What is known of a person who is to be told of.
+/// The current data of a person who is to be synced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemberProfile {
-    /// Who.
+    /// The number of the person's profile.
     pub profile: i64,
-    /// The id that the site knows them by.
+    /// The id by which the site knows them.
     pub user_id: Option<String>,
-    /// The device or browser of theirs that was seen last.
+    /// The person's device or browser that was seen last.
     pub anonymous_id: Option<String>,
-    /// The address that was said last.
+    /// The last e-mail address recorded for them.
     pub email: Option<String>,
-    /// Their traits.
+    /// The person's traits.
     pub traits: JsonObject,
-    /// What they chose, by category.
+    /// The person's consent, by category.
     pub consent: JsonObject,
-    /// The country they seem to be in, as two letters.
+    /// The country of their approximate location, as two letters.
     pub country: Option<String>,
 }
 
 impl MemberProfile {
-    /// Their profile's number.
+    /// Returns the profile's number as an id.
     pub(super) fn id(&self) -> ProfileId {
         ProfileId(self.profile)
     }
 
-    /// The person as this destination is to see them, or why it is not to hear of them.
+    /// Returns the person in their form for this destination, or the reason for excluding them.
     pub(super) fn admitted(
         self,
         sync: &SyncSettings,
@@ -69,8 +69,8 @@ impl MemberProfile {
     }
 }
 
-/// Whether somebody who chose so is to be known to this destination. What cannot be read was never
-/// chosen.
+/// Returns true if a person with this consent may be known to this destination. An unreadable consent counts
+/// as none.
 pub(super) fn consents(
     consent: &str,
     country: Option<String>,
@@ -81,7 +81,7 @@ pub(super) fn consents(
     context.as_object().is_some_and(|context| destination.consents(context, &facts(country)))
 }
 
-/// The country of where somebody seems to be.
+/// Returns the country of a location.
 pub(super) fn country(mut place: JsonObject) -> Option<String> {
     match place.remove("country") {
         Some(Value::String(country)) => Some(country),
@@ -89,35 +89,35 @@ pub(super) fn country(mut place: JsonObject) -> Option<String> {
     }
 }
 
-/// What is observed of somebody: what their silence means depends on where they are.
+/// Returns the facts about a person: the default without a choice depends on their country.
 fn facts(country: Option<String>) -> EventFacts {
     let place =
         country.map(|country| GeoLocation { country: Some(country), ..GeoLocation::default() });
     EventFacts { place, ..EventFacts::default() }
 }
 
-/// The names of the events that tell of members.
+/// The names of the events for members who join and leave.
 const ENTERED: &str = "Segment Entered";
 const EXITED: &str = "Segment Exited";
 
-/// Who an event is of, as it is kept.
+/// The stored identity that an event is sent with.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct MemberIdentity {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    /// What they chose: whoever leaves is told of under the consent they came with.
+    /// The person's consent: the event of their leaving is sent under the consent they joined with.
     #[serde(default)]
     consent: JsonObject,
-    /// Where they were, if only that let them be told of: elsewhere it would make another row of
-    /// everybody who travels.
+    /// The person's country, if only that allowed sending them: otherwise every traveller would get another
+    /// row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     country: Option<String>,
 }
 
 impl MemberIdentity {
-    /// Whoever it is, if a destination could know them at all.
+    /// Returns the person's identity, or the reason why a destination could not know them.
     pub(super) fn of(
         person: &EnrichedEvent,
         destination: &DestinationSettings,
@@ -137,7 +137,7 @@ impl MemberIdentity {
         Ok(Self { user, device, consent, country })
     }
 
-    /// The event that they came, or that they left. A repetition has the same id.
+    /// Builds the event of joining or leaving. A repetition has the same id.
     pub(super) fn event(
         self,
         segment: &str,

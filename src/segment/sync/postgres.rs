@@ -1,4 +1,4 @@
-//! What destinations were told, in the database that gateways share, next to the memberships.
+//! The rows sent to destinations, in the database that gateways share, next to the memberships.
 
 use async_trait::async_trait;
 use tokio_postgres::Row as DatabaseRow;
@@ -16,7 +16,7 @@ use crate::postgres::{PostgresError, decoded};
 use crate::profile::ProfileId;
 use crate::vendors::audience::AudienceRow;
 
-/// Rows forgotten in one transaction.
+/// The number of rows deleted in one transaction.
 const FORGOTTEN: i64 = 5000;
 
 #[async_trait]
@@ -212,7 +212,7 @@ impl SyncStore for PostgresSegmentStore {
             let stuck = transaction
                 .prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = $1 AND profile = $2")
                 .await?;
-            // All on their way before the first answer: what is said twice of somebody stays in order.
+            // All sent before the first answer: several changes of one person stay in order.
             let notes = notes.iter().map(async |(profile, note)| match note {
                 SyncedMemberChange::Pending(row, at) => {
                     let parameters: [&(dyn ToSql + Sync); 4] =

@@ -1,4 +1,4 @@
-//! What destinations were told, in the embedded database, next to the memberships.
+//! The rows sent to destinations, in the embedded database, next to the memberships.
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row as DatabaseRow};
@@ -15,7 +15,7 @@ use crate::journal::SiteId;
 use crate::profile::ProfileId;
 use crate::vendors::audience::AudienceRow;
 
-/// Rows forgotten in one transaction.
+/// The number of rows deleted in one transaction.
 const FORGOTTEN: usize = 5000;
 
 #[async_trait]
@@ -246,7 +246,7 @@ fn untold(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
     Ok((ProfileId(row.get(0)?), row.get(1)?))
 }
 
-/// The profiles alone write it; should a row be damaged, it says nothing.
+/// Only the profiles write it; a damaged row counts as empty.
 fn parsed(text: &str) -> JsonObject {
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => object,

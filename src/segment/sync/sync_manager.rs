@@ -1,5 +1,5 @@
-//! Keeps every sync going: a task for each, so that a vendor who takes one person a second holds no
-//! other up.
+//! Runs every sync in a task of its own, so that a vendor that accepts one person a second delays no
+//! other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::journal::{Journal, SiteId};
 use crate::metrics::{Metrics, SegmentSyncLabels, SharedName};
 use crate::profile::ProfileId;
 
-/// One sync of one site's segment.
+/// The key of one sync of one site's segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentSyncKey {
     pub(super) site: SharedName,
@@ -29,32 +29,32 @@ pub(super) struct SegmentSyncKey {
     kind: &'static str,
 }
 
-/// What a sync is to do.
+/// The configuration of a sync's task.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SyncTaskConfig {
     pub(super) site: SiteId,
     pub(super) segment: SegmentId,
     pub(super) sync: SyncSettings,
-    /// The segment is no more: whoever was put on is to be taken off.
+    /// The segment is deleted: all members are to be removed.
     pub(super) drains: bool,
     /// The destination does not run.
     pub(super) is_away: bool,
 }
 
-/// What a sync is about.
+/// The purpose of a sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
-    /// It tells who came and who left.
+    /// It sends members who join and leave.
     #[default]
     Follows,
-    /// It is no more, and takes off whom it put on.
+    /// It is deleted, and removes all members.
     Drains,
-    /// Its destination is no more, so that nobody can be taken off.
+    /// Its destination is deleted, so that no member can be removed.
     Abandoned,
 }
 
-/// How a sync is doing. Times are milliseconds since 1970.
+/// The state of a sync. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SyncOverview {
     /// The site's name.
@@ -63,53 +63,53 @@ pub struct SyncOverview {
     pub segment: SharedName,
     /// The destination's name.
     pub destination: SharedName,
-    /// `list` or `events`.
+    /// The kind of the sync: `list` or `events`.
     pub kind: &'static str,
-    /// What it is about.
+    /// The purpose of the sync.
     pub stand: SyncState,
     /// The vendor's own name of the list.
     pub list: Option<String>,
-    /// People whom the destination was told of.
+    /// The number of people whom the destination has.
     pub size: u64,
-    /// Of the last pass: who was put on, who was taken off.
+    /// The number of people added in the last sync run.
     pub added: u64,
-    /// See `added`.
+    /// The number of people removed in the last sync run.
     pub removed: u64,
-    /// Of the last pass: members whom the destination does not hear of, by the reason.
+    /// The number of members left out in the last sync run, by reason.
     pub left_out: BTreeMap<&'static str, u64>,
-    /// Of the last pass: people whom the destination would not take off, by the reason.
+    /// The number of failed removals in the last sync run, by reason.
     pub not_removed: BTreeMap<&'static str, u64>,
-    /// People whom it would not take off, and who are tried again at each recheck.
+    /// The number of people whom it failed to remove, and who are tried again at each recheck.
     pub stuck: u64,
-    /// The run of the segment that the destination has heard of wholly.
+    /// The last run of the segment that the destination has received completely.
     pub synced_ms: Option<i64>,
-    /// Why it stands still.
+    /// The reason why it stands still.
     pub problem: Option<String>,
 }
 
-/// What syncs stand on.
+/// The dependencies of syncs.
 pub struct SyncDependencies {
-    /// What destinations were told.
+    /// The store of synced rows.
     pub store: Arc<dyn SyncStore>,
-    /// Who is a member.
+    /// The store of members.
     pub segments: Arc<dyn SegmentStore>,
-    /// Where events of members go.
+    /// The journal for events of members.
     pub journal: Arc<dyn Journal>,
-    /// The destinations.
+    /// The dispatcher of the destinations.
     pub dispatcher: Arc<DeliveryDispatcher>,
-    /// The time of day.
+    /// The source of the time of day.
     pub clock: SharedClock,
-    /// Where syncs count.
+    /// The metrics that syncs count in.
     pub metrics: Arc<Metrics>,
-    /// How often all rows are compared.
+    /// The interval of checks of all rows.
     pub recheck: Duration,
-    /// Where syncs run.
+    /// The runtime of the syncs' tasks.
     pub runtime: Handle,
-    /// People at most who wait to be told of between two runs.
+    /// The most people who wait to be synced between two runs.
     pub realtime_people: usize,
 }
 
-/// People who are to be told of before the segment's next run, which tells of everybody.
+/// People to be synced before the segment's next run, which syncs everyone.
 pub(super) struct RealtimeSyncQueue {
     people: Mutex<BTreeSet<ProfileId>>,
     most: usize,
@@ -117,21 +117,21 @@ pub(super) struct RealtimeSyncQueue {
 }
 
 impl RealtimeSyncQueue {
-    /// Adds some; of more than there is room for, the next run tells.
+    /// Adds some; those beyond the bound are left to the next run.
     pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
         let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         let room = self.most.saturating_sub(own.len());
         own.extend(people.into_iter().take(room));
     }
 
-    /// All who wait, from now on nobody.
+    /// Takes all waiting people out of the queue.
     pub(super) fn take(&self) -> Vec<ProfileId> {
         let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *own).into_iter().collect()
     }
 }
 
-/// A task, and how it is ended.
+/// A running task, with the means to stop it.
 struct RunningSync {
     order: SyncTaskConfig,
     pushed: Arc<RealtimeSyncQueue>,
@@ -139,7 +139,7 @@ struct RunningSync {
     ended: CancellationToken,
 }
 
-/// All syncs.
+/// The tasks of all syncs.
 pub struct SyncManager {
     footing: Arc<SyncDependencies>,
     running: Mutex<BTreeMap<SegmentSyncKey, RunningSync>>,
@@ -150,7 +150,7 @@ pub struct SyncManager {
 }
 
 impl SyncManager {
-    /// None yet.
+    /// Builds a manager without syncs.
     pub fn new(footing: SyncDependencies) -> Self {
         Self {
             footing: Arc::new(footing),
@@ -188,7 +188,7 @@ impl SyncManager {
                 for sync in segment.iter().flat_map(|it| &it.syncs) {
                     wanted.insert(key(sync), order(sync.clone(), false));
                 }
-                // Where it was told and is not to be told any more.
+                // Destinations that have members but are no longer to get any.
                 for (destination, kind) in self.footing.store.synced_destinations(known.id).await? {
                     let sync = SyncSettings::ending(&destination, kind, &known.name);
                     wanted.entry(key(&sync)).or_insert_with(|| order(sync, true));
@@ -236,7 +236,7 @@ impl SyncManager {
             let before = ending.remove(&key);
             let work = async move {
                 let _guard = guard;
-                // Two that change the same list would undo what the other does.
+                // Two tasks that change the same list would undo each other's changes.
                 if let Some(before) = before {
                     before.cancelled().await;
                 }
@@ -250,8 +250,8 @@ impl SyncManager {
         }
     }
 
-    /// Keeps the state of a sync for the one that takes its place, so that operators see it all the
-    /// time; removes the state and the series of a sync that has no successor.
+    /// Keeps the state of a sync for its successor, so that operators see it all the time; removes the state
+    /// and the series of a sync that has no successor.
     fn pass_on(&self, key: &SegmentSyncKey, successor: Option<&SyncTaskConfig>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         match (successor, states.get_mut(key)) {
@@ -268,8 +268,8 @@ impl SyncManager {
         }
     }
 
-    /// Strikes out what a destination was told that is no more, or of a segment that goes there no more.
-    /// Returns of how many people it was told.
+    /// Deletes the record of synced members of a deleted destination, or of a segment that no longer goes there.
+    /// Returns their number.
     pub(in crate::segment) async fn forget(
         &self,
         (site, segment): (&str, SegmentId),
@@ -294,7 +294,7 @@ impl SyncManager {
             if is_told && self.stand(&key) != Some(SyncState::Abandoned) {
                 return Err(SegmentError::StillSynced);
             }
-            // What is under way would write down more.
+            // A running task would store more rows.
             let running = self.lock().remove(&key);
             if let Some(running) = running {
                 running.stop.cancel();
@@ -316,7 +316,7 @@ impl SyncManager {
         states.get(key).map(|state| state.stand)
     }
 
-    /// Tells the syncs of a segment that these people came or left between two runs.
+    /// Passes people who joined or left between two runs to the syncs of a segment.
     pub(in crate::segment) fn push(&self, segment: SegmentId, people: &[ProfileId]) {
         for running in self.lock().values().filter(|it| it.order.segment == segment) {
             running.pushed.add(people.iter().copied());
@@ -324,12 +324,12 @@ impl SyncManager {
         }
     }
 
-    /// Tells all syncs that a segment was run.
+    /// Notifies all syncs that a segment was run.
     pub(in crate::segment) fn notify_run(&self) {
         self.ran.send_replace(());
     }
 
-    /// Ends all syncs. What is under way is cut off: the next start goes on with it.
+    /// Stops all syncs. Running calls are aborted: the next start repeats them.
     pub(in crate::segment) async fn stop(&self) {
         for running in self.lock().values() {
             running.stop.cancel();
@@ -338,7 +338,7 @@ impl SyncManager {
         self.tasks.wait().await;
     }
 
-    /// How the syncs are doing.
+    /// Returns the states of the syncs.
     pub fn states(&self) -> Vec<SyncOverview> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -359,7 +359,7 @@ impl SegmentSyncKey {
 }
 
 impl SyncDependencies {
-    /// Ends the series of a sync that is no more, unless another kind of it is.
+    /// Removes the series of a deleted sync, unless another kind of it exists.
     pub(super) fn conceal(
         &self,
         key: &SegmentSyncKey,

@@ -1,5 +1,5 @@
-//! One pass: what a destination was told against who is a member, and the difference to the
-//! destination. A page of people is in memory at a time.
+//! One sync run: compares the rows sent to a destination with the members, and sends the differences. A page
+//! of people is in memory at a time.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,43 +19,43 @@ use crate::profile::ProfileId;
 use crate::vendors::audience::{AudienceChange, AudienceList, AudienceRow, LIST_GONE};
 use crate::vendors::{Outcome, OutcomeReason, VendorAudience};
 
-/// People looked at together.
+/// The number of people processed together.
 const PAGE: usize = 1000;
 
-/// What ends a pass before its end.
+/// The reason why a sync run ends early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SyncRunError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] SegmentError),
-    /// The destination wants to hear of it later, or somebody must mend something first.
+    /// The destination asks for a later try, or an operator must fix something first.
     #[error("the destination stops the sync: {}", .0.code)]
     Destination(OutcomeReason, Option<Duration>),
-    /// It refuses the credentials.
+    /// The destination refuses the credentials.
     #[error("the destination refuses the credentials: {}", .0.code)]
     Unauthorised(OutcomeReason),
-    /// The list is no more.
-    #[error("the destination's list is no more")]
+    /// The list no longer exists.
+    #[error("the destination's list no longer exists")]
     ListGone,
-    /// No members can be told of here, and no other time will be better.
-    #[error("the destination takes no members: {}", .0.code)]
+    /// No members can be sent, and a later try will not help.
+    #[error("the destination accepts no members: {}", .0.code)]
     Impossible(OutcomeReason),
 }
 
-/// What a pass did.
+/// The counts of a sync run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SyncRunCounts {
-    /// People who were put on.
+    /// The people who were added.
     pub(super) added: u64,
-    /// People who were taken off.
+    /// The people who were removed.
     pub(super) removed: u64,
-    /// Members whom the destination does not hear of, by the reason.
+    /// The members who were left out, by reason.
     pub(super) left_out: BTreeMap<&'static str, u64>,
-    /// People whom the destination would not take off, by the reason.
+    /// The people whom the destination failed to remove, by reason.
     pub(super) not_removed: BTreeMap<&'static str, u64>,
 }
 
-/// One pass.
+/// One sync run, with its parts and options.
 pub(super) struct SyncRun<'p> {
     pub(super) store: &'p dyn SyncStore,
     pub(super) journal: &'p Arc<dyn Journal>,
@@ -66,38 +66,38 @@ pub(super) struct SyncRun<'p> {
     pub(super) segment_name: &'p str,
     pub(super) sync: &'p SyncSettings,
     pub(super) outlet: &'p DestinationHandle,
-    /// Whether all rows are compared with what is known of their people.
+    /// True if all rows are checked against the profiles.
     pub(super) rechecks: bool,
-    /// Nobody is a member any more, whatever the memberships say.
+    /// True if everyone is to be removed, whatever the memberships are.
     pub(super) drains: bool,
-    /// Of whom alone it is; of everybody without.
+    /// The people to sync; `None` for everyone.
     pub(super) of: Option<Vec<ProfileId>>,
-    /// The care it takes after an abort, of people.
+    /// The careful mode after an abort, by person.
     pub(super) care: &'p Arc<ReaderGuard>,
 }
 
-/// Before all profiles.
+/// Sorts before all profiles.
 const START: ProfileId = ProfileId(i64::MIN);
 
-/// How a destination hears.
+/// The channel by which a destination receives members.
 enum SyncChannel<'w> {
-    /// By its own list of this name.
+    /// Its own list of this name.
     List(&'w dyn VendorAudience, String),
-    /// By events in the journal.
+    /// Events in the journal.
     Events,
 }
 
-/// One who is to be told of.
+/// A person whose row is to be sent.
 struct SyncCandidate {
     profile: ProfileId,
     row: AudienceRow,
     at: i64,
-    /// Whether the destination may have heard of them before.
+    /// True if an earlier call may have sent them already.
     is_doubtful: bool,
 }
 
 impl SyncRun<'_> {
-    /// Tells what differs.
+    /// Sends the differences.
     pub(super) async fn run(&self, kept: &SyncRecord) -> Result<SyncRunCounts, SyncRunError> {
         let mut counts = SyncRunCounts::default();
         let way = self.open(kept).await?;
@@ -108,7 +108,7 @@ impl SyncRun<'_> {
         Ok(counts)
     }
 
-    /// The list, made if it is not there.
+    /// Returns the channel; makes the list if it does not exist.
     async fn open(&self, kept: &SyncRecord) -> Result<SyncChannel<'_>, SyncRunError> {
         if self.sync.kind == SyncKind::Events {
             return Ok(SyncChannel::Events);
@@ -132,7 +132,7 @@ impl SyncRun<'_> {
         Ok(SyncChannel::List(audience, list))
     }
 
-    /// Takes off who is no member, may not be known, or is known by something else.
+    /// Removes people who are no members, may not be known, or have another row now.
     async fn remove_members(
         &self,
         kept: &SyncRecord,
@@ -144,13 +144,13 @@ impl SyncRun<'_> {
             let page = self.told(kept, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
-            // Whom it would not take off it would not take off a moment later.
+            // A removal that failed would fail again a moment later.
             let tries = |told: &SyncedMember| {
                 self.rechecks || self.drains || told.status != SyncStatus::RemovalFailed
             };
             let (mut gone, staying): (Vec<SyncedMember>, Vec<SyncedMember>) =
                 page.into_iter().filter(tries).partition(|told| !self.stays(told));
-            // One that was perhaps told is told again; if by another row, the first must go.
+            // A pending row is sent again; if the row has changed, the old one must go first.
             let doubtful: Vec<SyncedMember> = staying
                 .into_iter()
                 .filter(|it| self.rechecks || self.of.is_some() || it.status == SyncStatus::Pending)
@@ -215,7 +215,7 @@ impl SyncRun<'_> {
         !self.drains && told.is_member && may_be_known
     }
 
-    /// Those whose row would be another now, and those whose would not.
+    /// Splits rows into those that differ from the current ones, and those that do not.
     async fn compared(
         &self,
         told: Vec<SyncedMember>,
@@ -229,7 +229,7 @@ impl SyncRun<'_> {
         Ok(told.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
     }
 
-    /// Puts on who is a member and was not told of.
+    /// Adds members who have no row yet.
     async fn add_members(
         &self,
         kept: &SyncRecord,
@@ -262,7 +262,7 @@ impl SyncRun<'_> {
         }
     }
 
-    /// What the destination is told of each of these people, or why of one nothing is said.
+    /// Returns the row of each of these people, or the reason for leaving a person out.
     async fn rows(
         &self,
         mut people: Vec<MemberProfile>,
@@ -281,7 +281,8 @@ impl SyncRun<'_> {
                     site = self.site_name,
                     segment = self.segment_name,
                     profile = id,
-                    "a person was looked at whenever the process died; no destination hears of them"
+                    "the process died repeatedly while it synced this person; the person is not synced \
+                     to any destination"
                 );
                 rows.push((ProfileId(*id), Err(OutcomeReason::new("poison"))));
                 continue;
@@ -298,7 +299,7 @@ impl SyncRun<'_> {
         rows
     }
 
-    /// What the destination is told of a person.
+    /// Returns the row of a person for the destination.
     fn row(&self, someone: MemberProfile, now: Timestamp) -> Result<AudienceRow, OutcomeReason> {
         let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
         match (self.sync.kind, self.outlet.settings.destination.audience()) {
@@ -307,7 +308,7 @@ impl SyncRun<'_> {
         }
     }
 
-    /// Tells of some, in calls of the size that the vendor takes. Returns of how many it has heard.
+    /// Sends some changes, in calls of the vendor's size. Returns the number of accepted ones.
     async fn send_changes(
         &self,
         kept: &SyncRecord,
@@ -347,7 +348,7 @@ impl SyncRun<'_> {
                     (Outcome::Skipped(reason) | Outcome::Dead(reason), AudienceChange::Add) => {
                         *counts.left_out.entry(reason.code).or_default() += 1;
                         if telling.is_doubtful {
-                            // An earlier call may have put them on.
+                            // An earlier call may have added them.
                             continue;
                         }
                         SyncedMemberChange::Removed
@@ -368,7 +369,7 @@ impl SyncRun<'_> {
         Ok(heard)
     }
 
-    /// Tells of some at once; where they are refused as a whole, half by half until the bad one is
+    /// Sends some changes in one call; if they are refused as a whole, in halves until the bad one is
     /// alone.
     async fn tell(
         &self,
@@ -392,7 +393,7 @@ impl SyncRun<'_> {
             return ends.into_iter().map(refused_as_dead).collect();
         }
         let mut ends = Box::pin(self.tell(kept, way, change, first)).await;
-        // What holds the first half up holds the second up.
+        // A problem that stops the first half stops the second.
         match ends.iter().find(|end| holds_up(end)).cloned() {
             Some(end) => ends.resize(some.len(), end),
             None => ends.extend(Box::pin(self.tell(kept, way, change, second)).await),
@@ -400,7 +401,7 @@ impl SyncRun<'_> {
         ends
     }
 
-    /// Tells by events: they are in the journal, and delivered from there.
+    /// Sends changes as events: appends them to the journal, which delivers them.
     async fn append(
         &self,
         kept: &SyncRecord,
@@ -444,7 +445,7 @@ impl SyncRun<'_> {
     }
 }
 
-/// Whether what ended so is no word on the person.
+/// Returns true if the outcome is not about the person.
 fn holds_up(end: &Outcome) -> bool {
     match end {
         Outcome::Delivered | Outcome::Skipped(_) | Outcome::Refused(_) => false,
@@ -453,7 +454,7 @@ fn holds_up(end: &Outcome) -> bool {
     }
 }
 
-/// One that is refused alone will be refused for ever.
+/// A row that is refused alone will be refused again, so it is dead.
 fn refused_as_dead(end: Outcome) -> Outcome {
     match end {
         Outcome::Refused(reason) => Outcome::Dead(reason),
@@ -475,7 +476,7 @@ fn stopped(outcome: Outcome) -> SyncRunError {
         Outcome::Dead(reason) | Outcome::Refused(reason) | Outcome::Skipped(reason) => {
             SyncRunError::Impossible(reason)
         }
-        // A list that is there is no reason to stop.
+        // An existing list is no reason to stop.
         Outcome::Delivered => SyncRunError::Destination(OutcomeReason::new("no_outcome"), None),
     }
 }

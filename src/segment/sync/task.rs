@@ -1,5 +1,5 @@
-//! One sync's task: it tells its destination after each run of its segment, and after a failure when it is
-//! worth another try.
+//! The task of one sync: it updates its destination after each run of its segment, and after a failure when
+//! another try is useful.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,47 +18,47 @@ use crate::journal::ReaderGuard;
 use crate::metrics::SyncChangeLabels;
 use crate::profile::ProfileId;
 
-/// The pause after a failure that names none, doubled with each, and its end.
+/// The pause after a failure that names none, doubled with each failure, and its upper bound.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(900);
 
-/// How long a sync waits that somebody must mend something for.
+/// The pause of a sync that waits for an operator's fix.
 const MENDING: Duration = Duration::from_secs(600);
 
-/// The pause where a destination is away that is configured: a reload takes it away for a moment.
+/// The pause where a configured destination is away: a reload removes it for a moment.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// Why nobody can be told any more.
+/// The reason why no member can be sent any more.
 const GONE: &str = "the destination is not there: it comes back, or what it was told is forgotten";
 
-/// What a sync waits for.
+/// The trigger that a sync waits for.
 enum NextSyncTrigger {
     /// Its segment's next run.
     Run,
-    /// Whatever it is, another task waits for it.
+    /// Nothing in this task: another task takes over.
     Nothing,
-    /// So much time.
+    /// The end of this pause.
     Again(Duration),
-    /// Nothing more.
+    /// Nothing more: the sync has ended.
     Over,
 }
 
-/// One sync's task.
+/// The task of one sync.
 pub(super) struct SyncTask {
     pub(super) footing: Arc<SyncDependencies>,
     pub(super) states: Arc<Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>>,
     /// Changes with every run of a segment, and with the configuration.
     pub(super) ran: watch::Receiver<()>,
-    /// Who came or left since.
+    /// The people who joined or left since.
     pub(super) pushed: Arc<RealtimeSyncQueue>,
     pub(super) key: SegmentSyncKey,
     pub(super) order: SyncTaskConfig,
-    /// The care it takes after an abort.
+    /// The careful mode after an abort.
     pub(super) care: Arc<ReaderGuard>,
 }
 
 impl SyncTask {
-    /// Runs for as long as there is something to tell.
+    /// Runs for as long as there may be changes to send.
     pub(super) async fn run(self) {
         let mut ran = self.ran.clone();
         let mut failures: u32 = 0;
@@ -70,7 +70,7 @@ impl SyncTask {
                     self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
                     return;
                 }
-                // Another task begins when the destination is back.
+                // Another task starts when the destination is back.
                 Ok(NextSyncTrigger::Nothing) => std::future::pending().await,
                 Ok(NextSyncTrigger::Again(pause)) => {
                     failures = 0;
@@ -86,7 +86,7 @@ impl SyncTask {
                     tracing::warn!(
                         error = %stopped, site = %self.key.site, segment = %self.key.segment,
                         destination = %self.key.destination, seconds = pause.as_secs(),
-                        "a segment's members are not all told"
+                        "a segment's members are not fully synced to a destination"
                     );
                     self.note(|state| {
                         state.stand = self.stand();
@@ -105,7 +105,7 @@ impl SyncTask {
         }
     }
 
-    /// Tells what there is to tell, if there is.
+    /// Sends the changes, if there are any.
     async fn turn(&self) -> Result<NextSyncTrigger, SyncRunError> {
         let SyncDependencies { store, segments, dispatcher, .. } = &*self.footing;
         let known = segments.list_segments(self.order.site).await?;
@@ -127,10 +127,10 @@ impl SyncTask {
             return Ok(NextSyncTrigger::Again(AWAY));
         };
         let ran = known.ran.map(|ran| ran.at_ms);
-        // One that is under way changes memberships: its end calls again.
+        // A run in progress changes memberships: its end triggers this again.
         let has_news = ran.is_some_and(|at| at > kept.synced || self.has_moved(&kept))
             && known.begun_at.is_none();
-        // A whole pass tells of these as well.
+        // A whole sync run includes these people.
         let pushed = self.pushed.take();
         if !self.order.drains && !has_news && !pushed.is_empty() {
             return self.push(&outlet, &kept, pushed).await;
@@ -143,16 +143,16 @@ impl SyncTask {
         let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
         let rechecks = Duration::from_millis(age) >= self.footing.recheck;
         if self.has_moved(&kept) {
-            // Off the list that was, before the one that is.
+            // Removes everyone from the old list before adding them to the new one.
             match self.pass(&outlet, &kept, (false, true), None).await {
-                // With the list, everybody is off it.
+                // A deleted list has no members.
                 Ok(_) | Err(SyncRunError::ListGone) => store.note_list(kept.id, None).await?,
                 Err(other) => return Err(other),
             }
         }
         let (kept, drains) = (self.kept().await?, self.order.drains);
         let counts = match self.pass(&outlet, &kept, (rechecks, drains), None).await {
-            // With the list, everybody is off it.
+            // A deleted list has no members.
             Err(SyncRunError::ListGone) if drains => {
                 store.note_list(kept.id, None).await?;
                 SyncRunCounts::default()
@@ -164,7 +164,7 @@ impl SyncTask {
             }
             other => other?,
         };
-        // Whoever asks for the sync again asks for everybody.
+        // A sync that is configured again starts with everyone.
         let synced = if drains { 0 } else { ran.unwrap_or(kept.synced) };
         store.finish(kept.id, synced, rechecks.then_some(now)).await?;
         let sizes = self.tell(&self.kept().await?, Some(counts), self.stand()).await?;
@@ -175,7 +175,7 @@ impl SyncTask {
         })
     }
 
-    /// Tells of those who came or left since the run that it heard of.
+    /// Syncs the people who joined or left since the last run it received.
     async fn push(
         &self,
         outlet: &DestinationHandle,
@@ -189,7 +189,7 @@ impl SyncTask {
                 self.note(|state| {
                     state.stand = self.stand();
                     state.problem = None;
-                    // Until the next run counts them.
+                    // Estimated until the next run counts them.
                     state.size = state.size.saturating_add(counts.added);
                     state.size = state.size.saturating_sub(counts.removed);
                     let gauge = &self.footing.metrics.segment_synced_members;
@@ -214,7 +214,7 @@ impl SyncTask {
         self.footing.store.sync(*segment, &sync.destination, sync.kind).await
     }
 
-    /// Whether the settings name another list than the one that was told.
+    /// Returns true if the settings name another list than the current one.
     fn has_moved(&self, kept: &SyncRecord) -> bool {
         let wanted = self.order.sync.list.as_deref();
         wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
@@ -244,7 +244,7 @@ impl SyncTask {
             care: &self.care,
         };
         let ran = pass.run(kept).await;
-        // Whoever was looked at when the process died has been looked at again.
+        // Everyone who was being processed when the process died has been processed again.
         if ran.is_ok() {
             self.care.end_care();
         }
@@ -255,7 +255,7 @@ impl SyncTask {
         if self.order.drains { SyncState::Drains } else { SyncState::Follows }
     }
 
-    /// Tells operators, once, that nobody can be told any more.
+    /// Reports once to operators that no member can be sent any more.
     async fn abandon(&self, kept: &SyncRecord) -> Result<(), SyncRunError> {
         let mut was_told = false;
         self.note(|state| was_told = state.stand == SyncState::Abandoned);
@@ -265,13 +265,14 @@ impl SyncTask {
             tracing::warn!(
                 site = %self.key.site, segment = %self.key.segment,
                 destination = %self.key.destination, people,
-                "a destination is no more that was told of a segment's members"
+                "a removed destination still has a segment's members: delete the record with `tagway \
+                 segments forget`"
             );
         }
         Ok(())
     }
 
-    /// Tells operators how it is going.
+    /// Publishes the state to operators and metrics.
     async fn tell(
         &self,
         kept: &SyncRecord,
@@ -339,7 +340,7 @@ impl SyncTask {
     }
 }
 
-/// How long to wait after this, the so-and-so-manieth failure in a row.
+/// Returns the pause after this failure, by the number of earlier failures in a row.
 fn pause(stopped: &SyncRunError, failures: u32) -> Duration {
     let usual = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
     match stopped {

@@ -1,4 +1,4 @@
-//! Any rule selects the same people in memory, in SQLite and in PostgreSQL.
+//! Tests that any rule selects the same people in memory, in SQLite and in PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -229,7 +229,7 @@ fn person() -> impl Strategy<Value = (RuleProfile, Option<&'static str>)> {
     )
 }
 
-/// Whom the statement selects in PostgreSQL, of these people alone.
+/// Runs the statement in PostgreSQL, for these people alone.
 struct PostgresEvaluator {
     runtime: tokio::runtime::Runtime,
     database: Arc<PostgresDatabase>,
@@ -270,7 +270,7 @@ impl PostgresEvaluator {
 }
 
 #[test]
-fn databases_select_whom_the_evaluator_selects() {
+fn databases_select_the_same_people_as_the_evaluator() {
     let shared = PostgresEvaluator::new();
     proptest!(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }, |(
         rule in any_rule(),
@@ -284,7 +284,7 @@ fn databases_select_whom_the_evaluator_selects() {
         }
         for (id, (person, group)) in (1_i64..).zip(&people) {
             add(&c, id, 7, person, *group);
-            // Another site's people are nobody's business.
+            // People of another site must not be selected.
             add(&c, id + 100, 8, person, *group);
         }
         let holds: Vec<bool> = people.iter().map(|(person, _)| rule.holds(person, now_ms())).collect();

@@ -1,10 +1,10 @@
-//! What can be written, what cannot, and what it means.
+//! Tests of the syntax of rules, its errors, and its meaning.
 
 use super::*;
 use crate::segment::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES};
 
 #[test]
-fn who_left_a_cart_is_found() {
+fn rule_finds_people_with_abandoned_carts() {
     let rule = rule(json!({ "all": [
         { "event": "Product Added", "count": ">= 1", "within": "7d" },
         { "not": { "event": "Order Completed", "within": "7d" } },
@@ -21,7 +21,7 @@ fn who_left_a_cart_is_found() {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_place_and_the_nearest_name() {
+fn parse_reports_every_error_with_its_path_and_the_nearest_name() {
     let found = mistakes(json!({ "all": [
         { "trait": "plan", "equals": "pro" },
         { "evnt": "X" },
@@ -37,22 +37,22 @@ fn every_mistake_is_told_with_its_place_and_the_nearest_name() {
         "plan",
     ] }));
     let expected = [
-        "where.all[0].equals: there is no such key here",
-        "where.all[1].evnt: there is no such condition; did you mean \"event\"?",
-        "where.all[2].count: \"many\" is no comparison with a whole number, such as \">= 2\"",
+        "where.all[0].equals: unknown key",
+        "where.all[1].evnt: unknown condition; did you mean \"event\"?",
+        "where.all[2].count: \"many\" is not a comparison with a whole number, such as \">= 2\"",
         "where.all[2].within: must be whole days, such as \"7d\": counts are kept by the day",
         "where.all[3].identity: \"emial\" is not one of user, email, anonymous, visitor, ga, fbp, \
          device:VENDOR; did you mean \"email\"?",
         "where.all[4].any: must not be empty",
-        "where.all[5].after: \"soon\" is neither",
+        "where.all[5].after: \"soon\" must be a time",
         "where.all[6].device: \"osx\" is not one of type, os, os_version, browser, \
          browser_version; did you mean \"os\"?",
-        "where.all[7].trait: \"a..b\" is no path",
+        "where.all[7].trait: \"a..b\" is not a path",
         "where.all[7].in: must not be empty",
         "where.all[8]: has both \"trait\" and \"event\"",
         "where.all[9].where.price.after: must be a date",
         "where.all[9].where.b: expected a text",
-        "where.all[10].never: goes with neither",
+        "where.all[10].never: must not be combined with",
         "where.all[11]: expected a table, found a string",
     ];
     for (found, expected) in found.iter().zip(expected) {
@@ -62,7 +62,7 @@ fn every_mistake_is_told_with_its_place_and_the_nearest_name() {
 }
 
 #[test]
-fn a_rule_is_bounded_in_depth_and_size() {
+fn parse_bounds_the_depth_and_size_of_a_rule() {
     let leaf = json!({ "trait": "a" });
     let deep = |depth| (1..depth).fold(leaf.clone(), |rule, _| json!({ "not": rule }));
     assert!(SegmentRule::parse(&deep(MAX_DEPTH)).is_ok());
@@ -77,7 +77,7 @@ fn a_rule_is_bounded_in_depth_and_size() {
 }
 
 #[test]
-fn what_is_missing_fails_every_test_and_not_turns_that_round() {
+fn missing_value_fails_every_test_and_not_inverts_that() {
     let nobody = RuleProfile::default();
     for test in [
         json!({ "trait": "a" }),
@@ -102,12 +102,12 @@ fn what_is_missing_fails_every_test_and_not_turns_that_round() {
 }
 
 #[test]
-fn a_path_that_begins_with_a_part_of_an_event_is_a_mistake() {
+fn parse_refuses_a_path_that_begins_with_a_part_of_an_event() {
     let mistakes = |rule: Value| SegmentRule::parse(&rule).err().unwrap_or_default();
     for path in ["properties.revenue", "propertis.revenue", "traits.plan", "context.page.url"] {
         let found = mistakes(json!({ "event": "X", "where": { path: 1 } }));
         assert_eq!(found.len(), 1, "{path}: {found:?}");
-        assert!(found[0].message.contains("within the event's properties: write"), "{found:?}");
+        assert!(found[0].message.contains("must be a property of the event: write"), "{found:?}");
     }
     for path in ["traits.plan", "trait.plan", "profile.traits"] {
         let found = mistakes(json!({ "trait": path, "=": "pro" }));
@@ -120,7 +120,7 @@ fn a_path_that_begins_with_a_part_of_an_event_is_a_mistake() {
 }
 
 #[test]
-fn equal_filters_count_under_one_name_for_ever() {
+fn key_is_equal_for_equal_filters_in_every_version() {
     let key = |filter: Value| {
         let mut keys = Vec::new();
         rule(json!({ "event": "X", "where": filter }))
@@ -130,12 +130,12 @@ fn equal_filters_count_under_one_name_for_ever() {
     let one = key(json!({ "a": 1, "b.c": { ">": 2, "<": 9 } }));
     assert_eq!(one, key(json!({ "b.c": { "<": 9, ">": 2 }, "a": { "=": 1 } })));
     assert_ne!(one, key(json!({ "a": 1 })));
-    // Counters of running gateways bear this name.
+    // Counters of running gateways have this name.
     assert_eq!(key(json!({ "a": 1 })), "X\u{1f}caee96c87bccccb773de7b115896c764");
 }
 
 #[test]
-fn events_that_pass_a_filter_count_under_its_name() {
+fn counters_return_the_keys_of_passing_filters() {
     let filtered = rule(json!({ "event": "Order", "where": { "cart.value": { ">=": 100 } } }));
     let mut key = String::new();
     filtered.each_event(&mut |event| key = event.key());

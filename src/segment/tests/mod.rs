@@ -1,4 +1,4 @@
-//! Rules as people write them, and whom they select.
+//! Tests of rules and the people they select.
 
 mod equality;
 mod language;
@@ -81,7 +81,7 @@ pub(in crate::segment) fn add(
     }
 }
 
-/// The same as statements for PostgreSQL.
+/// Returns the same as statements for PostgreSQL.
 fn added(id: i64, site: i64, person: &RuleProfile, group: Option<&str>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let text = |object: &JsonObject| quoted(&serde_json::to_string(object).unwrap());
@@ -127,7 +127,7 @@ fn added(id: i64, site: i64, person: &RuleProfile, group: Option<&str>) -> Strin
     statements
 }
 
-/// The tests of a file that are in every backend. Where there is no PostgreSQL, its tests pass unseen.
+/// Makes a file's tests run in every backend. Without PostgreSQL its tests are skipped silently.
 macro_rules! in_every_backend {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
@@ -146,7 +146,7 @@ macro_rules! in_every_backend {
 }
 use in_every_backend;
 
-/// Segments in one backend, next to people.
+/// A segment store in one backend, next to profiles.
 struct SegmentTestBed {
     segments: Arc<dyn SegmentStore>,
     told: Arc<dyn sync::SyncStore>,
@@ -211,7 +211,7 @@ impl SegmentTestBed {
             TestPeopleStore::Postgres(database, _) => {
                 let client = database.client().await.unwrap();
                 client.batch_execute(statement).await.unwrap();
-                // As the profiles do.
+                // As the profiles' code does.
                 let again = "UPDATE profiles SET traits_json = '{}' WHERE traits = '{}'";
                 client.batch_execute(again).await.unwrap();
             }
@@ -229,7 +229,7 @@ fn mistakes(value: Value) -> Vec<String> {
     SegmentRule::parse(&value).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
-/// A person who did these things so many days ago, at noon.
+/// Builds a person with these events, each at noon some days ago.
 fn doer(done: &[(&str, i64)]) -> RuleProfile {
     let mut person =
         RuleProfile { traits: object(json!({ "plan": "pro" })), ..RuleProfile::default() };

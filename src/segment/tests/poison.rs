@@ -1,4 +1,4 @@
-//! A segment whose rule ends the process.
+//! Tests of a segment whose rule ends the process.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use crate::metrics::{Metrics, PoisonLabels};
 
 const SITE: SiteId = SiteId(7);
 
-/// A store in which one rule is never answered: there the process dies.
+/// A store in which one rule's evaluation never ends: the process dies there.
 #[derive(Default)]
 struct FatalSegmentStore {
     is_harmless: Mutex<bool>,
@@ -119,7 +119,7 @@ impl SegmentStore for FatalSegmentStore {
     }
 }
 
-/// A start of a gateway over what is in this folder, with a deadly segment before another.
+/// Starts a gateway over this folder, with a deadly segment before another.
 async fn start(
     folder: &std::path::Path,
 ) -> (Arc<SqliteJournal>, Arc<FatalSegmentStore>, Arc<SegmentScheduler>, Arc<Metrics>) {
@@ -163,7 +163,7 @@ async fn start(
 }
 
 #[tokio::test]
-async fn a_segment_that_kills_the_process_is_set_aside_until_an_operator_runs_it() {
+async fn segment_that_aborts_is_disabled_until_an_operator_runs_it() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {
         let (journal, fatal, segments, _) = start(folder.path()).await;
@@ -171,7 +171,7 @@ async fn a_segment_that_kills_the_process_is_set_aside_until_an_operator_runs_it
         let mut following = JoinSet::new();
         following.spawn(segments.clone().follow(stop));
         fatal.reached.notified().await;
-        // Cut off in the middle, and the journal is not closed.
+        // Aborted in the middle, and the journal is not closed.
         following.shutdown().await;
         drop((journal, segments));
     }

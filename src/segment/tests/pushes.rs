@@ -1,4 +1,4 @@
-//! Segments in real time, in each backend.
+//! Tests of segments in real time, in each backend.
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -10,10 +10,10 @@ use crate::segment::schedule::SegmentSchedule;
 
 const SITE: SiteId = SiteId(7);
 
-/// Far longer than a look takes.
+/// Far longer than an evaluation takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-in_every_backend!(who_changes_is_looked_at_alone_and_at_once);
+in_every_backend!(changed_people_are_evaluated_alone_and_at_once);
 
 async fn members(roster: &SegmentScheduler, name: &str) -> Vec<i64> {
     let page = roster.page(("shop", name), false, ProfileId(i64::MIN), 1000).await.unwrap();
@@ -29,7 +29,7 @@ async fn are_members(roster: &SegmentScheduler, wanted: &[i64]) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("they become members");
 }
 
-async fn who_changes_is_looked_at_alone_and_at_once(bed: SegmentTestBed) {
+async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
     let bed = bed.with(6).await;
     // A clock that stands still: nothing is due but the first runs.
     let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
@@ -68,7 +68,7 @@ async fn who_changes_is_looked_at_alone_and_at_once(bed: SegmentTestBed) {
         }
     };
     tokio::time::timeout(PATIENCE, counted).await.expect("they are counted after they are written");
-    // Of too many nobody is looked at; then somebody is, and the others are still not.
+    // With too many changes no one is evaluated; a later change of one person evaluates only that one.
     bed.execute("DELETE FROM profiles WHERE id = 5").await;
     say(&[1, 2, 3, 4, 5]);
     let taken = async {

@@ -1,4 +1,4 @@
-//! Runs against each backend.
+//! Tests of runs in each backend.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::segment::schedule::SegmentSchedule;
 
 const SITE: SiteId = SiteId(7);
 
-/// In a time that passes by itself while the database works.
+/// A bound on paused time, which passes automatically while the database works.
 const PATIENCE: Duration = Duration::from_secs(10_000_000);
 
 pub(in crate::segment) fn segment(name: &str, rule: SegmentRule) -> SegmentSettings {
@@ -69,14 +69,14 @@ impl SegmentTestBed {
 }
 
 in_every_backend!(
-    a_run_writes_what_differs_and_remembers_who_left_until_the_next,
-    a_run_that_was_cut_off_is_one_with_its_repetition,
-    a_preview_shows_people_from_all_over,
-    what_is_gone_is_removed_piece_by_piece,
-    a_segment_says_of_which_events_none_was_counted,
+    run_writes_differences_and_keeps_former_members_until_the_next,
+    aborted_run_and_its_repetition_are_one_run,
+    preview_samples_people_from_the_whole_range,
+    deleted_segment_is_removed_in_pieces,
+    list_reports_event_names_without_counts,
 );
 
-async fn a_segment_says_of_which_events_none_was_counted(bed: SegmentTestBed) {
+async fn list_reports_event_names_without_counts(bed: SegmentTestBed) {
     let bed = bed.with(3).await;
     let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     let limits = profile::ProfileLimits::new(1000, 10, 10);
@@ -106,7 +106,7 @@ fn counts(ran: &SegmentRunSummary) -> (u64, u64, u64) {
     (ran.size, ran.added, ran.removed)
 }
 
-async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: SegmentTestBed) {
+async fn run_writes_differences_and_keeps_former_members_until_the_next(bed: SegmentTestBed) {
     let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan", "=": "pro" })));
     assert_eq!(counts(&bed.run(&segment, 1000).await), (40, 40, 0));
@@ -124,7 +124,7 @@ async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: Se
     assert_eq!(bed.members(MembershipFilter::All).await.len(), 31, "who left is forgotten");
 }
 
-async fn a_run_that_was_cut_off_is_one_with_its_repetition(bed: SegmentTestBed) {
+async fn aborted_run_and_its_repetition_are_one_run(bed: SegmentTestBed) {
     let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan" })));
     let (id, at) = bed.segments.begin(SITE, "a", 1000).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_run_that_was_cut_off_is_one_with_its_repetition(bed: SegmentTestBed) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn segments_run_when_they_are_due_by_what_is_on_disk() {
+async fn segments_run_when_due_by_their_stored_state() {
     let bed = SegmentTestBed::sqlite().with(20).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let site = |segments: Vec<SegmentSettings>| {
@@ -185,7 +185,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     ran_at(&roster, began).await;
     clock.advance(1000);
     ran_at(&roster, clock.now().as_millisecond()).await;
-    // Another rule is asked at once.
+    // A changed rule is evaluated at once.
     clock.advance(5000);
     roster.apply(site(vec![segment("a", rule(json!({ "trait": "x" })))]));
     ran_at(&roster, clock.now().as_millisecond()).await;
@@ -201,7 +201,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     task.join_all().await;
 }
 
-async fn a_preview_shows_people_from_all_over(bed: SegmentTestBed) {
+async fn preview_samples_people_from_the_whole_range(bed: SegmentTestBed) {
     let bed = bed.with(100).await;
     let (roster, _) = bed.roster(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
@@ -216,7 +216,7 @@ async fn a_preview_shows_people_from_all_over(bed: SegmentTestBed) {
     assert!(matches!(elsewhere, Err(SegmentError::Unknown)));
 }
 
-async fn what_is_gone_is_removed_piece_by_piece(bed: SegmentTestBed) {
+async fn deleted_segment_is_removed_in_pieces(bed: SegmentTestBed) {
     let bed = bed.with(10).await;
     bed.run(&segment("a", rule(json!({ "trait": "plan" }))), 1000).await;
     let id = bed.segments.list_segments(SITE).await.unwrap()[0].id;
@@ -228,9 +228,9 @@ async fn what_is_gone_is_removed_piece_by_piece(bed: SegmentTestBed) {
     assert_eq!(bed.segments.list_segments(SITE).await.unwrap(), []);
 }
 
-/// With a database of their own two gateways would each run theirs.
+/// With a database of their own two gateways would each run their segments.
 #[tokio::test]
-async fn of_gateways_that_share_a_database_one_runs_the_segments() {
+async fn one_of_the_gateways_that_share_a_database_runs_the_segments() {
     let Some(bed) = SegmentTestBed::postgres().await else { return };
     let TestPeopleStore::Postgres(database, _) = &bed.people else { panic!() };
     let other = PostgresSegmentStore::new(database.clone(), Duration::from_secs(60));

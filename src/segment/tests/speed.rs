@@ -1,4 +1,4 @@
-//! How fast rules are over a million people. Prints; says nothing about right or wrong.
+//! A measurement of rules over a million people. Prints times; asserts nothing about the results.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What destinations were told, in each backend.
+//! Tests of the rows sent to destinations, in each backend.
 
 use super::*;
 use crate::segment::sync::{
@@ -6,7 +6,7 @@ use crate::segment::sync::{
 };
 use crate::vendors::audience::AudienceRow;
 
-in_every_backend!(what_was_told_is_kept_until_it_is_untold, people_are_known_by_what_was_seen_last);
+in_every_backend!(synced_rows_are_kept_until_removed, member_profiles_return_the_latest_identities);
 
 const SITE: SiteId = SiteId(7);
 
@@ -14,7 +14,7 @@ fn row(text: &str) -> AudienceRow {
     AudienceRow::from_stored(text.to_owned())
 }
 
-async fn what_was_told_is_kept_until_it_is_untold(bed: SegmentTestBed) {
+async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
     for id in 1..=4 {
         let (consent, place) = (json!({ "marketing": id < 4 }), json!({ "country": "CH" }));
@@ -89,7 +89,7 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: SegmentTestBed) {
     store.finish(sync, 5000, None).await.unwrap();
     let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
     assert_eq!((kept.list.as_deref(), kept.synced, kept.checked), (Some("l-1"), 5000, 4000));
-    // While somebody was told, the segment stays until they are untold.
+    // While a row is stored, the segment stays until it is deleted.
     assert!(segments.remove(segment, 10).await.unwrap());
     assert_eq!(segments.list_segments(SITE).await.unwrap().len(), 1);
     store.note_list(sync, None).await.unwrap();
@@ -98,7 +98,7 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: SegmentTestBed) {
     assert_eq!(segments.list_segments(SITE).await.unwrap(), []);
 }
 
-async fn people_are_known_by_what_was_seen_last(bed: SegmentTestBed) {
+async fn member_profiles_return_the_latest_identities(bed: SegmentTestBed) {
     for id in [1, 2] {
         let identities = ["anonymous", "email"].map(str::to_owned).into();
         let place = object(json!({ "country": "CH" }));
@@ -110,7 +110,7 @@ async fn people_are_known_by_what_was_seen_last(bed: SegmentTestBed) {
          WHERE kind = 'anonymous' AND profile = 2",
     )
     .await;
-    // What is proven of a person goes before what was claimed later.
+    // A proven identity takes precedence over one claimed later.
     bed.add(3, RuleProfile { identities: ["email".to_owned()].into(), ..doer(&[]) }).await;
     bed.execute("UPDATE identities SET rank = 2 WHERE profile = 3").await;
     bed.execute(

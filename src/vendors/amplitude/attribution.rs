@@ -1,7 +1,7 @@
-//! How the visitor came, as properties of the person: campaign, referrer and clicks on advertisements
-//! (`contracts/destinations.md` 9.1). Each is set, and set once under its name with `initial_` in front.
+//! The visitor's acquisition, as properties of the person: campaign, referrer and clicks on advertisements
+//! (`docs/contracts/destinations.md` 9.1). Each is set, and set once under its name with `initial_` in front.
 //!
-//! A referrer on the site's own domain says nothing.
+//! A referrer on the site's own domain is ignored.
 
 use serde_json::Value;
 use url::{Host, Url};
@@ -10,7 +10,7 @@ use super::values::put_text;
 use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::beacon_format::CampaignContext;
 
-/// The campaign's parts behind `utm_`, and their names in the client's context.
+/// The campaign's parameters without `utm_`, and their names in the client's context.
 const CAMPAIGN: [(&str, &str); 6] = [
     ("source", "source"),
     ("medium", "medium"),
@@ -20,7 +20,7 @@ const CAMPAIGN: [(&str, &str); 6] = [
     ("id", "id"),
 ];
 
-/// What an event sets of how its person came.
+/// The properties that an event sets from its person's acquisition.
 #[derive(Debug, Default)]
 pub(super) struct AmplitudeAttribution {
     pub(super) set: JsonObject,
@@ -28,7 +28,7 @@ pub(super) struct AmplitudeAttribution {
 }
 
 impl AmplitudeAttribution {
-    /// What an event says itself. Empty if it has no campaign and no referrer of another site.
+    /// Reads the event's own acquisition. Empty if it has no campaign and no referrer of another site.
     pub(super) fn of(event: &EnrichedEvent) -> Self {
         let mut attribution = Self::default();
         for (key, name) in CAMPAIGN {
@@ -43,7 +43,7 @@ impl AmplitudeAttribution {
         attribution
     }
 
-    /// The same, else what the gateway remembers of the campaign that brought the visitor.
+    /// Reads the same, or the campaign that the gateway stored for the visitor.
     pub(super) fn known_of(event: &EnrichedEvent) -> Self {
         let mut attribution = Self::default();
         for (key, value) in campaign(event) {
@@ -67,7 +67,7 @@ impl AmplitudeAttribution {
         }
     }
 
-    /// The clicks that the client names, and those in the page's URL.
+    /// Adds the clicks that the client names, and those in the page's URL.
     fn put_clicks(&mut self, event: &EnrichedEvent) {
         for (name, id) in
             event.context(&["clickIds"]).and_then(Value::as_object).into_iter().flatten()
@@ -84,8 +84,8 @@ impl AmplitudeAttribution {
     }
 }
 
-/// The campaign that brought the visitor, under the names that follow `utm_`: the client's, else the one
-/// that the gateway remembers.
+/// Returns the campaign that brought the visitor, under the names that follow `utm_`: the client's, else the
+/// one that the gateway stored.
 pub(super) fn campaign(event: &EnrichedEvent) -> Vec<(&'static str, &str)> {
     let said =
         |(key, name): (&'static str, &str)| Some((key, event.context_text(&["campaign", name])?));
@@ -99,7 +99,7 @@ pub(super) fn campaign(event: &EnrichedEvent) -> Vec<(&'static str, &str)> {
     seen.filter_map(|((key, _), value)| Some((key, value.as_deref()?))).collect()
 }
 
-/// The page that the visitor came from, if it is another site's.
+/// Returns the page that the visitor came from, if it is another site's.
 fn foreign_referrer(event: &EnrichedEvent) -> Option<&str> {
     let referrer = event.context_text(&["page", "referrer"])?;
     let from = host(referrer)?;
@@ -107,17 +107,17 @@ fn foreign_referrer(event: &EnrichedEvent) -> Option<&str> {
     own.is_none_or(|own| own != from && domain(&own) != domain(&from)).then_some(referrer)
 }
 
-/// The host of a URL, in lower case and without a final dot.
+/// Returns the host of a URL, in lower case and without a final dot.
 fn host(url: &str) -> Option<String> {
     let host = url.trim().parse::<http::Uri>().ok()?.host().map(str::to_ascii_lowercase);
-    // What is not written in ASCII is only read by browsers' rules.
+    // Only browsers' rules read a host that is not ASCII.
     let host = host.or_else(|| Url::parse(url.trim()).ok()?.host().map(|host| host.to_string()))?;
-    // Libraries write `$direct` for none.
+    // Libraries write `$direct` for no referrer.
     let is_url = url.contains("://") || host.contains('.');
     Some(host.trim_end_matches('.').to_owned()).filter(|host| is_url && !host.is_empty())
 }
 
-/// The domain that a host is of, or the host itself where it has none.
+/// Returns the domain of a host, or the host itself where it has none.
 fn domain(host: &str) -> &str {
     if Host::parse(host).is_ok_and(|host| !matches!(host, Host::Domain(_))) {
         return host;
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn referrer_of_the_sites_own_domain_says_nothing() {
+    fn referrer_of_the_sites_own_domain_is_ignored() {
         let of_pages = |url: &str, referrer: &str| {
             let page = json!({ "page": { "url": url, "referrer": referrer } });
             of(page).0.get("referring_domain").and_then(Value::as_str).map(str::to_owned)

@@ -1,9 +1,8 @@
-//! Cohorts (`contracts/destinations.md` 4.6), for projects whose secret key is known. Without one,
-//! segments reach Amplitude as events alone.
+//! Cohorts (`docs/contracts/destinations.md` 4.6), for projects whose secret key is known. Without one, Amplitude
+//! gets segments as events only.
 //!
-//! A cohort is made by an upload, which needs an id: one that nobody has. Members are told by the
-//! user's id; those whom Amplitude has never seen it leaves out, and they are told again at the next
-//! run.
+//! A cohort is made by an upload, which needs an id: one that belongs to no user. Members are sent by the
+//! user's id; Amplitude leaves out those that it has never seen, and the next run sends them again.
 
 use std::collections::HashSet;
 
@@ -25,13 +24,13 @@ use crate::vendors::audience::{
 };
 use crate::vendors::{Outcome, OutcomeReason, VendorCall, VendorReply};
 
-/// Ids in one request. Amplitude takes ten times as many; a repetition should not be that large.
+/// The most ids in one request. Amplitude takes ten times as many; a repetition should not be that large.
 const MAX_ROWS: usize = 10_000;
 
-/// The id of nobody, with which a cohort is made.
+/// The id without a user, with which a cohort is made.
 const NOBODY: &str = "tagway-nobody";
 
-/// Where cohorts are, and as whom they are changed.
+/// The addresses of the cohort API, and its credentials.
 pub(super) struct AmplitudeCohortApi {
     upload: Uri,
     membership: Uri,
@@ -41,7 +40,7 @@ pub(super) struct AmplitudeCohortApi {
 }
 
 impl AmplitudeCohortApi {
-    /// Reads what cohorts need beside the secret key: the project's number and whose they are.
+    /// Reads the settings of cohorts besides the secret key: the project's number and the owner.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         base: &str,
@@ -169,7 +168,7 @@ impl VendorAudience for AmplitudeDestination {
     }
 }
 
-/// The ids that Amplitude does not know.
+/// Returns the ids that Amplitude does not know.
 fn skipped(reply: &VendorReply) -> HashSet<String> {
     let body = reply.json().unwrap_or_default();
     let results = body.get("memberships_result").and_then(Value::as_array).into_iter().flatten();

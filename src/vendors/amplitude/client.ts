@@ -1,4 +1,4 @@
-// Feeds Amplitude's own library. `insert_id` is the message's id, as the gateway's own delivery has it.
+// Passes events to Amplitude's own library. `insert_id` is the message's id, as in the gateway's delivery.
 
 import type { Adapter } from "../../../static/sdk/src/parts/clients";
 
@@ -9,7 +9,7 @@ const adapter: Adapter = {
     page.amplitude.init(api_key, {
       autocapture: false,
       defaultTracking: false,
-      // It would be switched by settings from elsewhere.
+      // Remote settings would override these.
       fetchRemoteConfig: false,
       remoteConfig: { fetchRemoteConfig: false },
       serverZone: region === "eu" ? "EU" : "US",

@@ -1,5 +1,5 @@
-//! Where an event happened: the app, the system, the device, the place
-//! (`contracts/destinations.md` 4.4, "Context").
+//! The surroundings of an event: the app, the system, the device, the place (`docs/contracts/destinations.md` 4.4,
+//! "Context").
 
 use serde_json::Value;
 
@@ -7,22 +7,22 @@ use super::values::put_text;
 use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::products;
 
-/// The libraries of web pages.
+/// The names of the libraries of web pages.
 const WEB_LIBRARIES: &[&str] = &["tagway.js", "analytics.js", "@segment/analytics-next"];
 
-/// The formats that only browsers speak.
+/// The formats that only browsers send.
 const WEB_FORMATS: &[&str] = &["sdk", "pixel"];
 
-/// The systems of apps.
+/// The operating systems of apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AmplitudeAppSystem {
-    /// One of Apple's, under the name that Amplitude knows its platform by.
+    /// One of Apple's, under Amplitude's name of its platform.
     Apple(&'static str),
     Android,
 }
 
 impl AmplitudeAppSystem {
-    /// The app's system, if an app sent the event.
+    /// Returns the app's system, if an app sent the event.
     fn of(event: &EnrichedEvent) -> Option<Self> {
         let named = |text: &str| match text.to_ascii_lowercase().as_str() {
             "ios" | "ipados" => Some(Self::Apple("iOS")),
@@ -38,19 +38,19 @@ impl AmplitudeAppSystem {
     }
 }
 
-/// Whether an app sent the event.
+/// Returns true if an app sent the event.
 pub(super) fn is_app(event: &EnrichedEvent) -> bool {
     AmplitudeAppSystem::of(event).is_some()
 }
 
-/// Adds what is known.
+/// Adds the known fields of the event's surroundings.
 pub(super) fn add(upload: &mut JsonObject, event: &EnrichedEvent) {
     let text = |path: &[&str]| event.context_text(path);
     let app = AmplitudeAppSystem::of(event);
     put_text(upload, "app_version", text(&["app", "version"]));
     put_text(upload, "platform", platform(event, app));
-    // Amplitude parses a browser's user agent. What it says there and what the fields say are one
-    // thing in different words: only one of them goes.
+    // Amplitude parses a browser's user agent. It has the same information as the fields in other words: only
+    // one of them is sent.
     match event.user_agent().filter(|_| app.is_none()) {
         Some(agent) => put_text(upload, "user_agent", Some(agent)),
         None => {
@@ -62,7 +62,7 @@ pub(super) fn add(upload: &mut JsonObject, event: &EnrichedEvent) {
         }
     }
     put_text(upload, "carrier", text(&["network", "carrier"]));
-    // Amplitude clears those of the four that are not named where one is.
+    // If one of the four is sent, Amplitude clears the others that are not.
     for key in ["country", "region", "city", "dma"] {
         put_text(upload, key, text(&["location", key]));
     }
@@ -94,7 +94,7 @@ fn platform(event: &EnrichedEvent, app: Option<AmplitudeAppSystem>) -> Option<&s
     if is_web { Some("Web") } else { event.context_text(&["device", "type"]) }
 }
 
-/// The advertising id, unless the person objected, and the vendor id.
+/// Adds the advertising id, unless the person objected, and the vendor id.
 fn add_device_ids(upload: &mut JsonObject, event: &EnrichedEvent, app: AmplitudeAppSystem) {
     let text = |key| event.context_text(&["device", key]).filter(|id| !is_zero(id));
     let objects = event.context(&["device", "adTrackingEnabled"]) == Some(&Value::Bool(false));
@@ -108,7 +108,7 @@ fn add_device_ids(upload: &mut JsonObject, event: &EnrichedEvent, app: Amplitude
     }
 }
 
-/// The id of devices that give none, which Amplitude rejects.
+/// Returns true for the id of devices that give none, which Amplitude rejects.
 fn is_zero(id: &str) -> bool {
     id.bytes().all(|byte| matches!(byte, b'0' | b'-'))
 }

@@ -1,5 +1,5 @@
-//! A batch on its way: uploads as large as Amplitude takes them, sent again without the events that
-//! a reply names, then the forms.
+//! The delivery of a batch: uploads as large as Amplitude takes them, sent again without the events that a
+//! reply names, then the forms.
 
 use std::collections::HashMap;
 
@@ -15,30 +15,30 @@ use super::settings::{AmplitudeSettings, AmplitudeUploadApi};
 use crate::event::EnrichedEvent;
 use crate::vendors::{MappingRefusal, Outcome, OutcomeReason, VendorCall};
 
-/// Bytes and events of one request. The documented limits are 1 MB and less than 2000 events, and
-/// 20 MB and 2000 events; batches of 4 MB hold memory and cost no more calls worth counting.
+/// The limits of one request. The documented limits are 1 MB and less than 2000 events, and 20 MB and 2000
+/// events; batches of 4 MB use less memory, and the additional calls are negligible.
 const HTTP_LIMITS: AmplitudeLimits = AmplitudeLimits { bytes: 1_000_000, events: 1000 };
 const BATCH_LIMITS: AmplitudeLimits = AmplitudeLimits { bytes: 4_000_000, events: 2000 };
 
-/// Bytes, entries and properties of one form (Group Identify API).
+/// The limits of one form in bytes and entries (Group Identify API).
 const FORM_BYTES: usize = 1_000_000;
 const FORM_ENTRIES: usize = 1024;
 
-/// How often one upload is sent without the events that its reply names. HTTP V2 names only the first
-/// bad event of each field; beyond this, halving the batch is sooner done.
+/// The most times one upload is sent without the events that its reply names. HTTP V2 names only the first
+/// bad event of each field; beyond this, halving the batch is faster.
 const MAX_ROUNDS: usize = 8;
 
-/// Fields of a form beside its entries: their names, the key.
+/// The bytes of a form besides its entries: the names of its fields, and the key.
 const FORM_ROOM: usize = 300;
 
-/// What one request may hold.
+/// The limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AmplitudeLimits {
     pub(super) bytes: usize,
     pub(super) events: usize,
 }
 
-/// The limits of the endpoint in use.
+/// Returns the limits of the endpoint in use.
 pub(super) fn limits(settings: &AmplitudeSettings) -> AmplitudeLimits {
     match settings.api {
         AmplitudeUploadApi::Http => HTTP_LIMITS,
@@ -46,7 +46,7 @@ pub(super) fn limits(settings: &AmplitudeSettings) -> AmplitudeLimits {
     }
 }
 
-/// Whether no request could ever hold it.
+/// Returns true if it is too large for any request.
 pub(super) fn is_too_large(hit: &AmplitudePayload, settings: &AmplitudeSettings) -> bool {
     let room = room(settings);
     let is_long = |upload: &String| upload.len() > room;
@@ -54,7 +54,7 @@ pub(super) fn is_too_large(hit: &AmplitudePayload, settings: &AmplitudeSettings)
     hit.uploads.iter().any(is_long) || form + FORM_ROOM > FORM_BYTES
 }
 
-/// One event of Amplitude's, and the event of the batch that it is of.
+/// One event of Amplitude's, and the index of its event in the batch.
 #[derive(Clone, Copy)]
 struct AmplitudeUploadItem<'d> {
     event: usize,
@@ -62,7 +62,7 @@ struct AmplitudeUploadItem<'d> {
     text: &'d str,
 }
 
-/// One entry of a form, and the event of the batch that it is of.
+/// One entry of a form, and the index of its event in the batch.
 struct AmplitudeFormItem<'d> {
     event: usize,
     text: &'d str,
@@ -70,16 +70,16 @@ struct AmplitudeFormItem<'d> {
     bytes: usize,
 }
 
-/// A batch, and what is known of its events so far.
+/// A batch, and the outcomes of its events so far.
 pub(super) struct AmplitudeBatchRun<'d> {
     settings: &'d AmplitudeSettings,
     batch: &'d [EnrichedEvent],
     call: &'d dyn VendorCall,
-    /// The worst that befell each event; nothing is good news at the end.
+    /// The worst outcome of each event; `None` at the end means delivered.
     outcomes: Vec<Option<Outcome>>,
-    /// Visitors that Amplitude holds back, and how: their later events wait as well.
+    /// The visitors that Amplitude throttles, with the outcome: their later events wait as well.
     held: HashMap<&'d str, Outcome>,
-    /// Why nothing more is sent.
+    /// The outcome of the failed call after which nothing more is sent.
     stopped: Option<Outcome>,
 }
 
@@ -130,7 +130,7 @@ impl<'d> AmplitudeBatchRun<'d> {
         }
     }
 
-    /// Sends one upload, and again without those that the reply names.
+    /// Sends one upload, and again without the events that the reply names.
     async fn send(&mut self, mut together: Vec<AmplitudeUploadItem<'d>>) {
         for _ in 0..MAX_ROUNDS {
             let ids: Vec<&AmplitudeIds> = together.iter().map(|piece| piece.ids).collect();
@@ -195,8 +195,8 @@ impl<'d> AmplitudeBatchRun<'d> {
         }
     }
 
-    /// Whether more of this event is to be sent. An event that waits behind another of its visitor,
-    /// or behind a call that failed, says so.
+    /// Returns true if more of this event is to be sent. Records the outcome of an event that waits behind
+    /// another of its visitor, or behind a failed call.
     fn may_go(&mut self, event: usize) -> bool {
         if self.outcomes.get(event).is_some_and(Option::is_some) {
             return false;
@@ -217,7 +217,7 @@ impl<'d> AmplitudeBatchRun<'d> {
         self.batch.get(event).map(|event| event.event.order_key())
     }
 
-    /// Keeps the worse of what is known of an event and this.
+    /// Records the worse of an event's outcome so far and this one.
     fn note(&mut self, event: usize, outcome: Outcome) {
         if let (Outcome::Throttled { .. }, Some(key)) = (&outcome, self.key(event)) {
             self.held.entry(key).or_insert_with(|| outcome.clone());
@@ -229,7 +229,7 @@ impl<'d> AmplitudeBatchRun<'d> {
         }
     }
 
-    /// After a call that failed as a whole the next would fail as well, and could overtake it.
+    /// Stops after a call that failed as a whole: the next would fail as well, and could overtake it.
     fn stop_if_down(&mut self, outcome: Outcome) {
         if matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_)) {
             self.stopped.get_or_insert(outcome);
@@ -237,7 +237,7 @@ impl<'d> AmplitudeBatchRun<'d> {
     }
 }
 
-/// All that is uploaded for these events, in their order.
+/// Returns all uploads of these events, in their order.
 fn pieces<'d>(hits: &[Option<&'d AmplitudePayload>]) -> Vec<AmplitudeUploadItem<'d>> {
     let mut pieces = Vec::with_capacity(hits.len());
     for (event, hit) in hits.iter().enumerate() {
@@ -249,7 +249,7 @@ fn pieces<'d>(hits: &[Option<&'d AmplitudePayload>]) -> Vec<AmplitudeUploadItem<
     pieces
 }
 
-/// All that goes in forms of this kind, in its order.
+/// Returns all entries of forms of this kind, in their order.
 fn entries<'d>(
     hits: &[Option<&'d AmplitudePayload>],
     kind: AmplitudeFormKind,
@@ -262,7 +262,7 @@ fn entries<'d>(
     hits.iter().enumerate().filter_map(entry).collect()
 }
 
-/// How much an outcome asks for: an event of several parts ends as the worst of them.
+/// Returns the severity of an outcome: an event of several parts ends as the worst of them.
 fn gravity(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Delivered | Outcome::Skipped(_) => 0,
@@ -274,14 +274,14 @@ fn gravity(outcome: &Outcome) -> u8 {
     }
 }
 
-/// What stands before and after the events of an upload. Ids of one character are ids: shops count
+/// Returns the text before and after the events of an upload. It allows ids of one character: shops count
 /// their customers from 1.
 fn envelope(settings: &AmplitudeSettings) -> (String, &'static str) {
     let key = serde_json::Value::from(settings.api_key.expose());
     (format!("{{\"api_key\":{key},\"events\":["), "],\"options\":{\"min_id_length\":1}}")
 }
 
-/// Bytes of events, commas included, in one upload.
+/// Returns the bytes for events, commas included, in one upload.
 fn room(settings: &AmplitudeSettings) -> usize {
     let (before, after) = envelope(settings);
     limits(settings).bytes.saturating_sub(before.len() + after.len())
@@ -329,7 +329,7 @@ fn request(uri: &Uri, content_type: &'static str, body: String) -> Request<Bytes
     request
 }
 
-/// The bytes of a text in a form, its comma or bracket included.
+/// Returns the bytes of a text in a form, its comma or bracket included.
 fn encoded_len(text: &str) -> usize {
     form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum::<usize>() + 3
 }

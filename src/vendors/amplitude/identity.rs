@@ -1,7 +1,7 @@
-//! Whose event it is and in which session (`contracts/destinations.md` 4.3).
+//! The ids and the session of an event (`docs/contracts/destinations.md` 4.3).
 //!
-//! Both ids go whenever both are known: that is what joins a person's anonymous history to them. Ids
-//! that Amplitude refuses, because broken senders give them to everybody, are as good as none.
+//! Both ids are sent whenever both are known: that joins a person's anonymous history to them. Ids that
+//! Amplitude refuses, because broken senders give them to all visitors, are dropped.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::event::EnrichedEvent;
 use crate::values::time::read_date_text;
 use crate::vendors::products;
 
-/// Ids that Amplitude refuses, in lower case.
+/// The ids that Amplitude refuses, in lower case.
 const REFUSED_IDS: &[&str] = &[
     "",
     "anonymous",
@@ -36,23 +36,24 @@ const REFUSED_IDS: &[&str] = &[
     "-1",
 ];
 
-/// A session older than this is no time in milliseconds, but a count or seconds: 2000-01-01.
+/// The earliest valid session, 2000-01-01: a smaller number is no time in milliseconds, but a count or
+/// seconds.
 const FIRST_SESSION: i64 = 946_684_800_000;
 
-/// How far a session may begin after its event: clocks differ.
+/// The most time that a session may begin after its event: clocks differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 
-/// After this long without an event the browser SDK begins a new session (its default).
+/// The time without an event after which the browser SDK begins a new session (its default).
 const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 
-/// The two ids of an event.
+/// The user id and the device id of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AmplitudeIds {
     pub(super) user: Option<String>,
     pub(super) device: Option<String>,
 }
 
-/// What Amplitude's own browser SDK keeps in its cookie.
+/// The content of the cookie of Amplitude's own browser SDK.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AmplitudeSdkCookie {
@@ -62,8 +63,8 @@ pub(super) struct AmplitudeSdkCookie {
 }
 
 impl AmplitudeIds {
-    /// The ids of this event. The device's is the browser SDK's, so that its sessions and ours join;
-    /// else the app's own; else the visitor's.
+    /// Returns the ids of this event. The device's is the browser SDK's, so that its sessions and the
+    /// gateway's join; else the app's own; else the visitor's.
     pub(super) fn of(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>) -> Self {
         let user = [event.event.user_id.as_deref(), event.profile.user_id.as_deref()];
         let device = [
@@ -75,20 +76,20 @@ impl AmplitudeIds {
         Self { user: first(&user), device: first(&device) }
     }
 
-    /// Whether it is nobody's event.
+    /// Returns true if the event has neither id.
     pub(super) fn are_none(&self) -> bool {
         self.user.is_none() && self.device.is_none()
     }
 }
 
-/// The id without space around it, if Amplitude takes it.
+/// Returns the id without space around it, if Amplitude takes it.
 pub(super) fn usable(id: &str) -> Option<String> {
     let id = id.trim();
     let is_refused = REFUSED_IDS.iter().any(|refused| refused.eq_ignore_ascii_case(id));
     (!is_refused && id.chars().count() <= MAX_TEXT_CHARS).then(|| id.to_owned())
 }
 
-/// The browser SDK's cookie of this project.
+/// Returns the browser SDK's cookie of this project.
 pub(super) fn sdk_cookie(
     event: &EnrichedEvent,
     settings: &AmplitudeSettings,
@@ -96,7 +97,7 @@ pub(super) fn sdk_cookie(
     read_cookie(event.event.facts.cookies.get(&settings.cookie)?)
 }
 
-/// The SDK writes JSON, percent-encoded, in base64; the cookie may be percent-encoded as a whole.
+/// Reads the SDK's cookie: JSON, percent-encoded, in base64; it may be percent-encoded as a whole.
 fn read_cookie(value: &str) -> Option<AmplitudeSdkCookie> {
     let value = percent_decode_str(value).decode_utf8().ok()?;
     let value = value.trim_matches(['"', '=', ' ']);
@@ -105,8 +106,8 @@ fn read_cookie(value: &str) -> Option<AmplitudeSdkCookie> {
     serde_json::from_str(&text).ok()
 }
 
-/// When the session began, in milliseconds: what the client says, what the browser SDK keeps, what
-/// the gateway itself saw.
+/// Returns the start of the session, in milliseconds: the client's, else that of the browser SDK's cookie,
+/// else the gateway's own.
 pub(super) fn session(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>) -> Option<i64> {
     let option = VENDOR
         .options(event)
@@ -130,7 +131,7 @@ pub(super) fn session(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>
 }
 
 impl AmplitudeSdkCookie {
-    /// The session, if the SDK would still count this event to it.
+    /// Returns the session, if the SDK would still count this event to it.
     fn session_at(&self, event: &EnrichedEvent) -> Option<i64> {
         let idle = event.event.timestamp.as_millisecond().checked_sub(self.last_event_time?)?;
         let is_open = u128::from(idle.unsigned_abs()) < SESSION_IDLE.as_millis();
@@ -138,7 +139,7 @@ impl AmplitudeSdkCookie {
     }
 }
 
-/// A number of milliseconds, or a date.
+/// Reads a number of milliseconds, or a date.
 fn milliseconds(said: &Value, event: &EnrichedEvent) -> Option<i64> {
     let date = || Some(read_date_text(said.as_str()?)?.as_millisecond());
     plausible(products::whole_number(said).or_else(date)?, event)
@@ -160,7 +161,7 @@ mod tests {
     const START: i64 = 1_795_435_000_000;
 
     #[test]
-    fn ids_that_everybody_has_are_none() {
+    fn ids_that_amplitude_refuses_are_dropped() {
         for bad in ["Anonymous", " null ", "N/A", "0", "-1", "{}", "LMY47D", "undefined", ""] {
             assert_eq!(usable(bad), None, "{bad:?}");
         }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sdks_cookie_is_read_however_it_is_written() {
+    fn sdk_cookie_is_read_in_any_encoding() {
         let json = r#"{"deviceId":"d-1","userId":"ü","sessionId":1795435000000,"optOut":false}"#;
         let percent: String = url::form_urlencoded::byte_serialize(json.as_bytes()).collect();
         let base64 = base64::engine::general_purpose::STANDARD.encode(&percent);
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_a_plausible_time_in_milliseconds() {
+    fn session_is_a_plausible_time_in_milliseconds() {
         let facts = json!({ "session": { "id": 1_795_430_000, "number": 1 } });
         let session = |option: Value, context: Value| {
             let integrations = json!({ "Amplitude": { "session_id": option } });
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sdks_session_counts_while_it_is_open() {
+    fn sdk_session_counts_while_it_is_open() {
         let now = test_support::now().as_millisecond();
         let event = test_support::event(json!({ "event": "x" }));
         let session = |idle_minutes: i64| {

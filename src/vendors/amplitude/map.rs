@@ -1,5 +1,5 @@
-//! One event as Amplitude sees it: one or several of its own events, and for groups and aliases a
-//! form of their own (`contracts/destinations.md` 4.2 and 4.4).
+//! The mapping of one event to Amplitude: to one or several of its own events, and for groups and aliases to
+//! a form (`docs/contracts/destinations.md` 4.2 and 4.4).
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use super::{VENDOR, beacon, device_context, revenue};
 use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
 use crate::vendors::{MappingRefusal, beacon_format, products};
 
-/// Names that are Amplitude's own.
+/// The event names that are Amplitude's own.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
     "[Amplitude] Start Session",
     "[Amplitude] End Session",
@@ -25,28 +25,27 @@ pub(super) const RESERVED_EVENTS: &[&str] = &[
     "$groupidentify",
 ];
 
-/// Group types and, of all types together, groups of one event.
+/// The most group types of one event, and groups of all its types together.
 const MAX_GROUP_TYPES: usize = 5;
 const MAX_GROUPS: usize = 10;
 
-/// Properties of one group.
+/// The most properties of one group.
 pub(super) const MAX_GROUP_PROPERTIES: usize = 1024;
 
-/// What the vendor's own library does to a person's properties, and canonical messages have no words
-/// for.
+/// Operations of the vendor's own library on a person's properties that canonical messages cannot express.
 const OPERATIONS: [&str; 6] =
     ["$add", "$append", "$prepend", "$remove", "$preInsert", "$postInsert"];
 
-/// Who sends, as the vendor's support sees it.
+/// The name of the sender for the vendor's support.
 const LIBRARY: &str = concat!("tagway/", env!("CARGO_PKG_VERSION"));
 
-/// An event ready to go.
+/// An event ready to be sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AmplitudePayload {
     pub(super) ids: AmplitudeIds,
     /// Amplitude's own events, each as JSON, in their order.
     pub(super) uploads: Vec<String>,
-    /// What goes as a form after them.
+    /// The form entry that is sent after them.
     pub(super) form: Option<AmplitudeFormEntry>,
 }
 
@@ -54,9 +53,9 @@ pub(super) struct AmplitudePayload {
 #[derive(Clone, Debug)]
 pub(super) struct AmplitudeFormEntry {
     pub(super) kind: AmplitudeFormKind,
-    /// As JSON.
+    /// The entry as JSON.
     pub(super) text: String,
-    /// Properties in it.
+    /// The number of properties in it.
     pub(super) properties: usize,
 }
 
@@ -69,7 +68,7 @@ pub(super) enum AmplitudeFormKind {
     Mapping,
 }
 
-/// Maps an event.
+/// Maps an event to its payload.
 pub(super) fn map(
     event: &EnrichedEvent,
     settings: &AmplitudeSettings,
@@ -123,7 +122,7 @@ impl AmplitudeMapper<'_> {
             && bought
                 .iter()
                 .any(|share| share.contains_key("price") || share.contains_key("revenue"));
-        // What the vendor's own library called it; who is who is never an event.
+        // The vendor's own library's name; events about identity are never track events.
         let own = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
         let mut upload = self.upload(own.unwrap_or(name), None);
         let mut event_properties = properties(given, MAX_DEPTH, self.dropped);
@@ -137,12 +136,12 @@ impl AmplitudeMapper<'_> {
         Ok(AmplitudePayload { ids: self.ids, uploads, form: None })
     }
 
-    /// The name that the vendor's own library gave the event, if it sent it.
+    /// Returns the name that the vendor's own library gave the event, if it sent it.
     fn own_name(&self) -> Option<&str> {
         beacon_format::own_name(self.event, beacon::CLIENT)
     }
 
-    /// How the visitor came, where the vendor's own library said it with the event.
+    /// Adds the visitor's acquisition, if the vendor's own library sent it with the event.
     fn add_arrival(&self, own: &mut JsonObject) {
         if self.own_name().is_none() {
             return;
@@ -156,7 +155,7 @@ impl AmplitudeMapper<'_> {
         }
     }
 
-    /// An event for each product of an order.
+    /// Makes an event for each product of an order.
     fn bought(&mut self, order: &JsonObject) -> Vec<JsonObject> {
         let mut bought = Vec::new();
         for (number, product) in (1..).zip(products::listed(order)) {
@@ -208,7 +207,7 @@ impl AmplitudeMapper<'_> {
 
     fn identify(mut self) -> Result<AmplitudePayload, MappingRefusal> {
         let operations = self.operations();
-        // Two ids are news by themselves: they join a person's history.
+        // Two ids suffice for an event: they join a person's history.
         if operations.is_empty() && (self.ids.user.is_none() || self.ids.device.is_none()) {
             return Err(MappingRefusal::Skip("nothing_to_say"));
         }
@@ -218,7 +217,7 @@ impl AmplitudeMapper<'_> {
         Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
-    /// What an identify does to the person's properties.
+    /// Returns the operations of an identify on the person's properties.
     fn operations(&mut self) -> JsonObject {
         let (mut set, mut set_once, mut unset) =
             (JsonObject::new(), JsonObject::new(), JsonObject::new());
@@ -235,7 +234,7 @@ impl AmplitudeMapper<'_> {
         for (key, value) in self.event.event.traits.iter().flatten() {
             if set_once.contains_key(key) {
             } else if value.is_null() {
-                // The trait is no more.
+                // The trait was removed.
                 unset.insert(key.clone(), json!("-"));
             } else if let Some(value) = value_within(key, value, MAX_DEPTH - 2, self.dropped) {
                 set.insert(key.clone(), value);
@@ -308,8 +307,8 @@ impl AmplitudeMapper<'_> {
         Ok(hit)
     }
 
-    /// An event of Amplitude's, without what only some kinds have. `number` tells apart the events
-    /// that are made of one.
+    /// Makes an event of Amplitude's, without the fields that only some kinds have. `number` distinguishes
+    /// the events that are made of one.
     fn upload(&self, event_type: &str, number: Option<usize>) -> JsonObject {
         let event = &*self.event.event;
         let mut upload = Map::with_capacity(24);
@@ -334,8 +333,8 @@ impl AmplitudeMapper<'_> {
         upload
     }
 
-    /// What ordinary events carry of the person, the groups and the surroundings; and of how the person
-    /// came, if that is asked. The vendor's own library says that in an event of its own.
+    /// Adds the fields of ordinary events about the person, the groups and the surroundings; and the person's
+    /// acquisition, if requested. The vendor's own library sends the acquisition in an event of its own.
     fn add_event_facts(&mut self, upload: &mut JsonObject, with_attribution: bool) {
         let mut person = JsonObject::new();
         for name in self.settings.user_properties.iter().filter(|name| !name.starts_with('$')) {
@@ -358,7 +357,7 @@ impl AmplitudeMapper<'_> {
     }
 }
 
-/// The properties of a person with how they came: Amplitude takes either properties or operations.
+/// Joins a person's properties with their acquisition: Amplitude takes either properties or operations.
 fn with(attribution: AmplitudeAttribution, mut person: JsonObject) -> JsonObject {
     let AmplitudeAttribution { mut set, set_once } = attribution;
     if set.is_empty() {
@@ -371,7 +370,7 @@ fn with(attribution: AmplitudeAttribution, mut person: JsonObject) -> JsonObject
     operations
 }
 
-/// The groups of an event, as many as Amplitude takes.
+/// Returns the groups of an event, as many as Amplitude takes.
 fn within_limits(groups: &JsonObject) -> JsonObject {
     let (mut kept, mut room) = (JsonObject::new(), MAX_GROUPS);
     for (kind, names) in groups.iter().filter(|(kind, _)| !kind.is_empty()) {
@@ -390,7 +389,7 @@ fn within_limits(groups: &JsonObject) -> JsonObject {
     kept
 }
 
-/// Two ids of one person, or an id that is to stand for itself again.
+/// Maps two ids of one person to each other, or removes the mapping of an id.
 fn alias(
     event: &EnrichedEvent,
     settings: &AmplitudeSettings,

@@ -1,31 +1,30 @@
-//! Amplitude, by its HTTP V2 or its Batch Event Upload API (`contracts/destinations.md` section 4),
+//! Amplitude, by its HTTP V2 or its Batch Event Upload API (`docs/contracts/destinations.md` section 4),
 //! and its cohorts.
 //!
-//! An upload is refused as a whole for one bad event, so what can be checked is checked here: ids,
-//! names, sizes, depth. What a reply still blames or holds back is taken out and the rest goes again
-//! at once, a bounded number of times. `insert_id` is the message id, so nothing that goes twice
-//! counts twice.
+//! An upload is refused as a whole for one bad event, so all that can be checked is checked here: ids, names,
+//! sizes, depth. Events that a reply still blames or throttles are taken out and the rest is sent again at
+//! once, a bounded number of times. `insert_id` is the message id, so a repeated event does not count twice.
 //!
 //! Decisions where the contract leaves a choice:
-//! - Identify and group are `$identify` events among the others, which keeps the order of a visitor's
-//!   events. Operations on the person's properties stand in these, and in events that say how the person
-//!   came: campaign, referrer and clicks. The properties of a group go
-//!   to `/groupidentify` afterwards, aliases to `/usermap`, and only if the settings say so.
-//! - A trait that is `null` is unset. The referrer says something only if it is another site's. An
-//!   identify without traits goes if it joins two ids.
-//! - Revenue is what a completed order says of itself, what a refund takes back, and what an event says
-//!   that names a type of revenue or stands in the settings. A cart's is none. A price and a quantity are
-//!   no revenue by themselves: they go instead of the revenue where they are the same sum, for Amplitude
-//!   would count them over it. What an order says stays in its properties as well.
-//! - The session of the browser SDK's cookie counts while it is open, before the gateway's own: a page
-//!   that runs both shows one session.
-//! - A browser's user agent goes raw, without fields of the system and the device; an app's event has
-//!   the fields and no user agent.
-//! - 403 is the answer of a firewall or of a blocked region, not of the key: the batch is split until
-//!   what is refused stands alone as a dead letter, to be alerted on by its reason `forbidden`.
+//! - Identify and group are `$identify` events among the others, which keeps the order of a visitor's events.
+//!   Operations on the person's properties are in these, and in events with the person's acquisition:
+//!   campaign, referrer and clicks. The properties of a group are sent to `/groupidentify` afterwards,
+//!   aliases to `/usermap`, and only if the settings ask for it.
+//! - A trait that is `null` is unset. The referrer counts only if it is another site's. An identify without
+//!   traits is sent if it joins two ids.
+//! - Revenue is the stated revenue of a completed order, the amount of a refund, and the revenue of an event
+//!   that names a type of revenue or is in the settings. A cart's is none. A price and a quantity alone are
+//!   no revenue: they are sent instead of the revenue where they are the same sum, for Amplitude would count
+//!   them over it. An order's amounts stay in its properties as well.
+//! - The session of the browser SDK's cookie counts while it is open, before the gateway's own: a page that
+//!   runs both shows one session.
+//! - A browser's user agent is sent raw, without fields of the system and the device; an app's event has the
+//!   fields and no user agent.
+//! - 403 is the answer of a firewall or of a blocked region, not of the key: the batch is split until each
+//!   refused event is alone and becomes a dead letter, to be alerted on by its reason `forbidden`.
 //! - Users and devices over their daily quota are dead letters, as Amplitude's own SDK gives them up.
-//! - What came from the vendor's own library goes back under its own names: pages, operations on
-//!   people, the type of a group, the campaign.
+//! - Events of the vendor's own library return to it under its own names: pages, operations on people, the
+//!   type of a group, the campaign.
 
 mod attribution;
 mod audience;
@@ -88,7 +87,7 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// Uploads per second of the smallest plan.
+/// The uploads per second of the smallest plan.
 const CALLS_PER_SECOND: Option<NonZeroU32> = NonZeroU32::new(100);
 
 struct AmplitudeDestination {
@@ -98,8 +97,7 @@ struct AmplitudeDestination {
 #[async_trait]
 impl Destination for AmplitudeDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
-        // Journal records are about as large as the events made of them; what is larger goes in
-        // several calls.
+        // Journal records are about as large as the events made of them; a larger batch takes several calls.
         let (max_bytes, timeout) = match self.settings.api {
             AmplitudeUploadApi::Http => (1 << 20, Duration::from_secs(10)),
             AmplitudeUploadApi::Batch => (4 << 20, Duration::from_secs(30)),

@@ -1,4 +1,4 @@
-//! What Amplitude's replies mean (`contracts/destinations.md` 4.5).
+//! The meaning of Amplitude's replies (`docs/contracts/destinations.md` 4.5).
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use super::settings::AmplitudeSettings;
 use crate::event::JsonObject;
 use crate::vendors::{Outcome, OutcomeReason, VendorCallError, VendorReply, classify_reply};
 
-/// How long those wait who sent too many events.
+/// The wait of visitors who sent too many events.
 const THROTTLE_WAIT: Duration = Duration::from_secs(30);
 
-/// How long the forms wait, which are counted apart.
+/// The wait of the forms, which Amplitude counts separately.
 const FORM_WAIT: Duration = Duration::from_secs(15);
 
-/// Characters of the vendor's own words that are kept.
+/// The most characters of the vendor's error message that are kept.
 const MAX_SAID_CHARS: usize = 300;
 
-/// The parts of a reply that blame events by their index, and what each means.
+/// The parts of a reply that blame events by their index, and the reason code of each.
 const BLAME: &[(&str, &str)] = &[
     ("events_with_invalid_fields", "invalid_field"),
     ("events_with_missing_fields", "missing_field"),
     ("events_with_invalid_id_lengths", "invalid_id_length"),
 ];
 
-/// What a reply means for the events of its request.
+/// The meaning of a reply for the events of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AmplitudeOutcome {
-    /// The same for all of them.
+    /// One outcome for all of them.
     Whole(Outcome),
-    /// How those ended that the reply names, in the order of the request; the others may go at once,
-    /// for nothing was taken.
+    /// The outcomes of the events that the reply names, in the order of the request; the others may be sent
+    /// at once, as nothing was taken.
     Parted(Vec<Option<Outcome>>),
 }
 
@@ -67,7 +67,7 @@ pub(super) fn read(
     AmplitudeOutcome::Whole(if status == 400 {
         Outcome::Refused(OutcomeReason::detailed("refused", said))
     } else {
-        // Nobody is named: the project sends too much.
+        // No event is named: the whole project sends too much.
         let after = Some(after.unwrap_or(THROTTLE_WAIT));
         Outcome::Retry { reason: OutcomeReason::detailed("rate_limited", said), after }
     })
@@ -98,7 +98,7 @@ pub(super) fn read_form(
     }
 }
 
-/// Reads the reply to a change of a cohort. Two changes at once are refused as too many.
+/// Reads the reply to a change of a cohort. Concurrent changes are refused as too many.
 pub(super) fn read_cohort(
     result: &Result<VendorReply, VendorCallError>,
     now: Timestamp,
@@ -112,7 +112,7 @@ pub(super) fn read_cohort(
     }
 }
 
-/// Statuses that mean the same wherever they come from.
+/// Classifies statuses that have the same meaning at all endpoints.
 fn plain(
     reply: &VendorReply,
     result: &Result<VendorReply, VendorCallError>,
@@ -120,15 +120,15 @@ fn plain(
     settings: &AmplitudeSettings,
 ) -> Outcome {
     match reply.status.as_u16() {
-        // A firewall dislikes what an event says, or Amplitude dislikes where the gateway stands. The
-        // key is not what it is about.
+        // A firewall rejects the event's content, or Amplitude the gateway's region. The key is not the
+        // cause.
         403 => Outcome::Refused(OutcomeReason::detailed("forbidden", said(reply, settings))),
         413 => Outcome::Refused(OutcomeReason::detailed("too_large", said(reply, settings))),
         _ => classify_reply(result, now).outcome(),
     }
 }
 
-/// The vendor quotes the key that it does not know, so its own words are not kept.
+/// The outcome of an unknown key. The vendor's message quotes the key, so it is not kept.
 fn invalid_key() -> Outcome {
     Outcome::Unauthorised(OutcomeReason::detailed("invalid_api_key", "HTTP 400"))
 }
@@ -143,7 +143,7 @@ fn mentions_key(error: &str) -> bool {
     error.contains("api key") || error.contains("api_key")
 }
 
-/// Events that the reply blames are dead: Amplitude takes the others without them.
+/// Marks the events that the reply blames as dead: Amplitude takes the others without them.
 fn blame(outcomes: &mut [Option<Outcome>], body: &JsonObject) {
     for (part, code) in BLAME {
         for (field, indices) in body.get(*part).and_then(Value::as_object).into_iter().flatten() {
@@ -162,7 +162,7 @@ fn silenced() -> Outcome {
     Outcome::Dead(OutcomeReason::detailed("silenced", "Amplitude silences this device"))
 }
 
-/// Events of users and devices that the reply holds back.
+/// Marks the events of users and devices that the reply throttles or silences, or whose quota is used up.
 fn hold(
     outcomes: &mut [Option<Outcome>],
     body: &JsonObject,
@@ -196,14 +196,14 @@ fn hold(
     }
 }
 
-/// Notes how an event ended; the first word counts. Indices beyond the request say nothing.
+/// Records how an event ended; the first outcome counts. Indices beyond the request are ignored.
 fn settle(outcomes: &mut [Option<Outcome>], index: usize, outcome: impl FnOnce() -> Outcome) {
     if let Some(slot) = outcomes.get_mut(index) {
         slot.get_or_insert_with(outcome);
     }
 }
 
-/// Whether an object has this key, or a list this text.
+/// Returns true if an object has this key, or a list this text.
 fn names(part: &Value, id: &str) -> bool {
     match part {
         Value::Object(object) => object.contains_key(id),
@@ -217,7 +217,7 @@ fn whole_numbers(value: &Value) -> impl Iterator<Item = usize> {
     items.filter_map(|item| usize::try_from(item.as_u64()?).ok())
 }
 
-/// The vendor's own words, without the key and not too many of them.
+/// Returns the vendor's error message, without the key and cut to its first characters.
 fn said(reply: &VendorReply, settings: &AmplitudeSettings) -> String {
     let body = reply.json();
     let error = body.as_ref().and_then(|body| body.get("error")?.as_str());

@@ -1,10 +1,9 @@
-//! Revenue, and what was sold for it (`contracts/destinations.md` 4.2 and 4.4).
+//! The revenue fields of events and of single products (`docs/contracts/destinations.md` 4.2 and 4.4).
 //!
-//! Amplitude counts price times quantity over revenue where it is sent both, so only one of the two
-//! goes: price and quantity where both are written and do not contradict the revenue, else the
-//! revenue alone. Nothing counts as revenue but a completed order, what a refund takes back, and the
-//! `revenue` of an event that names a type of revenue or stands in the settings: a cart has a `revenue`,
-//! too, and brings none.
+//! Amplitude counts price times quantity over revenue where it receives both, so only one of the two is sent:
+//! price and quantity where both are written and do not contradict the revenue, else the revenue alone. Only
+//! a completed order, a refund, and an event that names a type of revenue or is in the settings have revenue:
+//! a cart has a property `revenue`, too, but brings none.
 
 use serde_json::{Number, Value};
 
@@ -17,15 +16,15 @@ use crate::vendors::products::{self, number};
 /// The type of a sale's revenue.
 const SALE: &str = "Purchase";
 
-/// Sums that differ by less are the same.
+/// The difference below which sums are the same.
 const CENT: f64 = 0.005;
 
-/// Whether a track event of this name is a completed order.
+/// Returns true if a track event of this name is a completed order.
 pub(super) fn is_order(name: &str) -> bool {
     is_like("ORDER_COMPLETED", name)
 }
 
-/// The revenue fields of a track event; none if it brought no revenue.
+/// Returns the revenue fields of a track event; empty if it brought no revenue.
 pub(super) fn fields(
     name: &str,
     properties: &JsonObject,
@@ -65,7 +64,7 @@ pub(super) fn fields(
     fields
 }
 
-/// The revenue fields of one product of an order.
+/// Returns the revenue fields of one product of an order.
 pub(super) fn of_product(
     product: &JsonObject,
     order: &JsonObject,
@@ -91,7 +90,7 @@ fn add_currency(fields: &mut JsonObject, properties: &JsonObject, settings: &Amp
     }
 }
 
-/// Price and quantity, if both are written and the stated sum is theirs; else the stated sum.
+/// Adds price and quantity, if both are written and the stated sum is theirs; else the stated sum.
 fn add_amount(fields: &mut JsonObject, properties: &JsonObject, stated: Option<Number>) {
     let sum = stated.as_ref().and_then(Number::as_f64);
     let is_sum = |(price, quantity): &(Number, i64)| {
@@ -112,7 +111,7 @@ fn add_unit(fields: &mut JsonObject, (price, quantity): (Number, i64)) {
     fields.insert("quantity".to_owned(), quantity.into());
 }
 
-/// Price and quantity, if both are written: the quantity whole and above nought.
+/// Returns price and quantity, if both are written: the quantity whole and above zero.
 fn unit(properties: &JsonObject) -> Option<(Number, i64)> {
     let price = properties.get("price").and_then(number)?;
     let written = properties.get("quantity").and_then(number)?;
@@ -121,13 +120,13 @@ fn unit(properties: &JsonObject) -> Option<(Number, i64)> {
     (quantity > 0 && is_whole).then_some((price, quantity))
 }
 
-/// A quantity as a float, if that is the same.
+/// Returns a quantity as a float, if that is exact.
 fn exact(quantity: i64) -> Option<f64> {
     Some(f64::from(i32::try_from(quantity).ok()?))
 }
 
-/// What an order brought that does not say its revenue, as the Segment spec defines that: without
-/// tax and shipping.
+/// Returns the revenue of an order that does not state it, as the Segment spec defines revenue: without tax
+/// and shipping.
 fn order_revenue(properties: &JsonObject) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number).and_then(|number| number.as_f64());
     let net = || {
@@ -136,12 +135,12 @@ fn order_revenue(properties: &JsonObject) -> Option<Number> {
     };
     let stated = products::first_number(properties, &["value", "subtotal"]);
     stated.or_else(net).or_else(|| {
-        // The price and the quantity of the only product say more than their product.
+        // The price and the quantity of the only product are more precise than their product.
         unit(properties).is_none().then(|| products::worth(properties)).flatten()
     })
 }
 
-/// What a refund took back: below nought, however it is written.
+/// Returns the amount of a refund: negative, with either sign in the event.
 fn refund(properties: &JsonObject) -> Option<Number> {
     let stated = products::first_number(properties, &["total", "revenue", "value"]);
     let back = stated.or_else(|| products::worth(properties))?;
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn revenue_is_of_sales_and_of_what_is_called_one() {
+    fn revenue_counts_for_sales_and_configured_events_only() {
         let cart = json!({ "revenue": 20, "currency": "EUR" });
         for name in ["Checkout Started", "Order Updated", "Order Cancelled", "Renewed"] {
             assert_eq!(of(name, cart.clone()), json!({}), "{name}");
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn price_and_quantity_go_only_where_both_are_written_and_agree() {
+    fn price_and_quantity_are_sent_only_if_both_are_written_and_agree() {
         for (properties, expected) in [
             (json!({ "revenue": 20 }), json!({ "revenue": 20 })),
             (json!({ "revenue": "20.50" }), json!({ "revenue": 20.5 })),
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_without_revenue_is_worth_what_it_says_otherwise() {
+    fn order_without_revenue_uses_its_other_amounts() {
         let mut order = json!({ "revenue": 25, "value": 26, "subtotal": 27, "total": "30.0",
             "tax": 2, "shipping": 3, "products": [{ "price": 19.99, "quantity": 3 }] });
         for (key, amount) in [
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_is_below_nought_however_it_is_written() {
+    fn refund_is_negative_with_either_sign() {
         for (total, expected) in
             [(json!(30), json!(-30)), (json!(-30), json!(-30)), (json!("12.5"), json!(-12.5))]
         {
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_is_named_where_there_is_one() {
+    fn product_id_is_set_for_a_single_product() {
         let product = |properties: Value| of("Order Completed", properties)["productId"].clone();
         let one = json!({ "revenue": 1, "products": [{ "sku": "a" }] });
         let two = json!({ "revenue": 1, "products": [{ "sku": "a" }, { "sku": "b" }] });

@@ -1,4 +1,4 @@
-//! Amplitude's libraries, and the loader made for each key.
+//! The scripts of Amplitude's libraries, and of the loader made for each key.
 
 use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 

@@ -10,17 +10,17 @@ use crate::vendors::products;
 /// The group type of groups that name none.
 const GROUP_TYPE: &str = "company";
 
-/// Characters of the API key in the name of the browser SDK's cookie.
+/// The characters of the API key in the name of the browser SDK's cookie.
 const COOKIE_KEY_CHARS: usize = 10;
 
-/// Where the project's data lives.
+/// The region of the project's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AmplitudeRegion {
     Us,
     Eu,
 }
 
-/// Which of the two upload endpoints takes the events.
+/// The upload endpoint for the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmplitudeUploadApi {
     /// HTTP V2: 1 MB a request, 30 events per second and visitor.
@@ -29,42 +29,42 @@ pub(super) enum AmplitudeUploadApi {
     Batch,
 }
 
-/// What becomes of an order's products.
+/// The treatment of an order's products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmplitudeProductMode {
     /// They are listed in the order's own event.
     Listed,
-    /// Each is an event besides.
+    /// Each is an additional event.
     Events,
-    /// Each is an event besides, and carries its share of the revenue instead of the order.
+    /// Each is an additional event, with its share of the revenue instead of the order.
     Revenue,
 }
 
-/// The settings, checked.
+/// The checked settings.
 pub(super) struct AmplitudeSettings {
-    /// Where events go.
+    /// The address for events.
     pub(super) upload: Uri,
-    /// Where the properties of groups go.
+    /// The address for the properties of groups.
     pub(super) group_identify: Uri,
-    /// Where aliases go, if they do.
+    /// The address for aliases, if they are sent.
     pub(super) user_map: Option<Uri>,
     pub(super) api: AmplitudeUploadApi,
     pub(super) api_key: SecretString,
-    /// For the parts of the API that read or change cohorts; events need none.
+    /// For the parts of the API that read or change cohorts; events need no secret key.
     secret_key: Option<SecretString>,
-    /// Where cohorts are, if the settings say whose.
+    /// The cohort API, if the settings name the project and the owner.
     pub(super) cohorts: Option<AmplitudeCohortApi>,
     /// The cookie of Amplitude's own browser SDK.
     pub(super) cookie: String,
     /// The store's currency, for orders that name none.
     pub(super) currency: Option<String>,
-    /// Traits that go along with events.
+    /// Traits that are sent with events.
     pub(super) user_properties: Vec<String>,
     pub(super) products: AmplitudeProductMode,
     /// The names of events whose `revenue` counts, besides orders.
     revenue_events: Vec<String>,
     pub(super) group_type: String,
-    /// The traits of a group that say its type and its name, where not settings and `groupId` do.
+    /// The traits of a group that contain its type and its name, instead of the settings and `groupId`.
     pub(super) group_type_trait: Option<String>,
     pub(super) group_value_trait: Option<String>,
 }
@@ -127,18 +127,18 @@ impl AmplitudeSettings {
         }
     }
 
-    /// True if the `revenue` of events of this name counts.
+    /// Returns true if the `revenue` of events of this name counts.
     pub(super) fn is_revenue_event(&self, name: &str) -> bool {
         self.revenue_events.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// What must not be shown.
+    /// Returns the secrets that must not be shown.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         [Some(self.api_key.clone()), self.secret_key.clone()].into_iter().flatten().collect()
     }
 }
 
-/// A name, if set.
+/// Reads a name, if set.
 fn name(section: &mut SettingsSection<'_>, key: &str) -> Option<String> {
     let name = section.opt_string(key)?;
     if name.trim().is_empty() {

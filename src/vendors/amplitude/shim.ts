@@ -1,7 +1,7 @@
-// amplitude, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
-// queue is worked off, and what it would queue later runs at once. What is told goes out in Amplitude's
-// words, and the gateway makes canonical messages of it (retell.rs). The library of before, whose instances
-// come from getInstance(), is the same with callbacks and without pages of its own.
+// The Amplitude API in the page, served by Tagway: the stub of the vendor's snippet stays, its queued calls
+// run, and later calls run at once. Messages are sent in Amplitude's words, and the gateway makes canonical
+// ones of them (beacon/to_canonical.rs). The old library, whose instances come from getInstance(), has the
+// same API with callbacks and without page views of its own.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -13,7 +13,7 @@ const tagway = page.tagway;
 const { ids, opted, safe, uuid } = tagway;
 const shim = "amplitude";
 
-/** Remembers whatever it is told, as what the snippet has in its place. */
+/** Records all calls, as the snippet's own stand-in does. */
 const Recorder: any = function () {
   const _q: unknown[] = [];
   const told: any = new Proxy({}, {
@@ -25,7 +25,7 @@ const Recorder: any = function () {
 const calls = (told: any): Call[] =>
   Array.from(told?._q || []).map((call: any) => (call.name ? call : { name: call[0], args: Array.from(call).slice(1) }));
 
-/** What an Identify, or the object that it becomes, says: traits, and what only Amplitude can do. */
+/** Returns the traits and Amplitude's own operations of an Identify, or of the object that it becomes. */
 const read = (told: any): [Params, Params] => {
   const traits: Params = {};
   const operations: Params = {};
@@ -43,7 +43,7 @@ const read = (told: any): [Params, Params] => {
   return [traits, operations];
 };
 
-/** How long what waits for an answer waits for the gateway's, in ms. */
+/** The time that a promise waits for the gateway's answer, in ms. */
 const WAIT = 2e3;
 const isCallback = (it: unknown): it is (...args: any[]) => void => typeof it === "function";
 
@@ -71,7 +71,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
   });
   const settled = (value?: unknown) => ({ promise: Promise.resolve(value) });
 
-  /** The page's plugins change and drop events before any of it leaves. */
+  /** Runs the page's plugins, which change and drop events before they are sent. */
   const pass = (event: Params, send: (event: Params) => void, place = 0): void => {
     const plugin = plugins[place];
     if (!plugin) return send(event);
@@ -139,7 +139,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       tagway.page(undefined, said, of({}), done)));
   const revenue = (told: any) => {
     const bought: Params = {};
-    // As the library itself does: setProductId() is $productId.
+    // As in the library itself: setProductId() sets $productId.
     for (const { name: method, args: [value] } of calls(told)) {
       if (method === "setEventProperties") Object.assign(bought, value);
       else bought["$" + method[3]!.toLowerCase() + method.slice(4)] = value;
@@ -213,7 +213,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       plugins.splice(0, plugins.length, ...plugins.filter((it) => it.name !== wanted));
       return settled();
     },
-    // They say to the library what the gateway does otherwise.
+    // Settings of the library for work that the gateway does in another way.
     setTransport() {}, setVersionName() {}, setDomain() {}, setLibrary() {}, setServerUrl() {}, enableTracking() {}, setMinTimeBetweenSessionsMillis() {},
     setEventUploadThreshold() {}, sendEvents: () => tagway.flush(), isNewSession: () => false,
   };
@@ -233,7 +233,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
 };
 
 const root = (page.amplitude ||= {});
-// The library of before has getInstance() alone.
+// The old library has getInstance() only.
 const isOld = root.getInstance && !root.createInstance && !root.invoked;
 const instances: Params = { ...root._iq };
 const instance = (name: string | undefined, old: unknown) => {
@@ -242,7 +242,7 @@ const instance = (name: string | undefined, old: unknown) => {
 };
 const served: Params = {};
 let first: any;
-/** The main instance for pages of the library of before that have no stub of its own. */
+/** Returns the main instance for pages of the old library without a stub of its own. */
 const former = () => (first ||= serve({}, shim, 1));
 serve(root, shim, isOld);
 tagway.serve(root, {

@@ -1,5 +1,5 @@
-//! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping and every
-//! reply has a fixture under `tests/fixtures/vendors/amplitude`.
+//! The mapping on arbitrary events, and the delivery of batches. Every rule of the mapping and every reply
+//! has a fixture under `tests/fixtures/vendors/amplitude`.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn clicks(visitors: &[&str]) -> Vec<EnrichedEvent> {
     visitors.iter().enumerate().map(click).collect()
 }
 
-/// The insert ids of each request.
+/// Returns the insert ids of each request.
 fn sent(line: &CannedReplies) -> Vec<Vec<String>> {
     let ids = |body: &Value| {
         let events = body["events"].as_array().unwrap();
@@ -45,7 +45,7 @@ fn codes(outcomes: &[Outcome]) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_repetition_is_the_same_to_the_byte() {
+async fn repeated_event_is_byte_identical() {
     let order = json!({ "event": "Order Completed", "messageId": "m",
         "properties": { "products": [{ "sku": "a", "price": 1 }] } });
     let (amplitude, line) =
@@ -61,7 +61,7 @@ async fn a_repetition_is_the_same_to_the_byte() {
 }
 
 #[tokio::test]
-async fn bad_events_are_taken_out_until_patience_ends() {
+async fn blamed_events_are_removed_up_to_the_round_limit() {
     let visitors: Vec<String> = (0..12).map(|n| format!("v{n}")).collect();
     let visitors: Vec<&str> = visitors.iter().map(String::as_str).collect();
     let bad = json!({ "code": 400, "events_with_invalid_fields": { "time": [0] } });
@@ -74,13 +74,13 @@ async fn bad_events_are_taken_out_until_patience_ends() {
 }
 
 #[tokio::test]
-async fn a_throttled_visitors_later_events_wait_and_the_others_go() {
+async fn throttled_visitors_later_events_wait_and_the_others_are_sent() {
     let held = json!({ "code": 429, "throttled_users": { "u1": 31 }, "throttled_events": [1] });
     let line = CannedReplies::default().then(429, held);
     let mut batch = clicks(&["b", "a", "c"]);
     let of_user = json!({ "event": "x", "messageId": "m1", "anonymousId": "a", "userId": "u1" });
     batch[1] = event(of_user);
-    // The same visitor, but no longer the user whom Amplitude names.
+    // The same visitor, but no longer the user that Amplitude names.
     batch.push(event(json!({ "event": "x", "messageId": "m3", "anonymousId": "a" })));
     let outcomes = amplitude("").deliver(&batch, &line).await;
     assert_eq!(codes(&outcomes), ["delivered", "throttled", "delivered", "throttled"]);
@@ -90,7 +90,7 @@ async fn a_throttled_visitors_later_events_wait_and_the_others_go() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_several() {
+async fn body_over_the_limit_is_split() {
     let text = "x".repeat(1000);
     let large = |n: usize| {
         let texts: Vec<&str> = vec![&text; 300];
@@ -112,7 +112,7 @@ async fn a_body_over_the_limit_is_several() {
 }
 
 #[test]
-fn an_event_that_no_request_can_hold_is_dead() {
+fn event_too_large_for_any_request_is_dead() {
     let texts: Vec<String> = vec!["x".repeat(1000); 1000];
     let event = event(json!({ "event": "x", "properties": { "texts": texts } }));
     let dead = Admission::Dead(OutcomeReason::new("event_too_large"));
@@ -121,7 +121,7 @@ fn an_event_that_no_request_can_hold_is_dead() {
 }
 
 #[tokio::test]
-async fn a_groups_form_follows_only_what_arrived() {
+async fn group_form_is_sent_only_for_delivered_events() {
     let group = |n: usize| {
         event(json!({ "type": "group", "messageId": format!("m{n}"), "groupId": format!("g{n}"),
             "anonymousId": format!("v{n}"), "traits": { "name": "G" } }))
@@ -138,7 +138,7 @@ async fn a_groups_form_follows_only_what_arrived() {
 }
 
 #[tokio::test]
-async fn forms_hold_as_many_properties_as_amplitude_takes() {
+async fn forms_are_split_at_the_property_limit() {
     let traits: serde_json::Map<String, Value> =
         (0..600).map(|n| (format!("t{n}"), json!(n))).collect();
     let group = |n: usize| {
@@ -152,7 +152,7 @@ async fn forms_hold_as_many_properties_as_amplitude_takes() {
 }
 
 #[tokio::test]
-async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
+async fn vendors_message_is_kept_bounded_and_without_the_key() {
     let error = format!("no {KEY} {}", "x".repeat(500));
     let line = CannedReplies::default().then(400, json!({ "code": 400, "error": error }));
     let outcomes = amplitude("").deliver(&clicks(&["a"]), &line).await;
@@ -165,7 +165,7 @@ async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
 }
 
 #[test]
-fn mistakes_in_the_settings_are_named() {
+fn invalid_settings_are_reported() {
     let read =
         |text: &str| test_support::read(text, |section| AmplitudeSettings::read(section, None)).1;
     let mistakes = read("region = \"au\"\napi = \"v2\"\ncurrency = \"euro\"\ngroup_type = \" \"");
@@ -190,7 +190,7 @@ fn any_object() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_goes_is_valid(
+    fn mapped_events_pass_validation(
         kind in proptest::sample::select(&["track", "page", "group", "screen", "identify"][..]),
         name in prop_oneof![
             proptest::sample::select(map::RESERVED_EVENTS).prop_map(str::to_owned),

@@ -1,6 +1,6 @@
-//! What Amplitude would find wrong with an upload (`contracts/destinations.md` 4.2 and 4.5), as a pure
-//! function: for tests of the mapping, and for a local stand-in. Written from the contract, and on
-//! purpose without the mapping's own tables.
+//! Amplitude's checks of an upload (`docs/contracts/destinations.md` 4.2 and 4.5), as a pure function: for tests
+//! of the mapping, and for a local stand-in. Written from the contract, and on purpose without the mapping's
+//! own tables.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::event::JsonObject;
 
-/// Indices of events by the field that is wrong with them.
+/// The indices of bad events, by the bad field.
 pub type AmplitudeFieldFaults = BTreeMap<&'static str, Vec<usize>>;
 
-/// All that is wrong with an upload.
+/// All faults of an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AmplitudeFindings {
     /// Fields of another type or value than Amplitude takes: it refuses the request.
@@ -21,11 +21,11 @@ pub struct AmplitudeFindings {
     pub missing: AmplitudeFieldFaults,
     /// Ids that are too short or refused: it refuses the request.
     pub id_lengths: AmplitudeFieldFaults,
-    /// What it would cut, ignore or misread without a word.
+    /// Values that it would cut, ignore or misread silently.
     pub remarks: Vec<String>,
 }
 
-/// Fields that are texts.
+/// The fields whose values are texts.
 const TEXTS: &[&str] = &[
     "app_version",
     "platform",
@@ -53,10 +53,10 @@ const TEXTS: &[&str] = &[
     "library",
 ];
 
-/// Ids of devices, which must not be all noughts.
+/// The fields with ids of devices, which must not be all zeros.
 const DEVICE_IDS: &[&str] = &["idfa", "idfv", "adid", "android_id"];
 
-/// Fields that are not texts; a field of neither list is none of Amplitude's.
+/// The fields whose values are not texts; Amplitude has no field outside both lists.
 const OTHERS: &[&str] = &[
     "user_id",
     "device_id",
@@ -76,7 +76,7 @@ const OTHERS: &[&str] = &[
 const BAD_IDS: &str = "|anonymous|nil|none|null|n/a|na|undefined|unknown|\
     00000000-0000-0000-0000-000000000000|{}|lmy47d|0|-1|";
 
-/// What the operations on a person's properties are called.
+/// The names of the operations on a person's properties.
 const OPERATIONS: &[&str] = &[
     "$set",
     "$setOnce",
@@ -104,7 +104,7 @@ pub fn validate(body: &Value) -> AmplitudeFindings {
 }
 
 impl AmplitudeFindings {
-    /// Whether Amplitude takes the request.
+    /// Returns true if Amplitude takes the request.
     pub fn is_taken(&self) -> bool {
         self.invalid.is_empty() && self.missing.is_empty() && self.id_lengths.is_empty()
     }
@@ -284,7 +284,7 @@ impl AmplitudeValidator<'_> {
         }
     }
 
-    /// Neither null nor empty nor too long, however deep.
+    /// Checks that a value is neither null nor empty nor too long, at any depth.
     fn says_something(&mut self, key: &str, value: &Value) {
         match value {
             Value::Null => self.remark(&format!("{key} is null")),

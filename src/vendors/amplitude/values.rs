@@ -1,17 +1,18 @@
-//! Properties within Amplitude's limits (`contracts/destinations.md` 4.2): what says nothing is left
-//! out, texts are cut, and what lies too deep goes with its object.
+//! Properties within Amplitude's limits (`docs/contracts/destinations.md` 4.2): empty values are left out, texts
+//! are cut, and an object or a list too deep is dropped.
 
 use serde_json::Value;
 
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 
-/// Characters of a text, wherever it stands.
+/// The most characters of a text at any place.
 pub(super) const MAX_TEXT_CHARS: usize = 1024;
 
-/// Objects and lists within one another, the outermost included.
+/// The most nested objects and lists, the outermost included.
 pub(super) const MAX_DEPTH: usize = 40;
 
-/// The properties as Amplitude takes them, when `room` levels are left for them. What they lose is noted.
+/// Returns the properties as Amplitude takes them, within `room` more levels. Dropped and cut values are
+/// recorded.
 pub(super) fn properties(
     object: &JsonObject,
     room: usize,
@@ -30,7 +31,7 @@ fn members(object: &JsonObject, mut fit: impl FnMut(&str, &Value) -> Option<Valu
     kept
 }
 
-/// The same without keys that Amplitude reads as operations: it takes either these or properties.
+/// Returns the same without keys that Amplitude reads as operations: it takes either these or properties.
 pub(super) fn plain_properties(
     object: &JsonObject,
     room: usize,
@@ -47,7 +48,7 @@ pub(super) fn plain_properties(
     kept
 }
 
-/// The value of this key, when `room` levels are left for it. `None` if it says nothing.
+/// Returns the value of this key within `room` more levels; `None` if it is empty.
 pub(super) fn value_within(
     key: &str,
     value: &Value,
@@ -89,7 +90,7 @@ fn fit(value: &Value, room: usize, loss: &mut Option<FieldDropReason>) -> Option
     }
 }
 
-/// The text's first characters.
+/// Returns the text's first [`MAX_TEXT_CHARS`] characters.
 pub(super) fn cut(text: &str) -> &str {
     if text.len() <= MAX_TEXT_CHARS {
         return text;
@@ -100,7 +101,7 @@ pub(super) fn cut(text: &str) -> &str {
     }
 }
 
-/// Adds a text that says something.
+/// Adds a text that is not blank.
 pub(super) fn put_text(object: &mut JsonObject, key: &str, text: Option<&str>) {
     if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
         object.insert(key.to_owned(), cut(text).into());
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn forty_levels_stay_and_the_next_goes() {
+    fn forty_levels_are_kept_and_the_next_is_dropped() {
         let fits = object(nested(MAX_DEPTH));
         assert_eq!(kept(&fits), fits);
         let mut dropped = DroppedFields::default();
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_left_out_everywhere() {
+    fn empty_values_are_left_out_at_any_depth() {
         let given = json!({ "a": null, "b": "", "c": [null, "", "x"], "d": { "e": null }, "f": [],
             "": 1, "g": 0, "h": false });
         let expected = json!({ "c": ["x"], "g": 0, "h": false });

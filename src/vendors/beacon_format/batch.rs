@@ -1,5 +1,5 @@
-//! The canonical messages of one beacon, as texts: each is written as soon as it is made and its tree
-//! is gone before the next, so that a beacon of many events never stands in memory as trees.
+//! The canonical messages of one beacon, as texts: each is written as soon as it is made and its tree is
+//! freed before the next, so that a beacon of many events is never in memory as trees.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -8,23 +8,23 @@ use super::scan::{self, UNREADABLE};
 use crate::event::JsonObject;
 use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconRequest, MAX_EXPANSION};
 
-/// Bytes of messages that may be made of each event besides: the shortest hit has a page, a source and
-/// a time.
+/// Bytes of messages that may be made of each event in addition: the shortest hit has a page, a source and a
+/// time.
 const EVENT_BYTES: usize = 1024;
 
-/// Longer keys are none of the gateway's.
+/// The longest key that is read; the gateway has no longer ones.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The place of an event that was refused, and the reason.
+/// The index of an event that was refused, and the reason.
 pub type RefusedEvent = (usize, &'static str);
 
 /// The messages of one beacon.
 #[derive(Debug)]
 pub struct MessageBatch {
     bounds: BeaconLimits,
-    /// Bytes that came.
+    /// Bytes received.
     came: usize,
-    /// Bytes that were made.
+    /// Bytes of the messages made.
     made: usize,
     key: Option<Box<str>>,
     texts: Vec<Box<[u8]>>,
@@ -32,32 +32,32 @@ pub struct MessageBatch {
 }
 
 impl MessageBatch {
-    /// An empty batch for one beacon.
+    /// Makes an empty batch for one beacon.
     pub fn new(inbound: &BeaconRequest<'_>) -> Self {
         let came = inbound.body.len() + inbound.query.len();
         let bounds = inbound.bounds;
         Self { bounds, came, made: 0, key: None, texts: Vec::new(), refused: Vec::new() }
     }
 
-    /// The bounds of the beacon.
+    /// Returns the bounds of the beacon.
     pub fn bounds(&self) -> BeaconLimits {
         self.bounds
     }
 
-    /// Notes bytes that were encoded within the body: what they become counts, not how they came.
+    /// Counts bytes that were encoded within the body: their decoded size counts, not the encoded one.
     pub fn add_unpacked(&mut self, bytes: usize) {
         self.came = self.came.max(bytes);
     }
 
-    /// Notes the key that the beacon shows where its vendor has one: servers may show the gateway's token
-    /// there. The first counts.
+    /// Records the key in the beacon, where its vendor has one: servers may send the gateway's token there.
+    /// The first counts.
     pub fn show_key(&mut self, key: &str) {
         if self.key.is_none() && (1..=MAX_KEY_BYTES).contains(&key.len()) {
             self.key = Some(key.into());
         }
     }
 
-    /// Notes a key that stands in JSON.
+    /// Records a key in a JSON text.
     pub fn show_key_in(&mut self, json: Option<&[u8]>) {
         // A text may be escaped, which makes it six times as long.
         let json = json.filter(|json| json.len() <= 6 * MAX_KEY_BYTES);
@@ -66,18 +66,22 @@ impl MessageBatch {
         }
     }
 
-    /// The key that was shown.
+    /// Takes the recorded key.
     pub fn take_key(&mut self) -> Option<Box<str>> {
         self.key.take()
     }
 
-    /// Fails if so many messages of which each repeats so many bytes would be too much.
+    /// Checks that this many messages may each repeat this many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if their sum is over the limit.
     pub fn check_repeated(&self, bytes: usize, messages: usize) -> Result<(), BeaconDecodeError> {
         let sum = bytes.saturating_mul(messages);
         if sum > self.room(0) { Err(BeaconDecodeError::TooLarge) } else { Ok(()) }
     }
 
-    /// Bytes that so many messages may have.
+    /// Returns the bytes that so many messages may have.
     fn room(&self, messages: usize) -> usize {
         let of_bytes = self.came.saturating_mul(MAX_EXPANSION);
         let of_events = messages.saturating_mul(EVENT_BYTES);
@@ -85,12 +89,16 @@ impl MessageBatch {
         room.min(self.bounds.messages_bytes)
     }
 
-    /// Bytes that came: of the request, or of what was encoded within it.
+    /// Returns the bytes received: of the request, or of data decoded from it.
     pub fn came(&self) -> usize {
         self.came
     }
 
     /// Adds a message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the batch has too many messages or bytes.
     pub fn push(&mut self, message: &JsonObject) -> Result<(), BeaconDecodeError> {
         if self.len() >= self.bounds.events_within(self.came) {
             return Err(BeaconDecodeError::TooMany);
@@ -106,6 +114,10 @@ impl MessageBatch {
     }
 
     /// Adds several messages.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the batch has too many messages or bytes.
     pub fn extend(
         &mut self,
         messages: impl IntoIterator<Item = JsonObject>,
@@ -113,12 +125,13 @@ impl MessageBatch {
         messages.into_iter().try_for_each(|message| self.push(&message))
     }
 
-    /// Notes an event that cannot be read, and why.
+    /// Records an event that cannot be read, and the reason.
     pub fn refuse(&mut self, reason: &'static str) {
         self.refused.push((self.len(), reason));
     }
 
-    /// A record as a tree. `None` if it is no object, or is refused: then by itself, not with the others.
+    /// Parses a record as a tree; `None` if it is no object or is refused. A refusal concerns this record
+    /// alone.
     pub fn object(&mut self, record: &RawValue) -> Option<JsonObject> {
         if record.get() == UNREADABLE.get() {
             self.refuse("malformed");
@@ -141,17 +154,17 @@ impl MessageBatch {
         }
     }
 
-    /// Messages and refused events.
+    /// Returns the number of messages and refused events.
     pub fn len(&self) -> usize {
         self.texts.len() + self.refused.len()
     }
 
-    /// Whether there is neither a message nor an event that was refused.
+    /// Returns true if there is neither a message nor a refused event.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The texts of the messages, and the places of events that were refused with the reasons.
+    /// Returns the texts of the messages, and the indices of the refused events with the reasons.
     pub fn into_parts(self) -> (Vec<Box<[u8]>>, Vec<RefusedEvent>) {
         (self.texts, self.refused)
     }

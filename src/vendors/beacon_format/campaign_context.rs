@@ -1,12 +1,12 @@
-//! How the visitor came, where the client says it apart from the page's URL: as properties that are
-//! named like the query parameters (`contracts/beacons.md` 2, 12.7).
+//! The campaign and ad clicks of a visit, where the client sends them apart from the page's URL: as
+//! properties that are named like the query parameters (`docs/contracts/beacons.md` 2, 12.7).
 
 use serde_json::Value;
 
 use super::{campaign_member, put};
 use crate::event::JsonObject;
 
-/// Query parameters that tell one click on an advertisement from another.
+/// Query parameters that identify a click on an advertisement.
 const CLICK_IDS: [&str; 13] = [
     "gclid",
     "fbclid",
@@ -23,7 +23,7 @@ const CLICK_IDS: [&str; 13] = [
     "rdt_cid",
 ];
 
-/// `context.campaign` and `context.clickIds`, as they are found.
+/// The collected `context.campaign` and `context.clickIds`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CampaignContext {
     campaign: JsonObject,
@@ -31,17 +31,17 @@ pub struct CampaignContext {
 }
 
 impl CampaignContext {
-    /// Whether a property says how the visitor came.
+    /// Returns true if a property belongs to a campaign or an ad click.
     pub fn is_campaign_property(name: &str) -> bool {
         name.starts_with("utm_") || Self::is_click_id(name)
     }
 
-    /// True if a query parameter tells one click on an advertisement from another.
+    /// Returns true if a query parameter identifies a click on an advertisement.
     pub fn is_click_id(name: &str) -> bool {
         CLICK_IDS.contains(&name)
     }
 
-    /// Takes the property if it says how the visitor came, else gives it back.
+    /// Takes the property if it belongs to a campaign or an ad click, else returns it.
     pub fn take(&mut self, name: String, value: Value) -> Option<(String, Value)> {
         if !matches!(value, Value::String(_) | Value::Null) {
             return Some((name, value));
@@ -57,7 +57,7 @@ impl CampaignContext {
         None
     }
 
-    /// Writes what was found into the context.
+    /// Writes the collected members into the context.
     pub fn finish(self, context: &mut JsonObject) {
         put(context, "campaign", Some(self.campaign));
         put(context, "clickIds", Some(self.clicks));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn campaign_and_clicks_are_told_from_other_properties() {
+    fn campaign_and_clicks_are_separated_from_other_properties() {
         let mut arrival = CampaignContext::default();
         for (name, value) in [
             ("utm_source", json!("google")),

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::event::JsonObject;
 
-/// Dots in one name at most: no member of the Segment spec has more than three.
+/// The most dots in one name: no member of the Segment spec has more than three.
 const MAX_DOTS: usize = 8;
 
-/// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one is left out, and
-/// so is one that is too deep.
+/// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one, or is too deep, is left
+/// out.
 pub fn insert_dotted(object: &mut JsonObject, name: &str, value: &str) {
     if name.bytes().filter(|byte| *byte == b'.').count() <= MAX_DOTS {
         place_within(object, name, value);
@@ -23,8 +23,8 @@ fn place_within(object: &mut JsonObject, name: &str, value: &str) {
         Some((first, rest)) => {
             let inner = object.entry(first).or_insert_with(|| Value::Object(JsonObject::new()));
             let Value::Object(inner) = inner else { return };
-            // Numbers and booleans mean themselves within properties and the like; at the top
-            // level every field is text.
+            // Numbers and booleans are typed within properties and the like; at the top level every field is
+            // text.
             match (rest.contains('.'), scalar(value)) {
                 (false, Some(scalar)) => {
                     inner.insert(rest.to_owned(), scalar);
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dots_are_levels_and_contradictions_are_left_out() {
+    fn dotted_names_nest_and_contradictions_are_left_out() {
         let mut object = JsonObject::new();
         for (name, value) in [
             ("a.b.c", "7"),

@@ -8,24 +8,24 @@ use multer::Multipart;
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-/// Fields of one request that are looked at.
+/// The most fields of one request that are read.
 const MAX_FIELDS: usize = 1000;
 
 /// Names and values, decoded, in the order they were sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormFields<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// For each bucket of names, one more than the place of its last field; 0 where there is none.
-    /// Decoders ask for dozens of names, most of which are not there.
+    /// For each bucket of names, one more than the index of its last field; 0 where there is none. Decoders
+    /// look up dozens of names, most of which are missing.
     last: [u16; BUCKETS],
-    /// For each field the same of the field before it in its bucket.
+    /// For each field, the same for the field before it in its bucket.
     before: Vec<u16>,
 }
 
-/// Buckets of names: about as many as a long hit has fields.
+/// The number of buckets: about as many as a long hit has fields.
 const BUCKETS: usize = 64;
 
-/// The bucket of a name.
+/// Returns the bucket of a name.
 fn bucket(name: &str) -> usize {
     let bytes = name.as_bytes();
     let at = |place: usize| usize::from(bytes.get(place).copied().unwrap_or_default());
@@ -51,17 +51,17 @@ impl<'a> FormFields<'a> {
         Self { pairs, last, before }
     }
 
-    /// Those of a form, or of a query that is written like one: a plus sign is a space.
+    /// Reads a form, or a query that is written like one: a plus sign is a space.
     pub fn form(text: &'a str) -> Self {
         Self::of_bytes(text.as_bytes())
     }
 
-    /// Those of a form that may have bytes which are no UTF-8.
+    /// Reads a form that may have bytes which are not UTF-8.
     pub fn of_bytes(text: &'a [u8]) -> Self {
         Self::of(form_urlencoded::parse(text).take(MAX_FIELDS).collect())
     }
 
-    /// Those of a text in which a plus sign is a plus sign.
+    /// Reads a text in which a plus sign is a plus sign.
     pub fn percent(text: &'a str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(MAX_FIELDS);
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
@@ -72,13 +72,13 @@ impl<'a> FormFields<'a> {
         Self::of(fields.collect())
     }
 
-    /// Those of a multipart form that are text. `None` if it is none.
+    /// Reads the text fields of a multipart form; `None` if the body is none.
     pub fn multipart(content_type: &str, body: &[u8]) -> Option<FormFields<'static>> {
         let boundary = multer::parse_boundary(content_type).ok()?;
         let all = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::copy_from_slice(body))]);
         let mut parts = Multipart::new(all, boundary);
         let mut fields = Vec::new();
-        // All of it is there, so nothing is ever waited for.
+        // The whole body is present, so nothing is ever pending.
         while let Some(part) = parts.next_field().now_or_never()?.ok()? {
             let Some(name) = part.name().map(str::to_owned) else { continue };
             let value = part.bytes().now_or_never()?.ok()?;
@@ -91,7 +91,7 @@ impl<'a> FormFields<'a> {
         Some(FormFields::of(fields))
     }
 
-    /// These fields, then the others: where only the last of a name counts, theirs do.
+    /// Appends the others' fields: where only the last of a name counts, theirs do.
     pub fn then(mut self, others: Self) -> Self {
         if others.is_empty() {
             return self;
@@ -100,7 +100,7 @@ impl<'a> FormFields<'a> {
         Self::of(self.pairs)
     }
 
-    /// The last value of this name that is not empty.
+    /// Returns the last non-empty value of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut next = self.last.get(bucket(name)).copied().unwrap_or_default();
         while let Some(place) = usize::from(next).checked_sub(1) {
@@ -113,12 +113,12 @@ impl<'a> FormFields<'a> {
         None
     }
 
-    /// All of them.
+    /// Returns all fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
-    /// Whether there is none.
+    /// Returns true if there is no field.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_of_a_name_counts_and_a_plus_is_what_the_client_meant() {
+    fn last_value_of_a_name_counts_and_plus_depends_on_the_encoding() {
         let form = FormFields::form("a=1+2&b=x&a=%2B&c=&d");
         assert_eq!(form.get("a"), Some("+"));
         assert_eq!((form.get("c"), form.get("d"), form.get("e")), (None, None, None));

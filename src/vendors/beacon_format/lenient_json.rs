@@ -1,20 +1,24 @@
-//! JSON that no reader takes as a whole, because one event in it is none: it has bytes that are no UTF-8, a
-//! number or a sign that JSON does not have. Such a text is taken apart at its commas, so that the other
+//! JSON that no parser takes as a whole, because one event in it is invalid: it has bytes that are not UTF-8,
+//! or a number or a sign that JSON does not have. Such a text is split at its commas, so that the other
 //! events are read.
 //!
-//! Strings and brackets are all that is looked at: where they do not match, there is no telling one event from
-//! another, and nothing is read.
+//! Only strings and brackets are examined: where they do not match, the events cannot be separated, and
+//! nothing is read.
 
 use serde_json::value::RawValue;
 
 use super::scan::JsonListError;
 use crate::values::digits::string_length;
 
-/// An event that is none, and the reason.
+/// The index of an item that is invalid JSON, and the reason.
 pub type UnreadableItem = (usize, &'static str);
 
-/// The items of a list, unread. In the place of each that is no JSON there is `null`, and the reason is told
-/// besides. Stops at the first item beyond `max`.
+/// Returns the items of a list, unparsed. Each invalid item is replaced by `null`, and its reason is returned
+/// as well. Stops at the first item beyond `max`.
+///
+/// # Errors
+///
+/// Fails if the text is no list or has more than `max` items.
 pub fn split_items(
     text: &[u8],
     max: usize,
@@ -35,8 +39,8 @@ pub fn split_items(
     Ok((items, faults))
 }
 
-/// The texts of these members of an object, which may be no JSON; the last of a name counts. `None` if the
-/// text is no object.
+/// Returns the texts of these members of an object, which may be invalid JSON; the last of a name counts.
+/// `None` if the text is no object.
 pub fn split_members<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
@@ -55,13 +59,17 @@ pub fn split_members<'t, const N: usize>(
     Some(found)
 }
 
-/// A text as JSON, or the reason why it is none.
+/// Checks that a text is JSON.
+///
+/// # Errors
+///
+/// Fails with the reason why it is not.
 pub fn json(text: &[u8]) -> Result<&RawValue, &'static str> {
     let text = str::from_utf8(text).map_err(|_other| "not_utf8")?;
     serde_json::from_str(text).map_err(|_other| "malformed")
 }
 
-/// The texts between a list's or an object's commas. A last `None` says that the brackets do not match.
+/// The texts between a list's or an object's commas. A last `None` means that the brackets do not match.
 struct TopLevelParts<'t> {
     rest: Option<&'t [u8]>,
     is_broken: bool,
@@ -121,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_item_leaves_the_others() {
+    fn invalid_item_does_not_lose_the_others() {
         for (bad, reason) in [
             (&b"{\"a\":\"Z\xfcrich\"}"[..], "not_utf8"),
             (b"{\"a\":\"\xed\xa0\xbd\xed\xb8\x80\"}", "not_utf8"),
@@ -154,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_json_is_read_as_ever(items in proptest::collection::vec("[0-9]{1,3}|\"[a-z,\\[]{0,5}\"|\\[[0-9]\\]", 0..8)) {
+        fn each_list_item_is_found(items in proptest::collection::vec("[0-9]{1,3}|\"[a-z,\\[]{0,5}\"|\\[[0-9]\\]", 0..8)) {
             let text = format!("[{}]", items.join(", "));
             let (found, faults) = split_items(text.as_bytes(), 9).unwrap();
             let is_number = |item: &String| !item.starts_with('0') || item.len() == 1;
@@ -163,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_taken_apart_without_harm(bytes: Vec<u8>, likely in "[\\[\\]{},:\"\\\\a1 ]{0,60}") {
+        fn any_bytes_are_split_within_bounds(bytes: Vec<u8>, likely in "[\\[\\]{},:\"\\\\a1 ]{0,60}") {
             for text in [&bytes[..], likely.as_bytes()] {
                 prop_assert!(!split_items(text, 5).is_ok_and(|(items, _)| items.len() > 5));
                 let is_object = text.trim_ascii().first() == Some(&b'{');

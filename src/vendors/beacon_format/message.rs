@@ -1,4 +1,4 @@
-//! Canonical messages in the making.
+//! Canonical messages under construction.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::value::scalar_text;
 use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::values::time::read_event_time;
 
-/// True if a value is as good as none: null, empty, or blank.
+/// Returns true if a value has no content: null, empty, or blank.
 pub fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -18,22 +18,23 @@ pub fn says_nothing(value: &Value) -> bool {
     }
 }
 
-/// Members of a usual message.
+/// The usual number of members of a message.
 const MEMBERS: usize = 8;
 
-/// Members of a usual context or list of properties: grown from nothing, it would move three times.
+/// The usual number of members of a context or of properties: an object that grows from nothing would move
+/// three times.
 const ROOM: usize = 14;
 
-/// An object that will have several members.
+/// Makes an object with room for several members.
 pub fn preallocated_object() -> JsonObject {
     JsonObject::with_capacity(ROOM)
 }
 
-/// A message of the Segment spec. Members are left out where there is nothing to say.
+/// A message of the Segment spec. Members without content are left out.
 #[derive(Clone, Debug)]
 pub struct CanonicalMessage(JsonObject);
 
-/// Puts a member where there is something to say.
+/// Puts a member, if it has content.
 pub fn put(object: &mut JsonObject, name: &str, value: Option<impl Into<Value>>) {
     let Some(value) = value.map(Into::into) else { return };
     if !says_nothing(&value) {
@@ -41,7 +42,7 @@ pub fn put(object: &mut JsonObject, name: &str, value: Option<impl Into<Value>>)
     }
 }
 
-/// Takes a member that is an object out; what is none is dropped, and nothing in it.
+/// Removes a member and returns it if it is an object; any other value is dropped.
 pub fn take(object: &mut JsonObject, name: &str) -> JsonObject {
     match object.shift_remove(name) {
         Some(Value::Object(member)) => member,
@@ -50,39 +51,39 @@ pub fn take(object: &mut JsonObject, name: &str) -> JsonObject {
 }
 
 impl CanonicalMessage {
-    /// A message of this kind.
+    /// Makes a message of this kind.
     pub fn new(kind: EventKind) -> Self {
         let mut object = JsonObject::with_capacity(MEMBERS);
         object.insert("type".to_owned(), kind.name().into());
         Self(object)
     }
 
-    /// A track message of this name.
+    /// Makes a track message of this name.
     pub fn track(event: &str) -> Self {
         Self::new(EventKind::Track).with("event", Some(event))
     }
 
-    /// With a member, if there is something to say.
+    /// Adds a member, if it has content.
     #[must_use]
     pub fn with(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
         put(&mut self.0, name, value);
         self
     }
 
-    /// With an id that names somebody.
+    /// Adds an id, if it identifies someone.
     #[must_use]
     pub fn with_id(self, name: &str, id: Option<&str>) -> Self {
         let id = id.map(str::trim).filter(|id| names_somebody(id));
         self.with(name, id)
     }
 
-    /// With a time.
+    /// Adds a time, if there is one.
     #[must_use]
     pub fn at(self, name: &str, time: Option<Timestamp>) -> Self {
         self.with(name, time.map(|time| time.to_string()))
     }
 
-    /// With a time as the client wrote it. What cannot be read goes on as it is, for the gateway to count.
+    /// Adds a time as the client wrote it. An unreadable one stays as it is, for the gateway to count.
     #[must_use]
     pub fn when(self, name: &str, written: Option<&Value>) -> Self {
         let Some(text) = written.and_then(scalar_text) else { return self };
@@ -92,12 +93,12 @@ impl CanonicalMessage {
         }
     }
 
-    /// Whether it has this member by now.
+    /// Returns true if it has this member already.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// The message.
+    /// Returns the finished message.
     pub fn finish(self) -> JsonObject {
         self.0
     }
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_nothing_is_left_out() {
+    fn members_without_content_are_left_out() {
         let message = CanonicalMessage::track("Order Completed")
             .with_id("userId", Some("undefined"))
             .with_id("anonymousId", Some(" a1 "))

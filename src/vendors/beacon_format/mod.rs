@@ -1,5 +1,5 @@
-//! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
-//! base64 and gzip in any order; and the canonical messages that are made of them.
+//! The formats of browsers' beacons, of any vendor (`docs/contracts/beacons.md` 1.2): forms, JSON, base64 and gzip
+//! in any order; and the canonical messages that are made of them.
 
 mod batch;
 mod campaign_context;
@@ -36,10 +36,10 @@ use serde_json::Value;
 
 use super::beacon::{BeaconDecodeError, BeaconLimits};
 
-/// What every gzip stream starts with.
+/// The first bytes of every gzip stream.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 
-/// Both alphabets are met after `-` and `_` are turned back; padding is optional.
+/// Both alphabets work after `-` and `_` are replaced; padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -47,8 +47,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The bytes of a base64 text of either alphabet, padded or not. A plus sign that was not
-/// percent-encoded has become a space.
+/// Decodes a base64 text of either alphabet, padded or not. A plus sign that was not percent-encoded has
+/// become a space.
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace() && c != ' ').as_bytes();
     let is_foreign = |byte: &u8| matches!(byte, b' ' | b'-' | b'_');
@@ -63,7 +63,11 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text.iter().map(plain).collect::<Vec<u8>>()).ok()
 }
 
-/// The bytes of a gzip stream, which may be longer than `max` by no byte.
+/// Decompresses a gzip stream.
+///
+/// # Errors
+///
+/// Fails if the stream is broken or its content longer than `max`.
 pub fn gunzip(bytes: &[u8], max: usize) -> Result<Vec<u8>, BeaconDecodeError> {
     let mut out = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -78,17 +82,17 @@ pub fn gunzip(bytes: &[u8], max: usize) -> Result<Vec<u8>, BeaconDecodeError> {
     Ok(out)
 }
 
-/// Whether bytes begin as a JSON object or list does.
+/// Returns true if bytes begin as a JSON object or list does.
 pub fn is_json(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(b'{' | b'['))
 }
 
-/// A JSON object or list that stands in a field, if it is within the bounds of one event.
+/// Parses a JSON object or list in a field, if it is within the bounds of one event.
 pub fn json(bytes: &[u8], bounds: &BeaconLimits) -> Option<Value> {
     is_json(bytes).then(|| tree(bytes, bounds).ok()).flatten()
 }
 
-/// The text of a JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
+/// Returns the text of a JSON object or list in a field: as it is, or as base64, perhaps of gzip.
 pub fn unpacked<'t>(
     text: &'t str,
     bounds: &BeaconLimits,
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_found_in_whatever_it_is_packed() {
+    fn json_is_unpacked_from_base64_and_gzip() {
         let value = json!({ "event": "a>>?~ü" });
         let text = value.to_string();
         let zipped = gzip(text.as_bytes());
@@ -152,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_harm(text in ".*") {
+        fn unpacked_finds_only_json_in_any_text(text in ".*") {
             prop_assert!(unpacked(&text, &BOUNDS).map_or(true, |found| is_json(&found)));
             prop_assert!(base64(&text).is_none_or(|bytes| bytes.len() <= text.len()));
         }

@@ -1,5 +1,5 @@
-//! What a page is called (`contracts/beacons.md` 2). The campaign and the clicks on advertisements in
-//! its URL are read by the gateway, from whatever client.
+//! The page of a message (`docs/contracts/beacons.md` 2). The campaign and the ad clicks in its URL are read by
+//! the gateway, for any client.
 
 use url::Url;
 
@@ -16,7 +16,7 @@ const CAMPAIGN: &[(&str, &str)] = &[
     ("utm_id", "id"),
 ];
 
-/// `context.page` of a page's URL, title and referrer.
+/// Makes `context.page` of a page's URL, title and referrer.
 pub fn page(url: Option<&str>, title: Option<&str>, referrer: Option<&str>) -> JsonObject {
     let mut page = JsonObject::new();
     put(&mut page, "url", url);
@@ -25,17 +25,17 @@ pub fn page(url: Option<&str>, title: Option<&str>, referrer: Option<&str>) -> J
         put(&mut page, "search", parsed.query().map(|query| format!("?{query}")));
     }
     put(&mut page, "title", title);
-    // Some libraries say in a word of their own that there is none.
+    // Some libraries write this word for no referrer.
     put(&mut page, "referrer", referrer.filter(|referrer| *referrer != "$direct"));
     page
 }
 
-/// The member of `context.campaign` that a query parameter, or a property of its name, is.
+/// Returns the member of `context.campaign` for a query parameter, or a property of its name.
 pub fn campaign_member(parameter: &str) -> Option<&'static str> {
     CAMPAIGN.iter().find(|(known, _)| *known == parameter).map(|(_, member)| *member)
 }
 
-/// `context.screen` of a text like `1280x720`.
+/// Makes `context.screen` of a text like `1280x720`.
 pub fn screen(size: &str) -> Option<JsonObject> {
     let (width, height) = size.split_once('x')?;
     let mut screen = JsonObject::new();
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_tells_the_page() {
+    fn page_is_read_from_its_url() {
         let url = "https://shop.example/p/1?utm_source=google&utm_campaign=fall&ScCid=aB#top";
         let found = page(Some(url), Some("P"), Some("$direct"));
         assert_eq!(

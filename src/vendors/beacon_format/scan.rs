@@ -1,8 +1,8 @@
-//! JSON that is counted before any of it is built: a few kilobytes of gzip hold millions of items, and
-//! a tree takes up to 80 times its text.
+//! JSON that is measured before any of it is built: a few kilobytes of gzip hold millions of items, and a
+//! tree takes up to 80 times its text.
 //!
-//! A list or an object is split into the texts of its items and members, which borrow from the body.
-//! Only one event at a time becomes a tree, and only if the tree is within bounds.
+//! A list or an object is split into the texts of its items and members, which borrow from the body. Only one
+//! event at a time becomes a tree, and only if the tree is within bounds.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,16 +16,16 @@ use super::lenient_json::{split_items, split_members};
 use crate::values::digits;
 use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits};
 
-/// What the tree of an object takes beside its members: room for the first ones, and their table.
+/// Bytes of an object's tree besides its members: room for the first ones, and their table.
 const OBJECT_BYTES: usize = 512;
 
-/// The same of a list.
+/// Bytes of a list's tree besides its items.
 const LIST_BYTES: usize = 288;
 
-/// What a member or an item takes, while its object or list grows.
+/// Bytes of a member or an item, while its object or list grows.
 const ITEM_BYTES: usize = 350;
 
-/// Why a list is not read.
+/// The reason why a list is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonListError {
     /// It is no JSON list.
@@ -34,7 +34,11 @@ pub enum JsonListError {
     TooLong,
 }
 
-/// The items of a list, unread. Stops at the first item beyond `max`.
+/// Returns the items of a list, unparsed. Stops at the first item beyond `max`.
+///
+/// # Errors
+///
+/// Fails if the text is no JSON list or has more than `max` items.
 pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
     let mut is_over = false;
     let mut reader = serde_json::Deserializer::from_slice(text);
@@ -46,11 +50,15 @@ pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
     }
 }
 
-/// The stand-in for a record that is no JSON, beside others that are.
+/// The stand-in for a record that is not JSON, next to others that are.
 pub const UNREADABLE: &RawValue = RawValue::FALSE;
 
-/// The records of a JSON text that is one object or a list: their texts, unread. In the place of one that is no
-/// JSON there is [`UNREADABLE`].
+/// Returns the texts of the records of a JSON text that is one object or a list, unparsed. A record that is
+/// not JSON is replaced by [`UNREADABLE`].
+///
+/// # Errors
+///
+/// Fails if the text is neither an object nor a list, or has too many records.
 pub fn records<'t>(
     text: &'t [u8],
     bounds: &BeaconLimits,
@@ -86,8 +94,8 @@ fn records_apart<'t>(
     Ok(items)
 }
 
-/// The texts of these members of an object; the last of a name counts. `None` if the text is no object. Where
-/// one of its members is no JSON, each is what stands between the commas.
+/// Returns the texts of these members of an object; the last of a name counts. `None` if the text is no
+/// object. If one of its members is not JSON, each is the text between the commas.
 pub fn members<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
@@ -102,14 +110,18 @@ pub fn members<'t, const N: usize>(
     }
 }
 
-/// A text that stands in JSON; `None` if it is of another type.
+/// Returns a JSON string's text; `None` if the value is of another type.
 pub fn string(json: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_slice::<BorrowedText<'_>>(json).ok().map(|text| text.0)
 }
 
-/// A JSON value as a tree, if both its text and the tree are within the bounds of one event.
+/// Parses a JSON value as a tree.
+///
+/// # Errors
+///
+/// Fails if the text or the tree is over the bounds of one event, or the text is not JSON.
 pub fn tree(text: &[u8], bounds: &BeaconLimits) -> Result<Value, BeaconDecodeError> {
     if !fits([text], bounds) {
         return Err(BeaconDecodeError::TooLarge);
@@ -117,7 +129,7 @@ pub fn tree(text: &[u8], bounds: &BeaconLimits) -> Result<Value, BeaconDecodeErr
     digits::parse(text).map_err(|_invalid| BeaconDecodeError::Malformed("it is not JSON"))
 }
 
-/// Whether texts that become one event are within its bounds, and so are their trees.
+/// Returns true if texts that become one event are within its bounds, and so are their trees.
 pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &BeaconLimits) -> bool {
     let (mut bytes, mut tree) = (0_usize, 0_usize);
     for text in texts {
@@ -125,17 +137,17 @@ pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &BeaconLimits
         if bytes > bounds.hit_bytes() {
             return false;
         }
-        // A short text makes no large tree, whatever it holds: nearly all are short.
+        // A short text makes no large tree, whatever its content: nearly all are short.
         let most = text.len().saturating_mul(MAX_TREE_TIMES);
         tree = tree.saturating_add(if most <= bounds.tree_bytes() { most } else { weigh(text) });
     }
     tree <= bounds.tree_bytes()
 }
 
-/// The most that a tree takes for a byte of its text: objects of one member within each other.
+/// The most bytes of a tree for a byte of its text: nested objects of one member each.
 const MAX_TREE_TIMES: usize = 128;
 
-/// What a JSON text takes as a tree at most, counted without building it.
+/// Returns the most bytes that a JSON text takes as a tree, without building it.
 fn weigh(text: &[u8]) -> usize {
     let mut sum = text.len();
     let mut rest = text;
@@ -155,7 +167,7 @@ fn weigh(text: &[u8]) -> usize {
     sum
 }
 
-/// The text behind a string whose first quotation mark is gone.
+/// Returns the text after a string whose first quotation mark is consumed.
 fn behind_string(mut text: &[u8]) -> &[u8] {
     while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
         let is_end = text.get(at) == Some(&b'"');
@@ -213,7 +225,7 @@ impl<'de, const N: usize> Visitor<'de> for NamedMemberVisitor<'_, N> {
     }
 }
 
-/// The place of a key among the names.
+/// Returns the index of a key among the names.
 struct KeyIndexSeed<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for KeyIndexSeed<'_> {
@@ -242,7 +254,7 @@ mod tests {
     use crate::vendors::beacon_format::test_support::BOUNDS;
 
     #[test]
-    fn a_list_is_read_up_to_its_bound() {
+    fn list_is_read_up_to_its_bound() {
         let texts = |text: &'static str, max| {
             let items = items(text.as_bytes(), max);
             items.map(|items| items.into_iter().map(RawValue::get).collect::<Vec<_>>())
@@ -252,7 +264,7 @@ mod tests {
         for bad in ["{}", "1", "", "[1,]", "[1] 2", "[1,[2]"] {
             assert_eq!(texts(bad, 3), Err(JsonListError::NotAList), "{bad}");
         }
-        // What comes behind the bound is not even read.
+        // The bytes after the bound are not even parsed.
         assert_eq!(texts("[1,2,3,4,garbage", 3), Err(JsonListError::TooLong));
     }
 
@@ -271,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_are_weighed_before_they_are_built() {
+    fn trees_are_measured_before_they_are_built() {
         let many = format!("[{}1]", "1,".repeat(BOUNDS.tree_bytes() / MAX_TREE_TIMES));
         assert!(tree(many.as_bytes(), &BOUNDS) == Err(BeaconDecodeError::TooLarge), "32 KiB of it");
         let long = format!("\"{}\"", "x".repeat(BOUNDS.hit_bytes()));
@@ -282,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_one_or_many() {
+    fn records_are_one_object_or_a_list() {
         let count = |text: &str| records(text.as_bytes(), &BOUNDS).map(|records| records.len());
         assert_eq!((count("{}"), count("[{},{}]")), (Ok(1), Ok(2)));
         assert_eq!(count("[{},{\"a\":NaN},{}]"), Ok(3), "the bad one stands for itself");

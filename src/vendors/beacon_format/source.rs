@@ -1,10 +1,10 @@
-//! What a beacon's message says of its origin (`contracts/beacons.md` 2): so that an event that goes
-//! back to the vendor whose library sent it is again what it was.
+//! The origin of a beacon's message (`docs/contracts/beacons.md` 2): an event that returns to the vendor whose
+//! library sent it gets its original form back.
 
 use super::{put, take};
 use crate::event::{EnrichedEvent, JsonObject};
 
-/// `context.source`: the client, the path it sent to, and its own name for the event.
+/// Makes `context.source`: the client, the path it sent to, and its own name for the event.
 pub fn source(
     client: &str,
     version: Option<&str>,
@@ -19,7 +19,7 @@ pub fn source(
     source
 }
 
-/// Writes into a context that this client's stand-in told the event, and by which name.
+/// Records in a context that this client's shim sent the event, and under which name.
 pub fn note_source(context: &mut JsonObject, client: &str, event: Option<&str>) {
     let mut source = take(context, "source");
     put(&mut source, "client", Some(client));
@@ -27,18 +27,18 @@ pub fn note_source(context: &mut JsonObject, client: &str, event: Option<&str>) 
     put(context, "source", Some(source));
 }
 
-/// What this client called the event, if it sent it.
+/// Returns this client's name of the event, if it sent it.
 pub fn own_name<'e>(event: &'e EnrichedEvent, client: &str) -> Option<&'e str> {
     is_from(event, client).then(|| event.context_text(&["source", "event"])).flatten()
 }
 
-/// What this client did to a person or a group beyond setting traits, if it sent the event.
+/// Returns this client's operations on a person or a group beyond setting traits, if it sent the event.
 pub fn own_operations<'e>(event: &'e EnrichedEvent, client: &str) -> Option<&'e JsonObject> {
     let operations = || event.context(&["source", "operations"])?.as_object();
     is_from(event, client).then(operations).flatten()
 }
 
-/// Whether this client sent the event.
+/// Returns true if this client sent the event.
 pub fn is_from(event: &EnrichedEvent, client: &str) -> bool {
     event.context_text(&["source", "client"]) == Some(client)
 }
@@ -51,7 +51,7 @@ mod tests {
     use crate::vendors::test_support;
 
     #[test]
-    fn only_the_client_itself_gets_its_own_names_back() {
+    fn own_names_are_returned_to_their_client_only() {
         let mut said = source("mixpanel", Some("2.83.0"), "/track", Some("$mp_web_page_view"));
         said.insert("operations".to_owned(), json!({ "$add": { "logins": 1 } }));
         let event = test_support::event(json!({ "type": "page", "context": { "source": said } }));

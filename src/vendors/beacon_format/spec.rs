@@ -1,8 +1,8 @@
-//! Clients that speak the Segment spec themselves (`contracts/beacons.md` 7): a body is one message, a
-//! list of them, or an object whose `batch` is one.
+//! Clients that use the Segment spec themselves (`docs/contracts/beacons.md` 7): a body is one message, a list of
+//! them, or an object whose `batch` is one.
 //!
-//! Such messages are what the gateway takes. Here they are only rid of what these clients write where
-//! there is nothing to say, and of what was meant for their own servers; the gateway judges the rest.
+//! Such messages are in the gateway's own format. Here they only lose the placeholders that these clients
+//! write for missing values, and the members meant for their own servers; the gateway checks the rest.
 
 use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
@@ -14,16 +14,20 @@ use super::{
 use crate::event::{EventKind, JsonObject, names_somebody};
 use crate::vendors::beacon::{BeaconDecodeError, BeaconRequest};
 
-/// Members that name somebody.
+/// Members that identify a person, a visitor or a group.
 const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
 
-/// Members that say nothing of the event, but something to the client's own server.
+/// Members for the client's own server, without data about the event.
 const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
 
-/// Adds the messages of a body, each as `complete` makes it. Those that are no objects are left out.
+/// Adds the messages of a body, each as `complete` changes it. Records that are no objects are left out.
 ///
-/// What the body says for all its messages becomes part of each, and is bounded as such before any is
-/// made.
+/// The body's shared members become part of each message, and are checked against the limit before any
+/// message is made.
+///
+/// # Errors
+///
+/// Fails if the body is unreadable, has no message or is too large.
 pub fn read(
     inbound: &BeaconRequest<'_>,
     batch: &mut MessageBatch,
@@ -53,7 +57,11 @@ pub fn read(
     if batch.is_empty() { Err(EMPTY) } else { Ok(()) }
 }
 
-/// The message in the query of a pixel: `data=` with JSON or base64 of it, or fields with dotted names.
+/// Reads the message in the query of a pixel: `data=` with JSON or base64 of it, or fields with dotted names.
+///
+/// # Errors
+///
+/// Fails if the query has no readable message, or the message is too large.
 pub fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
     let fields = FormFields::form(inbound.query);
     if let Some(data) = fields.get("data") {
@@ -77,7 +85,7 @@ pub fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeE
     }
 }
 
-/// What a body says for all its messages.
+/// The members of a body that apply to all its messages.
 #[derive(Default)]
 struct BatchDefaults {
     sent_at: Option<Value>,
@@ -102,7 +110,7 @@ impl BatchDefaults {
         Ok(Self { sent_at, objects, bytes })
     }
 
-    /// Adds it to a message, where the message does not say it itself.
+    /// Adds them to a message, where it does not have them itself.
     fn complete(&self, message: &mut JsonObject) {
         if let Some(sent_at) = &self.sent_at
             && message.get("sentAt").is_none_or(Value::is_null)
@@ -117,7 +125,7 @@ impl BatchDefaults {
                     merged.extend(own);
                     Value::Object(merged)
                 }
-                // What is no object says nothing.
+                // A value that is no object is replaced.
                 _ => Value::Object(all.clone()),
             };
             message.insert((*name).to_owned(), merged);
@@ -125,7 +133,8 @@ impl BatchDefaults {
     }
 }
 
-/// Makes a message of such a client canonical. `kind` is what its endpoint takes, if only one.
+/// Makes a message of such a client canonical. `kind` is the only kind that its endpoint takes, if there is
+/// one.
 pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &'static str) {
     if let Some(kind) = kind {
         message.insert("type".to_owned(), kind.name().into());
@@ -137,13 +146,13 @@ pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &
     message.retain(|name, value| {
         if IDS.contains(&name.as_str()) {
             unquote(value);
-            // The gateway knows what names nobody; an id that is none must not stand in the way of another.
+            // Placeholder ids are removed, so that they do not take precedence over a valid one.
             return !value.is_null() && value.as_str().is_none_or(names_somebody);
         }
         !value.is_null() && !TRANSPORT.contains(&name.as_str())
     });
     if message.get("type").and_then(Value::as_str).and_then(EventKind::from_name).is_none() {
-        // Nobody will take it, so nothing is added to it.
+        // The gateway will refuse it, so nothing is added to it.
         return;
     }
     let context = message.entry("context").or_insert_with(|| Value::Object(JsonObject::new()));
@@ -159,26 +168,26 @@ pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &
     put(context, "source", Some(source));
 }
 
-/// Names the visitor of a message that names nobody, for this day, where no cookie of the gateway's can:
-/// these clients send none to another origin than the page's.
+/// Adds the daily id to a message without ids, where the gateway's cookie is unavailable: these clients send
+/// no cookies to another origin than the page's.
 pub fn assign_daily_id(message: &mut JsonObject, inbound: &BeaconRequest<'_>) {
     if message.contains_key("userId") || message.contains_key("anonymousId") {
         return;
     }
     let is_same_origin = inbound.field("sec-fetch-site") == Some("same-origin");
     let is_cookieless = !inbound.headers.contains_key(COOKIE) && !is_same_origin;
-    // A server would have to say whose its messages are.
+    // A server would have to name the visitor itself.
     if is_cookieless && inbound.headers.contains_key(ORIGIN) {
         put(message, "anonymousId", Some(inbound.daily_id));
     }
 }
 
-/// A member of a message that is an object.
+/// Returns a member of a message that is an object.
 pub fn object_in<'m>(message: &'m mut JsonObject, name: &str) -> Option<&'m mut JsonObject> {
     message.get_mut(name).and_then(Value::as_object_mut)
 }
 
-/// Old libraries kept ids as JSON in their cookies, and send them so.
+/// Removes the quotation marks of ids that old libraries stored as JSON in their cookies.
 fn unquote(id: &mut Value) {
     let Value::String(text) = id else { return };
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -237,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn one_message_a_list_or_a_batch() {
+    fn body_is_one_message_a_list_or_a_batch() {
         let (a, b) = (json!({ "type": "page" }), json!({ "type": "track" }));
         assert_eq!(read_all(&a), json!([a]));
         assert_eq!(read_all(&json!([a, 7, b])), json!([a, b]));
@@ -248,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_body_says_of_all_is_said_by_each() {
+    fn shared_members_of_a_body_are_added_to_each_message() {
         let body = json!({
             "batch": [
                 { "a": 1 },
@@ -279,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_mended_where_it_deviates_only() {
+    fn canonicalize_changes_only_what_deviates() {
         let mut message = json!({
             "type": "track", "event": "E", "userId": null, "anonymousId": "\"a1\"", "groupId": "",
             "previousId": 7, "originalTimestamp": "t", "writeKey": "k", "_metadata": {},
@@ -305,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pixel_has_data_or_dotted_names() {
+    fn pixel_query_has_data_or_dotted_names() {
         let message = json!({ "event": "a>>?", "properties": { "n": 1 } });
         let text = message.to_string();
         for data in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text), text.clone()] {

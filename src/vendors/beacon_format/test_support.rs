@@ -1,4 +1,4 @@
-//! What the tests of all beacons need: requests of any kind, and what becomes of them.
+//! Shared helpers of the beacons' tests: arbitrary requests, and their messages and replies.
 
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
@@ -29,14 +29,14 @@ pub(crate) struct TestBeaconRequest {
 }
 
 impl TestBeaconRequest {
-    /// `path?query`, and a body.
+    /// Makes a request of `path?query` and a body.
     pub(crate) fn new(method: Method, target: &str, body: impl Into<Vec<u8>>) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (path, query) = (path.to_owned(), query.to_owned());
         Self { method, path, query, headers: HeaderMap::new(), body: body.into() }
     }
 
-    /// With a header field.
+    /// Adds a header.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(name, value.parse().unwrap());
         self
@@ -58,7 +58,7 @@ impl TestBeaconRequest {
         }
     }
 
-    /// What is made of it.
+    /// Returns the messages that the beacon reads from it.
     pub(crate) fn decode(
         &self,
         beacon: &dyn Beacon,
@@ -66,13 +66,12 @@ impl TestBeaconRequest {
         beacon.decode(&self.inbound())
     }
 
-    /// What it is told.
+    /// Returns the beacon's reply to it.
     pub(crate) fn answer(&self, beacon: &dyn Beacon, verdict: BeaconOutcome) -> BeaconReply {
         beacon.answer(&self.inbound(), verdict)
     }
 
-    /// Reads and answers it, and checks that what is made of it is no more than so many times its
-    /// own length.
+    /// Reads and answers it, and checks that its messages are no longer than so many times its own length.
     pub(crate) fn check(&self, beacon: &dyn Beacon, times: usize) {
         let length = self.query.len() + self.body.len();
         if let Ok(messages) = self.decode(beacon) {
@@ -91,7 +90,7 @@ impl TestBeaconRequest {
     }
 }
 
-/// A text in which something is broken: parts are missing, doubled, or something else.
+/// Generates damaged variants of a text: parts are missing, doubled, or replaced.
 pub(crate) fn broken(text: &str) -> BoxedStrategy<Vec<u8>> {
     let text = text.as_bytes().to_vec();
     let places = (0..=text.len(), 0..=text.len());
@@ -110,7 +109,7 @@ pub(crate) fn broken(text: &str) -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-/// The same of what stands in a URL.
+/// Generates damaged variants of a text in a URL.
 pub(crate) fn broken_query(text: &str) -> BoxedStrategy<String> {
     let visible = |bytes: Vec<u8>| {
         let visible = bytes.into_iter().filter(u8::is_ascii_graphic);

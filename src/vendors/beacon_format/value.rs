@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::values::time;
 
-/// The time of something that a browser did.
+/// Reads a time that a browser's library wrote.
 pub fn moment(value: &Value) -> Option<Timestamp> {
     moment_of(&scalar_text(value)?)
 }
 
-/// The same, out of a text.
+/// Reads the same from a text.
 pub fn moment_of(text: &str) -> Option<Timestamp> {
     time::read_event_time(text)
 }
 
-/// The text of a text, a number or a boolean.
+/// Returns the text of a text, a number or a boolean.
 pub fn scalar_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -27,7 +27,7 @@ pub fn scalar_text(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// An id: a text, or a number that the site uses for one.
+/// Returns an id: a text, or a number that the site uses for one.
 pub fn id(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_read_in_their_usual_units() {
+    fn times_are_read_in_their_usual_units() {
         for (written, read) in [
             (json!(1_795_434_250.817), Some("2026-11-23T11:44:10.817Z")),
             (json!(1_795_434_250), Some("2026-11-23T11:44:10Z")),
@@ -69,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_is_a_moment_or_none(number: f64, text in ".*") {
+        fn moment_is_none_or_after_the_epoch_for_any_number(number: f64, text in ".*") {
             prop_assert!(moment(&json!(number)).is_none_or(|at| at > Timestamp::UNIX_EPOCH));
             let _ = moment_of(&text);
         }

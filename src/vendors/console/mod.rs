@@ -1,4 +1,4 @@
-//! A destination that prints: for trying things out. It settles every event as delivered.
+//! A destination that prints, for trials. It settles every event as delivered.
 
 use std::time::Duration;
 

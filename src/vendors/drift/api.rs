@@ -1,4 +1,4 @@
-//! The single calls to Drift, and what each answer means (`contracts/destinations.md` 6.1, 6.2, 6.4).
+//! The single calls to Drift, and the meaning of each reply (`docs/contracts/destinations.md` 6.1, 6.2, 6.4).
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -15,33 +15,33 @@ use crate::vendors::{OutcomeReason, VendorCall, VendorCallError, VendorReply};
 pub(super) struct DriftClient<'c> {
     pub(super) front: &'c ApiClient,
     pub(super) call: &'c dyn VendorCall,
-    /// Whether what may have been told may be told again.
+    /// True if an entry that may have arrived may be sent again.
     pub(super) may_repeat: bool,
 }
 
-/// A contact that was found. Drift's ids have 64 bits: as a float they would be others.
+/// A contact that a search found. Drift's ids have 64 bits: as a float they would change.
 #[derive(Debug)]
 pub(super) struct DriftContactMatch {
     pub(super) id: i64,
     pub(super) external_id: Option<String>,
 }
 
-/// What became of a contact that was to be made.
+/// The result of making a contact.
 pub(super) enum DriftCreateOutcome {
     New(i64),
-    /// It was not, and this is what Drift said: perhaps that it is there already.
+    /// It was not made, for Drift's stated reason: it may exist already.
     Refused(StepError),
 }
 
-/// Whether Drift knew whom a call was about.
+/// The result of a call about a contact.
 pub(super) enum DriftCallOutcome {
     Accepted,
-    /// It did not, or refused what was said.
+    /// Drift does not have the contact, or refused the call.
     Rejected(StepError),
 }
 
 impl DriftClient<'_> {
-    /// The contact with this external id.
+    /// Returns the contact with this external id.
     pub(super) async fn find_user(
         &self,
         external_id: &str,
@@ -50,7 +50,7 @@ impl DriftClient<'_> {
         Ok(found.into_iter().next())
     }
 
-    /// The contacts with this e-mail address.
+    /// Returns the contacts with this e-mail address.
     pub(super) async fn find_by_email(
         &self,
         email: &str,
@@ -89,7 +89,7 @@ impl DriftClient<'_> {
         }
     }
 
-    /// Adds tags to a contact. Those that it has stay as they are.
+    /// Adds tags to a contact; its other tags stay.
     pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<DriftCallOutcome, StepError> {
         let body = Value::Array(tags.to_vec());
         let reply = self.tell(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
@@ -100,7 +100,7 @@ impl DriftClient<'_> {
         }
     }
 
-    /// Takes a tag off a contact.
+    /// Removes a tag from a contact.
     pub(super) async fn untag(&self, id: i64, tag: &str) -> Result<DriftCallOutcome, StepError> {
         let tag = utf8_percent_encode(tag, NON_ALPHANUMERIC);
         let path = format!("/contacts/{id}/tags/{tag}");
@@ -112,7 +112,7 @@ impl DriftClient<'_> {
         }
     }
 
-    /// Writes into a contact's timeline. Nothing tells an entry from its repetition.
+    /// Writes into a contact's timeline. Repeated entries cannot be distinguished.
     pub(super) async fn event(&self, entry: JsonObject) -> Result<DriftCallOutcome, StepError> {
         let body = Value::Object(entry);
         let request = self.front.build_json_request(Method::POST, "/contacts/timeline", &body)?;
@@ -171,7 +171,7 @@ impl DriftClient<'_> {
     }
 }
 
-/// The contacts of an answer. Drift's pages show `data` as one contact where they speak of a list.
+/// Returns the contacts of a reply. Drift's pages show `data` as one contact where they speak of a list.
 fn contacts(reply: &VendorReply) -> Result<Vec<DriftContactMatch>, StepError> {
     let body = reply.json().unwrap_or_default();
     let listed = match body.get("data") {

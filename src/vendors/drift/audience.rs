@@ -1,5 +1,5 @@
-//! Segments as tags (`contracts/destinations.md` 6.5). A contact that is not there is not made: who is
-//! worth a contact is what the events say.
+//! Segments as tags (`docs/contracts/destinations.md` 6.5). A missing contact is not made: events decide who
+//! becomes a contact.
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::vendors::audience::{
 use crate::vendors::contact_api::StepError;
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
-/// Rows of one change: a call or two each, as many as should be told again if it breaks off.
+/// The most rows of one change: each takes one or two calls, and all are sent again after a failure.
 const MAX_ROWS: usize = 50;
 
 #[async_trait]
@@ -63,7 +63,7 @@ impl DriftDestination {
             if let DriftCallOutcome::Accepted = put(line, change, id, tag).await? {
                 return Ok(());
             }
-            // What was remembered has been deleted since.
+            // The cached contact has been deleted since.
             self.contacts.forget(&key);
         }
         let Some(found) = find(line, &who).await? else { return unknown_contact_result(change) };

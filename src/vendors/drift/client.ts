@@ -1,4 +1,4 @@
-// Feeds Drift's widget. It knows no event ids.
+// Passes events to Drift's widget, which has no event ids.
 
 import type { Adapter } from "../../../static/sdk/src/parts/clients";
 
@@ -9,7 +9,7 @@ const METHODS = ["identify", "config", "track", "reset", "debug", "show", "ping"
 const adapter: Adapter = {
   prepare({ embed_id }) {
     if (page.drift?.init) return;
-    // What the widget's script looks for: a list of calls and its methods.
+    // The widget's script expects a list of calls with methods.
     const stub: any = page.driftt = page.drift = page.driftt || [];
     stub.invoked = true;
     stub.methods = METHODS;

@@ -1,4 +1,4 @@
-//! The conversations about one event (`contracts/destinations.md` 6.3): each is read from top to bottom.
+//! The conversations about one event (`docs/contracts/destinations.md` 6.3), each in the order of its calls.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::OutcomeReason;
 use crate::vendors::contact_api::{ContactCache, ContactIdentity, StepError};
 
-/// How often a contact may turn out to be another one before it is left for later.
+/// The most times a contact may turn out to be another one before the event is retried later.
 const MAX_TURNS: usize = 4;
 
-/// One conversation.
+/// The context of one event's conversation.
 #[derive(Clone, Copy)]
 pub(super) struct DriftContactSync<'t> {
     pub(super) line: DriftClient<'t>,
@@ -23,7 +23,7 @@ pub(super) struct DriftContactSync<'t> {
 }
 
 impl DriftContactSync<'_> {
-    /// Brings the person's contact up to date, and adds its tags.
+    /// Updates the person's contact and adds its tags.
     pub(super) async fn person(&self, tags: &[Value]) -> Result<(), StepError> {
         let contact = self.upsert(self.contact_attributes()).await?;
         if tags.is_empty() {
@@ -35,8 +35,8 @@ impl DriftContactSync<'_> {
         }
     }
 
-    /// Writes an event into the contact's timeline. If Drift does not know the contact that was there
-    /// before, it is found or made anew, and the event told once more.
+    /// Writes an event into the contact's timeline. If Drift no longer has the contact, finds or makes it
+    /// anew and sends the event once more.
     pub(super) async fn event(&self, entry: &DriftTimelineEntry) -> Result<(), StepError> {
         let contact = match entry.introduces {
             true => self.upsert(self.contact_attributes()).await?,
@@ -53,7 +53,7 @@ impl DriftContactSync<'_> {
         }
     }
 
-    /// Makes the person belong to a company, after the company's account is there.
+    /// Adds the person to a company, after making the company's account.
     pub(super) async fn company(
         &self,
         name: &str,
@@ -67,7 +67,7 @@ impl DriftContactSync<'_> {
         self.upsert(portrait).await.map(|_id| ())
     }
 
-    /// The contact: remembered, found, or made.
+    /// Returns the contact: from the cache, found, or made.
     async fn find_or_create(&self) -> Result<i64, StepError> {
         if let Some(id) = self.remembered() {
             return Ok(id);
@@ -76,12 +76,12 @@ impl DriftContactSync<'_> {
             Some(found) if self.who.user_id.is_none() || found.external_id == self.who.user_id => {
                 Ok(self.remember(found.id))
             }
-            // One that only the address leads to must be told whose it is.
+            // One that only the address leads to must get the user's id.
             found => self.settle(found.map(|found| found.id), self.contact_attributes()).await,
         }
     }
 
-    /// Makes the contact what is known of the person, and returns its id.
+    /// Updates the contact with the person's data, or makes it, and returns its id.
     async fn upsert(&self, portrait: JsonObject) -> Result<i64, StepError> {
         let known = match self.remembered() {
             Some(id) => Some(id),
@@ -90,7 +90,7 @@ impl DriftContactSync<'_> {
         self.settle(known, portrait).await
     }
 
-    /// Changes the contact, or makes it, whatever becomes of it meanwhile.
+    /// Changes the contact or makes it, even if other calls delete or make it meanwhile.
     async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, StepError> {
         for _ in 0..MAX_TURNS {
             known = match known {
@@ -103,7 +103,7 @@ impl DriftContactSync<'_> {
                 },
                 None => match self.make(&portrait).await? {
                     DriftCreateOutcome::New(id) => return Ok(self.remember(id)),
-                    // Somebody else may have made it since it was looked for.
+                    // Another call may have made it since the search.
                     DriftCreateOutcome::Refused(stop) => Some(self.find().await?.ok_or(stop)?.id),
                 },
             };
@@ -126,7 +126,7 @@ impl DriftContactSync<'_> {
         attributes(self.event, self.who, self.settings)
     }
 
-    /// The entry, in the timeline of this contact.
+    /// Returns the entry for the timeline of this contact.
     fn told(&self, entry: &DriftTimelineEntry, contact: i64) -> JsonObject {
         let mut told = entry.body.clone();
         match &self.who.user_id {
@@ -162,7 +162,7 @@ pub(super) async fn find(
     if let Some(user_id) = &who.user_id
         && let Some(mut found) = line.find_user(user_id).await?
     {
-        // However Drift writes it: it was asked for this one.
+        // The search was for this id, however Drift writes it.
         found.external_id = Some(user_id.clone());
         return Ok(Some(found));
     }

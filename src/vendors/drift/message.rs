@@ -1,4 +1,4 @@
-//! What an event has to say to Drift, before anybody is asked (`contracts/destinations.md` 6.2, 6.3).
+//! The message to Drift that an event becomes, before any call (`docs/contracts/destinations.md` 6.2, 6.3).
 
 use serde_json::{Value, json};
 use url::Url;
@@ -10,10 +10,10 @@ use crate::vendors::naming::is_like;
 use crate::vendors::person::EventPerson;
 use crate::vendors::{MappingRefusal, products};
 
-/// Events that say who somebody is as well: the contact is brought up to date first.
+/// Events that also introduce a person: the contact is updated first.
 const INTRODUCTIONS: [&str; 1] = ["SIGNED_UP"];
 
-/// Events that are nothing to a conversation with a customer.
+/// Events without use in a conversation with a customer: they are not sent.
 const UNTOLD: [&str; 6] = [
     "PROMOTION_VIEWED",
     "PROMOTION_CLICKED",
@@ -23,33 +23,33 @@ const UNTOLD: [&str; 6] = [
     "COUPON_REMOVED",
 ];
 
-/// The tags of one contact, and the characters of one. Drift publishes no limits; people read them.
+/// The most tags of one contact, and characters of one. Drift publishes no limits; people read them.
 const MAX_TAGS: usize = 50;
 const MAX_TAG_CHARS: usize = 100;
 
-/// Who says what.
+/// An action and the identity of its person.
 #[derive(Debug)]
 pub(super) struct DriftMessage {
     pub(super) who: ContactIdentity,
     pub(super) action: DriftAction,
 }
 
-/// What is said.
+/// The action that an event stands for.
 #[derive(Debug)]
 pub(super) enum DriftAction {
-    /// This is the person, with these tags.
+    /// Updates the person's contact and adds these tags.
     Person { tags: Vec<Value> },
-    /// This happened.
+    /// Adds an entry to the timeline.
     Event(DriftTimelineEntry),
-    /// The person belongs to this company, which may be an account.
+    /// Adds the person to this company, which may be an account.
     Company { name: String, account: Option<DriftAccount> },
 }
 
-/// An entry of a timeline, but for its contact.
+/// An entry of a timeline, without its contact.
 #[derive(Debug)]
 pub(super) struct DriftTimelineEntry {
     pub(super) body: JsonObject,
-    /// Whether the contact is brought up to date first.
+    /// True if the contact is updated first.
     pub(super) introduces: bool,
 }
 
@@ -101,7 +101,7 @@ fn say(
     body.insert("event".to_owned(), format!("{}{name}", settings.event_prefix).into());
     body.insert("createdAt".to_owned(), event.event.timestamp.as_millisecond().into());
     if let Some(properties) = &event.event.properties {
-        // Drift makes texts of them anyway.
+        // Drift converts them to texts in any case.
         let text = |value: &Value| match value {
             Value::Bool(claim) => Some(claim.to_string()),
             other => products::text(other),
@@ -126,7 +126,7 @@ fn say(
     Ok(DriftAction::Event(DriftTimelineEntry { body, introduces }))
 }
 
-/// The attributes of the contact as far as the event and the profile know the person.
+/// Returns the attributes of the contact with the data that the event and the profile have of the person.
 pub(super) fn attributes(
     event: &EnrichedEvent,
     who: &ContactIdentity,
@@ -152,7 +152,7 @@ pub(super) fn attributes(
     attributes
 }
 
-/// The contact's tags, as the tags' call lists them.
+/// Returns the contact's tags, in the form of the tags' call.
 fn tags(event: &EnrichedEvent, settings: &DriftSettings) -> Vec<Value> {
     let said = settings.tags_trait.as_deref().and_then(|name| event.person_trait(name));
     let texts = match said {
@@ -166,7 +166,7 @@ fn tags(event: &EnrichedEvent, settings: &DriftSettings) -> Vec<Value> {
     names.into_iter().map(|name| json!({ "name": name })).collect()
 }
 
-/// A value that an attribute can hold.
+/// Returns a value that an attribute can hold.
 fn scalar(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) if text.trim().is_empty() => None,
@@ -200,8 +200,8 @@ fn account(accounts: &DriftAccountSettings, domain: &str, name: Option<&str>) ->
     DriftAccount { id: format!("{}_{domain}", accounts.org_id), body }
 }
 
-/// The company's domain: as it is said, else that of its web site; without `www.`, as Drift has it in
-/// the ids of accounts.
+/// Returns the company's domain: the stated one, else that of its web site; without `www.`, as in Drift's ids
+/// of accounts.
 fn domain(traits: &JsonObject) -> Option<String> {
     let text = |key: &str| traits.get(key).and_then(Value::as_str).map(str::trim);
     let written = text("domain").or_else(|| text("website")).or_else(|| text("url"))?;

@@ -1,22 +1,21 @@
-//! Drift, by its REST API (`contracts/destinations.md` section 6).
+//! Drift, by its REST API (`docs/contracts/destinations.md` section 6).
 //!
-//! Drift knows contacts and what stands in their timelines. A timeline entry needs a contact that is
-//! there, so every event is a short conversation: find or make the contact, then tell.
+//! Drift has contacts and their timelines. A timeline entry needs an existing contact, so every event is a
+//! short conversation: find or make the contact, then write the entry.
 //!
 //! Decisions where the contract leaves a choice:
-//! - The contact is looked for by the user's id, then by e-mail; a contact of that address with another
-//!   id is somebody else. One can be made only where an address is known; otherwise the event is
-//!   skipped, as Drift has nobody to tell it of. Anonymous visitors are known to the widget alone.
-//! - The timeline has no dedupe key: after a timeout the event is a dead letter, unless
-//!   `retry_ambiguous` says that being told twice is better. Everything else may be asked again.
-//! - Attributes of timeline entries are deprecated: none go, but those of `event_attributes`. Drift
+//! - The contact is looked for by the user's id, then by e-mail; a contact of that address with another id is
+//!   another person. A contact can be made only where an address is known; otherwise the event is skipped, as
+//!   Drift has no contact for it. Only the widget has anonymous visitors.
+//! - The timeline has no dedupe key: after a timeout the event is a dead letter, unless `retry_ambiguous`
+//!   accepts duplicates. All other calls may be repeated.
+//! - Attributes of timeline entries are deprecated: none are sent, except those of `event_attributes`. Drift
 //!   advises to name the application in an entry's text: `event_prefix`.
 //! - The contact's tags are those of one trait, if the settings name it: Drift's newer pages say that
-//!   attributes took their place. Tags are added, never taken away.
-//! - Of promotions and coupons nothing is told, as in the contract's cross-walk.
-//! - A group is the contact's attribute `company`; with `account_owner_id` it is an account as well,
-//!   made by its domain, or changed under the id that Drift gives it: the organisation's id and the
-//!   domain.
+//!   attributes took their place. Tags are added, never removed.
+//! - Events about promotions and coupons are not sent, as in the contract's cross-walk.
+//! - A group is the contact's attribute `company`; with `account_owner_id` it is an account as well, made by
+//!   its domain, or changed under the id that Drift gives it: the organisation's id and the domain.
 
 mod api;
 mod audience;
@@ -65,7 +64,7 @@ pub static VENDOR: Vendor = Vendor {
     }),
     client: Some(ClientLibrary {
         script: include_str!("../../../static/sdk/dist/clients/drift.js"),
-        // The number is only there to get past caches.
+        // The number only serves to get past caches.
         library: "/include/0/{embed_id}.js",
         required: &["embed_id"],
         optional: &[],
@@ -74,10 +73,10 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// Where Drift is. There is one region.
+/// Drift's address. There is one region.
 const BASE: &str = "https://driftapi.com";
 
-/// Drift publishes no limit: a rate that the contract takes for safe.
+/// A rate that the contract takes for safe: Drift publishes no limit.
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 struct DriftDestination {
@@ -91,7 +90,7 @@ struct DriftDestination {
 impl Destination for DriftDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
         DeliveryLimits {
-            // One event a call: a batch is only a visitor's turn.
+            // One event per call: a batch only keeps a visitor's events together.
             scope: BatchScope::Visitor,
             max_events: 20,
             max_bytes: 512 * 1024,

@@ -1,4 +1,4 @@
-//! Drift's messenger.
+//! The scripts of Drift's messenger.
 
 use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 

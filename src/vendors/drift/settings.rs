@@ -5,7 +5,7 @@ use crate::settings::SettingsSection;
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::person;
 
-/// Attributes that Drift derives itself, and beginnings of the names of others: they are never written.
+/// Attributes that Drift derives itself, and the beginnings of others' names: they are never written.
 const RESERVED: [&str; 12] = [
     "tags",
     "events",
@@ -22,27 +22,27 @@ const RESERVED: [&str; 12] = [
 ];
 const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
 
-/// The settings, checked.
+/// The checked settings.
 pub(super) struct DriftSettings {
-    /// Reads the numbers of contacts.
+    /// Reads the contacts' telephone numbers.
     pub(super) telephones: TelephoneReader,
     /// Traits that are custom attributes of the contact.
     pub(super) attributes: Vec<String>,
     /// The trait whose texts are tags of the contact.
     pub(super) tags_trait: Option<String>,
-    /// Properties that go along with timeline entries.
+    /// Properties that are sent with timeline entries.
     pub(super) event_attributes: Vec<String>,
-    /// What the text of every timeline entry begins with.
+    /// The prefix of every timeline entry's text.
     pub(super) event_prefix: String,
-    /// Whether pages and screens are timeline entries.
+    /// True if pages and screens are timeline entries.
     pub(super) pages: bool,
-    /// Whether a timeline entry is told again when nobody knows whether it arrived.
+    /// True if a timeline entry is sent again when its arrival is uncertain.
     pub(super) retry_ambiguous: bool,
-    /// Whose the accounts of groups are, if groups are accounts.
+    /// The owner of the groups' accounts, if groups are accounts.
     pub(super) accounts: Option<DriftAccountSettings>,
 }
 
-/// What accounts need.
+/// The ids that accounts need.
 pub(super) struct DriftAccountSettings {
     pub(super) owner_id: i64,
     pub(super) org_id: i64,
@@ -57,7 +57,7 @@ impl DriftSettings {
         let org_id = section.opt_integer("org_id", 1..=i64::MAX);
         let owner_id = section.opt_integer("account_owner_id", 1..=i64::MAX);
         if owner_id.is_some() && org_id.is_none() {
-            section.error("org_id", "is required to change accounts that are there already");
+            section.error("org_id", "is required to update existing accounts");
         }
         Self {
             telephones: person::telephone_reader(section),
@@ -74,7 +74,7 @@ impl DriftSettings {
     }
 }
 
-/// Whether an attribute is Drift's own, under the name that it would have there.
+/// Returns true if an attribute is Drift's own, under the name that it would have there.
 fn is_reserved(name: &str) -> bool {
     let name = name.replace('.', "_");
     RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name))

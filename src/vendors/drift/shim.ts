@@ -1,5 +1,5 @@
-// drift, answered by Tagway, with a button in place of the widget: the widget's own script is loaded
-// when somebody wants to talk. What is said of people and events goes to Tagway in any case.
+// The Drift API in the page, served by Tagway, with a button in place of the widget: the widget's own script
+// is loaded when the visitor opens the chat. People and events are always sent to Tagway.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -10,14 +10,14 @@ const tagway = page.tagway;
 const { settings } = tagway;
 const own = settings.shims?.drift;
 
-/** The address of the widget changes as often as this, in ms: so Drift's own snippet has it. */
+/** The period after which the widget's address changes, in ms, as in Drift's own snippet. */
 const SPAN = 3e5;
 
-/** What the widget is told when it comes, and how much of it stands where it looks for it. */
+/** The calls for the widget until it loads, and how many of them are in its own queue. */
 const later: any[] = [];
 let sent: number;
 
-/** What the widget does first when it comes. */
+/** The widget's first action after it loads. */
 let wanted = (api: any) => api.openChat();
 
 const tell: Record<string, (...args: any[]) => void> = {
@@ -42,14 +42,14 @@ const open = tagway.chat(
     later.slice(sent).map(([name, ...args]) => real[name]?.(...args));
     for (const name in tell) {
       const inner = real[name];
-      // Events come to Drift by the gateway; of the person, the widget must know as well.
+      // The gateway sends events to Drift; the widget needs the person's data as well.
       real[name] = (...args: any[]) => {
         tell[name]!(...args);
         if (!/track|page/.test(name)) inner?.apply(real, args);
       };
     }
   },
-  // As the widget does.
+  // The widget's own selector.
   () => ".drift-open-chat",
 );
 

@@ -1,5 +1,5 @@
-//! What becomes of a batch, and which settings cannot work. Every rule of the mapping has a fixture
-//! under `tests/fixtures/vendors/drift`; whole conversations are held with the simulator.
+//! Delivery of batches, and checks of the settings. Every rule of the mapping has a fixture under
+//! `tests/fixtures/vendors/drift`; whole conversations are tested with the simulator.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::vendors::OutcomeReason;
 use crate::vendors::test_support::{self, CannedReplies as Wire};
 
-/// As a float it would be another.
+/// An id that a float cannot represent.
 const ID: i64 = 9_007_199_254_740_993;
 
 fn drift(settings: &str) -> Box<dyn Destination> {
@@ -24,7 +24,7 @@ fn found() -> Value {
 }
 
 #[tokio::test]
-async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
+async fn later_events_of_the_visitor_wait_behind_a_retried_one() {
     let wire = Wire::default().then(200, found()).then(503, json!(null));
     let outcomes = drift("").deliver(&[clicked(), clicked()], &wire).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry { .. })));
@@ -32,7 +32,7 @@ async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
 }
 
 #[tokio::test]
-async fn after_a_timeout_of_the_timeline_nothing_is_told_again_unless_asked() {
+async fn timeline_timeout_is_retried_only_with_retry_ambiguous() {
     for (settings, is_again) in [("", false), ("retry_ambiguous = true", true)] {
         let wire = Wire::default().then(200, found()).then_timeout();
         let outcomes = drift(settings).deliver(&[clicked()], &wire).await;
@@ -52,7 +52,7 @@ async fn ids_keep_all_their_bits() {
 }
 
 #[tokio::test]
-async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
+async fn cached_contact_that_is_gone_is_looked_up_again() {
     let vendor = drift("");
     let wire = Wire::default().then(200, found());
     assert_eq!(vendor.deliver(&[clicked()], &wire).await, [Outcome::Delivered]);
@@ -68,7 +68,7 @@ async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
 }
 
 #[tokio::test]
-async fn a_contact_that_somebody_else_made_meanwhile_is_found() {
+async fn contact_that_another_call_made_meanwhile_is_found() {
     let duplicate = json!({ "error": { "type": "duplicate", "message": "exists" } });
     let wire = Wire::default()
         .then(200, json!({ "data": [] }))
@@ -86,13 +86,13 @@ async fn a_contact_that_somebody_else_made_meanwhile_is_found() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_mistakes() {
+fn invalid_settings_are_reported() {
     for (settings, expected) in [
         ("", "access_token"),
         ("access_token = \"t\"\nattributes = [\"tags\"]", "written by Drift itself"),
         ("access_token = \"t\"\nattributes = [\"_END_USER_VERSION\"]", "written by Drift itself"),
         ("access_token = \"t\"\nattributes = [\"original.ip\"]", "written by Drift itself"),
-        ("access_token = \"t\"\naccount_owner_id = 7", "is required to change accounts"),
+        ("access_token = \"t\"\naccount_owner_id = 7", "is required to update existing accounts"),
         ("access_token = \"t\"\norg_id = \"7\"", "org_id"),
     ] {
         let (_, mistakes) =
@@ -103,6 +103,6 @@ fn settings_that_cannot_work_are_mistakes() {
 }
 
 #[test]
-fn the_token_is_a_secret() {
+fn access_token_is_a_secret() {
     assert_eq!(drift("").secrets(), [SecretString::new("hush")]);
 }

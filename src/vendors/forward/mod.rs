@@ -1,8 +1,8 @@
-//! Passing vendors' own beacons on to them, as they were sent: `[sites.vendors.NAME] beacons =
-//! "forward"` or `"both"`. The visitor's address and browser go along, cookies never.
+//! Forwards vendors' own beacons to them, as they were sent: `[sites.vendors.NAME] beacons =
+//! "forward"` or `"both"`. The visitor's address and user agent are sent too, cookies never.
 //!
-//! A site does not configure it as a destination: there is one for each vendor whose beacons it passes
-//! on.
+//! A site does not configure it as a destination: there is one for each vendor whose beacons it
+//! forwards.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use super::{
 use crate::event::{EnrichedEvent, RawBeacon};
 use crate::settings::SettingsSection;
 
-/// Its name, by which it is told from vendors to whom beacons are nothing.
+/// The name that tells it from vendors that take no beacons.
 pub const NAME: &str = "forward";
 
-/// The entry in the list of vendors.
+/// Its entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
     destination: Some(|section, endpoint| Box::new(ForwardDestination::read(section, endpoint))),
@@ -33,9 +33,9 @@ pub static VENDOR: Vendor = Vendor {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 struct ForwardDestination {
-    /// Whose beacons.
+    /// The vendor that the beacons are for.
     vendor: String,
-    /// Where they go.
+    /// The URL that they are sent to.
     upstream: Option<Url>,
 }
 
@@ -49,10 +49,10 @@ impl ForwardDestination {
         Self { vendor, upstream: endpoint.or(upstream) }
     }
 
-    /// The beacon's address at its vendor: always below the endpoint, whatever the target says.
+    /// Returns the beacon's URL at its vendor, always below the endpoint. `None` for a target that is not.
     fn target(&self, beacon: &RawBeacon) -> Option<Uri> {
         let base = self.upstream.as_ref()?.as_str().trim_end_matches('/');
-        // In a query, dots are what a page says, and lead nowhere.
+        // Dots in a query are text of the page and change no path.
         let path = beacon.target.split(['?', '#']).next().unwrap_or_default();
         if !path.starts_with('/') || path.contains("/..") {
             return None;
@@ -94,12 +94,12 @@ impl ForwardDestination {
 impl Destination for ForwardDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
         DeliveryLimits {
-            // In the order in which the browser sent them.
+            // Sent in the order in which the browser sent them.
             scope: BatchScope::Visitor,
             max_events: 1,
             max_bytes: 8 << 20,
             batch_delay: Duration::ZERO,
-            // Most vendors take the time of arrival for the time of the event.
+            // Most vendors take the time of receipt for the time of the event.
             max_age: Duration::from_secs(24 * 3600),
             concurrency: 32,
             calls_per_second: None,
@@ -123,9 +123,9 @@ impl Destination for ForwardDestination {
             outcomes.push(match request {
                 None => Outcome::Dead(OutcomeReason::new("unmappable")),
                 Some(request) => match classify_reply(&call.call(request).await, call.now()) {
-                    // There are no credentials of the site's in it: it is the beacon that is refused.
+                    // The request has no credentials of the site: the beacon itself is refused.
                     ReplyStatus::Unauthorised(reason) => Outcome::Dead(reason),
-                    // Libraries follow no redirects, and take them for success.
+                    // Libraries follow no redirects and take them for success.
                     ReplyStatus::Refused(reason) if reason.code == "redirected" => {
                         Outcome::Delivered
                     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beacon_goes_below_the_endpoint_and_nowhere_else() {
+    fn target_stays_below_the_endpoint() {
         let forward = ForwardDestination {
             vendor: "x".to_owned(),
             upstream: Some("https://vendor.example/base".parse().unwrap()),

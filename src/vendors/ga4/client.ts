@@ -1,5 +1,5 @@
-// Feeds Google's own library (gtag.js). GA4 knows no event id: only purchases and refunds, which have a
-// transaction id, are counted once where the gateway sends them as well.
+// Passes events to Google's own library (gtag.js). GA4 has no event ids: only purchases and refunds, which
+// have a transaction id, are counted once where the gateway sends them as well.
 
 import type { Adapter } from "../../../static/sdk/src/parts/clients";
 
@@ -27,7 +27,7 @@ const key = (name: string) => name.trim().toLowerCase().replace(/[\s_]+/g, " ");
 const plain = (name: string) => name.trim().replace(/[^\p{L}\p{N}]+/gu, "_").slice(0, 40);
 
 function gtag(..._call: unknown[]): void {
-  // The library tells calls from data by their being `arguments`.
+  // The library recognises a call by its type, `arguments`.
   page.dataLayer.push(arguments);
 }
 

@@ -1,4 +1,4 @@
-//! Items, values and currencies (`contracts/destinations.md` 1.3).
+//! Items, values and currencies (`docs/contracts/destinations.md` 1.3).
 
 use serde_json::{Number, Value};
 
@@ -8,13 +8,13 @@ use super::settings::Ga4PurchaseValue;
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::products::{self, number};
 
-/// Items of one event.
+/// The most items of one event.
 pub(super) const MAX_ITEMS: usize = 200;
 
-/// Fields of one item: Google's own and up to 27 of the client's.
+/// The most fields of one item: Google's own and up to 27 of the client's.
 pub(super) const MAX_ITEM_FIELDS: usize = 27 + FIELDS.len();
 
-/// How a field of an item is read.
+/// The conversion of an item's field.
 #[derive(Clone, Copy)]
 enum Ga4ItemFieldKind {
     Text,
@@ -23,7 +23,8 @@ enum Ga4ItemFieldKind {
     Currency,
 }
 
-/// Google's fields of an item, each from the first of these keys of a product: the spec's, then Google's.
+/// Google's fields of an item, each with the keys of a product from which it is read: the spec's, then
+/// Google's.
 const FIELDS: &[(&str, &[&str], Ga4ItemFieldKind)] = &[
     ("item_id", &["product_id", "sku", "id", "item_id"], Ga4ItemFieldKind::Text),
     ("item_name", &["name", "item_name"], Ga4ItemFieldKind::Text),
@@ -67,19 +68,19 @@ enum Ga4ItemSource {
 }
 
 impl Ga4ItemList {
-    /// True if a property has become a part of the items.
+    /// Returns true if a property has become a part of the items.
     pub(super) fn is_made_of(&self, key: &str) -> bool {
         match self.source {
             Ga4ItemSource::Nothing => false,
             Ga4ItemSource::List => LISTS.contains(&key),
-            // An empty list beside a product says nothing.
+            // An empty list next to a product has no effect.
             Ga4ItemSource::Properties => LISTS.contains(&key) || is_known(key),
         }
     }
 }
 
-/// The items of an event: those that it lists, else, where the rule says that they may be one, the
-/// properties themselves.
+/// Returns the items of an event: those that it lists, else, where the rule allows it, the properties
+/// themselves as one item.
 pub(super) fn items(
     properties: &JsonObject,
     rule: rules::Ga4ItemPolicy,
@@ -108,8 +109,8 @@ pub(super) fn items(
     if items.is_empty() { Ga4ItemList::default() } else { Ga4ItemList { items, source } }
 }
 
-/// One product as an item, with the client's own keys, of objects with those in them. Without an id and
-/// a name it is none.
+/// Makes an item of one product, with the client's own keys, of objects with those in them. `None` without an
+/// id and a name.
 fn item(product: &JsonObject, number: usize, dropped: &mut DroppedFields) -> Option<Value> {
     let mut fields = Ga4ParamBuilder::of_product(MAX_ITEM_FIELDS, dropped, number);
     add_fields(&mut fields, product);
@@ -120,7 +121,7 @@ fn item(product: &JsonObject, number: usize, dropped: &mut DroppedFields) -> Opt
     Some(Value::Object(fields.into_object()))
 }
 
-/// The item that an event's properties are, without the client's own: they are the event's.
+/// Makes an item of an event's properties, without the client's own: they are the event's.
 fn own_item(properties: &JsonObject, dropped: &mut DroppedFields) -> Option<Value> {
     let mut fields = Ga4ParamBuilder::new(MAX_ITEM_FIELDS, dropped);
     add_fields(&mut fields, properties);
@@ -133,7 +134,7 @@ fn add_fields(fields: &mut Ga4ParamBuilder<'_>, product: &JsonObject) {
     }
 }
 
-/// Whether a field of Google's is read from this key of a product.
+/// Returns true if a field of Google's is read from this key of a product.
 fn is_known(key: &str) -> bool {
     FIELDS.iter().any(|(_, keys, _)| keys.contains(&key))
 }
@@ -147,7 +148,7 @@ fn convert(value: &Value, kind: Ga4ItemFieldKind) -> Option<Value> {
     }
 }
 
-/// The event's value.
+/// Returns the event's value, from the source in its rule.
 pub(super) fn value(
     properties: &JsonObject,
     rule: rules::Ga4ValueSource,
@@ -172,7 +173,7 @@ pub(super) fn value(
     }
 }
 
-/// The total without tax and shipping.
+/// Returns the total without tax and shipping.
 fn net(properties: &JsonObject) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number)?.as_f64();
     products::amount(of("total")? - of("tax").unwrap_or(0.0) - of("shipping").unwrap_or(0.0))
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orders_value_is_without_tax_and_shipping_unless_the_settings_say_so() {
+    fn order_value_is_net_unless_set_to_total() {
         let whole = json!({ "revenue": 25, "value": 26, "subtotal": 27, "total": "30.0", "tax": 2,
             "shipping": 3, "products": [{ "price": 19.99, "quantity": 3 }, { "price": "1" }] });
         let expected = [
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_items_with_numbers_and_the_clients_own_keys() {
+    fn products_become_items_with_numbers_and_the_clients_own_keys() {
         let properties = json!({ "products": [
             { "product_id": 7, "name": "Mug", "price": "9.50", "quantity": "2", "position": 1.0,
               "brand": "", "colour": "red", "size": { "eu": 44, "us": 10 }, "gift": true },
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_to_items() {
+    fn items_are_bounded() {
         let products = json!({ "products": vec![json!({ "sku": "x" }); 300] });
         assert_eq!(made(&products, rules::Ga4ItemPolicy::Required).len(), MAX_ITEMS);
     }

@@ -1,20 +1,20 @@
-//! The device of an event that has no user agent, and the place of one that has no address: of an app, or
-//! of a visitor whom a server tells of (`contracts/destinations.md` 1.2). Google ignores a user agent where
-//! there is a device and an address where there is a place, and reads more out of the former, so a
-//! browser's events have neither.
+//! The device of an event that has no user agent, and the place of one that has no address: of an app, or of
+//! a visitor that a server reports (`docs/contracts/destinations.md` 1.2). Google ignores a user agent where there
+//! is a device and an address where there is a place, and derives more from user agent and address, so a
+//! browser's events have neither device nor place.
 
 use serde::Serialize;
 
 use crate::event::EnrichedEvent;
 use crate::vendors::products;
 
-/// Google's kinds of devices.
+/// Google's categories of devices.
 pub(super) const CATEGORIES: [&str; 4] = ["desktop", "tablet", "mobile", "smart TV"];
 
-/// The longest text of a field.
+/// The most characters of a field.
 const MAX_TEXT_CHARS: usize = 100;
 
-/// The device as Google takes it.
+/// The device in the form that Google takes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Ga4DeviceFields {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,8 +34,8 @@ pub(super) struct Ga4DeviceFields {
 }
 
 impl Ga4DeviceFields {
-    /// The device that the event's context describes. `None` if it says nothing of one, or if a user
-    /// agent says more.
+    /// Reads the device from the event's context; `None` if it has none, or if there is a user agent, which
+    /// has more details.
     pub(super) fn of(event: &EnrichedEvent) -> Option<Self> {
         if event.user_agent().is_some() {
             return None;
@@ -64,7 +64,7 @@ impl Ga4DeviceFields {
     }
 }
 
-/// The place as Google takes it.
+/// The place in the form that Google takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Ga4UserLocation {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,8 +75,8 @@ pub(super) struct Ga4UserLocation {
 }
 
 impl Ga4UserLocation {
-    /// The place that the event's context names, where the event has no address. `None` without a country
-    /// by its code.
+    /// Reads the place from the event's context, if the event has no address; `None` without a country by its
+    /// code.
     pub(super) fn of(event: &EnrichedEvent) -> Option<Self> {
         if event.ip().is_some() {
             return None;
@@ -98,7 +98,7 @@ fn is_code(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
     lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Google's word for a kind of device, or for the system that clients give as one.
+/// Returns Google's category for a kind of device, or for the system that clients give as one.
 fn category(written: &str) -> Option<&'static str> {
     let word = written.to_ascii_lowercase();
     match word.as_str() {
@@ -136,7 +136,7 @@ mod tests {
     use crate::vendors::test_support::event;
 
     #[test]
-    fn device_is_described_where_no_user_agent_is_known() {
+    fn device_is_sent_only_without_a_user_agent() {
         let context = json!({ "locale": "de-CH", "screen": { "width": 390, "height": 844 },
             "os": { "name": "iOS", "version": "18.1" },
             "device": { "type": "ios", "model": "iPhone15,2", "manufacturer": "Apple" } });
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn location_is_named_by_codes_where_no_address_is_known() {
+    fn location_is_sent_by_codes_only_without_an_address() {
         let of = |location: serde_json::Value| {
             let fields = json!({ "event": "x", "context": { "location": location } });
             serde_json::to_value(Ga4UserLocation::of(&event(fields))).unwrap()

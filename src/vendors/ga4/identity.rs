@@ -1,8 +1,8 @@
-//! Whose event it is and in which session, as GA4 tells visitors apart
-//! (`contracts/destinations.md` 1.2 and 1.3).
+//! The client id and the session of an event, as GA4 distinguishes visitors (`docs/contracts/destinations.md` 1.2
+//! and 1.3).
 //!
-//! A client id is two positive numbers joined by a full stop. It is never the user's id and never
-//! a UUID: the first would merge devices, the second is not what Google documents.
+//! A client id is two positive numbers joined by a full stop. It is never the user's id and never a UUID: the
+//! first would merge devices, the second is not documented by Google.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,15 +12,15 @@ use super::settings::Ga4Settings;
 use crate::event::EnrichedEvent;
 use crate::vendors::beacon_format::says_nothing;
 
-/// A session: its number in GA4's sense is its start in seconds, but any positive number is taken.
+/// A session of GA4's. Its id should be its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ga4Session {
     pub(super) id: u64,
     pub(super) number: Option<u64>,
 }
 
-/// The client id: what the client says, what gtag's cookie says, else a pair made of the visitor's
-/// own identity, always the same for the same visitor. `None` for an event of nobody.
+/// Returns the client id: the client's, that of gtag's cookie, else a pair made of the visitor's own
+/// identity, always the same for the same visitor. `None` for an event without any id.
 pub(super) fn client_id(event: &EnrichedEvent) -> Option<String> {
     let said = |value: Option<&Value>| value.and_then(Value::as_str).and_then(pair);
     let option = VENDOR
@@ -39,7 +39,7 @@ pub(super) fn client_id(event: &EnrichedEvent) -> Option<String> {
         })
 }
 
-/// The last two parts of gtag's value (`GA1.1.X.Y`, or `X.Y` itself), if they are numbers.
+/// Returns the last two parts of gtag's value (`GA1.1.X.Y`, or `X.Y` itself), if they are numbers.
 fn pair(text: &str) -> Option<String> {
     let mut parts = text.rsplit('.');
     let (second, first) = (parts.next()?, parts.next()?);
@@ -53,11 +53,11 @@ fn pair(text: &str) -> Option<String> {
     is_pair.then(|| format!("{first}.{second}"))
 }
 
-/// A pair for the visitor of our own cookie, where the event is that visitor's.
+/// Makes a pair for the visitor of the gateway's cookie, if the event is that visitor's.
 fn minted(event: &EnrichedEvent) -> Option<String> {
     let visitor = event.event.facts.visitor.as_ref()?;
-    // Another anonymous id than the cookie's is another client's, which must stay the same client
-    // wherever it calls from.
+    // An anonymous id other than the cookie's is another client's, which must stay the same client wherever
+    // it calls from.
     if event.event.anonymous_id.as_ref().is_some_and(|id| *id != visitor.id) {
         return None;
     }
@@ -65,7 +65,7 @@ fn minted(event: &EnrichedEvent) -> Option<String> {
     Some(format!("{first}.{}", visitor.since.as_second().max(1)))
 }
 
-/// Two positive numbers of 31 bits that stand for the id.
+/// Makes two positive numbers of 31 bits that stand for the id.
 fn numbers(id: &str) -> (u32, u32) {
     let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
     let [a, b, c, d, e, f, g, h, ..] = digest;
@@ -73,7 +73,7 @@ fn numbers(id: &str) -> (u32, u32) {
     (positive([a, b, c, d]), positive([e, f, g, h]))
 }
 
-/// The session, in the contract's order of sources; our own cookie's session comes last.
+/// Returns the session, in the contract's order of sources; that of the gateway's cookie comes last.
 pub(super) fn session(event: &EnrichedEvent, settings: &Ga4Settings) -> Option<Ga4Session> {
     let option =
         |key: &str| VENDOR.options(event).and_then(|options| options.get(key)).and_then(positive);
@@ -99,12 +99,12 @@ pub(super) fn session(event: &EnrichedEvent, settings: &Ga4Settings) -> Option<G
     Some(Ga4Session { id: u64::try_from(own.id).ok()?, number: Some(own.number.into()) })
 }
 
-/// True if a property is none of a session of GA4's, but says something: a player has sessions, too.
+/// Returns true if a property is not empty and no session of GA4's: a player has sessions, too.
 pub(super) fn is_no_session(value: &Value) -> bool {
     positive(value).is_none() && !says_nothing(value)
 }
 
-/// gtag's session cookie: `GS1.1.ID.NUMBER....` or `GS2.1.sID$oNUMBER$...`.
+/// Reads gtag's session cookie: `GS1.1.ID.NUMBER....` or `GS2.1.sID$oNUMBER$...`.
 fn cookie_session(value: &str) -> Option<Ga4Session> {
     let number = |text: &str| text.parse().ok().filter(|number: &u64| *number > 0);
     let mut parts = value.splitn(3, '.');
@@ -122,7 +122,7 @@ fn cookie_session(value: &str) -> Option<Ga4Session> {
     Some(Ga4Session { id: field('s')?, number: field('o') })
 }
 
-/// A positive whole number, whether written as one or as text.
+/// Reads a positive whole number, written as one or as text.
 fn positive(value: &Value) -> Option<u64> {
     let number = match value {
         Value::Number(number) => number.as_u64(),
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_are_found_in_cookies_and_alone() {
+    fn client_id_pairs_are_read_from_cookies_and_alone() {
         for (text, expected) in [
             ("GA1.1.1763984794.1795434662", Some("1763984794.1795434662")),
             ("GA1.2-2.5.6", Some("5.6")),

@@ -1,4 +1,4 @@
-//! One event as GA4 sees it: the envelope of its request, and the event itself.
+//! The mapping of one event to GA4: the envelope of its request, and the event itself.
 
 use std::net::IpAddr;
 
@@ -20,13 +20,13 @@ use crate::vendors::email::is_email;
 use crate::vendors::person::EventPerson;
 use crate::vendors::{MappingRefusal, products};
 
-/// Characters of a user id; user properties per request, and of their names and values.
+/// The most characters of a user id; user properties per request, and characters of their names and values.
 const MAX_USER_ID_CHARS: usize = 256;
 const MAX_USER_PROPERTIES: usize = 25;
 const MAX_USER_PROPERTY_NAME_CHARS: usize = 24;
 const MAX_USER_PROPERTY_CHARS: usize = 36;
 
-/// User properties that are Google's own.
+/// The user properties that are Google's own.
 const RESERVED_USER_PROPERTIES: [&str; 5] = [
     "first_open_time",
     "first_visit_time",
@@ -35,10 +35,10 @@ const RESERVED_USER_PROPERTIES: [&str; 5] = [
     "first_open_after_install",
 ];
 
-/// The longest user agent that is passed on.
+/// The most characters of a user agent that is passed on.
 const MAX_USER_AGENT_CHARS: usize = 1000;
 
-/// Room kept for an event's own time.
+/// The most parameters besides the event's own time.
 const PARAMS_BESIDE_TIME: usize = MAX_PARAMS - 1;
 
 /// Page properties that have parameters of their own.
@@ -61,7 +61,7 @@ const PAGE_DUPLICATES: &[&str] = &[
 const TRACK_DUPLICATES: &[&str] =
     &["session_id", "session_number", "engagement_time_msec", "value", "currency"];
 
-/// What all events of a request share, as its body says it.
+/// The members of the request's body that all its events share.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Ga4Envelope {
     client_id: String,
@@ -83,24 +83,24 @@ pub(super) struct Ga4Envelope {
     device: Option<Ga4DeviceFields>,
 }
 
-/// An event ready to go.
+/// An event ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Ga4Event {
     pub(super) envelope: Ga4Envelope,
-    /// Google's name of it.
+    /// The event's name at Google.
     pub(super) name: String,
     /// Its parameters as JSON, without its time: never empty, so that one can be added.
     pub(super) params: String,
 }
 
 impl Ga4Event {
-    /// Bytes of the event as JSON, about.
+    /// Returns the approximate bytes of the event as JSON.
     pub(super) fn bytes(&self) -> usize {
         self.name.len() + self.params.len()
     }
 }
 
-/// Maps an event.
+/// Maps an event to the request's envelope and GA4's event.
 pub(super) fn map(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
@@ -126,7 +126,7 @@ pub(super) fn map(
     let user_id = user_id.filter(|id| id.chars().count() <= MAX_USER_ID_CHARS).map(str::to_owned);
     let consent = consent(event);
     let is_denied = consent.get("ad_user_data").is_some_and(|answer| answer == "DENIED");
-    // Google takes it of known users only.
+    // Google takes user data of known users only.
     let has_data = settings.user_data && user_id.is_some() && !is_denied;
     if has_data {
         EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
@@ -146,7 +146,7 @@ pub(super) fn map(
     Ok(Ga4Event { envelope, name, params })
 }
 
-/// The parameters that every event has: its session, its page.
+/// Starts the parameters that every event has: its session, its page.
 fn common<'d>(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
@@ -203,7 +203,7 @@ fn track<'d>(
         return Ok((rule.name.to_owned(), params));
     }
     let name = custom_event_name(name).map_err(|refusal| {
-        // gtag itself sends events of Google's own names, such as how long a page was looked at.
+        // gtag itself sends events with Google's own names, such as the time spent on a page.
         let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
         let is_reserved = refusal == MappingRefusal::Dead("reserved_name");
         if is_gtags && is_reserved { MappingRefusal::Skip("googles_own") } else { refusal }
@@ -215,21 +215,21 @@ fn track<'d>(
     params.add_properties(properties, |name| {
         TRACK_DUPLICATES.contains(&name) || listed.is_made_of(name)
     });
-    // Google's own names keep Google's own demands, however the client came by them.
+    // Google's own event names keep Google's requirements, even if the client chose them.
     if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
         return Err(MappingRefusal::Dead("missing_transaction_id"));
     }
     Ok((name, params))
 }
 
-/// The value and the currency of an event that the mapping has no rule for: a value only with a
+/// Adds the value and the currency of an event that the mapping has no rule for: a value only with a
 /// currency, as Google requires.
 fn add_money(params: &mut Ga4ParamBuilder<'_>, properties: &JsonObject, settings: &Ga4Settings) {
     let value = properties.get("value").and_then(products::number);
     add_value(params, value, properties, settings);
 }
 
-/// A value with its currency, the event's or the store's; a currency alone only if the event says it.
+/// Adds a value with its currency, the event's or the store's; a currency alone only if it is the event's.
 fn add_value(
     params: &mut Ga4ParamBuilder<'_>,
     value: Option<Number>,
@@ -247,13 +247,13 @@ fn add_value(
     }
 }
 
-/// A checkout step is about shipping only if it says how.
+/// Returns false for a checkout step that does not state its shipping, where the rule is about shipping.
 fn applies(rule: &Ga4EventRule, properties: &JsonObject) -> bool {
     rule.name != "add_shipping_info"
         || SHIPPING_TIER.iter().any(|key| properties.contains_key(*key))
 }
 
-/// The parameters of an event of the mapping: what its rule asks for, then the client's own.
+/// Builds the parameters of an event of the mapping: those of its rule, then the client's own.
 fn standard<'d>(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
@@ -294,13 +294,13 @@ fn standard<'d>(
             || rule.value.keys().contains(&name)
             || listed.is_made_of(name)
             || used.contains(&name)
-            // Read, and no number.
+            // A value that was read and is no number.
             || (NUMBERS.contains(&name) && rule.params.iter().any(|(param, _)| *param == name))
     });
     Ok(params)
 }
 
-/// The value of an event of the mapping, as its rule has it.
+/// Adds the value of an event of the mapping, by its rule.
 fn add_value_of(
     params: &mut Ga4ParamBuilder<'_>,
     rule: &Ga4EventRule,
@@ -322,8 +322,8 @@ fn add_value_of(
     Ok(())
 }
 
-/// The campaign of the event's context, else the one that brought the visitor, where the properties do
-/// not say it.
+/// Adds the campaign of the event's context, else the one that brought the visitor, where the properties have
+/// none.
 fn add_campaign(params: &mut Ga4ParamBuilder<'_>, event: &EnrichedEvent) {
     let seen = UtmCampaign::default();
     let seen = event.event.facts.campaign.as_ref().unwrap_or(&seen);
@@ -340,7 +340,7 @@ fn add_campaign(params: &mut Ga4ParamBuilder<'_>, event: &EnrichedEvent) {
     }
 }
 
-/// The value of a mapped parameter: money as a number, ids as text.
+/// Converts the value of a mapped parameter: money to a number, ids to text.
 fn scalar(name: &str, value: &Value) -> Option<Value> {
     match name {
         _ if NUMBERS.contains(&name) => products::number(value).map(Value::Number),
@@ -353,7 +353,7 @@ fn scalar(name: &str, value: &Value) -> Option<Value> {
     }
 }
 
-/// The client's name for an event as Google takes it.
+/// Makes a valid name for Google of the client's event name.
 fn custom_event_name(written: &str) -> Result<String, MappingRefusal> {
     let name = fit_name(written).ok_or(MappingRefusal::Dead("invalid_name"))?;
     let is_reserved = RESERVED_EVENTS.contains(&name.as_str())
@@ -361,7 +361,7 @@ fn custom_event_name(written: &str) -> Result<String, MappingRefusal> {
     if is_reserved { Err(MappingRefusal::Dead("reserved_name")) } else { Ok(name) }
 }
 
-/// The traits that the site lets through.
+/// Returns the traits that the site sends as user properties.
 fn user_properties(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
@@ -398,14 +398,14 @@ fn user_properties(
     properties
 }
 
-/// Whether Google takes a user property of this name.
+/// Returns true if Google takes a user property of this name.
 pub(super) fn is_user_property(name: &str) -> bool {
     let is_reserved = RESERVED_USER_PROPERTIES.contains(&name)
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     is_name(name) && !is_reserved && name.chars().count() <= MAX_USER_PROPERTY_NAME_CHARS
 }
 
-/// What the visitor agreed to, as far as it is known.
+/// Returns the visitor's consent, as far as it is known.
 fn consent(event: &EnrichedEvent) -> JsonObject {
     let mut consent = JsonObject::new();
     let options = VENDOR.options(event).and_then(|options| options.get("consents"));

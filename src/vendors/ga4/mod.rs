@@ -1,21 +1,21 @@
 //! Google Analytics 4, by the Measurement Protocol for web streams
-//! (`contracts/destinations.md` section 1).
+//! (`docs/contracts/destinations.md` section 1).
 //!
-//! The endpoint answers 204 whatever it is sent, so everything is checked here, before the call:
-//! names, lengths, counts, types. What Google would ignore or refuse is left out or ends as a dead
-//! letter with its reason; what is delivered is what Google documents as valid.
+//! The endpoint answers 204 to any request, so everything is checked here, before the call: names, lengths,
+//! counts, types. Data that Google would ignore or refuse is left out or ends as a dead letter with its
+//! reason; all delivered data is valid by Google's documentation.
 //!
 //! Decisions where the contract leaves a choice:
-//! - An order without an id, a purchase without products, a search without a term are dead letters:
-//!   Google requires them. So is an order with a value when neither the event nor the settings name
-//!   a currency; set one, and retry the dead letters. Other events then go without their value.
-//! - Standard events carry the parameters of the mapping table, then the client's other properties, as
-//!   other events do: flattened one level, under their own names made fit. Texts are cut to Google's
-//!   lengths, surplus parameters are dropped.
-//! - Names of other events are made fit as those of parameters are: letters of any language, digits and
+//! - An order without an id, a purchase without products, a search without a term are dead letters: Google
+//!   requires them. So is an order with a value when neither the event nor the settings name a currency; set
+//!   one, and retry the dead letters. Other events are then sent without their value.
+//! - Standard events have the parameters of the mapping table, then the client's other properties, as other
+//!   events do: flattened one level, under their own names made valid. Texts are cut to Google's lengths,
+//!   surplus parameters are dropped.
+//! - Names of other events are made valid as those of parameters are: letters of any language, digits and
 //!   `_`, other characters become a `_`, and a name that begins with no letter gets `e_` in front.
-//! - Texts that look like e-mail addresses are never sent. What is known of the person goes as
-//!   `user_data` only where the settings ask for it, of a known user who has not denied it.
+//! - Texts that look like e-mail addresses are never sent. The person's data is sent as `user_data` only
+//!   where the settings ask for it, of a known user who has not denied it.
 
 mod beacon;
 mod commerce;
@@ -79,19 +79,19 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// Events in one request (Measurement Protocol limits).
+/// The most events in one request (Measurement Protocol limits).
 const MAX_EVENTS: usize = 25;
 
-/// Bytes of events in one request: the documented limit is 130 kB, less the envelope.
+/// The most bytes of events in one request: the documented limit is 130 kB, less the envelope.
 const MAX_EVENT_BYTES: usize = 120_000;
 
-/// How far back an event may be dated: 72 hours (Measurement Protocol reference, `timestamp_micros`).
+/// The age up to which an event may be dated: 72 hours (Measurement Protocol reference, `timestamp_micros`).
 const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
 
-/// An event this young needs no time of its own: arriving is as good.
+/// The age below which an event needs no time of its own: its arrival is close enough.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What an event takes in a body beside its name and parameters, and what stands before all of them.
+/// The bytes of an event in a body besides its name and parameters, and of the envelope before all events.
 const ROOM_BESIDE: usize = 64;
 const ROOM_OF_ENVELOPE: usize = 512;
 
@@ -185,7 +185,8 @@ impl Ga4Destination {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
-    /// The event, or how it ends without a call: it may have waited for another try since it was screened.
+    /// Returns the event, or its outcome without a call: it may have waited for another try since its
+    /// admission.
     fn to_send<'h>(
         &self,
         hit: &'h Result<Ga4Event, MappingRefusal>,
@@ -199,7 +200,7 @@ impl Ga4Destination {
         }
     }
 
-    /// Whether the event is older than Google dates, and the settings drop such.
+    /// Returns true if the event is older than Google takes, and the settings drop such events.
     fn is_late(&self, event: &EnrichedEvent, now: Timestamp) -> bool {
         self.settings.drop_late && age(event, now) > MAX_AGE
     }
@@ -213,8 +214,8 @@ impl Ga4Destination {
         request
     }
 
-    /// What a reply means for one event of the request. A purchase is deduplicated by Google, so it
-    /// may always be sent again; of other events nobody knows after a timeout.
+    /// Returns the outcome of a reply for one event of the request. A purchase is deduplicated by Google, so
+    /// it may always be sent again; for other events a timeout leaves the arrival uncertain.
     fn outcome(
         &self,
         hit: &Ga4Event,
@@ -229,8 +230,7 @@ impl Ga4Destination {
     }
 }
 
-/// The body of a request. One event carries its time for the whole request, several carry their
-/// own.
+/// Builds the body of a request. One event has its time on the whole request, several have their own.
 fn render(
     envelope: &Ga4Envelope,
     together: &[(&Ga4Event, &EnrichedEvent)],
@@ -238,9 +238,9 @@ fn render(
 ) -> Bytes {
     let own: usize = together.iter().map(|(hit, _)| hit.bytes() + ROOM_BESIDE).sum();
     let mut body = Vec::with_capacity(own + ROOM_OF_ENVELOPE);
-    // Nothing in it can fail to be JSON.
+    // All of the envelope can be written as JSON.
     let _written = serde_json::to_writer(&mut body, envelope);
-    // What follows belongs into the same object.
+    // The events belong into the same object.
     body.pop();
     let is_alone = together.len() == 1;
     if let [(_, event)] = together
@@ -264,7 +264,7 @@ fn render(
     Bytes::from(body)
 }
 
-/// The event's own time, where it says more than that it arrived.
+/// Returns the event's own time, if it differs from the arrival.
 fn timestamp_micros(event: &EnrichedEvent, now: Timestamp) -> Option<i64> {
     let age = age(event, now);
     (age > FRESH && age <= MAX_AGE).then(|| event.event.timestamp.as_microsecond())

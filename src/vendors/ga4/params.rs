@@ -1,4 +1,4 @@
-//! Parameters within Google's limits (`contracts/destinations.md` 1.2).
+//! Parameters within Google's limits (`docs/contracts/destinations.md` 1.2).
 
 use serde_json::Value;
 
@@ -6,29 +6,29 @@ use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::email::{is_email, without_emails};
 
-/// Parameters of one event, those of the session and the time included.
+/// The most parameters of one event, those of the session and the time included.
 pub(super) const MAX_PARAMS: usize = 25;
 
-/// Characters of a parameter's name.
+/// The most characters of a parameter's name.
 pub(super) const MAX_NAME_CHARS: usize = 40;
 
-/// Characters of a text.
+/// The most characters of a text.
 pub(super) const MAX_TEXT_CHARS: usize = 100;
 
-/// The texts that may be longer.
+/// The texts with higher limits, and those limits.
 pub(super) const LONG_TEXTS: [(&str, usize); 3] =
     [("page_title", 300), ("page_referrer", 420), ("page_location", 1000)];
 
-/// What no name of an event, a parameter or a user property may start with.
+/// The prefixes that no name of an event, a parameter or a user property may have.
 pub(super) const RESERVED_PREFIXES: [&str; 5] = ["_", "firebase_", "ga_", "google_", "gtag."];
 
-/// A parameter name that is Google's own.
+/// The parameter name that is Google's own.
 pub(super) const RESERVED_PARAM: &str = "firebase_conversion";
 
-/// What a name gets in front that begins with no letter.
+/// The prefix of a name that begins with no letter.
 const NAME_PREFIX: &str = "e_";
 
-/// The parameters of one event, or the fields of one item. What cannot be sent is dropped.
+/// The parameters of one event, or the fields of one item. Values that cannot be sent are dropped.
 #[derive(Debug)]
 pub(super) struct Ga4ParamBuilder<'d> {
     object: JsonObject,
@@ -39,12 +39,12 @@ pub(super) struct Ga4ParamBuilder<'d> {
 }
 
 impl<'d> Ga4ParamBuilder<'d> {
-    /// No parameters yet, room for `max`.
+    /// Makes a builder without parameters, with room for `max`.
     pub(super) fn new(max: usize, dropped: &'d mut DroppedFields) -> Self {
         Self { object: JsonObject::new(), max, dropped, product: None }
     }
 
-    /// No fields yet of the product with this number.
+    /// Makes a builder without fields for the product with this number.
     pub(super) fn of_product(max: usize, dropped: &'d mut DroppedFields, product: usize) -> Self {
         Self { product: Some(product), ..Self::new(max, dropped) }
     }
@@ -56,7 +56,7 @@ impl<'d> Ga4ParamBuilder<'d> {
         }
     }
 
-    /// Adds a parameter whose name is the client's.
+    /// Adds a parameter with the client's name.
     pub(super) fn add_custom(&mut self, written: &str, value: &Value) {
         if says_nothing(value) {
             return;
@@ -102,7 +102,7 @@ impl<'d> Ga4ParamBuilder<'d> {
         self.object.contains_key(name)
     }
 
-    /// The collector of what is dropped, for what is read beside the parameters.
+    /// Returns the collector of dropped fields, for values that are read besides the parameters.
     pub(super) fn dropped(&mut self) -> &mut DroppedFields {
         self.dropped
     }
@@ -137,7 +137,7 @@ impl<'d> Ga4ParamBuilder<'d> {
     }
 }
 
-/// A value as Google takes it.
+/// A value in the form that Google takes.
 enum Ga4ParamValue {
     Whole(Value),
     /// The first characters of a text.
@@ -147,7 +147,8 @@ enum Ga4ParamValue {
     Not(FieldDropReason),
 }
 
-/// The value as Google takes it: a number, or a text of some length. Lists and objects are neither.
+/// Converts a value to the form that Google takes: a number, or a text of limited length. Lists and objects
+/// are neither.
 fn sendable(name: &str, value: Value) -> Ga4ParamValue {
     match value {
         Value::Number(number) => Ga4ParamValue::Whole(Value::Number(number)),
@@ -173,7 +174,7 @@ fn sendable(name: &str, value: Value) -> Ga4ParamValue {
     }
 }
 
-/// The client's name for a parameter as Google takes it, if it can be made so.
+/// Makes a valid parameter name of the client's, if possible.
 fn param_name(written: &str) -> Option<String> {
     let name = fit_name(written)?;
     let is_reserved = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -182,9 +183,9 @@ fn param_name(written: &str) -> Option<String> {
     (!is_reserved).then_some(name)
 }
 
-/// A name of an event or a parameter made of the client's: letters of any language, digits and `_`;
-/// other characters become a `_`, in front of what begins with no letter stands [`NAME_PREFIX`], and what
-/// is too long is cut. `None` if no letter and no digit is left.
+/// Makes a valid name of an event or a parameter of the client's: letters of any language, digits and `_`;
+/// other characters become a `_`, a name that begins with no letter gets [`NAME_PREFIX`] in front, and a long
+/// one is cut. `None` if no letter and no digit is left.
 pub(super) fn fit_name(written: &str) -> Option<String> {
     let written = written.trim();
     let mut name = String::with_capacity(written.len() + NAME_PREFIX.len());
@@ -205,7 +206,7 @@ pub(super) fn fit_name(written: &str) -> Option<String> {
     says_something.then(|| cut(name, MAX_NAME_CHARS))
 }
 
-/// True if a name has none but characters that Google takes.
+/// Returns true if a name has only characters that Google takes.
 pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(char::is_alphabetic) && name.chars().all(is_name_char)
 }
@@ -214,7 +215,7 @@ fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The text's first characters.
+/// Returns the text's first characters.
 pub(super) fn cut(mut text: String, chars: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(chars) {
         text.truncate(end);
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_made_fit_or_dropped() {
+    fn names_are_made_valid_or_dropped() {
         for (written, expected) in [
             ("Gift Wrap", "Gift_Wrap"),
             ("a.b-c", "a_b_c"),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_dropped_with_its_reason() {
+    fn invalid_and_surplus_values_are_dropped_with_their_reason() {
         let mut dropped = DroppedFields::default();
         let mut params = Ga4ParamBuilder::new(3, &mut dropped);
         params.add("page_title", Some(json!("t".repeat(301))));

@@ -1,39 +1,39 @@
-//! Which canonical event is which GA4 event, as data (`contracts/destinations.md` 1.3).
+//! The mapping of canonical events to GA4 events, as data (`docs/contracts/destinations.md` 1.3).
 
 use crate::vendors::naming;
 
-/// How one standard event is mapped.
+/// The mapping of one standard event.
 #[derive(Clone, Debug)]
 pub(super) struct Ga4EventRule {
     /// The track name in capitals, words joined by `_`.
     pub(super) canonical: &'static str,
-    /// GA4's name.
+    /// The event's name in GA4.
     pub(super) name: &'static str,
     /// Parameters, each from the first of these properties.
     pub(super) params: Ga4ParamKeys,
     /// Parameters that Google requires: without them the event is dead, with this code.
     pub(super) required: Option<(&'static str, &'static str)>,
-    /// Where its value comes from.
+    /// The source of its value.
     pub(super) value: Ga4ValueSource,
-    /// Where its items come from.
+    /// The source of its items.
     pub(super) items: Ga4ItemPolicy,
 }
 
-/// Where an event's value comes from.
+/// The source of an event's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ga4ValueSource {
-    /// It has none.
+    /// The event has no value.
     None,
     /// The first of these properties that is a number, else price times quantity.
     Of(&'static [&'static str]),
-    /// The order's, as the settings say.
+    /// The order's value, by the settings.
     Order,
     /// `value` as it is: an amount of no currency.
     Virtual,
 }
 
 impl Ga4ValueSource {
-    /// The properties that say the value: none of them is another parameter as well.
+    /// Returns the properties with the value: none of them is another parameter as well.
     pub(super) fn keys(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
@@ -44,23 +44,23 @@ impl Ga4ValueSource {
     }
 }
 
-/// Where an event's items come from.
+/// The source of an event's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ga4ItemPolicy {
-    /// It has none.
+    /// The event has no items.
     None,
     /// `products`, else the properties themselves if they are a product.
     Optional,
-    /// The same; without any the event is dead.
+    /// As `Optional`; without any item the event is dead.
     Required,
-    /// `products` alone: the properties are something else's, which has a name as well.
+    /// `products` alone: the properties describe another thing, which has a name as well.
     Listed,
 }
 
 const CART: Ga4ValueSource = Ga4ValueSource::Of(&["value", "total", "revenue"]);
 
-/// Parameters, each from the first of these properties. The spec's names come first, as the beacons'
-/// readers turn Google's into the first; Google's own are read after them.
+/// Parameters, each from the first of these properties. The spec's names come first, because the beacons'
+/// readers translate Google's to the first; Google's own are read after them.
 type Ga4ParamKeys = &'static [(&'static str, &'static [&'static str])];
 
 const LIST: Ga4ParamKeys = &[
@@ -98,7 +98,7 @@ const fn rule(canonical: &'static str, name: &'static str) -> Ga4EventRule {
     }
 }
 
-/// The properties that say how a checkout ships.
+/// The properties with the shipping method of a checkout.
 pub(super) const SHIPPING_TIER: &[&str] = &["shipping_method", "shipping_tier"];
 
 /// The standard events, in the order of the Segment spec; those that Google recommends to games are last.
@@ -243,26 +243,26 @@ pub(super) static RULES: &[Ga4EventRule] = &[
     rule("UNLOCK_ACHIEVEMENT", "unlock_achievement"),
 ];
 
-/// The parameters that Google takes as numbers alone.
+/// The parameters that Google takes only as numbers.
 pub(super) const NUMBERS: [&str; 2] = ["tax", "shipping"];
 
-/// The rule for a track name, compared without regard to case and kind of space.
+/// Returns the rule for a track name, compared without regard to case and kind of space.
 pub(super) fn find(event: &str) -> Option<&'static Ga4EventRule> {
     RULES.iter().find(|rule| naming::is_like(rule.canonical, event))
 }
 
-/// The rule for a name of Google's. Of those that several canonical events have, the first is meant; a
-/// name that says as much as any canonical one stays as it is.
+/// Returns the rule for a name of Google's. If several canonical events map to it, the first is meant; `None`
+/// if no canonical name is more precise.
 pub(super) fn of_vendors(name: &str) -> Option<&'static Ga4EventRule> {
     let name = if name == "view_search_results" { "search" } else { name };
     let rule = RULES.iter().find(|rule| rule.name == name)?;
     let is_as_plain = matches!(name, "generate_lead" | "share");
-    // Of campaigns and games the spec knows no more than Google.
+    // For campaigns and games the spec has the same names as Google.
     let is_same = rule.canonical.eq_ignore_ascii_case(name);
     (!is_as_plain && !is_same).then_some(rule)
 }
 
-/// Names that are Google's own: an event of such a name is dropped. The last three are for app
+/// The event names that are Google's own: an event of such a name is dropped. The last three are for app
 /// streams only.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
     "ad_activeview",

@@ -1,11 +1,12 @@
-//! Google's tag. It builds most of its addresses from bare host names and compares them, which must not
-//! be rewritten: a page that wants its hits here says `server_container_url` as well.
+//! The scripts of Google's tag. It builds most of its addresses from bare host names and compares them, so
+//! these must not be rewritten: a page that wants its hits here sets `server_container_url` as well.
 
 use crate::vendors::script::{
     AddressRewrite, CustomerIdLocation, ParameterShape, ScriptFile, VendorScripts,
 };
 
-/// The script is a product's or a container's; `l` names its data layer, `cx` and `gtm` are Google's.
+/// The parameters of a script of a product or a container; `l` names its data layer, `cx` and `gtm` are
+/// Google's.
 const BY_ID: Option<CustomerIdLocation> = Some(CustomerIdLocation::Query("id"));
 const QUERY: &[(&str, ParameterShape)] = &[
     ("id", ParameterShape::Id),

@@ -7,11 +7,11 @@ use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{person, products};
 
-/// Where events are collected, and where they are collected within the EU.
+/// The addresses of the collect endpoint, worldwide and within the EU.
 const GLOBAL: &str = "https://www.google-analytics.com";
 const EU: &str = "https://region1.google-analytics.com";
 
-/// Which number of an order is its value.
+/// The amount of an order that is its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ga4PurchaseValue {
     /// Without shipping and tax, as Google defines it.
@@ -20,7 +20,7 @@ pub(super) enum Ga4PurchaseValue {
     Total,
 }
 
-/// The settings, checked.
+/// The checked settings.
 pub(super) struct Ga4Settings {
     /// The URL of the collect endpoint, with the credentials.
     pub(super) collect: Uri,
@@ -29,16 +29,16 @@ pub(super) struct Ga4Settings {
     pub(super) api_secret: SecretString,
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
-    /// Traits that go as user properties.
+    /// Traits that are sent as user properties.
     pub(super) user_properties: Vec<String>,
-    /// Whether what is known of the person goes along, hashed.
+    /// True if the person's data is sent, hashed.
     pub(super) user_data: bool,
-    /// Reads the numbers of that.
+    /// Reads the telephone numbers of user data.
     pub(super) telephones: TelephoneReader,
     pub(super) purchase_value: Ga4PurchaseValue,
-    /// Whether events older than Google dates are dropped; otherwise they go without their time.
+    /// True if events older than Google takes are dropped; otherwise they are sent without their time.
     pub(super) drop_late: bool,
-    /// Whether events go again after a timeout, which may count them twice.
+    /// True if events are sent again after a timeout, which may count them twice.
     pub(super) retry_ambiguous: bool,
 }
 
@@ -58,7 +58,7 @@ impl Ga4Settings {
             [("revenue", Ga4PurchaseValue::Revenue), ("total", Ga4PurchaseValue::Total)];
         Self {
             collect: collect(base, &measurement_id, &api_secret).unwrap_or_else(|| {
-                section.error("api_secret", "does not make a URL");
+                section.error("api_secret", "contains characters that are not valid in a URL");
                 Uri::default()
             }),
             session_cookie: format!("_ga_{}", measurement_id.trim_start_matches("G-")),

@@ -1,6 +1,6 @@
-// gtag and its dataLayer, answered by Tagway. Events go out in Google's words, and the gateway makes
-// canonical ones of them (retell.rs), as it does of gtag's own beacons; what of them is the library's own
-// setting, the gateway leaves out.
+// gtag and its dataLayer, served by Tagway. Events are sent in Google's words, and the gateway makes canonical
+// ones of them (beacon/to_canonical.rs), as it does of gtag's own beacons; it leaves out parameters that are
+// settings of the library.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -10,20 +10,20 @@ const page = window as unknown as Record<string, any> & { tagway: Tagway };
 const { tagway } = page;
 const { here } = tagway.settings;
 
-/** What the page set for all events, and for those of a target. */
+/** The page's parameters for all events, and for those of a target. */
 const always: Params = {};
 const targets: Record<string, Params> = {};
 let first: string | undefined;
 let known: string | undefined;
-/** The client id that the page asked for or gave, and how to keep it. */
+/** The client id that the page requested or set, and the function that stores it. */
 const [state, save] = tagway.keep("ga4");
 
-/** How long the same event for another target is the same event, in ms: pages tell it in one go. */
+/** The time within which the same event for another target is a repetition, in ms: pages send both at once. */
 const TOGETHER = 1e3;
-/** By what was said: to whom and when. */
+/** The targets and the time of recent events, by their content. */
 const lately: Record<string, { to: Params; at: number }> = {};
 
-/** Somebody with an id is identified; of anybody else it is said with each event. */
+/** Identifies a visitor with an id; other visitors' traits are sent with each event. */
 const person = ({ user_id: id, user_properties: traits, client_id }: Params) => {
   if (id && (id !== known || traits)) tagway.identify((known = String(id)), traits);
   if (client_id) client(String(client_id));
@@ -37,13 +37,13 @@ const client = (id?: string): string => {
   return state.id;
 };
 
-/** The session that gtag's cookie of the target names, else the one that the page asked for. */
+/** Returns the session of gtag's cookie for the target, else Tagway's own. */
 const session = (target: string): number => {
   const [, cookie] = new RegExp(`_ga_${target.slice(2)}=GS\\d\\.\\d+\\.s?(\\d+)`).exec(document.cookie) || [];
   return +cookie! || Math.floor(tagway.ids.session() / 1e3);
 };
 
-/** What the event says of its page counts before the browser's own word. */
+/** Returns the event's page: its own parameters take precedence over the browser's values. */
 const pageOf = ({ page_location, page_title, page_referrer, page_path }: Params) => {
   const found = here();
   if (page_location) {
@@ -68,7 +68,7 @@ const event = (name: string, params?: Params) => {
   };
   const all = to[0] ? to : Object.keys(targets);
   const isOut = all[0] && all.every((target) => page["ga-disable-" + target]);
-  // What is for Google's advertising alone is no event of the site's.
+  // An event for Google's advertising only is not sent.
   if (isOut || (to[0] && to.every((target) => /^(AW|DC)-/.test(target)))) return void setTimeout(answer);
   person(own);
   if (to[0]) {
@@ -120,7 +120,7 @@ const commands: Record<string, (...args: any[]) => void> = {
       if (!granted && said[key] !== "denied") continue;
       const category = key === "ad_storage" ? "advertising" : key.replace("_storage", "");
       if (mode === "update") updated[category] = 1;
-      // Nobody in the page knows the visitor's region: what is denied somewhere is denied, until updated.
+      // The visitor's region is unknown here: a category that any region denies is denied, until updated.
       else if (updated[category] || (granted && (said.region || category in answers))) continue;
       answers[category] = granted;
     }
@@ -129,14 +129,14 @@ const commands: Record<string, (...args: any[]) => void> = {
 };
 
 const take = tagway.safe((entry: any) => {
-  // Of what is pushed, only gtag's own arguments are a command; what others push may wait for an answer.
+  // Only gtag's own arguments are a command; other entries may have a callback.
   if ({}.toString.call(entry) === "[object Arguments]") {
     const [name, ...args] = entry;
     commands[name]?.(...args);
   } else if (typeof entry?.eventCallback === "function") setTimeout(entry.eventCallback, 0, first);
 });
 
-/** The names of data layers: the usual one, and what the addresses of scripts say. */
+/** The names of data layers: the usual one, and those in the addresses of scripts. */
 const names = new Set(["dataLayer"]);
 for (const { src } of [document.currentScript as HTMLScriptElement, ...document.scripts]) {
   const [, name] = /[?&]l=([\w$]+)/.exec(src) || [];

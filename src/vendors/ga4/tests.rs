@@ -1,5 +1,5 @@
-//! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping has a
-//! fixture under `tests/fixtures/vendors/ga4`.
+//! The mapping on arbitrary events, and the delivery of batches. Every rule of the mapping has a fixture
+//! under `tests/fixtures/vendors/ga4`.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn ga4(settings: &str) -> Ga4Destination {
     }
 }
 
-/// The name and the parameters of what Google is told.
+/// Returns the name and the parameters that are sent to Google.
 pub(super) fn mapped(event: &EnrichedEvent) -> (String, Value) {
     let hit = map::map(event, &ga4("").settings, &mut DroppedFields::default()).unwrap();
     (hit.name, serde_json::from_str(&hit.params).unwrap())
@@ -52,7 +52,7 @@ async fn events_of_one_visitor_share_a_request_until_the_envelope_changes() {
 }
 
 #[tokio::test]
-async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
+async fn later_events_of_the_visitor_wait_behind_a_retried_one() {
     let batch: Vec<EnrichedEvent> = ["u1", "u2", "u3"]
         .map(|user| event(json!({ "event": "Clicked", "userId": user })))
         .to_vec();
@@ -65,7 +65,7 @@ async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
 }
 
 #[tokio::test]
-async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
+async fn timeout_is_retried_for_purchases_or_with_retry_ambiguous() {
     let order = json!({ "event": "Order Completed",
         "properties": { "order_id": "1", "products": [{ "sku": "a" }] } });
     let other = json!({ "event": "Clicked" });
@@ -83,7 +83,7 @@ async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
 }
 
 #[test]
-fn late_events_are_dropped_unless_the_settings_say_otherwise() {
+fn late_events_are_dropped_unless_set_to_untimed() {
     let late = event(json!({ "event": "Clicked", "timestamp": "2026-11-20T11:00:00Z" }));
     let now = now();
     assert_eq!(ga4("").admit_event(&late, now), Admission::Dead(OutcomeReason::new("too_old")));
@@ -105,7 +105,7 @@ fn any_object() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_goes_is_valid_and_names_no_address(
+    fn mapped_events_pass_validation_and_contain_no_address(
         kind in proptest::sample::select(&["track", "page", "group", "screen", "identify"][..]),
         name in prop_oneof![
             proptest::sample::select(rules::RULES).prop_map(|rule| rule.canonical.to_owned()),

@@ -1,5 +1,5 @@
-//! Who the person is, for Google's advertising products: `user_data`
-//! (`contracts/destinations.md` 1.4). Goes only where the settings ask for it.
+//! The person's identifiers for Google's advertising products: `user_data` (`docs/contracts/destinations.md` 1.4).
+//! Sent only where the settings ask for it.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::vendors::digest::sha256;
 use crate::vendors::google::{country, email, letters, phone, postal_code, without_symbols};
 use crate::vendors::person::EventPerson;
 
-/// What Google finds the person by.
+/// The identifiers by which Google finds the person.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Ga4UserData {
     #[serde(rename = "sha256_email_address", skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ struct Ga4UserAddress {
 }
 
 impl Ga4UserData {
-    /// Whom the event is of. `None` if nothing is known of the person.
+    /// Reads the event's person; `None` if nothing is known of them.
     pub(super) fn of(event: &EnrichedEvent, telephones: &TelephoneReader) -> Option<Self> {
         let person = EventPerson::of(event);
         let text = |value: Option<std::borrow::Cow<'_, str>>, form: fn(&str) -> String| {

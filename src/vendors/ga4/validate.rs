@@ -1,5 +1,5 @@
-//! What Google's validation endpoint would say of a body (`contracts/destinations.md` 1.2 and 1.5),
-//! as a pure function: for tests of the mapping, and for a local stand-in of the endpoint.
+//! The checks of Google's validation endpoint (`docs/contracts/destinations.md` 1.2 and 1.5), as a pure function:
+//! for tests of the mapping, and for a local stand-in of the endpoint.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::rules::RESERVED_EVENTS;
 use crate::event::JsonObject;
 use crate::vendors::digest::is_sha256;
 
-/// The fields of a device.
+/// The names of a device's fields.
 const DEVICE: [&str; 9] = [
     "category",
     "language",
@@ -27,21 +27,21 @@ const DEVICE: [&str; 9] = [
     "browser_version",
 ];
 
-/// The events whose value is of no currency.
+/// The events whose value has no currency.
 const VIRTUAL: [&str; 2] = ["earn_virtual_currency", "spend_virtual_currency"];
 
 /// One objection, in the words of the validation endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ga4ValidationMessage {
-    /// Where: `events[0].params.x`.
+    /// The path of the field: `events[0].params.x`.
     pub field_path: String,
-    /// What.
+    /// The fault, in words.
     pub description: String,
-    /// `VALUE_INVALID`, `NAME_RESERVED`, ...
+    /// The kind of the fault: `VALUE_INVALID`, `NAME_RESERVED`, ...
     pub validation_code: &'static str,
 }
 
-/// All that is wrong with a body.
+/// Returns all faults of a body.
 pub fn validate(body: &Value) -> Vec<Ga4ValidationMessage> {
     let mut objections = Ga4Validator(Vec::new());
     let Some(body) = body.as_object() else {
@@ -222,7 +222,7 @@ impl Ga4Validator {
     }
 }
 
-/// Whether every value under a key that says so is a digest.
+/// Returns true if every value under a key that names a digest is one.
 fn is_hashed(value: &Value) -> bool {
     match value {
         Value::Object(fields) => fields.iter().all(|(name, value)| {

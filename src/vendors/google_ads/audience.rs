@@ -19,17 +19,17 @@ use crate::vendors::google::{country, email, letters, phone, postal_code};
 use crate::vendors::person::{EventPerson, telephone_reader};
 use crate::vendors::{Outcome, OutcomeReason, VendorCall, classify_reply};
 
-/// Where members are told, and where tokens are given out.
+/// The addresses of the API for members and of the token endpoint.
 const BASE: &str = "https://datamanager.googleapis.com";
 const TOKENS: &str = "https://oauth2.googleapis.com";
 
-/// Members in one request. Google takes twice as many; a repetition should not be that large.
+/// The most members in one request. Google takes twice as many; a repetition should not be that large.
 const MAX_ROWS: usize = 5000;
 
-/// The most characters of Google's words that are kept.
+/// The most characters of Google's error message that are kept.
 const MAX_SAID_CHARS: usize = 300;
 
-/// How consent is worded here; the Ads API has other words.
+/// The Data Manager API's words for consent; the Ads API has other words.
 const CONSENT: [(&str, &str); 2] = [("granted", "CONSENT_GRANTED"), ("denied", "CONSENT_DENIED")];
 
 /// The lists of one account.
@@ -44,7 +44,7 @@ pub(super) struct GoogleCustomerMatch {
 }
 
 impl GoogleCustomerMatch {
-    /// Reads whose lists they are, and as whom they are changed.
+    /// Reads the lists' account and the credentials.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
@@ -73,7 +73,7 @@ impl GoogleCustomerMatch {
         (customers, secrets)
     }
 
-    /// What Google is told of these members.
+    /// Builds the body of a change of these members.
     fn body(&self, list: &str, change: AudienceChange, rows: &[(usize, Vec<Value>)]) -> Value {
         let mut destination = Map::new();
         destination.insert("operatingAccount".to_owned(), self.account.clone());
@@ -97,7 +97,7 @@ impl GoogleCustomerMatch {
     }
 }
 
-/// An account of Google Ads: ten digits, however they are written.
+/// Reads an account of Google Ads: ten digits, with or without hyphens.
 fn account(section: &mut SettingsSection<'_>, key: &str, is_required: bool) -> Option<Value> {
     let written = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
     let digits: String = written.chars().filter(|c| *c != '-').collect();
@@ -107,7 +107,7 @@ fn account(section: &mut SettingsSection<'_>, key: &str, is_required: bool) -> O
     Some(json!({ "accountType": "GOOGLE_ADS", "accountId": digits }))
 }
 
-/// The manager's account by which the lists' account is reached.
+/// Reads the manager's account through which the lists' account is reached.
 fn account_of_login(section: &mut SettingsSection<'_>) -> Option<Value> {
     account(section, "login_customer_id", false)
 }
@@ -124,7 +124,7 @@ impl VendorAudience for GoogleCustomerMatch {
             value.map(|value| form(&value)).filter(|text| !text.is_empty())
         };
         let digest = |value, form| text(value, form).and_then(|text| sha256(&text));
-        // All white space goes before hashing.
+        // All white space is removed before hashing.
         let name = |text: &str| letters(text).split_whitespace().collect::<String>();
         let mut identifiers = Vec::new();
         if let Some(digest) = digest(person.email(), email) {
@@ -204,7 +204,7 @@ impl VendorAudience for GoogleCustomerMatch {
     }
 }
 
-/// Google's words: `{"error": {"status", "message"}}`.
+/// Returns Google's error message, of `{"error": {"status", "message"}}`.
 fn said(body: Value) -> Option<String> {
     let error = body.get("error")?;
     let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();

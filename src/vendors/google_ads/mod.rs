@@ -1,9 +1,9 @@
-//! Google Ads' Customer Match, by the Data Manager API (`contracts/destinations.md` 7.2 B). Its lists
-//! only: conversions are not sent yet.
+//! Google Ads' Customer Match, by the Data Manager API (`docs/contracts/destinations.md` 7.2 B). Lists only:
+//! conversions are not sent yet.
 //!
-//! Lists are made in Google Ads, and their number is given to the sync as `list`: the Data Manager
-//! API makes none. Google takes members in at once and matches them later, so what is told here is no
-//! word on who was found.
+//! Lists are made in Google Ads, and their number is the sync's setting `list`: the Data Manager API makes
+//! none. Google accepts members at once and matches them later, so a delivered member is not necessarily
+//! matched.
 
 mod audience;
 mod token;
@@ -26,5 +26,5 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// 300 requests a minute and project.
+/// The rate of 300 requests a minute and project.
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();

@@ -1,4 +1,5 @@
-//! Google's access tokens: an hour each, got for a refresh token (OAuth 2.0, RFC 6749 section 6).
+//! Google's access tokens: valid for an hour each, obtained for a refresh token (OAuth 2.0, RFC 6749 section
+//! 6).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +14,13 @@ use url::form_urlencoded::Serializer;
 use crate::settings::{SecretString, SettingsSection};
 use crate::vendors::{ConfidentialReply, Outcome, OutcomeReason, VendorCall, classify_reply};
 
-/// How long before its end a token is replaced: longer than a call takes.
+/// The time before its end at which a token is replaced: longer than a call takes.
 const MARGIN: Duration = Duration::from_secs(120);
 
-/// How long a token lives that does not say.
+/// The lifetime of a token whose reply states none.
 const LIFETIME_SECONDS: i64 = 3600;
 
-/// As whom Google is called.
+/// The credentials for Google, and the current token.
 pub(super) struct GoogleAdsTokens {
     uri: Uri,
     client_id: String,
@@ -30,7 +31,7 @@ pub(super) struct GoogleAdsTokens {
 }
 
 impl GoogleAdsTokens {
-    /// Reads the credentials; `uri` is where tokens are given out.
+    /// Reads the credentials; `uri` is the token endpoint.
     pub(super) fn read(section: &mut SettingsSection<'_>, uri: Uri) -> Self {
         let client_id = section.string("client_id");
         let client_secret = section.secret("client_secret");
@@ -38,12 +39,12 @@ impl GoogleAdsTokens {
         Self { uri, client_id, client_secret, refresh_token, last: Mutex::default() }
     }
 
-    /// What must not be shown.
+    /// Returns the secrets that must not be shown.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         vec![self.client_secret.clone(), self.refresh_token.clone()]
     }
 
-    /// The `Authorization` field of a call.
+    /// Returns the `Authorization` header of a call.
     pub(super) async fn bearer(&self, call: &dyn VendorCall) -> Result<HeaderValue, Outcome> {
         let now = call.now();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -54,7 +55,7 @@ impl GoogleAdsTokens {
         let body = result.as_ref().ok().and_then(|reply| reply.json()).unwrap_or_default();
         match classify_reply(&result, now).outcome() {
             Outcome::Delivered => {}
-            // `invalid_grant` and the like: somebody must sign in again.
+            // `invalid_grant` and the like: a person must sign in again.
             Outcome::Refused(_) => {
                 let said = body.get("error").and_then(Value::as_str).unwrap_or("refused");
                 let said: String = said.chars().take(100).collect();
@@ -79,7 +80,7 @@ impl GoogleAdsTokens {
         Ok(bearer)
     }
 
-    /// The last token is refused.
+    /// Discards the last token, which Google refused.
     pub(super) fn forget(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_used_until_shortly_before_its_end() {
+    async fn token_is_replaced_shortly_before_its_end() {
         let tokens = tokens();
         let line = CannedReplies::default()
             .then(200, json!({ "access_token": "one", "expires_in": 3599 }))

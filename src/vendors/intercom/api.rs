@@ -1,4 +1,4 @@
-//! The single calls to Intercom, and what each answer means (`contracts/destinations.md` 5.1, 5.2 and
+//! The single calls to Intercom, and the meaning of each reply (`docs/contracts/destinations.md` 5.1, 5.2 and
 //! 5.5).
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,24 +24,23 @@ const REGIONS: [(&str, &str); 3] = [
     ("au", "https://api.au.intercom.io"),
 ];
 
-/// The version whose documentation this is written from. The calls made here are the same from 2.10
-/// to 2.16.
+/// The API version that this code was written for. The calls made here are the same from 2.10 to 2.16.
 const VERSION: &str = "2.14";
 
-/// The longest that one answer makes all calls wait: the limit is counted in windows of ten seconds,
-/// and a clock may be off.
+/// The longest pause that one reply imposes on all calls: the limit is counted in windows of ten seconds, and
+/// a clock may be off.
 const MAX_PAUSE_SECONDS: i64 = 60;
 
-/// Contacts that a search returns: more than one is a matter of choosing, not of completeness.
+/// The most contacts that a search returns: of several, one is chosen.
 const FOUND: usize = 10;
 
-/// What an id keeps of itself in a path.
+/// The characters that are escaped in an id within a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// How Intercom is reached, and until when it wants to be left alone.
+/// Intercom's address and credentials, and the end of the current rate-limit pause.
 pub(super) struct IntercomApi {
     front: ApiClient,
-    /// Seconds since 1970; zero if nothing was said.
+    /// Seconds since 1970; zero if there is no pause.
     quiet_until: AtomicI64,
 }
 
@@ -52,7 +51,7 @@ pub(super) struct IntercomClient<'c> {
     pub(super) call: &'c dyn VendorCall,
 }
 
-/// A contact that was found.
+/// A contact that a search found.
 #[derive(Debug)]
 pub(super) struct IntercomContactMatch {
     pub(super) id: String,
@@ -60,25 +59,25 @@ pub(super) struct IntercomContactMatch {
     pub(super) external_id: Option<String>,
 }
 
-/// What became of a contact that was to be made.
+/// The result of making a contact.
 pub(super) enum IntercomCreateOutcome {
-    /// It was, with this id.
+    /// The contact was made, with this id.
     New(String),
-    /// It was there already.
+    /// The contact existed already.
     Known(String),
 }
 
-/// What became of a contact that was to be changed.
+/// The result of changing a contact.
 pub(super) enum IntercomUpdateOutcome {
-    /// It was.
+    /// The contact was changed.
     Done,
-    /// It is another contact now, or another one has these ids.
+    /// It was merged into another contact, or another one has these ids.
     Moved(String),
     /// There is no such contact.
     Gone,
 }
 
-/// Whether Intercom knew whom a call was about.
+/// The result of a call about a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IntercomCallOutcome {
     Accepted,
@@ -86,7 +85,7 @@ pub(super) enum IntercomCallOutcome {
 }
 
 impl IntercomApi {
-    /// Reads where and as whom Intercom is called.
+    /// Reads Intercom's address and the credentials.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
@@ -104,13 +103,13 @@ impl IntercomApi {
         (Self { front: front.with("intercom-version", version), quiet_until: 0.into() }, token)
     }
 
-    /// How long Intercom still wants to be left alone.
+    /// Returns the rest of the rate-limit pause.
     fn pause(&self, now: Timestamp) -> Option<Duration> {
         let seconds = self.quiet_until.load(Ordering::Relaxed) - now.as_second();
         u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
-    /// Notes what an answer says of the limit.
+    /// Records the rate limit that a reply states.
     fn note(&self, reply: &VendorReply, now: Timestamp) {
         let number = |name| reply.headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
         let is_spent = number("x-ratelimit-remaining").is_some_and(|left| left <= 0);
@@ -129,7 +128,7 @@ fn is_version(text: &str) -> bool {
 }
 
 impl IntercomClient<'_> {
-    /// The user with this external id.
+    /// Returns the user with this external id.
     pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/contacts/find_by_external_id/{}", escaped(external_id));
         let reply = self.ask(Method::GET, &path).await?;
@@ -141,7 +140,7 @@ impl IntercomClient<'_> {
         }
     }
 
-    /// The contacts that a query finds. New ones may be missing from it for minutes.
+    /// Returns the contacts that a query finds. New ones may be missing for minutes.
     pub(super) async fn search(
         &self,
         query: Value,
@@ -195,7 +194,7 @@ impl IntercomClient<'_> {
         }
     }
 
-    /// Merges a lead into a user. One that is gone, or that Intercom will not merge, stays what it is.
+    /// Merges a lead into a user. A lead that is gone, or that Intercom will not merge, stays unchanged.
     pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), StepError> {
         let body = json!({ "from": lead, "into": user, "skip_duplicate_validation": true });
         let reply = self.tell(Method::POST, "/contacts/merge", &body).await?;
@@ -205,20 +204,20 @@ impl IntercomClient<'_> {
         }
     }
 
-    /// Tells an event.
+    /// Sends an event.
     pub(super) async fn event(&self, event: JsonObject) -> Result<IntercomCallOutcome, StepError> {
         let reply = self.tell(Method::POST, "/events", &Value::Object(event)).await?;
         taken(&reply)
     }
 
-    /// Makes a company or changes it. Returns Intercom's id of it.
+    /// Makes or changes a company, and returns Intercom's id of it.
     pub(super) async fn company(&self, company: &JsonObject) -> Result<String, StepError> {
         let body = Value::Object(company.clone());
         let reply = self.tell(Method::POST, "/companies", &body).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
-    /// Intercom's id of the company that the site knows by this one.
+    /// Returns Intercom's id of the company that has this id at the site.
     pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/companies?company_id={}", escaped(company_id));
         let reply = self.ask(Method::GET, &path).await?;
@@ -229,7 +228,7 @@ impl IntercomClient<'_> {
         }
     }
 
-    /// Makes a contact belong to a company.
+    /// Adds a contact to a company.
     pub(super) async fn attach(
         &self,
         contact: &str,
@@ -240,20 +239,20 @@ impl IntercomClient<'_> {
         taken(&reply)
     }
 
-    /// Makes a contact no longer belong to a company; one that does not is as it should be.
+    /// Removes a contact from a company. A contact that is not in it is no error.
     pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), StepError> {
         let path = format!("/contacts/{}/companies/{}", escaped(contact), escaped(company));
         let reply = self.ask(Method::DELETE, &path).await?;
         taken(&reply).map(|_taken| ())
     }
 
-    /// The id of the tag of this name, which is made if it is not there.
+    /// Returns the id of the tag of this name, which is made if it does not exist.
     pub(super) async fn make_tag(&self, name: &str) -> Result<String, StepError> {
         let reply = self.tell(Method::POST, "/tags", &json!({ "name": name })).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
-    /// Tags a contact.
+    /// Adds a tag to a contact.
     pub(super) async fn tag(
         &self,
         contact: &str,
@@ -263,7 +262,7 @@ impl IntercomClient<'_> {
         taken(&self.tell(Method::POST, &path, &json!({ "id": tag })).await?)
     }
 
-    /// Takes a tag off a contact.
+    /// Removes a tag from a contact.
     pub(super) async fn untag(
         &self,
         contact: &str,
@@ -286,7 +285,7 @@ impl IntercomClient<'_> {
         self.send(self.api.front.build_json_request(method, path, body)?).await
     }
 
-    /// Makes a call, unless Intercom has asked for none.
+    /// Makes a call, unless the rate limit is used up.
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, StepError> {
         if let Some(pause) = self.api.pause(self.call.now()) {
             let reason = OutcomeReason::detailed("rate_limited", "no call is left in this window");
@@ -318,14 +317,14 @@ fn taken(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
     }
 }
 
-/// The id of the object that was returned.
+/// Returns the id of the object in the reply.
 fn id(reply: &VendorReply) -> Result<String, StepError> {
     let object = reply.json().unwrap_or_default();
     let id = object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable(reply))
 }
 
-/// The contact that a merged one was merged into: the last part of the link's address.
+/// Returns the contact into which a merged one was merged: the last part of the link's address.
 fn successor(reply: &VendorReply) -> Result<String, StepError> {
     let link = reply.headers.get(LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
     let address = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
@@ -335,8 +334,8 @@ fn successor(reply: &VendorReply) -> Result<String, StepError> {
     id.map(str::to_owned).ok_or_else(|| complaint(reply))
 }
 
-/// The contact that stands in the way of another: its id is in the text of the refusal. Without it, the
-/// search will know in a while.
+/// Returns the contact that conflicts with another: its id is in the text of the refusal. Without an id the
+/// search will find it in a while.
 fn conflicting(reply: &VendorReply) -> Result<String, StepError> {
     let (_, message) = first_error(reply).unwrap_or_default();
     let after = message.split_once("id=").map(|(_, rest)| rest);
@@ -353,7 +352,7 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(is_part)
 }
 
-/// The first error of an `error.list`.
+/// Returns the first error of an `error.list`.
 fn first_error(reply: &VendorReply) -> Option<(String, String)> {
     let list = reply.json()?;
     let first = list.get("errors")?.as_array()?.first()?;

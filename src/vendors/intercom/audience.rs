@@ -1,5 +1,5 @@
-//! Segments as tags (`contracts/destinations.md` 5.6): Intercom's own segments cannot be written. A
-//! contact that is not there is not made: who is worth a contact is what the events say.
+//! Segments as tags (`docs/contracts/destinations.md` 5.6): Intercom's own segments cannot be written. A missing
+//! contact is not made: events decide who becomes a contact.
 
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ use crate::vendors::audience::{
 use crate::vendors::contact_api::StepError;
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
-/// Rows of one change: a call or two each, as many as should be told again if it breaks off.
+/// The most rows of one change: each takes one or two calls, and all are sent again after a failure.
 const MAX_ROWS: usize = 50;
 
 #[async_trait]
@@ -34,7 +34,7 @@ impl VendorAudience for IntercomDestination {
     ) -> Result<String, Outcome> {
         match list.id {
             Some(id) => Ok(id.to_owned()),
-            // Of a tag that is there this returns the id.
+            // For an existing tag this returns its id.
             None => self.line(call).make_tag(list.title).await.map_err(Outcome::from),
         }
     }
@@ -69,7 +69,7 @@ impl IntercomDestination {
             if put(line, change, &id, tag).await? == IntercomCallOutcome::Accepted {
                 return Ok(());
             }
-            // What was remembered has been deleted or merged since.
+            // The cached contact has been deleted or merged since.
             self.contacts.forget(&key);
         }
         let Some(id) = find_person(line, &who).await? else {

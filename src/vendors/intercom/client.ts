@@ -1,4 +1,4 @@
-// Feeds Intercom's Messenger. It knows no event ids.
+// Passes events to Intercom's Messenger, which has no event ids.
 
 import type { Adapter } from "../../../static/sdk/src/parts/clients";
 

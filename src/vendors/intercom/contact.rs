@@ -1,4 +1,4 @@
-//! Contacts and companies as Intercom writes them (`contracts/destinations.md` 5.2 and 5.3).
+//! Contacts and companies as Intercom writes them (`docs/contracts/destinations.md` 5.2 and 5.3).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::vendors::contact_api::{ContactIdentity, cut, phone, select_values};
 use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
-/// Events this young are of a visitor who is there now; older ones may be replayed.
+/// The age up to which an event counts as a visit; older ones may be replayed.
 const LIVE: Duration = Duration::from_secs(15 * 60);
 
 /// The longest text of a custom attribute.
@@ -23,7 +23,7 @@ const MAX_TEXT_CHARS: usize = 255;
 /// The largest `monthly_spend` (a 32-bit integer).
 const MAX_SPEND: i64 = 2_147_483_647;
 
-/// The contact as far as the event and the profile know the person.
+/// Returns the contact with the data that the event and the profile have of the person.
 pub(super) fn contact(
     event: &EnrichedEvent,
     who: &ContactIdentity,
@@ -68,14 +68,14 @@ pub(super) fn contact(
     contact
 }
 
-/// When the visitor was there, if this is not an old event that is told again.
+/// Returns the time of the visit, unless the event is old and may be replayed.
 fn last_seen_at(event: &EnrichedEvent, now: Timestamp) -> Option<i64> {
     let at = event.event.timestamp;
     let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
     (age <= LIVE).then(|| at.as_second())
 }
 
-/// Notes the traits of a person that no attribute can hold.
+/// Records the traits of a person that no attribute can hold.
 pub(super) fn note_dropped(
     event: &EnrichedEvent,
     settings: &IntercomSettings,
@@ -87,7 +87,7 @@ pub(super) fn note_dropped(
     }
 }
 
-/// The traits of these names that an attribute can hold.
+/// Returns the traits of these names that an attribute can hold.
 fn attributes(traits: &JsonObject, names: &[String], dropped: &mut DroppedFields) -> JsonObject {
     let mut attributes = JsonObject::new();
     for (name, value) in select_values(traits, names) {
@@ -116,7 +116,7 @@ fn attribute_value(name: &str, value: &Value) -> Option<Value> {
     }
 }
 
-/// The company of a group event; none without its id.
+/// Returns the company of a group event; `None` without its id.
 pub(super) fn company(
     event: &Event,
     settings: &IntercomSettings,
@@ -155,7 +155,7 @@ pub(super) fn company(
     Some(company)
 }
 
-/// A spend without its decimals, as Intercom would have it.
+/// Returns a spend without its decimals, as Intercom requires.
 fn truncated(spend: &Number) -> Option<i64> {
     let whole = match (spend.as_i64(), spend.as_f64()) {
         (Some(whole), _) => whole,
@@ -165,7 +165,7 @@ fn truncated(spend: &Number) -> Option<i64> {
     (0..=MAX_SPEND).contains(&whole).then_some(whole)
 }
 
-/// A company's id, as sites write it.
+/// Returns a company's id, as sites write it.
 pub(super) fn company_id(written: &Value) -> Option<String> {
     products::text(written)
 }

@@ -1,4 +1,4 @@
-//! The conversations about one event (`contracts/destinations.md` 5.3): each is read from top to bottom.
+//! The conversations about one event (`docs/contracts/destinations.md` 5.3), each in the order of its calls.
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,10 @@ use crate::event::{EnrichedEvent, JsonObject};
 use crate::vendors::OutcomeReason;
 use crate::vendors::contact_api::{ContactCache, ContactIdentity, ContactKey, StepError};
 
-/// How often a contact may turn out to be another one before it is left for later.
+/// The most times a contact may turn out to be another one before the event is retried later.
 const MAX_TURNS: usize = 4;
 
-/// One conversation.
+/// The context of one event's conversation.
 #[derive(Clone, Copy)]
 pub(super) struct IntercomContactSync<'t> {
     pub(super) line: IntercomClient<'t>,
@@ -27,7 +27,7 @@ pub(super) struct IntercomContactSync<'t> {
 }
 
 impl IntercomContactSync<'_> {
-    /// Brings the person's contact up to date; takes them out of the company of this id.
+    /// Updates the person's contact and removes it from the company of this id.
     pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), StepError> {
         let id = self.upsert().await?;
         self.absorb_leads(&id).await?;
@@ -38,7 +38,7 @@ impl IntercomContactSync<'_> {
         }
     }
 
-    /// Tells an event. A user that Intercom does not know is introduced, and the event told once more.
+    /// Sends an event. If Intercom does not know the user, makes the contact and sends the event once more.
     pub(super) async fn event(&self, happening: &IntercomEvent) -> Result<(), StepError> {
         if happening.introduces {
             let id = self.upsert().await?;
@@ -59,7 +59,7 @@ impl IntercomContactSync<'_> {
         self.expect(self.line.event(told(happening, "id", &id)).await?)
     }
 
-    /// Makes the person belong to a company.
+    /// Adds the person to a company.
     pub(super) async fn company(&self, company: &JsonObject) -> Result<(), StepError> {
         let contact = match self.remembered() {
             Some(id) => id,
@@ -74,17 +74,17 @@ impl IntercomContactSync<'_> {
         self.expect(self.line.attach(&contact, &company).await?)
     }
 
-    /// A lead turned out to be this user.
+    /// Merges the lead of the previous id into this user.
     pub(super) async fn alias(&self) -> Result<(), StepError> {
         if self.find_lead().await?.is_none() {
             return Err(StepError::Skipped(OutcomeReason::new("no_lead")));
         }
-        // Where there is no such user yet, the lead becomes it.
+        // If there is no such user yet, the lead becomes it.
         let id = self.upsert().await?;
         self.absorb_leads(&id).await
     }
 
-    /// Makes the contact what is known of the person, and returns its id.
+    /// Updates the contact with the person's data, or makes it, and returns its id.
     async fn upsert(&self) -> Result<String, StepError> {
         let portrait = self.contact_attributes();
         let mut known = match self.remembered() {
@@ -111,7 +111,7 @@ impl IntercomContactSync<'_> {
         Err(StepError::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
-    /// The contact of somebody without a user id: remembered, found, or made.
+    /// Returns the contact of a person without a user id: from the cache, found, or made.
     async fn find_or_create(&self) -> Result<String, StepError> {
         if let Some(id) = self.remembered() {
             return Ok(id);
@@ -124,7 +124,7 @@ impl IntercomContactSync<'_> {
         Ok(self.remember(id))
     }
 
-    /// The contact as far as it is known here.
+    /// Returns the contact's attributes as far as they are known here.
     fn contact_attributes(&self) -> JsonObject {
         contact(self.event, self.who, self.settings, self.line.call.now())
     }
@@ -139,7 +139,7 @@ impl IntercomContactSync<'_> {
         self.line.make(portrait).await
     }
 
-    /// Looks for the contact: by the user's id, by the address, as the lead of this device.
+    /// Looks for the contact: by the user's id, by the address, then as the lead of this device.
     async fn find(&self) -> Result<Option<String>, StepError> {
         match find_person(self.line, self.who).await? {
             Some(id) => Ok(Some(id)),
@@ -147,7 +147,7 @@ impl IntercomContactSync<'_> {
         }
     }
 
-    /// The lead of this device, if leads are told apart by device.
+    /// Returns the lead of this device, if leads are distinguished by device.
     async fn find_lead(&self) -> Result<Option<String>, StepError> {
         let Some(device) = &self.who.anonymous_id else { return Ok(None) };
         if !self.settings.leads {
@@ -158,12 +158,12 @@ impl IntercomContactSync<'_> {
         }
         let Some(attribute) = &self.settings.lead_attribute else { return Ok(None) };
         let found = self.line.search(equals(&format!("custom_attributes.{attribute}"), device));
-        // A lead that became a user keeps the attribute: whoever comes after on this device is not it.
+        // A lead that became a user keeps the attribute: a later visitor of this device is another person.
         let lead = found.await?.into_iter().find(|contact| contact.is_lead);
         Ok(lead.map(|lead| lead.id))
     }
 
-    /// Merges the leads that this user was, by device and by address, into the user.
+    /// Merges the user's former leads, by device and by address, into the user.
     async fn absorb_leads(&self, user: &str) -> Result<(), StepError> {
         let Some(user_id) = self.who.user_id.as_ref().filter(|_| self.settings.leads) else {
             return Ok(());
@@ -201,7 +201,7 @@ impl IntercomContactSync<'_> {
         if let (Some(_), Some(device)) = (&self.who.user_id, &self.who.anonymous_id) {
             let lead = ContactKey::Anonymous(device.clone());
             if self.contacts.get(&lead).as_ref() == Some(&id) {
-                // The lead became the user: nobody else on this device is it.
+                // The lead became the user: no other visitor of this device is that lead.
                 self.contacts.forget(&lead);
             }
         }
@@ -217,7 +217,7 @@ impl IntercomContactSync<'_> {
         }
     }
 
-    /// A contact that was there a moment ago is not.
+    /// Fails if a contact that existed a moment ago is gone.
     fn expect(&self, taken: IntercomCallOutcome) -> Result<(), StepError> {
         match taken {
             IntercomCallOutcome::Accepted => Ok(()),
@@ -229,7 +229,7 @@ impl IntercomContactSync<'_> {
     }
 }
 
-/// Looks for somebody: by the user's id, then by the address.
+/// Looks for a person: by the user's id, then by the address.
 pub(super) async fn find_person(
     line: IntercomClient<'_>,
     who: &ContactIdentity,
@@ -244,7 +244,7 @@ pub(super) async fn find_person(
     choose(&found, who.user_id.as_deref())
 }
 
-/// The one of those with this address that is the person: a user before a lead, nobody else's user.
+/// Returns the person's contact among those with this address: a user before a lead, never another user.
 fn choose(
     found: &[IntercomContactMatch],
     user_id: Option<&str>,
@@ -267,7 +267,7 @@ fn equals(field: &str, value: &str) -> Value {
     json!({ "field": field, "operator": "=", "value": value })
 }
 
-/// An event of the contact that this key and value name.
+/// Builds an event of the contact that this key and value name.
 fn told(happening: &IntercomEvent, key: &str, whose: &str) -> JsonObject {
     let mut event = JsonObject::new();
     event.insert("event_name".to_owned(), happening.name.as_str().into());

@@ -1,4 +1,4 @@
-//! What an event has to say to Intercom, before anybody is asked.
+//! The message to Intercom that an event becomes, before any call.
 
 use serde_json::Value;
 
@@ -11,37 +11,37 @@ use crate::vendors::contact_api::{ContactIdentity, view_event_name};
 use crate::vendors::naming::is_like;
 use crate::vendors::person::EventPerson;
 
-/// Events that say who somebody is as well: the contact is brought up to date first.
+/// Events that also introduce a person: the contact is updated first.
 const INTRODUCTIONS: [&str; 3] = ["SIGNED_UP", "LEAD", "LEAD_GENERATED"];
 
-/// Who says what.
+/// An action and the identity of its person.
 #[derive(Debug)]
 pub(super) struct IntercomMessage {
     pub(super) who: ContactIdentity,
     pub(super) action: IntercomAction,
 }
 
-/// What is said.
+/// The action that an event stands for.
 #[derive(Debug)]
 pub(super) enum IntercomAction {
-    /// This is the person; perhaps they leave the company of this id.
+    /// Updates the person's contact; removes it from the company of this id, if any.
     Person { leaves: Option<String> },
-    /// This happened.
+    /// Sends an event.
     Event(IntercomEvent),
-    /// The person belongs to this company.
+    /// Adds the person to this company.
     Company(JsonObject),
-    /// A lead turned out to be a user.
+    /// Merges a lead into its user.
     Alias,
 }
 
-/// An event as Intercom takes it, but for its contact.
+/// An event as Intercom takes it, without its contact.
 #[derive(Debug)]
 pub(super) struct IntercomEvent {
     pub(super) name: String,
     /// Seconds since 1970.
     pub(super) created_at: i64,
     pub(super) metadata: JsonObject,
-    /// Whether the contact is brought up to date first.
+    /// True if the contact is updated first.
     pub(super) introduces: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn render(
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     let mut who = ContactIdentity::of(event);
     if matches!(say, IntercomAction::Alias) {
-        // The profile may know the user already, but the lead is the one that the event names.
+        // The profile may have the user already, but the lead is the one that the event names.
         who.anonymous_id.clone_from(&event.event.previous_id);
     }
     let can_be_found_again = settings.lead_attribute.is_some() && who.anonymous_id.is_some();
@@ -95,7 +95,7 @@ fn say(
     let introduces = event.event.kind == EventKind::Track
         && INTRODUCTIONS.iter().any(|introduction| is_like(introduction, &name));
     Ok(IntercomAction::Event(IntercomEvent {
-        // What Intercom itself would make of them.
+        // Intercom itself would replace these characters.
         name: name.replace(['.', '$'], "-"),
         created_at: event.event.timestamp.as_second(),
         metadata: metadata(properties, settings, dropped),
@@ -103,13 +103,13 @@ fn say(
     }))
 }
 
-/// Whether an alias says which lead is which user.
+/// Returns true if an alias links a lead to a user.
 fn is_introduction(event: &Event) -> bool {
     let is_there = |id: &Option<String>| id.as_ref().is_some_and(|id| !id.trim().is_empty());
     is_there(&event.user_id) && is_there(&event.previous_id)
 }
 
-/// The company that an identify event takes the person out of.
+/// Returns the company that an identify event removes the person from.
 fn leaves(event: &Event) -> Option<String> {
     let company = event.traits.as_ref()?.get("company")?;
     let is_removed = company.get("remove").and_then(Value::as_bool) == Some(true);

@@ -1,5 +1,5 @@
-//! The metadata of an event: flat, twenty keys, in the types that Intercom knows
-//! (`contracts/destinations.md` 5.2 and 5.3).
+//! The metadata of an event: flat, at most twenty keys, in the types that Intercom takes
+//! (`docs/contracts/destinations.md` 5.2 and 5.3).
 
 use serde_json::{Value, json};
 
@@ -9,16 +9,16 @@ use crate::values::{currency, time};
 use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::products;
 
-/// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
+/// The most keys of an event that Intercom stores; it ignores the others, in the order sent.
 const MAX_KEYS: usize = 20;
 
-/// How deep objects within objects are flattened.
+/// The most levels of nested objects that are flattened.
 const MAX_DEPTH: usize = 5;
 
-/// What a date's key ends with.
+/// The suffix of a date's key.
 const DATE: &str = "_date";
 
-/// The metadata of an event with these properties.
+/// Returns the metadata of an event with these properties.
 pub(super) fn metadata(
     properties: &JsonObject,
     settings: &IntercomSettings,
@@ -28,7 +28,7 @@ pub(super) fn metadata(
     let revenue = revenue(properties, settings.currency.as_deref());
     let spent: &[&str] = match revenue {
         Some(revenue) => {
-            // Where there is a price, the revenue is another amount.
+            // If there is a price, the revenue is another amount.
             let has_price = properties.get("price").is_some_and(|price| !says_nothing(price));
             let key = if has_price { "revenue" } else { "price" };
             all.insert(key.to_owned(), revenue);
@@ -64,7 +64,7 @@ pub(super) fn metadata(
     kept
 }
 
-/// The event's revenue in minor units. Intercom takes no amount that is not positive, and no currency is
+/// Returns the event's revenue in minor units. Intercom takes only positive amounts, and no currency is
 /// guessed.
 fn revenue(properties: &JsonObject, store: Option<&str>) -> Option<Value> {
     let revenue = products::number(properties.get("revenue")?)?.as_f64()?;
@@ -73,14 +73,14 @@ fn revenue(properties: &JsonObject, store: Option<&str>) -> Option<Value> {
     Some(json!({ "amount": amount, "currency": currency }))
 }
 
-/// An amount in its currency's smallest unit, if it is positive.
+/// Returns an amount in its currency's smallest unit, if it is positive.
 pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
     let factor = 10_f64.powi(i32::from(currency::decimals(currency)));
     // 19.99 times 100 is a little less than 1999.
     products::whole_number(&json!(amount * factor)).filter(|units| *units > 0)
 }
 
-/// Metadata as it grows.
+/// Collects metadata and the dropped fields.
 struct MetadataBuilder<'d> {
     all: JsonObject,
     /// True if a date gets a second key in Intercom's form.
@@ -89,7 +89,7 @@ struct MetadataBuilder<'d> {
 }
 
 impl MetadataBuilder<'_> {
-    /// Adds a value, or what is in an object, `depth` levels down.
+    /// Adds a value or an object's members, `depth` levels down.
     fn add(&mut self, key: &str, value: &Value, depth: usize) {
         match value {
             value if says_nothing(value) => {}
@@ -128,7 +128,7 @@ impl MetadataBuilder<'_> {
     }
 }
 
-/// Whether an object is one that Intercom takes whole: an amount or a link with its text.
+/// Returns true if an object is one that Intercom takes whole: an amount, or a link with its text.
 fn is_rich(object: &JsonObject) -> bool {
     if object.len() != 2 {
         return false;
@@ -144,7 +144,7 @@ fn is_web(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
 
-/// A key's value in a type that Intercom knows.
+/// Returns a key's value in a type that Intercom takes.
 fn leaf(key: &str, value: &Value) -> Result<Value, FieldDropReason> {
     match value {
         Value::Null | Value::Array(_) => Err(FieldDropReason::Nested),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn revenue_alone_becomes_an_amount() {
+    fn revenue_without_price_becomes_an_amount() {
         let amount = |units: i64| json!({ "amount": units, "currency": "EUR" });
         for (properties, expected) in [
             (json!({ "revenue": 19.99, "currency": "eur" }), json!({ "price": amount(1999) })),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_keep_their_names_and_get_a_second_key_if_asked() {
+    fn dates_keep_their_names_and_get_a_second_key_if_set() {
         let given = json!({ "start": "2026-11-23T10:00:00Z", "end_date": "2026-11-23", "day_date": "soon" });
         let plain = json!({ "start": "2026-11-23T10:00:00Z", "end_date": 1_795_392_000 });
         let dropped = ["day_date (unreadable_time)"];
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_keys_are_kept_and_the_others_named() {
+    fn metadata_keeps_twenty_keys_and_reports_the_others() {
         let many: JsonObject = (0..22).map(|n| (format!("k{n:02}"), json!(n))).collect();
         let (kept, dropped) = of("metadata_priority = [\"k21\"]", many.into());
         assert_eq!(kept.as_object().unwrap().len(), 20);

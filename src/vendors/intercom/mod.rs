@@ -1,21 +1,21 @@
-//! Intercom, by its REST API (`contracts/destinations.md` section 5).
+//! Intercom, by its REST API (`docs/contracts/destinations.md` section 5).
 //!
-//! Intercom knows contacts (users and leads), companies and events, and takes one of them a call: what
-//! a message needs is said in a short conversation. Everything that is said may be said again: events
-//! are told apart by contact, name and second, contacts by their ids.
+//! Intercom has contacts (users and leads), companies and events, and takes one of them a call: each message
+//! needs a short conversation. Every call may be repeated: events are distinguished by contact, name and
+//! second, contacts by their ids.
 //!
 //! Decisions where the contract leaves a choice or sources disagree:
-//! - An event of a known user goes at once, by `user_id`; only if Intercom does not know the user is
-//!   the contact made and the event sent once more. People known by e-mail only are looked up first.
-//! - Contacts are looked for by user id, then by e-mail. A lead found by e-mail becomes the user; a
-//!   user found by e-mail who has another user id is somebody else, and a new contact is made.
-//! - People without a user id become leads only with `leads = true`; those who gave no e-mail address
-//!   either only if `lead_attribute` names the custom attribute by which they are found again. When
-//!   they turn out to be a user, their lead is merged into it.
-//! - The `revenue` of an event becomes `price` in minor units if the event or the settings name a
-//!   currency, and `revenue` if there is a price as well; all other amounts stay numbers under their
-//!   names. Metadata is flattened with `_`, without lists; the twenty keys kept are those of
-//!   `metadata_priority`, then the revenue, then the first.
+//! - An event of a known user is sent at once, by `user_id`; if Intercom does not know the user, the contact
+//!   is made and the event sent once more. People known by e-mail only are looked up first.
+//! - Contacts are looked for by user id, then by e-mail. A lead found by e-mail becomes the user; a user
+//!   found by e-mail who has another user id is another person, and a new contact is made.
+//! - People without a user id become leads only with `leads = true`; those without an e-mail address need
+//!   `lead_attribute` as well, the custom attribute by which they are found again. When they turn out to be a
+//!   user, their lead is merged into it.
+//! - The `revenue` of an event becomes `price` in minor units if the event or the settings name a currency,
+//!   and `revenue` if there is a price as well; all other amounts stay numbers under their names. Metadata is
+//!   flattened with `_`, without lists; the twenty keys kept are those of `metadata_priority`, then the
+//!   revenue, then the first.
 //! - Two events of one contact and name within a second are one to Intercom, and the second is lost.
 //! - A workspace holds 120 names of events: choose them with the destination's `events`.
 
@@ -92,7 +92,7 @@ struct IntercomDestination {
 impl Destination for IntercomDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
         DeliveryLimits {
-            // One event a call: a batch is only a visitor's turn.
+            // One event per call: a batch only keeps a visitor's events together.
             scope: BatchScope::Visitor,
             max_events: 20,
             max_bytes: 512 * 1024,

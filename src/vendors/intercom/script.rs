@@ -1,4 +1,4 @@
-//! Intercom's messenger.
+//! The scripts of Intercom's messenger.
 
 use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 

@@ -5,24 +5,24 @@ use crate::settings::SettingsSection;
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{person, products};
 
-/// The settings, checked.
+/// The checked settings.
 pub(super) struct IntercomSettings {
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
-    /// Reads the numbers of contacts.
+    /// Reads the contacts' telephone numbers.
     pub(super) telephones: TelephoneReader,
-    /// Whether people without a user id become leads.
+    /// True if people without a user id become leads.
     pub(super) leads: bool,
     /// The custom attribute that holds the anonymous id of leads who gave no e-mail address.
     pub(super) lead_attribute: Option<String>,
-    /// Whether pages and screens are events.
+    /// True if pages and screens are sent as events.
     pub(super) pages: bool,
     /// Traits of people, and of companies, that are custom attributes in Intercom.
     pub(super) attributes: Vec<String>,
     pub(super) company_attributes: Vec<String>,
     /// True if a date among an event's properties gets a second key, in Intercom's form.
     pub(super) dates: bool,
-    /// Keys of metadata that are kept first.
+    /// The keys of metadata that are kept first.
     pub(super) metadata_priority: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ impl IntercomSettings {
         let leads = section.opt_boolean("leads").unwrap_or(false);
         let lead_attribute = section.opt_string("lead_attribute");
         if lead_attribute.is_some() && !leads {
-            section.error("lead_attribute", "has no meaning without leads = true");
+            section.error("lead_attribute", "has no effect without leads = true");
         }
         Self {
             currency: products::store_currency(section),

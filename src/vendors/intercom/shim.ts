@@ -1,5 +1,5 @@
-// Intercom, answered by Tagway, with a button in place of the messenger: the messenger's own script is
-// loaded when somebody wants to talk. What is said of people and events goes to Tagway in any case.
+// The Intercom API in the page, served by Tagway, with a button in place of the messenger: the messenger's own
+// script is loaded when the visitor opens the chat. People and events are always sent to Tagway.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -12,11 +12,11 @@ const own = settings.shims?.intercom;
 
 let real: any;
 let kept: Params = { ...page.intercomSettings };
-/** What the messenger is told when it comes, and how much of it stands where it looks for it. */
+/** The calls for the messenger until it loads, and how many of them are in its own queue. */
 const later: any[] = [];
 let sent: number | undefined;
 
-// What is for the messenger alone, or proves who somebody is and is nobody else's business.
+// Settings for the messenger only, and proofs of identity, which no other vendor gets.
 const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignment|.*_(padding|color|launcher|selector)|session_duration|z_index|compan(y|ies))$/;
 
 const person = (given?: Params | null) => {
@@ -26,7 +26,7 @@ const person = (given?: Params | null) => {
   const { user_id: id, user_hash, company, companies = company } = said;
   const traits: Params = {};
   for (const key in said) if (!TO_MESSENGER.test(key)) traits[key] = said[key];
-  // The gateway takes the hash out before anything else sees it: it may prove who logged in.
+  // The gateway removes the hash before any further use: it may prove who logged in.
   const options = user_hash && { integrations: { Intercom: { user_hash } } };
   if (id || Object.keys(traits)[0]) tagway.identify(id && String(id), traits, tagway.ids.of(options || {}));
   for (const { company_id, id = company_id, ...more } of [].concat(companies || []) as Params[]) {
@@ -47,9 +47,9 @@ const intercom: any = tagway.safe((name: string, ...args: any[]) => {
     tagway.reset();
   }
   if (real) return real(name, ...args);
-  // Nobody has written yet.
+  // There are no messages before the messenger is loaded.
   if (name === "onUnreadCountChange") args[0]?.(0);
-  // Until somebody wants to talk, there is nothing to hide, and who it is comes with the first word.
+  // Until the chat is opened there is nothing to hide, and the person's data is sent with the boot call.
   if (sent || !/^(boot|update|shutdown|reattach_activator|getVisitorId|hide|hideNotifications)$/.test(name)) later.push([name, ...args]);
   if (OPENS.test(name)) load();
   if (name === "getVisitorId") return tagway.ids.anonymous();
@@ -59,7 +59,7 @@ const load = tagway.chat(
   own && new URL(`${own.from}/widget/${own.app_id}`, settings.endpoint),
   !kept.hide_default_launcher,
   () => {
-    // Whoever pressed the button wants to see it; others have said what they want.
+    // A visitor who pressed the button wants to see it; other calls state what to open.
     if (!later.some(([name]) => OPENS.test(name))) later.push(["show"]);
     sent = later.length;
     intercom.q = [["boot", { ...kept, app_id: own!.app_id }], ...later];

@@ -1,5 +1,5 @@
-//! What becomes of a batch, and which settings cannot work. Every rule of the mapping has a fixture
-//! under `tests/fixtures/vendors/intercom`; whole conversations are held with the simulator.
+//! Delivery of batches, and checks of the settings. Every rule of the mapping has a fixture under
+//! `tests/fixtures/vendors/intercom`; whole conversations are tested with the simulator.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn clicked(user_id: &str) -> EnrichedEvent {
 }
 
 #[tokio::test]
-async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
+async fn later_events_of_the_visitor_wait_behind_a_retried_one() {
     let wire = Wire::statuses(&[202, 503]);
     let batch = [clicked("u1"), clicked("u1"), clicked("u1")];
     let outcomes = intercom("").deliver(&batch, &wire).await;
@@ -28,7 +28,7 @@ async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_refused_does_not_hold_the_others_up() {
+async fn refused_event_does_not_delay_the_others() {
     let error = json!({ "type": "error.list",
         "errors": [{ "code": "parameter_invalid", "message": "no" }] });
     let wire = Wire::default().then(400, error).then(202, json!(null));
@@ -38,7 +38,7 @@ async fn an_event_that_is_refused_does_not_hold_the_others_up() {
 }
 
 #[tokio::test]
-async fn the_same_event_sent_again_is_the_same_to_the_byte() {
+async fn repeated_event_is_byte_identical() {
     let wire = Wire::statuses(&[503, 202]);
     let (vendor, event) = (intercom(""), clicked("u1"));
     vendor.deliver(std::slice::from_ref(&event), &wire).await;
@@ -48,7 +48,7 @@ async fn the_same_event_sent_again_is_the_same_to_the_byte() {
 }
 
 #[tokio::test]
-async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
+async fn cached_contact_that_is_gone_is_looked_up_again() {
     let vendor = intercom("");
     let event = || {
         test_support::known(json!({ "event": "Clicked" }), None, json!({ "email": "jo@x.example" }))
@@ -66,10 +66,10 @@ async fn a_remembered_contact_that_is_gone_is_looked_for_anew() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_mistakes() {
+fn invalid_settings_are_reported() {
     for (settings, expected) in [
         ("", "access_token"),
-        ("access_token = \"a\\nb\"", "no header can carry"),
+        ("access_token = \"a\\nb\"", "not valid in a header"),
         ("access_token = \"t\"\nregion = \"uk\"", "not one of us, eu, au"),
         ("access_token = \"t\"\napi_version = \"latest\"", "of the form"),
         ("access_token = \"t\"\ncurrency = \"euro\"", "ISO 4217"),
@@ -84,6 +84,6 @@ fn settings_that_cannot_work_are_mistakes() {
 }
 
 #[test]
-fn the_token_is_a_secret() {
+fn access_token_is_a_secret() {
     assert_eq!(intercom("").secrets(), [SecretString::new("hush")]);
 }

@@ -1,8 +1,8 @@
-//! `POST /api/s/<type>`: one canonical message, whose ids of other vendors' cookies the library adds
-//! itself. It has no queue and never tries again, and takes an answer that is no JSON for an error.
+//! `POST /api/s/<type>`: one canonical message. The library itself adds the ids of other vendors'
+//! cookies. It has no queue, never retries, and takes a reply that is not JSON for an error.
 //!
-//! Jitsu's server libraries call `/api/s/s2s/<type>` with a write key in the head; with the site's token
-//! for one they are its servers.
+//! Jitsu's server libraries call `/api/s/s2s/<type>` with a write key in a header. With the site's token
+//! as the write key they count as the site's servers.
 
 use http::header::HeaderName;
 use serde_json::Value;
@@ -56,8 +56,7 @@ impl Beacon for JitsuBeacon {
     }
 }
 
-/// The session that Google's library counts, where it counts only one: each of its streams has its
-/// own.
+/// Takes the session id of Google's library, if it has only one: each of its streams has its own.
 fn session(context: &mut JsonObject) {
     if context.contains_key("sessionId") {
         return;
@@ -86,7 +85,7 @@ mod tests {
         "sessionIds":{"G-1":"1795434661"}},"fbp":"fb.1.1.2"},"campaign":{"source":"google"}}}"#;
 
     #[test]
-    fn only_the_browsers_paths_are_known() {
+    fn endpoint_accepts_message_paths_only() {
         for path in
             ["/api/s/page", "/api/s/s2s/track", "/api/s/track", "/api/s/identify/", "/api/s/group"]
         {
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn googles_session_is_taken_if_it_is_the_only_one() {
+    fn session_is_taken_from_ga4_if_it_is_the_only_one() {
         for (ids, expected) in [
             (r#"{"G-1":"17954"}"#, Some(Value::from("17954"))),
             (r#"{"G-1":"17954","G-2":"17955"}"#, None),
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_a_name_for_the_day_unless_a_cookie_has_one() {
+    fn daily_id_is_assigned_only_without_user_id_and_cookies() {
         let nobody = r#"{"type":"page","userId":null}"#;
         let name = |sent: TestBeaconRequest| {
             let messages = sent.decode(&JitsuBeacon).unwrap();

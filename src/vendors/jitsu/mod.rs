@@ -1,4 +1,4 @@
-//! Jitsu: its browser library's beacons (`contracts/beacons.md` 7.3). It is no destination.
+//! Jitsu: its browser library's beacons (`docs/contracts/beacons.md` 7.3). Not a destination.
 
 mod beacon;
 mod script;

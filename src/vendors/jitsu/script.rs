@@ -1,8 +1,8 @@
-//! Jitsu's library. It sends to the origin it came from.
+//! Jitsu's library. It sends to the origin that served it.
 
 use crate::vendors::script::{ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the library and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[ScriptFile { path: "/p.js", origin: "https://data.jitsu.com", ..ScriptFile::PLAIN }],
     rewrites: &[],

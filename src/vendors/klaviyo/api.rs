@@ -1,4 +1,4 @@
-//! The single calls to Klaviyo, and what each answer means.
+//! The single calls to Klaviyo and the meaning of each reply.
 
 use std::collections::HashMap;
 
@@ -14,25 +14,25 @@ use crate::settings::{SecretString, SettingsSection};
 use crate::vendors::contact_api::{StepError, check_reply, refused, unreadable};
 use crate::vendors::{VendorCall, VendorReply};
 
-/// Where Klaviyo is.
+/// Klaviyo's API, unless the endpoint says otherwise.
 const BASE: &str = "https://a.klaviyo.com";
 
-/// The revision of the API whose documentation this is written from.
+/// The revision of the API that this code follows.
 const REVISION: &str = "2026-07-15";
 
 /// The media type of JSON:API.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
 
-/// Addresses of one look-up: a page of Klaviyo's, and a URL that every server takes.
+/// E-mail addresses of one look-up: one page of Klaviyo's, and a URL short enough for every server.
 pub(super) const MAX_SOUGHT: usize = 50;
 
-/// How Klaviyo is reached.
+/// Klaviyo's base URL and the headers of every call.
 pub(super) struct KlaviyoApi {
     base: String,
     headers: HeaderMap,
 }
 
-/// The calls of one change.
+/// A client that makes the calls of one change.
 #[derive(Clone, Copy)]
 pub(super) struct KlaviyoClient<'c> {
     pub(super) api: &'c KlaviyoApi,
@@ -40,7 +40,7 @@ pub(super) struct KlaviyoClient<'c> {
 }
 
 impl KlaviyoApi {
-    /// Reads as whom Klaviyo is called.
+    /// Reads the API key and the revision; returns the key as well, as a secret to redact.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
@@ -53,7 +53,9 @@ impl KlaviyoApi {
                 authorization.set_sensitive(true);
                 headers.insert(AUTHORIZATION, authorization);
             }
-            Err(_) => section.error("api_key", "has characters that no header can carry"),
+            Err(_) => {
+                section.error("api_key", "contains characters that are not valid in a header")
+            }
         }
         let revision = section.opt_string("revision").unwrap_or_else(|| REVISION.to_owned());
         let is_date =
@@ -82,14 +84,14 @@ impl KlaviyoApi {
 }
 
 impl KlaviyoClient<'_> {
-    /// Makes a list; returns Klaviyo's id of it.
+    /// Creates a list; returns Klaviyo's id of it.
     pub(super) async fn make_list(self, name: &str) -> Result<String, StepError> {
         let body = json!({ "data": { "type": "list", "attributes": { "name": name } } });
         let reply = self.send(Method::POST, "/api/lists", Some(&body)).await?;
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
-    /// The ids of the profiles with these addresses, by the address in lower case.
+    /// Returns the ids of the profiles with these e-mail addresses, by address in lower case.
     pub(super) async fn find(self, emails: &[&str]) -> Result<HashMap<String, String>, StepError> {
         let listed: Vec<String> = emails.iter().map(|email| json!(email).to_string()).collect();
         let query = Serializer::new(String::new())
@@ -110,7 +112,7 @@ impl KlaviyoClient<'_> {
         Ok(found.iter().filter_map(profile).collect())
     }
 
-    /// Makes a profile, or finds the one with this address; returns its id.
+    /// Creates a profile, or finds the one with this address; returns its id.
     pub(super) async fn make(
         self,
         email: &str,
@@ -125,7 +127,7 @@ impl KlaviyoClient<'_> {
         if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
     }
 
-    /// Puts profiles on a list, or takes them off. Returns whether there is such a list.
+    /// Adds profiles to a list, or removes them. Returns false if the list does not exist.
     pub(super) async fn relate(
         self,
         method: Method,
@@ -156,14 +158,14 @@ impl KlaviyoClient<'_> {
     }
 }
 
-/// The id of the object that was returned.
+/// Returns the id of the object in the reply.
 fn id(reply: &VendorReply) -> Result<String, StepError> {
     let body = reply.json().unwrap_or_default();
     let id = body.pointer("/data/id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable(reply))
 }
 
-/// What Klaviyo says of a request that it refuses: the first of `errors`.
+/// Returns Klaviyo's reason for refusing a request: the first of `errors`.
 fn complaint(reply: &VendorReply) -> StepError {
     let body = reply.json().unwrap_or_default();
     let first = body.pointer("/errors/0");

@@ -1,4 +1,4 @@
-//! The members of lists.
+//! Adds members to Klaviyo's lists and removes them.
 
 use async_trait::async_trait;
 use http::Method;
@@ -12,13 +12,13 @@ use crate::vendors::audience::{
 use crate::vendors::contact_api::{StepError, email};
 use crate::vendors::{Outcome, OutcomeReason, VendorCall};
 
-/// Characters of an id of the site's own; a longer one is left out.
+/// Characters of the site's user id; a longer one is left out.
 const MAX_ID_CHARS: usize = 255;
 
-/// Who is to be listed.
+/// One member: the identifiers that Klaviyo gets.
 #[derive(Serialize, Deserialize)]
 struct KlaviyoProfileRow {
-    /// The address, in lower case.
+    /// The e-mail address, in lower case.
     email: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -26,7 +26,7 @@ struct KlaviyoProfileRow {
 
 #[async_trait]
 impl VendorAudience for KlaviyoApi {
-    /// As many as one look-up finds.
+    /// Returns the number of addresses that one look-up takes.
     fn max_rows(&self) -> usize {
         MAX_SOUGHT
     }
@@ -67,7 +67,8 @@ impl VendorAudience for KlaviyoApi {
     }
 }
 
-/// Looks for the members, makes who is missing, and lists them all; notes who ended otherwise.
+/// Looks up the profiles of the members, creates missing ones (if adding), and changes the list.
+/// Records members with another outcome in `ends`.
 async fn relate(
     line: KlaviyoClient<'_>,
     list: &str,
@@ -87,7 +88,7 @@ async fn relate(
             (None, AudienceChange::Add) => {
                 match line.make(&profile.email, profile.id.as_deref()).await {
                     Ok(id) => ids.push(id),
-                    // Of this one alone.
+                    // The refusal concerns this member alone.
                     Err(stop @ StepError::Dead(_)) => {
                         if let Some(end) = ends.get_mut(*index) {
                             *end = Some(stop.into());
@@ -96,7 +97,7 @@ async fn relate(
                     Err(stop) => return Err(stop),
                 }
             }
-            // Who is not there is on no list.
+            // A person without a profile is on no list.
             (None, AudienceChange::Remove) => {}
         }
     }

@@ -1,7 +1,7 @@
-//! Klaviyo's lists (`contracts/destinations.md` 7.9). Its lists only: events are not sent yet.
+//! Klaviyo's lists (`docs/contracts/destinations.md` 7.9). Lists only: events are not sent yet.
 //!
-//! Members are told by Klaviyo's own ids, so each is looked for by address first; who is to be added and
-//! is not there is made. Being on a list is no consent to be written to: nothing here gives one.
+//! Klaviyo's calls name members by its own profile ids, so each is looked up by e-mail address first. A
+//! member to add who has no profile gets one. Being on a list is no consent to marketing: none is set here.
 
 mod api;
 mod audience;
@@ -28,5 +28,5 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// Lists and look-ups allow ten calls a second (Klaviyo's bulk calls, the slowest that are stated).
+/// Lists and look-ups allow ten calls a second (Klaviyo's bulk calls, the slowest documented limit).
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();

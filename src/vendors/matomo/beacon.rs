@@ -1,8 +1,8 @@
-//! `matomo.php` under its several names: a hit is a query, whatever the method; a POST may have fields
-//! in its body too, or JSON with a list of such queries. The library never tries again.
+//! `matomo.php` under its several names: a hit is a query, whatever the method; a POST may also have
+//! fields in its body, or JSON with a list of such queries. The library never retries.
 //!
-//! Parameters that Matomo takes only with its token (`token_auth`) are any client's word: the address and
-//! the user agent (`cip`, `ua`) count where the token is the site's own.
+//! Parameters that Matomo takes only with its token (`token_auth`) could come from any client: the address
+//! and the user agent (`cip`, `ua`) count only if the token is the site's own.
 
 use http::Method;
 use serde_json::json;
@@ -60,7 +60,7 @@ impl Beacon for MatomoBeacon {
     }
 }
 
-/// The hits of a list. Those that are none are left out.
+/// Adds the hits of a list. Elements that are no hits are left out.
 fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
     let Some([requests, token]) = beacon_format::members(inbound.body, ["requests", "token_auth"])
     else {
@@ -89,7 +89,7 @@ fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), Bea
     Ok(())
 }
 
-/// Adds the messages of a hit.
+/// Adds the messages of one hit to the batch.
 fn add(
     fields: &FormFields<'_>,
     inbound: &BeaconRequest<'_>,
@@ -103,8 +103,8 @@ fn is_hit(fields: &FormFields<'_>) -> bool {
     fields.get("idsite").is_some() && fields.get("rec") == Some("1")
 }
 
-/// Hits have no id, but a random number, the page view's name and the visitor's. Without the first,
-/// two hits of a page cannot be told apart: there is no id then.
+/// Returns an id made of the random number, the page view's id and the visitor's, as hits have none.
+/// `None` without the random number: two hits of a page cannot be told apart then.
 fn message_id(fields: &FormFields<'_>) -> Option<String> {
     fields.get("r")?;
     let mut hash = Sha256::new();

@@ -1,5 +1,5 @@
-//! What one hit says: its kind is the first that its parameters show, its context is the same for all
-//! kinds (`contracts/beacons.md` 9.3).
+//! The mapping of one hit: its kind is the first that its parameters show; the context is the same for
+//! all kinds (`docs/contracts/beacons.md` 9.3).
 
 use serde_json::{Value, json};
 
@@ -7,15 +7,15 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::{BeaconLimits, BeaconRequest};
 use crate::vendors::beacon_format::{self, CanonicalMessage, FormFields, put};
 
-/// Parameters of a plug-in's own hits that are no events of the visitor's: forms being filled in,
-/// recordings, heatmaps.
+/// Parameters of plug-ins' hits that are no events of the visitor: forms being filled in, recordings,
+/// heatmaps.
 const RECORDED: [&str; 4] = ["fa_vid", "hsr_vid", "hsr_ev", "hsr_ids"];
 
-/// What an order is made of, by the Segment spec's names.
+/// The amounts of an order: Matomo's parameter and the Segment spec's name.
 const ORDER: [(&str, &str); 4] =
     [("ec_st", "subtotal"), ("ec_tx", "tax"), ("ec_sh", "shipping"), ("ec_dt", "discount")];
 
-/// The canonical messages of a hit: none for a heartbeat, two for the page of a product.
+/// Returns the canonical messages of a hit: none for a heartbeat, two for the page of a product.
 pub(super) fn messages(
     fields: &FormFields<'_>,
     id: &Option<String>,
@@ -30,7 +30,7 @@ pub(super) fn messages(
         own(fields, &mut properties, bounds);
         return vec![track(fields, event, properties, context, id.clone())];
     }
-    // The marker of an action that is none of those above.
+    // The marker of a custom action that is none of those above.
     if fields.get("ca") == Some("1") {
         return Vec::new();
     }
@@ -63,14 +63,15 @@ fn track(
         .finish()
 }
 
-/// The visitor, if cookies are allowed to the library; else the gateway's own names them.
+/// Adds the visitor's ids, which hits have if the library may set cookies; else the gateway's cookie
+/// identifies the visitor.
 fn with_ids(message: CanonicalMessage, fields: &FormFields<'_>) -> CanonicalMessage {
     message
         .with_id("userId", fields.get("uid"))
         .with_id("anonymousId", fields.get("cid").or(fields.get("_id")))
 }
 
-/// The event of a hit that is not the view of a page.
+/// Returns the track event of a hit that is no page view.
 fn action<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'f str, JsonObject)> {
     let mut said = JsonObject::new();
     let put_text = |said: &mut JsonObject, name: &str, parameter: &str| {
@@ -127,7 +128,7 @@ fn action<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'f 
     Some((action, said))
 }
 
-/// An order; or, without its number, the cart as it is now.
+/// Returns an order, or the cart's current state if there is no order number.
 fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, JsonObject) {
     let mut said = JsonObject::new();
     let worth = amount(fields, "revenue");
@@ -153,7 +154,7 @@ fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, Jso
     (event, said)
 }
 
-/// `[sku, name, category or [categories], price, quantity]`.
+/// Reads `[sku, name, category or [categories], price, quantity]`.
 fn product(item: Value) -> Option<Value> {
     let Value::Array(item) = item else { return None };
     let mut parts = item.into_iter();
@@ -168,8 +169,8 @@ fn product(item: Value) -> Option<Value> {
     (!product.is_empty()).then_some(Value::Object(product))
 }
 
-/// The product, or list of products, that the page shows. Hits that come later from the page repeat
-/// it, but those are no page views.
+/// Returns the product, or the list of products, that the page shows. Later hits of the page repeat it,
+/// but they are no page views.
 fn viewed(fields: &FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'static str, JsonObject)> {
     let mut said = JsonObject::new();
     let category = fields.get("_pkc").map(|text| {
@@ -189,7 +190,7 @@ fn viewed(fields: &FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'static st
     Some((if is_product { "Product Viewed" } else { "Product List Viewed" }, said))
 }
 
-/// The first of several categories is the product's; all are kept.
+/// Sets the first of several categories as the product's, and keeps all in `categories`.
 fn put_categories(said: &mut JsonObject, categories: Option<Value>) {
     let Some(Value::Array(mut all)) = categories else {
         return put(said, "category", categories);
@@ -201,7 +202,7 @@ fn put_categories(said: &mut JsonObject, categories: Option<Value>) {
     }
 }
 
-/// What the site says in ways of its own: dimensions, and variables of the page and of the visit.
+/// Adds the site's custom data: dimensions, and variables of the page and of the visit.
 fn own(fields: &FormFields<'_>, properties: &mut JsonObject, bounds: &BeaconLimits) {
     for (name, value) in fields.iter() {
         let number = name.strip_prefix("dimension").unwrap_or_default();
@@ -271,7 +272,7 @@ fn context(fields: &FormFields<'_>, inbound: &BeaconRequest<'_>) -> JsonObject {
     context
 }
 
-/// The visitor's place, as servers say it.
+/// Returns the visitor's location, which servers send.
 fn location(fields: &FormFields<'_>) -> JsonObject {
     let mut location = JsonObject::new();
     for (parameter, name) in [("country", "country"), ("region", "region"), ("city", "city")] {
@@ -283,7 +284,7 @@ fn location(fields: &FormFields<'_>) -> JsonObject {
     location
 }
 
-/// What Matomo calls a hit of this kind.
+/// Returns Matomo's name for a hit of this kind.
 fn theirs<'f>(fields: &'f FormFields<'_>) -> &'f str {
     const KINDS: [(&str, &str); 8] = [
         ("idgoal", "goal"),
@@ -303,8 +304,8 @@ fn theirs<'f>(fields: &'f FormFields<'_>) -> &'f str {
     }
 }
 
-/// An amount: a number, or its text as it is where destinations must read it. The text `false`, for no
-/// discount, says nothing.
+/// Reads an amount: a number, or its text unchanged for destinations to parse. The text `false` (no
+/// discount) is left out.
 fn amount(fields: &FormFields<'_>, parameter: &str) -> Option<Value> {
     let text = fields
         .get(parameter)
@@ -312,7 +313,7 @@ fn amount(fields: &FormFields<'_>, parameter: &str) -> Option<Value> {
     as_number_text(text).or_else(|| Some(Value::from(text)))
 }
 
-/// A number. What is none, as the text `false` for no discount, says nothing.
+/// Reads a number. Any other text, such as `false` for no discount, is left out.
 fn number(fields: &FormFields<'_>, parameter: &str) -> Option<Value> {
     let number = fields.get(parameter).map(as_number_text)?;
     number.filter(Value::is_number)

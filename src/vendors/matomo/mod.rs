@@ -1,4 +1,4 @@
-//! Matomo: its browser library's beacons (`contracts/beacons.md` 9.3). It is no destination.
+//! Matomo: its browser library's beacons (`docs/contracts/beacons.md` 9.3). Not a destination.
 
 mod beacon;
 mod hit;

@@ -1,8 +1,8 @@
-//! Matomo's tracker, at the host of the customer's own Matomo.
+//! Matomo's tracker, from the host of the customer's own Matomo.
 
 use crate::vendors::script::{ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the tracker and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile { path: "/matomo.js", origin: "", ..ScriptFile::PLAIN },

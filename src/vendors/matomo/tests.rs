@@ -1,4 +1,4 @@
-//! Whatever is sent is read without harm, and bounded by what was sent.
+//! Arbitrary input decodes without a panic, and its messages stay within a multiple of the bytes sent.
 
 use http::Method;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::beacon::MatomoBeacon;
 use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
-/// Where they are sent.
+/// The paths that the beacons are sent to.
 const PATHS: &[&str] = &["/matomo.php"];
 
 /// Beacons as the library sends them.
@@ -15,8 +15,7 @@ const GOOD: &[&str] = &[
     r#"{"requests":["?idsite=1&rec=1&action_name=T&_pks=S&_pkp=2&_pkc=%5B%22A%22%5D","?idsite=1&rec=1&e_c=c&e_a=a"],"send_image":0}"#,
 ];
 
-/// The most bytes of messages that one byte sent may become: the short ones of a list each say where
-/// they come from.
+/// Message bytes allowed per byte sent: even the short hits of a list each get a context.
 const TIMES: usize = 40;
 
 fn read(path: &str, query: &str, body: &[u8]) {

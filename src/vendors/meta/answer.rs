@@ -1,6 +1,5 @@
-//! What Meta's answers mean (`contracts/destinations.md` 2.6). The status says little: rate limits and
-//! refused credentials come as 400 too, and what happened stands in the body. There is no partial
-//! success.
+//! The outcomes of Meta's replies (`docs/contracts/destinations.md` 2.6). The body's error code decides, not
+//! the status: rate limits and refused credentials come as 400 too. There is no partial success.
 
 use std::time::Duration;
 
@@ -10,22 +9,22 @@ use serde_json::Value;
 use crate::vendors::audience::LIST_GONE;
 use crate::vendors::{Outcome, OutcomeReason, VendorCallError, VendorReply, classify_reply};
 
-/// The most characters of Meta's words that are kept.
+/// The most characters of Meta's message in a reason.
 const DETAIL_CHARS: usize = 300;
 
-/// The header field in which Graph says how much of a business's quota is used.
+/// The header field with the used share of a business's quota.
 const USAGE: &str = "x-business-use-case-usage";
 
 /// The subcode of an event that is too old.
 const TOO_OLD: i64 = 2_804_003;
 
-/// The reason of a call about a number that Graph does not know, or does not show to this token.
+/// The reason code for a number that Graph does not know, or does not show to this token.
 pub(super) const UNKNOWN: &str = "unknown_pixel";
 
 /// The subcode of a list that Meta's reviewers stopped.
 const FLAGGED: i64 = 1_713_230;
 
-/// What Graph says of a request that it did not take.
+/// The error in Graph's reply to a request that it refused.
 struct MetaGraphError<'r> {
     code: i64,
     subcode: i64,
@@ -33,12 +32,12 @@ struct MetaGraphError<'r> {
     error: &'r Value,
 }
 
-/// How the events of a request ended.
+/// Returns the outcome of all events of a request.
 pub(super) fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
     let judged = classify_reply(result, now).outcome();
     let Ok(reply) = result else { return judged };
     if is_html(reply) {
-        // A gateway before Graph answers, whatever the status.
+        // The reply is from a gateway before Graph, whatever the status.
         let status = reply.status.as_u16();
         let reason =
             OutcomeReason::detailed("vendor_error", format!("HTTP {status}, a page of HTML"));
@@ -67,7 +66,7 @@ impl<'r> MetaGraphError<'r> {
         })
     }
 
-    /// `judged` is what the status alone means.
+    /// Returns the outcome of this error; `judged` is the outcome by the status alone.
     fn outcome(&self, reply: &VendorReply, judged: Outcome, now: Timestamp) -> Outcome {
         let after = reply.retry_after(now);
         let retry = |code, after| Outcome::Retry { reason: self.reason(code), after };
@@ -79,14 +78,14 @@ impl<'r> MetaGraphError<'r> {
             (1 | 2 | 368 | 5000 | 21_009, _) => retry("vendor_error", after),
             (10 | 102 | 190 | 200..=299, _) => Outcome::Unauthorised(self.reason("unauthorised")),
             (100, 33) => Outcome::Unauthorised(self.reason(UNKNOWN)),
-            // Nothing passes until someone sets a newer version.
+            // Every call is refused until the operator sets a newer version.
             (2635, _) => Outcome::Unauthorised(self.reason("api_version_deprecated")),
-            // A list that was deleted, or flagged so that nobody can use it.
+            // A list that was deleted, or flagged so that it cannot be used.
             (1_487_301 | 1_487_366, _) | (_, 1_487_301 | 1_487_366) => {
                 Outcome::Dead(self.reason(LIST_GONE))
             }
             (100, FLAGGED) => Outcome::Unauthorised(self.reason("list_flagged")),
-            // Somebody must accept the terms of Custom Audiences.
+            // A person must accept the terms of Custom Audiences.
             (2655, _) => Outcome::Unauthorised(self.reason("terms_not_accepted")),
             (100, TOO_OLD) => Outcome::Refused(self.reason("too_old")),
             (100, _) => Outcome::Refused(self.reason("invalid_event")),
@@ -94,7 +93,7 @@ impl<'r> MetaGraphError<'r> {
                 Outcome::Retry { reason, after } => retry(reason.code, after),
                 Outcome::Unauthorised(reason) => Outcome::Unauthorised(self.reason(reason.code)),
                 Outcome::Refused(reason) => Outcome::Refused(self.reason(reason.code)),
-                // An error under a status that says otherwise.
+                // An error under a status that means success.
                 _ => Outcome::Refused(self.reason("refused")),
             },
         }
@@ -113,7 +112,7 @@ impl<'r> MetaGraphError<'r> {
     }
 }
 
-/// The longest wait that the usage field names, in whole minutes:
+/// Returns the longest wait in the usage field, which has whole minutes:
 /// `{"123":[{"type":"...","estimated_time_to_regain_access":5}]}`.
 fn regain_access(reply: &VendorReply) -> Option<Duration> {
     let usage: Value = serde_json::from_slice(reply.headers.get(USAGE)?.as_bytes()).ok()?;
@@ -137,7 +136,7 @@ mod tests {
         VendorReply { status, headers: HeaderMap::new(), body: body.into() }
     }
 
-    /// The outcome's kind and its reason's code.
+    /// Returns the outcome's kind and its reason's code.
     fn read(status: u16, body: &str) -> (&'static str, &'static str) {
         kind(&outcome(&Ok(reply(status, body.to_owned())), now()))
     }
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_says_more_than_the_status() {
+    fn outcome_follows_graph_code_over_status() {
         for status in [400, 403, 500] {
             for code in [4, 17, 341, 613, 80_003, 80_004] {
                 let expected = ("retry", "rate_limited");
@@ -188,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_transient_error_passes_whatever_its_code() {
+    fn transient_error_is_retried_whatever_its_code() {
         let body = json!({ "error": { "code": 100, "is_transient": true } }).to_string();
         assert_eq!(read(400, &body), ("retry", "vendor_error"));
     }
 
     #[test]
-    fn without_a_known_code_the_status_speaks() {
+    fn outcome_follows_status_without_a_known_code() {
         for (status, body, expected) in [
             (200, r#"{"events_received":1}"#.to_owned(), ("delivered", "")),
             (200, String::new(), ("delivered", "")),
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_may_name_its_end() {
+    fn rate_limit_wait_is_read_from_usage_field() {
         let mut limited = reply(400, error(80_004, 0));
         let usage = r#"{"1":[{"estimated_time_to_regain_access":0}],"2":[{"type":"x"},{"estimated_time_to_regain_access":3}]}"#;
         limited.headers.insert(USAGE, usage.parse().unwrap());
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn metas_words_are_kept_and_cut() {
+    fn reason_detail_has_metas_message_cut_to_the_limit() {
         let body = json!({ "error": { "code": 100, "error_subcode": 2_804_003, "message": "Invalid",
             "error_user_title": "Too old", "error_user_msg": "x".repeat(1000) } });
         let Outcome::Refused(reason) = outcome(&Ok(reply(400, body.to_string())), now()) else {

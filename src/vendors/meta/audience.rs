@@ -1,7 +1,7 @@
-//! Custom Audiences (`contracts/destinations.md` 2.7).
+//! Custom Audiences (`docs/contracts/destinations.md` 2.7).
 //!
-//! Members are told as rows of digests, all columns of one fixed schema; an unknown one is empty. No
-//! session ties the calls together: Meta asks for one only where a list is replaced as a whole.
+//! Members are sent as rows of digests in one fixed schema; an unknown column is empty. No session ties
+//! the calls together: Meta requires one only if a list is replaced as a whole.
 
 use async_trait::async_trait;
 use http::{Method, Uri};
@@ -40,10 +40,10 @@ const SCHEMA: [&str; 14] = [
     "COUNTRY",
 ];
 
-/// What a list that the gateway makes says of itself.
+/// The description of a list that the gateway creates.
 const DESCRIPTION: &str = "Kept by Tagway";
 
-/// Where the people of a list come from, as Meta asks: the site itself.
+/// The source of a list's people, which Meta requires: the site itself.
 const SOURCE: &str = "USER_PROVIDED_ONLY";
 
 #[async_trait]
@@ -142,7 +142,7 @@ impl VendorAudience for MetaDestination {
         };
         let result = call.call(self.graph(method, uri, body.to_string())).await;
         let outcome = match answer::outcome(&result, call.now()) {
-            // Graph says the same of a list as of a pixel that is not there.
+            // Graph has the same error for a missing list as for a missing pixel.
             Outcome::Unauthorised(OutcomeReason { code: answer::UNKNOWN, detail }) => {
                 Outcome::Dead(OutcomeReason { code: LIST_GONE, detail })
             }
@@ -152,23 +152,23 @@ impl VendorAudience for MetaDestination {
     }
 }
 
-/// Whether this can be one of Meta's numbers.
+/// Returns true if this can be one of Meta's numbers.
 pub(super) fn is_number(id: &str) -> bool {
     (1..=32).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Where lists are.
+/// The URLs of Custom Audiences.
 pub(super) struct MetaAudienceApi {
-    /// Where they are made.
+    /// The URL that creates a list.
     pub(super) create: Uri,
-    /// Before a list's number.
+    /// The part of a list's URL before its number.
     pub(super) base: String,
-    /// After it.
+    /// The query of every URL.
     pub(super) query: String,
 }
 
 impl MetaAudienceApi {
-    /// Where the members of a list are told.
+    /// Returns the URL for the members of a list. `None` if its id is no number.
     fn users(&self, list: &str) -> Option<Uri> {
         if !is_number(list) {
             return None;

@@ -1,7 +1,7 @@
-//! The products of an event: `contents`, `content_ids`, `num_items` (`contracts/destinations.md` 2.2, 9.3).
+//! The products of an event: `contents`, `content_ids`, `num_items` (`docs/contracts/destinations.md` 2.2, 9.3).
 //!
-//! A line with a price below nought is a discount and no product: it stays out, and the event's value is
-//! what the event says.
+//! A line with a negative price is a discount and no product: it is left out, and the event's value stays
+//! as the event has it.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
 
-/// The ways in which Meta delivers.
+/// The values of Meta's `delivery_category`.
 pub(super) const DELIVERY: &[&str] = &["in_store", "curbside", "home_delivery"];
 
-/// What a product in Meta's own words may say besides.
+/// Descriptive fields that a product in Meta's own fields may have.
 const DESCRIPTIONS: [&str; 4] = ["title", "description", "brand", "category"];
 
-/// Adds the products: what they are, how many of each, and how many in all if that is asked.
+/// Adds the products: their ids, the quantity of each, and the total quantity if `counts`.
 pub(super) fn add<'p>(
     data: &mut JsonObject,
     products: impl IntoIterator<Item = &'p JsonObject>,
@@ -48,7 +48,7 @@ pub(super) fn add<'p>(
     }
 }
 
-/// Products in Meta's own words: those that have an id. `None` if none has.
+/// Reads products in Meta's own fields that have an id. `None` if none has.
 pub(super) fn said(value: &Value) -> Option<Value> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
@@ -71,7 +71,7 @@ pub(super) fn said(value: &Value) -> Option<Value> {
     (!contents.is_empty()).then_some(Value::Array(contents))
 }
 
-/// Ids of products in Meta's own words: texts, or one.
+/// Reads product ids in Meta's own field: a list of texts, or one text.
 pub(super) fn said_ids(value: &Value) -> Option<Value> {
     let id = |value: &Value| text(value).filter(|id| !is_email(id));
     let ids: Vec<String> = match value {
@@ -81,7 +81,7 @@ pub(super) fn said_ids(value: &Value) -> Option<Value> {
     (!ids.is_empty()).then(|| json!(ids))
 }
 
-/// One product. `None` if its price is below nought.
+/// Converts one product. `None` if its price is negative.
 fn content(id: &str, quantity: i64, product: &JsonObject, price: &str) -> Option<JsonObject> {
     let price = product.get(price).and_then(number);
     if price.as_ref().is_some_and(is_negative) {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_in_metas_words_are_read_if_they_have_ids() {
+    fn contents_in_metas_own_fields_need_ids() {
         let given = json!([
             { "id": 7, "quantity": "2", "item_price": "1.5", "title": "Mug", "colour": "red" },
             { "id": "x", "item_price": -1 }, { "title": "no id" }, "text",

@@ -1,9 +1,8 @@
-//! Meta's two browser cookies, `_fbp` and `_fbc` (`contracts/destinations.md` 2.3 and
-//! `contracts/beacons.md` 4.5): `fb.INDEX.MILLISECONDS.PAYLOAD`, and in newer ones a fifth part of
+//! Meta's two browser cookies, `_fbp` and `_fbc` (`docs/contracts/destinations.md` 2.3 and
+//! `docs/contracts/beacons.md` 4.5): `fb.INDEX.MILLISECONDS.PAYLOAD`, and in newer ones a fifth part of
 //! 2 or 8 characters that Meta's own library adds.
 //!
-//! Nobody's value is ever rewritten: what a browser holds goes on byte by byte. A click id is
-//! case-sensitive.
+//! A valid value in a browser is never rewritten: it is sent byte by byte. A click id is case-sensitive.
 
 use std::time::Duration;
 
@@ -12,35 +11,35 @@ use url::form_urlencoded;
 
 use crate::vendors::{CookieContext, IssuedCookie};
 
-/// The cookie of the browser.
+/// The cookie that identifies the browser.
 pub(super) const FBP: &str = "_fbp";
 
-/// The cookie of the click that led here.
+/// The cookie of the click that led to the site.
 pub(super) const FBC: &str = "_fbc";
 
-/// The query parameter with the click, and the name under which the gateway remembers it.
+/// The query parameter with the click id, and the name under which the gateway stores it.
 pub(super) const CLICK: &str = "fbclid";
 
-/// How long browsers keep both.
+/// The lifetime of both cookies in the browser.
 const MAX_AGE: Duration = Duration::from_secs(90 * 86_400);
 
-/// The longest value that is kept: the gateway looks at no longer cookie.
+/// The longest valid value: the gateway reads no longer cookie.
 const MAX_BYTES: usize = 512;
 
-/// Parameters of one URL that are looked at.
+/// Query parameters that are read of one URL.
 const MAX_PARAMETERS: usize = 100;
 
-/// A value of one of the cookies that is well-formed.
+/// A well-formed value of one of the cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MetaCookieValue<'v> {
-    /// All of it, as it was found.
+    /// The whole value, as found.
     pub(super) whole: &'v str,
-    /// What stands after the time, with whatever Meta's library added.
+    /// The part after the time, with any suffix that Meta's library added.
     rest: &'v str,
 }
 
 impl<'v> MetaCookieValue<'v> {
-    /// Reads a value of four or five parts.
+    /// Parses a value of four or five parts.
     pub(super) fn parse(whole: &'v str) -> Option<Self> {
         let mut parts = whole.splitn(4, '.');
         let (fb, index, millis, rest) =
@@ -56,7 +55,7 @@ impl<'v> MetaCookieValue<'v> {
         (is_valid && has_payload && is_short && is_clean).then_some(Self { whole, rest })
     }
 
-    /// Whether it stands for this click.
+    /// Returns true if the value is of this click.
     fn is_of(&self, click: &str) -> bool {
         match self.rest.strip_prefix(click) {
             Some("") => true,
@@ -66,8 +65,8 @@ impl<'v> MetaCookieValue<'v> {
     }
 }
 
-/// The cookies that a browser needs and does not have: `_fbp` where there is none, `_fbc` where the
-/// URL has another click than the cookie, or where there is no cookie but a remembered click.
+/// Returns the cookies that a browser lacks: `_fbp` if there is none, `_fbc` if the URL has another click
+/// than the cookie, or if there is no cookie but a stored click.
 pub(super) fn issue_cookies(landing: &CookieContext<'_>) -> Vec<IssuedCookie> {
     let kept =
         |name: &str| landing.cookies.get(name).and_then(|value| MetaCookieValue::parse(value));
@@ -84,7 +83,7 @@ pub(super) fn issue_cookies(landing: &CookieContext<'_>) -> Vec<IssuedCookie> {
     let clicked = landing.url.and_then(click_of);
     let wanted = match (&clicked, kept(FBC)) {
         (Some(click), Some(kept)) if kept.is_of(click) => None,
-        // The browser's own cookie was of another click: this one is new, whenever it was made.
+        // The browser's cookie is of another click: this one counts as new, even if it was stored before.
         (Some(click), Some(_)) => Some((click.as_str(), landing.now)),
         (Some(click), None) => Some((click.as_str(), since(click))),
         (None, Some(_)) => None,
@@ -92,7 +91,7 @@ pub(super) fn issue_cookies(landing: &CookieContext<'_>) -> Vec<IssuedCookie> {
     };
     if let Some((click, at)) = wanted {
         let value = assemble(landing.domain, at, click);
-        // A click that does not make a well-formed value would be minted again and again.
+        // A click that makes no well-formed value would be issued again with every page.
         if MetaCookieValue::parse(&value).is_some() {
             minted.push(cookie(FBC, value));
         }
@@ -100,13 +99,13 @@ pub(super) fn issue_cookies(landing: &CookieContext<'_>) -> Vec<IssuedCookie> {
     minted
 }
 
-/// The value for a click and a time, for the domain that the cookie is for.
+/// Builds the value of a cookie for this domain, time and payload.
 pub(super) fn assemble(domain: &str, at: Timestamp, payload: &str) -> String {
     let index = domain.bytes().filter(|byte| *byte == b'.').count();
     format!("fb.{index}.{}.{payload}", at.as_millisecond())
 }
 
-/// The click in a URL's query. Of several the first counts, as for the browser's library.
+/// Returns the click id in a URL's query: the first of several, as in the browser's library.
 pub(super) fn click_of(url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
     let query = query.split_once('#').map_or(query, |(query, _)| query);
@@ -127,7 +126,7 @@ mod tests {
 
     const NOW_MS: &str = "1795435200000";
 
-    /// What is minted for a browser with these cookies.
+    /// Issues cookies to a browser that has these; returns `NAME=VALUE` of each.
     fn minted(cookies: &[(&str, &str)], url: &str, remembered: Option<&str>) -> Vec<String> {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_has_stays() {
+    fn existing_cookies_are_kept() {
         let has = [("_fbp", "fb.1.1596403881668.1116446470"), ("_fbc", "fb.1.5.AbC.AQAAAQIB")];
         for url in ["https://shop.example/", "https://shop.example/?fbclid=AbC"] {
             assert_eq!(minted(&has, url, None), [""; 0], "{url}");
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_click_that_cannot_stand_in_a_cookie_is_left() {
+    fn click_that_is_invalid_in_a_cookie_is_skipped() {
         let has = [("_fbp", "fb.1.1.1")];
         let long = "x".repeat(512);
         for click in ["a%20b", "", "%22", "a.b.c", &long] {

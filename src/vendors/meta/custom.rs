@@ -1,7 +1,7 @@
-//! What happened: `custom_data` (`contracts/destinations.md` 2.2 and 2.5).
+//! The event's own data: `custom_data` (`docs/contracts/destinations.md` 2.2 and 2.5).
 //!
-//! Commerce events say what the table names. All other events say their properties as well, without
-//! those that say something of a person: Meta forbids personal data in the clear.
+//! Commerce events have the fields of the mapping table. All other events have their properties as well,
+//! without personal ones: Meta forbids personal data in the clear.
 
 use serde_json::{Number, Value, json};
 
@@ -13,7 +13,7 @@ use crate::vendors::beacon_format::says_nothing;
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
 
-/// Properties that say something of a person: lower case, letters and digits alone.
+/// Names of personal properties: lower case, letters and digits alone.
 const PERSONAL: &[&str] = &[
     "email",
     "emailaddress",
@@ -66,7 +66,7 @@ const PERSONAL: &[&str] = &[
     "longitude",
 ];
 
-/// Properties that stand elsewhere, or nowhere.
+/// Properties that are sent in other fields, or not at all.
 const ELSEWHERE: &[&str] = &[
     "products",
     "value",
@@ -82,7 +82,7 @@ const ELSEWHERE: &[&str] = &[
     "original_event_data",
 ];
 
-/// Meta's own fields, and what each must be: a property of that name is read so.
+/// Meta's own fields and their types: a property of that name is read as that type.
 const FIELDS: &[(&str, MetaPropertyKind)] = &[
     ("content_ids", MetaPropertyKind::Ids),
     ("contents", MetaPropertyKind::Contents),
@@ -99,11 +99,11 @@ const FIELDS: &[(&str, MetaPropertyKind)] = &[
     ("item_number", MetaPropertyKind::Reference),
 ];
 
-/// How a property is read.
+/// The type that a property is read as.
 #[derive(Clone, Copy)]
 pub(super) enum MetaPropertyKind {
     Text,
-    /// A text that the spec knows under the same name: not every event says it to Meta.
+    /// A text that the spec has under the same name: not every event sends it to Meta.
     Reference,
     Number,
     Count,
@@ -113,7 +113,11 @@ pub(super) enum MetaPropertyKind {
     Contents,
 }
 
-/// What the event says. The error is the code of a dead letter: it lacks what Meta requires.
+/// Maps an event's properties to `custom_data`.
+///
+/// # Errors
+///
+/// Returns a dead letter's code if a field that Meta requires is missing.
 pub(super) fn data(
     rule: &MetaEventRule,
     properties: &JsonObject,
@@ -165,7 +169,7 @@ pub(super) fn data(
     Ok(data)
 }
 
-/// What the client says by Meta's own names: it knows better than what is made of the spec's.
+/// Adds properties under Meta's own names; they replace values made of the spec's.
 fn add_said(data: &mut JsonObject, properties: &JsonObject, dropped: &mut DroppedFields) {
     for (name, kind) in
         FIELDS.iter().filter(|(_, kind)| !matches!(kind, MetaPropertyKind::Reference))
@@ -182,8 +186,8 @@ fn add_said(data: &mut JsonObject, properties: &JsonObject, dropped: &mut Droppe
     }
 }
 
-/// The value and its currency. Without a currency there is no value; an order without either is
-/// refused by Meta.
+/// Adds the value and its currency. A value without a currency is dropped; Meta refuses an order that
+/// lacks either.
 fn add_money(
     data: &mut JsonObject,
     rule: &MetaEventRule,
@@ -227,7 +231,7 @@ pub(super) fn is_negative(number: &Number) -> bool {
     number.as_f64().is_none_or(|number| number < 0.0)
 }
 
-/// The properties that are neither objects nor lists, and that say nothing of a person.
+/// Adds the properties that are neither objects nor lists nor personal.
 fn add_properties(
     data: &mut JsonObject,
     shape: MetaEventShape,
@@ -235,7 +239,7 @@ fn add_properties(
     (settings, dropped): (&MetaSettings, &mut DroppedFields),
 ) {
     let has_value = data.contains_key("value");
-    // A product and a promotion have names; of other things it may be the person's.
+    // A product and a promotion have a `name`; on other events it may be the person's.
     let is_thing = products::id(properties).is_some() || properties.contains_key("promotion_id");
     let names_thing = is_thing && shape == MetaEventShape::Open;
     for (name, value) in properties {
@@ -259,7 +263,7 @@ fn add_properties(
     }
 }
 
-/// Why a value cannot be sent.
+/// Returns the reason why a value cannot be sent.
 fn unsent(value: &Value) -> FieldDropReason {
     match value {
         Value::Array(_) | Value::Object(_) => FieldDropReason::Nested,
@@ -268,19 +272,19 @@ fn unsent(value: &Value) -> FieldDropReason {
     }
 }
 
-/// Whether a property of this name says something of a person.
+/// Returns true if a property of this name is personal.
 pub(super) fn is_personal(name: &str) -> bool {
     let letters = name.chars().filter(char::is_ascii_alphanumeric);
     let plain: String = letters.map(|c| c.to_ascii_lowercase()).collect();
     PERSONAL.contains(&plain.as_str())
 }
 
-/// The value as Meta takes it, if it can be one: never empty, never an address.
+/// Reads a value as this type. `None` if it does not fit, is empty or is an e-mail address.
 pub(super) fn read(value: &Value, kind: MetaPropertyKind) -> Option<Value> {
     match kind {
         MetaPropertyKind::Scalar => match value {
             Value::String(text) => {
-                // Within a URL the sign is escaped.
+                // In a URL the @ is escaped.
                 let names_nobody = !is_email(text) && !text.contains("%40");
                 (!text.trim().is_empty() && names_nobody).then(|| value.clone())
             }
@@ -305,7 +309,7 @@ fn category(properties: &JsonObject) -> Option<String> {
     ["category", "content_category"].iter().find_map(|key| joined(properties.get(*key)?))
 }
 
-/// A text; several are joined by commas. Never an address, nor a list with one.
+/// Returns a text, or the texts of a list joined by commas. E-mail addresses are left out.
 fn joined(value: &Value) -> Option<String> {
     let whole = match value {
         Value::Array(parts) => {

@@ -1,4 +1,4 @@
-//! One event as Meta reads it (`contracts/destinations.md` 2.2 and 2.5).
+//! The mapping of one event to Meta's form (`docs/contracts/destinations.md` 2.2 and 2.5).
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -16,21 +16,21 @@ use crate::vendors::{MappingRefusal, products};
 /// Characters of an event's name.
 pub(super) const MAX_NAME_CHARS: usize = 50;
 
-/// How old an event may be: Meta refuses the whole request for one that is older.
+/// The greatest age of an event: Meta refuses the whole request for one that is older.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How old one of a shop with a door may be.
+/// The greatest age of an event in a physical store.
 const MAX_AGE_IN_STORE: SignedDuration = SignedDuration::from_hours(62 * 24);
 
-/// The time that a call may take: an event that grows too old on its way takes others with it.
+/// Time reserved for the call: an event that becomes too old meanwhile fails the whole request.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(60);
 
-/// An event ready to go.
+/// An event ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct MetaEvent {
     /// The event as JSON.
     pub(super) json: String,
-    /// After this, Meta no longer takes it.
+    /// The latest time at which the event may be sent.
     until: Timestamp,
 }
 
@@ -48,7 +48,7 @@ struct MetaEventBody<'e> {
     event_id: String,
     #[serde(flatten)]
     source: &'e MetaEventSource,
-    /// Whether the event only counts, and trains no delivery of advertisements.
+    /// True if the event is counted but not used for the delivery of advertisements.
     #[serde(skip_serializing_if = "Option::is_none")]
     opt_out: Option<bool>,
     user_data: MetaUserData,
@@ -61,7 +61,7 @@ struct MetaEventBody<'e> {
     processing: MetaProcessingOptions,
 }
 
-/// How Meta may process the event.
+/// Meta's data processing options of an event.
 #[derive(Default, Serialize)]
 struct MetaProcessingOptions {
     #[serde(rename = "data_processing_options", skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ struct MetaProcessingOptions {
     state: Option<u64>,
 }
 
-/// Maps an event.
+/// Maps an event to Meta's form.
 pub(super) fn map(
     event: &EnrichedEvent,
     settings: &MetaSettings,
@@ -133,14 +133,14 @@ fn track(
         return track_named(name, rules::find_own(name), properties, settings, dropped);
     }
     if crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
-        // Whoever clicks on a product views it next, which is an event of its own.
+        // A click on a product leads to its view, which is sent as an event.
         return Err(MappingRefusal::Skip("no_counterpart"));
     }
     track_named(name, rules::find(name), properties, settings, dropped)
 }
 
-/// Whether Meta's own library gave the event this name: one that is not Meta's is then no other event,
-/// even if a canonical one has it.
+/// Returns true if Meta's own library gave the event this name. If the name is not one of Meta's, it is
+/// then a custom event, even if a canonical event has the same name.
 fn is_own(event: &EnrichedEvent, name: &str) -> bool {
     let source = |member: &str| event.context_text(&["source", member]);
     source("client") == Some(NAME) && source("event") == Some(name)
@@ -164,7 +164,7 @@ fn track_named(
     Ok((name.to_owned(), rule.shape, data))
 }
 
-/// The event that this one completes, where the client names it as Meta does.
+/// Returns the event that this one completes, from the client's `original_event_data`.
 fn original(properties: &JsonObject) -> Option<JsonObject> {
     let said = properties.get("original_event_data")?.as_object()?;
     let mut original = JsonObject::new();
@@ -179,7 +179,7 @@ fn original(properties: &JsonObject) -> Option<JsonObject> {
     (!original.is_empty()).then_some(original)
 }
 
-/// The id by which Meta knows this event from the browser's own report of it.
+/// Returns the id by which Meta deduplicates this event and the browser's own report of it.
 fn event_id(event: &EnrichedEvent, shape: MetaEventShape, settings: &MetaSettings) -> String {
     let key = settings.order_event_id.filter(|_| shape == MetaEventShape::Order);
     let of_order = key.and_then(|key| products::text(event.property(key)?));
@@ -192,15 +192,15 @@ fn event_id(event: &EnrichedEvent, shape: MetaEventShape, settings: &MetaSetting
         .unwrap_or_else(|| event.event.message_id.clone())
 }
 
-/// The id that Meta's own library told Meta, which several events of a page may share.
+/// Returns the id from Meta's own library, which several events of a page may share.
 fn own_id(event: &EnrichedEvent) -> Option<&str> {
     let source = |member: &str| event.context_text(&["source", member]);
     source("event_id").filter(|_| source("client") == Some(NAME))
 }
 
 impl MetaProcessingOptions {
-    /// Limited Data Use: by the settings, for want of consent, or because the event says so, as the
-    /// three arguments of Meta's own library.
+    /// Limits data use if the settings say so, if consent is missing, or if the event says so by the three
+    /// arguments of Meta's own library.
     fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
         let limits = &settings.limited_data_use;
         let said = event.context(&["dataProcessingOptions"]).and_then(Value::as_array);
@@ -210,7 +210,7 @@ impl MetaProcessingOptions {
         if is_said {
             let country = number(1).filter(|country| *country <= 1);
             let state = number(2).filter(|state| *state == 0 || (1000..=1010).contains(state));
-            // A state is one of a country: without it, Meta finds out both.
+            // A state is valid only with its country; without either, Meta locates the visitor.
             let (country, state) = country.zip(state).unwrap_or((0, 0));
             return Self::limited(country, state);
         }
@@ -227,7 +227,7 @@ impl MetaProcessingOptions {
     }
 }
 
-/// The visitor's answer for a consent category, without regard to case.
+/// Returns the visitor's answer for a consent category, compared without regard to case.
 fn grants(event: &EnrichedEvent, category: &str) -> Option<bool> {
     let answers = event.context(&["consent", "categoryPreferences"])?.as_object()?;
     let answer = answers.iter().find(|(name, _)| name.eq_ignore_ascii_case(category));

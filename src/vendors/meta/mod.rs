@@ -1,24 +1,24 @@
-//! Meta, by the Conversions API and its Custom Audiences (`contracts/destinations.md` section 2), and
-//! the beacons of its pixel (`contracts/beacons.md` section 4). What the pixel told the gateway,
-//! Meta is told again under the same name and the same id.
+//! Meta, by the Conversions API and its Custom Audiences (`docs/contracts/destinations.md` section 2), and
+//! the beacons of its pixel (`docs/contracts/beacons.md` section 4). An event that the pixel sent to the
+//! gateway is sent to Meta under the same name and the same id.
 //!
-//! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
-//! the call. A request that is refused all the same is divided by delivery until the bad event
-//! stands alone. The event id is the one that the client says the pixel sent, else the message's: Meta
-//! then counts both reports, and any repetition, once.
+//! One invalid event fails its whole request, so an event that Meta would refuse becomes a dead letter
+//! before the call. Delivery splits a request that is refused all the same until the bad event is alone.
+//! The event id is the pixel's, if the client sends it, else the message's: Meta then counts both
+//! reports, and any repetition, once.
 //!
 //! Decisions where the contract leaves a choice:
-//! - An order without a value or without a currency is a dead letter; other events then go without
+//! - An order without a value or without a currency is a dead letter; other events are then sent without
 //!   their value. An order's value is its total, shipping and tax included, unless the settings say
 //!   otherwise.
-//! - An event of a page is one with a page's URL and a user agent, whoever sent it; one of an app
-//!   tells of the app, its system and the system's version. All others happened where the settings
-//!   say.
-//! - An event by which nobody can be found is a dead letter: Meta requires an address, a number, a
-//!   cookie of its own, or the visitor's IP address with the user agent.
-//! - Commerce events say what the mapping table names, and what the client says by Meta's own names, which
-//!   wins; other events say their properties, without those that are of a person. A click on a product is no event: viewing it is.
-//! - `_fbp` and `_fbc` are minted by the gateway where a browser lacks them, and never rewritten.
+//! - An event of a page is one with a page's URL and a user agent, whoever sent it; an event of an app
+//!   has the app, its system and the system's version. All others get the settings' `action_source`.
+//! - An event without matching data is a dead letter: Meta requires an e-mail address, a telephone number,
+//!   a cookie of its own, or the visitor's IP address with the user agent.
+//! - Commerce events have the fields of the mapping table and the client's properties under Meta's own
+//!   names, which win; other events have their properties, without personal ones. A click on a product is
+//!   not sent: its view is.
+//! - The gateway issues `_fbp` and `_fbc` to browsers that lack them, and never rewrites them.
 //! - States outside North America and unknown countries are not cut to two letters (`normalise`).
 
 mod answer;
@@ -58,7 +58,7 @@ use super::{
 use crate::event::EnrichedEvent;
 use crate::settings::SecretString;
 
-/// What Meta is called, as a destination and as the client of its own beacons.
+/// Meta's name, as a destination and as the client of its own beacons.
 const NAME: &str = "meta";
 
 /// Meta's entry in the list of vendors.
@@ -100,7 +100,7 @@ const MAX_EVENTS: usize = 1000;
 /// Bytes of events in one request. Meta documents no limit; a thousand events are about as many.
 const MAX_BYTES: usize = 1 << 20;
 
-/// How Meta knows that the gateway sent it.
+/// The partner agent that tells Meta that the gateway sent the events.
 const PARTNER_AGENT: &str = "tagway";
 
 struct MetaDestination {
@@ -117,9 +117,9 @@ impl Destination for MetaDestination {
             batch_delay: Duration::from_millis(500),
             max_age: Duration::from_secs(7 * 86_400),
             concurrency: 8,
-            // Calls of this API have no limit of their own.
+            // Calls of the Conversions API have no rate limit of their own.
             calls_per_second: None,
-            // Most calls answer within 0.6 s; a repetition is counted once.
+            // Most replies come within 0.6 s; a repetition is counted once.
             timeout: Duration::from_secs(5),
         }
     }
@@ -169,7 +169,7 @@ impl Destination for MetaDestination {
                 *end = Some(outcome.clone());
             }
             if is_over {
-                // What holds for this call holds for the next.
+                // The next call would fail in the same way.
                 rest.for_each(|(_, end)| *end = Some(outcome.clone()));
                 break;
             }
@@ -187,7 +187,7 @@ impl Destination for MetaDestination {
     }
 }
 
-/// The end of an event that must not be sent: in the time that it waited it may have grown too old.
+/// Returns the outcome of an event that must not be sent: it may have become too old while waiting.
 fn end_early(hit: &Result<MetaEvent, MappingRefusal>, now: Timestamp) -> Option<Outcome> {
     match hit {
         Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(OutcomeReason::new("too_old"))),
@@ -207,7 +207,7 @@ impl MetaDestination {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
-    /// The body of a request with these events.
+    /// Builds the body of a request with these events.
     fn body<'h>(&self, events: impl Iterator<Item = &'h str>, bytes: usize) -> String {
         let mut body = String::with_capacity(bytes + 256);
         body.push_str("{\"data\":[");
@@ -228,7 +228,7 @@ impl MetaDestination {
         body
     }
 
-    /// A call of Graph with this JSON body.
+    /// Builds a call of Graph with this JSON body.
     fn graph(&self, method: Method, uri: Uri, body: String) -> Request<Bytes> {
         let mut request = Request::new(Bytes::from(body));
         *request.method_mut() = method;

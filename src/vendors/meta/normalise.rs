@@ -1,10 +1,10 @@
-//! What is known of a person in the form in which Meta hashes it (`contracts/destinations.md` 2.4, the
-//! column of Meta's own parameter builder), and the digest of that.
+//! Normal forms of personal data as Meta hashes them (`docs/contracts/destinations.md` 2.4, the column of
+//! Meta's own parameter builder), and their digests.
 //!
-//! Where this leaves the builder: a state outside the United States and Canada is not cut to two
-//! letters, a country that is not known by its code or its name is dropped rather than cut to two
-//! letters that are another country's, and postal codes lose their spaces. Telephone numbers, e-mail
-//! addresses and names are read by the readers that all vendors share.
+//! Differences from the builder: a state outside the United States and Canada is not cut to two
+//! letters, a country with an unknown code and name is dropped rather than cut to two letters that are
+//! another country's, and postal codes lose their spaces. Telephone numbers, e-mail addresses and names
+//! are read by the readers that all vendors share.
 
 use std::borrow::Cow;
 
@@ -14,13 +14,13 @@ use super::places;
 use crate::values::{email, name, unicode};
 use crate::vendors::digest;
 
-/// The digests of nothing, SHA-256 and MD5: the signs of a broken sender.
+/// The digests of the empty text, SHA-256 and MD5: the signs of a broken sender.
 const OF_NOTHING: [&str; 2] = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "d41d8cd98f00b204e9800998ecf8427e",
 ];
 
-/// Words of forms that say the one gender or the other, in lower-case letters alone.
+/// Words of forms for each gender, in lower-case letters alone.
 const MALE: &[&str] = &[
     "m",
     "male",
@@ -76,10 +76,10 @@ const FEMALE: &[&str] = &[
     "féminin",
 ];
 
-/// The earliest year of birth that is believed.
+/// The earliest valid year of birth.
 const EARLIEST_YEAR: i16 = 1800;
 
-/// The digest of a value in its normal form. A value that its sender hashed stays as it is.
+/// Returns the digest of a value in its normal form. A value that its sender hashed stays as it is.
 pub(super) fn hashed(
     value: &str,
     normalise: impl FnOnce(&str) -> Option<String>,
@@ -89,8 +89,8 @@ pub(super) fn hashed(
         return Some(value.to_ascii_lowercase())
             .filter(|digest| !OF_NOTHING.contains(&digest.as_str()));
     }
-    // The same name has two spellings in Unicode; the composed one is what others hash, and what the
-    // rules below take letters out of.
+    // A name may have two encodings in Unicode; others hash the composed one, and the rules below
+    // expect it.
     let value = unicode::visible(value);
     digest::sha256(&unicode::composed(&normalise(&unicode::composed(&value))?))
 }
@@ -99,19 +99,19 @@ fn is_md5(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// An e-mail address in lower case.
+/// Returns an e-mail address in lower case.
 pub(super) fn email(text: &str) -> Option<String> {
     email::identity(text)
 }
 
-/// A first or a last name: lower case, without spaces and ASCII punctuation. Letters of all
+/// Normalises a first or last name: lower case, without spaces and ASCII punctuation. Letters of all
 /// scripts stay.
 pub(super) fn name(text: &str) -> Option<String> {
     let text = name::read(text)?.to_lowercase();
     some(text, |c| !c.is_whitespace() && !c.is_ascii_punctuation())
 }
 
-/// A gender: `m` or `f`, or nothing.
+/// Returns a gender as `m` or `f`. `None` for any other word.
 pub(super) fn gender(text: &str) -> Option<String> {
     let word = letters(text);
     let of = |words: &[&str]| words.contains(&word.as_str());
@@ -119,10 +119,10 @@ pub(super) fn gender(text: &str) -> Option<String> {
     Some(letter.to_owned())
 }
 
-/// A day of birth: `YYYYMMDD`. Year first, as in ISO 8601; else the month first, unless that cannot
-/// be one. Nobody is born after the next year.
+/// Returns a day of birth as `YYYYMMDD`. It is read year first, as in ISO 8601; else month first, unless
+/// that cannot be a month. Years after the next one are invalid.
 pub(super) fn birthday(text: &str, this_year: i16) -> Option<String> {
-    // The time of day in "1997-12-26T00:00:00Z" says nothing.
+    // The time of day in "1997-12-26T00:00:00Z" is ignored.
     let day = text.trim().split('T').next().unwrap_or_default();
     let parts = day.split(['-', '/', '.', ' ']).filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.take_while(|part| !part.contains(':')).collect();
@@ -159,17 +159,17 @@ fn date(year: i16, month: i16, day: i16, this_year: i16) -> Option<Date> {
     is_likely.then(|| Date::new(year, month, day).ok())?
 }
 
-/// A city: lower-case ASCII letters and digits, a letter first.
+/// Normalises a city: lower-case ASCII letters and digits, a letter first.
 pub(super) fn city(text: &str) -> Option<String> {
     some(text.to_ascii_lowercase(), |c| c.is_ascii_alphanumeric())
         .filter(|city| city.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
-/// A state: of the United States and Canada the two letters; elsewhere lower-case ASCII letters and
-/// digits. The country is an ISO code, if it is known.
+/// Normalises a state: two letters in the United States and Canada; elsewhere lower-case ASCII letters
+/// and digits. The country is an ISO code, if known.
 pub(super) fn state(text: &str, country: Option<&str>) -> Option<String> {
     let (country, text) = match subdivision(text) {
-        // "US-CA" (ISO 3166-2) says which country's it is.
+        // "US-CA" (ISO 3166-2) names the country too.
         Some((said, code)) if country.is_none_or(|country| country == said) => (Some(said), code),
         _ => (country.map(Cow::Borrowed), text),
     };
@@ -191,7 +191,7 @@ pub(super) fn state(text: &str, country: Option<&str>) -> Option<String> {
     Some(plain)
 }
 
-/// The country and the rest of an ISO 3166-2 code, such as `US-CA`.
+/// Splits an ISO 3166-2 code, such as `US-CA`, into the country and the rest.
 fn subdivision(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (country, code) = text.trim().split_once(['-', '_'])?;
     let country = country.to_lowercase();
@@ -199,13 +199,13 @@ fn subdivision(text: &str) -> Option<(Cow<'_, str>, &str)> {
     (is_code && places::is_code(&country)).then_some((Cow::Owned(country), code))
 }
 
-/// A postal code: lower case, without spaces, up to the hyphen.
+/// Normalises a postal code: lower case, without spaces, up to the hyphen.
 pub(super) fn postal_code(text: &str) -> Option<String> {
     let main = text.split('-').next().unwrap_or_default();
     some(main.to_lowercase(), |c| !c.is_whitespace()).filter(|code| code.chars().count() >= 2)
 }
 
-/// A country: its ISO 3166-1 alpha-2 code in lower case.
+/// Returns a country's ISO 3166-1 alpha-2 code in lower case.
 pub(super) fn country(text: &str) -> Option<String> {
     let plain = letters(text);
     // "Korea, Republic of", as ISO 3166 lists countries.
@@ -221,7 +221,7 @@ pub(super) fn country(text: &str) -> Option<String> {
     is_code.then_some(letters)
 }
 
-/// An id of the site's own: lower case, without spaces, as Meta's pixel hashes it.
+/// Normalises the site's own id: lower case, without spaces, as Meta's pixel hashes it.
 pub(super) fn external_id(text: &str) -> Option<String> {
     some(text.to_lowercase(), |c| !c.is_whitespace())
 }
@@ -230,7 +230,7 @@ fn letters(text: &str) -> String {
     text.chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect()
 }
 
-/// The characters that pass, if any does.
+/// Keeps the characters that pass. `None` if none does.
 fn some(text: String, passes: impl Fn(char) -> bool) -> Option<String> {
     let text = if text.chars().all(&passes) {
         text
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::values::telephone;
 
-    /// One function of the contract's table, as the mapping uses it.
+    /// Normalises a field of the contract's table, as the mapping does.
     fn normal(field: &str, text: &str) -> Option<String> {
         match field {
             "em" => email(text),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_digest() {
+    fn empty_values_have_no_digest() {
         for field in ["em", "ph", "fn", "ge", "db", "ct", "st", "zp", "country", "external_id"] {
             for text in ["", "  ", "-", OF_NOTHING[0], OF_NOTHING[1]] {
                 let digest = hashed(text, |text| normal(field, text));
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_look_like_addresses() {
+    fn email_rejects_texts_that_are_no_addresses() {
         assert_eq!(email(" Jo@X.Example\n").as_deref(), Some("jo@x.example"));
         for bad in ["jo", "jo@", "@x.example", "jo@x", "a b@x.example", "a@b@c.example"] {
             assert_eq!(email(bad), None, "{bad}");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn birthdays_are_read_in_the_ways_people_write_them() {
+    fn birthdays_are_read_in_common_notations() {
         for (written, expected) in [
             ("1997-12-26T10:00:00Z", "19971226"),
             ("1997/12/26", "19971226"),
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn places_and_codes_have_one_form() {
+    fn countries_and_codes_have_one_form() {
         for (written, expected) in [
             ("US", "us"),
             ("USA", "us"),

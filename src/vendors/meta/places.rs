@@ -1,17 +1,17 @@
 //! Names of places and their codes, as people write them in forms. Every name is of lower-case letters
-//! alone: spaces, full stops and hyphens are taken out before it is looked up.
+//! alone: callers remove spaces, full stops and hyphens before the look-up.
 
-/// The code of a state of the United States (USPS), by its name.
+/// Returns the code of a state of the United States (USPS), by its name.
 pub(super) fn us_state(letters: &str) -> Option<&'static str> {
     code_of(US_STATES, letters).or_else(|| code_of(US_STATES_CUT, letters))
 }
 
-/// The code of a province or territory of Canada, by its name.
+/// Returns the code of a province or territory of Canada, by its name.
 pub(super) fn canadian_province(letters: &str) -> Option<&'static str> {
     code_of(CANADIAN_PROVINCES, letters)
 }
 
-/// The ISO 3166-1 alpha-2 code of a country, by its alpha-3 code or its name.
+/// Returns the ISO 3166-1 alpha-2 code of a country, by its alpha-3 code or its name.
 pub(super) fn country(letters: &str) -> Option<&'static str> {
     let found = COUNTRIES.iter().find(|(_, alpha_3, name)| *alpha_3 == letters || *name == letters);
     found.map(|(code, ..)| *code).or_else(|| code_of(OTHER_COUNTRY_NAMES, letters))
@@ -26,7 +26,7 @@ fn code_of(table: &[(&str, &'static str)], letters: &str) -> Option<&'static str
     table.iter().find(|(name, _)| *name == letters).map(|(_, code)| *code)
 }
 
-/// States as newspapers cut them short.
+/// Traditional abbreviations of states, as in newspapers.
 const US_STATES_CUT: &[(&str, &str)] = &[
     ("ala", "al"),
     ("ariz", "az"),
@@ -64,7 +64,7 @@ const US_STATES_CUT: &[(&str, &str)] = &[
     ("washingtondc", "dc"),
 ];
 
-/// States, the district and the inhabited territories.
+/// Names of the states, the district and the inhabited territories of the United States.
 const US_STATES: &[(&str, &str)] = &[
     ("alabama", "al"),
     ("alaska", "ak"),
@@ -125,7 +125,7 @@ const US_STATES: &[(&str, &str)] = &[
     ("usvirginislands", "vi"),
 ];
 
-/// Provinces and territories.
+/// Names of Canada's provinces and territories.
 const CANADIAN_PROVINCES: &[(&str, &str)] = &[
     ("alberta", "ab"),
     ("britishcolumbia", "bc"),
@@ -144,7 +144,7 @@ const CANADIAN_PROVINCES: &[(&str, &str)] = &[
     ("yukon", "yt"),
 ];
 
-/// Other names under which countries are known, at home and abroad.
+/// Other names of countries, at home and abroad.
 const OTHER_COUNTRY_NAMES: &[(&str, &str)] = &[
     ("america", "us"),
     ("unitedstatesofamerica", "us"),

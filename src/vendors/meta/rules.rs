@@ -1,24 +1,24 @@
-//! Which canonical event is which event of Meta's, as data (`contracts/destinations.md` 2.5).
+//! The table of canonical events and Meta's events (`docs/contracts/destinations.md` 2.5).
 
 use crate::vendors::naming;
 
-/// How one event is mapped.
+/// The mapping of one event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MetaEventRule {
     /// The track name in capitals, words joined by `_`.
     pub(super) canonical: &'static str,
-    /// Meta's name.
+    /// Meta's name of the event.
     pub(super) name: &'static str,
-    /// What it says.
+    /// The fields of its custom data.
     pub(super) shape: MetaEventShape,
-    /// Where its value comes from.
+    /// The source of its value.
     pub(super) value: MetaValueSource,
 }
 
-/// What an event says in its custom data.
+/// The fields of an event's custom data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetaEventShape {
-    /// The words and what was found.
+    /// The search terms and the products found.
     Search,
     /// The products of a list, or the list itself as a group of products.
     List,
@@ -26,15 +26,15 @@ pub(super) enum MetaEventShape {
     Product,
     /// The products in `products`, and how many of them.
     Cart,
-    /// The same of an order, with its number.
+    /// The same fields of an order, with its number.
     Order,
-    /// All its properties that say nothing of the person; `name` is the person's.
+    /// All properties that are not personal; `name` counts as the person's.
     Person,
-    /// All its properties that say nothing of the person.
+    /// All properties that are not personal.
     Open,
 }
 
-/// Where an event's value comes from.
+/// The source of an event's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetaValueSource {
     /// The first of these properties that is a number.
@@ -100,7 +100,7 @@ static RULES: &[MetaEventRule] = &[
     rule("APPOINTMENT_SCHEDULED", "Schedule", MetaEventShape::Person, OWN),
 ];
 
-/// Meta's other standard events: a track of exactly this name is one.
+/// Meta's other standard events: a track event of exactly this name is one.
 static STANDARD: &[MetaEventRule] = &[
     rule("", "Contact", MetaEventShape::Person, OWN),
     rule("", "CustomizeProduct", MetaEventShape::Open, OWN),
@@ -110,11 +110,11 @@ static STANDARD: &[MetaEventRule] = &[
     rule("", "Schedule", MetaEventShape::Person, OWN),
 ];
 
-/// An event that Meta has no name for.
+/// The rule for an event that Meta has no name for.
 const CUSTOM: MetaEventRule = rule("", "", MetaEventShape::Open, OWN);
 
-/// The rule for a track name, compared without regard to case and kind of space; Meta's own names
-/// must be written as Meta writes them.
+/// Returns the rule for a track name, compared without regard to case and kind of space; Meta's own
+/// names must be written as Meta writes them.
 pub(super) fn find(event: &str) -> MetaEventRule {
     let is_standard = |rule: &&MetaEventRule| rule.name == event;
     let canonical = || RULES.iter().find(|rule| naming::is_like(rule.canonical, event));
@@ -122,15 +122,15 @@ pub(super) fn find(event: &str) -> MetaEventRule {
     canonical().or_else(standard).copied().unwrap_or(CUSTOM)
 }
 
-/// The rule for Meta's own name of an event, which is no other's: a custom event may be called like a
-/// canonical one.
+/// Returns the rule for a name from Meta's own library. It matches Meta's names only: a custom event may
+/// have the name of a canonical one.
 pub(super) fn find_own(name: &str) -> MetaEventRule {
     let rule = RULES.iter().chain(STANDARD).find(|rule| rule.name == name);
     rule.copied().unwrap_or(CUSTOM)
 }
 
-/// The rule of the canonical event that one of Meta's is, if there is one. Of several the first in the
-/// table; whoever views several products views a list.
+/// Returns the rule of the canonical event for one of Meta's names, if there is one. Of several rules the
+/// first in the table counts; a view of several products is that of a list.
 pub(super) fn canonical(name: &str, of_several: bool) -> Option<&'static MetaEventRule> {
     let mut rules = RULES.iter().filter(|rule| rule.name == name);
     let first = rules.next()?;

@@ -1,10 +1,10 @@
-//! Meta's pixel, and what it fetches for each pixel when it runs.
+//! Meta's pixel library and the files that it fetches for each pixel when it runs.
 
 use crate::vendors::script::{
     AddressRewrite, CustomerIdLocation, ParameterShape, ScriptFile, VendorScripts,
 };
 
-/// The files, and the addresses inside them.
+/// The files of the library and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile {

@@ -11,27 +11,27 @@ use crate::settings::{SecretString, SettingsSection};
 use crate::values::telephone::TelephoneReader;
 use crate::vendors::{digest, person, products};
 
-/// Where events are collected.
+/// The Graph API, unless the endpoint says otherwise.
 const BASE: &str = "https://graph.facebook.com";
 
 /// The version of the Graph API, unless the settings say otherwise.
 const API_VERSION: &str = "v25.0";
 
-/// The states that Limited Data Use knows, beside 0: the visitor's own, as Meta finds it.
+/// The states of Limited Data Use, besides 0: then Meta locates the visitor.
 const FIRST_STATE: u32 = 1000;
 const LAST_STATE: u32 = 1010;
 
-/// The settings, checked.
+/// The validated settings of one destination.
 pub(super) struct MetaSettings {
     /// The URL of the pixel's events.
     pub(super) events: Uri,
-    /// Where lists are, if there is an account for them.
+    /// The URLs of lists, if there is an ad account for them.
     pub(super) audiences: Option<MetaAudienceApi>,
-    /// The `Authorization` field.
+    /// The `Authorization` field of every call.
     pub(super) authorization: HeaderValue,
     pub(super) access_token: SecretString,
     pub(super) app_secret: Option<SecretString>,
-    /// Set while testing: the events appear in Meta's Events Manager at once, and count nowhere.
+    /// Set for tests: the events appear in Meta's Events Manager at once and are not counted.
     pub(super) test_event_code: Option<String>,
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
@@ -39,26 +39,26 @@ pub(super) struct MetaSettings {
     pub(super) telephones: TelephoneReader,
     /// The property of an order that is its event id, if it is not the message's.
     pub(super) order_event_id: Option<&'static str>,
-    /// The properties that are an order's value, the first that there is.
+    /// Properties with an order's value; the first that an event has counts.
     pub(super) purchase_value: &'static [&'static str],
-    /// Where events happened that are neither a page's nor an app's.
+    /// The action source of events that are neither of a page nor of an app.
     pub(super) action_source: &'static str,
-    /// Other names for track events: the event's, and Meta's.
+    /// Renamed track events: the event's name and Meta's.
     pub(super) event_names: Vec<(String, String)>,
-    /// Properties that go although they say something of the person, lower case.
+    /// Personal properties that are sent all the same, in lower case.
     pub(super) allowed_properties: Vec<String>,
     pub(super) limited_data_use: MetaLimitedDataUse,
 }
 
-/// When Meta may use the data only in the limited way that some states' laws require.
+/// Conditions of Limited Data Use, which some states' laws require.
 pub(super) struct MetaLimitedDataUse {
-    /// For every event.
+    /// True if it applies to every event.
     pub(super) always: bool,
-    /// For events of visitors who did not grant all of these categories.
+    /// Consent categories: it applies to events of visitors who did not grant all of them.
     pub(super) without: Vec<String>,
-    /// 1 is the United States; 0 is for Meta to find out.
+    /// 1 is the United States; with 0 Meta locates the visitor.
     pub(super) country: u32,
-    /// Meta's number of a state; 0 is for Meta to find out.
+    /// Meta's number of a state; with 0 Meta locates the visitor.
     pub(super) state: u32,
 }
 
@@ -73,14 +73,14 @@ impl MetaSettings {
         let proof = app_secret.as_ref().map(|secret| app_secret_proof(secret, &access_token));
         let base = format!("{base}/{version}");
         let query = proof.map(|proof| format!("?appsecret_proof={proof}")).unwrap_or_default();
-        // What cannot be a URL is a mistake that was noted.
+        // Settings that make no URL are reported as mistakes.
         let at = |path: &str| format!("{base}/{path}{query}").parse().unwrap_or_default();
         let events = at(&format!("{pixel_id}/events"));
         let create = account.map(|account| at(&format!("act_{account}/customaudiences")));
         let audiences = create.map(|create| MetaAudienceApi { create, base, query });
         let authorization = HeaderValue::try_from(format!("Bearer {}", access_token.expose()));
         if authorization.is_err() {
-            section.error("access_token", "has characters that no token has");
+            section.error("access_token", "contains characters that are not valid in a token");
         }
         let mut authorization = authorization.unwrap_or_else(|_noted| HeaderValue::from_static(""));
         authorization.set_sensitive(true);
@@ -138,22 +138,22 @@ impl MetaLimitedDataUse {
     }
 }
 
-/// A number of Meta's, as text.
+/// Reads one of Meta's numbers, as text.
 fn digits(section: &mut SettingsSection<'_>, key: &str, is_required: bool) -> Option<String> {
     let is_set = section.has(key);
     let text = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
     if is_set && !is_number(&text) {
-        section.error(key, "must be of digits alone, such as \"1234567890\"");
+        section.error(key, "must consist of digits, such as \"1234567890\"");
     }
     Some(text)
 }
 
-/// The number of the account that lists belong to.
+/// Reads the number of the ad account that lists belong to.
 fn ad_account(section: &mut SettingsSection<'_>) -> Option<String> {
     let account = section.opt_string("ad_account_id")?;
     let number = account.strip_prefix("act_").unwrap_or(&account);
     if !is_number(number) {
-        section.error("ad_account_id", "must be of digits, such as \"act_1234567890\"");
+        section.error("ad_account_id", "must consist of digits, such as \"act_1234567890\"");
     }
     Some(number.to_owned())
 }
@@ -171,7 +171,7 @@ fn lower(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(|name| name.to_lowercase()).collect()
 }
 
-/// The proof that the sender knows the app's secret: a token that is stolen is then of no use.
+/// Returns the proof that the sender has the app's secret: a stolen token alone is then useless.
 fn app_secret_proof(app_secret: &SecretString, access_token: &SecretString) -> String {
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(app_secret.expose().as_bytes()) else {
@@ -189,7 +189,7 @@ mod tests {
     const LEAST: &str = "pixel_id = \"123\"\naccess_token = \"hush\"\n";
 
     #[test]
-    fn the_least_settings_are_enough() {
+    fn minimal_settings_are_accepted() {
         let settings = test_support::settings(LEAST, |section| MetaSettings::read(section, None));
         assert_eq!(settings.events, "https://graph.facebook.com/v25.0/123/events");
         assert_eq!(settings.authorization, "Bearer hush");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told() {
+    fn every_mistake_is_reported() {
         let text = "pixel_id = \"GTM-1\"\naccess_token = \"a\\nb\"\napi_version = \"25\"\n\
             ad_account_id = \"act_x\"\ndefault_country_code = \"CH\"\ncurrency = \"francs\"\n\
             order_event_id = \"x\"\npurchase_value = \"x\"\naction_source = \"shop\"\n\

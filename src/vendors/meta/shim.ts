@@ -1,5 +1,5 @@
 // fbq, answered by Tagway. Events go out in Meta's words, and the gateway makes canonical ones of them
-// (retell.rs), as it does of the pixel's own beacons.
+// (beacon/to_canonical.rs), as it does of the pixel's own beacons.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 

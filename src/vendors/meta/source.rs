@@ -1,5 +1,5 @@
-//! Where an event happened: `action_source`, and what Meta requires with each
-//! (`contracts/destinations.md` 2.2 and 2.5).
+//! The place of an event: `action_source`, and the fields that Meta requires with each
+//! (`docs/contracts/destinations.md` 2.2 and 2.5).
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::settings::MetaSettings;
 use crate::event::EnrichedEvent;
 use crate::vendors::email::without_emails;
 
-/// Where events can have happened, by Meta's names.
+/// All action sources, by Meta's names.
 pub(super) const ACTION_SOURCES: [&str; 9] = [
     WEBSITE,
     APP,
@@ -25,10 +25,10 @@ pub(super) const WEBSITE: &str = "website";
 pub(super) const APP: &str = "app";
 pub(super) const PHYSICAL_STORE: &str = "physical_store";
 
-/// The longest URL that is passed on: browsers and servers take some thousand characters.
+/// The longest URL that is sent: browsers and servers take some thousand characters.
 const MAX_URL_BYTES: usize = 4096;
 
-/// Where one event happened.
+/// The action source of one event, with the fields that it requires.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct MetaEventSource {
     pub(super) action_source: &'static str,
@@ -40,19 +40,22 @@ pub(super) struct MetaEventSource {
     app_data: Option<MetaAppData>,
 }
 
-/// What Meta wants to know of the app and its device.
+/// The app and its device, in Meta's form.
 #[derive(Clone, Debug, Serialize)]
 struct MetaAppData {
     advertiser_tracking_enabled: u8,
     application_tracking_enabled: u8,
-    /// Sixteen texts, each in its place, empty if unknown.
+    /// Sixteen texts in Meta's fixed order, empty if unknown.
     extinfo: [String; 16],
 }
 
 impl MetaEventSource {
-    /// Where the event happened: where it says, else on a page if there is one, else in an app if
-    /// it tells of one, else where the settings say. The error is the code of a dead letter: it
-    /// says where, but not what Meta requires with that.
+    /// Returns the event's own action source; else the website if the event has a page; else the app if it
+    /// has one; else the settings' source.
+    ///
+    /// # Errors
+    ///
+    /// Returns a dead letter's code if the event names a source and lacks a field that Meta requires with it.
     pub(super) fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Result<Self, &'static str> {
         let said = event.property("action_source").and_then(Value::as_str);
         let said = said.and_then(|said| ACTION_SOURCES.into_iter().find(|known| *known == said));
@@ -79,7 +82,7 @@ impl MetaEventSource {
         }
         match MetaAppData::of(event) {
             Some(data) => Self::app(data),
-            // Without a page's URL and a user agent, Meta takes no event for a page's.
+            // Meta accepts no website event without a page's URL and a user agent.
             None if settings.action_source == WEBSITE => Self::elsewhere("other"),
             None if settings.action_source == APP => Self::elsewhere("other"),
             None => Self::elsewhere(settings.action_source),
@@ -100,13 +103,13 @@ impl MetaEventSource {
     }
 }
 
-/// The page's URL: what the client says of its surroundings, else the event's own.
+/// Returns the page's URL: from the context, else from the event's properties.
 fn page_url(event: &EnrichedEvent) -> Option<String> {
     let own = || event.property("url").and_then(Value::as_str).and_then(web_url);
     event.context_text(&["page", "url"]).and_then(web_url).or_else(own)
 }
 
-/// A URL of the web, without whatever names a person.
+/// Returns a URL of the web, without parts that have an e-mail address.
 fn web_url(text: &str) -> Option<String> {
     let text = text.trim();
     let is_web = ["http://", "https://"].iter().any(|scheme| {
@@ -120,7 +123,7 @@ fn web_url(text: &str) -> Option<String> {
 }
 
 impl MetaAppData {
-    /// What the client says of its app; `None` if it is none, or lacks what Meta requires.
+    /// Reads the app from the context; `None` if there is none or if it lacks what Meta requires.
     fn of(event: &EnrichedEvent) -> Option<Self> {
         let text = |path: &[&str]| match event.context(path) {
             Some(Value::String(text)) => text.trim().to_owned(),
@@ -135,13 +138,13 @@ impl MetaAppData {
             },
         )?;
         let version = text(&["os", "version"]);
-        // A browser on a telephone says the same of its system, but has no app.
+        // A browser on a telephone has the same system but no app.
         if version.is_empty() || event.context(&["app"]).is_none() {
             return None;
         }
         let tracks = event.context(&["device", "adTrackingEnabled"]).and_then(Value::as_bool);
         Some(Self {
-            // What is not said is not granted.
+            // Without an answer, tracking counts as not granted.
             advertiser_tracking_enabled: u8::from(tracks.unwrap_or(false)),
             application_tracking_enabled: u8::from(tracks.unwrap_or(true)),
             extinfo: [
@@ -152,12 +155,12 @@ impl MetaAppData {
                 version,
                 text(&["device", "model"]),
                 text(&["locale"]),
-                String::new(), // The time zone's abbreviation: clients send its name alone.
+                String::new(), // The time zone's abbreviation: clients send only its name.
                 text(&["network", "carrier"]),
                 text(&["screen", "width"]),
                 text(&["screen", "height"]),
                 text(&["screen", "density"]),
-                String::new(), // Cores, storage and free storage: nobody says.
+                String::new(), // Cores, storage and free storage: unknown.
                 String::new(),
                 String::new(),
                 text(&["timezone"]),
@@ -171,7 +174,7 @@ mod tests {
     use super::web_url;
 
     #[test]
-    fn urls_are_of_the_web_and_name_nobody() {
+    fn web_url_takes_http_urls_and_removes_emails() {
         for (written, expected) in [
             (" https://x.example/a?b=1 ", Some("https://x.example/a?b=1")),
             ("HTTP://x.example", Some("HTTP://x.example")),

@@ -1,4 +1,4 @@
-//! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping has a
+//! The mapping of arbitrary events and the delivery of batches. Every rule of the mapping has a
 //! fixture under `tests/fixtures/vendors/meta`.
 
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn meta(settings: &str) -> MetaDestination {
     }
 }
 
-/// An event of somebody whom Meta finds, with these fields.
+/// Returns an event with these fields, of a person whom Meta can match.
 fn found(fields: Value) -> EnrichedEvent {
     let mut all =
         json!({ "event": "Clicked", "context": { "traits": { "email": "jo@x.example" } } });
@@ -49,7 +49,7 @@ async fn a_batch_is_one_request() {
 }
 
 #[tokio::test]
-async fn a_repetition_carries_the_same_bytes() {
+async fn retry_sends_the_same_bytes() {
     let batch = [found(json!({ "properties": { "b": 1, "a": 2 } }))];
     let line = CannedReplies::statuses(&[503, 200]);
     let meta = meta("");
@@ -60,7 +60,7 @@ async fn a_repetition_carries_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_large_batch_is_several_requests_and_stops_where_nothing_passes() {
+async fn large_batch_is_split_and_stops_after_a_blocking_reply() {
     let text = "x".repeat(2 * MAX_BYTES / 5);
     let batch: Vec<EnrichedEvent> =
         (0..5).map(|_| found(json!({ "properties": { "text": text } }))).collect();
@@ -78,7 +78,7 @@ async fn a_large_batch_is_several_requests_and_stops_where_nothing_passes() {
 }
 
 #[tokio::test]
-async fn events_that_grew_too_old_while_waiting_do_not_sink_the_others() {
+async fn event_too_old_at_delivery_is_dead_and_others_are_sent() {
     let old = found(json!({ "timestamp": "2026-11-16T12:00:59Z" }));
     let meta = meta("");
     let earlier = "2026-11-23T11:00:00Z".parse().unwrap();
@@ -94,14 +94,14 @@ async fn events_that_grew_too_old_while_waiting_do_not_sink_the_others() {
 }
 
 #[test]
-fn what_is_secret_is_listed() {
+fn secrets_are_listed_and_authorization_is_sensitive() {
     assert_eq!(meta("app_secret = \"key\"").secrets().len(), 2);
     let sensitive = meta("").graph(http::Method::POST, http::Uri::default(), String::new());
     assert!(sensitive.headers()["authorization"].is_sensitive());
 }
 
 #[test]
-fn cookies_come_before_clicks_and_properties() {
+fn fbc_comes_from_cookie_then_property_then_click() {
     let fbc = |facts: Value, properties: Value, url: &str| {
         let event = found(json!({ "facts": facts, "properties": properties,
             "context": { "page": { "url": url }, "traits": { "email": "jo@x.example" } } }));
@@ -144,7 +144,7 @@ fn any_object() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What decides of money, in sense and nonsense.
+/// Generates the properties that decide on money, with valid and invalid values.
 fn any_money() -> impl Strategy<Value = Value> {
     let keys = &["value", "revenue", "total", "price", "currency", "quantity", "order_id"][..];
     let values = vec![
@@ -167,7 +167,7 @@ fn any_money() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_goes_is_valid_by_metas_own_checks(
+    fn mapped_events_pass_metas_own_checks(
         kind in proptest::sample::select(&["track", "track", "track", "page", "screen"][..]),
         name in prop_oneof![
             proptest::sample::select(&["Order Completed", "Product Viewed", "Product Added",

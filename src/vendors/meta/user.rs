@@ -1,5 +1,5 @@
-//! Who the event is of: `user_data` (`contracts/destinations.md` 2.2 to 2.5). What says something of
-//! the person goes as a digest; what says something of the browser goes as it is.
+//! The event's person: `user_data` (`docs/contracts/destinations.md` 2.2 to 2.5). Personal data is sent as
+//! digests; data about the browser is sent as it is.
 
 use std::net::IpAddr;
 
@@ -17,16 +17,16 @@ use crate::vendors::email::is_email;
 use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
-/// The longest user agent that is passed on.
+/// The longest user agent that is sent; a longer one is cut.
 const MAX_USER_AGENT_CHARS: usize = 1000;
 
-/// The longest of Meta's own numbers of a person; a longer one is something else.
+/// The longest of Meta's own numbers of a person, in bytes; a longer text is none.
 const MAX_NUMBER_CHARS: usize = 64;
 
-/// One digest, as the list that Meta takes.
+/// One digest, in a list as Meta requires.
 type MetaDigestList = Option<[String; 1]>;
 
-/// What Meta finds the person by.
+/// The data by which Meta matches the person.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct MetaUserData {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub(super) struct MetaUserData {
     fbp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     madid: Option<String>,
-    /// Meta's own numbers of a person: of a login, a subscription, a lead of its forms.
+    /// Meta's own numbers of a person: this one and the next two, of a login, a subscription and a lead form.
     #[serde(skip_serializing_if = "Option::is_none")]
     fb_login_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +71,7 @@ pub(super) struct MetaUserData {
 }
 
 impl MetaUserData {
-    /// Whom the event is of.
+    /// Collects the matching data of an event's person.
     pub(super) fn of(event: &EnrichedEvent, settings: &MetaSettings, action_source: &str) -> Self {
         let person = EventPerson::of(event);
         let digest = |key, value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
@@ -109,7 +109,7 @@ impl MetaUserData {
         }
     }
 
-    /// Whether Meta can find anybody by it: a request with less is refused.
+    /// Returns true if the data is enough to match a person: Meta refuses a request with less.
     pub(super) fn is_matchable(&self) -> bool {
         let ids = [self.madid.as_ref(), self.lead_id.as_ref()];
         let says_who = self.em.is_some() || self.ph.is_some() || ids.iter().any(Option::is_some);
@@ -120,19 +120,19 @@ impl MetaUserData {
     }
 }
 
-/// One of Meta's own numbers, as the event, the client or the profile says it.
+/// Returns one of Meta's own numbers, from the event, the client's ids or the profile.
 fn own_number(event: &EnrichedEvent, name: &str) -> Option<String> {
     let said = event.property(name).or_else(|| event.context(&["clientIds", name]));
     let text = products::text(said.or_else(|| event.person_trait(name))?)?;
     (text.len() <= MAX_NUMBER_CHARS && !is_email(&text)).then_some(text)
 }
 
-/// What the page itself hashed for Meta's library.
+/// Returns a digest that the page itself made for Meta's library.
 fn matched(event: &EnrichedEvent, key: &str) -> Option<String> {
     hashed(event.context_text(&["clientIds", NAME, key])?, |_in_the_clear| None)
 }
 
-/// The user's id, the browser's, and the one that the page gave Meta's library, each once.
+/// Returns the digests of the user id, the anonymous id and the page's own for Meta's library, each once.
 fn external_ids(event: &EnrichedEvent) -> Vec<String> {
     let mut ids = Vec::with_capacity(3);
     let given = event.context_text(&["clientIds", NAME, "external_id"]);
@@ -152,7 +152,7 @@ fn user_agent(event: &EnrichedEvent) -> Option<String> {
     (!agent.is_empty()).then(|| agent.chars().take(MAX_USER_AGENT_CHARS).collect())
 }
 
-/// Whether the address can be a visitor's. Meta refuses private ones.
+/// Returns true if the address can be a visitor's. Meta refuses private ones.
 pub(super) fn is_public(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -168,7 +168,7 @@ pub(super) fn is_public(ip: &IpAddr) -> bool {
     }
 }
 
-/// The browser's own cookie, else what the client says is in it.
+/// Returns the browser's cookie, else the value that the client sent for it.
 fn browser_id(event: &EnrichedEvent, cookie: &str, property: &str) -> Option<String> {
     let cookie = event.event.facts.cookies.get(cookie).map(String::as_str);
     let said = || event.property(property).and_then(Value::as_str);
@@ -178,8 +178,8 @@ fn browser_id(event: &EnrichedEvent, cookie: &str, property: &str) -> Option<Str
     cookie.and_then(valid).or_else(|| said().and_then(valid)).or_else(|| read().and_then(valid))
 }
 
-/// The click that led here: the cookie's, else made of the click that the gateway remembers or that
-/// the page's URL holds.
+/// Returns the click that led to the site: the cookie's, else built of the click in the page's URL or of
+/// the gateway's stored one.
 fn fbc(event: &EnrichedEvent) -> Option<String> {
     browser_id(event, FBC, "fbc").or_else(|| {
         let url = event.context_text(&["page", "url"]);
@@ -195,15 +195,15 @@ fn fbc(event: &EnrichedEvent) -> Option<String> {
     })
 }
 
-/// The domain that the cookie would be for.
+/// Returns the domain that the cookie would be set for.
 fn domain(url: Option<&str>) -> String {
     let host = url.and_then(|url| url::Url::parse(url).ok());
     let host = host.as_ref().and_then(url::Url::domain).unwrap_or_default();
-    // Most domains have two labels: if nobody knows, that is the best guess.
+    // Most domains have two labels: the best guess for an unknown one.
     psl::domain_str(host).unwrap_or("domain.example").to_owned()
 }
 
-/// The device's advertising id, unless its owner forbade to use it.
+/// Returns the device's advertising id, if its owner allows tracking.
 fn advertising_id(event: &EnrichedEvent) -> Option<String> {
     let is_allowed = event.context(&["device", "adTrackingEnabled"])?.as_bool()?;
     let id = event.context_text(&["device", "advertisingId"])?.trim();
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_addresses_are_nobodys() {
+    fn is_public_rejects_private_addresses() {
         for public in ["203.0.113.9", "100.63.0.1", "100.128.0.1", "2001:db8::1", "8.8.8.8"] {
             assert!(is_public(&public.parse().unwrap()), "{public}");
         }

@@ -1,16 +1,15 @@
-//! What a user agent says of its browser and its system, under the names that Mixpanel's own
-//! libraries give them. Only tokens that browsers write of themselves are read; what is not known
-//! stays unsaid.
+//! Reads the browser and the system from a user agent, under the names that Mixpanel's own libraries
+//! give them. Only tokens that browsers write of themselves are read; unknown ones give no name.
 
-/// A browser as Mixpanel names it.
+/// A browser under Mixpanel's name for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct MixpanelBrowser {
     pub(super) name: &'static str,
     pub(super) version: Option<f64>,
 }
 
-/// Tokens of user agents, browsers that pose as others before those they pose as, and what stands
-/// before the version if it is another token.
+/// Tokens of user agents and the names of their browsers. Browsers that pose as others come before
+/// those others.
 const BROWSERS: &[(&str, &str)] = &[
     ("OPR/", "Opera"),
     ("SamsungBrowser/", "Samsung Internet"),
@@ -24,7 +23,7 @@ const BROWSERS: &[(&str, &str)] = &[
     ("Firefox/", "Firefox"),
 ];
 
-/// Tokens of systems; those that stand in others' user agents last.
+/// Tokens of systems; those that are in other systems' user agents as well come last.
 const SYSTEMS: &[(&str, &str)] = &[
     ("Windows", "Windows"),
     ("iPhone", "iOS"),
@@ -36,14 +35,14 @@ const SYSTEMS: &[(&str, &str)] = &[
     ("Linux", "Linux"),
 ];
 
-/// The browser of a user agent.
+/// Returns the browser of a user agent.
 pub(super) fn browser(agent: &str) -> Option<MixpanelBrowser> {
     let known = BROWSERS.iter().find_map(|(token, name)| {
         let (_, rest) = agent.split_once(token)?;
         Some(MixpanelBrowser { name, version: version(rest) })
     });
     known.or_else(|| {
-        // Apple's browser names itself last and its version apart.
+        // Apple's browser names itself last and its version in a separate token.
         let (_, rest) = agent.split_once("Version/").filter(|_| agent.contains("Safari/"))?;
         let is_apples = ["Macintosh", "iPhone", "iPad", "iPod"].iter().any(|on| agent.contains(on));
         let name = if rest.contains("Mobile/") { "Mobile Safari" } else { "Safari" };
@@ -51,19 +50,19 @@ pub(super) fn browser(agent: &str) -> Option<MixpanelBrowser> {
     })
 }
 
-/// The system of a user agent.
+/// Returns the system of a user agent.
 pub(super) fn system(agent: &str) -> Option<&'static str> {
-    // Libraries and bots name themselves only; browsers and apps name their system in brackets.
+    // Libraries and bots name only themselves; browsers and apps name their system in brackets.
     let (_, inside) = agent.split_once('(')?;
     SYSTEMS.iter().find(|(token, _)| inside.contains(token)).map(|(_, name)| *name)
 }
 
-/// The system that a client hint names, as Mixpanel names it.
+/// Returns Mixpanel's name for the system in a client hint.
 pub(super) fn hinted_system(platform: &str) -> &str {
     if platform == "macOS" { "Mac OS X" } else { platform }
 }
 
-/// Major and minor, as a number: Mixpanel's libraries send it so.
+/// Reads major and minor version as one number, as Mixpanel's libraries send it.
 fn version(rest: &str) -> Option<f64> {
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     let mut parts = rest.get(..end)?.splitn(3, '.');
@@ -79,7 +78,7 @@ mod tests {
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
     #[test]
-    fn browsers_are_told_apart() {
+    fn browsers_and_systems_are_recognised() {
         let webkit = "AppleWebKit/605.1.15 (KHTML, like Gecko)";
         let mac = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)";
         let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X)";
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_browser_stays_unnamed() {
+    fn agents_of_no_browser_give_no_name() {
         for agent in ["", "curl/8.5.0", "okhttp/4.12.0", "Safari/605", "Version/4.0 Safari/534.30"]
         {
             assert_eq!((browser(agent), system(agent)), (None, None), "{agent}");

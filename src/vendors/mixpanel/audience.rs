@@ -1,5 +1,5 @@
-//! Segments as people's property (`contracts/destinations.md` 3.7): no call of Mixpanel's takes the
-//! members of a cohort, so each person holds the list of their segments, of which a cohort is made.
+//! Segments as a property of people (`docs/contracts/destinations.md` 3.7): Mixpanel has no call for the
+//! members of a cohort, so each person has a list of their segments, from which a cohort can be made.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ impl VendorAudience for MixpanelDestination {
     }
 }
 
-/// The update of one person. They did nothing: it is not when they were last seen, nor where.
+/// Builds the update of one person. It ignores time and address: the person did nothing.
 fn record(settings: &MixpanelSettings, id: &str, list: &str, change: AudienceChange) -> Value {
     let property = settings.segment_property.as_str();
     let (operation, value) = match change {

@@ -1,4 +1,4 @@
-//! A batch on its way: which records go by which call, and in what order.
+//! The delivery of one batch: assigns records to calls, in order.
 //!
 //! Events of one visitor form a lane. A record is sent when all earlier records of its lane have
 //! been taken, so that a visitor's calls happen in the visitor's order; different lanes share calls.
@@ -12,15 +12,15 @@ use super::replies::MixpanelCallOutcome;
 use crate::event::EnrichedEvent;
 use crate::vendors::{MappingRefusal, Outcome, OutcomeReason};
 
-/// Bytes of one request's body before compression. The page says 10 MB, the schema 2 MiB.
+/// Bytes of one request's body before compression. Mixpanel's page says 10 MB, its schema 2 MiB.
 pub(super) const MAX_BODY_BYTES: usize = 2_000_000;
 
 /// One event of the batch.
 struct MixpanelPendingEvent<'p> {
-    /// None of an event that cannot go.
+    /// `None` for an event that cannot be sent.
     plan: Option<&'p MixpanelRecordPlan>,
     lane: usize,
-    /// Its next record.
+    /// The index of its next record.
     next: usize,
     outcome: Option<Outcome>,
 }
@@ -35,7 +35,7 @@ impl<'p> MixpanelPendingEvent<'p> {
     }
 }
 
-/// A record to send: an event's place in the batch and the record's in its plan.
+/// A record to send, with its event's index in the batch and its own in the plan.
 #[derive(Clone, Copy, Debug)]
 struct MixpanelPendingRecord<'p> {
     ticket: usize,
@@ -49,7 +49,7 @@ pub(super) struct MixpanelRecordChunk<'p> {
 }
 
 impl<'p> MixpanelRecordChunk<'p> {
-    /// The list of them, as JSON.
+    /// Returns the records as a JSON list.
     pub(super) fn body(&self) -> Vec<u8> {
         let bytes = self.members.iter().map(|member| member.step.record.len() + 1).sum::<usize>();
         let mut body = Vec::with_capacity(bytes + 1);
@@ -61,25 +61,25 @@ impl<'p> MixpanelRecordChunk<'p> {
         body
     }
 
-    /// The `$insert_id`s of them.
+    /// Returns the records' `$insert_id`s.
     pub(super) fn insert_ids(&self) -> Vec<Option<&'p str>> {
         self.members.iter().map(|member| member.step.insert_id.as_deref()).collect()
     }
 }
 
-/// A batch on its way.
+/// The state of a batch during its delivery.
 pub(super) struct MixpanelBatchRun<'p> {
     tickets: Vec<MixpanelPendingEvent<'p>>,
-    /// Of each visitor, the events that have not ended, in their order.
+    /// The events of each visitor that have no outcome yet, in order.
     lanes: Vec<VecDeque<usize>>,
-    /// Paths that take nothing now, and what that means for whoever needs them.
+    /// Paths that take nothing now, with the outcome of events that need them.
     closed: Vec<(MixpanelEndpoint, Outcome)>,
-    /// What is to be sent by the path whose turn it is.
+    /// Records to be sent by the path of the current turn.
     queue: VecDeque<MixpanelPendingRecord<'p>>,
 }
 
 impl<'p> MixpanelBatchRun<'p> {
-    /// A batch and its plans; an event without one cannot go.
+    /// Starts a batch with its plans; an event without a plan cannot be sent.
     pub(super) fn new(
         batch: &[EnrichedEvent],
         plans: &[Result<&'p MixpanelRecordPlan, MappingRefusal>],
@@ -105,8 +105,8 @@ impl<'p> MixpanelBatchRun<'p> {
         round
     }
 
-    /// An identify needs no event of its own where another event of the same user and device
-    /// follows: that says the same.
+    /// Skips the link event of an identify if another event of the same user and device follows: that
+    /// links them as well.
     fn leave_out_links(&mut self, batch: &[EnrichedEvent]) {
         for lane in &self.lanes {
             let mut later: Vec<Option<&str>> = Vec::new();
@@ -132,7 +132,7 @@ impl<'p> MixpanelBatchRun<'p> {
         }
     }
 
-    /// The path whose turn it is: the one that most lanes wait for. `None` when all is said.
+    /// Returns the path of the next turn: the one that most lanes wait for. `None` if all is sent.
     pub(super) fn turn(&mut self) -> Option<MixpanelEndpoint> {
         self.queue.clear();
         let mut ready = MixpanelEndpoint::ALL.map(|path| (path, 0_usize));
@@ -169,7 +169,7 @@ impl<'p> MixpanelBatchRun<'p> {
         Some(path)
     }
 
-    /// The records of the next call of this turn.
+    /// Returns the records of this turn's next call.
     pub(super) fn next_chunk(&mut self, path: MixpanelEndpoint) -> Option<MixpanelRecordChunk<'p>> {
         if self.closed.iter().any(|(closed, _)| *closed == path) {
             return None;
@@ -182,7 +182,7 @@ impl<'p> MixpanelBatchRun<'p> {
                 break;
             }
             self.queue.pop_front();
-            // What ended meanwhile takes its other records along.
+            // An event that ended meanwhile sends no further records.
             if self.tickets.get(member.ticket).is_some_and(|ticket| ticket.outcome.is_none()) {
                 bytes += size;
                 members.push(member);
@@ -191,7 +191,7 @@ impl<'p> MixpanelBatchRun<'p> {
         (!members.is_empty()).then_some(MixpanelRecordChunk { members })
     }
 
-    /// Notes what became of a call.
+    /// Records the result of a call.
     pub(super) fn settle(
         &mut self,
         path: MixpanelEndpoint,
@@ -215,20 +215,20 @@ impl<'p> MixpanelBatchRun<'p> {
         }
     }
 
-    /// How each event ended, in the order of the batch.
+    /// Returns the outcome of each event, in the order of the batch.
     pub(super) fn into_outcomes(self) -> Vec<Outcome> {
         let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         self.tickets.into_iter().map(|ticket| ticket.outcome.unwrap_or_else(unsaid)).collect()
     }
 
-    /// The path that the lane waits for, after forgetting what has ended.
+    /// Removes ended events from a lane; returns the path that the lane waits for.
     fn head(&mut self, lane: usize) -> Option<MixpanelEndpoint> {
         let lane = self.lanes.get_mut(lane)?;
         while let Some(ticket) = lane.front() {
             let ticket = self.tickets.get_mut(*ticket)?;
             match ticket.step() {
                 Some(step) => return Some(step.path),
-                // Every record was taken earlier.
+                // All its records were taken earlier.
                 None => ticket.end(Outcome::Delivered),
             }
             lane.pop_front();
@@ -246,8 +246,8 @@ impl<'p> MixpanelBatchRun<'p> {
         }
     }
 
-    /// A call was refused as a whole. Records of a single event are to blame by themselves; of
-    /// several, nobody knows yet, and their visitors' later events wait until it is known.
+    /// Handles a call that was refused as a whole. If its records are of a single event, that event is dead.
+    /// If of several, the bad one is unknown yet, and their visitors' later events wait for a retry.
     fn refuse(&mut self, chunk: &MixpanelRecordChunk<'p>, reason: &OutcomeReason) {
         let first = chunk.members.first().map(|member| member.ticket);
         let is_one = chunk.members.iter().all(|member| Some(member.ticket) == first);
@@ -268,7 +268,7 @@ impl<'p> MixpanelBatchRun<'p> {
         }
     }
 
-    /// Ends what is left of a lane in this way.
+    /// Ends the remaining events of a lane with this outcome.
     fn stop(&mut self, lane: usize, outcome: &Outcome) {
         let Some(lane) = self.lanes.get_mut(lane) else { return };
         for ticket in lane.drain(..) {

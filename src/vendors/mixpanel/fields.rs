@@ -1,6 +1,7 @@
 //! JSON objects written member by member, within Mixpanel's limits
-//! (`contracts/destinations.md` 3.2). What cannot be sent is left out: `null`, empty texts, and what
-//! lies too deep. An order is rendered once per event and destination, so nothing is copied first.
+//! (`docs/contracts/destinations.md` 3.2). Values that cannot be sent are left out: `null`, empty texts, and
+//! values nested too deep. An order is rendered once per event and destination, so nothing is copied
+//! first.
 
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -11,26 +12,26 @@ use crate::event::{FieldDropReason, JsonObject};
 /// Properties of one event: fewer than 255.
 pub(super) const MAX_PROPERTIES: usize = 254;
 
-/// How large values may be.
+/// Limits on the size of values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MixpanelValueLimits {
-    /// Characters of a text; what is longer is cut, as Mixpanel itself would.
+    /// Characters of a text; a longer one is cut, as Mixpanel itself would.
     chars: usize,
     /// Keys of an object, elements of a list: the surplus is left out.
     entries: usize,
-    /// Objects and lists within each other.
+    /// Levels of nested objects and lists.
     depth: usize,
 }
 
 impl MixpanelValueLimits {
-    /// Of the properties of an event.
+    /// The limits of an event's properties.
     pub(super) const EVENT: Self = Self { chars: 255, entries: 254, depth: 3 };
 
-    /// Of a profile, for which Mixpanel names none but the size of the whole.
+    /// The limits of a profile, for which Mixpanel names none but the size of the whole.
     pub(super) const PROFILE: Self =
         Self { chars: usize::MAX, entries: usize::MAX, depth: usize::MAX };
 
-    /// Whether anything of the value can be sent.
+    /// Returns true if anything of the value can be sent.
     pub(super) fn allow(self, value: &Value) -> bool {
         match value {
             Value::Null => false,
@@ -40,7 +41,7 @@ impl MixpanelValueLimits {
         }
     }
 
-    /// Why a value that can be sent loses something.
+    /// Returns the reason why a value that can be sent loses a part.
     fn loss(self, value: &Value) -> Option<FieldDropReason> {
         let inner = self.within();
         let of_entry = |entry: &Value| match entry {
@@ -97,12 +98,12 @@ impl Serialize for MixpanelLimitedValue<'_> {
     }
 }
 
-/// True if the value can stand under this name: `$geo_source` takes one only.
+/// Returns true if this name may have the value: `$geo_source` takes only one.
 pub(super) fn is_geo_source(name: &str, value: &Value) -> bool {
     name != "$geo_source" || value.is_null() || value == "reverse_geocoding"
 }
 
-/// The text's first characters.
+/// Returns the text's first `chars` characters.
 pub(super) fn cut(text: &str, chars: usize) -> &str {
     if text.len() <= chars {
         return text;
@@ -124,13 +125,13 @@ pub(super) struct MixpanelObjectWriter<'b> {
 }
 
 impl<'b> MixpanelObjectWriter<'b> {
-    /// Begins an object.
+    /// Writes the beginning of an object.
     pub(super) fn open(out: &'b mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, count: 0 }
     }
 
-    /// Adds a member, as it is.
+    /// Adds a member without any limit.
     pub(super) fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         let before = self.out.len();
         if self.count > 0 {
@@ -142,13 +143,13 @@ impl<'b> MixpanelObjectWriter<'b> {
         });
         match written {
             Ok(()) => self.count += 1,
-            // Texts and JSON values always have a form; anything else is not worth the event.
+            // Texts and JSON values always serialise; any other value is dropped, not the event.
             Err(_) => self.out.truncate(before),
         }
     }
 
-    /// Adds a value of the client's, if it can be sent and there is room. Returns why it does not go as
-    /// it is, unless it says nothing.
+    /// Adds a value of the client's, if it can be sent and there is room. Returns the reason if a part of it
+    /// is lost; an empty value needs none.
     pub(super) fn put_value(&mut self, name: &str, value: &Value) -> Option<FieldDropReason> {
         if !MixpanelValueLimits::EVENT.allow(value) {
             return None;
@@ -182,7 +183,7 @@ impl<'b> MixpanelObjectWriter<'b> {
             self.out.push(b',');
         }
         self.count += 1;
-        // Names of this kind are our own, and need no escapes.
+        // These names are the gateway's own and need no escapes.
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
@@ -202,7 +203,7 @@ impl<'b> MixpanelObjectWriter<'b> {
         });
     }
 
-    /// Ends the object.
+    /// Writes the end of the object.
     pub(super) fn close(self) {
         self.out.push(b'}');
     }
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_value_loses_is_known() {
+    fn put_value_returns_the_reason_of_a_loss() {
         let mut out = Vec::new();
         let mut fields = MixpanelObjectWriter::open(&mut out);
         for (value, reason) in [

@@ -1,9 +1,8 @@
-//! Who an event is of, in both of Mixpanel's identity systems, and what tells one event from another
-//! (`contracts/destinations.md` 3.2 and 3.4).
+//! The ids of an event: its person in both of Mixpanel's identity systems, and its `$insert_id`
+//! (`docs/contracts/destinations.md` 3.2 and 3.4).
 //!
-//! Ids are the event's own, never the profile's: what a profile knows changes from one try to the
-//! next, and the id is part of what Mixpanel recognises a repetition by. It joins a visitor's events
-//! itself.
+//! Ids are the event's own, never the profile's: a profile changes from one try to the next, and
+//! Mixpanel recognises a repetition by the id among others. Mixpanel joins a visitor's events itself.
 
 use std::borrow::Cow;
 
@@ -14,7 +13,7 @@ use super::settings::MixpanelIdMerge;
 use crate::event::EnrichedEvent;
 use crate::vendors::digest;
 
-/// Ids that Mixpanel takes for mistakes.
+/// Ids that Mixpanel rejects as mistakes.
 const DISALLOWED: [&str; 16] = [
     "00000000-0000-0000-0000-000000000000",
     "anon",
@@ -34,10 +33,10 @@ const DISALLOWED: [&str; 16] = [
     "{}",
 ];
 
-/// Characters of an id. Mixpanel cuts longer ones, and two people would be one.
+/// Characters of an id. Mixpanel cuts longer ones, which would merge two people.
 const MAX_ID_CHARS: usize = 255;
 
-/// Before the id of a device nobody has signed in on, in a project with simplified merging.
+/// The prefix of a device's id without a known user, in a project with simplified merging.
 const DEVICE: &str = "$device:";
 
 /// Bytes of an `$insert_id`.
@@ -60,7 +59,7 @@ impl<'e> MixpanelIds<'e> {
         }
     }
 
-    /// Whom the event counts for: nobody is the empty text, which Mixpanel documents.
+    /// Returns the `distinct_id`: for an unknown visitor the empty text, which Mixpanel documents.
     pub(super) fn distinct(self, merge: MixpanelIdMerge) -> Cow<'e, str> {
         match (self.user, self.device, merge) {
             (Some(user), _, _) => user.into(),
@@ -70,24 +69,24 @@ impl<'e> MixpanelIds<'e> {
         }
     }
 
-    /// The user and the device, where both are known and differ.
+    /// Returns the user and the device, if both are known and differ.
     pub(super) fn pair(self) -> Option<(&'e str, &'e str)> {
         Some((self.user?, self.device?)).filter(|(user, device)| user != device)
     }
 }
 
-/// Whether Mixpanel takes the id.
+/// Returns true if Mixpanel takes the id.
 pub(super) fn is_allowed(id: &str) -> bool {
     let trimmed = id.trim();
     !trimmed.is_empty() && !DISALLOWED.contains(&trimmed) && id.chars().count() <= MAX_ID_CHARS
 }
 
-/// Whether `$identify` takes the device's id, which must be a UUID of version 4.
+/// Returns true if `$identify` takes the device's id, which must be a UUID of version 4.
 pub(super) fn is_uuid_v4(id: &str) -> bool {
     id.len() == 36 && Uuid::try_parse(id).is_ok_and(|uuid| uuid.get_version_num() == 4)
 }
 
-/// The `$insert_id` of a message: the message's own id where Mixpanel takes it.
+/// Returns the `$insert_id` of a message: the message's own id if Mixpanel takes it, else its digest.
 pub(super) fn insert_id(message_id: &str) -> String {
     let is_plain = (1..=MAX_INSERT_ID).contains(&message_id.len())
         && message_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -97,7 +96,7 @@ pub(super) fn insert_id(message_id: &str) -> String {
     hashed(message_id)
 }
 
-/// The `$insert_id` of a further record that the same message becomes.
+/// Returns the `$insert_id` of a further record of the same message.
 pub(super) fn further_insert_id(message_id: &str, part: &str) -> String {
     hashed(&format!("{message_id}:{part}"))
 }
@@ -130,13 +129,13 @@ mod tests {
             assert!(made.len() == 36 && made != *other, "{other}: {made}");
         }
         assert_ne!(further_insert_id("m", "0"), further_insert_id("m", "1"));
-        // A message id that is a digest already is hashed like any other text.
+        // A message id that is a digest is hashed like any other text.
         let digest = digest::sha256("mary").unwrap();
         assert_ne!(Some(insert_id(&digest).as_str()), digest.get(..36));
     }
 
     #[test]
-    fn placeholders_are_nobody() {
+    fn placeholder_ids_are_not_used() {
         let ids = |user: &str, device: &str| {
             let event = test_support::event(json!({ "userId": user, "anonymousId": device }));
             MixpanelIds::of(&event).distinct(MixpanelIdMerge::Simplified).into_owned()
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_random_uuids_are_for_identify() {
+    fn is_uuid_v4_accepts_only_random_uuids() {
         assert!(is_uuid_v4("507f191e-810c-4197-9de8-60ea00000001"));
         for other in
             ["507f191e-810c-7197-9de8-60ea00000001", "507f191e810c41979de860ea00000001", "a1"]

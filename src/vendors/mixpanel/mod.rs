@@ -1,28 +1,29 @@
-//! Mixpanel, by its ingestion API (`contracts/destinations.md` section 3).
+//! Mixpanel, by its ingestion API (`docs/contracts/destinations.md` section 3).
 //!
-//! Events go to `/import` in gzipped batches, where Mixpanel names the records that it refuses;
-//! people go to `/engage`, groups to `/groups`, and in projects with original merging who is who
-//! goes to `/track`. An event may need several of these calls: it is delivered when all of them have
-//! taken it, and one that comes again goes on where it stood.
+//! Events are sent to `/import` in gzipped batches, where Mixpanel names the records that it refuses;
+//! people to `/engage`, groups to `/groups`, and in projects with original merging, links of ids to
+//! `/track`. An event may need several of these calls: it is delivered when all of them have taken it,
+//! and a retried event continues with the first call that is not done.
 //!
 //! Decisions where the contract leaves a choice:
-//! - Ids are the event's own. What the profile knows may change between two tries, and Mixpanel
-//!   recognises a repetition by the id among others; it joins a visitor's events itself.
-//! - With simplified merging an identify becomes an event of device and user, unless one of both
+//! - Ids are the event's own. The profile may change between two tries, and Mixpanel recognises a
+//!   repetition by the id among others; it joins a visitor's events itself.
+//! - With simplified merging an identify becomes an event of device and user, unless an event of both
 //!   follows in the batch: without such an event Mixpanel would never join the two.
 //! - With original merging `$identify` takes random UUIDs only; other devices are joined by `$merge`,
 //!   which needs a service account. Without one such an identify is a dead letter.
-//! - An event that a client calls `$identify`, `$merge` or `$create_alias` is a dead letter: it would
-//!   change who is who, and a merge cannot be undone.
+//! - A client's event named `$identify`, `$merge` or `$create_alias` is a dead letter: it would link
+//!   ids, and a merge cannot be undone.
 //! - Traits are not copied onto events. A trait that is `null` is unset.
-//! - The group's key stands on later events where they say it, by their own property, by
+//! - Later events have the group's key if they have it as a property of their own, as
 //!   `context.groupId`, or as a trait of the person.
-//! - Pages of 2 MB and fewer than 255 properties, keys and elements: the smaller of the figures that
-//!   Mixpanel gives. What is over is cut or left out, an event without name or over 1 MB is dead.
+//! - Bodies have up to 2 MB, events fewer than 255 properties, keys and elements: the smaller of the
+//!   figures that Mixpanel gives. The surplus is cut or left out; an event without a name or over 1 MB is
+//!   dead.
 //! - With `transactions` an order's refund is written as a negative amount.
 //! - After a timeout `$add` and `$append` may be counted twice; nothing else can be.
-//! - What came from the vendor's own library goes back under its own names: pages, operations on
-//!   people, the type of a group, the campaign.
+//! - Events from the vendor's own library are sent under its own names: pages, operations on people,
+//!   the type of a group, the campaign.
 
 mod agent;
 mod audience;
@@ -92,13 +93,13 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// Events before 1971 are rejected, in milliseconds since 1970.
+/// The earliest time, in milliseconds since 1970: Mixpanel rejects events before 1971.
 const EARLIEST: i64 = 365 * 24 * 3600 * 1000;
 
-/// So are events further than this in the future.
+/// The furthest time in the future: Mixpanel rejects later events.
 const MAX_AHEAD: Duration = Duration::from_secs(3600);
 
-/// A body within one packet gains nothing by compression.
+/// The least body that is compressed: one within a packet gains nothing by compression.
 const MIN_GZIP_BYTES: usize = 1400;
 
 struct MixpanelDestination {
@@ -171,7 +172,7 @@ impl MixpanelDestination {
 
     fn request(&self, path: MixpanelEndpoint, body: Vec<u8>) -> Request<Bytes> {
         let MixpanelSettings { import, track, engage, groups, authorization, .. } = &self.settings;
-        // People and groups are not taken compressed.
+        // Mixpanel takes no compressed people and groups.
         let packed = (path == MixpanelEndpoint::Import && body.len() >= MIN_GZIP_BYTES)
             .then(|| gzip(&body))
             .flatten();
@@ -196,7 +197,7 @@ impl MixpanelDestination {
     }
 }
 
-/// The bytes, compressed fast: a batch of repeated names shrinks well at any level.
+/// Compresses the bytes at the fast level: a batch of repeated names shrinks well at any level.
 fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;

@@ -1,5 +1,5 @@
-//! What events are called (`contracts/destinations.md` 3.5): track events as they are, pages and
-//! screens by a template.
+//! The names of events (`docs/contracts/destinations.md` 3.5): track events keep theirs, pages and screens
+//! get one by a template.
 
 use crate::event::{EnrichedEvent, EventKind};
 use crate::vendors::{MappingRefusal, beacon_format};
@@ -10,7 +10,7 @@ use super::settings::MixpanelSettings;
 /// Characters of an event's name.
 const MAX_NAME_CHARS: usize = 255;
 
-/// Names that change who is who. A client must not send them as events.
+/// Names of events that link ids. A client must not send them.
 const IDENTITY_EVENTS: [&str; 3] = ["$identify", "$merge", "$create_alias"];
 
 /// The name of a page or a screen, with placeholders.
@@ -24,12 +24,12 @@ enum MixpanelNamePart {
     Category,
 }
 
-/// Why a text is no template.
+/// The reason why a text is no template.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MixpanelNameError {
     #[error("must not be empty")]
     Empty,
-    #[error("may hold {{{{name}}}} and {{{{category}}}} only")]
+    #[error("may contain {{{{name}}}} and {{{{category}}}} only")]
     Placeholder,
 }
 
@@ -55,8 +55,7 @@ impl MixpanelNameTemplate {
         if written.trim().is_empty() { Err(MixpanelNameError::Empty) } else { Ok(Self(parts)) }
     }
 
-    /// The name with what is known filled in. `None` if it has placeholders and nothing is known
-    /// for any of them.
+    /// Fills in the known values. `None` if there are placeholders and no value is known for any of them.
     fn fill(&self, name: Option<&str>, category: Option<&str>) -> Option<String> {
         let mut text = String::new();
         let (mut asked, mut known) = (false, false);
@@ -76,13 +75,13 @@ impl MixpanelNameTemplate {
         if asked && !known {
             return None;
         }
-        // What is not known leaves no gap.
+        // An unknown value leaves no gap.
         let words: Vec<&str> = text.split_whitespace().collect();
         Some(words.join(" "))
     }
 }
 
-/// The event's name; of a track event, a page or a screen.
+/// Returns the name of a track event, a page or a screen.
 pub(super) fn event_name(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,

@@ -1,5 +1,5 @@
-//! What one event becomes: the records it needs, in order, each for one of four calls
-//! (`contracts/destinations.md` 3.5). The event is delivered when all of them are.
+//! The plan of one event: the records it needs, in order, each for one of four calls
+//! (`docs/contracts/destinations.md` 3.5). The event is delivered when all of them are.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,10 +13,10 @@ use super::settings::{MixpanelIdMerge, MixpanelSettings};
 use crate::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
 use crate::vendors::{MappingRefusal, beacon_format, naming, products};
 
-/// The largest record: less than 1 MB.
+/// The largest record, in bytes: less than 1 MB.
 const MAX_RECORD_BYTES: usize = 999_999;
 
-/// What the event of one product does not say of the whole order.
+/// Properties of the whole order that the event of one product leaves out.
 const ORDER_ONLY: &[&str] =
     &["products", "total", "subtotal", "revenue", "value", "shipping", "tax", "discount"];
 
@@ -25,19 +25,19 @@ const ORDER_ONLY: &[&str] =
 pub(super) enum MixpanelEndpoint {
     /// Events, and merges of two ids.
     Import,
-    /// Who is who, in a project with original merging.
+    /// Links of ids, in a project with original merging.
     Track,
-    /// People.
+    /// Updates of people's profiles.
     Engage,
-    /// Groups.
+    /// Updates of groups' profiles.
     Groups,
 }
 
 impl MixpanelEndpoint {
-    /// In the order in which they are called when nothing else decides.
+    /// All endpoints, in the order in which they are called when nothing else decides.
     pub(super) const ALL: [Self; 4] = [Self::Import, Self::Track, Self::Engage, Self::Groups];
 
-    /// Records in one call.
+    /// Returns the most records of one call.
     pub(super) const fn max_records(self) -> usize {
         match self {
             Self::Import | Self::Track | Self::Engage => 2000,
@@ -50,11 +50,11 @@ impl MixpanelEndpoint {
 #[derive(Debug)]
 pub(super) struct MixpanelRecord {
     pub(super) path: MixpanelEndpoint,
-    /// Its JSON text.
+    /// The record's JSON text.
     pub(super) record: Vec<u8>,
-    /// By which Mixpanel may name it when it refuses it.
+    /// The id by which Mixpanel may name the record when refusing it.
     pub(super) insert_id: Option<String>,
-    /// It only ties device and user, which any event of both does as well.
+    /// Set if it only links device and user, which any event of both does as well.
     pub(super) is_link: bool,
 }
 
@@ -62,8 +62,8 @@ pub(super) struct MixpanelRecord {
 #[derive(Debug)]
 pub(super) struct MixpanelRecordPlan {
     pub(super) steps: Vec<MixpanelRecord>,
-    /// How many of them Mixpanel has taken: an event that comes again goes on where it stood, so
-    /// that nothing is added up twice.
+    /// The number of records that Mixpanel has taken: a retried event continues there, so that nothing is
+    /// added up twice.
     done: AtomicUsize,
 }
 
@@ -80,13 +80,17 @@ impl MixpanelRecordPlan {
         self.done.store(done, Ordering::Relaxed);
     }
 
-    /// Whether the plan holds an event that says device and user by itself.
+    /// Returns true if the plan has an event that links device and user by itself.
     pub(super) fn has_event(&self) -> bool {
         self.steps.iter().any(|step| step.insert_id.is_some() && !step.is_link)
     }
 }
 
-/// The plan of an event, or why it does not go.
+/// Returns the plan of an event.
+///
+/// # Errors
+///
+/// Returns the reason why the event is not sent.
 pub(super) fn plan(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -104,7 +108,7 @@ pub(super) fn plan(
     Ok(MixpanelRecordPlan::new(steps))
 }
 
-/// A track event, a page or a screen, and what the settings add to it.
+/// Plans a track event, a page or a screen, with the records that the settings add.
 fn events(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -155,14 +159,14 @@ fn identify(
     if steps.is_empty() { Err(MappingRefusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 
-/// What tells Mixpanel that device and user are one.
+/// Returns the record that tells Mixpanel that device and user are one person.
 fn link(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Result<Option<MixpanelRecord>, MappingRefusal> {
     let Some((user, device)) = MixpanelIds::of(event).pair() else { return Ok(None) };
-    // Mixpanel's own library says by an event of its own who is who, not by what it sets of people.
+    // Mixpanel's own library links ids by an event of its own, not by its updates of people.
     if beacon_format::is_from(event, beacon::CLIENT)
         && beacon_format::own_name(event, beacon::CLIENT).is_none()
     {
@@ -192,7 +196,7 @@ fn link(
                 is_link: false,
             }))
         }
-        // $identify takes random UUIDs only, $merge any two ids, but of a service account.
+        // $identify takes random UUIDs only; $merge takes any two ids but needs a service account.
         MixpanelIdMerge::Original if settings.has_service_account => {
             let record = identity_event("$merge", |fields| {
                 fields.put("$distinct_ids", &[user, device]);

@@ -1,5 +1,5 @@
-//! People and groups as `/engage` and `/groups` take them (`contracts/destinations.md` 3.3 and 3.5):
-//! one operation a record, `null` as the end of a property.
+//! People and groups in the form of `/engage` and `/groups` (`docs/contracts/destinations.md` 3.3 and 3.5):
+//! one operation a record; a property that is `null` is unset.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -13,7 +13,7 @@ use crate::event::{DroppedFields, EnrichedEvent, FieldDropReason, JsonObject};
 use crate::values::time::read_value;
 use crate::vendors::{beacon_format, naming, products};
 
-/// Traits that have a name of Mixpanel's own.
+/// Traits and Mixpanel's own names for them.
 const NAMES: &[(&str, &str)] = &[
     ("email", "$email"),
     ("name", "$name"),
@@ -39,14 +39,14 @@ const NAMES: &[(&str, &str)] = &[
 
 const CREATED: &str = "$created";
 
-/// Names that Mixpanel keeps for itself.
+/// Names that Mixpanel reserves.
 const RESERVED: [&str; 2] = ["bucket", "$bucket"];
 
-/// What Mixpanel's own library does to people, and canonical messages have no words for. What is no
-/// longer right when it is done twice comes last.
+/// Operations of Mixpanel's own library on people that canonical messages cannot express. Those that must
+/// not be repeated come last.
 const OPERATIONS: [&str; 4] = ["$union", "$remove", "$append", "$add"];
 
-/// The updates of a person that an identify event asks for.
+/// Returns the updates of a person for an identify event.
 pub(super) fn identify(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -66,8 +66,7 @@ pub(super) fn identify(
     records
 }
 
-/// The updates that traits ask for. Mixpanel's own library may have said of some that they are to
-/// be set once.
+/// Returns the updates for traits. Mixpanel's own library may have marked some to be set only once.
 fn of_traits(
     event: &EnrichedEvent,
     traits: &JsonObject,
@@ -110,8 +109,8 @@ fn of_traits(
     records
 }
 
-/// The updates of a person that a track event asks for, as the settings say: sums and revenue.
-/// They are no longer right when they are made twice, so they come last.
+/// Returns the updates of a person for a track event, by the settings: sums and revenue. They must not
+/// be repeated, so they come last.
 pub(super) fn counts(event: &EnrichedEvent, settings: &MixpanelSettings) -> Vec<Vec<u8>> {
     let Some(properties) = &event.event.properties else { return Vec::new() };
     let mut sums = JsonObject::new();
@@ -128,7 +127,7 @@ pub(super) fn counts(event: &EnrichedEvent, settings: &MixpanelSettings) -> Vec<
         properties.get("revenue").filter(|_| settings.transactions).and_then(|revenue| {
             let revenue = products::number(revenue)?;
             let name = event.event.event.as_deref().unwrap_or_default();
-            // What is given back is not earned.
+            // A refund is negative revenue.
             let is_refund = naming::is_like("ORDER_REFUNDED", name);
             if is_refund { products::amount(-revenue.as_f64()?.abs()) } else { Some(revenue) }
         })
@@ -140,14 +139,14 @@ pub(super) fn counts(event: &EnrichedEvent, settings: &MixpanelSettings) -> Vec<
     records
 }
 
-/// The ids of a group event, by group key: the group's trait of the key's name; of the first key
+/// Returns the ids of a group event by group key: the group's trait of the key's name; for the first key
 /// else the group id.
 pub(super) fn group_ids<'e>(
     event: &'e EnrichedEvent,
     settings: &'e MixpanelSettings,
 ) -> Vec<(&'e str, String)> {
     let traits = event.event.traits.as_ref();
-    // A client that says of which key the id is means no other.
+    // A client that names the key of the id means no other key.
     let said = event.context_text(&["groupType"]).zip(event.event.group_id.clone());
     if let Some((said, id)) = said
         && let Some(key) = settings.group_keys.iter().find(|key| *key == said)
@@ -166,7 +165,7 @@ pub(super) fn group_ids<'e>(
     ids
 }
 
-/// The update that makes the person a member of groups.
+/// Returns the update that makes the person a member of groups.
 pub(super) fn membership(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -177,7 +176,7 @@ pub(super) fn membership(
     update(event, settings, |fields| fields.put_profile("$set", &keys))
 }
 
-/// The updates of one group.
+/// Returns the updates of one group.
 pub(super) fn group(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -213,7 +212,7 @@ pub(super) fn group(
     records
 }
 
-/// One update of the event's person.
+/// Builds one update of the event's person.
 fn update(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
@@ -227,7 +226,7 @@ fn update(
         fields.put("$ip", &ip);
     }
     if event.context(&["active"]) == Some(&Value::Bool(false)) {
-        // The person was not there: this is not when they were last seen.
+        // The person did nothing: this is not the time when they were last seen.
         fields.put("$ignore_time", &true);
     }
     operation(&mut fields);
@@ -239,7 +238,7 @@ fn is_sendable_name(name: &str) -> bool {
     !name.is_empty() && !RESERVED.contains(&name)
 }
 
-/// Mixpanel's name for a trait, and the value in its form.
+/// Returns Mixpanel's name for a trait, and the value in Mixpanel's form.
 fn own_property<'n>(name: &'n str, value: &Value) -> (&'n str, Value) {
     let property = NAMES.iter().find(|(known, _)| *known == name).map(|(_, property)| *property);
     match property {
@@ -252,7 +251,7 @@ fn own_property<'n>(name: &'n str, value: &Value) -> (&'n str, Value) {
     }
 }
 
-/// What the traits say of Mixpanel's own properties without saying it under their names.
+/// Adds Mixpanel's own properties that follow from other traits: the full name and the location.
 fn complete(set: &mut JsonObject, traits: &JsonObject) {
     let text =
         |set: &JsonObject, name: &str| set.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -273,7 +272,7 @@ fn complete(set: &mut JsonObject, traits: &JsonObject) {
     }
 }
 
-/// A day or a moment in ISO 8601, out of a text in it or seconds or milliseconds since 1970.
+/// Returns a date or a time in ISO 8601, from ISO text or from seconds or milliseconds since 1970.
 fn moment(value: &Value) -> Option<String> {
     if let Some(text) = value.as_str().map(str::trim)
         && (text.parse::<Timestamp>().is_ok() || text.parse::<Date>().is_ok())

@@ -1,5 +1,5 @@
-//! One event as `/import` takes it (`contracts/destinations.md` 3.2 and 3.5): what identifies it, the
-//! client's own properties, and Mixpanel's default properties of what is known of the surroundings.
+//! One event in the form of `/import` (`docs/contracts/destinations.md` 3.2 and 3.5): its ids, the client's
+//! own properties, and Mixpanel's default properties from the context.
 
 use serde_json::Value;
 use url::Url;
@@ -12,7 +12,7 @@ use crate::event::{
     DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject, UtmCampaign,
 };
 
-/// Names that are Mixpanel's own or ours: a client's property of this name is left out.
+/// Names that Mixpanel or the gateway uses: a client's property of this name is left out.
 const RESERVED: [&str; 13] = [
     "time",
     "distinct_id",
@@ -29,7 +29,7 @@ const RESERVED: [&str; 13] = [
     "$distinct_ids",
 ];
 
-/// Default properties that stand in the client's context as texts.
+/// Default properties that are texts in the client's context.
 const CONTEXT_TEXTS: &[(&str, &[&str])] = &[
     ("$os_version", &["os", "version"]),
     ("$device", &["device", "name"]),
@@ -50,7 +50,7 @@ const CONTEXT_TEXTS: &[(&str, &[&str])] = &[
     ("$initial_referring_domain", &["page", "initial_referring_domain"]),
 ];
 
-/// Default properties that stand there as other values.
+/// Default properties that are numbers or booleans in the client's context.
 const CONTEXT_VALUES: &[(&str, &[&str])] = &[
     ("$screen_width", &["screen", "width"]),
     ("$screen_height", &["screen", "height"]),
@@ -58,7 +58,7 @@ const CONTEXT_VALUES: &[(&str, &[&str])] = &[
     ("$wifi", &["network", "wifi"]),
 ];
 
-/// The campaign's parts that have a name of their own.
+/// The campaign's parts that have a default property.
 const UTM: [(&str, &str); 5] = [
     ("utm_campaign", "name"),
     ("utm_source", "source"),
@@ -67,15 +67,15 @@ const UTM: [(&str, &str); 5] = [
     ("utm_content", "content"),
 ];
 
-/// What tells one record from another. All of it is the same at every try.
+/// The key of a record. It is the same at every try.
 #[derive(Clone, Debug)]
 pub(super) struct MixpanelRecordKey {
-    /// Milliseconds since 1970.
+    /// The event's time, in milliseconds since 1970.
     pub(super) time: i64,
     pub(super) insert_id: String,
 }
 
-/// Properties that the client gave, but for some.
+/// Properties that the client gave, without some.
 #[derive(Clone, Copy)]
 pub(super) struct MixpanelPropertySet<'e> {
     pub(super) object: &'e JsonObject,
@@ -89,7 +89,7 @@ impl MixpanelPropertySet<'_> {
     }
 }
 
-/// The record's JSON text. Of properties that are said twice the first counts.
+/// Returns the record's JSON text. If a property occurs twice, the first counts.
 pub(super) fn record(
     name: &str,
     stamp: &MixpanelRecordKey,
@@ -116,7 +116,7 @@ pub(super) fn record(
     out
 }
 
-/// Time, identity and address.
+/// Adds time, ids and IP address.
 fn put_own(
     fields: &mut MixpanelObjectWriter<'_>,
     stamp: &MixpanelRecordKey,
@@ -125,7 +125,7 @@ fn put_own(
 ) {
     let ids = MixpanelIds::of(event);
     fields.put("time", &stamp.time);
-    // The empty text is documented: an event of nobody.
+    // The empty text is documented: an event of an unknown visitor.
     fields.put("distinct_id", &*ids.distinct(settings.id_merge));
     fields.put("$insert_id", &stamp.insert_id);
     if settings.id_merge == MixpanelIdMerge::Simplified {
@@ -139,7 +139,7 @@ fn put_own(
     }
 }
 
-/// The properties of a record, as they are written.
+/// The writer of a record's properties.
 struct MixpanelProperties<'f, 'b, 'e> {
     fields: &'f mut MixpanelObjectWriter<'b>,
     said: &'e [MixpanelPropertySet<'e>],
@@ -169,8 +169,8 @@ impl MixpanelProperties<'_, '_, '_> {
         }
     }
 
-    /// The groups of the visitor: what the client said last of them, else the person's trait of the
-    /// key's name.
+    /// Adds the visitor's groups: from `context.groupId` for the first key, else from the person's trait of
+    /// the key's name.
     fn put_groups(&mut self, event: &EnrichedEvent, settings: &MixpanelSettings) {
         for (index, key) in settings.group_keys.iter().enumerate() {
             if self.is_said(key) {
@@ -184,7 +184,7 @@ impl MixpanelProperties<'_, '_, '_> {
         }
     }
 
-    /// A page's or screen's name and category.
+    /// Adds a page's or screen's name and category.
     fn put_names(&mut self, event: &EnrichedEvent) {
         if matches!(event.event.kind, EventKind::Page | EventKind::Screen) {
             self.put_text("name", event.event.name.as_deref());
@@ -192,7 +192,7 @@ impl MixpanelProperties<'_, '_, '_> {
         }
     }
 
-    /// The campaign: this event's, else the one that brought the visitor.
+    /// Adds the campaign: this event's, else the one that brought the visitor.
     fn put_campaign(&mut self, event: &EnrichedEvent) {
         if let Some(campaign) = event.context(&["campaign"]).and_then(Value::as_object) {
             for (name, value) in campaign {
@@ -212,7 +212,7 @@ impl MixpanelProperties<'_, '_, '_> {
         }
     }
 
-    /// The clicks on advertisements that the client named apart from the page's URL.
+    /// Adds the advertisement click ids that the client sent apart from the page's URL.
     fn put_clicks(&mut self, event: &EnrichedEvent) {
         let clicks = event.context(&["clickIds"]).and_then(Value::as_object);
         for (name, id) in clicks.into_iter().flatten() {
@@ -261,14 +261,14 @@ impl MixpanelProperties<'_, '_, '_> {
         self.put_text("mp_lib", Some(event.context_text(&["library", "name"]).unwrap_or("tagway")));
     }
 
-    /// Adds a value, and takes note of what it loses.
+    /// Adds a value, and records the reason if a part of it is lost.
     fn put_value(&mut self, name: &str, value: &Value) {
         if let Some(reason) = self.fields.put_value(name, value) {
             self.dropped.add(name, reason);
         }
     }
 
-    /// Adds a text, unless the client said it.
+    /// Adds a text, unless the client sent that property.
     fn put_text(&mut self, name: &str, text: Option<&str>) {
         if text.is_some() && !self.is_said(name) {
             self.fields.put_text(name, text);
@@ -276,13 +276,13 @@ impl MixpanelProperties<'_, '_, '_> {
     }
 }
 
-/// A whole number without its decimals.
+/// Returns a whole number without decimals.
 fn number(version: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "versions are small, and it saturates")]
     if version.fract() == 0.0 { Value::from(version as i64) } else { Value::from(version) }
 }
 
-/// Whether a value can be the id of a group, or a list of them.
+/// Returns true if a value can be the id of a group, or a list of them.
 fn is_group(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.is_empty(),

@@ -1,7 +1,7 @@
-//! What Mixpanel's answers mean for the records of a call (`contracts/destinations.md` 3.6).
+//! The results of Mixpanel's replies for the records of a call (`docs/contracts/destinations.md` 3.6).
 //!
-//! `/import` names the records that it refuses, by their place; the others are stored. The other
-//! paths answer 200 whatever they are sent, and say in the body whether they took it.
+//! `/import` names the records that it refuses, by their index; the others are stored. The other
+//! paths reply 200 to any request; the body says whether they took it.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,17 +12,17 @@ use crate::vendors::{
     Outcome, OutcomeReason, ReplyStatus, VendorCallError, VendorReply, classify_reply,
 };
 
-/// Characters of the vendor's words that a reason quotes.
+/// The most characters of the vendor's message in a reason.
 const MAX_DETAIL_CHARS: usize = 300;
 
-/// What became of the records of a call.
+/// The result of a call for its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum MixpanelCallOutcome {
-    /// All were taken but these, by their place among the records.
+    /// All were taken but these, by their index among the records.
     Taken(Vec<(usize, OutcomeReason)>),
-    /// None was taken, and one of them is to blame.
+    /// None was taken, because at least one of them is bad.
     Refused(OutcomeReason),
-    /// None was taken, for no fault of theirs: no call of this path will fare better now.
+    /// None was taken, for a reason outside the records: further calls of this path would fail too.
     Closed(Outcome),
 }
 
@@ -68,7 +68,7 @@ pub(super) fn read(
     }
 }
 
-/// What a body of a 200 says against its request: `0`, `{"status": 0}`, or any `error`.
+/// Returns the objection in the body of a 200: `0`, `{"status": 0}`, or any `error`.
 fn objection(body: &Value) -> Option<String> {
     let status = if body.is_object() { body.get("status") } else { Some(body) };
     let is_refused = match status {
@@ -84,7 +84,7 @@ fn objection(body: &Value) -> Option<String> {
     })
 }
 
-/// The records that a partial refusal names, and why. It names them by their place, else by their
+/// Returns the records that a partial refusal names, with the reasons. It names them by index, else by
 /// id, which is called `$insert_id` on one of Mixpanel's pages and `insert_id` on another.
 fn failed_records(body: &Value, insert_ids: &[Option<&str>]) -> Vec<(usize, OutcomeReason)> {
     let listed = body.get("failed_records").and_then(Value::as_array).into_iter().flatten();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_is_believed_only_after_its_body() {
+    fn a_200_counts_only_if_its_body_agrees() {
         let taken = MixpanelCallOutcome::Taken(Vec::new());
         for body in [
             "1",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_records_are_found_by_place_and_by_either_name_of_their_id() {
+    fn failed_records_are_found_by_index_or_either_name_of_the_id() {
         let failed = |records: Value| {
             let body = json!({ "code": 400, "failed_records": records, "status": "Bad Request" });
             match said(MixpanelEndpoint::Import, 400, &body.to_string()) {
@@ -171,13 +171,13 @@ mod tests {
         assert_eq!(failed(json!([{ "index": 2 }, { "index": 0, "$insert_id": "b" }])), [2, 0]);
         assert_eq!(failed(json!([{ "$insert_id": "b" }, { "insert_id": "a" }])), [1, 0]);
         assert_eq!(failed(json!([{ "index": 9, "insert_id": "b" }])), [1]);
-        // A list that names none of ours says nothing: the whole call is in doubt.
+        // A list with none of the sent records is useless: the whole call is in doubt.
         assert!(failed(json!([{ "index": 9 }])).is_empty());
         assert!(failed(json!([])).is_empty());
     }
 
     #[test]
-    fn the_vendors_words_are_cut() {
+    fn vendor_message_in_a_reason_is_cut() {
         let long = json!({ "error": "x".repeat(5000), "status": 0 }).to_string();
         let MixpanelCallOutcome::Refused(reason) = said(MixpanelEndpoint::Engage, 200, &long)
         else {

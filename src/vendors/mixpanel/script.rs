@@ -1,8 +1,8 @@
-//! Mixpanel's library.
+//! Mixpanel's browser library.
 
 use crate::vendors::script::{AddressRewrite, ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the library and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile {

@@ -13,22 +13,22 @@ const US: &str = "https://api.mixpanel.com";
 const EU: &str = "https://api-eu.mixpanel.com";
 const INDIA: &str = "https://api-in.mixpanel.com";
 
-/// Properties that are added up, at most: each is written for every event that has it.
+/// The most properties that are added up: each is written for every event that has it.
 const MAX_INCREMENTS: usize = 20;
 
-/// Which of Mixpanel's identity systems the project has.
+/// The identity system of a Mixpanel project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MixpanelIdMerge {
-    /// The default of new projects: events say device and user.
+    /// The default of new projects: events have both device and user.
     Simplified,
-    /// `$identify`, `$merge` and `$create_alias` say who is who.
+    /// `$identify`, `$merge` and `$create_alias` link ids.
     Original,
 }
 
-/// The settings, checked.
+/// The validated settings of one destination.
 pub(super) struct MixpanelSettings {
     pub(super) token: SecretString,
-    /// What must not be shown besides.
+    /// Secrets to redact besides the token.
     credentials: Vec<SecretString>,
     pub(super) import: Uri,
     pub(super) track: Uri,
@@ -36,19 +36,19 @@ pub(super) struct MixpanelSettings {
     pub(super) groups: Uri,
     /// The credentials of `import`.
     pub(super) authorization: HeaderValue,
-    /// Whether they are a service account's, which `$merge` asks for.
+    /// True if they are a service account's, which `$merge` requires.
     pub(super) has_service_account: bool,
     pub(super) id_merge: MixpanelIdMerge,
     pub(super) page_name: MixpanelNameTemplate,
     pub(super) screen_name: MixpanelNameTemplate,
-    /// The event that ties a device to a user who has just been named.
+    /// The name of the event that links a device to a newly identified user.
     pub(super) link_event: Option<String>,
     pub(super) group_keys: Vec<String>,
-    /// Whether the visitor's address goes along, to be located.
+    /// True if the visitor's IP address is sent, for geolocation.
     pub(super) locate: bool,
-    /// Whether every product of an order is an event of its own.
+    /// True if every product of an order is an event of its own.
     pub(super) product_events: bool,
-    /// Whether revenue is written to the person's `$transactions`.
+    /// True if revenue is written to the person's `$transactions`.
     pub(super) transactions: bool,
     /// Properties that are added up in the person's profile.
     pub(super) increments: Vec<String>,
@@ -77,7 +77,7 @@ impl MixpanelSettings {
         let project = account.as_ref().map(|account| account.project.as_str());
         let mut address = |path: &str, query: &[(&str, &str)]| {
             read_uri(base, path, query).unwrap_or_else(|| {
-                section.error("project_id", "does not make a URL");
+                section.error("project_id", "contains characters that are not valid in a URL");
                 Uri::default()
             })
         };
@@ -95,7 +95,7 @@ impl MixpanelSettings {
         }
         let increments = section.strings("increments");
         if increments.len() > MAX_INCREMENTS {
-            section.error("increments", "must be 20 at most");
+            section.error("increments", "must have at most 20 entries");
         }
         Self {
             has_service_account: account.is_some(),
@@ -133,7 +133,7 @@ impl MixpanelSettings {
         }
     }
 
-    /// What must not be shown.
+    /// Returns the secrets to redact.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         let mut secrets = vec![self.token.clone()];
         secrets.extend(self.credentials.iter().cloned());
@@ -147,7 +147,7 @@ struct MixpanelServiceAccount {
     project: String,
 }
 
-/// The service account, which is nothing without its secret and its project.
+/// Reads the service account, which needs its secret and its project as well.
 fn read_account(section: &mut SettingsSection<'_>) -> Option<MixpanelServiceAccount> {
     let keys = ["service_account", "service_secret", "project_id"];
     let secret = section.opt_secret("service_secret").unwrap_or_default();
@@ -160,7 +160,7 @@ fn read_account(section: &mut SettingsSection<'_>) -> Option<MixpanelServiceAcco
     }
     let name = section.opt_string("service_account").unwrap_or_default();
     if name.contains(':') {
-        section.error("service_account", "must not hold a colon");
+        section.error("service_account", "must not contain a colon");
     }
     let project = section.opt_string("project_id").unwrap_or_default();
     if !project.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -182,7 +182,7 @@ fn read_template(
 }
 
 fn read_uri(base: &str, path: &str, query: &[(&str, &str)]) -> Option<Uri> {
-    // What is joined with an absolute path would lose the base's own.
+    // Joining an absolute path would drop the base's own path.
     let mut url = Url::parse(&format!("{base}{path}")).ok()?;
     url.query_pairs_mut().extend_pairs(query);
     url.as_str().parse().ok()
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_account_is_whole_or_not_at_all() {
+    fn service_account_needs_secret_and_project() {
         let token = "project_token = \"t0ken\"\n";
         let (settings, mistakes) = read(token);
         assert!(mistakes.is_empty() && !settings.has_service_account);

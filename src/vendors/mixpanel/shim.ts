@@ -1,6 +1,6 @@
 // mixpanel, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
 // queue is worked off, and what it would queue later runs at once. What is told goes out in Mixpanel's
-// words, and the gateway makes canonical messages of it (retell.rs).
+// words, and the gateway makes canonical messages of it (beacon/to_canonical.rs).
 
 import type { Tagway } from "../../../static/sdk/src/api";
 

@@ -1,4 +1,4 @@
-//! What becomes of a batch, and the mapping on arbitrary events. Every rule of the mapping has a
+//! The delivery of batches and the mapping of arbitrary events. Every rule of the mapping has a
 //! fixture under `tests/fixtures/vendors/mixpanel`.
 
 use std::io::Read as _;
@@ -47,7 +47,7 @@ fn json_body(request: &Request<Bytes>) -> Value {
     serde_json::from_slice(&body).unwrap()
 }
 
-/// The calls of a conversation: path and message ids or operations.
+/// Returns the calls that were made: path and message ids or operations.
 fn story(line: &CannedReplies) -> Vec<String> {
     let requests = line.requests();
     let said = requests.iter().map(|request| {
@@ -81,7 +81,7 @@ async fn events_share_a_call_and_calls_keep_a_visitors_order() {
 }
 
 #[tokio::test]
-async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
+async fn identify_sends_no_link_event_if_an_event_of_both_ids_follows() {
     let after = || {
         event(json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }))
     };
@@ -95,7 +95,7 @@ async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
 }
 
 #[tokio::test]
-async fn an_identify_is_delivered_when_both_of_its_calls_are_and_repeats_neither() {
+async fn identify_is_delivered_after_both_calls_and_repeats_neither() {
     let device = "507f191e-810c-4197-9de8-60ea00000001";
     let batch = [identify(device, "i"), track(device, "t")];
     let ok = json!({ "status": 1 });
@@ -110,7 +110,7 @@ async fn an_identify_is_delivered_when_both_of_its_calls_are_and_repeats_neither
 }
 
 #[tokio::test]
-async fn a_path_that_fails_holds_back_those_who_need_it_and_no_others() {
+async fn failed_path_stops_only_the_events_that_need_it() {
     let batch = [track("a", "a1"), identify("b", "b1"), track("a", "a2")];
     let line = CannedReplies::default().then(503, json!(null)).then(200, json!({ "status": 1 }));
     let outcomes = mixpanel("link_event = \"\"").deliver(&batch, &line).await;
@@ -124,7 +124,7 @@ async fn a_path_that_fails_holds_back_those_who_need_it_and_no_others() {
 }
 
 #[tokio::test]
-async fn refused_records_are_dead_by_their_place_and_the_others_are_delivered() {
+async fn refused_records_are_dead_and_the_others_are_delivered() {
     let batch = [track("a", "a1"), track("a", "a2"), track("b", "b1")];
     let failed = json!({ "code": 400, "error": "some data points in the request failed validation",
         "failed_records": [{ "index": 1, "insert_id": "a2", "field": "properties.time", "message": "bad" }],
@@ -136,7 +136,7 @@ async fn refused_records_are_dead_by_their_place_and_the_others_are_delivered() 
 }
 
 #[tokio::test]
-async fn a_call_refused_as_a_whole_is_to_be_split_and_a_lone_event_is_to_blame() {
+async fn wholly_refused_call_is_split_and_a_single_event_is_dead() {
     let no = json!({ "status": 0, "error": "data, missing or empty" });
     let batch = [identify("a", "a1"), identify("b", "b1"), track("b", "b2"), track("c", "c1")];
     let line = CannedReplies::default().then(200, json!(1)).then(200, no.clone());
@@ -184,7 +184,7 @@ async fn bodies_stay_within_the_vendors_limits() {
 }
 
 #[tokio::test]
-async fn what_follows_a_failed_page_of_a_visitor_is_not_sent() {
+async fn events_after_a_failed_call_of_a_visitor_are_not_sent() {
     let fat = vec!["x".repeat(250); 200];
     let batch: Vec<EnrichedEvent> = (0..100)
         .map(|n| event(json!({ "event": "Clicked", "messageId": format!("m{n}"), "properties": { "fat": fat } })))
@@ -197,7 +197,7 @@ async fn what_follows_a_failed_page_of_a_visitor_is_not_sent() {
 }
 
 #[test]
-fn times_that_mixpanel_rejects_are_dead_before_any_call() {
+fn times_that_mixpanel_rejects_are_dead_at_admission() {
     for (timestamp, expected) in [
         ("1970-12-31T23:59:59Z", Admission::Dead(OutcomeReason::new("too_old"))),
         ("1971-01-01T00:00:00Z", Admission::Send),
@@ -210,7 +210,7 @@ fn times_that_mixpanel_rejects_are_dead_before_any_call() {
 }
 
 #[test]
-fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
+fn record_is_unchanged_by_a_change_of_profile() {
     let event = json!({ "event": "Clicked", "messageId": "m_1" });
     let record = |user: Option<&str>| {
         let event = test_support::known(event.clone(), user, json!({}));
@@ -219,7 +219,7 @@ fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
     assert_eq!(record(None), record(Some("u1")));
 }
 
-/// Mixpanel, as the simulator has it.
+/// A simulated Mixpanel project.
 struct SimulatedMixpanel {
     counter: InProcessVendor,
     objections: Mutex<Vec<String>>,
@@ -279,7 +279,7 @@ fn any_id() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_goes_is_valid_by_the_simulators_own_checks(
+    fn sent_records_pass_the_simulators_own_checks(
         kind in proptest::sample::select(&["track", "page", "screen", "identify", "group", "alias"][..]),
         name in prop_oneof![
             proptest::sample::select(&["Order Completed", "Order Refunded", "$identify", "$merge"][..])

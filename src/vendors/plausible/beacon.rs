@@ -1,5 +1,5 @@
 //! `POST /api/event`: JSON as plain text, one event, no id of any kind. The script neither reads the
-//! answer nor tries again.
+//! reply nor retries.
 
 use serde_json::{Number, Value};
 
@@ -12,7 +12,7 @@ use crate::vendors::beacon_format::{self, CanonicalMessage, MessageBatch, put};
 
 pub(super) struct PlausibleBeacon;
 
-/// What a page's visibility says; not an event of the visitor's.
+/// Plausible's event of a page's visibility; no action of the visitor.
 const ENGAGEMENT: &str = "engagement";
 
 impl Beacon for PlausibleBeacon {
@@ -49,7 +49,7 @@ impl Beacon for PlausibleBeacon {
         };
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(page));
-        // Servers name their visitor in the head.
+        // Servers send their visitor's address and user agent in the headers.
         if !inbound.is_of_page() {
             put(&mut context, "ip", inbound.field("x-forwarded-for").and_then(first_of_list));
             put(&mut context, "userAgent", inbound.field("user-agent"));
@@ -82,7 +82,7 @@ impl Beacon for PlausibleBeacon {
     }
 }
 
-/// A member of one of these names that is an object, or the JSON text of one: old scripts wrote that.
+/// Reads the member of one of these names: an object, or its JSON text as old scripts wrote it.
 fn object(body: &JsonObject, names: &[&str], bounds: &BeaconLimits) -> JsonObject {
     let found = names.iter().find_map(|name| body.get(*name));
     match found {
@@ -95,12 +95,12 @@ fn object(body: &JsonObject, names: &[&str], bounds: &BeaconLimits) -> JsonObjec
     }
 }
 
-/// The first address of a list.
+/// Returns the first address of a comma-separated list.
 fn first_of_list(list: &str) -> Option<&str> {
     list.split(',').map(str::trim).find(|address| !address.is_empty())
 }
 
-/// An amount of money: a number, or its text as it is where destinations must read it.
+/// Reads an amount of money: a number, or its text unchanged for destinations to parse.
 fn amount(value: &Value) -> Option<Value> {
     match value {
         Value::Number(_) => Some(value.clone()),

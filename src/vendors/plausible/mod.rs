@@ -1,4 +1,4 @@
-//! Plausible: its browser script's beacons (`contracts/beacons.md` 9.1). It is no destination.
+//! Plausible: its browser script's beacons (`docs/contracts/beacons.md` 9.1). Not a destination.
 
 mod beacon;
 mod script;

@@ -1,8 +1,8 @@
-//! Plausible's script. It sends to the origin it came from.
+//! Plausible's script. It sends to the origin that served it.
 
 use crate::vendors::script::{CustomerIdLocation, ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the script and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile { path: "/js/script.js", origin: "https://plausible.io", ..ScriptFile::PLAIN },

@@ -1,8 +1,8 @@
-//! What posthog-js asks of its host: events under many names and in many forms; settings, flags,
-//! surveys, which are answered as if there were none; recordings, which are taken and dropped.
+//! The endpoints that posthog-js uses: events under many names and in many forms; settings, flags and
+//! surveys, answered with none; recordings, accepted and dropped.
 //!
-//! Only a 200 ends a request for the library: it sends again after a 204, and it drops events upon a
-//! 429 but keeps them upon a 503. The form `lz64` of ancient versions is not read.
+//! Only a 200 ends a request for the library: it retries after a 204, drops events upon a 429 but keeps
+//! them upon a 503. The compression `lz64` of very old versions is not read.
 
 use std::borrow::Cow;
 
@@ -18,23 +18,23 @@ use crate::vendors::beacon_format::{self, FormFields, MessageBatch};
 
 pub(super) struct PostHogBeacon;
 
-/// The longest text of a time.
+/// The longest text of a time, in bytes.
 const MAX_TIME_BYTES: usize = 64;
 
-/// What an endpoint is for.
+/// The purpose of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PostHogBeaconRoute<'a> {
     Events,
     Profiles,
     Recordings,
     Flags,
-    /// All flags with their rules, for servers that decide themselves.
+    /// All flags with their rules, for servers that evaluate flags locally.
     FlagDefinitions,
     /// The payload of one flag.
     NoPayload,
-    /// Of the project with this token; as a script or as JSON.
+    /// The settings of the project with this token: as a script if true, else as JSON.
     Settings(&'a str, bool),
-    /// A list of things that there are not, under this name.
+    /// An empty list under this name.
     Nothing(&'static str),
 }
 
@@ -70,7 +70,7 @@ impl<'a> PostHogBeaconRoute<'a> {
     }
 }
 
-/// `/api/projects/ID/feature_flags/KEY/remote_config`.
+/// Returns true for `/api/projects/ID/feature_flags/KEY/remote_config`.
 fn is_remote_config(path: &str) -> bool {
     let of_flag = path.strip_prefix("/api/projects/").and_then(|rest| rest.split_once('/'));
     of_flag.is_some_and(|(_project, rest)| {
@@ -109,7 +109,7 @@ impl Beacon for PostHogBeacon {
         if let Cow::Owned(body) = &body {
             batch.add_unpacked(body.len());
         }
-        // The client's clock at sending: of the newest versions, and of those before.
+        // The client's clock at sending: in the query by the newest versions, in the body by older ones.
         let mut sent_at = query.get("_").and_then(event::milliseconds);
         let mut events = &*body;
         let of_query = query.get("api_key").or_else(|| query.get("token"));
@@ -166,7 +166,7 @@ impl Beacon for PostHogBeacon {
     }
 }
 
-/// The JSON of a body or of the query, in whichever way it was packed (8.3).
+/// Returns the JSON of a body or of the query, unpacked from any of its encodings (8.3).
 fn body<'a>(
     inbound: &BeaconRequest<'a>,
     query: &FormFields<'_>,
@@ -192,7 +192,7 @@ fn body<'a>(
     }
 }
 
-/// There are no flags; for each version of the question.
+/// Returns an answer without flags, for every version of the request.
 fn flags() -> Value {
     json!({
         "flags": {}, "featureFlags": {}, "featureFlagPayloads": {},
@@ -202,7 +202,7 @@ fn flags() -> Value {
     })
 }
 
-/// What the library may do: events, and nothing that would need more of PostHog.
+/// Returns the library's settings: events are on, all features that need more of PostHog are off.
 fn settings(token: &str, is_script: bool) -> BeaconReply {
     let settings = json!({
         "token": token, "supportedCompression": ["gzip", "gzip-js"], "hasFeatureFlags": false,

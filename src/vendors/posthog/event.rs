@@ -1,6 +1,6 @@
-//! What one event says (`contracts/beacons.md` 8.4). The library puts all it knows among the
-//! properties: what has a place in the context goes there, what is of the library itself goes
-//! nowhere, and the rest is the site's.
+//! The mapping of one event (`docs/contracts/beacons.md` 8.4). The library puts all it knows among the
+//! properties: some move to the context, those about the library itself are dropped, and the rest are
+//! the site's own.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -9,11 +9,11 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon::BeaconRequest;
 use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
-/// Events that say nothing of the visitor which a site asked for.
+/// Events with no information about the visitor that a site asked for; they are dropped.
 const DROPPED: [&str; 5] =
     ["$autocapture", "$$heatmap", "$snapshot", "$feature_flag_called", "$web_vitals"];
 
-/// The library's own events that are told by another name.
+/// The library's own events and their canonical names.
 const NAMES: [(&str, &str); 4] = [
     ("$pageleave", "Page Left"),
     ("$rageclick", "Rage Click"),
@@ -78,7 +78,7 @@ const NOISE: [&str; 27] = [
     "$transformations",
 ];
 
-/// What the names of more such properties begin with.
+/// Prefixes of the names of further such properties.
 const NOISY: [&str; 8] = [
     "$sdk_debug_",
     "$session_entry_",
@@ -105,14 +105,14 @@ const SERVERS: [&str; 11] = [
     "posthog-edge",
 ];
 
-/// True if a server's library made the event.
+/// Returns true if a server's library made the event.
 fn is_of_server(said: &JsonObject) -> bool {
     let library = said.get("$lib").and_then(Value::as_str).unwrap_or_default();
     said.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)
 }
 
-/// Takes out what a server's library says of the server: its system is no visitor's, and nor is the
-/// address that it sends from.
+/// Removes properties that describe the server: neither its system nor the address it sends from is the
+/// visitor's.
 fn forget_server(said: &mut JsonObject) {
     said.retain(|name, _| {
         let of_server = |name: &str| {
@@ -124,10 +124,10 @@ fn forget_server(said: &mut JsonObject) {
     said.entry("$ip").or_insert_with(|| NOBODYS_ADDRESS.into());
 }
 
-/// The address that is nobody's.
+/// The address for an unknown visitor.
 const NOBODYS_ADDRESS: &str = "0.0.0.0";
 
-/// The message of an event; none for those that are dropped or have no name.
+/// Returns the message of an event; `None` for one that is dropped or has no name.
 pub(super) fn message(
     mut event: JsonObject,
     sent_at: Option<&str>,
@@ -210,8 +210,8 @@ pub(super) fn message(
     Some(message.with("context", Some(context)).finish())
 }
 
-/// Puts a message of the shim's, which has an event's name and properties as the page gave them, into
-/// the spec's words.
+/// Converts a message of the shim, with the event's name and properties as the page gave them, to the
+/// spec's names.
 pub(super) fn retell(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
@@ -219,7 +219,7 @@ pub(super) fn retell(message: &mut JsonObject) {
     let mut said = beacon_format::take(message, "properties");
     let set = traits(&mut JsonObject::new(), &mut said);
     let groups = object(said.remove("$groups"));
-    // The page is what the shim's script saw.
+    // The page in the context is the one that the shim's script saw.
     let (found, properties) = context(said, false);
     let mut own = beacon_format::take(message, "context");
     for (member, value) in found {
@@ -237,15 +237,16 @@ pub(super) fn retell(message: &mut JsonObject) {
     }
 }
 
-/// What an event is told as.
+/// Returns the canonical name of an event.
 fn told(name: &str) -> &str {
     NAMES.iter().find(|(known, _)| *known == name).map_or(name, |(_, told)| told)
 }
 
-/// What tells in an entry of `/engage` whose it is, where events have it among the properties.
+/// Members of an `/engage` entry that identify the person; events have them among the properties.
 const OF_PERSON: [&str; 4] = ["$user_id", "$device_id", "$anon_distinct_id", "$is_identified"];
 
-/// The message of what `/engage` says of a person: somebody known only if the entry says so.
+/// Returns the identify message of an `/engage` entry. It has a user id only if the entry says that the
+/// person is identified.
 pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Option<JsonObject> {
     let id = text(event.remove("$distinct_id"))?;
     let mut said = object(event.remove("properties"));
@@ -268,12 +269,12 @@ pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Opt
     Some(message.finish())
 }
 
-/// A time in milliseconds since 1970, as ISO.
+/// Converts a time in milliseconds since 1970 to ISO 8601.
 pub(super) fn milliseconds(text: &str) -> Option<String> {
     beacon_format::moment_of(text).map(|time| time.to_string())
 }
 
-/// Who did it, and what tells the event from others.
+/// The ids of the visitor and of the event, and its time.
 struct PostHogIdentity {
     distinct_id: Option<String>,
     device_id: Option<String>,
@@ -292,7 +293,7 @@ impl PostHogIdentity {
         let named = taken("$user_id");
         let before = taken("$anon_distinct_id");
         let insert_id = taken("$insert_id");
-        // A server names its users; a name that it made up is to have no profile.
+        // A server sends its users' ids; an id that it generated comes with the profile turned off.
         let is_identify =
             event_is_identified(said) || before.is_some() || is_of_server && has_profile;
         let user_id = named.or_else(|| distinct_id.clone().filter(|_| is_identify));
@@ -312,7 +313,7 @@ impl PostHogIdentity {
         Self { distinct_id, device_id, user_id, anonymous_id, message_id, timestamp }
     }
 
-    /// The library's own ids as they are, with those of the session that the context has.
+    /// Returns the library's own ids as sent, with the session's ids that are in the context.
     fn raw(&self, context: &mut JsonObject) -> Option<Value> {
         let mut ids = object(context.remove("clientIds"));
         put(&mut ids, "distinct_id", self.distinct_id.clone());
@@ -325,8 +326,8 @@ fn event_is_identified(said: &JsonObject) -> bool {
     said.get("$is_identified").and_then(Value::as_bool) == Some(true)
 }
 
-/// What is set of the person, here or among the properties. What the library notes of the first page
-/// stays out; without a profile there is nothing.
+/// Takes the traits that are set, on the event or among its properties. Traits that the library records
+/// of the first page are left out; an event without a profile has none.
 fn traits(event: &mut JsonObject, said: &mut JsonObject) -> JsonObject {
     let mut traits = JsonObject::new();
     for name in ["$set_once", "$set"] {
@@ -345,7 +346,7 @@ fn traits(event: &mut JsonObject, said: &mut JsonObject) -> JsonObject {
     traits
 }
 
-/// The groups of the visitor by their kind; the company's, else the first, is the canonical one.
+/// Adds the visitor's groups by type; the company, else the first, is the canonical group.
 fn put_groups(context: &mut JsonObject, groups: JsonObject) {
     let key = groups.get("company").or_else(|| groups.values().next());
     let key = key.cloned().and_then(|key| text(Some(key)));
@@ -353,7 +354,7 @@ fn put_groups(context: &mut JsonObject, groups: JsonObject) {
     put(context, "groups", Some(groups));
 }
 
-/// The context, and what is left for the properties.
+/// Splits an event's properties into the context and the remaining properties.
 fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
     let (mut context, mut properties) = (JsonObject::new(), JsonObject::new());
     let (mut url, mut title, mut referrer) = (None, None, None);
@@ -423,12 +424,12 @@ fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
     (context, properties)
 }
 
-/// The name of a library: that of browsers calls itself `web`.
+/// Returns the full name of a library: the browser's calls itself `web`.
 fn library(own: &str) -> String {
     if own.starts_with("posthog-") { own.to_owned() } else { format!("posthog-{own}") }
 }
 
-/// A text that may have been written as a number.
+/// Reads a text, which may have been written as a number. `None` if it is empty.
 fn text(value: Option<Value>) -> Option<String> {
     match value? {
         Value::String(text) => Some(text).filter(|text| !text.is_empty()),

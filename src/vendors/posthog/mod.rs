@@ -1,4 +1,4 @@
-//! PostHog: its browser library's beacons (`contracts/beacons.md` 8). It is no destination.
+//! PostHog: its browser library's beacons (`docs/contracts/beacons.md` 8). Not a destination.
 
 mod beacon;
 mod event;

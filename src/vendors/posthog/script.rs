@@ -5,7 +5,7 @@ use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, Ven
 const HOST: ScriptFile =
     ScriptFile { origin: "https://us-assets.i.posthog.com", ..ScriptFile::PLAIN };
 
-/// The files, and the addresses inside them.
+/// The files of the library and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile { path: "/static/array*.js", entry: true, ..HOST },

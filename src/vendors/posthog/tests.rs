@@ -1,4 +1,4 @@
-//! Whatever is sent is read without harm, and bounded by what was sent.
+//! Arbitrary input decodes without a panic, and its messages stay within a multiple of the bytes sent.
 
 use http::Method;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::beacon::PostHogBeacon;
 use super::event;
 use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
-/// Where they are sent.
+/// The paths that the beacons are sent to.
 const PATHS: &[&str] = &["/e/", "/batch/", "/engage/"];
 
 /// Beacons as the library sends them.
@@ -18,8 +18,7 @@ const GOOD: &[&str] = &[
     r#"[{"event":"$groupidentify","properties":{"$group_type":"c","$group_key":"k","$group_set":{"a":1}}},{"event":"$create_alias","properties":{"distinct_id":"d","alias":"e"}}]"#,
 ];
 
-/// The most bytes of messages that one byte sent may become: the short ones of a list each say where
-/// they come from.
+/// Message bytes allowed per byte sent: even the short events of a list each get a context.
 const TIMES: usize = 40;
 
 fn read(path: &str, query: &str, body: &[u8]) {
@@ -28,7 +27,7 @@ fn read(path: &str, query: &str, body: &[u8]) {
 }
 
 #[test]
-fn a_person_is_known_only_if_the_entry_says_so() {
+fn engage_entry_is_a_user_only_if_it_says_so() {
     let ids = |own: &str| {
         let body = format!(r#"{{"$distinct_id":"d","$set":{{"plan":"gold"}}{own}}}"#);
         let mut messages =
@@ -47,7 +46,7 @@ fn a_person_is_known_only_if_the_entry_says_so() {
 }
 
 #[test]
-fn the_shim_tells_what_the_library_tells() {
+fn retell_maps_shim_messages_like_the_library() {
     let mut message = json!({ "type": "track", "event": "$exception", "shim": "posthog", "properties": {
         "own": 1, "$set": { "plan": "pro" }, "$set_once": { "plan": "x", "first": 1 },
         "$groups": { "team": "t", "company": "acme" }, "$current_url": "https://s.example/" },

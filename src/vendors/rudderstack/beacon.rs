@@ -1,9 +1,9 @@
-//! The RudderStack library asks for its source's configuration and posts what is nearly canonical:
-//! nobody is `""`, a person's traits stand in the context, there is no `timestamp` but an
-//! `originalTimestamp`, and a page without a referrer has `$direct` for one.
+//! The RudderStack library requests its source's configuration and posts nearly canonical messages: an
+//! unknown user's id is `""`, traits are in the context, `originalTimestamp` stands in for `timestamp`,
+//! and a page without a referrer has `$direct` for one.
 //!
-//! The configuration is answered whatever else is refused: without it the library never starts. It
-//! asks `/rsaRequest` to set cookies; none are set, so it sets them itself.
+//! The configuration is sent whatever else is refused: without it the library never starts. It asks
+//! `/rsaRequest` to set cookies; the gateway sets none, so the library sets them itself.
 
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -19,25 +19,25 @@ use crate::vendors::beacon_format::{self, FormFields, MessageBatch, put, spec};
 
 pub(super) struct RudderStackBeacon;
 
-/// What the library writes where a page has no referrer.
+/// The library's text for a page without a referrer.
 const NO_REFERRER: &str = "$direct";
 
-/// The longest write key that is shown to its sender again; RudderStack's have 27 characters.
+/// The longest write key that is echoed, in bytes; RudderStack's have 27 characters.
 const MAX_KEY_BYTES: usize = 64;
 
-/// The longest header field that is decoded.
+/// The longest header field that is decoded, in bytes.
 const MAX_FIELD_BYTES: usize = 1024;
 
-/// What a path below the mount is for.
+/// The purpose of a path below the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RudderStackBeaconRoute {
     /// The configuration of the source.
     Configuration,
-    /// Messages, of one kind or any.
+    /// Messages of one kind; `None` for any kind.
     Messages(Option<EventKind>),
     /// A message in the query of an image.
     Pixel(EventKind),
-    /// Cookies to set.
+    /// A request to set cookies.
     Cookies,
 }
 
@@ -79,7 +79,7 @@ impl Beacon for RudderStackBeacon {
             spec::canonicalize(message, kind, "rudderstack");
             head.complete(message);
             mend(message);
-            // Images bring cookies.
+            // Images are sent with cookies and need no daily id.
             if inbound.method == Method::POST {
                 spec::assign_daily_id(message, inbound);
             }
@@ -121,7 +121,7 @@ impl Beacon for RudderStackBeacon {
     }
 }
 
-/// What the head of a request says of its messages, should they not say it themselves.
+/// Headers of a request that complete its messages.
 struct RudderStackHeaders {
     anonymous_id: Option<String>,
     sent_at: Option<Timestamp>,
@@ -162,13 +162,13 @@ fn mend(message: &mut JsonObject) {
     if let Some(page) = object_in(context, "page") {
         forget_no_referrer(page);
     }
-    // In a browser the library calls itself the app: destinations would take its visitors for an
+    // In a browser the library names itself as the app: destinations would take its visitors for an
     // app's users.
     let name = |of: &str| context.get(of).and_then(|of| of.get("name")?.as_str());
     if name("app").is_some() && name("app") == name("library") {
         context.shift_remove("app");
     }
-    // Browsers' libraries say so little of the system.
+    // Browsers' libraries send an operating system with empty members.
     if context.get("os").and_then(Value::as_object).is_some_and(|os| os.values().all(is_empty)) {
         context.shift_remove("os");
     }
@@ -186,7 +186,7 @@ fn forget_no_referrer(page: &mut JsonObject) {
     });
 }
 
-/// The ids of what the visitor agreed to and refused, as answers by category.
+/// Converts the consent ids that the visitor allowed and denied to answers by category.
 fn consent(context: &mut JsonObject) {
     if context.contains_key("consent") {
         return;
@@ -204,7 +204,7 @@ fn consent(context: &mut JsonObject) {
     }
 }
 
-/// The configuration of a source without destinations whose data plane is here.
+/// Returns the configuration of a source without destinations, with this mount as its data plane.
 fn configuration(inbound: &BeaconRequest<'_>) -> String {
     let fields = FormFields::form(inbound.query);
     let key = fields.get("writeKey").filter(|key| is_key(key)).unwrap_or_default();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_shown_again_only_if_it_is_one() {
+    fn configuration_echoes_only_well_formed_write_keys() {
         for (query, shown) in
             [("writeKey=RUDDER-WK_1", "RUDDER-WK_1"), ("writeKey=%22%3C", ""), ("", "")]
         {

@@ -1,4 +1,4 @@
-//! RudderStack: its browser library's beacons (`contracts/beacons.md` 7.2). It is no destination.
+//! RudderStack: its browser library's beacons (`docs/contracts/beacons.md` 7.2). Not a destination.
 
 mod beacon;
 mod script;

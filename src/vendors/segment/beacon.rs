@@ -1,9 +1,9 @@
-//! analytics.js asks for its settings and posts what is already canonical; the HTTP API and the pixels
-//! of e-mails have the same paths.
+//! analytics.js requests its settings and posts canonical messages; the HTTP API and the pixels of
+//! e-mails use the same paths.
 //!
-//! The settings name this mount as the host of all beacons, which moves them here without a change to
-//! the page. They are answered whatever else is refused: without them the library never starts. A
-//! body that is too long is called a success: the library would not send it in parts.
+//! The settings name this mount as the host of all beacons, so the page needs no change. They are sent
+//! whatever else is refused: without them the library never starts. A body that is too long is answered
+//! with success: the library would not send it in parts.
 
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -17,19 +17,19 @@ use crate::vendors::beacon_format::{MessageBatch, spec};
 
 pub(super) struct SegmentBeacon;
 
-/// The longest write key that is shown to its sender again; Segment's have 32 characters.
+/// The longest write key that is echoed, in bytes; Segment's have 32 characters.
 const MAX_KEY_BYTES: usize = 64;
 
-/// What a path below the mount is for.
+/// The purpose of a path below the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SegmentBeaconRoute<'a> {
     /// The settings of the source with this write key.
     Settings(&'a str),
-    /// Messages, of one kind or any.
+    /// Messages of one kind; `None` for any kind.
     Messages(Option<EventKind>),
     /// A message in the query of an image.
     Pixel(EventKind),
-    /// How the library itself fares.
+    /// The library's metrics of itself.
     Metrics,
 }
 
@@ -51,7 +51,7 @@ impl<'a> SegmentBeaconRoute<'a> {
     }
 }
 
-/// The kind of a path's last part: the browser library writes one letter, everybody else the name.
+/// Returns the kind of a path's last part: one letter from the browser library, else the full name.
 fn kind_of(name: &str) -> Option<EventKind> {
     match name {
         "t" => Some(EventKind::Track),
@@ -88,7 +88,7 @@ impl Beacon for SegmentBeacon {
     ) -> Result<(), BeaconDecodeError> {
         let complete = |message: &mut JsonObject, kind| {
             spec::canonicalize(message, kind, "segment");
-            // Images bring cookies.
+            // Images are sent with cookies and need no daily id.
             if inbound.method == Method::POST {
                 spec::assign_daily_id(message, inbound);
             }
@@ -130,7 +130,7 @@ impl Beacon for SegmentBeacon {
     }
 }
 
-/// The settings of a source that sends nothing anywhere but here.
+/// Returns the settings of a source whose only destination is this mount.
 fn settings(inbound: &BeaconRequest<'_>, key: &str) -> String {
     let settings = json!({
         "integrations": { "Segment.io": {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_come_whatever_else_is_refused() {
+    fn settings_are_answered_for_every_outcome() {
         let sent = TestBeaconRequest::new(Method::GET, "/v1/projects/KEY_1-a/settings", "");
         for verdict in [
             BeaconOutcome::Ignored,
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_of_a_whole_batch_does_not_multiply() {
+    fn batch_with_a_large_shared_context_is_refused() {
         let context = "x".repeat(10_000);
         let messages = vec!["{\"type\":\"page\"}"; 100].join(",");
         let body = format!("{{\"batch\":[{messages}],\"context\":{{\"a\":\"{context}\"}}}}");

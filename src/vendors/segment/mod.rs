@@ -1,4 +1,5 @@
-//! Segment: the beacons of analytics.js, and the HTTP API on the same paths (`contracts/beacons.md` 7.1). It is no destination.
+//! Segment: the beacons of analytics.js, and the HTTP API on the same paths
+//! (`docs/contracts/beacons.md` 7.1). Not a destination.
 
 mod beacon;
 mod script;

@@ -2,7 +2,7 @@
 
 use crate::vendors::script::{AddressRewrite, CustomerIdLocation, ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the library and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[
         ScriptFile {

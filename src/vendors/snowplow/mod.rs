@@ -1,4 +1,5 @@
-//! Snowplow: its trackers' payloads, as its collector takes them (`contracts/beacons.md` 9.4). It is no destination.
+//! Snowplow: its trackers' payloads, as its collector takes them (`docs/contracts/beacons.md` 9.4).
+//! Not a destination.
 
 mod beacon;
 mod script;

@@ -1,8 +1,8 @@
-//! Snowplow's tracker, as the public package.
+//! Snowplow's tracker, from the public package.
 
 use crate::vendors::script::{ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the tracker and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[ScriptFile {
         path: "/npm/@snowplow/**",

@@ -1,4 +1,4 @@
-//! The members of custom audiences. Every row has a place for each kind of identifier, empty or not.
+//! The members of custom audiences. Every row has a cell for each kind of identifier, empty or not.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,16 +22,16 @@ use crate::vendors::{
     Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply,
 };
 
-/// Where TikTok is.
+/// TikTok's API, unless the endpoint says otherwise.
 const BASE: &str = "https://business-api.tiktok.com";
 
-/// Members in one request: as many as a request of events takes.
+/// Members in one request: TikTok's limit for events in one request.
 const MAX_ROWS: usize = 1000;
 
 /// The kinds of identifiers, in the order of the rows.
 const SCHEMA: [&str; 2] = ["EMAIL_SHA256", "PHONE_SHA256"];
 
-/// The most characters of TikTok's words that are kept.
+/// The most characters of TikTok's message in a reason.
 const MAX_SAID_CHARS: usize = 300;
 
 /// The custom audiences of one advertiser.
@@ -44,13 +44,13 @@ pub(super) struct TikTokAudiences {
 }
 
 impl TikTokAudiences {
-    /// Reads whose audiences they are, and as whom they are changed.
+    /// Reads the advertiser and the access token; returns the token as well, as a secret to redact.
     pub(super) fn read(
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
     ) -> (Self, SecretString) {
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
-        // The slash at the end belongs to it.
+        // TikTok's paths end with a slash.
         let at = |path: &str| {
             format!("{base}/open_api/v1.3/segment/{path}/").parse().unwrap_or_default()
         };
@@ -58,7 +58,7 @@ impl TikTokAudiences {
         let token = section.secret("access_token");
         let access_token = HeaderValue::try_from(token.expose());
         if access_token.is_err() {
-            section.error("access_token", "has characters that no header can carry");
+            section.error("access_token", "contains characters that are not valid in a header");
         }
         let mut access_token = access_token.unwrap_or_else(|_noted| HeaderValue::from_static(""));
         access_token.set_sensitive(true);
@@ -90,7 +90,7 @@ impl VendorAudience for TikTokAudiences {
 
     fn row(&self, event: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
         let person = EventPerson::of(event);
-        // One that its sender hashed is no address any more, but the digest of one.
+        // An identifier that its sender hashed is a digest already, and is sent as that digest.
         let given = |text: Option<std::borrow::Cow<'_, str>>| {
             text.map(|text| text.trim().to_ascii_lowercase()).filter(|text| is_sha256(text))
         };
@@ -152,7 +152,7 @@ impl VendorAudience for TikTokAudiences {
     }
 }
 
-/// What an answer means: the code in its body says more than its status.
+/// Returns the outcome of a call: the code in the reply's body counts before its status.
 fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
     let judged = classify_reply(result, now).outcome();
     let Ok(reply) = result else { return judged };
@@ -166,7 +166,7 @@ fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Out
     };
     match code {
         Some(0) if judged == Outcome::Delivered => judged,
-        // Some rows were taken; which were not it does not say.
+        // Partial success: the reply does not name the rows that failed.
         Some(20_001) => Outcome::Delivered,
         Some(40_001 | 40_104 | 40_105) => Outcome::Unauthorised(reason("unauthorised")),
         Some(40_002) => Outcome::Refused(reason("refused")),

@@ -1,6 +1,6 @@
-//! TikTok's custom audiences (`contracts/destinations.md` 7.1). Its lists only: events are not sent yet.
+//! TikTok's custom audiences (`docs/contracts/destinations.md` 7.1). Lists only: events are not sent yet.
 //!
-//! Whether a call was taken stands in the body, whatever the status says.
+//! The body of a reply, not its status, says whether a call was taken.
 
 mod audience;
 
@@ -26,5 +26,5 @@ pub static VENDOR: Vendor = Vendor {
     ..Vendor::EMPTY
 };
 
-/// TikTok limits accounts, and publishes no figure that could be verified: a careful one.
+/// Calls a second, chosen low: TikTok limits accounts but publishes no figure that could be verified.
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();

@@ -1,8 +1,8 @@
 //! `POST /api/send`: one event as JSON; `POST /api/batch`: a list of them. The script sends no cookies,
-//! reads ids of session and visit from the answer, and never tries again.
+//! reads the ids of session and visit from the reply, and never retries.
 //!
-//! Address and user agent may stand in the payload for servers that call: the gateway believes those that
-//! show the site's token.
+//! Servers may send their visitor's address and user agent in the payload: the gateway trusts those with
+//! the site's token.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -18,13 +18,13 @@ pub(super) struct UmamiBeacon;
 
 const BATCH: &str = "/api/batch";
 
-/// Asked by those that look whether the server lives.
+/// The path of health checks.
 const HEARTBEAT: &str = "/api/heartbeat";
 
-/// The longest token that is given back; ours has 32 characters.
+/// The longest token that is echoed, in bytes; the gateway's own has 32 characters.
 const MAX_TOKEN_BYTES: usize = 2048;
 
-/// What a page measured of its own loading.
+/// Fields of a page's own performance measurements.
 const MEASURES: [&str; 6] = ["ttfb", "fcp", "lcp", "cls", "inp", "duration"];
 
 impl Beacon for UmamiBeacon {
@@ -80,7 +80,7 @@ impl Beacon for UmamiBeacon {
                 "size": size, "processed": events, "errors": errors, "details": [], "cache": cache,
             })
         } else {
-            // A visit of theirs ends with the hour, too.
+            // Umami's visits end with the hour as well.
             let hour = (inbound.received_at.as_second() / 3600).to_string();
             let visit = id(&[inbound.daily_id, &hour]);
             json!({ "cache": cache, "sessionId": session, "visitId": visit })
@@ -89,7 +89,7 @@ impl Beacon for UmamiBeacon {
     }
 }
 
-/// An id that is the same for the same parts. The visitor's id of the day is already the site's own.
+/// Returns an id that is the same for the same parts. The visitor's daily id already differs by site.
 fn id(parts: &[&str]) -> Uuid {
     let mut hash = Sha256::new();
     hash.update("umami");
@@ -167,7 +167,7 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
     Ok(message.finish())
 }
 
-/// Old scripts send the URL without its host.
+/// Completes a URL that old scripts send without its host.
 fn full_url(url: &str, host: Option<&str>) -> String {
     match host {
         Some(host) if url.starts_with('/') => format!("https://{host}{url}"),

@@ -1,4 +1,4 @@
-//! Umami: its browser library's beacons (`contracts/beacons.md` 9.2). It is no destination.
+//! Umami: its browser library's beacons (`docs/contracts/beacons.md` 9.2). Not a destination.
 
 mod beacon;
 mod script;

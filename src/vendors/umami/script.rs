@@ -1,8 +1,8 @@
-//! Umami's script. It sends to the origin it came from.
+//! Umami's script. It sends to the origin that served it.
 
 use crate::vendors::script::{ScriptFile, VendorScripts};
 
-/// The files, and the addresses inside them.
+/// The files of the script and the addresses inside them.
 pub(super) static SCRIPT: VendorScripts = VendorScripts {
     files: &[ScriptFile {
         path: "/script.js",

@@ -1,4 +1,4 @@
-//! Whatever is sent is read without harm, and bounded by what was sent.
+//! Arbitrary input decodes without a panic, and its messages stay within a multiple of the bytes sent.
 
 use http::Method;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::beacon::UmamiBeacon;
 use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 
-/// Where they are sent.
+/// The paths that the beacons are sent to.
 const PATHS: &[&str] = &["/api/send", "/api/batch"];
 
 /// Beacons as the library sends them.
@@ -15,8 +15,7 @@ const GOOD: &[&str] = &[
     r#"[{"type":"identify","payload":{"website":"w","id":"u","data":{"email":"a@b.co"}}}]"#,
 ];
 
-/// The most bytes of messages that one byte sent may become: the short ones of a list each say where
-/// they come from.
+/// Message bytes allowed per byte sent: even the short events of a list each get a context.
 const TIMES: usize = 40;
 
 fn read(path: &str, query: &str, body: &[u8]) {

@@ -1,7 +1,8 @@
-//! Any HTTP endpoint, by the Standard Webhooks convention (`contracts/destinations.md` section 7.13).
+//! Any HTTP endpoint, by the Standard Webhooks convention (`docs/contracts/destinations.md` section 7.13).
 //!
-//! A request carries a bare JSON array of canonical events, each as the journal holds it, with the
-//! observed user agent in its context as well, and what the site knows of the person under `profile`. It is signed over the exact bytes sent.
+//! A request is a bare JSON array of canonical events, each as stored in the journal, with the observed
+//! user agent in its context as well, and the person's user id and traits under `profile`. The signature
+//! covers the exact bytes sent.
 //!
 //! `webhook-id` is made of the batch's message ids, so the same batch has the same id however often
 //! it is sent: receivers recognise repetitions by it. `webhook-timestamp` is the attempt's own.
@@ -57,8 +58,8 @@ impl Destination for WebhookDestination {
             max_events: 100,
             max_bytes: 512 * 1024,
             batch_delay: Duration::ZERO,
-            // Long enough for any outage that somebody mends; an event that its receiver never
-            // takes must not hold up its visitor for ever.
+            // Long enough for any outage that gets repaired; an event that its receiver never
+            // takes must not block its visitor for ever.
             max_age: Duration::from_secs(7 * 24 * 3600),
             concurrency: 8,
             calls_per_second: None,
@@ -83,7 +84,7 @@ impl Destination for WebhookDestination {
                 let result = call.call(request).await;
                 let is_gone = result.as_ref().is_ok_and(|reply| reply.status == StatusCode::GONE);
                 if is_gone {
-                    // "Do not send here again", says the convention: a person must look.
+                    // The convention: 410 means "do not send here again". A person must act.
                     Outcome::Unauthorised(OutcomeReason::detailed("endpoint_gone", "HTTP 410"))
                 } else {
                     ReplyStatus::outcome(classify_reply(&result, call.now()))
@@ -118,7 +119,7 @@ impl WebhookDestination {
     }
 }
 
-/// One event as the receiver reads it.
+/// One event in the form that receivers get.
 #[derive(Serialize)]
 struct WebhookMessage<'a> {
     #[serde(flatten)]
@@ -127,7 +128,7 @@ struct WebhookMessage<'a> {
     profile: Option<WebhookProfile<'a>>,
 }
 
-/// What the site knows of the person.
+/// The person's user id and traits.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WebhookProfile<'a> {
@@ -147,7 +148,7 @@ impl<'a> WebhookMessage<'a> {
     }
 }
 
-/// The event with the user agent that was observed also where receivers of Segment's events look for it.
+/// Adds the observed user agent to the context, where receivers of Segment's events look for it.
 fn with_user_agent(event: &Event) -> Cow<'_, Event> {
     const USER_AGENT: &str = "userAgent";
     let is_said = event.context.as_ref().is_some_and(|context| context.contains_key(USER_AGENT));
@@ -159,12 +160,12 @@ fn with_user_agent(event: &Event) -> Cow<'_, Event> {
     Cow::Owned(event)
 }
 
-/// The batch's id: the same for the same events.
+/// Returns the batch's id, the same for the same events in the same order.
 fn webhook_id(batch: &[EnrichedEvent]) -> String {
     let mut digest = Sha256::new();
     for event in batch {
         digest.update(event.event.message_id.as_bytes());
-        // No message id holds this byte, so no two lists of ids read the same.
+        // No message id contains this byte, so no two lists of ids are equal.
         digest.update([0]);
     }
     let digest = digest.finalize();

@@ -7,7 +7,7 @@ use url::Url;
 use super::sign::WebhookSigningKey;
 use crate::settings::{SecretString, SettingsSection};
 
-/// Fields that the connection or the body decides.
+/// Header fields that the gateway sets from the connection or the body.
 const OWN: &[HeaderName] = &[
     header::CONNECTION,
     header::CONTENT_ENCODING,
@@ -24,13 +24,14 @@ const OWN: &[HeaderName] = &[
     header::USER_AGENT,
 ];
 
-/// Values this short are no secrets, and taking them out of what is shown would spoil it.
+/// The least bytes of a header value to be redacted: shorter ones are no secrets, and their redaction
+/// would garble what is shown.
 const MIN_SECRET_HEADER: usize = 8;
 
-/// The settings, checked.
+/// The validated settings of one destination.
 pub(super) struct WebhookSettings {
     pub(super) url: Uri,
-    /// The newest first. Empty: requests are not signed.
+    /// Signing keys, the newest first. If empty, requests are not signed.
     pub(super) keys: Vec<WebhookSigningKey>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     secrets: Vec<SecretString>,
@@ -48,7 +49,7 @@ impl WebhookSettings {
         let values = written.iter().map(|(_, value)| value.as_str());
         let long = values.filter(|value| value.len() >= MIN_SECRET_HEADER);
         secrets.extend(long.map(SecretString::new));
-        // Some receivers know their senders by a token in the address.
+        // Some receivers authenticate their senders by a token in the URL.
         secrets.extend(url.query().map(SecretString::new));
         let headers = written.iter().filter_map(|(name, value)| {
             read_header(name, value)
@@ -58,13 +59,13 @@ impl WebhookSettings {
         Self { url, keys, headers: headers.collect(), secrets }
     }
 
-    /// What must not be shown.
+    /// Returns the secrets to redact.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         self.secrets.clone()
     }
 }
 
-/// The address to call: `endpoint` stands in for `url` where both are given.
+/// Returns the URL to call: `endpoint` replaces `url` if both are given.
 fn read_url(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Uri {
     let given = section.opt_parsed::<Url>("url");
     if let Some(url) = &given {
@@ -72,7 +73,7 @@ fn read_url(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Uri {
             section.error("url", "must be an http or https URL with a host");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            section.error("url", "must not hold a user name or password: use headers");
+            section.error("url", "must not contain a user name or password: use headers");
         }
     }
     if given.is_none() && endpoint.is_none() && !section.has("url") {
@@ -101,7 +102,7 @@ fn read_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'s
         return Err("is set by the gateway itself");
     }
     let mut value: HeaderValue =
-        value.parse().map_err(|_invalid| "has a value that no header can carry")?;
+        value.parse().map_err(|_invalid| "has a value that is not valid in a header")?;
     value.set_sensitive(true);
     Ok((name, value))
 }

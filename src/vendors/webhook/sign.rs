@@ -7,17 +7,17 @@ use sha2::Sha256;
 
 use crate::settings::SecretString;
 
-/// Before the base64 of a key.
+/// The prefix of a key in base64.
 const PREFIX: &str = "whsec_";
 
-/// How long a key is in its own form, in bytes (the convention's bounds).
+/// The length of a key with the prefix, in decoded bytes (the convention's bounds).
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A signing key, ready to use.
 #[derive(Clone)]
 pub(super) struct WebhookSigningKey(Hmac<Sha256>);
 
-/// Why a secret is no key.
+/// The reason why a secret is no signing key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WebhookKeyError {
     #[error("must be base64 after whsec_")]
@@ -27,7 +27,11 @@ pub(super) enum WebhookKeyError {
 }
 
 impl WebhookSigningKey {
-    /// Reads `whsec_` and base64; any other text is the key itself, as older receivers have it.
+    /// Reads `whsec_` and base64; any other text is the key itself, as for older receivers.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the text after `whsec_` is not base64 of 24 to 64 bytes.
     pub(super) fn read(secret: &SecretString) -> Result<Self, WebhookKeyError> {
         let text = secret.expose();
         let Some(encoded) = text.strip_prefix(PREFIX) else {
@@ -45,7 +49,7 @@ impl WebhookSigningKey {
     }
 }
 
-/// The value of `webhook-signature`: one signature per key, the newest first. None without a key.
+/// Returns the value of `webhook-signature`: one signature per key, newest first. `None` without a key.
 pub(super) fn signatures(
     keys: &[WebhookSigningKey],
     id: &str,
@@ -67,7 +71,7 @@ pub(super) fn signatures(
 mod tests {
     use super::*;
 
-    /// The example of the convention's own libraries (standard-webhooks, `webhook_test`).
+    /// Uses the example of the convention's own libraries (standard-webhooks, `webhook_test`).
     #[test]
     fn the_conventions_own_example_is_signed_as_published() {
         let key =
@@ -83,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_its_own_form_has_the_conventions_length() {
+    fn key_with_prefix_must_be_base64_of_24_to_64_bytes() {
         let read = |text: &str| WebhookSigningKey::read(&SecretString::new(text)).map(|_| ());
         assert_eq!(read("whsec_c2hvcnQ="), Err(WebhookKeyError::Length));
         assert_eq!(read("whsec_!"), Err(WebhookKeyError::NotBase64));

@@ -1,4 +1,4 @@
-//! What a batch becomes and what its reply means. The wire form has fixtures under
+//! Requests of batches and outcomes of replies. The wire form has fixtures under
 //! `tests/fixtures/vendors/webhook`.
 
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn deliver(
 }
 
 #[tokio::test]
-async fn a_batch_keeps_its_id_and_another_batch_has_another() {
+async fn webhook_id_depends_on_message_ids_and_their_order() {
     let id = async |ids: &[&str]| {
         let batch: Vec<_> = ids.iter().map(|id| event(id)).collect();
         let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
@@ -45,7 +45,7 @@ async fn a_batch_keeps_its_id_and_another_batch_has_another() {
 }
 
 #[tokio::test]
-async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
+async fn every_key_signs_and_no_key_sends_no_signature() {
     let batch = [event("m")];
     let settings = "url = \"https://hook.example/in\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nprevious_secrets = [\"an older one\"]";
     let (_, request) = deliver(settings, &batch, 200).await;
@@ -56,7 +56,7 @@ async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
 }
 
 #[tokio::test]
-async fn the_person_travels_with_the_event_where_they_are_known() {
+async fn profile_is_sent_if_the_person_is_known() {
     let known =
         test_support::known(json!({ "event": "Clicked" }), Some("u1"), json!({ "plan": "pro" }));
     let batch = [known, event("m2")];
@@ -68,7 +68,7 @@ async fn the_person_travels_with_the_event_where_they_are_known() {
 }
 
 #[tokio::test]
-async fn replies_mean_what_the_convention_says() {
+async fn reply_status_decides_the_outcome() {
     let batch = [event("m")];
     for (status, expected) in [
         (200, "Delivered"),
@@ -86,7 +86,7 @@ async fn replies_mean_what_the_convention_says() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_mistakes() {
+fn invalid_settings_are_reported() {
     for (settings, expected) in [
         ("", "is required"),
         ("url = \"ftp://hook.example\"", "http or https"),
@@ -95,7 +95,7 @@ fn settings_that_cannot_work_are_mistakes() {
         ("url = \"https://hook.example\"\nheaders = { Host = \"a\" }", "\"Host\" is set by"),
         ("url = \"https://hook.example\"\nheaders = { \"webhook-id\" = \"a\" }", "is set by"),
         ("url = \"https://hook.example\"\nheaders = { \"a b\" = \"a\" }", "not a header name"),
-        ("url = \"https://hook.example\"\nheaders = { a = \"b\\nc\" }", "no header can carry"),
+        ("url = \"https://hook.example\"\nheaders = { a = \"b\\nc\" }", "not valid in a header"),
     ] {
         let (_, mistakes) = read(settings);
         let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };

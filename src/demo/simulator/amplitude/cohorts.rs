@@ -1,5 +1,5 @@
-//! Amplitude's side of its cohorts (`contracts/destinations.md` 4.6): one change of a cohort at a time,
-//! of users whom it has seen.
+//! Amplitude's cohorts API (`contracts/destinations.md` 4.6): one change of a cohort at a time, of known
+//! users.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::super::{MemberLists, SimulatorOutcome, SimulatorRequest, answer, parse};
 use super::{bad, has_type, key_problem, refused};
 
-/// Ids in one request.
+/// The most ids in one request.
 const MAX_IDS: usize = 100_000;
 
 /// Cohorts by their ids.
@@ -25,12 +25,12 @@ struct SimulatedCohort {
 }
 
 impl SimulatedCohorts {
-    /// Who is in which cohort.
+    /// The members of each cohort.
     pub(super) fn lists(&self) -> MemberLists {
         self.0.values().map(|cohort| (cohort.name.clone(), cohort.members.clone())).collect()
     }
 
-    /// Makes a cohort, or changes who is in it.
+    /// Makes a cohort, or changes its members.
     pub(super) fn read(
         &mut self,
         asked: &SimulatorRequest<'_>,
@@ -112,7 +112,7 @@ impl SimulatedCohorts {
     }
 }
 
-/// What there is of a cohort that is not there.
+/// The error for an unknown cohort.
 const NONE: &str = "there is no such cohort";
 
 fn ids(object: &Value) -> Result<Vec<String>, String> {

@@ -1,6 +1,6 @@
-//! Amplitude's side of its upload, group and mapping APIs (`contracts/destinations.md` 4.1, 4.2 and
-//! 4.5): refuses a request for one bad event, forgets repetitions, holds back who sends too much. And
-//! of its cohorts.
+//! Amplitude's upload, group and mapping APIs (`contracts/destinations.md` 4.1, 4.2 and 4.5): rejects a
+//! request for one bad event, ignores repetitions, throttles users that send too much. And its cohorts
+//! API.
 
 mod cohorts;
 
@@ -17,14 +17,14 @@ use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, 
 use crate::event::JsonObject;
 use crate::vendors::amplitude::validate::{AmplitudeFieldFaults, AmplitudeFindings, validate};
 
-/// One endpoint that takes events.
+/// One endpoint that accepts events.
 struct UploadEndpoint {
     path: &'static str,
     max_bytes: usize,
-    /// Fewer events than this.
+    /// The number of events must be lower than this.
     events_below: usize,
     events_per_second: u32,
-    /// Whether a refusal names the first bad event of a field only.
+    /// True if a rejection names only the first bad event of a field.
     names_first_only: bool,
 }
 
@@ -45,24 +45,24 @@ const ENDPOINTS: &[UploadEndpoint] = &[
     },
 ];
 
-/// The rate is an average over this long.
+/// The window of the average rate.
 const WINDOW_SECONDS: i64 = 60;
 
-/// Events of one user or device a day.
+/// The most events of one user or device a day.
 const DAILY_QUOTA: u32 = 500_000;
 
-/// How long an insert id is remembered.
+/// The time for which an insert id is remembered.
 const DEDUPE_SECONDS: i64 = 7 * 24 * 3600;
 
-/// Entries, and properties of all entries, in one form.
+/// The most entries in one form, and the most properties of all entries.
 const MAX_FORM: usize = 1024;
 
-/// Amplitude, and what it remembers.
+/// The state of the simulated Amplitude.
 #[derive(Default)]
 pub(super) struct AmplitudeSimulator {
-    /// When each device's insert ids were taken.
+    /// The time at which each device's insert ids were accepted.
     taken: HashMap<(String, String), i64>,
-    /// Events of each user and device, in the window and on the day that they began in.
+    /// Events of each user and device, in the current window and on the current day.
     counts: HashMap<(&'static str, String), EventRateCounts>,
     cohorts: SimulatedCohorts,
 }
@@ -145,7 +145,7 @@ impl AmplitudeSimulator {
         SimulatorOutcome { reply, accepted, objections: findings.remarks }
     }
 
-    /// Takes an event that is not a repetition: its insert id, if it has one.
+    /// Counts an event. Returns `None` for a repetition, otherwise its insert id if it has one.
     fn take(&mut self, event: &Value, now: Timestamp) -> Option<Option<String>> {
         for (kind, id) in ids(event) {
             let counts = self.counts.entry((kind, id.to_owned())).or_default();
@@ -161,7 +161,7 @@ impl AmplitudeSimulator {
         is_new.then_some(Some(insert_id))
     }
 
-    /// The refusal of a request in which somebody sends too much.
+    /// The rejection of a request in which a user or device exceeds its limit.
     fn too_many(
         &self,
         events: &[Value],
@@ -209,7 +209,7 @@ impl AmplitudeSimulator {
 }
 
 impl EventRateCounts {
-    /// The counts as they are at this time.
+    /// The counts at this time.
     fn at(mut self, now: Timestamp) -> Self {
         let (window, day) = (now.as_second() / WINDOW_SECONDS, now.as_second() / 86_400);
         if self.window != window {
@@ -222,7 +222,7 @@ impl EventRateCounts {
     }
 }
 
-/// Users and devices that are named in a reply, with a figure for each.
+/// Users and devices named in a reply, with a number for each.
 #[derive(Default)]
 struct RateLimitFigures {
     users: JsonObject,
@@ -241,7 +241,7 @@ fn ids(event: &Value) -> impl Iterator<Item = (&'static str, &str)> {
     kinds.filter_map(|kind| Some((kind, event.get(kind)?.as_str()?)))
 }
 
-/// One of the two calls that take forms.
+/// Answers one of the two calls that accept forms.
 fn form(
     asked: &SimulatorRequest<'_>,
     field: &str,
@@ -299,7 +299,7 @@ fn mapping_problem(entry: &JsonObject) -> Option<String> {
     (!is_whole).then(|| "invalid mapping".to_owned())
 }
 
-/// A key is 32 hexadecimal digits; any other is nobody's.
+/// The rejection of an invalid key: a valid one is 32 hexadecimal digits.
 fn key_problem(asked: &SimulatorRequest<'_>, key: Option<&str>) -> Option<SimulatorOutcome> {
     match key {
         None | Some("") => {
@@ -342,7 +342,7 @@ fn bad(said: Value, error: &str) -> SimulatorOutcome {
     refused(StatusCode::BAD_REQUEST, said, error)
 }
 
-/// A refusal in Amplitude's form. Being told to wait is no objection.
+/// A rejection in Amplitude's format. A 429 is no objection.
 fn refused(status: StatusCode, mut said: Value, error: &str) -> SimulatorOutcome {
     if let Some(said) = said.as_object_mut() {
         said.entry("code").or_insert_with(|| status.as_u16().into());
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_is_taken_and_counts_once() {
+    fn repetition_is_accepted_and_counted_once() {
         let mut desk = AmplitudeSimulator::default();
         let body = events(&[click("a", 1), click("a", 1), click("b", 1)]);
         let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_event_refuses_all_and_only_batch_names_every_one() {
+    fn one_bad_event_rejects_all_and_only_batch_names_every_one() {
         let mut bad = click("a", 1);
         bad["time"] = json!("now");
         let body = events(&[click("a", 2), bad.clone(), bad]);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_too_much_is_named_and_nothing_is_taken() {
+    fn throttled_device_is_named_and_no_event_is_accepted() {
         let mut desk = AmplitudeSimulator::default();
         let flood: Vec<Value> = (0..1800).map(|number| click("greedy", number)).collect();
         assert_eq!(ask(&mut desk, "/2/httpapi", &events(&flood)).0, 200);
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_nobody_is_refused() {
+    fn invalid_key_is_rejected() {
         let mut body = events(&[click("a", 1)]);
         body["api_key"] = json!("0123");
         let (status, said, _) = ask(&mut AmplitudeSimulator::default(), "/batch", &body);

@@ -1,5 +1,5 @@
-//! Drift's side of its REST API (`contracts/destinations.md` section 6): contacts that are unique by
-//! external id, or else by e-mail; timelines that repeat what they are told twice.
+//! Drift's REST API (`contracts/destinations.md` section 6): contacts that are unique by external id,
+//! otherwise by e-mail; timelines that keep repeated entries.
 
 #[cfg(test)]
 mod tests;
@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
-/// The first contact's id: as a float it would be another.
+/// The first contact's id: too large to be exact as a float.
 const FIRST_ID: i64 = (1 << 53) + 1;
 
-/// The organisation's id, the beginning of its accounts' ids.
+/// The organisation's id, the prefix of its accounts' ids.
 const ORG_ID: i64 = 123_458;
 
 /// Attributes that Drift writes itself (6.2).
 const DERIVED: [&str; 6] =
     ["tags", "events", "socialProfiles", "start_date", "_END_USER_VERSION", "_end_user_version"];
 
-/// An organisation and what is in it.
+/// The state of one organisation.
 #[derive(Default)]
 pub(super) struct DriftSimulator {
     contacts: Vec<Map<String, Value>>,
@@ -30,7 +30,7 @@ pub(super) struct DriftSimulator {
     accounts: BTreeMap<String, Map<String, Value>>,
 }
 
-/// An answer that is an error.
+/// An error reply: status, type and message.
 struct DriftErrorReply(StatusCode, &'static str, String);
 
 impl VendorApi for DriftSimulator {
@@ -49,7 +49,7 @@ impl VendorApi for DriftSimulator {
         let (status, body, objections) = match said {
             Ok(data) => (StatusCode::OK, json!({ "data": data }), Vec::new()),
             Err(DriftErrorReply(status, kind, message)) => {
-                // What does not exist, or exists twice, is nobody's mistake.
+                // A contact that does not exist, or exists twice, is not the caller's mistake.
                 let is_mistake = status == StatusCode::BAD_REQUEST && kind != "duplicate";
                 let objections = Vec::from_iter(is_mistake.then(|| message.clone()));
                 let error = json!({ "error": { "type": kind, "message": message } });
@@ -189,7 +189,7 @@ impl DriftSimulator {
         Ok(Value::Array(own.clone()))
     }
 
-    /// The entry, and the key that counts it.
+    /// Returns the timeline entry, and the key that counts it.
     fn tell(&self, body: &Map<String, Value>) -> Result<(Value, String), DriftErrorReply> {
         let fields = ["contactId", "externalId", "event", "createdAt", "attributes"];
         if let Some(other) = body.keys().find(|key| !fields.contains(&key.as_str())) {
@@ -251,7 +251,7 @@ fn is_at(attributes: &Map<String, Value>, email: &str) -> bool {
     text(attributes, "email").is_some_and(|own| own.eq_ignore_ascii_case(email))
 }
 
-/// The attributes that a contact is made of or changed by.
+/// The attributes to make or change a contact with.
 fn attributes(body: &Map<String, Value>) -> Result<&Map<String, Value>, DriftErrorReply> {
     let attributes = body.get("attributes").and_then(Value::as_object);
     let attributes = attributes.ok_or_else(|| bad("attributes are required"))?;

@@ -1,5 +1,5 @@
-//! The destination in conversation with the organisation: who is found and made, and that everything
-//! that goes is valid.
+//! The destination against the simulated organisation: contacts are found and made, and every request is
+//! valid.
 
 use http::Method;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn clicked(user_id: Option<&str>, email: Option<&str>) -> EnrichedEvent {
 }
 
 #[tokio::test]
-async fn a_contact_is_found_or_made_before_anything_is_told_of_it() {
+async fn contact_is_found_or_made_before_its_events() {
     let mut direct = drift("");
     let event = || clicked(Some("u 1"), Some("jo@x.example"));
     assert_eq!(direct.deliver(event()).await, "delivered");
@@ -45,12 +45,12 @@ async fn a_contact_is_found_or_made_before_anything_is_told_of_it() {
 }
 
 #[tokio::test]
-async fn a_person_who_has_no_id_yet_is_told_of_by_the_vendors() {
+async fn person_without_an_id_is_sent_by_the_vendors_id() {
     let direct = drift("");
     assert_eq!(direct.deliver(clicked(None, Some("jo@x.example"))).await, "delivered");
     let told = direct.tally().events;
     assert_eq!(told.keys().collect::<Vec<_>>(), ["9007199254740993:Clicked:1795435200000"]);
-    // The same contact gets the id when it is known, and is not made twice.
+    // The same contact gets the id once it is known; no second contact is made.
     assert_eq!(direct.deliver(clicked(Some("u1"), Some("jo@x.example"))).await, "delivered");
     let found = direct.ask(Method::GET, "/contacts?email=jo@x.example", json!({})).await;
     assert_eq!(found["data"].as_array().unwrap().len(), 1);
@@ -58,7 +58,7 @@ async fn a_person_who_has_no_id_yet_is_told_of_by_the_vendors() {
 }
 
 #[tokio::test]
-async fn a_contact_of_the_same_address_and_another_id_is_somebody_else() {
+async fn contacts_with_one_address_and_two_ids_are_separate() {
     let direct = drift("");
     for user_id in ["u1", "u2"] {
         let ended = direct.deliver(clicked(Some(user_id), Some("home@x.example"))).await;
@@ -69,14 +69,14 @@ async fn a_contact_of_the_same_address_and_another_id_is_somebody_else() {
 }
 
 #[tokio::test]
-async fn nobody_can_be_made_without_an_address() {
+async fn contact_without_an_address_is_skipped() {
     let direct = drift("");
     assert_eq!(direct.deliver(clicked(Some("u1"), None)).await, "skipped unknown_contact");
     assert_eq!(direct.deliver(clicked(None, None)).await, "skipped anonymous");
 }
 
 #[tokio::test]
-async fn an_account_is_made_once_and_then_changed() {
+async fn account_is_made_once_and_then_changed() {
     let direct = drift("org_id = 123458\naccount_owner_id = 21995");
     let group = |name: &str| {
         test_support::known(
@@ -98,7 +98,7 @@ async fn an_account_is_made_once_and_then_changed() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn whatever_goes_is_valid(events in proptest::collection::vec(any_event(), 1..6)) {
+    fn requests_are_always_valid(events in proptest::collection::vec(any_event(), 1..6)) {
         let direct = drift(
             "pages = true\norg_id = 123458\naccount_owner_id = 7\n\
              attributes = [\"plan\", \"address.city\"]\nevent_attributes = [\"order_id\", \"total\"]",

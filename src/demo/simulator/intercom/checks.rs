@@ -1,4 +1,4 @@
-//! What Intercom accepts, field by field (`contracts/destinations.md` 5.1 and 5.2).
+//! Intercom's validation, field by field (`contracts/destinations.md` 5.1 and 5.2).
 
 use http::header::ACCEPT;
 use jiff::Timestamp;
@@ -6,23 +6,23 @@ use serde_json::{Map, Value};
 
 use super::SimulatorRequest;
 
-/// Keys of metadata that count.
+/// The most keys of metadata.
 const MAX_KEYS: usize = 20;
 
-/// How far the sender's clock may be ahead.
+/// The most that the sender's clock may be ahead.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// Texts of contacts and of companies, and whole numbers of both, some of them moments.
+/// Text fields of contacts and of companies, and whole numbers of both, some of them times.
 const CONTACT_TEXTS: [&str; 6] = ["role", "external_id", "email", "phone", "name", "avatar"];
 const CONTACT_NUMBERS: [&str; 3] = ["signed_up_at", "last_seen_at", "owner_id"];
 const MOMENTS: [&str; 3] = ["signed_up_at", "last_seen_at", "remote_created_at"];
 const COMPANY_TEXTS: [&str; 5] = ["company_id", "name", "plan", "website", "industry"];
 const COMPANY_NUMBERS: [&str; 3] = ["size", "monthly_spend", "remote_created_at"];
 
-/// The end of the year 9999 in seconds; what is more would be milliseconds.
+/// The end of the year 9999 in seconds; a larger number is in milliseconds.
 const MAX_SECONDS: i64 = 253_402_300_800;
 
-/// What is wrong with the fields that every call has.
+/// The objections to the fields that every call has.
 pub(super) fn head(asked: &SimulatorRequest<'_>) -> Vec<String> {
     let field = |name: &str| asked.headers.get(name).and_then(|value| value.to_str().ok());
     let mut objections = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn head(asked: &SimulatorRequest<'_>) -> Vec<String> {
     objections
 }
 
-/// An event's name and second.
+/// Checks an event; returns its name and second.
 pub(super) fn event(event: &Value, now: Timestamp) -> Result<(&str, i64), String> {
     let event = event.as_object().ok_or("an event is an object")?;
     known(event, &["event_name", "created_at", "user_id", "id", "email", "metadata"])?;
@@ -86,7 +86,7 @@ fn is_metadata(key: &str, value: &Value) -> bool {
     }
 }
 
-/// The field and the value of a search for one.
+/// Checks a search; returns its field and value.
 pub(super) fn query(body: &Value) -> Result<(&str, &str), String> {
     let query = body.get("query").and_then(Value::as_object).ok_or("query")?;
     let text = |key: &str| query.get(key).and_then(Value::as_str).ok_or(format!("query.{key}"));
@@ -99,7 +99,7 @@ pub(super) fn query(body: &Value) -> Result<(&str, &str), String> {
     if is_field && !value.is_empty() { Ok((field, value)) } else { Err("query.field".to_owned()) }
 }
 
-/// Whether this can be a contact, or a part of one.
+/// Checks the fields of a contact, or of a part of one.
 pub(super) fn contact(body: &Value) -> Result<(), String> {
     let body = body.as_object().ok_or("a contact is an object")?;
     let others = ["email_verified", "unsubscribed_from_emails", "custom_attributes"];
@@ -129,7 +129,7 @@ pub(super) fn contact(body: &Value) -> Result<(), String> {
     custom(body)
 }
 
-/// The site's id of what can be a company.
+/// Checks a company; returns the site's id of it.
 pub(super) fn company(body: &Value) -> Result<&str, String> {
     let body = body.as_object().ok_or("a company is an object")?;
     known(body, &[&COMPANY_TEXTS[..], &COMPANY_NUMBERS, &["custom_attributes"]].concat())?;

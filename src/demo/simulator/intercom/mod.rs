@@ -1,5 +1,5 @@
-//! Intercom's side of its REST API (`contracts/destinations.md` section 5): contacts that are merged,
-//! searches that know of new contacts late, events that are told apart by contact, name and second.
+//! Intercom's REST API (`contracts/destinations.md` section 5): contacts that are merged, searches that
+//! find new contacts late, events that are deduplicated by contact, name and second.
 
 mod checks;
 #[cfg(test)]
@@ -17,37 +17,37 @@ use serde_json::{Value, json};
 
 use super::{MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, answer, parse};
 
-/// Names of events in a workspace (5.2).
+/// The most event names of a workspace (5.2).
 const MAX_NAMES: usize = 120;
 
 /// The window in which calls are counted, in seconds (5.5).
 const WINDOW_SECONDS: i64 = 10;
 
-/// How a workspace of Intercom behaves.
+/// The behaviour of a workspace of Intercom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntercomWorkspace {
-    /// How long a search does not find a new contact.
+    /// The time in which a search does not find a new contact.
     pub search_lag: Duration,
-    /// The calls in a window of ten seconds, if they are limited.
+    /// The most calls in a window of ten seconds, if limited.
     pub calls_per_window: Option<u32>,
-    /// Whether a conflict does not say with whom.
+    /// True if a conflict does not name the other contact.
     pub hides_conflicts: bool,
 }
 
 impl IntercomWorkspace {
-    /// One without traps.
+    /// A workspace without delays and limits.
     pub const PLAIN: Self =
         Self { search_lag: Duration::ZERO, calls_per_window: None, hides_conflicts: false };
 }
 
-/// A workspace and what is in it.
+/// The state of one workspace.
 #[derive(Default)]
 pub(super) struct IntercomSimulator {
     workspace: IntercomWorkspace,
     contacts: Vec<SimulatedContact>,
-    /// Companies by the site's ids: each has its place in the list as Intercom's id.
+    /// Companies by the site's ids: the index is Intercom's id.
     companies: Vec<String>,
-    /// Tags by their names: each has its place in the list as its id.
+    /// Tags by their names: the index is the id.
     tags: Vec<String>,
     names: BTreeSet<String>,
     events: HashSet<(String, String, i64)>,
@@ -68,10 +68,10 @@ struct SimulatedContact {
     tags: BTreeSet<String>,
 }
 
-/// An answer that is an error.
+/// An error reply: status, code and message.
 struct IntercomErrorReply(StatusCode, &'static str, String);
 
-/// What the workspace answers: an object, or nothing but a status.
+/// A reply of the workspace: an object, or only a status.
 type IntercomResult = Result<(StatusCode, Value), IntercomErrorReply>;
 
 impl VendorApi for IntercomSimulator {
@@ -99,7 +99,7 @@ impl VendorApi for IntercomSimulator {
             Ok((status, body)) => answer(status, body.to_string()),
             Err(IntercomErrorReply(StatusCode::GONE, _, successor)) => moved(&successor),
             Err(IntercomErrorReply(status, code, message)) => {
-                // What does not exist, or exists twice, is nobody's mistake.
+                // A contact that does not exist, or exists twice, is not the caller's mistake.
                 if status == StatusCode::BAD_REQUEST {
                     objections.push(format!("{code}: {message}"));
                 }
@@ -122,7 +122,7 @@ impl VendorApi for IntercomSimulator {
     }
 }
 
-/// Where a merged contact went.
+/// The reply for a merged contact, with its successor.
 fn moved(successor: &str) -> Response<Bytes> {
     let mut reply = answer(StatusCode::GONE, "");
     let link = format!("<https://api.intercom.io/contacts/{successor}>; rel=\"successor-version\"");
@@ -267,7 +267,7 @@ impl IntercomSimulator {
         let is_taken = |one: &&SimulatedContact| {
             let has_id = external_id.is_some() && one.external_id == external_id;
             let has_email = email.as_deref().is_some_and(|email| one.is_at(email));
-            // Users of two ids may share an address; a lead and anybody else may not.
+            // Users with two ids may share an address; a lead and another contact may not.
             let other = one.external_id.is_some() && external_id.is_some() && !has_id;
             one.merged_into.is_none() && (has_id || (is_user && one.is_user && has_email && !other))
         };
@@ -364,7 +364,7 @@ impl IntercomSimulator {
         Ok((StatusCode::OK, json!({ "type": "company", "id": company })))
     }
 
-    /// Makes a tag, or finds the one of this name.
+    /// Makes a tag, or finds the one with this name.
     fn make_tag(&mut self, body: &Value) -> IntercomResult {
         let fields = body.as_object().map_or(0, serde_json::Map::len);
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -443,7 +443,7 @@ impl SimulatedContact {
     }
 
     fn shown(&self) -> Value {
-        // Intercom gives leads ids of its own.
+        // Intercom assigns ids to leads.
         let leads_own = (!self.is_user).then(|| format!("lead-{}", self.id));
         let external_id = self.external_id.clone().or(leads_own);
         json!({

@@ -1,5 +1,5 @@
-//! The destination in conversation with the workspace: who is found, made, merged, and that everything
-//! that goes is valid.
+//! The destination against the simulated workspace: contacts are found, made and merged, and every request
+//! is valid.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn at(direct: &DirectDestination, email: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn an_unknown_user_is_introduced_and_the_event_told_once() {
+async fn unknown_user_is_made_and_the_event_sent_once() {
     let direct = workspace("", IntercomWorkspace::default());
     let event = || clicked(json!({ "userId": "u 1/ä" }));
     assert_eq!(direct.deliver(event()).await, "delivered");
@@ -65,11 +65,11 @@ async fn an_unknown_user_is_introduced_and_the_event_told_once() {
 }
 
 #[tokio::test]
-async fn a_contact_that_the_search_does_not_know_yet_is_in_the_conflict() {
+async fn contact_missing_from_the_search_is_found_by_the_conflict() {
     let lag =
         IntercomWorkspace { search_lag: Duration::from_secs(120), ..IntercomWorkspace::default() };
     let mut direct = workspace("leads = true", lag);
-    // Somebody makes a user of this address without an id.
+    // A user of this address without an id is made elsewhere.
     let made = json!({ "role": "user", "email": "jo@x.example" });
     direct.ask(Method::POST, "/contacts", made).await;
     let jo = || identify(json!({ "userId": "u1", "traits": { "email": "jo@x.example" } }));
@@ -91,7 +91,7 @@ async fn a_contact_that_the_search_does_not_know_yet_is_in_the_conflict() {
 }
 
 #[tokio::test]
-async fn a_conflict_with_nobody_waits_for_the_search() {
+async fn conflict_without_a_contact_waits_for_the_search() {
     let terms = IntercomWorkspace {
         search_lag: Duration::from_secs(60),
         hides_conflicts: true,
@@ -108,7 +108,7 @@ async fn a_conflict_with_nobody_waits_for_the_search() {
 }
 
 #[tokio::test]
-async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
+async fn visitor_becomes_a_lead_and_then_a_user() {
     let mut direct = workspace(LEADS, IntercomWorkspace::default());
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
     direct.restart("intercom", LEADS);
@@ -119,7 +119,7 @@ async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
     let signs_up = identify(json!({ "userId": "u1", "traits": { "email": "Jo@x.example" } }));
     assert_eq!(direct.deliver(signs_up).await, "delivered");
     assert_eq!(at(&direct, "jo@x.example").await, [("user".to_owned(), "u1".to_owned())]);
-    // The next person at this device is somebody else.
+    // The next person at this device is another user.
     let other = identify(json!({ "userId": "u2", "traits": { "email": "al@x.example" } }));
     assert_eq!(direct.deliver(other).await, "delivered");
     assert_eq!(at(&direct, "jo@x.example").await, [("user".to_owned(), "u1".to_owned())]);
@@ -128,7 +128,7 @@ async fn a_visitor_becomes_a_lead_and_the_lead_the_user() {
 }
 
 #[tokio::test]
-async fn the_leads_of_a_known_user_are_merged_into_it() {
+async fn leads_of_a_known_user_are_merged() {
     for restarts in [false, true] {
         let mut direct = workspace(LEADS, IntercomWorkspace::default());
         let elsewhere = identify(json!({ "userId": "u1", "anonymousId": "a2" }));
@@ -149,7 +149,7 @@ async fn the_leads_of_a_known_user_are_merged_into_it() {
 }
 
 #[tokio::test]
-async fn an_alias_merges_the_lead_it_names() {
+async fn alias_merges_the_named_lead() {
     let direct = workspace(LEADS, IntercomWorkspace::default());
     let alias =
         || test_support::event(json!({ "type": "alias", "userId": "u1", "previousId": "a1" }));
@@ -162,11 +162,11 @@ async fn an_alias_merges_the_lead_it_names() {
 }
 
 #[tokio::test]
-async fn a_lead_that_was_merged_elsewhere_is_followed() {
+async fn lead_merged_elsewhere_is_followed() {
     let direct = workspace("leads = true", IntercomWorkspace::default());
     let lead = clicked(json!({ "properties": { "email": "jo@x.example" } }));
     assert_eq!(direct.deliver(lead).await, "delivered");
-    // Somebody merges it in Intercom itself.
+    // The lead is merged in Intercom itself.
     let user = json!({ "role": "user", "external_id": "u1", "email": "jo@x.example" });
     let user = direct.ask(Method::POST, "/contacts", user).await;
     let merge = json!({ "from": "c00000000000000000000001", "into": user["id"] });
@@ -184,7 +184,7 @@ async fn a_lead_that_was_merged_elsewhere_is_followed() {
 }
 
 #[tokio::test]
-async fn a_user_of_the_same_address_and_another_id_is_somebody_else() {
+async fn users_with_one_address_and_two_ids_are_separate() {
     let direct = workspace("", IntercomWorkspace::default());
     for user_id in ["u1", "u2"] {
         let traits = json!({ "email": "home@x.example" });
@@ -199,7 +199,7 @@ async fn a_user_of_the_same_address_and_another_id_is_somebody_else() {
 }
 
 #[tokio::test]
-async fn a_company_is_joined_and_left() {
+async fn company_is_joined_and_left() {
     let direct = workspace("", IntercomWorkspace::default());
     let joins = test_support::event(json!({
         "type": "group", "userId": "u1", "groupId": "g1", "traits": { "name": "Lumen" },
@@ -219,10 +219,10 @@ async fn a_company_is_joined_and_left() {
 }
 
 #[tokio::test]
-async fn a_spent_window_is_waited_for_without_a_call() {
+async fn exhausted_window_is_waited_for_without_a_call() {
     let limited = IntercomWorkspace { calls_per_window: Some(3), ..IntercomWorkspace::default() };
     let direct = workspace("", limited);
-    // An introduction takes three calls, and the event is the fourth.
+    // Making a contact takes three calls, and the event is the fourth.
     let event = || clicked(json!({ "userId": "u1" }));
     assert_eq!(direct.deliver(event()).await, "retry rate_limited after 10 s");
     assert_eq!(direct.calls().len(), 3);
@@ -237,7 +237,7 @@ async fn a_spent_window_is_waited_for_without_a_call() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn whatever_goes_is_valid(events in proptest::collection::vec(any_event(), 1..6)) {
+    fn requests_are_always_valid(events in proptest::collection::vec(any_event(), 1..6)) {
         let settings = format!(
             "{LEADS}\npages = true\ncurrency = \"EUR\"\nmetadata_priority = [\"order_id\"]\n\
              attributes = [\"plan\", \"address.city\", \"renewal_at\"]\n\
@@ -247,7 +247,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for event in events {
             let ended = runtime.block_on(direct.deliver(event));
-            // Two visitors of one address are told apart by their ids alone.
+            // Two visitors with one address are distinguished only by their ids.
             let is_right = ended == "delivered"
                 || ended.starts_with("skipped ")
                 || ["dead invalid_name", "dead missing_group_id", "dead email_not_unique"]

@@ -1,5 +1,5 @@
-//! Meta's side of Custom Audiences (`contracts/destinations.md` 2.7): whoever is to leave must be told
-//! by the identifiers that they came with.
+//! Meta's Custom Audiences (`contracts/destinations.md` 2.7): a person is removed by the identifiers with
+//! which they were added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::super::{MemberLists, SimulatorRequest};
 use super::{MetaRefusal, OF_NOTHING};
 
-/// Rows in one request.
+/// The most rows in one request.
 const MAX_ROWS: usize = 10_000;
 
-/// Columns, and whether they must be digests.
+/// Columns, and true if they must be digests.
 const COLUMNS: [(&str, bool); 16] = [
     ("EXTERN_ID", false),
     ("EMAIL", true),
@@ -35,7 +35,7 @@ const COLUMNS: [(&str, bool); 16] = [
 /// The first list's number.
 const FIRST_ID: usize = 23_850_000_000_001;
 
-/// MemberLists by their numbers.
+/// Lists by their numbers.
 #[derive(Default)]
 pub(super) struct SimulatedAudiences(BTreeMap<String, SimulatedAudience>);
 
@@ -45,7 +45,7 @@ struct SimulatedAudience {
 }
 
 impl SimulatedAudiences {
-    /// What a call about lists returns, if it is one: `/vN/act_N/customaudiences`, `/vN/N/users`.
+    /// Answers a call about lists, if it is one: `/vN/act_N/customaudiences`, `/vN/N/users`.
     pub(super) fn answer(
         &mut self,
         asked: &SimulatorRequest<'_>,
@@ -60,7 +60,7 @@ impl SimulatedAudiences {
         }
     }
 
-    /// Who is on which list: the first that each row says of them.
+    /// The members of each list, by the first identifier of each row.
     pub(super) fn lists(&self) -> MemberLists {
         let first = |row: &Vec<String>| row.iter().find(|cell| !cell.is_empty()).cloned();
         let members = |it: &SimulatedAudience| it.rows.iter().filter_map(first).collect();
@@ -108,7 +108,7 @@ impl SimulatedAudiences {
     }
 }
 
-/// The rows of a body, checked cell by cell.
+/// The rows of a body; every cell is checked.
 fn rows(body: &Value) -> Result<Vec<Vec<String>>, String> {
     let payload = body.get("payload").ok_or("payload is required")?;
     let schema: Vec<&str> = payload

@@ -1,5 +1,5 @@
-//! Meta's side of the Conversions API (`contracts/destinations.md` 2.1 to 2.6): one bad event fails its
-//! whole request, and the same event is counted once within two days. And of its lists.
+//! Meta's Conversions API (`contracts/destinations.md` 2.1 to 2.6): one bad event fails its whole request,
+//! and the same event is counted once within two days. And its lists.
 
 mod audiences;
 
@@ -16,20 +16,20 @@ use super::{
     MemberLists, SimulatorOutcome, SimulatorRequest, VendorApi, age_seconds, answer, parse,
 };
 
-/// Events in one request.
+/// The most events in one request.
 const MAX_EVENTS: usize = 1000;
 
-/// Characters of an event's name.
+/// The most characters of an event's name.
 const MAX_NAME_CHARS: usize = 50;
 
-/// How old an event may be, and one of a shop with a door.
+/// The greatest age of an event, and of one in a physical store.
 const MAX_AGE_SECONDS: i64 = 7 * 86_400;
 const MAX_AGE_IN_STORE_SECONDS: i64 = 62 * 86_400;
 
-/// How far ahead the sender's clock may be.
+/// The most that the sender's clock may be ahead.
 const MAX_AHEAD_SECONDS: i64 = 60;
 
-/// How long an event is recognised when it comes again.
+/// The time in which a repeated event is recognised.
 const DEDUPE_SECONDS: i64 = 48 * 3600;
 
 const ACTION_SOURCES: [&str; 9] = [
@@ -66,7 +66,7 @@ const EVENT_FIELDS: [&str; 15] = [
 /// Fields of the person that must be digests.
 const DIGESTS: [&str; 10] = ["em", "ph", "fn", "ln", "ge", "db", "ct", "st", "zp", "country"];
 
-/// Fields of the person that are not.
+/// Fields of the person that are not digests.
 const PLAIN: [&str; 10] = [
     "external_id",
     "client_ip_address",
@@ -80,18 +80,18 @@ const PLAIN: [&str; 10] = [
     "madid",
 ];
 
-/// The digest of nothing.
+/// The digest of an empty text.
 const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Meta.
+/// The state of the simulated Meta.
 #[derive(Default)]
 pub(super) struct MetaSimulator {
-    /// When each event was first seen, by its name and id.
+    /// The time at which each event was first received, by its name and id.
     seen: HashMap<(String, String), Timestamp>,
     audiences: SimulatedAudiences,
 }
 
-/// An error as Graph words it.
+/// An error in the format of the Graph API.
 struct MetaRefusal {
     status: StatusCode,
     code: i64,
@@ -153,16 +153,16 @@ impl VendorApi for MetaSimulator {
     }
 }
 
-/// What a request in order says.
+/// The content of a valid request.
 enum MetaRequestBody {
-    /// Of events: its body.
+    /// A request of events: its body.
     Happened(Value),
-    /// Of lists: the answer.
+    /// A request of lists: the reply.
     Listed(Value),
 }
 
 impl MetaSimulator {
-    /// Whether the event is counted: one of the same name and id was before it.
+    /// Returns true if the event is counted: none with the same name and id came before it.
     fn is_new(&mut self, name: &str, id: Option<&str>, now: Timestamp) -> bool {
         let Some(id) = id else { return true };
         let key = (name.to_owned(), id.to_owned());
@@ -175,7 +175,7 @@ impl MetaSimulator {
     }
 }
 
-/// The body of a request of somebody who may ask.
+/// The body of an authorised request.
 fn check(asked: &SimulatorRequest<'_>) -> Result<Value, MetaRefusal> {
     let version = asked.target.path().split('/').nth(1);
     let is_version = |text: &str| {
@@ -198,7 +198,7 @@ fn check(asked: &SimulatorRequest<'_>) -> Result<Value, MetaRefusal> {
     parse(asked.body).map_err(|objection| MetaRefusal::new(100, 0, objection))
 }
 
-/// The body of a request about events that is in order.
+/// The body of a valid request about events.
 fn events(asked: &SimulatorRequest<'_>, body: Value) -> Result<Value, MetaRefusal> {
     let mut path = asked.target.path().split('/').skip(2);
     let (pixel, edge) = (path.next(), path.next());
@@ -222,7 +222,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Any token will do, as long as it is one.
+/// Returns true if there is a token; any token is valid.
 fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
     let is_token = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
     let field = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
@@ -233,7 +233,7 @@ fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
         || pairs.any(|(name, value)| name == "access_token" && is_token(&value))
 }
 
-/// All that is wrong with a body: Meta's subcode, and what it is.
+/// All objections to a body: Meta's subcode, and the problem.
 pub(crate) fn objections(body: &Value, now: Timestamp) -> Vec<(i64, String)> {
     let mut found = MetaObjections { found: Vec::new(), now };
     for (name, value) in body.as_object().into_iter().flatten() {
@@ -267,7 +267,7 @@ impl MetaObjections {
         self.found.push((subcode, objection));
     }
 
-    /// Objects unless it holds.
+    /// Adds the objection unless the condition holds.
     fn must(&mut self, holds: bool, objection: impl FnOnce() -> String) {
         if !holds {
             self.add(0, objection());
@@ -423,13 +423,13 @@ impl MetaObjections {
     }
 }
 
-/// SHA-256 or MD5, in lower case.
+/// Returns true for SHA-256 or MD5, in lower case.
 fn is_digest_text(text: &str) -> bool {
     matches!(text.len(), 32 | 64)
         && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `fb.1.1596403881668.1116446470`, and perhaps one part more.
+/// Returns true for `fb.1.1596403881668.1116446470`, perhaps with one more part.
 fn is_cookie(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -441,7 +441,7 @@ fn is_cookie(text: &str) -> bool {
     }
 }
 
-/// Whether a field of the custom data is of its type.
+/// Returns true if a field of the custom data has its type.
 fn is_custom(name: &str, value: &Value) -> bool {
     let is_positive = |value: &Value| value.as_f64().is_some_and(|number| number >= 0.0);
     match name {
@@ -517,7 +517,7 @@ mod tests {
     const NOON: &str = "2026-11-23T12:00:00Z";
 
     #[test]
-    fn an_event_is_counted_once_in_two_days() {
+    fn event_is_counted_once_in_two_days() {
         let graph = &mut MetaSimulator::default();
         let mut count = |name: &str, id: &str, now: &str| {
             let reading = ask(graph, PATH, "t", &body(name, id), now);
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_worded_as_graph_does() {
+    fn rejections_have_the_graph_format() {
         let graph = &mut MetaSimulator::default();
         let good = body("A", "1");
         let mut bad = body("A", "2");

@@ -1,4 +1,4 @@
-//! The journal's promises, tried on a real database file.
+//! Tests of the journal's guarantees on a real database file.
 
 mod replay;
 
@@ -14,7 +14,7 @@ use crate::journal::{
 };
 use crate::store::{CommitSyncMode, SqliteMigrations};
 
-/// Who sends records that nobody vouches for.
+/// The scope of records from unproven senders.
 const STRANGER: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: None };
 
 pub(super) const ALL: JournalReadLimits = JournalReadLimits { events: 10_000, bytes: usize::MAX };
@@ -25,7 +25,7 @@ pub(super) struct JournalTestBench {
     pub(super) journal: SqliteJournal,
     pub(super) site: SiteId,
     pub(super) reader: ReaderId,
-    /// Events of servers, in the model.
+    /// The numbers of servers' events, in the model.
     pub(super) promised: std::collections::BTreeSet<u64>,
     next: u64,
 }
@@ -91,7 +91,7 @@ impl JournalTestBench {
     /// Reopens what a power cut now would leave.
     pub(super) async fn crash(&mut self) {
         let folder = tempfile::tempdir().unwrap();
-        // The log first: nothing is written now, but what is in it may be moved.
+        // The log first: nothing is written now, but its content may be moved.
         for name in ["tagway.db-wal", "tagway.db"] {
             std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
         }
@@ -166,7 +166,7 @@ pub(super) fn dead() -> FinalOutcome {
 }
 
 #[tokio::test]
-async fn append_is_counted_when_it_is_durable_whoever_has_gone() {
+async fn append_is_counted_when_durable_even_if_the_caller_has_gone() {
     let b = JournalTestBench::new(settings()).await;
     let counted = Arc::new(AtomicU64::new(0));
     let count = counted.clone();
@@ -174,7 +174,7 @@ async fn append_is_counted_when_it_is_durable_whoever_has_gone() {
         count.fetch_add(appended.len() as u64, Ordering::Relaxed);
     });
     let mut append = b.journal.append_counted(vec![b.record(1), b.record(2)], count);
-    // However far it came: nobody waits for the answer.
+    // The append may have come any distance: no task waits for the answer.
     let _first = futures_util::poll!(&mut append);
     drop(append);
     let mut head = b.journal.head(b.site);
@@ -237,7 +237,7 @@ async fn the_same_message_is_accepted_once_even_across_a_restart() {
 }
 
 #[tokio::test]
-async fn a_new_reader_starts_at_the_end_and_keeps_its_place() {
+async fn new_reader_starts_at_the_end_and_keeps_its_position() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append(3).await;
     let late = b.journal.reader(b.site, "meta").await.unwrap();
@@ -266,7 +266,7 @@ async fn a_refused_append_leaves_nothing_and_numbers_go_on() {
     let mut record = b.record(50);
     record.body = vec![b' '; 200];
     assert!(matches!(b.journal.append(vec![record]).await, Err(AppendError::QueueFull)));
-    // A group the disk refuses: the table is made unwritable under the writer's feet.
+    // A group that the disk refuses: the table is renamed, so that inserts fail.
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE events RENAME TO gone")).await.unwrap();
     let refused = b.journal.append(vec![b.record(60)]).await;
     assert!(matches!(refused, Err(AppendError::Unwritable(_))), "{refused:?}");
@@ -308,7 +308,7 @@ async fn dead_letters_are_kept_shown_retried_and_dropped() {
     let letters = b.journal.list_dead_letters(Some(b.reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [2, 1], "newest first");
     assert_eq!((letters[0].reason.as_str(), letters[0].detail.as_str()), ("refused", "HTTP 400"));
-    // The events leave; the letters bring their bodies along.
+    // The events leave; the letters keep their bodies.
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     let first = DeadLetterSelection::Ids(vec![letters[1].id, 12345]);
@@ -352,7 +352,7 @@ async fn retention_keeps_what_a_reader_has_not_settled() {
 }
 
 #[tokio::test]
-async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
+async fn retired_reader_keeps_no_events_and_its_account_still_adds_up() {
     let mut b = JournalTestBench::new(settings()).await;
     let other = b.journal.reader(b.site, "meta").await.unwrap();
     b.append(3).await;
@@ -367,7 +367,7 @@ async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
 }
 
 #[tokio::test]
-async fn max_bytes_forces_the_oldest_out_counted() {
+async fn max_bytes_evicts_the_oldest_and_counts_them() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     b.append(3).await;
     b.settle(
@@ -380,21 +380,21 @@ async fn max_bytes_forces_the_oldest_out_counted() {
     let ledger = b.ledger().await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (1, 2, 0));
     assert_eq!(b.journal.usage().await.unwrap().evicted, 2);
-    // A reader that was at work on them meanwhile is not counted twice.
+    // A reader that was working on them meanwhile is not counted twice.
     b.settle(at(3), vec![ended(1, FinalOutcome::Delivered), ended(3, dead())], vec![]).await;
     assert_eq!(b.ledger().await, ledger);
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(3));
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_know_what_was_forced_out_does_no_harm() {
+async fn settlement_by_a_reader_unaware_of_evictions_keeps_the_account() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     b.append(6).await;
     let ends = (2..=6).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
     b.settle(ReaderPosition { cursor: 0, ahead: vec![(2, 6)] }, ends, vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 6);
     b.append(2).await;
-    // Event 1 is still under way at the reader, which tells its place as it remembers it.
+    // Event 1 is still in flight at the reader, which reports its position from memory.
     let behind = ReaderPosition { cursor: 0, ahead: vec![(2, 7)] };
     b.settle(behind, vec![ended(7, FinalOutcome::Delivered)], vec![]).await;
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(7));
@@ -404,7 +404,7 @@ async fn a_reader_that_does_not_know_what_was_forced_out_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_part_of_retention_that_fails_does_not_keep_the_others() {
+async fn retention_runs_every_part_even_if_one_fails() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append(1).await;
     b.settle(at(1), vec![ended(1, dead())], vec![]).await;
@@ -416,7 +416,7 @@ async fn a_part_of_retention_that_fails_does_not_keep_the_others() {
 }
 
 #[tokio::test]
-async fn a_site_without_readers_lets_its_events_go_and_keeps_them_when_it_returns() {
+async fn site_without_active_readers_loses_its_events_until_it_returns() {
     let mut b = JournalTestBench::new(settings()).await;
     let other = b.journal.site("closed").await.unwrap();
     let readers = [
@@ -438,7 +438,7 @@ async fn a_site_without_readers_lets_its_events_go_and_keeps_them_when_it_return
 }
 
 #[tokio::test]
-async fn what_the_projection_missed_is_no_lost_delivery() {
+async fn events_missed_by_the_projection_are_no_lost_deliveries() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     let projection = b.journal.reader(b.site, PROJECTION).await.unwrap();
     b.append(3).await;
@@ -449,7 +449,7 @@ async fn what_the_projection_missed_is_no_lost_delivery() {
 }
 
 #[tokio::test]
-async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
+async fn projection_keeps_its_position_when_its_reader_is_renamed() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let steps = MIGRATIONS.steps.split_at(1).0;
@@ -476,33 +476,4 @@ async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
     let destination = journal.reader(site, "profiles").await.unwrap();
     assert_ne!(destination, projection);
     assert_eq!(journal.position(destination).await.unwrap(), at(6), "it starts afresh");
-}
-
-#[tokio::test]
-async fn what_is_least_missed_is_forced_out_first() {
-    let b = JournalTestBench::new(JournalSettings { max_bytes: 400_000, ..settings() }).await;
-    let append = async |id: u64| {
-        let body = format!("\"{}\"", "x".repeat(100_000)).into_bytes();
-        b.journal.append(vec![NewJournalRecord { body, ..b.record(id) }]).await.unwrap();
-    };
-    for id in 0..4 {
-        append(id).await;
-    }
-    // In the same file, and not the events' fault.
-    let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
-    b.journal.write_db(|c| c.execute_batch(others)).await.unwrap();
-    let ends = vec![ended(1, dead()), ended(2, FinalOutcome::Delivered)];
-    b.settle(at(2), ends, vec![]).await;
-    let held = async || {
-        b.journal.retain(b.clock.now()).await.unwrap();
-        (b.seqs().await, b.journal.list_dead_letters(None, None, 10).await.unwrap().len())
-    };
-    assert_eq!(held().await, (vec![3, 4], 1), "two events and a letter fit");
-    append(4).await;
-    assert_eq!(held().await, (vec![3, 4, 5], 0), "a letter before what is to be delivered");
-    assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
-    append(5).await;
-    assert_eq!(held().await.1, 0);
-    assert!(b.journal.usage().await.unwrap().evicted > 0, "and then that");
-    b.ledger().await;
 }

@@ -1,4 +1,4 @@
-//! Replays of a window of time.
+//! Tests of the replay of a window of time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{JournalTestBench, at, ended, settings};
 use crate::clock::Clock as _;
 
 #[tokio::test]
-async fn a_window_is_replayed_once_and_only_what_was_done() {
+async fn replay_sends_only_ended_events_of_the_window_and_once() {
     let mut b = JournalTestBench::new(settings()).await;
     let from = b.clock.now();
     b.append(2).await;

@@ -1,4 +1,4 @@
-//! Sources over HTTP, well and unwell.
+//! Tests of sources over HTTP, working and failing.
 
 use std::sync::Mutex;
 
@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 
-/// An HTTP server that answers each path with a status and a body; paths that it does not know it
-/// leaves without an answer. Says what it was asked.
+/// Runs an HTTP server that answers each path with a status and a body, and never answers an unknown
+/// path. Returns its port, the requests it received, and its tasks.
 pub(super) async fn server(
     answers: &'static [(&'static str, u16, &'static str)],
 ) -> (u16, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
@@ -103,7 +103,7 @@ async fn an_http_source_answers_refuses_or_fails() {
 }
 
 #[tokio::test]
-async fn the_guard_holds_for_sources_as_well() {
+async fn address_guard_applies_to_sources() {
     let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait);
     for host in ["127.0.0.1:1", "localhost:1"] {
         let text = format!("kind = \"http\"\nurl = \"http://{host}/{{user_id}}\"");
@@ -118,7 +118,7 @@ async fn the_guard_holds_for_sources_as_well() {
 }
 
 #[tokio::test]
-async fn a_source_that_stays_the_same_keeps_what_it_remembers() {
+async fn source_with_unchanged_settings_keeps_its_cache() {
     let (port, seen, _tasks) = server(&[("/known", 200, r#"{"plan":"pro"}"#)]).await;
     let text = format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/{{user_id}}\"\n");
     let bed = TraitSourceTestBed::new(LookupTimeoutPolicy::Wait).with(&text).with(&text);

@@ -1,4 +1,4 @@
-//! Traits from outside, from sources of all kinds: quick, slow, refusing, dead.
+//! Tests of external traits, from sources of all kinds: quick, slow, refusing, unreachable.
 
 mod http;
 mod redis;
@@ -21,17 +21,17 @@ use crate::vendors::test_support;
 const SITE: SiteId = SiteId(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the next calls of the tests' source come to.
+/// The behaviour of the test source's next calls.
 #[derive(Clone, Copy, PartialEq)]
 enum FakeSourceMode {
     Well,
     Down,
     Hanging,
-    /// Well, but for one person.
+    /// Answers, except for one person.
     WellBut(&'static str),
 }
 
-/// A source that says how often it was asked.
+/// A source that counts its calls.
 struct FakeTraitClient {
     people: Mutex<HashMap<String, TraitReply>>,
     mood: Mutex<FakeSourceMode>,
@@ -78,7 +78,7 @@ impl FakeTraitClient {
     }
 }
 
-/// Profiles with nobody in them, and a site's source.
+/// An empty profile store, and a site's source.
 struct TraitSourceTestBed {
     profiles: ProfileService,
     _folder: tempfile::TempDir,
@@ -104,7 +104,7 @@ impl TraitSourceTestBed {
         self
     }
 
-    /// One with the tests' source, which takes a moment.
+    /// Returns a test bed with the test source, which takes a moment to answer.
     fn fake(on_timeout: LookupTimeoutPolicy) -> (Self, Arc<FakeTraitClient>) {
         let bed = Self::new(on_timeout);
         let fake = Arc::new(FakeTraitClient {
@@ -168,7 +168,7 @@ fn event_with(members: Value) -> Arc<Event> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
+async fn source_failure_for_one_person_stops_no_events_for_long() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     fake.is(FakeSourceMode::WellBut("broken"));
@@ -180,7 +180,7 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
     let calls = fake.calls();
     assert_eq!(bed.plan("broken").await.unwrap(), Value::Null);
     assert_eq!(fake.calls(), calls, "they are left alone for a while");
-    // Failures with an answer between them are not the same trouble.
+    // Failures with an answer between them do not add up.
     let user = "at-times";
     fake.is(FakeSourceMode::WellBut(user));
     assert!(bed.plan(user).await.is_err() && bed.plan(user).await.is_err());
@@ -190,7 +190,7 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
     fake.is(FakeSourceMode::WellBut(user));
     assert_eq!(bed.plan("somebody").await.unwrap(), Value::Null);
     assert!(bed.plan(user).await.is_err(), "once");
-    // Where all fail it is nobody's fault.
+    // If all fail it is no person's fault.
     tokio::time::sleep(700 * SECOND).await;
     fake.is(FakeSourceMode::Down);
     for _ in 0..5 {
@@ -199,7 +199,7 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
 }
 
 #[tokio::test]
-async fn what_the_sites_own_events_said_wins() {
+async fn traits_of_own_events_win_over_external_ones() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
     let traits = traits.as_object().unwrap().clone();
@@ -224,7 +224,7 @@ async fn what_the_sites_own_events_said_wins() {
 }
 
 #[test]
-fn a_person_is_asked_for_by_the_events_ids_and_else_by_the_profiles() {
+fn lookup_uses_the_events_ids_then_the_profiles() {
     let view = |email: &str| ProfileView {
         user_id: Some("known".into()),
         traits: json!({ "email": email }).as_object().unwrap().clone(),
@@ -251,7 +251,7 @@ fn a_person_is_asked_for_by_the_events_ids_and_else_by_the_profiles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
+async fn concurrent_lookups_of_one_person_share_one_request() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     let (one, two) = tokio::join!(bed.plan("u"), bed.plan("u"));
@@ -262,7 +262,7 @@ async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
+async fn unknown_and_refused_answers_expire_sooner() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.people.lock().unwrap().insert("refused".to_owned(), TraitReply::Refused);
     for user in ["nobody", "refused", "nobody", "refused"] {
@@ -275,7 +275,7 @@ async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_renewed_behind_its_use() {
+async fn answer_is_renewed_in_the_background() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "free");
     assert_eq!(bed.plan("u").await.unwrap(), "free");
@@ -292,7 +292,7 @@ async fn an_answer_is_renewed_behind_its_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_are_renewed_at_once_than_there_is_room_for() {
+async fn concurrent_renewals_are_bounded() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let users: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
     users.iter().for_each(|user| fake.says(user, "free"));
@@ -329,7 +329,7 @@ async fn an_older_answer_is_used_while_the_source_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
+async fn unresponsive_source_fails_lookups_or_delivers_events_without_traits() {
     for (mood, result) in [(FakeSourceMode::Down, "error"), (FakeSourceMode::Hanging, "timeout")] {
         let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
         fake.is(mood);
@@ -352,16 +352,16 @@ async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_takes_longer_than_anybody_waits_is_known_in_the_end() {
+async fn batch_slower_than_the_timeout_is_cached_in_the_end() {
     let (bed, _fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    // Of 100 ms, four at once: two and a half seconds.
+    // Batches of 100 ms, four at once: two and a half seconds.
     let events: Vec<_> = (0..100).map(|n| event(&format!("u{n}"))).collect();
     assert!(bed.profiles.lookup(SITE, &events, false).await.is_err());
     bed.profiles.lookup(SITE, &events, false).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_page_is_told_by_its_visitors_user_id_alone() {
+async fn page_lookup_uses_only_the_visitors_proven_user_id() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     fake.says("u", "pro");
     let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
@@ -385,7 +385,7 @@ async fn a_page_is_told_by_its_visitors_user_id_alone() {
 }
 
 #[test]
-fn mistakes_are_told_and_secrets_are_not() {
+fn settings_mistakes_are_reported_without_secrets() {
     let read = |text: &str| test_support::read(text, TraitSourceSettings::read);
     assert_eq!(read("kind = \"off\"\nttl = \"10m\""), (None, Vec::new()));
     for (text, key) in [

@@ -1,4 +1,4 @@
-//! A real Redis, which ends and comes back.
+//! Tests with a real Redis, which is stopped and restarted.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::redis_server::TestRedisServer;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_source_reads_hashes_and_comes_back() {
+async fn redis_source_reads_hashes_and_reconnects() {
     let Some(mut redis) = TestRedisServer::start() else { return };
     let fill = |redis: &TestRedisServer| {
         let mut connection = redis.connection();
@@ -51,7 +51,7 @@ async fn a_redis_source_reads_hashes_and_comes_back() {
 }
 
 #[tokio::test]
-async fn redis_under_tls_does_not_speak_to_a_server_without() {
+async fn redis_under_tls_refuses_a_server_without_tls() {
     let (port, _, _tasks) = server(&[]).await;
     let text =
         format!("kind = \"redis\"\nurl = \"rediss://127.0.0.1:{port}/\"\nkey = \"{{user_id}}\"");
@@ -60,8 +60,8 @@ async fn redis_under_tls_does_not_speak_to_a_server_without() {
     assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
 }
 
-/// A server that answers each request for a person with these bytes, and everything else with OK. It ends
-/// with the process.
+/// Runs a server that answers each request for a person with these bytes, and everything else with OK.
+/// It ends with the process.
 fn liar(reply: &'static [u8], is_endless: bool) -> u16 {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -102,13 +102,13 @@ async fn told(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileEr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_lies_costs_no_memory_and_stops_no_other_person() {
+async fn malicious_redis_replies_cost_no_memory_and_stop_no_other_person() {
     assert_eq!(told(b"*2\r\n$4\r\nplan\r\n$3\r\npro\r\n", false).await.unwrap()["plan"], "pro");
-    // Odd, of another type, too many items: this person's own trouble.
+    // Odd, of another type, too many items: failures of this key alone.
     for reply in [&b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"[..], b":7\r\n", b"$-1\r\n"] {
         assert_eq!(told(reply, false).await.unwrap(), json!({}), "{reply:?}");
     }
-    // The client's own parser would reserve what these announce, and the process would end.
+    // The client's own parser would reserve the announced memory, and the process would end.
     for reply in [
         &b"*1000000000\r\n"[..],
         b"*9223372036854775807\r\n",

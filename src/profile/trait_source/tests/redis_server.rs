@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// A running server. It ends with this, or with the process, whichever way that ends.
+/// A running server. It ends with this value, or with the process, in whatever way that ends.
 pub(super) struct TestRedisServer {
     keeper: Option<Child>,
     folder: tempfile::TempDir,
 }
 
 impl TestRedisServer {
-    /// Starts one. `None`, with the reason printed, where Redis is not installed; in CI it must be.
+    /// Starts a server. `None`, with the reason printed, where Redis is not installed; in CI it must be.
     pub(super) fn start() -> Option<Self> {
         let is_installed = Command::new("redis-server").arg("--version").output().is_ok();
         if !is_installed {
@@ -25,20 +25,20 @@ impl TestRedisServer {
         Some(server)
     }
 
-    /// Its URL.
+    /// Returns the server's URL.
     pub(super) fn url(&self) -> String {
         format!("redis+unix://{}/socket", self.folder.path().display())
     }
 
-    /// A connection of the test's own.
+    /// Opens a connection for the test itself.
     pub(super) fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    /// Starts it, empty, and waits until it answers.
+    /// Starts the server, empty, and waits until it answers.
     pub(super) fn run(&mut self) {
         // The shell waits for the end of its input, which is the other end of a pipe that this process
-        // holds.
+        // keeps open.
         let script = format!(
             "redis-server --port 0 --unixsocket {folder}/socket --dir {folder} --save '' \
              --appendonly no > {folder}/log 2>&1 & server=$!; cat > /dev/null; \
@@ -56,7 +56,7 @@ impl TestRedisServer {
         }
     }
 
-    /// Ends it.
+    /// Stops the server.
     pub(super) fn end(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
             drop(keeper.stdin.take());

@@ -1,9 +1,9 @@
-//! Whole syncs: after runs, through reloads, and with destinations that come and go.
+//! Tests of whole syncs: after runs, through reloads, and with destinations that come and go.
 
 use super::*;
 
 impl SyncTestBed {
-    /// A sync whose destination was told of three.
+    /// Starts a sync whose destination has three members.
     async fn told(&self) -> SyncManager {
         self.fill(1..=3).await;
         self.ran(1000).await;
@@ -14,7 +14,7 @@ impl SyncTestBed {
         syncs
     }
 
-    /// The same, whose destination is no more.
+    /// Starts the same sync, but its destination is deleted.
     async fn abandoned(&self) -> SyncManager {
         let syncs = self.told().await;
         self.connect(false).await;
@@ -31,7 +31,7 @@ impl SyncTestBed {
 const LABELS: &str = "{site=\"shop\",segment=\"vip\",destination=\"crm\"}";
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
+async fn deleted_list_is_made_anew_with_all_members() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=6).await;
     shop.ran(1000).await;
@@ -55,7 +55,7 @@ async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_list_is_told_of_everybody_where_the_old_one_is_gone() {
+async fn new_list_gets_all_members_if_the_old_one_is_gone() {
     let mut shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.vendor.set(|state| {
@@ -71,7 +71,7 @@ async fn another_list_is_told_of_everybody_where_the_old_one_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_whose_destination_is_no_more_is_abandoned_and_goes_on_when_it_is_back() {
+async fn sync_of_a_deleted_destination_is_abandoned_until_it_is_back() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.abandoned().await;
     let state = syncs.states().remove(0);
@@ -93,7 +93,7 @@ async fn a_sync_whose_destination_is_no_more_is_abandoned_and_goes_on_when_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_destination_was_told_that_is_no_more_can_be_forgotten() {
+async fn forget_deletes_the_rows_of_a_deleted_destination() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.abandoned().await;
     let name = ("shop", shop.segment);
@@ -104,7 +104,7 @@ async fn what_a_destination_was_told_that_is_no_more_can_be_forgotten() {
     assert_eq!((syncs.states().len(), shop.sizes().await), (0, (0, 0)));
     assert!(!shop.has_series("abandoned_members") && !shop.has_series("synced_members"));
     assert!(matches!(syncs.forget(name, "vip", "crm").await, Err(SegmentError::NothingSynced)));
-    // Back again, it is told of everybody, without another run.
+    // Once it is back, it gets everyone, without another run.
     shop.connect(true).await;
     syncs.apply(&shop.sites(true)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.size == 3)).await;
@@ -115,7 +115,7 @@ async fn what_a_destination_was_told_that_is_no_more_can_be_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_left_of_a_sync_that_took_everybody_off() {
+async fn drained_sync_leaves_no_state() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     assert!(shop.has_series("synced_members") && shop.has_series("synced_timestamp_seconds"));
@@ -125,14 +125,14 @@ async fn nothing_is_left_of_a_sync_that_took_everybody_off() {
     until(|| syncs.states().is_empty()).await;
     assert_eq!(shop.vendor.members(), [""; 0]);
     assert!(!shop.has_series("synced_members") && !shop.has_series("synced_timestamp_seconds"));
-    // Asked for again, it is told of everybody, without another run.
+    // Configured again, it gets everyone, without another run.
     syncs.apply(&shop.sites(true)).await.unwrap();
     until(|| shop.vendor.members() == addresses(1..=3)).await;
     syncs.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_recheck() {
+async fn drained_sync_retries_failed_removals_at_each_recheck() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
@@ -147,7 +147,7 @@ async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_rec
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
+async fn push_syncs_only_changed_people_without_a_run() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.told().await;
     shop.change([1], Membership::Leave).await;
@@ -156,7 +156,7 @@ async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
     syncs.push(shop.segment, &[ProfileId(1), ProfileId(3)]);
     until(|| shop.vendor.members() == ["02@a", "new@a"]).await;
     assert_eq!(shop.vendor.rows(), 3, "1 and the old row of 3 off, the new one on");
-    // A vendor that does not answer hears of them later.
+    // A vendor that does not answer gets them later.
     shop.vendor.set(|state| state.takes = Some(0));
     syncs.push(shop.segment, &[ProfileId(2)]);
     until(|| syncs.states().iter().any(|it| it.problem.is_some())).await;
@@ -164,7 +164,7 @@ async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
     until(|| shop.vendor.members() == ["new@a"]).await;
     until(|| syncs.states().iter().any(|it| it.problem.is_none() && it.size == 1)).await;
     assert_eq!(shop.sizes().await, (1, 0));
-    // One whose list is gone is told of everybody.
+    // A destination whose list is gone gets everyone.
     shop.vendor.set(|state| {
         state.is_gone = true;
         state.members.clear();

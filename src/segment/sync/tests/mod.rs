@@ -1,4 +1,4 @@
-//! Passes and whole syncs, with a vendor that has a list, takes so many calls and refuses some people.
+//! Tests of sync runs and whole syncs, with a vendor that has a list, a bound on calls and refused people.
 
 mod keeping;
 mod passes;
@@ -33,10 +33,10 @@ use crate::vendors::{
     Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
 };
 
-/// People in one call.
+/// The most people in one call.
 const CALL: usize = 4;
 
-/// How often is looked whether something is so.
+/// The most checks before a wait fails.
 const TRIES: usize = 10_000;
 
 /// A vendor with one list of addresses.
@@ -45,15 +45,15 @@ struct FakeListVendor(Mutex<FakeVendorState>);
 
 #[derive(Default)]
 struct FakeVendorState {
-    /// How often a list was made; the last one is there.
+    /// The number of lists made; the last one exists.
     made: u64,
     list: String,
     is_gone: bool,
     members: BTreeSet<String>,
     calls: Vec<(AudienceChange, Vec<String>)>,
-    /// Calls after which it wants to be left alone.
+    /// The number of calls after which it asks for a pause.
     takes: Option<usize>,
-    /// Calls that it did not take.
+    /// The number of calls that it did not accept.
     turned_away: usize,
     /// A call with one of these is refused as a whole.
     refuses: BTreeSet<String>,
@@ -68,12 +68,12 @@ impl FakeListVendor {
         self.0.lock().unwrap().members.iter().cloned().collect()
     }
 
-    /// What it was told since the last look.
+    /// Returns the calls since the last check.
     fn calls(&self) -> Vec<(AudienceChange, Vec<String>)> {
         std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
-    /// How many people it was told of since the last look.
+    /// Returns the number of people in the calls since the last check.
     fn rows(&self) -> usize {
         self.calls().iter().map(|(_, rows)| rows.len()).sum()
     }
@@ -182,7 +182,7 @@ struct SyncTestBed {
     site: SiteId,
     segment: SegmentId,
     sync: SyncSettings,
-    /// The countries that want a yes.
+    /// The countries that require opt-in.
     opt_in: &'static [&'static str],
     _folder: tempfile::TempDir,
 }
@@ -252,7 +252,7 @@ impl SyncTestBed {
         shop
     }
 
-    /// The configuration has the destination, which asks for consent to marketing, or has it no more.
+    /// Configures the destination, which requires consent to marketing, or removes it.
     async fn connect(&self, is_there: bool) {
         let mut settings = DestinationSettings::for_tests("crm", self.vendor.clone());
         settings.filter.consent = vec!["marketing".to_owned()];
@@ -270,7 +270,7 @@ impl SyncTestBed {
         self.dispatcher.apply(&[(site, there)], &egress).await.unwrap();
     }
 
-    /// These people exist, and are members.
+    /// Makes these people exist as members.
     async fn fill(&self, ids: std::ops::RangeInclusive<i64>) {
         let site = i64::from(self.site.0);
         for id in ids.clone() {
@@ -334,7 +334,7 @@ impl SyncTestBed {
         (sizes.heard, sizes.stuck)
     }
 
-    /// The segment ran.
+    /// Records a run of the segment.
     async fn ran(&self, at_ms: i64) {
         self.segments.end(self.segment, at_ms, 0, String::new()).await.unwrap();
     }
@@ -353,7 +353,7 @@ impl SyncTestBed {
         })
     }
 
-    /// The site, whose segment goes to the destination or nowhere.
+    /// Returns the site, whose segment goes to the destination or nowhere.
     fn sites(&self, is_synced: bool) -> Vec<SiteSegments> {
         let rule = crate::segment::SegmentRule::parse(&json!({ "trait": "email" }));
         let rule = rule.ok().unwrap();
@@ -373,8 +373,8 @@ fn addresses(ids: impl IntoIterator<Item = i64>) -> Vec<String> {
     ids.into_iter().map(|id| format!("{id:02}@a")).collect()
 }
 
-/// Until it is so, in a time that passes by itself, but not while the database's own thread has yet to do
-/// what it was asked.
+/// Waits until the condition holds, with the paused clock's time, but not while the database's own thread has
+/// work to do.
 async fn until(is_so: impl Fn() -> bool) {
     let mut pause = Duration::from_millis(20);
     for _ in 0..TRIES {

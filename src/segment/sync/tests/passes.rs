@@ -1,9 +1,9 @@
-//! Passes.
+//! Tests of single sync runs.
 
 use super::*;
 
 #[tokio::test]
-async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came_with() {
+async fn run_removes_people_without_consent_or_profile_by_their_old_row() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=6).await;
     assert_eq!(shop.passes(false).await, (6, 0));
@@ -15,14 +15,14 @@ async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came
     assert_eq!(shop.passes(false).await, (0, 3));
     assert_eq!(shop.vendor.calls(), [(AudienceChange::Remove, addresses(2..=4))]);
     assert_eq!(shop.vendor.members(), addresses([1, 5, 6]));
-    // Whoever agrees again is on it again.
+    // A person who agrees again is added again.
     shop.execute("UPDATE profiles SET consent = '{\"marketing\":true}' WHERE id = 2").await;
     assert_eq!(shop.passes(false).await, (1, 0));
     assert_eq!(shop.sizes().await, (4, 0));
 }
 
 #[tokio::test]
-async fn who_is_known_by_another_row_is_taken_off_by_the_old_and_put_on_by_the_new() {
+async fn run_replaces_the_old_row_of_a_changed_person() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=3).await;
     shop.pass(false).await.unwrap();
@@ -42,7 +42,7 @@ async fn who_is_known_by_another_row_is_taken_off_by_the_old_and_put_on_by_the_n
 }
 
 #[tokio::test]
-async fn one_whom_the_vendor_refuses_is_found_by_halves_and_left_out() {
+async fn run_finds_a_refused_person_by_halving_and_leaves_them_out() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=8).await;
     shop.vendor.set(|state| state.refuses = addresses([3]).into_iter().collect());
@@ -53,13 +53,13 @@ async fn one_whom_the_vendor_refuses_is_found_by_halves_and_left_out() {
     assert_eq!(told, halves);
     assert_eq!(shop.vendor.members(), addresses([1, 2, 4, 5, 6, 7, 8]));
     assert_eq!(shop.sizes().await, (7, 0));
-    // The others are not told again.
+    // The others are not sent again.
     shop.pass(false).await.unwrap();
     assert_eq!(shop.vendor.calls(), [(AudienceChange::Add, addresses([3]))]);
 }
 
 #[tokio::test]
-async fn what_holds_one_half_up_holds_up_the_other() {
+async fn run_stops_both_halves_on_a_failure_of_the_destination() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=4).await;
     shop.vendor.set(|state| {
@@ -76,7 +76,7 @@ async fn what_holds_one_half_up_holds_up_the_other() {
 }
 
 #[tokio::test]
-async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_recheck() {
+async fn run_retries_failed_removals_at_each_recheck() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=4).await;
     shop.pass(false).await.unwrap();
@@ -96,7 +96,7 @@ async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_reche
 }
 
 #[tokio::test]
-async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_time() {
+async fn run_sends_one_row_at_a_time_after_a_failed_removal() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=2).await;
     shop.pass(false).await.unwrap();
@@ -106,7 +106,7 @@ async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_t
     assert_eq!(shop.sizes().await, (0, 2));
     shop.change([1, 2], Membership::Join).await;
     shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 1").await;
-    // The old row of 1 stands in the way of the new one, and must not be lost.
+    // The old row of 1 blocks the new one, and must not be lost.
     shop.pass(true).await.unwrap();
     assert_eq!(shop.vendor.members(), addresses(1..=2));
     shop.vendor.set(|state| state.refuses.clear());
@@ -116,7 +116,7 @@ async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_t
 }
 
 #[tokio::test]
-async fn a_pass_that_breaks_off_goes_on_where_it_stood() {
+async fn run_that_breaks_off_continues_where_it_stood() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=20).await;
     shop.vendor.set(|state| state.takes = Some(2));
@@ -135,7 +135,7 @@ async fn a_pass_that_breaks_off_goes_on_where_it_stood() {
 }
 
 #[tokio::test]
-async fn one_who_was_perhaps_told_is_not_lost_where_the_repetition_is_refused() {
+async fn run_keeps_a_pending_person_whose_repetition_is_refused() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     shop.fill(1..=1).await;
     let kept = shop.kept().await;
@@ -154,7 +154,7 @@ async fn one_who_was_perhaps_told_is_not_lost_where_the_repetition_is_refused() 
 }
 
 #[tokio::test]
-async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
+async fn events_report_joins_and_leaves_under_the_consent_at_joining() {
     let shop = SyncTestBed::open(SyncKind::Events).await;
     shop.fill(1..=2).await;
     assert_eq!(shop.passes(false).await, (2, 0));
@@ -177,7 +177,7 @@ async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
 }
 
 #[tokio::test]
-async fn silence_is_a_yes_only_where_the_law_takes_it_for_one() {
+async fn missing_choice_is_consent_only_in_opt_out_countries() {
     let mut shop = SyncTestBed::open(SyncKind::List).await;
     shop.opt_in = &["DE", "FR"];
     shop.connect(false).await;
@@ -195,7 +195,7 @@ async fn silence_is_a_yes_only_where_the_law_takes_it_for_one() {
 }
 
 #[tokio::test]
-async fn events_say_where_their_people_are_if_that_alone_let_them_be_told() {
+async fn events_carry_the_country_only_if_it_allowed_sending() {
     let mut shop = SyncTestBed::open(SyncKind::Events).await;
     shop.opt_in = &["DE"];
     shop.connect(false).await;
@@ -204,7 +204,7 @@ async fn events_say_where_their_people_are_if_that_alone_let_them_be_told() {
     shop.execute("UPDATE profiles SET place = '{\"country\":\"CH\"}'").await;
     shop.execute("UPDATE profiles SET consent = '{}' WHERE id = 1").await;
     assert_eq!(shop.passes(false).await, (2, 0));
-    // What it was told says where from, so that it may hear as well that they left.
+    // The row has the country, so that the events of their leaving can be sent as well.
     shop.execute("DELETE FROM profiles").await;
     assert_eq!(shop.passes(false).await, (0, 2));
     let limit = JournalReadLimits { events: 10, bytes: 1 << 20 };

@@ -1,4 +1,4 @@
-//! One event of an upload, read member by member (`contracts/beacons.md` 6.3 and 6.5).
+//! One event of an upload, read member by member (`docs/contracts/beacons.md` 6.3 and 6.5).
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::event::JsonObject;
 use crate::values::address::read_visitor_address;
 use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
-/// Where in the context a member stands: an object of it, and the name there.
+/// Members of the event and their place in the context: an object of it, and the name there.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
     ("app_version", "app", "version"),
     ("version_name", "app", "version"),
@@ -25,7 +25,7 @@ const SURROUNDINGS: &[(&str, &str, &str)] = &[
     ("adid", "device", "advertisingId"),
 ];
 
-/// What an order says of itself beside its properties, and the spec's names for it.
+/// Members with an order's amounts besides its properties, and the spec's names for them.
 const REVENUE: &[(&str, &str)] = &[
     ("price", "price"),
     ("quantity", "quantity"),
@@ -35,10 +35,10 @@ const REVENUE: &[(&str, &str)] = &[
     ("currency", "currency"),
 ];
 
-/// What is kept as it is.
+/// Members that are stored unchanged.
 const KEPT: [&str; 4] = ["plan", "ingestion_metadata", "partner_id", "extra"];
 
-/// What an event says, by what it is.
+/// The content of an event, by its members.
 #[derive(Default)]
 pub(super) struct AmplitudeBeaconEvent {
     pub(super) event_type: String,
@@ -55,7 +55,7 @@ pub(super) struct AmplitudeBeaconEvent {
     pub(super) url: Option<Value>,
     pub(super) title: Option<Value>,
     pub(super) referrer: Option<Value>,
-    /// What is done to properties beyond setting them.
+    /// Operations on properties besides setting them.
     pub(super) operations: JsonObject,
     library: Option<Value>,
     platform: Option<Value>,
@@ -64,7 +64,7 @@ pub(super) struct AmplitudeBeaconEvent {
     kept: JsonObject,
 }
 
-/// Reads an event and adds its messages; whether it is one.
+/// Reads an event and adds its messages; returns true if it is an event.
 pub(super) fn read(
     event: JsonObject,
     sending: &AmplitudeEnvelope<'_>,
@@ -104,7 +104,7 @@ fn said(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEv
             ("language", Value::String(language)) => {
                 put(&mut said.context, "locale", Some(language));
             }
-            // The word for the sender's own address is none.
+            // The placeholder for the sender's own address is no address.
             ("ip", Value::String(ip)) => {
                 let address = read_visitor_address(&ip).map(|address| address.to_string());
                 put(&mut said.context, "ip", address);
@@ -138,7 +138,7 @@ fn put_within(context: &mut JsonObject, object: &str, member: &str, value: Optio
 }
 
 impl AmplitudeBeaconEvent {
-    /// The member with what all messages of the event have but for its id.
+    /// Adds all that the messages of the event share, except the message id.
     pub(super) fn addressed(
         &self,
         message: CanonicalMessage,
@@ -147,7 +147,7 @@ impl AmplitudeBeaconEvent {
         let message = message
             .with_id("userId", self.user.as_deref())
             .with_id("anonymousId", self.device.as_deref());
-        // The library sends no cookies: without an id nobody could be told from anybody.
+        // The library sends no cookies: without an id, visitors could not be distinguished.
         let is_nobody = !message.has("userId") && !message.has("anonymousId");
         let message = message.with("anonymousId", is_nobody.then_some(sending.daily_id));
         message
@@ -156,13 +156,13 @@ impl AmplitudeBeaconEvent {
             .with("integrations", self.options())
     }
 
-    /// The id of the event's message of this number.
+    /// Returns the id of the event's message of this number.
     pub(super) fn message_id(&self, number: usize) -> Option<String> {
         let id = self.insert_id.as_deref()?;
         Some(if number == 0 { id.to_owned() } else { format!("{id}-{number}") })
     }
 
-    /// What only Amplitude would want to know: the groups, and that the event is of no session.
+    /// Returns the options for Amplitude alone: the groups, and the mark of an event outside any session.
     fn options(&self) -> Option<JsonObject> {
         let mut own = JsonObject::new();
         let is_outside = self.session.as_ref().is_some_and(|session| *session == -1);
@@ -185,7 +185,7 @@ impl AmplitudeBeaconEvent {
         beacon_format::page(text(&self.url), text(&self.title), text(&self.referrer))
     }
 
-    /// The context of all messages of the event.
+    /// Builds the context of all messages of the event.
     pub(super) fn into_context(self, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(self.page()));
@@ -193,7 +193,7 @@ impl AmplitudeBeaconEvent {
         context.extend(self.context);
         if self.platform.as_ref().is_some_and(|platform| *platform == "Web") {
             put(&mut context, "channel", Some("web"));
-            // The old library says there which browser it is.
+            // The old library writes the browser's name there.
             put_within(&mut context, "browser", "name", self.system);
             if let Some(Value::Object(mut system)) = context.remove("os") {
                 put_within(&mut context, "browser", "version", system.remove("version"));
@@ -226,7 +226,7 @@ impl AmplitudeBeaconEvent {
     }
 }
 
-/// The library's name and version: an object of both, or a text with a stroke between them.
+/// Reads the library's name and version: an object of both, or a text with a slash between them.
 fn library(said: Option<Value>) -> (Option<String>, Option<String>) {
     match said {
         Some(Value::String(text)) => match text.rsplit_once('/') {

@@ -1,5 +1,5 @@
-//! What an event becomes: most are track events; some say who the visitor is, which groups they
-//! belong to, what page they see or what they bought (`contracts/beacons.md` 6.3).
+//! The messages that an event becomes: most are track events; some identify the visitor, or are about their
+//! groups, the page that they see or a purchase (`docs/contracts/beacons.md` 6.3).
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon_format::{CampaignContext, CanonicalMessage, put};
 use crate::vendors::products;
 
-/// Groups of one event that become messages; Amplitude takes no more of one type.
+/// The most groups of one event that become messages; Amplitude takes no more of one type.
 const MAX_GROUPS: usize = 5;
 
-/// What `$setOnce` says where there is nothing to say.
+/// The text in `$setOnce` that stands for no value.
 const EMPTY: &str = "EMPTY";
 
-/// Amplitude's own names of a page view and of what was bought.
+/// Amplitude's own names of a page view and of a purchase.
 pub(super) const PAGE_VIEWED: &str = "[Amplitude] Page Viewed";
 pub(super) const REVENUE: &str = "revenue_amount";
 
@@ -37,7 +37,7 @@ pub(super) fn write(
     }
 }
 
-/// A page view, an order or any other track event.
+/// Makes a page view, an order or any other track event.
 fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
     let mut properties = split(&mut said);
     let message = match said.event_type.as_str() {
@@ -59,7 +59,7 @@ fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> Jso
     message.with("context", Some(context)).finish()
 }
 
-/// The site's own properties; what they say of the page and of how the visitor came is taken out.
+/// Returns the site's own properties; those about the page and the acquisition are taken out.
 fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
     let mut own = JsonObject::new();
     let mut fallback = (None, None);
@@ -84,7 +84,7 @@ fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
     own
 }
 
-/// What was bought, in the spec's names: one product, and its worth.
+/// Translates a purchase to the spec's names: one product, and its worth.
 pub(super) fn order(properties: &mut JsonObject) {
     let mut take = |names: [&str; 2]| names.iter().find_map(|name| properties.remove(*name));
     let (id, kind) = (take(["$productId", "product_id"]), take(["$revenueType", "revenue_type"]));
@@ -92,7 +92,7 @@ pub(super) fn order(properties: &mut JsonObject) {
     let (revenue, currency) = (take(["$revenue", "revenue"]), take(["$currency", "currency"]));
     let number = |value: &Option<Value>| products::number(value.as_ref()?)?.as_f64();
     let worth = || products::amount(number(&price)? * number(&quantity).unwrap_or(1.0));
-    // An amount that is not JSON's is read where the site's notation is known.
+    // An amount in another notation than JSON's is read where the site's notation is known.
     let revenue = revenue.filter(|it| it.is_number() || it.is_string());
     let revenue = revenue.map(|it| products::plain_number(&it).map_or(it, Value::Number));
     let revenue = revenue.or_else(|| worth().map(Value::Number));
@@ -110,7 +110,7 @@ pub(super) fn order(properties: &mut JsonObject) {
     }
 }
 
-/// What is known of the visitor.
+/// Makes the identify message of a visitor.
 fn identify(
     mut said: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
@@ -123,7 +123,8 @@ fn identify(
     message.with("context", Some(said.into_context(sending))).finish()
 }
 
-/// A visitor who belongs to groups. That their names are set as properties only repeats it.
+/// Adds the messages of a visitor who belongs to groups. Properties that repeat the groups' names are
+/// dropped.
 fn member(
     mut said: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
@@ -152,7 +153,7 @@ fn member(
     }
 }
 
-/// A message for each group; the context of them all is given back.
+/// Adds a message for each group; returns the context of them all.
 fn groups(
     said: AmplitudeBeaconEvent,
     traits: &JsonObject,
@@ -178,7 +179,7 @@ fn groups(
     context
 }
 
-/// The groups by type and name, as many as become messages.
+/// Returns the groups by type and name, as many as become messages.
 fn named(groups: &JsonObject) -> impl Iterator<Item = (&str, String)> {
     let names = |value: &Value| match value {
         Value::Array(names) => names.iter().filter_map(products::text).collect(),
@@ -190,8 +191,8 @@ fn named(groups: &JsonObject) -> impl Iterator<Item = (&str, String)> {
     all.take(MAX_GROUPS)
 }
 
-/// The traits that operations set, or that stand there without operations. The other operations
-/// are noted, and for a person how the visitor came.
+/// Returns the traits that operations set, or that are given without operations. The other operations are
+/// recorded, and for a person the acquisition.
 fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -> JsonObject {
     let mut traits = JsonObject::new();
     for (name, value) in own {
@@ -208,7 +209,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
             ("$unset", Value::Object(unset)) => {
                 let mut of_arrival = JsonObject::new();
                 for (name, mark) in unset {
-                    // That the visitor came without them says nothing to others.
+                    // The removal of acquisition properties is of use to Amplitude only.
                     if is_person && is_of_arrival(&name) {
                         of_arrival.insert(name, mark);
                     } else {
@@ -226,7 +227,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
     traits
 }
 
-/// Traits that have no value so far.
+/// Sets traits that have no value so far.
 pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
     for (name, value) in set {
         if *value != EMPTY && !value.is_null() {

@@ -1,10 +1,10 @@
-//! What Amplitude's browser libraries send, and what they want to hear (`contracts/beacons.md`
+//! Requests of Amplitude's browser libraries, and the replies that they expect (`docs/contracts/beacons.md`
 //! section 6).
 //!
-//! The library of today posts JSON to `/2/httpapi` or `/batch`, or to whatever else the site names,
-//! such as the mount itself. It reads the `code` in an answer's JSON and takes an answer without one
-//! for a failure, so every answer has it. The old library posts a form to `/` and waits for the text
-//! `success`. Remote settings, diagnostics and session replays are answered and left.
+//! The current library posts JSON to `/2/httpapi` or `/batch`, or to any other path that the site names, such
+//! as the mount itself. It reads the `code` in a reply's JSON and treats a reply without one as a failure, so
+//! every reply has it. The old library posts a form to `/` and waits for the text `success`. Remote settings,
+//! diagnostics and session replays are answered and discarded.
 
 mod event;
 mod kinds;
@@ -31,20 +31,20 @@ pub(super) struct AmplitudeBeacon;
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "amplitude";
 
-/// What the libraries ask for.
+/// The kinds of requests of the libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AmplitudeBeaconRoute {
-    /// Events, and the path as it is noted.
+    /// Events, with the path that is recorded.
     Events(&'static str),
     /// Remote settings.
     Config,
-    /// How the library itself fares.
+    /// Reports of the library about itself.
     Diagnostics,
     /// Session replays.
     Replay,
 }
 
-/// What all events of one request share.
+/// The data that all events of one request share.
 struct AmplitudeEnvelope<'a> {
     endpoint: &'static str,
     /// The library's clock when it sent them.
@@ -120,7 +120,7 @@ impl Face for AmplitudeBeacon {
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
             BeaconOutcome::Later { limited } => refusal(BeaconReply::later(limited)),
-            // The libraries send smaller batches then.
+            // The libraries then send smaller batches.
             BeaconOutcome::TooLarge => refusal(BeaconReply::too_large()),
             BeaconOutcome::Taken { events } => taken(inbound, events),
             BeaconOutcome::Ignored => taken(inbound, 0),
@@ -128,13 +128,13 @@ impl Face for AmplitudeBeacon {
     }
 }
 
-/// The events of a request, unread, and when the library sent them.
+/// The events of a request, unparsed, and the time when the library sent them.
 struct AmplitudeUpload<'a> {
     events: Cow<'a, [u8]>,
     at: Option<Timestamp>,
 }
 
-/// Reads a request, but for its events, and notes the project's key.
+/// Reads a request except its events, and records the project's key.
 fn upload<'a>(
     inbound: &BeaconRequest<'a>,
     batch: &mut MessageBatch,
@@ -156,7 +156,7 @@ fn upload<'a>(
     Ok(AmplitudeUpload { events: Cow::Owned(events), at })
 }
 
-/// Whether the request is the old library's, which posts forms.
+/// Returns true if the request is the old library's, which posts forms.
 fn is_old(inbound: &BeaconRequest<'_>) -> bool {
     let is_events =
         matches!(AmplitudeBeaconRoute::of(inbound.path), Some(AmplitudeBeaconRoute::Events(_)));
@@ -184,7 +184,7 @@ fn taken(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
     }
 }
 
-/// A refusal in the words that the library reads.
+/// Makes a refusal with the body that the library reads.
 fn refusal(answer: BeaconReply) -> BeaconReply {
     let text = match answer.status {
         StatusCode::PAYLOAD_TOO_LARGE => r#"{"code":413,"error":"Payload too large"}"#,

@@ -1,5 +1,5 @@
-//! Whatever is sent, nothing breaks, and what comes of it is no more than a few times as much; and
-//! every answer is one that the library understands.
+//! Arbitrary requests are read without failure, their messages are bounded in size, and the library
+//! understands every reply.
 
 use http::Method;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use crate::vendors::test_support;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// An upload with what events say.
+/// An upload with all kinds of members.
 const GOOD: &str = r#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54.397Z","events":[
 {"user_id":"u1","device_id":"d1","session_id":1795434456943,"time":1795434458397,"platform":"Web","language":"en-US",
 "ip":"$remote","insert_id":"i1","event_type":"[Amplitude] Page Viewed","event_properties":{"utm_source":"google",
@@ -25,7 +25,7 @@ const GOOD: &str = r#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54.3
 {"device_id":"d1","event_type":"$groupidentify","group_properties":{"$set":{"tier":"gold"}},"groups":{"company":"acme"}},
 {"device_id":"d1","event_type":"revenue_amount","event_properties":{"$price":9.99,"$quantity":2,"$productId":"sku1"}}]}"#;
 
-/// How many bytes of messages may come of a byte.
+/// The most bytes of messages for a byte of the request.
 const TIMES: usize = 20;
 
 fn sent(path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> TestBeaconRequest {
@@ -52,7 +52,7 @@ fn any_event() -> BoxedStrategy<Value> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_do_no_harm(body: Vec<u8>) {
+    fn arbitrary_bytes_stay_within_bounds(body: Vec<u8>) {
         for path in ["/", "/2/httpapi", "/batch", "/v1/capture", "/config/k", "/sessions/v2/track"] {
             sent(path, JSON, body.clone()).check(&AmplitudeBeacon, TIMES);
         }
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn broken_requests_do_no_harm(body in broken(GOOD)) {
+    fn broken_requests_stay_within_bounds(body in broken(GOOD)) {
         sent("/2/httpapi", JSON, body.clone()).check(&AmplitudeBeacon, TIMES);
         let old: String = url::form_urlencoded::byte_serialize(&body).collect();
         sent("/", FORM, format!("client=k&v=2&upload_time=1795434458397&e={old}")).check(&AmplitudeBeacon, TIMES);
@@ -76,7 +76,7 @@ proptest! {
 }
 
 #[test]
-fn the_shortest_events_are_not_blown_up() {
+fn short_events_stay_within_bounds() {
     let body = json!({ "events": vec![json!({ "event_type": "a" }); 1000] }).to_string();
     let events = sent("/batch", JSON, body);
     events.check(&AmplitudeBeacon, TIMES);
@@ -91,7 +91,7 @@ fn the_shortest_events_are_not_blown_up() {
 }
 
 #[test]
-fn every_answer_to_the_library_of_today_says_its_code() {
+fn every_reply_to_the_current_library_has_its_code() {
     let verdicts = [
         (BeaconOutcome::Taken { events: 5 }, 200),
         (BeaconOutcome::Ignored, 200),
@@ -110,7 +110,7 @@ fn every_answer_to_the_library_of_today_says_its_code() {
 }
 
 #[test]
-fn other_paths_are_not_amplitudes() {
+fn other_paths_have_no_endpoint() {
     for path in ["/1/httpapi", "/2/httpapi/x", "/configs", "/identify", "/v1"] {
         assert_eq!(Face::endpoint(&AmplitudeBeacon, path), None, "{path}");
     }

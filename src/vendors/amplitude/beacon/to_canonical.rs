@@ -1,5 +1,5 @@
-//! What the shim of the library tells: events by their names, revenue by Amplitude's properties of it,
-//! and of people and groups what is set and done.
+//! Messages of the library's shim: events under their own names, revenue with Amplitude's properties, and the
+//! traits and operations of people and groups.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::{CLIENT, kinds};
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::{note_source, put, take};
 
-/// Puts a message of Amplitude's words into the spec's.
+/// Translates a message from Amplitude's words to the spec's.
 pub(in crate::vendors::amplitude) fn to_canonical(message: &mut JsonObject) {
     let name = match message.get("type").and_then(Value::as_str) {
         Some("page") => Some(kinds::PAGE_VIEWED),
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amplitudes_names_are_the_specs() {
+    fn shim_messages_get_the_specs_names() {
         let mut revenue = json!({ "type": "track", "event": "revenue_amount", "properties": {
             "$productId": "p1", "$price": 12.75, "$quantity": 2, "$revenueType": "sale", "own": 1 } });
         to_canonical(revenue.as_object_mut().unwrap());

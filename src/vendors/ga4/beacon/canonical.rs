@@ -1,4 +1,4 @@
-//! What one event of gtag's is in the Segment spec's words.
+//! The translation of one event of gtag's to the Segment spec's words.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -10,18 +10,18 @@ use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 use crate::vendors::ga4::rules::{self, Ga4EventRule};
 use crate::vendors::naming;
 
-/// What gtag writes for an object that a page gave where a text belongs.
+/// The text that gtag writes for an object in place of a text.
 const NO_TEXT: &str = "[object Object]";
 
-/// Events of which the one item is what the event is about.
+/// Events whose single item is their subject.
 const OF_ONE_PRODUCT: [&str; 5] =
     ["view_item", "add_to_cart", "remove_from_cart", "select_item", "add_to_wishlist"];
 
-/// Parameters of an event that say who somebody is.
+/// The prefix of an event's parameters that identify a person.
 const PERSON: &str = "user_data.";
 
-/// Hashed data of a person (`contracts/beacons.md` 3.6): gtag's letters, and Meta's, which takes the same
-/// digests. They are no traits: a digest must not stand in for what other vendors need in the clear.
+/// Hashed data of a person (`docs/contracts/beacons.md` 3.6): gtag's letters, and Meta's, which takes the same
+/// digests. They are no traits: a digest must not replace data that other vendors need in the clear.
 const HASHED: &[(&str, &str)] = &[
     ("em", "em"),
     ("pn", "ph"),
@@ -53,7 +53,7 @@ const CAMPAIGN: &[(&str, &str)] = &[
     ("ck", "term"),
 ];
 
-/// Adds what an event says: of the person first, where it says something of them.
+/// Adds the messages of an event: that about the person first, if there is one.
 pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObject>) {
     let said = Ga4BeaconEvent::read(hit);
     let user_id = hit.get("uid");
@@ -91,14 +91,14 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObj
     messages.push(message.finish());
 }
 
-/// What an event says beside its surroundings.
+/// The content of an event without its surroundings.
 #[derive(Default)]
 struct Ga4BeaconEvent {
     properties: JsonObject,
     products: Vec<Value>,
     /// User properties.
     traits: JsonObject,
-    /// What says who the person is, and the same as digests.
+    /// The members that identify the person, and the same as digests.
     person: JsonObject,
     digests: JsonObject,
 }
@@ -115,7 +115,7 @@ impl Ga4BeaconEvent {
             } else if let Some(name) = name.strip_prefix("upn.") {
                 put(&mut said.traits, name, Some(number(value)));
             } else if let Some(name) = name.strip_prefix("up.") {
-                // Empty is said, and means that there is none any more.
+                // An empty value is explicit, and removes the property.
                 let value = if value.is_empty() { Value::Null } else { Value::from(value) };
                 said.traits.insert(name.to_owned(), value);
             } else if let Some(place) = items::place(name) {
@@ -150,7 +150,7 @@ impl Ga4BeaconEvent {
         }
     }
 
-    /// `tv.1~em.HASH~pn.HASH~fn0.HASH...`: the first of each kind. Digests are in base64url here, and
+    /// Reads `tv.1~em.HASH~pn.HASH~fn0.HASH...`: the first of each kind. Digests are in base64url here, and
     /// in hexadecimal everywhere else.
     fn hashed(&mut self, value: &str) {
         for field in value.split('~').skip(1) {
@@ -167,12 +167,12 @@ impl Ga4BeaconEvent {
     }
 }
 
-/// The event as the spec names it, or as Google does if the spec has no name.
+/// Returns the event's name in the spec, or Google's if the spec has none.
 pub(super) fn named(name: &str, rule: Option<&Ga4EventRule>) -> String {
     rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical))
 }
 
-/// Properties as the spec names them.
+/// Translates properties to the spec's names.
 pub(super) fn canonical(
     mut properties: JsonObject,
     products: Vec<Value>,
@@ -192,7 +192,7 @@ pub(super) fn canonical(
     }
     if let Some(value) = properties.remove("value").map(as_number) {
         if matches!(name, "purchase" | "refund") {
-            // One value, of which Google does not say what is in it.
+            // Google does not define what this one value includes.
             properties.insert("total".to_owned(), value.clone());
             properties.insert("revenue".to_owned(), value.clone());
         }
@@ -251,7 +251,7 @@ fn members(hit: &Ga4BeaconHit<'_>, names: &[(&str, &str)]) -> JsonObject {
     members
 }
 
-/// `en-us`, as gtag writes it, is `en-US`.
+/// Writes gtag's `en-us` as `en-US`.
 fn locale(written: &str) -> String {
     match written.split_once('-') {
         Some((language, region)) if region.len() == 2 => {
@@ -270,7 +270,7 @@ fn hints(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     let mut hints = members(hit, HINTS);
     put(&mut hints, "mobile", hit.get("uamb").map(|mobile| mobile == "1"));
     let brands = hit.get("uafvl").unwrap_or_default().split('|').filter_map(|entry| {
-        // Each was encoded before the whole was.
+        // Each was encoded before the whole.
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let (brand, version) = entry.split_once(';')?;
         Some(json!({ "brand": decoded(brand), "version": decoded(version) }))
@@ -279,8 +279,8 @@ fn hints(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     hints
 }
 
-/// The page's consent, as gtag says it. Without consent to analytics the client id is one of this page
-/// only.
+/// Reads the page's consent, as gtag sends it. Without consent to analytics the client id is valid for this
+/// page only.
 fn consent(hit: &Ga4BeaconHit<'_>) -> JsonObject {
     let names = ["gcs", "gcd", "dma", "dma_cps", "npa"];
     let google = members(hit, &names.map(|name| (name, name)));

@@ -1,10 +1,10 @@
-//! The parameters of one event: its own line's before those of the query.
+//! The parameters of one event: those of its own line take precedence over those of the query.
 
 use sha2::{Digest, Sha256};
 
 use crate::vendors::beacon_format::FormFields;
 
-/// Characters of a message id: 96 bits.
+/// The characters of a message id: 96 bits.
 const ID_CHARS: usize = 24;
 
 /// One event of a request.
@@ -24,17 +24,17 @@ impl<'a> Ga4BeaconHit<'a> {
         Self { query, line, index }
     }
 
-    /// The value of a parameter, if it is not empty.
+    /// Returns the value of a parameter, if it is not empty.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.line.and_then(|line| line.get(name)).or_else(|| self.query.get(name))
     }
 
-    /// All parameters; those that count come last.
+    /// Returns all parameters; those that take precedence come last.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.query.iter().chain(self.line.into_iter().flat_map(FormFields::iter))
     }
 
-    /// An id of the event: the same if the same request comes again. gtag gives none, and counts its
+    /// Returns an id of the event: the same if the same request comes again. gtag sends none, and counts its
     /// requests since the page was loaded.
     pub(super) fn message_id(&self) -> Option<String> {
         let (page, request) = (self.get("_p")?, self.get("_s")?);

@@ -1,4 +1,4 @@
-//! Items (`contracts/beacons.md` 3.5): fields parted by `~`, each two letters and a value. A `~` within a
+//! Items (`docs/contracts/beacons.md` 3.5): fields separated by `~`, each two letters and a value. A `~` within a
 //! value is doubled, so that the text must be read from left to right.
 
 use serde_json::{Number, Value};
@@ -6,13 +6,13 @@ use serde_json::{Number, Value};
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::put;
 
-/// Items of one event, as many as gtag sends.
+/// The most items of one event, as many as gtag sends.
 const MAX_ITEMS: usize = 200;
 
-/// Fields of one item: gtag's own and 27 of the page's, a name and a value each.
+/// The most fields of one item: gtag's own and 27 of the page's, a name and a value each.
 const MAX_FIELDS: usize = 80;
 
-/// How a field's value is read.
+/// The conversion of a field's value.
 #[derive(Clone, Copy)]
 enum Ga4BeaconFieldKind {
     Text,
@@ -45,7 +45,7 @@ const FIELDS: &[(&str, &str, Ga4BeaconFieldKind)] = &[
     ("lo", "location_id", Ga4BeaconFieldKind::Text),
 ];
 
-/// What pages call the members of an item, where products have another name for them.
+/// The pages' names for the members of an item, where products have another name for them.
 const TOLD: &[(&str, &str)] = &[
     ("item_id", "product_id"),
     ("item_name", "name"),
@@ -55,7 +55,7 @@ const TOLD: &[(&str, &str)] = &[
     ("index", "position"),
 ];
 
-/// The product of an item as a page gives it to gtag.
+/// Makes a product of an item as a page gives it to gtag.
 pub(super) fn told(item: Value) -> Option<Value> {
     let Value::Object(item) = item else { return None };
     let product: JsonObject = item
@@ -68,13 +68,13 @@ pub(super) fn told(item: Value) -> Option<Value> {
     (!product.is_empty()).then_some(Value::Object(product))
 }
 
-/// The place of a parameter among the items: `pr1` is the first.
+/// Returns the number of a parameter among the items: `pr1` is the first.
 pub(super) fn place(name: &str) -> Option<usize> {
     let place = name.strip_prefix("pr")?.parse::<usize>().ok()?;
     (1..=MAX_ITEMS).contains(&place).then_some(place)
 }
 
-/// The product of an item.
+/// Makes a product of an item.
 pub(super) fn product(item: &str) -> JsonObject {
     let (mut product, mut names) = (JsonObject::new(), Vec::<(char, String)>::new());
     for field in fields(item).into_iter().take(MAX_FIELDS) {
@@ -92,7 +92,7 @@ pub(super) fn product(item: &str) -> JsonObject {
             (Some((_, member, Ga4BeaconFieldKind::Number)), _) => {
                 put(&mut product, member, Some(number(value)))
             }
-            // The page's own: a name and a value with the same index.
+            // The page's own fields: a name and a value with the same index.
             (None, 'k') => names.push((second, value.to_owned())),
             (None, 'v') => {
                 let name = names.iter().find(|(index, _)| *index == second);
@@ -106,7 +106,7 @@ pub(super) fn product(item: &str) -> JsonObject {
     product
 }
 
-/// The fields, with what is doubled made single.
+/// Returns the fields, with doubled separators made single.
 fn fields(item: &str) -> Vec<String> {
     let (mut fields, mut field) = (Vec::new(), String::new());
     let mut letters = item.chars().peekable();
@@ -123,7 +123,7 @@ fn fields(item: &str) -> Vec<String> {
     fields
 }
 
-/// A number where it is one: pages give prices as they have them.
+/// Reads a number where it is one: pages give prices in any form.
 pub(super) fn number(text: &str) -> Value {
     if let Ok(whole) = text.parse::<i64>() {
         return Value::from(whole);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_numbers_from_1_on() {
+    fn item_places_are_numbers_from_1() {
         assert_eq!((place("pr1"), place("pr200")), (Some(1), Some(200)));
         for other in ["pr", "pr0", "pr201", "price", "pr-1", "ep.pr1"] {
             assert_eq!(place(other), None, "{other}");

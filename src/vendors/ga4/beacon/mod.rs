@@ -1,7 +1,7 @@
-//! gtag's beacons (`contracts/beacons.md` 3): `/g/collect`, below whatever path a site put before it.
+//! gtag's beacons (`docs/contracts/beacons.md` 3): `/g/collect`, below any path that a site put before it.
 //!
-//! A request is one event or several. What they share stands in the query, what is an event's own in
-//! the query as well or in a line of the body. gtag waits for no answer and tries nothing again.
+//! A request is one event or several. Shared parameters are in the query; an event's own are in the query as
+//! well, or in a line of the body. gtag waits for no reply and tries nothing again.
 
 mod canonical;
 mod hit;
@@ -18,25 +18,25 @@ use crate::vendors::beacon::{
 };
 use crate::vendors::beacon_format::{FormFields, MessageBatch};
 
-/// gtag, and what else speaks as it does.
+/// The beacon of gtag and of clients that send the same format.
 pub(super) struct Ga4Beacon;
 
-/// The ends of the paths that events come to: plain, and through Google's own gateway.
+/// The suffixes of the paths of events: plain, and through Google's own gateway.
 const COLLECT: [&str; 2] = ["/g/collect", "/ag/g/c"];
 
-/// What the ends of the paths of Google's side requests have in them: they bring no event.
+/// The parts of the paths of Google's side requests: they bring no event.
 const ASIDE: [&str; 3] = ["/ccm/", "/pagead/", "/_/service_worker/"];
 
-/// Asked by Google's own page, whether the path is taken in.
+/// The path with which Google's own page checks that requests arrive.
 const HEALTHY: &str = "/healthy";
 
-/// Lines of one body. gtag sends 20 at most.
+/// The most lines of one body. gtag sends 20 at most.
 const MAX_LINES: usize = 25;
 
-/// What a query may come to, which each event of the request repeats.
+/// The most bytes of a query, summed over the events of the request, each of which repeats it.
 const MAX_REPEATED_BYTES: usize = 256 * 1024;
 
-/// What a client that can read streams asks for by a word at the end of its query.
+/// The parameter at the end of the query by which a client asks for a stream.
 const STREAMING: &str = "richsstsse";
 
 impl Beacon for Ga4Beacon {
@@ -85,7 +85,7 @@ impl Beacon for Ga4Beacon {
             }
         }
         if index == 0 && batch.is_empty() {
-            // A long event's parameters may stand in the body, and its name in the query.
+            // A long event may have its parameters in the body and its name in the query.
             add(&Ga4BeaconHit::new(&query, first.as_ref(), 0), batch)?;
         }
         Ok(())
@@ -112,7 +112,7 @@ fn add(hit: &Ga4BeaconHit<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDec
     batch.extend(messages)
 }
 
-/// Whether it is the id of something that Google's tag can send to.
+/// Returns true if it is the id of a destination of Google's tag.
 fn is_stream(tid: &str) -> bool {
     let Some((kind, id)) = tid.split_once('-') else { return false };
     matches!(kind, "G" | "GT" | "AW" | "MC" | "DC")

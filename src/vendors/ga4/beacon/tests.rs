@@ -1,4 +1,4 @@
-//! From gtag's request to what the Measurement Protocol is told, and requests of any kind.
+//! From gtag's request to the parameters sent by the Measurement Protocol, and arbitrary requests.
 
 use http::Method;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn decode(query: &str, body: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_purchase_comes_back_as_google_had_it() {
+fn purchase_returns_in_googles_original_form() {
     let query = format!(
         "{QUERY}&en=purchase&pr1=idSKU_1~nmN~pr20~qt2&ep.transaction_id=T1&epn.value=40&epn.tax=2\
          &epn.shipping=3&ep.coupon=C&cu=USD"
@@ -46,7 +46,7 @@ fn a_purchase_comes_back_as_google_had_it() {
 }
 
 #[test]
-fn every_standard_event_comes_back_under_its_name() {
+fn every_standard_event_keeps_its_name() {
     for rule in RULES {
         let query = format!(
             "{QUERY}&en={}&pr1=idA~nmB~pr1~qt1&ep.transaction_id=T&epn.value=1&cu=EUR&ep.search_term=x\
@@ -59,7 +59,7 @@ fn every_standard_event_comes_back_under_its_name() {
 }
 
 #[test]
-fn the_shim_and_the_library_tell_the_same() {
+fn shim_and_library_yield_the_same_event() {
     let told = |name: &str, properties: Value| {
         let mut message =
             json!({ "type": "track", "event": name, "shim": "ga4", "properties": properties });
@@ -104,7 +104,7 @@ fn the_shim_and_the_library_tell_the_same() {
 }
 
 #[test]
-fn the_shim_keeps_settings_out_of_the_event_and_tells_the_whole_person() {
+fn shim_drops_settings_and_keeps_all_user_data() {
     let mut message = json!({ "type": "track", "event": "quote", "properties": {
         "developer_id.dOGY3NW": true, "linker": { "domains": ["a.example"] }, "ads_data_redaction": true,
         "url_passthrough": false, "allow_google_signals": false, "anonymize_ip": true, "forceSSL": true,
@@ -122,7 +122,7 @@ fn the_shim_keeps_settings_out_of_the_event_and_tells_the_whole_person() {
 }
 
 #[test]
-fn a_batch_shares_its_query_and_each_line_is_an_event() {
+fn batch_shares_its_query_and_each_line_is_an_event() {
     let messages = decode(QUERY, BODY);
     let names: Vec<&str> =
         messages.iter().map(|it| it["event"].as_str().unwrap_or("identify")).collect();
@@ -138,7 +138,7 @@ fn a_batch_shares_its_query_and_each_line_is_an_event() {
 }
 
 #[test]
-fn streams_are_asked_for_by_a_word() {
+fn stream_reply_is_sent_only_on_request() {
     use crate::vendors::beacon::BeaconOutcome;
     let ask = |query: &str| {
         let sent = TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), "");
@@ -148,7 +148,7 @@ fn streams_are_asked_for_by_a_word() {
 }
 
 #[test]
-fn a_long_query_is_not_repeated_for_many_events() {
+fn long_query_is_refused_for_many_events() {
     let events = |query: &str, lines: usize| {
         let body = "en=a\n".repeat(lines);
         let sent = TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), body);
@@ -164,13 +164,13 @@ fn a_long_query_is_not_repeated_for_many_events() {
 
 proptest! {
     #[test]
-    fn whatever_is_sent_is_read_within_bounds(
+    fn any_request_is_read_within_bounds(
         query in broken_query(QUERY),
         body in prop_oneof![broken(BODY), proptest::collection::vec(any::<u8>(), 0..500)],
     ) {
         let whole = format!("/g/collect?{QUERY}");
         TestBeaconRequest::new(Method::POST, &format!("/g/collect?{query}"), body.clone()).check(&Ga4Beacon, 60);
-        // Each line carries what the query says of all.
+        // Each line repeats the parameters of the query.
         let lines = String::from_utf8_lossy(&body).lines().count().max(1) * 2;
         TestBeaconRequest::new(Method::POST, &whole, body).check(&Ga4Beacon, 12 * lines);
     }

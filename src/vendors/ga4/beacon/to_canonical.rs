@@ -1,4 +1,4 @@
-//! What the shim of gtag tells: the name and the parameters of a call, as the page gave them.
+//! Messages of the gtag shim: the name and the parameters of a call, as the page gave them.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::event::JsonObject;
 use crate::vendors::beacon_format::{note_source, put, take};
 use crate::vendors::ga4::rules;
 
-/// What the names of parameters begin with that are said to the library, and not of the event.
+/// The prefixes of parameters that are addressed to the library, and are not part of the event.
 const TO_LIBRARY: [&str; 11] = [
     "developer_id.",
     "send_",
@@ -23,7 +23,7 @@ const TO_LIBRARY: [&str; 11] = [
     "debug",
 ];
 
-/// Settings of the library, which pages give with parameters.
+/// The settings of the library, which pages give with parameters.
 const SETTINGS: [&str; 20] = [
     "ads_data_redaction",
     "allow_ad_personalization_signals",
@@ -47,7 +47,7 @@ const SETTINGS: [&str; 20] = [
     "url_passthrough",
 ];
 
-/// What a page says of itself in its view, and the properties that these are.
+/// The parameters of a page view about the page, and their properties.
 const OF_PAGE: [(&str, &str); 4] = [
     ("page_location", "url"),
     ("page_title", "title"),
@@ -58,7 +58,7 @@ const OF_PAGE: [(&str, &str); 4] = [
 /// Members of `user_data` that are digests, and Meta's names of them, which takes the same ones.
 const DIGESTS: [(&str, &str); 2] = [("sha256_email_address", "em"), ("sha256_phone_number", "ph")];
 
-/// The parts of an address that `user_data` names, and the traits that these are.
+/// The parts of an address in `user_data`, and their traits.
 const OF_ADDRESS: [(&str, &str); 5] = [
     ("street", "street"),
     ("city", "city"),
@@ -67,7 +67,7 @@ const OF_ADDRESS: [(&str, &str); 5] = [
     ("country", "country"),
 ];
 
-/// Puts a message of gtag's words into the spec's.
+/// Translates a message from gtag's words to the spec's.
 pub(in crate::vendors::ga4) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = match message.get("event").and_then(Value::as_str) {
@@ -122,7 +122,7 @@ pub(in crate::vendors::ga4) fn to_canonical(message: &mut JsonObject) {
     put(message, "properties", Some(canonical(own, products, &name, rule)));
 }
 
-/// The first of several: pages may give up to three of each.
+/// Returns the first of several: pages may give up to three of each.
 fn first(value: Option<Value>) -> Option<Value> {
     match value {
         Some(Value::Array(values)) => values.into_iter().next(),
@@ -130,7 +130,7 @@ fn first(value: Option<Value>) -> Option<Value> {
     }
 }
 
-/// Adds the name and the address of `user_data`. Digests in it are nobody's but Google's.
+/// Adds the name and the address of `user_data`. Digests in it are of use to Google only.
 fn add_address(traits: &mut JsonObject, address: Option<Value>) {
     let Some(Value::Object(mut said)) = address else { return };
     put(traits, "firstName", said.remove("first_name"));

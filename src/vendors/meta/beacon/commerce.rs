@@ -1,4 +1,4 @@
-//! What an event says, by the names of the Segment spec (`contracts/beacons.md` 2 and 4.4).
+//! An event's properties by the names of the Segment spec (`docs/contracts/beacons.md` 2 and 4.4).
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use crate::vendors::beacon_format::put;
 use crate::vendors::meta::rules::{self, MetaEventShape};
 use crate::vendors::{naming, products};
 
-/// Fields of Meta's own that are numbers, however a site writes them.
+/// Meta's own fields that are numbers, however a site writes them.
 const NUMBERS: [&str; 4] = ["value", "predicted_ltv", "net_revenue", "num_items"];
 
-/// Fields of Meta's own that are texts, even where they look like something else.
+/// Meta's own fields that are texts, even if they look like another type.
 const TEXTS: [&str; 7] = [
     "currency",
     "content_name",
@@ -21,23 +21,23 @@ const TEXTS: [&str; 7] = [
     "delivery_category",
 ];
 
-/// A track event.
+/// The name and properties of a track event.
 #[derive(Debug)]
 pub(super) struct MetaTrackEvent {
-    /// Its canonical name, or its own where there is none.
+    /// Its canonical name, else its own.
     pub(super) event: String,
-    /// What it says.
+    /// Its properties by canonical names.
     pub(super) properties: JsonObject,
 }
 
-/// An event of this name with these custom data.
+/// Converts an event of this name with these custom data.
 pub(super) fn told(name: &str, mut properties: JsonObject) -> MetaTrackEvent {
     let products = products(&mut properties);
     let rule = rules::canonical(name, products.len() > 1);
     let event = rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical));
     let shape = rule.map_or(MetaEventShape::Open, |rule| rule.shape);
     if !products.is_empty() && properties.get("content_type").is_some_and(|it| it == "product") {
-        // As all products are, unless somebody says otherwise.
+        // The default of all products.
         properties.shift_remove("content_type");
     }
     match shape {
@@ -59,12 +59,12 @@ pub(super) fn told(name: &str, mut properties: JsonObject) -> MetaTrackEvent {
     MetaTrackEvent { event, properties }
 }
 
-/// The custom data as they are.
+/// Parses the custom data of a beacon.
 pub(super) fn properties(data: &[(&str, &str)]) -> JsonObject {
     data.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect()
 }
 
-/// The custom data as a page gave them: texts are read as those of a field are.
+/// Parses the custom data that a page gave: texts are read like those of a beacon's fields.
 pub(super) fn typed(data: JsonObject) -> JsonObject {
     let read = |(name, said): (String, Value)| {
         let read = said.as_str().map(|text| value(&name, text));
@@ -73,17 +73,17 @@ pub(super) fn typed(data: JsonObject) -> JsonObject {
     data.into_iter().map(read).collect()
 }
 
-/// What a field says: objects and lists are JSON, numbers and booleans are written out.
+/// Parses the text of a field: objects and lists are JSON, numbers and booleans are written out.
 fn value(name: &str, text: &str) -> Value {
     let as_text = || Value::String(text.to_owned());
     if TEXTS.contains(&name) {
         return as_text();
     }
-    // Whatever is no number starts like none, so that texts are not tried.
+    // The first byte tells numbers and JSON from texts, so that texts are not parsed.
     match text.trim_start().bytes().next() {
         Some(b'{' | b'[') => serde_json::from_str(text).unwrap_or_else(|_| as_text()),
         Some(b'-' | b'0'..=b'9') => match serde_json::from_str::<Value>(text) {
-            // Digits that are not how a number is written are an id.
+            // Digits that are not a number's usual notation are an id.
             Ok(Value::Number(number)) if NUMBERS.contains(&name) || number.to_string() == text => {
                 Value::Number(number)
             }
@@ -97,7 +97,7 @@ fn value(name: &str, text: &str) -> Value {
     }
 }
 
-/// The products that the event is about: its contents, else what is known by id alone.
+/// Takes the event's products: its contents, else the products of `content_ids`.
 fn products(properties: &mut JsonObject) -> Vec<JsonObject> {
     for (field, is_list) in [("contents", true), ("content_ids", false)] {
         let found = match properties.get_mut(field) {
@@ -141,7 +141,7 @@ fn product(item: Value) -> Option<JsonObject> {
     Some(product)
 }
 
-/// The event itself is its only product, where the spec has it so; several are listed.
+/// Adds the products: a single one to the event's own properties, if the spec has it so; several as a list.
 fn add(properties: &mut JsonObject, mut products: Vec<JsonObject>, shape: MetaEventShape) {
     let is_free = |product: &JsonObject| product.keys().all(|key| !properties.contains_key(key));
     if let [product] = products.as_mut_slice()
@@ -154,7 +154,7 @@ fn add(properties: &mut JsonObject, mut products: Vec<JsonObject>, shape: MetaEv
     put(properties, "products", Some(products.into_iter().map(Value::Object).collect::<Value>()));
 }
 
-/// Nobody knows whether an order's value has shipping and taxes in it.
+/// Copies an order's value to total and revenue: it may or may not include shipping and taxes.
 fn split(properties: &mut JsonObject) {
     let Some(value) = properties.get("value").filter(|value| value.is_number()).cloned() else {
         return;
@@ -164,7 +164,7 @@ fn split(properties: &mut JsonObject) {
     }
 }
 
-/// Gives a member its canonical name, unless something else has it.
+/// Gives a member its canonical name, unless another member has it.
 fn rename(members: &mut JsonObject, from: &str, to: &str) {
     if !members.contains_key(to)
         && let Some(value) = members.shift_remove(from)

@@ -1,4 +1,4 @@
-//! One event as the library writes it: fields of a query or a form (`contracts/beacons.md` 4.3).
+//! One event in the library's form: fields of a query or a form (`docs/contracts/beacons.md` 4.3).
 
 use crate::vendors::beacon::BeaconDecodeError;
 use crate::vendors::beacon_format::FormFields;
@@ -6,59 +6,63 @@ use crate::vendors::beacon_format::FormFields;
 /// A name and a value of a family of fields: `value` and `9.5` of `cd[value]=9.5`.
 pub(super) type MetaFieldFamily<'f> = Vec<(&'f str, &'f str)>;
 
-/// One event. What is empty is none.
+/// The fields of one event. Empty ones count as missing, except `dpo`.
 #[derive(Debug, Default)]
 pub(super) struct MetaBeaconHit<'f> {
-    /// `id`: the pixel.
+    /// `id`: the pixel's number.
     pub(super) pixel: &'f str,
-    /// `ev`: what happened, in Meta's words or the site's.
+    /// `ev`: the event's name, one of Meta's or the site's own.
     pub(super) event: &'f str,
     /// `eid`: the id that the site gave the event.
     pub(super) id: Option<&'f str>,
-    /// `dl`
+    /// `dl`: the page's URL.
     pub(super) url: Option<&'f str>,
-    /// `rl`
+    /// `rl`: the page's referrer.
     pub(super) referrer: Option<&'f str>,
-    /// `pmd[title]`
+    /// `pmd[title]`: the page's title.
     pub(super) title: Option<&'f str>,
-    /// `ts`: when it happened, in milliseconds.
+    /// `ts`: the time of the event, in milliseconds.
     pub(super) at: Option<&'f str>,
-    /// `it`: when the page was loaded, in milliseconds.
+    /// `it`: the time at which the page was loaded, in milliseconds.
     pub(super) loaded_at: Option<&'f str>,
-    /// `ec`: its place among the page's events.
+    /// `ec`: its number among the page's events.
     pub(super) count: Option<&'f str>,
-    /// `fbp`
+    /// `fbp`: the browser's cookie.
     pub(super) browser: Option<&'f str>,
-    /// `fbc`
+    /// `fbc`: the click's cookie.
     pub(super) click: Option<&'f str>,
-    /// `sw`
+    /// `sw`: the screen's width.
     pub(super) width: Option<&'f str>,
-    /// `sh`
+    /// `sh`: the screen's height.
     pub(super) height: Option<&'f str>,
-    /// `iw`
+    /// `iw`: the window's inner width.
     pub(super) inner_width: Option<&'f str>,
-    /// `tz`
+    /// `tz`: the time zone's name; an offset in some releases.
     pub(super) timezone: Option<&'f str>,
-    /// `v`
+    /// `v`: the library's version.
     pub(super) version: Option<&'f str>,
     /// `a`: the integration that put the library on the page.
     pub(super) agent: Option<&'f str>,
-    /// `dpo`: how Meta may process the event. Empty where the site says that it is not limited.
+    /// `dpo`: Meta's data processing options. Empty if the site sets no limit.
     pub(super) options: Option<&'f str>,
-    /// `dpoco`
+    /// `dpoco`: the country of the options.
     pub(super) country: Option<&'f str>,
-    /// `dpost`
+    /// `dpost`: the state of the options.
     pub(super) state: Option<&'f str>,
-    /// `cd[...]`: what the event says.
+    /// `cd[...]`: the event's custom data.
     pub(super) data: MetaFieldFamily<'f>,
-    /// `ud[...]`: of whom it is.
+    /// `ud[...]`: advanced matching data that the site gave.
     pub(super) person: MetaFieldFamily<'f>,
-    /// `udff[...]`: the same, as found in the page's forms.
+    /// `udff[...]`: advanced matching data found in the page's forms.
     pub(super) found: MetaFieldFamily<'f>,
 }
 
 impl<'f> MetaBeaconHit<'f> {
-    /// Reads one event.
+    /// Reads the fields of one event.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Malformed` if the event's name or the pixel's number is missing.
     pub(super) fn read(fields: &'f FormFields<'_>) -> Result<Self, BeaconDecodeError> {
         let mut hit = Self::default();
         for (name, value) in fields.iter() {
@@ -107,7 +111,7 @@ impl<'f> MetaBeaconHit<'f> {
     fn note_member(&mut self, name: &'f str, value: &'f str) {
         let Some((family, rest)) = name.split_once('[') else { return };
         let member = rest.strip_suffix(']').filter(|member| !member.is_empty());
-        // Meta's library writes what is deeper as JSON.
+        // Meta's library writes deeper values as JSON.
         let Some(member) = member.filter(|member| !member.contains("][")) else { return };
         match family {
             "cd" => self.data.push((member, value)),

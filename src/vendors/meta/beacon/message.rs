@@ -1,4 +1,4 @@
-//! One event as a canonical message (`contracts/beacons.md` 1.6, 2 and 4.3).
+//! The mapping of one event to a canonical message (`docs/contracts/beacons.md` 1.6, 2 and 4.3).
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -11,13 +11,13 @@ use crate::vendors::beacon_format::{CanonicalMessage, page, preallocated_object,
 use crate::vendors::digest;
 use crate::vendors::meta::NAME;
 
-/// How far a browser's clock may be off to be believed.
+/// The greatest difference from the gateway's clock at which a browser's time is used.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// The longest id of an event: the gateway refuses a message with a longer one.
+/// The longest id of an event, in bytes: the gateway refuses a message with a longer one.
 const MAX_ID_BYTES: usize = 1000;
 
-/// The keys of advanced matching, and the traits that they are.
+/// The keys of advanced matching and their traits.
 const PERSON: &[(&str, MetaTraitTarget)] = &[
     ("em", MetaTraitTarget::Own("email")),
     ("ph", MetaTraitTarget::Own("phone")),
@@ -32,16 +32,16 @@ const PERSON: &[(&str, MetaTraitTarget)] = &[
     ("external_id", MetaTraitTarget::Id),
 ];
 
-/// Where something that is said of the person belongs.
+/// The target of a key of advanced matching.
 #[derive(Clone, Copy)]
 enum MetaTraitTarget {
     Own(&'static str),
     OfAddress(&'static str),
-    /// An id that the site knows the person by, and nobody else.
+    /// The site's own id of the person, which is sent to Meta alone.
     Id,
 }
 
-/// The message of an event that arrived then.
+/// Returns the message of an event that was received at this time.
 pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonObject {
     let page = page(hit.url, hit.title, hit.referrer);
     let message = if hit.event == "PageView" {
@@ -60,13 +60,14 @@ pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonOb
         .finish()
 }
 
-/// The id that the site gave the event.
+/// Returns the id that the site gave the event, if it is a valid one.
 fn own_id<'h>(hit: &MetaBeaconHit<'h>) -> Option<&'h str> {
     hit.id.filter(|id| names_somebody(id) && id.len() <= MAX_ID_BYTES)
 }
 
-/// What tells the event from others: to Meta, that is the site's id and the name, for templates give all
-/// tags of a page one id. Else its time; without one, the same fields come from many browsers.
+/// Returns the message id. It is made of the site's id and the event's name, by which Meta deduplicates:
+/// templates give all tags of a page one id. Else it is made of the event's times. `None` without them:
+/// many browsers send the same fields then.
 fn id(hit: &MetaBeaconHit<'_>) -> Option<String> {
     let own = own_id(hit).and_then(|id| {
         let whole = format!("{id}.{}", hit.event);
@@ -93,10 +94,10 @@ fn context(hit: &MetaBeaconHit<'_>, page: JsonObject) -> JsonObject {
         put(&mut screen, name, size.and_then(|size| size.parse::<u32>().ok()));
     }
     put(&mut context, "screen", Some(screen));
-    // Some releases send an offset, which names no zone.
+    // Some releases send an offset, which is no zone's name.
     let names_zone = |zone: &&str| zone.starts_with(|c: char| c.is_ascii_alphabetic());
     put(&mut context, "timezone", hit.timezone.filter(names_zone));
-    // What the site says comes before what is found in its forms.
+    // The site's own data replaces data found in its forms.
     let (traits, digests) = person(hit.found.iter().chain(&hit.person).copied());
     put(&mut context, "traits", Some(traits));
     let mut ids = JsonObject::new();
@@ -121,7 +122,7 @@ fn context(hit: &MetaBeaconHit<'_>, page: JsonObject) -> JsonObject {
     context
 }
 
-/// What is said of the person in the clear, and what is hashed.
+/// Splits advanced matching data into traits in the clear and data for Meta alone: digests and the id.
 pub(super) fn person<'s>(
     said: impl Iterator<Item = (&'s str, &'s str)>,
 ) -> (JsonObject, JsonObject) {
@@ -142,7 +143,7 @@ pub(super) fn person<'s>(
     (traits, digests)
 }
 
-/// Limited data use, as the three arguments of the library's own function.
+/// Adds Limited Data Use in the form of the three arguments of the library's own function.
 fn limit(context: &mut JsonObject, hit: &MetaBeaconHit<'_>) {
     let Some(options) = hit.options else { return };
     let options: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();

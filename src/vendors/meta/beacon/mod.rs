@@ -1,13 +1,13 @@
-//! The pixel's beacons (`contracts/beacons.md` section 4): one endpoint for images, for forms that a
+//! The pixel's beacons (`docs/contracts/beacons.md` section 4): one endpoint for images, for forms that a
 //! page submits into a frame, and for forms of either encoding that scripts send. The library neither
-//! reads the answer nor tries again.
+//! reads the reply nor retries.
 //!
 //! Decisions where the contract leaves a choice:
-//! - Neither Meta's cookies nor its advanced matching name the visitor: images and forms bring the
-//!   gateway's own cookie along.
-//! - What the page hashed stays what Meta alone reads, in `context.clientIds.meta`. Among the traits
-//!   it would take the place of the person's real address, for all destinations.
-//! - A view of several products is one of a list.
+//! - Neither Meta's cookies nor its advanced matching identify the visitor: images and forms are sent
+//!   with the gateway's own cookie.
+//! - Digests that the page made are for Meta alone, in `context.clientIds.meta`. As traits they would
+//!   replace the person's real e-mail address, for all destinations.
+//! - A view of several products is a view of a list.
 
 mod commerce;
 mod hit;
@@ -27,17 +27,17 @@ use crate::vendors::beacon::{
 };
 use crate::vendors::beacon_format::{FormFields, MessageBatch};
 
-/// Meta's beacons.
+/// The decoder of Meta's beacons.
 pub(super) struct MetaBeacon;
 
-/// Where events go.
+/// The path of events.
 const EVENTS: &str = "/tr";
 
-/// Where Chrome is asked to attribute the same events once more: nothing new is said there.
+/// The path at which Chrome registers the same events for attribution: it has no new data.
 const ATTRIBUTION: &str = "/privacy_sandbox/pixel/register/trigger";
 
-/// What the library reports of its own accord: what a page contains and what was clicked on. Large, and
-/// full of what visitors see.
+/// Events that the library sends automatically: a page's contents and clicks on it. They are large and
+/// full of text that visitors see.
 const AUTOMATIC: [&str; 2] = ["SubscribedButtonClick", "Microdata"];
 
 impl Beacon for MetaBeacon {
@@ -94,7 +94,7 @@ impl Beacon for MetaBeacon {
         match verdict {
             BeaconOutcome::Later { limited } => BeaconReply::later(limited),
             _ if inbound.method == Method::GET => BeaconReply::gif(),
-            // A frame shows it, where nobody looks.
+            // The page loads the reply into a frame that visitors do not see.
             BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
                 BeaconReply {
                     status: StatusCode::OK,
@@ -106,25 +106,25 @@ impl Beacon for MetaBeacon {
     }
 }
 
-/// The path without a slash at its end.
+/// Returns the path without a slash at its end.
 fn plain(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-/// The fields of the body.
+/// Reads the form fields of the body.
 fn posted<'b>(inbound: &BeaconRequest<'b>) -> Result<FormFields<'b>, BeaconDecodeError> {
     const BROKEN: BeaconDecodeError = BeaconDecodeError::Malformed("the form is broken");
     let content_type = inbound.field(CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_multipart =
         content_type.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if !is_multipart || inbound.body.is_empty() {
-        // What is not ASCII is percent-encoded in a form.
+        // Forms percent-encode all that is not ASCII.
         return Ok(FormFields::of_bytes(inbound.body));
     }
     FormFields::multipart(content_type, inbound.body).ok_or(BROKEN)
 }
 
-/// The message of one event; none if it is one of the library's own.
+/// Returns the message of one event; `None` if the library sent it automatically.
 fn read(
     fields: &FormFields<'_>,
     inbound: &BeaconRequest<'_>,

@@ -1,5 +1,5 @@
-//! What the fixtures under `tests/fixtures/vendors/meta/beacon` do not show: all rules there and back,
-//! and hostile requests.
+//! Tests beyond the fixtures under `tests/fixtures/vendors/meta/beacon`: round trips of all rules, and
+//! hostile requests.
 
 use http::{Method, StatusCode};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn only(query: &str) -> Value {
     Value::Object(messages.remove(0))
 }
 
-/// What Meta is told by its destination of an event that its library told the gateway.
+/// Returns the event that the destination sends to Meta for an event from Meta's library.
 fn retold(query: &str) -> Value {
     let mut message = only(query);
     message["facts"] = json!({ "ip": "203.0.113.9", "userAgent": "Mozilla/5.0" });
@@ -39,7 +39,7 @@ fn retold(query: &str) -> Value {
 }
 
 #[test]
-fn the_destination_tells_the_same_again() {
+fn destination_sends_what_the_pixel_sent() {
     let standard = [
         "PageView",
         "ViewContent",
@@ -96,7 +96,7 @@ fn the_destination_tells_the_same_again() {
 }
 
 #[test]
-fn the_shim_and_the_library_tell_the_same() {
+fn shim_and_library_give_the_same_message() {
     let data = json!({
         "value": "25.5", "currency": "USD", "content_type": "product", "content_name": "n",
         "content_category": "c", "search_string": "007", "num_items": 2, "own": "true", "none": "",
@@ -150,7 +150,7 @@ fn the_shim_and_the_library_tell_the_same() {
 }
 
 #[test]
-fn every_rule_has_its_way_back() {
+fn canonical_finds_the_rule_of_metas_name() {
     for (name, several, expected) in [
         ("ViewContent", false, Some("PRODUCT_VIEWED")),
         ("ViewContent", true, Some("PRODUCT_LIST_VIEWED")),
@@ -166,7 +166,7 @@ fn every_rule_has_its_way_back() {
 }
 
 #[test]
-fn fields_of_metas_own_go_there_and_back() {
+fn metas_own_fields_round_trip() {
     let retold = |data: &str| {
         retold(&format!("id=1&dl=https://x.example/&ts=1795435200000&{data}"))["custom_data"]
             .clone()
@@ -195,7 +195,7 @@ fn fields_of_metas_own_go_there_and_back() {
 }
 
 #[test]
-fn what_the_page_hashed_is_not_hashed_again_and_is_no_trait() {
+fn digests_are_neither_hashed_again_nor_made_traits() {
     let query = format!(
         "id=1&ev=Contact&dl=https://x.example/&ts=1795435200000&ud[em]={}&ud[fn]=Jos%C3%A9\
          &ud[ct]=Bern&ud[external_id]=user-42&udff[ph]={DIGEST}&udff[em]=found&ud[zz]=x&ud[]=y",
@@ -216,7 +216,7 @@ fn what_the_page_hashed_is_not_hashed_again_and_is_no_trait() {
 }
 
 #[test]
-fn metas_cookies_and_its_options_come_back_as_they_were() {
+fn metas_cookies_and_processing_options_round_trip() {
     let query = "id=1&ev=Contact&dl=https://x.example/&ts=1795435200000\
         &fbp=fb.1.1795434762840.123456789&fbc=fb.1.1795434762840.AbC.AQ&dpo=LDU&dpoco=1&dpost=1000";
     let event = retold(query);
@@ -230,7 +230,7 @@ fn metas_cookies_and_its_options_come_back_as_they_were() {
 }
 
 #[test]
-fn ids_are_the_sites_or_tell_events_apart() {
+fn message_id_uses_the_sites_id_else_the_times() {
     let id = |query: &str| only(&format!("id=1&ev=E&{query}")).get("messageId").cloned();
     assert_eq!(id("eid=e1&ts=1&it=2"), Some("e1.E".into()));
     let made = id("ts=1&it=2&ec=0").unwrap();
@@ -243,7 +243,7 @@ fn ids_are_the_sites_or_tell_events_apart() {
 }
 
 #[test]
-fn events_that_share_an_id_are_two_here_and_keep_it_on_the_way_to_meta() {
+fn events_sharing_an_id_get_own_message_ids_and_keep_it_for_meta() {
     let query =
         |event: &str| format!("id=1&dl=https://x.example/&ts=1795435200000&eid=E1&ev={event}");
     let long = "x".repeat(999);
@@ -259,7 +259,7 @@ fn events_that_share_an_id_are_two_here_and_keep_it_on_the_way_to_meta() {
 }
 
 #[test]
-fn a_time_within_minutes_is_believed() {
+fn time_is_used_if_within_five_minutes() {
     let time = |ts: &str| only(&format!("id=1&ev=E&ts={ts}")).get("timestamp").cloned();
     assert_eq!(time("1795435199500"), Some("2026-11-23T11:59:59.5Z".into()));
     assert_eq!(time("1795435260000"), Some("2026-11-23T12:01:00Z".into()));
@@ -269,7 +269,7 @@ fn a_time_within_minutes_is_believed() {
 }
 
 #[test]
-fn numbers_are_numbers_and_ids_are_texts() {
+fn numbers_are_parsed_and_ids_stay_texts() {
     let properties = only(
         "id=1&ev=E&cd[value]=25.50&cd[a]=1&cd[b]=001&cd[c]=1.50&cd[d]=%7B%22b%22%3A2%7D&cd[e]={x\
          &cd[f]=true&cd[order_id]=12&cd[g]=-0.5&cd[h]=-&cd[i]=1e999&cd[content_ids]=77&cd[x][y]=1",
@@ -283,7 +283,7 @@ fn numbers_are_numbers_and_ids_are_texts() {
 }
 
 #[test]
-fn products_are_found_in_contents_else_by_their_ids() {
+fn products_come_from_contents_else_content_ids() {
     let products = |data: &str| {
         let properties = only(&format!("id=1&ev=InitiateCheckout&{data}"))["properties"].clone();
         let left = properties.get("contents").or(properties.get("content_ids")).is_some();
@@ -300,7 +300,7 @@ fn products_are_found_in_contents_else_by_their_ids() {
 }
 
 #[test]
-fn a_batch_is_many_and_one_bad_event_takes_no_other_along() {
+fn batch_keeps_the_others_of_a_bad_event() {
     let events = |query: &str| {
         let messages = got(query).decode(&MetaBeacon)?;
         Ok::<_, BeaconDecodeError>(
@@ -317,7 +317,7 @@ fn a_batch_is_many_and_one_bad_event_takes_no_other_along() {
 }
 
 #[test]
-fn what_is_no_event_is_malformed_and_answered_all_the_same() {
+fn malformed_event_is_refused_and_still_answered() {
     for bad in ["", "id=1", "ev=E", "id=&ev=E", "id=x1&ev=E", "id=1&ev=", "id=1&ev=%20"] {
         assert!(got(bad).decode(&MetaBeacon).is_err(), "{bad}");
     }
@@ -329,7 +329,7 @@ fn what_is_no_event_is_malformed_and_answered_all_the_same() {
     assert_eq!(attribution.decode(&MetaBeacon), Ok(Vec::new()));
 }
 
-/// One event with all that it can say.
+/// Returns one event with all its fields.
 fn good() -> String {
     format!(
         "id=123&ev=Purchase&dl=https%3A%2F%2Fx.example%2Fp%3Fa%3D1&rl=&if=false&ts=1795435200000\
@@ -341,7 +341,7 @@ fn good() -> String {
 
 proptest! {
     #[test]
-    fn hostile_requests_do_no_harm_and_are_not_blown_up(
+    fn hostile_requests_decode_within_bounds(
         query in prop_oneof![
             Just(String::new()),
             broken_query(&good()),

@@ -1,5 +1,5 @@
-//! What the shim of the pixel tells: the name and the custom data of a call, and what the page said of
-//! the person, as the page gave them.
+//! Messages of the pixel's shim: the name and the custom data of a call, and the page's advanced matching
+//! data, as the page gave them.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::vendors::beacon_format::{note_source, put, take};
 use crate::vendors::meta::NAME;
 use crate::vendors::products;
 
-/// Puts a message of Meta's words into the spec's.
+/// Converts a message from Meta's names to the spec's.
 pub(in crate::vendors::meta) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = match message.get("event").and_then(Value::as_str) {

@@ -1,11 +1,11 @@
-//! Whom Mixpanel's library means (`contracts/beacons.md` 5.3).
+//! The visitor's ids in records of Mixpanel's library (`docs/contracts/beacons.md` 5.3).
 
 use serde_json::Value;
 
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
-/// Before the device's id while nobody has signed in.
+/// The prefix of a device's id before a user is identified.
 const DEVICE: &str = "$device:";
 
 /// Characters of a UUID.
@@ -20,8 +20,8 @@ pub(super) struct MixpanelBeaconIds {
 }
 
 impl MixpanelBeaconIds {
-    /// Takes a member that is one of them: `distinct_id`, or `$distinct_id` of a profile. Any other
-    /// is given back.
+    /// Takes a member that is one of the ids: `distinct_id`, or `$distinct_id` of a profile. Any other
+    /// member is returned.
     pub(super) fn take(&mut self, name: &str, value: Value) -> Option<Value> {
         let place = match name {
             "distinct_id" | "$distinct_id" => &mut self.distinct,
@@ -33,7 +33,7 @@ impl MixpanelBeaconIds {
         None
     }
 
-    /// The user, if one has signed in.
+    /// Returns the user's id, if one is identified.
     pub(super) fn user(&self) -> Option<&str> {
         let of_distinct = || {
             let id = self.distinct.as_deref()?;
@@ -43,7 +43,7 @@ impl MixpanelBeaconIds {
         self.user.as_deref().or_else(of_distinct)
     }
 
-    /// The device.
+    /// Returns the device's id without its prefix.
     pub(super) fn device(&self) -> Option<&str> {
         let of_distinct = || {
             let id = self.distinct.as_deref()?;
@@ -52,8 +52,8 @@ impl MixpanelBeaconIds {
         self.device.as_deref().map(bare).or_else(of_distinct)
     }
 
-    /// Libraries before `$device_id` gave devices five numbers of their own, of any length, which
-    /// no site gives its users.
+    /// Returns true for a device id of libraries before `$device_id`: five numbers of any length, which no
+    /// site gives its users.
     fn is_old(&self) -> bool {
         let Some(id) = self.distinct.as_deref() else { return false };
         let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
@@ -64,17 +64,17 @@ impl MixpanelBeaconIds {
             && id.split('-').all(is_hex)
     }
 
-    /// The id that the record names, whoever's it is.
+    /// Returns the record's `distinct_id`, of a user or a device.
     pub(super) fn distinct(&self) -> Option<&str> {
         self.distinct.as_deref()
     }
 
-    /// The message with both ids.
+    /// Adds both ids to a message.
     pub(super) fn write(&self, message: CanonicalMessage) -> CanonicalMessage {
         message.with_id("userId", self.user()).with_id("anonymousId", self.device())
     }
 
-    /// The ids as sent, for `context.clientIds`.
+    /// Adds the ids as sent to `context.clientIds`.
     pub(super) fn finish(self, context: &mut JsonObject) {
         let mut own = JsonObject::new();
         put(&mut own, "distinct_id", self.distinct);
@@ -86,12 +86,12 @@ impl MixpanelBeaconIds {
     }
 }
 
-/// An id without the mark of devices.
+/// Returns an id without the prefix of devices.
 pub(super) fn bare(id: &str) -> &str {
     id.strip_prefix(DEVICE).unwrap_or(id)
 }
 
-/// Whether an id is marked as a device's.
+/// Returns true if an id has the prefix of devices.
 pub(super) fn is_device(id: &str) -> bool {
     id.starts_with(DEVICE)
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_devices_are_told_apart() {
+    fn users_and_devices_are_distinguished() {
         const OLD: &str = "16f0a6e4c3a1d2-0f2c3ad1e2d3a4-3f71449b-1fa400-16f0a6e4c3b2a1";
         const UUID: &str = "36e52e74-9374-4a3c-b93c-acf0dcf2c30e";
         for (distinct, device, user, expected) in [
@@ -109,7 +109,7 @@ mod tests {
             ("$device:d1", "", "", (None, Some("d1"))),
             ("u1", "d1", "u1", (Some("u1"), Some("d1"))),
             ("u1", "d1", "", (Some("u1"), Some("d1"))),
-            // Versions before 2.46 marked no devices.
+            // Versions before 2.46 have no prefix for devices.
             ("d1", "d1", "", (None, Some("d1"))),
             (OLD, "", "", (None, Some(OLD))),
             (UUID, "", "", (Some(UUID), None)),

@@ -1,12 +1,13 @@
-//! What Mixpanel's browser library sends, and what it wants to hear (`contracts/beacons.md` section 5).
+//! The beacons of Mixpanel's browser library and the replies that it expects (`docs/contracts/beacons.md`
+//! section 5).
 //!
-//! `/track` brings events, `/engage` people, `/groups` groups, one or up to fifty in a request: as
+//! `/track` takes events, `/engage` people, `/groups` groups, one or up to fifty in a request: as
 //! `data` in a form, in base64 for every host that is not Mixpanel's own, or in the query of a GET.
-//! Session recordings (`/record`) are taken and left. Flags and settings come from nobody here: the
-//! answers say that there are none.
+//! Session recordings (`/record`) are accepted and dropped. The replies to requests for flags and
+//! settings say that there are none.
 //!
-//! A batch that is not taken now is kept by the library and comes again, so 429 and 503 lose
-//! nothing. `redirect` is not followed: anybody could lead visitors anywhere.
+//! The library keeps a batch that is not taken and retries it, so 429 and 503 lose nothing. The
+//! parameter `redirect` is ignored: it would make the gateway an open redirect.
 
 mod identity;
 mod profiles;
@@ -43,7 +44,7 @@ const PNG: &[u8] =
     \x54\x78\xda\x63\x60\x00\x02\x00\x00\x05\x00\x01\xe9\xfa\xdc\xd8\x00\x00\x00\x00\
     \x49\x45\x4e\x44\xae\x42\x60\x82";
 
-/// What the library asks for.
+/// The purpose of a path below the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MixpanelBeaconRoute {
     Track,
@@ -57,7 +58,7 @@ enum MixpanelBeaconRoute {
     Decide,
 }
 
-/// What all records of one request share.
+/// The facts that all records of one request share.
 struct MixpanelEnvelope {
     endpoint: &'static str,
     /// The library's clock when it sent them.
@@ -75,7 +76,7 @@ impl MixpanelBeaconRoute {
             "/flags" => Some(Self::Flags),
             "/settings" => Some(Self::Settings),
             "/decide" => Some(Self::Decide),
-            // What newer libraries tell of the flags they have shown.
+            // Newer libraries report the flags that they have shown.
             below if below.starts_with("/flags/") => Some(Self::Flags),
             _ => None,
         }
@@ -121,7 +122,7 @@ impl Face for MixpanelBeacon {
                 batch.show_key(key);
             }
             if record.contains_key("$delete") {
-                // Who may erase a person is for the site's operator to say, not for a beacon.
+                // Only the site's operator may erase a person, never a beacon.
                 batch.refuse("erasure");
                 continue;
             }
@@ -156,7 +157,7 @@ impl Face for MixpanelBeacon {
             BeaconOutcome::Later { limited: false } => {
                 refused(BeaconReply::later(false), "try again later")
             }
-            // The library halves its batch.
+            // The library then halves its batch.
             BeaconOutcome::TooLarge => {
                 refused(BeaconReply::too_large(), "the request is too large")
             }
@@ -166,7 +167,7 @@ impl Face for MixpanelBeacon {
     }
 }
 
-/// A refusal as JSON: server libraries fail upon a body that is none.
+/// Adds a JSON body to a refusal: server libraries fail upon any other body.
 fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
     let said = json!({ "code": answer.status.as_u16(), "status": 0, "error": why });
     let (content_type, body) = (Some("application/json"), Bytes::from(said.to_string()));
@@ -176,7 +177,7 @@ fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
 /// One record that could be read.
 enum MixpanelBeaconRecord {
     Message(JsonObject),
-    /// It says nothing of the visitor.
+    /// A record without information about the visitor.
     Nothing,
 }
 
@@ -189,13 +190,13 @@ impl MixpanelBeaconRecord {
     }
 }
 
-/// The project's token in a record.
+/// Returns the project's token in a record.
 fn token(record: &JsonObject) -> Option<&str> {
     let of_event = || record.get("properties")?.get("token");
     record.get("$token").or_else(of_event)?.as_str()
 }
 
-/// The records of a request: one, a list, or, where servers import, lines.
+/// Splits a request into its records: one, a list, or, for `/import`, lines.
 fn records<'p>(
     inbound: &BeaconRequest<'_>,
     payload: &'p [u8],
@@ -218,7 +219,7 @@ fn records<'p>(
     Ok(records)
 }
 
-/// The JSON of a request, wherever it stands.
+/// Returns the JSON of a request, from its body, a form's `data` or the query.
 fn payload<'a>(
     inbound: &BeaconRequest<'a>,
     query: &FormFields<'_>,
@@ -248,7 +249,7 @@ fn payload<'a>(
     }
 }
 
-/// True if the library asks for something, in the query or, as servers do, among the fields of the body.
+/// Returns true if a request sets this option, in the query or, as servers do, among the body's fields.
 fn asks(inbound: &BeaconRequest<'_>, name: &str) -> bool {
     let is_wish = |fields: &FormFields<'_>| fields.get(name).is_some_and(|value| value != "0");
     if is_wish(&FormFields::form(inbound.query)) {

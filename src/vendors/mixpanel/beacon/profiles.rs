@@ -1,7 +1,7 @@
-//! People of `/engage` and groups of `/groups` (`contracts/beacons.md` 5.4).
+//! People of `/engage` and groups of `/groups` (`docs/contracts/beacons.md` 5.4).
 //!
-//! What is set becomes traits, what is unset a trait that is `null`. Whatever else is done, and what
-//! was to be set only once, stays in `context.source.operations` as sent.
+//! Properties that are set become traits, unset ones traits that are `null`. All other operations, and
+//! properties to be set only once, stay in `context.source.operations` as sent.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::event::{EventKind, JsonObject};
 use crate::values::address::read_visitor_address;
 use crate::vendors::beacon_format::{self, CanonicalMessage, put};
 
-/// Mixpanel's own properties that have a name without `$` as traits.
+/// Mixpanel's own properties and the traits that they become.
 const RESERVED: &[(&str, &str)] = &[
     ("$email", "email"),
     ("$name", "name"),
@@ -40,7 +40,7 @@ struct MixpanelProfileUpdate {
     context: JsonObject,
 }
 
-/// An identify message of an update. `None` if it is none.
+/// Returns the identify message of an update. `None` if it has neither an id nor a change.
 pub(super) fn person(
     record: JsonObject,
     sending: &MixpanelEnvelope,
@@ -53,7 +53,7 @@ pub(super) fn person(
     Some(update.into_read(message, sending))
 }
 
-/// A group message of an update. `None` if it names no group.
+/// Returns the group message of an update. `None` if it names no group.
 pub(super) fn group(
     record: JsonObject,
     sending: &MixpanelEnvelope,
@@ -78,7 +78,7 @@ fn read(record: JsonObject) -> MixpanelProfileUpdate {
             ("$group_key", value) => update.group_key = beacon_format::id(value),
             ("$group_id", value) => update.group_id = beacon_format::id(value),
             ("$time", value) => update.time = Some(value),
-            // Not the visitor's doing: it is not when they were last seen.
+            // No action of the visitor: not the time when they were last seen.
             ("$ignore_time", Value::Bool(true)) => put(&mut update.context, "active", Some(false)),
             ("$ip", Value::String(ip)) => {
                 let address = read_visitor_address(&ip).map(|address| address.to_string());
@@ -107,7 +107,7 @@ impl MixpanelProfileUpdate {
 
     fn set(&mut self, set: JsonObject) {
         for (name, value) in set {
-            // The library adds what it knows of the browser to whatever is set.
+            // The library adds the browser's properties to those that are set.
             if let Some(value) = surround(&mut self.context, &name, value) {
                 self.traits.insert(renamed(name), value);
             }
@@ -137,7 +137,7 @@ impl MixpanelProfileUpdate {
     }
 }
 
-/// What a shim says is set of a person or a group, and what is set once.
+/// Converts the properties that a shim sets, or sets once, of a person or a group to traits.
 pub(super) fn set(said: JsonObject, once: Option<&JsonObject>) -> JsonObject {
     let mut traits = said.into_iter().map(|(name, value)| (renamed(name), value)).collect();
     if let Some(once) = once {
@@ -146,7 +146,7 @@ pub(super) fn set(said: JsonObject, once: Option<&JsonObject>) -> JsonObject {
     traits
 }
 
-/// What has no value yet is not set, and not unset either.
+/// Adds properties that are set once; those without a value are neither set nor unset.
 fn add_once(traits: &mut JsonObject, set: &JsonObject) {
     for (name, value) in set {
         if !value.is_null() && *value != "$direct" {

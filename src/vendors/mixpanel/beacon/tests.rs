@@ -1,4 +1,4 @@
-//! Whatever is sent, nothing breaks, and what comes of it is no more than a few times as much.
+//! Arbitrary input decodes without a panic, and its messages stay within a multiple of the bytes sent.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::vendors::test_support;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A batch with what events, people and groups say.
+/// A batch with the members of events, people and groups.
 const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
 "distinct_id":"$device:d1","$device_id":"d1","$insert_id":"i1","$current_url":"https://a.example/p?a=1",
 "$referrer":"https://b.example/","current_page_title":"P","utm_source":"google","gclid":"g1","$os":"Linux",
@@ -23,7 +23,7 @@ const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","t
 {"$token":"t","$distinct_id":"u1","$set":{"$email":"a@b.co"},"$set_once":{"a":null},"$unset":["b"],"$add":{"c":1}},
 {"$token":"t","$group_key":"company","$group_id":"acme","$set":{"$name":"Acme"},"$time":1795434250}]"#;
 
-/// How many bytes of messages may come of a byte.
+/// Message bytes allowed per byte sent.
 const TIMES: usize = 16;
 
 fn sent(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> TestBeaconRequest {
@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[test]
-fn the_shortest_records_are_not_blown_up() {
+fn shortest_records_stay_within_bounds() {
     let body = json!(vec![json!({ "event": "a" }); 2000]).to_string();
     let events = sent("/track?_=1795434250817", "text/plain", body);
     events.check(&MixpanelBeacon, TIMES);
@@ -92,7 +92,7 @@ fn the_shortest_records_are_not_blown_up() {
 }
 
 #[test]
-fn other_paths_are_not_mixpanels() {
+fn endpoint_rejects_other_paths() {
     for path in ["/", "", "/tracker", "/track/x", "/imports", "/flagships"] {
         assert_eq!(Face::endpoint(&MixpanelBeacon, path), None, "{path}");
     }
@@ -104,7 +104,7 @@ fn other_paths_are_not_mixpanels() {
 }
 
 #[test]
-fn a_server_reads_json_whatever_becomes_of_its_request() {
+fn verbose_replies_are_json_for_every_outcome() {
     let form = "data=W10&verbose=1";
     let sent = sent("/track", FORM, form);
     for (verdict, status) in [
@@ -132,7 +132,7 @@ fn servers_import_lines_and_lists() {
 }
 
 #[test]
-fn a_batch_that_is_too_large_is_refused_so_that_the_library_halves_it() {
+fn oversized_batch_gets_413_so_that_the_library_halves_it() {
     let sent = sent("/track/?verbose=1", FORM, "data=W10");
     for (verdict, status) in [
         (BeaconOutcome::Taken { events: 0 }, 200),

@@ -1,5 +1,5 @@
-//! What the shim of the library tells: events by their names, and of people and groups what is set
-//! and done, by Mixpanel's names.
+//! Messages of the library's shim: events by their names, and the operations on people and groups, by
+//! Mixpanel's names.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::profiles;
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::{note_source, put, take};
 
-/// Puts a message of Mixpanel's words into the spec's.
+/// Converts a message from Mixpanel's names to the spec's.
 pub(in crate::vendors::mixpanel) fn to_canonical(message: &mut JsonObject) {
     let mut context = take(message, "context");
     let name = match message.get("type").and_then(Value::as_str) {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mixpanels_names_are_the_specs() {
+    fn to_canonical_renames_traits_and_notes_the_source() {
         let mut person = json!({
             "type": "identify", "traits": { "$email": "a@b.co", "plan": null },
             "context": { "source": { "operations": { "$set_once": { "$name": "A", "$email": "x" } } } },

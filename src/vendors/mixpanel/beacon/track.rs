@@ -1,7 +1,7 @@
-//! Events of `/track` (`contracts/beacons.md` 5.3).
+//! Events of `/track` (`docs/contracts/beacons.md` 5.3).
 //!
-//! A group's key is a property whose value is a list, as any list is: it stays among the properties,
-//! where the destination finds it again.
+//! A group's key is a property whose value is a list like any other: it stays among the properties,
+//! where the destination reads it.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
 use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
-/// Which of an object's members in the context a default property is.
+/// Default properties, each with its object and member in the context.
 const SURROUNDINGS: &[(&str, &str, &str)] = &[
     ("$os", "os", "name"),
     ("$os_version", "os", "version"),
@@ -23,7 +23,7 @@ const SURROUNDINGS: &[(&str, &str, &str)] = &[
     ("$lib_version", "library", "version"),
 ];
 
-/// Properties that say again what others say.
+/// Properties that repeat others.
 const REPEATED: [&str; 7] = [
     "token",
     "mp_sent_by_lib_version",
@@ -34,7 +34,7 @@ const REPEATED: [&str; 7] = [
     "$referring_domain",
 ];
 
-/// What an event's properties say, by what it is.
+/// An event's properties, sorted by purpose.
 #[derive(Default)]
 struct MixpanelBeaconEvent {
     ids: MixpanelBeaconIds,
@@ -45,11 +45,11 @@ struct MixpanelBeaconEvent {
     referrer: Option<Value>,
     arrival: CampaignContext,
     context: JsonObject,
-    /// What is the site's own.
+    /// The site's own properties.
     properties: JsonObject,
 }
 
-/// The message of an event. `None` if it is none.
+/// Returns the message of an event. `None` if it has no name.
 pub(super) fn message(
     record: JsonObject,
     sending: &MixpanelEnvelope,
@@ -63,7 +63,7 @@ pub(super) fn message(
         }
     }
     let name = name.filter(|name| !name.trim().is_empty())?;
-    // One is about the visitor's choice, the other said that the library had loaded.
+    // `$opt_in` is about the visitor's choice; `mp_loaded` said that the library had loaded.
     if matches!(name.as_str(), "$opt_in" | "mp_loaded") {
         return Some(MixpanelBeaconRecord::Nothing);
     }
@@ -80,7 +80,7 @@ fn said(properties: JsonObject) -> MixpanelBeaconEvent {
             "$current_url" | "mp_page" => said.url = Some(value),
             "current_page_title" => said.title = Some(value),
             "$referrer" | "mp_referrer" => said.referrer = Some(value),
-            // The word that there was no page before is no property.
+            // `$direct` means that there was no page before; it is no property.
             "$initial_referrer" | "$initial_referring_domain" if value == "$direct" => {}
             repeated if REPEATED.contains(&repeated) => {}
             _ => {
@@ -94,7 +94,7 @@ fn said(properties: JsonObject) -> MixpanelBeaconEvent {
     said
 }
 
-/// Puts a default property into the context; any other is given back.
+/// Puts a default property into the context; any other is returned.
 pub(super) fn surround(context: &mut JsonObject, name: &str, value: Value) -> Option<Value> {
     let known = SURROUNDINGS.iter().find(|(property, _, _)| *property == name);
     let Some((_, object, member)) = known else { return Some(value) };
@@ -129,7 +129,7 @@ impl MixpanelBeaconEvent {
         MixpanelBeaconRecord::Message(message.finish())
     }
 
-    /// A page view or a track event.
+    /// Builds a page or a track message.
     fn event(&mut self, name: &str) -> CanonicalMessage {
         let properties = std::mem::take(&mut self.properties);
         let message = match name {
@@ -143,7 +143,7 @@ impl MixpanelBeaconEvent {
         self.ids.write(message)
     }
 
-    /// A visitor who is now known: by the user's id, or by the two ids of server libraries.
+    /// Builds an identify message: by the user's id, or by the two ids of server libraries.
     fn identify(&mut self) -> Option<CanonicalMessage> {
         let (known, before) = (self.take_id("$identified_id"), self.take_id("$anon_id"));
         let anonymous = self.take_id("$anon_distinct_id").filter(|id| is_device(id)).or(before);
@@ -153,7 +153,7 @@ impl MixpanelBeaconEvent {
         Some(message.with_id("userId", Some(user)).with_id("anonymousId", device))
     }
 
-    /// Two ids of one person: the earlier and the later.
+    /// Builds an alias message of a person's earlier and later id.
     fn alias(
         &self,
         (previous, user): (Option<String>, Option<String>),
@@ -170,7 +170,7 @@ impl MixpanelBeaconEvent {
         message.has("userId").then_some(message)
     }
 
-    /// The ids of a merge, in which a device is the earlier one wherever it stands.
+    /// Returns the two ids of a merge; a device's is the earlier one, whatever their order.
     fn merged(&mut self) -> (Option<String>, Option<String>) {
         let Some(Value::Array(ids)) = self.properties.remove("$distinct_ids") else {
             return (None, None);

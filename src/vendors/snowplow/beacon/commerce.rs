@@ -1,6 +1,6 @@
-//! What was sold: the e-commerce plugin's actions, whose products and orders are entities; the events
-//! of carts that were before it; and the oldest transactions and their items. All take the Segment
-//! spec's names (`contracts/beacons.md` 2).
+//! E-commerce: the plugin's actions, whose products and orders are entities; the older cart events; and
+//! the oldest transactions and their items. All get the Segment spec's names
+//! (`docs/contracts/beacons.md` 2).
 
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ const ORDER: &[(&str, &str)] =
 const REFUND: &[(&str, &str)] = &[("transaction_id", "order_id"), ("refund_amount", "revenue")];
 const CART_ITEM: &[(&str, &str)] = &[("unitPrice", "price"), ("unit_price", "price")];
 
-/// What is a number, even where a site writes it as text.
+/// Members that are numbers, even where a site writes them as text.
 const NUMBERS: &[&str] = &[
     "price",
     "quantity",
@@ -52,7 +52,7 @@ const NUMBERS: &[&str] = &[
     "total_quantity",
 ];
 
-/// An action of the plugin: its canonical name and its properties.
+/// Returns the canonical name and the properties of a plugin's action.
 pub(super) fn action(
     data: &mut JsonObject,
     entities: &mut SnowplowEntities,
@@ -80,7 +80,7 @@ pub(super) fn action(
     for product in &mut products {
         *product = renamed(std::mem::take(product), PRODUCT);
     }
-    // Where the spec has one product, it is the event itself.
+    // Events of one product have it among their own properties in the spec.
     let is_of_one = matches!(
         action.as_str(),
         "product_view" | "list_click" | "add_to_cart" | "remove_from_cart"
@@ -101,12 +101,12 @@ pub(super) fn action(
     Some((event.to_owned(), properties))
 }
 
-/// Something put into a cart or taken out, before there was the plugin.
+/// Returns the properties of a cart event from before the plugin.
 pub(super) fn cart_item(data: JsonObject) -> JsonObject {
     renamed(data, CART_ITEM)
 }
 
-/// The order of an old transaction.
+/// Returns the properties of an old transaction.
 pub(super) fn order(payload: &mut SnowplowPayload, products: Vec<Value>) -> JsonObject {
     let mut order = JsonObject::new();
     put(&mut order, "order_id", payload.text("tr_id"));
@@ -124,7 +124,7 @@ pub(super) fn order(payload: &mut SnowplowPayload, products: Vec<Value>) -> Json
     order
 }
 
-/// An item of an old transaction, without the transaction's id.
+/// Returns an item of an old transaction, without the transaction's id.
 pub(super) fn item(payload: &mut SnowplowPayload) -> JsonObject {
     let mut item = JsonObject::new();
     put(&mut item, "sku", payload.text("ti_sk"));
@@ -137,18 +137,18 @@ pub(super) fn item(payload: &mut SnowplowPayload) -> JsonObject {
     item
 }
 
-/// Whether a step of a checkout is its first.
+/// Returns true if a checkout step is the first.
 pub(super) fn starts_checkout(properties: &JsonObject) -> bool {
     properties.get("step").and_then(products::whole_number) == Some(1)
 }
 
-/// One amount, which may be what the shop earned or what the visitor paid.
+/// Sets `total` and `value` to one amount: revenue and amount paid are not distinguished.
 pub(super) fn worth_alike(properties: &mut JsonObject, worth: Option<Value>) {
     put(properties, "total", worth.clone());
     put(properties, "value", worth);
 }
 
-/// Members under their canonical names. Those that say nothing are left out.
+/// Renames members to their canonical names. Empty ones are left out.
 pub(super) fn renamed(members: JsonObject, names: &[(&str, &str)]) -> JsonObject {
     let mut renamed = JsonObject::new();
     for (name, value) in members {
@@ -160,7 +160,7 @@ pub(super) fn renamed(members: JsonObject, names: &[(&str, &str)]) -> JsonObject
     renamed
 }
 
-/// Adds members where there are none of their names.
+/// Adds members whose names are not set yet.
 pub(super) fn add(properties: &mut JsonObject, members: JsonObject) {
     for (name, value) in members {
         properties.entry(name).or_insert(value);

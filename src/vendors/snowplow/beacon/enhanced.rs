@@ -1,5 +1,5 @@
-//! What was sold, as the plugin says it that is named after Google's enhanced e-commerce: an action,
-//! and entities for its order, its products, its impressions and its promotions.
+//! E-commerce of the plugin named after Google's enhanced e-commerce: an action, and entities for its
+//! order, its products, its impressions and its promotions.
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ const ORDER: &[(&str, &str)] =
 const PRODUCT: &[(&str, &str)] = &[("id", "product_id")];
 const PROMOTION: &[(&str, &str)] = &[("id", "promotion_id")];
 
-/// An action: its canonical name and its properties.
+/// Returns the canonical name and the properties of an action.
 pub(super) fn action(
     data: &mut JsonObject,
     entities: &mut SnowplowEntities,
@@ -62,7 +62,7 @@ pub(super) fn action(
     let known = ACTIONS.iter().find(|(known, _)| *known == action).map(|(_, name)| *name);
     let event = match (action.as_str(), known) {
         ("checkout", _) if starts_checkout(&properties) => "Checkout Started",
-        // What is seen is not said but by what it is.
+        // Only the entities tell what was viewed.
         ("view", _) if has_promotions => "Promotion Viewed",
         ("view", _) => "Product List Viewed",
         (_, Some(known)) => known,

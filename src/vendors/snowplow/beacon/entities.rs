@@ -1,5 +1,4 @@
-//! What a tracker attaches to an event: entities of schemas of their own. Those that are not
-//! understood stay as they are.
+//! Entities that a tracker attaches to an event, each with its own schema. Unknown ones stay as they are.
 
 use serde_json::Value;
 
@@ -11,7 +10,7 @@ use crate::event::JsonObject;
 pub(super) struct SnowplowEntities(Vec<SelfDescribingJson>);
 
 impl SnowplowEntities {
-    /// Those of a payload.
+    /// Reads the entities of a payload.
     pub(super) fn of(payload: &SnowplowPayload) -> Self {
         let envelope = payload.json("co", "cx");
         let Some(Value::Array(items)) = envelope.and_then(|all| unwrapped(all, "contexts")) else {
@@ -32,24 +31,24 @@ impl SnowplowEntities {
         taken.map(|entity| entity.data).collect()
     }
 
-    /// The tracker's session.
+    /// Takes the tracker's session.
     pub(super) fn session(&mut self) -> Option<JsonObject> {
         self.take(SNOWPLOW, "client_session")
     }
 
-    /// The id of this view of the page.
+    /// Takes the id of this page view.
     pub(super) fn page_view(&mut self) -> Option<Value> {
         self.take(SNOWPLOW, "web_page")?.get_mut("id").map(Value::take)
     }
 
-    /// The client id of Google's library, as its cookie has it.
+    /// Takes the client id of Google's library, as its cookie has it.
     pub(super) fn google_client(&mut self) -> Option<Value> {
         let cookies = self.take("com.google.ga4", "cookies");
         let cookies = cookies.or_else(|| self.take("com.google.analytics", "cookies"))?;
         cookies.get("_ga").and_then(Value::as_str).map(Value::from)
     }
 
-    /// What the browser says of itself, as `userAgentData` has it.
+    /// Takes the browser's client hints, in the form of `userAgentData`.
     pub(super) fn client_hints(&mut self) -> JsonObject {
         let mut hints = self.take("org.ietf", "http_client_hints").unwrap_or_default();
         if let Some(is_mobile) = hints.shift_remove("isMobile") {
@@ -58,12 +57,12 @@ impl SnowplowEntities {
         hints
     }
 
-    /// Where the visitor is, if the page asked.
+    /// Takes the visitor's location, if the page asked for it.
     pub(super) fn location(&mut self) -> JsonObject {
         self.take(SNOWPLOW, "geolocation_context").unwrap_or_default()
     }
 
-    /// What is left, as it came.
+    /// Returns the remaining entities as sent.
     pub(super) fn rest(self) -> Vec<Value> {
         self.0.into_iter().map(SelfDescribingJson::into_value).collect()
     }

@@ -1,4 +1,4 @@
-//! A payload as a canonical message.
+//! The mapping of one payload to a canonical message.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,21 +11,21 @@ use super::schema::{SNOWPLOW, SelfDescribingJson, unwrapped};
 use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon_format::{CanonicalMessage, moment, page, preallocated_object, put};
 
-/// What a request says of the client.
+/// Facts of the request that all its payloads share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SnowplowSender<'a> {
-    /// The visitor's name for this day, if nothing else may name them.
+    /// The visitor's id of the day; set if the request forbids any other id.
     pub(super) daily_id: Option<&'a str>,
 }
 
-/// What happened.
+/// The kind, name and properties of an event.
 struct SnowplowEvent {
     message: CanonicalMessage,
-    /// The vendor's own name of it.
+    /// Snowplow's name or schema of the event.
     event: String,
 }
 
-/// Who the visitor is, as the payload says.
+/// The visitor's ids and traits in a payload.
 #[derive(Default)]
 struct SnowplowVisitor {
     user_id: Option<String>,
@@ -35,7 +35,7 @@ struct SnowplowVisitor {
     traits: JsonObject,
 }
 
-/// The message of a payload. `None` if it is of a kind that nobody knows, or its event is unreadable.
+/// Returns the message of a payload. `None` if its kind is unknown or its event is unreadable.
 pub(super) fn message(
     payload: &mut SnowplowPayload,
     products: Vec<Value>,
@@ -55,7 +55,7 @@ pub(super) fn message(
         Some(daily_id) => Some(daily_id),
         None => visitor.domain_user_id.as_deref().or(visitor.network_user_id.as_deref()),
     };
-    // A time that is known to be true is not to be mended by the client's clock.
+    // A true timestamp needs no correction by the client's clock.
     let true_time = time(payload, "ttm");
     let sent_at = time(payload, "stm").filter(|_| true_time.is_none());
     let message = message
@@ -85,7 +85,7 @@ fn happening(
             CanonicalMessage::track("Order Completed").with("properties", Some(order))
         }
         "ti" => {
-            // Its order came in another request, and has been told of already.
+            // The order came in another request and has its own message.
             let mut item = JsonObject::new();
             put(&mut item, "order_id", payload.text("ti_id"));
             item.extend(commerce::item(payload));
@@ -154,7 +154,7 @@ fn self_describing(
     Some(SnowplowEvent { message, event: event.schema })
 }
 
-/// The words that were searched for.
+/// Returns the search terms as one text.
 fn query(terms: &Value) -> Option<String> {
     match terms {
         Value::String(text) => Some(text.clone()),
@@ -212,7 +212,7 @@ fn context(
     put(&mut context, "timezone", payload.text("tz"));
     put(&mut context, "screen", Some(screen(payload)));
     let (app_id, platform) = (payload.text("aid"), payload.text("p"));
-    // A website's id is no app's: destinations would take its visitors for an app's users.
+    // `aid` of a website is no app: destinations would take its visitors for an app's users.
     let is_web = platform.as_deref().is_none_or(|platform| platform == "web");
     if !is_web {
         put(&mut context, "app", app_id.as_deref().map(|name| json!({ "name": name })));
@@ -265,7 +265,7 @@ fn screen(payload: &SnowplowPayload) -> JsonObject {
     screen
 }
 
-/// `js-4.10.1`: the name of the tracker, which may have hyphens, and its version.
+/// Splits `js-4.10.1` into the tracker's name, which may have hyphens, and its version.
 fn library(written: &str) -> JsonObject {
     let starts_version = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     let split = written.match_indices('-').find_map(|(place, _)| {
@@ -280,7 +280,7 @@ fn library(written: &str) -> JsonObject {
     library
 }
 
-/// A time, in milliseconds since 1970 as the tracker writes it.
+/// Reads a time, which trackers write in milliseconds since 1970.
 fn time(payload: &SnowplowPayload, name: &str) -> Option<Timestamp> {
     moment(payload.value(name)?)
 }

@@ -1,8 +1,8 @@
 //! The collector's endpoints: payloads of strings by POST, many in an envelope, or one in the query of
-//! a GET. Failed payloads stay in the tracker's storage and come again with the next page.
+//! a GET. Failed payloads stay in the tracker's storage and are sent again with the next page.
 //!
-//! With `SP-Anonymous` the site forbids to know the visitor again: the ids of such payloads are
-//! forgotten, and the visitor has a name for this day only.
+//! With `SP-Anonymous` the site forbids recognising the visitor: the ids of such payloads are dropped,
+//! and the visitor has an id for this day only.
 
 mod commerce;
 mod enhanced;
@@ -27,10 +27,10 @@ use payload::SnowplowPayload;
 
 pub(super) struct SnowplowBeacon;
 
-/// The longest part of a path that a site gives its collector.
+/// The longest part of a site's own collector path, in bytes.
 const MAX_PART_BYTES: usize = 64;
 
-/// What a path below the mount is for.
+/// The purpose of a path below the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SnowplowBeaconRoute {
     /// Payloads in a body, or one in the query.
@@ -39,7 +39,7 @@ enum SnowplowBeaconRoute {
     Image,
     /// An event of any schema, without a tracker.
     Iglu,
-    /// Whether the collector is there.
+    /// The collector's health check.
     Health,
 }
 
@@ -52,7 +52,7 @@ impl SnowplowBeaconRoute {
             "/health" => return Some(Self::Health),
             _ => {}
         }
-        // Sites give their collectors paths of their own, of this form.
+        // Sites may give their collector a custom path of this form.
         let (vendor, version) = path.strip_prefix('/')?.split_once('/')?;
         let is_redirect = vendor == "r";
         (!is_redirect && is_part(vendor) && is_part(version)).then_some(Self::Payloads)
@@ -111,13 +111,13 @@ impl Beacon for SnowplowBeacon {
             (Some(SnowplowBeaconRoute::Health), _) => BeaconReply::text("ok"),
             (_, BeaconOutcome::Later { limited }) => BeaconReply::later(limited),
             _ if inbound.method == http::Method::GET => BeaconReply::gif(),
-            // One that is too long is called a success: it would come again for ever.
+            // A request that is too long gets a success: the tracker would retry it for ever.
             _ => BeaconReply::text("ok"),
         }
     }
 }
 
-/// Adds the messages of the payloads in an envelope. Items of an old transaction that comes with them
+/// Adds the messages of the payloads in an envelope. Items of an old transaction in the same envelope
 /// become its products.
 fn payloads(
     inbound: &BeaconRequest<'_>,
@@ -155,19 +155,19 @@ fn payloads(
     Ok(())
 }
 
-/// The old transactions of an envelope that come with items.
+/// The old transactions of an envelope that have items in it.
 #[derive(Default)]
 struct SnowplowTransactions<'t> {
-    /// By the place of each order, its items.
+    /// The items of each order, by the order's index in the envelope.
     of: BTreeMap<usize, Vec<&'t RawValue>>,
-    /// The places of all those items.
+    /// The indices of all those items.
     items: BTreeSet<usize>,
 }
 
 impl<'t> SnowplowTransactions<'t> {
     fn find(data: &[u8], records: &[&'t RawValue]) -> Self {
         let mut orders = Self::default();
-        // Nearly no tracker sends them any more.
+        // A cheap test: hardly any tracker still sends transactions.
         if memmem::find(data, b"\"tr\"").is_none() {
             return orders;
         }
@@ -193,7 +193,7 @@ impl<'t> SnowplowTransactions<'t> {
     }
 }
 
-/// The payload of an event that comes as its schema and its data: in the body, or as fields.
+/// Returns the payload of an event sent as schema and data, in the body or as query fields.
 fn iglu(inbound: &BeaconRequest<'_>) -> Result<SnowplowPayload, BeaconDecodeError> {
     let event = match beacon_format::is_json(inbound.body) {
         true => beacon_format::tree(inbound.body, &inbound.bounds)?,

@@ -1,4 +1,4 @@
-//! One payload: names of few letters, and values that are strings.
+//! One payload: short field names, and values that are strings.
 
 use serde_json::{Number, Value};
 
@@ -7,41 +7,41 @@ use crate::vendors::beacon::BeaconLimits;
 use crate::vendors::beacon_format::{self, FormFields};
 use crate::vendors::products;
 
-/// A payload, from which values are taken as they are needed.
+/// A payload, from which values are taken as needed.
 pub(super) struct SnowplowPayload {
     fields: JsonObject,
-    /// An event that did not come as text.
+    /// An event that was not sent as text.
     event: Option<Value>,
-    /// What JSON within its texts may become.
+    /// The limits of JSON within its texts.
     bounds: BeaconLimits,
 }
 
 impl SnowplowPayload {
-    /// One of an envelope.
+    /// Wraps a payload of an envelope.
     pub(super) fn of(fields: JsonObject, bounds: BeaconLimits) -> Self {
         Self { fields, event: None, bounds }
     }
 
-    /// The one in a query.
+    /// Reads the payload in a query.
     pub(super) fn of_query(query: &str, bounds: BeaconLimits) -> Self {
         let fields = FormFields::form(query);
         let fields = fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned().into()));
         Self { fields: fields.collect(), event: None, bounds }
     }
 
-    /// That of a self-describing event.
+    /// Wraps a self-describing event.
     pub(super) fn of_event(event: Value, bounds: BeaconLimits) -> Self {
         let mut fields = JsonObject::new();
         fields.insert("e".to_owned(), "ue".into());
         Self { fields, event: Some(event), bounds }
     }
 
-    /// The event that did not come as text.
+    /// Takes the event that was not sent as text.
     pub(super) fn event(&mut self) -> Option<Value> {
         self.event.take()
     }
 
-    /// A text that says something.
+    /// Takes a text that is not empty, or a number as text.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         match self.fields.get_mut(name)?.take() {
             Value::String(text) if !text.is_empty() => Some(text),
@@ -50,23 +50,23 @@ impl SnowplowPayload {
         }
     }
 
-    /// A value as it was written.
+    /// Returns a value as it was written.
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
         self.fields.get(name)
     }
 
-    /// A number, however it is written.
+    /// Reads a number, or a text that is one.
     pub(super) fn number(&self, name: &str) -> Option<Number> {
         products::number(self.fields.get(name)?)
     }
 
-    /// A pair of whole numbers: `1280x720`.
+    /// Reads a pair of whole numbers: `1280x720`.
     pub(super) fn size(&self, name: &str) -> Option<(u32, u32)> {
         let (width, height) = self.fields.get(name)?.as_str()?.split_once('x')?;
         Some((width.parse().ok()?, height.parse().ok()?))
     }
 
-    /// JSON: as text under the first name, or base64 under the second.
+    /// Reads JSON: as text under the first name, or base64 under the second.
     pub(super) fn json(&self, plain: &str, encoded: &str) -> Option<Value> {
         let text = self.fields.get(plain).and_then(Value::as_str);
         text.and_then(|text| beacon_format::json(text.trim().as_bytes(), &self.bounds)).or_else(

@@ -1,4 +1,4 @@
-//! Self-describing JSON: data, and the address of its schema.
+//! Self-describing JSON: data and the URI of its schema.
 
 use serde_json::Value;
 
@@ -9,14 +9,14 @@ pub(super) const SNOWPLOW: &str = "com.snowplowanalytics.snowplow";
 
 /// Data with its schema.
 pub(super) struct SelfDescribingJson {
-    /// `iglu:<vendor>/<name>/<format>/<version>`.
+    /// The schema's URI: `iglu:<vendor>/<name>/<format>/<version>`.
     pub(super) schema: String,
-    /// What is described.
+    /// The data that the schema describes.
     pub(super) data: JsonObject,
 }
 
 impl SelfDescribingJson {
-    /// The data and its schema, if it is an object.
+    /// Reads the schema and the data. `None` without a schema or if the data is no object.
     pub(super) fn of(mut value: Value) -> Option<Self> {
         let Some(Value::String(schema)) = value.get_mut("schema").map(Value::take) else {
             return None;
@@ -29,19 +29,19 @@ impl SelfDescribingJson {
         Some(Self { schema, data })
     }
 
-    /// The vendor of the schema and its name. `None` for what is no address of a schema.
+    /// Returns the vendor and the name of the schema. `None` if it is no schema URI.
     pub(super) fn name(&self) -> Option<(&str, &str)> {
         let mut parts = self.schema.strip_prefix("iglu:").unwrap_or(&self.schema).split('/');
         let (vendor, name) = (parts.next()?, parts.next()?);
         (!vendor.is_empty() && !name.is_empty()).then_some((vendor, name))
     }
 
-    /// Whether its schema is this one, in whatever version.
+    /// Returns true if this is the schema, in any version.
     pub(super) fn is(&self, vendor: &str, name: &str) -> bool {
         self.name() == Some((vendor, name))
     }
 
-    /// As it came.
+    /// Returns the JSON as it was sent.
     pub(super) fn into_value(self) -> Value {
         let mut value = JsonObject::new();
         value.insert("schema".to_owned(), self.schema.into());
@@ -50,7 +50,7 @@ impl SelfDescribingJson {
     }
 }
 
-/// What an envelope of this schema holds.
+/// Returns the data of an envelope of this schema; any other value is returned as it is.
 pub(super) fn unwrapped(mut envelope: Value, name: &str) -> Option<Value> {
     let schema = envelope.get("schema")?.as_str()?;
     let is_envelope = schema.split('/').nth(1) == Some(name);

@@ -40,7 +40,7 @@ fn only(payload: Value) -> Value {
 }
 
 #[test]
-fn the_collectors_paths_are_known_and_those_that_sites_give_it() {
+fn endpoint_accepts_collector_paths_and_sites_own() {
     for (path, methods) in [
         (TP2, AllowedMethods::Both),
         ("/com.acme/track", AllowedMethods::Both),
@@ -139,13 +139,13 @@ fn one_product_is_the_event_and_several_are_listed() {
     let two = only(event(&schema, json!({ "type": "add_to_cart" }), two));
     let listed = json!([{ "product_id": "a", "price": 5 }, { "product_id": "b", "price": 5 }]);
     assert_eq!(two["properties"], json!({ "products": listed }));
-    // An event of another kind keeps what it does not understand.
+    // An event of another kind keeps entities that it does not use.
     let other = only(event("iglu:com.acme/x/jsonschema/1-0-0", json!({}), json!([product("a")])));
     assert_eq!(other["context"]["entities"], json!([product("a")]));
 }
 
 #[test]
-fn a_guest_is_nobody_and_a_known_user_is_somebody() {
+fn user_entity_gives_a_user_id_unless_it_is_a_guest() {
     let schema = format!("{ECOMMERCE}/user/jsonschema/1-0-0");
     let of = |user: Value| {
         let entities = json!([described(&schema, user)]);
@@ -158,7 +158,7 @@ fn a_guest_is_nobody_and_a_known_user_is_somebody() {
 }
 
 #[test]
-fn who_may_not_be_known_again_is_not() {
+fn sp_anonymous_drops_all_ids() {
     let user = described(&format!("{ECOMMERCE}/user/jsonschema/1-0-0"), json!({ "id": "secret" }));
     let google =
         described("iglu:com.google.ga4/cookies/jsonschema/1-0-0", json!({ "_ga": "secret" }));
@@ -179,7 +179,7 @@ fn who_may_not_be_known_again_is_not() {
 }
 
 #[test]
-fn only_apps_are_apps() {
+fn app_context_is_set_for_apps_only() {
     let app = |platform: &str| {
         let message = only(json!({ "e": "pv", "aid": "shop", "p": platform }));
         message["context"].get("app").cloned()
@@ -188,7 +188,7 @@ fn only_apps_are_apps() {
 }
 
 #[test]
-fn a_time_that_is_true_is_not_mended() {
+fn true_timestamp_is_sent_without_sent_at() {
     let times = |payload: Value| {
         let message = only(payload);
         (message.get("timestamp").cloned(), message.get("sentAt").cloned())
@@ -200,7 +200,7 @@ fn a_time_that_is_true_is_not_mended() {
     assert_eq!(times(known), (Some(noon.into()), None));
     assert_eq!(times(json!({ "e": "pv", "dtm": "" })), (None, None));
     for nonsense in ["-99999999999999999", "1e400", "x"] {
-        // The gateway counts what it cannot read.
+        // The gateway counts times that it cannot read.
         let found = times(json!({ "e": "pv", "dtm": nonsense, "stm": nonsense }));
         assert_eq!(found, (Some(nonsense.into()), None));
     }
