@@ -26,7 +26,7 @@ enum ResponseBodyKind {
 struct ResponseStream {
     body: UnsyncBoxBody<Bytes, BodyStreamError>,
     /// Guards that are dropped when the stream ends, such as request counters.
-    held: Vec<Box<dyn Send>>,
+    guards: Vec<Box<dyn Send>>,
 }
 
 impl ResponseBody {
@@ -41,13 +41,13 @@ impl ResponseBody {
         B: HttpBody<Data = Bytes, Error: Into<BodyStreamError>> + Send + 'static,
     {
         let body = body.map_err(Into::into).boxed_unsync();
-        Self(ResponseBodyKind::Stream(Box::new(ResponseStream { body, held: Vec::new() })))
+        Self(ResponseBodyKind::Stream(Box::new(ResponseStream { body, guards: Vec::new() })))
     }
 
     /// Keeps `guard` until a streamed body ends; a complete body drops it at once.
-    pub fn holding(mut self, guard: impl Send + 'static) -> Self {
+    pub fn with_guard(mut self, guard: impl Send + 'static) -> Self {
         if let ResponseBodyKind::Stream(stream) = &mut self.0 {
-            stream.held.push(Box::new(guard));
+            stream.guards.push(Box::new(guard));
         }
         self
     }
@@ -81,12 +81,12 @@ impl HttpBody for ResponseBody {
         match &mut self.0 {
             ResponseBodyKind::Whole(whole) => {
                 let frame = Pin::new(whole).poll_frame(context);
-                frame.map(|frame| frame.map(|frame| frame.map_err(never)))
+                frame.map(|frame| frame.map(|frame| frame.map_err(from_infallible)))
             }
             ResponseBodyKind::Stream(stream) => {
                 let frame = Pin::new(&mut stream.body).poll_frame(context);
                 if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-                    stream.held.clear();
+                    stream.guards.clear();
                 }
                 frame
             }
@@ -108,7 +108,7 @@ impl HttpBody for ResponseBody {
     }
 }
 
-fn never(error: Infallible) -> BodyStreamError {
+fn from_infallible(error: Infallible) -> BodyStreamError {
     match error {}
 }
 
@@ -138,13 +138,13 @@ mod tests {
     #[tokio::test]
     async fn guard_is_kept_until_a_stream_ends_and_not_for_a_complete_body() {
         let (guard, count) = (Arc::new(()), Arc::strong_count);
-        let whole = ResponseBody::new(Bytes::from_static(b"x")).holding(guard.clone());
+        let whole = ResponseBody::new(Bytes::from_static(b"x")).with_guard(guard.clone());
         assert_eq!(count(&guard), 1);
         assert_eq!(whole.collect().await.unwrap().to_bytes(), "x");
         let frames =
             ["a", "b"].map(|text| Ok::<_, BodyStreamError>(Frame::data(Bytes::from(text))));
         let frames = StreamBody::new(futures_util::stream::iter(frames));
-        let mut body = ResponseBody::stream(frames).holding(guard.clone());
+        let mut body = ResponseBody::stream(frames).with_guard(guard.clone());
         for _ in 0..2 {
             assert!(body.frame().await.unwrap().is_ok());
             assert_eq!(count(&guard), 2);

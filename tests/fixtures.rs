@@ -136,8 +136,8 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let ends = runtime.block_on(async {
-        match audience.open(&listed, &line).await {
-            Ok(list) => audience.change(&list, change, &rows, &line).await,
+        match audience.open_list(&listed, &line).await {
+            Ok(list) => audience.change_members(&list, change, &rows, &line).await,
             Err(outcome) => vec![outcome],
         }
     });
@@ -191,7 +191,7 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     let vendor = find(name).ok_or("there is no vendor of this folder's name")?;
     let beacon = vendor.beacon.ok_or("the vendor has no beacons")?;
     let Recorded { method, path, query, headers, body } = Recorded::read(case);
-    if !beacon.endpoint(&path).is_some_and(|methods| methods.take(&method)) {
+    if !beacon.endpoint(&path).is_some_and(|methods| methods.accepts(&method)) {
         return Err(format!("{method} {path} is no endpoint").into());
     }
     let inbound = BeaconRequest {
@@ -230,8 +230,8 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     }
     writeln!(answer, "\n{}", said.body.escape_ascii())?;
     for (what, verdict) in [
-        ("too much", BeaconOutcome::Later { limited: true }),
-        ("not now", BeaconOutcome::Later { limited: false }),
+        ("too much", BeaconOutcome::RetryLater { limited: true }),
+        ("not now", BeaconOutcome::RetryLater { limited: false }),
         ("too large", BeaconOutcome::TooLarge),
     ] {
         writeln!(answer, "{what}: {}", beacon.answer(&inbound, verdict).status.as_u16())?;
@@ -255,7 +255,7 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Ok(method) = method.parse::<http::Method>() else { continue };
-        if !beacon.endpoint(path).is_some_and(|methods| methods.take(&method)) {
+        if !beacon.endpoint(path).is_some_and(|methods| methods.accepts(&method)) {
             continue;
         }
         let headers = HeaderMap::new();

@@ -74,7 +74,7 @@ fn row(context: &AdminContext, reader: &ReaderSummary, at: &EventAtReader, seq: 
     });
     let Value::Object(fields) = &mut row else { return row };
     let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
-    match at.standing {
+    match at.state {
         ReaderEventState::Settled => {
             if let Some(kept) = &at.outcome {
                 put("reason", kept.reason.as_str().into());
@@ -89,9 +89,9 @@ fn row(context: &AdminContext, reader: &ReaderSummary, at: &EventAtReader, seq: 
             }
         }
         ReaderEventState::Unsettled | ReaderEventState::Parked { .. } => {
-            let failure = context.control.failure(reader.reader, seq);
+            let failure = context.control.last_failure(reader.reader, seq);
             let mut attempts = 0;
-            if let ReaderEventState::Parked { due_at, attempt } = at.standing {
+            if let ReaderEventState::Parked { due_at, attempt } = at.state {
                 put("due_at", json!(due_at));
                 attempts = attempt;
             }

@@ -14,11 +14,11 @@ use crate::settings::SecretString;
 /// address (DNS rebinding) sends its own name in Host; a page that posts across origins sends its
 /// own in Origin.
 pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), AdminRequestError> {
-    let host = only(headers, &HOST)?.ok_or(AdminRequestError::Misdirected)?;
-    if !is_own(host, names) {
+    let host = single_value(headers, &HOST)?.ok_or(AdminRequestError::Misdirected)?;
+    if !is_own_host(host, names) {
         return Err(AdminRequestError::Misdirected);
     }
-    match only(headers, &ORIGIN)? {
+    match single_value(headers, &ORIGIN)? {
         None => Ok(()),
         Some(origin) => {
             let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
@@ -36,7 +36,7 @@ pub(super) fn check_token(
     headers: &HeaderMap,
     token: &SecretString,
 ) -> Result<(), AdminRequestError> {
-    let presented = only(headers, &AUTHORIZATION)?.and_then(|value| value.split_once(' '));
+    let presented = single_value(headers, &AUTHORIZATION)?.and_then(|value| value.split_once(' '));
     match presented {
         Some((scheme, presented))
             if scheme.eq_ignore_ascii_case("bearer")
@@ -49,7 +49,7 @@ pub(super) fn check_token(
     }
 }
 
-fn is_own(host: &str, names: &[String]) -> bool {
+fn is_own_host(host: &str, names: &[String]) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     if host.contains('@') {
         return false;
@@ -62,7 +62,7 @@ fn is_own(host: &str, names: &[String]) -> bool {
 }
 
 /// The field's value if it occurs once; two of them could be read in two ways.
-fn only<'h>(
+fn single_value<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'h str>, AdminRequestError> {

@@ -21,7 +21,7 @@ pub(super) struct IdleConnections(Arc<IdleConnectionsState>);
 struct IdleConnectionsState {
     waiting: Mutex<IdleQueue>,
     /// Notified when a connection begins to wait.
-    begins: Notify,
+    became_idle: Notify,
 }
 
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub(super) struct AdminConnection {
     idle: IdleConnections,
     cut: CancellationToken,
     /// Its key among the waiting connections, if it waits.
-    place: Mutex<Option<u64>>,
+    idle_key: Mutex<Option<u64>>,
 }
 
 /// Marks a connection busy from a request until its response is sent.
@@ -44,7 +44,7 @@ pub(super) struct BusyConnectionGuard(Arc<AdminConnection>);
 impl IdleConnections {
     /// Registers a connection that waits for its first request; it must end when `cut` is cancelled.
     pub(super) fn register(&self, cut: CancellationToken) -> Arc<AdminConnection> {
-        let seat = AdminConnection { idle: self.clone(), cut, place: Mutex::default() };
+        let seat = AdminConnection { idle: self.clone(), cut, idle_key: Mutex::default() };
         seat.wait();
         Arc::new(seat)
     }
@@ -61,7 +61,7 @@ impl IdleConnections {
 
     /// Returns when a connection begins to wait, or began since the last call.
     pub(super) async fn wait_for_idle(&self) {
-        self.0.begins.notified().await;
+        self.0.became_idle.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleQueue> {
@@ -72,7 +72,7 @@ impl IdleConnections {
 impl AdminConnection {
     /// Marks the connection busy: a request has arrived.
     pub(super) fn begin(self: &Arc<Self>) -> BusyConnectionGuard {
-        self.leave();
+        self.mark_busy();
         BusyConnectionGuard(self.clone())
     }
 
@@ -81,20 +81,20 @@ impl AdminConnection {
         let place = waiting.next;
         waiting.next += 1;
         waiting.by_age.insert(place, self.cut.clone());
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-        self.idle.0.begins.notify_one();
+        *self.idle_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        self.idle.0.became_idle.notify_one();
     }
 
-    fn leave(&self) {
+    fn mark_busy(&self) {
         let mut waiting = self.idle.lock();
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let place = self.idle_key.lock().unwrap_or_else(PoisonError::into_inner).take();
         place.and_then(|place| waiting.by_age.remove(&place));
     }
 }
 
 impl Drop for AdminConnection {
     fn drop(&mut self) {
-        self.leave();
+        self.mark_busy();
     }
 }
 

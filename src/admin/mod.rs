@@ -123,7 +123,7 @@ pub trait AdminControl: Send + Sync {
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
 
     /// Lifts the suppression of the person with this name; returns the number of names.
-    async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError>;
+    async fn lift_suppression(&self, site: &str, id: &str) -> Result<u64, SubjectError>;
 
     /// Some of the person's stored data, from the beginning or from the end of the last page.
     async fn export(
@@ -157,7 +157,7 @@ pub trait AdminControl: Send + Sync {
     async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError>;
 
     /// The last attempt of an event that has not ended at a reader, while it is in memory.
-    fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt>;
+    fn last_failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt>;
 
     /// Pauses a destination, or lifts the operator's pause. Durable when it returns.
     async fn set_paused(

@@ -47,17 +47,17 @@ pub(super) async fn redacted(answer: AdminResponse, redaction: &SecretRedactor) 
     let (head, body) = answer.into_parts();
     if body.size_hint().exact().is_none() {
         let redaction = redaction.clone();
-        let piece = move |frame: Frame<Bytes>| frame.map_data(|data| without(data, &redaction));
+        let piece = move |frame: Frame<Bytes>| frame.map_data(|data| redact_body(data, &redaction));
         return Response::from_parts(head, body.map_frame(piece).boxed_unsync());
     }
     let data = match body.collect().await {
-        Ok(whole) => without(whole.to_bytes(), redaction),
+        Ok(whole) => redact_body(whole.to_bytes(), redaction),
         Err(never) => match never {},
     };
     Response::from_parts(head, Full::new(data).boxed_unsync())
 }
 
-fn without(data: Bytes, redaction: &SecretRedactor) -> Bytes {
+fn redact_body(data: Bytes, redaction: &SecretRedactor) -> Bytes {
     match std::str::from_utf8(&data).map(|text| redaction.redact(text)) {
         Ok(Cow::Owned(redacted)) => redacted.into(),
         Ok(Cow::Borrowed(_)) | Err(_) => data,
@@ -122,7 +122,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Subject(SubjectError::Unavailable(_))
         | AdminRequestError::Pin(ScriptPinError::Disk(_) | ScriptPinError::Busy)
         | AdminRequestError::Segment(
-            SegmentError::Elsewhere
+            SegmentError::NotLeader
             | SegmentError::CountersPending
             | SegmentError::Panicked
             | SegmentError::TooSlow

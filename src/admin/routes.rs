@@ -20,7 +20,7 @@ use crate::values::digits::keep_long_integers;
 
 /// The most dead letters in one response, and the default.
 const DEAD_LIMIT: usize = 1000;
-const DEAD_LIMIT_UNSAID: usize = 100;
+const DEFAULT_DEAD_LIMIT: usize = 100;
 
 /// The most dead letters named in one request.
 const IDS_LIMIT: usize = 10_000;
@@ -216,7 +216,7 @@ async fn dead_list(
         _ => return Err(malformed("site and destination go together")),
     };
     let before = query.number("before")?;
-    let limit = query.number("limit")?.unwrap_or(DEAD_LIMIT_UNSAID).clamp(1, DEAD_LIMIT);
+    let limit = query.number("limit")?.unwrap_or(DEFAULT_DEAD_LIMIT).clamp(1, DEAD_LIMIT);
     let records = context.journal.list_dead_letters(reader, before, limit).await?;
     let rows: Vec<Value> = records.iter().map(|record| dead_row(record, &readers)).collect();
     Ok(reply::json(StatusCode::OK, &Value::Array(rows)))

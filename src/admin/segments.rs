@@ -19,7 +19,7 @@ use crate::profile::ProfileId;
 use crate::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
 
 /// The people in a preview's sample, by default and at most.
-const SAMPLE_UNSAID: usize = 10;
+const DEFAULT_SAMPLE_SIZE: usize = 10;
 const SAMPLE_LIMIT: usize = 100;
 
 /// The people read for one chunk of a stream.
@@ -84,7 +84,7 @@ pub(super) async fn preview(
             .map(|(_, by)| by)
             .ok_or_else(|| AdminRequestError::Malformed("by must be user or group".to_owned()))?,
     };
-    let sample = asked.sample.unwrap_or(SAMPLE_UNSAID).min(SAMPLE_LIMIT);
+    let sample = asked.sample.unwrap_or(DEFAULT_SAMPLE_SIZE).min(SAMPLE_LIMIT);
     let preview = context.segments.preview(&asked.site, rule, by, sample).await?;
     Ok(reply::json(StatusCode::OK, &json!(preview)))
 }

@@ -64,7 +64,7 @@ impl AdminServer {
             };
             let (slot, idle, purpose) = tokio::select! {
                 () = drain.cancelled() => break,
-                place = find_place(&room, &reserve) => place,
+                place = acquire_connection_slot(&room, &reserve) => place,
             };
             // Idle from now on, even before its task first runs.
             let evicted = CancellationToken::new();
@@ -116,7 +116,7 @@ impl AdminConnectionSlots {
     }
 
     /// Takes a slot, if need be that of the connection idle longest. `None` if all are busy.
-    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+    async fn acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
         let free = Arc::clone(&self.limit).try_acquire_owned();
         if free.is_err() && !self.idle.evict() {
             return None;
@@ -130,15 +130,15 @@ impl AdminConnectionSlots {
 }
 
 /// Takes a slot for a connection, and returns its allowed use.
-async fn find_place(
+async fn acquire_connection_slot(
     room: &AdminConnectionSlots,
     reserve: &AdminConnectionSlots,
 ) -> (Option<OwnedSemaphorePermit>, IdleConnections, AdminConnectionUse) {
-    if let Some(slot) = room.enter().await {
+    if let Some(slot) = room.acquire_slot().await {
         return (Some(slot), room.idle.clone(), AdminConnectionUse::Anything);
     }
     loop {
-        if let Some(slot) = reserve.enter().await {
+        if let Some(slot) = reserve.acquire_slot().await {
             return (Some(slot), reserve.idle.clone(), AdminConnectionUse::Health);
         }
         // Responses of the reserve never wait: soon a connection is idle or gone.

@@ -60,7 +60,7 @@ pub(super) async fn forget(
     let asked: ForgetSubjectRequest = parse(body)?;
     check(&asked.id)?;
     let answer = if asked.undo {
-        let lifted = context.control.lift(&asked.site, &asked.id).await?;
+        let lifted = context.control.lift_suppression(&asked.site, &asked.id).await?;
         json!({ "site": asked.site, "lifted": lifted })
     } else {
         let report = context.control.forget(&asked.site, &asked.id).await?;

@@ -24,7 +24,7 @@ pub(super) struct TailFilter {
 
 impl TailFilter {
     /// Returns true if the watcher gets it. An accepted event belongs to every destination of its site.
-    fn lets(&self, happening: &FeedEvent) -> bool {
+    fn matches(&self, happening: &FeedEvent) -> bool {
         let (site, destination) = match happening {
             FeedEvent::Accepted { site, .. } => (site, None),
             FeedEvent::Settled { site, destination, .. }
@@ -70,7 +70,7 @@ impl TailWatcher {
                 () = self.drain.cancelled() => return None,
                 _ = self.heartbeat.tick() => return Some("\n".to_owned()),
                 received = self.receiver.recv() => match received {
-                    Ok(happening) if self.filter.lets(&happening) => {
+                    Ok(happening) if self.filter.matches(&happening) => {
                         serde_json::to_string(&happening).ok()
                     }
                     Ok(_) => None,

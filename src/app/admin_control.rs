@@ -58,7 +58,7 @@ impl AdminControl for AppAdminControl {
     }
 
     fn readers(&self) -> Vec<ReaderSummary> {
-        let readers = self.dispatcher.readers().into_iter();
+        let readers = self.dispatcher.running_destinations().into_iter();
         let state = readers.map(|reader| ReaderSummary {
             site: reader.site,
             destination: reader.destination,
@@ -97,9 +97,9 @@ impl AdminControl for AppAdminControl {
         self.subjects.forget(site, id).await
     }
 
-    async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
+    async fn lift_suppression(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         self.check_site(site)?;
-        self.subjects.lift(site, id).await
+        self.subjects.lift_suppression(site, id).await
     }
 
     async fn export(
@@ -141,7 +141,7 @@ impl AdminControl for AppAdminControl {
         self.subjects.profiles(site, id).await
     }
 
-    fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
+    fn last_failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
         self.dispatcher.failure(reader, seq)
     }
 

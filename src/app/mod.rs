@@ -58,7 +58,7 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// The pause when the journal could free no space.
-const ROOM_PAUSE: Duration = Duration::from_millis(200);
+const FULL_JOURNAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The addresses that a running gateway listens on.
 #[derive(Clone, Copy, Debug)]
@@ -238,7 +238,7 @@ impl TagwayApp {
         self.tasks.spawn(self.clone().run_maintenance());
         self.tasks.spawn(self.clone().enforce_journal_allowance());
         self.tasks.spawn(self.subjects.clone().resume());
-        let following = self.segments.clone().follow(self.end_maintenance.clone());
+        let following = self.segments.clone().run_until_stopped(self.end_maintenance.clone());
         match &self.delivery.0 {
             Some(runtime) => self.tasks.spawn_on(following, runtime.handle()),
             None => self.tasks.spawn(following),
@@ -286,7 +286,7 @@ impl TagwayApp {
     async fn reload(&self) -> anyhow::Result<()> {
         let result = match self.origin.load() {
             Ok(settings) => self.replace(&settings).await,
-            Err(mistakes) => Err(anyhow::anyhow!(listing(&mistakes))),
+            Err(mistakes) => Err(anyhow::anyhow!(join_errors(&mistakes))),
         };
         self.metrics.config_reload_success.set(result.is_ok().into());
         if result.is_ok() {
@@ -378,10 +378,10 @@ impl TagwayApp {
                 match self.journal.make_room().await {
                     Ok(1..) => {}
                     // Nothing may be removed now: try again after a pause.
-                    Ok(0) => sleep(ROOM_PAUSE).await,
+                    Ok(0) => sleep(FULL_JOURNAL_PAUSE).await,
                     Err(error) => {
                         tracing::warn!(%error, "the journal could not free disk space");
-                        sleep(ROOM_PAUSE).await;
+                        sleep(FULL_JOURNAL_PAUSE).await;
                     }
                 }
             }
@@ -433,25 +433,25 @@ impl RequestHandler for GatewayHandler {
         Box::pin(async move { gateway.handle(request, facts(arrival)).await })
     }
 
-    fn overloaded(
+    fn respond_overloaded(
         &self,
         request: &http::Request<Incoming>,
         arrival: EdgeClientFacts,
     ) -> http::Response<edge::EdgeResponseBody> {
-        self.0.overloaded(request, facts(arrival))
+        self.0.respond_overloaded(request, facts(arrival))
     }
 
-    fn serves(&self, request: &http::Request<Incoming>) -> bool {
-        self.0.serves(request)
+    fn is_host_served(&self, request: &http::Request<Incoming>) -> bool {
+        self.0.is_host_served(request)
     }
 
-    fn answered(
+    fn record_edge_response(
         &self,
         request: &http::Request<Incoming>,
         arrival: EdgeClientFacts,
         answer: http::Response<edge::EdgeResponseBody>,
     ) -> http::Response<edge::EdgeResponseBody> {
-        self.0.answered(request, facts(arrival), answer)
+        self.0.record_edge_response(request, facts(arrival), answer)
     }
 }
 
@@ -465,6 +465,6 @@ async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {
 }
 
 /// Mistakes as one message, one per line.
-fn listing(mistakes: &[ConfigError]) -> String {
+fn join_errors(mistakes: &[ConfigError]) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -105,7 +105,11 @@ impl RunningSites {
                 sdk: sdk(site).await?,
                 integrations: site.integrations.iter().map(|it| it.name.clone()).collect(),
                 public: site.profiles.public.clone(),
-                minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
+                cookie_issuers: site
+                    .destinations
+                    .iter()
+                    .filter_map(|it| cookie_issuer(it))
+                    .collect(),
                 origin: self.origin(site, settings.egress.allow_private)?,
             });
         }
@@ -162,7 +166,7 @@ impl RunningSites {
                 .await?;
         let site = DeliverySite { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
-        let filling = projection.filling(self.deps.fill_per_second);
+        let filling = projection.counter_backfill(self.deps.fill_per_second);
         self.tasks.spawn_on(projection.run(stop.clone()), runtime);
         self.tasks.spawn_on(filling.run(stop.clone()), runtime);
         let running = RunningSite { site, projection: reader, profiles: sender, counters, stop };
@@ -220,7 +224,7 @@ impl RunningSites {
 
 /// The browser cookies that a destination needs. If the gateway does not call the vendor, the vendor's
 /// own library sets them.
-fn minting(destination: &DestinationSettings) -> Option<VendorCookieIssuer> {
+fn cookie_issuer(destination: &DestinationSettings) -> Option<VendorCookieIssuer> {
     let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
     let filter = &destination.filter;
     let (consent, unknown_consent) = (filter.consent.clone(), filter.unknown_consent);

@@ -21,13 +21,13 @@ use crate::journal::{
 use crate::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
 
 /// The name of erasing for the poison guard; no destination can have it.
-const GUARDED: &str = "(erasing)";
+const GUARD_READER_NAME: &str = "(erasing)";
 
 /// The wait after an abort before erasing, until the readers of the journal run normally.
-const CALM_WAIT: Duration = Duration::from_secs(10);
+const GUARD_WAIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A person's number for the poison guard: the same at every start.
-fn person(names: &HashSet<PersonNameDigest>) -> i64 {
+fn person_number(names: &HashSet<PersonNameDigest>) -> i64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default();
     names.iter().fold(0, |all, name| all ^ hash.hash_one(name).cast_signed())
 }
@@ -64,10 +64,11 @@ impl SubjectService {
         let guard = self.journal.guard();
         if guard.is_after_abort() {
             // Before the readers have identified the cause of the abort, the guard would suspect erasing too.
-            guard.calm(CALM_WAIT).await;
+            guard.wait_for_careful_readers(GUARD_WAIT_LIMIT).await;
         }
         for (site, names) in people {
-            let (care, person) = (Arc::new(guard.watch(site, GUARDED)), person(&names));
+            let (care, person) =
+                (Arc::new(guard.watch(site, GUARD_READER_NAME)), person_number(&names));
             if care.is_poisoned(person) {
                 tracing::error!(
                     site = site.0,
@@ -76,7 +77,7 @@ impl SubjectService {
                 );
                 continue;
             }
-            let under_way = care.begin_beside(person, true).await;
+            let under_way = care.begin_without_turn(person, true).await;
             let erased = self.erase(site, Arc::new(names)).await;
             under_way.end().await;
             match erased {
@@ -111,12 +112,12 @@ impl SubjectService {
     }
 
     /// Lifts the suppression only.
-    pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
+    pub(super) async fn lift_suppression(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
         for key in
             PersonNameKind::ALL.into_iter().flat_map(|kind| PersonNameDigest::all(site, kind, id))
         {
-            let lifted = self.journal.lift(site, key).await;
+            let lifted = self.journal.lift_suppression(site, key).await;
             let lifted = lifted.map_err(unavailable)?;
             if lifted > 0 {
                 return Ok(lifted);
@@ -141,9 +142,10 @@ impl SubjectService {
             Some(_) => Vec::new(),
         };
         let from = from.unwrap_or(SubjectCursor::START);
-        let page = self.journal.held(site, names, from).await.map_err(unavailable)?;
+        let page =
+            self.journal.read_subject_records(site, names, from).await.map_err(unavailable)?;
         let readers: Vec<_> = readers.iter().filter(|reader| &*reader.site == site_name).collect();
-        for held in &page.held {
+        for held in &page.records {
             let mut states = serde_json::Map::new();
             if matches!(held.at, SubjectCursor::Events(_)) {
                 let ids = readers.iter().map(|reader| reader.reader).collect();

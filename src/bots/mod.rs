@@ -133,7 +133,7 @@ fn agent(fields: &HeaderMap) -> Cow<'_, str> {
 }
 
 /// Scores the signs of a bot; `None` if there are none.
-pub fn judge(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
+pub fn score_signals(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
     let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
     let agent = agent(clues.fields);
     let agent = agent.trim();
@@ -190,7 +190,7 @@ mod tests {
 
     fn reasons(pairs: &[(&str, &str)]) -> (u8, Vec<String>) {
         let clues = BotSignals { fields: &fields(pairs), secure: true, is_burst: false };
-        judge(&clues).map_or((0, Vec::new()), |found| (found.score, found.reasons))
+        score_signals(&clues).map_or((0, Vec::new()), |found| (found.score, found.reasons))
     }
 
     fn of_agent(agent: &str) -> String {
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(reasons(&headless), (100, vec!["headless".to_owned()]));
         let agent = fields(&[("user-agent", CHROME), ("accept-language", "en")]);
         let clues = BotSignals { fields: &agent, secure: false, is_burst: true };
-        assert_eq!(judge(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
+        assert_eq!(score_signals(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
     }
 
     #[test]
@@ -271,7 +271,10 @@ mod tests {
         for agent in ["Mozilla/5.0 (Linux; Android 13; 红米)".as_bytes(), b"Caf\xe9App/3.1"] {
             let mut all = fields(&[("accept-language", "de"), ("sec-fetch-site", "none")]);
             all.insert(USER_AGENT, agent.try_into().unwrap());
-            assert_eq!(judge(&BotSignals { fields: &all, secure: true, is_burst: false }), None);
+            assert_eq!(
+                score_signals(&BotSignals { fields: &all, secure: true, is_burst: false }),
+                None
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
 use crate::delivery::{DestinationMode, DestinationSettings};
 use crate::edge::{self, CertificateExpiry};
-use crate::mapping::{NameMention, probable_slips};
+use crate::mapping::{NameMention, probable_typos};
 use crate::segment::{SegmentSettings, SyncKind, SyncSettings};
 use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
@@ -64,7 +64,7 @@ fn summary(settings: &TagwaySettings, file: &str) -> String {
             let _infallible = writeln!(out, "  no destinations: events are kept for replay only");
         }
         for segment in &site.segments {
-            let (by, schedule) = (segment.by.name(), segment.schedule.describe());
+            let (by, schedule) = (segment.unit.name(), segment.schedule.describe());
             let name = format!("segment {}", segment.name);
             let _infallible = writeln!(out, "  {name:<20} by {by:<9} {schedule}");
             for sync in &segment.syncs {
@@ -100,8 +100,8 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if site.tagged.len() > 1 {
-        let tags: Vec<&str> = site.tagged.iter().copied().collect();
+    if site.tagged_vendors.len() > 1 {
+        let tags: Vec<&str> = site.tagged_vendors.iter().copied().collect();
         let hears_all = |it: &&Arc<DestinationSettings>| {
             it.mode == DestinationMode::Server
                 && it.vendor != forward::NAME
@@ -115,7 +115,7 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             ));
         }
     }
-    warnings.extend(slips(site));
+    warnings.extend(suspicious_names(site));
     warnings.extend(fallbacks(site));
     if site.shares_secret {
         let what = "a cookie is valid for its own site only, and older cookies whose signatures do \
@@ -173,7 +173,7 @@ fn names_that_become_one(destination: &DestinationSettings) -> Vec<String> {
 }
 
 /// Names in conditions, templates and rules that are probably slips.
-fn slips(site: &SiteSettings) -> Vec<String> {
+fn suspicious_names(site: &SiteSettings) -> Vec<String> {
     let (mut mentions, mut made) = (BTreeSet::new(), BTreeSet::new());
     for destination in &site.destinations {
         mentions.extend(destination.mapping.mentions(&destination.name));
@@ -184,7 +184,7 @@ fn slips(site: &SiteSettings) -> Vec<String> {
         let lookups = segment.rule.lookups().into_iter();
         mentions.extend(lookups.map(|lookup| NameMention { place: place.clone(), lookup }));
     }
-    probable_slips(&mentions, &made)
+    probable_typos(&mentions, &made)
 }
 
 /// Segments that a destination receives as events although its vendor has lists.
@@ -210,7 +210,7 @@ fn fallbacks(site: &SiteSettings) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> String {
+    fn summary_of(text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tagway.toml");
         std::fs::write(&file, text).unwrap();
@@ -231,7 +231,7 @@ mod tests {
             ("[::]:9090", true),
             ("10.0.0.1:9090", true),
         ] {
-            let said = said(&format!("[listen]\nadmin = \"{address}\"\n{SITES}"));
+            let said = summary_of(&format!("[listen]\nadmin = \"{address}\"\n{SITES}"));
             assert_eq!(said.contains("is not a loopback address"), warns, "{said}");
         }
     }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn check_warns_of_a_secret_that_two_sites_have() {
         for (secret, warnings) in [("0123456789abcdef", 2), ("fedcba9876543210", 0)] {
-            let said = said(&format!("{SITES}secret = \"{secret}\"\n"));
+            let said = summary_of(&format!("{SITES}secret = \"{secret}\"\n"));
             assert_eq!(
                 said.matches("another site has the same secret").count(),
                 warnings,
@@ -252,8 +252,9 @@ mod tests {
     fn check_warns_of_names_that_are_probably_slips() {
         let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"log\"\n\
             vendor = \"console\"\n";
-        let rule =
-            |rule: &str| said(&format!("{site}[[sites.destinations.mapping.rules]]\n{rule}\n"));
+        let rule = |rule: &str| {
+            summary_of(&format!("{site}[[sites.destinations.mapping.rules]]\n{rule}\n"))
+        };
         let said = rule("set = { \"properties.sum\" = \"{{ properties.pricee * 2 }}\" }");
         let expected = "log: mapping.rules[0].set: unknown name properties.pricee; did you mean \
                         \"price\"?";
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn check_warns_of_missing_list_settings() {
         let said = |settings: &str, kind: &str| {
-            said(&format!(
+            summary_of(&format!(
                 "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"ads\"\n\
                  vendor = \"meta\"\n[sites.destinations.settings]\npixel_id = \"123\"\n\
                  access_token = \"0123456789\"\n{settings}[[sites.segments]]\nname = \"vip\"\n\
@@ -286,7 +287,7 @@ mod tests {
     fn check_warns_of_customer_scripts_without_ids() {
         for (more, warns) in [("", true), ("ids = [\"KEY\"]\n", false)] {
             let segment = "[sites.vendors.segment]\nscripts = \"proxy\"\n";
-            let said = said(&format!("{SITES}{segment}{more}"));
+            let said = summary_of(&format!("{SITES}{segment}{more}"));
             assert_eq!(said.contains("set ids = [..]"), warns, "{said}");
         }
     }
@@ -308,7 +309,7 @@ mod tests {
                  [[sites.destinations.mapping.rules]]\nevents = [\"b\"]\nrename = \"{second}\"\n"
             );
             let site = SITES.split("[[sites]]").nth(1).unwrap();
-            let said = said(&format!("[[sites]]{site}{destination}{rules}"));
+            let said = summary_of(&format!("[[sites]]{site}{destination}{rules}"));
             assert_eq!(said.contains("all become \"sign_up\" at ga4"), warns, "{names:?}: {said}");
         }
     }
@@ -317,7 +318,7 @@ mod tests {
     fn check_warns_of_public_profiles_without_a_login_proof() {
         let public = "[sites.profiles]\npublic = [\"traits.plan\"]";
         let said =
-            |more: &str| said(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));
+            |more: &str| summary_of(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));
         assert!(said(public).contains("login_key"));
         for key in ["login_key", "server_token"] {
             let more = format!("{key} = \"sixteen-characters-or-more\"\n{public}");

@@ -55,7 +55,7 @@ pub(super) fn run(
     let fetched = block_on(async { Ok(fetch(&url, &settings).await?) })?;
     let (is_good, words) = verdict(&fetched);
     print(&format!("{}: {words}\n", render::escape(url.as_str(), SHOWN_CHARS)))?;
-    if is_good { Ok(()) } else { Err(CommandError::Said) }
+    if is_good { Ok(()) } else { Err(CommandError::Reported) }
 }
 
 /// Requests the page like a browser that opens it through the gateway.

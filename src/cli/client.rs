@@ -26,10 +26,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// The longest wait for commands that scan the whole journal: minutes for the 20 GiB that it stores by
 /// default.
-const LOOK_TIME: Duration = Duration::from_secs(3600);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The longest silence of a stream: heartbeats come far more often.
-const SILENCE: Duration = Duration::from_secs(60);
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The largest response, or line of a stream, in bytes.
 const ANSWER_BYTES: usize = 32 << 20;
@@ -88,7 +88,7 @@ impl AdminClient {
 
     /// Sets the long timeout, for commands that scan all of the gateway's data.
     pub(super) fn with_long_timeout(self) -> Self {
-        Self { answer_time: LOOK_TIME, ..self }
+        Self { answer_time: SEARCH_TIMEOUT, ..self }
     }
 
     /// Creates a client for a site's own host, as one of its servers.
@@ -237,7 +237,7 @@ impl JsonLineStream {
             if self.pending.len() > ANSWER_BYTES {
                 bail!("the gateway's stream has a line that is too long");
             }
-            let frame = tokio::time::timeout(SILENCE, self.body.frame());
+            let frame = tokio::time::timeout(STREAM_IDLE_TIMEOUT, self.body.frame());
             match frame.await.context("the gateway sent no data for 60 s")? {
                 None => return Ok(None),
                 Some(frame) => {

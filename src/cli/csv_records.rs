@@ -25,15 +25,15 @@ pub(super) enum CsvRecord {
 }
 
 /// Rejects a file that is not UTF-8 by its first bytes, and skips a byte order mark.
-pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
+pub(super) fn skip_bom(reader: &mut BufReader<File>) -> anyhow::Result<()> {
     let start = reader.fill_buf().context("the file cannot be read")?;
-    let mark = start.len() - without_mark(start)?.len();
+    let mark = start.len() - strip_bom(start)?.len();
     reader.consume(mark);
     Ok(())
 }
 
 /// The bytes of a text after its byte order mark.
-pub(super) fn without_mark(start: &[u8]) -> anyhow::Result<&[u8]> {
+pub(super) fn strip_bom(start: &[u8]) -> anyhow::Result<&[u8]> {
     let is_wide = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
     // The first two characters of a readable file are not NUL.
     if is_wide || start.iter().take(2).any(|byte| *byte == 0) {
@@ -82,7 +82,7 @@ impl CsvRecordReader {
     pub(super) fn new(mut file: File, most: usize) -> anyhow::Result<Self> {
         file.seek(SeekFrom::Start(0)).context("the file cannot be read from its beginning")?;
         let mut reader = BufReader::new(file);
-        skip_mark(&mut reader)?;
+        skip_bom(&mut reader)?;
         let at = reader.stream_position().context("the file cannot be read")?;
         Ok(Self { reader, at, most })
     }

@@ -84,7 +84,7 @@ async fn dry_run_destination(
     now: Timestamp,
     redaction: &SecretRedactor,
 ) -> Result<(), CommandError> {
-    if settings.holds(&event) {
+    if settings.is_held_for_consent(&event) {
         let needs = settings.filter.consent.join(",");
         let advice = format!(
             "held until the visitor chooses; add --consent {needs} to send it with consent"
@@ -100,8 +100,8 @@ async fn dry_run_destination(
     let (enriched, screening) = settings.admit(enriched, now);
     let dropped = dropped(enriched.dropped_fields());
     let ending = match screening {
-        Admission::Skip(reason) => said(redaction, "skipped", &reason),
-        Admission::Dead(reason) => said(redaction, "dead", &reason),
+        Admission::Skip(reason) => describe_reason(redaction, "skipped", &reason),
+        Admission::Dead(reason) => describe_reason(redaction, "dead", &reason),
         Admission::Send => {
             let stage = DryRunCall {
                 vendor: SimulatorKind::of_vendor(settings.vendor).map(InProcessVendor::trusting),
@@ -118,14 +118,16 @@ async fn dry_run_destination(
             match outcomes.into_iter().next() {
                 None => "no outcome".to_owned(),
                 Some(Outcome::Delivered) => "would be delivered".to_owned(),
-                Some(Outcome::Skipped(reason)) => said(redaction, "skipped", &reason),
+                Some(Outcome::Skipped(reason)) => describe_reason(redaction, "skipped", &reason),
                 Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
-                    said(redaction, "dead", &reason)
+                    describe_reason(redaction, "dead", &reason)
                 }
                 Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
-                    said(redaction, "would be tried again", &reason)
+                    describe_reason(redaction, "would be tried again", &reason)
                 }
-                Some(Outcome::Unauthorised(reason)) => said(redaction, "would pause", &reason),
+                Some(Outcome::Unauthorised(reason)) => {
+                    describe_reason(redaction, "would pause", &reason)
+                }
             }
         }
     };
@@ -141,7 +143,7 @@ fn dropped(fields: &DroppedFields) -> String {
     lines.map(|line| format!("  dropped: {line}\n")).collect()
 }
 
-fn said(redaction: &SecretRedactor, word: &str, reason: &OutcomeReason) -> String {
+fn describe_reason(redaction: &SecretRedactor, word: &str, reason: &OutcomeReason) -> String {
     let detail = reason.detail.as_deref().unwrap_or_default();
     let detail = render::escape(&redaction.excerpt(detail, SHOWN_CHARS), SHOWN_CHARS);
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::csv_records::{CsvRecord, CsvRecordReader, read_line, skip_mark};
-use crate::event::names_somebody;
+use super::csv_records::{CsvRecord, CsvRecordReader, read_line, skip_bom};
+use crate::event::is_identifying_id;
 use crate::values::digits;
 
 /// The format of a file.
@@ -170,7 +170,7 @@ impl ImportRowReader {
         let source = match format.unwrap_or(by_name) {
             ImportFormat::Ndjson => {
                 let mut reader = BufReader::new(file);
-                skip_mark(&mut reader)?;
+                skip_bom(&mut reader)?;
                 ImportFileReader::Ndjson(reader)
             }
             ImportFormat::Csv => {
@@ -272,7 +272,7 @@ impl ImportRowReader {
         }
         let says_who = ["userId", "anonymousId"]
             .iter()
-            .any(|key| message.get(*key).and_then(Value::as_str).is_some_and(names_somebody));
+            .any(|key| message.get(*key).and_then(Value::as_str).is_some_and(is_identifying_id));
         if !says_who {
             return Err("has neither user_id nor anonymous_id".to_owned());
         }
@@ -330,7 +330,7 @@ mod tests {
         std::iter::from_fn(|| rows.next().unwrap()).collect()
     }
 
-    fn told(row: &ImportRow) -> Value {
+    fn message_without_id(row: &ImportRow) -> Value {
         let mut message = row.message.clone().unwrap();
         let message = message.as_object_mut().unwrap();
         message.remove("messageId");
@@ -346,7 +346,7 @@ mod tests {
             "type": "identify", "userId": "1",
             "traits": { "plan": "pro", "years": 41, "zip": "0123" },
         });
-        assert_eq!(told(&rows[0]), expected);
+        assert_eq!(message_without_id(&rows[0]), expected);
         assert_eq!(rows[1].message, Err("column \"age\" is not a number".to_owned()));
         assert!(rows[2].message.as_ref().unwrap_err().starts_with("has neither user_id"));
         assert_eq!(rows[3].message, Err("has too many columns".to_owned()));
@@ -361,10 +361,10 @@ mod tests {
         let expected = json!({
             "type": "identify", "userId": "7", "anonymousId": "a", "traits": { "tags": [1] },
         });
-        assert_eq!(told(&rows[0]), expected);
+        assert_eq!(message_without_id(&rows[0]), expected);
         assert_eq!(rows[1].found, "no");
         assert!(rows[1].message.is_err() && rows[2].message.is_err());
-        assert_eq!(told(&rows[3])["userId"], "u");
+        assert_eq!(message_without_id(&rows[3])["userId"], "u");
     }
 
     #[test]
@@ -386,7 +386,7 @@ mod tests {
             None,
         ];
         assert_eq!(problems, expected);
-        assert_eq!(told(&rows[7])["userId"], "8");
+        assert_eq!(message_without_id(&rows[7])["userId"], "8");
         assert!(rows.iter().all(|row| row.bytes <= 1024), "none is held beyond the bound");
         let lines =
             format!("{{\"user_id\":\"1\",\"bio\":\"{long}\"}}\n{{\"user_id\":\"2\"}}\n{long}");

@@ -140,7 +140,7 @@ enum CommandError {
     /// Anything else.
     Other(anyhow::Error),
     /// The error has been printed already.
-    Said,
+    Reported,
 }
 
 impl From<anyhow::Error> for CommandError {
@@ -180,7 +180,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: SecretRedac
             print_error(&shown(&format!("{error:#}")));
             ExitCode::FAILURE
         }
-        Err(CommandError::Said) => ExitCode::FAILURE,
+        Err(CommandError::Reported) => ExitCode::FAILURE,
     }
 }
 
@@ -278,7 +278,7 @@ fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     out.write_all(render::guarded(text).as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|_closed| CommandError::Said)
+        .map_err(|_closed| CommandError::Reported)
 }
 
 /// A number with its noun: `1 person`, `2 people`.

@@ -97,7 +97,7 @@ fn get(origin: &ConfigSource, options: &ProfileGetArgs) -> Result<(), CommandErr
         let profiles = profiles.map(Vec::as_slice).unwrap_or_default();
         if profiles.is_empty() {
             print_error("no profile has this id");
-            return Err(CommandError::Said);
+            return Err(CommandError::Reported);
         }
         profiles.iter().try_for_each(|profile| print(&dead::pretty(profile)))
     })

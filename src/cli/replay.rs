@@ -34,7 +34,7 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn run(origin: &ConfigSource, options: ReplayArgs) -> Result<(), CommandError> {
     let now = SystemClock.now();
-    let (from, to) = (moment(&options.from, now)?, moment(&options.to, now)?);
+    let (from, to) = (parse_moment(&options.from, now)?, parse_moment(&options.to, now)?);
     if from >= to {
         return Err(CommandError::Usage("--from must be before --to".to_owned()));
     }
@@ -50,7 +50,7 @@ pub(super) fn run(origin: &ConfigSource, options: ReplayArgs) -> Result<(), Comm
         }
         if !options.yes && !confirm()? {
             print_error("nothing was replayed");
-            return Err(CommandError::Said);
+            return Err(CommandError::Reported);
         }
         if let Some(fields) = body.as_object_mut() {
             fields.insert("plan".to_owned(), json!(false));
@@ -97,7 +97,7 @@ fn confirm() -> Result<bool, CommandError> {
 }
 
 /// Parses a time as people write it: RFC 3339, or a duration before `now`.
-pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
+pub(super) fn parse_moment(written: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
     if let Ok(moment) = written.parse() {
         return Ok(moment);
     }

@@ -173,7 +173,7 @@ fn check(origin: &ConfigSource, file: Option<&Path>) -> Result<(), CommandError>
     let mut out = String::new();
     for site in load(origin)?.sites {
         for segment in site.segments {
-            let (by, schedule) = (segment.by.name(), segment.schedule.describe());
+            let (by, schedule) = (segment.unit.name(), segment.schedule.describe());
             let _infallible = writeln!(out, "{}/{}: by {by}, {schedule}", site.name, segment.name);
         }
     }
@@ -235,7 +235,7 @@ fn read_json(name: &str, text: &str, report: &ConfigErrorReport) -> Option<Segme
     for mistake in SegmentRule::parse(written).err().into_iter().flatten() {
         note(1, "", mistake.to_string());
     }
-    Some(SegmentDraft { by: by?, written: written.clone() })
+    Some(SegmentDraft { unit: by?, rule_source: written.clone() })
 }
 
 fn preview(origin: &ConfigSource, options: SegmentPreviewArgs) -> Result<(), CommandError> {
@@ -246,8 +246,8 @@ fn preview(origin: &ConfigSource, options: SegmentPreviewArgs) -> Result<(), Com
         let (site, segment) = find_segment(&client, named, options.site.as_deref()).await?;
         let mut body = json!({ "site": site, "sample": options.sample });
         if let Value::Object(body) = &mut body {
-            let by = draft.as_ref().map(|draft| draft.by.name().to_owned());
-            let rule = draft.map(|draft| ("where", draft.written));
+            let by = draft.as_ref().map(|draft| draft.unit.name().to_owned());
+            let rule = draft.map(|draft| ("where", draft.rule_source));
             let segment = options.segment.map(|_named| ("segment", segment.into()));
             let by = options.by.or(by).map(|by| ("by", by.into()));
             let said = [rule, segment, by].into_iter().flatten();

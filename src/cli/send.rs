@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{AdminClient, JsonLineStream, encode};
-use super::csv_records::without_mark;
+use super::csv_records::strip_bom;
 use super::{
     AdminArgs, CommandError, block_on, colours, dry_run, load, print, print_error, render,
 };
@@ -87,11 +87,11 @@ pub(super) fn run(origin: &ConfigSource, options: SendEventArgs) -> Result<(), C
                 let names = following.waiting.iter().map(|name| with_state(&ledger, &site, name));
                 let (names, time) = (names.collect::<Vec<_>>().join(", "), options.timeout);
                 print_error(&format!("not settled within {time:?} at {names}; see `tagway event`"));
-                return Err(CommandError::Said);
+                return Err(CommandError::Reported);
             }
         }
         following.held.iter().for_each(|advice| print_error(advice));
-        if following.has_died { Err(CommandError::Said) } else { Ok(()) }
+        if following.has_died { Err(CommandError::Reported) } else { Ok(()) }
     })
 }
 
@@ -211,7 +211,7 @@ fn read(file: &std::path::Path) -> anyhow::Result<Value> {
         let file = std::fs::File::open(file).with_context(name)?;
         file.take(EVENT_BYTES).read_to_end(&mut bytes).with_context(name)?;
     }
-    digits::parse(without_mark(&bytes)?).context("the event is not JSON")
+    digits::parse(strip_bom(&bytes)?).context("the event is not JSON")
 }
 
 /// A sample order.

@@ -92,7 +92,7 @@ fn wrong_usage_or_configuration_exits_with_2() {
 #[test]
 fn moment_reads_dates_and_durations_ago() {
     let now = "2026-11-23T10:00:00Z".parse().unwrap();
-    let moment = |text| replay::moment(text, now).ok().map(|moment| moment.to_string());
+    let moment = |text| replay::parse_moment(text, now).ok().map(|moment| moment.to_string());
     assert_eq!(moment("2h").as_deref(), Some("2026-11-23T08:00:00Z"));
     assert_eq!(moment("0s").as_deref(), Some("2026-11-23T10:00:00Z"));
     assert_eq!(moment("2026-01-01T00:00:00+01:00").as_deref(), Some("2025-12-31T23:00:00Z"));

@@ -26,7 +26,7 @@ pub struct SiteSettings {
     /// The settings of its requests.
     pub gateway: gateway::GatewaySiteSettings,
     /// Vendors whose tags create events in its pages, as far as the configuration tells.
-    pub tagged: BTreeSet<&'static str>,
+    pub tagged_vendors: BTreeSet<&'static str>,
     /// The settings of its visitors' cookies and identities.
     pub visitor: visitor::VisitorSettings,
     /// True if another site has one of its secrets.
@@ -152,7 +152,7 @@ fn read_site<'a>(
         // Consent decides if a destination may receive a member, and it is stored with the activity.
         let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
         profiles.activity = profiles.public.wants_computed()
-            || destinations.iter().any(|it| it.wants_computed())
+            || destinations.iter().any(|it| it.needs_computed_attributes())
             || segments.iter().any(asks);
     }
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != DestinationMode::Server;
@@ -201,7 +201,7 @@ fn read_site<'a>(
     SiteSettings {
         name,
         gateway,
-        tagged,
+        tagged_vendors: tagged,
         visitor,
         shares_secret: false,
         profiles,

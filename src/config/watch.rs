@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The time between two checks of the files: fast enough for a person, and a `stat` each costs nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The reason for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct WatchedFile {
     /// The file's state when it was last due to be read.
     read: Option<FileStamp>,
     /// The file's state at the last check.
-    seen: Option<FileStamp>,
+    last_stamp: Option<FileStamp>,
 }
 
 type FileStamp = (SystemTime, u64);
@@ -45,14 +45,14 @@ impl WatchedFile {
     /// Watches from the file's present state.
     async fn new(path: PathBuf) -> Self {
         let now = stamp(&path).await;
-        Self { path, read: now, seen: now }
+        Self { path, read: now, last_stamp: now }
     }
 
     /// Checks the file. Returns true if it must be read again. A missing file is being replaced, and one that
     /// changed since the last check may be half written: only a stable state counts.
     async fn has_changed(&mut self) -> bool {
         let stamp = stamp(&self.path).await;
-        let is_steady = std::mem::replace(&mut self.seen, stamp) == stamp;
+        let is_steady = std::mem::replace(&mut self.last_stamp, stamp) == stamp;
         let is_news = is_steady && stamp.is_some() && stamp != self.read;
         if is_news {
             self.read = stamp;
@@ -70,7 +70,7 @@ impl ConfigWatcher {
     /// Starts watching from the file's present state: a caller that reads the file afterwards misses no
     /// change. From now on SIGHUP does not end the process. Needs a runtime.
     pub async fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
-        let mut interval = interval(LOOK_EVERY);
+        let mut interval = interval(CHECK_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangup = signal(SignalKind::hangup())?;
         let file = match file {
@@ -128,19 +128,20 @@ mod tests {
         let mut watch = ConfigWatcher::new(Some(file.clone())).await.unwrap();
         tokio::time::pause();
         // Halfway between two checks, so that each wait of one period contains one check.
-        let quiet = tokio::time::timeout(LOOK_EVERY * 30 + LOOK_EVERY / 2, watch.changed()).await;
+        let quiet =
+            tokio::time::timeout(CHECK_INTERVAL * 30 + CHECK_INTERVAL / 2, watch.changed()).await;
         assert!(quiet.is_err());
         std::fs::remove_file(&file).unwrap();
-        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        let quiet = tokio::time::timeout(CHECK_INTERVAL * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a file that is away is no change");
         for text in ["", "[[sites]]\nname", "[[sites]]\nname = \"a\"\n"] {
             std::fs::write(&file, text).unwrap();
-            let half = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
+            let half = tokio::time::timeout(CHECK_INTERVAL, watch.changed()).await;
             assert!(half.is_err(), "a file that still grows is no change: {text:?}");
         }
-        let whole = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
+        let whole = tokio::time::timeout(CHECK_INTERVAL, watch.changed()).await;
         assert_eq!(whole, Ok(ReloadReason::File));
-        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        let quiet = tokio::time::timeout(CHECK_INTERVAL * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a change is told once");
     }
 
@@ -152,13 +153,13 @@ mod tests {
         let mut watch = ConfigWatcher::new(None).await.unwrap();
         watch.set_certificates(files.clone()).await;
         tokio::time::pause();
-        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        let quiet = tokio::time::timeout(CHECK_INTERVAL * 30, watch.changed()).await;
         assert!(quiet.is_err());
         files.iter().for_each(|file| std::fs::write(file, "longer").unwrap());
         // Already watched files keep their state: a change meanwhile is still detected.
         watch.set_certificates(files).await;
         assert_eq!(watch.changed().await, ReloadReason::Certificate);
-        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        let quiet = tokio::time::timeout(CHECK_INTERVAL * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a change is told once");
     }
 }

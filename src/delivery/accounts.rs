@@ -18,8 +18,8 @@ impl DeliveryDispatcher {
     ///
     /// Returns a [`JournalError`] if the journal's accounts cannot be read.
     pub async fn observe<T>(&self, show: impl FnOnce() -> T) -> Result<T, JournalError> {
-        let quiet = tokio::time::timeout(QUIET_TIME, self.settling.write()).await;
-        let readers = self.readers();
+        let quiet = tokio::time::timeout(QUIET_TIME, self.settlement_lock.write()).await;
+        let readers = self.running_destinations();
         let ids = readers.iter().map(|reader| reader.reader).collect();
         let accounts = self.shared.journal.accounts(ids).await?;
         for (reader, account) in readers.into_iter().zip(accounts) {
@@ -57,6 +57,6 @@ impl DeliveryDispatcher {
     pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
         let running = self.lock();
         let found = running.values().find(|running| running.reader == reader)?;
-        found.line.failures.get(seq)
+        found.destination_client.failures.get(seq)
     }
 }

@@ -76,7 +76,7 @@ impl ClientModeSettings {
             load: section.choice("client_load", &load),
             api: None,
             both: false,
-            names: names.chain(filter.known_as.iter().copied()).map(str::to_owned).collect(),
+            names: names.chain(filter.vendor_aliases.iter().copied()).map(str::to_owned).collect(),
             events: section.strings("events"),
             consent: filter.consent.clone(),
             unknown: match policy.unknown_in_page(filter.unknown_consent) {

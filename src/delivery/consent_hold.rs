@@ -23,16 +23,16 @@ use crate::privacy::{self, ConsentDecision, ConsentRecord, UnknownConsent};
 const MAX_DECISIONS: u64 = 100_000;
 
 /// The number of tries of an event that was never tried: such a parked event delays no later ones.
-const UNTRIED: u32 = 0;
+const NO_ATTEMPTS: u32 = 0;
 
 /// The held events of one destination, by visitor, and the visitors' decisions.
 #[derive(Debug)]
 pub(super) struct ConsentHold {
     visitors: HashMap<VisitorOrderKey, BTreeSet<u64>>,
     /// The visitor of each held event, the oldest event first.
-    whose: BTreeMap<u64, VisitorOrderKey>,
+    visitor_by_event: BTreeMap<u64, VisitorOrderKey>,
     /// Events released early to make room: their hold has ended.
-    given_up: BTreeSet<u64>,
+    released_early: BTreeSet<u64>,
     decisions: Cache<VisitorOrderKey, ConsentRecord>,
 }
 
@@ -41,21 +41,21 @@ impl ConsentHold {
         let decisions = Cache::builder().max_capacity(MAX_DECISIONS).time_to_live(hold).build();
         Self {
             visitors: HashMap::new(),
-            whose: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            visitor_by_event: BTreeMap::new(),
+            released_early: BTreeSet::new(),
             decisions,
         }
     }
 
     fn insert(&mut self, visitor: VisitorOrderKey, seq: u64) {
         self.visitors.entry(visitor).or_default().insert(seq);
-        self.whose.insert(seq, visitor);
+        self.visitor_by_event.insert(seq, visitor);
     }
 
     fn remove(&mut self, visitor: VisitorOrderKey, seq: u64) {
         let Some(seqs) = self.visitors.get_mut(&visitor) else { return };
         seqs.remove(&seq);
-        self.whose.remove(&seq);
+        self.visitor_by_event.remove(&seq);
         if seqs.is_empty() {
             self.visitors.remove(&visitor);
         }
@@ -64,16 +64,16 @@ impl ConsentHold {
     fn release(&mut self, visitor: VisitorOrderKey) -> BTreeSet<u64> {
         let seqs = self.visitors.remove(&visitor).unwrap_or_default();
         for seq in &seqs {
-            self.whose.remove(seq);
+            self.visitor_by_event.remove(seq);
         }
         seqs
     }
 
     /// Ends the hold of the oldest event early.
     fn give_up_oldest(&mut self) -> Option<u64> {
-        let (&seq, &visitor) = self.whose.first_key_value()?;
+        let (&seq, &visitor) = self.visitor_by_event.first_key_value()?;
         self.remove(visitor, seq);
-        self.given_up.insert(seq);
+        self.released_early.insert(seq);
         Some(seq)
     }
 }
@@ -91,8 +91,8 @@ fn consent_key(event: &Event) -> VisitorOrderKey {
 
 impl DeliveryWorker {
     /// Restores a held event after a restart: one that is parked untried for a later time.
-    pub(super) fn remember_held(&mut self, event: &Event, seq: u64) {
-        self.state.held.insert(consent_key(event), seq);
+    pub(super) fn restore_consent_hold(&mut self, event: &Event, seq: u64) {
+        self.state.consent_hold.insert(consent_key(event), seq);
     }
 
     /// Returns the event, with its visitor's choice if another event had that; `None` if it is held for the
@@ -104,50 +104,50 @@ impl DeliveryWorker {
         was_parked: bool,
         now: Timestamp,
     ) -> Option<Arc<Event>> {
-        if !self.settings.may_hold(&event) {
+        if !self.settings.can_hold_for_consent(&event) {
             return Some(event);
         }
         let visitor = consent_key(&event);
-        self.state.held.remove(visitor, seq);
-        let is_given_up = self.state.held.given_up.remove(&seq);
+        self.state.consent_hold.remove(visitor, seq);
+        let is_given_up = self.state.consent_hold.released_early.remove(&seq);
         let record = event.context.as_ref().and_then(ConsentRecord::read);
         let standing =
             privacy::decide(&self.settings.filter.consent, record.as_ref(), UnknownConsent::Hold);
         if let (Some(record), true) = (record, standing != ConsentDecision::Hold) {
-            self.state.held.decisions.insert(visitor, record);
+            self.state.consent_hold.decisions.insert(visitor, record);
             self.release(visitor, now);
             return Some(event);
         }
-        if let Some(decision) = self.state.held.decisions.get(&visitor) {
+        if let Some(decision) = self.state.consent_hold.decisions.get(&visitor) {
             privacy::add_consent(Arc::make_mut(&mut event), &decision);
             return Some(event);
         }
         let until =
             event.received_at.checked_add(self.settings.consent_wait).ok().filter(|at| *at > now);
         let Some(due_at) = until.filter(|_| !is_given_up) else { return Some(event) };
-        if self.state.held.whose.len() >= self.settings.retry.parked_max
-            && let Some(oldest) = self.state.held.give_up_oldest()
+        if self.state.consent_hold.visitor_by_event.len() >= self.settings.retry.parked_max
+            && let Some(oldest) = self.state.consent_hold.give_up_oldest()
         {
-            self.state.park.push(ParkRequest { seq: oldest, due_at: now, attempt: UNTRIED });
-            self.look_again(Duration::ZERO);
+            self.state.park.push(ParkRequest { seq: oldest, due_at: now, attempt: NO_ATTEMPTS });
+            self.wake_within(Duration::ZERO);
         }
         if !was_parked {
             self.state.progress.complete(seq, seq);
             self.publish_hold(seq, "consent", due_at);
         }
-        self.state.held.insert(visitor, seq);
-        self.state.park.push(ParkRequest { seq, due_at, attempt: UNTRIED });
-        self.will_settle();
-        self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
+        self.state.consent_hold.insert(visitor, seq);
+        self.state.park.push(ParkRequest { seq, due_at, attempt: NO_ATTEMPTS });
+        self.schedule_settlement();
+        self.wake_within(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
         None
     }
 
     /// Publishes to the live feed that an event is held.
     pub(super) fn publish_hold(&self, seq: u64, awaits: &'static str, until: Timestamp) {
-        self.line.feed.publish(|| FeedEvent::Held {
-            at: self.line.clock.now(),
-            site: self.line.labels.site.clone(),
-            destination: self.line.labels.destination.clone(),
+        self.client.feed.publish(|| FeedEvent::Held {
+            at: self.client.clock.now(),
+            site: self.client.labels.site.clone(),
+            destination: self.client.labels.destination.clone(),
             seq,
             awaits,
             needs: self.settings.filter.consent.clone(),
@@ -157,13 +157,13 @@ impl DeliveryWorker {
 
     /// Makes the events due that are held for this visitor.
     fn release(&mut self, visitor: VisitorOrderKey, now: Timestamp) {
-        let seqs = self.state.held.release(visitor);
+        let seqs = self.state.consent_hold.release(visitor);
         if seqs.is_empty() {
             return;
         }
-        let due = |seq| ParkRequest { seq, due_at: now, attempt: UNTRIED };
+        let due = |seq| ParkRequest { seq, due_at: now, attempt: NO_ATTEMPTS };
         self.state.park.extend(seqs.into_iter().map(due));
-        self.will_settle();
-        self.look_again(Duration::ZERO);
+        self.schedule_settlement();
+        self.wake_within(Duration::ZERO);
     }
 }

@@ -56,7 +56,7 @@ impl DeliveryWorker {
     /// Logs new dead letters, if a report is due.
     pub(super) fn report_dead(&mut self, now: Instant) {
         let Some((count, reason)) = self.state.dead_report.take(now) else { return };
-        let labels = &self.line.labels;
+        let labels = &self.client.labels;
         tracing::warn!(
             site = %labels.site, destination = %labels.destination, count, reason,
             "events became dead letters since the last report; the newest has this reason; list them \

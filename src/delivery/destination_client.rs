@@ -44,12 +44,12 @@ pub(super) struct DestinationClient {
     /// The most characters of a request, or of a reply, that are stored with an event.
     pub(super) kept_chars: usize,
     /// Read-locked while a settlement is written and counted, write-locked to show both at one moment.
-    pub(super) settling: Arc<RwLock<()>>,
+    pub(super) settlement_lock: Arc<RwLock<()>>,
 }
 
 /// The calls of one batch to its vendor.
 pub(super) struct BatchCaller {
-    pub(super) line: Arc<DestinationClient>,
+    pub(super) client: Arc<DestinationClient>,
     /// The events of the batch, for the live feed.
     pub(super) seqs: Vec<u64>,
     /// The poison guard's record that the batch is being processed; `None` while the worker is not careful.
@@ -59,7 +59,7 @@ pub(super) struct BatchCaller {
 
 impl BatchCaller {
     /// Builds a caller for calls without events.
-    pub(super) fn alone(line: Arc<DestinationClient>) -> Self {
+    pub(super) fn without_events(line: Arc<DestinationClient>) -> Self {
         Self::of(line, Vec::new(), None)
     }
 
@@ -69,11 +69,16 @@ impl BatchCaller {
         seqs: Vec<u64>,
         section: Option<GuardedWork>,
     ) -> Self {
-        Self { line, seqs, section: Mutex::new(section), exchanges: BatchExchanges::default() }
+        Self {
+            client: line,
+            seqs,
+            section: Mutex::new(section),
+            exchanges: BatchExchanges::default(),
+        }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let line = &self.line;
+        let line = &self.client;
         if let Some(throttle) = &line.throttle {
             tokio::select! {
                 () = throttle.until_ready() => {}
@@ -84,7 +89,7 @@ impl BatchCaller {
         if line.stop.is_cancelled() {
             return Err(VendorCallError::Stopping);
         }
-        let shown = line.feed.is_watched().then(|| line.shown(&request));
+        let shown = line.feed.is_watched().then(|| line.request_excerpt(&request));
         // The body is shared; calls without events are not stored.
         let kept = (!self.seqs.is_empty()).then(|| (line.clock.now(), request.clone()));
         let started = Instant::now();
@@ -116,21 +121,21 @@ impl VendorCall for BatchCaller {
     }
 
     fn set_current_event(&self, event: u64) {
-        self.exchanges.concern(event);
+        self.exchanges.set_current_event(event);
     }
 
     fn register_secret(&self, secret: &SecretString) {
-        self.line.redaction.add_issued(secret);
+        self.client.redaction.add_issued(secret);
     }
 
     fn now(&self) -> Timestamp {
-        self.line.clock.now()
+        self.client.clock.now()
     }
 }
 
 /// A request as the live feed shows it.
 struct RequestExcerpt {
-    line: String,
+    request_line: String,
     body: String,
     /// True if the reply must not be shown.
     hides_reply: bool,
@@ -172,22 +177,22 @@ impl DestinationClient {
         self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
     }
 
-    fn shown(&self, request: &Request<Bytes>) -> RequestExcerpt {
+    fn request_excerpt(&self, request: &Request<Bytes>) -> RequestExcerpt {
         let line = format!("{} {}", request.method(), request.uri());
         RequestExcerpt {
-            line: self.excerpt(line),
-            body: self.excerpt(request_preview::body(request)),
+            request_line: self.feed_excerpt(line),
+            body: self.feed_excerpt(request_preview::body(request)),
             hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
         }
     }
 
     /// Returns the part of a text that the live feed shows.
-    fn excerpt(&self, text: String) -> String {
+    fn feed_excerpt(&self, text: String) -> String {
         self.cut(&text, SHOWN_CHARS)
     }
 
     /// Returns the part of a text that is stored with an event.
-    pub(super) fn kept_excerpt(&self, text: String) -> String {
+    pub(super) fn stored_excerpt(&self, text: String) -> String {
         self.cut(&text, self.kept_chars)
     }
 
@@ -210,10 +215,10 @@ impl DestinationClient {
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
             seqs: seqs.to_vec(),
-            request: shown.line,
+            request: shown.request_line,
             body: shown.body,
             status,
-            reply: self.excerpt(reply),
+            reply: self.feed_excerpt(reply),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -244,7 +249,8 @@ mod tests {
         let result =
             Ok(VendorReply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
         let shown = |hides_reply| {
-            RequestExcerpt { line: String::new(), body: String::new(), hides_reply }.reply(&result)
+            RequestExcerpt { request_line: String::new(), body: String::new(), hides_reply }
+                .reply(&result)
         };
         assert_eq!(shown(true), (Some(200), HIDDEN.to_owned()));
         assert!(shown(false).1.contains("hush"));

@@ -20,8 +20,8 @@ use crate::vendors::{Outcome, OutcomeReason};
 #[derive(Default)]
 struct SortedOutcomes {
     refused: Vec<(QueuedEvent, OutcomeReason)>,
-    again: Vec<QueuedEvent>,
-    asked: Option<Duration>,
+    retryable: Vec<QueuedEvent>,
+    requested_wait: Option<Duration>,
     throttled: Vec<QueuedEvent>,
     throttled_for: Duration,
     unauthorised: Vec<(QueuedEvent, OutcomeReason)>,
@@ -40,16 +40,16 @@ struct AttemptHistory {
 struct RetryCandidates {
     items: Vec<QueuedEvent>,
     /// The later events that go after it.
-    then: Vec<QueuedEvent>,
+    later_events: Vec<QueuedEvent>,
     /// The wait that the vendor asked for.
-    asked: Option<Duration>,
+    requested_wait: Option<Duration>,
     /// True if the vendor accepted others of the batch.
     any_accepted: bool,
 }
 
 impl DeliveryWorker {
     /// Handles the end of a batch's task.
-    pub(super) fn joined(&mut self, ended: Result<AttemptedBatch, JoinError>) {
+    pub(super) fn handle_task_end(&mut self, ended: Result<AttemptedBatch, JoinError>) {
         let attempted = match ended {
             Ok(ended) => ended,
             // A defect outside the vendors' code: another worker starts anew in careful mode.
@@ -69,10 +69,10 @@ impl DeliveryWorker {
         let now = Instant::now();
         self.note_failures(&attempted);
         let AttemptedBatch { batch, outcomes, .. } = attempted;
-        let DeliveryBatch { items, then, attempt, forbidden_at, is_probe } = batch;
+        let DeliveryBatch { items, later_events: then, attempt, forbidden_at, is_probe } = batch;
         let tried = AttemptHistory { attempt: attempt.saturating_add(1), forbidden_at, is_probe };
         let mut then = then;
-        let mut sorted = self.sort(items, outcomes);
+        let mut sorted = self.sort_outcomes(items, outcomes);
         if forbidden_at.is_some_and(|before| self.state.acceptances > before) {
             // Other events passed with the same credentials, so these events themselves are refused.
             sorted.refused.append(&mut sorted.unauthorised);
@@ -80,7 +80,7 @@ impl DeliveryWorker {
         if !sorted.unauthorised.is_empty() {
             self.state.breaker.succeeded();
             let items = sorted.unauthorised.into_iter().map(|(item, _)| item).collect();
-            self.pause(items, std::mem::take(&mut then), tried, now);
+            self.pause_for_credentials(items, std::mem::take(&mut then), tried, now);
         } else if sorted.any_accepted || !sorted.refused.is_empty() {
             // A reply that refuses an event still shows that the destination works.
             self.state.breaker.succeeded();
@@ -93,14 +93,15 @@ impl DeliveryWorker {
         if !sorted.throttled.is_empty() {
             let asked = Some(sorted.throttled_for);
             let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
-            let then = if sorted.again.is_empty() { std::mem::take(&mut then) } else { Vec::new() };
+            let then =
+                if sorted.retryable.is_empty() { std::mem::take(&mut then) } else { Vec::new() };
             self.schedule_retry(sorted.throttled, then, (tried, wait), now);
         }
-        if !sorted.again.is_empty() {
+        if !sorted.retryable.is_empty() {
             let again = RetryCandidates {
-                items: sorted.again,
-                then: std::mem::take(&mut then),
-                asked: sorted.asked,
+                items: sorted.retryable,
+                later_events: std::mem::take(&mut then),
+                requested_wait: sorted.requested_wait,
                 any_accepted: sorted.any_accepted,
             };
             self.retry(again, tried, now);
@@ -109,7 +110,7 @@ impl DeliveryWorker {
             self.split(sorted.refused, std::mem::take(&mut then), forbidden_at, now);
         }
         if !then.is_empty() {
-            self.state.waiting.push(now, DeliveryBatch::of(then));
+            self.state.retry_queue.push(now, DeliveryBatch::of(then));
         }
     }
 
@@ -127,12 +128,12 @@ impl DeliveryWorker {
                 | Outcome::Throttled { reason, .. }
                 | Outcome::Unauthorised(reason) => reason,
             };
-            self.line.failures.note((item.event.seq, item.attempt), reason, call);
+            self.client.failures.record_failure((item.event.seq, item.attempt), reason, call);
         }
     }
 
     /// Ends the events with a final outcome, and sorts the rest.
-    fn sort(&mut self, items: Vec<QueuedEvent>, outcomes: Vec<Outcome>) -> SortedOutcomes {
+    fn sort_outcomes(&mut self, items: Vec<QueuedEvent>, outcomes: Vec<Outcome>) -> SortedOutcomes {
         let mut sorted = SortedOutcomes::default();
         // A vendor that reports nothing about an event has not shown that it arrived.
         let unsaid = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
@@ -152,19 +153,19 @@ impl DeliveryWorker {
                 }
                 Outcome::Refused(reason) => sorted.refused.push((item, reason)),
                 Outcome::Retry { reason, after } => {
-                    self.tell_retry(&item.event, &reason);
-                    sorted.asked = sorted.asked.max(after);
-                    sorted.again.push(item);
+                    self.publish_retry(&item.event, &reason);
+                    sorted.requested_wait = sorted.requested_wait.max(after);
+                    sorted.retryable.push(item);
                 }
                 Outcome::Throttled { reason, after } => {
                     // A vendor that holds one visitor back still serves the others.
                     sorted.any_accepted = true;
-                    self.tell_retry(&item.event, &reason);
+                    self.publish_retry(&item.event, &reason);
                     sorted.throttled_for = sorted.throttled_for.max(after);
                     sorted.throttled.push(item);
                 }
                 Outcome::Unauthorised(reason) => {
-                    self.tell_retry(&item.event, &reason);
+                    self.publish_retry(&item.event, &reason);
                     sorted.unauthorised.push((item, reason));
                 }
             }
@@ -175,7 +176,7 @@ impl DeliveryWorker {
     /// Handles refused credentials: shows the state, gives up no event, and retries at intervals. Where the
     /// credentials were accepted recently, the events themselves may be at fault, so another batch is tried at
     /// once.
-    fn pause(
+    fn pause_for_credentials(
         &mut self,
         items: Vec<QueuedEvent>,
         then: Vec<QueuedEvent>,
@@ -187,24 +188,25 @@ impl DeliveryWorker {
         let were_good =
             self.state.accepted_at.is_some_and(|at| at + self.settings.auth_retry_interval > now);
         if is_news {
-            let labels = &self.line.labels;
+            let labels = &self.client.labels;
             tracing::error!(
                 site = %labels.site, destination = %labels.destination,
                 "the vendor refuses the credentials; events wait until the destination's credentials are \
                  corrected"
             );
         }
-        self.state.hold_until = (!is_news || !were_good).then_some(until);
+        self.state.no_calls_before = (!is_news || !were_good).then_some(until);
         self.state.fresh_next = true;
         let forbidden_at = tried.forbidden_at.or(Some(self.state.acceptances));
         let attempt = tried.attempt.saturating_sub(1);
-        let batch = DeliveryBatch { then, attempt, forbidden_at, ..DeliveryBatch::of(items) };
-        self.state.waiting.push(until, batch);
+        let batch =
+            DeliveryBatch { later_events: then, attempt, forbidden_at, ..DeliveryBatch::of(items) };
+        self.state.retry_queue.push(until, batch);
     }
 
     fn resume(&mut self) {
         if std::mem::take(&mut self.state.unauthorised) {
-            let labels = &self.line.labels;
+            let labels = &self.client.labels;
             let (site, destination) = (&labels.site, &labels.destination);
             tracing::info!(%site, %destination, "the vendor accepts the credentials again");
         }
@@ -224,7 +226,7 @@ impl DeliveryWorker {
                 self.end(&item, BatchItemOutcome::Dead(reason));
             }
             if !then.is_empty() {
-                self.state.waiting.push(now, DeliveryBatch::of(then));
+                self.state.retry_queue.push(now, DeliveryBatch::of(then));
             }
             return;
         }
@@ -236,19 +238,21 @@ impl DeliveryWorker {
         let mut second = first.split_off(boundary.unwrap_or(middle));
         if boundary.is_some() {
             self.state
-                .waiting
+                .retry_queue
                 .push(now, DeliveryBatch { forbidden_at, ..DeliveryBatch::of(second) });
         } else {
             second.append(&mut then);
             then = second;
         }
-        self.state
-            .waiting
-            .push(now, DeliveryBatch { then, forbidden_at, ..DeliveryBatch::of(first) });
+        self.state.retry_queue.push(
+            now,
+            DeliveryBatch { later_events: then, forbidden_at, ..DeliveryBatch::of(first) },
+        );
     }
 
     fn retry(&mut self, again: RetryCandidates, tried: AttemptHistory, now: Instant) {
-        let RetryCandidates { items, then, asked, any_accepted } = again;
+        let RetryCandidates { items, later_events: then, requested_wait: asked, any_accepted } =
+            again;
         // Another failure of a parked event shows nothing about the destination while other events pass.
         // Such failures do not count for the breaker.
         let is_known = items.iter().all(|item| item.was_parked && item.attempt > 0);
@@ -259,7 +263,7 @@ impl DeliveryWorker {
         if let Some(asked) = asked {
             // The vendor's wait is for the whole account, not for this batch.
             let until = now + asked.min(self.settings.retry.max_retry_after);
-            self.state.hold_until = self.state.hold_until.max(Some(until));
+            self.state.no_calls_before = self.state.no_calls_before.max(Some(until));
         }
         self.schedule_retry(items, then, (tried, wait), now);
     }
@@ -273,34 +277,40 @@ impl DeliveryWorker {
         (tried, wait): (AttemptHistory, Duration),
         now: Instant,
     ) {
-        let now_clock = self.line.clock.now();
+        let now_clock = self.client.clock.now();
         let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| {
             let age = now_clock.duration_since(item.event.event.received_at);
-            Duration::try_from(age).unwrap_or_default() > self.settings.habits.max_age
+            Duration::try_from(age).unwrap_or_default() > self.settings.limits.max_age
         });
         for item in expired {
             self.end(&item, BatchItemOutcome::Dead(OutcomeReason::new("too_old")));
         }
         if items.is_empty() {
             if !then.is_empty() {
-                self.state.waiting.push(now, DeliveryBatch::of(then));
+                self.state.retry_queue.push(now, DeliveryBatch::of(then));
             }
             return;
         }
         let AttemptHistory { attempt, forbidden_at, .. } = tried;
         // Waiting events must leave room for untried ones: only these can show that the destination accepts
         // others.
-        let is_crowded = self.state.waiting.events() + items.len() > self.settings.queue_events / 2;
+        let is_crowded =
+            self.state.retry_queue.events() + items.len() > self.settings.queue_events / 2;
         let is_jammed = tried.is_probe && !self.has_room() && self.state.schedule.len() == 0;
         let is_stubborn =
             attempt >= self.settings.retry.tries_before_parking && self.state.breaker.is_closed();
-        let has_place = self.state.aside.len() + items.len() <= self.settings.retry.parked_max;
+        let has_place = self.state.parked.len() + items.len() <= self.settings.retry.parked_max;
         let accepts_others = self.has_recent_success(now);
         if has_place && (is_stubborn || is_crowded && (accepts_others || is_jammed)) {
             self.park_batch(items, then, attempt, wait);
         } else {
-            let batch = DeliveryBatch { then, attempt, forbidden_at, ..DeliveryBatch::of(items) };
-            self.state.waiting.push(now + wait, batch);
+            let batch = DeliveryBatch {
+                later_events: then,
+                attempt,
+                forbidden_at,
+                ..DeliveryBatch::of(items)
+            };
+            self.state.retry_queue.push(now + wait, batch);
         }
     }
 
@@ -313,7 +323,7 @@ impl DeliveryWorker {
         attempt: u32,
         wait: Duration,
     ) {
-        let due_at = self.line.clock.now() + wait;
+        let due_at = self.client.clock.now() + wait;
         let tries = items.into_iter().map(|item| (item, attempt));
         let tries = tries.chain(then.into_iter().map(|item| (item, 0)));
         for (item, attempt) in tries.collect::<Vec<_>>() {
@@ -323,7 +333,7 @@ impl DeliveryWorker {
             }
             self.state.schedule.finish(item.visitor);
         }
-        self.look_again(wait);
+        self.wake_within(wait);
     }
 
     /// Parks one event; from now on its visitor's later events queue up behind it. An event parked by a
@@ -334,25 +344,30 @@ impl DeliveryWorker {
             self.state.progress.complete(seq, seq);
         }
         self.state.park.push(ParkRequest { seq, due_at, attempt });
-        self.state.aside.insert(item.visitor, seq, due_at);
-        self.will_settle();
+        self.state.parked.insert(item.visitor, seq, due_at);
+        self.schedule_settlement();
     }
 
     /// Makes the worker look for due events after `wait` at the latest.
-    pub(super) fn look_again(&mut self, wait: Duration) {
+    pub(super) fn wake_within(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
         self.state.next_due = Some(self.state.next_due.map_or(at, |next| next.min(at)));
     }
 
     fn end(&mut self, item: &QueuedEvent, closing: BatchItemOutcome) {
         let seq = item.event.seq;
-        let failure = self.line.failures.take(seq);
+        let failure = self.client.failures.take(seq);
         let failed = failure.as_ref().map_or(item.attempt, |failure| failure.attempts);
         let (ending, attempts) = match closing {
             BatchItemOutcome::Delivered => (FinalOutcome::Delivered, failed.saturating_add(1)),
-            BatchItemOutcome::Skipped(reason) => (FinalOutcome::Skipped(cause(reason)), failed),
+            BatchItemOutcome::Skipped(reason) => {
+                (FinalOutcome::Skipped(to_outcome_cause(reason)), failed)
+            }
             BatchItemOutcome::Dead(reason) => (
-                FinalOutcome::Dead(cause(reason), failure.and_then(|failure| failure.call)),
+                FinalOutcome::Dead(
+                    to_outcome_cause(reason),
+                    failure.and_then(|failure| failure.call),
+                ),
                 failed,
             ),
         };
@@ -367,10 +382,10 @@ impl DeliveryWorker {
             self.state.progress.complete(ended.seq, ended.seq);
         }
         self.state.ended.push(ended);
-        self.will_settle();
+        self.schedule_settlement();
     }
 
-    pub(super) fn tell_retry(&self, event: &EnrichedEvent, reason: &OutcomeReason) {
+    pub(super) fn publish_retry(&self, event: &EnrichedEvent, reason: &OutcomeReason) {
         self.publish_outcome(event, "retry", reason.code, reason.detail.as_deref());
     }
 
@@ -381,10 +396,10 @@ impl DeliveryWorker {
         reason: &'static str,
         detail: Option<&str>,
     ) {
-        self.line.feed.publish(|| FeedEvent::Settled {
-            at: self.line.clock.now(),
-            site: self.line.labels.site.clone(),
-            destination: self.line.labels.destination.clone(),
+        self.client.feed.publish(|| FeedEvent::Settled {
+            at: self.client.clock.now(),
+            site: self.client.labels.site.clone(),
+            destination: self.client.labels.destination.clone(),
             seq: event.seq,
             message_id: event.event.message_id.clone(),
             event: event.event.label().to_owned(),
@@ -417,7 +432,7 @@ impl DestinationClient {
 }
 
 /// Converts a reason into the journal's type.
-pub(super) fn cause(reason: OutcomeReason) -> OutcomeCause {
+pub(super) fn to_outcome_cause(reason: OutcomeReason) -> OutcomeCause {
     OutcomeCause { code: reason.code, detail: reason.detail.unwrap_or_default() }
 }
 

@@ -53,9 +53,9 @@ impl CallExchange {
         };
         LastVendorCall {
             at: self.at,
-            request: line.kept_excerpt(request),
+            request: line.stored_excerpt(request),
             status: self.status,
-            reply: line.kept_excerpt(reply),
+            reply: line.stored_excerpt(reply),
         }
     }
 }
@@ -79,7 +79,7 @@ impl BatchExchanges {
     }
 
     /// Attributes the next calls to this event alone.
-    pub(super) fn concern(&self, seq: u64) {
+    pub(super) fn set_current_event(&self, seq: u64) {
         self.lock().event = Some(seq);
     }
 
@@ -144,7 +144,7 @@ impl FailedAttemptLog {
     }
 
     /// Records a try of an event, on top of the number of earlier tries in the journal.
-    pub(super) fn note(
+    pub(super) fn record_failure(
         &self,
         (seq, before): (u64, u32),
         reason: &OutcomeReason,

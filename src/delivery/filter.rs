@@ -13,7 +13,7 @@ pub struct DestinationFilter {
     /// The vendor's name.
     pub vendor: &'static str,
     /// Other names of the vendor.
-    pub known_as: &'static [&'static str],
+    pub vendor_aliases: &'static [&'static str],
     /// The selection by event name.
     pub events: GlobPatterns,
     /// The selection by the vendor whose tag in the page reported the event; `None` selects all.
@@ -65,7 +65,7 @@ impl DestinationFilter {
         let is_mine = |key: &str| {
             key.eq_ignore_ascii_case(&self.name)
                 || key.eq_ignore_ascii_case(self.vendor)
-                || self.known_as.iter().any(|name| key.eq_ignore_ascii_case(name))
+                || self.vendor_aliases.iter().any(|name| key.eq_ignore_ascii_case(name))
         };
         let own = switches.iter().find(|(key, _)| is_mine(key)).map(|(_, value)| value);
         let switch = own.or_else(|| switches.get("All")).or_else(|| switches.get("all"));
@@ -92,7 +92,7 @@ mod tests {
         DestinationFilter {
             name: "analytics".into(),
             vendor: "ga4",
-            known_as: &["Google Analytics 4"],
+            vendor_aliases: &["Google Analytics 4"],
             events: GlobPatterns::new(&texts(events)),
             tags: None,
             consent: texts(consent),

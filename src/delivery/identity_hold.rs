@@ -20,10 +20,10 @@ use crate::metrics::AttemptLabels;
 use crate::profile::{IdentityKind, identities};
 
 /// The number of tries of an event that was never tried.
-const UNTRIED: u32 = 0;
+const NO_ATTEMPTS: u32 = 0;
 
 /// Traits by which vendors identify a person without a user id.
-const CONTACTS: [&str; 2] = ["email", "phone"];
+const CONTACT_TRAITS: [&str; 2] = ["email", "phone"];
 
 /// One of a visitor's identities, as a hash: visitors with equal hashes only release each other.
 type VisitorNameHash = u64;
@@ -34,13 +34,13 @@ pub(super) struct IdentityHold {
     names: HashMap<VisitorNameHash, BTreeSet<u64>>,
     events: BTreeMap<u64, IdentityHoldEntry>,
     /// Events released early to make room: their hold has ended.
-    given_up: BTreeSet<u64>,
+    released_early: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct IdentityHoldEntry {
     names: Vec<VisitorNameHash>,
-    why: IdentityHoldReason,
+    reason: IdentityHoldReason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) struct ArrivingEvent {
     names: Vec<VisitorNameHash>,
     is_known: bool,
     /// The reason why it was held until now.
-    waited: Option<IdentityHoldReason>,
+    previous_hold: Option<IdentityHoldReason>,
     is_given_up: bool,
 }
 
@@ -68,12 +68,12 @@ impl IdentityHold {
         for name in &names {
             self.names.entry(*name).or_default().insert(seq);
         }
-        self.events.insert(seq, IdentityHoldEntry { names, why });
+        self.events.insert(seq, IdentityHoldEntry { names, reason: why });
     }
 
     /// Removes an event that is admitted again, or has ended.
     pub(super) fn remove(&mut self, seq: u64) -> Option<IdentityHoldReason> {
-        let IdentityHoldEntry { names, why } = self.events.remove(&seq)?;
+        let IdentityHoldEntry { names, reason: why } = self.events.remove(&seq)?;
         for name in names {
             if let Some(seqs) = self.names.get_mut(&name) {
                 seqs.remove(&seq);
@@ -91,8 +91,8 @@ impl IdentityHold {
         let mut released: BTreeSet<u64> = under.collect();
         released.retain(|seq| {
             let waiting =
-                self.events.get_mut(seq).filter(|it| it.why == IdentityHoldReason::Anonymous);
-            waiting.map(|it| it.why = IdentityHoldReason::Released).is_some()
+                self.events.get_mut(seq).filter(|it| it.reason == IdentityHoldReason::Anonymous);
+            waiting.map(|it| it.reason = IdentityHoldReason::Released).is_some()
         });
         released
     }
@@ -106,9 +106,10 @@ impl IdentityHold {
     /// Releases early the oldest event held for an unknown visitor.
     fn give_up_oldest(&mut self) -> Option<u64> {
         let mut events = self.events.iter();
-        let (&seq, _) = events.find(|(_, waiting)| waiting.why == IdentityHoldReason::Anonymous)?;
+        let (&seq, _) =
+            events.find(|(_, waiting)| waiting.reason == IdentityHoldReason::Anonymous)?;
         self.remove(seq);
-        self.given_up.insert(seq);
+        self.released_early.insert(seq);
         Some(seq)
     }
 }
@@ -122,21 +123,22 @@ fn names(event: &Event) -> (Vec<VisitorNameHash>, bool) {
 }
 
 /// Returns true if a vendor could identify the person by the profile.
-fn is_somebody(view: &ProfileView) -> bool {
+fn is_identified(view: &ProfileView) -> bool {
     let says = |key: &&str| view.traits.get(*key).and_then(serde_json::Value::as_str);
-    view.user_id.is_some() || CONTACTS.iter().filter_map(says).any(|text| !text.trim().is_empty())
+    view.user_id.is_some()
+        || CONTACT_TRAITS.iter().filter_map(says).any(|text| !text.trim().is_empty())
 }
 
 impl DeliveryWorker {
     /// Restores a held event after a restart: one that is parked untried for a later time.
-    pub(super) fn remember_awaiting(&mut self, event: &Event, seq: u64) {
+    pub(super) fn restore_identity_hold(&mut self, event: &Event, seq: u64) {
         if !self.settings.identity_wait.is_zero() {
-            self.state.awaiting.insert(seq, names(event).0, IdentityHoldReason::Anonymous);
+            self.state.identity_hold.insert(seq, names(event).0, IdentityHoldReason::Anonymous);
         }
     }
 
     /// Records that an event arrives. If its visitor is known, the events held for that are released.
-    pub(super) fn arrive(
+    pub(super) fn record_arrival(
         &mut self,
         seq: u64,
         event: &Event,
@@ -146,20 +148,20 @@ impl DeliveryWorker {
         if self.settings.identity_wait.is_zero() {
             return None;
         }
-        let waited = self.state.awaiting.remove(seq);
-        let is_given_up = self.state.awaiting.given_up.remove(&seq);
+        let waited = self.state.identity_hold.remove(seq);
+        let is_given_up = self.state.identity_hold.released_early.remove(&seq);
         let (names, has_user) = names(event);
-        let is_known = has_user || is_somebody(view);
+        let is_known = has_user || is_identified(view);
         if is_known {
-            let due = |seq| ParkRequest { seq, due_at: now, attempt: UNTRIED };
-            let released = self.state.awaiting.release(&names);
+            let due = |seq| ParkRequest { seq, due_at: now, attempt: NO_ATTEMPTS };
+            let released = self.state.identity_hold.release(&names);
             if !released.is_empty() {
                 self.state.park.extend(released.into_iter().map(due));
-                self.will_settle();
-                self.look_again(Duration::ZERO);
+                self.schedule_settlement();
+                self.wake_within(Duration::ZERO);
             }
         }
-        Some(ArrivingEvent { names, is_known, waited, is_given_up })
+        Some(ArrivingEvent { names, is_known, previous_hold: waited, is_given_up })
     }
 
     /// Returns true if the event is held, for its visitor to become known or for earlier events of the same
@@ -171,19 +173,23 @@ impl DeliveryWorker {
         (was_parked, attempt): (bool, u32),
         now: Timestamp,
     ) -> bool {
-        let Some(ArrivingEvent { names, is_known, waited, is_given_up }) = arrival else {
+        let Some(ArrivingEvent { names, is_known, previous_hold: waited, is_given_up }) = arrival
+        else {
             return false;
         };
         // A visitor with an id for one event alone cannot be recognised later.
         let is_placeholder = names.is_empty() || event.facts.ephemeral_id;
-        if attempt > UNTRIED || is_placeholder || !self.settings.is_for(event) {
+        if attempt > NO_ATTEMPTS || is_placeholder || !self.settings.is_for(event) {
             return false;
         }
         let until = event.received_at.checked_add(self.settings.identity_wait).ok();
         let until = until.filter(|at| *at > now && !is_given_up);
         let (why, due_at) = match until {
             // Held once at most: the events that it stayed behind came back before it, or never will.
-            _ if is_known && waited.is_none() && self.state.awaiting.is_behind(&names, seq) => {
+            _ if is_known
+                && waited.is_none()
+                && self.state.identity_hold.is_behind(&names, seq) =>
+            {
                 (IdentityHoldReason::Behind, now)
             }
             Some(until) if !is_known => (IdentityHoldReason::Anonymous, until),
@@ -199,20 +205,20 @@ impl DeliveryWorker {
                 self.publish_hold(seq, "identity", due_at);
             }
         }
-        self.state.awaiting.insert(seq, names, why);
-        self.state.park.push(ParkRequest { seq, due_at, attempt: UNTRIED });
-        self.will_settle();
-        self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
+        self.state.identity_hold.insert(seq, names, why);
+        self.state.park.push(ParkRequest { seq, due_at, attempt: NO_ATTEMPTS });
+        self.schedule_settlement();
+        self.wake_within(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
         true
     }
 
     /// Releases the oldest event unchanged if the most events are held.
     fn make_room(&mut self, now: Timestamp) {
-        if self.state.awaiting.events.len() >= self.settings.retry.parked_max
-            && let Some(oldest) = self.state.awaiting.give_up_oldest()
+        if self.state.identity_hold.events.len() >= self.settings.retry.parked_max
+            && let Some(oldest) = self.state.identity_hold.give_up_oldest()
         {
-            self.state.park.push(ParkRequest { seq: oldest, due_at: now, attempt: UNTRIED });
-            self.look_again(Duration::ZERO);
+            self.state.park.push(ParkRequest { seq: oldest, due_at: now, attempt: NO_ATTEMPTS });
+            self.wake_within(Duration::ZERO);
         }
     }
 
@@ -225,10 +231,10 @@ impl DeliveryWorker {
             Some(IdentityHoldReason::Anonymous) => "expired",
             _ => return,
         };
-        let labels = &self.line.labels;
+        let labels = &self.client.labels;
         let (site, destination) = (labels.site.clone(), labels.destination.clone());
         let labels = AttemptLabels { site, destination, result };
-        self.line.metrics.identity_holds.get_or_create(&labels).inc();
+        self.client.metrics.identity_holds.get_or_create(&labels).inc();
     }
 }
 
@@ -259,7 +265,7 @@ mod tests {
         }
         awaiting.release(&[1]);
         assert_eq!(awaiting.give_up_oldest(), Some(2), "the first is due already");
-        assert_eq!((awaiting.remove(2), awaiting.given_up.contains(&2)), (None, true));
+        assert_eq!((awaiting.remove(2), awaiting.released_early.contains(&2)), (None, true));
         assert_eq!(awaiting.names.len(), 2);
     }
 }

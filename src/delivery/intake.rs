@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::WorkerError;
-use super::careful::{IntakeRecord, item};
-use super::ending::{cause, reason_parts};
+use super::careful_mode::{IntakeRecord, item};
+use super::ending::{reason_parts, to_outcome_cause};
 use super::schedule::{QueuedEvent, VisitorOrderKey};
 use super::worker::{DeliveryWorker, FORGOTTEN};
 use crate::event::{DroppedFields, EnrichedEvent, Event};
@@ -46,14 +46,14 @@ impl DeliveryWorker {
     pub(super) async fn refill(&mut self) -> Result<bool, WorkerError> {
         let target = *self.projected.borrow_and_update();
         let read_to = self.state.read_to;
-        self.end_care_if_passed();
-        if read_to >= target || !self.may_take() {
+        self.end_careful_mode_if_passed();
+        if read_to >= target || !self.can_admit() {
             return Ok(false);
         }
         let limit = JournalReadLimits { events: STEP_EVENTS, bytes: STEP_BYTES };
         let records = self.journal.read(self.site, read_to, target, limit).await?;
         let mut records: Vec<IntakeRecord> = records.into_iter().map(|it| (it, false, 0)).collect();
-        self.choose(&mut records);
+        self.keep_careful_group(&mut records);
         let Some(last) = records.last().map(|(record, ..)| record.seq) else {
             // Retention removed them all; the journal has counted them.
             self.state.progress.complete(read_to + 1, target);
@@ -69,30 +69,31 @@ impl DeliveryWorker {
         }
         // Ended before a restart, ahead of the cursor.
         records.retain(|(record, ..)| !self.state.progress.contains(record.seq));
-        self.take_up(records).await?;
+        self.admit_records(records).await?;
         self.state.read_to = last;
         Ok(last < target)
     }
 
     /// Admits parked events that are due.
-    pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkerError> {
+    pub(super) async fn admit_due_events(&mut self, now: Instant) -> Result<(), WorkerError> {
         if self.state.next_due.is_none_or(|at| at > now) || !self.has_room_for_parked() {
             return Ok(());
         }
         // Events that ended but are not settled would count as due again.
         self.settle().await?;
-        let clock = self.line.clock.now();
-        let limit = STEP_PARKED.min(self.settings.queue_events) + self.state.taken_up.len();
+        let clock = self.client.clock.now();
+        let limit = STEP_PARKED.min(self.settings.queue_events) + self.state.readmitted.len();
         let due = self.journal.due(self.reader, clock, limit).await?;
         let has_all = due.len() < limit;
         let later =
             |at: Timestamp| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default();
-        let new = due.into_iter().filter(|due| !self.state.taken_up.contains_key(&due.record.seq));
+        let new =
+            due.into_iter().filter(|due| !self.state.readmitted.contains_key(&due.record.seq));
         let mut new: Vec<IntakeRecord> = new.map(|due| (due.record, true, due.attempt)).collect();
-        let more = !self.choose(&mut new) || !has_all;
+        let more = !self.keep_careful_group(&mut new) || !has_all;
         self.state.has_passed_parked |= !more;
-        self.state.taken_up.extend(new.iter().map(|(record, ..)| (record.seq, ())));
-        self.take_up(new).await?;
+        self.state.readmitted.extend(new.iter().map(|(record, ..)| (record.seq, ())));
+        self.admit_records(new).await?;
         // An event that was just parked again may be due already, and is not yet in the journal.
         self.state.next_due = self.state.park.iter().map(|parking| parking.due_at).min().map(later);
         let next =
@@ -104,22 +105,22 @@ impl DeliveryWorker {
 
     /// Restores, after a restart, the visitors of parked events.
     pub(super) async fn remember_parked(&mut self) -> Result<(), WorkerError> {
-        let (mut after, now) = (0, self.line.clock.now());
+        let (mut after, now) = (0, self.client.clock.now());
         loop {
             let mut parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
             if parked.is_empty() {
                 return Ok(());
             }
             let items = parked.iter().map(|due| item(due.record.seq));
-            parked.truncate(self.care.group(items));
+            parked.truncate(self.reader_guard.group(items));
             let items: Vec<i64> = parked.iter().map(|due| item(due.record.seq)).collect();
             after = parked.last().map_or(after, |last| last.record.seq);
-            if items.iter().any(|item| self.care.is_poisoned(*item)) {
+            if items.iter().any(|item| self.reader_guard.is_poisoned(*item)) {
                 continue;
             }
-            let section = self.care.begin(items).await;
+            let section = self.reader_guard.begin(items).await;
             parked.into_iter().for_each(|due| self.remember(due, now));
-            section.leave().await;
+            section.end_keeping_suspects().await;
         }
     }
 
@@ -129,12 +130,12 @@ impl DeliveryWorker {
             return;
         }
         let (seq, due_at, attempt) = (due.record.seq, due.due_at, due.attempt);
-        let Some(event) = self.decoded(due.record, true, attempt).event else { return };
+        let Some(event) = self.decode_record(due.record, true, attempt).event else { return };
         if attempt == 0 {
-            self.remember_held(&event, seq);
-            self.remember_awaiting(&event, seq);
+            self.restore_consent_hold(&event, seq);
+            self.restore_identity_hold(&event, seq);
         } else {
-            self.state.aside.insert(visitor_key(&event), seq, due_at);
+            self.state.parked.insert(visitor_key(&event), seq, due_at);
         }
     }
 
@@ -142,18 +143,21 @@ impl DeliveryWorker {
     pub(super) async fn admit(&mut self, taken: Vec<ReadEvent>) -> Result<(), WorkerError> {
         let events: Vec<Arc<Event>> =
             taken.iter().filter_map(|taken| taken.event.clone()).collect();
-        let views = self.profiles.lookup(self.site, &events, self.settings.wants_computed()).await;
+        let views = self
+            .profiles
+            .lookup(self.site, &events, self.settings.needs_computed_attributes())
+            .await;
         let views = match views {
             Ok(views) => views,
             Err(error) => {
                 for taken in taken.iter().filter(|taken| taken.was_parked) {
-                    self.state.taken_up.remove(&taken.record.seq);
+                    self.state.readmitted.remove(&taken.record.seq);
                 }
                 return Err(error.into());
             }
         };
         let mut views = views.into_iter();
-        let now = self.line.clock.now();
+        let now = self.client.clock.now();
         for (index, ReadEvent { record, event, was_parked, attempt }) in
             taken.into_iter().enumerate()
         {
@@ -162,19 +166,19 @@ impl DeliveryWorker {
                 tokio::task::yield_now().await;
             }
             if record.body.is_empty() {
-                self.state.aside.forget(record.seq);
-                self.state.awaiting.remove(record.seq);
+                self.state.parked.forget(record.seq);
+                self.state.identity_hold.remove(record.seq);
                 let ending = FinalOutcome::Skipped(OutcomeCause::new(FORGOTTEN));
-                self.end_early((record.seq, attempt), was_parked, ending);
+                self.end_without_delivery((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let Some(event) = event else {
                 let ending = FinalOutcome::Dead(OutcomeCause::new("unreadable"), None);
-                self.end_early((record.seq, attempt), was_parked, ending);
+                self.end_without_delivery((record.seq, attempt), was_parked, ending);
                 continue;
             };
             let VisitorProfile { view, computed } = views.next().unwrap_or_default();
-            let arrival = self.arrive(record.seq, &event, &view, now);
+            let arrival = self.record_arrival(record.seq, &event, &view, now);
             let Some(event) = self.resolve_consent(record.seq, event, was_parked, now) else {
                 continue;
             };
@@ -185,15 +189,15 @@ impl DeliveryWorker {
             let enriched = EnrichedEvent::new(record.seq, event, view).with_computed(computed);
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
-            let (enriched, screening) = self.screen(enriched, age, now);
+            let (enriched, screening) = self.decide_admission(enriched, age, now);
             if attempt == 0 {
                 self.count_dropped(enriched.dropped_fields());
             }
-            if let Some(ending) = early_ending(screening) {
+            if let Some(ending) = outcome_without_delivery(screening) {
                 let (code, detail) = reason_parts(&ending);
                 self.publish_outcome(&enriched, ending.name(), code, detail);
-                self.state.aside.remove(visitor, record.seq);
-                self.end_early((record.seq, attempt), was_parked, ending);
+                self.state.parked.remove(visitor, record.seq);
+                self.end_without_delivery((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let (bytes, queued_at) = (record.body.len(), Instant::now());
@@ -207,7 +211,7 @@ impl DeliveryWorker {
     }
 
     /// Decodes the event of a record, and prepares it for delivery.
-    pub(super) fn decoded(
+    pub(super) fn decode_record(
         &self,
         record: JournalRecord,
         was_parked: bool,
@@ -231,7 +235,7 @@ impl DeliveryWorker {
     }
 
     /// Returns the event in its form for the destination, with the decision to send it or not.
-    fn screen(
+    fn decide_admission(
         &self,
         event: EnrichedEvent,
         age: Duration,
@@ -241,7 +245,7 @@ impl DeliveryWorker {
         self.count_left_out();
         self.count_failures();
         match admitted {
-            Ok((event, Admission::Send)) if age > self.settings.habits.max_age => {
+            Ok((event, Admission::Send)) if age > self.settings.limits.max_age => {
                 (event, Admission::Dead(OutcomeReason::new("too_old")))
             }
             Ok(admitted) => admitted,
@@ -253,7 +257,7 @@ impl DeliveryWorker {
     /// Counts the values that the mapping left out.
     fn count_left_out(&self) {
         let Some((counts, is_news)) = self.settings.mapping.take_omissions() else { return };
-        let DestinationLabels { site, destination } = &self.line.labels;
+        let DestinationLabels { site, destination } = &self.client.labels;
         for (bound, count) in counts {
             let (site, destination, result) = (site.clone(), destination.clone(), bound.name());
             if is_news {
@@ -264,7 +268,7 @@ impl DeliveryWorker {
                 );
             }
             let labels = AttemptLabels { site, destination, result };
-            self.line.metrics.left_out.get_or_create(&labels).inc_by(count);
+            self.client.metrics.left_out.get_or_create(&labels).inc_by(count);
         }
     }
 
@@ -272,16 +276,16 @@ impl DeliveryWorker {
     /// already.
     fn count_dropped(&self, dropped: &DroppedFields) {
         for (reason, count) in dropped.counts() {
-            let DestinationLabels { site, destination } = self.line.labels.clone();
+            let DestinationLabels { site, destination } = self.client.labels.clone();
             let labels = FieldDropLabels { site, destination, reason: reason.code() };
-            self.line.metrics.fields_dropped.get_or_create(&labels).inc_by(*count);
+            self.client.metrics.fields_dropped.get_or_create(&labels).inc_by(*count);
         }
     }
 
     /// Counts the conditions and templates of the mapping's rules that failed.
     fn count_failures(&self) {
         let Some((counts, is_news)) = self.settings.mapping.take_failures() else { return };
-        let DestinationLabels { site, destination } = &self.line.labels;
+        let DestinationLabels { site, destination } = &self.client.labels;
         for (rule, count) in counts {
             let (site, destination) = (site.clone(), destination.clone());
             if is_news {
@@ -293,7 +297,7 @@ impl DeliveryWorker {
                 );
             }
             let labels = MappingRuleLabels { site, destination, rule };
-            self.line.metrics.mapping_failures.get_or_create(&labels).inc_by(count);
+            self.client.metrics.mapping_failures.get_or_create(&labels).inc_by(count);
         }
     }
 
@@ -301,24 +305,26 @@ impl DeliveryWorker {
     /// it passes instead: order is worth less than bounded memory.
     fn park_behind_earlier(&mut self, item: &QueuedEvent, now: Timestamp) -> bool {
         let seq = item.event.seq;
-        self.state.aside.remove(item.visitor, seq);
-        let Some(due_at) = self.state.aside.behind(item.visitor, seq) else { return false };
-        if self.state.aside.len() >= self.settings.retry.parked_max {
+        self.state.parked.remove(item.visitor, seq);
+        let Some(due_at) = self.state.parked.earlier_due_at(item.visitor, seq) else {
+            return false;
+        };
+        if self.state.parked.len() >= self.settings.retry.parked_max {
             return false;
         }
         self.park(item, due_at, item.attempt);
-        self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
+        self.wake_within(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
         true
     }
 
     /// Ends an event that never gets into a batch, or not again.
-    pub(super) fn end_early(
+    pub(super) fn end_without_delivery(
         &mut self,
         (seq, attempt): (u64, u32),
         was_parked: bool,
         ending: FinalOutcome,
     ) {
-        let failure = self.line.failures.take(seq);
+        let failure = self.client.failures.take(seq);
         let attempts = failure.as_ref().map_or(attempt, |failure| failure.attempts);
         let ending = match ending {
             FinalOutcome::Dead(cause, None) => {
@@ -331,11 +337,11 @@ impl DeliveryWorker {
 }
 
 /// Returns the end of a screened event, unless it is to be sent.
-fn early_ending(screening: Admission) -> Option<FinalOutcome> {
+fn outcome_without_delivery(screening: Admission) -> Option<FinalOutcome> {
     match screening {
         Admission::Send => None,
-        Admission::Skip(reason) => Some(FinalOutcome::Skipped(cause(reason))),
-        Admission::Dead(reason) => Some(FinalOutcome::Dead(cause(reason), None)),
+        Admission::Skip(reason) => Some(FinalOutcome::Skipped(to_outcome_cause(reason))),
+        Admission::Dead(reason) => Some(FinalOutcome::Dead(to_outcome_cause(reason), None)),
     }
 }
 

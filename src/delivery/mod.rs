@@ -23,7 +23,7 @@
 
 mod accounts;
 mod backoff;
-mod careful;
+mod careful_mode;
 mod client;
 mod consent_hold;
 mod dead_report;
@@ -77,7 +77,7 @@ use crate::vendors::VendorCall;
 
 /// The time beyond its own timeout that a running call gets when a worker is stopped: to record its
 /// result.
-const GRACE: Duration = Duration::from_secs(1);
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// The state of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,13 +184,13 @@ pub struct RunningDestination {
 pub struct DestinationHandle {
     /// The destination's settings.
     pub settings: Arc<DestinationSettings>,
-    call: Box<dyn VendorCall>,
+    caller: Box<dyn VendorCall>,
 }
 
 impl DestinationHandle {
     /// Returns the client for its calls.
-    pub fn call(&self) -> &dyn VendorCall {
-        &*self.call
+    pub fn caller(&self) -> &dyn VendorCall {
+        &*self.caller
     }
 }
 
@@ -200,16 +200,16 @@ pub struct DeliveryDispatcher {
     running: Mutex<BTreeMap<(SharedName, SharedName), RunningWorker>>,
     tasks: TaskTracker,
     /// Locked while workers are started and stopped.
-    changing: tokio::sync::Mutex<()>,
+    apply_lock: tokio::sync::Mutex<()>,
     /// Read-locked by each settlement, write-locked while the accounts are shown.
-    settling: Arc<RwLock<()>>,
+    settlement_lock: Arc<RwLock<()>>,
 }
 
 struct RunningWorker {
     site: DeliverySite,
     client: EgressClient,
     settings: Arc<DestinationSettings>,
-    line: Arc<DestinationClient>,
+    destination_client: Arc<DestinationClient>,
     egress: EgressSettings,
     reader: ReaderId,
     stop: CancellationToken,
@@ -223,7 +223,7 @@ impl DeliveryDispatcher {
     pub fn new(shared: DeliveryContext) -> Self {
         let (running, tasks) = (Mutex::default(), TaskTracker::new());
         let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
-        Self { shared, running, tasks, changing, settling }
+        Self { shared, running, tasks, apply_lock: changing, settlement_lock: settling }
     }
 
     /// Makes the running workers match `sites`: starts new ones, restarts changed ones where they stood, stops
@@ -238,7 +238,7 @@ impl DeliveryDispatcher {
         egress: &EgressSettings,
     ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, WorkerApplyError> {
         let client = EgressClient::new(egress).map_err(WorkerApplyError::Client)?;
-        let _turn = self.changing.lock().await;
+        let _turn = self.apply_lock.lock().await;
         let wanted: BTreeMap<(SharedName, SharedName), (&DeliverySite, &Arc<DestinationSettings>)> =
             sites
                 .iter()
@@ -269,7 +269,7 @@ impl DeliveryDispatcher {
     }
 
     /// Lists the running destinations.
-    pub fn readers(&self) -> Vec<RunningDestination> {
+    pub fn running_destinations(&self) -> Vec<RunningDestination> {
         let running = self.lock();
         let reader =
             |((site, destination), running): (&(SharedName, SharedName), &RunningWorker)| {
@@ -292,7 +292,7 @@ impl DeliveryDispatcher {
             found.filter(|(_, it)| !matches!(*it.status.borrow(), DestinationStatus::Paused(_)));
         found.map(|(_, running)| DestinationHandle {
             settings: running.settings.clone(),
-            call: Box::new(BatchCaller::alone(running.line.clone())),
+            caller: Box::new(BatchCaller::without_events(running.destination_client.clone())),
         })
     }
 
@@ -305,7 +305,7 @@ impl DeliveryDispatcher {
 
     /// Stops every worker: running calls may end, ended events are settled.
     pub async fn stop(&self) {
-        let _turn = self.changing.lock().await;
+        let _turn = self.apply_lock.lock().await;
         self.stop_all_but(|_, _| false).await;
         self.tasks.close();
         self.tasks.wait().await;
@@ -352,12 +352,12 @@ impl DeliveryDispatcher {
             DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
         metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
         metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
-        let line = Arc::new(self.line(labels, &settings, client.clone(), stop.clone()));
+        let line = Arc::new(self.build_client(labels, &settings, client.clone(), stop.clone()));
         let running = RunningWorker {
             site: site.clone(),
             client,
             settings,
-            line,
+            destination_client: line,
             egress: egress.clone(),
             reader,
             stop,
@@ -374,14 +374,15 @@ impl DeliveryDispatcher {
             site: site.clone(),
             reader,
             settings: settings.clone(),
-            line: running.line.clone(),
+            client: running.destination_client.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
             wake: running.wake.clone(),
             status,
-            care: Arc::new(journal.guard().care(site.id, &settings.name)),
+            reader_guard: Arc::new(journal.guard().reader_guard(site.id, &settings.name)),
         };
-        let (token, grace) = (running.stop.clone(), settings.habits.timeout.saturating_add(GRACE));
+        let (token, grace) =
+            (running.stop.clone(), settings.limits.timeout.saturating_add(STOP_GRACE));
         let guard = running.ended.clone().drop_guard();
         self.tasks.spawn_on(
             async move {
@@ -394,7 +395,7 @@ impl DeliveryDispatcher {
     }
 
     /// Builds the client of a destination.
-    fn line(
+    fn build_client(
         &self,
         labels: DestinationLabels,
         settings: &DestinationSettings,
@@ -406,9 +407,9 @@ impl DeliveryDispatcher {
         DestinationClient {
             labels,
             egress,
-            timeout: settings.habits.timeout,
+            timeout: settings.limits.timeout,
             stop,
-            throttle: settings.habits.calls_per_second.map(quota),
+            throttle: settings.limits.calls_per_second.map(quota),
             secrets: settings.destination.secrets(),
             redaction: redaction.clone(),
             clock: clock.clone(),
@@ -416,7 +417,7 @@ impl DeliveryDispatcher {
             metrics: metrics.clone(),
             failures: FailedAttemptLog::default(),
             kept_chars: journal.letter_chars(),
-            settling: self.settling.clone(),
+            settlement_lock: self.settlement_lock.clone(),
         }
     }
 

@@ -55,7 +55,7 @@ impl ParkedAfterRetry {
 
     /// Returns the time when the visitor's earlier parked events are due, if it has any before this
     /// one.
-    pub(super) fn behind(&self, visitor: VisitorOrderKey, seq: u64) -> Option<Timestamp> {
+    pub(super) fn earlier_due_at(&self, visitor: VisitorOrderKey, seq: u64) -> Option<Timestamp> {
         let parked = self.visitors.get(&visitor)?;
         (*parked.seqs.first()? < seq).then_some(parked.due_at)
     }
@@ -72,20 +72,20 @@ mod tests {
         aside.insert(7, 3, at(10));
         aside.insert(7, 5, at(10));
         assert_eq!(
-            (aside.behind(7, 4), aside.behind(7, 2), aside.behind(8, 4)),
+            (aside.earlier_due_at(7, 4), aside.earlier_due_at(7, 2), aside.earlier_due_at(8, 4)),
             (Some(at(10)), None, None)
         );
         aside.insert(7, 3, at(20));
-        assert_eq!((aside.behind(7, 5), aside.len()), (Some(at(20)), 2));
+        assert_eq!((aside.earlier_due_at(7, 5), aside.len()), (Some(at(20)), 2));
         aside.remove(7, 3);
-        assert_eq!((aside.behind(7, 5), aside.len()), (None, 1));
+        assert_eq!((aside.earlier_due_at(7, 5), aside.len()), (None, 1));
         aside.remove(7, 3);
         aside.remove(7, 5);
-        assert_eq!((aside.behind(7, 9), aside.len()), (None, 0));
+        assert_eq!((aside.earlier_due_at(7, 9), aside.len()), (None, 0));
         aside.insert(7, 3, at(10));
         aside.forget(4);
         assert_eq!(aside.len(), 1);
         aside.forget(3);
-        assert_eq!((aside.behind(7, 9), aside.len()), (None, 0));
+        assert_eq!((aside.earlier_due_at(7, 9), aside.len()), (None, 0));
     }
 }

@@ -46,7 +46,7 @@ impl DeliveryDispatcher {
         destination: &str,
         is_paused: bool,
     ) -> Result<DestinationStatus, PauseError> {
-        let _turn = self.changing.lock().await;
+        let _turn = self.apply_lock.lock().await;
         let found = {
             let running = self.lock();
             let mut all = running.iter();

@@ -8,7 +8,7 @@ use super::schedule::QueuedEvent;
 pub(super) struct DeliveryBatch {
     pub(super) items: Vec<QueuedEvent>,
     /// Later events of the same visitor, which go once these have ended.
-    pub(super) then: Vec<QueuedEvent>,
+    pub(super) later_events: Vec<QueuedEvent>,
     /// The number of calls made for these same events together.
     pub(super) attempt: u32,
     /// The number of batches the destination had accepted when it refused the credentials for this one.
@@ -20,15 +20,15 @@ pub(super) struct DeliveryBatch {
 impl DeliveryBatch {
     /// Builds a batch that has not been tried.
     pub(super) fn of(items: Vec<QueuedEvent>) -> Self {
-        Self { items, then: Vec::new(), attempt: 0, forbidden_at: None, is_probe: false }
+        Self { items, later_events: Vec::new(), attempt: 0, forbidden_at: None, is_probe: false }
     }
 
     fn len(&self) -> usize {
-        self.items.len() + self.then.len()
+        self.items.len() + self.later_events.len()
     }
 
     fn bytes(&self) -> usize {
-        self.items.iter().chain(&self.then).map(|item| item.bytes).sum()
+        self.items.iter().chain(&self.later_events).map(|item| item.bytes).sum()
     }
 }
 

@@ -35,12 +35,12 @@ pub(super) struct QueuedEvent {
 /// The bounds of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLimits {
-    pub(super) unit: BatchScope,
+    pub(super) scope: BatchScope,
     pub(super) events: usize,
     pub(super) bytes: usize,
     /// An event parked after this many tries goes alone: otherwise the others of its batch would fail with
     /// it.
-    pub(super) alone_from: u32,
+    pub(super) alone_after_attempts: u32,
 }
 
 impl QueuedEvent {
@@ -54,7 +54,7 @@ impl QueuedEvent {
 pub(super) struct DeliveryQueue {
     waiting: HashMap<VisitorOrderKey, VecDeque<QueuedEvent>>,
     // Events in flight by visitor; a visitor is here or in `ready`, never in both.
-    under_way: HashMap<VisitorOrderKey, usize>,
+    in_flight: HashMap<VisitorOrderKey, usize>,
     ready: VecDeque<VisitorOrderKey>,
     len: usize,
     bytes: usize,
@@ -67,7 +67,7 @@ impl DeliveryQueue {
         self.len += 1;
         self.bytes += item.bytes;
         let visitor = item.visitor;
-        let is_free = !self.under_way.contains_key(&visitor);
+        let is_free = !self.in_flight.contains_key(&visitor);
         let queue = self.waiting.entry(visitor).or_default();
         if is_free {
             self.ready_len += 1;
@@ -104,8 +104,9 @@ impl DeliveryQueue {
     pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<QueuedEvent> {
         let mut batch: Vec<QueuedEvent> = Vec::new();
         let mut bytes = 0;
-        let is_alone =
-            |batch: &[QueuedEvent]| batch.iter().any(|item| item.goes_alone(limits.alone_from));
+        let is_alone = |batch: &[QueuedEvent]| {
+            batch.iter().any(|item| item.goes_alone(limits.alone_after_attempts))
+        };
         while let Some(visitor) = self.ready.pop_front() {
             let Some(queue) = self.waiting.get_mut(&visitor) else { continue };
             let available = queue.len();
@@ -113,7 +114,7 @@ impl DeliveryQueue {
             while let Some(item) = queue.front() {
                 let fits = batch.len() < limits.events
                     && bytes + item.bytes <= limits.bytes
-                    && !item.goes_alone(limits.alone_from)
+                    && !item.goes_alone(limits.alone_after_attempts)
                     && !is_alone(&batch);
                 if !fits && !batch.is_empty() {
                     break;
@@ -129,9 +130,9 @@ impl DeliveryQueue {
                 self.ready.push_front(visitor);
                 break;
             }
-            self.under_way.insert(visitor, taken);
+            self.in_flight.insert(visitor, taken);
             self.ready_len -= available;
-            if limits.unit == BatchScope::Visitor || taken < available || is_alone(&batch) {
+            if limits.scope == BatchScope::Visitor || taken < available || is_alone(&batch) {
                 break;
             }
         }
@@ -145,7 +146,7 @@ impl DeliveryQueue {
         let Some(queue) = self.waiting.remove(&visitor) else { return Vec::new() };
         self.len -= queue.len();
         self.bytes -= queue.iter().map(|item| item.bytes).sum::<usize>();
-        if !self.under_way.contains_key(&visitor) {
+        if !self.in_flight.contains_key(&visitor) {
             self.ready_len -= queue.len();
             self.ready.retain(|ready| *ready != visitor);
         }
@@ -155,12 +156,12 @@ impl DeliveryQueue {
     /// Records that an event of this visitor is no longer in flight. After the last one, the visitor's later
     /// events become ready.
     pub(super) fn finish(&mut self, visitor: VisitorOrderKey) {
-        let Some(count) = self.under_way.get_mut(&visitor) else { return };
+        let Some(count) = self.in_flight.get_mut(&visitor) else { return };
         *count -= 1;
         if *count > 0 {
             return;
         }
-        self.under_way.remove(&visitor);
+        self.in_flight.remove(&visitor);
         if let Some(queue) = self.waiting.get(&visitor) {
             self.ready_len += queue.len();
             self.ready.push_back(visitor);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     fn limits(unit: BatchScope, events: usize) -> BatchLimits {
-        BatchLimits { unit, events, bytes: 1000, alone_from: 3 }
+        BatchLimits { scope: unit, events, bytes: 1000, alone_after_attempts: 3 }
     }
 
     #[test]

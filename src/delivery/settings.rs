@@ -72,7 +72,7 @@ pub struct DestinationSettings {
     /// The site's privacy settings for its visitors' data.
     pub privacy: Arc<PrivacyPolicy>,
     /// The limits of its calls.
-    pub habits: DeliveryLimits,
+    pub limits: DeliveryLimits,
     /// The waits and limits of retries.
     pub retry: RetrySettings,
     /// The longest hold of events for their visitor's consent, where they are held.
@@ -116,8 +116,11 @@ impl DestinationSettings {
         let found = find(&vendor).and_then(|vendor| {
             // In client mode alone, a vendor needs no server API, nor its secrets.
             let is_page_alone = mode == DestinationMode::Client && vendor.client.is_some();
-            let build =
-                if is_page_alone { Some(absent as DestinationBuilder) } else { vendor.destination };
+            let build = if is_page_alone {
+                Some(build_page_only_destination as DestinationBuilder)
+            } else {
+                vendor.destination
+            };
             Some((vendor, build?))
         });
         let Some((vendor, build)) = found else {
@@ -140,13 +143,13 @@ impl DestinationSettings {
         let keys = vendor.client.iter().flat_map(|client| client.required);
         let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
         let prices = PriceReader::read(&mut settings, destination.price_use());
-        let habits = read_habits(section, destination.delivery_limits());
+        let habits = read_delivery_limits(section, destination.delivery_limits());
         let hold_identity =
-            read_hold_identity(section, habits.max_age.min(destination.max_event_age()));
+            read_identity_wait(section, habits.max_age.min(destination.max_event_age()));
         let filter = DestinationFilter {
             name: name.clone(),
             vendor: vendor.name,
-            known_as: vendor.aliases,
+            vendor_aliases: vendor.aliases,
             events: GlobPatterns::new(&section.strings("events")),
             tags: read_tags(section),
             consent: section.strings("consent"),
@@ -170,7 +173,7 @@ impl DestinationSettings {
             privacy,
             prices,
             mapping: Arc::new(EventMapping::read(section)),
-            habits,
+            limits: habits,
             paused: section.boolean("paused"),
             dead_report: section.duration("dead_report"),
             consent_wait: section.positive_duration("consent_wait"),
@@ -188,8 +191,8 @@ impl DestinationSettings {
 
 impl DestinationSettings {
     /// Returns true if it needs the attributes computed from a person's events.
-    pub fn wants_computed(&self) -> bool {
-        self.mapping.wants_computed()
+    pub fn needs_computed_attributes(&self) -> bool {
+        self.mapping.needs_computed_attributes()
     }
 
     /// Returns the names of events whose counts per person it uses.
@@ -234,7 +237,7 @@ impl DestinationSettings {
     }
 
     /// Returns true if the event may be held here for its visitor's choice.
-    pub fn may_hold(&self, event: &Event) -> bool {
+    pub fn can_hold_for_consent(&self, event: &Event) -> bool {
         // A forwarded beacon is not for any other destination.
         let is_raw = event.facts.beacon.is_some();
         !is_raw
@@ -243,9 +246,9 @@ impl DestinationSettings {
     }
 
     /// Returns true if the event is held here for its visitor's choice, judged by the event alone.
-    pub fn holds(&self, event: &Event) -> bool {
+    pub fn is_held_for_consent(&self, event: &Event) -> bool {
         let record = event.context.as_ref().and_then(ConsentRecord::read);
-        self.may_hold(event)
+        self.can_hold_for_consent(event)
             && decide(&self.filter.consent, record.as_ref(), UnknownConsent::Hold)
                 == ConsentDecision::Hold
     }
@@ -260,13 +263,13 @@ impl DestinationSettings {
     /// Returns true if the event is for this destination, as far as that does not depend on its visitor.
     pub fn is_for(&self, event: &Event) -> bool {
         let unknown = self.privacy.unknown(&event.facts, self.filter.unknown_consent);
-        !self.has_passed(event)
+        !self.is_delivered_elsewhere(event)
             && self.filter.refuse(event, unknown).is_none()
             && self.mapping.is_for(event)
     }
 
     /// Returns true if the vendor has the event already, or if it is a beacon for the forwarding destination.
-    fn has_passed(&self, event: &Event) -> bool {
+    fn is_delivered_elsewhere(&self, event: &Event) -> bool {
         let facts = &event.facts;
         let is_told = facts.forwarded_to.as_deref() == Some(self.vendor);
         is_told || (facts.beacon.is_some() && self.vendor != forward::NAME)
@@ -274,7 +277,7 @@ impl DestinationSettings {
 
     /// Returns the event in its form for this destination, with the decision to send it or not.
     pub fn admit(&self, event: EnrichedEvent, now: Timestamp) -> (EnrichedEvent, Admission) {
-        if self.has_passed(&event.event) {
+        if self.is_delivered_elsewhere(&event.event) {
             return (event, Admission::Skip(OutcomeReason::new("passed_on")));
         }
         let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
@@ -308,7 +311,7 @@ impl DestinationSettings {
             filter: DestinationFilter {
                 name: name.into(),
                 vendor: "console",
-                known_as: &[],
+                vendor_aliases: &[],
                 events: GlobPatterns::new(&[]),
                 tags: None,
                 consent: Vec::new(),
@@ -317,7 +320,7 @@ impl DestinationSettings {
             privacy: Arc::default(),
             mapping: Arc::default(),
             prices: PriceReader::as_written(),
-            habits: destination.delivery_limits(),
+            limits: destination.delivery_limits(),
             paused: false,
             dead_report: ms(300_000),
             consent_wait: ms(3_600_000),
@@ -370,7 +373,10 @@ fn read_client(
 }
 
 /// Builds the implementation for a vendor that only the page calls.
-fn absent(_settings: &mut SettingsSection<'_>, _endpoint: Option<Url>) -> Box<dyn Destination> {
+fn build_page_only_destination(
+    _settings: &mut SettingsSection<'_>,
+    _endpoint: Option<Url>,
+) -> Box<dyn Destination> {
     Box::new(ClientOnlyDestination)
 }
 
@@ -432,7 +438,10 @@ fn read_endpoint(section: &mut SettingsSection<'_>) -> Option<Url> {
 }
 
 /// Reads the limits of calls; the vendor's are the defaults.
-fn read_habits(section: &mut SettingsSection<'_>, vendor: DeliveryLimits) -> DeliveryLimits {
+fn read_delivery_limits(
+    section: &mut SettingsSection<'_>,
+    vendor: DeliveryLimits,
+) -> DeliveryLimits {
     DeliveryLimits {
         scope: vendor.scope,
         max_events: section
@@ -452,7 +461,7 @@ fn read_habits(section: &mut SettingsSection<'_>, vendor: DeliveryLimits) -> Del
 
 /// Reads the longest hold for a visitor's identity. Half of the age up to which the vendor accepts events
 /// is left for later failures.
-fn read_hold_identity(section: &mut SettingsSection<'_>, oldest: Duration) -> Duration {
+fn read_identity_wait(section: &mut SettingsSection<'_>, oldest: Duration) -> Duration {
     let hold = section.duration("identity_wait");
     let longest = oldest / 2;
     if hold > longest {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::CircuitBreaker;
-use super::careful::last_in_doubt;
+use super::careful_mode::last_possibly_in_flight;
 use super::consent_hold::ConsentHold;
 use super::dead_report::DeadLetterReport;
 use super::destination_client::DestinationClient;
@@ -35,12 +35,12 @@ pub(super) struct WorkerSupervisor {
     pub(super) site: DeliverySite,
     pub(super) reader: ReaderId,
     pub(super) settings: Arc<DestinationSettings>,
-    pub(super) line: Arc<DestinationClient>,
+    pub(super) client: Arc<DestinationClient>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<ProfileService>,
     pub(super) wake: Arc<Notify>,
     pub(super) status: watch::Sender<DestinationStatus>,
-    pub(super) care: Arc<ReaderGuard>,
+    pub(super) reader_guard: Arc<ReaderGuard>,
 }
 
 impl WorkerSupervisor {
@@ -58,12 +58,12 @@ impl WorkerSupervisor {
             if worked.is_ok() {
                 return;
             }
-            let labels = &self.line.labels;
+            let labels = &self.client.labels;
             tracing::error!(
                 site = %labels.site, destination = %labels.destination,
                 "a destination's worker panicked and is restarted"
             );
-            self.care.begin_care();
+            self.reader_guard.enter_careful_mode();
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(PANIC_PAUSE) => {}
@@ -86,33 +86,33 @@ impl WorkerSupervisor {
 
     fn worker(&self, position: ReaderPosition) -> DeliveryWorker {
         let Self { settings, .. } = self;
-        let habits = &settings.habits;
+        let habits = &settings.limits;
         let in_batches = habits.concurrency.saturating_mul(habits.max_events);
         let most = settings.queue_events.saturating_add(STEP_EVENTS).saturating_add(in_batches);
         let head = *self.journal.head(self.site.id).borrow();
-        let doubtful_to = last_in_doubt(&position, head, most);
+        let doubtful_to = last_possibly_in_flight(&position, head, most);
         let read_to = position.cursor;
         DeliveryWorker {
             site: self.site.id,
             reader: self.reader,
             destination: settings.destination.clone(),
-            line: self.line.clone(),
+            client: self.client.clone(),
             journal: self.journal.clone(),
             profiles: self.profiles.clone(),
             projected: self.site.projected.clone(),
             wake: self.wake.clone(),
             status: self.status.clone(),
-            care: self.care.clone(),
+            reader_guard: self.reader_guard.clone(),
             state: WorkerState {
                 progress: ReaderProgress::new(position),
                 read_to,
-                doubtful_to,
+                careful_through: doubtful_to,
                 has_passed_parked: false,
                 schedule: DeliveryQueue::default(),
-                under_way: JoinSet::new(),
-                waiting: BatchRetryQueue::default(),
+                in_flight: JoinSet::new(),
+                retry_queue: BatchRetryQueue::default(),
                 breaker: CircuitBreaker::new(settings.breaker.clone()),
-                hold_until: None,
+                no_calls_before: None,
                 unauthorised: false,
                 acceptances: 0,
                 accepted_at: None,
@@ -120,13 +120,13 @@ impl WorkerSupervisor {
                 ended: Vec::new(),
                 park: Vec::new(),
                 settle_at: None,
-                taken_up: HashMap::new(),
-                aside: ParkedAfterRetry::default(),
-                held: ConsentHold::new(settings.consent_wait),
-                awaiting: IdentityHold::default(),
+                readmitted: HashMap::new(),
+                parked: ParkedAfterRetry::default(),
+                consent_hold: ConsentHold::new(settings.consent_wait),
+                identity_hold: IdentityHold::default(),
                 next_due: Some(Instant::now()),
                 dead_report: DeadLetterReport::new(settings.dead_report),
-                trouble_until: None,
+                database_retry_at: None,
             },
             settings: settings.clone(),
         }

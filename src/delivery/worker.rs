@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::CircuitBreaker;
-use super::careful::item;
+use super::careful_mode::item;
 use super::consent_hold::ConsentHold;
 use super::dead_report::DeadLetterReport;
 use super::destination_client::{BatchCaller, DestinationClient};
@@ -56,7 +56,7 @@ pub(super) struct DeliveryWorker {
     pub(super) reader: ReaderId,
     pub(super) settings: Arc<DestinationSettings>,
     pub(super) destination: Arc<dyn Destination>,
-    pub(super) line: Arc<DestinationClient>,
+    pub(super) client: Arc<DestinationClient>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<ProfileService>,
     /// The last event that the profiles have processed.
@@ -65,7 +65,7 @@ pub(super) struct DeliveryWorker {
     pub(super) wake: Arc<Notify>,
     pub(super) status: watch::Sender<DestinationStatus>,
     /// The careful mode after an abort.
-    pub(super) care: Arc<ReaderGuard>,
+    pub(super) reader_guard: Arc<ReaderGuard>,
     pub(super) state: WorkerState,
 }
 
@@ -75,15 +75,15 @@ pub(super) struct WorkerState {
     /// Everything up to this event has been read.
     pub(super) read_to: u64,
     /// No event after this one can have been in process when the last process died.
-    pub(super) doubtful_to: u64,
+    pub(super) careful_through: u64,
     /// True if the same holds for all parked events.
     pub(super) has_passed_parked: bool,
     pub(super) schedule: DeliveryQueue,
-    pub(super) under_way: JoinSet<AttemptedBatch>,
-    pub(super) waiting: BatchRetryQueue,
+    pub(super) in_flight: JoinSet<AttemptedBatch>,
+    pub(super) retry_queue: BatchRetryQueue,
     pub(super) breaker: CircuitBreaker,
     /// No call before then: the vendor asked for a wait, or refused the credentials.
-    pub(super) hold_until: Option<Instant>,
+    pub(super) no_calls_before: Option<Instant>,
     pub(super) unauthorised: bool,
     /// The number of batches of which the destination accepted something, and the time of the last.
     pub(super) acceptances: u64,
@@ -94,17 +94,17 @@ pub(super) struct WorkerState {
     pub(super) park: Vec<ParkRequest>,
     pub(super) settle_at: Option<Instant>,
     /// Parked events that have been admitted again.
-    pub(super) taken_up: HashMap<u64, ()>,
+    pub(super) readmitted: HashMap<u64, ()>,
     /// Events that this worker parked and that have not come back.
-    pub(super) aside: ParkedAfterRetry,
+    pub(super) parked: ParkedAfterRetry,
     /// Events held for their visitor's choice.
-    pub(super) held: ConsentHold,
+    pub(super) consent_hold: ConsentHold,
     /// Events held for their visitor to become known.
-    pub(super) awaiting: IdentityHold,
+    pub(super) identity_hold: IdentityHold,
     pub(super) next_due: Option<Instant>,
     /// The dead letters that are not yet reported to operators.
     pub(super) dead_report: DeadLetterReport,
-    pub(super) trouble_until: Option<Instant>,
+    pub(super) database_retry_at: Option<Instant>,
 }
 
 /// A batch that was tried, with the outcome of each of its events and the last call about it.
@@ -124,35 +124,35 @@ impl DeliveryWorker {
         while !stop.is_cancelled() {
             self.report();
             let now = Instant::now();
-            if self.state.trouble_until.is_none_or(|until| now >= until) {
-                self.state.trouble_until = None;
-                if let Err(error) = self.turn(now).await {
-                    let destination = &self.line.labels.destination;
+            if self.state.database_retry_at.is_none_or(|until| now >= until) {
+                self.state.database_retry_at = None;
+                if let Err(error) = self.process_ready_work(now).await {
+                    let destination = &self.client.labels.destination;
                     tracing::warn!(%error, %destination, "the destination waits for the database");
-                    self.state.trouble_until = Some(Instant::now() + TROUBLE_PAUSE);
+                    self.state.database_retry_at = Some(Instant::now() + TROUBLE_PAUSE);
                 }
             }
             let alarm = self.next_wakeup();
             tokio::select! {
-                Some(ended) = self.state.under_way.join_next() => self.joined(ended),
-                changed = self.projected.changed(), if self.may_take() => {
+                Some(ended) = self.state.in_flight.join_next() => self.handle_task_end(ended),
+                changed = self.projected.changed(), if self.can_admit() => {
                     if changed.is_err() { break }
                 }
                 () = self.wake.notified() => self.state.next_due = Some(Instant::now()),
                 () = sleep_until(alarm) => {}
                 () = stop.cancelled() => break,
             }
-            while let Some(ended) = self.state.under_way.try_join_next() {
-                self.joined(ended);
+            while let Some(ended) = self.state.in_flight.try_join_next() {
+                self.handle_task_end(ended);
             }
         }
         self.shut_down(grace).await;
     }
 
     /// Does everything that can be done now.
-    async fn turn(&mut self, now: Instant) -> Result<(), super::WorkerError> {
+    async fn process_ready_work(&mut self, now: Instant) -> Result<(), super::WorkerError> {
         self.settle_if_due(now).await?;
-        self.take_up_due(now).await?;
+        self.admit_due_events(now).await?;
         while self.refill().await? {
             self.dispatch(Instant::now());
         }
@@ -164,7 +164,7 @@ impl DeliveryWorker {
 
     /// Returns true if more events may be read: bounds the memory of one destination.
     pub(super) fn has_room(&self) -> bool {
-        let WorkerState { schedule, waiting, .. } = &self.state;
+        let WorkerState { schedule, retry_queue: waiting, .. } = &self.state;
         schedule.len() + waiting.events() < self.settings.queue_events
             && schedule.bytes() + waiting.bytes() < self.settings.queue_bytes
     }
@@ -172,7 +172,7 @@ impl DeliveryWorker {
     /// Returns true if parked events may be admitted again: half of the memory is for events that have not
     /// been tried.
     pub(super) fn has_room_for_parked(&self) -> bool {
-        self.may_take() && self.state.taken_up.len() <= self.settings.queue_events / 2
+        self.can_admit() && self.state.readmitted.len() <= self.settings.queue_events / 2
     }
 
     /// Returns true if the destination accepted something recently.
@@ -195,16 +195,16 @@ impl DeliveryWorker {
     /// Returns true if another batch may run. Doubtful credentials are tried one batch at a time, and so is
     /// everything in careful mode.
     fn has_free_slot(&self) -> bool {
-        let is_alone = self.state.unauthorised || self.care.is_careful();
-        let limit = if is_alone { 1 } else { self.settings.habits.concurrency };
-        self.state.under_way.len() < limit
+        let is_alone = self.state.unauthorised || self.reader_guard.is_careful();
+        let limit = if is_alone { 1 } else { self.settings.limits.concurrency };
+        self.state.in_flight.len() < limit
     }
 
     fn may_call(&mut self, now: Instant) -> bool {
-        if self.state.hold_until.is_some_and(|until| now < until) {
+        if self.state.no_calls_before.is_some_and(|until| now < until) {
             return false;
         }
-        self.state.hold_until = None;
+        self.state.no_calls_before = None;
         self.state.breaker.permits(now)
     }
 
@@ -219,7 +219,7 @@ impl DeliveryWorker {
                 return fresh;
             }
         }
-        if let Some(batch) = self.state.waiting.take_due(now) {
+        if let Some(batch) = self.state.retry_queue.take_due(now) {
             self.state.fresh_next = true;
             return Some(batch);
         }
@@ -228,19 +228,19 @@ impl DeliveryWorker {
 
     /// Returns events that have not failed in this order; with a time, only if they are many or have waited.
     fn fresh_batch(&mut self, now: Option<Instant>) -> Option<DeliveryBatch> {
-        let habits = &self.settings.habits;
+        let habits = &self.settings.limits;
         let oldest = self.state.schedule.oldest()?;
         // In careful mode there is no more to wait for.
-        let now = now.filter(|_| !self.care.is_careful());
+        let now = now.filter(|_| !self.reader_guard.is_careful());
         let is_full = self.state.schedule.ready_len() >= habits.max_events;
         if !is_full && now.is_some_and(|now| now < oldest + habits.batch_delay) {
             return None;
         }
         let limits = self.careful_limits(BatchLimits {
-            unit: habits.scope,
+            scope: habits.scope,
             events: habits.max_events,
             bytes: habits.max_bytes,
-            alone_from: self.settings.retry.tries_before_parking,
+            alone_after_attempts: self.settings.retry.tries_before_parking,
         });
         let items = self.state.schedule.next_batch(limits);
         let attempt = items.iter().map(|item| item.attempt).max().unwrap_or(0);
@@ -250,10 +250,10 @@ impl DeliveryWorker {
     fn start(&mut self, batch: DeliveryBatch) {
         let destination = self.destination.clone();
         let seqs: Vec<u64> = batch.items.iter().map(|item| item.event.seq).collect();
-        let is_guarded = self.care.is_careful() || self.care.has_suspects();
-        let (line, care) = (self.line.clone(), is_guarded.then(|| self.care.clone()));
+        let is_guarded = self.reader_guard.is_careful() || self.reader_guard.has_suspects();
+        let (line, care) = (self.client.clone(), is_guarded.then(|| self.reader_guard.clone()));
         let (site, forgotten) = (self.site, self.journal.suppression_list());
-        self.state.under_way.spawn(async move {
+        self.state.in_flight.spawn(async move {
             // Checked last: a batch may have waited for hours.
             let is_kept = |item: &QueuedEvent| !forgotten.matches_event(site, &item.event.event);
             let kept: Vec<bool> = batch.items.iter().map(is_kept).collect();
@@ -275,13 +275,13 @@ impl DeliveryWorker {
             let mut outcomes = delivered.await.unwrap_or_else(refused);
             for reason in outcomes.iter_mut().filter_map(Outcome::reason_mut) {
                 // Details quote replies, and replies quote credentials.
-                reason.redact(&call.line.redaction);
+                reason.redact(&call.client.redaction);
             }
-            let outcomes = with_forgotten(outcomes, &kept);
+            let outcomes = insert_forgotten_outcomes(outcomes, &kept);
             let calls = batch.items.iter().zip(&outcomes).map(|(item, outcome)| {
                 let is_over = matches!(outcome, Outcome::Delivered | Outcome::Skipped(_));
                 let seq = (!is_over).then_some(item.event.seq);
-                seq.and_then(|seq| call.exchanges.last_call(seq, &call.line))
+                seq.and_then(|seq| call.exchanges.last_call(seq, &call.client))
             });
             let calls = calls.collect();
             if let Some(section) = call.section.into_inner() {
@@ -294,7 +294,7 @@ impl DeliveryWorker {
     /// Returns the next time when something must be done even if nothing happens.
     fn next_wakeup(&self) -> Instant {
         let state = &self.state;
-        if let Some(until) = state.trouble_until {
+        if let Some(until) = state.database_retry_at {
             return until;
         }
         let mut alarms: Vec<Instant> = Vec::with_capacity(6);
@@ -302,9 +302,9 @@ impl DeliveryWorker {
         alarms.extend(state.dead_report.due_at(Instant::now()));
         alarms.extend(state.next_due.filter(|_| self.has_room_for_parked()));
         if self.has_free_slot() {
-            let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();
-            let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.batch_delay);
-            let next = state.waiting.next().into_iter().chain(fresh).min();
+            let earliest = state.no_calls_before.into_iter().chain(state.breaker.opens_at()).max();
+            let fresh = state.schedule.oldest().map(|at| at + self.settings.limits.batch_delay);
+            let next = state.retry_queue.next().into_iter().chain(fresh).min();
             let probing = !state.breaker.is_closed() && state.breaker.opens_at().is_none();
             // While the probe is running its end is the next event.
             if let (Some(next), false) = (next, probing) {
@@ -333,42 +333,42 @@ impl DeliveryWorker {
             ended: state.ended.clone(),
             park: state.park.clone(),
         };
-        let whole = self.line.settling.read().await;
+        let whole = self.client.settlement_lock.read().await;
         self.journal.settle(self.reader, settlement).await?;
-        state.ended.iter().for_each(|ended| self.line.count_ended(ended));
+        state.ended.iter().for_each(|ended| self.client.count_ended(ended));
         drop(whole);
         state.dead_report.add(state.ended.iter().filter_map(EndedEvent::as_dead));
-        if self.care.has_suspects() {
+        if self.reader_guard.has_suspects() {
             let ended = state.ended.iter().map(|it| it.seq);
             let through: Vec<i64> =
                 ended.chain(state.park.iter().map(|it| it.seq)).map(item).collect();
-            self.care.forgive(&through).await;
+            self.reader_guard.remove_suspects(&through).await;
         }
         for ended in state.ended.drain(..).filter(|ended| ended.was_parked) {
-            state.taken_up.remove(&ended.seq);
+            state.readmitted.remove(&ended.seq);
         }
         for parking in state.park.drain(..) {
-            state.taken_up.remove(&parking.seq);
+            state.readmitted.remove(&parking.seq);
         }
         state.settle_at = None;
         Ok(())
     }
 
-    pub(super) fn will_settle(&mut self) {
+    pub(super) fn schedule_settlement(&mut self) {
         self.state.settle_at.get_or_insert_with(|| Instant::now() + SETTLE_DELAY);
     }
 
     async fn shut_down(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while let Ok(Some(ended)) =
-            tokio::time::timeout_at(deadline, self.state.under_way.join_next()).await
+            tokio::time::timeout_at(deadline, self.state.in_flight.join_next()).await
         {
-            self.joined(ended);
+            self.handle_task_end(ended);
         }
         // Events still in flight are sent again after the restart.
-        self.state.under_way.abort_all();
+        self.state.in_flight.abort_all();
         if let Err(error) = self.settle().await {
-            let destination = &self.line.labels.destination;
+            let destination = &self.client.labels.destination;
             tracing::warn!(%error, %destination, "the last outcomes cannot be recorded: the deliveries \
                 may be repeated after a restart");
         }
@@ -382,22 +382,22 @@ impl DeliveryWorker {
             DestinationStatus::Unauthorised
         } else if !self.state.breaker.is_closed() {
             DestinationStatus::Broken
-        } else if !self.state.waiting.is_empty() {
+        } else if !self.state.retry_queue.is_empty() {
             DestinationStatus::Retrying
         } else {
             DestinationStatus::Running
         };
         let is_up = matches!(status, DestinationStatus::Running | DestinationStatus::Retrying);
         if self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status) {
-            self.line.metrics.destination_up.get_or_create(&self.line.labels).set(is_up.into());
-            let labels = &self.line.labels;
+            self.client.metrics.destination_up.get_or_create(&self.client.labels).set(is_up.into());
+            let labels = &self.client.labels;
             tracing::info!(site = %labels.site, destination = %labels.destination, status = status.name(), "destination");
         }
     }
 }
 
 /// Returns the outcomes of all events of a batch, from those of the events that were sent.
-fn with_forgotten(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
+fn insert_forgotten_outcomes(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
     let mut outcomes = outcomes.into_iter();
     // A vendor that reports nothing about an event has not shown that it arrived.
     let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };

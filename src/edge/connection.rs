@@ -63,16 +63,16 @@ struct ConnectionPeer {
     address: IpAddr,
     /// False if a PROXY header was due and named no source: the address is then the proxy's own, and forwarding
     /// fields of the request are not trusted.
-    is_named: bool,
+    is_client_known: bool,
 }
 
 /// The state that the requests of one connection share.
 struct ConnectionContext {
     shared: Arc<EdgeContext>,
     live: Arc<LiveEdgeSettings>,
-    caller: ConnectionPeer,
+    peer: ConnectionPeer,
     is_tls: bool,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     /// The tunnel that replaces HTTP once a client and the handler agreed on an upgrade.
     tunnel: Mutex<Option<UpgradeTunnel>>,
 }
@@ -130,7 +130,7 @@ pub(super) async fn serve(
     let AcceptedConnection { mut stream, peer, scheme, mut slot } = accepted;
     let slots = shared.slots.clone();
     let caller = identify_peer(&mut stream, peer, &mut slot, &live);
-    let caller = match unless_cut(caller, ends).await {
+    let caller = match run_until_cut(caller, ends).await {
         Ok(caller) => caller,
         Err(reason) => return slots.refuse(reason),
     };
@@ -138,7 +138,7 @@ pub(super) async fn serve(
     let pulse = ConnectionActivity::new();
     let line = |is_tls| {
         let (pulse, tunnel) = (pulse.clone(), Mutex::default());
-        Arc::new(ConnectionContext { shared, live, caller, is_tls, pulse, tunnel })
+        Arc::new(ConnectionContext { shared, live, peer: caller, is_tls, activity: pulse, tunnel })
     };
     if scheme == ListenerScheme::Http {
         let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::All);
@@ -153,7 +153,7 @@ pub(super) async fn serve(
             Err(_) => Err("handshake_time"),
         }
     };
-    match unless_cut(handshake, ends).await {
+    match run_until_cut(handshake, ends).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             let stream = MonitoredStream::new(stream, pulse.clone(), ActivityScope::Reads);
             serve_http2(stream, line(true), ends).await;
@@ -167,7 +167,7 @@ pub(super) async fn serve(
 }
 
 /// Runs a step that comes before HTTP, unless the connection is cut first.
-async fn unless_cut<T>(
+async fn run_until_cut<T>(
     step: impl Future<Output = Result<T, &'static str>>,
     ends: &ShutdownSignals,
 ) -> Result<T, &'static str> {
@@ -186,18 +186,18 @@ async fn identify_peer(
     live: &LiveEdgeSettings,
 ) -> Result<ConnectionPeer, &'static str> {
     if !live.proxy_protocol {
-        return Ok(ConnectionPeer { address: peer, is_named: true });
+        return Ok(ConnectionPeer { address: peer, is_client_known: true });
     }
     let header = timeout(live.limits.header_time, proxy_protocol::read(stream)).await;
     match header {
         Ok(Ok(source)) if live.trusts(peer) => {
             let Some(source) = source else {
-                return Ok(ConnectionPeer { address: peer, is_named: false });
+                return Ok(ConnectionPeer { address: peer, is_client_known: false });
             };
-            if !live.trusts(source) && !slot.belongs_to(source, &live.limits) {
+            if !live.trusts(source) && !slot.assign_client(source, &live.limits) {
                 return Err("connections_per_client");
             }
-            Ok(ConnectionPeer { address: source, is_named: true })
+            Ok(ConnectionPeer { address: source, is_client_known: true })
         }
         _ => Err("proxy_protocol"),
     }
@@ -208,7 +208,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &line.live.limits;
-    line.pulse.begin(true);
+    line.activity.begin(true);
     let owned = line.clone();
     let service = service_fn(move |request| owned.clone().answer(request));
     let connection = http1::Builder::new()
@@ -237,12 +237,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &line.live.limits;
-    line.pulse.begin(false);
+    line.activity.begin(false);
     let owned = line.clone();
     let service = service_fn(move |request| {
         let line = owned.clone();
         async move {
-            let pulse = line.pulse.clone();
+            let pulse = line.activity.clone();
             let answer = line.answer(request).await;
             answer.map(|answer| {
                 answer.map(|body| response_backpressure::MonitoredBody::new(body, &pulse))
@@ -272,7 +272,7 @@ async fn run<C: DrainableConnection>(
     line: &ConnectionContext,
     ends: &ShutdownSignals,
 ) {
-    let mut watch = pin!(line.pulse.watch(&line.live.limits));
+    let mut watch = pin!(line.activity.watch(&line.live.limits));
     let mut is_draining = false;
     loop {
         tokio::select! {
@@ -293,11 +293,11 @@ impl ConnectionContext {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<EdgeResponseBody>, Infallible> {
-        let answering = self.pulse.start_request();
+        let answering = self.activity.start_request();
         // The newest settings: a connection may outlive those it began with.
         let live = self.shared.live.load_full();
-        let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
-        let peer = self.caller.address;
+        let trusted: &[IpNet] = if self.peer.is_client_known { &live.trusted } else { &[] };
+        let peer = self.peer.address;
         let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
         let arrival = EdgeClientFacts { peer, client: forwarded.client, secure };
@@ -305,11 +305,13 @@ impl ConnectionContext {
         let slot = self.shared.slots.request(&live.limits);
         let is_too_large = head::is_too_large(&request, &live.limits);
         let mut response = match (&slot, live.redirect.filter(|_| !secure)) {
-            (None, _) => handler.overloaded(&request, arrival),
-            (Some(_), _) if is_too_large => handler.answered(&request, arrival, too_large()),
+            (None, _) => handler.respond_overloaded(&request, arrival),
+            (Some(_), _) if is_too_large => {
+                handler.record_edge_response(&request, arrival, too_large())
+            }
             // Other hosts are not redirected: the handler refuses them.
-            (Some(_), Some(port)) if handler.serves(&request) => {
-                handler.answered(&request, arrival, redirect::to_https(&request, port))
+            (Some(_), Some(port)) if handler.is_host_served(&request) => {
+                handler.record_edge_response(&request, arrival, redirect::to_https(&request, port))
             }
             (Some(_), _) => handler.handle(request, arrival).await,
         };
@@ -322,7 +324,7 @@ impl ConnectionContext {
             *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
         }
         // A streamed response keeps its request active until it ends.
-        Ok(response.map(|body| body.holding((answering, slot))))
+        Ok(response.map(|body| body.with_guard((answering, slot))))
     }
 }
 

@@ -18,7 +18,7 @@ use super::settings::EdgeLimits;
 const NEVER: u64 = u64::MAX;
 
 /// Checks per limit: a connection is cut at most this share of its limit late.
-const LOOKS: u32 = 4;
+const CHECKS_PER_LIMIT: u32 = 4;
 
 /// The activity of one connection. Times are milliseconds since it began.
 pub(super) struct ConnectionActivity {
@@ -40,7 +40,7 @@ pub(super) struct ConnectionActivity {
     stalled_since: AtomicU64,
     /// For each HTTP/2 response that the client has not read whole, the time since which it has read nothing of it.
     /// HTTP/2 only: a client that opens no window leaves the socket free.
-    untaken: Mutex<HashMap<u64, u64>>,
+    unread_since: Mutex<HashMap<u64, u64>>,
 }
 
 impl ConnectionActivity {
@@ -54,7 +54,7 @@ impl ConnectionActivity {
             head_since: AtomicU64::new(NEVER),
             idle_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
-            untaken: Mutex::default(),
+            unread_since: Mutex::default(),
         })
     }
 
@@ -97,13 +97,13 @@ impl ConnectionActivity {
     /// Records a response that the client has to read, until the guard is dropped.
     pub(super) fn track_unread_response(self: &Arc<Self>) -> UnreadResponse {
         let id = self.answers.fetch_add(1, Ordering::Relaxed);
-        let untaken = UnreadResponse { pulse: self.clone(), id };
+        let untaken = UnreadResponse { activity: self.clone(), id };
         untaken.record_progress();
         untaken
     }
 
-    fn untaken_answers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
-        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_unread(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+        self.unread_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the reason if the connection must be cut now.
@@ -113,7 +113,7 @@ impl ConnectionActivity {
             since != NEVER && Duration::from_millis(now.saturating_sub(since)) >= limit
         };
         let is_over = |since: &AtomicU64, limit| has_passed(since.load(Ordering::Relaxed), limit);
-        let oldest = self.untaken_answers().values().min().copied();
+        let oldest = self.lock_unread().values().min().copied();
         if is_over(&self.stalled_since, limits.write_time)
             || oldest.is_some_and(|since| has_passed(since, limits.write_time))
         {
@@ -138,7 +138,7 @@ impl ConnectionActivity {
     /// Waits until the connection must be cut, and returns the reason.
     pub(super) async fn watch(&self, limits: &EdgeLimits) -> &'static str {
         let shortest = limits.header_time.min(limits.idle_time).min(limits.write_time);
-        let look = (shortest / LOOKS).max(Duration::from_millis(1));
+        let look = (shortest / CHECKS_PER_LIMIT).max(Duration::from_millis(1));
         loop {
             tokio::time::sleep(look).await;
             if let Some(reason) = self.overdue(limits) {
@@ -160,22 +160,22 @@ impl Drop for ActiveRequest {
 
 /// A response that the client has not read whole.
 pub(super) struct UnreadResponse {
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     id: u64,
 }
 
 impl UnreadResponse {
     /// Records that the client read some of it.
     pub(super) fn record_progress(&self) {
-        let now = self.pulse.now();
-        self.pulse.untaken_answers().insert(self.id, now);
+        let now = self.activity.now();
+        self.activity.lock_unread().insert(self.id, now);
     }
 }
 
 impl Drop for UnreadResponse {
     fn drop(&mut self) {
-        self.pulse.untaken_answers().remove(&self.id);
-        self.pulse.idle_since.store(self.pulse.now(), Ordering::Relaxed);
+        self.activity.lock_unread().remove(&self.id);
+        self.activity.idle_since.store(self.activity.now(), Ordering::Relaxed);
     }
 }
 
@@ -194,20 +194,20 @@ pub(super) enum ActivityScope {
 /// A stream that records reads and writes.
 pub(super) struct MonitoredStream<S> {
     stream: S,
-    pulse: Arc<ConnectionActivity>,
-    notes: ActivityScope,
+    activity: Arc<ConnectionActivity>,
+    scope: ActivityScope,
 }
 
 impl<S> MonitoredStream<S> {
     pub(super) fn new(stream: S, pulse: Arc<ConnectionActivity>, notes: ActivityScope) -> Self {
-        Self { stream, pulse, notes }
+        Self { stream, activity: pulse, scope: notes }
     }
 
-    fn note(&self, written: &Poll<io::Result<usize>>) {
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            _ if self.notes == ActivityScope::Reads => {}
-            Poll::Ready(_) => self.pulse.note_written(),
-            Poll::Pending => self.pulse.note_stalled(),
+            _ if self.scope == ActivityScope::Reads => {}
+            Poll::Ready(_) => self.activity.note_written(),
+            Poll::Pending => self.activity.note_stalled(),
         }
     }
 }
@@ -220,8 +220,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.notes != ActivityScope::Writes && buffer.filled().len() > before {
-            self.pulse.note_read();
+        if self.scope != ActivityScope::Writes && buffer.filled().len() > before {
+            self.activity.note_read();
         }
         read
     }
@@ -234,7 +234,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 
@@ -252,7 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 

@@ -91,7 +91,7 @@ fn admit(
         return shared.slots.refuse("connections");
     };
     // A trusted proxy carries the connections of all its clients: they are not counted as its own.
-    if !live.trusts(peer) && !slot.belongs_to(peer, &live.limits) {
+    if !live.trusts(peer) && !slot.assign_client(peer, &live.limits) {
         return shared.slots.refuse("connections_per_client");
     }
     shared.slots.accept();

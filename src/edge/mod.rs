@@ -65,17 +65,17 @@ pub trait RequestHandler: Send + Sync + 'static {
     ) -> BoxFuture<'static, Response<EdgeResponseBody>>;
 
     /// Responds to a request beyond the limit of active requests, at once and from its head alone.
-    fn overloaded(
+    fn respond_overloaded(
         &self,
         request: &Request<Incoming>,
         arrival: EdgeClientFacts,
     ) -> Response<EdgeResponseBody>;
 
     /// Returns true if the host that a request names is served here.
-    fn serves(&self, request: &Request<Incoming>) -> bool;
+    fn is_host_served(&self, request: &Request<Incoming>) -> bool;
 
     /// Receives a request that the edge responds to itself, and may add header fields to the response.
-    fn answered(
+    fn record_edge_response(
         &self,
         request: &Request<Incoming>,
         arrival: EdgeClientFacts,

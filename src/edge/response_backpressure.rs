@@ -17,21 +17,21 @@ use crate::answer::BodyStreamError;
 /// A response body that records the client's reading of it.
 pub(super) struct MonitoredBody {
     body: EdgeResponseBody,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     /// Set since the next chunk could be polled: the server polls as soon as the client takes more.
-    mark: Option<UnreadResponse>,
+    unread_response: Option<UnreadResponse>,
 }
 
 /// A chunk of a response.
 pub(super) struct MonitoredChunk {
     bytes: Bytes,
-    mark: Option<UnreadResponse>,
+    unread_response: Option<UnreadResponse>,
 }
 
 impl MonitoredBody {
     pub(super) fn new(body: EdgeResponseBody, pulse: &Arc<ConnectionActivity>) -> Self {
         let mark = (!body.is_end_stream()).then(|| pulse.track_unread_response());
-        Self { body, pulse: pulse.clone(), mark }
+        Self { body, activity: pulse.clone(), unread_response: mark }
     }
 }
 
@@ -44,15 +44,17 @@ impl HttpBody for MonitoredBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<MonitoredChunk>, BodyStreamError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        let mark = self.mark.take();
+        let mark = self.unread_response.take();
         // A wait for the handler's next chunk does not count against the client.
         if self.body.is_stream() && matches!(frame, Poll::Ready(Some(Ok(_)))) {
-            self.mark = Some(self.pulse.track_unread_response());
+            self.unread_response = Some(self.activity.track_unread_response());
         }
         frame.map(|frame| {
-            let mark = mark.or_else(|| Some(self.pulse.track_unread_response()));
+            let mark = mark.or_else(|| Some(self.activity.track_unread_response()));
             frame.map(|frame| {
-                frame.map(|frame| frame.map_data(|bytes| MonitoredChunk { bytes, mark }))
+                frame.map(|frame| {
+                    frame.map_data(|bytes| MonitoredChunk { bytes, unread_response: mark })
+                })
             })
         })
     }
@@ -77,7 +79,7 @@ impl Buf for MonitoredChunk {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        if let Some(mark) = &self.mark {
+        if let Some(mark) = &self.unread_response {
             mark.record_progress();
         }
     }

@@ -84,8 +84,8 @@ impl EdgeSlots {
 impl ConnectionSlot {
     /// Counts the connection as this client's, and no longer as another's. Returns false if the client has as many
     /// as it may.
-    pub(super) fn belongs_to(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
-        self.belongs_to_nobody();
+    pub(super) fn assign_client(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
+        self.release_client();
         let client = ClientPrefix::of(client);
         let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         let held = by_client.entry(client).or_insert(0);
@@ -97,7 +97,7 @@ impl ConnectionSlot {
         true
     }
 
-    fn belongs_to_nobody(&mut self) {
+    fn release_client(&mut self) {
         let Some(client) = self.client.take() else { return };
         let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = by_client.get_mut(&client) {
@@ -113,7 +113,7 @@ impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.slots.connections.fetch_sub(1, Ordering::Relaxed);
         self.slots.metrics.connections.dec();
-        self.belongs_to_nobody();
+        self.release_client();
     }
 }
 

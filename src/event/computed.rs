@@ -22,13 +22,13 @@ pub struct EventTally {
 
 impl EventTally {
     /// Returns the tally of one event.
-    pub const fn one(at: i64, value: f64) -> Self {
+    pub const fn single(at: i64, value: f64) -> Self {
         Self { count: 1, first: at, last: at, sum: value }
     }
 
     /// Returns the sum of two tallies.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn combine(self, other: Self) -> Self {
         Self {
             count: self.count.saturating_add(other.count),
             first: self.first.min(other.first),
@@ -45,7 +45,7 @@ impl EventTally {
 
     /// Adds another tally to this one.
     pub fn add(&mut self, other: Self) {
-        *self = self.and(other);
+        *self = self.combine(other);
     }
 }
 

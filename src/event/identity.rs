@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Event, EventKind, names_somebody};
+use super::{Event, EventKind, is_identifying_id};
 use crate::values::{email, unicode};
 
 /// The longest id of a vendor that is stored: Google's and Meta's have about 30 characters, the rest
@@ -20,11 +20,11 @@ use crate::values::{email, unicode};
 const MAX_DEVICE_BYTES: usize = 128;
 
 /// Addresses that people use to try out forms.
-const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
+const PLACEHOLDER_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
 
 /// Vendors whose device ids identify a person, as `context.clientIds` names them. Others are ignored:
 /// any client can make up names.
-const DEVICES: [&str; 14] = [
+const DEVICE_ID_VENDORS: [&str; 14] = [
     "amplitude",
     "drift",
     "heap",
@@ -45,16 +45,17 @@ const DEVICES: [&str; 14] = [
 const DEVICE_COOKIES: [(&str, &str); 2] = [("_ttp", "tiktok"), ("_rdt_uuid", "reddit")];
 
 /// The members that may contain the id, where a vendor's entry in `context.clientIds` is an object.
-const MEMBERS: [&str; 7] =
+const DEVICE_ID_MEMBERS: [&str; 7] =
     ["clientId", "client_id", "deviceId", "device_id", "distinct_id", "anonymousId", "id"];
 
 /// The formats whose clients make a new anonymous id at a reset.
-const RESETTING: [&str; 8] =
+const RESETTING_FORMATS: [&str; 8] =
     ["sdk", "segment", "rudderstack", "jitsu", "mixpanel", "posthog", "amplitude", "heap"];
 
 /// The formats whose clients send no id: their anonymous id is made for a day, and must not be linked to
 /// another day's.
-const DAILY: [&str; 5] = ["plausible", "umami", "fathom", "goatcounter", "simpleanalytics"];
+const DAILY_ID_FORMATS: [&str; 5] =
+    ["plausible", "umami", "fathom", "goatcounter", "simpleanalytics"];
 
 /// The cookies that contain identities.
 pub const COOKIES: [&str; 5] = [AJS, "_ga", "_fbp", DEVICE_COOKIES[0].0, DEVICE_COOKIES[1].0];
@@ -121,7 +122,7 @@ impl IdentityKind {
 }
 
 fn device(vendor: &str) -> Option<IdentityKind> {
-    let mut known = DEVICES.into_iter().chain([APP, ADVERTISING]);
+    let mut known = DEVICE_ID_VENDORS.into_iter().chain([APP, ADVERTISING]);
     known.find(|known| *known == vendor).map(IdentityKind::Device)
 }
 
@@ -138,7 +139,8 @@ impl Identity {
     /// Builds an identity; `None` if the value identifies no person or device.
     pub fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
         let value = value?.trim();
-        names_somebody(value).then(|| Self { kind, value: unicode::composed(value).into_owned() })
+        is_identifying_id(value)
+            .then(|| Self { kind, value: unicode::composed(value).into_owned() })
     }
 
     /// Returns the identity of an e-mail address, or of the digest of one.
@@ -149,7 +151,7 @@ impl Identity {
             return Some(Self { kind: IdentityKind::Email, value });
         }
         let address = email::identity(address)?;
-        if NOBODYS_EMAILS.contains(&address.as_str()) {
+        if PLACEHOLDER_EMAILS.contains(&address.as_str()) {
             return None;
         }
         Some(Self::of_address(&address))
@@ -157,10 +159,11 @@ impl Identity {
 
     /// Returns the identities that a name may stand for: a user id, and an e-mail address, also in the form
     /// in which versions stored them that did not compose what clients write.
-    pub fn named(name: &str) -> Vec<Self> {
+    pub fn candidates_for_name(name: &str) -> Vec<Self> {
         let name = name.trim();
         let mut all: Vec<Self> = Self::of_email(name).into_iter().collect();
-        for spelling in unicode::spellings(name).into_iter().filter(|name| names_somebody(name)) {
+        for spelling in unicode::spellings(name).into_iter().filter(|name| is_identifying_id(name))
+        {
             if spelling.contains('@') && !spelling.is_ascii() {
                 all.push(Self::of_address(&spelling.to_lowercase()));
             }
@@ -228,7 +231,7 @@ pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
         }
     };
     let facts = &event.facts;
-    let is_lasting = !DAILY.contains(&facts.format.as_str());
+    let is_lasting = !DAILY_ID_FORMATS.contains(&facts.format.as_str());
     let anonymous = event.anonymous_id.as_deref().filter(|_| is_lasting);
     let anonymous = Identity::of(IdentityKind::Anonymous, anonymous);
     add(anonymous, client(event, &facts.format));
@@ -248,7 +251,7 @@ pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
     for meta in [written("_fbp"), said("fbp")].into_iter().flatten() {
         add(fbp(meta), None);
     }
-    let said = DEVICES.into_iter().filter_map(|vendor| Some((vendor, said(vendor)?)));
+    let said = DEVICE_ID_VENDORS.into_iter().filter_map(|vendor| Some((vendor, said(vendor)?)));
     let written = DEVICE_COOKIES.into_iter().filter_map(|(name, of)| Some((of, written(name)?)));
     let app = [(APP, "id"), (ADVERTISING, "advertisingId")];
     let app = app.into_iter().filter_map(|(vendor, key)| {
@@ -280,7 +283,7 @@ pub fn add_browsers(event: &Event, devices: &mut Vec<DeviceIdentity>) {
 
 /// Returns the client of the browser or app that made the anonymous id, if it can be reset.
 fn client(event: &Event, format: &str) -> Option<String> {
-    if !RESETTING.contains(&format) {
+    if !RESETTING_FORMATS.contains(&format) {
         return None;
     }
     let url = context(event, &["page", "url"]).and_then(Value::as_str);
@@ -292,7 +295,7 @@ fn client(event: &Event, format: &str) -> Option<String> {
 
 /// Returns the id in an entry of `context.clientIds`: the entry itself, or one of its members.
 fn client_id(entry: &Value) -> Option<&str> {
-    entry.as_str().or_else(|| MEMBERS.iter().find_map(|name| entry.get(*name)?.as_str()))
+    entry.as_str().or_else(|| DEVICE_ID_MEMBERS.iter().find_map(|name| entry.get(*name)?.as_str()))
 }
 
 /// Reads Google's client id: the last two numbers of `GA1.<n>.X.Y`, or `X.Y` itself.

@@ -26,7 +26,7 @@ pub use facts::{
     VisitorIdentity, VisitorSession,
 };
 pub use members::RawMembers;
-pub use placeholder_ids::{is_placeholder, names_somebody};
+pub use placeholder_ids::{is_identifying_id, is_placeholder};
 pub use rank::SenderRank;
 
 use std::fmt;

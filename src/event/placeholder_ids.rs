@@ -2,7 +2,7 @@
 //! which tags and servers send for unknown visitors. Two devices with such an id do not share a person.
 
 /// Words for an unknown visitor, in lower case, with one space where hyphens, underscores or dots may stand.
-const NOBODY: [&str; 53] = [
+const UNKNOWN_VISITOR_WORDS: [&str; 53] = [
     "",
     "0",
     "0.0",
@@ -82,7 +82,7 @@ const MAX_WORD_BYTES: usize = 20;
 const MIN_ZEROS: usize = 9;
 
 /// Returns true if an id identifies a person or device; surrounding space is ignored.
-pub fn names_somebody(id: &str) -> bool {
+pub fn is_identifying_id(id: &str) -> bool {
     !is_placeholder(id, &[])
 }
 
@@ -112,7 +112,7 @@ fn is_word(id: &str) -> bool {
         word.len() == bare.len() && word.bytes().zip(bare.bytes()).all(same)
     };
     let is_sign = |byte: u8| byte.is_ascii_punctuation() || byte == b' ';
-    NOBODY.iter().any(is_known) || bare.bytes().all(is_sign)
+    UNKNOWN_VISITOR_WORDS.iter().any(is_known) || bare.bytes().all(is_sign)
 }
 
 /// Returns true for the advertising id of a device whose owner has turned it off, a device's hidden
@@ -217,7 +217,7 @@ mod tests {
             "function () { return id }",
             "\u{feff}null",
         ] {
-            assert!(!names_somebody(nobody), "{nobody:?}");
+            assert!(!is_identifying_id(nobody), "{nobody:?}");
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
             "nullius",
             "f",
         ] {
-            assert!(names_somebody(id), "{id:?}");
+            assert!(is_identifying_id(id), "{id:?}");
         }
     }
 

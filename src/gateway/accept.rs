@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::answer::AcceptOutcome;
 use super::bot_policy::CallerClass;
-use super::budget::{AT_ONCE_EVENTS, BudgetShare};
+use super::budget::{BudgetShare, SMALL_BODY_EVENTS};
 use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
@@ -39,7 +39,7 @@ pub(super) struct DecodedMessages {
     /// The messages that were rejected.
     pub(super) rejected: Vec<RejectedMessage>,
     /// The bytes received, decompressed.
-    pub(super) came: usize,
+    pub(super) unpacked_bytes: usize,
     /// Their share of the budget for bodies.
     pub(super) share: Option<BudgetShare>,
     /// The length of the body, as sent or decompressed, whichever is more.
@@ -56,7 +56,7 @@ impl Default for DecodedMessages {
             write_key: None,
             drafts: Vec::new(),
             rejected: Vec::new(),
-            came: 0,
+            unpacked_bytes: 0,
             share: None,
             bytes: 0,
             is_anonymous: false,
@@ -75,7 +75,7 @@ pub(super) struct RequestFacts {
     /// The client's address.
     pub(super) client: IpAddr,
     /// The id for messages that name no person or device.
-    pub(super) minted: Option<String>,
+    pub(super) new_anonymous_id: Option<String>,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
     pub(super) sender: SenderKind,
@@ -106,15 +106,15 @@ impl SiteRequest<'_> {
         let DecodedMessages {
             mut drafts,
             mut rejected,
-            came,
+            unpacked_bytes: came,
             share,
             is_anonymous,
             has_unique_ids,
             ..
         } = messages;
-        let suspicion = match self.caller(sender) {
+        let suspicion = match self.classify_sender(sender) {
             CallerClass::Person(suspicion) => suspicion,
-            CallerClass::Nobody(reason) => {
+            CallerClass::Dropped(reason) => {
                 self.count_rejected(&rejected);
                 for _ in &drafts {
                     self.count_dropped(reason);
@@ -138,7 +138,7 @@ impl SiteRequest<'_> {
             is_known,
             new_cookie,
             client,
-            minted,
+            new_anonymous_id: minted,
             has_unique_ids,
             sender,
             anonymizes_ip,
@@ -157,7 +157,7 @@ impl SiteRequest<'_> {
         // From here on the journal limits the records that wait for it.
         drop(share);
         let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
-        self.gateway.company.remember(groups);
+        self.gateway.identity_groups.remember(groups);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
             let AppendOutcome::New { seq } = *appended else { continue };
             self.gateway.feed.publish(|| FeedEvent::Accepted {
@@ -187,10 +187,10 @@ impl SiteRequest<'_> {
         // Checked once: otherwise a watcher who connects in between would get events under others' names.
         let is_watched = self.gateway.feed.is_watched();
         for (number, draft) in drafts.into_iter().enumerate() {
-            if number % AT_ONCE_EVENTS == AT_ONCE_EVENTS - 1 {
+            if number % SMALL_BODY_EVENTS == SMALL_BODY_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.is_kept);
+            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.becomes_event);
             // A beacon is passed on whole, or not at all.
             if draft.beacon.is_some() && composed.forgotten > 0 {
                 composed.forgotten += 1;
@@ -208,14 +208,14 @@ impl SiteRequest<'_> {
             if bytes > limits.records_of(came, number + 1) {
                 return Err(RequestRejection::TooLarge);
             }
-            if self.gateway.forgotten.matches_body(self.site.id, &record.body) {
+            if self.gateway.suppression_list.matches_body(self.site.id, &record.body) {
                 composed.forgotten += 1;
                 continue;
             }
             if !is_kept {
                 continue;
             }
-            if let Some(group) = self.gateway.company.find_new_group(self.site.id, &event) {
+            if let Some(group) = self.gateway.identity_groups.find_new_group(self.site.id, &event) {
                 record.identifies = true;
                 composed.groups.push(group);
             }
@@ -261,8 +261,8 @@ impl SiteRequest<'_> {
             cookies: if is_of_page { &cookies } else { "" },
             host: self.host,
             secure: self.client.secure,
-            landing: page_url.or(referer.as_deref()),
-            leave: StoragePermissions {
+            page_url: page_url.or(referer.as_deref()),
+            permissions: StoragePermissions {
                 cookies: leave.cookies && !is_anonymous && is_of_page,
                 ..leave
             },
@@ -273,8 +273,8 @@ impl SiteRequest<'_> {
             visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, seen)
         };
         let mut recognised = recognise(&seen);
-        if self.names_another(drafts, &recognised) {
-            (seen.cookies, seen.leave.cookies) = ("", false);
+        if self.names_other_visitor(drafts, &recognised) {
+            (seen.cookies, seen.permissions.cookies) = ("", false);
             recognised = recognise(&seen);
         }
         self.issue_vendor_cookies(&mut recognised, &seen, drafts);
@@ -302,7 +302,7 @@ impl SiteRequest<'_> {
         let settings = &self.site.visitor;
         StoragePermissions {
             cookies: !refuse(settings.cookie_consent()),
-            ads: !refuse(settings.click_id_consent()),
+            click_ids: !refuse(settings.click_id_consent()),
         }
     }
 
@@ -385,7 +385,7 @@ impl RequestFacts {
         let mut event = draft.event;
         let proven = event.facts.proven;
         event.facts = EventFacts { proven, ..self.facts.clone() };
-        let own_name = binding::stranger(&event, self.client);
+        let own_name = binding::sender_name(&event, self.client);
         if !self.is_known && event.anonymous_id.is_some() {
             // A client with an id of its own but no cookie probably sends none with any request, so a visitor
             // created now would be a new one each time.
@@ -407,8 +407,9 @@ impl RequestFacts {
             anonymize(&mut event);
         }
         if event.anonymous_id.is_none() {
-            event.anonymous_id.clone_from(&self.minted);
-            event.facts.ephemeral_id = self.minted.is_some() && event.facts.visitor.is_none();
+            event.anonymous_id.clone_from(&self.new_anonymous_id);
+            event.facts.ephemeral_id =
+                self.new_anonymous_id.is_some() && event.facts.visitor.is_none();
         }
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));

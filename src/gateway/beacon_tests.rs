@@ -1,12 +1,12 @@
 //! Vendors' own beacons, and callers that are bots.
 
 use super::BeaconForwarding;
-use super::tests::{house, house_that, page, to, track};
+use super::tests::{page, start_gateway, start_with_mounts, to, track};
 use crate::vendors::beacon_format;
 
 #[tokio::test]
 async fn vendor_library_gets_its_vendors_response() {
-    let house = house().await;
+    let house = start_gateway().await;
     let post = |body: &str| house.ask(page("/plausible/api/event"), body.to_owned());
     let taken =
         post(r#"{"n":"Signup","u":"https://shop.example/p?gclid=Cj0","d":"shop.example"}"#).await;
@@ -34,7 +34,7 @@ async fn vendor_library_gets_its_vendors_response() {
 
 #[tokio::test]
 async fn bots_are_flagged_and_prefetches_are_not_counted() {
-    let house = house().await;
+    let house = start_gateway().await;
     let bot = to("POST", "/e")
         .header("origin", "https://shop.example")
         .header("user-agent", "GPTBot/1.2");
@@ -61,7 +61,7 @@ async fn bots_are_flagged_and_prefetches_are_not_counted() {
 async fn forwarded_beacon_is_stored_as_it_was_sent() {
     let body = r#"{"n":"Signup","u":"https://shop.example/"}"#;
     for (converts, expected) in [(true, ["Signup", "Beacon"].as_slice()), (false, &["Beacon"])] {
-        let house = house_that(|mount| {
+        let house = start_with_mounts(|mount| {
             mount.converts = converts;
             let upstream = "https://plausible.io".parse().unwrap();
             mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
@@ -85,7 +85,7 @@ async fn forwarded_beacon_is_stored_as_it_was_sent() {
 
 #[tokio::test]
 async fn reset_gives_the_browser_a_new_identity() {
-    let house = house().await;
+    let house = start_gateway().await;
     let cookie = |answer: &super::tests::TestResponse| {
         let set = answer.fields["set-cookie"].to_str().unwrap();
         set.split(';').next().unwrap().to_owned()
@@ -116,7 +116,7 @@ async fn reset_gives_the_browser_a_new_identity() {
 
 #[tokio::test]
 async fn client_with_an_id_and_no_cookies_is_not_a_new_visitor_each_time() {
-    let house = house().await;
+    let house = start_gateway().await;
     let with_id = r#"{"type":"track","event":"x","anonymousId":"a1","messageId":"m1"}"#;
     let first = house.ask(page("/e"), with_id).await;
     let cookie = first.fields["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
@@ -128,7 +128,7 @@ async fn client_with_an_id_and_no_cookies_is_not_a_new_visitor_each_time() {
 
 #[tokio::test]
 async fn beacon_is_forwarded_with_the_consent_that_all_its_messages_share() {
-    let house = house_that(|mount| {
+    let house = start_with_mounts(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: vec!["analytics".to_owned()] });
     })

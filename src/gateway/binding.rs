@@ -62,7 +62,7 @@ impl SiteRequest<'_> {
     }
 
     /// Returns true if it is a GET that names anyone but the browser that sends it.
-    pub(super) fn names_another(
+    pub(super) fn names_other_visitor(
         &self,
         drafts: &[MessageDraft],
         recognised: &RecognisedVisitor,
@@ -72,7 +72,7 @@ impl SiteRequest<'_> {
         }
         let mut own = own_ids(&self.head.headers, recognised);
         own.push(routes::beacon::daily_id(self));
-        drafts.iter().any(|draft| names_another(draft, self.route.format(), &own))
+        drafts.iter().any(|draft| draft_names_other_visitor(draft, self.route.format(), &own))
     }
 
     /// Marks the messages that prove their user ids.
@@ -123,14 +123,14 @@ impl SiteRequest<'_> {
             return;
         }
         let beacon = judged.drafts.last_mut().and_then(|draft| draft.beacon.as_mut());
-        if beacon.is_some_and(|beacon| !hide(beacon, text, &secrets)) {
+        if beacon.is_some_and(|beacon| !remove_secrets(beacon, text, &secrets)) {
             judged.drafts.pop();
         }
     }
 }
 
 /// Removes secrets from a beacon; returns true if all were found.
-fn hide(beacon: &mut RawBeacon, text: &[u8], secrets: &[Box<str>]) -> bool {
+fn remove_secrets(beacon: &mut RawBeacon, text: &[u8], secrets: &[Box<str>]) -> bool {
     let Ok(mut text) = String::from_utf8(text.to_vec()) else { return false };
     for secret in secrets {
         if !text.contains(&**secret) && !beacon.target.contains(&**secret) {
@@ -163,7 +163,7 @@ fn own_ids(fields: &HeaderMap, recognised: &RecognisedVisitor) -> Vec<String> {
         visitor: recognised.is_known.then(|| recognised.visitor.clone()),
         ..EventFacts::default()
     };
-    let known = identities(&nothing(facts)).into_iter().map(|identity| identity.value);
+    let known = identities(&empty_event(facts)).into_iter().map(|identity| identity.value);
     let cookies = head::cookies(fields);
     let cookies = Cookie::split_parse(&*cookies).filter_map(Result::ok).filter_map(|cookie| {
         let (name, value) = cookie.name_value();
@@ -174,7 +174,7 @@ fn own_ids(fields: &HeaderMap, recognised: &RecognisedVisitor) -> Vec<String> {
 }
 
 /// Returns an event with these facts and no content.
-fn nothing(facts: EventFacts) -> Event {
+fn empty_event(facts: EventFacts) -> Event {
     let now = jiff::Timestamp::UNIX_EPOCH;
     Event {
         kind: EventKind::Page,
@@ -198,7 +198,7 @@ fn nothing(facts: EventFacts) -> Event {
     }
 }
 
-fn names_another(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
+fn draft_names_other_visitor(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
     let event = &draft.event;
     let tells = matches!(event.kind, EventKind::Identify | EventKind::Group | EventKind::Alias);
     if tells || draft.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
@@ -214,7 +214,7 @@ fn names_another(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
     }
     let facts = EventFacts { format: format.to_owned(), ..EventFacts::default() };
     let anonymous_id = event.anonymous_id.clone();
-    let event = Event { anonymous_id, context: Some(context), ..nothing(facts) };
+    let event = Event { anonymous_id, context: Some(context), ..empty_event(facts) };
     let is_another =
         |(kind, value): (IdentityKind, String)| kind.is_strong() || !own.contains(&value);
     identities(&event).into_iter().map(|it| (it.kind, it.value)).any(is_another)
@@ -225,7 +225,7 @@ fn readable(context: Option<&RawJsonObject>) -> Option<JsonObject> {
 }
 
 /// Returns the name that tells a sender without a cookie from others: its own ids, else its address.
-pub(super) fn stranger(event: &Event<RawJsonObject>, client: IpAddr) -> String {
+pub(super) fn sender_name(event: &Event<RawJsonObject>, client: IpAddr) -> String {
     match (&event.anonymous_id, &event.user_id) {
         (None, None) => match client {
             // The network of one customer.

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::BeaconForwarding;
-use super::tests::{TestGateway, TestResponse, basic, house, house_that, page, to, track};
+use super::tests::{
+    TestGateway, TestResponse, basic, page, start_gateway, start_with_mounts, to, track,
+};
 use crate::event::{Event, SenderRank};
 use crate::vendors::beacon_format;
 use crate::visitor::tests::LOGIN_KEY;
@@ -71,7 +73,7 @@ fn data(message: &Value) -> String {
 
 #[tokio::test]
 async fn get_that_names_another_is_an_event_without_the_cookie() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, visitor) = browser(&house).await;
     let identify = data(&json!({ "type": "identify", "userId": "attacker" }));
     let people = data(&json!({ "event": "E", "properties": { "token": "t",
@@ -131,7 +133,7 @@ async fn get_that_names_another_is_an_event_without_the_cookie() {
 
 #[tokio::test]
 async fn get_that_names_no_one_else_is_the_visitors() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, visitor) = browser(&house).await;
     let own = format!("/px.gif?type=page&anonymousId={visitor}");
     let more =
@@ -157,7 +159,7 @@ async fn get_that_names_no_one_else_is_the_visitors() {
 
 #[tokio::test]
 async fn request_of_another_site_is_an_event_without_the_cookie() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, visitor) = browser(&house).await;
     let message = json!({ "type": "page" }).to_string();
     let identify = json!({ "type": "identify", "userId": "attacker" }).to_string();
@@ -192,7 +194,7 @@ async fn request_of_another_site_is_an_event_without_the_cookie() {
 
 #[tokio::test]
 async fn pages_of_the_site_keep_their_visitor() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, visitor) = browser(&house).await;
     let identify = json!({ "type": "identify", "userId": "u1" }).to_string();
     let own: [&[(&str, &str)]; 6] = [
@@ -214,7 +216,7 @@ async fn pages_of_the_site_keep_their_visitor() {
 
 #[tokio::test]
 async fn another_site_can_neither_reset_a_visitor_nor_identify_one() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, _) = browser(&house).await;
     let reset = |fields: &[(&str, &str)]| {
         let asked = to("POST", "/reset").header("cookie", &cookies);
@@ -255,7 +257,7 @@ const NOW: u64 = 1_795_435_200;
 
 #[tokio::test]
 async fn login_proof_makes_only_its_own_message_proven_and_is_removed() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (good, late) = (proof("u1", Some(NOW + 1)), proof("u1", Some(NOW)));
     let (plain, anothers) = (proof("u1", None), proof("u2", None));
     let message = |more: Value| {
@@ -300,7 +302,7 @@ async fn login_proof_makes_only_its_own_message_proven_and_is_removed() {
 
 #[tokio::test]
 async fn login_proof_counts_in_every_format_with_a_place_for_it_and_never_in_a_get() {
-    let house = house().await;
+    let house = start_gateway().await;
     let proof = proof("u1", None);
     let message = json!({ "type": "identify", "userId": "u1", "anonymousId": "a1",
         "integrations": { "Tagway": { "userHash": proof } } });
@@ -335,7 +337,7 @@ async fn login_proof_counts_in_every_format_with_a_place_for_it_and_never_in_a_g
 
 #[tokio::test]
 async fn proof_of_one_message_proves_no_other_of_its_batch() {
-    let house = house().await;
+    let house = start_gateway().await;
     let proof = proof("u1", None);
     let batch = json!({ "batch": [
         { "type": "identify", "userId": "u1", "messageId": "a", "proof": proof },
@@ -350,7 +352,7 @@ async fn proof_of_one_message_proves_no_other_of_its_batch() {
 
 #[tokio::test]
 async fn server_needs_no_proof_and_its_messages_keep_none() {
-    let house = house().await;
+    let house = start_gateway().await;
     let proof = proof("u1", None);
     let message = json!({ "type": "identify", "userId": "u1", "proof": proof,
         "integrations": { "Intercom": { "user_hash": proof } } });
@@ -365,7 +367,7 @@ async fn server_needs_no_proof_and_its_messages_keep_none() {
 
 #[tokio::test]
 async fn forwarded_beacon_keeps_no_proof() {
-    let house = house_that(|mount| {
+    let house = start_with_mounts(|mount| {
         let upstream = "https://api.segment.io".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
     });
@@ -400,7 +402,7 @@ fn order(id: &str, anonymous_id: Option<&str>) -> String {
 
 #[tokio::test]
 async fn message_id_used_by_a_stranger_is_new_to_servers_browsers_and_other_strangers() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, _) = browser(&house).await;
     let count = async || house.events().await.len();
     let hit = "/mixpanel/track?verbose=1";
@@ -435,7 +437,7 @@ async fn message_id_used_by_a_stranger_is_new_to_servers_browsers_and_other_stra
 
 #[tokio::test]
 async fn retry_is_one_event_with_and_without_the_first_responses_cookie() {
-    let house = house().await;
+    let house = start_gateway().await;
     let count = async || house.events().await.len();
     for (id, anonymous_id) in [("m1", None), ("m2", Some("a1"))] {
         let before = count().await;
@@ -451,7 +453,7 @@ async fn retry_is_one_event_with_and_without_the_first_responses_cookie() {
 
 #[tokio::test]
 async fn tags_of_one_page_record_an_order_once() {
-    let house = house().await;
+    let house = start_gateway().await;
     let (cookies, _) = browser(&house).await;
     let before = house.events().await.len();
     for (path, anonymous_id) in [("/e", None), ("/segment/v1/t", Some("ajs")), ("/e", None)] {

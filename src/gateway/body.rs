@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{AT_ONCE_BYTES, BodyBudget, BudgetOwner, BudgetShare};
+use super::budget::{BodyBudget, BudgetOwner, BudgetShare, SMALL_BODY_BYTES};
 use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
@@ -22,7 +22,7 @@ const MAX_ENCODINGS: usize = 2;
 
 /// The longest body as sent that is decompressed at once, however little it contains: streams may consist of empty
 /// parts.
-const AT_ONCE_SENT_BYTES: usize = 16 * 1024;
+const SMALL_BODY_SENT_BYTES: usize = 16 * 1024;
 
 /// The signature of gzip streams: some clients compress without declaring it.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -74,13 +74,13 @@ where
     // The share is taken once the body has arrived, so that slow senders occupy none.
     if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
         let share = match sent.len() {
-            ..=AT_ONCE_BYTES => None,
+            ..=SMALL_BODY_BYTES => None,
             length => Some(budget.take(payer, length, limits).await?),
         };
         return Ok(ReceivedBody::new(sent.clone(), sent, share));
     }
-    let few = limits.inflated_bytes.min(AT_ONCE_BYTES);
-    if sent.len() <= AT_ONCE_SENT_BYTES {
+    let few = limits.inflated_bytes.min(SMALL_BODY_BYTES);
+    if sent.len() <= SMALL_BODY_SENT_BYTES {
         match inflate_all(sent.clone(), &encodings, few) {
             Ok(inflated) => return Ok(ReceivedBody::new(inflated, sent, None)),
             Err(RequestRejection::TooLarge) if few < limits.inflated_bytes => {}
@@ -127,7 +127,7 @@ where
         };
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
-        if length > AT_ONCE_BYTES && room.is_none() {
+        if length > SMALL_BODY_BYTES && room.is_none() {
             room = Some(budget.arrive(payer, exact.unwrap_or(limits.body_bytes))?);
         }
         parts.push(data);

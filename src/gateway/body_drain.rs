@@ -28,7 +28,7 @@ where
     if head.version >= Version::HTTP_2 || body.is_end_stream() {
         return answer;
     }
-    if !is_welcome(head, limits) || !is_read_away(body, limits).await {
+    if !can_read_rest(head, limits) || !read_to_end(body, limits).await {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -36,13 +36,13 @@ where
 
 /// Returns true if the rest may be read: the client does not expect a 100 first, and its declared length is within
 /// the limit or missing.
-fn is_welcome(head: &Parts, limits: &GatewayLimits) -> bool {
+fn can_read_rest(head: &Parts, limits: &GatewayLimits) -> bool {
     let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let said = said.and_then(|length| length.parse::<usize>().ok());
     !head.headers.contains_key(EXPECT) && said.is_none_or(|length| length <= limits.inflated_bytes)
 }
 
-async fn is_read_away<B>(mut body: B, limits: &GatewayLimits) -> bool
+async fn read_to_end<B>(mut body: B, limits: &GatewayLimits) -> bool
 where
     B: Body<Data = Bytes> + Unpin,
 {

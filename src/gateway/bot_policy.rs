@@ -14,18 +14,18 @@ pub(super) enum CallerClass {
     /// A person, possibly suspected to be a bot.
     Person(Option<BotSuspicion>),
     /// A sender whose events are dropped; the code is the reason.
-    Nobody(&'static str),
+    Dropped(&'static str),
 }
 
 impl SiteRequest<'_> {
     /// Classifies the sender of the request.
-    pub(super) fn caller(&self, sender: SenderKind) -> CallerClass {
+    pub(super) fn classify_sender(&self, sender: SenderKind) -> CallerClass {
         let fields = &self.head.headers;
         if sender == SenderKind::Server {
             return CallerClass::Person(None);
         }
         if bots::is_prefetch(fields) {
-            return CallerClass::Nobody("prefetch");
+            return CallerClass::Dropped("prefetch");
         }
         if self.is_mail_proxy() {
             return CallerClass::Person(None);
@@ -35,10 +35,10 @@ impl SiteRequest<'_> {
             return CallerClass::Person(None);
         }
         let clues = BotSignals { fields, secure: self.client.secure, is_burst: self.is_burst() };
-        let suspicion = bots::judge(&clues);
+        let suspicion = bots::score_signals(&clues);
         let is_bot = suspicion.as_ref().is_some_and(|found| found.score >= settings.score);
         if is_bot && settings.policy == BotPolicy::Drop {
-            return CallerClass::Nobody("bot");
+            return CallerClass::Dropped("bot");
         }
         CallerClass::Person(suspicion)
     }

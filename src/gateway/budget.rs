@@ -19,17 +19,17 @@ use crate::journal::SiteId;
 use crate::vendors::beacon::{MAX_EXPANSION, events_within};
 
 /// The longest decompressed body that counts as small.
-pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
+pub(super) const SMALL_BODY_BYTES: usize = 64 * 1024;
 
 /// The most events of a small body: more take longer than a millisecond.
-pub(super) const AT_ONCE_EVENTS: usize = 100;
+pub(super) const SMALL_BODY_EVENTS: usize = 100;
 
 /// The most bytes of all messages made of a small body.
-pub(super) const AT_ONCE_MADE_BYTES: usize = 4 * AT_ONCE_BYTES;
+pub(super) const SMALL_BODY_MESSAGE_BYTES: usize = 4 * SMALL_BODY_BYTES;
 
 /// The memory of a request per byte of its body, decompressed: the body as sent, its text, the messages made of it
 /// and the records made of those.
-const TIMES: usize = 8;
+const MEMORY_FACTOR: usize = 8;
 
 /// The additional memory per event: the request's observations go into every record.
 const EVENT_BYTES: usize = 3 * 1024;
@@ -56,7 +56,7 @@ pub(super) struct BodyBudget {
 pub(super) struct BudgetShare {
     bytes: FairShareGrant,
     threads: Arc<FairSharePool>,
-    payer: BudgetOwner,
+    owner: BudgetOwner,
     /// The time until which its work may wait for a thread.
     deadline: Instant,
 }
@@ -117,7 +117,7 @@ impl BodyBudget {
     ) -> Result<BudgetShare, RequestRejection> {
         let deadline = Instant::now() + limits.body_time;
         let bytes = self.bytes.take(payer, memory(body_bytes, limits), deadline).await?;
-        Ok(BudgetShare { bytes, threads: self.threads.clone(), payer, deadline })
+        Ok(BudgetShare { bytes, threads: self.threads.clone(), owner: payer, deadline })
     }
 }
 
@@ -125,7 +125,7 @@ impl BodyBudget {
 fn memory(body_bytes: usize, limits: &GatewayLimits) -> usize {
     let events = limits.events_within(body_bytes);
     body_bytes
-        .saturating_mul(TIMES)
+        .saturating_mul(MEMORY_FACTOR)
         .saturating_add(events.saturating_mul(EVENT_BYTES))
         .saturating_add(limits.made_bytes)
 }
@@ -168,7 +168,7 @@ impl BudgetShare {
         self,
         work: impl FnOnce(Self) -> Result<T, RequestRejection> + Send + 'static,
     ) -> Result<T, RequestRejection> {
-        let thread = self.threads.take(self.payer, 1, self.deadline).await?;
+        let thread = self.threads.take(self.owner, 1, self.deadline).await?;
         let job = move || {
             let result = work(self);
             drop(thread);

@@ -14,17 +14,17 @@ use super::rejection::RequestRejection;
 pub(super) struct FairSharePool {
     total: usize,
     /// The most units of one client. A client without units may have one grant of any size.
-    of_one: usize,
+    max_per_owner: usize,
     state: Mutex<FairShareState>,
 }
 
 #[derive(Default)]
 struct FairShareState {
     left: usize,
-    held: HashMap<BudgetOwner, usize>,
+    units_by_owner: HashMap<BudgetOwner, usize>,
     waiting: HashMap<BudgetOwner, VecDeque<FairShareWaiter>>,
     /// The waiting clients; the first is served first, unless it has its full part.
-    turns: VecDeque<BudgetOwner>,
+    queue: VecDeque<BudgetOwner>,
 }
 
 struct FairShareWaiter {
@@ -35,14 +35,14 @@ struct FairShareWaiter {
 /// Units of one client; released when dropped.
 pub(super) struct FairShareGrant {
     pool: Arc<FairSharePool>,
-    payer: BudgetOwner,
+    owner: BudgetOwner,
     units: usize,
 }
 
 impl FairSharePool {
     pub(super) fn new(total: usize, of_one: usize) -> Arc<Self> {
         let state = Mutex::new(FairShareState { left: total, ..FairShareState::default() });
-        Arc::new(Self { total, of_one, state })
+        Arc::new(Self { total, max_per_owner: of_one, state })
     }
 
     /// Takes this many units, capped at the pool's total, and waits for them until the deadline. Cancel safe.
@@ -58,7 +58,7 @@ impl FairSharePool {
         self.change(|state| {
             let queue = state.waiting.entry(payer).or_default();
             if queue.is_empty() {
-                state.turns.push_back(payer);
+                state.queue.push_back(payer);
             }
             queue.push_back(waiting);
         });
@@ -76,13 +76,13 @@ impl FairSharePool {
         units: usize,
     ) -> Option<FairShareGrant> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = state.held.get(&payer).copied().unwrap_or_default();
-        if units > state.left || held > 0 && held.saturating_add(units) > self.of_one {
+        let held = state.units_by_owner.get(&payer).copied().unwrap_or_default();
+        if units > state.left || held > 0 && held.saturating_add(units) > self.max_per_owner {
             return None;
         }
         state.left -= units;
-        state.held.insert(payer, held.saturating_add(units));
-        Some(FairShareGrant { pool: self.clone(), payer, units })
+        state.units_by_owner.insert(payer, held.saturating_add(units));
+        Some(FairShareGrant { pool: self.clone(), owner: payer, units })
     }
 
     /// Changes the state, and serves the clients that can then be served.
@@ -90,11 +90,11 @@ impl FairSharePool {
         let granted = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut state);
-            state.serve(self.of_one)
+            state.serve(self.max_per_owner)
         };
         // Outside of the lock: a grant whose waiter is gone releases itself.
         for (payer, FairShareWaiter { units, sender }) in granted {
-            drop(sender.send(FairShareGrant { pool: self.clone(), payer, units }));
+            drop(sender.send(FairShareGrant { pool: self.clone(), owner: payer, units }));
         }
     }
 }
@@ -103,9 +103,9 @@ impl FairShareState {
     fn serve(&mut self, of_one: usize) -> Vec<(BudgetOwner, FairShareWaiter)> {
         let mut granted = Vec::new();
         let mut place = 0;
-        while let Some(&payer) = self.turns.get(place) {
+        while let Some(&payer) = self.queue.get(place) {
             let Some(queue) = self.waiting.get_mut(&payer) else {
-                self.turns.remove(place);
+                self.queue.remove(place);
                 continue;
             };
             while queue.front().is_some_and(|waiting| waiting.sender.is_closed()) {
@@ -113,10 +113,10 @@ impl FairShareState {
             }
             let Some(units) = queue.front().map(|waiting| waiting.units) else {
                 self.waiting.remove(&payer);
-                self.turns.remove(place);
+                self.queue.remove(place);
                 continue;
             };
-            let held = self.held.get(&payer).copied().unwrap_or_default();
+            let held = self.units_by_owner.get(&payer).copied().unwrap_or_default();
             if held > 0 && held.saturating_add(units) > of_one {
                 place += 1;
                 continue;
@@ -126,13 +126,13 @@ impl FairShareState {
                 break;
             }
             self.left -= units;
-            self.held.insert(payer, held.saturating_add(units));
+            self.units_by_owner.insert(payer, held.saturating_add(units));
             granted.extend(queue.pop_front().map(|waiting| (payer, waiting)));
-            self.turns.remove(place);
+            self.queue.remove(place);
             if queue.is_empty() {
                 self.waiting.remove(&payer);
             } else {
-                self.turns.push_back(payer);
+                self.queue.push_back(payer);
             }
             place = 0;
         }
@@ -141,10 +141,10 @@ impl FairShareState {
 
     fn give_back(&mut self, payer: BudgetOwner, units: usize) {
         self.left = self.left.saturating_add(units);
-        if let Some(held) = self.held.get_mut(&payer) {
+        if let Some(held) = self.units_by_owner.get_mut(&payer) {
             *held = held.saturating_sub(units);
             if *held == 0 {
-                self.held.remove(&payer);
+                self.units_by_owner.remove(&payer);
             }
         }
     }
@@ -156,14 +156,14 @@ impl FairShareGrant {
         let above = self.units.saturating_sub(units);
         if above > 0 {
             self.units -= above;
-            self.pool.change(|state| state.give_back(self.payer, above));
+            self.pool.change(|state| state.give_back(self.owner, above));
         }
     }
 }
 
 impl Drop for FairShareGrant {
     fn drop(&mut self) {
-        self.pool.change(|state| state.give_back(self.payer, self.units));
+        self.pool.change(|state| state.give_back(self.owner, self.units));
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
         drop((first, second));
         drop(pool.take(client(2), 100, soon()).await.unwrap());
         let state = pool.state.lock().unwrap();
-        assert_eq!((state.left, state.held.len(), state.turns.len()), (100, 0, 0));
+        assert_eq!((state.left, state.units_by_owner.len(), state.queue.len()), (100, 0, 0));
         assert!(state.waiting.is_empty(), "nothing is left of those who gave up");
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::budget::BudgetOwner;
-use super::tests::{NOON, basic, house, house_with, limits, page, to, track};
+use super::tests::{NOON, basic, limits, page, start_gateway, start_with_limits, to, track};
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -20,7 +20,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn shared_members_of_a_batch_count_for_each_message() {
-    let house = house().await;
+    let house = start_gateway().await;
     // Small for one message, large for ten.
     let batch = |padding: usize, messages: usize| {
         let messages: Vec<_> = (0..messages).map(|n| track(&n.to_string())).collect();
@@ -37,7 +37,7 @@ async fn shared_members_of_a_batch_count_for_each_message() {
 
 #[tokio::test]
 async fn list_without_an_end_is_not_read_to_its_end() {
-    let house = house().await;
+    let house = start_gateway().await;
     let items = format!("[{}1", "1,".repeat(500_000));
     for body in [items.clone(), format!("{{\"batch\":{items}]}}")] {
         let answer = house.ask(page("/e"), gzip(body.as_bytes())).await;
@@ -51,7 +51,7 @@ async fn bodies_together_are_bounded() {
     let mut limits = limits();
     limits.body_time = Duration::from_millis(100);
     limits.inflating_client_bytes = limits.inflating_bytes;
-    let house = house_with(limits.clone()).await;
+    let house = start_with_limits(limits.clone()).await;
     let snapshot = house.gateway.snapshot.load_full();
     let other = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
     let held = snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
@@ -71,7 +71,7 @@ async fn bodies_together_are_bounded() {
 
 #[tokio::test]
 async fn one_address_cannot_take_the_budget_of_others() {
-    let house = house().await;
+    let house = start_gateway().await;
     let snapshot = house.gateway.snapshot.load_full();
     let GatewaySnapshot { limits, budget, .. } = &*snapshot;
     let flood = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
@@ -93,7 +93,7 @@ async fn one_address_cannot_take_the_budget_of_others() {
 
 #[tokio::test]
 async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
-    let house = house().await;
+    let house = start_gateway().await;
     let events = |event: &str| vec![event; 20_000].join(",");
     let amplitude = format!("{{\"events\":[{}]}}", events("{\"event_type\":\"x\"}"));
     let short = amplitude.replace(&events("{\"event_type\":\"x\"}"), &vec!["{}"; 1000].join(","));
@@ -112,7 +112,7 @@ async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
 
 #[tokio::test]
 async fn event_of_too_many_members_is_refused_alone() {
-    let house = house().await;
+    let house = start_gateway().await;
     let list = format!("[{}1]", "1,".repeat(100_000));
     let event = |value: &str| {
         format!(
@@ -130,7 +130,7 @@ async fn event_of_too_many_members_is_refused_alone() {
 async fn observations_count_for_each_event() {
     let mut limits = limits();
     limits.inflated_bytes = 40_000;
-    let house = house_with(limits).await;
+    let house = start_with_limits(limits).await;
     let cookies: Vec<String> = (0..10).map(|n| format!("_ga_{n}={}", "x".repeat(500))).collect();
     let batch = |n| json!((0..n).map(|n| track(&n.to_string())).collect::<Vec<_>>()).to_string();
     let request = || page("/e").header("cookie", cookies.join("; "));
@@ -140,7 +140,7 @@ async fn observations_count_for_each_event() {
 
 #[tokio::test]
 async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
-    let house = house().await;
+    let house = start_gateway().await;
     let message = |id: &str, preferences: serde_json::Value| {
         json!({
             "type": "page", "messageId": id,
@@ -175,7 +175,7 @@ async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
 
 #[tokio::test]
 async fn pages_may_read_not_found() {
-    let house = house().await;
+    let house = start_gateway().await;
     for (method, path, status) in [("POST", "/nothing", 404), ("PUT", "/e", 405)] {
         let request = to(method, path).header("origin", "https://shop.example");
         let answer = house.ask(request, "").await;
@@ -193,7 +193,7 @@ async fn refused_requests_and_preflights_have_a_quota_too() {
         (to("OPTIONS", "/e").header("access-control-request-method", "POST"), 204),
     ];
     for (request, status) in requests {
-        let house = house().await;
+        let house = start_gateway().await;
         let head = request.body(()).unwrap().into_parts().0;
         let mut statuses = Vec::new();
         for _ in 0..101 {
@@ -213,7 +213,7 @@ async fn refused_requests_and_preflights_have_a_quota_too() {
 async fn server_with_its_token_in_the_body_is_not_limited_as_a_client() {
     let mut limits = limits();
     limits.rates.client_burst = NonZeroU32::MIN;
-    let house = house_with(limits).await;
+    let house = start_with_limits(limits).await;
     let keyed = |id: &str, key: &str| {
         let mut message = track(id);
         message["writeKey"] = json!(key);
@@ -239,9 +239,9 @@ async fn server_with_its_token_in_the_body_is_not_limited_as_a_client() {
 
 #[tokio::test]
 async fn responses_of_the_edge_are_counted_and_readable() {
-    let house = house().await;
+    let house = start_gateway().await;
     let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
-    let answer = house.gateway.overloaded(&page("/e").body(()).unwrap(), client);
+    let answer = house.gateway.respond_overloaded(&page("/e").body(()).unwrap(), client);
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://shop.example");
@@ -250,21 +250,21 @@ async fn responses_of_the_edge_are_counted_and_readable() {
     assert!(house.counts(lost));
     let mut moved = Response::new(crate::answer::ResponseBody::default());
     *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
-    house.gateway.answered(&to("GET", "/nothing").body(()).unwrap(), client, moved);
+    house.gateway.record_edge_response(&to("GET", "/nothing").body(()).unwrap(), client, moved);
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
     assert!(house.counts(lost));
 }
 
 #[tokio::test]
 async fn several_hosts_are_refused() {
-    let house = house().await;
+    let house = start_gateway().await;
     let request = page("/e").header("host", "t.shop.example");
     assert_eq!(house.ask(request, track("m").to_string()).await.status, 400);
 }
 
 #[tokio::test]
 async fn no_timestamp_panics() {
-    let house = house().await;
+    let house = start_gateway().await;
     for (n, time) in [i64::MIN, i64::MAX, 0, -1].into_iter().enumerate() {
         let mut message = track(&n.to_string());
         message["timestamp"] = json!(time.to_string());
@@ -275,7 +275,7 @@ async fn no_timestamp_panics() {
 
 #[tokio::test]
 async fn unparsable_messages_are_repaired_or_refused_alone() {
-    let house = house().await;
+    let house = start_gateway().await;
     let message = |id: &str, own: &str| {
         let (head, own) = ("\"type\":\"track\",\"event\":\"x\",\"anonymousId\":\"a\"", own);
         format!("{{{head},\"messageId\":\"{id}\",{own}}}")
@@ -357,10 +357,10 @@ proptest! {
     fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
         let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
-        let Ok(text) = decode::BodyText::look(&body, limits.json_depth) else { return Ok(()) };
+        let Ok(text) = decode::BodyText::scan(&body, limits.json_depth) else { return Ok(()) };
         if let Ok(envelope) = decode::open(&text, &terms, (limits.batch_events, usize::MAX)) {
             let length = envelope.len();
-            let (drafts, rejected) = envelope.judge(&terms);
+            let (drafts, rejected) = envelope.draft_messages(&terms);
             prop_assert_eq!(drafts.len() + rejected.len(), length);
         }
     }

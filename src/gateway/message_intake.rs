@@ -10,7 +10,7 @@ use hyper::body::Body;
 use super::SiteRequest;
 use super::accept::{DecodedMessages, SenderKind};
 use super::body::{self, ReceivedBody};
-use super::budget::{AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES, BudgetOwner, BudgetShare};
+use super::budget::{BudgetOwner, BudgetShare, SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES};
 use super::decode::{self, DecodeContext};
 use super::rejection::RequestRejection;
 use super::snapshot::GatewaySnapshot;
@@ -18,7 +18,7 @@ use crate::event::EventKind;
 
 impl SiteRequest<'_> {
     /// Returns the owner of the request's budget, until the body proves another sender.
-    pub(super) fn payer(&self) -> BudgetOwner {
+    pub(super) fn budget_owner(&self) -> BudgetOwner {
         BudgetOwner::client(self.site.id, self.client.client)
     }
 
@@ -36,7 +36,7 @@ impl SiteRequest<'_> {
         let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
         let payer = match sender {
             Some(SenderKind::Server) => BudgetOwner::servers(self.site.id),
-            Some(SenderKind::Client) | None => self.payer(),
+            Some(SenderKind::Client) | None => self.budget_owner(),
         };
         let ReceivedBody { text, sent, bytes, share } =
             body::read(body, &self.head.headers, limits, (budget, payer)).await?;
@@ -44,7 +44,7 @@ impl SiteRequest<'_> {
         if let Some(sender) = sender {
             self.spend_bytes(sender, bytes)?;
         }
-        match self.judge(text, share, kind, payer).await {
+        match self.decode_messages(text, share, kind, payer).await {
             Ok(messages) => Ok(DecodedMessages { bytes, ..messages }),
             Err(rejection) => {
                 if sender.is_none() {
@@ -55,7 +55,7 @@ impl SiteRequest<'_> {
         }
     }
 
-    async fn judge(
+    async fn decode_messages(
         &self,
         text: Bytes,
         share: Option<BudgetShare>,
@@ -92,17 +92,17 @@ impl SiteRequest<'_> {
             let came = text.len();
             let room = match share {
                 Some(_) => (limits.batch_events, limits.inflated_bytes),
-                None => (AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES),
+                None => (SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES),
             };
-            let text = decode::BodyText::look(&text, limits.json_depth)?;
+            let text = decode::BodyText::scan(&text, limits.json_depth)?;
             let envelope = decode::open(&text, &terms, room)?;
             let write_key = envelope.write_key().map(str::to_owned);
-            let (drafts, rejected) = envelope.judge(&terms);
+            let (drafts, rejected) = envelope.draft_messages(&terms);
             Ok(DecodedMessages {
                 write_key,
                 drafts,
                 rejected,
-                came,
+                unpacked_bytes: came,
                 share,
                 ..DecodedMessages::default()
             })

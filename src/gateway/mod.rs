@@ -99,12 +99,12 @@ pub struct ClientFacts {
 /// The request path of all sites.
 pub struct Gateway {
     journal: Arc<dyn Journal>,
-    forgotten: Arc<SuppressionList>,
+    suppression_list: Arc<SuppressionList>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     feed: LiveFeed,
     durations: RouteDurations,
-    company: IdentityGroupCache,
+    identity_groups: IdentityGroupCache,
     scripts: proxy::ScriptProxy,
     /// The profile service, for pages that read their visitor's profile.
     profiles: Option<Arc<ProfileService>>,
@@ -137,10 +137,10 @@ impl Gateway {
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
         Self {
-            forgotten: journal.suppression_list(),
+            suppression_list: journal.suppression_list(),
             journal,
             durations: RouteDurations::new(&metrics),
-            company: IdentityGroupCache::default(),
+            identity_groups: IdentityGroupCache::default(),
             scripts,
             profiles: None,
             metrics,
@@ -280,7 +280,7 @@ impl Gateway {
     }
 
     /// Responds to a request beyond the edge's limit. Reads only its head.
-    pub fn overloaded<B>(
+    pub fn respond_overloaded<B>(
         &self,
         request: &Request<B>,
         client: ClientFacts,
@@ -295,17 +295,17 @@ impl Gateway {
                 self.count_refused(site, &RequestRejection::Overloaded);
             }
         }
-        self.answered(request, client, RequestRejection::Overloaded.into_response())
+        self.record_edge_response(request, client, RequestRejection::Overloaded.into_response())
     }
 
     /// Returns true if the host that a request names is a site's.
-    pub fn serves<B>(&self, request: &Request<B>) -> bool {
+    pub fn is_host_served<B>(&self, request: &Request<B>) -> bool {
         let host = head::host(head::authority(request.uri(), request.headers()));
         !host.is_empty() && self.snapshot.load().site(&host).is_some()
     }
 
     /// Counts a response that the edge gave itself, and lets the site's pages read it.
-    pub fn answered<B>(
+    pub fn record_edge_response<B>(
         &self,
         request: &Request<B>,
         client: ClientFacts,
@@ -456,7 +456,7 @@ impl SiteRequest<'_> {
 
     /// Charges one request of a sender that may prove to be a server by the body. `Some`: the client's quota is
     /// used up, but the body may be read, to see if a server sent it.
-    fn limit_unproven(&self) -> Result<Option<RateLimitExceeded>, RequestRejection> {
+    fn limit_unverified(&self) -> Result<Option<RateLimitExceeded>, RequestRejection> {
         let rates = self.gateway.rates.load();
         let (site, client) = (self.site.id, self.client.client);
         let volume = || rates.charge_volume(site, Some(client), RequestVolume::default());

@@ -84,7 +84,7 @@ pub(super) struct ActiveMount {
     /// The counter of events accepted in its format.
     pub(super) accepted: Counter,
     /// The mount of the vendor's own scripts, where they are served.
-    pub(super) place: Option<ScriptMount>,
+    pub(super) script_mount: Option<ScriptMount>,
 }
 
 impl std::fmt::Debug for VendorMount {
@@ -367,7 +367,11 @@ impl ActiveMount {
             let scripts = (own.script, own.endpoint.as_ref(), own.ids.as_slice());
             ScriptMount::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
         });
-        Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels), place }
+        Self {
+            mount,
+            accepted: metrics.events_accepted.get_or_create_owned(&labels),
+            script_mount: place,
+        }
     }
 }
 

@@ -83,7 +83,7 @@ fn read(
         is_known: false,
         new_cookie: None,
         client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        minted: None,
+        new_anonymous_id: None,
         has_unique_ids: true,
         sender: SenderKind::Server,
         anonymizes_ip: site.anonymizes_ip,
@@ -144,7 +144,7 @@ impl Gateway {
         self.count_unread(site, unread);
         let record = record(site.id, key, &event, has_traits)
             .map_err(|rejection| OperatorSendError::Invalid(rejection.code()))?;
-        if self.forgotten.matches_body(site.id, &record.body) {
+        if self.suppression_list.matches_body(site.id, &record.body) {
             return Err(OperatorSendError::Invalid("forgotten"));
         }
         let appended = self.journal.append_counted(vec![record], self.sent_counter(&site.name));

@@ -31,7 +31,7 @@ const PERSON_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 const PERSON_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(5);
 
 /// The requests between two counts of the remembered prefixes: memory may overshoot by this many.
-const LOOK_EVERY: u32 = 1024;
+const ENTRY_COUNT_INTERVAL: u32 = 1024;
 
 /// A site and a client prefix, or one of the shared slots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,9 +52,9 @@ pub(super) struct RateLimits {
     network_volumes: Option<VolumeLimiter<RateLimitKey>>,
     site_volumes: Option<VolumeLimiter<SiteId>>,
     /// The rate of a person's requests; exceeding it refuses nothing.
-    people: KeyedRateLimit<RateLimitKey>,
+    person_bursts: KeyedRateLimit<RateLimitKey>,
     sites: Option<KeyedRateLimit<SiteId>>,
-    unproven: Option<KeyedRateLimit<SiteId>>,
+    unverified_sites: Option<KeyedRateLimit<SiteId>>,
     clock: DefaultClock,
     is_full: AtomicBool,
     since_look: AtomicU32,
@@ -115,9 +115,9 @@ impl RateLimits {
             ),
             clients: client
                 .map(|per_second| KeyedRateLimit::new("client", per_second, rates.client_burst)),
-            people: KeyedRateLimit::new("person", PERSON_PER_SECOND, PERSON_BURST),
+            person_bursts: KeyedRateLimit::new("person", PERSON_PER_SECOND, PERSON_BURST),
             sites: site.map(|per_second| KeyedRateLimit::new("site", per_second, rates.site_burst)),
-            unproven: unproven
+            unverified_sites: unproven
                 .map(|per_second| KeyedRateLimit::new("unproven", per_second, per_second)),
             clock: DefaultClock::default(),
             is_full: AtomicBool::new(false),
@@ -138,7 +138,7 @@ impl RateLimits {
         client: IpAddr,
     ) -> Result<(), RateLimitExceeded> {
         let Some(limit) = &self.clients else { return Ok(()) };
-        self.look_in_turn();
+        self.count_entries_periodically();
         limit.check(&self.key(prefix(site, client)), &self.clock)?;
         match self.networks.as_ref().zip(network(site, client)) {
             Some((limit, network)) => limit.check(&self.key(network), &self.clock),
@@ -163,7 +163,7 @@ impl RateLimits {
         let networks = self.network_volumes.iter().zip(of_network);
         let limits = || clients.clone().chain(networks.clone());
         if client.is_some() {
-            self.look_in_turn();
+            self.count_entries_periodically();
         }
         for (limit, key) in limits() {
             limit.check(&key)?;
@@ -180,8 +180,8 @@ impl RateLimits {
 
     /// Counts one request of a client to a site, and returns true if it has sent more lately than a person would.
     pub(super) fn is_burst(&self, site: SiteId, client: IpAddr) -> bool {
-        self.look_in_turn();
-        self.people.check(&self.key(prefix(site, client)), &self.clock).is_err()
+        self.count_entries_periodically();
+        self.person_bursts.check(&self.key(prefix(site, client)), &self.clock).is_err()
     }
 
     fn key(&self, key: RateLimitKey) -> RateLimitKey {
@@ -197,7 +197,7 @@ impl RateLimits {
 
     /// Returns the limits that remember clients.
     fn limits(&self) -> impl Iterator<Item = &KeyedRateLimit<RateLimitKey>> {
-        self.clients.iter().chain(&self.networks).chain([&self.people])
+        self.clients.iter().chain(&self.networks).chain([&self.person_bursts])
     }
 
     fn volumes(&self) -> impl Iterator<Item = &VolumeLimiter<RateLimitKey>> {
@@ -211,7 +211,7 @@ impl RateLimits {
 
     /// Returns true if one more body of a client over its quota may be read, to see if a server sent it.
     pub(super) fn may_read_unverified(&self, site: SiteId) -> bool {
-        let limit = self.unproven.as_ref();
+        let limit = self.unverified_sites.as_ref();
         limit.is_some_and(|limit| limit.check(&site, &self.clock).is_ok())
     }
 
@@ -224,16 +224,18 @@ impl RateLimits {
         for limit in self.volumes() {
             limit.forget();
         }
-        self.look();
+        self.count_entries();
     }
 
-    fn look_in_turn(&self) {
-        if self.since_look.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
-            self.look();
+    fn count_entries_periodically(&self) {
+        if self.since_look.fetch_add(1, Ordering::Relaxed) % ENTRY_COUNT_INTERVAL
+            == ENTRY_COUNT_INTERVAL - 1
+        {
+            self.count_entries();
         }
     }
 
-    fn look(&self) {
+    fn count_entries(&self) {
         let held = self.limits().map(|limit| limit.limiter.len());
         let held = held.chain(self.volumes().map(VolumeLimiter::len));
         let is_full = held.max().unwrap_or_default() >= self.rates.client_entries;
@@ -392,7 +394,7 @@ mod tests {
         let held = limits.limits().map(|limit| limit.limiter.len());
         for held in held.chain(limits.volumes().map(VolumeLimiter::len)) {
             let held = u64::try_from(held).unwrap();
-            assert!(held <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES, "{held}");
+            assert!(held <= 1000 + u64::from(ENTRY_COUNT_INTERVAL) + SHARED_PLACES, "{held}");
         }
     }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::BeaconForwarding;
-use super::tests::{NOON, TestGateway, house, house_whose, page, to, track};
+use super::tests::{NOON, TestGateway, page, start_gateway, start_with_site, to, track};
 use crate::bots;
 use crate::privacy::PrivacyPolicy;
 use crate::vendors::beacon_format;
@@ -47,14 +47,14 @@ async fn bad_message_costs_no_other_of_its_batch() {
                 .concat(),
             [b"[", &list[..], b"]"].concat(),
         ] {
-            let house = house().await;
+            let house = start_gateway().await;
             let (status, rejected) = batch(&house, body).await;
             assert_eq!(status, 200, "{shown}");
             assert_eq!(rejected, [(1, reason.to_owned())], "{shown}");
             assert_eq!(house.events().await.len(), 2, "{shown}");
         }
     }
-    let house = house().await;
+    let house = start_gateway().await;
     let shared = format!("{{\"batch\":[{}],\"context\":{{\"a\":{}}}}}", track("m"), deep(70));
     assert_eq!(batch(&house, shared).await.0, 400, "it is said of all");
     assert_eq!(
@@ -66,7 +66,7 @@ async fn bad_message_costs_no_other_of_its_batch() {
 
 #[tokio::test]
 async fn member_of_the_wrong_type_costs_only_itself() {
-    let house = house().await;
+    let house = start_gateway().await;
     let message = |id: usize, members: Value| {
         let mut message =
             json!({ "type": "page", "messageId": id.to_string(), "anonymousId": "a" });
@@ -97,7 +97,7 @@ async fn member_of_the_wrong_type_costs_only_itself() {
 
 #[tokio::test]
 async fn times_ids_and_addresses_are_read_as_they_are_written() {
-    let house = house().await;
+    let house = start_gateway().await;
     let body = r#"{"batch":[{"type":"track","event":"x","userId":89440000000000012345,
         "timestamp":1795424400.25,"properties":{"card":-89440000000000012346,"n":1.50},
         "context":{"ip":"203.0.113.9:51234, 10.0.0.7"}},
@@ -124,7 +124,7 @@ async fn times_ids_and_addresses_are_read_as_they_are_written() {
 #[tokio::test]
 async fn opened_mail_counts_and_has_no_browser() {
     let drop = bots::BotSettings { policy: bots::BotPolicy::Drop, score: 50 };
-    let house = house_whose(|site| site.bots = drop).await;
+    let house = start_with_site(|site| site.bots = drop).await;
     let agents = [
         "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
         "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
@@ -149,7 +149,7 @@ async fn opened_mail_counts_and_has_no_browser() {
 #[tokio::test]
 async fn no_full_address_is_stored_from_any_source() {
     let policy = PrivacyPolicy::changing(true, &[]);
-    let house = house_whose(|site| {
+    let house = start_with_site(|site| {
         site.privacy = Arc::new(policy);
         for mount in &mut site.mounts {
             let upstream = "https://vendor.example".parse().unwrap();

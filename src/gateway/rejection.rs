@@ -228,13 +228,13 @@ impl RequestRejection {
     /// Returns the outcome from which a vendor's library gets its response.
     pub(super) const fn verdict(&self) -> BeaconOutcome {
         match self {
-            Self::RateLimited(_) => BeaconOutcome::Later { limited: true },
+            Self::RateLimited(_) => BeaconOutcome::RetryLater { limited: true },
             Self::Overloaded
             | Self::Busy
             | Self::Full
             | Self::Unwritable
             | Self::Unread
-            | Self::Closing => BeaconOutcome::Later { limited: false },
+            | Self::Closing => BeaconOutcome::RetryLater { limited: false },
             // Some libraries then send it in parts.
             Self::TooLarge | Self::TooMany => BeaconOutcome::TooLarge,
             _ => BeaconOutcome::Ignored,

@@ -156,7 +156,7 @@ impl GatewayRoute {
             Self::Script | Self::Preview | Self::VendorScript { .. } => {
                 matches!(*method, Method::GET | Method::HEAD)
             }
-            Self::Beacon { methods, .. } => methods.take(method),
+            Self::Beacon { methods, .. } => methods.accepts(method),
         }
     }
 }

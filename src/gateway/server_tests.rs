@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::BeaconForwarding;
-use super::tests::{basic, house, house_that, page, to};
+use super::tests::{basic, page, start_gateway, start_with_mounts, to};
 
 const TOKEN: &str = "a-server-token-of-the-shop";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -39,7 +39,7 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
         ("/jitsu/api/s/s2s/track", None, json!({ "event": "x", "userId": "u1" }).to_string()),
     ];
     for (path, authorization, body) in cases {
-        let house = house().await;
+        let house = start_gateway().await;
         let request = to("POST", path).header("user-agent", "library/1");
         let request = match authorization {
             Some(authorization) => request.header("authorization", authorization),
@@ -63,7 +63,7 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
 
 #[tokio::test]
 async fn public_key_does_not_make_a_server() {
-    let house = house().await;
+    let house = start_gateway().await;
     let body = json!({ "api_key": "shop-web", "events": [
         { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9" }] });
     house.ask(to("POST", "/amplitude/2/httpapi"), body.to_string()).await;
@@ -74,7 +74,7 @@ async fn public_key_does_not_make_a_server() {
 
 #[tokio::test]
 async fn cookie_jar_of_a_program_does_not_merge_two_users() {
-    let house = house().await;
+    let house = start_gateway().await;
     let hit = "/matomo/matomo.php?idsite=1&rec=1&url=https://shop.example/";
     let program = to("POST", hit).header("user-agent", "python-requests/2.32");
     assert!(!house.ask(program, "").await.fields.contains_key("set-cookie"));
@@ -85,7 +85,7 @@ async fn cookie_jar_of_a_program_does_not_merge_two_users() {
 
 #[tokio::test]
 async fn event_ids_are_scoped_by_name_and_person_where_the_vendor_does_so() {
-    let house = house().await;
+    let house = start_gateway().await;
     let event = |name: &str, user: &str| {
         json!([{ "event": name, "properties": {
             "distinct_id": user, "$user_id": user, "$insert_id": "order-77", "token": TOKEN } }])
@@ -101,7 +101,7 @@ async fn event_ids_are_scoped_by_name_and_person_where_the_vendor_does_so() {
 
 #[tokio::test]
 async fn program_gets_the_reason_for_a_rejection() {
-    let house = house().await;
+    let house = start_gateway().await;
     for path in
         ["/plausible/api/event", "/posthog/batch", "/rudderstack/v1/batch", "/umami/api/send"]
     {
@@ -116,7 +116,7 @@ async fn program_gets_the_reason_for_a_rejection() {
 
 #[tokio::test]
 async fn beacon_cannot_request_an_erasure() {
-    let house = house().await;
+    let house = start_gateway().await;
     let delete = json!([{ "$token": TOKEN, "$distinct_id": "u1", "$delete": "" }]).to_string();
     let answer = house.ask(to("POST", "/mixpanel/engage"), delete).await;
     assert_eq!(answer.status, 400);
@@ -126,7 +126,7 @@ async fn beacon_cannot_request_an_erasure() {
 #[tokio::test]
 async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
     for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
-        let house = house_that(|mount| {
+        let house = start_with_mounts(|mount| {
             let upstream = "https://vendor.example".parse().unwrap();
             mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
         });
@@ -143,7 +143,7 @@ async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
 
 #[tokio::test]
 async fn server_token_is_forwarded_to_no_vendor() {
-    let house = house_that(|mount| {
+    let house = start_with_mounts(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
         mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
     });
@@ -164,7 +164,7 @@ async fn server_token_is_forwarded_to_no_vendor() {
 
 #[tokio::test]
 async fn event_of_a_server_library_has_no_facts_of_the_server() {
-    let house = house().await;
+    let house = start_gateway().await;
     let event = json!({ "api_key": "phc_1", "batch": [
         { "event": "Order Completed", "properties": {
             "distinct_id": "u1", "$lib": "posthog-python", "$lib_version": "6.0", "$is_server": true,

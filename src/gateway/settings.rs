@@ -309,7 +309,7 @@ fn check_origin(origin: &str) -> Result<(), CorsOriginError> {
         return Ok(());
     }
     // A host without its scheme: "shop.example", "shop.example:8443".
-    let completed = || exact(&Url::parse(&Url::better(origin)?).ok()?);
+    let completed = || exact(&Url::parse(&Url::suggest(origin)?).ok()?);
     let better = written.or_else(completed);
     let message = if better.is_some() { "is not an origin" } else { NO_ORIGIN };
     Err(CorsOriginError { message: message.to_owned(), better })

@@ -41,7 +41,7 @@ pub struct GatewaySiteSetup {
     /// The site's settings for its visitors' identity.
     pub visitor: visitor::VisitorSettings,
     /// The issuers of vendors' browser cookies.
-    pub minting: Vec<VendorCookieIssuer>,
+    pub cookie_issuers: Vec<VendorCookieIssuer>,
     /// The site's own server, which responds to requests without a route of the gateway's.
     pub origin: Option<Arc<OriginClient>>,
     /// The script that the site's pages load.
@@ -73,7 +73,7 @@ pub(super) struct GatewaySite {
     pub(super) write_key: Option<String>,
     pub(super) server_token: Option<SecretString>,
     pub(super) visitor: visitor::VisitorSettings,
-    pub(super) minting: Vec<VendorCookieIssuer>,
+    pub(super) cookie_issuers: Vec<VendorCookieIssuer>,
     pub(super) sdk: Arc<SiteSdkScripts>,
     /// The failures reported by pages, by the name of the integration.
     pub(super) integration_errors: Vec<(SharedName, Counter)>,
@@ -153,7 +153,11 @@ impl GatewaySnapshot {
     /// Returns the scripts that sites pin to a version.
     pub fn pins(&self) -> Vec<ScriptPinSettings> {
         let mounts = self.sites.iter().flat_map(|site| &site.mounts);
-        mounts.filter_map(|it| it.place.as_ref()).flat_map(ScriptMount::pins).cloned().collect()
+        mounts
+            .filter_map(|it| it.script_mount.as_ref())
+            .flat_map(ScriptMount::pins)
+            .cloned()
+            .collect()
     }
 
     /// Returns the site with this name.
@@ -164,7 +168,9 @@ impl GatewaySnapshot {
 
 impl GatewaySite {
     fn new(setup: GatewaySiteSetup, metrics: &Metrics) -> Self {
-        let GatewaySiteSetup { id, name, settings, visitor, minting, origin, .. } = setup;
+        let GatewaySiteSetup {
+            id, name, settings, visitor, cookie_issuers: minting, origin, ..
+        } = setup;
         let (sdk, integrations, public) = (setup.sdk, setup.integrations, setup.public);
         let tags = settings.mounts.iter().filter_map(VendorMount::tag).collect();
         let mounts = settings.mounts.into_iter();
@@ -190,7 +196,7 @@ impl GatewaySite {
             write_key: settings.write_key,
             server_token: settings.server_token,
             visitor,
-            minting,
+            cookie_issuers: minting,
             origin,
             sdk,
             integration_errors,

@@ -59,21 +59,21 @@ pub(super) struct TestGateway {
 
 pub(super) const NOON: &str = "2026-11-23T12:00:00Z";
 
-pub(super) async fn house() -> TestGateway {
-    house_with(limits()).await
+pub(super) async fn start_gateway() -> TestGateway {
+    start_with_limits(limits()).await
 }
 
 /// Starts a gateway whose mounts are changed by `change`.
-pub(super) async fn house_that(change: impl Fn(&mut VendorMount)) -> TestGateway {
+pub(super) async fn start_with_mounts(change: impl Fn(&mut VendorMount)) -> TestGateway {
     house_of(limits(), change, |_| {}).await
 }
 
 /// Starts a gateway whose site is changed by `change`.
-pub(super) async fn house_whose(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
+pub(super) async fn start_with_site(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
     house_of(limits(), |_| {}, change).await
 }
 
-pub(super) async fn house_with(limits: GatewayLimits) -> TestGateway {
+pub(super) async fn start_with_limits(limits: GatewayLimits) -> TestGateway {
     house_of(limits, |_| {}, |_| {}).await
 }
 
@@ -126,7 +126,7 @@ async fn house_of(
             origin: None,
         },
         visitor: crate::visitor::tests::settings(),
-        minting: Vec::new(),
+        cookie_issuers: Vec::new(),
         sdk: crate::script::tests::sdk(),
         integrations: Vec::new(),
         public: crate::profile::PublicProfilePaths::default(),
@@ -197,7 +197,7 @@ pub(super) fn basic(user: &str) -> String {
 
 #[tokio::test]
 async fn page_event_is_durable_with_its_observations() {
-    let house = house().await;
+    let house = start_gateway().await;
     let message = json!({
         "type": "track", "event": "Order Completed", "messageId": "m1", "userId": 42,
         "timestamp": "2026-11-23T13:00:00Z", "sentAt": "2026-11-23T13:00:05Z",
@@ -233,7 +233,7 @@ async fn page_event_is_durable_with_its_observations() {
 
 #[tokio::test]
 async fn every_form_of_body_is_read() {
-    let house = house().await;
+    let house = start_gateway().await;
     let bodies = [
         track("m1").to_string(),
         json!([track("m2"), track("m3")]).to_string(),
@@ -252,7 +252,7 @@ async fn every_form_of_body_is_read() {
 
 #[tokio::test]
 async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
-    let house = house().await;
+    let house = start_gateway().await;
     let batch = json!({ "batch": [
         track("good"),
         { "type": "track", "messageId": "nameless", "anonymousId": "a" },
@@ -293,7 +293,7 @@ async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
 
 #[tokio::test]
 async fn segment_api_requires_a_key_and_hides_errors_from_browsers() {
-    let house = house().await;
+    let house = start_gateway().await;
     let body = |id: &str| track(id).to_string();
     for path in ["/v1/track", "/v1/t"] {
         let answer = house
@@ -325,7 +325,7 @@ async fn segment_api_requires_a_key_and_hides_errors_from_browsers() {
 
 #[tokio::test]
 async fn server_sends_for_its_visitors_and_gets_no_cookies() {
-    let house = house().await;
+    let house = start_gateway().await;
     let mut message = track("m1");
     message["context"] = json!({ "ip": "203.0.113.9", "userAgent": "Phone" });
     let token = "Bearer a-server-token-of-the-shop";
@@ -358,7 +358,7 @@ async fn server_sends_for_its_visitors_and_gets_no_cookies() {
 
 #[tokio::test]
 async fn shared_members_of_a_batch_are_defaults_for_each_message() {
-    let house = house().await;
+    let house = start_gateway().await;
     let mut own = track("m1");
     own["context"] = json!({ "library": { "name": "mine" } });
     let batch = json!({
@@ -376,7 +376,7 @@ async fn shared_members_of_a_batch_are_defaults_for_each_message() {
 
 #[tokio::test]
 async fn pixel_responds_with_an_image_whether_accepted_or_not() {
-    let house = house().await;
+    let house = start_gateway().await;
     let good = "/px.gif?type=track&event=Email%20Opened&properties.price=9.5&messageId=m1";
     for path in [good, "/px.gif", "/px.gif?data=%", "/px.gif?type=dance"] {
         let answer = house.ask(to("GET", path), "").await;
@@ -392,7 +392,7 @@ async fn pixel_responds_with_an_image_whether_accepted_or_not() {
 
 #[tokio::test]
 async fn paths_methods_hosts_and_origins_are_checked() {
-    let house = house().await;
+    let house = start_gateway().await;
     let cases = [
         (to("GET", "/"), 404),
         (to("GET", "/e"), 405),
@@ -418,7 +418,7 @@ async fn paths_methods_hosts_and_origins_are_checked() {
 
 #[tokio::test]
 async fn preflight_is_answered_on_every_path_that_pages_use() {
-    let house = house().await;
+    let house = start_gateway().await;
     for path in ["/e", "/v1/t", "/v1/batch", "/px.gif", "/nothing"] {
         let request = to("OPTIONS", path)
             .header("origin", "https://shop.example")
@@ -433,7 +433,7 @@ async fn preflight_is_answered_on_every_path_that_pages_use() {
 
 #[tokio::test]
 async fn events_that_the_journal_refuses_are_not_acknowledged() {
-    let house = house().await;
+    let house = start_gateway().await;
     house.journal.close().await;
     for request in [page("/e"), to("POST", "/v1/track").header("authorization", basic("shop-web"))]
     {
@@ -447,7 +447,7 @@ async fn events_that_the_journal_refuses_are_not_acknowledged() {
 
 #[tokio::test]
 async fn bodies_that_are_no_events_are_refused() {
-    let house = house().await;
+    let house = start_gateway().await;
     let deep = format!("{{\"properties\":{}{}}}", "[".repeat(70), "]".repeat(70));
     let many = json!(vec![track("m"); 11]).to_string();
     let cases = [
@@ -472,7 +472,7 @@ async fn bodies_that_are_no_events_are_refused() {
 
 #[tokio::test]
 async fn operators_event_is_accepted_as_a_servers() {
-    let house = house().await;
+    let house = start_gateway().await;
     let sent = house.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
     assert_eq!(
         (sent.appended, sent.message_id.as_str()),

@@ -57,7 +57,7 @@ impl SiteRequest<'_> {
         drafts: &[MessageDraft],
     ) {
         let settings = &self.site.visitor;
-        if !recognised.is_remembered || !seen.leave.ads {
+        if !recognised.is_remembered || !seen.permissions.click_ids {
             return;
         }
         let (now, random) = moment_and_random(seen, drafts);
@@ -65,7 +65,7 @@ impl SiteRequest<'_> {
         let signalled = self.refused_by_signals();
         let place = self.snapshot.geo.locate(self.client.client);
         let facts = EventFacts { place, ..EventFacts::default() };
-        for minting in &self.site.minting {
+        for minting in &self.site.cookie_issuers {
             let unknown = privacy.unknown(&facts, minting.unknown_consent);
             if !minting.may(drafts, &signalled, unknown) {
                 continue;
@@ -73,7 +73,7 @@ impl SiteRequest<'_> {
             let minted = (minting.issue_cookies)(&CookieContext {
                 cookies: &recognised.cookies,
                 click_ids: &recognised.click_ids,
-                url: seen.landing,
+                url: seen.page_url,
                 domain: visitor::cookie_domain(settings, seen.host),
                 now,
                 random,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::bots;
     use crate::event::Event;
-    use crate::gateway::tests::{TestGateway, TestResponse, house, limits, page};
+    use crate::gateway::tests::{TestGateway, TestResponse, limits, page, start_gateway};
     use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
     use crate::vendors;
     use crate::visitor::tests::{settings, settings_of};
@@ -136,7 +136,7 @@ mod tests {
         visitor: visitor::VisitorSettings,
         minting: Vec<VendorCookieIssuer>,
     ) -> TestGateway {
-        let house = house().await;
+        let house = start_gateway().await;
         let setup = GatewaySiteSetup {
             id: house.site,
             name: "shop".into(),
@@ -153,7 +153,7 @@ mod tests {
                 origin: None,
             },
             visitor,
-            minting,
+            cookie_issuers: minting,
             public: crate::profile::PublicProfilePaths::default(),
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::GatewaySnapshot;
 use super::settings::{VolumeLimits, VolumeRate};
-use super::tests::{basic, house, house_with, limits, page, to, track};
+use super::tests::{basic, limits, page, start_gateway, start_with_limits, to, track};
 
 const SERVER: &str = "Bearer a-server-token-of-the-shop";
 
@@ -23,7 +23,7 @@ fn five(name: &str) -> String {
 async fn events_of_a_client_are_limited_on_every_route_and_servers_are_not() {
     let mut limits = limits();
     limits.rates.client_volumes = volumes(8, 1 << 20);
-    let house = house_with(limits).await;
+    let house = start_with_limits(limits).await;
     let written = || to("POST", "/v1/batch").header("authorization", basic("shop-web"));
     assert_eq!(house.ask(page("/e"), five("one")).await.status, 204);
     assert_eq!(house.ask(written(), five("two")).await.status, 200, "admitted with three left");
@@ -57,7 +57,7 @@ async fn bytes_count_decompressed_and_also_those_of_bodies_that_are_refused() {
     use std::io::Write as _;
     let mut limits = limits();
     limits.rates.client_volumes = volumes(1000, 10_000);
-    let house = house_with(limits).await;
+    let house = start_with_limits(limits).await;
     let mut body = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     body.write_all(format!("[\"{}", "x".repeat(10_000)).as_bytes()).unwrap();
     let body = body.finish().unwrap();
@@ -74,7 +74,7 @@ async fn bytes_count_decompressed_and_also_those_of_bodies_that_are_refused() {
 async fn site_has_quotas_that_its_servers_use_up_too() {
     let mut limits = limits();
     limits.rates.site_volumes = volumes(5, 1 << 20);
-    let house = house_with(limits).await;
+    let house = start_with_limits(limits).await;
     let server = || to("POST", "/v1/batch").header("authorization", SERVER);
     assert_eq!(house.ask(server(), five("server")).await.status, 200);
     for answer in [house.ask(server(), five("again")).await, house.ask(page("/e"), five("p")).await]
@@ -86,7 +86,7 @@ async fn site_has_quotas_that_its_servers_use_up_too() {
 
 #[tokio::test]
 async fn used_up_quotas_survive_a_reload_of_other_settings() {
-    let house = house().await;
+    let house = start_gateway().await;
     let metrics = house.gateway.metrics.clone();
     let spent = Arc::clone(&house.gateway.rates.load());
     house.gateway.reload(GatewaySnapshot::new(
@@ -112,7 +112,7 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
 
 #[tokio::test]
 async fn client_over_its_quota_gets_the_time_to_retry() {
-    let house = house().await;
+    let house = start_gateway().await;
     let mut taken = 0;
     // The quota grows by one a second meanwhile.
     let answer = loop {

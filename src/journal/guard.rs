@@ -3,7 +3,7 @@
 //!
 //! A start that follows no orderly stop follows an abort, whatever it was: a panic that aborts, memory that ran out,
 //! a signal, a power cut. From such a start on every reader is careful until it has passed all that may have been in
-//! flight. It takes a few records at a time ([`GROUP`]) and writes down which before it handles them; when they are
+//! flight. It takes a few records at a time ([`MAX_CAREFUL_GROUP`]) and writes down which before it handles them; when they are
 //! done, the note is removed. Notes found at a start name the records that were in flight when the process died.
 //! These suspects are handled alone, until each has got through once. One that was in flight at
 //! `journal.poison_starts` aborted starts in a row is poisoned: its reader sets it aside permanently, with a warning
@@ -30,7 +30,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use super::{JournalError, SiteId};
 
 /// The most records that a careful reader handles together.
-pub const GROUP: usize = 64;
+pub const MAX_CAREFUL_GROUP: usize = 64;
 
 /// The key of a reader in the guard: its site and its name there.
 pub(super) type GuardedReaderKey = (SiteId, String);
@@ -42,19 +42,26 @@ pub(super) type SuspectCounts = BTreeMap<i64, u32>;
 #[async_trait]
 pub(super) trait InFlightLog: Send + Sync {
     /// Notes that these records, and no others, are in flight at the reader.
-    async fn note(&self, reader: &GuardedReaderKey, items: Vec<i64>) -> Result<(), JournalError>;
+    async fn record_in_flight(
+        &self,
+        reader: &GuardedReaderKey,
+        items: Vec<i64>,
+    ) -> Result<(), JournalError>;
 
     /// Notes that no record is in flight at the reader any more.
     async fn clear(&self, reader: &GuardedReaderKey) -> Result<(), JournalError>;
 
     /// Removes suspects that got through, or no longer matter.
-    async fn forgive(&self, reader: &GuardedReaderKey, items: Vec<i64>)
-    -> Result<(), JournalError>;
+    async fn remove_suspects(
+        &self,
+        reader: &GuardedReaderKey,
+        items: Vec<i64>,
+    ) -> Result<(), JournalError>;
 }
 
 /// The guard of all readers of one gateway.
 pub struct PoisonGuard {
-    notes: Option<Box<dyn InFlightLog>>,
+    in_flight_log: Option<Box<dyn InFlightLog>>,
     /// True if the start follows an abort.
     is_after_abort: bool,
     /// Aborted starts in a row after which a record is poisoned; zero disables the guard.
@@ -70,7 +77,7 @@ impl Default for PoisonGuard {
     /// Returns a guard that is disabled.
     fn default() -> Self {
         Self {
-            notes: None,
+            in_flight_log: None,
             is_after_abort: false,
             poison_starts: 0,
             suspects: Mutex::default(),
@@ -88,7 +95,13 @@ impl PoisonGuard {
     ) -> Self {
         let (is_after_abort, suspects) =
             (is_after_abort && poison_starts > 0, Mutex::new(suspects));
-        Self { notes: Some(notes), is_after_abort, poison_starts, suspects, ..Self::default() }
+        Self {
+            in_flight_log: Some(notes),
+            is_after_abort,
+            poison_starts,
+            suspects,
+            ..Self::default()
+        }
     }
 
     /// Returns true if this start follows an abort.
@@ -97,10 +110,10 @@ impl PoisonGuard {
     }
 
     /// Returns the guard of a reader of records, careful from its beginning after an abort.
-    pub fn care(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
+    pub fn reader_guard(self: &Arc<Self>, site: SiteId, reader: &str) -> ReaderGuard {
         let care = self.watch(site, reader);
         if self.is_after_abort {
-            care.begin_care();
+            care.enter_careful_mode();
         }
         care
     }
@@ -115,7 +128,7 @@ impl PoisonGuard {
     }
 
     /// Returns once no reader of records is careful, or after `longest`.
-    pub async fn calm(&self, longest: Duration) {
+    pub async fn wait_for_careful_readers(&self, longest: Duration) {
         let mut careful = self.careful.subscribe();
         tokio::time::timeout(longest, careful.wait_for(|careful| *careful == 0)).await.ok();
     }
@@ -148,7 +161,8 @@ impl ReaderGuard {
     pub fn group(&self, items: impl IntoIterator<Item = i64>) -> usize {
         let suspects = self.guard.lock();
         let suspects = suspects.get(&self.reader).filter(|suspects| !suspects.is_empty());
-        let most = if self.is_careful() || suspects.is_some() { GROUP } else { usize::MAX };
+        let most =
+            if self.is_careful() || suspects.is_some() { MAX_CAREFUL_GROUP } else { usize::MAX };
         let is_plain = |item: &i64| !suspects.is_some_and(|suspects| suspects.contains_key(item));
         items.into_iter().take(most).take_while(is_plain).count().max(1)
     }
@@ -163,25 +177,26 @@ impl ReaderGuard {
 
     /// Begins to work on these items. A careful reader writes them down, and waits for its turn.
     pub async fn begin(self: &Arc<Self>, items: Vec<i64>) -> GuardedWork {
-        let is_noted = self.is_careful() || self.suspects(&items);
+        let is_noted = self.is_careful() || self.includes_suspect(&items);
         let mut section =
-            GuardedWork { care: self.clone(), items, turn: None, is_noted, ended: false };
+            GuardedWork { reader_guard: self.clone(), items, turn: None, is_noted, ended: false };
         section.resume().await;
         section
     }
 
     /// Begins to work on an item without waiting for a turn; writes it down if `is_noted`.
-    pub async fn begin_beside(self: &Arc<Self>, item: i64, is_noted: bool) -> GuardedWork {
+    pub async fn begin_without_turn(self: &Arc<Self>, item: i64, is_noted: bool) -> GuardedWork {
         let items = vec![item];
-        let section = GuardedWork { care: self.clone(), items, turn: None, is_noted, ended: false };
+        let section =
+            GuardedWork { reader_guard: self.clone(), items, turn: None, is_noted, ended: false };
         if is_noted {
-            section.note().await;
+            section.record_in_flight().await;
         }
         section
     }
 
     /// Removes these items from the suspects: they got through, were set aside, or are to be retried.
-    pub async fn forgive(&self, items: &[i64]) {
+    pub async fn remove_suspects(&self, items: &[i64]) {
         let was_suspected = {
             let mut all = self.guard.lock();
             let Some(suspects) = all.get_mut(&self.reader) else { return };
@@ -189,39 +204,39 @@ impl ReaderGuard {
             suspects.retain(|item, _| !items.contains(item));
             suspects.len() < count
         };
-        if let (true, Some(notes)) = (was_suspected, &self.guard.notes)
-            && let Err(error) = notes.forgive(&self.reader, items.to_vec()).await
+        if let (true, Some(notes)) = (was_suspected, &self.guard.in_flight_log)
+            && let Err(error) = notes.remove_suspects(&self.reader, items.to_vec()).await
         {
             tracing::debug!(%error, "finished events stay marked as suspects until the next start");
         }
     }
 
     /// Removes all suspects of this reader.
-    pub async fn forgive_all(&self) {
+    pub async fn remove_all_suspects(&self) {
         let items: Vec<i64> = {
             let suspects = self.guard.lock();
             suspects.get(&self.reader).into_iter().flat_map(|it| it.keys()).copied().collect()
         };
         if !items.is_empty() {
-            self.forgive(&items).await;
+            self.remove_suspects(&items).await;
         }
     }
 
     /// Ends the reader's care: it has passed all that may have been in flight.
-    pub fn end_care(&self) {
+    pub fn leave_careful_mode(&self) {
         if self.is_careful.swap(false, Ordering::Relaxed) {
             self.guard.careful.send_modify(|careful| *careful = careful.saturating_sub(1));
         }
     }
 
-    fn suspects(&self, items: &[i64]) -> bool {
+    fn includes_suspect(&self, items: &[i64]) -> bool {
         let suspects = self.guard.lock();
         let suspects = suspects.get(&self.reader).filter(|suspects| !suspects.is_empty());
         suspects.is_some_and(|suspects| items.iter().any(|item| suspects.contains_key(item)))
     }
 
     /// Makes the reader careful from here on, after a panic of its own.
-    pub fn begin_care(&self) {
+    pub fn enter_careful_mode(&self) {
         if self.guard.poison_starts == 0 {
             return;
         }
@@ -231,9 +246,9 @@ impl ReaderGuard {
     }
 
     /// Counts an abort against the items that were in flight when the reader panicked.
-    fn blame(&self, items: &[i64]) {
+    fn count_abort(&self, items: &[i64]) {
         // In a larger group the culprit is unknown; careful reading finds it.
-        if self.guard.poison_starts == 0 || items.len() > GROUP {
+        if self.guard.poison_starts == 0 || items.len() > MAX_CAREFUL_GROUP {
             return;
         }
         let mut all = self.guard.lock();
@@ -247,13 +262,13 @@ impl ReaderGuard {
 
 impl Drop for ReaderGuard {
     fn drop(&mut self) {
-        self.end_care();
+        self.leave_careful_mode();
     }
 }
 
 /// The work on some records, from its beginning to its end.
 pub struct GuardedWork {
-    care: Arc<ReaderGuard>,
+    reader_guard: Arc<ReaderGuard>,
     items: Vec<i64>,
     turn: Option<OwnedMutexGuard<()>>,
     is_noted: bool,
@@ -273,8 +288,8 @@ impl GuardedWork {
     /// Resumes the work after a pause.
     pub async fn resume(&mut self) {
         if self.is_noted && self.turn.is_none() {
-            self.turn = Some(self.care.guard.turn.clone().lock_owned().await);
-            self.note().await;
+            self.turn = Some(self.reader_guard.guard.turn.clone().lock_owned().await);
+            self.record_in_flight().await;
         }
     }
 
@@ -282,33 +297,34 @@ impl GuardedWork {
     pub async fn end(mut self) {
         self.ended = true;
         self.pause().await;
-        self.care.forgive(&self.items).await;
+        self.reader_guard.remove_suspects(&self.items).await;
     }
 
     /// Ends the work after a panic, and blames its items.
-    pub async fn died(mut self) {
+    pub async fn end_after_panic(mut self) {
         self.ended = true;
         self.pause().await;
-        self.care.blame(&self.items);
+        self.reader_guard.count_abort(&self.items);
     }
 
     /// Ends the first part of the work; its items stay suspects, since they have not got through yet.
-    pub async fn leave(mut self) {
+    pub async fn end_keeping_suspects(mut self) {
         self.ended = true;
         self.pause().await;
     }
 
-    async fn note(&self) {
-        if let Some(notes) = &self.care.guard.notes
-            && let Err(error) = notes.note(&self.care.reader, self.items.clone()).await
+    async fn record_in_flight(&self) {
+        if let Some(notes) = &self.reader_guard.guard.in_flight_log
+            && let Err(error) =
+                notes.record_in_flight(&self.reader_guard.reader, self.items.clone()).await
         {
             tracing::debug!(%error, "the events in progress cannot be recorded");
         }
     }
 
     async fn clear(&self) {
-        if let Some(notes) = &self.care.guard.notes
-            && let Err(error) = notes.clear(&self.care.reader).await
+        if let Some(notes) = &self.reader_guard.guard.in_flight_log
+            && let Err(error) = notes.clear(&self.reader_guard.reader).await
         {
             tracing::debug!(%error, "the record of events in progress cannot be cleared");
         }
@@ -318,7 +334,7 @@ impl GuardedWork {
 impl Drop for GuardedWork {
     fn drop(&mut self) {
         if !self.ended && std::thread::panicking() {
-            self.care.blame(&self.items);
+            self.reader_guard.count_abort(&self.items);
         }
     }
 }

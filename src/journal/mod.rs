@@ -19,7 +19,7 @@ mod subject;
 mod suppression;
 
 pub use dedupe::{MessageKey, MessageScope};
-pub use guard::{GROUP, GuardedWork, PoisonGuard, ReaderGuard};
+pub use guard::{GuardedWork, MAX_CAREFUL_GROUP, PoisonGuard, ReaderGuard};
 pub use outcome::{
     EndedEvent, EventAtReader, EventHistory, FinalOutcome, LastVendorCall, OutcomeCause,
     ReaderEventState, StoredOutcome,

@@ -129,7 +129,7 @@ pub struct EventAtReader {
     /// The number of the reader.
     pub reader: ReaderId,
     /// The event's state at the reader.
-    pub standing: ReaderEventState,
+    pub state: ReaderEventState,
     /// The last outcome, if that was recorded: a replayed or retried event has ended before.
     pub outcome: Option<StoredOutcome>,
     /// The dead letter, while it is kept.
@@ -140,7 +140,7 @@ impl EventAtReader {
     /// Returns the name of the event's state, or of its outcome: `before_destination`, `pending`, `held`, `waiting`,
     /// `delivered`, `skipped`, `dead`, or `settled` where the outcome was not recorded.
     pub fn name(&self, now: Timestamp) -> &'static str {
-        match self.standing {
+        match self.state {
             ReaderEventState::BeforeReader => "before_destination",
             ReaderEventState::Unsettled => "pending",
             ReaderEventState::Parked { attempt: 0, due_at } if due_at > now => "held",

@@ -59,7 +59,7 @@ pub struct SubjectRecord {
 #[derive(Clone, Debug)]
 pub struct SubjectRecordPage {
     /// The person's records among those read.
-    pub held: Vec<SubjectRecord>,
+    pub records: Vec<SubjectRecord>,
     /// The position of the next step; `None` at the end.
     pub next: Option<SubjectCursor>,
 }
@@ -78,7 +78,11 @@ pub trait SubjectRights: Send + Sync {
 
     /// Lifts the suppression of the person who has this name; returns the number of names. Erased
     /// records do not come back.
-    async fn lift(&self, site: SiteId, name: PersonNameDigest) -> Result<u64, JournalError>;
+    async fn lift_suppression(
+        &self,
+        site: SiteId,
+        name: PersonNameDigest,
+    ) -> Result<u64, JournalError>;
 
     /// Erases the events, parked events and dead letters that carry one of these names, in small steps.
     /// Every reader's account still holds: unsettled events end as skipped.
@@ -99,7 +103,7 @@ pub trait SubjectRights: Send + Sync {
     async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError>;
 
     /// Returns the person's records behind `from`, one bounded step.
-    async fn held(
+    async fn read_subject_records(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,

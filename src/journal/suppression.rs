@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::SiteId;
 use crate::event::identity::{self, IdentityKind};
-use crate::event::{Event, EventKind, names_somebody};
+use crate::event::{Event, EventKind, is_identifying_id};
 use crate::values::{email, unicode};
 
 /// The kind of a name. Any client can name its device after another person, so a name means nothing
@@ -178,7 +178,7 @@ struct EventPersonNames<'e> {
 impl<'e> EventPersonNames<'e> {
     fn of(event: &'e Event) -> Self {
         // A placeholder user id of a sloppy tag counts as no user id.
-        let user = event.user_id.as_deref().filter(|user| names_somebody(user));
+        let user = event.user_id.as_deref().filter(|user| is_identifying_id(user));
         let previous = event.previous_id.as_deref();
         let is_users_previous = event.kind == EventKind::Alias && event.facts.from_server;
         // As they are written, and as profiles store them.
@@ -377,7 +377,7 @@ mod tests {
                 let key = PersonNameDigest::new(SITE, kind, name);
                 identities.iter().any(|it| PersonNameDigest::new(SITE, PersonNameKind::of(it.kind), &it.value) == key)
             };
-            let somebodys = names.devices.iter().filter(|device| names_somebody(device));
+            let somebodys = names.devices.iter().filter(|device| is_identifying_id(device));
             prop_assert!(somebodys.into_iter().all(|device| known(PersonNameKind::Device, device)));
             prop_assert!(names.user.is_none_or(|user| known(PersonNameKind::User, user)));
         }

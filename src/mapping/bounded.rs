@@ -16,13 +16,13 @@ use minijinja::{Error, ErrorKind, State, Value};
 pub(super) const FILTER: &str = "bounded";
 
 /// The bytes that one unit of fuel pays for, as in the engine.
-const BYTES_A_STEP: u64 = 64;
+const BYTES_PER_FUEL_UNIT: u64 = 64;
 
 /// The price of a part of a value, in bytes: it is only read, and most parts exist already.
-const PART: u64 = 8;
+const PART_COST_BYTES: u64 = 8;
 
 /// The price of an element of a new list, in bytes.
-const SLOT: u64 = 24;
+const ELEMENT_COST_BYTES: u64 = 24;
 
 /// The most levels of a value: deeper JSON does not reach the journal, and readers of a value descend
 /// through all of them.
@@ -31,7 +31,7 @@ const MAX_DEPTH: usize = 128;
 /// Returns the text of a condition with the filter inserted.
 pub(super) fn expression(text: &str) -> Result<String, Error> {
     let mut places = FilterInsertions::default();
-    places.taken(&parse_expr(text)?);
+    places.mark_read_whole(&parse_expr(text)?);
     Ok(places.put_into(text))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn bounded(state: &State<'_, '_>, value: Value) -> Result<Value, Erro
     }
     let mut items = Vec::new();
     for item in value.try_iter()? {
-        payer.pay(SLOT)?;
+        payer.charge(ELEMENT_COST_BYTES)?;
         payer.walk(&item, 1)?;
         items.push(item);
     }
@@ -93,11 +93,11 @@ struct FuelMeter<'s, 'a, 'b> {
 }
 
 impl FuelMeter<'_, '_, '_> {
-    fn pay(&mut self, bytes: u64) -> Result<(), Error> {
+    fn charge(&mut self, bytes: u64) -> Result<(), Error> {
         self.owed = self.owed.saturating_add(bytes);
-        let steps = self.owed / BYTES_A_STEP;
+        let steps = self.owed / BYTES_PER_FUEL_UNIT;
         if steps > 0 {
-            self.owed %= BYTES_A_STEP;
+            self.owed %= BYTES_PER_FUEL_UNIT;
             self.state.consume_fuel(steps)?;
         }
         Ok(())
@@ -108,7 +108,7 @@ impl FuelMeter<'_, '_, '_> {
             return Err(Error::new(ErrorKind::OutOfFuel, "the value has too many levels"));
         }
         let text = value.as_str().map_or(0, str::len);
-        self.pay(PART.saturating_add(u64::try_from(text).unwrap_or(u64::MAX)))?;
+        self.charge(PART_COST_BYTES.saturating_add(u64::try_from(text).unwrap_or(u64::MAX)))?;
         match value.kind() {
             ValueKind::Seq | ValueKind::Iterable => {
                 for item in value.try_iter()? {
@@ -167,7 +167,7 @@ impl FilterInsertions {
     }
 
     /// Marks a value that another expression reads whole.
-    fn taken(&mut self, expr: &ast::Expr<'_>) {
+    fn mark_read_whole(&mut self, expr: &ast::Expr<'_>) {
         if matches!(expr, ast::Expr::Var(_) | ast::Expr::GetAttr(_) | ast::Expr::GetItem(_)) {
             self.mark(expr);
         }
@@ -187,13 +187,13 @@ impl FilterInsertions {
                 for operand in [&it.left, &it.right] {
                     match it.op {
                         ScAnd | ScOr => self.expression(operand),
-                        _ => self.taken(operand),
+                        _ => self.mark_read_whole(operand),
                     }
                 }
             }
             Expr::Compare(it) => {
-                self.taken(&it.expr);
-                it.ops.iter().for_each(|op| self.taken(&op.expr));
+                self.mark_read_whole(&it.expr);
+                it.ops.iter().for_each(|op| self.mark_read_whole(&op.expr));
             }
             Expr::IfExpr(it) => {
                 let parts = [&it.test_expr, &it.true_expr].into_iter().chain(&it.false_expr);
@@ -208,21 +208,21 @@ impl FilterInsertions {
                 self.expression(&it.expr);
                 self.expression(&it.subscript_expr);
             }
-            _ => self.maker(expr),
+            _ => self.mark_created_value(expr),
         }
     }
 
     /// Marks an expression that makes a value.
-    fn maker(&mut self, expr: &ast::Expr<'_>) {
+    fn mark_created_value(&mut self, expr: &ast::Expr<'_>) {
         use ast::Expr;
         match expr {
             Expr::Slice(it) => {
                 let bounds = it.start.iter().chain(&it.stop).chain(&it.step);
                 bounds.for_each(|bound| self.expression(bound));
-                self.taken(&it.expr);
+                self.mark_read_whole(&it.expr);
             }
             Expr::Filter(it) => {
-                it.expr.iter().for_each(|expr| self.taken(expr));
+                it.expr.iter().for_each(|expr| self.mark_read_whole(expr));
                 self.arguments(&it.args);
             }
             Expr::Call(it) => self.call(it),
@@ -246,7 +246,7 @@ impl FilterInsertions {
         use ast::CallArg::{Kwarg, KwargSplat, Pos, PosSplat};
         for argument in arguments {
             let (Pos(expr) | Kwarg(_, expr) | PosSplat(expr) | KwargSplat(expr)) = argument;
-            self.taken(expr);
+            self.mark_read_whole(expr);
         }
     }
 
@@ -266,10 +266,10 @@ impl FilterInsertions {
         use ast::Stmt;
         match statement {
             Stmt::Template(it) => self.statements(&it.children),
-            Stmt::EmitExpr(it) => self.taken(&it.expr),
+            Stmt::EmitExpr(it) => self.mark_read_whole(&it.expr),
             Stmt::EmitRaw(_) => {}
             Stmt::ForLoop(it) => {
-                self.taken(&it.iter);
+                self.mark_read_whole(&it.iter);
                 it.filter_expr.iter().for_each(|filter| self.expression(filter));
                 self.statements(&it.body);
                 self.statements(&it.else_body);

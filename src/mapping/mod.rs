@@ -13,7 +13,7 @@
 //! so are failed evaluations ([`EventMapping::take_failures`]).
 //!
 //! Names that the engine or an event cannot have are configuration errors; names that are probably typos
-//! are warnings ([`probable_slips`]).
+//! are warnings ([`probable_typos`]).
 
 mod bounded;
 mod globs;
@@ -29,7 +29,7 @@ mod tests;
 
 pub use globs::GlobPatterns;
 pub use omissions::{MappingBound, MissingValue};
-pub use spec::{NameMention, probable_slips};
+pub use spec::{NameMention, probable_typos};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,10 +61,10 @@ pub struct EventMapping {
     currency: Option<String>,
     country: Option<String>,
     rules: Vec<MappingRule>,
-    looks: ContextNeeds,
+    context_needs: ContextNeeds,
     /// The most bytes that the rules put into one event.
     max_bytes: usize,
-    left_out: OmissionCounters,
+    omissions: OmissionCounters,
     counted: BTreeSet<String>,
 }
 
@@ -88,9 +88,9 @@ impl Default for EventMapping {
             currency: None,
             country: None,
             rules: Vec::new(),
-            looks: ContextNeeds::default(),
+            context_needs: ContextNeeds::default(),
             max_bytes: 0,
-            left_out: OmissionCounters::default(),
+            omissions: OmissionCounters::default(),
             counted: BTreeSet::new(),
         }
     }
@@ -133,17 +133,17 @@ impl EventMapping {
             currency,
             country,
             rules,
-            looks,
+            context_needs: looks,
             counted,
             max_bytes,
-            left_out,
+            omissions: left_out,
         }
     }
 
     /// Returns the number of values left out since the last call, by the bound that they met; true if
     /// these are the first.
     pub fn take_omissions(&self) -> Option<(Vec<(MappingBound, u64)>, bool)> {
-        self.left_out.take()
+        self.omissions.take()
     }
 
     /// Returns the event names that its rules name, in their order.
@@ -154,7 +154,7 @@ impl EventMapping {
     /// Returns the failed evaluations since the last call, by the name of their rule; true if these are the
     /// first.
     pub fn take_failures(&self) -> Option<(Vec<(String, u64)>, bool)> {
-        let (counts, is_news) = self.left_out.take_failures()?;
+        let (counts, is_news) = self.omissions.take_failures()?;
         Some((counts.into_iter().map(|(rule, count)| (rule_name(rule), count)).collect(), is_news))
     }
 
@@ -181,8 +181,8 @@ impl EventMapping {
     }
 
     /// Returns true if it needs the attributes computed from a person's events.
-    pub fn wants_computed(&self) -> bool {
-        self.looks.computed
+    pub fn needs_computed_attributes(&self) -> bool {
+        self.context_needs.computed
     }
 
     /// Returns the names of events whose counts per person it uses.
@@ -228,7 +228,7 @@ impl EventMapping {
         }
         let computed = event.computed.as_ref();
         let mut sight = minijinja::Value::UNDEFINED;
-        if self.condition.looks_within() {
+        if self.condition.needs_content() {
             sight = self.template_context(&event.event, &event.profile, computed);
         }
         match self.condition.holds(&self.templates, &sight) {
@@ -246,11 +246,11 @@ impl EventMapping {
         if let Some(traits) = &self.traits {
             draft.keep_traits(|key| traits.matches(key));
         }
-        let mut notes = MappingDiagnostics { left_out: &self.left_out, rule: 0, missing };
+        let mut notes = MappingDiagnostics { left_out: &self.omissions, rule: 0, missing };
         for (index, rule) in self.rules.iter().enumerate() {
             notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
-            if is_for && rule.looks_within() {
+            if is_for && rule.needs_content() {
                 sight = self.template_context(&draft.event, &draft.profile, computed);
             }
             // A rule whose condition fails to evaluate does nothing.
@@ -260,7 +260,7 @@ impl EventMapping {
                 rule.apply(&mut draft, &self.templates, &sight, &mut notes);
             }
         }
-        self.left_out.add(MappingBound::Mapping, draft.refused);
+        self.omissions.add(MappingBound::Mapping, draft.refused);
         self.add_defaults(&mut draft);
         let MappingDraft { event: mapped, profile, .. } = draft;
         Ok(EnrichedEvent::new(event.seq, Arc::new(mapped), Arc::new(profile)))
@@ -284,14 +284,14 @@ impl EventMapping {
         profile: &ProfileView,
         computed: Option<&Arc<ComputedAttributes>>,
     ) -> minijinja::Value {
-        template_context::template_context(self.looks, event, profile, computed)
+        template_context::template_context(self.context_needs, event, profile, computed)
     }
 
     fn add_defaults(&self, draft: &mut MappingDraft) {
         if let (Some(currency), Some(properties)) = (&self.currency, &mut draft.event.properties)
             && AMOUNTS.iter().any(|key| properties.contains_key(*key))
             && currency::read(properties.get("currency"), Some(currency)) == ParsedValue::Absent
-            && !AMOUNTS.iter().any(|key| says_currency(properties.get(*key)))
+            && !AMOUNTS.iter().any(|key| has_currency(properties.get(*key)))
         {
             properties.insert("currency".to_owned(), Value::String(currency.clone()));
         }
@@ -305,7 +305,7 @@ impl EventMapping {
 }
 
 /// Returns true for an amount with a currency beside it: the default does not replace that.
-fn says_currency(amount: Option<&Value>) -> bool {
+fn has_currency(amount: Option<&Value>) -> bool {
     let text = amount.and_then(Value::as_str);
     text.and_then(|text| amount::parse(text, None)).is_some_and(|it| it.currency.is_some())
 }

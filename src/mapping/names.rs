@@ -135,7 +135,7 @@ pub(super) struct TemplateNames {
     functions: BTreeSet<String>,
     methods: BTreeSet<String>,
     /// Its own variables, each with its value where that is a lookup.
-    own: BTreeMap<String, Option<LookupPath>>,
+    variables: BTreeMap<String, Option<LookupPath>>,
 }
 
 impl TemplateNames {
@@ -192,7 +192,7 @@ impl TemplateNames {
     /// Returns the lookup that an expression is, with variables replaced by the lookups they stand for.
     fn lookup(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         match expr {
-            ast::Expr::Var(var) => match self.own.get(var.id) {
+            ast::Expr::Var(var) => match self.variables.get(var.id) {
                 Some(stands_for) => stands_for.clone(),
                 None if var.id == "loop" => None,
                 None => Some(vec![var.id.to_owned()]),
@@ -217,7 +217,7 @@ impl TemplateNames {
     }
 
     /// Does the same for an expression that leaves elements of a list, or a value, as they are.
-    fn stands_for(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
+    fn resolve_lookup(&self, expr: &ast::Expr<'_>) -> Option<LookupPath> {
         const SAME: [&str; 11] = [
             "d",
             "default",
@@ -233,9 +233,9 @@ impl TemplateNames {
         ];
         match expr {
             ast::Expr::Filter(it) if SAME.contains(&it.name) => {
-                it.expr.as_ref().and_then(|inner| self.stands_for(inner))
+                it.expr.as_ref().and_then(|inner| self.resolve_lookup(inner))
             }
-            ast::Expr::Slice(it) => self.stands_for(&it.expr),
+            ast::Expr::Slice(it) => self.resolve_lookup(&it.expr),
             other => self.lookup(other),
         }
     }
@@ -243,7 +243,7 @@ impl TemplateNames {
     fn assign(&mut self, target: &ast::Expr<'_>, value: Option<LookupPath>) {
         match target {
             ast::Expr::Var(var) => {
-                self.own.insert(var.id.to_owned(), value);
+                self.variables.insert(var.id.to_owned(), value);
             }
             ast::Expr::List(list) => list.items.iter().for_each(|item| self.assign(item, None)),
             ast::Expr::Tuple(list) => list.items.iter().for_each(|item| self.assign(item, None)),
@@ -309,7 +309,7 @@ impl TemplateNames {
         };
         self.filters.extend(named(&BY_FILTER));
         self.tests.extend(named(&BY_TEST));
-        let list = filter.expr.as_ref().and_then(|expr| self.stands_for(expr));
+        let list = filter.expr.as_ref().and_then(|expr| self.resolve_lookup(expr));
         if let (Some(mut list), Some(name)) = (list, attribute(filter)) {
             list.extend(name.split('.').map(str::to_owned));
             self.lookups.insert(list);
@@ -319,7 +319,7 @@ impl TemplateNames {
 
     fn call(&mut self, call: &ast::Call<'_>) {
         match &call.expr {
-            ast::Expr::Var(var) if var.id != "loop" && !self.own.contains_key(var.id) => {
+            ast::Expr::Var(var) if var.id != "loop" && !self.variables.contains_key(var.id) => {
                 self.functions.insert(var.id.to_owned());
             }
             ast::Expr::Var(_) => {}
@@ -355,7 +355,7 @@ impl TemplateNames {
             Stmt::EmitRaw(_) => {}
             Stmt::ForLoop(it) => {
                 self.expression(&it.iter);
-                self.assign(&it.target, self.stands_for(&it.iter));
+                self.assign(&it.target, self.resolve_lookup(&it.iter));
                 it.filter_expr.iter().for_each(|filter| self.expression(filter));
                 self.statements(&it.body);
                 self.statements(&it.else_body);
@@ -368,13 +368,13 @@ impl TemplateNames {
             Stmt::WithBlock(it) => {
                 for (target, value) in &it.assignments {
                     self.expression(value);
-                    self.assign(target, self.stands_for(value));
+                    self.assign(target, self.resolve_lookup(value));
                 }
                 self.statements(&it.body);
             }
             Stmt::Set(it) => {
                 self.expression(&it.expr);
-                self.assign(&it.target, self.stands_for(&it.expr));
+                self.assign(&it.target, self.resolve_lookup(&it.expr));
             }
             Stmt::SetBlock(it) => {
                 it.filter.iter().for_each(|filter| self.expression(filter));

@@ -154,13 +154,13 @@ impl MappingDraft {
                     Value::Number(number) => number.to_string(),
                     _ => return,
                 };
-                if filler.pays(0) {
+                if filler.take_room(0) {
                     *self.text(text) = Some(value).filter(|value| !value.is_empty());
                 }
             }
             EventPathRoot::Tree(ObjectMember::Traits) => {
                 // These traits take precedence over others in the event.
-                for object in self.said_traits() {
+                for object in self.own_traits_mut() {
                     filler.put_in(object, &path.steps);
                 }
                 filler.put_in(&mut self.profile.traits, &path.steps);
@@ -266,19 +266,19 @@ impl MappingDraft {
             ObjectMember::Integrations => self.event.integrations.iter_mut().collect(),
             ObjectMember::Traits => {
                 let Self { event, profile, .. } = self;
-                let mut objects = said_traits(event);
+                let mut objects = own_traits_mut(event);
                 objects.push(&mut profile.traits);
                 objects
             }
         }
     }
 
-    fn said_traits(&mut self) -> Vec<&mut JsonObject> {
-        said_traits(&mut self.event)
+    fn own_traits_mut(&mut self) -> Vec<&mut JsonObject> {
+        own_traits_mut(&mut self.event)
     }
 }
 
-fn said_traits(event: &mut Event) -> Vec<&mut JsonObject> {
+fn own_traits_mut(event: &mut Event) -> Vec<&mut JsonObject> {
     let context = event.context.as_mut().and_then(|context| context.get_mut("traits"));
     let context = context.and_then(Value::as_object_mut);
     event.traits.iter_mut().chain(context).collect()
@@ -294,7 +294,7 @@ struct EventPathWriter<'v> {
 
 impl EventPathWriter<'_> {
     /// Takes the room of another copy, under a key of this length; returns false if there is too little.
-    fn pays(&mut self, key: usize) -> bool {
+    fn take_room(&mut self, key: usize) -> bool {
         let room = self.room.checked_sub(self.size.saturating_add(key));
         self.refused += u64::from(room.is_none());
         self.room = room.unwrap_or(self.room);
@@ -305,7 +305,7 @@ impl EventPathWriter<'_> {
         match steps {
             [] => {}
             [EventPathStep::Key(key)] => {
-                if self.pays(key.len()) {
+                if self.take_room(key.len()) {
                     object.insert(key.clone(), self.value.clone());
                 }
             }
@@ -323,7 +323,7 @@ impl EventPathWriter<'_> {
 
     fn put_within(&mut self, place: &mut Value, steps: &[EventPathStep]) {
         match (place, steps) {
-            (place, []) if self.pays(0) => *place = self.value.clone(),
+            (place, []) if self.take_room(0) => *place = self.value.clone(),
             (_, []) => {}
             (Value::Object(object), steps) => self.put_in(object, steps),
             (Value::Array(items), [EventPathStep::Each, rest @ ..]) => {
@@ -340,13 +340,13 @@ impl EventPathWriter<'_> {
 /// Estimates the bytes that a copy of a value takes in memory.
 fn size(value: &Value) -> usize {
     /// The bytes of a value's own place, in a list or an object.
-    const PLACE: usize = 32;
-    PLACE
+    const VALUE_SLOT_BYTES: usize = 32;
+    VALUE_SLOT_BYTES
         + match value {
             Value::String(text) => text.len(),
             Value::Array(items) => items.iter().map(size).sum(),
             Value::Object(object) => {
-                object.iter().map(|(key, value)| PLACE + key.len() + size(value)).sum()
+                object.iter().map(|(key, value)| VALUE_SLOT_BYTES + key.len() + size(value)).sum()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }

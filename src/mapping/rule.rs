@@ -122,7 +122,7 @@ impl MappingCondition {
     }
 
     /// Returns true if it needs the event's content.
-    pub(super) fn looks_within(&self) -> bool {
+    pub(super) fn needs_content(&self) -> bool {
         self.holds.is_some()
     }
 
@@ -211,11 +211,11 @@ impl MappingRule {
     }
 
     /// Returns true if it needs the event's content for more than changing it.
-    pub(super) fn looks_within(&self) -> bool {
+    pub(super) fn needs_content(&self) -> bool {
         let is_template = |(_, setting): &(EventPath, AssignedValue)| {
             matches!(setting, AssignedValue::Template(_))
         };
-        self.condition.looks_within() || self.set.iter().any(is_template)
+        self.condition.needs_content() || self.set.iter().any(is_template)
     }
 
     /// Changes the event: set, move, convert, hash, drop. A template without a value sets nothing.

@@ -239,7 +239,7 @@ pub struct NameMention {
 
 /// Returns warnings about lookups that are probably typos. `made` are lookups that the configuration
 /// itself fills.
-pub fn probable_slips(
+pub fn probable_typos(
     mentions: &BTreeSet<NameMention>,
     made: &BTreeSet<LookupPath>,
 ) -> Vec<String> {
@@ -310,7 +310,7 @@ mod tests {
         let mentions = mentions
             .iter()
             .map(|(place, text)| NameMention { place: (*place).to_owned(), lookup: lookup(text) });
-        probable_slips(&mentions.collect(), &made.iter().map(|text| lookup(text)).collect())
+        probable_typos(&mentions.collect(), &made.iter().map(|text| lookup(text)).collect())
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct AddressRewriter<'r> {
     authority: &'r str,
     secure: bool,
     /// The path and query that the visitor requested.
-    asked: &'r str,
+    request_target: &'r str,
 }
 
 /// An absolute address in a field.
@@ -62,7 +62,7 @@ impl OriginOwnAddress {
         (authority, secure): (&'r str, bool),
         asked: &'r str,
     ) -> AddressRewriter<'r> {
-        AddressRewriter { own: self, authority, secure, asked }
+        AddressRewriter { own: self, authority, secure, request_target: asked }
     }
 }
 
@@ -103,7 +103,7 @@ impl AddressRewriter<'_> {
             // The origin does not know of the visitor's TLS. A redirect to the page that the visitor is on already
             // stays a downgrade, even if that loops.
             let is_downgrade = self.secure && address.scheme.eq_ignore_ascii_case("http");
-            return is_downgrade && path(address.rest) != self.asked;
+            return is_downgrade && path(address.rest) != self.request_target;
         }
         own_port && (is_backend || (is_visitors && address.port == Some(self.own.port)))
     }

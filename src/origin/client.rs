@@ -167,7 +167,7 @@ impl OriginClient {
             client.filter(|_| version == Version::HTTP_11 && fields::is_websocket(&head.headers));
         let rewrites = self.settings.rewrite_tags && !from.tags.is_empty();
         let is_page = (self.settings.inject || rewrites) && page::may_be_page(&head);
-        let place = self.clients.enter(from.client).ok_or(OriginError::Busy)?;
+        let place = self.clients.acquire_slot(from.client).ok_or(OriginError::Busy)?;
         let upload = UploadState::new(Some(place));
         let is_head = head.method == Method::HEAD;
         let asked = head.uri.path_and_query().cloned();
@@ -253,7 +253,7 @@ impl OriginClient {
     fn upload_limits(&self) -> UploadLimits {
         UploadLimits {
             bytes: self.settings.upload_bytes as u64,
-            silence: self.settings.upload_silence,
+            idle_timeout: self.settings.upload_idle_timeout,
             trailers: self.settings.trailers.clone(),
         }
     }
@@ -328,7 +328,7 @@ impl OriginClient {
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         head.extensions.clear();
-        let tunnel = tunnel::run(client, origin, self.settings.silence);
+        let tunnel = tunnel::run(client, origin, self.settings.idle_timeout);
         // It counts as a request of its client until it ends.
         head.extensions.insert(UpgradeTunnel::new(tunnel.map(move |()| drop(upload))));
         Response::from_parts(head, ResponseBody::default())
@@ -369,9 +369,9 @@ pub(super) mod tests {
             preserve_host: true,
             connect_timeout: time,
             head_time: time,
-            silence: time,
+            idle_timeout: time,
             upload_bytes: 1 << 20,
-            upload_silence: time,
+            upload_idle_timeout: time,
             client_requests: 2,
             trailers: Arc::new([]),
             tag_bytes: 1 << 20,

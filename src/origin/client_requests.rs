@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The active requests of all clients, and the limit per client.
 pub(super) struct ClientRequestSlots {
     /// The limit per client; 0 is unlimited.
-    most: usize,
+    max_per_client: usize,
     by_client: Mutex<HashMap<ProxiedClientPrefix, usize>>,
 }
 
@@ -30,15 +30,15 @@ pub(super) struct ClientRequestSlot {
 impl ClientRequestSlots {
     /// Creates the counters, with no requests.
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, by_client: Mutex::default() })
+        Arc::new(Self { max_per_client: most, by_client: Mutex::default() })
     }
 
     /// Takes a slot for a request of this client. `None` if it has as many as it may.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ClientRequestSlot> {
+    pub(super) fn acquire_slot(self: &Arc<Self>, address: IpAddr) -> Option<ClientRequestSlot> {
         let client = ProxiedClientPrefix::of(address);
         let mut by_client = self.lock();
         let count = by_client.entry(client).or_default();
-        if self.most > 0 && *count >= self.most {
+        if self.max_per_client > 0 && *count >= self.max_per_client {
             return None;
         }
         *count += 1;
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn client_requests_are_refused_beyond_the_bound_and_only_that_clients() {
         let requests = ClientRequestSlots::new(2);
-        let enter = |address: &str| requests.enter(address.parse().unwrap());
+        let enter = |address: &str| requests.acquire_slot(address.parse().unwrap());
         let (one, two) = (enter("2001:db8::1"), enter("2001:db8::2"));
         assert!(one.is_some() && two.is_some() && enter("2001:db8::3").is_none());
         assert!(enter("2001:db8:0:1::1").is_some() && enter("192.0.2.1").is_some());

@@ -277,7 +277,7 @@ impl PageEditState {
         let Some((attribute, place)) = named(name).and_then(|attribute| {
             let value = attribute.value();
             let link = PageLink::read(&value)?;
-            let place = self.tags.place(&link)?;
+            let place = self.tags.find_replacement(&link)?;
             let start = attribute.value_source_location()?.bytes().start;
             let part = link.replaced(&place);
             Some((start + part.start..start + part.end, place.to))

@@ -52,7 +52,7 @@ const END_TO_END: &[&str] = &[
 
 /// The field names that identify a client, besides `X-Forwarded-*`. Fields that CDNs name after themselves pass: a
 /// CDN overwrites what clients send there.
-const SAY_WHO: &[&str] =
+const CLIENT_FIELDS: &[&str] =
     &["forwarded", "x-real-ip", "x-client-ip", "client-ip", "x-cluster-client-ip"];
 
 /// Removes the fields that concern one connection only.
@@ -120,7 +120,7 @@ pub(super) fn set_forwarded_fields(
 ) {
     let said: Vec<HeaderName> = fields
         .keys()
-        .filter(|name| says_who(name.as_str()) || is_disguised(name.as_str()))
+        .filter(|name| identifies_client(name.as_str()) || is_disguised(name.as_str()))
         .cloned()
         .collect();
     for name in said {
@@ -152,9 +152,9 @@ pub(super) fn set_forwarded_fields(
 }
 
 /// Returns true if a field of this name identifies the client, also for servers that read `_` for `-`.
-fn says_who(name: &str) -> bool {
+fn identifies_client(name: &str) -> bool {
     let read = name.replace('_', "-");
-    read.starts_with("x-forwarded-") || SAY_WHO.contains(&read.as_str())
+    read.starts_with("x-forwarded-") || CLIENT_FIELDS.contains(&read.as_str())
 }
 
 /// Returns true if a server that reads `_` for `-` takes the field for one that the gateway sets.

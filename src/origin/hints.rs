@@ -72,7 +72,7 @@ fn is_needless(link: &str, tags: &VendorTags) -> bool {
         name.trim().eq_ignore_ascii_case("rel").then(|| value.trim().trim_matches('"'))
     });
     let (Some(rel), Some(address)) = (rel, PageLink::read(address)) else { return false };
-    (has(rel, FETCHING) && tags.place(&address).is_some())
+    (has(rel, FETCHING) && tags.find_replacement(&address).is_some())
         || (has(rel, CONNECTING) && tags.is_needless(address.host()))
 }
 

@@ -27,11 +27,11 @@ pub struct OriginSettings {
     /// The time limit for the head of a response, from the request's latest progress.
     pub head_time: Duration,
     /// The longest silence between two pieces of a response, and in a WebSocket.
-    pub silence: Duration,
+    pub idle_timeout: Duration,
     /// The most bytes of an upload.
     pub upload_bytes: usize,
     /// The longest silence between two pieces of an upload.
-    pub upload_silence: Duration,
+    pub upload_idle_timeout: Duration,
     /// The most active requests of one client; 0 = unlimited.
     pub client_requests: usize,
     /// The trailer fields that pass.
@@ -67,9 +67,9 @@ impl OriginSettings {
             preserve_host: section.boolean("preserve_host"),
             connect_timeout: section.positive_duration("connect_timeout"),
             head_time: section.positive_duration("head_time"),
-            silence: section.positive_duration("idle_timeout"),
+            idle_timeout: section.positive_duration("idle_timeout"),
             upload_bytes: section.byte_count("upload_bytes"),
-            upload_silence: section.positive_duration("upload_idle_timeout"),
+            upload_idle_timeout: section.positive_duration("upload_idle_timeout"),
             client_requests: section.integer("client_requests", 0..=1_000_000),
             trailers: trailers::read(&mut section),
             tag_bytes: section.byte_count("tag_bytes"),
@@ -93,7 +93,7 @@ impl OriginSettings {
                 let message =
                     "must be http:// or https://, a host and perhaps a port, and nothing after";
                 // Any other text may contain a password, and is not quoted.
-                match Url::better(&origin).filter(|_| !origin.contains("://")) {
+                match Url::suggest(&origin).filter(|_| !origin.contains("://")) {
                     Some(better) => site.error_about("origin", &origin, message, Some(&better)),
                     None => site.error("origin", message),
                 }

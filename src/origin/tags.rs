@@ -110,7 +110,7 @@ impl VendorTags {
     }
 
     /// Returns the gateway's place for the script of this address, if it serves it.
-    pub(super) fn place(&self, link: &PageLink<'_>) -> Option<LinkReplacement> {
+    pub(super) fn find_replacement(&self, link: &PageLink<'_>) -> Option<LinkReplacement> {
         self.tags.iter().find_map(|tag| {
             tag.places(link.host, link.path).find(|place| {
                 let below = tag.below(place, link.path);
@@ -118,7 +118,7 @@ impl VendorTags {
                 file.is_some_and(|file| {
                     tag.serves(file)
                         && !tag.is_foreign(file, link.query)
-                        && tag.has(file, &below, &link.query.replace("&amp;", "&"))
+                        && tag.is_own_script(file, &below, &link.query.replace("&amp;", "&"))
                 })
             })
         })
@@ -163,8 +163,9 @@ impl VendorTags {
 impl VendorTag {
     /// Returns the candidate replacements for an address of this host and path.
     fn places(&self, host: &str, path: &str) -> impl Iterator<Item = LinkReplacement> {
-        let own = self.script.files.iter().filter(|file| file.is_at(host)).map(|it| (it.strip, 0));
-        let inside = self.script.rewrites.iter().filter(|rewrite| rewrite.is_of(host, path));
+        let own =
+            self.script.files.iter().filter(|file| file.is_on_host(host)).map(|it| (it.strip, 0));
+        let inside = self.script.rewrites.iter().filter(|rewrite| rewrite.applies_to(host, path));
         let inside = inside.map(|rewrite| (rewrite.to, 0));
         let skip = self.endpoint.as_ref().and_then(|url| {
             let under = url.path().trim_end_matches('/');
@@ -200,15 +201,15 @@ impl VendorTag {
     }
 
     /// Returns true if the script of this address is the site's own; a shim replaces any.
-    fn has(&self, file: &ScriptFile, below: &str, query: &str) -> bool {
-        self.is_shim || file.is_of(below, query, &self.ids)
+    fn is_own_script(&self, file: &ScriptFile, below: &str, query: &str) -> bool {
+        self.is_shim || file.belongs_to(below, query, &self.ids)
     }
 
     /// Returns true if the host has no other vendor's files, and no other customer's.
     fn owns(&self, host: &str) -> bool {
         let is_known =
             |file: &ScriptFile| self.is_shim || file.id.is_none() || !self.ids.is_empty();
-        let mut files = self.script.files.iter().filter(|file| file.is_at(host)).peekable();
+        let mut files = self.script.files.iter().filter(|file| file.is_on_host(host)).peekable();
         files.peek().is_some() && files.all(|file| !file.shared && is_known(file))
     }
 
@@ -251,7 +252,7 @@ impl VendorTag {
         let rest = rest.trim_end_matches('\\');
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if self.takes_beacons && path.trim_matches('/').is_empty() {
-            let base_of = |it: &&AddressRewrite| it.is_of(host, "");
+            let base_of = |it: &&AddressRewrite| it.applies_to(host, "");
             if let Some(rewrite) = self.script.bases.iter().find(base_of) {
                 let to = format!("{base}{}{}", self.mount, rewrite.to);
                 return Some((address.start..address.end, address.escape_as_written(to)));
@@ -269,7 +270,7 @@ impl VendorTag {
                 Some(file) => is_served(file),
                 // The script may append anything, so all possible files must be served.
                 None if query.is_empty() && below.matches('/').count() > 1 => {
-                    let mut files = self.script.beyond(&below).peekable();
+                    let mut files = self.script.files_below(&below).peekable();
                     files.peek().is_some() && files.all(is_served)
                 }
                 None => false,
@@ -312,7 +313,7 @@ pub(super) mod tests {
 
     fn placed(tags: &VendorTags, url: &str) -> Option<String> {
         let link = PageLink::read(url)?;
-        let place = tags.place(&link)?;
+        let place = tags.find_replacement(&link)?;
         let mut text = url.to_owned();
         text.replace_range(link.replaced(&place), &place.to);
         Some(text)

@@ -150,7 +150,7 @@ impl UploadState {
 #[derive(Clone, Debug)]
 pub(super) struct UploadLimits {
     pub(super) bytes: u64,
-    pub(super) silence: Duration,
+    pub(super) idle_timeout: Duration,
     pub(super) trailers: Arc<[HeaderName]>,
 }
 
@@ -199,7 +199,7 @@ where
         loop {
             let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) else {
                 this.state.enter(UploadStage::Waiting);
-                let silence = this.limits.silence;
+                let silence = this.limits.idle_timeout;
                 let waiting =
                     this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
                 ready!(waiting.as_mut().poll(context));
@@ -251,7 +251,7 @@ mod tests {
 
     fn limits() -> UploadLimits {
         let silence = Duration::from_secs(30);
-        UploadLimits { bytes: 4, silence, trailers: Arc::new([]) }
+        UploadLimits { bytes: 4, idle_timeout: silence, trailers: Arc::new([]) }
     }
 
     fn upload(

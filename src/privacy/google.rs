@@ -42,7 +42,7 @@ impl GoogleConsent {
             else {
                 return Self::default();
             };
-            *pair = GoogleConsentSignal { delegation: first >> 2, said: second };
+            *pair = GoogleConsentSignal { delegation: first >> 2, choices: second };
         }
         let [ad_storage, analytics_storage, ad_user_data, ad_personalization] =
             [0, 1, 2, 3].map(|place| effective(&pairs, place));
@@ -66,7 +66,7 @@ struct GoogleConsentSignal {
     /// Above 11: the type, from 12 on, whose choice applies to this one.
     delegation: u8,
     /// The declared, default and update choices, two bits each.
-    said: u8,
+    choices: u8,
 }
 
 /// Returns the update if there is one, else the default, else the declared value. An implied value is not the
@@ -75,7 +75,7 @@ fn effective(pairs: &[GoogleConsentSignal; 4], place: usize) -> Option<bool> {
     let mut place = place;
     for _ in 0..MAX_STEPS {
         let pair = pairs.get(place)?;
-        let parts = [pair.said & 3, (pair.said >> 2) & 3, (pair.said >> 4) & 3];
+        let parts = [pair.choices & 3, (pair.choices >> 2) & 3, (pair.choices >> 4) & 3];
         let said = parts.into_iter().find_map(|part| match part {
             2 => Some(false),
             3 => Some(true),

@@ -13,7 +13,8 @@ use super::stitch::{self, BindingUpdate, StitchDecision, UpdateBindings, UpdateO
 use super::tallies::TallyBuffer;
 use super::traits::{ProfileTraits, TraitChanges, TraitProvenance};
 use super::{
-    Identity, IdentityKind, ProfileChanges, ProfileId, ProfileLimits, ProfileUpdate, SEEN_EVERY_MS,
+    Identity, IdentityKind, LAST_SEEN_LAG_MS, ProfileChanges, ProfileId, ProfileLimits,
+    ProfileUpdate,
 };
 use crate::event::SenderRank;
 use crate::journal::SiteId;
@@ -23,11 +24,11 @@ pub(super) struct UpdateBatch<'r, R> {
     rows: R,
     site: SiteId,
     limits: ProfileLimits,
-    repeats: &'r UnchangedStatementCache,
-    notes: StatementCacheDelta,
+    statement_cache: &'r UnchangedStatementCache,
+    cache_delta: StatementCacheDelta,
     changes: ProfileChanges,
     tallies: TallyBuffer,
-    census: ClaimedProfileDelta,
+    claimed_profiles: ClaimedProfileDelta,
 }
 
 /// The change in the number of profiles made by claims alone.
@@ -44,8 +45,8 @@ pub(super) struct UpdateBatchOutcome<R> {
     pub(super) rows: R,
     pub(super) changes: ProfileChanges,
     /// The statements to remember after the commit.
-    pub(super) notes: StatementCacheDelta,
-    pub(super) census: ClaimedProfileDelta,
+    pub(super) cache_delta: StatementCacheDelta,
+    pub(super) claimed_profiles: ClaimedProfileDelta,
 }
 
 impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
@@ -58,20 +59,36 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let (notes, changes) = (StatementCacheDelta::default(), ProfileChanges::default());
         let tallies = TallyBuffer::new(limits.event_names);
         let census = ClaimedProfileDelta::default();
-        Self { rows, site, limits, repeats, notes, changes, tallies, census }
+        Self {
+            rows,
+            site,
+            limits,
+            statement_cache: repeats,
+            cache_delta: notes,
+            changes,
+            tallies,
+            claimed_profiles: census,
+        }
     }
 
     /// Writes the counts.
     pub(super) fn finish(self) -> Result<UpdateBatchOutcome<R>, R::Error> {
-        let Self { mut rows, notes, mut changes, tallies, census, .. } = self;
+        let Self {
+            mut rows,
+            cache_delta: notes,
+            mut changes,
+            tallies,
+            claimed_profiles: census,
+            ..
+        } = self;
         changes.names_refused = tallies.refused;
         changes.counted = tallies.write(&mut rows)?;
-        Ok(UpdateBatchOutcome { rows, changes, notes, census })
+        Ok(UpdateBatchOutcome { rows, changes, cache_delta: notes, claimed_profiles: census })
     }
 
     pub(super) fn apply(&mut self, update: &ProfileUpdate) -> Result<(), R::Error> {
-        let statement = self.repeats.statement(self.site, update);
-        let said = self.repeats.holder(statement, stitch::time(update), &self.notes);
+        let statement = self.statement_cache.hash_statement(self.site, update);
+        let said = self.statement_cache.holder(statement, stitch::time(update), &self.cache_delta);
         if let Some((holder, rank)) = said {
             return self.count(holder, update, rank);
         }
@@ -82,8 +99,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let profile = match verdict.holder {
             UpdateOwner::Profile(profile) => profile,
             UpdateOwner::New => {
-                self.census.made += 1;
-                self.census.more += 1;
+                self.claimed_profiles.made += 1;
+                self.claimed_profiles.more += 1;
                 self.rows.create_profile(stitch::time(update))?
             }
             UpdateOwner::Nobody => return Ok(()),
@@ -101,7 +118,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         // A repeated alias is the latest again, so it is not remembered.
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
-            self.notes.remember_statement(
+            self.cache_delta.remember_statement(
                 (profile, verdict.rank),
                 statement,
                 stitch::time(update)..due,
@@ -141,7 +158,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         };
         if known.apply_activity(seen, witness) {
             self.rows.put_details(profile, &known)?;
-            self.notes.change(profile);
+            self.cache_delta.change(profile);
             self.changes.profiles.insert(profile);
         }
         Ok(())
@@ -169,7 +186,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
     ) -> Result<Option<i64>, R::Error> {
         let (at, mut person) = (stitch::time(update), self.rows.read_profile_row(profile)?);
         let is_first = person.first_seen.is_none_or(|first| at < first);
-        let is_last = person.last_seen.is_none_or(|last| at - last >= SEEN_EVERY_MS);
+        let is_last = person.last_seen.is_none_or(|last| at - last >= LAST_SEEN_LAG_MS);
         let user = update.user.as_ref().map(|user| &user.value).filter(|user| {
             let said_at = if update.previous.is_some() { at } else { 0 };
             match &person.user_id {
@@ -181,9 +198,9 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let is_sharing = verdict.is_shared && !person.is_shared;
         let is_news = is_first || is_last || user.is_some() || is_surer || is_sharing;
         if is_surer {
-            self.census.more -= i64::from(person.rank == SenderRank::Claimed);
+            self.claimed_profiles.more -= i64::from(person.rank == SenderRank::Claimed);
             person.rank = verdict.rank;
-            self.notes.change(profile);
+            self.cache_delta.change(profile);
         }
         person.is_shared |= verdict.is_shared;
         if is_first {
@@ -199,14 +216,14 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             }
             if person.user_id.as_ref() != Some(user) {
                 person.user_id = Some(user.clone());
-                self.notes.change(profile);
+                self.cache_delta.change(profile);
                 self.changes.profiles.insert(profile);
             }
         }
         if is_news {
             self.rows.put_profile_row(profile, &person)?;
         }
-        Ok(person.last_seen.map(|last| last + SEEN_EVERY_MS))
+        Ok(person.last_seen.map(|last| last + LAST_SEEN_LAG_MS))
     }
 
     /// Binds the update's identities to the profile. Returns the time at which they must be updated
@@ -253,10 +270,10 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
                     false
                 }
                 Some(known) if known.profile == profile => {
-                    let is_news = held.is_news(known, at);
+                    let is_news = held.has_new_facts(known, at);
                     // The next statement of any of their devices may take the claim over.
                     if is_news && (held.claimed > known.claimed || held.rank > known.rank) {
-                        self.notes.change(profile);
+                        self.cache_delta.change(profile);
                     }
                     is_news
                 }
@@ -266,9 +283,9 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
                         has_all = false;
                         continue;
                     }
-                    self.notes.change(profile);
+                    self.cache_delta.change(profile);
                     if let Some(known) = binding {
-                        self.notes.change(known.profile);
+                        self.cache_delta.change(known.profile);
                     }
                     self.changes.identities.insert(identity.clone());
                     true
@@ -278,7 +295,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
                 self.rows.bind(identity, profile, held, (client, at))?;
             }
             let noted = binding.as_ref().filter(|_| !is_news);
-            due = due.min(noted.map_or(at, |known| held.noted(known, at)) + SEEN_EVERY_MS);
+            due = due.min(noted.map_or(at, |known| held.known_since(known, at)) + LAST_SEEN_LAG_MS);
         }
         Ok(has_all.then_some(due))
     }
@@ -299,7 +316,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             return Ok(false);
         }
         let Some(value) = self.rows.evict(profile, kind, rank)? else { return Ok(false) };
-        self.notes.change(profile);
+        self.cache_delta.change(profile);
         self.changes.identities_refused += 1;
         self.changes.identities.insert(Identity { kind, value });
         Ok(true)
@@ -313,8 +330,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         into: ProfileId,
         (update, verdict): (&ProfileUpdate, &StitchDecision),
     ) -> Result<(), R::Error> {
-        self.notes.change(from);
-        self.notes.change(into);
+        self.cache_delta.change(from);
+        self.cache_delta.change(into);
         let mut names = self.rows.names_of(from)?;
         names.sort_by_key(|link| Reverse(link.rank));
         // A known person's other data keeps its age, whichever of two aliases had a profile first.
@@ -361,7 +378,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let room = self.limits.into();
         let (mut own, said) = self.rows.traits(into, room)?;
         let (theirs, _) = self.rows.traits(from, room)?;
-        let said = said.and(own.merge(&theirs, room));
+        let said = said.union(own.merge(&theirs, room));
         self.rows.remove(from)?;
         self.changes.profiles.insert(from);
         self.put_traits(into, &own, said)
@@ -375,9 +392,9 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         own.first_seen = own.first_seen.into_iter().chain(theirs.first_seen).min();
         own.last_seen = own.last_seen.max(theirs.last_seen);
         let claims = [own.rank, theirs.rank].into_iter().filter(|it| *it == SenderRank::Claimed);
-        self.census.more -= i64::try_from(claims.count()).unwrap_or_default();
+        self.claimed_profiles.more -= i64::try_from(claims.count()).unwrap_or_default();
         own.rank = own.rank.max(theirs.rank);
-        self.census.more += i64::from(own.rank == SenderRank::Claimed);
+        self.claimed_profiles.more += i64::from(own.rank == SenderRank::Claimed);
         own.is_shared |= theirs.is_shared;
         if theirs.user_id.is_some()
             && (theirs.named_at, &theirs.user_id) > (own.named_at, &own.user_id)
@@ -402,7 +419,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         let (at, room) = (stitch::time(update), self.limits.into());
         let (mut traits, said) = self.rows.traits(profile, room)?;
         let said =
-            said.and(traits.apply_statements(&update.traits, TraitProvenance { at, rank }, room));
+            said.union(traits.apply_statements(&update.traits, TraitProvenance { at, rank }, room));
         self.put_traits(profile, &traits, said)?;
         let due = |(key, value): (&String, &Value)| {
             if traits.rank(key) > rank {
@@ -411,7 +428,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             }
             let is_known = traits.values.get(key).unwrap_or(&Value::Null) == value;
             let said_at = traits.times.get(key).filter(|said_at| is_known && **said_at <= at);
-            said_at.map(|said_at| said_at + SEEN_EVERY_MS)
+            said_at.map(|said_at| said_at + LAST_SEEN_LAG_MS)
         };
         Ok(update.traits.iter().map(due).min().flatten())
     }
@@ -429,7 +446,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         if !said.is_changed && !said.is_retimed {
             return Ok(());
         }
-        self.notes.change(profile);
+        self.cache_delta.change(profile);
         self.rows.put_traits(profile, traits)
     }
 }

@@ -72,7 +72,7 @@ impl ProfileDetails {
         is_news |= self.state("device", object(&seen.device), at, shown);
         is_news |= self.state("place", object(&seen.place), at, shown);
         for (category, answer) in &seen.consent {
-            let by = ConsentProvenance { at, rank, browser: browser.map(mark) };
+            let by = ConsentProvenance { at, rank, browser: browser.map(browser_fingerprint) };
             is_news |= self.answer(category, answer, by);
         }
         // A later time alone is not worth a write.
@@ -98,7 +98,7 @@ impl ProfileDetails {
             }
         }
         for (category, answer) in &other.consent {
-            self.answer(category, answer, other.answered(category));
+            self.answer(category, answer, other.consent_provenance(category));
         }
         if let Some(at) = other.stated_at("group") {
             self.state_group(other.group.as_ref(), at, other.rank("group"));
@@ -118,9 +118,9 @@ impl ProfileDetails {
         let refused = self.consent.iter().filter(|(_, answer)| **answer == Value::Bool(false));
         let refused: Vec<String> = refused.map(|(category, _)| category.clone()).collect();
         for category in refused {
-            let mut answered = self.answered(&category);
+            let mut answered = self.consent_provenance(&category);
             answered.rank = answered.rank.max(SenderRank::Proven);
-            self.note(&category, &answered);
+            self.record_provenance(&category, &answered);
         }
     }
 
@@ -171,7 +171,7 @@ impl ProfileDetails {
     }
 
     /// Returns true if a statement of this time and rank wins over the stored one.
-    fn holds(&self, key: &str, at: i64, rank: SenderRank) -> bool {
+    fn outranks_stored(&self, key: &str, at: i64, rank: SenderRank) -> bool {
         let (known_at, known) = (self.stated_at(key), self.rank(key));
         rank > known || (rank == known && known_at.is_none_or(|known| known <= at))
     }
@@ -183,7 +183,7 @@ impl ProfileDetails {
         at: i64,
         rank: SenderRank,
     ) -> bool {
-        let Some(said) = said.filter(|_| self.holds(key, at, rank)) else { return false };
+        let Some(said) = said.filter(|_| self.outranks_stored(key, at, rank)) else { return false };
         let own = if key == "device" { &mut self.device } else { &mut self.place };
         let is_other = *own != said;
         *own = said;
@@ -191,7 +191,9 @@ impl ProfileDetails {
     }
 
     fn state_group(&mut self, group: Option<&String>, at: i64, rank: SenderRank) -> bool {
-        let Some(group) = group.filter(|_| self.holds("group", at, rank)) else { return false };
+        let Some(group) = group.filter(|_| self.outranks_stored("group", at, rank)) else {
+            return false;
+        };
         let is_other = self.group.as_ref() != Some(group);
         self.group = Some(group.clone());
         self.state_at("group", at, rank) || is_other
@@ -205,7 +207,7 @@ impl ProfileDetails {
         is_other
     }
 
-    fn answered(&self, category: &str) -> ConsentProvenance {
+    fn consent_provenance(&self, category: &str) -> ConsentProvenance {
         let known = self.stated.get(ANSWERS).and_then(|answers| answers.get(category));
         let number = |key: &str| known.and_then(|known| known.get(key)).and_then(Value::as_i64);
         let browser = known.and_then(|known| known.get("browser")).and_then(Value::as_str);
@@ -217,7 +219,7 @@ impl ProfileDetails {
         }
     }
 
-    fn note(&mut self, category: &str, answered: &ConsentProvenance) {
+    fn record_provenance(&mut self, category: &str, answered: &ConsentProvenance) {
         let ConsentProvenance { at, rank, browser } = answered;
         let mut noted = json!({ "at": at });
         if let Some(noted) = noted.as_object_mut() {
@@ -240,17 +242,17 @@ impl ProfileDetails {
                 return false;
             }
             self.consent.insert(category.to_owned(), answer.clone());
-            self.note(category, &by);
+            self.record_provenance(category, &by);
             return true;
         };
         let is_same = known == answer;
-        let before = self.answered(category);
-        if !before.gives_way(&by, is_same, *answer == Value::Bool(false)) {
+        let before = self.consent_provenance(category);
+        if !before.is_replaced_by(&by, is_same, *answer == Value::Bool(false)) {
             return false;
         }
         let is_news = !is_same || before.rank != by.rank || before.browser != by.browser;
         self.consent.insert(category.to_owned(), answer.clone());
-        self.note(category, &by);
+        self.record_provenance(category, &by);
         is_news
     }
 
@@ -260,7 +262,8 @@ impl ProfileDetails {
             return true;
         }
         let categories = self.consent.keys();
-        let lowest = categories.map(|it| (self.answered(it).rank, it)).min_by_key(|(it, _)| *it);
+        let lowest =
+            categories.map(|it| (self.consent_provenance(it).rank, it)).min_by_key(|(it, _)| *it);
         let Some(lowest) = lowest.filter(|(it, _)| *it < rank).map(|(_, it)| it.clone()) else {
             return false;
         };
@@ -274,7 +277,7 @@ impl ProfileDetails {
 
 impl ConsentProvenance {
     /// Returns true if the answer `by` replaces this one.
-    fn gives_way(&self, by: &Self, is_same: bool, is_refusal: bool) -> bool {
+    fn is_replaced_by(&self, by: &Self, is_same: bool, is_refusal: bool) -> bool {
         let is_newer = self.at <= by.at;
         let are_claims = self.rank == SenderRank::Claimed && by.rank == SenderRank::Claimed;
         let is_same_browser = by.browser.is_some() && self.browser == by.browser;
@@ -293,7 +296,7 @@ impl ConsentProvenance {
 }
 
 /// Returns a fingerprint that tells a browser from others and does not show its id.
-fn mark(browser: &str) -> String {
+fn browser_fingerprint(browser: &str) -> String {
     let digest = Sha256::digest(browser.as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -321,7 +324,7 @@ mod tests {
     use super::*;
 
     /// Returns the details after these statements: time, rank, browser and activity of each.
-    fn told(all: &[(i64, SenderRank, Option<&str>, Activity)]) -> ProfileDetails {
+    fn details_after(all: &[(i64, SenderRank, Option<&str>, Activity)]) -> ProfileDetails {
         let mut details = ProfileDetails::default();
         for (at, rank, browser, seen) in all {
             details.apply_activity(
@@ -351,7 +354,7 @@ mod tests {
         for rank in SenderRank::ALL {
             let all = [(1, "a"), (2, "b"), (3, "c")]
                 .map(|(at, name)| (at, rank, Some("v"), landing(name)));
-            let told = |order: [usize; 3]| told(&order.map(|n| all[n].clone()));
+            let told = |order: [usize; 3]| details_after(&order.map(|n| all[n].clone()));
             let expected = told([0, 1, 2]);
             assert_eq!(expected.group.as_deref(), Some("c"));
             assert_eq!(expected.place["country"], "c");
@@ -385,7 +388,7 @@ mod tests {
         use SenderRank::{Claimed, Proven, Server};
         let after = |rank, browser, by: SenderRank, who| {
             let all = [(1, rank, browser, ads(false)), (2, by, who, ads(true))];
-            told(&all).consent["ads"] == true
+            details_after(&all).consent["ads"] == true
         };
         let (own, other) = (Some("v"), Some("x"));
         for (is_granted, rank, browser, by, who) in [
@@ -411,7 +414,7 @@ mod tests {
         use SenderRank::{Claimed, Proven, Server};
         let after = |rank: SenderRank, by: SenderRank, order: [usize; 2]| {
             let all = [(1, rank, None, ads(true)), (2, by, Some("v"), ads(false))];
-            told(&order.map(|n| all[n].clone())).consent["ads"] == false
+            details_after(&order.map(|n| all[n].clone())).consent["ads"] == false
         };
         for order in [[0, 1], [1, 0]] {
             for (is_refused, rank, by) in [
@@ -425,10 +428,10 @@ mod tests {
             }
         }
         // A refusal of an unknown visitor stays after they are identified.
-        let mut known = told(&[(1, Server, None, ads(true))]);
-        known.absorb(told(&[(2, Claimed, Some("v"), ads(false))]), Proven);
+        let mut known = details_after(&[(1, Server, None, ads(true))]);
+        known.absorb(details_after(&[(2, Claimed, Some("v"), ads(false))]), Proven);
         assert_eq!(known.consent["ads"], false);
-        known.absorb(told(&[(3, Claimed, Some("x"), ads(true))]), Claimed);
+        known.absorb(details_after(&[(3, Claimed, Some("x"), ads(true))]), Claimed);
         assert_eq!(known.consent["ads"], false, "nor does a claim undo it");
     }
 
@@ -436,18 +439,18 @@ mod tests {
     fn claim_changes_no_proven_details() {
         use SenderRank::{Claimed, Proven, Server};
         for rank in [Proven, Server] {
-            let mut known = told(&[(5, rank, None, landing("a"))]);
+            let mut known = details_after(&[(5, rank, None, landing("a"))]);
             let before = known.clone();
             for at in [1, 9] {
                 let mut claim = landing("x");
                 claim.consent.clear();
                 let witness = ActivityProvenance { at, rank: Claimed, browser: Some("x") };
                 assert!(!known.apply_activity(&claim, witness));
-                known.absorb(told(&[(at, Claimed, Some("x"), claim)]), Claimed);
+                known.absorb(details_after(&[(at, Claimed, Some("x"), claim)]), Claimed);
             }
             assert_eq!(known, before);
         }
-        let mut known = told(&[(5, Claimed, None, landing("x"))]);
+        let mut known = details_after(&[(5, Claimed, None, landing("x"))]);
         known.apply_activity(
             &landing("a"),
             ActivityProvenance { at: 4, rank: Server, browser: None },
@@ -457,7 +460,8 @@ mod tests {
         // Categories that claims made up are removed for a server's.
         let junk = |n: usize| (format!("c{n}"), Value::Bool(false));
         let consent: JsonObject = (0..MAX_CATEGORIES + 9).map(junk).collect();
-        let mut known = told(&[(1, Claimed, None, Activity { consent, ..Activity::default() })]);
+        let mut known =
+            details_after(&[(1, Claimed, None, Activity { consent, ..Activity::default() })]);
         known.apply_activity(&ads(true), ActivityProvenance { at: 1, rank: Server, browser: None });
         assert_eq!((known.consent.len(), &known.consent["ads"]), (MAX_CATEGORIES, &json!(true)));
     }

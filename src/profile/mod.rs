@@ -184,7 +184,7 @@ const MAX_EMAILS: usize = 16;
 
 /// The lag, in milliseconds, of stored times that only advance: when a profile, a device or a trait was
 /// last seen. Otherwise every event of a known person would be a write, even without news.
-const SEEN_EVERY_MS: i64 = 3_600_000;
+const LAST_SEEN_LAG_MS: i64 = 3_600_000;
 
 impl ProfileLimits {
     /// Returns the most identities of this kind that a profile may have.
@@ -375,7 +375,7 @@ pub enum ProfileError {
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
     /// Returns the last event of the site that is in the profiles.
-    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError>;
+    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError>;
 
     /// Applies updates in order and records that everything up to `upto` is in the profiles, as
     /// one transaction.

@@ -17,7 +17,7 @@ use crate::journal::{PersonNameDigest, SiteId};
 /// The profiles that changed since they were last taken, by site.
 pub struct ChangedProfiles {
     /// The most profiles of a site: if there are more, none are returned.
-    most: usize,
+    max_profiles: usize,
     people: Mutex<HashMap<SiteId, BTreeSet<ProfileId>>>,
     has_more: Notify,
 }
@@ -25,7 +25,7 @@ pub struct ChangedProfiles {
 impl ChangedProfiles {
     /// Creates an empty set that remembers at most `most` profiles of a site.
     pub fn new(most: usize) -> Self {
-        Self { most, people: Mutex::default(), has_more: Notify::new() }
+        Self { max_profiles: most, people: Mutex::default(), has_more: Notify::new() }
     }
 
     /// Waits until a profile changed.
@@ -36,7 +36,7 @@ impl ChangedProfiles {
     /// Returns and clears a site's changed profiles. Empty if there were more than are remembered.
     pub fn take(&self, site: SiteId) -> BTreeSet<ProfileId> {
         let people = self.people.lock().unwrap_or_else(PoisonError::into_inner).remove(&site);
-        people.filter(|people| people.len() <= self.most).unwrap_or_default()
+        people.filter(|people| people.len() <= self.max_profiles).unwrap_or_default()
     }
 
     /// Returns true if no profile of the site is recorded.
@@ -54,7 +54,7 @@ impl ChangedProfiles {
         let people = all.entry(site).or_default();
         for profile in changes.profiles.iter().chain(changes.counted.keys()) {
             // One more than `most` marks an overflow.
-            if people.len() > self.most {
+            if people.len() > self.max_profiles {
                 break;
             }
             people.insert(*profile);
@@ -78,8 +78,8 @@ impl ObservedStore {
 
 #[async_trait]
 impl ProfileStore for ObservedStore {
-    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
-        self.store.projected(site).await
+    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
+        self.store.projected_seq(site).await
     }
 
     async fn apply(

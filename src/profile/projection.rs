@@ -73,15 +73,15 @@ pub struct ProfileProjection {
     /// The last event that may be delivered: as `done`, unless the store has failed for longer than events wait.
     open: watch::Sender<u64>,
     /// The time since which the profiles stand still because of an error.
-    stands_since: Option<Instant>,
+    stalled_since: Option<Instant>,
     /// True if `done` is the store's position: after an error the store may have another, and at the
     /// start it may not answer yet.
-    is_sure: bool,
+    is_position_known: bool,
     /// The position that is written, and the time since when.
-    noted: u64,
-    noted_at: Instant,
+    written_cursor: u64,
+    cursor_written_at: Instant,
     /// The guard against poison events.
-    care: ProfileReaderGuard,
+    reader_guard: ProfileReaderGuard,
 }
 
 impl ProfileProjection {
@@ -97,7 +97,7 @@ impl ProfileProjection {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
         let ProjectionConfig { site, name, settings, counters } = setup;
-        let at = profiles.projected(site).await;
+        let at = profiles.projected_seq(site).await;
         if let Err(error) = &at {
             let error = error as &dyn Error;
             tracing::warn!(error, site = %name, "the profile store does not answer yet");
@@ -127,11 +127,11 @@ impl ProfileProjection {
             metrics,
             done: at,
             open: watch::Sender::new(at),
-            stands_since: None,
-            is_sure,
-            noted,
-            noted_at,
-            care,
+            stalled_since: None,
+            is_position_known: is_sure,
+            written_cursor: noted,
+            cursor_written_at: noted_at,
+            reader_guard: care,
         })
     }
 
@@ -141,7 +141,7 @@ impl ProfileProjection {
     }
 
     /// Returns the backfill of counters for events from before they began.
-    pub fn filling(&self, per_second: NonZeroU32) -> CounterBackfill {
+    pub fn counter_backfill(&self, per_second: NonZeroU32) -> CounterBackfill {
         CounterBackfill {
             site: self.site,
             labels: self.labels.clone(),
@@ -151,7 +151,7 @@ impl ProfileProjection {
             profiles: self.profiles.clone(),
             metrics: self.metrics.clone(),
             per_second,
-            care: CounterBackfill::careful(&*self.journal, self.site),
+            reader_guard: CounterBackfill::create_guard(&*self.journal, self.site),
         }
     }
 
@@ -173,27 +173,28 @@ impl ProfileProjection {
         loop {
             let target = *head.borrow_and_update();
             let began = Instant::now();
-            let (open, since) = (self.open.clone(), self.stands_since.unwrap_or(began));
-            let passing = release_after_patience(&open, &head, since, self.profiles.patience());
+            let (open, since) = (self.open.clone(), self.stalled_since.unwrap_or(began));
+            let passing =
+                release_after_patience(&open, &head, since, self.profiles.delivery_wait_limit());
             let stepped = tokio::select! {
                 biased;
                 never = passing => match never {},
                 stepped = AssertUnwindSafe(self.step(target)).catch_unwind() => stepped,
             };
             let stepped = stepped.unwrap_or_else(|_panic| {
-                self.is_sure = false;
-                self.care.begin(COUNTED_READ_LIMITS.events);
+                self.is_position_known = false;
+                self.reader_guard.begin(COUNTED_READ_LIMITS.events);
                 Err(ProfileError::Panicked)
             });
             match stepped {
                 Ok(true) => self.publish_progress(),
                 Ok(false) => {
                     self.publish_progress();
-                    self.care.end();
-                    let is_behind = self.done > self.noted;
+                    self.reader_guard.end();
+                    let is_behind = self.done > self.written_cursor;
                     tokio::select! {
                         changed = head.changed() => if changed.is_err() { return },
-                        () = sleep_until(self.noted_at + CURSOR_WRITE_INTERVAL), if is_behind => {}
+                        () = sleep_until(self.cursor_written_at + CURSOR_WRITE_INTERVAL), if is_behind => {}
                         () = until_changed(&mut self.settings) => self.settings.mark_changed(),
                         () = until_changed(&mut self.counters) => self.counters.mark_changed(),
                         () = stop.cancelled() => return,
@@ -214,21 +215,23 @@ impl ProfileProjection {
     async fn step(&mut self, target: JournalHead) -> Result<bool, ProfileError> {
         let lag = i64::try_from(target.seq.saturating_sub(self.done)).unwrap_or(i64::MAX);
         self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
-        if !self.is_sure {
+        if !self.is_position_known {
             self.resume().await?;
         }
         self.update_counter_names().await?;
-        if self.done >= target.seq && (self.done == self.noted || !self.note_is_due()) {
+        if self.done >= target.seq
+            && (self.done == self.written_cursor || !self.is_cursor_write_due())
+        {
             return Ok(false);
         }
         let advanced = self.advance(target.seq, target.identified).await;
-        self.is_sure = advanced.is_ok();
+        self.is_position_known = advanced.is_ok();
         advanced.map(|()| true)
     }
 
     /// Publishes the progress. Events that went ahead of the profiles have to be caught up with first.
     fn publish_progress(&mut self) {
-        self.stands_since = None;
+        self.stalled_since = None;
         let done = self.done;
         self.open.send_if_modified(|open| std::mem::replace(open, done) != done);
     }
@@ -236,28 +239,28 @@ impl ProfileProjection {
     /// Records an error of a step that began at `began`.
     fn record_stall(&mut self, error: &ProfileError, began: Instant) {
         let (site, error) = (&self.labels.site, error as &dyn Error);
-        if self.stands_since.is_none() {
+        if self.stalled_since.is_none() {
             tracing::warn!(error, %site, "the profiles are not updated: the profile store failed");
         } else {
             tracing::debug!(error, %site, "the profiles are not updated: the profile store failed");
         }
-        self.stands_since.get_or_insert(began);
+        self.stalled_since.get_or_insert(began);
     }
 
     /// Reads the store's position. A batch that seemed to fail may have been written: then its changes
     /// were not published.
     async fn resume(&mut self) -> Result<(), ProfileError> {
-        let now = self.profiles.projected(self.site).await?;
+        let now = self.profiles.projected_seq(self.site).await?;
         if now != self.done {
             self.profiles.forget();
             self.done = now;
         }
-        self.is_sure = true;
+        self.is_position_known = true;
         Ok(())
     }
 
-    fn note_is_due(&self) -> bool {
-        self.noted_at.elapsed() >= CURSOR_WRITE_INTERVAL
+    fn is_cursor_write_due(&self) -> bool {
+        self.cursor_written_at.elapsed() >= CURSOR_WRITE_INTERVAL
     }
 
     /// Records in the store the names that events count under from here on, if they have changed: they
@@ -273,7 +276,7 @@ impl ProfileProjection {
         let names = counting.as_ref().map(|counters| counters.names()).unwrap_or_default();
         if self.followed.borrow().as_ref() != Some(&names) {
             if let Some(store) = self.profiles.counters()
-                && let Err(error) = store.follow(self.site, self.done, names.clone()).await
+                && let Err(error) = store.set_counters(self.site, self.done, names.clone()).await
             {
                 self.counters.mark_changed();
                 return Err(error);
@@ -296,18 +299,18 @@ impl ProfileProjection {
             Vec::new()
         };
         let is_cut = !counts && records.len() == BATCH;
-        let is_cut = !self.care.choose(&mut records) || is_cut;
+        let is_cut = !self.reader_guard.limit_group(&mut records) || is_cut;
         let upto = match records.last() {
             // The read may have stopped at its limit of bytes.
             Some(last) if counts || is_cut => last.seq,
             _ => target,
         };
-        if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
-            let section = self.care.section(&records).await;
+        if !records.is_empty() || (upto > self.written_cursor && self.is_cursor_write_due()) {
+            let section = self.reader_guard.begin_work(&records).await;
             let learnt = self.apply_records(&records, upto).await;
             section.end().await;
             learnt?;
-            (self.noted, self.noted_at) = (upto, Instant::now());
+            (self.written_cursor, self.cursor_written_at) = (upto, Instant::now());
         }
         self.done = upto;
         Ok(())
@@ -326,7 +329,7 @@ impl ProfileProjection {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            if self.care.sets_aside(record.seq, (&self.labels, &self.metrics)) {
+            if self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
                 continue;
             }
             if !forgotten.matches_body(self.site, &record.body) {

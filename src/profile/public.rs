@@ -148,7 +148,7 @@ mod tests {
         let traits =
             json!({ "plan": "pro", "email": "jo@x.example", "address": { "street": "1" } });
         let traits = traits.as_object().unwrap().clone();
-        let activity = [("Order".to_owned(), EventTally::one(5, 7.0))].into();
+        let activity = [("Order".to_owned(), EventTally::single(5, 7.0))].into();
         let found = VisitorProfile {
             view: Arc::new(ProfileView { user_id: Some("u".into()), traits }),
             computed: Some(Arc::new(ComputedAttributes {

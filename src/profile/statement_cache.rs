@@ -21,7 +21,7 @@ const MAX_REMEMBERED: u64 = 50_000;
 
 /// The recent statements that change nothing when they are repeated.
 pub(super) struct UnchangedStatementCache {
-    said: Cache<u64, CachedStatement>,
+    statements: Cache<u64, CachedStatement>,
     /// The state of each profile, as a number that is never reused.
     states: Cache<ProfileId, u64>,
     next: AtomicU64,
@@ -43,13 +43,13 @@ struct CachedStatement {
 #[derive(Default)]
 pub(super) struct StatementCacheDelta {
     changed: BTreeSet<ProfileId>,
-    said: BTreeMap<ProfileId, Vec<(u64, SenderRank, Range<i64>)>>,
+    statements: BTreeMap<ProfileId, Vec<(u64, SenderRank, Range<i64>)>>,
 }
 
 impl Default for UnchangedStatementCache {
     fn default() -> Self {
         Self {
-            said: Cache::new(MAX_REMEMBERED),
+            statements: Cache::new(MAX_REMEMBERED),
             states: Cache::new(MAX_REMEMBERED),
             next: AtomicU64::new(0),
             hashes: RandomState::new(),
@@ -59,7 +59,7 @@ impl Default for UnchangedStatementCache {
 
 impl UnchangedStatementCache {
     /// Returns a hash of the update without its time.
-    pub(super) fn statement(&self, site: SiteId, update: &ProfileUpdate) -> u64 {
+    pub(super) fn hash_statement(&self, site: SiteId, update: &ProfileUpdate) -> u64 {
         let ProfileUpdate {
             at: _,
             rank,
@@ -85,7 +85,7 @@ impl UnchangedStatementCache {
         at: i64,
         notes: &StatementCacheDelta,
     ) -> Option<(ProfileId, SenderRank)> {
-        let said = self.said.get(&statement)?;
+        let said = self.statements.get(&statement)?;
         let is_known = (said.from..said.due).contains(&at)
             && !notes.changed.contains(&said.holder)
             && self.states.get(&said.holder) == Some(said.state);
@@ -97,11 +97,11 @@ impl UnchangedStatementCache {
         for profile in notes.changed {
             self.states.insert(profile, self.new_state());
         }
-        for (holder, said) in notes.said {
+        for (holder, said) in notes.statements {
             let state = self.states.get_with(holder, || self.new_state());
             for (statement, rank, Range { start, end }) in said {
                 let said = CachedStatement { holder, rank, state, from: start, due: end };
-                self.said.insert(statement, said);
+                self.statements.insert(statement, said);
             }
         }
     }
@@ -115,7 +115,7 @@ impl UnchangedStatementCache {
 
     /// Forgets all statements.
     pub(super) fn clear(&self) {
-        self.said.invalidate_all();
+        self.statements.invalidate_all();
         self.states.invalidate_all();
     }
 
@@ -128,7 +128,7 @@ impl StatementCacheDelta {
     /// Records that the profile changed.
     pub(super) fn change(&mut self, profile: ProfileId) {
         self.changed.insert(profile);
-        self.said.remove(&profile);
+        self.statements.remove(&profile);
     }
 
     /// Records that these profiles were removed.
@@ -145,6 +145,6 @@ impl StatementCacheDelta {
         statement: u64,
         times: Range<i64>,
     ) {
-        self.said.entry(holder).or_default().push((statement, rank, times));
+        self.statements.entry(holder).or_default().push((statement, rank, times));
     }
 }

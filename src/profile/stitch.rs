@@ -63,7 +63,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DeviceIdentity, IdentityKind, ProfileId, ProfileUpdate, SEEN_EVERY_MS};
+use super::{DeviceIdentity, IdentityKind, LAST_SEEN_LAG_MS, ProfileId, ProfileUpdate};
 use crate::event::SenderRank;
 
 /// The longest time since a client used the id that a reset replaces, in milliseconds: a day, the
@@ -172,21 +172,21 @@ pub(super) fn decide_stitch<E>(
     let email = bound.email.filter(is_believed);
     let mut case = StitchContext {
         update,
-        bound,
+        bindings: bound,
         email,
         at,
         browser: browser(update, &devices),
         rank: update.rank,
-        ground: StitchReason::Identified,
+        reason: StitchReason::Identified,
     };
     let anonymous = || devices.iter().copied().chain([email]).flatten().filter(|b| !b.is_known);
     let profile = |binding: IdentityBinding| UpdateOwner::Profile(binding.profile);
     if update.user.is_some() {
         case.rank = case.rank_of_user();
-        let takeable = anonymous().filter(|b| case.may_take(b, false));
+        let takeable = anonymous().filter(|b| case.can_rebind(b, false));
         let lowest = || takeable.map(|b| b.profile).min().map(UpdateOwner::Profile);
         let holder = bound.user.or(bound.previous).map(profile).or_else(lowest);
-        return Ok(case.settle(holder.unwrap_or(UpdateOwner::New), at));
+        return Ok(case.decide(holder.unwrap_or(UpdateOwner::New), at));
     }
     let reset = reset(update, &devices, at, mate)?;
     // Of equal claims the surest device's wins.
@@ -198,30 +198,30 @@ pub(super) fn decide_stitch<E>(
     let is_other_users = reset.is_none() && winner.is_some_and(|winner| winner.is_known);
     if let Some(known) = email.filter(|email| email.is_known && !is_other_users) {
         if reset.is_some() {
-            case.ground = StitchReason::Reset;
+            case.reason = StitchReason::Reset;
         }
         case.rank = case.rank_of(Some(known));
-        return Ok(case.settle(profile(known), at));
+        return Ok(case.decide(profile(known), at));
     }
     case.email = email.filter(|_| is_server || !is_other_users);
-    case.ground = if reset.is_some() { StitchReason::Reset } else { StitchReason::Device };
+    case.reason = if reset.is_some() { StitchReason::Reset } else { StitchReason::Device };
     Ok(match (reset, winner) {
-        (Some(ClientReset::Now), _) => case.settle(UpdateOwner::New, at),
+        (Some(ClientReset::Now), _) => case.decide(UpdateOwner::New, at),
         (Some(ClientReset::Before), _) => settle_before(update),
         (None, Some(winner)) => {
             case.rank = case.rank_of(Some(winner));
-            case.settle(profile(winner), winner.claimed)
+            case.decide(profile(winner), winner.claimed)
         }
         (None, None) => {
             let first = anonymous().min_by_key(|b| (std::cmp::Reverse(b.person), b.profile));
             case.rank = case.rank_of(first);
             let holder = first.map(profile);
-            let holder = holder.unwrap_or(if says_enough(update) {
+            let holder = holder.unwrap_or(if is_worth_profile(update) {
                 UpdateOwner::New
             } else {
                 UpdateOwner::Nobody
             });
-            case.settle(holder, 0)
+            case.decide(holder, 0)
         }
     })
 }
@@ -242,20 +242,20 @@ impl IdentityBinding {
 /// An update with the known bindings of its identities.
 struct StitchContext<'c> {
     update: &'c ProfileUpdate,
-    bound: &'c UpdateBindings,
+    bindings: &'c UpdateBindings,
     /// The binding of the address, if the event is believed about it.
     email: Option<IdentityBinding>,
     at: i64,
     browser: Option<IdentityBinding>,
     /// The effective rank of the event.
     rank: SenderRank,
-    ground: StitchReason,
+    reason: StitchReason,
 }
 
 impl StitchContext<'_> {
     /// Returns the effective rank of an event with a user id.
     fn rank_of_user(&self) -> SenderRank {
-        let is_browsers = match (self.browser, self.bound.user) {
+        let is_browsers = match (self.browser, self.bindings.user) {
             (Some(browser), Some(user)) => browser.is_bound() && browser.profile == user.profile,
             _ => false,
         };
@@ -272,17 +272,17 @@ impl StitchContext<'_> {
             return proven;
         }
         // A proven browser only claims the bindings of other devices.
-        let all = self.bound.devices.iter().chain([&self.email]).flatten();
+        let all = self.bindings.devices.iter().chain([&self.email]).flatten();
         let is_servers = |b: &IdentityBinding| is_holders(b) && b.rank == SenderRank::Server;
         if all.copied().any(|b| is_servers(&b)) { SenderRank::Server } else { proven }
     }
 
     /// Returns true if the event may take an identity from its profile.
-    fn may_take(&self, b: &IdentityBinding, is_browser: bool) -> bool {
+    fn can_rebind(&self, b: &IdentityBinding, is_browser: bool) -> bool {
         if b.person == SenderRank::Claimed || self.rank == SenderRank::Server {
             return true;
         }
-        let is_reset = self.ground == StitchReason::Reset;
+        let is_reset = self.reason == StitchReason::Reset;
         if is_browser {
             return is_reset || self.rank == SenderRank::Proven || b.rank == SenderRank::Claimed;
         }
@@ -291,24 +291,24 @@ impl StitchContext<'_> {
     }
 
     /// Returns true if the whole profile is merged into the owner's.
-    fn joins(&self, b: &IdentityBinding) -> bool {
+    fn merges_profile(&self, b: &IdentityBinding) -> bool {
         !b.is_known
-            && self.may_take(b, false)
-            && match self.ground {
+            && self.can_rebind(b, false)
+            && match self.reason {
                 StitchReason::Identified => true,
                 StitchReason::Device => b.claimed == 0,
                 StitchReason::Reset => false,
             }
     }
 
-    fn settle(&self, holder: UpdateOwner, claim: i64) -> StitchDecision {
-        let (at, bound) = (self.at, self.bound);
+    fn decide(&self, holder: UpdateOwner, claim: i64) -> StitchDecision {
+        let (at, bound) = (self.at, self.bindings);
         let is_holders =
             |binding: &IdentityBinding| holder == UpdateOwner::Profile(binding.profile);
         let mut absorbed = BTreeSet::new();
         // A server's statement merges known profiles as a whole, and anonymous ones always merge so.
         let whole = bound.previous.filter(|_| self.update.user.is_some());
-        let whole = whole.into_iter().chain(self.email.filter(|b| self.joins(b)));
+        let whole = whole.into_iter().chain(self.email.filter(|b| self.merges_profile(b)));
         absorbed.extend(whole.map(|b| b.profile));
         let rank = self.rank;
         let mut devices = Vec::with_capacity(bound.devices.len());
@@ -318,7 +318,9 @@ impl StitchContext<'_> {
                 None => Some(BindingUpdate { since: 0, claimed: claim, rank }),
                 // Times that were only claimed do not bind events of a higher rank.
                 Some(b) if b.since > at && rank <= b.rank => None,
-                Some(b) if is_holders(b) || self.joins(b) || absorbed.contains(&b.profile) => {
+                Some(b)
+                    if is_holders(b) || self.merges_profile(b) || absorbed.contains(&b.profile) =>
+                {
                     absorbed.insert(b.profile);
                     Some(if rank > b.rank && claim > 0 {
                         BindingUpdate { since: b.since.min(at), claimed: claim, rank }
@@ -330,7 +332,7 @@ impl StitchContext<'_> {
                     })
                 }
                 Some(b)
-                    if (claim >= b.claimed || rank > b.rank) && self.may_take(b, is_browser) =>
+                    if (claim >= b.claimed || rank > b.rank) && self.can_rebind(b, is_browser) =>
                 {
                     Some(BindingUpdate { since: claim, claimed: claim, rank })
                 }
@@ -369,7 +371,7 @@ impl StitchContext<'_> {
             return false;
         }
         let is_browsers = |profile: ProfileId| self.browser.is_some_and(|b| b.profile == profile);
-        let is_named = self.bound.user.or(self.bound.previous).is_some();
+        let is_named = self.bindings.user.or(self.bindings.previous).is_some();
         let is_reached = match holder {
             UpdateOwner::Profile(holder) => !is_named && !is_browsers(holder),
             UpdateOwner::New | UpdateOwner::Nobody => false,
@@ -379,7 +381,7 @@ impl StitchContext<'_> {
 
     fn is_vouched(&self, holder: UpdateOwner) -> bool {
         let is_named = self.update.user.is_some() && self.rank > SenderRank::Claimed;
-        is_named && self.bound.user.is_none() && matches!(holder, UpdateOwner::Profile(_))
+        is_named && self.bindings.user.is_none() && matches!(holder, UpdateOwner::Profile(_))
     }
 }
 
@@ -437,7 +439,7 @@ fn reset<E>(
 
 /// Returns true if an event of an unknown visitor is worth a profile: it counts, has traits, or shows
 /// which identities are of one device.
-fn says_enough(update: &ProfileUpdate) -> bool {
+fn is_worth_profile(update: &ProfileUpdate) -> bool {
     let devices = update.devices.iter().map(|device| &device.identity);
     let mut values = devices.chain(&update.email).map(|identity| identity.value.as_str());
     let Some(first) = values.next() else { return false };
@@ -446,14 +448,14 @@ fn says_enough(update: &ProfileUpdate) -> bool {
 
 impl BindingUpdate {
     /// Returns true if the binding has news, for a device that was and is the same profile's.
-    pub(super) fn is_news(&self, known: &IdentityBinding, at: i64) -> bool {
-        self.claimed - known.claimed >= SEEN_EVERY_MS
-            || at - known.seen >= SEEN_EVERY_MS
+    pub(super) fn has_new_facts(&self, known: &IdentityBinding, at: i64) -> bool {
+        self.claimed - known.claimed >= LAST_SEEN_LAG_MS
+            || at - known.seen >= LAST_SEEN_LAG_MS
             || self.rank > known.rank
     }
 
     /// Returns the time since when the stored binding of such a device holds.
-    pub(super) fn noted(&self, known: &IdentityBinding, at: i64) -> i64 {
+    pub(super) fn known_since(&self, known: &IdentityBinding, at: i64) -> i64 {
         // A claim that another device made does not advance with time.
         if self.claimed == at { known.claimed.min(known.seen) } else { known.seen }
     }

@@ -44,7 +44,7 @@ impl TallyBuffer {
         (seen, rank): (&Activity, SenderRank),
         at: i64,
     ) -> Result<(), R::Error> {
-        let (day, tally) = (at.div_euclid(DAY_MS), EventTally::one(at, seen.value));
+        let (day, tally) = (at.div_euclid(DAY_MS), EventTally::single(at, seen.value));
         let own = match rank {
             _ if seen.is_reserved => EventNameRank::Reserved,
             SenderRank::Claimed => EventNameRank::Claimed,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{ProfileLimits, SEEN_EVERY_MS};
+use super::{LAST_SEEN_LAG_MS, ProfileLimits};
 use crate::event::{JsonObject, SenderRank};
 
 /// The most removed traits that are remembered: those of the lowest rank, and of these the oldest, are
@@ -81,14 +81,14 @@ impl ProfileTraits {
             values.map(|(key, value)| text_bytes(key, value)).sum()
         };
         if bytes > room.total {
-            traits.cut(room.total);
+            traits.truncate_values(room.total);
             said.is_changed = true;
         }
         (traits, said)
     }
 
     /// Removes values that do not fit.
-    fn cut(&mut self, total: usize) {
+    fn truncate_values(&mut self, total: usize) {
         let before = std::mem::take(&mut self.values);
         let (mut kept, mut fitting, mut claimed) = ("{}".len(), BTreeSet::new(), 0);
         for rank in SenderRank::ALL.into_iter().rev() {
@@ -192,7 +192,9 @@ impl ProfileTraits {
         }
         let is_new = match self.times.get(key) {
             Some(known) => {
-                is_other || word.rank != old_rank || word.at.saturating_sub(*known) >= SEEN_EVERY_MS
+                is_other
+                    || word.rank != old_rank
+                    || word.at.saturating_sub(*known) >= LAST_SEEN_LAG_MS
             }
             None => true,
         };
@@ -233,7 +235,7 @@ impl ProfileTraits {
         let grown = self.bytes.saturating_sub(old_bytes) + bytes;
         let excess = grown.saturating_sub(room.total);
         if excess > 0 {
-            let Some(lower) = self.lower(key, rank, excess) else { return false };
+            let Some(lower) = self.find_lower_ranked(key, rank, excess) else { return false };
             self.take_out(key);
             for key in lower {
                 self.take_out(&key);
@@ -257,7 +259,7 @@ impl ProfileTraits {
 
     /// Returns values besides this one that have `bytes` together and a lower rank: the lowest first,
     /// of these the oldest. `None` if there are not so many.
-    fn lower(&self, but: &str, rank: SenderRank, bytes: usize) -> Option<Vec<String>> {
+    fn find_lower_ranked(&self, but: &str, rank: SenderRank, bytes: usize) -> Option<Vec<String>> {
         if rank == SenderRank::Claimed {
             return None;
         }
@@ -299,7 +301,7 @@ impl ProfileTraits {
 
 impl TraitChanges {
     /// Returns the union of both changes.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(super) fn union(self, other: Self) -> Self {
         Self {
             is_changed: self.is_changed || other.is_changed,
             is_retimed: self.is_retimed || other.is_retimed,
@@ -336,7 +338,7 @@ mod tests {
         value.as_object().unwrap().clone()
     }
 
-    fn said(statements: &[(i64, Value)]) -> ProfileTraits {
+    fn traits_after(statements: &[(i64, Value)]) -> ProfileTraits {
         let mut traits = empty();
         for (at, said) in statements {
             traits.apply_statements(&object(said.clone()), claimed(*at), room(1000));
@@ -379,7 +381,7 @@ mod tests {
 
     #[test]
     fn removed_trait_is_not_restored_by_an_older_statement() {
-        let mut traits = said(&[(1, json!({"plan": "pro"})), (3, json!({"plan": null}))]);
+        let mut traits = traits_after(&[(1, json!({"plan": "pro"})), (3, json!({"plan": null}))]);
         assert_eq!(
             traits.apply_statements(&object(json!({"plan": "free"})), claimed(2), room(1000)),
             TraitChanges::default()
@@ -398,13 +400,13 @@ mod tests {
 
     #[test]
     fn repeated_statement_is_written_once_an_hour() {
-        let mut traits = said(&[(1, json!({"plan": "pro", "town": null}))]);
+        let mut traits = traits_after(&[(1, json!({"plan": "pro", "town": null}))]);
         let again = object(json!({"plan": "pro", "town": null}));
         assert_eq!(
             traits.apply_statements(&again, claimed(1000), room(1000)),
             TraitChanges::default()
         );
-        let later = traits.apply_statements(&again, claimed(1 + SEEN_EVERY_MS), room(1000));
+        let later = traits.apply_statements(&again, claimed(1 + LAST_SEEN_LAG_MS), room(1000));
         assert_eq!(later, TraitChanges { is_retimed: true, ..TraitChanges::default() });
     }
 
@@ -466,7 +468,7 @@ mod tests {
         let statement = (0..4_u8, value).prop_map(|(key, value)| json!({ key.to_string(): value }));
         prop::collection::vec(statement, 1..12).prop_map(|statements| {
             // Each at a time of its own, far enough apart to be written.
-            let times = (1..).map(|n| n * SEEN_EVERY_MS);
+            let times = (1..).map(|n| n * LAST_SEEN_LAG_MS);
             times.zip(statements).collect()
         })
     }
@@ -478,7 +480,7 @@ mod tests {
             order in prop::collection::vec(any::<u16>(), 12),
             split in any::<prop::sample::Index>(),
         ) {
-            let in_time = said(&statements);
+            let in_time = traits_after(&statements);
             let mut shuffled: Vec<_> = order.into_iter().zip(statements).collect();
             shuffled.sort_by_key(|(place, _)| *place);
             let shuffled: Vec<_> = shuffled.into_iter().map(|(_, statement)| statement).collect();
@@ -486,9 +488,9 @@ mod tests {
                 let values: BTreeMap<_, _> = traits.values.clone().into_iter().collect();
                 (values, traits.times.clone(), traits.bytes)
             };
-            prop_assert_eq!(sorted(&said(&shuffled)), sorted(&in_time));
+            prop_assert_eq!(sorted(&traits_after(&shuffled)), sorted(&in_time));
             let (first, second) = shuffled.split_at(split.index(shuffled.len()));
-            let (first, second) = (said(first), said(second));
+            let (first, second) = (traits_after(first), traits_after(second));
             let (mut one, mut other) = (first.clone(), second.clone());
             one.merge(&second, room(1000));
             other.merge(&first, room(1000));

@@ -52,7 +52,7 @@ const TYPES: &[(&str, &str)] = &[
 /// Parses user agents, and caches the results.
 pub struct UserAgentParser {
     tables: OnceLock<Option<UserAgentTables>>,
-    known: Cache<Box<str>, Arc<ParsedUserAgent>>,
+    cache: Cache<Box<str>, Arc<ParsedUserAgent>>,
 }
 
 struct UserAgentTables {
@@ -73,7 +73,7 @@ struct ParsedUserAgent {
 
 impl Default for UserAgentParser {
     fn default() -> Self {
-        Self { tables: OnceLock::new(), known: Cache::new(REMEMBERED) }
+        Self { tables: OnceLock::new(), cache: Cache::new(REMEMBERED) }
     }
 }
 
@@ -100,12 +100,12 @@ impl UserAgentParser {
     fn read(&self, agent: &str) -> Arc<ParsedUserAgent> {
         // Libraries and bots name themselves only; browsers and apps name their system in brackets.
         let Some((_, inside)) = agent.split_once('(') else { return Arc::default() };
-        if let Some(known) = self.known.get(agent) {
+        if let Some(known) = self.cache.get(agent) {
             return known;
         }
         let Some(tables) = self.tables() else { return Arc::default() };
         let read = Arc::new(tables.read(agent, inside));
-        self.known.insert(agent.into(), read.clone());
+        self.cache.insert(agent.into(), read.clone());
         read
     }
 }

@@ -74,7 +74,7 @@ fn known(
     if kind == "campaign" {
         names.push("touch");
     }
-    reader.only(table, &names);
+    reader.report_unknown_keys(table, &names);
     let (place, path) = match kind {
         "campaign" => (ProfilePart::Touches, touch(reader, named, table)),
         "consent" => (
@@ -88,7 +88,7 @@ fn known(
                 let text = it.text(named)?;
                 if let Some(within) = within_root(text, "traits") {
                     let message = "is relative to the person's traits";
-                    it.mistake_about(text, message, Some(within));
+                    it.report_text_error(text, message, Some(within));
                 }
                 it.keys(text)
             });
@@ -128,7 +128,7 @@ fn touch(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<V
 }
 
 fn identity(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
-    reader.only(table, &["identity", "exists"]);
+    reader.report_unknown_keys(table, &["identity", "exists"]);
     let exists = table.get("exists").map(|value| reader.at("exists", |it| it.boolean(value)));
     let kind = reader.at("identity", |reader| {
         let text = reader.text(named)?;
@@ -137,14 +137,14 @@ fn identity(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Optio
         }
         let kinds = ["user", "email", "anonymous", "visitor", "ga", "fbp", "device:VENDOR"];
         let message = format!("is not one of {}", kinds.join(", "));
-        reader.mistake_about(text, &message, nearest(text, kinds));
+        reader.report_text_error(text, &message, nearest(text, kinds));
         None
     });
     Some(SegmentRule::Identity { kind: kind?, exists: exists.unwrap_or(Some(true))? })
 }
 
 fn seen(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
-    reader.only(table, &["seen", "before", "after"]);
+    reader.report_unknown_keys(table, &["seen", "before", "after"]);
     let which = reader.at("seen", |reader| reader.word(named, &["first", "last"]));
     let when = span(reader, table);
     Some(SegmentRule::Seen { first: which? == "first", when })
@@ -158,7 +158,7 @@ fn span(reader: &mut RuleParser, table: &JsonObject) -> RuleTimeSpan {
 
 fn event(reader: &mut RuleParser, named: &Value, table: &JsonObject) -> Option<SegmentRule> {
     let names = ["event", "where", "within", "count", "sum", "first", "last", "never"];
-    reader.only(table, &names);
+    reader.report_unknown_keys(table, &names);
     let name = reader.at("event", |reader| {
         let name = reader.text(named)?;
         if name.len() > MAX_EVENT_BYTES {
@@ -222,7 +222,7 @@ fn window(reader: &mut RuleParser, value: &Value) -> Option<std::time::Duration>
     let time =
         parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() < 3_155_760_000);
     if time.is_none() {
-        reader.mistake_about(text, "is not a duration such as \"7d\" or \"12h\"", None);
+        reader.report_text_error(text, "is not a duration such as \"7d\" or \"12h\"", None);
     }
     time
 }
@@ -235,7 +235,7 @@ fn bounds(reader: &mut RuleParser, value: &Value) -> RuleTimeSpan {
             .report_error(format!("expected a table such as {example}, found {}", kind_of(value)));
         return RuleTimeSpan::default();
     };
-    reader.only(table, &["before", "after"]);
+    reader.report_unknown_keys(table, &["before", "after"]);
     if table.is_empty() {
         reader.report_error("needs before or after".to_owned());
     }
@@ -262,7 +262,7 @@ fn amount(reader: &mut RuleParser, value: &Value, is_count: bool) -> Option<Amou
     }
     let kind = if is_count { "a whole number" } else { "a number" };
     let message = format!("is not a comparison with {kind}, such as \">= 2\"");
-    reader.mistake_about(&text, &message, None);
+    reader.report_text_error(&text, &message, None);
     None
 }
 
@@ -283,7 +283,7 @@ fn filter(reader: &mut RuleParser, value: &Value) -> PropertyFilter {
             }
             let mut found = match value {
                 Value::Object(table) => {
-                    reader.only(table, &TESTS);
+                    reader.report_unknown_keys(table, &TESTS);
                     tests(reader, table, false)
                 }
                 value => {

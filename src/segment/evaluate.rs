@@ -203,11 +203,11 @@ impl RuleLiteral {
 
 /// Compares a whole number and another exactly, without rounding the first.
 fn order(whole: i64, real: f64) -> Ordering {
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
-    if real >= BEYOND {
+    const I64_BOUND: f64 = 9_223_372_036_854_775_808.0;
+    if real >= I64_BOUND {
         return Ordering::Less;
     }
-    if real < -BEYOND {
+    if real < -I64_BOUND {
         return Ordering::Greater;
     }
     #[expect(

@@ -115,7 +115,7 @@ pub struct SegmentRecord {
     /// The start of the run that has not ended, if there is one.
     pub begun_at: Option<i64>,
     /// The last run that ended.
-    pub ran: Option<SegmentRunSummary>,
+    pub last_run: Option<SegmentRunSummary>,
 }
 
 /// The summary of a run that ended.
@@ -191,7 +191,7 @@ pub enum SegmentError {
     StillSynced,
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
-    Elsewhere,
+    NotLeader,
     /// The run met a defect in the program.
     #[error("the rule stops the process: the run is skipped")]
     Panicked,
@@ -214,8 +214,8 @@ pub enum SegmentError {
 
 impl SegmentError {
     /// Ignores the error that another gateway runs the segments.
-    fn unless_elsewhere(self) -> Result<(), Self> {
-        if matches!(self, Self::Elsewhere) { Ok(()) } else { Err(self) }
+    fn ignore_not_leader(self) -> Result<(), Self> {
+        if matches!(self, Self::NotLeader) { Ok(()) } else { Err(self) }
     }
 }
 
@@ -227,7 +227,7 @@ pub trait SegmentStore: Send + Sync {
 
     /// Begins a run, or continues one that was begun; makes the segment if it is new. Returns its
     /// number, and the start of the run.
-    async fn begin(
+    async fn begin_run(
         &self,
         site: SiteId,
         name: &str,
@@ -242,11 +242,11 @@ pub trait SegmentStore: Send + Sync {
         by: MembershipUnit,
         now_ms: i64,
     ) -> Result<ProfileBitSet, SegmentError> {
-        self.evaluate_of(site, rule, by, now_ms, None).await
+        self.evaluate_profiles(site, rule, by, now_ms, None).await
     }
 
     /// Does the same, but for these profiles alone (at least one), where some are given.
-    async fn evaluate_of(
+    async fn evaluate_profiles(
         &self,
         site: SiteId,
         rule: Arc<SegmentRule>,
@@ -265,7 +265,7 @@ pub trait SegmentStore: Send + Sync {
     ) -> Result<MembershipPage, SegmentError>;
 
     /// Returns the memberships of these profiles, at least one, in order.
-    async fn page_of(
+    async fn memberships_of(
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
@@ -283,7 +283,7 @@ pub trait SegmentStore: Send + Sync {
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError>;
 
     /// Ends a run, and counts its changes.
-    async fn end(
+    async fn end_run(
         &self,
         segment: SegmentId,
         at_ms: i64,

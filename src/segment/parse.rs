@@ -32,7 +32,7 @@ pub struct RuleParseError {
     /// text may be a secret.
     pub seen: Option<String>,
     /// The value that was probably meant.
-    pub better: Option<String>,
+    pub suggestion: Option<String>,
 }
 
 impl Display for RuleParseError {
@@ -42,7 +42,7 @@ impl Display for RuleParseError {
             write!(f, "{seen} ")?;
         }
         f.write_str(&self.message)?;
-        match &self.better {
+        match &self.suggestion {
             Some(better) => write!(f, "; did you mean \"{better}\"?"),
             None => Ok(()),
         }
@@ -72,17 +72,17 @@ pub(super) struct RuleParser {
 }
 
 /// The placeholder for a part with an error; it is never evaluated.
-const NOTHING: SegmentRule = SegmentRule::All(Vec::new());
+const PLACEHOLDER_RULE: SegmentRule = SegmentRule::All(Vec::new());
 
 impl RuleParser {
     fn rule(&mut self, value: &Value, depth: usize) -> SegmentRule {
         if depth > MAX_DEPTH {
             self.report_error(format!("is nested deeper than {MAX_DEPTH}"));
-            return NOTHING;
+            return PLACEHOLDER_RULE;
         }
         let Some(table) = value.as_object() else {
             self.report_error(format!("expected a table, found {}", kind_of(value)));
-            return NOTHING;
+            return PLACEHOLDER_RULE;
         };
         let mut kinds = table.iter().filter(|(key, _)| KINDS.contains(&key.as_str()));
         let (kind, inner) = match (kinds.next(), kinds.next()) {
@@ -90,21 +90,21 @@ impl RuleParser {
             (Some((first, _)), Some((second, _))) => {
                 let advice = "use all or any to join conditions";
                 self.report_error(format!("has both \"{first}\" and \"{second}\": {advice}"));
-                return NOTHING;
+                return PLACEHOLDER_RULE;
             }
             (None, _) => {
-                self.no_kind(table);
-                return NOTHING;
+                self.report_no_kind(table);
+                return PLACEHOLDER_RULE;
             }
         };
         match kind.as_str() {
             "all" | "any" => {
-                self.only(table, &[kind]);
+                self.report_unknown_keys(table, &[kind]);
                 let rules = self.at(kind, |reader| reader.list(inner, depth));
                 if kind == "all" { SegmentRule::All(rules) } else { SegmentRule::Any(rules) }
             }
             "not" => {
-                self.only(table, &[kind]);
+                self.report_unknown_keys(table, &[kind]);
                 SegmentRule::Not(Box::new(self.at(kind, |reader| reader.rule(inner, depth + 1))))
             }
             _ => {
@@ -115,9 +115,9 @@ impl RuleParser {
                     ));
                 }
                 if self.conditions > MAX_CONDITIONS {
-                    return NOTHING;
+                    return PLACEHOLDER_RULE;
                 }
-                condition::read(self, kind, table).unwrap_or(NOTHING)
+                condition::read(self, kind, table).unwrap_or(PLACEHOLDER_RULE)
             }
         }
     }
@@ -142,7 +142,7 @@ impl RuleParser {
         }
     }
 
-    fn no_kind(&mut self, table: &JsonObject) {
+    fn report_no_kind(&mut self, table: &JsonObject) {
         let slip = table.keys().find_map(|key| Some((key, nearest(key, KINDS)?)));
         match slip {
             Some((key, better)) => {
@@ -154,7 +154,7 @@ impl RuleParser {
     }
 
     /// Reports keys that the table does not have.
-    pub(super) fn only(&mut self, table: &JsonObject, names: &[&str]) {
+    pub(super) fn report_unknown_keys(&mut self, table: &JsonObject, names: &[&str]) {
         for key in table.keys().filter(|key| !names.contains(&key.as_str())) {
             let hint = nearest(key, names.iter().copied());
             let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
@@ -182,16 +182,16 @@ impl RuleParser {
     /// Reports an error here.
     pub(super) fn report_error(&mut self, message: String) {
         let path = self.path.clone();
-        self.mistakes.push(RuleParseError { path, message, seen: None, better: None });
+        self.mistakes.push(RuleParseError { path, message, seen: None, suggestion: None });
     }
 
     /// Reports an error about the text here.
-    pub(super) fn mistake_about(&mut self, text: &str, message: &str, better: Option<&str>) {
+    pub(super) fn report_text_error(&mut self, text: &str, message: &str, better: Option<&str>) {
         self.mistakes.push(RuleParseError {
             path: self.path.clone(),
             message: message.to_owned(),
             seen: Some(shown(text)),
-            better: better.map(str::to_owned),
+            suggestion: better.map(str::to_owned),
         });
     }
 
@@ -215,7 +215,7 @@ impl RuleParser {
             return Some(text);
         }
         let message = format!("is not one of {}", words.join(", "));
-        self.mistake_about(text, &message, nearest(text, words.iter().copied()));
+        self.report_text_error(text, &message, nearest(text, words.iter().copied()));
         None
     }
 
@@ -239,7 +239,7 @@ impl RuleParser {
         {
             let message =
                 "is not a path: a path is names joined by dots, without quotes and backslashes";
-            self.mistake_about(text, message, None);
+            self.report_text_error(text, message, None);
             return None;
         }
         Some(keys)
@@ -249,7 +249,7 @@ impl RuleParser {
     pub(super) fn key(&mut self, text: &str) -> Option<Vec<String>> {
         let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
         if text.is_empty() || !text.chars().all(is_plain) {
-            self.mistake_about(
+            self.report_text_error(
                 text,
                 "is not a name: it has quotes or backslashes, or is empty",
                 None,
@@ -273,7 +273,7 @@ impl RuleParser {
         if moment.is_none() {
             let message = "must be a time ago such as \"30d\" (36525d at most), a date such as \
             \"2026-01-31\", or a time such as \"2026-01-31T09:00:00Z\"";
-            self.mistake_about(text, message, None);
+            self.report_text_error(text, message, None);
         }
         moment
     }

@@ -38,9 +38,9 @@ impl SegmentRun<'_> {
     pub(super) async fn run(&self, now_ms: i64) -> Result<SegmentRunSummary, SegmentError> {
         let began = Instant::now();
         let Self { store, site, segment: settings, batch } = *self;
-        let (segment, at_ms) = store.begin(site, &settings.name, now_ms).await?;
+        let (segment, at_ms) = store.begin_run(site, &settings.name, now_ms).await?;
         let rule = Arc::new(settings.rule.clone());
-        let members = store.evaluate(site, rule, settings.by, now_ms).await?;
+        let members = store.evaluate(site, rule, settings.unit, now_ms).await?;
         let mut writing = MembershipWriter { store, segment, at_ms, batch, changes: Vec::new() };
         let mut after = i64::MIN;
         loop {
@@ -72,7 +72,7 @@ impl SegmentRun<'_> {
         }
         writing.flush().await?;
         let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        store.end(segment, at_ms, took_ms, settings.fingerprint()).await
+        store.end_run(segment, at_ms, took_ms, settings.fingerprint()).await
     }
 }
 

@@ -59,7 +59,7 @@ pub struct SegmentSettings {
     /// The segment's name, unique in the site.
     pub name: SharedName,
     /// The unit of its members.
-    pub by: MembershipUnit,
+    pub unit: MembershipUnit,
     /// The plan of its runs.
     pub schedule: SegmentSchedule,
     /// The segment's own jitter, if it has one.
@@ -67,7 +67,7 @@ pub struct SegmentSettings {
     /// The rule that selects its members.
     pub rule: SegmentRule,
     /// The rule as it is written.
-    pub written: Value,
+    pub rule_source: Value,
     /// The syncs of its members to destinations.
     pub syncs: Vec<SyncSettings>,
 }
@@ -148,13 +148,21 @@ impl SegmentSettings {
             syncs.push(read);
         }
         let (written, rule) = read_rule(section)?;
-        Some(Self { name, by, schedule: schedule?, jitter, rule, written, syncs })
+        Some(Self {
+            name,
+            unit: by,
+            schedule: schedule?,
+            jitter,
+            rule,
+            rule_source: written,
+            syncs,
+        })
     }
 
     /// Returns a digest of the rule and its unit, equal for equal rules.
     pub fn fingerprint(&self) -> String {
         let digest =
-            Sha256::new().chain_update(self.by.name()).chain_update(self.written.to_string());
+            Sha256::new().chain_update(self.unit.name()).chain_update(self.rule_source.to_string());
         digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -163,9 +171,9 @@ impl SegmentSettings {
 #[derive(Clone, Debug)]
 pub struct SegmentDraft {
     /// The unit of its members.
-    pub by: MembershipUnit,
+    pub unit: MembershipUnit,
     /// The rule as it is written.
-    pub written: Value,
+    pub rule_source: Value,
 }
 
 impl SegmentDraft {
@@ -173,7 +181,7 @@ impl SegmentDraft {
     pub fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
         let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let (written, _rule) = read_rule(section)?;
-        Some(Self { by, written })
+        Some(Self { unit: by, rule_source: written })
     }
 }
 
@@ -188,7 +196,7 @@ fn read_rule(section: &mut SettingsSection<'_>) -> Option<(Value, SegmentRule)> 
         Err(mistakes) => {
             for it in mistakes {
                 if it.seen.is_some() {
-                    let better = it.better.as_deref();
+                    let better = it.suggestion.as_deref();
                     section.error_about_within("where", &it.path, &it.message, better);
                 } else {
                     section.error_within("where", &it.path, &it.message);

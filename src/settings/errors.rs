@@ -140,15 +140,15 @@ impl<'a> SettingsSection<'a> {
 
 impl Drop for SettingsSection<'_> {
     fn drop(&mut self) {
-        self.report.add_settings(&self.path, &self.asked);
+        self.report.add_settings(&self.path, &self.read_keys);
         for layer in &self.layers {
             for (key, _) in layer.table.iter() {
-                if self.asked.contains(key.get_ref().as_ref()) {
+                if self.read_keys.contains(key.get_ref().as_ref()) {
                     continue;
                 }
                 let hint = match self.report.owner_of(key.get_ref(), &self.path) {
                     Some(owner) => format!("; it belongs in [{}]", without_places(&owner)),
-                    None => hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str))),
+                    None => hint(nearest(key.get_ref(), self.read_keys.iter().map(String::as_str))),
                 };
                 let message = format!("{NO_SETTING}{hint}");
                 let path = join(&layer.path, key.get_ref());

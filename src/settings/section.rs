@@ -31,7 +31,7 @@ pub struct SettingsSection<'a> {
     pub(super) place: Option<(&'a ConfigFile, usize)>,
     pub(super) report: &'a ConfigErrorReport,
     pub(super) environment: &'a ConfigEnvironment,
-    pub(super) asked: BTreeSet<String>,
+    pub(super) read_keys: BTreeSet<String>,
 }
 
 impl<'a> SettingsSection<'a> {
@@ -51,7 +51,7 @@ impl<'a> SettingsSection<'a> {
             })
             .collect();
         let place = layers.first().map(|layer| (layer.source, layer.span.start));
-        Self { layers, path: String::new(), place, report, environment, asked: BTreeSet::new() }
+        Self { layers, path: String::new(), place, report, environment, read_keys: BTreeSet::new() }
     }
 
     /// The root of a file that the program itself makes, with the environment and report of this section.
@@ -294,7 +294,7 @@ impl<'a> SettingsSection<'a> {
 
     /// A table, through all layers that have it; empty if none has.
     pub fn section(&mut self, key: &str) -> SettingsSection<'a> {
-        self.asked.insert(key.to_owned());
+        self.read_keys.insert(key.to_owned());
         let mut layers = Vec::new();
         for layer in self.layers.clone() {
             let Some(found) = lookup(&layer, key) else { continue };
@@ -309,7 +309,7 @@ impl<'a> SettingsSection<'a> {
         let below = match defaults {
             Some(name) => {
                 let mut section = self.section(name);
-                section.asked.clear();
+                section.read_keys.clear();
                 std::mem::take(&mut section.layers)
             }
             None => Vec::new(),
@@ -384,7 +384,7 @@ impl<'a> SettingsSection<'a> {
     fn child(&self, layers: Vec<SettingsLayer<'a>>, path: String) -> SettingsSection<'a> {
         let (report, environment) = (self.report, self.environment);
         let place = layers.first().map(|layer| (layer.source, layer.span.start)).or(self.place);
-        SettingsSection { layers, path, place, report, environment, asked: BTreeSet::new() }
+        SettingsSection { layers, path, place, report, environment, read_keys: BTreeSet::new() }
     }
 
     /// The names of all keys in any layer.
@@ -394,13 +394,13 @@ impl<'a> SettingsSection<'a> {
     }
 
     pub(super) fn find(&mut self, key: &str) -> Option<FoundSetting<'a>> {
-        self.asked.insert(key.to_owned());
+        self.read_keys.insert(key.to_owned());
         for layer in &self.layers {
             if let Some(found) = lookup(layer, key) {
                 return Some(found);
             }
             if let Some((found, former)) = lookup_former(layer, key) {
-                self.asked.insert(former.to_owned());
+                self.read_keys.insert(former.to_owned());
                 self.warn_of_former_name(&found, key);
                 return Some(found);
             }

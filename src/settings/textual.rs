@@ -15,7 +15,7 @@ pub trait TextualValue: Sized {
     fn read(text: &str) -> Result<Self, String>;
 
     /// A suggestion for a text that is not valid.
-    fn better(_text: &str) -> Option<String> {
+    fn suggest(_text: &str) -> Option<String> {
         None
     }
 }
@@ -31,7 +31,7 @@ impl TextualValue for Url {
         })
     }
 
-    fn better(text: &str) -> Option<String> {
+    fn suggest(text: &str) -> Option<String> {
         if text.contains(['@', ' ']) {
             return None;
         }
@@ -52,7 +52,7 @@ impl TextualValue for SocketAddr {
         })
     }
 
-    fn better(text: &str) -> Option<String> {
+    fn suggest(text: &str) -> Option<String> {
         if text.parse::<IpAddr>().is_ok() {
             return None;
         }
@@ -74,7 +74,7 @@ impl TextualValue for IpNet {
         })
     }
 
-    fn better(text: &str) -> Option<String> {
+    fn suggest(text: &str) -> Option<String> {
         text.parse::<IpAddr>().ok().map(|address| Self::from(address).to_string())
     }
 }
@@ -89,7 +89,7 @@ impl<'a> SettingsSection<'a> {
         if let Err(problem) = &read {
             // The expanded text may be a secret, and so may a suggestion made of it.
             let is_literal = found.value.as_str() == Some(text);
-            let better = T::better(text).filter(|_| is_literal);
+            let better = T::suggest(text).filter(|_| is_literal);
             let hint = super::errors::hint(better.as_deref());
             self.error_at(found, &format!("{} {problem}{hint}", written(found)));
         }
@@ -103,15 +103,15 @@ mod tests {
 
     #[test]
     fn better_suggests_the_likely_value() {
-        assert_eq!(Url::better("shop.example").as_deref(), Some("https://shop.example"));
-        assert_eq!(Url::better("//shop.example/x/").as_deref(), Some("https://shop.example/x/"));
-        assert_eq!(Url::better("shop"), None);
-        assert_eq!(SocketAddr::better(":8080").as_deref(), Some("0.0.0.0:8080"));
-        assert_eq!(SocketAddr::better("8080").as_deref(), Some("0.0.0.0:8080"));
-        assert_eq!(SocketAddr::better("localhost:80").as_deref(), Some("127.0.0.1:80"));
+        assert_eq!(Url::suggest("shop.example").as_deref(), Some("https://shop.example"));
+        assert_eq!(Url::suggest("//shop.example/x/").as_deref(), Some("https://shop.example/x/"));
+        assert_eq!(Url::suggest("shop"), None);
+        assert_eq!(SocketAddr::suggest(":8080").as_deref(), Some("0.0.0.0:8080"));
+        assert_eq!(SocketAddr::suggest("8080").as_deref(), Some("0.0.0.0:8080"));
+        assert_eq!(SocketAddr::suggest("localhost:80").as_deref(), Some("127.0.0.1:80"));
         for none in ["shop.example:80", "::1", "1.2.3.4", "x", ":99999"] {
-            assert_eq!(SocketAddr::better(none), None, "{none}");
+            assert_eq!(SocketAddr::suggest(none), None, "{none}");
         }
-        assert_eq!(IpNet::better("10.0.0.1").as_deref(), Some("10.0.0.1/32"));
+        assert_eq!(IpNet::suggest("10.0.0.1").as_deref(), Some("10.0.0.1/32"));
     }
 }

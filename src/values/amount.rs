@@ -66,7 +66,7 @@ fn parse_in(text: &str, locale: Option<NumberLocale>, known: Option<&str>) -> Op
     let (before, digits, behind) = parts(text)?;
     let (is_negative, before, behind) = signs(before, behind)?;
     let currency = match (marks(before)?, marks(behind)?) {
-        (Some(one), Some(other)) => Some(one.and(other)?),
+        (Some(one), Some(other)) => Some(one.intersect(other)?),
         (one, other) => one.or(other),
     };
     let code = currency.and_then(|mark| mark.code(None)).or(known);

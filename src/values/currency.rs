@@ -15,7 +15,7 @@ use super::{ParsedValue, unicode};
 const MAX_CHARS: usize = 64;
 
 /// Texts of broken tags that stand for no currency.
-const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "n/a", "(not set)", "-"];
+const NO_CURRENCY_TEXTS: [&str; 7] = ["null", "undefined", "none", "nil", "n/a", "(not set)", "-"];
 
 /// The currencies of countries whose unit is written `$`, after the currencies with dollar in their name.
 const DOLLARS: &[&str] = &[
@@ -231,7 +231,7 @@ impl CurrencyMark {
             };
             let mut marks = text.split(is_between).filter(|part| !part.is_empty()).map(Self::pair);
             let first = marks.next()??;
-            marks.try_fold(first, |known, mark| known.and(mark?))
+            marks.try_fold(first, |known, mark| known.intersect(mark?))
         })
     }
 
@@ -243,7 +243,7 @@ impl CurrencyMark {
                     (c.is_alphabetic() != next.is_alphabetic()).then(|| at + c.len_utf8())
                 })?;
             let (first, second) = text.split_at_checked(border)?;
-            Self::word(first)?.and(Self::word(second)?)
+            Self::word(first)?.intersect(Self::word(second)?)
         })
     }
 
@@ -257,7 +257,7 @@ impl CurrencyMark {
     }
 
     /// Returns the currencies that both marks mean; `None` if there are none.
-    pub fn and(self, other: Self) -> Option<Self> {
+    pub fn intersect(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
             (CurrencyCodes::One(one), _) => other.may_be(one).then_some(self),
             (_, CurrencyCodes::One(one)) => self.may_be(one).then_some(other),
@@ -296,7 +296,8 @@ pub fn read(value: Option<&Value>, store: Option<&str>) -> ParsedValue<&'static 
     let is_nothing = || {
         let shown = unicode::visible(text);
         let shown = shown.trim();
-        shown.is_empty() || NOTHING.iter().any(|nothing| shown.eq_ignore_ascii_case(nothing))
+        shown.is_empty()
+            || NO_CURRENCY_TEXTS.iter().any(|nothing| shown.eq_ignore_ascii_case(nothing))
     };
     match CurrencyMark::of(text).and_then(|mark| mark.code(store)) {
         Some(code) => ParsedValue::Read(code),

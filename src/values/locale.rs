@@ -45,7 +45,7 @@ const POINT: &[&str] = &[
 ];
 
 /// Regions where a language's notation differs from that elsewhere (CLDR; amounts in Switzerland).
-const ELSEWHERE: &[(&str, &[&str], DecimalSign)] = &[
+const REGION_DECIMAL_SIGNS: &[(&str, &[&str], DecimalSign)] = &[
     ("de", &["CH", "LI"], DecimalSign::Point),
     ("fr", &["CH"], DecimalSign::Point),
     ("it", &["CH"], DecimalSign::Point),
@@ -61,7 +61,7 @@ impl FromStr for NumberLocale {
         let mut parts = text.trim().split(['.', '@']).next().unwrap_or_default().split(['-', '_']);
         let language = parts.next().unwrap_or_default().to_ascii_lowercase();
         let region = parts.find(|part| part.len() == 2).map(str::to_ascii_uppercase);
-        let elsewhere = ELSEWHERE.iter().find(|(known, regions, _)| {
+        let elsewhere = REGION_DECIMAL_SIGNS.iter().find(|(known, regions, _)| {
             *known == language && region.as_deref().is_some_and(|region| regions.contains(&region))
         });
         let decimal = match elsewhere {

@@ -326,7 +326,7 @@ fn international(digits: &str, trunk_zero: Option<usize>) -> Option<String> {
         candidates
             .extend(regions.iter().filter_map(|it| without_trunk(it, number).map(Cow::Owned)));
     }
-    best(&candidates, &regions).map(|national| format!("{code}{national}"))
+    best_candidate(&candidates, &regions).map(|national| format!("{code}{national}"))
 }
 
 /// Reads a number without a plus sign: one of the home country, or an international one.
@@ -360,9 +360,9 @@ fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
     if let Some(national) = candidates.iter().find(|it| is_valid(it, &regions)) {
         return Some(format!("{code}{national}"));
     }
-    dialled_abroad(home, digits)
-        .or_else(|| valid_abroad(digits))
-        .or_else(|| best(&candidates, &regions).map(|national| format!("{code}{national}")))
+    dialled_abroad(home, digits).or_else(|| valid_abroad(digits)).or_else(|| {
+        best_candidate(&candidates, &regions).map(|national| format!("{code}{national}"))
+    })
 }
 
 /// Returns the number behind this country's prefix for abroad.
@@ -409,7 +409,7 @@ fn without_trunk(region: &Metadata, number: &str) -> Option<String> {
 }
 
 /// Returns the first number that one of the regions has, else the first that it could have.
-fn best<'c>(candidates: &'c [Cow<'_, str>], regions: &[&Metadata]) -> Option<&'c str> {
+fn best_candidate<'c>(candidates: &'c [Cow<'_, str>], regions: &[&Metadata]) -> Option<&'c str> {
     let valid = candidates.iter().find(|number| is_valid(number, regions));
     let found = valid.or_else(|| candidates.iter().find(|number| is_possible(number, regions)));
     found.map(|number| &**number)

@@ -31,10 +31,10 @@ pub fn read(text: &str) -> Option<Timestamp> {
         return Some(time);
     }
     if is_number(text) {
-        return compact(text).or_else(|| since_1970(text));
+        return compact(text).or_else(|| parse_unix_time(text));
     }
     if let Some(number) = dotnet(text) {
-        return since_1970(number);
+        return parse_unix_time(number);
     }
     year_first(text).or_else(|| month_by_name(text)).or_else(|| {
         let civil: DateTime = text.parse().ok()?;
@@ -89,11 +89,11 @@ fn compact(text: &str) -> Option<Timestamp> {
 }
 
 /// Reads seconds, milliseconds, microseconds or nanoseconds since 1970, whole or with a fraction, to the nanosecond.
-fn since_1970(text: &str) -> Option<Timestamp> {
+fn parse_unix_time(text: &str) -> Option<Timestamp> {
     if text.contains(['e', 'E']) {
         let number: f64 = text.parse().ok()?;
         // Numbers beyond a double's precision have no fraction anyway.
-        return (number.abs() < 1e19).then(|| since_1970(&format!("{number:.6}"))).flatten();
+        return (number.abs() < 1e19).then(|| parse_unix_time(&format!("{number:.6}"))).flatten();
     }
     let (is_negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -32,7 +32,7 @@ pub const LIST_GONE: &str = "list_gone";
 /// A vendor's lists, and the calls that add and remove a segment's members.
 #[async_trait]
 pub trait VendorAudience: Send + Sync {
-    /// Returns the most rows of one [`VendorAudience::change`].
+    /// Returns the most rows of one [`VendorAudience::change_members`].
     fn max_rows(&self) -> usize;
 
     /// Returns the identifiers that the vendor gets of a person, or why it could never find them. The event
@@ -49,12 +49,15 @@ pub trait VendorAudience: Send + Sync {
     /// # Errors
     ///
     /// Fails with the outcome of the call, if the list cannot be opened.
-    async fn open(&self, list: &AudienceList<'_>, call: &dyn VendorCall)
-    -> Result<String, Outcome>;
+    async fn open_list(
+        &self,
+        list: &AudienceList<'_>,
+        call: &dyn VendorCall,
+    ) -> Result<String, Outcome>;
 
     /// Puts rows on the list or takes them off; returns how each ended, in their order. Adding and removing
     /// never run at once for the same list.
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,

@@ -100,7 +100,7 @@ impl AllowedMethods {
     }
 
     /// Returns true if the endpoint takes this method.
-    pub fn take(self, method: &Method) -> bool {
+    pub fn accepts(self, method: &Method) -> bool {
         match self {
             Self::Get => method == Method::GET,
             Self::Post => method == Method::POST,
@@ -186,7 +186,7 @@ impl BeaconLimits {
 impl BeaconRequest<'_> {
     /// Returns true if it comes from a page, as a browser's request does. Addresses and places in a page's
     /// beacon are ignored.
-    pub fn is_of_page(&self) -> bool {
+    pub fn is_from_page(&self) -> bool {
         [ORIGIN, REFERER].iter().any(|name| self.headers.contains_key(name))
             || self.headers.contains_key("sec-fetch-site")
     }
@@ -218,7 +218,7 @@ pub enum BeaconOutcome {
     TooLarge,
     /// It may be taken later. `limited` if this client sends too much, else no client's beacons can be taken
     /// now.
-    Later {
+    RetryLater {
         /// True if this client exceeds its rate limit.
         limited: bool,
     },
@@ -283,7 +283,7 @@ impl BeaconReply {
     }
 
     /// Returns 429 if the client sends too much, else 503.
-    pub const fn later(limited: bool) -> Self {
+    pub const fn retry_later(limited: bool) -> Self {
         let status =
             if limited { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE };
         Self { status, content_type: None, body: Bytes::new() }

@@ -86,7 +86,7 @@ pub(super) fn check_reply(
 }
 
 /// Makes the error of a reply that this step cannot continue from, with the vendor's message.
-pub(super) fn refused(reply: &VendorReply, said: Option<String>) -> StepError {
+pub(super) fn refusal_error(reply: &VendorReply, said: Option<String>) -> StepError {
     let status = reply.status.as_u16();
     let text =
         said.map_or_else(|| format!("HTTP {status}"), |said| format!("HTTP {status} {said}"));
@@ -95,7 +95,7 @@ pub(super) fn refused(reply: &VendorReply, said: Option<String>) -> StepError {
 
 /// Makes the error of a 2xx reply without the expected content: an intermediary answered, or the vendor is
 /// broken.
-pub(super) fn unreadable(reply: &VendorReply) -> StepError {
+pub(super) fn unreadable_reply_error(reply: &VendorReply) -> StepError {
     let reason =
         OutcomeReason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
     StepError::Retry { reason, after: None }
@@ -376,7 +376,9 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
         };
-        let StepError::Dead(reason) = refused(&reply, Some("é".repeat(1000))) else { panic!() };
+        let StepError::Dead(reason) = refusal_error(&reply, Some("é".repeat(1000))) else {
+            panic!()
+        };
         assert_eq!(reason.detail.unwrap().chars().count(), MAX_QUOTED_CHARS);
     }
 }

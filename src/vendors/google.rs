@@ -11,7 +11,7 @@ const DOTLESS: [&str; 2] = ["gmail.com", "googlemail.com"];
 
 /// Returns an address in lower case, or a digest of one unchanged; empty if it is neither.
 pub(super) fn email(text: &str) -> String {
-    let Some(text) = email::identity(text) else { return hashed_already(text.trim()) };
+    let Some(text) = email::identity(text) else { return normalise_digest(text.trim()) };
     match text.rsplit_once('@') {
         Some((name, domain)) if DOTLESS.contains(&domain) => {
             format!("{}@{domain}", name.replace('.', ""))
@@ -25,26 +25,26 @@ pub(super) fn phone(person: EventPerson<'_>, reader: &TelephoneReader) -> String
     let Some(text) = person.phone() else { return String::new() };
     match person.telephone(reader) {
         Some(digits) => format!("+{digits}"),
-        None => hashed_already(text.trim()),
+        None => normalise_digest(text.trim()),
     }
 }
 
 /// Returns the text if its sender hashed it.
-fn hashed_already(text: &str) -> String {
+fn normalise_digest(text: &str) -> String {
     if is_sha256(text) { text.to_owned() } else { String::new() }
 }
 
 /// Returns the text in lower case, without digits and symbols.
 pub(super) fn letters(text: &str) -> String {
-    if !hashed_already(text).is_empty() {
+    if !normalise_digest(text).is_empty() {
         return text.to_owned();
     }
-    kept(&name::read(text).unwrap_or_default(), |c| c.is_alphabetic() || c.is_whitespace())
+    filter_chars(&name::read(text).unwrap_or_default(), |c| c.is_alphabetic() || c.is_whitespace())
 }
 
 /// Returns the text in lower case, without symbols.
 pub(super) fn without_symbols(text: &str) -> String {
-    kept(text, |c| c.is_alphanumeric() || c.is_whitespace())
+    filter_chars(text, |c| c.is_alphanumeric() || c.is_whitespace())
 }
 
 /// Returns a postal code without the signs that Google leaves out.
@@ -59,7 +59,7 @@ pub(super) fn country(text: &str) -> String {
     if is_code { code } else { String::new() }
 }
 
-fn kept(text: &str, keep: impl Fn(char) -> bool) -> String {
+fn filter_chars(text: &str, keep: impl Fn(char) -> bool) -> String {
     text.to_lowercase().chars().filter(|c| keep(*c)).collect::<String>().trim().to_owned()
 }
 

@@ -139,7 +139,7 @@ impl<'e> EventPerson<'e> {
     /// value: the trait was removed.
     pub fn traits(self) -> JsonObject {
         let mut traits = self.0.profile.traits.clone();
-        for said in self.said_of_person().into_iter().rev() {
+        for said in self.own_traits().into_iter().rev() {
             traits.extend(said.clone());
         }
         traits
@@ -174,7 +174,7 @@ impl<'e> EventPerson<'e> {
     }
 
     /// Returns the event's own traits of the person, the surest first.
-    fn said_of_person(self) -> Vec<&'e JsonObject> {
+    fn own_traits(self) -> Vec<&'e JsonObject> {
         let event = &*self.0.event;
         // The traits of a group event are the group's.
         let own = event.traits.as_ref().filter(|_| event.kind == EventKind::Identify);
@@ -183,7 +183,7 @@ impl<'e> EventPerson<'e> {
     }
 
     fn objects(self, sources: PersonSources) -> Vec<&'e JsonObject> {
-        let mut objects = self.said_of_person();
+        let mut objects = self.own_traits();
         if sources == PersonSources::Properties {
             objects.extend(&self.0.event.properties);
         }

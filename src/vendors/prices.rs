@@ -18,7 +18,7 @@ use crate::values::currency::{self, CurrencyMark};
 use crate::values::locale::{NumberLocale, UnknownLocaleError};
 
 /// The properties of an event, and of its products, that are amounts.
-const AMOUNTS: [&str; 12] = [
+const AMOUNT_PROPERTIES: [&str; 12] = [
     "revenue",
     "value",
     "total",
@@ -34,7 +34,7 @@ const AMOUNTS: [&str; 12] = [
 ];
 
 /// The properties that state an order's worth: without any of them the order is not counted.
-const WORTHS: [&str; 4] = ["revenue", "value", "total", "subtotal"];
+const WORTH_PROPERTIES: [&str; 4] = ["revenue", "value", "total", "subtotal"];
 
 /// The traits of a group that are amounts.
 const GROUP_AMOUNTS: [&str; 2] = ["monthly_spend", "monthlySpend"];
@@ -134,7 +134,7 @@ impl PriceReader {
     fn read_properties(&self, properties: &mut JsonObject, found: &mut PriceFindings) {
         self.read_currency(properties, "", found);
         found.currency = products::currency(properties, self.store()).map(Into::into);
-        for key in AMOUNTS {
+        for key in AMOUNT_PROPERTIES {
             self.read_amount(properties, key, "", found);
         }
         for list in LISTS {
@@ -144,7 +144,7 @@ impl PriceReader {
                 let Some(product) = product.as_object_mut() else { continue };
                 if has_text(product) {
                     let place = format!("{list}[{number}].");
-                    for key in AMOUNTS {
+                    for key in AMOUNT_PROPERTIES {
                         self.read_amount(product, key, &place, found);
                     }
                     self.read_product_currency(product, &place, found);
@@ -190,11 +190,14 @@ impl PriceReader {
                     *value = Value::Number(number);
                     found.has_changed = true;
                 }
-                found.has_worth |= place.is_empty() && WORTHS.contains(&key);
+                found.has_worth |= place.is_empty() && WORTH_PROPERTIES.contains(&key);
             }
             ParsedValue::Unreadable => {
                 found.dropped.add(&format!("{place}{key}"), FieldDropReason::UnreadableAmount);
-                if place.is_empty() && WORTHS.contains(&key) && found.unreadable_amount.is_none() {
+                if place.is_empty()
+                    && WORTH_PROPERTIES.contains(&key)
+                    && found.unreadable_amount.is_none()
+                {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     found.unreadable_amount = Some(format!("{key}: {}", quoted(&text)));
                 }
@@ -209,7 +212,7 @@ impl PriceReader {
         }
     }
 
-    /// Converts a currency to a code; returns it as it is written if it cannot be read.
+    /// Converts a currency to a code; returns it is written if it cannot be read.
     fn read_product_currency(
         &self,
         object: &mut JsonObject,
@@ -286,7 +289,7 @@ fn has_text(object: &JsonObject) -> bool {
         |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
     let currency = object.get("currency").filter(|currency| !currency.is_null());
     let is_code = |it: &Value| it.as_str().and_then(currency::code).is_some();
-    AMOUNTS.iter().any(is_unread) || currency.is_some_and(|currency| !is_code(currency))
+    AMOUNT_PROPERTIES.iter().any(is_unread) || currency.is_some_and(|currency| !is_code(currency))
 }
 
 /// Returns true if it is this code already, as every vendor reads it.
@@ -295,9 +298,9 @@ fn is_code(value: &Value, code: &str) -> bool {
 }
 
 fn is_order(event: &Event) -> bool {
-    const ORDERS: [&str; 4] = ["ORDER_COMPLETED", "ORDER_REFUNDED", "PURCHASE", "REFUND"];
+    const ORDER_EVENTS: [&str; 4] = ["ORDER_COMPLETED", "ORDER_REFUNDED", "PURCHASE", "REFUND"];
     let name = event.event.as_deref().filter(|_| event.kind == EventKind::Track);
-    name.is_some_and(|name| ORDERS.iter().any(|order| is_like(order, name)))
+    name.is_some_and(|name| ORDER_EVENTS.iter().any(|order| is_like(order, name)))
 }
 
 fn is_equal(one: &Number, other: &Number) -> bool {

@@ -10,7 +10,7 @@ use crate::values::amount::parse;
 use crate::values::currency::{self, CurrencyMark};
 
 /// Returns the products of an event: those in `products`, else none.
-pub fn listed(properties: &JsonObject) -> impl Iterator<Item = &JsonObject> {
+pub fn listed_products(properties: &JsonObject) -> impl Iterator<Item = &JsonObject> {
     let listed = properties.get("products").and_then(Value::as_array).into_iter().flatten();
     listed.filter_map(Value::as_object)
 }
@@ -19,7 +19,7 @@ pub fn listed(properties: &JsonObject) -> impl Iterator<Item = &JsonObject> {
 /// empty list has no effect.
 pub fn all(properties: &JsonObject) -> Vec<&JsonObject> {
     if has_list(properties) {
-        return listed(properties).collect();
+        return listed_products(properties).collect();
     }
     if id(properties).is_some() { vec![properties] } else { Vec::new() }
 }
@@ -41,11 +41,11 @@ fn cost(product: &JsonObject) -> Option<f64> {
 }
 
 /// Returns the sum of price times quantity of all products.
-pub fn worth(properties: &JsonObject) -> Option<Number> {
+pub fn total_price(properties: &JsonObject) -> Option<Number> {
     if !has_list(properties) {
         return amount(cost(properties)?);
     }
-    let costs: Vec<f64> = listed(properties).filter_map(cost).collect();
+    let costs: Vec<f64> = listed_products(properties).filter_map(cost).collect();
     if costs.is_empty() { None } else { amount(costs.iter().sum()) }
 }
 
@@ -140,12 +140,12 @@ mod tests {
         ] }));
         let ids: Vec<_> = all(&order).into_iter().map(id).collect();
         assert_eq!(ids, [Some("7".to_owned()), Some("b".to_owned())]);
-        assert_eq!(worth(&order), Number::from_f64(19.1));
+        assert_eq!(total_price(&order), Number::from_f64(19.1));
         let one = object(json!({ "product_id": "x", "price": 3 }));
-        assert_eq!((all(&one).len(), worth(&one)), (1, Number::from_f64(3.0)));
+        assert_eq!((all(&one).len(), total_price(&one)), (1, Number::from_f64(3.0)));
         assert!(all(&object(json!({ "price": 3 }))).is_empty());
         let empty = object(json!({ "products": [], "product_id": "x", "price": 3 }));
-        assert_eq!((all(&empty).len(), worth(&empty)), (1, Number::from_f64(3.0)));
+        assert_eq!((all(&empty).len(), total_price(&empty)), (1, Number::from_f64(3.0)));
     }
 
     #[test]

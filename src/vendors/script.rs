@@ -111,7 +111,7 @@ impl ScriptFile {
     };
 
     /// Returns true if it comes from this host.
-    pub fn is_at(&self, host: &str) -> bool {
+    pub fn is_on_host(&self, host: &str) -> bool {
         self.origin.strip_prefix("https://").is_some_and(|own| own.eq_ignore_ascii_case(host))
     }
 }
@@ -129,7 +129,7 @@ pub struct AddressRewrite {
 
 impl AddressRewrite {
     /// Returns true if it applies to an address of this host and path.
-    pub fn is_of(&self, host: &str, path: &str) -> bool {
+    pub fn applies_to(&self, host: &str, path: &str) -> bool {
         let rest = path.strip_prefix(self.under);
         self.host.eq_ignore_ascii_case(host)
             && rest.is_some_and(|it| self.under.is_empty() || it.is_empty() || it.starts_with('/'))
@@ -149,7 +149,7 @@ impl VendorScripts {
     }
 
     /// Returns the files that a path can become when more is added at its end.
-    pub fn beyond(&self, path: &str) -> impl Iterator<Item = &'static ScriptFile> {
+    pub fn files_below(&self, path: &str) -> impl Iterator<Item = &'static ScriptFile> {
         let is_plain = |segment: &str| segment.bytes().all(is_plain) && !segment.starts_with("..");
         let fits = path.len() <= MAX_PATH_BYTES && path.split('/').all(is_plain);
         self.files.iter().filter(move |file| fits && begins(file.path, path))
@@ -190,7 +190,7 @@ impl ScriptFile {
     }
 
     /// Returns true if the script of this address belongs to one of these ids, or is common to all customers.
-    pub fn is_of(&self, path: &str, query: &str, ids: &[String]) -> bool {
+    pub fn belongs_to(&self, path: &str, query: &str, ids: &[String]) -> bool {
         self.id.is_none() || self.id(path, query).is_some_and(|id| ids.iter().any(|own| own == id))
     }
 }
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn beyond_finds_files_by_the_beginning_of_a_path() {
         let beyond = |path: &str| {
-            let found: Vec<_> = SCRIPT.beyond(path).map(|file| file.path).collect();
+            let found: Vec<_> = SCRIPT.files_below(path).map(|file| file.path).collect();
             found.join(" ")
         };
         assert_eq!(beyond("/gtag/"), "/gtag/js");
@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn scripts_of_other_customers_are_not_served() {
         let ids = ["G-1".to_owned(), "abc".to_owned()];
-        let is_of = |path: &str, query: &str| SCRIPT.file(path).unwrap().is_of(path, query, &ids);
+        let is_of =
+            |path: &str, query: &str| SCRIPT.file(path).unwrap().belongs_to(path, query, &ids);
         assert!(is_of("/gtag/js", "l=x&id=G-1") && is_of("/widget/abc", ""));
         assert!(is_of("/js/anything.js", ""), "it is everybody's");
         for query in ["", "id=", "id=G-2", "id=G-2&id=G-1", "id=g-1", "Id=G-1", "id=G-1%20"] {
@@ -382,8 +383,8 @@ mod tests {
             ("plausible", "/js/pa-OWN.js", ""),
         ] {
             let file = crate::vendors::find(vendor).unwrap().script.unwrap().file(path).unwrap();
-            assert!(file.is_of(path, query, &["OWN".to_owned()]), "{vendor} {path}");
-            assert!(!file.is_of(path, query, &["OTHER".to_owned()]), "{vendor} {path}");
+            assert!(file.belongs_to(path, query, &["OWN".to_owned()]), "{vendor} {path}");
+            assert!(!file.belongs_to(path, query, &["OTHER".to_owned()]), "{vendor} {path}");
         }
     }
 

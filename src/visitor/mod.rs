@@ -42,7 +42,7 @@ pub struct StoragePermissions {
     /// Recognition by a cookie.
     pub cookies: bool,
     /// Storage of click ids of advertisements.
-    pub ads: bool,
+    pub click_ids: bool,
 }
 
 /// The facts of one request about its visitor.
@@ -55,9 +55,9 @@ pub struct VisitorRequest<'a> {
     /// True if the request came over TLS.
     pub secure: bool,
     /// The URL of the page, which may carry click ids and a campaign.
-    pub landing: Option<&'a str>,
+    pub page_url: Option<&'a str>,
     /// The storage that the visitor has not refused.
-    pub leave: StoragePermissions,
+    pub permissions: StoragePermissions,
     /// The time of the request.
     pub now: Timestamp,
     /// The random bytes for the id of a new visitor.
@@ -127,7 +127,7 @@ pub fn renew(
     if !known.is_known || !known.is_remembered {
         return Vec::new();
     }
-    let blank = VisitorRequest { cookies: "", landing: None, ..*seen };
+    let blank = VisitorRequest { cookies: "", page_url: None, ..*seen };
     let mut set_cookies = recognise(settings, names, &blank).set_cookies;
     set_cookies.extend(expire(settings, seen, &settings.clicks_name));
     set_cookies
@@ -153,7 +153,9 @@ pub fn recognise(
     let parsed = Cookie::split_parse(seen.cookies).take(MAX_COOKIES).filter_map(Result::ok);
     for cookie in parsed {
         let (name, value) = cookie.name_value();
-        if !seen.leave.cookies && (name == settings.cookie_name || name == settings.clicks_name) {
+        if !seen.permissions.cookies
+            && (name == settings.cookie_name || name == settings.clicks_name)
+        {
             continue;
         }
         // A subdomain may have set a cookie of the same name: the first with a valid signature counts.
@@ -173,7 +175,7 @@ pub fn recognise(
     let (identity, identity_changed) = VisitorCookie::update(identity, settings, seen);
     let (clicks, clicks_changed) = LandingCookie::update(clicks, settings, seen);
     let mut set_cookies = Vec::new();
-    let is_remembered = settings.cookies_on() && seen.leave.cookies;
+    let is_remembered = settings.cookies_on() && seen.permissions.cookies;
     if is_remembered {
         if identity_changed {
             let value = identity.write(settings);

@@ -41,8 +41,8 @@ fn seen(cookies: &str, after: i64) -> VisitorRequest<'_> {
         cookies,
         host: "t.shop.example",
         secure: true,
-        landing: None,
-        leave: StoragePermissions { cookies: true, ads: true },
+        page_url: None,
+        permissions: StoragePermissions { cookies: true, click_ids: true },
         now: noon() + SignedDuration::from_secs(after),
         random: [7; 16],
     }
@@ -149,7 +149,7 @@ fn first_cookie_with_a_valid_signature_counts() {
 fn value_signed_for_one_cookie_is_rejected_in_another() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc");
-    let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { page_url: landing, ..seen("", 0) });
     let swapped = jar(&first).replace("_tw_c=", "_x=").replace("_tw=", "_tw_c=");
     let met = meet(&settings, &VisitorRequest { random: [9; 16], ..seen(&swapped, 1) });
     assert_ne!(met.visitor, first.visitor);
@@ -161,7 +161,7 @@ fn landings_are_remembered() {
     let settings = settings();
     let landing = "https://shop.example/?GCLID=Abc-1&utm_source=news&utm_campaign=Spring%20Sale\
                    &fbclid=bad%20id&x=1#utm_medium=no";
-    let first = meet(&settings, &VisitorRequest { landing: Some(landing), ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { page_url: Some(landing), ..seen("", 0) });
     assert_eq!(first.set_cookies.len(), 2);
     let cookies = jar(&first);
     let later = meet(&settings, &seen(&cookies, 30));
@@ -171,10 +171,10 @@ fn landings_are_remembered() {
     let campaign = later.campaign.clone().unwrap();
     assert_eq!(campaign.name.as_deref(), Some("Spring Sale"));
     assert_eq!((campaign.source.as_deref(), campaign.medium), (Some("news"), None));
-    let again = meet(&settings, &VisitorRequest { landing: Some(landing), ..seen(&cookies, 40) });
+    let again = meet(&settings, &VisitorRequest { page_url: Some(landing), ..seen(&cookies, 40) });
     assert_eq!(again.click_ids["gclid"].at, noon(), "the same click is no new one");
     let other = Some("https://shop.example/?gclid=Def&utm_medium=cpc");
-    let other = meet(&settings, &VisitorRequest { landing: other, ..seen(&cookies, 50) });
+    let other = meet(&settings, &VisitorRequest { page_url: other, ..seen(&cookies, 50) });
     assert_eq!(other.click_ids["gclid"].value, "Def");
     assert_eq!(other.campaign.unwrap().source, None, "the last campaign replaces the whole one");
     let day = 86_400;
@@ -189,7 +189,7 @@ fn cookies_stay_below_the_size_limit_of_browsers() {
     for name in ["gclid", "fbclid", "ttclid", "msclkid", "twclid", "epik", "rdt_cid", "dclid"] {
         landing += &format!("&{name}={long}");
     }
-    let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen("", 0) });
+    let met = meet(&settings, &VisitorRequest { page_url: Some(&landing), ..seen("", 0) });
     for field in &met.set_cookies {
         assert!(field.len() <= 4096, "{}", field.len());
     }
@@ -204,7 +204,7 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
     let names = ["campaign", "source", "medium", "term", "content", "id"];
     let fields = names.map(|name| format!("utm_{name}={}", "%01".repeat(256)));
     let landing = format!("https://shop.example/?gclid=Abc&{}", fields.join("&"));
-    let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen("", 0) });
+    let met = meet(&settings, &VisitorRequest { page_url: Some(&landing), ..seen("", 0) });
     assert_eq!(met.set_cookies.len(), 2);
     for field in &met.set_cookies {
         assert!(field.len() <= 4096, "{}", field.len());
@@ -217,18 +217,24 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
 fn visitor_without_permission_is_not_remembered() {
     let settings = settings();
     let landing = Some("https://shop.example/?gclid=abc&utm_source=news");
-    let first = meet(&settings, &VisitorRequest { landing, ..seen("", 0) });
+    let first = meet(&settings, &VisitorRequest { page_url: landing, ..seen("", 0) });
     let cookies = jar(&first);
-    let leave = StoragePermissions { cookies: false, ads: false };
+    let leave = StoragePermissions { cookies: false, click_ids: false };
     let refused = meet(
         &settings,
-        &VisitorRequest { landing, leave, random: [9; 16], ..seen(&cookies, 3600) },
+        &VisitorRequest {
+            page_url: landing,
+            permissions: leave,
+            random: [9; 16],
+            ..seen(&cookies, 3600)
+        },
     );
     assert!(refused.set_cookies.is_empty());
     assert_ne!(refused.visitor.id, first.visitor.id);
     assert!(refused.click_ids.is_empty());
-    let leave = StoragePermissions { cookies: true, ads: false };
-    let without_ads = meet(&settings, &VisitorRequest { leave, ..seen(&cookies, 3600) });
+    let leave = StoragePermissions { cookies: true, click_ids: false };
+    let without_ads =
+        meet(&settings, &VisitorRequest { permissions: leave, ..seen(&cookies, 3600) });
     assert_eq!(without_ads.visitor.id, first.visitor.id);
     assert!(without_ads.click_ids.is_empty());
     assert_eq!(without_ads.campaign, first.campaign);
@@ -239,8 +245,8 @@ fn visitor_without_permission_is_not_remembered() {
 #[test]
 fn site_without_cookies_writes_none() {
     let settings = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
-    let landing = Some("https://shop.example/?gclid=abc");
-    assert!(meet(&settings, &VisitorRequest { landing, ..seen("", 0) }).set_cookies.is_empty());
+    let page_url = Some("https://shop.example/?gclid=abc");
+    assert!(meet(&settings, &VisitorRequest { page_url, ..seen("", 0) }).set_cookies.is_empty());
 }
 
 #[test]
@@ -279,10 +285,10 @@ proptest! {
     #[test]
     fn no_cookie_and_no_landing_panics(cookies in ".{0,200}", landing in ".{0,200}") {
         let settings = settings();
-        let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen(&cookies, 0) });
+        let met = meet(&settings, &VisitorRequest { page_url: Some(&landing), ..seen(&cookies, 0) });
         prop_assert_eq!(met.session.number, 1);
         let landing = format!("https://x/?gclid={landing}&utm_source={landing}");
-        let met = meet(&settings, &VisitorRequest { landing: Some(&landing), ..seen(&cookies, 0) });
+        let met = meet(&settings, &VisitorRequest { page_url: Some(&landing), ..seen(&cookies, 0) });
         for field in met.set_cookies {
             prop_assert!(field.to_str().is_ok());
         }

@@ -100,7 +100,7 @@ async fn open(
             name: site.name,
             settings: site.gateway,
             visitor,
-            minting: Vec::new(),
+            cookie_issuers: Vec::new(),
             origin: None,
             sdk: Arc::new(SiteSdkScripts::new(&site.sdk, tagway::script::SdkExtras::default())),
             integrations: Vec::new(),

@@ -65,8 +65,8 @@ async fn vendor_faults_lose_no_event() {
     for fault in faults {
         let (webhook, ga4) =
             (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
-        webhook.misbehave(3, fault);
-        ga4.misbehave(3, fault);
+        webhook.add_faults(3, fault);
+        ga4.add_faults(3, fault);
         let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
         gateway.accept(&orders("f", 30)).await;
         let rows = gateway.settled(30).await;
@@ -83,7 +83,7 @@ async fn vendor_faults_lose_no_event() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accepted_event_with_an_endless_reply_is_not_sent_again() {
     let webhook = vendor(SimulatorKind::Webhook).await;
-    webhook.misbehave_always(Some(SimulatedFault::HugeBody(200)));
+    webhook.set_fault(Some(SimulatedFault::HugeBody(200)));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     gateway.accept(&orders("b", 5)).await;
     assert_eq!(gateway.settled(5).await[0].delivered, 5);
@@ -97,7 +97,7 @@ async fn accepted_event_with_an_endless_reply_is_not_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retry_after_is_respected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
-    webhook.misbehave(1, SimulatedFault::RetryAfter(429, 1));
+    webhook.add_faults(1, SimulatedFault::RetryAfter(429, 1));
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let started = Instant::now();
     gateway.accept(&orders("r", 1)).await;
@@ -109,7 +109,7 @@ async fn retry_after_is_respected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hanging_vendor_slows_neither_intake_nor_other_destinations() {
     let (webhook, ga4) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Ga4).await);
-    webhook.misbehave_always(Some(SimulatedFault::Hang));
+    webhook.set_fault(Some(SimulatedFault::Hang));
     let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
     for round in 0..20 {
         gateway.accept(&orders(&format!("h{round}-"), 50)).await;
@@ -117,14 +117,14 @@ async fn hanging_vendor_slows_neither_intake_nor_other_destinations() {
     ga4.wait_for(DEADLINE, |tally| tally.accepted == 1000).await.expect("all of them at ga4");
     let of_webhook = |rows: Vec<Row>| rows.into_iter().find(|row| row.destination == "webhook");
     assert_eq!(of_webhook(ledger(gateway.admin)).unwrap().pending, 1000);
-    webhook.misbehave_always(None);
+    webhook.set_fault(None);
     assert_eq!(of_webhook(gateway.settled(1000).await).unwrap().delivered, 1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_credentials_hold_events_until_corrected() {
     let webhook = vendor(SimulatorKind::Webhook).await;
-    webhook.misbehave_always(Some(SimulatedFault::Status(401)));
+    webhook.set_fault(Some(SimulatedFault::Status(401)));
     let gateway =
         Gateway::start(&webhook_site(webhook.address(), "auth_retry_interval = \"50ms\"")).await;
     gateway.accept(&orders("a", 10)).await;
@@ -134,7 +134,7 @@ async fn refused_credentials_hold_events_until_corrected() {
     })
     .await;
     assert_eq!(ledger(gateway.admin)[0].pending, 10, "none is burnt");
-    webhook.misbehave_always(None);
+    webhook.set_fault(None);
     assert_eq!(gateway.settled(10).await[0].delivered, 10);
 }
 

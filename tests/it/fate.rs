@@ -45,7 +45,7 @@ async fn event_command_shows_the_outcomes_of_an_event() {
     let process = Process::start(&data, &file, &format!("{NO_RATES}{site}"));
     post(&process, &[track("m1", "Order Completed"), track("m2", "Secret Thing")]);
     settled(process.admin, 2).await;
-    webhook.misbehave(1, SimulatedFault::Status(422));
+    webhook.add_faults(1, SimulatedFault::Status(422));
     post(&process, &[track("m3", "Order Completed")]);
     settled(process.admin, 3).await;
     let of = |id: &str| -> Value {
@@ -73,7 +73,7 @@ async fn event_command_shows_the_outcomes_of_an_event() {
     assert_eq!(unknown.status.code(), Some(1));
     // The dead letter's last call is erased with the person.
     let person = "u-gone";
-    webhook.misbehave(1, SimulatedFault::Status(422));
+    webhook.add_faults(1, SimulatedFault::Status(422));
     let mut event = track("m5", "Order Completed");
     event["userId"] = json!(person);
     post(&process, &[event]);

@@ -71,14 +71,14 @@ async fn no_acknowledged_event_is_missing_after_power_cuts() {
     let mut acknowledged = BTreeSet::new();
     for round in 0..4 {
         // In every other round the vendor is down, so that the cut also meets a backlog.
-        webhook.misbehave_always((round % 2 == 1).then_some(SimulatedFault::Status(503)));
+        webhook.set_fault((round % 2 == 1).then_some(SimulatedFault::Status(503)));
         let process = Process::start(&data, &file, &settings);
         let load = Load::start(process.http, &format!("r{round}"));
         load.reaches(300).await;
         process.kill();
         acknowledged.extend(load.end());
     }
-    webhook.misbehave_always(None);
+    webhook.set_fault(None);
     let process = Process::start(&data, &file, &settings);
     let rows = settled(process.admin, acknowledged.len() as u64).await;
     assert_eq!(rows[0].dead, 0, "{rows:?}");
@@ -171,7 +171,7 @@ async fn command_line_sends_lists_retries_and_replays() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("webhook #1  delivered"), "{said}");
 
-    webhook.misbehave(1, SimulatedFault::Status(422));
+    webhook.add_faults(1, SimulatedFault::Status(422));
     let (code, said) = tagway(&["send", "--name", "Refused"]);
     assert_eq!(code, Some(1), "{said}");
     // The happening is sent first, and the event settled a moment later.

@@ -45,7 +45,7 @@ fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flood_of_claims_is_bounded_on_disk_and_displaces_no_server_event() {
     let webhook = vendor(SimulatorKind::Webhook).await;
-    webhook.misbehave_always(Some(SimulatedFault::Status(503)));
+    webhook.set_fault(Some(SimulatedFault::Status(503)));
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let key = "write_key = \"shop-web\"\n";
@@ -95,7 +95,7 @@ async fn flood_of_claims_is_bounded_on_disk_and_displaces_no_server_event() {
     assert!(most < MAX_BYTES + SPARE_BYTES + OTHER_BYTES, "{most} bytes; {taken}, {refused}");
     assert!(metric(admin, "tagway_journal_evicted_total{rank=\"claimed\"}") > 0, "{taken}");
     assert_eq!(metric(admin, "tagway_journal_evicted_total{rank=\"server\"}"), 0);
-    webhook.misbehave_always(None);
+    webhook.set_fault(None);
     eventually(|| {
         let tally = webhook.tally();
         let missing = promised.iter().filter(|id| !tally.events.contains_key(*id)).count();

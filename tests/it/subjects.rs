@@ -82,12 +82,12 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
         post(&process, &[event(&format!("{person}-1"), person, "identify")]);
         settled(process.admin, n as u64 + 1).await;
     }
-    webhook.misbehave(1, SimulatedFault::Status(422));
+    webhook.add_faults(1, SimulatedFault::Status(422));
     post(&process, &[event("ann-2", "ann", "track")]);
     let rows = settled(process.admin, 4).await;
     assert_eq!(rows[0].dead, 1);
     // From here on calls fail: these events wait in memory and are retried.
-    webhook.misbehave_always(Some(SimulatedFault::Status(503)));
+    webhook.set_fault(Some(SimulatedFault::Status(503)));
     for person in ["ann", "bob", "cid"] {
         post(&process, &[event(&format!("{person}-3"), person, "track")]);
     }
@@ -115,7 +115,7 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
 
     suppress_only(&data, &[("u", "cid"), ("d", "cid-device")]);
     let process = Process::start(&data, &file, &settings);
-    webhook.misbehave_always(None);
+    webhook.set_fault(None);
     let rows = settled(process.admin, 8).await;
     assert_eq!((rows[0].delivered, rows[0].dead), (5, 1), "{rows:?}");
     let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("bob-4");

@@ -171,7 +171,7 @@ async fn outage_of_one_vendor_does_not_delay_the_others() {
     let city = City::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for (name, simulator) in &city.0 {
-        simulator.misbehave_always(Some(SimulatedFault::Hang));
+        simulator.set_fault(Some(SimulatedFault::Hang));
         let before = city.0.iter().map(|(name, other)| (name, other.tally().requests));
         let before: Vec<_> = before.collect();
         gateway.accept(&visit(name)).await;
@@ -187,7 +187,7 @@ async fn outage_of_one_vendor_does_not_delay_the_others() {
         for (other, requests) in before.iter().filter(|(other, _)| *other != name) {
             assert!(city.of(other).tally().requests > *requests, "{other} was sent something");
         }
-        simulator.misbehave_always(None);
+        simulator.set_fault(None);
         gateway.settled(expected).await;
     }
     for (name, simulator) in &city.0 {

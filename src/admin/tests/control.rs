@@ -45,7 +45,7 @@ impl AdminControl for FakeControl {
         Ok(ForgetReport { names: 3, profiles: 1, events: 4, parked: 5, dead: 6 })
     }
 
-    async fn lift(&self, _site: &str, id: &str) -> Result<u64, SubjectError> {
+    async fn lift_suppression(&self, _site: &str, id: &str) -> Result<u64, SubjectError> {
         self.asked.lock().unwrap().push(format!("lift {id}"));
         Ok(3)
     }
@@ -115,7 +115,7 @@ impl AdminControl for FakeControl {
         Ok(vec![json!({ "kind": "profile", "user_id": id })])
     }
 
-    fn failure(&self, _reader: ReaderId, _seq: u64) -> Option<FailedAttempt> {
+    fn last_failure(&self, _reader: ReaderId, _seq: u64) -> Option<FailedAttempt> {
         None
     }
 

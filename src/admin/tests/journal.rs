@@ -165,7 +165,7 @@ impl Journal for FakeJournal {
         };
         let at = |reader| EventAtReader {
             reader,
-            standing: ReaderEventState::Settled,
+            state: ReaderEventState::Settled,
             outcome: Some(outcome.clone()),
             letter: Some(letter()),
         };

@@ -10,7 +10,7 @@ struct RecordingDestination(Mutex<Vec<(u64, String)>>);
 #[async_trait]
 impl Destination for RecordingDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
-        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).habits
+        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).limits
     }
 
     fn admit_event(&self, _event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {

@@ -69,7 +69,7 @@ async fn single_unauthorised_event_is_dead_and_not_taken_for_wrong_credentials()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_that_always_fails_does_not_block_others() {
     let bench = DeliveryTestBench::new().await;
-    let whole = WholeBatchDestination::new(again);
+    let whole = WholeBatchDestination::new(retry_outcome);
     bench.run_any(&[("whole", whole.clone())]).await;
     bench.append((0..20).map(|n| (n, one_of(&["a", "b", "c"], n), "x"))).await;
     bench.append([(1000, "bad", "evil")]).await;
@@ -87,7 +87,7 @@ async fn halves_of_one_visitor_keep_their_order() {
     let bench = DeliveryTestBench::new().await;
     let script: OutcomeScript = Box::new(|event, tried| match (id_of(&event.event), tried) {
         (7, _) => Outcome::Refused(OutcomeReason::new("refused")),
-        (0..=4, 1..=4) => again(),
+        (0..=4, 1..=4) => retry_outcome(),
         _ => Outcome::Delivered,
     });
     let picky = ScriptedDestination::new(BatchScope::Visitor, script);
@@ -103,7 +103,7 @@ async fn halves_of_one_visitor_keep_their_order() {
 async fn half_failing_events_use_bounded_memory() {
     let bench = DeliveryTestBench::new().await;
     let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) % 2 {
-        0 => again(),
+        0 => retry_outcome(),
         _ => Outcome::Delivered,
     });
     let half = ScriptedDestination::new(BatchScope::Site, script);
@@ -133,7 +133,7 @@ async fn panic_in_vendor_code_costs_only_its_event() {
 async fn parked_events_stay_before_later_ones_after_a_restart() {
     let bench = DeliveryTestBench::new().await;
     let script: OutcomeScript = Box::new(|event, _| match id_of(&event.event) {
-        0 => again(),
+        0 => retry_outcome(),
         _ => Outcome::Delivered,
     });
     let stuck = ScriptedDestination::new(BatchScope::Visitor, script);

@@ -12,7 +12,7 @@ struct LossyDestination {
 #[async_trait]
 impl Destination for LossyDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
-        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).habits
+        ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).limits
     }
 
     fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
@@ -28,7 +28,7 @@ impl Destination for LossyDestination {
         let end = |event: &EnrichedEvent| {
             let is_known = tries.contains(&event.seq);
             tries.push(event.seq);
-            if is_known { Outcome::Delivered } else { again() }
+            if is_known { Outcome::Delivered } else { retry_outcome() }
         };
         batch.iter().map(end).collect()
     }

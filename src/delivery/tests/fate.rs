@@ -114,14 +114,15 @@ async fn failure_returns_the_last_try_of_a_waiting_event() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_lookup_returns_the_attempts_of_a_delivered_event() {
     let bench = DeliveryTestBench::new().await;
-    let twice = |_: &EnrichedEvent, tries| if tries < 2 { again() } else { Outcome::Delivered };
+    let twice =
+        |_: &EnrichedEvent, tries| if tries < 2 { retry_outcome() } else { Outcome::Delivered };
     bench.run(&[("crm", ScriptedDestination::new(BatchScope::Site, Box::new(twice)))]).await;
     bench.append([(1, "v", "x")]).await;
     bench.settled("crm").await;
     let fate = bench.fate("crm", 1).await;
     let outcome = fate.outcome.unwrap();
     assert_eq!(
-        (fate.standing, outcome.outcome, outcome.attempts),
+        (fate.state, outcome.outcome, outcome.attempts),
         (ReaderEventState::Settled, "delivered", 2)
     );
     bench.end().await;

@@ -154,7 +154,11 @@ impl DeliveryTestBench {
     }
 
     fn reader(&self, name: &str) -> RunningDestination {
-        self.dispatcher.readers().into_iter().find(|r| &*r.destination == name).unwrap()
+        self.dispatcher
+            .running_destinations()
+            .into_iter()
+            .find(|r| &*r.destination == name)
+            .unwrap()
     }
 
     async fn account(&self, name: &str) -> ReaderAccount {
@@ -199,7 +203,7 @@ fn always(outcome: Outcome) -> OutcomeScript {
     Box::new(move |_, _| outcome.clone())
 }
 
-fn again() -> Outcome {
+fn retry_outcome() -> Outcome {
     Outcome::Retry { reason: OutcomeReason::new("vendor_error"), after: None }
 }
 
@@ -216,7 +220,7 @@ async fn events_arrive_once_in_their_visitors_order() {
             unit,
             Box::new(|event, tried| {
                 if tried <= usize::try_from(event.seq % 3).unwrap() {
-                    again()
+                    retry_outcome()
                 } else {
                     Outcome::Delivered
                 }
@@ -265,7 +269,7 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable_destination_is_paused_without_memory_or_delay_for_others() {
     let bench = DeliveryTestBench::new().await;
-    let down = ScriptedDestination::new(BatchScope::Site, always(again()));
+    let down = ScriptedDestination::new(BatchScope::Site, always(retry_outcome()));
     let well = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
     bench.run(&[("down", down.clone()), ("well", well.clone())]).await;
     bench.append((0..1000).map(|n| (n, "v", "x"))).await;
@@ -309,7 +313,7 @@ async fn failing_event_is_parked_with_its_visitors_later_events_behind() {
     let stuck = ScriptedDestination::new(
         BatchScope::Visitor,
         Box::new(|event, tried| match (id_of(&event.event), tried) {
-            (0, 0..=12) => again(),
+            (0, 0..=12) => retry_outcome(),
             _ => Outcome::Delivered,
         }),
     );
@@ -367,7 +371,7 @@ async fn probe_that_is_refused_or_skipped_does_not_block_delivery() {
         let bench = DeliveryTestBench::new().await;
         let script: OutcomeScript = Box::new(move |_, tried| match tried {
             // The breaker opens after five, and the sixth is its probe.
-            1..=5 => again(),
+            1..=5 => retry_outcome(),
             6 => odd.clone(),
             _ => Outcome::Delivered,
         });
@@ -400,7 +404,7 @@ proptest! {
             let script: OutcomeScript = Box::new(move |event, tried| {
                 let (answer, patience) = answers[usize::try_from(event.seq).unwrap() - 1];
                 match answer {
-                    _ if tried <= patience => again(),
+                    _ if tried <= patience => retry_outcome(),
                     0 => Outcome::Dead(OutcomeReason::new("dead")),
                     1 => Outcome::Skipped(OutcomeReason::new("skipped")),
                     2 => Outcome::Refused(OutcomeReason::new("refused")),

@@ -21,7 +21,7 @@ pub(super) struct ScriptedDestination {
     pub(super) tries: Mutex<HashMap<u64, usize>>,
     pub(super) taken: Mutex<Vec<(String, u64)>>,
     pub(super) calls: AtomicUsize,
-    pub(super) habits: DeliveryLimits,
+    pub(super) limits: DeliveryLimits,
 }
 
 impl ScriptedDestination {
@@ -37,7 +37,7 @@ impl ScriptedDestination {
             timeout: Duration::from_secs(1),
         };
         let (tries, taken, calls) = Default::default();
-        Arc::new(Self { script: Mutex::new(script), tries, taken, calls, habits })
+        Arc::new(Self { script: Mutex::new(script), tries, taken, calls, limits: habits })
     }
 
     pub(super) fn now_answer(&self, script: OutcomeScript) {
@@ -72,7 +72,7 @@ impl ScriptedDestination {
 #[async_trait]
 impl Destination for ScriptedDestination {
     fn delivery_limits(&self) -> DeliveryLimits {
-        self.habits
+        self.limits
     }
 
     fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
@@ -99,7 +99,7 @@ impl Destination for ScriptedDestination {
             return vec![refusal.clone(); batch.len()];
         }
         let again = outcomes.iter().find(|o| matches!(o, Outcome::Retry { .. }));
-        if let (BatchScope::Visitor, Some(again)) = (self.habits.scope, again) {
+        if let (BatchScope::Visitor, Some(again)) = (self.limits.scope, again) {
             // One call for the batch: all or nothing.
             return vec![again.clone(); batch.len()];
         }

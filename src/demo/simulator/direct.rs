@@ -20,12 +20,12 @@ use crate::vendors::{
 /// One destination and its simulator.
 pub(super) struct DirectDestination {
     destination: Box<dyn Destination>,
-    room: DirectSimulator,
+    simulator: DirectSimulator,
 }
 
 /// The simulator, its record of calls and its clock.
 struct DirectSimulator {
-    desk: Mutex<Box<dyn VendorApi>>,
+    api: Mutex<Box<dyn VendorApi>>,
     tally: Mutex<SimulatorTally>,
     calls: Mutex<Vec<String>>,
     clock: AtomicI64,
@@ -35,12 +35,12 @@ impl DirectDestination {
     /// Creates a destination with these settings, and a simulator of this kind.
     pub(super) fn new(vendor: &str, settings: &str, kind: SimulatorKind) -> Self {
         let room = DirectSimulator {
-            desk: Mutex::new(kind.build_api()),
+            api: Mutex::new(kind.build_api()),
             tally: Mutex::default(),
             calls: Mutex::default(),
             clock: test_support::now().as_second().into(),
         };
-        Self { destination: destination(vendor, settings), room }
+        Self { destination: destination(vendor, settings), simulator: room }
     }
 
     /// Clears the destination's memory, as a restart does.
@@ -50,17 +50,17 @@ impl DirectDestination {
 
     /// Advances the clock by some seconds.
     pub(super) fn wait(&self, seconds: i64) {
-        self.room.clock.fetch_add(seconds, Ordering::Relaxed);
+        self.simulator.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Delivers one event; returns its outcome in a word, with the reason.
     pub(super) async fn deliver(&self, event: EnrichedEvent) -> String {
-        match self.destination.admit_event(&event, self.room.now()) {
+        match self.destination.admit_event(&event, self.simulator.now()) {
             Admission::Send => {}
             Admission::Skip(reason) => return format!("skipped {}", reason.code),
             Admission::Dead(reason) => return format!("dead {}", reason.code),
         }
-        let outcomes = self.destination.deliver(&[event], &self.room).await;
+        let outcomes = self.destination.deliver(&[event], &self.simulator).await;
         match outcomes.as_slice() {
             [Outcome::Delivered] => "delivered".to_owned(),
             [Outcome::Skipped(reason)] => format!("skipped {}", reason.code),
@@ -75,12 +75,12 @@ impl DirectDestination {
 
     /// The calls since the last time, such as `PUT /contacts/c1 200`.
     pub(super) fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.room.calls.lock().unwrap())
+        std::mem::take(&mut self.simulator.calls.lock().unwrap())
     }
 
     /// The simulator's accepted events and objections.
     pub(super) fn tally(&self) -> SimulatorTally {
-        self.room.tally.lock().unwrap().clone()
+        self.simulator.tally.lock().unwrap().clone()
     }
 
     /// The simulator's answer to a call that no destination makes.
@@ -96,8 +96,8 @@ impl DirectDestination {
         ] {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        let reply = self.room.call(request).await.unwrap();
-        self.room.calls.lock().unwrap().pop();
+        let reply = self.simulator.call(request).await.unwrap();
+        self.simulator.calls.lock().unwrap().pop();
         reply.json().unwrap_or_default()
     }
 }
@@ -118,9 +118,9 @@ impl VendorCall for DirectSimulator {
             headers: &head.headers,
             body: &body,
             now: self.now(),
-            judges_credentials: true,
+            checks_credentials: true,
         };
-        let reading = self.desk.lock().unwrap().handle_request(&asked);
+        let reading = self.api.lock().unwrap().handle_request(&asked);
         let (status, target) = (reading.reply.status(), head.uri.path_and_query().unwrap());
         self.calls.lock().unwrap().push(format!("{} {target} {}", head.method, status.as_u16()));
         let mut tally = self.tally.lock().unwrap();

@@ -65,7 +65,7 @@ fn person(user: &str) -> EnrichedEvent {
 }
 
 /// Sends these users to the vendor, so that it knows them.
-async fn introduce(
+async fn register_users(
     destination: &dyn Destination,
     line: &StrictVendorCall,
     users: &[&str],
@@ -109,18 +109,18 @@ async fn added_people_are_members_and_removed_ones_are_not() {
         let destination = destination(vendor, &settings);
         let line = StrictVendorCall(InProcessVendor::of(SimulatorKind::of_vendor(vendor).unwrap()));
         if let Some(event) = event {
-            introduce(&*destination, &line, &["u1", "u2", "u3"], event).await;
+            register_users(&*destination, &line, &["u1", "u2", "u3"], event).await;
         }
         let audience = destination.audience().unwrap();
         // Google's lists are made by hand, and their only name is their number.
         let id = (vendor == "google_ads").then_some("4711");
         let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
-        let list = audience.open(&listed, &line).await.unwrap();
+        let list = audience.open_list(&listed, &line).await.unwrap();
         let row = |user: &str| audience.row(&person(user)).unwrap();
         // A row is stored as text between two runs.
         let kept = |user: &str| AudienceRow::from_stored(row(user).text());
         let added = [row("u1"), row("u2"), row("u3"), row("u1")];
-        let ends = audience.change(&list, AudienceChange::Add, &added, &line).await;
+        let ends = audience.change_members(&list, AudienceChange::Add, &added, &line).await;
         assert_eq!(ends, vec![Outcome::Delivered; 4], "{vendor}");
         let members = |line: &StrictVendorCall| {
             line.0.lists().remove(id.unwrap_or(TITLE)).unwrap_or_default()
@@ -131,11 +131,13 @@ async fn added_people_are_members_and_removed_ones_are_not() {
         };
         let of = |users: &[&str]| users.iter().map(member).collect::<BTreeSet<_>>();
         assert_eq!(members(&line), of(&["u1", "u2", "u3"]), "{vendor}");
-        let ends =
-            audience.change(&list, AudienceChange::Remove, &[kept("u2"), kept("u1")], &line).await;
+        let ends = audience
+            .change_members(&list, AudienceChange::Remove, &[kept("u2"), kept("u1")], &line)
+            .await;
         assert_eq!(ends, vec![Outcome::Delivered; 2], "{vendor}");
         assert_eq!(members(&line), of(&["u3"]), "{vendor}");
-        let again = audience.change(&list, AudienceChange::Remove, &[kept("u2")], &line).await;
+        let again =
+            audience.change_members(&list, AudienceChange::Remove, &[kept("u2")], &line).await;
         assert_eq!(again, [Outcome::Delivered], "{vendor}: who is not there is removed");
     }
 }
@@ -149,9 +151,9 @@ async fn person_unknown_to_the_vendor_is_skipped() {
         let line = StrictVendorCall(InProcessVendor::of(SimulatorKind::of_vendor(vendor).unwrap()));
         let audience = destination.audience().unwrap();
         let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id: None };
-        let list = audience.open(&listed, &line).await.unwrap();
+        let list = audience.open_list(&listed, &line).await.unwrap();
         let rows = [audience.row(&person("u9")).unwrap()];
-        let ends = audience.change(&list, AudienceChange::Add, &rows, &line).await;
+        let ends = audience.change_members(&list, AudienceChange::Add, &rows, &line).await;
         assert!(matches!(&ends[..], [Outcome::Skipped(_)]), "{vendor} {ends:?}");
     }
 }
@@ -185,11 +187,11 @@ async fn invalid_lists_and_rows_are_rejected() {
         let audience = destination.audience().unwrap();
         let id = (vendor == "google_ads").then_some("4711");
         let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
-        let list = audience.open(&listed, &line).await.unwrap();
+        let list = audience.open_list(&listed, &line).await.unwrap();
         let [good, bad] = [good, bad].map(|row| AudienceRow::from_stored(row.to_string()));
         let told = async |list: &str, row: &AudienceRow| {
             audience
-                .change(list, AudienceChange::Add, std::slice::from_ref(row), &line)
+                .change_members(list, AudienceChange::Add, std::slice::from_ref(row), &line)
                 .await
                 .remove(0)
         };

@@ -376,7 +376,7 @@ fn is_plain_id(id: &str) -> bool {
 
 /// Returns true if a record names the project.
 fn is_own(asked: &SimulatorRequest<'_>, token: Option<&str>) -> bool {
-    match asked.judges_credentials {
+    match asked.checks_credentials {
         true => token == Some(MIXPANEL_TOKEN),
         false => token.is_some_and(|token| !token.is_empty()),
     }
@@ -389,7 +389,7 @@ fn is_authorised(asked: &SimulatorRequest<'_>) -> bool {
     let Some(given) = given.and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
     let (user, secret, project) = MIXPANEL_ACCOUNT;
     let is_account = given == format!("{user}:{secret}");
-    !asked.judges_credentials
+    !asked.checks_credentials
         || given == format!("{MIXPANEL_TOKEN}:")
         || (is_account && query(asked, "project_id").as_deref() == Some(project))
 }

@@ -117,7 +117,7 @@ struct SimulatorRequest<'r> {
     now: Timestamp,
     /// True if keys and tokens must be the simulated customer's. A dry run accepts any: only the vendor itself
     /// can check real ones.
-    judges_credentials: bool,
+    checks_credentials: bool,
 }
 
 /// A vendor's side of its API, with its memory of earlier requests.
@@ -178,25 +178,25 @@ impl SimulatorKind {
 
 /// A vendor's side of its API without a socket: for dry runs.
 pub struct InProcessVendor {
-    desk: Mutex<Box<dyn VendorApi>>,
-    judges_credentials: bool,
+    api: Mutex<Box<dyn VendorApi>>,
+    checks_credentials: bool,
 }
 
 impl InProcessVendor {
     /// Creates a vendor without any received requests.
     pub fn of(kind: SimulatorKind) -> Self {
-        Self { desk: Mutex::new(kind.build_api()), judges_credentials: true }
+        Self { api: Mutex::new(kind.build_api()), checks_credentials: true }
     }
 
     /// Creates a vendor that accepts all keys and tokens.
     pub fn trusting(kind: SimulatorKind) -> Self {
-        Self { judges_credentials: false, ..Self::of(kind) }
+        Self { checks_credentials: false, ..Self::of(kind) }
     }
 
     /// The members of the vendor's lists.
     #[cfg(test)]
     pub(crate) fn lists(&self) -> MemberLists {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
     /// The reply of the vendor.
@@ -212,9 +212,16 @@ impl InProcessVendor {
     ) -> (Response<Bytes>, Vec<Option<String>>, Vec<String>) {
         let (method, target) = (request.method(), request.uri());
         let (headers, body) = (request.headers(), request.body());
-        let judges_credentials = self.judges_credentials;
-        let asked = SimulatorRequest { method, target, headers, body, now, judges_credentials };
-        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let judges_credentials = self.checks_credentials;
+        let asked = SimulatorRequest {
+            method,
+            target,
+            headers,
+            body,
+            now,
+            checks_credentials: judges_credentials,
+        };
+        let mut desk = self.api.lock().unwrap_or_else(PoisonError::into_inner);
         let SimulatorOutcome { reply, accepted, objections } = desk.handle_request(&asked);
         (reply, accepted, objections)
     }
@@ -227,7 +234,7 @@ pub struct VendorSimulator {
 }
 
 struct SimulatedVendor {
-    desk: Mutex<Box<dyn VendorApi>>,
+    api: Mutex<Box<dyn VendorApi>>,
     clock: SharedClock,
     script: FaultScript,
     tally: Mutex<SimulatorTally>,
@@ -243,7 +250,7 @@ impl VendorSimulator {
         clock: SharedClock,
     ) -> io::Result<Self> {
         let vendor = Arc::new(SimulatedVendor {
-            desk: Mutex::new(kind.build_api()),
+            api: Mutex::new(kind.build_api()),
             clock,
             script: FaultScript::default(),
             tally: Mutex::default(),
@@ -259,12 +266,12 @@ impl VendorSimulator {
     }
 
     /// Injects this fault into the next `times` requests, after the faults already planned.
-    pub fn misbehave(&self, times: usize, fault: SimulatedFault) {
+    pub fn add_faults(&self, times: usize, fault: SimulatedFault) {
         self.vendor.script.plan(times, fault);
     }
 
     /// Injects this fault from now on; `None` ends it, and clears the plan.
-    pub fn misbehave_always(&self, fault: Option<SimulatedFault>) {
+    pub fn set_fault(&self, fault: Option<SimulatedFault>) {
         self.vendor.script.replace(fault);
     }
 
@@ -275,7 +282,7 @@ impl VendorSimulator {
 
     /// The members of the vendor's lists.
     pub fn lists(&self) -> MemberLists {
-        self.vendor.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
+        self.vendor.api.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
     /// Waits until the tally meets the condition. After `deadline`, the last tally is the error.
@@ -318,9 +325,9 @@ impl DemoHandler for SimulatedVendor {
                 headers: &head.headers,
                 body: &body,
                 now: self.clock.now(),
-                judges_credentials: true,
+                checks_credentials: true,
             };
-            self.desk.lock().unwrap_or_else(PoisonError::into_inner).handle_request(&asked)
+            self.api.lock().unwrap_or_else(PoisonError::into_inner).handle_request(&asked)
         });
         let seen = RecordedRequest { target: head.uri, headers: head.headers, body };
         let reply = self.note(seen, reading);
@@ -366,9 +373,9 @@ fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
 /// The objection if a text cannot be the digest of an identifier: it must be in lower case, and not of an
 /// empty text.
 fn digest_objection(text: &str) -> Option<String> {
-    const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let is_one = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    (!is_one || text == OF_NOTHING).then(|| format!("{text} is no digest"))
+    (!is_one || text == EMPTY_SHA256).then(|| format!("{text} is no digest"))
 }
 
 /// The body as JSON, or an objection.

@@ -77,12 +77,12 @@ impl RequestHandler for EchoHandler {
         })
     }
 
-    fn serves(&self, request: &Request<Incoming>) -> bool {
+    fn is_host_served(&self, request: &Request<Incoming>) -> bool {
         let evil = http::HeaderValue::from_static("evil.example");
         request.headers().get("host") != Some(&evil)
     }
 
-    fn overloaded(
+    fn respond_overloaded(
         &self,
         _request: &Request<Incoming>,
         arrival: EdgeClientFacts,
@@ -93,7 +93,7 @@ impl RequestHandler for EchoHandler {
         response
     }
 
-    fn answered(
+    fn record_edge_response(
         &self,
         _request: &Request<Incoming>,
         _arrival: EdgeClientFacts,

@@ -47,7 +47,8 @@ pub(in crate::gateway) fn open<'a>(
     let most = body.text().map_or(usize::MAX, |text| terms.limits.events_within(text.len()));
     let room = (events.min(terms.limits.batch_events).min(most), bytes);
     let Some(text) = body.text() else {
-        return apart(body, terms, room).unwrap_or(Err(RequestRejection::Malformed("not UTF-8")));
+        return read_separately(body, terms, room)
+            .unwrap_or(Err(RequestRejection::Malformed("not UTF-8")));
     };
     let made_bytes = terms.limits.made_of(text.len()).min(bytes);
     if text.starts_with('[') {
@@ -58,7 +59,9 @@ pub(in crate::gateway) fn open<'a>(
                     .bounded(made_bytes)
             }
             Err(JsonListError::TooLong) => Err(RequestRejection::TooMany),
-            Err(JsonListError::NotAList) => apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
+            Err(JsonListError::NotAList) => {
+                read_separately(body, terms, room).unwrap_or(Err(NOT_JSON))
+            }
         };
     }
     if !text.starts_with('{') {
@@ -68,7 +71,7 @@ pub(in crate::gateway) fn open<'a>(
         Ok(fields) => fields,
         Err(_) => match fields_with_repeats(text) {
             Some(fields) => fields,
-            None => return apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
+            None => return read_separately(body, terms, room).unwrap_or(Err(NOT_JSON)),
         },
     };
     let Some(batch) = fields.batch else {
@@ -104,7 +107,7 @@ const TOO_DEEP: RequestRejection = RequestRejection::Malformed("the JSON is nest
 
 /// Reads a body that is not JSON as a whole, so that one bad message does not cost the others. `None` if it is not
 /// a body of several messages either.
-fn apart<'a>(
+fn read_separately<'a>(
     body: &'a BodyText<'_>,
     terms: &DecodeContext<'_>,
     (events, bytes): (usize, usize),
@@ -142,7 +145,7 @@ fn apart<'a>(
 }
 
 /// Reads a text that is one message, whatever members it has.
-pub(super) fn alone<'a>(body: &'a BodyText<'_>) -> Option<MessageEnvelope<'a>> {
+pub(super) fn read_single_message<'a>(body: &'a BodyText<'_>) -> Option<MessageEnvelope<'a>> {
     let text = body.text().filter(|text| text.starts_with('{'))?;
     let fields = serde_json::from_str(text).ok()?;
     Some(MessageEnvelope::bare(EnvelopeMessages::One(fields, text), body.is_plain()))
@@ -220,7 +223,7 @@ impl<'a> MessageEnvelope<'a> {
     }
 
     /// Judges every message independently.
-    pub(in crate::gateway) fn judge(
+    pub(in crate::gateway) fn draft_messages(
         self,
         terms: &DecodeContext<'_>,
     ) -> (Vec<MessageDraft>, Vec<RejectedMessage>) {

@@ -43,7 +43,7 @@ pub struct MessageDraft {
     /// The vendor that receives it by its own beacon.
     pub forwarded_to: Option<String>,
     /// True if it becomes an event, and is not only read on behalf of its beacon.
-    pub is_kept: bool,
+    pub becomes_event: bool,
     /// The login proofs for its user id.
     pub proofs: LoginProofs,
     /// The members that cannot be read and are left out.
@@ -164,7 +164,7 @@ impl MessageEnvelope<'_> {
             beacon: None,
             shim: None,
             forwarded_to: None,
-            is_kept: true,
+            becomes_event: true,
             proofs,
             unread,
         })
@@ -212,7 +212,7 @@ impl MessageDraft {
             beacon: Some(beacon),
             shim: None,
             forwarded_to: None,
-            is_kept: true,
+            becomes_event: true,
             proofs: LoginProofs::default(),
             unread: UnreadMembers::default(),
         }

@@ -14,7 +14,7 @@ mod shim_message;
 mod text;
 mod time;
 
-pub(super) use each::judge_each;
+pub(super) use each::draft_each;
 pub(super) use envelope::open;
 pub(super) use message::RejectionCode;
 pub use message::{MessageDraft, RejectedMessage, UnreadMembers};
@@ -47,8 +47,8 @@ pub fn read(
     terms: &DecodeContext<'_>,
 ) -> Result<(Vec<MessageDraft>, Vec<RejectedMessage>), &'static str> {
     let text =
-        BodyText::look(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
+        BodyText::scan(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
     let room = (terms.limits.batch_events, terms.limits.inflated_bytes);
     let envelope = open(&text, terms, room).map_err(|rejection| rejection.code())?;
-    Ok(envelope.judge(terms))
+    Ok(envelope.draft_messages(terms))
 }

@@ -40,7 +40,7 @@ enum BodyTextContent<'t> {
 
 impl<'t> BodyText<'t> {
     /// Scans a body, whose objects and lists should be nested at most `max_depth` deep.
-    pub(in crate::gateway) fn look(
+    pub(in crate::gateway) fn scan(
         body: &'t [u8],
         max_depth: usize,
     ) -> Result<Self, RequestRejection> {
@@ -48,11 +48,11 @@ impl<'t> BodyText<'t> {
             return Err(RequestRejection::Malformed("the body is empty"));
         }
         let mut look = BodyTextScan::default();
-        look.over(body, max_depth);
+        look.scan_text(body, max_depth);
         let is_plain = !look.is_odd && memmem::find(body, PRIVATE_KEY.as_bytes()).is_none();
         let mut bytes = Cow::Borrowed(body);
         if look.has_surrogates {
-            mend(bytes.to_mut());
+            replace_lone_surrogates(bytes.to_mut());
         }
         if look.has_long_integers
             && let Cow::Owned(quoted) = digits::quote_long_integers(&bytes)
@@ -102,7 +102,7 @@ impl<'t> BodyText<'t> {
 /// Returns true if objects and lists are nested at most `max_depth` deep: readers build trees by recursion.
 pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
     let mut look = BodyTextScan::default();
-    look.over(text.as_bytes(), max_depth);
+    look.scan_text(text.as_bytes(), max_depth);
     !look.is_deep
 }
 
@@ -121,7 +121,7 @@ struct BodyTextScan {
 }
 
 impl BodyTextScan {
-    fn over(&mut self, text: &[u8], max_depth: usize) {
+    fn scan_text(&mut self, text: &[u8], max_depth: usize) {
         let (mut depth, mut digits) = (0_usize, 0_usize);
         let mut bytes = text.iter();
         while let Some(byte) = bytes.next() {
@@ -164,7 +164,7 @@ impl BodyTextScan {
 
 /// Replaces each escape of half a surrogate pair by that of U+FFFD, which is as long, as browsers do when they
 /// encode text: `JSON.stringify` writes such halves for strings that were cut within an emoji.
-fn mend(text: &mut [u8]) {
+fn replace_lone_surrogates(text: &mut [u8]) {
     const HALF: usize = "\\ud83d".len();
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
@@ -219,17 +219,17 @@ mod tests {
             (r#""\\ud83d\u00e9\n\"é""#, "\\ud83dé\n\"é"),
             (r#""\ud83d\n""#, "\u{fffd}\n"),
         ] {
-            let text = BodyText::look(text.as_bytes(), 1).unwrap();
+            let text = BodyText::scan(text.as_bytes(), 1).unwrap();
             assert_eq!(serde_json::from_slice::<String>(text.bytes()).unwrap(), expected);
         }
         for broken in [r#""\ud83"#, r#""\udé23""#, "\"\\", "\\"] {
-            assert_eq!(BodyText::look(broken.as_bytes(), 1).unwrap().text(), Some(broken));
+            assert_eq!(BodyText::scan(broken.as_bytes(), 1).unwrap().text(), Some(broken));
         }
     }
 
     #[test]
     fn only_numbers_and_keys_that_a_reader_may_refuse_are_odd() {
-        let is_plain = |text: &str| BodyText::look(text.as_bytes(), 9).unwrap().is_plain();
+        let is_plain = |text: &str| BodyText::scan(text.as_bytes(), 9).unwrap().is_plain();
         let digits = "1".repeat(310);
         for odd in [
             "1e999",
@@ -248,12 +248,12 @@ mod tests {
     #[test]
     fn long_integers_become_texts_and_other_bytes_stay() {
         let text =
-            BodyText::look(b"[89440000000000012345, 1.5, \"89440000000000012345\"]", 1).unwrap();
+            BodyText::scan(b"[89440000000000012345, 1.5, \"89440000000000012345\"]", 1).unwrap();
         let expected = "[\"89440000000000012345\", 1.5, \"89440000000000012345\"]";
         assert_eq!(text.text(), Some(expected));
-        let text = BodyText::look(b"[\"Z\xfc\", 89440000000000012345, \"\\ud83d\"]", 1).unwrap();
+        let text = BodyText::scan(b"[\"Z\xfc\", 89440000000000012345, \"\\ud83d\"]", 1).unwrap();
         assert_eq!(text.text(), None);
         assert_eq!(text.bytes(), b"[\"Z\xfc\", \"89440000000000012345\", \"\\ufffd\"]");
-        assert!(BodyText::look(b"[[1]]", 1).unwrap().is_deep());
+        assert!(BodyText::scan(b"[[1]]", 1).unwrap().is_deep());
     }
 }

@@ -24,7 +24,7 @@ use crate::event::RawBeacon;
 use crate::gateway::accept::{DecodedMessages, SenderKind};
 use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::body::{self, ReceivedBody};
-use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, BudgetOwner, BudgetShare};
+use crate::gateway::budget::{BudgetOwner, BudgetShare, SMALL_BODY_BYTES, SMALL_BODY_EVENTS};
 use crate::gateway::credentials::CredentialCheck;
 use crate::gateway::decode::{self, DecodeContext, MessageDraft, RejectedMessage};
 use crate::gateway::mounts::VendorMount;
@@ -78,7 +78,7 @@ where
             (rejection.verdict(), AcceptOutcome::default(), Some(rejection))
         }
     };
-    let said = mount.beacon.answer(&outside.inbound(&text, outside.few()), verdict);
+    let said = mount.beacon.answer(&outside.inbound(&text, outside.small_beacon_limits()), verdict);
     // A page could only retry, or show the error to no one; a program shows it to its operator.
     if let Some(rejection) = rejection.take_if(|_| {
         let is_lost = matches!(verdict, BeaconOutcome::Ignored | BeaconOutcome::TooLarge);
@@ -109,7 +109,7 @@ where
     let payer = if CredentialCheck::in_head(arrived.site, fields).is_servers() {
         BudgetOwner::servers(arrived.site.id)
     } else {
-        arrived.payer()
+        arrived.budget_owner()
     };
     // Any other key in the head is the vendor's. No page has the server token.
     let (mut sender, mut over) = (None, None);
@@ -120,7 +120,7 @@ where
         arrived.limit()?;
         sender = Some(SenderKind::Client);
     } else {
-        over = arrived.limit_unproven()?;
+        over = arrived.limit_unverified()?;
     }
     if let Some(sender) = sender {
         arrived.check_volume(sender)?;
@@ -133,7 +133,7 @@ where
         arrived.spend_bytes(sender, bytes)?;
     }
     *text = received;
-    let judged = outside.judge(arrived, text, share, payer).await;
+    let judged = outside.decode_beacon(arrived, text, share, payer).await;
     let sender = match (sender, &judged) {
         (Some(sender), _) => sender,
         (None, Ok(DecodedMessages { write_key: Some(key), .. }))
@@ -152,12 +152,13 @@ where
     let mut judged = judged?;
     let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
     // The visitor of a recording is not known.
-    let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
+    let passes_on = || outside.passes_on() && arrived.gateway.suppression_list.is_empty();
     if !is_event && !passes_on() {
         return Ok((0, AcceptOutcome::default()));
     }
     judged.has_unique_ids = outside.mount.beacon.has_unique_ids();
-    judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
+    judged.is_anonymous =
+        outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.small_beacon_limits()));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
         outside.add_raw(&mut judged, (&sent, text), &arrived.site.privacy, sender);
@@ -225,8 +226,11 @@ impl BeaconRequestHead<'_> {
             key,
             body: STANDARD.encode(sent),
         };
-        let beacon =
-            if privacy.changes_beacons() { cleaned(beacon, body, privacy) } else { beacon };
+        let beacon = if privacy.changes_beacons() {
+            remove_denied_data(beacon, body, privacy)
+        } else {
+            beacon
+        };
         let index = judged.drafts.len();
         // A message that could not be read may be of a visitor who refused.
         let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
@@ -234,17 +238,17 @@ impl BeaconRequestHead<'_> {
         let first = judged.drafts.first();
         let raw = MessageDraft::of_beacon(index, beacon, first, consent, self.received_at);
         for draft in &mut judged.drafts {
-            draft.is_kept = self.mount.converts;
+            draft.becomes_event = self.mount.converts;
             draft.forwarded_to = Some(self.mount.vendor.to_owned());
         }
         judged.drafts.push(raw);
     }
 
     /// Returns the limits of a beacon that is decoded at once.
-    fn few(&self) -> BeaconLimits {
-        let bounds = self.bounds(AT_ONCE_BYTES);
+    fn small_beacon_limits(&self) -> BeaconLimits {
+        let bounds = self.bounds(SMALL_BODY_BYTES);
         let (events, made) = (bounds.events, bounds.made_bytes);
-        let (events, made_bytes) = (events.min(AT_ONCE_EVENTS), made.min(AT_ONCE_BYTES));
+        let (events, made_bytes) = (events.min(SMALL_BODY_EVENTS), made.min(SMALL_BODY_BYTES));
         BeaconLimits { events, made_bytes, ..bounds }
     }
 
@@ -262,7 +266,7 @@ impl BeaconRequestHead<'_> {
     }
 
     /// Judges the messages of a beacon: at once if it is small.
-    async fn judge(
+    async fn decode_beacon(
         &self,
         arrived: &SiteRequest<'_>,
         text: &Bytes,
@@ -272,8 +276,8 @@ impl BeaconRequestHead<'_> {
         let GatewaySnapshot { limits, budget, .. } = &**arrived.snapshot;
         let is_small = share.is_none();
         let judged = match share {
-            None => self.judge_within(text, self.few(), None),
-            Some(share) => self.judge_aside(arrived, text, share, text.len()).await,
+            None => self.decode_within(text, self.small_beacon_limits(), None),
+            Some(share) => self.decode_on_thread(arrived, text, share, text.len()).await,
         };
         match judged {
             // It unpacks to more than its length shows.
@@ -282,13 +286,13 @@ impl BeaconRequestHead<'_> {
                     || is_small && error.is_of_size() =>
             {
                 let share = budget.take(payer, limits.inflated_bytes, limits).await?;
-                self.judge_aside(arrived, text, share, limits.inflated_bytes).await
+                self.decode_on_thread(arrived, text, share, limits.inflated_bytes).await
             }
             judged => judged,
         }
     }
 
-    async fn judge_aside(
+    async fn decode_on_thread(
         &self,
         arrived: &SiteRequest<'_>,
         text: &Bytes,
@@ -311,12 +315,12 @@ impl BeaconRequestHead<'_> {
                 limits: &snapshot.limits,
                 placeholder_ids: &placeholder_ids,
             };
-            outside.judge_within(&text, outside.bounds(unpacked_bytes), Some(share))
+            outside.decode_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
         share.run(work).await
     }
 
-    fn judge_within(
+    fn decode_within(
         &self,
         text: &[u8],
         bounds: BeaconLimits,
@@ -325,11 +329,11 @@ impl BeaconRequestHead<'_> {
         let inbound = self.inbound(text, bounds);
         let mut batch = MessageBatch::new(&inbound);
         self.mount.beacon.read(&inbound, &mut batch)?;
-        let (came, write_key) = (batch.came(), batch.take_key().map(String::from));
+        let (came, write_key) = (batch.received_bytes(), batch.take_key().map(String::from));
         let (texts, refused) = batch.into_parts();
         let Self { limits, placeholder_ids, received_at, .. } = *self;
         let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
-        let (drafts, mut rejected) = decode::judge_each(texts, &terms);
+        let (drafts, mut rejected) = decode::draft_each(texts, &terms);
         rejected.extend(refused.into_iter().map(|(index, reason)| RejectedMessage {
             index,
             message_id: None,
@@ -342,7 +346,7 @@ impl BeaconRequestHead<'_> {
             write_key,
             drafts,
             rejected,
-            came,
+            unpacked_bytes: came,
             share,
             ..DecodedMessages::default()
         })
@@ -350,7 +354,7 @@ impl BeaconRequestHead<'_> {
 }
 
 /// Removes the data that the site shares with no vendor from a beacon. `body`: decompressed.
-fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolicy) -> RawBeacon {
+fn remove_denied_data(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolicy) -> RawBeacon {
     if let Some(body) = privacy.clean_beacon(body) {
         beacon.body = STANDARD.encode(body);
         beacon.content_encoding = None;

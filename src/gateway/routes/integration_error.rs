@@ -49,7 +49,7 @@ where
         inflated_bytes: REPORT_BYTES,
         ..arrived.snapshot.limits.clone()
     };
-    let (budget, payer) = (&arrived.snapshot.budget, arrived.payer());
+    let (budget, payer) = (&arrived.snapshot.budget, arrived.budget_owner());
     let received = body::read(body, &arrived.head.headers, &limits, (budget, payer)).await?;
     let report: IntegrationErrorReport = serde_json::from_slice(&received.text)
         .map_err(|_error| RequestRejection::Malformed("the body is not a report"))?;

@@ -25,7 +25,7 @@ pub(in crate::gateway) async fn answer(
     arrived: &SiteRequest<'_>,
 ) -> Result<Response<ResponseBody>, RequestRejection> {
     arrived.limit()?;
-    let known = known(arrived).await?;
+    let known = public_profile(arrived).await?;
     let body = Bytes::from(Value::Object(known).to_string());
     let mut response = answer::json(body);
     let fields = response.headers_mut();
@@ -36,7 +36,7 @@ pub(in crate::gateway) async fn answer(
 }
 
 /// Returns the public part of the visitor's profile.
-async fn known(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection> {
+async fn public_profile(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection> {
     let (site, public) = (arrived.site, &arrived.site.public);
     let Some(profiles) = &arrived.gateway.profiles else { return Ok(JsonObject::new()) };
     if arrived.is_cross_site() {
@@ -46,8 +46,8 @@ async fn known(arrived: &SiteRequest<'_>) -> Result<JsonObject, RequestRejection
         cookies: &head::cookies(&arrived.head.headers),
         host: arrived.host,
         secure: arrived.client.secure,
-        landing: None,
-        leave: StoragePermissions { ads: false, ..arrived.storage_permissions(&[]) },
+        page_url: None,
+        permissions: StoragePermissions { click_ids: false, ..arrived.storage_permissions(&[]) },
         now: arrived.received_at,
         random: Uuid::new_v4().into_bytes(),
     };
@@ -73,7 +73,7 @@ mod tests {
 
     use crate::bots;
     use crate::event::SenderRank;
-    use crate::gateway::tests::{TestGateway, house, limits, page, to};
+    use crate::gateway::tests::{TestGateway, limits, page, start_gateway, to};
     use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
     use crate::metrics::Metrics;
     use crate::profile::{self, ProfileService, ProfileUpdate, SqliteProfileStore, update_of};
@@ -82,7 +82,7 @@ mod tests {
 
     /// Returns a test gateway whose pages may read their visitor's plan and orders.
     async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
-        let mut house = house().await;
+        let mut house = start_gateway().await;
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [profile::MIGRATIONS];
@@ -112,7 +112,7 @@ mod tests {
                 origin: None,
             },
             visitor: crate::visitor::tests::settings(),
-            minting: Vec::new(),
+            cookie_issuers: Vec::new(),
             origin: None,
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),
@@ -191,6 +191,6 @@ mod tests {
 
     #[tokio::test]
     async fn site_without_public_paths_has_no_route() {
-        assert_eq!(house().await.ask(to("GET", "/me"), "").await.status, 404);
+        assert_eq!(start_gateway().await.ask(to("GET", "/me"), "").await.status, 404);
     }
 }

@@ -24,8 +24,8 @@ pub(in crate::gateway) fn answer(
         cookies: &cookies,
         host: arrived.host,
         secure: arrived.client.secure,
-        landing: referer.as_deref(),
-        leave: StoragePermissions { ads: false, ..arrived.storage_permissions(&[]) },
+        page_url: referer.as_deref(),
+        permissions: StoragePermissions { click_ids: false, ..arrived.storage_permissions(&[]) },
         now: arrived.received_at,
         random: Uuid::new_v4().into_bytes(),
     };
@@ -33,7 +33,7 @@ pub(in crate::gateway) fn answer(
     let mut set_cookies = visitor::renew(&arrived.site.visitor, names, &seen);
     if !set_cookies.is_empty() {
         // These cookies would let a vendor recognise the last visitor.
-        let kept = arrived.site.minting.iter().flat_map(|minting| minting.cookies);
+        let kept = arrived.site.cookie_issuers.iter().flat_map(|minting| minting.cookies);
         let kept = kept.filter(|name| cookies.contains(&format!("{name}=")));
         set_cookies
             .extend(kept.filter_map(|name| visitor::expire(&arrived.site.visitor, &seen, name)));

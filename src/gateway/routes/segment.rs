@@ -32,7 +32,7 @@ where
     match shown {
         CredentialCheck::Of(SenderKind::Server) => arrived.limit_site()?,
         CredentialCheck::Of(SenderKind::Client) => arrived.limit()?,
-        CredentialCheck::Missing => over = arrived.limit_unproven()?,
+        CredentialCheck::Missing => over = arrived.limit_unverified()?,
         CredentialCheck::Wrong => {
             arrived.limit()?;
             return refuse(arrived);

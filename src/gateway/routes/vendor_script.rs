@@ -16,7 +16,7 @@ pub(in crate::gateway) async fn answer(
     mount: usize,
 ) -> Result<Response<Full<Bytes>>, RequestRejection> {
     let mounted = arrived.site.mounts.get(mount).ok_or(RequestRejection::UnknownRoute)?;
-    match &mounted.place {
+    match &mounted.script_mount {
         Some(place) => proxied(arrived, mounted, place).await,
         None => shim(arrived, mounted.mount.vendor).await,
     }
@@ -53,7 +53,7 @@ async fn proxied(
     let authority = head::authority(uri, fields);
     let mount = place.at(authority, arrived.client.secure).ok_or(RequestRejection::UnknownHost)?;
     let asked = ScriptRequest {
-        place,
+        script_mount: place,
         path: mounted.mount.below(uri.path()).ok_or(RequestRejection::UnknownRoute)?,
         query: uri.query(),
         mount: &mount,

@@ -28,7 +28,7 @@ pub(super) struct AppendQueue {
     waiting: Mutex<WaitingAppends>,
     sequence: Mutex<AppendSequence>,
     queue_bytes: usize,
-    pub(super) room: JournalDiskBudget,
+    pub(super) disk_budget: JournalDiskBudget,
     metrics: Arc<Metrics>,
 }
 
@@ -101,7 +101,7 @@ impl AppendQueue {
             waiting: Mutex::default(),
             sequence: Mutex::new(AppendSequence { heads: SiteHeadMap::new(), window }),
             queue_bytes: settings.queue_bytes,
-            room: JournalDiskBudget::new(settings),
+            disk_budget: JournalDiskBudget::new(settings),
             metrics,
         })
     }
@@ -178,7 +178,7 @@ impl StoreWrite for AppendFlush {
         self.requests = self.appends.take();
         self.appended.reserve(self.requests.len());
         let mut insert = connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?)")?;
-        let mut account = AppendBudget::open(&self.appends.room, connection)?;
+        let mut account = AppendBudget::open(&self.appends.disk_budget, connection)?;
         let mut sequence = lock(&self.appends.sequence);
         for request in &self.requests {
             if !account.take(&request.records, &self.appends.metrics) {

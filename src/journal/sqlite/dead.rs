@@ -194,7 +194,7 @@ pub(super) fn chunks(range: RangeInclusive<u64>) -> impl Iterator<Item = RangeIn
 }
 
 /// Returns the chunk's events of the window that the reader is done with, and those that it is not.
-fn done_and_not(
+fn split_by_settled(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
     chunk: &RangeInclusive<u64>,
@@ -239,7 +239,7 @@ pub(super) fn plan_chunk(
     window: (Timestamp, Timestamp),
 ) -> rusqlite::Result<ReplayPlan> {
     let (reader, _) = of;
-    let (done, pending) = done_and_not(connection, of, chunk, window)?;
+    let (done, pending) = split_by_settled(connection, of, chunk, window)?;
     let mut parked =
         connection.prepare_cached("SELECT 1 FROM parked WHERE reader = ? AND seq = ?")?;
     let mut plan = ReplayPlan { pending: count(&pending), ..ReplayPlan::default() };
@@ -265,7 +265,7 @@ pub(super) fn replay_chunk(
     (from, to): (Timestamp, Timestamp),
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
-    let (done, _) = done_and_not(connection, (reader, site), chunk, (from, to))?;
+    let (done, _) = split_by_settled(connection, (reader, site), chunk, (from, to))?;
     let mut park = connection.prepare_cached(
         "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
          ON CONFLICT DO NOTHING",

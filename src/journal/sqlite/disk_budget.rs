@@ -49,7 +49,7 @@ pub(super) struct JournalDiskBudget {
     max: u64,
     spare: u64,
     /// Bytes in use by other tables, as last measured.
-    others: AtomicU64,
+    other_tables_bytes: AtomicU64,
     /// The time of the next measurement.
     measure_at: Mutex<Option<Instant>>,
     /// Notified when the pages in use are over the allowance.
@@ -67,7 +67,7 @@ impl JournalDiskBudget {
         Self {
             max: settings.max_bytes,
             spare: settings.spare_bytes,
-            others: AtomicU64::new(0),
+            other_tables_bytes: AtomicU64::new(0),
             measure_at: Mutex::new(None),
             crowded: Notify::new(),
             refused: watch::Sender::new(None),
@@ -81,20 +81,20 @@ impl JournalDiskBudget {
     }
 
     /// Returns true if pages have to be freed.
-    pub(super) fn is_over(&self, disk: DatabaseDiskUse) -> bool {
+    pub(super) fn is_over_budget(&self, disk: DatabaseDiskUse) -> bool {
         self.journal(disk.used) > self.max
     }
 
     /// Returns true if dead letters may be kept; triggers eviction if there are too many.
-    pub(super) fn has_any(&self, disk: DatabaseDiskUse) -> bool {
-        if self.is_over(disk) {
+    pub(super) fn has_dead_letter_room(&self, disk: DatabaseDiskUse) -> bool {
+        if self.is_over_budget(disk) {
             self.crowded.notify_one();
         }
         self.journal(disk.used + disk.log) <= self.limit(SenderRank::Server)
     }
 
     fn journal(&self, bytes: u64) -> u64 {
-        bytes.saturating_sub(self.others.load(Ordering::Relaxed))
+        bytes.saturating_sub(self.other_tables_bytes.load(Ordering::Relaxed))
     }
 
     /// Returns the bytes of pages and log up to which events of this rank are accepted.
@@ -168,7 +168,7 @@ impl<'r> AppendBudget<'r> {
         connection: &Connection,
     ) -> rusqlite::Result<Self> {
         let disk = DatabaseDiskUse::of(connection)?;
-        if room.is_over(disk) {
+        if room.is_over_budget(disk) {
             room.crowded.notify_one();
         }
         Ok(Self { room, bytes: room.journal(disk.used + disk.log) })
@@ -200,13 +200,13 @@ impl SqliteJournal {
     /// Measures the other tables, unless that was done recently or hardly matters. Returns whether it
     /// was done.
     pub(super) async fn measure_others(&self, disk: DatabaseDiskUse) -> Result<bool, JournalError> {
-        let room = &self.appends.room;
+        let room = &self.append_queue.disk_budget;
         if disk.used < room.max / 4 * 3 || room.is_measured() {
             return Ok(false);
         }
         let began = Instant::now();
         let others = self.read_db(bytes_of_others).await?;
-        room.others.store(others, Ordering::Relaxed);
+        room.other_tables_bytes.store(others, Ordering::Relaxed);
         let pause = MEASURE_EVERY.max(began.elapsed().saturating_mul(MEASURE_SHARE));
         *lock(&room.measure_at) = Some(Instant::now() + pause);
         Ok(true)
@@ -214,8 +214,8 @@ impl SqliteJournal {
 
     /// Makes commits while events are refused. The log's file is cut only by commits after it was
     /// moved, and there may be no others.
-    pub(super) async fn move_log_on(&self) -> Result<(), JournalError> {
-        let room = &self.appends.room;
+    pub(super) async fn advance_log(&self) -> Result<(), JournalError> {
+        let room = &self.append_queue.disk_budget;
         for _ in 0..LOG_COMMITS {
             if !room.is_refusing() {
                 break;

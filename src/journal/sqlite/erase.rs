@@ -32,7 +32,7 @@ impl SqliteJournal {
             let mut all = c.prepare_cached("SELECT name FROM forgotten")?;
             all.query_map([], |row| row.get(0).map(PersonNameDigest::from_bytes))?.collect()
         });
-        self.forgotten.replace(names.await?);
+        self.suppression_list.replace(names.await?);
         Ok(())
     }
 }
@@ -51,7 +51,11 @@ impl SubjectRights for SqliteJournal {
         Ok(Arc::new(all))
     }
 
-    async fn lift(&self, site: SiteId, name: PersonNameDigest) -> Result<u64, JournalError> {
+    async fn lift_suppression(
+        &self,
+        site: SiteId,
+        name: PersonNameDigest,
+    ) -> Result<u64, JournalError> {
         let _turn = self.forgetting.lock().await;
         let lifted = self.store.write_durably(move |c| {
             c.execute(
@@ -76,12 +80,12 @@ impl SubjectRights for SqliteJournal {
         loop {
             let (mut from, mut is_clean) = (Some(SubjectCursor::START), true);
             while let Some(at) = from {
-                let SubjectRecordPage { held, next } =
-                    self.look(site, names.clone(), (at, true)).await?;
-                is_clean &= held.is_empty();
+                let SubjectRecordPage { records, next } =
+                    self.run_search_step(site, names.clone(), (at, true)).await?;
+                is_clean &= records.is_empty();
                 from = next;
-                let rows: Vec<SubjectCursor> = held.iter().map(|held| held.at).collect();
-                drop(held);
+                let rows: Vec<SubjectCursor> = records.iter().map(|record| record.at).collect();
+                drop(records);
                 for rows in rows.chunks(ERASE_ROWS) {
                     let rows = rows.to_vec();
                     let step =
@@ -130,20 +134,20 @@ impl SubjectRights for SqliteJournal {
         .await
     }
 
-    async fn held(
+    async fn read_subject_records(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
         from: SubjectCursor,
     ) -> Result<SubjectRecordPage, JournalError> {
-        self.look(site, names, (from, false)).await
+        self.run_search_step(site, names, (from, false)).await
     }
 }
 
 impl SqliteJournal {
     /// Runs one step of the search, with or without unreadable records: such a record may be any
     /// person's, so it is erased with any person's and shown to none.
-    async fn look(
+    async fn run_search_step(
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
@@ -264,7 +268,7 @@ impl SubjectSearchStep {
 
     /// Returns the page with the next position: behind the last row, or in the next table.
     fn page(self, is_end: bool, then: Option<SubjectCursor>) -> SubjectRecordPage {
-        SubjectRecordPage { held: self.held, next: if is_end { then } else { self.last } }
+        SubjectRecordPage { records: self.held, next: if is_end { then } else { self.last } }
     }
 }
 
@@ -448,7 +452,7 @@ mod tests {
             |user: &str| b.journal.suppression_list().matches_body(b.site, body(user).as_bytes());
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
         let phone = PersonNameDigest::new(b.site, PersonNameKind::User, "phone");
-        assert_eq!(b.journal.lift(b.site, phone).await.unwrap(), 3);
+        assert_eq!(b.journal.lift_suppression(b.site, phone).await.unwrap(), 3);
         assert!(!is_forgotten("ann") && is_forgotten("bob"));
     }
 
@@ -463,8 +467,8 @@ mod tests {
             (Arc::new(names(&b, &["ann"])), SubjectCursor::START, vec![]);
         let mut steps = 0;
         loop {
-            let page = b.journal.held(b.site, names.clone(), from).await.unwrap();
-            seen.extend(page.held.iter().map(|held| held.seq));
+            let page = b.journal.read_subject_records(b.site, names.clone(), from).await.unwrap();
+            seen.extend(page.records.iter().map(|held| held.seq));
             steps += 1;
             let Some(next) = page.next else { break };
             from = next;
@@ -486,8 +490,12 @@ mod tests {
         };
         b.journal.append(vec![unreadable]).await.unwrap();
         let names = Arc::new(names(&b, &["ann"]));
-        let shown = b.journal.held(b.site, names.clone(), SubjectCursor::START).await.unwrap();
-        assert_eq!(shown.held.iter().map(|held| held.seq).collect::<Vec<_>>(), [2]);
+        let shown = b
+            .journal
+            .read_subject_records(b.site, names.clone(), SubjectCursor::START)
+            .await
+            .unwrap();
+        assert_eq!(shown.records.iter().map(|held| held.seq).collect::<Vec<_>>(), [2]);
         let erased = b.journal.erase(b.site, names).await.unwrap();
         assert_eq!(erased.events, 2, "hers and the unreadable one, and not bob's");
     }

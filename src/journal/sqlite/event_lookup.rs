@@ -36,13 +36,13 @@ fn at_reader(
 ) -> rusqlite::Result<EventAtReader> {
     Ok(EventAtReader {
         reader,
-        standing: standing(connection, reader, seq)?,
+        state: reader_event_state(connection, reader, seq)?,
         outcome: outcomes::last(connection, reader, seq)?,
         letter: dead::of_event(connection, reader, seq)?,
     })
 }
 
-fn standing(
+fn reader_event_state(
     connection: &Connection,
     reader: ReaderId,
     seq: u64,

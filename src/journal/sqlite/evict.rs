@@ -76,7 +76,7 @@ pub(super) struct EvictionCounts {
 
 impl EvictionProgress {
     /// Restarts the search for settled events, since passed-over ones may have been settled since.
-    pub(super) fn look_again(&mut self) {
+    pub(super) fn restart_search(&mut self) {
         self.searched.retain(|(search, _), _| *search != EvictionSearch::Settled);
     }
 }
@@ -115,14 +115,14 @@ impl SqliteJournal {
     /// Evicts until the journal is within its allowance or nothing more may leave. Returns the number
     /// of events evicted.
     pub(super) async fn evict(&self) -> Result<u64, JournalError> {
-        let mut evictor = self.evictor.lock().await;
+        let mut evictor = self.eviction_progress.lock().await;
         let mut removed = 0;
         loop {
             let disk = self.disk_use().await?;
             let is_measured = self.measure_others(disk).await?;
-            let room = &self.appends.room;
+            let room = &self.append_queue.disk_budget;
             room.observe(disk);
-            if !room.is_over(disk) {
+            if !room.is_over_budget(disk) {
                 break;
             }
             if is_measured {
@@ -134,7 +134,7 @@ impl SqliteJournal {
             }
         }
         evictor.losses.end_if_over();
-        self.move_log_on().await?;
+        self.advance_log().await?;
         Ok(removed)
     }
 
@@ -352,7 +352,7 @@ pub(super) fn evict(
     let mut evicted = EvictionCounts { events: gone.len() as u64, lost: 0 };
     if !gone.is_empty() {
         for (reader, name, is_active) in readers(connection, site)? {
-            let lost = give_up(connection, reader, &gone)?;
+            let lost = count_as_dead(connection, reader, &gone)?;
             if is_active && name != PROJECTION {
                 evicted.lost += lost;
             }
@@ -362,7 +362,7 @@ pub(super) fn evict(
     }
     // A gap at the front is no gap: the sequence begins behind it.
     let trimmed = trimmed_to(connection, site)?;
-    let end = gaps::end_behind(connection, site, trimmed)?;
+    let end = gaps::gap_end_after(connection, site, trimmed)?;
     trim(connection, site, end)?;
     if seqs.last() == Some(&newest) && end + 1 == newest {
         let (events, lost) = trim(connection, site, newest)?;
@@ -373,7 +373,7 @@ pub(super) fn evict(
 }
 
 /// Counts the events that the reader has not settled as dead. Returns how many.
-fn give_up(connection: &Connection, reader: ReaderId, gone: &[u64]) -> rusqlite::Result<u64> {
+fn count_as_dead(connection: &Connection, reader: ReaderId, gone: &[u64]) -> rusqlite::Result<u64> {
     let mut unpark = connection
         .prepare_cached("DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NULL")?;
     let position = position(connection, reader)?;

@@ -73,7 +73,7 @@ fn join(
 }
 
 /// Returns the end of the gap that `upto` is in or that begins behind it; otherwise `upto`.
-pub(super) fn end_behind(
+pub(super) fn gap_end_after(
     connection: &Connection,
     site: SiteId,
     upto: u64,
@@ -227,7 +227,7 @@ mod tests {
             prop_assert_eq!(missing(&c, site).unwrap(), all.len() as u64);
             let met = all.intersection(&looked).count() as u64;
             prop_assert_eq!(overlap(&c, site, &ranges(&looked)).unwrap(), met);
-            let end = end_behind(&c, site, upto).unwrap();
+            let end = gap_end_after(&c, site, upto).unwrap();
             prop_assert_eq!(end, (upto + 1..).find(|seq| !all.contains(seq)).unwrap() - 1);
             forget(&c, site, end).unwrap();
             all.retain(|seq| *seq > end);

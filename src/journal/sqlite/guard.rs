@@ -101,9 +101,13 @@ impl SqliteInFlightLog {
 
 #[async_trait]
 impl InFlightLog for SqliteInFlightLog {
-    async fn note(&self, reader: &GuardedReaderKey, items: Vec<i64>) -> Result<(), JournalError> {
+    async fn record_in_flight(
+        &self,
+        reader: &GuardedReaderKey,
+        items: Vec<i64>,
+    ) -> Result<(), JournalError> {
         self.write(reader, move |c, reader| {
-            strike_out(c, reader)?;
+            delete_in_flight(c, reader)?;
             let mut insert =
                 c.prepare_cached("INSERT OR IGNORE INTO under_way VALUES (?, ?, ?)")?;
             items
@@ -114,10 +118,10 @@ impl InFlightLog for SqliteInFlightLog {
     }
 
     async fn clear(&self, reader: &GuardedReaderKey) -> Result<(), JournalError> {
-        self.write(reader, strike_out).await
+        self.write(reader, delete_in_flight).await
     }
 
-    async fn forgive(
+    async fn remove_suspects(
         &self,
         reader: &GuardedReaderKey,
         items: Vec<i64>,
@@ -134,7 +138,7 @@ impl InFlightLog for SqliteInFlightLog {
     }
 }
 
-fn strike_out(connection: &Connection, reader: &GuardedReaderKey) -> rusqlite::Result<()> {
+fn delete_in_flight(connection: &Connection, reader: &GuardedReaderKey) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM under_way WHERE site = ? AND reader = ?")?
         .execute((reader.0.0, &reader.1))
@@ -165,10 +169,10 @@ mod tests {
         for (is_orderly, is_careful) in [(true, false), (false, false), (true, true), (true, false)]
         {
             let (store, guard) = start(folder.path()).await;
-            let care = Arc::new(guard.care(SITE, "crm"));
+            let care = Arc::new(guard.reader_guard(SITE, "crm"));
             assert_eq!(care.is_careful(), is_careful);
             assert_eq!(care.group(1..=1000), if is_careful { 64 } else { 1000 });
-            care.end_care();
+            care.leave_careful_mode();
             assert_eq!(care.group(1..=1000), 1000);
             if is_orderly {
                 store.write(end).await.unwrap();
@@ -182,7 +186,7 @@ mod tests {
         start(folder.path()).await;
         let care = async || {
             let (store, guard) = start(folder.path()).await;
-            (store, Arc::new(guard.care(SITE, "crm")))
+            (store, Arc::new(guard.reader_guard(SITE, "crm")))
         };
         {
             let (_store, care) = care().await;
@@ -201,12 +205,12 @@ mod tests {
         }
         let (store, care) = care().await;
         assert_eq!((1..=10).filter(|item| care.is_poisoned(*item)).collect::<Vec<_>>(), [2]);
-        care.forgive(&[2]).await;
+        care.remove_suspects(&[2]).await;
         assert!(!care.is_poisoned(2) && care.has_suspects());
         store.write(end).await.unwrap();
         drop((store, care));
         let (_store, guard) = start(folder.path()).await;
-        assert!(!guard.care(SITE, "crm").has_suspects(), "an orderly stop ends the row");
+        assert!(!guard.reader_guard(SITE, "crm").has_suspects(), "an orderly stop ends the row");
     }
 
     #[tokio::test]
@@ -215,7 +219,8 @@ mod tests {
         start(folder.path()).await;
         {
             let (_store, guard) = start(folder.path()).await;
-            let (a, b) = (Arc::new(guard.care(SITE, "a")), Arc::new(guard.care(SITE, "b")));
+            let (a, b) =
+                (Arc::new(guard.reader_guard(SITE, "a")), Arc::new(guard.reader_guard(SITE, "b")));
             let mut first = a.begin(vec![1]).await;
             let mut second = std::pin::pin!(b.begin(vec![7]));
             assert!(futures_util::poll!(second.as_mut()).is_pending());
@@ -225,7 +230,7 @@ mod tests {
             first.pause().await;
         }
         let (_store, guard) = start(folder.path()).await;
-        let care = guard.care(SITE, "a");
+        let care = guard.reader_guard(SITE, "a");
         assert!(!care.has_suspects(), "it waited when the process died");
     }
 
@@ -233,7 +238,7 @@ mod tests {
     async fn reader_panic_counts_as_an_abort() {
         let folder = tempfile::tempdir().unwrap();
         let (_store, guard) = start(folder.path()).await;
-        let care = Arc::new(guard.care(SITE, "crm"));
+        let care = Arc::new(guard.reader_guard(SITE, "crm"));
         for times in 1..=3 {
             let own = care.clone();
             let panics = async move {

@@ -98,15 +98,15 @@ pub struct SqliteJournal {
     settings: JournalSettings,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    appends: Arc<AppendQueue>,
-    forgotten: Arc<SuppressionList>,
+    append_queue: Arc<AppendQueue>,
+    suppression_list: Arc<SuppressionList>,
     // Locked from a change of the suppressed names until all of them are in memory again.
     forgetting: tokio::sync::Mutex<()>,
     guard: Arc<PoisonGuard>,
     // Deliveries lost to `journal.max_bytes`, for `JournalUsage`.
     evicted: Mutex<u64>,
     // Locked while eviction is at work.
-    evictor: tokio::sync::Mutex<EvictionProgress>,
+    eviction_progress: tokio::sync::Mutex<EvictionProgress>,
 }
 
 impl SqliteJournal {
@@ -127,12 +127,12 @@ impl SqliteJournal {
             settings,
             clock,
             metrics,
-            appends,
-            forgotten,
+            append_queue: appends,
+            suppression_list: forgotten,
             forgetting,
             guard,
             evicted,
-            evictor: tokio::sync::Mutex::default(),
+            eviction_progress: tokio::sync::Mutex::default(),
         };
         journal.load_forgotten().await?;
         let disk = journal.disk_use().await?;
@@ -173,7 +173,7 @@ impl Journal for SqliteJournal {
                 Ok((SiteId(id), newest(c, SiteId(id))?))
             })
             .await?;
-        self.appends.add_site(id, head);
+        self.append_queue.add_site(id, head);
         Ok(id)
     }
 
@@ -213,13 +213,13 @@ impl Journal for SqliteJournal {
         count: AppendCallback,
     ) -> Result<Vec<AppendOutcome>, AppendError> {
         let started = Instant::now();
-        let result = AppendQueue::append(&self.appends, &self.store, records, count).await;
+        let result = AppendQueue::append(&self.append_queue, &self.store, records, count).await;
         self.metrics.journal_append.observe(started.elapsed().as_secs_f64());
         result
     }
 
     fn head(&self, site: SiteId) -> watch::Receiver<JournalHead> {
-        self.appends.head(site)
+        self.append_queue.head(site)
     }
 
     async fn read(
@@ -252,9 +252,9 @@ impl Journal for SqliteJournal {
         settlement: ReaderSettlement,
     ) -> Result<(), JournalError> {
         let (now, appends, settings) =
-            (self.clock.now(), self.appends.clone(), self.settings.clone());
+            (self.clock.now(), self.append_queue.clone(), self.settings.clone());
         let settle = move |c: &Connection| {
-            settle::settle(c, reader, &settlement, (now, &appends.room, &settings))
+            settle::settle(c, reader, &settlement, (now, &appends.disk_budget, &settings))
         };
         let unkept = self.write_db(settle).await?;
         self.metrics.dead_evicted.inc_by(unkept);
@@ -396,7 +396,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn wait_until_over_budget(&self) {
-        self.appends.room.crowded.notified().await;
+        self.append_queue.disk_budget.crowded.notified().await;
     }
 
     async fn make_room(&self) -> Result<u64, JournalError> {
@@ -404,13 +404,13 @@ impl Journal for SqliteJournal {
     }
 
     async fn usage(&self) -> Result<JournalUsage, JournalError> {
-        self.appends.room.observe(self.disk_use().await?);
+        self.append_queue.disk_budget.observe(self.disk_use().await?);
         let evicted = *lock(&self.evicted);
         self.read_db(move |c| retain::usage(c).map(|usage| JournalUsage { evicted, ..usage })).await
     }
 
     fn suppression_list(&self) -> Arc<SuppressionList> {
-        self.forgotten.clone()
+        self.suppression_list.clone()
     }
 
     fn guard(&self) -> Arc<PoisonGuard> {
@@ -422,11 +422,11 @@ impl Journal for SqliteJournal {
     }
 
     fn has_room(&self) -> watch::Receiver<bool> {
-        self.appends.room.has_room()
+        self.append_queue.disk_budget.has_room()
     }
 
     async fn close(&self) {
-        self.appends.close();
+        self.append_queue.close();
         if let Err(error) = self.write_db(guard::end).await {
             tracing::debug!(%error, "the next start counts this stop as an abort");
         }

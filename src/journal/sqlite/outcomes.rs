@@ -149,7 +149,7 @@ impl PackedOutcomes {
 }
 
 /// Stores the outcomes of these events of a reader.
-pub(super) fn keep(
+pub(super) fn store_outcomes(
     connection: &Connection,
     reader: ReaderId,
     ended: &mut [&EndedEvent],
@@ -357,7 +357,7 @@ mod tests {
         let at = &event.readers[0];
         let kept = at.outcome.clone().unwrap();
         assert_eq!(
-            (at.standing, kept.outcome, &*kept.reason, &*kept.detail, kept.attempts),
+            (at.state, kept.outcome, &*kept.reason, &*kept.detail, kept.attempts),
             (ReaderEventState::Settled, "dead", "refused", "HTTP 400", 1)
         );
         assert!(at.letter.is_some());

@@ -26,7 +26,7 @@ impl SqliteJournal {
         }
         let expired = self.in_steps(move |c| expire_dead(c, dead_cutoff)).await;
         parts.push(expired.map(|_letters| 0));
-        self.evictor.lock().await.look_again();
+        self.eviction_progress.lock().await.restart_search();
         parts.push(self.evict().await);
         parts.push(self.give_back().await.map(|()| 0));
         parts.into_iter().sum()
@@ -136,7 +136,7 @@ pub(super) fn trim(
     if upto <= trimmed_to(connection, site)? {
         return Ok((0, 0));
     }
-    let upto = gaps::end_behind(connection, site, upto)?;
+    let upto = gaps::gap_end_after(connection, site, upto)?;
     let mut lost = 0;
     for (reader, name, is_active) in readers(connection, site)? {
         let abandoned = abandon(connection, (reader, site), upto)?;

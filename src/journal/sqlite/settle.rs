@@ -24,8 +24,8 @@ pub(super) fn settle(
 ) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
     let is_dead = |ended: &EndedEvent| ended.as_dead().is_some();
-    let keeps_letters =
-        !settlement.ended.iter().any(is_dead) || room.has_any(DatabaseDiskUse::of(connection)?);
+    let keeps_letters = !settlement.ended.iter().any(is_dead)
+        || room.has_dead_letter_room(DatabaseDiskUse::of(connection)?);
     let mut unkept = 0;
     let held = RetainedEvents {
         connection,
@@ -57,7 +57,7 @@ pub(super) fn settle(
         }
     }
     let at = now.as_millisecond();
-    outcomes::keep(connection, reader, &mut kept, (at, settings.detail_chars))?;
+    outcomes::store_outcomes(connection, reader, &mut kept, (at, settings.detail_chars))?;
     park(&held, reader, &settlement.park)?;
     // Parked rows of dead letters are removed last: the letter takes its body from them.
     for ended in settlement.ended.iter().filter(|ended| ended.was_parked) {
@@ -70,7 +70,7 @@ pub(super) fn settle(
     set_position(connection, reader, &reached)?;
     // Events that the reader has found missing by now are settled in its new position.
     let found = match held.has_gaps {
-        true => gaps::overlap(connection, site, &newly(&stored, &reached))?,
+        true => gaps::overlap(connection, site, &newly_settled_ranges(&stored, &reached))?,
         false => 0,
     };
     connection
@@ -104,7 +104,7 @@ fn park(
         "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2",
     )?;
     for parking in parked {
-        let statement = if held.has(parking.seq)? { &mut insert } else { &mut update };
+        let statement = if held.is_retained(parking.seq)? { &mut insert } else { &mut update };
         let due_at = parking.due_at.as_millisecond();
         statement.execute((reader.0, parking.seq, due_at, parking.attempt))?;
     }
@@ -112,7 +112,7 @@ fn park(
 }
 
 /// Returns the ranges that are settled or parked now and were not before.
-fn newly(before: &ReaderPosition, now: &ReaderPosition) -> Vec<gaps::SequenceRange> {
+fn newly_settled_ranges(before: &ReaderPosition, now: &ReaderPosition) -> Vec<gaps::SequenceRange> {
     let upto = now.ahead.last().map_or(now.cursor, |(_, last)| *last);
     gaps::difference(&gaps::open_ranges(before, upto), &gaps::open_ranges(now, upto))
 }
@@ -127,7 +127,7 @@ struct RetainedEvents<'c> {
 
 impl RetainedEvents<'_> {
     /// Returns true if the event has not left.
-    fn has(&self, seq: u64) -> rusqlite::Result<bool> {
+    fn is_retained(&self, seq: u64) -> rusqlite::Result<bool> {
         if seq <= self.trimmed || !self.has_gaps {
             return Ok(seq > self.trimmed);
         }
@@ -141,7 +141,7 @@ impl RetainedEvents<'_> {
     fn keeps_outcome(&self, ended: &EndedEvent) -> rusqlite::Result<bool> {
         match ended.ending.cause().is_some_and(|cause| !cause.detail.is_empty()) {
             true => outcomes::has_body(self.connection, self.site, ended.seq),
-            false => self.has(ended.seq),
+            false => self.is_retained(ended.seq),
         }
     }
 }
@@ -154,7 +154,7 @@ fn counts(
     ended: &EndedEvent,
 ) -> rusqlite::Result<bool> {
     if !ended.was_parked {
-        return held.has(ended.seq);
+        return held.is_retained(ended.seq);
     }
     held.connection
         .prepare_cached("SELECT 1 FROM parked WHERE reader = ? AND seq = ?")?

@@ -77,7 +77,7 @@ fn conditions_and_templates_see_computed_attributes() {
     let computed = Some(Arc::new(computed));
     let passes = |condition: &str| {
         let mapping = mapping(&format!("where = {condition:?}"));
-        assert!(mapping.wants_computed(), "{condition}");
+        assert!(mapping.needs_computed_attributes(), "{condition}");
         mapping.apply(order().with_computed(computed.clone())).is_ok()
     };
     assert!(passes("profile.activity['Order Completed'].count == 3"));
@@ -110,7 +110,7 @@ fn wants_computed_only_if_a_template_uses_computed_attributes() {
         ("profile.activity.Order.count", true),
     ] {
         let mapping = mapping(&format!("where = {condition:?}"));
-        assert_eq!(mapping.wants_computed(), wants, "{condition}");
+        assert_eq!(mapping.needs_computed_attributes(), wants, "{condition}");
     }
 }
 

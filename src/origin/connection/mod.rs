@@ -57,7 +57,7 @@ pub(super) struct OriginPool {
     /// The scheme of the origin's URL.
     scheme: Scheme,
     authority: Authority,
-    silence: Duration,
+    idle_timeout: Duration,
     idle_time: Duration,
     idle_connections: usize,
     /// The most active requests on one HTTP/2 connection.
@@ -88,14 +88,14 @@ struct Http2Connection {
     sender: http2::SendRequest<OriginRequestBody>,
     /// The counter of active requests: each one has a clone.
     streams: Arc<()>,
-    room: Arc<Http2StreamLimit>,
+    stream_limit: Arc<Http2StreamLimit>,
     used: Instant,
 }
 
 /// The number of requests that an origin serves at once over an HTTP/2 connection.
 struct Http2StreamLimit {
     /// The number; 1 until the first response, since the origin's settings arrive before that.
-    most: AtomicUsize,
+    max_streams: AtomicUsize,
     has_answered: AtomicBool,
     /// The waker of the connection's task, which knows the number.
     task: AtomicWaker,
@@ -104,7 +104,7 @@ struct Http2StreamLimit {
 impl Http2StreamLimit {
     fn new() -> Arc<Self> {
         let (most, has_answered) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Arc::new(Self { most, has_answered, task: AtomicWaker::new() })
+        Arc::new(Self { max_streams: most, has_answered, task: AtomicWaker::new() })
     }
 
     /// Records the first response.
@@ -118,7 +118,7 @@ impl Http2StreamLimit {
     fn note(&self, context: &Context<'_>, most: usize) {
         AtomicWaker::register(&self.task, context.waker());
         if self.has_answered.load(Ordering::Acquire) {
-            self.most.store(most, Ordering::Relaxed);
+            self.max_streams.store(most, Ordering::Relaxed);
         }
     }
 }
@@ -133,18 +133,21 @@ enum RequestSender {
 struct Http2StreamSlot {
     /// The counted stream; the upload takes it when the request is sent.
     stream: Option<Arc<()>>,
-    room: Arc<Http2StreamLimit>,
+    stream_limit: Arc<Http2StreamLimit>,
 }
 
 impl Http2Connection {
     /// Takes a slot for one more request, if there is one.
     fn take(&mut self, limit: usize) -> Option<RequestSender> {
-        let most = self.room.most.load(Ordering::Relaxed).clamp(1, limit);
+        let most = self.stream_limit.max_streams.load(Ordering::Relaxed).clamp(1, limit);
         if self.under_way() >= most {
             return None;
         }
         self.used = Instant::now();
-        let place = Http2StreamSlot { stream: Some(self.streams.clone()), room: self.room.clone() };
+        let place = Http2StreamSlot {
+            stream: Some(self.streams.clone()),
+            stream_limit: self.stream_limit.clone(),
+        };
         Some(RequestSender::Shared(self.sender.clone(), place))
     }
 
@@ -171,7 +174,7 @@ impl OriginPool {
             connector: connector(settings, tls, guard, is_http1),
             scheme: origin.scheme.unwrap_or(Scheme::HTTP),
             authority: origin.authority.map_or_else(|| Authority::try_from(""), Ok)?,
-            silence: settings.silence,
+            idle_timeout: settings.idle_timeout,
             idle_time: settings.idle_time,
             idle_connections: settings.idle_connections,
             streams: settings.streams,
@@ -191,9 +194,9 @@ impl OriginPool {
         mut request: Request<OriginRequestBody>,
         upload: &Arc<UploadState>,
     ) -> Result<Response<OriginResponseBody>, BodyStreamError> {
-        while let Some(mut line) = self.take().await {
+        while let Some(mut line) = self.take_sender().await {
             let again = repeatable(&request);
-            let mut error = match self.ask(&mut line, request, upload).await {
+            let mut error = match self.send_with(&mut line, request, upload).await {
                 Ok(answer) => return Ok(self.flow(answer, line, upload)),
                 Err(error) => error,
             };
@@ -208,13 +211,13 @@ impl OriginPool {
             };
         }
         let mut line = self.connect().await?;
-        match self.ask(&mut line, request, upload).await {
+        match self.send_with(&mut line, request, upload).await {
             Ok(answer) => Ok(self.flow(answer, line, upload)),
             Err(error) => Err(error.into_error().into()),
         }
     }
 
-    async fn ask(
+    async fn send_with(
         &self,
         line: &mut RequestSender,
         mut request: Request<OriginRequestBody>,
@@ -248,7 +251,7 @@ impl OriginPool {
     }
 
     /// Takes a used connection that accepts a request.
-    async fn take(&self) -> Option<RequestSender> {
+    async fn take_sender(&self) -> Option<RequestSender> {
         if let Some(line) = self.take_shared() {
             return Some(line);
         }
@@ -317,12 +320,17 @@ impl OriginPool {
         room: Arc<Http2StreamLimit>,
     ) -> RequestSender {
         let streams = Arc::new(());
-        let place = Http2StreamSlot { stream: Some(streams.clone()), room: room.clone() };
+        let place = Http2StreamSlot { stream: Some(streams.clone()), stream_limit: room.clone() };
         let line = RequestSender::Shared(sender.clone(), place);
         let mut idle = self.lock();
         let has_room = idle.shared.iter_mut().any(|shared| shared.take(self.streams).is_some());
         if !has_room {
-            idle.shared.push(Http2Connection { sender, streams, room, used: Instant::now() });
+            idle.shared.push(Http2Connection {
+                sender,
+                streams,
+                stream_limit: room,
+                used: Instant::now(),
+            });
             self.watch(&mut idle);
         }
         line
@@ -338,13 +346,13 @@ impl OriginPool {
         let line = match line {
             RequestSender::One(sender) => Some(sender),
             RequestSender::Shared(_, place) => {
-                place.room.answer();
+                place.stream_limit.answer();
                 None
             }
         };
         answer.map(|body| {
             let (pool, upload) = (self.clone(), upload.clone());
-            let mut flow = OriginResponseBody { body, line, pool, upload, waiting: None };
+            let mut flow = OriginResponseBody { body, sender: line, pool, upload, waiting: None };
             if flow.body.is_end_stream() {
                 flow.give_back();
             }
@@ -425,7 +433,7 @@ pub(super) struct OriginResponseBody {
     /// The timer of the silence since the last frame.
     waiting: Option<Pin<Box<Sleep>>>,
     /// The sender of an HTTP/1.1 connection, to return to the pool.
-    line: Option<http1::SendRequest<OriginRequestBody>>,
+    sender: Option<http1::SendRequest<OriginRequestBody>>,
     /// The pool of the connection.
     pool: Arc<OriginPool>,
     /// The state of the request's upload.
@@ -436,7 +444,7 @@ impl OriginResponseBody {
     /// Returns the connection to the pool, once the response is complete and the upload has ended. A body dropped
     /// earlier ends its connection, after its upload if that still runs.
     fn give_back(&mut self) {
-        if let Some(sender) = self.line.take()
+        if let Some(sender) = self.sender.take()
             && self.upload.is_ended()
         {
             self.pool.put(sender);
@@ -454,7 +462,7 @@ impl Body for OriginResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-                let silence = self.pool.silence;
+                let silence = self.pool.idle_timeout;
                 let waiting =
                     self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
                 ready!(waiting.as_mut().poll(context));
@@ -462,7 +470,7 @@ impl Body for OriginResponseBody {
             };
             self.waiting = None;
             match &frame {
-                Some(Err(_)) => self.line = None,
+                Some(Err(_)) => self.sender = None,
                 // Readers might never poll for the end of a body of known length.
                 Some(Ok(_)) if !self.body.is_end_stream() => {}
                 Some(Ok(_)) | None => self.give_back(),

@@ -55,7 +55,7 @@ where
 {
     let state = UploadState::new(None);
     let silence = Duration::from_secs(3600);
-    let limits = UploadLimits { bytes: 1 << 20, silence, trailers: Arc::new([]) };
+    let limits = UploadLimits { bytes: 1 << 20, idle_timeout: silence, trailers: Arc::new([]) };
     let body = UploadBody::new(body, limits, state.clone()).boxed_unsync();
     let request = Request::builder().method(method).uri(path).header("host", "x");
     (request.body(body).unwrap(), state)

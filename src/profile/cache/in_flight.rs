@@ -23,7 +23,7 @@ pub(in super::super) struct InFlightReads<K, V>(Mutex<HashMap<K, InFlightRead<K,
 struct InFlightRead<K, V> {
     /// The latest change that was published before the read began.
     epoch: u64,
-    landing: ReadResultReceiver<K, V>,
+    receiver: ReadResultReceiver<K, V>,
 }
 
 /// A waiter for one key of a read.
@@ -33,17 +33,17 @@ pub(in super::super) struct ReadWaiter<K, V> {
     pub(in super::super) epoch: u64,
     /// True if this waiter's lookup began the read.
     pub(in super::super) is_own: bool,
-    landing: ReadResultReceiver<K, V>,
+    receiver: ReadResultReceiver<K, V>,
 }
 
 /// A read to be made. If it is dropped instead, its waiters get an error.
 pub(in super::super) struct PendingRead<K: Eq + Hash, V> {
-    flights: Arc<InFlightReads<K, V>>,
+    in_flight_reads: Arc<InFlightReads<K, V>>,
     /// The keys to read.
     pub(in super::super) keys: Vec<K>,
     /// The latest change that was published before the read began.
     pub(in super::super) epoch: u64,
-    landing: watch::Sender<Option<SharedReadResult<K, V>>>,
+    result_sender: watch::Sender<Option<SharedReadResult<K, V>>>,
 }
 
 impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
@@ -61,9 +61,9 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
         let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for key in wanted {
             match flights.get(&key).filter(|flight| is_true(&key, flight.epoch)) {
-                Some(InFlightRead { epoch, landing }) => {
+                Some(InFlightRead { epoch, receiver: landing }) => {
                     let landing = landing.clone();
-                    seats.push(ReadWaiter { key, epoch: *epoch, is_own: false, landing });
+                    seats.push(ReadWaiter { key, epoch: *epoch, is_own: false, receiver: landing });
                 }
                 None => left.push(key),
             }
@@ -82,21 +82,21 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
             key: key.clone(),
             epoch,
             is_own: true,
-            landing: landing.clone(),
+            receiver: landing.clone(),
         };
         let seats = keys.iter().map(seat).collect();
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &keys {
-            flights.insert(key.clone(), InFlightRead { epoch, landing: landing.clone() });
+            flights.insert(key.clone(), InFlightRead { epoch, receiver: landing.clone() });
         }
-        (seats, PendingRead { flights: self.clone(), keys, epoch, landing: sender })
+        (seats, PendingRead { in_flight_reads: self.clone(), keys, epoch, result_sender: sender })
     }
 }
 
 impl<K: Ord + Clone, V: Clone> ReadWaiter<K, V> {
     /// Waits for the read and returns this key's value.
     pub(in super::super) async fn wait_for_value(&mut self) -> Result<V, ProfileError> {
-        let landed = self.landing.wait_for(Option::is_some).await;
+        let landed = self.receiver.wait_for(Option::is_some).await;
         let landed = landed.map_err(|_gone| ProfileError::Ended)?.clone();
         let found = landed.ok_or(ProfileError::Ended)?.map_err(ProfileError::Shared)?;
         found.get(&self.key).cloned().ok_or(ProfileError::Ended)
@@ -110,17 +110,17 @@ impl<K: Clone + Ord + Hash, V> PendingRead<K, V> {
             Ok(found) => Ok(Arc::new(self.keys.iter().cloned().zip(found).collect())),
             Err(error) => Err(Arc::new(error)),
         };
-        self.landing.send_replace(Some(landed));
+        self.result_sender.send_replace(Some(landed));
     }
 }
 
 /// Removes a read that has ended, so that no lookup joins it.
 impl<K: Eq + Hash, V> Drop for PendingRead<K, V> {
     fn drop(&mut self) {
-        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = self.landing.subscribe();
+        let mut flights = self.in_flight_reads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = self.result_sender.subscribe();
         for key in self.keys.drain(..) {
-            if flights.get(&key).is_some_and(|flight| flight.landing.same_channel(&ours)) {
+            if flights.get(&key).is_some_and(|flight| flight.receiver.same_channel(&ours)) {
                 flights.remove(&key);
             }
         }

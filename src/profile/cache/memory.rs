@@ -41,7 +41,7 @@ impl ProfileCache {
             if !epochs.has_name_changed(*site, identity, epoch) {
                 let named = found.as_ref().map(|(profile, _)| ProfileCacheEntry::Names(*profile));
                 let key = ProfileCacheKey::Name(*site, identity.clone());
-                self.cache.insert(key, named.unwrap_or(ProfileCacheEntry::Nobody));
+                self.cache.insert(key, named.unwrap_or(ProfileCacheEntry::Unknown));
             }
         }
     }

@@ -69,7 +69,7 @@ const START: ExpiryPosition = (i64::MIN, ProfileId(0));
 /// The profiles of one gateway: the store, its cache and the sources of traits.
 pub struct ProfileService {
     pub(super) store: Arc<dyn ProfileStore>,
-    memory: Arc<ProfileCache>,
+    profile_cache: Arc<ProfileCache>,
     names: Arc<InFlightReads<SiteIdentity, ProfileMatch>>,
     computed: Arc<InFlightReads<ProfileId, Option<Arc<ComputedAttributes>>>>,
     pub(super) reads: StoreReadPool,
@@ -80,7 +80,7 @@ pub struct ProfileService {
     /// The position of the removal of visitors, and whether it has removed any since it began.
     expiring: Mutex<HashMap<SiteId, (ExpiryPosition, bool)>>,
     pub(super) metrics: Arc<Metrics>,
-    nobody: Arc<ProfileView>,
+    unknown_view: Arc<ProfileView>,
     agents: Arc<UserAgentParser>,
 }
 
@@ -103,7 +103,10 @@ impl ProfileService {
             .build();
         Self {
             store,
-            memory: Arc::new(ProfileCache { cache, epochs: RwLock::new(ChangeEpochs::new()) }),
+            profile_cache: Arc::new(ProfileCache {
+                cache,
+                epochs: RwLock::new(ChangeEpochs::new()),
+            }),
             names: InFlightReads::new(),
             computed: InFlightReads::new(),
             reads: StoreReadPool::new(runtime, settings.max_concurrent_lookups),
@@ -112,7 +115,7 @@ impl ProfileService {
             on_timeout: settings.on_timeout,
             expiring: Mutex::default(),
             metrics,
-            nobody: Arc::default(),
+            unknown_view: Arc::default(),
             agents: Arc::default(),
         }
     }
@@ -158,19 +161,19 @@ impl ProfileService {
             return Err(error);
         }
         tracing::warn!(%error, "profiles cannot be read in time: events are delivered without them");
-        Ok(wanted.iter().map(|identities| self.remembered(site, identities)).collect())
+        Ok(wanted.iter().map(|identities| self.cached_profile(site, identities)).collect())
     }
 
     /// Returns the cached data alone, if the store does not answer.
-    fn remembered(&self, site: SiteId, identities: &[Identity]) -> VisitorProfile {
+    fn cached_profile(&self, site: SiteId, identities: &[Identity]) -> VisitorProfile {
         let known = self.cached(site, identities);
         if known.is_none() {
             self.metrics.events_unenriched.inc();
         }
         let Some((profile, view)) = known.flatten() else {
-            return VisitorProfile { view: self.nobody.clone(), computed: None };
+            return VisitorProfile { view: self.unknown_view.clone(), computed: None };
         };
-        let computed = match self.memory.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
+        let computed = match self.profile_cache.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
             Some(ProfileCacheEntry::Computed(_, computed)) => Some(computed),
             _ => None,
         };
@@ -215,7 +218,7 @@ impl ProfileService {
             BTreeMap::new()
         };
         let found = |known: ProfileMatch| match known {
-            None => VisitorProfile { view: self.nobody.clone(), computed: None },
+            None => VisitorProfile { view: self.unknown_view.clone(), computed: None },
             Some((profile, view)) => {
                 VisitorProfile { view, computed: computed.get(&profile).cloned() }
             }
@@ -272,7 +275,7 @@ impl ProfileService {
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         for profile in profiles {
-            match self.memory.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
+            match self.profile_cache.cache.get(&ProfileCacheKeyRef::Computed(profile)) {
                 _ if found.contains_key(&profile) || missing.contains(&profile) => {}
                 Some(ProfileCacheEntry::Computed(_, computed)) => {
                     drop(found.insert(profile, computed))
@@ -284,10 +287,10 @@ impl ProfileService {
             return Ok(found);
         }
         let is_true = |profile: &ProfileId, since| {
-            !self.memory.epochs().has_computed_changed(*profile, since)
+            !self.profile_cache.epochs().has_computed_changed(*profile, since)
         };
         let read = |takeoff: PendingRead<ProfileId, _>| {
-            let (store, memory) = (self.store.clone(), self.memory.clone());
+            let (store, memory) = (self.store.clone(), self.profile_cache.clone());
             async move {
                 let read = store.computed(site, takeoff.keys.clone()).await;
                 let read = read.map(|(upto, computed)| {
@@ -354,9 +357,9 @@ impl ProfileService {
         if is_as_known && changes.counted.is_empty() {
             return;
         }
-        let mut epochs = self.memory.changing();
+        let mut epochs = self.profile_cache.changing();
         epochs.begin();
-        let cache = &self.memory.cache;
+        let cache = &self.profile_cache.cache;
         for identity in &changes.identities {
             epochs.change_name(site, identity);
             cache.invalidate(&ProfileCacheKeyRef::Name(site, identity));
@@ -366,11 +369,11 @@ impl ProfileService {
             cache.invalidate(&ProfileCacheKeyRef::Profile(*profile));
             cache.invalidate(&ProfileCacheKeyRef::Computed(*profile));
         }
-        self.memory.count_on(&mut epochs, upto, changes.counted);
+        self.profile_cache.count_on(&mut epochs, upto, changes.counted);
     }
 
     /// Returns the time without the store after which events are delivered all the same; `None` if they wait for it.
-    pub(super) fn patience(&self) -> Option<Duration> {
+    pub(super) fn delivery_wait_limit(&self) -> Option<Duration> {
         (self.on_timeout == LookupTimeoutPolicy::Deliver).then_some(self.timeout)
     }
 
@@ -386,21 +389,21 @@ impl ProfileService {
 
     /// Clears the cache: the store has changed without publishing it.
     pub(super) fn forget(&self) {
-        let mut epochs = self.memory.changing();
+        let mut epochs = self.profile_cache.changing();
         epochs.begin();
         epochs.change_all();
-        self.memory.cache.invalidate_all();
+        self.profile_cache.cache.invalidate_all();
     }
 
     /// Returns the last event of the site that is in the profiles.
-    pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
-        self.store.projected(site).await
+    pub async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
+        self.store.projected_seq(site).await
     }
 
     /// Returns the view, if the cache alone has it: every identity before the first that has a profile
     /// is known to have none.
     fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<ProfileMatch> {
-        let cache = &self.memory.cache;
+        let cache = &self.profile_cache.cache;
         for identity in identities {
             if let ProfileCacheEntry::Names(profile) =
                 cache.get(&ProfileCacheKeyRef::Name(site, identity))?
@@ -426,16 +429,17 @@ impl ProfileService {
         let mut fetched = Vec::with_capacity(missing.len());
         while !missing.is_empty() {
             let is_true = |(site, identity): &SiteIdentity, since| {
-                !self.memory.epochs().has_name_changed(*site, identity, since)
+                !self.profile_cache.epochs().has_name_changed(*site, identity, since)
             };
-            let read = |takeoff| read_names(self.store.clone(), self.memory.clone(), takeoff);
+            let read =
+                |takeoff| read_names(self.store.clone(), self.profile_cache.clone(), takeoff);
             let wanted = std::mem::take(&mut missing);
             for mut seat in self.join_or_start_reads(&self.names, wanted, is_true, read).await? {
                 let known = seat.wait_for_value().await?;
                 // The read shows only to which profile the name belongs: that profile may have changed
                 // before this lookup joined it.
                 let has_changed = known.as_ref().is_some_and(|(profile, _)| {
-                    self.memory.epochs().has_profile_changed(*profile, seat.epoch)
+                    self.profile_cache.epochs().has_profile_changed(*profile, seat.epoch)
                 });
                 if has_changed && !seat.is_own {
                     missing.push(seat.key);
@@ -473,7 +477,7 @@ impl ProfileService {
         if left.is_empty() {
             return Ok(seats);
         }
-        let epoch = self.memory.epochs().now();
+        let epoch = self.profile_cache.epochs().now();
         let (own, takeoff) = flights.start(left, epoch);
         seats.extend(own);
         self.reads.begin(place, read(takeoff));

@@ -15,7 +15,7 @@ use super::super::ProfileError;
 pub(in super::super) struct StoreReadPool {
     runtime: Handle,
     tasks: TaskTracker,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -23,12 +23,12 @@ impl StoreReadPool {
     /// Creates a pool of at most `most` reads at once.
     pub(in super::super) fn new(runtime: Handle, most: usize) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { runtime, tasks, room: Arc::new(Semaphore::new(most)), stop }
+        Self { runtime, tasks, permits: Arc::new(Semaphore::new(most)), stop }
     }
 
     /// Creates the pool of another store, which stops with this one.
-    pub(in super::super) fn of_another(&self, most: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(most)), ..self.clone() }
+    pub(in super::super) fn create_sibling(&self, most: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(most)), ..self.clone() }
     }
 
     /// Returns the runtime of the reads.
@@ -41,14 +41,14 @@ impl StoreReadPool {
         &self,
     ) -> Result<OwnedSemaphorePermit, ProfileError> {
         tokio::select! {
-            place = self.room.clone().acquire_owned() => place.map_err(|_closed| ProfileError::Ended),
+            place = self.permits.clone().acquire_owned() => place.map_err(|_closed| ProfileError::Ended),
             () = self.stop.cancelled() => Err(ProfileError::Ended),
         }
     }
 
     /// Returns a slot, if one is free.
     pub(in super::super) fn try_acquire_slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.room.clone().try_acquire_owned().ok()
+        self.permits.clone().try_acquire_owned().ok()
     }
 
     /// Starts a read, which keeps its slot until it ends.

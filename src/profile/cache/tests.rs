@@ -12,7 +12,7 @@ use crate::event::EventTally;
 use crate::profile::{ActivityCounts, ProfileLimits};
 
 const SITE: SiteId = SiteId(1);
-const ORDER: EventTally = EventTally::one(5, 2.0);
+const ORDER: EventTally = EventTally::single(5, 2.0);
 
 /// A store with one profile, which every identity names; its reads end when the test permits.
 struct SlowProfileStore {
@@ -24,7 +24,7 @@ struct SlowProfileStore {
 
 #[async_trait]
 impl ProfileStore for SlowProfileStore {
-    async fn projected(&self, _site: SiteId) -> Result<u64, ProfileError> {
+    async fn projected_seq(&self, _site: SiteId) -> Result<u64, ProfileError> {
         Ok(0)
     }
 
@@ -36,7 +36,7 @@ impl ProfileStore for SlowProfileStore {
     ) -> Result<ProfileChanges, ProfileError> {
         if updates.iter().any(|update| update.activity.is_some()) {
             let mut done = self.done.lock().unwrap();
-            *done = (upto, done.1.and(ORDER));
+            *done = (upto, done.1.combine(ORDER));
             let counted = BTreeMap::from([("Order".to_owned(), ORDER)]);
             let counted = ActivityCounts::from([(ProfileId(1), counted)]);
             return Ok(ProfileChanges { counted, ..ProfileChanges::default() });
@@ -312,7 +312,7 @@ async fn counts_are_added_to_the_cache_and_never_twice() {
         }],
     );
     let changes = changes.await.unwrap();
-    profiles.memory.cache.invalidate_all();
+    profiles.profile_cache.cache.invalidate_all();
     store.may_end.add_permits(1);
     assert_eq!(orders(&profiles).await, 5);
     profiles.publish(SITE, 4, changes);

@@ -43,7 +43,7 @@ impl Equivalent<ProfileCacheKey> for ProfileCacheKeyRef<'_> {
 #[derive(Clone)]
 pub(super) enum ProfileCacheEntry {
     /// The name belongs to no profile, which is worth caching as well.
-    Nobody,
+    Unknown,
     Names(ProfileId),
     Known(Arc<ProfileView>),
     /// The attributes as of this event of the journal.
@@ -56,7 +56,7 @@ pub(super) fn weight(key: &ProfileCacheKey, entry: &ProfileCacheEntry) -> u32 {
         ProfileCacheKey::Profile(_) | ProfileCacheKey::Computed(_) => 0,
     };
     let known = match entry {
-        ProfileCacheEntry::Nobody | ProfileCacheEntry::Names(_) => 0,
+        ProfileCacheEntry::Unknown | ProfileCacheEntry::Names(_) => 0,
         ProfileCacheEntry::Computed(_, computed) => {
             let ComputedAttributes { touches, device, place, consent, group_id, activity, .. } =
                 &**computed;

@@ -1,7 +1,7 @@
 //! The backfill of counters from the journal: a new counter of a site's settings counts later events in
 //! the projection, and earlier events here.
 //!
-//! The store records where each counter begins ([`CounterStore::follow`]): the projection counts the
+//! The store records where each counter begins ([`CounterStore::set_counters`]): the projection counts the
 //! later events, the backfill the earlier ones that the journal still has. The backfill's progress is
 //! written in the transaction that counts, so every event counts once, however often the gateway dies.
 //! An event counts for the profile that its visitor has when it is counted.
@@ -43,7 +43,7 @@ const STEP: JournalReadLimits = JournalReadLimits { events: 500, bytes: 2 << 20 
 const STRETCH_EVENTS: usize = 64;
 
 /// The interval of the log lines about progress.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The pause after an error of the store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ pub struct BackfillStep {
     /// The first of the events read, and the time it was received.
     pub oldest: Option<(u64, i64)>,
     /// The events to count.
-    pub deeds: Vec<CountedEvent>,
+    pub counted_events: Vec<CountedEvent>,
 }
 
 /// Stores where counters begin and how far they are filled, next to the counts.
@@ -107,7 +107,12 @@ pub trait CounterStore: Send + Sync {
     /// Starts counting under these names, and no others, from the event after `at`. New counters are
     /// recorded; dropped ones are forgotten, with all their counts. Everything up to `at` is in the
     /// profiles.
-    async fn follow(&self, site: SiteId, at: u64, names: Vec<String>) -> Result<(), ProfileError>;
+    async fn set_counters(
+        &self,
+        site: SiteId,
+        at: u64,
+        names: Vec<String>,
+    ) -> Result<(), ProfileError>;
 
     /// Returns the progress of a site's counters.
     async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError>;
@@ -121,7 +126,7 @@ pub trait CounterStore: Send + Sync {
     ) -> Result<BTreeSet<ProfileId>, ProfileError>;
 
     /// Removes some counts of forgotten counters. Returns true if that was all.
-    async fn clear(&self, site: SiteId) -> Result<bool, ProfileError>;
+    async fn remove_dropped_counts(&self, site: SiteId) -> Result<bool, ProfileError>;
 }
 
 /// The backfill of one site's counters.
@@ -137,13 +142,13 @@ pub struct CounterBackfill {
     /// The most events read in a second.
     pub(super) per_second: NonZeroU32,
     /// The guard against poison events.
-    pub(super) care: ProfileReaderGuard,
+    pub(super) reader_guard: ProfileReaderGuard,
 }
 
 /// The outcome of one step.
 enum BackfillOutcome {
     /// This many events were read; there may be more.
-    Looked(usize),
+    Read(usize),
     /// Counts were removed; there may be more.
     Cleared,
     /// There is nothing to do until something changes.
@@ -151,12 +156,12 @@ enum BackfillOutcome {
 }
 
 /// The name of the backfill in the guard, which no destination can have.
-const GUARDED: &str = "(counters)";
+const GUARD_READER_NAME: &str = "(counters)";
 
 impl CounterBackfill {
     /// Returns the guard for a site's events.
-    pub(super) fn careful(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
-        ProfileReaderGuard::new(journal, (site, GUARDED), "counters", STEP.events)
+    pub(super) fn create_guard(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
+        ProfileReaderGuard::new(journal, (site, GUARD_READER_NAME), "counters", STEP.events)
     }
 
     /// Fills and clears counters until `stop` is cancelled.
@@ -169,16 +174,16 @@ impl CounterBackfill {
             let stepped =
                 AssertUnwindSafe(self.step(&*counters, &mut told_at)).catch_unwind().await;
             let stepped = stepped.unwrap_or_else(|_panic| {
-                self.care.begin(STEP.events);
+                self.reader_guard.begin(STEP.events);
                 Err(ProfileError::Panicked)
             });
             let pause = match stepped {
-                Ok(BackfillOutcome::Looked(events)) => {
+                Ok(BackfillOutcome::Read(events)) => {
                     Duration::from_secs_f64(events.max(1) as f64 / f64::from(self.per_second.get()))
                 }
                 Ok(BackfillOutcome::Cleared) => Duration::from_millis(10),
                 Ok(BackfillOutcome::Idle) => {
-                    self.care.end();
+                    self.reader_guard.end();
                     told_at = None;
                     tokio::select! {
                         () = until_changed(&mut self.followed) => {}
@@ -212,17 +217,17 @@ impl CounterBackfill {
         open.retain(is_open);
         self.report_progress(&open, told_at);
         let Some(after) = open.iter().map(|counter| counter.filled).min() else {
-            let is_clear = store.clear(self.site).await?;
+            let is_clear = store.remove_dropped_counts(self.site).await?;
             return Ok(if is_clear { BackfillOutcome::Idle } else { BackfillOutcome::Cleared });
         };
         let since = open.iter().map(|counter| counter.since).max().unwrap_or_default();
         let mut records = self.journal.read(self.site, after, since, STEP).await?;
-        self.care.choose(&mut records);
-        let section = self.care.section(&records).await;
+        self.reader_guard.limit_group(&mut records);
+        let section = self.reader_guard.begin_work(&records).await;
         let filled = self.fill(store, counters, (open, since), &records).await;
         section.end().await;
         filled?;
-        Ok(BackfillOutcome::Looked(records.len()))
+        Ok(BackfillOutcome::Read(records.len()))
     }
 
     /// Counts these events.
@@ -240,11 +245,11 @@ impl CounterBackfill {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            if !self.care.sets_aside(record.seq, (&self.labels, &self.metrics)) {
-                deeds.extend(self.deed(record, counters, &open, &forgotten));
+            if !self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
+                deeds.extend(self.counted_event(record, counters, &open, &forgotten));
             }
         }
-        let step = BackfillStep { counters: open, upto, oldest, deeds };
+        let step = BackfillStep { counters: open, upto, oldest, counted_events: deeds };
         let profiles = store.fill(self.site, step).await?;
         self.profiles.publish(
             self.site,
@@ -255,7 +260,7 @@ impl CounterBackfill {
     }
 
     /// Returns what to count of a record, if any counter counts it.
-    fn deed(
+    fn counted_event(
         &self,
         record: &JournalRecord,
         counters: &dyn EventCounterSet,
@@ -300,7 +305,7 @@ impl CounterBackfill {
                 tracing::info!(%site, "the backfill of counters from the journal is complete");
                 *told_at = None;
             }
-            Some(at) if at.elapsed() < TELL_EVERY => {}
+            Some(at) if at.elapsed() < PROGRESS_LOG_INTERVAL => {}
             _ => {
                 let share = open.iter().map(CounterProgress::share).fold(1.0, f64::min);
                 let (counters, percent) = (open.len(), (share * 100.0).round());

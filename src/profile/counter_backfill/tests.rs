@@ -121,7 +121,7 @@ impl BackfillTestBed {
         let projection =
             ProfileProjection::start(setup, journal.clone(), profiles.clone(), metrics);
         let projection = projection.await.unwrap();
-        let filling = projection.filling(NonZeroU32::new(per_second).unwrap());
+        let filling = projection.counter_backfill(NonZeroU32::new(per_second).unwrap());
         let projected = projection.progress();
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Handle::current();
@@ -272,7 +272,7 @@ async fn backfill_counts_as_the_projection_would_despite_kills() {
     // The same call as the projection makes.
     let names = counting(&[30, 80]).names();
     let store = bed.now().profiles.counters().unwrap();
-    store.follow(bed.now().site, EARLIER + LATER, names).await.unwrap();
+    store.set_counters(bed.now().site, EARLIER + LATER, names).await.unwrap();
     let counters = bed.now().counters().await;
     assert!(!counters[0].is_filled(), "the two are filled at once: {counters:?}");
     bed.kill().await;
@@ -339,7 +339,7 @@ async fn outdated_step_counts_nothing() {
     let devices = vec![DeviceIdentity { identity: anonymous("a"), client: None }];
     let update = ProfileUpdate { user: Some(user("u")), devices, ..ProfileUpdate::default() };
     store.apply(SITE, 9, vec![update]).await.unwrap();
-    store.follow(SITE, 9, vec![key(1)]).await.unwrap();
+    store.set_counters(SITE, 9, vec![key(1)]).await.unwrap();
     let counter = CounterStore::counters(&store, SITE).await.unwrap().remove(0);
     assert_eq!((counter.since, counter.filled, counter.is_filled()), (9, 0, false));
     let deed =
@@ -348,7 +348,7 @@ async fn outdated_step_counts_nothing() {
         counters: vec![counter],
         upto: 4,
         oldest: Some((2, 7)),
-        deeds: vec![deed(anonymous("a")), deed(anonymous("stranger")), deed(user("u"))],
+        counted_events: vec![deed(anonymous("a")), deed(anonymous("stranger")), deed(user("u"))],
     };
     let changed = store.fill(SITE, step.clone()).await.unwrap();
     assert_eq!(changed.len(), 1);

@@ -76,7 +76,7 @@ pub(super) struct PendingRowWrites {
 }
 
 impl PostgresProfileRows {
-    fn kept(&self, profile: ProfileId) -> Result<&BufferedProfile, RowNotLoadedError> {
+    fn loaded_profile(&self, profile: ProfileId) -> Result<&BufferedProfile, RowNotLoadedError> {
         self.people.get(&profile.0).ok_or(RowNotLoadedError)
     }
 
@@ -103,7 +103,7 @@ impl ProfileRows for PostgresProfileRows {
         identity: &Identity,
     ) -> Result<Option<IdentityBinding>, RowNotLoadedError> {
         let Some(name) = self.name(&key(identity))? else { return Ok(None) };
-        let kept = self.kept(ProfileId(name.profile))?;
+        let kept = self.loaded_profile(ProfileId(name.profile))?;
         Ok(Some(IdentityBinding {
             profile: ProfileId(name.profile),
             is_known: kept.person.user_id.is_some(),
@@ -122,7 +122,7 @@ impl ProfileRows for PostgresProfileRows {
     ) -> Result<Option<LatestAnonymousId>, RowNotLoadedError> {
         let mut newest: Option<LatestAnonymousId> = None;
         // In the order of values: of those seen at the same time the first stays.
-        for key in &self.kept(profile)?.names {
+        for key in &self.loaded_profile(profile)?.names {
             let Some(name) = self.name(key)? else { continue };
             let is_mate = key.0 == "anonymous" && name.client.as_deref() == Some(client);
             if is_mate && newest.as_ref().is_none_or(|(_, seen)| name.seen > *seen) {
@@ -150,7 +150,7 @@ impl ProfileRows for PostgresProfileRows {
     }
 
     fn read_profile_row(&mut self, profile: ProfileId) -> Result<ProfileRow, RowNotLoadedError> {
-        Ok(self.kept(profile)?.person.clone())
+        Ok(self.loaded_profile(profile)?.person.clone())
     }
 
     fn put_profile_row(
@@ -163,7 +163,7 @@ impl ProfileRows for PostgresProfileRows {
     }
 
     fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), RowNotLoadedError> {
-        for key in self.kept(profile)?.names.clone() {
+        for key in self.loaded_profile(profile)?.names.clone() {
             if let Some(name) = self.names.get_mut(&key).ok_or(RowNotLoadedError)? {
                 name.claimed = name.claimed.max(at);
                 self.changes.names.insert(key);
@@ -231,7 +231,7 @@ impl ProfileRows for PostgresProfileRows {
     ) -> Result<Option<String>, RowNotLoadedError> {
         let kind = kind.name();
         let mut first: Option<(SenderRank, i64, &IdentityKey)> = None;
-        for key in self.kept(profile)?.names.iter().filter(|(own, _)| *own == kind) {
+        for key in self.loaded_profile(profile)?.names.iter().filter(|(own, _)| *own == kind) {
             let Some(name) = self.name(key)? else { continue };
             let place = (name.rank, name.seen, key);
             if name.rank < below && first.is_none_or(|first| place < first) {
@@ -251,7 +251,7 @@ impl ProfileRows for PostgresProfileRows {
         limit: usize,
     ) -> Result<usize, RowNotLoadedError> {
         let kind = kind.name();
-        let names = self.kept(profile)?.names.iter();
+        let names = self.loaded_profile(profile)?.names.iter();
         Ok(names.filter(|(own, _)| *own == kind).take(limit).count())
     }
 
@@ -260,7 +260,7 @@ impl ProfileRows for PostgresProfileRows {
             let rank = self.name(key)?.ok_or(RowNotLoadedError)?.rank;
             Ok(IdentityLink { kind: key.0.clone(), value: key.1.clone(), rank })
         };
-        self.kept(profile)?.names.iter().map(link).collect()
+        self.loaded_profile(profile)?.names.iter().map(link).collect()
     }
 
     fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), RowNotLoadedError> {
@@ -297,7 +297,7 @@ impl ProfileRows for PostgresProfileRows {
         profile: ProfileId,
         room: TraitByteLimits,
     ) -> Result<(ProfileTraits, TraitChanges), RowNotLoadedError> {
-        let kept = self.kept(profile)?;
+        let kept = self.loaded_profile(profile)?;
         let times: BTreeMap<_, _> = serde_json::from_str(&kept.trait_times).unwrap_or_default();
         let values = serde_json::from_str(&kept.traits).unwrap_or_default();
         let ranks = read_ranks(&kept.trait_ranks);
@@ -320,7 +320,7 @@ impl ProfileRows for PostgresProfileRows {
     }
 
     fn details(&mut self, profile: ProfileId) -> Result<ProfileDetails, RowNotLoadedError> {
-        Ok(self.kept(profile)?.details.clone())
+        Ok(self.loaded_profile(profile)?.details.clone())
     }
 
     fn put_details(
@@ -370,7 +370,7 @@ impl ProfileRows for PostgresProfileRows {
         from: ProfileId,
         into: ProfileId,
     ) -> Result<bool, RowNotLoadedError> {
-        let has_any = self.kept(from)?.has_activity;
+        let has_any = self.loaded_profile(from)?.has_activity;
         if has_any {
             let into = self.people.get_mut(&into.0).ok_or(RowNotLoadedError)?;
             into.has_activity = true;

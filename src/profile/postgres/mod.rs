@@ -49,13 +49,13 @@ pub struct PostgresProfileStore {
     /// The id of this gateway.
     node: String,
     limits: ProfileLimits,
-    memory: Arc<VersionedStatementCache>,
+    statement_cache: Arc<VersionedStatementCache>,
 }
 
 /// The remembered statements, and the versions of the sites for which they are valid.
 #[derive(Default)]
 struct VersionedStatementCache {
-    repeats: UnchangedStatementCache,
+    statements: UnchangedStatementCache,
     versions: Mutex<BTreeMap<SiteId, i64>>,
 }
 
@@ -67,7 +67,7 @@ impl VersionedStatementCache {
     /// Clears the statements if another gateway has changed the site.
     fn look_at(&self, site: SiteId, version: i64) {
         if self.versions().get(&site) != Some(&version) {
-            self.repeats.clear();
+            self.statements.clear();
         }
     }
 }
@@ -78,13 +78,13 @@ type PostgresBatchOutcome = UpdateBatchOutcome<PostgresProfileRows>;
 impl PostgresProfileStore {
     /// Creates the store in a database that has [`SCHEMA`], for the gateway with this id.
     pub fn new(database: Arc<PostgresDatabase>, node: String, limits: ProfileLimits) -> Self {
-        Self { database, node, limits, memory: Arc::default() }
+        Self { database, node, limits, statement_cache: Arc::default() }
     }
 
     /// Clears the remembered statements.
     #[cfg(test)]
     pub(super) fn forget(&self) {
-        self.memory.repeats.clear();
+        self.statement_cache.statements.clear();
     }
 
     async fn client(&self, site: SiteId) -> Result<(PostgresClient, i64), PostgresError> {
@@ -148,10 +148,10 @@ impl PostgresProfileStore {
         updates: Arc<Vec<ProfileUpdate>>,
     ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
         let version = lock(transaction, number).await?;
-        self.memory.look_at(site, version);
+        self.statement_cache.look_at(site, version);
         let unsaid = |it: &&ProfileUpdate| {
-            let statement = self.memory.repeats.statement(site, it);
-            let holder = self.memory.repeats.holder(
+            let statement = self.statement_cache.statements.hash_statement(site, it);
+            let holder = self.statement_cache.statements.holder(
                 statement,
                 stitch::time(it),
                 &StatementCacheDelta::default(),
@@ -170,7 +170,12 @@ impl PostgresProfileStore {
                 worked.map_err(|RowNotLoadedError| PostgresError::Incomplete)?
             }
         };
-        let UpdateBatchOutcome { rows, mut changes, mut notes, census } = worked;
+        let UpdateBatchOutcome {
+            rows,
+            mut changes,
+            cache_delta: mut notes,
+            claimed_profiles: census,
+        } = worked;
         save::save(transaction, number, rows).await?;
         let evicted = people::evict(transaction, number, census, self.limits.claimed_max).await?;
         notes.forget(&evicted.profiles);
@@ -193,9 +198,9 @@ impl PostgresProfileStore {
         set: PostgresProfileRows,
         updates: Arc<Vec<ProfileUpdate>>,
     ) -> Result<Result<PostgresBatchOutcome, RowNotLoadedError>, PostgresError> {
-        let (limits, memory) = (self.limits, self.memory.clone());
+        let (limits, memory) = (self.limits, self.statement_cache.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let mut batch = UpdateBatch::new(set, site, limits, &memory.repeats);
+            let mut batch = UpdateBatch::new(set, site, limits, &memory.statements);
             for update in updates.iter() {
                 batch.apply(update)?;
             }
@@ -208,7 +213,7 @@ impl PostgresProfileStore {
 
 #[async_trait]
 impl ProfileStore for PostgresProfileStore {
-    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
         let reading = async {
             let (client, number) = self.client(site).await?;
             projected(&client, number, &self.node).await
@@ -232,8 +237,8 @@ impl ProfileStore for PostgresProfileStore {
                 applied => applied,
             };
         let (changes, notes, version) = applied?;
-        self.memory.repeats.commit_delta(notes);
-        self.memory.versions().insert(site, version);
+        self.statement_cache.statements.commit_delta(notes);
+        self.statement_cache.versions().insert(site, version);
         Ok(changes)
     }
 
@@ -277,7 +282,7 @@ impl ProfileStore for PostgresProfileStore {
     ) -> Result<Option<PageProfile>, ProfileError> {
         let reading = async {
             let (client, number) = self.client(site).await?;
-            people::standing(&client, number, &id).await
+            people::load_page_profile(&client, number, &id).await
         };
         Ok(self.database.with_timeout(reading).await?)
     }

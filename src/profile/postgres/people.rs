@@ -189,7 +189,7 @@ pub(super) async fn evict(
 }
 
 /// Finds the part of a profile that the page of the browser with this cookie id may know.
-pub(super) async fn standing(
+pub(super) async fn load_page_profile(
     client: &impl GenericClient,
     site: i64,
     id: &str,
@@ -218,7 +218,7 @@ pub(super) async fn standing(
         traits: object(&row, 6)?,
         ranks: read_ranks(row.try_get(7)?),
     };
-    Ok(known.standing())
+    Ok(known.to_page_profile())
 }
 
 /// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen
@@ -265,7 +265,7 @@ pub(super) async fn subjects(
     name: &str,
 ) -> Result<Vec<SubjectProfile>, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
-    for Identity { kind, value } in Identity::named(name) {
+    for Identity { kind, value } in Identity::candidates_for_name(name) {
         let rows = client
             .query(
                 "SELECT profile FROM identities WHERE site = $1 AND kind = $2 AND value = $3",

@@ -21,7 +21,12 @@ const CLEAR: usize = 1000;
 
 #[async_trait]
 impl CounterStore for SqliteProfileStore {
-    async fn follow(&self, site: SiteId, at: u64, names: Vec<String>) -> Result<(), ProfileError> {
+    async fn set_counters(
+        &self,
+        site: SiteId,
+        at: u64,
+        names: Vec<String>,
+    ) -> Result<(), ProfileError> {
         Ok(self.store.write(move |c| follow(c, site, at, &names)).await?)
     }
 
@@ -38,7 +43,7 @@ impl CounterStore for SqliteProfileStore {
         Ok(self.store.write(move |c| fill(c, site, &step)).await?)
     }
 
-    async fn clear(&self, site: SiteId) -> Result<bool, ProfileError> {
+    async fn remove_dropped_counts(&self, site: SiteId) -> Result<bool, ProfileError> {
         let dropped = self.store.read(move |c| dropped(c, site)).await?;
         let Some(event) = dropped else { return Ok(true) };
         self.store.write(move |c| clear(c, event)).await?;
@@ -117,10 +122,10 @@ fn fill(
         is_there.push(changed > 0);
     }
     let mut counted: BTreeMap<(ProfileId, usize, i64), EventTally> = BTreeMap::new();
-    for deed in &step.deeds {
-        let Some(profile) = whose(c, site, deed)? else { continue };
+    for deed in &step.counted_events {
+        let Some(profile) = find_event_profile(c, site, deed)? else { continue };
         for counter in deed.counters.iter().filter(|it| is_there.get(**it) == Some(&true)) {
-            let tally = EventTally::one(deed.at_ms, deed.value);
+            let tally = EventTally::single(deed.at_ms, deed.value);
             let known = counted.entry((profile, *counter, deed.at_ms.div_euclid(DAY_MS)));
             known.and_modify(|known| known.add(tally)).or_insert(tally);
         }
@@ -162,7 +167,11 @@ fn number_or_new(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<i
 }
 
 /// Returns the profile of the surest of the identities that has one now.
-fn whose(c: &Connection, site: SiteId, deed: &CountedEvent) -> rusqlite::Result<Option<ProfileId>> {
+fn find_event_profile(
+    c: &Connection,
+    site: SiteId,
+    deed: &CountedEvent,
+) -> rusqlite::Result<Option<ProfileId>> {
     let mut statement = c.prepare_cached(
         "SELECT profile FROM identities WHERE site = ? AND kind = ? AND value = ?",
     )?;

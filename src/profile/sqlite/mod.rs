@@ -130,7 +130,7 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
 pub struct SqliteProfileStore {
     store: Arc<SqliteStore>,
     limits: ProfileLimits,
-    repeats: Arc<UnchangedStatementCache>,
+    statement_cache: Arc<UnchangedStatementCache>,
     /// Locked for writing while profiles are removed, for reading while statements are remembered: a
     /// statement of a removed profile must not be remembered after the removal.
     removing: RwLock<()>,
@@ -139,19 +139,19 @@ pub struct SqliteProfileStore {
 impl SqliteProfileStore {
     /// Creates the store in a database that has [`MIGRATIONS`].
     pub fn new(store: Arc<SqliteStore>, limits: ProfileLimits) -> Self {
-        Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
+        Self { store, limits, statement_cache: Arc::default(), removing: RwLock::default() }
     }
 
     /// Clears the remembered statements.
     #[cfg(test)]
     pub(super) fn forget(&self) {
-        self.repeats.clear();
+        self.statement_cache.clear();
     }
 }
 
 #[async_trait]
 impl ProfileStore for SqliteProfileStore {
-    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
         Ok(self.store.read(move |c| projected(c, site)).await?)
     }
 
@@ -161,7 +161,7 @@ impl ProfileStore for SqliteProfileStore {
         upto: u64,
         updates: Vec<ProfileUpdate>,
     ) -> Result<ProfileChanges, ProfileError> {
-        let (limits, repeats) = (self.limits, self.repeats.clone());
+        let (limits, repeats) = (self.limits, self.statement_cache.clone());
         let _remembering = self.removing.read().await;
         let applied = self.store.write(move |c| {
             let mut batch =
@@ -174,14 +174,15 @@ impl ProfileStore for SqliteProfileStore {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            let UpdateBatchOutcome { mut changes, mut notes, census, .. } = batch.finish()?;
-            let evicted = expire::evict(c, site, census, limits.claimed_max)?;
-            notes.forget(&evicted.profiles);
+            let UpdateBatchOutcome { mut changes, mut cache_delta, claimed_profiles, .. } =
+                batch.finish()?;
+            let evicted = expire::evict(c, site, claimed_profiles, limits.claimed_max)?;
+            cache_delta.forget(&evicted.profiles);
             changes.add(evicted);
-            Ok((changes, notes))
+            Ok((changes, cache_delta))
         });
-        let (changes, notes) = applied.await?;
-        self.repeats.commit_delta(notes);
+        let (changes, cache_delta) = applied.await?;
+        self.statement_cache.commit_delta(cache_delta);
         Ok(changes)
     }
 
@@ -214,7 +215,7 @@ impl ProfileStore for SqliteProfileStore {
         site: SiteId,
         id: String,
     ) -> Result<Option<PageProfile>, ProfileError> {
-        Ok(self.store.read(move |c| subject::standing(c, site, &id)).await?)
+        Ok(self.store.read(move |c| subject::load_page_profile(c, site, &id)).await?)
     }
 
     async fn computed(
@@ -236,7 +237,7 @@ impl ProfileStore for SqliteProfileStore {
     ) -> Result<ExpiryOutcome, ProfileError> {
         let _removing = self.removing.write().await;
         let expired = self.store.write(move |c| expire::expire(c, site, unseen)).await?;
-        self.repeats.forget(&expired.changes.profiles);
+        self.statement_cache.forget(&expired.changes.profiles);
         Ok(expired)
     }
 
@@ -279,7 +280,7 @@ impl ProfileStore for SqliteProfileStore {
         let _removing = self.removing.write().await;
         let erased = subject::erase(&self.store, site, names).await;
         // No statement of the erased people is known any more.
-        self.repeats.clear();
+        self.statement_cache.clear();
         erased
     }
 
@@ -335,7 +336,7 @@ mod tests {
                 &repeats,
             );
             batch.apply(&crate::profile::update_of(&event.unwrap())).unwrap();
-            repeats.commit_delta(batch.finish().unwrap().notes);
+            repeats.commit_delta(batch.finish().unwrap().cache_delta);
         };
         let whose = |kind: IdentityKind, value: &str| -> Option<String> {
             let query = "SELECT p.user_id FROM identities i JOIN profiles p ON p.id = i.profile

@@ -33,7 +33,7 @@ pub(super) fn subjects(
         "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3",
     )?;
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
-    for Identity { kind, value } in Identity::named(name) {
+    for Identity { kind, value } in Identity::candidates_for_name(name) {
         for profile in named.query_map((site.0, kind.name(), value), |row| row.get(0))? {
             profiles.insert(profile?);
         }
@@ -79,7 +79,7 @@ pub(super) fn subjects(
 }
 
 /// Finds the part of a profile that the page of the browser with this cookie id may know.
-pub(super) fn standing(
+pub(super) fn load_page_profile(
     connection: &Connection,
     site: SiteId,
     id: &str,
@@ -108,7 +108,7 @@ pub(super) fn standing(
             })
         })
         .optional()?;
-    Ok(row.and_then(PageProfileRow::standing))
+    Ok(row.and_then(PageProfileRow::to_page_profile))
 }
 
 /// Erases the profiles that one of these names is an identity of, except those of users who are not

@@ -51,7 +51,7 @@ fn unknown_visitors_are_counted_and_merge_into_known_users(make: TestBedFactory<
     let order = EventTally { count: 4, sum: 16.0, ..order };
     let found = store.computed(self::user("u")).unwrap();
     assert_eq!(found.activity["Order"], order);
-    assert_eq!(found.activity["page"], EventTally::one(day, 0.0));
+    assert_eq!(found.activity["page"], EventTally::single(day, 0.0));
     assert!(changes.profiles.len() >= 2, "of both something else is known");
     assert_eq!(store.count("profiles"), 1);
     assert_eq!(store.count("activity"), 3, "two days of orders, one of pages");
@@ -111,7 +111,7 @@ fn erase_removes_the_counts_of_a_person(make: TestBedFactory<'_>) {
     let shown = store.subjects("u").remove(0);
     assert_eq!(shown.activity.len(), 1);
     let order = (shown.activity[0].event.as_str(), shown.activity[0].tally);
-    assert_eq!(order, ("Order", EventTally::one(5, 7.0)));
+    assert_eq!(order, ("Order", EventTally::single(5, 7.0)));
     store.erase(crate::journal::PersonNameKind::User, "u");
     assert_eq!(store.count("activity"), 1);
     assert_eq!(store.count("profiles"), 1);
@@ -127,7 +127,7 @@ struct ActivityCase {
     value: u8,
 }
 
-fn said() -> impl Strategy<Value = ActivityCase> {
+fn activity_cases() -> impl Strategy<Value = ActivityCase> {
     let devices = prop::collection::btree_set(0..5_u8, 1..3);
     (devices, prop::bool::weighted(0.3), 0..3_u8, 0..3_i64, any::<u8>()).prop_map(
         |(devices, user, name, day, value)| ActivityCase { devices, user, name, day, value },
@@ -156,7 +156,7 @@ fn total(bed: &ProfileTestBed) -> ActivityTotals {
 fn counts_after_merges_are_the_same_in_any_order(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
 
-        said in prop::collection::vec(said(), 1..30),
+        said in prop::collection::vec(activity_cases(), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
         step in 1..7_usize,
     )| {

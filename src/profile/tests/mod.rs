@@ -115,7 +115,7 @@ impl ProfileTestBed {
     }
 
     fn projected(&self) -> u64 {
-        self.runtime.block_on(self.store().projected(SITE)).unwrap()
+        self.runtime.block_on(self.store().projected_seq(SITE)).unwrap()
     }
 
     fn computed(&self, identity: Identity) -> Option<ComputedAttributes> {
@@ -217,7 +217,11 @@ fn weak(identity: Identity) -> DeviceIdentity {
     DeviceIdentity { identity, client: None }
 }
 
-fn said(user: Option<&str>, device: &str, traits: serde_json::Value) -> ProfileUpdate {
+fn update_with_traits(
+    user: Option<&str>,
+    device: &str,
+    traits: serde_json::Value,
+) -> ProfileUpdate {
     let traits = traits.as_object().unwrap().clone();
     let user = user.map(self::user);
     ProfileUpdate {
@@ -247,9 +251,9 @@ in_every_backend!(
 fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
-        said(None, "a", json!({"plan": "free", "town": "Bern"})),
-        said(Some("u"), "a", json!({"plan": "pro", "town": null})),
-        said(Some("u"), "b", json!({})),
+        update_with_traits(None, "a", json!({"plan": "free", "town": "Bern"})),
+        update_with_traits(Some("u"), "a", json!({"plan": "pro", "town": null})),
+        update_with_traits(Some("u"), "b", json!({})),
     ];
     let changed = store.apply(3, updates).identities;
     assert!([user("u"), anonymous("a"), anonymous("b")].iter().all(|i| changed.contains(i)));
@@ -264,8 +268,8 @@ fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: TestBedFactory<
 fn two_users_of_one_device_stay_two_people(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
-        said(Some("u"), "a", json!({"name": "U"})),
-        said(Some("v"), "a", json!({"name": "V"})),
+        update_with_traits(Some("u"), "a", json!({"name": "U"})),
+        update_with_traits(Some("v"), "a", json!({"name": "V"})),
     ];
     store.apply(2, updates);
     assert_eq!(view(&store, user("u")).unwrap().1, r#"{"name":"U"}"#);
@@ -275,18 +279,18 @@ fn two_users_of_one_device_stay_two_people(make: TestBedFactory<'_>) {
 
 fn event_without_statements_makes_no_profile(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
-    store.apply(1, vec![said(None, "a", json!({}))]);
+    store.apply(1, vec![update_with_traits(None, "a", json!({}))]);
     assert_eq!(view(&store, anonymous("a")), None);
 }
 
 fn traits_of_a_device_yield_to_its_users_traits(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let updates = vec![
-        said(Some("u"), "a", json!({"plan": "pro"})),
-        said(None, "b", json!({"plan": "free", "town": "Bern"})),
+        update_with_traits(Some("u"), "a", json!({"plan": "pro"})),
+        update_with_traits(None, "b", json!({"plan": "free", "town": "Bern"})),
     ];
     store.apply(2, updates);
-    let changes = store.apply(3, vec![said(Some("u"), "b", json!({}))]);
+    let changes = store.apply(3, vec![update_with_traits(Some("u"), "b", json!({}))]);
     let expected = Some((Some("u".to_owned()), r#"{"plan":"pro","town":"Bern"}"#.to_owned()));
     for identity in [user("u"), anonymous("a"), anonymous("b")] {
         assert_eq!(view(&store, identity), expected);
@@ -297,10 +301,10 @@ fn traits_of_a_device_yield_to_its_users_traits(make: TestBedFactory<'_>) {
 
 fn repeated_update_is_no_change(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
-    let update = said(Some("u"), "a", json!({"plan": "pro", "town": null}));
+    let update = update_with_traits(Some("u"), "a", json!({"plan": "pro", "town": null}));
     assert_eq!(store.apply(1, vec![update.clone()]).profiles.len(), 1);
     assert_eq!(store.apply(2, vec![update]), ProfileChanges::default());
-    let device = said(Some("u"), "b", json!({}));
+    let device = update_with_traits(Some("u"), "b", json!({}));
     let changes = store.apply(3, vec![device]);
     assert!(changes.profiles.is_empty(), "another device says nothing new of the person");
     assert_eq!(changes.identities, [anonymous("b")].into());
@@ -308,12 +312,16 @@ fn repeated_update_is_no_change(make: TestBedFactory<'_>) {
 
 fn profile_refuses_devices_beyond_the_limit(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
-    let updates = ["a", "b", "c", "d", "a"].map(|device| said(Some("u"), device, json!({})));
+    let updates =
+        ["a", "b", "c", "d", "a"].map(|device| update_with_traits(Some("u"), device, json!({})));
     let changes = store.apply(5, updates.into());
     assert_eq!(changes.identities_refused, 1);
     assert!(view(&store, anonymous("c")).is_some());
     assert_eq!(view(&store, anonymous("d")), None);
-    let other = vec![said(None, "e", json!({"x": 1})), said(Some("u"), "e", json!({}))];
+    let other = vec![
+        update_with_traits(None, "e", json!({"x": 1})),
+        update_with_traits(Some("u"), "e", json!({})),
+    ];
     let changes = store.apply(7, other);
     assert_eq!(view(&store, anonymous("e")), None);
     assert_eq!(view(&store, user("u")).unwrap().1, r#"{"x":1}"#);
@@ -324,22 +332,22 @@ fn profile_refuses_traits_beyond_the_limit_and_keeps_the_known_ones(make: TestBe
     let Some(store) = make(LIMITS) else { return };
     let long = "x".repeat(60);
     let updates = vec![
-        said(Some("u"), "a", json!({"long": long, "town": "Bern"})),
-        said(Some("u"), "a", json!({"other": long})),
-        said(Some("u"), "a", json!({"town": "x".repeat(61), "plan": "pro"})),
+        update_with_traits(Some("u"), "a", json!({"long": long, "town": "Bern"})),
+        update_with_traits(Some("u"), "a", json!({"other": long})),
+        update_with_traits(Some("u"), "a", json!({"town": "x".repeat(61), "plan": "pro"})),
     ];
     let changes = store.apply(3, updates);
     assert_eq!(changes.traits_refused, 2);
     let (_, traits) = view(&store, user("u")).unwrap();
     assert_eq!(traits, json!({"long": long, "town": "Bern", "plan": "pro"}).to_string());
-    let shorter = said(Some("u"), "a", json!({"long": null, "other": long}));
+    let shorter = update_with_traits(Some("u"), "a", json!({"long": null, "other": long}));
     assert_eq!(store.apply(4, vec![shorter]).traits_refused, 0);
 }
 
 fn any_character_is_stored(make: TestBedFactory<'_>) {
     let Some(store) = make(LIMITS) else { return };
     let odd = "a\u{0}\u{1}\u{2}b\u{3}\u{10ffff}\"\\";
-    let update = said(Some(odd), odd, json!({ odd: odd }));
+    let update = update_with_traits(Some(odd), odd, json!({ odd: odd }));
     store.apply(1, vec![update]);
     let known = view(&store, anonymous(odd)).unwrap();
     assert_eq!(known, (Some(odd.to_owned()), json!({ odd: odd }).to_string()));
@@ -353,16 +361,22 @@ fn any_character_is_stored(make: TestBedFactory<'_>) {
 fn gateways_share_profiles_and_each_has_its_own_position() {
     let Some(one) = ProfileTestBed::new(TestBackend::Postgres, LIMITS) else { return };
     let other = one.other(LIMITS).unwrap();
-    let update = said(Some("u"), "a", json!({ "plan": "pro" }));
+    let update = update_with_traits(Some("u"), "a", json!({ "plan": "pro" }));
     one.apply(7, vec![update.clone()]);
     assert_eq!((one.projected(), other.projected()), (7, 0));
     assert_eq!(view(&other, anonymous("a")).unwrap().1, r#"{"plan":"pro"}"#);
     // A remembered statement is invalid once the other gateway has changed its person.
-    other.apply(3, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
+    other.apply(
+        3,
+        vec![update_with_traits(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))],
+    );
     one.apply(8, vec![update]);
     assert_eq!(view(&other, user("u")).unwrap().1, r#"{"town":"Bern","plan":"pro"}"#);
     one.erase(crate::journal::PersonNameKind::User, "u");
-    other.apply(4, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
+    other.apply(
+        4,
+        vec![update_with_traits(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))],
+    );
     assert_eq!(view(&one, user("u")).unwrap().1, r#"{"town":"Bern"}"#);
 }
 

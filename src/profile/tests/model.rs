@@ -23,7 +23,7 @@ struct IdentityCase {
     value: u8,
 }
 
-fn said(people: u8) -> impl Strategy<Value = IdentityCase> {
+fn identity_cases(people: u8) -> impl Strategy<Value = IdentityCase> {
     let devices = prop::collection::btree_set(0..3_u8, 1..3);
     let alias = prop_oneof![5 => Just(None), 1 => (0..people).prop_map(Some)];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
@@ -42,7 +42,7 @@ fn said(people: u8) -> impl Strategy<Value = IdentityCase> {
 
 /// Returns events at different times, so far apart that each is written.
 fn updates(said: &[IdentityCase], device: impl Fn(u8, u8) -> Identity) -> Vec<ProfileUpdate> {
-    let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * SEEN_EVERY_MS).unwrap());
+    let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * LAST_SEEN_LAG_MS).unwrap());
     let update = |(at, said): (Timestamp, &IdentityCase)| {
         let user = |person: u8| Identity { kind: IdentityKind::User, value: format!("u{person}") };
         let previous = said.alias.filter(|other| *other != said.person).map(user);
@@ -209,7 +209,7 @@ in_every_backend!(
 
 fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(said(5), 1..25),
+        said in prop::collection::vec(identity_cases(5), 1..25),
         order in prop::collection::vec(any::<u16>(), 25),
         is_servers in any::<bool>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
@@ -243,7 +243,7 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFact
 
 fn two_user_ids_join_only_by_a_servers_alias(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(said(4), 1..30),
+        said in prop::collection::vec(identity_cases(4), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
     )| {
         let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
@@ -289,7 +289,7 @@ fn two_user_ids_join_only_by_a_servers_alias(make: TestBedFactory<'_>) {
 
 fn browser_address_reads_and_changes_nothing_of_a_user(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(said(4), 1..20),
+        said in prop::collection::vec(identity_cases(4), 1..20),
         order in prop::collection::vec(any::<u16>(), 20),
         last in 0..4_u8,
         is_named in any::<bool>(),
@@ -326,7 +326,7 @@ fn browser_address_reads_and_changes_nothing_of_a_user(make: TestBedFactory<'_>)
 
 fn remembered_statements_change_no_result(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(said(3), 2..8),
+        said in prop::collection::vec(identity_cases(3), 2..8),
         order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
     )| {
         // A few statements, repeated a quarter of an hour apart or so.

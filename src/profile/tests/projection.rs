@@ -52,9 +52,9 @@ impl UnavailableStore {
 
 #[async_trait]
 impl ProfileStore for UnavailableStore {
-    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.answers().await?;
-        self.store.projected(site).await
+        self.store.projected_seq(site).await
     }
 
     async fn apply(
@@ -273,7 +273,7 @@ async fn events_that_do_not_wait_pass_profiles_that_stand_still() {
         bed.append("4").await;
         assert!(bed.is_open(4).await);
         let caught_up = async {
-            while bed.store.projected(bed.site).await.unwrap() < 4 {
+            while bed.store.projected_seq(bed.site).await.unwrap() < 4 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{LIMITS, ProfileTestBed, TestBackend, anonymous, said, user, view};
+use super::{LIMITS, ProfileTestBed, TestBackend, anonymous, update_with_traits, user, view};
 
 /// Returns a text that does not compress: longer than an index of PostgreSQL takes.
 fn long_id() -> String {
@@ -20,10 +20,14 @@ fn value_refused_by_postgresql_blocks_no_other_update() {
     let long = long_id();
     let mut updates = Vec::new();
     for n in 0..7 {
-        updates.push(said(Some(&format!("u{n}")), &format!("d{n}"), json!({ "n": n })));
+        updates.push(update_with_traits(
+            Some(&format!("u{n}")),
+            &format!("d{n}"),
+            json!({ "n": n }),
+        ));
     }
-    updates.insert(3, said(Some(&long), "d", json!({ "plan": "pro" })));
-    updates.push(said(Some("u0"), "d0", json!({ "n": "last" })));
+    updates.insert(3, update_with_traits(Some(&long), "d", json!({ "plan": "pro" })));
+    updates.push(update_with_traits(Some("u0"), "d0", json!({ "n": "last" })));
     store.apply(9, updates);
     assert_eq!(store.projected(), 9);
     assert_eq!(view(&store, user("u0")).unwrap().1, r#"{"n":"last"}"#, "in their order");
@@ -32,6 +36,6 @@ fn value_refused_by_postgresql_blocks_no_other_update() {
     }
     assert_eq!(view(&store, anonymous("d")), None);
     // Alone in its batch the update is skipped as well.
-    store.apply(10, vec![said(Some(&long), "d", json!({}))]);
+    store.apply(10, vec![update_with_traits(Some(&long), "d", json!({}))]);
     assert_eq!(store.projected(), 10);
 }

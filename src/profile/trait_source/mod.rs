@@ -115,9 +115,9 @@ pub(super) struct TraitSource {
     allow_private: bool,
     source: Arc<dyn TraitClient>,
     cache: Cache<Arc<str>, TraitCacheEntry>,
-    flights: Arc<InFlightReads<Arc<str>, Result<SourcedTraits, TraitSourceError>>>,
+    in_flight_reads: Arc<InFlightReads<Arc<str>, Result<SourcedTraits, TraitSourceError>>>,
     reads: StoreReadPool,
-    blame: PoisonKeyDetector,
+    poison_keys: PoisonKeyDetector,
     site: SharedName,
     metrics: Arc<Metrics>,
 }
@@ -142,9 +142,19 @@ impl TraitSource {
             .weigher(weight)
             .build();
         let (flights, reads) =
-            (InFlightReads::new(), reads.of_another(settings.max_concurrent_lookups));
+            (InFlightReads::new(), reads.create_sibling(settings.max_concurrent_lookups));
         let blame = PoisonKeyDetector::new(settings.ttl);
-        Self { settings, allow_private, source, cache, flights, reads, blame, site, metrics }
+        Self {
+            settings,
+            allow_private,
+            source,
+            cache,
+            in_flight_reads: flights,
+            reads,
+            poison_keys: blame,
+            site,
+            metrics,
+        }
     }
 
     /// Looks up the people with these keys. Takes `timeout` at most.
@@ -168,7 +178,7 @@ impl TraitSource {
         if missing.is_empty() {
             return answers;
         }
-        let ask = self.ask(missing.clone(), &mut answers);
+        let ask = self.request_keys(missing.clone(), &mut answers);
         if tokio::time::timeout(self.settings.timeout, ask).await.is_err() {
             answers.error = Some(TraitSourceError::Timeout.into());
         }
@@ -184,8 +194,12 @@ impl TraitSource {
     }
 
     /// Waits for requests in flight, and requests the other keys.
-    async fn ask(self: &Arc<Self>, missing: Vec<Arc<str>>, answers: &mut TraitLookupOutcome) {
-        let (mut seats, left) = self.flights.join(missing, |_, _| true);
+    async fn request_keys(
+        self: &Arc<Self>,
+        missing: Vec<Arc<str>>,
+        answers: &mut TraitLookupOutcome,
+    ) {
+        let (mut seats, left) = self.in_flight_reads.join(missing, |_, _| true);
         for keys in left.chunks(self.source.max_batch_keys()) {
             let place = match self.reads.acquire_slot().await {
                 Ok(place) => place,
@@ -195,10 +209,10 @@ impl TraitSource {
                 }
             };
             // Others may have begun while this lookup waited for its slot.
-            let (joined, left) = self.flights.join(keys.to_vec(), |_, _| true);
+            let (joined, left) = self.in_flight_reads.join(keys.to_vec(), |_, _| true);
             seats.extend(joined);
             if !left.is_empty() {
-                let (own, takeoff) = self.flights.start(left, 0);
+                let (own, takeoff) = self.in_flight_reads.start(left, 0);
                 seats.extend(own);
                 self.reads.begin(place, self.clone().read(takeoff));
             }
@@ -214,11 +228,11 @@ impl TraitSource {
 
     /// Renews answers in use before they expire, as far as there is room.
     fn renew(self: &Arc<Self>, due: Vec<Arc<str>>) {
-        let (_, due) = self.flights.join(due, |_, _| true);
+        let (_, due) = self.in_flight_reads.join(due, |_, _| true);
         for keys in due.chunks(self.source.max_batch_keys()) {
             let Some(place) = self.reads.try_acquire_slot() else { return };
             self.count("refresh", keys.len());
-            let (_, takeoff) = self.flights.start(keys.to_vec(), 0);
+            let (_, takeoff) = self.in_flight_reads.start(keys.to_vec(), 0);
             self.reads.begin(place, self.clone().read(takeoff));
         }
     }
@@ -232,9 +246,12 @@ impl TraitSource {
         let said = tokio::time::timeout(self.settings.timeout, fetch).await;
         let mut said = said.unwrap_or(Err(TraitSourceError::Timeout));
         match (&said, &*takeoff.keys) {
-            (Ok(_), keys) => self.blame.answered(keys),
+            (Ok(_), keys) => self.poison_keys.record_reply(keys),
             (Err(TraitSourceError::Timeout | TraitSourceError::Status(_)), [key])
-                if self.blame.is_poison_key(key, &*self.source, self.settings.timeout).await =>
+                if self
+                    .poison_keys
+                    .is_poison_key(key, &*self.source, self.settings.timeout)
+                    .await =>
             {
                 said = Ok(vec![TraitReply::Refused]);
             }
@@ -380,7 +397,7 @@ impl ProfileService {
         let template = outside.settings.template();
         let key =
             |((event, identities), found): ((&Arc<Event>, &Vec<Identity>), &VisitorProfile)| {
-                template.fill(&person(event, identities, &found.view)).map(Arc::from)
+                template.fill(&lookup_ids(event, identities, &found.view)).map(Arc::from)
             };
         let keys = events.iter().zip(wanted).zip(&found).map(key).collect();
         self.add(&outside, keys, found).await
@@ -432,7 +449,7 @@ impl ProfileService {
 }
 
 /// Returns the ids with which an event's person is looked up: its own, else those of the profile.
-fn person<'p>(
+fn lookup_ids<'p>(
     event: &'p Event,
     identities: &'p [Identity],
     view: &'p ProfileView,

@@ -19,21 +19,22 @@ const PEOPLE: u64 = 1000;
 pub(super) struct PoisonKeyDetector {
     tries: Cache<Arc<str>, u32>,
     /// The last person that the source answered about.
-    answered: Mutex<Option<Arc<str>>>,
+    last_answered_key: Mutex<Option<Arc<str>>>,
 }
 
 impl PoisonKeyDetector {
     /// Creates a detector. Failures add up if no answer came between them, and at most `within` lies between two.
     pub(super) fn new(within: Duration) -> Self {
         let tries = Cache::builder().max_capacity(PEOPLE).time_to_live(within).build();
-        Self { tries, answered: Mutex::default() }
+        Self { tries, last_answered_key: Mutex::default() }
     }
 
     /// Records that the source answered about these people.
-    pub(super) fn answered(&self, keys: &[Arc<str>]) {
+    pub(super) fn record_reply(&self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.tries.invalidate(key));
         if let Some(key) = keys.first() {
-            *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+            *self.last_answered_key.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(key.clone());
         }
     }
 
@@ -47,7 +48,7 @@ impl PoisonKeyDetector {
     ) -> bool {
         let tries = self.tries.get(key).unwrap_or(0) + 1;
         self.tries.insert(key.clone(), tries);
-        let other = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let other = self.last_answered_key.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(other) = other.filter(|other| tries >= TRIES && other != key) else {
             return false;
         };

@@ -26,7 +26,7 @@ use super::{TraitClient, TraitReply, TraitSourceError, TraitSourceSetupError};
 use crate::event::JsonObject;
 
 /// The most people in one batch: the events that a destination reads from the journal in one step.
-const MOST: usize = 256;
+const MAX_BATCH_KEYS: usize = 256;
 
 /// A reply has lengths and line ends besides a person's traits.
 const BYTES_PER_TRAIT_BYTE: usize = 8;
@@ -159,7 +159,7 @@ impl RedisTraitClient {
 #[async_trait]
 impl TraitClient for RedisTraitClient {
     fn max_batch_keys(&self) -> usize {
-        MOST
+        MAX_BATCH_KEYS
     }
 
     async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {

@@ -59,7 +59,7 @@ struct ScriptProxyInner {
     disk: Arc<ScriptDiskCache>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
-    held: Cache<Arc<str>, Arc<CachedScript>>,
+    scripts: Cache<Arc<str>, Arc<CachedScript>>,
     served: Cache<(ScriptHash, Arc<str>), Arc<ProxiedScript>>,
     pins: ArcSwap<PinnedScripts>,
     pins_folder: PathBuf,
@@ -67,7 +67,7 @@ struct ScriptProxyInner {
     comparing: Semaphore,
     compressing: Arc<Semaphore>,
     /// Rate limits of requests for uncached scripts, by site and vendor.
-    news: DefaultKeyedRateLimiter<(SharedName, &'static str)>,
+    fetch_limits: DefaultKeyedRateLimiter<(SharedName, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
 }
@@ -75,13 +75,13 @@ struct ScriptProxyInner {
 /// A cache entry of one script of a vendor.
 struct CachedScript {
     vendor: &'static str,
-    kept: CachedScriptContent,
+    content: CachedScriptContent,
     /// The time of the next revalidation, in milliseconds since 1970.
-    ask_at: i64,
+    revalidate_at: i64,
     /// True if the last fetch from the vendor failed.
     is_stale: bool,
     /// True while a revalidation is under way.
-    asking: AtomicBool,
+    is_revalidating: AtomicBool,
 }
 
 enum CachedScriptContent {
@@ -96,7 +96,7 @@ enum CachedScriptContent {
 struct ScriptLookup {
     source: Option<Arc<FetchedScript>>,
     /// The kind of the result: a label value for metrics.
-    how: &'static str,
+    result: &'static str,
 }
 
 /// The site's visitors asked for more uncached scripts than `scripts.new_per_minute`.
@@ -107,7 +107,7 @@ struct FetchLimitReached;
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptRequest<'a> {
     /// The vendor and site that the script belongs to.
-    pub place: &'a ScriptMount,
+    pub script_mount: &'a ScriptMount,
     /// The path below the mount.
     pub path: &'a str,
     /// The query, as sent.
@@ -132,7 +132,7 @@ impl ScriptProxy {
         let weigh = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let held = Cache::builder()
             .max_capacity(settings.cache_bytes)
-            .weigher(move |_: &Arc<str>, held: &Arc<CachedScript>| match &held.kept {
+            .weigher(move |_: &Arc<str>, held: &Arc<CachedScript>| match &held.content {
                 CachedScriptContent::Script(source) => {
                     EMPTY_WEIGHT.saturating_add(weigh(source.body.len()))
                 }
@@ -147,12 +147,12 @@ impl ScriptProxy {
             .build();
         Ok(Self(Arc::new(ScriptProxyInner {
             fetcher: ScriptFetcher::new(&settings, allow_private)?,
-            news: RateLimiter::keyed(Quota::per_minute(settings.new_per_minute)),
+            fetch_limits: RateLimiter::keyed(Quota::per_minute(settings.new_per_minute)),
             disk: Arc::new(ScriptDiskCache::new(data_dir.join("scripts"), settings.disk_bytes)),
             settings,
             clock,
             metrics,
-            held,
+            scripts: held,
             served,
             pins: ArcSwap::default(),
             pins_folder: data_dir.join("pins"),
@@ -177,7 +177,7 @@ impl ScriptProxy {
 
     /// Answers one request.
     pub async fn answer(&self, asked: ScriptRequest<'_>) -> Response<Full<Bytes>> {
-        let place = asked.place;
+        let place = asked.script_mount;
         let Some((url, file)) = place.upstream(asked.path, asked.query) else {
             self.count(place.vendor, "absent");
             return answer::none(false);
@@ -191,8 +191,8 @@ impl ScriptProxy {
             None => self.latest((&place.site, place.vendor), &url).await,
         };
         let Some(source) = found.source else {
-            self.count(place.vendor, found.how);
-            return answer::none(found.how != "absent");
+            self.count(place.vendor, found.result);
+            return answer::none(found.result != "absent");
         };
         let Some(served) = self.served(&source, place.script.rewrites, asked.mount).await else {
             return answer::none(true);
@@ -200,16 +200,16 @@ impl ScriptProxy {
         self.compress(&served);
         let result = answer::script(&asked, file, &served);
         let is_known = result.status() == StatusCode::NOT_MODIFIED;
-        self.count(place.vendor, if is_known { "unchanged" } else { found.how });
+        self.count(place.vendor, if is_known { "unchanged" } else { found.result });
         result
     }
 
     /// Returns the version that the vendor serves.
     async fn latest(&self, (site, vendor): (&SharedName, &'static str), url: &str) -> ScriptLookup {
-        let (held, is_fresh) = match self.0.held.get(url).await {
+        let (held, is_fresh) = match self.0.scripts.get(url).await {
             Some(held) => (held, false),
             None => {
-                let (held, all) = (self.0.held.clone(), self.clone());
+                let (held, all) = (self.0.scripts.clone(), self.clone());
                 let key: Arc<str> = url.into();
                 // A separate task: it continues for the others if the first client leaves.
                 let whose = (site.clone(), vendor);
@@ -225,14 +225,14 @@ impl ScriptProxy {
             }
         };
         let is_due = self.refresh(url, &held);
-        match &held.kept {
+        match &held.content {
             CachedScriptContent::Script(source) => {
                 let how = match (is_fresh, is_due) {
                     (true, _) => "miss",
                     (_, true) => "stale",
                     _ => "hit",
                 };
-                ScriptLookup { source: Some(source.clone()), how }
+                ScriptLookup { source: Some(source.clone()), result: how }
             }
             CachedScriptContent::Absent => ScriptLookup::none("absent"),
             CachedScriptContent::Failed => ScriptLookup::none("error"),
@@ -241,10 +241,10 @@ impl ScriptProxy {
 
     /// Starts a revalidation if the entry is due, and returns whether it is.
     fn refresh(&self, url: &str, held: &Arc<CachedScript>) -> bool {
-        let is_due = held.ask_at <= self.now();
-        if is_due && !held.asking.swap(true, Ordering::Relaxed) {
+        let is_due = held.revalidate_at <= self.now();
+        if is_due && !held.is_revalidating.swap(true, Ordering::Relaxed) {
             let (all, held, url) = (self.clone(), held.clone(), Arc::from(url));
-            self.0.tasks.spawn(async move { all.ask_again(url, held).await });
+            self.0.tasks.spawn(async move { all.revalidate(url, held).await });
         }
         is_due
     }
@@ -252,7 +252,7 @@ impl ScriptProxy {
     /// Returns the approved version of a pinned script, whatever the vendor serves.
     async fn approved(&self, pin: &Arc<PinnedScript>, url: &str) -> ScriptLookup {
         if let Some(source) = pin.approved() {
-            match self.0.held.get(url).await {
+            match self.0.scripts.get(url).await {
                 Some(held) => drop(self.refresh(url, &held)),
                 None if pin.asking.swap(true, Ordering::Relaxed) => {}
                 None => {
@@ -263,20 +263,20 @@ impl ScriptProxy {
                     });
                 }
             }
-            return ScriptLookup { source: Some(source), how: "hit" };
+            return ScriptLookup { source: Some(source), result: "hit" };
         }
         let latest = self.latest((&pin.settings.site, pin.settings.vendor), url).await;
         let Some(source) = latest.source else { return latest };
-        self.notice(pin, &source).await;
+        self.record_version(pin, &source).await;
         match pin.approved() {
-            Some(source) => ScriptLookup { source: Some(source), how: latest.how },
+            Some(source) => ScriptLookup { source: Some(source), result: latest.result },
             None => ScriptLookup::none("unapproved"),
         }
     }
 
     /// Records in a pinned script the version that the vendor serves.
-    async fn notice(&self, pin: &Arc<PinnedScript>, source: &Arc<FetchedScript>) {
-        if !pin.is_news(&source.hash) {
+    async fn record_version(&self, pin: &Arc<PinnedScript>, source: &Arc<FetchedScript>) {
+        if !pin.is_unrecorded(&source.hash) {
             return;
         }
         let (own, seen, now) = (pin.clone(), source.clone(), self.now());
@@ -303,11 +303,11 @@ impl ScriptProxy {
     }
 
     /// Records in the pinned scripts of this URL the version that the vendor serves.
-    async fn notice_all(&self, url: &str, held: &CachedScript) {
-        let CachedScriptContent::Script(source) = &held.kept else { return };
+    async fn record_versions(&self, url: &str, held: &CachedScript) {
+        let CachedScriptContent::Script(source) = &held.content else { return };
         let pins: Vec<Arc<PinnedScript>> = self.0.pins.load().of(url).cloned().collect();
         for pin in pins {
-            self.notice(&pin, source).await;
+            self.record_version(&pin, source).await;
         }
     }
 
@@ -331,7 +331,7 @@ impl ScriptProxy {
         whose: (SharedName, &'static str),
         url: Arc<str>,
     ) -> Result<Arc<CachedScript>, FetchLimitReached> {
-        self.0.news.check_key(&whose).map_err(|_until| FetchLimitReached)?;
+        self.0.fetch_limits.check_key(&whose).map_err(|_until| FetchLimitReached)?;
         let (_, vendor) = whose;
         let (disk, bytes) = (self.0.disk.clone(), self.0.settings.script_bytes);
         let text = url.clone();
@@ -340,24 +340,24 @@ impl ScriptProxy {
             let ask_at = self.due(source.facts.checked_at, source.facts.max_age);
             CachedScript::new(vendor, CachedScriptContent::Script(Arc::new(source)), ask_at)
         } else {
-            self.ask(vendor, &url, None).await
+            self.fetch(vendor, &url, None).await
         };
-        self.notice_all(&url, &held).await;
+        self.record_versions(&url, &held).await;
         Ok(Arc::new(held))
     }
 
-    async fn ask_again(self, url: Arc<str>, held: Arc<CachedScript>) {
-        let known = match &held.kept {
+    async fn revalidate(self, url: Arc<str>, held: Arc<CachedScript>) {
+        let known = match &held.content {
             CachedScriptContent::Script(source) => Some(source.clone()),
             CachedScriptContent::Absent | CachedScriptContent::Failed => None,
         };
-        let held = self.ask(held.vendor, &url, known).await;
-        self.notice_all(&url, &held).await;
-        self.0.held.insert(url, Arc::new(held)).await;
+        let held = self.fetch(held.vendor, &url, known).await;
+        self.record_versions(&url, &held).await;
+        self.0.scripts.insert(url, Arc::new(held)).await;
     }
 
     /// Fetches a script from the vendor, conditionally if a version is known.
-    async fn ask(
+    async fn fetch(
         &self,
         vendor: &'static str,
         url: &str,
@@ -367,16 +367,16 @@ impl ScriptProxy {
             return CachedScript::new(
                 vendor,
                 CachedScriptContent::Absent,
-                self.after(self.0.settings.absent),
+                self.after(self.0.settings.negative_ttl),
             );
         };
         let facts = known.as_ref().map(|source| &source.facts);
         let fetched = self.0.fetcher.fetch(&url, facts, self.now()).await;
-        self.judge((vendor, &url), fetched, known).await
+        self.apply_fetch((vendor, &url), fetched, known).await
     }
 
     /// Turns the result of a fetch into a cache entry, and stores a new script on disk.
-    async fn judge(
+    async fn apply_fetch(
         &self,
         (vendor, url): (&'static str, &Url),
         fetched: Result<ScriptFetchOutcome, ScriptFetchError>,
@@ -395,16 +395,16 @@ impl ScriptProxy {
                 return CachedScript::new(
                     vendor,
                     CachedScriptContent::Absent,
-                    self.after(self.0.settings.absent),
+                    self.after(self.0.settings.negative_ttl),
                 );
             }
             // A vendor that no longer has a script counts as one that is down.
-            (Ok(ScriptFetchOutcome::Absent), Some(known)) => return self.hold_on(vendor, known),
+            (Ok(ScriptFetchOutcome::Absent), Some(known)) => return self.keep_stale(vendor, known),
             (Err(error), known) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%url, %error, cause, "a vendor's script cannot be fetched");
                 return match known {
-                    Some(known) => self.hold_on(vendor, known),
+                    Some(known) => self.keep_stale(vendor, known),
                     None => CachedScript::new(
                         vendor,
                         CachedScriptContent::Failed,
@@ -425,7 +425,7 @@ impl ScriptProxy {
     }
 
     /// Keeps the known version, unless it is older than `scripts.stale_if_error`.
-    fn hold_on(&self, vendor: &'static str, known: Arc<FetchedScript>) -> CachedScript {
+    fn keep_stale(&self, vendor: &'static str, known: Arc<FetchedScript>) -> CachedScript {
         let ask_at = self.after(self.0.settings.retry);
         let last = plus(known.facts.checked_at, self.0.settings.stale_if_error);
         let kept = if last < self.now() {
@@ -441,7 +441,7 @@ impl ScriptProxy {
     }
 
     fn due(&self, checked_at: i64, max_age: Option<Duration>) -> i64 {
-        let ScriptProxySettings { fresh_min, fresh_max, .. } = self.0.settings;
+        let ScriptProxySettings { min_ttl: fresh_min, max_ttl: fresh_max, .. } = self.0.settings;
         plus(checked_at, max_age.unwrap_or_default().min(fresh_max).max(fresh_min))
     }
 
@@ -485,13 +485,19 @@ impl ScriptProxy {
 
 impl CachedScript {
     fn new(vendor: &'static str, kept: CachedScriptContent, ask_at: i64) -> Self {
-        Self { vendor, kept, ask_at, is_stale: false, asking: AtomicBool::new(false) }
+        Self {
+            vendor,
+            content: kept,
+            revalidate_at: ask_at,
+            is_stale: false,
+            is_revalidating: AtomicBool::new(false),
+        }
     }
 }
 
 impl ScriptLookup {
     fn none(how: &'static str) -> Self {
-        Self { source: None, how }
+        Self { source: None, result: how }
     }
 }
 

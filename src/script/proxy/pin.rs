@@ -42,7 +42,7 @@ pub struct ScriptPinSettings {
     pub(super) script: String,
     /// The URL at the vendor.
     pub(super) url: String,
-    pub(super) wanted: PinnedVersion,
+    pub(super) version: PinnedVersion,
 }
 
 /// The reason that a command on a pinned script fails.
@@ -166,7 +166,7 @@ impl PinnedScript {
             Err(error) => log(&pin, &error),
         }
         let Ok(source) = pin.read("pending") else { return pin };
-        let is_named = pin.settings.wanted == PinnedVersion::Version(source.hash);
+        let is_named = pin.settings.version == PinnedVersion::Version(source.hash);
         let is_approved = pin.approved().is_some_and(|it| it.hash == source.hash);
         if is_named && !is_approved {
             // The configuration approves the version that waited.
@@ -195,7 +195,7 @@ impl PinnedScript {
     }
 
     /// Returns true if [`PinnedScript::record_version`] has anything to record about this version.
-    pub(super) fn is_news(&self, hash: &ScriptHash) -> bool {
+    pub(super) fn is_unrecorded(&self, hash: &ScriptHash) -> bool {
         let is_approved = self.approved.load().as_ref().is_some_and(|it| it.hash == *hash);
         match self.pending() {
             Some(pending) => pending.hash != *hash,
@@ -210,7 +210,7 @@ impl PinnedScript {
         now: i64,
     ) -> io::Result<VersionStatus> {
         let _changing = self.lock();
-        if !self.is_news(&source.hash) {
+        if !self.is_unrecorded(&source.hash) {
             return Ok(VersionStatus::Known);
         }
         let approved = self.approved();
@@ -221,7 +221,7 @@ impl PinnedScript {
         }
         let mut source = source.clone();
         source.facts.checked_at = now;
-        let approves = match self.settings.wanted {
+        let approves = match self.settings.version {
             PinnedVersion::First => approved.is_none() && self.trusts_first,
             PinnedVersion::Version(hash) => hash == source.hash,
         };
@@ -240,14 +240,14 @@ impl PinnedScript {
     /// Approves the version that waits: visitors get it from now on.
     pub(super) fn approve(&self, hash: &ScriptHash, now: i64) -> Result<(), ScriptPinError> {
         let _changing = self.lock();
-        if self.settings.wanted != PinnedVersion::First {
+        if self.settings.version != PinnedVersion::First {
             return Err(ScriptPinError::Configured);
         }
         let pending = self.pending().ok_or(ScriptPinError::NothingPending)?;
         if pending.hash != *hash {
             return Err(ScriptPinError::Changed);
         }
-        let mut source = self.waiting(&pending)?;
+        let mut source = self.read_pending(&pending)?;
         source.facts.checked_at = now;
         self.write("approved", &source)?;
         self.approved.store(Some(source.into()));
@@ -256,7 +256,7 @@ impl PinnedScript {
     }
 
     /// The text of the version that waits.
-    pub(super) fn waiting(&self, pending: &PendingVersion) -> io::Result<FetchedScript> {
+    pub(super) fn read_pending(&self, pending: &PendingVersion) -> io::Result<FetchedScript> {
         let source = self.read("pending")?;
         if source.hash == pending.hash {
             Ok(source)
@@ -266,7 +266,7 @@ impl PinnedScript {
     }
 
     fn is_wanted(&self, hash: &ScriptHash) -> bool {
-        match self.settings.wanted {
+        match self.settings.version {
             PinnedVersion::First => true,
             PinnedVersion::Version(wanted) => wanted == *hash,
         }
@@ -339,7 +339,7 @@ mod tests {
             vendor: "ga4",
             script: "/a.js".to_owned(),
             url: URL.to_owned(),
-            wanted,
+            version: wanted,
         };
         PinnedScript::open(settings, folder)
     }

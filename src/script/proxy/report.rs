@@ -59,8 +59,8 @@ impl ScriptProxy {
     pub fn list(&self) -> Vec<ScriptSummary> {
         let now = self.now();
         let (mut others, mut stale) = (Vec::new(), HashSet::new());
-        for (url, held) in &self.0.held {
-            let CachedScriptContent::Script(source) = &held.kept else { continue };
+        for (url, held) in &self.0.scripts {
+            let CachedScriptContent::Script(source) = &held.content else { continue };
             if held.is_stale {
                 stale.insert(url.to_string());
             }
@@ -97,7 +97,7 @@ impl ScriptProxy {
         let now = self.now();
         let compare = move || {
             let waits = pin.pending().ok_or(ScriptPinError::NothingPending)?;
-            let new = pin.waiting(&waits)?;
+            let new = pin.read_pending(&waits)?;
             let old = pin.approved();
             let before = old.as_ref().map(|old| &*old.body).unwrap_or_default();
             let (diff, cut) = diff::diff(before, &new.body);

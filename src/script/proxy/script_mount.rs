@@ -71,7 +71,7 @@ impl ScriptMount {
                 vendor,
                 script: script.clone(),
                 url,
-                wanted: *wanted,
+                version: *wanted,
             })
         });
         place.pins = pins.collect();
@@ -109,7 +109,7 @@ impl ScriptMount {
         query: Option<&str>,
     ) -> Option<(String, &'static ScriptFile)> {
         let file = self.script.file(path)?;
-        if !file.is_of(path, query.unwrap_or_default(), &self.ids) {
+        if !file.belongs_to(path, query.unwrap_or_default(), &self.ids) {
             tracing::debug!(
                 site = &*self.site,
                 vendor = self.vendor,

@@ -21,15 +21,15 @@ pub struct ScriptProxySettings {
     /// Uncached scripts a minute that a site's visitors may request from a vendor.
     pub new_per_minute: NonZeroU32,
     /// The shortest time between revalidations of a script, whatever the vendor's `max-age`.
-    pub fresh_min: Duration,
+    pub min_ttl: Duration,
     /// The longest time between revalidations.
-    pub fresh_max: Duration,
+    pub max_ttl: Duration,
     /// The time that a script is served after its last confirmation while the vendor is unavailable.
     pub stale_if_error: Duration,
     /// The wait after a failed fetch.
     pub retry: Duration,
     /// The time that the absence of a script is cached.
-    pub absent: Duration,
+    pub negative_ttl: Duration,
 }
 
 impl ScriptProxySettings {
@@ -43,11 +43,11 @@ impl ScriptProxySettings {
             fetches: section.integer("max_concurrent_fetches", 1..=1_000),
             new_per_minute: NonZeroU32::new(section.integer("new_per_minute", 1..=1_000_000))
                 .unwrap_or(NonZeroU32::MIN),
-            fresh_min: section.duration("min_ttl"),
-            fresh_max: section.duration("max_ttl"),
+            min_ttl: section.duration("min_ttl"),
+            max_ttl: section.duration("max_ttl"),
             stale_if_error: section.duration("stale_if_error"),
             retry: section.duration("retry"),
-            absent: section.duration("negative_ttl"),
+            negative_ttl: section.duration("negative_ttl"),
         }
     }
 
@@ -62,11 +62,11 @@ impl ScriptProxySettings {
             timeout: second,
             fetches: 1,
             new_per_minute: NonZeroU32::MIN.saturating_add(1),
-            fresh_min: second,
-            fresh_max: second,
+            min_ttl: second,
+            max_ttl: second,
             stale_if_error: second,
             retry: second,
-            absent: second,
+            negative_ttl: second,
         }
     }
 }

@@ -13,7 +13,10 @@ pub(super) struct SegmentLeadership(Mutex<Option<ClientWrapper>>);
 
 impl SegmentLeadership {
     /// Returns true if this gateway is the leader; becomes the leader if there is none.
-    pub(super) async fn is_here(&self, database: &PostgresDatabase) -> Result<bool, PostgresError> {
+    pub(super) async fn is_leader(
+        &self,
+        database: &PostgresDatabase,
+    ) -> Result<bool, PostgresError> {
         let mut own = self.0.lock().await;
         if own.as_ref().is_some_and(|own| !own.is_closed()) {
             return Ok(true);

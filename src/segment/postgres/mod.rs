@@ -17,7 +17,7 @@ use tokio_postgres::Row;
 use self::dialect::bound;
 use self::leadership::SegmentLeadership;
 use super::sql::{SqlStatement, compile};
-use super::statements::{self, dollars};
+use super::statements::{self, to_postgres_parameters};
 use super::{
     MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
     SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary,
@@ -83,14 +83,14 @@ const MEMORY: &str = "256MB";
 pub struct PostgresSegmentStore {
     database: Arc<PostgresDatabase>,
     evaluate_time: Duration,
-    keeper: SegmentLeadership,
+    leadership: SegmentLeadership,
 }
 
 impl PostgresSegmentStore {
     /// Builds a store in a database with [`SCHEMA`] and that of the profiles. The evaluation of a rule takes
     /// `evaluate_time` at most.
     pub fn new(database: Arc<PostgresDatabase>, evaluate_time: Duration) -> Self {
-        Self { database, evaluate_time, keeper: SegmentLeadership::default() }
+        Self { database, evaluate_time, leadership: SegmentLeadership::default() }
     }
 
     pub(super) fn database(&self) -> &PostgresDatabase {
@@ -98,12 +98,12 @@ impl PostgresSegmentStore {
     }
 
     /// Returns an error if another gateway is the leader.
-    pub(super) async fn keep(&self) -> Result<(), SegmentError> {
-        let keeping = self.keeper.is_here(&self.database);
+    pub(super) async fn ensure_leader(&self) -> Result<(), SegmentError> {
+        let keeping = self.leadership.is_leader(&self.database);
         if self.database.with_timeout(keeping).await? {
             Ok(())
         } else {
-            Err(SegmentError::Elsewhere)
+            Err(SegmentError::NotLeader)
         }
     }
 
@@ -171,34 +171,36 @@ impl Drop for LongQueryConnection {
 #[async_trait]
 impl SegmentStore for PostgresSegmentStore {
     async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
-        self.keep().await?;
+        self.ensure_leader().await?;
         let asking = async {
             let client = self.database.client().await?;
             let number = self.database.site(&client, site.0).await?;
-            let statement = client.prepare_cached(&dollars(statements::KNOWN)).await?;
-            client.query(&statement, &[&number]).await?.iter().map(known).collect()
+            let statement =
+                client.prepare_cached(&to_postgres_parameters(statements::SELECT_SEGMENTS)).await?;
+            client.query(&statement, &[&number]).await?.iter().map(read_segment_record).collect()
         };
         Ok(self.database.with_timeout(asking).await?)
     }
 
-    async fn begin(
+    async fn begin_run(
         &self,
         site: SiteId,
         name: &str,
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError> {
-        self.keep().await?;
+        self.ensure_leader().await?;
         let beginning = async {
             let client = self.database.client().await?;
             let number = self.database.site(&client, site.0).await?;
-            let statement = client.prepare_cached(&dollars(statements::BEGIN)).await?;
+            let statement =
+                client.prepare_cached(&to_postgres_parameters(statements::BEGIN_RUN)).await?;
             let row = client.query_one(&statement, &[&number, &encoded(name), &now_ms]).await?;
             Ok((SegmentId(row.try_get(0)?), row.try_get(1)?))
         };
         Ok(self.database.with_timeout(beginning).await?)
     }
 
-    async fn evaluate_of(
+    async fn evaluate_profiles(
         &self,
         site: SiteId,
         rule: Arc<SegmentRule>,
@@ -228,7 +230,9 @@ impl SegmentStore for PostgresSegmentStore {
         };
         let reading = async {
             let client = self.database.client().await?;
-            let statement = client.prepare_cached(&dollars(statements::PAGE)).await?;
+            let statement = client
+                .prepare_cached(&to_postgres_parameters(statements::SELECT_MEMBERSHIPS))
+                .await?;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
                 [&segment.0, &after.0, &state, &since, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(membership).collect()
@@ -236,15 +240,19 @@ impl SegmentStore for PostgresSegmentStore {
         Ok(self.database.with_timeout(reading).await?)
     }
 
-    async fn page_of(
+    async fn memberships_of(
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
     ) -> Result<MembershipPage, SegmentError> {
         let reading = async {
             let client = self.database.client().await?;
-            let text = statements::of_these(statements::PAGE, "profile", &profiles);
-            let statement = client.prepare(&dollars(&text)).await?;
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_MEMBERSHIPS,
+                "profile",
+                &profiles,
+            );
+            let statement = client.prepare(&to_postgres_parameters(&text)).await?;
             let none: Option<i64> = None;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
                 [&segment.0, &i64::MIN, &none, &none, &rows_of(profiles.len())];
@@ -293,17 +301,18 @@ impl SegmentStore for PostgresSegmentStore {
     }
 
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
-        self.keep().await?;
+        self.ensure_leader().await?;
         let counting = async {
             let client = self.database.client().await?;
-            let counted = format!("SELECT ({})::bigint", dollars(statements::SIZE));
+            let counted =
+                format!("SELECT ({})::bigint", to_postgres_parameters(statements::COUNT_MEMBERS));
             let counted = client.prepare_cached(&counted).await?;
             Ok(client.query_one(&counted, &[&segment.0]).await?.try_get(0)?)
         };
         Ok(count(self.database.with_timeout(counting).await?))
     }
 
-    async fn end(
+    async fn end_run(
         &self,
         segment: SegmentId,
         at_ms: i64,
@@ -315,11 +324,11 @@ impl SegmentStore for PostgresSegmentStore {
             // PostgreSQL returns sums of whole numbers as decimal ones.
             let counted = format!(
                 "SELECT a::bigint, b::bigint, c::bigint FROM ({}) AS counted (a, b, c)",
-                dollars(statements::COUNTED)
+                to_postgres_parameters(statements::COUNT_CHANGES)
             );
             let counted = client.prepare_cached(&counted).await?;
             let row = client.query_one(&counted, &[&segment.0, &at_ms]).await?;
-            let ended = client.prepare_cached(&dollars(statements::ENDED)).await?;
+            let ended = client.prepare_cached(&to_postgres_parameters(statements::END_RUN)).await?;
             let (size, added, removed): (i64, i64, i64) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
@@ -358,14 +367,16 @@ impl SegmentStore for PostgresSegmentStore {
     }
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
-        self.keep().await?;
+        self.ensure_leader().await?;
         let removing = async {
             let mut client = self.database.client().await?;
             let transaction = client.transaction().await?;
-            let fewer = transaction.prepare_cached(&dollars(statements::FEWER)).await?;
+            let fewer = transaction
+                .prepare_cached(&to_postgres_parameters(statements::DELETE_SOME_MEMBERSHIPS))
+                .await?;
             let removed = transaction.execute(&fewer, &[&segment.0, &rows_of(limit)]).await?;
-            for statement in [statements::HEARD_OUT, statements::GONE] {
-                transaction.execute(&dollars(statement), &[&segment.0]).await?;
+            for statement in [statements::DELETE_EMPTY_SYNCS, statements::DELETE_SEGMENT] {
+                transaction.execute(&to_postgres_parameters(statement), &[&segment.0]).await?;
             }
             transaction.commit().await?;
             Ok(removed < u64::try_from(limit).unwrap_or(u64::MAX))
@@ -384,7 +395,7 @@ pub(super) fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
 }
 
-fn known(row: &Row) -> Result<SegmentRecord, PostgresError> {
+fn read_segment_record(row: &Row) -> Result<SegmentRecord, PostgresError> {
     let ran_at: Option<i64> = row.try_get(3)?;
     let ran = |at_ms| {
         Ok::<SegmentRunSummary, PostgresError>(SegmentRunSummary {
@@ -400,6 +411,6 @@ fn known(row: &Row) -> Result<SegmentRecord, PostgresError> {
         id: SegmentId(row.try_get(0)?),
         name: decoded(row.try_get(1)?),
         begun_at: row.try_get(2)?,
-        ran: ran_at.map(ran).transpose()?,
+        last_run: ran_at.map(ran).transpose()?,
     })
 }

@@ -70,9 +70,9 @@ impl SegmentScheduler {
                 listed.push(SegmentOverview {
                     site: site.name.clone(),
                     name: segment.name.clone(),
-                    by: segment.by.name(),
+                    by: segment.unit.name(),
                     schedule: segment.schedule.describe(),
-                    rule: segment.written.clone(),
+                    rule: segment.rule_source.clone(),
                     destinations: segment.syncs.iter().map(|it| it.destination.clone()).collect(),
                     syncs: states
                         .iter()
@@ -81,22 +81,22 @@ impl SegmentScheduler {
                         .collect(),
                     is_running: known.is_some_and(|known| known.begun_at.is_some()),
                     members,
-                    ran: known.and_then(|known| known.ran.clone()),
+                    ran: known.and_then(|known| known.last_run.clone()),
                     due_ms: self.due(site, segment, known, now),
                     counting: counters
                         .as_deref()
                         .and_then(|it| RuleCounterProgress::of(&segment.rule, it)),
-                    is_set_aside: self.is_set_aside(site, segment),
+                    is_set_aside: self.is_disabled(site, segment),
                     uncounted: self.uncounted(site, segment).await?,
                 });
             }
-            listed.extend(Self::leftovers(site, &states, &kept));
+            listed.extend(Self::list_orphaned_syncs(site, &states, &kept));
         }
         Ok(listed)
     }
 
     /// Lists the syncs that destinations still have of deleted segments of the site.
-    fn leftovers(
+    fn list_orphaned_syncs(
         site: &SiteSegments,
         states: &[SyncOverview],
         known: &[SegmentRecord],
@@ -115,7 +115,7 @@ impl SegmentScheduler {
             syncs,
             is_running: false,
             members: 0,
-            ran: known.iter().find(|it| *it.name == *name).and_then(|it| it.ran.clone()),
+            ran: known.iter().find(|it| *it.name == *name).and_then(|it| it.last_run.clone()),
             name,
             due_ms: None,
             counting: None,

@@ -64,17 +64,17 @@ pub struct SegmentScheduler {
     sites: ArcSwap<Vec<SiteSegments>>,
     changed: Notify,
     /// One run at a time: each reads every profile, and it alone changes memberships.
-    turn: Mutex<()>,
+    run_lock: Mutex<()>,
     previews: Semaphore,
     syncs: Option<SyncManager>,
     profiles: Option<Arc<ProfileService>>,
     /// The profiles changed since the last check.
-    people: Option<Arc<ChangedProfiles>>,
+    changed_profiles: Option<Arc<ChangedProfiles>>,
     /// Failed runs in a row and the time of the next try, by site and segment.
-    failed: std::sync::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
+    failed_runs: std::sync::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
     guard: Option<Arc<PoisonGuard>>,
     /// The segments reported to operators as disabled, by site, name and rule.
-    told_aside: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
+    reported_disabled: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
 }
 
 /// The result of a rule that is evaluated without storing it.
@@ -106,14 +106,14 @@ impl SegmentScheduler {
             metrics,
             sites: ArcSwap::default(),
             changed: Notify::new(),
-            turn: Mutex::default(),
+            run_lock: Mutex::default(),
             previews: Semaphore::new(PREVIEWS),
             syncs: None,
             profiles: None,
-            people: None,
-            failed: std::sync::Mutex::default(),
+            changed_profiles: None,
+            failed_runs: std::sync::Mutex::default(),
             guard: None,
-            told_aside: std::sync::Mutex::default(),
+            reported_disabled: std::sync::Mutex::default(),
         }
     }
 
@@ -132,7 +132,7 @@ impl SegmentScheduler {
     /// Returns the scheduler with the changed profiles that segments in real time evaluate.
     #[must_use]
     pub fn with_changed(self, people: Arc<ChangedProfiles>) -> Self {
-        Self { people: Some(people), ..self }
+        Self { changed_profiles: Some(people), ..self }
     }
 
     /// Replaces the configured segments.
@@ -142,9 +142,9 @@ impl SegmentScheduler {
     }
 
     /// Runs due segments until stopped. A run that is aborted is begun anew at the next start.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run_until_stopped(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
-            () = self.wait_for_calm() => {}
+            () = self.wait_for_careful_readers() => {}
             () = stop.cancelled() => {}
         }
         tokio::join!(self.run_all(stop.clone()), self.push_all(stop));
@@ -160,13 +160,13 @@ impl SegmentScheduler {
                 tokio::select! {
                     () = async {
                         self.reconcile_segments().await;
-                        self.put_syncs_in_order().await;
+                        self.apply_syncs().await;
                     } => {}
                     () = stop.cancelled() => return,
                 }
             }
             let sleep = tokio::select! {
-                sleep = self.step() => sleep,
+                sleep = self.run_due_segment() => sleep,
                 () = stop.cancelled() => return,
             };
             is_new = tokio::select! {
@@ -178,7 +178,7 @@ impl SegmentScheduler {
     }
 
     /// Runs one segment if one is due; returns the time until the next may be.
-    async fn step(&self) -> Duration {
+    async fn run_due_segment(&self) -> Duration {
         let now = self.clock.now().as_millisecond();
         let mut next: Option<(i64, SiteSegments, Arc<SegmentSettings>)> = None;
         let mut longest = MAX_SLEEP;
@@ -191,7 +191,7 @@ impl SegmentScheduler {
             };
             let (known, counters) = match known.await {
                 Ok(known) => known,
-                Err(SegmentError::Elsewhere) => return MAX_SLEEP,
+                Err(SegmentError::NotLeader) => return MAX_SLEEP,
                 Err(error) => {
                     tracing::warn!(%error, site = %site.name, "the segments are not evaluated: the \
                         profile store failed");
@@ -215,12 +215,12 @@ impl SegmentScheduler {
             let wait = u64::try_from(due.saturating_sub(now)).unwrap_or_default();
             return Duration::from_millis(wait).min(longest);
         }
-        if let Err(error) = self.run_one(&site, &segment).await {
+        if let Err(error) = self.run_segment(&site, &segment).await {
             tracing::warn!(%error, site = %site.name, segment = %segment.name, "the run of a segment \
                 failed: its members stay as they were");
         }
         // A new segment gets its number with the first run.
-        self.put_syncs_in_order().await;
+        self.apply_syncs().await;
         Duration::ZERO
     }
 
@@ -242,14 +242,14 @@ impl SegmentScheduler {
         known: Option<&SegmentRecord>,
         now: i64,
     ) -> Option<i64> {
-        if self.is_set_aside(site, segment) {
+        if self.is_disabled(site, segment) {
             return None;
         }
-        let failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let failed = self.failed_runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, again)) = failed.get(&(site.id, segment.name.clone())) {
             return Some(*again);
         }
-        let Some(ran) = known.and_then(|known| known.ran.as_ref()) else { return Some(now) };
+        let Some(ran) = known.and_then(|known| known.last_run.as_ref()) else { return Some(now) };
         let is_cut_off = known.is_some_and(|known| known.begun_at.is_some());
         if is_cut_off || ran.fingerprint != segment.fingerprint() {
             return Some(now);
@@ -265,30 +265,30 @@ impl SegmentScheduler {
     /// Removes segments that are no longer configured, and publishes the sizes of the others.
     async fn reconcile_segments(&self) {
         for site in self.sites.load_full().iter() {
-            let done = self.put_site_in_order(site).await;
-            if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
+            let done = self.reconcile_site(site).await;
+            if let Err(error) = done.or_else(SegmentError::ignore_not_leader) {
                 tracing::warn!(%error, site = %site.name, "removed segments cannot be deleted yet");
             }
         }
     }
 
-    async fn put_syncs_in_order(&self) {
+    async fn apply_syncs(&self) {
         let Some(syncs) = &self.syncs else { return };
         let done = syncs.apply(&self.sites.load_full()).await;
-        if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
+        if let Err(error) = done.or_else(SegmentError::ignore_not_leader) {
             tracing::warn!(%error, "the syncs cannot be updated: destinations get segments as before");
         }
     }
 
-    async fn put_site_in_order(&self, site: &SiteSegments) -> Result<(), SegmentError> {
-        site.segments.iter().for_each(|segment| self.tell_of_aside(site, segment));
+    async fn reconcile_site(&self, site: &SiteSegments) -> Result<(), SegmentError> {
+        site.segments.iter().for_each(|segment| self.report_disabled(site, segment));
         for known in self.store.list_segments(site.id).await? {
             let labels = labels(site, &known.name);
             if site.segments.iter().any(|segment| *segment.name == *known.name) {
-                self.tell(&labels, known.ran.as_ref());
+                self.publish_run(&labels, known.last_run.as_ref());
                 continue;
             }
-            let _turn = self.turn.lock().await;
+            let _turn = self.run_lock.lock().await;
             self.metrics.segment_members.remove(&labels);
             self.metrics.segment_run_timestamp_seconds.remove(&labels);
             self.metrics.segment_names_uncounted.remove(&labels);
@@ -297,24 +297,24 @@ impl SegmentScheduler {
         Ok(())
     }
 
-    fn tell(&self, labels: &SegmentLabels, ran: Option<&SegmentRunSummary>) {
+    fn publish_run(&self, labels: &SegmentLabels, ran: Option<&SegmentRunSummary>) {
         let Some(ran) = ran else { return };
         self.metrics.segment_members.get_or_create(labels).set(ran.size);
         let at = u64::try_from(ran.at_ms / 1000).unwrap_or_default();
         self.metrics.segment_run_timestamp_seconds.get_or_create(labels).set(at);
     }
 
-    async fn run_one(
+    async fn run_segment(
         &self,
         site: &SiteSegments,
         segment: &SegmentSettings,
     ) -> Result<SegmentRunSummary, SegmentError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.run_lock.lock().await;
         let now_ms = self.clock.now().as_millisecond();
         let run =
             SegmentRun { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
         let result = self.guarded((site, segment), true, run.run(now_ms)).await;
-        self.tell_uncounted(site, segment).await;
+        self.log_uncounted(site, segment).await;
         let labels = labels(site, &segment.name);
         let code = match &result {
             Ok(_) => "ok",
@@ -328,11 +328,11 @@ impl SegmentScheduler {
         };
         self.metrics.segment_runs.get_or_create(&counted).inc();
         let key = (site.id, segment.name.clone());
-        let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failed = self.failed_runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &result {
             Ok(ran) => {
                 failed.remove(&key);
-                self.tell(&labels, Some(ran));
+                self.publish_run(&labels, Some(ran));
                 if let Some(syncs) = &self.syncs {
                     syncs.notify_run();
                 }
@@ -384,7 +384,7 @@ impl SegmentScheduler {
         segment: &str,
     ) -> Result<(Arc<SegmentRule>, MembershipUnit), SegmentError> {
         let (_, segment) = self.find(site, segment)?;
-        Ok((Arc::new(segment.rule.clone()), segment.by))
+        Ok((Arc::new(segment.rule.clone()), segment.unit))
     }
 
     /// Runs a segment now.
@@ -397,8 +397,8 @@ impl SegmentScheduler {
         if !is_filled(&segment.rule, self.counters(&site).await?.as_deref()) {
             return Err(SegmentError::CountersPending);
         }
-        self.take_back(&site, &segment).await;
-        let ran = self.run_one(&site, &segment).await;
+        self.enable_segment(&site, &segment).await;
+        let ran = self.run_segment(&site, &segment).await;
         self.changed.notify_one();
         ran
     }
@@ -434,15 +434,15 @@ impl SegmentScheduler {
         let Some(known) = known.into_iter().find(|known| *known.name == *segment.name) else {
             return Ok(Vec::new());
         };
-        let which = match (changed, &known.ran) {
+        let which = match (changed, &known.last_run) {
             (false, _) => MembershipFilter::Members,
             (true, None) => return Ok(Vec::new()),
             (true, Some(ran)) => MembershipFilter::ChangedAt(ran.at_ms),
         };
-        self.shown(known.id, which, after, limit).await
+        self.list_page(known.id, which, after, limit).await
     }
 
-    async fn shown(
+    async fn list_page(
         &self,
         segment: SegmentId,
         which: MembershipFilter,

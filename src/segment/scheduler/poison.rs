@@ -15,7 +15,7 @@ use crate::metrics::PoisonLabels;
 
 /// The longest wait of segments for the readers of the journal to find the cause of an abort: until then
 /// segments would be suspects as well.
-const CALM_WAIT: Duration = Duration::from_secs(10);
+const MAX_CAREFUL_WAIT: Duration = Duration::from_secs(10);
 
 impl SegmentScheduler {
     /// Returns the scheduler with a guard: a segment that ends the process repeatedly is disabled.
@@ -25,29 +25,36 @@ impl SegmentScheduler {
     }
 
     /// Waits, after an abort, until the readers' careful mode ends.
-    pub(super) async fn wait_for_calm(&self) {
+    pub(super) async fn wait_for_careful_readers(&self) {
         if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_after_abort()) {
-            guard.calm(CALM_WAIT).await;
+            guard.wait_for_careful_readers(MAX_CAREFUL_WAIT).await;
         }
     }
 
-    fn care(&self, site: &SiteSegments, segment: &SegmentSettings) -> Option<Arc<ReaderGuard>> {
+    fn segment_guard(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+    ) -> Option<Arc<ReaderGuard>> {
         let guard = self.guard.as_ref()?;
         // No destination can have this name.
         Some(Arc::new(guard.watch(site.id, &format!("(segment) {}", segment.name))))
     }
 
     /// Returns true if it is disabled, with this rule.
-    pub(super) fn is_set_aside(&self, site: &SiteSegments, segment: &SegmentSettings) -> bool {
-        self.care(site, segment).is_some_and(|care| care.is_poisoned(item(segment)))
+    pub(super) fn is_disabled(&self, site: &SiteSegments, segment: &SegmentSettings) -> bool {
+        self.segment_guard(site, segment).is_some_and(|care| care.is_poisoned(item(segment)))
     }
 
     /// Enables it again, for an operator's run.
-    pub(super) async fn take_back(&self, site: &SiteSegments, segment: &SegmentSettings) {
-        if let Some(care) = self.care(site, segment) {
-            care.forgive_all().await;
+    pub(super) async fn enable_segment(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        if let Some(care) = self.segment_guard(site, segment) {
+            care.remove_all_suspects().await;
         }
-        self.told_aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(site, segment));
+        self.reported_disabled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key(site, segment));
     }
 
     /// Runs work of a segment that may end the process. The guard records it always, or only if something is
@@ -58,31 +65,31 @@ impl SegmentScheduler {
         always: bool,
         work: impl Future<Output = Result<T, SegmentError>>,
     ) -> Result<T, SegmentError> {
-        let Some((guard, care)) = self.guard.as_ref().zip(self.care(site, segment)) else {
+        let Some((guard, care)) = self.guard.as_ref().zip(self.segment_guard(site, segment)) else {
             return work.await;
         };
         let is_noted = always || guard.is_after_abort() || care.has_suspects();
-        let section = care.begin_beside(item(segment), is_noted).await;
+        let section = care.begin_without_turn(item(segment), is_noted).await;
         match AssertUnwindSafe(work).catch_unwind().await {
             Ok(done) => {
                 section.end().await;
-                care.forgive_all().await;
+                care.remove_all_suspects().await;
                 done
             }
             Err(_panic) => {
-                section.died().await;
-                self.tell_of_aside(site, segment);
+                section.end_after_panic().await;
+                self.report_disabled(site, segment);
                 Err(SegmentError::Panicked)
             }
         }
     }
 
     /// Reports once to operators if it is disabled.
-    pub(super) fn tell_of_aside(&self, site: &SiteSegments, segment: &SegmentSettings) {
-        if !self.is_set_aside(site, segment) {
+    pub(super) fn report_disabled(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        if !self.is_disabled(site, segment) {
             return;
         }
-        let mut told = self.told_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.reported_disabled.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(key(site, segment)) {
             tracing::warn!(
                 site = %site.name, segment = %segment.name,

@@ -16,7 +16,7 @@ use crate::profile::ProfileId;
 impl SegmentScheduler {
     /// Evaluates changed profiles until stopped.
     pub(super) async fn push_all(&self, stop: CancellationToken) {
-        let Some(people) = &self.people else { return };
+        let Some(people) = &self.changed_profiles else { return };
         loop {
             tokio::select! {
                 () = people.wait() => {}
@@ -35,7 +35,7 @@ impl SegmentScheduler {
                     pushed = self.push_site(site, &of_site) => pushed,
                     () = stop.cancelled() => return,
                 };
-                if let Err(error) = pushed.or_else(SegmentError::unless_elsewhere) {
+                if let Err(error) = pushed.or_else(SegmentError::ignore_not_leader) {
                     tracing::warn!(%error, site = %site.name, "the changed people cannot be evaluated \
                         now: the next run of the segments includes them");
                 }
@@ -49,7 +49,7 @@ impl SegmentScheduler {
         people: &[ProfileId],
     ) -> Result<(), SegmentError> {
         let is_pushed = |it: &&Arc<SegmentSettings>| {
-            matches!(it.schedule, SegmentSchedule::Realtime) && it.by == MembershipUnit::User
+            matches!(it.schedule, SegmentSchedule::Realtime) && it.unit == MembershipUnit::User
         };
         let segments: Vec<_> = site.segments.iter().filter(is_pushed).collect();
         if segments.is_empty() {
@@ -57,7 +57,7 @@ impl SegmentScheduler {
         }
         let counters = self.counters(site).await?;
         for segment in segments {
-            if is_filled(&segment.rule, counters.as_deref()) && !self.is_set_aside(site, segment) {
+            if is_filled(&segment.rule, counters.as_deref()) && !self.is_disabled(site, segment) {
                 let push = self.push(site, segment, people);
                 self.guarded((site, segment), false, push).await?;
             }
@@ -72,15 +72,16 @@ impl SegmentScheduler {
         segment: &SegmentSettings,
         people: &[ProfileId],
     ) -> Result<(), SegmentError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.run_lock.lock().await;
         let known = self.store.list_segments(site.id).await?;
         let known = known.into_iter().find(|known| *known.name == *segment.name);
         // A segment whose rule is to run anew evaluates everyone soon.
         let Some(known) = known.filter(|known| is_settled(known, segment)) else { return Ok(()) };
         let now_ms = self.clock.now().as_millisecond();
         let (rule, of) = (Arc::new(segment.rule.clone()), people.to_vec());
-        let members = self.store.evaluate_of(site.id, rule, segment.by, now_ms, Some(of)).await?;
-        let page = self.store.page_of(known.id, people.to_vec()).await?;
+        let members =
+            self.store.evaluate_profiles(site.id, rule, segment.unit, now_ms, Some(of)).await?;
+        let page = self.store.memberships_of(known.id, people.to_vec()).await?;
         let was = |profile: ProfileId| page.iter().any(|it| it.profile == profile && it.is_member);
         let mut changes = Vec::new();
         for profile in people.iter().copied() {
@@ -108,6 +109,6 @@ impl SegmentScheduler {
 
 /// Returns true if the last run was of this rule, and none is running.
 fn is_settled(known: &SegmentRecord, segment: &SegmentSettings) -> bool {
-    let ran = known.ran.as_ref();
+    let ran = known.last_run.as_ref();
     known.begun_at.is_none() && ran.is_some_and(|ran| ran.fingerprint == segment.fingerprint())
 }

@@ -19,7 +19,7 @@ impl SegmentScheduler {
     }
 
     /// Logs the names of events under which nothing was counted, once.
-    pub(super) async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
+    pub(super) async fn log_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
         let names = match self.uncounted(site, segment).await {
             Ok(names) => names,
             Err(error) => {

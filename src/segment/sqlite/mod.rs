@@ -93,13 +93,13 @@ impl SqliteSegmentStore {
 impl SegmentStore for SqliteSegmentStore {
     async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
         let known = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(statements::KNOWN)?;
-            statement.query_map([site.0], known)?.collect()
+            let mut statement = c.prepare_cached(statements::SELECT_SEGMENTS)?;
+            statement.query_map([site.0], read_segment_record)?.collect()
         });
         Ok(known.await?)
     }
 
-    async fn begin(
+    async fn begin_run(
         &self,
         site: SiteId,
         name: &str,
@@ -107,14 +107,14 @@ impl SegmentStore for SqliteSegmentStore {
     ) -> Result<(SegmentId, i64), SegmentError> {
         let name = name.to_owned();
         let begun = self.store.write(move |c| {
-            let mut statement = c.prepare_cached(statements::BEGIN)?;
+            let mut statement = c.prepare_cached(statements::BEGIN_RUN)?;
             statement
                 .query_row((site.0, name, now_ms), |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
         });
         Ok(begun.await?)
     }
 
-    async fn evaluate_of(
+    async fn evaluate_profiles(
         &self,
         site: SiteId,
         rule: Arc<SegmentRule>,
@@ -127,7 +127,7 @@ impl SegmentStore for SqliteSegmentStore {
         let found = self.store.read(move |c| {
             let statement =
                 compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &SqliteDialect);
-            asked.during(c, || members(c, &statement))
+            asked.run_query(c, || members(c, &statement))
         });
         // Dropped, the query ends on its thread as well.
         let found = tokio::time::timeout(self.evaluate_time, found).await;
@@ -147,20 +147,24 @@ impl SegmentStore for SqliteSegmentStore {
                 MembershipFilter::Members => (Some(1), None),
                 MembershipFilter::ChangedAt(since) => (None, Some(since)),
             };
-            let mut statement = c.prepare_cached(statements::PAGE)?;
+            let mut statement = c.prepare_cached(statements::SELECT_MEMBERSHIPS)?;
             statement.query_map((segment.0, after.0, state, since, limit), membership)?.collect()
         });
         Ok(page.await?)
     }
 
-    async fn page_of(
+    async fn memberships_of(
         &self,
         segment: SegmentId,
         profiles: Vec<ProfileId>,
     ) -> Result<MembershipPage, SegmentError> {
         let page = self.store.read(move |c| {
             let none: Option<i64> = None;
-            let text = statements::of_these(statements::PAGE, "profile", &profiles);
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_MEMBERSHIPS,
+                "profile",
+                &profiles,
+            );
             let mut statement = c.prepare(&text)?;
             let asked = (segment.0, i64::MIN, none, none, profiles.len());
             statement.query_map(asked, membership)?.collect()
@@ -195,12 +199,12 @@ impl SegmentStore for SqliteSegmentStore {
 
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
         let counted = self.store.read(move |c| {
-            c.prepare_cached(statements::SIZE)?.query_row([segment.0], |row| row.get(0))
+            c.prepare_cached(statements::COUNT_MEMBERS)?.query_row([segment.0], |row| row.get(0))
         });
         Ok(counted.await?)
     }
 
-    async fn end(
+    async fn end_run(
         &self,
         segment: SegmentId,
         at_ms: i64,
@@ -209,7 +213,7 @@ impl SegmentStore for SqliteSegmentStore {
     ) -> Result<SegmentRunSummary, SegmentError> {
         // Counted outside the writer: no other task changes memberships meanwhile.
         let counted = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(statements::COUNTED)?;
+            let mut statement = c.prepare_cached(statements::COUNT_CHANGES)?;
             statement.query_row((segment.0, at_ms), |row| {
                 Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
             })
@@ -219,7 +223,7 @@ impl SegmentStore for SqliteSegmentStore {
         let noted = ran.clone();
         let ended = self.store.write_durably(move |c| {
             c.execute(
-                statements::ENDED,
+                statements::END_RUN,
                 (segment.0, at_ms, took_ms, size, added, removed, noted.fingerprint),
             )
         });
@@ -252,26 +256,26 @@ impl SegmentStore for SqliteSegmentStore {
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
         let removed = self.store.write(move |c| {
-            let removed = c.execute(statements::FEWER, (segment.0, limit))?;
-            c.execute(statements::HEARD_OUT, [segment.0])?;
-            c.execute(statements::GONE, [segment.0])?;
+            let removed = c.execute(statements::DELETE_SOME_MEMBERSHIPS, (segment.0, limit))?;
+            c.execute(statements::DELETE_EMPTY_SYNCS, [segment.0])?;
+            c.execute(statements::DELETE_SEGMENT, [segment.0])?;
             Ok(removed < limit)
         });
         Ok(removed.await?)
     }
 }
 
-fn known(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {
+fn read_segment_record(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {
     let ran_at: Option<i64> = row.get(3)?;
     Ok(SegmentRecord {
         id: SegmentId(row.get(0)?),
         name: row.get(1)?,
         begun_at: row.get(2)?,
-        ran: ran_at.map(|at_ms| ran(row, at_ms)).transpose()?,
+        last_run: ran_at.map(|at_ms| read_run_summary(row, at_ms)).transpose()?,
     })
 }
 
-fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<SegmentRunSummary> {
+fn read_run_summary(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<SegmentRunSummary> {
     Ok(SegmentRunSummary {
         at_ms,
         took_ms: row.get(4)?,

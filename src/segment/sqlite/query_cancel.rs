@@ -18,7 +18,7 @@ pub(super) struct InterruptibleQuery(Mutex<QueryStage>);
 enum QueryStage {
     #[default]
     Waiting,
-    Asked(InterruptHandle),
+    Running(InterruptHandle),
     Over,
 }
 
@@ -30,13 +30,13 @@ impl InterruptibleQuery {
 
     /// Runs the query, unless its caller is gone. The connection is not interrupted once this has returned,
     /// so that its next user is not affected.
-    pub(super) fn during<T>(
+    pub(super) fn run_query<T>(
         &self,
         connection: &Connection,
         ask: impl FnOnce() -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         if matches!(
-            self.set(QueryStage::Asked(connection.get_interrupt_handle())),
+            self.set(QueryStage::Running(connection.get_interrupt_handle())),
             QueryStage::Over
         ) {
             return Err(rusqlite::Error::SqliteFailure(
@@ -53,7 +53,7 @@ impl InterruptibleQuery {
 impl Drop for QueryCancelGuard {
     fn drop(&mut self) {
         let mut stage = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let QueryStage::Asked(handle) = &*stage {
+        if let QueryStage::Running(handle) = &*stage {
             handle.interrupt();
         }
         *stage = QueryStage::Over;
@@ -76,7 +76,7 @@ mod tests {
             let endless =
                 "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
             let mut query = c.prepare(endless)?;
-            state.during(&c, || {
+            state.run_query(&c, || {
                 let mut rows = query.query([])?;
                 while rows.next()?.is_some() {
                     has_begun.try_send(()).ok();
@@ -96,6 +96,6 @@ mod tests {
         let state = asking.state.clone();
         drop(asking);
         let c = Connection::open_in_memory().unwrap();
-        assert!(state.during(&c, || -> rusqlite::Result<()> { panic!("asked") }).is_err());
+        assert!(state.run_query(&c, || -> rusqlite::Result<()> { panic!("asked") }).is_err());
     }
 }

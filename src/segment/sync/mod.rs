@@ -80,9 +80,9 @@ impl SyncStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncMemberCounts {
     /// The people whom it surely has and is to keep.
-    pub heard: u64,
+    pub confirmed: u64,
     /// The people whom it failed to remove.
-    pub stuck: u64,
+    pub removal_failed: u64,
 }
 
 /// A person whose row was sent to a destination.
@@ -93,7 +93,7 @@ pub struct SyncedMember {
     /// The row that was sent.
     pub row: AudienceRow,
     /// The time when it was first sent, in milliseconds since 1970.
-    pub at: i64,
+    pub sent_at_ms: i64,
     /// The state of the row at the destination.
     pub status: SyncStatus,
     /// True if they are a member of the segment.
@@ -135,7 +135,7 @@ pub trait SyncStore: Send + Sync {
     ) -> Result<Vec<(String, SyncKind)>, SegmentError>;
 
     /// Stores the vendor's name of the list; `None` deletes it, and all rows sent to it.
-    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
+    async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
 
     /// Returns the synced rows of profiles after `after`, in order, `limit` at most.
     async fn synced_members(
@@ -187,7 +187,7 @@ pub trait SyncStore: Send + Sync {
 
     /// Stores that the destination has received this run of the segment, and the time if all rows were
     /// checked.
-    async fn finish(
+    async fn record_synced_run(
         &self,
         sync: SyncId,
         ran_at: i64,

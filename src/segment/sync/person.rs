@@ -39,7 +39,7 @@ impl MemberProfile {
     }
 
     /// Returns the person in their form for this destination, or the reason for excluding them.
-    pub(super) fn admitted(
+    pub(super) fn into_admitted_event(
         self,
         sync: &SyncSettings,
         destination: &DestinationSettings,

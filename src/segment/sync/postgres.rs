@@ -5,7 +5,7 @@ use tokio_postgres::Row as DatabaseRow;
 use tokio_postgres::types::ToSql;
 
 use super::super::postgres::{PostgresSegmentStore, count, rows_of};
-use super::super::statements::{self, dollars};
+use super::super::statements::{self, to_postgres_parameters};
 use super::super::{SegmentError, SegmentId, SyncKind};
 use super::person::{MemberProfile, country};
 use super::{
@@ -17,7 +17,7 @@ use crate::profile::ProfileId;
 use crate::vendors::audience::AudienceRow;
 
 /// The number of rows deleted in one transaction.
-const FORGOTTEN: i64 = 5000;
+const MAX_ROWS_DELETED_AT_ONCE: i64 = 5000;
 
 #[async_trait]
 impl SyncStore for PostgresSegmentStore {
@@ -27,12 +27,13 @@ impl SyncStore for PostgresSegmentStore {
         destination: &str,
         kind: SyncKind,
     ) -> Result<SyncRecord, SegmentError> {
-        self.keep().await?;
+        self.ensure_leader().await?;
         let asking = async {
             let client = self.database().client().await?;
             let key: [&(dyn ToSql + Sync); 3] = [&segment.0, &destination, &kind.name()];
-            client.execute(&dollars(statements::NEW_SYNC), &key).await?;
-            let row = client.query_one(&dollars(statements::SYNC), &key).await?;
+            client.execute(&to_postgres_parameters(statements::INSERT_SYNC), &key).await?;
+            let row =
+                client.query_one(&to_postgres_parameters(statements::SELECT_SYNC), &key).await?;
             Ok(SyncRecord {
                 id: SyncId(row.try_get(0)?),
                 list: row.try_get(1)?,
@@ -53,25 +54,33 @@ impl SyncStore for PostgresSegmentStore {
                 let kind = SyncKind::from_name(row.try_get(1)?).unwrap_or(SyncKind::List);
                 Ok((row.try_get(0)?, kind))
             };
-            let rows = client.query(&dollars(statements::HEARD), &[&segment.0]).await?;
+            let rows = client
+                .query(
+                    &to_postgres_parameters(statements::SELECT_SYNCED_DESTINATIONS),
+                    &[&segment.0],
+                )
+                .await?;
             rows.iter().map(heard).collect()
         };
         Ok(self.database().with_timeout(asking).await?)
     }
 
-    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
+    async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
         let mut is_left = list.is_none();
         while is_left {
             let forgetting = async {
                 let client = self.database().client().await?;
-                let text = dollars(statements::FORGOTTEN);
-                Ok(client.execute(&text, &[&sync.0, &FORGOTTEN]).await?)
+                let text = to_postgres_parameters(statements::DELETE_SOME_SYNCED_ROWS);
+                Ok(client.execute(&text, &[&sync.0, &MAX_ROWS_DELETED_AT_ONCE]).await?)
             };
-            is_left = self.database().with_timeout(forgetting).await? == FORGOTTEN.unsigned_abs();
+            is_left = self.database().with_timeout(forgetting).await?
+                == MAX_ROWS_DELETED_AT_ONCE.unsigned_abs();
         }
         let noting = async {
             let client = self.database().client().await?;
-            Ok(client.execute(&dollars(statements::LISTED), &[&sync.0, &list]).await?)
+            Ok(client
+                .execute(&to_postgres_parameters(statements::UPDATE_LIST), &[&sync.0, &list])
+                .await?)
         };
         self.database().with_timeout(noting).await?;
         Ok(())
@@ -86,10 +95,12 @@ impl SyncStore for PostgresSegmentStore {
     ) -> Result<Vec<SyncedMember>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
-            let statement = client.prepare_cached(&dollars(statements::TOLD)).await?;
+            let statement = client
+                .prepare_cached(&to_postgres_parameters(statements::SELECT_SYNCED_MEMBERS))
+                .await?;
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
-            client.query(&statement, &parameters).await?.iter().map(told).collect()
+            client.query(&statement, &parameters).await?.iter().map(read_synced_member).collect()
         };
         Ok(self.database().with_timeout(reading).await?)
     }
@@ -103,10 +114,12 @@ impl SyncStore for PostgresSegmentStore {
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
-            let statement = client.prepare_cached(&dollars(statements::UNTOLD)).await?;
+            let statement = client
+                .prepare_cached(&to_postgres_parameters(statements::SELECT_UNSYNCED_MEMBERS))
+                .await?;
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
-            client.query(&statement, &parameters).await?.iter().map(untold).collect()
+            client.query(&statement, &parameters).await?.iter().map(read_unsynced_member).collect()
         };
         Ok(self.database().with_timeout(reading).await?)
     }
@@ -119,10 +132,19 @@ impl SyncStore for PostgresSegmentStore {
     ) -> Result<Vec<SyncedMember>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
-            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_SYNCED_MEMBERS,
+                "t.profile",
+                &profiles,
+            );
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
-            client.query(&dollars(&text), &parameters).await?.iter().map(told).collect()
+            client
+                .query(&to_postgres_parameters(&text), &parameters)
+                .await?
+                .iter()
+                .map(read_synced_member)
+                .collect()
         };
         Ok(self.database().with_timeout(reading).await?)
     }
@@ -135,10 +157,19 @@ impl SyncStore for PostgresSegmentStore {
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         let reading = async {
             let client = self.database().client().await?;
-            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_UNSYNCED_MEMBERS,
+                "m.profile",
+                &profiles,
+            );
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
-            client.query(&dollars(&text), &parameters).await?.iter().map(untold).collect()
+            client
+                .query(&to_postgres_parameters(&text), &parameters)
+                .await?
+                .iter()
+                .map(read_unsynced_member)
+                .collect()
         };
         Ok(self.database().with_timeout(reading).await?)
     }
@@ -236,7 +267,7 @@ impl SyncStore for PostgresSegmentStore {
         Ok(())
     }
 
-    async fn finish(
+    async fn record_synced_run(
         &self,
         sync: SyncId,
         ran_at: i64,
@@ -244,7 +275,7 @@ impl SyncStore for PostgresSegmentStore {
     ) -> Result<(), SegmentError> {
         let noting = async {
             let client = self.database().client().await?;
-            let text = dollars(statements::FINISHED);
+            let text = to_postgres_parameters(statements::RECORD_SYNCED_RUN);
             Ok(client.execute(&text, &[&sync.0, &ran_at, &checked]).await?)
         };
         self.database().with_timeout(noting).await?;
@@ -254,14 +285,19 @@ impl SyncStore for PostgresSegmentStore {
     async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
         let counting = async {
             let client = self.database().client().await?;
-            let row = client.query_one(&dollars(statements::SIZES), &[&sync.0]).await?;
-            Ok(SyncMemberCounts { heard: count(row.try_get(0)?), stuck: count(row.try_get(1)?) })
+            let row = client
+                .query_one(&to_postgres_parameters(statements::COUNT_SYNCED_MEMBERS), &[&sync.0])
+                .await?;
+            Ok(SyncMemberCounts {
+                confirmed: count(row.try_get(0)?),
+                removal_failed: count(row.try_get(1)?),
+            })
         };
         Ok(self.database().with_timeout(counting).await?)
     }
 }
 
-fn told(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
+fn read_synced_member(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
     let consent: Option<String> = row.try_get(5)?;
     let is_known: bool = row.try_get(6)?;
     let place: Option<&str> = row.try_get(7)?;
@@ -269,7 +305,7 @@ fn told(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
     Ok(SyncedMember {
         profile: ProfileId(row.try_get(0)?),
         row: AudienceRow::from_stored(row.try_get::<_, String>(1)?),
-        at: row.try_get(2)?,
+        sent_at_ms: row.try_get(2)?,
         status: SyncStatus::of_number(row.try_get(3)?),
         is_member: row.try_get::<_, i64>(4)? != 0,
         consent: is_known.then(|| consent.unwrap_or_default()),
@@ -277,6 +313,6 @@ fn told(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
     })
 }
 
-fn untold(row: &DatabaseRow) -> Result<(ProfileId, Option<i64>), PostgresError> {
+fn read_unsynced_member(row: &DatabaseRow) -> Result<(ProfileId, Option<i64>), PostgresError> {
     Ok((ProfileId(row.try_get(0)?), row.try_get(1)?))
 }

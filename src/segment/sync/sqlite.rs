@@ -16,7 +16,7 @@ use crate::profile::ProfileId;
 use crate::vendors::audience::AudienceRow;
 
 /// The number of rows deleted in one transaction.
-const FORGOTTEN: usize = 5000;
+const MAX_ROWS_DELETED_AT_ONCE: usize = 5000;
 
 #[async_trait]
 impl SyncStore for SqliteSegmentStore {
@@ -29,8 +29,8 @@ impl SyncStore for SqliteSegmentStore {
         let destination = destination.to_owned();
         let kept = self.store().write(move |c| {
             let key = (segment.0, &destination, kind.name());
-            c.prepare_cached(statements::NEW_SYNC)?.execute(key)?;
-            let mut statement = c.prepare_cached(statements::SYNC)?;
+            c.prepare_cached(statements::INSERT_SYNC)?.execute(key)?;
+            let mut statement = c.prepare_cached(statements::SELECT_SYNC)?;
             statement.query_row(key, |row| {
                 Ok(SyncRecord {
                     id: SyncId(row.get(0)?),
@@ -48,7 +48,7 @@ impl SyncStore for SqliteSegmentStore {
         segment: SegmentId,
     ) -> Result<Vec<(String, SyncKind)>, SegmentError> {
         let heard = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::HEARD)?;
+            let mut statement = c.prepare_cached(statements::SELECT_SYNCED_DESTINATIONS)?;
             let rows = statement.query_map([segment.0], |row| {
                 let kind: String = row.get(1)?;
                 let kind = SyncKind::from_name(&kind).unwrap_or(SyncKind::List);
@@ -59,15 +59,16 @@ impl SyncStore for SqliteSegmentStore {
         Ok(heard.await?)
     }
 
-    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
+    async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
         if list.is_none() {
             let forget = move |c: &rusqlite::Connection| {
-                c.prepare_cached(statements::FORGOTTEN)?.execute((sync.0, FORGOTTEN))
+                c.prepare_cached(statements::DELETE_SOME_SYNCED_ROWS)?
+                    .execute((sync.0, MAX_ROWS_DELETED_AT_ONCE))
             };
-            while self.store().write(move |c| forget(c)).await? == FORGOTTEN {}
+            while self.store().write(move |c| forget(c)).await? == MAX_ROWS_DELETED_AT_ONCE {}
         }
         let noted =
-            self.store().write_durably(move |c| c.execute(statements::LISTED, (sync.0, list)));
+            self.store().write_durably(move |c| c.execute(statements::UPDATE_LIST, (sync.0, list)));
         noted.await?;
         Ok(())
     }
@@ -80,8 +81,8 @@ impl SyncStore for SqliteSegmentStore {
         limit: usize,
     ) -> Result<Vec<SyncedMember>, SegmentError> {
         let read = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::TOLD)?;
-            statement.query_map((sync.0, segment.0, after.0, limit), told)?.collect()
+            let mut statement = c.prepare_cached(statements::SELECT_SYNCED_MEMBERS)?;
+            statement.query_map((sync.0, segment.0, after.0, limit), read_synced_member)?.collect()
         });
         Ok(read.await?)
     }
@@ -94,8 +95,10 @@ impl SyncStore for SqliteSegmentStore {
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         let read = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::UNTOLD)?;
-            statement.query_map((sync.0, segment.0, after.0, limit), untold)?.collect()
+            let mut statement = c.prepare_cached(statements::SELECT_UNSYNCED_MEMBERS)?;
+            statement
+                .query_map((sync.0, segment.0, after.0, limit), read_unsynced_member)?
+                .collect()
         });
         Ok(read.await?)
     }
@@ -107,9 +110,13 @@ impl SyncStore for SqliteSegmentStore {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<SyncedMember>, SegmentError> {
         let read = self.store().read(move |c| {
-            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_SYNCED_MEMBERS,
+                "t.profile",
+                &profiles,
+            );
             let asked = (sync.0, segment.0, i64::MIN, profiles.len());
-            c.prepare(&text)?.query_map(asked, told)?.collect()
+            c.prepare(&text)?.query_map(asked, read_synced_member)?.collect()
         });
         Ok(read.await?)
     }
@@ -121,9 +128,13 @@ impl SyncStore for SqliteSegmentStore {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         let read = self.store().read(move |c| {
-            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let text = statements::restrict_to_profiles(
+                statements::SELECT_UNSYNCED_MEMBERS,
+                "m.profile",
+                &profiles,
+            );
             let asked = (sync.0, segment.0, i64::MIN, profiles.len());
-            c.prepare(&text)?.query_map(asked, untold)?.collect()
+            c.prepare(&text)?.query_map(asked, read_unsynced_member)?.collect()
         });
         Ok(read.await?)
     }
@@ -204,37 +215,37 @@ impl SyncStore for SqliteSegmentStore {
         Ok(())
     }
 
-    async fn finish(
+    async fn record_synced_run(
         &self,
         sync: SyncId,
         ran_at: i64,
         checked: Option<i64>,
     ) -> Result<(), SegmentError> {
-        let finished = self
-            .store()
-            .write_durably(move |c| c.execute(statements::FINISHED, (sync.0, ran_at, checked)));
+        let finished = self.store().write_durably(move |c| {
+            c.execute(statements::RECORD_SYNCED_RUN, (sync.0, ran_at, checked))
+        });
         finished.await?;
         Ok(())
     }
 
     async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
         let sizes = self.store().read(move |c| {
-            c.query_row(statements::SIZES, [sync.0], |row| {
-                Ok(SyncMemberCounts { heard: row.get(0)?, stuck: row.get(1)? })
+            c.query_row(statements::COUNT_SYNCED_MEMBERS, [sync.0], |row| {
+                Ok(SyncMemberCounts { confirmed: row.get(0)?, removal_failed: row.get(1)? })
             })
         });
         Ok(sizes.await?)
     }
 }
 
-fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
+fn read_synced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
     let consent: Option<String> = row.get(5)?;
     let is_known: bool = row.get(6)?;
     let place: Option<String> = row.get(7)?;
     Ok(SyncedMember {
         profile: ProfileId(row.get(0)?),
         row: AudienceRow::from_stored(row.get::<_, String>(1)?),
-        at: row.get(2)?,
+        sent_at_ms: row.get(2)?,
         status: SyncStatus::of_number(row.get(3)?),
         is_member: row.get(4)?,
         consent: is_known.then(|| consent.unwrap_or_default()),
@@ -242,7 +253,7 @@ fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
     })
 }
 
-fn untold(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
+fn read_unsynced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
     Ok((ProfileId(row.get(0)?), row.get(1)?))
 }
 

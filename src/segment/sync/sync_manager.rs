@@ -36,7 +36,7 @@ pub(super) struct SyncTaskConfig {
     pub(super) segment: SegmentId,
     pub(super) sync: SyncSettings,
     /// The segment is deleted: all members are to be removed.
-    pub(super) drains: bool,
+    pub(super) is_draining: bool,
     /// The destination does not run.
     pub(super) is_away: bool,
 }
@@ -112,15 +112,15 @@ pub struct SyncDependencies {
 /// People to be synced before the segment's next run, which syncs everyone.
 pub(super) struct RealtimeSyncQueue {
     people: Mutex<BTreeSet<ProfileId>>,
-    most: usize,
-    pub(super) has_more: Notify,
+    max_people: usize,
+    pub(super) people_added: Notify,
 }
 
 impl RealtimeSyncQueue {
     /// Adds some; those beyond the bound are left to the next run.
     pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
         let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.most.saturating_sub(own.len());
+        let room = self.max_people.saturating_sub(own.len());
         own.extend(people.into_iter().take(room));
     }
 
@@ -133,31 +133,31 @@ impl RealtimeSyncQueue {
 
 /// A running task, with the means to stop it.
 struct RunningSync {
-    order: SyncTaskConfig,
-    pushed: Arc<RealtimeSyncQueue>,
+    config: SyncTaskConfig,
+    realtime_queue: Arc<RealtimeSyncQueue>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
 
 /// The tasks of all syncs.
 pub struct SyncManager {
-    footing: Arc<SyncDependencies>,
+    dependencies: Arc<SyncDependencies>,
     running: Mutex<BTreeMap<SegmentSyncKey, RunningSync>>,
     states: Arc<Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>>,
     tasks: TaskTracker,
     /// Changes with every run of a segment.
-    ran: watch::Sender<()>,
+    run_sender: watch::Sender<()>,
 }
 
 impl SyncManager {
     /// Builds a manager without syncs.
     pub fn new(footing: SyncDependencies) -> Self {
         Self {
-            footing: Arc::new(footing),
+            dependencies: Arc::new(footing),
             running: Mutex::default(),
             states: Arc::default(),
             tasks: TaskTracker::new(),
-            ran: watch::Sender::new(()),
+            run_sender: watch::Sender::new(()),
         }
     }
 
@@ -169,7 +169,7 @@ impl SyncManager {
     ) -> Result<(), SegmentError> {
         let mut wanted = BTreeMap::new();
         for site in sites {
-            for known in self.footing.segments.list_segments(site.id).await? {
+            for known in self.dependencies.segments.list_segments(site.id).await? {
                 let segment = site.segments.iter().find(|it| *it.name == *known.name);
                 let key = |sync: &SyncSettings| SegmentSyncKey {
                     site: site.name.clone(),
@@ -177,19 +177,21 @@ impl SyncManager {
                     destination: sync.destination.clone(),
                     kind: sync.kind.name(),
                 };
-                let dispatcher = &self.footing.dispatcher;
+                let dispatcher = &self.dependencies.dispatcher;
                 let order = |sync: SyncSettings, drains| SyncTaskConfig {
                     site: site.id,
                     segment: known.id,
                     is_away: !dispatcher.is_configured(&site.name, &sync.destination),
                     sync,
-                    drains,
+                    is_draining: drains,
                 };
                 for sync in segment.iter().flat_map(|it| &it.syncs) {
                     wanted.insert(key(sync), order(sync.clone(), false));
                 }
                 // Destinations that have members but are no longer to get any.
-                for (destination, kind) in self.footing.store.synced_destinations(known.id).await? {
+                for (destination, kind) in
+                    self.dependencies.store.synced_destinations(known.id).await?
+                {
                     let sync = SyncSettings::ending(&destination, kind, &known.name);
                     wanted.entry(key(&sync)).or_insert_with(|| order(sync, true));
                 }
@@ -203,11 +205,11 @@ impl SyncManager {
         let mut running = self.lock();
         let mut ending = BTreeMap::new();
         running.retain(|key, it| {
-            let stays = wanted.get(key) == Some(&it.order);
+            let stays = wanted.get(key) == Some(&it.config);
             if !stays {
                 it.stop.cancel();
                 ending.insert(key.clone(), it.ended.clone());
-                self.pass_on(key, wanted.get(key));
+                self.hand_over_state(key, wanted.get(key));
             }
             stays
         });
@@ -218,19 +220,19 @@ impl SyncManager {
             let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
             let pushed = Arc::new(RealtimeSyncQueue {
                 people: Mutex::default(),
-                most: self.footing.realtime_people,
-                has_more: Notify::new(),
+                max_people: self.dependencies.realtime_people,
+                people_added: Notify::new(),
             });
             let care = format!("(sync) {} {}", key.segment, key.destination);
-            let care = self.footing.journal.guard().care(order.site, &care);
+            let care = self.dependencies.journal.guard().reader_guard(order.site, &care);
             let task = SyncTask {
-                care: Arc::new(care),
-                pushed: pushed.clone(),
-                footing: self.footing.clone(),
+                reader_guard: Arc::new(care),
+                realtime_queue: pushed.clone(),
+                dependencies: self.dependencies.clone(),
                 states: self.states.clone(),
-                ran: self.ran.subscribe(),
+                run_receiver: self.run_sender.subscribe(),
                 key: key.clone(),
-                order: order.clone(),
+                config: order.clone(),
             };
             let (stopped, guard) = (stop.clone(), ended.clone().drop_guard());
             let before = ending.remove(&key);
@@ -245,22 +247,22 @@ impl SyncManager {
                     () = stopped.cancelled() => {}
                 }
             };
-            self.tasks.spawn_on(work, &self.footing.runtime);
-            running.insert(key, RunningSync { order, pushed, stop, ended });
+            self.tasks.spawn_on(work, &self.dependencies.runtime);
+            running.insert(key, RunningSync { config: order, realtime_queue: pushed, stop, ended });
         }
     }
 
     /// Keeps the state of a sync for its successor, so that operators see it all the time; removes the state
     /// and the series of a sync that has no successor.
-    fn pass_on(&self, key: &SegmentSyncKey, successor: Option<&SyncTaskConfig>) {
+    fn hand_over_state(&self, key: &SegmentSyncKey, successor: Option<&SyncTaskConfig>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         match (successor, states.get_mut(key)) {
             (None, _) => {
                 states.remove(key);
                 drop(states);
-                self.footing.conceal(key, &self.states);
+                self.dependencies.remove_series(key, &self.states);
             }
-            (Some(order), Some(state)) if order.drains && !order.is_away => {
+            (Some(order), Some(state)) if order.is_draining && !order.is_away => {
                 state.stand = SyncState::Drains;
             }
             (Some(order), Some(state)) if !order.is_away => state.stand = SyncState::Follows,
@@ -276,7 +278,7 @@ impl SyncManager {
         name: &str,
         destination: &str,
     ) -> Result<u64, SegmentError> {
-        let store = &self.footing.store;
+        let store = &self.dependencies.store;
         let heard = store.synced_destinations(segment).await?;
         let kinds: Vec<_> = heard.into_iter().filter(|(it, _)| it == destination).collect();
         if kinds.is_empty() {
@@ -290,8 +292,8 @@ impl SyncManager {
                 destination: destination.as_str().into(),
                 kind: kind.name(),
             };
-            let is_told = self.lock().get(&key).is_some_and(|it| !it.order.drains);
-            if is_told && self.stand(&key) != Some(SyncState::Abandoned) {
+            let is_told = self.lock().get(&key).is_some_and(|it| !it.config.is_draining);
+            if is_told && self.sync_state(&key) != Some(SyncState::Abandoned) {
                 return Err(SegmentError::StillSynced);
             }
             // A running task would store more rows.
@@ -302,31 +304,31 @@ impl SyncManager {
             }
             let sync = store.sync(segment, &destination, kind).await?.id;
             let sizes = store.sizes(sync).await?;
-            people += sizes.heard + sizes.stuck;
-            store.note_list(sync, None).await?;
-            store.finish(sync, 0, None).await?;
+            people += sizes.confirmed + sizes.removal_failed;
+            store.store_list(sync, None).await?;
+            store.record_synced_run(sync, 0, None).await?;
             self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            self.footing.conceal(&key, &self.states);
+            self.dependencies.remove_series(&key, &self.states);
         }
         Ok(people)
     }
 
-    fn stand(&self, key: &SegmentSyncKey) -> Option<SyncState> {
+    fn sync_state(&self, key: &SegmentSyncKey) -> Option<SyncState> {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.get(key).map(|state| state.stand)
     }
 
     /// Passes people who joined or left between two runs to the syncs of a segment.
     pub(in crate::segment) fn push(&self, segment: SegmentId, people: &[ProfileId]) {
-        for running in self.lock().values().filter(|it| it.order.segment == segment) {
-            running.pushed.add(people.iter().copied());
-            running.pushed.has_more.notify_one();
+        for running in self.lock().values().filter(|it| it.config.segment == segment) {
+            running.realtime_queue.add(people.iter().copied());
+            running.realtime_queue.people_added.notify_one();
         }
     }
 
     /// Notifies all syncs that a segment was run.
     pub(in crate::segment) fn notify_run(&self) {
-        self.ran.send_replace(());
+        self.run_sender.send_replace(());
     }
 
     /// Stops all syncs. Running calls are aborted: the next start repeats them.
@@ -360,7 +362,7 @@ impl SegmentSyncKey {
 
 impl SyncDependencies {
     /// Removes the series of a deleted sync, unless another kind of it exists.
-    pub(super) fn conceal(
+    pub(super) fn remove_series(
         &self,
         key: &SegmentSyncKey,
         states: &Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>,

@@ -65,15 +65,15 @@ pub(super) struct SyncRun<'p> {
     pub(super) segment: SegmentId,
     pub(super) segment_name: &'p str,
     pub(super) sync: &'p SyncSettings,
-    pub(super) outlet: &'p DestinationHandle,
+    pub(super) destination: &'p DestinationHandle,
     /// True if all rows are checked against the profiles.
     pub(super) rechecks: bool,
     /// True if everyone is to be removed, whatever the memberships are.
-    pub(super) drains: bool,
+    pub(super) is_draining: bool,
     /// The people to sync; `None` for everyone.
-    pub(super) of: Option<Vec<ProfileId>>,
+    pub(super) only_profiles: Option<Vec<ProfileId>>,
     /// The careful mode after an abort, by person.
-    pub(super) care: &'p Arc<ReaderGuard>,
+    pub(super) reader_guard: &'p Arc<ReaderGuard>,
 }
 
 /// Sorts before all profiles.
@@ -91,7 +91,7 @@ enum SyncChannel<'w> {
 struct SyncCandidate {
     profile: ProfileId,
     row: AudienceRow,
-    at: i64,
+    sent_at_ms: i64,
     /// True if an earlier call may have sent them already.
     is_doubtful: bool,
 }
@@ -102,7 +102,7 @@ impl SyncRun<'_> {
         let mut counts = SyncRunCounts::default();
         let way = self.open(kept).await?;
         self.remove_members(kept, &way, &mut counts).await?;
-        if !self.drains {
+        if !self.is_draining {
             self.add_members(kept, &way, &mut counts).await?;
         }
         Ok(counts)
@@ -113,7 +113,7 @@ impl SyncRun<'_> {
         if self.sync.kind == SyncKind::Events {
             return Ok(SyncChannel::Events);
         }
-        let Some(audience) = self.outlet.settings.destination.audience() else {
+        let Some(audience) = self.destination.settings.destination.audience() else {
             return Err(SyncRunError::Impossible(OutcomeReason::new("no_lists")));
         };
         if let Some(list) = &kept.list {
@@ -124,11 +124,11 @@ impl SyncRun<'_> {
             segment: self.segment_name,
             id: self.sync.list.as_deref(),
         };
-        let list = match audience.open(&listed, self.outlet.call()).await {
+        let list = match audience.open_list(&listed, self.destination.caller()).await {
             Ok(list) => list,
-            Err(outcome) => return Err(stopped(outcome)),
+            Err(outcome) => return Err(to_run_error(outcome)),
         };
-        self.store.note_list(kept.id, Some(list.clone())).await?;
+        self.store.store_list(kept.id, Some(list.clone())).await?;
         Ok(SyncChannel::List(audience, list))
     }
 
@@ -141,36 +141,40 @@ impl SyncRun<'_> {
     ) -> Result<(), SyncRunError> {
         let mut after = START;
         loop {
-            let page = self.told(kept, after).await?;
+            let page = self.synced_page(kept, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
             // A removal that failed would fail again a moment later.
             let tries = |told: &SyncedMember| {
-                self.rechecks || self.drains || told.status != SyncStatus::RemovalFailed
+                self.rechecks || self.is_draining || told.status != SyncStatus::RemovalFailed
             };
             let (mut gone, staying): (Vec<SyncedMember>, Vec<SyncedMember>) =
-                page.into_iter().filter(tries).partition(|told| !self.stays(told));
+                page.into_iter().filter(tries).partition(|told| !self.remains_synced(told));
             // A pending row is sent again; if the row has changed, the old one must go first.
             let doubtful: Vec<SyncedMember> = staying
                 .into_iter()
-                .filter(|it| self.rechecks || self.of.is_some() || it.status == SyncStatus::Pending)
+                .filter(|it| {
+                    self.rechecks
+                        || self.only_profiles.is_some()
+                        || it.status == SyncStatus::Pending
+                })
                 .collect();
             if !doubtful.is_empty() {
-                let (changed, same) = self.compared(doubtful).await?;
+                let (changed, same) = self.split_changed_rows(doubtful).await?;
                 gone.extend(changed);
                 // They are to be known there again, and by the same row.
                 let same = same.into_iter().filter(|it| it.status == SyncStatus::RemovalFailed);
                 let again = same
-                    .map(|it| (it.profile, SyncedMemberChange::Pending(it.row, it.at)))
+                    .map(|it| (it.profile, SyncedMemberChange::Pending(it.row, it.sent_at_ms)))
                     .collect();
                 self.store.record_member_changes(kept.id, again).await?;
             }
             let gone: Vec<SyncCandidate> = gone
                 .into_iter()
-                .map(|SyncedMember { profile, row, at, .. }| SyncCandidate {
+                .map(|SyncedMember { profile, row, sent_at_ms: at, .. }| SyncCandidate {
                     profile,
                     row,
-                    at,
+                    sent_at_ms: at,
                     is_doubtful: true,
                 })
                 .collect();
@@ -180,12 +184,12 @@ impl SyncRun<'_> {
         }
     }
 
-    async fn told(
+    async fn synced_page(
         &self,
         kept: &SyncRecord,
         after: ProfileId,
     ) -> Result<Vec<SyncedMember>, SegmentError> {
-        match &self.of {
+        match &self.only_profiles {
             None => self.store.synced_members(kept.id, self.segment, after, PAGE).await,
             Some(of) if after == START => {
                 self.store.synced_members_of(kept.id, self.segment, of.clone()).await
@@ -194,12 +198,12 @@ impl SyncRun<'_> {
         }
     }
 
-    async fn untold(
+    async fn unsynced_page(
         &self,
         kept: &SyncRecord,
         after: ProfileId,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        match &self.of {
+        match &self.only_profiles {
             None => self.store.unsynced_members(kept.id, self.segment, after, PAGE).await,
             Some(of) if after == START => {
                 self.store.unsynced_members_of(kept.id, self.segment, of.clone()).await
@@ -208,15 +212,16 @@ impl SyncRun<'_> {
         }
     }
 
-    fn stays(&self, told: &SyncedMember) -> bool {
+    fn remains_synced(&self, told: &SyncedMember) -> bool {
         let consent = told.consent.as_deref();
         let country = told.country.clone();
-        let may_be_known = consent.is_some_and(|it| consents(it, country, &self.outlet.settings));
-        !self.drains && told.is_member && may_be_known
+        let may_be_known =
+            consent.is_some_and(|it| consents(it, country, &self.destination.settings));
+        !self.is_draining && told.is_member && may_be_known
     }
 
     /// Splits rows into those that differ from the current ones, and those that do not.
-    async fn compared(
+    async fn split_changed_rows(
         &self,
         told: Vec<SyncedMember>,
     ) -> Result<(Vec<SyncedMember>, Vec<SyncedMember>), SyncRunError> {
@@ -238,7 +243,7 @@ impl SyncRun<'_> {
     ) -> Result<(), SyncRunError> {
         let mut after = START;
         loop {
-            let page = self.untold(kept, after).await?;
+            let page = self.unsynced_page(kept, after).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
@@ -252,7 +257,7 @@ impl SyncRun<'_> {
                         let told_at = since.get(&profile).copied().flatten();
                         let at = told_at.unwrap_or_else(|| now.as_millisecond());
                         let is_doubtful = told_at.is_some();
-                        new.push(SyncCandidate { profile, row, at, is_doubtful });
+                        new.push(SyncCandidate { profile, row, sent_at_ms: at, is_doubtful });
                     }
                     Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
                 }
@@ -270,12 +275,12 @@ impl SyncRun<'_> {
     ) -> Vec<(ProfileId, Result<AudienceRow, OutcomeReason>)> {
         let mut rows = Vec::with_capacity(people.len());
         while !people.is_empty() {
-            let count = self.care.group(people.iter().map(|someone| someone.id().0));
+            let count = self.reader_guard.group(people.iter().map(|someone| someone.id().0));
             let rest = people.split_off(count.min(people.len()));
             let some = std::mem::replace(&mut people, rest);
             let ids: Vec<i64> = some.iter().map(|someone| someone.id().0).collect();
             if let [id] = ids.as_slice()
-                && self.care.is_poisoned(*id)
+                && self.reader_guard.is_poisoned(*id)
             {
                 tracing::warn!(
                     site = self.site_name,
@@ -287,7 +292,7 @@ impl SyncRun<'_> {
                 rows.push((ProfileId(*id), Err(OutcomeReason::new("poison"))));
                 continue;
             }
-            let section = self.care.begin(ids).await;
+            let section = self.reader_guard.begin(ids).await;
             for someone in some {
                 let id = someone.id();
                 // A defect in a vendor's code must not end the sync.
@@ -301,10 +306,10 @@ impl SyncRun<'_> {
 
     /// Returns the row of a person for the destination.
     fn row(&self, someone: MemberProfile, now: Timestamp) -> Result<AudienceRow, OutcomeReason> {
-        let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
-        match (self.sync.kind, self.outlet.settings.destination.audience()) {
+        let person = someone.into_admitted_event(self.sync, &self.destination.settings, now)?;
+        match (self.sync.kind, self.destination.settings.destination.audience()) {
             (SyncKind::List, Some(audience)) => audience.row(&person),
-            _ => AudienceRow::of(&MemberIdentity::of(&person, &self.outlet.settings)?),
+            _ => AudienceRow::of(&MemberIdentity::of(&person, &self.destination.settings)?),
         }
     }
 
@@ -324,12 +329,12 @@ impl SyncRun<'_> {
         let mut heard = 0;
         for some in all.chunks(most) {
             if change == AudienceChange::Add {
-                let notes = some
-                    .iter()
-                    .map(|it| (it.profile, SyncedMemberChange::Pending(it.row.clone(), it.at)));
+                let notes = some.iter().map(|it| {
+                    (it.profile, SyncedMemberChange::Pending(it.row.clone(), it.sent_at_ms))
+                });
                 self.store.record_member_changes(kept.id, notes.collect()).await?;
             }
-            let ends = self.tell(kept, way, change, some).await;
+            let ends = self.send_call(kept, way, change, some).await;
             let mut notes = Vec::with_capacity(some.len());
             let mut stop = None;
             for (telling, end) in some.iter().zip(ends) {
@@ -363,7 +368,7 @@ impl SyncRun<'_> {
             }
             self.store.record_member_changes(kept.id, notes).await?;
             if let Some(outcome) = stop {
-                return Err(stopped(outcome));
+                return Err(to_run_error(outcome));
             }
         }
         Ok(heard)
@@ -371,7 +376,7 @@ impl SyncRun<'_> {
 
     /// Sends some changes in one call; if they are refused as a whole, in halves until the bad one is
     /// alone.
-    async fn tell(
+    async fn send_call(
         &self,
         kept: &SyncRecord,
         way: &SyncChannel<'_>,
@@ -381,7 +386,7 @@ impl SyncRun<'_> {
         let ends = match way {
             SyncChannel::List(audience, list) => {
                 let rows: Vec<AudienceRow> = some.iter().map(|it| it.row.clone()).collect();
-                audience.change(list, change, &rows, self.outlet.call()).await
+                audience.change_members(list, change, &rows, self.destination.caller()).await
             }
             SyncChannel::Events => self.append(kept, change, some).await,
         };
@@ -392,11 +397,11 @@ impl SyncRun<'_> {
         if first.is_empty() {
             return ends.into_iter().map(refused_as_dead).collect();
         }
-        let mut ends = Box::pin(self.tell(kept, way, change, first)).await;
+        let mut ends = Box::pin(self.send_call(kept, way, change, first)).await;
         // A problem that stops the first half stops the second.
-        match ends.iter().find(|end| holds_up(end)).cloned() {
+        match ends.iter().find(|end| stops_run(end)).cloned() {
             Some(end) => ends.resize(some.len(), end),
-            None => ends.extend(Box::pin(self.tell(kept, way, change, second)).await),
+            None => ends.extend(Box::pin(self.send_call(kept, way, change, second)).await),
         }
         ends
     }
@@ -409,10 +414,10 @@ impl SyncRun<'_> {
         some: &[SyncCandidate],
     ) -> Vec<Outcome> {
         let now = self.clock.now();
-        let destination = &self.outlet.settings.name;
+        let destination = &self.destination.settings.name;
         let record = |telling: &SyncCandidate| {
             let named: MemberIdentity = telling.row.read()?;
-            let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.at);
+            let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.sent_at_ms);
             let enters = change == AudienceChange::Add;
             let event = named.event(self.segment_name, destination, (&stay, enters), now)?;
             let body = serde_json::to_vec(&event)
@@ -446,7 +451,7 @@ impl SyncRun<'_> {
 }
 
 /// Returns true if the outcome is not about the person.
-fn holds_up(end: &Outcome) -> bool {
+fn stops_run(end: &Outcome) -> bool {
     match end {
         Outcome::Delivered | Outcome::Skipped(_) | Outcome::Refused(_) => false,
         Outcome::Dead(reason) => reason.code == LIST_GONE,
@@ -462,7 +467,7 @@ fn refused_as_dead(end: Outcome) -> Outcome {
     }
 }
 
-fn stopped(outcome: Outcome) -> SyncRunError {
+fn to_run_error(outcome: Outcome) -> SyncRunError {
     match outcome {
         Outcome::Retry { reason, after } => SyncRunError::Destination(reason, after),
         Outcome::Throttled { reason, after } => SyncRunError::Destination(reason, Some(after)),

@@ -9,7 +9,7 @@ fn rule_finds_people_with_abandoned_carts() {
         { "event": "Product Added", "count": ">= 1", "within": "7d" },
         { "not": { "event": "Order Completed", "within": "7d" } },
     ] }));
-    let holds = |done: &[(&str, i64)]| rule.holds(&doer(done), now_ms());
+    let holds = |done: &[(&str, i64)]| rule.holds(&person_with_events(done), now_ms());
     assert!(holds(&[("Product Added", 1)]));
     assert!(
         holds(&[("Product Added", 7)]),
@@ -111,7 +111,7 @@ fn parse_refuses_a_path_that_begins_with_a_part_of_an_event() {
     }
     for path in ["traits.plan", "trait.plan", "profile.traits"] {
         let found = mistakes(json!({ "trait": path, "=": "pro" }));
-        assert_eq!((found.len(), found[0].better.is_some()), (1, true), "{path}: {found:?}");
+        assert_eq!((found.len(), found[0].suggestion.is_some()), (1, true), "{path}: {found:?}");
     }
     for path in ["cart.value", "property.price", "revenue"] {
         assert!(mistakes(json!({ "event": "X", "where": { path: 1 } })).is_empty(), "{path}");

@@ -6,7 +6,7 @@ mod poison;
 mod pushes;
 mod runs;
 mod speed;
-mod told;
+mod synced_rows;
 
 pub(in crate::segment) use runs::segment;
 
@@ -149,7 +149,7 @@ use in_every_backend;
 /// A segment store in one backend, next to profiles.
 struct SegmentTestBed {
     segments: Arc<dyn SegmentStore>,
-    told: Arc<dyn sync::SyncStore>,
+    sync_store: Arc<dyn sync::SyncStore>,
     people: TestPeopleStore,
 }
 
@@ -171,7 +171,7 @@ impl SegmentTestBed {
         let segments = Arc::new(SqliteSegmentStore::new(store.clone(), Duration::from_secs(60)));
         Self {
             segments: segments.clone(),
-            told: segments,
+            sync_store: segments,
             people: TestPeopleStore::Sqlite(store, folder),
         }
     }
@@ -184,7 +184,7 @@ impl SegmentTestBed {
         let segments = PostgresSegmentStore::new(database.clone(), Duration::from_secs(60));
         let segments = Arc::new(segments);
         let people = TestPeopleStore::Postgres(database, site);
-        Some(Self { segments: segments.clone(), told: segments, people })
+        Some(Self { segments: segments.clone(), sync_store: segments, people })
     }
 
     async fn add(&self, id: i64, person: RuleProfile) {
@@ -230,7 +230,7 @@ fn mistakes(value: Value) -> Vec<String> {
 }
 
 /// Builds a person with these events, each at noon some days ago.
-fn doer(done: &[(&str, i64)]) -> RuleProfile {
+fn person_with_events(done: &[(&str, i64)]) -> RuleProfile {
     let mut person =
         RuleProfile { traits: object(json!({ "plan": "pro" })), ..RuleProfile::default() };
     for (name, days_ago) in done {

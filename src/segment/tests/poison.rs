@@ -33,7 +33,7 @@ impl SegmentStore for FatalSegmentStore {
         Ok(self.ran.lock().unwrap().clone())
     }
 
-    async fn begin(
+    async fn begin_run(
         &self,
         _site: SiteId,
         name: &str,
@@ -41,7 +41,12 @@ impl SegmentStore for FatalSegmentStore {
     ) -> Result<(SegmentId, i64), SegmentError> {
         let mut ran = self.ran.lock().unwrap();
         let id = SegmentId(i64::try_from(ran.len()).unwrap());
-        ran.push(SegmentRecord { id, name: name.to_owned(), begun_at: Some(now_ms), ran: None });
+        ran.push(SegmentRecord {
+            id,
+            name: name.to_owned(),
+            begun_at: Some(now_ms),
+            last_run: None,
+        });
         Ok((id, now_ms))
     }
 
@@ -49,7 +54,7 @@ impl SegmentStore for FatalSegmentStore {
         Ok(0)
     }
 
-    async fn evaluate_of(
+    async fn evaluate_profiles(
         &self,
         _site: SiteId,
         rule: Arc<SegmentRule>,
@@ -74,7 +79,7 @@ impl SegmentStore for FatalSegmentStore {
         Ok(MembershipPage::new())
     }
 
-    async fn page_of(
+    async fn memberships_of(
         &self,
         _segment: SegmentId,
         _profiles: Vec<ProfileId>,
@@ -91,7 +96,7 @@ impl SegmentStore for FatalSegmentStore {
         Ok(())
     }
 
-    async fn end(
+    async fn end_run(
         &self,
         segment: SegmentId,
         at_ms: i64,
@@ -102,7 +107,7 @@ impl SegmentStore for FatalSegmentStore {
             SegmentRunSummary { at_ms, took_ms, size: 0, added: 0, removed: 0, fingerprint };
         let mut ran = self.ran.lock().unwrap();
         let known = ran.iter_mut().find(|known| known.id == segment).unwrap();
-        (known.begun_at, known.ran) = (None, Some(ended.clone()));
+        (known.begun_at, known.last_run) = (None, Some(ended.clone()));
         self.has_run.notify_one();
         Ok(ended)
     }
@@ -169,7 +174,7 @@ async fn segment_that_aborts_is_disabled_until_an_operator_runs_it() {
         let (journal, fatal, segments, _) = start(folder.path()).await;
         let stop = CancellationToken::new();
         let mut following = JoinSet::new();
-        following.spawn(segments.clone().follow(stop));
+        following.spawn(segments.clone().run_until_stopped(stop));
         fatal.reached.notified().await;
         // Aborted in the middle, and the journal is not closed.
         following.shutdown().await;
@@ -178,7 +183,7 @@ async fn segment_that_aborts_is_disabled_until_an_operator_runs_it() {
     let (journal, fatal, segments, metrics) = start(folder.path()).await;
     let stop = CancellationToken::new();
     let mut following = JoinSet::new();
-    following.spawn(segments.clone().follow(stop.clone()));
+    following.spawn(segments.clone().run_until_stopped(stop.clone()));
     fatal.has_run.notified().await;
     let listed = segments.list(None).await.unwrap();
     let of = |name: &str| listed.iter().find(|it| &*it.name == name).unwrap();

@@ -43,7 +43,7 @@ async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
     let site = SiteSegments { id: SITE, name: "shop".into(), segments: segments.to_vec() };
     roster.apply(vec![site]);
     let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
-    task.spawn(roster.clone().follow(stop.clone()));
+    task.spawn(roster.clone().run_until_stopped(stop.clone()));
     let have_run = async {
         while roster.list(None).await.unwrap().iter().any(|it| it.ran.is_none()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -53,7 +53,7 @@ async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
     are_members(&roster, &[1, 2, 3, 4, 5, 6]).await;
     bed.execute("UPDATE profiles SET traits = '{}' WHERE id IN (1, 2)").await;
     bed.execute("DELETE FROM profiles WHERE id = 3").await;
-    bed.add(7, doer(&[])).await;
+    bed.add(7, person_with_events(&[])).await;
     let say = |ids: &[i64]| {
         let profiles = ids.iter().copied().map(ProfileId).collect();
         changed.record_changes(SITE, &ProfileChanges { profiles, ..ProfileChanges::default() });

@@ -19,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(10_000_000);
 pub(in crate::segment) fn segment(name: &str, rule: SegmentRule) -> SegmentSettings {
     SegmentSettings {
         name: name.into(),
-        by: MembershipUnit::User,
+        unit: MembershipUnit::User,
         schedule: SegmentSchedule::Every(Duration::from_secs(3600)),
         jitter: Some(Duration::ZERO),
-        written: Value::from(format!("{rule:?}")),
+        rule_source: Value::from(format!("{rule:?}")),
         rule,
         syncs: Vec::new(),
     }
@@ -31,7 +31,7 @@ pub(in crate::segment) fn segment(name: &str, rule: SegmentRule) -> SegmentSetti
 impl SegmentTestBed {
     pub(super) async fn with(self, people: i64) -> Self {
         for id in 1..=people {
-            self.add(id, doer(&[("A", id % 10)])).await;
+            self.add(id, person_with_events(&[("A", id % 10)])).await;
         }
         self
     }
@@ -47,7 +47,7 @@ impl SegmentTestBed {
         page.iter().map(|it| (it.profile.0, it.is_member)).collect()
     }
 
-    fn roster(&self, clock: Arc<ManualClock>) -> (Arc<SegmentScheduler>, Arc<Metrics>) {
+    fn scheduler(&self, clock: Arc<ManualClock>) -> (Arc<SegmentScheduler>, Arc<Metrics>) {
         let (segments, metrics) = self.segments(clock);
         (Arc::new(segments), metrics)
     }
@@ -113,7 +113,7 @@ async fn run_writes_differences_and_keeps_former_members_until_the_next(bed: Seg
     assert_eq!(counts(&bed.run(&segment, 2000).await), (40, 0, 0));
     bed.execute("UPDATE profiles SET traits = '{}' WHERE id <= 9").await;
     bed.execute("DELETE FROM profiles WHERE id = 40").await;
-    bed.add(41, doer(&[])).await;
+    bed.add(41, person_with_events(&[])).await;
     assert_eq!(counts(&bed.run(&segment, 3000).await), (31, 1, 10));
     let left = (1..=9).chain([40]).map(|id| (id, false));
     let mut changed: Vec<_> = left.chain([(41, true)]).collect();
@@ -127,7 +127,7 @@ async fn run_writes_differences_and_keeps_former_members_until_the_next(bed: Seg
 async fn aborted_run_and_its_repetition_are_one_run(bed: SegmentTestBed) {
     let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan" })));
-    let (id, at) = bed.segments.begin(SITE, "a", 1000).await.unwrap();
+    let (id, at) = bed.segments.begin_run(SITE, "a", 1000).await.unwrap();
     let some = (1..=15).map(|id| (ProfileId(id), MembershipChange::Join)).collect();
     bed.segments.change(id, some, at).await.unwrap();
     let ran = bed.run(&segment, 9000).await;
@@ -146,11 +146,11 @@ async fn segments_run_when_due_by_their_stored_state() {
     };
     let plan = || segment("a", rule(json!({ "trait": "plan" })));
     let start = |segments: Vec<SegmentSettings>| {
-        let (roster, metrics) = bed.roster(clock.clone());
+        let (roster, metrics) = bed.scheduler(clock.clone());
         roster.apply(site(segments));
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(roster.clone().follow(stop.clone()));
+        task.spawn(roster.clone().run_until_stopped(stop.clone()));
         (roster, metrics, stop, task)
     };
     let ran_at = async |roster: &SegmentScheduler, at: i64| {
@@ -203,7 +203,7 @@ async fn segments_run_when_due_by_their_stored_state() {
 
 async fn preview_samples_people_from_the_whole_range(bed: SegmentTestBed) {
     let bed = bed.with(100).await;
-    let (roster, _) = bed.roster(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    let (roster, _) = bed.scheduler(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
     let rule = Arc::new(rule(json!({ "event": "A", "within": "3d" })));
     let preview = roster.preview("shop", rule.clone(), MembershipUnit::User, 4).await.unwrap();
@@ -234,18 +234,18 @@ async fn one_of_the_gateways_that_share_a_database_runs_the_segments() {
     let Some(bed) = SegmentTestBed::postgres().await else { return };
     let TestPeopleStore::Postgres(database, _) = &bed.people else { panic!() };
     let other = PostgresSegmentStore::new(database.clone(), Duration::from_secs(60));
-    bed.add(1, doer(&[])).await;
+    bed.add(1, person_with_events(&[])).await;
     assert_eq!(bed.segments.list_segments(SITE).await.unwrap(), []);
-    assert!(matches!(other.list_segments(SITE).await, Err(SegmentError::Elsewhere)));
-    assert!(matches!(other.begin(SITE, "a", 1).await, Err(SegmentError::Elsewhere)));
+    assert!(matches!(other.list_segments(SITE).await, Err(SegmentError::NotLeader)));
+    assert!(matches!(other.begin_run(SITE, "a", 1).await, Err(SegmentError::NotLeader)));
     let all = Arc::new(rule(json!({ "trait": "plan" })));
     assert_eq!(
         other.evaluate(SITE, all, MembershipUnit::User, 1).await.unwrap().len(),
         1,
         "anyone may ask"
     );
-    let SegmentTestBed { segments, told, .. } = bed;
-    drop((segments, told));
+    let SegmentTestBed { segments, sync_store, .. } = bed;
+    drop((segments, sync_store));
     let taken_over = async {
         while other.list_segments(SITE).await.is_err() {
             tokio::task::yield_now().await;

@@ -20,7 +20,7 @@ fn person(id: i64) -> RuleProfile {
     if id % 9 == 0 {
         done.push(("Order Completed", id % 13));
     }
-    let mut person = doer(&done);
+    let mut person = person_with_events(&done);
     person.traits = object(json!({
         "plan": plan, "email": format!("person{id}@shop.example"), "age": id % 90,
         "address": { "city": "Bern", "country": "CH" }, "name": "Somebody Ordinary",

@@ -28,7 +28,7 @@ use crate::vendors::{Outcome, OutcomeReason, VendorCall, VendorReply};
 const MAX_ROWS: usize = 10_000;
 
 /// The id without a user, with which a cohort is made.
-const NOBODY: &str = "tagway-nobody";
+const COHORT_SEED_ID: &str = "tagway-nobody";
 
 /// The addresses of the cohort API, and its credentials.
 pub(super) struct AmplitudeCohortApi {
@@ -101,7 +101,7 @@ impl VendorAudience for AmplitudeDestination {
         }
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         call: &dyn VendorCall,
@@ -113,7 +113,7 @@ impl VendorAudience for AmplitudeDestination {
             return Ok(id.to_owned());
         }
         let body = json!({
-            "name": list.title, "app_id": cohorts.app_id, "id_type": "BY_USER_ID", "ids": [NOBODY],
+            "name": list.title, "app_id": cohorts.app_id, "id_type": "BY_USER_ID", "ids": [COHORT_SEED_ID],
             "owner": cohorts.owner, "published": true, "skip_invalid_ids": true,
         });
         let result = call.call(cohorts.request(&cohorts.upload, &body)).await;
@@ -125,7 +125,7 @@ impl VendorAudience for AmplitudeDestination {
         created_list_id(body.get("cohortId").or_else(|| body.get("cohort_id")))
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,

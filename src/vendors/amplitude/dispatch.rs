@@ -78,7 +78,7 @@ pub(super) struct AmplitudeBatchRun<'d> {
     /// The worst outcome of each event; `None` at the end means delivered.
     outcomes: Vec<Option<Outcome>>,
     /// The visitors that Amplitude throttles, with the outcome: their later events wait as well.
-    held: HashMap<&'d str, Outcome>,
+    throttled: HashMap<&'d str, Outcome>,
     /// The outcome of the failed call after which nothing more is sent.
     stopped: Option<Outcome>,
 }
@@ -90,7 +90,7 @@ impl<'d> AmplitudeBatchRun<'d> {
         call: &'d dyn VendorCall,
     ) -> Self {
         let (outcomes, held) = (vec![None; batch.len()], HashMap::new());
-        Self { settings, batch, call, outcomes, held, stopped: None }
+        Self { settings, batch, call, outcomes, throttled: held, stopped: None }
     }
 
     /// Sends everything; `hits` are those of the batch, in its order.
@@ -123,7 +123,7 @@ impl<'d> AmplitudeBatchRun<'d> {
                 bytes += piece.text.len() + 1;
                 together.push(piece);
             }
-            together.retain(|piece| self.may_go(piece.event));
+            together.retain(|piece| self.can_send(piece.event));
             if !together.is_empty() {
                 self.send(together).await;
             }
@@ -147,7 +147,7 @@ impl<'d> AmplitudeBatchRun<'d> {
                     for (piece, outcome) in together.into_iter().zip(outcomes) {
                         match outcome {
                             Some(outcome) => self.note(piece.event, outcome),
-                            None if self.may_go(piece.event) => rest.push(piece),
+                            None if self.can_send(piece.event) => rest.push(piece),
                             None => {}
                         }
                     }
@@ -175,7 +175,7 @@ impl<'d> AmplitudeBatchRun<'d> {
                     && texts.len() < FORM_ENTRIES;
                 fits || texts.is_empty()
             }) {
-                if self.may_go(entry.event) {
+                if self.can_send(entry.event) {
                     bytes += entry.bytes;
                     properties += entry.properties;
                     events.push(entry.event);
@@ -197,7 +197,7 @@ impl<'d> AmplitudeBatchRun<'d> {
 
     /// Returns true if more of this event is to be sent. Records the outcome of an event that waits behind
     /// another of its visitor, or behind a failed call.
-    fn may_go(&mut self, event: usize) -> bool {
+    fn can_send(&mut self, event: usize) -> bool {
         if self.outcomes.get(event).is_some_and(Option::is_some) {
             return false;
         }
@@ -205,7 +205,7 @@ impl<'d> AmplitudeBatchRun<'d> {
             self.note(event, outcome);
             return false;
         }
-        let before = self.key(event).and_then(|key| self.held.get(key)).cloned();
+        let before = self.key(event).and_then(|key| self.throttled.get(key)).cloned();
         let is_free = before.is_none();
         if let Some(outcome) = before {
             self.note(event, outcome);
@@ -220,10 +220,10 @@ impl<'d> AmplitudeBatchRun<'d> {
     /// Records the worse of an event's outcome so far and this one.
     fn note(&mut self, event: usize, outcome: Outcome) {
         if let (Outcome::Throttled { .. }, Some(key)) = (&outcome, self.key(event)) {
-            self.held.entry(key).or_insert_with(|| outcome.clone());
+            self.throttled.entry(key).or_insert_with(|| outcome.clone());
         }
         let Some(slot) = self.outcomes.get_mut(event) else { return };
-        let is_worse = slot.as_ref().is_none_or(|known| gravity(&outcome) > gravity(known));
+        let is_worse = slot.as_ref().is_none_or(|known| severity(&outcome) > severity(known));
         if outcome != Outcome::Delivered && is_worse {
             *slot = Some(outcome);
         }
@@ -263,7 +263,7 @@ fn entries<'d>(
 }
 
 /// Returns the severity of an outcome: an event of several parts ends as the worst of them.
-fn gravity(outcome: &Outcome) -> u8 {
+fn severity(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Delivered | Outcome::Skipped(_) => 0,
         Outcome::Dead(_) => 1,

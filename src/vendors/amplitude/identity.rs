@@ -72,7 +72,7 @@ impl AmplitudeIds {
             event.context_text(&["device", "id"]).filter(|_| device_context::is_app(event)),
             event.event.anonymous_id.as_deref(),
         ];
-        let first = |ids: &[Option<&str>]| ids.iter().flatten().find_map(|id| usable(id));
+        let first = |ids: &[Option<&str>]| ids.iter().flatten().find_map(|id| valid_id(id));
         Self { user: first(&user), device: first(&device) }
     }
 
@@ -83,7 +83,7 @@ impl AmplitudeIds {
 }
 
 /// Returns the id without space around it, if Amplitude takes it.
-pub(super) fn usable(id: &str) -> Option<String> {
+pub(super) fn valid_id(id: &str) -> Option<String> {
     let id = id.trim();
     let is_refused = REFUSED_IDS.iter().any(|refused| refused.eq_ignore_ascii_case(id));
     (!is_refused && id.chars().count() <= MAX_TEXT_CHARS).then(|| id.to_owned())
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn ids_that_amplitude_refuses_are_dropped() {
         for bad in ["Anonymous", " null ", "N/A", "0", "-1", "{}", "LMY47D", "undefined", ""] {
-            assert_eq!(usable(bad), None, "{bad:?}");
+            assert_eq!(valid_id(bad), None, "{bad:?}");
         }
-        assert_eq!(usable("00000000-0000-0000-0000-000000000000"), None);
-        assert_eq!(usable(&"x".repeat(MAX_TEXT_CHARS + 1)), None);
-        assert_eq!(usable(" 7 ").as_deref(), Some("7"), "short ids are taken with min_id_length");
+        assert_eq!(valid_id("00000000-0000-0000-0000-000000000000"), None);
+        assert_eq!(valid_id(&"x".repeat(MAX_TEXT_CHARS + 1)), None);
+        assert_eq!(valid_id(" 7 ").as_deref(), Some("7"), "short ids are taken with min_id_length");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::attribution::{self, AmplitudeAttribution};
-use super::identity::{self, AmplitudeIds, AmplitudeSdkCookie, usable};
+use super::identity::{self, AmplitudeIds, AmplitudeSdkCookie, valid_id};
 use super::settings::{AmplitudeProductMode, AmplitudeSettings};
 use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
@@ -126,7 +126,7 @@ impl AmplitudeMapper<'_> {
         let own = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
         let mut upload = self.upload(own.unwrap_or(name), None);
         let mut event_properties = properties(given, MAX_DEPTH, self.dropped);
-        self.add_arrival(&mut event_properties);
+        self.add_campaign_context(&mut event_properties);
         put_object(&mut upload, "event_properties", event_properties);
         self.add_event_facts(&mut upload, true);
         if !has_shares {
@@ -142,7 +142,7 @@ impl AmplitudeMapper<'_> {
     }
 
     /// Adds the visitor's acquisition, if the vendor's own library sent it with the event.
-    fn add_arrival(&self, own: &mut JsonObject) {
+    fn add_campaign_context(&self, own: &mut JsonObject) {
         if self.own_name().is_none() {
             return;
         }
@@ -158,7 +158,7 @@ impl AmplitudeMapper<'_> {
     /// Makes an event for each product of an order.
     fn bought(&mut self, order: &JsonObject) -> Vec<JsonObject> {
         let mut bought = Vec::new();
-        for (number, product) in (1..).zip(products::listed(order)) {
+        for (number, product) in (1..).zip(products::listed_products(order)) {
             let mut upload = self.upload("Product Purchased", Some(number));
             let mut own = properties(product, MAX_DEPTH, self.dropped);
             let order_id = order.get("order_id").and_then(products::text);
@@ -199,7 +199,7 @@ impl AmplitudeMapper<'_> {
         }
         let own_name = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
         let mut upload = self.upload(cut(own_name.unwrap_or(&event_type)), None);
-        self.add_arrival(&mut own);
+        self.add_campaign_context(&mut own);
         put_object(&mut upload, "event_properties", own);
         self.add_event_facts(&mut upload, true);
         Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
@@ -250,7 +250,7 @@ impl AmplitudeMapper<'_> {
         for (key, value) in came.set_once {
             set_once.insert(key, value);
         }
-        self.add_arrival(&mut set);
+        self.add_campaign_context(&mut set);
         for empty in [&mut set, &mut set_once, &mut unset] {
             empty.retain(|key, _| !key.is_empty());
         }
@@ -397,10 +397,10 @@ fn alias(
     if settings.user_map.is_none() {
         return Err(MappingRefusal::Skip("no_aliases"));
     }
-    let previous = event.event.previous_id.as_deref().and_then(usable);
-    let user = event.event.user_id.as_deref().and_then(usable);
+    let previous = event.event.previous_id.as_deref().and_then(valid_id);
+    let user = event.event.user_id.as_deref().and_then(valid_id);
     let mapping = match VENDOR.options(event).and_then(|options| options.get("unmap")) {
-        Some(Value::String(id)) => usable(id).map(|id| json!({ "user_id": id, "unmap": true })),
+        Some(Value::String(id)) => valid_id(id).map(|id| json!({ "user_id": id, "unmap": true })),
         Some(Value::Bool(true)) => {
             previous.or(user).map(|id| json!({ "user_id": id, "unmap": true }))
         }

@@ -17,10 +17,10 @@ const THROTTLE_WAIT: Duration = Duration::from_secs(30);
 const FORM_WAIT: Duration = Duration::from_secs(15);
 
 /// The most characters of the vendor's error message that are kept.
-const MAX_SAID_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 /// The parts of a reply that blame events by their index, and the reason code of each.
-const BLAME: &[(&str, &str)] = &[
+const REJECTION_FIELDS: &[(&str, &str)] = &[
     ("events_with_invalid_fields", "invalid_field"),
     ("events_with_missing_fields", "missing_field"),
     ("events_with_invalid_id_lengths", "invalid_id_length"),
@@ -58,12 +58,12 @@ pub(super) fn read(
     }
     let after = reply.retry_after(now);
     let mut outcomes = vec![None; sent.len()];
-    blame(&mut outcomes, body);
-    hold(&mut outcomes, body, sent, after.unwrap_or(THROTTLE_WAIT));
+    mark_rejected(&mut outcomes, body);
+    mark_throttled(&mut outcomes, body, sent, after.unwrap_or(THROTTLE_WAIT));
     if outcomes.iter().any(Option::is_some) {
         return AmplitudeOutcome::Parted(outcomes);
     }
-    let said = said(reply, settings);
+    let said = error_message(reply, settings);
     AmplitudeOutcome::Whole(if status == 400 {
         Outcome::Refused(OutcomeReason::detailed("refused", said))
     } else {
@@ -87,10 +87,10 @@ pub(super) fn read_form(
             if names_key || mentions_key(&String::from_utf8_lossy(&reply.body)) {
                 return invalid_key();
             }
-            Outcome::Refused(OutcomeReason::detailed("refused", said(reply, settings)))
+            Outcome::Refused(OutcomeReason::detailed("refused", error_message(reply, settings)))
         }
         429 => {
-            let reason = OutcomeReason::detailed("throttled", said(reply, settings));
+            let reason = OutcomeReason::detailed("throttled", error_message(reply, settings));
             let after = reply.retry_after(now).unwrap_or(FORM_WAIT);
             Outcome::Throttled { reason, after }
         }
@@ -106,7 +106,7 @@ pub(super) fn read_cohort(
 ) -> Outcome {
     match (classify_reply(result, now).outcome(), result) {
         (Outcome::Refused(reason), Ok(reply)) => {
-            Outcome::Refused(OutcomeReason::detailed(reason.code, said(reply, settings)))
+            Outcome::Refused(OutcomeReason::detailed(reason.code, error_message(reply, settings)))
         }
         (outcome, _) => outcome,
     }
@@ -122,8 +122,12 @@ fn plain(
     match reply.status.as_u16() {
         // A firewall rejects the event's content, or Amplitude the gateway's region. The key is not the
         // cause.
-        403 => Outcome::Refused(OutcomeReason::detailed("forbidden", said(reply, settings))),
-        413 => Outcome::Refused(OutcomeReason::detailed("too_large", said(reply, settings))),
+        403 => {
+            Outcome::Refused(OutcomeReason::detailed("forbidden", error_message(reply, settings)))
+        }
+        413 => {
+            Outcome::Refused(OutcomeReason::detailed("too_large", error_message(reply, settings)))
+        }
         _ => classify_reply(result, now).outcome(),
     }
 }
@@ -144,26 +148,26 @@ fn mentions_key(error: &str) -> bool {
 }
 
 /// Marks the events that the reply blames as dead: Amplitude takes the others without them.
-fn blame(outcomes: &mut [Option<Outcome>], body: &JsonObject) {
-    for (part, code) in BLAME {
+fn mark_rejected(outcomes: &mut [Option<Outcome>], body: &JsonObject) {
+    for (part, code) in REJECTION_FIELDS {
         for (field, indices) in body.get(*part).and_then(Value::as_object).into_iter().flatten() {
             for index in whole_numbers(indices) {
-                let field = field.chars().take(MAX_SAID_CHARS).collect::<String>();
+                let field = field.chars().take(MAX_ERROR_CHARS).collect::<String>();
                 settle(outcomes, index, || Outcome::Dead(OutcomeReason::detailed(code, field)));
             }
         }
     }
     for index in body.get("silenced_events").into_iter().flat_map(whole_numbers) {
-        settle(outcomes, index, silenced);
+        settle(outcomes, index, silenced_outcome);
     }
 }
 
-fn silenced() -> Outcome {
+fn silenced_outcome() -> Outcome {
     Outcome::Dead(OutcomeReason::detailed("silenced", "Amplitude silences this device"))
 }
 
 /// Marks the events of users and devices that the reply throttles or silences, or whose quota is used up.
-fn hold(
+fn mark_throttled(
     outcomes: &mut [Option<Outcome>],
     body: &JsonObject,
     sent: &[&AmplitudeIds],
@@ -182,7 +186,7 @@ fn hold(
     };
     for (index, ids) in sent.iter().enumerate() {
         if listed("silenced_users", "silenced_devices", ids) {
-            settle(outcomes, index, silenced);
+            settle(outcomes, index, silenced_outcome);
         }
         if listed("exceeded_daily_quota_users", "exceeded_daily_quota_devices", ids) {
             settle(outcomes, index, spent);
@@ -218,7 +222,7 @@ fn whole_numbers(value: &Value) -> impl Iterator<Item = usize> {
 }
 
 /// Returns the vendor's error message, without the key and cut to its first characters.
-fn said(reply: &VendorReply, settings: &AmplitudeSettings) -> String {
+fn error_message(reply: &VendorReply, settings: &AmplitudeSettings) -> String {
     let body = reply.json();
     let error = body.as_ref().and_then(|body| body.get("error")?.as_str());
     let text = match error {
@@ -227,7 +231,7 @@ fn said(reply: &VendorReply, settings: &AmplitudeSettings) -> String {
     };
     let key = settings.api_key.expose();
     let text = if key.is_empty() { text } else { text.replace(key, "[api_key]") };
-    let text: String = text.trim().chars().take(MAX_SAID_CHARS).collect();
+    let text: String = text.trim().chars().take(MAX_ERROR_CHARS).collect();
     let status = reply.status.as_u16();
     if text.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {text}") }
 }

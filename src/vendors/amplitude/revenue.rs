@@ -136,14 +136,14 @@ fn order_revenue(properties: &JsonObject) -> Option<Number> {
     let stated = products::first_number(properties, &["value", "subtotal"]);
     stated.or_else(net).or_else(|| {
         // The price and the quantity of the only product are more precise than their product.
-        unit(properties).is_none().then(|| products::worth(properties)).flatten()
+        unit(properties).is_none().then(|| products::total_price(properties)).flatten()
     })
 }
 
 /// Returns the amount of a refund: negative, with either sign in the event.
 fn refund(properties: &JsonObject) -> Option<Number> {
     let stated = products::first_number(properties, &["total", "revenue", "value"]);
-    let back = stated.or_else(|| products::worth(properties))?;
+    let back = stated.or_else(|| products::total_price(properties))?;
     if back.as_f64()? <= 0.0 {
         return Some(back);
     }

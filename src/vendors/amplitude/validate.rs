@@ -131,7 +131,7 @@ impl AmplitudeValidator<'_> {
             if !TEXTS.contains(&key.as_str()) && !OTHERS.contains(&key.as_str()) {
                 self.remark(&format!("{key} is no field"));
             }
-            self.says_something(key, value);
+            self.check_content(key, value);
         }
     }
 
@@ -285,16 +285,16 @@ impl AmplitudeValidator<'_> {
     }
 
     /// Checks that a value is neither null nor empty nor too long, at any depth.
-    fn says_something(&mut self, key: &str, value: &Value) {
+    fn check_content(&mut self, key: &str, value: &Value) {
         match value {
             Value::Null => self.remark(&format!("{key} is null")),
             Value::String(text) if text.is_empty() => self.remark(&format!("{key} is empty")),
             Value::String(text) if text.chars().count() > 1024 => {
                 self.remark(&format!("{key} is longer than 1024 characters"));
             }
-            Value::Array(items) => items.iter().for_each(|item| self.says_something(key, item)),
+            Value::Array(items) => items.iter().for_each(|item| self.check_content(key, item)),
             Value::Object(object) => {
-                object.iter().for_each(|(key, value)| self.says_something(key, value));
+                object.iter().for_each(|(key, value)| self.check_content(key, value));
             }
             _ => {}
         }

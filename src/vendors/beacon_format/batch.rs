@@ -23,9 +23,9 @@ pub type RefusedEvent = (usize, &'static str);
 pub struct MessageBatch {
     bounds: BeaconLimits,
     /// Bytes received.
-    came: usize,
+    received_bytes: usize,
     /// Bytes of the messages made.
-    made: usize,
+    message_bytes: usize,
     key: Option<Box<str>>,
     texts: Vec<Box<[u8]>>,
     refused: Vec<RefusedEvent>,
@@ -36,7 +36,14 @@ impl MessageBatch {
     pub fn new(inbound: &BeaconRequest<'_>) -> Self {
         let came = inbound.body.len() + inbound.query.len();
         let bounds = inbound.bounds;
-        Self { bounds, came, made: 0, key: None, texts: Vec::new(), refused: Vec::new() }
+        Self {
+            bounds,
+            received_bytes: came,
+            message_bytes: 0,
+            key: None,
+            texts: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// Returns the bounds of the beacon.
@@ -46,7 +53,7 @@ impl MessageBatch {
 
     /// Counts bytes that were encoded within the body: their decoded size counts, not the encoded one.
     pub fn add_unpacked(&mut self, bytes: usize) {
-        self.came = self.came.max(bytes);
+        self.received_bytes = self.received_bytes.max(bytes);
     }
 
     /// Records the key in the beacon, where its vendor has one: servers may send the gateway's token there.
@@ -83,15 +90,15 @@ impl MessageBatch {
 
     /// Returns the bytes that so many messages may have.
     fn room(&self, messages: usize) -> usize {
-        let of_bytes = self.came.saturating_mul(MAX_EXPANSION);
+        let of_bytes = self.received_bytes.saturating_mul(MAX_EXPANSION);
         let of_events = messages.saturating_mul(EVENT_BYTES);
         let room = of_bytes.saturating_add(of_events).saturating_add(self.bounds.made_bytes);
         room.min(self.bounds.messages_bytes)
     }
 
     /// Returns the bytes received: of the request, or of data decoded from it.
-    pub fn came(&self) -> usize {
-        self.came
+    pub fn received_bytes(&self) -> usize {
+        self.received_bytes
     }
 
     /// Adds a message.
@@ -100,13 +107,13 @@ impl MessageBatch {
     ///
     /// Fails if the batch has too many messages or bytes.
     pub fn push(&mut self, message: &JsonObject) -> Result<(), BeaconDecodeError> {
-        if self.len() >= self.bounds.events_within(self.came) {
+        if self.len() >= self.bounds.events_within(self.received_bytes) {
             return Err(BeaconDecodeError::TooMany);
         }
         let text =
             serde_json::to_vec(message).map_err(|_never| BeaconDecodeError::Malformed("JSON"))?;
-        self.made = self.made.saturating_add(text.len());
-        if self.made > self.room(self.texts.len() + 1) {
+        self.message_bytes = self.message_bytes.saturating_add(text.len());
+        if self.message_bytes > self.room(self.texts.len() + 1) {
             return Err(BeaconDecodeError::TooLarge);
         }
         self.texts.push(text.into_boxed_slice());

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::value::scalar_text;
-use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::event::{EventKind, JsonObject, is_identifying_id};
 use crate::values::time::read_event_time;
 
 /// Returns true if a value has no content: null, empty, or blank.
-pub fn says_nothing(value: &Value) -> bool {
+pub fn is_blank(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),
@@ -37,7 +37,7 @@ pub struct CanonicalMessage(JsonObject);
 /// Puts a member, if it has content.
 pub fn put(object: &mut JsonObject, name: &str, value: Option<impl Into<Value>>) {
     let Some(value) = value.map(Into::into) else { return };
-    if !says_nothing(&value) {
+    if !is_blank(&value) {
         object.insert(name.to_owned(), value);
     }
 }
@@ -73,7 +73,7 @@ impl CanonicalMessage {
     /// Adds an id, if it identifies someone.
     #[must_use]
     pub fn with_id(self, name: &str, id: Option<&str>) -> Self {
-        let id = id.map(str::trim).filter(|id| names_somebody(id));
+        let id = id.map(str::trim).filter(|id| is_identifying_id(id));
         self.with(name, id)
     }
 

@@ -139,7 +139,11 @@ pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &BeaconLimits
         }
         // A short text makes no large tree, whatever its content: nearly all are short.
         let most = text.len().saturating_mul(MAX_TREE_TIMES);
-        tree = tree.saturating_add(if most <= bounds.tree_bytes() { most } else { weigh(text) });
+        tree = tree.saturating_add(if most <= bounds.tree_bytes() {
+            most
+        } else {
+            max_tree_bytes(text)
+        });
     }
     tree <= bounds.tree_bytes()
 }
@@ -148,7 +152,7 @@ pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &BeaconLimits
 const MAX_TREE_TIMES: usize = 128;
 
 /// Returns the most bytes that a JSON text takes as a tree, without building it.
-fn weigh(text: &[u8]) -> usize {
+fn max_tree_bytes(text: &[u8]) -> usize {
     let mut sum = text.len();
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {

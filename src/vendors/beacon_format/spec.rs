@@ -8,10 +8,9 @@ use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
 
 use super::{
-    FormFields, MessageBatch, base64, insert_dotted, is_json, members, put, records, says_nothing,
-    tree,
+    FormFields, MessageBatch, base64, insert_dotted, is_blank, is_json, members, put, records, tree,
 };
-use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::event::{EventKind, JsonObject, is_identifying_id};
 use crate::vendors::beacon::{BeaconDecodeError, BeaconRequest};
 
 /// Members that identify a person, a visitor or a group.
@@ -105,7 +104,7 @@ impl BatchDefaults {
         };
         let [sent_at, context, integrations] = of_all;
         let bytes = of_all.into_iter().flatten().map(<[u8]>::len).sum();
-        let sent_at = parse(sent_at)?.filter(|value| !says_nothing(value));
+        let sent_at = parse(sent_at)?.filter(|value| !is_blank(value));
         let objects = [("context", object(context)?), ("integrations", object(integrations)?)];
         Ok(Self { sent_at, objects, bytes })
     }
@@ -140,14 +139,14 @@ pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &
         message.insert("type".to_owned(), kind.name().into());
     }
     let original = message.shift_remove("originalTimestamp");
-    if message.get("timestamp").is_none_or(says_nothing) {
+    if message.get("timestamp").is_none_or(is_blank) {
         put(message, "timestamp", original);
     }
     message.retain(|name, value| {
         if IDS.contains(&name.as_str()) {
             unquote(value);
             // Placeholder ids are removed, so that they do not take precedence over a valid one.
-            return !value.is_null() && value.as_str().is_none_or(names_somebody);
+            return !value.is_null() && value.as_str().is_none_or(is_identifying_id);
         }
         !value.is_null() && !TRANSPORT.contains(&name.as_str())
     });
@@ -160,7 +159,7 @@ pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &
         *context = Value::Object(JsonObject::new());
     }
     let Value::Object(context) = context else { return };
-    context.retain(|_, value| !says_nothing(value));
+    context.retain(|_, value| !is_blank(value));
     let mut source = JsonObject::new();
     put(&mut source, "client", Some(client));
     let version = context.get("library").and_then(|library| library.get("version"));

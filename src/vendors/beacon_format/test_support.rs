@@ -82,8 +82,8 @@ impl TestBeaconRequest {
             BeaconOutcome::Taken { events: 1 },
             BeaconOutcome::Ignored,
             BeaconOutcome::TooLarge,
-            BeaconOutcome::Later { limited: true },
-            BeaconOutcome::Later { limited: false },
+            BeaconOutcome::RetryLater { limited: true },
+            BeaconOutcome::RetryLater { limited: false },
         ] {
             self.answer(beacon, verdict);
         }

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use super::message::DriftAccount;
 use crate::event::JsonObject;
-use crate::vendors::contact_api::{ApiClient, StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{
+    ApiClient, StepError, check_reply, refusal_error, unreadable_reply_error,
+};
 use crate::vendors::{OutcomeReason, VendorCall, VendorCallError, VendorReply};
 
 /// The calls of one conversation.
 #[derive(Clone, Copy)]
 pub(super) struct DriftClient<'c> {
-    pub(super) front: &'c ApiClient,
+    pub(super) api_client: &'c ApiClient,
     pub(super) call: &'c dyn VendorCall,
     /// True if an entry that may have arrived may be sent again.
     pub(super) may_repeat: bool,
@@ -64,13 +66,13 @@ impl DriftClient<'_> {
         attributes: &JsonObject,
     ) -> Result<DriftCreateOutcome, StepError> {
         let body = json!({ "attributes": attributes });
-        let reply = self.tell(Method::POST, "/contacts", &body).await?;
+        let reply = self.send_json(Method::POST, "/contacts", &body).await?;
         if !reply.status.is_success() {
-            return Ok(DriftCreateOutcome::Refused(complaint(&reply)));
+            return Ok(DriftCreateOutcome::Refused(rejection_error(&reply)));
         }
         match contacts(&reply)?.into_iter().next() {
             Some(contact) => Ok(DriftCreateOutcome::New(contact.id)),
-            None => Err(unreadable(&reply)),
+            None => Err(unreadable_reply_error(&reply)),
         }
     }
 
@@ -81,22 +83,22 @@ impl DriftClient<'_> {
         attributes: &JsonObject,
     ) -> Result<DriftCallOutcome, StepError> {
         let body = json!({ "attributes": attributes });
-        let reply = self.tell(Method::PATCH, &format!("/contacts/{id}"), &body).await?;
+        let reply = self.send_json(Method::PATCH, &format!("/contacts/{id}"), &body).await?;
         match reply.status.as_u16() {
             200..=299 => Ok(DriftCallOutcome::Accepted),
-            404 => Ok(DriftCallOutcome::Rejected(complaint(&reply))),
-            _ => Err(complaint(&reply)),
+            404 => Ok(DriftCallOutcome::Rejected(rejection_error(&reply))),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
     /// Adds tags to a contact; its other tags stay.
     pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<DriftCallOutcome, StepError> {
         let body = Value::Array(tags.to_vec());
-        let reply = self.tell(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
+        let reply = self.send_json(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
         match reply.status.as_u16() {
             200..=299 => Ok(DriftCallOutcome::Accepted),
-            404 => Ok(DriftCallOutcome::Rejected(complaint(&reply))),
-            _ => Err(complaint(&reply)),
+            404 => Ok(DriftCallOutcome::Rejected(rejection_error(&reply))),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
@@ -104,18 +106,19 @@ impl DriftClient<'_> {
     pub(super) async fn untag(&self, id: i64, tag: &str) -> Result<DriftCallOutcome, StepError> {
         let tag = utf8_percent_encode(tag, NON_ALPHANUMERIC);
         let path = format!("/contacts/{id}/tags/{tag}");
-        let reply = self.send(self.front.build_request(Method::DELETE, &path)?).await?;
+        let reply = self.send(self.api_client.build_request(Method::DELETE, &path)?).await?;
         match reply.status.as_u16() {
             200..=299 => Ok(DriftCallOutcome::Accepted),
-            404 => Ok(DriftCallOutcome::Rejected(complaint(&reply))),
-            _ => Err(complaint(&reply)),
+            404 => Ok(DriftCallOutcome::Rejected(rejection_error(&reply))),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
     /// Writes into a contact's timeline. Repeated entries cannot be distinguished.
     pub(super) async fn event(&self, entry: JsonObject) -> Result<DriftCallOutcome, StepError> {
         let body = Value::Object(entry);
-        let request = self.front.build_json_request(Method::POST, "/contacts/timeline", &body)?;
+        let request =
+            self.api_client.build_json_request(Method::POST, "/contacts/timeline", &body)?;
         let result = self.call.call(request).await;
         let is_ambiguous = result.as_ref().is_err_and(VendorCallError::is_ambiguous);
         if is_ambiguous && !self.may_repeat {
@@ -125,45 +128,45 @@ impl DriftClient<'_> {
         Ok(if reply.status.is_success() {
             DriftCallOutcome::Accepted
         } else {
-            DriftCallOutcome::Rejected(complaint(&reply))
+            DriftCallOutcome::Rejected(rejection_error(&reply))
         })
     }
 
     /// Makes an account, or changes the one that has its domain.
     pub(super) async fn account(&self, account: &DriftAccount) -> Result<(), StepError> {
         let body = Value::Object(account.body.clone());
-        let reply = self.tell(Method::POST, "/accounts/create", &body).await?;
+        let reply = self.send_json(Method::POST, "/accounts/create", &body).await?;
         match reply.status.as_u16() {
             200..=299 => return Ok(()),
             400 | 409 | 422 => {}
-            _ => return Err(complaint(&reply)),
+            _ => return Err(rejection_error(&reply)),
         }
         let mut body = account.body.clone();
         body.insert("accountId".to_owned(), account.id.as_str().into());
-        let reply = self.tell(Method::PATCH, "/accounts/update", &Value::Object(body)).await?;
-        if reply.status.is_success() { Ok(()) } else { Err(complaint(&reply)) }
+        let reply = self.send_json(Method::PATCH, "/accounts/update", &Value::Object(body)).await?;
+        if reply.status.is_success() { Ok(()) } else { Err(rejection_error(&reply)) }
     }
 
     async fn find(&self, query: &[(&str, &str)]) -> Result<Vec<DriftContactMatch>, StepError> {
         let query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let reply = self
-            .send(self.front.build_request(Method::GET, &format!("/contacts?{query}"))?)
+            .send(self.api_client.build_request(Method::GET, &format!("/contacts?{query}"))?)
             .await?;
         match reply.status.as_u16() {
             200..=299 => contacts(&reply),
             404 => Ok(Vec::new()),
-            _ => Err(complaint(&reply)),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
-    async fn tell(
+    async fn send_json(
         &self,
         method: Method,
         path: &str,
         body: &Value,
     ) -> Result<VendorReply, StepError> {
-        self.send(self.front.build_json_request(method, path, body)?).await
+        self.send(self.api_client.build_json_request(method, path, body)?).await
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, StepError> {
@@ -178,17 +181,20 @@ fn contacts(reply: &VendorReply) -> Result<Vec<DriftContactMatch>, StepError> {
         Some(Value::Array(contacts)) => contacts.iter().collect(),
         Some(Value::Null) => Vec::new(),
         Some(contact) => vec![contact],
-        None => return Err(unreadable(reply)),
+        None => return Err(unreadable_reply_error(reply)),
     };
     let contact = |contact: &Value| {
         let external_id = contact.pointer("/attributes/externalId");
         let external_id = external_id.and_then(crate::vendors::products::text);
         Some(DriftContactMatch { id: contact.get("id")?.as_i64()?, external_id })
     };
-    listed.into_iter().map(|one| contact(one).ok_or_else(|| unreadable(reply))).collect()
+    listed
+        .into_iter()
+        .map(|one| contact(one).ok_or_else(|| unreadable_reply_error(reply)))
+        .collect()
 }
 
-fn complaint(reply: &VendorReply) -> StepError {
+fn rejection_error(reply: &VendorReply) -> StepError {
     let body = reply.json().unwrap_or_default();
     let error = body.get("error").unwrap_or(&body);
     let text = |key| error.get(key).and_then(Value::as_str);
@@ -196,5 +202,5 @@ fn complaint(reply: &VendorReply) -> StepError {
         (Some(kind), Some(message)) => Some(format!("{kind}: {message}")),
         (one, other) => one.or(other).map(str::to_owned),
     };
-    refused(reply, said)
+    refusal_error(reply, said)
 }

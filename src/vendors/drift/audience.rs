@@ -28,7 +28,7 @@ impl VendorAudience for DriftDestination {
         ContactRow::row(person)
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         _call: &dyn VendorCall,
@@ -36,7 +36,7 @@ impl VendorAudience for DriftDestination {
         Ok(list.id.unwrap_or(list.title).to_owned())
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,
@@ -55,8 +55,11 @@ impl DriftDestination {
         contact: ContactRow,
         call: &dyn VendorCall,
     ) -> Result<(), StepError> {
-        let line =
-            DriftClient { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
+        let line = DriftClient {
+            api_client: &self.api_client,
+            call,
+            may_repeat: self.settings.retry_ambiguous,
+        };
         let who = contact.into_identity();
         let Some(key) = who.key() else { return unknown_contact_result(change) };
         if let Some(id) = self.contacts.get(&key) {

@@ -10,16 +10,16 @@ use crate::vendors::OutcomeReason;
 use crate::vendors::contact_api::{ContactCache, ContactIdentity, StepError};
 
 /// The most times a contact may turn out to be another one before the event is retried later.
-const MAX_TURNS: usize = 4;
+const MAX_CONTACT_CHANGES: usize = 4;
 
 /// The context of one event's conversation.
 #[derive(Clone, Copy)]
 pub(super) struct DriftContactSync<'t> {
-    pub(super) line: DriftClient<'t>,
+    pub(super) client: DriftClient<'t>,
     pub(super) contacts: &'t ContactCache<i64>,
     pub(super) settings: &'t DriftSettings,
     pub(super) event: &'t EnrichedEvent,
-    pub(super) who: &'t ContactIdentity,
+    pub(super) identity: &'t ContactIdentity,
 }
 
 impl DriftContactSync<'_> {
@@ -29,7 +29,7 @@ impl DriftContactSync<'_> {
         if tags.is_empty() {
             return Ok(());
         }
-        match self.line.tag(contact, tags).await? {
+        match self.client.tag(contact, tags).await? {
             DriftCallOutcome::Accepted => Ok(()),
             DriftCallOutcome::Rejected(stop) => Err(stop),
         }
@@ -42,12 +42,14 @@ impl DriftContactSync<'_> {
             true => self.upsert(self.contact_attributes()).await?,
             false => self.find_or_create().await?,
         };
-        if let DriftCallOutcome::Accepted = self.line.event(self.told(entry, contact)).await? {
+        if let DriftCallOutcome::Accepted =
+            self.client.event(self.timeline_entry(entry, contact)).await?
+        {
             return Ok(());
         }
         self.forget();
         let contact = self.find_or_create().await?;
-        match self.line.event(self.told(entry, contact)).await? {
+        match self.client.event(self.timeline_entry(entry, contact)).await? {
             DriftCallOutcome::Accepted => Ok(()),
             DriftCallOutcome::Rejected(stop) => Err(stop),
         }
@@ -60,7 +62,7 @@ impl DriftContactSync<'_> {
         account: Option<&DriftAccount>,
     ) -> Result<(), StepError> {
         if let Some(account) = account {
-            self.line.account(account).await?;
+            self.client.account(account).await?;
         }
         let mut portrait = self.contact_attributes();
         portrait.insert("company".to_owned(), name.into());
@@ -73,7 +75,10 @@ impl DriftContactSync<'_> {
             return Ok(id);
         }
         match self.find().await? {
-            Some(found) if self.who.user_id.is_none() || found.external_id == self.who.user_id => {
+            Some(found)
+                if self.identity.user_id.is_none()
+                    || found.external_id == self.identity.user_id =>
+            {
                 Ok(self.remember(found.id))
             }
             // One that only the address leads to must get the user's id.
@@ -92,9 +97,9 @@ impl DriftContactSync<'_> {
 
     /// Changes the contact or makes it, even if other calls delete or make it meanwhile.
     async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, StepError> {
-        for _ in 0..MAX_TURNS {
+        for _ in 0..MAX_CONTACT_CHANGES {
             known = match known {
-                Some(id) => match self.line.change(id, &portrait).await? {
+                Some(id) => match self.client.change(id, &portrait).await? {
                     DriftCallOutcome::Accepted => return Ok(self.remember(id)),
                     DriftCallOutcome::Rejected(_gone) => {
                         self.forget();
@@ -112,24 +117,24 @@ impl DriftContactSync<'_> {
     }
 
     async fn make(&self, portrait: &JsonObject) -> Result<DriftCreateOutcome, StepError> {
-        if self.who.email.is_none() {
+        if self.identity.email.is_none() {
             return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
         }
-        self.line.make(portrait).await
+        self.client.make(portrait).await
     }
 
     async fn find(&self) -> Result<Option<DriftContactMatch>, StepError> {
-        find(self.line, self.who).await
+        find(self.client, self.identity).await
     }
 
     fn contact_attributes(&self) -> JsonObject {
-        attributes(self.event, self.who, self.settings)
+        attributes(self.event, self.identity, self.settings)
     }
 
     /// Returns the entry for the timeline of this contact.
-    fn told(&self, entry: &DriftTimelineEntry, contact: i64) -> JsonObject {
+    fn timeline_entry(&self, entry: &DriftTimelineEntry, contact: i64) -> JsonObject {
         let mut told = entry.body.clone();
-        match &self.who.user_id {
+        match &self.identity.user_id {
             Some(user_id) => told.insert("externalId".to_owned(), user_id.as_str().into()),
             None => told.insert("contactId".to_owned(), contact.into()),
         };
@@ -137,18 +142,18 @@ impl DriftContactSync<'_> {
     }
 
     fn remembered(&self) -> Option<i64> {
-        self.contacts.get(&self.who.key()?)
+        self.contacts.get(&self.identity.key()?)
     }
 
     fn remember(&self, id: i64) -> i64 {
-        if let Some(key) = self.who.key() {
+        if let Some(key) = self.identity.key() {
             self.contacts.remember(key, id);
         }
         id
     }
 
     fn forget(&self) {
-        if let Some(key) = self.who.key() {
+        if let Some(key) = self.identity.key() {
             self.contacts.forget(&key);
         }
     }

@@ -14,7 +14,7 @@ use crate::vendors::{MappingRefusal, products};
 const INTRODUCTIONS: [&str; 1] = ["SIGNED_UP"];
 
 /// Events without use in a conversation with a customer: they are not sent.
-const UNTOLD: [&str; 6] = [
+const UNSENT_EVENTS: [&str; 6] = [
     "PROMOTION_VIEWED",
     "PROMOTION_CLICKED",
     "COUPON_ENTERED",
@@ -30,7 +30,7 @@ const MAX_TAG_CHARS: usize = 100;
 /// An action and the identity of its person.
 #[derive(Debug)]
 pub(super) struct DriftMessage {
-    pub(super) who: ContactIdentity,
+    pub(super) identity: ContactIdentity,
     pub(super) action: DriftAction,
 }
 
@@ -65,16 +65,16 @@ pub(super) fn render(
     settings: &DriftSettings,
     dropped: &mut DroppedFields,
 ) -> Result<DriftMessage, MappingRefusal> {
-    let say = say(event, settings, dropped)?;
+    let say = build_action(event, settings, dropped)?;
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     let who = ContactIdentity::of(event);
     if who.user_id.is_none() && who.email.is_none() {
         return Err(MappingRefusal::Skip("anonymous"));
     }
-    Ok(DriftMessage { who, action: say })
+    Ok(DriftMessage { identity: who, action: say })
 }
 
-fn say(
+fn build_action(
     event: &EnrichedEvent,
     settings: &DriftSettings,
     dropped: &mut DroppedFields,
@@ -93,7 +93,7 @@ fn say(
     let is_one_of = |names: &[&str]| {
         event.event.kind == EventKind::Track && names.iter().any(|one| is_like(one, &name))
     };
-    if is_one_of(&UNTOLD) {
+    if is_one_of(&UNSENT_EVENTS) {
         return Err(MappingRefusal::Skip("untold"));
     }
     let introduces = is_one_of(&INTRODUCTIONS);

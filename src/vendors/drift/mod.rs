@@ -53,7 +53,7 @@ pub static VENDOR: Vendor = Vendor {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
         let (front, token) = ApiClient::read(section, base);
         let (settings, contacts) = (DriftSettings::read(section), ContactCache::read(section));
-        Box::new(DriftDestination { front, token, settings, contacts })
+        Box::new(DriftDestination { api_client: front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
     shim: Some(&VendorShim {
@@ -80,7 +80,7 @@ const BASE: &str = "https://driftapi.com";
 const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 struct DriftDestination {
-    front: ApiClient,
+    api_client: ApiClient,
     token: SecretString,
     settings: DriftSettings,
     contacts: ContactCache<i64>,
@@ -114,7 +114,7 @@ impl Destination for DriftDestination {
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
-        deliver_in_order(batch, call, |event| self.converse(event, call)).await
+        deliver_in_order(batch, call, |event| self.sync_event(event, call)).await
     }
 
     fn audience(&self) -> Option<&dyn VendorAudience> {
@@ -127,22 +127,25 @@ impl DriftDestination {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
-    async fn converse(
+    async fn sync_event(
         &self,
         event: &EnrichedEvent,
         call: &dyn VendorCall,
     ) -> Result<(), StepError> {
         let message = self.message(event);
-        let DriftMessage { who, action: say } =
+        let DriftMessage { identity: who, action: say } =
             message.as_ref().as_ref().map_err(|refusal| *refusal)?;
-        let line =
-            DriftClient { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
+        let line = DriftClient {
+            api_client: &self.api_client,
+            call,
+            may_repeat: self.settings.retry_ambiguous,
+        };
         let talk = DriftContactSync {
-            line,
+            client: line,
             contacts: &self.contacts,
             settings: &self.settings,
             event,
-            who,
+            identity: who,
         };
         match say {
             DriftAction::Person { tags } => talk.person(tags).await,

@@ -158,14 +158,14 @@ pub(super) fn value(
     match rule {
         rules::Ga4ValueSource::None | rules::Ga4ValueSource::Virtual => None,
         rules::Ga4ValueSource::Of(keys) => {
-            products::first_number(properties, keys).or_else(|| products::worth(properties))
+            products::first_number(properties, keys).or_else(|| products::total_price(properties))
         }
         rules::Ga4ValueSource::Order => match purchase {
             Ga4PurchaseValue::Revenue => of("revenue")
                 .or_else(|| of("value"))
                 .or_else(|| of("subtotal"))
                 .or_else(|| net(properties))
-                .or_else(|| products::worth(properties)),
+                .or_else(|| products::total_price(properties)),
             Ga4PurchaseValue::Total => {
                 products::first_number(properties, &["total", "value", "revenue"])
             }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::VENDOR;
 use super::settings::Ga4Settings;
 use crate::event::EnrichedEvent;
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 
 /// A session of GA4's. Its id should be its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn session(event: &EnrichedEvent, settings: &Ga4Settings) -> Option<G
 
 /// Returns true if a property is not empty and no session of GA4's: a player has sessions, too.
 pub(super) fn is_no_session(value: &Value) -> bool {
-    positive(value).is_none() && !says_nothing(value)
+    positive(value).is_none() && !is_blank(value)
 }
 
 /// Reads gtag's session cookie: `GS1.1.ID.NUMBER....` or `GS2.1.sID$oNUMBER$...`.

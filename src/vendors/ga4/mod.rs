@@ -92,8 +92,8 @@ const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The bytes of an event in a body besides its name and parameters, and of the envelope before all events.
-const ROOM_BESIDE: usize = 64;
-const ROOM_OF_ENVELOPE: usize = 512;
+const EVENT_OVERHEAD_BYTES: usize = 64;
+const ENVELOPE_BYTES: usize = 512;
 
 struct Ga4Destination {
     settings: Ga4Settings,
@@ -236,8 +236,8 @@ fn render(
     together: &[(&Ga4Event, &EnrichedEvent)],
     now: Timestamp,
 ) -> Bytes {
-    let own: usize = together.iter().map(|(hit, _)| hit.bytes() + ROOM_BESIDE).sum();
-    let mut body = Vec::with_capacity(own + ROOM_OF_ENVELOPE);
+    let own: usize = together.iter().map(|(hit, _)| hit.bytes() + EVENT_OVERHEAD_BYTES).sum();
+    let mut body = Vec::with_capacity(own + ENVELOPE_BYTES);
     // All of the envelope can be written as JSON.
     let _written = serde_json::to_writer(&mut body, envelope);
     // The events belong into the same object.

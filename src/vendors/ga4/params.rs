@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 use crate::vendors::email::{is_email, without_emails};
 
 /// The most parameters of one event, those of the session and the time included.
@@ -58,7 +58,7 @@ impl<'d> Ga4ParamBuilder<'d> {
 
     /// Adds a parameter with the client's name.
     pub(super) fn add_custom(&mut self, written: &str, value: &Value) {
-        if says_nothing(value) {
+        if is_blank(value) {
             return;
         }
         match param_name(written) {

@@ -27,7 +27,7 @@ const TOKENS: &str = "https://oauth2.googleapis.com";
 const MAX_ROWS: usize = 5000;
 
 /// The most characters of Google's error message that are kept.
-const MAX_SAID_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 /// The Data Manager API's words for consent; the Ads API has other words.
 const CONSENT: [(&str, &str); 2] = [("granted", "CONSENT_GRANTED"), ("denied", "CONSENT_DENIED")];
@@ -150,7 +150,7 @@ impl VendorAudience for GoogleCustomerMatch {
         }
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         _call: &dyn VendorCall,
@@ -162,7 +162,7 @@ impl VendorAudience for GoogleCustomerMatch {
         })
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,
@@ -187,7 +187,7 @@ impl VendorAudience for GoogleCustomerMatch {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, bearer);
         let result = call.call(request).await;
-        let said = result.as_ref().ok().and_then(|reply| reply.json()).and_then(said);
+        let said = result.as_ref().ok().and_then(|reply| reply.json()).and_then(error_message);
         let worded = |reason: OutcomeReason| match &said {
             Some(said) => OutcomeReason::detailed(reason.code, said.as_str()),
             None => reason,
@@ -205,9 +205,9 @@ impl VendorAudience for GoogleCustomerMatch {
 }
 
 /// Returns Google's error message, of `{"error": {"status", "message"}}`.
-fn said(body: Value) -> Option<String> {
+fn error_message(body: Value) -> Option<String> {
     let error = body.get("error")?;
     let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
     let said = format!("{}: {}", text("status"), text("message"));
-    Some(said.chars().take(MAX_SAID_CHARS).collect())
+    Some(said.chars().take(MAX_ERROR_CHARS).collect())
 }

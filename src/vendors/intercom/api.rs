@@ -14,7 +14,9 @@ use url::Url;
 
 use crate::event::JsonObject;
 use crate::settings::{SecretString, SettingsSection};
-use crate::vendors::contact_api::{ApiClient, StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{
+    ApiClient, StepError, check_reply, refusal_error, unreadable_reply_error,
+};
 use crate::vendors::{OutcomeReason, VendorCall, VendorReply};
 
 /// The regions' addresses. A token belongs to one of them.
@@ -32,16 +34,16 @@ const VERSION: &str = "2.14";
 const MAX_PAUSE_SECONDS: i64 = 60;
 
 /// The most contacts that a search returns: of several, one is chosen.
-const FOUND: usize = 10;
+const MAX_SEARCH_RESULTS: usize = 10;
 
 /// The characters that are escaped in an id within a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Intercom's address and credentials, and the end of the current rate-limit pause.
 pub(super) struct IntercomApi {
-    front: ApiClient,
+    api_client: ApiClient,
     /// Seconds since 1970; zero if there is no pause.
-    quiet_until: AtomicI64,
+    rate_limited_until: AtomicI64,
 }
 
 /// The calls of one conversation.
@@ -100,12 +102,18 @@ impl IntercomApi {
             section.error("api_version", "must be of the form \"2.14\"");
             HeaderValue::from_static(VERSION)
         });
-        (Self { front: front.with("intercom-version", version), quiet_until: 0.into() }, token)
+        (
+            Self {
+                api_client: front.with("intercom-version", version),
+                rate_limited_until: 0.into(),
+            },
+            token,
+        )
     }
 
     /// Returns the rest of the rate-limit pause.
     fn pause(&self, now: Timestamp) -> Option<Duration> {
-        let seconds = self.quiet_until.load(Ordering::Relaxed) - now.as_second();
+        let seconds = self.rate_limited_until.load(Ordering::Relaxed) - now.as_second();
         u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
@@ -117,7 +125,7 @@ impl IntercomApi {
             && let Some(reset) = number("x-ratelimit-reset")
         {
             let until = reset.min(now.as_second() + MAX_PAUSE_SECONDS);
-            self.quiet_until.fetch_max(until, Ordering::Relaxed);
+            self.rate_limited_until.fetch_max(until, Ordering::Relaxed);
         }
     }
 }
@@ -131,12 +139,12 @@ impl IntercomClient<'_> {
     /// Returns the user with this external id.
     pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/contacts/find_by_external_id/{}", escaped(external_id));
-        let reply = self.ask(Method::GET, &path).await?;
+        let reply = self.send_empty_request(Method::GET, &path).await?;
         match reply.status.as_u16() {
             200..=299 => id(&reply).map(Some),
             404 => Ok(None),
-            410 => successor(&reply).map(Some),
-            _ => Err(complaint(&reply)),
+            410 => merged_into(&reply).map(Some),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
@@ -145,14 +153,16 @@ impl IntercomClient<'_> {
         &self,
         query: Value,
     ) -> Result<Vec<IntercomContactMatch>, StepError> {
-        let body = json!({ "query": query, "pagination": { "per_page": FOUND } });
-        let reply = self.tell(Method::POST, "/contacts/search", &body).await?;
+        let body = json!({ "query": query, "pagination": { "per_page": MAX_SEARCH_RESULTS } });
+        let reply = self.send_json(Method::POST, "/contacts/search", &body).await?;
         if !reply.status.is_success() {
-            return Err(complaint(&reply));
+            return Err(rejection_error(&reply));
         }
         let found = reply.json().unwrap_or_default();
-        let found =
-            found.get("data").and_then(Value::as_array).ok_or_else(|| unreadable(&reply))?;
+        let found = found
+            .get("data")
+            .and_then(Value::as_array)
+            .ok_or_else(|| unreadable_reply_error(&reply))?;
         let text = |contact: &Value, key: &str| Some(contact.get(key)?.as_str()?.to_owned());
         let contact = |contact: &Value| {
             Some(IntercomContactMatch {
@@ -169,11 +179,11 @@ impl IntercomClient<'_> {
         &self,
         contact: JsonObject,
     ) -> Result<IntercomCreateOutcome, StepError> {
-        let reply = self.tell(Method::POST, "/contacts", &Value::Object(contact)).await?;
+        let reply = self.send_json(Method::POST, "/contacts", &Value::Object(contact)).await?;
         match reply.status.as_u16() {
             200..=299 => id(&reply).map(IntercomCreateOutcome::New),
             409 => conflicting(&reply).map(IntercomCreateOutcome::Known),
-            _ => Err(complaint(&reply)),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
@@ -184,47 +194,47 @@ impl IntercomClient<'_> {
         contact: &JsonObject,
     ) -> Result<IntercomUpdateOutcome, StepError> {
         let path = format!("/contacts/{}", escaped(id));
-        let reply = self.tell(Method::PUT, &path, &Value::Object(contact.clone())).await?;
+        let reply = self.send_json(Method::PUT, &path, &Value::Object(contact.clone())).await?;
         match reply.status.as_u16() {
             200..=299 => Ok(IntercomUpdateOutcome::Done),
             404 => Ok(IntercomUpdateOutcome::Gone),
             409 => conflicting(&reply).map(IntercomUpdateOutcome::Moved),
-            410 => successor(&reply).map(IntercomUpdateOutcome::Moved),
-            _ => Err(complaint(&reply)),
+            410 => merged_into(&reply).map(IntercomUpdateOutcome::Moved),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
     /// Merges a lead into a user. A lead that is gone, or that Intercom will not merge, stays unchanged.
     pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), StepError> {
         let body = json!({ "from": lead, "into": user, "skip_duplicate_validation": true });
-        let reply = self.tell(Method::POST, "/contacts/merge", &body).await?;
+        let reply = self.send_json(Method::POST, "/contacts/merge", &body).await?;
         match reply.status.as_u16() {
             200..=299 | 400 | 404 | 410 => Ok(()),
-            _ => Err(complaint(&reply)),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
     /// Sends an event.
     pub(super) async fn event(&self, event: JsonObject) -> Result<IntercomCallOutcome, StepError> {
-        let reply = self.tell(Method::POST, "/events", &Value::Object(event)).await?;
-        taken(&reply)
+        let reply = self.send_json(Method::POST, "/events", &Value::Object(event)).await?;
+        call_outcome(&reply)
     }
 
     /// Makes or changes a company, and returns Intercom's id of it.
     pub(super) async fn company(&self, company: &JsonObject) -> Result<String, StepError> {
         let body = Value::Object(company.clone());
-        let reply = self.tell(Method::POST, "/companies", &body).await?;
-        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+        let reply = self.send_json(Method::POST, "/companies", &body).await?;
+        if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Returns Intercom's id of the company that has this id at the site.
     pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, StepError> {
         let path = format!("/companies?company_id={}", escaped(company_id));
-        let reply = self.ask(Method::GET, &path).await?;
+        let reply = self.send_empty_request(Method::GET, &path).await?;
         match reply.status.as_u16() {
             200..=299 => id(&reply).map(Some),
             404 => Ok(None),
-            _ => Err(complaint(&reply)),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
@@ -235,21 +245,21 @@ impl IntercomClient<'_> {
         company: &str,
     ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/companies", escaped(contact));
-        let reply = self.tell(Method::POST, &path, &json!({ "id": company })).await?;
-        taken(&reply)
+        let reply = self.send_json(Method::POST, &path, &json!({ "id": company })).await?;
+        call_outcome(&reply)
     }
 
     /// Removes a contact from a company. A contact that is not in it is no error.
     pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), StepError> {
         let path = format!("/contacts/{}/companies/{}", escaped(contact), escaped(company));
-        let reply = self.ask(Method::DELETE, &path).await?;
-        taken(&reply).map(|_taken| ())
+        let reply = self.send_empty_request(Method::DELETE, &path).await?;
+        call_outcome(&reply).map(|_taken| ())
     }
 
     /// Returns the id of the tag of this name, which is made if it does not exist.
     pub(super) async fn make_tag(&self, name: &str) -> Result<String, StepError> {
-        let reply = self.tell(Method::POST, "/tags", &json!({ "name": name })).await?;
-        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+        let reply = self.send_json(Method::POST, "/tags", &json!({ "name": name })).await?;
+        if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Adds a tag to a contact.
@@ -259,7 +269,7 @@ impl IntercomClient<'_> {
         tag: &str,
     ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/tags", escaped(contact));
-        taken(&self.tell(Method::POST, &path, &json!({ "id": tag })).await?)
+        call_outcome(&self.send_json(Method::POST, &path, &json!({ "id": tag })).await?)
     }
 
     /// Removes a tag from a contact.
@@ -269,20 +279,24 @@ impl IntercomClient<'_> {
         tag: &str,
     ) -> Result<IntercomCallOutcome, StepError> {
         let path = format!("/contacts/{}/tags/{}", escaped(contact), escaped(tag));
-        taken(&self.ask(Method::DELETE, &path).await?)
+        call_outcome(&self.send_empty_request(Method::DELETE, &path).await?)
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<VendorReply, StepError> {
-        self.send(self.api.front.build_request(method, path)?).await
+    async fn send_empty_request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<VendorReply, StepError> {
+        self.send(self.api.api_client.build_request(method, path)?).await
     }
 
-    async fn tell(
+    async fn send_json(
         &self,
         method: Method,
         path: &str,
         body: &Value,
     ) -> Result<VendorReply, StepError> {
-        self.send(self.api.front.build_json_request(method, path, body)?).await
+        self.send(self.api.api_client.build_json_request(method, path, body)?).await
     }
 
     /// Makes a call, unless the rate limit is used up.
@@ -309,11 +323,11 @@ fn escaped(id: &str) -> String {
     utf8_percent_encode(id, PATH).to_string()
 }
 
-fn taken(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
+fn call_outcome(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
     match reply.status.as_u16() {
         200..=299 => Ok(IntercomCallOutcome::Accepted),
         404 | 410 => Ok(IntercomCallOutcome::UnknownContact),
-        _ => Err(complaint(reply)),
+        _ => Err(rejection_error(reply)),
     }
 }
 
@@ -321,17 +335,17 @@ fn taken(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
 fn id(reply: &VendorReply) -> Result<String, StepError> {
     let object = reply.json().unwrap_or_default();
     let id = object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
-    id.map(str::to_owned).ok_or_else(|| unreadable(reply))
+    id.map(str::to_owned).ok_or_else(|| unreadable_reply_error(reply))
 }
 
 /// Returns the contact into which a merged one was merged: the last part of the link's address.
-fn successor(reply: &VendorReply) -> Result<String, StepError> {
+fn merged_into(reply: &VendorReply) -> Result<String, StepError> {
     let link = reply.headers.get(LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
     let address = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     let path = address.map_or(link, |(address, _)| address).split(['?', '#']).next();
     let last = path.unwrap_or_default().trim_end_matches('/').rsplit('/').next();
     let id = last.filter(|id| is_id(id));
-    id.map(str::to_owned).ok_or_else(|| complaint(reply))
+    id.map(str::to_owned).ok_or_else(|| rejection_error(reply))
 }
 
 /// Returns the contact that conflicts with another: its id is in the text of the refusal. Without an id the
@@ -360,6 +374,6 @@ fn first_error(reply: &VendorReply) -> Option<(String, String)> {
     Some((text("code"), text("message")))
 }
 
-fn complaint(reply: &VendorReply) -> StepError {
-    refused(reply, first_error(reply).map(|(code, message)| format!("{code}: {message}")))
+fn rejection_error(reply: &VendorReply) -> StepError {
+    refusal_error(reply, first_error(reply).map(|(code, message)| format!("{code}: {message}")))
 }

@@ -27,7 +27,7 @@ impl VendorAudience for IntercomDestination {
         ContactRow::row(person)
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         call: &dyn VendorCall,
@@ -35,11 +35,11 @@ impl VendorAudience for IntercomDestination {
         match list.id {
             Some(id) => Ok(id.to_owned()),
             // For an existing tag this returns its id.
-            None => self.line(call).make_tag(list.title).await.map_err(Outcome::from),
+            None => self.client(call).make_tag(list.title).await.map_err(Outcome::from),
         }
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,
@@ -51,7 +51,7 @@ impl VendorAudience for IntercomDestination {
 }
 
 impl IntercomDestination {
-    fn line<'c>(&'c self, call: &'c dyn VendorCall) -> IntercomClient<'c> {
+    fn client<'c>(&'c self, call: &'c dyn VendorCall) -> IntercomClient<'c> {
         IntercomClient { api: &self.api, call }
     }
 
@@ -62,7 +62,7 @@ impl IntercomDestination {
         contact: ContactRow,
         call: &dyn VendorCall,
     ) -> Result<(), StepError> {
-        let line = self.line(call);
+        let line = self.client(call);
         let who = contact.into_identity();
         let Some(key) = who.key() else { return unknown_contact_result(change) };
         if let Some(id) = self.contacts.get(&key) {

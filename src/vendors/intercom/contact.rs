@@ -9,13 +9,13 @@ use url::Url;
 use super::settings::IntercomSettings;
 use crate::event::{DroppedFields, EnrichedEvent, Event, FieldDropReason, JsonObject};
 use crate::values::time;
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 use crate::vendors::contact_api::{ContactIdentity, cut, phone, select_values};
 use crate::vendors::person::EventPerson;
 use crate::vendors::products;
 
 /// The age up to which an event counts as a visit; older ones may be replayed.
-const LIVE: Duration = Duration::from_secs(15 * 60);
+const MAX_VISIT_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// The longest text of a custom attribute.
 const MAX_TEXT_CHARS: usize = 255;
@@ -72,7 +72,7 @@ pub(super) fn contact(
 fn last_seen_at(event: &EnrichedEvent, now: Timestamp) -> Option<i64> {
     let at = event.event.timestamp;
     let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
-    (age <= LIVE).then(|| at.as_second())
+    (age <= MAX_VISIT_AGE).then(|| at.as_second())
 }
 
 /// Records the traits of a person that no attribute can hold.
@@ -95,7 +95,7 @@ fn attributes(traits: &JsonObject, names: &[String], dropped: &mut DroppedFields
             Some(value) => {
                 attributes.insert(name, value);
             }
-            None if says_nothing(value) => {}
+            None if is_blank(value) => {}
             None => dropped.add(&name, FieldDropReason::Nested),
         }
     }

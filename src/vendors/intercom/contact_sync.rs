@@ -14,16 +14,16 @@ use crate::vendors::OutcomeReason;
 use crate::vendors::contact_api::{ContactCache, ContactIdentity, ContactKey, StepError};
 
 /// The most times a contact may turn out to be another one before the event is retried later.
-const MAX_TURNS: usize = 4;
+const MAX_CONTACT_CHANGES: usize = 4;
 
 /// The context of one event's conversation.
 #[derive(Clone, Copy)]
 pub(super) struct IntercomContactSync<'t> {
-    pub(super) line: IntercomClient<'t>,
+    pub(super) client: IntercomClient<'t>,
     pub(super) contacts: &'t ContactCache<String>,
     pub(super) settings: &'t IntercomSettings,
     pub(super) event: &'t EnrichedEvent,
-    pub(super) who: &'t ContactIdentity,
+    pub(super) identity: &'t ContactIdentity,
 }
 
 impl IntercomContactSync<'_> {
@@ -32,8 +32,8 @@ impl IntercomContactSync<'_> {
         let id = self.upsert().await?;
         self.absorb_leads(&id).await?;
         let Some(leaves) = leaves else { return Ok(()) };
-        match self.line.find_company(leaves).await? {
-            Some(company) => self.line.detach(&id, &company).await,
+        match self.client.find_company(leaves).await? {
+            Some(company) => self.client.detach(&id, &company).await,
             None => Ok(()),
         }
     }
@@ -44,19 +44,21 @@ impl IntercomContactSync<'_> {
             let id = self.upsert().await?;
             self.absorb_leads(&id).await?;
         }
-        let (key, whose) = match &self.who.user_id {
+        let (key, whose) = match &self.identity.user_id {
             Some(user_id) => ("user_id", user_id.clone()),
             None => ("id", self.find_or_create().await?),
         };
-        if self.line.event(told(happening, key, &whose)).await? == IntercomCallOutcome::Accepted {
+        if self.client.event(contact_event(happening, key, &whose)).await?
+            == IntercomCallOutcome::Accepted
+        {
             return Ok(());
         }
         self.forget();
-        let id = match &self.who.user_id {
+        let id = match &self.identity.user_id {
             Some(_) => self.upsert().await?,
             None => self.find_or_create().await?,
         };
-        self.expect(self.line.event(told(happening, "id", &id)).await?)
+        self.expect(self.client.event(contact_event(happening, "id", &id)).await?)
     }
 
     /// Adds the person to a company.
@@ -65,13 +67,13 @@ impl IntercomContactSync<'_> {
             Some(id) => id,
             None => self.upsert().await?,
         };
-        let company = self.line.company(company).await?;
-        if self.line.attach(&contact, &company).await? == IntercomCallOutcome::Accepted {
+        let company = self.client.company(company).await?;
+        if self.client.attach(&contact, &company).await? == IntercomCallOutcome::Accepted {
             return Ok(());
         }
         self.forget();
         let contact = self.upsert().await?;
-        self.expect(self.line.attach(&contact, &company).await?)
+        self.expect(self.client.attach(&contact, &company).await?)
     }
 
     /// Merges the lead of the previous id into this user.
@@ -91,7 +93,7 @@ impl IntercomContactSync<'_> {
             Some(id) => Some(id),
             None => self.find().await?,
         };
-        for _ in 0..MAX_TURNS {
+        for _ in 0..MAX_CONTACT_CHANGES {
             let Some(id) = known else {
                 match self.make(portrait.clone()).await? {
                     IntercomCreateOutcome::New(id) => return Ok(self.remember(id)),
@@ -99,7 +101,7 @@ impl IntercomContactSync<'_> {
                 }
                 continue;
             };
-            known = match self.line.change(&id, &portrait).await? {
+            known = match self.client.change(&id, &portrait).await? {
                 IntercomUpdateOutcome::Done => return Ok(self.remember(id)),
                 IntercomUpdateOutcome::Moved(to) => Some(to),
                 IntercomUpdateOutcome::Gone => {
@@ -126,22 +128,22 @@ impl IntercomContactSync<'_> {
 
     /// Returns the contact's attributes as far as they are known here.
     fn contact_attributes(&self) -> JsonObject {
-        contact(self.event, self.who, self.settings, self.line.call.now())
+        contact(self.event, self.identity, self.settings, self.client.call.now())
     }
 
     async fn make(&self, mut portrait: JsonObject) -> Result<IntercomCreateOutcome, StepError> {
-        if self.who.user_id.is_none() {
+        if self.identity.user_id.is_none() {
             if !self.settings.leads {
                 return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
             }
             portrait.insert("role".to_owned(), "lead".into());
         }
-        self.line.make(portrait).await
+        self.client.make(portrait).await
     }
 
     /// Looks for the contact: by the user's id, by the address, then as the lead of this device.
     async fn find(&self) -> Result<Option<String>, StepError> {
-        match find_person(self.line, self.who).await? {
+        match find_person(self.client, self.identity).await? {
             Some(id) => Ok(Some(id)),
             None => self.find_lead().await,
         }
@@ -149,7 +151,7 @@ impl IntercomContactSync<'_> {
 
     /// Returns the lead of this device, if leads are distinguished by device.
     async fn find_lead(&self) -> Result<Option<String>, StepError> {
-        let Some(device) = &self.who.anonymous_id else { return Ok(None) };
+        let Some(device) = &self.identity.anonymous_id else { return Ok(None) };
         if !self.settings.leads {
             return Ok(None);
         }
@@ -157,7 +159,7 @@ impl IntercomContactSync<'_> {
             return Ok(Some(lead));
         }
         let Some(attribute) = &self.settings.lead_attribute else { return Ok(None) };
-        let found = self.line.search(equals(&format!("custom_attributes.{attribute}"), device));
+        let found = self.client.search(equals(&format!("custom_attributes.{attribute}"), device));
         // A lead that became a user keeps the attribute: a later visitor of this device is another person.
         let lead = found.await?.into_iter().find(|contact| contact.is_lead);
         Ok(lead.map(|lead| lead.id))
@@ -165,26 +167,26 @@ impl IntercomContactSync<'_> {
 
     /// Merges the user's former leads, by device and by address, into the user.
     async fn absorb_leads(&self, user: &str) -> Result<(), StepError> {
-        let Some(user_id) = self.who.user_id.as_ref().filter(|_| self.settings.leads) else {
+        let Some(user_id) = self.identity.user_id.as_ref().filter(|_| self.settings.leads) else {
             return Ok(());
         };
-        let device = self.who.anonymous_id.clone();
+        let device = self.identity.anonymous_id.clone();
         let done = device.map(|device| ContactKey::Device(device, user_id.clone()));
         if done.as_ref().is_some_and(|done| self.contacts.get(done).is_some()) {
             return Ok(());
         }
         let mut leads = Vec::from_iter(self.find_lead().await?);
-        if let Some(email) = &self.who.email {
-            let found = self.line.search(equals("email", &email.to_lowercase())).await?;
+        if let Some(email) = &self.identity.email {
+            let found = self.client.search(equals("email", &email.to_lowercase())).await?;
             leads.extend(found.into_iter().filter(|found| found.is_lead).map(|found| found.id));
             self.contacts.forget(&ContactKey::email(email));
         }
         leads.sort_unstable();
         leads.dedup();
         for lead in leads.iter().filter(|lead| *lead != user) {
-            self.line.merge(lead, user).await?;
+            self.client.merge(lead, user).await?;
         }
-        if let Some(device) = &self.who.anonymous_id {
+        if let Some(device) = &self.identity.anonymous_id {
             self.contacts.forget(&ContactKey::Anonymous(device.clone()));
         }
         if let Some(done) = done {
@@ -194,25 +196,25 @@ impl IntercomContactSync<'_> {
     }
 
     fn remembered(&self) -> Option<String> {
-        self.contacts.get(&self.who.key()?)
+        self.contacts.get(&self.identity.key()?)
     }
 
     fn remember(&self, id: String) -> String {
-        if let (Some(_), Some(device)) = (&self.who.user_id, &self.who.anonymous_id) {
+        if let (Some(_), Some(device)) = (&self.identity.user_id, &self.identity.anonymous_id) {
             let lead = ContactKey::Anonymous(device.clone());
             if self.contacts.get(&lead).as_ref() == Some(&id) {
                 // The lead became the user: no other visitor of this device is that lead.
                 self.contacts.forget(&lead);
             }
         }
-        if let Some(key) = self.who.key() {
+        if let Some(key) = self.identity.key() {
             self.contacts.remember(key, id.clone());
         }
         id
     }
 
     fn forget(&self) {
-        if let Some(key) = self.who.key() {
+        if let Some(key) = self.identity.key() {
             self.contacts.forget(&key);
         }
     }
@@ -268,7 +270,7 @@ fn equals(field: &str, value: &str) -> Value {
 }
 
 /// Builds an event of the contact that this key and value name.
-fn told(happening: &IntercomEvent, key: &str, whose: &str) -> JsonObject {
+fn contact_event(happening: &IntercomEvent, key: &str, whose: &str) -> JsonObject {
     let mut event = JsonObject::new();
     event.insert("event_name".to_owned(), happening.name.as_str().into());
     event.insert("created_at".to_owned(), happening.created_at.into());

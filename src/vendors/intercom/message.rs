@@ -17,7 +17,7 @@ const INTRODUCTIONS: [&str; 3] = ["SIGNED_UP", "LEAD", "LEAD_GENERATED"];
 /// An action and the identity of its person.
 #[derive(Debug)]
 pub(super) struct IntercomMessage {
-    pub(super) who: ContactIdentity,
+    pub(super) identity: ContactIdentity,
     pub(super) action: IntercomAction,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn render(
     settings: &IntercomSettings,
     dropped: &mut DroppedFields,
 ) -> Result<IntercomMessage, MappingRefusal> {
-    let say = say(event, settings, dropped)?;
+    let say = build_action(event, settings, dropped)?;
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     let mut who = ContactIdentity::of(event);
     if matches!(say, IntercomAction::Alias) {
@@ -61,10 +61,10 @@ pub(super) fn render(
     if who.user_id.is_none() && who.email.is_none() && !can_be_found_again {
         return Err(MappingRefusal::Skip("anonymous"));
     }
-    Ok(IntercomMessage { who, action: say })
+    Ok(IntercomMessage { identity: who, action: say })
 }
 
-fn say(
+fn build_action(
     event: &EnrichedEvent,
     settings: &IntercomSettings,
     dropped: &mut DroppedFields,
@@ -72,7 +72,7 @@ fn say(
     let name = match event.event.kind {
         EventKind::Identify => {
             contact::note_dropped(event, settings, dropped);
-            return Ok(IntercomAction::Person { leaves: leaves(&event.event) });
+            return Ok(IntercomAction::Person { leaves: left_company(&event.event) });
         }
         EventKind::Group => {
             return contact::company(&event.event, settings, dropped)
@@ -110,7 +110,7 @@ fn is_introduction(event: &Event) -> bool {
 }
 
 /// Returns the company that an identify event removes the person from.
-fn leaves(event: &Event) -> Option<String> {
+fn left_company(event: &Event) -> Option<String> {
     let company = event.traits.as_ref()?.get("company")?;
     let is_removed = company.get("remove").and_then(Value::as_bool) == Some(true);
     is_removed.then(|| contact::company_id(company.get("id")?)).flatten()

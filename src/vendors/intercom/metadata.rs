@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::settings::IntercomSettings;
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
 use crate::values::{currency, time};
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 use crate::vendors::products;
 
 /// The most keys of an event that Intercom stores; it ignores the others, in the order sent.
@@ -29,7 +29,7 @@ pub(super) fn metadata(
     let spent: &[&str] = match revenue {
         Some(revenue) => {
             // If there is a price, the revenue is another amount.
-            let has_price = properties.get("price").is_some_and(|price| !says_nothing(price));
+            let has_price = properties.get("price").is_some_and(|price| !is_blank(price));
             let key = if has_price { "revenue" } else { "price" };
             all.insert(key.to_owned(), revenue);
             &["email", "currency", "revenue"]
@@ -92,7 +92,7 @@ impl MetadataBuilder<'_> {
     /// Adds a value or an object's members, `depth` levels down.
     fn add(&mut self, key: &str, value: &Value, depth: usize) {
         match value {
-            value if says_nothing(value) => {}
+            value if is_blank(value) => {}
             Value::Object(object) if !is_rich(object) && depth > 0 => {
                 for (inner, value) in object {
                     self.add(&format!("{key}_{inner}"), value, depth - 1);

@@ -120,7 +120,7 @@ impl Destination for IntercomDestination {
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
-        deliver_in_order(batch, call, |event| self.converse(event, call)).await
+        deliver_in_order(batch, call, |event| self.sync_event(event, call)).await
     }
 
     fn audience(&self) -> Option<&dyn VendorAudience> {
@@ -133,20 +133,20 @@ impl IntercomDestination {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
-    async fn converse(
+    async fn sync_event(
         &self,
         event: &EnrichedEvent,
         call: &dyn VendorCall,
     ) -> Result<(), StepError> {
         let message = self.message(event);
-        let IntercomMessage { who, action: say } =
+        let IntercomMessage { identity: who, action: say } =
             message.as_ref().as_ref().map_err(|refusal| *refusal)?;
         let talk = IntercomContactSync {
-            line: IntercomClient { api: &self.api, call },
+            client: IntercomClient { api: &self.api, call },
             contacts: &self.contacts,
             settings: &self.settings,
             event,
-            who,
+            identity: who,
         };
         match say {
             IntercomAction::Person { leaves } => talk.person(leaves.as_deref()).await,

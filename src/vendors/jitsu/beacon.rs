@@ -48,7 +48,7 @@ impl Beacon for JitsuBeacon {
 
     fn answer(&self, _inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            BeaconOutcome::RetryLater { limited } => BeaconReply::retry_later(limited),
             BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
                 BeaconReply::json("{\"ok\":true}")
             }

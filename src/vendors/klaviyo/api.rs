@@ -11,7 +11,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::settings::{SecretString, SettingsSection};
-use crate::vendors::contact_api::{StepError, check_reply, refused, unreadable};
+use crate::vendors::contact_api::{StepError, check_reply, refusal_error, unreadable_reply_error};
 use crate::vendors::{VendorCall, VendorReply};
 
 /// Klaviyo's API, unless the endpoint says otherwise.
@@ -88,7 +88,7 @@ impl KlaviyoClient<'_> {
     pub(super) async fn make_list(self, name: &str) -> Result<String, StepError> {
         let body = json!({ "data": { "type": "list", "attributes": { "name": name } } });
         let reply = self.send(Method::POST, "/api/lists", Some(&body)).await?;
-        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+        if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Returns the ids of the profiles with these e-mail addresses, by address in lower case.
@@ -101,10 +101,13 @@ impl KlaviyoClient<'_> {
             .finish();
         let reply = self.send(Method::GET, &format!("/api/profiles?{query}"), None).await?;
         if !reply.status.is_success() {
-            return Err(complaint(&reply));
+            return Err(rejection_error(&reply));
         }
         let body = reply.json().unwrap_or_default();
-        let found = body.get("data").and_then(Value::as_array).ok_or_else(|| unreadable(&reply))?;
+        let found = body
+            .get("data")
+            .and_then(Value::as_array)
+            .ok_or_else(|| unreadable_reply_error(&reply))?;
         let profile = |profile: &Value| {
             let email = profile.pointer("/attributes/email")?.as_str()?.to_lowercase();
             Some((email, profile.get("id")?.as_str()?.to_owned()))
@@ -124,7 +127,7 @@ impl KlaviyoClient<'_> {
         };
         let body = json!({ "data": { "type": "profile", "attributes": attributes } });
         let reply = self.send(Method::POST, "/api/profile-import", Some(&body)).await?;
-        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+        if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Adds profiles to a list, or removes them. Returns false if the list does not exist.
@@ -141,7 +144,7 @@ impl KlaviyoClient<'_> {
         match reply.status.as_u16() {
             200..=299 => Ok(true),
             404 => Ok(false),
-            _ => Err(complaint(&reply)),
+            _ => Err(rejection_error(&reply)),
         }
     }
 
@@ -162,11 +165,11 @@ impl KlaviyoClient<'_> {
 fn id(reply: &VendorReply) -> Result<String, StepError> {
     let body = reply.json().unwrap_or_default();
     let id = body.pointer("/data/id").and_then(Value::as_str).filter(|id| !id.is_empty());
-    id.map(str::to_owned).ok_or_else(|| unreadable(reply))
+    id.map(str::to_owned).ok_or_else(|| unreadable_reply_error(reply))
 }
 
 /// Returns Klaviyo's reason for refusing a request: the first of `errors`.
-fn complaint(reply: &VendorReply) -> StepError {
+fn rejection_error(reply: &VendorReply) -> StepError {
     let body = reply.json().unwrap_or_default();
     let first = body.pointer("/errors/0");
     let text = |key: &str| first.and_then(|it| it.get(key)).and_then(Value::as_str);
@@ -174,5 +177,5 @@ fn complaint(reply: &VendorReply) -> StepError {
         (Some(code), Some(detail)) => Some(format!("{code}: {detail}")),
         (one, other) => one.or(other).map(str::to_owned),
     };
-    refused(reply, said)
+    refusal_error(reply, said)
 }

@@ -38,7 +38,7 @@ impl VendorAudience for KlaviyoApi {
         AudienceRow::of(&KlaviyoProfileRow { email, id: id.map(str::to_owned) })
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         call: &dyn VendorCall,
@@ -51,7 +51,7 @@ impl VendorAudience for KlaviyoApi {
         }
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,

@@ -43,7 +43,7 @@ impl Beacon for MatomoBeacon {
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         let events = match verdict {
-            BeaconOutcome::Later { limited } => return BeaconReply::later(limited),
+            BeaconOutcome::RetryLater { limited } => return BeaconReply::retry_later(limited),
             BeaconOutcome::Taken { events } => events,
             BeaconOutcome::Ignored | BeaconOutcome::TooLarge => 0,
         };

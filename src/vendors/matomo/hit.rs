@@ -236,7 +236,7 @@ fn context(fields: &FormFields<'_>, inbound: &BeaconRequest<'_>) -> JsonObject {
     let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
-    if !inbound.is_of_page() {
+    if !inbound.is_from_page() {
         put(&mut context, "ip", fields.get("cip"));
         put(&mut context, "userAgent", fields.get("ua"));
         put(&mut context, "location", Some(location(fields)));

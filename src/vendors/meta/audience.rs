@@ -95,7 +95,7 @@ impl VendorAudience for MetaDestination {
         ])
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         call: &dyn VendorCall,
@@ -120,7 +120,7 @@ impl VendorAudience for MetaDestination {
         created_list_id(body.get("id").filter(|id| id.as_str().is_some_and(is_number)))
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,

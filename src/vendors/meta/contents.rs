@@ -49,7 +49,7 @@ pub(super) fn add<'p>(
 }
 
 /// Reads products in Meta's own fields that have an id. `None` if none has.
-pub(super) fn said(value: &Value) -> Option<Value> {
+pub(super) fn read_contents(value: &Value) -> Option<Value> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         Value::Object(_) => std::slice::from_ref(value),
@@ -72,7 +72,7 @@ pub(super) fn said(value: &Value) -> Option<Value> {
 }
 
 /// Reads product ids in Meta's own field: a list of texts, or one text.
-pub(super) fn said_ids(value: &Value) -> Option<Value> {
+pub(super) fn read_content_ids(value: &Value) -> Option<Value> {
     let id = |value: &Value| text(value).filter(|id| !is_email(id));
     let ids: Vec<String> = match value {
         Value::Array(ids) => ids.iter().filter_map(id).collect(),
@@ -132,12 +132,12 @@ mod tests {
             { "id": "x", "item_price": -1 }, { "title": "no id" }, "text",
         ]);
         let expected = json!([{ "id": "7", "quantity": 2, "item_price": 1.5, "title": "Mug" }]);
-        assert_eq!(said(&given), Some(expected));
+        assert_eq!(read_contents(&given), Some(expected));
         for none in [json!([]), json!("x"), json!([{ "title": "x" }])] {
-            assert_eq!(said(&none), None, "{none}");
+            assert_eq!(read_contents(&none), None, "{none}");
         }
-        assert_eq!(said_ids(&json!(["a", 7, "", null])), Some(json!(["a", "7"])));
-        assert_eq!(said_ids(&json!("a")), Some(json!(["a"])));
-        assert_eq!(said_ids(&json!([{ "id": 1 }])), None);
+        assert_eq!(read_content_ids(&json!(["a", 7, "", null])), Some(json!(["a", "7"])));
+        assert_eq!(read_content_ids(&json!("a")), Some(json!(["a"])));
+        assert_eq!(read_content_ids(&json!([{ "id": 1 }])), None);
     }
 }

@@ -9,7 +9,7 @@ use super::contents::{self, DELIVERY};
 use super::rules::{self, MetaEventRule, MetaEventShape};
 use super::settings::MetaSettings;
 use crate::event::{DroppedFields, FieldDropReason, JsonObject};
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
 
@@ -67,7 +67,7 @@ const PERSONAL: &[&str] = &[
 ];
 
 /// Properties that are sent in other fields, or not at all.
-const ELSEWHERE: &[&str] = &[
+const SEPARATELY_SENT: &[&str] = &[
     "products",
     "value",
     "currency",
@@ -141,7 +141,7 @@ pub(super) fn data(
             let category = category(properties);
             add("content_name", first(properties, &["content_name"]));
             add("content_category", category.clone());
-            contents::add(&mut data, products::listed(properties), false, dropped);
+            contents::add(&mut data, products::listed_products(properties), false, dropped);
             let group = category.or_else(|| first(properties, &["list_id"]));
             if let Some(group) = group.filter(|_| !data.contains_key("content_ids")) {
                 data.insert("content_ids".to_owned(), json!([group]));
@@ -160,21 +160,25 @@ pub(super) fn data(
             contents::add(&mut data, products::all(properties), true, dropped);
         }
         MetaEventShape::Person | MetaEventShape::Open => {
-            contents::add(&mut data, products::listed(properties), false, dropped);
+            contents::add(&mut data, products::listed_products(properties), false, dropped);
             add_properties(&mut data, rule.shape, properties, (settings, &mut *dropped));
             return Ok(data);
         }
     }
-    add_said(&mut data, properties, dropped);
+    add_meta_properties(&mut data, properties, dropped);
     Ok(data)
 }
 
 /// Adds properties under Meta's own names; they replace values made of the spec's.
-fn add_said(data: &mut JsonObject, properties: &JsonObject, dropped: &mut DroppedFields) {
+fn add_meta_properties(
+    data: &mut JsonObject,
+    properties: &JsonObject,
+    dropped: &mut DroppedFields,
+) {
     for (name, kind) in
         FIELDS.iter().filter(|(_, kind)| !matches!(kind, MetaPropertyKind::Reference))
     {
-        let Some(value) = properties.get(*name).filter(|value| !says_nothing(value)) else {
+        let Some(value) = properties.get(*name).filter(|value| !is_blank(value)) else {
             continue;
         };
         match read(value, *kind) {
@@ -198,11 +202,11 @@ fn add_money(
     let value = match rule.value {
         rules::MetaValueSource::Of(keys) => products::first_number(properties, keys),
         rules::MetaValueSource::OrWorth(keys) => {
-            products::first_number(properties, keys).or_else(|| products::worth(properties))
+            products::first_number(properties, keys).or_else(|| products::total_price(properties))
         }
         rules::MetaValueSource::Order => {
             products::first_number(properties, settings.purchase_value)
-                .or_else(|| products::worth(properties))
+                .or_else(|| products::total_price(properties))
         }
     };
     if value.as_ref().is_some_and(is_negative) {
@@ -243,10 +247,11 @@ fn add_properties(
     let is_thing = products::id(properties).is_some() || properties.contains_key("promotion_id");
     let names_thing = is_thing && shape == MetaEventShape::Open;
     for (name, value) in properties {
-        let is_elsewhere = ELSEWHERE.contains(&name.as_str()) || (name == "revenue" && has_value);
+        let is_elsewhere =
+            SEPARATELY_SENT.contains(&name.as_str()) || (name == "revenue" && has_value);
         let is_allowed = settings.allowed_properties.contains(&name.to_lowercase());
         let is_personal = is_personal(name) || (name == "name" && !names_thing);
-        if is_elsewhere || name.trim().is_empty() || says_nothing(value) {
+        if is_elsewhere || name.trim().is_empty() || is_blank(value) {
             continue;
         }
         if is_personal && !is_allowed {
@@ -300,8 +305,8 @@ pub(super) fn read(value: &Value, kind: MetaPropertyKind) -> Option<Value> {
             let said = value.as_str()?;
             words.iter().find(|word| **word == said).map(|word| json!(word))
         }
-        MetaPropertyKind::Ids => contents::said_ids(value),
-        MetaPropertyKind::Contents => contents::said(value),
+        MetaPropertyKind::Ids => contents::read_content_ids(value),
+        MetaPropertyKind::Contents => contents::read_contents(value),
     }
 }
 

@@ -23,7 +23,7 @@ const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const MAX_AGE_IN_STORE: SignedDuration = SignedDuration::from_hours(62 * 24);
 
 /// Time reserved for the call: an event that becomes too old meanwhile fails the whole request.
-const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(60);
+const CALL_TIME_RESERVE: SignedDuration = SignedDuration::from_secs(60);
 
 /// An event ready to be sent.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ pub(super) fn map(
     };
     let json =
         serde_json::to_string(&body).map_err(|_impossible| MappingRefusal::Dead("unmappable"))?;
-    let until = event.event.timestamp.saturating_add(max_age - ON_ITS_WAY);
+    let until = event.event.timestamp.saturating_add(max_age - CALL_TIME_RESERVE);
     Ok(MetaEvent { json, until: until.unwrap_or(Timestamp::MAX) })
 }
 

@@ -148,7 +148,8 @@ impl Destination for MetaDestination {
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
         let now = call.now();
-        let mut ends: Vec<Option<Outcome>> = hits.iter().map(|hit| end_early(hit, now)).collect();
+        let mut ends: Vec<Option<Outcome>> =
+            hits.iter().map(|hit| outcome_without_call(hit, now)).collect();
         let pairs = hits.iter().zip(&mut ends);
         let rest: Vec<(&MetaEvent, &mut Option<Outcome>)> =
             pairs.filter_map(|(hit, end)| Some((to_send(hit, end)?, end))).collect();
@@ -188,7 +189,10 @@ impl Destination for MetaDestination {
 }
 
 /// Returns the outcome of an event that must not be sent: it may have become too old while waiting.
-fn end_early(hit: &Result<MetaEvent, MappingRefusal>, now: Timestamp) -> Option<Outcome> {
+fn outcome_without_call(
+    hit: &Result<MetaEvent, MappingRefusal>,
+    now: Timestamp,
+) -> Option<Outcome> {
     match hit {
         Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(OutcomeReason::new("too_old"))),
         Err(refusal) => Some((*refusal).into_outcome()),

@@ -15,7 +15,7 @@ use crate::values::{email, name, unicode};
 use crate::vendors::digest;
 
 /// The digests of the empty text, SHA-256 and MD5: the signs of a broken sender.
-const OF_NOTHING: [&str; 2] = [
+const EMPTY_TEXT_DIGESTS: [&str; 2] = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "d41d8cd98f00b204e9800998ecf8427e",
 ];
@@ -87,7 +87,7 @@ pub(super) fn hashed(
     let value = value.trim();
     if digest::is_sha256(value) || is_md5(value) {
         return Some(value.to_ascii_lowercase())
-            .filter(|digest| !OF_NOTHING.contains(&digest.as_str()));
+            .filter(|digest| !EMPTY_TEXT_DIGESTS.contains(&digest.as_str()));
     }
     // A name may have two encodings in Unicode; others hash the composed one, and the rules below
     // expect it.
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn empty_values_have_no_digest() {
         for field in ["em", "ph", "fn", "ge", "db", "ct", "st", "zp", "country", "external_id"] {
-            for text in ["", "  ", "-", OF_NOTHING[0], OF_NOTHING[1]] {
+            for text in ["", "  ", "-", EMPTY_TEXT_DIGESTS[0], EMPTY_TEXT_DIGESTS[1]] {
                 let digest = hashed(text, |text| normal(field, text));
                 let is_id = field == "external_id" && text == "-";
                 assert_eq!(digest.is_some(), is_id, "{field} {text:?}");

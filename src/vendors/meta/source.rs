@@ -70,11 +70,11 @@ impl MetaEventSource {
                 Some(data) => Ok(Self::app(data)),
             },
             Some(said) => Ok(Self::elsewhere(said)),
-            None => Ok(Self::found(event, settings)),
+            None => Ok(Self::resolve_source(event, settings)),
         }
     }
 
-    fn found(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
+    fn resolve_source(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
         if event.user_agent().is_some()
             && let Some(url) = page_url(event)
         {

@@ -30,7 +30,7 @@ impl VendorAudience for MixpanelDestination {
         }
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         _call: &dyn VendorCall,
@@ -38,7 +38,7 @@ impl VendorAudience for MixpanelDestination {
         Ok(list.id.unwrap_or(list.title).to_owned())
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,

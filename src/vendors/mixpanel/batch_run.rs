@@ -38,7 +38,7 @@ impl<'p> MixpanelPendingEvent<'p> {
 /// A record to send, with its event's index in the batch and its own in the plan.
 #[derive(Clone, Copy, Debug)]
 struct MixpanelPendingRecord<'p> {
-    ticket: usize,
+    event_index: usize,
     at: usize,
     step: &'p MixpanelRecord,
 }
@@ -69,7 +69,7 @@ impl<'p> MixpanelRecordChunk<'p> {
 
 /// The state of a batch during its delivery.
 pub(super) struct MixpanelBatchRun<'p> {
-    tickets: Vec<MixpanelPendingEvent<'p>>,
+    pending_events: Vec<MixpanelPendingEvent<'p>>,
     /// The events of each visitor that have no outcome yet, in order.
     lanes: Vec<VecDeque<usize>>,
     /// Paths that take nothing now, with the outcome of events that need them.
@@ -100,7 +100,8 @@ impl<'p> MixpanelBatchRun<'p> {
             let next = plan.map_or(0, MixpanelRecordPlan::done);
             tickets.push(MixpanelPendingEvent { plan, lane, next, outcome });
         }
-        let mut round = Self { tickets, lanes, closed: Vec::new(), queue: VecDeque::new() };
+        let mut round =
+            Self { pending_events: tickets, lanes, closed: Vec::new(), queue: VecDeque::new() };
         round.leave_out_links(batch);
         round
     }
@@ -111,7 +112,8 @@ impl<'p> MixpanelBatchRun<'p> {
         for lane in &self.lanes {
             let mut later: Vec<Option<&str>> = Vec::new();
             for index in lane.iter().rev() {
-                let (Some(ticket), Some(event)) = (self.tickets.get_mut(*index), batch.get(*index))
+                let (Some(ticket), Some(event)) =
+                    (self.pending_events.get_mut(*index), batch.get(*index))
                 else {
                     continue;
                 };
@@ -133,7 +135,7 @@ impl<'p> MixpanelBatchRun<'p> {
     }
 
     /// Returns the path of the next turn: the one that most lanes wait for. `None` if all is sent.
-    pub(super) fn turn(&mut self) -> Option<MixpanelEndpoint> {
+    pub(super) fn next_endpoint(&mut self) -> Option<MixpanelEndpoint> {
         self.queue.clear();
         let mut ready = MixpanelEndpoint::ALL.map(|path| (path, 0_usize));
         for lane in 0..self.lanes.len() {
@@ -154,7 +156,7 @@ impl<'p> MixpanelBatchRun<'p> {
         for lane in &self.lanes {
             'lane: for ticket in lane {
                 let Some(MixpanelPendingEvent { plan: Some(plan), next, outcome: None, .. }) =
-                    self.tickets.get(*ticket)
+                    self.pending_events.get(*ticket)
                 else {
                     continue;
                 };
@@ -162,7 +164,7 @@ impl<'p> MixpanelBatchRun<'p> {
                     if step.path != path {
                         break 'lane;
                     }
-                    self.queue.push_back(MixpanelPendingRecord { ticket: *ticket, at, step });
+                    self.queue.push_back(MixpanelPendingRecord { event_index: *ticket, at, step });
                 }
             }
         }
@@ -183,7 +185,11 @@ impl<'p> MixpanelBatchRun<'p> {
             }
             self.queue.pop_front();
             // An event that ended meanwhile sends no further records.
-            if self.tickets.get(member.ticket).is_some_and(|ticket| ticket.outcome.is_none()) {
+            if self
+                .pending_events
+                .get(member.event_index)
+                .is_some_and(|ticket| ticket.outcome.is_none())
+            {
                 bytes += size;
                 members.push(member);
             }
@@ -201,8 +207,10 @@ impl<'p> MixpanelBatchRun<'p> {
         match answer {
             MixpanelCallOutcome::Taken(failed) => {
                 for (index, reason) in failed {
-                    let ticket = chunk.members.get(index).map(|member| member.ticket);
-                    if let Some(ticket) = ticket.and_then(|ticket| self.tickets.get_mut(ticket)) {
+                    let ticket = chunk.members.get(index).map(|member| member.event_index);
+                    if let Some(ticket) =
+                        ticket.and_then(|ticket| self.pending_events.get_mut(ticket))
+                    {
                         ticket.end(Outcome::Dead(reason));
                     }
                 }
@@ -218,14 +226,17 @@ impl<'p> MixpanelBatchRun<'p> {
     /// Returns the outcome of each event, in the order of the batch.
     pub(super) fn into_outcomes(self) -> Vec<Outcome> {
         let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
-        self.tickets.into_iter().map(|ticket| ticket.outcome.unwrap_or_else(unsaid)).collect()
+        self.pending_events
+            .into_iter()
+            .map(|ticket| ticket.outcome.unwrap_or_else(unsaid))
+            .collect()
     }
 
     /// Removes ended events from a lane; returns the path that the lane waits for.
     fn head(&mut self, lane: usize) -> Option<MixpanelEndpoint> {
         let lane = self.lanes.get_mut(lane)?;
         while let Some(ticket) = lane.front() {
-            let ticket = self.tickets.get_mut(*ticket)?;
+            let ticket = self.pending_events.get_mut(*ticket)?;
             match ticket.step() {
                 Some(step) => return Some(step.path),
                 // All its records were taken earlier.
@@ -237,7 +248,7 @@ impl<'p> MixpanelBatchRun<'p> {
     }
 
     fn advance(&mut self, member: MixpanelPendingRecord<'p>) {
-        let Some(ticket) = self.tickets.get_mut(member.ticket) else { return };
+        let Some(ticket) = self.pending_events.get_mut(member.event_index) else { return };
         let Some(plan) = ticket.plan else { return };
         ticket.next = member.at + 1;
         plan.set_done(ticket.next);
@@ -249,12 +260,12 @@ impl<'p> MixpanelBatchRun<'p> {
     /// Handles a call that was refused as a whole. If its records are of a single event, that event is dead.
     /// If of several, the bad one is unknown yet, and their visitors' later events wait for a retry.
     fn refuse(&mut self, chunk: &MixpanelRecordChunk<'p>, reason: &OutcomeReason) {
-        let first = chunk.members.first().map(|member| member.ticket);
-        let is_one = chunk.members.iter().all(|member| Some(member.ticket) == first);
+        let first = chunk.members.first().map(|member| member.event_index);
+        let is_one = chunk.members.iter().all(|member| Some(member.event_index) == first);
         let outcome = if is_one { Outcome::Dead } else { Outcome::Refused };
         let mut lanes = Vec::new();
         for member in &chunk.members {
-            if let Some(ticket) = self.tickets.get_mut(member.ticket) {
+            if let Some(ticket) = self.pending_events.get_mut(member.event_index) {
                 ticket.end(outcome(reason.clone()));
                 lanes.push(ticket.lane);
             }
@@ -272,7 +283,7 @@ impl<'p> MixpanelBatchRun<'p> {
     fn stop(&mut self, lane: usize, outcome: &Outcome) {
         let Some(lane) = self.lanes.get_mut(lane) else { return };
         for ticket in lane.drain(..) {
-            if let Some(ticket) = self.tickets.get_mut(ticket) {
+            if let Some(ticket) = self.pending_events.get_mut(ticket) {
                 ticket.end(outcome.clone());
             }
         }

@@ -150,7 +150,7 @@ impl Destination for MixpanelDestination {
         let plans: Vec<Result<&MixpanelRecordPlan, MappingRefusal>> =
             plans.iter().map(|plan| plan.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
         let mut round = MixpanelBatchRun::new(batch, &plans);
-        while let Some(path) = round.turn() {
+        while let Some(path) = round.next_endpoint() {
             while let Some(chunk) = round.next_chunk(path) {
                 let result = call.call(self.request(path, chunk.body())).await;
                 let answer = replies::read(path, &result, call.now(), &chunk.insert_ids());

@@ -127,7 +127,7 @@ fn events(
         return Ok(steps);
     }
     if settings.product_events && naming::is_like("ORDER_COMPLETED", &name) {
-        for (index, product) in (0_i64..).zip(products::listed(properties)) {
+        for (index, product) in (0_i64..).zip(products::listed_products(properties)) {
             // Each a moment before the order, so that the order comes last.
             let stamp = MixpanelRecordKey {
                 time: event.event.timestamp.as_millisecond() - index - 1,

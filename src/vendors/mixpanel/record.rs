@@ -103,9 +103,9 @@ pub(super) fn record(
     fields.put("event", name);
     fields.put_object("properties", |fields| {
         put_own(fields, stamp, event, settings);
-        let mut properties = MixpanelProperties { fields, said, dropped };
+        let mut properties = MixpanelProperties { fields, property_sets: said, dropped };
         properties.put_groups(event, settings);
-        properties.put_said();
+        properties.put_properties();
         properties.put_names(event);
         properties.put_campaign(event);
         properties.put_clicks(event);
@@ -142,18 +142,18 @@ fn put_own(
 /// The writer of a record's properties.
 struct MixpanelProperties<'f, 'b, 'e> {
     fields: &'f mut MixpanelObjectWriter<'b>,
-    said: &'e [MixpanelPropertySet<'e>],
+    property_sets: &'e [MixpanelPropertySet<'e>],
     dropped: &'e mut DroppedFields,
 }
 
 impl MixpanelProperties<'_, '_, '_> {
-    fn is_said(&self, name: &str) -> bool {
-        self.said.iter().any(|said| said.has(name))
+    fn has_property(&self, name: &str) -> bool {
+        self.property_sets.iter().any(|said| said.has(name))
     }
 
-    fn put_said(&mut self) {
-        for (index, said) in self.said.iter().enumerate() {
-            let earlier = self.said.get(..index).unwrap_or_default();
+    fn put_properties(&mut self) {
+        for (index, said) in self.property_sets.iter().enumerate() {
+            let earlier = self.property_sets.get(..index).unwrap_or_default();
             for (name, value) in said.object {
                 let is_elsewhere = said.except.contains(&name.as_str())
                     || earlier.iter().any(|earlier| earlier.has(name));
@@ -173,7 +173,7 @@ impl MixpanelProperties<'_, '_, '_> {
     /// the key's name.
     fn put_groups(&mut self, event: &EnrichedEvent, settings: &MixpanelSettings) {
         for (index, key) in settings.group_keys.iter().enumerate() {
-            if self.is_said(key) {
+            if self.has_property(key) {
                 continue;
             }
             let current = event.context(&["groupId"]).filter(|_| index == 0);
@@ -237,7 +237,9 @@ impl MixpanelProperties<'_, '_, '_> {
         let agent = event.user_agent();
         if let Some(browser) = agent.and_then(agent::browser) {
             self.put_text("$browser", Some(browser.name));
-            if let Some(version) = browser.version.filter(|_| !self.is_said("$browser_version")) {
+            if let Some(version) =
+                browser.version.filter(|_| !self.has_property("$browser_version"))
+            {
                 self.put_value("$browser_version", &number(version));
             }
         }
@@ -252,7 +254,7 @@ impl MixpanelProperties<'_, '_, '_> {
         }
         for (name, path) in CONTEXT_VALUES {
             let value = event.context(path).filter(|value| value.is_number() || value.is_boolean());
-            if let Some(value) = value.filter(|_| !self.is_said(name)) {
+            if let Some(value) = value.filter(|_| !self.has_property(name)) {
                 self.put_value(name, value);
             }
         }
@@ -270,7 +272,7 @@ impl MixpanelProperties<'_, '_, '_> {
 
     /// Adds a text, unless the client sent that property.
     fn put_text(&mut self, name: &str, text: Option<&str>) {
-        if text.is_some() && !self.is_said(name) {
+        if text.is_some() && !self.has_property(name) {
             self.fields.put_text(name, text);
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn read(
 ) -> MixpanelCallOutcome {
     let body = result.as_ref().ok().and_then(VendorReply::json);
     match classify_reply(result, now) {
-        ReplyStatus::Accepted => match body.as_ref().and_then(objection) {
+        ReplyStatus::Accepted => match body.as_ref().and_then(error_in_body) {
             Some(objection) => {
                 MixpanelCallOutcome::Refused(OutcomeReason::detailed("rejected", objection))
             }
@@ -52,11 +52,11 @@ pub(super) fn read(
             let code =
                 if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { reason.code };
             let said = body.as_ref().and_then(error_text);
-            MixpanelCallOutcome::Refused(with_words(code, reason.detail, said))
+            MixpanelCallOutcome::Refused(with_message(code, reason.detail, said))
         }
         ReplyStatus::Unauthorised(reason) => {
             let said = body.as_ref().and_then(error_text);
-            MixpanelCallOutcome::Closed(Outcome::Unauthorised(with_words(
+            MixpanelCallOutcome::Closed(Outcome::Unauthorised(with_message(
                 reason.code,
                 reason.detail,
                 said,
@@ -69,7 +69,7 @@ pub(super) fn read(
 }
 
 /// Returns the objection in the body of a 200: `0`, `{"status": 0}`, or any `error`.
-fn objection(body: &Value) -> Option<String> {
+fn error_in_body(body: &Value) -> Option<String> {
     let status = if body.is_object() { body.get("status") } else { Some(body) };
     let is_refused = match status {
         Some(Value::Number(number)) => number.as_i64() == Some(0),
@@ -106,7 +106,7 @@ fn error_text(body: &Value) -> Option<&str> {
     body.get("error").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-fn with_words(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> OutcomeReason {
+fn with_message(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> OutcomeReason {
     let detail = detail.unwrap_or_default();
     match said {
         Some(said) => OutcomeReason::detailed(code, format!("{detail}: {}", shortened(said))),

@@ -48,7 +48,7 @@ fn json_body(request: &Request<Bytes>) -> Value {
 }
 
 /// Returns the calls that were made: path and message ids or operations.
-fn story(line: &CannedReplies) -> Vec<String> {
+fn call_log(line: &CannedReplies) -> Vec<String> {
     let requests = line.requests();
     let said = requests.iter().map(|request| {
         let records = json_body(request);
@@ -74,7 +74,7 @@ async fn events_share_a_call_and_calls_keep_a_visitors_order() {
     let outcomes = mixpanel("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 4]);
     assert_eq!(
-        story(&line),
+        call_log(&line),
         ["/import a1 a2 b1", "/engage $set $set", "/import a3"],
         "a3 is anonymous, so a2 needs its own event"
     );
@@ -87,11 +87,11 @@ async fn identify_sends_no_link_event_if_an_event_of_both_ids_follows() {
     };
     let line = CannedReplies::default();
     mixpanel("").deliver(&[identify("a", "a1"), after()], &line).await;
-    assert_eq!(story(&line), ["/engage $set", "/import a2"]);
+    assert_eq!(call_log(&line), ["/engage $set", "/import a2"]);
     mixpanel("").deliver(&[after(), identify("a", "a1")], &line).await;
-    assert_eq!(story(&line), ["/import a2 a1", "/engage $set"], "what came before may be older");
+    assert_eq!(call_log(&line), ["/import a2 a1", "/engage $set"], "what came before may be older");
     mixpanel("link_event = \"\"").deliver(&[identify("a", "a1")], &line).await;
-    assert_eq!(story(&line), ["/engage $set"]);
+    assert_eq!(call_log(&line), ["/engage $set"]);
 }
 
 #[tokio::test]
@@ -103,10 +103,10 @@ async fn identify_is_delivered_after_both_calls_and_repeats_neither() {
     let mixpanel = original("");
     let outcomes = mixpanel.deliver(&batch, &line).await;
     assert!(outcomes.iter().all(is_retry), "{outcomes:?}");
-    assert_eq!(story(&line), ["/track $identify", "/engage $set"], "the track waits behind");
+    assert_eq!(call_log(&line), ["/track $identify", "/engage $set"], "the track waits behind");
     let outcomes = mixpanel.deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
-    assert_eq!(story(&line), ["/engage $set", "/import t"], "it goes on where it stood");
+    assert_eq!(call_log(&line), ["/engage $set", "/import t"], "it goes on where it stood");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn wholly_refused_call_is_split_and_a_single_event_is_dead() {
     assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
     assert!(is_retry(&outcomes[2]), "b2 waits until it is known: {outcomes:?}");
     assert_eq!(outcomes[3], Outcome::Delivered);
-    assert_eq!(story(&line), ["/import a1 b1 c1", "/engage $set $set"]);
+    assert_eq!(call_log(&line), ["/import a1 b1 c1", "/engage $set $set"]);
     let line = CannedReplies::default().then(200, json!(1)).then(200, no);
     let batch = [identify("b", "b1"), track("b", "b2")];
     let outcomes = mixpanel("").deliver(&batch, &line).await;

@@ -50,7 +50,7 @@ impl Beacon for PlausibleBeacon {
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(page));
         // Servers send their visitor's address and user agent in the headers.
-        if !inbound.is_of_page() {
+        if !inbound.is_from_page() {
             put(&mut context, "ip", inbound.field("x-forwarded-for").and_then(first_of_list));
             put(&mut context, "userAgent", inbound.field("user-agent"));
         }
@@ -74,7 +74,7 @@ impl Beacon for PlausibleBeacon {
 
     fn answer(&self, _inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            BeaconOutcome::RetryLater { limited } => BeaconReply::retry_later(limited),
             BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
                 BeaconReply { status: http::StatusCode::ACCEPTED, ..BeaconReply::text("ok") }
             }

@@ -157,7 +157,7 @@ impl Beacon for PostHogBeacon {
                 | PostHogBeaconRoute::Profiles,
             )
             | None => match verdict {
-                BeaconOutcome::Later { .. } => BeaconReply::later(false),
+                BeaconOutcome::RetryLater { .. } => BeaconReply::retry_later(false),
                 BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {
                     BeaconReply::json(r#"{"status":"Ok"}"#)
                 }

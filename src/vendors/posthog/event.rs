@@ -48,7 +48,7 @@ const CLICK_IDS: [&str; 22] = [
 ];
 
 /// Properties of the library itself.
-const NOISE: [&str; 27] = [
+const LIBRARY_PROPERTIES: [&str; 27] = [
     "token",
     "distinct_id",
     "$time",
@@ -79,7 +79,7 @@ const NOISE: [&str; 27] = [
 ];
 
 /// Prefixes of the names of further such properties.
-const NOISY: [&str; 8] = [
+const LIBRARY_PREFIXES: [&str; 8] = [
     "$sdk_debug_",
     "$session_entry_",
     "$initial_",
@@ -121,11 +121,11 @@ fn forget_server(said: &mut JsonObject) {
         let name = name.strip_prefix('$').unwrap_or_default();
         name == "lib_version" || name != "is_server" && !of_server(name)
     });
-    said.entry("$ip").or_insert_with(|| NOBODYS_ADDRESS.into());
+    said.entry("$ip").or_insert_with(|| UNKNOWN_ADDRESS.into());
 }
 
 /// The address for an unknown visitor.
-const NOBODYS_ADDRESS: &str = "0.0.0.0";
+const UNKNOWN_ADDRESS: &str = "0.0.0.0";
 
 /// Returns the message of an event; `None` for one that is dropped or has no name.
 pub(super) fn message(
@@ -174,7 +174,7 @@ pub(super) fn message(
             let screen = text(said.remove("$screen_name"));
             (CanonicalMessage::new(EventKind::Screen).with("name", screen), Some((set, true)))
         }
-        other => (CanonicalMessage::track(told(other)), Some((set, true))),
+        other => (CanonicalMessage::track(canonical_name(other)), Some((set, true))),
     };
     let is_alias = name == "$create_alias";
     let (mut context, properties) = context(said, name == "$pageview");
@@ -212,7 +212,7 @@ pub(super) fn message(
 
 /// Converts a message of the shim, with the event's name and properties as the page gave them, to the
 /// spec's names.
-pub(super) fn retell(message: &mut JsonObject) {
+pub(super) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
     let Some(name) = text(name) else { return };
@@ -233,12 +233,12 @@ pub(super) fn retell(message: &mut JsonObject) {
     if is_page {
         message.shift_remove("name");
     } else {
-        put(message, "event", Some(told(&name)));
+        put(message, "event", Some(canonical_name(&name)));
     }
 }
 
 /// Returns the canonical name of an event.
-fn told(name: &str) -> &str {
+fn canonical_name(name: &str) -> &str {
     NAMES.iter().find(|(known, _)| *known == name).map_or(name, |(_, told)| told)
 }
 
@@ -380,7 +380,7 @@ fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
             "$current_url" => url = text(Some(value)),
             "title" if is_page => title = text(Some(value)),
             "$referrer" => referrer = text(Some(value)),
-            "$lib" => place("library", "name", library(shown(&value)).into()),
+            "$lib" => place("library", "name", library(printed(&value)).into()),
             "$lib_version" => {
                 place("library", "version", value.clone());
                 place("source", "version", value);
@@ -401,8 +401,8 @@ fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
             "$browser_language" => put(&mut context, "locale", Some(value)),
             "$timezone" => put(&mut context, "timezone", Some(value)),
             "$ip" => put(&mut context, "ip", Some(value)),
-            other if NOISE.contains(&other) => {}
-            other if NOISY.iter().any(|start| other.starts_with(start)) => {}
+            other if LIBRARY_PROPERTIES.contains(&other) => {}
+            other if LIBRARY_PREFIXES.iter().any(|start| other.starts_with(start)) => {}
             other if other.ends_with("_enabled_server_side") => {}
             other if other.ends_with("_disabled_server_side") => {}
             other => match beacon_format::campaign_member(other) {
@@ -438,7 +438,7 @@ fn text(value: Option<Value>) -> Option<String> {
     }
 }
 
-fn shown(value: &Value) -> &str {
+fn printed(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

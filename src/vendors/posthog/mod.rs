@@ -17,7 +17,7 @@ pub static VENDOR: Vendor = Vendor {
     shim: Some(&VendorShim {
         script: include_str!("../../../static/sdk/dist/shims/posthog.js"),
         needs: &[&shim::STUB, &shim::STATE],
-        to_canonical: Some(event::retell),
+        to_canonical: Some(event::to_canonical),
         ..VendorShim::PLAIN
     }),
     client: Some(ClientLibrary {

@@ -51,7 +51,7 @@ fn retell_maps_shim_messages_like_the_library() {
         "own": 1, "$set": { "plan": "pro" }, "$set_once": { "plan": "x", "first": 1 },
         "$groups": { "team": "t", "company": "acme" }, "$current_url": "https://s.example/" },
         "context": { "page": { "url": "https://shop.example/" } } });
-    event::retell(message.as_object_mut().unwrap());
+    event::to_canonical(message.as_object_mut().unwrap());
     assert_eq!(
         (&message["event"], &message["properties"]),
         (&"Exception Raised".into(), &json!({ "own": 1 }))
@@ -64,7 +64,7 @@ fn retell_maps_shim_messages_like_the_library() {
     );
     assert_eq!(context["source"], json!({ "client": "posthog", "event": "$exception" }));
     let mut page = json!({ "type": "page", "name": "$pageview", "properties": { "own": 1 } });
-    event::retell(page.as_object_mut().unwrap());
+    event::to_canonical(page.as_object_mut().unwrap());
     assert_eq!((page.get("name"), &page["properties"]), (None, &json!({ "own": 1 })));
 }
 

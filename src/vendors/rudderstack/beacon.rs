@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::event::{EventKind, JsonObject, is_identifying_id};
 use crate::vendors::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
@@ -110,8 +110,8 @@ impl Beacon for RudderStackBeacon {
                 BeaconReply::json(configuration(inbound))
             }
             (Some(RudderStackBeaconRoute::Pixel(_)), _) => BeaconReply::gif(),
-            (Some(RudderStackBeaconRoute::Messages(_)), BeaconOutcome::Later { limited }) => {
-                BeaconReply::later(limited)
+            (Some(RudderStackBeaconRoute::Messages(_)), BeaconOutcome::RetryLater { limited }) => {
+                BeaconReply::retry_later(limited)
             }
             (
                 None | Some(RudderStackBeaconRoute::Messages(_) | RudderStackBeaconRoute::Cookies),
@@ -133,7 +133,7 @@ impl RudderStackHeaders {
         let anonymous_id = field("anonymousid").and_then(beacon_format::base64);
         let anonymous_id = anonymous_id.and_then(|bytes| String::from_utf8(bytes).ok());
         Self {
-            anonymous_id: anonymous_id.filter(|id| names_somebody(id)),
+            anonymous_id: anonymous_id.filter(|id| is_identifying_id(id)),
             sent_at: field("sentat").and_then(|time| time.parse().ok()),
         }
     }
@@ -151,7 +151,7 @@ impl RudderStackHeaders {
 fn mend(message: &mut JsonObject) {
     let is_identify =
         message.get("type").and_then(Value::as_str) == Some(EventKind::Identify.name());
-    if is_identify && message.get("traits").is_none_or(beacon_format::says_nothing) {
+    if is_identify && message.get("traits").is_none_or(beacon_format::is_blank) {
         let traits = object_in(message, "context").and_then(|all| all.shift_remove("traits"));
         put(message, "traits", traits);
     }
@@ -176,7 +176,7 @@ fn mend(message: &mut JsonObject) {
 }
 
 fn is_empty(value: &Value) -> bool {
-    beacon_format::says_nothing(value)
+    beacon_format::is_blank(value)
 }
 
 fn forget_no_referrer(page: &mut JsonObject) {
@@ -274,7 +274,8 @@ mod tests {
             [("writeKey=RUDDER-WK_1", "RUDDER-WK_1"), ("writeKey=%22%3C", ""), ("", "")]
         {
             let sent = TestBeaconRequest::new(Method::GET, &format!("/sourceConfig/?{query}"), "");
-            let answer = sent.answer(&RudderStackBeacon, BeaconOutcome::Later { limited: false });
+            let answer =
+                sent.answer(&RudderStackBeacon, BeaconOutcome::RetryLater { limited: false });
             let configuration: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(configuration["source"]["writeKey"], shown, "{query}");
             let plane = &configuration["source"]["dataplanes"]["US"][0]["url"];

@@ -120,8 +120,8 @@ impl Beacon for SegmentBeacon {
                 BeaconReply::json(settings(inbound, key))
             }
             (Some(SegmentBeaconRoute::Pixel(_)), _) => BeaconReply::gif(),
-            (Some(SegmentBeaconRoute::Messages(_)), BeaconOutcome::Later { limited }) => {
-                BeaconReply::later(limited)
+            (Some(SegmentBeaconRoute::Messages(_)), BeaconOutcome::RetryLater { limited }) => {
+                BeaconReply::retry_later(limited)
             }
             (None | Some(SegmentBeaconRoute::Messages(_) | SegmentBeaconRoute::Metrics), _) => {
                 BeaconReply::json("{\"success\":true}")
@@ -205,7 +205,7 @@ mod tests {
         let sent = TestBeaconRequest::new(Method::GET, "/v1/projects/KEY_1-a/settings", "");
         for verdict in [
             BeaconOutcome::Ignored,
-            BeaconOutcome::Later { limited: true },
+            BeaconOutcome::RetryLater { limited: true },
             BeaconOutcome::TooLarge,
         ] {
             let answer = sent.answer(&SegmentBeacon, verdict);

@@ -32,7 +32,7 @@ const MAX_ROWS: usize = 1000;
 const SCHEMA: [&str; 2] = ["EMAIL_SHA256", "PHONE_SHA256"];
 
 /// The most characters of TikTok's message in a reason.
-const MAX_SAID_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 /// The custom audiences of one advertiser.
 pub(super) struct TikTokAudiences {
@@ -104,7 +104,7 @@ impl VendorAudience for TikTokAudiences {
         }
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         call: &dyn VendorCall,
@@ -126,7 +126,7 @@ impl VendorAudience for TikTokAudiences {
         created_list_id(body.pointer("/data/audience_id"))
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,
@@ -158,7 +158,7 @@ fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Out
     let Ok(reply) = result else { return judged };
     let body = reply.json().unwrap_or_default();
     let said = body.get("message").and_then(Value::as_str).unwrap_or_default();
-    let said: String = said.chars().take(MAX_SAID_CHARS).collect();
+    let said: String = said.chars().take(MAX_ERROR_CHARS).collect();
     let after = reply.retry_after(now);
     let code = body.get("code").and_then(Value::as_i64);
     let reason = |name: &'static str| {

@@ -63,7 +63,7 @@ impl Beacon for UmamiBeacon {
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         let events = match verdict {
-            BeaconOutcome::Later { limited } => return BeaconReply::later(limited),
+            BeaconOutcome::RetryLater { limited } => return BeaconReply::retry_later(limited),
             BeaconOutcome::Taken { events } => events,
             BeaconOutcome::Ignored | BeaconOutcome::TooLarge => 0,
         };
@@ -152,7 +152,7 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
     let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
-    if !inbound.is_of_page() {
+    if !inbound.is_from_page() {
         put(&mut context, "ip", said("ip"));
         put(&mut context, "userAgent", said("userAgent"));
     }

@@ -306,7 +306,7 @@ fn key_problem(asked: &SimulatorRequest<'_>, key: Option<&str>) -> Option<Simula
             let said = json!({ "missing_field": "api_key" });
             Some(bad(said, "Request missing required field"))
         }
-        Some(_) if !asked.judges_credentials => None,
+        Some(_) if !asked.checks_credentials => None,
         Some(key) if key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
         Some(key) => Some(bad(json!({}), &format!("Invalid API key: {key}"))),
     }
@@ -376,7 +376,7 @@ mod tests {
             headers,
             body: &body,
             now,
-            judges_credentials: true,
+            checks_credentials: true,
         });
         let said = serde_json::from_slice(reading.reply.body()).unwrap();
         (reading.reply.status().as_u16(), said, reading.accepted.len())

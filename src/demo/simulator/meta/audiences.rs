@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::{MemberLists, SimulatorRequest};
-use super::{MetaRefusal, OF_NOTHING};
+use super::{EMPTY_SHA256, MetaRefusal};
 
 /// The most rows in one request.
 const MAX_ROWS: usize = 10_000;
@@ -134,7 +134,7 @@ fn cells(row: &Value, kinds: &[bool]) -> Result<Vec<String>, String> {
         let text = cell.as_str().ok_or("a cell is no text")?;
         let is_one =
             text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if *is_digest && !text.is_empty() && (!is_one || text == OF_NOTHING) {
+        if *is_digest && !text.is_empty() && (!is_one || text == EMPTY_SHA256) {
             return Err(format!("{text} is no digest"));
         }
         Ok(text.to_owned())

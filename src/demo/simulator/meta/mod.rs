@@ -81,7 +81,7 @@ const PLAIN: [&str; 10] = [
 ];
 
 /// The digest of an empty text.
-const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// The state of the simulated Meta.
 #[derive(Default)]
@@ -354,7 +354,7 @@ impl MetaObjections {
             };
             let is_valid = |value: &Value| {
                 let text = value.as_str().unwrap_or_default();
-                !text.is_empty() && text != OF_NOTHING && (!is_digest || is_digest_text(text))
+                !text.is_empty() && text != EMPTY_SHA256 && (!is_digest || is_digest_text(text))
             };
             let is_right = !values.is_empty() && values.iter().all(is_valid);
             self.must(is_right, || format!("{at}.{name} is {value}"));
@@ -503,7 +503,7 @@ mod tests {
             headers: &headers,
             body: &body,
             now,
-            judges_credentials: true,
+            checks_credentials: true,
         })
     }
 

@@ -34,7 +34,7 @@ enum FakeSourceMode {
 /// A source that counts its calls.
 struct FakeTraitClient {
     people: Mutex<HashMap<String, TraitReply>>,
-    mood: Mutex<FakeSourceMode>,
+    mode: Mutex<FakeSourceMode>,
     calls: AtomicUsize,
     takes: Duration,
 }
@@ -47,7 +47,7 @@ impl TraitClient for FakeTraitClient {
 
     async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let mood = *self.mood.lock().unwrap();
+        let mood = *self.mode.lock().unwrap();
         tokio::time::sleep(self.takes).await;
         match mood {
             FakeSourceMode::WellBut(whom) if keys.iter().any(|key| **key == *whom) => {
@@ -68,13 +68,13 @@ impl FakeTraitClient {
         self.calls.load(Ordering::Relaxed)
     }
 
-    fn says(&self, user: &str, plan: &str) {
+    fn set_traits(&self, user: &str, plan: &str) {
         let traits = json!({ "plan": plan }).as_object().unwrap().clone();
         self.people.lock().unwrap().insert(user.to_owned(), TraitReply::Known(traits));
     }
 
-    fn is(&self, mood: FakeSourceMode) {
-        *self.mood.lock().unwrap() = mood;
+    fn set_mode(&self, mood: FakeSourceMode) {
+        *self.mode.lock().unwrap() = mood;
     }
 }
 
@@ -109,7 +109,7 @@ impl TraitSourceTestBed {
         let bed = Self::new(on_timeout);
         let fake = Arc::new(FakeTraitClient {
             people: Mutex::default(),
-            mood: Mutex::new(FakeSourceMode::Well),
+            mode: Mutex::new(FakeSourceMode::Well),
             calls: AtomicUsize::new(0),
             takes: Duration::from_millis(100),
         });
@@ -170,8 +170,8 @@ fn event_with(members: Value) -> Arc<Event> {
 #[tokio::test(start_paused = true)]
 async fn source_failure_for_one_person_stops_no_events_for_long() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.says("u", "pro");
-    fake.is(FakeSourceMode::WellBut("broken"));
+    fake.set_traits("u", "pro");
+    fake.set_mode(FakeSourceMode::WellBut("broken"));
     assert!(bed.plan("broken").await.is_err());
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
     assert!(bed.plan("broken").await.is_err(), "it may be its own trouble");
@@ -182,17 +182,17 @@ async fn source_failure_for_one_person_stops_no_events_for_long() {
     assert_eq!(fake.calls(), calls, "they are left alone for a while");
     // Failures with an answer between them do not add up.
     let user = "at-times";
-    fake.is(FakeSourceMode::WellBut(user));
+    fake.set_mode(FakeSourceMode::WellBut(user));
     assert!(bed.plan(user).await.is_err() && bed.plan(user).await.is_err());
-    fake.is(FakeSourceMode::Well);
+    fake.set_mode(FakeSourceMode::Well);
     assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     tokio::time::sleep(61 * SECOND).await;
-    fake.is(FakeSourceMode::WellBut(user));
+    fake.set_mode(FakeSourceMode::WellBut(user));
     assert_eq!(bed.plan("somebody").await.unwrap(), Value::Null);
     assert!(bed.plan(user).await.is_err(), "once");
     // If all fail it is no person's fault.
     tokio::time::sleep(700 * SECOND).await;
-    fake.is(FakeSourceMode::Down);
+    fake.set_mode(FakeSourceMode::Down);
     for _ in 0..5 {
         assert!(bed.plan("another").await.is_err());
     }
@@ -232,7 +232,7 @@ fn lookup_uses_the_events_ids_then_the_profiles() {
     let of = |members: Value, email: &str| {
         let (event, view) = (event_with(members), view(email));
         let identities = crate::profile::identities(&event);
-        let person = person(&event, &identities, &view);
+        let person = lookup_ids(&event, &identities, &view);
         let owned = |id: Option<&str>| id.unwrap_or("-").to_owned();
         [owned(person.user_id), owned(person.anonymous_id), owned(person.email)].join(" ")
     };
@@ -253,7 +253,7 @@ fn lookup_uses_the_events_ids_then_the_profiles() {
 #[tokio::test(start_paused = true)]
 async fn concurrent_lookups_of_one_person_share_one_request() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.says("u", "pro");
+    fake.set_traits("u", "pro");
     let (one, two) = tokio::join!(bed.plan("u"), bed.plan("u"));
     assert_eq!((one.unwrap(), two.unwrap()), (json!("pro"), json!("pro")));
     let events: Vec<_> = (0..50).map(|n| event(&format!("u{}", n % 8))).collect();
@@ -269,7 +269,7 @@ async fn unknown_and_refused_answers_expire_sooner() {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     }
     assert_eq!((fake.calls(), bed.counted("refused")), (2, 1));
-    fake.says("nobody", "pro");
+    fake.set_traits("nobody", "pro");
     tokio::time::sleep(61 * SECOND).await;
     assert_eq!(bed.plan("nobody").await.unwrap(), "pro");
 }
@@ -277,9 +277,9 @@ async fn unknown_and_refused_answers_expire_sooner() {
 #[tokio::test(start_paused = true)]
 async fn answer_is_renewed_in_the_background() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.says("u", "free");
+    fake.set_traits("u", "free");
     assert_eq!(bed.plan("u").await.unwrap(), "free");
-    fake.says("u", "pro");
+    fake.set_traits("u", "pro");
     tokio::time::sleep(470 * SECOND).await;
     assert_eq!((bed.plan("u").await.unwrap(), fake.calls()), (json!("free"), 1), "it is young");
     tokio::time::sleep(20 * SECOND).await;
@@ -295,7 +295,7 @@ async fn answer_is_renewed_in_the_background() {
 async fn concurrent_renewals_are_bounded() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let users: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
-    users.iter().for_each(|user| fake.says(user, "free"));
+    users.iter().for_each(|user| fake.set_traits(user, "free"));
     let events: Vec<_> = users.iter().map(|user| event(user)).collect();
     bed.profiles.lookup(SITE, &events, false).await.unwrap();
     tokio::time::sleep(500 * SECOND).await;
@@ -310,9 +310,9 @@ async fn concurrent_renewals_are_bounded() {
 #[tokio::test(start_paused = true)]
 async fn an_older_answer_is_used_while_the_source_is_down() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.says("u", "pro");
+    fake.set_traits("u", "pro");
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
-    fake.is(FakeSourceMode::Down);
+    fake.set_mode(FakeSourceMode::Down);
     tokio::time::sleep(700 * SECOND).await;
     for _ in 0..3 {
         assert_eq!(bed.plan("u").await.unwrap(), "pro");
@@ -324,7 +324,7 @@ async fn an_older_answer_is_used_while_the_source_is_down() {
     tokio::time::sleep(86_400 * SECOND).await;
     let error = bed.plan("u").await.unwrap_err();
     assert!(matches!(error, ProfileError::Outside(TraitSourceError::Status(503))), "it is too old");
-    fake.is(FakeSourceMode::Well);
+    fake.set_mode(FakeSourceMode::Well);
     assert_eq!(bed.plan("u").await.unwrap(), "pro");
 }
 
@@ -332,15 +332,15 @@ async fn an_older_answer_is_used_while_the_source_is_down() {
 async fn unresponsive_source_fails_lookups_or_delivers_events_without_traits() {
     for (mood, result) in [(FakeSourceMode::Down, "error"), (FakeSourceMode::Hanging, "timeout")] {
         let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-        fake.is(mood);
+        fake.set_mode(mood);
         assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
         tokio::time::sleep(SECOND).await;
         assert_eq!(bed.counted(result), 1);
 
         let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Deliver);
-        fake.says("known", "pro");
+        fake.set_traits("known", "pro");
         assert_eq!(bed.plan("known").await.unwrap(), "pro");
-        fake.is(mood);
+        fake.set_mode(mood);
         let began = Instant::now();
         let events: Vec<_> = ["known", "a", "b", "c", "d", "e", "f"].map(event).into();
         let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
@@ -363,7 +363,7 @@ async fn batch_slower_than_the_timeout_is_cached_in_the_end() {
 #[tokio::test]
 async fn page_lookup_uses_only_the_visitors_proven_user_id() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.says("u", "pro");
+    fake.set_traits("u", "pro");
     let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
     let identify = |is_proven: bool| {
         let event = event_with(json!({

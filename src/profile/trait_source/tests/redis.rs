@@ -92,7 +92,7 @@ fn liar(reply: &'static [u8], is_endless: bool) -> u16 {
     port
 }
 
-async fn told(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileError> {
+async fn read_reply(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileError> {
     let port = liar(reply, is_endless);
     let text =
         format!("kind = \"redis\"\nurl = \"redis://127.0.0.1:{port}/\"\nkey = \"{{user_id}}\"");
@@ -103,10 +103,13 @@ async fn told(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileEr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malicious_redis_replies_cost_no_memory_and_stop_no_other_person() {
-    assert_eq!(told(b"*2\r\n$4\r\nplan\r\n$3\r\npro\r\n", false).await.unwrap()["plan"], "pro");
+    assert_eq!(
+        read_reply(b"*2\r\n$4\r\nplan\r\n$3\r\npro\r\n", false).await.unwrap()["plan"],
+        "pro"
+    );
     // Odd, of another type, too many items: failures of this key alone.
     for reply in [&b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"[..], b":7\r\n", b"$-1\r\n"] {
-        assert_eq!(told(reply, false).await.unwrap(), json!({}), "{reply:?}");
+        assert_eq!(read_reply(reply, false).await.unwrap(), json!({}), "{reply:?}");
     }
     // The client's own parser would reserve the announced memory, and the process would end.
     for reply in [
@@ -115,10 +118,10 @@ async fn malicious_redis_replies_cost_no_memory_and_stop_no_other_person() {
         b"%4000000000\r\n",
         b"$9223372036854775807\r\n",
     ] {
-        assert!(told(reply, false).await.is_err(), "{reply:?}");
+        assert!(read_reply(reply, false).await.is_err(), "{reply:?}");
     }
-    assert!(told(b"*2\r\n$1\r\na\r\n$90000000000\r\n", true).await.is_err());
+    assert!(read_reply(b"*2\r\n$1\r\na\r\n$90000000000\r\n", true).await.is_err());
     for reply in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"|4611686018427387903\r\n+a\r\n", b"\x16\x03"] {
-        assert!(told(reply, false).await.is_err(), "{reply:?}");
+        assert!(read_reply(reply, false).await.is_err(), "{reply:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 /// A running server. It ends with this value, or with the process, in whatever way that ends.
 pub(super) struct TestRedisServer {
-    keeper: Option<Child>,
+    server: Option<Child>,
     folder: tempfile::TempDir,
 }
 
@@ -20,7 +20,7 @@ impl TestRedisServer {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("tagway-redis-").tempdir().unwrap();
-        let mut server = Self { keeper: None, folder };
+        let mut server = Self { server: None, folder };
         server.run();
         Some(server)
     }
@@ -47,7 +47,7 @@ impl TestRedisServer {
         );
         let mut keeper = Command::new("/bin/sh");
         keeper.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::null());
-        self.keeper = Some(keeper.stderr(Stdio::null()).process_group(0).spawn().unwrap());
+        self.server = Some(keeper.stderr(Stdio::null()).process_group(0).spawn().unwrap());
         let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         while redis::Client::open(self.url()).unwrap().get_connection().is_err() {
             let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
@@ -58,7 +58,7 @@ impl TestRedisServer {
 
     /// Stops the server.
     pub(super) fn end(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
+        if let Some(mut keeper) = self.server.take() {
             drop(keeper.stdin.take());
             keeper.wait().unwrap();
         }

@@ -94,7 +94,7 @@ impl VendorAudience for FakeListVendor {
         AudienceRow::of(&email.ok_or(OutcomeReason::new("no_identifier"))?)
     }
 
-    async fn open(
+    async fn open_list(
         &self,
         list: &AudienceList<'_>,
         _call: &dyn VendorCall,
@@ -107,7 +107,7 @@ impl VendorAudience for FakeListVendor {
         Ok(state.list.clone())
     }
 
-    async fn change(
+    async fn change_members(
         &self,
         list: &str,
         change: AudienceChange,
@@ -226,7 +226,7 @@ impl SyncTestBed {
             runtime: Handle::current(),
         };
         let segments = Arc::new(SqliteSegmentStore::new(store.clone(), Duration::from_secs(60)));
-        let (segment, _) = segments.begin(site, "vip", 1000).await.unwrap();
+        let (segment, _) = segments.begin_run(site, "vip", 1000).await.unwrap();
         let shop = Self {
             store,
             segments,
@@ -305,9 +305,9 @@ impl SyncTestBed {
         self.clock.advance(1000);
         let outlet = self.dispatcher.destination_handle("shop", "crm").unwrap();
         let clock: crate::clock::SharedClock = self.clock.clone();
-        let care = Arc::new(self.journal.guard().care(self.site, "(sync) test"));
+        let care = Arc::new(self.journal.guard().reader_guard(self.site, "(sync) test"));
         let pass = SyncRun {
-            care: &care,
+            reader_guard: &care,
             store: &*self.segments,
             journal: &self.journal,
             clock: &clock,
@@ -316,10 +316,10 @@ impl SyncTestBed {
             segment: self.segment,
             segment_name: "vip",
             sync: &self.sync,
-            outlet: &outlet,
+            destination: &outlet,
             rechecks,
-            drains: false,
-            of: None,
+            is_draining: false,
+            only_profiles: None,
         };
         pass.run(&self.kept().await).await
     }
@@ -331,12 +331,12 @@ impl SyncTestBed {
 
     async fn sizes(&self) -> (u64, u64) {
         let sizes = self.segments.sizes(self.kept().await.id).await.unwrap();
-        (sizes.heard, sizes.stuck)
+        (sizes.confirmed, sizes.removal_failed)
     }
 
     /// Records a run of the segment.
     async fn ran(&self, at_ms: i64) {
-        self.segments.end(self.segment, at_ms, 0, String::new()).await.unwrap();
+        self.segments.end_run(self.segment, at_ms, 0, String::new()).await.unwrap();
     }
 
     fn syncs(&self) -> SyncManager {

@@ -8,7 +8,7 @@ use crate::values::address::read_visitor_address;
 use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
 /// Members of the event and their place in the context: an object of it, and the name there.
-const SURROUNDINGS: &[(&str, &str, &str)] = &[
+const CONTEXT_MEMBERS: &[(&str, &str, &str)] = &[
     ("app_version", "app", "version"),
     ("version_name", "app", "version"),
     ("os_version", "os", "version"),
@@ -51,7 +51,7 @@ pub(super) struct AmplitudeBeaconEvent {
     pub(super) person: JsonObject,
     pub(super) of_group: JsonObject,
     pub(super) groups: JsonObject,
-    pub(super) arrival: CampaignContext,
+    pub(super) campaign_context: CampaignContext,
     pub(super) url: Option<Value>,
     pub(super) title: Option<Value>,
     pub(super) referrer: Option<Value>,
@@ -70,7 +70,7 @@ pub(super) fn read(
     sending: &AmplitudeEnvelope<'_>,
     messages: &mut Vec<JsonObject>,
 ) -> bool {
-    let said = said(event, sending);
+    let said = read_event(event, sending);
     if said.event_type.trim().is_empty() {
         return false;
     }
@@ -78,7 +78,7 @@ pub(super) fn read(
     true
 }
 
-fn said(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEvent {
+fn read_event(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEvent {
     let mut said = AmplitudeBeaconEvent::default();
     let mut revenue = JsonObject::new();
     for (name, value) in event {
@@ -116,7 +116,8 @@ fn said(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEv
             (other, value) => {
                 if let Some((_, property)) = REVENUE.iter().find(|(known, _)| *known == other) {
                     put(&mut revenue, property, Some(value));
-                } else if let Some(place) = SURROUNDINGS.iter().find(|(known, ..)| *known == other)
+                } else if let Some(place) =
+                    CONTEXT_MEMBERS.iter().find(|(known, ..)| *known == other)
                 {
                     put_within(&mut said.context, place.1, place.2, Some(value));
                 }
@@ -189,7 +190,7 @@ impl AmplitudeBeaconEvent {
     pub(super) fn into_context(self, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(self.page()));
-        self.arrival.finish(&mut context);
+        self.campaign_context.finish(&mut context);
         context.extend(self.context);
         if self.platform.as_ref().is_some_and(|platform| *platform == "Web") {
             put(&mut context, "channel", Some("web"));

@@ -73,7 +73,7 @@ fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
             "referrer" => said.referrer = Some(value),
             "referring_domain" => {}
             _ => {
-                if let Some((name, value)) = said.arrival.take(name, value) {
+                if let Some((name, value)) = said.campaign_context.take(name, value) {
                     own.insert(name, value);
                 }
             }
@@ -250,7 +250,7 @@ fn set_trait(
         "referrer" => said.referrer = Some(value),
         "referring_domain" => {}
         _ => {
-            if let Some((name, value)) = said.arrival.take(name, value) {
+            if let Some((name, value)) = said.campaign_context.take(name, value) {
                 traits.insert(name, value);
             }
         }

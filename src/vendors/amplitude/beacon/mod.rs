@@ -119,11 +119,11 @@ impl Face for AmplitudeBeacon {
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            BeaconOutcome::Later { limited } => refusal(BeaconReply::later(limited)),
+            BeaconOutcome::RetryLater { limited } => refusal(BeaconReply::retry_later(limited)),
             // The libraries then send smaller batches.
             BeaconOutcome::TooLarge => refusal(BeaconReply::too_large()),
-            BeaconOutcome::Taken { events } => taken(inbound, events),
-            BeaconOutcome::Ignored => taken(inbound, 0),
+            BeaconOutcome::Taken { events } => accepted_reply(inbound, events),
+            BeaconOutcome::Ignored => accepted_reply(inbound, 0),
         }
     }
 }
@@ -163,7 +163,7 @@ fn is_old(inbound: &BeaconRequest<'_>) -> bool {
     is_events && !inbound.body.is_empty() && !matches!(inbound.body.first(), Some(b'{' | b'['))
 }
 
-fn taken(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
+fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
     if is_old(inbound) {
         return BeaconReply::text("success");
     }

@@ -96,8 +96,8 @@ fn every_reply_to_the_current_library_has_its_code() {
         (BeaconOutcome::Taken { events: 5 }, 200),
         (BeaconOutcome::Ignored, 200),
         (BeaconOutcome::TooLarge, 413),
-        (BeaconOutcome::Later { limited: true }, 429),
-        (BeaconOutcome::Later { limited: false }, 503),
+        (BeaconOutcome::RetryLater { limited: true }, 429),
+        (BeaconOutcome::RetryLater { limited: false }, 503),
     ];
     for (verdict, code) in verdicts {
         let answer = sent("/2/httpapi", JSON, GOOD).answer(&AmplitudeBeacon, verdict);

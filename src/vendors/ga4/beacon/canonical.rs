@@ -11,7 +11,7 @@ use crate::vendors::ga4::rules::{self, Ga4EventRule};
 use crate::vendors::naming;
 
 /// The text that gtag writes for an object in place of a text.
-const NO_TEXT: &str = "[object Object]";
+const OBJECT_AS_TEXT: &str = "[object Object]";
 
 /// Events whose single item is their subject.
 const OF_ONE_PRODUCT: [&str; 5] =
@@ -22,7 +22,7 @@ const PERSON: &str = "user_data.";
 
 /// Hashed data of a person (`docs/contracts/beacons.md` 3.6): gtag's letters, and Meta's, which takes the same
 /// digests. They are no traits: a digest must not replace data that other vendors need in the clear.
-const HASHED: &[(&str, &str)] = &[
+const HASHED_MEMBERS: &[(&str, &str)] = &[
     ("em", "em"),
     ("pn", "ph"),
     ("fn", "fn"),
@@ -79,7 +79,7 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObj
         CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
     } else {
         let rule = rules::of_vendors(name);
-        let event = named(name, rule);
+        let event = canonical_event_name(name, rule);
         let properties = canonical(said.properties, said.products, name, rule);
         CanonicalMessage::track(&event).with("properties", Some(properties))
     };
@@ -118,7 +118,7 @@ impl Ga4BeaconEvent {
                 // An empty value is explicit, and removes the property.
                 let value = if value.is_empty() { Value::Null } else { Value::from(value) };
                 said.traits.insert(name.to_owned(), value);
-            } else if let Some(place) = items::place(name) {
+            } else if let Some(place) = items::item_index(name) {
                 listed.push((place, value));
             } else if name == "em" {
                 said.hashed(value);
@@ -145,7 +145,7 @@ impl Ga4BeaconEvent {
         match value {
             "true" => put(&mut self.properties, name, Some(true)),
             "false" => put(&mut self.properties, name, Some(false)),
-            _ if value.contains(NO_TEXT) => {}
+            _ if value.contains(OBJECT_AS_TEXT) => {}
             _ => put(&mut self.properties, name, Some(value)),
         }
     }
@@ -156,7 +156,8 @@ impl Ga4BeaconEvent {
         for field in value.split('~').skip(1) {
             let Some((letters, digest)) = field.split_once('.') else { continue };
             let letters = letters.trim_end_matches('0');
-            let Some((_, member)) = HASHED.iter().find(|(known, _)| *known == letters) else {
+            let Some((_, member)) = HASHED_MEMBERS.iter().find(|(known, _)| *known == letters)
+            else {
                 continue;
             };
             let digest = beacon_format::base64(digest).filter(|digest| digest.len() == 32);
@@ -168,7 +169,7 @@ impl Ga4BeaconEvent {
 }
 
 /// Returns the event's name in the spec, or Google's if the spec has none.
-pub(super) fn named(name: &str, rule: Option<&Ga4EventRule>) -> String {
+pub(super) fn canonical_event_name(name: &str, rule: Option<&Ga4EventRule>) -> String {
     rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical))
 }
 

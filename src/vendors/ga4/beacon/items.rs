@@ -46,7 +46,7 @@ const FIELDS: &[(&str, &str, Ga4BeaconFieldKind)] = &[
 ];
 
 /// The pages' names for the members of an item, where products have another name for them.
-const TOLD: &[(&str, &str)] = &[
+const PAGE_ITEM_NAMES: &[(&str, &str)] = &[
     ("item_id", "product_id"),
     ("item_name", "name"),
     ("item_brand", "brand"),
@@ -56,11 +56,11 @@ const TOLD: &[(&str, &str)] = &[
 ];
 
 /// Makes a product of an item as a page gives it to gtag.
-pub(super) fn told(item: Value) -> Option<Value> {
+pub(super) fn item_to_product(item: Value) -> Option<Value> {
     let Value::Object(item) = item else { return None };
     let product: JsonObject = item
         .into_iter()
-        .map(|(name, value)| match TOLD.iter().find(|(told, _)| *told == name) {
+        .map(|(name, value)| match PAGE_ITEM_NAMES.iter().find(|(told, _)| *told == name) {
             Some((_, member)) => ((*member).to_owned(), value),
             None => (name, value),
         })
@@ -69,7 +69,7 @@ pub(super) fn told(item: Value) -> Option<Value> {
 }
 
 /// Returns the number of a parameter among the items: `pr1` is the first.
-pub(super) fn place(name: &str) -> Option<usize> {
+pub(super) fn item_index(name: &str) -> Option<usize> {
     let place = name.strip_prefix("pr")?.parse::<usize>().ok()?;
     (1..=MAX_ITEMS).contains(&place).then_some(place)
 }
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn item_places_are_numbers_from_1() {
-        assert_eq!((place("pr1"), place("pr200")), (Some(1), Some(200)));
+        assert_eq!((item_index("pr1"), item_index("pr200")), (Some(1), Some(200)));
         for other in ["pr", "pr0", "pr201", "price", "pr-1", "ep.pr1"] {
-            assert_eq!(place(other), None, "{other}");
+            assert_eq!(item_index(other), None, "{other}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Ga4Beacon;
 const COLLECT: [&str; 2] = ["/g/collect", "/ag/g/c"];
 
 /// The parts of the paths of Google's side requests: they bring no event.
-const ASIDE: [&str; 3] = ["/ccm/", "/pagead/", "/_/service_worker/"];
+const SIDE_REQUEST_PATHS: [&str; 3] = ["/ccm/", "/pagead/", "/_/service_worker/"];
 
 /// The path with which Google's own page checks that requests arrive.
 const HEALTHY: &str = "/healthy";
@@ -43,7 +43,7 @@ impl Beacon for Ga4Beacon {
     fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         let path = path.trim_end_matches('/');
         let collects = COLLECT.iter().any(|end| path.ends_with(end));
-        let is_aside = ASIDE.iter().any(|part| path.contains(part));
+        let is_aside = SIDE_REQUEST_PATHS.iter().any(|part| path.contains(part));
         (collects || is_aside || path == HEALTHY).then_some(AllowedMethods::Both)
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::canonical::{canonical, named};
+use super::canonical::{canonical, canonical_event_name};
 use super::items;
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::{note_source, put, take};
@@ -100,7 +100,7 @@ pub(in crate::vendors::ga4) fn to_canonical(message: &mut JsonObject) {
     put(message, "context", Some(context));
 
     let products = match said.shift_remove("items") {
-        Some(Value::Array(items)) => items.into_iter().filter_map(items::told).collect(),
+        Some(Value::Array(items)) => items.into_iter().filter_map(items::item_to_product).collect(),
         _ => Vec::new(),
     };
     let mut own = JsonObject::new();
@@ -118,7 +118,7 @@ pub(in crate::vendors::ga4) fn to_canonical(message: &mut JsonObject) {
         return;
     }
     let rule = rules::of_vendors(&name);
-    put(message, "event", Some(named(&name, rule)));
+    put(message, "event", Some(canonical_event_name(&name, rule)));
     put(message, "properties", Some(canonical(own, products, &name, rule)));
 }
 

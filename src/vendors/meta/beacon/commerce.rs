@@ -31,7 +31,7 @@ pub(super) struct MetaTrackEvent {
 }
 
 /// Converts an event of this name with these custom data.
-pub(super) fn told(name: &str, mut properties: JsonObject) -> MetaTrackEvent {
+pub(super) fn to_track_event(name: &str, mut properties: JsonObject) -> MetaTrackEvent {
     let products = products(&mut properties);
     let rule = rules::canonical(name, products.len() > 1);
     let event = rule.map_or_else(|| name.to_owned(), |rule| naming::spec_name(rule.canonical));
@@ -65,7 +65,7 @@ pub(super) fn properties(data: &[(&str, &str)]) -> JsonObject {
 }
 
 /// Parses the custom data that a page gave: texts are read like those of a beacon's fields.
-pub(super) fn typed(data: JsonObject) -> JsonObject {
+pub(super) fn parse_custom_data(data: JsonObject) -> JsonObject {
     let read = |(name, said): (String, Value)| {
         let read = said.as_str().map(|text| value(&name, text));
         (name, read.unwrap_or(said))

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::commerce::{self, MetaTrackEvent};
 use super::hit::MetaBeaconHit;
-use crate::event::{EventKind, JsonObject, names_somebody};
+use crate::event::{EventKind, JsonObject, is_identifying_id};
 use crate::values::time::read_event_time;
 use crate::vendors::beacon_format::{CanonicalMessage, page, preallocated_object, put};
 use crate::vendors::digest;
@@ -50,7 +50,7 @@ pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonOb
         CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
     } else {
         let MetaTrackEvent { event, properties } =
-            commerce::told(hit.event, commerce::properties(&hit.data));
+            commerce::to_track_event(hit.event, commerce::properties(&hit.data));
         CanonicalMessage::track(&event).with("properties", Some(properties))
     };
     message
@@ -62,7 +62,7 @@ pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonOb
 
 /// Returns the id that the site gave the event, if it is a valid one.
 fn own_id<'h>(hit: &MetaBeaconHit<'h>) -> Option<&'h str> {
-    hit.id.filter(|id| names_somebody(id) && id.len() <= MAX_ID_BYTES)
+    hit.id.filter(|id| is_identifying_id(id) && id.len() <= MAX_ID_BYTES)
 }
 
 /// Returns the message id. It is made of the site's id and the event's name, by which Meta deduplicates:

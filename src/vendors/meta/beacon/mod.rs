@@ -92,7 +92,7 @@ impl Beacon for MetaBeacon {
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            BeaconOutcome::Later { limited } => BeaconReply::later(limited),
+            BeaconOutcome::RetryLater { limited } => BeaconReply::retry_later(limited),
             _ if inbound.method == Method::GET => BeaconReply::gif(),
             // The page loads the reply into a frame that visitors do not see.
             BeaconOutcome::Taken { .. } | BeaconOutcome::Ignored | BeaconOutcome::TooLarge => {

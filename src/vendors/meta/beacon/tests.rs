@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 use super::*;
 use crate::event::DroppedFields;
-use crate::vendors::beacon_format::says_nothing;
+use crate::vendors::beacon_format::is_blank;
 use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken, broken_query};
 use crate::vendors::meta::settings::MetaSettings;
 use crate::vendors::meta::{map, rules};
@@ -27,7 +27,7 @@ fn only(query: &str) -> Value {
 }
 
 /// Returns the event that the destination sends to Meta for an event from Meta's library.
-fn retold(query: &str) -> Value {
+fn meta_event_of(query: &str) -> Value {
     let mut message = only(query);
     message["facts"] = json!({ "ip": "203.0.113.9", "userAgent": "Mozilla/5.0" });
     message["receivedAt"] = test_support::NOW.into();
@@ -67,8 +67,9 @@ fn destination_sends_what_the_pixel_sent() {
             let data = format!("cd[value]=25.5&cd[currency]=USD&cd[contents]={contents}");
             let query = format!("id=1&ev={name}&ts=1795435199500&eid=e.1&{data}");
             let query = query.replace(' ', "%20");
-            let event =
-                retold(&format!("{query}&dl=https%3A%2F%2Fx.example%2Fa&rl=https://y.example"));
+            let event = meta_event_of(&format!(
+                "{query}&dl=https%3A%2F%2Fx.example%2Fa&rl=https://y.example"
+            ));
             assert_eq!(event["event_name"], name, "{query}");
             assert_eq!(
                 (&event["event_id"], &event["event_time"]),
@@ -126,7 +127,7 @@ fn shim_and_library_give_the_same_message() {
             to_canonical(by_shim.as_object_mut().unwrap());
             assert_eq!(by_shim["event"], by_library["event"]);
             let without_empty = |value: &Value| {
-                let members = value.as_object().unwrap().iter().filter(|(_, it)| !says_nothing(it));
+                let members = value.as_object().unwrap().iter().filter(|(_, it)| !is_blank(it));
                 members.map(|(key, it)| (key.clone(), it.clone())).collect::<JsonObject>()
             };
             assert_eq!(
@@ -168,7 +169,7 @@ fn canonical_finds_the_rule_of_metas_name() {
 #[test]
 fn metas_own_fields_round_trip() {
     let retold = |data: &str| {
-        retold(&format!("id=1&dl=https://x.example/&ts=1795435200000&{data}"))["custom_data"]
+        meta_event_of(&format!("id=1&dl=https://x.example/&ts=1795435200000&{data}"))["custom_data"]
             .clone()
     };
     let viewed = "ev=ViewContent&cd[content_name]=Mug&cd[content_category]=A%2CB&cd[value]=9.50\
@@ -208,7 +209,7 @@ fn digests_are_neither_hashed_again_nor_made_traits() {
         json!({ "email": "found", "firstName": "José", "address": { "city": "Bern" } })
     );
     assert_eq!(context["clientIds"]["meta"]["external_id"], "user-42");
-    let told = &retold(&query)["user_data"];
+    let told = &meta_event_of(&query)["user_data"];
     assert_eq!((&told["em"], &told["ph"]), (&json!([DIGEST]), &json!([DIGEST])));
     assert_eq!(told["ct"][0].as_str(), crate::vendors::digest::sha256("bern").as_deref());
     let id = crate::vendors::digest::sha256("user-42").unwrap();
@@ -219,13 +220,13 @@ fn digests_are_neither_hashed_again_nor_made_traits() {
 fn metas_cookies_and_processing_options_round_trip() {
     let query = "id=1&ev=Contact&dl=https://x.example/&ts=1795435200000\
         &fbp=fb.1.1795434762840.123456789&fbc=fb.1.1795434762840.AbC.AQ&dpo=LDU&dpoco=1&dpost=1000";
-    let event = retold(query);
+    let event = meta_event_of(query);
     assert_eq!(event["user_data"]["fbp"], "fb.1.1795434762840.123456789");
     assert_eq!(event["user_data"]["fbc"], "fb.1.1795434762840.AbC.AQ");
     assert_eq!(event["data_processing_options"], json!(["LDU"]));
     assert_eq!(event["data_processing_options_country"], 1);
     assert_eq!(event["data_processing_options_state"], 1000);
-    let unlimited = retold("id=1&ev=Contact&dl=https://x.example/&ts=1795435200000&dpo=");
+    let unlimited = meta_event_of("id=1&ev=Contact&dl=https://x.example/&ts=1795435200000&dpo=");
     assert_eq!(unlimited["data_processing_options"], json!([]));
 }
 
@@ -254,7 +255,7 @@ fn events_sharing_an_id_get_own_message_ids_and_keep_it_for_meta() {
     assert_eq!(ids[..2], ["E1.PageView", "E1.ViewContent"]);
     assert_eq!(ids[2].len(), 64, "a digest of what is too long");
     for event in ["PageView", "ViewContent"] {
-        assert_eq!(retold(&query(event))["event_id"], "E1");
+        assert_eq!(meta_event_of(&query(event))["event_id"], "E1");
     }
 }
 

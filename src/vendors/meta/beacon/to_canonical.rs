@@ -41,13 +41,13 @@ pub(in crate::vendors::meta) fn to_canonical(message: &mut JsonObject) {
     note_source(&mut context, NAME, Some(&name));
     put(message, "context", Some(context));
 
-    let properties = commerce::typed(take(message, "properties"));
+    let properties = commerce::parse_custom_data(take(message, "properties"));
     if is_page {
         message.shift_remove("name");
         put(message, "properties", Some(properties));
         return;
     }
-    let MetaTrackEvent { event, properties } = commerce::told(&name, properties);
+    let MetaTrackEvent { event, properties } = commerce::to_track_event(&name, properties);
     put(message, "event", Some(event));
     put(message, "properties", Some(properties));
 }

@@ -151,18 +151,18 @@ impl Face for MixpanelBeacon {
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match verdict {
-            BeaconOutcome::Later { limited: true } => {
-                refused(BeaconReply::later(true), "too many requests")
+            BeaconOutcome::RetryLater { limited: true } => {
+                refused(BeaconReply::retry_later(true), "too many requests")
             }
-            BeaconOutcome::Later { limited: false } => {
-                refused(BeaconReply::later(false), "try again later")
+            BeaconOutcome::RetryLater { limited: false } => {
+                refused(BeaconReply::retry_later(false), "try again later")
             }
             // The library then halves its batch.
             BeaconOutcome::TooLarge => {
                 refused(BeaconReply::too_large(), "the request is too large")
             }
-            BeaconOutcome::Taken { events } => taken(inbound, events),
-            BeaconOutcome::Ignored => taken(inbound, 0),
+            BeaconOutcome::Taken { events } => accepted_reply(inbound, events),
+            BeaconOutcome::Ignored => accepted_reply(inbound, 0),
         }
     }
 }
@@ -260,7 +260,7 @@ fn asks(inbound: &BeaconRequest<'_>, name: &str) -> bool {
     text.is_some_and(|text| is_wish(&FormFields::form(text)))
 }
 
-fn taken(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
+fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
     match MixpanelBeaconRoute::of(inbound.path) {
         Some(MixpanelBeaconRoute::Flags) => BeaconReply::json(r#"{"flags":{}}"#),
         Some(MixpanelBeaconRoute::Import) => {

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::identity::MixpanelBeaconIds;
-use super::track::surround;
+use super::track::put_context;
 use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
 use crate::event::{EventKind, JsonObject};
 use crate::values::address::read_visitor_address;
@@ -46,7 +46,7 @@ pub(super) fn person(
     sending: &MixpanelEnvelope,
 ) -> Option<MixpanelBeaconRecord> {
     let update = read(record);
-    if update.ids.user().is_none() && update.ids.device().is_none() && update.says_nothing() {
+    if update.ids.user().is_none() && update.ids.device().is_none() && update.is_blank() {
         return None;
     }
     let message = update.ids.write(CanonicalMessage::new(EventKind::Identify));
@@ -101,14 +101,14 @@ fn read(record: JsonObject) -> MixpanelProfileUpdate {
 }
 
 impl MixpanelProfileUpdate {
-    fn says_nothing(&self) -> bool {
+    fn is_blank(&self) -> bool {
         self.traits.is_empty() && self.operations.is_empty()
     }
 
     fn set(&mut self, set: JsonObject) {
         for (name, value) in set {
             // The library adds the browser's properties to those that are set.
-            if let Some(value) = surround(&mut self.context, &name, value) {
+            if let Some(value) = put_context(&mut self.context, &name, value) {
                 self.traits.insert(renamed(name), value);
             }
         }

@@ -110,8 +110,8 @@ fn verbose_replies_are_json_for_every_outcome() {
     for (verdict, status) in [
         (BeaconOutcome::Taken { events: 1 }, 1),
         (BeaconOutcome::TooLarge, 0),
-        (BeaconOutcome::Later { limited: true }, 0),
-        (BeaconOutcome::Later { limited: false }, 0),
+        (BeaconOutcome::RetryLater { limited: true }, 0),
+        (BeaconOutcome::RetryLater { limited: false }, 0),
     ] {
         let answer = sent.answer(&MixpanelBeacon, verdict);
         let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -138,8 +138,8 @@ fn oversized_batch_gets_413_so_that_the_library_halves_it() {
         (BeaconOutcome::Taken { events: 0 }, 200),
         (BeaconOutcome::Ignored, 200),
         (BeaconOutcome::TooLarge, 413),
-        (BeaconOutcome::Later { limited: true }, 429),
-        (BeaconOutcome::Later { limited: false }, 503),
+        (BeaconOutcome::RetryLater { limited: true }, 429),
+        (BeaconOutcome::RetryLater { limited: false }, 503),
     ] {
         assert_eq!(sent.answer(&MixpanelBeacon, verdict).status, status, "{verdict:?}");
     }

@@ -11,7 +11,7 @@ use crate::event::{EventKind, JsonObject};
 use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
 /// Default properties, each with its object and member in the context.
-const SURROUNDINGS: &[(&str, &str, &str)] = &[
+const CONTEXT_PROPERTIES: &[(&str, &str, &str)] = &[
     ("$os", "os", "name"),
     ("$os_version", "os", "version"),
     ("$browser", "browser", "name"),
@@ -43,7 +43,7 @@ struct MixpanelBeaconEvent {
     url: Option<Value>,
     title: Option<Value>,
     referrer: Option<Value>,
-    arrival: CampaignContext,
+    campaign_context: CampaignContext,
     context: JsonObject,
     /// The site's own properties.
     properties: JsonObject,
@@ -67,10 +67,10 @@ pub(super) fn message(
     if matches!(name.as_str(), "$opt_in" | "mp_loaded") {
         return Some(MixpanelBeaconRecord::Nothing);
     }
-    Some(said(properties).into_read(&name, sending))
+    Some(read_properties(properties).into_read(&name, sending))
 }
 
-fn said(properties: JsonObject) -> MixpanelBeaconEvent {
+fn read_properties(properties: JsonObject) -> MixpanelBeaconEvent {
     let mut said = MixpanelBeaconEvent::default();
     for (name, value) in properties {
         let Some(value) = said.ids.take(&name, value) else { continue };
@@ -84,8 +84,8 @@ fn said(properties: JsonObject) -> MixpanelBeaconEvent {
             "$initial_referrer" | "$initial_referring_domain" if value == "$direct" => {}
             repeated if REPEATED.contains(&repeated) => {}
             _ => {
-                let Some(value) = surround(&mut said.context, &name, value) else { continue };
-                if let Some((name, value)) = said.arrival.take(name, value) {
+                let Some(value) = put_context(&mut said.context, &name, value) else { continue };
+                if let Some((name, value)) = said.campaign_context.take(name, value) {
                     said.properties.insert(name, value);
                 }
             }
@@ -95,8 +95,8 @@ fn said(properties: JsonObject) -> MixpanelBeaconEvent {
 }
 
 /// Puts a default property into the context; any other is returned.
-pub(super) fn surround(context: &mut JsonObject, name: &str, value: Value) -> Option<Value> {
-    let known = SURROUNDINGS.iter().find(|(property, _, _)| *property == name);
+pub(super) fn put_context(context: &mut JsonObject, name: &str, value: Value) -> Option<Value> {
+    let known = CONTEXT_PROPERTIES.iter().find(|(property, _, _)| *property == name);
     let Some((_, object, member)) = known else { return Some(value) };
     let object = context.entry(*object).or_insert_with(|| Value::Object(JsonObject::new()));
     if let Value::Object(object) = object {
@@ -196,7 +196,7 @@ impl MixpanelBeaconEvent {
     fn into_context(self, name: &str, sending: &MixpanelEnvelope) -> JsonObject {
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(self.page()));
-        self.arrival.finish(&mut context);
+        self.campaign_context.finish(&mut context);
         let version = self.context.get("library").and_then(|library| library.get("version"));
         let version = version.and_then(Value::as_str);
         let source = beacon_format::source(CLIENT, version, sending.endpoint, Some(name));

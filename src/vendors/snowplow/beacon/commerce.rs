@@ -74,7 +74,7 @@ pub(super) fn action(
     }
     if matches!(action.as_str(), "transaction" | "refund") {
         let worth = properties.get("revenue").cloned();
-        worth_alike(&mut properties, worth);
+        set_worth(&mut properties, worth);
     }
     let mut products: Vec<JsonObject> = entities.take_all(VENDOR, "product");
     for product in &mut products {
@@ -113,7 +113,7 @@ pub(super) fn order(payload: &mut SnowplowPayload, products: Vec<Value>) -> Json
     put(&mut order, "affiliation", payload.text("tr_af"));
     let total = payload.number("tr_tt").map(Value::Number);
     put(&mut order, "revenue", total.clone());
-    worth_alike(&mut order, total);
+    set_worth(&mut order, total);
     put(&mut order, "tax", payload.number("tr_tx"));
     put(&mut order, "shipping", payload.number("tr_sh"));
     put(&mut order, "currency", payload.text("tr_cu"));
@@ -143,7 +143,7 @@ pub(super) fn starts_checkout(properties: &JsonObject) -> bool {
 }
 
 /// Sets `total` and `value` to one amount: revenue and amount paid are not distinguished.
-pub(super) fn worth_alike(properties: &mut JsonObject, worth: Option<Value>) {
+pub(super) fn set_worth(properties: &mut JsonObject, worth: Option<Value>) {
     put(properties, "total", worth.clone());
     put(properties, "value", worth);
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::commerce::{add, renamed, starts_checkout, worth_alike};
+use super::commerce::{add, renamed, set_worth, starts_checkout};
 use super::entities::SnowplowEntities;
 use crate::event::JsonObject;
 use crate::vendors::beacon_format::put;
@@ -41,7 +41,7 @@ pub(super) fn action(
     }
     if matches!(action.as_str(), "purchase" | "refund") {
         let worth = properties.get("revenue").cloned();
-        worth_alike(&mut properties, worth);
+        set_worth(&mut properties, worth);
     }
     let mut promotions = entities.take_all(VENDOR, "promoFieldObject");
     let has_promotions = !promotions.is_empty();

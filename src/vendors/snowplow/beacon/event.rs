@@ -45,7 +45,7 @@ pub(super) fn message(
     let (url, title) = (payload.text("url"), payload.text("page"));
     let referrer = payload.text("refr");
     let page = page(url.as_deref(), title.as_deref(), referrer.as_deref());
-    let SnowplowEvent { message, event } = happening(payload, &page, products, &mut entities)?;
+    let SnowplowEvent { message, event } = event_message(payload, &page, products, &mut entities)?;
     let mut session = entities.session();
     let mut visitor = visitor(payload, session.as_mut(), &mut entities);
     if client.daily_id.is_some() {
@@ -68,7 +68,7 @@ pub(super) fn message(
     Some(message.with("context", Some(context)).finish())
 }
 
-fn happening(
+fn event_message(
     payload: &mut SnowplowPayload,
     page: &JsonObject,
     products: Vec<Value>,

@@ -109,7 +109,7 @@ impl Beacon for SnowplowBeacon {
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {
         match (SnowplowBeaconRoute::of(inbound.path), verdict) {
             (Some(SnowplowBeaconRoute::Health), _) => BeaconReply::text("ok"),
-            (_, BeaconOutcome::Later { limited }) => BeaconReply::later(limited),
+            (_, BeaconOutcome::RetryLater { limited }) => BeaconReply::retry_later(limited),
             _ if inbound.method == http::Method::GET => BeaconReply::gif(),
             // A request that is too long gets a success: the tracker would retry it for ever.
             _ => BeaconReply::text("ok"),

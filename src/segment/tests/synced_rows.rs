@@ -15,13 +15,17 @@ fn row(text: &str) -> AudienceRow {
 }
 
 async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
-    let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
+    let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.sync_store);
     for id in 1..=4 {
         let (consent, place) = (json!({ "marketing": id < 4 }), json!({ "country": "CH" }));
-        let person = RuleProfile { consent: object(consent), place: object(place), ..doer(&[]) };
+        let person = RuleProfile {
+            consent: object(consent),
+            place: object(place),
+            ..person_with_events(&[])
+        };
         bed.add(id, person).await;
     }
-    let (segment, _) = segments.begin(SITE, "a", 1000).await.unwrap();
+    let (segment, _) = segments.begin_run(SITE, "a", 1000).await.unwrap();
     let join = (1..=3).map(|id| (ProfileId(id), MembershipChange::Join)).collect();
     segments.change(segment, join, 1000).await.unwrap();
     let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
@@ -48,7 +52,10 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
         )
         .await
         .unwrap();
-    assert_eq!(store.sizes(sync).await.unwrap(), SyncMemberCounts { heard: 2, stuck: 0 });
+    assert_eq!(
+        store.sizes(sync).await.unwrap(),
+        SyncMemberCounts { confirmed: 2, removal_failed: 0 }
+    );
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
     assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
     bed.execute("DELETE FROM profiles WHERE id = 2").await;
@@ -80,19 +87,22 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
         .record_member_changes(sync, vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)])
         .await
         .unwrap();
-    assert_eq!(store.sizes(sync).await.unwrap(), SyncMemberCounts { heard: 0, stuck: 1 });
+    assert_eq!(
+        store.sizes(sync).await.unwrap(),
+        SyncMemberCounts { confirmed: 0, removal_failed: 1 }
+    );
     let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
     assert_eq!(told[0].status, SyncStatus::RemovalFailed);
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)], "1 waits");
-    store.note_list(sync, Some("l-1".to_owned())).await.unwrap();
-    store.finish(sync, 3000, Some(4000)).await.unwrap();
-    store.finish(sync, 5000, None).await.unwrap();
+    store.store_list(sync, Some("l-1".to_owned())).await.unwrap();
+    store.record_synced_run(sync, 3000, Some(4000)).await.unwrap();
+    store.record_synced_run(sync, 5000, None).await.unwrap();
     let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
     assert_eq!((kept.list.as_deref(), kept.synced, kept.checked), (Some("l-1"), 5000, 4000));
     // While a row is stored, the segment stays until it is deleted.
     assert!(segments.remove(segment, 10).await.unwrap());
     assert_eq!(segments.list_segments(SITE).await.unwrap().len(), 1);
-    store.note_list(sync, None).await.unwrap();
+    store.store_list(sync, None).await.unwrap();
     assert_eq!(store.synced_destinations(segment).await.unwrap(), []);
     assert!(segments.remove(segment, 10).await.unwrap());
     assert_eq!(segments.list_segments(SITE).await.unwrap(), []);
@@ -102,7 +112,7 @@ async fn member_profiles_return_the_latest_identities(bed: SegmentTestBed) {
     for id in [1, 2] {
         let identities = ["anonymous", "email"].map(str::to_owned).into();
         let place = object(json!({ "country": "CH" }));
-        bed.add(id, RuleProfile { identities, place, ..doer(&[]) }).await;
+        bed.add(id, RuleProfile { identities, place, ..person_with_events(&[]) }).await;
     }
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
@@ -111,17 +121,18 @@ async fn member_profiles_return_the_latest_identities(bed: SegmentTestBed) {
     )
     .await;
     // A proven identity takes precedence over one claimed later.
-    bed.add(3, RuleProfile { identities: ["email".to_owned()].into(), ..doer(&[]) }).await;
+    bed.add(3, RuleProfile { identities: ["email".to_owned()].into(), ..person_with_events(&[]) })
+        .await;
     bed.execute("UPDATE identities SET rank = 2 WHERE profile = 3").await;
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
          SELECT site, kind, 'claimed', profile, 99 FROM identities WHERE profile = 3",
     )
     .await;
-    let proven = bed.told.member_profiles(SITE, vec![ProfileId(3)]).await.unwrap();
+    let proven = bed.sync_store.member_profiles(SITE, vec![ProfileId(3)]).await.unwrap();
     assert_eq!(proven[0].email.as_deref(), Some("email3"));
     let asked = [9, 2, 1].map(ProfileId).to_vec();
-    let people = bed.told.member_profiles(SITE, asked).await.unwrap();
+    let people = bed.sync_store.member_profiles(SITE, asked).await.unwrap();
     let short: Vec<_> = people
         .iter()
         .map(|it| (it.profile, it.anonymous_id.as_deref(), it.email.as_deref()))
@@ -133,5 +144,5 @@ async fn member_profiles_return_the_latest_identities(bed: SegmentTestBed) {
         (Some("u2"), &json!("pro"))
     );
     assert_eq!(people[0].country.as_deref(), Some("CH"));
-    assert_eq!(bed.told.member_profiles(SiteId(7), Vec::new()).await.unwrap().len(), 0);
+    assert_eq!(bed.sync_store.member_profiles(SiteId(7), Vec::new()).await.unwrap().len(), 0);
 }
