@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launched, recorder, started } from "../clients/harness.mjs";
@@ -80,6 +81,16 @@ export class Walk {
   titled(title) {
     return this.page.waitForFunction((title) => document.title === title, title);
   }
+}
+
+/** The status of what is asked without a browser, which would not send these fields. */
+export async function statusOf(url, { method, headers, body }) {
+  const { host, port, pathname } = new URL(url);
+  const asked = request({ host: "127.0.0.1", port, method, path: pathname, headers: { host, ...headers } });
+  asked.end(body);
+  const [answer] = await once(asked, "response");
+  answer.resume();
+  return answer.statusCode;
 }
 
 /**
