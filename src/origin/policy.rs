@@ -11,7 +11,7 @@ pub(super) struct Admitted {
     policies: Vec<Policy>,
     /// True if one does not let the page send to the host of the script's events.
     refuses_events: bool,
-    /// True if one lets no script run at all.
+    /// True if one lets no script run at all, or none as the site's, which alone may send.
     is_sandbox: bool,
     /// Whether one says which Trusted Types policies there may be, and not the snippet's.
     refuses_types: bool,
@@ -59,8 +59,10 @@ impl Admitted {
             admitted.add(value, hosts);
             // One in the page itself says nothing of this.
             admitted.is_sandbox |= value.split(',').any(|policy| {
-                let allowed = words(policy, &["sandbox"]);
-                allowed.is_some_and(|mut it| !it.any(|word| word == "allow-scripts"))
+                let Some(allowed) = words(policy, &["sandbox"]) else { return false };
+                let allows =
+                    |wanted: &str| allowed.clone().any(|it| it.eq_ignore_ascii_case(wanted));
+                !(allows("allow-scripts") && allows("allow-same-origin"))
             });
         }
         admitted
@@ -292,8 +294,10 @@ mod tests {
             ("script-src 'nonce-a'; connect-src wss: https:", true),
             ("script-src 'nonce-a' 'strict-dynamic'", true),
             ("script-src 'self', default-src 'none'", false),
+            ("sandbox", false),
             ("sandbox allow-forms", false),
-            ("sandbox allow-scripts allow-same-origin", true),
+            ("sandbox allow-scripts", false),
+            ("sandbox Allow-Scripts allow-same-origin", true),
         ] {
             let admitted = of(policy);
             assert_eq!(admitted.lets_run(admitted.nonce()), runs, "{policy}");

@@ -1,4 +1,4 @@
-// An application of messages and streams: Socket.IO, plain WebSockets, server-sent events, and a service worker.
+// An application of messages and streams (Socket.IO, plain WebSockets, server-sent events), with frames and a service worker.
 
 import { once } from "node:events";
 import { test } from "node:test";
@@ -27,6 +27,15 @@ async function journey(walk) {
   await walk.note("what another says");
   await other.close();
 
+  // The parts of a page are none of their own, and what is in a sandbox may not send.
+  await walk.goto("/frames");
+  await page.frameLocator("[sandbox]").locator("text=null").waitFor();
+  await walk.note("frames");
+  await walk.goto("/boxed?sandbox");
+  await walk.note("a sandbox");
+
+  await walk.goto("/");
+  await page.waitForSelector("#log >> text=done");
   await page.evaluate(() => window.work());
   await walk.goto("/about");
   await walk.note("a page by the worker from the network", {
@@ -39,7 +48,7 @@ async function journey(walk) {
   await walk.note("back");
 }
 
-test("messages and streams flow both ways, and pages by a worker count once", async () => {
+test("messages and streams flow both ways, and every page counts once", async () => {
   const [messages, about] = [["/", "Messages"], ["/about", "About"]];
-  await compare(serve, journey, { pages: [messages, messages, about, about] });
+  await compare(serve, journey, { pages: [messages, messages, ["/frames", "Frames"], messages, about, about] });
 });

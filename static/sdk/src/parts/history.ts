@@ -41,4 +41,5 @@ function start(): void {
   addEventListener("pagehide", tell);
 }
 
-start();
+// As with the pages that load.
+if (!frameElement || frameElement.tagName === "FRAME") start();

@@ -17,6 +17,8 @@ const FILES = {
   "/": ["text/html", html("Messages", `<ol id="log"></ol>
     <script src="/socket.io/socket.io.js"></script><script type="module" src="/client.js"></script>`)],
   "/about": ["text/html", html("About", "<p>By the network or the worker.</p>")],
+  "/frames": ["text/html", html("Frames", `<iframe src="/about"></iframe><iframe sandbox="allow-scripts" src="/boxed"></iframe>`)],
+  "/boxed": ["text/html", html("Boxed", `<p></p><script>document.querySelector("p").textContent = self.origin</script>`)],
   "/client.js": ["text/javascript", readFileSync(new URL("client.js", import.meta.url), "utf8")],
   "/worker.js": ["text/javascript", readFileSync(new URL("worker.js", import.meta.url), "utf8")],
 };
@@ -84,6 +86,7 @@ export function application() {
     }
     const [kind, text] = FILES[pathname] ?? [];
     if (!kind) return response.writeHead(404).end();
+    if (searchParams.has("sandbox")) response.setHeader("content-security-policy", "sandbox allow-scripts");
     return response.setHeader("content-type", kind).end(text);
   });
   const io = new Server(server, { serveClient: true });
