@@ -3,7 +3,7 @@
 use std::str::SplitAsciiWhitespace;
 
 use http::HeaderMap;
-use http::header::CONTENT_SECURITY_POLICY;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY};
 
 /// Which scripts the page's policies let run: all of the policies must.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +51,19 @@ struct Policy {
 }
 
 impl Admitted {
-    /// Reads the policies of an answer.
+    /// Reads the policies of an answer. One that only reports stops nothing, but where the script can run as
+    /// it says, there is nothing to report.
     pub(super) fn of(fields: &HeaderMap, hosts: Hosts<'_>) -> Self {
+        let enforced = Self::enforced(fields, hosts);
+        let mut all = enforced.clone();
+        let reporting = fields.get_all(CONTENT_SECURITY_POLICY_REPORT_ONLY).iter();
+        for value in reporting.filter_map(|value| value.to_str().ok()) {
+            all.add(value, hosts);
+        }
+        if all.lets_run(all.nonce()) { all } else { enforced }
+    }
+
+    fn enforced(fields: &HeaderMap, hosts: Hosts<'_>) -> Self {
         let mut admitted = Self::default();
         let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
         for value in policies.filter_map(|value| value.to_str().ok()) {
@@ -227,6 +238,28 @@ mod tests {
             let admitted = of(policy);
             let found = (admitted.nonce().unwrap_or_default(), admitted.inline());
             assert_eq!(found, (nonce, inline), "{policy}");
+        }
+    }
+
+    #[test]
+    fn policies_that_only_report_say_how_the_script_comes_in_and_not_whether() {
+        for (enforced, reporting, nonce, inline) in [
+            ("img-src 'self'", "script-src 'nonce-a'", "a", true),
+            ("img-src 'self'", "script-src 'self'", "", false),
+            ("script-src 'nonce-a'", "script-src 'self' 'nonce-a'", "a", true),
+            // The script cannot run as these say, and comes in as if they were not there.
+            ("script-src 'nonce-a'", "script-src 'nonce-b'", "a", true),
+            ("img-src 'self'", "script-src 'none'", "", true),
+            ("img-src 'self'", "connect-src 'none'; script-src 'nonce-a'", "", true),
+            ("script-src 'nonce-a'", "sandbox", "a", true),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(CONTENT_SECURITY_POLICY, enforced.parse().unwrap());
+            fields.insert(CONTENT_SECURITY_POLICY_REPORT_ONLY, reporting.parse().unwrap());
+            let admitted = Admitted::of(&fields, HOSTS);
+            let found = (admitted.nonce().unwrap_or_default(), admitted.inline());
+            assert_eq!(found, (nonce, inline), "{enforced} {reporting}");
+            assert!(admitted.lets_run(admitted.nonce()), "{enforced} {reporting}");
         }
     }
 

@@ -49,7 +49,7 @@ export class Walk {
     const page = await this.context.newPage();
     page.on("pageerror", (error) => this.complaints.push(this.#plain(error)));
     page.on("console", (line) => {
-      if (["error", "warning"].includes(line.type())) this.complaints.push(this.#plain(line.text()));
+      if (["error", "warning"].includes(line.type())) this.complaints.push(this.#plain(`${line.text()} ${line.location().url}`));
     });
     page.on("request", (request) => {
       const { host, protocol } = new URL(request.url());

@@ -24,7 +24,6 @@ async function overSocketIo() {
   const polling = io({ transports: ["polling"], forceNew: true });
   const [, transport] = await new Promise((done) => polling.emit("echo", "slow", (...all) => done(all)));
   show(`without WebSockets: ${transport}`);
-  polling.close();
   socket.on("said", (text) => show(`said: ${text}`));
   window.say = (text) => socket.emit("say", text);
 }
