@@ -48,8 +48,7 @@ async function journey(walk) {
   const login = async (button, password) => {
     await page.fill("[name=username]", "ada");
     await page.fill("[name=password]", password);
-    await page.click(button);
-    await page.waitForLoadState("load");
+    await Promise.all([page.waitForEvent("load"), page.click(button)]);
   };
   await login("#login", "byron");
   await walk.note("a wrong password");
@@ -74,6 +73,8 @@ async function journey(walk) {
   await walk.titled("Preview: „Größe“ & <b>");
   await walk.note("a page that answers a form");
   await page.click("text=Documents");
+  await walk.titled("Documents (2)");
+  await walk.counted();
   await page.fill("form[action='/send'] [name=text]", "once more");
   await page.click("#send");
   await walk.titled("Preview: once more");
@@ -96,7 +97,6 @@ async function journey(walk) {
   await page.setInputFiles("[name=file]", { name: "admin.bin", mimeType: "application/octet-stream", buffer: BYTES });
   await page.click("[name=_save]");
   await page.waitForURL("**/admin/office/document/");
-  await page.waitForLoadState("load");
   await walk.note("saved by it");
 
   // What browsers send for the site's own page, and for a page of someone else's.

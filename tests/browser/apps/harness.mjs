@@ -36,9 +36,9 @@ url = "http://127.0.0.1:${vendor.port}/"
 
 /** A tab that goes through an application, and what was seen there. */
 export class Walk {
-  static async begin(browser, base) {
+  static async begin(browser, base, isBehind) {
     const walk = new Walk();
-    Object.assign(walk, { base, complaints: [], seen: [] });
+    Object.assign(walk, { base, isBehind, complaints: [], seen: [] });
     walk.context = await browser.newContext({ acceptDownloads: true });
     walk.page = await walk.tab();
     return walk;
@@ -67,8 +67,19 @@ export class Walk {
     return String(text).replaceAll(this.base, "").replaceAll(new URL(this.base).host, "");
   }
 
-  /** Notes what the page shows now, and whatever else a step found. */
+  /** Waits until the page has the gateway's script, where it gets one: one that is left before is not counted. */
+  async counted() {
+    if (this.isBehind) await this.page.waitForFunction(() => window.tagway?.loaded);
+  }
+
+  /** Notes what a page shows that is counted, and whatever else a step found. */
   async note(step, more = {}) {
+    await this.counted();
+    await this.noteUncounted(step, more);
+  }
+
+  /** Notes what a page shows that does not have the gateway's script. */
+  async noteUncounted(step, more = {}) {
     const text = await this.page.innerText("body");
     this.seen.push({ step, address: this.#plain(this.page.url()), title: await this.page.title(), text: this.#plain(text), ...more });
   }
@@ -105,9 +116,9 @@ export async function compare(serve, journey, { pages, sdk = "" }) {
   const events = () => vendor.bodies.flat().filter(({ type }) => type === "page")
     .map(({ context }) => [context.page.path, context.page.title]);
   let app, child;
-  const walkAt = async (base) => {
-    const walk = await Walk.begin(browser, base);
-    await journey(walk, app);
+  const walkAt = async (base, isBehind) => {
+    const walk = await Walk.begin(browser, base, isBehind);
+    await journey(walk);
     return walk;
   };
   const closeApp = async () => {
@@ -117,7 +128,7 @@ export async function compare(serve, journey, { pages, sdk = "" }) {
   };
   try {
     app = await serve();
-    const direct = await walkAt(`http://${HOST}:${new URL(app.origin).port}`);
+    const direct = await walkAt(`http://${HOST}:${new URL(app.origin).port}`, false);
     assert.deepEqual(direct.complaints, [], "the application itself is sound");
     await direct.context.close();
     await closeApp();
@@ -125,7 +136,7 @@ export async function compare(serve, journey, { pages, sdk = "" }) {
     app = await serve();
     const gateway = await started(data, settings(data, app.origin, vendor, sdk));
     child = gateway.child;
-    const behind = await walkAt(`http://${HOST}:${new URL(gateway.gateway).port}`);
+    const behind = await walkAt(`http://${HOST}:${new URL(gateway.gateway).port}`, true);
     assert.deepEqual(behind.complaints, []);
     assert.deepEqual(behind.seen, direct.seen);
     await until(() => events().length >= pages.length, () => `page events: ${JSON.stringify(events())}`);

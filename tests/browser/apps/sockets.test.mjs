@@ -32,7 +32,7 @@ async function journey(walk) {
   await page.frameLocator("[sandbox]").locator("text=null").waitFor();
   await walk.note("frames");
   await walk.goto("/boxed?sandbox");
-  await walk.note("a sandbox");
+  await walk.noteUncounted("a sandbox");
 
   await walk.goto("/");
   await page.waitForSelector("#log >> text=done");
@@ -42,7 +42,7 @@ async function journey(walk) {
     isByWorker: await page.evaluate(() => performance.getEntriesByType("navigation")[0].workerStart > 0),
   });
   await walk.goto("/own");
-  await walk.note("a page of the worker's own");
+  await walk.noteUncounted("a page of the worker's own");
   await page.goBack({ waitUntil: "load" });
   await walk.titled("About");
   await walk.note("back");
