@@ -301,6 +301,10 @@ impl OriginClient {
         if let Some(length) = hint.exact().filter(|&length| has_length || length > 0) {
             sent.insert(CONTENT_LENGTH, length.into());
         }
+        // With these methods a body of unknown length goes out over HTTP/1 only if its framing is named.
+        if hint.exact().is_none() && [Method::GET, Method::HEAD].contains(&head.method) {
+            sent.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if is_page {
             sent.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }

@@ -3,7 +3,7 @@
 use std::str::SplitAsciiWhitespace;
 
 use http::HeaderMap;
-use http::header::CONTENT_SECURITY_POLICY;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY};
 
 /// The script rules of all of a page's policies: every policy must admit a script.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +11,7 @@ pub(super) struct CspScriptRules {
     policies: Vec<CspPolicy>,
     /// True if one forbids connections to the host of the script's events.
     refuses_events: bool,
-    /// True if one forbids all scripts.
+    /// True if one forbids all scripts, or gives the page an opaque origin, which may not send.
     is_sandbox: bool,
     /// True if one restricts Trusted Types policies and does not admit the snippet's.
     refuses_types: bool,
@@ -51,16 +51,29 @@ struct CspPolicy {
 }
 
 impl CspScriptRules {
-    /// Reads the policies of a response.
+    /// Reads the policies of a response. A report-only policy blocks nothing; it is obeyed where the script can
+    /// run under it, so that it has nothing to report.
     pub(super) fn of(fields: &HeaderMap, hosts: CspHosts<'_>) -> Self {
+        let enforced = Self::enforced(fields, hosts);
+        let mut all = enforced.clone();
+        let reporting = fields.get_all(CONTENT_SECURITY_POLICY_REPORT_ONLY).iter();
+        for value in reporting.filter_map(|value| value.to_str().ok()) {
+            all.add(value, hosts);
+        }
+        if all.allows_gateway_script(all.nonce()) { all } else { enforced }
+    }
+
+    fn enforced(fields: &HeaderMap, hosts: CspHosts<'_>) -> Self {
         let mut admitted = Self::default();
         let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
         for value in policies.filter_map(|value| value.to_str().ok()) {
             admitted.add(value, hosts);
             // A policy in the page itself cannot set a sandbox.
             admitted.is_sandbox |= value.split(',').any(|policy| {
-                let allowed = words(policy, &["sandbox"]);
-                allowed.is_some_and(|mut it| !it.any(|word| word == "allow-scripts"))
+                let Some(allowed) = words(policy, &["sandbox"]) else { return false };
+                let allows =
+                    |wanted: &str| allowed.clone().any(|it| it.eq_ignore_ascii_case(wanted));
+                !(allows("allow-scripts") && allows("allow-same-origin"))
             });
         }
         admitted
@@ -230,6 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn report_only_policy_decides_the_form_of_the_script_and_never_blocks_it() {
+        for (enforced, reporting, nonce, inline) in [
+            ("img-src 'self'", "script-src 'nonce-a'", "a", true),
+            ("img-src 'self'", "script-src 'self'", "", false),
+            ("script-src 'nonce-a'", "script-src 'self' 'nonce-a'", "a", true),
+            // The script cannot run under these, so they are ignored.
+            ("script-src 'nonce-a'", "script-src 'nonce-b'", "a", true),
+            ("img-src 'self'", "script-src 'none'", "", true),
+            ("img-src 'self'", "connect-src 'none'; script-src 'nonce-a'", "", true),
+            ("script-src 'nonce-a'", "sandbox", "a", true),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(CONTENT_SECURITY_POLICY, enforced.parse().unwrap());
+            fields.insert(CONTENT_SECURITY_POLICY_REPORT_ONLY, reporting.parse().unwrap());
+            let admitted = CspScriptRules::of(&fields, HOSTS);
+            let found = (admitted.nonce().unwrap_or_default(), admitted.inline());
+            assert_eq!(found, (nonce, inline), "{enforced} {reporting}");
+            assert!(admitted.allows_gateway_script(admitted.nonce()), "{enforced} {reporting}");
+        }
+    }
+
+    #[test]
     fn snippet_loads_the_script_where_policies_admit_it() {
         for (policy, brings) in [
             ("img-src 'self'", true),
@@ -293,8 +328,10 @@ mod tests {
             ("script-src 'nonce-a'; connect-src wss: https:", true),
             ("script-src 'nonce-a' 'strict-dynamic'", true),
             ("script-src 'self', default-src 'none'", false),
+            ("sandbox", false),
             ("sandbox allow-forms", false),
-            ("sandbox allow-scripts allow-same-origin", true),
+            ("sandbox allow-scripts", false),
+            ("sandbox Allow-Scripts allow-same-origin", true),
         ] {
             let admitted = of(policy);
             assert_eq!(admitted.allows_gateway_script(admitted.nonce()), runs, "{policy}");

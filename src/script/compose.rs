@@ -68,11 +68,11 @@ fn core(settings: &SdkSettings, extras: &SdkExtras) -> String {
     script.push_str("(window.tagway=window.tagway||{}).settings=");
     script.push_str(&literal(&public(settings, extras)));
     script.push(';');
+    script.push_str(BASE);
     let has_extras = !extras.script.is_empty();
     if has_extras {
         script.push_str(NOTE_EARLY);
     }
-    script.push_str(BASE);
     script.push_str(CORE);
     script.push_str(RESTORED);
     for part in &settings.auto {

@@ -94,7 +94,7 @@ fn served(text: String) -> usize {
 fn scripts_stay_within_their_size_limits() {
     const CORE: usize = 1_536;
     // With the site's settings and the parts that every site's script has besides the core.
-    const PLAIN: usize = 1_984;
+    const PLAIN: usize = 2_016;
     const SHIM: usize = 2_560;
     const ALL: usize = 14_336;
     let core = served(include_str!("../../static/sdk/dist/core.js").to_owned());

@@ -24,9 +24,12 @@ const PAGES = {
   dynamic: page("dynamic", policy(`script-src ${NONCE} 'strict-dynamic'; object-src 'none'; base-uri 'self'`)),
   types: page("types", policy(`script-src ${NONCE}; require-trusted-types-for 'script'`)),
   base: page("base", `<base href="http://elsewhere.shop.localhost/">${policy(`script-src ${NONCE}`)}`),
+  reported: page("reported", ""),
   omitted: `<!doctype html>\n<meta charset="utf-8">\n<title>omitted</title>\n<h1>Hi</h1>${own("omitted")}`,
   frameset: `<!doctype html><html><title>frameset</title>${own("frameset")}<frameset cols="*"></frameset></html>`,
 };
+/** The policies that only report, which no page can name in itself. */
+const REPORTING = { reported: `script-src ${NONCE}; connect-src 'self'; report-uri /violation` };
 const STOPPED = {
   hashes: page("hashes", policy("script-src 'sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='")),
   connections: page("connections", policy(`script-src ${NONCE}; connect-src 'none'`)),
@@ -54,7 +57,8 @@ url = "http://127.0.0.1:${shop.vendors.events.port}/"
   const headers = { "content-type": "text/html; charset=utf-8" };
   shop.own = async (pathname) => {
     const name = pathname.slice(1);
-    return { headers, body: PAGES[name] ?? STOPPED[name] ?? "" };
+    const reporting = REPORTING[name] && { "content-security-policy-report-only": REPORTING[name] };
+    return { headers: { ...headers, ...reporting }, body: PAGES[name] ?? STOPPED[name] ?? "" };
   };
   await until(async () => (await script(shop, "behind"))[0] === 200, "the gateway serves the site");
 });
@@ -64,6 +68,10 @@ async function open(name) {
   const context = await shop.browser.newContext();
   const tab = await context.newPage();
   const complaints = [];
+  await tab.addInitScript(() => {
+    window.violated = [];
+    addEventListener("securitypolicyviolation", ({ violatedDirective }) => window.violated.push(violatedDirective));
+  });
   tab.on("pageerror", (error) => complaints.push(String(error)));
   tab.on("console", (line) => {
     if (["error", "warning"].includes(line.type())) complaints.push(line.text());
@@ -82,6 +90,7 @@ for (const name of Object.keys(PAGES)) {
       it.src.includes("tw.js") || it.text.includes("tw.js")).length);
     assert.equal(left, 0, "the snippet leaves nothing in the document");
     assert.deepEqual(complaints.filter((line) => !line.includes("elsewhere")), []);
+    assert.deepEqual(await tab.evaluate(() => window.violated), []);
     await context.close();
   });
 }

@@ -155,6 +155,35 @@ async fn trailers_pass_only_if_the_site_lists_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunked_body_reaches_the_origin_with_every_method() {
+    let origin = origin(|stream, head| {
+        assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+        let expected = "3\r\nabc\r\n0\r\n\r\n";
+        assert_eq!(read(stream, expected.len()), expected);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    });
+    let gateway = gateway(origin, "").await;
+    for method in ["GET", "HEAD", "DELETE"] {
+        let request = format!(
+            "{method} /search HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        );
+        let answer = raw(gateway.http, request.as_bytes()).unwrap();
+        assert_eq!(answer.status, 204, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn obsolete_header_syntax_of_an_origin_is_accepted() {
+    let old = "HTTP/1.0 200 OK\r\nX-Space : 1\r\nX-Fold: a\r\n b\r\n\r\nabc";
+    let gateway = gateway(saying(old), "").await;
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = raw(gateway.http, request).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!((answer.header("x-space"), answer.header("x-fold")), (Some("1"), Some("a b")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_of_a_changed_page_has_the_fields_of_get() {
     let body = "<head></head>";
     let fields = "etag: \"1\"\r\naccept-ranges: bytes\r\ncontent-length: 13\r\ndigest: x\r\n";

@@ -308,7 +308,13 @@ impl OriginPool {
             }));
             return Ok(self.share(sender, room));
         }
-        let (sender, connection) = http1::handshake(stream).await?;
+        // Old servers write heads that only others of their age would: what they mean is clear, and the
+        // client gets it as it has to be (RFC 9112, sections 5.1 and 5.2).
+        let mut builder = http1::Builder::new();
+        builder
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true);
+        let (sender, connection) = builder.handshake(stream).await?;
         self.spawn(connection.with_upgrades().map(drop));
         Ok(RequestSender::One(sender))
     }

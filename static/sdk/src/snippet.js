@@ -3,8 +3,9 @@
 // ends to load. It is in the document for no longer than it takes to ask for it: applications that take over
 // the whole document (React's hydrateRoot(document)) give up where they find what they did not make. The
 // address is the one that it is before the page may name a base. Without an address it is a queue only, for
-// pages with a tag of their own. A call says what the caller's objects were when it was made: what JSON
-// cannot hold as it is keeps its place, and the script sees to it.
+// pages with a tag of their own; and so it is in a sandbox, whose pages are of no site that may send. A call
+// says what the caller's objects were when it was made: what JSON cannot hold as it is keeps its place, and
+// the script sees to it.
 ((w, d, src) => {
   if (w.tagway) return;
   // Who holds on to it is heard later as well.
@@ -26,7 +27,7 @@
   for (const name of "track page identify group alias reset consent ready on flush".split(" ")) {
     t[name] = (...call) => t(name, ...call);
   }
-  if (!src) return;
+  if (!src || w.origin === "null") return;
   const script = d.createElement("script");
   const go = () => {
     d.head.append(script);

@@ -44,7 +44,7 @@ async function bundles(names) {
 }
 
 /** A vendor that takes everything and remembers it. */
-async function recorder(answer) {
+export async function recorder(answer) {
   const bodies = [];
   const server = await listen(async (request, response) => {
     const chunks = [];
@@ -101,7 +101,8 @@ pixel_id = "1234567890"
 access_token = "secret"
 `;
 
-async function started(data, config) {
+/** A gateway of this configuration, once it listens. */
+export async function started(data, config) {
   const path = join(data, "tagway.toml");
   await writeFile(path, config);
   const child = spawn(TAGWAY, ["serve", "--config", path], { stdio: ["ignore", "pipe", "inherit"] });
@@ -114,6 +115,15 @@ async function started(data, config) {
   }
   throw new Error("the gateway did not start");
 }
+
+/** The browser, with everything off that it does without being asked. */
+export const launched = () => chromium.launch({
+  executablePath: CHROMIUM,
+  headless: true,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`],
+});
 
 export class Shop {
   static async open(names) {
@@ -128,13 +138,7 @@ export class Shop {
     };
     shop.data = await mkdtemp(join(tmpdir(), "tagway-clients-"));
     Object.assign(shop, await started(shop.data, settings(shop.data, shop.origin, shop.vendors)));
-    shop.browser = await chromium.launch({
-      executablePath: CHROMIUM,
-      headless: true,
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`],
-    });
+    shop.browser = await launched();
     return shop;
   }
 

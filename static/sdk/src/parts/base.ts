@@ -5,6 +5,9 @@ import type { Properties } from "../api";
 const { settings } = window.tagway;
 const d = document;
 
+// What a page of the site shows in an <iframe> is a part of it, and no page of its own to the visitor.
+if (frameElement && frameElement.tagName !== "FRAME") settings.page = settings.restored = false;
+
 settings.endpoint ||= new URL((d.currentScript as HTMLScriptElement | null)?.src || location.href).origin;
 
 /** Members of one call, and levels of them: a request has room for not many more, and nobody reads deeper. */

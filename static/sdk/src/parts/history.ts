@@ -17,7 +17,8 @@ function start(): void {
     observer.disconnect();
     window.tagway.page();
   };
-  const observer = new MutationObserver(() => d.title !== title && tell());
+  // Some take the old title away first.
+  const observer = new MutationObserver(() => d.title && d.title !== title && tell());
   const look = () => {
     if (now() === last) return;
     last = now();
@@ -40,4 +41,5 @@ function start(): void {
   addEventListener("pagehide", tell);
 }
 
-start();
+// As with the pages that load.
+if (!frameElement || frameElement.tagName === "FRAME") start();

@@ -1,0 +1,5 @@
+export const meta = () => [{ title: "Lamps: strict" }];
+
+export default function Strict() {
+  return <h1>Under a policy with a nonce</h1>;
+}
