@@ -22,6 +22,8 @@ const TOGETHER = 1e3;
 const lately: Record<string, { to: Params; at: number }> = {};
 
 const send = (id: string | undefined, name: string, params?: Params, more?: Params) => {
+  // Of the first generation.
+  if (name === "PixelInitialized") name = "PageView";
   const { event_id, eventID = event_id } = more || {};
   const isPage = name === "PageView";
   const { href } = location;
