@@ -98,11 +98,13 @@ export interface Tagway {
       name?: string;
       not?: string;
       marks?: Record<string, unknown>;
+      late?: () => void;
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
   fix(object: object, member: string, value: unknown): void;
   moved(callback: () => void): void;
+  gate(isShut?: boolean): { pass(call: () => unknown): void; shut(): void; open(): void };
   safe<T extends (...args: any[]) => unknown>(call: T): T;
   /** For shims: see src/shared/state.ts. */
   keep(name: string, category?: string): [Properties & Record<string, any>, () => void];

@@ -28,6 +28,28 @@ window.tagway.fix = (object, member, value) => {
   Object.defineProperty(object, member, { configurable: true, get: () => value, set() {} });
 };
 
+/** Calls that wait at most: what a visitor does before the answer to a banner. */
+const MAX_HELD = 100;
+
+/** A gate that calls wait at while it is shut, as the libraries hold them until the page allows them. */
+window.tagway.gate = (isShut) => {
+  let held: Call[] | undefined = isShut ? [] : undefined;
+  return {
+    pass(call) {
+      if (!held) call();
+      else if (held.length < MAX_HELD) held.push(call);
+    },
+    shut() {
+      held ||= [];
+    },
+    open() {
+      const calls = held;
+      held = undefined;
+      calls?.map((call) => call());
+    },
+  };
+};
+
 let movers: Call[] | undefined;
 const look = () => setTimeout(() => movers!.map((it) => it()));
 
@@ -49,16 +71,18 @@ window.tagway.moved = (callback) => {
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
  * `run` at once. What it has queued is run by the function that is given back: each call for itself. A snippet
- * that comes later sets a member of `marks` first, and what it puts over the methods until its script ends is
- * left out.
+ * that comes later sets a member of `marks` first, which calls `late`, and what it puts over the methods until its
+ * script ends is left out.
  */
 window.tagway.serve = ((
   stub: any,
   own: Record<string, Call>,
-  { run, name = "", not = "", marks = {} }: any = {},
+  { run, name = "", not = "", marks = {}, late }: any = {},
 ) => {
   const absent = (method: string) => window.tagway.absent(name, method);
-  run = window.tagway.safe(run || (([method, ...args]: any[]) => (own[method] || absent(method))(...args)));
+  const one = run || (([method, ...args]: any[]) => (own[method] || absent(method))(...args));
+  // A function in the queue is one of the page's own, to be called when the library is there.
+  run = window.tagway.safe((call: any) => (typeof call === "function" ? call.call(stub) : one(call)));
   const queue: any[] = Array.isArray(stub) ? stub.splice(0) : [];
   const put = (member: string, value: any, set?: (value: any) => void) =>
     Object.defineProperty(stub, member, {
@@ -74,6 +98,7 @@ window.tagway.serve = ((
   for (const mark in marks) {
     put(mark, marks[mark], () => {
       isSnippet = 1;
+      late?.();
       queueMicrotask(() => (isSnippet = 0));
     });
   }
