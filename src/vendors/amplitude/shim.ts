@@ -98,10 +98,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     save();
     if (id !== null && opted(name) !== false) tagway.identify(state.id, {}, of({}));
   };
-  const optOut = (out: boolean) => {
-    opted(name, !out);
-    tagway.consent({ analytics: !out });
-  };
+  const optOut = (out: boolean) => opted(name, !out);
   const track = (given: any, own?: Params | null, more?: Params | null, callback?: unknown, bad?: unknown) => {
     const whole = given && typeof given === "object" ? { ...given, ...own } : { event_type: given, event_properties: own, ...more };
     whole.insert_id ||= uuid();
@@ -159,13 +156,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       const choice = isOld ? false : auto ?? before;
       if (choice && choice.pageViews !== false) {
         view();
-        let last = location.href;
-        if (choice.pageViews?.trackHistoryChanges !== false) {
-          tagway.moved(() => {
-            if (last !== location.href) view();
-            last = location.href;
-          });
-        }
+        if (choice.pageViews?.trackHistoryChanges !== false) tagway.moved(view);
       }
       isReady = 1;
       for (const call of waiting.concat(callback || [])) safe(call)(stub);

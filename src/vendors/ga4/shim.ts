@@ -8,7 +8,6 @@ type Params = Record<string, any>;
 
 const page = window as unknown as Record<string, any> & { tagway: Tagway };
 const { tagway } = page;
-const { here } = tagway.settings;
 
 const isCallback = (it: unknown): it is (...args: any[]) => void => typeof it === "function";
 
@@ -55,11 +54,7 @@ const members = (name: string): string[] => {
 
 /** What the event says of its page counts before the browser's own word. */
 const pageOf = ({ page_location, page_title, page_referrer, page_path }: Params) => {
-  const found = here();
-  try {
-    const { href: url, pathname: path, search } = new URL(page_location, location.href);
-    if (page_location) Object.assign(found, { url, path, search });
-  } catch {} // An address that is none says nothing.
+  const found = tagway.pageAt(page_location);
   if (page_path) found.path = page_path;
   if (page_title) found.title = page_title;
   if (page_referrer) found.referrer = page_referrer;
@@ -189,8 +184,8 @@ const listen = (name: string) => {
   attach(layer);
 };
 const look = (address: string) => {
-  const [, name] = /[?&]id=\w+-.*&l=([\w$]+)/.exec(address) || /[?&]l=([\w$]+).*&id=\w+-/.exec(address) || [];
-  if (name) listen(name);
+  const [, name] = /[?&]l=([\w$]+)/.exec(address) || [];
+  if (name && /[?&]id=\w+-/.test(address)) listen(name);
 };
 listen("dataLayer");
 for (const { src } of [document.currentScript as HTMLScriptElement, ...document.scripts]) look(src);

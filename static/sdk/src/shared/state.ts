@@ -31,13 +31,57 @@ tagway.keep = (name: string, category = "analytics") => {
   return [state, save];
 };
 
-/** Gives and sets what the visitor answered to a vendor's own opt-out: nothing, true or false. */
+/** The page, at the address that the page itself says: that counts before the browser's own word. */
+tagway.pageAt = (address: string) => {
+  const found = settings.here();
+  try {
+    const { href: url, pathname: path, search } = new URL(address, location.href);
+    if (address) Object.assign(found, { url, path, search });
+  } catch {} // An address that is none says nothing.
+  return found;
+};
+
+/** What holds for later events: gives it, replaces it, and has the methods by which pages change it. */
+tagway.registry = (state: any, save: () => void) => {
+  const { copy } = settings;
+  const always = () => state.always || {};
+  const replace = (next: any) => {
+    state.always = next;
+    save();
+  };
+  const register = (said: any) => replace({ ...always(), ...copy(said)[0] });
+  const unregister = (key: string) => {
+    const { [key]: _, ...rest } = always();
+    replace(rest);
+  };
+  return [always, replace, {
+    register,
+    register_for_session: register,
+    register_once(said: any, byDefault?: unknown) {
+      const before = { ...always() };
+      for (const key in before) if (before[key] === byDefault) delete before[key];
+      replace({ ...copy(said)[0], ...before });
+    },
+    unregister,
+    unregister_for_session: unregister,
+  }];
+};
+
+/**
+ * Gives and sets what the visitor answered to a vendor's own opt-out: nothing, true or false, which is an answer
+ * to all others as well.
+ */
 tagway.opted = (name: string, answer?: boolean | null) => {
   const key = "_two_" + name;
+  if (answer != null) tagway.consent({ analytics: answer });
   if (answer === null) storage((it) => delete it[key]);
   else if (answer !== undefined) storage((it) => (it[key] = answer));
   return answer === undefined ? storage((it) => JSON.parse(it[key])) : (answer ?? undefined);
 };
+
+/** Whether a vendor's opt-out holds: the visitor's own, the page's by default, or the browser's where it is heeded. */
+tagway.isOut = (name: string, byDefault: unknown, heeds: unknown) =>
+  !(tagway.opted(name) ?? !byDefault) || !!heeds && navigator.doNotTrack === "1";
 
 tagway.uuid = () =>
   "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>

@@ -28,6 +28,18 @@ window.tagway.fix = (object, member, value) => {
   Object.defineProperty(object, member, { configurable: true, get: () => value, set() {} });
 };
 
+/** Takes up what the snippet of Mixpanel or PostHog has to install, and installs what the page names later. */
+window.tagway.instances = (root, shim, install) => {
+  const init = window.tagway.safe((token: string, config?: object, name: string = shim) =>
+    name && name !== shim
+      ? install((root[name] ||= []), { token, ...config }, `${shim}_${name}`)
+      : install(root, { token, ...config }, shim));
+  const queue = root._i || [];
+  window.tagway.fix(root, "init", init);
+  window.tagway.fix(root, "_i", { push: (args: any) => init.apply(0, args) });
+  queue.splice(0).map((args: any) => init.apply(0, args));
+};
+
 /** Calls that wait at most: what a visitor does before the answer to a banner. */
 const MAX_HELD = 100;
 
@@ -53,8 +65,8 @@ window.tagway.gate = (isShut) => {
 let movers: Call[] | undefined;
 const look = () => setTimeout(() => movers!.map((it) => it()));
 
-/** Calls back for each change of the address without a load, and for what may be one. */
-window.tagway.moved = (callback) => {
+/** Calls back for each change of the address, or of that part of it, without a load. */
+window.tagway.moved = (callback, part = () => location.href) => {
   if (!movers) {
     for (const name of ["pushState", "replaceState"] as const) {
       const own = history[name];
@@ -65,7 +77,12 @@ window.tagway.moved = (callback) => {
     }
     addEventListener("popstate", look);
   }
-  (movers ||= []).push(callback);
+  let last = part();
+  (movers ||= []).push(() => {
+    const now = part();
+    if (now !== last) callback();
+    last = now;
+  });
 };
 
 /**
