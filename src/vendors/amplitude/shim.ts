@@ -214,7 +214,6 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
   });
   tagway.serve(stub, api, {
     name: shim,
-    not: "clearUserProperties clearStorage setGlobalUserProperties onNewSessionStart",
     marks: stub === root ? { invoked: root.invoked, Identify: root.Identify || Recorder, Revenue: root.Revenue || Recorder } : {},
   });
   stub._q = { push: (call: any) => run(call.name ? call : { name: call[0], args: Array.from(call).slice(1) }) };

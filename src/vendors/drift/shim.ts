@@ -81,4 +81,4 @@ const root = (page.drift = page.driftt = page.drift || []);
 const api: Params = { load: nothing, setUserAttributes };
 root.api = facade;
 for (const name of "identify config track reset debug show ping page hide off on".split(" ")) api[name] = (...args: any[]) => run([name, ...args]);
-tagway.serve(root, api, { run, name: "drift", not: "collectFormData", marks: { invoked: root.invoked } })();
+tagway.serve(root, api, { run, name: "drift", marks: { invoked: root.invoked } })();

@@ -151,10 +151,9 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     enable: () => disabled.splice(0),
     toString: () => name.replace("_", "."),
   };
-  const runPeople = tagway.serve((stub.people ||= []), people, { name: "mixpanel.people", not: "delete_user" });
+  const runPeople = tagway.serve((stub.people ||= []), people, { name: "mixpanel.people" });
   const run = tagway.serve(stub, api, {
     name: "mixpanel",
-    not: "start_session_recording stop_session_recording pause_session_recording resume_session_recording start_batch_senders stop_batch_senders",
     run([name, ...args]) {
       // A call of what a call gives: a group's.
       if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));

@@ -191,8 +191,6 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     _isIdentified: () => !!state.id,
     unsetPersonProperties: (keys) => set(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
     shutdown: async () => tagway.flush(),
-    canRenderSurvey: () => ({ visible: false }),
-    canRenderSurveyAsync: async () => ({ visible: false }),
     set_config: (more) => Object.assign(config, more),
     toString: () => (name === shim ? name : name.replace("_", ".")),
   };
@@ -204,7 +202,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     };
   }
   api.sessionRecordingStarted = () => false;
-  for (const quiet of "debug reloadFeatureFlags setPersonPropertiesForFlags resetPersonPropertiesForFlags setGroupPropertiesForFlags resetGroupPropertiesForFlags createPersonProfile setInternalOrTestUser addExceptionStep captureLog cancelPendingSurvey".split(" ")) api[quiet] = () => {};
+  for (const quiet of "debug reloadFeatureFlags setPersonPropertiesForFlags resetPersonPropertiesForFlags setGroupPropertiesForFlags resetGroupPropertiesForFlags createPersonProfile".split(" ")) api[quiet] = () => {};
 
   if (bootstrap.distinctID && !state.id) {
     if (bootstrap.isIdentifiedID) state.id = String(bootstrap.distinctID), save();
@@ -213,10 +211,9 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   const runPeople = tagway.serve((stub.people ||= []), {
     set: (key: any, value: unknown) => set(pair(key, value)),
     set_once: (key: any, value: unknown) => set({}, pair(key, value)),
-  }, { name: "posthog.people", not: "increment append remove union unset delete_user" });
+  }, { name: "posthog.people" });
   const run = tagway.serve(stub, api, {
     name: shim,
-    not: "startSessionRecording stopSessionRecording renderSurvey displaySurvey loadToolbar startExceptionAutocapture stopExceptionAutocapture updateEarlyAccessFeatureEnrollment captureTraceFeedback captureTraceMetric",
   });
   stub.featureFlags = {
     getFlags: () => Object.keys(flags),
@@ -233,16 +230,12 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     },
   };
   stub.config = config;
-  stub.version = "1";
-  stub.persistence = stub.sessionPersistence = {
+  stub.persistence = {
     get props() {
       return { ...always(), distinct_id: ask(), $device_id: ids.anonymous() };
     },
     get_property: api.get_property,
-    register: api.register,
-    unregister: api.unregister,
   };
-  stub.sessionManager = { checkAndGetSessionAndWindowId: () => ({ sessionId: session(), windowId: session() }) };
   stub.__loaded = true;
   if (config.opt_out_capturing_by_default && opted(name) === undefined) tagway.consent({ analytics: false });
   if (config.loaded) safe(config.loaded)(stub);

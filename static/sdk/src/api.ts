@@ -94,9 +94,8 @@ export interface Tagway {
     own: Record<string, (...args: any[]) => unknown>,
     more?: {
       run?: (call: any[]) => unknown;
-      /** The vendor's name of the stub, and its methods that are not done here, separated by spaces. */
+      /** The vendor's name of the stub. */
       name?: string;
-      not?: string;
       marks?: Record<string, unknown>;
       late?: () => void;
     },

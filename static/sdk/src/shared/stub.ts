@@ -85,6 +85,9 @@ window.tagway.moved = (callback, part = () => location.href) => {
   });
 };
 
+/** What the name of a library's method begins with: one that a shim has not must not throw into the page. */
+const DOES = /^(add|can|capture|cancel|clear|collect|delete|disable|display|enable|get|load|on|pause|register|remove|render|reset|resume|set|show|start|stop|track|unregister|update)[A-Z_]/;
+
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
  * `run` at once. What it has queued is run by the function that is given back: each call for itself. A snippet
@@ -94,7 +97,7 @@ window.tagway.moved = (callback, part = () => location.href) => {
 window.tagway.serve = ((
   stub: any,
   own: Record<string, Call>,
-  { run, name = "", not = "", marks = {}, late }: any = {},
+  { run, name = "", marks = {}, late }: any = {},
 ) => {
   const absent = (method: string) => window.tagway.absent(name, method);
   const one = run || (([method, ...args]: any[]) => (own[method] || absent(method))(...args));
@@ -110,7 +113,10 @@ window.tagway.serve = ((
         if (!isSnippet) value = other;
       }),
     });
-  for (const method of not.split(" ")) if (method) own[method] ||= absent(method);
+  const methods = Object.getPrototypeOf(stub);
+  Object.setPrototypeOf(stub, new Proxy(methods, {
+    get: (_, member) => methods[member] ?? (DOES.test(String(member)) ? absent(member as string) : undefined),
+  }));
   for (const method in own) put(method, window.tagway.safe(own[method]!));
   for (const mark in marks) {
     put(mark, marks[mark], () => {
