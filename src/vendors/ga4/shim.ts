@@ -87,7 +87,7 @@ const event = (name: string, params?: Params) => {
   }
   setTimeout(answer, event_timeout || 2000);
   const { id } = state;
-  const options = tagway.ids.of({ shim: "ga4", context: { page: pageOf(said), ...(id && { clientIds: { ga4: { client_id: id } } }) } });
+  const options = tagway.ids.of({ shim: "ga4", context: { page: pageOf(said), clientIds: id && { ga4: { client_id: id } } } });
   delete options.anonymousId;
   if (known === null) options.userId = known;
   if (options.context.sessionId) [options.context.sessionId] = session(first || "");

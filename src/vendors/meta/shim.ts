@@ -39,7 +39,7 @@ const send = (id: string | undefined, name: string, params?: Params, more?: Para
     shim: "meta",
     timestamp: new Date(),
     // What tells the event from others is the site's id with the name: templates give all tags of a page one id.
-    ...(eventID && { messageId: eventID + "." + name }),
+    messageId: eventID && eventID + "." + name,
     context: {
       page: tagway.settings.here(),
       traits: { ...user },

@@ -53,7 +53,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   const [always, keep, registry] = tagway.registry(state, save);
   const disabled: any[] = [];
   const isOut = () => tagway.isOut(name, config.opt_out_tracking_by_default, !config.ignore_dnt);
-  const of = (options?: Params) => ids.of({ shim, ...(state.id && { userId: state.id }), ...options });
+  const of = (options?: Params) => ids.of({ shim, userId: state.id, ...options });
   const ask = () => state.id || "$device:" + ids.anonymous();
   const tell = (kind: "track" | "page", name: string, own: any, callback?: any, context?: Params) => {
     const answer = (status?: number) => settle(isCallback(callback) ? callback : 0, status! < 300 ? 1 : 0);
@@ -147,7 +147,6 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     has_opted_in_tracking: () => opted(name) === true,
     has_opted_out_tracking: isOut,
     get_session_recording_properties: () => ({}),
-    get_session_replay_url: () => null,
     enable: () => disabled.splice(0),
     toString: () => name.replace("_", "."),
   };
@@ -181,10 +180,10 @@ const install = (stub: any, given: Params | undefined, name: string) => {
 };
 
 /** Flags are what the page falls back on. */
-const flags: Params = { are_flags_ready: () => true, load_flags: async () => {}, when_ready: async () => {} };
-for (const [name, nothing] of [["get_variant"], ["get_variant_value"], ["is_enabled", false]] as [string, unknown?][]) {
-  flags[name + "_sync"] = (_key: string, fallback = nothing) => fallback;
-  flags[name] = async (_key: string, fallback = nothing) => fallback;
+const flags: Params = { are_flags_ready: () => true, load_flags: async () => {} };
+for (const name of ["get_variant", "get_variant_value", "is_enabled"]) {
+  flags[name + "_sync"] = (_key: string, fallback: unknown = false) => fallback;
+  flags[name] = async (_key: string, fallback: unknown = false) => fallback;
 }
 
 const root = (page.mixpanel ||= []);

@@ -25,7 +25,7 @@ const pageOf = ({ $current_url: said, title, $referrer }: Params) => {
   return found;
 };
 
-const install = (stub: any, given: Params | undefined, name: string) => {
+const install = (stub: any, given: Params | undefined, name: string, init: Call) => {
   if (stub.__loaded) return stub;
   const config: Params = { api_host: "", ...given };
   const isKept = !config.disable_persistence && config.persistence !== "memory";
@@ -47,7 +47,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     return state.session.id;
   };
   const of = (more: Params, context?: Params) =>
-    ids.of({ shim, ...(state.id && { userId: state.id }), ...more, context: { ...(state.session && { sessionId: session() }), ...context } });
+    ids.of({ shim, userId: state.id, ...more, context: { sessionId: state.session && session(), ...context } });
   /** What is set once is said as a trait the first time alone, and as the operation that it is each time. */
   const once = (said: Params = {}): [Params, Params] => {
     const fresh: Params = {};
@@ -79,8 +79,8 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     const isPage = result.event === "$pageview";
     tagway[isPage ? "page" : "track"](
       result.event,
-      { ...(result.$set && { $set: result.$set }), ...(result.$set_once && { $set_once: fresh }), ...result.properties, $groups: groups },
-      of({ messageId: result.uuid, ...(timestamp && { timestamp: result.timestamp }) }, { ...context, page: pageOf(result.properties) }),
+      { $set: result.$set, $set_once: result.$set_once && fresh, ...result.properties, $groups: groups },
+      of({ messageId: result.uuid, timestamp: timestamp && result.timestamp }, { ...context, page: pageOf(result.properties) }),
     );
     for (const hear of hearers) safe(hear)(result);
     return result;
@@ -107,11 +107,13 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   };
 
   const api: Record<string, Call> = {
+    // Its snippet queues all but the first.
+    init,
     capture,
     captureException(error, said) {
       const type = error?.name || "Error";
       const value = String(error?.message || error);
-      return capture("$exception", { $exception_type: type, $exception_message: value, $exception_list: [{ type, value, mechanism: { handled: true } }], ...said });
+      return capture("$exception", { $exception_type: type, $exception_message: value, ...said });
     },
     identify(id, traits, first) {
       if (id == null || id === "" || isOut()) return;
@@ -147,6 +149,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     get_distinct_id: ask,
     get_session_id: session,
     get_session_replay_url: () => "",
+    sessionRecordingStarted: () => false,
     opt_in_capturing() {
       opted(name, true);
       if (isUnseen) view();
@@ -195,13 +198,12 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     toString: () => (name === shim ? name : name.replace("_", ".")),
   };
   // What asks for something that nobody has is answered.
-  for (const asked of ["getSurveys", "getActiveMatchingSurveys", "onActiveMatchingSurveysChanged", "onSurveysLoaded", "getEarlyAccessFeatures"]) {
+  for (const asked of ["getSurveys", "getActiveMatchingSurveys", "onSurveysLoaded", "getEarlyAccessFeatures"]) {
     api[asked] = (callback) => {
       callback?.([]);
       return () => {};
     };
   }
-  api.sessionRecordingStarted = () => false;
   for (const quiet of "debug reloadFeatureFlags setPersonPropertiesForFlags resetPersonPropertiesForFlags setGroupPropertiesForFlags resetGroupPropertiesForFlags createPersonProfile".split(" ")) api[quiet] = () => {};
 
   if (bootstrap.distinctID && !state.id) {

@@ -208,7 +208,6 @@ const api: Record<string, Call> = {
   },
   use: (plugin: Call) => (plugin(root), root),
   addDestinationMiddleware: async () => tagway.absent("analytics", "addDestinationMiddleware")(),
-  addIntegrationMiddleware: async () => tagway.absent("analytics", "addIntegrationMiddleware")(),
   timeout: (time) => (patience = time),
   debug: () => root,
   load(writeKey: string, options?: Params) {
@@ -247,7 +246,7 @@ if (!root.initialized) {
     marks: { invoked: root.invoked },
     late: gate.shut,
   });
-  Object.assign(root, { initialized: true, VERSION: "2.0.0", options: {}, plugins: [], integrations: {} });
+  Object.assign(root, { initialized: true, VERSION: "2", options: {}, plugins: [], integrations: {} });
   if (isWaiting) gate.shut();
   run();
   if (!isWaiting) begin(root._writeKey);

@@ -101,7 +101,7 @@ export interface Tagway {
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
-  instances(root: any, shim: string, install: (stub: any, config: any, name: string) => unknown): void;
+  instances(root: any, shim: string, install: (stub: any, config: any, name: string, init: (...args: any[]) => any) => unknown): void;
   fix(object: object, member: string, value: unknown): void;
   moved(callback: () => void, part?: () => string): void;
   gate(isShut?: boolean): { pass(call: () => unknown): void; shut(): void; open(): void };

@@ -108,9 +108,9 @@ tagway.ids = {
   },
   /** Options of a message, with the ids that there are. */
   of: (options: any) => ({
-    ...(ids.id && { anonymousId: ids.id }),
+    anonymousId: ids.id,
     ...options,
-    context: { ...(ids.session && { sessionId: tagway.ids.session() }), ...options?.context },
+    context: { sessionId: ids.session && tagway.ids.session(), ...options?.context },
   }),
 };
 

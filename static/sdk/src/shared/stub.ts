@@ -30,10 +30,10 @@ window.tagway.fix = (object, member, value) => {
 
 /** Takes up what the snippet of Mixpanel or PostHog has to install, and installs what the page names later. */
 window.tagway.instances = (root, shim, install) => {
-  const init = window.tagway.safe((token: string, config?: object, name: string = shim) =>
+  const init: Call = window.tagway.safe((token: string, config?: object, name: string = shim) =>
     name && name !== shim
-      ? install((root[name] ||= []), { token, ...config }, `${shim}_${name}`)
-      : install(root, { token, ...config }, shim));
+      ? install((root[name] ||= []), { token, ...config }, `${shim}_${name}`, init)
+      : install(root, { token, ...config }, shim, init));
   const queue = root._i || [];
   window.tagway.fix(root, "init", init);
   window.tagway.fix(root, "_i", { push: (args: any) => init.apply(0, args) });
@@ -86,7 +86,7 @@ window.tagway.moved = (callback, part = () => location.href) => {
 };
 
 /** What the name of a library's method begins with: one that a shim has not must not throw into the page. */
-const DOES = /^(add|can|capture|cancel|clear|collect|delete|disable|display|enable|get|load|on|pause|register|remove|render|reset|resume|set|show|start|stop|track|unregister|update)[A-Z_]/;
+const DOES = /^(add|can|capture|clear|collect|delete|enable|get|load|on|pause|re|set|show|start|stop|track|un|update)[a-z]*[A-Z_]/;
 
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
