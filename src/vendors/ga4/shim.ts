@@ -41,9 +41,9 @@ const client = (id?: string): string => {
 };
 
 /** The session that gtag's cookie of the target names, else the one that the page asked for. */
-const session = (target: string): [number, number] => {
-  const [, id, number] = new RegExp(`_ga_${target.slice(2)}=GS\\d\\.\\d+\\.s?(\\d+)[.$]o?(\\d+)`).exec(document.cookie) || [];
-  return id ? [+id, +number!] : [Math.floor(tagway.ids.session() / 1e3), 1];
+const session = (target: string): number => {
+  const [, cookie] = new RegExp(`_ga_${target.slice(2)}=GS\\d\\.\\d+\\.s?(\\d+)`).exec(document.cookie) || [];
+  return +cookie! || Math.floor(tagway.ids.session() / 1e3);
 };
 
 /** The targets that a name is of: its own, or those of a group. */
@@ -90,7 +90,7 @@ const event = (name: string, params?: Params) => {
   const options = tagway.ids.of({ shim: "ga4", context: { page: pageOf(said), clientIds: id && { ga4: { client_id: id } } } });
   delete options.anonymousId;
   if (known === null) options.userId = known;
-  if (options.context.sessionId) [options.context.sessionId] = session(first || "");
+  if (options.context.sessionId) options.context.sessionId = session(first || "");
   tagway[name === "page_view" ? "page" : "track"](name, send_to ? { ...rest, send_to } : rest, options, answer);
 };
 
@@ -119,8 +119,7 @@ const commands: Record<string, (...args: any[]) => void> = {
     const own: Record<string, () => unknown> = {
       __proto__: null as any,
       client_id: () => client(),
-      session_id: () => session(String(target))[0],
-      session_number: () => session(String(target))[1],
+      session_id: () => session(String(target)),
       user_id: () => known,
       gclid: () => (/[?&]gclid=([\w-]+)/.exec(location.search) || /_gcl_aw=GCL\.\d+\.([\w-]+)/.exec(document.cookie))?.[1],
     };

@@ -20,6 +20,8 @@ testUsages("mixpanel", MIXPANEL, {
   "disable, and enable again": { late: "mixpanel.disable(); mixpanel.track('A'); mixpanel.enable(); mixpanel.track('B')", sends: [{ event: "B" }] },
   "init twice, as React's strict mode does": { calls: "mixpanel.init('k', { loaded: () => { window.got = 2; } }); mixpanel.track('A');", init: "window.got = 1; mixpanel.init('k', {});", sends: [{ event: "A" }], got: 1, when: "after" },
   "loaded identifies, and the first event has it": { init: "mixpanel.init('k', { loaded: (it) => { it.identify('u'); it.register({ app: 'shop' }); } });", calls: "mixpanel.track('A');", sends: [{ userId: "u" }, { event: "A", userId: "u", properties: { app: "shop" } }] },
+  "calls of who finds the global before init": { snippet: "", init: "", when: "after", calls: "window.mixpanel && mixpanel.track('A'); mixpanel.people.set({ a: 1 }); window.got = Object.keys(localStorage).length;", got: 0 },
+  "calls of who finds the global, and inits later": { snippet: "", init: "", when: "after", calls: "window.mixpanel && mixpanel.track('A', { n: 1 }); mixpanel.people.set({ a: 1 }); mixpanel.init('k', {});", sends: [{ event: "A", properties: { n: 1 } }, { type: "identify", traits: { a: 1 } }] },
   "nothing is kept before init": { init: "", calls: "window.got = 1;", got: 1 },
   "super properties of the session, and of once": { calls: "mixpanel.register_for_session({ s: 1 }); mixpanel.register_once({ s: 2, o: 1 }, 1); mixpanel.unregister_for_session('o'); mixpanel.track('A');", sends: [(it) => it.properties.s === 2 && !("o" in it.properties)], when: "after" },
   "people by name, by number and with dates": { calls: "mixpanel.people.set('$created', new Date(0)); mixpanel.people.increment({ a: 1, b: -2 }); mixpanel.people.unset(['x', 'y']); mixpanel.people.set_once('first', 1, () => { window.got = 1; });",
@@ -54,6 +56,8 @@ testUsages("amplitude", AMPLITUDE, {
 const POSTHOG = PAGES.posthog.snippet("data:text/javascript,").replace(/posthog\.init\('phc_shop'[^;]*;\s*$/, "");
 const quiet = (more = "") => `posthog.init('k', { capture_pageview: false, ${more} })`;
 testUsages("posthog", POSTHOG, {
+  "calls of who finds the global before init": { snippet: "", init: "", when: "after", calls: "window.posthog?.capture('A'); window.posthog?.people.set('a', 1); window.got = 1;", got: 1 },
+  "calls of who finds the global, and inits later": { snippet: "", init: "", when: "after", calls: "window.posthog?.capture('A'); posthog.onFeatureFlags((it) => { window.got = it.length; }); posthog.init('k', { capture_pageview: false });", sends: [{ event: "A" }], got: 0 },
   "a function in the queue": { calls: "posthog.push(function () { window.got = typeof this.capture; });", got: "function" },
   "a page that was opted out is reported with the opt-in": { init: "posthog.init('k', { opt_out_capturing_by_default: true })", late: "posthog.capture('A'); posthog.opt_in_capturing(); posthog.opt_in_capturing(); posthog.capture('B')", sends: [{ type: "page" }, { event: "B" }] },
   "an exception has its type": { calls: "posthog.captureException(new TypeError('no'), { where: 'x' }); posthog.captureException('text');", sends: [{ event: "$exception", properties: { $exception_type: "TypeError", $exception_message: "no", where: "x" } }, { event: "$exception", properties: { $exception_message: "text" } }] },

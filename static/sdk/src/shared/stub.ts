@@ -28,20 +28,34 @@ window.tagway.fix = (object, member, value) => {
   Object.defineProperty(object, member, { configurable: true, get: () => value, set() {} });
 };
 
+/** Calls that wait at most: what a visitor does before the answer to a banner. */
+const MAX_HELD = 100;
+
+/** Members with such a name that the stub has not are what `give` gives. */
+const inherit = (stub: any, name: RegExp, give: (member: string) => Call) => {
+  const methods: any = Array.isArray(stub) ? Array.prototype : Object.prototype;
+  Object.setPrototypeOf(stub, new Proxy(methods, {
+    get: (_, member: string) => methods[member] ?? (name.test(String(member)) ? give(member) : undefined),
+  }));
+};
+
 /** Takes up what the snippet of Mixpanel or PostHog has to install, and installs what the page names later. */
 window.tagway.instances = (root, shim, install) => {
   const init: Call = window.tagway.safe((token: string, config?: object, name: string = shim) =>
     name && name !== shim
-      ? install((root[name] ||= []), { token, ...config }, `${shim}_${name}`, init)
+      ? install(Array.isArray(root[name]) ? root[name] : (root[name] = []), { token, ...config }, `${shim}_${name}`, init)
       : install(root, { token, ...config }, shim, init));
   const queue = root._i || [];
   window.tagway.fix(root, "init", init);
   window.tagway.fix(root, "_i", { push: (args: any) => init.apply(0, args) });
-  queue.splice(0).map((args: any) => init.apply(0, args));
+  if (queue.splice(0).map((args: any) => init.apply(0, args)).length) return;
+  // Until then the methods queue what they are called with, as the snippet's do: pages look for the global alone.
+  for (const stub of [root, (root.people ||= [])]) {
+    inherit(stub, /^(?!then|toJ)[a-z]/, (member) => (...args: any[]) => {
+      if (stub.length < MAX_HELD) stub.push([member, ...args]);
+    });
+  }
 };
-
-/** Calls that wait at most: what a visitor does before the answer to a banner. */
-const MAX_HELD = 100;
 
 /** A gate that calls wait at while it is shut, as the libraries hold them until the page allows them. */
 window.tagway.gate = (isShut) => {
@@ -113,10 +127,7 @@ window.tagway.serve = ((
         if (!isSnippet) value = other;
       }),
     });
-  const methods = Object.getPrototypeOf(stub);
-  Object.setPrototypeOf(stub, new Proxy(methods, {
-    get: (_, member) => methods[member] ?? (DOES.test(String(member)) ? absent(member as string) : undefined),
-  }));
+  inherit(stub, DOES, absent);
   for (const method in own) put(method, window.tagway.safe(own[method]!));
   for (const mark in marks) {
     put(mark, marks[mark], () => {
