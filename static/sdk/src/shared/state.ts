@@ -9,24 +9,35 @@ const storage = (use: (it: Storage) => any) => {
     return use(localStorage);
   } catch {} // Storage that is off, or holds nonsense, holds nothing.
 };
-const read = (key: string) => storage((it) => JSON.parse(it[key])) || {};
+// What is not there is null, which costs no exception.
+const read = (key: string) => storage((it) => JSON.parse(it[key] ?? null));
 
 /** How long a visit pauses before the next event begins another, in ms: as the vendors have it. */
 const PAUSE = 18e5;
 
-let choice: Record<string, boolean> | undefined = read("_twq")[2];
+let choice: Record<string, boolean> | undefined = read("_twq")?.[2];
 const saves: (() => void)[] = [];
+const answers: Record<string, boolean | undefined> = {};
 
 tagway.keep = (name: string, category = "analytics") => {
   const key = "_tw_" + name;
   const may = () => (choice || !settings.waitForConsent) && choice?.[category] !== false;
-  const state = may() ? read(key) : {};
-  const save = () =>
-    storage((it) => {
-      const text = JSON.stringify(settings.copy(state)[0]);
-      if (may() && text !== "{}") it[key] = text;
-      else delete it[key];
-    });
+  const state = (may() && read(key)) || {};
+  let isPlanned: unknown;
+  // Once for all that the page says in one go: each change of the storage costs a phone a millisecond.
+  const save = () => {
+    if (!isPlanned) {
+      queueMicrotask(() => {
+        isPlanned = 0;
+        const text = JSON.stringify(settings.copy(state)[0]);
+        storage((it) => {
+          if (may() && text !== "{}") it[key] = text;
+          else delete it[key];
+        });
+      });
+    }
+    isPlanned = 1;
+  };
   saves.push(save);
   return [state, save];
 };
@@ -76,7 +87,9 @@ tagway.opted = (name: string, answer?: boolean | null) => {
   if (answer != null) tagway.consent({ analytics: answer });
   if (answer === null) storage((it) => delete it[key]);
   else if (answer !== undefined) storage((it) => (it[key] = answer));
-  return answer === undefined ? storage((it) => JSON.parse(it[key])) : (answer ?? undefined);
+  else if (!(name in answers)) answer = read(key);
+  else return answers[name];
+  return (answers[name] = answer ?? undefined);
 };
 
 /** Whether a vendor's opt-out holds: the visitor's own, the page's by default, or the browser's where it is heeded. */
