@@ -90,7 +90,7 @@ export const WRAPPERS = {
     ReactPixel.pageView(); ReactPixel.trackCustom("wrapped", { n: 1 }); ReactPixel.track("Purchase", { value: 1, currency: "EUR" });
     ReactPixel.trackSingleCustom("1234567890", "single", {}); ReactPixel.grantConsent(); ReactPixel.fbq("set", "agent", "x"); window.got = 1;` },
   // Its settings are there before its queue, which says the same again.
-  "react-use-intercom": { got: "string", more: { library: [group("acme")] }, events: [identify("u-1", { plan: "pro" }), group("acme"), identify("u-1"), WRAPPED], code: `${react}
+  "react-use-intercom": { got: "string", more: { library: [group("acme"), identify("u-1")] }, events: [identify("u-1", { plan: "pro" }), group("acme"), identify("u-1"), WRAPPED], code: `${react}
     import { IntercomProvider, useIntercom } from "react-use-intercom";
     function Home() {
       const { update, trackEvent, getVisitorId, show, hide, showNewMessage } = useIntercom();
