@@ -222,6 +222,7 @@ const api: Record<string, Call> = {
 api.trackClick = api.trackLink!;
 api.trackSubmit = api.trackForm!;
 api.screen = api.page!;
+api.addIntegrationMiddleware = api.addDestinationMiddleware!;
 
 /** As the library is once it has been loaded. */
 const begin = (writeKey: string) => {

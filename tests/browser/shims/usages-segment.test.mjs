@@ -18,7 +18,7 @@ testUsages("segment", SNIPPET, {
     calls: "analytics.addSourceMiddleware(({ payload, next }) => { if (payload.type() === 'track' && payload.event() === 'Drop') return next(null); if (payload.type() === 'identify') return next(payload); payload.obj.properties.who = payload.userId(); payload.obj.properties.n = payload.json().properties.n + 1; next(payload); }); analytics.identify('u'); analytics.track('Drop', {}); analytics.track('T', { n: 1 });",
     sends: [{ type: "identify" }, { event: "T", properties: { n: 2, who: "u" } }], when: "after", warns: 0,
   },
-  "a middleware of a destination, with its promise": { late: "analytics.addDestinationMiddleware('Amplitude', ({ next, payload }) => next(payload)).then(() => { window.got = 1; }); analytics.addIntegrationMiddleware('X', () => {})", got: 1, warns: 2 },
+  "a middleware of a destination, with its promise": { late: "analytics.addDestinationMiddleware('Amplitude', ({ next, payload }) => next(payload)).then(() => { window.got = 1; }); analytics.addIntegrationMiddleware('X', () => {})", got: 1, warns: 1 },
   "a plugin of a destination, whose fault stops nothing": {
     late: "analytics.register({ name: 'd', type: 'destination', isLoaded: () => true, load: async () => {}, track() { throw new Error('theirs'); } }).then(() => { analytics.track('T'); window.got = 1; })", sends: [{ event: "T" }], got: 1, faults: /theirs/,
   },

@@ -100,7 +100,7 @@ window.tagway.moved = (callback, part = () => location.href) => {
 };
 
 /** What the name of a library's method begins with: one that a shim has not must not throw into the page. */
-const DOES = /^(add|can|capture|clear|collect|delete|enable|get|load|on|pause|re|set|show|start|stop|track|un|update)[a-z]*[A-Z_]/;
+const DOES = /^(add|can|capture|clear|collect|delete|enable|get|load|on|pause|re|set|start|stop|track|un|update)[a-z]*[A-Z_]/;
 
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
