@@ -209,7 +209,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     isNewSession: () => false,
   };
   // They say to the library what the gateway does otherwise.
-  for (const quiet of "setTransport setVersionName setDomain setLibrary setServerUrl enableTracking extendSession".split(" ")) api[quiet] = () => {};
+  for (const quiet of "setTransport setVersionName setServerUrl extendSession".split(" ")) api[quiet] = () => {};
   api.setGlobalUserProperties = api.setUserProperties!;
   const run = safe(async ({ name: method, args, resolve }: Call) => {
     const result = (api[method] || tagway.absent(shim, method))(...args) as any;
