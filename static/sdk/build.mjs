@@ -28,8 +28,12 @@ for (const vendor of await readdir(vendors, { withFileTypes: true })) {
   }
 }
 
-// The snippet is a function called at once already, which esbuild would put into another.
+// The snippet is a function called at once already, which esbuild would put into another. The shims take browsers
+// of 2020 (logical assignment), where the core takes those of 2019.
 const { snippet, ...scripts } = entries;
+const isNewer = ([name]) => /^(shims|shared)\//.test(name);
+const newer = Object.fromEntries(Object.entries(scripts).filter(isNewer));
+const older = Object.fromEntries(Object.entries(scripts).filter((entry) => !isNewer(entry)));
 const options = {
   outdir: dist,
   minify: true,
@@ -39,11 +43,12 @@ const options = {
   tsconfigRaw: {},
   write: false,
 };
-const [{ outputFiles: built }, { outputFiles: alone }] = await Promise.all([
-  build({ ...options, entryPoints: scripts, bundle: true, format: "iife" }),
+const results = await Promise.all([
+  build({ ...options, entryPoints: older, bundle: true, format: "iife" }),
+  build({ ...options, entryPoints: newer, bundle: true, format: "iife", target: "es2021" }),
   build({ ...options, entryPoints: { snippet } }),
 ]);
-const outputFiles = [...built, ...alone];
+const outputFiles = results.flatMap((result) => result.outputFiles);
 
 /** Bytes with brotli: of the core, and of each shim. */
 const LIMITS = { "core.js": 1_536, "shims/": 2_560 };

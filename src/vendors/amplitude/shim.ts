@@ -8,7 +8,7 @@ import type { Tagway } from "../../../static/sdk/src/api";
 type Params = Record<string, any>;
 type Call = { name: string; args: any[]; resolve?: (value: unknown) => void };
 
-const page = window as unknown as { tagway: Tagway; amplitude?: any };
+const page = window as unknown as { tagway: Tagway; amplitude?: any; sessionReplay?: any };
 const tagway = page.tagway;
 const { ids, opted, safe, uuid } = tagway;
 const shim = "amplitude";
@@ -52,8 +52,8 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
   const [state, save] = tagway.keep(name);
   const plugins: any[] = [];
   const queue = calls(stub);
-  let isReady: unknown;
-  let waiting: any[] = [];
+  /** What is said before init() waits for it: pages call it after the visitor's answer. */
+  const gate = tagway.gate(true);
   let options: Params = {};
 
   /** Settles as the library does: a promise of the result, and its old callback. */
@@ -62,7 +62,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       const end = (code: number, message: string) => resolve({ event, code, message });
       if (opted(name) === false) return end(0, "No request sent: opted out");
       setTimeout(() => end(0, "Not answered yet"), WAIT);
-      say((status = 200) => (status < 300 ? end(200, "Event tracked successfully") : end(status, "Not accepted")));
+      gate.pass(() => say((status = 200) => (status < 300 ? end(200, "Event tracked successfully") : end(status, "Not accepted"))));
     }).then((result: any) => {
       const answer = result.code === 200 || !isCallback(bad) ? callback : bad;
       if (isCallback(answer)) safe(answer)(result.code, result.code === 200 ? "success" : result.message);
@@ -76,13 +76,16 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     const plugin = plugins[place];
     if (!plugin) return send(event);
     const go = (it: any) => it && pass(it, send, place + 1);
-    const result = plugin.execute ? safe(plugin.execute.bind(plugin) as any)(event) as any : event;
+    let result: any = event;
+    if (plugin.execute) result = safe(plugin.execute.bind(plugin) as any)(event);
+    // What a destination gives is no event.
+    if (plugin.type === "destination") result = event;
     if (result?.then) result.then(go, () => {});
     else go(result);
   };
   const of = (more: Params, event: Params = {}) => {
-    const { insert_id, time, user_id, device_id, session_id } = event;
-    const found = ids.of({ shim, ...("id" in state && { userId: state.id }), ...more });
+    const { insert_id, time, user_id, device_id, session_id } = event || {};
+    const found = ids.of({ shim, userId: state.id, ...more });
     if (insert_id) found.messageId = insert_id;
     if (time) found.timestamp = new Date(time);
     if (user_id) found.userId = String(user_id);
@@ -96,15 +99,13 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     if (id === (state.id ?? null)) return;
     state.id = id === null ? id : String(id);
     save();
-    if (id !== null && opted(name) !== false) tagway.identify(state.id, {}, of({}));
+    if (id !== null) gate.pass(() => opted(name) !== false && tagway.identify(String(id), {}, of({})));
   };
-  const optOut = (out: boolean) => {
-    opted(name, !out);
-    tagway.consent({ analytics: !out });
-  };
+  const optOut = (out: boolean) => opted(name, !out);
   const track = (given: any, own?: Params | null, more?: Params | null, callback?: unknown, bad?: unknown) => {
     const whole = given && typeof given === "object" ? { ...given, ...own } : { event_type: given, event_properties: own, ...more };
     whole.insert_id ||= uuid();
+    whole.time ||= Date.now();
     const identity = { user_id: state.id, device_id: ids.of({}).anonymousId };
     const event = tagway.settings.copy({ ...identity, ...whole })[0];
     return settle(event, (done) =>
@@ -115,10 +116,8 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
         const { groups } = it;
         if (groups) context.groupId = String([].concat(Object.values(groups)[0] as any)[0]);
         const { price, quantity, revenue, revenueType, productId } = it;
-        const bought: Params = { ...(price !== undefined && { price }), ...(quantity && { quantity }), ...(revenue !== undefined && { revenue }),
-          ...(revenueType && { revenueType }), ...(productId && { productId }) };
-        tagway.track(it.event_type, { ...bought, ...it.event_properties },
-          of({ context, ...(groups && { integrations: { Amplitude: { groups } } }) }, it), done);
+        tagway.track(it.event_type, { price, quantity, revenue, revenueType, productId, ...it.event_properties },
+          of({ context, integrations: groups && { Amplitude: { groups } } }, it), done);
       }), callback, bad);
   };
   const person = (told: any, callback?: unknown) => {
@@ -126,30 +125,30 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     const event = { event_type: "$identify", user_properties: { $set: traits, ...operations } };
     return settle(event, (done) =>
       pass(event, ({ user_properties: { $set, ...rest } }) =>
-        tagway.identify(undefined, $set || {}, of({ context: { source: { operations: rest } } }), done)), callback);
+        tagway.identify(undefined, $set || {}, of({ context: { source: { operations: rest } } }, callback as Params), done)), callback);
   };
   const group = (type: string, given: any, told?: any, callback?: unknown) => {
     const [traits, operations] = read(told);
     return settle({ event_type: "$groupidentify" }, (done) =>
       [].concat(given).map((id) =>
-        tagway.group(String(id), traits, of({ context: { groupType: type, groups: { [type]: id }, source: { operations } } }), done)), callback);
+        tagway.group(String(id), traits, of({ context: { groupType: type, groups: { [type]: id }, source: { operations } } }, callback as Params), done)), callback);
   };
   const view = () =>
     settle({}, (done) => pass({ event_type: "[Amplitude] Page Viewed", event_properties: {} }, ({ event_properties: said }) =>
       tagway.page(undefined, said, of({}), done)));
-  const revenue = (told: any) => {
+  const revenue = (told: any, more?: Params) => {
     const bought: Params = {};
     // As in the library itself: setProductId() sets $productId.
     for (const { name: method, args: [value] } of calls(told)) {
       if (method === "setEventProperties") Object.assign(bought, value);
       else bought["$" + method[3]!.toLowerCase() + method.slice(4)] = value;
     }
-    return track("revenue_amount", bought);
+    return track("revenue_amount", bought, more);
   };
 
   const api: Record<string, (...args: any[]) => any> = {
-    init(_key: string, id?: any, own?: any, callback?: any) {
-      options = own || (id && typeof id === "object" ? id : {});
+    init(apiKey: string, id?: any, own?: any, callback?: any) {
+      options = { apiKey, ...(own || (id && typeof id === "object" ? id : {})) };
       const { autocapture: auto, defaultTracking: before = true, optOut: out, userId, deviceId, sessionId } = options;
       if (deviceId) ids.anonymous(deviceId);
       const named = (id && typeof id !== "object" ? id : undefined) ?? userId;
@@ -159,31 +158,25 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       const choice = isOld ? false : auto ?? before;
       if (choice && choice.pageViews !== false) {
         view();
-        let last = location.href;
-        if (choice.pageViews?.trackHistoryChanges !== false) {
-          tagway.moved(() => {
-            if (last !== location.href) view();
-            last = location.href;
-          });
-        }
+        if (choice.pageViews?.trackHistoryChanges !== false) tagway.moved(view);
       }
-      isReady = 1;
-      for (const call of waiting.concat(callback || [])) safe(call)(stub);
-      waiting = [];
+      if (isCallback(callback)) gate.pass(() => callback(stub));
+      gate.open();
       return settled();
     },
-    onInit: (callback) => isReady ? callback(stub) : waiting.push(callback),
+    onInit: (callback) => gate.pass(() => callback(stub)),
     track: (event, own, more) => track(event, own, more),
     logEvent: (event, own, callback, bad) => isCallback(callback) || isOld ? track(event, own, null, callback, bad) : track(event, own, callback),
     logEventWithTimestamp: (event, own, time, callback, bad) => track(event, own, { time }, callback, bad),
     logEventWithGroups: (event, own, groups, callback, bad) => track(event, own, { groups }, callback, bad),
     identify: (told, callback) => person(told, callback),
     setUserProperties: (said) => person({ ...said }),
+    clearUserProperties: () => person({ $clearAll: { all: "-" } }),
     setGroup: (type, given, callback) => group(type, given, undefined, callback),
     groupIdentify: (type, given, told, callback) => group(type, given, told, callback),
     revenue,
     logRevenueV2: revenue,
-    logRevenue: ($price, $quantity = 1, $productId?) => track("revenue_amount", { $price, $quantity, ...($productId && { $productId }) }),
+    logRevenue: ($price, $quantity = 1, $productId?) => track("revenue_amount", { $price, $quantity, $productId }),
     setUserId,
     getUserId: () => state.id ?? undefined,
     setDeviceId: (id) => void ids.anonymous(id),
@@ -191,7 +184,6 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     regenerateDeviceId: () => void ids.anonymous(uuid()),
     getSessionId: () => ids.session(),
     setSessionId: (id) => void ids.session(id),
-    extendSession: () => {},
     getIdentity: () => ({ userId: state.id ?? undefined, deviceId: ids.anonymous() }),
     setIdentity({ userId, deviceId }) {
       if (deviceId) ids.anonymous(deviceId);
@@ -213,17 +205,18 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       plugins.splice(0, plugins.length, ...plugins.filter((it) => it.name !== wanted));
       return settled();
     },
-    // Settings of the library for work that the gateway does in another way.
-    setTransport() {}, setVersionName() {}, setDomain() {}, setLibrary() {}, setServerUrl() {}, enableTracking() {}, setMinTimeBetweenSessionsMillis() {},
-    setEventUploadThreshold() {}, sendEvents: () => tagway.flush(), isNewSession: () => false,
+    sendEvents: () => tagway.flush(),
+    isNewSession: () => false,
   };
+  // They say to the library what the gateway does otherwise.
+  for (const quiet of "setTransport setVersionName setServerUrl extendSession".split(" ")) api[quiet] = () => {};
+  api.setGlobalUserProperties = api.setUserProperties!;
   const run = safe(async ({ name: method, args, resolve }: Call) => {
     const result = (api[method] || tagway.absent(shim, method))(...args) as any;
     resolve?.(await result?.promise);
   });
   tagway.serve(stub, api, {
     name: shim,
-    not: "clearUserProperties clearStorage setGlobalUserProperties onNewSessionStart",
     marks: stub === root ? { invoked: root.invoked, Identify: root.Identify || Recorder, Revenue: root.Revenue || Recorder } : {},
   });
   stub._q = { push: (call: any) => run(call.name ? call : { name: call[0], args: Array.from(call).slice(1) }) };
@@ -249,6 +242,9 @@ tagway.serve(root, {
   getInstance: (name?: string) => instance(name, 1),
   createInstance: (name?: string) => instance(name || uuid(), 0),
 });
+// What the loader of a key brings besides: the page's next line would throw without it.
+root.Types ||= { LogLevel: { None: 0, Error: 1, Warn: 2, Verbose: 3, Debug: 4 }, ServerZone: { US: "US", EU: "EU" } };
+page.sessionReplay ||= { plugin: () => ({}) };
 root._iq = {};
 root.runQueuedFunctions = () => {};
 for (const key in instances) served[key] = key === "$default_instance" ? serve(instances[key], shim, 1) : serve(instances[key], `${shim}_${key}`, isOld);

@@ -78,7 +78,8 @@ const run = ([name, ...args]: any[]) => {
 };
 
 const root = (page.drift = page.driftt = page.drift || []);
-const api: Params = { load: nothing, setUserAttributes };
+const api: Params = { load: nothing, unload: hide, stop: hide, setUserAttributes };
+facade.on = (...args: any[]) => run(["on", ...args]);
 root.api = facade;
 for (const name of "identify config track reset debug show ping page hide off on".split(" ")) api[name] = (...args: any[]) => run([name, ...args]);
-tagway.serve(root, api, { run, name: "drift", not: "collectFormData", marks: { invoked: root.invoked } })();
+tagway.serve(root, api, { run, name: "drift", marks: { invoked: root.invoked } })();

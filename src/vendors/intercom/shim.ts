@@ -17,7 +17,7 @@ const later: any[] = [];
 let sent: number | undefined;
 
 // Settings for the messenger only, and proofs of identity, which no other vendor gets.
-const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignment|.*_(padding|color|launcher|selector)|session_duration|z_index|compan(y|ies))$/;
+const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignment|.*_(padding|color|launcher|selector)|session_duration|last_request_at|theme_mode|z_index|compan(y|ies))$/;
 
 const person = (given?: Params | null) => {
   const said: Params = given || page.intercomSettings || {};
@@ -39,7 +39,7 @@ const OPENS = /^(show|start)/;
 const intercom: any = tagway.safe((name: string, ...args: any[]) => {
   if (name === "trackEvent") return tagway.track(args[0], args[1] || {}, tagway.ids.of({}));
   if (name === "boot" || name === "update") person(args[0]);
-  if (name === "boot") intercom.booted = true;
+  if (name === "boot" || (name === "update" && args[0]?.app_id)) intercom.booted = true;
   if (name === "shutdown") {
     kept = {};
     intercom.booted = false;

@@ -13,8 +13,7 @@ const pixels: Params = {};
 let limits: unknown[] | undefined;
 let first: string | undefined;
 /** Events that wait for the grant, as the pixel holds them while consent is revoked. */
-let held: (() => void)[] | undefined;
-const MAX_HELD = 100;
+const gate = tagway.gate();
 /** Where the last PageView was: one more of the same page is none, as for the pixel. */
 let viewed: string | undefined;
 /** How long the same event for another pixel is the same event, in ms: pages tell it in one go. */
@@ -22,6 +21,8 @@ const TOGETHER = 1e3;
 const lately: Record<string, { to: Params; at: number }> = {};
 
 const send = (id: string | undefined, name: string, params?: Params, more?: Params) => {
+  // Of the first generation.
+  if (name === "PixelInitialized") name = "PageView";
   const { event_id, eventID = event_id } = more || {};
   const isPage = name === "PageView";
   const { href } = location;
@@ -38,7 +39,7 @@ const send = (id: string | undefined, name: string, params?: Params, more?: Para
     shim: "meta",
     timestamp: new Date(),
     // What tells the event from others is the site's id with the name: templates give all tags of a page one id.
-    ...(eventID && { messageId: eventID + "." + name }),
+    messageId: eventID && eventID + "." + name,
     context: {
       page: tagway.settings.here(),
       traits: { ...user },
@@ -49,8 +50,7 @@ const send = (id: string | undefined, name: string, params?: Params, more?: Para
   [params] = tagway.settings.copy(params);
   const tell = () => tagway[isPage ? "page" : "track"](name, params || {}, options);
   for (const pixel of id ? [id] : Object.keys(pixels)) if (pixels[pixel]) pixels[pixel].eventCount += 1;
-  if (!held) tell();
-  else if (held.length < MAX_HELD) held.push(tell);
+  gate.pass(tell);
 };
 const track = (name: string, params?: Params, more?: Params) => send(undefined, String(name), params, more);
 const single = (id: unknown, name: string, params?: Params, more?: Params) => send(String(id), String(name), params, more);
@@ -72,9 +72,8 @@ const commands: Record<string, (...args: any[]) => void> = {
   consent(answer: string) {
     const isGranted = answer === "grant";
     tagway.consent({ advertising: isGranted });
-    if (!isGranted) return void (held ||= []);
-    held?.map((tell) => tell());
-    held = undefined;
+    if (isGranted) gate.open();
+    else gate.shut();
   },
   dataProcessingOptions(options: unknown[] = [], country = 0, state = 0) {
     limits = [options, country, state];

@@ -46,28 +46,15 @@ const profile = (say: (traits: Params, context: Params | undefined, callback: an
 };
 
 const install = (stub: any, given: Params | undefined, name: string) => {
-  const config: Params = { ...given };
+  const config: Params = { api_host: "", ...given };
   if (stub.__on) return stub;
   stub.__on = 1;
   const [state, save] = config.disable_persistence ? [{} as Params, () => {}] : tagway.keep(name);
-  const always = (): Params => state.always || {};
+  const [always, keep, registry] = tagway.registry(state, save);
   const disabled: any[] = [];
-  const isOut = () => {
-    const answer = opted(name);
-    return answer === false || (answer === undefined && config.opt_out_tracking_by_default) ||
-      (navigator.doNotTrack === "1" && !config.ignore_dnt);
-  };
-  const consent = (analytics: boolean) => {
-    opted(name, analytics);
-    tagway.consent({ analytics });
-  };
-  const of = (options?: Params) => ids.of({ shim, ...(state.id && { userId: state.id }), ...options });
+  const isOut = () => tagway.isOut(name, config.opt_out_tracking_by_default, !config.ignore_dnt);
+  const of = (options?: Params) => ids.of({ shim, userId: state.id, ...options });
   const ask = () => state.id || "$device:" + ids.anonymous();
-  const keep = (next: Params) => {
-    state.always = next;
-    save();
-  };
-
   const tell = (kind: "track" | "page", name: string, own: any, callback?: any, context?: Params) => {
     const answer = (status?: number) => settle(isCallback(callback) ? callback : 0, status! < 300 ? 1 : 0);
     let properties: Params = { ...always(), ...(own && typeof own === "object" && own) };
@@ -90,7 +77,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   const view = (own?: any, options?: any) => {
     // Of the first generation, it says the address.
     const isAddress = typeof own === "string";
-    const context = isAddress ? { page: { ...tagway.settings.here(), url: new URL(own, location.href).href } } : undefined;
+    const context = isAddress ? { page: tagway.pageAt(own) } : undefined;
     if (options?.event_name) return tell("track", options.event_name, own);
     return tell("page", "$mp_web_page_view", isAddress ? {} : own, options, context);
   };
@@ -133,16 +120,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
       if (!isOut()) tagway.alias(id, String(before).replace("$device:", ""), of({ userId: id }));
     },
     name_tag: (mp_name_tag: string) => keep({ ...always(), mp_name_tag }),
-    register: (said: Params) => keep({ ...always(), ...tagway.settings.copy(said)[0] }),
-    register_once: (said: Params, byDefault?: unknown) => {
-      const before = { ...always() };
-      for (const key in before) if (before[key] === byDefault) delete before[key];
-      keep({ ...tagway.settings.copy(said)[0], ...before });
-    },
-    unregister: (key: string) => {
-      const { [key]: _, ...rest } = always();
-      keep(rest);
-    },
+    ...registry,
     get_property: (key: string) =>
       key === "distinct_id" ? ask() : key === "$device_id" ? ids.anonymous() : key === "$user_id" ? state.id : always()[key],
     set_group: member,
@@ -163,19 +141,18 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     get_config: (key?: string) => (key ? config[key] : config),
     set_config: (more: Params) => Object.assign(config, more),
     disable: (names?: string[]) => disabled.push(...(names || [1])),
-    opt_in_tracking: () => consent(true),
-    opt_out_tracking: () => consent(false),
+    opt_in_tracking: () => opted(name, true),
+    opt_out_tracking: () => opted(name, false),
     clear_opt_in_out_tracking: () => opted(name, null),
     has_opted_in_tracking: () => opted(name) === true,
-    has_opted_out_tracking: () => !!isOut(),
+    has_opted_out_tracking: isOut,
+    get_session_recording_properties: () => ({}),
+    enable: () => disabled.splice(0),
     toString: () => name.replace("_", "."),
   };
-  api.register_for_session = api.register!;
-  api.unregister_for_session = api.unregister!;
-  const runPeople = tagway.serve((stub.people ||= []), people, { name: "mixpanel.people", not: "delete_user" });
+  const runPeople = tagway.serve((stub.people ||= []), people, { name: "mixpanel.people" });
   const run = tagway.serve(stub, api, {
     name: "mixpanel",
-    not: "start_session_recording stop_session_recording get_session_recording_properties get_session_replay_url start_batch_senders stop_batch_senders",
     run([name, ...args]) {
       // A call of what a call gives: a group's.
       if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));
@@ -185,17 +162,15 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   const props = { get: () => ({ ...always(), distinct_id: ask(), $device_id: ids.anonymous() }) };
   stub.persistence = stub.cookie = Object.defineProperty({}, "props", props);
   stub.config = config;
+  stub.flags = flags;
   if (config.opt_out_tracking_by_default && opted(name) === undefined) tagway.consent({ analytics: false });
   const auto = config.track_pageview || config.autocapture?.pageview;
   if (auto) view();
   // By a word, each new address is a page as well.
   if (auto && auto !== true) {
-    let last = location.href;
-    tagway.moved(() => {
+    tagway.moved(view, () => {
       const { pathname, search, href } = location;
-      const now = auto === "full-url" ? href : auto === "url-with-path" ? pathname : pathname + search;
-      if (now !== last) view();
-      last = now;
+      return auto === "full-url" ? href : auto === "url-with-path" ? pathname : pathname + search;
     });
   }
   if (config.loaded) safe(config.loaded)(stub);
@@ -204,14 +179,14 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   return stub;
 };
 
-function init(_token: string, config?: Params, name?: string) {
-  return name && name !== shim ? install((root[name] ||= []), config, `${shim}_${name}`) : install(root, config, shim);
+/** Flags are what the page falls back on. */
+const flags: Params = { are_flags_ready: () => true, load_flags: async () => {} };
+for (const name of ["get_variant", "get_variant_value", "is_enabled"]) {
+  flags[name + "_sync"] = (_key: string, fallback: unknown = false) => fallback;
+  flags[name] = async (_key: string, fallback: unknown = false) => fallback;
 }
 
 const root = (page.mixpanel ||= []);
-const queue = root._i || [];
 root.__SV ||= 1.2;
 root.__loaded = true;
-tagway.fix(root, "init", safe(init));
-tagway.fix(root, "_i", { push: (args: any) => safe(init).apply(null, args) });
-queue.splice(0).map((args: any) => safe(init).apply(null, args));
+tagway.instances(root, shim, install);

@@ -10,7 +10,7 @@ type Call = (...args: any[]) => any;
 const page = window as unknown as { tagway: Tagway; posthog?: any };
 const tagway = page.tagway;
 const { ids, opted, safe, uuid } = tagway;
-const { copy, here } = tagway.settings;
+const { copy } = tagway.settings;
 const shim = "posthog";
 
 const pair = (key: any, value?: unknown): Params => (key && typeof key === "object" ? key : { [key]: value });
@@ -19,36 +19,25 @@ const PAUSE = 18e5;
 
 /** What a page says of its address counts before the browser's own word. */
 const pageOf = ({ $current_url: said, title, $referrer }: Params) => {
-  const found = here();
-  if (said) {
-    const { href: url, pathname: path, search } = new URL(said, location.href);
-    Object.assign(found, { url, path, search });
-  }
+  const found = tagway.pageAt(said);
   if (title) found.title = title;
   if ($referrer) found.referrer = $referrer;
   return found;
 };
 
-const install = (stub: any, given: Params | undefined, name: string) => {
+const install = (stub: any, given: Params | undefined, name: string, init: Call) => {
   if (stub.__loaded) return stub;
   const config: Params = { api_host: "", ...given };
   const isKept = !config.disable_persistence && config.persistence !== "memory";
   const [state, save] = isKept ? tagway.keep(name) : [{} as Params, () => {}];
+  const [always, , registry] = tagway.registry(state, save);
   const { bootstrap = {} } = config;
   let flags: Params = { ...bootstrap.featureFlags };
   let flagHearers: Call[] = [];
   let hearers: Call[] = [];
   let groups: Params = state.groups || {};
 
-  const isOut = () => {
-    const answer = opted(name);
-    return answer === false || (answer === undefined && config.opt_out_capturing_by_default) ||
-      (config.respect_dnt && navigator.doNotTrack === "1");
-  };
-  const consent = (analytics: boolean) => {
-    opted(name, analytics);
-    tagway.consent({ analytics });
-  };
+  const isOut = () => tagway.isOut(name, config.opt_out_capturing_by_default, config.respect_dnt);
   const ask = () => state.id || ids.anonymous();
   const session = () => {
     const now = Date.now();
@@ -58,13 +47,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     return state.session.id;
   };
   const of = (more: Params, context?: Params) =>
-    ids.of({ shim, ...(state.id && { userId: state.id }), ...more, context: { ...(state.session && { sessionId: session() }), ...context } });
-  const always = (): Params => state.always || {};
-  const keep = (next: Params) => {
-    state.always = next;
-    save();
-  };
-
+    ids.of({ shim, userId: state.id, ...more, context: { sessionId: state.session && session(), ...context } });
   /** What is set once is said as a trait the first time alone, and as the operation that it is each time. */
   const once = (said: Params = {}): [Params, Params] => {
     const fresh: Params = {};
@@ -96,11 +79,17 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     const isPage = result.event === "$pageview";
     tagway[isPage ? "page" : "track"](
       result.event,
-      { ...(result.$set && { $set: result.$set }), ...(result.$set_once && { $set_once: fresh }), ...result.properties, $groups: groups },
-      of({ messageId: result.uuid, ...(timestamp && { timestamp: result.timestamp }) }, { ...context, page: pageOf(result.properties) }),
+      { $set: result.$set, $set_once: result.$set_once && fresh, ...result.properties, $groups: groups },
+      of({ messageId: result.uuid, timestamp: timestamp && result.timestamp }, { ...context, page: pageOf(result.properties) }),
     );
     for (const hear of hearers) safe(hear)(result);
     return result;
+  };
+  /** Whether the first page is still to be reported: opted out, it waits for the visitor's answer. */
+  let isUnseen: unknown;
+  const view = () => {
+    isUnseen = isOut();
+    capture("$pageview");
   };
   const set = (traits?: Params | null, first?: Params | null, event = "$set") => {
     const result = hooked(event, {}, { $set: { ...copy(traits)[0] }, $set_once: { ...copy(first)[0] } });
@@ -118,9 +107,14 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   };
 
   const api: Record<string, Call> = {
+    // Its snippet queues all but the first.
+    init,
     capture,
-    captureException: (error, said) =>
-      capture("$exception", { $exception_message: String(error?.message || error), ...said }),
+    captureException(error, said) {
+      const type = error?.name || "Error";
+      const value = String(error?.message || error);
+      return capture("$exception", { $exception_type: type, $exception_message: value, ...said });
+    },
     identify(id, traits, first) {
       if (id == null || id === "" || isOut()) return;
       if (state.id && state.id !== String(id)) state.once = {};
@@ -149,29 +143,27 @@ const install = (stub: any, given: Params | undefined, name: string) => {
       save();
       tagway.reset();
     },
-    register: (said: Params) => keep({ ...always(), ...copy(said)[0] }),
-    register_once(said: Params, byDefault?: unknown) {
-      const before = { ...always() };
-      for (const key in before) if (byDefault !== undefined && before[key] === byDefault) delete before[key];
-      keep({ ...copy(said)[0], ...before });
-    },
-    unregister(key: string) {
-      const { [key]: _, ...rest } = always();
-      keep(rest);
-    },
+    ...registry,
     get_property: (key: string) => key === "distinct_id" ? ask() : key === "$device_id" ? ids.anonymous() : always()[key],
     getGroups: () => groups,
     get_distinct_id: ask,
     get_session_id: session,
     get_session_replay_url: () => "",
-    opt_in_capturing: () => consent(true),
-    opt_out_capturing: () => consent(false),
+    sessionRecordingStarted: () => false,
+    opt_in_capturing() {
+      opted(name, true);
+      if (isUnseen) view();
+    },
+    opt_out_capturing: () => opted(name, false),
     clear_opt_in_out_capturing: () => opted(name, null),
     has_opted_in_capturing: () => opted(name) === true,
-    has_opted_out_capturing: () => !!isOut(),
+    has_opted_out_capturing: isOut,
     get_explicit_consent_status: consented,
     is_capturing: () => !isOut(),
     getFeatureFlag: (key) => flags[key],
+    getAllFeatureFlags: () => flags,
+    getFeatureFlagResult: (key) => key in flags ? { key, enabled: !!flags[key], variant: flags[key] === true ? undefined : flags[key], payload: api.getFeatureFlagPayload!(key) } : undefined,
+    updateFlags: (next) => stub.featureFlags.overrideFeatureFlags(next),
     getFeatureFlagPayload(key) {
       const found = bootstrap.featureFlagPayloads?.[key];
       try {
@@ -188,7 +180,6 @@ const install = (stub: any, given: Params | undefined, name: string) => {
         flagHearers = flagHearers.filter((it) => it !== callback);
       };
     },
-    reloadFeatureFlags: () => {},
     on(_name, callback) {
       hearers.push(callback);
       return () => {
@@ -199,9 +190,11 @@ const install = (stub: any, given: Params | undefined, name: string) => {
       callback(session(), "");
       return () => {};
     },
+    _addCaptureHook: (callback) => api.on!("", (it: Params) => callback(it.event, it)),
+    _isIdentified: () => !!state.id,
+    unsetPersonProperties: (keys) => set(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
+    shutdown: async () => tagway.flush(),
     set_config: (more) => Object.assign(config, more),
-    debug: () => {},
-    setPersonPropertiesForFlags: () => {}, resetPersonPropertiesForFlags: () => {}, setGroupPropertiesForFlags: () => {}, createPersonProfile: () => {},
     toString: () => (name === shim ? name : name.replace("_", ".")),
   };
   // What asks for something that nobody has is answered.
@@ -211,9 +204,7 @@ const install = (stub: any, given: Params | undefined, name: string) => {
       return () => {};
     };
   }
-  api.register_for_session = api.register!;
-  api.unregister_for_session = api.unregister!;
-  api.sessionRecordingStarted = () => false;
+  for (const quiet of "debug reloadFeatureFlags setPersonPropertiesForFlags resetPersonPropertiesForFlags setGroupPropertiesForFlags resetGroupPropertiesForFlags createPersonProfile".split(" ")) api[quiet] = () => {};
 
   if (bootstrap.distinctID && !state.id) {
     if (bootstrap.isIdentifiedID) state.id = String(bootstrap.distinctID), save();
@@ -222,10 +213,9 @@ const install = (stub: any, given: Params | undefined, name: string) => {
   const runPeople = tagway.serve((stub.people ||= []), {
     set: (key: any, value: unknown) => set(pair(key, value)),
     set_once: (key: any, value: unknown) => set({}, pair(key, value)),
-  }, { name: "posthog.people", not: "increment append remove union unset delete_user" });
+  }, { name: "posthog.people" });
   const run = tagway.serve(stub, api, {
     name: shim,
-    not: "startSessionRecording stopSessionRecording renderSurvey displaySurvey loadToolbar startExceptionAutocapture stopExceptionAutocapture updateEarlyAccessFeatureEnrollment captureTraceFeedback captureTraceMetric",
   });
   stub.featureFlags = {
     getFlags: () => Object.keys(flags),
@@ -242,29 +232,24 @@ const install = (stub: any, given: Params | undefined, name: string) => {
     },
   };
   stub.config = config;
+  stub.persistence = {
+    get props() {
+      return { ...always(), distinct_id: ask(), $device_id: ids.anonymous() };
+    },
+    get_property: api.get_property,
+  };
   stub.__loaded = true;
   if (config.opt_out_capturing_by_default && opted(name) === undefined) tagway.consent({ analytics: false });
   if (config.loaded) safe(config.loaded)(stub);
-  if (config.capture_pageview !== false) capture("$pageview");
+  if (config.capture_pageview !== false) view();
   if (config.capture_pageview === "history_change" || (config.capture_pageview === undefined && config.defaults >= "2025-05-24")) {
-    let last = location.pathname;
-    tagway.moved(() => {
-      if (last !== location.pathname) capture("$pageview");
-      last = location.pathname;
-    });
+    tagway.moved(() => capture("$pageview"), () => location.pathname);
   }
   run();
   runPeople();
   return stub;
 };
 
-function init(_token: string, config?: Params, name?: string) {
-  return name && name !== shim ? install((root[name] ||= []), config, `${shim}_${name}`) : install(root, config, shim);
-}
-
 const root = (page.posthog ||= []);
-const queue = root._i || [];
 root.__SV ||= 1;
-tagway.fix(root, "init", safe(init));
-tagway.fix(root, "_i", { push: (args: any) => safe(init).apply(null, args) });
-queue.splice(0).map((args: any) => safe(init).apply(null, args));
+tagway.instances(root, shim, install);

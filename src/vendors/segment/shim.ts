@@ -13,7 +13,8 @@ const { ids, safe, uuid } = tagway;
 
 /** What the library keeps: id, traits, group, groupTraits. */
 const [state, save] = tagway.keep("segment");
-const hooks: ((payload: any, next: (payload: any) => void) => unknown)[] = [];
+type Hook = { name?: string; isAfter?: boolean; run: (payload: any, next: (payload: any) => void) => unknown };
+let hooks: Hook[] = [];
 let hearers: [string, Call][] = [];
 /** How long a callback waits for the gateway's answer, in ms, as in the library. */
 let patience = 300;
@@ -27,6 +28,9 @@ const put = (object: any, path: string, value: unknown) => {
   for (const name of names) object = object[name] ||= {};
   object[last] = value;
 };
+
+/** What waits for load(), where a snippet is there to call it. */
+const gate = tagway.gate();
 
 /** Sends an event as the hooks leave it, and settles with the library's context of it. */
 const dispatch = (event: Params, told: any[], own?: Params | null, callback?: Call, of?: Params) => {
@@ -64,21 +68,29 @@ const dispatch = (event: Params, told: any[], own?: Params | null, callback?: Ca
       else if (type === "group") tagway.group(groupId, traits, rest, end);
       else tagway.alias(rest.userId, previousId, rest, end);
       emit(type, ...told);
-      setTimeout(end, patience);
+      for (const hook of hooks) if (hook.isAfter) safe(hook.run)({ obj: ctx.event, ctx }, () => {});
     };
     const step = (place: number) => {
       const hook = hooks[place];
       if (!hook) return send();
+      if (hook.isAfter) return step(place + 1);
+      // What is no member of it is a method that asks the event.
+      const payload: Params = new Proxy({ obj: ctx.event, ctx, then: undefined, json: () => ctx.event } as Params, {
+        get: (it, name: string) => (name in it ? it[name] : (key = name) => ctx.event[key]),
+      });
       // What a hook's own fault leaves is not sent: it may be what had to be taken out.
-      safe(hook)({ obj: ctx.event, ctx }, (payload: any) => {
+      safe(hook.run)(payload, (payload: any) => {
         if (!payload) return end();
         ctx.event = payload.obj || ctx.event;
         step(place + 1);
       });
     };
-    if (all.disable === true) return end();
-    step(0);
-    if (hooks[0]) setTimeout(end, patience);
+    gate.pass(() => {
+      const { disable } = page.analytics._loadOptions || {};
+      if (isCallback(disable) ? disable({ integrations: {} }) : disable === true) end();
+      else step(0);
+    });
+    setTimeout(end, patience);
   }).then((it) => (safe(callback || (() => {}))(it), it));
 };
 
@@ -95,7 +107,7 @@ const said = (texts: number, say: (texts: any[], own: any, options: any, callbac
   };
 
 const listen = (kind: string) => (elements: any, name: any, own?: any) => {
-  for (const element of elements instanceof Element ? [elements] : elements || []) {
+  for (const element of elements instanceof Element ? [elements] : Array.from<any>(elements?.toArray?.() || elements || [])) {
     element.addEventListener(kind, safe(() => {
       const of = (it: any) => (isCallback(it) ? it(element) : it);
       api.track!(of(name), of(own));
@@ -174,39 +186,69 @@ const api: Record<string, Call> = {
   id: () => user.id(),
   setAnonymousId: (id) => user.anonymousId(id),
   addSourceMiddleware: async (middleware: Call) => {
-    hooks.push((payload, next) => middleware({ payload, integrations: payload.obj.integrations, next }));
+    hooks.push({ run: (payload, next) => middleware({ payload, integrations: payload.obj.integrations, next }) });
   },
-  register: (...plugins: any[]) => Promise.all(plugins.map((plugin) => {
+  register: (...plugins: any[]) => Promise.all(plugins.map(async (plugin) => {
+    const { name, type } = plugin;
     // In its turn, and at once where it does not say otherwise: the page may be left.
-    hooks.push((payload, next) => {
+    hooks.push({ name, isAfter: /^(dest|aft)/.test(type), run(payload, next) {
       const result = plugin[payload.obj.type]?.(payload.ctx) || payload.ctx;
       const go = (it: any) => next({ obj: (it || payload.ctx).event });
       result.then ? result.then(go) : go(result);
-    });
-    return plugin.load?.({}, root);
+    } });
+    try {
+      return await plugin.load?.({}, root);
+    } catch (fault) {
+      api.deregister!(name);
+      throw fault;
+    }
   })),
+  async deregister(...names: string[]) {
+    hooks = hooks.filter(({ name }) => !names.includes(name!));
+  },
+  use: (plugin: Call) => (plugin(root), root),
+  addDestinationMiddleware: async () => tagway.absent("analytics", "addDestinationMiddleware")(),
   timeout: (time) => (patience = time),
   debug: () => root,
-  load: () => root,
+  load(writeKey: string, options?: Params) {
+    root._loadOptions = options;
+    begin(writeKey);
+    return root;
+  },
+  pageview: (path?: string) => api.page!(path ? { path } : {}),
   trackLink: listen("click"),
   trackForm: listen("submit"),
 };
 api.trackClick = api.trackLink!;
 api.trackSubmit = api.trackForm!;
-api.pageview = api.screen = api.page!;
+api.screen = api.page!;
+api.addIntegrationMiddleware = api.addDestinationMiddleware!;
+
+/** As the library is once it has been loaded. */
+const begin = (writeKey: string) => {
+  root.settings = { writeKey };
+  gate.open();
+  const { _loadOptions: options = {} } = root;
+  emit("initialize", root.settings, options);
+  emit("ready");
+  if (options.initialPageview) api.page!();
+};
 
 const root = (page.analytics ||= []);
 if (!root.initialized) {
   // What changes and hears events comes before what is one, as in the library.
   const isEarly = ([name]: any) => /^(addS|reg|on|setA)/.test(name);
   if (Array.isArray(root)) root.splice(0, root.length, ...root.filter(isEarly), ...root.filter((call) => !isEarly(call)));
+  // A snippet marks what it has loaded: one that has not waits for the page to do so.
+  const isWaiting = /_loadOptions/.test(root.load) && !("_loadOptions" in root);
   const run = tagway.serve(root, api, {
     name: "analytics",
-    not: "addDestinationMiddleware addIntegrationMiddleware deregister use",
     // Its snippets end where they find it loaded, and begin anew what their end would do.
     marks: { invoked: root.invoked },
+    late: gate.shut,
   });
-  root.initialized = true;
+  Object.assign(root, { initialized: true, VERSION: "2", options: {}, plugins: [], integrations: {} });
+  if (isWaiting) gate.shut();
   run();
-  if (root._loadOptions?.initialPageview) api.page!();
+  if (!isWaiting) begin(root._writeKey);
 }

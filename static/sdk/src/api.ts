@@ -94,18 +94,23 @@ export interface Tagway {
     own: Record<string, (...args: any[]) => unknown>,
     more?: {
       run?: (call: any[]) => unknown;
-      /** The vendor's name of the stub, and its methods that are not done here, separated by spaces. */
+      /** The vendor's name of the stub. */
       name?: string;
-      not?: string;
       marks?: Record<string, unknown>;
+      late?: () => void;
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
+  instances(root: any, shim: string, install: (stub: any, config: any, name: string, init: (...args: any[]) => any) => unknown): void;
   fix(object: object, member: string, value: unknown): void;
-  moved(callback: () => void): void;
+  moved(callback: () => void, part?: () => string): void;
+  gate(isShut?: boolean): { pass(call: () => unknown): void; shut(): void; open(): void };
   safe<T extends (...args: any[]) => unknown>(call: T): T;
   /** For shims: see src/shared/state.ts. */
   keep(name: string, category?: string): [Properties & Record<string, any>, () => void];
+  registry(state: any, save: () => void): [() => any, (next: any) => void, Record<string, (...args: any[]) => any>];
+  pageAt(address: unknown): Properties;
+  isOut(name: string, byDefault: unknown, heeds: unknown): boolean;
   opted(name: string, answer?: boolean | null): boolean | undefined;
   uuid(): string;
   ids: {

@@ -5,6 +5,11 @@
 //   vendors   seven vendors' real libraries from npm, each on hosts of its vendor
 //   proxied   the same, all on the shop's own host
 //   tagway    the gateway in server mode: /tw.js and /e on the shop's own host, two events
+//
+// and two more where they are asked for, which compare the shims with what they stand in for:
+//
+//   libraries the four libraries of `vendors` that have a shim, those that npm has
+//   shims     /tw.js with all eight shims, behind the vendors' own snippets, each with a shop's calls
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -19,11 +24,14 @@ import { join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { brotliCompressSync, constants } from "node:zlib";
 import { build } from "esbuild";
+import { PAGES } from "../shims/pages.mjs";
 
 export const TAGWAY = process.env.TAGWAY ?? new URL("../../../target/debug/tagway", import.meta.url).pathname;
 export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 export const SHOP = "www.shop.test";
 export const VARIANTS = ["none", "vendors", "proxied", "tagway"];
+/** The same shop on a host of its own, whose site has the shims. */
+const SHIMS = "shims.shop.test";
 const DEADLINE_MS = 60_000;
 
 // Where a vendor's library comes from and where it sends, and the page's code that starts it.
@@ -141,6 +149,14 @@ name = "shop"
 hosts = ["${SHOP}"]
 origins = ["https://${SHOP}"]
 write_key = "shop"
+[[sites]]
+name = "shims"
+hosts = ["${SHIMS}"]
+origins = ["https://${SHIMS}"]
+write_key = "shims"
+[sites.sdk]
+auto = []
+shims = ${JSON.stringify(Object.keys(PAGES))}
 `);
   const child = spawn(TAGWAY, ["serve", "--config", file], { stdio: ["ignore", "pipe", "inherit"] });
   await Promise.race([once(child.stdout, "data"),
@@ -157,7 +173,7 @@ write_key = "shop"
 /** Opens the shop, the vendors' hosts and the gateway. */
 export async function open(variants = VARIANTS) {
   const folder = await mkdtemp(join(tmpdir(), "tagway-cost-"));
-  const hosts = [SHOP, ...VENDORS.flatMap(({ cdn, api }) => [cdn, api])];
+  const hosts = [SHOP, SHIMS, ...VENDORS.flatMap(({ cdn, api }) => [cdn, api])];
   const { of, digest } = await certificates(folder, hosts);
   const tagway = await gateway(folder);
 
@@ -169,11 +185,15 @@ export async function open(variants = VARIANTS) {
     [`${SHOP}/tagway`, asset("text/html", page([],
       `<script>${await snippet("/tw.js")}tagway("track","Product Viewed",${JSON.stringify(PRODUCT)})</script>`))],
   ]);
-  const urls = { vendors: [], proxied: [] };
-  for (const vendor of variants.includes("vendors") || variants.includes("proxied") ? VENDORS : []) {
+  for (const name of ["shop.css", "app.js"]) files.set(`${SHIMS}/${name}`, files.get(`${SHOP}/${name}`));
+  const calls = Object.values(PAGES).map((it) => `<script>${it.snippet("data:text/javascript,")};${it.before}</script>`);
+  files.set(`${SHIMS}/shims`, asset("text/html", page([], `<script>${await snippet("/tw.js")}</script>${calls.join("")}`)));
+  const urls = { vendors: [], proxied: [], libraries: [] };
+  for (const vendor of Object.keys(urls).some((name) => variants.includes(name)) ? VENDORS : []) {
     files.set(`${vendor.cdn}/${vendor.name}.js`,
       asset("text/javascript", await bundle(vendor, `https://${vendor.api}`)));
     urls.vendors.push(`https://${vendor.cdn}/${vendor.name}.js`);
+    if (vendor.name in PAGES) urls.libraries.push(urls.vendors.at(-1));
     files.set(`${SHOP}/p/${vendor.name}.js`,
       asset("text/javascript", await bundle(vendor, `https://${SHOP}/p/${vendor.name}`)));
     urls.proxied.push(`/p/${vendor.name}.js`);
@@ -190,8 +210,8 @@ export async function open(variants = VARIANTS) {
       const caching = path.endsWith(".js") || path.endsWith(".css") ? "public, max-age=31536000" : "no-cache";
       response.writeHead(200, { "content-type": file.type, "content-encoding": "br", "cache-control": caching });
       response.end(file.body);
-    } else if (host === SHOP && (path.startsWith("/tw.") || path === "/e")) {
-      pass(request, response, tagway.port, bodies);
+    } else if ((host === SHOP || host === SHIMS) && (path.startsWith("/tw.") || path === "/e")) {
+      pass(request, response, { port: tagway.port, host }, bodies);
     } else {
       answer(request, response, path);
     }
@@ -203,16 +223,16 @@ export async function open(variants = VARIANTS) {
     await tagway.stop();
     await rm(folder, { recursive: true, force: true });
   };
-  return { url: (variant) => `https://${SHOP}/${variant}`, bodies, close, digest,
+  return { url: (variant) => `https://${variant === "shims" ? SHIMS : SHOP}/${variant}`, bodies, close, digest,
     rules: `MAP *.test 127.0.0.1:${server.address().port}`, gatewayPort: tagway.port };
 }
 
 // The shop's own server hands the gateway's paths on, as any reverse proxy does.
-function pass(request, response, port, bodies) {
+function pass(request, response, { port, host }, bodies) {
   const headers = Object.fromEntries(Object.entries(request.headers).filter(([name]) => !name.startsWith(":")));
   const forwarded = { "x-forwarded-for": "198.51.100.7", "x-forwarded-proto": "https" };
   const onward = call({ host: "127.0.0.1", port, method: request.method, path: request.url,
-    headers: { ...headers, ...forwarded, host: SHOP } }, (answer) => {
+    headers: { ...headers, ...forwarded, host } }, (answer) => {
     const { connection, "transfer-encoding": _, "keep-alive": __, ...rest } = answer.headers;
     response.writeHead(answer.statusCode, rest);
     answer.pipe(response);

@@ -1,5 +1,5 @@
 // Measures what tags cost a page: `node run.mjs [--runs 7] [--throttle none] [--cpu 4] [--lighthouse]
-// [--variants none,tagway]`.
+// [--variants none,tagway]`; `--variants none,libraries,shims` for what the shims stand in for.
 // Prints a Markdown table of medians [least..most] and the same as JSON. Each round visits every variant
 // once, so that what else the machine does falls on all alike.
 
@@ -85,5 +85,10 @@ for (const [key, label, unit] of ROWS) {
   if (columns.some((column) => column.some((value) => value === undefined))) continue;
   console.log(`| ${label} | ${columns.map((column) => cell(column, unit)).join(" | ")} |`);
   medians[key] = Object.fromEntries(variants.map((variant, index) => [variant, median(columns[index])]));
+}
+if (medians.script_ms.shims && medians.script_ms.libraries) {
+  const { none = 0, shims, libraries } = medians.script_ms;
+  const added = [shims - none, libraries - none].map(digits);
+  console.log(`\nScripts: ${added[0]} ms for eight shims, ${added[1]} ms for four libraries: ${digits(((shims - none) / (libraries - none)) * 100)} %`);
 }
 console.log(`\n${JSON.stringify({ conditions, medians, figures })}`);

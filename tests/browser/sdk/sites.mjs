@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, beforeEach } from "node:test";
 import { Shop } from "../clients/harness.mjs";
 
-const DEADLINE_MS = 60_000;
+const DEADLINE_MS = Number(process.env.DEADLINE_MS ?? 60_000);
 const POLL_MS = 25;
 const snippet = (src) => readFileSync(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8")
   .replace("TAGWAY_SRC", src);

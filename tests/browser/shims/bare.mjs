@@ -9,7 +9,7 @@ import { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = Number(process.env.DEADLINE_MS ?? 20_000);
 const dist = (name) => readFileSync(new URL(`../../../static/sdk/dist/${name}.js`, import.meta.url), "utf8");
 const once1 = (name, script) => `if(!tagway.loaded.${name}){tagway.loaded.${name}=1;${script}}\n`;
 
