@@ -1,0 +1,164 @@
+// The vendors' own libraries of servers, as npm and PyPI have them, told of the gateway by their
+// documented option and nothing else: what they are called to tell arrives once, whatever becomes of the
+// gateway meanwhile, and they hear of what does not arrive.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { Gateway, KEYS, until } from "./gateway.mjs";
+import { Sdk } from "./sdk.mjs";
+import { CLIENTS } from "./table.mjs";
+
+/** Clients mostly wait: for their own timers, and for the gateway to come back. */
+const AT_ONCE = 5;
+
+const range = (from, to) => Array.from({ length: to - from }, (_, index) => from + index);
+
+/** An event in a few words: its kind, its name, the user, and the group. */
+const inWords = ({ type, event, name, userId, groupId }) =>
+  [type, event ?? name, userId ?? "nobody", groupId].filter(Boolean).join(" ");
+
+/** The numbers of the events that arrived, each as often as there are events of it. */
+function numbers({ numberOf = ({ properties }) => properties?.n, isNameless }, events) {
+  return events.flatMap((event) => {
+    const found = numberOf(event);
+    if (found === undefined) return [];
+    const n = Number(found);
+    if (!isNameless) assert.equal(event.userId, `u${n % 7}`, JSON.stringify(event));
+    return [n];
+  }).sort((a, b) => a - b);
+}
+
+class Trial {
+  constructor(name, client, gateway, sdk) {
+    Object.assign(this, { name, client, gateway, sdk, seen: new Set() });
+  }
+
+  async open(key) {
+    this.gateway.relay.statuses = {};
+    this.gateway.relay.refused = 0;
+    this.errors = [];
+    await this.ask("open", { host: this.gateway.host, key: KEYS[key] });
+  }
+
+  async ask(op, parameters) {
+    this.errors.push(...(await this.sdk.ask(op, parameters)));
+  }
+
+  track(from, to, more) {
+    return this.ask("track", { from, to, ...more });
+  }
+
+  /** The events since the last time, of which no two have the same id, and which are all that was accepted. */
+  async news() {
+    await this.gateway.settled();
+    const events = this.gateway.events().filter(({ messageId }) => !this.seen.has(messageId));
+    for (const { messageId } of events) {
+      assert.ok(messageId);
+      this.seen.add(messageId);
+    }
+    return events;
+  }
+
+  async everyMethod(key) {
+    await this.open(key);
+    await this.ask("calls");
+    await this.ask("close");
+    assert.deepEqual(this.errors, []);
+    const events = await this.news();
+    const expected = [...this.client.calls].sort();
+    assert.deepEqual(events.map(inWords).sort(), expected);
+    const told = new Set(events.map(({ context }) => context.ip).filter(Boolean));
+    const believed = key === "token" ? (this.client.addresses ?? ["203.0.113.9"]) : ["127.0.0.1"];
+    if (!this.client.isUnsure) for (const address of told) assert.ok(believed.includes(address), `${[...told]}`);
+    return events;
+  }
+
+  /** What cannot be taken costs nothing else, neither in the same batch nor on the same connection. */
+  async many() {
+    await this.open("plain");
+    await this.track(0, 1, { name: "Too Long", user: "u9", properties: { long: 1_200_000 } });
+    await this.ask("flush");
+    this.errors = [];
+    await this.track(0, 50);
+    await this.track(50, 51, { properties: { nan: true } });
+    await this.track(0, 1, { name: "Too Long", user: "u9", properties: { long: 500_000 } });
+    await this.track(51, 100);
+    await this.ask("close");
+    const events = (await this.news()).filter(({ userId, event }) => userId !== "u9" && event !== "Too Long");
+    const lost = this.client.keepsNaN ? [50] : [];
+    assert.deepEqual(numbers(this.client, events), range(0, 100).filter((n) => !lost.includes(n)), this.errors.join("\n"));
+  }
+
+  async kill() {
+    await this.open("token");
+    await this.track(0, 20);
+    await this.ask("flush");
+    await this.track(20, 40);
+    await this.gateway.kill();
+    const down = this.track(40, 50);
+    await until(() => this.gateway.relay.refused > 0, () => "the client does not try");
+    await this.gateway.start();
+    await down;
+    await this.track(50, 60);
+    await this.ask("close");
+    this.arrived(await this.news(), range(0, 60), this.client.retries?.includes("kill"), [...range(0, 20), ...range(50, 60)]);
+  }
+
+  /** The gateway cannot take anything for a while, and says so with this status. */
+  async later(status) {
+    const settings = { 503: { journal: 'queue_bytes_max = "1B"' }, 429: { limits: "site_per_second = 1\nsite_burst = 1" } };
+    await this.gateway.restart(settings[status]);
+    await this.open("token");
+    const { relay } = this.gateway;
+    const work = [this.track(0, 10), this.ask("flush")];
+    await until(async () => {
+      if (status === 429) await fetch(`http://127.0.0.1:${relay.port}/v1/batch`, { method: "POST", body: "{" });
+      return relay.statuses[status] > 0;
+    }, () => `no ${status}: ${JSON.stringify(relay.statuses)}`);
+    await this.gateway.restart();
+    await Promise.all(work);
+    await this.ask("close");
+    this.arrived(await this.news(), range(0, 10), this.client.retries?.includes(String(status)), []);
+  }
+
+  /** All of them, or if the client does not try again then those that must; and none twice. */
+  arrived(events, all, retries, must) {
+    const found = numbers(this.client, events);
+    if (retries) return assert.deepEqual(found, all, this.errors.join("\n"));
+    assert.equal(new Set(found).size, found.length, `none twice: ${found}`);
+    assert.deepEqual(must.filter((n) => !found.includes(n)), [], `${found}`);
+    if (found.length < all.length && !this.client.isSilent) assert.ok(this.errors.length > 0, "the client told of the loss");
+  }
+
+  /** A key that is none is the end of it: the client tells of it, and does not try again. */
+  async wrongKey() {
+    await this.open("wrong");
+    await this.track(0, 5, { user: "u9" });
+    await this.ask("close");
+    assert.deepEqual(Object.keys(this.gateway.relay.statuses), ["401"]);
+    assert.ok(this.gateway.relay.statuses[401] <= (this.client.batches ?? 1), JSON.stringify(this.gateway.relay.statuses));
+    assert.ok(this.errors.length > 0 || this.client.isSilent, "the client told of it");
+    assert.deepEqual(await this.news(), []);
+  }
+}
+
+describe("SDKs of servers", { concurrency: AT_ONCE }, () => {
+  for (const [name, client] of Object.entries(CLIENTS)) {
+    test(name, async (t) => {
+      const gateway = await Gateway.open();
+      const sdk = Sdk.start(name);
+      const trial = new Trial(name, client, gateway, sdk);
+      t.after(async () => {
+        await sdk.stop();
+        await gateway.close();
+      });
+      if (client.showsKey !== false) await t.test("every method, as one of the site's servers", () => trial.everyMethod("token"));
+      await t.test("every method, as anybody's program", () => trial.everyMethod("plain"));
+      await t.test("a hundred events, among them what cannot be taken", () => trial.many());
+      await t.test("the gateway is killed, and comes back", () => trial.kill());
+      await t.test("503, and then room", () => trial.later(503));
+      await t.test("429, and then room", () => trial.later(429));
+      if (client.knowsKeys) await t.test("a wrong key", () => trial.wrongKey());
+    });
+  }
+});
