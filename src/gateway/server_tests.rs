@@ -62,6 +62,23 @@ async fn the_servers_token_counts_in_the_head_and_where_the_vendors_key_stands()
 }
 
 #[tokio::test]
+async fn the_servers_token_counts_as_either_part_of_a_key_of_two() {
+    for (key, is_servers) in [
+        (format!("key:{TOKEN}"), true),
+        (format!("{TOKEN}:secret"), true),
+        (format!("key:secret:{TOKEN}"), false),
+        ("key:secret".to_owned(), false),
+        ("shop-web:shop-web".to_owned(), false),
+    ] {
+        let house = house().await;
+        let request = to("POST", "/jitsu/api/s/s2s/track").header("x-write-key", &key);
+        let body = json!({ "event": "x", "userId": "u1" }).to_string();
+        assert_eq!(house.ask(request, body).await.status, 200, "{key}");
+        assert_eq!(house.events().await[0].facts.from_server, is_servers, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_public_key_makes_no_server() {
     let house = house().await;
     let body = json!({ "api_key": "shop-web", "events": [

@@ -21,11 +21,22 @@ const inWords = ({ type, event, name, userId, groupId }) =>
 function numbers({ numberOf = ({ properties }) => properties?.n, isNameless }, events) {
   return events.flatMap((event) => {
     const found = numberOf(event);
-    if (found === undefined) return [];
+    if (found === undefined || event.userId === "u9") return [];
     const n = Number(found);
     if (!isNameless) assert.equal(event.userId, `u${n % 7}`, JSON.stringify(event));
     return [n];
   }).sort((a, b) => a - b);
+}
+
+/** Fails with what is missing of those expected, and what is more. */
+function assertSame(found, expected, why = "") {
+  const left = [...found];
+  const missing = expected.filter((each) => {
+    const at = left.indexOf(each);
+    if (at >= 0) left.splice(at, 1);
+    return at < 0;
+  });
+  assert.ok(missing.length + left.length === 0, `missing: [${missing}] more: [${left}] ${why}`.slice(0, 3000));
 }
 
 class Trial {
@@ -48,10 +59,18 @@ class Trial {
     return this.ask("track", { from, to, ...more });
   }
 
+  fresh() {
+    return this.gateway.events().filter(({ messageId }) => !this.seen.has(messageId));
+  }
+
+  heard() {
+    return new Set(numbers(this.client, this.fresh())).size;
+  }
+
   /** The events since the last time, of which no two have the same id, and which are all that was accepted. */
   async news() {
     await this.gateway.settled();
-    const events = this.gateway.events().filter(({ messageId }) => !this.seen.has(messageId));
+    const events = this.fresh();
     for (const { messageId } of events) {
       assert.ok(messageId);
       this.seen.add(messageId);
@@ -64,9 +83,10 @@ class Trial {
     await this.ask("calls");
     await this.ask("close");
     assert.deepEqual(this.errors, []);
+    const isThere = () => this.fresh().length >= this.client.calls.length;
+    await until(isThere, () => `${this.fresh().map(inWords)}`);
     const events = await this.news();
-    const expected = [...this.client.calls].sort();
-    assert.deepEqual(events.map(inWords).sort(), expected);
+    assertSame(events.map(inWords), this.client.calls);
     const told = new Set(events.map(({ context }) => context.ip).filter(Boolean));
     const believed = key === "token" ? (this.client.addresses ?? ["203.0.113.9"]) : ["127.0.0.1"];
     if (!this.client.isUnsure) for (const address of told) assert.ok(believed.includes(address), `${[...told]}`);
@@ -84,9 +104,9 @@ class Trial {
     await this.track(0, 1, { name: "Too Long", user: "u9", properties: { long: 500_000 } });
     await this.track(51, 100);
     await this.ask("close");
-    const events = (await this.news()).filter(({ userId, event }) => userId !== "u9" && event !== "Too Long");
-    const lost = this.client.keepsNaN ? [50] : [];
-    assert.deepEqual(numbers(this.client, events), range(0, 100).filter((n) => !lost.includes(n)), this.errors.join("\n"));
+    const all = range(0, 100).filter((n) => n !== 50 || !this.client.refusesNaN);
+    await until(() => this.heard() >= all.length, () => `${this.heard()} of ${all.length}: ${this.errors}`);
+    assertSame(numbers(this.client, await this.news()), all, this.errors);
   }
 
   async kill() {
@@ -95,13 +115,17 @@ class Trial {
     await this.ask("flush");
     await this.track(20, 40);
     await this.gateway.kill();
-    const down = this.track(40, 50);
-    await until(() => this.gateway.relay.refused > 0, () => "the client does not try");
+    const work = Promise.all([this.track(40, 50), this.ask("flush")]);
+    if (this.client.retries?.includes("kill")) {
+      await until(() => this.gateway.relay.refused > 0, () => "the client does not try");
+    } else {
+      await work;
+    }
     await this.gateway.start();
-    await down;
+    await work;
     await this.track(50, 60);
     await this.ask("close");
-    this.arrived(await this.news(), range(0, 60), this.client.retries?.includes("kill"), [...range(0, 20), ...range(50, 60)]);
+    await this.arrived(range(0, 60), "kill", [...range(0, 20), ...range(50, 60)]);
   }
 
   /** The gateway cannot take anything for a while, and says so with this status. */
@@ -110,23 +134,34 @@ class Trial {
     await this.gateway.restart(settings[status]);
     await this.open("token");
     const { relay } = this.gateway;
-    const work = [this.track(0, 10), this.ask("flush")];
+    // Where 429 would lose events, a vendor's client is told 503 for it.
+    const isTold = () => relay.statuses[status] > 0 || relay.statuses[503] > 0;
+    let sent = 0;
+    const work = [];
     await until(async () => {
+      // Others use the quota up. Should the client have got through, then it has more to tell.
       if (status === 429) await fetch(`http://127.0.0.1:${relay.port}/v1/batch`, { method: "POST", body: "{" });
-      return relay.statuses[status] > 0;
+      if (isTold() || sent > this.heard()) return isTold();
+      work.push(this.track(sent, sent + 10), this.ask("flush"));
+      sent += 10;
     }, () => `no ${status}: ${JSON.stringify(relay.statuses)}`);
     await this.gateway.restart();
     await Promise.all(work);
     await this.ask("close");
-    this.arrived(await this.news(), range(0, 10), this.client.retries?.includes(String(status)), []);
+    await this.arrived(range(0, sent), String(status), []);
   }
 
   /** All of them, or if the client does not try again then those that must; and none twice. */
-  arrived(events, all, retries, must) {
-    const found = numbers(this.client, events);
-    if (retries) return assert.deepEqual(found, all, this.errors.join("\n"));
-    assert.equal(new Set(found).size, found.length, `none twice: ${found}`);
-    assert.deepEqual(must.filter((n) => !found.includes(n)), [], `${found}`);
+  async arrived(all, why, must) {
+    const retries = this.client.retries?.includes(why);
+    if (retries) {
+      // Some clients say that they are done when they have only begun.
+      await until(() => this.heard() >= all.length, () => `${why}: ${this.heard()} of ${all.length}: ${this.errors}`);
+    }
+    const found = numbers(this.client, await this.news());
+    if (retries) return assertSame(found, all, this.errors);
+    assertSame(found, [...new Set(found)], "none twice");
+    assertSame(must.filter((n) => found.includes(n)), must, this.errors);
     if (found.length < all.length && !this.client.isSilent) assert.ok(this.errors.length > 0, "the client told of the loss");
   }
 
@@ -142,8 +177,12 @@ class Trial {
   }
 }
 
+/** All of them, or those that the variable CLIENTS names: `CLIENTS=node/posthog,python/posthog npm test`. */
+const chosen = process.env.CLIENTS?.split(",") ?? Object.keys(CLIENTS);
+
 describe("SDKs of servers", { concurrency: AT_ONCE }, () => {
-  for (const [name, client] of Object.entries(CLIENTS)) {
+  for (const name of chosen) {
+    const client = CLIENTS[name];
     test(name, async (t) => {
       const gateway = await Gateway.open();
       const sdk = Sdk.start(name);

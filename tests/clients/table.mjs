@@ -1,4 +1,60 @@
-const OFTEN = ["kill", "503", "429"];
-const only = process.env.ONLY?.split(",");
-const names = ["node/segment","node/segment_old","node/customerio","node/rudderstack","node/rudderstack_expo","node/posthog","node/mixpanel","node/amplitude","node/amplitude_old","node/amplitude_plain","node/jitsu","node/snowplow","node/snowplow_old","node/matomo","node/plausible","node/umami","python/segment","python/segment_old","python/rudderstack","python/posthog","python/mixpanel","python/mixpanel_buffered","python/amplitude","python/snowplow","python/matomo","python/piwik","python/umami"];
-export const CLIENTS = Object.fromEntries(names.filter((n) => !only || only.includes(n)).map((n) => [n, { calls: [], retries: OFTEN }]));
+// What each client's calls come to (its driver's calls()), and what it does when the gateway cannot take
+// something. Clients that do not try again may lose what they sent at that moment, and must say so.
+
+/** The calls of the Segment spec. */
+const SPEC = ["identify u1", "track Order Completed u1", "page Home u1", "screen Start nobody", "group u1 acme", "alias u1"];
+const SPEC_OF_PYTHON = [...SPEC.filter((call) => !call.startsWith("screen")), "screen Start u1"];
+const ALWAYS = ["kill", "503", "429"];
+const SNOWPLOW = {
+  calls: ["page u1", "screen Start u1", "track play u1", "track order_completed u1"],
+  retries: ALWAYS,
+};
+const MATOMO = {
+  numberOf: ({ event, properties }) => (event === "Lamp Seen" ? properties.label ?? properties.name : undefined),
+};
+const MIXPANEL = { calls: [] };
+
+export const CLIENTS = {
+  "node/segment": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
+  "node/segment_old": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
+  "node/customerio": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
+  "node/rudderstack": { calls: SPEC, retries: ALWAYS },
+  "node/rudderstack_expo": { calls: SPEC, retries: ["503", "429"] },
+  "node/posthog": {
+    calls: ["identify u1", "identify u1", "identify u1", "track Order Completed u1", "page u1", "group u1 acme",
+      "track Exception Raised u1", "track At Once u1", "alias a1"],
+    retries: ALWAYS,
+  },
+  "node/mixpanel": MIXPANEL,
+  "node/amplitude": {
+    calls: ["track Order Completed u1", "track Logged u1", "identify u1", "group u1 acme", "group u1 acme",
+      "track Order Completed u1"],
+    retries: ["503", "429"],
+  },
+  "node/amplitude_old": { calls: [], retries: ["503", "429"] },
+  "node/amplitude_plain": { calls: [] },
+  "node/jitsu": { calls: ["identify u1", "track Order Completed u1", "page u1", "group u1 acme"] },
+  "node/snowplow": SNOWPLOW,
+  "node/snowplow_old": { ...SNOWPLOW, showsKey: false },
+  "node/matomo": {
+    ...MATOMO,
+    calls: ["page u1", "track play u1", "track Order Completed u1", "track Products Searched u1"],
+  },
+  "node/plausible": {
+    calls: ["page nobody", "track Order Completed nobody"], showsKey: false, isNameless: true,
+  },
+  "node/umami": {
+    calls: ["page u1", "track Order Completed nobody", "identify nobody"], showsKey: false,
+  },
+  "python/segment": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true },
+  "python/segment_old": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true },
+  "python/rudderstack": { calls: SPEC_OF_PYTHON, retries: ALWAYS },
+  "python/posthog": { calls: [], retries: ALWAYS },
+  "python/mixpanel": MIXPANEL,
+  "python/mixpanel_buffered": { calls: [], retries: ALWAYS },
+  "python/amplitude": { calls: [], retries: ALWAYS },
+  "python/snowplow": SNOWPLOW,
+  "python/matomo": { ...MATOMO, calls: [] },
+  "python/piwik": { ...MATOMO, calls: [] },
+  "python/umami": { calls: [], showsKey: false },
+};

@@ -137,7 +137,7 @@ where
     let sender = match (sender, &judged) {
         (Some(sender), _) => sender,
         (None, Ok(Messages { write_key: Some(key), .. }))
-            if Key::of(arrived.site, key).is_servers() =>
+            if Key::of_vendors(arrived.site, key).is_servers() =>
         {
             Sender::Server
         }

@@ -1,5 +1,5 @@
 // @amplitude/node: `serverUrl`.
-import * as Amplitude from "@amplitude/node";
+import Amplitude from "@amplitude/node";
 
 export const open = ({ host, key, fail }) =>
   Object.assign(Amplitude.init(key, { serverUrl: `${host}/amplitude/2/httpapi` }), { fail });

@@ -3,7 +3,7 @@ import { Analytics } from "@customerio/cdp-analytics-node";
 import { spec } from "./spec.mjs";
 
 export function open({ host, key, fail }) {
-  const client = new Analytics({ writeKey: key, host, flushInterval: 100 });
+  const client = new Analytics({ writeKey: key, host, flushInterval: 100, maxRetries: 10 });
   client.on("error", fail);
   return client;
 }

@@ -3,7 +3,7 @@ import Analytics from "analytics-node";
 import { spec } from "./spec.mjs";
 
 export const open = ({ host, key, fail }) =>
-  new Analytics(key, { host, flushInterval: 100, errorHandler: fail });
+  new Analytics(key, { host, flushInterval: 100, retryCount: 8, errorHandler: fail });
 export const calls = (client) => { spec(client); return flush(client); };
 export const track = (client, userId, event, properties) => new Promise((done) => {
   client.track({ userId, event, properties }, () => done());

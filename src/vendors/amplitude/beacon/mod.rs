@@ -4,7 +4,7 @@
 //! The library of today posts JSON to `/2/httpapi` or `/batch`, or to whatever else the site names,
 //! such as the mount itself. It reads the `code` in an answer's JSON and takes an answer without one
 //! for a failure, so every answer has it. The old library posts a form to `/` and waits for the text
-//! `success`. Remote settings, diagnostics and session replays are answered and left.
+//! `success`, as do those that call the Identify APIs. Remote settings, diagnostics and session replays are answered and left.
 
 mod event;
 mod kinds;
@@ -19,8 +19,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::event::Object;
 use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
 use crate::vendors::wire::{self, Fields, MessageBatch};
 
@@ -28,6 +29,10 @@ pub(super) struct Beacon;
 
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "amplitude";
+
+/// The Identify APIs: forms with people or groups in place of events, which name no type.
+const IDENTIFY: &str = "/identify";
+const GROUP_IDENTIFY: &str = "/groupidentify";
 
 /// What the libraries ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,8 @@ impl Endpoint {
             "/2/httpapi" => Some(Self::Events("/2/httpapi")),
             "/batch" => Some(Self::Events("/batch")),
             "/httpapi" => Some(Self::Events("/httpapi")),
+            IDENTIFY => Some(Self::Events(IDENTIFY)),
+            GROUP_IDENTIFY => Some(Self::Events(GROUP_IDENTIFY)),
             "/v1/capture" => Some(Self::Diagnostics),
             below if below == "/config" || below.starts_with("/config/") => Some(Self::Config),
             below if below.starts_with("/sessions/v2/") => Some(Self::Replay),
@@ -87,7 +94,8 @@ impl Face for Beacon {
         let mut messages = Vec::new();
         let mut is_any = false;
         for event in wire::records(&events, &inbound.bounds)? {
-            let Some(event) = batch.object(event) else { continue };
+            let Some(mut event) = batch.object(event) else { continue };
+            name_identification(&mut event, endpoint);
             is_any |= event::read(event, &sending, &mut messages);
             batch.extend(messages.drain(..))?;
         }
@@ -134,12 +142,28 @@ fn upload<'a>(inbound: &Inbound<'a>, batch: &mut MessageBatch) -> Result<Upload<
         return Ok(Upload { events, at: at.as_ref().and_then(wire::moment) });
     }
     let fields = Fields::of_bytes(inbound.body);
-    let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
+    let events = ["e", "event", "identification"].into_iter().find_map(|name| fields.get(name));
+    let events = events.ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(wire::moment_of);
     let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
     let key = fields.get("client").or_else(|| fields.get("api_key"));
     key.into_iter().for_each(|key| batch.show_key(key));
     Ok(Upload { events: Cow::Owned(events), at })
+}
+
+/// Makes a person or group of the Identify APIs an event as the libraries send it.
+fn name_identification(event: &mut Object, endpoint: &str) {
+    let event_type = match endpoint {
+        IDENTIFY => "$identify",
+        GROUP_IDENTIFY => "$groupidentify",
+        _ => return,
+    };
+    event.insert("event_type".to_owned(), event_type.into());
+    if let Some(Value::String(group_type)) = event.swap_remove("group_type")
+        && let Some(value) = event.swap_remove("group_value")
+    {
+        event.insert("groups".to_owned(), json!({ group_type: value }));
+    }
 }
 
 /// Whether the request is the old library's, which posts forms.

@@ -51,6 +51,8 @@ enum Endpoint {
     Groups,
     Record,
     Flags,
+    /// All flags with their rules, for servers that decide themselves.
+    FlagDefinitions,
     Settings,
     Decide,
 }
@@ -71,6 +73,7 @@ impl Endpoint {
             "/groups" => Some(Self::Groups),
             "/record" => Some(Self::Record),
             "/flags" => Some(Self::Flags),
+            "/flags/definitions" => Some(Self::FlagDefinitions),
             "/settings" => Some(Self::Settings),
             "/decide" => Some(Self::Decide),
             // What newer libraries tell of the flags they have shown.
@@ -83,10 +86,13 @@ impl Endpoint {
 impl Face for Beacon {
     fn endpoint(&self, path: &str) -> Option<Methods> {
         Some(match Endpoint::of(path)? {
-            Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Flags => {
-                Methods::Both
-            }
-            Endpoint::Record | Endpoint::Import => Methods::Post,
+            Endpoint::Track
+            | Endpoint::Import
+            | Endpoint::Engage
+            | Endpoint::Groups
+            | Endpoint::Flags
+            | Endpoint::FlagDefinitions => Methods::Both,
+            Endpoint::Record => Methods::Post,
             Endpoint::Settings | Endpoint::Decide => Methods::Get,
         })
     }
@@ -241,7 +247,9 @@ fn asks(inbound: &Inbound<'_>, name: &str) -> bool {
 fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
     match Endpoint::of(inbound.path) {
         Some(Endpoint::Flags) => Answer::json(r#"{"flags":{}}"#),
-        Some(Endpoint::Import) => {
+        Some(Endpoint::FlagDefinitions) => Answer::json(r#"{"flags":[]}"#),
+        // Libraries that write events into `data` read the answer as that of `/track`.
+        Some(Endpoint::Import) if wire::is_json(inbound.body) => {
             let said = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
             Answer::json(said.to_string())
         }
@@ -250,7 +258,14 @@ fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
             let text = r#"{"notifications":[],"config":{"enable_collect_everything":false}}"#;
             Answer::json(text)
         }
-        Some(Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Record) | None => {
+        Some(
+            Endpoint::Track
+            | Endpoint::Import
+            | Endpoint::Engage
+            | Endpoint::Groups
+            | Endpoint::Record,
+        )
+        | None => {
             if asks(inbound, "img") {
                 return Answer {
                     status: StatusCode::OK,

@@ -97,7 +97,41 @@ fn other_paths_are_not_mixpanels() {
         assert_eq!(Face::endpoint(&Beacon, path), None, "{path}");
     }
     assert_eq!(Face::endpoint(&Beacon, "/record/"), Some(Methods::Post));
+    assert_eq!(Face::endpoint(&Beacon, "/import"), Some(Methods::Both));
     assert_eq!(Face::endpoint(&Beacon, "/flags/f1/first-time-events"), Some(Methods::Both));
+}
+
+#[test]
+fn an_import_is_answered_in_the_form_that_its_library_reads() {
+    let event = r#"[{"event":"x","properties":{"time":1795434250}}]"#;
+    let data = "data=W3siZXZlbnQiOiJ4IiwicHJvcGVydGllcyI6eyJ0aW1lIjoxNzk1NDM0MjUwfX1d";
+    let imported = r#"{"code":200,"num_records_imported":1,"status":"OK"}"#;
+    let verbose = r#"{"error":null,"status":1}"#;
+    for (query, content_type, body, expected) in [
+        ("", JSON, event.to_owned(), imported),
+        ("?verbose=1", JSON, event.to_owned(), imported),
+        ("", FORM, format!("{data}&verbose=1"), verbose),
+        ("?verbose=0", FORM, data.to_owned(), "1"),
+    ] {
+        let sent = sent(&format!("/import{query}"), content_type, body);
+        assert_eq!(sent.decode(&Beacon).unwrap().len(), 1);
+        let answer = sent.answer(&Beacon, Verdict::Taken { events: 1 });
+        assert_eq!(answer.body, expected, "{query} {content_type}");
+    }
+    let get = Sent::new(Method::GET, &format!("/import?{data}&verbose=0"), "");
+    assert_eq!(get.decode(&Beacon).unwrap().len(), 1);
+    assert_eq!(get.answer(&Beacon, Verdict::Taken { events: 1 }).body, "1");
+}
+
+#[test]
+fn there_are_no_flags_in_either_form() {
+    for (path, expected) in
+        [("/flags?token=k", r#"{"flags":{}}"#), ("/flags/definitions?token=k", r#"{"flags":[]}"#)]
+    {
+        let sent = Sent::new(Method::GET, path, "");
+        assert!(sent.decode(&Beacon).unwrap().is_empty());
+        assert_eq!(sent.answer(&Beacon, Verdict::Taken { events: 0 }).body, expected);
+    }
 }
 
 #[test]
