@@ -74,6 +74,9 @@ pub(super) struct Observed {
     pub(super) client: IpAddr,
     /// The id of messages that name nobody.
     pub(super) minted: Option<String>,
+    /// True if each message that names nobody has an id of its own: at vendors a server's may be of a group,
+    /// or a hit of a visitor who was not known.
+    pub(super) names_unknown: bool,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
     pub(super) sender: Sender,
@@ -128,6 +131,7 @@ impl Arrived<'_> {
         let anonymizes_ip = self.site.privacy.anonymizes_ip();
         let observed = Observed {
             facts,
+            names_unknown: sender == Sender::Server && matches!(self.route, Route::Beacon { .. }),
             is_known,
             new_cookie,
             client,
@@ -391,7 +395,11 @@ impl Observed {
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.minted);
-            event.facts.passing = self.minted.is_some() && event.facts.visitor.is_none();
+            if self.names_unknown && event.user_id.is_none() {
+                event.anonymous_id = Some(Uuid::new_v4().to_string());
+            }
+            let is_minted = event.anonymous_id.is_some();
+            event.facts.passing = is_minted && event.facts.visitor.is_none();
         }
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));

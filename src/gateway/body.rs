@@ -16,6 +16,7 @@ use super::budget::{AT_ONCE_BYTES, Budget, Payer, Share};
 use super::fair::Grant;
 use super::rejection::Rejection;
 use super::settings::Limits;
+use crate::values::finite::without_non_finite_numbers;
 
 /// Encodings one upon the other; no client captured uses more than one.
 const MAX_ENCODINGS: usize = 2;
@@ -53,11 +54,14 @@ pub(super) struct Received {
 impl Received {
     fn new(inflated: Bytes, sent: Bytes, share: Option<Share>) -> Self {
         let bytes = inflated.len().max(sent.len());
-        Self { text: trim(inflated), sent, bytes, share }
+        let text = trim(inflated);
+        let text = without_non_finite_numbers(&text).map_or(text, Bytes::from);
+        Self { text, sent, bytes, share }
     }
 }
 
-/// Reads the whole body, decompresses it, and takes off what stands around the text.
+/// Reads the whole body, decompresses it, and takes off what stands around the text. Numbers that JSON
+/// has no words for become `null`.
 pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,

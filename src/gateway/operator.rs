@@ -73,6 +73,7 @@ fn read(site: &SiteTerms<'_>, message: &[u8], received_at: Timestamp) -> Result<
     let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
     let (has_traits, unread) = (draft.has_traits, draft.unread.reasons().collect());
     let observed = Observed {
+        names_unknown: false,
         facts,
         is_known: false,
         new_cookie: None,

@@ -33,7 +33,7 @@ async fn one_bad_message_costs_no_other_of_its_batch() {
         (bad(deep(70).as_bytes()), "too_deep"),
         (bad(b"\"Z\xfcrich\""), "not_utf8"),
         (bad(b"\"\xed\xa0\xbd\xed\xb8\x80\""), "not_utf8"),
-        (bad(b"NaN"), "malformed"),
+        (bad(b"nan"), "malformed"),
         (bad(b"\"a\tb\""), "malformed"),
         (bad(b"1e999"), "malformed"),
         (b"[\"track\"]".to_vec(), "malformed"),
@@ -62,6 +62,25 @@ async fn one_bad_message_costs_no_other_of_its_batch() {
         400,
         "it has no end"
     );
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_costs_only_itself() {
+    let list = r#"[{"type":"track","event":"x","anonymousId":"a","properties":{"a":NaN,"b":[-Infinity,1]}}]"#;
+    for path in ["/v1/batch", "/rudderstack/v1/batch"] {
+        let house = house().await;
+        let request = to("POST", path).header("authorization", TOKEN);
+        let answer = house.ask(request, format!("{{\"batch\":{list}}}")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let events = house.events().await;
+        let properties = serde_json::to_value(&events[0].properties).unwrap();
+        assert_eq!(properties, json!({ "a": null, "b": [null, 1] }), "{path}");
+    }
+    let house = house().await;
+    let event = r#"[{"event":"x","properties":{"distinct_id":"u1","a":NaN}}]"#;
+    let form: String = url::form_urlencoded::byte_serialize(event.as_bytes()).collect();
+    let answer = house.ask(to("POST", "/mixpanel/track"), format!("data={form}")).await;
+    assert_eq!((answer.status, house.events().await.len()), (StatusCode::OK, 1));
 }
 
 #[tokio::test]

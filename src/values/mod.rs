@@ -1,5 +1,5 @@
 //! Readers of the values that people, shops and forms write in many ways: amounts, currencies,
-//! telephone numbers, e-mail addresses, names, times, addresses of computers. Every vendor, beacon, import and mapping reads them
+//! telephone numbers, e-mail addresses, names, times, addresses of computers, numbers that are none. Every vendor, beacon, import and mapping reads them
 //! here, so that one value means the same everywhere.
 //!
 //! A reader never guesses: a text that is there and cannot be read is [`Reading::Unreadable`], which
@@ -10,6 +10,7 @@ pub mod amount;
 pub mod currency;
 pub mod digits;
 pub mod email;
+pub mod finite;
 pub mod locale;
 pub mod name;
 pub mod telephone;

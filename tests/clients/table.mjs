@@ -12,7 +12,9 @@ const SNOWPLOW = {
 const MATOMO = {
   numberOf: ({ event, properties }) => (event === "Lamp Seen" ? properties.label ?? properties.name : undefined),
 };
-const MIXPANEL = { calls: [] };
+const MIXPANEL_PROFILES = [...Array(9).fill("identify u1"), ...Array(5).fill("group nobody acme")];
+const MIXPANEL_OF_PYTHON = ["track Order Completed u1", "track Imported u1", "alias a1", ...MIXPANEL_PROFILES];
+const PIWIK_NUMBER = /^Lamp Seen (\d+)$/;
 
 export const CLIENTS = {
   "node/segment": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
@@ -25,15 +27,20 @@ export const CLIENTS = {
       "track Exception Raised u1", "track At Once u1", "alias a1"],
     retries: ALWAYS,
   },
-  "node/mixpanel": MIXPANEL,
+  "node/mixpanel": {
+    calls: ["track Order Completed u1", "track First u1", "track Second u1", "track Imported u1", "track Third u1",
+      "track Fourth u1", "alias a1", ...MIXPANEL_PROFILES],
+  },
   "node/amplitude": {
     calls: ["track Order Completed u1", "track Logged u1", "identify u1", "group u1 acme", "group u1 acme",
       "track Order Completed u1"],
     retries: ["503", "429"],
   },
-  "node/amplitude_old": { calls: [], retries: ["503", "429"] },
-  "node/amplitude_plain": { calls: [] },
-  "node/jitsu": { calls: ["identify u1", "track Order Completed u1", "page u1", "group u1 acme"] },
+  "node/amplitude_old": { calls: ["track Order Completed u1", "identify u1", "group nobody acme"], retries: ["503", "429"] },
+  "node/amplitude_plain": {
+    calls: ["track Order Completed u1", "track First u1", "track Second u1", "identify u1", "identify u1"],
+  },
+  "node/jitsu": { calls: ["identify u1", "track Order Completed u1", "page u1", "group u1 acme"], tellsAddress: false },
   "node/snowplow": SNOWPLOW,
   "node/snowplow_old": { ...SNOWPLOW, showsKey: false },
   "node/matomo": {
@@ -47,14 +54,28 @@ export const CLIENTS = {
     calls: ["page u1", "track Order Completed nobody", "identify nobody"], showsKey: false,
   },
   "python/segment": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true },
-  "python/segment_old": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true },
-  "python/rudderstack": { calls: SPEC_OF_PYTHON, retries: ALWAYS },
-  "python/posthog": { calls: [], retries: ALWAYS },
-  "python/mixpanel": MIXPANEL,
-  "python/mixpanel_buffered": { calls: [], retries: ALWAYS },
-  "python/amplitude": { calls: [], retries: ALWAYS },
+  // These two wait for ever to flush what is too long for them.
+  "python/segment_old": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true, hangsOnLong: true },
+  "python/rudderstack": { calls: SPEC_OF_PYTHON, retries: ALWAYS, hangsOnLong: true },
+  "python/posthog": {
+    calls: ["identify u1", "identify u1", "track Order Completed u1", "page u1", "group u1 acme", "alias u1",
+      "track Exception Raised u1"],
+    retries: ALWAYS,
+  },
+  "python/mixpanel": { calls: MIXPANEL_OF_PYTHON },
+  "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS },
+  "python/amplitude": {
+    calls: ["track Order Completed u1", "identify u1", "group u1 acme", "group u1 acme", "track Order Completed u1"],
+    retries: ALWAYS,
+  },
   "python/snowplow": SNOWPLOW,
-  "python/matomo": { ...MATOMO, calls: [] },
-  "python/piwik": { ...MATOMO, calls: [] },
-  "python/umami": { calls: [], showsKey: false },
+  "python/matomo": {
+    ...MATOMO,
+    calls: ["page u1", "track play u1", "track Goal Conversion u1", "track Products Searched u1",
+      "track Outbound Link Clicked u1", "track Order Completed u1"],
+  },
+  "python/piwik": {
+    numberOf: ({ properties }) => PIWIK_NUMBER.exec(properties?.title)?.[1], isNameless: true, calls: [],
+  },
+  "python/umami": { calls: ["page u1", "track Order Completed u1", "track revenue u1"], showsKey: false },
 };

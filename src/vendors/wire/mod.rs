@@ -35,6 +35,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use super::beacon::{Bounds, DecodeError};
+use crate::values::finite::without_non_finite_numbers;
 
 /// What every gzip stream starts with.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -93,7 +94,8 @@ pub fn unpacked<'t>(text: &'t str, bounds: &Bounds) -> Result<Cow<'t, [u8]>, Dec
     const NONE: DecodeError = DecodeError::Malformed("there is no JSON in the field");
     let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() && c != ' ');
     if is_json(text.trim_start().as_bytes()) {
-        return Ok(Cow::Borrowed(text.trim_start().as_bytes()));
+        let json = text.trim_start().as_bytes();
+        return Ok(without_non_finite_numbers(json).map_or(Cow::Borrowed(json), Cow::Owned));
     }
     let mut bytes = base64(text).ok_or(NONE)?;
     if bytes.starts_with(GZIP_MAGIC) {
@@ -102,7 +104,10 @@ pub fn unpacked<'t>(text: &'t str, bounds: &Bounds) -> Result<Cow<'t, [u8]>, Dec
     let start = bytes.len() - bytes.trim_ascii_start().len();
     bytes.truncate(bytes.trim_ascii_end().len());
     bytes.drain(..start.min(bytes.len()));
-    if is_json(&bytes) { Ok(Cow::Owned(bytes)) } else { Err(NONE) }
+    if !is_json(&bytes) {
+        return Err(NONE);
+    }
+    Ok(Cow::Owned(without_non_finite_numbers(&bytes).unwrap_or(bytes)))
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ import Mixpanel from "mixpanel";
 
 export function open({ host, key }) {
   const { hostname, port } = new URL(host);
-  const flags = { api_host: hostname };
   return Mixpanel.init(key, {
     host: `${hostname}:${port}`, protocol: "http", path: "/mixpanel", verbose: true, key: "k", logger: { ...console, warn() {} },
   });

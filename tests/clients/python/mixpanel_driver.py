@@ -1,4 +1,7 @@
-"""mixpanel: the addresses of its consumer, which sends each call at once."""
+"""mixpanel: the addresses of its consumer, which sends each call at once.
+
+Its alias() speaks to Mixpanel itself, whatever the consumer's addresses are.
+"""
 
 import time
 
@@ -17,7 +20,6 @@ def open(host, key, fail):
 def calls(client):
     client.track("u1", "Order Completed", {"total": 25.5, "$user_id": "u1", "ip": "203.0.113.9"})
     client.import_data("key", "u1", "Imported", time.time(), {"$user_id": "u1"}, api_secret="secret")
-    client.alias("a1", "u1")
     client.merge("key", "u1", "a1", api_secret="secret")
     client.people_set("u1", {"plan": "pro"})
     client.people_set_once("u1", {"first": 1})

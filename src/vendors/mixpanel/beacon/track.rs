@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::identity::{Ids, bare, is_device};
 use super::{CLIENT, Read, Sending};
 use crate::event::{Kind, Object};
+use crate::values::address::read_visitor_address;
 use crate::vendors::wire::{self, Arrival, Message, put};
 
 /// Which of an object's members in the context a default property is.
@@ -74,6 +75,11 @@ fn said(properties: Object) -> Said {
         match name.as_str() {
             "$insert_id" => said.insert_id = wire::id(value),
             "time" => said.time = Some(value),
+            // A server's word for where its visitor is.
+            "ip" | "$ip" => match value.as_str().and_then(read_visitor_address) {
+                Some(address) => put(&mut said.context, "ip", Some(address.to_string())),
+                None => put(&mut said.properties, &name, Some(value)),
+            },
             "$current_url" | "mp_page" => said.url = Some(value),
             "current_page_title" => said.title = Some(value),
             "$referrer" | "mp_referrer" => said.referrer = Some(value),

@@ -97,6 +97,11 @@ impl Beacon for Snowplow {
             (Some(Endpoint::Health), _) => Answer::text("ok"),
             (_, Verdict::Later { limited }) => Answer::later(limited),
             _ if inbound.method == http::Method::GET => Answer::gif(),
+            // Upon 413 the trackers of servers send the same again for ever, before anything else.
+            (_, Verdict::TooLarge) if !inbound.is_of_page() => Answer {
+                status: http::StatusCode::UNPROCESSABLE_ENTITY,
+                ..Answer::text("the request is too large")
+            },
             // One that is too long is called a success: it would come again for ever.
             _ => Answer::text("ok"),
         }
