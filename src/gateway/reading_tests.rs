@@ -13,6 +13,8 @@ use crate::vendors::wire;
 
 const TOKEN: &str = "Bearer a-server-token-of-the-shop";
 
+const SCHEMA: &str = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0";
+
 async fn batch(house: &House, body: impl Into<Vec<u8>>) -> (StatusCode, Vec<(u64, String)>) {
     let request = to("POST", "/v1/batch").header("authorization", TOKEN);
     let answer = house.ask(request, body.into()).await;
@@ -80,7 +82,12 @@ async fn a_number_that_is_none_costs_only_itself() {
     let event = r#"[{"event":"x","properties":{"distinct_id":"u1","a":NaN}}]"#;
     let form: String = url::form_urlencoded::byte_serialize(event.as_bytes()).collect();
     let answer = house.ask(to("POST", "/mixpanel/track"), format!("data={form}")).await;
-    assert_eq!((answer.status, house.events().await.len()), (StatusCode::OK, 1));
+    let event = json!({ "e": "ue", "uid": "u1", "ue_pr": format!("{{\"schema\":\"{SCHEMA}\",\"data\":
+        {{\"schema\":\"iglu:com.shop/seen/jsonschema/1-0-0\",\"data\":{{\"a\":NaN}}}}}}") });
+    let body = json!({ "data": [event] }).to_string();
+    let snowplow = "/snowplow/com.snowplowanalytics.snowplow/tp2";
+    assert_eq!(house.ask(to("POST", snowplow), body).await.status, 200);
+    assert_eq!((answer.status, house.events().await.len()), (StatusCode::OK, 2));
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ class Trial {
     this.gateway.relay.statuses = {};
     this.gateway.relay.refused = 0;
     this.errors = [];
+    // Should a test before have failed, its late events are no news of this one.
+    for (const { messageId } of this.fresh()) this.seen.add(messageId);
     await this.ask("open", { host: this.gateway.host, key: KEYS[key] });
   }
 
@@ -96,21 +98,23 @@ class Trial {
   /** What cannot be taken costs nothing else, neither in the same batch nor on the same connection. */
   async many() {
     await this.open("plain");
-    if (!this.client.hangsOnLong) await this.tooLong(1_200_000);
+    await this.tooLong(1_200_000);
     await this.ask("flush");
     this.errors = [];
-    await this.track(0, 50);
-    await this.track(50, 51, { properties: { nan: true } });
-    if (!this.client.hangsOnLong) await this.tooLong(500_000);
-    await this.track(51, 100);
+    const { many = 100 } = this.client;
+    await this.track(0, 20);
+    await this.track(20, 21, { properties: { nan: true } });
+    await this.tooLong(500_000);
+    await this.track(21, many);
     await this.ask("close");
-    const all = range(0, 100).filter((n) => n !== 50 || !this.client.refusesNaN);
+    const all = range(0, many).filter((n) => n !== 20 || !this.client.refusesNaN);
     await until(() => this.heard() >= all.length, () => `${this.heard()} of ${all.length}: ${this.errors}`);
     assertSame(numbers(this.client, await this.news()), all, this.errors);
   }
 
-  tooLong(long) {
-    return this.track(0, 1, { name: "Too Long", user: "u9", properties: { long } });
+  async tooLong(long) {
+    if (long > (this.client.longest ?? Infinity)) return;
+    await this.track(0, 1, { name: "Too Long", user: "u9", properties: { long } });
   }
 
   async kill() {

@@ -54,19 +54,20 @@ export const CLIENTS = {
     calls: ["page u1", "track Order Completed nobody", "identify nobody"], showsKey: false,
   },
   "python/segment": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true },
-  // These two wait for ever to flush what is too long for them.
-  "python/segment_old": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true, hangsOnLong: true },
-  "python/rudderstack": { calls: SPEC_OF_PYTHON, retries: ALWAYS, hangsOnLong: true },
+  // These two wait for ever for what is too long for themselves.
+  "python/segment_old": { calls: SPEC_OF_PYTHON, retries: ALWAYS, knowsKeys: true, longest: 0 },
+  "python/rudderstack": { calls: SPEC_OF_PYTHON, retries: ALWAYS, longest: 0 },
   "python/posthog": {
     calls: ["identify u1", "identify u1", "track Order Completed u1", "page u1", "group u1 acme", "alias u1",
       "track Exception Raised u1"],
     retries: ALWAYS,
   },
   "python/mixpanel": { calls: MIXPANEL_OF_PYTHON },
-  "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS },
+  // It tries again for ever with what is refused.
+  "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS, longest: 500_000 },
   "python/amplitude": {
     calls: ["track Order Completed u1", "identify u1", "group u1 acme", "group u1 acme", "track Order Completed u1"],
-    retries: ALWAYS,
+    retries: ["503", "429"],
   },
   "python/snowplow": SNOWPLOW,
   "python/matomo": {
@@ -75,7 +76,9 @@ export const CLIENTS = {
       "track Outbound Link Clicked u1", "track Order Completed u1"],
   },
   "python/piwik": {
-    numberOf: ({ properties }) => PIWIK_NUMBER.exec(properties?.title)?.[1], isNameless: true, calls: [],
+    numberOf: ({ properties }) => PIWIK_NUMBER.exec(properties?.title)?.[1], isNameless: true,
+    calls: ["page nobody", "track Outbound Link Clicked nobody", "track Goal Conversion nobody",
+      "track Order Completed nobody"],
   },
-  "python/umami": { calls: ["page u1", "track Order Completed u1", "track revenue u1"], showsKey: false },
+  "python/umami": { calls: ["page u1", "track Order Completed u1", "track revenue u1"], refusesNaN: true, many: 40, showsKey: false },
 };

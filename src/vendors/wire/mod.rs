@@ -86,7 +86,8 @@ pub fn is_json(bytes: &[u8]) -> bool {
 
 /// A JSON object or list that stands in a field, if it is within the bounds of one event.
 pub fn json(bytes: &[u8], bounds: &Bounds) -> Option<Value> {
-    is_json(bytes).then(|| tree(bytes, bounds).ok()).flatten()
+    let clean = without_non_finite_numbers(bytes);
+    is_json(bytes).then(|| tree(clean.as_deref().unwrap_or(bytes), bounds).ok()).flatten()
 }
 
 /// The text of a JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
