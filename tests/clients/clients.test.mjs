@@ -179,7 +179,7 @@ class Trial {
     await this.track(0, 5, { user: "u9" });
     await this.ask("close");
     assert.deepEqual(Object.keys(this.gateway.relay.statuses), ["401"]);
-    assert.ok(this.gateway.relay.statuses[401] <= (this.client.batches ?? 1), JSON.stringify(this.gateway.relay.statuses));
+    assert.ok(this.gateway.relay.statuses[401] <= (this.client.tries ?? 1), JSON.stringify(this.gateway.relay.statuses));
     assert.ok(this.errors.length > 0 || this.client.isSilent, "the client told of it");
     assert.deepEqual(await this.news(), []);
   }

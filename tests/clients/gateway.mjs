@@ -165,16 +165,21 @@ export class Gateway {
     throw new Error("the gateway did not start");
   }
 
-  /** As by a power cut. Connections that come are refused, or wait for the next gateway. */
-  async kill(mode = "refuse") {
+  /** As by a power cut, and connections that come are refused. */
+  kill() {
+    return this.#end("SIGKILL", "refuse");
+  }
+
+  async #end(signal, mode) {
     this.relay.mode = mode;
-    this.child.kill("SIGKILL");
+    this.child.kill(signal);
     if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, "exit");
     this.relay.cut(mode);
   }
 
+  /** In order: requests under way are answered, and connections that come wait for the next gateway. */
   async restart(settings) {
-    await this.kill("hold");
+    await this.#end("SIGTERM", "hold");
     await this.start(settings);
   }
 

@@ -18,8 +18,9 @@ const PIWIK_NUMBER = /^Lamp Seen (\d+)$/;
 
 export const CLIENTS = {
   "node/segment": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
-  "node/segment_old": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
-  "node/customerio": { calls: SPEC, retries: ALWAYS, knowsKeys: true },
+  "node/segment_old": { calls: SPEC, retries: ALWAYS, knowsKeys: true, tries: 2 },
+  // It takes a 401 for a fault that passes.
+  "node/customerio": { calls: SPEC, retries: ALWAYS, knowsKeys: true, tries: 11 },
   "node/rudderstack": { calls: SPEC, retries: ALWAYS },
   "node/rudderstack_expo": { calls: SPEC, retries: ["503", "429"] },
   "node/posthog": {
@@ -63,7 +64,7 @@ export const CLIENTS = {
     retries: ALWAYS,
   },
   "python/mixpanel": { calls: MIXPANEL_OF_PYTHON },
-  // It tries again for ever with what is refused.
+  // What is refused it keeps at the head of its queue, as does matomo.
   "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS, longest: 500_000 },
   "python/amplitude": {
     calls: ["track Order Completed u1", "identify u1", "group u1 acme", "group u1 acme", "track Order Completed u1"],
@@ -72,6 +73,7 @@ export const CLIENTS = {
   "python/snowplow": SNOWPLOW,
   "python/matomo": {
     ...MATOMO,
+    longest: 500_000,
     calls: ["page u1", "track play u1", "track Goal Conversion u1", "track Products Searched u1",
       "track Outbound Link Clicked u1", "track Order Completed u1"],
   },
