@@ -11,6 +11,7 @@ use crate::vendors::trial;
 use crate::vendors::wire::trial::{Sent, broken};
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// A batch with what events, people and groups say.
 const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
