@@ -76,6 +76,9 @@ pub(super) struct RequestFacts {
     pub(super) client: IpAddr,
     /// The id for messages that name no person or device.
     pub(super) new_anonymous_id: Option<String>,
+    /// True if each message without an id gets one of its own: a server's may be of a group, or a hit of an
+    /// unknown visitor.
+    pub(super) gives_each_an_id: bool,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
     pub(super) sender: SenderKind,
@@ -135,6 +138,8 @@ impl SiteRequest<'_> {
         let anonymizes_ip = self.site.privacy.anonymizes_ip();
         let observed = RequestFacts {
             facts,
+            gives_each_an_id: sender == SenderKind::Server
+                && matches!(self.route, GatewayRoute::Beacon { .. }),
             is_known,
             new_cookie,
             client,
@@ -408,8 +413,11 @@ impl RequestFacts {
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.new_anonymous_id);
-            event.facts.ephemeral_id =
-                self.new_anonymous_id.is_some() && event.facts.visitor.is_none();
+            if self.gives_each_an_id && event.user_id.is_none() {
+                event.anonymous_id = Some(Uuid::new_v4().to_string());
+            }
+            let is_minted = event.anonymous_id.is_some();
+            event.facts.ephemeral_id = is_minted && event.facts.visitor.is_none();
         }
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));

@@ -16,6 +16,7 @@ use super::budget::{BodyBudget, BudgetOwner, BudgetShare, SMALL_BODY_BYTES};
 use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
+use crate::values::finite::without_non_finite_numbers;
 
 /// The most nested encodings; no captured client uses more than one.
 const MAX_ENCODINGS: usize = 2;
@@ -53,11 +54,14 @@ pub(super) struct ReceivedBody {
 impl ReceivedBody {
     fn new(inflated: Bytes, sent: Bytes, share: Option<BudgetShare>) -> Self {
         let bytes = inflated.len().max(sent.len());
-        Self { text: trim(inflated), sent, bytes, share }
+        let text = trim(inflated);
+        let text = without_non_finite_numbers(&text).map_or(text, Bytes::from);
+        Self { text, sent, bytes, share }
     }
 }
 
-/// Reads the whole body, decompresses it, and trims everything around the text.
+/// Reads the whole body, decompresses it, and trims everything around the text. Numbers that JSON does not
+/// know (`NaN`, `Infinity`) become `null`.
 pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,

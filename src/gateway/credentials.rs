@@ -55,7 +55,15 @@ impl CredentialCheck {
         }
     }
 
-    /// Returns true if the key is the server token.
+    /// The proof that a vendor's key is. Some vendors' keys are an id and a secret, `ID:SECRET`: either
+    /// may be ours, where a library takes no key without both.
+    pub(super) fn of_vendors(site: &GatewaySite, key: &str) -> Self {
+        let parts = key.split_once(':').into_iter().flat_map(|(id, secret)| [id, secret]);
+        let mut keys = std::iter::once(key).chain(parts).map(|key| Self::of(site, key));
+        keys.find(|key| key.is_servers()).unwrap_or(Self::Wrong)
+    }
+
+    /// True if it is the token of the site's servers.
     pub(super) fn is_servers(self) -> bool {
         self == Self::Of(SenderKind::Server)
     }

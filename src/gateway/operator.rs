@@ -79,6 +79,7 @@ fn read(
         EventFacts { format: "admin".to_owned(), from_server: true, ..EventFacts::default() };
     let (has_traits, unread) = (draft.has_traits, draft.unread.reasons().collect());
     let observed = RequestFacts {
+        gives_each_an_id: false,
         facts,
         is_known: false,
         new_cookie: None,

@@ -13,6 +13,8 @@ use crate::vendors::beacon_format;
 
 const TOKEN: &str = "Bearer a-server-token-of-the-shop";
 
+const SCHEMA: &str = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0";
+
 async fn batch(house: &TestGateway, body: impl Into<Vec<u8>>) -> (StatusCode, Vec<(u64, String)>) {
     let request = to("POST", "/v1/batch").header("authorization", TOKEN);
     let answer = house.ask(request, body.into()).await;
@@ -33,7 +35,7 @@ async fn bad_message_costs_no_other_of_its_batch() {
         (bad(deep(70).as_bytes()), "too_deep"),
         (bad(b"\"Z\xfcrich\""), "not_utf8"),
         (bad(b"\"\xed\xa0\xbd\xed\xb8\x80\""), "not_utf8"),
-        (bad(b"NaN"), "malformed"),
+        (bad(b"nan"), "malformed"),
         (bad(b"\"a\tb\""), "malformed"),
         (bad(b"1e999"), "malformed"),
         (b"[\"track\"]".to_vec(), "malformed"),
@@ -62,6 +64,30 @@ async fn bad_message_costs_no_other_of_its_batch() {
         400,
         "it has no end"
     );
+}
+
+#[tokio::test]
+async fn non_finite_number_becomes_null_and_the_event_is_accepted() {
+    let list = r#"[{"type":"track","event":"x","anonymousId":"a","properties":{"a":NaN,"b":[-Infinity,1]}}]"#;
+    for path in ["/v1/batch", "/rudderstack/v1/batch"] {
+        let house = start_gateway().await;
+        let request = to("POST", path).header("authorization", TOKEN);
+        let answer = house.ask(request, format!("{{\"batch\":{list}}}")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let events = house.events().await;
+        let properties = serde_json::to_value(&events[0].properties).unwrap();
+        assert_eq!(properties, json!({ "a": null, "b": [null, 1] }), "{path}");
+    }
+    let house = start_gateway().await;
+    let event = r#"[{"event":"x","properties":{"distinct_id":"u1","a":NaN}}]"#;
+    let form: String = url::form_urlencoded::byte_serialize(event.as_bytes()).collect();
+    let answer = house.ask(to("POST", "/mixpanel/track"), format!("data={form}")).await;
+    let event = json!({ "e": "ue", "uid": "u1", "ue_pr": format!("{{\"schema\":\"{SCHEMA}\",\"data\":
+        {{\"schema\":\"iglu:com.shop/seen/jsonschema/1-0-0\",\"data\":{{\"a\":NaN}}}}}}") });
+    let body = json!({ "data": [event] }).to_string();
+    let snowplow = "/snowplow/com.snowplowanalytics.snowplow/tp2";
+    assert_eq!(house.ask(to("POST", snowplow), body).await.status, 200);
+    assert_eq!((answer.status, house.events().await.len()), (StatusCode::OK, 2));
 }
 
 #[tokio::test]

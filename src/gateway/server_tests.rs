@@ -24,7 +24,7 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
     let posthog = json!({ "api_key": TOKEN, "batch": [
         { "event": "x", "properties": { "distinct_id": "u1", "$lib": "posthog-node", "$ip": "203.0.113.9" } }] });
     let mixpanel = json!([{ "event": "x", "properties": {
-        "distinct_id": "u1", "$user_id": "u1", "token": TOKEN } }]);
+        "distinct_id": "u1", "$user_id": "u1", "token": TOKEN, "ip": "203.0.113.9" } }]);
     let snowplow = json!({ "data": [{ "e": "pv", "uid": "u1", "ip": "203.0.113.9" }] });
     let bearer = format!("Bearer {TOKEN}");
     let cases = [
@@ -55,10 +55,55 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
         let [event] = events.as_slice() else { panic!("{path}: {events:?}") };
         assert!(event.facts.from_server, "{path}");
         assert_eq!(event.user_id.as_deref(), Some("u1"), "{path}");
-        let told = !path.starts_with("/mixpanel") && !path.starts_with("/jitsu");
+        let told = !path.starts_with("/jitsu");
         let address = told.then(|| "203.0.113.9".parse().unwrap());
         assert_eq!(event.facts.ip, address, "{path}");
     }
+}
+
+#[tokio::test]
+async fn server_token_is_accepted_as_either_part_of_a_key_of_two_parts() {
+    for (key, is_servers) in [
+        (format!("key:{TOKEN}"), true),
+        (format!("{TOKEN}:secret"), true),
+        (format!("key:secret:{TOKEN}"), false),
+        ("key:secret".to_owned(), false),
+        ("shop-web:shop-web".to_owned(), false),
+    ] {
+        let house = start_gateway().await;
+        let request = to("POST", "/jitsu/api/s/s2s/track").header("x-write-key", &key);
+        let body = json!({ "event": "x", "userId": "u1" }).to_string();
+        assert_eq!(house.ask(request, body).await.status, 200, "{key}");
+        assert_eq!(house.events().await[0].facts.from_server, is_servers, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn messages_of_a_server_without_ids_get_an_id_each() {
+    let group = json!([{ "$token": TOKEN, "$group_key": "company", "$group_id": "acme",
+        "$set": { "tier": "gold" } }]);
+    let hits = json!({ "token_auth": TOKEN, "requests": [
+        "?idsite=1&rec=1&url=https://shop.example/", "?idsite=1&rec=1&url=https://shop.example/" ] });
+    for (path, body, count) in [("/mixpanel/groups", group, 1), ("/matomo/matomo.php", hits, 2)] {
+        let house = start_gateway().await;
+        let request = to("POST", path).header("user-agent", "library/1");
+        assert_eq!(house.ask(request, body.to_string()).await.status, 200, "{path}");
+        let events = house.events().await;
+        let ids: std::collections::HashSet<_> =
+            events.iter().filter_map(|event| event.anonymous_id.as_deref()).collect();
+        assert_eq!((events.len(), ids.len()), (count, count), "{path}");
+        assert!(events.iter().all(|event| event.facts.ephemeral_id), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn snowplow_server_tracker_gets_422_for_a_body_that_is_too_large() {
+    let house = start_gateway().await;
+    let path = "/snowplow/com.snowplowanalytics.snowplow/tp2";
+    let body = "x".repeat(9 << 20);
+    let program = to("POST", path).header("user-agent", "snowplow-py/1");
+    assert_eq!(house.ask(program, body.clone()).await.status, 422);
+    assert_eq!(house.ask(page(path), body).await.status, 200);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Readers of values that people, shops and forms write in many ways: amounts, currencies, telephone
-//! numbers, e-mail addresses, names, times, network addresses. Every vendor, beacon, import and mapping
+//! numbers, e-mail addresses, names, times, network addresses, non-finite numbers. Every vendor, beacon, import and mapping
 //! reads them here, so that one value means the same everywhere.
 //!
 //! A reader never guesses: a text that exists but cannot be read is [`ParsedValue::Unreadable`], which its
@@ -10,6 +10,7 @@ pub mod amount;
 pub mod currency;
 pub mod digits;
 pub mod email;
+pub mod finite;
 pub mod locale;
 pub mod name;
 pub mod telephone;

@@ -137,7 +137,7 @@ where
     let sender = match (sender, &judged) {
         (Some(sender), _) => sender,
         (None, Ok(DecodedMessages { write_key: Some(key), .. }))
-            if CredentialCheck::of(arrived.site, key).is_servers() =>
+            if CredentialCheck::of_vendors(arrived.site, key).is_servers() =>
         {
             SenderKind::Server
         }

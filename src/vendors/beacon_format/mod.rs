@@ -35,6 +35,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use super::beacon::{BeaconDecodeError, BeaconLimits};
+use crate::values::finite::without_non_finite_numbers;
 
 /// The first bytes of every gzip stream.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -87,9 +88,10 @@ pub fn is_json(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(b'{' | b'['))
 }
 
-/// Parses a JSON object or list in a field, if it is within the bounds of one event.
+/// A JSON object or list that stands in a field, if it is within the bounds of one event.
 pub fn json(bytes: &[u8], bounds: &BeaconLimits) -> Option<Value> {
-    is_json(bytes).then(|| tree(bytes, bounds).ok()).flatten()
+    let clean = without_non_finite_numbers(bytes);
+    is_json(bytes).then(|| tree(clean.as_deref().unwrap_or(bytes), bounds).ok()).flatten()
 }
 
 /// Returns the text of a JSON object or list in a field: as it is, or as base64, perhaps of gzip.
@@ -100,7 +102,8 @@ pub fn unpacked<'t>(
     const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there is no JSON in the field");
     let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() && c != ' ');
     if is_json(text.trim_start().as_bytes()) {
-        return Ok(Cow::Borrowed(text.trim_start().as_bytes()));
+        let json = text.trim_start().as_bytes();
+        return Ok(without_non_finite_numbers(json).map_or(Cow::Borrowed(json), Cow::Owned));
     }
     let mut bytes = base64(text).ok_or(NONE)?;
     if bytes.starts_with(GZIP_MAGIC) {
@@ -109,7 +112,10 @@ pub fn unpacked<'t>(
     let start = bytes.len() - bytes.trim_ascii_start().len();
     bytes.truncate(bytes.trim_ascii_end().len());
     bytes.drain(..start.min(bytes.len()));
-    if is_json(&bytes) { Ok(Cow::Owned(bytes)) } else { Err(NONE) }
+    if !is_json(&bytes) {
+        return Err(NONE);
+    }
+    Ok(Cow::Owned(without_non_finite_numbers(&bytes).unwrap_or(bytes)))
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::event::JsonObject;
 use crate::vendors::beacon::{
     AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
@@ -31,7 +32,11 @@ pub(super) struct AmplitudeBeacon;
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "amplitude";
 
-/// The kinds of requests of the libraries.
+/// The Identify APIs: forms with people or groups in place of events, which name no type.
+const IDENTIFY: &str = "/identify";
+const GROUP_IDENTIFY: &str = "/groupidentify";
+
+/// What the libraries ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AmplitudeBeaconRoute {
     /// Events, with the path that is recorded.
@@ -61,6 +66,8 @@ impl AmplitudeBeaconRoute {
             "/2/httpapi" => Some(Self::Events("/2/httpapi")),
             "/batch" => Some(Self::Events("/batch")),
             "/httpapi" => Some(Self::Events("/httpapi")),
+            IDENTIFY => Some(Self::Events(IDENTIFY)),
+            GROUP_IDENTIFY => Some(Self::Events(GROUP_IDENTIFY)),
             "/v1/capture" => Some(Self::Diagnostics),
             below if below == "/config" || below.starts_with("/config/") => Some(Self::Config),
             below if below.starts_with("/sessions/v2/") => Some(Self::Replay),
@@ -98,7 +105,8 @@ impl Face for AmplitudeBeacon {
         let mut messages = Vec::new();
         let mut is_any = false;
         for event in beacon_format::records(&events, &inbound.bounds)? {
-            let Some(event) = batch.object(event) else { continue };
+            let Some(mut event) = batch.object(event) else { continue };
+            name_identification(&mut event, endpoint);
             is_any |= event::read(event, &sending, &mut messages);
             batch.extend(messages.drain(..))?;
         }
@@ -148,7 +156,8 @@ fn upload<'a>(
         return Ok(AmplitudeUpload { events, at: at.as_ref().and_then(beacon_format::moment) });
     }
     let fields = FormFields::of_bytes(inbound.body);
-    let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
+    let events = ["e", "event", "identification"].into_iter().find_map(|name| fields.get(name));
+    let events = events.ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(beacon_format::moment_of);
     let events = beacon_format::unpacked(events, &inbound.bounds)?.into_owned();
     let key = fields.get("client").or_else(|| fields.get("api_key"));
@@ -156,7 +165,22 @@ fn upload<'a>(
     Ok(AmplitudeUpload { events: Cow::Owned(events), at })
 }
 
-/// Returns true if the request is the old library's, which posts forms.
+/// Makes a person or group of the Identify APIs an event as the libraries send it.
+fn name_identification(event: &mut JsonObject, endpoint: &str) {
+    let event_type = match endpoint {
+        IDENTIFY => "$identify",
+        GROUP_IDENTIFY => "$groupidentify",
+        _ => return,
+    };
+    event.insert("event_type".to_owned(), event_type.into());
+    if let Some(Value::String(group_type)) = event.swap_remove("group_type")
+        && let Some(value) = event.swap_remove("group_value")
+    {
+        event.insert("groups".to_owned(), json!({ group_type: value }));
+    }
+}
+
+/// Whether the request is the old library's, which posts forms.
 fn is_old(inbound: &BeaconRequest<'_>) -> bool {
     let is_events =
         matches!(AmplitudeBeaconRoute::of(inbound.path), Some(AmplitudeBeaconRoute::Events(_)));

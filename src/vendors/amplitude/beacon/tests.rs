@@ -110,8 +110,30 @@ fn every_reply_to_the_current_library_has_its_code() {
 }
 
 #[test]
-fn other_paths_have_no_endpoint() {
-    for path in ["/1/httpapi", "/2/httpapi/x", "/configs", "/identify", "/v1"] {
+fn the_identify_apis_tell_of_people_and_groups() {
+    let form = |identification: &Value| {
+        let text = identification.to_string();
+        let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        format!("api_key=k&identification={text}")
+    };
+    let person = json!([{ "user_id": "u1", "user_properties": { "plan": "pro" } }]);
+    let people = sent("/identify", FORM, form(&person));
+    let messages = people.decode(&AmplitudeBeacon).unwrap();
+    let [message] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!((&message["type"], &message["userId"]), (&json!("identify"), &json!("u1")));
+    assert_eq!(message["traits"]["plan"], "pro");
+    assert_eq!(people.answer(&AmplitudeBeacon, BeaconOutcome::Taken { events: 1 }).body, "success");
+    let group = json!({ "group_type": "company", "group_value": "acme",
+        "group_properties": { "tier": "gold" } });
+    let messages = sent("/groupidentify", FORM, form(&group)).decode(&AmplitudeBeacon).unwrap();
+    let [message] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!((&message["type"], &message["groupId"]), (&json!("group"), &json!("acme")));
+    assert_eq!(message["traits"]["tier"], "gold");
+}
+
+#[test]
+fn other_paths_are_not_amplitudes() {
+    for path in ["/1/httpapi", "/2/httpapi/x", "/configs", "/identify/x", "/v1"] {
         assert_eq!(Face::endpoint(&AmplitudeBeacon, path), None, "{path}");
     }
     assert_eq!(Face::endpoint(&AmplitudeBeacon, ""), Some(AllowedMethods::Post));

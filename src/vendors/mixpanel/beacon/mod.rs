@@ -54,6 +54,8 @@ enum MixpanelBeaconRoute {
     Groups,
     Record,
     Flags,
+    /// All flags with their rules, for servers that decide themselves.
+    FlagDefinitions,
     Settings,
     Decide,
 }
@@ -74,6 +76,7 @@ impl MixpanelBeaconRoute {
             "/groups" => Some(Self::Groups),
             "/record" => Some(Self::Record),
             "/flags" => Some(Self::Flags),
+            "/flags/definitions" => Some(Self::FlagDefinitions),
             "/settings" => Some(Self::Settings),
             "/decide" => Some(Self::Decide),
             // Newer libraries report the flags that they have shown.
@@ -87,10 +90,12 @@ impl Face for MixpanelBeacon {
     fn endpoint(&self, path: &str) -> Option<AllowedMethods> {
         Some(match MixpanelBeaconRoute::of(path)? {
             MixpanelBeaconRoute::Track
+            | MixpanelBeaconRoute::Import
             | MixpanelBeaconRoute::Engage
             | MixpanelBeaconRoute::Groups
-            | MixpanelBeaconRoute::Flags => AllowedMethods::Both,
-            MixpanelBeaconRoute::Record | MixpanelBeaconRoute::Import => AllowedMethods::Post,
+            | MixpanelBeaconRoute::Flags
+            | MixpanelBeaconRoute::FlagDefinitions => AllowedMethods::Both,
+            MixpanelBeaconRoute::Record => AllowedMethods::Post,
             MixpanelBeaconRoute::Settings | MixpanelBeaconRoute::Decide => AllowedMethods::Get,
         })
     }
@@ -263,7 +268,9 @@ fn asks(inbound: &BeaconRequest<'_>, name: &str) -> bool {
 fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
     match MixpanelBeaconRoute::of(inbound.path) {
         Some(MixpanelBeaconRoute::Flags) => BeaconReply::json(r#"{"flags":{}}"#),
-        Some(MixpanelBeaconRoute::Import) => {
+        Some(MixpanelBeaconRoute::FlagDefinitions) => BeaconReply::json(r#"{"flags":[]}"#),
+        // Libraries that write events into `data` read the answer as that of `/track`.
+        Some(MixpanelBeaconRoute::Import) if beacon_format::is_json(inbound.body) => {
             let said = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
             BeaconReply::json(said.to_string())
         }
@@ -274,6 +281,7 @@ fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
         }
         Some(
             MixpanelBeaconRoute::Track
+            | MixpanelBeaconRoute::Import
             | MixpanelBeaconRoute::Engage
             | MixpanelBeaconRoute::Groups
             | MixpanelBeaconRoute::Record,

@@ -11,6 +11,7 @@ use crate::vendors::beacon_format::test_support::{TestBeaconRequest, broken};
 use crate::vendors::test_support;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
 /// A batch with the members of events, people and groups.
 const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
@@ -97,6 +98,7 @@ fn endpoint_rejects_other_paths() {
         assert_eq!(Face::endpoint(&MixpanelBeacon, path), None, "{path}");
     }
     assert_eq!(Face::endpoint(&MixpanelBeacon, "/record/"), Some(AllowedMethods::Post));
+    assert_eq!(Face::endpoint(&MixpanelBeacon, "/import"), Some(AllowedMethods::Both));
     assert_eq!(
         Face::endpoint(&MixpanelBeacon, "/flags/f1/first-time-events"),
         Some(AllowedMethods::Both)
@@ -104,7 +106,40 @@ fn endpoint_rejects_other_paths() {
 }
 
 #[test]
-fn verbose_replies_are_json_for_every_outcome() {
+fn an_import_is_answered_in_the_form_that_its_library_reads() {
+    let event = r#"[{"event":"x","properties":{"time":1795434250}}]"#;
+    let data = "data=W3siZXZlbnQiOiJ4IiwicHJvcGVydGllcyI6eyJ0aW1lIjoxNzk1NDM0MjUwfX1d";
+    let imported = r#"{"code":200,"num_records_imported":1,"status":"OK"}"#;
+    let verbose = r#"{"error":null,"status":1}"#;
+    for (query, content_type, body, expected) in [
+        ("", JSON, event.to_owned(), imported),
+        ("?verbose=1", JSON, event.to_owned(), imported),
+        ("", FORM, format!("{data}&verbose=1"), verbose),
+        ("?verbose=0", FORM, data.to_owned(), "1"),
+    ] {
+        let sent = sent(&format!("/import{query}"), content_type, body);
+        assert_eq!(sent.decode(&MixpanelBeacon).unwrap().len(), 1);
+        let answer = sent.answer(&MixpanelBeacon, BeaconOutcome::Taken { events: 1 });
+        assert_eq!(answer.body, expected, "{query} {content_type}");
+    }
+    let get = TestBeaconRequest::new(Method::GET, &format!("/import?{data}&verbose=0"), "");
+    assert_eq!(get.decode(&MixpanelBeacon).unwrap().len(), 1);
+    assert_eq!(get.answer(&MixpanelBeacon, BeaconOutcome::Taken { events: 1 }).body, "1");
+}
+
+#[test]
+fn there_are_no_flags_in_either_form() {
+    for (path, expected) in
+        [("/flags?token=k", r#"{"flags":{}}"#), ("/flags/definitions?token=k", r#"{"flags":[]}"#)]
+    {
+        let sent = TestBeaconRequest::new(Method::GET, path, "");
+        assert!(sent.decode(&MixpanelBeacon).unwrap().is_empty());
+        assert_eq!(sent.answer(&MixpanelBeacon, BeaconOutcome::Taken { events: 0 }).body, expected);
+    }
+}
+
+#[test]
+fn a_server_reads_json_whatever_becomes_of_its_request() {
     let form = "data=W10&verbose=1";
     let sent = sent("/track", FORM, form);
     for (verdict, status) in [

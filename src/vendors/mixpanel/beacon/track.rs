@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::identity::{MixpanelBeaconIds, bare, is_device};
 use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
 use crate::event::{EventKind, JsonObject};
+use crate::values::address::read_visitor_address;
 use crate::vendors::beacon_format::{self, CampaignContext, CanonicalMessage, put};
 
 /// Default properties, each with its object and member in the context.
@@ -77,6 +78,11 @@ fn read_properties(properties: JsonObject) -> MixpanelBeaconEvent {
         match name.as_str() {
             "$insert_id" => said.insert_id = beacon_format::id(value),
             "time" => said.time = Some(value),
+            // A server's word for where its visitor is.
+            "ip" | "$ip" => match value.as_str().and_then(read_visitor_address) {
+                Some(address) => put(&mut said.context, "ip", Some(address.to_string())),
+                None => put(&mut said.properties, &name, Some(value)),
+            },
             "$current_url" | "mp_page" => said.url = Some(value),
             "current_page_title" => said.title = Some(value),
             "$referrer" | "mp_referrer" => said.referrer = Some(value),
