@@ -43,7 +43,7 @@ pub(super) struct BusyConnectionGuard(Arc<AdminConnection>);
 
 impl IdleConnections {
     /// Registers a connection that waits for its first request; it must end when `cut` is cancelled.
-    pub(super) fn register(&self, cut: CancellationToken) -> Arc<AdminConnection> {
+    pub(super) fn add_connection(&self, cut: CancellationToken) -> Arc<AdminConnection> {
         let seat = AdminConnection { idle: self.clone(), cut, idle_key: Mutex::default() };
         seat.wait();
         Arc::new(seat)

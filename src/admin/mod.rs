@@ -86,7 +86,7 @@ impl AdminSettings {
 pub struct AdminContext {
     /// The settings of the listener.
     pub settings: AdminSettings,
-    /// The journal.
+    /// Holds the events, their outcomes and the dead letters that the API shows.
     pub journal: Arc<dyn Journal>,
     /// The live feed of happenings.
     pub feed: LiveFeed,
@@ -184,7 +184,7 @@ pub struct ReaderSummary {
     pub site: Arc<str>,
     /// The destination's name.
     pub destination: Arc<str>,
-    /// Its reader.
+    /// The journal's reader of this destination.
     pub reader: ReaderId,
     /// The state, a word from the source: `running`, `retrying`, `paused`, ...
     pub state: &'static str,
@@ -199,7 +199,7 @@ pub struct ReaderSummary {
 pub struct AdminSendReceipt {
     /// Its sequence number in the site.
     pub seq: u64,
-    /// Its message id.
+    /// The id that the client gave the event.
     pub message_id: String,
 }
 

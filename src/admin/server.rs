@@ -68,7 +68,7 @@ impl AdminServer {
             };
             // Idle from now on, even before its task first runs.
             let evicted = CancellationToken::new();
-            let seat = idle.register(evicted.clone());
+            let seat = idle.add_connection(evicted.clone());
             let (context, drain) = (Arc::clone(&context), drain.clone());
             connections.spawn(async move {
                 serve_connection(stream, context, (drain, evicted, seat), purpose).await;

@@ -106,7 +106,9 @@ impl CliCommand {
     /// Returns true if the command first prints which configuration is used. `serve` logs it instead.
     fn announces_configuration(&self) -> bool {
         match self {
-            Self::Serve | Self::Demo(_) | Self::Audit(_) | Self::Version => false,
+            Self::Serve | Self::Demo(_) | Self::Audit(_) | Self::Reference(_) | Self::Version => {
+                false
+            }
             Self::Segments(command) => command.reads_configuration(),
             _ => true,
         }

@@ -38,7 +38,7 @@ pub(super) struct SegmentForgetArgs {
     /// The segment; the configuration may no longer have it.
     #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
-    /// The destination.
+    /// The destination that has left the configuration, by its name.
     destination: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]

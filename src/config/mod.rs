@@ -43,19 +43,19 @@ pub struct TagwaySettings {
     pub limits: gateway::GatewayLimits,
     /// `listen.admin` and `[admin]`.
     pub admin: admin::AdminSettings,
-    /// `[journal]`.
+    /// Storage and retention of events (`[journal]`).
     pub journal: journal::JournalSettings,
-    /// `[profiles]`.
+    /// Storage of profiles (`[profiles]`).
     pub profiles: profile::ProfileSettings,
-    /// `[postgres]`.
+    /// The shared PostgreSQL database (`[postgres]`).
     pub postgres: postgres::PostgresSettings,
-    /// `[segments]`.
+    /// Evaluation of segments (`[segments]`).
     pub segments: segment::SegmentationSettings,
-    /// `[egress]`.
+    /// Connections to vendors (`[egress]`).
     pub egress: delivery::EgressSettings,
-    /// `[scripts]`.
+    /// The cache of vendors' scripts (`[scripts]`).
     pub scripts: script::proxy::ScriptProxySettings,
-    /// `[log]`.
+    /// Format and level of the log (`[log]`).
     pub log: log::LogSettings,
     /// `[[sites]]`, in the order of the file.
     pub sites: Vec<SiteSettings>,

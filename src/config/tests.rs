@@ -269,10 +269,7 @@ fn common_slips_are_one_mistake_each_with_the_cure() {
             ),
             "tagway.toml:7: [sites.destinations] is there already, in line 4: write [[sites.destinations]]",
         ),
-        (
-            format!("[sites.sdk]\nalias = true\n{site}"),
-            "[[sites]] comes behind [sites.sdk] of line 1",
-        ),
+        (format!("[sites.sdk]\nalias = true\n{site}"), "[[sites]] follows [sites.sdk] of line 1"),
         (
             format!(
                 "{site}[[sites.destinations]]\nname = \"g\"\nvendor = \"ga4\"\n\

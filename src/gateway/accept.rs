@@ -76,8 +76,7 @@ pub(super) struct RequestFacts {
     pub(super) client: IpAddr,
     /// The id for messages that name no person or device.
     pub(super) new_anonymous_id: Option<String>,
-    /// True if each message without an id gets one of its own: a server's may be of a group, or a hit of an
-    /// unknown visitor.
+    /// True if each message without an id gets one of its own: it may be of a group or an unknown visitor.
     pub(super) gives_each_an_id: bool,
     /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,

@@ -56,7 +56,7 @@ pub struct Metrics {
     pub rate_limited: Family<RateLimitLabels, Counter>,
     /// Connections open.
     pub connections: Gauge,
-    /// Connections accepted.
+    /// Connections accepted since the start, of all listeners.
     pub connections_accepted: Counter,
     /// Connections closed by the gateway before their time.
     pub connections_refused: Family<ReasonLabels, Counter>,

@@ -4,13 +4,13 @@
 /// A visitor's choices for Google's consent types. `None` is unset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoogleConsent {
-    /// `ad_storage`.
+    /// Google's signal `ad_storage`: true if granted, `None` if unknown.
     pub ad_storage: Option<bool>,
-    /// `analytics_storage`.
+    /// Google's signal `analytics_storage`: true if granted, `None` if unknown.
     pub analytics_storage: Option<bool>,
-    /// `ad_user_data`.
+    /// Google's signal `ad_user_data`: true if granted, `None` if unknown.
     pub ad_user_data: Option<bool>,
-    /// `ad_personalization`.
+    /// Google's signal `ad_personalization`: true if granted, `None` if unknown.
     pub ad_personalization: Option<bool>,
 }
 

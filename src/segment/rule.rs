@@ -114,7 +114,7 @@ pub enum ComparisonOperator {
 /// A value written in a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleLiteral {
-    /// Text.
+    /// A text; comparisons are exact.
     Text(String),
     /// A whole number.
     Integer(i64),

@@ -27,7 +27,7 @@ pub enum SqlParameter {
     Integer(i64),
     /// Another number.
     Real(f64),
-    /// Text.
+    /// A text in UTF-8.
     Text(String),
 }
 

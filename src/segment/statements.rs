@@ -55,7 +55,7 @@ pub(super) const INSERT_SYNC: &str =
     "INSERT INTO syncs (segment, destination, kind) VALUES (?1, ?2, ?3)
      ON CONFLICT DO NOTHING";
 
-/// Selects a sync.
+/// Selects the stored state of a sync by its segment and destination.
 pub(super) const SELECT_SYNC: &str = "SELECT id, list, synced, checked FROM syncs
      WHERE segment = ?1 AND destination = ?2 AND kind = ?3";
 

@@ -169,7 +169,7 @@ where
 
 /// A vendor that has lists only and takes no events.
 pub(super) struct ListOnlyDestination<A> {
-    /// Its lists.
+    /// The vendor's interface for lists of people.
     pub(super) lists: A,
     /// The secrets that must not be shown.
     pub(super) secrets: Vec<SecretString>,

@@ -245,7 +245,7 @@ pub struct BeaconReply {
     pub status: StatusCode,
     /// The body's media type, if it has a body.
     pub content_type: Option<&'static str>,
-    /// The body.
+    /// The body, empty if the reply has none.
     pub body: Bytes,
 }
 

@@ -207,7 +207,7 @@ pub struct CookieContext<'a> {
 pub struct IssuedCookie {
     /// Its name, which is one of [`Vendor::cookies`].
     pub name: &'static str,
-    /// Its value.
+    /// The value, not encoded.
     pub value: String,
     /// The time for which the browser stores it.
     pub max_age: Duration,

@@ -64,7 +64,7 @@ pub enum ParameterShape {
     Id,
     /// A name in JavaScript, as of a data layer.
     Name,
-    /// A version.
+    /// A version number, such as `3.1`.
     Version,
     /// A lower-case word.
     Word,

@@ -27,7 +27,7 @@ pub type ToCanonical = fn(&mut JsonObject);
 pub struct SharedShimScript {
     /// Its name among the scripts of a page.
     pub name: &'static str,
-    /// The script.
+    /// The built text, which is served as it is.
     pub script: &'static str,
 }
 

@@ -10,14 +10,14 @@ fn variables(text: &str) -> BTreeSet<String> {
     names.filter(|name| !name.contains(':')).map(str::to_owned).collect()
 }
 
-/// A value that is valid for every use of a variable of this name.
-fn value_of(variable: &str) -> &'static str {
+/// A value that is valid wherever a variable of this name is used, and of no other variable.
+fn value_of(variable: &str) -> String {
     match variable {
         name if name.contains("POSTGRES") => {
-            "postgresql://tagway:secret-word@db.example:5432/tagway"
+            "postgresql://tagway:secret-word@db.example:5432/tagway".to_owned()
         }
-        name if name.ends_with("_URL") => "https://service.example",
-        _ => "0123456789abcdef0123456789abcdef",
+        name if name.ends_with("_URL") => "https://service.example".to_owned(),
+        name => format!("0123456789abcdef0123456789abcdef{}", name.to_lowercase()),
     }
 }
 
@@ -33,7 +33,7 @@ fn example_configurations_pass_the_check_without_warnings() {
         let names = variables(&text);
         let output = Command::new(env!("CARGO_BIN_EXE_tagway"))
             .args(["check", "--config", file.to_str().unwrap()])
-            .envs(names.iter().map(|name| (name.as_str(), value_of(name))))
+            .envs(names.iter().map(|name| (name, value_of(name))))
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);

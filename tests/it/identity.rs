@@ -158,7 +158,7 @@ fn hold_longer_than_the_vendor_accepts_is_a_mistake() {
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
-    let named = |index: usize| said.contains(&format!("destinations[{index}].hold_identity"));
+    let named = |index: usize| said.contains(&format!("destinations[{index}].identity_wait"));
     assert_eq!([named(0), named(1), named(2)], [true, false, true], "{said}");
     assert!(said.contains("must be at most 36h, half the age"), "{said}");
 }

@@ -104,7 +104,7 @@ async fn new_version_waits_for_approval_despite_crashes_and_outages() {
     assert_eq!(get(process.http, TAG).body, old);
     let (done, said) =
         scripts(&process, &file, &["approve", short(new).trim_start_matches("sha256-")]);
-    assert!(done && said == format!("shop ga4 /gtag/js?id=G-1 serves {hash}\n"), "{said}");
+    assert!(done && said == format!("shop ga4 /gtag/js?id=G-1 now serves {hash}\n"), "{said}");
     assert_eq!(get(process.http, TAG).body, new);
     process.kill();
     let process = start();

@@ -188,7 +188,9 @@ async fn command_line_sends_lists_retries_and_replays() {
     let mut words = [&["replay", "--destination", "webhook"][..], &window].concat();
     let (code, said) = tagway(&words);
     assert_eq!(code, Some(2), "{said}");
-    for expected in ["2 ended already", "vendor can recognise repetitions", "--yes"] {
+    for expected in
+        ["2 settled as delivered or skipped", "vendor can recognise repetitions", "--yes"]
+    {
         assert!(said.contains(expected), "{expected:?} is not in {said}");
     }
     assert_eq!(webhook.tally().accepted, before, "nothing goes without a yes");

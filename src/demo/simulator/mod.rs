@@ -87,7 +87,7 @@ pub struct RecordedRequest {
     pub target: Uri,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body as received, not decompressed.
     pub body: Bytes,
 }
 

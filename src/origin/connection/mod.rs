@@ -1,13 +1,11 @@
 //! The pooled connections to an origin, and one request over them.
 //!
-//! A connection is a task of its own, so that an upload continues while the response is not read; the pool stores
-//! its request sender. An origin closes connections that are unused for long, and may do so just when the next
-//! request is being sent. Such a request is repeated once over a new connection, if it is idempotent and has no
-//! body that would be lost.
+//! A connection is a task, so that an upload continues while the response is not read; the pool stores its request
+//! sender. An origin may close an unused connection just when the next request is being sent: such a request is
+//! repeated once over a new connection, if it is idempotent and has no body that would be lost.
 //!
-//! No request waits for another client's. A connection whose upload still runs after its response takes no other
-//! request; an HTTP/2 connection takes as many as the origin serves at once, and buffers of each response no more
-//! than leaves room for the others'.
+//! No request waits for another client's. A connection whose upload outlasts its response takes no other request;
+//! an HTTP/2 connection takes as many as the origin allows, and limits the buffer of each response.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

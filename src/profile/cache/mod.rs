@@ -1,18 +1,14 @@
 //! The profile cache, in front of the store.
 //!
-//! A name and the profile it names are separate entries, so that a change of a profile is one entry,
-//! however many names it has.
+//! A name and the profile it names are separate entries: a change of a profile is one entry, however many names.
 //!
-//! Coherence: a value that was read is cached only if no change of it was published since before the
-//! read, and publishing a change removes the stale entries; both under one lock. So a lookup never
-//! returns a value older than a published change.
+//! Coherence: a value that was read is cached only if no change of it was published since before the read, and
+//! publishing a change removes the stale entries; both under one lock. So no lookup returns an older value.
 //!
-//! A read continues after its waiters gave up, and fills the cache when it ends: a store that is always
-//! slower than they wait delays events, but only for a time.
+//! A read continues after its waiters gave up, and fills the cache when it ends: a slow store delays events once.
 //!
-//! A person's computed attributes are an entry of their own, read for mappings that need them. Nearly
-//! every event changes some: the entry is not removed but counted on, unless it includes the event
-//! already, which the event's number in the journal shows.
+//! A person's computed attributes are a separate entry, read for mappings that need them. Nearly every event
+//! changes some: the entry is updated, not removed, unless it includes the event already (by its number).
 
 mod epoch;
 pub(super) mod in_flight;

@@ -6,6 +6,7 @@
 //! like any other, to detect new versions; visitors get the approved version.
 
 mod answer;
+mod cached;
 mod diff;
 mod disk;
 mod fetch;
@@ -24,7 +25,7 @@ pub use settings::ScriptProxySettings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use self::cached::{CachedScript, CachedScriptContent};
 use self::disk::ScriptDiskCache;
 use self::fetch::{ScriptFetchError, ScriptFetchOutcome, ScriptFetcher};
 use self::pin::{PinnedScript, PinnedScripts, VersionStatus};
@@ -70,26 +72,6 @@ struct ScriptProxyInner {
     fetch_limits: DefaultKeyedRateLimiter<(SharedName, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
-}
-
-/// A cache entry of one script of a vendor.
-struct CachedScript {
-    vendor: &'static str,
-    content: CachedScriptContent,
-    /// The time of the next revalidation, in milliseconds since 1970.
-    revalidate_at: i64,
-    /// True if the last fetch from the vendor failed.
-    is_stale: bool,
-    /// True while a revalidation is under way.
-    is_revalidating: AtomicBool,
-}
-
-enum CachedScriptContent {
-    Script(Arc<FetchedScript>),
-    /// The vendor has no such script.
-    Absent,
-    /// The fetch failed.
-    Failed,
 }
 
 /// The result of a lookup for one request.
@@ -479,18 +461,6 @@ impl ScriptProxy {
                 served.encoded.compress();
                 drop(place);
             });
-        }
-    }
-}
-
-impl CachedScript {
-    fn new(vendor: &'static str, kept: CachedScriptContent, ask_at: i64) -> Self {
-        Self {
-            vendor,
-            content: kept,
-            revalidate_at: ask_at,
-            is_stale: false,
-            is_revalidating: AtomicBool::new(false),
         }
     }
 }

@@ -22,7 +22,7 @@ pub type RefusedEvent = (usize, &'static str);
 #[derive(Debug)]
 pub struct MessageBatch {
     bounds: BeaconLimits,
-    /// Bytes received.
+    /// The sum of the lengths of all messages received, in bytes.
     received_bytes: usize,
     /// Bytes of the messages made.
     message_bytes: usize,

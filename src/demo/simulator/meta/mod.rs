@@ -391,8 +391,10 @@ impl MetaObjections {
                 format!("{at}.{name} is empty")
             });
             let is_address = value.as_str().is_some_and(|text| {
-                let domain = text.split_once('@').map_or("", |(_, domain)| domain);
-                domain.contains('.') && !text.contains(char::is_whitespace)
+                let (name, domain) = text.split_once('@').unwrap_or_default();
+                let is_domain = domain.contains('.') && !domain.starts_with('.');
+                let is_word = |c: char| !c.is_whitespace() && c != '@';
+                !name.is_empty() && is_domain && name.chars().chain(domain.chars()).all(is_word)
             });
             self.must(!is_address, || format!("{at}.{name} is somebody's address"));
             self.must(is_custom(name, value), || format!("{at}.{name} is {value}"));
