@@ -105,16 +105,14 @@ pub(super) async fn answer(
                 token()?;
                 scripts::diff(context, &query).await
             }
-            ["api", "v1", "segments", "preview" | "run" | "forget"] => {
-                Err(AdminRequestError::Method)
-            }
+            ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
+            | ["api", "v1", "scripts", "approve"]
+            | ["api", "v1", "segments", "preview" | "run" | "forget"]
+            | ["api", "v1", "destinations", "pause" | "resume"] => Err(AdminRequestError::Method),
             ["api", "v1", "segments", rest @ ..] => {
                 token()?;
                 segments::get(context, rest, &query).await
             }
-            ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
-            | ["api", "v1", "scripts", "approve"]
-            | ["api", "v1", "destinations", "pause" | "resume"] => Err(AdminRequestError::Method),
             _ => Err(AdminRequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {

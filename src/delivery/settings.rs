@@ -99,18 +99,18 @@ pub struct DestinationSettings {
     fingerprint: String,
 }
 
+/// The values of `mode`.
+const MODES: &[(&str, DestinationMode)] = &[
+    ("server", DestinationMode::Server),
+    ("client", DestinationMode::Client),
+    ("both", DestinationMode::Both),
+];
+
 impl DestinationSettings {
     /// Reads one destination's table. `None` if the vendor is unknown.
     pub fn read(section: &mut SettingsSection<'_>, privacy: Arc<PrivacyPolicy>) -> Option<Self> {
         let name = section.string("name");
-        let mode = section.choice(
-            "mode",
-            &[
-                ("server", DestinationMode::Server),
-                ("client", DestinationMode::Client),
-                ("both", DestinationMode::Both),
-            ],
-        );
+        let mode = section.choice("mode", MODES);
         let had_vendor = section.has("vendor");
         let vendor = section.string("vendor");
         let found = find(&vendor).and_then(|vendor| {
@@ -143,9 +143,9 @@ impl DestinationSettings {
         let keys = vendor.client.iter().flat_map(|client| client.required);
         let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
         let prices = PriceReader::read(&mut settings, destination.price_use());
-        let habits = read_delivery_limits(section, destination.delivery_limits());
-        let hold_identity =
-            read_identity_wait(section, habits.max_age.min(destination.max_event_age()));
+        let limits = read_delivery_limits(section, destination.delivery_limits());
+        let max_age = limits.max_age.min(destination.max_event_age());
+        let identity_wait = read_identity_wait(section, max_age);
         let filter = DestinationFilter {
             name: name.clone(),
             vendor: vendor.name,
@@ -173,11 +173,11 @@ impl DestinationSettings {
             privacy,
             prices,
             mapping: Arc::new(EventMapping::read(section)),
-            limits: habits,
+            limits,
             paused: section.boolean("paused"),
             dead_report: section.duration("dead_report"),
             consent_wait: section.positive_duration("consent_wait"),
-            identity_wait: hold_identity,
+            identity_wait,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
             auth_retry_interval: section.duration("auth_retry_interval"),

@@ -2,11 +2,11 @@
 //! are those of [`SenderRank`](crate::event::SenderRank).
 //!
 //! - A request that another site made a browser send is an event without the cookie: none is read, set, renewed or
-//! replaced. `Sec-Fetch-Site` decides, else the page in `Referer`. That applies to listed origins of another
-//! registrable domain as well: the cookie is `SameSite=Lax`, so no browser sends it there. A request that a person
-//! typed (`Sec-Fetch-Site: none`) is no page's event either.
+//!   replaced. `Sec-Fetch-Site` decides, else the page in `Referer`. That applies to listed origins of another
+//!   registrable domain as well: the cookie is `SameSite=Lax`, so no browser sends it there. A request that a person
+//!   typed (`Sec-Fetch-Site: none`) is no page's event either.
 //! - A GET that names anyone but the browser itself is an event without the cookie: any link or image can contain
-//! any id. Device ids are accepted if the browser's own cookies contain them.
+//!   any id. Device ids are accepted if the browser's own cookies contain them.
 //! - A request without these fields (from a program, an old browser) may use its cookie.
 
 use std::net::IpAddr;

@@ -34,7 +34,7 @@ pub(super) struct PageProfileRow {
 
 impl PageProfileRow {
     /// Selects the part that the page may know, if any.
-    pub(super) fn to_page_profile(self) -> Option<PageProfile> {
+    pub(super) fn into_page_profile(self) -> Option<PageProfile> {
         let Self { profile, rank, user_id, user_rank, is_shared, has_others, traits, ranks } = self;
         let is_proven = rank.min(user_rank) > SenderRank::Claimed;
         let traits = match &user_id {

@@ -218,7 +218,7 @@ pub(super) async fn load_page_profile(
         traits: object(&row, 6)?,
         ranks: read_ranks(row.try_get(7)?),
     };
-    Ok(known.to_page_profile())
+    Ok(known.into_page_profile())
 }
 
 /// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen

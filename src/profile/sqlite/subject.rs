@@ -108,7 +108,7 @@ pub(super) fn load_page_profile(
             })
         })
         .optional()?;
-    Ok(row.and_then(PageProfileRow::to_page_profile))
+    Ok(row.and_then(PageProfileRow::into_page_profile))
 }
 
 /// Erases the profiles that one of these names is an identity of, except those of users who are not

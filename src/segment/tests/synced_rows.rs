@@ -33,6 +33,7 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     let again = store.sync(segment, "crm", SyncKind::List).await.unwrap();
     assert_eq!(again.id, kept.id);
     let sync = kept.id;
+    let change = async |changes| store.record_member_changes(sync, changes).await.unwrap();
     let untold = |after: i64| store.unsynced_members(sync, segment, ProfileId(after), 2);
     let of = |people: Vec<(ProfileId, Option<i64>)>| -> Vec<(i64, Option<i64>)> {
         people.into_iter().map(|(id, at)| (id.0, at)).collect()
@@ -41,17 +42,12 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     let telling =
         |id: i64, text: &str| (ProfileId(id), SyncedMemberChange::Pending(row(text), 2000));
     let notes = vec![telling(1, "one"), telling(2, "two"), telling(4, "four")];
-    store.record_member_changes(sync, notes).await.unwrap();
-    store
-        .record_member_changes(
-            sync,
-            vec![
-                (ProfileId(1), SyncedMemberChange::Confirmed),
-                (ProfileId(4), SyncedMemberChange::Confirmed),
-            ],
-        )
-        .await
-        .unwrap();
+    change(notes).await;
+    change(vec![
+        (ProfileId(1), SyncedMemberChange::Confirmed),
+        (ProfileId(4), SyncedMemberChange::Confirmed),
+    ])
+    .await;
     assert_eq!(
         store.sizes(sync).await.unwrap(),
         SyncMemberCounts { confirmed: 2, removal_failed: 0 }
@@ -74,19 +70,10 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
         store.synced_destinations(segment).await.unwrap(),
         [("crm".to_owned(), SyncKind::List)]
     );
-    store
-        .record_member_changes(
-            sync,
-            vec![telling(1, "other"), (ProfileId(4), SyncedMemberChange::Removed)],
-        )
-        .await
-        .unwrap();
+    change(vec![telling(1, "other"), (ProfileId(4), SyncedMemberChange::Removed)]).await;
     let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
     assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
-    store
-        .record_member_changes(sync, vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)])
-        .await
-        .unwrap();
+    change(vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)]).await;
     assert_eq!(
         store.sizes(sync).await.unwrap(),
         SyncMemberCounts { confirmed: 0, removal_failed: 1 }
