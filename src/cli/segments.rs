@@ -29,7 +29,7 @@ pub(super) enum SegmentsCommand {
     Diff(SegmentNameArgs),
     /// Print the members, as lines of JSON.
     Export(SegmentNameArgs),
-    /// Delete the record of a removed sync's members: they stay in the destination's list.
+    /// Delete the record of a removed sync's members. The vendor's list keeps the members.
     Forget(SegmentForgetArgs),
 }
 
@@ -38,7 +38,7 @@ pub(super) struct SegmentForgetArgs {
     /// The segment; the configuration may no longer have it.
     #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
-    /// The destination that has left the configuration, by its name.
+    /// The name of the destination that was removed from the configuration.
     destination: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]

@@ -18,7 +18,7 @@
 //! | all calls fail | the breaker opens; one probe per pause |
 //!
 //! Events that end the process instead of failing are found by the journal's
-//! [`PoisonGuard`](crate::journal::PoisonGuard): after an abort a worker is careful (`careful.rs`), and an event
+//! [`PoisonGuard`](crate::journal::PoisonGuard): after an abort a worker is careful (`careful_mode.rs`), and an event
 //! that was being processed at several aborts in a row becomes a dead letter.
 
 mod accounts;

@@ -18,7 +18,7 @@ pub const REJECTIONS: &[(&str, &str)] = &[
     ("invalid", "None of the messages can be accepted; `rejected` gives the reason for each."),
     (
         "journal_full",
-        "The journal uses all the disk space that `journal.max_bytes` allows; retry later.",
+        "`journal.max_bytes` and `journal.spare_bytes` are used up: raise them, or retry later.",
     ),
     ("malformed", "The body, or a message in it, is not JSON of the expected form."),
     ("method", "The path does not accept this method."),
@@ -26,7 +26,10 @@ pub const REJECTIONS: &[(&str, &str)] = &[
     ("missing_group_id", "A group message has no `groupId`."),
     ("missing_previous_id", "An alias message has no `previousId`."),
     ("missing_user_id", "An alias message has no `userId`."),
-    ("overloaded", "More requests or bodies are in progress than `limits` allow; retry later."),
+    (
+        "overloaded",
+        "`requests_in_flight`, `arriving_bytes`, `inflating_bytes` or `decoders` is used up; retry later.",
+    ),
     ("prefetch", "The browser loads the page in advance, and no visitor sees it yet."),
     ("rate_limited", "A rate limit is exceeded; `Retry-After` gives the time to wait."),
     ("too_large", "The body or a message is longer than `limits` allow."),
@@ -35,6 +38,6 @@ pub const REJECTIONS: &[(&str, &str)] = &[
     ("unknown_encoding", "The `Content-Encoding` is not gzip, deflate, br or zstd."),
     ("unknown_host", "No site has this host."),
     ("unknown_route", "No route has this path."),
-    ("unread", "The profiles cannot be read now; retry later."),
+    ("unread", "`GET /me` cannot read the visitor's profile now; retry later."),
     ("unwritable", "The journal cannot be written now; retry later."),
 ];

@@ -32,7 +32,7 @@ impl Metrics {
         );
         c.family(
             "values_unread",
-            "Members of accepted events left out because they were not readable, by reason.",
+            "JSON members of events left out: `wrong_type` or `unreadable_time`; the events are accepted.",
             &self.values_unread,
         );
         c.family(
@@ -54,7 +54,7 @@ impl Metrics {
         c.add("connections_accepted", "Connections accepted.", self.connections_accepted.clone());
         c.family(
             "connections_refused",
-            "Connections that the gateway closed early, by reason.",
+            "Connections refused or cut, by the exceeded setting, such as `header_time`, or the failure.",
             &self.connections_refused,
         );
         c.add("requests_in_flight", "Requests in progress.", self.requests_in_flight.clone());
@@ -95,12 +95,12 @@ impl Metrics {
         c.add("journal_events", "Events in the journal.", self.journal_events.clone());
         c.family(
             "journal_evicted",
-            "Deliveries lost because `journal.max_bytes` evicted their events before the destination settled them.",
+            "Deliveries lost because `journal.max_bytes` evicted unsettled events, by rank: raise it.",
             &self.journal_evicted,
         );
         c.family(
             "journal_refused",
-            "Events answered with 503 because the journal was full, by the sender's rank.",
+            "Events answered with 503 because the journal was full, by rank: `claimed`, `proven` or `server`.",
             &self.journal_refused,
         );
         c.add(
@@ -160,7 +160,7 @@ impl Metrics {
         );
         c.family(
             "mapping_values_left_out",
-            "Values that a destination's mapping left out because they exceeded a limit, by setting.",
+            "Values that a destination's mapping left out above a limit; `result` is the limit's setting.",
             &self.left_out,
         );
         c.family(
@@ -175,7 +175,7 @@ impl Metrics {
         );
         c.family(
             "identity_hold_results",
-            "Events that waited for the visitor's identity, by result: `known`, `expired` or `crowded`.",
+            "Events that waited for an identity: `known`, `expired`, or `crowded` (above `retry.parked_max`).",
             &self.identity_holds,
         );
         c.family(
@@ -185,7 +185,7 @@ impl Metrics {
         );
         c.family(
             "poisoned",
-            "Records and segments set aside because the process died repeatedly while it processed them.",
+            "Events and segments set aside after repeated crashes while they were processed: report them.",
             &self.poisoned,
         );
     }
@@ -194,7 +194,7 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.family(
             "profile_lookups",
-            "Profile lookups, by result: `hit` in memory, or `miss`.",
+            "Profile lookups: `hit` in memory or `miss`; failed reads of the store count as `timeout` or `error`.",
             &self.profile_lookups,
         );
         c.family(
@@ -204,17 +204,17 @@ impl Metrics {
         );
         c.add(
             "events_unenriched",
-            "Events delivered without their visitors' profiles because the profile store was too slow.",
+            "Events delivered without profile data because the profile store or the trait source did not answer.",
             self.events_unenriched.clone(),
         );
         c.family(
             "profile_refused",
-            "Traits and identities that a full profile rejected, by the exceeded limit.",
+            "Values not stored because a limit of `[profiles]` was reached: `traits`, `identities`, `event_names`.",
             &self.profile_refused,
         );
         c.add(
             "profiles_evicted",
-            "Profiles without a proven sender, removed because there were more than `profiles.claimed_max`.",
+            "Profiles without data of a server or proven visitor, removed above `profiles.claimed_max`.",
             self.profiles_evicted.clone(),
         );
         c.family(
@@ -248,7 +248,7 @@ impl Metrics {
         );
         c.family(
             "scripts_pending",
-            "Pinned scripts with a newer version that waits for approval.",
+            "Pinned scripts with a newer version that waits for `tagway scripts approve`.",
             &self.scripts_pending,
         );
         c.family(
@@ -258,7 +258,7 @@ impl Metrics {
         );
         c.family(
             "pages_left_alone",
-            "Pages of the origin that were passed on without the gateway's script, by reason.",
+            "Pages in which the gateway's script is missing or blocked, by reason; see `tagway check-page`.",
             &self.pages_left_alone,
         );
     }
@@ -288,7 +288,7 @@ impl Metrics {
         );
         c.family(
             "segment_orphaned_members",
-            "Members still synced to a destination that was removed from the configuration.",
+            "Members still in a removed destination's list; `tagway segments forget` deletes their record.",
             &self.segment_abandoned_members,
         );
         c.family(
@@ -303,7 +303,7 @@ impl Metrics {
         );
         c.family(
             "segment_sync_changes",
-            "Membership changes sent to a destination, by result.",
+            "Membership changes of a sync: `added`, `removed`, or not made: `left_out`, `not_removed`.",
             &self.segment_sync_changes,
         );
     }

@@ -24,6 +24,17 @@ pub(crate) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
+/// Checks that a browser client's table names each canonical event (`ORDER_COMPLETED`) as the server does.
+pub(crate) fn assert_client_names(
+    script: &str,
+    rules: impl IntoIterator<Item = (&'static str, &'static str)>,
+) {
+    for (canonical, name) in rules {
+        let key = canonical.to_lowercase().replace('_', " ");
+        assert!(script.contains(&format!("  \"{key}\": \"{name}\",\n")), "{key}: {name}");
+    }
+}
+
 /// Reads settings from a text, and returns the mistakes in it.
 pub(crate) fn read<T>(
     text: &str,

@@ -22,7 +22,7 @@ pub(super) struct Ga4EventRule {
 /// The source of an event's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ga4ValueSource {
-    /// The event has no value.
+    /// The rule names no source: `value` is sent as for an event without a rule.
     None,
     /// The first of these properties that is a number, else price times quantity.
     Of(&'static [&'static str]),
@@ -300,3 +300,15 @@ pub(super) const RESERVED_EVENTS: &[&str] = &[
     "in_app_purchase",
     "screen_view",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::test_support::assert_client_names;
+
+    #[test]
+    fn browser_client_names_events_like_the_server() {
+        let names = RULES.iter().map(|rule| (rule.canonical, rule.name));
+        assert_client_names(include_str!("client.ts"), names);
+    }
+}

@@ -23,7 +23,13 @@ const STANDARD: Record<string, string> = {
   "application submitted": "SubmitApplication",
   "contacted": "Contact",
   "appointment scheduled": "Schedule",
+  "sign up": "CompleteRegistration",
+  "lead": "Lead",
+  "generate lead": "Lead",
 };
+
+/** Meta's names, which are standard events as Meta writes them. */
+const OWN = new Set([...Object.values(STANDARD), "CustomizeProduct", "Donate", "FindLocation", "PageView"]);
 
 const key = (name: string) => name.trim().toLowerCase().replace(/[\s_]+/g, " ");
 
@@ -67,7 +73,7 @@ const adapter: Adapter = {
   send(message, settings) {
     const { type, event = "" } = message;
     if (type !== "track" && type !== "page") return;
-    const standard = type === "page" ? "PageView" : STANDARD[key(event)];
+    const standard = type === "page" ? "PageView" : STANDARD[key(event)] ?? (OWN.has(event) ? event : undefined);
     const call = standard ? "trackSingle" : "trackSingleCustom";
     const eventID = eventId(message, standard === "Purchase", settings);
     const said = type === "page" ? {} : parameters(message.properties);

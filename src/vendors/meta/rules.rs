@@ -143,6 +143,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn browser_client_names_events_like_the_server() {
+        let script = include_str!("client.ts");
+        let names = RULES.iter().map(|rule| (rule.canonical, rule.name));
+        crate::vendors::test_support::assert_client_names(script, names);
+        for rule in STANDARD {
+            assert!(script.contains(&format!("\"{}\"", rule.name)), "{}", rule.name);
+        }
+    }
+
+    #[test]
     fn every_standard_event_of_the_contract_is_known() {
         for name in [
             "AddPaymentInfo",

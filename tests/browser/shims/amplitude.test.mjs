@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { bare, like } from "./bare.mjs";
+import { bare, like, places } from "./bare.mjs";
 
 const { open } = bare("amplitude");
 const NEW = readFileSync(new URL("../node_modules/@amplitude/analytics-browser/lib/scripts/amplitude-snippet-min.js", import.meta.url), "utf8")
@@ -54,7 +54,7 @@ const OLD_ROWS = {
 
 for (const [rows, version, snippet, byDefault] of [[NEW_ROWS, "2", NEW, INIT], [OLD_ROWS, "8", OLD, "amplitude.getInstance().init('k');"]]) {
   for (const [name, [calls, expected, check, init = byDefault, only]] of Object.entries(rows)) {
-    for (const when of only ? [only] : ["before", "after"]) {
+    for (const when of places(only)) {
       test(`amplitude ${version}: ${name}, snippet ${when} the script`, async () => {
         const { page, context, errors, warnings, settled } = await open({ [when]: snippet + init + calls });
         if (name.startsWith("init reports")) await page.waitForFunction(() => window.tagway.loaded);

@@ -103,6 +103,16 @@ export function bare(vendor) {
   return { open };
 }
 
+let turn = 0;
+/**
+ * The places of the snippet, before and after the script, that a row is tested at: the one that it needs, or the two
+ * in turn. ORDERS=all tests every row at both, which takes twice as long.
+ */
+export const places = (only) => {
+  if (only) return [only].flat();
+  return process.env.ORDERS === "all" ? ["before", "after"] : [["before", "after", "after", "before"][turn++ % 4]];
+};
+
 /** The members of `found` that `expected` has. */
 export const like = (found, expected) => {
   if (Array.isArray(expected)) return Array.isArray(found) ? found.map((it, i) => (i in expected ? like(it, expected[i]) : it)) : found;

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bare, like, until } from "./bare.mjs";
+import { bare, like, until, places } from "./bare.mjs";
 
 const { open } = bare("ga4");
 const SNIPPET = "window.dataLayer = window.dataLayer || []; function gtag() { dataLayer.push(arguments); } gtag('js', new Date());";
@@ -56,7 +56,7 @@ const ROWS = {
 };
 
 for (const [name, [calls, expected, globals = {}, fault]] of Object.entries(ROWS)) {
-  for (const when of ["before", "after"]) {
+  for (const when of places()) {
     test(`gtag: ${name}, ${when} the script`, async () => {
       const code = when === "before" ? { before: SNIPPET + calls } : { after: SNIPPET + calls };
       const { page, context, errors, settled } = await open(code);

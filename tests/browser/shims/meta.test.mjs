@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bare, like } from "./bare.mjs";
+import { bare, like, places } from "./bare.mjs";
 
 const { open } = bare("meta");
 const SNIPPET = `!function(f,b,e,v,n,t,s){if(f.fbq)return;n=f.fbq=function(){n.callMethod?n.callMethod.apply(n,arguments):n.queue.push(arguments)};
@@ -30,7 +30,7 @@ const ROWS = {
 };
 
 for (const [name, [calls, expected, globals = {}, warns, only]] of Object.entries(ROWS)) {
-  for (const when of only ? [only] : ["before", "after"]) {
+  for (const when of places(only)) {
     test(`fbq: ${name}, ${when} the script`, async () => {
       const { context, errors, warnings, settled } = await open({ [when]: SNIPPET + calls });
       const found = await settled();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { bare, like } from "./bare.mjs";
+import { bare, like, places } from "./bare.mjs";
 
 const { open } = bare("mixpanel");
 const NEW = "window.MIXPANEL_CUSTOM_LIB_URL = 'data:text/javascript,';" +
@@ -47,7 +47,7 @@ const LATER = {
 for (const [rows, versions] of [[ROWS, [["2.83", NEW], ["2.0", OLD]]], [LATER, [["2.83", NEW]]]]) {
   for (const [name, [calls, expected, check, init = INIT, fault, only]] of Object.entries(rows)) {
     for (const [version, snippet] of versions) {
-      for (const when of only ? [only] : ["before", "after"]) {
+      for (const when of places(only)) {
         test(`mixpanel: ${name}, snippet ${version} ${when} the script`, async () => {
           const { page, context, errors, warnings, settled } = await open({ [when]: snippet + init + calls });
           const found = await settled();

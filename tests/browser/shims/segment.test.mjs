@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bare, like, until } from "./bare.mjs";
+import { bare, like, until, places } from "./bare.mjs";
 
 const { open } = bare("segment");
 // 5.2.0 and 4.13.1, with the same script as the page's own tag has.
@@ -46,7 +46,7 @@ const ROWS = {
 
 for (const [name, [calls, expected, check, fault, only, warns = 0]] of Object.entries(ROWS)) {
   for (const [version, snippet] of [["5.2.0", NEW], ["4.13.1", OLD]]) {
-    for (const when of only ? [only] : ["before", "after"]) {
+    for (const when of places(only)) {
       test(`analytics: ${name}, snippet ${version} ${when} the script`, async () => {
         const { page, context, errors, warnings, settled } = await open({ [when]: snippet.replace("LAST", "") + calls });
         const found = await settled();

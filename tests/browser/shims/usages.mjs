@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bare, like, until } from "./bare.mjs";
+import { bare, like, places, until } from "./bare.mjs";
 
 /**
  * Tests each row with the snippet before the script and after it, or where `when` says. `calls` stand in the head
@@ -12,8 +12,8 @@ import { bare, like, until } from "./bare.mjs";
 export function testUsages(vendor, snippet, rows, byDefault = {}) {
   const { open } = bare(vendor);
   for (const [name, row] of Object.entries(rows)) {
-    const { calls = "", late, sends = [], got, faults, warns = 0, when = ["before", "after"], init = byDefault.init ?? "", check, ...how } = row;
-    for (const place of [when].flat()) {
+    const { calls = "", late, sends = [], got, faults, warns = 0, when, init = byDefault.init ?? "", check, ...how } = row;
+    for (const place of places(when)) {
       test(`${vendor}: ${name}, ${place} the script`, async () => {
         const { page, context, errors, warnings, settled } = await open({ ...byDefault.how, ...how, [place]: `${row.snippet ?? snippet};${init};${calls}` });
         await page.waitForFunction(() => window.tagway?.loaded && document.readyState === "complete");
