@@ -96,7 +96,7 @@ fn get(origin: &ConfigSource, options: &ProfileGetArgs) -> Result<(), CommandErr
         let profiles = answer.get("profiles").and_then(Value::as_array);
         let profiles = profiles.map(Vec::as_slice).unwrap_or_default();
         if profiles.is_empty() {
-            print_error("no profile has this id");
+            print_error("nobody is known by this name: no profile has this id");
             return Err(CommandError::Reported);
         }
         profiles.iter().try_for_each(|profile| print(&dead::pretty(profile)))
