@@ -55,15 +55,15 @@ impl CredentialCheck {
         }
     }
 
-    /// The proof that a vendor's key is. Some vendors' keys are an id and a secret, `ID:SECRET`: either
-    /// may be ours, where a library takes no key without both.
+    /// Checks the key of a vendor's client. Some libraries accept only keys of the form `ID:SECRET`: the server
+    /// token counts as either part. Any other key is [`Wrong`](Self::Wrong).
     pub(super) fn of_vendors(site: &GatewaySite, key: &str) -> Self {
         let parts = key.split_once(':').into_iter().flat_map(|(id, secret)| [id, secret]);
         let mut keys = std::iter::once(key).chain(parts).map(|key| Self::of(site, key));
         keys.find(|key| key.is_servers()).unwrap_or(Self::Wrong)
     }
 
-    /// True if it is the token of the site's servers.
+    /// Returns true if the key is the server token.
     pub(super) fn is_servers(self) -> bool {
         self == Self::Of(SenderKind::Server)
     }

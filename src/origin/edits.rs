@@ -156,8 +156,8 @@ impl PageEditState {
     }
 
     pub(super) fn handlers(self: &Arc<Self>) -> Vec<ElementHandler> {
-        type Hear = fn(&Arc<PageEditState>, &mut Element<'_, '_>);
-        let all: [(&str, Hear); 5] = [
+        type ElementHandler = fn(&Arc<PageEditState>, &mut Element<'_, '_>);
+        let all: [(&str, ElementHandler); 5] = [
             ("html", |page, html| page.html(html)),
             ("base", |page, base| page.lock().has_base |= base.has_attribute("href")),
             ("meta", |page, meta| page.meta(meta)),

@@ -1,13 +1,13 @@
-//! Numbers that are none: `NaN`, `Infinity` and `-Infinity`, which Python and others write into JSON,
-//! although JSON has no words for them. One such number costs only itself: it becomes `null`, as in
-//! JavaScript.
+//! Replaces non-finite numbers in JSON. Python and other clients write `NaN`, `Infinity` and `-Infinity`, which
+//! JSON does not know; each becomes `null`, as in JavaScript, and the rest of the message stays valid.
 
 use memchr::memmem;
 
-/// What is written in place of a number. The sign of `-Infinity` goes with it.
-const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+/// The spellings of non-finite numbers. The sign is part of `-Infinity`, so that no `-` remains before `null`.
+const NON_FINITE: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
 
-/// Returns the JSON with `null` in place of such numbers, at most a third longer; `None` if it has none.
+/// Returns the JSON with `null` for each non-finite number, at most a third longer; `None` if it has no such
+/// number. Takes linear time.
 pub fn without_non_finite_numbers(json: &[u8]) -> Option<Vec<u8>> {
     let is_json = matches!(json.first(), Some(b'{' | b'['));
     let is_there = |word: &[u8]| memmem::find(json, word).is_some();
@@ -25,7 +25,7 @@ pub fn without_non_finite_numbers(json: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         is_string ^= *byte == b'"';
-        let number = WORDS.iter().find_map(|word| rest.strip_prefix(*word));
+        let number = NON_FINITE.iter().find_map(|word| rest.strip_prefix(*word));
         match number.filter(|after| !is_string && is_value(&clean, after)) {
             Some(after) => {
                 clean.extend_from_slice(b"null");
@@ -41,7 +41,7 @@ pub fn without_non_finite_numbers(json: &[u8]) -> Option<Vec<u8>> {
     is_changed.then_some(clean)
 }
 
-/// True if what stands between the two is a whole value.
+/// Returns true if the text between `before` and `after` is a complete value of an object or a list.
 fn is_value(before: &[u8], after: &[u8]) -> bool {
     let starts = matches!(before.trim_ascii_end().last(), Some(b'[' | b',' | b':'));
     starts && matches!(after.trim_ascii_start().first(), Some(b']' | b',' | b'}'))
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_is_null() {
+    fn non_finite_number_becomes_null() {
         for (json, expected) in [
             (r#"{"a":NaN}"#, r#"{"a":null}"#),
             (r#"[NaN, -Infinity ,Infinity]"#, r#"[null, null ,null]"#),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_stays() {
+    fn text_without_non_finite_numbers_is_unchanged() {
         for json in [
             r#"{"a":1}"#,
             r#"{"a":"NaN","b":"[NaN]","c":"\",NaN,"}"#,
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_stays_and_never_grows_by_more_than_a_third(
+        fn valid_json_is_unchanged_and_growth_is_at_most_a_third(
             bytes in prop_oneof![
                 any::<Vec<u8>>(),
                 r#"[\[{](NaN|-?Infinity|[\[\]{},: "\\]){0,30}"#.prop_map(String::into_bytes),

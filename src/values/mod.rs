@@ -1,6 +1,6 @@
 //! Readers of values that people, shops and forms write in many ways: amounts, currencies, telephone
-//! numbers, e-mail addresses, names, times, network addresses, non-finite numbers. Every vendor, beacon, import and mapping
-//! reads them here, so that one value means the same everywhere.
+//! numbers, e-mail addresses, names, times, network addresses, non-finite numbers. Every vendor, beacon, import
+//! and mapping reads them here, so that one value means the same everywhere.
 //!
 //! A reader never guesses: a text that exists but cannot be read is [`ParsedValue::Unreadable`], which its
 //! caller counts or refuses; it is never treated as absent.

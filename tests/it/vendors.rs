@@ -13,9 +13,9 @@ use crate::harness::{
 };
 
 /// All simulators, by the vendor's name.
-struct City(Vec<(&'static str, VendorSimulator)>);
+struct RunningSimulators(Vec<(&'static str, VendorSimulator)>);
 
-impl City {
+impl RunningSimulators {
     async fn start() -> Self {
         let mut simulators = Vec::new();
         for (name, kind) in VENDORS {
@@ -97,7 +97,7 @@ fn row<'r>(rows: &'r [Row], name: &str) -> &'r Row {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn visit_reaches_all_vendors_in_their_formats() {
-    let city = City::start().await;
+    let city = RunningSimulators::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for message in visit("one") {
         let answer = gateway.post("/e", &BROWSER, batch(&[message]).as_bytes()).await;
@@ -168,7 +168,7 @@ async fn visit_reaches_all_vendors_in_their_formats() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outage_of_one_vendor_does_not_delay_the_others() {
-    let city = City::start().await;
+    let city = RunningSimulators::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     for (name, simulator) in &city.0 {
         simulator.set_fault(Some(SimulatedFault::Hang));
@@ -197,7 +197,7 @@ async fn outage_of_one_vendor_does_not_delay_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_credentials_pause_one_destination_and_it_resumes_when_they_are_corrected() {
-    let city = City::start().await;
+    let city = RunningSimulators::start().await;
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let good = city.settings();
@@ -235,7 +235,7 @@ async fn wrong_credentials_pause_one_destination_and_it_resumes_when_they_are_co
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replay_sends_the_same_dedupe_keys() {
-    let city = City::start().await;
+    let city = RunningSimulators::start().await;
     let gateway = Gateway::start(&city.settings()).await;
     gateway.accept(&visit("r")).await;
     gateway.settled(7).await;

@@ -88,7 +88,7 @@ pub fn is_json(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(b'{' | b'['))
 }
 
-/// A JSON object or list that stands in a field, if it is within the bounds of one event.
+/// Parses a JSON object or list in a field, if it is within the bounds of one event.
 pub fn json(bytes: &[u8], bounds: &BeaconLimits) -> Option<Value> {
     let clean = without_non_finite_numbers(bytes);
     is_json(bytes).then(|| tree(clean.as_deref().unwrap_or(bytes), bounds).ok()).flatten()

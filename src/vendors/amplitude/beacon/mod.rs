@@ -3,8 +3,8 @@
 //!
 //! The current library posts JSON to `/2/httpapi` or `/batch`, or to any other path that the site names, such
 //! as the mount itself. It reads the `code` in a reply's JSON and treats a reply without one as a failure, so
-//! every reply has it. The old library posts a form to `/` and waits for the text `success`. Remote settings,
-//! diagnostics and session replays are answered and discarded.
+//! every reply has it. The old library posts a form to `/` and waits for the text `success`, as the Identify
+//! APIs do. Remote settings, diagnostics and session replays are answered and discarded.
 
 mod event;
 mod kinds;
@@ -32,11 +32,11 @@ pub(super) struct AmplitudeBeacon;
 /// The client as `context.source` names it.
 pub(super) const CLIENT: &str = "amplitude";
 
-/// The Identify APIs: forms with people or groups in place of events, which name no type.
+/// The paths of the Identify APIs: forms with people or groups instead of events, without an event type.
 const IDENTIFY: &str = "/identify";
 const GROUP_IDENTIFY: &str = "/groupidentify";
 
-/// What the libraries ask for.
+/// The kinds of requests of the libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AmplitudeBeaconRoute {
     /// Events, with the path that is recorded.
@@ -165,7 +165,7 @@ fn upload<'a>(
     Ok(AmplitudeUpload { events: Cow::Owned(events), at })
 }
 
-/// Makes a person or group of the Identify APIs an event as the libraries send it.
+/// Adds the event type to a person or group of the Identify APIs, so that it reads like an event of a library.
 fn name_identification(event: &mut JsonObject, endpoint: &str) {
     let event_type = match endpoint {
         IDENTIFY => "$identify",
@@ -180,7 +180,7 @@ fn name_identification(event: &mut JsonObject, endpoint: &str) {
     }
 }
 
-/// Whether the request is the old library's, which posts forms.
+/// Returns true if the request is the old library's, which posts forms.
 fn is_old(inbound: &BeaconRequest<'_>) -> bool {
     let is_events =
         matches!(AmplitudeBeaconRoute::of(inbound.path), Some(AmplitudeBeaconRoute::Events(_)));

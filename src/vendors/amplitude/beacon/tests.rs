@@ -110,7 +110,7 @@ fn every_reply_to_the_current_library_has_its_code() {
 }
 
 #[test]
-fn the_identify_apis_tell_of_people_and_groups() {
+fn identify_apis_become_identify_and_group_messages() {
     let form = |identification: &Value| {
         let text = identification.to_string();
         let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
@@ -132,7 +132,7 @@ fn the_identify_apis_tell_of_people_and_groups() {
 }
 
 #[test]
-fn other_paths_are_not_amplitudes() {
+fn other_paths_have_no_endpoint() {
     for path in ["/1/httpapi", "/2/httpapi/x", "/configs", "/identify/x", "/v1"] {
         assert_eq!(Face::endpoint(&AmplitudeBeacon, path), None, "{path}");
     }

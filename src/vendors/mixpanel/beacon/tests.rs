@@ -106,7 +106,7 @@ fn endpoint_rejects_other_paths() {
 }
 
 #[test]
-fn an_import_is_answered_in_the_form_that_its_library_reads() {
+fn import_reply_has_the_form_that_the_library_reads() {
     let event = r#"[{"event":"x","properties":{"time":1795434250}}]"#;
     let data = "data=W3siZXZlbnQiOiJ4IiwicHJvcGVydGllcyI6eyJ0aW1lIjoxNzk1NDM0MjUwfX1d";
     let imported = r#"{"code":200,"num_records_imported":1,"status":"OK"}"#;
@@ -128,7 +128,7 @@ fn an_import_is_answered_in_the_form_that_its_library_reads() {
 }
 
 #[test]
-fn there_are_no_flags_in_either_form() {
+fn flags_and_flag_definitions_are_empty() {
     for (path, expected) in
         [("/flags?token=k", r#"{"flags":{}}"#), ("/flags/definitions?token=k", r#"{"flags":[]}"#)]
     {
@@ -139,7 +139,7 @@ fn there_are_no_flags_in_either_form() {
 }
 
 #[test]
-fn a_server_reads_json_whatever_becomes_of_its_request() {
+fn verbose_replies_are_json_for_every_outcome() {
     let form = "data=W10&verbose=1";
     let sent = sent("/track", FORM, form);
     for (verdict, status) in [

@@ -111,12 +111,12 @@ impl Beacon for SnowplowBeacon {
             (Some(SnowplowBeaconRoute::Health), _) => BeaconReply::text("ok"),
             (_, BeaconOutcome::RetryLater { limited }) => BeaconReply::retry_later(limited),
             _ if inbound.method == http::Method::GET => BeaconReply::gif(),
-            // Upon 413 the trackers of servers send the same again for ever, before anything else.
+            // Trackers of servers retry a 413 for ever, before any other request.
             (_, BeaconOutcome::TooLarge) if !inbound.is_from_page() => BeaconReply {
                 status: http::StatusCode::UNPROCESSABLE_ENTITY,
                 ..BeaconReply::text("the request is too large")
             },
-            // One that is too long is called a success: it would come again for ever.
+            // A request that is too long gets a success: the tracker would retry it for ever.
             _ => BeaconReply::text("ok"),
         }
     }
