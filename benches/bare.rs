@@ -17,8 +17,8 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
 use serde_json::json;
-use tagway::event::{EnrichedEvent, ProfileView};
-use tagway::vendors::{BatchScope, Destination, VendorCall, VendorCallError, VendorReply};
+use tagway_core::event::{EnrichedEvent, ProfileView};
+use tagway_vendors::{BatchScope, Destination, VendorCall, VendorCallError, VendorReply};
 use tokio::time::Instant;
 use url::Url;
 

@@ -25,20 +25,20 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
 use recorded::Recorded;
-use tagway::clock::{Clock, SystemClock};
 use tagway::config;
-use tagway::event::{EnrichedEvent, Event, ProfileView, VisitorIdentity};
 use tagway::gateway::decode::{self, DecodeContext};
-use tagway::journal::{
+use tagway_core::clock::{Clock, SystemClock};
+use tagway_core::event::{EnrichedEvent, Event, ProfileView, VisitorIdentity};
+use tagway_core::metrics::Metrics;
+use tagway_settings::ConfigEnvironment;
+use tagway_storage::journal::{
     AppendDurability, Journal, JournalSettings, MIGRATIONS, MessageKey, NewJournalRecord, SiteId,
     SqliteJournal,
 };
-use tagway::metrics::Metrics;
-use tagway::profile::{self, ProfileStore as _, update_of};
-use tagway::settings::ConfigEnvironment;
-use tagway::store::{CommitSyncMode, SqliteStore};
-use tagway::vendors::beacon::{BeaconLimits, BeaconRequest};
-use tagway::vendors::{Admission, Outcome, VendorCall, VendorCallError, VendorReply, find};
+use tagway_storage::profile::{self, ProfileStore as _, update_of};
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
+use tagway_vendors::beacon::{BeaconLimits, BeaconRequest};
+use tagway_vendors::{Admission, Outcome, VendorCall, VendorCallError, VendorReply, find};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -83,7 +83,7 @@ fn record(site: SiteId, id: u64) -> NewJournalRecord {
     NewJournalRecord {
         site,
         message: MessageKey::new("shop", &id.to_string()),
-        rank: tagway::event::SenderRank::Server,
+        rank: tagway_core::event::SenderRank::Server,
         received_at: SystemClock.now(),
         identifies: false,
         body: ORDER.as_bytes().to_vec(),

@@ -48,40 +48,11 @@
 //!
 //! The allowed imports between modules are a table in `tests/tidy/main.rs`, which is also a test.
 
-pub mod event;
-
-pub mod bots;
-pub mod edge;
-pub mod gateway;
-pub mod geo;
-pub mod origin;
-pub mod privacy;
-pub mod script;
-pub mod visitor;
-
-pub mod journal;
-pub mod postgres;
-pub mod profile;
-pub mod store;
-
-pub mod delivery;
-pub mod integrations;
-pub mod mapping;
-pub mod segment;
-pub mod vendors;
-
-pub mod address;
-pub mod answer;
-pub mod clock;
-pub mod config;
-pub mod feed;
-pub mod log;
-pub mod metrics;
-pub mod settings;
-pub mod values;
-
 pub mod admin;
 pub mod app;
+#[cfg(feature = "audit")]
 pub mod audit;
 pub mod cli;
-pub mod demo;
+pub mod config;
+pub mod gateway;
+pub mod log;

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::settings::{SecretRedactor, SettingsSection, can_fool, nearest};
+use tagway_settings::{SecretRedactor, SettingsSection, can_fool, nearest};
 
 /// The settings of the log, `[log]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ impl LogSettings {
             let levels = LEVELS.join(", ");
             let message = format!(
                 "is not a level ({levels}), nor a list of levels and target=level with commas, such as \
-                 \"info,tagway::delivery=debug\""
+                 \"info,tagway_delivery=debug\""
             );
             let word = wrong.map(|wrong| wrong.to_ascii_lowercase());
             let better = word.as_deref().and_then(|word| {
@@ -80,6 +80,38 @@ fn is_directive(text: &str) -> bool {
     is_target && LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level.trim()))
 }
 
+/// The targets of modules that are packages, or in packages, and the names they had in one package. A
+/// directive with a former name goes on.
+const FORMER_TARGETS: [(&str, &str); 14] = [
+    ("tagway::delivery", "tagway_delivery"),
+    ("tagway::edge", "tagway_edge"),
+    ("tagway::integrations", "tagway_pages::integrations"),
+    ("tagway::journal", "tagway_storage::journal"),
+    ("tagway::mapping", "tagway_vendors::mapping"),
+    ("tagway::origin", "tagway_pages::origin"),
+    ("tagway::postgres", "tagway_storage::postgres"),
+    ("tagway::privacy", "tagway_core::privacy"),
+    ("tagway::profile", "tagway_storage::profile"),
+    ("tagway::script", "tagway_pages::script"),
+    ("tagway::segment", "tagway_delivery::segment"),
+    ("tagway::store", "tagway_storage::store"),
+    ("tagway::vendors", "tagway_vendors"),
+    ("tagway::visitor", "tagway_core::visitor"),
+];
+
+/// Returns the level with today's names of targets.
+fn with_current_targets(level: &str) -> String {
+    let current = |directive: &str| {
+        let directive = directive.trim();
+        let former = FORMER_TARGETS.iter().find_map(|(former, target)| {
+            let rest = directive.strip_prefix(former)?;
+            rest.starts_with(['=', ':']).then(|| format!("{target}{rest}"))
+        });
+        former.unwrap_or_else(|| directive.to_owned())
+    };
+    level.split(',').map(current).collect::<Vec<_>>().join(",")
+}
+
 /// The reason that the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogInitError {
@@ -102,7 +134,7 @@ pub fn init(
     redaction: SecretRedactor,
     colour: bool,
 ) -> Result<(), LogInitError> {
-    let filter = EnvFilter::try_new(&settings.level)?;
+    let filter = EnvFilter::try_new(with_current_targets(&settings.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(RedactingMakeWriter { redaction, inner: io::stderr })
@@ -188,7 +220,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::settings::SecretString;
+    use tagway_settings::SecretString;
 
     #[derive(Clone, Default)]
     struct CapturedLog(Arc<Mutex<Vec<u8>>>);
@@ -206,12 +238,12 @@ mod tests {
 
     #[test]
     fn read_accepts_known_levels_only() {
-        use crate::vendors::test_support;
+        use tagway_settings::test_support;
         let read = |level: &str| {
             let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");
             test_support::read(&text, LogSettings::read).1
         };
-        for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace,error"] {
+        for good in ["info", "WARN", "off", "info,tagway_delivery=debug", "hyper=trace,error"] {
             assert_eq!(read(good), [""; 0], "{good}");
         }
         for (bad, better) in [
@@ -226,7 +258,16 @@ mod tests {
             let hint = better.map(|better| format!("did you mean \"{better}\"?"));
             assert!(hint.is_none_or(|hint| mistake.contains(&hint)), "{mistake}");
         }
-        assert_eq!(read("tagway::delivery").len(), 1, "a target without a level");
+        assert_eq!(read("tagway_delivery").len(), 1, "a target without a level");
+    }
+
+    #[test]
+    fn former_targets_are_read_by_their_new_names() {
+        let level = "info, tagway::delivery=debug,tagway::segment::sync=trace,tagway::cli=warn";
+        let current =
+            "info,tagway_delivery=debug,tagway_delivery::segment::sync=trace,tagway::cli=warn";
+        assert_eq!(with_current_targets(level), current);
+        assert_eq!(with_current_targets(current), current);
     }
 
     #[test]

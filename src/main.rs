@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tagway::cli;
-use tagway::settings::SecretRedactor;
+use tagway_settings::SecretRedactor;
 
 // The system's allocator keeps freed pages per thread; this one returns them, so that resident
 // memory follows the load.

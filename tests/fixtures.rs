@@ -51,13 +51,13 @@ use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
 use recorded::Recorded;
 use serde_json::{Value, json};
-use tagway::event::{EnrichedEvent, ProfileView};
 use tagway::gateway::decode::{self, DecodeContext};
-use tagway::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
-use tagway::vendors::audience::{AudienceChange, AudienceList};
-use tagway::vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
-use tagway::vendors::prices::PriceReader;
-use tagway::vendors::{
+use tagway_core::event::{EnrichedEvent, ProfileView};
+use tagway_settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use tagway_vendors::audience::{AudienceChange, AudienceList};
+use tagway_vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
+use tagway_vendors::prices::PriceReader;
+use tagway_vendors::{
     Admission, Destination, Outcome, OutcomeReason, Vendor, VendorCall, VendorCallError,
     VendorReply, find, request_preview,
 };

@@ -1,7 +1,7 @@
 //! A vendor's destination, built from settings like in a configuration.
 
-use tagway::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
-use tagway::vendors::{Destination, find};
+use tagway_settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use tagway_vendors::{Destination, find};
 use url::Url;
 
 /// The vendor's destination with these settings, which calls `endpoint` instead of the vendor.

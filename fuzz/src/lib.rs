@@ -16,8 +16,8 @@ use shapes::{BEACONS, ROUTES};
 
 use http::{HeaderMap, HeaderValue, Method, Request};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tagway::vendors::beacon::{Bounds, Inbound, Verdict};
-use tagway::vendors::find;
+use tagway_vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
+use tagway_vendors::find;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -39,7 +39,7 @@ pub fn beacon(vendor: &str, data: &[u8]) {
     let Some((method, target)) = line.split_once(' ') else { return };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let Ok(method) = method.parse::<Method>() else { return };
-    if !beacon.endpoint(path).is_some_and(|methods| methods.take(&method)) {
+    if !beacon.endpoint(path).is_some_and(|methods| methods.accepts(&method)) {
         return;
     }
     let mut headers = HeaderMap::new();
@@ -47,7 +47,7 @@ pub fn beacon(vendor: &str, data: &[u8]) {
         let multipart = "multipart/form-data; boundary=X";
         headers.insert("content-type", HeaderValue::from_static(multipart));
     }
-    let inbound = Inbound {
+    let inbound = BeaconRequest {
         method: &method,
         path,
         query,
@@ -58,7 +58,7 @@ pub fn beacon(vendor: &str, data: &[u8]) {
         authority: "t.shop.example",
         mount: "/x",
         daily_id: "daily1",
-        bounds: Bounds {
+        bounds: BeaconLimits {
             unpacked_bytes: 1 << 20,
             messages_bytes: 8 << 20,
             events: 2500,
@@ -69,8 +69,8 @@ pub fn beacon(vendor: &str, data: &[u8]) {
     };
     let before = Region::new(ALLOCATOR);
     let verdict = match beacon.decode(&inbound) {
-        Ok(messages) => Verdict::Taken { events: messages.len() },
-        Err(_) => Verdict::Ignored,
+        Ok(messages) => BeaconOutcome::Taken { events: messages.len() },
+        Err(_) => BeaconOutcome::Ignored,
     };
     let taken = before.change().bytes_allocated;
     let most = BASE_BYTES + BYTES_PER_BYTE * data.len();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::reply::{self, AdminResponse};
 use super::routes::{QueryString, last_call, malformed, tree};
 use super::{AdminContext, AdminRequestError, ReaderSummary};
-use crate::journal::{EventAtReader, EventHistory, ReaderEventState};
+use tagway_storage::journal::{EventAtReader, EventHistory, ReaderEventState};
 
 /// Answers with the event of this sequence number in its site.
 pub(super) async fn by_number(

@@ -55,7 +55,7 @@ pub(super) fn classic(openmetrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Metrics, RequestLabels, RouteLabels};
+    use tagway_core::metrics::{Metrics, RequestLabels, RouteLabels};
 
     #[test]
     fn every_classic_sample_belongs_to_a_declared_family() {

@@ -8,7 +8,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 
 use super::AdminRequestError;
-use crate::settings::SecretString;
+use tagway_settings::SecretString;
 
 /// Rejects foreign host names and origins. A page that made a browser resolve its own name to this
 /// address (DNS rebinding) sends its own name in Host; a page that posts across origins sends its

@@ -34,12 +34,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::delivery::{DestinationStatus, FailedAttempt, PauseError};
-use crate::feed::LiveFeed;
-use crate::journal::{Journal, JournalError, ReaderId, SubjectCursor};
-use crate::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
-use crate::segment::{SegmentError, SegmentScheduler};
-use crate::settings::{SecretRedactor, SecretString, SettingsSection};
+use tagway_core::feed::LiveFeed;
+use tagway_delivery::segment::{SegmentError, SegmentScheduler};
+use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
+use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
+use tagway_settings::{SecretRedactor, SecretString, SettingsSection};
+use tagway_storage::journal::{Journal, JournalError, ReaderId, SubjectCursor};
 
 /// `listen.admin` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

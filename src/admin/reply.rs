@@ -14,10 +14,10 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{AdminRequestError, AdminSendError, SubjectError};
-use crate::delivery::PauseError;
-use crate::script::proxy::ScriptPinError;
-use crate::segment::SegmentError;
-use crate::settings::SecretRedactor;
+use tagway_delivery::PauseError;
+use tagway_delivery::segment::SegmentError;
+use tagway_pages::script::proxy::ScriptPinError;
+use tagway_settings::SecretRedactor;
 
 /// A response; its body is bytes, or a stream.
 pub(super) type AdminResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;

@@ -15,8 +15,8 @@ use super::{
     AdminContext, AdminRequestError, ReaderSummary, destinations, events, exposition, guard,
     scripts, segments, subject, tail,
 };
-use crate::journal::{DeadLetterRecord, DeadLetterSelection, LastVendorCall, ReaderId};
-use crate::values::digits::keep_long_integers;
+use tagway_core::values::digits::keep_long_integers;
+use tagway_storage::journal::{DeadLetterRecord, DeadLetterSelection, LastVendorCall, ReaderId};
 
 /// The most dead letters in one response, and the default.
 const DEAD_LIMIT: usize = 1000;

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::reply::{self, AdminResponse};
 use super::routes::{QueryString, parse};
 use super::{AdminContext, AdminRequestError};
-use crate::profile::ProfileId;
-use crate::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
+use tagway_delivery::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
+use tagway_storage::profile::ProfileId;
 
 /// The people in a preview's sample, by default and at most.
 const DEFAULT_SAMPLE_SIZE: usize = 10;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::reply::{self, AdminResponse};
 use super::routes::parse;
 use super::{AdminContext, AdminRequestError};
-use crate::journal::SubjectCursor;
+use tagway_storage::journal::SubjectCursor;
 
 /// The numbers of erased data of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::{FeedEvent, LiveFeed};
+use tagway_core::feed::{FeedEvent, LiveFeed};
 
 /// The filter of a watcher; `None` matches everything.
 #[derive(Clone, Debug, Default)]

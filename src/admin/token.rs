@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::settings::SecretString;
+use tagway_settings::SecretString;
 
 /// The token's file name in `data_dir`.
 const FILE: &str = "admin.token";

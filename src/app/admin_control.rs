@@ -11,13 +11,12 @@ use crate::admin::{
     AdminControl, AdminSendError, AdminSendReceipt, ExportPage, ForgetReport, ReaderSummary,
     SubjectError,
 };
-use crate::clock::SharedClock;
-use crate::delivery::{DeliveryDispatcher, DestinationStatus, FailedAttempt, PauseError};
 use crate::gateway::{self, Gateway};
-use crate::journal::{AppendOutcome, ReaderId, SubjectCursor};
-use crate::metrics::Metrics;
-use crate::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
-use crate::vendors;
+use tagway_core::clock::SharedClock;
+use tagway_core::metrics::Metrics;
+use tagway_delivery::{DeliveryDispatcher, DestinationStatus, FailedAttempt, PauseError};
+use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
+use tagway_storage::journal::{AppendOutcome, ReaderId, SubjectCursor};
 
 /// The admin listener's access to the running gateway.
 pub(super) struct AppAdminControl {
@@ -65,7 +64,7 @@ impl AdminControl for AppAdminControl {
             reader: reader.reader,
             state: reader.status.name(),
             reason: reader.status.reason().map(str::to_owned),
-            repeats: vendors::find(reader.vendor).map_or("", |vendor| vendor.deduplication),
+            repeats: tagway_vendors::find(reader.vendor).map_or("", |vendor| vendor.deduplication),
         });
         state.collect()
     }

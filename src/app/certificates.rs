@@ -7,27 +7,30 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::edge::{self, CertificateExpiry};
-use crate::metrics::{CertificateLabels, Metrics, SharedName};
+use tagway_core::metrics::{CertificateLabels, Metrics, SharedName};
+use tagway_edge::CertificateExpiry;
 
 /// The time between two warnings about a certificate that expires soon: people read logs once a day.
 const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificates in use.
 pub(super) struct CertificateReloader {
-    reload: edge::EdgeReloadHandle,
+    reload: tagway_edge::EdgeReloadHandle,
     state: Mutex<CertificateState>,
 }
 
 struct CertificateState {
     /// The settings in use.
-    settings: edge::EdgeSettings,
+    settings: tagway_edge::EdgeSettings,
     /// The time of the last warning about each certificate, by its name.
     warned: BTreeMap<SharedName, Timestamp>,
 }
 
 impl CertificateReloader {
-    pub(super) fn new(reload: edge::EdgeReloadHandle, settings: edge::EdgeSettings) -> Self {
+    pub(super) fn new(
+        reload: tagway_edge::EdgeReloadHandle,
+        settings: tagway_edge::EdgeSettings,
+    ) -> Self {
         Self { reload, state: Mutex::new(CertificateState { settings, warned: BTreeMap::new() }) }
     }
 
@@ -37,7 +40,10 @@ impl CertificateReloader {
     }
 
     /// Applies new settings of the edge. On an error the old ones stay.
-    pub(super) async fn apply(&self, settings: &edge::EdgeSettings) -> Result<(), edge::EdgeError> {
+    pub(super) async fn apply(
+        &self,
+        settings: &tagway_edge::EdgeSettings,
+    ) -> Result<(), tagway_edge::EdgeError> {
         self.reload.reload(settings).await?;
         self.with(|state| state.settings = settings.clone());
         Ok(())

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::settings::SecretString;
+use tagway_settings::SecretString;
 
 /// Random bytes of a key: as many as HMAC-SHA256 can use.
 const KEY_BYTES: usize = 32;

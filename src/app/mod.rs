@@ -31,19 +31,19 @@ use self::open_stores::{open, open_segments};
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
-use crate::bots;
-use crate::clock::{SharedClock, SystemClock};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
-use crate::delivery::{DeliveryContext, DeliveryDispatcher};
-use crate::edge::{self, EdgeClientFacts, EdgeServer, RequestHandler};
-use crate::feed::LiveFeed;
 use crate::gateway::{ClientFacts, Gateway};
-use crate::journal::{Journal, JournalError, SqliteJournal};
-use crate::metrics::Metrics;
-use crate::profile::ProfileService;
-use crate::script::proxy::ScriptProxy;
-use crate::segment::SegmentScheduler;
-use crate::settings::ConfigError;
+use tagway_core::bots;
+use tagway_core::clock::{SharedClock, SystemClock};
+use tagway_core::feed::LiveFeed;
+use tagway_core::metrics::Metrics;
+use tagway_delivery::segment::SegmentScheduler;
+use tagway_delivery::{DeliveryContext, DeliveryDispatcher};
+use tagway_edge::{EdgeClientFacts, EdgeServer, RequestHandler};
+use tagway_pages::script::proxy::ScriptProxy;
+use tagway_settings::ConfigError;
+use tagway_storage::journal::{Journal, JournalError, SqliteJournal};
+use tagway_storage::profile::ProfileService;
 
 /// The time between two measurements of the journal's size.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
@@ -428,7 +428,7 @@ impl RequestHandler for GatewayHandler {
         &self,
         request: http::Request<Incoming>,
         arrival: EdgeClientFacts,
-    ) -> BoxFuture<'static, http::Response<edge::EdgeResponseBody>> {
+    ) -> BoxFuture<'static, http::Response<tagway_edge::EdgeResponseBody>> {
         let gateway = self.0.clone();
         Box::pin(async move { gateway.handle(request, facts(arrival)).await })
     }
@@ -437,7 +437,7 @@ impl RequestHandler for GatewayHandler {
         &self,
         request: &http::Request<Incoming>,
         arrival: EdgeClientFacts,
-    ) -> http::Response<edge::EdgeResponseBody> {
+    ) -> http::Response<tagway_edge::EdgeResponseBody> {
         self.0.respond_overloaded(request, facts(arrival))
     }
 
@@ -449,8 +449,8 @@ impl RequestHandler for GatewayHandler {
         &self,
         request: &http::Request<Incoming>,
         arrival: EdgeClientFacts,
-        answer: http::Response<edge::EdgeResponseBody>,
-    ) -> http::Response<edge::EdgeResponseBody> {
+        answer: http::Response<tagway_edge::EdgeResponseBody>,
+    ) -> http::Response<tagway_edge::EdgeResponseBody> {
         self.0.record_edge_response(request, facts(arrival), answer)
     }
 }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 
-use crate::clock::SharedClock;
 use crate::config::TagwaySettings;
-use crate::delivery::{DeliveryContext, DeliveryDispatcher};
-use crate::journal::{self, AppendDurability, SqliteJournal};
-use crate::metrics::Metrics;
-use crate::postgres::{self, PostgresDatabase};
-use crate::profile::{
+use tagway_core::clock::SharedClock;
+use tagway_core::metrics::Metrics;
+use tagway_delivery::segment::sync::{SyncDependencies, SyncManager, SyncStore};
+use tagway_delivery::segment::{
+    self, PostgresSegmentStore, SegmentScheduler, SegmentStore, SqliteSegmentStore,
+};
+use tagway_delivery::{DeliveryContext, DeliveryDispatcher};
+use tagway_storage::journal::{self, AppendDurability, SqliteJournal};
+use tagway_storage::postgres::{self, PostgresDatabase};
+use tagway_storage::profile::{
     self, ChangedProfiles, ObservedStore, PostgresProfileStore, ProfileService, ProfileStore,
     SqliteProfileStore,
 };
-use crate::segment::sync::{SyncDependencies, SyncManager, SyncStore};
-use crate::segment::{
-    self, PostgresSegmentStore, SegmentScheduler, SegmentStore, SqliteSegmentStore,
-};
-use crate::store::{CommitSyncMode, SqliteStore};
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
 
 /// The opened journal, profiles and databases of one gateway.
 pub(super) struct OpenedStores {

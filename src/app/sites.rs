@@ -13,19 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keys::site_key;
-use crate::address;
 use crate::config::{SiteSettings, TagwaySettings};
-use crate::delivery::{DeliverySite, DestinationSettings};
 use crate::gateway::{GatewaySiteSetup, GatewaySnapshot, VendorCookieIssuer};
-use crate::integrations;
-use crate::journal::{Journal, ReaderId, SiteId};
-use crate::metrics::{Metrics, SharedName};
-use crate::origin::{self, OriginClient};
-use crate::postgres::PostgresDatabase;
-use crate::profile::{self, EventCounterSet, ProfileProjection, ProfileService};
-use crate::script::SiteSdkScripts;
-use crate::segment::{SegmentCounterSet, SiteSegments};
-use crate::vendors;
+use tagway_core::address;
+use tagway_core::metrics::{Metrics, SharedName};
+use tagway_delivery::segment::{SegmentCounterSet, SiteSegments};
+use tagway_delivery::{DeliverySite, DestinationSettings};
+use tagway_pages::integrations;
+use tagway_pages::origin::{self, OriginClient};
+use tagway_pages::script::SiteSdkScripts;
+use tagway_storage::journal::{Journal, ReaderId, SiteId};
+use tagway_storage::postgres::PostgresDatabase;
+use tagway_storage::profile::{self, EventCounterSet, ProfileProjection, ProfileService};
 
 /// The dependencies of sites, from the gateway's start to its end.
 pub(super) struct SiteDeps {
@@ -225,7 +224,8 @@ impl RunningSites {
 /// The browser cookies that a destination needs. If the gateway does not call the vendor, the vendor's
 /// own library sets them.
 fn cookie_issuer(destination: &DestinationSettings) -> Option<VendorCookieIssuer> {
-    let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
+    let vendor =
+        tagway_vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
     let filter = &destination.filter;
     let (consent, unknown_consent) = (filter.consent.clone(), filter.unknown_consent);
     let cookies = vendor.cookies;

@@ -14,11 +14,11 @@ use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{ExportPage, ForgetReport, ReaderSummary, SubjectError};
-use crate::journal::{
+use tagway_storage::journal::{
     Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
     SubjectRecord, SubjectRights as _,
 };
-use crate::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
+use tagway_storage::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
 
 /// The name of erasing for the poison guard; no destination can have it.
 const GUARD_READER_NAME: &str = "(erasing)";

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use url::Url;
 
 use super::measure::{PageFigures, TagFigures, domain};
-use crate::vendors::{self, Vendor};
+use tagway_vendors::Vendor;
 
 /// The required settings of a vendor: the key, true if the page shows its value, otherwise the variable.
 type RequiredSettings = &'static [(&'static str, bool, &'static str)];
@@ -86,7 +86,7 @@ pub fn draft(figures: &PageFigures) -> Option<String> {
 fn in_page(tags: &[TagFigures]) -> Vec<String> {
     let mut found: Vec<(&Vendor, &TagFigures)> = Vec::new();
     for tag in tags {
-        let vendor = tag.vendor.as_deref().and_then(vendors::find);
+        let vendor = tag.vendor.as_deref().and_then(tagway_vendors::find);
         if let Some(vendor) = vendor.filter(|it| found.iter().all(|(had, _)| had.name != it.name)) {
             found.push((vendor, tag));
         }

@@ -2,8 +2,6 @@
 
 use url::Url;
 
-use crate::vendors;
-
 /// A tag that is recognised by its hosts.
 #[derive(Debug)]
 pub struct KnownTag {
@@ -192,7 +190,7 @@ impl KnownTag {
     /// Its replacement, or that there is none: the destination that gets its events, the shim that gets its
     /// calls in the page, or the proxy that serves its scripts.
     pub fn replaced_by(&self) -> String {
-        let vendor = self.vendor.and_then(vendors::find);
+        let vendor = self.vendor.and_then(tagway_vendors::find);
         let Some(vendor) = vendor else { return self.unreplaced().to_owned() };
         let name = vendor.name;
         let mut parts = Vec::new();
@@ -297,7 +295,7 @@ mod tests {
 
     #[test]
     fn hosts_of_proxied_scripts_are_known_tags() {
-        for vendor in vendors::VENDORS {
+        for vendor in tagway_vendors::VENDORS {
             let files = vendor.script.map(|script| script.files).unwrap_or_default();
             for file in files.iter().filter(|file| !file.origin.is_empty() && !file.shared) {
                 let host = file.origin.strip_prefix("https://").unwrap();
@@ -331,7 +329,7 @@ mod tests {
         for known in KNOWN {
             assert!(!known.replaced_by().is_empty());
             if let Some(vendor) = known.vendor {
-                assert!(vendors::find(vendor).is_some(), "{vendor}");
+                assert!(tagway_vendors::find(vendor).is_some(), "{vendor}");
             }
         }
     }

@@ -13,6 +13,7 @@ use url::Url;
 use super::{CommandError, block_on, print, render};
 use crate::audit::measure::TOTALS;
 use crate::audit::{self, AuditError, NetworkThrottle, PageFigures, draft};
+use crate::config::ConfigSource;
 
 /// The longest name or address from the page in the output, in characters.
 const SHOWN_CHARS: usize = 100;
@@ -78,16 +79,13 @@ fn factor(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| "must be a factor from 1 to 20".to_owned())
 }
 
-pub(super) fn run(
-    options: AuditArgs,
-    chromium: Option<&str>,
-    path: Option<&str>,
-) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, options: AuditArgs) -> Result<(), CommandError> {
     if !matches!(options.url.scheme(), "http" | "https") {
         return Err(CommandError::Usage(
             "the page's address must begin with http:// or https://".to_owned(),
         ));
     }
+    let variable = |name: &str| source.variables.get(name).map(String::as_str);
     let before = options.before.as_deref().map(read).transpose()?;
     // Checked before the browser works for a minute.
     for file in [&options.write, &options.save].into_iter().flatten() {
@@ -97,7 +95,8 @@ pub(super) fn run(
     }
     let visits = audit::AuditOptions {
         url: options.url,
-        chromium: audit::find(options.chromium, chromium, path).map_err(failure)?,
+        chromium: audit::find(options.chromium, variable("CHROMIUM"), variable("PATH"))
+            .map_err(failure)?,
         timeout: Duration::from_secs(options.timeout),
         settle: Duration::from_millis(options.settle),
         cpu: options.cpu,

@@ -6,19 +6,19 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{CommandError, block_on, load, print};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
-use crate::delivery::{DestinationMode, DestinationSettings};
-use crate::edge::{self, CertificateExpiry};
-use crate::mapping::{NameMention, probable_typos};
-use crate::segment::{SegmentSettings, SyncKind, SyncSettings};
-use crate::settings::MIN_SECRET_BYTES;
-use crate::vendors::{self, forward};
+use tagway_core::clock::{Clock as _, SystemClock};
+use tagway_delivery::segment::{SegmentSettings, SyncKind, SyncSettings};
+use tagway_delivery::{DestinationMode, DestinationSettings};
+use tagway_edge::CertificateExpiry;
+use tagway_settings::MIN_SECRET_BYTES;
+use tagway_vendors::forward;
+use tagway_vendors::mapping::{NameMention, probable_typos};
 
 pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let expiries = block_on(async {
-        edge::check(&settings.edge).await.map_err(|error| CommandError::Other(error.into()))
+        tagway_edge::check(&settings.edge).await.map_err(|error| CommandError::Other(error.into()))
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
     let mut summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
@@ -131,7 +131,8 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     }
     for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
         let name = &destination.name;
-        let twice = vendors::find(destination.vendor).and_then(|it| it.client?.duplicate_risk);
+        let twice =
+            tagway_vendors::find(destination.vendor).and_then(|it| it.client?.duplicate_risk);
         if let Some(why) = twice.filter(|_| destination.mode == DestinationMode::Both) {
             warnings.push(format!("{name}: {why}; prefer \"server\" or \"client\""));
         }
@@ -156,7 +157,7 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
 
 /// Event names in a destination's mapping that become one name at the vendor.
 fn names_that_become_one(destination: &DestinationSettings) -> Vec<String> {
-    let Some(fit) = vendors::find(destination.vendor).and_then(|it| it.fit_name) else {
+    let Some(fit) = tagway_vendors::find(destination.vendor).and_then(|it| it.fit_name) else {
         return Vec::new();
     };
     let mut by_name: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();

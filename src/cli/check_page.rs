@@ -15,8 +15,8 @@ use url::{Position, Url};
 
 use super::{CommandError, block_on, load, print, render};
 use crate::config::{self, SiteSettings, TagwaySettings};
-use crate::origin::{OriginClient, OriginExchange, PageSkipReason, PageSkipReporter};
-use crate::settings::{ConfigEnvironment, ConfigFile};
+use tagway_pages::origin::{OriginClient, OriginExchange, PageSkipReason, PageSkipReporter};
+use tagway_settings::{ConfigEnvironment, ConfigFile};
 
 /// The largest page that is read, in bytes.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -111,7 +111,7 @@ fn navigation(url: &Url) -> anyhow::Result<Parts> {
 }
 
 /// The default settings of a site with this origin.
-fn defaults(origin: &str) -> anyhow::Result<crate::origin::OriginSettings> {
+fn defaults(origin: &str) -> anyhow::Result<tagway_pages::origin::OriginSettings> {
     let text = format!("[[sites]]\nname = \"page\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");
     let source = ConfigFile { name: "check-page".to_owned(), text };
     let settings = config::load(&[source], &ConfigEnvironment::default());

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::{AdminArgs, CommandError, admin_endpoint, render};
 use crate::admin;
 use crate::config::ConfigSource;
-use crate::settings::SecretString;
+use tagway_settings::SecretString;
 
 /// The longest wait for the gateway to accept a connection, or to respond.
 const ANSWER_TIME: Duration = Duration::from_secs(30);

@@ -13,13 +13,13 @@ use tokio::sync::broadcast::error::RecvError;
 use super::serve::{block_on_all_cores, stop_signal};
 use super::{CommandError, colours, print, render};
 use crate::app::TagwayApp;
-use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, ConfigSource};
-use crate::demo::simulator::VendorSimulator;
-use crate::demo::{self, DemoEndpoints, DemoShop};
-use crate::feed::FeedEvent;
 use crate::log;
-use crate::settings::{ConfigEnvironment, SecretRedactor};
+use tagway_core::clock::{SharedClock, SystemClock};
+use tagway_core::feed::FeedEvent;
+use tagway_settings::{ConfigEnvironment, SecretRedactor};
+use tagway_simulator::vendors::VendorSimulator;
+use tagway_simulator::{DemoEndpoints, DemoShop};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
@@ -52,7 +52,7 @@ async fn demonstrate(
     let clock: SharedClock = Arc::new(SystemClock);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut simulators = Vec::new();
-    for (name, kind) in demo::VENDORS {
+    for (name, kind) in tagway_simulator::VENDORS {
         let simulator = VendorSimulator::start(kind, anywhere, clock.clone()).await;
         simulators.push((name, simulator.context("a simulated vendor")?));
     }
@@ -60,7 +60,7 @@ async fn demonstrate(
         simulators.iter().map(|(name, simulator)| (*name, simulator.address())).collect();
     // The gateway needs the shop's address, and the shop's page the gateway's.
     let [http, shop] = reserve([options.http, options.shop])?;
-    let settings = demo::settings(&DemoEndpoints {
+    let settings = tagway_simulator::settings(&DemoEndpoints {
         data_dir: &options.data,
         http,
         admin: options.admin,
@@ -98,7 +98,7 @@ fn reserve<const N: usize>(wanted: [SocketAddr; N]) -> anyhow::Result<[SocketAdd
 }
 
 fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &DemoArgs) -> String {
-    let vendors = demo::VENDORS.map(|(name, _)| name).join(", ");
+    let vendors = tagway_simulator::VENDORS.map(|(name, _)| name).join(", ");
     let data = render::escape(&options.data.display().to_string(), 200);
     format!(
         "\n  Open http://{shop}/ and click: every event appears below, with what became of it.\n\n  \

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{CommandError, block_on, print, render};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::{SiteSettings, TagwaySettings};
-use crate::delivery::{DestinationSettings, redact_secrets};
-use crate::demo::simulator::{InProcessVendor, SimulatorKind};
-use crate::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
 use crate::gateway::{self, DryRunEvent};
-use crate::settings::{HIDDEN, SecretRedactor, SecretString};
-use crate::vendors::{
+use tagway_core::clock::{Clock as _, SystemClock};
+use tagway_core::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
+use tagway_delivery::{DestinationSettings, redact_secrets};
+use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
+use tagway_simulator::vendors::{InProcessVendor, SimulatorKind};
+use tagway_vendors::{
     Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
 };
 
@@ -194,7 +194,7 @@ fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::FieldDropReason;
+    use tagway_core::event::FieldDropReason;
 
     #[test]
     fn dropped_fields_are_named_and_steer_no_terminal() {

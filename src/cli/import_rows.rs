@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::csv_records::{CsvRecord, CsvRecordReader, read_line, skip_bom};
-use crate::event::is_identifying_id;
-use crate::values::digits;
+use tagway_core::event::is_identifying_id;
+use tagway_core::values::digits;
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

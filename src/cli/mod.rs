@@ -2,12 +2,14 @@
 //!
 //! 0 is success, 1 a failure, 2 wrong usage or an invalid configuration.
 
+#[cfg(feature = "audit")]
 mod audit;
 mod check;
 mod check_page;
 mod client;
 mod csv_records;
 mod dead;
+#[cfg(feature = "simulator")]
 mod demo;
 mod destinations;
 mod dry_run;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{AdminEndpoint, ConfigSource, TagwaySettings};
-use crate::settings::{ConfigError, SecretRedactor, SecretString};
+use tagway_settings::{ConfigError, SecretRedactor, SecretString};
 
 /// The longest line of an error in characters: it may quote a vendor or a file.
 const LINE_CHARS: usize = 2000;
@@ -64,6 +66,7 @@ enum CliCommand {
     /// Fetch a page from a site's own server, and show whether it gets the snippet and, if not, why.
     CheckPage(check_page::CheckPageArgs),
     /// Run a gateway, a demo shop and simulated vendors, and show every event.
+    #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Show the events of a running gateway live, with the calls and their outcomes.
     Tail(tail::TailFeedArgs),
@@ -95,6 +98,7 @@ enum CliCommand {
     #[command(subcommand)]
     Segments(segments::SegmentsCommand),
     /// Measure the cost of a page's tags in a browser, and draft a configuration that replaces them.
+    #[cfg(feature = "audit")]
     Audit(audit::AuditArgs),
     /// Print the reference of settings, metrics, reasons and commands, as Markdown.
     Reference(reference::ReferenceArgs),
@@ -106,9 +110,11 @@ impl CliCommand {
     /// Returns true if the command first prints which configuration is used. `serve` logs it instead.
     fn announces_configuration(&self) -> bool {
         match self {
-            Self::Serve | Self::Demo(_) | Self::Audit(_) | Self::Reference(_) | Self::Version => {
-                false
-            }
+            Self::Serve | Self::Reference(_) | Self::Version => false,
+            #[cfg(feature = "simulator")]
+            Self::Demo(_) => false,
+            #[cfg(feature = "audit")]
+            Self::Audit(_) => false,
             Self::Segments(command) => command.reads_configuration(),
             _ => true,
         }
@@ -212,8 +218,6 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let variable = |name: &str| variables.get(name).cloned();
-    let (chromium, path) = (variable("CHROMIUM"), variable("PATH"));
     let origin =
         ConfigSource { redaction, ..ConfigSource::new(arguments.config, Path::new(""), variables) };
     if arguments.command.announces_configuration() {
@@ -223,6 +227,7 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         CliCommand::Serve => serve::run(origin),
         CliCommand::Check => check::run(&origin),
         CliCommand::CheckPage(options) => check_page::run(&origin, options),
+        #[cfg(feature = "simulator")]
         CliCommand::Demo(options) => demo::run(options, origin),
         CliCommand::Tail(options) => tail::run(&origin, options),
         CliCommand::Send(options) => send::run(&origin, options),
@@ -236,7 +241,8 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         CliCommand::Export(options) => subject::export(&origin, options),
         CliCommand::Profiles(command) => profiles::run(&origin, command),
         CliCommand::Segments(command) => segments::run(&origin, command),
-        CliCommand::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
+        #[cfg(feature = "audit")]
+        CliCommand::Audit(options) => audit::run(&origin, options),
         CliCommand::Reference(args) => reference::run(&args),
         CliCommand::Version => version::run(),
     }

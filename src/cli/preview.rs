@@ -10,10 +10,10 @@ use url::Url;
 
 use super::{CommandError, load, print};
 use crate::app::site_key;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
 use crate::gateway::preview::token;
-use crate::settings::parse_duration;
+use tagway_core::clock::{Clock, SystemClock};
+use tagway_settings::parse_duration;
 
 #[derive(Args, Debug)]
 pub(super) struct PreviewArgs {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::settings::can_fool;
+use tagway_settings::can_fool;
 
 /// The longest name in full, in characters: names are only for recognition.
 const NAME_CHARS: usize = 80;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::AdminClient;
 use super::{AdminArgs, CommandError, block_on, dead, number_of, print, print_error, render};
-use crate::clock::{Clock, SystemClock};
 use crate::config::ConfigSource;
-use crate::settings::parse_duration;
+use tagway_core::clock::{Clock, SystemClock};
+use tagway_settings::parse_duration;
 
 #[derive(Args, Debug)]
 pub(super) struct ReplayArgs {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::client::{AdminClient, encode};
 use super::{AdminArgs, CommandError, block_on, dead, load, number_of, print, render, subject};
 use crate::config::ConfigSource;
-use crate::segment::{MembershipUnit, SegmentDraft, SegmentRule};
-use crate::settings::{
+use tagway_delivery::segment::{MembershipUnit, SegmentDraft, SegmentRule};
+use tagway_settings::{
     ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SettingsSection,
 };
 

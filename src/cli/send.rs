@@ -15,8 +15,8 @@ use super::{
     AdminArgs, CommandError, block_on, colours, dry_run, load, print, print_error, render,
 };
 use crate::config::ConfigSource;
-use crate::settings::parse_duration;
-use crate::values::digits;
+use tagway_core::values::digits;
+use tagway_settings::parse_duration;
 
 /// The largest event file: the gateway's own limits are lower.
 const EVENT_BYTES: u64 = 1 << 20;

@@ -208,7 +208,7 @@ async fn client_reads_the_listeners_responses_and_streams() {
 #[tokio::test]
 async fn wrong_token_error_quotes_the_gateway() {
     let running = TestAdminServer::start().await;
-    let client = AdminClient::at(running.address, crate::settings::SecretString::new("wrong"));
+    let client = AdminClient::at(running.address, tagway_settings::SecretString::new("wrong"));
     let refused = client.lines("/api/v1/tail").await.unwrap_err().to_string();
     assert!(refused.contains("(401)") && refused.contains("admin.token"), "{refused}");
 }
@@ -216,7 +216,7 @@ async fn wrong_token_error_quotes_the_gateway() {
 #[test]
 fn panic_text_is_redacted_and_escaped() {
     let redaction = SecretRedactor::default();
-    redaction.add(&crate::settings::SecretString::new("hush/token"));
+    redaction.add(&tagway_settings::SecretString::new("hush/token"));
     let text = panic_text(&redaction, "panicked at x.rs:1:1:\nbad \"hush%2Ftoken\" \u{1b}[2J");
     assert!(text.contains("panicked at x.rs:1:1:\nbad \"[secret]\" \\u{1b}[2J\n"), "{text}");
 }

@@ -17,11 +17,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::geo::GeoDatabase;
-use crate::settings::{
+use crate::{admin, gateway, log};
+use tagway_core::geo::GeoDatabase;
+use tagway_delivery::segment;
+use tagway_pages::script;
+use tagway_settings::{
     ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SecretRedactor, SettingsSection,
 };
-use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, script, segment};
+use tagway_storage::{journal, postgres, profile};
 
 /// The default settings, compiled in: the lowest layer of every load, and the manual of all settings.
 pub const EMBEDDED_SETTINGS: &str = include_str!("../../config/tagway.toml");
@@ -38,7 +41,7 @@ pub struct TagwaySettings {
     /// The folder of all durable data.
     pub data_dir: PathBuf,
     /// `[listen]`, `[tls]` and the edge's part of `[limits]`.
-    pub edge: edge::EdgeSettings,
+    pub edge: tagway_edge::EdgeSettings,
     /// The gateway's part of `[limits]`.
     pub limits: gateway::GatewayLimits,
     /// `listen.admin` and `[admin]`.
@@ -52,7 +55,7 @@ pub struct TagwaySettings {
     /// Evaluation of segments (`[segments]`).
     pub segments: segment::SegmentationSettings,
     /// Connections to vendors (`[egress]`).
-    pub egress: delivery::EgressSettings,
+    pub egress: tagway_delivery::EgressSettings,
     /// The cache of vendors' scripts (`[scripts]`).
     pub scripts: script::proxy::ScriptProxySettings,
     /// Format and level of the log (`[log]`).
@@ -74,7 +77,8 @@ impl TagwaySettings {
         let mut listen = root.section("listen");
         let admin = admin::AdminSettings::read(&mut listen, &mut root.section("admin"));
         let mut limits = root.section("limits");
-        let edge = edge::EdgeSettings::read(&mut listen, &mut limits, &mut root.section("tls"));
+        let edge =
+            tagway_edge::EdgeSettings::read(&mut listen, &mut limits, &mut root.section("tls"));
         check_listeners(&mut listen, &edge, &admin);
         let geo = GeoDatabase::read(&mut root.section("geo"));
         let profiles = profile::ProfileSettings::read(&mut root.section("profiles"));
@@ -92,7 +96,7 @@ impl TagwaySettings {
             profiles,
             postgres,
             segments: segment::SegmentationSettings::read(&mut root.section("segments")),
-            egress: delivery::EgressSettings::read(&mut root.section("egress")),
+            egress: tagway_delivery::EgressSettings::read(&mut root.section("egress")),
             scripts: script::proxy::ScriptProxySettings::read(&mut root.section("scripts")),
             log: log::LogSettings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
@@ -106,7 +110,7 @@ impl TagwaySettings {
 /// Reports listeners that share an address. A wildcard address shares every address of its port.
 fn check_listeners(
     listen: &mut SettingsSection<'_>,
-    edge: &edge::EdgeSettings,
+    edge: &tagway_edge::EdgeSettings,
     admin: &admin::AdminSettings,
 ) {
     let admin = listen.has("admin").then_some(admin.address);

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::delivery::{DestinationMode, DestinationSettings};
-use crate::geo::GeoDatabase;
-use crate::integrations::{ClientModeVendor, SiteIntegration, read_integrations};
-use crate::metrics::SharedName;
-use crate::privacy::PrivacyPolicy;
-use crate::segment::SegmentSettings;
-use crate::settings::{ConfigErrorReport, ConfigFile, SecretString, SettingsSection};
-use crate::values::locale::NumberLocale;
-use crate::{gateway, profile, script, visitor};
+use crate::gateway;
+use tagway_core::geo::GeoDatabase;
+use tagway_core::metrics::SharedName;
+use tagway_core::privacy::PrivacyPolicy;
+use tagway_core::values::locale::NumberLocale;
+use tagway_core::visitor;
+use tagway_delivery::segment::SegmentSettings;
+use tagway_delivery::{DestinationMode, DestinationSettings};
+use tagway_pages::integrations::{ClientModeVendor, SiteIntegration, read_integrations};
+use tagway_pages::script;
+use tagway_settings::{ConfigErrorReport, ConfigFile, SecretString, SettingsSection};
+use tagway_storage::profile;
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;

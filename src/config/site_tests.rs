@@ -148,7 +148,7 @@ fn destination_receives_its_own_vendors_tags_only() {
             + &destination("n", &format!("tags = []\n{console}"))
             + &destination("x", &format!("tags = [\"*\", \"!meta\"]\n{ga4}"));
         let settings = load_text(&text).unwrap();
-        let hears = |it: &std::sync::Arc<crate::delivery::DestinationSettings>| {
+        let hears = |it: &std::sync::Arc<tagway_delivery::DestinationSettings>| {
             let tags = it.filter.tags.clone();
             let hears = |tag: &&str| tags.as_ref().is_none_or(|tags| tags.matches(tag));
             ["ga4", "meta"].into_iter().filter(hears).collect()

@@ -1,7 +1,7 @@
 //! Complete files, as users write them.
 
 use super::*;
-use crate::delivery::DestinationMode;
+use tagway_delivery::DestinationMode;
 
 pub(super) fn load_text(text: &str) -> Result<TagwaySettings, Vec<String>> {
     let dir = tempfile::tempdir().unwrap();

@@ -13,13 +13,13 @@ use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
-use crate::event::{Event, EventFacts, EventKind, RawJsonObject};
-use crate::feed::FeedEvent;
-use crate::journal::{
+use tagway_core::event::{Event, EventFacts, EventKind, RawJsonObject};
+use tagway_core::feed::FeedEvent;
+use tagway_core::privacy;
+use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
+use tagway_storage::journal::{
     AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
 };
-use crate::privacy;
-use crate::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 
 /// The sender of a request, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::decode::RejectedMessage;
-use crate::answer::ResponseBody;
-use crate::vendors::beacon::BeaconReply;
+use tagway_core::answer::ResponseBody;
+use tagway_vendors::beacon::BeaconReply;
 
 /// The outcome of a request's messages: at least one was accepted.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::BeaconForwarding;
 use super::tests::{page, start_gateway, start_with_mounts, to, track};
-use crate::vendors::beacon_format;
+use tagway_vendors::beacon_format;
 
 #[tokio::test]
 async fn vendor_library_gets_its_vendors_response() {
@@ -149,7 +149,7 @@ async fn beacon_is_forwarded_with_the_consent_that_all_its_messages_share() {
         assert_eq!(house.ask(page("/rudderstack/v1/batch"), body).await.status, 200);
         let raw = house.events().await.pop().unwrap();
         assert!(raw.facts.beacon.is_some());
-        let answer = raw.context.as_ref().and_then(crate::privacy::ConsentRecord::read);
+        let answer = raw.context.as_ref().and_then(tagway_core::privacy::ConsentRecord::read);
         assert_eq!(answer.and_then(|it| it.answer("analytics")), expected, "{second}");
     }
 }

@@ -1,5 +1,5 @@
 //! Decides which requests may use the visitor's cookie, and verifies the user ids that browsers prove. The rules
-//! are those of [`SenderRank`](crate::event::SenderRank).
+//! are those of [`SenderRank`](tagway_core::event::SenderRank).
 //!
 //! - A request that another site made a browser send is an event without the cookie: none is read, set, renewed or
 //!   replaced. `Sec-Fetch-Site` decides, else the page in `Referer`. That applies to listed origins of another
@@ -24,10 +24,10 @@ use super::credentials::CredentialCheck;
 use super::decode::{LoginProofs, MessageDraft};
 use super::head::{self, SEC_FETCH_SITE};
 use super::{SiteRequest, routes};
-use crate::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
-use crate::metrics::LoginProofLabels;
-use crate::profile::{IdentityKind, identities};
-use crate::visitor::{LoginProofCheck, RecognisedVisitor};
+use tagway_core::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
+use tagway_core::metrics::LoginProofLabels;
+use tagway_core::visitor::{LoginProofCheck, RecognisedVisitor};
+use tagway_storage::profile::{IdentityKind, identities};
 
 /// The most proofs of one message that are checked.
 const MAX_PROOFS: usize = 4;

@@ -9,9 +9,9 @@ use super::BeaconForwarding;
 use super::tests::{
     TestGateway, TestResponse, basic, page, start_gateway, start_with_mounts, to, track,
 };
-use crate::event::{Event, SenderRank};
-use crate::vendors::beacon_format;
-use crate::visitor::tests::LOGIN_KEY;
+use tagway_core::event::{Event, SenderRank};
+use tagway_core::visitor::test_support::LOGIN_KEY;
+use tagway_vendors::beacon_format;
 
 const GA_COOKIE: &str = "_ga=GA1.1.1763984794.1795434662";
 

@@ -16,7 +16,7 @@ use super::budget::{BodyBudget, BudgetOwner, BudgetShare, SMALL_BODY_BYTES};
 use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
-use crate::values::finite::without_non_finite_numbers;
+use tagway_core::values::finite::without_non_finite_numbers;
 
 /// The most nested encodings; no captured client uses more than one.
 const MAX_ENCODINGS: usize = 2;
@@ -262,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::tests::limits;
-    use crate::journal::SiteId;
+    use tagway_storage::journal::SiteId;
 
     const TEXT: &[u8] = br#"{"type":"track","event":"Order Completed"}"#;
 

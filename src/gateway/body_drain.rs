@@ -11,7 +11,7 @@ use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use super::settings::GatewayLimits;
-use crate::answer::ResponseBody;
+use tagway_core::answer::ResponseBody;
 
 /// Reads the rest of a body, within `limits.inflated_bytes` and `limits.body_time`. If it is longer, the response
 /// closes the connection.

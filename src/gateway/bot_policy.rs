@@ -6,8 +6,8 @@ use super::SiteRequest;
 use super::accept::SenderKind;
 use super::head;
 use super::route::GatewayRoute;
-use crate::bots::{self, BotPolicy, BotSignals};
-use crate::event::BotSuspicion;
+use tagway_core::bots::{self, BotPolicy, BotSignals};
+use tagway_core::event::BotSuspicion;
 
 /// The class of a request's sender.
 pub(super) enum CallerClass {

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::fair::{FairShareGrant, FairSharePool};
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
-use crate::journal::SiteId;
-use crate::vendors::beacon::{MAX_EXPANSION, events_within};
+use tagway_storage::journal::SiteId;
+use tagway_vendors::beacon::{MAX_EXPANSION, events_within};
 
 /// The longest decompressed body that counts as small.
 pub(super) const SMALL_BODY_BYTES: usize = 64 * 1024;

@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use crate::answer::ResponseBody;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tagway_core::answer::ResponseBody;
 
 /// The longest list of field names that a preflight may request: the captured clients request five.
 const MAX_ASKED_BYTES: usize = 1024;

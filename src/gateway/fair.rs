@@ -174,7 +174,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::journal::SiteId;
+    use tagway_storage::journal::SiteId;
 
     fn client(number: u8) -> BudgetOwner {
         BudgetOwner::client(SiteId(1), [192, 0, 2, number].into())

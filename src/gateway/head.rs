@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 
-use crate::event::ClientHints;
+use tagway_core::event::ClientHints;
 
 const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
 const SEC_CH_UA_MOBILE: HeaderName = HeaderName::from_static("sec-ch-ua-mobile");

@@ -248,7 +248,7 @@ async fn responses_of_the_edge_are_counted_and_readable() {
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
     let lost = "tagway_events_dropped_total{site=\"shop\",reason=\"overloaded\"} 1";
     assert!(house.counts(lost));
-    let mut moved = Response::new(crate::answer::ResponseBody::default());
+    let mut moved = Response::new(tagway_core::answer::ResponseBody::default());
     *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
     house.gateway.record_edge_response(&to("GET", "/nothing").body(()).unwrap(), client, moved);
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
@@ -346,7 +346,7 @@ proptest! {
         let Ok((drafts, _)) = decode::read(text.as_bytes(), &terms) else { return Ok(()) };
         for draft in drafts {
             let record = serde_json::to_vec(&draft.event).unwrap();
-            let read = serde_json::from_slice::<crate::event::Event>(&record);
+            let read = serde_json::from_slice::<tagway_core::event::Event>(&record);
             prop_assert!(read.is_ok(), "{text}: {read:?}");
             let tree = serde_json::from_slice::<serde_json::Value>(&record);
             prop_assert!(tree.is_ok(), "{text}: {tree:?}");

@@ -14,7 +14,7 @@ use super::budget::{BudgetOwner, BudgetShare, SMALL_BODY_EVENTS, SMALL_BODY_MESS
 use super::decode::{self, DecodeContext};
 use super::rejection::RequestRejection;
 use super::snapshot::GatewaySnapshot;
-use crate::event::EventKind;
+use tagway_core::event::EventKind;
 
 impl SiteRequest<'_> {
     /// Returns the owner of the request's budget, until the body proves another sender.

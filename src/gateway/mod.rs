@@ -79,13 +79,13 @@ use self::route::GatewayRoute;
 use self::shared_paths::PeekedBody;
 use self::snapshot::GatewaySite;
 use self::volume::RequestVolume;
-use crate::answer::ResponseBody;
-use crate::clock::SharedClock;
-use crate::feed::LiveFeed;
-use crate::journal::{Journal, SuppressionList};
-use crate::metrics::{Metrics, SharedName};
-use crate::profile::{IdentityGroupCache, ProfileService};
-use crate::script::proxy;
+use tagway_core::answer::ResponseBody;
+use tagway_core::clock::SharedClock;
+use tagway_core::feed::LiveFeed;
+use tagway_core::metrics::{Metrics, SharedName};
+use tagway_pages::script::proxy;
+use tagway_storage::journal::{Journal, SuppressionList};
+use tagway_storage::profile::{IdentityGroupCache, ProfileService};
 
 /// The edge's facts about a request's sender.
 #[derive(Clone, Copy, Debug)]

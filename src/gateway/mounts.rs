@@ -8,18 +8,18 @@ use prometheus_client::metrics::counter::Counter;
 use url::Url;
 
 use super::route::GatewayRoute;
-use crate::event::JsonObject;
-use crate::metrics::{FormatLabels, Metrics, SharedName};
-use crate::origin::VendorTag;
-use crate::script::ShimSettings;
-use crate::script::proxy::{PinnedVersion, ScriptMount};
-use crate::settings::SettingsSection;
-use crate::vendors::aliases::resolve_alias;
-use crate::vendors::beacon::{
+use tagway_core::event::JsonObject;
+use tagway_core::metrics::{FormatLabels, Metrics, SharedName};
+use tagway_pages::origin::VendorTag;
+use tagway_pages::script::ShimSettings;
+use tagway_pages::script::proxy::{PinnedVersion, ScriptMount};
+use tagway_settings::SettingsSection;
+use tagway_vendors::aliases::resolve_alias;
+use tagway_vendors::beacon::{
     AllowedMethods, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::vendors::beacon_format::MessageBatch;
-use crate::vendors::{Beacon, VENDORS, Vendor, VendorScripts};
+use tagway_vendors::beacon_format::MessageBatch;
+use tagway_vendors::{Beacon, VENDORS, Vendor, VendorScripts};
 
 /// The longest path of a mount, in bytes.
 const MAX_MOUNT_BYTES: usize = 64;
@@ -437,7 +437,7 @@ fn fault(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile};
+    use tagway_settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile};
 
     #[test]
     fn mount_path_is_plain_and_unused() {

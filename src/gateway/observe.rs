@@ -11,11 +11,11 @@ use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::snapshot::GatewaySite;
 use super::{Gateway, SiteRequest};
-use crate::journal::{AppendCallback, AppendOutcome};
-use crate::metrics::{
+use tagway_core::metrics::{
     EventDropLabels, FormatLabels, Metrics, RequestLabels, RouteLabels, SharedName,
 };
-use crate::privacy;
+use tagway_core::privacy;
+use tagway_storage::journal::{AppendCallback, AppendOutcome};
 
 /// The target of the access log's lines, for `[log] level`.
 const ACCESS: &str = "access";

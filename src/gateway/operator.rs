@@ -8,9 +8,9 @@ use super::accept::{RequestFacts, SenderKind, record};
 use super::decode::{self, DecodeContext};
 use super::settings::GatewayLimits;
 use super::{Gateway, GatewaySiteSettings, head};
-use crate::event::{Event, EventFacts, RawJsonObject};
-use crate::feed::FeedEvent;
-use crate::journal::{AppendError, AppendOutcome, MessageKey};
+use tagway_core::event::{Event, EventFacts, RawJsonObject};
+use tagway_core::feed::FeedEvent;
+use tagway_storage::journal::{AppendError, AppendOutcome, MessageKey};
 
 /// The receipt of an event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::visitor;
+use tagway_core::visitor;
 
 /// The longest token that is checked; one is about 60 bytes.
 const MAX_TOKEN_BYTES: usize = 200;
@@ -34,8 +34,8 @@ pub(super) fn opens(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::SecretString;
-    use crate::visitor::tests::settings_of;
+    use tagway_core::visitor::test_support::settings_of;
+    use tagway_settings::SecretString;
 
     fn keys(secret: &str) -> visitor::VisitorSettings {
         let mut settings = settings_of("");

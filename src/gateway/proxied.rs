@@ -15,8 +15,8 @@ use hyper::body::Body;
 use super::observe::ObservedRequest;
 use super::snapshot::GatewaySite;
 use super::{ClientFacts, Gateway};
-use crate::answer::ResponseBody;
-use crate::origin::{OriginClient, OriginExchange, client_gone};
+use tagway_core::answer::ResponseBody;
+use tagway_pages::origin::{OriginClient, OriginExchange, client_gone};
 
 /// A request to an origin until its response. If the client goes away first, it is counted as the client's abort.
 pub(super) struct OriginRequestGuard<'r> {

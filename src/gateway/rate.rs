@@ -20,7 +20,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use super::rejection::RateLimitExceeded;
 use super::settings::RateLimitSettings;
 use super::volume::{QuotaPolicyNames, RequestVolume, VolumeLimiter};
-use crate::journal::SiteId;
+use tagway_storage::journal::SiteId;
 
 /// The slots that unknown prefixes share when all others are taken.
 const SHARED_PLACES: u64 = 4096;

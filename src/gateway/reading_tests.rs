@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::BeaconForwarding;
 use super::tests::{NOON, TestGateway, page, start_gateway, start_with_site, to, track};
-use crate::bots;
-use crate::privacy::PrivacyPolicy;
-use crate::vendors::beacon_format;
+use tagway_core::bots;
+use tagway_core::privacy::PrivacyPolicy;
+use tagway_vendors::beacon_format;
 
 const TOKEN: &str = "Bearer a-server-token-of-the-shop";
 

@@ -9,8 +9,8 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::decode::RejectedMessage;
-use crate::answer::ResponseBody;
-use crate::vendors::beacon::BeaconOutcome;
+use tagway_core::answer::ResponseBody;
+use tagway_vendors::beacon::BeaconOutcome;
 
 /// The reason for refusing a request.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use crate::event::EventKind;
-use crate::script::SiteSdkScripts;
-use crate::vendors::beacon::AllowedMethods;
+use tagway_core::event::EventKind;
+use tagway_pages::script::SiteSdkScripts;
+use tagway_vendors::beacon::AllowedMethods;
 
 /// The route of a path of the site's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

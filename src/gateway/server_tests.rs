@@ -201,7 +201,7 @@ async fn server_token_is_forwarded_to_no_vendor() {
     let beacons: Vec<_> = events.iter().filter_map(|it| it.facts.beacon.as_ref()).collect();
     assert_eq!(beacons.len(), 2);
     for beacon in beacons {
-        let body = crate::vendors::beacon_format::base64(&beacon.body).unwrap();
+        let body = tagway_vendors::beacon_format::base64(&beacon.body).unwrap();
         let sent = format!("{} {}", beacon.target, String::from_utf8(body).unwrap());
         assert!(!sent.contains(TOKEN) && sent.contains("u1"), "{sent}");
     }
@@ -229,7 +229,7 @@ async fn event_of_a_server_library_has_no_facts_of_the_server() {
     let context = serde_json::to_value(&order.context).unwrap();
     assert_eq!(context.get("os"), None);
     assert_eq!(context["library"], json!({ "name": "posthog-python", "version": "6.0" }));
-    assert_eq!(once.kind, crate::event::EventKind::Identify);
+    assert_eq!(once.kind, tagway_core::event::EventKind::Identify);
     let context = serde_json::to_value(&once.context).unwrap();
     assert_eq!(context["source"]["operations"], json!({ "$set_once": { "first": 1 } }));
     assert_eq!((seen.user_id.as_deref(), seen.anonymous_id.as_deref()), (None, Some("made-up")));

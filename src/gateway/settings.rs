@@ -8,11 +8,11 @@ use url::{Origin, Url};
 
 use super::cors::own_port;
 use super::mounts::VendorMount;
-use crate::bots;
-use crate::origin;
-use crate::privacy::PrivacyPolicy;
-use crate::script::ShimSettings;
-use crate::settings::{SecretString, SettingsSection, TextualValue as _};
+use tagway_core::bots;
+use tagway_core::privacy::PrivacyPolicy;
+use tagway_pages::origin;
+use tagway_pages::script::ShimSettings;
+use tagway_settings::{SecretString, SettingsSection, TextualValue as _};
 
 /// The gateway's part of `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,7 +319,7 @@ fn check_origin(origin: &str) -> Result<(), CorsOriginError> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::settings::{ConfigEnvironment, ConfigFile};
+    use tagway_settings::{ConfigEnvironment, ConfigFile};
 
     #[test]
     fn origins_are_exact() {

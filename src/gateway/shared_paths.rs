@@ -178,7 +178,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::event::EventKind;
+    use tagway_core::event::EventKind;
 
     async fn evident(
         route: GatewayRoute,

@@ -14,21 +14,21 @@ use super::rejection::{RateLimitExceeded, RequestRejection};
 use super::route::GatewayRoute;
 use super::settings::{GatewayLimits, GatewaySiteSettings};
 use super::vendor_cookies::VendorCookieIssuer;
-use crate::bots;
-use crate::geo::GeoDatabase;
-use crate::journal::SiteId;
-use crate::metrics::{
+use tagway_core::bots;
+use tagway_core::geo::GeoDatabase;
+use tagway_core::metrics::{
     FormatLabels, IntegrationLabels, Metrics, PageSkipLabels, RateLimitLabels, RequestLabels,
     SharedName, SiteLabels,
 };
-use crate::origin::{OriginClient, PageSkipReason, PageSkipReporter, VendorTags};
-use crate::privacy::PrivacyPolicy;
-use crate::profile::PublicProfilePaths;
-use crate::script::SiteSdkScripts;
-use crate::script::proxy::{ScriptMount, ScriptPinSettings};
-use crate::settings::SecretString;
-use crate::vendors::VENDORS;
-use crate::visitor::{self, VendorCookieNames};
+use tagway_core::privacy::PrivacyPolicy;
+use tagway_core::visitor::{self, VendorCookieNames};
+use tagway_pages::origin::{OriginClient, PageSkipReason, PageSkipReporter, VendorTags};
+use tagway_pages::script::SiteSdkScripts;
+use tagway_pages::script::proxy::{ScriptMount, ScriptPinSettings};
+use tagway_settings::SecretString;
+use tagway_storage::journal::SiteId;
+use tagway_storage::profile::PublicProfilePaths;
+use tagway_vendors::VENDORS;
 
 /// One site, as the composition root passes it.
 pub struct GatewaySiteSetup {

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::bots;
-use crate::clock::ManualClock;
-use crate::event::Event;
-use crate::journal::{self, AppendDurability, JournalReadLimits, SiteId, SqliteJournal};
-use crate::settings::SecretString;
-use crate::store::{CommitSyncMode, SqliteStore};
-use crate::vendors::VENDORS;
+use tagway_core::bots;
+use tagway_core::clock::ManualClock;
+use tagway_core::event::Event;
+use tagway_settings::SecretString;
+use tagway_storage::journal::{self, AppendDurability, JournalReadLimits, SiteId, SqliteJournal};
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
+use tagway_vendors::VENDORS;
 
 /// The limits of the embedded default, but for smaller bodies.
 pub(super) fn limits() -> GatewayLimits {
@@ -122,20 +122,25 @@ async fn house_of(
             mounts,
             write_key: Some("shop-web".to_owned()),
             server_token: Some(SecretString::new("a-server-token-of-the-shop")),
-            shims: crate::script::ShimSettings::new(),
+            shims: tagway_pages::script::ShimSettings::new(),
             origin: None,
         },
-        visitor: crate::visitor::tests::settings(),
+        visitor: tagway_core::visitor::test_support::settings(),
         cookie_issuers: Vec::new(),
-        sdk: crate::script::tests::sdk(),
+        sdk: tagway_pages::script::test_support::sdk(),
         integrations: Vec::new(),
-        public: crate::profile::PublicProfilePaths::default(),
+        public: tagway_storage::profile::PublicProfilePaths::default(),
         origin: None,
     };
     change_site(&mut setup.settings);
-    let snapshot =
-        GatewaySnapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
-    let scripts = crate::script::proxy::ScriptProxySettings::small();
+    let snapshot = GatewaySnapshot::new(
+        limits,
+        0.0,
+        tagway_core::geo::test_support::zurich(),
+        vec![setup],
+        &metrics,
+    );
+    let scripts = tagway_pages::script::proxy::ScriptProxySettings::small();
     let (time, counted) = (clock.clone(), metrics.clone());
     let scripts = proxy::ScriptProxy::new(scripts, folder.path(), false, time, counted).unwrap();
     let gateway =

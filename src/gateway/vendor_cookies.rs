@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::SiteRequest;
 use super::decode::MessageDraft;
-use crate::event::EventFacts;
-use crate::privacy::{ConsentDecision, UnknownConsent, decide};
-use crate::vendors::{CookieContext, IssuedCookie};
-use crate::visitor::{self, RecognisedVisitor, VisitorRequest};
+use tagway_core::event::EventFacts;
+use tagway_core::privacy::{ConsentDecision, UnknownConsent, decide};
+use tagway_core::visitor::{self, RecognisedVisitor, VisitorRequest};
+use tagway_vendors::{CookieContext, IssuedCookie};
 
 /// The seconds of a day of UTC.
 const DAY_SECONDS: i64 = 86_400;
@@ -113,17 +113,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::bots;
-    use crate::event::Event;
     use crate::gateway::tests::{TestGateway, TestResponse, limits, page, start_gateway};
     use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
-    use crate::vendors;
-    use crate::visitor::tests::{settings, settings_of};
+    use tagway_core::bots;
+    use tagway_core::event::Event;
+    use tagway_core::visitor::test_support::{settings, settings_of};
 
     /// Returns Meta's cookies, for visitors who granted `consent`.
     fn metas(consent: &[&str]) -> Vec<VendorCookieIssuer> {
         let consent = consent.iter().map(|&category| category.to_owned()).collect();
-        let issue_cookies = vendors::find("meta").unwrap().issue_cookies.unwrap();
+        let issue_cookies = tagway_vendors::find("meta").unwrap().issue_cookies.unwrap();
         vec![VendorCookieIssuer {
             issue_cookies,
             cookies: &["_fbp", "_fbc"],
@@ -149,13 +148,13 @@ mod tests {
                 origins: vec!["https://shop.example".to_owned()],
                 write_key: Some("shop-web".to_owned()),
                 server_token: None,
-                shims: crate::script::ShimSettings::new(),
+                shims: tagway_pages::script::ShimSettings::new(),
                 origin: None,
             },
             visitor,
             cookie_issuers: minting,
-            public: crate::profile::PublicProfilePaths::default(),
-            sdk: crate::script::tests::sdk(),
+            public: tagway_storage::profile::PublicProfilePaths::default(),
+            sdk: tagway_pages::script::test_support::sdk(),
             integrations: Vec::new(),
             origin: None,
         };
@@ -163,7 +162,7 @@ mod tests {
         house.gateway.reload(GatewaySnapshot::new(
             limits(),
             0.0,
-            crate::geo::GeoDatabase::default(),
+            tagway_core::geo::GeoDatabase::default(),
             vec![setup],
             &metrics,
         ));

@@ -92,7 +92,7 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
     house.gateway.reload(GatewaySnapshot::new(
         limits(),
         0.0,
-        crate::geo::GeoDatabase::default(),
+        tagway_core::geo::GeoDatabase::default(),
         Vec::new(),
         &metrics,
     ));
@@ -102,7 +102,7 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
     house.gateway.reload(GatewaySnapshot::new(
         other,
         0.0,
-        crate::geo::GeoDatabase::default(),
+        tagway_core::geo::GeoDatabase::default(),
         Vec::new(),
         &metrics,
     ));

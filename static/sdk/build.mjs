@@ -11,7 +11,7 @@ import { brotliCompressSync, constants } from "node:zlib";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const vendors = join(here, "../../src/vendors");
+const vendors = join(here, "../../crates/vendors/src");
 const dist = join(here, "dist");
 
 const entries = { core: join(here, "src/core.ts"), snippet: join(here, "src/snippet.js") };

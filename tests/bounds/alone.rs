@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use tagway::clock::{SharedClock, SystemClock};
 use tagway::config;
-use tagway::feed::LiveFeed;
 use tagway::gateway::{ClientFacts, Gateway, GatewayLimits, GatewaySiteSetup, GatewaySnapshot};
-use tagway::journal::{Journal as _, MIGRATIONS, SqliteJournal};
-use tagway::metrics::Metrics;
-use tagway::script::SiteSdkScripts;
-use tagway::script::proxy::ScriptProxy;
-use tagway::settings::{ConfigEnvironment, ConfigFile, SecretString};
-use tagway::store::{CommitSyncMode, SqliteStore};
+use tagway_core::clock::{SharedClock, SystemClock};
+use tagway_core::feed::LiveFeed;
+use tagway_core::metrics::Metrics;
+use tagway_pages::script::SiteSdkScripts;
+use tagway_pages::script::proxy::ScriptProxy;
+use tagway_settings::{ConfigEnvironment, ConfigFile, SecretString};
+use tagway_storage::journal::{Journal as _, MIGRATIONS, SqliteJournal};
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -102,7 +102,10 @@ async fn open(
             visitor,
             cookie_issuers: Vec::new(),
             origin: None,
-            sdk: Arc::new(SiteSdkScripts::new(&site.sdk, tagway::script::SdkExtras::default())),
+            sdk: Arc::new(SiteSdkScripts::new(
+                &site.sdk,
+                tagway_pages::script::SdkExtras::default(),
+            )),
             integrations: Vec::new(),
             public: site.profiles.public,
         });

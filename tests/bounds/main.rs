@@ -23,7 +23,7 @@ use http::{Request, StatusCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 use peak_alloc::PeakAlloc;
 use shapes::{BEACONS, Format, ROUTES, VALUES};
-use tagway::vendors::VENDORS;
+use tagway_vendors::VENDORS;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Process, batch, raw, send, track, vendor, webhook_site,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{SimulatedFault, SimulatorKind, VendorSimulator};
+use tagway_simulator::vendors::{SimulatedFault, SimulatorKind, VendorSimulator};
 use tokio::time::Instant;
 
 use crate::harness::{

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
+use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, admin_get, batch, eventually, ledger, send, settled, track, vendor,

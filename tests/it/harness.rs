@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tagway::app::TagwayApp;
-use tagway::clock::SystemClock;
 use tagway::config::{self, ConfigSource};
-use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
-use tagway::settings::{ConfigEnvironment, ConfigFile};
+use tagway_core::clock::SystemClock;
+use tagway_settings::{ConfigEnvironment, ConfigFile};
+use tagway_simulator::vendors::{SimulatorKind, VendorSimulator};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ pub(crate) async fn vendor(kind: SimulatorKind) -> VendorSimulator {
 
 /// The settings of a site named `shop` that sends to `webhook`, with `more` for the destination.
 pub(crate) fn webhook_site(webhook: SocketAddr, more: &str) -> String {
-    let secret = tagway::demo::simulator::WEBHOOK_SECRET;
+    let secret = tagway_simulator::vendors::WEBHOOK_SECRET;
     format!(
         r#"
 {SITE}

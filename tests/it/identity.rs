@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tagway::clock::{Clock as _, SystemClock};
-use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
+use tagway_core::clock::{Clock as _, SystemClock};
+use tagway_simulator::vendors::{SimulatorKind, VendorSimulator};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, vendor, webhook_site,

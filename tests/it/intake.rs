@@ -5,7 +5,7 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{Gateway, SITE, batch, raw, send, track, vendor, webhook_site};
 

@@ -1,7 +1,7 @@
 //! Browser libraries that send to the gateway like to their vendors, each at its mount.
 
 use serde_json::json;
-use tagway::demo::simulator::{SimulatorKind, WEBHOOK_SECRET};
+use tagway_simulator::vendors::{SimulatorKind, WEBHOOK_SECRET};
 
 use crate::harness::{Gateway, SITE, send, vendor, webhook_site};
 

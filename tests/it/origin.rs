@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use flate2::read::GzDecoder;
-use tagway::script::compose::snippet;
+use tagway_pages::script::compose::snippet;
 
 use crate::harness::{Answer, DEADLINE, Gateway, SITE, batch, raw, send, track};
 

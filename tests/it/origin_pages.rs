@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tagway::script::compose::snippet;
+use tagway_pages::script::compose::snippet;
 
 use crate::harness::{Answer, Gateway, admin_get, batch, raw, send, track};
 use crate::origin::{

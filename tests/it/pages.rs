@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tagway::cli;
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{
     Answer, DEADLINE, Gateway, NO_RATES, SITE, admin_get, send, track, vendor, webhook_site,

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, admin_get, batch, send, settled, track, vendor, webhook_site, whole,

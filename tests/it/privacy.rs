@@ -1,7 +1,7 @@
 //! Effects of visitors' choices and sites' privacy settings, seen at the vendor.
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{Gateway, batch, vendor, webhook_site};
 

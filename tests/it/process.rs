@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
+use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     DEADLINE, NO_RATES, Process, SITE, TAGWAY, admin_get, batch, eventually, raw, send, settled,
@@ -197,7 +197,7 @@ async fn command_line_sends_lists_retries_and_replays() {
     words.push("--yes");
     let (code, said) = tagway(&words);
     assert_eq!(code, Some(0), "{said}");
-    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.accepted == before + 2;
+    let all = |tally: &tagway_simulator::vendors::SimulatorTally| tally.accepted == before + 2;
     webhook.wait_for(DEADLINE, all).await.expect("both again");
     settled(process.admin, 4).await;
     assert!(process.terminate().success());

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{NO_RATES, Process, TAGWAY, batch, send, settled, vendor, webhook_site};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
+use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     NO_RATES, Process, admin_get, batch, eventually, ledger, send, track, vendor, webhook_site,

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use tagway::demo::simulator::SimulatorKind;
+use tagway_simulator::vendors::SimulatorKind;
 
 use crate::harness::{
     DEADLINE, Process, admin_get, batch, eventually, send, track, vendor, webhook_site, whole,

@@ -17,8 +17,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::{Value, json};
 use tagway::config;
-use tagway::settings::{ConfigEnvironment, ConfigFile, HIDDEN};
-use tagway::vendors::VENDORS;
+use tagway_settings::{ConfigEnvironment, ConfigFile, HIDDEN};
+use tagway_vendors::VENDORS;
 
 use crate::harness::{
     NO_RATES, Process, SITE, TAGWAY, admin_get, admin_post, batch, eventually, send, whole,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{IntercomWorkspace, SimulatorKind, VendorSimulator};
+use tagway_simulator::vendors::{IntercomWorkspace, SimulatorKind, VendorSimulator};
 
 use crate::harness::{
     NO_RATES, Process, SITE, admin_post, batch, eventually, send, settled, vendor,

@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
+use tagway_simulator::vendors::{SimulatorKind, VendorSimulator};
+use tagway_storage::postgres::test_server;
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, settled, vendor, webhook_site,
     whole,
 };
-
-#[path = "../../src/postgres/server.rs"]
-mod server;
 
 fn settings(url: &str, schema: &str, webhook: SocketAddr) -> String {
     let rule = "[[sites.destinations.mapping.rules]]\n\
@@ -66,7 +64,7 @@ fn told(webhook: &VendorSimulator, id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_share_profiles() {
-    let Some(url) = server::url() else { return };
+    let Some(url) = test_server::url() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
     let settings = settings(url, "shared_people", webhook.address());
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -96,7 +94,7 @@ async fn gateways_share_profiles() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_accepted_and_wait_while_the_database_is_down() {
-    let Some(url) = server::url() else { return };
+    let Some(url) = test_server::url() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
     // A port without a listener yet.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -122,7 +120,7 @@ async fn events_are_accepted_and_wait_while_the_database_is_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn database_is_trusted_only_by_its_certificate() {
-    let Some((url, certificate)) = server::secure() else { return };
+    let Some((url, certificate)) = test_server::secure() else { return };
     let webhook = vendor(SimulatorKind::Webhook).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tagway.toml");

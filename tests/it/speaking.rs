@@ -6,7 +6,7 @@ use std::cell::Cell;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tagway::demo::simulator::{SimulatorKind, VendorSimulator};
+use tagway_simulator::vendors::{SimulatorKind, VendorSimulator};
 
 use crate::harness::{Answer, NO_RATES, Process, raw, send, settled, vendor, webhook_site};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tagway::demo::simulator::{SimulatedFault, SimulatorKind};
+use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 
 use crate::harness::{
     DEADLINE, NO_RATES, Process, TAGWAY, admin_get, batch, eventually, ledger, send, settled,
@@ -118,7 +118,8 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
     webhook.set_fault(None);
     let rows = settled(process.admin, 8).await;
     assert_eq!((rows[0].delivered, rows[0].dead), (5, 1), "{rows:?}");
-    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("bob-4");
+    let all =
+        |tally: &tagway_simulator::vendors::SimulatorTally| tally.events.contains_key("bob-4");
     webhook.wait_for(DEADLINE, all).await.expect("the others go on");
     let tally = webhook.tally();
     assert!(tally.events.contains_key("bob-3"));
@@ -140,7 +141,8 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
     let process = Process::start(&data, &file, &settings);
     assert_eq!(tagway(&process, &["forget", "ann", "--undo"]), "3 ids are no longer suppressed\n");
     post(&process, &[event("ann-5", "ann", "track")]);
-    let all = |tally: &tagway::demo::simulator::SimulatorTally| tally.events.contains_key("ann-5");
+    let all =
+        |tally: &tagway_simulator::vendors::SimulatorTally| tally.events.contains_key("ann-5");
     webhook.wait_for(DEADLINE, all).await.expect("she is taken again");
     settled(process.admin, 9).await;
     assert!(process.terminate().success());

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{SimulatedFault, SimulatorTally, VendorSimulator};
-use tagway::demo::{VENDORS, vendor_settings};
-use tagway::vendors::request_preview;
+use tagway_simulator::vendors::{SimulatedFault, SimulatorTally, VendorSimulator};
+use tagway_simulator::{VENDORS, vendor_settings};
+use tagway_vendors::request_preview;
 
 use crate::harness::{
     DEADLINE, Gateway, NO_RATES, Process, Row, SITE, admin_get, batch, eventually, ledger, send,
@@ -83,7 +83,7 @@ const BROWSER: [(&str, &str); 4] = [
 
 /// The decompressed bodies of a vendor's requests.
 fn bodies(tally: &SimulatorTally) -> String {
-    let body = |seen: &tagway::demo::simulator::RecordedRequest| {
+    let body = |seen: &tagway_simulator::vendors::RecordedRequest| {
         let mut request = http::Request::new(seen.body.clone());
         *request.headers_mut() = seen.headers.clone();
         request_preview::body(&request) + "\n"
@@ -133,7 +133,7 @@ async fn visit_reaches_all_vendors_in_their_formats() {
             "\"plan\":{\"value\":\"pro\"}",
         ],
     );
-    let email = tagway::vendors::digest::sha256("one@x.example").unwrap();
+    let email = tagway_vendors::digest::sha256("one@x.example").unwrap();
     said(
         "meta",
         &[
@@ -201,7 +201,7 @@ async fn wrong_credentials_pause_one_destination_and_it_resumes_when_they_are_co
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let good = city.settings();
-    let token = tagway::demo::simulator::MIXPANEL_TOKEN;
+    let token = tagway_simulator::vendors::MIXPANEL_TOKEN;
     let process = Process::start(&data, &file, &good.replace(token, &"0".repeat(32)));
     let body = batch(&visit("p"));
     assert_eq!(

@@ -142,7 +142,8 @@ fn sections_of_the_contracts_that_the_code_cites_exist() {
         sections.insert(contract, headings.filter_map(number).collect());
     }
     let (mut complaints, mut citations) = (Vec::new(), 0);
-    let sources = ["src", "tests", "benches"].into_iter().flat_map(|folder| files(folder, "rs"));
+    let sources =
+        ["src", "crates", "tests", "benches"].into_iter().flat_map(|folder| files(folder, "rs"));
     for (name, text) in sources.filter(|(name, _)| !name.starts_with("tests/tidy/")) {
         // A citation may continue on the next line of its comment.
         let lines: Vec<&str> =

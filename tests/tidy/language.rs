@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{files, report};
+use super::{report, sources};
 
 /// The least mean length of a type's name, in characters.
 const MIN_MEAN_NAME: f64 = 11.0;
@@ -132,7 +132,7 @@ fn repeats_its_subject(line: &FirstLine) -> bool {
 #[test]
 fn names_of_types_and_first_lines_are_plain_language() {
     let (mut types, mut lines) = (Vec::new(), Vec::new());
-    for (name, text) in files("src", "rs") {
+    for (name, text) in sources() {
         let own = lines_outside_tests(&name, &text);
         types.extend(own.iter().filter_map(|line| type_name(line)));
         lines.extend(first_lines(&name, &own));

@@ -10,90 +10,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tagway::gateway::REJECTIONS;
-use tagway::script::compose::snippet;
-use tagway::vendors::{REASONS, VENDORS};
+use tagway_pages::script::compose::snippet;
+use tagway_vendors::{REASONS, VENDORS};
 
-/// The allowed imports. `event` imports the readers of values alone; [`SHARED`] has the modules that all may import.
-const IMPORTS: &[(&str, &[&str])] = &[
-    ("event", &[]),
-    ("address", &[]),
-    ("answer", &[]),
-    ("clock", &[]),
-    ("metrics", &[]),
-    ("settings", &[]),
-    ("values", &[]),
-    ("feed", &[]),
-    ("log", &[]),
-    ("store", &[]),
-    ("postgres", &[]),
-    ("edge", &[]),
-    ("visitor", &[]),
-    ("privacy", &[]),
-    ("bots", &[]),
-    ("geo", &[]),
-    ("origin", &["script", "vendors"]),
-    ("vendors", &["privacy"]),
-    ("script", &["address", "vendors"]),
-    ("journal", &["store"]),
-    ("profile", &["address", "journal", "postgres", "privacy", "store"]),
-    (
-        "gateway",
-        &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
-    ),
-    ("mapping", &["vendors"]),
-    ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
-    // The databases belong to its backends; the journal numbers sites.
-    ("segment", &["delivery", "journal", "postgres", "profile", "store", "vendors"]),
-    ("admin", &["delivery", "journal", "profile", "script", "segment"]),
-    (
-        "config",
-        &[
-            "admin",
-            "delivery",
-            "edge",
-            "gateway",
-            "geo",
-            "integrations",
-            "journal",
-            "log",
-            "postgres",
-            "privacy",
-            "profile",
-            "script",
-            "segment",
-            "visitor",
-        ],
-    ),
-    ("integrations", &["delivery", "privacy", "script", "vendors"]),
-    ("demo", &["script", "vendors"]),
-    ("audit", &["vendors"]),
-    ("app", &["*"]),
-    ("cli", &["*"]),
+/// The imports between the modules of one package: Cargo keeps the packages apart. A module that is not
+/// listed imports no other module of its package; `*` allows all.
+const IMPORTS: &[(&str, &str, &[&str])] = &[
+    ("core", "event", &["values"]),
+    ("core", "feed", &["event"]),
+    ("core", "visitor", &["event"]),
+    ("core", "privacy", &["event", "values"]),
+    ("core", "bots", &["event"]),
+    ("core", "geo", &["event"]),
+    ("storage", "journal", &["store"]),
+    ("storage", "profile", &["journal", "postgres", "store"]),
+    ("pages", "integrations", &["script"]),
+    ("pages", "origin", &["script"]),
+    ("tagway", "config", &["admin", "gateway", "log"]),
+    ("tagway", "app", &["*"]),
+    ("tagway", "cli", &["*"]),
 ];
 
-/// Other modules that may be imported everywhere. Pure modules, and those that all others build on, may
-/// only import the second list.
-const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings", "values"];
-const PLAIN: &[(&str, &[&str])] = &[
-    ("event", &["values"]),
-    ("address", &[]),
-    ("answer", &[]),
-    ("clock", &[]),
-    ("metrics", &[]),
-    ("settings", &[]),
-    ("values", &[]),
-    ("feed", &["event", "settings"]),
-    ("log", &["settings"]),
-    ("store", &["metrics"]),
-    ("postgres", &["event", "settings"]),
-    ("edge", &["answer", "metrics", "settings", "values"]),
-    ("visitor", &["event", "settings"]),
-    ("privacy", &["event", "settings", "values"]),
-    ("bots", &["event", "settings"]),
-    ("geo", &["event", "settings"]),
-    ("origin", &["answer", "settings"]),
-    ("vendors", &["event", "settings", "values"]),
-];
+/// The packages whose modules the table above is about.
+const LAYERED: &[&str] = &["core", "storage", "pages", "tagway"];
+
+/// Modules that the rest of their package does not know.
+const TOP_MODULES: &[(&str, &str)] = &[("vendors", "mapping"), ("delivery", "segment")];
 
 /// The most lines of a file's code, without its tests.
 const MAX_LINES: usize = 500;
@@ -185,9 +127,19 @@ fn imports(code: &str) -> BTreeSet<String> {
     found
 }
 
-fn module(name: &str) -> &str {
-    let rest = name.strip_prefix("src/").unwrap_or(name);
-    rest.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+/// The package of a source file, and its module there: `crates/core/src/event/rank.rs` is in `core`, `event`.
+fn place(name: &str) -> (&str, &str) {
+    let (package, rest) = match name.strip_prefix("crates/").and_then(|rest| rest.split_once('/')) {
+        Some((package, rest)) => (package, rest),
+        None => ("tagway", name),
+    };
+    let rest = rest.strip_prefix("src/").unwrap_or(rest);
+    (package, rest.split('/').next().unwrap_or_default().trim_end_matches(".rs"))
+}
+
+/// The sources of all packages.
+fn sources() -> Vec<(String, String)> {
+    files("src", "rs").into_iter().chain(files("crates", "rs")).collect()
 }
 
 /// Fails with all complaints at once.
@@ -197,35 +149,31 @@ fn report(complaints: Vec<String>) {
 
 #[test]
 fn modules_import_only_allowed_modules() {
-    let table: BTreeMap<&str, &[&str]> = IMPORTS.iter().copied().collect();
-    let plain: BTreeMap<&str, &[&str]> = PLAIN.iter().copied().collect();
     let mut complaints = Vec::new();
-    for (name, text) in files("src", "rs") {
-        let module = module(&name);
+    for (name, text) in sources() {
+        let (package, module) = place(&name);
         if matches!(module, "main" | "lib") {
             continue;
         }
-        let Some(allowed) = table.get(module) else {
-            complaints.push(format!("{name}: the module {module} is not in the table of imports"));
-            continue;
-        };
-        let shared = plain.get(module).copied().unwrap_or(SHARED);
+        let allowed = IMPORTS.iter().find(|(of, one, _)| (*of, *one) == (package, module));
+        let allowed = allowed.map_or(&[][..], |(_, _, allowed)| allowed);
         for import in imports(&code(&name, &text)) {
-            let may = import == module
+            let is_allowed = import == module
                 || allowed.contains(&"*")
                 || allowed.contains(&import.as_str())
-                || shared.contains(&import.as_str());
-            if !may {
+                || !LAYERED.contains(&package);
+            let is_above = TOP_MODULES.contains(&(package, import.as_str())) && import != module;
+            if !is_allowed || is_above {
                 complaints.push(format!("{name}: {module} may not import {import}"));
             }
-            // The three `mod.rs` turn the store's errors into their own.
-            let is_backend = name.contains("sqlite") || name.ends_with("/mod.rs");
-            if import == "store"
-                && matches!(module, "journal" | "profile" | "segment")
-                && !is_backend
-            {
-                complaints.push(format!("{name}: only the SQLite backends know the store"));
-            }
+        }
+        // The `mod.rs` of journal and profile turn the store's errors into their own.
+        let is_backend = name.contains("sqlite") || name.ends_with("/mod.rs");
+        let uses_store = code(&name, &text).contains("crate::store")
+            || code(&name, &text).contains("tagway_storage::store");
+        let is_client = matches!(package, "storage" | "delivery") && module != "store";
+        if uses_store && is_client && !is_backend {
+            complaints.push(format!("{name}: only the SQLite backends know the store"));
         }
     }
     report(complaints);
@@ -234,7 +182,7 @@ fn modules_import_only_allowed_modules() {
 #[test]
 fn files_are_short_and_begin_with_a_header() {
     let mut complaints = Vec::new();
-    for (name, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+    for (name, text) in sources().into_iter().chain(files("tests", "rs")) {
         let lines = text.lines().count();
         let own = text.split("\nmod tests {").next().unwrap_or_default().lines().count();
         if own > MAX_LINES || (name.ends_with("/tests.rs") && lines > MAX_LINES) {
@@ -253,13 +201,19 @@ fn files_are_short_and_begin_with_a_header() {
 }
 
 #[test]
-fn lib_header_names_every_module() {
-    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+fn each_packages_header_names_its_modules() {
     let mut complaints = Vec::new();
-    for line in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
-        let module = line.trim_end_matches(';');
-        if !map.contains(&format!("[`{module}`]")) {
-            complaints.push(format!("src/lib.rs: the map does not mention {module}"));
+    for (name, text) in sources() {
+        // A package that is one thing has its parts' names in its prose, where they help.
+        let (package, module) = place(&name);
+        if module != "lib" || !LAYERED.contains(&package) {
+            continue;
+        }
+        for line in text.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+            let module = line.trim_end_matches(';');
+            if !text.contains(&format!("[`{module}`]")) {
+                complaints.push(format!("{name}: the header does not mention {module}"));
+            }
         }
     }
     report(complaints);
@@ -274,24 +228,28 @@ fn vendor_folders_list_and_fixtures_agree() {
     };
     let listed: BTreeSet<String> = VENDORS.iter().map(|vendor| vendor.name.to_owned()).collect();
     assert_eq!(listed.len(), VENDORS.len(), "a vendor is listed twice");
-    let mut vendors = folders("src/vendors");
-    assert!(vendors.remove("beacon_format"), "what beacons have in common is no vendor");
-    assert_eq!(vendors, listed, "src/vendors and VENDORS");
+    let mut vendors = folders("crates/vendors/src");
+    for shared in ["beacon_format", "mapping"] {
+        assert!(vendors.remove(shared), "{shared} is no vendor");
+    }
+    assert_eq!(vendors, listed, "crates/vendors/src and VENDORS");
     assert_eq!(folders("tests/fixtures/vendors"), listed, "fixtures and VENDORS");
 }
 
 #[test]
 fn dashboard_metrics_exist_and_names_are_only_in_the_metrics_module() {
-    let names = fs::read_to_string(root().join("src/metrics/entries.rs")).unwrap();
+    let names = fs::read_to_string(root().join("crates/core/src/metrics/entries.rs")).unwrap();
     let missing: Vec<String> = METRICS
         .iter()
         .filter(|name| !names.contains(&format!("\"{name}\"")))
-        .map(|name| format!("src/metrics/entries.rs: {name} is missing"))
+        .map(|name| format!("crates/core/src/metrics/entries.rs: {name} is missing"))
         .collect();
     let mut complaints = missing;
-    for (name, text) in files("src", "rs") {
-        if !name.starts_with("src/metrics/") && code(&name, &text).contains(".register(") {
-            complaints.push(format!("{name}: metrics are registered in src/metrics"));
+    for (name, text) in sources() {
+        if !name.starts_with("crates/core/src/metrics/")
+            && code(&name, &text).contains(".register(")
+        {
+            complaints.push(format!("{name}: metrics are registered in crates/core/src/metrics"));
         }
     }
     report(complaints);
@@ -347,7 +305,12 @@ fn check_reasons(table: &[(&str, &str)], found: &BTreeSet<String>, folders: &[&s
 
 #[test]
 fn every_reason_of_an_event_is_explained() {
-    let folders = ["src/vendors", "src/delivery", "src/segment/sync", "src/privacy"];
+    let folders = [
+        "crates/vendors/src",
+        "crates/delivery/src",
+        "crates/delivery/src/segment/sync",
+        "crates/core/src/privacy",
+    ];
     let calls = [
         "Reason::new(",
         "Reason::detailed(",
@@ -371,7 +334,7 @@ fn every_reason_of_an_event_is_explained() {
     ];
     let mut found = first_words(&folders, &calls);
     // Codes of calls without a reply, and of Meta's sources and amounts, are bare literals.
-    found.extend(first_words(&["src/vendors/meta"], &["Err("]));
+    found.extend(first_words(&["crates/vendors/src/meta"], &["Err("]));
     check_reasons(REASONS, &found, &folders);
 }
 
@@ -385,7 +348,7 @@ fn every_reason_of_a_rejection_is_explained() {
     for rest in codes.unwrap().split("=> \"").skip(1) {
         found.insert(rest.split('"').next().unwrap().to_owned());
     }
-    check_reasons(REJECTIONS, &found, &["src/gateway", "src/vendors"]);
+    check_reasons(REJECTIONS, &found, &["src/gateway", "crates/vendors/src"]);
 }
 
 #[test]
@@ -415,8 +378,7 @@ fn readme_has_the_current_snippet() {
 fn code_has_no_todo_marks_or_local_paths() {
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
     let mut complaints = Vec::new();
-    let all =
-        files("src", "rs").into_iter().chain(files("tests", "rs")).chain(files("benches", "rs"));
+    let all = sources().into_iter().chain(files("tests", "rs")).chain(files("benches", "rs"));
     for (name, text) in all {
         for (number, line) in (1..).zip(text.lines()) {
             for mark in marks.iter().filter(|mark| line.contains(*mark)) {

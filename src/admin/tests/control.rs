@@ -1,8 +1,8 @@
 //! A fake gateway that records its calls.
 
 use super::*;
-use crate::delivery::PauseInitiator;
-use crate::script::proxy::ScriptVersion;
+use tagway_delivery::PauseInitiator;
+use tagway_pages::script::proxy::ScriptVersion;
 
 /// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
 /// `bare` without one.
@@ -133,7 +133,7 @@ impl AdminControl for FakeControl {
     }
 
     async fn scrape(&self) -> String {
-        crate::metrics::Metrics::new().render()
+        tagway_core::metrics::Metrics::new().render()
     }
 
     fn now(&self) -> Timestamp {

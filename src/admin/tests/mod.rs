@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use self::control::FakeControl;
 use self::journal::FakeJournal;
 use super::*;
-use crate::feed::FeedEvent;
-use crate::journal::*;
+use tagway_core::feed::FeedEvent;
+use tagway_storage::journal::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,12 +1,12 @@
 //! The segments' routes over an embedded database with a few people.
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::journal::SiteId;
-use crate::profile;
-use crate::segment::{self, SegmentScheduler, SiteSegments, SqliteSegmentStore};
-use crate::settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
-use crate::store::{CommitSyncMode, SqliteStore};
+use tagway_core::clock::ManualClock;
+use tagway_delivery::segment::{self, SegmentScheduler, SiteSegments, SqliteSegmentStore};
+use tagway_settings::{ConfigEnvironment, ConfigErrorReport, ConfigFile, SettingsSection};
+use tagway_storage::journal::SiteId;
+use tagway_storage::profile;
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
 
 const SEGMENT: &str = r#"
 name = "pros"
@@ -44,7 +44,7 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<SegmentScheduler>) {
         Arc::new(backend),
         settings,
         clock,
-        Arc::new(crate::metrics::Metrics::new()),
+        Arc::new(tagway_core::metrics::Metrics::new()),
     );
     let (report, environment) = (ConfigErrorReport::default(), ConfigEnvironment::default());
     let source = ConfigFile { name: "test".to_owned(), text: SEGMENT.to_owned() };

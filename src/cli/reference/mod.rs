@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 
 use super::{CommandError, print};
 use crate::gateway::REJECTIONS;
-use crate::metrics::Metrics;
-use crate::vendors::REASONS;
+use tagway_core::metrics::Metrics;
+use tagway_vendors::REASONS;
 
 /// A page of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,9 +11,8 @@ use super::repeated::{FIELDS, fields_with_repeats, read_once};
 use super::shim_message::canonical_from_shim;
 use super::text::{BodyText, is_within};
 use crate::gateway::rejection::RequestRejection;
-use crate::values::time::read_event_time;
-use crate::vendors;
-use crate::vendors::beacon_format::{self, JsonListError, UnreadableItem};
+use tagway_core::values::time::read_event_time;
+use tagway_vendors::beacon_format::{self, JsonListError, UnreadableItem};
 
 /// A body's messages, not yet judged, and the members that apply to all of them.
 pub(in crate::gateway) struct MessageEnvelope<'a> {
@@ -266,7 +265,7 @@ impl<'a> MessageEnvelope<'a> {
         text: &str,
         terms: &DecodeContext<'_>,
     ) -> Result<MessageDraft, RejectionCode> {
-        let shim = fields.shim.text().and_then(vendors::find).filter(|it| it.shim.is_some());
+        let shim = fields.shim.text().and_then(tagway_vendors::find).filter(|it| it.shim.is_some());
         let is_short = text.len() <= terms.limits.event_bytes;
         let mut draft = match canonical_from_shim(shim.filter(|_| is_short), text)? {
             None => self.draft(index, fields, text.len(), terms)?,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::event::is_placeholder;
+use tagway_core::event::is_placeholder;
 
 /// A field that should be text. Numbers and booleans are read as their text; a list or an object is ignored and
 /// counted.

@@ -14,10 +14,10 @@ use super::proof::LoginProofs;
 use super::readable::is_readable;
 use super::repeated::read_once;
 use super::{DecodeContext, time};
-use crate::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
-use crate::privacy::ConsentRecord;
-use crate::values::address::read_visitor_address;
-use crate::values::time::read_event_time;
+use tagway_core::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
+use tagway_core::privacy::ConsentRecord;
+use tagway_core::values::address::read_visitor_address;
+use tagway_core::values::time::read_event_time;
 
 /// A message that passed every check but those of identity, and the members of its context that the gateway needs.
 #[derive(Debug)]

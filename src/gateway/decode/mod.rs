@@ -25,7 +25,7 @@ pub(super) use text::BodyText;
 use jiff::Timestamp;
 
 use super::settings::GatewayLimits;
-use crate::event::EventKind;
+use tagway_core::event::EventKind;
 
 /// The facts of a request that its messages are read with.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 //! with dotted names. Both become the text of a message, which is judged like any other. A pixel has no route that
 //! implies the kind: an `event` makes it a track, unless it has a `type`.
 
-use crate::event::JsonObject;
 use crate::gateway::rejection::RequestRejection;
-use crate::vendors::beacon_format;
+use tagway_core::event::JsonObject;
+use tagway_vendors::beacon_format;
 
 /// The most fields in one query: the header limits bound its length, this one the tree.
 const MAX_FIELDS: usize = 200;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::loose::LooseText;
 use super::message::RejectionCode;
-use crate::event::{JsonObject, RawJsonObject};
+use tagway_core::event::{JsonObject, RawJsonObject};
 
 /// The names of a proof where no other member has them.
 const NAMES: [&str; 3] = ["proof", "userHash", "user_hash"];

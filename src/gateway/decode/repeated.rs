@@ -3,7 +3,7 @@
 
 use super::fields::MessageFields;
 use super::loose::LooseText;
-use crate::event::RawMembers;
+use tagway_core::event::RawMembers;
 
 /// The keys of [`MessageFields`], as they appear in messages.
 pub(super) const FIELDS: &[&str] = &[

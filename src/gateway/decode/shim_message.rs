@@ -1,8 +1,8 @@
 //! Messages of shims, which use their vendor's terms.
 
 use super::message::RejectionCode;
-use crate::event::JsonObject;
-use crate::vendors::Vendor;
+use tagway_core::event::JsonObject;
+use tagway_vendors::Vendor;
 
 /// Translates a message from a vendor's terms to the spec's, if it uses them. Its text is within the limits of one
 /// event.

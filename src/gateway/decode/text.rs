@@ -15,7 +15,7 @@ use memchr::memmem;
 
 use super::readable::PRIVATE_KEY;
 use crate::gateway::rejection::RequestRejection;
-use crate::values::digits;
+use tagway_core::values::digits;
 
 /// The longest run of digits that cannot be too large for a reader: the largest double has 309.
 const MAX_DIGITS: usize = 300;

@@ -19,8 +19,6 @@ use hyper::body::Body;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::answer::ResponseBody;
-use crate::event::RawBeacon;
 use crate::gateway::accept::{DecodedMessages, SenderKind};
 use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::body::{self, ReceivedBody};
@@ -32,9 +30,11 @@ use crate::gateway::rejection::RequestRejection;
 use crate::gateway::settings::GatewayLimits;
 use crate::gateway::snapshot::GatewaySnapshot;
 use crate::gateway::{SiteRequest, head};
-use crate::privacy::{ConsentRecord, PrivacyPolicy};
-use crate::vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
-use crate::vendors::beacon_format::MessageBatch;
+use tagway_core::answer::ResponseBody;
+use tagway_core::event::RawBeacon;
+use tagway_core::privacy::{ConsentRecord, PrivacyPolicy};
+use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
+use tagway_vendors::beacon_format::MessageBatch;
 
 /// The longest header field that is passed on.
 const MAX_FIELD_BYTES: usize = 256;

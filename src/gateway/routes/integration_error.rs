@@ -8,11 +8,11 @@ use http::Response;
 use hyper::body::Body;
 use serde::Deserialize;
 
-use crate::answer::ResponseBody;
 use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::settings::GatewayLimits;
 use crate::gateway::{SiteRequest, body};
+use tagway_core::answer::ResponseBody;
 
 /// The largest report, in bytes: three times a page's.
 const REPORT_BYTES: usize = 2048;

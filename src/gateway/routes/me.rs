@@ -6,11 +6,11 @@ use http::{HeaderName, HeaderValue, Response};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::answer::ResponseBody;
-use crate::event::JsonObject;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, answer, head};
-use crate::visitor::{self, StoragePermissions, VisitorRequest};
+use tagway_core::answer::ResponseBody;
+use tagway_core::event::JsonObject;
+use tagway_core::visitor::{self, StoragePermissions, VisitorRequest};
 
 /// Pages of the site's other origins use CORS, which this does not affect; other sites cannot even load it.
 const POLICY: (HeaderName, HeaderValue) = (
@@ -71,14 +71,16 @@ mod tests {
 
     use serde_json::json;
 
-    use crate::bots;
-    use crate::event::SenderRank;
     use crate::gateway::tests::{TestGateway, limits, page, start_gateway, to};
     use crate::gateway::{GatewaySiteSettings, GatewaySiteSetup, GatewaySnapshot};
-    use crate::metrics::Metrics;
-    use crate::profile::{self, ProfileService, ProfileUpdate, SqliteProfileStore, update_of};
-    use crate::store::{CommitSyncMode, SqliteStore};
-    use crate::vendors::test_support;
+    use tagway_core::bots;
+    use tagway_core::event::SenderRank;
+    use tagway_core::metrics::Metrics;
+    use tagway_storage::profile::{
+        self, ProfileService, ProfileUpdate, SqliteProfileStore, update_of,
+    };
+    use tagway_storage::store::{CommitSyncMode, SqliteStore};
+    use tagway_vendors::test_support;
 
     /// Returns a test gateway whose pages may read their visitor's plan and orders.
     async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
@@ -103,7 +105,7 @@ mod tests {
                 privacy: Arc::default(),
                 placeholder_ids: Arc::default(),
                 bots: bots::BotSettings { policy: bots::BotPolicy::Flag, score: 50 },
-                shims: crate::script::ShimSettings::new(),
+                shims: tagway_pages::script::ShimSettings::new(),
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
                 origins: vec!["https://shop.example".to_owned()],
@@ -111,14 +113,14 @@ mod tests {
                 server_token: None,
                 origin: None,
             },
-            visitor: crate::visitor::tests::settings(),
+            visitor: tagway_core::visitor::test_support::settings(),
             cookie_issuers: Vec::new(),
             origin: None,
-            sdk: crate::script::tests::sdk(),
+            sdk: tagway_pages::script::test_support::sdk(),
             integrations: Vec::new(),
             public: test_support::settings(text, profile::SiteProfileSettings::read).public,
         };
-        let geo = crate::geo::tests::zurich();
+        let geo = tagway_core::geo::test_support::zurich();
         house.gateway.reload(GatewaySnapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
         (house, profiles, folder)
     }

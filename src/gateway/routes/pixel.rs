@@ -3,11 +3,11 @@
 
 use http::Response;
 
-use crate::answer::ResponseBody;
 use crate::gateway::accept::SenderKind;
 use crate::gateway::answer::AcceptOutcome;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, answer, decode};
+use tagway_core::answer::ResponseBody;
 
 pub(in crate::gateway) async fn answer(
     arrived: &SiteRequest<'_>,

@@ -5,10 +5,10 @@ use http::Response;
 use url::form_urlencoded::parse;
 
 use super::script::served;
-use crate::answer::ResponseBody;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, preview};
-use crate::script::BrowserCaching;
+use tagway_core::answer::ResponseBody;
+use tagway_pages::script::BrowserCaching;
 
 pub(in crate::gateway) fn answer(
     arrived: &SiteRequest<'_>,

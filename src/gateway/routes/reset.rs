@@ -4,11 +4,11 @@
 use http::Response;
 use uuid::Uuid;
 
-use crate::answer::ResponseBody;
 use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, head};
-use crate::visitor::{self, StoragePermissions, VisitorRequest};
+use tagway_core::answer::ResponseBody;
+use tagway_core::visitor::{self, StoragePermissions, VisitorRequest};
 
 pub(in crate::gateway) fn answer(
     arrived: &SiteRequest<'_>,

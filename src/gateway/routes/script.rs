@@ -2,11 +2,11 @@
 
 use http::{Response, StatusCode};
 
-use crate::answer::ResponseBody;
 use crate::gateway::SiteRequest;
 use crate::gateway::rejection::RequestRejection;
-use crate::metrics::ScriptRequestLabels;
-use crate::script::{BrowserCaching, ServedScript};
+use tagway_core::answer::ResponseBody;
+use tagway_core::metrics::ScriptRequestLabels;
+use tagway_pages::script::{BrowserCaching, ServedScript};
 
 pub(in crate::gateway) fn answer(
     arrived: &SiteRequest<'_>,

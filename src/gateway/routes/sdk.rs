@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::Body;
 
-use crate::answer::ResponseBody;
 use crate::gateway::accept::SenderKind;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, answer};
+use tagway_core::answer::ResponseBody;
 
 pub(in crate::gateway) async fn answer<B>(
     arrived: &SiteRequest<'_>,

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::Body;
 
-use crate::answer::ResponseBody;
-use crate::event::EventKind;
 use crate::gateway::accept::SenderKind;
 use crate::gateway::answer::AcceptOutcome;
 use crate::gateway::credentials::CredentialCheck;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, answer, head};
+use tagway_core::answer::ResponseBody;
+use tagway_core::event::EventKind;
 
 pub(in crate::gateway) async fn answer<B>(
     arrived: &SiteRequest<'_>,

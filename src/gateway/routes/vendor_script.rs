@@ -8,8 +8,8 @@ use http_body_util::Full;
 use crate::gateway::mounts::ActiveMount;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::{SiteRequest, head};
-use crate::metrics::ScriptRequestLabels;
-use crate::script::proxy::{ScriptMount, ScriptRequest};
+use tagway_core::metrics::ScriptRequestLabels;
+use tagway_pages::script::proxy::{ScriptMount, ScriptRequest};
 
 pub(in crate::gateway) async fn answer(
     arrived: &SiteRequest<'_>,

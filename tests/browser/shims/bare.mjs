@@ -13,11 +13,11 @@ const DEADLINE_MS = Number(process.env.DEADLINE_MS ?? 20_000);
 const dist = (name) => readFileSync(new URL(`../../../static/sdk/dist/${name}.js`, import.meta.url), "utf8");
 const once1 = (name, script) => `if(!tagway.loaded.${name}){tagway.loaded.${name}=1;${script}}\n`;
 
-/** What the vendors' shims share, by vendor, in the order in which it comes: as src/vendors say. */
+/** What the vendors' shims share, by vendor, in the order in which it comes: as crates/vendors/src say. */
 const NEEDS = { segment: ["stub", "state"], mixpanel: ["stub", "state"], amplitude: ["stub", "state"], posthog: ["stub", "state"],
   ga4: ["stub", "state"], meta: ["stub", "state"], intercom: ["stub", "state", "chat"], drift: ["stub", "chat"] };
 
-/** /tw.js with the shims of these vendors: src/script/compose.rs. */
+/** /tw.js with the shims of these vendors: crates/pages/src/script/compose.rs. */
 export function composed(vendors, settings = {}) {
   const shared = [...new Set(vendors.flatMap((vendor) => NEEDS[vendor]))];
   return `if(!(window.tagway&&window.tagway.loaded)){(window.tagway=window.tagway||{}).settings=${JSON.stringify(settings)};` +

@@ -20,7 +20,7 @@ export interface ClientSettings extends Wish {
   settings: Record<string, string>;
 }
 
-/** How a vendor's library is fed: src/vendors/X/client.ts. */
+/** How a vendor's library is fed: crates/vendors/src/X/client.ts. */
 export interface Adapter {
   /** Before the library is loaded: what it must find. */
   prepare?(settings: Record<string, string>, api?: string): void;

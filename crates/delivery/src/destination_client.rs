@@ -1,0 +1,258 @@
+//! The calls of one batch to its vendor: throttled, timed, counted, and published to the live feed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use governor::DefaultDirectRateLimiter;
+use http::Request;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::EgressClient;
+use super::exchange::{BatchExchanges, FailedAttemptLog};
+use tagway_core::clock::SharedClock;
+use tagway_core::feed::{FeedEvent, LiveFeed};
+use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics};
+use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
+use tagway_storage::journal::GuardedWork;
+use tagway_vendors::{
+    ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
+};
+
+/// The most characters of a body in the live feed.
+const SHOWN_CHARS: usize = 4000;
+
+/// The parts that all calls to one destination share.
+pub(super) struct DestinationClient {
+    pub(super) labels: DestinationLabels,
+    pub(super) egress: EgressClient,
+    pub(super) timeout: Duration,
+    /// Cancelled when the destination is being stopped.
+    pub(super) stop: CancellationToken,
+    pub(super) throttle: Option<DefaultDirectRateLimiter>,
+    pub(super) secrets: Vec<SecretString>,
+    pub(super) redaction: SecretRedactor,
+    pub(super) clock: SharedClock,
+    pub(super) feed: LiveFeed,
+    pub(super) metrics: Arc<Metrics>,
+    /// The last tries of events that have not ended.
+    pub(super) failures: FailedAttemptLog,
+    /// The most characters of a request, or of a reply, that are stored with an event.
+    pub(super) kept_chars: usize,
+    /// Read-locked while a settlement is written and counted, write-locked to show both at one moment.
+    pub(super) settlement_lock: Arc<RwLock<()>>,
+}
+
+/// The calls of one batch to its vendor.
+pub(super) struct BatchCaller {
+    pub(super) client: Arc<DestinationClient>,
+    /// The events of the batch, for the live feed.
+    pub(super) seqs: Vec<u64>,
+    /// The poison guard's record that the batch is being processed; `None` while the worker is not careful.
+    pub(super) section: Mutex<Option<GuardedWork>>,
+    pub(super) exchanges: BatchExchanges,
+}
+
+impl BatchCaller {
+    /// Builds a caller for calls without events.
+    pub(super) fn without_events(line: Arc<DestinationClient>) -> Self {
+        Self::of(line, Vec::new(), None)
+    }
+
+    /// Builds a caller for a batch of these events.
+    pub(super) fn of(
+        line: Arc<DestinationClient>,
+        seqs: Vec<u64>,
+        section: Option<GuardedWork>,
+    ) -> Self {
+        Self {
+            client: line,
+            seqs,
+            section: Mutex::new(section),
+            exchanges: BatchExchanges::default(),
+        }
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
+        let line = &self.client;
+        if let Some(throttle) = &line.throttle {
+            tokio::select! {
+                () = throttle.until_ready() => {}
+                () = line.stop.cancelled() => {}
+            }
+        }
+        // A running call may end, but no further call of the batch starts.
+        if line.stop.is_cancelled() {
+            return Err(VendorCallError::Stopping);
+        }
+        let shown = line.feed.is_watched().then(|| line.request_excerpt(&request));
+        // The body is shared; calls without events are not stored.
+        let kept = (!self.seqs.is_empty()).then(|| (line.clock.now(), request.clone()));
+        let started = Instant::now();
+        let result = line.egress.send(request, line.timeout).await;
+        let elapsed = started.elapsed();
+        line.count(&result, elapsed);
+        if let Some((at, request)) = kept {
+            self.exchanges.remember((at, self.seqs.len()), request, &result);
+        }
+        if let Some(shown) = shown {
+            line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl VendorCall for BatchCaller {
+    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
+        // While the batch waits for the vendor, no code of it runs here.
+        if let Some(section) = &mut *self.section.lock().await {
+            section.pause().await;
+        }
+        let result = self.send(request).await;
+        if let Some(section) = &mut *self.section.lock().await {
+            section.resume().await;
+        }
+        result
+    }
+
+    fn set_current_event(&self, event: u64) {
+        self.exchanges.set_current_event(event);
+    }
+
+    fn register_secret(&self, secret: &SecretString) {
+        self.client.redaction.add_issued(secret);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.client.clock.now()
+    }
+}
+
+/// A request as the live feed shows it.
+struct RequestExcerpt {
+    request_line: String,
+    body: String,
+    /// True if the reply must not be shown.
+    hides_reply: bool,
+}
+
+impl RequestExcerpt {
+    /// Returns the status of the reply, and its text for the live feed.
+    fn reply(&self, result: &Result<VendorReply, VendorCallError>) -> (Option<u16>, String) {
+        match result {
+            Ok(reply) => {
+                let body = String::from_utf8_lossy(&reply.body);
+                let body = if self.hides_reply { HIDDEN.into() } else { body };
+                (Some(reply.status.as_u16()), body.into_owned())
+            }
+            Err(error) => (None, error.to_string()),
+        }
+    }
+}
+
+impl DestinationClient {
+    fn count(&self, result: &Result<VendorReply, VendorCallError>, elapsed: Duration) {
+        let result = match result {
+            Ok(reply) => match reply.status.as_u16() {
+                200..=299 => "2xx",
+                300..=399 => "3xx",
+                429 => "429",
+                400..=499 => "4xx",
+                _ => "5xx",
+            },
+            Err(VendorCallError::Timeout(_)) => "timeout",
+            Err(VendorCallError::Unreachable(_)) => "unreachable",
+            Err(VendorCallError::Cut(_)) => "cut",
+            Err(VendorCallError::Forbidden) => "forbidden",
+            Err(VendorCallError::Stopping) => "stopping",
+        };
+        let DestinationLabels { site, destination } = self.labels.clone();
+        let labels = AttemptLabels { site, destination, result };
+        self.metrics.delivery_attempts.get_or_create(&labels).inc();
+        self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
+    }
+
+    fn request_excerpt(&self, request: &Request<Bytes>) -> RequestExcerpt {
+        let line = format!("{} {}", request.method(), request.uri());
+        RequestExcerpt {
+            request_line: self.feed_excerpt(line),
+            body: self.feed_excerpt(request_preview::body(request)),
+            hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
+        }
+    }
+
+    /// Returns the part of a text that the live feed shows.
+    fn feed_excerpt(&self, text: String) -> String {
+        self.cut(&text, SHOWN_CHARS)
+    }
+
+    /// Returns the part of a text that is stored with an event.
+    pub(super) fn stored_excerpt(&self, text: String) -> String {
+        self.cut(&text, self.kept_chars)
+    }
+
+    fn cut(&self, text: &str, chars: usize) -> String {
+        // Redacted first in all encodings: the remains of a longer form after `without` would not be found.
+        let text = self.redaction.excerpt(text, chars);
+        redact_secrets(&self.secrets, text)
+    }
+
+    fn call_feed_event(
+        &self,
+        seqs: &[u64],
+        shown: RequestExcerpt,
+        result: &Result<VendorReply, VendorCallError>,
+        elapsed: Duration,
+    ) -> FeedEvent {
+        let (status, reply) = shown.reply(result);
+        FeedEvent::Called {
+            at: self.clock.now(),
+            site: self.labels.site.clone(),
+            destination: self.labels.destination.clone(),
+            seqs: seqs.to_vec(),
+            request: shown.request_line,
+            body: shown.body,
+            status,
+            reply: self.feed_excerpt(reply),
+            milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Removes the destination's own secrets from a text, plain or percent-encoded: also those that are too
+/// short to be searched for everywhere.
+pub fn redact_secrets(secrets: &[SecretString], mut text: String) -> String {
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        let encoded: String =
+            url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
+        for written in [secret.expose(), encoded.as_str()] {
+            if text.contains(written) {
+                text = text.replace(written, HIDDEN);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reply_with_a_secret_is_not_shown() {
+        let (status, headers) = (http::StatusCode::OK, http::HeaderMap::new());
+        let result =
+            Ok(VendorReply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
+        let shown = |hides_reply| {
+            RequestExcerpt { request_line: String::new(), body: String::new(), hides_reply }
+                .reply(&result)
+        };
+        assert_eq!(shown(true), (Some(200), HIDDEN.to_owned()));
+        assert!(shown(false).1.contains("hush"));
+    }
+}

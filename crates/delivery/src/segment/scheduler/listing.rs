@@ -1,0 +1,127 @@
+//! The list of segments for operators.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::counters::RuleCounterProgress;
+use super::super::sync::{SyncManager, SyncOverview};
+use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary};
+use super::{SegmentScheduler, SiteSegments};
+use tagway_core::metrics::SharedName;
+
+/// A segment as operators see it. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentOverview {
+    /// The site's name.
+    pub site: SharedName,
+    /// The segment's name.
+    pub name: SharedName,
+    /// The unit of its members: `user` or `group`.
+    pub by: &'static str,
+    /// The plan as a text.
+    pub schedule: String,
+    /// The rule as it is written.
+    #[serde(rename = "where")]
+    pub rule: Value,
+    /// The destinations that its members are synced to.
+    pub destinations: Vec<SharedName>,
+    /// The states of these syncs.
+    pub syncs: Vec<SyncOverview>,
+    /// True if a run was begun and has not ended.
+    pub is_running: bool,
+    /// The number of members now: `ran` has that of the last run.
+    pub members: u64,
+    /// The summary of the last run.
+    pub ran: Option<SegmentRunSummary>,
+    /// The time when it is due.
+    pub due_ms: Option<i64>,
+    /// The progress of the counters that its rule needs, if it needs any.
+    pub counting: Option<RuleCounterProgress>,
+    /// True if it is disabled because the process died repeatedly over it.
+    pub is_set_aside: bool,
+    /// The names of events in its rule under which nothing was counted.
+    pub uncounted: Vec<String>,
+}
+
+impl SegmentScheduler {
+    /// Lists every segment of a site, or of all.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if a store cannot be read.
+    pub async fn list(&self, of: Option<&str>) -> Result<Vec<SegmentOverview>, SegmentError> {
+        let now = self.clock.now().as_millisecond();
+        let states = self.syncs.as_ref().map(SyncManager::states).unwrap_or_default();
+        let mut listed = Vec::new();
+        for site in self.sites.load_full().iter() {
+            if of.is_some_and(|name| name != &*site.name) {
+                continue;
+            }
+            let kept = self.store.list_segments(site.id).await?;
+            let counters = self.counters(site).await?;
+            for segment in &site.segments {
+                let known = kept.iter().find(|known| *known.name == *segment.name);
+                let members = match known {
+                    Some(known) => self.store.size(known.id).await?,
+                    None => 0,
+                };
+                listed.push(SegmentOverview {
+                    site: site.name.clone(),
+                    name: segment.name.clone(),
+                    by: segment.unit.name(),
+                    schedule: segment.schedule.describe(),
+                    rule: segment.rule_source.clone(),
+                    destinations: segment.syncs.iter().map(|it| it.destination.clone()).collect(),
+                    syncs: states
+                        .iter()
+                        .filter(|it| it.site == site.name && it.segment == segment.name)
+                        .cloned()
+                        .collect(),
+                    is_running: known.is_some_and(|known| known.begun_at.is_some()),
+                    members,
+                    ran: known.and_then(|known| known.last_run.clone()),
+                    due_ms: self.due(site, segment, known, now),
+                    counting: counters
+                        .as_deref()
+                        .and_then(|it| RuleCounterProgress::of(&segment.rule, it)),
+                    is_set_aside: self.is_disabled(site, segment),
+                    uncounted: self.uncounted(site, segment).await?,
+                });
+            }
+            listed.extend(Self::list_orphaned_syncs(site, &states, &kept));
+        }
+        Ok(listed)
+    }
+
+    /// Lists the syncs that destinations still have of deleted segments of the site.
+    fn list_orphaned_syncs(
+        site: &SiteSegments,
+        states: &[SyncOverview],
+        known: &[SegmentRecord],
+    ) -> Vec<SegmentOverview> {
+        let is_gone = |name: &SharedName| site.segments.iter().all(|it| it.name != *name);
+        let mut left = BTreeMap::<SharedName, Vec<SyncOverview>>::new();
+        for state in states.iter().filter(|it| it.site == site.name && is_gone(&it.segment)) {
+            left.entry(state.segment.clone()).or_default().push(state.clone());
+        }
+        let listed = left.into_iter().map(|(name, syncs)| SegmentOverview {
+            site: site.name.clone(),
+            by: MembershipUnit::default().name(),
+            schedule: "removed".to_owned(),
+            rule: Value::Null,
+            destinations: Vec::new(),
+            syncs,
+            is_running: false,
+            members: 0,
+            ran: known.iter().find(|it| *it.name == *name).and_then(|it| it.last_run.clone()),
+            name,
+            due_ms: None,
+            counting: None,
+            is_set_aside: false,
+            uncounted: Vec::new(),
+        });
+        listed.collect()
+    }
+}

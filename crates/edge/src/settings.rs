@@ -1,0 +1,216 @@
+//! The edge's settings from `[listen]`, `[limits]` and `[tls]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use tokio_rustls::TlsAcceptor;
+
+use super::EdgeError;
+use super::tls::{self, CertificateExpiry, LoadedCertificates};
+use tagway_settings::SettingsSection;
+
+/// The edge's settings, as the configuration gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeSettings {
+    /// The address of the plain HTTP listener.
+    pub http: Option<SocketAddr>,
+    /// The address of the TLS listener.
+    pub https: Option<SocketAddr>,
+    /// The networks of proxies whose forwarding field and PROXY headers are trusted.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The field in which they name the client.
+    pub forwarded: ForwardedField,
+    /// True if connections start with a PROXY header.
+    pub proxy_protocol: bool,
+    /// True if plain requests are redirected to HTTPS.
+    pub redirect_to_https: bool,
+    /// The port of HTTPS that clients see.
+    pub redirect_port: u16,
+    /// The limits on clients.
+    pub limits: EdgeLimits,
+    /// The certificates; the first is for clients that name no host.
+    pub certificates: Vec<CertificateFiles>,
+    /// The time limit for a TLS handshake.
+    pub handshake_time: Duration,
+    /// The time before a certificate's expiry at which operators are warned.
+    pub expiry_warning: Duration,
+    /// The time for which browsers insist on TLS (HSTS); zero omits the header.
+    pub hsts_max_age: Duration,
+}
+
+/// The field in which trusted proxies name the client. The other one is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// A certificate with its chain, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The PEM file with the certificate first, then its chain.
+    pub cert: PathBuf,
+    /// The PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// The edge's part of `[limits]`: the limits on clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// The most connections at once.
+    pub connections: usize,
+    /// The most connections of one client (/32 of IPv4, /64 of IPv6) at once.
+    pub connections_per_client: usize,
+    /// The most bytes of a request's head.
+    pub header_bytes: usize,
+    /// The most fields of a request's head.
+    pub headers: usize,
+    /// The time for a request's head, and for a connection's first request.
+    pub header_time: Duration,
+    /// The time between two requests of a connection.
+    pub idle_time: Duration,
+    /// The time for a client to read some of its response.
+    pub write_time: Duration,
+    /// The most requests at once.
+    pub requests_in_flight: usize,
+    /// The most streams of one HTTP/2 connection at once.
+    pub http2_streams: u32,
+    /// The most streams that a client may reset faster than they are served.
+    pub http2_resets: usize,
+    /// The time for active requests when the gateway stops.
+    pub drain_time: Duration,
+}
+
+impl EdgeSettings {
+    /// Reads the edge's keys of the three tables.
+    pub fn read(
+        listen: &mut SettingsSection<'_>,
+        limits: &mut SettingsSection<'_>,
+        tls: &mut SettingsSection<'_>,
+    ) -> Self {
+        let mut certificates = Vec::new();
+        for mut section in tls.sections("certificates", None) {
+            let (cert, key) = (section.path("cert"), section.path("key"));
+            // Messages name the file, so it must not contain a key in place of a path.
+            for (name, path) in [("cert", &cert), ("key", &key)] {
+                if path.to_string_lossy().contains("-----BEGIN") {
+                    section.error(name, "must be the path of a file, not the file's content");
+                }
+            }
+            let are_paths = [&cert, &key].iter().all(|path| {
+                !path.as_os_str().is_empty() && !path.to_string_lossy().contains("-----BEGIN")
+            });
+            let files = CertificateFiles { cert, key };
+            if let (true, Err((name, message))) = (are_paths, tls::check(&files)) {
+                section.error(name, &message);
+            }
+            certificates.push(files);
+        }
+        let settings = Self {
+            http: listen.opt_parsed("http"),
+            https: listen.opt_parsed("https"),
+            trusted_proxies: listen.parsed_list("trusted_proxies"),
+            forwarded: listen.choice(
+                "forwarded",
+                &[
+                    ("x-forwarded-for", ForwardedField::XForwardedFor),
+                    ("forwarded", ForwardedField::Forwarded),
+                ],
+            ),
+            proxy_protocol: listen.boolean("proxy_protocol"),
+            redirect_to_https: listen.boolean("redirect_to_https"),
+            redirect_port: listen.integer("redirect_port", 1..=u16::MAX),
+            limits: EdgeLimits::read(limits),
+            certificates,
+            handshake_time: tls.positive_duration("handshake_time"),
+            expiry_warning: tls.duration("expiry_warning"),
+            hsts_max_age: tls.duration("hsts_max_age"),
+        };
+        if settings.https.is_some() && settings.certificates.is_empty() {
+            listen.error("https", "needs at least one of [[tls.certificates]]");
+        }
+        if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+            listen.error(
+                "proxy_protocol",
+                "needs trusted_proxies: PROXY headers of other networks are \
+            refused",
+            );
+        }
+        settings
+    }
+}
+
+impl EdgeLimits {
+    fn read(section: &mut SettingsSection<'_>) -> Self {
+        let limits = Self {
+            connections: section.integer("connections", 1..=10_000_000),
+            connections_per_client: section.integer("connections_per_client", 1..=10_000_000),
+            header_bytes: section.byte_count("header_bytes"),
+            headers: section.integer("headers", 1..=1000),
+            header_time: section.positive_duration("header_time"),
+            idle_time: section.positive_duration("idle_time"),
+            write_time: section.positive_duration("write_time"),
+            requests_in_flight: section.integer("requests_in_flight", 1..=10_000_000),
+            http2_streams: section.integer("http2_streams", 1..=10_000),
+            http2_resets: section.integer("http2_resets", 1..=10_000),
+            drain_time: section.duration("drain_time"),
+        };
+        // hyper's smallest read buffer.
+        if limits.header_bytes < 8 * 1024 {
+            section.error("header_bytes", "must be at least 8KiB");
+        }
+        limits
+    }
+}
+
+/// The settings that a running server can change, in the form that connections use.
+pub(super) struct LiveEdgeSettings {
+    pub(super) trusted: Vec<IpNet>,
+    pub(super) forwarded: ForwardedField,
+    pub(super) proxy_protocol: bool,
+    pub(super) redirect: Option<u16>,
+    pub(super) hsts: Option<HeaderValue>,
+    pub(super) limits: EdgeLimits,
+    pub(super) handshake_time: Duration,
+    pub(super) acceptor: Option<TlsAcceptor>,
+    /// The expiry of each certificate.
+    pub(super) expiries: Vec<CertificateExpiry>,
+}
+
+impl LiveEdgeSettings {
+    /// Reads the certificates, and takes the other settings as they are.
+    pub(super) async fn load(settings: &EdgeSettings) -> Result<Self, EdgeError> {
+        let (acceptor, expiries) = if settings.certificates.is_empty() {
+            (None, Vec::new())
+        } else {
+            let LoadedCertificates { config, expiries } =
+                tls::server_config(&settings.certificates).await?;
+            (Some(TlsAcceptor::from(Arc::new(config))), expiries)
+        };
+        let age = settings.hsts_max_age.as_secs();
+        let hsts =
+            (age > 0).then(|| HeaderValue::try_from(format!("max-age={age}")).ok()).flatten();
+        Ok(Self {
+            trusted: settings.trusted_proxies.clone(),
+            forwarded: settings.forwarded,
+            proxy_protocol: settings.proxy_protocol,
+            redirect: settings.redirect_to_https.then_some(settings.redirect_port),
+            hsts,
+            limits: settings.limits.clone(),
+            handshake_time: settings.handshake_time,
+            acceptor,
+            expiries,
+        })
+    }
+
+    /// Returns true if the peer is a trusted proxy.
+    pub(super) fn trusts(&self, peer: std::net::IpAddr) -> bool {
+        super::client_addr::is_trusted(&self.trusted, peer)
+    }
+}

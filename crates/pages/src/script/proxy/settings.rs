@@ -1,0 +1,72 @@
+//! The settings of the script proxy, `[scripts]`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tagway_settings::SettingsSection;
+
+/// The table `[scripts]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptProxySettings {
+    /// The memory for scripts in bytes, for fetched and for served ones each.
+    pub cache_bytes: u64,
+    /// The disk space for fetched scripts, in bytes.
+    pub disk_bytes: u64,
+    /// The largest script, in bytes.
+    pub script_bytes: usize,
+    /// The time limit of one fetch.
+    pub timeout: Duration,
+    /// Concurrent fetches.
+    pub fetches: usize,
+    /// Uncached scripts a minute that a site's visitors may request from a vendor.
+    pub new_per_minute: NonZeroU32,
+    /// The shortest time between revalidations of a script, whatever the vendor's `max-age`.
+    pub min_ttl: Duration,
+    /// The longest time between revalidations.
+    pub max_ttl: Duration,
+    /// The time that a script is served after its last confirmation while the vendor is unavailable.
+    pub stale_if_error: Duration,
+    /// The wait after a failed fetch.
+    pub retry: Duration,
+    /// The time that the absence of a script is cached.
+    pub negative_ttl: Duration,
+}
+
+impl ScriptProxySettings {
+    /// Reads `[scripts]`.
+    pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        Self {
+            cache_bytes: section.size("cache_bytes"),
+            disk_bytes: section.size("disk_bytes"),
+            script_bytes: section.byte_count("script_bytes"),
+            timeout: section.positive_duration("timeout"),
+            fetches: section.integer("max_concurrent_fetches", 1..=1_000),
+            new_per_minute: NonZeroU32::new(section.integer("new_per_minute", 1..=1_000_000))
+                .unwrap_or(NonZeroU32::MIN),
+            min_ttl: section.duration("min_ttl"),
+            max_ttl: section.duration("max_ttl"),
+            stale_if_error: section.duration("stale_if_error"),
+            retry: section.duration("retry"),
+            negative_ttl: section.duration("negative_ttl"),
+        }
+    }
+
+    /// For tests that fetch nothing.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn small() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            cache_bytes: 1 << 20,
+            disk_bytes: 1 << 20,
+            script_bytes: 1 << 20,
+            timeout: second,
+            fetches: 1,
+            new_per_minute: NonZeroU32::MIN.saturating_add(1),
+            min_ttl: second,
+            max_ttl: second,
+            stale_if_error: second,
+            retry: second,
+            negative_ttl: second,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Reads TOML settings key by key, and collects every mistake.
+//!
+//! Each module declares its own `Settings` struct and reads it from a [`SettingsSection`]. Reading never
+//! stops at a mistake: the reader notes it in the shared [`ConfigErrorReport`] with file, line, the value
+//! found and the nearest valid name, and continues with a placeholder. The caller that composes the
+//! settings discards them if the report is not empty.
+//!
+//! A section is a stack of layers, the most specific first (the user's file, then the embedded
+//! default). Strings may contain `${ENV}` and `${file:PATH}`.
+
+mod credentials;
+mod decoded;
+mod errors;
+mod files;
+mod former_names;
+mod headers;
+mod layer;
+mod redaction;
+mod report;
+mod secret;
+mod section;
+mod source;
+mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod test_support;
+#[cfg(test)]
+mod tests;
+mod textual;
+mod units;
+
+pub use layer::SettingStep;
+pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
+pub use report::{ConfigError, ConfigErrorReport, can_fool, nearest, shown};
+pub use secret::SecretString;
+pub use section::SettingsSection;
+pub use source::{ConfigEnvironment, ConfigFile, ExpansionError};
+pub use textual::TextualValue;
+pub use units::{parse_duration, parse_size};

@@ -1,0 +1,318 @@
+//! The backfill of counters from the journal: a new counter of a site's settings counts later events in
+//! the projection, and earlier events here.
+//!
+//! The store records where each counter begins ([`CounterStore::set_counters`]): the projection counts the
+//! later events, the backfill the earlier ones that the journal still has. The backfill's progress is
+//! written in the transaction that counts, so every event counts once, however often the gateway dies.
+//! An event counts for the profile that its visitor has when it is counted.
+//!
+//! The backfill is slow on purpose: a bounded number of events a second, in small transactions between those of the
+//! intake. Callers must check whether a counter is filled ([`CounterProgress::is_filled`]).
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::reader_guard::ProfileReaderGuard;
+use super::stitch;
+use super::{
+    Activity, EventCounterSet, Identity, ProfileChanges, ProfileError, ProfileId, ProfileService,
+    ProfileUpdate,
+};
+use super::{identities, until_changed};
+use crate::journal::{Journal, JournalReadLimits, JournalRecord, SiteId, SuppressionList};
+use tagway_core::event::Event;
+use tagway_core::metrics::{Metrics, SiteLabels};
+
+/// The limits of one step: its events are counted in one transaction, below a few milliseconds of the
+/// writer's time.
+const STEP: JournalReadLimits = JournalReadLimits { events: 500, bytes: 2 << 20 };
+
+/// Events parsed before the task yields.
+const STRETCH_EVENTS: usize = 64;
+
+/// The interval of the log lines about progress.
+const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The pause after an error of the store.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The progress of one counter's backfill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterProgress {
+    /// The name under which the counter counts.
+    pub name: String,
+    /// The site's last event before the counter began: the projection counts later ones.
+    pub since: u64,
+    /// The last of the earlier events that is counted.
+    pub filled: u64,
+    /// The oldest event that the journal still had, and the time it was received, in milliseconds since 1970.
+    pub oldest: Option<(u64, i64)>,
+}
+
+impl CounterProgress {
+    /// Returns true if everything that the journal had is counted.
+    pub fn is_filled(&self) -> bool {
+        self.filled >= self.since
+    }
+
+    /// Returns the counted share of these events, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        let first = self.oldest.map_or(0, |(seq, _)| seq.saturating_sub(1));
+        let (done, all) = (self.filled.saturating_sub(first), self.since.saturating_sub(first));
+        if self.is_filled() { 1.0 } else { done as f64 / all.max(1) as f64 }
+    }
+}
+
+/// An event from before the counters that count it began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CountedEvent {
+    /// The identities of its visitor, the surest first.
+    pub identities: Vec<Identity>,
+    /// The time of the event, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// The event's value.
+    pub value: f64,
+    /// The indexes of the step's counters that count it.
+    pub counters: Vec<usize>,
+}
+
+/// The input of one step of the backfill.
+#[derive(Clone, Debug, Default)]
+pub struct BackfillStep {
+    /// The counters, as they were when the events were read.
+    pub counters: Vec<CounterProgress>,
+    /// The last event that was read.
+    pub upto: u64,
+    /// The first of the events read, and the time it was received.
+    pub oldest: Option<(u64, i64)>,
+    /// The events to count.
+    pub counted_events: Vec<CountedEvent>,
+}
+
+/// Stores where counters begin and how far they are filled, next to the counts.
+#[async_trait]
+pub trait CounterStore: Send + Sync {
+    /// Starts counting under these names, and no others, from the event after `at`. New counters are
+    /// recorded; dropped ones are forgotten, with all their counts. Everything up to `at` is in the
+    /// profiles.
+    async fn set_counters(
+        &self,
+        site: SiteId,
+        at: u64,
+        names: Vec<String>,
+    ) -> Result<(), ProfileError>;
+
+    /// Returns the progress of a site's counters.
+    async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError>;
+
+    /// Counts the step's events and records the progress, in one transaction. A counter that changed
+    /// since it was read is skipped. Returns the profiles whose counts changed.
+    async fn fill(
+        &self,
+        site: SiteId,
+        step: BackfillStep,
+    ) -> Result<BTreeSet<ProfileId>, ProfileError>;
+
+    /// Removes some counts of forgotten counters. Returns true if that was all.
+    async fn remove_dropped_counts(&self, site: SiteId) -> Result<bool, ProfileError>;
+}
+
+/// The backfill of one site's counters.
+pub struct CounterBackfill {
+    pub(super) site: SiteId,
+    pub(super) labels: SiteLabels,
+    pub(super) counters: watch::Receiver<Arc<dyn EventCounterSet>>,
+    /// The names that the projection counts under, once it has published them.
+    pub(super) followed: watch::Receiver<Option<Vec<String>>>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) profiles: Arc<ProfileService>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The most events read in a second.
+    pub(super) per_second: NonZeroU32,
+    /// The guard against poison events.
+    pub(super) reader_guard: ProfileReaderGuard,
+}
+
+/// The outcome of one step.
+enum BackfillOutcome {
+    /// This many events were read; there may be more.
+    Read(usize),
+    /// Counts were removed; there may be more.
+    Cleared,
+    /// There is nothing to do until something changes.
+    Idle,
+}
+
+/// The name of the backfill in the guard, which no destination can have.
+const GUARD_READER_NAME: &str = "(counters)";
+
+impl CounterBackfill {
+    /// Returns the guard for a site's events.
+    pub(super) fn create_guard(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
+        ProfileReaderGuard::new(journal, (site, GUARD_READER_NAME), "counters", STEP.events)
+    }
+
+    /// Fills and clears counters until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut told_at: Option<Instant> = None;
+        loop {
+            // Marked as seen before the counters are read, so that no change in between is missed.
+            self.followed.borrow_and_update();
+            let counters = self.counters.borrow_and_update().clone();
+            let stepped =
+                AssertUnwindSafe(self.step(&*counters, &mut told_at)).catch_unwind().await;
+            let stepped = stepped.unwrap_or_else(|_panic| {
+                self.reader_guard.begin(STEP.events);
+                Err(ProfileError::Panicked)
+            });
+            let pause = match stepped {
+                Ok(BackfillOutcome::Read(events)) => {
+                    Duration::from_secs_f64(events.max(1) as f64 / f64::from(self.per_second.get()))
+                }
+                Ok(BackfillOutcome::Cleared) => Duration::from_millis(10),
+                Ok(BackfillOutcome::Idle) => {
+                    self.reader_guard.end();
+                    told_at = None;
+                    tokio::select! {
+                        () = until_changed(&mut self.followed) => {}
+                        () = until_changed(&mut self.counters) => {}
+                        () = stop.cancelled() => return,
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, site = %self.labels.site, "the backfill of counters failed");
+                    RETRY_PAUSE
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        counters: &dyn EventCounterSet,
+        told_at: &mut Option<Instant>,
+    ) -> Result<BackfillOutcome, ProfileError> {
+        let Some(store) = self.profiles.counters() else { return Ok(BackfillOutcome::Idle) };
+        let names = counters.names();
+        // A counter that the settings no longer have is about to be forgotten, and could not be tested.
+        let is_open = |it: &CounterProgress| !it.is_filled() && names.contains(&it.name);
+        let mut open = store.counters(self.site).await?;
+        open.retain(is_open);
+        self.report_progress(&open, told_at);
+        let Some(after) = open.iter().map(|counter| counter.filled).min() else {
+            let is_clear = store.remove_dropped_counts(self.site).await?;
+            return Ok(if is_clear { BackfillOutcome::Idle } else { BackfillOutcome::Cleared });
+        };
+        let since = open.iter().map(|counter| counter.since).max().unwrap_or_default();
+        let mut records = self.journal.read(self.site, after, since, STEP).await?;
+        self.reader_guard.limit_group(&mut records);
+        let section = self.reader_guard.begin_work(&records).await;
+        let filled = self.fill(store, counters, (open, since), &records).await;
+        section.end().await;
+        filled?;
+        Ok(BackfillOutcome::Read(records.len()))
+    }
+
+    /// Counts these events.
+    async fn fill(
+        &self,
+        store: &dyn CounterStore,
+        counters: &dyn EventCounterSet,
+        (open, since): (Vec<CounterProgress>, u64),
+        records: &[JournalRecord],
+    ) -> Result<(), ProfileError> {
+        let oldest = records.first().map(|it| (it.seq, it.received_at.as_millisecond()));
+        let upto = records.last().map_or(since, |last| last.seq);
+        let (forgotten, mut deeds) = (self.journal.suppression_list(), Vec::new());
+        for (index, record) in records.iter().enumerate() {
+            if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
+                tokio::task::yield_now().await;
+            }
+            if !self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
+                deeds.extend(self.counted_event(record, counters, &open, &forgotten));
+            }
+        }
+        let step = BackfillStep { counters: open, upto, oldest, counted_events: deeds };
+        let profiles = store.fill(self.site, step).await?;
+        self.profiles.publish(
+            self.site,
+            0,
+            ProfileChanges { profiles, ..ProfileChanges::default() },
+        );
+        Ok(())
+    }
+
+    /// Returns what to count of a record, if any counter counts it.
+    fn counted_event(
+        &self,
+        record: &JournalRecord,
+        counters: &dyn EventCounterSet,
+        open: &[CounterProgress],
+        forgotten: &SuppressionList,
+    ) -> Option<CountedEvent> {
+        if record.body.is_empty() || forgotten.matches_body(self.site, &record.body) {
+            return None;
+        }
+        // The projection has logged unreadable events.
+        let event: Event = serde_json::from_slice(&record.body).ok()?;
+        let mut keys = Vec::new();
+        counters.keys(&event, &mut keys);
+        let counts = |it: &CounterProgress| {
+            it.filled < record.seq && record.seq <= it.since && keys.contains(&it.name)
+        };
+        let counting = open.iter().enumerate().filter(|(_, counter)| counts(counter));
+        let counting: Vec<usize> = counting.map(|(index, _)| index).collect();
+        if counting.is_empty() {
+            return None;
+        }
+        let seen = Activity::of(&event, counters, self.profiles.agents())?;
+        let at_ms =
+            stitch::time(&ProfileUpdate { at: event.timestamp, ..ProfileUpdate::default() });
+        Some(CountedEvent {
+            identities: identities(&event),
+            at_ms,
+            value: seen.value,
+            counters: counting,
+        })
+    }
+
+    /// Logs the progress: at the beginning, once an interval, at the end.
+    fn report_progress(&self, open: &[CounterProgress], told_at: &mut Option<Instant>) {
+        let left = open.iter().map(|it| it.since.saturating_sub(it.filled)).max().unwrap_or(0);
+        let gauge = self.metrics.filling_events.get_or_create(&self.labels);
+        gauge.set(i64::try_from(left).unwrap_or(i64::MAX));
+        let site = &self.labels.site;
+        match told_at {
+            None if open.is_empty() => {}
+            Some(_) if open.is_empty() => {
+                tracing::info!(%site, "the backfill of counters from the journal is complete");
+                *told_at = None;
+            }
+            Some(at) if at.elapsed() < PROGRESS_LOG_INTERVAL => {}
+            _ => {
+                let share = open.iter().map(CounterProgress::share).fold(1.0, f64::min);
+                let (counters, percent) = (open.len(), (share * 100.0).round());
+                tracing::info!(%site, counters, percent, events_left = left, "the backfill of counters \
+                    from the journal is in progress");
+                *told_at = Some(Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The messages that an event becomes: most are track events; some identify the visitor, or are about their
+//! groups, the page that they see or a purchase (`docs/contracts/beacons.md` 6.3).
+
+use serde_json::{Value, json};
+
+use super::AmplitudeEnvelope;
+use super::event::AmplitudeBeaconEvent;
+use crate::beacon_format::{CampaignContext, CanonicalMessage, put};
+use crate::products;
+use tagway_core::event::{EventKind, JsonObject};
+
+/// The most groups of one event that become messages; Amplitude takes no more of one type.
+const MAX_GROUPS: usize = 5;
+
+/// The text in `$setOnce` that stands for no value.
+const EMPTY: &str = "EMPTY";
+
+/// Amplitude's own names of a page view and of a purchase.
+pub(super) const PAGE_VIEWED: &str = "[Amplitude] Page Viewed";
+pub(super) const REVENUE: &str = "revenue_amount";
+
+/// Adds the messages of an event.
+pub(super) fn write(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) {
+    match said.event_type.as_str() {
+        "$identify" if !said.groups.is_empty() => member(said, sending, messages),
+        "$identify" => messages.push(identify(said, sending, 0)),
+        "$groupidentify" => {
+            let traits = std::mem::take(&mut said.of_group);
+            let traits = operated(traits, &mut said, false);
+            groups(said, &traits, sending, messages);
+        }
+        _ => messages.push(event(said, sending)),
+    }
+}
+
+/// Makes a page view, an order or any other track event.
+fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
+    let mut properties = split(&mut said);
+    let message = match said.event_type.as_str() {
+        PAGE_VIEWED => {
+            let mut all = said.page();
+            all.extend(properties);
+            CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
+        }
+        REVENUE => {
+            order(&mut properties);
+            CanonicalMessage::track("Order Completed").with("properties", Some(properties))
+        }
+        name => CanonicalMessage::track(name).with("properties", Some(properties)),
+    };
+    let group = named(&said.groups).next().map(|(_, name)| name);
+    let message = said.addressed(message, sending).with("messageId", said.message_id(0));
+    let mut context = said.into_context(sending);
+    put(&mut context, "groupId", group);
+    message.with("context", Some(context)).finish()
+}
+
+/// Returns the site's own properties; those about the page and the acquisition are taken out.
+fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
+    let mut own = JsonObject::new();
+    let mut fallback = (None, None);
+    for (name, value) in std::mem::take(&mut said.properties) {
+        match name.as_str() {
+            "[Amplitude] Page Location" => said.url = Some(value),
+            "[Amplitude] Page URL" => fallback.0 = Some(value),
+            "[Amplitude] Page Title" => said.title = Some(value),
+            "[Amplitude] Page Domain" | "[Amplitude] Page Path" => {}
+            "[Amplitude] Previous Page Location" => fallback.1 = Some(value),
+            "referrer" => said.referrer = Some(value),
+            "referring_domain" => {}
+            _ => {
+                if let Some((name, value)) = said.campaign_context.take(name, value) {
+                    own.insert(name, value);
+                }
+            }
+        }
+    }
+    said.url = said.url.take().or(fallback.0);
+    said.referrer = said.referrer.take().or(fallback.1);
+    own
+}
+
+/// Translates a purchase to the spec's names: one product, and its worth.
+pub(super) fn order(properties: &mut JsonObject) {
+    let mut take = |names: [&str; 2]| names.iter().find_map(|name| properties.remove(*name));
+    let (id, kind) = (take(["$productId", "product_id"]), take(["$revenueType", "revenue_type"]));
+    let (price, quantity) = (take(["$price", "price"]), take(["$quantity", "quantity"]));
+    let (revenue, currency) = (take(["$revenue", "revenue"]), take(["$currency", "currency"]));
+    let number = |value: &Option<Value>| products::number(value.as_ref()?)?.as_f64();
+    let worth = || products::amount(number(&price)? * number(&quantity).unwrap_or(1.0));
+    // An amount in another notation than JSON's is read where the site's notation is known.
+    let revenue = revenue.filter(|it| it.is_number() || it.is_string());
+    let revenue = revenue.map(|it| products::plain_number(&it).map_or(it, Value::Number));
+    let revenue = revenue.or_else(|| worth().map(Value::Number));
+    for name in ["revenue", "total", "value"] {
+        put(properties, name, revenue.clone());
+    }
+    put(properties, "currency", currency);
+    put(properties, "revenue_type", kind);
+    let mut product = JsonObject::new();
+    put(&mut product, "product_id", id);
+    put(&mut product, "price", price);
+    put(&mut product, "quantity", quantity);
+    if !product.is_empty() {
+        put(properties, "products", Some(json!([product])));
+    }
+}
+
+/// Makes the identify message of a visitor.
+fn identify(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    number: usize,
+) -> JsonObject {
+    let person = std::mem::take(&mut said.person);
+    let traits = operated(person, &mut said, true);
+    let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
+    let message = said.addressed(message, sending).with("messageId", said.message_id(number));
+    message.with("context", Some(said.into_context(sending))).finish()
+}
+
+/// Adds the messages of a visitor who belongs to groups. Properties that repeat the groups' names are
+/// dropped.
+fn member(
+    mut said: AmplitudeBeaconEvent,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) {
+    if let Some(Value::Object(set)) = said.person.get_mut("$set") {
+        set.retain(|name, value| said.groups.get(name) != Some(value));
+    }
+    said.person.retain(|_, operation| operation.as_object().is_none_or(|all| !all.is_empty()));
+    let person = std::mem::take(&mut said.person);
+    let traits = operated(person, &mut said, true);
+    let is_more = !traits.is_empty() || !said.operations.is_empty();
+    let identify = is_more.then(|| {
+        let number = named(&said.groups).count();
+        let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
+        said.addressed(message, sending).with("messageId", said.message_id(number))
+    });
+    let operations = std::mem::take(&mut said.operations);
+    let context = groups(said, &JsonObject::new(), sending, messages);
+    if let Some(message) = identify {
+        let mut context = context;
+        if let Some(Value::Object(source)) = context.get_mut("source") {
+            put(source, "operations", Some(operations));
+        }
+        messages.push(message.with("context", Some(context)).finish());
+    }
+}
+
+/// Adds a message for each group; returns the context of them all.
+fn groups(
+    said: AmplitudeBeaconEvent,
+    traits: &JsonObject,
+    sending: &AmplitudeEnvelope<'_>,
+    messages: &mut Vec<JsonObject>,
+) -> JsonObject {
+    let mut begun = Vec::new();
+    for (number, (kind, name)) in named(&said.groups).enumerate() {
+        let message = CanonicalMessage::new(EventKind::Group)
+            .with_id("groupId", Some(&name))
+            .with("traits", Some(traits.clone()));
+        if message.has("groupId") {
+            let message = said.addressed(message, sending);
+            begun.push((kind.to_owned(), message.with("messageId", said.message_id(number))));
+        }
+    }
+    let context = said.into_context(sending);
+    for (kind, message) in begun {
+        let mut context = context.clone();
+        put(&mut context, "groupType", Some(kind));
+        messages.push(message.with("context", Some(context)).finish());
+    }
+    context
+}
+
+/// Returns the groups by type and name, as many as become messages.
+fn named(groups: &JsonObject) -> impl Iterator<Item = (&str, String)> {
+    let names = |value: &Value| match value {
+        Value::Array(names) => names.iter().filter_map(products::text).collect(),
+        name => products::text(name).into_iter().collect::<Vec<_>>(),
+    };
+    let all = groups.iter().flat_map(move |(kind, value)| {
+        names(value).into_iter().map(move |name| (kind.as_str(), name))
+    });
+    all.take(MAX_GROUPS)
+}
+
+/// Returns the traits that operations set, or that are given without operations. The other operations are
+/// recorded, and for a person the acquisition.
+fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -> JsonObject {
+    let mut traits = JsonObject::new();
+    for (name, value) in own {
+        match (name.as_str(), value) {
+            ("$set", Value::Object(set)) => {
+                for (name, value) in set {
+                    set_trait(&mut traits, said, (name, value), is_person);
+                }
+            }
+            ("$setOnce", Value::Object(set)) => {
+                set_once(&mut traits, &set);
+                put(&mut said.operations, "$setOnce", Some(set));
+            }
+            ("$unset", Value::Object(unset)) => {
+                let mut of_arrival = JsonObject::new();
+                for (name, mark) in unset {
+                    // The removal of acquisition properties is of use to Amplitude only.
+                    if is_person && is_of_arrival(&name) {
+                        of_arrival.insert(name, mark);
+                    } else {
+                        traits.insert(name, Value::Null);
+                    }
+                }
+                put(&mut said.operations, "$unset", Some(of_arrival));
+            }
+            (operation, value) if operation.starts_with('$') => {
+                put(&mut said.operations, operation, Some(value));
+            }
+            (_, value) => set_trait(&mut traits, said, (name, value), is_person),
+        }
+    }
+    traits
+}
+
+/// Sets traits that have no value so far.
+pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
+    for (name, value) in set {
+        if *value != EMPTY && !value.is_null() {
+            traits.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+fn set_trait(
+    traits: &mut JsonObject,
+    said: &mut AmplitudeBeaconEvent,
+    (name, value): (String, Value),
+    is_person: bool,
+) {
+    if !is_person {
+        traits.insert(name, value);
+        return;
+    }
+    match name.as_str() {
+        "referrer" => said.referrer = Some(value),
+        "referring_domain" => {}
+        _ => {
+            if let Some((name, value)) = said.campaign_context.take(name, value) {
+                traits.insert(name, value);
+            }
+        }
+    }
+}
+
+fn is_of_arrival(name: &str) -> bool {
+    CampaignContext::is_campaign_property(name) || matches!(name, "referrer" | "referring_domain")
+}

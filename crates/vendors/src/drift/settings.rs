@@ -1,0 +1,82 @@
+//! `[sites.destinations.settings]` of a Drift destination, besides the access token and the bounds of
+//! the cache of contacts.
+
+use crate::person;
+use tagway_core::values::telephone::TelephoneReader;
+use tagway_settings::SettingsSection;
+
+/// Attributes that Drift derives itself, and the beginnings of others' names: they are never written.
+const RESERVED: [&str; 12] = [
+    "tags",
+    "events",
+    "socialProfiles",
+    "social_profiles",
+    "start_date",
+    "last_active",
+    "last_contacted",
+    "ip",
+    "id",
+    "createdAt",
+    "externalId",
+    "external_id",
+];
+const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
+
+/// The checked settings.
+pub(super) struct DriftSettings {
+    /// Reads the contacts' telephone numbers.
+    pub(super) telephones: TelephoneReader,
+    /// Traits that are custom attributes of the contact.
+    pub(super) attributes: Vec<String>,
+    /// The trait whose texts are tags of the contact.
+    pub(super) tags_trait: Option<String>,
+    /// Properties that are sent with timeline entries.
+    pub(super) event_attributes: Vec<String>,
+    /// The prefix of every timeline entry's text.
+    pub(super) event_prefix: String,
+    /// True if pages and screens are timeline entries.
+    pub(super) pages: bool,
+    /// True if a timeline entry is sent again when its arrival is uncertain.
+    pub(super) retry_ambiguous: bool,
+    /// The owner of the groups' accounts, if groups are accounts.
+    pub(super) accounts: Option<DriftAccountSettings>,
+}
+
+/// The ids that accounts need.
+pub(super) struct DriftAccountSettings {
+    pub(super) owner_id: i64,
+    pub(super) org_id: i64,
+}
+
+impl DriftSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
+        let attributes = section.strings("attributes");
+        for name in attributes.iter().filter(|name| is_reserved(name)) {
+            section.error("attributes", &format!("{name:?} is written by Drift itself"));
+        }
+        let org_id = section.opt_integer("org_id", 1..=i64::MAX);
+        let owner_id = section.opt_integer("account_owner_id", 1..=i64::MAX);
+        if owner_id.is_some() && org_id.is_none() {
+            section.error("org_id", "is required to update existing accounts");
+        }
+        Self {
+            telephones: person::telephone_reader(section),
+            attributes,
+            tags_trait: section.opt_string("tags_trait"),
+            event_attributes: section.strings("event_attributes"),
+            event_prefix: section.opt_string("event_prefix").unwrap_or_default(),
+            pages: section.opt_boolean("pages").unwrap_or(false),
+            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(false),
+            accounts: owner_id
+                .zip(org_id)
+                .map(|(owner_id, org_id)| DriftAccountSettings { owner_id, org_id }),
+        }
+    }
+}
+
+/// Returns true if an attribute is Drift's own, under the name that it would have there.
+fn is_reserved(name: &str) -> bool {
+    let name = name.replace('.', "_");
+    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name))
+        || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}

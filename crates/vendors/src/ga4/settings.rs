@@ -1,0 +1,93 @@
+//! `[sites.destinations.settings]` of a GA4 destination.
+
+use http::Uri;
+use url::Url;
+
+use crate::{person, products};
+use tagway_core::values::telephone::TelephoneReader;
+use tagway_settings::{SecretString, SettingsSection};
+
+/// The addresses of the collect endpoint, worldwide and within the EU.
+const GLOBAL: &str = "https://www.google-analytics.com";
+const EU: &str = "https://region1.google-analytics.com";
+
+/// The amount of an order that is its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ga4PurchaseValue {
+    /// Without shipping and tax, as Google defines it.
+    Revenue,
+    /// With them, as Segment's own destination sends it.
+    Total,
+}
+
+/// The checked settings.
+pub(super) struct Ga4Settings {
+    /// The URL of the collect endpoint, with the credentials.
+    pub(super) collect: Uri,
+    /// The cookie in which gtag keeps this stream's session: `_ga_` and the id without `G-`.
+    pub(super) session_cookie: String,
+    pub(super) api_secret: SecretString,
+    /// The store's currency, for events that name none.
+    pub(super) currency: Option<String>,
+    /// Traits that are sent as user properties.
+    pub(super) user_properties: Vec<String>,
+    /// True if the person's data is sent, hashed.
+    pub(super) user_data: bool,
+    /// Reads the telephone numbers of user data.
+    pub(super) telephones: TelephoneReader,
+    pub(super) purchase_value: Ga4PurchaseValue,
+    /// True if events older than Google takes are dropped; otherwise they are sent without their time.
+    pub(super) drop_late: bool,
+    /// True if events are sent again after a timeout, which may count them twice.
+    pub(super) retry_ambiguous: bool,
+}
+
+impl Ga4Settings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        let measurement_id = section.string("measurement_id");
+        let has_id = section.has("measurement_id");
+        if has_id && !is_measurement_id(&measurement_id) {
+            section.error("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
+        }
+        let api_secret = section.secret("api_secret");
+        let base = section.opt_choice("region", &[("global", GLOBAL), ("eu", EU)]);
+        let base = base.unwrap_or(GLOBAL);
+        let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
+        let currency = products::store_currency(section);
+        let purchase_value =
+            [("revenue", Ga4PurchaseValue::Revenue), ("total", Ga4PurchaseValue::Total)];
+        Self {
+            collect: collect(base, &measurement_id, &api_secret).unwrap_or_else(|| {
+                section.error("api_secret", "contains characters that are not valid in a URL");
+                Uri::default()
+            }),
+            session_cookie: format!("_ga_{}", measurement_id.trim_start_matches("G-")),
+            api_secret,
+            currency,
+            user_properties: section.strings("user_properties"),
+            user_data: section.opt_boolean("user_data").unwrap_or(false),
+            telephones: person::telephone_reader(section),
+            purchase_value: section
+                .opt_choice("purchase_value", &purchase_value)
+                .unwrap_or(Ga4PurchaseValue::Revenue),
+            drop_late: section
+                .opt_choice("late", &[("drop", true), ("untimed", false)])
+                .unwrap_or(true),
+            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(true),
+        }
+    }
+}
+
+fn collect(base: &str, measurement_id: &str, api_secret: &SecretString) -> Option<Uri> {
+    let mut url = Url::parse(&format!("{base}/mp/collect")).ok()?;
+    let mut query = url.query_pairs_mut();
+    query.append_pair("measurement_id", measurement_id);
+    query.append_pair("api_secret", api_secret.expose());
+    drop(query);
+    url.as_str().parse().ok()
+}
+
+fn is_measurement_id(id: &str) -> bool {
+    let rest = id.strip_prefix("G-").unwrap_or_default();
+    !rest.is_empty() && rest.len() <= 20 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,214 @@
+//! Events of `/track` (`docs/contracts/beacons.md` 5.3).
+//!
+//! A group's key is a property whose value is a list like any other: it stays among the properties,
+//! where the destination reads it.
+
+use serde_json::Value;
+
+use super::identity::{MixpanelBeaconIds, bare, is_device};
+use super::{CLIENT, MixpanelBeaconRecord, MixpanelEnvelope};
+use crate::beacon_format::{self, CampaignContext, CanonicalMessage, put};
+use tagway_core::event::{EventKind, JsonObject};
+use tagway_core::values::address::read_visitor_address;
+
+/// Default properties, each with its object and member in the context.
+const CONTEXT_PROPERTIES: &[(&str, &str, &str)] = &[
+    ("$os", "os", "name"),
+    ("$os_version", "os", "version"),
+    ("$browser", "browser", "name"),
+    ("$browser_version", "browser", "version"),
+    ("$device", "device", "name"),
+    ("$screen_width", "screen", "width"),
+    ("$screen_height", "screen", "height"),
+    ("mp_lib", "library", "name"),
+    ("$lib_version", "library", "version"),
+];
+
+/// Properties that repeat others.
+const REPEATED: [&str; 7] = [
+    "token",
+    "mp_sent_by_lib_version",
+    "current_domain",
+    "current_url_path",
+    "current_url_search",
+    "current_url_protocol",
+    "$referring_domain",
+];
+
+/// An event's properties, sorted by purpose.
+#[derive(Default)]
+struct MixpanelBeaconEvent {
+    ids: MixpanelBeaconIds,
+    insert_id: Option<String>,
+    time: Option<Value>,
+    url: Option<Value>,
+    title: Option<Value>,
+    referrer: Option<Value>,
+    campaign_context: CampaignContext,
+    context: JsonObject,
+    /// The site's own properties.
+    properties: JsonObject,
+}
+
+/// Returns the message of an event. `None` if it has no name.
+pub(super) fn message(
+    record: JsonObject,
+    sending: &MixpanelEnvelope,
+) -> Option<MixpanelBeaconRecord> {
+    let (mut name, mut properties) = (None, JsonObject::new());
+    for (member, value) in record {
+        match (member.as_str(), value) {
+            ("event", Value::String(text)) => name = Some(text),
+            ("properties", Value::Object(said)) => properties = said,
+            _ => {}
+        }
+    }
+    let name = name.filter(|name| !name.trim().is_empty())?;
+    // `$opt_in` is about the visitor's choice; `mp_loaded` said that the library had loaded.
+    if matches!(name.as_str(), "$opt_in" | "mp_loaded") {
+        return Some(MixpanelBeaconRecord::Nothing);
+    }
+    Some(read_properties(properties).into_read(&name, sending))
+}
+
+fn read_properties(properties: JsonObject) -> MixpanelBeaconEvent {
+    let mut said = MixpanelBeaconEvent::default();
+    for (name, value) in properties {
+        let Some(value) = said.ids.take(&name, value) else { continue };
+        match name.as_str() {
+            "$insert_id" => said.insert_id = beacon_format::id(value),
+            "time" => said.time = Some(value),
+            // A server's word for where its visitor is.
+            "ip" | "$ip" => match value.as_str().and_then(read_visitor_address) {
+                Some(address) => put(&mut said.context, "ip", Some(address.to_string())),
+                None => put(&mut said.properties, &name, Some(value)),
+            },
+            "$current_url" | "mp_page" => said.url = Some(value),
+            "current_page_title" => said.title = Some(value),
+            "$referrer" | "mp_referrer" => said.referrer = Some(value),
+            // `$direct` means that there was no page before; it is no property.
+            "$initial_referrer" | "$initial_referring_domain" if value == "$direct" => {}
+            repeated if REPEATED.contains(&repeated) => {}
+            _ => {
+                let Some(value) = put_context(&mut said.context, &name, value) else { continue };
+                if let Some((name, value)) = said.campaign_context.take(name, value) {
+                    said.properties.insert(name, value);
+                }
+            }
+        }
+    }
+    said
+}
+
+/// Puts a default property into the context; any other is returned.
+pub(super) fn put_context(context: &mut JsonObject, name: &str, value: Value) -> Option<Value> {
+    let known = CONTEXT_PROPERTIES.iter().find(|(property, _, _)| *property == name);
+    let Some((_, object, member)) = known else { return Some(value) };
+    let object = context.entry(*object).or_insert_with(|| Value::Object(JsonObject::new()));
+    if let Value::Object(object) = object {
+        put(object, member, Some(value));
+    }
+    None
+}
+
+impl MixpanelBeaconEvent {
+    fn into_read(mut self, name: &str, sending: &MixpanelEnvelope) -> MixpanelBeaconRecord {
+        let message = match name {
+            "$identify" => self.identify(),
+            "$create_alias" => {
+                let previous = self.ids.distinct().map(str::to_owned);
+                let ids = (previous, self.take_id("alias"));
+                self.alias(ids)
+            }
+            "$merge" => {
+                let ids = self.merged();
+                self.alias(ids)
+            }
+            _ => Some(self.event(name)),
+        };
+        let Some(message) = message else { return MixpanelBeaconRecord::Nothing };
+        let message = message
+            .with("messageId", self.insert_id.take())
+            .when("timestamp", self.time.as_ref())
+            .at("sentAt", sending.at)
+            .with("context", Some(self.into_context(name, sending)));
+        MixpanelBeaconRecord::Message(message.finish())
+    }
+
+    /// Builds a page or a track message.
+    fn event(&mut self, name: &str) -> CanonicalMessage {
+        let properties = std::mem::take(&mut self.properties);
+        let message = match name {
+            "$mp_web_page_view" | "mp_page_view" => {
+                let mut all = self.page();
+                all.extend(properties);
+                CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
+            }
+            _ => CanonicalMessage::track(name).with("properties", Some(properties)),
+        };
+        self.ids.write(message)
+    }
+
+    /// Builds an identify message: by the user's id, or by the two ids of server libraries.
+    fn identify(&mut self) -> Option<CanonicalMessage> {
+        let (known, before) = (self.take_id("$identified_id"), self.take_id("$anon_id"));
+        let anonymous = self.take_id("$anon_distinct_id").filter(|id| is_device(id)).or(before);
+        let user = self.ids.user().or(known.as_deref())?;
+        let device = self.ids.device().or(anonymous.as_deref().map(bare));
+        let message = CanonicalMessage::new(EventKind::Identify);
+        Some(message.with_id("userId", Some(user)).with_id("anonymousId", device))
+    }
+
+    /// Builds an alias message of a person's earlier and later id.
+    fn alias(
+        &self,
+        (previous, user): (Option<String>, Option<String>),
+    ) -> Option<CanonicalMessage> {
+        let (previous, user) = (previous?, user?);
+        if bare(&previous) == bare(&user) {
+            return None;
+        }
+        let message = CanonicalMessage::new(EventKind::Alias)
+            .with_id("previousId", Some(bare(&previous)))
+            .with_id("userId", Some(bare(&user)))
+            .with_id("anonymousId", self.ids.device());
+        message.has("previousId").then_some(())?;
+        message.has("userId").then_some(message)
+    }
+
+    /// Returns the two ids of a merge; a device's is the earlier one, whatever their order.
+    fn merged(&mut self) -> (Option<String>, Option<String>) {
+        let Some(Value::Array(ids)) = self.properties.remove("$distinct_ids") else {
+            return (None, None);
+        };
+        let mut ids = ids.into_iter().filter_map(beacon_format::id);
+        match (ids.next(), ids.next()) {
+            (Some(first), Some(second)) if is_device(&second) => (Some(second), Some(first)),
+            ids => ids,
+        }
+    }
+
+    fn take_id(&mut self, name: &str) -> Option<String> {
+        beacon_format::id(self.properties.remove(name)?)
+    }
+
+    fn page(&self) -> JsonObject {
+        fn text(value: &Option<Value>) -> Option<&str> {
+            value.as_ref().and_then(Value::as_str)
+        }
+        beacon_format::page(text(&self.url), text(&self.title), text(&self.referrer))
+    }
+
+    fn into_context(self, name: &str, sending: &MixpanelEnvelope) -> JsonObject {
+        let mut context = beacon_format::preallocated_object();
+        put(&mut context, "page", Some(self.page()));
+        self.campaign_context.finish(&mut context);
+        let version = self.context.get("library").and_then(|library| library.get("version"));
+        let version = version.and_then(Value::as_str);
+        let source = beacon_format::source(CLIENT, version, sending.endpoint, Some(name));
+        context.extend(self.context);
+        self.ids.finish(&mut context);
+        put(&mut context, "source", Some(source));
+        context
+    }
+}

@@ -1,0 +1,247 @@
+//! `[sites.destinations.settings]` of a Mixpanel destination.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
+use url::Url;
+
+use super::names::MixpanelNameTemplate;
+use tagway_settings::{SecretString, SettingsSection};
+
+/// The hosts of the regions; a project lives in exactly one.
+const US: &str = "https://api.mixpanel.com";
+const EU: &str = "https://api-eu.mixpanel.com";
+const INDIA: &str = "https://api-in.mixpanel.com";
+
+/// The most properties that are added up: each is written for every event that has it.
+const MAX_INCREMENTS: usize = 20;
+
+/// The identity system of a Mixpanel project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MixpanelIdMerge {
+    /// The default of new projects: events have both device and user.
+    Simplified,
+    /// `$identify`, `$merge` and `$create_alias` link ids.
+    Original,
+}
+
+/// The validated settings of one destination.
+pub(super) struct MixpanelSettings {
+    pub(super) token: SecretString,
+    /// Secrets to redact besides the token.
+    credentials: Vec<SecretString>,
+    pub(super) import: Uri,
+    pub(super) track: Uri,
+    pub(super) engage: Uri,
+    pub(super) groups: Uri,
+    /// The credentials of `import`.
+    pub(super) authorization: HeaderValue,
+    /// True if they are a service account's, which `$merge` requires.
+    pub(super) has_service_account: bool,
+    pub(super) id_merge: MixpanelIdMerge,
+    pub(super) page_name: MixpanelNameTemplate,
+    pub(super) screen_name: MixpanelNameTemplate,
+    /// The name of the event that links a device to a newly identified user.
+    pub(super) link_event: Option<String>,
+    pub(super) group_keys: Vec<String>,
+    /// True if the visitor's IP address is sent, for geolocation.
+    pub(super) locate: bool,
+    /// True if every product of an order is an event of its own.
+    pub(super) product_events: bool,
+    /// True if revenue is written to the person's `$transactions`.
+    pub(super) transactions: bool,
+    /// Properties that are added up in the person's profile.
+    pub(super) increments: Vec<String>,
+    /// Traits of which the first value counts.
+    pub(super) set_once: Vec<String>,
+    /// Traits that are lists to which values are added.
+    pub(super) union: Vec<String>,
+    /// The person's property that lists their segments.
+    pub(super) segment_property: String,
+}
+
+impl MixpanelSettings {
+    pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        let token = section.secret("project_token");
+        let account = read_account(section);
+        let (user, password) = match &account {
+            Some(account) => (account.name.as_str(), account.secret.expose()),
+            None => (token.expose(), ""),
+        };
+        let basic = STANDARD.encode(format!("{user}:{password}"));
+        let mut authorization = HeaderValue::from_str(&format!("Basic {basic}"))
+            .unwrap_or_else(|_not_in_base64| HeaderValue::from_static("Basic"));
+        authorization.set_sensitive(true);
+        let base = section.opt_choice("region", &[("us", US), ("eu", EU), ("in", INDIA)]);
+        let base = endpoint.as_ref().map_or(base.unwrap_or(US), Url::as_str).trim_end_matches('/');
+        let project = account.as_ref().map(|account| account.project.as_str());
+        let mut address = |path: &str, query: &[(&str, &str)]| {
+            read_uri(base, path, query).unwrap_or_else(|| {
+                section.error("project_id", "contains characters that are not valid in a URL");
+                Uri::default()
+            })
+        };
+        let mut import_query = vec![("strict", "1")];
+        import_query.extend(project.map(|id| ("project_id", id)));
+        let client_query = [("ip", "0"), ("verbose", "1")];
+        let import = address("/import", &import_query);
+        let track = address("/track", &client_query);
+        let engage = address("/engage", &client_query);
+        let groups = address("/groups", &client_query);
+        let link_event = section.opt_string("link_event");
+        let mut group_keys = section.strings("group_keys");
+        if group_keys.is_empty() {
+            group_keys.push("$group_id".to_owned());
+        }
+        let increments = section.strings("increments");
+        if increments.len() > MAX_INCREMENTS {
+            section.error("increments", "must have at most 20 entries");
+        }
+        Self {
+            has_service_account: account.is_some(),
+            credentials: account.into_iter().map(|account| account.secret).collect(),
+            token,
+            import,
+            track,
+            engage,
+            groups,
+            authorization,
+            id_merge: section
+                .opt_choice(
+                    "id_merge",
+                    &[
+                        ("simplified", MixpanelIdMerge::Simplified),
+                        ("original", MixpanelIdMerge::Original),
+                    ],
+                )
+                .unwrap_or(MixpanelIdMerge::Simplified),
+            page_name: read_template(section, "page_name", "Viewed {{name}} Page"),
+            screen_name: read_template(section, "screen_name", "Viewed {{name}} Screen"),
+            link_event: Some(link_event.unwrap_or_else(|| "Identified".to_owned()))
+                .filter(|name| !name.is_empty()),
+            group_keys,
+            locate: section.opt_choice("ip", &[("visitor", true), ("none", false)]).unwrap_or(true),
+            product_events: section.opt_boolean("product_events").unwrap_or(false),
+            transactions: section.opt_boolean("transactions").unwrap_or(false),
+            increments,
+            set_once: section.strings("set_once"),
+            union: section.strings("union"),
+            segment_property: section
+                .opt_string("segment_property")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "Segments".to_owned()),
+        }
+    }
+
+    /// Returns the secrets to redact.
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
+        let mut secrets = vec![self.token.clone()];
+        secrets.extend(self.credentials.iter().cloned());
+        secrets
+    }
+}
+
+struct MixpanelServiceAccount {
+    name: String,
+    secret: SecretString,
+    project: String,
+}
+
+/// Reads the service account, which needs its secret and its project as well.
+fn read_account(section: &mut SettingsSection<'_>) -> Option<MixpanelServiceAccount> {
+    let keys = ["service_account", "service_secret", "project_id"];
+    let secret = section.opt_secret("service_secret").unwrap_or_default();
+    let given = keys.map(|key| section.has(key));
+    if !given.contains(&true) {
+        return None;
+    }
+    for (key, _) in keys.iter().zip(given).filter(|(_, is_given)| !is_given) {
+        section.error(key, "is required with service_account, service_secret and project_id");
+    }
+    let name = section.opt_string("service_account").unwrap_or_default();
+    if name.contains(':') {
+        section.error("service_account", "must not contain a colon");
+    }
+    let project = section.opt_string("project_id").unwrap_or_default();
+    if !project.bytes().all(|byte| byte.is_ascii_digit()) {
+        section.error("project_id", "must be the project's number");
+    }
+    Some(MixpanelServiceAccount { name, secret, project })
+}
+
+fn read_template(
+    section: &mut SettingsSection<'_>,
+    key: &str,
+    usual: &str,
+) -> MixpanelNameTemplate {
+    let written = section.opt_string(key).unwrap_or_else(|| usual.to_owned());
+    MixpanelNameTemplate::read(&written).unwrap_or_else(|problem| {
+        section.error(key, &problem.to_string());
+        MixpanelNameTemplate::default()
+    })
+}
+
+fn read_uri(base: &str, path: &str, query: &[(&str, &str)]) -> Option<Uri> {
+    // Joining an absolute path would drop the base's own path.
+    let mut url = Url::parse(&format!("{base}{path}")).ok()?;
+    url.query_pairs_mut().extend_pairs(query);
+    url.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support;
+
+    fn read(text: &str) -> (MixpanelSettings, Vec<String>) {
+        test_support::read(text, |section| MixpanelSettings::read(section, None))
+    }
+
+    #[test]
+    fn service_account_needs_secret_and_project() {
+        let token = "project_token = \"t0ken\"\n";
+        let (settings, mistakes) = read(token);
+        assert!(mistakes.is_empty() && !settings.has_service_account);
+        assert_eq!(settings.authorization, "Basic dDBrZW46");
+        assert_eq!(settings.import, "https://api.mixpanel.com/import?strict=1");
+        let whole = "service_account = \"sa\"\nservice_secret = \"hush\"\nproject_id = \"42\"\n";
+        let (settings, mistakes) = read(&format!("{token}{whole}region = \"eu\""));
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        assert_eq!(settings.authorization, "Basic c2E6aHVzaA==");
+        assert_eq!(settings.import, "https://api-eu.mixpanel.com/import?strict=1&project_id=42");
+        assert_eq!(settings.secrets().len(), 2);
+        let (_, mistakes) = read(&format!("{token}service_account = \"sa\""));
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    }
+
+    #[test]
+    fn endpoint_keeps_its_path() {
+        for endpoint in ["http://proxy.example/mp", "http://proxy.example/mp/"] {
+            let (settings, _) = test_support::read("project_token = \"t0ken\"", |section| {
+                MixpanelSettings::read(section, Some(endpoint.parse().unwrap()))
+            });
+            assert_eq!(settings.import, "http://proxy.example/mp/import?strict=1");
+            assert_eq!(settings.engage, "http://proxy.example/mp/engage?ip=0&verbose=1");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_found() {
+        for (text, key) in [
+            ("", "project_token"),
+            ("region = \"mars\"", "region"),
+            ("id_merge = \"legacy\"", "id_merge"),
+            ("page_name = \"Viewed {{title}}\"", "page_name"),
+            ("ip = \"gateway\"", "ip"),
+            (
+                "service_account = \"a:b\"\nservice_secret = \"s\"\nproject_id = \"1\"",
+                "service_account",
+            ),
+            ("service_account = \"a\"\nservice_secret = \"s\"\nproject_id = \"x\"", "project_id"),
+        ] {
+            let token = if text.is_empty() { "" } else { "project_token = \"t\"\n" };
+            let (_, mistakes) = read(&format!("{token}{text}"));
+            assert!(mistakes.len() == 1 && mistakes[0].contains(key), "{text}: {mistakes:?}");
+        }
+    }
+}
