@@ -8,7 +8,8 @@
 
 mod destinations;
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,7 +40,7 @@ struct Keep(Mutex<Vec<Request<Bytes>>>);
 #[async_trait]
 impl VendorCall for Keep {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        self.0.lock().unwrap().push(request);
+        self.0.lock().push(request);
         let body = Bytes::from_static(b"{\"code\":200,\"status\":\"OK\"}");
         Ok(VendorReply { status: StatusCode::OK, headers: HeaderMap::new(), body })
     }
@@ -80,7 +81,7 @@ fn requests(destination: &dyn Destination, events: &[EnrichedEvent]) -> Vec<Requ
     for batch in events.chunks(together) {
         destination.deliver(batch, &keep).now_or_never().unwrap();
     }
-    keep.0.into_inner().unwrap()
+    keep.0.into_inner()
 }
 
 fn main() {

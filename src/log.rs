@@ -217,7 +217,8 @@ impl<W: Write> Drop for RedactingWriter<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     use super::*;
     use tagway_settings::SecretString;
@@ -227,7 +228,7 @@ mod tests {
 
     impl Write for CapturedLog {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(part);
+            self.0.lock().extend_from_slice(part);
             Ok(part.len())
         }
 
@@ -284,7 +285,7 @@ mod tests {
         };
         tracing::subscriber::with_default(text, log);
         tracing::subscriber::with_default(json, log);
-        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let shown = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(shown.matches("[secret]").count(), 4, "{shown}");
         assert!(!shown.contains("quoted"), "{shown}");
     }
@@ -300,7 +301,7 @@ mod tests {
         let text = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
         let evil = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}]0;t\u{7}\u{9b}2J\u{202e}";
         tracing::subscriber::with_default(text, || tracing::warn!(error = %evil, "{evil}"));
-        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let shown = String::from_utf8(lines.0.lock().clone()).unwrap();
         assert_eq!(shown.lines().count(), 1, "{shown}");
         assert!(!shown.trim_end().chars().any(can_fool), "{shown:?}");
     }

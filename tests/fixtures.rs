@@ -37,11 +37,12 @@
 #[path = "it/recorded.rs"]
 mod recorded;
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -173,11 +174,11 @@ fn stage(case: &Path) -> Result<(Box<dyn Destination>, PriceReader, Line), Faile
 
 /// Compares the requests and outcomes with the expected ones.
 fn conclude(case: &Path, bless: bool, line: Line, outcomes: &[Value]) -> Result<(), Failed> {
-    let requests = line.requests.into_inner().unwrap();
+    let requests = line.requests.into_inner();
     check(&case.join("expected.http"), &requests, bless)?;
     let outcomes = format!("{}\n", serde_json::to_string_pretty(&outcomes)?);
     check(&case.join("expected.outcomes.json"), &outcomes, bless)?;
-    if line.replies.into_inner().unwrap().is_empty() {
+    if line.replies.into_inner().is_empty() {
         Ok(())
     } else {
         Err("the vendor was called less often than replies.txt says".into())
@@ -472,12 +473,12 @@ fn reply(line: &str) -> Result<Result<VendorReply, VendorCallError>, Failed> {
 #[async_trait]
 impl VendorCall for Line {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let mut log = self.requests.lock().unwrap();
+        let mut log = self.requests.lock();
         if !log.is_empty() {
             log.push_str("\n###\n");
         }
         log.push_str(&request_preview::request(&request));
-        let next = self.replies.lock().unwrap().pop_front();
+        let next = self.replies.lock().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());
             Ok(VendorReply { status: StatusCode::NO_CONTENT, headers, body })

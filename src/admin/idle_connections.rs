@@ -1,10 +1,11 @@
 //! Connections that wait for a request, the longest waiting first. When the listener is full, the
 //! longest waiting one is closed, so that silent connections cannot keep health checks out.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -65,7 +66,7 @@ impl IdleConnections {
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleQueue> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock()
     }
 }
 
@@ -81,13 +82,13 @@ impl AdminConnection {
         let place = waiting.next;
         waiting.next += 1;
         waiting.by_age.insert(place, self.cut.clone());
-        *self.idle_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        *self.idle_key.lock() = Some(place);
         self.idle.0.became_idle.notify_one();
     }
 
     fn mark_busy(&self) {
         let mut waiting = self.idle.lock();
-        let place = self.idle_key.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let place = self.idle_key.lock().take();
         place.and_then(|place| waiting.by_age.remove(&place));
     }
 }

@@ -94,7 +94,7 @@ pub fn read_token(data_dir: &Path) -> Result<SecretString, AdminTokenError> {
 fn create(path: &Path) -> Result<SecretString, AdminTokenError> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).map_err(AdminTokenError::NoRandom)?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token: String = hex::encode(random);
     // Written to a second file and renamed, so that a crash leaves no partial token.
     let draft = path.with_extension("token.new");
     let write = || {

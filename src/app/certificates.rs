@@ -1,9 +1,9 @@
 //! The certificates of a running gateway: reloaded when their files change, with warnings before they
 //! expire.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,7 +36,7 @@ impl CertificateReloader {
 
     fn with<T>(&self, change: impl FnOnce(&mut CertificateState) -> T) -> T {
         // Every change under the lock is complete before anything can panic.
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.state.lock())
     }
 
     /// Applies new settings of the edge. On an error the old ones stay.

@@ -24,7 +24,7 @@ pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<SecretString> {
         Ok(mut file) => {
             let mut bytes = [0; KEY_BYTES];
             getrandom::fill(&mut bytes).context("no randomness")?;
-            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text: String = hex::encode(bytes);
             writeln!(file, "{text}")?;
             file.sync_all()?;
             Ok(SecretString::new(text))

@@ -1,8 +1,9 @@
 //! `tagway check-page URL`: shows if a page gets the gateway's snippet, and the reasons if not. The page is
 //! processed by the code for pages of an origin; no running gateway is needed.
 
+use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -78,7 +79,7 @@ async fn fetch(url: &Url, settings: &TagwaySettings) -> anyhow::Result<CheckedPa
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = told.clone();
     let report = PageSkipReporter::new(move |reason| {
-        hear.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
+        hear.lock().push(reason);
     });
     let events = known.and_then(|site| site.sdk.endpoint.as_ref());
     let events = events.map(|url| url[Position::BeforeHost..Position::AfterPort].to_owned());
@@ -95,7 +96,7 @@ async fn fetch(url: &Url, settings: &TagwaySettings) -> anyhow::Result<CheckedPa
         answer.await.with_context(|| format!("asking {own} for the page"))?.into_parts();
     let body = Limited::new(body, MAX_PAGE_BYTES).collect().await;
     body.map_err(|error| anyhow!(error)).context("the page's response is incomplete")?;
-    let reasons = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let reasons = told.lock().clone();
     Ok(CheckedPage { status: head.status, fields: head.headers, reasons, injects })
 }
 

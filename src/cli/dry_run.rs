@@ -1,7 +1,8 @@
 //! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs no
 //! running gateway. If the next request depends on the vendor's reply, its simulator replies.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -111,7 +112,7 @@ async fn dry_run_destination(
                 requests: Mutex::default(),
             };
             let outcomes = settings.destination.deliver(&[enriched], &stage).await;
-            let requests = stage.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let requests = stage.requests.into_inner();
             for request in requests {
                 print(&format!("{request}\n"))?;
             }
@@ -165,7 +166,7 @@ impl VendorCall for DryRunCall {
         let text = redact_secrets(&self.secrets, self.redaction.redact(&shown).into_owned());
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.requests.lock().push(text);
         let (head, body) = match &self.vendor {
             Some(vendor) => vendor.answer(&request, self.now).into_parts(),
             None => http::Response::new(Bytes::new()).into_parts(),

@@ -282,7 +282,7 @@ impl ImportRowReader {
         digest.update(self.number.to_le_bytes());
         digest.update(Value::Object(message.clone()).to_string());
         let digest = digest.finalize();
-        let id: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let id: String = hex::encode(digest.get(..16).unwrap_or_default());
         message.insert("messageId".to_owned(), format!("import-{id}").into());
         Ok(Value::Object(message))
     }

@@ -248,7 +248,7 @@ fn proof(user: &str, until: Option<u64>) -> String {
         mac.update(&[0]);
         mac.update(time.as_bytes());
     }
-    let mac: String = mac.finalize().into_bytes().iter().map(|it| format!("{it:02x}")).collect();
+    let mac: String = hex::encode(mac.finalize().into_bytes());
     time.map_or(mac.clone(), |time| format!("v1.{time}.{mac}"))
 }
 

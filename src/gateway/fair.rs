@@ -1,8 +1,9 @@
 //! A pool of units that clients share fairly. No client takes more than its part, and waiting clients are served in
 //! turns, one grant each: a client with a thousand requests at once delays others by one grant.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -75,7 +76,7 @@ impl FairSharePool {
         payer: BudgetOwner,
         units: usize,
     ) -> Option<FairShareGrant> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let held = state.units_by_owner.get(&payer).copied().unwrap_or_default();
         if units > state.left || held > 0 && held.saturating_add(units) > self.max_per_owner {
             return None;
@@ -88,7 +89,7 @@ impl FairSharePool {
     /// Changes the state, and serves the clients that can then be served.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut FairShareState)) {
         let granted = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             change(&mut state);
             state.serve(self.max_per_owner)
         };
@@ -195,7 +196,7 @@ mod tests {
         assert!(matches!(pool.take(client(2), 1, soon()).await, Err(RequestRejection::Overloaded)));
         drop((first, second));
         drop(pool.take(client(2), 100, soon()).await.unwrap());
-        let state = pool.state.lock().unwrap();
+        let state = pool.state.lock();
         assert_eq!((state.left, state.units_by_owner.len(), state.queue.len()), (100, 0, 0));
         assert!(state.waiting.is_empty(), "nothing is left of those who gave up");
     }

@@ -4,9 +4,9 @@
 //! the remaining quota must recover before the next request is admitted. So a batch larger than the burst is not
 //! refused for ever, and at most one is admitted beyond the quota. A refused request is not charged.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -137,7 +137,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
     pub(super) fn forget(&self) {
         let now = self.now();
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             shard.retain(|_, regained| regained.events > now || regained.bytes > now);
             if shard.capacity() > 4 * shard.len() {
                 shard.shrink_to_fit();
@@ -147,9 +147,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
 
     /// Returns the number of remembered keys.
     pub(super) fn len(&self) -> usize {
-        let length = |shard: &Mutex<HashMap<K, QuotaRecovery>>| {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).len()
-        };
+        let length = |shard: &Mutex<HashMap<K, QuotaRecovery>>| shard.lock().len();
         self.shards.iter().map(length).sum()
     }
 
@@ -162,7 +160,7 @@ impl<K: Hash + Eq> VolumeLimiter<K> {
         let place = self.places.hash_one(key) % SHARDS as u64;
         let place = usize::try_from(place).unwrap_or_default();
         let shard = place.checked_sub(1).and_then(|place| others.get(place)).unwrap_or(first);
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        shard.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! A vendor's host that misbehaves as the test says.
 
+use parking_lot::Mutex;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -91,7 +92,7 @@ impl Cdn {
     }
 
     pub(crate) fn reply(&self, reply: Reply) {
-        *self.state.reply.lock().unwrap() = reply;
+        *self.state.reply.lock() = reply;
     }
 
     /// A valid reply with an entity tag.
@@ -101,7 +102,7 @@ impl Cdn {
 
     /// The heads of the requests so far.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.state.asked.lock().unwrap().clone()
+        self.state.asked.lock().clone()
     }
 
     pub(crate) fn ended(&self) -> usize {
@@ -130,8 +131,8 @@ impl State {
                 break;
             }
         }
-        self.asked.lock().unwrap().push(head);
-        let reply = self.reply.lock().unwrap().clone();
+        self.asked.lock().push(head);
+        let reply = self.reply.lock().clone();
         if let Reply::Slow(time, _) = &reply {
             // A delay: the other side sends nothing more.
             stream.set_read_timeout(Some(*time)).unwrap();

@@ -1,10 +1,11 @@
 //! A site's own server behind the gateway.
 
+use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use flate2::read::GzDecoder;
@@ -76,7 +77,7 @@ fn read_byte(stream: &mut TcpStream) -> u8 {
 pub(crate) fn signal() -> (SyncSender<()>, impl Fn() + Send + Sync) {
     let (sender, receiver): (_, Receiver<()>) = mpsc::sync_channel(1);
     let receiver = Mutex::new(receiver);
-    (sender, move || receiver.lock().unwrap().recv_timeout(DEADLINE).unwrap())
+    (sender, move || receiver.lock().recv_timeout(DEADLINE).unwrap())
 }
 
 pub(crate) async fn gateway(origin: SocketAddr, proxy: &str) -> Gateway {

@@ -1,10 +1,11 @@
 //! Pages of a site's own server: the choice of pages that get the snippet, its place, and the rewriting
 //! of the server's own address.
 
+use parking_lot::Mutex;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tagway_pages::script::compose::snippet;
 
@@ -179,7 +180,7 @@ async fn application_paths_reach_the_origin_unless_a_message_is_sent() {
     let heads = last.clone();
     let origin = origin(move |stream, head| {
         counted.fetch_add(1, Ordering::Relaxed);
-        head.clone_into(&mut heads.lock().unwrap());
+        head.clone_into(&mut heads.lock());
         let length: usize = head
             .split("content-length: ")
             .nth(1)
@@ -220,5 +221,5 @@ async fn application_paths_reach_the_origin_unless_a_message_is_sent() {
         let answer = send(gateway.http, (method, path), &json, body.as_bytes()).unwrap();
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 7, "{}", last.lock().unwrap());
+    assert_eq!(asked.load(Ordering::Relaxed), 7, "{}", last.lock());
 }

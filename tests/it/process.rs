@@ -1,12 +1,13 @@
 //! The real program: power cuts, signals, wrong settings, a full disk.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 
@@ -36,7 +37,7 @@ impl Load {
                     let body = batch(&[track(&id, "Order Completed")]);
                     let answer = send(http, ("POST", "/v1/batch"), &[], body.as_bytes());
                     if answer.is_ok_and(|answer| answer.status == 200) {
-                        acknowledged.lock().unwrap().insert(id);
+                        acknowledged.lock().insert(id);
                     }
                 }
             })
@@ -46,7 +47,7 @@ impl Load {
     }
 
     async fn reaches(&self, count: usize) {
-        eventually(|| match self.acknowledged.lock().unwrap().len() {
+        eventually(|| match self.acknowledged.lock().len() {
             enough if enough >= count => Ok(()),
             few => Err(format!("{few} acknowledged")),
         })
@@ -58,7 +59,7 @@ impl Load {
         for thread in self.threads {
             thread.join().unwrap();
         }
-        std::mem::take(&mut self.acknowledged.lock().unwrap())
+        std::mem::take(&mut self.acknowledged.lock())
     }
 }
 
@@ -358,7 +359,7 @@ async fn full_disk_rejects_events_loses_none_and_recovers() {
         status => Err(status.to_string()),
     })
     .await;
-    let before = load.acknowledged.lock().unwrap().len();
+    let before = load.acknowledged.lock().len();
     load.reaches(before + 100).await;
     let acknowledged = load.end();
     settled(process.admin, acknowledged.len() as u64).await;

@@ -3,6 +3,7 @@
 //! every value in every encoding. Vendors and their secret settings are found by the list of vendors and
 //! the settings' own declarations.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -10,8 +11,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -76,7 +77,7 @@ impl Echo {
                 Ok(_) => inflated,
                 Err(_) => String::from_utf8_lossy(&body).into_owned(),
             };
-            self.heard.lock().unwrap().push_str(&format!("{head}{body}\n"));
+            self.heard.lock().push_str(&format!("{head}{body}\n"));
             let is_token = head.starts_with("POST /token");
             let all = format!("bad credentials: {head}{body}");
             let reply = if is_token {
@@ -409,7 +410,7 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
         })
         .await;
     }
-    let heard = echo.heard.lock().unwrap().clone();
+    let heard = echo.heard.lock().clone();
     for it in &destinations {
         let sent =
             |secret: &String| encodings(secret).iter().any(|written| heard.contains(written));

@@ -1,9 +1,10 @@
 //! The body of a response: complete, or a stream of unknown length.
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -125,7 +126,7 @@ impl UpgradeTunnel {
 
     /// Takes the future; `None` the second time.
     pub fn take(&self) -> Option<BoxFuture<'static, ()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

@@ -4,8 +4,9 @@
 //! A call with several events contains other people's data, which would outlive them if it were stored with
 //! one event: of such a call only the request's line and the reply's status are stored.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Request;
@@ -75,7 +76,7 @@ struct LatestExchanges {
 impl BatchExchanges {
     fn lock(&self) -> MutexGuard<'_, LatestExchanges> {
         // Every change under the lock is one assignment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Attributes the next calls to this event alone.
@@ -140,7 +141,7 @@ pub(super) struct FailedAttemptLog(Mutex<HashMap<u64, FailedAttempt>>);
 impl FailedAttemptLog {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, FailedAttempt>> {
         // Every change under the lock is one insert or remove.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Records a try of an event, on top of the number of earlier tries in the journal.

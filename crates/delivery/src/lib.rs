@@ -54,8 +54,9 @@ pub use filter::DestinationFilter;
 pub use pausing::{PauseError, PauseInitiator};
 pub use settings::{DestinationMode, DestinationSettings};
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
@@ -423,7 +424,7 @@ impl DeliveryDispatcher {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(SharedName, SharedName), RunningWorker>> {
         // Every change under the lock is one insert or remove.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! One connection: PROXY header, TLS, HTTP, and the timeouts of all three.
 
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -221,7 +222,7 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     run(pin!(connection), &line, ends).await;
-    let tunnel = line.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let tunnel = line.tunnel.lock().take();
     if let Some(tunnel) = tunnel.and_then(|tunnel| tunnel.take()) {
         // A tunnel has no request that could finish: it ends when the shutdown begins.
         tokio::select! {
@@ -321,7 +322,7 @@ impl ConnectionContext {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(tunnel) = response.extensions_mut().remove::<UpgradeTunnel>()
         {
-            *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+            *self.tunnel.lock() = Some(tunnel);
         }
         // A streamed response keeps its request active until it ends.
         Ok(response.map(|body| body.with_guard((answering, slot))))

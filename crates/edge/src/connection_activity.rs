@@ -1,11 +1,12 @@
 //! The activity of a connection, recorded as it happens and checked periodically: no timer is set or moved for a
 //! request.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -102,8 +103,8 @@ impl ConnectionActivity {
         untaken
     }
 
-    fn lock_unread(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
-        self.unread_since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_unread(&self) -> parking_lot::MutexGuard<'_, HashMap<u64, u64>> {
+        self.unread_since.lock()
     }
 
     /// Returns the reason if the connection must be cut now.

@@ -1,9 +1,10 @@
 //! The counts of connections and requests, and their limits.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::settings::EdgeLimits;
 use tagway_core::metrics::{Metrics, ReasonLabels};
@@ -87,7 +88,7 @@ impl ConnectionSlot {
     pub(super) fn assign_client(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
         self.release_client();
         let client = ClientPrefix::of(client);
-        let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_client = self.slots.by_client.lock();
         let held = by_client.entry(client).or_insert(0);
         if *held >= limits.connections_per_client {
             return false;
@@ -99,7 +100,7 @@ impl ConnectionSlot {
 
     fn release_client(&mut self) {
         let Some(client) = self.client.take() else { return };
-        let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_client = self.slots.by_client.lock();
         if let Some(held) = by_client.get_mut(&client) {
             *held -= 1;
             if *held == 0 {

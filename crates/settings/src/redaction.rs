@@ -14,11 +14,12 @@
 //! Secrets of fewer than [`MIN_SECRET_BYTES`] bytes are not searched: they would remove ordinary words from
 //! every output. `tagway check` warns about them.
 
+use parking_lot::RwLock;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 
@@ -161,11 +162,11 @@ impl SecretRedactor {
     }
 
     fn read<T>(&self, look: impl FnOnce(&KnownSecrets) -> T) -> T {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.0.read())
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut KnownSecrets) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.write())
     }
 }
 
@@ -314,7 +315,7 @@ fn add_patterns(secret: &str, patterns: &mut BTreeMap<Vec<u8>, bool>) {
         for encoded in credentials::base64_forms(text.as_bytes()) {
             patterns.entry(encoded).or_insert(true);
         }
-        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&text);
         patterns.insert(hex.to_ascii_uppercase().into_bytes(), false);
         patterns.insert(hex.into_bytes(), false);
         patterns.insert(text.into_bytes(), false);

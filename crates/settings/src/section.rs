@@ -202,7 +202,7 @@ impl<'a> SettingsSection<'a> {
         for layer in &self.layers {
             digest_table(&mut digest, layer.table, self.environment);
         }
-        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest.finalize())
     }
 
     /// A required number within `range`.

@@ -44,7 +44,8 @@ pub trait VendorAudience: Send + Sync {
     fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason>;
 
     /// Returns the vendor's own name of the list, which is made if it does not exist. It is stored and passed
-    /// to every later change, so this is called once for a list, and again when the list was lost.
+    /// to every later change, so this is called once for a list, and again when the list was lost. A list that
+    /// needs no making, such as a tag, has its id or title for a name.
     ///
     /// # Errors
     ///
@@ -52,8 +53,10 @@ pub trait VendorAudience: Send + Sync {
     async fn open_list(
         &self,
         list: &AudienceList<'_>,
-        call: &dyn VendorCall,
-    ) -> Result<String, Outcome>;
+        _call: &dyn VendorCall,
+    ) -> Result<String, Outcome> {
+        Ok(list.id.unwrap_or(list.title).to_owned())
+    }
 
     /// Puts rows on the list or takes them off; returns how each ended, in their order. Adding and removing
     /// never run at once for the same list.

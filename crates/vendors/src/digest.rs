@@ -12,24 +12,12 @@ pub fn sha256(normalised: &str) -> Option<String> {
     if is_sha256(normalised) {
         return Some(normalised.to_ascii_lowercase());
     }
-    Some(hex(&Sha256::digest(normalised.as_bytes())))
+    Some(hex::encode(Sha256::digest(normalised.as_bytes())))
 }
 
 /// Returns true if the whole text is a digest, hashed by its sender.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Writes bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(DIGITS.get(usize::from(digit)).copied().unwrap_or_default().into());
-        }
-    }
-    text
 }
 
 #[cfg(test)]

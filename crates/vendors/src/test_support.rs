@@ -3,8 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -122,13 +123,13 @@ impl CannedReplies {
     }
 
     fn push(self, reply: Result<VendorReply, VendorCallError>) -> Self {
-        self.replies.lock().unwrap().push_back(reply);
+        self.replies.lock().push_back(reply);
         self
     }
 
     /// Returns the requests so far, and clears them.
     pub fn requests(&self) -> Vec<Request<Bytes>> {
-        std::mem::take(&mut self.requests.lock().unwrap())
+        std::mem::take(&mut self.requests.lock())
     }
 
     /// Returns the bodies of the requests so far as JSON, and clears the requests.
@@ -141,8 +142,8 @@ impl CannedReplies {
 #[async_trait]
 impl VendorCall for CannedReplies {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        self.requests.lock().unwrap().push(request);
-        let next = self.replies.lock().unwrap().pop_front();
+        self.requests.lock().push(request);
+        let next = self.replies.lock().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());
             Ok(VendorReply { status: StatusCode::OK, headers, body })

@@ -41,12 +41,12 @@ impl AdminControl for FakeControl {
         if site != "shop" {
             return Err(SubjectError::UnknownSite);
         }
-        self.asked.lock().unwrap().push(format!("forget {id}"));
+        self.asked.lock().push(format!("forget {id}"));
         Ok(ForgetReport { names: 3, profiles: 1, events: 4, parked: 5, dead: 6 })
     }
 
     async fn lift_suppression(&self, _site: &str, id: &str) -> Result<u64, SubjectError> {
-        self.asked.lock().unwrap().push(format!("lift {id}"));
+        self.asked.lock().push(format!("lift {id}"));
         Ok(3)
     }
 
@@ -56,7 +56,7 @@ impl AdminControl for FakeControl {
         id: &str,
         from: Option<SubjectCursor>,
     ) -> Result<ExportPage, SubjectError> {
-        self.asked.lock().unwrap().push(format!("export {id} {from:?}"));
+        self.asked.lock().push(format!("export {id} {from:?}"));
         Ok(ExportPage {
             held: vec![json!({ "kind": "profile" })],
             next: Some(SubjectCursor::Dead(7)),
@@ -102,7 +102,7 @@ impl AdminControl for FakeControl {
         if self.scripts()[0].pending.as_ref().unwrap().hash != hash {
             return Err(ScriptPinError::Changed);
         }
-        self.asked.lock().unwrap().push(format!("approve {site} {vendor} {script}"));
+        self.asked.lock().push(format!("approve {site} {vendor} {script}"));
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl AdminControl for FakeControl {
         _site: &str,
         id: &str,
     ) -> Result<Vec<serde_json::Value>, SubjectError> {
-        self.asked.lock().unwrap().push(format!("profiles {id}"));
+        self.asked.lock().push(format!("profiles {id}"));
         Ok(vec![json!({ "kind": "profile", "user_id": id })])
     }
 
@@ -141,6 +141,6 @@ impl AdminControl for FakeControl {
     }
 
     fn wake(&self, reader: ReaderId) {
-        self.asked.lock().unwrap().push(format!("wake {reader:?}"));
+        self.asked.lock().push(format!("wake {reader:?}"));
     }
 }

@@ -19,7 +19,7 @@ async fn operators_diff_and_approve_a_waiting_version() {
     assert_eq!(approve(&list[0]["served"]["hash"]).await.0, 409);
     let (status, done) = approve(&list[0]["pending"]["hash"]).await;
     assert_eq!((status, &done["served"]), (200, &list[0]["pending"]["hash"]));
-    assert_eq!(*running.asked.lock().unwrap(), [format!("approve shop ga4 {SCRIPT}")]);
+    assert_eq!(*running.asked.lock(), [format!("approve shop ga4 {SCRIPT}")]);
     for (line, status) in [
         ("GET /api/v1/scripts?site=shop", 400),
         ("GET /api/v1/scripts/diff?site=shop&vendor=ga4", 400),

@@ -22,7 +22,7 @@ async fn person_is_forgotten_restored_and_exported_with_the_token() {
     let on = json!({ "site": "shop", "id": "ann", "from": { "dead": 7 } });
     assert_eq!(ask("export", on).await.0, 200);
     assert_eq!(
-        *running.asked.lock().unwrap(),
+        *running.asked.lock(),
         ["forget ann", "lift ann", "export ann None", "export ann Some(Dead(7))"]
     );
     assert_eq!(ask("forget", json!({ "site": "other", "id": "ann" })).await.0, 404);

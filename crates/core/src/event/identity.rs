@@ -5,7 +5,6 @@
 //! send for unknown visitors are no identity. Of an e-mail address only the digest is stored.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -173,12 +172,7 @@ impl Identity {
     }
 
     fn of_address(address: &str) -> Self {
-        let mut value = String::with_capacity(64);
-        for byte in Sha256::digest(address.as_bytes()) {
-            // Writing to a String cannot fail.
-            let _infallible = write!(value, "{byte:02x}");
-        }
-        Self { kind: IdentityKind::Email, value }
+        Self { kind: IdentityKind::Email, value: hex::encode(Sha256::digest(address)) }
     }
 
     fn of_device(kind: IdentityKind, value: &str) -> Option<Self> {

@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn hex(mac: [u8; MAC_BYTES]) -> String {
-        mac.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(mac)
     }
 
     fn now() -> Timestamp {

@@ -266,7 +266,7 @@ fn counter_key(event: &str, filter: &PropertyFilter) -> String {
         digest.update(Value::from(tests).to_string());
     }
     let digest = digest.finalize();
-    let short: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let short: String = hex::encode(digest.get(..16).unwrap_or_default());
     format!("{event}\u{1f}{short}")
 }
 

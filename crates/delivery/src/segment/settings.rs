@@ -163,7 +163,7 @@ impl SegmentSettings {
     pub fn fingerprint(&self) -> String {
         let digest =
             Sha256::new().chain_update(self.unit.name()).chain_update(self.rule_source.to_string());
-        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest.finalize().get(..16).unwrap_or_default())
     }
 }
 

@@ -19,7 +19,7 @@ impl Destination for RecordingDestination {
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         let who = |event: &EnrichedEvent| event.user_id().unwrap_or("nobody").to_owned();
-        let mut told = self.0.lock().unwrap();
+        let mut told = self.0.lock();
         told.extend(batch.iter().map(|event| (event.seq, who(event))));
         vec![Outcome::Delivered; batch.len()]
     }
@@ -31,7 +31,7 @@ impl RecordingDestination {
     }
 
     fn taken(&self) -> Vec<(u64, String)> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().clone()
     }
 }
 

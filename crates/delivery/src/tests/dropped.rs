@@ -24,7 +24,7 @@ impl Destination for LossyDestination {
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
-        let mut tries = self.tries.lock().unwrap();
+        let mut tries = self.tries.lock();
         let end = |event: &EnrichedEvent| {
             let is_known = tries.contains(&event.seq);
             tries.push(event.seq);

@@ -1,8 +1,8 @@
 //! Tests of a process that dies over one event, repeatedly: its disk at that moment is copied, and another
 //! process starts from the copy.
 
+use parking_lot::Condvar;
 use std::path::Path;
-use std::sync::Condvar;
 
 use super::*;
 use tagway_core::event::JsonObject;
@@ -22,17 +22,17 @@ const DEADLY: &str = "deadly";
 impl CrashTrap {
     /// Simulates the abort, in code without an await.
     fn spring(&self, event: &Event) {
-        if event.label() == DEADLY && !*self.is_harmless.lock().unwrap() {
+        if event.label() == DEADLY && !*self.is_harmless.lock() {
             self.reached.notify_one();
             tokio::task::block_in_place(|| {
-                let harmless = self.is_harmless.lock().unwrap();
-                drop(self.released.wait_while(harmless, |harmless| !*harmless).unwrap());
+                let mut is_harmless = self.is_harmless.lock();
+                self.released.wait_while(&mut is_harmless, |is_harmless| !*is_harmless);
             });
         }
     }
 
     fn release(&self) {
-        *self.is_harmless.lock().unwrap() = true;
+        *self.is_harmless.lock() = true;
         self.released.notify_all();
     }
 }

@@ -41,11 +41,11 @@ impl ScriptedDestination {
     }
 
     pub(super) fn now_answer(&self, script: OutcomeScript) {
-        *self.script.lock().unwrap() = script;
+        *self.script.lock() = script;
     }
 
     pub(super) fn taken(&self) -> Vec<u64> {
-        let mut seqs: Vec<u64> = self.taken.lock().unwrap().iter().map(|(_, seq)| *seq).collect();
+        let mut seqs: Vec<u64> = self.taken.lock().iter().map(|(_, seq)| *seq).collect();
         seqs.sort_unstable();
         seqs
     }
@@ -62,7 +62,7 @@ impl ScriptedDestination {
 
     pub(super) fn assert_order_and_once(&self) {
         let mut last: HashMap<String, u64> = HashMap::new();
-        for (visitor, seq) in self.taken.lock().unwrap().iter() {
+        for (visitor, seq) in self.taken.lock().iter() {
             let before = last.insert(visitor.clone(), *seq).unwrap_or(0);
             assert!(before < *seq, "{visitor}: {seq} after {before}");
         }
@@ -85,8 +85,8 @@ impl Destination for ScriptedDestination {
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
-        let script = self.script.lock().unwrap();
-        let mut tries = self.tries.lock().unwrap();
+        let script = self.script.lock();
+        let mut tries = self.tries.lock();
         let outcomes: Vec<Outcome> = batch
             .iter()
             .map(|event| {
@@ -103,7 +103,7 @@ impl Destination for ScriptedDestination {
             // One call for the batch: all or nothing.
             return vec![again.clone(); batch.len()];
         }
-        let mut taken = self.taken.lock().unwrap();
+        let mut taken = self.taken.lock();
         for (event, outcome) in batch.iter().zip(&outcomes) {
             if *outcome == Outcome::Delivered {
                 taken.push((event.event.order_key().to_owned(), event.seq));

@@ -3,9 +3,10 @@
 //! A client that sends or reads slowly occupies a connection to the origin, or a stream of one, for as long as it
 //! wants. The limit leaves the rest to other clients.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The active requests of all clients, and the limit per client.
 pub(super) struct ClientRequestSlots {
@@ -46,7 +47,7 @@ impl ClientRequestSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ProxiedClientPrefix, usize>> {
-        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_client.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! The edits of one page: replacements of its bytes, found as its elements are parsed.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lol_html::html_content::{Attribute, EndTag};
 use lol_html::send::{Element, ElementContentHandlers};
@@ -152,7 +153,7 @@ impl PageEditState {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, PageEditProgress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 
     pub(super) fn handlers(self: &Arc<Self>) -> Vec<ElementHandler> {

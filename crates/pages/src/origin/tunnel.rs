@@ -1,15 +1,12 @@
 //! The tunnel of two connections after an upgrade.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio_util::io::InspectReader;
 
 /// The buffer of each direction, in bytes.
 const BUFFER: usize = 16 << 10;
@@ -17,9 +14,10 @@ const BUFFER: usize = 16 << 10;
 /// Passes bytes both ways until one side ends, or both are silent for `silence` (up to twice that).
 pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, silence: Duration) {
     let Ok((client, origin)) = futures_util::future::try_join(client, origin).await else { return };
-    let active = Arc::new(AtomicBool::new(true));
-    let mut client = TunnelStream { stream: TokioIo::new(client), active: active.clone() };
-    let mut origin = TunnelStream { stream: TokioIo::new(origin), active: active.clone() };
+    let active = AtomicBool::new(true);
+    let record_read = |_bytes: &[u8]| active.store(true, Ordering::Relaxed);
+    let mut client = InspectReader::new(TokioIo::new(client), record_read);
+    let mut origin = InspectReader::new(TokioIo::new(origin), record_read);
     let silent = async {
         loop {
             tokio::time::sleep(silence).await;
@@ -31,43 +29,5 @@ pub(super) async fn run(client: OnUpgrade, origin: OnUpgrade, silence: Duration)
     tokio::select! {
         _ended = copy_bidirectional_with_sizes(&mut client, &mut origin, BUFFER, BUFFER) => {}
         () = silent => {}
-    }
-}
-
-/// A stream that records the time of its reads.
-struct TunnelStream<S> {
-    stream: S,
-    active: Arc<AtomicBool>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for TunnelStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            self.active.store(true, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -3,11 +3,12 @@
 //! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the request:
 //! a connection whose upload still runs takes no other request, even after its response has arrived.
 
+use parking_lot::Mutex;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ impl UploadState {
 
     /// Counts the upload among a connection's streams.
     pub(super) fn join(&self, place: Arc<()>) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = self.stream.lock();
         *stream = Some(place);
     }
 

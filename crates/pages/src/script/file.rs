@@ -43,7 +43,7 @@ impl ServedScript {
     /// Makes the file of this script. Compresses at the best levels: not for the request path.
     pub fn new(text: String) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = hex::encode(digest);
         let hash: String = hex.chars().take(HASH_CHARS).collect();
         let encoded = EncodedText::new(text.into(), &hash);
         encoded.compress();

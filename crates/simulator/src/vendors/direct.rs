@@ -1,6 +1,6 @@
 //! A vendor's destination connected to its simulator without a network, for tests.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
@@ -75,12 +75,12 @@ impl DirectDestination {
 
     /// The calls since the last time, such as `PUT /contacts/c1 200`.
     pub(super) fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.simulator.calls.lock().unwrap())
+        std::mem::take(&mut self.simulator.calls.lock())
     }
 
     /// The simulator's accepted events and objections.
     pub(super) fn tally(&self) -> SimulatorTally {
-        self.simulator.tally.lock().unwrap().clone()
+        self.simulator.tally.lock().clone()
     }
 
     /// The simulator's answer to a call that no destination makes.
@@ -97,7 +97,7 @@ impl DirectDestination {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         let reply = self.simulator.call(request).await.unwrap();
-        self.simulator.calls.lock().unwrap().pop();
+        self.simulator.calls.lock().pop();
         reply.json().unwrap_or_default()
     }
 }
@@ -125,10 +125,10 @@ impl VendorCall for DirectSimulator {
             now: self.now(),
             checks_credentials: true,
         };
-        let reading = self.api.lock().unwrap().handle_request(&asked);
+        let reading = self.api.lock().handle_request(&asked);
         let (status, target) = (reading.reply.status(), head.uri.path_and_query().unwrap());
-        self.calls.lock().unwrap().push(format!("{} {target} {}", head.method, status.as_u16()));
-        let mut tally = self.tally.lock().unwrap();
+        self.calls.lock().push(format!("{} {target} {}", head.method, status.as_u16()));
+        let mut tally = self.tally.lock();
         for key in reading.accepted.into_iter().flatten() {
             *tally.events.entry(key).or_default() += 1;
         }

@@ -1,8 +1,8 @@
 //! Simulated faults of vendors.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,7 +101,7 @@ impl FaultScript {
         plan.next.pop_front().or(plan.then)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, FaultPlan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, FaultPlan> {
+        self.0.lock()
     }
 }

@@ -20,10 +20,11 @@ mod webhook;
 pub use fault::SimulatedFault;
 pub use intercom::IntercomWorkspace;
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -196,7 +197,7 @@ impl InProcessVendor {
     /// The members of the vendor's lists.
     #[cfg(test)]
     pub(crate) fn lists(&self) -> MemberLists {
-        self.api.lock().unwrap_or_else(PoisonError::into_inner).lists()
+        self.api.lock().lists()
     }
 
     /// The reply of the vendor.
@@ -221,7 +222,7 @@ impl InProcessVendor {
             now,
             checks_credentials: judges_credentials,
         };
-        let mut desk = self.api.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = self.api.lock();
         let SimulatorOutcome { reply, accepted, objections } = desk.handle_request(&asked);
         (reply, accepted, objections)
     }
@@ -277,12 +278,12 @@ impl VendorSimulator {
 
     /// The record of all requests so far.
     pub fn tally(&self) -> SimulatorTally {
-        self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.vendor.tally.lock().clone()
     }
 
     /// The members of the vendor's lists.
     pub fn lists(&self) -> MemberLists {
-        self.vendor.api.lock().unwrap_or_else(PoisonError::into_inner).lists()
+        self.vendor.api.lock().lists()
     }
 
     /// Waits until the tally meets the condition. After `deadline`, the last tally is the error.
@@ -296,7 +297,7 @@ impl VendorSimulator {
             loop {
                 count.borrow_and_update();
                 let is_there = {
-                    let tally = self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    let tally = self.vendor.tally.lock();
                     is_wanted(&tally)
                 };
                 // The sender lives as long as the simulator.
@@ -327,7 +328,7 @@ impl DemoHandler for SimulatedVendor {
                 now: self.clock.now(),
                 checks_credentials: true,
             };
-            self.api.lock().unwrap_or_else(PoisonError::into_inner).handle_request(&asked)
+            self.api.lock().handle_request(&asked)
         });
         let seen = RecordedRequest { target: head.uri, headers: head.headers, body };
         let reply = self.note(seen, reading);
@@ -345,7 +346,7 @@ impl SimulatedVendor {
         seen: RecordedRequest,
         reading: Option<SimulatorOutcome>,
     ) -> Option<Response<Bytes>> {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.tally.lock();
         tally.requests += 1;
         if tally.seen.len() < MAX_REMEMBERED {
             tally.seen.push(seen);

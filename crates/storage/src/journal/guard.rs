@@ -19,9 +19,10 @@
 //! - A reader's own panic counts as an abort does, at once, and for this process.
 //! - The notes must survive the process, not a power cut: no write waits for the disk.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -135,7 +136,7 @@ impl PoisonGuard {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<GuardedReaderKey, SuspectCounts>> {
         // Every change under the lock is one change of a map.
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+        self.suspects.lock()
     }
 }
 

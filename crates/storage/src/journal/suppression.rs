@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -88,7 +87,7 @@ impl PersonNameDigest {
             // A profile has only the digest of the address, and both are the same name.
             let address = name.to_lowercase();
             let is_digest = address.len() == 64 && address.bytes().all(|b| b.is_ascii_hexdigit());
-            let address = if is_digest { address } else { hex(&Sha256::digest(address)) };
+            let address = if is_digest { address } else { hex::encode(Sha256::digest(address)) };
             digest.update(address);
         } else {
             digest.update(name);
@@ -103,14 +102,6 @@ impl PersonNameDigest {
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The digests of all suppressed names, at all sites.
@@ -241,7 +232,7 @@ mod tests {
         );
         let visitor = r#""facts":{"visitor":{"id":"phone","since":"2026-11-23T10:00:00Z"}}"#;
         let by_server = r#""type":"alias","facts":{"fromServer":true}"#;
-        let digest = hex(&Sha256::digest("ann@x.example"));
+        let digest = hex::encode(Sha256::digest("ann@x.example"));
         let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         for (more, is_hers) in [
             (r#""userId":"ann""#, true),

@@ -21,9 +21,10 @@ pub use exact::{exact, searchable};
 pub use migrate::PostgresMigrations;
 pub use text::{decoded, encoded};
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -198,7 +199,7 @@ impl PostgresDatabase {
                 settings.statement_timeout.as_millis()
             ));
         let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config, tls::PostgresTls::new()?, how);
+        let manager = Manager::from_config(config, tls::connector()?, how);
         let pool = Pool::builder(manager)
             .max_size(settings.connections)
             .runtime(Runtime::Tokio1)
@@ -271,7 +272,7 @@ impl PostgresDatabase {
 
     fn known(&self) -> MutexGuard<'_, SharedSiteNumbers> {
         // Every change under the lock is one insertion.
-        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sites.lock()
     }
 }
 

@@ -298,7 +298,7 @@ impl ConsentProvenance {
 /// Returns a fingerprint that tells a browser from others and does not show its id.
 fn browser_fingerprint(browser: &str) -> String {
     let digest = Sha256::digest(browser.as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest.get(..8).unwrap_or_default())
 }
 
 fn at(touch: &JsonObject) -> Option<i64> {

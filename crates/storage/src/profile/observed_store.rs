@@ -1,8 +1,9 @@
 //! Records changed profiles for tasks that act on them within moments. Nothing here is durable and
 //! nothing waits: a change that is lost here is found by the periodic pass over all profiles.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -35,14 +36,14 @@ impl ChangedProfiles {
 
     /// Returns and clears a site's changed profiles. Empty if there were more than are remembered.
     pub fn take(&self, site: SiteId) -> BTreeSet<ProfileId> {
-        let people = self.people.lock().unwrap_or_else(PoisonError::into_inner).remove(&site);
+        let people = self.people.lock().remove(&site);
         people.filter(|people| people.len() <= self.max_profiles).unwrap_or_default()
     }
 
     /// Returns true if no profile of the site is recorded.
     #[cfg(any(test, feature = "testing"))]
     pub fn is_taken(&self, site: SiteId) -> bool {
-        !self.people.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&site)
+        !self.people.lock().contains_key(&site)
     }
 
     /// Records the profiles of these changes.
@@ -50,7 +51,7 @@ impl ChangedProfiles {
         if changes.profiles.is_empty() && changes.counted.is_empty() {
             return;
         }
-        let mut all = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.people.lock();
         let people = all.entry(site).or_default();
         for profile in changes.profiles.iter().chain(changes.counted.keys()) {
             // One more than `most` marks an overflow.

@@ -5,8 +5,9 @@
 //! a little longer than what was moved, and the log starts over only when all of it has been moved; so
 //! the writer itself moves the rest, which is short.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, mem};
 
@@ -39,7 +40,7 @@ struct CheckpointState {
 
 impl CheckpointState {
     fn lock(&self) -> MutexGuard<'_, CheckpointPhase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock()
     }
 
     fn set(&self, phase: CheckpointPhase) {
@@ -126,7 +127,7 @@ fn work(shared: &CheckpointState, connect: &ConnectionOpener) {
     loop {
         let mut phase = shared.lock();
         while !matches!(*phase, CheckpointPhase::Moving | CheckpointPhase::Closed) {
-            phase = shared.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+            shared.changed.wait(&mut phase);
         }
         if *phase == CheckpointPhase::Closed {
             return;

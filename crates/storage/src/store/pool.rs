@@ -1,7 +1,7 @@
 //! The pool of read connections, opened on demand and reused.
 
+use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -24,7 +24,7 @@ impl ReadConnectionPool {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
             None => self.connect()?,
@@ -33,7 +33,7 @@ impl ReadConnectionPool {
         let result = connection.unchecked_transaction().and_then(|moment| query(&moment));
         // A connection that has just failed may be broken; the next one is fresh.
         if result.is_ok() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = self.idle.lock();
             if idle.len() < MAX_IDLE {
                 idle.push(connection);
             }

@@ -12,10 +12,11 @@
 //!   the whole log is copied into the database file, which is synced, and the log is truncated. While
 //!   that fails the store stays unwritable.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
@@ -109,7 +110,7 @@ struct WriteQueueState {
 impl WriteQueue {
     fn lock(&self) -> MutexGuard<'_, WriteQueueState> {
         // A panic of another thread leaves the queue as it was; every change to it is one push.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -278,17 +279,15 @@ impl WriterThread {
             if state.closed {
                 return None;
             }
-            let healthy = *self.writable.borrow();
-            state = if healthy {
-                self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner)
+            let is_healthy = *self.writable.borrow();
+            if is_healthy {
+                self.queue.ready.wait(&mut state);
             } else {
-                let waited = self.queue.ready.wait_timeout(state, PROBE_INTERVAL);
-                let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                let timeout = self.queue.ready.wait_for(&mut state, PROBE_INTERVAL);
                 if timeout.timed_out() && state.writes.is_empty() && !state.closed {
                     return Some(Vec::new());
                 }
-                state
-            };
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use super::DriftDestination;
 use super::api::{DriftCallOutcome, DriftClient};
 use super::contact_sync::find;
 use crate::audience::{
-    AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
+    AudienceChange, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
     unknown_contact_result,
 };
 use crate::contact_api::StepError;
@@ -26,14 +26,6 @@ impl VendorAudience for DriftDestination {
 
     fn row(&self, person: &EnrichedEvent) -> Result<AudienceRow, OutcomeReason> {
         ContactRow::row(person)
-    }
-
-    async fn open_list(
-        &self,
-        list: &AudienceList<'_>,
-        _call: &dyn VendorCall,
-    ) -> Result<String, Outcome> {
-        Ok(list.id.unwrap_or(list.title).to_owned())
     }
 
     async fn change_members(

@@ -1,7 +1,7 @@
 //! Google's access tokens: valid for an hour each, obtained for a refresh token (OAuth 2.0, RFC 6749 section
 //! 6).
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,7 @@ impl GoogleAdsTokens {
     /// Returns the `Authorization` header of a call.
     pub(super) async fn bearer(&self, call: &dyn VendorCall) -> Result<HeaderValue, Outcome> {
         let now = call.now();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.last.lock().clone();
         if let Some((bearer, _)) = last.filter(|(_, ends)| now + MARGIN < *ends) {
             return Ok(bearer);
         }
@@ -76,13 +76,13 @@ impl GoogleAdsTokens {
         let seconds = body.get("expires_in").and_then(Value::as_i64).unwrap_or(LIFETIME_SECONDS);
         let ends = now + Duration::from_secs(seconds.clamp(0, LIFETIME_SECONDS).unsigned_abs());
         let kept = Some((bearer.clone(), ends));
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        *self.last.lock() = kept;
         Ok(bearer)
     }
 
     /// Discards the last token, which Google refused.
     pub(super) fn forget(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.last.lock() = None;
     }
 
     fn request(&self) -> Request<Bytes> {

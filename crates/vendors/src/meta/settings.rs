@@ -7,7 +7,7 @@ use url::Url;
 
 use super::audience::{MetaAudienceApi, is_number};
 use super::source::ACTION_SOURCES;
-use crate::{digest, person, products};
+use crate::{person, products};
 use tagway_core::values::telephone::TelephoneReader;
 use tagway_settings::{SecretString, SettingsSection};
 
@@ -178,7 +178,7 @@ fn app_secret_proof(app_secret: &SecretString, access_token: &SecretString) -> S
         return String::new();
     };
     mac.update(access_token.expose().as_bytes());
-    digest::hex(&mac.finalize().into_bytes())
+    hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

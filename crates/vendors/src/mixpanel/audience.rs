@@ -8,9 +8,7 @@ use super::identity::MixpanelIds;
 use super::plan::MixpanelEndpoint;
 use super::replies::{self, MixpanelCallOutcome};
 use super::{MixpanelDestination, settings::MixpanelSettings};
-use crate::audience::{
-    AudienceChange, AudienceList, AudienceRow, VendorAudience, fill_outcomes, parse_rows,
-};
+use crate::audience::{AudienceChange, AudienceRow, VendorAudience, fill_outcomes, parse_rows};
 use crate::{Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 
@@ -28,14 +26,6 @@ impl VendorAudience for MixpanelDestination {
             "" => Err(OutcomeReason::new("no_identifier")),
             id => AudienceRow::of(&id),
         }
-    }
-
-    async fn open_list(
-        &self,
-        list: &AudienceList<'_>,
-        _call: &dyn VendorCall,
-    ) -> Result<String, Outcome> {
-        Ok(list.id.unwrap_or(list.title).to_owned())
     }
 
     async fn change_members(

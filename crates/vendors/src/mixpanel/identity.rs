@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::settings::MixpanelIdMerge;
-use crate::digest;
 use tagway_core::event::EnrichedEvent;
 
 /// Ids that Mixpanel rejects as mistakes.
@@ -102,7 +101,7 @@ pub(super) fn further_insert_id(message_id: &str, part: &str) -> String {
 }
 
 fn hashed(text: &str) -> String {
-    let mut digits = digest::hex(&Sha256::digest(text.as_bytes()));
+    let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
     digits.truncate(MAX_INSERT_ID);
     digits
 }
@@ -120,7 +119,7 @@ mod tests {
             assert_eq!(insert_id(own), own);
         }
         let long = "ajs-next-1795435200000-0c6f0c33-9d3c-4a0f-a0d6-5e8b8d0e7c11";
-        let all = digest::hex(&Sha256::digest(long.as_bytes()));
+        let all = hex::encode(Sha256::digest(long.as_bytes()));
         assert_eq!(Some(insert_id(long).as_str()), all.get(..36));
         for other in
             [&"a".repeat(37), "a_b", "ä", "null", "-1", "00000000-0000-0000-0000-000000000000"]
@@ -130,7 +129,7 @@ mod tests {
         }
         assert_ne!(further_insert_id("m", "0"), further_insert_id("m", "1"));
         // A message id that is a digest is hashed like any other text.
-        let digest = digest::sha256("mary").unwrap();
+        let digest = crate::digest::sha256("mary").unwrap();
         assert_ne!(Some(insert_id(&digest).as_str()), digest.get(..36));
     }
 

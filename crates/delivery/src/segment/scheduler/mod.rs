@@ -71,10 +71,10 @@ pub struct SegmentScheduler {
     /// The profiles changed since the last check.
     changed_profiles: Option<Arc<ChangedProfiles>>,
     /// Failed runs in a row and the time of the next try, by site and segment.
-    failed_runs: std::sync::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
+    failed_runs: parking_lot::Mutex<BTreeMap<(SiteId, SharedName), (u32, i64)>>,
     guard: Option<Arc<PoisonGuard>>,
     /// The segments reported to operators as disabled, by site, name and rule.
-    reported_disabled: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
+    reported_disabled: parking_lot::Mutex<BTreeSet<(SiteId, String)>>,
 }
 
 /// The result of a rule that is evaluated without storing it.
@@ -111,9 +111,9 @@ impl SegmentScheduler {
             syncs: None,
             profiles: None,
             changed_profiles: None,
-            failed_runs: std::sync::Mutex::default(),
+            failed_runs: parking_lot::Mutex::default(),
             guard: None,
-            reported_disabled: std::sync::Mutex::default(),
+            reported_disabled: parking_lot::Mutex::default(),
         }
     }
 
@@ -245,7 +245,7 @@ impl SegmentScheduler {
         if self.is_disabled(site, segment) {
             return None;
         }
-        let failed = self.failed_runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let failed = self.failed_runs.lock();
         if let Some((_, again)) = failed.get(&(site.id, segment.name.clone())) {
             return Some(*again);
         }
@@ -328,7 +328,7 @@ impl SegmentScheduler {
         };
         self.metrics.segment_runs.get_or_create(&counted).inc();
         let key = (site.id, segment.name.clone());
-        let mut failed = self.failed_runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failed = self.failed_runs.lock();
         match &result {
             Ok(ran) => {
                 failed.remove(&key);

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -51,10 +51,7 @@ impl SegmentScheduler {
         if let Some(care) = self.segment_guard(site, segment) {
             care.remove_all_suspects().await;
         }
-        self.reported_disabled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key(site, segment));
+        self.reported_disabled.lock().remove(&key(site, segment));
     }
 
     /// Runs work of a segment that may end the process. The guard records it always, or only if something is
@@ -89,7 +86,7 @@ impl SegmentScheduler {
         if !self.is_disabled(site, segment) {
             return;
         }
-        let mut told = self.reported_disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.reported_disabled.lock();
         if told.insert(key(site, segment)) {
             tracing::warn!(
                 site = %site.name, segment = %segment.name,

@@ -1,6 +1,7 @@
 //! A long query that is interrupted when its caller no longer waits for the result.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use rusqlite::{Connection, InterruptHandle};
 
@@ -24,7 +25,7 @@ enum QueryStage {
 
 impl InterruptibleQuery {
     fn set(&self, stage: QueryStage) -> QueryStage {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.0.lock();
         std::mem::replace(&mut *own, stage)
     }
 
@@ -52,7 +53,7 @@ impl InterruptibleQuery {
 
 impl Drop for QueryCancelGuard {
     fn drop(&mut self) {
-        let mut stage = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.state.0.lock();
         if let QueryStage::Running(handle) = &*stage {
             handle.interrupt();
         }

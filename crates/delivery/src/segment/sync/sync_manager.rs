@@ -1,8 +1,9 @@
 //! Runs every sync in a task of its own, so that a vendor that accepts one person a second delays no
 //! other.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -119,14 +120,14 @@ pub(super) struct RealtimeSyncQueue {
 impl RealtimeSyncQueue {
     /// Adds some; those beyond the bound are left to the next run.
     pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
-        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.people.lock();
         let room = self.max_people.saturating_sub(own.len());
         own.extend(people.into_iter().take(room));
     }
 
     /// Takes all waiting people out of the queue.
     pub(super) fn take(&self) -> Vec<ProfileId> {
-        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.people.lock();
         std::mem::take(&mut *own).into_iter().collect()
     }
 }
@@ -255,7 +256,7 @@ impl SyncManager {
     /// Keeps the state of a sync for its successor, so that operators see it all the time; removes the state
     /// and the series of a sync that has no successor.
     fn hand_over_state(&self, key: &SegmentSyncKey, successor: Option<&SyncTaskConfig>) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.states.lock();
         match (successor, states.get_mut(key)) {
             (None, _) => {
                 states.remove(key);
@@ -307,14 +308,14 @@ impl SyncManager {
             people += sizes.confirmed + sizes.removal_failed;
             store.store_list(sync, None).await?;
             store.record_synced_run(sync, 0, None).await?;
-            self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.states.lock().remove(&key);
             self.dependencies.remove_series(&key, &self.states);
         }
         Ok(people)
     }
 
     fn sync_state(&self, key: &SegmentSyncKey) -> Option<SyncState> {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.states.lock();
         states.get(key).map(|state| state.stand)
     }
 
@@ -342,11 +343,11 @@ impl SyncManager {
 
     /// Returns the states of the syncs.
     pub fn states(&self) -> Vec<SyncOverview> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.states.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SegmentSyncKey, RunningSync>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, BTreeMap<SegmentSyncKey, RunningSync>> {
+        self.running.lock()
     }
 }
 
@@ -368,7 +369,7 @@ impl SyncDependencies {
         states: &Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>,
     ) {
         let labels = key.labels();
-        let others = states.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = states.lock();
         if others.keys().any(|other| other != key && other.labels() == labels) {
             return;
         }

@@ -1,8 +1,9 @@
 //! The task of one sync: it updates its destination after each run of its segment, and after a failure when
 //! another try is useful.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -68,7 +69,7 @@ impl SyncTask {
             let wait = match self.sync_once().await {
                 Ok(NextSyncTrigger::Ended) => {
                     self.dependencies.remove_series(&self.key, &self.states);
-                    self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+                    self.states.lock().remove(&self.key);
                     return;
                 }
                 // Another task starts when the destination is back.
@@ -329,7 +330,7 @@ impl SyncTask {
     }
 
     fn update_overview(&self, note: impl FnOnce(&mut SyncOverview)) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.states.lock();
         let state = states.entry(self.key.clone()).or_insert_with(|| SyncOverview {
             site: self.key.site.clone(),
             segment: self.key.segment.clone(),

@@ -1,6 +1,6 @@
 //! Tests of a segment whose rule ends the process.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ fn deadly() -> SegmentRule {
 #[async_trait]
 impl SegmentStore for FatalSegmentStore {
     async fn list_segments(&self, _site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
-        Ok(self.ran.lock().unwrap().clone())
+        Ok(self.ran.lock().clone())
     }
 
     async fn begin_run(
@@ -39,7 +39,7 @@ impl SegmentStore for FatalSegmentStore {
         name: &str,
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError> {
-        let mut ran = self.ran.lock().unwrap();
+        let mut ran = self.ran.lock();
         let id = SegmentId(i64::try_from(ran.len()).unwrap());
         ran.push(SegmentRecord {
             id,
@@ -62,7 +62,7 @@ impl SegmentStore for FatalSegmentStore {
         _now_ms: i64,
         _of: Option<Vec<ProfileId>>,
     ) -> Result<ProfileBitSet, SegmentError> {
-        if *rule == deadly() && !*self.is_harmless.lock().unwrap() {
+        if *rule == deadly() && !*self.is_harmless.lock() {
             self.reached.notify_one();
             std::future::pending::<()>().await;
         }
@@ -105,7 +105,7 @@ impl SegmentStore for FatalSegmentStore {
     ) -> Result<SegmentRunSummary, SegmentError> {
         let ended =
             SegmentRunSummary { at_ms, took_ms, size: 0, added: 0, removed: 0, fingerprint };
-        let mut ran = self.ran.lock().unwrap();
+        let mut ran = self.ran.lock();
         let known = ran.iter_mut().find(|known| known.id == segment).unwrap();
         (known.begun_at, known.last_run) = (None, Some(ended.clone()));
         self.has_run.notify_one();
@@ -192,7 +192,7 @@ async fn segment_that_aborts_is_disabled_until_an_operator_runs_it() {
     let labels = PoisonLabels { site: "shop".into(), reader: "segment" };
     assert_eq!(metrics.poisoned.get_or_create(&labels).get(), 1);
     // An operator tries it again.
-    *fatal.is_harmless.lock().unwrap() = true;
+    *fatal.is_harmless.lock() = true;
     segments.run("shop", "deadly").await.unwrap();
     let listed = segments.list(None).await.unwrap();
     assert!(listed.iter().all(|it| !it.is_set_aside && it.ran.is_some()));

@@ -1,6 +1,6 @@
 //! Rewritten pages, in every segmentation.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::super::edits::{LEAVE, SCRIPT, tag};
 use super::super::page_skip_reason::PageSkipReporter;
@@ -98,10 +98,10 @@ fn script_is_put_into_pages_that_leave_tags_out() {
 fn reported(task: PageEditPlan, page: &str) -> (String, Vec<PageSkipReason>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = told.clone();
-    let report = PageSkipReporter::new(move |reason| hear.lock().unwrap().push(reason));
+    let report = PageSkipReporter::new(move |reason| hear.lock().push(reason));
     let limits = PageLimits { tag: 4096, inline: 4096 };
     let (out, _) = passed(PageEditPlan { report, ..task }, page.as_bytes(), 7, limits);
-    let told = told.lock().unwrap().clone();
+    let told = told.lock().clone();
     (String::from_utf8(out).unwrap(), told)
 }
 

@@ -1,11 +1,11 @@
 //! Scripts on disk: one file each, named by the hash of its URL. An incomplete file counts as absent.
 //! Every function blocks.
 
+use parking_lot::Mutex;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -50,7 +50,7 @@ impl ScriptDiskCache {
     /// Stores a script: completely, or not at all.
     pub(super) fn write(&self, source: &FetchedScript) -> io::Result<()> {
         // A poisoned lock guards nothing but the order.
-        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _writing = self.writing.lock();
         write(&self.folder, &self.file(&source.facts.url), source)?;
         self.make_room()
     }

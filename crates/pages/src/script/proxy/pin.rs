@@ -4,12 +4,13 @@
 //! Both are in a separate folder that no disk limit clears. A damaged file does not count as a script
 //! without an approved version: the version that the vendor serves waits then.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -296,9 +297,9 @@ impl PinnedScript {
         disk::write(&self.folder, &self.file(what), source)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, ()> {
         // The mutex protects only the order of changes; poisoning is harmless.
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changing.lock()
     }
 }
 

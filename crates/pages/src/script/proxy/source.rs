@@ -42,7 +42,7 @@ pub(super) fn hash(bytes: &[u8]) -> ScriptHash {
 
 /// A hash in hexadecimal.
 pub(super) fn hex(hash: &ScriptHash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash)
 }
 
 /// A hash in the form that people read and write.

@@ -5,7 +5,8 @@
 //! of two equal events is answered with the group of the first or a later one, so that its answer, too,
 //! means durable.
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::types::{ToSqlOutput, ValueRef};

@@ -8,7 +8,7 @@
 //! The journal shares its file with the profiles. The pages of other tables are measured from time to
 //! time, since measuring means reading them.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

@@ -37,8 +37,9 @@ mod retain;
 mod schema;
 mod settle;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -474,7 +475,7 @@ type JournalLockGuard<'m, T> = MutexGuard<'m, T>;
 
 fn lock<T>(mutex: &Mutex<T>) -> JournalLockGuard<'_, T> {
     // Every change under these locks is complete before anything can panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// The head of each site's sequence, and its published value.

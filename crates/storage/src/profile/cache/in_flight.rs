@@ -5,9 +5,10 @@
 //! wait would never fill the cache. A joined read must not show less than a new read would: only reads
 //! that began after the latest change of their keys are joined.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -58,7 +59,7 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
         is_true: impl Fn(&K, u64) -> bool,
     ) -> (Vec<ReadWaiter<K, V>>, Vec<K>) {
         let (mut seats, mut left) = (Vec::with_capacity(wanted.len()), Vec::new());
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flights = self.0.lock();
         for key in wanted {
             match flights.get(&key).filter(|flight| is_true(&key, flight.epoch)) {
                 Some(InFlightRead { epoch, receiver: landing }) => {
@@ -85,7 +86,7 @@ impl<K: Clone + Ord + Hash, V: Clone> InFlightReads<K, V> {
             receiver: landing.clone(),
         };
         let seats = keys.iter().map(seat).collect();
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.0.lock();
         for key in &keys {
             flights.insert(key.clone(), InFlightRead { epoch, receiver: landing.clone() });
         }
@@ -117,7 +118,7 @@ impl<K: Clone + Ord + Hash, V> PendingRead<K, V> {
 /// Removes a read that has ended, so that no lookup joins it.
 impl<K: Eq + Hash, V> Drop for PendingRead<K, V> {
     fn drop(&mut self) {
-        let mut flights = self.in_flight_reads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.in_flight_reads.0.lock();
         let ours = self.result_sender.subscribe();
         for key in self.keys.drain(..) {
             if flights.get(&key).is_some_and(|flight| flight.receiver.same_channel(&ours)) {

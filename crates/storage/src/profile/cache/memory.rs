@@ -1,7 +1,8 @@
 //! The cached profiles and their change epochs.
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use moka::sync::Cache;
 
@@ -19,11 +20,11 @@ pub(super) struct ProfileCache {
 
 impl ProfileCache {
     pub(super) fn epochs(&self) -> RwLockReadGuard<'_, ChangeEpochs> {
-        self.epochs.read().unwrap_or_else(PoisonError::into_inner)
+        self.epochs.read()
     }
 
     pub(super) fn changing(&self) -> RwLockWriteGuard<'_, ChangeEpochs> {
-        self.epochs.write().unwrap_or_else(PoisonError::into_inner)
+        self.epochs.write()
     }
 
     /// Caches the profiles that these names had at an epoch, except for those that changed since.

@@ -18,9 +18,10 @@ mod reads;
 mod tests;
 pub(super) mod weight;
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -328,7 +329,7 @@ impl ProfileService {
     /// Removes some of the unknown visitors who were not seen since then.
     pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
         let since = since.as_millisecond();
-        let expiring = || self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiring = || self.expiring.lock();
         let (mut after, mut has_removed) = expiring().get(&site).copied().unwrap_or((START, false));
         for _ in 0..EXPIRE_STEPS {
             let expired = self.store.expire(site, ExpiryRequest { since, after }).await?;

@@ -1,6 +1,6 @@
 //! Tests of lookups while profiles change, and while the store is slow.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -35,13 +35,13 @@ impl ProfileStore for SlowProfileStore {
         updates: Vec<ProfileUpdate>,
     ) -> Result<ProfileChanges, ProfileError> {
         if updates.iter().any(|update| update.activity.is_some()) {
-            let mut done = self.done.lock().unwrap();
+            let mut done = self.done.lock();
             *done = (upto, done.1.combine(ORDER));
             let counted = BTreeMap::from([("Order".to_owned(), ORDER)]);
             let counted = ActivityCounts::from([(ProfileId(1), counted)]);
             return Ok(ProfileChanges { counted, ..ProfileChanges::default() });
         }
-        *self.plan.lock().unwrap() = "pro";
+        *self.plan.lock() = "pro";
         Ok(ProfileChanges { profiles: [ProfileId(1)].into(), ..ProfileChanges::default() })
     }
 
@@ -51,7 +51,7 @@ impl ProfileStore for SlowProfileStore {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let traits = serde_json::json!({"plan": *self.plan.lock().unwrap()});
+        let traits = serde_json::json!({"plan": *self.plan.lock()});
         let traits = traits.as_object().unwrap().clone();
         self.may_end.acquire().await.unwrap().forget();
         let view = ProfileView { user_id: Some("u".into()), traits };
@@ -73,7 +73,7 @@ impl ProfileStore for SlowProfileStore {
     ) -> Result<crate::profile::ComputedSnapshot, ProfileError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         // The state at the start of the read, whatever is written until it ends.
-        let (upto, tally) = *self.done.lock().unwrap();
+        let (upto, tally) = *self.done.lock();
         self.may_end.acquire().await.unwrap().forget();
         let activity = BTreeMap::from([("Order".to_owned(), tally)]);
         let computed = ComputedAttributes { activity, ..ComputedAttributes::default() };

@@ -25,8 +25,9 @@ mod text;
 
 pub use schema::SCHEMA;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
@@ -61,7 +62,7 @@ struct VersionedStatementCache {
 
 impl VersionedStatementCache {
     fn versions(&self) -> MutexGuard<'_, BTreeMap<SiteId, i64>> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.versions.lock()
     }
 
     /// Clears the statements if another gateway has changed the site.

@@ -17,7 +17,7 @@ mod template;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ::http::header::InvalidHeaderValue;
 use async_trait::async_trait;
@@ -366,7 +366,7 @@ impl ProfileService {
                 Some(Arc::new(TraitSource::new(settings, source, &self.reads, labels)))
             }
         };
-        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.write();
         match outside {
             Some(outside) => drop(sources.insert(site, outside)),
             None => drop(sources.remove(&site)),
@@ -382,7 +382,7 @@ impl ProfileService {
     }
 
     fn source(&self, site: SiteId) -> Option<Arc<TraitSource>> {
-        self.sources.read().unwrap_or_else(PoisonError::into_inner).get(&site).cloned()
+        self.sources.read().get(&site).cloned()
     }
 
     /// Adds the traits of the site's source to the profiles found for these events.

@@ -2,7 +2,8 @@
 //! fails over one broken record fails each time; events of that person must not wait permanently, nor
 //! all events behind them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -33,8 +34,7 @@ impl PoisonKeyDetector {
     pub(super) fn record_reply(&self, keys: &[Arc<str>]) {
         keys.iter().for_each(|key| self.tries.invalidate(key));
         if let Some(key) = keys.first() {
-            *self.last_answered_key.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(key.clone());
+            *self.last_answered_key.lock() = Some(key.clone());
         }
     }
 
@@ -48,7 +48,7 @@ impl PoisonKeyDetector {
     ) -> bool {
         let tries = self.tries.get(key).unwrap_or(0) + 1;
         self.tries.insert(key.clone(), tries);
-        let other = self.last_answered_key.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let other = self.last_answered_key.lock().clone();
         let Some(other) = other.filter(|other| tries >= TRIES && other != key) else {
             return false;
         };

@@ -161,8 +161,7 @@ impl Ga4BeaconEvent {
                 continue;
             };
             let digest = beacon_format::base64(digest).filter(|digest| digest.len() == 32);
-            let hex = digest
-                .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            let hex = digest.map(hex::encode);
             put(&mut self.digests, member, hex);
         }
     }

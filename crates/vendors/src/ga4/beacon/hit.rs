@@ -44,11 +44,8 @@ impl<'a> Ga4BeaconHit<'a> {
             digest.update([0]);
         }
         digest.update(format!("{page}\0{request}\0{}", self.index));
-        let mut id = String::with_capacity(ID_CHARS);
-        for byte in digest.finalize().iter().take(ID_CHARS / 2) {
-            use std::fmt::Write as _;
-            write!(id, "{byte:02x}").ok()?;
-        }
+        let mut id = hex::encode(digest.finalize());
+        id.truncate(ID_CHARS);
         Some(id)
     }
 }

@@ -3,8 +3,9 @@
 mod keeping;
 mod passes;
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -63,16 +64,16 @@ struct FakeVendorState {
 
 impl FakeListVendor {
     fn set(&self, set: impl FnOnce(&mut FakeVendorState)) {
-        set(&mut self.0.lock().unwrap());
+        set(&mut self.0.lock());
     }
 
     fn members(&self) -> Vec<String> {
-        self.0.lock().unwrap().members.iter().cloned().collect()
+        self.0.lock().members.iter().cloned().collect()
     }
 
     /// Returns the calls since the last check.
     fn calls(&self) -> Vec<(AudienceChange, Vec<String>)> {
-        std::mem::take(&mut self.0.lock().unwrap().calls)
+        std::mem::take(&mut self.0.lock().calls)
     }
 
     /// Returns the number of people in the calls since the last check.
@@ -101,7 +102,7 @@ impl VendorAudience for FakeListVendor {
         list: &AudienceList<'_>,
         _call: &dyn VendorCall,
     ) -> Result<String, Outcome> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.lock();
         state.made += 1;
         state.is_gone = false;
         state.members.clear();
@@ -116,7 +117,7 @@ impl VendorAudience for FakeListVendor {
         rows: &[AudienceRow],
         _call: &dyn VendorCall,
     ) -> Vec<Outcome> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.lock();
         let state = &mut *state;
         let rows: Vec<String> = rows.iter().map(|row| row.read().unwrap()).collect();
         let all = |end: Outcome| vec![end; rows.len()];

@@ -1,6 +1,6 @@
 //! Tests of sources over HTTP, working and failing.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +32,7 @@ pub(super) async fn server(
                 }
                 let head = String::from_utf8(head).unwrap();
                 let path = head.split(' ').nth(1).unwrap().to_owned();
-                asked.lock().unwrap().push(head);
+                asked.lock().push(head);
                 let Some((_, status, body)) = answers.iter().find(|(known, ..)| *known == path)
                 else {
                     return std::future::pending().await;
@@ -76,7 +76,7 @@ async fn an_http_source_answers_refuses_or_fails() {
     ));
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
     assert_eq!(bed.plan("a/..?").await.unwrap(), "hostile");
-    assert!(seen.lock().unwrap().iter().all(|head| head.contains("authorization: Bearer t0ken")));
+    assert!(seen.lock().iter().all(|head| head.contains("authorization: Bearer t0ken")));
     for user in ["empty", "elsewhere", "none", "nobody"] {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null, "{user}");
     }
@@ -95,11 +95,11 @@ async fn an_http_source_answers_refuses_or_fails() {
     }
     let hanging = bed.plan("hanging").await;
     assert!(matches!(hanging, Err(ProfileError::Outside(TraitSourceError::Timeout))));
-    let asked = seen.lock().unwrap().len();
+    let asked = seen.lock().len();
     for user in [".", ".."] {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     }
-    assert_eq!(seen.lock().unwrap().len(), asked, "nobody is called so");
+    assert_eq!(seen.lock().len(), asked, "nobody is called so");
 }
 
 #[tokio::test]
@@ -125,10 +125,10 @@ async fn source_with_unchanged_settings_keeps_its_cache() {
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
     let bed = bed.with(&text);
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    assert_eq!(seen.lock().unwrap().len(), 1);
+    assert_eq!(seen.lock().len(), 1);
     let bed = bed.with(&format!("{text}headers = {{ x = \"other\" }}"));
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    assert_eq!(seen.lock().unwrap().len(), 2);
+    assert_eq!(seen.lock().len(), 2);
     bed.profiles.set_source((SITE, &"shop".into()), None, true).unwrap();
     assert_eq!(bed.plan("known").await.unwrap(), Value::Null);
 }

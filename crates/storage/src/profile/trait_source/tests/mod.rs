@@ -4,8 +4,8 @@ mod http;
 mod redis;
 mod redis_server;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl TraitClient for FakeTraitClient {
 
     async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let mood = *self.mode.lock().unwrap();
+        let mood = *self.mode.lock();
         tokio::time::sleep(self.takes).await;
         match mood {
             FakeSourceMode::WellBut(whom) if keys.iter().any(|key| **key == *whom) => {
@@ -57,7 +57,7 @@ impl TraitClient for FakeTraitClient {
             FakeSourceMode::Hanging => std::future::pending().await,
             FakeSourceMode::Well | FakeSourceMode::WellBut(_) => {}
         }
-        let people = self.people.lock().unwrap();
+        let people = self.people.lock();
         let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(TraitReply::Unknown);
         Ok(keys.iter().map(answer).collect())
     }
@@ -70,11 +70,11 @@ impl FakeTraitClient {
 
     fn set_traits(&self, user: &str, plan: &str) {
         let traits = json!({ "plan": plan }).as_object().unwrap().clone();
-        self.people.lock().unwrap().insert(user.to_owned(), TraitReply::Known(traits));
+        self.people.lock().insert(user.to_owned(), TraitReply::Known(traits));
     }
 
     fn set_mode(&self, mood: FakeSourceMode) {
-        *self.mode.lock().unwrap() = mood;
+        *self.mode.lock() = mood;
     }
 }
 
@@ -127,7 +127,7 @@ impl TraitSourceTestBed {
         };
         let labels = ("shop".into(), bed.profiles.metrics.clone());
         let outside = TraitSource::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
-        bed.profiles.sources.write().unwrap().insert(SITE, Arc::new(outside));
+        bed.profiles.sources.write().insert(SITE, Arc::new(outside));
         (bed, fake)
     }
 
@@ -203,7 +203,7 @@ async fn traits_of_own_events_win_over_external_ones() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
     let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
     let traits = traits.as_object().unwrap().clone();
-    fake.people.lock().unwrap().insert("u".to_owned(), TraitReply::Known(traits));
+    fake.people.lock().insert("u".to_owned(), TraitReply::Known(traits));
     let said = json!({ "plan": "pro", "address": { "zip": "1" } });
     let identify = event_with(json!({
         "type": "identify", "userId": "u", "anonymousId": "a", "traits": said,
@@ -264,7 +264,7 @@ async fn concurrent_lookups_of_one_person_share_one_request() {
 #[tokio::test(start_paused = true)]
 async fn unknown_and_refused_answers_expire_sooner() {
     let (bed, fake) = TraitSourceTestBed::fake(LookupTimeoutPolicy::Wait);
-    fake.people.lock().unwrap().insert("refused".to_owned(), TraitReply::Refused);
+    fake.people.lock().insert("refused".to_owned(), TraitReply::Refused);
     for user in ["nobody", "refused", "nobody", "refused"] {
         assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
     }
