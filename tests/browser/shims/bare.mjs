@@ -37,18 +37,23 @@ export async function until(isSo, what) {
 /** Pages with the shim of a vendor. */
 export function bare(vendor) {
   let server, browser, origin, own;
+  /** Pages that earlier tests are done with: a new one costs more than the test. */
+  const idle = [];
+  /** What the pages of each test have sent, by the number in their endpoint: a page that is left sends as well. */
+  const sent = [];
   let messages = [];
   /** How often a messenger's own script was asked for. */
   let asked = 0;
   before(async () => {
     server = createServer(async (request, response) => {
       const { pathname } = new URL(request.url, "http://shop");
+      if (pathname === "/blank") return response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Blank</title>");
       let body = "";
       for await (const chunk of request) body += chunk;
       if (request.method === "POST") {
         const { batch } = JSON.parse(body);
         const status = own.status ?? 200;
-        if (status < 300) messages.push(...batch);
+        if (status < 300) sent[Number(pathname.match(/^\/n(\d+)\//)[1])].push(...batch);
         return response.writeHead(status, { "content-type": "application/json" }).end('{"success":true}');
       }
       const isReal = /^\/(widget|include)\//.test(pathname);
@@ -67,22 +72,39 @@ export function bare(vendor) {
     server.close();
   });
 
+  /** The context of a page, whose `close` keeps both for another test, with nothing stored and nothing open. */
+  const reusable = (page) => {
+    const context = page.context();
+    const close = async () => {
+      page.removeAllListeners();
+      for (const other of context.pages()) if (other !== page) await other.close();
+      await page.goto(`${origin}/blank`);
+      await page.evaluate(() => [localStorage, sessionStorage].forEach((it) => it.clear()));
+      await context.clearCookies();
+      idle.push(page);
+    };
+    return new Proxy(context, { get: (it, name) => (name === "close" ? close : typeof it[name] === "function" ? it[name].bind(it) : it[name]) });
+  };
+
   /**
    * A page whose head has the code `before` the script and the code `after` it, which is how a snippet that comes
    * late meets it. Gives the page, the messages that were sent, and what the page complained of.
    */
   async function open({ before = "", after: late = "", body = "", settings, context, status, real = "", src = "/tw.js", path = "/" } = {}) {
-    if (!context) messages = [];
+    if (!context) {
+      messages = [];
+      sent.push(messages);
+    }
     asked = 0;
     own = {
       status,
       real,
-      script: composed([vendor].flat(), { endpoint: origin, ...settings }),
+      script: composed([vendor].flat(), { endpoint: `${origin}/n${sent.length - 1}`, ...settings }),
       html: `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,"><script>${before}</script>
         <script src="${src}"></script><script>${late}</script></head><body>${body}</body></html>`,
     };
-    context ??= await browser.newContext();
-    const page = await context.newPage();
+    const page = context ? await context.newPage() : (idle.pop() ?? (await (await browser.newContext()).newPage()));
+    context ??= reusable(page);
     const errors = [];
     const warnings = [];
     page.on("pageerror", (error) => errors.push(String(error)));
