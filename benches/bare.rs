@@ -8,7 +8,6 @@
 
 mod destinations;
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::json;
 use tagway_core::event::{EnrichedEvent, ProfileView};
 use tagway_vendors::{BatchScope, Destination, VendorCall, VendorCallError, VendorReply};

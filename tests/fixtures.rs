@@ -37,7 +37,6 @@
 #[path = "it/recorded.rs"]
 mod recorded;
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::fs;
@@ -50,6 +49,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::Mutex;
 use recorded::Recorded;
 use serde_json::{Value, json};
 use tagway::gateway::decode::{self, DecodeContext};

@@ -1,11 +1,11 @@
 //! The certificates of a running gateway: reloaded when their files change, with warnings before they
 //! expire.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use tagway_core::metrics::{CertificateLabels, Metrics, SharedName};
 use tagway_edge::CertificateExpiry;

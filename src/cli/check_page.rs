@@ -1,7 +1,6 @@
 //! `tagway check-page URL`: shows if a page gets the gateway's snippet, and the reasons if not. The page is
 //! processed by the code for pages of an origin; no running gateway is needed.
 
-use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use parking_lot::Mutex;
 use url::{Position, Url};
 
 use super::{CommandError, block_on, load, print, render};

@@ -1,13 +1,13 @@
 //! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs no
 //! running gateway. If the next request depends on the vendor's reply, its simulator replies.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{CommandError, block_on, print, render};

@@ -16,7 +16,7 @@ use super::budget::{BodyBudget, BudgetOwner, BudgetShare, SMALL_BODY_BYTES};
 use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
-use tagway_core::values::finite::without_non_finite_numbers;
+use tagway_core::values::finite::{may_have_non_finite_numbers, without_non_finite_numbers};
 
 /// The most nested encodings; no captured client uses more than one.
 const MAX_ENCODINGS: usize = 2;
@@ -77,11 +77,16 @@ where
     let (sent, _room) = collect(body, limits, (budget, payer), deadline).await?;
     // The share is taken once the body has arrived, so that slow senders occupy none.
     if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
-        let share = match sent.len() {
-            ..=SMALL_BODY_BYTES => None,
-            length => Some(budget.take(payer, length, limits).await?),
-        };
-        return Ok(ReceivedBody::new(sent.clone(), sent, share));
+        if sent.len() <= SMALL_BODY_BYTES {
+            return Ok(ReceivedBody::new(sent.clone(), sent, None));
+        }
+        let share = budget.take(payer, sent.len(), limits).await?;
+        if !may_have_non_finite_numbers(&sent) {
+            return Ok(ReceivedBody::new(sent.clone(), sent, Some(share)));
+        }
+        // Their replacement reads the text byte by byte and makes another.
+        let work = move |share| Ok(ReceivedBody::new(sent.clone(), sent, Some(share)));
+        return share.run(work).await;
     }
     let few = limits.inflated_bytes.min(SMALL_BODY_BYTES);
     if sent.len() <= SMALL_BODY_SENT_BYTES {

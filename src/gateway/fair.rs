@@ -1,10 +1,10 @@
 //! A pool of units that clients share fairly. No client takes more than its part, and waiting clients are served in
 //! turns, one grant each: a client with a thousand requests at once delays others by one grant.
 
-use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 

@@ -4,11 +4,11 @@
 //! the remaining quota must recover before the next request is admitted. So a batch larger than the burst is not
 //! refused for ever, and at most one is admitted beyond the quota. A refused request is not charged.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::rejection::RateLimitExceeded;

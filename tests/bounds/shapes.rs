@@ -199,6 +199,7 @@ pub(crate) const VALUES: &[(&str, MakeValue)] = &[
     ("deepest", |bytes| "[".repeat(bytes / 2) + &"]".repeat(bytes / 2)),
     ("text", |bytes| format!("\"{}\"", "x".repeat(bytes))),
     ("escapes", |bytes| format!("\"{}\"", "\\u00e9".repeat(bytes / 6))),
+    ("not finite", |bytes| format!("[{}0]", "NaN,".repeat(bytes / 4))),
 ];
 
 impl Format {

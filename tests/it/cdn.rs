@@ -1,12 +1,12 @@
 //! A vendor's host that misbehaves as the test says.
 
-use parking_lot::Mutex;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::SockRef;
 
 use crate::harness::{NO_RATES, SITE};

@@ -1,6 +1,5 @@
 //! A site's own server behind the gateway.
 
-use parking_lot::Mutex;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 use flate2::read::GzDecoder;
+use parking_lot::Mutex;
 use tagway_pages::script::compose::snippet;
 
 use crate::harness::{Answer, DEADLINE, Gateway, SITE, batch, raw, send, track};

@@ -1,11 +1,12 @@
 //! Pages of a site's own server: the choice of pages that get the snippet, its place, and the rewriting
 //! of the server's own address.
 
-use parking_lot::Mutex;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use tagway_pages::script::compose::snippet;
 

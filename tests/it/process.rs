@@ -1,6 +1,5 @@
 //! The real program: power cuts, signals, wrong settings, a full disk.
 
-use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
@@ -8,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use tagway_simulator::vendors::{SimulatedFault, SimulatorKind};
 

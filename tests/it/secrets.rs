@@ -3,7 +3,6 @@
 //! every value in every encoding. Vendors and their secret settings are found by the list of vendors and
 //! the settings' own declarations.
 
-use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -16,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tagway::config;
 use tagway_settings::{ConfigEnvironment, ConfigFile, HIDDEN};

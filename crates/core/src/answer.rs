@@ -1,6 +1,5 @@
 //! The body of a response: complete, or a stream of unknown length.
 
-use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
@@ -12,6 +11,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 
 /// The error that ends a stream early.
 pub type BodyStreamError = Box<dyn Error + Send + Sync>;

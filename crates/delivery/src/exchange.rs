@@ -4,13 +4,13 @@
 //! A call with several events contains other people's data, which would outlive them if it were stored with
 //! one event: of such a call only the request's line and the reply's status are stored.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::destination_client::DestinationClient;
 use tagway_settings::HIDDEN;

@@ -54,12 +54,12 @@ pub use filter::DestinationFilter;
 pub use pausing::{PauseError, PauseInitiator};
 pub use settings::{DestinationMode, DestinationSettings};
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;

@@ -1,10 +1,11 @@
 //! The counts of connections and requests, and their limits.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use super::settings::EdgeLimits;
 use tagway_core::metrics::{Metrics, ReasonLabels};

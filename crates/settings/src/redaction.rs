@@ -14,7 +14,6 @@
 //! Secrets of fewer than [`MIN_SECRET_BYTES`] bytes are not searched: they would remove ordinary words from
 //! every output. `tagway check` warns about them.
 
-use parking_lot::RwLock;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -22,6 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
+use parking_lot::RwLock;
 
 use super::credentials;
 use super::decoded::DecodedText;

@@ -7,9 +7,8 @@ mod scripts;
 mod segments;
 mod subjects;
 
-use parking_lot::Mutex;
-
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -6,12 +6,18 @@ use memchr::memmem;
 /// The spellings of non-finite numbers. The sign is part of `-Infinity`, so that no `-` remains before `null`.
 const NON_FINITE: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
 
+/// Returns true if a spelling of a non-finite number is in the text, perhaps within a string. Much faster than
+/// reading the text.
+pub fn may_have_non_finite_numbers(json: &[u8]) -> bool {
+    let is_there = |word: &[u8]| memmem::find(json, word).is_some();
+    is_there(b"NaN") || is_there(b"Infinity")
+}
+
 /// Returns the JSON with `null` for each non-finite number, at most a third longer; `None` if it has no such
 /// number. Takes linear time.
 pub fn without_non_finite_numbers(json: &[u8]) -> Option<Vec<u8>> {
     let is_json = matches!(json.first(), Some(b'{' | b'['));
-    let is_there = |word: &[u8]| memmem::find(json, word).is_some();
-    if !is_json || !(is_there(b"NaN") || is_there(b"Infinity")) {
+    if !is_json || !may_have_non_finite_numbers(json) {
         return None;
     }
     let mut clean = Vec::with_capacity(json.len() + json.len() / 3);

@@ -1,8 +1,9 @@
 //! Tests of a process that dies over one event, repeatedly: its disk at that moment is copied, and another
 //! process starts from the copy.
 
-use parking_lot::Condvar;
 use std::path::Path;
+
+use parking_lot::Condvar;
 
 use super::*;
 use tagway_core::event::JsonObject;

@@ -3,10 +3,11 @@
 //! A client that sends or reads slowly occupies a connection to the origin, or a stream of one, for as long as it
 //! wants. The limit leaves the rest to other clients.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The active requests of all clients, and the limit per client.
 pub(super) struct ClientRequestSlots {

@@ -1,6 +1,5 @@
 //! The edits of one page: replacements of its bytes, found as its elements are parsed.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
@@ -10,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use lol_html::html_content::{Attribute, EndTag};
 use lol_html::send::{Element, ElementContentHandlers};
 use lol_html::{Selector, element};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::hints::{self, CONNECTING, FETCHING};
 use super::page_skip_reason::{PageSkipReason, PageSkipReporter};

@@ -3,7 +3,6 @@
 //! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the request:
 //! a connection whose upload still runs takes no other request, even after its response has arrived.
 
-use parking_lot::Mutex;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::client_requests::ClientRequestSlot;

@@ -1,12 +1,12 @@
 //! A vendor's destination connected to its simulator without a network, for tests.
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Request};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

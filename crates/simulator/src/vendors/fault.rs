@@ -1,6 +1,5 @@
 //! Simulated faults of vendors.
 
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use parking_lot::Mutex;
 
 use super::super::server::{DemoReply, whole};
 

@@ -19,13 +19,13 @@
 //! - A reader's own panic counts as an abort does, at once, and for this process.
 //! - The notes must survive the process, not a power cut: no write waits for the disk.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{JournalError, SiteId};

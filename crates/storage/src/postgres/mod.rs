@@ -21,7 +21,6 @@ pub use exact::{exact, searchable};
 pub use migrate::PostgresMigrations;
 pub use text::{decoded, encoded};
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;

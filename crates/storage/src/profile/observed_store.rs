@@ -1,11 +1,11 @@
 //! Records changed profiles for tasks that act on them within moments. Nothing here is durable and
 //! nothing waits: a change that is lost here is found by the periodic pass over all profiles.
 
-use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{

@@ -5,12 +5,12 @@
 //! a little longer than what was moved, and the log starts over only when all of it has been moved; so
 //! the writer itself moves the rest, which is short.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::{io, mem};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 
 use super::writer::ConnectionOpener;

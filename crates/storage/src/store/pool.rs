@@ -1,8 +1,8 @@
 //! The pool of read connections, opened on demand and reused.
 
-use parking_lot::Mutex;
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 
 /// The most idle connections. More may be in use at once, one per blocking thread.

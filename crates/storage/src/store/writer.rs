@@ -12,13 +12,13 @@
 //!   the whole log is copied into the database file, which is synced, and the log is truncated. While
 //!   that fails the store stays unwritable.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;

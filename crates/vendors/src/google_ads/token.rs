@@ -1,13 +1,13 @@
 //! Google's access tokens: valid for an hour each, obtained for a refresh token (OAuth 2.0, RFC 6749 section
 //! 6).
 
-use parking_lot::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 

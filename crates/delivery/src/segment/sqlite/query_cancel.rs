@@ -1,8 +1,8 @@
 //! A long query that is interrupted when its caller no longer waits for the result.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle};
 
 /// The caller's guard. Dropped, it interrupts the query.

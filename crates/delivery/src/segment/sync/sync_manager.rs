@@ -1,11 +1,11 @@
 //! Runs every sync in a task of its own, so that a vendor that accepts one person a second delays no
 //! other.
 
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};

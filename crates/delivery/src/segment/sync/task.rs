@@ -1,11 +1,11 @@
 //! The task of one sync: it updates its destination after each run of its segment, and after a failure when
 //! another try is useful.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::super::SegmentError;

@@ -1,7 +1,6 @@
 //! Tests of a segment whose rule ends the process.
 
 use parking_lot::Mutex;
-
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

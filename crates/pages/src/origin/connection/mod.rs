@@ -7,7 +7,6 @@
 //! No request waits for another client's. A connection whose upload outlasts its response takes no other request;
 //! an HTTP/2 connection takes as many as the origin allows, and limits the buffer of each response.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
@@ -29,6 +28,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
@@ -255,10 +255,10 @@ impl OriginPool {
             return Some(line);
         }
         loop {
-            let (mut sender, since) = self.lock().unused.pop_back()?;
+            let (mut sender, since) = self.idle.lock().unused.pop_back()?;
             if since.elapsed() > self.idle_time {
                 // Those that were unused before it are older.
-                self.lock().unused.clear();
+                self.idle.lock().unused.clear();
                 return None;
             }
             if sender.is_ready() {
@@ -274,7 +274,7 @@ impl OriginPool {
     }
 
     fn take_shared(&self) -> Option<RequestSender> {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         idle.shared.retain(|shared| !shared.sender.is_closed());
         idle.shared.iter_mut().find_map(|shared| shared.take(self.streams))
     }
@@ -327,7 +327,7 @@ impl OriginPool {
         let streams = Arc::new(());
         let place = Http2StreamSlot { stream: Some(streams.clone()), stream_limit: room.clone() };
         let line = RequestSender::Shared(sender.clone(), place);
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         let has_room = idle.shared.iter_mut().any(|shared| shared.take(self.streams).is_some());
         if !has_room {
             idle.shared.push(Http2Connection {
@@ -369,7 +369,7 @@ impl OriginPool {
         if sender.is_closed() || self.idle_connections == 0 {
             return;
         }
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         if idle.unused.len() >= self.idle_connections {
             idle.unused.pop_front();
         }
@@ -386,7 +386,7 @@ impl OriginPool {
 
     /// Ends connections that were not used for long. Returns true if any are left.
     fn prune(&self) -> bool {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         let fresh = idle.unused.partition_point(|(_, since)| since.elapsed() > self.idle_time);
         idle.unused.drain(..fresh);
         idle.shared.retain(|shared| !shared.is_unused(self.idle_time));
@@ -398,10 +398,6 @@ impl OriginPool {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OriginPoolState> {
-        self.idle.lock()
     }
 }
 

@@ -91,13 +91,13 @@ async fn connection_whose_upload_still_runs_takes_no_other_request() {
         assert!(answer.body().is_end_stream() && !state.is_ended());
         drop(answer);
         assert_eq!(accepted.load(Ordering::Relaxed), uploads);
-        assert!(pool.lock().unused.is_empty(), "nobody may wait for the upload's end");
+        assert!(pool.idle.lock().unused.is_empty(), "nobody may wait for the upload's end");
     }
     // Visitors use connections of their own, one after the other over one.
     for _ in 0..3 {
         let (request, state) = get("/");
         assert_eq!(pool.send(request, &state).await.unwrap().status(), 405);
-        assert_eq!(pool.lock().unused.len(), 1);
+        assert_eq!(pool.idle.lock().unused.len(), 1);
     }
     assert_eq!(accepted.load(Ordering::Relaxed), 4);
 }
@@ -167,7 +167,7 @@ async fn http2_request_never_waits_for_the_streams_of_others() {
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "yes");
     };
     answered().await;
-    assert_eq!(pool.lock().shared.len(), 1, "the origin speaks HTTP/2");
+    assert_eq!(pool.idle.lock().shared.len(), 1, "the origin speaks HTTP/2");
     let mut slow = JoinSet::new();
     for _ in 0..4 {
         let pool = pool.clone();
@@ -177,7 +177,7 @@ async fn http2_request_never_waits_for_the_streams_of_others() {
         });
         waiting.recv().await.unwrap();
     }
-    assert!(pool.lock().shared.len() <= 4);
+    assert!(pool.idle.lock().shared.len() <= 4);
     assert!(pool.take_shared().is_none(), "the next takes a connection of its own");
     answered().await;
     slow.shutdown().await;
@@ -250,5 +250,5 @@ async fn http2_connection_that_falls_silent_is_replaced() {
     assert!(lost.is_err(), "{lost:?}");
     assert_eq!(ask("GET", "/").await.unwrap(), "www.shop.example");
     assert_eq!(accepted.load(Ordering::Relaxed), 2);
-    assert_eq!(pool.lock().shared.len(), 1);
+    assert_eq!(pool.idle.lock().shared.len(), 1);
 }

@@ -1,7 +1,6 @@
 //! Scripts on disk: one file each, named by the hash of its URL. An incomplete file counts as absent.
 //! Every function blocks.
 
-use parking_lot::Mutex;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::source::{FetchedScript, ScriptMetadata, hash, hex};

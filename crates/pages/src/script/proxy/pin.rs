@@ -4,7 +4,6 @@
 //! Both are in a separate folder that no disk limit clears. A damaged file does not count as a script
 //! without an approved version: the version that the vendor serves waits then.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::disk;
 use super::source::{FetchedScript, ScriptHash, hash, hex, read_hash};

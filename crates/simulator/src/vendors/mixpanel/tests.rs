@@ -1,5 +1,7 @@
 //! The destination against the simulated project: a repeated event counts once, and every record is valid.
 
+use std::collections::BTreeMap;
+
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -29,8 +31,8 @@ async fn the_simulated_project_takes_a_repeated_event_once() {
             assert_eq!(project.deliver(clicked(id)).await, "delivered");
         }
     }
-    let once = [("m1".to_owned(), 1), ("m2".to_owned(), 1)];
-    assert_eq!(project.tally().events.into_iter().collect::<Vec<_>>(), once);
+    let once = BTreeMap::from([("m1".to_owned(), 1), ("m2".to_owned(), 1)]);
+    assert_eq!(project.tally().events.into_iter().collect::<BTreeMap<_, _>>(), once);
 }
 
 fn any_object() -> impl Strategy<Value = Value> {

@@ -5,10 +5,10 @@
 //! of two equal events is answered with the group of the first or a later one, so that its answer, too,
 //! means durable.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 use tokio::sync::{oneshot, watch};
@@ -19,7 +19,7 @@ use super::super::{
     NewJournalRecord, SiteId,
 };
 use super::disk_budget::{AppendBudget, JournalDiskBudget};
-use super::{MAX_SEQ, SiteHeadMap, append_error, flags, lock, place, rank, time};
+use super::{MAX_SEQ, SiteHeadMap, append_error, flags, place, rank, time};
 use crate::store::{SqliteStore, StoreWrite, StoreWriteError, WriteUrgency};
 use tagway_core::event::SenderRank;
 use tagway_core::metrics::Metrics;
@@ -108,20 +108,20 @@ impl AppendQueue {
     }
 
     pub(super) fn add_site(&self, site: SiteId, head: u64) {
-        let mut sequence = lock(&self.sequence);
+        let mut sequence = self.sequence.lock();
         // The projection reads all events from before this process, whether they identify or not.
         let head = JournalHead { seq: head, identified: head };
         sequence.heads.entry(site).or_insert_with(|| (head, watch::Sender::new(head)));
     }
 
     pub(super) fn head(&self, site: SiteId) -> watch::Receiver<JournalHead> {
-        let mut sequence = lock(&self.sequence);
+        let mut sequence = self.sequence.lock();
         let (_, sender) = sequence.heads.entry(site).or_default();
         sender.subscribe()
     }
 
     pub(super) fn close(&self) {
-        lock(&self.waiting).closed = true;
+        self.waiting.lock().closed = true;
     }
 
     pub(super) async fn append(
@@ -133,7 +133,7 @@ impl AppendQueue {
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let (answer, answered) = oneshot::channel();
         let schedule = {
-            let mut waiting = lock(&appends.waiting);
+            let mut waiting = appends.waiting.lock();
             if waiting.closed {
                 return Err(AppendError::Closed);
             }
@@ -156,7 +156,7 @@ impl AppendQueue {
     }
 
     fn take(&self) -> Vec<AppendRequest> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         waiting.scheduled = false;
         waiting.bytes = 0;
         std::mem::take(&mut waiting.requests)
@@ -180,7 +180,7 @@ impl StoreWrite for AppendFlush {
         self.appended.reserve(self.requests.len());
         let mut insert = connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?)")?;
         let mut account = AppendBudget::open(&self.appends.disk_budget, connection)?;
-        let mut sequence = lock(&self.appends.sequence);
+        let mut sequence = self.appends.sequence.lock();
         for request in &self.requests {
             if !account.take(&request.records, &self.appends.metrics) {
                 self.appended.push(Err(AppendError::Full));
@@ -243,14 +243,14 @@ impl StoreWrite for AppendFlush {
 
 impl AppendFlush {
     fn publish(&self) {
-        let sequence = lock(&self.appends.sequence);
+        let sequence = self.appends.sequence.lock();
         for (head, sender) in sequence.heads.values() {
             sender.send_if_modified(|seen| std::mem::replace(seen, *head) != *head);
         }
     }
 
     fn undo(&self) {
-        let mut sequence = lock(&self.appends.sequence);
+        let mut sequence = self.appends.sequence.lock();
         for (request, appended) in self.requests.iter().zip(&self.appended) {
             let Ok(appended) = appended else { continue };
             for (record, appended) in request.records.iter().zip(appended) {

@@ -8,16 +8,16 @@
 //! The journal shares its file with the profiles. The pages of other tables are measured from time to
 //! time, since measuring means reading them.
 
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::super::{JournalError, JournalSettings, NewJournalRecord};
-use super::{SqliteJournal, lock};
+use super::SqliteJournal;
 use crate::store::{DatabaseDiskUse, give_back};
 use tagway_core::event::SenderRank;
 use tagway_core::metrics::{Metrics, SenderRankLabels};
@@ -141,7 +141,7 @@ impl JournalDiskBudget {
     /// Returns true at most once per `REPORT_EVERY` for each rank: under a flood refusals begin and end
     /// many times a second.
     fn is_to_be_reported(&self, rank: SenderRank) -> bool {
-        let (mut reported, now) = (lock(&self.reported), Instant::now());
+        let (mut reported, now) = (self.reported.lock(), Instant::now());
         let is_known = reported.is_some_and(|(at, known)| known >= rank && now - at < REPORT_EVERY);
         if !is_known {
             *reported = Some((now, rank));
@@ -150,7 +150,7 @@ impl JournalDiskBudget {
     }
 
     fn is_measured(&self) -> bool {
-        lock(&self.measure_at).is_some_and(|at| Instant::now() < at)
+        self.measure_at.lock().is_some_and(|at| Instant::now() < at)
     }
 }
 
@@ -208,7 +208,7 @@ impl SqliteJournal {
         let others = self.read_db(bytes_of_others).await?;
         room.other_tables_bytes.store(others, Ordering::Relaxed);
         let pause = MEASURE_EVERY.max(began.elapsed().saturating_mul(MEASURE_SHARE));
-        *lock(&room.measure_at) = Some(Instant::now() + pause);
+        *room.measure_at.lock() = Some(Instant::now() + pause);
         Ok(true)
     }
 

@@ -193,7 +193,7 @@ impl SqliteJournal {
         };
         evictor.searched.insert((search, site), upto);
         if evicted.lost > 0 {
-            *super::lock(&self.evicted) += evicted.lost;
+            *self.evicted.lock() += evicted.lost;
             let labels = SenderRankLabels { rank: label(rank) };
             self.metrics.journal_evicted.get_or_create(&labels).inc_by(evicted.lost);
             evictor.losses.add(evicted.lost, 0);

@@ -37,13 +37,13 @@ mod retain;
 mod schema;
 mod settle;
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -406,7 +406,7 @@ impl Journal for SqliteJournal {
 
     async fn usage(&self) -> Result<JournalUsage, JournalError> {
         self.append_queue.disk_budget.observe(self.disk_use().await?);
-        let evicted = *lock(&self.evicted);
+        let evicted = *self.evicted.lock();
         self.read_db(move |c| retain::usage(c).map(|usage| JournalUsage { evicted, ..usage })).await
     }
 
@@ -469,13 +469,6 @@ fn time(milliseconds: i64) -> Timestamp {
 
 fn text_bytes(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(index)?.as_bytes()?))
-}
-
-type JournalLockGuard<'m, T> = MutexGuard<'m, T>;
-
-fn lock<T>(mutex: &Mutex<T>) -> JournalLockGuard<'_, T> {
-    // Every change under these locks is complete before anything can panic.
-    mutex.lock()
 }
 
 /// The head of each site's sequence, and its published value.

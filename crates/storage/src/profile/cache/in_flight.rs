@@ -5,11 +5,11 @@
 //! wait would never fill the cache. A joined read must not show less than a new read would: only reads
 //! that began after the latest change of their keys are joined.
 
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::super::ProfileError;

@@ -1,10 +1,10 @@
 //! The cached profiles and their change epochs.
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moka::sync::Cache;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::super::{ActivityCounts, ProfileId};
 use super::epoch::ChangeEpochs;

@@ -18,7 +18,6 @@ mod reads;
 mod tests;
 pub(super) mod weight;
 
-use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -26,6 +25,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::sync::Cache;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
 use self::epoch::ChangeEpochs;
@@ -59,8 +59,6 @@ const EXPIRE_STEPS: usize = 10;
 
 /// The last-seen time and the number of the profile at which the last step ended.
 type ExpiryPosition = (i64, ProfileId);
-
-/// The position before all profiles.
 const START: ExpiryPosition = (i64::MIN, ProfileId(0));
 
 /// The profiles of one gateway: the store, its cache and the sources of traits.
@@ -328,11 +326,11 @@ impl ProfileService {
 
     /// Removes some of the unknown visitors who were not seen since then.
     pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
-        let since = since.as_millisecond();
-        let expiring = || self.expiring.lock();
-        let (mut after, mut has_removed) = expiring().get(&site).copied().unwrap_or((START, false));
+        let (mut after, mut has_removed) =
+            *self.expiring.lock().entry(site).or_insert((START, false));
         for _ in 0..EXPIRE_STEPS {
-            let expired = self.store.expire(site, ExpiryRequest { since, after }).await?;
+            let request = ExpiryRequest { since: since.as_millisecond(), after };
+            let expired = self.store.expire(site, request).await?;
             has_removed |= !expired.changes.profiles.is_empty();
             self.publish(site, 0, expired.changes);
             let Some(next) = expired.next else {
@@ -344,7 +342,7 @@ impl ProfileService {
             };
             after = next;
         }
-        expiring().insert(site, (after, has_removed));
+        self.expiring.lock().insert(site, (after, has_removed));
         Ok(())
     }
 

@@ -25,12 +25,12 @@ mod text;
 
 pub use schema::SCHEMA;
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_postgres::IsolationLevel;
 
 use self::buffered_rows::{PostgresProfileRows, RowNotLoadedError};

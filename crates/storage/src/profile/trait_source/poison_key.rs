@@ -2,11 +2,11 @@
 //! fails over one broken record fails each time; events of that person must not wait permanently, nor
 //! all events behind them.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use super::TraitClient;
 

@@ -1,7 +1,6 @@
 //! Tests of sources over HTTP, working and failing.
 
 use parking_lot::Mutex;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
