@@ -65,7 +65,7 @@ impl EventCounterSet for SegmentCounterSet {
 }
 
 /// The progress of the counters that a rule needs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RuleCounterProgress {
     /// True if all events that the journal had are counted. Until then the rule is not evaluated.
     pub is_filled: bool,

@@ -119,7 +119,7 @@ pub struct SegmentRecord {
 }
 
 /// The summary of a run that ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SegmentRunSummary {
     /// The start of the run, in milliseconds since 1970.
     pub at_ms: i64,

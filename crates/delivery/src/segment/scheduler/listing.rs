@@ -12,11 +12,13 @@ use super::{SegmentScheduler, SiteSegments};
 use tagway_core::metrics::SharedName;
 
 /// A segment as operators see it. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SegmentOverview {
     /// The site's name.
+    #[schema(value_type = String)]
     pub site: SharedName,
     /// The segment's name.
+    #[schema(value_type = String)]
     pub name: SharedName,
     /// The unit of its members: `user` or `group`.
     pub by: &'static str,
@@ -26,6 +28,7 @@ pub struct SegmentOverview {
     #[serde(rename = "where")]
     pub rule: Value,
     /// The destinations that its members are synced to.
+    #[schema(value_type = Vec<String>)]
     pub destinations: Vec<SharedName>,
     /// The states of these syncs.
     pub syncs: Vec<SyncOverview>,

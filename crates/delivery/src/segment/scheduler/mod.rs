@@ -78,7 +78,7 @@ pub struct SegmentScheduler {
 }
 
 /// The result of a rule that is evaluated without storing it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SegmentPreview {
     /// The number of selected people.
     pub size: u64,

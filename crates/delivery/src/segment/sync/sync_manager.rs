@@ -43,7 +43,7 @@ pub(super) struct SyncTaskConfig {
 }
 
 /// The purpose of a sync.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
     /// It sends members who join and leave.
@@ -56,13 +56,16 @@ pub enum SyncState {
 }
 
 /// The state of a sync. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct SyncOverview {
     /// The site's name.
+    #[schema(value_type = String)]
     pub site: SharedName,
     /// The segment's name.
+    #[schema(value_type = String)]
     pub segment: SharedName,
     /// The destination's name.
+    #[schema(value_type = String)]
     pub destination: SharedName,
     /// The kind of the sync: `list` or `events`.
     pub kind: &'static str,
@@ -77,8 +80,10 @@ pub struct SyncOverview {
     /// The number of people removed in the last sync run.
     pub removed: u64,
     /// The number of members left out in the last sync run, by reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub left_out: BTreeMap<&'static str, u64>,
     /// The number of failed removals in the last sync run, by reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub not_removed: BTreeMap<&'static str, u64>,
     /// The number of people whom it failed to remove, and who are tried again at each recheck.
     pub stuck: u64,

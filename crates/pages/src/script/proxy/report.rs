@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::pin::{PinnedScript, ScriptPinError};
 use super::source::{FetchedScript, read_hash, written};
@@ -13,9 +14,10 @@ use tagway_core::metrics::{SharedName, SiteVendorLabels};
 const MAX_LISTED: usize = 1000;
 
 /// A script in the operators' list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ScriptSummary {
     /// The site that pins it. Unpinned scripts are shared by sites.
+    #[schema(value_type = Option<String>)]
     pub site: Option<SharedName>,
     /// The vendor's name.
     pub vendor: &'static str,
@@ -31,7 +33,7 @@ pub struct ScriptSummary {
 }
 
 /// One version of a script.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ScriptVersion {
     /// The SHA-256 of its text, as `sha256-` and base64.
     pub hash: String,
@@ -42,7 +44,7 @@ pub struct ScriptVersion {
 }
 
 /// The difference between the version that waits and the one that visitors get.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ScriptDiff {
     /// The version that visitors get.
     pub served: Option<ScriptVersion>,
