@@ -2,18 +2,42 @@
 //! change something or show personal data need the token.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 
-use super::AdminRequestError;
+use super::{AdminContext, AdminRequestError};
 use tagway_settings::SecretString;
+
+/// The layer of all routes: passes on requests to the listener's own names from its own origin.
+pub(super) async fn require_own_source(
+    State(context): State<Arc<AdminContext>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    check_source(request.headers(), &context.settings.names)?;
+    Ok(next.run(request).await)
+}
+
+/// The layer of routes that change something or show personal data: passes on requests with the token.
+pub(super) async fn require_token(
+    State(context): State<Arc<AdminContext>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    check_token(request.headers(), &context.token)?;
+    Ok(next.run(request).await)
+}
 
 /// Rejects foreign host names and origins. A page that made a browser resolve its own name to this
 /// address (DNS rebinding) sends its own name in Host; a page that posts across origins sends its
 /// own in Origin.
-pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), AdminRequestError> {
+fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), AdminRequestError> {
     let host = single_value(headers, &HOST)?.ok_or(AdminRequestError::Misdirected)?;
     if !is_own_host(host, names) {
         return Err(AdminRequestError::Misdirected);
@@ -32,10 +56,7 @@ pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), 
 }
 
 /// Rejects a caller without the token.
-pub(super) fn check_token(
-    headers: &HeaderMap,
-    token: &SecretString,
-) -> Result<(), AdminRequestError> {
+fn check_token(headers: &HeaderMap, token: &SecretString) -> Result<(), AdminRequestError> {
     let presented = single_value(headers, &AUTHORIZATION)?.and_then(|value| value.split_once(' '));
     match presented {
         Some((scheme, presented))

@@ -2,13 +2,11 @@
 //! longest waiting one is closed, so that silent connections cannot keep health checks out.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -107,18 +105,18 @@ impl Drop for BusyConnectionGuard {
 
 /// A body that keeps its connection busy until it is sent: watchers never count as waiting.
 pub(super) struct BusyResponseBody {
-    pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
+    pub(super) body: axum::body::Body,
     pub(super) _busy: BusyConnectionGuard,
 }
 
 impl Body for BusyResponseBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

@@ -4,6 +4,7 @@
 //! something or show personal data need the token of `data_dir/admin.token`; foreign host names (DNS
 //! rebinding) and pages of other origins are rejected.
 
+mod dead_letters;
 mod destinations;
 mod events;
 mod exposition;
@@ -11,10 +12,13 @@ mod guard;
 mod idle_connections;
 mod readiness;
 mod reply;
-mod routes;
+mod request;
+mod router;
 mod scripts;
 mod segments;
+mod sending;
 mod server;
+mod status;
 mod subject;
 mod tail;
 #[cfg(test)]
@@ -33,6 +37,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
@@ -194,8 +199,8 @@ pub struct ReaderSummary {
     pub repeats: &'static str,
 }
 
-/// An event that [`AdminControl::send`] accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The receipt of an accepted event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AdminSendReceipt {
     /// Its sequence number in the site.
     pub seq: u64,
@@ -238,6 +243,9 @@ enum AdminRequestError {
     ForeignOrigin,
     #[error("{0}")]
     Malformed(String),
+    /// One member of the body or the query is missing or wrong.
+    #[error("{detail}")]
+    InvalidField { field: String, detail: String },
     #[error("all admin.connections are in use: only health and metrics are served")]
     Full,
     #[error("the body is longer than admin.body_bytes")]
@@ -256,4 +264,18 @@ enum AdminRequestError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Pause(#[from] PauseError),
+}
+
+/// Finds a destination's reader in the list.
+fn find_reader<'r>(
+    readers: &'r [ReaderSummary],
+    site: &str,
+    destination: &str,
+) -> Result<&'r ReaderSummary, AdminRequestError> {
+    readers
+        .iter()
+        .find(|reader| &*reader.site == site && &*reader.destination == destination)
+        .ok_or_else(|| {
+            request::invalid_field("destination", "the configuration has no such destination")
+        })
 }

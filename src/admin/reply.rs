@@ -2,92 +2,111 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use futures_util::Stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::StatusCode;
 use hyper::body::{Body as _, Frame};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{AdminRequestError, AdminSendError, SubjectError};
+use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
 use tagway_settings::SecretRedactor;
 
-/// A response; its body is bytes, or a stream.
-pub(super) type AdminResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
-
-/// A response with this type and text.
-pub(super) fn text(
-    status: StatusCode,
+/// The answer to a rejected request (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(super) struct AdminProblem {
+    /// Always `about:blank`: the status is the type of the problem.
+    #[serde(rename = "type")]
     kind: &'static str,
-    body: impl Into<Bytes>,
-) -> AdminResponse {
-    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    answer
+    /// The name of the status.
+    title: &'static str,
+    /// The status code.
+    status: u16,
+    /// The cause, and its cure.
+    detail: String,
+    /// The member of the body or the query that is missing or wrong, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
 }
 
-/// A response in JSON.
-pub(super) fn json(status: StatusCode, body: &Value) -> AdminResponse {
-    text(status, "application/json", body.to_string())
-}
-
-/// The response without the known secrets. Each piece of a stream is one or more complete lines.
-pub(super) async fn redacted(answer: AdminResponse, redaction: &SecretRedactor) -> AdminResponse {
-    let (head, body) = answer.into_parts();
-    if body.size_hint().exact().is_none() {
-        let redaction = redaction.clone();
-        let piece = move |frame: Frame<Bytes>| frame.map_data(|data| redact_body(data, &redaction));
-        return Response::from_parts(head, body.map_frame(piece).boxed_unsync());
+impl IntoResponse for AdminRequestError {
+    fn into_response(self) -> Response {
+        if let Self::Journal(error) = &self {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, "an admin request failed");
+        }
+        let status = status_of(&self);
+        let field = match &self {
+            Self::InvalidField { field, .. } => Some(field.clone()),
+            Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
+            _ => None,
+        };
+        let problem = AdminProblem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            field,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let mut insert = |name: HeaderName, value| {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        };
+        insert(CONTENT_TYPE, "application/problem+json");
+        match status {
+            StatusCode::UNAUTHORIZED => insert(WWW_AUTHENTICATE, "Bearer"),
+            StatusCode::SERVICE_UNAVAILABLE => insert(RETRY_AFTER, "1"),
+            _ => {}
+        }
+        response
     }
-    let data = match body.collect().await {
-        Ok(whole) => redact_body(whole.to_bytes(), redaction),
-        Err(never) => match never {},
-    };
-    Response::from_parts(head, Full::new(data).boxed_unsync())
 }
 
-fn redact_body(data: Bytes, redaction: &SecretRedactor) -> Bytes {
+/// A response that streams lines of JSON.
+pub(super) fn json_lines(
+    lines: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(StreamBody::new(lines))).into_response()
+}
+
+/// Completes every response: its fields, and its body without the known secrets. Each piece of a stream is one or
+/// more complete lines.
+pub(super) async fn finish(
+    State(context): State<Arc<AdminContext>>,
+    response: Response,
+) -> Response {
+    let redaction = context.redaction.clone();
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if body.size_hint().exact().is_none() {
+        let piece = move |frame: Frame<Bytes>| frame.map_data(|data| redact(data, &redaction));
+        return Response::from_parts(head, Body::new(body.map_frame(piece)));
+    }
+    // A body of known length is in memory, so that reading it cannot fail.
+    let data = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
+    Response::from_parts(head, Body::from(redact(data, &redaction)))
+}
+
+fn redact(data: Bytes, redaction: &SecretRedactor) -> Bytes {
     match std::str::from_utf8(&data).map(|text| redaction.redact(text)) {
         Ok(Cow::Owned(redacted)) => redacted.into(),
         Ok(Cow::Borrowed(_)) | Err(_) => data,
     }
-}
-
-/// The problem response to a rejected request (RFC 9457).
-pub(super) fn problem(error: &AdminRequestError) -> AdminResponse {
-    let status = status_of(error);
-    let body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": error.to_string(),
-    });
-    let mut answer = text(status, "application/problem+json", body.to_string());
-    let headers = answer.headers_mut();
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
-        }
-        _ => {}
-    }
-    answer
 }
 
 fn status_of(error: &AdminRequestError) -> StatusCode {
@@ -104,9 +123,9 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         AdminRequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         AdminRequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         AdminRequestError::ForeignOrigin => StatusCode::FORBIDDEN,
-        AdminRequestError::Malformed(_) | AdminRequestError::Send(AdminSendError::Invalid(_)) => {
-            StatusCode::BAD_REQUEST
-        }
+        AdminRequestError::Malformed(_)
+        | AdminRequestError::InvalidField { .. }
+        | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         AdminRequestError::Send(AdminSendError::Duplicate)

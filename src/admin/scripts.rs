@@ -1,47 +1,76 @@
 //! Routes that show the changes of pinned scripts, and approve them.
 
-use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::json;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::reply::{self, AdminResponse};
-use super::routes::{QueryString, malformed, parse};
-use super::{AdminContext, AdminRequestError};
+use super::request::{JsonBody, NoParams, QueryParams, required};
+use super::router::{ApiResult, SharedApi};
+use tagway_pages::script::proxy::{ScriptDiff, ScriptSummary};
 
-pub(super) fn list(
-    context: &AdminContext,
-    query: &QueryString<'_>,
-) -> Result<AdminResponse, AdminRequestError> {
-    query.allow(&[])?;
-    Ok(reply::json(StatusCode::OK, &json!(context.control.scripts())))
+/// The name of a pinned script.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ScriptQuery {
+    #[serde(deserialize_with = "required")]
+    site: String,
+    #[serde(deserialize_with = "required")]
+    vendor: String,
+    /// Path and query below the mount.
+    #[serde(deserialize_with = "required")]
+    script: String,
 }
 
-pub(super) async fn diff(
-    context: &AdminContext,
-    query: &QueryString<'_>,
-) -> Result<AdminResponse, AdminRequestError> {
-    query.allow(&["site", "vendor", "script"])?;
-    let word = |key| query.get(key).ok_or_else(|| malformed("name a site, a vendor and a script"));
-    let (site, vendor, script) = (word("site")?, word("vendor")?, word("script")?);
-    let diff = context.control.script_diff(&site, &vendor, &script).await?;
-    Ok(reply::json(StatusCode::OK, &json!(diff)))
+/// The version of a script to approve.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApproveScriptRequest {
+    site: String,
+    vendor: String,
+    script: String,
+    /// The hash of the reviewed version: a newer one may wait by now.
+    hash: String,
 }
 
-pub(super) async fn approve(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct ApproveScriptRequest {
-        site: String,
-        vendor: String,
-        script: String,
-        /// The hash of the reviewed version: a newer one may wait by now.
-        hash: String,
-    }
-    let ApproveScriptRequest { site, vendor, script, hash } = parse(body)?;
-    context.control.approve_script(&site, &vendor, &script, &hash).await?;
-    let done = json!({ "site": site, "vendor": vendor, "script": script, "served": hash });
-    Ok(reply::json(StatusCode::OK, &done))
+/// The version of a script that visitors get from now on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ApproveScriptAnswer {
+    site: String,
+    vendor: String,
+    script: String,
+    /// The hash of the version.
+    served: String,
+}
+
+/// Lists the pinned vendors' scripts, and some of the others.
+#[utoipa::path(get, path = "/api/v1/scripts", responses((status = 200, body = Vec<ScriptSummary>)))]
+pub(super) async fn list_scripts(
+    State(api): State<SharedApi>,
+    QueryParams(NoParams {}): QueryParams<NoParams>,
+) -> Json<Vec<ScriptSummary>> {
+    Json(api.context.control.scripts())
+}
+
+/// Compares the waiting version of a pinned script with the approved one.
+#[utoipa::path(get, path = "/api/v1/scripts/diff", params(ScriptQuery),
+    responses((status = 200, body = ScriptDiff)))]
+pub(super) async fn diff_script(
+    State(api): State<SharedApi>,
+    QueryParams(ScriptQuery { site, vendor, script }): QueryParams<ScriptQuery>,
+) -> ApiResult<ScriptDiff> {
+    Ok(Json(api.context.control.script_diff(&site, &vendor, &script).await?))
+}
+
+/// Approves the waiting version of a pinned script, if it has this hash.
+#[utoipa::path(post, path = "/api/v1/scripts/approve", request_body = ApproveScriptRequest,
+    responses((status = 200, body = ApproveScriptAnswer)))]
+pub(super) async fn approve_script(
+    State(api): State<SharedApi>,
+    JsonBody(request): JsonBody<ApproveScriptRequest>,
+) -> ApiResult<ApproveScriptAnswer> {
+    let ApproveScriptRequest { site, vendor, script, hash } = request;
+    api.context.control.approve_script(&site, &vendor, &script, &hash).await?;
+    Ok(Json(ApproveScriptAnswer { site, vendor, script, served: hash }))
 }

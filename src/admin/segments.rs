@@ -3,19 +3,23 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
-use super::reply::{self, AdminResponse};
-use super::routes::{QueryString, parse};
-use super::{AdminContext, AdminRequestError};
-use tagway_delivery::segment::{MembershipUnit, SegmentError, SegmentRule, SegmentScheduler};
+use super::AdminRequestError;
+use super::reply;
+use super::request::{JsonBody, PathParams, QueryParams, invalid_field, optional};
+use super::router::{ApiResult, ApiState, SharedApi};
+use tagway_delivery::segment::{
+    MembershipUnit, SegmentError, SegmentOverview, SegmentPreview, SegmentRule, SegmentRunSummary,
+};
 use tagway_storage::profile::ProfileId;
 
 /// The people in a preview's sample, by default and at most.
@@ -25,118 +29,167 @@ const SAMPLE_LIMIT: usize = 100;
 /// The people read for one chunk of a stream.
 const PAGE: usize = 500;
 
-/// Answers `GET /api/v1/segments/...`; `path` is the rest.
-pub(super) async fn get(
-    context: &AdminContext,
-    path: &[&str],
-    query: &QueryString<'_>,
-) -> Result<AdminResponse, AdminRequestError> {
-    match path {
-        [] => {
-            query.allow(&["site"])?;
-            let site = query.get("site");
-            let listed = context.segments.list(site.as_deref()).await?;
-            Ok(reply::json(StatusCode::OK, &json!(listed)))
-        }
-        [site, segment] => {
-            let listed = context.segments.list(Some(site)).await?;
-            let found = listed.into_iter().find(|it| *it.name == **segment);
-            let found = found.ok_or(SegmentError::Unknown)?;
-            Ok(reply::json(StatusCode::OK, &json!(found)))
-        }
-        [site, segment, what @ ("members" | "diff")] => {
-            // Unknown segments are rejected before the stream begins.
-            context.segments.rule(site, segment)?;
-            Ok(lines(context.segments.clone(), (*site, *segment), *what == "diff"))
-        }
-        _ => Err(AdminRequestError::NotFound),
-    }
+/// The filter of a list of segments.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SegmentsQuery {
+    #[serde(deserialize_with = "optional")]
+    site: Option<String>,
+}
+
+/// The name of a segment.
+#[derive(Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Path)]
+pub(super) struct SegmentSelector {
+    /// The site's name.
+    site: String,
+    /// The segment's name.
+    segment: String,
 }
 
 /// A rule, or the name of a segment.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SegmentPreviewRequest {
+pub(super) struct SegmentPreviewRequest {
     site: String,
     segment: Option<String>,
+    /// The rule as in the configuration.
     #[serde(rename = "where")]
+    #[schema(value_type = Option<Object>)]
     rule: Option<Value>,
+    /// `user` or `group`.
     by: Option<String>,
+    /// The number of people in the sample, by default 10, at most 100.
     sample: Option<usize>,
 }
 
-/// Answers `POST /api/v1/segments/preview`.
-pub(super) async fn preview(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    let asked: SegmentPreviewRequest = parse(body)?;
-    let (rule, by) = match (&asked.segment, &asked.rule) {
-        (Some(segment), None) => context.segments.rule(&asked.site, segment)?,
-        (None, Some(rule)) => (Arc::new(read(rule)?), MembershipUnit::default()),
+/// A removed sync of a segment.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SegmentForgetRequest {
+    site: String,
+    segment: String,
+    destination: String,
+}
+
+/// The number of people whose record was deleted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SegmentForgetAnswer {
+    people: u64,
+}
+
+/// Lists the segments of a site, or of all.
+#[utoipa::path(get, path = "/api/v1/segments", params(SegmentsQuery),
+    responses((status = 200, body = Vec<SegmentOverview>)))]
+pub(super) async fn list_segments(
+    State(api): State<SharedApi>,
+    QueryParams(SegmentsQuery { site }): QueryParams<SegmentsQuery>,
+) -> ApiResult<Vec<SegmentOverview>> {
+    Ok(Json(api.context.segments.list(site.as_deref()).await?))
+}
+
+/// Returns one segment.
+#[utoipa::path(get, path = "/api/v1/segments/{site}/{segment}", params(SegmentSelector),
+    responses((status = 200, body = SegmentOverview)))]
+pub(super) async fn get_segment(
+    State(api): State<SharedApi>,
+    PathParams(SegmentSelector { site, segment }): PathParams<SegmentSelector>,
+) -> ApiResult<SegmentOverview> {
+    let listed = api.context.segments.list(Some(&site)).await?;
+    let found = listed.into_iter().find(|it| *it.name == *segment);
+    Ok(Json(found.ok_or(SegmentError::Unknown)?))
+}
+
+/// Streams the members of a segment, one a line.
+///
+/// After an error, the last line has a member `error`.
+#[utoipa::path(get, path = "/api/v1/segments/{site}/{segment}/members", params(SegmentSelector),
+    responses((status = 200, body = Object, content_type = "application/x-ndjson")))]
+pub(super) async fn stream_members(
+    State(api): State<SharedApi>,
+    PathParams(path): PathParams<SegmentSelector>,
+) -> Result<Response, AdminRequestError> {
+    people(&api, path, false)
+}
+
+/// Streams the people who joined or left at the last run, one a line.
+///
+/// After an error, the last line has a member `error`.
+#[utoipa::path(get, path = "/api/v1/segments/{site}/{segment}/diff", params(SegmentSelector),
+    responses((status = 200, body = Object, content_type = "application/x-ndjson")))]
+pub(super) async fn stream_changes(
+    State(api): State<SharedApi>,
+    PathParams(path): PathParams<SegmentSelector>,
+) -> Result<Response, AdminRequestError> {
+    people(&api, path, true)
+}
+
+/// Evaluates a rule, or a segment's rule, without storing the result.
+#[utoipa::path(post, path = "/api/v1/segments/preview", request_body = SegmentPreviewRequest,
+    responses((status = 200, body = SegmentPreview)))]
+pub(super) async fn preview_segment(
+    State(api): State<SharedApi>,
+    JsonBody(request): JsonBody<SegmentPreviewRequest>,
+) -> ApiResult<SegmentPreview> {
+    let segments = &api.context.segments;
+    let (rule, by) = match (&request.segment, &request.rule) {
+        (Some(segment), None) => segments.rule(&request.site, segment)?,
+        (None, Some(rule)) => (Arc::new(parse_rule(rule)?), MembershipUnit::default()),
         _ => return Err(AdminRequestError::Malformed("give either segment or where".to_owned())),
     };
-    let by = match asked.by.as_deref() {
+    let by = match request.by.as_deref() {
         None => by,
         Some(name) => MembershipUnit::ALL
             .into_iter()
             .find(|(known, _)| *known == name)
             .map(|(_, by)| by)
-            .ok_or_else(|| AdminRequestError::Malformed("by must be user or group".to_owned()))?,
+            .ok_or_else(|| invalid_field("by", "by must be user or group"))?,
     };
-    let sample = asked.sample.unwrap_or(DEFAULT_SAMPLE_SIZE).min(SAMPLE_LIMIT);
-    let preview = context.segments.preview(&asked.site, rule, by, sample).await?;
-    Ok(reply::json(StatusCode::OK, &json!(preview)))
+    let sample = request.sample.unwrap_or(DEFAULT_SAMPLE_SIZE).min(SAMPLE_LIMIT);
+    Ok(Json(segments.preview(&request.site, rule, by, sample).await?))
 }
 
-/// Answers `POST /api/v1/segments/run`.
-pub(super) async fn run(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct SegmentRunRequest {
-        site: String,
-        segment: String,
-    }
-    let asked: SegmentRunRequest = parse(body)?;
-    let ran = context.segments.run(&asked.site, &asked.segment).await?;
-    Ok(reply::json(StatusCode::OK, &json!(ran)))
+/// Evaluates a segment now.
+#[utoipa::path(post, path = "/api/v1/segments/run", request_body = SegmentSelector,
+    responses((status = 200, body = SegmentRunSummary)))]
+pub(super) async fn run_segment(
+    State(api): State<SharedApi>,
+    JsonBody(SegmentSelector { site, segment }): JsonBody<SegmentSelector>,
+) -> ApiResult<SegmentRunSummary> {
+    Ok(Json(api.context.segments.run(&site, &segment).await?))
 }
 
-/// Answers `POST /api/v1/segments/forget`: deletes the record of a removed sync's members.
-pub(super) async fn forget(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct SegmentForgetRequest {
-        site: String,
-        segment: String,
-        destination: String,
-    }
-    let SegmentForgetRequest { site, segment, destination } = parse(body)?;
-    let people = context.segments.forget((&site, &segment), &destination).await?;
-    Ok(reply::json(StatusCode::OK, &json!({ "people": people })))
+/// Deletes the record of a removed sync's members.
+#[utoipa::path(post, path = "/api/v1/segments/forget", request_body = SegmentForgetRequest,
+    responses((status = 200, body = SegmentForgetAnswer)))]
+pub(super) async fn forget_sync(
+    State(api): State<SharedApi>,
+    JsonBody(request): JsonBody<SegmentForgetRequest>,
+) -> ApiResult<SegmentForgetAnswer> {
+    let SegmentForgetRequest { site, segment, destination } = request;
+    let people = api.context.segments.forget((&site, &segment), &destination).await?;
+    Ok(Json(SegmentForgetAnswer { people }))
 }
 
-fn read(rule: &Value) -> Result<SegmentRule, AdminRequestError> {
+fn parse_rule(rule: &Value) -> Result<SegmentRule, AdminRequestError> {
     SegmentRule::parse(rule).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        AdminRequestError::Malformed(lines.join("\n"))
+        invalid_field("where", lines.join("\n"))
     })
 }
 
 /// Streams a line for each person as far as the caller reads, with one page from the store at a time. After
 /// an error, the last line says so.
-fn lines(
-    segments: Arc<SegmentScheduler>,
-    (site, segment): (&str, &str),
+fn people(
+    api: &ApiState,
+    SegmentSelector { site, segment }: SegmentSelector,
     changed: bool,
-) -> AdminResponse {
-    let (site, segment) = (site.to_owned(), segment.to_owned());
+) -> Result<Response, AdminRequestError> {
+    let segments = api.context.segments.clone();
+    // Unknown segments are rejected before the stream begins.
+    segments.rule(&site, &segment)?;
     let pages = stream::unfold(Some(ProfileId(i64::MIN)), move |after| {
         let (segments, site, segment) = (segments.clone(), site.clone(), segment.clone());
         async move {
@@ -153,9 +206,5 @@ fn lines(
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), next))
         }
     });
-    let mut answer = Response::new(BodyExt::boxed_unsync(StreamBody::new(pages)));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    Ok(reply::json_lines(pages))
 }

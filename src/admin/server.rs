@@ -9,18 +9,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
+use super::AdminContext;
 use super::idle_connections::{AdminConnection, BusyResponseBody, IdleConnections};
-use super::{AdminContext, AdminRequestError, reply, routes};
+use super::router::AdminRouters;
 
 /// The longest head of a request: tokens and queries are short.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -53,8 +56,8 @@ impl AdminServer {
     pub async fn serve(self, context: AdminContext, drain: CancellationToken) {
         let room = AdminConnectionSlots::new(context.settings.connections);
         let reserve = AdminConnectionSlots::new(context.settings.reserve);
-        let drain_time = context.settings.drain_time;
-        let context = Arc::new(context);
+        let (header_time, drain_time) = (context.settings.header_time, context.settings.drain_time);
+        let routers = AdminRouters::new(context, drain.clone());
         let mut connections = JoinSet::new();
         loop {
             let stream = tokio::select! {
@@ -69,9 +72,12 @@ impl AdminServer {
             // Idle from now on, even before its task first runs.
             let evicted = CancellationToken::new();
             let seat = idle.add_connection(evicted.clone());
-            let (context, drain) = (Arc::clone(&context), drain.clone());
+            let ends = (drain.clone(), evicted);
+            let (router, mut http) = (purpose.router(&routers), http1::Builder::new());
+            http.timer(TokioTimer::new()).header_read_timeout(header_time).max_buf_size(HEAD_BYTES);
+            http.keep_alive(purpose == AdminConnectionUse::Anything);
             connections.spawn(async move {
-                serve_connection(stream, context, (drain, evicted, seat), purpose).await;
+                serve_connection((stream, http), router, ends, seat).await;
                 drop(slot);
             });
         }
@@ -102,6 +108,15 @@ enum AdminConnectionUse {
     Anything,
     /// One request for health or metrics.
     Health,
+}
+
+impl AdminConnectionUse {
+    fn router(self, routers: &AdminRouters) -> Router {
+        match self {
+            Self::Anything => routers.complete.clone(),
+            Self::Health => routers.health.clone(),
+        }
+    }
 }
 
 /// Slots for connections, and the idle ones among them.
@@ -152,46 +167,19 @@ async fn acquire_connection_slot(
 }
 
 async fn serve_connection(
-    stream: TcpStream,
-    context: Arc<AdminContext>,
-    (drain, evicted, seat): (CancellationToken, CancellationToken, Arc<AdminConnection>),
-    purpose: AdminConnectionUse,
+    (stream, http): (TcpStream, http1::Builder),
+    router: Router,
+    (drain, evicted): (CancellationToken, CancellationToken),
+    seat: Arc<AdminConnection>,
 ) {
-    let header_time = context.settings.header_time;
     let service = service_fn(|request: Request<Incoming>| {
-        let (context, drain) = (Arc::clone(&context), drain.clone());
-        let busy = seat.begin();
+        let (busy, mut router) = (seat.begin(), router.clone());
         async move {
-            let is_head = request.method() == Method::HEAD;
-            let answer = match purpose {
-                AdminConnectionUse::Health if !routes::is_health(request.uri().path()) => {
-                    Err(AdminRequestError::Full)
-                }
-                _ => routes::answer(request, &context, drain).await,
-            };
-            let answer = answer.unwrap_or_else(|error| {
-                if let AdminRequestError::Journal(error) = &error {
-                    tracing::error!(
-                        error = error as &dyn std::error::Error,
-                        "an admin request failed"
-                    );
-                }
-                reply::problem(&error)
-            });
-            let mut answer = reply::redacted(answer, &context.redaction).await;
-            if is_head {
-                *answer.body_mut() = Default::default();
-            }
-            Ok::<_, Infallible>(answer.map(|body| BusyResponseBody { body, _busy: busy }))
+            let response = router.call(request).await?;
+            Ok::<_, Infallible>(response.map(|body| BusyResponseBody { body, _busy: busy }))
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_time)
-        .max_buf_size(HEAD_BYTES)
-        .keep_alive(purpose == AdminConnectionUse::Anything)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     // The end of a caller's connection is not an error here.
     tokio::select! {
         result = connection.as_mut() => drop(result),

@@ -1,17 +1,19 @@
 //! Subject rights: the routes that show and erase a person's stored data.
 
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use utoipa::ToSchema;
 
-use super::reply::{self, AdminResponse};
-use super::routes::parse;
-use super::{AdminContext, AdminRequestError};
+use super::request::{JsonBody, required};
+use super::router::{ApiResult, SharedApi};
 use tagway_storage::journal::SubjectCursor;
 
 /// The numbers of erased data of a person.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ForgetReport {
     /// Names that are suppressed from now on.
+    #[serde(skip)]
     pub names: u64,
     /// Profiles erased.
     pub profiles: u64,
@@ -24,11 +26,12 @@ pub struct ForgetReport {
 }
 
 /// Some of a person's stored data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct ExportPage {
     /// The stored data, each item with its `kind`.
     pub held: Vec<serde_json::Value>,
     /// The position of the next page; none at the end.
+    #[schema(value_type = Option<Object>)]
     pub next: Option<SubjectCursor>,
 }
 
@@ -43,75 +46,88 @@ pub enum SubjectError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-#[derive(Deserialize)]
+/// The person to forget.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ForgetSubjectRequest {
+pub(super) struct ForgetSubjectRequest {
     site: String,
+    /// A user id, an anonymous or cookie id, or an e-mail address.
+    #[serde(deserialize_with = "required")]
     id: String,
     /// Lifts the suppression.
     #[serde(default)]
     undo: bool,
 }
 
-pub(super) async fn forget(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    let asked: ForgetSubjectRequest = parse(body)?;
-    check(&asked.id)?;
-    let answer = if asked.undo {
-        let lifted = context.control.lift_suppression(&asked.site, &asked.id).await?;
-        json!({ "site": asked.site, "lifted": lifted })
-    } else {
-        let report = context.control.forget(&asked.site, &asked.id).await?;
-        json!({ "site": asked.site, "suppressed": report.names, "erased": {
-            "profiles": report.profiles,
-            "events": report.events,
-            "parked": report.parked,
-            "dead": report.dead,
-        } })
-    };
-    Ok(reply::json(hyper::StatusCode::OK, &answer))
+/// The person to export, and the start of the page.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportSubjectRequest {
+    site: String,
+    #[serde(deserialize_with = "required")]
+    id: String,
+    /// The member `next` of the page before.
+    #[schema(value_type = Option<Object>)]
+    from: Option<SubjectCursor>,
 }
 
-pub(super) async fn export(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct ExportSubjectRequest {
-        site: String,
-        id: String,
-        from: Option<SubjectCursor>,
-    }
-    let asked: ExportSubjectRequest = parse(body)?;
-    check(&asked.id)?;
-    let page = context.control.export(&asked.site, &asked.id, asked.from).await?;
-    let answer = json!({ "held": page.held, "next": page.next });
-    Ok(reply::json(hyper::StatusCode::OK, &answer))
+/// The person whose profiles are listed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SubjectProfilesRequest {
+    site: String,
+    #[serde(deserialize_with = "required")]
+    id: String,
 }
 
-/// The profiles of one person: the stored data without the events.
-pub(super) async fn profiles(
-    context: &AdminContext,
-    body: &[u8],
-) -> Result<AdminResponse, AdminRequestError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct SubjectProfilesRequest {
-        site: String,
-        id: String,
-    }
-    let asked: SubjectProfilesRequest = parse(body)?;
-    check(&asked.id)?;
-    let profiles = context.control.profiles(&asked.site, &asked.id).await?;
-    Ok(reply::json(hyper::StatusCode::OK, &json!({ "profiles": profiles })))
+/// The result of an erasure, or of its suppression's end.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ForgetAnswer {
+    /// The person is suppressed: `suppressed` counts the names.
+    Erased { site: String, suppressed: u64, erased: ForgetReport },
+    /// The suppression is lifted: `lifted` counts the names.
+    Lifted { site: String, lifted: u64 },
 }
 
-fn check(id: &str) -> Result<(), AdminRequestError> {
-    if id.trim().is_empty() {
-        return Err(AdminRequestError::Malformed("id must not be empty".to_owned()));
+/// The profiles of a person.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProfilesAnswer {
+    profiles: Vec<serde_json::Value>,
+}
+
+/// Suppresses a person and erases their stored data, or lifts the suppression.
+#[utoipa::path(post, path = "/api/v1/forget", request_body = ForgetSubjectRequest,
+    responses((status = 200, body = ForgetAnswer)))]
+pub(super) async fn forget_subject(
+    State(api): State<SharedApi>,
+    JsonBody(ForgetSubjectRequest { site, id, undo }): JsonBody<ForgetSubjectRequest>,
+) -> ApiResult<ForgetAnswer> {
+    if undo {
+        let lifted = api.context.control.lift_suppression(&site, &id).await?;
+        return Ok(Json(ForgetAnswer::Lifted { site, lifted }));
     }
-    Ok(())
+    let erased = api.context.control.forget(&site, &id).await?;
+    Ok(Json(ForgetAnswer::Erased { site, suppressed: erased.names, erased }))
+}
+
+/// Returns a page of a person's stored data.
+#[utoipa::path(post, path = "/api/v1/export", request_body = ExportSubjectRequest,
+    responses((status = 200, body = ExportPage)))]
+pub(super) async fn export_subject(
+    State(api): State<SharedApi>,
+    JsonBody(ExportSubjectRequest { site, id, from }): JsonBody<ExportSubjectRequest>,
+) -> ApiResult<ExportPage> {
+    Ok(Json(api.context.control.export(&site, &id, from).await?))
+}
+
+/// Lists the profiles of one person: the stored data without the events.
+#[utoipa::path(post, path = "/api/v1/profiles", request_body = SubjectProfilesRequest,
+    responses((status = 200, body = ProfilesAnswer)))]
+pub(super) async fn list_profiles(
+    State(api): State<SharedApi>,
+    JsonBody(SubjectProfilesRequest { site, id }): JsonBody<SubjectProfilesRequest>,
+) -> ApiResult<ProfilesAnswer> {
+    let profiles = api.context.control.profiles(&site, &id).await?;
+    Ok(Json(ProfilesAnswer { profiles }))
 }

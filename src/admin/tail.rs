@@ -4,22 +4,48 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::State;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use hyper::body::Frame;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
 
+use super::reply;
+use super::request::{QueryParams, optional};
+use super::router::SharedApi;
 use tagway_core::feed::{FeedEvent, LiveFeed};
 
 /// The filter of a watcher; `None` matches everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct TailFilter {
-    pub(super) site: Option<String>,
-    pub(super) destination: Option<String>,
+    #[serde(deserialize_with = "optional")]
+    site: Option<String>,
+    #[serde(deserialize_with = "optional")]
+    destination: Option<String>,
+}
+
+/// Streams what happens to events from now on.
+///
+/// Each line is an object whose member `what` is `accepted`, `settled`, `held`, `called`, or `missed` with the
+/// number of entries that a slow watcher missed. Empty lines are heartbeats.
+#[utoipa::path(get, path = "/api/v1/tail", params(TailFilter),
+    responses((status = 200, body = Object, content_type = "application/x-ndjson")))]
+pub(super) async fn watch_feed(
+    State(api): State<SharedApi>,
+    QueryParams(filter): QueryParams<TailFilter>,
+) -> Response {
+    let context = &api.context;
+    let (heartbeat, drain) = (context.settings.heartbeat, api.drain.clone());
+    reply::json_lines(lines(&context.feed, filter, heartbeat, drain))
 }
 
 impl TailFilter {

@@ -2,6 +2,8 @@
 
 mod control;
 mod journal;
+mod openapi;
+mod problems;
 mod room;
 mod scripts;
 mod segments;
@@ -39,6 +41,45 @@ fn settled(destination: &str, outcome: &'static str) -> FeedEvent {
     }
 }
 
+/// The dependencies of a listener, and the means to change them.
+struct TestContext {
+    context: AdminContext,
+    asked: Arc<Mutex<Vec<String>>>,
+    writable: watch::Sender<bool>,
+    room: watch::Sender<bool>,
+    folder: tempfile::TempDir,
+}
+
+impl TestContext {
+    async fn new(address: SocketAddr) -> Self {
+        let (feed, asked) = (LiveFeed::default(), Arc::new(Mutex::new(Vec::new())));
+        let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
+        let readiness = Arc::new(ReadinessState::new(writable.subscribe(), room.subscribe()));
+        let (folder, segments) = segments::some().await;
+        let context = AdminContext {
+            segments,
+            settings: super::AdminSettings {
+                address,
+                names: vec![],
+                connections: 8,
+                reserve: 2,
+                body_bytes: 1000,
+                header_time: Duration::from_secs(5),
+                body_time: Duration::from_millis(200),
+                heartbeat: Duration::from_secs(10),
+                drain_time: Duration::from_secs(5),
+            },
+            journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
+            feed: feed.clone(),
+            redaction: Default::default(),
+            control: Arc::new(FakeControl { feed, asked: asked.clone() }),
+            readiness,
+            token: SecretString::new(TOKEN),
+        };
+        Self { context, asked, writable, room, folder }
+    }
+}
+
 /// A listener on a free port.
 pub(crate) struct TestAdminServer {
     pub(crate) address: SocketAddr,
@@ -55,32 +96,11 @@ pub(crate) struct TestAdminServer {
 
 impl TestAdminServer {
     pub(crate) async fn start() -> Self {
-        let (feed, asked) = (LiveFeed::default(), Arc::new(Mutex::new(Vec::new())));
-        let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
-        let readiness = Arc::new(ReadinessState::new(writable.subscribe(), room.subscribe()));
         let admin = AdminServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let (folder, segments) = segments::some().await;
-        let context = AdminContext {
-            segments,
-            settings: super::AdminSettings {
-                address: admin.address(),
-                names: vec![],
-                connections: 8,
-                reserve: 2,
-                body_bytes: 1000,
-                header_time: Duration::from_secs(5),
-                body_time: Duration::from_millis(200),
-                heartbeat: Duration::from_secs(10),
-                drain_time: Duration::from_secs(5),
-            },
-            journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
-            feed: feed.clone(),
-            redaction: Default::default(),
-            control: Arc::new(FakeControl { feed: feed.clone(), asked: asked.clone() }),
-            readiness: readiness.clone(),
-            token: SecretString::new(TOKEN),
-        };
         let (address, drain) = (admin.address(), CancellationToken::new());
+        let TestContext { context, asked, writable, room, folder } =
+            TestContext::new(address).await;
+        let (feed, readiness) = (context.feed.clone(), context.readiness.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(admin.serve(context, drain.clone()));
         let token = SecretString::new(TOKEN);
