@@ -1,20 +1,14 @@
 //! The client commands' access to the admin API: HTTP/1.1 without TLS, meant for loopback.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Response, redirect};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use super::{AdminArgs, CommandError, admin_endpoint, render};
 use crate::admin;
@@ -37,9 +31,13 @@ const ANSWER_BYTES: usize = 32 << 20;
 /// The environment variable of the token.
 const TOKEN_VARIABLE: &str = "TAGWAY_ADMIN_TOKEN";
 
+/// The characters of a text that are escaped in a path or a query.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
 /// A client of one gateway's admin API.
 #[derive(Debug)]
 pub(super) struct AdminClient {
+    client: Client,
     address: String,
     /// The host name for requests, if not the address.
     host: Option<String>,
@@ -65,7 +63,7 @@ impl AdminClient {
         if let (Some(address), Some(token)) = (&reach.admin, &said) {
             origin.redaction.add(token);
             let (address, token) = (address.clone(), token.clone());
-            return Ok(Self { address, host: None, token, answer_time: ANSWER_TIME });
+            return Ok(Self::of(address, None, token)?);
         }
         let whereabouts = admin_endpoint(origin)?;
         let address = match &reach.admin {
@@ -83,7 +81,18 @@ impl AdminClient {
              machine set --token or TAGWAY_ADMIN_TOKEN",
         )?;
         origin.redaction.add(&token);
-        Ok(Self { address, host: None, token, answer_time: ANSWER_TIME })
+        Ok(Self::of(address, None, token)?)
+    }
+
+    fn of(address: String, host: Option<String>, token: SecretString) -> anyhow::Result<Self> {
+        // Each request has a connection of its own: the gateway closes idle ones for others.
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .build()
+            .context("the HTTP client cannot start")?;
+        Ok(Self { client, address, host, token, answer_time: ANSWER_TIME })
     }
 
     /// Sets the long timeout, for commands that scan all of the gateway's data.
@@ -92,23 +101,32 @@ impl AdminClient {
     }
 
     /// Creates a client for a site's own host, as one of its servers.
-    pub(super) fn of_site(address: String, host: Option<String>, token: SecretString) -> Self {
-        Self { address, host, token, answer_time: ANSWER_TIME }
+    pub(super) fn of_site(
+        address: String,
+        host: Option<String>,
+        token: SecretString,
+    ) -> anyhow::Result<Self> {
+        Self::of(address, host, token)
     }
 
     #[cfg(test)]
     pub(super) fn at(address: SocketAddr, token: SecretString) -> Self {
-        Self { address: address.to_string(), host: None, token, answer_time: ANSWER_TIME }
+        Self::of(address.to_string(), None, token).unwrap()
     }
 
     /// Gets a JSON response.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.exchange(Method::GET, path, Bytes::new()).await
+        self.in_time(async {
+            json(accepted(self.send(Method::GET, path, None).await?).await?).await
+        })
+        .await
     }
 
     /// Posts JSON and gets a JSON response.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.exchange(Method::POST, path, Bytes::from(body.to_string())).await
+        let exchange =
+            async { json(accepted(self.send(Method::POST, path, Some(body)).await?).await?).await };
+        self.in_time(exchange).await
     }
 
     /// Posts JSON and gets any response.
@@ -117,110 +135,75 @@ impl AdminClient {
         path: &str,
         body: &Value,
     ) -> anyhow::Result<SiteResponse> {
-        let mut connection = JoinSet::new();
         let exchange = async {
-            let body = Bytes::from(body.to_string());
-            let response = self.request(Method::POST, path, body, &mut connection).await?;
+            let response = self.send(Method::POST, path, Some(body)).await?;
             let status = response.status();
             let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
             let wait = wait.and_then(|wait| wait.trim().parse().ok()).unwrap_or(1);
-            let body = collect(response.into_body()).await?;
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            anyhow::Ok(SiteResponse { status, wait: Duration::from_secs(wait), body })
+            let body = serde_json::from_slice(&collect(response).await?).unwrap_or_default();
+            Ok(SiteResponse { status, wait: Duration::from_secs(wait), body })
         };
-        tokio::time::timeout(self.answer_time, exchange)
-            .await
-            .context("the gateway did not answer in time")?
+        self.in_time(exchange).await
     }
 
     /// Gets a JSON response; `None` if the resource does not exist.
     pub(super) async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let mut connection = JoinSet::new();
         let exchange = async {
-            let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
+            let response = self.send(Method::GET, path, None).await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return Ok(None);
             }
-            if !response.status().is_success() {
-                bail!(refusal(response).await?);
-            }
-            let body = collect(response.into_body()).await?;
-            serde_json::from_slice(&body).map(Some).context("the gateway's answer is not JSON")
+            json(accepted(response).await?).await.map(Some)
         };
-        tokio::time::timeout(self.answer_time, exchange)
-            .await
-            .context("the gateway did not answer in time")?
+        self.in_time(exchange).await
     }
 
     /// Opens a stream of lines. On return, the gateway is watching.
     pub(super) async fn lines(&self, path: &str) -> anyhow::Result<JsonLineStream> {
-        let mut connection = JoinSet::new();
-        let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
-        if !response.status().is_success() {
-            bail!(refusal(response).await?);
-        }
-        Ok(JsonLineStream {
-            body: response.into_body(),
-            pending: Vec::new(),
-            _connection: connection,
-        })
+        let response = self.in_time(self.send(Method::GET, path, None)).await?;
+        Ok(JsonLineStream { response: accepted(response).await?, pending: Vec::new() })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
-        let mut connection = JoinSet::new();
-        let exchange = async {
-            let response = self.request(method, path, body, &mut connection).await?;
-            if !response.status().is_success() {
-                bail!(refusal(response).await?);
-            }
-            let body = collect(response.into_body()).await?;
-            serde_json::from_slice(&body).context("the gateway's answer is not JSON")
-        };
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         tokio::time::timeout(self.answer_time, exchange)
             .await
             .context("the gateway did not answer in time")?
     }
 
-    async fn request(
+    async fn send(
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
-        connections: &mut JoinSet<()>,
-    ) -> anyhow::Result<Response<Incoming>> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, self.host.as_ref().unwrap_or(&self.address))
-            .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .context("the request cannot be built")?;
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response> {
         let address = &self.address;
-        let connecting = async {
-            let stream = TcpStream::connect(address).await.with_context(|| {
-                format!("no gateway answers at {address}: start it or set --admin")
-            })?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            connections.spawn(async move {
-                // Errors of the connection show in the exchange that uses it.
-                drop(connection.await);
-            });
-            anyhow::Ok(sender.send_request(request).await?)
-        };
-        tokio::time::timeout(self.answer_time, connecting)
-            .await
-            .context("the gateway did not answer in time")?
+        let request = self
+            .client
+            .request(method, format!("http://{address}{path}"))
+            .header(HOST, self.host.as_ref().unwrap_or(address))
+            .bearer_auth(self.token.expose())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.map(Value::to_string).unwrap_or_default());
+        request.send().await.map_err(|error| {
+            let is_unreachable = error.is_connect();
+            let error = anyhow::Error::from(error.without_url());
+            if is_unreachable {
+                error.context(format!("no gateway answers at {address}: start it or set --admin"))
+            } else {
+                error
+            }
+        })
     }
 }
 
 /// The lines of a stream.
 #[derive(Debug)]
 pub(super) struct JsonLineStream {
-    body: Incoming,
+    response: Response,
     pending: Vec<u8>,
-    // Dropping the set stops the connection.
-    _connection: JoinSet<()>,
 }
 
 impl JsonLineStream {
@@ -237,12 +220,14 @@ impl JsonLineStream {
             if self.pending.len() > ANSWER_BYTES {
                 bail!("the gateway's stream has a line that is too long");
             }
-            let frame = tokio::time::timeout(STREAM_IDLE_TIMEOUT, self.body.frame());
-            match frame.await.context("the gateway sent no data for 60 s")? {
-                None => return Ok(None),
-                Some(frame) => {
-                    let frame = frame.context("the connection to the gateway was cut")?;
-                    self.pending.extend(frame.data_ref().into_iter().flatten());
+            let chunk = tokio::time::timeout(STREAM_IDLE_TIMEOUT, self.response.chunk());
+            let chunk = chunk.await.context("the gateway sent no data for 60 s")?;
+            match chunk.map_err(reqwest::Error::without_url) {
+                Ok(None) => return Ok(None),
+                Ok(Some(bytes)) => self.pending.extend_from_slice(&bytes),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    return Err(error.context("the connection to the gateway was cut"));
                 }
             }
         }
@@ -251,15 +236,7 @@ impl JsonLineStream {
 
 /// Encodes a text as part of a path or a query.
 pub(super) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
-            out.push(char::from(byte));
-        } else {
-            let _infallible = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// Returns an address to connect to: a listener on every interface is called on loopback.
@@ -272,16 +249,32 @@ fn callable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn collect(body: Incoming) -> anyhow::Result<Bytes> {
-    let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(anyhow::Error::from_boxed);
-    Ok(body.context("the gateway's answer is incomplete")?.to_bytes())
+/// Reads the whole body of a response, within [`ANSWER_BYTES`].
+async fn collect(mut response: Response) -> anyhow::Result<Vec<u8>> {
+    let incomplete = "the gateway's answer is incomplete";
+    let mut body = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(reqwest::Error::without_url).context(incomplete)?
+    {
+        if body.len() + chunk.len() > ANSWER_BYTES {
+            bail!("the gateway's answer is longer than {} MiB", ANSWER_BYTES >> 20);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
-/// The gateway's reason for a rejection, for people.
-async fn refusal(response: Response<Incoming>) -> anyhow::Result<String> {
+async fn json(response: Response) -> anyhow::Result<Value> {
+    serde_json::from_slice(&collect(response).await?).context("the gateway's answer is not JSON")
+}
+
+/// Returns the response if it is a success; fails with the gateway's reason for the rejection, for people.
+async fn accepted(response: Response) -> anyhow::Result<Response> {
     let status = response.status();
-    let body = collect(response.into_body()).await?;
-    let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let problem: Value = serde_json::from_slice(&collect(response).await?).unwrap_or_default();
     let detail = problem.get("detail").and_then(Value::as_str).unwrap_or_default();
-    Ok(format!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500)))
+    bail!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500))
 }
