@@ -160,7 +160,8 @@ async fn chunked_body_reaches_the_origin_with_every_method() {
         assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
         let expected = "3\r\nabc\r\n0\r\n\r\n";
         assert_eq!(read(stream, expected.len()), expected);
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        // The connection ends here: said, so that no other request with a body is sent into its end.
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
     });
     let gateway = gateway(origin, "").await;
     for method in ["GET", "HEAD", "DELETE"] {
