@@ -17,6 +17,7 @@ use tagway_core::clock::{Clock as _, SystemClock};
 use tagway_core::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
 use tagway_delivery::{DestinationSettings, redact_secrets};
 use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
+#[cfg(feature = "simulator")]
 use tagway_simulator::vendors::{InProcessVendor, SimulatorKind};
 use tagway_vendors::{
     Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
@@ -105,6 +106,7 @@ async fn dry_run_destination(
         Admission::Dead(reason) => describe_reason(redaction, "dead", &reason),
         Admission::Send => {
             let stage = DryRunCall {
+                #[cfg(feature = "simulator")]
                 vendor: SimulatorKind::of_vendor(settings.vendor).map(InProcessVendor::trusting),
                 secrets: settings.destination.secrets(),
                 redaction: redaction.clone(),
@@ -150,13 +152,27 @@ fn describe_reason(redaction: &SecretRedactor, word: &str, reason: &OutcomeReaso
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")
 }
 
-/// Records the requests, and replies for the vendor.
+/// Records the requests, and replies for the vendor: as its simulator, or with an empty success where there is none.
 struct DryRunCall {
+    #[cfg(feature = "simulator")]
     vendor: Option<InProcessVendor>,
     secrets: Vec<SecretString>,
     redaction: SecretRedactor,
     now: Timestamp,
     requests: Mutex<Vec<String>>,
+}
+
+impl DryRunCall {
+    #[cfg(feature = "simulator")]
+    fn reply(&self, request: &Request<Bytes>) -> http::Response<Bytes> {
+        let vendor = self.vendor.as_ref();
+        vendor.map(|vendor| vendor.answer(request, self.now)).unwrap_or_default()
+    }
+
+    #[cfg(not(feature = "simulator"))]
+    fn reply(&self, _request: &Request<Bytes>) -> http::Response<Bytes> {
+        http::Response::default()
+    }
 }
 
 #[async_trait]
@@ -167,10 +183,7 @@ impl VendorCall for DryRunCall {
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().push(text);
-        let (head, body) = match &self.vendor {
-            Some(vendor) => vendor.answer(&request, self.now).into_parts(),
-            None => http::Response::new(Bytes::new()).into_parts(),
-        };
+        let (head, body) = self.reply(&request).into_parts();
         Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
