@@ -247,12 +247,13 @@ test("mixpanel has the same event from the page and from the gateway, under one 
 });
 
 test("amplitude has the same event from the page and from the gateway, under one id", async () => {
-  const { context, page, complaints } = await open("amplitude");
+  const { context, page, complaints, asked } = await open("amplitude");
   await page.evaluate(() => tagway.track("Lamp Seen", { color: "red" }));
   const seen = () => amplitude.asked.filter(({ pathname }) => pathname === "/2/httpapi")
     .flatMap(({ text, fields }) => JSON.parse(text).events.map((event) => ({ ...event, agent: fields["user-agent"] })))
     .filter((event) => event.event_type === "Lamp Seen");
-  await until(() => seen().length >= 2, () => JSON.stringify(amplitude.asked.map(({ text }) => text.slice(0, 300))));
+  await until(() => seen().length >= 2,
+    () => JSON.stringify([asked, complaints, amplitude.asked.map(({ text }) => text.slice(0, 300))]));
   await ledger("amplitude");
   assert.equal(seen().length, 2, "once by the page, once by the gateway");
   assert.equal(new Set(seen().map((event) => event.insert_id)).size, 1);

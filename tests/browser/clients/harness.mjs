@@ -171,14 +171,29 @@ export class Shop {
     };
   }
 
+  /** A browser that has the gateway's cookie of a visitor already, as after any first event. */
+  async returningBrowser() {
+    const count = this.sent().events.length;
+    const context = await this.browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${this.origin}/elsewhere`);
+    await page.evaluate(() => fetch(`${window.GATEWAY}/v1/page`, {
+      method: "POST", credentials: "include", body: JSON.stringify({ writeKey: "shop" }),
+    }));
+    await this.#settled(count + 1);
+    assert.ok((await context.cookies()).length > 0, "the browser has a cookie");
+    await page.close();
+    return context;
+  }
+
   /**
    * Runs a client's page: `window.calls()`, and when `early` events of it have arrived `window.last()`
    * on the way to another page. Gives what the destinations were sent, once there are `count` events,
-   * and the answers the page got.
+   * and the answers the page got. In a new browser, unless one is given, which stays open.
    */
-  async visit(name, { count, early = 0, query = "?utm_source=news&utm_medium=email" }) {
+  async visit(name, { count, early = 0, query = "?utm_source=news&utm_medium=email", browser }) {
     const before = this.sent();
-    const context = await this.browser.newContext();
+    const context = browser ?? await this.browser.newContext();
     const page = await context.newPage();
     const complaints = [];
     const answers = [];
@@ -211,7 +226,7 @@ export class Shop {
     await pause(700);
     await this.#settled(before.events.length + count);
     const cookies = await context.cookies();
-    await context.close();
+    await (browser ? page : context).close();
     const now = this.sent();
     const since = (which) => now[which].slice(before[which].length);
     return {
