@@ -7,7 +7,22 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use tagway_settings::{SecretRedactor, SettingsSection, can_fool, nearest};
+use tagway_settings::{SecretRedactor, Setting, SettingsSection, can_fool, nearest};
+
+/// The described settings of `[log]`.
+pub const LOG_SETTINGS: &[Setting] = &[
+    Setting::word("format", &["text", "json"])
+        .default("text")
+        .doc("\"text\" for people, \"json\" for machines"),
+    Setting::text("level").default("info").doc(
+        "\"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\"; or levels with \
+             targets, such as \"info,tagway_delivery=debug\". Colours are used on terminals \
+             unless NO_COLOR is set",
+    ),
+    Setting::number("access_sample", 0.0, 1.0)
+        .default("1.0")
+        .doc("the share of requests with an access line, 0 to 1"),
+];
 
 /// The settings of the log, `[log]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +47,7 @@ pub enum LogFormat {
 impl LogSettings {
     /// Reads `[log]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(LOG_SETTINGS);
         let level = section.string("level");
         let wrong = level.split(',').map(str::trim).find(|directive| !is_directive(directive));
         if section.has("level") && (wrong.is_some() || EnvFilter::try_new(&level).is_err()) {
@@ -52,7 +68,7 @@ impl LogSettings {
             format: section
                 .choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             level,
-            access_sample: section.number("access_sample", 0.0..=1.0),
+            access_sample: section.number("access_sample"),
         }
     }
 }

@@ -43,8 +43,30 @@ use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
-use tagway_settings::{SecretRedactor, SecretString, SettingsSection};
+use tagway_settings::{SecretRedactor, SecretString, Setting, SettingsSection};
 use tagway_storage::journal::{Journal, JournalError, ReaderId, SubjectCursor};
+
+/// The described settings of `[listen]`, for the admin listener.
+pub const ADMIN_ADDRESS_SETTINGS: &[Setting] =
+    &[Setting::form("admin", "an IP address with a port")
+        .default("127.0.0.1:9090")
+        .doc("health, metrics and API; never expose it to the internet")];
+
+/// The described settings of `[admin]`.
+pub const ADMIN_SETTINGS: &[Setting] = &[
+    Setting::texts("names").default("[]").doc(
+        "accepted host names besides addresses and \"localhost\": each name by which \
+             Prometheus, or the command line on another machine, calls the listener",
+    ),
+    Setting::integer("connections", 1, 10_000).default("64").doc(
+        "limit of connections; each \"tail\" uses one. Above it, the connection that has \
+             been idle longest is closed",
+    ),
+    Setting::size("body_bytes")
+        .default("1MiB")
+        .doc("limit of a request's body: a test event, a list of dead letters"),
+    Setting::duration("drain_time").default("5s").doc("at the stop, for responses in progress"),
+];
 
 /// `listen.admin` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,20 +94,35 @@ pub struct AdminSettings {
 impl AdminSettings {
     /// Reads `listen.admin` and `[admin]`.
     pub fn read(listen: &mut SettingsSection<'_>, admin: &mut SettingsSection<'_>) -> Self {
+        listen.describe(ADMIN_ADDRESS_SETTINGS);
+        admin.describe(ADMIN_SETTINGS);
         let names = admin.strings("names").into_iter().map(|name| name.to_ascii_lowercase());
         Self {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
             names: names.collect(),
-            connections: admin.integer("connections", 1..=10_000),
-            reserve: admin.integer("reserve", 1..=1_000),
+            connections: admin.integer("connections"),
+            reserve: RESERVE,
             body_bytes: admin.byte_count("body_bytes"),
-            header_time: admin.positive_duration("header_time"),
-            body_time: admin.positive_duration("body_time"),
-            heartbeat: admin.positive_duration("heartbeat"),
+            header_time: HEADER_TIME,
+            body_time: BODY_TIME,
+            heartbeat: HEARTBEAT,
             drain_time: admin.duration("drain_time"),
         }
     }
 }
+
+/// Connections for `/livez`, `/readyz` and `/metrics` beyond the others, when none of these is idle: one for each of
+/// the usual probes and scrapers.
+const RESERVE: usize = 8;
+
+/// The time for a request's head, and for the next request of a connection.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+
+/// The time for a request's body, of one MiB at most by default.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The interval of empty lines to a watcher of the feed, so that both ends detect a lost connection.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The dependencies of the listener.
 pub struct AdminContext {

@@ -102,6 +102,8 @@ enum CliCommand {
     Audit(audit::AuditArgs),
     /// Print the reference of settings, metrics, reasons and commands, as Markdown.
     Reference(reference::ReferenceArgs),
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema,
     /// Print the version.
     Version,
 }
@@ -110,7 +112,7 @@ impl CliCommand {
     /// Returns true if the command first prints which configuration is used. `serve` logs it instead.
     fn announces_configuration(&self) -> bool {
         match self {
-            Self::Serve | Self::Reference(_) | Self::Version => false,
+            Self::Serve | Self::Reference(_) | Self::Schema | Self::Version => false,
             #[cfg(feature = "simulator")]
             Self::Demo(_) => false,
             #[cfg(feature = "audit")]
@@ -244,6 +246,7 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         #[cfg(feature = "audit")]
         CliCommand::Audit(options) => audit::run(&origin, options),
         CliCommand::Reference(args) => reference::run(&args),
+        CliCommand::Schema => reference::print_schema(),
         CliCommand::Version => version::run(),
     }
 }

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use super::client::AdminClient;
-use super::reference::{ReferencePage, page_text};
+use super::reference::{ReferencePage, page_text, schema_text};
 use super::*;
 use crate::admin::tests::TestAdminServer;
 
@@ -55,6 +55,7 @@ fn every_documented_command_is_understood() {
         "tagway segments ls --site shop --json",
         "tagway segments diff carts",
         "tagway segments export carts --admin 127.0.0.1:1",
+        "tagway schema",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");
@@ -74,6 +75,9 @@ fn reference_in_the_docs_is_the_programs() {
         let is_fresh = written == page_text(page);
         assert!(is_fresh, "run: tagway reference {name} > docs/reference/{name}.md");
     }
+    let file = format!("{}/docs/reference/tagway.schema.json", env!("CARGO_MANIFEST_DIR"));
+    let is_fresh = std::fs::read_to_string(&file).unwrap_or_default() == schema_text();
+    assert!(is_fresh, "run: tagway schema > docs/reference/tagway.schema.json");
 }
 
 #[test]

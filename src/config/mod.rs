@@ -2,14 +2,20 @@
 //! settings. Only the default's sites are not inherited by a user's file. Every mistake of a load is
 //! reported at once; a load with mistakes returns no settings.
 
+#[cfg(test)]
+mod schema_tests;
 mod site;
 #[cfg(test)]
 mod site_tests;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use site::SiteSettings;
+#[cfg(test)]
+pub use tables::each_described_table;
+pub use tables::{described_settings, json_schema};
 pub use watch::{ConfigWatcher, ReloadReason};
 
 use std::collections::BTreeMap;
@@ -73,6 +79,7 @@ pub struct TagwaySettings {
 impl TagwaySettings {
     // One line per module; a module's mistakes go to its section.
     fn read(root: &mut SettingsSection<'_>) -> Self {
+        root.describe(tables::ROOT_SETTINGS);
         let data_dir = root.path("data_dir");
         let mut listen = root.section("listen");
         let admin = admin::AdminSettings::read(&mut listen, &mut root.section("admin"));
@@ -102,7 +109,7 @@ impl TagwaySettings {
             sites: site::read_sites(root, &geo),
             geo,
             redaction: root.redaction().clone(),
-            warnings: root.warnings(),
+            warnings: Vec::new(),
         }
     }
 }
@@ -272,6 +279,7 @@ impl ConfigSource {
             root.ignore_rest();
             AdminEndpoint { data_dir, admin }
         })
+        .map(|(endpoint, _warnings)| endpoint)
     }
 
     /// The user's file, if there is one, and the environment of its strings.
@@ -297,14 +305,16 @@ pub fn load(
     sources: &[ConfigFile],
     environment: &ConfigEnvironment,
 ) -> Result<TagwaySettings, Vec<ConfigError>> {
-    compose(sources, environment, TagwaySettings::read)
+    let (settings, warnings) = compose(sources, environment, TagwaySettings::read)?;
+    Ok(TagwaySettings { warnings, ..settings })
 }
 
+/// Reads the files with the embedded default beneath them; also returns the warnings.
 fn compose<T>(
     sources: &[ConfigFile],
     environment: &ConfigEnvironment,
     read: impl FnOnce(&mut SettingsSection<'_>) -> T,
-) -> Result<T, Vec<ConfigError>> {
+) -> Result<(T, Vec<ConfigError>), Vec<ConfigError>> {
     let report = ConfigErrorReport::default();
     let embedded =
         ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED_SETTINGS.to_owned() };
@@ -319,5 +329,6 @@ fn compose<T>(
     let value = read(&mut root);
     // Dropping the section reports the keys that were not read.
     drop(root);
-    if report.is_empty() { Ok(value) } else { Err(report.into_errors()) }
+    let warnings = report.warnings();
+    if report.is_empty() { Ok((value, warnings)) } else { Err(report.into_errors()) }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::tables;
+
 use crate::gateway;
 use tagway_core::geo::GeoDatabase;
 use tagway_core::metrics::SharedName;
@@ -140,6 +142,7 @@ fn read_site<'a>(
     geo: &GeoDatabase,
     taken: &mut UniqueSiteNames,
 ) -> SiteSettings {
+    section.describe(tables::SITE_SETTINGS);
     let name = unique_name(section, "site", &mut taken.names);
     let privacy = PrivacyPolicy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);

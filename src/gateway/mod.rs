@@ -48,11 +48,12 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use mounts::{BeaconForwarding, MountScripts, ScriptMode, VendorMount};
+pub use mounts::{BeaconForwarding, MOUNT_SETTINGS, MountScripts, ScriptMode, VendorMount};
 pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
 pub use reasons::REJECTIONS;
 pub use settings::{
-    GatewayLimits, GatewaySiteSettings, RateLimitSettings, VolumeLimits, VolumeRate,
+    GatewayLimits, GatewaySiteSettings, LIMIT_SETTINGS, RateLimitSettings, SITE_REQUEST_SETTINGS,
+    VolumeLimits, VolumeRate,
 };
 pub use snapshot::{GatewaySiteSetup, GatewaySnapshot};
 pub use vendor_cookies::VendorCookieIssuer;

@@ -6,7 +6,7 @@
 //! quotas of a few clients.
 //!
 //! Memory is bounded: prefixes whose quota has recovered are evicted each second, and beyond
-//! `limits.client_entries` new prefixes share a fixed number of slots.
+//! `CLIENT_ENTRIES` (`settings.rs`) new prefixes share a fixed number of slots.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

@@ -28,7 +28,7 @@ pub const REJECTIONS: &[(&str, &str)] = &[
     ("missing_user_id", "An alias message has no `userId`."),
     (
         "overloaded",
-        "`requests_in_flight`, `arriving_bytes`, `inflating_bytes` or `decoders` is used up; retry later.",
+        "`requests_in_flight`, `arriving_bytes`, `inflating_bytes` or the threads for decoding are used up; retry later.",
     ),
     ("prefetch", "The browser loads the page in advance, and no visitor sees it yet."),
     ("rate_limited", "A rate limit is exceeded; `Retry-After` gives the time to wait."),

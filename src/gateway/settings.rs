@@ -12,7 +12,119 @@ use tagway_core::bots;
 use tagway_core::privacy::PrivacyPolicy;
 use tagway_pages::origin;
 use tagway_pages::script::ShimSettings;
-use tagway_settings::{SecretString, SettingsSection, TextualValue as _};
+use tagway_settings::{SecretString, Setting, SettingsSection, TextualValue as _};
+
+/// The described settings of `[limits]`.
+pub const LIMIT_SETTINGS: &[Setting] = &[
+    Setting::size("body_bytes")
+        .default("1MiB")
+        .doc("limit of a request's body as sent; browsers send 64 KiB, servers 500 KB"),
+    Setting::size("inflated_bytes").default("8MiB").doc(
+        "limit of a decompressed body, and of all its events together: stops compression \
+             bombs",
+    ),
+    Setting::size("made_bytes").default("1MiB").doc(
+        "limit of the bytes of one body's events: three times the body plus this. A \
+             batch's shared members (context) are copied into each event, and count once per \
+             event",
+    ),
+    Setting::size("inflating_bytes").default("320MiB").doc(
+        "memory for the requests whose bodies are decompressed and decoded, each with \
+             the most that it may need. Small bodies, up to 64 KiB decompressed and 100 \
+             events, do not count. Above it, requests wait within body_time, then 503",
+    ),
+    Setting::size("arriving_bytes").default("256MiB").doc(
+        "limit of bodies above 64 KiB that arrive or wait for memory; above it, 503. One \
+             client may use a quarter",
+    ),
+    Setting::size("inflating_client_bytes").default("80MiB").doc(
+        "the part of inflating_bytes that one client may use (/32 of IPv4, /64 of IPv6; \
+             a site's servers with their token in the head count as one client). Waiting \
+             clients are served in turns",
+    ),
+    Setting::positive_duration("body_time")
+        .default("10s")
+        .doc("for the whole body to arrive and to get its memory"),
+    Setting::size("event_bytes")
+        .default("32KiB")
+        .doc("limit of one message (the Segment API's own limit)"),
+    Setting::size("field_bytes").default("1KiB").doc("limit of one id, name or user agent"),
+    Setting::integer("batch_events", 1, 100_000)
+        .default("2500")
+        .doc("limit of messages in one request (the Segment API's own limit)"),
+    Setting::integer("least_event_bytes", 1, 1_000).default("32").doc(
+        "minimum bytes of a decompressed body per message beyond the first 25, on \
+             average; clients write 60 and more. An event of `{},` costs as much as one of a \
+             kilobyte, and a few kilobytes could contain 2,500 of them",
+    ),
+    Setting::integer("client_per_second", 0, 1_000_000)
+        .default("50")
+        .doc("requests of one client (/32 of IPv4, /64 of IPv6) to one site; 0 = unlimited"),
+    Setting::integer("client_burst", 1, 1_000_000)
+        .default("200")
+        .doc("as many at once: a page that starts with many events"),
+    Setting::integer("unverified_requests_per_second", 0, 1_000_000).default("200").doc(
+        "requests of a site above their client's quota that are still read, because the \
+             body may contain a server token. Servers with the token in the head need no \
+             such requests, because no client quota applies to them",
+    ),
+    Setting::integer("client_events_per_second", 0, 1_000_000_000).default("200").doc(
+        "events of one client to one site, in any number of requests; an office behind \
+             one address sends about 100; 0 = unlimited. Servers with their token are \
+             limited by the site's quotas only",
+    ),
+    Setting::integer("client_events_burst", 1, 1_000_000_000).default("10_000").doc(
+        "as many at once. A request is admitted while any quota is left, and its whole \
+             size is deducted: a batch of any size passes once, and the following wait is \
+             proportional to it",
+    ),
+    Setting::size("client_bytes_per_second").default("1MiB").doc(
+        "decompressed bytes of bodies of one client; session recordings are the largest; \
+             \"0B\" = unlimited",
+    ),
+    Setting::size("client_bytes_burst").default("32MiB").doc("as many at once"),
+    Setting::integer("network_clients", 0, 65_536).default("16").doc(
+        "all /64 of one /48 of IPv6 together have the quotas of this many clients for \
+             requests, events and bytes, because one customer may have 65,536 of them; 0 = \
+             no such quota",
+    ),
+    Setting::integer("site_per_second", 0, 1_000_000)
+        .default("0")
+        .doc("requests to one site; 0 = unlimited"),
+    Setting::integer("site_burst", 1, 1_000_000).default("1000").doc("as many at once"),
+    Setting::integer("site_events_per_second", 0, 1_000_000_000)
+        .default("0")
+        .doc("events to one site, including those of servers; 0 = unlimited"),
+    Setting::integer("site_events_burst", 1, 1_000_000_000)
+        .default("100_000")
+        .doc("as many at once"),
+    Setting::size("site_bytes_per_second")
+        .default("0B")
+        .doc("decompressed bytes of bodies to one site; \"0B\" = unlimited"),
+    Setting::size("site_bytes_burst").default("256MiB").doc("as many at once"),
+];
+
+/// The described settings of a site.
+pub const SITE_REQUEST_SETTINGS: &[Setting] = &[
+    Setting::texts("hosts")
+        .example("[\"t.shop.example\"]")
+        .required()
+        .doc("the names that this site answers to; \"*\" answers to any"),
+    Setting::text("write_key").example("default").doc("public, since pages contain it"),
+    Setting::texts("origins").default("[]").doc(
+        "pages that may send, as browsers write them: [\"https://shop.example\"]; \
+             \"http://*:8000\" is the requested host at another port, for a page and a \
+             gateway on one machine",
+    ),
+    Setting::texts("placeholder_ids").default("[]").doc(
+        "ids that tags of this site send for unknown visitors, case ignored, besides the \
+             usual ones: \"null\", \"(not set)\", \"anonymous\", \"{{user_id}}\", ...",
+    ),
+    Setting::secret("server_token").example("${SHOP_TOKEN}").doc(
+        "a server that sends it in place of the write key, or of a vendor's key below \
+             the vendor's mount, acts for its visitors",
+    ),
+];
 
 /// The gateway's part of `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +213,8 @@ impl VolumeLimits {
     /// Reads the four keys of clients or of sites.
     fn read(section: &mut SettingsSection<'_>, keys: [&'static str; 4]) -> Self {
         let [events_per_second, events_burst, bytes_per_second, bytes_burst] = keys;
-        let per_second = section.integer(events_per_second, 0..=1_000_000_000);
-        let burst = section.integer(events_burst, 1..=1_000_000_000);
+        let per_second = section.integer(events_per_second);
+        let burst = section.integer(events_burst);
         let events = VolumeRate::new(per_second, burst);
         let per_second = section.size(bytes_per_second);
         let bytes = VolumeRate::new(per_second, section.size(bytes_burst));
@@ -113,6 +225,7 @@ impl VolumeLimits {
 impl GatewayLimits {
     /// Reads the gateway's keys of `[limits]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(LIMIT_SETTINGS);
         let burst = |burst: u32| NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let limits = Self {
             body_bytes: section.byte_count("body_bytes"),
@@ -121,23 +234,20 @@ impl GatewayLimits {
             arriving_bytes: section.byte_count("arriving_bytes"),
             inflating_client_bytes: section.byte_count("inflating_client_bytes"),
             made_bytes: section.byte_count("made_bytes"),
-            decoders: section.integer("decoders", 0..=1_000),
-            body_time: section.positive_duration("body_time"),
+            decoders: 0,
+            body_time: section.duration("body_time"),
             event_bytes: section.byte_count("event_bytes"),
             field_bytes: section.byte_count("field_bytes"),
-            batch_events: section.integer("batch_events", 1..=100_000),
-            least_event_bytes: section.integer("least_event_bytes", 1..=1_000),
-            json_depth: section.integer("json_depth", 4..=100),
+            batch_events: section.integer("batch_events"),
+            least_event_bytes: section.integer("least_event_bytes"),
+            json_depth: JSON_DEPTH,
             rates: RateLimitSettings {
-                client_per_second: NonZeroU32::new(
-                    section.integer("client_per_second", 0..=1_000_000),
-                ),
-                client_burst: burst(section.integer("client_burst", 1..=1_000_000)),
-                site_per_second: NonZeroU32::new(section.integer("site_per_second", 0..=1_000_000)),
-                site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
-                unproven_per_second: section
-                    .integer("unverified_requests_per_second", 0..=1_000_000),
-                network_clients: NonZeroU32::new(section.integer("network_clients", 0..=65_536)),
+                client_per_second: NonZeroU32::new(section.integer("client_per_second")),
+                client_burst: burst(section.integer("client_burst")),
+                site_per_second: NonZeroU32::new(section.integer("site_per_second")),
+                site_burst: burst(section.integer("site_burst")),
+                unproven_per_second: section.integer("unverified_requests_per_second"),
+                network_clients: NonZeroU32::new(section.integer("network_clients")),
                 client_volumes: VolumeLimits::read(
                     section,
                     [
@@ -156,7 +266,7 @@ impl GatewayLimits {
                         "site_bytes_burst",
                     ],
                 ),
-                client_entries: section.integer("client_entries", 1_000..=100_000_000),
+                client_entries: CLIENT_ENTRIES,
             },
         };
         for (key, bytes) in [
@@ -183,6 +293,12 @@ impl GatewayLimits {
         limits
     }
 }
+
+/// The limit of nested objects and lists in a body, because the parsers use recursion; clients nest to about ten.
+const JSON_DEPTH: usize = 64;
+
+/// The limit of remembered clients, about 100 bytes each; further clients share quotas.
+const CLIENT_ENTRIES: usize = 100_000;
 
 /// The gateway's part of one of `[[sites]]`.
 #[derive(Clone, Debug)]
@@ -219,6 +335,7 @@ impl GatewaySiteSettings {
         privacy: Arc<PrivacyPolicy>,
         in_page: &[&str],
     ) -> Self {
+        section.describe(SITE_REQUEST_SETTINGS);
         let (mounts, shims) = VendorMount::read_all(section, in_page);
         let settings = Self {
             privacy,

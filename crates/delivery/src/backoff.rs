@@ -4,7 +4,37 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[destination_defaults.retry]`.
+pub const RETRY_SETTINGS: &[Setting] = &[
+    Setting::duration("min_wait")
+        .default("500ms")
+        .doc("ceiling of the first wait (full jitter); doubles with each attempt"),
+    Setting::duration("max_wait")
+        .default("5m")
+        .doc("ceiling of any wait that the vendor did not specify"),
+    Setting::duration("max_retry_after")
+        .default("1h")
+        .doc("ceiling of a wait from a vendor's Retry-After"),
+    Setting::integer("tries_before_parking", 1, 1000)
+        .default("6")
+        .doc("attempts after which a failing event is parked, if other events succeed"),
+    Setting::integer("parked_max", 1, 10_000_000)
+        .default("100_000")
+        .doc("limit of parked events, about 60 bytes each"),
+];
+
+/// The described settings of `[destination_defaults.breaker]`.
+pub const BREAKER_SETTINGS: &[Setting] = &[
+    Setting::integer("failures", 1, 1_000_000)
+        .default("10")
+        .doc("consecutive failed calls that open the circuit breaker"),
+    Setting::duration("min_open")
+        .default("1s")
+        .doc("the time for which it stays open; doubles with each failed probe"),
+    Setting::duration("max_open").default("1m").doc("the ceiling of that time"),
+];
 
 /// The settings of retries: `[destination_defaults.retry]`, or a destination's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +54,13 @@ pub struct RetrySettings {
 impl RetrySettings {
     /// Reads the settings from their table.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(RETRY_SETTINGS);
         Self {
             min_wait: section.duration("min_wait"),
             max_wait: section.duration("max_wait"),
             max_retry_after: section.duration("max_retry_after"),
-            tries_before_parking: section.integer("tries_before_parking", 1..=1000),
-            parked_max: section.integer("parked_max", 1..=10_000_000),
+            tries_before_parking: section.integer("tries_before_parking"),
+            parked_max: section.integer("parked_max"),
         }
     }
 
@@ -58,8 +89,9 @@ pub struct BreakerSettings {
 impl BreakerSettings {
     /// Reads the settings from their table.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(BREAKER_SETTINGS);
         Self {
-            failures: section.integer("failures", 1..=1_000_000),
+            failures: section.integer("failures"),
             min_open: section.duration("min_open"),
             max_open: section.duration("max_open"),
         }

@@ -10,6 +10,10 @@ use tagway_core::privacy::{PrivacyPolicy, UnknownConsent};
 use tagway_settings::SettingsSection;
 use tagway_vendors::{ClientLibrary, ClientModeSettings, Vendor};
 
+/// The values of `client_load`.
+pub(super) const CLIENT_LOADS: [(&str, &str); 3] =
+    [("idle", "idle"), ("interaction", "interaction"), ("now", "now")];
+
 /// Reads the page's settings from a destination's table and its vendor's settings.
 pub(super) fn read_client_mode(
     section: &mut SettingsSection<'_>,
@@ -18,7 +22,6 @@ pub(super) fn read_client_mode(
     filter: &DestinationFilter,
     policy: &PrivacyPolicy,
 ) -> ClientModeSettings {
-    let load = ["idle", "interaction", "now"].map(|word| (word, word));
     let mut public = Map::new();
     for key in client.required {
         public.insert((*key).to_owned(), settings.string(key).into());
@@ -42,7 +45,7 @@ pub(super) fn read_client_mode(
     let at_its_name = format!("/{}{below_mount}", vendor.name);
     ClientModeSettings {
         src: own.as_ref().map_or(at_its_name, ToString::to_string),
-        load: section.choice("client_load", &load),
+        load: section.choice("client_load", &CLIENT_LOADS),
         api: None,
         both: false,
         names: names.chain(filter.vendor_aliases.iter().copied()).map(str::to_owned).collect(),
@@ -70,7 +73,7 @@ mod tests {
             consent = [\"advertising\"]\nunknown_consent = \"deny\"\nconsent_wait = \"1m\"\nidentity_wait = \"0s\"\n\
             queue_events = 10\nqueue_bytes = \"1MiB\"\nauth_retry_interval = \"1m\"\n\
             paused = false\ndead_report = \"5m\"\n\
-            template_steps = 1000\ntemplate_bytes = \"1KiB\"\nmapping_bytes = \"1KiB\"\n";
+            template_steps = 1000\n";
         let retry = "[retry]\nmin_wait = \"1s\"\nmax_wait = \"1m\"\nmax_retry_after = \"1h\"\n\
             tries_before_parking = 4\nparked_max = 10\n\
             [breaker]\nfailures = 5\nmin_open = \"1s\"\nmax_open = \"1m\"\n";

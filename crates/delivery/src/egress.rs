@@ -7,8 +7,24 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use tagway_core::address::{EgressResolver, PrivateAddressError, literal_is_public};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
 use tagway_vendors::{VendorCallError, VendorReply};
+
+/// The described settings of `[egress]`.
+pub const EGRESS_SETTINGS: &[Setting] = &[
+    Setting::boolean("allow_private")
+        .default("false")
+        .doc("true: destinations may be at loopback, private or link-local addresses"),
+    Setting::size("reply_bytes")
+        .default("256KiB")
+        .doc("limit of a reply that is read; vendors answer in a few KiB"),
+    Setting::positive_duration("connect_timeout")
+        .default("5s")
+        .doc("for a connection to be established, TLS included"),
+    Setting::positive_duration("idle_time")
+        .default("60s")
+        .doc("unused connections are kept for this time"),
+];
 
 /// The settings of the egress client: `[egress]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +44,20 @@ pub struct EgressSettings {
 impl EgressSettings {
     /// Reads the settings from `[egress]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(EGRESS_SETTINGS);
         Self {
             allow_private: section.boolean("allow_private"),
             reply_bytes: section.byte_count("reply_bytes"),
             connect_timeout: section.duration("connect_timeout"),
             idle_time: section.duration("idle_time"),
-            idle_per_host: section.integer("idle_per_host", 0..=10_000),
+            idle_per_host: IDLE_PER_HOST,
         }
     }
 }
+
+/// Unused connections that are kept for one host: as many as its destinations have calls at once, and more than vendors
+/// accept.
+const IDLE_PER_HOST: usize = 128;
 
 /// The egress client, one per gateway.
 #[derive(Clone, Debug)]

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::backoff::{BreakerSettings, RetrySettings};
+use super::client::CLIENT_LOADS;
 use super::client::read_client_mode;
+use super::destination_table::DESTINATION_SETTINGS;
 use super::filter::DestinationFilter;
 use tagway_core::event::{EnrichedEvent, Event, EventFacts, JsonObject, ProfileView};
 use tagway_core::metrics::SharedName;
@@ -109,6 +111,7 @@ const MODES: &[(&str, DestinationMode)] = &[
 impl DestinationSettings {
     /// Reads one destination's table. `None` if the vendor is unknown.
     pub fn read(section: &mut SettingsSection<'_>, privacy: Arc<PrivacyPolicy>) -> Option<Self> {
+        section.describe(DESTINATION_SETTINGS);
         let name = section.string("name");
         let mode = section.choice("mode", MODES);
         let had_vendor = section.has("vendor");
@@ -139,6 +142,7 @@ impl DestinationSettings {
         let fingerprint = format!("{} {privacy:?}", section.fingerprint());
         let endpoint = read_endpoint(section);
         let mut settings = section.section("settings");
+        settings.describe(vendor.settings);
         let destination = build(&mut settings, endpoint);
         let keys = vendor.client.iter().flat_map(|client| client.required);
         let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
@@ -176,12 +180,12 @@ impl DestinationSettings {
             limits,
             paused: section.boolean("paused"),
             dead_report: section.duration("dead_report"),
-            consent_wait: section.positive_duration("consent_wait"),
+            consent_wait: section.duration("consent_wait"),
             identity_wait,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
             auth_retry_interval: section.duration("auth_retry_interval"),
-            queue_events: section.integer("queue_events", 1..=1_000_000),
+            queue_events: section.integer("queue_events"),
             queue_bytes: section.byte_count("queue_bytes"),
             destination: destination.into(),
             fingerprint,
@@ -352,11 +356,11 @@ fn read_client(
 ) -> Option<ClientModeSettings> {
     if mode == DestinationMode::Server {
         // The default of every destination; it has no meaning here.
-        section.opt_string("client_load");
+        section.choice("client_load", &CLIENT_LOADS);
         return None;
     }
     let Some(client) = &vendor.client else {
-        section.opt_string("client_load");
+        section.choice("client_load", &CLIENT_LOADS);
         let has = VENDORS.iter().filter(|vendor| vendor.client.is_some());
         let names: Vec<&str> = has.map(|vendor| vendor.name).collect();
         let names = names.join(", ");
@@ -444,19 +448,26 @@ fn read_delivery_limits(
 ) -> DeliveryLimits {
     DeliveryLimits {
         scope: vendor.scope,
-        max_events: section
-            .opt_integer("batch_events", 1..=vendor.max_events)
-            .unwrap_or(vendor.max_events),
+        max_events: read_max_events(section, vendor.max_events),
         max_bytes: vendor.max_bytes,
         batch_delay: section.opt_duration("batch_delay").unwrap_or(vendor.batch_delay),
         max_age: section.opt_duration("max_age").unwrap_or(vendor.max_age),
-        concurrency: section.opt_integer("concurrency", 1..=1024).unwrap_or(vendor.concurrency),
+        concurrency: section.opt_integer("concurrency").unwrap_or(vendor.concurrency),
         calls_per_second: section
-            .opt_integer("calls_per_second", 1..=1_000_000)
+            .opt_integer("calls_per_second")
             .and_then(std::num::NonZeroU32::new)
             .or(vendor.calls_per_second),
         timeout: section.opt_duration("timeout").unwrap_or(vendor.timeout),
     }
+}
+
+/// Reads the limit of events in a batch, at most the vendor's own.
+fn read_max_events(section: &mut SettingsSection<'_>, most: usize) -> usize {
+    let events = section.opt_integer("batch_events").unwrap_or(most);
+    if events > most {
+        section.error("batch_events", &format!("{events} is not between 1 and {most}"));
+    }
+    events.min(most)
 }
 
 /// Reads the longest hold for a visitor's identity. Half of the age up to which the vendor accepts events

@@ -19,7 +19,10 @@ mod slots;
 mod tests;
 mod tls;
 
-pub use settings::{CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField};
+pub use settings::{
+    CONNECTION_LIMIT_SETTINGS, CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField,
+    LISTEN_SETTINGS, TLS_SETTINGS,
+};
 pub use tls::CertificateExpiry;
 
 use std::io;

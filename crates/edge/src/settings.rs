@@ -11,7 +11,98 @@ use tokio_rustls::TlsAcceptor;
 
 use super::EdgeError;
 use super::tls::{self, CertificateExpiry, LoadedCertificates};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection, SettingsTable};
+
+/// The described settings of `[listen]`.
+pub const LISTEN_SETTINGS: &[Setting] = &[
+    Setting::form("http", "an IP address with a port")
+        .default("127.0.0.1:8080")
+        .doc("plain HTTP/1.1"),
+    Setting::form("https", "an IP address with a port")
+        .example("0.0.0.0:8443")
+        .doc("TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2; needs [[tls.certificates]]"),
+    Setting::texts("trusted_proxies").default("[]").doc(
+        "networks of proxies whose forwarding fields are trusted, e.g. [\"10.0.0.0/8\"]; \
+             a reload applies changes of this and the following settings",
+    ),
+    Setting::word("forwarded", &["x-forwarded-for", "forwarded"]).default("x-forwarded-for").doc(
+        "the field with the client's address: \"x-forwarded-for\" (with \
+             X-Forwarded-Proto) or \"forwarded\" (RFC 7239); the other one is ignored, \
+             because clients can set it",
+    ),
+    Setting::boolean("proxy_protocol").default("false").doc(
+        "true: connections start with a PROXY header (v1 or v2), from trusted_proxies \
+             only",
+    ),
+    Setting::boolean("redirect_to_https").default("false").doc(
+        "true: plain requests for a site's hosts get 308 to https; requests for other \
+             hosts are refused",
+    ),
+    Setting::integer("redirect_port", 1, 65_535)
+        .default("443")
+        .doc("the port of https in these redirects, as clients see it"),
+];
+
+/// The described settings of `[limits]` that limit connections.
+pub const CONNECTION_LIMIT_SETTINGS: &[Setting] = &[
+    Setting::integer("connections", 1, 10_000_000).default("20_000").doc(
+        "limit of open connections; each takes a file descriptor and about 10 KiB. The \
+             program raises its soft limit of open files to the hard limit, and warns if \
+             that is too low",
+    ),
+    Setting::integer("connections_per_client", 1, 10_000_000).default("256").doc(
+        "limit of one client's connections (/32 of IPv4, /64 of IPv6), except for \
+             trusted proxies",
+    ),
+    Setting::size("header_bytes")
+        .default("32KiB")
+        .doc("limit of a request's head; vendors' pixels put JSON into the query"),
+    Setting::integer("headers", 1, 1000)
+        .default("100")
+        .doc("limit of fields in a head; browsers send about 20"),
+    Setting::positive_duration("header_time")
+        .default("10s")
+        .doc("for a head to arrive, and for the first request of a new connection"),
+    Setting::positive_duration("idle_time")
+        .default("60s")
+        .doc("between two requests of a connection"),
+    Setting::positive_duration("write_time").default("60s").doc(
+        "for a client to read some bytes of its response; mobile clients pause in \
+             tunnels. Any progress restarts it",
+    ),
+    Setting::integer("requests_in_flight", 1, 10_000_000)
+        .default("10_000")
+        .doc("limit of requests at once; above it, 503"),
+    Setting::integer("http2_streams", 1, 10_000)
+        .default("128")
+        .doc("limit of streams at once in one HTTP/2 connection"),
+    Setting::duration("drain_time").default("20s").doc("at the stop, for requests in progress"),
+];
+
+/// The described settings of `[tls]`.
+pub const TLS_SETTINGS: &[Setting] = &[
+    Setting::duration("expiry_warning").default("14d").doc(
+        "a certificate that expires within this time causes a warning once a day; renew \
+             it earlier. tagway_certificate_expires_timestamp_seconds has the time of expiry",
+    ),
+    Setting::duration("hsts_max_age")
+        .default("0s")
+        .doc("Strict-Transport-Security on responses over TLS, e.g. \"365d\"; \"0s\" = off"),
+    Setting::tables("certificates", &SettingsTable(&[CERTIFICATE_SETTINGS])),
+];
+
+/// The described settings of `[[tls.certificates]]`.
+const CERTIFICATE_SETTINGS: &[Setting] = &[
+    Setting::path("cert").example("fullchain.pem").doc("the certificate and its chain"),
+    Setting::path("key").example("privkey.pem").doc("its key"),
+];
+
+/// Resets by a client that are not served yet, per HTTP/2 connection: half of the usual streams. Browsers reset a few
+/// when a page is left; an attack with rapid resets (CVE-2023-44487) sends thousands.
+const HTTP2_RESETS: usize = 64;
+
+/// The time limit for a TLS handshake: two round trips, and the certificate's bytes over a slow mobile network.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// The edge's settings, as the configuration gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +185,11 @@ impl EdgeSettings {
         limits: &mut SettingsSection<'_>,
         tls: &mut SettingsSection<'_>,
     ) -> Self {
+        listen.describe(LISTEN_SETTINGS);
+        tls.describe(TLS_SETTINGS);
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
+            section.describe(CERTIFICATE_SETTINGS);
             let (cert, key) = (section.path("cert"), section.path("key"));
             // Messages name the file, so it must not contain a key in place of a path.
             for (name, path) in [("cert", &cert), ("key", &key)] {
@@ -125,10 +219,10 @@ impl EdgeSettings {
             ),
             proxy_protocol: listen.boolean("proxy_protocol"),
             redirect_to_https: listen.boolean("redirect_to_https"),
-            redirect_port: listen.integer("redirect_port", 1..=u16::MAX),
+            redirect_port: listen.integer("redirect_port"),
             limits: EdgeLimits::read(limits),
             certificates,
-            handshake_time: tls.positive_duration("handshake_time"),
+            handshake_time: HANDSHAKE_TIME,
             expiry_warning: tls.duration("expiry_warning"),
             hsts_max_age: tls.duration("hsts_max_age"),
         };
@@ -148,17 +242,18 @@ impl EdgeSettings {
 
 impl EdgeLimits {
     fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(CONNECTION_LIMIT_SETTINGS);
         let limits = Self {
-            connections: section.integer("connections", 1..=10_000_000),
-            connections_per_client: section.integer("connections_per_client", 1..=10_000_000),
+            connections: section.integer("connections"),
+            connections_per_client: section.integer("connections_per_client"),
             header_bytes: section.byte_count("header_bytes"),
-            headers: section.integer("headers", 1..=1000),
-            header_time: section.positive_duration("header_time"),
-            idle_time: section.positive_duration("idle_time"),
-            write_time: section.positive_duration("write_time"),
-            requests_in_flight: section.integer("requests_in_flight", 1..=10_000_000),
-            http2_streams: section.integer("http2_streams", 1..=10_000),
-            http2_resets: section.integer("http2_resets", 1..=10_000),
+            headers: section.integer("headers"),
+            header_time: section.duration("header_time"),
+            idle_time: section.duration("idle_time"),
+            write_time: section.duration("write_time"),
+            requests_in_flight: section.integer("requests_in_flight"),
+            http2_streams: section.integer("http2_streams"),
+            http2_resets: HTTP2_RESETS,
             drain_time: section.duration("drain_time"),
         };
         // hyper's smallest read buffer.

@@ -4,6 +4,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::former_names::lookup_retired;
 use super::headers::without_places;
 use super::layer::{FoundSetting, SettingStep, join, written};
 use super::report::{ConfigError, NO_SETTING, nearest, shown};
@@ -124,12 +125,12 @@ impl<'a> SettingsSection<'a> {
     /// Warns that a setting is under the former name of `key`.
     pub(super) fn warn_of_former_name(&self, found: &FoundSetting<'a>, key: &str) {
         let message = format!("is now named {key}; the former name works until the next release");
-        self.report.add_warning(ConfigError {
-            file: found.source.name.clone(),
-            line: found.source.line_at(found.span.start),
-            key: found.path.clone(),
-            message,
-        });
+        self.warn(found.source, found.span.start, found.path.clone(), message);
+    }
+
+    fn warn(&self, source: &ConfigFile, offset: usize, key: String, message: String) {
+        let line = source.line_at(offset);
+        self.report.add_warning(ConfigError { file: source.name.clone(), line, key, message });
     }
 
     pub(super) fn note(&self, source: &ConfigFile, offset: usize, key: String, message: String) {
@@ -144,6 +145,14 @@ impl Drop for SettingsSection<'_> {
         for layer in &self.layers {
             for (key, _) in layer.table.iter() {
                 if self.read_keys.contains(key.get_ref().as_ref()) {
+                    continue;
+                }
+                if let Some(value) = lookup_retired(&layer.path, key.get_ref()) {
+                    let message = format!(
+                        "is no setting any more: the program uses {value}; remove the line"
+                    );
+                    let path = join(&layer.path, key.get_ref());
+                    self.warn(layer.source, key.span().start, path, message);
                     continue;
                 }
                 let hint = match self.report.owner_of(key.get_ref(), &self.path) {

@@ -1,15 +1,35 @@
 //! Settings that have a new name. A file may use the former name for one release: the setting is read,
 //! and a warning names the new one. A file that has both names means the new one, and the former is a mistake.
+//!
+//! Settings that have become constants of the program are listed as well: a file may have them for one release, and a
+//! warning says which value is used.
 
 use super::headers::without_places;
 use super::layer::{FoundSetting, SettingsLayer, lookup};
 
 /// A setting with a new name.
-struct FormerName {
+pub(super) struct FormerName {
     /// The last parts of the paths of the tables that have it.
+    pub(super) tables: &'static [&'static str],
+    pub(super) former: &'static str,
+    pub(super) name: &'static str,
+}
+
+/// A setting that is a constant of the program now.
+pub(super) struct RetiredSetting {
+    /// The last parts of the paths of the tables that had it.
+    pub(super) tables: &'static [&'static str],
+    pub(super) key: &'static str,
+    /// The constant, as a file would have it.
+    pub(super) value: &'static str,
+}
+
+const fn retired(
     tables: &'static [&'static str],
-    former: &'static str,
-    name: &'static str,
+    key: &'static str,
+    value: &'static str,
+) -> RetiredSetting {
+    RetiredSetting { tables, key, value }
 }
 
 const DESTINATIONS: &[&str] = &["destinations", "destination_defaults"];
@@ -17,7 +37,7 @@ const PROXY: &[&str] = &["proxy"];
 const SCRIPTS: &[&str] = &["scripts"];
 
 /// Renamed in release 0.2; release 0.3 reads the new names alone.
-const FORMER_NAMES: &[FormerName] = &[
+pub(super) const FORMER_NAMES: &[FormerName] = &[
     FormerName { tables: PROXY, former: "silence", name: "idle_timeout" },
     FormerName { tables: PROXY, former: "upload_silence", name: "upload_idle_timeout" },
     FormerName { tables: SCRIPTS, former: "absent", name: "negative_ttl" },
@@ -40,6 +60,44 @@ const FORMER_NAMES: &[FormerName] = &[
         name: "unverified_requests_per_second",
     },
 ];
+
+/// Constants since release 0.2; release 0.3 refuses the keys as unknown.
+pub(super) const RETIRED_SETTINGS: &[RetiredSetting] = &[
+    retired(&["limits"], "client_entries", "100_000"),
+    retired(&["limits"], "decoders", "0"),
+    retired(&["limits"], "http2_resets", "64"),
+    retired(&["limits"], "json_depth", "64"),
+    retired(&["journal"], "dedupe_entries", "1_000_000"),
+    retired(&["journal"], "poison_starts", "3"),
+    retired(&["egress"], "idle_per_host", "128"),
+    retired(&["segments"], "batch", "2000"),
+    retired(&["segments"], "realtime_people", "1000"),
+    retired(&["segments"], "recheck", "\"24h\""),
+    retired(&["admin"], "body_time", "\"10s\""),
+    retired(&["admin"], "header_time", "\"10s\""),
+    retired(&["admin"], "heartbeat", "\"10s\""),
+    retired(&["admin"], "reserve", "8"),
+    retired(&["tls"], "handshake_time", "\"10s\""),
+    retired(PROXY, "idle_connections", "128"),
+    retired(PROXY, "inline_bytes", "\"64KiB\""),
+    retired(PROXY, "ping_interval", "\"15s\""),
+    retired(PROXY, "ping_timeout", "\"10s\""),
+    retired(PROXY, "stream_bytes", "\"256KiB\""),
+    retired(PROXY, "streams", "100"),
+    retired(&["source"], "refresh_ahead", "0.8"),
+    retired(DESTINATIONS, "mapping_bytes", "\"1MiB\""),
+    retired(DESTINATIONS, "template_bytes", "\"64KiB\""),
+    retired(&["settings"], "cached_contacts", "20_000"),
+    retired(&["settings"], "cached_for", "\"1h\""),
+];
+
+/// Returns the value that the program uses in place of a retired setting of the table at this path.
+pub(super) fn lookup_retired(path: &str, key: &str) -> Option<&'static str> {
+    let path = without_places(path);
+    let table = path.rsplit('.').next().unwrap_or_default();
+    let is_it = |it: &&RetiredSetting| it.key == key && it.tables.contains(&table);
+    RETIRED_SETTINGS.iter().find(is_it).map(|it| it.value)
+}
 
 /// Returns the value under the former name of `key` in this layer, with that name.
 pub(super) fn lookup_former<'a>(
@@ -64,7 +122,7 @@ mod tests {
         let text = "[scripts]\nabsent = \"7s\"\nfetches = 3\n";
         let (value, mistakes, warnings) = read_with_warnings(&[text], |root| {
             let mut scripts = root.section("scripts");
-            (scripts.duration("negative_ttl"), scripts.integer("max_concurrent_fetches", 1..=9))
+            (scripts.duration("negative_ttl"), scripts.integer("max_concurrent_fetches"))
         });
         assert_eq!(value, (Duration::from_secs(7), 3));
         assert!(mistakes.is_empty(), "{mistakes:?}");
@@ -72,6 +130,19 @@ mod tests {
             the former name works until the next release";
         assert_eq!(warnings.first().map(String::as_str), Some(expected));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+
+    #[test]
+    fn retired_setting_is_ignored_with_a_warning_that_has_the_value_in_use() {
+        let text = "[journal]\ndedupe_entries = 5\n[egress]\ndedupe_entries = 5\n";
+        let (_, mistakes, warnings) = read_with_warnings(&[text], |root| {
+            root.section("journal");
+            root.section("egress");
+        });
+        let expected = "user:2: journal.dedupe_entries: is no setting any more: the program uses \
+            1_000_000; remove the line";
+        assert_eq!(warnings, [expected]);
+        assert_eq!(mistakes, ["user:4: egress.dedupe_entries: unknown setting"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod credentials;
 mod decoded;
+mod description;
 mod errors;
 mod files;
 mod former_names;
@@ -17,6 +18,7 @@ mod headers;
 mod layer;
 mod redaction;
 mod report;
+mod schema;
 mod secret;
 mod section;
 mod source;
@@ -28,9 +30,11 @@ mod tests;
 mod textual;
 mod units;
 
+pub use description::{Setting, SettingKind, SettingsTable};
 pub use layer::SettingStep;
 pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
 pub use report::{ConfigError, ConfigErrorReport, can_fool, nearest, shown};
+pub use schema::json_schema;
 pub use secret::SecretString;
 pub use section::SettingsSection;
 pub use source::{ConfigEnvironment, ConfigFile, ExpansionError};

@@ -1,8 +1,6 @@
 //! Typed reading of one table, key by key.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -10,13 +8,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::credentials::{is_credential_name, of_url};
+use super::description::{Setting, SettingKind};
 use super::errors::hint;
 use super::former_names::lookup_former;
 use super::layer::{
     FoundSetting, SettingsLayer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
 use super::redaction::SecretRedactor;
-use super::report::{ConfigError, ConfigErrorReport, nearest};
+use super::report::{ConfigErrorReport, nearest};
 use super::secret::SecretString;
 use super::source::{ConfigEnvironment, ConfigFile};
 use super::textual::TextualValue;
@@ -32,6 +31,8 @@ pub struct SettingsSection<'a> {
     pub(super) report: &'a ConfigErrorReport,
     pub(super) environment: &'a ConfigEnvironment,
     pub(super) read_keys: BTreeSet<String>,
+    /// The descriptions of its keys, as the modules that read it have attached them.
+    pub(super) descriptions: Vec<&'static [Setting]>,
 }
 
 impl<'a> SettingsSection<'a> {
@@ -51,7 +52,15 @@ impl<'a> SettingsSection<'a> {
             })
             .collect();
         let place = layers.first().map(|layer| (layer.source, layer.span.start));
-        Self { layers, path: String::new(), place, report, environment, read_keys: BTreeSet::new() }
+        Self {
+            layers,
+            path: String::new(),
+            place,
+            report,
+            environment,
+            read_keys: BTreeSet::new(),
+            descriptions: Vec::new(),
+        }
     }
 
     /// The root of a file that the program itself makes, with the environment and report of this section.
@@ -71,11 +80,6 @@ impl<'a> SettingsSection<'a> {
         &self.environment.redaction
     }
 
-    /// The warnings of the load so far: settings that the files give under former names.
-    pub fn warnings(&self) -> Vec<ConfigError> {
-        self.report.warnings()
-    }
-
     /// Returns true if the key is set in any layer.
     pub fn has(&mut self, key: &str) -> bool {
         self.find(key).is_some()
@@ -90,7 +94,10 @@ impl<'a> SettingsSection<'a> {
 
     /// A required string.
     pub fn string(&mut self, key: &str) -> String {
-        self.required(key, Self::opt_string)
+        match self.find(key) {
+            Some(_) => self.opt_string(key).unwrap_or_default(),
+            None => self.default_or_missing(key, |text| Some(text.to_owned())).unwrap_or_default(),
+        }
     }
 
     /// A string, if set.
@@ -159,40 +166,43 @@ impl<'a> SettingsSection<'a> {
 
     /// A required boolean.
     pub fn boolean(&mut self, key: &str) -> bool {
-        let Some(found) = self.find_required(key) else { return false };
+        let Some(found) = self.find(key) else {
+            return self.default_or_missing(key, |text| text.parse().ok()).unwrap_or(false);
+        };
         found.value.as_bool().unwrap_or_else(|| {
             self.wrong_type(&found, "true or false");
             false
         })
     }
 
-    /// A required whole number within `range`.
-    pub fn integer<T>(&mut self, key: &str, range: RangeInclusive<T>) -> T
-    where
-        T: Copy + TryFrom<i64> + PartialOrd + Display,
-    {
-        let floor = *range.start();
-        let Some(found) = self.find_required(key) else { return floor };
-        let Some(number) = integer_of(found.value) else {
-            self.wrong_type(&found, "a whole number that fits 64 bits");
-            return floor;
+    /// A required whole number, within the range of its description.
+    pub fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
+        let described = self.description(key).map(|setting| setting.kind);
+        let (min, max) = match described {
+            Some(SettingKind::Integer(min, max)) => (min, max),
+            _ => (i64::MIN, i64::MAX),
         };
-        match T::try_from(number).ok().filter(|number| range.contains(number)) {
-            Some(number) => number,
-            None => {
-                let (from, to) = (range.start(), range.end());
-                self.error_at(&found, &format!("{number} is not between {from} and {to}"));
-                floor
-            }
-        }
+        let number = match self.find(key) {
+            None => self.default_or_missing(key, |text| text.replace('_', "").parse().ok()),
+            Some(found) => match integer_of(found.value) {
+                Some(number) if (min..=max).contains(&number) => Some(number),
+                Some(number) => {
+                    self.error_at(&found, &format!("{number} is not between {min} and {max}"));
+                    None
+                }
+                None => {
+                    self.wrong_type(&found, "a whole number that fits 64 bits");
+                    None
+                }
+            },
+        };
+        // The range fits the type; after a mistake the value is a placeholder.
+        T::try_from(number.unwrap_or(min)).unwrap_or_default()
     }
 
-    /// A whole number within `range`, if set.
-    pub fn opt_integer<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: Copy + TryFrom<i64> + PartialOrd + Display,
-    {
-        self.has(key).then(|| self.integer(key, range))
+    /// A whole number, if set.
+    pub fn opt_integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> Option<T> {
+        self.has(key).then(|| self.integer(key))
     }
 
     /// A digest of the whole section, expanded from the environment: equal digests mean equal settings. It
@@ -205,50 +215,57 @@ impl<'a> SettingsSection<'a> {
         hex::encode(digest.finalize())
     }
 
-    /// A required number within `range`.
-    pub fn number(&mut self, key: &str, range: RangeInclusive<f64>) -> f64 {
-        let Some(found) = self.find_required(key) else { return *range.start() };
+    /// A required number, within the range of its description.
+    pub fn number(&mut self, key: &str) -> f64 {
+        let described = self.description(key).map(|setting| setting.kind);
+        let (min, max) = match described {
+            Some(SettingKind::Number(min, max)) => (min, max),
+            _ => (f64::MIN, f64::MAX),
+        };
+        let Some(found) = self.find(key) else {
+            return self.default_or_missing(key, |text| text.parse().ok()).unwrap_or(min);
+        };
         let number = match found.value {
             DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
             #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^52")]
             other => integer_of(other).map(|integer| integer as f64),
         };
         match number {
-            Some(number) if range.contains(&number) => number,
+            Some(number) if (min..=max).contains(&number) => return number,
             Some(number) => {
-                let (from, to) = (range.start(), range.end());
-                self.error_at(&found, &format!("{number} is not between {from} and {to}"));
-                *range.start()
+                self.error_at(&found, &format!("{number} is not between {min} and {max}"));
             }
-            None => {
-                self.wrong_type(&found, "a number");
-                *range.start()
-            }
+            None => self.wrong_type(&found, "a number"),
         }
+        min
     }
 
     /// A required duration (`"30s"`).
     pub fn duration(&mut self, key: &str) -> Duration {
-        self.required(key, Self::opt_duration)
-    }
-
-    /// A required duration above zero.
-    pub fn positive_duration(&mut self, key: &str) -> Duration {
-        let time = self.find_required(key).and_then(|_| self.opt_duration(key));
-        if time.is_some_and(|time| time.is_zero()) {
-            self.error(key, "must not be zero");
+        match self.find(key) {
+            Some(_) => self.opt_duration(key).unwrap_or_default(),
+            None => self.default_or_missing(key, parse_duration).unwrap_or_default(),
         }
-        time.unwrap_or_default()
     }
 
     /// A duration, if set.
     pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
-        self.united(key, parse_duration, "a duration such as \"30s\", \"5m\" or \"7d\"")
+        let time = self.united(key, parse_duration, "a duration such as \"30s\", \"5m\" or \"7d\"");
+        let kind = self.description(key).map(|setting| setting.kind);
+        if time.is_some_and(|time| time.is_zero())
+            && matches!(kind, Some(SettingKind::PositiveDuration))
+        {
+            self.error(key, "must not be zero");
+        }
+        time
     }
 
     /// A required size in bytes (`"1MiB"`).
     pub fn size(&mut self, key: &str) -> u64 {
-        self.required(key, Self::opt_size)
+        match self.find(key) {
+            Some(_) => self.opt_size(key).unwrap_or_default(),
+            None => self.default_or_missing(key, parse_size).unwrap_or_default(),
+        }
     }
 
     /// A size in bytes, if set.
@@ -264,19 +281,23 @@ impl<'a> SettingsSection<'a> {
     /// A required word out of a closed list.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         let fallback = choices.first().map(|(_, value)| *value);
-        let seen = self.find_required(key).and_then(|found| {
-            let text = self.text_of(&found)?;
-            let value = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-            if value.is_none() {
-                let names = choices.iter().map(|(name, _)| *name);
-                let list = names.clone().collect::<Vec<_>>().join(", ");
-                let hint = hint(nearest(&text, names));
-                let written = written(&found);
-                self.error_at(&found, &format!("{written} is not one of {list}{hint}"));
-            }
-            value
-        });
-        match seen.or(fallback) {
+        let of_text =
+            |text: &str| choices.iter().find(|(name, _)| *name == text).map(|(_, it)| *it);
+        let chosen = match self.find(key) {
+            None => self.default_or_missing(key, of_text),
+            Some(found) => self.text_of(&found).and_then(|text| {
+                let value = of_text(&text);
+                if value.is_none() {
+                    let names = choices.iter().map(|(name, _)| *name);
+                    let list = names.clone().collect::<Vec<_>>().join(", ");
+                    let hint = hint(nearest(&text, names));
+                    let written = written(&found);
+                    self.error_at(&found, &format!("{written} is not one of {list}{hint}"));
+                }
+                value
+            }),
+        };
+        match chosen.or(fallback) {
             Some(value) => value,
             None => unreachable!("a choice has at least one name"),
         }
@@ -384,7 +405,15 @@ impl<'a> SettingsSection<'a> {
     fn child(&self, layers: Vec<SettingsLayer<'a>>, path: String) -> SettingsSection<'a> {
         let (report, environment) = (self.report, self.environment);
         let place = layers.first().map(|layer| (layer.source, layer.span.start)).or(self.place);
-        SettingsSection { layers, path, place, report, environment, read_keys: BTreeSet::new() }
+        SettingsSection {
+            layers,
+            path,
+            place,
+            report,
+            environment,
+            read_keys: BTreeSet::new(),
+            descriptions: Vec::new(),
+        }
     }
 
     /// The names of all keys in any layer.
@@ -395,6 +424,11 @@ impl<'a> SettingsSection<'a> {
 
     pub(super) fn find(&mut self, key: &str) -> Option<FoundSetting<'a>> {
         self.read_keys.insert(key.to_owned());
+        debug_assert!(
+            self.descriptions.is_empty() || self.description(key).is_some(),
+            "{}: a key is read without a description: {key}",
+            self.path,
+        );
         for layer in &self.layers {
             if let Some(found) = lookup(layer, key) {
                 return Some(found);
@@ -406,6 +440,19 @@ impl<'a> SettingsSection<'a> {
             }
         }
         None
+    }
+
+    /// The described default of a key that is not set; without one, a missing key is a mistake.
+    fn default_or_missing<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let Some(text) = self.default_of(key) else {
+            self.error(key, "is required");
+            return None;
+        };
+        read(text)
     }
 
     fn find_required(&mut self, key: &str) -> Option<FoundSetting<'a>> {

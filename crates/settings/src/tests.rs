@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, SettingsSection};
+use super::{
+    ConfigEnvironment, ConfigError, ConfigErrorReport, ConfigFile, Setting, SettingsSection,
+};
 
 fn environment() -> ConfigEnvironment {
     let variables =
@@ -48,7 +50,7 @@ pub(super) fn read_with_warnings<T>(
 fn most_specific_layer_wins() {
     let (values, mistakes) = read(&["[a]\nx = 1\n", "[a]\nx = 2\ny = 3\n"], |root| {
         let mut a = root.section("a");
-        (a.integer("x", 0..=9), a.integer("y", 0..=9))
+        (a.integer("x"), a.integer("y"))
     });
     assert_eq!(values, (1, 3));
     assert!(mistakes.is_empty(), "{mistakes:?}");
@@ -63,7 +65,7 @@ fn list_replaces_the_lower_one_and_its_items_inherit_defaults() {
         let sites = root.sections("sites", Some("site_defaults"));
         let read = |mut site: SettingsSection<'_>| {
             let mut limits = site.section("limits");
-            let limits = (limits.integer("x", 0..=9), limits.integer("y", 0..=9));
+            let limits = (limits.integer("x"), limits.integer("y"));
             (site.string("name"), site.string("mode"), limits)
         };
         sites.into_iter().map(read).collect::<Vec<_>>()
@@ -95,7 +97,7 @@ fn a_mistake_in_defaults_is_reported_once_and_by_its_own_path() {
 fn missing_key_of_an_absent_table_is_reported_at_the_table_around_it() {
     let text = "x = 1\n\n[[sites]]\nname = \"a\"\n";
     let ((), mistakes) = read(&[text], |root| {
-        root.integer("x", 0..=9);
+        root.integer::<u8>("x");
         for mut site in root.sections("sites", None) {
             site.string("name");
             site.section("settings").section("deep").secret("api_secret");
@@ -111,8 +113,8 @@ fn wrong_type_is_reported_with_the_expected_and_found_type() {
     let ((), mistakes) = read(&[text], |root| {
         root.string("s");
         root.boolean("b");
-        root.integer::<u32>("i", 0..=9);
-        root.number("n", 0.0..=1.0);
+        root.integer::<u32>("i");
+        root.number("n");
         root.duration("d");
         root.size("z");
         root.choice("c", &[("a", 1), ("b", 2)]);
@@ -120,7 +122,7 @@ fn wrong_type_is_reported_with_the_expected_and_found_type() {
         root.strings("m");
         root.section("t");
         root.sections("u", None);
-        root.integer::<i64>("huge", 0..=9);
+        root.integer::<i64>("huge");
     });
     assert_eq!(
         mistakes,
@@ -145,14 +147,25 @@ fn wrong_type_is_reported_with_the_expected_and_found_type() {
 #[test]
 fn number_out_of_range_is_a_mistake() {
     let text = "a = 0x10\nb = 1_000\nc = -1\nd = 70000\ne = 2\nf = 1.5\ng = nan\nh = 1\n";
+    const SETTINGS: &[Setting] = &[
+        Setting::integer("a", 0, 255),
+        Setting::integer("b", 0, 2000),
+        Setting::integer("c", 0, 9),
+        Setting::integer("d", 0, 65_535),
+        Setting::integer("e", 3, 9),
+        Setting::number("f", 0.0, 1.0),
+        Setting::number("g", 0.0, 1.0),
+        Setting::number("h", 0.0, 1.0),
+    ];
     let (values, mistakes) = read(&[text], |root| {
-        let good = (root.integer::<u8>("a", 0..=255), root.integer::<u16>("b", 0..=2000));
-        root.integer::<u32>("c", 0..=9);
-        root.integer::<u16>("d", 0..=u16::MAX);
-        root.integer::<i32>("e", 3..=9);
-        root.number("f", 0.0..=1.0);
-        root.number("g", 0.0..=1.0);
-        (good, root.number("h", 0.0..=1.0))
+        root.describe(SETTINGS);
+        let good = (root.integer::<u8>("a"), root.integer::<u16>("b"));
+        root.integer::<u32>("c");
+        root.integer::<u16>("d");
+        root.integer::<i32>("e");
+        root.number("f");
+        root.number("g");
+        (good, root.number("h"))
     });
     assert_eq!(values, ((16, 1000), 1.0));
     assert_eq!(
@@ -165,6 +178,30 @@ fn number_out_of_range_is_a_mistake() {
             "user:7: g: NaN is not between 0 and 1",
         ]
     );
+}
+
+#[test]
+fn described_default_is_the_value_of_a_key_that_is_not_set() {
+    const SETTINGS: &[Setting] = &[
+        Setting::boolean("on").default("true"),
+        Setting::integer("count", 1, 9_000).default("2_000"),
+        Setting::number("share", 0.0, 1.0).default("0.5"),
+        Setting::positive_duration("time").default("1m"),
+        Setting::size("bytes").default("2KiB"),
+        Setting::text("name").default("shop"),
+        Setting::word("mode", &["a", "b"]).default("b"),
+        Setting::positive_duration("wait"),
+    ];
+    let (values, mistakes) = read(&["wait = \"0s\"\n"], |root| {
+        root.describe(SETTINGS);
+        let numbers = (root.integer::<u16>("count"), root.number("share"), root.size("bytes"));
+        let texts = (root.string("name"), root.choice("mode", &[("a", 1), ("b", 2)]));
+        root.duration("wait");
+        (root.boolean("on"), numbers, texts, root.duration("time"))
+    });
+    let expected = (true, (2000, 0.5, 2048), ("shop".to_owned(), 2), Duration::from_secs(60));
+    assert_eq!(values, expected);
+    assert_eq!(mistakes, ["user:1: wait: must not be zero"]);
 }
 
 #[test]
@@ -224,8 +261,7 @@ fn unknown_keys_are_refused_at_every_level_with_the_nearest_name() {
 fn children_come_from_every_layer() {
     let (names, mistakes) = read(&["[v.b]\nx = 1\n", "[v.a]\nx = 2\n[v.b]\nx = 3\n"], |root| {
         let mut vendors = root.section("v");
-        let read =
-            |(name, mut child): (String, SettingsSection<'_>)| (name, child.integer("x", 0..=9));
+        let read = |(name, mut child): (String, SettingsSection<'_>)| (name, child.integer("x"));
         vendors.children().into_iter().map(read).collect::<Vec<_>>()
     });
     assert_eq!(names, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
@@ -259,8 +295,8 @@ fn table_and_list_mix_ups_are_one_mistake_with_the_cure() {
         let site = sites.first_mut().unwrap();
         site.string("name");
         let parts: Vec<i64> =
-            site.sections("parts", None).iter_mut().map(|part| part.integer("x", 0..=9)).collect();
-        (parts, root.section("limits").integer("y", 0..=9))
+            site.sections("parts", None).iter_mut().map(|part| part.integer("x")).collect();
+        (parts, root.section("limits").integer("y"))
     });
     assert_eq!(values, (vec![1], 2), "what is in them is read all the same");
     assert_eq!(

@@ -79,7 +79,7 @@ use url::Url;
 
 use prices::PriceUse;
 use tagway_core::event::{AdClickId, EnrichedEvent, JsonObject};
-use tagway_settings::{SecretRedactor, SecretString, SettingsSection};
+use tagway_settings::{SecretRedactor, SecretString, Setting, SettingsSection};
 
 /// The most characters of a reason's detail.
 const DETAIL_CHARS: usize = 500;
@@ -121,6 +121,8 @@ pub struct Vendor {
     /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by them. Called
     /// at each request of a browser to a site that sends the vendor events.
     pub issue_cookies: Option<fn(&CookieContext<'_>) -> Vec<IssuedCookie>>,
+    /// The described settings of its destinations (`[sites.destinations.settings]`).
+    pub settings: &'static [Setting],
     /// The builder of its server API's destination, if it is a destination.
     pub destination: Option<DestinationBuilder>,
     /// The end of a sentence about it: if it recognises an event that it receives a second time, and by which
@@ -162,6 +164,7 @@ impl Vendor {
         aliases: &[],
         cookies: &[],
         issue_cookies: None,
+        settings: &[],
         destination: None,
         deduplication: "cannot tell repetitions: each counts again",
         beacon: None,

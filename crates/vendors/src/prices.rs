@@ -17,7 +17,7 @@ use tagway_core::values::ParsedValue;
 use tagway_core::values::amount::{self, MoneyAmount};
 use tagway_core::values::currency::{self, CurrencyMark};
 use tagway_core::values::locale::NumberLocale;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
 
 /// The properties of an event, and of its products, that are amounts.
 const AMOUNT_PROPERTIES: [&str; 12] = [
@@ -61,6 +61,13 @@ pub enum PriceUse {
     Orders,
 }
 
+/// The described setting of each destination's numbers.
+pub const PRICE_SETTINGS: &[Setting] =
+    &[Setting::form("locale", "a language tag (BCP 47)").example("de-CH").doc(
+        "of any vendor: how this destination's events write numbers, if not as the \
+             site's locale",
+    )];
+
 /// Reads the prices of one destination's events.
 #[derive(Clone, Debug)]
 pub struct PriceReader {
@@ -72,6 +79,7 @@ pub struct PriceReader {
 impl PriceReader {
     /// Reads the site's number notation and the store's currency, which decides over `$` and `kr`.
     pub fn read(settings: &mut SettingsSection<'_>, usage: PriceUse) -> Self {
+        settings.describe(PRICE_SETTINGS);
         let locale = settings.opt_parsed("locale");
         let store = match usage {
             PriceUse::AsWritten => None,

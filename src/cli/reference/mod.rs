@@ -18,6 +18,8 @@ use tagway_vendors::REASONS;
 pub(super) enum ReferencePage {
     /// All settings with their defaults.
     Settings,
+    /// The default configuration, config/tagway.toml.
+    Config,
     /// All metrics with their types, labels and meanings.
     Metrics,
     /// The reason codes of events and requests.
@@ -33,15 +35,30 @@ pub(super) struct ReferenceArgs {
 }
 
 pub(super) fn run(args: &ReferenceArgs) -> Result<(), CommandError> {
-    let pages = args.page.map_or(ReferencePage::value_variants().to_vec(), |page| vec![page]);
+    // The default file is no page of the reference.
+    let all = ReferencePage::value_variants().iter().copied();
+    let all = all.filter(|page| *page != ReferencePage::Config).collect();
+    let pages: Vec<ReferencePage> = args.page.map_or(all, |page| vec![page]);
     let pages: Vec<String> = pages.into_iter().map(page_text).collect();
     print(&pages.join("\n"))
+}
+
+/// Prints the JSON Schema of a configuration file.
+pub(super) fn print_schema() -> Result<(), CommandError> {
+    print(&schema_text())
+}
+
+/// Returns the JSON Schema as it is printed.
+pub(super) fn schema_text() -> String {
+    // A tree of JSON can always be written.
+    serde_json::to_string_pretty(&crate::config::json_schema()).unwrap_or_default() + "\n"
 }
 
 /// Returns the page as Markdown.
 pub(super) fn page_text(page: ReferencePage) -> String {
     let mut text = match page {
         ReferencePage::Settings => settings::page(),
+        ReferencePage::Config => settings::file(),
         ReferencePage::Metrics => metrics(),
         ReferencePage::Reasons => reasons(),
         ReferencePage::Cli => commands::page(),

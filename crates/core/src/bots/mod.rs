@@ -10,7 +10,19 @@ use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 
 use crate::event::BotSuspicion;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of a site.
+pub const BOT_SETTINGS: &[Setting] = &[
+    Setting::word("bots", &["pass", "flag", "drop"]).default("flag").doc(
+        "\"flag\": events of programs are marked (facts.suspicion); \"drop\": they are \
+             dropped; or \"pass\"",
+    ),
+    Setting::integer("bot_score", 1, 100).default("50").doc(
+        "from 1 to 100: a sender with this score is a bot; each sign adds 20 to 100 \
+             points",
+    ),
+];
 
 /// The score of a certain bot.
 const MAX_SCORE: u8 = 100;
@@ -64,12 +76,10 @@ pub struct BotSettings {
 impl BotSettings {
     /// Reads `bots` and `bot_score`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(BOT_SETTINGS);
         let choices =
             [("pass", BotPolicy::Pass), ("flag", BotPolicy::Flag), ("drop", BotPolicy::Drop)];
-        Self {
-            policy: section.choice("bots", &choices),
-            score: section.integer("bot_score", 1..=MAX_SCORE),
-        }
+        Self { policy: section.choice("bots", &choices), score: section.integer("bot_score") }
     }
 }
 

@@ -10,7 +10,12 @@ use std::sync::Arc;
 use maxminddb::{Reader, geoip2};
 
 use crate::event::GeoLocation;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[geo]`.
+pub const GEO_SETTINGS: &[Setting] = &[Setting::path("database")
+    .example("GeoLite2-City.mmdb")
+    .doc("a MaxMind database, City or Country; each reload reads it again")];
 
 /// The database, if one is configured. Cheap to clone.
 #[derive(Clone, Default)]
@@ -25,6 +30,7 @@ impl fmt::Debug for GeoDatabase {
 impl GeoDatabase {
     /// Reads `[geo]` and the whole database file that it names: some 70 MiB for GeoLite2 City.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(GEO_SETTINGS);
         let Some(path) = section.opt_path("database") else { return Self(None) };
         match Reader::open_readfile(&path) {
             Ok(reader) => Self(Some(Arc::new(reader))),

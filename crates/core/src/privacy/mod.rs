@@ -12,7 +12,7 @@ pub mod us;
 
 pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, ConsentRecord};
 pub use network::{anonymize, may_name_address, names_address, network_of, truncate};
-pub use policy::{PrivacyPolicy, add_consent};
+pub use policy::{PRIVACY_SETTINGS, PrivacyPolicy, add_consent};
 
 /// The handling of a visitor whose choice is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

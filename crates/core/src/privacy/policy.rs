@@ -6,7 +6,34 @@ use wildmatch::WildMatch;
 use super::consent::ConsentRecord;
 use super::{UnknownConsent, email};
 use crate::event::{Event, EventFacts, JsonObject, UtmCampaign};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[site_defaults.privacy]`.
+pub const PRIVACY_SETTINGS: &[Setting] = &[
+    Setting::texts("gpc").default("[\"advertising\"]").doc(
+        "a browser's Sec-GPC: 1 refuses these categories, whatever the page's own choice \
+             is: several US states require it",
+    ),
+    Setting::texts("dnt").default("[]").doc("the same for DNT: 1, which is not legally binding"),
+    Setting::boolean("anonymize_ip").default("false").doc(
+        "true: only the network of an address is stored and sent, /24 or /48 of IPv6: of \
+             the visitor's address, and of addresses in event members with such names, as \
+             context.ip",
+    ),
+    Setting::boolean("redact_emails").default("true").doc(
+        "true: e-mail addresses in URLs, titles and properties are not sent, plain or \
+             percent-encoded, except in properties whose names mean an e-mail address",
+    ),
+    Setting::texts("deny_properties").default("[]").doc(
+        "names of properties and traits that are not sent, at any depth, with * and ?; \
+             or paths, such as \"customer.ssn\". In beacons that are forwarded unchanged, \
+             this and redact_emails apply to bodies in JSON or form encoding",
+    ),
+    Setting::texts("opt_in_countries").default("[]").doc(
+        "\"DE\", or \"EUROPE\" for the EEA, GB and CH: in these countries, and if the \
+             country is unknown, an unknown consent choice counts as a refusal; needs [geo]",
+    ),
+];
 
 /// Countries whose law requires opt-in: the European Economic Area, and others with the same rule.
 const OPT_IN: &[&str] = &[
@@ -34,6 +61,7 @@ pub struct PrivacyPolicy {
 impl PrivacyPolicy {
     /// Reads `[sites.privacy]`. `has_places`: true if addresses have countries.
     pub fn read(section: &mut SettingsSection<'_>, has_places: bool) -> Self {
+        section.describe(PRIVACY_SETTINGS);
         let countries = section.strings("opt_in_countries");
         for country in &countries {
             let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());

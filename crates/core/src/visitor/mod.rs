@@ -19,7 +19,7 @@ mod tests;
 
 pub use cookie::{cookie_domain, set_for_scripts};
 pub use login::{LoginKeys, LoginProofCheck};
-pub use settings::VisitorSettings;
+pub use settings::{SITE_NAME, VISITOR_SETTINGS, VisitorSettings};
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,62 @@ use jiff::civil::Date;
 
 use super::login::LoginKeys;
 use super::sign::VisitorSigningKeys;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The described name of a site, to which its cookies are bound.
+pub const SITE_NAME: Setting = Setting::text("name").example("shop").required().doc(
+    "1 to 64 characters of a-z, 0-9, \"_\" and \"-\"; a label of metrics and a key \
+             of the stored data",
+);
+
+/// The described settings of a site.
+pub const VISITOR_SETTINGS: &[Setting] = &[
+    SITE_NAME,
+    Setting::boolean("cookies")
+        .default("true")
+        .doc("true: visitors are remembered in a first-party cookie"),
+    Setting::text("cookie_name")
+        .default("_tw")
+        .doc("the cookie's name; NAME_c has click ids and the campaign"),
+    Setting::positive_duration("cookie_max_age")
+        .default("400d")
+        .doc("browsers keep no cookie longer; refreshed at each visit"),
+    Setting::positive_duration("session_idle")
+        .default("30m")
+        .doc("a visit ends after this time without a request, as in GA4"),
+    Setting::duration("click_id_max_age")
+        .default("90d")
+        .doc("the age up to which click ids are kept; ad platforms count no older clicks"),
+    Setting::texts("cookie_consent").default("[\"analytics\"]").doc(
+        "a visitor who refused one of these, or every category, gets no cookie and is \
+             not recognised again; context.consent.categoryPreferences of an event has the \
+             visitor's choices",
+    ),
+    Setting::texts("click_id_consent")
+        .default("[\"advertising\"]")
+        .doc("a visitor who refused one of these, or every category, has no click ids stored"),
+    Setting::secrets("previous_secrets")
+        .default("[]")
+        .doc("secrets that still verify cookies after \"secret\" was changed"),
+    Setting::secrets("previous_login_keys")
+        .default("[]")
+        .doc("keys whose login proofs are still valid after \"login_key\" was changed"),
+    Setting::secret("login_key").example("${SHOP_LOGIN_KEY}").doc(
+        "lets the site's server prove the logged-in user: a proof is the HMAC-SHA256 of \
+             the user id with this key; docs/identity.md shows how to compute it. A browser \
+             that sends the proof, or sent it before, acts for that user. Any other browser \
+             only claims the user id: its events are delivered and have no authority over \
+             the user's profile. At least 16 characters (use 32 random ones), different from \
+             the values of all other settings, and never in a page",
+    ),
+    Setting::text("cookie_domain")
+        .example("shop.example")
+        .doc("by default the registrable domain of the request's host"),
+    Setting::secret("secret").example("${SHOP_SECRET}").doc(
+        "signs cookies for this site only: a cookie of one site is not valid at another, \
+             even with the same secret; by default a random secret in data_dir",
+    ),
+];
 
 /// Browsers keep no cookie longer (draft-ietf-httpbis-rfc6265bis, section 5.5).
 const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
@@ -38,6 +93,7 @@ pub struct VisitorSettings {
 impl VisitorSettings {
     /// Reads one of `[[sites]]`. If it names no `secret`, [`VisitorSettings::set_secret`] must follow.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(VISITOR_SETTINGS);
         let cookie_name = section.string("cookie_name");
         let site = section.opt_string("name").unwrap_or_default();
         let secret = section.opt_secret("secret");
@@ -48,8 +104,8 @@ impl VisitorSettings {
             clicks_name: format!("{cookie_name}_c"),
             cookie_name,
             cookie_domain: cookie_domain.map(|domain| domain.to_ascii_lowercase()),
-            cookie_max_age: section.positive_duration("cookie_max_age"),
-            session_idle: section.positive_duration("session_idle"),
+            cookie_max_age: section.duration("cookie_max_age"),
+            session_idle: section.duration("session_idle"),
             click_id_max_age: section.duration("click_id_max_age"),
             cookie_consent: section.strings("cookie_consent"),
             click_id_consent: section.strings("click_id_consent"),

@@ -64,7 +64,10 @@ pub use parse::RuleParseError;
 pub use postgres::{PostgresSegmentStore, SCHEMA};
 pub use rule::{EventCondition, SegmentRule};
 pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler, SiteSegments};
-pub use settings::{SegmentDraft, SegmentSettings, SegmentationSettings, SyncKind, SyncSettings};
+pub use settings::{
+    SEGMENT_SETTINGS, SEGMENTATION_SETTINGS, SegmentDraft, SegmentSettings, SegmentationSettings,
+    SyncKind, SyncSettings,
+};
 pub use sqlite::{MIGRATIONS, SqliteSegmentStore};
 
 use std::sync::Arc;

@@ -10,7 +10,86 @@ use super::MembershipUnit;
 use super::rule::SegmentRule;
 use super::schedule::{CronSchedule, SegmentSchedule};
 use tagway_core::metrics::SharedName;
-use tagway_settings::{SettingsSection, parse_duration};
+use tagway_settings::{Setting, SettingsSection, SettingsTable, parse_duration};
+
+/// The described settings of `[segments]`.
+pub const SEGMENTATION_SETTINGS: &[Setting] = &[
+    Setting::positive_duration("evaluation_timeout")
+        .default("2m")
+        .doc("for one query of a rule; a million profiles take about a second"),
+    Setting::duration("jitter").default("5m").doc(
+        "runs start up to this much later than scheduled, each segment with an offset of \
+             its own, so that segments with the same schedule do not start at once",
+    ),
+    Setting::positive_duration("realtime_delay").default("1s").doc(
+        "a segment with every = \"realtime\" evaluates changed people together, once in \
+             this time: each evaluation is one query for any number of people",
+    ),
+    Setting::positive_duration("realtime_every").default("1m").doc(
+        "interval of the full runs of such segments, because elapsed time and changes of \
+             other people in a group also change members",
+    ),
+    Setting::integer("fill_per_second", 1, 1_000_000).default("10_000").doc(
+        "journal events read per second to fill a new rule's counters with past events: \
+             about a tenth of a core while it runs. The rule is evaluated when the counters \
+             are complete",
+    ),
+];
+
+/// The described settings of `[[sites.segments]]`.
+pub const SEGMENT_SETTINGS: &[Setting] = &[
+    Setting::text("name")
+        .example("cart_abandoners")
+        .required()
+        .doc("1 to 64 characters of a-z, 0-9, \"_\" and \"-\", unique in the site"),
+    Setting::text("every")
+        .example("24h")
+        .doc("or \"realtime\": about two seconds after a person changed"),
+    Setting::duration("jitter").example("5m").doc("overrides that of [segments]"),
+    Setting::word("kind", &["dynamic", "static"])
+        .example("dynamic")
+        .doc("or \"static\": evaluated once for each rule, without a schedule"),
+    Setting::word("by", &["user", "group"])
+        .example("user")
+        .doc("or \"group\": all people of a group in which one person satisfies the rule"),
+    Setting::tree("where")
+        .example("{ trait = \"plan\", \"=\" = \"pro\" }")
+        .required()
+        .doc("the rule, see below"),
+    Setting::text("cron").example("0 3 * * *").doc(
+        "instead of every: minute, hour, day, month and weekday, in UTC unless a time \
+             zone follows (\"0 3 * * * Europe/Zurich\")",
+    ),
+    Setting::tables("sync", &SettingsTable(&[SYNC_SETTINGS])),
+];
+
+/// The described settings of `[[sites.segments.sync]]`.
+const SYNC_SETTINGS: &[Setting] = &[
+    Setting::text("destination").example("meta").doc("one of the site's destinations"),
+    Setting::word("kind", &["list", "events"]).example("list").doc(
+        "or \"events\", for people who join and leave; default: \"list\" if the \
+             destination has lists",
+    ),
+    Setting::text("list")
+        .example("23850000000000")
+        .doc("the vendor's own id of a list that was created by hand"),
+    Setting::text("audience")
+        .example("Cart abandoners")
+        .doc("the list's name at the vendor; the segment's name by default"),
+    Setting::texts("traits")
+        .example("[\"email\", \"phone\"]")
+        .doc("traits that are sent with the members"),
+];
+
+/// Changed people of a site in one evaluation of segments in real time: their ids fit one statement, and with more of
+/// them a whole run is as fast.
+const REALTIME_PEOPLE: usize = 1000;
+
+/// Membership changes in one transaction: a few milliseconds of the writer's time.
+const BATCH: usize = 2000;
+
+/// The interval at which all synced members are compared with the segment's, and refused removals repeated.
+const RECHECK: Duration = Duration::from_secs(24 * 3600);
 
 /// The shortest time between two runs: a run reads every profile.
 const MIN_EVERY: Duration = Duration::from_secs(60);
@@ -39,15 +118,16 @@ pub struct SegmentationSettings {
 impl SegmentationSettings {
     /// Reads the settings from `[segments]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(SEGMENTATION_SETTINGS);
         Self {
-            evaluation_timeout: section.positive_duration("evaluation_timeout"),
+            evaluation_timeout: section.duration("evaluation_timeout"),
             jitter: section.duration("jitter"),
-            realtime_every: section.positive_duration("realtime_every"),
-            realtime_delay: section.positive_duration("realtime_delay"),
-            realtime_people: section.integer("realtime_people", 1..=10_000),
-            batch: section.integer("batch", 1..=100_000),
-            recheck: section.positive_duration("recheck"),
-            fill_per_second: NonZeroU32::new(section.integer("fill_per_second", 1..=1_000_000))
+            realtime_every: section.duration("realtime_every"),
+            realtime_delay: section.duration("realtime_delay"),
+            realtime_people: REALTIME_PEOPLE,
+            batch: BATCH,
+            recheck: RECHECK,
+            fill_per_second: NonZeroU32::new(section.integer("fill_per_second"))
                 .unwrap_or(NonZeroU32::MIN),
         }
     }
@@ -133,6 +213,7 @@ impl SegmentSettings {
     /// Reads one segment of a site with these destinations, each with true if it has lists. Returns `None` if
     /// its rule has an error.
     pub fn read(section: &mut SettingsSection<'_>, destinations: &[(&str, bool)]) -> Option<Self> {
+        section.describe(SEGMENT_SETTINGS);
         let name: SharedName = section.string("name").into();
         let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let is_static =
@@ -141,6 +222,7 @@ impl SegmentSettings {
         let jitter = section.opt_duration("jitter");
         let mut syncs: Vec<SyncSettings> = Vec::new();
         for mut sync in section.sections("sync", None) {
+            sync.describe(SYNC_SETTINGS);
             let read = read_sync(&mut sync, &name, destinations);
             if syncs.iter().any(|it| it.destination == read.destination && it.kind == read.kind) {
                 sync.error("destination", "already gets this segment");
@@ -179,6 +261,7 @@ pub struct SegmentDraft {
 impl SegmentDraft {
     /// Reads `where` and `by` of a file that has nothing else. Returns `None` if it has an error.
     pub fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        section.describe(SEGMENT_SETTINGS);
         let by = section.opt_choice("by", &MembershipUnit::ALL).unwrap_or_default();
         let (written, _rule) = read_rule(section)?;
         Some(Self { unit: by, rule_source: written })

@@ -14,7 +14,9 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{SiteIntegration, read_integrations};
+pub use settings::{
+    INTEGRATION_DEFAULTS, INTEGRATION_SETTINGS, SiteIntegration, read_integrations,
+};
 
 use serde_json::{Map, Value, json};
 

@@ -6,7 +6,46 @@ use std::time::Duration;
 use super::syntax::{ScriptSyntaxError, find_syntax_error};
 use super::wrapped;
 use tagway_core::metrics::SharedName;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[site_defaults.integration_defaults]`.
+pub const INTEGRATION_DEFAULTS: &[Setting] = &[
+    Setting::texts("on")
+        .default("[\"*\"]")
+        .doc("names of the events that it gets, with * and ?; \"!x\" excludes"),
+    Setting::texts("consent").default("[]").doc(
+        "categories that the visitor must have granted, e.g. [\"analytics\"]; before the \
+             choice its script is not loaded, and up to 100 events of a page wait",
+    ),
+    Setting::positive_duration("timeout")
+        .default("5s")
+        .doc("for one event; a slower call is aborted, counted and reported"),
+    Setting::boolean("lazy")
+        .default("false")
+        .doc("true: its script is loaded with the first event for it, not with the page"),
+    Setting::boolean("inline").default("false").doc(
+        "true: it is part of /tw.js, which saves a request; but a syntax error, or \
+             syntax that is too new for a browser, then breaks the whole script and not only \
+             this integration",
+    ),
+    Setting::boolean("preview")
+        .default("false")
+        .doc("true: a draft, run only by browsers that opened the link of \"tagway preview\""),
+];
+
+/// The described settings of `[[sites.integrations]]`.
+pub const INTEGRATION_SETTINGS: &[Setting] = &[
+    Setting::text("name")
+        .example("loyalty")
+        .doc("at most 64 characters of a-z, 0-9, \"_\" and \"-\"; 64 integrations at most"),
+    Setting::text("file").example("loyalty.js").doc(
+        "beside this file, at most 256 KiB: function handle(event, context, done). A \
+             syntax error in it is a mistake of the configuration",
+    ),
+    Setting::texts("after")
+        .example("[\"consent-log\"]")
+        .doc("integrations that finish an event before this one gets it"),
+];
 
 /// The longest name: names are metric labels and parts of paths.
 const MAX_NAME_CHARS: usize = 64;
@@ -68,8 +107,9 @@ pub fn read_integrations(site: &mut SettingsSection<'_>) -> Vec<SiteIntegration>
     let mut defaults = defaults;
     if read.is_empty() {
         check_defaults(&mut defaults);
+    } else {
+        defaults.ignore_rest();
     }
-    defaults.ignore_rest();
     let (ordered, circle) = ordered(read);
     for name in circle {
         for section in &mut sections {
@@ -84,15 +124,18 @@ pub fn read_integrations(site: &mut SettingsSection<'_>) -> Vec<SiteIntegration>
 
 /// Checks the defaults alone, for a site without integrations: otherwise they are read beneath each one.
 fn check_defaults(section: &mut SettingsSection<'_>) {
+    section.describe(INTEGRATION_DEFAULTS);
     section.strings("on");
     section.strings("consent");
-    section.positive_duration("timeout");
+    section.duration("timeout");
     section.boolean("lazy");
     section.boolean("inline");
     section.boolean("preview");
 }
 
 fn read_one(section: &mut SettingsSection<'_>, taken: &mut BTreeSet<String>) -> SiteIntegration {
+    section.describe(INTEGRATION_DEFAULTS);
+    section.describe(INTEGRATION_SETTINGS);
     let has_name = section.has("name");
     let name = section.string("name");
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
@@ -124,7 +167,7 @@ fn read_one(section: &mut SettingsSection<'_>, taken: &mut BTreeSet<String>) -> 
         source,
         on: section.strings("on"),
         consent: section.strings("consent"),
-        timeout: section.positive_duration("timeout"),
+        timeout: section.duration("timeout"),
         after: section.strings("after"),
         lazy: section.boolean("lazy"),
         inline: section.boolean("inline"),

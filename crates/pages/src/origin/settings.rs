@@ -7,7 +7,80 @@ use http::HeaderName;
 use url::Url;
 
 use super::trailers;
-use tagway_settings::{SettingsSection, TextualValue as _};
+use tagway_settings::{Setting, SettingsSection, TextualValue as _};
+
+/// The described key of a site that names its origin.
+pub const ORIGIN_ADDRESS_SETTINGS: &[Setting] = &[Setting::text("origin")
+    .example("https://www.shop.example")
+    .doc("a scheme, a host and perhaps a port")];
+
+/// The described settings of `[site_defaults.proxy]`.
+pub const ORIGIN_SETTINGS: &[Setting] = &[
+    Setting::boolean("inject").default("true").doc(
+        "true: inserts the snippet, which loads /tw.js, into HTML pages, before anything \
+             in their head that loads or runs. `tagway check-page URL` shows why a page has \
+             none, and tagway_pages_left_alone_total counts the reasons",
+    ),
+    Setting::boolean("rewrite_tags").default("true").doc(
+        "true: vendors' tags in these pages load their scripts from the vendor's mount, \
+             if the site has a destination of the vendor or a table for it and its scripts \
+             are not \"off\". Changed are <script src>, <link rel=\"preload\"> \
+             (\"preconnect\" goes to the page's own host), and loaders in inline scripts, \
+             unless the page's Content-Security-Policy would then block them (hashes, other \
+             hosts)",
+    ),
+    Setting::boolean("compress").default("true").doc(
+        "true: compresses these pages for clients that accept it, with zstd, brotli or \
+             gzip at fast levels, as a stream. The origin is always asked for uncompressed \
+             pages, so that they can be changed. If a page shows a secret (a CSRF token) \
+             beside text that others can choose (a search term), the length of a compressed \
+             page may reveal the secret (BREACH), whoever compresses it: mask such tokens, \
+             or set false. Other responses pass as the origin compressed them",
+    ),
+    Setting::boolean("preserve_host").default("true").doc(
+        "true: the origin gets the host that the client requested; applications compare \
+             it with Origin and write it into addresses. false: it gets the host of \
+             `origin`, for servers that serve that name only (name-based hosting). Redirects \
+             and cookies of that host become the visitor's host in both cases",
+    ),
+    Setting::positive_duration("connect_timeout")
+        .default("5s")
+        .doc("for a connection to the origin to be established"),
+    Setting::positive_duration("head_time")
+        .default("60s")
+        .doc("for the head of the response, after the end of the request; above it, 504"),
+    Setting::positive_duration("idle_timeout").default("5m").doc(
+        "without data from the origin within a response, or from either end of a \
+             WebSocket; above it, the connection is cut",
+    ),
+    Setting::size("upload_bytes")
+        .default("100MiB")
+        .doc("limit of one request to the origin, streamed; above it, 413"),
+    Setting::positive_duration("upload_idle_timeout").default("30s").doc(
+        "without data from a client within its upload; above it, 408. The total time of \
+             an upload is not limited",
+    ),
+    Setting::integer("client_requests", 0, 1_000_000).default("512").doc(
+        "limit of one client's requests at once (/32 of IPv4, /64 of IPv6), including \
+             WebSockets and uploads that continue after their responses; above it, 429. A \
+             slow client uses one connection to the origin for each request. A loading page \
+             has about 100 for a moment, an office behind one address several times that; 0 \
+             = unlimited",
+    ),
+    Setting::size("tag_bytes").default("256KiB").doc(
+        "buffer for an incomplete tag of a page; above it, the rest of the page passes \
+             unchanged",
+    ),
+    Setting::texts("trailers").default("[]").doc(
+        "trailer fields that are passed in both directions, e.g. [\"grpc-status\", \
+             \"grpc-message\"]. Others are removed: servers may treat a client's trailers as \
+             fields of the head, which the gateway has already checked. Changed pages have \
+             no trailers",
+    ),
+    Setting::positive_duration("idle_time")
+        .default("60s")
+        .doc("unused connections to the origin are kept for this time"),
+];
 
 /// The settings from `origin` and `[sites.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,32 +127,55 @@ pub struct OriginSettings {
     pub idle_connections: usize,
 }
 
+/// The limit of inline scripts that are buffered and searched for vendors' addresses, about 1 ms; vendors' loaders have
+/// 5 KB.
+const INLINE_BYTES: usize = 64 * 1024;
+
+/// Unused connections to the origin that are kept: more than a busy site has requests to its origin at once.
+const IDLE_CONNECTIONS: usize = 128;
+
+/// Requests at once in one HTTP/2 connection, the least that RFC 9113 (6.5.2) recommends; an origin may allow fewer.
+const STREAMS: usize = 100;
+
+/// The buffer for a response over HTTP/2 that its client does not read: each response has its own, so that none waits
+/// for another client.
+const STREAM_BYTES: usize = 256 * 1024;
+
+/// The time after which an idle HTTP/2 connection is pinged: load balancers and firewalls silently drop connections,
+/// some after a minute, and all requests on a shared connection would then wait.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The time for the reply to a ping: a few round trips to any place.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl OriginSettings {
     /// Reads a site's settings. `None` if it has no origin.
     pub fn read(site: &mut SettingsSection<'_>) -> Option<Self> {
+        site.describe(ORIGIN_ADDRESS_SETTINGS);
         let origin = site.opt_string("origin");
         let mut section = site.section("proxy");
+        section.describe(ORIGIN_SETTINGS);
         let mut settings = Self {
             origin: Url::parse("http://origin.invalid").ok()?,
             inject: section.boolean("inject"),
             rewrite_tags: section.boolean("rewrite_tags"),
             compress: section.boolean("compress"),
             preserve_host: section.boolean("preserve_host"),
-            connect_timeout: section.positive_duration("connect_timeout"),
-            head_time: section.positive_duration("head_time"),
-            idle_timeout: section.positive_duration("idle_timeout"),
+            connect_timeout: section.duration("connect_timeout"),
+            head_time: section.duration("head_time"),
+            idle_timeout: section.duration("idle_timeout"),
             upload_bytes: section.byte_count("upload_bytes"),
-            upload_idle_timeout: section.positive_duration("upload_idle_timeout"),
-            client_requests: section.integer("client_requests", 0..=1_000_000),
+            upload_idle_timeout: section.duration("upload_idle_timeout"),
+            client_requests: section.integer("client_requests"),
             trailers: trailers::read(&mut section),
             tag_bytes: section.byte_count("tag_bytes"),
-            inline_bytes: section.byte_count("inline_bytes"),
-            streams: section.integer("streams", 1..=10_000),
-            stream_bytes: section.byte_count("stream_bytes"),
-            ping_interval: section.positive_duration("ping_interval"),
-            ping_timeout: section.positive_duration("ping_timeout"),
-            idle_time: section.positive_duration("idle_time"),
-            idle_connections: section.integer("idle_connections", 0..=10_000),
+            inline_bytes: INLINE_BYTES,
+            streams: STREAMS,
+            stream_bytes: STREAM_BYTES,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+            idle_time: section.duration("idle_time"),
+            idle_connections: IDLE_CONNECTIONS,
         };
         let origin = origin?;
         match Url::parse(&origin) {

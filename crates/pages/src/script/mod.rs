@@ -20,7 +20,7 @@ pub mod proxy;
 mod settings;
 
 pub use file::{BrowserCaching, ServedScript};
-pub use settings::{AutomaticEvent, SdkSettings, ShimSettings};
+pub use settings::{AutomaticEvent, SDK_SETTINGS, SdkSettings, ShimSettings};
 
 use std::sync::{Arc, OnceLock};
 

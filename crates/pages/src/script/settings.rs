@@ -6,9 +6,45 @@ use url::Url;
 
 use super::BrowserCaching;
 use tagway_core::event::JsonObject;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
 use tagway_vendors::VENDORS;
 use tagway_vendors::aliases::resolve_alias;
+
+/// The described settings of `[site_defaults.sdk]`.
+pub const SDK_SETTINGS: &[Setting] = &[
+    Setting::texts("auto").default("[\"page\"]").doc(
+        "what pages report automatically: \"page\", \"history\" (changes of the address \
+             without a load), \"links\" (to other sites), \"downloads\", \"forms\" (which \
+             form, never its content), \"scroll\", \"vitals\" (web vitals), \"errors\" \
+             \"page\" and \"history\" leave out the site's own pages within an <iframe>",
+    ),
+    Setting::boolean("restored").default("true").doc(
+        "true: with \"page\", a page that the browser restores from its back/forward \
+             cache counts as one more page",
+    ),
+    Setting::boolean("alias")
+        .default("false")
+        .doc("true: window.analytics works as Segment's does, including its snippet's queue"),
+    Setting::texts("shims").default("[]").doc(
+        "vendors whose browser API the script replaces, so that the page's calls become \
+             events without the vendors' libraries: the page sends the calls in the vendor's \
+             format, and the gateway converts them",
+    ),
+    Setting::boolean("wait_for_consent").default("false").doc(
+        "true: nothing is sent or stored before the page called tagway.consent(); its \
+             choice is kept in localStorage for the following pages",
+    ),
+    Setting::duration("max_age")
+        .default("5m")
+        .doc("browsers cache /tw.js for this time: changed settings reach them after it"),
+    Setting::duration("stale").default("1d").doc(
+        "after max_age, browsers use the cached script for this time while they refresh \
+             it it",
+    ),
+    Setting::form("endpoint", "a URL")
+        .example("https://t.shop.example")
+        .doc("the address for events, if not the script's own host"),
+];
 
 /// An event that a page reports automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +106,7 @@ pub struct SdkSettings {
 impl SdkSettings {
     /// Reads `[sites.sdk]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(SDK_SETTINGS);
         let mut auto = Vec::new();
         for word in section.strings("auto") {
             match PARTS.iter().find(|(name, _)| *name == word) {

@@ -6,7 +6,7 @@
 //! flight. It takes a few records at a time ([`MAX_CAREFUL_GROUP`]) and writes down which before it handles them; when they are
 //! done, the note is removed. Notes found at a start name the records that were in flight when the process died.
 //! These suspects are handled alone, until each has got through once. One that was in flight at
-//! `journal.poison_starts` aborted starts in a row is poisoned: its reader sets it aside permanently, with a warning
+//! `poison_starts` aborted starts in a row is poisoned: its reader sets it aside permanently, with a warning
 //! and a count, and continues after it.
 //!
 //! - Nothing is written in normal operation: care begins with an aborted start, and ends.

@@ -24,7 +24,7 @@ pub use outcome::{
     EndedEvent, EventAtReader, EventHistory, FinalOutcome, LastVendorCall, OutcomeCause,
     ReaderEventState, StoredOutcome,
 };
-pub use settings::{AppendDurability, JournalSettings};
+pub use settings::{AppendDurability, JOURNAL_SETTINGS, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{ErasureCounts, SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights};
 pub use suppression::{PersonNameDigest, PersonNameKind, SuppressionList};

@@ -2,7 +2,58 @@
 
 use std::time::Duration;
 
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[journal]`.
+pub const JOURNAL_SETTINGS: &[Setting] = &[
+    Setting::word("durability", &["disk", "os"])
+        .default("disk")
+        .doc("\"disk\": events are acknowledged after fdatasync; \"os\": after the write"),
+    Setting::duration("retain")
+        .default("7d")
+        .doc("settled events are kept for this time, for replay"),
+    Setting::size("max_bytes").default("20GiB").doc(
+        "limit of events and dead letters on the disk, profiles not included. Above it \
+             the oldest are deleted: first settled events, then dead letters, then events \
+             that a destination has not settled, those of unknown senders before those of \
+             known visitors. The last two are counted and logged. Events of servers that a \
+             destination has not settled are never deleted. Deleting an event early ends the \
+             detection of duplicates of its message id. Freed space returns to the disk, \
+             except for 16 MiB. Databases over 128 MiB that an older version created return \
+             it only after this command, which runs with the gateway stopped and needs the \
+             same space again: sqlite3 data/tagway.db \"PRAGMA auto_vacuum = 2; VACUUM\"",
+    ),
+    Setting::size("spare_bytes").default("64MiB").doc(
+        "reserve above max_bytes for events that arrive while others are deleted: one \
+             third for events of unknown senders, two thirds for those of known visitors, \
+             all of it for those of servers. The write-ahead log (tagway.db-wal) counts in \
+             it. Events that do not fit, or that arrive when nothing may be deleted, are \
+             answered with 503. At least 16 MiB",
+    ),
+    Setting::duration("retain_dead")
+        .default("30d")
+        .doc("dead letters are kept for this time, for operators"),
+    Setting::integer("letter_chars", 0, 1_000_000).default("4000").doc(
+        "characters that are kept of a dead letter's last request, and as many of the \
+             reply. A call with one event has 1,000 to 3,000. Bodies of calls with several \
+             events are not kept, because they contain data of other visitors. 0: none",
+    ),
+    Setting::integer("detail_chars", 0, 500).default("200").doc(
+        "characters that are kept of a reason's detail with each event's outcome, as \
+             long as the event: `tagway event` shows them. An outcome takes 4 to 40 bytes \
+             more for each destination, which count in max_bytes. At most 500",
+    ),
+    Setting::duration("dedupe_window").default("24h").doc(
+        "two events with the same message id and sender within this time are one event. \
+             Senders are the site's servers, a browser (its cookie), or a sender without a \
+             cookie (its anonymous and user id, else its address). A browser's event with \
+             the id of a server's earlier event counts as that event. At most \"retain\", \
+             because a restart reads the ids from the events",
+    ),
+    Setting::size("queue_bytes_max")
+        .default("64MiB")
+        .doc("limit of events that wait for the disk at once; above it, 503"),
+];
 
 /// The settings `[journal]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +90,14 @@ pub struct JournalSettings {
 /// has to be more.
 const MIN_SPARE_BYTES: u64 = 16 << 20;
 
+/// Message ids that are remembered, of servers and of others each: half a day of a hundred events a second in
+/// 36 MB.
+const DEDUPE_ENTRIES: usize = 1_000_000;
+
+/// Aborted starts after which a record under way is set aside: one abort may be a power cut, and the second the
+/// operator's attempt.
+const POISON_STARTS: u32 = 3;
+
 /// The moment at which an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendDurability {
@@ -51,11 +110,11 @@ pub enum AppendDurability {
 impl JournalSettings {
     /// Reads `[journal]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(JOURNAL_SETTINGS);
         // The embedded default has both; an invalid one is not compared with the other.
         let (retain, window) =
             (section.opt_duration("retain"), section.opt_duration("dedupe_window"));
-        let entries = section.integer("dedupe_entries", 0..=100_000_000);
-        if entries > 0 && retain.zip(window).is_some_and(|(retain, window)| retain < window) {
+        if retain.zip(window).is_some_and(|(retain, window)| retain < window) {
             // The message ids of events that have left are not read back at the next start.
             section.error(
                 "retain",
@@ -79,11 +138,11 @@ impl JournalSettings {
             spare_bytes,
             retain_dead: section.duration("retain_dead"),
             dedupe_window: window.unwrap_or_default(),
-            dedupe_entries: entries,
+            dedupe_entries: DEDUPE_ENTRIES,
             queue_bytes: section.byte_count("queue_bytes_max"),
-            poison_starts: section.integer("poison_starts", 0..=100),
-            letter_chars: section.integer("letter_chars", 0..=1_000_000),
-            detail_chars: section.integer("detail_chars", 0..=500),
+            poison_starts: POISON_STARTS,
+            letter_chars: section.integer("letter_chars"),
+            detail_chars: section.integer("detail_chars"),
         }
     }
 }

@@ -34,7 +34,30 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The described settings of `[postgres]`.
+pub const POSTGRES_SETTINGS: &[Setting] = &[
+    Setting::secret("url").example("${TAGWAY_POSTGRES_URL}").doc(
+        "postgresql://user:password@host:5432/database?sslmode=require; sslmode is \
+             \"disable\", \"prefer\" (the default: TLS if the server supports it) or \
+             \"require\". With TLS, the system must trust the server's certificate",
+    ),
+    Setting::text("schema")
+        .default("tagway")
+        .doc("the schema of the tables; created if it does not exist"),
+    Setting::integer("connections", 2, 1_000).default("8").doc(
+        "limit of this gateway's connections: about one per site and one per lookup at \
+             once",
+    ),
+    Setting::positive_duration("connect_timeout")
+        .default("5s")
+        .doc("for a connection to be established, TLS included, or to become free"),
+    Setting::positive_duration("statement_timeout").default("30s").doc(
+        "for one statement, enforced by the database; segments.evaluation_timeout \
+             applies to segments",
+    ),
+];
 
 /// The TCP keepalive interval of idle connections.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -60,6 +83,7 @@ pub struct PostgresSettings {
 impl PostgresSettings {
     /// Reads `[postgres]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(POSTGRES_SETTINGS);
         let url = section.opt_secret("url");
         if let Some(Err(wrong)) = url.as_ref().map(config) {
             // The driver's message may quote the password.
@@ -77,9 +101,9 @@ impl PostgresSettings {
         Self {
             url,
             schema,
-            connections: section.integer("connections", 2..=1000),
-            connect_timeout: section.positive_duration("connect_timeout"),
-            statement_timeout: section.positive_duration("statement_timeout"),
+            connections: section.integer("connections"),
+            connect_timeout: section.duration("connect_timeout"),
+            statement_timeout: section.duration("statement_timeout"),
         }
     }
 }

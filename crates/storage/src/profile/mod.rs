@@ -81,7 +81,87 @@ use crate::store::{StoreReadError, StoreWriteError};
 use tagway_core::event::{
     ComputedAttributes, EventTally, JsonObject, ProfileView, SenderRank, identity,
 };
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection, SettingsTable};
+
+/// The described settings of `[profiles]`.
+pub const PROFILE_SETTINGS: &[Setting] = &[
+    Setting::word("store", &["sqlite", "postgres"]).default("sqlite").doc(
+        "where profiles and segments are stored: \"sqlite\" in data_dir, or \
+             \"postgres\", which several gateways may share ([postgres]). The journal is \
+             always in data_dir. Data is not moved from one store to the other",
+    ),
+    Setting::size("cache_bytes")
+        .default("16MiB")
+        .doc("limit of profiles in memory; others are read from the store on demand"),
+    Setting::duration("cache_idle")
+        .default("30m")
+        .doc("an unused profile leaves memory after this time: a session's length"),
+    Setting::positive_duration("cache_ttl").default("24h").doc(
+        "any profile leaves memory after this time. Changes by this gateway are visible \
+             at once; changes by other programs in the same store only after this time",
+    ),
+    Setting::positive_duration("timeout").default("2s").doc(
+        "for reading the profiles of the visitors of a group of events. A slower read \
+             continues, and its result is cached",
+    ),
+    Setting::integer("max_concurrent_lookups", 1, 100_000).default("64").doc(
+        "limit of reads of the store at once, each for the visitors of a group of \
+             events: more than destinations start at a time, few enough for a slow store",
+    ),
+    Setting::word("on_timeout", &["wait", "deliver"]).default("wait").doc(
+        "when timeout is over: \"wait\" and read again, or \"deliver\" the events with \
+             the profiles in memory. Both are counted. With \"deliver\", events also do not \
+             wait for profiles that cannot be written",
+    ),
+    Setting::size("traits_bytes")
+        .default("32KiB")
+        .doc("limit of one profile's traits, as JSON; further traits are rejected and counted"),
+    Setting::size("claimed_traits_bytes").default("32KiB").doc(
+        "the part of it that senders without proof may fill. All of it is safe, because \
+             claimed traits are removed when a server or a proven visitor needs the space",
+    ),
+    Setting::integer("identities", 1, 100_000).default("1000").doc(
+        "limit of one profile's devices of each kind (anonymous ids, cookies, each \
+             vendor's ids); further ones are counted but not linked, so that one visitor \
+             cannot slow down all others. Proven devices replace claimed ones",
+    ),
+    Setting::integer("event_names", 0, 1_000_000).default("1000").doc(
+        "limit of event names that are counted for one site; further names are not \
+             counted, because anyone can invent names. A name that no profile has any more \
+             is removed. Servers and proven visitors have a limit of the same size of their \
+             own. Names in segments, mappings and public are always counted",
+    ),
+    Setting::integer("claimed_max", 1, 1_000_000_000).default("2_000_000").doc(
+        "limit of profiles of one site without data from a server or a proven visitor, \
+             because anyone can invent user ids. Above it, the profiles that were inactive \
+             longest are removed and counted. About 1 KB of disk each",
+    ),
+];
+
+/// The described settings of `[site_defaults.profiles]`.
+pub const SITE_PROFILE_SETTINGS: &[Setting] = &[
+    Setting::boolean("activity").example("true").doc(
+        "true: stores for every visitor, known or not, how often and when they did what, \
+             their campaign and referrer, device, place and consent; false: stores data of \
+             identified people only, and only their ids and traits. Unset, it is stored if \
+             something uses it: a segment with such a condition or a sync, a mapping, or \
+             public",
+    ),
+    Setting::positive_duration("anonymous_retain")
+        .default("90d")
+        .doc("an unknown visitor without activity for this time is deleted"),
+    Setting::texts("public").default("[]").doc(
+        "the values that GET /me returns to a page about its visitor, by the first-party \
+             cookie: [\"traits.plan\", \"activity[\\\"Order Completed\\\"].count\", ...]. \
+             Anyone who uses the browser can read them; empty, there is no /me. Values of a \
+             user are returned only if a login proof, or a server that sent both the \
+             cookie's id and the user id, linked the browser to the user, until a reset. \
+             Otherwise /me returns the values that the cookie alone collected, or nothing if \
+             the visitor also has an id that pages can write. If other browsers added data \
+             to a user's profile by such ids, only proven values are returned",
+    ),
+    Setting::table("source", &SettingsTable(&[trait_source::TRAIT_SOURCE_SETTINGS])),
+];
 
 /// The store of profiles, and of segments with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,9 +248,10 @@ impl SiteProfileSettings {
     /// Reads `profiles` of a site. Without an explicit value the site decides whether `activity` is
     /// needed.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(SITE_PROFILE_SETTINGS);
         Self {
             activity: section.opt_boolean("activity").unwrap_or_default(),
-            anonymous_retain: section.positive_duration("anonymous_retain"),
+            anonymous_retain: section.duration("anonymous_retain"),
             public: PublicProfilePaths::read(section),
             source: TraitSourceSettings::read(&mut section.section("source")),
         }
@@ -206,13 +287,14 @@ impl ProfileLimits {
 impl ProfileSettings {
     /// Reads `[profiles]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(PROFILE_SETTINGS);
         Self {
             store: section.choice("store", &ProfileBackend::ALL),
             cache_bytes: section.size("cache_bytes"),
             cache_idle: section.duration("cache_idle"),
-            cache_ttl: section.positive_duration("cache_ttl"),
-            timeout: section.positive_duration("timeout"),
-            max_concurrent_lookups: section.integer("max_concurrent_lookups", 1..=100_000),
+            cache_ttl: section.duration("cache_ttl"),
+            timeout: section.duration("timeout"),
+            max_concurrent_lookups: section.integer("max_concurrent_lookups"),
             on_timeout: section.choice(
                 "on_timeout",
                 &[("wait", LookupTimeoutPolicy::Wait), ("deliver", LookupTimeoutPolicy::Deliver)],
@@ -220,9 +302,9 @@ impl ProfileSettings {
             limits: ProfileLimits {
                 traits_bytes: section.byte_count("traits_bytes"),
                 claimed_traits_bytes: section.byte_count("claimed_traits_bytes"),
-                identities: section.integer("identities", 1..=100_000),
-                event_names: section.integer("event_names", 0..=1_000_000),
-                claimed_max: section.integer("claimed_max", 1..=1_000_000_000),
+                identities: section.integer("identities"),
+                event_names: section.integer("event_names"),
+                claimed_max: section.integer("claimed_max"),
             },
         }
     }

@@ -47,7 +47,7 @@ impl AmplitudeCohortApi {
         api_key: &SecretString,
         secret_key: Option<&SecretString>,
     ) -> Option<Self> {
-        let app_id = section.opt_integer("app_id", 1..=u64::MAX);
+        let app_id = section.opt_integer("app_id");
         let owner = section.opt_string("cohort_owner").filter(|owner| !owner.trim().is_empty());
         let (app_id, owner) = match (app_id, owner) {
             (None, None) => return None,

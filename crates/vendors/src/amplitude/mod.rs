@@ -66,6 +66,7 @@ pub static VENDOR: Vendor = Vendor {
     deduplication: "recognises repetitions by insert_id, within 7 days of each other",
     aliases: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(AmplitudeDestination { settings: AmplitudeSettings::read(section, endpoint) })
     }),

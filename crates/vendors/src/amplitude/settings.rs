@@ -5,7 +5,51 @@ use url::Url;
 
 use super::audience::AmplitudeCohortApi;
 use crate::products;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("api_key")
+        .example("${AMPLITUDE_KEY}")
+        .required()
+        .doc("of the project; required"),
+    Setting::secret("secret_key")
+        .example("${AMPLITUDE_SECRET}")
+        .doc("of the project, for cohorts; events do not need it"),
+    Setting::word("region", &["us", "eu"]).default("us").doc("or \"eu\": the project's region"),
+    Setting::word("api", &["http", "batch"])
+        .default("http")
+        .doc("or \"batch\": larger requests and more events per visitor, visible later"),
+    Setting::text("currency").example("EUR").doc("of orders without a currency"),
+    Setting::texts("user_properties")
+        .example("[\"plan\"]")
+        .doc("traits that are sent with every event; none by default"),
+    Setting::word("products", &["listed", "events", "revenue"]).default("listed").doc(
+        "an order's products: \"listed\" in its event; \"events\": also one event for \
+             each; \"revenue\": the same, and the revenue is in these instead of in the \
+             order's event",
+    ),
+    Setting::texts("revenue_events").example("[\"Subscription Renewed\"]").doc(
+        "names of events whose `revenue` counts besides that of Order Completed; that of \
+             an event with a `revenueType` counts as well",
+    ),
+    Setting::text("group_type").example("company").doc("the type of the site's groups"),
+    Setting::text("group_type_trait")
+        .example("kind")
+        .doc("the group's trait with its type; none by default"),
+    Setting::text("group_value_trait")
+        .example("slug")
+        .doc("the group's trait with its name; groupId by default"),
+    Setting::integer_from("app_id", 1)
+        .example("4711")
+        .doc("the project's number, for cohorts; needs secret_key and cohort_owner"),
+    Setting::text("cohort_owner")
+        .example("jo@shop.example")
+        .doc("the login of the owner of the cohorts to which segments are synced"),
+    Setting::boolean("user_mapping")
+        .default("false")
+        .doc("true: aliases are sent to User Mapping, a paid add-on of Amplitude"),
+];
 
 /// The group type of groups that name none.
 const GROUP_TYPE: &str = "company";
@@ -71,21 +115,20 @@ pub(super) struct AmplitudeSettings {
 
 impl AmplitudeSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let api_key = section.secret("api_key");
-        let region = section
-            .opt_choice("region", &[("us", AmplitudeRegion::Us), ("eu", AmplitudeRegion::Eu)]);
-        let region = region.unwrap_or(AmplitudeRegion::Us);
-        let api = section.opt_choice(
+        let region =
+            section.choice("region", &[("us", AmplitudeRegion::Us), ("eu", AmplitudeRegion::Eu)]);
+        let api = section.choice(
             "api",
             &[("http", AmplitudeUploadApi::Http), ("batch", AmplitudeUploadApi::Batch)],
         );
-        let api = api.unwrap_or(AmplitudeUploadApi::Http);
         let products = [
             ("listed", AmplitudeProductMode::Listed),
             ("events", AmplitudeProductMode::Events),
             ("revenue", AmplitudeProductMode::Revenue),
         ];
-        let maps_users = section.opt_boolean("user_mapping").unwrap_or(false);
+        let maps_users = section.boolean("user_mapping");
         let endpoint = endpoint.as_ref().map(Url::as_str);
         let (base, map_base, cohort_base) = match region {
             AmplitudeRegion::Us => {
@@ -118,9 +161,7 @@ impl AmplitudeSettings {
             currency: products::store_currency(section),
             user_properties: section.strings("user_properties"),
             revenue_events: section.strings("revenue_events"),
-            products: section
-                .opt_choice("products", &products)
-                .unwrap_or(AmplitudeProductMode::Listed),
+            products: section.choice("products", &products),
             group_type: name(section, "group_type").unwrap_or_else(|| GROUP_TYPE.to_owned()),
             group_type_trait: name(section, "group_type_trait"),
             group_value_trait: name(section, "group_value_trait"),

@@ -49,10 +49,11 @@ use tagway_settings::SecretString;
 pub static VENDOR: Vendor = Vendor {
     name: "drift",
     aliases: &["Drift"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
         let (front, token) = ApiClient::read(section, base);
-        let (settings, contacts) = (DriftSettings::read(section), ContactCache::read(section));
+        let (settings, contacts) = (DriftSettings::read(section), ContactCache::new());
         Box::new(DriftDestination { api_client: front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),

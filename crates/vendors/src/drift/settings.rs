@@ -3,7 +3,43 @@
 
 use crate::person;
 use tagway_core::values::telephone::TelephoneReader;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("access_token")
+        .example("${DRIFT_TOKEN}")
+        .required()
+        .doc("required; scopes contact_read, contact_write, account_write"),
+    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::texts("attributes")
+        .example("[\"plan\", \"address.city\"]")
+        .doc("traits that are sent as custom attributes of the contact"),
+    Setting::text("tags_trait")
+        .example("tags")
+        .doc("the trait whose texts are the contact's tags; none by default"),
+    Setting::text("event_prefix")
+        .example("Shop: ")
+        .doc("prefix of the name of every event, as Drift recommends; none by default"),
+    Setting::texts("event_attributes")
+        .example("[\"order_id\"]")
+        .doc("properties that are sent with events; none by default"),
+    Setting::integer_from("account_owner_id", 1)
+        .example("21995")
+        .doc("groups become accounts of this owner; needs org_id"),
+    Setting::integer_from("org_id", 1)
+        .example("123458")
+        .doc("id of the organisation, which accounts need"),
+    Setting::boolean("pages")
+        .default("false")
+        .doc("true: pages and screens are sent as events, \"Viewed NAME\""),
+    Setting::boolean("retry_ambiguous")
+        .default("false")
+        .doc("after a timeout; true: events may be sent twice, but are not lost"),
+    Setting::text("embed_id")
+        .example("xyz789")
+        .doc("the public id of the widget, with mode = \"client\" or \"both\""),
+];
 
 /// Attributes that Drift derives itself, and the beginnings of others' names: they are never written.
 const RESERVED: [&str; 12] = [
@@ -50,12 +86,13 @@ pub(super) struct DriftAccountSettings {
 
 impl DriftSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(SETTINGS);
         let attributes = section.strings("attributes");
         for name in attributes.iter().filter(|name| is_reserved(name)) {
             section.error("attributes", &format!("{name:?} is written by Drift itself"));
         }
-        let org_id = section.opt_integer("org_id", 1..=i64::MAX);
-        let owner_id = section.opt_integer("account_owner_id", 1..=i64::MAX);
+        let org_id = section.opt_integer("org_id");
+        let owner_id = section.opt_integer("account_owner_id");
         if owner_id.is_some() && org_id.is_none() {
             section.error("org_id", "is required to update existing accounts");
         }
@@ -65,8 +102,8 @@ impl DriftSettings {
             tags_trait: section.opt_string("tags_trait"),
             event_attributes: section.strings("event_attributes"),
             event_prefix: section.opt_string("event_prefix").unwrap_or_default(),
-            pages: section.opt_boolean("pages").unwrap_or(false),
-            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(false),
+            pages: section.boolean("pages"),
+            retry_ambiguous: section.boolean("retry_ambiguous"),
             accounts: owner_id
                 .zip(org_id)
                 .map(|(owner_id, org_id)| DriftAccountSettings { owner_id, org_id }),

@@ -18,7 +18,13 @@ use super::{
     Vendor, VendorCall, beacon_format, classify_reply,
 };
 use tagway_core::event::{EnrichedEvent, RawBeacon};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The settings that the gateway itself gives this destination.
+const SETTINGS: &[Setting] = &[
+    Setting::text("vendor").required().doc("the vendor whose beacons are forwarded"),
+    Setting::form("upstream", "a URL").required().doc("the vendor's address for beacons"),
+];
 
 /// The name that tells it from vendors that take no beacons.
 pub const NAME: &str = "forward";
@@ -26,6 +32,7 @@ pub const NAME: &str = "forward";
 /// Its entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
+    settings: SETTINGS,
     destination: Some(|section, endpoint| Box::new(ForwardDestination::read(section, endpoint))),
     ..Vendor::EMPTY
 };
@@ -41,6 +48,7 @@ struct ForwardDestination {
 
 impl ForwardDestination {
     fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let vendor = section.string("vendor");
         let upstream = section.opt_parsed("upstream");
         if upstream.is_none() && endpoint.is_none() {

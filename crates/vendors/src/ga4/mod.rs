@@ -57,6 +57,7 @@ pub static VENDOR: Vendor = Vendor {
     deduplication: "recognises orders by their transaction_id, and counts every other event again",
     aliases: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
     cookies: &["_ga", "_ga_*"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(Ga4Destination { settings: Ga4Settings::read(section, endpoint) })
     }),

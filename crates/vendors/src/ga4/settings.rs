@@ -5,7 +5,46 @@ use url::Url;
 
 use crate::{person, products};
 use tagway_core::values::telephone::TelephoneReader;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::text("measurement_id")
+        .example("G-ABC123")
+        .required()
+        .doc("of the web stream; required"),
+    Setting::secret("api_secret")
+        .example("${GA4_SECRET}")
+        .required()
+        .doc("of the same stream; required"),
+    Setting::word("region", &["global", "eu"])
+        .default("global")
+        .doc("or \"eu\": collected and processed within the EU"),
+    Setting::text("currency")
+        .example("EUR")
+        .doc("of orders without a currency; without both, orders become dead letters"),
+    Setting::texts("user_properties")
+        .example("[\"plan\"]")
+        .doc("traits that are sent as user properties; none by default"),
+    Setting::boolean("user_data").default("false").doc(
+        "true: name, address, e-mail and telephone of known users are sent, hashed in \
+             Google's format; accept its terms for user-provided data first",
+    ),
+    Setting::text("default_country_code").example("41").doc(
+        "calling code of telephone numbers without one, for people without a known \
+             country; otherwise the country of the visit is used",
+    ),
+    Setting::word("purchase_value", &["revenue", "total"])
+        .default("revenue")
+        .doc("or \"total\", shipping and tax included"),
+    Setting::word("late", &["drop", "untimed"]).default("drop").doc(
+        "events over 72 h old become dead letters; \"untimed\": sent with the current \
+             time",
+    ),
+    Setting::boolean("retry_ambiguous")
+        .default("true")
+        .doc("after a timeout; false: events may be lost, but are never counted twice"),
+];
 
 /// The addresses of the collect endpoint, worldwide and within the EU.
 const GLOBAL: &str = "https://www.google-analytics.com";
@@ -44,14 +83,14 @@ pub(super) struct Ga4Settings {
 
 impl Ga4Settings {
     pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let measurement_id = section.string("measurement_id");
         let has_id = section.has("measurement_id");
         if has_id && !is_measurement_id(&measurement_id) {
             section.error("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
         }
         let api_secret = section.secret("api_secret");
-        let base = section.opt_choice("region", &[("global", GLOBAL), ("eu", EU)]);
-        let base = base.unwrap_or(GLOBAL);
+        let base = section.choice("region", &[("global", GLOBAL), ("eu", EU)]);
         let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
         let currency = products::store_currency(section);
         let purchase_value =
@@ -65,15 +104,11 @@ impl Ga4Settings {
             api_secret,
             currency,
             user_properties: section.strings("user_properties"),
-            user_data: section.opt_boolean("user_data").unwrap_or(false),
+            user_data: section.boolean("user_data"),
             telephones: person::telephone_reader(section),
-            purchase_value: section
-                .opt_choice("purchase_value", &purchase_value)
-                .unwrap_or(Ga4PurchaseValue::Revenue),
-            drop_late: section
-                .opt_choice("late", &[("drop", true), ("untimed", false)])
-                .unwrap_or(true),
-            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(true),
+            purchase_value: section.choice("purchase_value", &purchase_value),
+            drop_late: section.choice("late", &[("drop", true), ("untimed", false)]),
+            retry_ambiguous: section.boolean("retry_ambiguous"),
         }
     }
 }

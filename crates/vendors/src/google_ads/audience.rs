@@ -49,6 +49,7 @@ impl GoogleCustomerMatch {
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
     ) -> (Self, Vec<SecretString>) {
+        section.describe(super::SETTINGS);
         let at = |base: &str, path: &str| {
             let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
             format!("{base}/{path}").parse().unwrap_or_default()

@@ -13,12 +13,35 @@ use std::num::NonZeroU32;
 use self::audience::GoogleCustomerMatch;
 use super::Vendor;
 use super::audience::ListOnlyDestination;
+use tagway_settings::Setting;
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::text("customer_id").example("123-456-7890").required().doc("of the account; required"),
+    Setting::text("login_customer_id")
+        .example("987-654-3210")
+        .doc("of the manager account with access to it"),
+    Setting::text("client_id")
+        .example("${GOOGLE_CLIENT_ID}")
+        .required()
+        .doc("OAuth: of the application, with the scope .../auth/datamanager"),
+    Setting::secret("client_secret").example("${GOOGLE_CLIENT_SECRET}").required(),
+    Setting::secret("refresh_token").example("${GOOGLE_REFRESH_TOKEN}").required(),
+    Setting::word("ad_user_data", &["granted", "denied"])
+        .example("granted")
+        .doc("or \"denied\": the members' consent, sent with them; not sent by default"),
+    Setting::word("ad_personalization", &["granted", "denied"])
+        .example("granted")
+        .doc("the same for personalisation"),
+    Setting::text("default_country_code").example("41").doc("as for ga4"),
+];
 
 /// Google Ads' entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "google_ads",
     deduplication: "takes no events",
     aliases: &["Google Ads", "Google Data Manager", "Google Enhanced Conversions"],
+    settings: SETTINGS,
     destination: Some(|section, endpoint| {
         let (lists, secrets) = GoogleCustomerMatch::read(section, endpoint);
         Box::new(ListOnlyDestination { lists, secrets, calls_per_second: Some(CALLS_PER_SECOND) })

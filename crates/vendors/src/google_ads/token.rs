@@ -33,6 +33,7 @@ pub(super) struct GoogleAdsTokens {
 impl GoogleAdsTokens {
     /// Reads the credentials; `uri` is the token endpoint.
     pub(super) fn read(section: &mut SettingsSection<'_>, uri: Uri) -> Self {
+        section.describe(super::SETTINGS);
         let client_id = section.string("client_id");
         let client_secret = section.secret("client_secret");
         let refresh_token = section.secret("refresh_token");

@@ -27,7 +27,7 @@ const REGIONS: [(&str, &str); 3] = [
 ];
 
 /// The API version that this code was written for. The calls made here are the same from 2.10 to 2.16.
-const VERSION: &str = "2.14";
+pub(super) const VERSION: &str = "2.14";
 
 /// The longest pause that one reply imposes on all calls: the limit is counted in windows of ten seconds, and
 /// a clock may be off.
@@ -92,11 +92,11 @@ impl IntercomApi {
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
     ) -> (Self, SecretString) {
-        let [(_, us), ..] = REGIONS;
-        let base = section.opt_choice("region", &REGIONS).unwrap_or(us);
+        section.describe(super::settings::SETTINGS);
+        let base = section.choice("region", &REGIONS);
         let base = endpoint.as_ref().map_or(base, Url::as_str);
         let (front, token) = ApiClient::read(section, base);
-        let version = section.opt_string("api_version").unwrap_or_else(|| VERSION.to_owned());
+        let version = section.string("api_version");
         let version = HeaderValue::try_from(&version).ok().filter(|_| is_version(&version));
         let version = version.unwrap_or_else(|| {
             section.error("api_version", "must be of the form \"2.14\"");

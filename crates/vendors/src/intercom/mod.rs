@@ -55,9 +55,10 @@ pub static VENDOR: Vendor = Vendor {
     name: "intercom",
     deduplication: "recognises repetitions by the contact, the name and the second",
     aliases: &["Intercom"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         let (api, token) = IntercomApi::read(section, endpoint);
-        let (settings, contacts) = (IntercomSettings::read(section), ContactCache::read(section));
+        let (settings, contacts) = (IntercomSettings::read(section), ContactCache::new());
         Box::new(IntercomDestination { api, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),

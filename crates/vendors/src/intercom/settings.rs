@@ -3,7 +3,47 @@
 
 use crate::{person, products};
 use tagway_core::values::telephone::TelephoneReader;
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("access_token").example("${INTERCOM_TOKEN}").required().doc("required"),
+    Setting::word("region", &["us", "eu", "au"])
+        .default("us")
+        .doc("or \"eu\", \"au\": where the workspace is"),
+    Setting::text("api_version")
+        .default(super::api::VERSION)
+        .doc("the version of the API that the gateway uses"),
+    Setting::text("currency")
+        .example("EUR")
+        .doc("of amounts without a currency; without both they are sent as plain numbers"),
+    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::texts("metadata_priority")
+        .example("[\"order_id\"]")
+        .doc("properties that are sent first; an event has at most 20"),
+    Setting::boolean("dates").default("false").doc(
+        "true: a date among an event's properties is sent a second time as NAME_date, in \
+             seconds, which Intercom shows as a date",
+    ),
+    Setting::texts("attributes")
+        .example("[\"plan\", \"address.city\"]")
+        .doc("traits that are sent as custom attributes; they must exist there"),
+    Setting::texts("company_attributes").example("[\"tier\"]").doc("the same for companies"),
+    Setting::boolean("leads").default("false").doc(
+        "true: people without a user id become leads, which are merged when they become \
+             users",
+    ),
+    Setting::text("lead_attribute").example("visitor").doc(
+        "the custom attribute for the anonymous id of leads without an e-mail address; \
+             without it such visitors are skipped",
+    ),
+    Setting::boolean("pages")
+        .default("false")
+        .doc("true: pages and screens are sent as events, \"Viewed NAME\""),
+    Setting::text("app_id")
+        .example("abc123")
+        .doc("the public id of the workspace, with mode = \"client\" or \"both\""),
+];
 
 /// The checked settings.
 pub(super) struct IntercomSettings {
@@ -28,7 +68,8 @@ pub(super) struct IntercomSettings {
 
 impl IntercomSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>) -> Self {
-        let leads = section.opt_boolean("leads").unwrap_or(false);
+        section.describe(SETTINGS);
+        let leads = section.boolean("leads");
         let lead_attribute = section.opt_string("lead_attribute");
         if lead_attribute.is_some() && !leads {
             section.error("lead_attribute", "has no effect without leads = true");
@@ -38,10 +79,10 @@ impl IntercomSettings {
             telephones: person::telephone_reader(section),
             leads,
             lead_attribute,
-            pages: section.opt_boolean("pages").unwrap_or(false),
+            pages: section.boolean("pages"),
             attributes: section.strings("attributes"),
             company_attributes: section.strings("company_attributes"),
-            dates: section.opt_boolean("dates").unwrap_or(false),
+            dates: section.boolean("dates"),
             metadata_priority: section.strings("metadata_priority"),
         }
     }

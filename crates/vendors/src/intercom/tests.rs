@@ -73,7 +73,6 @@ fn invalid_settings_are_reported() {
         ("access_token = \"t\"\nregion = \"uk\"", "not one of us, eu, au"),
         ("access_token = \"t\"\napi_version = \"latest\"", "of the form"),
         ("access_token = \"t\"\ncurrency = \"euro\"", "ISO 4217"),
-        ("access_token = \"t\"\ncached_for = \"100000000d\"", "at most 365d"),
         ("access_token = \"t\"\nlead_attribute = \"visitor\"", "without leads"),
     ] {
         let (_, mistakes) =

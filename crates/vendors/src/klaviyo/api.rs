@@ -12,7 +12,18 @@ use url::form_urlencoded::Serializer;
 
 use crate::contact_api::{StepError, check_reply, refusal_error, unreadable_reply_error};
 use crate::{VendorCall, VendorReply};
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("api_key")
+        .example("${KLAVIYO_KEY}")
+        .required()
+        .doc("a private key with read and write access to lists and profiles; required"),
+    Setting::text("revision")
+        .default(REVISION)
+        .doc("the revision of the API that the gateway uses"),
+];
 
 /// Klaviyo's API, unless the endpoint says otherwise.
 const BASE: &str = "https://a.klaviyo.com";
@@ -45,6 +56,7 @@ impl KlaviyoApi {
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
     ) -> (Self, SecretString) {
+        section.describe(SETTINGS);
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/').to_owned();
         let key = section.secret("api_key");
         let mut headers = HeaderMap::new();
@@ -57,7 +69,7 @@ impl KlaviyoApi {
                 section.error("api_key", "contains characters that are not valid in a header")
             }
         }
-        let revision = section.opt_string("revision").unwrap_or_else(|| REVISION.to_owned());
+        let revision = section.string("revision");
         let is_date =
             revision.get(..10).is_some_and(|day| day.parse::<jiff::civil::Date>().is_ok());
         match HeaderValue::try_from(&revision).ok().filter(|_| is_date) {

@@ -17,6 +17,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "klaviyo",
     deduplication: "takes no events",
     aliases: &["Klaviyo", "Klaviyo (Actions)"],
+    settings: api::SETTINGS,
     destination: Some(|section, endpoint| {
         let (lists, key) = KlaviyoApi::read(section, endpoint);
         Box::new(ListOnlyDestination {

@@ -8,7 +8,7 @@
 //! The event's message id, kind and times stay as they are: they identify the delivered event.
 //!
 //! The steps and the output of an evaluation are bounded by the destination's `template_steps` and
-//! `template_bytes`, and the bytes that the rules put into one event by `mapping_bytes`, each before
+//! `TEMPLATE_BYTES`, and the bytes that the rules put into one event by `MAPPING_BYTES`, each before
 //! anything is made. Values beyond a bound are left out and counted ([`EventMapping::take_omissions`]), and
 //! so are failed evaluations ([`EventMapping::take_failures`]).
 //!
@@ -47,7 +47,26 @@ use crate::person::EventPerson;
 use crate::products;
 use tagway_core::event::{ComputedAttributes, EnrichedEvent, Event, EventKind, ProfileView};
 use tagway_core::values::{ParsedValue, amount, currency};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection, SettingsTable};
+
+/// The limit of one template's value: no vendor accepts more.
+const TEMPLATE_BYTES: usize = 64 * 1024;
+
+/// The limit of the bytes that a mapping's rules add to one event: 32 times the event's own limit.
+const MAPPING_BYTES: usize = 1024 * 1024;
+
+/// The described settings of `[sites.destinations.mapping]`.
+pub const MAPPING_SETTINGS: &[Setting] = &[
+    Setting::texts("properties")
+        .example("[\"*\", \"!internal_*\"]")
+        .doc("properties that are sent; all by default"),
+    Setting::texts("traits")
+        .example("[\"email\", \"plan\"]")
+        .doc("traits that are sent; all by default"),
+    Setting::text("currency").example("EUR").doc("of events with amounts and without a currency"),
+    Setting::text("country").example("CH").doc("of people without a known country"),
+    Setting::tables("rules", &SettingsTable(&[rule::RULE_SETTINGS])),
+];
 
 /// The properties whose amounts are useless without a currency.
 const AMOUNTS: [&str; 5] = ["revenue", "total", "value", "price", "products"];
@@ -105,11 +124,12 @@ impl fmt::Debug for EventMapping {
 impl EventMapping {
     /// Reads `types` and `where` of a destination, its `mapping` table, and its bounds.
     pub fn read(destination: &mut SettingsSection<'_>) -> Self {
-        let steps = destination.integer("template_steps", 1000..=100_000_000_u64);
-        let mut templates = CompiledTemplates::new(steps, destination.byte_count("template_bytes"));
-        let max_bytes = destination.byte_count("mapping_bytes");
+        let steps = destination.integer("template_steps");
+        let mut templates = CompiledTemplates::new(steps, TEMPLATE_BYTES);
+        let max_bytes = MAPPING_BYTES;
         let condition = MappingCondition::read(destination, false, &mut templates);
         let mut section = destination.section("mapping");
+        section.describe(MAPPING_SETTINGS);
         let mut globs =
             |key: &str| section.has(key).then(|| GlobPatterns::new(&section.strings(key)));
         let (properties, traits) = (globs("properties"), globs("traits"));

@@ -17,7 +17,7 @@ pub enum MappingBound {
 }
 
 impl MappingBound {
-    /// Returns the name of the setting with the bound.
+    /// Returns the name of the bound.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steps => "template_steps",

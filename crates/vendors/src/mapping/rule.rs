@@ -14,7 +14,36 @@ use crate::digest::sha256;
 use tagway_core::event::EventKind;
 use tagway_core::values::time::read as read_time;
 use tagway_core::values::{email, unicode};
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[[sites.destinations.mapping.rules]]`.
+pub(super) const RULE_SETTINGS: &[Setting] = &[
+    Setting::texts("events")
+        .example("[\"Order Completed\"]")
+        .doc("the events of the rule; a rule may have types and where as well"),
+    Setting::text("rename").example("Purchase").doc("the event's new name"),
+    Setting::tree("set")
+        .example("{ \"properties.label\" = \"{{ properties.price }} {{ properties.currency }}\" }")
+        .doc("members with new values; a text is a template"),
+    Setting::tree("move")
+        .example("{ \"properties.old\" = \"properties.new\" }")
+        .doc("members under new paths"),
+    Setting::tree("convert")
+        .example("{ \"properties.price\" = \"number\" }")
+        .doc("text, integer, boolean, lower, upper, rfc3339, unix, unix_ms"),
+    Setting::texts("hash")
+        .example("[\"traits.email\"]")
+        .doc("SHA-256 of the text, trimmed and in lower case"),
+    Setting::texts("drop")
+        .example("[\"properties.products.*.cost\"]")
+        .doc("members that are left out"),
+    Setting::texts("types")
+        .example("[\"track\", \"page\"]")
+        .doc("kinds of events of the rule; all by default"),
+    Setting::text("where")
+        .example("properties.revenue > 10")
+        .doc("a condition, as that of the destination"),
+];
 
 /// The condition of a mapping or of one rule.
 #[derive(Debug)]
@@ -146,6 +175,7 @@ impl MappingRule {
         section: &mut SettingsSection<'_>,
         templates: &mut CompiledTemplates,
     ) -> Self {
+        section.describe(RULE_SETTINGS);
         let condition = MappingCondition::read(section, true, templates);
         let (mut set, mut lookups) = (Vec::new(), BTreeSet::new());
         let rename = section.opt_string("rename");

@@ -73,6 +73,7 @@ pub static VENDOR: Vendor = Vendor {
     ],
     cookies: &[cookies::FBP, cookies::FBC],
     issue_cookies: Some(cookies::issue_cookies),
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(MetaDestination { settings: MetaSettings::read(section, endpoint) })
     }),

@@ -9,7 +9,61 @@ use super::audience::{MetaAudienceApi, is_number};
 use super::source::ACTION_SOURCES;
 use crate::{person, products};
 use tagway_core::values::telephone::TelephoneReader;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::text("pixel_id").example("1234567890").required().doc("or the dataset's id; required"),
+    Setting::secret("access_token")
+        .example("${META_TOKEN}")
+        .required()
+        .doc("of a system user, or created for the pixel; required"),
+    Setting::secret("app_secret")
+        .example("${META_SECRET}")
+        .doc("signs each call; needed if the app requires it"),
+    Setting::text("api_version")
+        .default(API_VERSION)
+        .doc("of the Graph API; Meta ends a version about two years after its release"),
+    Setting::text("test_event_code")
+        .example("TEST123")
+        .doc("for tests: events show in Events Manager at once, and do not count"),
+    Setting::text("ad_account_id").example("act_123").doc(
+        "account of the Custom Audiences to which segments are synced; events do not \
+             need it",
+    ),
+    Setting::text("currency")
+        .example("EUR")
+        .doc("of orders without a currency; without both, orders become dead letters"),
+    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::word("order_event_id", &["message_id", "order_id"]).default("message_id").doc(
+        "or \"order_id\": the value that the page's own pixel sends as an order's \
+             eventID",
+    ),
+    Setting::word("purchase_value", &["total", "revenue", "value"])
+        .default("total")
+        .doc("or \"revenue\", without shipping and tax, or \"value\""),
+    Setting::word("action_source", &ACTION_SOURCES)
+        .default("other")
+        .doc("source of events that come neither from a page nor from an app"),
+    Setting::text_table("event_names")
+        .example("{ \"Product Clicked\" = \"ViewContent\" }")
+        .doc("track names and Meta's names for them; overrides the mapping"),
+    Setting::texts("allowed_properties")
+        .example("[\"city\"]")
+        .doc("personal properties that are sent nevertheless; none by default"),
+    Setting::boolean("limited_data_use")
+        .default("false")
+        .doc("true: Meta processes every event as some US states require"),
+    Setting::texts("limited_data_use_without")
+        .example("[\"marketing\"]")
+        .doc("the same for visitors who did not grant all of these"),
+    Setting::integer("limited_data_use_country", 0, 1)
+        .default("0")
+        .doc("1: the United States; 0: Meta detects it"),
+    Setting::integer("limited_data_use_state", 0, LAST_STATE)
+        .default("0")
+        .doc("1000 to 1010, Meta's number of a state; 0: Meta detects it"),
+];
 
 /// The Graph API, unless the endpoint says otherwise.
 const BASE: &str = "https://graph.facebook.com";
@@ -19,7 +73,7 @@ const API_VERSION: &str = "v25.0";
 
 /// The states of Limited Data Use, besides 0: then Meta locates the visitor.
 const FIRST_STATE: u32 = 1000;
-const LAST_STATE: u32 = 1010;
+const LAST_STATE: i64 = 1010;
 
 /// The validated settings of one destination.
 pub(super) struct MetaSettings {
@@ -64,6 +118,7 @@ pub(super) struct MetaLimitedDataUse {
 
 impl MetaSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let pixel_id = digits(section, "pixel_id", true).unwrap_or_default();
         let access_token = section.secret("access_token");
         let app_secret = section.opt_secret("app_secret");
@@ -95,13 +150,9 @@ impl MetaSettings {
             currency: products::store_currency(section),
             telephones: person::telephone_reader(section),
             order_event_id: section
-                .opt_choice(
-                    "order_event_id",
-                    &[("message_id", None), ("order_id", Some("order_id"))],
-                )
-                .flatten(),
-            purchase_value: section.opt_choice("purchase_value", PURCHASE_VALUES).unwrap_or(TOTAL),
-            action_source: section.opt_choice("action_source", &sources).unwrap_or("other"),
+                .choice("order_event_id", &[("message_id", None), ("order_id", Some("order_id"))]),
+            purchase_value: section.choice("purchase_value", PURCHASE_VALUES),
+            action_source: section.choice("action_source", &sources),
             event_names: section.string_table("event_names"),
             allowed_properties: lower(section.strings("allowed_properties")),
             limited_data_use: MetaLimitedDataUse::read(section),
@@ -119,18 +170,18 @@ const PURCHASE_VALUES: &[(&str, &[&str])] = &[
 
 impl MetaLimitedDataUse {
     fn read(section: &mut SettingsSection<'_>) -> Self {
-        let state = section.opt_integer("limited_data_use_state", 0..=LAST_STATE).unwrap_or(0);
+        let state = section.integer("limited_data_use_state");
         if (1..FIRST_STATE).contains(&state) {
             let message = "must be 0 or Meta's number of a state, 1000 to 1010";
             section.error("limited_data_use_state", message);
         }
-        let country = section.opt_integer("limited_data_use_country", 0..=1).unwrap_or(0);
+        let country = section.integer("limited_data_use_country");
         if state != 0 && country == 0 {
             let message = "is a state of the country 1: set limited_data_use_country";
             section.error("limited_data_use_state", message);
         }
         Self {
-            always: section.opt_boolean("limited_data_use").unwrap_or(false),
+            always: section.boolean("limited_data_use"),
             without: section.strings("limited_data_use_without"),
             country,
             state,
@@ -159,7 +210,7 @@ fn ad_account(section: &mut SettingsSection<'_>) -> Option<String> {
 }
 
 fn version(section: &mut SettingsSection<'_>) -> String {
-    let version = section.opt_string("api_version").unwrap_or_else(|| API_VERSION.to_owned());
+    let version = section.string("api_version");
     let numbers = version.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
     if !numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor)) {
         section.error("api_version", "must be a version of the Graph API, such as \"v25.0\"");

@@ -69,6 +69,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
     deduplication: "recognises repetitions by $insert_id, the time and the visitor",
     aliases: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(MixpanelDestination { settings: MixpanelSettings::read(section, endpoint) })
     }),

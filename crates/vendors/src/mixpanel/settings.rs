@@ -6,7 +6,67 @@ use http::{HeaderValue, Uri};
 use url::Url;
 
 use super::names::MixpanelNameTemplate;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("project_token")
+        .example("${MIXPANEL_TOKEN}")
+        .required()
+        .doc("of the project; required"),
+    Setting::word("region", &["us", "eu", "in"])
+        .default("us")
+        .doc("or \"eu\", \"in\": the project's region; a wrong one loses data"),
+    Setting::text("service_account")
+        .example("tagway.1a2b.mp-service-account")
+        .doc("for /import; by default the token is used"),
+    Setting::secret("service_secret").example("${MIXPANEL_SECRET}").doc("the account's secret"),
+    Setting::text("project_id")
+        .example("1234567")
+        .doc("the project's number, which a service account needs"),
+    Setting::word("id_merge", &["simplified", "original"])
+        .default("simplified")
+        .doc("or \"original\", as in the project's settings"),
+    Setting::text("link_event").default("Identified").doc(
+        "with \"simplified\": the event that links a device to a named user; \"\" = by \
+             later events",
+    ),
+    Setting::text("page_name").default("Viewed {{name}} Page").doc(
+        "may contain {{name}} and {{category}}; \"Loaded a Page\" for an event without \
+             them",
+    ),
+    Setting::text("screen_name")
+        .default("Viewed {{name}} Screen")
+        .doc("likewise, \"Loaded a Screen\""),
+    Setting::texts("group_keys").example("[\"company\"]").doc(
+        "the project's group keys; the first is for a group's id; default: \
+             [\"$group_id\"]",
+    ),
+    Setting::word("ip", &["visitor", "none"])
+        .default("visitor")
+        .doc("visitors are located by their address; or \"none\""),
+    Setting::boolean("product_events")
+        .default("false")
+        .doc("true: a \"Product Purchased\" for every product of an order"),
+    Setting::boolean("transactions")
+        .default("false")
+        .doc("true: revenue is also added to the person's $transactions"),
+    Setting::texts("increments")
+        .example("[\"points\"]")
+        .doc("properties that are added up in the person's profile, at most 20"),
+    Setting::texts("set_once")
+        .example("[\"first_source\"]")
+        .doc("traits whose first value is kept"),
+    Setting::texts("union")
+        .example("[\"tags\"]")
+        .doc("traits that are lists to which values are added"),
+    Setting::text("currency")
+        .example("USD")
+        .doc("of amounts with a sign that several currencies share, such as \"$\""),
+    Setting::text("segment_property")
+        .default("Segments")
+        .doc("the person's property that lists the segments synced here"),
+];
 
 /// The hosts of the regions; a project lives in exactly one.
 const US: &str = "https://api.mixpanel.com";
@@ -62,6 +122,7 @@ pub(super) struct MixpanelSettings {
 
 impl MixpanelSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let token = section.secret("project_token");
         let account = read_account(section);
         let (user, password) = match &account {
@@ -72,8 +133,8 @@ impl MixpanelSettings {
         let mut authorization = HeaderValue::from_str(&format!("Basic {basic}"))
             .unwrap_or_else(|_not_in_base64| HeaderValue::from_static("Basic"));
         authorization.set_sensitive(true);
-        let base = section.opt_choice("region", &[("us", US), ("eu", EU), ("in", INDIA)]);
-        let base = endpoint.as_ref().map_or(base.unwrap_or(US), Url::as_str).trim_end_matches('/');
+        let base = section.choice("region", &[("us", US), ("eu", EU), ("in", INDIA)]);
+        let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
         let project = account.as_ref().map(|account| account.project.as_str());
         let mut address = |path: &str, query: &[(&str, &str)]| {
             read_uri(base, path, query).unwrap_or_else(|| {
@@ -88,7 +149,7 @@ impl MixpanelSettings {
         let track = address("/track", &client_query);
         let engage = address("/engage", &client_query);
         let groups = address("/groups", &client_query);
-        let link_event = section.opt_string("link_event");
+        let link_event = section.string("link_event");
         let mut group_keys = section.strings("group_keys");
         if group_keys.is_empty() {
             group_keys.push("$group_id".to_owned());
@@ -106,23 +167,20 @@ impl MixpanelSettings {
             engage,
             groups,
             authorization,
-            id_merge: section
-                .opt_choice(
-                    "id_merge",
-                    &[
-                        ("simplified", MixpanelIdMerge::Simplified),
-                        ("original", MixpanelIdMerge::Original),
-                    ],
-                )
-                .unwrap_or(MixpanelIdMerge::Simplified),
-            page_name: read_template(section, "page_name", "Viewed {{name}} Page"),
-            screen_name: read_template(section, "screen_name", "Viewed {{name}} Screen"),
-            link_event: Some(link_event.unwrap_or_else(|| "Identified".to_owned()))
-                .filter(|name| !name.is_empty()),
+            id_merge: section.choice(
+                "id_merge",
+                &[
+                    ("simplified", MixpanelIdMerge::Simplified),
+                    ("original", MixpanelIdMerge::Original),
+                ],
+            ),
+            page_name: read_template(section, "page_name"),
+            screen_name: read_template(section, "screen_name"),
+            link_event: Some(link_event).filter(|name| !name.is_empty()),
             group_keys,
-            locate: section.opt_choice("ip", &[("visitor", true), ("none", false)]).unwrap_or(true),
-            product_events: section.opt_boolean("product_events").unwrap_or(false),
-            transactions: section.opt_boolean("transactions").unwrap_or(false),
+            locate: section.choice("ip", &[("visitor", true), ("none", false)]),
+            product_events: section.boolean("product_events"),
+            transactions: section.boolean("transactions"),
             increments,
             set_once: section.strings("set_once"),
             union: section.strings("union"),
@@ -169,12 +227,8 @@ fn read_account(section: &mut SettingsSection<'_>) -> Option<MixpanelServiceAcco
     Some(MixpanelServiceAccount { name, secret, project })
 }
 
-fn read_template(
-    section: &mut SettingsSection<'_>,
-    key: &str,
-    usual: &str,
-) -> MixpanelNameTemplate {
-    let written = section.opt_string(key).unwrap_or_else(|| usual.to_owned());
+fn read_template(section: &mut SettingsSection<'_>, key: &str) -> MixpanelNameTemplate {
+    let written = section.string(key);
     MixpanelNameTemplate::read(&written).unwrap_or_else(|problem| {
         section.error(key, &problem.to_string());
         MixpanelNameTemplate::default()

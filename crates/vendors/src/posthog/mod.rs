@@ -6,7 +6,20 @@ mod script;
 #[cfg(test)]
 mod tests;
 
+use tagway_settings::Setting;
+
 use super::{ClientLibrary, Vendor, VendorShim, shim};
+
+/// The settings of a destination of this vendor, which runs in the page only.
+const SETTINGS: &[Setting] = &[
+    Setting::text("api_key")
+        .example("phc_abc")
+        .required()
+        .doc("of the project; public, since pages contain it"),
+    Setting::form("api_host", "a URL")
+        .example("https://eu.i.posthog.com")
+        .doc("the project's address, outside the US"),
+];
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
@@ -20,6 +33,7 @@ pub static VENDOR: Vendor = Vendor {
         to_canonical: Some(event::to_canonical),
         ..VendorShim::PLAIN
     }),
+    settings: SETTINGS,
     client: Some(ClientLibrary {
         script: include_str!("../../../../static/sdk/dist/clients/posthog.js"),
         library: "/static/array.js",

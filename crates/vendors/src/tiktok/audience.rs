@@ -18,7 +18,14 @@ use crate::person::{EventPerson, telephone_reader};
 use crate::{Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply};
 use tagway_core::event::EnrichedEvent;
 use tagway_core::values::telephone::TelephoneReader;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::text("advertiser_id").example("42884288").required().doc("required"),
+    Setting::secret("access_token").example("${TIKTOK_TOKEN}").required().doc("required"),
+    Setting::text("default_country_code").example("41").doc("as for ga4"),
+];
 
 /// TikTok's API, unless the endpoint says otherwise.
 const BASE: &str = "https://business-api.tiktok.com";
@@ -47,6 +54,7 @@ impl TikTokAudiences {
         section: &mut SettingsSection<'_>,
         endpoint: Option<Url>,
     ) -> (Self, SecretString) {
+        section.describe(SETTINGS);
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
         // TikTok's paths end with a slash.
         let at = |path: &str| {

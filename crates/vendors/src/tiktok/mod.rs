@@ -15,6 +15,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "tiktok",
     deduplication: "takes no events",
     aliases: &["TikTok", "TikTok Audiences", "TikTok Ads"],
+    settings: audience::SETTINGS,
     destination: Some(|section, endpoint| {
         let (lists, token) = TikTokAudiences::read(section, endpoint);
         Box::new(ListOnlyDestination {

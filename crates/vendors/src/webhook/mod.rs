@@ -38,6 +38,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "webhook",
     deduplication: "can recognise repetitions, if the receiver keeps the webhook-id",
     aliases: &["Webhooks"],
+    settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(WebhookDestination { settings: WebhookSettings::read(section, endpoint) })
     }),

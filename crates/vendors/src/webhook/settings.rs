@@ -5,7 +5,21 @@ use http::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
 use super::sign::WebhookSigningKey;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The settings of a destination of this vendor.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting::secret("url").example("https://crm.example/in").required().doc("required"),
+    Setting::secret("secret")
+        .example("${HOOK_SECRET}")
+        .doc("signs calls: whsec_ and base64, or plain text; without it calls are not signed"),
+    Setting::secrets("previous_secrets")
+        .example("[]")
+        .doc("further secrets that sign, while receivers change to a new secret"),
+    Setting::header_table("headers")
+        .example("{ authorization = \"Bearer ${HOOK_TOKEN}\" }")
+        .doc("sent with each call"),
+];
 
 /// Header fields that the gateway sets from the connection or the body.
 const OWN: &[HeaderName] = &[
@@ -39,6 +53,7 @@ pub(super) struct WebhookSettings {
 
 impl WebhookSettings {
     pub(super) fn read(section: &mut SettingsSection<'_>, endpoint: Option<Url>) -> Self {
+        section.describe(SETTINGS);
         let url = read_url(section, endpoint);
         let mut secrets: Vec<SecretString> = section.opt_secret("secret").into_iter().collect();
         let mut keys = read_keys(section, "secret", &secrets);

@@ -21,7 +21,7 @@ mod source;
 pub use pin::{PinnedVersion, ScriptPinError, ScriptPinSettings};
 pub use report::{ScriptDiff, ScriptSummary, ScriptVersion};
 pub use script_mount::ScriptMount;
-pub use settings::ScriptProxySettings;
+pub use settings::{SCRIPT_PROXY_SETTINGS, ScriptProxySettings};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,7 +3,44 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tagway_settings::SettingsSection;
+use tagway_settings::{Setting, SettingsSection};
+
+/// The described settings of `[scripts]`.
+pub const SCRIPT_PROXY_SETTINGS: &[Setting] = &[
+    Setting::size("cache_bytes")
+        .default("64MiB")
+        .doc("memory for fetched scripts, and as much again for scripts as served"),
+    Setting::size("disk_bytes")
+        .default("256MiB")
+        .doc("limit of the cache on disk; the oldest files are deleted"),
+    Setting::size("script_bytes")
+        .default("4MiB")
+        .doc("limit of one script; vendors' largest have about 1 MiB"),
+    Setting::positive_duration("timeout")
+        .default("10s")
+        .doc("for one fetch, from its start to the last byte"),
+    Setting::integer("max_concurrent_fetches", 1, 1_000)
+        .default("16")
+        .doc("limit of fetches at once; further ones fail until \"retry\" is over"),
+    Setting::integer("new_per_minute", 1, 1_000_000).default("300").doc(
+        "limit of scripts of one vendor at one site that clients may cause to be \
+             fetched, at once or in a minute. A page with a messenger has about 50; an \
+             attacker could invent any number of addresses. Above it, 502 for these scripts",
+    ),
+    Setting::duration("min_ttl")
+        .default("1m")
+        .doc("the time for which a script is served without a check for changes:"),
+    Setting::duration("max_ttl").default("15m").doc("the vendor's max-age, between these two"),
+    Setting::duration("stale_if_error")
+        .default("30d")
+        .doc("the time for which it is served while the vendor does not answer"),
+    Setting::positive_duration("retry")
+        .default("10s")
+        .doc("the time without calls to a vendor after a failed fetch"),
+    Setting::positive_duration("negative_ttl")
+        .default("1m")
+        .doc("the time for which a vendor's \"not found\" is cached"),
+];
 
 /// The table `[scripts]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +72,14 @@ pub struct ScriptProxySettings {
 impl ScriptProxySettings {
     /// Reads `[scripts]`.
     pub fn read(section: &mut SettingsSection<'_>) -> Self {
+        section.describe(SCRIPT_PROXY_SETTINGS);
         Self {
             cache_bytes: section.size("cache_bytes"),
             disk_bytes: section.size("disk_bytes"),
             script_bytes: section.byte_count("script_bytes"),
-            timeout: section.positive_duration("timeout"),
-            fetches: section.integer("max_concurrent_fetches", 1..=1_000),
-            new_per_minute: NonZeroU32::new(section.integer("new_per_minute", 1..=1_000_000))
+            timeout: section.duration("timeout"),
+            fetches: section.integer("max_concurrent_fetches"),
+            new_per_minute: NonZeroU32::new(section.integer("new_per_minute"))
                 .unwrap_or(NonZeroU32::MIN),
             min_ttl: section.duration("min_ttl"),
             max_ttl: section.duration("max_ttl"),

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use self::http::HttpTraitClient;
 use self::poison_key::PoisonKeyDetector;
 use self::redis::RedisTraitClient;
+pub(super) use self::settings::TRAIT_SOURCE_SETTINGS;
 use self::settings::TraitClientSettings;
 pub use self::settings::TraitSourceSettings;
 use self::template::LookupPersonIds;

@@ -6,7 +6,62 @@ use http::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
 use super::template::LookupTemplate;
-use tagway_settings::{SecretString, SettingsSection};
+use tagway_settings::{SecretString, Setting, SettingsSection};
+
+/// The described settings of `[site_defaults.profiles.source]`.
+pub(in super::super) const TRAIT_SOURCE_SETTINGS: &[Setting] = &[
+    Setting::word("kind", &["off", "http", "redis"]).default("off").doc(
+        "\"http\", a GET for each person; \"redis\", a hash for each person (Redis, \
+             Valkey); or \"off\"",
+    ),
+    Setting::secret("url").example("https://cdp.example/v1/users/{user_id}/traits").doc(
+        "of \"http\": {user_id}, {anonymous_id} and {email} come from the event, else \
+             from the profile, percent-encoded; a person without one of them is not looked \
+             up. GET /me uses {user_id} only, because a page can claim the others. Private \
+             addresses need egress.allow_private, as for destinations. Of \"redis\": the \
+             server, such as \"rediss://:${REDIS_PASSWORD}@redis.example:6379/0\"; redis:// \
+             is without TLS, and redis+unix:///path is a socket. Private addresses are \
+             allowed",
+    ),
+    Setting::header_table("headers")
+        .example("{ authorization = \"Bearer ${CDP_TOKEN}\" }")
+        .doc("of \"http\"; their values are not shown"),
+    Setting::text("path").example("/data/traits").doc(
+        "of \"http\": a JSON Pointer to the object of traits; by default the whole body. \
+             404 means an unknown person. Any other answer without traits is a refusal, \
+             except 408, 429 and 5xx, which count as no answer",
+    ),
+    Setting::text("key").example("profile:{user_id}").doc(
+        "of \"redis\": the key of a person's hash; each value is JSON if it parses as \
+             JSON, else text",
+    ),
+    Setting::positive_duration("timeout").default("2s").doc(
+        "for the traits of the visitors of a group of events, and for each call; with \
+             on_timeout = \"deliver\", a slower source delays no event longer than this",
+    ),
+    Setting::size("reply_bytes").default("64KiB").doc(
+        "limit of one person's traits: twice the size of the gateway's own profiles; a \
+             larger answer is refused",
+    ),
+    Setting::integer("max_concurrent_lookups", 1, 10_000).default("32").doc(
+        "limit of calls (\"http\") or batches (\"redis\") at once: a usual limit of such \
+             APIs for one client, and 300 people per second at 100 ms per call",
+    ),
+    Setting::size("cache_bytes")
+        .default("8MiB")
+        .doc("limit of one site's answers in memory, about 1 KiB each"),
+    Setting::positive_duration("ttl").default("10m").doc("the time for which an answer is cached"),
+    Setting::positive_duration("negative_ttl").default("1m").doc(
+        "the time for which an unknown or refused person is cached; the source may have \
+             a new person soon",
+    ),
+    Setting::duration("stale")
+        .default("24h")
+        .doc("the age up to which an answer is used while the source does not answer"),
+    Setting::positive_duration("retry")
+        .default("10s")
+        .doc("the time for which such an answer is used before the source is called again"),
+];
 
 /// Header fields that the connection sets itself.
 const OWN: [HeaderName; 6] = [
@@ -68,6 +123,10 @@ pub(super) struct RedisTraitSettings {
     pub(super) key: LookupTemplate,
 }
 
+/// The share of an answer's ttl after which its use refreshes it in the background, so that events of frequent visitors
+/// do not wait: at the default ttl, two minutes before the end.
+const REFRESH_AHEAD: f64 = 0.8;
+
 #[derive(Clone, Copy)]
 enum TraitSourceKind {
     Off,
@@ -78,6 +137,7 @@ enum TraitSourceKind {
 impl TraitSourceSettings {
     /// Reads `source`. Returns `None` if it is off.
     pub(in super::super) fn read(section: &mut SettingsSection<'_>) -> Option<Self> {
+        section.describe(TRAIT_SOURCE_SETTINGS);
         let kinds = [
             ("off", TraitSourceKind::Off),
             ("http", TraitSourceKind::Http),
@@ -95,20 +155,19 @@ impl TraitSourceSettings {
                 RedisTraitSettings::read(section).map(TraitClientSettings::Redis)
             }
         };
-        let share = |section: &mut SettingsSection<'_>| section.number("refresh_ahead", 0.0..=1.0);
-        let ttl = section.positive_duration("ttl");
-        let renew_after = ttl.mul_f64(share(section));
+        let ttl = section.duration("ttl");
+        let renew_after = ttl.mul_f64(REFRESH_AHEAD);
         let stale = section.duration("stale");
         Some(Self {
-            timeout: section.positive_duration("timeout"),
+            timeout: section.duration("timeout"),
             reply_bytes: section.byte_count("reply_bytes"),
-            max_concurrent_lookups: section.integer("max_concurrent_lookups", 1..=10_000),
+            max_concurrent_lookups: section.integer("max_concurrent_lookups"),
             cache_bytes: section.size("cache_bytes"),
             ttl,
-            negative_ttl: section.positive_duration("negative_ttl"),
+            negative_ttl: section.duration("negative_ttl"),
             renew_after,
             stale,
-            retry: section.positive_duration("retry"),
+            retry: section.duration("retry"),
             store: store?,
         })
     }

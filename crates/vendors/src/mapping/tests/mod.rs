@@ -8,8 +8,7 @@ use crate::test_support;
 mod bounds;
 
 /// The bounds of these tests, ahead of each test's own settings.
-const BOUNDS: &str =
-    "template_steps = 50_000\ntemplate_bytes = \"64KiB\"\nmapping_bytes = \"1MiB\"\n";
+const BOUNDS: &str = "template_steps = 50_000\n";
 
 fn mapping(text: &str) -> EventMapping {
     test_support::settings(&format!("{BOUNDS}{text}"), EventMapping::read)

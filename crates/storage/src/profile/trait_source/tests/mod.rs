@@ -149,7 +149,7 @@ impl TraitSourceTestBed {
 
 fn settings(text: &str) -> TraitSourceSettings {
     let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nmax_concurrent_lookups = 4\n\
-        cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
+        cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\n\
         stale = \"24h\"\nretry = \"10s\"\n";
     test_support::settings(&format!("{defaults}{text}"), TraitSourceSettings::read).unwrap()
 }
