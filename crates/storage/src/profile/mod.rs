@@ -26,20 +26,32 @@
 //!
 //! The rules on the rows of a batch are in `batch.rs`, once for all backends; each backend reads and
 //! writes the rows (`rows.rs`).
+//!
+//! The modules are layers, each of which imports only those below it, and the vocabulary of this file:
+//!
+//! 1. `projection.rs` and the `counter_backfill/` that it starts: the readers of the journal.
+//! 2. `service/`: the profiles of one gateway, what the rest of it uses.
+//! 3. `cache/`, of profiles, in front of their store. `sqlite/` and `postgres/`: the stores.
+//! 4. `profile_store.rs`, the seam of the stores; `batch.rs` and `rows.rs` with their rules.
+//! 5. `trait_source/`: the external stores of traits, with their answers in a cache of their own.
+//! 6. `read_through/`: the cache that both are made of. It knows no profiles.
 
 mod activity;
 mod batch;
 mod cache;
+mod changed_profiles;
 mod counter_backfill;
 mod details;
 mod identity_groups;
-mod observed_store;
 mod page_profile;
 mod postgres;
+mod profile_store;
 mod projection;
 mod public;
+mod read_through;
 mod reader_guard;
 mod rows;
+mod service;
 mod sqlite;
 mod statement_cache;
 mod stitch;
@@ -52,30 +64,31 @@ mod traits;
 mod user_agent;
 
 pub use activity::{Activity, EmptyCounterSet, EventCounterSet};
-pub use cache::{ProfileService, VisitorProfile};
-pub use counter_backfill::{
-    BackfillStep, CountedEvent, CounterBackfill, CounterProgress, CounterStore,
-};
+pub use changed_profiles::ChangedProfiles;
+pub use counter_backfill::CounterBackfill;
 pub use identity_groups::IdentityGroupCache;
-pub use observed_store::{ChangedProfiles, ObservedStore};
 pub use postgres::{PostgresProfileStore, SCHEMA};
+pub use profile_store::{
+    BackfillStep, ComputedSnapshot, CountedEvent, CounterProgress, CounterStore, ExpiryOutcome,
+    ExpiryRequest, PageProfile, ProfileStore,
+};
 pub use projection::{ProfileProjection, ProjectionConfig, update_of};
 pub use public::PublicProfilePaths;
+pub use service::ProfileService;
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfileStore, node};
 pub use subject::{DailyActivity, SubjectProfile};
 pub use tagway_core::event::identity::{DeviceIdentity, Identity, IdentityKind, identities};
 pub use trait_source::{TraitSourceError, TraitSourceSettings};
 pub use user_agent::UserAgentParser;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::journal::{JournalError, PersonNameDigest, SiteId};
+use crate::journal::JournalError;
 use crate::postgres::PostgresError;
 use crate::store::{StoreReadError, StoreWriteError};
 use tagway_core::event::{
@@ -274,6 +287,15 @@ impl ProfileUpdate {
     }
 }
 
+/// The known data of an event's visitor.
+#[derive(Clone, Debug, Default)]
+pub struct VisitorProfile {
+    /// The user id and the traits.
+    pub view: Arc<ProfileView>,
+    /// The computed attributes, if they were requested and there is a profile.
+    pub computed: Option<Arc<ComputedAttributes>>,
+}
+
 /// The number of a profile in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProfileId(pub i64);
@@ -309,38 +331,6 @@ impl ProfileChanges {
     }
 }
 
-/// The part of a profile that a page may know by the gateway's cookie.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PageProfile {
-    /// The number of the profile.
-    pub profile: ProfileId,
-    /// The user id and the traits; of a shared profile the proven traits only.
-    pub view: ProfileView,
-    /// True if the page may know the computed parts as well.
-    pub is_whole: bool,
-}
-
-/// One step of the removal of visitors not seen for long. Times are milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpiryRequest {
-    /// Visitors not seen since this time are removed.
-    pub since: i64,
-    /// The position at which the last step ended: a time and a profile.
-    pub after: (i64, ProfileId),
-}
-
-/// The outcome of one step of removing visitors.
-#[derive(Clone, Debug, Default)]
-pub struct ExpiryOutcome {
-    /// The removed identities and profiles.
-    pub changes: ProfileChanges,
-    /// The position of the next step; `None` at the end.
-    pub next: Option<(i64, ProfileId)>,
-}
-
-/// The computed attributes of some people, and the last event that is in them.
-pub type ComputedSnapshot = (u64, Vec<Option<ComputedAttributes>>);
-
 /// The reason why the profiles failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -371,82 +361,6 @@ pub enum ProfileError {
     /// A step panicked, which is a mistake in the program.
     #[error("an event ends the transaction that it is in")]
     Panicked,
-}
-
-/// The store of profiles. One implementation per backend. Its methods fail if the database cannot be read or written.
-#[async_trait]
-pub trait ProfileStore: Send + Sync {
-    /// Returns the last event of the site that is in the profiles.
-    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError>;
-
-    /// Applies updates in order and records that everything up to `upto` is in the profiles, as
-    /// one transaction.
-    async fn apply(
-        &self,
-        site: SiteId,
-        upto: u64,
-        updates: Vec<ProfileUpdate>,
-    ) -> Result<ProfileChanges, ProfileError>;
-
-    /// Finds the profiles that these identities name, in their order.
-    async fn find(
-        &self,
-        site: SiteId,
-        identities: Vec<Identity>,
-    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
-
-    /// Finds the part of a profile that the page of the browser with this cookie id may know.
-    async fn find_page_profile(
-        &self,
-        site: SiteId,
-        id: String,
-    ) -> Result<Option<PageProfile>, ProfileError>;
-
-    /// Reads the computed attributes of these profiles, in their order, and the last event that is in them.
-    async fn computed(
-        &self,
-        site: SiteId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<ComputedSnapshot, ProfileError>;
-
-    /// Removes some of the unknown visitors not seen for long.
-    async fn expire(
-        &self,
-        site: SiteId,
-        unseen: ExpiryRequest,
-    ) -> Result<ExpiryOutcome, ProfileError>;
-
-    /// Returns those of these names of events under which something is counted.
-    async fn counted_names(
-        &self,
-        site: SiteId,
-        names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError>;
-
-    /// Removes the names of events that no profile has any more.
-    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;
-
-    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
-    /// id.
-    async fn subjects(
-        &self,
-        site: SiteId,
-        name: String,
-    ) -> Result<Vec<SubjectProfile>, ProfileError>;
-
-    /// Erases the profiles that one of these names is an identity of, except those of users who are not
-    /// among the names.
-    async fn erase(
-        &self,
-        site: SiteId,
-        names: Arc<HashSet<PersonNameDigest>>,
-    ) -> Result<ProfileChanges, ProfileError>;
-
-    /// Returns the store of counters' progress; `None` if the backend has none, so that counters count
-    /// from when they are made.
-    fn counters(&self) -> Option<&dyn CounterStore> {
-        None
-    }
 }
 
 /// Returns when the value changed: never, once its sender is gone.

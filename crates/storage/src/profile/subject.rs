@@ -1,10 +1,9 @@
-//! A person's rights over the profiles: show and erase.
+//! All data known of one person, for the person's right to see it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use super::{Identity, ProfileError, ProfileService};
-use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use super::Identity;
+use crate::journal::PersonNameKind;
 use tagway_core::event::{ComputedAttributes, EventTally, JsonObject, SenderRank};
 use tagway_core::values::{email, unicode};
 
@@ -57,53 +56,4 @@ pub(super) fn addresses(name: &str) -> Vec<String> {
     let mut all: Vec<String> = written.collect();
     all.extend(email::identity(name).filter(|address| !all.contains(address)));
     all
-}
-
-impl ProfileService {
-    /// Returns those of these names of events under which nothing is counted.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be read.
-    pub async fn uncounted(
-        &self,
-        site: SiteId,
-        mut names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError> {
-        let counted = self.store.counted_names(site, names.clone()).await?;
-        names.retain(|name| !counted.contains(name));
-        Ok(names)
-    }
-
-    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
-    /// id.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be read.
-    pub async fn subjects(
-        &self,
-        site: SiteId,
-        name: &str,
-    ) -> Result<Vec<SubjectProfile>, ProfileError> {
-        self.store.subjects(site, name.to_owned()).await
-    }
-
-    /// Erases the profiles that one of these names is an identity of, except those of users who are not
-    /// among the names; from the cache as well. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be written.
-    pub async fn erase(
-        &self,
-        site: SiteId,
-        names: Arc<HashSet<PersonNameDigest>>,
-    ) -> Result<u64, ProfileError> {
-        let changes = self.store.erase(site, names).await?;
-        let erased = changes.profiles.len();
-        self.publish(site, 0, changes);
-        self.clear_source_cache(site);
-        Ok(erased as u64)
-    }
 }

@@ -11,14 +11,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackfillStep, CountedEvent, CounterProgress, CounterStore};
 use crate::journal::{
     self, AppendDurability, Journal, MessageKey, NewJournalRecord, SiteId, SqliteJournal,
 };
 use crate::profile::{
-    self, DeviceIdentity, EmptyCounterSet, EventCounterSet, Identity, IdentityKind, MIGRATIONS,
-    ProfileLimits, ProfileProjection, ProfileService, ProfileStore, ProfileUpdate,
-    ProjectionConfig, SiteProfileSettings, SqliteProfileStore,
+    self, BackfillStep, CountedEvent, CounterProgress, CounterStore, DeviceIdentity,
+    EmptyCounterSet, EventCounterSet, Identity, IdentityKind, MIGRATIONS, ProfileLimits,
+    ProfileProjection, ProfileService, ProfileStore, ProfileUpdate, ProjectionConfig,
+    SiteProfileSettings, SqliteProfileStore,
 };
 use crate::store::{CommitSyncMode, SqliteStore};
 use tagway_core::clock::ManualClock;

@@ -11,6 +11,7 @@ mod stitching;
 use serde_json::json;
 
 use super::*;
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::PostgresDatabase;
 use crate::store::{CommitSyncMode, SqliteStore};
 use tagway_core::metrics::Metrics;

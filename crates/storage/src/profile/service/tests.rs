@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::profile::{ActivityCounts, ProfileLimits};
-use tagway_core::event::EventTally;
+use tagway_core::event::{ComputedAttributes, EventTally};
 
 const SITE: SiteId = SiteId(1);
 const ORDER: EventTally = EventTally::single(5, 2.0);
@@ -149,7 +149,8 @@ async fn plan_of(profiles: &ProfileService, user: &str) -> String {
 
 /// Returns the number of orders of profile 1.
 async fn orders(profiles: &ProfileService) -> u64 {
-    let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let found = profiles.cache.computed(SITE, [ProfileId(1)].into(), deadline).await.unwrap();
     found[&ProfileId(1)].activity["Order"].count
 }
 
@@ -282,7 +283,10 @@ async fn unresponsive_store_fails_lookups_or_delivers_events_without_profiles() 
     assert!(matches!(waits, Err(ProfileError::Timeout)));
     assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 0));
 
-    let (store, profiles) = bench_with(|it| it.on_timeout = LookupTimeoutPolicy::Deliver);
+    let (store, profiles) = bench_with(|it| {
+        it.on_timeout = LookupTimeoutPolicy::Deliver;
+        it.cache_ttl = 2 * it.timeout;
+    });
     store.may_end.add_permits(1);
     assert_eq!(plan_of(&profiles, "known").await, "free");
     let events = [event_of("u"), event_of("known")];
@@ -312,7 +316,7 @@ async fn counts_are_added_to_the_cache_and_never_twice() {
         }],
     );
     let changes = changes.await.unwrap();
-    profiles.profile_cache.cache.invalidate_all();
+    profiles.forget();
     store.may_end.add_permits(1);
     assert_eq!(orders(&profiles).await, 5);
     profiles.publish(SITE, 4, changes);
