@@ -27,14 +27,16 @@
 //! The rules on the rows of a batch are in `batch.rs`, once for all backends; each backend reads and
 //! writes the rows (`rows.rs`).
 //!
-//! The modules are layers, each of which imports only those below it, and the vocabulary of this file:
+//! The modules are layers. Each imports only those above it in this list:
 //!
-//! 1. `projection.rs` and the `counter_backfill/` that it starts: the readers of the journal.
-//! 2. `service/`: the profiles of one gateway, what the rest of it uses.
-//! 3. `cache/`, of profiles, in front of their store. `sqlite/` and `postgres/`: the stores.
-//! 4. `profile_store.rs`, the seam of the stores; `batch.rs` and `rows.rs` with their rules.
-//! 5. `trait_source/`: the external stores of traits, with their answers in a cache of their own.
-//! 6. `read_through/`: the cache that both are made of. It knows no profiles.
+//! 1. `read_through/`, the cache of any slow source. `activity.rs`, `user_agent.rs`, `details.rs`, `public.rs`.
+//! 2. `trait_source/`: the external stores of traits, behind a cache of their own.
+//! 3. The vocabulary of profiles in this file, which composes the settings and errors of the above.
+//! 4. The rules (`stitch.rs`, `traits.rs`, `tallies.rs`, `batch.rs`), on the rows of any store (`rows.rs`), and the
+//!    seam of the stores (`profile_store.rs`).
+//! 5. `sqlite/` and `postgres/`: the stores. `cache/`: the cache in front of one of them.
+//! 6. `service/`: the profiles of one gateway, which lookups and readers use.
+//! 7. `counter_backfill/`, then `projection.rs`, which starts it: the readers of the journal.
 
 mod activity;
 mod batch;
@@ -70,11 +72,11 @@ pub use identity_groups::IdentityGroupCache;
 pub use postgres::{PostgresProfileStore, SCHEMA};
 pub use profile_store::{
     BackfillStep, ComputedSnapshot, CountedEvent, CounterProgress, CounterStore, ExpiryOutcome,
-    ExpiryRequest, PageProfile, ProfileStore,
+    ExpiryPosition, ExpiryRequest, OldestRecord, PageProfile, ProfileStore,
 };
 pub use projection::{ProfileProjection, ProjectionConfig, update_of};
 pub use public::PublicProfilePaths;
-pub use service::ProfileService;
+pub use service::{ProfileService, VisitorProfile};
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfileStore, node};
 pub use subject::{DailyActivity, SubjectProfile};
 pub use tagway_core::event::identity::{DeviceIdentity, Identity, IdentityKind, identities};
@@ -91,9 +93,7 @@ use tokio::sync::watch;
 use crate::journal::JournalError;
 use crate::postgres::PostgresError;
 use crate::store::{StoreReadError, StoreWriteError};
-use tagway_core::event::{
-    ComputedAttributes, EventTally, JsonObject, ProfileView, SenderRank, identity,
-};
+use tagway_core::event::{EventTally, JsonObject, SenderRank, identity};
 use tagway_settings::SettingsSection;
 
 /// The store of profiles, and of segments with them.
@@ -285,15 +285,6 @@ impl ProfileUpdate {
         let all = self.devices.iter().map(|it| &it.identity).chain(strong.into_iter().flatten());
         all.into_iter().any(|it| it.value == value && it.kind.name() == kind)
     }
-}
-
-/// The known data of an event's visitor.
-#[derive(Clone, Debug, Default)]
-pub struct VisitorProfile {
-    /// The user id and the traits.
-    pub view: Arc<ProfileView>,
-    /// The computed attributes, if they were requested and there is a profile.
-    pub computed: Option<Arc<ComputedAttributes>>,
 }
 
 /// The number of a profile in its store.

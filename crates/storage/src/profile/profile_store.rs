@@ -129,8 +129,22 @@ pub struct PageProfile {
 pub struct ExpiryRequest {
     /// Visitors not seen since this time are removed.
     pub since: i64,
-    /// The position at which the last step ended: a time and a profile.
-    pub after: (i64, ProfileId),
+    /// The position at which the last step ended.
+    pub after: ExpiryPosition,
+}
+
+/// The profile at which a step of removing visitors ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiryPosition {
+    /// The time at which it was last seen.
+    pub last_seen: i64,
+    /// Its number.
+    pub profile: ProfileId,
+}
+
+impl ExpiryPosition {
+    /// The position before all profiles.
+    pub const START: Self = Self { last_seen: i64::MIN, profile: ProfileId(0) };
 }
 
 /// The outcome of one step of removing visitors.
@@ -139,11 +153,17 @@ pub struct ExpiryOutcome {
     /// The removed identities and profiles.
     pub changes: ProfileChanges,
     /// The position of the next step; `None` at the end.
-    pub next: Option<(i64, ProfileId)>,
+    pub next: Option<ExpiryPosition>,
 }
 
-/// The computed attributes of some people, and the last event that is in them.
-pub type ComputedSnapshot = (u64, Vec<Option<ComputedAttributes>>);
+/// The computed attributes of some people.
+#[derive(Clone, Debug)]
+pub struct ComputedSnapshot {
+    /// The last event that is in them.
+    pub upto: u64,
+    /// The attributes, in the order of the request; `None` for those without a profile.
+    pub computed: Vec<Option<ComputedAttributes>>,
+}
 
 /// The progress of one counter's backfill.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,8 +174,8 @@ pub struct CounterProgress {
     pub since: u64,
     /// The last of the earlier events that is counted.
     pub filled: u64,
-    /// The oldest event that the journal still had, and the time it was received, in milliseconds since 1970.
-    pub oldest: Option<(u64, i64)>,
+    /// The oldest event that the journal still had.
+    pub oldest: Option<OldestRecord>,
 }
 
 impl CounterProgress {
@@ -166,10 +186,19 @@ impl CounterProgress {
 
     /// Returns the counted share of these events, from 0 to 1.
     pub fn share(&self) -> f64 {
-        let first = self.oldest.map_or(0, |(seq, _)| seq.saturating_sub(1));
+        let first = self.oldest.map_or(0, |oldest| oldest.seq.saturating_sub(1));
         let (done, all) = (self.filled.saturating_sub(first), self.since.saturating_sub(first));
         if self.is_filled() { 1.0 } else { done as f64 / all.max(1) as f64 }
     }
+}
+
+/// The oldest record that a backfill reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestRecord {
+    /// The number of the event.
+    pub seq: u64,
+    /// The time at which it was received, in milliseconds since 1970.
+    pub received_at: i64,
 }
 
 /// An event from before the counters that count it began.
@@ -192,8 +221,8 @@ pub struct BackfillStep {
     pub counters: Vec<CounterProgress>,
     /// The last event that was read.
     pub upto: u64,
-    /// The first of the events read, and the time it was received.
-    pub oldest: Option<(u64, i64)>,
+    /// The first of the events read.
+    pub oldest: Option<OldestRecord>,
     /// The events to count.
     pub counted_events: Vec<CountedEvent>,
 }

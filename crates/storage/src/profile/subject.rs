@@ -1,9 +1,9 @@
 //! All data known of one person, for the person's right to see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::Identity;
-use crate::journal::PersonNameKind;
+use super::{Identity, IdentityKind};
+use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use tagway_core::event::{ComputedAttributes, EventTally, JsonObject, SenderRank};
 use tagway_core::values::{email, unicode};
 
@@ -44,6 +44,29 @@ impl SubjectProfile {
         let identities = self.identities.iter();
         let identities = identities.map(|(it, _)| (PersonNameKind::of(it.kind), it.value.as_str()));
         identities.chain(self.user_id.as_deref().map(|user| (PersonNameKind::User, user)))
+    }
+}
+
+/// An identity of a profile, as it is stored, of a person who may be to be erased.
+pub(super) struct SubjectIdentity<'r> {
+    pub(super) kind: &'r str,
+    pub(super) value: &'r str,
+    /// True if the profile has a user id.
+    pub(super) is_known: bool,
+    /// The address among the traits of a profile without a user id.
+    pub(super) email_trait: Option<&'r str>,
+}
+
+impl SubjectIdentity<'_> {
+    /// Returns true if one of these names is the profile's. A user to be erased is among the names: any other user is
+    /// another person.
+    pub(super) fn is_among(&self, names: &HashSet<PersonNameDigest>, site: SiteId) -> bool {
+        // An identity of a vendor that was removed counts as a device's.
+        let kind = IdentityKind::from_name(self.kind);
+        let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
+        let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
+        let is_named = is_in(kind, self.value) && (kind == PersonNameKind::User || !self.is_known);
+        is_named || self.email_trait.is_some_and(|address| is_in(PersonNameKind::Email, address))
     }
 }
 

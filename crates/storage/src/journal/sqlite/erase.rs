@@ -11,8 +11,8 @@ use rusqlite::Connection;
 
 use super::super::suppression::{RecordNameMatch, carries};
 use super::super::{
-    ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId, SubjectCursor, SubjectRecord,
-    SubjectRecordPage, SubjectRights,
+    DeadLetterReason, ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId,
+    SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights, UnfinishedErasure,
 };
 use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
@@ -81,7 +81,7 @@ impl SubjectRights for SqliteJournal {
             let (mut from, mut is_clean) = (Some(SubjectCursor::START), true);
             while let Some(at) = from {
                 let SubjectRecordPage { records, next } =
-                    self.run_search_step(site, names.clone(), (at, true)).await?;
+                    self.run_search_step(site, names.clone(), at, true).await?;
                 is_clean &= records.is_empty();
                 from = next;
                 let rows: Vec<SubjectCursor> = records.iter().map(|record| record.at).collect();
@@ -116,9 +116,9 @@ impl SubjectRights for SqliteJournal {
         noted.await.map_err(JournalError::Write)
     }
 
-    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError> {
+    async fn unfinished(&self) -> Result<Vec<UnfinishedErasure>, JournalError> {
         self.read_db(|c| {
-            let mut people: BTreeMap<i64, (SiteId, HashSet<PersonNameDigest>)> = BTreeMap::new();
+            let mut people: BTreeMap<i64, UnfinishedErasure> = BTreeMap::new();
             let mut names = c.prepare_cached(
                 "SELECT person, site, name FROM forgotten
                  WHERE person IN (SELECT person FROM forgotten WHERE erased = 0)",
@@ -126,8 +126,9 @@ impl SubjectRights for SqliteJournal {
             let mut rows = names.query([])?;
             while let Some(row) = rows.next()? {
                 let site = SiteId(row.get(1)?);
-                let (_, names) = people.entry(row.get(0)?).or_insert((site, HashSet::new()));
-                names.insert(PersonNameDigest::from_bytes(row.get(2)?));
+                let new = || UnfinishedErasure { site, names: HashSet::new() };
+                let person = people.entry(row.get(0)?).or_insert_with(new);
+                person.names.insert(PersonNameDigest::from_bytes(row.get(2)?));
             }
             Ok(people.into_values().collect())
         })
@@ -140,7 +141,7 @@ impl SubjectRights for SqliteJournal {
         names: Arc<HashSet<PersonNameDigest>>,
         from: SubjectCursor,
     ) -> Result<SubjectRecordPage, JournalError> {
-        self.run_search_step(site, names, (from, false)).await
+        self.run_search_step(site, names, from, false).await
     }
 }
 
@@ -151,7 +152,8 @@ impl SqliteJournal {
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
-        (from, with_unreadable): (SubjectCursor, bool),
+        from: SubjectCursor,
+        with_unreadable: bool,
     ) -> Result<SubjectRecordPage, JournalError> {
         self.read_db(move |c| {
             let look = SubjectSearch { connection: c, site, names: &names, with_unreadable };
@@ -338,7 +340,7 @@ impl SubjectSearch<'_> {
                 seq: row.get(2)?,
                 reader: Some(ReaderId(row.get(1)?)),
                 time: time(row.get(3)?),
-                reason: Some((row.get(4)?, row.get(5)?)),
+                reason: Some(DeadLetterReason { code: row.get(4)?, detail: row.get(5)? }),
                 body: text_bytes(row, 6)?,
             };
             if !step.take(self, held) {
@@ -446,8 +448,9 @@ mod tests {
         b.journal.suppress(b.site, names(&b, &["bob"])).await.unwrap();
         b.reopen().await;
         let mut unfinished = b.journal.unfinished().await.unwrap();
-        unfinished.sort_by_key(|(_, names)| names.len());
-        assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
+        unfinished.sort_by_key(|person| person.names.len());
+        let of = |names| UnfinishedErasure { site: b.site, names };
+        assert_eq!(unfinished, [of(names(&b, &["bob"])), of((*all).clone())]);
         let is_forgotten =
             |user: &str| b.journal.suppression_list().matches_body(b.site, body(user).as_bytes());
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));

@@ -23,10 +23,13 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::super::{JournalError, PROJECTION, ReaderId, ReaderPosition, SiteId};
+use super::super::{JournalError, ReaderId, ReaderPosition, SiteId};
 use super::disk_budget::label;
 use super::position::position;
-use super::retain::{STEP, expire_dead, first_after, readers, sites, trim, trim_settled};
+use super::retain::{
+    EvictionCounts, STEP, active_readers, expire_dead, first_after, readers, sites, trim,
+    trim_settled,
+};
 use super::{
     MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, outcomes, place, trimmed_to,
 };
@@ -63,15 +66,6 @@ struct EvictionLosses {
     last: Option<Instant>,
     events: u64,
     letters: u64,
-}
-
-/// The events and deliveries that one write evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct EvictionCounts {
-    /// The number of events.
-    pub(super) events: u64,
-    /// Deliveries of active destinations that were lost.
-    pub(super) lost: u64,
 }
 
 impl EvictionProgress {
@@ -266,7 +260,7 @@ fn trim_replayable(connection: &Connection) -> rusqlite::Result<u64> {
 /// Returns the last event up to which every active reader has settled or parked everything.
 fn settled_to(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     let mut upto = newest(connection, site)?;
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
+    for reader in active_readers(connection, site)? {
         upto = upto.min(position(connection, reader)?.cursor);
     }
     Ok(upto)
@@ -288,7 +282,7 @@ pub(super) fn evict_settled(
         .query_map((origin, after_place, last, STEP), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let Some(end) = seqs.last().copied() else { return Ok((EvictionCounts::default(), after)) };
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
+    for reader in active_readers(connection, site)? {
         let mut parked = connection.prepare_cached(
             "SELECT seq FROM parked
              WHERE reader = ? AND seq > ? AND seq <= ? AND body IS NULL ORDER BY seq",
@@ -351,9 +345,9 @@ pub(super) fn evict(
     }
     let mut evicted = EvictionCounts { events: gone.len() as u64, lost: 0 };
     if !gone.is_empty() {
-        for (reader, name, is_active) in readers(connection, site)? {
-            let lost = count_as_dead(connection, reader, &gone)?;
-            if is_active && name != PROJECTION {
+        for reader in readers(connection, site)? {
+            let lost = count_as_dead(connection, reader.id, &gone)?;
+            if reader.is_active_destination() {
                 evicted.lost += lost;
             }
         }
@@ -365,9 +359,9 @@ pub(super) fn evict(
     let end = gaps::gap_end_after(connection, site, trimmed)?;
     trim(connection, site, end)?;
     if seqs.last() == Some(&newest) && end + 1 == newest {
-        let (events, lost) = trim(connection, site, newest)?;
-        evicted.events += events;
-        evicted.lost += lost;
+        let trimmed = trim(connection, site, newest)?;
+        evicted.events += trimmed.events;
+        evicted.lost += trimmed.lost;
     }
     Ok(evicted)
 }

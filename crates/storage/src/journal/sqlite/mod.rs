@@ -49,6 +49,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::append::AppendQueue;
+use self::dead::ReplayWindow;
 use self::evict::EvictionProgress;
 pub use self::schema::MIGRATIONS;
 use super::{
@@ -255,7 +256,7 @@ impl Journal for SqliteJournal {
         let (now, appends, settings) =
             (self.clock.now(), self.append_queue.clone(), self.settings.clone());
         let settle = move |c: &Connection| {
-            settle::settle(c, reader, &settlement, (now, &appends.disk_budget, &settings))
+            settle::settle(c, reader, &settlement, now, &appends.disk_budget, &settings)
         };
         let unkept = self.write_db(settle).await?;
         self.metrics.dead_evicted.inc_by(unkept);
@@ -294,13 +295,13 @@ impl Journal for SqliteJournal {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<u64, JournalError> {
-        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let window = ReplayWindow { reader, from, to };
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, window)).await?;
         let now = self.clock.now();
         let mut replayed = 0;
         for chunk in dead::chunks(range) {
-            replayed += self
-                .write_db(move |c| dead::replay_chunk(c, (reader, site), &chunk, (from, to), now))
-                .await?;
+            replayed +=
+                self.write_db(move |c| dead::replay_chunk(c, window, site, &chunk, now)).await?;
         }
         Ok(replayed)
     }
@@ -311,16 +312,15 @@ impl Journal for SqliteJournal {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<ReplayPlan, JournalError> {
-        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let window = ReplayWindow { reader, from, to };
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, window)).await?;
         let mut plan = ReplayPlan::default();
         for chunk in dead::chunks(range) {
-            let of_chunk = self
-                .read_db(move |c| dead::plan_chunk(c, (reader, site), &chunk, (from, to)))
-                .await?;
+            let of_chunk = self.read_db(move |c| dead::plan_chunk(c, window, site, &chunk)).await?;
             plan.count += of_chunk.count;
             plan.pending += of_chunk.pending;
         }
-        let dead = self.read_db(move |c| dead::dead_in_window(c, reader, (from, to))).await?;
+        let dead = self.read_db(move |c| dead::dead_in_window(c, window)).await?;
         // A letter may be kept longer than its event.
         plan.dead = dead.min(plan.count);
         Ok(plan)

@@ -153,7 +153,8 @@ pub(super) fn store_outcomes(
     connection: &Connection,
     reader: ReaderId,
     ended: &mut [&EndedEvent],
-    (now, detail_chars): (i64, usize),
+    now: i64,
+    detail_chars: usize,
 ) -> rusqlite::Result<()> {
     ended.sort_unstable_by_key(|ended| ended.seq);
     let mut insert = connection.prepare_cached(

@@ -213,14 +213,15 @@ pub(super) fn account(
                 held,
             })
         })?;
-    let oldest_pending = oldest_pending(connection, (reader, site), position.cursor, now)?;
+    let oldest_pending = oldest_pending(connection, reader, site, position.cursor, now)?;
     Ok(ReaderAccount { reader, ledger, oldest_pending })
 }
 
 /// Returns the receive time of the oldest event that the reader has not settled and that is not held.
 fn oldest_pending(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     cursor: u64,
     now: i64,
 ) -> rusqlite::Result<Option<Timestamp>> {

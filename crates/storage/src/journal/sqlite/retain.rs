@@ -82,7 +82,7 @@ pub(super) fn trim_settled(
 ) -> rusqlite::Result<u64> {
     let trimmed = trimmed_to(connection, site)?;
     let mut done = newest(connection, site)?;
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
+    for reader in active_readers(connection, site)? {
         done = done.min(position(connection, reader)?.cursor);
         let parked: Option<u64> = connection
             .prepare_cached("SELECT min(seq) FROM parked WHERE reader = ? AND body IS NULL")?
@@ -106,7 +106,7 @@ pub(super) fn trim_settled(
         upto = row.get(0)?;
     }
     drop(rows);
-    trim(connection, site, upto).map(|(removed, _)| removed)
+    Ok(trim(connection, site, upto)?.events)
 }
 
 /// Returns the site's first event after this one, and the time at which it was received.
@@ -126,22 +126,31 @@ pub(super) fn first_after(
         .optional()
 }
 
+/// The events and deliveries that one write evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EvictionCounts {
+    /// The number of events.
+    pub(super) events: u64,
+    /// Deliveries of active destinations that were lost.
+    pub(super) lost: u64,
+}
+
 /// Removes the site's events up to `upto`, and the gap behind. A reader counts those it had not settled
-/// as dead. Returns the number of events removed, and of lost deliveries of active destinations.
+/// as dead.
 pub(super) fn trim(
     connection: &Connection,
     site: SiteId,
     upto: u64,
-) -> rusqlite::Result<(u64, u64)> {
+) -> rusqlite::Result<EvictionCounts> {
     if upto <= trimmed_to(connection, site)? {
-        return Ok((0, 0));
+        return Ok(EvictionCounts::default());
     }
     let upto = gaps::gap_end_after(connection, site, upto)?;
     let mut lost = 0;
-    for (reader, name, is_active) in readers(connection, site)? {
-        let abandoned = abandon(connection, (reader, site), upto)?;
-        outcomes::trim(connection, reader, upto)?;
-        if is_active && name != PROJECTION {
+    for reader in readers(connection, site)? {
+        let abandoned = abandon(connection, reader.id, site, upto)?;
+        outcomes::trim(connection, reader.id, upto)?;
+        if reader.is_active_destination() {
             lost += abandoned;
         }
     }
@@ -150,13 +159,14 @@ pub(super) fn trim(
         .prepare_cached("DELETE FROM events WHERE place BETWEEN ? AND ?")?
         .execute([place(site, 0), place(site, upto)])?;
     connection.execute("UPDATE sites SET trimmed_to = ? WHERE id = ?", (upto, site.0))?;
-    Ok((removed as u64, lost))
+    Ok(EvictionCounts { events: removed as u64, lost })
 }
 
 /// Counts the reader's unsettled events up to `upto` as dead, and moves it past.
 fn abandon(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     upto: u64,
 ) -> rusqlite::Result<u64> {
     let parked = connection
@@ -180,13 +190,35 @@ fn abandon(
     Ok(abandoned)
 }
 
-/// Returns the site's readers: number, name, and whether they are active.
-pub(super) fn readers(
-    connection: &Connection,
-    site: SiteId,
-) -> rusqlite::Result<Vec<(ReaderId, String, bool)>> {
+/// A reader of a site.
+pub(super) struct SiteReader {
+    pub(super) id: ReaderId,
+    name: String,
+    is_active: bool,
+}
+
+impl SiteReader {
+    /// Returns true if an event that it has not settled is lost with the event.
+    pub(super) fn is_active_destination(&self) -> bool {
+        self.is_active && self.name != PROJECTION
+    }
+}
+
+/// Returns the site's readers.
+pub(super) fn readers(connection: &Connection, site: SiteId) -> rusqlite::Result<Vec<SiteReader>> {
     connection
         .prepare_cached("SELECT id, name, active FROM readers WHERE site = ?")?
-        .query_map([site.0], |row| Ok((ReaderId(row.get(0)?), row.get(1)?, row.get(2)?)))?
+        .query_map([site.0], |row| {
+            Ok(SiteReader { id: ReaderId(row.get(0)?), name: row.get(1)?, is_active: row.get(2)? })
+        })?
         .collect()
+}
+
+/// Returns the site's active readers.
+pub(super) fn active_readers(
+    connection: &Connection,
+    site: SiteId,
+) -> rusqlite::Result<impl Iterator<Item = ReaderId>> {
+    let readers = readers(connection, site)?.into_iter();
+    Ok(readers.filter(|reader| reader.is_active).map(|reader| reader.id))
 }

@@ -20,7 +20,9 @@ pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
     settlement: &ReaderSettlement,
-    (now, room, settings): (Timestamp, &JournalDiskBudget, &JournalSettings),
+    now: Timestamp,
+    room: &JournalDiskBudget,
+    settings: &JournalSettings,
 ) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
     let is_dead = |ended: &EndedEvent| ended.as_dead().is_some();
@@ -49,7 +51,7 @@ pub(super) fn settle(
                 dead += 1;
                 if keeps_letters {
                     let letter = NewDeadLetter { ended, cause, call: call.as_deref(), now };
-                    insert_dead_letter(connection, (reader, site), &letter, settings.letter_chars)?;
+                    insert_dead_letter(connection, reader, site, &letter, settings.letter_chars)?;
                 } else {
                     unkept += 1;
                 }
@@ -57,7 +59,7 @@ pub(super) fn settle(
         }
     }
     let at = now.as_millisecond();
-    outcomes::store_outcomes(connection, reader, &mut kept, (at, settings.detail_chars))?;
+    outcomes::store_outcomes(connection, reader, &mut kept, at, settings.detail_chars)?;
     park(&held, reader, &settlement.park)?;
     // Parked rows of dead letters are removed last: the letter takes its body from them.
     for ended in settlement.ended.iter().filter(|ended| ended.was_parked) {
@@ -173,7 +175,8 @@ struct NewDeadLetter<'l> {
 /// event whose person was erased meanwhile leaves no letter: the reason's detail may quote it.
 fn insert_dead_letter(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     letter: &NewDeadLetter<'_>,
     chars: usize,
 ) -> rusqlite::Result<()> {

@@ -18,7 +18,10 @@ use self::entry::{ProfileCacheEntry, ProfileCacheKey, ProfileCacheKeyRef};
 use super::read_through::{
     ReadOutcome, ReadSource, ReadTasks, ReadThrough, ReadThroughError, ReadThroughPolicy,
 };
-use super::{Identity, ProfileChanges, ProfileError, ProfileId, ProfileSettings, ProfileStore};
+use super::{
+    ComputedSnapshot, Identity, ProfileChanges, ProfileError, ProfileId, ProfileSettings,
+    ProfileStore,
+};
 use crate::journal::SiteId;
 use tagway_core::event::{ComputedAttributes, EventTally, ProfileView};
 
@@ -57,7 +60,7 @@ impl ReadSource<ProfileCacheKey, ProfileCacheEntry, Arc<ProfileError>> for Cache
             Some(&ProfileCacheKey::Computed(site, _)) => {
                 let profile = |key: &ProfileCacheKey| key.computed();
                 let profiles = keys.iter().filter_map(profile).collect();
-                let (upto, computed) = self.0.computed(site, profiles).await?;
+                let ComputedSnapshot { upto, computed } = self.0.computed(site, profiles).await?;
                 let entry = |(key, computed): (&ProfileCacheKey, Option<ComputedAttributes>)| {
                     Some((key.clone(), ProfileCacheEntry::Computed(upto, Arc::new(computed?))))
                 };

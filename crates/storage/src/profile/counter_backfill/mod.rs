@@ -26,7 +26,7 @@ use super::reader_guard::ProfileReaderGuard;
 use super::stitch;
 use super::{
     Activity, BackfillStep, CountedEvent, CounterProgress, CounterStore, EventCounterSet,
-    ProfileChanges, ProfileError, ProfileService, ProfileUpdate,
+    OldestRecord, ProfileChanges, ProfileError, ProfileService, ProfileUpdate,
 };
 use super::{identities, until_changed};
 use crate::journal::{Journal, JournalReadLimits, JournalRecord, SiteId, SuppressionList};
@@ -78,7 +78,7 @@ const GUARD_READER_NAME: &str = "(counters)";
 impl CounterBackfill {
     /// Returns the guard for a site's events.
     pub(super) fn create_guard(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
-        ProfileReaderGuard::new(journal, (site, GUARD_READER_NAME), "counters", STEP.events)
+        ProfileReaderGuard::new(journal, site, GUARD_READER_NAME, "counters", STEP.events)
     }
 
     /// Fills and clears counters until `stop` is cancelled.
@@ -141,7 +141,7 @@ impl CounterBackfill {
         let mut records = self.journal.read(self.site, after, since, STEP).await?;
         self.reader_guard.limit_group(&mut records);
         let section = self.reader_guard.begin_work(&records).await;
-        let filled = self.fill(store, counters, (open, since), &records).await;
+        let filled = self.fill(store, counters, open, since, &records).await;
         section.end().await;
         filled?;
         Ok(BackfillOutcome::Read(records.len()))
@@ -152,17 +152,22 @@ impl CounterBackfill {
         &self,
         store: &dyn CounterStore,
         counters: &dyn EventCounterSet,
-        (open, since): (Vec<CounterProgress>, u64),
+        open: Vec<CounterProgress>,
+        since: u64,
         records: &[JournalRecord],
     ) -> Result<(), ProfileError> {
-        let oldest = records.first().map(|it| (it.seq, it.received_at.as_millisecond()));
+        let oldest = |it: &JournalRecord| OldestRecord {
+            seq: it.seq,
+            received_at: it.received_at.as_millisecond(),
+        };
+        let oldest = records.first().map(oldest);
         let upto = records.last().map_or(since, |last| last.seq);
         let (forgotten, mut deeds) = (self.journal.suppression_list(), Vec::new());
         for (index, record) in records.iter().enumerate() {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            if !self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
+            if !self.reader_guard.skips_poisoned(record.seq, &self.labels, &self.metrics) {
                 deeds.extend(self.counted_event(record, counters, &open, &forgotten));
             }
         }

@@ -103,7 +103,7 @@ impl PostgresProfileStore {
     ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
         let (mut client, number) = self.client(site).await?;
         let transaction = client.transaction().await?;
-        let batch = self.write(&transaction, (site, number), upto, updates).await?;
+        let batch = self.write(&transaction, site, number, upto, updates).await?;
         transaction.commit().await?;
         Ok(batch)
     }
@@ -120,7 +120,7 @@ impl PostgresProfileStore {
             let trying = async {
                 let (mut client, number) = self.client(site).await?;
                 let transaction = client.transaction().await?;
-                self.write(&transaction, (site, number), 0, Arc::new(part.to_vec())).await?;
+                self.write(&transaction, site, number, 0, Arc::new(part.to_vec())).await?;
                 transaction.rollback().await?;
                 Ok(())
             };
@@ -144,7 +144,8 @@ impl PostgresProfileStore {
     async fn write(
         &self,
         transaction: &Transaction<'_>,
-        (site, number): (SiteId, i64),
+        site: SiteId,
+        number: i64,
         upto: u64,
         updates: Arc<Vec<ProfileUpdate>>,
     ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
@@ -301,11 +302,12 @@ impl ProfileStore for PostgresProfileStore {
                 .read_only(true)
                 .start()
                 .await?;
-            let at = projected(&moment, number, &self.node).await?;
+            let upto = projected(&moment, number, &self.node).await?;
             let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
             let mut known = people::computed(&moment, &numbers).await?;
             moment.commit().await?;
-            Ok((at, numbers.iter().map(|profile| known.remove(profile)).collect()))
+            let computed = numbers.iter().map(|profile| known.remove(profile)).collect();
+            Ok(ComputedSnapshot { upto, computed })
         };
         Ok(self.database.with_timeout(reading).await?)
     }
@@ -385,7 +387,7 @@ impl ProfileStore for PostgresProfileStore {
         // Takes as long as there are identities: each statement has its own timeout.
         let transaction = client.transaction().await.map_err(PostgresError::from)?;
         lock(&transaction, number).await?;
-        let changes = people::erase(&transaction, (site, number), &names).await?;
+        let changes = people::erase(&transaction, site, number, &names).await?;
         move_on(&transaction, number).await?;
         transaction.commit().await.map_err(PostgresError::from)?;
         Ok(changes)

@@ -1,21 +1,21 @@
 //! Operations on single profiles: computed attributes, lookup, removal and erasure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
 use super::super::batch::ClaimedProfileDelta;
 use super::super::page_profile::{OWN_KINDS, PageProfileRow as Known};
-use super::super::subject::addresses;
+use super::super::subject::{SubjectIdentity, addresses};
 use super::super::traits::read_ranks;
 use super::super::{
-    DailyActivity, ExpiryOutcome, ExpiryRequest, Identity, IdentityKind, PageProfile,
-    ProfileChanges, ProfileId, SubjectProfile,
+    DailyActivity, ExpiryOutcome, ExpiryPosition, ExpiryRequest, Identity, IdentityKind,
+    PageProfile, ProfileChanges, ProfileId, SubjectProfile,
 };
 use super::load::{DETAILS, details};
 use super::text::{object, optional, rank, text};
-use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::{PostgresError, encoded};
 use tagway_core::event::{ComputedAttributes, EventTally, SenderRank};
 use tagway_core::values::unicode;
@@ -36,17 +36,7 @@ pub(super) async fn computed(
     let statement = client.prepare_cached(&query).await?;
     let mut known = HashMap::new();
     for row in client.query(&statement, &[&profiles]).await? {
-        let own = details(&row)?;
-        let computed = ComputedAttributes {
-            first_seen: row.try_get(7)?,
-            last_seen: row.try_get(8)?,
-            touches: own.touches,
-            device: own.device,
-            place: own.place,
-            consent: own.consent,
-            group_id: own.group,
-            activity: BTreeMap::new(),
-        };
+        let computed = details(&row)?.into_computed(row.try_get(7)?, row.try_get(8)?);
         known.insert(row.try_get(6)?, computed);
     }
     let statement = client
@@ -228,7 +218,7 @@ pub(super) async fn expire(
     site: i64,
     unseen: ExpiryRequest,
 ) -> Result<ExpiryOutcome, PostgresError> {
-    let (at, after) = unseen.after;
+    let ExpiryPosition { last_seen, profile: after } = unseen.after;
     let found = transaction
         .query(
             "SELECT p.id, p.last_seen, EXISTS (
@@ -237,14 +227,15 @@ pub(super) async fn expire(
              WHERE p.site = $1 AND p.user_id IS NULL AND p.last_seen < $2
                  AND (p.last_seen, p.id) > ($3, $4)
              ORDER BY p.last_seen, p.id LIMIT $5",
-            &[&site, &unseen.since, &at, &after.0, &STEP],
+            &[&site, &unseen.since, &last_seen, &after.0, &STEP],
         )
         .await?;
     let mut gone = Vec::new();
     let mut last = None;
     for row in &found {
         let profile: i64 = row.try_get(0)?;
-        last = Some((row.try_get(1)?, ProfileId(profile)));
+        let position = ExpiryPosition { last_seen: row.try_get(1)?, profile: ProfileId(profile) };
+        last = Some(position);
         if !row.try_get::<_, bool>(2)? {
             gone.push(profile);
         }
@@ -333,7 +324,8 @@ fn take(rows: &[Row], profiles: &mut BTreeSet<i64>) -> Result<(), PostgresError>
 /// among the names. Only digests are known, so all identities of the site are read, a step at a time.
 pub(super) async fn erase(
     transaction: &Transaction<'_>,
-    (site, number): (SiteId, i64),
+    site: SiteId,
+    number: i64,
     names: &HashSet<PersonNameDigest>,
 ) -> Result<ProfileChanges, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
@@ -351,16 +343,14 @@ pub(super) async fn erase(
             )
             .await?;
         for row in &rows {
-            let kind = IdentityKind::from_name(row.try_get(0)?);
-            // An identity of a vendor that was removed counts as a device's.
-            let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
-            let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-            // A user to be erased is among the names. Any other user is another person.
-            let is_known: bool = row.try_get(3)?;
-            let is_named =
-                is_in(kind, &text(row, 1)?) && (kind == PersonNameKind::User || !is_known);
-            let address = optional(row, 4)?;
-            if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, &address)) {
+            let (value, email_trait) = (text(row, 1)?, optional(row, 4)?);
+            let identity = SubjectIdentity {
+                kind: row.try_get(0)?,
+                value: &value,
+                is_known: row.try_get(3)?,
+                email_trait: email_trait.as_deref(),
+            };
+            if identity.is_among(names, site) {
                 profiles.insert(row.try_get(2)?);
             }
         }

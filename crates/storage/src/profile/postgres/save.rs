@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
-use super::super::rows::EventNameRank;
-use super::super::tallies::PendingTallies;
+use super::super::rows::{EventNameRank, PendingTallies};
 use super::buffered_rows::{BufferedProfile, PendingRowWrites, PostgresProfileRows};
 use super::text::text;
 use crate::postgres::{PostgresError, encoded, searchable};

@@ -11,7 +11,9 @@ use super::epochs::ChangeEpochs;
 use super::{ReadOutcome, ReadThroughError};
 
 /// The reads in flight.
-pub(super) struct InFlightReads<K, V, E>(Mutex<HashMap<K, Arc<InFlightRead<K, V, E>>>>);
+pub(super) struct InFlightReads<K, V, E>(Mutex<ReadsByKey<K, V, E>>);
+
+type ReadsByKey<K, V, E> = HashMap<K, Arc<InFlightRead<K, V, E>>>;
 
 /// A read in flight.
 pub(super) struct InFlightRead<K, V, E> {
@@ -66,12 +68,19 @@ impl<K: Clone + Eq + Hash, V, E> InFlightReads<K, V, E> {
         keys: Vec<K>,
         epoch: u64,
         permit: OwnedSemaphorePermit,
-    ) -> (Vec<ReadWaiter<K, V, E>>, PendingRead<K, V, E>) {
+    ) -> PendingRead<K, V, E> {
         let read = Arc::new(InFlightRead { keys, epoch, outcome: SetOnce::new() });
-        let waiter = |key: &K| ReadWaiter { key: key.clone(), read: read.clone(), is_own: true };
-        let waiters = read.keys.iter().map(waiter).collect();
         self.0.lock().extend(read.keys.iter().map(|key| (key.clone(), read.clone())));
-        (waiters, PendingRead { in_flight_reads: self.clone(), read, _permit: permit })
+        PendingRead { in_flight_reads: self.clone(), read, _permit: permit }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V, E> PendingRead<K, V, E> {
+    /// Returns a waiter for each key, for the lookup that began the read.
+    pub(super) fn waiters(&self) -> Vec<ReadWaiter<K, V, E>> {
+        let read = &self.read;
+        let waiter = |key: &K| ReadWaiter { key: key.clone(), read: read.clone(), is_own: true };
+        read.keys.iter().map(waiter).collect()
     }
 }
 

@@ -319,7 +319,8 @@ where
         permit: OwnedSemaphorePermit,
     ) -> Vec<ReadWaiter<K, V, E>> {
         let epoch = self.epochs.read().now();
-        let (waiters, pending) = self.in_flight_reads.start(keys, epoch, permit);
+        let pending = self.in_flight_reads.start(keys, epoch, permit);
+        let waiters = pending.waiters();
         self.tasks.spawn(self.clone().complete(pending));
         waiters
     }

@@ -18,20 +18,25 @@ use super::trait_source::{
     TraitKey, TraitSource, TraitSourceError, TraitSourceSettings, TraitSourceSetupError,
 };
 use super::{
-    ChangedProfiles, CounterStore, ExpiryRequest, Identity, IdentityKind, LookupTimeoutPolicy,
-    PageProfile, ProfileChanges, ProfileError, ProfileId, ProfileSettings, ProfileStore,
-    ProfileUpdate, SubjectProfile, UserAgentParser, VisitorProfile, identities,
+    ChangedProfiles, CounterStore, ExpiryPosition, ExpiryRequest, Identity, IdentityKind,
+    LookupTimeoutPolicy, PageProfile, ProfileChanges, ProfileError, ProfileSettings, ProfileStore,
+    ProfileUpdate, SubjectProfile, UserAgentParser, identities,
 };
 use crate::journal::{PersonNameDigest, SiteId};
-use tagway_core::event::{Event, JsonObject, ProfileView};
+use tagway_core::event::{ComputedAttributes, Event, JsonObject, ProfileView};
 use tagway_core::metrics::{Metrics, ReasonLabels, ResultLabels, SharedName};
+
+/// The known data of an event's visitor.
+#[derive(Clone, Debug, Default)]
+pub struct VisitorProfile {
+    /// The user id and the traits.
+    pub view: Arc<ProfileView>,
+    /// The computed attributes, if they were requested and there is a profile.
+    pub computed: Option<Arc<ComputedAttributes>>,
+}
 
 /// The most steps of removing visitors in one round: bounds the round's cost for the writer.
 const EXPIRE_STEPS: usize = 10;
-
-/// The last-seen time and the number of the profile at which the last step ended.
-type ExpiryPosition = (i64, ProfileId);
-const START: ExpiryPosition = (i64::MIN, ProfileId(0));
 
 /// The profiles of one gateway: the store, its cache and the sources of traits.
 pub struct ProfileService {
@@ -310,7 +315,7 @@ impl ProfileService {
     /// Removes some of the unknown visitors who were not seen since then.
     pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
         let (mut after, mut has_removed) =
-            *self.expiring.lock().entry(site).or_insert((START, false));
+            *self.expiring.lock().entry(site).or_insert((ExpiryPosition::START, false));
         for _ in 0..EXPIRE_STEPS {
             let request = ExpiryRequest { since: since.as_millisecond(), after };
             let expired = self.store.expire(site, request).await?;
@@ -320,7 +325,7 @@ impl ProfileService {
                 if has_removed {
                     self.store.forget_names(site).await?;
                 }
-                (after, has_removed) = (START, false);
+                (after, has_removed) = (ExpiryPosition::START, false);
                 break;
             };
             after = next;

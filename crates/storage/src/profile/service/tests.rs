@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::profile::{ActivityCounts, ProfileLimits};
-use tagway_core::event::{ComputedAttributes, EventTally};
+use crate::profile::{ActivityCounts, ProfileId, ProfileLimits};
+use tagway_core::event::EventTally;
 
 const SITE: SiteId = SiteId(1);
 const ORDER: EventTally = EventTally::single(5, 2.0);
@@ -77,7 +77,8 @@ impl ProfileStore for SlowProfileStore {
         self.may_end.acquire().await.unwrap().forget();
         let activity = BTreeMap::from([("Order".to_owned(), tally)]);
         let computed = ComputedAttributes { activity, ..ComputedAttributes::default() };
-        Ok((upto, profiles.iter().map(|_| Some(computed.clone())).collect()))
+        let computed = profiles.iter().map(|_| Some(computed.clone())).collect();
+        Ok(crate::profile::ComputedSnapshot { upto, computed })
     }
 
     async fn expire(

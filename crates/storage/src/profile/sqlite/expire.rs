@@ -4,8 +4,8 @@
 use rusqlite::Connection;
 
 use super::super::batch::ClaimedProfileDelta;
-use super::super::{ExpiryOutcome, ExpiryRequest, ProfileChanges, ProfileId};
-use super::{details, subject};
+use super::super::{ExpiryOutcome, ExpiryPosition, ExpiryRequest, ProfileChanges, ProfileId};
+use super::details;
 use crate::journal::SiteId;
 
 /// Profiles read in one transaction: some milliseconds of the writer's time.
@@ -26,21 +26,23 @@ pub(super) fn expire(
              AND (p.last_seen, p.id) > (?3, ?4)
          ORDER BY p.last_seen, p.id LIMIT ?5",
     )?;
-    let (at, after) = unseen.after;
-    let rows = next.query_map((site.0, unseen.since, at, after.0, STEP), |row| {
+    let ExpiryPosition { last_seen, profile: after } = unseen.after;
+    let rows = next.query_map((site.0, unseen.since, last_seen, after.0, STEP), |row| {
         Ok((ProfileId(row.get(0)?), row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
     })?;
     let found: Vec<_> = rows.collect::<Result<_, _>>()?;
     let mut changes = ProfileChanges::default();
     for (profile, _, has_email) in &found {
         if !has_email {
-            changes.identities.extend(subject::names_of(connection, *profile)?);
-            details::remove(connection, *profile)?;
-            changes.profiles.insert(*profile);
+            details::remove(connection, *profile, &mut changes)?;
         }
     }
     let last = found.last().filter(|_| found.len() == STEP);
-    Ok(ExpiryOutcome { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
+    let position = |(profile, last_seen, _): &(ProfileId, i64, bool)| ExpiryPosition {
+        last_seen: *last_seen,
+        profile: *profile,
+    };
+    Ok(ExpiryOutcome { changes, next: last.map(position) })
 }
 
 /// Adds to the number of the site's profiles made by claims alone. Returns the new number.
@@ -77,9 +79,7 @@ pub(super) fn evict(
     )?;
     let found = oldest.query_map((site.0, excess), |row| Ok(ProfileId(row.get(0)?)))?;
     for profile in found.collect::<Result<Vec<_>, _>>()? {
-        changes.identities.extend(subject::names_of(connection, profile)?);
-        details::remove(connection, profile)?;
-        changes.profiles.insert(profile);
+        details::remove(connection, profile, &mut changes)?;
         changes.evicted += 1;
     }
     Ok(changes)

@@ -225,7 +225,8 @@ impl ProfileStore for SqliteProfileStore {
     ) -> Result<ComputedSnapshot, ProfileError> {
         let found = self.store.read(move |c| {
             let computed = profiles.iter().map(|profile| details::computed(c, *profile));
-            Ok((projected(c, site)?, computed.collect::<Result<_, _>>()?))
+            let computed = computed.collect::<Result<_, _>>()?;
+            Ok(ComputedSnapshot { upto: projected(c, site)?, computed })
         });
         Ok(found.await?)
     }

@@ -3,9 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::details::ProfileDetails;
-use super::super::rows::{EventNameRank, IdentityLink, ProfileRow, ProfileRows};
+use super::super::rows::{EventNameRank, IdentityLink, PendingTallies, ProfileRow, ProfileRows};
 use super::super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
-use super::super::tallies::PendingTallies;
 use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use super::{details, parse};
@@ -63,7 +62,9 @@ impl ProfileRows for SqliteProfileRows<'_> {
                  WHERE profile = ? AND site = ? AND kind = 'anonymous' AND client = ?
                  ORDER BY seen DESC, value LIMIT 1",
             )?
-            .query_row((profile.0, self.site.0, client), |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row((profile.0, self.site.0, client), |row| {
+                Ok(LatestAnonymousId { value: row.get(0)?, seen: row.get(1)? })
+            })
             .optional()
     }
 
@@ -135,7 +136,8 @@ impl ProfileRows for SqliteProfileRows<'_> {
         identity: &Identity,
         profile: ProfileId,
         held: BindingUpdate,
-        (client, at): (Option<&str>, i64),
+        client: Option<&str>,
+        at: i64,
     ) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
@@ -230,7 +232,7 @@ impl ProfileRows for SqliteProfileRows<'_> {
             .collect()
     }
 
-    fn unbind(&mut self, (kind, value): (&str, &str)) -> rusqlite::Result<()> {
+    fn unbind(&mut self, kind: &str, value: &str) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("DELETE FROM identities WHERE site = ? AND kind = ? AND value = ?")?
             .execute((self.site.0, kind, value))
@@ -239,7 +241,8 @@ impl ProfileRows for SqliteProfileRows<'_> {
 
     fn transfer_identity(
         &mut self,
-        (kind, value): (&str, &str),
+        kind: &str,
+        value: &str,
         into: ProfileId,
         claim: i64,
     ) -> rusqlite::Result<()> {
@@ -263,7 +266,7 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 let text = row.get_ref(0)?.as_str()?;
                 let times = serde_json::from_str(row.get_ref(1)?.as_str()?).unwrap_or_default();
                 let ranks = read_ranks(row.get_ref(2)?.as_str()?);
-                Ok(ProfileTraits::new(parse(text), (times, ranks), text.len(), room))
+                Ok(ProfileTraits::new(parse(text), times, ranks, text.len(), room))
             })
     }
 

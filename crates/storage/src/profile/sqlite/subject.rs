@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::page_profile::{OWN_KINDS, PageProfileRow};
-use super::super::subject::addresses;
+use super::super::subject::{SubjectIdentity, addresses};
 use super::super::traits::read_ranks;
 use super::super::{
     Identity, IdentityKind, PageProfile, ProfileChanges, ProfileError, ProfileId, SubjectProfile,
 };
 use super::{details, parse};
-use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::store::{SqliteStore, overwriting};
 use tagway_core::event::SenderRank;
 use tagway_core::values::unicode;
@@ -133,9 +133,7 @@ pub(super) async fn erase(
         overwriting(c, || {
             let mut changes = ProfileChanges::default();
             for profile in profiles {
-                changes.identities.extend(names_of(c, profile)?);
-                details::remove(c, profile)?;
-                changes.profiles.insert(profile);
+                details::remove(c, profile, &mut changes)?;
             }
             Ok(changes)
         })
@@ -143,15 +141,8 @@ pub(super) async fn erase(
     Ok(erased.await?)
 }
 
-pub(super) fn names_of(
-    connection: &Connection,
-    profile: ProfileId,
-) -> rusqlite::Result<Vec<Identity>> {
-    Ok(links_of(connection, profile)?.into_iter().map(|(identity, _)| identity).collect())
-}
-
 /// Reads the names of a profile, each with the rank with which it is linked.
-fn links_of(
+pub(super) fn links_of(
     connection: &Connection,
     profile: ProfileId,
 ) -> rusqlite::Result<Vec<(Identity, SenderRank)>> {
@@ -192,16 +183,13 @@ fn look(
     let (mut found, mut seen, mut last) = (BTreeSet::new(), 0, None);
     while let Some(row) = rows.next()? {
         seen += 1;
-        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
-        // An identity of a vendor that was removed counts as a device's.
-        let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
-        let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-        // A user to be erased is among the names. Any other user is another person.
-        let is_known: bool = row.get(3)?;
-        let address = row.get_ref(4)?.as_str_or_null()?;
-        let is_named =
-            is_in(kind, row.get_ref(1)?.as_str()?) && (kind == PersonNameKind::User || !is_known);
-        if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, address)) {
+        let identity = SubjectIdentity {
+            kind: row.get_ref(0)?.as_str()?,
+            value: row.get_ref(1)?.as_str()?,
+            is_known: row.get(3)?,
+            email_trait: row.get_ref(4)?.as_str_or_null()?,
+        };
+        if identity.is_among(names, site) {
             found.insert(ProfileId(row.get(2)?));
         }
         if seen == LOOK_ROWS {
