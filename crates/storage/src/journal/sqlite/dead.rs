@@ -95,13 +95,10 @@ pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<D
 /// Parks a letter as due now. A letter whose event is parked already stays: an event is in flight once
 /// at a time.
 pub(super) fn retry(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
-    let parked = connection
-        .prepare_cached(
-            "INSERT INTO parked (reader, seq, due_at, attempt, received_at, body)
-             SELECT reader, seq, ?2, 0, received_at, body FROM dead WHERE id = ?1
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute((id, now.as_millisecond()))?;
+    let sql = "INSERT INTO parked (reader, seq, due_at, attempt, received_at, body)
+        SELECT reader, seq, ?2, 0, received_at, body FROM dead WHERE id = ?1
+        ON CONFLICT DO NOTHING";
+    let parked = connection.prepare_cached(sql)?.execute((id, now.as_millisecond()))?;
     if parked == 0 {
         return Ok(false);
     }
@@ -211,10 +208,9 @@ fn split_by_settled(
         seq <= &position.cursor
             || position.ahead.iter().any(|(first, last)| (*first..=*last).contains(seq))
     };
-    let mut seqs = connection.prepare_cached(
-        "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
-         AND received_at >= ?4 AND received_at < ?5",
-    )?;
+    let sql = "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
+        AND received_at >= ?4 AND received_at < ?5";
+    let mut seqs = connection.prepare_cached(sql)?;
     let bounds = (place(site, *chunk.start()), place(site, *chunk.end()));
     let window = (window.from.as_millisecond(), window.to.as_millisecond());
     let seqs: Vec<u64> = seqs
@@ -229,10 +225,9 @@ pub(super) fn dead_in_window(
     ReplayWindow { reader, from, to }: ReplayWindow,
 ) -> rusqlite::Result<u64> {
     let window = (reader.0, from.as_millisecond(), to.as_millisecond());
-    let mut dead = connection.prepare_cached(
-        "SELECT COUNT(DISTINCT seq) FROM dead
-         WHERE reader = ? AND received_at >= ? AND received_at < ?",
-    )?;
+    let sql = "SELECT COUNT(DISTINCT seq) FROM dead
+        WHERE reader = ? AND received_at >= ? AND received_at < ?";
+    let mut dead = connection.prepare_cached(sql)?;
     dead.query_row(window, |row| row.get(0))
 }
 
@@ -270,10 +265,9 @@ pub(super) fn replay_chunk(
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
     let (reader, (done, _)) = (window.reader, split_by_settled(connection, window, site, chunk)?);
-    let mut park = connection.prepare_cached(
-        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
-         ON CONFLICT DO NOTHING",
-    )?;
+    let sql = "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
+        ON CONFLICT DO NOTHING";
+    let mut park = connection.prepare_cached(sql)?;
     let mut replayed = 0_u64;
     for seq in done {
         replayed += u64::from(park.execute((reader.0, seq, now.as_millisecond()))? > 0);

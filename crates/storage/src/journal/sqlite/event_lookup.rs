@@ -106,10 +106,9 @@ fn with_message(
     }
     // The SQL finds the id anywhere in the text; then the event's own id is compared.
     let written = serde_json::to_string(message_id).unwrap_or_default();
-    let mut events = connection.prepare_cached(
-        "SELECT place - ?1, body FROM events
-         WHERE place BETWEEN ?2 AND ?3 AND instr(body, ?4) > 0 ORDER BY place DESC",
-    )?;
+    let sql = "SELECT place - ?1, body FROM events
+        WHERE place BETWEEN ?2 AND ?3 AND instr(body, ?4) > 0 ORDER BY place DESC";
+    let mut events = connection.prepare_cached(sql)?;
     let (first, last) = (place(site, *seqs.start()), place(site, *seqs.end()));
     let bounds = (place(site, 0), first, last, written);
     let mut rows = events.query(bounds)?;

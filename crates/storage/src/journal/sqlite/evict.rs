@@ -283,10 +283,9 @@ pub(super) fn evict_settled(
         .collect::<rusqlite::Result<_>>()?;
     let Some(end) = seqs.last().copied() else { return Ok((EvictionCounts::default(), after)) };
     for reader in active_readers(connection, site)? {
-        let mut parked = connection.prepare_cached(
-            "SELECT seq FROM parked
-             WHERE reader = ? AND seq > ? AND seq <= ? AND body IS NULL ORDER BY seq",
-        )?;
+        let sql = "SELECT seq FROM parked
+            WHERE reader = ? AND seq > ? AND seq <= ? AND body IS NULL ORDER BY seq";
+        let mut parked = connection.prepare_cached(sql)?;
         let parked: Vec<u64> = parked
             .query_map((reader.0, after, end), |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
@@ -303,10 +302,9 @@ pub(super) fn of_rank(
     rank: SenderRank,
 ) -> rusqlite::Result<(Vec<u64>, u64)> {
     let newest = newest(connection, site)?;
-    let mut events = connection.prepare_cached(
-        "SELECT place - ?1, flags >> ?2 & ?3 FROM events
-         WHERE place > ?4 AND place <= ?5 ORDER BY place LIMIT ?6",
-    )?;
+    let sql = "SELECT place - ?1, flags >> ?2 & ?3 FROM events
+        WHERE place > ?4 AND place <= ?5 ORDER BY place LIMIT ?6";
+    let mut events = connection.prepare_cached(sql)?;
     let (origin, after_place) = (place(site, 0), place(site, after));
     let bounds = (origin, RANK_SHIFT, RANK_MASK, after_place, place(site, MAX_SEQ), LOOK_EVENTS);
     let mut rows = events.query(bounds)?;

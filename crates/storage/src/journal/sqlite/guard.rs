@@ -125,9 +125,8 @@ impl InFlightLog for SqliteInFlightLog {
         items: Vec<i64>,
     ) -> Result<(), JournalError> {
         self.write(reader, move |c, reader| {
-            let mut delete = c.prepare_cached(
-                "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?",
-            )?;
+            let sql = "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?";
+            let mut delete = c.prepare_cached(sql)?;
             items
                 .iter()
                 .try_for_each(|item| delete.execute((reader.0.0, &reader.1, item)).map(drop))

@@ -183,16 +183,11 @@ impl Journal for SqliteJournal {
         let name = name.to_owned();
         self.write_db(move |c| {
             let head = newest(c, site)?;
-            c.execute(
-                "INSERT INTO readers (site, name, start_seq, cursor) VALUES (?1, ?2, ?3, ?3)
-                 ON CONFLICT (site, name) DO UPDATE SET active = 1",
-                (site.0, &name, head),
-            )?;
-            c.query_row(
-                "SELECT id FROM readers WHERE site = ? AND name = ?",
-                (site.0, &name),
-                |row| row.get(0).map(ReaderId),
-            )
+            let sql = "INSERT INTO readers (site, name, start_seq, cursor) VALUES (?1, ?2, ?3, ?3)
+                ON CONFLICT (site, name) DO UPDATE SET active = 1";
+            c.execute(sql, (site.0, &name, head))?;
+            let sql = "SELECT id FROM readers WHERE site = ? AND name = ?";
+            c.query_row(sql, (site.0, &name), |row| row.get(0).map(ReaderId))
         })
         .await
     }
@@ -437,11 +432,10 @@ impl Journal for SqliteJournal {
 
 /// Returns the site's newest seq, counting events that have left.
 fn newest(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    let sql = "SELECT place - ?1 FROM events WHERE place BETWEEN ?1 AND ?2
+        ORDER BY place DESC LIMIT 1";
     let last: Option<u64> = connection
-        .prepare_cached(
-            "SELECT place - ?1 FROM events WHERE place BETWEEN ?1 AND ?2
-             ORDER BY place DESC LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row([place(site, 0), place(site, MAX_SEQ)], |row| row.get(0))
         .optional()?;
     match last {

@@ -65,11 +65,8 @@ pub(super) fn usage(connection: &Connection) -> rusqlite::Result<JournalUsage> {
 
 /// Removes dead letters older than `cutoff`.
 pub(super) fn expire_dead(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<u64> {
-    let expired = connection
-        .prepare_cached(
-            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY at LIMIT ?)",
-        )?
-        .execute((cutoff.as_millisecond(), STEP))?;
+    let sql = "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY at LIMIT ?)";
+    let expired = connection.prepare_cached(sql)?.execute((cutoff.as_millisecond(), STEP))?;
     Ok(expired as u64)
 }
 
@@ -92,10 +89,9 @@ pub(super) fn trim_settled(
         }
     }
     // Rows are counted, not numbers: between them may be gaps.
-    let mut next = connection.prepare_cached(
-        "SELECT place - ?1, received_at < ?4 FROM events
-         WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?5",
-    )?;
+    let sql = "SELECT place - ?1, received_at < ?4 FROM events
+        WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?5";
+    let mut next = connection.prepare_cached(sql)?;
     let (after, last) = (place(site, trimmed), place(site, done));
     let mut rows = next.query((place(site, 0), after, last, cutoff.as_millisecond(), STEP))?;
     let mut upto = trimmed;
@@ -115,11 +111,10 @@ pub(super) fn first_after(
     site: SiteId,
     after: u64,
 ) -> rusqlite::Result<Option<(u64, Timestamp)>> {
+    let sql = "SELECT place - ?1, received_at FROM events
+        WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT 1";
     connection
-        .prepare_cached(
-            "SELECT place - ?1, received_at FROM events
-             WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row((place(site, 0), place(site, after), place(site, MAX_SEQ)), |row| {
             Ok((row.get(0)?, time(row.get(1)?)))
         })
@@ -182,10 +177,8 @@ fn abandon(
         set_position(connection, reader, &in_order(&position, upto))?;
     }
     if abandoned + missed > 0 {
-        connection.execute(
-            "UPDATE readers SET dead = dead + ?, missed = missed - ? WHERE id = ?",
-            (abandoned, missed, reader.0),
-        )?;
+        let sql = "UPDATE readers SET dead = dead + ?, missed = missed - ? WHERE id = ?";
+        connection.execute(sql, (abandoned, missed, reader.0))?;
     }
     Ok(abandoned)
 }

@@ -182,12 +182,10 @@ impl PostgresProfileStore {
         let evicted = people::evict(transaction, number, census, self.limits.claimed_max).await?;
         notes.forget(&evicted.profiles);
         changes.add(evicted);
+        let sql = "INSERT INTO projected VALUES ($1, $2, $3)
+            ON CONFLICT (site, node) DO UPDATE SET seq = excluded.seq";
         transaction
-            .execute(
-                "INSERT INTO projected VALUES ($1, $2, $3)
-                 ON CONFLICT (site, node) DO UPDATE SET seq = excluded.seq",
-                &[&number, &self.node, &i64::try_from(upto).unwrap_or(i64::MAX)],
-            )
+            .execute(sql, &[&number, &self.node, &i64::try_from(upto).unwrap_or(i64::MAX)])
             .await?;
         let version = move_on(transaction, number).await?;
         Ok((changes, notes, version))
@@ -253,14 +251,11 @@ impl ProfileStore for PostgresProfileStore {
             let (client, number) = self.client(site).await?;
             let kinds: Vec<_> = identities.iter().map(|it| it.kind.name()).collect();
             let values: Vec<_> = identities.iter().map(|it| encoded(&it.value)).collect();
-            let statement = client
-                .prepare_cached(
-                    "SELECT w.n, p.id, p.user_id, p.traits
-                     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w (kind, value, n)
-                     JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value
-                     JOIN profiles p ON p.id = i.profile",
-                )
-                .await?;
+            let sql = "SELECT w.n, p.id, p.user_id, p.traits
+                FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w (kind, value, n)
+                JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value
+                JOIN profiles p ON p.id = i.profile";
+            let statement = client.prepare_cached(sql).await?;
             let mut found = vec![None; identities.len()];
             for row in client.query(&statement, &[&number, &kinds, &values]).await? {
                 let view = ProfileView {
@@ -353,13 +348,9 @@ impl ProfileStore for PostgresProfileStore {
             let (mut client, number) = self.client(site).await?;
             let transaction = client.transaction().await?;
             lock(&transaction, number).await?;
-            transaction
-                .execute(
-                    "DELETE FROM event_names WHERE site = $1
-                     AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)",
-                    &[&number],
-                )
-                .await?;
+            let sql = "DELETE FROM event_names WHERE site = $1
+                AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)";
+            transaction.execute(sql, &[&number]).await?;
             transaction.commit().await?;
             Ok(())
         };

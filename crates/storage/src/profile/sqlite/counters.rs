@@ -55,11 +55,9 @@ impl CounterStore for SqliteProfileStore {
 
 fn follow(c: &Connection, site: SiteId, at: u64, names: &[String]) -> rusqlite::Result<()> {
     // Otherwise, after a crash, the projection would count events again that the backfill counts.
-    c.prepare_cached(
-        "INSERT INTO projected VALUES (?1, ?2)
-         ON CONFLICT (site) DO UPDATE SET seq = max(seq, excluded.seq)",
-    )?
-    .execute((site.0, at))?;
+    let sql = "INSERT INTO projected VALUES (?1, ?2)
+        ON CONFLICT (site) DO UPDATE SET seq = max(seq, excluded.seq)";
+    c.prepare_cached(sql)?.execute((site.0, at))?;
     let known: Vec<String> = c
         .prepare_cached("SELECT name FROM counters WHERE site = ?")?
         .query_map([site.0], |row| row.get(0))?
@@ -110,13 +108,18 @@ fn fill(
     let mut is_there = Vec::with_capacity(step.counters.len());
     for counter in &step.counters {
         let filled = step.upto.min(counter.since).max(counter.filled);
-        let changed = c
-            .prepare_cached(
-                "UPDATE counters SET filled = ?1, oldest = coalesce(oldest, ?2),
-                     oldest_at = coalesce(oldest_at, ?3)
-                 WHERE site = ?4 AND name = ?5 AND since = ?6 AND filled = ?7",
-            )?
-            .execute((filled, seq, at, site.0, &counter.name, counter.since, counter.filled))?;
+        let sql = "UPDATE counters SET filled = ?1, oldest = coalesce(oldest, ?2),
+                oldest_at = coalesce(oldest_at, ?3)
+            WHERE site = ?4 AND name = ?5 AND since = ?6 AND filled = ?7";
+        let changed = c.prepare_cached(sql)?.execute((
+            filled,
+            seq,
+            at,
+            site.0,
+            &counter.name,
+            counter.since,
+            counter.filled,
+        ))?;
         is_there.push(changed > 0);
     }
     let mut rows = SqliteProfileRows::new(c, site);
@@ -166,12 +169,9 @@ fn dropped(c: &Connection, site: SiteId) -> rusqlite::Result<Option<i64>> {
 }
 
 fn clear(c: &Connection, event: i64) -> rusqlite::Result<()> {
-    let removed = c
-        .prepare_cached(
-            "DELETE FROM activity WHERE (profile, event, day) IN (
-                 SELECT profile, event, day FROM activity WHERE event = ? LIMIT ?)",
-        )?
-        .execute((event, CLEAR))?;
+    let sql = "DELETE FROM activity WHERE (profile, event, day) IN (
+        SELECT profile, event, day FROM activity WHERE event = ? LIMIT ?)";
+    let removed = c.prepare_cached(sql)?.execute((event, CLEAR))?;
     if removed < CLEAR {
         c.prepare_cached("DELETE FROM event_names WHERE id = ?")?.execute([event])?;
         c.prepare_cached("DELETE FROM dropped_counters WHERE event = ?")?.execute([event])?;

@@ -38,11 +38,10 @@ pub(super) fn write(
     let text =
         |object: &JsonObject| serde_json::to_string(object).unwrap_or_else(|_| "{}".to_owned());
     let ProfileDetails { touches, device, place, consent, group, stated } = details;
+    let sql = "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
+        stated = ? WHERE id = ?";
     connection
-        .prepare_cached(
-            "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
-                 stated = ? WHERE id = ?",
-        )?
+        .prepare_cached(sql)?
         .execute((
             text(touches),
             text(device),
@@ -64,11 +63,10 @@ pub(super) fn computed(
     let read = |row: &Row<'_>| Ok(details(row)?.into_computed(row.get(6)?, row.get(7)?));
     let known = connection.prepare_cached(&query)?.query_row([profile.0], read).optional()?;
     let Some(mut computed) = known else { return Ok(None) };
-    let mut statement = connection.prepare_cached(
-        "SELECT n.name, sum(a.count), min(a.first), max(a.last), sum(a.sum)
-         FROM activity a JOIN event_names n ON n.id = a.event
-         WHERE a.profile = ? GROUP BY a.event",
-    )?;
+    let sql = "SELECT n.name, sum(a.count), min(a.first), max(a.last), sum(a.sum)
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ? GROUP BY a.event";
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([profile.0])?;
     while let Some(row) = rows.next()? {
         let tally = EventTally {
@@ -87,11 +85,10 @@ pub(super) fn activity(
     connection: &Connection,
     profile: ProfileId,
 ) -> rusqlite::Result<Vec<DailyActivity>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
-         FROM activity a JOIN event_names n ON n.id = a.event
-         WHERE a.profile = ? ORDER BY a.day, n.name",
-    )?;
+    let sql = "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ? ORDER BY a.day, n.name";
+    let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([profile.0], |row| {
         let tally = EventTally {
             count: row.get(2)?,
