@@ -67,7 +67,7 @@ pub struct DeadLetterReason {
 /// A person whose erasure has begun and is not recorded as done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnfinishedErasure {
-    /// The site.
+    /// The site that the person visited.
     pub site: SiteId,
     /// The person's suppressed names.
     pub names: HashSet<PersonNameDigest>,

@@ -190,7 +190,8 @@ impl ProfileStore for SqliteProfileStore {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
         let found = self.store.read(move |c| {
-            let sql = "SELECT p.id, p.user_id, p.traits FROM identities i JOIN profiles p ON p.id = i.profile
+            let sql = "SELECT p.id, p.user_id, p.traits
+                FROM identities i JOIN profiles p ON p.id = i.profile
                 WHERE i.site = ? AND i.kind = ? AND i.value = ?";
             let mut statement = c.prepare_cached(sql)?;
             let find = |identity: &Identity| {
