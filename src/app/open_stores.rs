@@ -16,8 +16,7 @@ use tagway_delivery::{DeliveryContext, DeliveryDispatcher};
 use tagway_storage::journal::{self, AppendDurability, SqliteJournal};
 use tagway_storage::postgres::{self, PostgresDatabase};
 use tagway_storage::profile::{
-    self, ChangedProfiles, ObservedStore, PostgresProfileStore, ProfileService, ProfileStore,
-    SqliteProfileStore,
+    self, ChangedProfiles, PostgresProfileStore, ProfileService, ProfileStore, SqliteProfileStore,
 };
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 
@@ -70,9 +69,9 @@ pub(super) async fn open(
         }
     };
     let changed = Arc::new(ChangedProfiles::new(settings.segments.realtime_people));
-    let backend = Arc::new(ObservedStore::new(backend, changed.clone()));
     let (settings, metrics) = (&settings.profiles, metrics.clone());
-    let profiles = Arc::new(ProfileService::new(backend, settings, metrics, runtime.clone()));
+    let profiles = ProfileService::new(backend, settings, metrics, runtime.clone());
+    let profiles = Arc::new(profiles.with_changed(changed.clone()));
     Ok(OpenedStores { journal, profiles, store, changed, database })
 }
 

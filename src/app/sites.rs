@@ -94,7 +94,7 @@ impl RunningSites {
             let id = self.open(site).await?;
             let (profiles, source) = (&self.deps.profiles, site.profiles.source.as_ref());
             profiles
-                .set_source((id, &site.name), source, settings.egress.allow_private)
+                .set_source(id, &site.name, source, settings.egress.allow_private)
                 .with_context(|| format!("the trait source of the site {}", site.name))?;
             setups.push(GatewaySiteSetup {
                 id,

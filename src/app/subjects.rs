@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{ExportPage, ForgetReport, ReaderSummary, SubjectError};
 use tagway_storage::journal::{
     Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
-    SubjectRecord, SubjectRights as _,
+    SubjectRecord, SubjectRights as _, UnfinishedErasure,
 };
 use tagway_storage::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
 
@@ -66,7 +66,7 @@ impl SubjectService {
             // Before the readers have identified the cause of the abort, the guard would suspect erasing too.
             guard.wait_for_careful_readers(GUARD_WAIT_LIMIT).await;
         }
-        for (site, names) in people {
+        for UnfinishedErasure { site, names } in people {
             let (care, person) =
                 (Arc::new(guard.watch(site, GUARD_READER_NAME)), person_number(&names));
             if care.is_poisoned(person) {
@@ -252,8 +252,8 @@ fn row(
         }),
         SubjectCursor::Dead(id) => json!({
             "kind": "dead", "id": id, "seq": seq, "at": time, "destination": destination,
-            "reason": held.reason.as_ref().map(|(code, _)| code),
-            "detail": held.reason.as_ref().map(|(_, detail)| detail),
+            "reason": held.reason.as_ref().map(|reason| &reason.code),
+            "detail": held.reason.as_ref().map(|reason| &reason.detail),
             "event": event,
         }),
     }

@@ -3,6 +3,8 @@
 //! It holds what one value or one key can get wrong: names, types, units, ranges, words, missing keys. Relations between
 //! settings, and the content of languages such as rules and templates, are checked by the program alone.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::description::{Setting, SettingKind, SettingsTable};
@@ -20,74 +22,151 @@ const SIZE: &str = r"^\s*[0-9]+\s*(B|[KMGT]i?B)\s*$";
 const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
 /// Returns the JSON Schema of a file with these tables.
-pub fn json_schema(root: &SettingsTable) -> Value {
+pub fn json_schema(root: &'static SettingsTable) -> Value {
+    let mut writer = SchemaWriter::default();
     let settings: Vec<_> = root.settings().collect();
-    let mut schema = table("", &settings, true);
-    if let Value::Object(schema) = &mut schema {
-        schema.insert("$schema".to_owned(), DIALECT.into());
-        schema.insert("title".to_owned(), "Configuration of Tagway".into());
-    }
+    let mut schema = writer.table("", &settings, true);
+    schema["$schema"] = DIALECT.into();
+    schema["title"] = "Configuration of Tagway".into();
+    schema["definitions"] = Value::Object(writer.definitions);
     schema
 }
 
-/// Returns the schema of a table under a key. `is_whole`: the table is not completed by another one with defaults, so
-/// that its required keys must be there.
-fn table(name: &str, settings: &[&Setting], is_whole: bool) -> Value {
-    let mut properties = Map::new();
-    let mut conditions = Vec::new();
-    for setting in settings {
-        properties.insert(setting.name.to_owned(), of_setting(setting));
-        if let SettingKind::TableBy(key, variants) = setting.kind {
-            let variants = variants();
-            let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
-            properties.insert(key.to_owned(), json!({ "anyOf": [{ "enum": names }, expanded()] }));
-            for (value, lists) in variants {
-                let settings: Vec<&Setting> = lists.into_iter().flatten().collect();
-                conditions.extend(variant(setting.name, (key, value), &settings, is_whole));
+/// The tables that the schema has so far, each once under a name.
+#[derive(Default)]
+struct SchemaWriter {
+    definitions: Map<String, Value>,
+    names: HashMap<(*const SettingsTable, bool), String>,
+}
+
+impl SchemaWriter {
+    /// Returns a reference to the schema of the table under this key. `is_whole`: the table is not completed by another
+    /// one with defaults, so that its required keys must be there.
+    fn reference(&mut self, key: &str, below: &'static SettingsTable, is_whole: bool) -> Value {
+        let place = (std::ptr::from_ref(below), is_whole);
+        let name = match self.names.get(&place) {
+            Some(name) => name.clone(),
+            None => {
+                let mut name = key.to_owned();
+                while self.definitions.contains_key(&name) {
+                    name.push('_');
+                }
+                self.definitions.insert(name.clone(), Value::Null);
+                self.names.insert(place, name.clone());
+                let schema = self.table(key, &below.settings().collect::<Vec<_>>(), is_whole);
+                self.definitions.insert(name.clone(), schema);
+                name
+            }
+        };
+        json!({ "$ref": format!("#/definitions/{name}") })
+    }
+
+    fn table(&mut self, key: &str, settings: &[&'static Setting], is_whole: bool) -> Value {
+        let mut properties = Map::new();
+        let mut conditions = Vec::new();
+        for setting in settings {
+            properties.insert(setting.name.to_owned(), self.setting(setting));
+            if let SettingKind::TableBy(by, variants) = setting.kind {
+                let variants = variants();
+                let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
+                properties
+                    .insert(by.to_owned(), json!({ "anyOf": [{ "enum": names }, expanded()] }));
+                for (value, lists) in variants {
+                    let settings: Vec<&Setting> = lists.into_iter().flatten().collect();
+                    conditions.push(self.variant(setting.name, (by, value), &settings, is_whole));
+                }
             }
         }
-    }
-    for former in FORMER_NAMES.iter().filter(|it| it.tables.contains(&name)) {
-        if let Some(mut schema) = properties.get(former.name).cloned() {
-            schema["deprecated"] = true.into();
-            properties.insert(former.former.to_owned(), schema);
+        for former in FORMER_NAMES.iter().filter(|it| it.tables.contains(&key)) {
+            if let Some(mut schema) = properties.get(former.name).cloned() {
+                schema["deprecated"] = true.into();
+                properties.insert(former.former.to_owned(), schema);
+            }
         }
+        for retired in RETIRED_SETTINGS.iter().filter(|it| it.tables.contains(&key)) {
+            properties.insert(retired.key.to_owned(), json!({ "deprecated": true }));
+        }
+        let mut schema =
+            json!({ "type": "object", "properties": properties, "additionalProperties": false });
+        let required: Vec<&str> =
+            settings.iter().filter(|it| it.is_required).map(|it| it.name).collect();
+        if is_whole && !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        if !conditions.is_empty() {
+            schema["allOf"] = Value::Array(conditions);
+        }
+        schema
     }
-    for retired in RETIRED_SETTINGS.iter().filter(|it| it.tables.contains(&name)) {
-        properties.insert(retired.key.to_owned(), json!({ "deprecated": true }));
+
+    /// Returns the condition on the table `name` where `key` has this value. In client mode only the page calls the
+    /// vendor: no key of the table is required then, and others may stay.
+    fn variant(
+        &mut self,
+        name: &str,
+        (key, value): (&str, &str),
+        settings: &[&'static Setting],
+        is_whole: bool,
+    ) -> Value {
+        let is_value = json!({ "properties": { key: { "const": value } }, "required": [key] });
+        let is_client =
+            json!({ "properties": { "mode": { "const": "client" } }, "required": ["mode"] });
+        let mut then = json!({ "properties": { name: self.table(name, settings, is_whole) } });
+        if is_whole && settings.iter().any(|setting| setting.is_required) {
+            then["required"] = json!([name]);
+        }
+        json!({ "if": { "allOf": [is_value, { "not": is_client }] }, "then": then })
     }
-    let mut schema =
-        json!({ "type": "object", "properties": properties, "additionalProperties": false });
-    let required: Vec<&str> =
-        settings.iter().filter(|it| it.is_required).map(|it| it.name).collect();
-    if is_whole && !required.is_empty() {
-        schema["required"] = json!(required);
+
+    fn setting(&mut self, setting: &'static Setting) -> Value {
+        let text = || json!({ "type": "string" });
+        let mut schema = match &setting.kind {
+            SettingKind::Text | SettingKind::Secret | SettingKind::Path | SettingKind::Form(_) => {
+                text()
+            }
+            SettingKind::Word(words) => json!({ "anyOf": [{ "enum": words }, expanded()] }),
+            SettingKind::Boolean => json!({ "type": "boolean" }),
+            SettingKind::Integer(min, i64::MAX) => json!({ "type": "integer", "minimum": min }),
+            SettingKind::Integer(min, max) => {
+                json!({ "type": "integer", "minimum": min, "maximum": max })
+            }
+            SettingKind::Number(min, max) => {
+                json!({ "type": "number", "minimum": min, "maximum": max })
+            }
+            SettingKind::Duration => pattern(DURATION),
+            SettingKind::PositiveDuration => pattern(POSITIVE_DURATION),
+            SettingKind::Size => pattern(SIZE),
+            SettingKind::Texts | SettingKind::Secrets => {
+                json!({ "type": "array", "items": text() })
+            }
+            SettingKind::TextTable | SettingKind::HeaderTable => {
+                json!({ "type": "object", "additionalProperties": text() })
+            }
+            SettingKind::Tree => json!({}),
+            SettingKind::TableBy(..) => json!({ "type": "object" }),
+            SettingKind::Table(below) => return self.reference(setting.name, below, false),
+            SettingKind::Tables(below) => {
+                json!({ "type": "array", "items": self.reference(setting.name, below, true) })
+            }
+            SettingKind::NamedTables(below) => {
+                let each = self.reference(setting.name, below, false);
+                json!({ "type": "object", "additionalProperties": each })
+            }
+        };
+        if !setting.doc.is_empty() {
+            schema["description"] = setting.doc.into();
+        }
+        if let Some(value) = setting.default_value() {
+            schema["default"] = value;
+        }
+        if let SettingKind::Form(form) = setting.kind {
+            schema["title"] = form.into();
+        }
+        schema
     }
-    if !conditions.is_empty() {
-        schema["allOf"] = Value::Array(conditions);
-    }
-    schema
 }
 
-/// Returns the conditions of the table `name` where `key` has this value. In client mode only the page calls the
-/// vendor: no key of the table is required then, and others may stay.
-fn variant(
-    name: &str,
-    (key, value): (&str, &str),
-    settings: &[&Setting],
-    is_whole: bool,
-) -> Option<Value> {
-    let is_value = json!({ "properties": { key: { "const": value } }, "required": [key] });
-    let is_client =
-        json!({ "properties": { "mode": { "const": "client" } }, "required": ["mode"] });
-    let schema = table(name, settings, is_whole);
-    let mut then = json!({ "properties": { name: schema } });
-    if is_whole && settings.iter().any(|setting| setting.is_required) {
-        then["required"] = json!([name]);
-    }
-    Some(json!({ "if": { "allOf": [is_value, { "not": is_client }] }, "then": then }))
-}
-
+/// Returns the schema of a text whose value only the program knows.
 fn expanded() -> Value {
     json!({ "type": "string", "pattern": EXPANDED })
 }
@@ -95,52 +174,4 @@ fn expanded() -> Value {
 /// Returns the schema of a text of one form, or one that is expanded.
 fn pattern(form: &str) -> Value {
     json!({ "type": "string", "pattern": format!("({form})|{EXPANDED}") })
-}
-
-fn of_setting(setting: &Setting) -> Value {
-    let text = || json!({ "type": "string" });
-    let mut schema = match &setting.kind {
-        SettingKind::Text | SettingKind::Secret | SettingKind::Path | SettingKind::Form(_) => {
-            text()
-        }
-        SettingKind::Word(words) => json!({ "anyOf": [{ "enum": words }, expanded()] }),
-        SettingKind::Boolean => json!({ "type": "boolean" }),
-        SettingKind::Integer(min, i64::MAX) => json!({ "type": "integer", "minimum": min }),
-        SettingKind::Integer(min, max) => {
-            json!({ "type": "integer", "minimum": min, "maximum": max })
-        }
-        SettingKind::Number(min, max) => {
-            json!({ "type": "number", "minimum": min, "maximum": max })
-        }
-        SettingKind::Duration => pattern(DURATION),
-        SettingKind::PositiveDuration => pattern(POSITIVE_DURATION),
-        SettingKind::Size => pattern(SIZE),
-        SettingKind::Texts | SettingKind::Secrets => json!({ "type": "array", "items": text() }),
-        SettingKind::TextTable | SettingKind::HeaderTable => {
-            json!({ "type": "object", "additionalProperties": text() })
-        }
-        SettingKind::Tree => json!({}),
-        SettingKind::TableBy(..) => json!({ "type": "object" }),
-        SettingKind::Table(below) => {
-            table(setting.name, &below.settings().collect::<Vec<_>>(), false)
-        }
-        SettingKind::Tables(below) => {
-            let item = table(setting.name, &below.settings().collect::<Vec<_>>(), true);
-            json!({ "type": "array", "items": item })
-        }
-        SettingKind::NamedTables(below) => {
-            let each = table(setting.name, &below.settings().collect::<Vec<_>>(), false);
-            json!({ "type": "object", "additionalProperties": each })
-        }
-    };
-    if !setting.doc.is_empty() {
-        schema["description"] = setting.doc.into();
-    }
-    if let Some(value) = setting.default_value() {
-        schema["default"] = value;
-    }
-    if let SettingKind::Form(form) = setting.kind {
-        schema["title"] = form.into();
-    }
-    schema
 }

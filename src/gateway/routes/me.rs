@@ -57,7 +57,7 @@ async fn public_profile(arrived: &SiteRequest<'_>) -> Result<JsonObject, Request
     }
     let found = profiles.of_visitor(site.id, &visitor.visitor.id, public.wants_computed()).await;
     match found {
-        Ok(found) => Ok(public.of(&found)),
+        Ok(found) => Ok(public.of(&found.view, found.computed.as_deref())),
         Err(error) => {
             tracing::warn!(%error, "GET /me failed: the visitor's profile cannot be read");
             Err(RequestRejection::Unread)

@@ -94,7 +94,7 @@ impl RuleCounterProgress {
             let (is_filled, share) = known.map_or((false, 0.0), |it| (it.is_filled(), it.share()));
             counting.is_filled &= is_filled;
             counting.share = counting.share.min(share);
-            let since = known.and_then(|it| it.oldest).map(|(_, at)| at);
+            let since = known.and_then(|it| it.oldest).map(|oldest| oldest.received_at);
             counting.since_ms = counting.since_ms.max(since);
         }
         Some(counting)

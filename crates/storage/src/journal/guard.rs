@@ -88,19 +88,25 @@ impl Default for PoisonGuard {
     }
 }
 
+/// The traces of the run before this one.
+pub(super) struct PreviousRun {
+    /// True if it was cut off.
+    pub(super) is_aborted: bool,
+    /// The records in flight at aborted starts.
+    pub(super) suspects: BTreeMap<GuardedReaderKey, SuspectCounts>,
+}
+
 impl PoisonGuard {
     pub(super) fn new(
         notes: Box<dyn InFlightLog>,
-        (is_after_abort, suspects): (bool, BTreeMap<GuardedReaderKey, SuspectCounts>),
+        previous: PreviousRun,
         poison_starts: u32,
     ) -> Self {
-        let (is_after_abort, suspects) =
-            (is_after_abort && poison_starts > 0, Mutex::new(suspects));
         Self {
             in_flight_log: Some(notes),
-            is_after_abort,
+            is_after_abort: previous.is_aborted && poison_starts > 0,
             poison_starts,
-            suspects,
+            suspects: Mutex::new(previous.suspects),
             ..Self::default()
         }
     }

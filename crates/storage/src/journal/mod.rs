@@ -26,7 +26,10 @@ pub use outcome::{
 };
 pub use settings::{AppendDurability, JOURNAL_SETTINGS, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
-pub use subject::{ErasureCounts, SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights};
+pub use subject::{
+    DeadLetterReason, ErasureCounts, SubjectCursor, SubjectRecord, SubjectRecordPage,
+    SubjectRights, UnfinishedErasure,
+};
 pub use suppression::{PersonNameDigest, PersonNameKind, SuppressionList};
 
 use std::sync::Arc;

@@ -49,10 +49,28 @@ pub struct SubjectRecord {
     pub reader: Option<ReaderId>,
     /// The time at which it was received or, for a dead letter, at which it died.
     pub time: Timestamp,
-    /// The reason of a dead letter: code and detail.
-    pub reason: Option<(String, String)>,
+    /// The reason, if it is a dead letter.
+    pub reason: Option<DeadLetterReason>,
     /// The canonical event as JSON.
     pub body: Bytes,
+}
+
+/// The reason of a dead letter.
+#[derive(Clone, Debug)]
+pub struct DeadLetterReason {
+    /// The reason's code.
+    pub code: String,
+    /// The reason's detail for operators; may be empty.
+    pub detail: String,
+}
+
+/// A person whose erasure has begun and is not recorded as done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnfinishedErasure {
+    /// The site that the person visited.
+    pub site: SiteId,
+    /// The person's suppressed names.
+    pub names: HashSet<PersonNameDigest>,
 }
 
 /// One step of a search through all tables.
@@ -100,7 +118,7 @@ pub trait SubjectRights: Send + Sync {
     ) -> Result<(), JournalError>;
 
     /// Returns the people whose erasure has begun and is not recorded as done.
-    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError>;
+    async fn unfinished(&self) -> Result<Vec<UnfinishedErasure>, JournalError>;
 
     /// Returns the person's records behind `from`, one bounded step.
     async fn read_subject_records(

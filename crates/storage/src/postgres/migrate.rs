@@ -58,13 +58,9 @@ pub(super) async fn apply(
             transaction.batch_execute(step).await?;
         }
         let version = i64::try_from(part.steps.len()).unwrap_or(i64::MAX);
-        transaction
-            .execute(
-                "INSERT INTO migrations VALUES ($1, $2)
-                 ON CONFLICT (name) DO UPDATE SET version = excluded.version",
-                &[&part.name, &version],
-            )
-            .await?;
+        let sql = "INSERT INTO migrations VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+        transaction.execute(sql, &[&part.name, &version]).await?;
     }
     transaction.commit().await?;
     Ok(())

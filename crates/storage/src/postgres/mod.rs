@@ -281,12 +281,8 @@ impl PostgresDatabase {
         if let Some(number) = number {
             return Ok(number);
         }
-        client
-            .execute(
-                "INSERT INTO sites (name) VALUES ($1) ON CONFLICT DO NOTHING",
-                &[&encoded(&name)],
-            )
-            .await?;
+        let sql = "INSERT INTO sites (name) VALUES ($1) ON CONFLICT DO NOTHING";
+        client.execute(sql, &[&encoded(&name)]).await?;
         let row =
             client.query_one("SELECT id FROM sites WHERE name = $1", &[&encoded(&name)]).await?;
         let number = row.try_get(0)?;

@@ -106,7 +106,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             UpdateOwner::Nobody => return Ok(()),
         };
         for other in &verdict.absorbed {
-            self.absorb(*other, profile, (update, &verdict))?;
+            self.absorb(*other, profile, update, &verdict)?;
         }
         self.count(profile, update, verdict.rank)?;
         self.update_details(profile, update, &verdict)?;
@@ -118,11 +118,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         // A repeated alias is the latest again, so it is not remembered.
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
-            self.cache_delta.remember_statement(
-                (profile, verdict.rank),
-                statement,
-                stitch::time(update)..due,
-            );
+            let times = stitch::time(update)..due;
+            self.cache_delta.remember_statement(profile, verdict.rank, statement, times);
         }
         Ok(())
     }
@@ -134,7 +131,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         rank: SenderRank,
     ) -> Result<(), R::Error> {
         let Some(seen) = &update.activity else { return Ok(()) };
-        self.tallies.count(&mut self.rows, profile, (seen, rank), stitch::time(update))
+        self.tallies.count(&mut self.rows, profile, seen, rank, stitch::time(update))
     }
 
     /// Applies the event's touch, device, place, consent and group to the profile.
@@ -292,7 +289,7 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
                 }
             };
             if is_news {
-                self.rows.bind(identity, profile, held, (client, at))?;
+                self.rows.bind(identity, profile, held, client, at)?;
             }
             let noted = binding.as_ref().filter(|_| !is_news);
             due = due.min(noted.map_or(at, |known| held.known_since(known, at)) + LAST_SEEN_LAG_MS);
@@ -328,7 +325,8 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         &mut self,
         from: ProfileId,
         into: ProfileId,
-        (update, verdict): (&ProfileUpdate, &StitchDecision),
+        update: &ProfileUpdate,
+        verdict: &StitchDecision,
     ) -> Result<(), R::Error> {
         self.cache_delta.change(from);
         self.cache_delta.change(into);
@@ -356,10 +354,10 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             };
             if has_room {
                 let claim = if is_claimed(&kind, &value) { verdict.claim } else { 0 };
-                self.rows.transfer_identity((&kind, &value), into, claim)?;
+                self.rows.transfer_identity(&kind, &value, into, claim)?;
             } else {
                 self.changes.identities_refused += 1;
-                self.rows.unbind((&kind, &value))?;
+                self.rows.unbind(&kind, &value)?;
             }
             if let Some(kind) = known {
                 self.changes.identities.insert(Identity { kind, value });

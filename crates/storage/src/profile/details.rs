@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Activity;
-use tagway_core::event::{JsonObject, SenderRank};
+use tagway_core::event::{ComputedAttributes, JsonObject, SenderRank};
 
 /// The most categories of consent that are kept.
 const MAX_CATEGORIES: usize = 64;
@@ -54,6 +54,17 @@ struct ConsentProvenance {
 }
 
 impl ProfileDetails {
+    /// Returns the computed attributes of a person who was seen at these times, without their activity.
+    pub(super) fn into_computed(
+        self,
+        first_seen: Option<i64>,
+        last_seen: Option<i64>,
+    ) -> ComputedAttributes {
+        let Self { touches, device, place, consent, group: group_id, stated: _ } = self;
+        let times = ComputedAttributes { first_seen, last_seen, ..ComputedAttributes::default() };
+        ComputedAttributes { touches, device, place, consent, group_id, ..times }
+    }
+
     /// Applies an activity. Returns true if it changed anything but times.
     pub(super) fn apply_activity(
         &mut self,

@@ -26,20 +26,35 @@
 //!
 //! The rules on the rows of a batch are in `batch.rs`, once for all backends; each backend reads and
 //! writes the rows (`rows.rs`).
+//!
+//! The modules are layers. Each imports only those above it in this list:
+//!
+//! 1. `read_through/`, the cache of any slow source. `activity.rs`, `user_agent.rs`, `details.rs`, `public.rs`.
+//! 2. `trait_source/`: the external stores of traits, behind a cache of their own.
+//! 3. The vocabulary of profiles in this file, which composes the settings and errors of the above.
+//! 4. The rules (`stitch.rs`, `traits.rs`, `tallies.rs`, `batch.rs`), on the rows of any store (`rows.rs`), and the
+//!    seam of the stores (`profile_store.rs`).
+//! 5. `sqlite/` and `postgres/`: the stores. `cache/`: the cache in front of one of them.
+//! 6. `service/`: the profiles of one gateway, which lookups and readers use.
+//! 7. `counter_backfill/`, then `projection.rs`, which starts it: the readers of the journal.
 
 mod activity;
 mod batch;
 mod cache;
+mod changed_profiles;
 mod counter_backfill;
 mod details;
 mod identity_groups;
-mod observed_store;
 mod page_profile;
 mod postgres;
+mod profile_store;
 mod projection;
 mod public;
+mod read_through;
 mod reader_guard;
 mod rows;
+mod service;
+mod settings;
 mod sqlite;
 mod statement_cache;
 mod stitch;
@@ -52,279 +67,43 @@ mod traits;
 mod user_agent;
 
 pub use activity::{Activity, EmptyCounterSet, EventCounterSet};
-pub use cache::{ProfileService, VisitorProfile};
-pub use counter_backfill::{
-    BackfillStep, CountedEvent, CounterBackfill, CounterProgress, CounterStore,
-};
+pub use changed_profiles::ChangedProfiles;
+pub use counter_backfill::CounterBackfill;
 pub use identity_groups::IdentityGroupCache;
-pub use observed_store::{ChangedProfiles, ObservedStore};
 pub use postgres::{PostgresProfileStore, SCHEMA};
+pub use profile_store::{
+    BackfillStep, ComputedSnapshot, CountedEvent, CounterProgress, CounterStore, ExpiryOutcome,
+    ExpiryPosition, ExpiryRequest, OldestRecord, PageProfile, ProfileStore,
+};
 pub use projection::{ProfileProjection, ProjectionConfig, update_of};
 pub use public::PublicProfilePaths;
+pub use service::{ProfileService, VisitorProfile};
+pub use settings::{
+    LookupTimeoutPolicy, PROFILE_SETTINGS, ProfileBackend, ProfileLimits, ProfileSettings,
+    SITE_PROFILE_SETTINGS, SiteProfileSettings,
+};
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfileStore, node};
 pub use subject::{DailyActivity, SubjectProfile};
 pub use tagway_core::event::identity::{DeviceIdentity, Identity, IdentityKind, identities};
 pub use trait_source::{TraitSourceError, TraitSourceSettings};
 pub use user_agent::UserAgentParser;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::journal::{JournalError, PersonNameDigest, SiteId};
+use crate::journal::JournalError;
 use crate::postgres::PostgresError;
 use crate::store::{StoreReadError, StoreWriteError};
-use tagway_core::event::{
-    ComputedAttributes, EventTally, JsonObject, ProfileView, SenderRank, identity,
-};
-use tagway_settings::{Setting, SettingsSection, SettingsTable};
-
-/// The described settings of `[profiles]`.
-pub const PROFILE_SETTINGS: &[Setting] = &[
-    Setting::word("store", &["sqlite", "postgres"]).default("sqlite").doc(
-        "where profiles and segments are stored: \"sqlite\" in data_dir, or \
-             \"postgres\", which several gateways may share ([postgres]). The journal is \
-             always in data_dir. Data is not moved from one store to the other",
-    ),
-    Setting::size("cache_bytes")
-        .default("16MiB")
-        .doc("limit of profiles in memory; others are read from the store on demand"),
-    Setting::duration("cache_idle")
-        .default("30m")
-        .doc("an unused profile leaves memory after this time: a session's length"),
-    Setting::positive_duration("cache_ttl").default("24h").doc(
-        "any profile leaves memory after this time. Changes by this gateway are visible \
-             at once; changes by other programs in the same store only after this time",
-    ),
-    Setting::positive_duration("timeout").default("2s").doc(
-        "for reading the profiles of the visitors of a group of events. A slower read \
-             continues, and its result is cached",
-    ),
-    Setting::integer("max_concurrent_lookups", 1, 100_000).default("64").doc(
-        "limit of reads of the store at once, each for the visitors of a group of \
-             events: more than destinations start at a time, few enough for a slow store",
-    ),
-    Setting::word("on_timeout", &["wait", "deliver"]).default("wait").doc(
-        "when timeout is over: \"wait\" and read again, or \"deliver\" the events with \
-             the profiles in memory. Both are counted. With \"deliver\", events also do not \
-             wait for profiles that cannot be written",
-    ),
-    Setting::size("traits_bytes")
-        .default("32KiB")
-        .doc("limit of one profile's traits, as JSON; further traits are rejected and counted"),
-    Setting::size("claimed_traits_bytes").default("32KiB").doc(
-        "the part of it that senders without proof may fill. All of it is safe, because \
-             claimed traits are removed when a server or a proven visitor needs the space",
-    ),
-    Setting::integer("identities", 1, 100_000).default("1000").doc(
-        "limit of one profile's devices of each kind (anonymous ids, cookies, each \
-             vendor's ids); further ones are counted but not linked, so that one visitor \
-             cannot slow down all others. Proven devices replace claimed ones",
-    ),
-    Setting::integer("event_names", 0, 1_000_000).default("1000").doc(
-        "limit of event names that are counted for one site; further names are not \
-             counted, because anyone can invent names. A name that no profile has any more \
-             is removed. Servers and proven visitors have a limit of the same size of their \
-             own. Names in segments, mappings and public are always counted",
-    ),
-    Setting::integer("claimed_max", 1, 1_000_000_000).default("2_000_000").doc(
-        "limit of profiles of one site without data from a server or a proven visitor, \
-             because anyone can invent user ids. Above it, the profiles that were inactive \
-             longest are removed and counted. About 1 KB of disk each",
-    ),
-];
-
-/// The described settings of `[site_defaults.profiles]`.
-pub const SITE_PROFILE_SETTINGS: &[Setting] = &[
-    Setting::boolean("activity").example("true").doc(
-        "true: stores for every visitor, known or not, how often and when they did what, \
-             their campaign and referrer, device, place and consent; false: stores data of \
-             identified people only, and only their ids and traits. Unset, it is stored if \
-             something uses it: a segment with such a condition or a sync, a mapping, or \
-             public",
-    ),
-    Setting::positive_duration("anonymous_retain")
-        .default("90d")
-        .doc("an unknown visitor without activity for this time is deleted"),
-    Setting::texts("public").default("[]").doc(
-        "the values that GET /me returns to a page about its visitor, by the first-party \
-             cookie: [\"traits.plan\", \"activity[\\\"Order Completed\\\"].count\", ...]. \
-             Anyone who uses the browser can read them; empty, there is no /me. Values of a \
-             user are returned only if a login proof, or a server that sent both the \
-             cookie's id and the user id, linked the browser to the user, until a reset. \
-             Otherwise /me returns the values that the cookie alone collected, or nothing if \
-             the visitor also has an id that pages can write. If other browsers added data \
-             to a user's profile by such ids, only proven values are returned",
-    ),
-    Setting::table("source", &SettingsTable(&[trait_source::TRAIT_SOURCE_SETTINGS])),
-];
-
-/// The store of profiles, and of segments with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProfileBackend {
-    /// The embedded database.
-    Sqlite,
-    /// The PostgreSQL database that gateways share.
-    Postgres,
-}
-
-impl ProfileBackend {
-    const ALL: [(&str, Self); 2] = [("sqlite", Self::Sqlite), ("postgres", Self::Postgres)];
-}
-
-/// The settings `[profiles]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProfileSettings {
-    /// The store that keeps the profiles.
-    pub store: ProfileBackend,
-    /// Memory for recently used profiles, in bytes.
-    pub cache_bytes: u64,
-    /// The time for which an unused profile stays in memory.
-    pub cache_idle: Duration,
-    /// The time for which any profile stays in memory.
-    pub cache_ttl: Duration,
-    /// The longest lookup of the visitors of some events.
-    pub timeout: Duration,
-    /// The most concurrent reads of the store.
-    pub max_concurrent_lookups: usize,
-    /// The policy for events whose visitors could not be looked up.
-    pub on_timeout: LookupTimeoutPolicy,
-    /// The limits of one profile.
-    pub limits: ProfileLimits,
-}
-
-/// The policy for events whose visitors could not be looked up in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookupTimeoutPolicy {
-    /// Deliver the events with cached profiles only.
-    Deliver,
-    /// Keep the events pending, and look their visitors up again.
-    Wait,
-}
-
-/// The limits of one profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProfileLimits {
-    /// The most bytes of its traits as JSON.
-    pub traits_bytes: usize,
-    /// The part of these bytes that claims may fill.
-    pub claimed_traits_bytes: usize,
-    /// The most devices of each kind: anonymous ids, cookies, ids of each vendor.
-    pub identities: usize,
-    /// The most names of events that are counted at one site: of names that only claims gave, and as
-    /// many of others.
-    pub event_names: usize,
-    /// The most profiles of one site made by claims alone.
-    pub claimed_max: u64,
-}
-
-impl ProfileLimits {
-    /// Returns limits without a separate share for claims.
-    pub const fn new(traits_bytes: usize, identities: usize, event_names: usize) -> Self {
-        let (claimed_traits_bytes, claimed_max) = (traits_bytes, u64::MAX);
-        Self { traits_bytes, claimed_traits_bytes, identities, event_names, claimed_max }
-    }
-}
-
-/// The settings `profiles` of a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteProfileSettings {
-    /// True if every event counts, those of unknown visitors as well; otherwise only events that
-    /// identify a visitor are read.
-    pub activity: bool,
-    /// The time for which an unknown visitor is kept without being seen.
-    pub anonymous_retain: Duration,
-    /// The parts of a profile that pages may know of their own visitor.
-    pub public: PublicProfilePaths,
-    /// The external source of traits, if there is one.
-    pub source: Option<TraitSourceSettings>,
-}
-
-impl SiteProfileSettings {
-    /// Reads `profiles` of a site. Without an explicit value the site decides whether `activity` is
-    /// needed.
-    pub fn read(section: &mut SettingsSection<'_>) -> Self {
-        section.describe(SITE_PROFILE_SETTINGS);
-        Self {
-            activity: section.opt_boolean("activity").unwrap_or_default(),
-            anonymous_retain: section.duration("anonymous_retain"),
-            public: PublicProfilePaths::read(section),
-            source: TraitSourceSettings::read(&mut section.section("source")),
-        }
-    }
-}
-
-/// The most user ids of one profile. It has one, unless the site's servers state that several are the
-/// same person's; a profile with more changes of account than this is no person.
-const MAX_USERS: usize = 16;
-
-/// The most e-mail addresses of one profile: more than a person uses, fewer than a shared till sees.
-const MAX_EMAILS: usize = 16;
+use tagway_core::event::{EventTally, JsonObject, SenderRank, identity};
+use tagway_settings::SettingsSection;
 
 /// The lag, in milliseconds, of stored times that only advance: when a profile, a device or a trait was
 /// last seen. Otherwise every event of a known person would be a write, even without news.
 const LAST_SEEN_LAG_MS: i64 = 3_600_000;
-
-impl ProfileLimits {
-    /// Returns the most identities of this kind that a profile may have.
-    fn of(self, kind: IdentityKind) -> usize {
-        match kind {
-            IdentityKind::User => MAX_USERS,
-            IdentityKind::Email => MAX_EMAILS,
-            IdentityKind::Anonymous
-            | IdentityKind::Visitor
-            | IdentityKind::Ga
-            | IdentityKind::Fbp
-            | IdentityKind::Device(_) => self.identities,
-        }
-    }
-}
-
-impl ProfileSettings {
-    /// Reads `[profiles]`.
-    pub fn read(section: &mut SettingsSection<'_>) -> Self {
-        section.describe(PROFILE_SETTINGS);
-        Self {
-            store: section.choice("store", &ProfileBackend::ALL),
-            cache_bytes: section.size("cache_bytes"),
-            cache_idle: section.duration("cache_idle"),
-            cache_ttl: section.duration("cache_ttl"),
-            timeout: section.duration("timeout"),
-            max_concurrent_lookups: section.integer("max_concurrent_lookups"),
-            on_timeout: section.choice(
-                "on_timeout",
-                &[("wait", LookupTimeoutPolicy::Wait), ("deliver", LookupTimeoutPolicy::Deliver)],
-            ),
-            limits: ProfileLimits {
-                traits_bytes: section.byte_count("traits_bytes"),
-                claimed_traits_bytes: section.byte_count("claimed_traits_bytes"),
-                identities: section.integer("identities"),
-                event_names: section.integer("event_names"),
-                claimed_max: section.integer("claimed_max"),
-            },
-        }
-    }
-
-    /// Returns the settings for tests.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn small(limits: ProfileLimits) -> Self {
-        let minute = Duration::from_secs(60);
-        Self {
-            store: ProfileBackend::Sqlite,
-            cache_bytes: 1 << 20,
-            cache_idle: minute,
-            cache_ttl: minute,
-            timeout: minute,
-            max_concurrent_lookups: 64,
-            on_timeout: LookupTimeoutPolicy::Wait,
-            limits,
-        }
-    }
-}
 
 /// The statements of one event about its visitor's identity.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -391,38 +170,6 @@ impl ProfileChanges {
     }
 }
 
-/// The part of a profile that a page may know by the gateway's cookie.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PageProfile {
-    /// The number of the profile.
-    pub profile: ProfileId,
-    /// The user id and the traits; of a shared profile the proven traits only.
-    pub view: ProfileView,
-    /// True if the page may know the computed parts as well.
-    pub is_whole: bool,
-}
-
-/// One step of the removal of visitors not seen for long. Times are milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpiryRequest {
-    /// Visitors not seen since this time are removed.
-    pub since: i64,
-    /// The position at which the last step ended: a time and a profile.
-    pub after: (i64, ProfileId),
-}
-
-/// The outcome of one step of removing visitors.
-#[derive(Clone, Debug, Default)]
-pub struct ExpiryOutcome {
-    /// The removed identities and profiles.
-    pub changes: ProfileChanges,
-    /// The position of the next step; `None` at the end.
-    pub next: Option<(i64, ProfileId)>,
-}
-
-/// The computed attributes of some people, and the last event that is in them.
-pub type ComputedSnapshot = (u64, Vec<Option<ComputedAttributes>>);
-
 /// The reason why the profiles failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -453,82 +200,6 @@ pub enum ProfileError {
     /// A step panicked, which is a mistake in the program.
     #[error("an event ends the transaction that it is in")]
     Panicked,
-}
-
-/// The store of profiles. One implementation per backend. Its methods fail if the database cannot be read or written.
-#[async_trait]
-pub trait ProfileStore: Send + Sync {
-    /// Returns the last event of the site that is in the profiles.
-    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError>;
-
-    /// Applies updates in order and records that everything up to `upto` is in the profiles, as
-    /// one transaction.
-    async fn apply(
-        &self,
-        site: SiteId,
-        upto: u64,
-        updates: Vec<ProfileUpdate>,
-    ) -> Result<ProfileChanges, ProfileError>;
-
-    /// Finds the profiles that these identities name, in their order.
-    async fn find(
-        &self,
-        site: SiteId,
-        identities: Vec<Identity>,
-    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
-
-    /// Finds the part of a profile that the page of the browser with this cookie id may know.
-    async fn find_page_profile(
-        &self,
-        site: SiteId,
-        id: String,
-    ) -> Result<Option<PageProfile>, ProfileError>;
-
-    /// Reads the computed attributes of these profiles, in their order, and the last event that is in them.
-    async fn computed(
-        &self,
-        site: SiteId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<ComputedSnapshot, ProfileError>;
-
-    /// Removes some of the unknown visitors not seen for long.
-    async fn expire(
-        &self,
-        site: SiteId,
-        unseen: ExpiryRequest,
-    ) -> Result<ExpiryOutcome, ProfileError>;
-
-    /// Returns those of these names of events under which something is counted.
-    async fn counted_names(
-        &self,
-        site: SiteId,
-        names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError>;
-
-    /// Removes the names of events that no profile has any more.
-    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;
-
-    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
-    /// id.
-    async fn subjects(
-        &self,
-        site: SiteId,
-        name: String,
-    ) -> Result<Vec<SubjectProfile>, ProfileError>;
-
-    /// Erases the profiles that one of these names is an identity of, except those of users who are not
-    /// among the names.
-    async fn erase(
-        &self,
-        site: SiteId,
-        names: Arc<HashSet<PersonNameDigest>>,
-    ) -> Result<ProfileChanges, ProfileError>;
-
-    /// Returns the store of counters' progress; `None` if the backend has none, so that counters count
-    /// from when they are made.
-    fn counters(&self) -> Option<&dyn CounterStore> {
-        None
-    }
 }
 
 /// Returns when the value changed: never, once its sender is gone.

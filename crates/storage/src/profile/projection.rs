@@ -108,7 +108,8 @@ impl ProfileProjection {
         let labels = SiteLabels { site: name };
         let care = ProfileReaderGuard::new(
             &*journal,
-            (site, PROJECTION),
+            site,
+            PROJECTION,
             "profiles",
             COUNTED_READ_LIMITS.events,
         );
@@ -329,7 +330,7 @@ impl ProfileProjection {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            if self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
+            if self.reader_guard.skips_poisoned(record.seq, &self.labels, &self.metrics) {
                 continue;
             }
             if !forgotten.matches_body(self.site, &record.body) {

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::VisitorProfile;
-use tagway_core::event::JsonObject;
+use tagway_core::event::{ComputedAttributes, JsonObject, ProfileView};
 use tagway_settings::SettingsSection;
 
 /// The members of a profile with which paths begin.
@@ -65,10 +64,10 @@ impl PublicProfilePaths {
     }
 
     /// Returns the public part of a visitor's profile, in the form of the whole.
-    pub fn of(&self, found: &VisitorProfile) -> JsonObject {
-        let mut whole = found.computed.as_ref().map(|it| it.members()).unwrap_or_default();
-        whole.insert("traits".to_owned(), Value::Object(found.view.traits.clone()));
-        whole.insert("user_id".to_owned(), found.view.user_id.clone().into());
+    pub fn of(&self, view: &ProfileView, computed: Option<&ComputedAttributes>) -> JsonObject {
+        let mut whole = computed.map(ComputedAttributes::members).unwrap_or_default();
+        whole.insert("traits".to_owned(), Value::Object(view.traits.clone()));
+        whole.insert("user_id".to_owned(), view.user_id.clone().into());
         let mut public = JsonObject::new();
         for path in &self.0 {
             copy(&whole, &mut public, path);
@@ -122,12 +121,10 @@ fn parse(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
-    use tagway_core::event::{ComputedAttributes, EventTally, ProfileView};
+    use tagway_core::event::EventTally;
 
     #[test]
     fn paths_are_keys_with_dots_or_in_brackets() {
@@ -149,17 +146,12 @@ mod tests {
             json!({ "plan": "pro", "email": "jo@x.example", "address": { "street": "1" } });
         let traits = traits.as_object().unwrap().clone();
         let activity = [("Order".to_owned(), EventTally::single(5, 7.0))].into();
-        let found = VisitorProfile {
-            view: Arc::new(ProfileView { user_id: Some("u".into()), traits }),
-            computed: Some(Arc::new(ComputedAttributes {
-                activity,
-                ..ComputedAttributes::default()
-            })),
-        };
+        let view = ProfileView { user_id: Some("u".into()), traits };
+        let computed = ComputedAttributes { activity, ..ComputedAttributes::default() };
         let expected =
             json!({ "traits": { "plan": "pro" }, "activity": { "Order": { "count": 1 } } });
-        assert_eq!(Value::Object(public.of(&found)), expected);
+        assert_eq!(Value::Object(public.of(&view, Some(&computed))), expected);
         assert!(public.wants_computed());
-        assert_eq!(PublicProfilePaths::default().of(&found), JsonObject::new());
+        assert_eq!(PublicProfilePaths::default().of(&view, Some(&computed)), JsonObject::new());
     }
 }

@@ -17,7 +17,8 @@ impl ProfileReaderGuard {
     /// Creates the guard of the reader with this name, which reads at most `step` records in one step.
     pub(super) fn new(
         journal: &dyn Journal,
-        (site, reader): (SiteId, &str),
+        site: SiteId,
+        reader: &str,
         what: &'static str,
         step: usize,
     ) -> Self {
@@ -59,11 +60,7 @@ impl ProfileReaderGuard {
     }
 
     /// Returns true if a record is set aside, since the process died over it repeatedly. Logs and counts it.
-    pub(super) fn skips_poisoned(
-        &self,
-        seq: u64,
-        (labels, metrics): (&SiteLabels, &Metrics),
-    ) -> bool {
+    pub(super) fn skips_poisoned(&self, seq: u64, labels: &SiteLabels, metrics: &Metrics) -> bool {
         if !self.reader_guard.is_poisoned(i64::try_from(seq).unwrap_or(i64::MAX)) {
             return false;
         }

@@ -1,12 +1,13 @@
 //! The rows that a batch needs from a backend: profiles, their names and their activity. All in one
 //! transaction; each change is visible to later reads.
 
+use std::collections::BTreeMap;
+
 use super::details::ProfileDetails;
 use super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
-use super::tallies::PendingTallies;
 use super::traits::{ProfileTraits, TraitByteLimits, TraitChanges};
 use super::{Identity, IdentityKind, ProfileId};
-use tagway_core::event::SenderRank;
+use tagway_core::event::{EventTally, SenderRank};
 
 /// A profile's row, without traits and identities. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +62,9 @@ impl EventNameRank {
     }
 }
 
+/// The collected counts, by profile, event and day.
+pub(super) type PendingTallies = BTreeMap<(ProfileId, i64, i64), EventTally>;
+
 /// The rows of one site in one transaction.
 pub(super) trait ProfileRows {
     /// The error of a row that cannot be read or written.
@@ -96,7 +100,8 @@ pub(super) trait ProfileRows {
         identity: &Identity,
         profile: ProfileId,
         held: BindingUpdate,
-        seen: (Option<&str>, i64),
+        client: Option<&str>,
+        at: i64,
     ) -> Result<(), Self::Error>;
 
     /// Raises the rank with which an identity is linked, and sets its times, if the profile has it.
@@ -127,13 +132,14 @@ pub(super) trait ProfileRows {
     /// Returns the profile's identities, in the order of their kinds and values.
     fn names_of(&mut self, profile: ProfileId) -> Result<Vec<IdentityLink>, Self::Error>;
 
-    /// Removes an identity, by kind and value.
-    fn unbind(&mut self, name: (&str, &str)) -> Result<(), Self::Error>;
+    /// Removes an identity.
+    fn unbind(&mut self, kind: &str, value: &str) -> Result<(), Self::Error>;
 
-    /// Moves an identity, by kind and value, to another profile, which claims it.
+    /// Moves an identity to another profile, which claims it.
     fn transfer_identity(
         &mut self,
-        name: (&str, &str),
+        kind: &str,
+        value: &str,
         into: ProfileId,
         claim: i64,
     ) -> Result<(), Self::Error>;

@@ -141,7 +141,8 @@ impl StatementCacheDelta {
     /// Remembers a statement that its profile has in full; it changes nothing at these times.
     pub(super) fn remember_statement(
         &mut self,
-        (holder, rank): (ProfileId, SenderRank),
+        holder: ProfileId,
+        rank: SenderRank,
         statement: u64,
         times: Range<i64>,
     ) {

@@ -137,7 +137,10 @@ pub(super) struct BindingUpdate {
 }
 
 /// The newest anonymous id that a client used with a profile, and the time it was seen.
-pub(super) type LatestAnonymousId = (String, i64);
+pub(super) struct LatestAnonymousId {
+    pub(super) value: String,
+    pub(super) seen: i64,
+}
 
 /// The reason for which the owner takes identities.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -424,7 +427,7 @@ fn reset<E>(
     for (device, binding) in update.devices.iter().zip(devices) {
         let (None, Some(client)) = (binding, &device.client) else { continue };
         for profile in &recent {
-            let Some((value, seen)) = mate(*profile, client)? else { continue };
+            let Some(LatestAnonymousId { value, seen }) = mate(*profile, client)? else { continue };
             let is_mate = |d: &DeviceIdentity| {
                 d.identity.kind == IdentityKind::Anonymous && d.identity.value == value
             };

@@ -1,9 +1,8 @@
-//! A person's rights over the profiles: show and erase.
+//! All data known of one person, for the person's right to see it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
-use super::{Identity, ProfileError, ProfileService};
+use super::{Identity, IdentityKind};
 use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
 use tagway_core::event::{ComputedAttributes, EventTally, JsonObject, SenderRank};
 use tagway_core::values::{email, unicode};
@@ -48,6 +47,29 @@ impl SubjectProfile {
     }
 }
 
+/// An identity of a profile, as it is stored, of a person who may be to be erased.
+pub(super) struct SubjectIdentity<'r> {
+    pub(super) kind: &'r str,
+    pub(super) value: &'r str,
+    /// True if the profile has a user id.
+    pub(super) is_known: bool,
+    /// The address among the traits of a profile without a user id.
+    pub(super) email_trait: Option<&'r str>,
+}
+
+impl SubjectIdentity<'_> {
+    /// Returns true if one of these names is the profile's. A user to be erased is among the names: any other user is
+    /// another person.
+    pub(super) fn is_among(&self, names: &HashSet<PersonNameDigest>, site: SiteId) -> bool {
+        // An identity of a vendor that was removed counts as a device's.
+        let kind = IdentityKind::from_name(self.kind);
+        let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
+        let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
+        let is_named = is_in(kind, self.value) && (kind == PersonNameKind::User || !self.is_known);
+        is_named || self.email_trait.is_some_and(|address| is_in(PersonNameKind::Email, address))
+    }
+}
+
 /// Returns the addresses under which a name may stand among traits, in lower case: none if it is no address.
 pub(super) fn addresses(name: &str) -> Vec<String> {
     if !name.contains('@') {
@@ -57,53 +79,4 @@ pub(super) fn addresses(name: &str) -> Vec<String> {
     let mut all: Vec<String> = written.collect();
     all.extend(email::identity(name).filter(|address| !all.contains(address)));
     all
-}
-
-impl ProfileService {
-    /// Returns those of these names of events under which nothing is counted.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be read.
-    pub async fn uncounted(
-        &self,
-        site: SiteId,
-        mut names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError> {
-        let counted = self.store.counted_names(site, names.clone()).await?;
-        names.retain(|name| !counted.contains(name));
-        Ok(names)
-    }
-
-    /// Finds the profiles of a name: a user id or an e-mail address or, if it is neither, a device's
-    /// id.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be read.
-    pub async fn subjects(
-        &self,
-        site: SiteId,
-        name: &str,
-    ) -> Result<Vec<SubjectProfile>, ProfileError> {
-        self.store.subjects(site, name.to_owned()).await
-    }
-
-    /// Erases the profiles that one of these names is an identity of, except those of users who are not
-    /// among the names; from the cache as well. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the store cannot be written.
-    pub async fn erase(
-        &self,
-        site: SiteId,
-        names: Arc<HashSet<PersonNameDigest>>,
-    ) -> Result<u64, ProfileError> {
-        let changes = self.store.erase(site, names).await?;
-        let erased = changes.profiles.len();
-        self.publish(site, 0, changes);
-        self.clear_source_cache(site);
-        Ok(erased as u64)
-    }
 }

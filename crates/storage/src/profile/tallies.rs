@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::rows::{EventNameRank, ProfileRows};
+use super::rows::{EventNameRank, PendingTallies, ProfileRows};
 use super::{Activity, ActivityCounts, ProfileId};
 use tagway_core::event::{EventTally, SenderRank};
 
 const DAY_MS: i64 = 86_400_000;
-
-/// The collected counts, by profile, event and day.
-pub(super) type PendingTallies = BTreeMap<(ProfileId, i64, i64), EventTally>;
 
 /// The tallies of one transaction.
 pub(super) struct TallyBuffer {
@@ -41,7 +38,8 @@ impl TallyBuffer {
         &mut self,
         rows: &mut R,
         profile: ProfileId,
-        (seen, rank): (&Activity, SenderRank),
+        seen: &Activity,
+        rank: SenderRank,
         at: i64,
     ) -> Result<(), R::Error> {
         let (day, tally) = (at.div_euclid(DAY_MS), EventTally::single(at, seen.value));

@@ -67,7 +67,8 @@ impl ProfileTraits {
     /// were larger, are left out, the claimed ones first.
     pub(super) fn new(
         values: JsonObject,
-        (times, ranks): (BTreeMap<String, i64>, BTreeMap<String, SenderRank>),
+        times: BTreeMap<String, i64>,
+        ranks: BTreeMap<String, SenderRank>,
         bytes: usize,
         room: TraitByteLimits,
     ) -> (Self, TraitChanges) {
@@ -367,7 +368,8 @@ mod tests {
             traits.apply_statements(&object(said), word, room(300));
             let (again, _) = ProfileTraits::new(
                 traits.values.clone(),
-                (traits.times.clone(), traits.ranks.clone()),
+                traits.times.clone(),
+                traits.ranks.clone(),
                 traits.bytes,
                 room(300),
             );

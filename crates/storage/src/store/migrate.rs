@@ -26,11 +26,9 @@ pub(super) fn apply(
     for (index, step) in schema.steps.iter().enumerate().skip(done) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
-        transaction.execute(
-            "INSERT INTO migrations VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET version = excluded.version",
-            (schema.name, index + 1),
-        )?;
+        let sql = "INSERT INTO migrations VALUES (?1, ?2)
+            ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+        transaction.execute(sql, (schema.name, index + 1))?;
         transaction.commit()?;
     }
     Ok(done <= schema.steps.len())

@@ -336,11 +336,9 @@ impl WriterThread {
         let mut results = Vec::with_capacity(group.len());
         if group.is_empty() {
             // The probe: a row that really has to be written.
-            self.connection.execute(
-                "INSERT INTO migrations VALUES ('probe', 1)
-                 ON CONFLICT (name) DO UPDATE SET version = version + 1",
-                [],
-            )?;
+            let sql = "INSERT INTO migrations VALUES ('probe', 1)
+                ON CONFLICT (name) DO UPDATE SET version = version + 1";
+            self.connection.execute(sql, [])?;
         }
         for write in group {
             self.run_statement("SAVEPOINT one")?;

@@ -95,13 +95,10 @@ pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<D
 /// Parks a letter as due now. A letter whose event is parked already stays: an event is in flight once
 /// at a time.
 pub(super) fn retry(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
-    let parked = connection
-        .prepare_cached(
-            "INSERT INTO parked (reader, seq, due_at, attempt, received_at, body)
-             SELECT reader, seq, ?2, 0, received_at, body FROM dead WHERE id = ?1
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute((id, now.as_millisecond()))?;
+    let sql = "INSERT INTO parked (reader, seq, due_at, attempt, received_at, body)
+        SELECT reader, seq, ?2, 0, received_at, body FROM dead WHERE id = ?1
+        ON CONFLICT DO NOTHING";
+    let parked = connection.prepare_cached(sql)?.execute((id, now.as_millisecond()))?;
     if parked == 0 {
         return Ok(false);
     }
@@ -150,14 +147,20 @@ impl SqliteJournal {
     }
 }
 
-/// Returns the part of the sequence that can contain events received in `from..to`.
+/// The events of a reader's site that were received in `from..to`.
+#[derive(Clone, Copy)]
+pub(super) struct ReplayWindow {
+    pub(super) reader: ReaderId,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
+/// Returns the window's site, and the part of its sequence that can contain the window's events.
 pub(super) fn replay_range(
     connection: &Connection,
-    reader: ReaderId,
-    from: Timestamp,
-    to: Timestamp,
+    window: ReplayWindow,
 ) -> rusqlite::Result<(SiteId, RangeInclusive<u64>)> {
-    let site = site_of(connection, reader)?;
+    let site = site_of(connection, window.reader)?;
     let (first, last) = (trimmed_to(connection, site)? + 1, newest(connection, site)?);
     // The number may be that of an evicted event; then the next event's time counts.
     let mut received = connection.prepare_cached(
@@ -178,8 +181,8 @@ pub(super) fn replay_range(
         }
         Ok(low)
     };
-    let start = boundary(from.as_millisecond().saturating_sub(DISORDER_MS))?;
-    let end = boundary(to.as_millisecond().saturating_add(DISORDER_MS))?;
+    let start = boundary(window.from.as_millisecond().saturating_sub(DISORDER_MS))?;
+    let end = boundary(window.to.as_millisecond().saturating_add(DISORDER_MS))?;
     Ok((site, start..=end.saturating_sub(1)))
 }
 
@@ -196,21 +199,20 @@ pub(super) fn chunks(range: RangeInclusive<u64>) -> impl Iterator<Item = RangeIn
 /// Returns the chunk's events of the window that the reader is done with, and those that it is not.
 fn split_by_settled(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    window: ReplayWindow,
+    site: SiteId,
     chunk: &RangeInclusive<u64>,
-    (from, to): (Timestamp, Timestamp),
 ) -> rusqlite::Result<(Vec<u64>, Vec<u64>)> {
-    let position = position(connection, reader)?;
+    let position = position(connection, window.reader)?;
     let is_done = |seq: &u64| {
         seq <= &position.cursor
             || position.ahead.iter().any(|(first, last)| (*first..=*last).contains(seq))
     };
-    let mut seqs = connection.prepare_cached(
-        "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
-         AND received_at >= ?4 AND received_at < ?5",
-    )?;
+    let sql = "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
+        AND received_at >= ?4 AND received_at < ?5";
+    let mut seqs = connection.prepare_cached(sql)?;
     let bounds = (place(site, *chunk.start()), place(site, *chunk.end()));
-    let window = (from.as_millisecond(), to.as_millisecond());
+    let window = (window.from.as_millisecond(), window.to.as_millisecond());
     let seqs: Vec<u64> = seqs
         .query_map((place(site, 0), bounds.0, bounds.1, window.0, window.1), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
@@ -220,31 +222,28 @@ fn split_by_settled(
 /// Counts the dead letters of the window.
 pub(super) fn dead_in_window(
     connection: &Connection,
-    reader: ReaderId,
-    (from, to): (Timestamp, Timestamp),
+    ReplayWindow { reader, from, to }: ReplayWindow,
 ) -> rusqlite::Result<u64> {
     let window = (reader.0, from.as_millisecond(), to.as_millisecond());
-    let mut dead = connection.prepare_cached(
-        "SELECT COUNT(DISTINCT seq) FROM dead
-         WHERE reader = ? AND received_at >= ? AND received_at < ?",
-    )?;
+    let sql = "SELECT COUNT(DISTINCT seq) FROM dead
+        WHERE reader = ? AND received_at >= ? AND received_at < ?";
+    let mut dead = connection.prepare_cached(sql)?;
     dead.query_row(window, |row| row.get(0))
 }
 
 /// Returns what [`replay_chunk`] would do, but for dead letters.
 pub(super) fn plan_chunk(
     connection: &Connection,
-    of: (ReaderId, SiteId),
+    window: ReplayWindow,
+    site: SiteId,
     chunk: &RangeInclusive<u64>,
-    window: (Timestamp, Timestamp),
 ) -> rusqlite::Result<ReplayPlan> {
-    let (reader, _) = of;
-    let (done, pending) = split_by_settled(connection, of, chunk, window)?;
+    let (done, pending) = split_by_settled(connection, window, site, chunk)?;
     let mut parked =
         connection.prepare_cached("SELECT 1 FROM parked WHERE reader = ? AND seq = ?")?;
     let mut plan = ReplayPlan { pending: count(&pending), ..ReplayPlan::default() };
     for seq in done {
-        if parked.exists((reader.0, seq))? {
+        if parked.exists((window.reader.0, seq))? {
             plan.pending += 1;
         } else {
             plan.count += 1;
@@ -260,16 +259,15 @@ fn count(seqs: &[u64]) -> u64 {
 /// Parks the chunk's events that the reader is done with and that are not parked already.
 pub(super) fn replay_chunk(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    window: ReplayWindow,
+    site: SiteId,
     chunk: &RangeInclusive<u64>,
-    (from, to): (Timestamp, Timestamp),
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
-    let (done, _) = split_by_settled(connection, (reader, site), chunk, (from, to))?;
-    let mut park = connection.prepare_cached(
-        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
-         ON CONFLICT DO NOTHING",
-    )?;
+    let (reader, (done, _)) = (window.reader, split_by_settled(connection, window, site, chunk)?);
+    let sql = "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
+        ON CONFLICT DO NOTHING";
+    let mut park = connection.prepare_cached(sql)?;
     let mut replayed = 0_u64;
     for seq in done {
         replayed += u64::from(park.execute((reader.0, seq, now.as_millisecond()))? > 0);

@@ -11,8 +11,8 @@ use rusqlite::Connection;
 
 use super::super::suppression::{RecordNameMatch, carries};
 use super::super::{
-    ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId, SubjectCursor, SubjectRecord,
-    SubjectRecordPage, SubjectRights,
+    DeadLetterReason, ErasureCounts, JournalError, PersonNameDigest, ReaderId, SiteId,
+    SubjectCursor, SubjectRecord, SubjectRecordPage, SubjectRights, UnfinishedErasure,
 };
 use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
@@ -58,11 +58,9 @@ impl SubjectRights for SqliteJournal {
     ) -> Result<u64, JournalError> {
         let _turn = self.forgetting.lock().await;
         let lifted = self.store.write_durably(move |c| {
-            c.execute(
-                "DELETE FROM forgotten WHERE person =
-                     (SELECT person FROM forgotten WHERE site = ? AND name = ?)",
-                (site.0, name.to_bytes()),
-            )
+            let sql = "DELETE FROM forgotten WHERE person =
+                (SELECT person FROM forgotten WHERE site = ? AND name = ?)";
+            c.execute(sql, (site.0, name.to_bytes()))
         });
         let lifted = lifted.await.map_err(JournalError::Write)?;
         self.load_forgotten().await?;
@@ -81,7 +79,7 @@ impl SubjectRights for SqliteJournal {
             let (mut from, mut is_clean) = (Some(SubjectCursor::START), true);
             while let Some(at) = from {
                 let SubjectRecordPage { records, next } =
-                    self.run_search_step(site, names.clone(), (at, true)).await?;
+                    self.run_search_step(site, names.clone(), at, true).await?;
                 is_clean &= records.is_empty();
                 from = next;
                 let rows: Vec<SubjectCursor> = records.iter().map(|record| record.at).collect();
@@ -116,18 +114,18 @@ impl SubjectRights for SqliteJournal {
         noted.await.map_err(JournalError::Write)
     }
 
-    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<PersonNameDigest>)>, JournalError> {
+    async fn unfinished(&self) -> Result<Vec<UnfinishedErasure>, JournalError> {
         self.read_db(|c| {
-            let mut people: BTreeMap<i64, (SiteId, HashSet<PersonNameDigest>)> = BTreeMap::new();
-            let mut names = c.prepare_cached(
-                "SELECT person, site, name FROM forgotten
-                 WHERE person IN (SELECT person FROM forgotten WHERE erased = 0)",
-            )?;
+            let mut people: BTreeMap<i64, UnfinishedErasure> = BTreeMap::new();
+            let sql = "SELECT person, site, name FROM forgotten
+                WHERE person IN (SELECT person FROM forgotten WHERE erased = 0)";
+            let mut names = c.prepare_cached(sql)?;
             let mut rows = names.query([])?;
             while let Some(row) = rows.next()? {
                 let site = SiteId(row.get(1)?);
-                let (_, names) = people.entry(row.get(0)?).or_insert((site, HashSet::new()));
-                names.insert(PersonNameDigest::from_bytes(row.get(2)?));
+                let new = || UnfinishedErasure { site, names: HashSet::new() };
+                let person = people.entry(row.get(0)?).or_insert_with(new);
+                person.names.insert(PersonNameDigest::from_bytes(row.get(2)?));
             }
             Ok(people.into_values().collect())
         })
@@ -140,7 +138,7 @@ impl SubjectRights for SqliteJournal {
         names: Arc<HashSet<PersonNameDigest>>,
         from: SubjectCursor,
     ) -> Result<SubjectRecordPage, JournalError> {
-        self.run_search_step(site, names, (from, false)).await
+        self.run_search_step(site, names, from, false).await
     }
 }
 
@@ -151,7 +149,8 @@ impl SqliteJournal {
         &self,
         site: SiteId,
         names: Arc<HashSet<PersonNameDigest>>,
-        (from, with_unreadable): (SubjectCursor, bool),
+        from: SubjectCursor,
+        with_unreadable: bool,
     ) -> Result<SubjectRecordPage, JournalError> {
         self.read_db(move |c| {
             let look = SubjectSearch { connection: c, site, names: &names, with_unreadable };
@@ -176,10 +175,9 @@ fn suppress(
         connection.query_row("SELECT coalesce(max(person), 0) + 1 FROM forgotten", [], |row| {
             row.get(0)
         })?;
-    let mut join = connection.prepare_cached(
-        "UPDATE forgotten SET person = ?1, erased = 0 WHERE person =
-             (SELECT person FROM forgotten WHERE site = ?2 AND name = ?3)",
-    )?;
+    let sql = "UPDATE forgotten SET person = ?1, erased = 0 WHERE person =
+        (SELECT person FROM forgotten WHERE site = ?2 AND name = ?3)";
+    let mut join = connection.prepare_cached(sql)?;
     let mut add = connection.prepare_cached(
         "INSERT INTO forgotten (person, site, name) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
@@ -202,21 +200,15 @@ fn erase_rows(
         match *row {
             SubjectCursor::Events(seq) => {
                 // The digest of its message id is erased as well; ids are often made of something known.
-                let changed = connection
-                    .prepare_cached(
-                        "UPDATE events SET body = '', flags = 0, message = zeroblob(16)
-                         WHERE place = ? AND body <> ''",
-                    )?
-                    .execute([place(site, seq)])?;
+                let sql = "UPDATE events SET body = '', flags = 0, message = zeroblob(16)
+                    WHERE place = ? AND body <> ''";
+                let changed = connection.prepare_cached(sql)?.execute([place(site, seq)])?;
                 outcomes::remove(connection, site, &[seq])?;
                 erased.events += changed as u64;
             }
             SubjectCursor::Parked(reader, seq) => {
-                let changed = connection
-                    .prepare_cached(
-                        "DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NOT NULL",
-                    )?
-                    .execute((reader, seq))?;
+                let sql = "DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NOT NULL";
+                let changed = connection.prepare_cached(sql)?.execute((reader, seq))?;
                 connection
                     .prepare_cached("UPDATE readers SET skipped = skipped + ? WHERE id = ?")?
                     .execute((changed as u64, reader))?;
@@ -274,10 +266,9 @@ impl SubjectSearchStep {
 
 impl SubjectSearch<'_> {
     fn events(&self, after: u64) -> rusqlite::Result<SubjectRecordPage> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT place - ?1, received_at, body FROM events
-             WHERE place > ?2 AND place <= ?3 ORDER BY place",
-        )?;
+        let sql = "SELECT place - ?1, received_at, body FROM events
+            WHERE place > ?2 AND place <= ?3 ORDER BY place";
+        let mut query = self.connection.prepare_cached(sql)?;
         let site = |seq| place(self.site, seq);
         let mut rows = query.query((site(0), site(after), site(MAX_SEQ)))?;
         let mut step = SubjectSearchStep::default();
@@ -300,12 +291,11 @@ impl SubjectSearch<'_> {
 
     /// Reads only events with their own body: the others are events of the journal.
     fn parked(&self, reader: u32, after: u64) -> rusqlite::Result<SubjectRecordPage> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT reader, seq, received_at, body FROM parked
-             WHERE (reader, seq) > (?1, ?2) AND body IS NOT NULL
-                 AND reader IN (SELECT id FROM readers WHERE site = ?3)
-             ORDER BY reader, seq",
-        )?;
+        let sql = "SELECT reader, seq, received_at, body FROM parked
+            WHERE (reader, seq) > (?1, ?2) AND body IS NOT NULL
+                AND reader IN (SELECT id FROM readers WHERE site = ?3)
+            ORDER BY reader, seq";
+        let mut query = self.connection.prepare_cached(sql)?;
         let mut rows = query.query((reader, after, self.site.0))?;
         let mut step = SubjectSearchStep::default();
         while let Some(row) = rows.next()? {
@@ -326,10 +316,9 @@ impl SubjectSearch<'_> {
     }
 
     fn dead(&self, after: i64) -> rusqlite::Result<SubjectRecordPage> {
-        let mut query = self.connection.prepare_cached(
-            "SELECT id, reader, seq, at, reason, detail, body FROM dead
-             WHERE id > ?1 AND reader IN (SELECT id FROM readers WHERE site = ?2) ORDER BY id",
-        )?;
+        let sql = "SELECT id, reader, seq, at, reason, detail, body FROM dead
+            WHERE id > ?1 AND reader IN (SELECT id FROM readers WHERE site = ?2) ORDER BY id";
+        let mut query = self.connection.prepare_cached(sql)?;
         let mut rows = query.query((after, self.site.0))?;
         let mut step = SubjectSearchStep::default();
         while let Some(row) = rows.next()? {
@@ -338,7 +327,7 @@ impl SubjectSearch<'_> {
                 seq: row.get(2)?,
                 reader: Some(ReaderId(row.get(1)?)),
                 time: time(row.get(3)?),
-                reason: Some((row.get(4)?, row.get(5)?)),
+                reason: Some(DeadLetterReason { code: row.get(4)?, detail: row.get(5)? }),
                 body: text_bytes(row, 6)?,
             };
             if !step.take(self, held) {
@@ -446,8 +435,9 @@ mod tests {
         b.journal.suppress(b.site, names(&b, &["bob"])).await.unwrap();
         b.reopen().await;
         let mut unfinished = b.journal.unfinished().await.unwrap();
-        unfinished.sort_by_key(|(_, names)| names.len());
-        assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
+        unfinished.sort_by_key(|person| person.names.len());
+        let of = |names| UnfinishedErasure { site: b.site, names };
+        assert_eq!(unfinished, [of(names(&b, &["bob"])), of((*all).clone())]);
         let is_forgotten =
             |user: &str| b.journal.suppression_list().matches_body(b.site, body(user).as_bytes());
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));

@@ -1,5 +1,7 @@
 //! The lookup of one event and its outcomes.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
@@ -80,7 +82,7 @@ impl SqliteJournal {
         while last > trimmed {
             let first = last.saturating_sub(LOOK_EVENTS - 1).max(trimmed + 1);
             let id = message_id.to_owned();
-            let found = self.read_db(move |c| with_message(c, site, (first, last), &id)).await?;
+            let found = self.read_db(move |c| with_message(c, site, first..=last, &id)).await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -94,7 +96,7 @@ impl SqliteJournal {
 fn with_message(
     connection: &Connection,
     site: SiteId,
-    (first, last): (u64, u64),
+    seqs: RangeInclusive<u64>,
     message_id: &str,
 ) -> rusqlite::Result<Option<u64>> {
     #[derive(Deserialize)]
@@ -104,11 +106,11 @@ fn with_message(
     }
     // The SQL finds the id anywhere in the text; then the event's own id is compared.
     let written = serde_json::to_string(message_id).unwrap_or_default();
-    let mut events = connection.prepare_cached(
-        "SELECT place - ?1, body FROM events
-         WHERE place BETWEEN ?2 AND ?3 AND instr(body, ?4) > 0 ORDER BY place DESC",
-    )?;
-    let bounds = (place(site, 0), place(site, first), place(site, last), written);
+    let sql = "SELECT place - ?1, body FROM events
+        WHERE place BETWEEN ?2 AND ?3 AND instr(body, ?4) > 0 ORDER BY place DESC";
+    let mut events = connection.prepare_cached(sql)?;
+    let (first, last) = (place(site, *seqs.start()), place(site, *seqs.end()));
+    let bounds = (place(site, 0), first, last, written);
     let mut rows = events.query(bounds)?;
     while let Some(row) = rows.next()? {
         let glance = serde_json::from_str::<RecordIdentity>(row.get_ref(1)?.as_str()?);

@@ -23,10 +23,13 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::super::{JournalError, PROJECTION, ReaderId, ReaderPosition, SiteId};
+use super::super::{JournalError, ReaderId, ReaderPosition, SiteId};
 use super::disk_budget::label;
 use super::position::position;
-use super::retain::{STEP, expire_dead, first_after, readers, sites, trim, trim_settled};
+use super::retain::{
+    EvictionCounts, STEP, active_readers, expire_dead, first_after, readers, sites, trim,
+    trim_settled,
+};
 use super::{
     MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, outcomes, place, trimmed_to,
 };
@@ -63,15 +66,6 @@ struct EvictionLosses {
     last: Option<Instant>,
     events: u64,
     letters: u64,
-}
-
-/// The events and deliveries that one write evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct EvictionCounts {
-    /// The number of events.
-    pub(super) events: u64,
-    /// Deliveries of active destinations that were lost.
-    pub(super) lost: u64,
 }
 
 impl EvictionProgress {
@@ -172,10 +166,10 @@ impl SqliteJournal {
         let Some((site, after)) = self.next_site(evictor, EvictionSearch::Settled).await? else {
             return Ok(None);
         };
-        let (evicted, upto) = self.write_db(move |c| evict_settled(c, site, after)).await?;
-        let is_end = upto == after;
-        evictor.searched.insert((EvictionSearch::Settled, site), upto);
-        Ok((!is_end).then_some(evicted.events))
+        let step = self.write_db(move |c| evict_settled(c, site, after)).await?;
+        let is_end = step.upto == after;
+        evictor.searched.insert((EvictionSearch::Settled, site), step.upto);
+        Ok((!is_end).then_some(step.evicted.events))
     }
 
     /// Removes the oldest events of a rank.
@@ -186,10 +180,11 @@ impl SqliteJournal {
     ) -> Result<Option<u64>, JournalError> {
         let search = EvictionSearch::Rank(rank);
         let Some((site, after)) = self.next_site(evictor, search).await? else { return Ok(None) };
-        let (found, upto) = self.read_db(move |c| of_rank(c, site, after, rank)).await?;
-        let evicted = match found.is_empty() {
+        let RankedEvents { seqs, upto } =
+            self.read_db(move |c| of_rank(c, site, after, rank)).await?;
+        let evicted = match seqs.is_empty() {
             true => EvictionCounts::default(),
-            false => self.write_db(move |c| evict(c, site, &found)).await?,
+            false => self.write_db(move |c| evict(c, site, &seqs)).await?,
         };
         evictor.searched.insert((search, site), upto);
         if evicted.lost > 0 {
@@ -266,19 +261,32 @@ fn trim_replayable(connection: &Connection) -> rusqlite::Result<u64> {
 /// Returns the last event up to which every active reader has settled or parked everything.
 fn settled_to(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
     let mut upto = newest(connection, site)?;
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
+    for reader in active_readers(connection, site)? {
         upto = upto.min(position(connection, reader)?.cursor);
     }
     Ok(upto)
 }
 
-/// Removes some of the site's next events that every active reader has settled. Returns the last event
-/// that was read; `after` if there is none.
+/// One step of the removal of settled events.
+pub(super) struct SettledEviction {
+    pub(super) evicted: EvictionCounts,
+    /// The last event that was read; where the step began if there is none.
+    pub(super) upto: u64,
+}
+
+/// Events of one rank.
+pub(super) struct RankedEvents {
+    pub(super) seqs: Vec<u64>,
+    /// The last event that was read.
+    pub(super) upto: u64,
+}
+
+/// Removes some of the site's next events that every active reader has settled.
 pub(super) fn evict_settled(
     connection: &Connection,
     site: SiteId,
     after: u64,
-) -> rusqlite::Result<(EvictionCounts, u64)> {
+) -> rusqlite::Result<SettledEviction> {
     let upto = settled_to(connection, site)?;
     let mut events = connection.prepare_cached(
         "SELECT place - ?1 FROM events WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
@@ -287,32 +295,32 @@ pub(super) fn evict_settled(
     let mut seqs: Vec<u64> = events
         .query_map((origin, after_place, last, STEP), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let Some(end) = seqs.last().copied() else { return Ok((EvictionCounts::default(), after)) };
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
-        let mut parked = connection.prepare_cached(
-            "SELECT seq FROM parked
-             WHERE reader = ? AND seq > ? AND seq <= ? AND body IS NULL ORDER BY seq",
-        )?;
+    let Some(end) = seqs.last().copied() else {
+        return Ok(SettledEviction { evicted: EvictionCounts::default(), upto: after });
+    };
+    for reader in active_readers(connection, site)? {
+        let sql = "SELECT seq FROM parked
+            WHERE reader = ? AND seq > ? AND seq <= ? AND body IS NULL ORDER BY seq";
+        let mut parked = connection.prepare_cached(sql)?;
         let parked: Vec<u64> = parked
             .query_map((reader.0, after, end), |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         seqs.retain(|seq| parked.binary_search(seq).is_err());
     }
-    Ok((evict(connection, site, &seqs)?, end))
+    Ok(SettledEviction { evicted: evict(connection, site, &seqs)?, upto: end })
 }
 
-/// Returns the next events of this rank, and the last event that was read.
+/// Returns the next events of this rank.
 pub(super) fn of_rank(
     connection: &Connection,
     site: SiteId,
     after: u64,
     rank: SenderRank,
-) -> rusqlite::Result<(Vec<u64>, u64)> {
+) -> rusqlite::Result<RankedEvents> {
     let newest = newest(connection, site)?;
-    let mut events = connection.prepare_cached(
-        "SELECT place - ?1, flags >> ?2 & ?3 FROM events
-         WHERE place > ?4 AND place <= ?5 ORDER BY place LIMIT ?6",
-    )?;
+    let sql = "SELECT place - ?1, flags >> ?2 & ?3 FROM events
+        WHERE place > ?4 AND place <= ?5 ORDER BY place LIMIT ?6";
+    let mut events = connection.prepare_cached(sql)?;
     let (origin, after_place) = (place(site, 0), place(site, after));
     let bounds = (origin, RANK_SHIFT, RANK_MASK, after_place, place(site, MAX_SEQ), LOOK_EVENTS);
     let mut rows = events.query(bounds)?;
@@ -331,7 +339,7 @@ pub(super) fn of_rank(
             break;
         }
     }
-    Ok((found, upto))
+    Ok(RankedEvents { seqs: found, upto })
 }
 
 /// Removes these events, in order, from anywhere in the site's sequence. A reader that had not settled
@@ -351,9 +359,9 @@ pub(super) fn evict(
     }
     let mut evicted = EvictionCounts { events: gone.len() as u64, lost: 0 };
     if !gone.is_empty() {
-        for (reader, name, is_active) in readers(connection, site)? {
-            let lost = count_as_dead(connection, reader, &gone)?;
-            if is_active && name != PROJECTION {
+        for reader in readers(connection, site)? {
+            let lost = count_as_dead(connection, reader.id, &gone)?;
+            if reader.is_active_destination() {
                 evicted.lost += lost;
             }
         }
@@ -365,9 +373,9 @@ pub(super) fn evict(
     let end = gaps::gap_end_after(connection, site, trimmed)?;
     trim(connection, site, end)?;
     if seqs.last() == Some(&newest) && end + 1 == newest {
-        let (events, lost) = trim(connection, site, newest)?;
-        evicted.events += events;
-        evicted.lost += lost;
+        let trimmed = trim(connection, site, newest)?;
+        evicted.events += trimmed.events;
+        evicted.lost += trimmed.lost;
     }
     Ok(evicted)
 }

@@ -16,7 +16,7 @@ async fn lower_ranks_are_evicted_first_and_servers_events_never() {
     let victims = |rank| {
         let site = b.site;
         b.journal.write_db(move |c| {
-            let (found, _) = evict::of_rank(c, site, 0, rank)?;
+            let found = evict::of_rank(c, site, 0, rank)?.seqs;
             evict::evict(c, site, &found)
         })
     };

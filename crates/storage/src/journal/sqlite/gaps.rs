@@ -63,13 +63,9 @@ fn join(
         last = end;
     }
     first = before.unwrap_or(first);
-    connection
-        .prepare_cached(
-            "INSERT INTO gaps (site, first, last) VALUES (?, ?, ?)
-             ON CONFLICT DO UPDATE SET last = excluded.last",
-        )?
-        .execute((site.0, first, last))
-        .map(drop)
+    let sql = "INSERT INTO gaps (site, first, last) VALUES (?, ?, ?)
+        ON CONFLICT DO UPDATE SET last = excluded.last";
+    connection.prepare_cached(sql)?.execute((site.0, first, last)).map(drop)
 }
 
 /// Returns the end of the gap that `upto` is in or that begins behind it; otherwise `upto`.
@@ -78,23 +74,17 @@ pub(super) fn gap_end_after(
     site: SiteId,
     upto: u64,
 ) -> rusqlite::Result<u64> {
-    let end: Option<u64> = connection
-        .prepare_cached(
-            "SELECT last FROM gaps WHERE site = ?1 AND first <= ?2 + 1
-             ORDER BY first DESC LIMIT 1",
-        )?
-        .query_row((site.0, upto), |row| row.get(0))
-        .optional()?;
+    let sql = "SELECT last FROM gaps WHERE site = ?1 AND first <= ?2 + 1
+        ORDER BY first DESC LIMIT 1";
+    let end: Option<u64> =
+        connection.prepare_cached(sql)?.query_row((site.0, upto), |row| row.get(0)).optional()?;
     Ok(end.map_or(upto, |end| end.max(upto)))
 }
 
 /// Removes the gaps that end at `upto` or before. None lies across it.
 pub(super) fn forget(connection: &Connection, site: SiteId, upto: u64) -> rusqlite::Result<()> {
-    let left: u64 = connection
-        .prepare_cached(
-            "SELECT coalesce(sum(last - first + 1), 0) FROM gaps WHERE site = ? AND first <= ?",
-        )?
-        .query_row((site.0, upto), |row| row.get(0))?;
+    let sql = "SELECT coalesce(sum(last - first + 1), 0) FROM gaps WHERE site = ? AND first <= ?";
+    let left: u64 = connection.prepare_cached(sql)?.query_row((site.0, upto), |row| row.get(0))?;
     if left == 0 {
         return Ok(());
     }
@@ -113,11 +103,10 @@ pub(super) fn overlap(
     site: SiteId,
     ranges: &[SequenceRange],
 ) -> rusqlite::Result<u64> {
-    let mut overlaps = connection.prepare_cached(
-        "SELECT coalesce(sum(min(last, ?3) - max(first, ?2) + 1), 0) FROM gaps
-         WHERE site = ?1 AND last >= ?2 AND first <= ?3 AND first >= coalesce(
-             (SELECT max(first) FROM gaps WHERE site = ?1 AND first <= ?2), 0)",
-    )?;
+    let sql = "SELECT coalesce(sum(min(last, ?3) - max(first, ?2) + 1), 0) FROM gaps
+        WHERE site = ?1 AND last >= ?2 AND first <= ?3 AND first >= coalesce(
+            (SELECT max(first) FROM gaps WHERE site = ?1 AND first <= ?2), 0)";
+    let mut overlaps = connection.prepare_cached(sql)?;
     let of_range = |(first, last): &SequenceRange| {
         overlaps.query_row((site.0, first, last), |row| row.get::<_, u64>(0))
     };

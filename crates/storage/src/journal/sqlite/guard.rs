@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::guard::{GuardedReaderKey, InFlightLog, PoisonGuard, SuspectCounts};
+use super::super::guard::{GuardedReaderKey, InFlightLog, PoisonGuard, PreviousRun, SuspectCounts};
 use super::super::{JournalError, SiteId};
 use crate::store::SqliteStore;
 
@@ -39,14 +39,15 @@ pub(super) async fn open(
     store: &Arc<SqliteStore>,
     poison_starts: u32,
 ) -> Result<PoisonGuard, JournalError> {
-    let found = store.write(move |c| begin(c, poison_starts)).await.map_err(JournalError::Write)?;
-    if found.0 && poison_starts > 0 {
+    let previous = store.write(move |c| begin(c, poison_starts)).await;
+    let previous = previous.map_err(JournalError::Write)?;
+    if previous.is_aborted && poison_starts > 0 {
         tracing::warn!(
             "the last run was aborted; readers process the events that were in progress then one at a time"
         );
     }
     let notes = Box::new(SqliteInFlightLog { store: store.clone() });
-    Ok(PoisonGuard::new(notes, found, poison_starts))
+    Ok(PoisonGuard::new(notes, previous, poison_starts))
 }
 
 /// Records that the process ends in order.
@@ -54,14 +55,11 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("UPDATE process SET is_running = 0; DELETE FROM under_way;")
 }
 
-fn begin(
-    connection: &Connection,
-    poison_starts: u32,
-) -> rusqlite::Result<(bool, BTreeMap<GuardedReaderKey, SuspectCounts>)> {
+fn begin(connection: &Connection, poison_starts: u32) -> rusqlite::Result<PreviousRun> {
     let was_running: Option<bool> =
         connection.query_row("SELECT is_running FROM process", [], |row| row.get(0)).optional()?;
-    let is_after_abort = was_running == Some(true);
-    if is_after_abort {
+    let is_aborted = was_running == Some(true);
+    if is_aborted {
         connection.execute_batch(
             "INSERT INTO suspects SELECT site, reader, item, 1 FROM under_way WHERE true
              ON CONFLICT DO UPDATE SET starts = starts + 1",
@@ -74,14 +72,14 @@ fn begin(
         "DELETE FROM under_way;
          INSERT INTO process VALUES (1, 1) ON CONFLICT DO UPDATE SET is_running = 1;",
     )?;
-    let mut found: BTreeMap<GuardedReaderKey, SuspectCounts> = BTreeMap::new();
+    let mut suspects: BTreeMap<GuardedReaderKey, SuspectCounts> = BTreeMap::new();
     let mut rows = connection.prepare("SELECT site, reader, item, starts FROM suspects")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
         let reader = (SiteId(row.get(0)?), row.get(1)?);
-        found.entry(reader).or_default().insert(row.get(2)?, row.get(3)?);
+        suspects.entry(reader).or_default().insert(row.get(2)?, row.get(3)?);
     }
-    Ok((is_after_abort, found))
+    Ok(PreviousRun { is_aborted, suspects })
 }
 
 struct SqliteInFlightLog {
@@ -127,9 +125,8 @@ impl InFlightLog for SqliteInFlightLog {
         items: Vec<i64>,
     ) -> Result<(), JournalError> {
         self.write(reader, move |c, reader| {
-            let mut delete = c.prepare_cached(
-                "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?",
-            )?;
+            let sql = "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?";
+            let mut delete = c.prepare_cached(sql)?;
             items
                 .iter()
                 .try_for_each(|item| delete.execute((reader.0.0, &reader.1, item)).map(drop))

@@ -49,6 +49,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::append::AppendQueue;
+use self::dead::ReplayWindow;
 use self::evict::EvictionProgress;
 pub use self::schema::MIGRATIONS;
 use super::{
@@ -182,16 +183,11 @@ impl Journal for SqliteJournal {
         let name = name.to_owned();
         self.write_db(move |c| {
             let head = newest(c, site)?;
-            c.execute(
-                "INSERT INTO readers (site, name, start_seq, cursor) VALUES (?1, ?2, ?3, ?3)
-                 ON CONFLICT (site, name) DO UPDATE SET active = 1",
-                (site.0, &name, head),
-            )?;
-            c.query_row(
-                "SELECT id FROM readers WHERE site = ? AND name = ?",
-                (site.0, &name),
-                |row| row.get(0).map(ReaderId),
-            )
+            let sql = "INSERT INTO readers (site, name, start_seq, cursor) VALUES (?1, ?2, ?3, ?3)
+                ON CONFLICT (site, name) DO UPDATE SET active = 1";
+            c.execute(sql, (site.0, &name, head))?;
+            let sql = "SELECT id FROM readers WHERE site = ? AND name = ?";
+            c.query_row(sql, (site.0, &name), |row| row.get(0).map(ReaderId))
         })
         .await
     }
@@ -255,7 +251,7 @@ impl Journal for SqliteJournal {
         let (now, appends, settings) =
             (self.clock.now(), self.append_queue.clone(), self.settings.clone());
         let settle = move |c: &Connection| {
-            settle::settle(c, reader, &settlement, (now, &appends.disk_budget, &settings))
+            settle::settle(c, reader, &settlement, now, &appends.disk_budget, &settings)
         };
         let unkept = self.write_db(settle).await?;
         self.metrics.dead_evicted.inc_by(unkept);
@@ -294,13 +290,13 @@ impl Journal for SqliteJournal {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<u64, JournalError> {
-        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let window = ReplayWindow { reader, from, to };
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, window)).await?;
         let now = self.clock.now();
         let mut replayed = 0;
         for chunk in dead::chunks(range) {
-            replayed += self
-                .write_db(move |c| dead::replay_chunk(c, (reader, site), &chunk, (from, to), now))
-                .await?;
+            replayed +=
+                self.write_db(move |c| dead::replay_chunk(c, window, site, &chunk, now)).await?;
         }
         Ok(replayed)
     }
@@ -311,16 +307,15 @@ impl Journal for SqliteJournal {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<ReplayPlan, JournalError> {
-        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let window = ReplayWindow { reader, from, to };
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, window)).await?;
         let mut plan = ReplayPlan::default();
         for chunk in dead::chunks(range) {
-            let of_chunk = self
-                .read_db(move |c| dead::plan_chunk(c, (reader, site), &chunk, (from, to)))
-                .await?;
+            let of_chunk = self.read_db(move |c| dead::plan_chunk(c, window, site, &chunk)).await?;
             plan.count += of_chunk.count;
             plan.pending += of_chunk.pending;
         }
-        let dead = self.read_db(move |c| dead::dead_in_window(c, reader, (from, to))).await?;
+        let dead = self.read_db(move |c| dead::dead_in_window(c, window)).await?;
         // A letter may be kept longer than its event.
         plan.dead = dead.min(plan.count);
         Ok(plan)
@@ -437,11 +432,10 @@ impl Journal for SqliteJournal {
 
 /// Returns the site's newest seq, counting events that have left.
 fn newest(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    let sql = "SELECT place - ?1 FROM events WHERE place BETWEEN ?1 AND ?2
+        ORDER BY place DESC LIMIT 1";
     let last: Option<u64> = connection
-        .prepare_cached(
-            "SELECT place - ?1 FROM events WHERE place BETWEEN ?1 AND ?2
-             ORDER BY place DESC LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row([place(site, 0), place(site, MAX_SEQ)], |row| row.get(0))
         .optional()?;
     match last {

@@ -198,7 +198,7 @@ async fn take(b: &mut JournalTestBench, memory: &mut ModelReaderState, step: Mod
         }
         ModelStep::EvictRank(rank) => {
             let evict = move |c: &Connection| {
-                let (found, _) = evict::of_rank(c, site, 0, rank)?;
+                let found = evict::of_rank(c, site, 0, rank)?.seqs;
                 evict::evict(c, site, &found)
             };
             b.journal.write_db(evict).await.unwrap();

@@ -153,14 +153,14 @@ pub(super) fn store_outcomes(
     connection: &Connection,
     reader: ReaderId,
     ended: &mut [&EndedEvent],
-    (now, detail_chars): (i64, usize),
+    now: i64,
+    detail_chars: usize,
 ) -> rusqlite::Result<()> {
     ended.sort_unstable_by_key(|ended| ended.seq);
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO outcomes (reader, bucket, part, at, causes, runs)
-         SELECT ?1, ?2, coalesce(max(part), 0) + 1, ?3, ?4, ?5 FROM outcomes
-         WHERE reader = ?1 AND bucket = ?2",
-    )?;
+    let sql = "INSERT INTO outcomes (reader, bucket, part, at, causes, runs)
+        SELECT ?1, ?2, coalesce(max(part), 0) + 1, ?3, ?4, ?5 FROM outcomes
+        WHERE reader = ?1 AND bucket = ?2";
+    let mut insert = connection.prepare_cached(sql)?;
     for of_bucket in ended.chunk_by(|one, next| bucket(one.seq) == bucket(next.seq)) {
         let Some(first) = of_bucket.first() else { continue };
         let mut packed = PackedOutcomes::default();
@@ -237,9 +237,8 @@ fn retain(
     bucket: u64,
     keeps: impl Fn(u8) -> bool,
 ) -> rusqlite::Result<()> {
-    let mut parts = connection.prepare_cached(
-        "SELECT part, causes, runs FROM outcomes WHERE reader = ? AND bucket = ?",
-    )?;
+    let sql = "SELECT part, causes, runs FROM outcomes WHERE reader = ? AND bucket = ?";
+    let mut parts = connection.prepare_cached(sql)?;
     let mut changed: Vec<(u64, PackedOutcomes)> = Vec::new();
     let mut rows = parts.query((reader.0, bucket))?;
     while let Some(row) = rows.next()? {
@@ -253,20 +252,14 @@ fn retain(
     for (part, packed) in changed {
         let place = (reader.0, bucket, part);
         if packed.runs.is_empty() {
-            connection
-                .prepare_cached(
-                    "DELETE FROM outcomes WHERE reader = ? AND bucket = ? AND part = ?",
-                )?
-                .execute(place)?;
+            let sql = "DELETE FROM outcomes WHERE reader = ? AND bucket = ? AND part = ?";
+            connection.prepare_cached(sql)?.execute(place)?;
             continue;
         }
         let (causes, runs) = packed.encode();
-        connection
-            .prepare_cached(
-                "UPDATE outcomes SET causes = ?4, runs = ?5
-                 WHERE reader = ?1 AND bucket = ?2 AND part = ?3",
-            )?
-            .execute((place.0, place.1, place.2, causes, runs))?;
+        let sql = "UPDATE outcomes SET causes = ?4, runs = ?5
+            WHERE reader = ?1 AND bucket = ?2 AND part = ?3";
+        connection.prepare_cached(sql)?.execute((place.0, place.1, place.2, causes, runs))?;
     }
     Ok(())
 }

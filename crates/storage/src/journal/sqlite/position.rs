@@ -17,10 +17,9 @@ pub(super) fn read_events(
     upto: u64,
     limit: JournalReadLimits,
 ) -> rusqlite::Result<Vec<JournalRecord>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT place - ?1, received_at, flags, body FROM events
-         WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
-    )?;
+    let sql = "SELECT place - ?1, received_at, flags, body FROM events
+        WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4";
+    let mut statement = connection.prepare_cached(sql)?;
     let (after, upto) = (place(site, after), place(site, upto));
     let mut rows = statement.query((place(site, 0), after, upto, limit.events))?;
     let mut records = Vec::new();
@@ -43,10 +42,9 @@ pub(super) fn read_identifying(
     upto: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<JournalRecord>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT place - ?1, received_at, flags, body FROM events
-         WHERE place > ?2 AND place <= ?3 AND flags & ?4 ORDER BY place LIMIT ?5",
-    )?;
+    let sql = "SELECT place - ?1, received_at, flags, body FROM events
+        WHERE place > ?2 AND place <= ?3 AND flags & ?4 ORDER BY place LIMIT ?5";
+    let mut statement = connection.prepare_cached(sql)?;
     let (after, upto) = (place(site, after), place(site, upto));
     let rows = statement.query_map((place(site, 0), after, upto, IDENTIFIES, limit), |row| {
         record(row, text_bytes(row, 3)?)
@@ -196,38 +194,37 @@ pub(super) fn account(
             "SELECT count(*), coalesce(sum({HELD}), 0) FROM parked WHERE reader = ?1"
         ))?
         .query_row((reader.0, now), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let ledger = connection
-        .prepare_cached(
-            "SELECT start_seq, replayed, delivered, skipped, dead, missed FROM readers WHERE id = ?",
-        )?
-        .query_row([reader.0], |row| {
-            let start: u64 = row.get(0)?;
-            let replayed: u64 = row.get(1)?;
-            let missed: u64 = row.get(5)?;
-            Ok(ReaderLedger {
-                accepted: head.saturating_sub(start) + replayed,
-                delivered: row.get(2)?,
-                skipped: row.get(3)?,
-                dead: row.get(4)?,
-                pending: waiting.saturating_sub(missed) + parked - held,
-                held,
-            })
-        })?;
-    let oldest_pending = oldest_pending(connection, (reader, site), position.cursor, now)?;
+    let sql =
+        "SELECT start_seq, replayed, delivered, skipped, dead, missed FROM readers WHERE id = ?";
+    let ledger = connection.prepare_cached(sql)?.query_row([reader.0], |row| {
+        let start: u64 = row.get(0)?;
+        let replayed: u64 = row.get(1)?;
+        let missed: u64 = row.get(5)?;
+        Ok(ReaderLedger {
+            accepted: head.saturating_sub(start) + replayed,
+            delivered: row.get(2)?,
+            skipped: row.get(3)?,
+            dead: row.get(4)?,
+            pending: waiting.saturating_sub(missed) + parked - held,
+            held,
+        })
+    })?;
+    let oldest_pending = oldest_pending(connection, reader, site, position.cursor, now)?;
     Ok(ReaderAccount { reader, ledger, oldest_pending })
 }
 
 /// Returns the receive time of the oldest event that the reader has not settled and that is not held.
 fn oldest_pending(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     cursor: u64,
     now: i64,
 ) -> rusqlite::Result<Option<Timestamp>> {
+    let sql =
+        "SELECT received_at FROM events WHERE place > ? AND place <= ? ORDER BY place LIMIT 1";
     let waiting: Option<i64> = connection
-        .prepare_cached(
-            "SELECT received_at FROM events WHERE place > ? AND place <= ? ORDER BY place LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row([place(site, cursor), place(site, MAX_SEQ)], |row| row.get(0))
         .optional()?;
     let parked: Option<i64> = connection

@@ -65,11 +65,8 @@ pub(super) fn usage(connection: &Connection) -> rusqlite::Result<JournalUsage> {
 
 /// Removes dead letters older than `cutoff`.
 pub(super) fn expire_dead(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<u64> {
-    let expired = connection
-        .prepare_cached(
-            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY at LIMIT ?)",
-        )?
-        .execute((cutoff.as_millisecond(), STEP))?;
+    let sql = "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY at LIMIT ?)";
+    let expired = connection.prepare_cached(sql)?.execute((cutoff.as_millisecond(), STEP))?;
     Ok(expired as u64)
 }
 
@@ -82,7 +79,7 @@ pub(super) fn trim_settled(
 ) -> rusqlite::Result<u64> {
     let trimmed = trimmed_to(connection, site)?;
     let mut done = newest(connection, site)?;
-    for (reader, ..) in readers(connection, site)?.into_iter().filter(|(.., active)| *active) {
+    for reader in active_readers(connection, site)? {
         done = done.min(position(connection, reader)?.cursor);
         let parked: Option<u64> = connection
             .prepare_cached("SELECT min(seq) FROM parked WHERE reader = ? AND body IS NULL")?
@@ -92,10 +89,9 @@ pub(super) fn trim_settled(
         }
     }
     // Rows are counted, not numbers: between them may be gaps.
-    let mut next = connection.prepare_cached(
-        "SELECT place - ?1, received_at < ?4 FROM events
-         WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?5",
-    )?;
+    let sql = "SELECT place - ?1, received_at < ?4 FROM events
+        WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?5";
+    let mut next = connection.prepare_cached(sql)?;
     let (after, last) = (place(site, trimmed), place(site, done));
     let mut rows = next.query((place(site, 0), after, last, cutoff.as_millisecond(), STEP))?;
     let mut upto = trimmed;
@@ -106,7 +102,7 @@ pub(super) fn trim_settled(
         upto = row.get(0)?;
     }
     drop(rows);
-    trim(connection, site, upto).map(|(removed, _)| removed)
+    Ok(trim(connection, site, upto)?.events)
 }
 
 /// Returns the site's first event after this one, and the time at which it was received.
@@ -115,33 +111,41 @@ pub(super) fn first_after(
     site: SiteId,
     after: u64,
 ) -> rusqlite::Result<Option<(u64, Timestamp)>> {
+    let sql = "SELECT place - ?1, received_at FROM events
+        WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT 1";
     connection
-        .prepare_cached(
-            "SELECT place - ?1, received_at FROM events
-             WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .query_row((place(site, 0), place(site, after), place(site, MAX_SEQ)), |row| {
             Ok((row.get(0)?, time(row.get(1)?)))
         })
         .optional()
 }
 
+/// The events and deliveries that one write evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct EvictionCounts {
+    /// The number of events.
+    pub(super) events: u64,
+    /// Deliveries of active destinations that were lost.
+    pub(super) lost: u64,
+}
+
 /// Removes the site's events up to `upto`, and the gap behind. A reader counts those it had not settled
-/// as dead. Returns the number of events removed, and of lost deliveries of active destinations.
+/// as dead.
 pub(super) fn trim(
     connection: &Connection,
     site: SiteId,
     upto: u64,
-) -> rusqlite::Result<(u64, u64)> {
+) -> rusqlite::Result<EvictionCounts> {
     if upto <= trimmed_to(connection, site)? {
-        return Ok((0, 0));
+        return Ok(EvictionCounts::default());
     }
     let upto = gaps::gap_end_after(connection, site, upto)?;
     let mut lost = 0;
-    for (reader, name, is_active) in readers(connection, site)? {
-        let abandoned = abandon(connection, (reader, site), upto)?;
-        outcomes::trim(connection, reader, upto)?;
-        if is_active && name != PROJECTION {
+    for reader in readers(connection, site)? {
+        let abandoned = abandon(connection, reader.id, site, upto)?;
+        outcomes::trim(connection, reader.id, upto)?;
+        if reader.is_active_destination() {
             lost += abandoned;
         }
     }
@@ -150,13 +154,14 @@ pub(super) fn trim(
         .prepare_cached("DELETE FROM events WHERE place BETWEEN ? AND ?")?
         .execute([place(site, 0), place(site, upto)])?;
     connection.execute("UPDATE sites SET trimmed_to = ? WHERE id = ?", (upto, site.0))?;
-    Ok((removed as u64, lost))
+    Ok(EvictionCounts { events: removed as u64, lost })
 }
 
 /// Counts the reader's unsettled events up to `upto` as dead, and moves it past.
 fn abandon(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     upto: u64,
 ) -> rusqlite::Result<u64> {
     let parked = connection
@@ -172,21 +177,41 @@ fn abandon(
         set_position(connection, reader, &in_order(&position, upto))?;
     }
     if abandoned + missed > 0 {
-        connection.execute(
-            "UPDATE readers SET dead = dead + ?, missed = missed - ? WHERE id = ?",
-            (abandoned, missed, reader.0),
-        )?;
+        let sql = "UPDATE readers SET dead = dead + ?, missed = missed - ? WHERE id = ?";
+        connection.execute(sql, (abandoned, missed, reader.0))?;
     }
     Ok(abandoned)
 }
 
-/// Returns the site's readers: number, name, and whether they are active.
-pub(super) fn readers(
-    connection: &Connection,
-    site: SiteId,
-) -> rusqlite::Result<Vec<(ReaderId, String, bool)>> {
+/// A reader of a site.
+pub(super) struct SiteReader {
+    pub(super) id: ReaderId,
+    name: String,
+    is_active: bool,
+}
+
+impl SiteReader {
+    /// Returns true if an event that it has not settled is lost with the event.
+    pub(super) fn is_active_destination(&self) -> bool {
+        self.is_active && self.name != PROJECTION
+    }
+}
+
+/// Returns the site's readers.
+pub(super) fn readers(connection: &Connection, site: SiteId) -> rusqlite::Result<Vec<SiteReader>> {
     connection
         .prepare_cached("SELECT id, name, active FROM readers WHERE site = ?")?
-        .query_map([site.0], |row| Ok((ReaderId(row.get(0)?), row.get(1)?, row.get(2)?)))?
+        .query_map([site.0], |row| {
+            Ok(SiteReader { id: ReaderId(row.get(0)?), name: row.get(1)?, is_active: row.get(2)? })
+        })?
         .collect()
+}
+
+/// Returns the site's active readers.
+pub(super) fn active_readers(
+    connection: &Connection,
+    site: SiteId,
+) -> rusqlite::Result<impl Iterator<Item = ReaderId>> {
+    let readers = readers(connection, site)?.into_iter();
+    Ok(readers.filter(|reader| reader.is_active).map(|reader| reader.id))
 }

@@ -20,7 +20,9 @@ pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
     settlement: &ReaderSettlement,
-    (now, room, settings): (Timestamp, &JournalDiskBudget, &JournalSettings),
+    now: Timestamp,
+    room: &JournalDiskBudget,
+    settings: &JournalSettings,
 ) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
     let is_dead = |ended: &EndedEvent| ended.as_dead().is_some();
@@ -49,7 +51,7 @@ pub(super) fn settle(
                 dead += 1;
                 if keeps_letters {
                     let letter = NewDeadLetter { ended, cause, call: call.as_deref(), now };
-                    insert_dead_letter(connection, (reader, site), &letter, settings.letter_chars)?;
+                    insert_dead_letter(connection, reader, site, &letter, settings.letter_chars)?;
                 } else {
                     unkept += 1;
                 }
@@ -57,7 +59,7 @@ pub(super) fn settle(
         }
     }
     let at = now.as_millisecond();
-    outcomes::store_outcomes(connection, reader, &mut kept, (at, settings.detail_chars))?;
+    outcomes::store_outcomes(connection, reader, &mut kept, at, settings.detail_chars)?;
     park(&held, reader, &settlement.park)?;
     // Parked rows of dead letters are removed last: the letter takes its body from them.
     for ended in settlement.ended.iter().filter(|ended| ended.was_parked) {
@@ -73,19 +75,16 @@ pub(super) fn settle(
         true => gaps::overlap(connection, site, &newly_settled_ranges(&stored, &reached))?,
         false => 0,
     };
-    connection
-        .prepare_cached(
-            "UPDATE readers SET delivered = delivered + :delivered, skipped = skipped + :skipped,
-                 dead = dead + :dead, missed = missed - :found
-             WHERE id = :id",
-        )?
-        .execute(named_params! {
-            ":delivered": delivered,
-            ":skipped": skipped,
-            ":dead": dead,
-            ":found": found,
-            ":id": reader.0,
-        })?;
+    let sql = "UPDATE readers SET delivered = delivered + :delivered, skipped = skipped + :skipped,
+            dead = dead + :dead, missed = missed - :found
+        WHERE id = :id";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":delivered": delivered,
+        ":skipped": skipped,
+        ":dead": dead,
+        ":found": found,
+        ":id": reader.0,
+    })?;
     Ok(unkept)
 }
 
@@ -95,14 +94,12 @@ fn park(
     reader: ReaderId,
     parked: &[ParkRequest],
 ) -> rusqlite::Result<()> {
-    let mut insert = held.connection.prepare_cached(
-        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
-    )?;
+    let sql = "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt";
+    let mut insert = held.connection.prepare_cached(sql)?;
     // A parked event with its own body, which has left the journal, stays parked.
-    let mut update = held.connection.prepare_cached(
-        "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2",
-    )?;
+    let sql = "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2";
+    let mut update = held.connection.prepare_cached(sql)?;
     for parking in parked {
         let statement = if held.is_retained(parking.seq)? { &mut insert } else { &mut update };
         let due_at = parking.due_at.as_millisecond();
@@ -173,25 +170,25 @@ struct NewDeadLetter<'l> {
 /// event whose person was erased meanwhile leaves no letter: the reason's detail may quote it.
 fn insert_dead_letter(
     connection: &Connection,
-    (reader, site): (ReaderId, SiteId),
+    reader: ReaderId,
+    site: SiteId,
     letter: &NewDeadLetter<'_>,
     chars: usize,
 ) -> rusqlite::Result<()> {
     let NewDeadLetter { ended: EndedEvent { seq, attempts, .. }, cause, call, now } = letter;
     let cut = |text: &String| -> String { text.chars().take(chars).collect() };
+    let sql = "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body, attempts,
+            called_at, request, status, reply)
+        SELECT :reader, :seq, :reason, :detail, :at, received_at, body, :attempts,
+            :called_at, :request, :status, :reply
+        FROM (
+            SELECT received_at, body FROM events WHERE place = :place AND body <> ''
+            UNION ALL
+            SELECT received_at, body FROM parked
+            WHERE reader = :reader AND seq = :seq AND body IS NOT NULL
+        ) LIMIT 1";
     connection
-        .prepare_cached(
-            "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body, attempts,
-                 called_at, request, status, reply)
-             SELECT :reader, :seq, :reason, :detail, :at, received_at, body, :attempts,
-                 :called_at, :request, :status, :reply
-             FROM (
-                 SELECT received_at, body FROM events WHERE place = :place AND body <> ''
-                 UNION ALL
-                 SELECT received_at, body FROM parked
-                 WHERE reader = :reader AND seq = :seq AND body IS NOT NULL
-             ) LIMIT 1",
-        )?
+        .prepare_cached(sql)?
         .execute(named_params! {
             ":reader": reader.0,
             ":seq": seq,

@@ -12,13 +12,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -27,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::reader_guard::ProfileReaderGuard;
 use super::stitch;
 use super::{
-    Activity, EventCounterSet, Identity, ProfileChanges, ProfileError, ProfileId, ProfileService,
-    ProfileUpdate,
+    Activity, BackfillStep, CountedEvent, CounterProgress, CounterStore, EventCounterSet,
+    OldestRecord, ProfileChanges, ProfileError, ProfileService, ProfileUpdate,
 };
 use super::{identities, until_changed};
 use crate::journal::{Journal, JournalReadLimits, JournalRecord, SiteId, SuppressionList};
@@ -47,87 +45,6 @@ const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The pause after an error of the store.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// The progress of one counter's backfill.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CounterProgress {
-    /// The name under which the counter counts.
-    pub name: String,
-    /// The site's last event before the counter began: the projection counts later ones.
-    pub since: u64,
-    /// The last of the earlier events that is counted.
-    pub filled: u64,
-    /// The oldest event that the journal still had, and the time it was received, in milliseconds since 1970.
-    pub oldest: Option<(u64, i64)>,
-}
-
-impl CounterProgress {
-    /// Returns true if everything that the journal had is counted.
-    pub fn is_filled(&self) -> bool {
-        self.filled >= self.since
-    }
-
-    /// Returns the counted share of these events, from 0 to 1.
-    pub fn share(&self) -> f64 {
-        let first = self.oldest.map_or(0, |(seq, _)| seq.saturating_sub(1));
-        let (done, all) = (self.filled.saturating_sub(first), self.since.saturating_sub(first));
-        if self.is_filled() { 1.0 } else { done as f64 / all.max(1) as f64 }
-    }
-}
-
-/// An event from before the counters that count it began.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CountedEvent {
-    /// The identities of its visitor, the surest first.
-    pub identities: Vec<Identity>,
-    /// The time of the event, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// The event's value.
-    pub value: f64,
-    /// The indexes of the step's counters that count it.
-    pub counters: Vec<usize>,
-}
-
-/// The input of one step of the backfill.
-#[derive(Clone, Debug, Default)]
-pub struct BackfillStep {
-    /// The counters, as they were when the events were read.
-    pub counters: Vec<CounterProgress>,
-    /// The last event that was read.
-    pub upto: u64,
-    /// The first of the events read, and the time it was received.
-    pub oldest: Option<(u64, i64)>,
-    /// The events to count.
-    pub counted_events: Vec<CountedEvent>,
-}
-
-/// Stores where counters begin and how far they are filled, next to the counts.
-#[async_trait]
-pub trait CounterStore: Send + Sync {
-    /// Starts counting under these names, and no others, from the event after `at`. New counters are
-    /// recorded; dropped ones are forgotten, with all their counts. Everything up to `at` is in the
-    /// profiles.
-    async fn set_counters(
-        &self,
-        site: SiteId,
-        at: u64,
-        names: Vec<String>,
-    ) -> Result<(), ProfileError>;
-
-    /// Returns the progress of a site's counters.
-    async fn counters(&self, site: SiteId) -> Result<Vec<CounterProgress>, ProfileError>;
-
-    /// Counts the step's events and records the progress, in one transaction. A counter that changed
-    /// since it was read is skipped. Returns the profiles whose counts changed.
-    async fn fill(
-        &self,
-        site: SiteId,
-        step: BackfillStep,
-    ) -> Result<BTreeSet<ProfileId>, ProfileError>;
-
-    /// Removes some counts of forgotten counters. Returns true if that was all.
-    async fn remove_dropped_counts(&self, site: SiteId) -> Result<bool, ProfileError>;
-}
 
 /// The backfill of one site's counters.
 pub struct CounterBackfill {
@@ -161,7 +78,7 @@ const GUARD_READER_NAME: &str = "(counters)";
 impl CounterBackfill {
     /// Returns the guard for a site's events.
     pub(super) fn create_guard(journal: &dyn Journal, site: SiteId) -> ProfileReaderGuard {
-        ProfileReaderGuard::new(journal, (site, GUARD_READER_NAME), "counters", STEP.events)
+        ProfileReaderGuard::new(journal, site, GUARD_READER_NAME, "counters", STEP.events)
     }
 
     /// Fills and clears counters until `stop` is cancelled.
@@ -224,7 +141,7 @@ impl CounterBackfill {
         let mut records = self.journal.read(self.site, after, since, STEP).await?;
         self.reader_guard.limit_group(&mut records);
         let section = self.reader_guard.begin_work(&records).await;
-        let filled = self.fill(store, counters, (open, since), &records).await;
+        let filled = self.fill(store, counters, open, since, &records).await;
         section.end().await;
         filled?;
         Ok(BackfillOutcome::Read(records.len()))
@@ -235,17 +152,22 @@ impl CounterBackfill {
         &self,
         store: &dyn CounterStore,
         counters: &dyn EventCounterSet,
-        (open, since): (Vec<CounterProgress>, u64),
+        open: Vec<CounterProgress>,
+        since: u64,
         records: &[JournalRecord],
     ) -> Result<(), ProfileError> {
-        let oldest = records.first().map(|it| (it.seq, it.received_at.as_millisecond()));
+        let oldest = |it: &JournalRecord| OldestRecord {
+            seq: it.seq,
+            received_at: it.received_at.as_millisecond(),
+        };
+        let oldest = records.first().map(oldest);
         let upto = records.last().map_or(since, |last| last.seq);
         let (forgotten, mut deeds) = (self.journal.suppression_list(), Vec::new());
         for (index, record) in records.iter().enumerate() {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            if !self.reader_guard.skips_poisoned(record.seq, (&self.labels, &self.metrics)) {
+            if !self.reader_guard.skips_poisoned(record.seq, &self.labels, &self.metrics) {
                 deeds.extend(self.counted_event(record, counters, &open, &forgotten));
             }
         }

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{BackfillStep, CountedEvent, CounterProgress, CounterStore};
 use crate::journal::{
     self, AppendDurability, Journal, MessageKey, NewJournalRecord, SiteId, SqliteJournal,
 };
 use crate::profile::{
-    self, DeviceIdentity, EmptyCounterSet, EventCounterSet, Identity, IdentityKind, MIGRATIONS,
+    self, BackfillStep, CountedEvent, CounterProgress, CounterStore, DeviceIdentity,
+    EmptyCounterSet, EventCounterSet, Identity, IdentityKind, MIGRATIONS, OldestRecord,
     ProfileLimits, ProfileProjection, ProfileService, ProfileStore, ProfileUpdate,
     ProjectionConfig, SiteProfileSettings, SqliteProfileStore,
 };
@@ -262,7 +262,7 @@ async fn backfill_counts_as_the_projection_would_despite_kills() {
         let is_so = |all: &[CounterProgress]| all.first().is_some_and(|it| it.filled >= least);
         let counters = bed.now().until(is_so).await;
         assert!(!counters[0].is_filled() && counters[0].share() < 1.0, "{counters:?}");
-        assert_eq!((counters[0].since, counters[0].oldest.unwrap().0), (EARLIER, 1));
+        assert_eq!((counters[0].since, counters[0].oldest.unwrap().seq), (EARLIER, 1));
         bed.kill().await;
         bed.start(counting(&[30]), if least < 2000 { 1000 } else { 10 }).await;
     }
@@ -342,21 +342,22 @@ async fn outdated_step_counts_nothing() {
     store.set_counters(SITE, 9, vec![key(1)]).await.unwrap();
     let counter = CounterStore::counters(&store, SITE).await.unwrap().remove(0);
     assert_eq!((counter.since, counter.filled, counter.is_filled()), (9, 0, false));
+    let oldest = OldestRecord { seq: 2, received_at: 7 };
     let deed =
         |name| CountedEvent { identities: vec![name], at_ms: 5, value: 2.0, counters: vec![0] };
     let step = BackfillStep {
         counters: vec![counter],
         upto: 4,
-        oldest: Some((2, 7)),
+        oldest: Some(oldest),
         counted_events: vec![deed(anonymous("a")), deed(anonymous("stranger")), deed(user("u"))],
     };
     let changed = store.fill(SITE, step.clone()).await.unwrap();
     assert_eq!(changed.len(), 1);
     assert_eq!(store.fill(SITE, step).await.unwrap(), BTreeSet::new(), "it was counted");
     let (id, _) = store.find(SITE, vec![user("u")]).await.unwrap().remove(0).unwrap();
-    let computed = store.computed(SITE, vec![id]).await.unwrap().1.remove(0).unwrap();
+    let computed = store.computed(SITE, vec![id]).await.unwrap().computed.remove(0).unwrap();
     assert_eq!(computed.activity[&key(1)].count, 2);
     let counter = CounterStore::counters(&store, SITE).await.unwrap().remove(0);
-    assert_eq!((counter.filled, counter.oldest), (4, Some((2, 7))));
+    assert_eq!((counter.filled, counter.oldest), (4, Some(oldest)));
     assert_eq!(counter.share(), 3.0 / 8.0);
 }

@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::details::ProfileDetails;
-use super::super::rows::{EventNameRank, IdentityLink, ProfileRow, ProfileRows};
+use super::super::rows::{EventNameRank, IdentityLink, PendingTallies, ProfileRow, ProfileRows};
 use super::super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
-use super::super::tallies::PendingTallies;
 use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use tagway_core::event::SenderRank;
@@ -125,8 +124,8 @@ impl ProfileRows for PostgresProfileRows {
         for key in &self.loaded_profile(profile)?.names {
             let Some(name) = self.name(key)? else { continue };
             let is_mate = key.0 == "anonymous" && name.client.as_deref() == Some(client);
-            if is_mate && newest.as_ref().is_none_or(|(_, seen)| name.seen > *seen) {
-                newest = Some((key.1.clone(), name.seen));
+            if is_mate && newest.as_ref().is_none_or(|newest| name.seen > newest.seen) {
+                newest = Some(LatestAnonymousId { value: key.1.clone(), seen: name.seen });
             }
         }
         Ok(newest)
@@ -177,7 +176,8 @@ impl ProfileRows for PostgresProfileRows {
         identity: &Identity,
         profile: ProfileId,
         held: BindingUpdate,
-        (client, at): (Option<&str>, i64),
+        client: Option<&str>,
+        at: i64,
     ) -> Result<(), RowNotLoadedError> {
         let key = key(identity);
         let known = self.names.get_mut(&key).ok_or(RowNotLoadedError)?;
@@ -240,7 +240,7 @@ impl ProfileRows for PostgresProfileRows {
         }
         let Some((_, _, (kind, value))) = first else { return Ok(None) };
         let (kind, value) = (kind.clone(), value.clone());
-        self.unbind((&kind, &value))?;
+        self.unbind(&kind, &value)?;
         Ok(Some(value))
     }
 
@@ -263,7 +263,7 @@ impl ProfileRows for PostgresProfileRows {
         self.loaded_profile(profile)?.names.iter().map(link).collect()
     }
 
-    fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), RowNotLoadedError> {
+    fn unbind(&mut self, kind: &str, value: &str) -> Result<(), RowNotLoadedError> {
         let key = (kind.to_owned(), value.to_owned());
         let before = self.names.get_mut(&key).ok_or(RowNotLoadedError)?.take();
         if let Some(kept) = before.and_then(|name| self.people.get_mut(&name.profile)) {
@@ -275,7 +275,8 @@ impl ProfileRows for PostgresProfileRows {
 
     fn transfer_identity(
         &mut self,
-        (kind, value): (&str, &str),
+        kind: &str,
+        value: &str,
         into: ProfileId,
         claim: i64,
     ) -> Result<(), RowNotLoadedError> {
@@ -301,7 +302,7 @@ impl ProfileRows for PostgresProfileRows {
         let times: BTreeMap<_, _> = serde_json::from_str(&kept.trait_times).unwrap_or_default();
         let values = serde_json::from_str(&kept.traits).unwrap_or_default();
         let ranks = read_ranks(&kept.trait_ranks);
-        Ok(ProfileTraits::new(values, (times, ranks), kept.traits.len(), room))
+        Ok(ProfileTraits::new(values, times, ranks, kept.traits.len(), room))
     }
 
     fn put_traits(

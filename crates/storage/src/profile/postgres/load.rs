@@ -27,12 +27,9 @@ pub(super) async fn load(
     let named: BTreeSet<&Identity> = looked_up.iter().flat_map(|it| identities(it)).collect();
     let kinds: Vec<String> = named.iter().map(|it| it.kind.name().into_owned()).collect();
     let values: Vec<_> = named.iter().map(|it| encoded(&it.value)).collect();
-    let find = transaction
-        .prepare_cached(
-            "SELECT DISTINCT i.profile FROM unnest($2::text[], $3::text[]) AS w (kind, value)
-             JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value",
-        )
-        .await?;
+    let sql = "SELECT DISTINCT i.profile FROM unnest($2::text[], $3::text[]) AS w (kind, value)
+        JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value";
+    let find = transaction.prepare_cached(sql).await?;
     let found = transaction.query(&find, &[&site, &kinds, &values]).await?;
     let profiles = found.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     for identity in named {
@@ -138,12 +135,9 @@ async fn names(
     transaction: &Transaction<'_>,
     profiles: &[i64],
 ) -> Result<Vec<((String, String), IdentityRow)>, PostgresError> {
-    let statement = transaction
-        .prepare_cached(
-            "SELECT kind, value, profile, since, claimed, seen, client, rank FROM identities
-             WHERE profile = ANY($1)",
-        )
-        .await?;
+    let sql = "SELECT kind, value, profile, since, claimed, seen, client, rank FROM identities
+        WHERE profile = ANY($1)";
+    let statement = transaction.prepare_cached(sql).await?;
     let rows = transaction.query(&statement, &[&profiles]).await?;
     let name = |row: &Row| {
         let name = IdentityRow {
@@ -177,11 +171,8 @@ async fn events(
         return Ok(());
     }
     let wanted: Vec<_> = events.keys().map(|name| encoded(name).into_owned()).collect();
-    let known = transaction
-        .prepare_cached(
-            "SELECT name, id, rank::bigint FROM event_names WHERE site = $1 AND name = ANY($2)",
-        )
-        .await?;
+    let sql = "SELECT name, id, rank::bigint FROM event_names WHERE site = $1 AND name = ANY($2)";
+    let known = transaction.prepare_cached(sql).await?;
     for row in transaction.query(&known, &[&site, &wanted]).await? {
         let rank = EventNameRank::from_number(row.try_get(2)?);
         events.insert(text(&row, 0)?, Some((row.try_get(1)?, rank)));
@@ -191,11 +182,8 @@ async fn events(
         known.is_some_and(|(_, rank)| rank == EventNameRank::Reserved)
     };
     if !events.values().all(is_settled) {
-        let all = transaction
-            .prepare_cached(
-                "SELECT rank::bigint, count(*) FROM event_names WHERE site = $1 GROUP BY rank",
-            )
-            .await?;
+        let sql = "SELECT rank::bigint, count(*) FROM event_names WHERE site = $1 GROUP BY rank";
+        let all = transaction.prepare_cached(sql).await?;
         for row in transaction.query(&all, &[&site]).await? {
             let count = usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(usize::MAX);
             counted.insert(row.try_get(0)?, count);

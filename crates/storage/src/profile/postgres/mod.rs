@@ -103,7 +103,7 @@ impl PostgresProfileStore {
     ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
         let (mut client, number) = self.client(site).await?;
         let transaction = client.transaction().await?;
-        let batch = self.write(&transaction, (site, number), upto, updates).await?;
+        let batch = self.write(&transaction, site, number, upto, updates).await?;
         transaction.commit().await?;
         Ok(batch)
     }
@@ -120,7 +120,7 @@ impl PostgresProfileStore {
             let trying = async {
                 let (mut client, number) = self.client(site).await?;
                 let transaction = client.transaction().await?;
-                self.write(&transaction, (site, number), 0, Arc::new(part.to_vec())).await?;
+                self.write(&transaction, site, number, 0, Arc::new(part.to_vec())).await?;
                 transaction.rollback().await?;
                 Ok(())
             };
@@ -144,7 +144,8 @@ impl PostgresProfileStore {
     async fn write(
         &self,
         transaction: &Transaction<'_>,
-        (site, number): (SiteId, i64),
+        site: SiteId,
+        number: i64,
         upto: u64,
         updates: Arc<Vec<ProfileUpdate>>,
     ) -> Result<(ProfileChanges, StatementCacheDelta, i64), PostgresError> {
@@ -181,12 +182,10 @@ impl PostgresProfileStore {
         let evicted = people::evict(transaction, number, census, self.limits.claimed_max).await?;
         notes.forget(&evicted.profiles);
         changes.add(evicted);
+        let sql = "INSERT INTO projected VALUES ($1, $2, $3)
+            ON CONFLICT (site, node) DO UPDATE SET seq = excluded.seq";
         transaction
-            .execute(
-                "INSERT INTO projected VALUES ($1, $2, $3)
-                 ON CONFLICT (site, node) DO UPDATE SET seq = excluded.seq",
-                &[&number, &self.node, &i64::try_from(upto).unwrap_or(i64::MAX)],
-            )
+            .execute(sql, &[&number, &self.node, &i64::try_from(upto).unwrap_or(i64::MAX)])
             .await?;
         let version = move_on(transaction, number).await?;
         Ok((changes, notes, version))
@@ -252,14 +251,11 @@ impl ProfileStore for PostgresProfileStore {
             let (client, number) = self.client(site).await?;
             let kinds: Vec<_> = identities.iter().map(|it| it.kind.name()).collect();
             let values: Vec<_> = identities.iter().map(|it| encoded(&it.value)).collect();
-            let statement = client
-                .prepare_cached(
-                    "SELECT w.n, p.id, p.user_id, p.traits
-                     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w (kind, value, n)
-                     JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value
-                     JOIN profiles p ON p.id = i.profile",
-                )
-                .await?;
+            let sql = "SELECT w.n, p.id, p.user_id, p.traits
+                FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w (kind, value, n)
+                JOIN identities i ON i.site = $1 AND i.kind = w.kind AND i.value = w.value
+                JOIN profiles p ON p.id = i.profile";
+            let statement = client.prepare_cached(sql).await?;
             let mut found = vec![None; identities.len()];
             for row in client.query(&statement, &[&number, &kinds, &values]).await? {
                 let view = ProfileView {
@@ -301,11 +297,12 @@ impl ProfileStore for PostgresProfileStore {
                 .read_only(true)
                 .start()
                 .await?;
-            let at = projected(&moment, number, &self.node).await?;
+            let upto = projected(&moment, number, &self.node).await?;
             let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
             let mut known = people::computed(&moment, &numbers).await?;
             moment.commit().await?;
-            Ok((at, numbers.iter().map(|profile| known.remove(profile)).collect()))
+            let computed = numbers.iter().map(|profile| known.remove(profile)).collect();
+            Ok(ComputedSnapshot { upto, computed })
         };
         Ok(self.database.with_timeout(reading).await?)
     }
@@ -351,13 +348,9 @@ impl ProfileStore for PostgresProfileStore {
             let (mut client, number) = self.client(site).await?;
             let transaction = client.transaction().await?;
             lock(&transaction, number).await?;
-            transaction
-                .execute(
-                    "DELETE FROM event_names WHERE site = $1
-                     AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)",
-                    &[&number],
-                )
-                .await?;
+            let sql = "DELETE FROM event_names WHERE site = $1
+                AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)";
+            transaction.execute(sql, &[&number]).await?;
             transaction.commit().await?;
             Ok(())
         };
@@ -385,7 +378,7 @@ impl ProfileStore for PostgresProfileStore {
         // Takes as long as there are identities: each statement has its own timeout.
         let transaction = client.transaction().await.map_err(PostgresError::from)?;
         lock(&transaction, number).await?;
-        let changes = people::erase(&transaction, (site, number), &names).await?;
+        let changes = people::erase(&transaction, site, number, &names).await?;
         move_on(&transaction, number).await?;
         transaction.commit().await.map_err(PostgresError::from)?;
         Ok(changes)

@@ -1,21 +1,21 @@
 //! Operations on single profiles: computed attributes, lookup, removal and erasure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
 use super::super::batch::ClaimedProfileDelta;
 use super::super::page_profile::{OWN_KINDS, PageProfileRow as Known};
-use super::super::subject::addresses;
+use super::super::subject::{SubjectIdentity, addresses};
 use super::super::traits::read_ranks;
 use super::super::{
-    DailyActivity, ExpiryOutcome, ExpiryRequest, Identity, IdentityKind, PageProfile,
-    ProfileChanges, ProfileId, SubjectProfile,
+    DailyActivity, ExpiryOutcome, ExpiryPosition, ExpiryRequest, Identity, IdentityKind,
+    PageProfile, ProfileChanges, ProfileId, SubjectProfile,
 };
 use super::load::{DETAILS, details};
 use super::text::{object, optional, rank, text};
-use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::{PostgresError, encoded};
 use tagway_core::event::{ComputedAttributes, EventTally, SenderRank};
 use tagway_core::values::unicode;
@@ -36,26 +36,14 @@ pub(super) async fn computed(
     let statement = client.prepare_cached(&query).await?;
     let mut known = HashMap::new();
     for row in client.query(&statement, &[&profiles]).await? {
-        let own = details(&row)?;
-        let computed = ComputedAttributes {
-            first_seen: row.try_get(7)?,
-            last_seen: row.try_get(8)?,
-            touches: own.touches,
-            device: own.device,
-            place: own.place,
-            consent: own.consent,
-            group_id: own.group,
-            activity: BTreeMap::new(),
-        };
+        let computed = details(&row)?.into_computed(row.try_get(7)?, row.try_get(8)?);
         known.insert(row.try_get(6)?, computed);
     }
-    let statement = client
-        .prepare_cached(
-            "SELECT a.profile, n.name, sum(a.count)::bigint, min(a.first), max(a.last), sum(a.sum)
-             FROM activity a JOIN event_names n ON n.id = a.event
-             WHERE a.profile = ANY($1) GROUP BY a.profile, n.name",
-        )
-        .await?;
+    let sql =
+        "SELECT a.profile, n.name, sum(a.count)::bigint, min(a.first), max(a.last), sum(a.sum)
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ANY($1) GROUP BY a.profile, n.name";
+    let statement = client.prepare_cached(sql).await?;
     for row in client.query(&statement, &[&profiles]).await? {
         if let Some(of) = known.get_mut(&row.try_get(0)?) {
             of.activity.insert(text(&row, 1)?, tally(&row, 2)?);
@@ -79,14 +67,10 @@ async fn activity(
     client: &impl GenericClient,
     profiles: &[i64],
 ) -> Result<HashMap<i64, Vec<DailyActivity>>, PostgresError> {
-    let rows = client
-        .query(
-            "SELECT a.profile, n.name, a.day, a.count, a.first, a.last, a.sum
-             FROM activity a JOIN event_names n ON n.id = a.event
-             WHERE a.profile = ANY($1) ORDER BY a.day, n.name",
-            &[&profiles],
-        )
-        .await?;
+    let sql = "SELECT a.profile, n.name, a.day, a.count, a.first, a.last, a.sum
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ANY($1) ORDER BY a.day, n.name";
+    let rows = client.query(sql, &[&profiles]).await?;
     let mut found: HashMap<i64, Vec<DailyActivity>> = HashMap::new();
     for row in rows {
         let (event, day) = (text(&row, 1)?, row.try_get(2)?);
@@ -101,13 +85,9 @@ async fn names_of(
     client: &impl GenericClient,
     profiles: &[i64],
 ) -> Result<HashMap<i64, Vec<(Identity, SenderRank)>>, PostgresError> {
-    let rows = client
-        .query(
-            "SELECT profile, kind, value, rank FROM identities WHERE profile = ANY($1)
-             ORDER BY kind, value",
-            &[&profiles],
-        )
-        .await?;
+    let sql = "SELECT profile, kind, value, rank FROM identities WHERE profile = ANY($1)
+        ORDER BY kind, value";
+    let rows = client.query(sql, &[&profiles]).await?;
     let mut found: HashMap<i64, Vec<(Identity, SenderRank)>> = HashMap::new();
     for row in rows {
         if let Some(kind) = IdentityKind::from_name(row.try_get(1)?) {
@@ -148,14 +128,11 @@ async fn remove(
 
 /// Adds to the number of the site's profiles made by claims alone. Returns the new number.
 async fn count(transaction: &Transaction<'_>, site: i64, more: i64) -> Result<i64, PostgresError> {
-    let statement = transaction
-        .prepare_cached(
-            "INSERT INTO profile_counts AS known (site, claimed) VALUES ($1, $2)
-             ON CONFLICT (site) DO UPDATE
-             SET claimed = greatest(0, known.claimed + excluded.claimed)
-             RETURNING claimed",
-        )
-        .await?;
+    let sql = "INSERT INTO profile_counts AS known (site, claimed) VALUES ($1, $2)
+        ON CONFLICT (site) DO UPDATE
+        SET claimed = greatest(0, known.claimed + excluded.claimed)
+        RETURNING claimed";
+    let statement = transaction.prepare_cached(sql).await?;
     Ok(transaction.query_one(&statement, &[&site, &more]).await?.try_get(0)?)
 }
 
@@ -176,11 +153,9 @@ pub(super) async fn evict(
     if excess <= 0 {
         return Ok(ProfileChanges::default());
     }
-    let oldest = transaction
-        .prepare_cached(
-            "SELECT id FROM profiles WHERE site = $1 AND rank = 0 ORDER BY last_seen, id LIMIT $2",
-        )
-        .await?;
+    let sql =
+        "SELECT id FROM profiles WHERE site = $1 AND rank = 0 ORDER BY last_seen, id LIMIT $2";
+    let oldest = transaction.prepare_cached(sql).await?;
     let rows = transaction.query(&oldest, &[&site, &excess]).await?;
     let gone = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let mut changes = remove(transaction, site, &gone).await?;
@@ -194,17 +169,14 @@ pub(super) async fn load_page_profile(
     site: i64,
     id: &str,
 ) -> Result<Option<PageProfile>, PostgresError> {
-    let statement = client
-        .prepare_cached(
-            "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0::smallint), p.is_shared, EXISTS (
-                 SELECT 1 FROM identities o WHERE o.profile = p.id
-                     AND NOT (o.kind IN ($3, $4) AND o.value = $2)), p.traits, p.trait_ranks
-             FROM identities i JOIN profiles p ON p.id = i.profile
-             LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
-                 AND u.profile = p.id
-             WHERE i.site = $1 AND i.kind = $3 AND i.value = $2",
-        )
-        .await?;
+    let sql = "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0::smallint), p.is_shared, EXISTS (
+            SELECT 1 FROM identities o WHERE o.profile = p.id
+                AND NOT (o.kind IN ($3, $4) AND o.value = $2)), p.traits, p.trait_ranks
+        FROM identities i JOIN profiles p ON p.id = i.profile
+        LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
+            AND u.profile = p.id
+        WHERE i.site = $1 AND i.kind = $3 AND i.value = $2";
+    let statement = client.prepare_cached(sql).await?;
     let [visitor, anonymous] = OWN_KINDS;
     let row = client.query_opt(&statement, &[&site, &encoded(id), &visitor, &anonymous]).await?;
     let Some(row) = row else { return Ok(None) };
@@ -228,23 +200,21 @@ pub(super) async fn expire(
     site: i64,
     unseen: ExpiryRequest,
 ) -> Result<ExpiryOutcome, PostgresError> {
-    let (at, after) = unseen.after;
-    let found = transaction
-        .query(
-            "SELECT p.id, p.last_seen, EXISTS (
-                 SELECT 1 FROM identities i WHERE i.profile = p.id AND i.kind = 'email')
-             FROM profiles p
-             WHERE p.site = $1 AND p.user_id IS NULL AND p.last_seen < $2
-                 AND (p.last_seen, p.id) > ($3, $4)
-             ORDER BY p.last_seen, p.id LIMIT $5",
-            &[&site, &unseen.since, &at, &after.0, &STEP],
-        )
-        .await?;
+    let ExpiryPosition { last_seen, profile: after } = unseen.after;
+    let sql = "SELECT p.id, p.last_seen, EXISTS (
+            SELECT 1 FROM identities i WHERE i.profile = p.id AND i.kind = 'email')
+        FROM profiles p
+        WHERE p.site = $1 AND p.user_id IS NULL AND p.last_seen < $2
+            AND (p.last_seen, p.id) > ($3, $4)
+        ORDER BY p.last_seen, p.id LIMIT $5";
+    let found =
+        transaction.query(sql, &[&site, &unseen.since, &last_seen, &after.0, &STEP]).await?;
     let mut gone = Vec::new();
     let mut last = None;
     for row in &found {
         let profile: i64 = row.try_get(0)?;
-        last = Some((row.try_get(1)?, ProfileId(profile)));
+        let position = ExpiryPosition { last_seen: row.try_get(1)?, profile: ProfileId(profile) };
+        last = Some(position);
         if !row.try_get::<_, bool>(2)? {
             gone.push(profile);
         }
@@ -266,33 +236,21 @@ pub(super) async fn subjects(
 ) -> Result<Vec<SubjectProfile>, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
     for Identity { kind, value } in Identity::candidates_for_name(name) {
-        let rows = client
-            .query(
-                "SELECT profile FROM identities WHERE site = $1 AND kind = $2 AND value = $3",
-                &[&site, &kind.name(), &encoded(&value)],
-            )
-            .await?;
+        let sql = "SELECT profile FROM identities WHERE site = $1 AND kind = $2 AND value = $3";
+        let rows = client.query(sql, &[&site, &kind.name(), &encoded(&value)]).await?;
         take(&rows, &mut profiles)?;
     }
     for email in addresses(name) {
-        let rows = client
-            .query(
-                "SELECT id FROM profiles WHERE site = $1 AND user_id IS NULL
-                 AND lower(btrim(traits_json ->> 'email') COLLATE \"C\") = $2",
-                &[&site, &encoded(&email)],
-            )
-            .await?;
+        let sql = "SELECT id FROM profiles WHERE site = $1 AND user_id IS NULL
+            AND lower(btrim(traits_json ->> 'email') COLLATE \"C\") = $2";
+        let rows = client.query(sql, &[&site, &encoded(&email)]).await?;
         take(&rows, &mut profiles)?;
     }
     if profiles.is_empty() {
         for device in unicode::spellings(name.trim()) {
-            let rows = client
-                .query(
-                    "SELECT profile FROM identities
-                     WHERE site = $1 AND value = $2 AND kind NOT IN ('user', 'email')",
-                    &[&site, &encoded(&device)],
-                )
-                .await?;
+            let sql = "SELECT profile FROM identities
+                WHERE site = $1 AND value = $2 AND kind NOT IN ('user', 'email')";
+            let rows = client.query(sql, &[&site, &encoded(&device)]).await?;
             take(&rows, &mut profiles)?;
         }
     }
@@ -300,13 +258,9 @@ pub(super) async fn subjects(
     let mut names = names_of(client, &profiles).await?;
     let mut computed = computed(client, &profiles).await?;
     let mut activity = activity(client, &profiles).await?;
-    let rows = client
-        .query(
-            "SELECT id, user_id, traits, rank, trait_ranks FROM profiles WHERE id = ANY($1)
-             ORDER BY id",
-            &[&profiles],
-        )
-        .await?;
+    let sql = "SELECT id, user_id, traits, rank, trait_ranks FROM profiles WHERE id = ANY($1)
+        ORDER BY id";
+    let rows = client.query(sql, &[&profiles]).await?;
     let subject = |row: &Row| {
         let profile: i64 = row.try_get(0)?;
         Ok(SubjectProfile {
@@ -333,34 +287,29 @@ fn take(rows: &[Row], profiles: &mut BTreeSet<i64>) -> Result<(), PostgresError>
 /// among the names. Only digests are known, so all identities of the site are read, a step at a time.
 pub(super) async fn erase(
     transaction: &Transaction<'_>,
-    (site, number): (SiteId, i64),
+    site: SiteId,
+    number: i64,
     names: &HashSet<PersonNameDigest>,
 ) -> Result<ProfileChanges, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
     let mut after = (String::new(), String::new());
     loop {
-        let rows = transaction
-            .query(
-                "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
-                     CASE WHEN p.user_id IS NULL AND jsonb_typeof(p.traits_json -> 'email') = 'string'
-                     THEN p.traits_json ->> 'email' END
-                 FROM identities i JOIN profiles p ON p.id = i.profile
-                 WHERE i.site = $1 AND (i.kind, i.value) > ($2, $3)
-                 ORDER BY i.kind, i.value LIMIT $4",
-                &[&number, &after.0, &after.1, &LOOK_ROWS],
-            )
-            .await?;
+        let sql = "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
+                CASE WHEN p.user_id IS NULL AND jsonb_typeof(p.traits_json -> 'email') = 'string'
+                THEN p.traits_json ->> 'email' END
+            FROM identities i JOIN profiles p ON p.id = i.profile
+            WHERE i.site = $1 AND (i.kind, i.value) > ($2, $3)
+            ORDER BY i.kind, i.value LIMIT $4";
+        let rows = transaction.query(sql, &[&number, &after.0, &after.1, &LOOK_ROWS]).await?;
         for row in &rows {
-            let kind = IdentityKind::from_name(row.try_get(0)?);
-            // An identity of a vendor that was removed counts as a device's.
-            let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
-            let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-            // A user to be erased is among the names. Any other user is another person.
-            let is_known: bool = row.try_get(3)?;
-            let is_named =
-                is_in(kind, &text(row, 1)?) && (kind == PersonNameKind::User || !is_known);
-            let address = optional(row, 4)?;
-            if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, &address)) {
+            let (value, email_trait) = (text(row, 1)?, optional(row, 4)?);
+            let identity = SubjectIdentity {
+                kind: row.try_get(0)?,
+                value: &value,
+                is_known: row.try_get(3)?,
+                email_trait: email_trait.as_deref(),
+            };
+            if identity.is_among(names, site) {
                 profiles.insert(row.try_get(2)?);
             }
         }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
-use super::super::rows::EventNameRank;
-use super::super::tallies::PendingTallies;
+use super::super::rows::{EventNameRank, PendingTallies};
 use super::buffered_rows::{BufferedProfile, PendingRowWrites, PostgresProfileRows};
 use super::text::text;
 use crate::postgres::{PostgresError, encoded, searchable};
@@ -48,12 +47,9 @@ pub(super) async fn save(
         }
     }
     if !unbound.0.is_empty() {
-        let statement = transaction
-            .prepare_cached(
-                "DELETE FROM identities i USING unnest($2::text[], $3::text[]) AS w (kind, value)
-                 WHERE i.site = $1 AND i.kind = w.kind AND i.value = w.value",
-            )
-            .await?;
+        let sql = "DELETE FROM identities i USING unnest($2::text[], $3::text[]) AS w (kind, value)
+            WHERE i.site = $1 AND i.kind = w.kind AND i.value = w.value";
+        let statement = transaction.prepare_cached(sql).await?;
         transaction.execute(&statement, &[&site, &unbound.0, &unbound.1]).await?;
     }
     bound.save(transaction, site).await?;
@@ -191,18 +187,15 @@ impl<'n> IdentityColumns<'n> {
         if self.kinds.is_empty() {
             return Ok(());
         }
-        let statement = transaction
-            .prepare_cached(
-                "INSERT INTO identities
-                     (site, kind, value, profile, since, claimed, seen, client, rank)
-                 SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[],
-                     $6::bigint[], $7::bigint[], $8::text[], $9::smallint[]) AS w
-                 ON CONFLICT (site, kind, value) DO UPDATE SET
-                     profile = excluded.profile, since = excluded.since,
-                     claimed = excluded.claimed, seen = excluded.seen, client = excluded.client,
-                     rank = excluded.rank",
-            )
-            .await?;
+        let sql = "INSERT INTO identities
+                (site, kind, value, profile, since, claimed, seen, client, rank)
+            SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[],
+                $6::bigint[], $7::bigint[], $8::text[], $9::smallint[]) AS w
+            ON CONFLICT (site, kind, value) DO UPDATE SET
+                profile = excluded.profile, since = excluded.since,
+                claimed = excluded.claimed, seen = excluded.seen, client = excluded.client,
+                rank = excluded.rank";
+        let statement = transaction.prepare_cached(sql).await?;
         let Self { kinds, values, profiles, since, claimed, seen, clients, ranks } = self;
         let parameters: [&(dyn ToSql + Sync); 9] =
             [&site, kinds, values, profiles, since, claimed, seen, clients, ranks];
@@ -229,20 +222,17 @@ async fn move_activity(
     };
     let (from, into): (Vec<i64>, Vec<i64>) =
         moves.iter().map(|(from, into)| (*from, end(*into))).unzip();
-    let statement = transaction
-        .prepare_cached(
-            "WITH moved AS (
-                 DELETE FROM activity a USING unnest($1::bigint[], $2::bigint[]) AS w (gone, into_id)
-                 WHERE a.profile = w.gone
-                 RETURNING w.into_id, a.event, a.day, a.count, a.first, a.last, a.sum)
-             INSERT INTO activity AS known (profile, event, day, count, first, last, sum)
-             SELECT into_id, event, day, sum(count)::bigint, min(first), max(last), sum(sum)
-             FROM moved GROUP BY into_id, event, day
-             ON CONFLICT (profile, event, day) DO UPDATE SET
-                 count = known.count + excluded.count, first = least(known.first, excluded.first),
-                 last = greatest(known.last, excluded.last), sum = known.sum + excluded.sum",
-        )
-        .await?;
+    let sql = "WITH moved AS (
+            DELETE FROM activity a USING unnest($1::bigint[], $2::bigint[]) AS w (gone, into_id)
+            WHERE a.profile = w.gone
+            RETURNING w.into_id, a.event, a.day, a.count, a.first, a.last, a.sum)
+        INSERT INTO activity AS known (profile, event, day, count, first, last, sum)
+        SELECT into_id, event, day, sum(count)::bigint, min(first), max(last), sum(sum)
+        FROM moved GROUP BY into_id, event, day
+        ON CONFLICT (profile, event, day) DO UPDATE SET
+            count = known.count + excluded.count, first = least(known.first, excluded.first),
+            last = greatest(known.last, excluded.last), sum = known.sum + excluded.sum";
+    let statement = transaction.prepare_cached(sql).await?;
     transaction.execute(&statement, &[&from, &into]).await?;
     Ok(())
 }
@@ -259,13 +249,10 @@ async fn add_events(
     }
     let kept: Vec<_> = events.iter().map(|(name, _)| encoded(name)).collect();
     let ranks: Vec<_> = events.iter().map(|(_, rank)| rank.number()).collect();
-    let statement = transaction
-        .prepare_cached(
-            "INSERT INTO event_names (site, name, rank)
-             SELECT $1, w.name, w.rank FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
-             RETURNING name, id",
-        )
-        .await?;
+    let sql = "INSERT INTO event_names (site, name, rank)
+        SELECT $1, w.name, w.rank FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
+        RETURNING name, id";
+    let statement = transaction.prepare_cached(sql).await?;
     let mut by_name: HashMap<String, i64> = HashMap::new();
     for row in transaction.query(&statement, &[&site, &kept, &ranks]).await? {
         by_name.insert(text(&row, 0)?, row.try_get(1)?);
@@ -287,13 +274,10 @@ async fn raise_events(
     }
     let names: Vec<_> = raised.keys().map(|name| encoded(name)).collect();
     let ranks: Vec<_> = raised.values().map(|rank| rank.number()).collect();
-    let statement = transaction
-        .prepare_cached(
-            "UPDATE event_names n SET rank = greatest(n.rank, w.rank)
-             FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
-             WHERE n.site = $1 AND n.name = w.name",
-        )
-        .await?;
+    let sql = "UPDATE event_names n SET rank = greatest(n.rank, w.rank)
+        FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
+        WHERE n.site = $1 AND n.name = w.name";
+    let statement = transaction.prepare_cached(sql).await?;
     transaction.execute(&statement, &[&site, &names, &ranks]).await?;
     Ok(())
 }
@@ -317,16 +301,13 @@ async fn count(
     let first: Vec<i64> = counted.values().map(|it| it.first).collect();
     let last: Vec<i64> = counted.values().map(|it| it.last).collect();
     let sums: Vec<f64> = counted.values().map(|it| it.sum).collect();
-    let statement = transaction
-        .prepare_cached(
-            "INSERT INTO activity AS known (profile, event, day, count, first, last, sum)
-             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
-                 $5::bigint[], $6::bigint[], $7::double precision[])
-             ON CONFLICT (profile, event, day) DO UPDATE SET
-                 count = known.count + excluded.count, first = least(known.first, excluded.first),
-                 last = greatest(known.last, excluded.last), sum = known.sum + excluded.sum",
-        )
-        .await?;
+    let sql = "INSERT INTO activity AS known (profile, event, day, count, first, last, sum)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
+            $5::bigint[], $6::bigint[], $7::double precision[])
+        ON CONFLICT (profile, event, day) DO UPDATE SET
+            count = known.count + excluded.count, first = least(known.first, excluded.first),
+            last = greatest(known.last, excluded.last), sum = known.sum + excluded.sum";
+    let statement = transaction.prepare_cached(sql).await?;
     let parameters: [&(dyn ToSql + Sync); 7] =
         [&profiles, &events, &days, &counts, &first, &last, &sums];
     transaction.execute(&statement, &parameters).await?;

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::details::ProfileDetails;
-use super::super::{DailyActivity, ProfileId};
-use super::{expire, parse};
+use super::super::{DailyActivity, ProfileChanges, ProfileId};
+use super::{expire, parse, subject};
 use crate::journal::SiteId;
 use tagway_core::event::{ComputedAttributes, EventTally, JsonObject};
 
@@ -38,11 +38,10 @@ pub(super) fn write(
     let text =
         |object: &JsonObject| serde_json::to_string(object).unwrap_or_else(|_| "{}".to_owned());
     let ProfileDetails { touches, device, place, consent, group, stated } = details;
+    let sql = "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
+        stated = ? WHERE id = ?";
     connection
-        .prepare_cached(
-            "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
-                 stated = ? WHERE id = ?",
-        )?
+        .prepare_cached(sql)?
         .execute((
             text(touches),
             text(device),
@@ -61,26 +60,13 @@ pub(super) fn computed(
     profile: ProfileId,
 ) -> rusqlite::Result<Option<ComputedAttributes>> {
     let query = format!("SELECT {COLUMNS}, first_seen, last_seen FROM profiles WHERE id = ?");
-    let read = |row: &Row<'_>| {
-        let ProfileDetails { touches, device, place, consent, group, stated: _ } = details(row)?;
-        Ok(ComputedAttributes {
-            first_seen: row.get(6)?,
-            last_seen: row.get(7)?,
-            touches,
-            device,
-            place,
-            consent,
-            group_id: group,
-            activity: std::collections::BTreeMap::new(),
-        })
-    };
+    let read = |row: &Row<'_>| Ok(details(row)?.into_computed(row.get(6)?, row.get(7)?));
     let known = connection.prepare_cached(&query)?.query_row([profile.0], read).optional()?;
     let Some(mut computed) = known else { return Ok(None) };
-    let mut statement = connection.prepare_cached(
-        "SELECT n.name, sum(a.count), min(a.first), max(a.last), sum(a.sum)
-         FROM activity a JOIN event_names n ON n.id = a.event
-         WHERE a.profile = ? GROUP BY a.event",
-    )?;
+    let sql = "SELECT n.name, sum(a.count), min(a.first), max(a.last), sum(a.sum)
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ? GROUP BY a.event";
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([profile.0])?;
     while let Some(row) = rows.next()? {
         let tally = EventTally {
@@ -99,11 +85,10 @@ pub(super) fn activity(
     connection: &Connection,
     profile: ProfileId,
 ) -> rusqlite::Result<Vec<DailyActivity>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
-         FROM activity a JOIN event_names n ON n.id = a.event
-         WHERE a.profile = ? ORDER BY a.day, n.name",
-    )?;
+    let sql = "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
+        FROM activity a JOIN event_names n ON n.id = a.event
+        WHERE a.profile = ? ORDER BY a.day, n.name";
+    let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([profile.0], |row| {
         let tally = EventTally {
             count: row.get(2)?,
@@ -116,8 +101,15 @@ pub(super) fn activity(
     rows.collect()
 }
 
-/// Removes a profile and all its rows.
-pub(super) fn remove(connection: &Connection, profile: ProfileId) -> rusqlite::Result<()> {
+/// Removes a profile and all its rows, and adds it to the changes.
+pub(super) fn remove(
+    connection: &Connection,
+    profile: ProfileId,
+    changes: &mut ProfileChanges,
+) -> rusqlite::Result<()> {
+    let names = subject::links_of(connection, profile)?;
+    changes.identities.extend(names.into_iter().map(|(identity, _)| identity));
+    changes.profiles.insert(profile);
     for statement in
         ["DELETE FROM identities WHERE profile = ?", "DELETE FROM activity WHERE profile = ?"]
     {

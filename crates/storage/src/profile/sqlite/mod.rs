@@ -169,11 +169,9 @@ impl ProfileStore for SqliteProfileStore {
             for update in &updates {
                 batch.apply(update)?;
             }
-            c.prepare_cached(
-                "INSERT INTO projected VALUES (?1, ?2)
-                 ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
-            )?
-            .execute((site.0, upto))?;
+            let sql = "INSERT INTO projected VALUES (?1, ?2)
+                ON CONFLICT (site) DO UPDATE SET seq = excluded.seq";
+            c.prepare_cached(sql)?.execute((site.0, upto))?;
             let UpdateBatchOutcome { mut changes, mut cache_delta, claimed_profiles, .. } =
                 batch.finish()?;
             let evicted = expire::evict(c, site, claimed_profiles, limits.claimed_max)?;
@@ -192,10 +190,10 @@ impl ProfileStore for SqliteProfileStore {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
         let found = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT p.id, p.user_id, p.traits FROM identities i JOIN profiles p ON p.id = i.profile
-                 WHERE i.site = ? AND i.kind = ? AND i.value = ?",
-            )?;
+            let sql = "SELECT p.id, p.user_id, p.traits
+                FROM identities i JOIN profiles p ON p.id = i.profile
+                WHERE i.site = ? AND i.kind = ? AND i.value = ?";
+            let mut statement = c.prepare_cached(sql)?;
             let find = |identity: &Identity| {
                 statement
                     .query_row((site.0, identity.kind.name(), &identity.value), |row| {
@@ -225,7 +223,8 @@ impl ProfileStore for SqliteProfileStore {
     ) -> Result<ComputedSnapshot, ProfileError> {
         let found = self.store.read(move |c| {
             let computed = profiles.iter().map(|profile| details::computed(c, *profile));
-            Ok((projected(c, site)?, computed.collect::<Result<_, _>>()?))
+            let computed = computed.collect::<Result<_, _>>()?;
+            Ok(ComputedSnapshot { upto: projected(c, site)?, computed })
         });
         Ok(found.await?)
     }

@@ -3,9 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::details::ProfileDetails;
-use super::super::rows::{EventNameRank, IdentityLink, ProfileRow, ProfileRows};
+use super::super::rows::{EventNameRank, IdentityLink, PendingTallies, ProfileRow, ProfileRows};
 use super::super::stitch::{BindingUpdate, IdentityBinding, LatestAnonymousId};
-use super::super::tallies::PendingTallies;
 use super::super::traits::{ProfileTraits, TraitByteLimits, TraitChanges, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use super::{details, parse};
@@ -41,13 +40,12 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 person: SenderRank::from_number(row.get(6)?),
             })
         };
+        let sql = "SELECT i.profile, p.user_id IS NOT NULL, i.since, i.claimed, i.seen,
+                i.rank, p.rank
+            FROM identities i JOIN profiles p ON p.id = i.profile
+            WHERE i.site = ? AND i.kind = ? AND i.value = ?";
         self.connection
-            .prepare_cached(
-                "SELECT i.profile, p.user_id IS NOT NULL, i.since, i.claimed, i.seen,
-                     i.rank, p.rank
-                 FROM identities i JOIN profiles p ON p.id = i.profile
-                 WHERE i.site = ? AND i.kind = ? AND i.value = ?",
-            )?
+            .prepare_cached(sql)?
             .query_row((self.site.0, identity.kind.name(), &identity.value), read)
             .optional()
     }
@@ -57,13 +55,14 @@ impl ProfileRows for SqliteProfileRows<'_> {
         profile: ProfileId,
         client: &str,
     ) -> rusqlite::Result<Option<LatestAnonymousId>> {
+        let sql = "SELECT value, seen FROM identities
+            WHERE profile = ? AND site = ? AND kind = 'anonymous' AND client = ?
+            ORDER BY seen DESC, value LIMIT 1";
         self.connection
-            .prepare_cached(
-                "SELECT value, seen FROM identities
-                 WHERE profile = ? AND site = ? AND kind = 'anonymous' AND client = ?
-                 ORDER BY seen DESC, value LIMIT 1",
-            )?
-            .query_row((profile.0, self.site.0, client), |row| Ok((row.get(0)?, row.get(1)?)))
+            .prepare_cached(sql)?
+            .query_row((profile.0, self.site.0, client), |row| {
+                Ok(LatestAnonymousId { value: row.get(0)?, seen: row.get(1)? })
+            })
             .optional()
     }
 
@@ -75,11 +74,8 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 .prepare_cached("SELECT next FROM profile_numbers")?
                 .query_row([], |row| row.get(0))?,
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO profiles (id, site, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
-            )?
-            .execute((number, self.site.0, at))?;
+        let sql = "INSERT INTO profiles (id, site, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)";
+        self.connection.prepare_cached(sql)?.execute((number, self.site.0, at))?;
         self.next = Some(number + 1);
         Ok(ProfileId(number))
     }
@@ -95,22 +91,18 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 is_shared: row.get(5)?,
             })
         };
-        self.connection
-            .prepare_cached(
-                "SELECT user_id, named_at, first_seen, last_seen, rank, is_shared
-                 FROM profiles WHERE id = ?",
-            )?
-            .query_row([profile.0], read)
+        let sql = "SELECT user_id, named_at, first_seen, last_seen, rank, is_shared
+            FROM profiles WHERE id = ?";
+        self.connection.prepare_cached(sql)?.query_row([profile.0], read)
     }
 
     fn put_profile_row(&mut self, profile: ProfileId, person: &ProfileRow) -> rusqlite::Result<()> {
         let ProfileRow { user_id, named_at, first_seen, last_seen, rank, is_shared } = person;
+        let sql = "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?,
+                rank = ?, is_shared = ?
+            WHERE id = ?";
         self.connection
-            .prepare_cached(
-                "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?,
-                     rank = ?, is_shared = ?
-                 WHERE id = ?",
-            )?
+            .prepare_cached(sql)?
             .execute((
                 user_id,
                 named_at,
@@ -135,18 +127,18 @@ impl ProfileRows for SqliteProfileRows<'_> {
         identity: &Identity,
         profile: ProfileId,
         held: BindingUpdate,
-        (client, at): (Option<&str>, i64),
+        client: Option<&str>,
+        at: i64,
     ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO identities
+                (site, kind, value, profile, since, claimed, seen, client, rank)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            ON CONFLICT (site, kind, value) DO UPDATE SET
+                profile = excluded.profile, since = excluded.since,
+                claimed = excluded.claimed, seen = max(seen, excluded.seen),
+                client = coalesce(excluded.client, client), rank = excluded.rank";
         self.connection
-            .prepare_cached(
-                "INSERT INTO identities
-                     (site, kind, value, profile, since, claimed, seen, client, rank)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (site, kind, value) DO UPDATE SET
-                     profile = excluded.profile, since = excluded.since,
-                     claimed = excluded.claimed, seen = max(seen, excluded.seen),
-                     client = coalesce(excluded.client, client), rank = excluded.rank",
-            )?
+            .prepare_cached(sql)?
             .execute((
                 self.site.0,
                 identity.kind.name(),
@@ -168,11 +160,10 @@ impl ProfileRows for SqliteProfileRows<'_> {
         held: BindingUpdate,
     ) -> rusqlite::Result<()> {
         let (kind, value) = (identity.kind.name(), &identity.value);
+        let sql = "UPDATE identities SET rank = ?1, claimed = ?2, since = ?3
+            WHERE site = ?4 AND kind = ?5 AND value = ?6 AND profile = ?7 AND rank < ?1";
         self.connection
-            .prepare_cached(
-                "UPDATE identities SET rank = ?1, claimed = ?2, since = ?3
-                 WHERE site = ?4 AND kind = ?5 AND value = ?6 AND profile = ?7 AND rank < ?1",
-            )?
+            .prepare_cached(sql)?
             .execute((
                 held.rank.number(),
                 held.claimed,
@@ -191,14 +182,13 @@ impl ProfileRows for SqliteProfileRows<'_> {
         kind: IdentityKind,
         below: SenderRank,
     ) -> rusqlite::Result<Option<String>> {
+        let sql = "DELETE FROM identities WHERE (site, kind, value) IN (
+                SELECT site, kind, value FROM identities
+                WHERE profile = ?1 AND site = ?2 AND kind = ?3 AND rank < ?4
+                ORDER BY rank, seen, value LIMIT 1)
+            RETURNING value";
         self.connection
-            .prepare_cached(
-                "DELETE FROM identities WHERE (site, kind, value) IN (
-                     SELECT site, kind, value FROM identities
-                     WHERE profile = ?1 AND site = ?2 AND kind = ?3 AND rank < ?4
-                     ORDER BY rank, seen, value LIMIT 1)
-                 RETURNING value",
-            )?
+            .prepare_cached(sql)?
             .query_row((profile.0, self.site.0, kind.name(), below.number()), |row| row.get(0))
             .optional()
     }
@@ -209,11 +199,10 @@ impl ProfileRows for SqliteProfileRows<'_> {
         kind: IdentityKind,
         limit: usize,
     ) -> rusqlite::Result<usize> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM identities
+            WHERE profile = ? AND site = ? AND kind = ? LIMIT ?)";
         self.connection
-            .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM identities
-                     WHERE profile = ? AND site = ? AND kind = ? LIMIT ?)",
-            )?
+            .prepare_cached(sql)?
             .query_row((profile.0, self.site.0, kind.name(), limit), |row| row.get(0))
     }
 
@@ -222,15 +211,11 @@ impl ProfileRows for SqliteProfileRows<'_> {
             let rank = SenderRank::from_number(row.get(2)?);
             Ok(IdentityLink { kind: row.get(0)?, value: row.get(1)?, rank })
         };
-        self.connection
-            .prepare_cached(
-                "SELECT kind, value, rank FROM identities WHERE profile = ? ORDER BY kind, value",
-            )?
-            .query_map([profile.0], link)?
-            .collect()
+        let sql = "SELECT kind, value, rank FROM identities WHERE profile = ? ORDER BY kind, value";
+        self.connection.prepare_cached(sql)?.query_map([profile.0], link)?.collect()
     }
 
-    fn unbind(&mut self, (kind, value): (&str, &str)) -> rusqlite::Result<()> {
+    fn unbind(&mut self, kind: &str, value: &str) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("DELETE FROM identities WHERE site = ? AND kind = ? AND value = ?")?
             .execute((self.site.0, kind, value))
@@ -239,15 +224,15 @@ impl ProfileRows for SqliteProfileRows<'_> {
 
     fn transfer_identity(
         &mut self,
-        (kind, value): (&str, &str),
+        kind: &str,
+        value: &str,
         into: ProfileId,
         claim: i64,
     ) -> rusqlite::Result<()> {
+        let sql = "UPDATE identities SET profile = ?4, claimed = max(claimed, ?5)
+            WHERE site = ?1 AND kind = ?2 AND value = ?3";
         self.connection
-            .prepare_cached(
-                "UPDATE identities SET profile = ?4, claimed = max(claimed, ?5)
-                 WHERE site = ?1 AND kind = ?2 AND value = ?3",
-            )?
+            .prepare_cached(sql)?
             .execute((self.site.0, kind, value, into.0, claim))
             .map(drop)
     }
@@ -263,7 +248,7 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 let text = row.get_ref(0)?.as_str()?;
                 let times = serde_json::from_str(row.get_ref(1)?.as_str()?).unwrap_or_default();
                 let ranks = read_ranks(row.get_ref(2)?.as_str()?);
-                Ok(ProfileTraits::new(parse(text), (times, ranks), text.len(), room))
+                Ok(ProfileTraits::new(parse(text), times, ranks, text.len(), room))
             })
     }
 
@@ -273,10 +258,9 @@ impl ProfileRows for SqliteProfileRows<'_> {
         };
         let values = text(serde_json::to_string(&traits.values))?;
         let times = text(serde_json::to_string(&traits.times))?;
+        let sql = "UPDATE profiles SET traits = ?, trait_times = ?, trait_ranks = ? WHERE id = ?";
         self.connection
-            .prepare_cached(
-                "UPDATE profiles SET traits = ?, trait_times = ?, trait_ranks = ? WHERE id = ?",
-            )?
+            .prepare_cached(sql)?
             .execute((values, times, written(&traits.ranks), profile.0))
             .map(drop)
     }
@@ -331,16 +315,13 @@ impl ProfileRows for SqliteProfileRows<'_> {
 
     fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> rusqlite::Result<bool> {
         // `WHERE true` tells the parser that no join condition follows.
-        self.connection
-            .prepare_cached(
-                "INSERT INTO activity (profile, event, day, count, first, last, sum)
-                 SELECT ?2, event, day, count, first, last, sum FROM activity
-                 WHERE profile = ?1 AND true
-                 ON CONFLICT (profile, event, day) DO UPDATE SET
-                     count = count + excluded.count, first = min(first, excluded.first),
-                     last = max(last, excluded.last), sum = sum + excluded.sum",
-            )?
-            .execute((from.0, into.0))?;
+        let sql = "INSERT INTO activity (profile, event, day, count, first, last, sum)
+            SELECT ?2, event, day, count, first, last, sum FROM activity
+            WHERE profile = ?1 AND true
+            ON CONFLICT (profile, event, day) DO UPDATE SET
+                count = count + excluded.count, first = min(first, excluded.first),
+                last = max(last, excluded.last), sum = sum + excluded.sum";
+        self.connection.prepare_cached(sql)?.execute((from.0, into.0))?;
         let moved = self
             .connection
             .prepare_cached("DELETE FROM activity WHERE profile = ?")?
@@ -354,13 +335,12 @@ impl ProfileRows for SqliteProfileRows<'_> {
                 .prepare_cached("UPDATE profile_numbers SET next = ?")?
                 .execute([next])?;
         }
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO activity (profile, event, day, count, first, last, sum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (profile, event, day) DO UPDATE SET
-                 count = count + excluded.count, first = min(first, excluded.first),
-                 last = max(last, excluded.last), sum = sum + excluded.sum",
-        )?;
+        let sql = "INSERT INTO activity (profile, event, day, count, first, last, sum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            ON CONFLICT (profile, event, day) DO UPDATE SET
+                count = count + excluded.count, first = min(first, excluded.first),
+                last = max(last, excluded.last), sum = sum + excluded.sum";
+        let mut statement = self.connection.prepare_cached(sql)?;
         for ((profile, event, day), tally) in counted {
             let EventTally { count, first, last, sum } = *tally;
             statement.execute((profile.0, event, day, count, first, last, sum))?;

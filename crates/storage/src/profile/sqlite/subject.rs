@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::page_profile::{OWN_KINDS, PageProfileRow};
-use super::super::subject::addresses;
+use super::super::subject::{SubjectIdentity, addresses};
 use super::super::traits::read_ranks;
 use super::super::{
     Identity, IdentityKind, PageProfile, ProfileChanges, ProfileError, ProfileId, SubjectProfile,
 };
 use super::{details, parse};
-use crate::journal::{PersonNameDigest, PersonNameKind, SiteId};
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::store::{SqliteStore, overwriting};
 use tagway_core::event::SenderRank;
 use tagway_core::values::unicode;
@@ -29,9 +29,8 @@ pub(super) fn subjects(
     site: SiteId,
     name: &str,
 ) -> rusqlite::Result<Vec<SubjectProfile>> {
-    let mut named = connection.prepare_cached(
-        "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3",
-    )?;
+    let sql = "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3";
+    let mut named = connection.prepare_cached(sql)?;
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
     for Identity { kind, value } in Identity::candidates_for_name(name) {
         for profile in named.query_map((site.0, kind.name(), value), |row| row.get(0))? {
@@ -39,10 +38,10 @@ pub(super) fn subjects(
         }
     }
     if name.contains('@') {
-        let mut reached = connection.prepare_cached(
+        let sql =
             "SELECT id FROM profiles WHERE site = ?1 AND user_id IS NULL AND json_valid(traits)
-                 AND lower(trim(json_extract(traits, '$.email'))) = ?2",
-        )?;
+            AND lower(trim(json_extract(traits, '$.email'))) = ?2";
+        let mut reached = connection.prepare_cached(sql)?;
         for email in addresses(name) {
             for profile in reached.query_map((site.0, email), |row| row.get(0))? {
                 profiles.insert(profile?);
@@ -50,10 +49,9 @@ pub(super) fn subjects(
         }
     }
     if profiles.is_empty() {
-        let mut devices = connection.prepare_cached(
-            "SELECT profile FROM identities
-             WHERE site = ? AND value = ? AND kind NOT IN ('user', 'email')",
-        )?;
+        let sql = "SELECT profile FROM identities
+            WHERE site = ? AND value = ? AND kind NOT IN ('user', 'email')";
+        let mut devices = connection.prepare_cached(sql)?;
         for device in unicode::spellings(name.trim()) {
             for profile in devices.query_map((site.0, device), |row| row.get(0))? {
                 profiles.insert(profile?);
@@ -84,15 +82,14 @@ pub(super) fn load_page_profile(
     site: SiteId,
     id: &str,
 ) -> rusqlite::Result<Option<PageProfile>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0), p.is_shared, EXISTS (
-             SELECT 1 FROM identities o WHERE o.profile = p.id
-                 AND NOT (o.kind IN (?3, ?4) AND o.value = ?2)), p.traits, p.trait_ranks
-         FROM identities i JOIN profiles p ON p.id = i.profile
-         LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
-             AND u.profile = p.id
-         WHERE i.site = ?1 AND i.kind = ?3 AND i.value = ?2",
-    )?;
+    let sql = "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0), p.is_shared, EXISTS (
+            SELECT 1 FROM identities o WHERE o.profile = p.id
+                AND NOT (o.kind IN (?3, ?4) AND o.value = ?2)), p.traits, p.trait_ranks
+        FROM identities i JOIN profiles p ON p.id = i.profile
+        LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
+            AND u.profile = p.id
+        WHERE i.site = ?1 AND i.kind = ?3 AND i.value = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
     let [visitor, anonymous] = OWN_KINDS;
     let row = statement
         .query_row((site.0, id, visitor, anonymous), |row| {
@@ -133,9 +130,7 @@ pub(super) async fn erase(
         overwriting(c, || {
             let mut changes = ProfileChanges::default();
             for profile in profiles {
-                changes.identities.extend(names_of(c, profile)?);
-                details::remove(c, profile)?;
-                changes.profiles.insert(profile);
+                details::remove(c, profile, &mut changes)?;
             }
             Ok(changes)
         })
@@ -143,15 +138,8 @@ pub(super) async fn erase(
     Ok(erased.await?)
 }
 
-pub(super) fn names_of(
-    connection: &Connection,
-    profile: ProfileId,
-) -> rusqlite::Result<Vec<Identity>> {
-    Ok(links_of(connection, profile)?.into_iter().map(|(identity, _)| identity).collect())
-}
-
 /// Reads the names of a profile, each with the rank with which it is linked.
-fn links_of(
+pub(super) fn links_of(
     connection: &Connection,
     profile: ProfileId,
 ) -> rusqlite::Result<Vec<(Identity, SenderRank)>> {
@@ -180,28 +168,24 @@ fn look(
     names: &HashSet<PersonNameDigest>,
     (kind, value): &IdentityPosition,
 ) -> rusqlite::Result<(BTreeSet<ProfileId>, Option<IdentityPosition>)> {
-    let mut next = connection.prepare_cached(
-        "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
-             CASE WHEN p.user_id IS NULL AND json_valid(p.traits)
-                 AND json_type(p.traits, '$.email') = 'text'
-             THEN json_extract(p.traits, '$.email') END
-         FROM identities i JOIN profiles p ON p.id = i.profile
-         WHERE i.site = ?1 AND (i.kind, i.value) > (?2, ?3) ORDER BY i.kind, i.value LIMIT ?4",
-    )?;
+    let sql = "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
+            CASE WHEN p.user_id IS NULL AND json_valid(p.traits)
+                AND json_type(p.traits, '$.email') = 'text'
+            THEN json_extract(p.traits, '$.email') END
+        FROM identities i JOIN profiles p ON p.id = i.profile
+        WHERE i.site = ?1 AND (i.kind, i.value) > (?2, ?3) ORDER BY i.kind, i.value LIMIT ?4";
+    let mut next = connection.prepare_cached(sql)?;
     let mut rows = next.query((site.0, kind, value, LOOK_ROWS))?;
     let (mut found, mut seen, mut last) = (BTreeSet::new(), 0, None);
     while let Some(row) = rows.next()? {
         seen += 1;
-        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
-        // An identity of a vendor that was removed counts as a device's.
-        let kind = kind.map_or(PersonNameKind::Device, PersonNameKind::of);
-        let is_in = |kind, name: &str| PersonNameDigest::is_among(names, site, kind, name);
-        // A user to be erased is among the names. Any other user is another person.
-        let is_known: bool = row.get(3)?;
-        let address = row.get_ref(4)?.as_str_or_null()?;
-        let is_named =
-            is_in(kind, row.get_ref(1)?.as_str()?) && (kind == PersonNameKind::User || !is_known);
-        if is_named || address.is_some_and(|address| is_in(PersonNameKind::Email, address)) {
+        let identity = SubjectIdentity {
+            kind: row.get_ref(0)?.as_str()?,
+            value: row.get_ref(1)?.as_str()?,
+            is_known: row.get(3)?,
+            email_trait: row.get_ref(4)?.as_str_or_null()?,
+        };
+        if identity.is_among(names, site) {
             found.insert(ProfileId(row.get(2)?));
         }
         if seen == LOOK_ROWS {

@@ -83,7 +83,7 @@ fn expire_removes_unknown_visitors_not_seen_for_long_with_their_activity(make: T
     store.apply(1, updates);
     let numbers = store.rows("SELECT max(id) FROM profiles")[0][0].clone().unwrap();
     let numbers: i64 = numbers.parse().unwrap();
-    let mut unseen = ExpiryRequest { since: DAY_MS, after: (i64::MIN, ProfileId(0)) };
+    let mut unseen = ExpiryRequest { since: DAY_MS, after: ExpiryPosition::START };
     let mut steps = 0;
     loop {
         let expired = store.expire(unseen);

@@ -52,7 +52,7 @@ fn profiles_made_by_claims_alone_are_bounded(make: TestBedFactory<'_>) {
     assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
     let numbers = bed.rows(is_claimed);
     assert_eq!(numbers, [[Some("46".to_owned())]]);
-    let unseen = ExpiryRequest { since: i64::MAX, after: (i64::MIN, ProfileId(0)) };
+    let unseen = ExpiryRequest { since: i64::MAX, after: ExpiryPosition::START };
     bed.expire(unseen);
     assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
 }

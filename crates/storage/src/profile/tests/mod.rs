@@ -11,8 +11,10 @@ mod stitching;
 use serde_json::json;
 
 use super::*;
+use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::PostgresDatabase;
 use crate::store::{CommitSyncMode, SqliteStore};
+use tagway_core::event::{ComputedAttributes, ProfileView};
 use tagway_core::metrics::Metrics;
 
 const SITE: SiteId = SiteId(1);
@@ -121,7 +123,7 @@ impl ProfileTestBed {
     fn computed(&self, identity: Identity) -> Option<ComputedAttributes> {
         let (profile, _) = self.find(identity)?;
         let found = self.runtime.block_on(self.store().computed(SITE, vec![profile]));
-        found.unwrap().1.remove(0)
+        found.unwrap().computed.remove(0)
     }
 
     /// Returns the part of a profile that a page may know by the cookie with this id.

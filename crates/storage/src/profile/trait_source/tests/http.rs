@@ -107,7 +107,7 @@ async fn address_guard_applies_to_sources() {
     for host in ["127.0.0.1:1", "localhost:1"] {
         let text = format!("kind = \"http\"\nurl = \"http://{host}/{{user_id}}\"");
         let settings = settings(&text);
-        bed.profiles.set_source((SITE, &"shop".into()), Some(&settings), false).unwrap();
+        bed.profiles.set_source(SITE, &"shop".into(), Some(&settings), false).unwrap();
         let error = bed.plan("u").await.unwrap_err();
         assert!(
             matches!(error, ProfileError::Outside(TraitSourceError::Forbidden)),
@@ -128,6 +128,6 @@ async fn source_with_unchanged_settings_keeps_its_cache() {
     let bed = bed.with(&format!("{text}headers = {{ x = \"other\" }}"));
     assert_eq!(bed.plan("known").await.unwrap(), "pro");
     assert_eq!(seen.lock().len(), 2);
-    bed.profiles.set_source((SITE, &"shop".into()), None, true).unwrap();
+    bed.profiles.set_source(SITE, &"shop".into(), None, true).unwrap();
     assert_eq!(bed.plan("known").await.unwrap(), Value::Null);
 }

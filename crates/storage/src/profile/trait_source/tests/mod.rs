@@ -14,7 +14,11 @@ use tokio::runtime::Handle;
 
 use super::template::LookupTemplate;
 use super::*;
-use crate::profile::{ProfileLimits, ProfileSettings, SqliteProfileStore, update_of};
+use crate::journal::SiteId;
+use crate::profile::{
+    LookupTimeoutPolicy, ProfileError, ProfileLimits, ProfileService, ProfileSettings,
+    SqliteProfileStore, update_of,
+};
 use crate::store::{CommitSyncMode, SqliteStore as Database};
 use tagway_settings::test_support;
 
@@ -100,7 +104,7 @@ impl TraitSourceTestBed {
 
     fn with(self, text: &str) -> Self {
         let settings = settings(text);
-        self.profiles.set_source((SITE, &"shop".into()), Some(&settings), true).unwrap();
+        self.profiles.set_source(SITE, &"shop".into(), Some(&settings), true).unwrap();
         self
     }
 
@@ -125,9 +129,9 @@ impl TraitSourceTestBed {
             stale: 86_400 * SECOND,
             retry: 10 * SECOND,
         };
-        let labels = ("shop".into(), bed.profiles.metrics.clone());
-        let outside = TraitSource::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
-        bed.profiles.sources.write().insert(SITE, Arc::new(outside));
+        let (tasks, metrics) = (&bed.profiles.tasks, bed.profiles.metrics.clone());
+        let source = TraitSource::new(settings, true, fake.clone(), tasks, "shop".into(), metrics);
+        bed.profiles.sources.write().insert(SITE, Arc::new(source));
         (bed, fake)
     }
 
@@ -218,7 +222,7 @@ async fn traits_of_own_events_win_over_external_ones() {
     let stranger = event_with(json!({ "type": "track", "anonymousId": "b" }));
     assert_eq!(bed.traits(&stranger).await.unwrap(), json!({}));
     assert_eq!((fake.calls(), bed.counted("miss"), bed.counted("hit")), (1, 1, 2));
-    bed.profiles.clear_source_cache(SITE);
+    bed.profiles.sources.read()[&SITE].clear();
     bed.traits(&later).await.unwrap();
     assert_eq!(fake.calls(), 2, "nothing is left of them");
 }

@@ -1,19 +1,13 @@
 //! Records changed profiles for tasks that act on them within moments. Nothing here is durable and
 //! nothing waits: a change that is lost here is found by the periodic pass over all profiles.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{
-    ComputedSnapshot, CounterStore, ExpiryOutcome, ExpiryRequest, Identity, PageProfile,
-    ProfileChanges, ProfileError, ProfileId, ProfileStore, ProfileUpdate, ProfileView,
-    SubjectProfile,
-};
-use crate::journal::{PersonNameDigest, SiteId};
+use super::{ProfileChanges, ProfileId};
+use crate::journal::SiteId;
 
 /// The profiles that changed since they were last taken, by site.
 pub struct ChangedProfiles {
@@ -61,105 +55,6 @@ impl ChangedProfiles {
             people.insert(*profile);
         }
         self.has_more.notify_one();
-    }
-}
-
-/// A store of profiles whose changes are recorded.
-pub struct ObservedStore {
-    store: Arc<dyn ProfileStore>,
-    changed: Arc<ChangedProfiles>,
-}
-
-impl ObservedStore {
-    /// Wraps a store, and records its changes in `changed`.
-    pub fn new(store: Arc<dyn ProfileStore>, changed: Arc<ChangedProfiles>) -> Self {
-        Self { store, changed }
-    }
-}
-
-#[async_trait]
-impl ProfileStore for ObservedStore {
-    async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
-        self.store.projected_seq(site).await
-    }
-
-    async fn apply(
-        &self,
-        site: SiteId,
-        upto: u64,
-        updates: Vec<ProfileUpdate>,
-    ) -> Result<ProfileChanges, ProfileError> {
-        let changes = self.store.apply(site, upto, updates).await?;
-        self.changed.record_changes(site, &changes);
-        Ok(changes)
-    }
-
-    async fn find(
-        &self,
-        site: SiteId,
-        identities: Vec<Identity>,
-    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
-        self.store.find(site, identities).await
-    }
-
-    async fn find_page_profile(
-        &self,
-        site: SiteId,
-        id: String,
-    ) -> Result<Option<PageProfile>, ProfileError> {
-        self.store.find_page_profile(site, id).await
-    }
-
-    async fn computed(
-        &self,
-        site: SiteId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<ComputedSnapshot, ProfileError> {
-        self.store.computed(site, profiles).await
-    }
-
-    async fn expire(
-        &self,
-        site: SiteId,
-        unseen: ExpiryRequest,
-    ) -> Result<ExpiryOutcome, ProfileError> {
-        let expired = self.store.expire(site, unseen).await?;
-        self.changed.record_changes(site, &expired.changes);
-        Ok(expired)
-    }
-
-    async fn counted_names(
-        &self,
-        site: SiteId,
-        names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError> {
-        self.store.counted_names(site, names).await
-    }
-
-    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
-        self.store.forget_names(site).await
-    }
-
-    async fn subjects(
-        &self,
-        site: SiteId,
-        name: String,
-    ) -> Result<Vec<SubjectProfile>, ProfileError> {
-        self.store.subjects(site, name).await
-    }
-
-    async fn erase(
-        &self,
-        site: SiteId,
-        names: Arc<HashSet<PersonNameDigest>>,
-    ) -> Result<ProfileChanges, ProfileError> {
-        let changes = self.store.erase(site, names).await?;
-        self.changed.record_changes(site, &changes);
-        Ok(changes)
-    }
-
-    fn counters(&self) -> Option<&dyn CounterStore> {
-        self.store.counters()
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::profile::{ActivityCounts, ProfileLimits};
+use crate::profile::{ActivityCounts, ProfileId, ProfileLimits};
 use tagway_core::event::EventTally;
 
 const SITE: SiteId = SiteId(1);
@@ -77,7 +77,8 @@ impl ProfileStore for SlowProfileStore {
         self.may_end.acquire().await.unwrap().forget();
         let activity = BTreeMap::from([("Order".to_owned(), tally)]);
         let computed = ComputedAttributes { activity, ..ComputedAttributes::default() };
-        Ok((upto, profiles.iter().map(|_| Some(computed.clone())).collect()))
+        let computed = profiles.iter().map(|_| Some(computed.clone())).collect();
+        Ok(crate::profile::ComputedSnapshot { upto, computed })
     }
 
     async fn expire(
@@ -149,7 +150,8 @@ async fn plan_of(profiles: &ProfileService, user: &str) -> String {
 
 /// Returns the number of orders of profile 1.
 async fn orders(profiles: &ProfileService) -> u64 {
-    let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let found = profiles.cache.computed(SITE, [ProfileId(1)].into(), deadline).await.unwrap();
     found[&ProfileId(1)].activity["Order"].count
 }
 
@@ -282,7 +284,10 @@ async fn unresponsive_store_fails_lookups_or_delivers_events_without_profiles() 
     assert!(matches!(waits, Err(ProfileError::Timeout)));
     assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 0));
 
-    let (store, profiles) = bench_with(|it| it.on_timeout = LookupTimeoutPolicy::Deliver);
+    let (store, profiles) = bench_with(|it| {
+        it.on_timeout = LookupTimeoutPolicy::Deliver;
+        it.cache_ttl = 2 * it.timeout;
+    });
     store.may_end.add_permits(1);
     assert_eq!(plan_of(&profiles, "known").await, "free");
     let events = [event_of("u"), event_of("known")];
@@ -312,7 +317,7 @@ async fn counts_are_added_to_the_cache_and_never_twice() {
         }],
     );
     let changes = changes.await.unwrap();
-    profiles.profile_cache.cache.invalidate_all();
+    profiles.forget();
     store.may_end.add_permits(1);
     assert_eq!(orders(&profiles).await, 5);
     profiles.publish(SITE, 4, changes);
