@@ -90,7 +90,6 @@ pub use user_agent::UserAgentParser;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -99,7 +98,6 @@ use crate::journal::JournalError;
 use crate::postgres::PostgresError;
 use crate::store::{StoreReadError, StoreWriteError};
 use tagway_core::event::{EventTally, JsonObject, SenderRank, identity};
-use tagway_settings::SettingsSection;
 
 /// The lag, in milliseconds, of stored times that only advance: when a profile, a device or a trait was
 /// last seen. Otherwise every event of a known person would be a write, even without news.
