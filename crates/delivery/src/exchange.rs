@@ -87,7 +87,8 @@ impl BatchExchanges {
     /// Records a call of a batch with this number of events.
     pub(super) fn remember(
         &self,
-        (at, batch): (Timestamp, usize),
+        at: Timestamp,
+        batch: usize,
         request: Request<Bytes>,
         result: &Result<VendorReply, VendorCallError>,
     ) {
@@ -144,10 +145,11 @@ impl FailedAttemptLog {
         self.0.lock()
     }
 
-    /// Records a try of an event, on top of the number of earlier tries in the journal.
+    /// Records a try of an event, on top of the number `before` of earlier tries in the journal.
     pub(super) fn record_failure(
         &self,
-        (seq, before): (u64, u32),
+        seq: u64,
+        before: u32,
         reason: &OutcomeReason,
         call: Option<Arc<LastVendorCall>>,
     ) {

@@ -8,21 +8,29 @@ mod holding;
 mod poison;
 mod scripted;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::scripted::{OutcomeScript, ScriptedDestination};
 use super::*;
-use tagway_core::clock::SystemClock;
+use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::event::{EnrichedEvent, Event};
+use tagway_core::feed::LiveFeed;
+use tagway_core::metrics::{DestinationLabels, Metrics};
 use tagway_storage::journal::{
-    AppendDurability, DeadLetterSelection, JournalSettings, MessageKey, NewJournalRecord,
+    AppendDurability, DeadLetterSelection, Journal, JournalSettings, MessageKey, NewJournalRecord,
     ReaderAccount, ReaderLedger, SqliteJournal,
 };
-use tagway_storage::profile::{ProfileProjection, SqliteProfileStore};
+use tagway_storage::profile::{ProfileProjection, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 use tagway_vendors::{
     Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,

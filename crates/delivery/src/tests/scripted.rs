@@ -1,12 +1,14 @@
 //! A destination that answers by a script.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::super::*;
 use tagway_core::event::EnrichedEvent;
 use tagway_vendors::{
     Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,

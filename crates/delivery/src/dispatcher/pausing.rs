@@ -5,16 +5,9 @@
 //! count in its account. An operator's pause is stored in the journal, so it outlives restarts and
 //! reloads.
 
-use super::{DeliveryDispatcher, DestinationStatus, JournalError, WorkerApplyError};
-
-/// The source of a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PauseInitiator {
-    /// The setting `paused = true`.
-    Configuration,
-    /// The command `tagway destinations pause`.
-    Operator,
-}
+use super::{DeliveryDispatcher, WorkerApplyError};
+use crate::status::DestinationStatus;
+use tagway_storage::journal::JournalError;
 
 /// The reason why a destination could not be paused or resumed.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{DeliveryDispatcher, FailedAttempt};
+use super::DeliveryDispatcher;
+use crate::exchange::FailedAttempt;
 use tagway_core::metrics::{DestinationLabels, LedgerLabels};
 use tagway_storage::journal::{JournalError, ReaderAccount, ReaderId, ReaderLedger};
 
