@@ -63,7 +63,7 @@ pub use members::ProfileBitSet;
 pub use parse::RuleParseError;
 pub use postgres::{PostgresSegmentStore, SCHEMA};
 pub use rule::{EventCondition, SegmentRule};
-pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler, SiteSegments};
+pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler};
 pub use settings::{SegmentDraft, SegmentSettings, SegmentationSettings, SyncKind, SyncSettings};
 pub use sqlite::{MIGRATIONS, SqliteSegmentStore};
 
@@ -73,6 +73,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+use tagway_core::metrics::SharedName;
 use tagway_storage::journal::SiteId;
 use tagway_storage::postgres::PostgresError;
 use tagway_storage::profile::{ProfileError, ProfileId};
@@ -99,6 +100,17 @@ impl MembershipUnit {
             Self::Group => "group",
         }
     }
+}
+
+/// The segments of one site, with its number and name.
+#[derive(Clone, Debug)]
+pub struct SiteSegments {
+    /// The site's number.
+    pub id: SiteId,
+    /// The site's name.
+    pub name: SharedName,
+    /// The site's segments.
+    pub segments: Vec<Arc<SegmentSettings>>,
 }
 
 /// A segment's number in its store.
@@ -167,6 +179,15 @@ pub enum MembershipFilter {
     Members,
     /// The changes of this run, in milliseconds since 1970.
     ChangedAt(i64),
+}
+
+/// The selection of profiles in a query. Rows are in the order of the profiles.
+#[derive(Clone, Debug)]
+pub enum ProfileSelection {
+    /// Those after this one, up to a limit of rows.
+    After(ProfileId, usize),
+    /// These alone, at least one.
+    These(Vec<ProfileId>),
 }
 
 /// A page of memberships, ordered by profile.
@@ -255,20 +276,12 @@ pub trait SegmentStore: Send + Sync {
         of: Option<Vec<ProfileId>>,
     ) -> Result<ProfileBitSet, SegmentError>;
 
-    /// Returns the memberships of profiles after `after`, in order, `limit` at most.
+    /// Returns the memberships of these profiles.
     async fn page(
         &self,
         segment: SegmentId,
         which: MembershipFilter,
-        after: ProfileId,
-        limit: usize,
-    ) -> Result<MembershipPage, SegmentError>;
-
-    /// Returns the memberships of these profiles, at least one, in order.
-    async fn memberships_of(
-        &self,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
+        of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError>;
 
     /// Changes memberships in one transaction.

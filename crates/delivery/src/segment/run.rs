@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    MembershipChange, MembershipFilter, SegmentError, SegmentId, SegmentRunSummary,
-    SegmentSettings, SegmentStore,
+    MembershipChange, MembershipFilter, ProfileSelection, SegmentError, SegmentId,
+    SegmentRunSummary, SegmentSettings, SegmentStore,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::profile::ProfileId;
@@ -44,7 +44,8 @@ impl SegmentRun<'_> {
         let mut writing = MembershipWriter { store, segment, at_ms, batch, changes: Vec::new() };
         let mut after = i64::MIN;
         loop {
-            let page = store.page(segment, MembershipFilter::All, ProfileId(after), PAGE).await?;
+            let of = ProfileSelection::After(ProfileId(after), PAGE);
+            let page = store.page(segment, MembershipFilter::All, of).await?;
             let is_last = page.len() < PAGE;
             let end = page.last().filter(|_| !is_last).map_or(i64::MAX, |last| last.profile.0);
             let mut selected = members.after(after).take_while(|it| *it <= end).peekable();

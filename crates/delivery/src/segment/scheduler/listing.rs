@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::super::counters::RuleCounterProgress;
 use super::super::sync::{SyncManager, SyncOverview};
-use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary};
-use super::{SegmentScheduler, SiteSegments};
+use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary, SiteSegments};
+use super::SegmentScheduler;
 use tagway_core::metrics::SharedName;
 
 /// A segment as operators see it. Times are milliseconds since 1970.

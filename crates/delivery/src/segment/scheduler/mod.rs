@@ -23,8 +23,9 @@ use super::run::SegmentRun;
 use super::schedule::delay_ms;
 use super::sync::SyncManager;
 use super::{
-    MembershipFilter, MembershipUnit, SegmentError, SegmentId, SegmentMembership, SegmentRecord,
-    SegmentRule, SegmentRunSummary, SegmentSettings, SegmentStore, SegmentationSettings,
+    MembershipFilter, MembershipUnit, ProfileSelection, SegmentError, SegmentId, SegmentMembership,
+    SegmentRecord, SegmentRule, SegmentRunSummary, SegmentSettings, SegmentStore,
+    SegmentationSettings, SiteSegments,
 };
 use tagway_core::clock::SharedClock;
 use tagway_core::metrics::{Metrics, SegmentLabels, SegmentRunLabels, SharedName};
@@ -43,17 +44,6 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// The interval of checks for counters that a rule waits for.
 const FILLING_PAUSE: Duration = Duration::from_secs(1);
-
-/// The segments of one site, with its number and name.
-#[derive(Clone, Debug)]
-pub struct SiteSegments {
-    /// The site's number.
-    pub id: SiteId,
-    /// The site's name.
-    pub name: SharedName,
-    /// The site's segments.
-    pub segments: Vec<Arc<SegmentSettings>>,
-}
 
 /// The scheduler of the segments of all sites.
 pub struct SegmentScheduler {
@@ -449,7 +439,7 @@ impl SegmentScheduler {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<MemberListing>, SegmentError> {
-        let page = self.store.page(segment, which, after, limit).await?;
+        let page = self.store.page(segment, which, ProfileSelection::After(after, limit)).await?;
         let people = self.store.people(page.iter().map(|it| it.profile).collect()).await?;
         let mut people: BTreeMap<ProfileId, Value> = people.into_iter().collect();
         let shown = page.into_iter().map(|it| {

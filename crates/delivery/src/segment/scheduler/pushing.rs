@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::schedule::SegmentSchedule;
 use super::super::{
-    MembershipChange, MembershipUnit, SegmentError, SegmentRecord, SegmentSettings,
+    MembershipChange, MembershipFilter, MembershipUnit, ProfileSelection, SegmentError,
+    SegmentRecord, SegmentSettings, SiteSegments,
 };
-use super::{SegmentScheduler, SiteSegments, is_filled, labels};
+use super::{SegmentScheduler, is_filled, labels};
 use tagway_storage::profile::ProfileId;
 
 impl SegmentScheduler {
@@ -81,7 +82,8 @@ impl SegmentScheduler {
         let (rule, of) = (Arc::new(segment.rule.clone()), people.to_vec());
         let members =
             self.store.evaluate_profiles(site.id, rule, segment.unit, now_ms, Some(of)).await?;
-        let page = self.store.memberships_of(known.id, people.to_vec()).await?;
+        let of = ProfileSelection::These(people.to_vec());
+        let page = self.store.page(known.id, MembershipFilter::All, of).await?;
         let was = |profile: ProfileId| page.iter().any(|it| it.profile == profile && it.is_member);
         let mut changes = Vec::new();
         for profile in people.iter().copied() {

@@ -72,16 +72,7 @@ impl SegmentStore for FatalSegmentStore {
         &self,
         _segment: SegmentId,
         _which: MembershipFilter,
-        _after: ProfileId,
-        _limit: usize,
-    ) -> Result<MembershipPage, SegmentError> {
-        Ok(MembershipPage::new())
-    }
-
-    async fn memberships_of(
-        &self,
-        _segment: SegmentId,
-        _profiles: Vec<ProfileId>,
+        _of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError> {
         Ok(MembershipPage::new())
     }

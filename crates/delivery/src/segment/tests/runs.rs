@@ -43,7 +43,8 @@ impl SegmentTestBed {
 
     async fn members(&self, which: MembershipFilter) -> Vec<(i64, bool)> {
         let id = self.segments.list_segments(SITE).await.unwrap()[0].id;
-        let page = self.segments.page(id, which, ProfileId(i64::MIN), 1000).await.unwrap();
+        let all = ProfileSelection::After(ProfileId(i64::MIN), 1000);
+        let page = self.segments.page(id, which, all).await.unwrap();
         page.iter().map(|it| (it.profile.0, it.is_member)).collect()
     }
 

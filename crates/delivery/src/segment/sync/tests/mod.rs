@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::sync_run::{SyncRun, SyncRunCounts, SyncRunError};
+use super::state::SyncRunError;
+use super::sync_run::{SyncExtent, SyncRun, SyncRunCounts};
 use super::*;
 use crate::segment::tests::{NOW, add};
 use crate::segment::{
@@ -320,9 +321,7 @@ impl SyncTestBed {
             segment_name: "vip",
             sync: &self.sync,
             destination: &outlet,
-            rechecks,
-            is_draining: false,
-            only_profiles: None,
+            extent: SyncExtent { rechecks, ..SyncExtent::default() },
         };
         pass.run(&self.kept().await).await
     }
