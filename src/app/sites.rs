@@ -133,7 +133,8 @@ impl RunningSites {
         {
             return Ok(Some(origin.clone()));
         }
-        let guard: origin::AddressGuard = if allow_private { |_| true } else { address::is_public };
+        let guard: address::AddressGuard =
+            if allow_private { |_| true } else { address::is_public };
         let origin = OriginClient::new(settings.clone(), guard)
             .with_context(|| format!("the origin of the site {}", site.name))?;
         let origin = Arc::new(origin);
