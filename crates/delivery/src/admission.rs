@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use super::context::WorkerContext;
 use tagway_core::event::{DroppedFields, EnrichedEvent, Event};
 use tagway_core::metrics::{AttemptLabels, DestinationLabels, FieldDropLabels, MappingRuleLabels};
-use tagway_storage::journal::{FinalOutcome, JournalRecord, OutcomeCause};
-use tagway_vendors::{Admission, OutcomeReason};
+use tagway_storage::journal::{Ending, JournalRecord, OutcomeCause};
+use tagway_vendors::{Outcome, OutcomeReason};
+
+/// The reason for skipping an event of an erased person.
+pub(super) const FORGOTTEN: &str = "forgotten";
 
 impl WorkerContext {
     /// Decodes the event of a record, without what the site's privacy settings exclude.
@@ -36,17 +39,17 @@ impl WorkerContext {
         event: EnrichedEvent,
         age: Duration,
         now: Timestamp,
-    ) -> (EnrichedEvent, Admission) {
+    ) -> (EnrichedEvent, Result<(), Outcome>) {
         let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
         self.count_left_out();
         self.count_failures();
         match admitted {
-            Ok((event, Admission::Send)) if age > self.settings.limits.max_age => {
-                (event, Admission::Dead(OutcomeReason::new("too_old")))
+            Ok((event, Ok(()))) if age > self.settings.limits.max_age => {
+                (event, Err(Outcome::dead("too_old")))
             }
             Ok(admitted) => admitted,
             // A defect in a vendor's code must not stop the destination.
-            Err(_panic) => (event, Admission::Dead(OutcomeReason::new("defect"))),
+            Err(_panic) => (event, Err(Outcome::dead("defect"))),
         }
     }
 
@@ -98,16 +101,17 @@ impl WorkerContext {
     }
 }
 
-/// Returns the end of an event that is not to be sent.
-pub(super) fn outcome_without_delivery(admission: Admission) -> Option<FinalOutcome> {
-    match admission {
-        Admission::Send => None,
-        Admission::Skip(reason) => Some(FinalOutcome::Skipped(to_outcome_cause(reason))),
-        Admission::Dead(reason) => Some(FinalOutcome::Dead(to_outcome_cause(reason), None)),
+/// Returns the end of an event with this outcome, after which it is not tried again.
+pub(super) fn to_ending(outcome: Outcome) -> Ending {
+    let cause =
+        |OutcomeReason { code, detail }| OutcomeCause { code, detail: detail.unwrap_or_default() };
+    match outcome {
+        Outcome::Delivered => Ending::Delivered,
+        Outcome::Skipped(reason) => Ending::Skipped(cause(reason)),
+        Outcome::Dead(reason)
+        | Outcome::Refused(reason)
+        | Outcome::Retry { reason, .. }
+        | Outcome::Throttled { reason, .. }
+        | Outcome::Unauthorised(reason) => Ending::Dead(cause(reason), None),
     }
-}
-
-/// Converts a reason into the journal's type.
-pub(super) fn to_outcome_cause(reason: OutcomeReason) -> OutcomeCause {
-    OutcomeCause { code: reason.code, detail: reason.detail.unwrap_or_default() }
 }

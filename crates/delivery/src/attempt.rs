@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
+use super::admission::FORGOTTEN;
 use super::context::{WorkerContext, guarded_item};
 use super::destination_client::BatchCaller;
 use super::queue::{DeliveryBatch, QueuedEvent};
 use tagway_core::event::EnrichedEvent;
 use tagway_storage::journal::LastVendorCall;
 use tagway_vendors::{Outcome, OutcomeReason};
-
-/// The reason for skipping an event of an erased person.
-pub(super) const FORGOTTEN: &str = "forgotten";
 
 /// A batch that was tried, with the outcome of each of its events and the last call about it.
 pub(super) struct AttemptedBatch {
@@ -62,7 +60,7 @@ impl AttemptedBatch {
         let calls = batch.items.iter().zip(&outcomes).map(|(item, outcome)| {
             let is_over = matches!(outcome, Outcome::Delivered | Outcome::Skipped(_));
             let seq = (!is_over).then_some(item.event.seq);
-            seq.and_then(|seq| call.exchanges.last_call(seq, &call.client))
+            seq.and_then(|seq| call.last_call(seq))
         });
         let calls = calls.collect();
         if let Some(section) = call.section.into_inner() {

@@ -19,7 +19,7 @@ use tagway_core::event::EnrichedEvent;
 use tagway_core::feed::{FeedEvent, LiveFeed};
 use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics, OutcomeLabels};
 use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
-use tagway_storage::journal::{EndedEvent, GuardedWork};
+use tagway_storage::journal::{EndedEvent, GuardedWork, LastVendorCall};
 use tagway_vendors::{
     ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
 };
@@ -55,7 +55,7 @@ pub(super) struct BatchCaller {
     pub(super) seqs: Vec<u64>,
     /// The poison guard's record that the batch is being processed; `None` while the worker is not careful.
     pub(super) section: Mutex<Option<GuardedWork>>,
-    pub(super) exchanges: BatchExchanges,
+    exchanges: BatchExchanges,
 }
 
 impl BatchCaller {
@@ -76,6 +76,11 @@ impl BatchCaller {
             section: Mutex::new(section),
             exchanges: BatchExchanges::default(),
         }
+    }
+
+    /// Returns the last call about an event of the batch, if there was one.
+    pub(super) fn last_call(&self, seq: u64) -> Option<Arc<LastVendorCall>> {
+        self.exchanges.last_call(seq, |text| self.client.stored_excerpt(text))
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
@@ -223,7 +228,7 @@ impl DestinationClient {
     }
 
     /// Returns the part of a text that is stored with an event.
-    pub(super) fn stored_excerpt(&self, text: String) -> String {
+    fn stored_excerpt(&self, text: String) -> String {
         self.cut(&text, self.kept_chars)
     }
 

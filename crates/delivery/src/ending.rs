@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admission::to_outcome_cause;
+use super::admission::to_ending;
 use super::attempt::AttemptedBatch;
 use super::context::WorkerContext;
 use super::health::Health;
 use super::queue::{DeliveryBatch, Queue, QueuedEvent};
 use super::settlements::Settlements;
-use tagway_storage::journal::FinalOutcome;
 use tagway_vendors::{Outcome, OutcomeReason};
 
 /// The parts of a worker that the end of a batch changes.
@@ -53,7 +52,7 @@ impl BatchEnding<'_> {
         }
         batch.attempt = batch.attempt.saturating_add(1);
         let mut sorted = self.sort_outcomes(std::mem::take(&mut batch.items), outcomes);
-        if batch.forbidden_at.is_some_and(|before| self.health.acceptances() > before) {
+        if batch.forbidden_at.is_some_and(|before| self.health.acceptances > before) {
             // Other events passed with the same credentials, so these events themselves are refused.
             sorted.refused.append(&mut sorted.unauthorised);
         }
@@ -91,17 +90,11 @@ impl BatchEnding<'_> {
         let mut sorted = SortedOutcomes::default();
         for (item, outcome) in items.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Delivered => {
+                Outcome::Delivered | Outcome::Dead(_) => {
                     sorted.any_accepted = true;
-                    self.end(&item, FinalOutcome::Delivered);
+                    self.end(&item, outcome);
                 }
-                Outcome::Skipped(reason) => {
-                    self.end(&item, FinalOutcome::Skipped(to_outcome_cause(reason)));
-                }
-                Outcome::Dead(reason) => {
-                    sorted.any_accepted = true;
-                    self.end_dead(&item, reason);
-                }
+                Outcome::Skipped(_) => self.end(&item, outcome),
                 Outcome::Refused(reason) => sorted.refused.push(RefusedEvent { item, reason }),
                 Outcome::Retry { reason, after } => {
                     self.publish_retry(&item, &reason);
@@ -127,7 +120,7 @@ impl BatchEnding<'_> {
     /// Handles refused credentials: gives up no event, and retries at intervals.
     fn pause_for_credentials(&mut self, mut batch: DeliveryBatch) {
         batch.attempt = batch.attempt.saturating_sub(1);
-        batch.forbidden_at = batch.forbidden_at.or(Some(self.health.acceptances()));
+        batch.forbidden_at = batch.forbidden_at.or(Some(self.health.acceptances));
         let until = self.health.record_unauthorised(self.now);
         self.queue.retry_at(until, batch);
     }
@@ -138,7 +131,7 @@ impl BatchEnding<'_> {
         if refused.len() == 1
             && let Some(RefusedEvent { item, reason }) = refused.pop()
         {
-            return self.end_dead(&item, reason);
+            return self.end(&item, Outcome::Dead(reason));
         }
         let mut first: Vec<QueuedEvent> = refused.into_iter().map(|it| it.item).collect();
         let middle = first.len() / 2;
@@ -166,7 +159,7 @@ impl BatchEnding<'_> {
         let is_known = batch.items.iter().all(|item| item.was_parked && item.attempt > 0);
         let says_nothing = is_known && self.health.has_recent_success(self.now);
         if !any_accepted && (batch.is_probe || !says_nothing) {
-            self.health.record_failure(batch.is_probe, self.now);
+            self.health.breaker.failed(batch.is_probe, self.now);
         }
         let wait = self.retry_wait(&batch, asked);
         if let Some(asked) = asked {
@@ -189,7 +182,7 @@ impl BatchEnding<'_> {
         });
         batch.items = items;
         for item in expired {
-            self.end_dead(&item, OutcomeReason::new("too_old"));
+            self.end(&item, Outcome::dead("too_old"));
         }
         if batch.items.is_empty() {
             return self.queue.retry_at(self.now, DeliveryBatch::of(batch.later_events));
@@ -197,7 +190,7 @@ impl BatchEnding<'_> {
         let count = batch.items.len();
         let is_jammed = batch.is_probe && self.queue.is_jammed();
         let is_stubborn =
-            batch.attempt >= settings.retry.tries_before_parking && self.health.is_closed();
+            batch.attempt >= settings.retry.tries_before_parking && self.health.breaker.is_closed();
         let makes_room =
             self.queue.is_crowded(count) && (self.health.has_recent_success(self.now) || is_jammed);
         if self.queue.can_park(count) && (is_stubborn || makes_room) {
@@ -220,12 +213,8 @@ impl BatchEnding<'_> {
         }
     }
 
-    fn end_dead(&mut self, item: &QueuedEvent, reason: OutcomeReason) {
-        self.end(item, FinalOutcome::Dead(to_outcome_cause(reason), None));
-    }
-
-    fn end(&mut self, item: &QueuedEvent, ending: FinalOutcome) {
-        self.settlements.end_publicly(&item.event, item.ended(ending));
+    fn end(&mut self, item: &QueuedEvent, outcome: Outcome) {
+        self.settlements.end_publicly(&item.event, item.ended(to_ending(outcome)));
         self.queue.finish(item);
     }
 

@@ -12,7 +12,6 @@ use http::Request;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::destination_client::DestinationClient;
 use tagway_settings::HIDDEN;
 use tagway_storage::journal::LastVendorCall;
 use tagway_vendors::{
@@ -35,11 +34,11 @@ pub(super) struct CallExchange {
 
 impl CallExchange {
     /// Returns the call in its stored form: rendered once, however many events it is stored with.
-    fn last_call(&self, line: &DestinationClient) -> Arc<LastVendorCall> {
-        self.rendered.get_or_init(|| Arc::new(self.render(line))).clone()
+    fn last_call(&self, excerpt: impl Fn(String) -> String) -> Arc<LastVendorCall> {
+        self.rendered.get_or_init(|| Arc::new(self.render(excerpt))).clone()
     }
 
-    fn render(&self, line: &DestinationClient) -> LastVendorCall {
+    fn render(&self, excerpt: impl Fn(String) -> String) -> LastVendorCall {
         let head = format!("{} {}", self.request.method(), self.request.uri());
         let is_alone = self.events == 1;
         let hides_reply = self.request.extensions().get::<ConfidentialReply>().is_some();
@@ -54,9 +53,9 @@ impl CallExchange {
         };
         LastVendorCall {
             at: self.at,
-            request: line.stored_excerpt(request),
+            request: excerpt(request),
             status: self.status,
-            reply: line.stored_excerpt(reply),
+            reply: excerpt(reply),
         }
     }
 }
@@ -110,16 +109,17 @@ impl BatchExchanges {
         }
     }
 
-    /// Returns the last call about an event, if there was one.
+    /// Returns the last call about an event, if there was one. `excerpt` returns the part of a text that is
+    /// stored, free of secrets.
     pub(super) fn last_call(
         &self,
         seq: u64,
-        line: &DestinationClient,
+        excerpt: impl Fn(String) -> String,
     ) -> Option<Arc<LastVendorCall>> {
         let latest = self.lock();
         let exchange = latest.of_event.get(&seq).or(latest.of_batch.as_ref()).cloned();
         drop(latest);
-        exchange.map(|exchange| exchange.last_call(line))
+        exchange.map(|exchange| exchange.last_call(excerpt))
     }
 }
 

@@ -22,19 +22,19 @@ const RECENT_SUCCESS_WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Health {
     context: Arc<WorkerContext>,
     status: watch::Sender<DestinationStatus>,
-    breaker: CircuitBreaker,
+    pub(super) breaker: CircuitBreaker,
     /// No call before then: the vendor asked for a wait, or refused the credentials.
     no_calls_before: Option<Instant>,
     is_unauthorised: bool,
     /// The number of batches of which the destination accepted something, and the time of the last.
-    acceptances: u64,
+    pub(super) acceptances: u64,
     accepted_at: Option<Instant>,
     /// While the destination is in doubt: true if the next batch to try is one that has not failed yet.
-    is_fresh_next: bool,
+    pub(super) is_fresh_next: bool,
     /// No event after this one can have been in process when the last process died.
     careful_through: u64,
     /// True if the same holds for all parked events.
-    has_passed_parked: bool,
+    pub(super) has_passed_parked: bool,
 }
 
 impl Health {
@@ -89,21 +89,6 @@ impl Health {
         in_doubt && std::mem::take(&mut self.is_fresh_next)
     }
 
-    /// Makes the batch after one that has failed before a fresh one.
-    pub(super) fn pass_fresh_turn(&mut self) {
-        self.is_fresh_next = true;
-    }
-
-    /// Returns true unless failures have opened the breaker.
-    pub(super) fn is_closed(&self) -> bool {
-        self.breaker.is_closed()
-    }
-
-    /// Returns the number of batches of which the destination accepted something.
-    pub(super) fn acceptances(&self) -> u64 {
-        self.acceptances
-    }
-
     /// Returns true if the destination accepted something recently.
     pub(super) fn has_recent_success(&self, now: Instant) -> bool {
         self.accepted_at.is_some_and(|at| now < at + RECENT_SUCCESS_WINDOW)
@@ -146,16 +131,6 @@ impl Health {
         until
     }
 
-    /// Records a failed batch, which may have been the probe.
-    pub(super) fn record_failure(&mut self, was_probe: bool, now: Instant) {
-        self.breaker.failed(was_probe, now);
-    }
-
-    /// Records that the probe ended, or was not sent, without a result for the destination.
-    pub(super) fn record_lapsed_probe(&mut self, now: Instant) {
-        self.breaker.probe_lapsed(now);
-    }
-
     /// Stops all calls for the time that the vendor asked for: it is for the account, not for one batch.
     pub(super) fn wait_for_vendor(&mut self, asked: Duration, now: Instant) {
         let until = now + asked.min(self.context.settings.retry.max_retry_after);
@@ -165,11 +140,6 @@ impl Health {
     /// Returns true in careful mode.
     pub(super) fn is_careful(&self) -> bool {
         self.context.reader_guard.is_careful()
-    }
-
-    /// Records that all parked events that were due have been admitted.
-    pub(super) fn pass_parked(&mut self) {
-        self.has_passed_parked = true;
     }
 
     /// Ends the careful mode of an idle worker once all events are past that may have been processed at the

@@ -16,7 +16,7 @@ use super::dead_report::DeadLetterReport;
 use super::progress::ReaderProgress;
 use tagway_core::event::EnrichedEvent;
 use tagway_storage::journal::{
-    EndedEvent, FinalOutcome, JournalError, ParkRequest, ReaderPosition, ReaderSettlement,
+    EndedEvent, Ending, JournalError, ParkRequest, ReaderPosition, ReaderSettlement,
 };
 
 /// The number of ended events that are settled at once; fewer wait for more up to [`SETTLE_DELAY`].
@@ -28,12 +28,13 @@ const SETTLE_DELAY: Duration = Duration::from_millis(20);
 /// The endings of one destination's events.
 pub(super) struct Settlements {
     context: Arc<WorkerContext>,
-    progress: ReaderProgress,
+    /// The events that have ended, or were parked.
+    pub(super) progress: ReaderProgress,
     ended: Vec<EndedEvent>,
     parked: Vec<ParkRequest>,
     settle_at: Option<Instant>,
     /// Parked events that have been admitted again.
-    readmitted: HashSet<u64>,
+    pub(super) readmitted: HashSet<u64>,
     /// The dead letters that are not yet reported to operators.
     dead_report: DeadLetterReport,
 }
@@ -52,26 +53,16 @@ impl Settlements {
         }
     }
 
-    /// Returns true if the event has ended, or was parked.
-    pub(super) fn contains(&self, seq: u64) -> bool {
-        self.progress.contains(seq)
-    }
-
-    /// Records that the journal has no events `first..=last` any more.
-    pub(super) fn skip(&mut self, first: u64, last: u64) {
-        self.progress.complete(first, last);
-    }
-
     /// Records the end of an event. The number of its tries is that before the last one; a dead letter gets
     /// the last call about it.
     pub(super) fn end(&mut self, mut ended: EndedEvent) {
         if let Some(failure) = self.context.client.failures.take(ended.seq) {
             ended.attempts = failure.attempts;
-            if let FinalOutcome::Dead(_, call @ None) = &mut ended.ending {
+            if let Ending::Dead(_, call @ None) = &mut ended.ending {
                 *call = failure.call;
             }
         }
-        if ended.ending == FinalOutcome::Delivered {
+        if ended.ending == Ending::Delivered {
             ended.attempts = ended.attempts.saturating_add(1);
         }
         if !ended.was_parked {
@@ -102,11 +93,6 @@ impl Settlements {
     /// Returns the time when the first of the events is due that the journal does not have as parked yet.
     pub(super) fn first_parked_due_at(&self) -> Option<Timestamp> {
         self.parked.iter().map(|request| request.due_at).min()
-    }
-
-    /// Returns the parked events that have been admitted again.
-    pub(super) fn readmitted(&mut self) -> &mut HashSet<u64> {
-        &mut self.readmitted
     }
 
     /// Returns true if more parked events may be admitted again: half of the memory is for events that have

@@ -78,7 +78,7 @@ impl DeliveryWorker {
                 changed = self.projected.changed(), if self.can_admit() => {
                     if changed.is_err() { break }
                 }
-                () = self.wake.notified() => self.queue.wake(),
+                () = self.wake.notified() => self.queue.next_due = Some(Instant::now()),
                 () = sleep_until(alarm) => {}
                 () = stop.cancelled() => break,
             }
@@ -95,7 +95,7 @@ impl DeliveryWorker {
         if self.has_room_for_parked()
             && self.queue.admit_due_events(now, &mut self.settlements).await?
         {
-            self.health.pass_parked();
+            self.health.has_passed_parked = true;
         }
         while self.refill().await? {
             self.dispatch(Instant::now());
@@ -110,7 +110,7 @@ impl DeliveryWorker {
     async fn refill(&mut self) -> Result<bool, IntakeError> {
         let target = *self.projected.borrow_and_update();
         if self.is_idle() {
-            self.health.end_careful_mode_if_passed(self.queue.read_to());
+            self.health.end_careful_mode_if_passed(self.queue.read_to);
         }
         Ok(self.can_admit() && self.queue.refill(target, &mut self.settlements).await?)
     }
@@ -137,9 +137,9 @@ impl DeliveryWorker {
     fn dispatch(&mut self, now: Instant) {
         while self.has_free_slot() && self.health.may_call(now) {
             let Some(mut batch) = self.queue.next_batch(&mut self.health, now) else {
-                return self.health.record_lapsed_probe(now);
+                return self.health.breaker.probe_lapsed(now);
             };
-            batch.is_probe = !self.health.is_closed();
+            batch.is_probe = !self.health.breaker.is_closed();
             let guard = &self.context.reader_guard;
             let is_guarded = guard.is_careful() || guard.has_suspects();
             self.running.spawn(AttemptedBatch::of(self.context.clone(), batch, is_guarded));
@@ -160,7 +160,7 @@ impl DeliveryWorker {
         BatchEnding { context, queue, health, settlements, now: Instant::now() }.finish(attempted);
         if is_probe {
             // A probe without a clear result must not be waited for.
-            self.health.record_lapsed_probe(Instant::now());
+            self.health.breaker.probe_lapsed(Instant::now());
         }
     }
 
@@ -170,7 +170,7 @@ impl DeliveryWorker {
             return until;
         }
         let now = Instant::now();
-        let due = self.queue.next_due().filter(|_| self.has_room_for_parked());
+        let due = self.queue.next_due.filter(|_| self.has_room_for_parked());
         let batch = self.queue.next_batch_at().filter(|_| self.has_free_slot());
         let alarms = [
             self.settlements.next_wakeup(now),

@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::parked::{LeftEntry, ParkReason, ParkStage, ParkedEntry};
 use super::schedule::{QueuedEvent, VisitorOrderKey};
@@ -207,7 +208,7 @@ impl Queue {
     ) {
         for seq in seqs {
             settlements.park(ParkRequest { seq, due_at: now, attempt: NO_ATTEMPTS }, true);
-            self.wake();
+            self.next_due = Some(Instant::now());
         }
     }
 

@@ -9,14 +9,13 @@ use tokio::time::Instant;
 use super::holds::{EventArrival, visitor_key};
 use super::schedule::QueuedEvent;
 use super::{Queue, Settlements, wait_until};
-use crate::admission::outcome_without_delivery;
-use crate::attempt::FORGOTTEN;
+use crate::admission::{FORGOTTEN, to_ending};
 use crate::context::{WorkerContext, guarded_item};
 use tagway_core::event::{EnrichedEvent, Event};
 use tagway_core::metrics::PoisonLabels;
 use tagway_storage::journal::{
-    EndedEvent, FinalOutcome, JournalError, JournalReadLimits, JournalRecord, OutcomeCause,
-    ParkRequest, ParkedRecord,
+    EndedEvent, Ending, JournalError, JournalReadLimits, JournalRecord, OutcomeCause, ParkRequest,
+    ParkedRecord,
 };
 use tagway_storage::profile::{ProfileError, VisitorProfile};
 
@@ -52,7 +51,7 @@ struct IntakeRecord {
 }
 
 impl IntakeRecord {
-    fn ended(&self, ending: FinalOutcome) -> EndedEvent {
+    fn ended(&self, ending: Ending) -> EndedEvent {
         let Self { record, was_parked, attempt } = self;
         EndedEvent { seq: record.seq, was_parked: *was_parked, attempts: *attempt, ending }
     }
@@ -77,19 +76,19 @@ impl Queue {
         self.keep_careful_group(&mut records);
         let Some(last) = records.last().map(|it| it.record.seq) else {
             // Retention removed them all; the journal has counted them.
-            settlements.skip(read_to + 1, target);
+            settlements.progress.complete(read_to + 1, target);
             self.read_to = target;
             return Ok(false);
         };
         let mut expected = read_to + 1;
         for IntakeRecord { record, .. } in &records {
             if record.seq > expected {
-                settlements.skip(expected, record.seq - 1);
+                settlements.progress.complete(expected, record.seq - 1);
             }
             expected = record.seq + 1;
         }
         // Ended before a restart, ahead of the cursor.
-        records.retain(|it| !settlements.contains(it.record.seq));
+        records.retain(|it| !settlements.progress.contains(it.record.seq));
         self.admit_records(records, settlements).await?;
         self.read_to = last;
         Ok(last < target)
@@ -108,7 +107,7 @@ impl Queue {
         settlements.settle().await?;
         let context = self.context.clone();
         let clock = context.client.clock.now();
-        let readmitted = settlements.readmitted();
+        let readmitted = &mut settlements.readmitted;
         let limit = STEP_PARKED.min(context.settings.queue_events) + readmitted.len();
         let due = context.journal.due(context.reader, clock, limit).await?;
         let has_all = due.len() < limit;
@@ -123,7 +122,7 @@ impl Queue {
         let seqs: Vec<u64> = new.iter().map(|it| it.record.seq).collect();
         readmitted.extend(&seqs);
         if let Err(error) = self.admit_records(new, settlements).await {
-            settlements.readmitted().retain(|seq| !seqs.contains(seq));
+            settlements.readmitted.retain(|seq| !seqs.contains(seq));
             return Err(error);
         }
         let next = match is_complete {
@@ -209,7 +208,7 @@ impl Queue {
         self.parked.leave(seq);
         let detail = "the process died repeatedly while it delivered this event";
         let cause = OutcomeCause { code: POISON, detail: detail.into() };
-        let ended = poisoned.ended(FinalOutcome::Dead(cause, None));
+        let ended = poisoned.ended(Ending::Dead(cause, None));
         settlements.end(EndedEvent { attempts: 0, ..ended });
     }
 
@@ -239,8 +238,8 @@ impl Queue {
             }
             self.parked.leave(taken.record.seq);
             settlements.end(taken.ended(match taken.record.body.is_empty() {
-                true => FinalOutcome::Skipped(OutcomeCause::new(FORGOTTEN)),
-                false => FinalOutcome::Dead(OutcomeCause::new("unreadable"), None),
+                true => Ending::Skipped(OutcomeCause::new(FORGOTTEN)),
+                false => Ending::Dead(OutcomeCause::new("unreadable"), None),
             }));
         }
         Ok(())
@@ -270,9 +269,8 @@ impl Queue {
         if attempt == 0 {
             self.context.count_dropped(event.dropped_fields());
         }
-        if let Some(ending) = outcome_without_delivery(admission) {
-            settlements.end_publicly(&event, taken.ended(ending));
-            return;
+        if let Err(outcome) = admission {
+            return settlements.end_publicly(&event, taken.ended(to_ending(outcome)));
         }
         let (bytes, queued_at) = (record.body.len(), Instant::now());
         let item = QueuedEvent { event, visitor, bytes, was_parked, attempt, queued_at };

@@ -44,12 +44,12 @@ const MAX_DECISIONS: u64 = 100_000;
 pub(super) struct Queue {
     context: Arc<WorkerContext>,
     /// Everything up to this event has been read.
-    read_to: u64,
+    pub(super) read_to: u64,
     schedule: VisitorSchedule,
     retries: BatchRetryQueue,
     parked: ParkedIndex,
     /// The time when parked events are due, or at which to look for them.
-    next_due: Option<Instant>,
+    pub(super) next_due: Option<Instant>,
     /// The choices of visitors for as long as events are held for them: they apply to events without a consent
     /// record too, from another library of the same page.
     decisions: Cache<VisitorOrderKey, ConsentRecord>,
@@ -103,16 +103,6 @@ impl Queue {
         !self.retries.is_empty()
     }
 
-    /// Returns the number of the last event that was read.
-    pub(super) fn read_to(&self) -> u64 {
-        self.read_to
-    }
-
-    /// Returns the time when parked events are to be looked for.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.next_due
-    }
-
     /// Returns the time when the next batch is ready.
     pub(super) fn next_batch_at(&self) -> Option<Instant> {
         let fresh = self.schedule.oldest().map(|at| at + self.context.settings.limits.batch_delay);
@@ -133,7 +123,7 @@ impl Queue {
             return Some(fresh);
         }
         if let Some(batch) = self.retries.take_due(now) {
-            health.pass_fresh_turn();
+            health.is_fresh_next = true;
             return Some(batch);
         }
         self.fresh_batch(Some(now))
@@ -209,11 +199,6 @@ impl Queue {
     fn wake_at(&mut self, due_at: Timestamp, now: Timestamp) {
         let at = Instant::now() + wait_until(due_at, now);
         self.next_due = Some(self.next_due.map_or(at, |next| next.min(at)));
-    }
-
-    /// Makes the worker look for due events now.
-    pub(super) fn wake(&mut self) {
-        self.next_due = Some(Instant::now());
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::time::Instant;
 
 use tagway_core::event::EnrichedEvent;
-use tagway_storage::journal::{EndedEvent, FinalOutcome};
+use tagway_storage::journal::{EndedEvent, Ending};
 use tagway_vendors::BatchScope;
 
 /// A visitor's key for the order of events: a hash of the event's order key. Two visitors with equal hashes
@@ -46,7 +46,7 @@ pub(super) struct BatchLimits {
 
 impl QueuedEvent {
     /// Returns the end of the event.
-    pub(crate) fn ended(&self, ending: FinalOutcome) -> EndedEvent {
+    pub(crate) fn ended(&self, ending: Ending) -> EndedEvent {
         let Self { event, was_parked, attempt, .. } = self;
         EndedEvent { seq: event.seq, was_parked: *was_parked, attempts: *attempt, ending }
     }

@@ -32,9 +32,7 @@ use tagway_storage::journal::{
 };
 use tagway_storage::profile::{ProfileProjection, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
-use tagway_vendors::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use tagway_vendors::{BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall};
 
 struct DeliveryTestBench {
     folder: tempfile::TempDir,
@@ -377,9 +375,7 @@ async fn stopped_worker_resumes_where_it_stood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probe_that_is_refused_or_skipped_does_not_block_delivery() {
-    for odd in
-        [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::Skipped(OutcomeReason::new("x"))]
-    {
+    for odd in [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::skipped("x")] {
         let bench = DeliveryTestBench::new().await;
         let script: OutcomeScript = Box::new(move |_, tried| match tried {
             // The breaker opens after five, and the sixth is its probe.
@@ -417,8 +413,8 @@ proptest! {
                 let (answer, patience) = answers[usize::try_from(event.seq).unwrap() - 1];
                 match answer {
                     _ if tried <= patience => retry_outcome(),
-                    0 => Outcome::Dead(OutcomeReason::new("dead")),
-                    1 => Outcome::Skipped(OutcomeReason::new("skipped")),
+                    0 => Outcome::dead("dead"),
+                    1 => Outcome::skipped("skipped"),
                     2 => Outcome::Refused(OutcomeReason::new("refused")),
                     3 if tried <= patience + 1 => {
                         Outcome::Unauthorised(OutcomeReason::new("unauthorised"))

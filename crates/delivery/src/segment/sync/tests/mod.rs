@@ -33,9 +33,7 @@ use tagway_storage::journal::{self, AppendDurability, Journal, JournalReadLimits
 use tagway_storage::profile::{self, ProfileLimits, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 use tagway_vendors::audience::{AudienceChange, AudienceList, LIST_GONE, VendorAudience};
-use tagway_vendors::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use tagway_vendors::{BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall};
 
 /// The most people in one call.
 const CALL: usize = 4;
@@ -131,7 +129,7 @@ impl VendorAudience for FakeListVendor {
         }
         state.calls.push((change, rows.clone()));
         if state.is_gone || list != state.list {
-            return all(Outcome::Dead(OutcomeReason::new(LIST_GONE)));
+            return all(Outcome::dead(LIST_GONE));
         }
         if rows.iter().any(|row| state.refuses.contains(row)) {
             return all(Outcome::Refused(OutcomeReason::new("bad_row")));
@@ -161,8 +159,8 @@ impl Destination for FakeListVendor {
         }
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Skip(OutcomeReason::new("lists_only"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Err(Outcome::skipped("lists_only"))
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
