@@ -1,6 +1,6 @@
 //! Delivery: readers of the journal that carry events to destinations.
 //!
-//! Every destination has a [`worker`] of its own, with its own cursor, queue, breaker and
+//! Every destination has a worker of its own (`worker.rs`), with its own cursor, queue, breaker and
 //! throttle, on a runtime that the request path does not share: a destination that hangs delays
 //! neither the intake nor another destination. Its memory is bounded by `queue_events` and
 //! `queue_bytes`; unread events cost disk only.
@@ -23,19 +23,19 @@
 //!
 //! # The order of the modules
 //!
-//! Each module uses only those above it:
+//! Each module uses only those before it:
 //!
 //! | modules | content |
 //! |---|---|
 //! | `filter`, `backoff`, `client`, `egress`, `settings`, `status` | the settings of a destination; pure rules; the HTTP client |
-//! | [`exchange`], `destination_client` | the calls of one batch |
+//! | `exchange`, `destination_client` | the calls of one batch |
 //! | `context`, `admission` | the unchanging parts of a worker; the form of an event for the destination |
-//! | `progress`, `dead_report`, [`settlements`] | what has ended, and is not yet in the journal |
-//! | [`health`] | the state of the destination |
-//! | [`queue`] | what is to be tried, and in which order |
-//! | `attempt`, [`ending`] | the try of a batch; the action on its outcomes |
-//! | [`worker`] | the loop |
-//! | [`dispatcher`] | all workers, their pauses and accounts |
+//! | `progress`, `dead_report`, `settlements` | what has ended, and is not yet in the journal |
+//! | `health` | the state of the destination |
+//! | `queue` | what is to be tried, and in which order |
+//! | `attempt`, `ending` | the try of a batch; the action on its outcomes |
+//! | `worker` | the loop |
+//! | `dispatcher` | all workers, their pauses and accounts |
 //! | [`segment`] | segments, whose members are sent to destinations |
 
 mod admission;
@@ -65,7 +65,7 @@ pub use backoff::{BreakerSettings, RetrySettings};
 pub use destination_client::redact_secrets;
 pub use dispatcher::{
     DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationHandle, PauseError,
-    RunningDestination, WorkerApplyError,
+    RunningDestination, SiteDestinations, SiteReaders, WorkerApplyError,
 };
 pub use egress::{EgressClient, EgressSettings};
 pub use exchange::FailedAttempt;

@@ -65,6 +65,35 @@ pub struct DeliverySite {
     pub projected: watch::Receiver<u64>,
 }
 
+/// A site with the destinations of its events.
+pub struct SiteDestinations {
+    /// The site.
+    pub site: DeliverySite,
+    /// The settings of its destinations.
+    pub destinations: Vec<Arc<DestinationSettings>>,
+}
+
+/// The readers of one site.
+pub struct SiteReaders {
+    /// The site's number in the journal.
+    pub site: SiteId,
+    /// The readers of its running destinations.
+    pub readers: Vec<ReaderId>,
+}
+
+/// The names of a destination and of its site.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct DestinationKey {
+    site: SharedName,
+    destination: SharedName,
+}
+
+impl DestinationKey {
+    fn is(&self, site: &str, destination: &str) -> bool {
+        *self.site == *site && *self.destination == *destination
+    }
+}
+
 /// One running destination, for the admin API.
 #[derive(Clone, Debug)]
 pub struct RunningDestination {
@@ -98,7 +127,7 @@ impl DestinationHandle {
 /// Starts, replaces and stops the workers according to the settings.
 pub struct DeliveryDispatcher {
     shared: DeliveryContext,
-    running: Mutex<BTreeMap<(SharedName, SharedName), RunningWorker>>,
+    running: Mutex<BTreeMap<DestinationKey, RunningWorker>>,
     tasks: TaskTracker,
     /// Locked while workers are started and stopped.
     apply_lock: tokio::sync::Mutex<()>,
@@ -106,12 +135,18 @@ pub struct DeliveryDispatcher {
     settlement_lock: Arc<RwLock<()>>,
 }
 
-struct RunningWorker {
+/// The configuration that a worker was started with.
+#[derive(Clone)]
+struct WorkerSetup {
     site: DeliverySite,
-    client: EgressClient,
     settings: Arc<DestinationSettings>,
-    destination_client: Arc<DestinationClient>,
+    client: EgressClient,
     egress: EgressSettings,
+}
+
+struct RunningWorker {
+    setup: WorkerSetup,
+    destination_client: Arc<DestinationClient>,
     reader: ReaderId,
     stop: CancellationToken,
     ended: CancellationToken,
@@ -135,36 +170,40 @@ impl DeliveryDispatcher {
     /// Returns a [`WorkerApplyError`] if the egress client or the journal fails.
     pub async fn apply(
         &self,
-        sites: &[(DeliverySite, Vec<Arc<DestinationSettings>>)],
+        sites: &[SiteDestinations],
         egress: &EgressSettings,
-    ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, WorkerApplyError> {
+    ) -> Result<Vec<SiteReaders>, WorkerApplyError> {
         let client = EgressClient::new(egress).map_err(WorkerApplyError::Client)?;
         let _turn = self.apply_lock.lock().await;
-        let wanted: BTreeMap<(SharedName, SharedName), (&DeliverySite, &Arc<DestinationSettings>)> =
-            sites
-                .iter()
-                .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
-                .filter(|(_, settings)| settings.mode.is_server())
-                .map(|(site, settings)| {
-                    ((site.name.clone(), settings.name.clone()), (site, settings))
-                })
-                .collect();
+        let mut wanted: BTreeMap<DestinationKey, (&DeliverySite, &Arc<DestinationSettings>)> =
+            BTreeMap::new();
+        for SiteDestinations { site, destinations } in sites {
+            for settings in destinations.iter().filter(|settings| settings.mode.is_server()) {
+                let (site_name, destination) = (site.name.clone(), settings.name.clone());
+                let key = DestinationKey { site: site_name, destination };
+                wanted.insert(key, (site, settings));
+            }
+        }
         self.stop_all_but(|key, running| {
             wanted.get(key).is_some_and(|(_, settings)| {
-                **settings == running.settings && running.egress == *egress
+                **settings == running.setup.settings && running.setup.egress == *egress
             })
         })
         .await;
         for (key, (site, settings)) in wanted {
             if !self.lock().contains_key(&key) {
-                let running = self.start(site, settings.clone(), client.clone(), egress).await?;
+                let (site, settings) = (site.clone(), settings.clone());
+                let (client, egress) = (client.clone(), egress.clone());
+                let setup = WorkerSetup { site, settings, client, egress };
+                let running = self.start(setup).await?;
                 self.lock().insert(key, running);
             }
         }
         let running = self.lock();
-        let readers = sites.iter().map(|(site, _)| {
-            let of_site = running.iter().filter(|((name, _), _)| *name == site.name);
-            (site.id, of_site.map(|(_, running)| running.reader).collect())
+        let readers = sites.iter().map(|SiteDestinations { site, .. }| {
+            let of_site = running.iter().filter(|(key, _)| key.site == site.name);
+            let readers = of_site.map(|(_, running)| running.reader).collect();
+            SiteReaders { site: site.id, readers }
         });
         Ok(readers.collect())
     }
@@ -172,27 +211,24 @@ impl DeliveryDispatcher {
     /// Lists the running destinations.
     pub fn running_destinations(&self) -> Vec<RunningDestination> {
         let running = self.lock();
-        let reader =
-            |((site, destination), running): (&(SharedName, SharedName), &RunningWorker)| {
-                RunningDestination {
-                    site: site.clone(),
-                    destination: destination.clone(),
-                    reader: running.reader,
-                    vendor: running.settings.vendor,
-                    status: *running.status.borrow(),
-                }
-            };
-        running.iter().map(reader).collect()
+        let running = running.iter().map(|(key, running)| RunningDestination {
+            site: key.site.clone(),
+            destination: key.destination.clone(),
+            reader: running.reader,
+            vendor: running.setup.settings.vendor,
+            status: *running.status.borrow(),
+        });
+        running.collect()
     }
 
     /// Returns a handle of a destination, if it runs and is not paused.
     pub fn destination_handle(&self, site: &str, destination: &str) -> Option<DestinationHandle> {
         let running = self.lock();
-        let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
+        let found = running.iter().find(|(key, _)| key.is(site, destination));
         let found =
             found.filter(|(_, it)| !matches!(*it.status.borrow(), DestinationStatus::Paused(_)));
         found.map(|(_, running)| DestinationHandle {
-            settings: running.settings.clone(),
+            settings: running.setup.settings.clone(),
             caller: Box::new(BatchCaller::without_events(running.destination_client.clone())),
         })
     }
@@ -212,7 +248,7 @@ impl DeliveryDispatcher {
         self.tasks.wait().await;
     }
 
-    async fn stop_all_but(&self, keep: impl Fn(&(SharedName, SharedName), &RunningWorker) -> bool) {
+    async fn stop_all_but(&self, keep: impl Fn(&DestinationKey, &RunningWorker) -> bool) {
         let stopped: Vec<RunningWorker> = {
             let mut running = self.lock();
             let gone: Vec<_> = running
@@ -230,13 +266,8 @@ impl DeliveryDispatcher {
         }
     }
 
-    async fn start(
-        &self,
-        site: &DeliverySite,
-        settings: Arc<DestinationSettings>,
-        client: EgressClient,
-        egress: &EgressSettings,
-    ) -> Result<RunningWorker, WorkerApplyError> {
+    async fn start(&self, setup: WorkerSetup) -> Result<RunningWorker, WorkerApplyError> {
+        let WorkerSetup { site, settings, client, .. } = &setup;
         let DeliveryContext { journal, profiles, metrics, runtime, .. } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
@@ -253,13 +284,10 @@ impl DeliveryDispatcher {
             DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
         metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
         metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
-        let line = Arc::new(self.build_client(labels, &settings, client.clone(), stop.clone()));
+        let line = Arc::new(self.build_client(labels, settings, client.clone(), stop.clone()));
         let running = RunningWorker {
-            site: site.clone(),
-            client,
-            settings,
             destination_client: line,
-            egress: egress.clone(),
+            setup,
             reader,
             stop,
             ended,
@@ -270,7 +298,7 @@ impl DeliveryDispatcher {
             running.ended.cancel();
             return Ok(running);
         }
-        let settings = &running.settings;
+        let WorkerSetup { site, settings, .. } = &running.setup;
         let context = WorkerContext {
             site: site.id,
             reader,
@@ -326,7 +354,7 @@ impl DeliveryDispatcher {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(SharedName, SharedName), RunningWorker>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DestinationKey, RunningWorker>> {
         // Every change under the lock is one insert or remove.
         self.running.lock()
     }

@@ -181,6 +181,19 @@ pub enum MembershipFilter {
     ChangedAt(i64),
 }
 
+/// One evaluation of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleEvaluation {
+    /// The rule.
+    pub rule: Arc<SegmentRule>,
+    /// The unit of the members.
+    pub unit: MembershipUnit,
+    /// The time at which it is evaluated, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// The profiles that it is evaluated for, at least one; `None` for all of the site.
+    pub only: Option<Vec<ProfileId>>,
+}
+
 /// The selection of profiles in a query. Rows are in the order of the profiles.
 #[derive(Clone, Debug)]
 pub enum ProfileSelection {
@@ -255,25 +268,11 @@ pub trait SegmentStore: Send + Sync {
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError>;
 
-    /// Evaluates the rule at this time: returns the selected profiles.
+    /// Evaluates a rule: returns the selected profiles.
     async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-    ) -> Result<ProfileBitSet, SegmentError> {
-        self.evaluate_profiles(site, rule, by, now_ms, None).await
-    }
-
-    /// Does the same, but for these profiles alone (at least one), where some are given.
-    async fn evaluate_profiles(
-        &self,
-        site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError>;
 
     /// Returns the memberships of these profiles.

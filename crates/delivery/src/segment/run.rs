@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    MembershipChange, MembershipFilter, ProfileSelection, SegmentError, SegmentId,
+    MembershipChange, MembershipFilter, ProfileSelection, RuleEvaluation, SegmentError, SegmentId,
     SegmentRunSummary, SegmentSettings, SegmentStore,
 };
 use tagway_storage::journal::SiteId;
@@ -40,7 +40,8 @@ impl SegmentRun<'_> {
         let Self { store, site, segment: settings, batch } = *self;
         let (segment, at_ms) = store.begin_run(site, &settings.name, now_ms).await?;
         let rule = Arc::new(settings.rule.clone());
-        let members = store.evaluate(site, rule, settings.unit, now_ms).await?;
+        let evaluation = RuleEvaluation { rule, unit: settings.unit, now_ms, only: None };
+        let members = store.evaluate(site, evaluation).await?;
         let mut writing = MembershipWriter { store, segment, at_ms, batch, changes: Vec::new() };
         let mut after = i64::MIN;
         loop {

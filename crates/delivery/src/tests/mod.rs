@@ -140,7 +140,8 @@ impl DeliveryTestBench {
             idle_time: Duration::from_secs(1),
             idle_per_host: 1,
         };
-        self.dispatcher.apply(&[(self.site.clone(), destinations)], &egress).await.unwrap();
+        let sites = [SiteDestinations { site: self.site.clone(), destinations }];
+        self.dispatcher.apply(&sites, &egress).await.unwrap();
     }
 
     async fn append(&self, events: impl IntoIterator<Item = (u64, &str, &str)>) {

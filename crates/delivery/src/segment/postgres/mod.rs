@@ -21,9 +21,9 @@ use self::leadership::SegmentLeadership;
 use super::sql::{SqlStatement, compile};
 use super::statements::{self, to_postgres_parameters};
 use super::{
-    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
-    ProfileSelection, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule,
-    SegmentRunSummary, SegmentStore,
+    MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
+    RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
+    SegmentStore,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::postgres::{
@@ -166,15 +166,12 @@ impl PostgresSegmentStore {
 
     async fn select(
         &self,
-        (site, of): (SiteId, Option<Vec<ProfileId>>),
-        rule: &SegmentRule,
-        by: MembershipUnit,
-        now_ms: i64,
+        site: SiteId,
+        evaluation: &RuleEvaluation,
     ) -> Result<ProfileBitSet, PostgresError> {
         let client = self.database.client().await?;
         let number = self.database.site(&client, site.0).await?;
-        let statement =
-            compile(rule, by, (number, of.as_deref()), now_ms, &dialect::PostgresDialect);
+        let statement = compile(evaluation, number, &dialect::PostgresDialect);
         let mut asking = LongQueryConnection(Some(client));
         let members = asking.members(&statement, self.evaluate_time).await?;
         asking.0.take();
@@ -248,15 +245,12 @@ impl SegmentStore for PostgresSegmentStore {
         .await
     }
 
-    async fn evaluate_profiles(
+    async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError> {
-        let selected = self.select((site, of), &rule, by, now_ms);
+        let selected = self.select(site, &evaluation);
         let found = tokio::time::timeout(self.evaluate_time, selected).await;
         match found.map_err(|_elapsed| SegmentError::TooSlow)? {
             Err(error) if error.is_too_slow() => Err(SegmentError::TooSlow),

@@ -58,7 +58,8 @@ impl SegmentScheduler {
     /// suspected.
     pub(super) async fn guarded<T>(
         &self,
-        (site, segment): (&SiteSegments, &SegmentSettings),
+        site: &SiteSegments,
+        segment: &SegmentSettings,
         always: bool,
         work: impl Future<Output = Result<T, SegmentError>>,
     ) -> Result<T, SegmentError> {

@@ -17,9 +17,9 @@ use self::query_cancel::QueryCancelGuard;
 use super::sql::{SqlParameter, SqlStatement, compile};
 use super::statements;
 use super::{
-    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
-    ProfileSelection, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule,
-    SegmentRunSummary, SegmentStore,
+    MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
+    RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
+    SegmentStore,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::profile::ProfileId;
@@ -148,19 +148,15 @@ impl SegmentStore for SqliteSegmentStore {
         Ok(begun.await?)
     }
 
-    async fn evaluate_profiles(
+    async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError> {
         let asking = QueryCancelGuard::default();
         let asked = asking.state.clone();
         let found = self.store.read(move |c| {
-            let statement =
-                compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &SqliteDialect);
+            let statement = compile(&evaluation, site.0.into(), &SqliteDialect);
             asked.run_query(c, || members(c, &statement))
         });
         // Dropped, the query ends on its thread as well.

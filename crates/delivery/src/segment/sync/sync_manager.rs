@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::{SegmentError, SegmentId, SiteSegments, SyncSettings};
+use super::super::{SegmentError, SegmentId, SegmentRecord, SiteSegments, SyncSettings};
 use super::overview::{SegmentSyncKey, SyncOverview, SyncOverviews};
 use super::state::SyncState;
 use super::task::{RealtimeSyncQueue, SyncDependencies, SyncTask, SyncTaskConfig};
@@ -147,12 +147,12 @@ impl SyncManager {
     /// Returns their number.
     pub(in crate::segment) async fn forget(
         &self,
-        (site, segment): (&str, SegmentId),
-        name: &str,
+        site: &str,
+        segment: &SegmentRecord,
         destination: &str,
     ) -> Result<u64, SegmentError> {
         let store = &self.dependencies.store;
-        let heard = store.synced_destinations(segment).await?;
+        let heard = store.synced_destinations(segment.id).await?;
         let kinds: Vec<_> = heard.into_iter().filter(|(it, _)| it == destination).collect();
         if kinds.is_empty() {
             return Err(SegmentError::NothingSynced);
@@ -161,7 +161,7 @@ impl SyncManager {
         for (destination, kind) in kinds {
             let key = SegmentSyncKey {
                 site: site.into(),
-                segment: name.into(),
+                segment: segment.name.as_str().into(),
                 destination: destination.as_str().into(),
                 kind: kind.name(),
             };
@@ -175,7 +175,7 @@ impl SyncManager {
                 running.stop.cancel();
                 running.ended.cancelled().await;
             }
-            let sync = store.sync(segment, &destination, kind).await?.id;
+            let sync = store.sync(segment.id, &destination, kind).await?.id;
             let sizes = store.sizes(sync).await?;
             people += sizes.confirmed + sizes.removal_failed;
             store.store_list(sync, None).await?;

@@ -23,6 +23,7 @@ use crate::segment::{
 };
 use crate::{
     DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationSettings, EgressSettings,
+    SiteDestinations,
 };
 use tagway_core::clock::ManualClock;
 use tagway_core::event::EnrichedEvent;
@@ -268,8 +269,9 @@ impl SyncTestBed {
             idle_time: Duration::from_secs(1),
             idle_per_host: 1,
         };
-        let there = is_there.then(|| Arc::new(settings)).into_iter().collect();
-        self.dispatcher.apply(&[(site, there)], &egress).await.unwrap();
+        let destinations = is_there.then(|| Arc::new(settings)).into_iter().collect();
+        let sites = [SiteDestinations { site, destinations }];
+        self.dispatcher.apply(&sites, &egress).await.unwrap();
     }
 
     /// Makes these people exist as members.
