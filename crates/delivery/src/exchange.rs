@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use tagway_settings::HIDDEN;
 use tagway_storage::journal::LastVendorCall;
@@ -73,14 +73,9 @@ struct LatestExchanges {
 }
 
 impl BatchExchanges {
-    fn lock(&self) -> MutexGuard<'_, LatestExchanges> {
-        // Every change under the lock is one assignment.
-        self.0.lock()
-    }
-
     /// Attributes the next calls to this event alone.
     pub(super) fn set_current_event(&self, seq: u64) {
-        self.lock().event = Some(seq);
+        self.0.lock().event = Some(seq);
     }
 
     /// Records a call of a batch with this number of events.
@@ -99,7 +94,7 @@ impl BatchExchanges {
             Ok(reply) => (Some(reply.status.as_u16()), reply.body.clone()),
             Err(error) => (None, error.to_string().into()),
         };
-        let mut latest = self.lock();
+        let mut latest = self.0.lock();
         let events = if latest.event.is_some() { 1 } else { batch };
         let rendered = OnceLock::new();
         let exchange = Arc::new(CallExchange { at, request, status, reply, events, rendered });
@@ -116,7 +111,7 @@ impl BatchExchanges {
         seq: u64,
         excerpt: impl Fn(String) -> String,
     ) -> Option<Arc<LastVendorCall>> {
-        let latest = self.lock();
+        let latest = self.0.lock();
         let exchange = latest.of_event.get(&seq).or(latest.of_batch.as_ref()).cloned();
         drop(latest);
         exchange.map(|exchange| exchange.last_call(excerpt))
@@ -140,11 +135,6 @@ pub struct FailedAttempt {
 pub(super) struct FailedAttemptLog(Mutex<HashMap<u64, FailedAttempt>>);
 
 impl FailedAttemptLog {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, FailedAttempt>> {
-        // Every change under the lock is one insert or remove.
-        self.0.lock()
-    }
-
     /// Records a try of an event, on top of the number `before` of earlier tries in the journal.
     pub(super) fn record_failure(
         &self,
@@ -153,7 +143,7 @@ impl FailedAttemptLog {
         reason: &OutcomeReason,
         call: Option<Arc<LastVendorCall>>,
     ) {
-        let mut failures = self.lock();
+        let mut failures = self.0.lock();
         let known = failures.get(&seq).map_or(0, |failure| failure.attempts);
         let attempts = known.max(before).saturating_add(1);
         failures.insert(seq, FailedAttempt { attempts, reason: reason.clone(), call });
@@ -161,11 +151,11 @@ impl FailedAttemptLog {
 
     /// Removes the tries of an event that has ended, and returns the last.
     pub(super) fn take(&self, seq: u64) -> Option<FailedAttempt> {
-        self.lock().remove(&seq)
+        self.0.lock().remove(&seq)
     }
 
     /// Returns the last try of an event.
     pub(super) fn get(&self, seq: u64) -> Option<FailedAttempt> {
-        self.lock().get(&seq).cloned()
+        self.0.lock().get(&seq).cloned()
     }
 }

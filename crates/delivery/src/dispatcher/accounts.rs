@@ -56,7 +56,7 @@ impl DeliveryDispatcher {
 
     /// Returns the last try of an event that has not ended at a destination, while it is in memory.
     pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
-        let running = self.lock();
+        let running = self.running.lock();
         let found = running.values().find(|running| running.reader == reader)?;
         found.destination_client.failures.get(seq)
     }

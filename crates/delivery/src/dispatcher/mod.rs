@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ pub struct DeliverySite {
 
 /// A site with the destinations of its events.
 pub struct SiteDestinations {
-    /// The site.
+    /// The site whose journal they read.
     pub site: DeliverySite,
     /// The settings of its destinations.
     pub destinations: Vec<Arc<DestinationSettings>>,
@@ -191,15 +191,15 @@ impl DeliveryDispatcher {
         })
         .await;
         for (key, (site, settings)) in wanted {
-            if !self.lock().contains_key(&key) {
+            if !self.running.lock().contains_key(&key) {
                 let (site, settings) = (site.clone(), settings.clone());
                 let (client, egress) = (client.clone(), egress.clone());
                 let setup = WorkerSetup { site, settings, client, egress };
                 let running = self.start(setup).await?;
-                self.lock().insert(key, running);
+                self.running.lock().insert(key, running);
             }
         }
-        let running = self.lock();
+        let running = self.running.lock();
         let readers = sites.iter().map(|SiteDestinations { site, .. }| {
             let of_site = running.iter().filter(|(key, _)| key.site == site.name);
             let readers = of_site.map(|(_, running)| running.reader).collect();
@@ -210,7 +210,7 @@ impl DeliveryDispatcher {
 
     /// Lists the running destinations.
     pub fn running_destinations(&self) -> Vec<RunningDestination> {
-        let running = self.lock();
+        let running = self.running.lock();
         let running = running.iter().map(|(key, running)| RunningDestination {
             site: key.site.clone(),
             destination: key.destination.clone(),
@@ -223,7 +223,7 @@ impl DeliveryDispatcher {
 
     /// Returns a handle of a destination, if it runs and is not paused.
     pub fn destination_handle(&self, site: &str, destination: &str) -> Option<DestinationHandle> {
-        let running = self.lock();
+        let running = self.running.lock();
         let found = running.iter().find(|(key, _)| key.is(site, destination));
         let found =
             found.filter(|(_, it)| !matches!(*it.status.borrow(), DestinationStatus::Paused(_)));
@@ -235,7 +235,7 @@ impl DeliveryDispatcher {
 
     /// Makes a destination look for parked events at once.
     pub fn wake(&self, reader: ReaderId) {
-        for running in self.lock().values().filter(|running| running.reader == reader) {
+        for running in self.running.lock().values().filter(|running| running.reader == reader) {
             running.wake.notify_one();
         }
     }
@@ -250,7 +250,7 @@ impl DeliveryDispatcher {
 
     async fn stop_all_but(&self, keep: impl Fn(&DestinationKey, &RunningWorker) -> bool) {
         let stopped: Vec<RunningWorker> = {
-            let mut running = self.lock();
+            let mut running = self.running.lock();
             let gone: Vec<_> = running
                 .iter()
                 .filter(|(key, running)| !keep(key, running))
@@ -352,11 +352,6 @@ impl DeliveryDispatcher {
             kept_chars: journal.letter_chars(),
             settlement_lock: self.settlement_lock.clone(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<DestinationKey, RunningWorker>> {
-        // Every change under the lock is one insert or remove.
-        self.running.lock()
     }
 }
 

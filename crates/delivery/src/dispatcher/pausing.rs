@@ -41,7 +41,7 @@ impl DeliveryDispatcher {
     ) -> Result<DestinationStatus, PauseError> {
         let _turn = self.apply_lock.lock().await;
         let found = {
-            let running = self.lock();
+            let running = self.running.lock();
             let found = running.iter().find(|(key, _)| key.is(site, destination));
             found.map(|(key, it)| (key.clone(), it.setup.clone()))
         };
@@ -55,7 +55,7 @@ impl DeliveryDispatcher {
         self.stop_all_but(|other, _| *other != key).await;
         let running = self.start(setup).await?;
         let status = *running.status.borrow();
-        self.lock().insert(key, running);
+        self.running.lock().insert(key, running);
         tracing::info!(site = %site.name, destination, status = status.name(), "an operator paused or \
             resumed the destination");
         Ok(status)
@@ -63,6 +63,6 @@ impl DeliveryDispatcher {
 
     /// Returns true if the gateway delivers to the destination, paused or not.
     pub fn is_configured(&self, site: &str, destination: &str) -> bool {
-        self.lock().keys().any(|key| key.is(site, destination))
+        self.running.lock().keys().any(|key| key.is(site, destination))
     }
 }

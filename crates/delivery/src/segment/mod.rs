@@ -184,7 +184,7 @@ pub enum MembershipFilter {
 /// One evaluation of a rule.
 #[derive(Clone, Debug)]
 pub struct RuleEvaluation {
-    /// The rule.
+    /// The conditions that select profiles.
     pub rule: Arc<SegmentRule>,
     /// The unit of the members.
     pub unit: MembershipUnit,

@@ -98,7 +98,7 @@ pub(super) const INSERT_SYNCED_ROW: &str =
 pub(super) const UPDATE_SYNCED_ROW: &str =
     "UPDATE told SET is_sure = ?3 WHERE sync = ?1 AND profile = ?2";
 
-/// Deletes a row.
+/// Deletes the row of a person who is not at the destination.
 pub(super) const DELETE_SYNCED_ROW: &str = "DELETE FROM told WHERE sync = ?1 AND profile = ?2";
 
 /// Stores that the destination has received a run.

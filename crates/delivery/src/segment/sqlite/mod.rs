@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, Params, Row, ToSql, params_from_iter};
 use serde_json::{Value, json};
 
 use self::dialect::SqliteDialect;
@@ -225,23 +225,16 @@ impl SegmentStore for SqliteSegmentStore {
         &self,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
-        let people = self.store.read(move |c| {
-            let mut statement =
-                c.prepare_cached("SELECT user_id, traits FROM profiles WHERE id = ?")?;
-            let mut people = Vec::new();
-            for profile in profiles {
-                let person = statement.query_row([profile.0], |row| {
-                    let traits = row.get_ref(1)?.as_str()?;
-                    // Only the profiles write it; a damaged row shows nothing.
-                    let traits: Value = serde_json::from_str(traits).unwrap_or_default();
-                    let user_id: Option<String> = row.get(0)?;
-                    Ok(json!({ "profile": profile.0, "user_id": user_id, "traits": traits }))
-                });
-                people.extend(person.optional()?.map(|person| (profile, person)));
-            }
-            Ok(people)
-        });
-        Ok(people.await?)
+        let statement = "SELECT p.id, p.user_id, p.traits
+             FROM json_each(?1) w CROSS JOIN profiles p ON p.id = w.value ORDER BY w.key";
+        self.query(statement, [json_array(&profiles)], |row| {
+            let (profile, user_id): (i64, Option<String>) = (row.get(0)?, row.get(1)?);
+            // Only the profiles write it; a damaged row shows nothing.
+            let traits: Value = serde_json::from_str(row.get_ref(2)?.as_str()?).unwrap_or_default();
+            let person = json!({ "profile": profile, "user_id": user_id, "traits": traits });
+            Ok((ProfileId(profile), person))
+        })
+        .await
     }
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
@@ -253,6 +246,12 @@ impl SegmentStore for SqliteSegmentStore {
         });
         Ok(removed.await?)
     }
+}
+
+/// Returns the profiles' numbers as a statement's parameter, for `json_each`.
+pub(super) fn json_array(profiles: &[ProfileId]) -> String {
+    let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
+    format!("[{}]", numbers.join(","))
 }
 
 fn read_segment_record(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {

@@ -1,10 +1,10 @@
 //! The rows sent to destinations, in the embedded database, next to the memberships.
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, Row as DatabaseRow};
+use rusqlite::Row as DatabaseRow;
 use serde_json::Value;
 
-use super::super::sqlite::SqliteSegmentStore;
+use super::super::sqlite::{SqliteSegmentStore, json_array};
 use super::super::{ProfileSelection, SegmentError, SegmentId, SyncKind, statements};
 use super::person::{MemberProfile, country};
 use super::{
@@ -17,6 +17,16 @@ use tagway_vendors::audience::AudienceRow;
 
 /// The number of rows deleted in one transaction.
 const MAX_ROWS_DELETED_AT_ONCE: usize = 5000;
+
+/// Selects the current data of people, each with their latest identities. The list of people is read first.
+const SELECT_MEMBER_PROFILES: &str = "SELECT p.id, p.user_id, p.traits, p.consent,
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'anonymous'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'email'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         p.place
+     FROM json_each(?1) w CROSS JOIN profiles p ON p.id = w.value
+     WHERE p.site = ?2 ORDER BY w.key";
 
 #[async_trait]
 impl SyncStore for SqliteSegmentStore {
@@ -92,40 +102,8 @@ impl SyncStore for SqliteSegmentStore {
         site: SiteId,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<MemberProfile>, SegmentError> {
-        let people = self.store().read(move |c| {
-            let mut person = c.prepare_cached(
-                "SELECT user_id, traits, consent, place FROM profiles WHERE id = ?1 AND site = ?2",
-            )?;
-            let mut name = c.prepare_cached(
-                "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
-                 ORDER BY rank DESC, seen DESC, since DESC, value LIMIT 1",
-            )?;
-            let mut people = Vec::with_capacity(profiles.len());
-            for profile in profiles {
-                let found = person.query_row((profile.0, site.0), |row| {
-                    let user_id = row.get(0)?;
-                    let consent: Option<String> = row.get(2)?;
-                    let place = parsed(row.get_ref(3)?.as_str()?);
-                    let traits = parsed(row.get_ref(1)?.as_str()?);
-                    Ok((user_id, traits, consent.map(|it| parsed(&it)), place))
-                });
-                let Some((user_id, traits, consent, place)) = found.optional()? else { continue };
-                let mut last = |kind: &str| {
-                    name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
-                };
-                people.push(MemberProfile {
-                    profile: profile.0,
-                    user_id,
-                    anonymous_id: last("anonymous")?,
-                    email: last("email")?,
-                    traits,
-                    consent: consent.unwrap_or_default(),
-                    country: country(place),
-                });
-            }
-            Ok(people)
-        });
-        Ok(people.await?)
+        let parameters = (json_array(&profiles), site.0);
+        self.query(SELECT_MEMBER_PROFILES, parameters, read_member_profile).await
     }
 
     async fn record_member_changes(
@@ -169,6 +147,19 @@ impl SyncStore for SqliteSegmentStore {
         })
         .await
     }
+}
+
+fn read_member_profile(row: &DatabaseRow<'_>) -> rusqlite::Result<MemberProfile> {
+    let consent: Option<String> = row.get(3)?;
+    Ok(MemberProfile {
+        profile: row.get(0)?,
+        user_id: row.get(1)?,
+        traits: parsed(row.get_ref(2)?.as_str()?),
+        consent: consent.map(|it| parsed(&it)).unwrap_or_default(),
+        anonymous_id: row.get(4)?,
+        email: row.get(5)?,
+        country: country(parsed(row.get_ref(6)?.as_str()?)),
+    })
 }
 
 fn read_synced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {

@@ -86,7 +86,7 @@ impl SyncManager {
     }
 
     fn replace(&self, wanted: BTreeMap<SegmentSyncKey, SyncTaskConfig>) {
-        let mut running = self.lock();
+        let mut running = self.running.lock();
         let mut ending = BTreeMap::new();
         running.retain(|key, it| {
             let stays = wanted.get(key) == Some(&it.config);
@@ -165,12 +165,12 @@ impl SyncManager {
                 destination: destination.as_str().into(),
                 kind: kind.name(),
             };
-            let is_told = self.lock().get(&key).is_some_and(|it| !it.config.is_draining);
+            let is_told = self.running.lock().get(&key).is_some_and(|it| !it.config.is_draining);
             if is_told && self.overviews.state(&key) != Some(SyncState::Abandoned) {
                 return Err(SegmentError::StillSynced);
             }
             // A running task would store more rows.
-            let running = self.lock().remove(&key);
+            let running = self.running.lock().remove(&key);
             if let Some(running) = running {
                 running.stop.cancel();
                 running.ended.cancelled().await;
@@ -187,7 +187,7 @@ impl SyncManager {
 
     /// Passes people who joined or left between two runs to the syncs of a segment.
     pub(in crate::segment) fn push(&self, segment: SegmentId, people: &[ProfileId]) {
-        for running in self.lock().values().filter(|it| it.config.segment == segment) {
+        for running in self.running.lock().values().filter(|it| it.config.segment == segment) {
             running.realtime_queue.add(people.iter().copied());
             running.realtime_queue.people_added.notify_one();
         }
@@ -200,7 +200,7 @@ impl SyncManager {
 
     /// Stops all syncs. Running calls are aborted: the next start repeats them.
     pub(in crate::segment) async fn stop(&self) {
-        for running in self.lock().values() {
+        for running in self.running.lock().values() {
             running.stop.cancel();
         }
         self.tasks.close();
@@ -210,9 +210,5 @@ impl SyncManager {
     /// Returns the states of the syncs.
     pub fn states(&self) -> Vec<SyncOverview> {
         self.overviews.list()
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, BTreeMap<SegmentSyncKey, RunningSync>> {
-        self.running.lock()
     }
 }
