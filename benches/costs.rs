@@ -38,7 +38,7 @@ use tagway_storage::journal::{
 use tagway_storage::profile::{self, ProfileStore as _, update_of};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 use tagway_vendors::beacon::{BeaconLimits, BeaconRequest};
-use tagway_vendors::{Admission, Outcome, VendorCall, VendorCallError, VendorReply, find};
+use tagway_vendors::{Outcome, VendorCall, VendorCallError, VendorReply, find};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -369,7 +369,7 @@ fn map(criterion: &mut Criterion) {
                 // New each time: an event caches its rendered form.
                 let batch =
                     [EnrichedEvent::new(1, event.clone(), Arc::new(ProfileView::default()))];
-                assert_eq!(destination.admit_event(&batch[0], yes.now()), Admission::Send);
+                assert_eq!(destination.admit_event(&batch[0], yes.now()), Ok(()));
                 let outcomes = destination.deliver(black_box(&batch), &yes).now_or_never();
                 assert_eq!(outcomes.unwrap(), [Outcome::Delivered]);
             });

@@ -59,8 +59,8 @@ use tagway_vendors::audience::{AudienceChange, AudienceList};
 use tagway_vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
 use tagway_vendors::prices::PriceReader;
 use tagway_vendors::{
-    Admission, Destination, Outcome, OutcomeReason, Vendor, VendorCall, VendorCallError,
-    VendorReply, find, request_preview,
+    Destination, Outcome, OutcomeReason, Vendor, VendorCall, VendorCallError, VendorReply, find,
+    request_preview,
 };
 
 /// The time of day in every case.
@@ -383,17 +383,16 @@ fn deliver(
     line: &Line,
 ) -> Vec<Value> {
     let screened = events.into_iter().map(|it| prices.admit_event(destination, it, line.now()));
-    let (events, screened): (Vec<EnrichedEvent>, Vec<Admission>) = screened.unzip();
-    let passed = events.iter().zip(&screened).filter(|(_, screening)| is_sent(screening));
+    let (events, screened): (Vec<EnrichedEvent>, Vec<Result<(), Outcome>>) = screened.unzip();
+    let passed = events.iter().zip(&screened).filter(|(_, screening)| screening.is_ok());
     let batch: Vec<EnrichedEvent> = passed.map(|(event, _)| event.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut delivered = runtime.block_on(destination.deliver(&batch, line)).into_iter();
     let ends = events.iter().zip(&screened).map(|(event, screening)| {
         let mut end = json!({ "messageId": event.event.message_id });
         let told = told(match screening {
-            Admission::Skip(reason) => ("skipped", Some(reason.clone()), None),
-            Admission::Dead(reason) => ("dead", Some(reason.clone()), None),
-            Admission::Send => said(delivered.next()),
+            Err(outcome) => said(Some(outcome.clone())),
+            Ok(()) => said(delivered.next()),
         });
         end.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
         end
@@ -416,10 +415,6 @@ fn told((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>
         end["afterSeconds"] = after.as_secs().into();
     }
     end
-}
-
-fn is_sent(screening: &Admission) -> bool {
-    *screening == Admission::Send
 }
 
 fn said(outcome: Option<Outcome>) -> (&'static str, Option<OutcomeReason>, Option<Duration>) {

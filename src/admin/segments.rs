@@ -169,7 +169,7 @@ pub(super) async fn forget_sync(
     JsonBody(request): JsonBody<SegmentForgetRequest>,
 ) -> ApiResult<SegmentForgetAnswer> {
     let SegmentForgetRequest { site, segment, destination } = request;
-    let people = api.context.segments.forget((&site, &segment), &destination).await?;
+    let people = api.context.segments.forget(&site, &segment, &destination).await?;
     Ok(Json(SegmentForgetAnswer { people }))
 }
 
@@ -193,7 +193,7 @@ fn people(
     let pages = stream::unfold(Some(ProfileId(i64::MIN)), move |after| {
         let (segments, site, segment) = (segments.clone(), site.clone(), segment.clone());
         async move {
-            let page = segments.page((&site, &segment), changed, after?, PAGE).await;
+            let page = segments.page(&site, &segment, changed, after?, PAGE).await;
             let (text, next) = match page {
                 Ok(page) => {
                     let next = page.last().filter(|_| page.len() == PAGE).map(|(it, _)| it.profile);

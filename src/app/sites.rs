@@ -18,7 +18,7 @@ use crate::gateway::{GatewaySiteSetup, GatewaySnapshot, VendorCookieIssuer};
 use tagway_core::address;
 use tagway_core::metrics::{Metrics, SharedName};
 use tagway_delivery::segment::{SegmentCounterSet, SiteSegments};
-use tagway_delivery::{DeliverySite, DestinationSettings};
+use tagway_delivery::{DeliverySite, DestinationSettings, SiteDestinations, SiteReaders};
 use tagway_pages::integrations;
 use tagway_pages::origin::{self, OriginClient};
 use tagway_pages::script::SiteSdkScripts;
@@ -133,7 +133,8 @@ impl RunningSites {
         {
             return Ok(Some(origin.clone()));
         }
-        let guard: origin::AddressGuard = if allow_private { |_| true } else { address::is_public };
+        let guard: address::AddressGuard =
+            if allow_private { |_| true } else { address::is_public };
         let origin = OriginClient::new(settings.clone(), guard)
             .with_context(|| format!("the origin of the site {}", site.name))?;
         let origin = Arc::new(origin);
@@ -174,13 +175,11 @@ impl RunningSites {
     }
 
     /// The destinations for delivery to run.
-    pub(super) fn destinations(
-        &self,
-        settings: &TagwaySettings,
-    ) -> Vec<(DeliverySite, Vec<Arc<DestinationSettings>>)> {
+    pub(super) fn destinations(&self, settings: &TagwaySettings) -> Vec<SiteDestinations> {
         let of = |site: &SiteSettings| {
             let running = self.running.get(&site.name)?;
-            Some((running.site.clone(), site.destinations.clone()))
+            let destinations = site.destinations.clone();
+            Some(SiteDestinations { site: running.site.clone(), destinations })
         };
         settings.sites.iter().filter_map(of).collect()
     }
@@ -196,10 +195,10 @@ impl RunningSites {
 
     /// Releases the events of removed readers and of removed sites, whether they were removed by a reload or
     /// before this start. `readers` are those of the configured sites.
-    pub(super) async fn retire(&self, readers: &[(SiteId, Vec<ReaderId>)]) -> anyhow::Result<()> {
-        let is_configured = |site| readers.iter().any(|(configured, _)| *configured == site);
+    pub(super) async fn retire(&self, readers: &[SiteReaders]) -> anyhow::Result<()> {
+        let is_configured = |site| readers.iter().any(|it| it.site == site);
         let running = self.running.values().filter(|running| is_configured(running.site.id));
-        let destinations = readers.iter().flat_map(|(_, ids)| ids).copied();
+        let destinations = readers.iter().flat_map(|it| &it.readers).copied();
         let keep = running.map(|running| running.projection).chain(destinations);
         self.deps.journal.retire(keep.collect()).await?;
         Ok(())

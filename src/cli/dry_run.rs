@@ -20,7 +20,7 @@ use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
 #[cfg(feature = "simulator")]
 use tagway_simulator::vendors::{InProcessVendor, SimulatorKind};
 use tagway_vendors::{
-    Admission, Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
+    Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
 };
 
 /// The longest request that is shown in full, in characters.
@@ -101,10 +101,9 @@ async fn dry_run_destination(
     }
     let (enriched, screening) = settings.admit(enriched, now);
     let dropped = dropped(enriched.dropped_fields());
-    let ending = match screening {
-        Admission::Skip(reason) => describe_reason(redaction, "skipped", &reason),
-        Admission::Dead(reason) => describe_reason(redaction, "dead", &reason),
-        Admission::Send => {
+    let outcome = match screening {
+        Err(outcome) => Some(outcome),
+        Ok(()) => {
             let stage = DryRunCall {
                 #[cfg(feature = "simulator")]
                 vendor: SimulatorKind::of_vendor(settings.vendor).map(InProcessVendor::trusting),
@@ -114,25 +113,23 @@ async fn dry_run_destination(
                 requests: Mutex::default(),
             };
             let outcomes = settings.destination.deliver(&[enriched], &stage).await;
-            let requests = stage.requests.into_inner();
-            for request in requests {
+            for request in stage.requests.into_inner() {
                 print(&format!("{request}\n"))?;
             }
-            match outcomes.into_iter().next() {
-                None => "no outcome".to_owned(),
-                Some(Outcome::Delivered) => "would be delivered".to_owned(),
-                Some(Outcome::Skipped(reason)) => describe_reason(redaction, "skipped", &reason),
-                Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
-                    describe_reason(redaction, "dead", &reason)
-                }
-                Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
-                    describe_reason(redaction, "would be tried again", &reason)
-                }
-                Some(Outcome::Unauthorised(reason)) => {
-                    describe_reason(redaction, "would pause", &reason)
-                }
-            }
+            outcomes.into_iter().next()
         }
+    };
+    let ending = match &outcome {
+        None => "no outcome".to_owned(),
+        Some(Outcome::Delivered) => "would be delivered".to_owned(),
+        Some(Outcome::Skipped(reason)) => describe_reason(redaction, "skipped", reason),
+        Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
+            describe_reason(redaction, "dead", reason)
+        }
+        Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
+            describe_reason(redaction, "would be tried again", reason)
+        }
+        Some(Outcome::Unauthorised(reason)) => describe_reason(redaction, "would pause", reason),
     };
     print(&format!("{}: {ending}\n{dropped}\n", settings.name))
 }

@@ -1,42 +1,76 @@
 //! The address guard of all outgoing requests: it admits only addresses of the public internet.
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
+use reqwest::dns::{self, Addrs, Resolve, Resolving};
+use tower_service::Service;
 use url::{Host, Url};
+
+/// A function that returns true if an address may be connected to.
+pub type AddressGuard = fn(IpAddr) -> bool;
+
+/// The addresses of a name.
+type ResolvedAddresses = std::vec::IntoIter<SocketAddr>;
+
+/// An error of a lookup. Not `io::Error`, whose `source` hides the error that it was made from.
+type ResolveError = Box<dyn Error + Send + Sync>;
 
 /// The guard's error when no address of a name is admitted.
 #[derive(Debug, thiserror::Error)]
 #[error("every address of the name is private or reserved")]
 pub struct PrivateAddressError;
 
-/// Resolves names, leaving out private addresses. The connection is made to the very addresses that were checked,
-/// so that a second lookup cannot differ.
-#[derive(Debug)]
-pub struct EgressResolver {
-    allow_private: bool,
-}
+/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the very addresses
+/// that were checked, so that a second lookup cannot differ.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressResolver(AddressGuard);
 
 impl EgressResolver {
     /// Creates a resolver; `allow_private` admits private addresses too.
-    pub const fn new(allow_private: bool) -> Self {
-        Self { allow_private }
+    pub fn new(allow_private: bool) -> Self {
+        Self(if allow_private { |_| true } else { is_public })
+    }
+
+    /// Creates a resolver with this guard.
+    pub const fn with_guard(guard: AddressGuard) -> Self {
+        Self(guard)
+    }
+
+    async fn lookup(self, name: String) -> Result<ResolvedAddresses, ResolveError> {
+        let found = tokio::net::lookup_host((name, 0)).await?;
+        let allowed: Vec<SocketAddr> = found.filter(|address| (self.0)(address.ip())).collect();
+        if allowed.is_empty() {
+            return Err(PrivateAddressError.into());
+        }
+        Ok(allowed.into_iter())
     }
 }
 
 impl Resolve for EgressResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> =
-                found.filter(|address| allow_private || is_public(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(PrivateAddressError.into());
-            }
-            let addresses: Addrs = Box::new(allowed.into_iter());
+    fn resolve(&self, name: dns::Name) -> Resolving {
+        let lookup = self.lookup(name.as_str().to_owned());
+        Box::pin(async {
+            let addresses: Addrs = Box::new(lookup.await?);
             Ok(addresses)
         })
+    }
+}
+
+impl Service<Name> for EgressResolver {
+    type Response = ResolvedAddresses;
+    type Error = ResolveError;
+    type Future = BoxFuture<'static, Result<ResolvedAddresses, ResolveError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(self.lookup(name.as_str().to_owned()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::worker::DeliveryWorker;
+use tagway_core::metrics::DestinationLabels;
 use tagway_storage::journal::OutcomeCause;
 
 /// The dead letters since the last report.
@@ -44,24 +44,21 @@ impl DeadLetterReport {
         self.is_over = true;
     }
 
-    /// Returns the count and the newest reason, if a report is due.
-    fn take(&mut self, now: Instant) -> Option<(u64, &'static str)> {
-        self.due_at(now).filter(|at| *at <= now)?;
-        self.reported_at = Some(now);
-        Some((std::mem::take(&mut self.count), self.reason))
-    }
-}
-
-impl DeliveryWorker {
-    /// Logs new dead letters, if a report is due.
-    pub(super) fn report_dead(&mut self, now: Instant) {
-        let Some((count, reason)) = self.state.dead_report.take(now) else { return };
-        let labels = &self.client.labels;
+    /// Logs the new dead letters, if a report is due.
+    pub(super) fn log(&mut self, labels: &DestinationLabels, now: Instant) {
+        let Some((count, reason)) = self.take(now) else { return };
         tracing::warn!(
             site = %labels.site, destination = %labels.destination, count, reason,
             "events became dead letters since the last report; the newest has this reason; list them \
              with `tagway dead ls`"
         );
+    }
+
+    /// Returns the count and the newest reason, if a report is due.
+    fn take(&mut self, now: Instant) -> Option<(u64, &'static str)> {
+        self.due_at(now).filter(|at| *at <= now)?;
+        self.reported_at = Some(now);
+        Some((std::mem::take(&mut self.count), self.reason))
     }
 }
 

@@ -12,13 +12,14 @@ use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::EgressClient;
+use super::egress::EgressClient;
 use super::exchange::{BatchExchanges, FailedAttemptLog};
 use tagway_core::clock::SharedClock;
+use tagway_core::event::EnrichedEvent;
 use tagway_core::feed::{FeedEvent, LiveFeed};
-use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics};
+use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics, OutcomeLabels};
 use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
-use tagway_storage::journal::GuardedWork;
+use tagway_storage::journal::{EndedEvent, GuardedWork, LastVendorCall};
 use tagway_vendors::{
     ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
 };
@@ -54,7 +55,7 @@ pub(super) struct BatchCaller {
     pub(super) seqs: Vec<u64>,
     /// The poison guard's record that the batch is being processed; `None` while the worker is not careful.
     pub(super) section: Mutex<Option<GuardedWork>>,
-    pub(super) exchanges: BatchExchanges,
+    exchanges: BatchExchanges,
 }
 
 impl BatchCaller {
@@ -77,6 +78,11 @@ impl BatchCaller {
         }
     }
 
+    /// Returns the last call about an event of the batch, if there was one.
+    pub(super) fn last_call(&self, seq: u64) -> Option<Arc<LastVendorCall>> {
+        self.exchanges.last_call(seq, |text| self.client.stored_excerpt(text))
+    }
+
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let line = &self.client;
         if let Some(throttle) = &line.throttle {
@@ -97,7 +103,7 @@ impl BatchCaller {
         let elapsed = started.elapsed();
         line.count(&result, elapsed);
         if let Some((at, request)) = kept {
-            self.exchanges.remember((at, self.seqs.len()), request, &result);
+            self.exchanges.remember(at, self.seqs.len(), request, &result);
         }
         if let Some(shown) = shown {
             line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
@@ -177,6 +183,36 @@ impl DestinationClient {
         self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
     }
 
+    /// Counts an event whose end is settled.
+    pub(super) fn count_ended(&self, ended: &EndedEvent) {
+        let DestinationLabels { site, destination } = self.labels.clone();
+        let reason = ended.ending.cause().map_or("", |cause| cause.code);
+        let labels = OutcomeLabels { site, destination, outcome: ended.ending.name(), reason };
+        self.metrics.deliveries.get_or_create(&labels).inc();
+    }
+
+    /// Publishes to the live feed that an event has ended, or is to be tried again.
+    pub(super) fn publish_outcome(
+        &self,
+        event: &EnrichedEvent,
+        outcome: &'static str,
+        reason: &'static str,
+        detail: Option<&str>,
+    ) {
+        self.feed.publish(|| FeedEvent::Settled {
+            at: self.clock.now(),
+            site: self.labels.site.clone(),
+            destination: self.labels.destination.clone(),
+            seq: event.seq,
+            message_id: event.event.message_id.clone(),
+            event: event.event.label().to_owned(),
+            outcome,
+            reason,
+            detail: detail.map(str::to_owned),
+            dropped: event.dropped_fields().listed().iter().map(ToString::to_string).collect(),
+        });
+    }
+
     fn request_excerpt(&self, request: &Request<Bytes>) -> RequestExcerpt {
         let line = format!("{} {}", request.method(), request.uri());
         RequestExcerpt {
@@ -192,7 +228,7 @@ impl DestinationClient {
     }
 
     /// Returns the part of a text that is stored with an event.
-    pub(super) fn stored_excerpt(&self, text: String) -> String {
+    fn stored_excerpt(&self, text: String) -> String {
         self.cut(&text, self.kept_chars)
     }
 

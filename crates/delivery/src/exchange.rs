@@ -10,9 +10,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-use super::destination_client::DestinationClient;
 use tagway_settings::HIDDEN;
 use tagway_storage::journal::LastVendorCall;
 use tagway_vendors::{
@@ -35,11 +34,11 @@ pub(super) struct CallExchange {
 
 impl CallExchange {
     /// Returns the call in its stored form: rendered once, however many events it is stored with.
-    fn last_call(&self, line: &DestinationClient) -> Arc<LastVendorCall> {
-        self.rendered.get_or_init(|| Arc::new(self.render(line))).clone()
+    fn last_call(&self, excerpt: impl Fn(String) -> String) -> Arc<LastVendorCall> {
+        self.rendered.get_or_init(|| Arc::new(self.render(excerpt))).clone()
     }
 
-    fn render(&self, line: &DestinationClient) -> LastVendorCall {
+    fn render(&self, excerpt: impl Fn(String) -> String) -> LastVendorCall {
         let head = format!("{} {}", self.request.method(), self.request.uri());
         let is_alone = self.events == 1;
         let hides_reply = self.request.extensions().get::<ConfidentialReply>().is_some();
@@ -54,9 +53,9 @@ impl CallExchange {
         };
         LastVendorCall {
             at: self.at,
-            request: line.stored_excerpt(request),
+            request: excerpt(request),
             status: self.status,
-            reply: line.stored_excerpt(reply),
+            reply: excerpt(reply),
         }
     }
 }
@@ -74,20 +73,16 @@ struct LatestExchanges {
 }
 
 impl BatchExchanges {
-    fn lock(&self) -> MutexGuard<'_, LatestExchanges> {
-        // Every change under the lock is one assignment.
-        self.0.lock()
-    }
-
     /// Attributes the next calls to this event alone.
     pub(super) fn set_current_event(&self, seq: u64) {
-        self.lock().event = Some(seq);
+        self.0.lock().event = Some(seq);
     }
 
     /// Records a call of a batch with this number of events.
     pub(super) fn remember(
         &self,
-        (at, batch): (Timestamp, usize),
+        at: Timestamp,
+        batch: usize,
         request: Request<Bytes>,
         result: &Result<VendorReply, VendorCallError>,
     ) {
@@ -99,7 +94,7 @@ impl BatchExchanges {
             Ok(reply) => (Some(reply.status.as_u16()), reply.body.clone()),
             Err(error) => (None, error.to_string().into()),
         };
-        let mut latest = self.lock();
+        let mut latest = self.0.lock();
         let events = if latest.event.is_some() { 1 } else { batch };
         let rendered = OnceLock::new();
         let exchange = Arc::new(CallExchange { at, request, status, reply, events, rendered });
@@ -109,16 +104,17 @@ impl BatchExchanges {
         }
     }
 
-    /// Returns the last call about an event, if there was one.
+    /// Returns the last call about an event, if there was one. `excerpt` returns the part of a text that is
+    /// stored, free of secrets.
     pub(super) fn last_call(
         &self,
         seq: u64,
-        line: &DestinationClient,
+        excerpt: impl Fn(String) -> String,
     ) -> Option<Arc<LastVendorCall>> {
-        let latest = self.lock();
+        let latest = self.0.lock();
         let exchange = latest.of_event.get(&seq).or(latest.of_batch.as_ref()).cloned();
         drop(latest);
-        exchange.map(|exchange| exchange.last_call(line))
+        exchange.map(|exchange| exchange.last_call(excerpt))
     }
 }
 
@@ -139,19 +135,15 @@ pub struct FailedAttempt {
 pub(super) struct FailedAttemptLog(Mutex<HashMap<u64, FailedAttempt>>);
 
 impl FailedAttemptLog {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, FailedAttempt>> {
-        // Every change under the lock is one insert or remove.
-        self.0.lock()
-    }
-
-    /// Records a try of an event, on top of the number of earlier tries in the journal.
+    /// Records a try of an event, on top of the number `before` of earlier tries in the journal.
     pub(super) fn record_failure(
         &self,
-        (seq, before): (u64, u32),
+        seq: u64,
+        before: u32,
         reason: &OutcomeReason,
         call: Option<Arc<LastVendorCall>>,
     ) {
-        let mut failures = self.lock();
+        let mut failures = self.0.lock();
         let known = failures.get(&seq).map_or(0, |failure| failure.attempts);
         let attempts = known.max(before).saturating_add(1);
         failures.insert(seq, FailedAttempt { attempts, reason: reason.clone(), call });
@@ -159,11 +151,11 @@ impl FailedAttemptLog {
 
     /// Removes the tries of an event that has ended, and returns the last.
     pub(super) fn take(&self, seq: u64) -> Option<FailedAttempt> {
-        self.lock().remove(&seq)
+        self.0.lock().remove(&seq)
     }
 
     /// Returns the last try of an event.
     pub(super) fn get(&self, seq: u64) -> Option<FailedAttempt> {
-        self.lock().get(&seq).cloned()
+        self.0.lock().get(&seq).cloned()
     }
 }

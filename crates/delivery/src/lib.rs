@@ -1,6 +1,6 @@
 //! Delivery: readers of the journal that carry events to destinations.
 //!
-//! Every destination has a [`worker`](self) of its own, with its own cursor, queue, breaker and
+//! Every destination has a worker of its own (`worker.rs`), with its own cursor, queue, breaker and
 //! throttle, on a runtime that the request path does not share: a destination that hangs delays
 //! neither the intake nor another destination. Its memory is bounded by `queue_events` and
 //! `queue_bytes`; unread events cost disk only.
@@ -18,31 +18,46 @@
 //! | all calls fail | the breaker opens; one probe per pause |
 //!
 //! Events that end the process instead of failing are found by the journal's
-//! [`PoisonGuard`](tagway_storage::journal::PoisonGuard): after an abort a worker is careful (`careful_mode.rs`), and an event
+//! [`PoisonGuard`](tagway_storage::journal::PoisonGuard): after an abort a worker is careful (`health.rs`), and an event
 //! that was being processed at several aborts in a row becomes a dead letter.
+//!
+//! # The order of the modules
+//!
+//! Each module uses only those before it:
+//!
+//! | modules | content |
+//! |---|---|
+//! | `filter`, `backoff`, `client`, `egress`, `settings`, `status` | the settings of a destination; pure rules; the HTTP client |
+//! | `exchange`, `destination_client` | the calls of one batch |
+//! | `context`, `admission` | the unchanging parts of a worker; the form of an event for the destination |
+//! | `progress`, `dead_report`, `settlements` | what has ended, and is not yet in the journal |
+//! | `health` | the state of the destination |
+//! | `queue` | what is to be tried, and in which order |
+//! | `attempt`, `ending` | the try of a batch; the action on its outcomes |
+//! | `worker` | the loop |
+//! | `dispatcher` | all workers, their pauses and accounts |
+//! | [`segment`] | segments, whose members are sent to destinations |
 
-mod accounts;
+mod admission;
+mod attempt;
 mod backoff;
-mod careful_mode;
 mod client;
-mod consent_hold;
+mod context;
 mod dead_report;
 mod destination_client;
 mod destination_table;
+mod dispatcher;
 mod egress;
 mod ending;
 mod exchange;
 mod filter;
-mod identity_hold;
-mod intake;
-mod parked;
-mod pausing;
+mod health;
 mod progress;
-mod retry_queue;
-mod schedule;
+mod queue;
 pub mod segment;
 mod settings;
-mod supervisor;
+mod settlements;
+mod status;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -50,393 +65,12 @@ mod worker;
 pub use backoff::{BREAKER_SETTINGS, BreakerSettings, RETRY_SETTINGS, RetrySettings};
 pub use destination_client::redact_secrets;
 pub use destination_table::DESTINATION_SETTINGS;
+pub use dispatcher::{
+    DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationHandle, PauseError,
+    RunningDestination, SiteDestinations, SiteReaders, WorkerApplyError,
+};
 pub use egress::{EGRESS_SETTINGS, EgressClient, EgressSettings};
 pub use exchange::FailedAttempt;
 pub use filter::DestinationFilter;
-pub use pausing::{PauseError, PauseInitiator};
 pub use settings::{DestinationMode, DestinationSettings};
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
-use governor::{Quota, RateLimiter};
-use parking_lot::{Mutex, MutexGuard};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, RwLock, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-use self::destination_client::{BatchCaller, DestinationClient};
-use self::exchange::FailedAttemptLog;
-use self::supervisor::WorkerSupervisor;
-use tagway_core::clock::SharedClock;
-use tagway_core::feed::LiveFeed;
-use tagway_core::metrics::{DestinationLabels, Metrics, SharedName};
-use tagway_settings::SecretRedactor;
-use tagway_storage::journal::{Journal, JournalError, ReaderId, SiteId};
-use tagway_storage::profile::{ProfileError, ProfileService};
-use tagway_vendors::VendorCall;
-
-/// The time beyond its own timeout that a running call gets when a worker is stopped: to record its
-/// result.
-const STOP_GRACE: Duration = Duration::from_secs(1);
-
-/// The state of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DestinationStatus {
-    /// It accepts events.
-    Running,
-    /// Some of its events wait for another try.
-    Retrying,
-    /// Its breaker is open.
-    Broken,
-    /// It refuses the credentials.
-    Unauthorised,
-    /// It is not called, and its events wait.
-    Paused(PauseInitiator),
-    /// It is being stopped.
-    Stopped,
-}
-
-impl DestinationStatus {
-    /// Returns the name in the API and the log.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Retrying => "retrying",
-            Self::Broken => "broken",
-            Self::Unauthorised => "unauthorised",
-            Self::Paused(_) => "paused",
-            Self::Stopped => "stopped",
-        }
-    }
-
-    /// Returns the reason why it is not running normally.
-    pub const fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Running | Self::Stopped => None,
-            Self::Retrying => Some("some events wait for another try"),
-            Self::Broken => Some("calls fail one after another; probing"),
-            Self::Paused(PauseInitiator::Configuration) => {
-                Some("paused = true in the configuration")
-            }
-            Self::Paused(PauseInitiator::Operator) => {
-                Some("an operator paused it: `tagway destinations resume`")
-            }
-            Self::Unauthorised => Some("the vendor refuses the credentials; probing"),
-        }
-    }
-}
-
-/// An error that stops a worker for a moment.
-#[derive(Debug, thiserror::Error)]
-enum WorkerError {
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error(transparent)]
-    Profiles(#[from] ProfileError),
-}
-
-/// The parts that all workers share.
-pub struct DeliveryContext {
-    /// The journal that they read.
-    pub journal: Arc<dyn Journal>,
-    /// The profiles that they enrich events with.
-    pub profiles: Arc<ProfileService>,
-    /// The source of the time of day.
-    pub clock: SharedClock,
-    /// The live feed that they publish to.
-    pub feed: LiveFeed,
-    /// The metrics that they count in.
-    pub metrics: Arc<Metrics>,
-    /// Removes secrets from everything that they show.
-    pub redaction: SecretRedactor,
-    /// The runtime that they work on.
-    pub runtime: Handle,
-}
-
-/// A site in delivery's terms.
-#[derive(Clone)]
-pub struct DeliverySite {
-    /// The site's number in the journal.
-    pub id: SiteId,
-    /// The site's name.
-    pub name: SharedName,
-    /// The last event that the site's profiles have processed.
-    pub projected: watch::Receiver<u64>,
-}
-
-/// One running destination, for the admin API.
-#[derive(Clone, Debug)]
-pub struct RunningDestination {
-    /// The site's name.
-    pub site: SharedName,
-    /// The destination's name.
-    pub destination: SharedName,
-    /// The reader's number in the journal.
-    pub reader: ReaderId,
-    /// The vendor's name.
-    pub vendor: &'static str,
-    /// The state of the destination.
-    pub status: DestinationStatus,
-}
-
-/// A running destination for callers that send data other than events: with its own client, so that its
-/// limits, secrets and counts apply to them as well.
-pub struct DestinationHandle {
-    /// The destination's settings.
-    pub settings: Arc<DestinationSettings>,
-    caller: Box<dyn VendorCall>,
-}
-
-impl DestinationHandle {
-    /// Returns the client for its calls.
-    pub fn caller(&self) -> &dyn VendorCall {
-        &*self.caller
-    }
-}
-
-/// Starts, replaces and stops the workers according to the settings.
-pub struct DeliveryDispatcher {
-    shared: DeliveryContext,
-    running: Mutex<BTreeMap<(SharedName, SharedName), RunningWorker>>,
-    tasks: TaskTracker,
-    /// Locked while workers are started and stopped.
-    apply_lock: tokio::sync::Mutex<()>,
-    /// Read-locked by each settlement, write-locked while the accounts are shown.
-    settlement_lock: Arc<RwLock<()>>,
-}
-
-struct RunningWorker {
-    site: DeliverySite,
-    client: EgressClient,
-    settings: Arc<DestinationSettings>,
-    destination_client: Arc<DestinationClient>,
-    egress: EgressSettings,
-    reader: ReaderId,
-    stop: CancellationToken,
-    ended: CancellationToken,
-    wake: Arc<Notify>,
-    status: watch::Receiver<DestinationStatus>,
-}
-
-impl DeliveryDispatcher {
-    /// Builds a dispatcher without workers.
-    pub fn new(shared: DeliveryContext) -> Self {
-        let (running, tasks) = (Mutex::default(), TaskTracker::new());
-        let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
-        Self { shared, running, tasks, apply_lock: changing, settlement_lock: settling }
-    }
-
-    /// Makes the running workers match `sites`: starts new ones, restarts changed ones where they stood, stops
-    /// the others. Returns the readers of each site, for retention.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`WorkerApplyError`] if the egress client or the journal fails.
-    pub async fn apply(
-        &self,
-        sites: &[(DeliverySite, Vec<Arc<DestinationSettings>>)],
-        egress: &EgressSettings,
-    ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, WorkerApplyError> {
-        let client = EgressClient::new(egress).map_err(WorkerApplyError::Client)?;
-        let _turn = self.apply_lock.lock().await;
-        let wanted: BTreeMap<(SharedName, SharedName), (&DeliverySite, &Arc<DestinationSettings>)> =
-            sites
-                .iter()
-                .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
-                .filter(|(_, settings)| settings.mode.is_server())
-                .map(|(site, settings)| {
-                    ((site.name.clone(), settings.name.clone()), (site, settings))
-                })
-                .collect();
-        self.stop_all_but(|key, running| {
-            wanted.get(key).is_some_and(|(_, settings)| {
-                **settings == running.settings && running.egress == *egress
-            })
-        })
-        .await;
-        for (key, (site, settings)) in wanted {
-            if !self.lock().contains_key(&key) {
-                let running = self.start(site, settings.clone(), client.clone(), egress).await?;
-                self.lock().insert(key, running);
-            }
-        }
-        let running = self.lock();
-        let readers = sites.iter().map(|(site, _)| {
-            let of_site = running.iter().filter(|((name, _), _)| *name == site.name);
-            (site.id, of_site.map(|(_, running)| running.reader).collect())
-        });
-        Ok(readers.collect())
-    }
-
-    /// Lists the running destinations.
-    pub fn running_destinations(&self) -> Vec<RunningDestination> {
-        let running = self.lock();
-        let reader =
-            |((site, destination), running): (&(SharedName, SharedName), &RunningWorker)| {
-                RunningDestination {
-                    site: site.clone(),
-                    destination: destination.clone(),
-                    reader: running.reader,
-                    vendor: running.settings.vendor,
-                    status: *running.status.borrow(),
-                }
-            };
-        running.iter().map(reader).collect()
-    }
-
-    /// Returns a handle of a destination, if it runs and is not paused.
-    pub fn destination_handle(&self, site: &str, destination: &str) -> Option<DestinationHandle> {
-        let running = self.lock();
-        let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
-        let found =
-            found.filter(|(_, it)| !matches!(*it.status.borrow(), DestinationStatus::Paused(_)));
-        found.map(|(_, running)| DestinationHandle {
-            settings: running.settings.clone(),
-            caller: Box::new(BatchCaller::without_events(running.destination_client.clone())),
-        })
-    }
-
-    /// Makes a destination look for parked events at once.
-    pub fn wake(&self, reader: ReaderId) {
-        for running in self.lock().values().filter(|running| running.reader == reader) {
-            running.wake.notify_one();
-        }
-    }
-
-    /// Stops every worker: running calls may end, ended events are settled.
-    pub async fn stop(&self) {
-        let _turn = self.apply_lock.lock().await;
-        self.stop_all_but(|_, _| false).await;
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    async fn stop_all_but(&self, keep: impl Fn(&(SharedName, SharedName), &RunningWorker) -> bool) {
-        let stopped: Vec<RunningWorker> = {
-            let mut running = self.lock();
-            let gone: Vec<_> = running
-                .iter()
-                .filter(|(key, running)| !keep(key, running))
-                .map(|(key, _)| key.clone())
-                .collect();
-            gone.iter().filter_map(|key| running.remove(key)).collect()
-        };
-        for running in &stopped {
-            running.stop.cancel();
-        }
-        for running in &stopped {
-            running.ended.cancelled().await;
-        }
-    }
-
-    async fn start(
-        &self,
-        site: &DeliverySite,
-        settings: Arc<DestinationSettings>,
-        client: EgressClient,
-        egress: &EgressSettings,
-    ) -> Result<RunningWorker, WorkerApplyError> {
-        let DeliveryContext { journal, profiles, metrics, runtime, .. } = &self.shared;
-        let reader = journal.reader(site.id, &settings.name).await?;
-        let position = journal.position(reader).await?;
-        let paused = match (settings.paused, journal.is_paused(reader).await?) {
-            (true, _) => Some(PauseInitiator::Configuration),
-            (false, true) => Some(PauseInitiator::Operator),
-            (false, false) => None,
-        };
-        let status = paused.map_or(DestinationStatus::Running, DestinationStatus::Paused);
-        let (status, seen) = watch::channel(status);
-        let (stop, ended, wake) =
-            (CancellationToken::new(), CancellationToken::new(), Arc::new(Notify::new()));
-        let labels =
-            DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
-        metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
-        metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
-        let line = Arc::new(self.build_client(labels, &settings, client.clone(), stop.clone()));
-        let running = RunningWorker {
-            site: site.clone(),
-            client,
-            settings,
-            destination_client: line,
-            egress: egress.clone(),
-            reader,
-            stop,
-            ended,
-            wake,
-            status: seen,
-        };
-        if paused.is_some() {
-            running.ended.cancel();
-            return Ok(running);
-        }
-        let settings = &running.settings;
-        let post = WorkerSupervisor {
-            site: site.clone(),
-            reader,
-            settings: settings.clone(),
-            client: running.destination_client.clone(),
-            journal: journal.clone(),
-            profiles: profiles.clone(),
-            wake: running.wake.clone(),
-            status,
-            reader_guard: Arc::new(journal.guard().reader_guard(site.id, &settings.name)),
-        };
-        let (token, grace) =
-            (running.stop.clone(), settings.limits.timeout.saturating_add(STOP_GRACE));
-        let guard = running.ended.clone().drop_guard();
-        self.tasks.spawn_on(
-            async move {
-                post.run(position, token, grace).await;
-                drop(guard);
-            },
-            runtime,
-        );
-        Ok(running)
-    }
-
-    /// Builds the client of a destination.
-    fn build_client(
-        &self,
-        labels: DestinationLabels,
-        settings: &DestinationSettings,
-        egress: EgressClient,
-        stop: CancellationToken,
-    ) -> DestinationClient {
-        let DeliveryContext { journal, clock, feed, metrics, redaction, .. } = &self.shared;
-        let quota = |rate| RateLimiter::direct(Quota::per_second(rate));
-        DestinationClient {
-            labels,
-            egress,
-            timeout: settings.limits.timeout,
-            stop,
-            throttle: settings.limits.calls_per_second.map(quota),
-            secrets: settings.destination.secrets(),
-            redaction: redaction.clone(),
-            clock: clock.clone(),
-            feed: feed.clone(),
-            metrics: metrics.clone(),
-            failures: FailedAttemptLog::default(),
-            kept_chars: journal.letter_chars(),
-            settlement_lock: self.settlement_lock.clone(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(SharedName, SharedName), RunningWorker>> {
-        // Every change under the lock is one insert or remove.
-        self.running.lock()
-    }
-}
-
-/// The reason why the settings could not be applied to the workers.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerApplyError {
-    /// The egress client could not be built.
-    #[error("the egress client cannot be built")]
-    Client(#[source] reqwest::Error),
-    /// The journal failed.
-    #[error("the destinations' positions in the journal cannot be read")]
-    Journal(#[from] JournalError),
-}
+pub use status::{DestinationStatus, PauseInitiator};

@@ -23,8 +23,8 @@ use tagway_vendors::forward;
 use tagway_vendors::mapping::{EventMapping, GlobPatterns, WithheldReason};
 use tagway_vendors::prices::PriceReader;
 use tagway_vendors::{
-    Admission, BatchScope, ClientModeSettings, DeliveryLimits, Destination, DestinationBuilder,
-    Outcome, OutcomeReason, VENDORS, Vendor, VendorCall, find,
+    BatchScope, ClientModeSettings, DeliveryLimits, Destination, DestinationBuilder, Outcome,
+    OutcomeReason, VENDORS, Vendor, VendorCall, find,
 };
 
 /// The sender of a destination's events: the gateway, the page, or both.
@@ -280,22 +280,27 @@ impl DestinationSettings {
     }
 
     /// Returns the event in its form for this destination, with the decision to send it or not.
-    pub fn admit(&self, event: EnrichedEvent, now: Timestamp) -> (EnrichedEvent, Admission) {
+    pub fn admit(
+        &self,
+        event: EnrichedEvent,
+        now: Timestamp,
+    ) -> (EnrichedEvent, Result<(), Outcome>) {
         if self.is_delivered_elsewhere(&event.event) {
-            return (event, Admission::Skip(OutcomeReason::new("passed_on")));
+            return (event, Err(Outcome::skipped("passed_on")));
         }
         let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
         if let Some(reason) = self.filter.refuse(&event.event, unknown) {
-            return (event, Admission::Skip(reason));
+            return (event, Err(Outcome::Skipped(reason)));
         }
         let event = self.without_denied(event);
         let mapped = match self.mapping.apply(event.clone()) {
             Ok(mapped) => mapped,
             Err(WithheldReason::NotSelected) => {
-                return (event, Admission::Skip(OutcomeReason::new("not_selected")));
+                return (event, Err(Outcome::skipped("not_selected")));
             }
             Err(WithheldReason::Undecided(why)) => {
-                return (event, Admission::Dead(OutcomeReason::detailed("where_undecided", why)));
+                let reason = OutcomeReason::detailed("where_undecided", why);
+                return (event, Err(Outcome::Dead(reason)));
             }
         };
         self.prices.admit_event(&*self.destination, mapped, now)
@@ -401,8 +406,8 @@ impl Destination for ClientOnlyDestination {
         }
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Skip(OutcomeReason::new("page_delivers"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Err(Outcome::skipped("page_delivers"))
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {

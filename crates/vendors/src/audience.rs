@@ -16,10 +16,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::contact_api::{ContactIdentity, StepError};
-use super::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use super::contact_api::ContactIdentity;
+use super::{BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
 
@@ -153,11 +151,11 @@ pub(super) async fn apply_rows_in_order<'r, T, F>(
 ) -> Vec<Outcome>
 where
     T: DeserializeOwned + Send + 'r,
-    F: Future<Output = Result<(), StepError>> + Send,
+    F: Future<Output = Result<(), Outcome>> + Send,
 {
     let (read, mut ends) = parse_rows::<T>(rows);
     for (index, said) in read {
-        let outcome = tell(said).await.map_or_else(Outcome::from, |()| Outcome::Delivered);
+        let outcome = tell(said).await.err().unwrap_or(Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
         if must_wait {
             return fill_outcomes(ends, &outcome);
@@ -199,12 +197,12 @@ impl<A: VendorAudience> Destination for ListOnlyDestination<A> {
         self.secrets.clone()
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Skip(OutcomeReason::new("lists_only"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Err(Outcome::skipped("lists_only"))
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
-        vec![Outcome::Skipped(OutcomeReason::new("lists_only")); batch.len()]
+        vec![Outcome::skipped("lists_only"); batch.len()]
     }
 
     fn audience(&self) -> Option<&dyn VendorAudience> {
@@ -245,9 +243,9 @@ impl ContactRow {
 
 /// The result for a person that the vendor has no contact of. None is made: events decide who becomes a
 /// contact. An unknown person is on no list, which is correct only if they are to be removed.
-pub(super) fn unknown_contact_result(change: AudienceChange) -> Result<(), StepError> {
+pub(super) fn unknown_contact_result(change: AudienceChange) -> Result<(), Outcome> {
     match change {
-        AudienceChange::Add => Err(StepError::Skipped(OutcomeReason::new("unknown_to_vendor"))),
+        AudienceChange::Add => Err(Outcome::skipped("unknown_to_vendor")),
         AudienceChange::Remove => Ok(()),
     }
 }
@@ -271,13 +269,13 @@ mod tests {
         let rows = ["1", "x", "2", "3"].map(AudienceRow::from_stored);
         let tell = |number: u32| async move {
             match number {
-                2 => Err(StepError::Retry { reason: OutcomeReason::new("later"), after: None }),
+                2 => Err(Outcome::Retry { reason: OutcomeReason::new("later"), after: None }),
                 _ => Ok(()),
             }
         };
         let ends = apply_rows_in_order(&rows, tell).await;
         assert_eq!(ends[0], Outcome::Delivered);
-        assert_eq!(ends[1], Outcome::Dead(OutcomeReason::new("unreadable_row")));
+        assert_eq!(ends[1], Outcome::dead("unreadable_row"));
         let later = Outcome::Retry { reason: OutcomeReason::new("later"), after: None };
         assert_eq!(ends[2..], [later.clone(), later]);
     }

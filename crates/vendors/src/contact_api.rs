@@ -1,8 +1,8 @@
 //! The conversations of vendors that take one event in several calls: find the contact, make or update it,
 //! send the event.
 //!
-//! A conversation is straight code: each step makes one request and returns its result, or a [`StepError`]
-//! that ends the conversation and becomes the event's outcome. Every step may be repeated, so an interrupted
+//! A conversation is straight code: each step makes one request and returns its result, or the [`Outcome`]
+//! that ends the conversation. Every step may be repeated, so an interrupted
 //! conversation starts anew.
 
 use std::time::Duration;
@@ -15,10 +15,7 @@ use moka::sync::Cache;
 use serde_json::Value;
 
 use super::person::EventPerson;
-use super::{
-    MappingRefusal, Outcome, OutcomeReason, ReplyStatus, VendorCall, VendorCallError, VendorReply,
-    classify_reply,
-};
+use super::{Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply};
 use tagway_core::event::{EnrichedEvent, Event, EventKind, JsonObject};
 use tagway_core::values::email;
 use tagway_core::values::telephone::TelephoneReader;
@@ -33,75 +30,32 @@ const CACHED_CONTACTS: u64 = 20_000;
 /// The time for which a contact's id is cached: a contact that was deleted or merged there is found anew after it.
 const CACHED_FOR: Duration = Duration::from_secs(3600);
 
-/// The reason why a conversation ends early.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum StepError {
-    /// The vendor has no use for the event.
-    Skipped(OutcomeReason),
-    /// The vendor will never take it.
-    Dead(OutcomeReason),
-    /// The conversation may succeed later.
-    Retry {
-        /// The cause.
-        reason: OutcomeReason,
-        /// The wait that the vendor asked for.
-        after: Option<Duration>,
-    },
-    /// The credentials are refused.
-    Unauthorised(OutcomeReason),
-}
-
-impl From<StepError> for Outcome {
-    fn from(stop: StepError) -> Self {
-        match stop {
-            StepError::Skipped(reason) => Self::Skipped(reason),
-            StepError::Dead(reason) => Self::Dead(reason),
-            StepError::Retry { reason, after } => Self::Retry { reason, after },
-            StepError::Unauthorised(reason) => Self::Unauthorised(reason),
-        }
-    }
-}
-
-impl From<MappingRefusal> for StepError {
-    fn from(refusal: MappingRefusal) -> Self {
-        match refusal {
-            MappingRefusal::Skip(code) => Self::Skipped(OutcomeReason::new(code)),
-            MappingRefusal::Dead(code) => Self::Dead(OutcomeReason::new(code)),
-        }
-    }
-}
-
 /// Returns the reply, unless it ends any conversation: no reply, a refusal of the credentials, a request to
 /// come later. The meaning of other statuses depends on the step.
 pub(super) fn check_reply(
     result: Result<VendorReply, VendorCallError>,
     now: Timestamp,
-) -> Result<VendorReply, StepError> {
+) -> Result<VendorReply, Outcome> {
     match (classify_reply(&result, now), result) {
-        (ReplyStatus::Accepted | ReplyStatus::Refused(_), Ok(reply)) => Ok(reply),
-        (ReplyStatus::Retry { reason, after }, _) => Err(StepError::Retry { reason, after }),
-        (ReplyStatus::Unauthorised(reason), _) => Err(StepError::Unauthorised(reason)),
-        (ReplyStatus::Accepted | ReplyStatus::Refused(_), Err(_)) => {
-            // Without a reply the class is always a retry.
-            Err(StepError::Retry { reason: OutcomeReason::new("unreachable"), after: None })
-        }
+        (Outcome::Delivered | Outcome::Refused(_), Ok(reply)) => Ok(reply),
+        (outcome, _) => Err(outcome),
     }
 }
 
 /// Makes the error of a reply that this step cannot continue from, with the vendor's message.
-pub(super) fn refusal_error(reply: &VendorReply, said: Option<String>) -> StepError {
+pub(super) fn refusal_error(reply: &VendorReply, said: Option<String>) -> Outcome {
     let status = reply.status.as_u16();
     let text =
         said.map_or_else(|| format!("HTTP {status}"), |said| format!("HTTP {status} {said}"));
-    StepError::Dead(OutcomeReason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
+    Outcome::Dead(OutcomeReason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
 }
 
 /// Makes the error of a 2xx reply without the expected content: an intermediary answered, or the vendor is
 /// broken.
-pub(super) fn unreadable_reply_error(reply: &VendorReply) -> StepError {
+pub(super) fn unreadable_reply_error(reply: &VendorReply) -> Outcome {
     let reason =
         OutcomeReason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
-    StepError::Retry { reason, after: None }
+    Outcome::Retry { reason, after: None }
 }
 
 /// Returns the first so many characters.
@@ -117,13 +71,13 @@ pub(super) async fn deliver_in_order<'e, F>(
     converse: impl Fn(&'e EnrichedEvent) -> F + Send,
 ) -> Vec<Outcome>
 where
-    F: Future<Output = Result<(), StepError>> + Send,
+    F: Future<Output = Result<(), Outcome>> + Send,
 {
     let mut outcomes = Vec::with_capacity(batch.len());
     for event in batch {
         call.set_current_event(event.seq);
         let ended = converse(event).await;
-        let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
+        let outcome = ended.err().unwrap_or(Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
         outcomes.push(outcome);
         if must_wait {
@@ -276,12 +230,12 @@ impl ApiClient {
         &self,
         method: Method,
         path: &str,
-    ) -> Result<Request<Bytes>, StepError> {
+    ) -> Result<Request<Bytes>, Outcome> {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.base).parse().map_err(|_too_long| {
             // Only an id can make the address too long.
-            StepError::Dead(OutcomeReason::new("id_too_long"))
+            Outcome::dead("id_too_long")
         })?;
         request.headers_mut().clone_from(&self.headers);
         Ok(request)
@@ -293,7 +247,7 @@ impl ApiClient {
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<Request<Bytes>, StepError> {
+    ) -> Result<Request<Bytes>, Outcome> {
         let mut request = self.build_request(method, path)?;
         *request.body_mut() = Bytes::from(body.to_string());
         let json = HeaderValue::from_static("application/json");
@@ -354,7 +308,7 @@ mod tests {
     async fn rest_of_batch_waits_after_a_retried_conversation() {
         let batch: Vec<EnrichedEvent> =
             ["a", "b", "c", "d"].map(|name| test_support::event(json!({ "event": name }))).to_vec();
-        let busy = || StepError::Retry { reason: OutcomeReason::new("busy"), after: None };
+        let busy = || Outcome::Retry { reason: OutcomeReason::new("busy"), after: None };
         let call = test_support::CannedReplies::default();
         let outcomes = deliver_in_order(&batch, &call, |event| async move {
             match event.event.label() {
@@ -363,7 +317,7 @@ mod tests {
                 later => panic!("{later} overtakes"),
             }
         });
-        let again = Outcome::from(busy());
+        let again = busy();
         assert_eq!(outcomes.await, [Outcome::Delivered, again.clone(), again.clone(), again]);
     }
     #[test]
@@ -373,7 +327,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
         };
-        let StepError::Dead(reason) = refusal_error(&reply, Some("é".repeat(1000))) else {
+        let Outcome::Dead(reason) = refusal_error(&reply, Some("é".repeat(1000))) else {
             panic!()
         };
         assert_eq!(reason.detail.unwrap().chars().count(), MAX_QUOTED_CHARS);

@@ -63,7 +63,7 @@ pub use audience::VendorAudience;
 pub use beacon::Beacon;
 pub use client_mode::ClientModeSettings;
 pub use reasons::REASONS;
-pub use reply::{ReplyStatus, VendorReply, classify_reply};
+pub use reply::{VendorReply, classify_reply};
 pub use script::VendorScripts;
 pub use shim::VendorShim;
 pub use tagway_core::privacy::email;
@@ -241,8 +241,12 @@ pub trait Destination: Send + Sync {
     }
 
     /// Decides if this event is sent to the vendor. Called once per event, before it is queued; an event that
-    /// is refused here is settled as skipped or dead without a call.
-    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission;
+    /// is refused here ends with this outcome, skipped or dead, without a call.
+    ///
+    /// # Errors
+    ///
+    /// Returns the outcome of an event that is not sent.
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome>;
 
     /// Sends a batch that passed [`Destination::admit_event`] and returns how each event ended, in the order
     /// of the batch. The same events may come again after [`Outcome::Retry`], and must then carry the same
@@ -292,45 +296,7 @@ pub enum BatchScope {
     Site,
 }
 
-/// The decision about an event before any call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Deliver it.
-    Send,
-    /// The vendor has no use for it, as intended.
-    Skip(OutcomeReason),
-    /// It should have been sent, but the vendor can never take it.
-    Dead(OutcomeReason),
-}
-
-/// The reason why a mapping sends nothing of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MappingRefusal {
-    /// The vendor has no such thing.
-    Skip(&'static str),
-    /// It lacks what the vendor requires.
-    Dead(&'static str),
-}
-
-impl MappingRefusal {
-    /// Returns its meaning before a call.
-    pub fn into_admission(self) -> Admission {
-        match self {
-            Self::Skip(code) => Admission::Skip(OutcomeReason::new(code)),
-            Self::Dead(code) => Admission::Dead(OutcomeReason::new(code)),
-        }
-    }
-
-    /// Returns the outcome of an event that got as far as a call.
-    pub fn into_outcome(self) -> Outcome {
-        match self {
-            Self::Skip(code) => Outcome::Skipped(OutcomeReason::new(code)),
-            Self::Dead(code) => Outcome::Dead(OutcomeReason::new(code)),
-        }
-    }
-}
-
-/// The outcome of one event at a destination, final or not.
+/// The outcome of one event at a destination, final or not: of its mapping, of one call, or of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The vendor took it.
@@ -362,6 +328,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Makes the outcome of an event that the vendor has no use for.
+    pub const fn skipped(code: &'static str) -> Self {
+        Self::Skipped(OutcomeReason::new(code))
+    }
+
+    /// Makes the outcome of an event that the vendor will never take.
+    pub const fn dead(code: &'static str) -> Self {
+        Self::Dead(OutcomeReason::new(code))
+    }
+
     /// Returns the reason why it did not end as delivered.
     pub fn reason_mut(&mut self) -> Option<&mut OutcomeReason> {
         match self {

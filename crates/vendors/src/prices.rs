@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use super::naming::is_like;
 use super::products::{self, plain_number, store_currency};
-use super::{Admission, Destination, OutcomeReason};
+use super::{Destination, Outcome, OutcomeReason};
 use tagway_core::event::{
     DroppedFields, EnrichedEvent, Event, EventKind, FieldDropReason, JsonObject,
 };
@@ -101,17 +101,17 @@ impl PriceReader {
         destination: &dyn Destination,
         event: EnrichedEvent,
         now: Timestamp,
-    ) -> (EnrichedEvent, Admission) {
+    ) -> (EnrichedEvent, Result<(), Outcome>) {
         let (event, refusal) = self.apply(event);
-        let screening = destination.admit_event(&event, now);
+        let admission = destination.admit_event(&event, now);
         // An event that the vendor skips needs no readable amounts.
-        let is_skipped = matches!(screening, Admission::Skip(_));
-        (event, refusal.filter(|_| !is_skipped).unwrap_or(screening))
+        let is_skipped = matches!(admission, Err(Outcome::Skipped(_)));
+        (event, refusal.filter(|_| !is_skipped).map_or(admission, Err))
     }
 
     /// Returns the event with its amounts and currencies read, and a refusal if it is an order that the
     /// vendor cannot count.
-    fn apply(&self, event: EnrichedEvent) -> (EnrichedEvent, Option<Admission>) {
+    fn apply(&self, event: EnrichedEvent) -> (EnrichedEvent, Option<Outcome>) {
         if self.usage == PriceUse::AsWritten || !has_prices(&event.event) {
             return (event, None);
         }
@@ -242,15 +242,15 @@ impl PriceReader {
 
     /// Returns the refusal of an order if its currency, or every property that states its worth, is
     /// unreadable.
-    fn refusal(&self, event: &Event, found: &PriceFindings) -> Option<Admission> {
+    fn refusal(&self, event: &Event, found: &PriceFindings) -> Option<Outcome> {
         let is_order = self.usage == PriceUse::Orders && is_order(event);
         if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
             let reason = OutcomeReason::detailed("unreadable_currency", quoted(said));
-            return Some(Admission::Dead(reason));
+            return Some(Outcome::Dead(reason));
         }
         let unreadable = found.unreadable_amount.as_ref();
         let said = unreadable.filter(|_| is_order && !found.has_worth)?;
-        Some(Admission::Dead(OutcomeReason::detailed("unreadable_amount", said.as_str())))
+        Some(Outcome::Dead(OutcomeReason::detailed("unreadable_amount", said.as_str())))
     }
 
     fn store(&self) -> Option<&str> {
@@ -343,7 +343,7 @@ mod tests {
     fn read(reader: &PriceReader, properties: Value) -> (Value, Option<&'static str>, Vec<String>) {
         let (event, refusal) = reader.apply(order(properties));
         let code = refusal.map(|refusal| match refusal {
-            Admission::Dead(reason) => reason.code,
+            Outcome::Dead(reason) => reason.code,
             other => panic!("{other:?}"),
         });
         let dropped = event.dropped_fields().listed().iter().map(ToString::to_string).collect();

@@ -21,59 +21,26 @@ pub struct VendorReply {
     pub body: Bytes,
 }
 
-/// The meaning of a reply, or of its absence, for the whole call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplyStatus {
-    /// 2xx.
-    Accepted,
-    /// The same call may work later.
-    Retry {
-        /// The cause.
-        reason: OutcomeReason,
-        /// The wait that the vendor asked for.
-        after: Option<Duration>,
-    },
-    /// 401, 403: the credentials are wrong.
-    Unauthorised(OutcomeReason),
-    /// Any other reply: the same call will never work.
-    Refused(OutcomeReason),
-}
-
-impl ReplyStatus {
-    /// Returns the outcome of every event of the call.
-    pub fn outcome(self) -> Outcome {
-        match self {
-            Self::Accepted => Outcome::Delivered,
-            Self::Retry { reason, after } => Outcome::Retry { reason, after },
-            Self::Unauthorised(reason) => Outcome::Unauthorised(reason),
-            Self::Refused(reason) => Outcome::Refused(reason),
-        }
-    }
-}
-
-/// Classifies a reply as most vendors mean it: 2xx is accepted; no reply, 408, 425, 429 and 5xx are worth
-/// another try; 401 and 403 concern the credentials; any other status is final.
-pub fn classify_reply(
-    result: &Result<VendorReply, VendorCallError>,
-    now: Timestamp,
-) -> ReplyStatus {
+/// Returns the outcome of every event of a call, by its reply as most vendors mean it: 2xx is delivered; no reply, 408, 425, 429 and 5xx are worth
+/// another try; 401 and 403 concern the credentials; any other status refuses the call for ever.
+pub fn classify_reply(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
     let reply = match result {
         Ok(reply) => reply,
-        Err(error) => return ReplyStatus::Retry { reason: call_reason(error), after: None },
+        Err(error) => return Outcome::Retry { reason: call_reason(error), after: None },
     };
     match reply.status.as_u16() {
-        200..=299 => ReplyStatus::Accepted,
-        401 | 403 => ReplyStatus::Unauthorised(status_reason("unauthorised", reply)),
-        429 => ReplyStatus::Retry {
+        200..=299 => Outcome::Delivered,
+        401 | 403 => Outcome::Unauthorised(status_reason("unauthorised", reply)),
+        429 => Outcome::Retry {
             reason: status_reason("rate_limited", reply),
             after: reply.retry_after(now),
         },
-        408 | 425 | 500..=599 => ReplyStatus::Retry {
+        408 | 425 | 500..=599 => Outcome::Retry {
             reason: status_reason("vendor_error", reply),
             after: reply.retry_after(now),
         },
-        300..=399 => ReplyStatus::Refused(status_reason("redirected", reply)),
-        _ => ReplyStatus::Refused(status_reason("refused", reply)),
+        300..=399 => Outcome::Refused(status_reason("redirected", reply)),
+        _ => Outcome::Refused(status_reason("refused", reply)),
     }
 }
 
@@ -130,7 +97,7 @@ mod tests {
     fn wait(retry_after: &str) -> Option<Duration> {
         let now = "2026-11-23T10:00:00Z".parse().unwrap();
         match classify_reply(&reply(429, Some(retry_after)), now) {
-            ReplyStatus::Retry { after, .. } => after,
+            Outcome::Retry { after, .. } => after,
             other => panic!("{other:?}"),
         }
     }
@@ -148,27 +115,24 @@ mod tests {
     fn statuses_fall_into_the_contracts_classes() {
         let now = Timestamp::UNIX_EPOCH;
         for status in [200, 201, 202, 204] {
-            assert_eq!(classify_reply(&reply(status, None), now), ReplyStatus::Accepted);
+            assert_eq!(classify_reply(&reply(status, None), now), Outcome::Delivered);
         }
         for status in [408, 425, 429, 500, 502, 503, 504] {
             assert!(
-                matches!(classify_reply(&reply(status, None), now), ReplyStatus::Retry { .. }),
+                matches!(classify_reply(&reply(status, None), now), Outcome::Retry { .. }),
                 "{status}"
             );
         }
         for status in [401, 403] {
-            assert!(matches!(
-                classify_reply(&reply(status, None), now),
-                ReplyStatus::Unauthorised(_)
-            ));
+            assert!(matches!(classify_reply(&reply(status, None), now), Outcome::Unauthorised(_)));
         }
         for status in [301, 302, 400, 404, 413, 422] {
             assert!(
-                matches!(classify_reply(&reply(status, None), now), ReplyStatus::Refused(_)),
+                matches!(classify_reply(&reply(status, None), now), Outcome::Refused(_)),
                 "{status}"
             );
         }
         let timeout = Err(VendorCallError::Timeout(Duration::from_secs(1)));
-        assert!(matches!(classify_reply(&timeout, now), ReplyStatus::Retry { .. }));
+        assert!(matches!(classify_reply(&timeout, now), Outcome::Retry { .. }));
     }
 }

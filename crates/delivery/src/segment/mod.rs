@@ -63,7 +63,7 @@ pub use members::ProfileBitSet;
 pub use parse::RuleParseError;
 pub use postgres::{PostgresSegmentStore, SCHEMA};
 pub use rule::{EventCondition, SegmentRule};
-pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler, SiteSegments};
+pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler};
 pub use settings::{
     SEGMENT_SETTINGS, SEGMENTATION_SETTINGS, SegmentDraft, SegmentSettings, SegmentationSettings,
     SyncKind, SyncSettings,
@@ -76,6 +76,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+use tagway_core::metrics::SharedName;
 use tagway_storage::journal::SiteId;
 use tagway_storage::postgres::PostgresError;
 use tagway_storage::profile::{ProfileError, ProfileId};
@@ -102,6 +103,17 @@ impl MembershipUnit {
             Self::Group => "group",
         }
     }
+}
+
+/// The segments of one site, with its number and name.
+#[derive(Clone, Debug)]
+pub struct SiteSegments {
+    /// The site's number.
+    pub id: SiteId,
+    /// The site's name.
+    pub name: SharedName,
+    /// The site's segments.
+    pub segments: Vec<Arc<SegmentSettings>>,
 }
 
 /// A segment's number in its store.
@@ -172,6 +184,28 @@ pub enum MembershipFilter {
     ChangedAt(i64),
 }
 
+/// One evaluation of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleEvaluation {
+    /// The conditions that select profiles.
+    pub rule: Arc<SegmentRule>,
+    /// The unit of the members.
+    pub unit: MembershipUnit,
+    /// The time at which it is evaluated, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// The profiles that it is evaluated for, at least one; `None` for all of the site.
+    pub only: Option<Vec<ProfileId>>,
+}
+
+/// The selection of profiles in a query. Rows are in the order of the profiles.
+#[derive(Clone, Debug)]
+pub enum ProfileSelection {
+    /// Those after this one, up to a limit of rows.
+    After(ProfileId, usize),
+    /// These alone, at least one.
+    These(Vec<ProfileId>),
+}
+
 /// A page of memberships, ordered by profile.
 pub type MembershipPage = Vec<SegmentMembership>;
 
@@ -237,41 +271,19 @@ pub trait SegmentStore: Send + Sync {
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError>;
 
-    /// Evaluates the rule at this time: returns the selected profiles.
+    /// Evaluates a rule: returns the selected profiles.
     async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-    ) -> Result<ProfileBitSet, SegmentError> {
-        self.evaluate_profiles(site, rule, by, now_ms, None).await
-    }
-
-    /// Does the same, but for these profiles alone (at least one), where some are given.
-    async fn evaluate_profiles(
-        &self,
-        site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError>;
 
-    /// Returns the memberships of profiles after `after`, in order, `limit` at most.
+    /// Returns the memberships of these profiles.
     async fn page(
         &self,
         segment: SegmentId,
         which: MembershipFilter,
-        after: ProfileId,
-        limit: usize,
-    ) -> Result<MembershipPage, SegmentError>;
-
-    /// Returns the memberships of these profiles, at least one, in order.
-    async fn memberships_of(
-        &self,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
+        of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError>;
 
     /// Changes memberships in one transaction.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    MembershipChange, MembershipFilter, SegmentError, SegmentId, SegmentRunSummary,
-    SegmentSettings, SegmentStore,
+    MembershipChange, MembershipFilter, ProfileSelection, RuleEvaluation, SegmentError, SegmentId,
+    SegmentRunSummary, SegmentSettings, SegmentStore,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::profile::ProfileId;
@@ -40,11 +40,13 @@ impl SegmentRun<'_> {
         let Self { store, site, segment: settings, batch } = *self;
         let (segment, at_ms) = store.begin_run(site, &settings.name, now_ms).await?;
         let rule = Arc::new(settings.rule.clone());
-        let members = store.evaluate(site, rule, settings.unit, now_ms).await?;
+        let evaluation = RuleEvaluation { rule, unit: settings.unit, now_ms, only: None };
+        let members = store.evaluate(site, evaluation).await?;
         let mut writing = MembershipWriter { store, segment, at_ms, batch, changes: Vec::new() };
         let mut after = i64::MIN;
         loop {
-            let page = store.page(segment, MembershipFilter::All, ProfileId(after), PAGE).await?;
+            let of = ProfileSelection::After(ProfileId(after), PAGE);
+            let page = store.page(segment, MembershipFilter::All, of).await?;
             let is_last = page.len() < PAGE;
             let end = page.last().filter(|_| !is_last).map_or(i64::MAX, |last| last.profile.0);
             let mut selected = members.after(after).take_while(|it| *it <= end).peekable();

@@ -3,12 +3,12 @@
 //!
 //! Every condition is built to be true or false, never unknown: `NOT` of it is its opposite.
 
-use super::MembershipUnit;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
 use super::rule::{
     ComparisonOperator, EventCondition, ProfilePart, RuleLiteral, RuleMoment, RuleTimeSpan,
     RuleValueTest, SegmentRule,
 };
+use super::{MembershipUnit, RuleEvaluation};
 use tagway_storage::profile::ProfileId;
 
 /// A statement and its parameters, in the order of their numbers.
@@ -78,19 +78,14 @@ pub trait SqlDialect {
 }
 
 /// Compiles a rule into a query for the numbers of the profiles that it selects at this time, in the site of
-/// this database number. With `of`, at least one, only these profiles are selected, and only they are read if
-/// members are people.
-pub fn compile(
-    rule: &SegmentRule,
-    by: MembershipUnit,
-    (site, of): (i64, Option<&[ProfileId]>),
-    now_ms: i64,
-    dialect: &dyn SqlDialect,
-) -> SqlStatement {
+/// this database number. Where only some profiles are evaluated, and members are people, only these are read.
+pub fn compile(evaluation: &RuleEvaluation, site: i64, dialect: &dyn SqlDialect) -> SqlStatement {
+    let RuleEvaluation { rule, unit, now_ms, only } = evaluation;
+    let (now_ms, of) = (*now_ms, only.as_deref());
     let mut compiler =
         RuleCompiler { dialect, now_ms, parameters: Vec::new(), site: String::new(), actors: "" };
     compiler.site = compiler.bind(SqlParameter::Integer(site));
-    if by == MembershipUnit::User && of.is_some() {
+    if *unit == MembershipUnit::User && of.is_some() {
         compiler.actors = " AND a.profile IN (SELECT id FROM these)";
     }
     let condition = compiler.rule(rule);
@@ -99,7 +94,7 @@ pub fn compile(
         Some(_) => format!(" AND {column} IN (SELECT id FROM these)"),
         None => String::new(),
     };
-    let text = match by {
+    let text = match unit {
         MembershipUnit::User => {
             let of = of("p.id");
             format!("{these}SELECT p.id FROM profiles p WHERE p.site = {site}{of} AND {condition}")

@@ -1,7 +1,9 @@
 //! The statements that both databases share. Parameters are written as SQLite takes them; [`to_postgres_parameters`]
 //! writes them as PostgreSQL does.
 
-use tagway_storage::profile::ProfileId;
+use std::borrow::Cow;
+
+use super::{MembershipFilter, ProfileSelection};
 
 /// Selects a site's segments.
 pub(super) const SELECT_SEGMENTS: &str =
@@ -21,15 +23,15 @@ pub(super) const SELECT_MEMBERSHIPS: &str = "SELECT profile, state, since FROM m
      AND (CAST(?4 AS BIGINT) IS NULL OR since = ?4)
      ORDER BY profile LIMIT ?5";
 
-/// Counts all members, new ones, and those who left.
-pub(super) const COUNT_CHANGES: &str = "SELECT coalesce(sum(state), 0),
+/// Counts all members, new ones, and those who left. PostgreSQL sums whole numbers as decimal ones.
+pub(super) const COUNT_CHANGES: &str = "SELECT CAST(coalesce(sum(state), 0) AS BIGINT),
          coalesce(sum(CASE WHEN state = 1 AND since = ?2 THEN 1 ELSE 0 END), 0),
          coalesce(sum(CASE WHEN state = 0 AND since = ?2 THEN 1 ELSE 0 END), 0)
      FROM memberships WHERE segment = ?1";
 
 /// Counts the members.
 pub(super) const COUNT_MEMBERS: &str =
-    "SELECT coalesce(sum(state), 0) FROM memberships WHERE segment = ?1";
+    "SELECT CAST(coalesce(sum(state), 0) AS BIGINT) FROM memberships WHERE segment = ?1";
 
 /// Stores the end of a run.
 pub(super) const END_RUN: &str =
@@ -87,6 +89,18 @@ pub(super) const SELECT_UNSYNCED_MEMBERS: &str = "SELECT m.profile, t.at FROM me
      AND coalesce(t.is_sure, 0) = 0
      ORDER BY m.profile LIMIT ?4";
 
+/// Stores that a row is about to be sent.
+pub(super) const INSERT_SYNCED_ROW: &str =
+    "INSERT INTO told (sync, profile, row, at, is_sure) VALUES (?1, ?2, ?3, ?4, 0)
+     ON CONFLICT (sync, profile) DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0";
+
+/// Stores the status of a row.
+pub(super) const UPDATE_SYNCED_ROW: &str =
+    "UPDATE told SET is_sure = ?3 WHERE sync = ?1 AND profile = ?2";
+
+/// Deletes the row of a person who is not at the destination.
+pub(super) const DELETE_SYNCED_ROW: &str = "DELETE FROM told WHERE sync = ?1 AND profile = ?2";
+
 /// Stores that the destination has received a run.
 pub(super) const RECORD_SYNCED_RUN: &str =
     "UPDATE syncs SET synced = ?2, checked = coalesce(?3, checked) WHERE id = ?1";
@@ -97,16 +111,44 @@ pub(super) const COUNT_SYNCED_MEMBERS: &str =
          coalesce(sum(CASE WHEN is_sure = 2 THEN 1 ELSE 0 END), 0)
      FROM told WHERE sync = ?1";
 
-/// Returns a statement with its condition on following profiles replaced by these alone: `column` has the
-/// profile. Numbers need no parameters.
-pub(super) fn restrict_to_profiles(
-    statement: &str,
-    column: &str,
-    profiles: &[ProfileId],
-) -> String {
-    let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
-    let these = format!("{column} IN ({}) AND {column} >", numbers.join(", "));
-    statement.replacen(&format!("{column} >"), &these, 1)
+impl ProfileSelection {
+    /// Returns the statement for this selection: its condition on following profiles is restricted to these
+    /// alone, where `column` has the profile. Numbers need no parameters. A restricted text is used once, so a
+    /// store must not cache it.
+    pub(super) fn restrict(&self, statement: &'static str, column: &str) -> Cow<'static, str> {
+        let Self::These(profiles) = self else { return Cow::Borrowed(statement) };
+        let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
+        let these = format!("{column} IN ({}) AND {column} >", numbers.join(", "));
+        Cow::Owned(statement.replacen(&format!("{column} >"), &these, 1))
+    }
+
+    /// Returns the profile before the first one, for the statement's parameter.
+    pub(super) fn after(&self) -> i64 {
+        match self {
+            Self::After(after, _) => after.0,
+            Self::These(_) => i64::MIN,
+        }
+    }
+
+    /// Returns the limit of rows, for the statement's parameter.
+    pub(super) fn limit(&self) -> i64 {
+        let limit = match self {
+            Self::After(_, limit) => *limit,
+            Self::These(profiles) => profiles.len(),
+        };
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    }
+}
+
+impl MembershipFilter {
+    /// Returns the state and the time of memberships, for the statement's parameters.
+    pub(super) fn parameters(self) -> (Option<i64>, Option<i64>) {
+        match self {
+            Self::All => (None, None),
+            Self::Members => (Some(1), None),
+            Self::ChangedAt(since) => (None, Some(since)),
+        }
+    }
 }
 
 /// Returns the statement with PostgreSQL's parameters.

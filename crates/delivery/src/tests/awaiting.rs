@@ -13,8 +13,8 @@ impl Destination for RecordingDestination {
         ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).limits
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
-        Admission::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: jiff::Timestamp) -> Result<(), Outcome> {
+        Ok(())
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {

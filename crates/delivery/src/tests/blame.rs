@@ -24,7 +24,7 @@ impl Destination for WholeBatchDestination {
         self.inner.delivery_limits()
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Result<(), Outcome> {
         self.inner.admit_event(event, now)
     }
 

@@ -15,12 +15,12 @@ impl Destination for LossyDestination {
         ScriptedDestination::new(BatchScope::Visitor, always(Outcome::Delivered)).limits
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Result<(), Outcome> {
         let _rendered = event.rendered(|_, dropped| {
             dropped.add("list", FieldDropReason::Nested);
             dropped.add("title", FieldDropReason::TooLong);
         });
-        Admission::Send
+        Ok(())
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {

@@ -13,10 +13,10 @@ impl Destination for CallingDestination {
         ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered)).delivery_limits()
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Result<(), Outcome> {
         match event.event.label() {
-            "unwanted" => Admission::Skip(OutcomeReason::detailed("not_selected", "by name")),
-            _ => Admission::Send,
+            "unwanted" => Err(Outcome::Skipped(OutcomeReason::detailed("not_selected", "by name"))),
+            _ => Ok(()),
         }
     }
 
@@ -28,7 +28,7 @@ impl Destination for CallingDestination {
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = self.0.clone();
             let result: Result<VendorReply, VendorCallError> = call.call(request).await;
-            outcomes.push(classify_reply(&result, call.now()).outcome());
+            outcomes.push(classify_reply(&result, call.now()));
         }
         outcomes
     }

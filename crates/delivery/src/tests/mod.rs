@@ -8,25 +8,31 @@ mod holding;
 mod poison;
 mod scripted;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::scripted::{OutcomeScript, ScriptedDestination};
 use super::*;
-use tagway_core::clock::SystemClock;
+use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::event::{EnrichedEvent, Event};
+use tagway_core::feed::LiveFeed;
+use tagway_core::metrics::{DestinationLabels, Metrics};
 use tagway_storage::journal::{
-    AppendDurability, DeadLetterSelection, JournalSettings, MessageKey, NewJournalRecord,
+    AppendDurability, DeadLetterSelection, Journal, JournalSettings, MessageKey, NewJournalRecord,
     ReaderAccount, ReaderLedger, SqliteJournal,
 };
-use tagway_storage::profile::{ProfileProjection, SqliteProfileStore};
+use tagway_storage::profile::{ProfileProjection, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
-use tagway_vendors::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use tagway_vendors::{BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall};
 
 struct DeliveryTestBench {
     folder: tempfile::TempDir,
@@ -134,7 +140,8 @@ impl DeliveryTestBench {
             idle_time: Duration::from_secs(1),
             idle_per_host: 1,
         };
-        self.dispatcher.apply(&[(self.site.clone(), destinations)], &egress).await.unwrap();
+        let sites = [SiteDestinations { site: self.site.clone(), destinations }];
+        self.dispatcher.apply(&sites, &egress).await.unwrap();
     }
 
     async fn append(&self, events: impl IntoIterator<Item = (u64, &str, &str)>) {
@@ -369,9 +376,7 @@ async fn stopped_worker_resumes_where_it_stood() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probe_that_is_refused_or_skipped_does_not_block_delivery() {
-    for odd in
-        [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::Skipped(OutcomeReason::new("x"))]
-    {
+    for odd in [Outcome::Unauthorised(OutcomeReason::new("x")), Outcome::skipped("x")] {
         let bench = DeliveryTestBench::new().await;
         let script: OutcomeScript = Box::new(move |_, tried| match tried {
             // The breaker opens after five, and the sixth is its probe.
@@ -409,8 +414,8 @@ proptest! {
                 let (answer, patience) = answers[usize::try_from(event.seq).unwrap() - 1];
                 match answer {
                     _ if tried <= patience => retry_outcome(),
-                    0 => Outcome::Dead(OutcomeReason::new("dead")),
-                    1 => Outcome::Skipped(OutcomeReason::new("skipped")),
+                    0 => Outcome::dead("dead"),
+                    1 => Outcome::skipped("skipped"),
                     2 => Outcome::Refused(OutcomeReason::new("refused")),
                     3 if tried <= patience + 1 => {
                         Outcome::Unauthorised(OutcomeReason::new("unauthorised"))

@@ -51,7 +51,7 @@ impl Destination for FatalDestination {
         self.inner.delivery_limits()
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Result<(), Outcome> {
         if self.screens {
             self.trap.spring(&event.event);
         }
@@ -246,7 +246,7 @@ impl Destination for SlowDestination {
         self.inner.delivery_limits()
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: jiff::Timestamp) -> Result<(), Outcome> {
         self.inner.admit_event(event, now)
     }
 

@@ -1,16 +1,16 @@
 //! A destination that answers by a script.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::super::*;
 use tagway_core::event::EnrichedEvent;
-use tagway_vendors::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use tagway_vendors::{BatchScope, DeliveryLimits, Destination, Outcome, VendorCall};
 
 pub(super) type OutcomeScript =
     Box<dyn Fn(&EnrichedEvent, usize) -> Outcome + Send + std::marker::Sync>;
@@ -75,10 +75,10 @@ impl Destination for ScriptedDestination {
         self.limits
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, _now: jiff::Timestamp) -> Result<(), Outcome> {
         match event.event.label() {
-            "unwanted" => Admission::Skip(OutcomeReason::new("unwanted")),
-            _ => Admission::Send,
+            "unwanted" => Err(Outcome::skipped("unwanted")),
+            _ => Ok(()),
         }
     }
 

@@ -21,7 +21,6 @@ use tokio::time::{Instant, timeout_at};
 use super::addresses::OriginOwnAddress;
 use super::client_requests::ClientRequestSlots;
 use super::coding::PageCompression;
-use super::connect::{AddressGuard, PrivateOriginError};
 use super::connection::{OriginPool, OriginRequestBody, OriginResponseBody};
 use super::edits::PageEditPlan;
 use super::inject::{PageLimits, PageRewriter};
@@ -33,6 +32,7 @@ use super::tags::VendorTags;
 use super::trailers::TrailerAnnouncement;
 use super::upload::{UploadBody, UploadError, UploadLimits, UploadState};
 use super::{fields, hints, tunnel};
+use tagway_core::address::{AddressGuard, PrivateAddressError};
 use tagway_core::answer::{BodyStreamError, ResponseBody, UpgradeTunnel};
 
 /// The client of the server behind a site.
@@ -342,7 +342,7 @@ impl OriginClient {
 fn failure(error: BodyStreamError) -> OriginError {
     let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = source {
-        if cause.is::<PrivateOriginError>() {
+        if cause.is::<PrivateAddressError>() {
             return OriginError::Forbidden;
         }
         let cause_of_io = cause.downcast_ref::<io::Error>();

@@ -26,7 +26,6 @@ mod tunnel;
 mod upload;
 
 pub use client::{OriginClient, OriginError, OriginExchange};
-pub use connect::AddressGuard;
 pub use page_skip_reason::{PageSkipReason, PageSkipReporter};
 pub use settings::{ORIGIN_ADDRESS_SETTINGS, ORIGIN_SETTINGS, OriginSettings};
 pub use tags::{VendorTag, VendorTags};

@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 use super::{MIXPANEL_TOKEN, SimulatorKind, SimulatorRequest, SimulatorTally, VendorApi};
 use tagway_core::event::EnrichedEvent;
 use tagway_vendors::test_support;
-use tagway_vendors::{
-    Admission, Destination, Outcome, VendorCall, VendorCallError, VendorReply, find,
-};
+use tagway_vendors::{Destination, Outcome, VendorCall, VendorCallError, VendorReply, find};
 
 /// One destination and its simulator.
 pub(super) struct DirectDestination {
@@ -55,12 +53,10 @@ impl DirectDestination {
 
     /// Delivers one event; returns its outcome in a word, with the reason.
     pub(super) async fn deliver(&self, event: EnrichedEvent) -> String {
-        match self.destination.admit_event(&event, self.simulator.now()) {
-            Admission::Send => {}
-            Admission::Skip(reason) => return format!("skipped {}", reason.code),
-            Admission::Dead(reason) => return format!("dead {}", reason.code),
-        }
-        let outcomes = self.destination.deliver(&[event], &self.simulator).await;
+        let outcomes = match self.destination.admit_event(&event, self.simulator.now()) {
+            Ok(()) => self.destination.deliver(&[event], &self.simulator).await,
+            Err(outcome) => vec![outcome],
+        };
         match outcomes.as_slice() {
             [Outcome::Delivered] => "delivered".to_owned(),
             [Outcome::Skipped(reason)] => format!("skipped {}", reason.code),

@@ -21,7 +21,7 @@ mod suppression;
 pub use dedupe::{MessageKey, MessageScope};
 pub use guard::{GuardedWork, MAX_CAREFUL_GROUP, PoisonGuard, ReaderGuard};
 pub use outcome::{
-    EndedEvent, EventAtReader, EventHistory, FinalOutcome, LastVendorCall, OutcomeCause,
+    EndedEvent, Ending, EventAtReader, EventHistory, LastVendorCall, OutcomeCause,
     ReaderEventState, StoredOutcome,
 };
 pub use settings::{AppendDurability, JOURNAL_SETTINGS, JournalSettings};

@@ -17,22 +17,22 @@ pub struct EndedEvent {
     /// The number of tries.
     pub attempts: u32,
     /// The outcome with its cause.
-    pub ending: FinalOutcome,
+    pub ending: Ending,
 }
 
 impl EndedEvent {
     /// Returns the cause, if it ended as dead.
     pub const fn as_dead(&self) -> Option<&OutcomeCause> {
         match &self.ending {
-            FinalOutcome::Dead(cause, _) => Some(cause),
-            FinalOutcome::Delivered | FinalOutcome::Skipped(_) => None,
+            Ending::Dead(cause, _) => Some(cause),
+            Ending::Delivered | Ending::Skipped(_) => None,
         }
     }
 }
 
 /// The end of an event at a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FinalOutcome {
+pub enum Ending {
     /// The destination accepted it.
     Delivered,
     /// The event was not for this destination.
@@ -41,7 +41,7 @@ pub enum FinalOutcome {
     Dead(OutcomeCause, Option<Arc<LastVendorCall>>),
 }
 
-impl FinalOutcome {
+impl Ending {
     /// Returns the name in the API and in metrics.
     pub const fn name(&self) -> &'static str {
         match self {

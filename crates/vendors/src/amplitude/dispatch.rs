@@ -12,7 +12,7 @@ use super::identity::AmplitudeIds;
 use super::map::{AmplitudeFormKind, AmplitudePayload, MAX_GROUP_PROPERTIES};
 use super::reply_status::{self, AmplitudeOutcome};
 use super::settings::{AmplitudeSettings, AmplitudeUploadApi};
-use crate::{MappingRefusal, Outcome, OutcomeReason, VendorCall};
+use crate::{Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 
 /// The limits of one request. The documented limits are 1 MB and less than 2000 events, and 20 MB and 2000
@@ -96,14 +96,15 @@ impl<'d> AmplitudeBatchRun<'d> {
     /// Sends everything; `hits` are those of the batch, in its order.
     pub(super) async fn run(
         mut self,
-        hits: &[Result<&'d AmplitudePayload, MappingRefusal>],
+        hits: &[Result<&'d AmplitudePayload, Outcome>],
     ) -> Vec<Outcome> {
         for (event, hit) in hits.iter().enumerate() {
             if let Err(refusal) = hit {
-                self.note(event, refusal.into_outcome());
+                self.note(event, refusal.clone());
             }
         }
-        let hits: Vec<Option<&AmplitudePayload>> = hits.iter().map(|hit| hit.ok()).collect();
+        let hits: Vec<Option<&AmplitudePayload>> =
+            hits.iter().map(|hit| hit.as_ref().ok().copied()).collect();
         self.upload(&hits).await;
         for kind in [AmplitudeFormKind::Group, AmplitudeFormKind::Mapping] {
             self.forms(&hits, kind).await;

@@ -10,7 +10,7 @@ use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
 };
 use super::{VENDOR, beacon, device_context, revenue};
-use crate::{MappingRefusal, beacon_format, products};
+use crate::{Outcome, beacon_format, products};
 use tagway_core::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
 
 /// The event names that are Amplitude's own.
@@ -73,7 +73,7 @@ pub(super) fn map(
     event: &EnrichedEvent,
     settings: &AmplitudeSettings,
     dropped: &mut DroppedFields,
-) -> Result<AmplitudePayload, MappingRefusal> {
+) -> Result<AmplitudePayload, Outcome> {
     if event.event.kind == EventKind::Alias {
         return alias(event, settings);
     }
@@ -82,7 +82,7 @@ pub(super) fn map(
     let draft = AmplitudeMapper { event, settings, cookie, ids, dropped };
     match event.event.kind {
         EventKind::Group => draft.group(),
-        _ if draft.ids.are_none() => Err(MappingRefusal::Dead("no_identity")),
+        _ if draft.ids.are_none() => Err(Outcome::dead("no_identity")),
         EventKind::Identify => draft.identify(),
         EventKind::Page => draft.viewed("Page"),
         EventKind::Screen => draft.viewed("Screen"),
@@ -99,13 +99,13 @@ struct AmplitudeMapper<'e> {
 }
 
 impl AmplitudeMapper<'_> {
-    fn track(mut self) -> Result<AmplitudePayload, MappingRefusal> {
+    fn track(mut self) -> Result<AmplitudePayload, Outcome> {
         let name = self.event.event.event.as_deref().map(str::trim).unwrap_or_default();
         if name.is_empty() {
-            return Err(MappingRefusal::Dead("missing_name"));
+            return Err(Outcome::dead("missing_name"));
         }
         if RESERVED_EVENTS.contains(&name) {
-            return Err(MappingRefusal::Dead("reserved_name"));
+            return Err(Outcome::dead("reserved_name"));
         }
         let empty = JsonObject::new();
         let given = self.event.event.properties.as_ref().unwrap_or(&empty);
@@ -173,7 +173,7 @@ impl AmplitudeMapper<'_> {
         bought
     }
 
-    fn viewed(mut self, what: &str) -> Result<AmplitudePayload, MappingRefusal> {
+    fn viewed(mut self, what: &str) -> Result<AmplitudePayload, Outcome> {
         let event = &*self.event.event;
         let given = event.properties.as_ref();
         let said = |own: &Option<String>, key: &str| {
@@ -205,11 +205,11 @@ impl AmplitudeMapper<'_> {
         Ok(AmplitudePayload { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
-    fn identify(mut self) -> Result<AmplitudePayload, MappingRefusal> {
+    fn identify(mut self) -> Result<AmplitudePayload, Outcome> {
         let operations = self.operations();
         // Two ids suffice for an event: they join a person's history.
         if operations.is_empty() && (self.ids.user.is_none() || self.ids.device.is_none()) {
-            return Err(MappingRefusal::Skip("nothing_to_say"));
+            return Err(Outcome::skipped("nothing_to_say"));
         }
         let mut upload = self.upload("$identify", None);
         put_object(&mut upload, "user_properties", operations);
@@ -266,7 +266,7 @@ impl AmplitudeMapper<'_> {
         operations
     }
 
-    fn group(self) -> Result<AmplitudePayload, MappingRefusal> {
+    fn group(self) -> Result<AmplitudePayload, Outcome> {
         let empty = JsonObject::new();
         let traits = self.event.event.traits.as_ref().unwrap_or(&empty);
         let of_trait = |name: &Option<String>| products::text(traits.get(name.as_ref()?)?);
@@ -277,7 +277,7 @@ impl AmplitudeMapper<'_> {
         let name = of_trait(&self.settings.group_value_trait)
             .or_else(|| self.event.event.group_id.clone());
         let Some(name) = name.filter(|name| !name.trim().is_empty()) else {
-            return Err(MappingRefusal::Dead("missing_group"));
+            return Err(Outcome::dead("missing_group"));
         };
         let (kind, name) = (cut(kind.trim()), cut(name.trim()));
         let mut hit = AmplitudePayload::default();
@@ -301,7 +301,7 @@ impl AmplitudeMapper<'_> {
                 Some(AmplitudeFormEntry { kind: AmplitudeFormKind::Group, text, properties });
         }
         if hit.uploads.is_empty() && hit.form.is_none() {
-            return Err(MappingRefusal::Skip("nothing_to_say"));
+            return Err(Outcome::skipped("nothing_to_say"));
         }
         hit.ids = self.ids;
         Ok(hit)
@@ -390,12 +390,9 @@ fn within_limits(groups: &JsonObject) -> JsonObject {
 }
 
 /// Maps two ids of one person to each other, or removes the mapping of an id.
-fn alias(
-    event: &EnrichedEvent,
-    settings: &AmplitudeSettings,
-) -> Result<AmplitudePayload, MappingRefusal> {
+fn alias(event: &EnrichedEvent, settings: &AmplitudeSettings) -> Result<AmplitudePayload, Outcome> {
     if settings.user_map.is_none() {
-        return Err(MappingRefusal::Skip("no_aliases"));
+        return Err(Outcome::skipped("no_aliases"));
     }
     let previous = event.event.previous_id.as_deref().and_then(valid_id);
     let user = event.event.user_id.as_deref().and_then(valid_id);
@@ -409,7 +406,7 @@ fn alias(
             .filter(|(previous, user)| previous != user)
             .map(|(previous, user)| json!({ "user_id": previous, "global_user_id": user })),
     };
-    let text = mapping.ok_or(MappingRefusal::Dead("missing_ids"))?.to_string();
+    let text = mapping.ok_or(Outcome::dead("missing_ids"))?.to_string();
     let form = Some(AmplitudeFormEntry { kind: AmplitudeFormKind::Mapping, text, properties: 0 });
     Ok(AmplitudePayload { form, ..AmplitudePayload::default() })
 }

@@ -54,8 +54,8 @@ use self::map::{AmplitudePayload, map};
 use self::settings::{AmplitudeSettings, AmplitudeUploadApi};
 use super::prices::PriceUse;
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, Vendor, VendorAudience,
+    VendorCall, VendorShim, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -123,20 +123,20 @@ impl Destination for AmplitudeDestination {
         PriceUse::Orders
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
         match &*self.hit(event) {
             Ok(hit) if dispatch::is_too_large(hit, &self.settings) => {
-                Admission::Dead(OutcomeReason::new("event_too_large"))
+                Err(Outcome::dead("event_too_large"))
             }
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.clone()),
         }
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let hits: Vec<Result<&AmplitudePayload, MappingRefusal>> =
-            hits.iter().map(|hit| hit.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
+        let hits: Vec<Result<&AmplitudePayload, Outcome>> =
+            hits.iter().map(|hit| hit.as_ref().as_ref().map_err(Outcome::clone)).collect();
         AmplitudeBatchRun::new(&self.settings, batch, call).run(&hits).await
     }
 
@@ -154,7 +154,7 @@ impl Destination for AmplitudeDestination {
 }
 
 impl AmplitudeDestination {
-    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<AmplitudePayload, MappingRefusal>> {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<AmplitudePayload, Outcome>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn read(
     settings: &AmplitudeSettings,
 ) -> AmplitudeOutcome {
     let Ok(reply) = result else {
-        return AmplitudeOutcome::Whole(classify_reply(result, now).outcome());
+        return AmplitudeOutcome::Whole(classify_reply(result, now));
     };
     let status = reply.status.as_u16();
     if !matches!(status, 400 | 429) {
@@ -79,7 +79,7 @@ pub(super) fn read_form(
     now: Timestamp,
     settings: &AmplitudeSettings,
 ) -> Outcome {
-    let Ok(reply) = result else { return classify_reply(result, now).outcome() };
+    let Ok(reply) = result else { return classify_reply(result, now) };
     match reply.status.as_u16() {
         400 => {
             let body = reply.json();
@@ -104,7 +104,7 @@ pub(super) fn read_cohort(
     now: Timestamp,
     settings: &AmplitudeSettings,
 ) -> Outcome {
-    match (classify_reply(result, now).outcome(), result) {
+    match (classify_reply(result, now), result) {
         (Outcome::Refused(reason), Ok(reply)) => {
             Outcome::Refused(OutcomeReason::detailed(reason.code, error_message(reply, settings)))
         }
@@ -128,7 +128,7 @@ fn plain(
         413 => {
             Outcome::Refused(OutcomeReason::detailed("too_large", error_message(reply, settings)))
         }
-        _ => classify_reply(result, now).outcome(),
+        _ => classify_reply(result, now),
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::validate::validate;
 use super::*;
+use crate::OutcomeReason;
 use crate::test_support::{self, CannedReplies, event, now};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -115,9 +116,9 @@ async fn body_over_the_limit_is_split() {
 fn event_too_large_for_any_request_is_dead() {
     let texts: Vec<String> = vec!["x".repeat(1000); 1000];
     let event = event(json!({ "event": "x", "properties": { "texts": texts } }));
-    let dead = Admission::Dead(OutcomeReason::new("event_too_large"));
+    let dead = Err(Outcome::dead("event_too_large"));
     assert_eq!(amplitude("").admit_event(&event, now()), dead);
-    assert_eq!(amplitude("api = \"batch\"").admit_event(&event, now()), Admission::Send);
+    assert_eq!(amplitude("api = \"batch\"").admit_event(&event, now()), Ok(()));
 }
 
 #[tokio::test]
@@ -211,7 +212,7 @@ proptest! {
             "properties": properties, "traits": traits, "context": context,
             "integrations": integrations,
         }));
-        if amplitude.admit_event(&event, now()) == Admission::Send {
+        if amplitude.admit_event(&event, now()) == Ok(()) {
             let hit = amplitude.hit(&event);
             let hit = hit.as_ref().as_ref().unwrap();
             let body = format!(

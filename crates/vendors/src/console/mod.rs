@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Admission, BatchScope, DeliveryLimits, Destination, Outcome, Vendor, VendorCall};
+use super::{BatchScope, DeliveryLimits, Destination, Outcome, Vendor, VendorCall};
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SettingsSection;
 
@@ -33,8 +33,8 @@ impl Destination for ConsoleDestination {
         }
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Ok(())
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {

@@ -6,10 +6,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::message::DriftAccount;
-use crate::contact_api::{
-    ApiClient, StepError, check_reply, refusal_error, unreadable_reply_error,
-};
-use crate::{OutcomeReason, VendorCall, VendorCallError, VendorReply};
+use crate::contact_api::{ApiClient, check_reply, refusal_error, unreadable_reply_error};
+use crate::{Outcome, VendorCall, VendorCallError, VendorReply};
 use tagway_core::event::JsonObject;
 
 /// The calls of one conversation.
@@ -32,14 +30,14 @@ pub(super) struct DriftContactMatch {
 pub(super) enum DriftCreateOutcome {
     New(i64),
     /// It was not made, for Drift's stated reason: it may exist already.
-    Refused(StepError),
+    Refused(Outcome),
 }
 
 /// The result of a call about a contact.
 pub(super) enum DriftCallOutcome {
     Accepted,
     /// Drift does not have the contact, or refused the call.
-    Rejected(StepError),
+    Rejected(Outcome),
 }
 
 impl DriftClient<'_> {
@@ -47,7 +45,7 @@ impl DriftClient<'_> {
     pub(super) async fn find_user(
         &self,
         external_id: &str,
-    ) -> Result<Option<DriftContactMatch>, StepError> {
+    ) -> Result<Option<DriftContactMatch>, Outcome> {
         let found = self.find(&[("idType", "external"), ("id", external_id)]).await?;
         Ok(found.into_iter().next())
     }
@@ -56,7 +54,7 @@ impl DriftClient<'_> {
     pub(super) async fn find_by_email(
         &self,
         email: &str,
-    ) -> Result<Vec<DriftContactMatch>, StepError> {
+    ) -> Result<Vec<DriftContactMatch>, Outcome> {
         self.find(&[("email", email)]).await
     }
 
@@ -64,7 +62,7 @@ impl DriftClient<'_> {
     pub(super) async fn make(
         &self,
         attributes: &JsonObject,
-    ) -> Result<DriftCreateOutcome, StepError> {
+    ) -> Result<DriftCreateOutcome, Outcome> {
         let body = json!({ "attributes": attributes });
         let reply = self.send_json(Method::POST, "/contacts", &body).await?;
         if !reply.status.is_success() {
@@ -81,7 +79,7 @@ impl DriftClient<'_> {
         &self,
         id: i64,
         attributes: &JsonObject,
-    ) -> Result<DriftCallOutcome, StepError> {
+    ) -> Result<DriftCallOutcome, Outcome> {
         let body = json!({ "attributes": attributes });
         let reply = self.send_json(Method::PATCH, &format!("/contacts/{id}"), &body).await?;
         match reply.status.as_u16() {
@@ -92,7 +90,7 @@ impl DriftClient<'_> {
     }
 
     /// Adds tags to a contact; its other tags stay.
-    pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<DriftCallOutcome, StepError> {
+    pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<DriftCallOutcome, Outcome> {
         let body = Value::Array(tags.to_vec());
         let reply = self.send_json(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
         match reply.status.as_u16() {
@@ -103,7 +101,7 @@ impl DriftClient<'_> {
     }
 
     /// Removes a tag from a contact.
-    pub(super) async fn untag(&self, id: i64, tag: &str) -> Result<DriftCallOutcome, StepError> {
+    pub(super) async fn untag(&self, id: i64, tag: &str) -> Result<DriftCallOutcome, Outcome> {
         let tag = utf8_percent_encode(tag, NON_ALPHANUMERIC);
         let path = format!("/contacts/{id}/tags/{tag}");
         let reply = self.send(self.api_client.build_request(Method::DELETE, &path)?).await?;
@@ -115,14 +113,14 @@ impl DriftClient<'_> {
     }
 
     /// Writes into a contact's timeline. Repeated entries cannot be distinguished.
-    pub(super) async fn event(&self, entry: JsonObject) -> Result<DriftCallOutcome, StepError> {
+    pub(super) async fn event(&self, entry: JsonObject) -> Result<DriftCallOutcome, Outcome> {
         let body = Value::Object(entry);
         let request =
             self.api_client.build_json_request(Method::POST, "/contacts/timeline", &body)?;
         let result = self.call.call(request).await;
         let is_ambiguous = result.as_ref().is_err_and(VendorCallError::is_ambiguous);
         if is_ambiguous && !self.may_repeat {
-            return Err(StepError::Dead(OutcomeReason::new("ambiguous_timeout")));
+            return Err(Outcome::dead("ambiguous_timeout"));
         }
         let reply = check_reply(result, self.call.now())?;
         Ok(if reply.status.is_success() {
@@ -133,7 +131,7 @@ impl DriftClient<'_> {
     }
 
     /// Makes an account, or changes the one that has its domain.
-    pub(super) async fn account(&self, account: &DriftAccount) -> Result<(), StepError> {
+    pub(super) async fn account(&self, account: &DriftAccount) -> Result<(), Outcome> {
         let body = Value::Object(account.body.clone());
         let reply = self.send_json(Method::POST, "/accounts/create", &body).await?;
         match reply.status.as_u16() {
@@ -147,7 +145,7 @@ impl DriftClient<'_> {
         if reply.status.is_success() { Ok(()) } else { Err(rejection_error(&reply)) }
     }
 
-    async fn find(&self, query: &[(&str, &str)]) -> Result<Vec<DriftContactMatch>, StepError> {
+    async fn find(&self, query: &[(&str, &str)]) -> Result<Vec<DriftContactMatch>, Outcome> {
         let query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let reply = self
@@ -165,17 +163,17 @@ impl DriftClient<'_> {
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<VendorReply, StepError> {
+    ) -> Result<VendorReply, Outcome> {
         self.send(self.api_client.build_json_request(method, path, body)?).await
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, StepError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, Outcome> {
         check_reply(self.call.call(request).await, self.call.now())
     }
 }
 
 /// Returns the contacts of a reply. Drift's pages show `data` as one contact where they speak of a list.
-fn contacts(reply: &VendorReply) -> Result<Vec<DriftContactMatch>, StepError> {
+fn contacts(reply: &VendorReply) -> Result<Vec<DriftContactMatch>, Outcome> {
     let body = reply.json().unwrap_or_default();
     let listed = match body.get("data") {
         Some(Value::Array(contacts)) => contacts.iter().collect(),
@@ -194,7 +192,7 @@ fn contacts(reply: &VendorReply) -> Result<Vec<DriftContactMatch>, StepError> {
         .collect()
 }
 
-fn rejection_error(reply: &VendorReply) -> StepError {
+fn rejection_error(reply: &VendorReply) -> Outcome {
     let body = reply.json().unwrap_or_default();
     let error = body.get("error").unwrap_or(&body);
     let text = |key| error.get(key).and_then(Value::as_str);

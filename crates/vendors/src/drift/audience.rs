@@ -11,7 +11,6 @@ use crate::audience::{
     AudienceChange, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
     unknown_contact_result,
 };
-use crate::contact_api::StepError;
 use crate::{Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 
@@ -46,7 +45,7 @@ impl DriftDestination {
         change: AudienceChange,
         contact: ContactRow,
         call: &dyn VendorCall,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Outcome> {
         let line = DriftClient {
             api_client: &self.api_client,
             call,
@@ -75,7 +74,7 @@ async fn put(
     change: AudienceChange,
     contact: i64,
     tag: &str,
-) -> Result<DriftCallOutcome, StepError> {
+) -> Result<DriftCallOutcome, Outcome> {
     match change {
         AudienceChange::Add => line.tag(contact, &[json!({ "name": tag })]).await,
         AudienceChange::Remove => line.untag(contact, tag).await,

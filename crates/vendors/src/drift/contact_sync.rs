@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::api::{DriftCallOutcome, DriftClient, DriftContactMatch, DriftCreateOutcome};
 use super::message::{DriftAccount, DriftTimelineEntry, attributes};
 use super::settings::DriftSettings;
-use crate::OutcomeReason;
-use crate::contact_api::{ContactCache, ContactIdentity, StepError};
+use crate::contact_api::{ContactCache, ContactIdentity};
+use crate::{Outcome, OutcomeReason};
 use tagway_core::event::{EnrichedEvent, JsonObject};
 
 /// The most times a contact may turn out to be another one before the event is retried later.
@@ -24,7 +24,7 @@ pub(super) struct DriftContactSync<'t> {
 
 impl DriftContactSync<'_> {
     /// Updates the person's contact and adds its tags.
-    pub(super) async fn person(&self, tags: &[Value]) -> Result<(), StepError> {
+    pub(super) async fn person(&self, tags: &[Value]) -> Result<(), Outcome> {
         let contact = self.upsert(self.contact_attributes()).await?;
         if tags.is_empty() {
             return Ok(());
@@ -37,7 +37,7 @@ impl DriftContactSync<'_> {
 
     /// Writes an event into the contact's timeline. If Drift no longer has the contact, finds or makes it
     /// anew and sends the event once more.
-    pub(super) async fn event(&self, entry: &DriftTimelineEntry) -> Result<(), StepError> {
+    pub(super) async fn event(&self, entry: &DriftTimelineEntry) -> Result<(), Outcome> {
         let contact = match entry.introduces {
             true => self.upsert(self.contact_attributes()).await?,
             false => self.find_or_create().await?,
@@ -60,7 +60,7 @@ impl DriftContactSync<'_> {
         &self,
         name: &str,
         account: Option<&DriftAccount>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Outcome> {
         if let Some(account) = account {
             self.client.account(account).await?;
         }
@@ -70,7 +70,7 @@ impl DriftContactSync<'_> {
     }
 
     /// Returns the contact: from the cache, found, or made.
-    async fn find_or_create(&self) -> Result<i64, StepError> {
+    async fn find_or_create(&self) -> Result<i64, Outcome> {
         if let Some(id) = self.remembered() {
             return Ok(id);
         }
@@ -87,7 +87,7 @@ impl DriftContactSync<'_> {
     }
 
     /// Updates the contact with the person's data, or makes it, and returns its id.
-    async fn upsert(&self, portrait: JsonObject) -> Result<i64, StepError> {
+    async fn upsert(&self, portrait: JsonObject) -> Result<i64, Outcome> {
         let known = match self.remembered() {
             Some(id) => Some(id),
             None => self.find().await?.map(|found| found.id),
@@ -96,7 +96,7 @@ impl DriftContactSync<'_> {
     }
 
     /// Changes the contact or makes it, even if other calls delete or make it meanwhile.
-    async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, StepError> {
+    async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, Outcome> {
         for _ in 0..MAX_CONTACT_CHANGES {
             known = match known {
                 Some(id) => match self.client.change(id, &portrait).await? {
@@ -113,17 +113,17 @@ impl DriftContactSync<'_> {
                 },
             };
         }
-        Err(StepError::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
+        Err(Outcome::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
-    async fn make(&self, portrait: &JsonObject) -> Result<DriftCreateOutcome, StepError> {
+    async fn make(&self, portrait: &JsonObject) -> Result<DriftCreateOutcome, Outcome> {
         if self.identity.email.is_none() {
-            return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
+            return Err(Outcome::skipped("unknown_contact"));
         }
         self.client.make(portrait).await
     }
 
-    async fn find(&self) -> Result<Option<DriftContactMatch>, StepError> {
+    async fn find(&self) -> Result<Option<DriftContactMatch>, Outcome> {
         find(self.client, self.identity).await
     }
 
@@ -163,7 +163,7 @@ impl DriftContactSync<'_> {
 pub(super) async fn find(
     line: DriftClient<'_>,
     who: &ContactIdentity,
-) -> Result<Option<DriftContactMatch>, StepError> {
+) -> Result<Option<DriftContactMatch>, Outcome> {
     if let Some(user_id) = &who.user_id
         && let Some(mut found) = line.find_user(user_id).await?
     {
@@ -178,7 +178,7 @@ pub(super) async fn find(
         _ => true,
     });
     if found.len() > 1 && who.user_id.is_none() {
-        return Err(StepError::Dead(OutcomeReason::new("email_not_unique")));
+        return Err(Outcome::dead("email_not_unique"));
     }
     Ok(found.into_iter().next())
 }

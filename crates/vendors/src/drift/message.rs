@@ -7,7 +7,7 @@ use super::settings::{DriftAccountSettings, DriftSettings};
 use crate::contact_api::{ContactIdentity, email, phone, select_values, view_event_name};
 use crate::naming::is_like;
 use crate::person::EventPerson;
-use crate::{MappingRefusal, products};
+use crate::{Outcome, products};
 use tagway_core::event::{
     DroppedFields, EnrichedEvent, Event, EventKind, FieldDropReason, JsonObject,
 };
@@ -66,12 +66,12 @@ pub(super) fn render(
     event: &EnrichedEvent,
     settings: &DriftSettings,
     dropped: &mut DroppedFields,
-) -> Result<DriftMessage, MappingRefusal> {
+) -> Result<DriftMessage, Outcome> {
     let say = build_action(event, settings, dropped)?;
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     let who = ContactIdentity::of(event);
     if who.user_id.is_none() && who.email.is_none() {
-        return Err(MappingRefusal::Skip("anonymous"));
+        return Err(Outcome::skipped("anonymous"));
     }
     Ok(DriftMessage { identity: who, action: say })
 }
@@ -80,23 +80,23 @@ fn build_action(
     event: &EnrichedEvent,
     settings: &DriftSettings,
     dropped: &mut DroppedFields,
-) -> Result<DriftAction, MappingRefusal> {
+) -> Result<DriftAction, Outcome> {
     let name = match event.event.kind {
         EventKind::Identify => return Ok(DriftAction::Person { tags: tags(event, settings) }),
         EventKind::Group => return company(&event.event, settings),
-        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Alias => return Err(Outcome::skipped("no_aliases")),
         EventKind::Page | EventKind::Screen if settings.pages => view_event_name(&event.event),
-        EventKind::Page | EventKind::Screen => return Err(MappingRefusal::Skip("pages_off")),
+        EventKind::Page | EventKind::Screen => return Err(Outcome::skipped("pages_off")),
         EventKind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(MappingRefusal::Dead("invalid_name"));
+        return Err(Outcome::dead("invalid_name"));
     }
     let is_one_of = |names: &[&str]| {
         event.event.kind == EventKind::Track && names.iter().any(|one| is_like(one, &name))
     };
     if is_one_of(&UNSENT_EVENTS) {
-        return Err(MappingRefusal::Skip("untold"));
+        return Err(Outcome::skipped("untold"));
     }
     let introduces = is_one_of(&INTRODUCTIONS);
     let mut body = JsonObject::new();
@@ -177,13 +177,13 @@ fn scalar(value: &Value) -> Option<Value> {
     }
 }
 
-fn company(event: &Event, settings: &DriftSettings) -> Result<DriftAction, MappingRefusal> {
+fn company(event: &Event, settings: &DriftSettings) -> Result<DriftAction, Outcome> {
     let empty = JsonObject::new();
     let traits = event.traits.as_ref().unwrap_or(&empty);
     let named = traits.get("name").and_then(products::text);
     let id = || event.group_id.clone().filter(|id| !id.trim().is_empty());
     let Some(name) = named.clone().or_else(id) else {
-        return Err(MappingRefusal::Dead("missing_group_id"));
+        return Err(Outcome::dead("missing_group_id"));
     };
     let account = settings.accounts.as_ref().and_then(|accounts| {
         let domain = domain(traits)?;

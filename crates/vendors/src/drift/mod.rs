@@ -37,10 +37,10 @@ use self::api::DriftClient;
 use self::contact_sync::DriftContactSync;
 use self::message::{DriftAction, DriftMessage};
 use self::settings::DriftSettings;
-use super::contact_api::{ApiClient, ContactCache, StepError, deliver_in_order};
+use super::contact_api::{ApiClient, ContactCache, deliver_in_order};
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    Vendor, VendorAudience, VendorCall, VendorShim, shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, Vendor, VendorAudience,
+    VendorCall, VendorShim, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -107,11 +107,8 @@ impl Destination for DriftDestination {
         vec![self.token.clone()]
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        match &*self.message(event) {
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
-        }
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        self.message(event).as_ref().as_ref().map(|_| ()).map_err(Outcome::clone)
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
@@ -124,7 +121,7 @@ impl Destination for DriftDestination {
 }
 
 impl DriftDestination {
-    fn message(&self, event: &EnrichedEvent) -> Arc<Result<DriftMessage, MappingRefusal>> {
+    fn message(&self, event: &EnrichedEvent) -> Arc<Result<DriftMessage, Outcome>> {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
@@ -132,10 +129,10 @@ impl DriftDestination {
         &self,
         event: &EnrichedEvent,
         call: &dyn VendorCall,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Outcome> {
         let message = self.message(event);
         let DriftMessage { identity: who, action: say } =
-            message.as_ref().as_ref().map_err(|refusal| *refusal)?;
+            message.as_ref().as_ref().map_err(Outcome::clone)?;
         let line = DriftClient {
             api_client: &self.api_client,
             call,

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, ReplyStatus,
-    Vendor, VendorCall, beacon_format, classify_reply,
+    BatchScope, DeliveryLimits, Destination, Outcome, Vendor, VendorCall, beacon_format,
+    classify_reply,
 };
 use tagway_core::event::{EnrichedEvent, RawBeacon};
 use tagway_settings::{Setting, SettingsSection};
@@ -115,10 +115,10 @@ impl Destination for ForwardDestination {
         }
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
         match &event.event.facts.beacon {
-            Some(beacon) if beacon.vendor == self.vendor => Admission::Send,
-            _ => Admission::Skip(OutcomeReason::new("not_selected")),
+            Some(beacon) if beacon.vendor == self.vendor => Ok(()),
+            _ => Err(Outcome::skipped("not_selected")),
         }
     }
 
@@ -129,15 +129,13 @@ impl Destination for ForwardDestination {
             let beacon = event.event.facts.beacon.as_ref();
             let request = beacon.and_then(|beacon| self.request(event, beacon));
             outcomes.push(match request {
-                None => Outcome::Dead(OutcomeReason::new("unmappable")),
+                None => Outcome::dead("unmappable"),
                 Some(request) => match classify_reply(&call.call(request).await, call.now()) {
                     // The request has no credentials of the site: the beacon itself is refused.
-                    ReplyStatus::Unauthorised(reason) => Outcome::Dead(reason),
+                    Outcome::Unauthorised(reason) => Outcome::Dead(reason),
                     // Libraries follow no redirects and take them for success.
-                    ReplyStatus::Refused(reason) if reason.code == "redirected" => {
-                        Outcome::Delivered
-                    }
-                    verdict => verdict.outcome(),
+                    Outcome::Refused(reason) if reason.code == "redirected" => Outcome::Delivered,
+                    outcome => outcome,
                 },
             });
         }

@@ -15,7 +15,7 @@ use super::settings::Ga4Settings;
 use super::user_data::Ga4UserData;
 use crate::email::is_email;
 use crate::person::EventPerson;
-use crate::{MappingRefusal, products};
+use crate::{Outcome, products};
 use tagway_core::event::{
     DroppedFields, EnrichedEvent, EventKind, FieldDropReason, JsonObject, UtmCampaign,
 };
@@ -105,7 +105,7 @@ pub(super) fn map(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
     dropped: &mut DroppedFields,
-) -> Result<Ga4Event, MappingRefusal> {
+) -> Result<Ga4Event, Outcome> {
     let (name, params) = match event.event.kind {
         EventKind::Page => ("page_view".to_owned(), page(event, settings, dropped)),
         EventKind::Track => track(event, settings, dropped)?,
@@ -114,12 +114,12 @@ pub(super) fn map(
             params.add("group_id", event.event.group_id.clone().map(Value::String));
             ("join_group".to_owned(), params)
         }
-        EventKind::Screen => return Err(MappingRefusal::Skip("app_streams_only")),
-        EventKind::Identify => return Err(MappingRefusal::Skip("traits_ride_on_events")),
-        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Screen => return Err(Outcome::skipped("app_streams_only")),
+        EventKind::Identify => return Err(Outcome::skipped("traits_ride_on_events")),
+        EventKind::Alias => return Err(Outcome::skipped("no_aliases")),
     };
     let Some(client_id) = identity::client_id(event) else {
-        return Err(MappingRefusal::Dead("no_identity"));
+        return Err(Outcome::dead("no_identity"));
     };
     let params = serde_json::to_string(&params.into_object());
     let user_id = event.user_id().filter(|id| !id.trim().is_empty() && !is_email(id));
@@ -142,7 +142,7 @@ pub(super) fn map(
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
         device: Ga4DeviceFields::of(event),
     };
-    let params = params.map_err(|_impossible| MappingRefusal::Dead("unmappable"))?;
+    let params = params.map_err(|_impossible| Outcome::dead("unmappable"))?;
     Ok(Ga4Event { envelope, name, params })
 }
 
@@ -194,7 +194,7 @@ fn track<'d>(
     event: &EnrichedEvent,
     settings: &Ga4Settings,
     dropped: &'d mut DroppedFields,
-) -> Result<(String, Ga4ParamBuilder<'d>), MappingRefusal> {
+) -> Result<(String, Ga4ParamBuilder<'d>), Outcome> {
     let name = event.event.event.as_deref().unwrap_or_default();
     let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
@@ -205,8 +205,8 @@ fn track<'d>(
     let name = custom_event_name(name).map_err(|refusal| {
         // gtag itself sends events with Google's own names, such as the time spent on a page.
         let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
-        let is_reserved = refusal == MappingRefusal::Dead("reserved_name");
-        if is_gtags && is_reserved { MappingRefusal::Skip("googles_own") } else { refusal }
+        let is_reserved = refusal == Outcome::dead("reserved_name");
+        if is_gtags && is_reserved { Outcome::skipped("googles_own") } else { refusal }
     })?;
     let mut params = common(event, settings, dropped);
     let mut listed = commerce::items(properties, Ga4ItemPolicy::Listed, params.dropped());
@@ -217,7 +217,7 @@ fn track<'d>(
     });
     // Google's own event names keep Google's requirements, even if the client chose them.
     if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
-        return Err(MappingRefusal::Dead("missing_transaction_id"));
+        return Err(Outcome::dead("missing_transaction_id"));
     }
     Ok((name, params))
 }
@@ -259,7 +259,7 @@ fn standard<'d>(
     settings: &Ga4Settings,
     rule: &Ga4EventRule,
     dropped: &'d mut DroppedFields,
-) -> Result<Ga4ParamBuilder<'d>, MappingRefusal> {
+) -> Result<Ga4ParamBuilder<'d>, Outcome> {
     let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let mut params = common(event, settings, dropped);
@@ -278,14 +278,14 @@ fn standard<'d>(
     if let Some((name, code)) = rule.required
         && !params.has(name)
     {
-        return Err(MappingRefusal::Dead(code));
+        return Err(Outcome::dead(code));
     }
     add_value_of(&mut params, rule, properties, settings)?;
     let mut listed = Ga4ItemList::default();
     if rule.items != Ga4ItemPolicy::None {
         listed = commerce::items(properties, rule.items, params.dropped());
         if listed.items.is_empty() && rule.items == Ga4ItemPolicy::Required {
-            return Err(MappingRefusal::Dead("missing_items"));
+            return Err(Outcome::dead("missing_items"));
         }
         params.add_items(std::mem::take(&mut listed.items));
     }
@@ -306,7 +306,7 @@ fn add_value_of(
     rule: &Ga4EventRule,
     properties: &JsonObject,
     settings: &Ga4Settings,
-) -> Result<(), MappingRefusal> {
+) -> Result<(), Outcome> {
     match rule.value {
         rules::Ga4ValueSource::None => add_money(params, properties, settings),
         rules::Ga4ValueSource::Virtual => params.add("value", properties.get("value").cloned()),
@@ -315,7 +315,7 @@ fn add_value_of(
             let has_value = value.is_some();
             add_value(params, value, properties, settings);
             if rule.value == rules::Ga4ValueSource::Order && has_value && !params.has("currency") {
-                return Err(MappingRefusal::Dead("missing_currency"));
+                return Err(Outcome::dead("missing_currency"));
             }
         }
     }
@@ -354,11 +354,11 @@ fn scalar(name: &str, value: &Value) -> Option<Value> {
 }
 
 /// Makes a valid name for Google of the client's event name.
-fn custom_event_name(written: &str) -> Result<String, MappingRefusal> {
-    let name = fit_name(written).ok_or(MappingRefusal::Dead("invalid_name"))?;
+fn custom_event_name(written: &str) -> Result<String, Outcome> {
+    let name = fit_name(written).ok_or(Outcome::dead("invalid_name"))?;
     let is_reserved = RESERVED_EVENTS.contains(&name.as_str())
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if is_reserved { Err(MappingRefusal::Dead("reserved_name")) } else { Ok(name) }
+    if is_reserved { Err(Outcome::dead("reserved_name")) } else { Ok(name) }
 }
 
 /// Returns the traits that the site sends as user properties.

@@ -44,9 +44,8 @@ use self::map::{Ga4Envelope, Ga4Event, map};
 use self::settings::Ga4Settings;
 use super::prices::PriceUse;
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    OutcomeReason, Vendor, VendorCall, VendorCallError, VendorReply, VendorShim, classify_reply,
-    shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, Vendor, VendorCall,
+    VendorCallError, VendorReply, VendorShim, classify_reply, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -127,14 +126,12 @@ impl Destination for Ga4Destination {
         PriceUse::Orders
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome> {
         match &*self.hit(event) {
-            Ok(hit) if hit.bytes() > MAX_EVENT_BYTES => {
-                Admission::Dead(OutcomeReason::new("event_too_large"))
-            }
-            Ok(_) if self.is_late(event, now) => Admission::Dead(OutcomeReason::new("too_old")),
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
+            Ok(hit) if hit.bytes() > MAX_EVENT_BYTES => Err(Outcome::dead("event_too_large")),
+            Ok(_) if self.is_late(event, now) => Err(Outcome::dead("too_old")),
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.clone()),
         }
     }
 
@@ -182,7 +179,7 @@ fn fits(first: &Ga4Event, hit: &Ga4Event, bytes: usize) -> bool {
 }
 
 impl Ga4Destination {
-    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<Ga4Event, MappingRefusal>> {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<Ga4Event, Outcome>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
@@ -190,14 +187,14 @@ impl Ga4Destination {
     /// admission.
     fn to_send<'h>(
         &self,
-        hit: &'h Result<Ga4Event, MappingRefusal>,
+        hit: &'h Result<Ga4Event, Outcome>,
         event: &EnrichedEvent,
         now: Timestamp,
     ) -> Result<&'h Ga4Event, Outcome> {
         match hit {
-            Ok(_) if self.is_late(event, now) => Err(Outcome::Dead(OutcomeReason::new("too_old"))),
+            Ok(_) if self.is_late(event, now) => Err(Outcome::dead("too_old")),
             Ok(hit) => Ok(hit),
-            Err(refusal) => Err((*refusal).into_outcome()),
+            Err(refusal) => Err(refusal.clone()),
         }
     }
 
@@ -225,9 +222,9 @@ impl Ga4Destination {
     ) -> Outcome {
         let is_ambiguous = result.as_ref().is_err_and(VendorCallError::is_ambiguous);
         if is_ambiguous && !self.settings.retry_ambiguous && hit.name != "purchase" {
-            return Outcome::Dead(OutcomeReason::new("ambiguous_timeout"));
+            return Outcome::dead("ambiguous_timeout");
         }
-        classify_reply(result, now).outcome()
+        classify_reply(result, now)
     }
 }
 

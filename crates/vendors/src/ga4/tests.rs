@@ -86,9 +86,9 @@ async fn timeout_is_retried_for_purchases_or_with_retry_ambiguous() {
 fn late_events_are_dropped_unless_set_to_untimed() {
     let late = event(json!({ "event": "Clicked", "timestamp": "2026-11-20T11:00:00Z" }));
     let now = now();
-    assert_eq!(ga4("").admit_event(&late, now), Admission::Dead(OutcomeReason::new("too_old")));
+    assert_eq!(ga4("").admit_event(&late, now), Err(Outcome::dead("too_old")));
     let untimed = ga4("late = \"untimed\"");
-    assert_eq!(untimed.admit_event(&late, now), Admission::Send);
+    assert_eq!(untimed.admit_event(&late, now), Ok(()));
     assert_eq!(timestamp_micros(&late, now), None);
     assert_eq!(untimed.delivery_limits().max_age, Duration::MAX);
 }

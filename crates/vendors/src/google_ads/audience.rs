@@ -193,7 +193,7 @@ impl VendorAudience for GoogleCustomerMatch {
             Some(said) => OutcomeReason::detailed(reason.code, said.as_str()),
             None => reason,
         };
-        let outcome = match classify_reply(&result, call.now()).outcome() {
+        let outcome = match classify_reply(&result, call.now()) {
             Outcome::Unauthorised(reason) => {
                 self.tokens.forget();
                 Outcome::Unauthorised(worded(reason))

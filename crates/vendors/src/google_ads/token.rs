@@ -54,7 +54,7 @@ impl GoogleAdsTokens {
         }
         let result = call.call(self.request()).await;
         let body = result.as_ref().ok().and_then(|reply| reply.json()).unwrap_or_default();
-        match classify_reply(&result, now).outcome() {
+        match classify_reply(&result, now) {
             Outcome::Delivered => {}
             // `invalid_grant` and the like: a person must sign in again.
             Outcome::Refused(_) => {

@@ -12,10 +12,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::contact_api::{
-    ApiClient, StepError, check_reply, refusal_error, unreadable_reply_error,
-};
-use crate::{OutcomeReason, VendorCall, VendorReply};
+use crate::contact_api::{ApiClient, check_reply, refusal_error, unreadable_reply_error};
+use crate::{Outcome, OutcomeReason, VendorCall, VendorReply};
 use tagway_core::event::JsonObject;
 use tagway_settings::{SecretString, SettingsSection};
 
@@ -137,7 +135,7 @@ fn is_version(text: &str) -> bool {
 
 impl IntercomClient<'_> {
     /// Returns the user with this external id.
-    pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, StepError> {
+    pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, Outcome> {
         let path = format!("/contacts/find_by_external_id/{}", escaped(external_id));
         let reply = self.send_empty_request(Method::GET, &path).await?;
         match reply.status.as_u16() {
@@ -149,10 +147,7 @@ impl IntercomClient<'_> {
     }
 
     /// Returns the contacts that a query finds. New ones may be missing for minutes.
-    pub(super) async fn search(
-        &self,
-        query: Value,
-    ) -> Result<Vec<IntercomContactMatch>, StepError> {
+    pub(super) async fn search(&self, query: Value) -> Result<Vec<IntercomContactMatch>, Outcome> {
         let body = json!({ "query": query, "pagination": { "per_page": MAX_SEARCH_RESULTS } });
         let reply = self.send_json(Method::POST, "/contacts/search", &body).await?;
         if !reply.status.is_success() {
@@ -175,10 +170,7 @@ impl IntercomClient<'_> {
     }
 
     /// Makes a contact.
-    pub(super) async fn make(
-        &self,
-        contact: JsonObject,
-    ) -> Result<IntercomCreateOutcome, StepError> {
+    pub(super) async fn make(&self, contact: JsonObject) -> Result<IntercomCreateOutcome, Outcome> {
         let reply = self.send_json(Method::POST, "/contacts", &Value::Object(contact)).await?;
         match reply.status.as_u16() {
             200..=299 => id(&reply).map(IntercomCreateOutcome::New),
@@ -192,7 +184,7 @@ impl IntercomClient<'_> {
         &self,
         id: &str,
         contact: &JsonObject,
-    ) -> Result<IntercomUpdateOutcome, StepError> {
+    ) -> Result<IntercomUpdateOutcome, Outcome> {
         let path = format!("/contacts/{}", escaped(id));
         let reply = self.send_json(Method::PUT, &path, &Value::Object(contact.clone())).await?;
         match reply.status.as_u16() {
@@ -205,7 +197,7 @@ impl IntercomClient<'_> {
     }
 
     /// Merges a lead into a user. A lead that is gone, or that Intercom will not merge, stays unchanged.
-    pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), StepError> {
+    pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), Outcome> {
         let body = json!({ "from": lead, "into": user, "skip_duplicate_validation": true });
         let reply = self.send_json(Method::POST, "/contacts/merge", &body).await?;
         match reply.status.as_u16() {
@@ -215,20 +207,20 @@ impl IntercomClient<'_> {
     }
 
     /// Sends an event.
-    pub(super) async fn event(&self, event: JsonObject) -> Result<IntercomCallOutcome, StepError> {
+    pub(super) async fn event(&self, event: JsonObject) -> Result<IntercomCallOutcome, Outcome> {
         let reply = self.send_json(Method::POST, "/events", &Value::Object(event)).await?;
         call_outcome(&reply)
     }
 
     /// Makes or changes a company, and returns Intercom's id of it.
-    pub(super) async fn company(&self, company: &JsonObject) -> Result<String, StepError> {
+    pub(super) async fn company(&self, company: &JsonObject) -> Result<String, Outcome> {
         let body = Value::Object(company.clone());
         let reply = self.send_json(Method::POST, "/companies", &body).await?;
         if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Returns Intercom's id of the company that has this id at the site.
-    pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, StepError> {
+    pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, Outcome> {
         let path = format!("/companies?company_id={}", escaped(company_id));
         let reply = self.send_empty_request(Method::GET, &path).await?;
         match reply.status.as_u16() {
@@ -243,21 +235,21 @@ impl IntercomClient<'_> {
         &self,
         contact: &str,
         company: &str,
-    ) -> Result<IntercomCallOutcome, StepError> {
+    ) -> Result<IntercomCallOutcome, Outcome> {
         let path = format!("/contacts/{}/companies", escaped(contact));
         let reply = self.send_json(Method::POST, &path, &json!({ "id": company })).await?;
         call_outcome(&reply)
     }
 
     /// Removes a contact from a company. A contact that is not in it is no error.
-    pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), StepError> {
+    pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), Outcome> {
         let path = format!("/contacts/{}/companies/{}", escaped(contact), escaped(company));
         let reply = self.send_empty_request(Method::DELETE, &path).await?;
         call_outcome(&reply).map(|_taken| ())
     }
 
     /// Returns the id of the tag of this name, which is made if it does not exist.
-    pub(super) async fn make_tag(&self, name: &str) -> Result<String, StepError> {
+    pub(super) async fn make_tag(&self, name: &str) -> Result<String, Outcome> {
         let reply = self.send_json(Method::POST, "/tags", &json!({ "name": name })).await?;
         if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
@@ -267,7 +259,7 @@ impl IntercomClient<'_> {
         &self,
         contact: &str,
         tag: &str,
-    ) -> Result<IntercomCallOutcome, StepError> {
+    ) -> Result<IntercomCallOutcome, Outcome> {
         let path = format!("/contacts/{}/tags", escaped(contact));
         call_outcome(&self.send_json(Method::POST, &path, &json!({ "id": tag })).await?)
     }
@@ -277,16 +269,12 @@ impl IntercomClient<'_> {
         &self,
         contact: &str,
         tag: &str,
-    ) -> Result<IntercomCallOutcome, StepError> {
+    ) -> Result<IntercomCallOutcome, Outcome> {
         let path = format!("/contacts/{}/tags/{}", escaped(contact), escaped(tag));
         call_outcome(&self.send_empty_request(Method::DELETE, &path).await?)
     }
 
-    async fn send_empty_request(
-        &self,
-        method: Method,
-        path: &str,
-    ) -> Result<VendorReply, StepError> {
+    async fn send_empty_request(&self, method: Method, path: &str) -> Result<VendorReply, Outcome> {
         self.send(self.api.api_client.build_request(method, path)?).await
     }
 
@@ -295,15 +283,15 @@ impl IntercomClient<'_> {
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<VendorReply, StepError> {
+    ) -> Result<VendorReply, Outcome> {
         self.send(self.api.api_client.build_json_request(method, path, body)?).await
     }
 
     /// Makes a call, unless the rate limit is used up.
-    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, StepError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, Outcome> {
         if let Some(pause) = self.api.pause(self.call.now()) {
             let reason = OutcomeReason::detailed("rate_limited", "no call is left in this window");
-            return Err(StepError::Retry { reason, after: Some(pause) });
+            return Err(Outcome::Retry { reason, after: Some(pause) });
         }
         let result = self.call.call(request).await;
         let now = self.call.now();
@@ -311,8 +299,8 @@ impl IntercomClient<'_> {
             self.api.note(reply, now);
         }
         check_reply(result, now).map_err(|stop| match stop {
-            StepError::Retry { reason, after } => {
-                StepError::Retry { reason, after: self.api.pause(now).or(after) }
+            Outcome::Retry { reason, after } => {
+                Outcome::Retry { reason, after: self.api.pause(now).or(after) }
             }
             other => other,
         })
@@ -323,7 +311,7 @@ fn escaped(id: &str) -> String {
     utf8_percent_encode(id, PATH).to_string()
 }
 
-fn call_outcome(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
+fn call_outcome(reply: &VendorReply) -> Result<IntercomCallOutcome, Outcome> {
     match reply.status.as_u16() {
         200..=299 => Ok(IntercomCallOutcome::Accepted),
         404 | 410 => Ok(IntercomCallOutcome::UnknownContact),
@@ -332,14 +320,14 @@ fn call_outcome(reply: &VendorReply) -> Result<IntercomCallOutcome, StepError> {
 }
 
 /// Returns the id of the object in the reply.
-fn id(reply: &VendorReply) -> Result<String, StepError> {
+fn id(reply: &VendorReply) -> Result<String, Outcome> {
     let object = reply.json().unwrap_or_default();
     let id = object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable_reply_error(reply))
 }
 
 /// Returns the contact into which a merged one was merged: the last part of the link's address.
-fn merged_into(reply: &VendorReply) -> Result<String, StepError> {
+fn merged_into(reply: &VendorReply) -> Result<String, Outcome> {
     let link = reply.headers.get(LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
     let address = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
     let path = address.map_or(link, |(address, _)| address).split(['?', '#']).next();
@@ -350,12 +338,12 @@ fn merged_into(reply: &VendorReply) -> Result<String, StepError> {
 
 /// Returns the contact that conflicts with another: its id is in the text of the refusal. Without an id the
 /// search will find it in a while.
-fn conflicting(reply: &VendorReply) -> Result<String, StepError> {
+fn conflicting(reply: &VendorReply) -> Result<String, Outcome> {
     let (_, message) = first_error(reply).unwrap_or_default();
     let after = message.split_once("id=").map(|(_, rest)| rest);
     let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
     let id = after.and_then(|rest| rest.split(|char| !is_part(char)).next());
-    id.filter(|id| is_id(id)).map(str::to_owned).ok_or_else(|| StepError::Retry {
+    id.filter(|id| is_id(id)).map(str::to_owned).ok_or_else(|| Outcome::Retry {
         reason: OutcomeReason::detailed("contact_exists", "HTTP 409"),
         after: None,
     })
@@ -374,6 +362,6 @@ fn first_error(reply: &VendorReply) -> Option<(String, String)> {
     Some((text("code"), text("message")))
 }
 
-fn rejection_error(reply: &VendorReply) -> StepError {
+fn rejection_error(reply: &VendorReply) -> Outcome {
     refusal_error(reply, first_error(reply).map(|(code, message)| format!("{code}: {message}")))
 }

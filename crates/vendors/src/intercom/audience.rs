@@ -10,7 +10,6 @@ use crate::audience::{
     AudienceChange, AudienceList, AudienceRow, ContactRow, VendorAudience, apply_rows_in_order,
     unknown_contact_result,
 };
-use crate::contact_api::StepError;
 use crate::{Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 
@@ -35,7 +34,7 @@ impl VendorAudience for IntercomDestination {
         match list.id {
             Some(id) => Ok(id.to_owned()),
             // For an existing tag this returns its id.
-            None => self.client(call).make_tag(list.title).await.map_err(Outcome::from),
+            None => self.client(call).make_tag(list.title).await,
         }
     }
 
@@ -61,7 +60,7 @@ impl IntercomDestination {
         change: AudienceChange,
         contact: ContactRow,
         call: &dyn VendorCall,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Outcome> {
         let line = self.client(call);
         let who = contact.into_identity();
         let Some(key) = who.key() else { return unknown_contact_result(change) };
@@ -88,7 +87,7 @@ async fn put(
     change: AudienceChange,
     contact: &str,
     tag: &str,
-) -> Result<IntercomCallOutcome, StepError> {
+) -> Result<IntercomCallOutcome, Outcome> {
     match change {
         AudienceChange::Add => line.tag(contact, tag).await,
         AudienceChange::Remove => line.untag(contact, tag).await,

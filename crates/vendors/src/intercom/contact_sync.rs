@@ -9,8 +9,8 @@ use super::api::{
 use super::contact::contact;
 use super::message::IntercomEvent;
 use super::settings::IntercomSettings;
-use crate::OutcomeReason;
-use crate::contact_api::{ContactCache, ContactIdentity, ContactKey, StepError};
+use crate::contact_api::{ContactCache, ContactIdentity, ContactKey};
+use crate::{Outcome, OutcomeReason};
 use tagway_core::event::{EnrichedEvent, JsonObject};
 
 /// The most times a contact may turn out to be another one before the event is retried later.
@@ -28,7 +28,7 @@ pub(super) struct IntercomContactSync<'t> {
 
 impl IntercomContactSync<'_> {
     /// Updates the person's contact and removes it from the company of this id.
-    pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), StepError> {
+    pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), Outcome> {
         let id = self.upsert().await?;
         self.absorb_leads(&id).await?;
         let Some(leaves) = leaves else { return Ok(()) };
@@ -39,7 +39,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Sends an event. If Intercom does not know the user, makes the contact and sends the event once more.
-    pub(super) async fn event(&self, happening: &IntercomEvent) -> Result<(), StepError> {
+    pub(super) async fn event(&self, happening: &IntercomEvent) -> Result<(), Outcome> {
         if happening.introduces {
             let id = self.upsert().await?;
             self.absorb_leads(&id).await?;
@@ -62,7 +62,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Adds the person to a company.
-    pub(super) async fn company(&self, company: &JsonObject) -> Result<(), StepError> {
+    pub(super) async fn company(&self, company: &JsonObject) -> Result<(), Outcome> {
         let contact = match self.remembered() {
             Some(id) => id,
             None => self.upsert().await?,
@@ -77,9 +77,9 @@ impl IntercomContactSync<'_> {
     }
 
     /// Merges the lead of the previous id into this user.
-    pub(super) async fn alias(&self) -> Result<(), StepError> {
+    pub(super) async fn alias(&self) -> Result<(), Outcome> {
         if self.find_lead().await?.is_none() {
-            return Err(StepError::Skipped(OutcomeReason::new("no_lead")));
+            return Err(Outcome::skipped("no_lead"));
         }
         // If there is no such user yet, the lead becomes it.
         let id = self.upsert().await?;
@@ -87,7 +87,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Updates the contact with the person's data, or makes it, and returns its id.
-    async fn upsert(&self) -> Result<String, StepError> {
+    async fn upsert(&self) -> Result<String, Outcome> {
         let portrait = self.contact_attributes();
         let mut known = match self.remembered() {
             Some(id) => Some(id),
@@ -110,11 +110,11 @@ impl IntercomContactSync<'_> {
                 }
             };
         }
-        Err(StepError::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
+        Err(Outcome::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
     /// Returns the contact of a person without a user id: from the cache, found, or made.
-    async fn find_or_create(&self) -> Result<String, StepError> {
+    async fn find_or_create(&self) -> Result<String, Outcome> {
         if let Some(id) = self.remembered() {
             return Ok(id);
         }
@@ -131,10 +131,10 @@ impl IntercomContactSync<'_> {
         contact(self.event, self.identity, self.settings, self.client.call.now())
     }
 
-    async fn make(&self, mut portrait: JsonObject) -> Result<IntercomCreateOutcome, StepError> {
+    async fn make(&self, mut portrait: JsonObject) -> Result<IntercomCreateOutcome, Outcome> {
         if self.identity.user_id.is_none() {
             if !self.settings.leads {
-                return Err(StepError::Skipped(OutcomeReason::new("unknown_contact")));
+                return Err(Outcome::skipped("unknown_contact"));
             }
             portrait.insert("role".to_owned(), "lead".into());
         }
@@ -142,7 +142,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Looks for the contact: by the user's id, by the address, then as the lead of this device.
-    async fn find(&self) -> Result<Option<String>, StepError> {
+    async fn find(&self) -> Result<Option<String>, Outcome> {
         match find_person(self.client, self.identity).await? {
             Some(id) => Ok(Some(id)),
             None => self.find_lead().await,
@@ -150,7 +150,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Returns the lead of this device, if leads are distinguished by device.
-    async fn find_lead(&self) -> Result<Option<String>, StepError> {
+    async fn find_lead(&self) -> Result<Option<String>, Outcome> {
         let Some(device) = &self.identity.anonymous_id else { return Ok(None) };
         if !self.settings.leads {
             return Ok(None);
@@ -166,7 +166,7 @@ impl IntercomContactSync<'_> {
     }
 
     /// Merges the user's former leads, by device and by address, into the user.
-    async fn absorb_leads(&self, user: &str) -> Result<(), StepError> {
+    async fn absorb_leads(&self, user: &str) -> Result<(), Outcome> {
         let Some(user_id) = self.identity.user_id.as_ref().filter(|_| self.settings.leads) else {
             return Ok(());
         };
@@ -220,12 +220,12 @@ impl IntercomContactSync<'_> {
     }
 
     /// Fails if a contact that existed a moment ago is gone.
-    fn expect(&self, taken: IntercomCallOutcome) -> Result<(), StepError> {
+    fn expect(&self, taken: IntercomCallOutcome) -> Result<(), Outcome> {
         match taken {
             IntercomCallOutcome::Accepted => Ok(()),
             IntercomCallOutcome::UnknownContact => {
                 self.forget();
-                Err(StepError::Dead(OutcomeReason::new("unknown_contact")))
+                Err(Outcome::dead("unknown_contact"))
             }
         }
     }
@@ -235,7 +235,7 @@ impl IntercomContactSync<'_> {
 pub(super) async fn find_person(
     line: IntercomClient<'_>,
     who: &ContactIdentity,
-) -> Result<Option<String>, StepError> {
+) -> Result<Option<String>, Outcome> {
     if let Some(user_id) = &who.user_id
         && let Some(id) = line.find_user(user_id).await?
     {
@@ -250,7 +250,7 @@ pub(super) async fn find_person(
 fn choose(
     found: &[IntercomContactMatch],
     user_id: Option<&str>,
-) -> Result<Option<String>, StepError> {
+) -> Result<Option<String>, Outcome> {
     let is_own = |contact: &&IntercomContactMatch| match (user_id, contact.external_id.as_deref()) {
         (Some(own), Some(other)) => contact.is_lead || own == other,
         _ => true,
@@ -261,7 +261,7 @@ fn choose(
         [] => Ok(leads.first().map(|lead| lead.id.clone())),
         [user] => Ok(Some(user.id.clone())),
         [user, ..] if user_id.is_some() => Ok(Some(user.id.clone())),
-        _ => Err(StepError::Dead(OutcomeReason::new("email_not_unique"))),
+        _ => Err(Outcome::dead("email_not_unique")),
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::contact;
 use super::metadata::metadata;
 use super::settings::IntercomSettings;
-use crate::MappingRefusal;
+use crate::Outcome;
 use crate::contact_api::{ContactIdentity, view_event_name};
 use crate::naming::is_like;
 use crate::person::EventPerson;
@@ -49,7 +49,7 @@ pub(super) fn render(
     event: &EnrichedEvent,
     settings: &IntercomSettings,
     dropped: &mut DroppedFields,
-) -> Result<IntercomMessage, MappingRefusal> {
+) -> Result<IntercomMessage, Outcome> {
     let say = build_action(event, settings, dropped)?;
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     let mut who = ContactIdentity::of(event);
@@ -59,7 +59,7 @@ pub(super) fn render(
     }
     let can_be_found_again = settings.lead_attribute.is_some() && who.anonymous_id.is_some();
     if who.user_id.is_none() && who.email.is_none() && !can_be_found_again {
-        return Err(MappingRefusal::Skip("anonymous"));
+        return Err(Outcome::skipped("anonymous"));
     }
     Ok(IntercomMessage { identity: who, action: say })
 }
@@ -68,7 +68,7 @@ fn build_action(
     event: &EnrichedEvent,
     settings: &IntercomSettings,
     dropped: &mut DroppedFields,
-) -> Result<IntercomAction, MappingRefusal> {
+) -> Result<IntercomAction, Outcome> {
     let name = match event.event.kind {
         EventKind::Identify => {
             contact::note_dropped(event, settings, dropped);
@@ -77,18 +77,18 @@ fn build_action(
         EventKind::Group => {
             return contact::company(&event.event, settings, dropped)
                 .map(IntercomAction::Company)
-                .ok_or(MappingRefusal::Dead("missing_group_id"));
+                .ok_or(Outcome::dead("missing_group_id"));
         }
         EventKind::Alias if settings.leads && is_introduction(&event.event) => {
             return Ok(IntercomAction::Alias);
         }
-        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Alias => return Err(Outcome::skipped("no_aliases")),
         EventKind::Page | EventKind::Screen if settings.pages => view_event_name(&event.event),
-        EventKind::Page | EventKind::Screen => return Err(MappingRefusal::Skip("pages_off")),
+        EventKind::Page | EventKind::Screen => return Err(Outcome::skipped("pages_off")),
         EventKind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(MappingRefusal::Dead("invalid_name"));
+        return Err(Outcome::dead("invalid_name"));
     }
     let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);

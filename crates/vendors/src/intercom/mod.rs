@@ -41,11 +41,11 @@ use self::api::{IntercomApi, IntercomClient};
 use self::contact_sync::IntercomContactSync;
 use self::message::{IntercomAction, IntercomMessage};
 use self::settings::IntercomSettings;
-use super::contact_api::{ContactCache, StepError, deliver_in_order};
+use super::contact_api::{ContactCache, deliver_in_order};
 use super::prices::PriceUse;
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    Vendor, VendorAudience, VendorCall, VendorShim, shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, Vendor, VendorAudience,
+    VendorCall, VendorShim, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -113,11 +113,8 @@ impl Destination for IntercomDestination {
         PriceUse::Numbers
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        match &*self.message(event) {
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
-        }
+    fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        self.message(event).as_ref().as_ref().map(|_| ()).map_err(Outcome::clone)
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
@@ -130,7 +127,7 @@ impl Destination for IntercomDestination {
 }
 
 impl IntercomDestination {
-    fn message(&self, event: &EnrichedEvent) -> Arc<Result<IntercomMessage, MappingRefusal>> {
+    fn message(&self, event: &EnrichedEvent) -> Arc<Result<IntercomMessage, Outcome>> {
         event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
@@ -138,10 +135,10 @@ impl IntercomDestination {
         &self,
         event: &EnrichedEvent,
         call: &dyn VendorCall,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Outcome> {
         let message = self.message(event);
         let IntercomMessage { identity: who, action: say } =
-            message.as_ref().as_ref().map_err(|refusal| *refusal)?;
+            message.as_ref().as_ref().map_err(Outcome::clone)?;
         let talk = IntercomContactSync {
             client: IntercomClient { api: &self.api, call },
             contacts: &self.contacts,

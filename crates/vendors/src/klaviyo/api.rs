@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::contact_api::{StepError, check_reply, refusal_error, unreadable_reply_error};
-use crate::{VendorCall, VendorReply};
+use crate::contact_api::{check_reply, refusal_error, unreadable_reply_error};
+use crate::{Outcome, VendorCall, VendorReply};
 use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
@@ -97,14 +97,14 @@ impl KlaviyoApi {
 
 impl KlaviyoClient<'_> {
     /// Creates a list; returns Klaviyo's id of it.
-    pub(super) async fn make_list(self, name: &str) -> Result<String, StepError> {
+    pub(super) async fn make_list(self, name: &str) -> Result<String, Outcome> {
         let body = json!({ "data": { "type": "list", "attributes": { "name": name } } });
         let reply = self.send(Method::POST, "/api/lists", Some(&body)).await?;
         if reply.status.is_success() { id(&reply) } else { Err(rejection_error(&reply)) }
     }
 
     /// Returns the ids of the profiles with these e-mail addresses, by address in lower case.
-    pub(super) async fn find(self, emails: &[&str]) -> Result<HashMap<String, String>, StepError> {
+    pub(super) async fn find(self, emails: &[&str]) -> Result<HashMap<String, String>, Outcome> {
         let listed: Vec<String> = emails.iter().map(|email| json!(email).to_string()).collect();
         let query = Serializer::new(String::new())
             .append_pair("filter", &format!("any(email,[{}])", listed.join(",")))
@@ -132,7 +132,7 @@ impl KlaviyoClient<'_> {
         self,
         email: &str,
         external_id: Option<&str>,
-    ) -> Result<String, StepError> {
+    ) -> Result<String, Outcome> {
         let attributes = match external_id {
             Some(id) => json!({ "email": email, "external_id": id }),
             None => json!({ "email": email }),
@@ -148,7 +148,7 @@ impl KlaviyoClient<'_> {
         method: Method,
         list: &str,
         ids: &[String],
-    ) -> Result<bool, StepError> {
+    ) -> Result<bool, Outcome> {
         let data: Vec<_> = ids.iter().map(|id| json!({ "type": "profile", "id": id })).collect();
         let list = utf8_percent_encode(list, NON_ALPHANUMERIC);
         let path = format!("/api/lists/{list}/relationships/profiles");
@@ -165,22 +165,22 @@ impl KlaviyoClient<'_> {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<VendorReply, StepError> {
+    ) -> Result<VendorReply, Outcome> {
         let request = self.api.request(method, path, body);
-        let request = request.ok_or(StepError::Dead(crate::OutcomeReason::new("id_too_long")))?;
+        let request = request.ok_or(Outcome::dead("id_too_long"))?;
         check_reply(self.call.call(request).await, self.call.now())
     }
 }
 
 /// Returns the id of the object in the reply.
-fn id(reply: &VendorReply) -> Result<String, StepError> {
+fn id(reply: &VendorReply) -> Result<String, Outcome> {
     let body = reply.json().unwrap_or_default();
     let id = body.pointer("/data/id").and_then(Value::as_str).filter(|id| !id.is_empty());
     id.map(str::to_owned).ok_or_else(|| unreadable_reply_error(reply))
 }
 
 /// Returns Klaviyo's reason for refusing a request: the first of `errors`.
-fn rejection_error(reply: &VendorReply) -> StepError {
+fn rejection_error(reply: &VendorReply) -> Outcome {
     let body = reply.json().unwrap_or_default();
     let first = body.pointer("/errors/0");
     let text = |key: &str| first.and_then(|it| it.get(key)).and_then(Value::as_str);

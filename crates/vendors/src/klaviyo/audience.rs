@@ -8,7 +8,7 @@ use super::api::{KlaviyoApi, KlaviyoClient, MAX_SOUGHT};
 use crate::audience::{
     AudienceChange, AudienceList, AudienceRow, LIST_GONE, VendorAudience, fill_outcomes, parse_rows,
 };
-use crate::contact_api::{StepError, email};
+use crate::contact_api::email;
 use crate::{Outcome, OutcomeReason, VendorCall};
 use tagway_core::event::EnrichedEvent;
 
@@ -45,9 +45,7 @@ impl VendorAudience for KlaviyoApi {
     ) -> Result<String, Outcome> {
         match list.id {
             Some(id) => Ok(id.to_owned()),
-            None => {
-                KlaviyoClient { api: self, call }.make_list(list.title).await.map_err(Outcome::from)
-            }
+            None => KlaviyoClient { api: self, call }.make_list(list.title).await,
         }
     }
 
@@ -62,7 +60,7 @@ impl VendorAudience for KlaviyoApi {
         let line = KlaviyoClient { api: self, call };
         match relate(line, list, change, read, &mut ends).await {
             Ok(()) => fill_outcomes(ends, &Outcome::Delivered),
-            Err(stop) => fill_outcomes(ends, &stop.into()),
+            Err(stop) => fill_outcomes(ends, &stop),
         }
     }
 }
@@ -75,7 +73,7 @@ async fn relate(
     change: AudienceChange,
     read: Vec<(usize, KlaviyoProfileRow)>,
     ends: &mut [Option<Outcome>],
-) -> Result<(), StepError> {
+) -> Result<(), Outcome> {
     if read.is_empty() {
         return Ok(());
     }
@@ -89,9 +87,9 @@ async fn relate(
                 match line.make(&profile.email, profile.id.as_deref()).await {
                     Ok(id) => ids.push(id),
                     // The refusal concerns this member alone.
-                    Err(stop @ StepError::Dead(_)) => {
+                    Err(stop @ Outcome::Dead(_)) => {
                         if let Some(end) = ends.get_mut(*index) {
-                            *end = Some(stop.into());
+                            *end = Some(stop);
                         }
                     }
                     Err(stop) => return Err(stop),
@@ -110,6 +108,6 @@ async fn relate(
     };
     match line.relate(method, list, &ids).await? {
         true => Ok(()),
-        false => Err(StepError::Dead(OutcomeReason::new(LIST_GONE))),
+        false => Err(Outcome::dead(LIST_GONE)),
     }
 }

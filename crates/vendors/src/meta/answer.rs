@@ -34,7 +34,7 @@ struct MetaGraphError<'r> {
 
 /// Returns the outcome of all events of a request.
 pub(super) fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
-    let judged = classify_reply(result, now).outcome();
+    let judged = classify_reply(result, now);
     let Ok(reply) = result else { return judged };
     if is_html(reply) {
         // The reply is from a gateway before Graph, whatever the status.

@@ -10,7 +10,7 @@ use super::source::{MetaEventSource, PHYSICAL_STORE};
 use super::user::MetaUserData;
 use super::{NAME, VENDOR, custom};
 use crate::person::EventPerson;
-use crate::{MappingRefusal, products};
+use crate::{Outcome, products};
 use tagway_core::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
 
 /// Characters of an event's name.
@@ -77,7 +77,7 @@ pub(super) fn map(
     event: &EnrichedEvent,
     settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<MetaEvent, MappingRefusal> {
+) -> Result<MetaEvent, Outcome> {
     let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let (event_name, shape, custom_data) = match event.event.kind {
@@ -89,15 +89,15 @@ pub(super) fn map(
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
             track_named(&name, rules::find(&name), properties, settings, dropped)?
         }
-        EventKind::Identify => return Err(MappingRefusal::Skip("traits_ride_on_events")),
-        EventKind::Group => return Err(MappingRefusal::Skip("no_groups")),
-        EventKind::Alias => return Err(MappingRefusal::Skip("no_aliases")),
+        EventKind::Identify => return Err(Outcome::skipped("traits_ride_on_events")),
+        EventKind::Group => return Err(Outcome::skipped("no_groups")),
+        EventKind::Alias => return Err(Outcome::skipped("no_aliases")),
     };
-    let source = MetaEventSource::of(event, settings).map_err(MappingRefusal::Dead)?;
+    let source = MetaEventSource::of(event, settings).map_err(Outcome::dead)?;
     let user_data = MetaUserData::of(event, settings, source.action_source);
     EventPerson::of(event).note_unreadable(&settings.telephones, dropped);
     if !user_data.is_matchable() {
-        return Err(MappingRefusal::Dead("unmatchable_user"));
+        return Err(Outcome::dead("unmatchable_user"));
     }
     let is_in_store = source.action_source == PHYSICAL_STORE;
     let max_age = if is_in_store { MAX_AGE_IN_STORE } else { MAX_AGE };
@@ -112,8 +112,7 @@ pub(super) fn map(
         original_event_data: original(properties),
         processing: MetaProcessingOptions::of(event, settings),
     };
-    let json =
-        serde_json::to_string(&body).map_err(|_impossible| MappingRefusal::Dead("unmappable"))?;
+    let json = serde_json::to_string(&body).map_err(|_impossible| Outcome::dead("unmappable"))?;
     let until = event.event.timestamp.saturating_add(max_age - CALL_TIME_RESERVE);
     Ok(MetaEvent { json, until: until.unwrap_or(Timestamp::MAX) })
 }
@@ -123,7 +122,7 @@ fn track(
     properties: &JsonObject,
     settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<(String, MetaEventShape, JsonObject), MappingRefusal> {
+) -> Result<(String, MetaEventShape, JsonObject), Outcome> {
     let name = event.event.event.as_deref().unwrap_or_default().trim();
     let renamed = settings.event_names.iter().find(|(from, _)| from.eq_ignore_ascii_case(name));
     if let Some((_, to)) = renamed {
@@ -134,7 +133,7 @@ fn track(
     }
     if crate::naming::is_like("PRODUCT_CLICKED", name) {
         // A click on a product leads to its view, which is sent as an event.
-        return Err(MappingRefusal::Skip("no_counterpart"));
+        return Err(Outcome::skipped("no_counterpart"));
     }
     track_named(name, rules::find(name), properties, settings, dropped)
 }
@@ -152,15 +151,15 @@ fn track_named(
     properties: &JsonObject,
     settings: &MetaSettings,
     dropped: &mut DroppedFields,
-) -> Result<(String, MetaEventShape, JsonObject), MappingRefusal> {
+) -> Result<(String, MetaEventShape, JsonObject), Outcome> {
     let name = if rule.name.is_empty() { name } else { rule.name };
     if name.is_empty() {
-        return Err(MappingRefusal::Dead("missing_name"));
+        return Err(Outcome::dead("missing_name"));
     }
     if name.chars().count() > MAX_NAME_CHARS {
-        return Err(MappingRefusal::Dead("name_too_long"));
+        return Err(Outcome::dead("name_too_long"));
     }
-    let data = custom::data(&rule, properties, settings, dropped).map_err(MappingRefusal::Dead)?;
+    let data = custom::data(&rule, properties, settings, dropped).map_err(Outcome::dead)?;
     Ok((name.to_owned(), rule.shape, data))
 }
 

@@ -52,8 +52,8 @@ use self::map::{MetaEvent, map};
 use self::settings::MetaSettings;
 use super::prices::PriceUse;
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, OutcomeReason, Vendor,
+    VendorAudience, VendorCall, VendorShim, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -138,11 +138,11 @@ impl Destination for MetaDestination {
         PriceUse::Orders
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome> {
         match &*self.hit(event) {
-            Ok(hit) if hit.is_late(now) => Admission::Dead(OutcomeReason::new("too_old")),
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
+            Ok(hit) if hit.is_late(now) => Err(Outcome::dead("too_old")),
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.clone()),
         }
     }
 
@@ -190,25 +190,22 @@ impl Destination for MetaDestination {
 }
 
 /// Returns the outcome of an event that must not be sent: it may have become too old while waiting.
-fn outcome_without_call(
-    hit: &Result<MetaEvent, MappingRefusal>,
-    now: Timestamp,
-) -> Option<Outcome> {
+fn outcome_without_call(hit: &Result<MetaEvent, Outcome>, now: Timestamp) -> Option<Outcome> {
     match hit {
-        Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(OutcomeReason::new("too_old"))),
-        Err(refusal) => Some((*refusal).into_outcome()),
+        Ok(hit) => hit.is_late(now).then(|| Outcome::dead("too_old")),
+        Err(refusal) => Some(refusal.clone()),
     }
 }
 
 fn to_send<'h>(
-    hit: &'h Result<MetaEvent, MappingRefusal>,
+    hit: &'h Result<MetaEvent, Outcome>,
     end: &Option<Outcome>,
 ) -> Option<&'h MetaEvent> {
     hit.as_ref().ok().filter(|_| end.is_none())
 }
 
 impl MetaDestination {
-    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<MetaEvent, MappingRefusal>> {
+    fn hit(&self, event: &EnrichedEvent) -> Arc<Result<MetaEvent, Outcome>> {
         event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 

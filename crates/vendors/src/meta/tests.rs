@@ -79,15 +79,15 @@ async fn event_too_old_at_delivery_is_dead_and_others_are_sent() {
     let old = found(json!({ "timestamp": "2026-11-16T12:00:59Z" }));
     let meta = meta("");
     let earlier = "2026-11-23T11:00:00Z".parse().unwrap();
-    assert_eq!(meta.admit_event(&old, earlier), Admission::Send);
-    assert_eq!(meta.admit_event(&old, now()), Admission::Dead(OutcomeReason::new("too_old")));
+    assert_eq!(meta.admit_event(&old, earlier), Ok(()));
+    assert_eq!(meta.admit_event(&old, now()), Err(Outcome::dead("too_old")));
     let line = CannedReplies::default();
     let outcomes = meta.deliver(&[old, found(json!({}))], &line).await;
-    assert_eq!(outcomes, [Outcome::Dead(OutcomeReason::new("too_old")), Outcome::Delivered]);
+    assert_eq!(outcomes, [Outcome::dead("too_old"), Outcome::Delivered]);
     assert_eq!(line.bodies()[0]["data"].as_array().unwrap().len(), 1);
     let in_store = json!({ "timestamp": "2026-10-01T12:00:00Z",
         "properties": { "action_source": "physical_store" } });
-    assert_eq!(meta.admit_event(&found(in_store), now()), Admission::Send);
+    assert_eq!(meta.admit_event(&found(in_store), now()), Ok(()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::plan::{MixpanelEndpoint, MixpanelRecord, MixpanelRecordPlan};
 use super::replies::MixpanelCallOutcome;
-use crate::{MappingRefusal, Outcome, OutcomeReason};
+use crate::{Outcome, OutcomeReason};
 use tagway_core::event::EnrichedEvent;
 
 /// Bytes of one request's body before compression. Mixpanel's page says 10 MB, its schema 2 MiB.
@@ -82,7 +82,7 @@ impl<'p> MixpanelBatchRun<'p> {
     /// Starts a batch with its plans; an event without a plan cannot be sent.
     pub(super) fn new(
         batch: &[EnrichedEvent],
-        plans: &[Result<&'p MixpanelRecordPlan, MappingRefusal>],
+        plans: &[Result<&'p MixpanelRecordPlan, Outcome>],
     ) -> Self {
         let mut lane_of: HashMap<&str, usize> = HashMap::new();
         let mut lanes: Vec<VecDeque<usize>> = Vec::new();
@@ -95,8 +95,8 @@ impl<'p> MixpanelBatchRun<'p> {
             if let Some(lane) = lanes.get_mut(lane) {
                 lane.push_back(index);
             }
-            let outcome = plan.err().map(MappingRefusal::into_outcome);
-            let plan = plan.ok();
+            let outcome = plan.as_ref().err().cloned();
+            let plan = plan.as_ref().ok().copied();
             let next = plan.map_or(0, MixpanelRecordPlan::done);
             tickets.push(MixpanelPendingEvent { plan, lane, next, outcome });
         }

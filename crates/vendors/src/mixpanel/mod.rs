@@ -58,8 +58,8 @@ use self::plan::{MixpanelEndpoint, MixpanelRecordPlan, plan};
 use self::settings::MixpanelSettings;
 use super::prices::PriceUse;
 use super::{
-    Admission, BatchScope, ClientLibrary, DeliveryLimits, Destination, MappingRefusal, Outcome,
-    OutcomeReason, Vendor, VendorAudience, VendorCall, VendorShim, shim,
+    BatchScope, ClientLibrary, DeliveryLimits, Destination, Outcome, Vendor, VendorAudience,
+    VendorCall, VendorShim, shim,
 };
 use tagway_core::event::EnrichedEvent;
 use tagway_settings::SecretString;
@@ -132,24 +132,21 @@ impl Destination for MixpanelDestination {
         PriceUse::Numbers
     }
 
-    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Admission {
+    fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome> {
         let at = event.event.timestamp;
         if at.as_millisecond() < EARLIEST {
-            return Admission::Dead(OutcomeReason::new("too_old"));
+            return Err(Outcome::dead("too_old"));
         }
         if Duration::try_from(at.duration_since(now)).is_ok_and(|ahead| ahead > MAX_AHEAD) {
-            return Admission::Dead(OutcomeReason::new("in_the_future"));
+            return Err(Outcome::dead("in_the_future"));
         }
-        match &*self.plan(event) {
-            Ok(_) => Admission::Send,
-            Err(refusal) => (*refusal).into_admission(),
-        }
+        self.plan(event).as_ref().as_ref().map(|_| ()).map_err(Outcome::clone)
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         let plans: Vec<_> = batch.iter().map(|event| self.plan(event)).collect();
-        let plans: Vec<Result<&MixpanelRecordPlan, MappingRefusal>> =
-            plans.iter().map(|plan| plan.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
+        let plans: Vec<Result<&MixpanelRecordPlan, Outcome>> =
+            plans.iter().map(|plan| plan.as_ref().as_ref().map_err(Outcome::clone)).collect();
         let mut round = MixpanelBatchRun::new(batch, &plans);
         while let Some(path) = round.next_endpoint() {
             while let Some(chunk) = round.next_chunk(path) {
@@ -167,7 +164,7 @@ impl Destination for MixpanelDestination {
 }
 
 impl MixpanelDestination {
-    fn plan(&self, event: &EnrichedEvent) -> Arc<Result<MixpanelRecordPlan, MappingRefusal>> {
+    fn plan(&self, event: &EnrichedEvent) -> Arc<Result<MixpanelRecordPlan, Outcome>> {
         event.rendered(|event, dropped| plan(event, &self.settings, dropped))
     }
 

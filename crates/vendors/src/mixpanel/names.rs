@@ -1,7 +1,7 @@
 //! The names of events (`docs/contracts/destinations.md` 3.5): track events keep theirs, pages and screens
 //! get one by a template.
 
-use crate::{MappingRefusal, beacon_format};
+use crate::{Outcome, beacon_format};
 use tagway_core::event::{EnrichedEvent, EventKind};
 
 use super::beacon;
@@ -85,7 +85,7 @@ impl MixpanelNameTemplate {
 pub(super) fn event_name(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
-) -> Result<String, MappingRefusal> {
+) -> Result<String, Outcome> {
     let text = |own: &Option<String>, key: &str| -> Option<String> {
         let own = own.as_deref().or_else(|| event.property(key)?.as_str());
         own.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -104,11 +104,11 @@ pub(super) fn event_name(
         _ => event.event.event.clone().unwrap_or_default(),
     };
     if name.trim().is_empty() {
-        Err(MappingRefusal::Dead("missing_name"))
+        Err(Outcome::dead("missing_name"))
     } else if IDENTITY_EVENTS.contains(&name.trim()) {
-        Err(MappingRefusal::Dead("reserved_name"))
+        Err(Outcome::dead("reserved_name"))
     } else if name.chars().count() > MAX_NAME_CHARS {
-        Err(MappingRefusal::Dead("name_too_long"))
+        Err(Outcome::dead("name_too_long"))
     } else {
         Ok(name)
     }

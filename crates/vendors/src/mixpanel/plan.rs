@@ -10,7 +10,7 @@ use super::names::event_name;
 use super::profiles;
 use super::record::{MixpanelPropertySet, MixpanelRecordKey, record};
 use super::settings::{MixpanelIdMerge, MixpanelSettings};
-use crate::{MappingRefusal, beacon_format, naming, products};
+use crate::{Outcome, beacon_format, naming, products};
 use tagway_core::event::{DroppedFields, EnrichedEvent, EventKind, JsonObject};
 
 /// The largest record, in bytes: less than 1 MB.
@@ -95,7 +95,7 @@ pub(super) fn plan(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<MixpanelRecordPlan, MappingRefusal> {
+) -> Result<MixpanelRecordPlan, Outcome> {
     let steps = match event.event.kind {
         EventKind::Track | EventKind::Page | EventKind::Screen => events(event, settings, dropped)?,
         EventKind::Identify => identify(event, settings, dropped)?,
@@ -103,7 +103,7 @@ pub(super) fn plan(
         EventKind::Alias => alias(event, settings)?,
     };
     if steps.iter().any(|step| step.record.len() > MAX_RECORD_BYTES) {
-        return Err(MappingRefusal::Dead("event_too_large"));
+        return Err(Outcome::dead("event_too_large"));
     }
     Ok(MixpanelRecordPlan::new(steps))
 }
@@ -113,7 +113,7 @@ fn events(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
+) -> Result<Vec<MixpanelRecord>, Outcome> {
     let name = event_name(event, settings)?;
     let stamp = MixpanelRecordKey {
         time: event.event.timestamp.as_millisecond(),
@@ -150,13 +150,13 @@ fn identify(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
+) -> Result<Vec<MixpanelRecord>, Outcome> {
     if !has_identity(event) {
-        return Err(MappingRefusal::Dead("no_identity"));
+        return Err(Outcome::dead("no_identity"));
     }
     let mut steps: Vec<MixpanelRecord> = link(event, settings, dropped)?.into_iter().collect();
     steps.extend(profiles::identify(event, settings, dropped).into_iter().map(engage));
-    if steps.is_empty() { Err(MappingRefusal::Skip("nothing_to_say")) } else { Ok(steps) }
+    if steps.is_empty() { Err(Outcome::skipped("nothing_to_say")) } else { Ok(steps) }
 }
 
 /// Returns the record that tells Mixpanel that device and user are one person.
@@ -164,7 +164,7 @@ fn link(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
-) -> Result<Option<MixpanelRecord>, MappingRefusal> {
+) -> Result<Option<MixpanelRecord>, Outcome> {
     let Some((user, device)) = MixpanelIds::of(event).pair() else { return Ok(None) };
     // Mixpanel's own library links ids by an event of its own, not by its updates of people.
     if beacon_format::is_from(event, beacon::CLIENT)
@@ -209,17 +209,17 @@ fn link(
                 is_link: false,
             }))
         }
-        MixpanelIdMerge::Original => Err(MappingRefusal::Dead("merge_needs_service_account")),
+        MixpanelIdMerge::Original => Err(Outcome::dead("merge_needs_service_account")),
     }
 }
 
 fn group(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
-) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
+) -> Result<Vec<MixpanelRecord>, Outcome> {
     let ids = profiles::group_ids(event, settings);
     if ids.is_empty() {
-        return Err(MappingRefusal::Dead("missing_group_id"));
+        return Err(Outcome::dead("missing_group_id"));
     }
     let mut steps = Vec::new();
     if has_identity(event) {
@@ -234,23 +234,23 @@ fn group(
             is_link: false,
         }));
     }
-    if steps.is_empty() { Err(MappingRefusal::Skip("nothing_to_say")) } else { Ok(steps) }
+    if steps.is_empty() { Err(Outcome::skipped("nothing_to_say")) } else { Ok(steps) }
 }
 
 fn alias(
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
-) -> Result<Vec<MixpanelRecord>, MappingRefusal> {
+) -> Result<Vec<MixpanelRecord>, Outcome> {
     if settings.id_merge == MixpanelIdMerge::Simplified {
-        return Err(MappingRefusal::Skip("no_aliases"));
+        return Err(Outcome::skipped("no_aliases"));
     }
     let ids = MixpanelIds::of(event);
     let previous = event.event.previous_id.as_deref().filter(|id| identity::is_allowed(id));
     let (Some(user), Some(previous)) = (ids.user, previous.or(ids.device)) else {
-        return Err(MappingRefusal::Dead("no_identity"));
+        return Err(Outcome::dead("no_identity"));
     };
     if user == previous {
-        return Err(MappingRefusal::Dead("alias_of_itself"));
+        return Err(Outcome::dead("alias_of_itself"));
     }
     let record = identity_event("$create_alias", |fields| {
         fields.put("distinct_id", previous);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::plan::MixpanelEndpoint;
-use crate::{Outcome, OutcomeReason, ReplyStatus, VendorCallError, VendorReply, classify_reply};
+use crate::{Outcome, OutcomeReason, VendorCallError, VendorReply, classify_reply};
 
 /// The most characters of the vendor's message in a reason.
 const MAX_DETAIL_CHARS: usize = 300;
@@ -33,13 +33,13 @@ pub(super) fn read(
 ) -> MixpanelCallOutcome {
     let body = result.as_ref().ok().and_then(VendorReply::json);
     match classify_reply(result, now) {
-        ReplyStatus::Accepted => match body.as_ref().and_then(error_in_body) {
+        Outcome::Delivered => match body.as_ref().and_then(error_in_body) {
             Some(objection) => {
                 MixpanelCallOutcome::Refused(OutcomeReason::detailed("rejected", objection))
             }
             None => MixpanelCallOutcome::Taken(Vec::new()),
         },
-        ReplyStatus::Refused(reason) => {
+        Outcome::Refused(reason) => {
             let status = result.as_ref().map_or(StatusCode::OK, |reply| reply.status);
             if path == MixpanelEndpoint::Import && status == StatusCode::BAD_REQUEST {
                 let failed = body.as_ref().map(|body| failed_records(body, insert_ids));
@@ -52,7 +52,7 @@ pub(super) fn read(
             let said = body.as_ref().and_then(error_text);
             MixpanelCallOutcome::Refused(with_message(code, reason.detail, said))
         }
-        ReplyStatus::Unauthorised(reason) => {
+        Outcome::Unauthorised(reason) => {
             let said = body.as_ref().and_then(error_text);
             MixpanelCallOutcome::Closed(Outcome::Unauthorised(with_message(
                 reason.code,
@@ -60,9 +60,7 @@ pub(super) fn read(
                 said,
             )))
         }
-        ReplyStatus::Retry { reason, after } => {
-            MixpanelCallOutcome::Closed(Outcome::Retry { reason, after })
-        }
+        outcome => MixpanelCallOutcome::Closed(outcome),
     }
 }
 

@@ -7,6 +7,7 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::OutcomeReason;
 use crate::test_support::{self, CannedReplies, event, now};
 
 const TOKEN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
@@ -194,10 +195,10 @@ async fn events_after_a_failed_call_of_a_visitor_are_not_sent() {
 #[test]
 fn times_that_mixpanel_rejects_are_dead_at_admission() {
     for (timestamp, expected) in [
-        ("1970-12-31T23:59:59Z", Admission::Dead(OutcomeReason::new("too_old"))),
-        ("1971-01-01T00:00:00Z", Admission::Send),
-        ("2026-11-23T13:00:00Z", Admission::Send),
-        ("2026-11-23T13:00:01Z", Admission::Dead(OutcomeReason::new("in_the_future"))),
+        ("1970-12-31T23:59:59Z", Err(Outcome::dead("too_old"))),
+        ("1971-01-01T00:00:00Z", Ok(())),
+        ("2026-11-23T13:00:00Z", Ok(())),
+        ("2026-11-23T13:00:01Z", Err(Outcome::dead("in_the_future"))),
     ] {
         let event = event(json!({ "event": "Clicked", "timestamp": timestamp }));
         assert_eq!(mixpanel("").admit_event(&event, now()), expected, "{timestamp}");

@@ -160,7 +160,7 @@ impl VendorAudience for TikTokAudiences {
 
 /// Returns the outcome of a call: the code in the reply's body counts before its status.
 fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Outcome {
-    let judged = classify_reply(result, now).outcome();
+    let judged = classify_reply(result, now);
     let Ok(reply) = result else { return judged };
     let body = reply.json().unwrap_or_default();
     let said = body.get("message").and_then(Value::as_str).unwrap_or_default();

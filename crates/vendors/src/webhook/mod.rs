@@ -27,8 +27,8 @@ use sha2::{Digest, Sha256};
 
 use self::settings::WebhookSettings;
 use super::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, ReplyStatus,
-    Vendor, VendorCall, classify_reply,
+    BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, Vendor, VendorCall,
+    classify_reply,
 };
 use tagway_core::event::{EnrichedEvent, Event, JsonObject};
 use tagway_settings::SecretString;
@@ -73,8 +73,8 @@ impl Destination for WebhookDestination {
         self.settings.secrets()
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Send
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Ok(())
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
@@ -88,7 +88,7 @@ impl Destination for WebhookDestination {
                     // The convention: 410 means "do not send here again". A person must act.
                     Outcome::Unauthorised(OutcomeReason::detailed("endpoint_gone", "HTTP 410"))
                 } else {
-                    ReplyStatus::outcome(classify_reply(&result, call.now()))
+                    classify_reply(&result, call.now())
                 }
             }
             Err(error) => {

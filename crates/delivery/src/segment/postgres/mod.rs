@@ -4,6 +4,7 @@
 pub(super) mod dialect;
 mod leadership;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +14,15 @@ use deadpool_postgres::Object;
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use self::dialect::bound;
 use self::leadership::SegmentLeadership;
 use super::sql::{SqlStatement, compile};
 use super::statements::{self, to_postgres_parameters};
 use super::{
-    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
-    SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary,
+    MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
+    RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
     SegmentStore,
 };
 use tagway_storage::journal::SiteId;
@@ -107,17 +109,69 @@ impl PostgresSegmentStore {
         }
     }
 
+    /// Runs a statement in SQLite's form, and reads its rows.
+    pub(super) async fn query<T>(
+        &self,
+        statement: impl Into<Cow<'static, str>>,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: fn(&Row) -> Result<T, PostgresError>,
+    ) -> Result<Vec<T>, SegmentError> {
+        let statement = statement.into();
+        let reading = async {
+            let client = self.database.client().await?;
+            let text = to_postgres_parameters(&statement);
+            let prepared = match statement {
+                Cow::Borrowed(_) => client.prepare_cached(&text).await?,
+                // Used once: the cache has no bound.
+                Cow::Owned(_) => client.prepare(&text).await?,
+            };
+            client.query(&prepared, parameters).await?.iter().map(read).collect()
+        };
+        Ok(self.database.with_timeout(reading).await?)
+    }
+
+    /// Runs a statement that returns one row, and reads it.
+    pub(super) async fn query_one<T>(
+        &self,
+        statement: impl Into<Cow<'static, str>>,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: fn(&Row) -> Result<T, PostgresError>,
+    ) -> Result<T, SegmentError> {
+        let rows = self.query(statement, parameters, read).await?;
+        Ok(rows.into_iter().next().ok_or(PostgresError::Incomplete)?)
+    }
+
+    /// Runs a statement that changes rows, and returns their number.
+    pub(super) async fn execute(
+        &self,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, SegmentError> {
+        let changing = async {
+            let client = self.database.client().await?;
+            let statement = client.prepare_cached(&to_postgres_parameters(statement)).await?;
+            Ok(client.execute(&statement, parameters).await?)
+        };
+        Ok(self.database.with_timeout(changing).await?)
+    }
+
+    /// Returns the number of a site in the shared database.
+    pub(super) async fn site_number(&self, site: SiteId) -> Result<i64, SegmentError> {
+        let asking = async {
+            let client = self.database.client().await?;
+            self.database.site(&client, site.0).await
+        };
+        Ok(self.database.with_timeout(asking).await?)
+    }
+
     async fn select(
         &self,
-        (site, of): (SiteId, Option<Vec<ProfileId>>),
-        rule: &SegmentRule,
-        by: MembershipUnit,
-        now_ms: i64,
+        site: SiteId,
+        evaluation: &RuleEvaluation,
     ) -> Result<ProfileBitSet, PostgresError> {
         let client = self.database.client().await?;
         let number = self.database.site(&client, site.0).await?;
-        let statement =
-            compile(rule, by, (number, of.as_deref()), now_ms, &dialect::PostgresDialect);
+        let statement = compile(evaluation, number, &dialect::PostgresDialect);
         let mut asking = LongQueryConnection(Some(client));
         let members = asking.members(&statement, self.evaluate_time).await?;
         asking.0.take();
@@ -172,14 +226,8 @@ impl Drop for LongQueryConnection {
 impl SegmentStore for PostgresSegmentStore {
     async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
         self.ensure_leader().await?;
-        let asking = async {
-            let client = self.database.client().await?;
-            let number = self.database.site(&client, site.0).await?;
-            let statement =
-                client.prepare_cached(&to_postgres_parameters(statements::SELECT_SEGMENTS)).await?;
-            client.query(&statement, &[&number]).await?.iter().map(read_segment_record).collect()
-        };
-        Ok(self.database.with_timeout(asking).await?)
+        let number = self.site_number(site).await?;
+        self.query(statements::SELECT_SEGMENTS, &[&number], read_segment_record).await
     }
 
     async fn begin_run(
@@ -189,26 +237,20 @@ impl SegmentStore for PostgresSegmentStore {
         now_ms: i64,
     ) -> Result<(SegmentId, i64), SegmentError> {
         self.ensure_leader().await?;
-        let beginning = async {
-            let client = self.database.client().await?;
-            let number = self.database.site(&client, site.0).await?;
-            let statement =
-                client.prepare_cached(&to_postgres_parameters(statements::BEGIN_RUN)).await?;
-            let row = client.query_one(&statement, &[&number, &encoded(name), &now_ms]).await?;
+        let (number, name) = (self.site_number(site).await?, encoded(name));
+        let parameters: [&(dyn ToSql + Sync); 3] = [&number, &name, &now_ms];
+        self.query_one(statements::BEGIN_RUN, &parameters, |row| {
             Ok((SegmentId(row.try_get(0)?), row.try_get(1)?))
-        };
-        Ok(self.database.with_timeout(beginning).await?)
+        })
+        .await
     }
 
-    async fn evaluate_profiles(
+    async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError> {
-        let selected = self.select((site, of), &rule, by, now_ms);
+        let selected = self.select(site, &evaluation);
         let found = tokio::time::timeout(self.evaluate_time, selected).await;
         match found.map_err(|_elapsed| SegmentError::TooSlow)? {
             Err(error) if error.is_too_slow() => Err(SegmentError::TooSlow),
@@ -220,45 +262,13 @@ impl SegmentStore for PostgresSegmentStore {
         &self,
         segment: SegmentId,
         which: MembershipFilter,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError> {
-        let (state, since): (Option<i64>, Option<i64>) = match which {
-            MembershipFilter::All => (None, None),
-            MembershipFilter::Members => (Some(1), None),
-            MembershipFilter::ChangedAt(since) => (None, Some(since)),
-        };
-        let reading = async {
-            let client = self.database.client().await?;
-            let statement = client
-                .prepare_cached(&to_postgres_parameters(statements::SELECT_MEMBERSHIPS))
-                .await?;
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-                [&segment.0, &after.0, &state, &since, &rows_of(limit)];
-            client.query(&statement, &parameters).await?.iter().map(membership).collect()
-        };
-        Ok(self.database.with_timeout(reading).await?)
-    }
-
-    async fn memberships_of(
-        &self,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<MembershipPage, SegmentError> {
-        let reading = async {
-            let client = self.database.client().await?;
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_MEMBERSHIPS,
-                "profile",
-                &profiles,
-            );
-            let statement = client.prepare(&to_postgres_parameters(&text)).await?;
-            let none: Option<i64> = None;
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-                [&segment.0, &i64::MIN, &none, &none, &rows_of(profiles.len())];
-            client.query(&statement, &parameters).await?.iter().map(membership).collect()
-        };
-        Ok(self.database.with_timeout(reading).await?)
+        let (state, since) = which.parameters();
+        let statement = of.restrict(statements::SELECT_MEMBERSHIPS, "profile");
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&segment.0, &of.after(), &state, &since, &of.limit()];
+        self.query(statement, &parameters, membership).await
     }
 
     async fn change(
@@ -302,14 +312,8 @@ impl SegmentStore for PostgresSegmentStore {
 
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
         self.ensure_leader().await?;
-        let counting = async {
-            let client = self.database.client().await?;
-            let counted =
-                format!("SELECT ({})::bigint", to_postgres_parameters(statements::COUNT_MEMBERS));
-            let counted = client.prepare_cached(&counted).await?;
-            Ok(client.query_one(&counted, &[&segment.0]).await?.try_get(0)?)
-        };
-        Ok(count(self.database.with_timeout(counting).await?))
+        let size = |row: &Row| Ok(count(row.try_get(0)?));
+        self.query_one(statements::COUNT_MEMBERS, &[&segment.0], size).await
     }
 
     async fn end_run(
@@ -319,24 +323,13 @@ impl SegmentStore for PostgresSegmentStore {
         took_ms: i64,
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError> {
-        let ending = async {
-            let client = self.database.client().await?;
-            // PostgreSQL returns sums of whole numbers as decimal ones.
-            let counted = format!(
-                "SELECT a::bigint, b::bigint, c::bigint FROM ({}) AS counted (a, b, c)",
-                to_postgres_parameters(statements::COUNT_CHANGES)
-            );
-            let counted = client.prepare_cached(&counted).await?;
-            let row = client.query_one(&counted, &[&segment.0, &at_ms]).await?;
-            let ended = client.prepare_cached(&to_postgres_parameters(statements::END_RUN)).await?;
-            let (size, added, removed): (i64, i64, i64) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-                [&segment.0, &at_ms, &took_ms, &size, &added, &removed, &fingerprint];
-            client.execute(&ended, &parameters).await?;
-            Ok((count(size), count(added), count(removed)))
-        };
-        let (size, added, removed) = self.database.with_timeout(ending).await?;
+        let sizes = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let (size, added, removed): (i64, i64, i64) =
+            self.query_one(statements::COUNT_CHANGES, &[&segment.0, &at_ms], sizes).await?;
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&segment.0, &at_ms, &took_ms, &size, &added, &removed, &fingerprint];
+        self.execute(statements::END_RUN, &parameters).await?;
+        let (size, added, removed) = (count(size), count(added), count(removed));
         Ok(SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint })
     }
 
@@ -345,25 +338,17 @@ impl SegmentStore for PostgresSegmentStore {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
         let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
-        let reading = async {
-            let client = self.database.client().await?;
-            let statement = client
-                .prepare_cached(
-                    "SELECT p.id, p.user_id, p.traits
-                     FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
-                     JOIN profiles p ON p.id = w.id ORDER BY w.n",
-                )
-                .await?;
-            let person = |row: &Row| {
-                let profile: i64 = row.try_get(0)?;
-                let user_id = row.try_get::<_, Option<String>>(1)?.map(decoded);
-                let traits: Value = serde_json::from_str(row.try_get(2)?).unwrap_or_default();
-                let shown = json!({ "profile": profile, "user_id": user_id, "traits": traits });
-                Ok((ProfileId(profile), shown))
-            };
-            client.query(&statement, &[&numbers]).await?.iter().map(person).collect()
+        let statement = "SELECT p.id, p.user_id, p.traits
+             FROM unnest(?1::bigint[]) WITH ORDINALITY AS w (id, n)
+             JOIN profiles p ON p.id = w.id ORDER BY w.n";
+        let person = |row: &Row| {
+            let profile: i64 = row.try_get(0)?;
+            let user_id = row.try_get::<_, Option<String>>(1)?.map(decoded);
+            let traits: Value = serde_json::from_str(row.try_get(2)?).unwrap_or_default();
+            let shown = json!({ "profile": profile, "user_id": user_id, "traits": traits });
+            Ok((ProfileId(profile), shown))
         };
-        Ok(self.database.with_timeout(reading).await?)
+        self.query(statement, &[&numbers], person).await
     }
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
@@ -374,20 +359,16 @@ impl SegmentStore for PostgresSegmentStore {
             let fewer = transaction
                 .prepare_cached(&to_postgres_parameters(statements::DELETE_SOME_MEMBERSHIPS))
                 .await?;
-            let removed = transaction.execute(&fewer, &[&segment.0, &rows_of(limit)]).await?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let removed = transaction.execute(&fewer, &[&segment.0, &limit]).await?;
             for statement in [statements::DELETE_EMPTY_SYNCS, statements::DELETE_SEGMENT] {
                 transaction.execute(&to_postgres_parameters(statement), &[&segment.0]).await?;
             }
             transaction.commit().await?;
-            Ok(removed < u64::try_from(limit).unwrap_or(u64::MAX))
+            Ok(removed < limit.unsigned_abs())
         };
         Ok(self.database.with_timeout(removing).await?)
     }
-}
-
-/// Converts a number of rows for a parameter.
-pub(super) fn rows_of(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// Converts a number of rows from a result.

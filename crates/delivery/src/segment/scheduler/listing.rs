@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::super::counters::RuleCounterProgress;
 use super::super::sync::{SyncManager, SyncOverview};
-use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary};
-use super::{SegmentScheduler, SiteSegments};
+use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary, SiteSegments};
+use super::SegmentScheduler;
 use tagway_core::metrics::SharedName;
 
 /// A segment as operators see it. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct SegmentOverview {
     /// The site's name.
     #[schema(value_type = String)]
@@ -113,17 +113,10 @@ impl SegmentScheduler {
             site: site.name.clone(),
             by: MembershipUnit::default().name(),
             schedule: "removed".to_owned(),
-            rule: Value::Null,
-            destinations: Vec::new(),
             syncs,
-            is_running: false,
-            members: 0,
             ran: known.iter().find(|it| *it.name == *name).and_then(|it| it.last_run.clone()),
             name,
-            due_ms: None,
-            counting: None,
-            is_set_aside: false,
-            uncounted: Vec::new(),
+            ..SegmentOverview::default()
         });
         listed.collect()
     }

@@ -23,8 +23,9 @@ use super::run::SegmentRun;
 use super::schedule::delay_ms;
 use super::sync::SyncManager;
 use super::{
-    MembershipFilter, MembershipUnit, SegmentError, SegmentId, SegmentMembership, SegmentRecord,
-    SegmentRule, SegmentRunSummary, SegmentSettings, SegmentStore, SegmentationSettings,
+    MembershipFilter, MembershipUnit, ProfileSelection, RuleEvaluation, SegmentError, SegmentId,
+    SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary, SegmentSettings,
+    SegmentStore, SegmentationSettings, SiteSegments,
 };
 use tagway_core::clock::SharedClock;
 use tagway_core::metrics::{Metrics, SegmentLabels, SegmentRunLabels, SharedName};
@@ -43,17 +44,6 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 
 /// The interval of checks for counters that a rule waits for.
 const FILLING_PAUSE: Duration = Duration::from_secs(1);
-
-/// The segments of one site, with its number and name.
-#[derive(Clone, Debug)]
-pub struct SiteSegments {
-    /// The site's number.
-    pub id: SiteId,
-    /// The site's name.
-    pub name: SharedName,
-    /// The site's segments.
-    pub segments: Vec<Arc<SegmentSettings>>,
-}
 
 /// The scheduler of the segments of all sites.
 pub struct SegmentScheduler {
@@ -313,7 +303,7 @@ impl SegmentScheduler {
         let now_ms = self.clock.now().as_millisecond();
         let run =
             SegmentRun { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
-        let result = self.guarded((site, segment), true, run.run(now_ms)).await;
+        let result = self.guarded(site, segment, true, run.run(now_ms)).await;
         self.log_uncounted(site, segment).await;
         let labels = labels(site, &segment.name);
         let code = match &result {
@@ -363,7 +353,8 @@ impl SegmentScheduler {
         let _permit = self.previews.acquire().await.ok();
         let began = Instant::now();
         let now_ms = self.clock.now().as_millisecond();
-        let members = self.store.evaluate(site, rule, by, now_ms).await?;
+        let evaluation = RuleEvaluation { rule, unit: by, now_ms, only: None };
+        let members = self.store.evaluate(site, evaluation).await?;
         let every = members.len() / (sample.max(1) as u64) + 1;
         let every = usize::try_from(every).unwrap_or(usize::MAX);
         let chosen = members.after(i64::MIN).step_by(every).take(sample).map(ProfileId);
@@ -407,15 +398,14 @@ impl SegmentScheduler {
     /// be configured. Returns their number.
     pub async fn forget(
         &self,
-        (site, segment): (&str, &str),
+        site: &str,
+        segment: &str,
         destination: &str,
     ) -> Result<u64, SegmentError> {
         let site = self.site(site)?;
-        let known = self.store.list_segments(site.id).await?;
-        let known = known.into_iter().find(|known| known.name == segment);
-        let known = known.ok_or(SegmentError::Unknown)?;
+        let known = self.record(&site, segment).await?.ok_or(SegmentError::Unknown)?;
         let syncs = self.syncs.as_ref().ok_or(SegmentError::NothingSynced)?;
-        let people = syncs.forget((&site.name, known.id), segment, destination).await;
+        let people = syncs.forget(&site.name, &known, destination).await;
         // A deleted segment may now have no rows left, and can be removed.
         self.changed.notify_one();
         people
@@ -424,16 +414,14 @@ impl SegmentScheduler {
     /// Returns some members after `after`, or, with `changed`, some of those who joined or left at the last run.
     pub async fn page(
         &self,
-        (site, segment): (&str, &str),
+        site: &str,
+        segment: &str,
         changed: bool,
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<MemberListing>, SegmentError> {
         let (site, segment) = self.find(site, segment)?;
-        let known = self.store.list_segments(site.id).await?;
-        let Some(known) = known.into_iter().find(|known| *known.name == *segment.name) else {
-            return Ok(Vec::new());
-        };
+        let Some(known) = self.record(&site, &segment.name).await? else { return Ok(Vec::new()) };
         let which = match (changed, &known.last_run) {
             (false, _) => MembershipFilter::Members,
             (true, None) => return Ok(Vec::new()),
@@ -449,7 +437,7 @@ impl SegmentScheduler {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<MemberListing>, SegmentError> {
-        let page = self.store.page(segment, which, after, limit).await?;
+        let page = self.store.page(segment, which, ProfileSelection::After(after, limit)).await?;
         let people = self.store.people(page.iter().map(|it| it.profile).collect()).await?;
         let mut people: BTreeMap<ProfileId, Value> = people.into_iter().collect();
         let shown = page.into_iter().map(|it| {
@@ -457,6 +445,16 @@ impl SegmentScheduler {
             (it, person)
         });
         Ok(shown.collect())
+    }
+
+    /// Returns the store's record of a segment, if it was ever run.
+    async fn record(
+        &self,
+        site: &SiteSegments,
+        segment: &str,
+    ) -> Result<Option<SegmentRecord>, SegmentError> {
+        let known = self.store.list_segments(site.id).await?;
+        Ok(known.into_iter().find(|known| known.name == segment))
     }
 
     fn site(&self, name: &str) -> Result<SiteSegments, SegmentError> {

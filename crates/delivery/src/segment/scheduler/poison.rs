@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::super::{SegmentError, SegmentSettings};
-use super::{SegmentScheduler, SiteSegments};
+use super::super::{SegmentError, SegmentSettings, SiteSegments};
+use super::SegmentScheduler;
 use tagway_core::metrics::PoisonLabels;
 use tagway_storage::journal::{PoisonGuard, ReaderGuard};
 
@@ -58,7 +58,8 @@ impl SegmentScheduler {
     /// suspected.
     pub(super) async fn guarded<T>(
         &self,
-        (site, segment): (&SiteSegments, &SegmentSettings),
+        site: &SiteSegments,
+        segment: &SegmentSettings,
         always: bool,
         work: impl Future<Output = Result<T, SegmentError>>,
     ) -> Result<T, SegmentError> {

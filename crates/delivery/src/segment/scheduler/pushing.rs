@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::schedule::SegmentSchedule;
 use super::super::{
-    MembershipChange, MembershipUnit, SegmentError, SegmentRecord, SegmentSettings,
+    MembershipChange, MembershipFilter, MembershipUnit, ProfileSelection, RuleEvaluation,
+    SegmentError, SegmentRecord, SegmentSettings, SiteSegments,
 };
-use super::{SegmentScheduler, SiteSegments, is_filled, labels};
+use super::{SegmentScheduler, is_filled, labels};
 use tagway_storage::profile::ProfileId;
 
 impl SegmentScheduler {
@@ -59,7 +60,7 @@ impl SegmentScheduler {
         for segment in segments {
             if is_filled(&segment.rule, counters.as_deref()) && !self.is_disabled(site, segment) {
                 let push = self.push(site, segment, people);
-                self.guarded((site, segment), false, push).await?;
+                self.guarded(site, segment, false, push).await?;
             }
         }
         Ok(())
@@ -73,15 +74,15 @@ impl SegmentScheduler {
         people: &[ProfileId],
     ) -> Result<(), SegmentError> {
         let _turn = self.run_lock.lock().await;
-        let known = self.store.list_segments(site.id).await?;
-        let known = known.into_iter().find(|known| *known.name == *segment.name);
+        let known = self.record(site, &segment.name).await?;
         // A segment whose rule is to run anew evaluates everyone soon.
         let Some(known) = known.filter(|known| is_settled(known, segment)) else { return Ok(()) };
         let now_ms = self.clock.now().as_millisecond();
-        let (rule, of) = (Arc::new(segment.rule.clone()), people.to_vec());
-        let members =
-            self.store.evaluate_profiles(site.id, rule, segment.unit, now_ms, Some(of)).await?;
-        let page = self.store.memberships_of(known.id, people.to_vec()).await?;
+        let (rule, only) = (Arc::new(segment.rule.clone()), Some(people.to_vec()));
+        let evaluation = RuleEvaluation { rule, unit: segment.unit, now_ms, only };
+        let members = self.store.evaluate(site.id, evaluation).await?;
+        let of = ProfileSelection::These(people.to_vec());
+        let page = self.store.page(known.id, MembershipFilter::All, of).await?;
         let was = |profile: ProfileId| page.iter().any(|it| it.profile == profile && it.is_member);
         let mut changes = Vec::new();
         for profile in people.iter().copied() {

@@ -1,7 +1,7 @@
 //! Events in rules under whose names nothing was counted.
 
-use super::super::{SegmentError, SegmentSettings};
-use super::{SegmentScheduler, SiteSegments, labels};
+use super::super::{SegmentError, SegmentSettings, SiteSegments};
+use super::{SegmentScheduler, labels};
 
 impl SegmentScheduler {
     /// Returns the names of events in the rule under which nothing was counted: no such event occurred since the

@@ -3,12 +3,13 @@
 pub(super) mod dialect;
 mod query_cancel;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, Params, Row, ToSql, params_from_iter};
 use serde_json::{Value, json};
 
 use self::dialect::SqliteDialect;
@@ -16,8 +17,8 @@ use self::query_cancel::QueryCancelGuard;
 use super::sql::{SqlParameter, SqlStatement, compile};
 use super::statements;
 use super::{
-    MembershipChange, MembershipFilter, MembershipPage, MembershipUnit, ProfileBitSet,
-    SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRule, SegmentRunSummary,
+    MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
+    RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
     SegmentStore,
 };
 use tagway_storage::journal::SiteId;
@@ -87,16 +88,49 @@ impl SqliteSegmentStore {
     pub(super) fn store(&self) -> &SqliteStore {
         &self.store
     }
+
+    /// Runs a statement, and reads its rows.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        statement: impl Into<Cow<'static, str>>,
+        parameters: impl Params + Send + 'static,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, SegmentError> {
+        let statement = statement.into();
+        let rows = self.store.read(move |c| match statement {
+            Cow::Borrowed(text) => c.prepare_cached(text)?.query_map(parameters, read)?.collect(),
+            Cow::Owned(text) => c.prepare(&text)?.query_map(parameters, read)?.collect(),
+        });
+        Ok(rows.await?)
+    }
+
+    /// Runs a statement that returns one row, and reads it.
+    pub(super) async fn query_one<T: Send + 'static>(
+        &self,
+        statement: &'static str,
+        parameters: impl Params + Send + 'static,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, SegmentError> {
+        let row =
+            self.store.read(move |c| c.prepare_cached(statement)?.query_row(parameters, read));
+        Ok(row.await?)
+    }
+
+    /// Runs a statement that changes rows; durable when it returns.
+    pub(super) async fn execute_durably(
+        &self,
+        statement: &'static str,
+        parameters: impl Params + Send + 'static,
+    ) -> Result<(), SegmentError> {
+        self.store.write_durably(move |c| c.execute(statement, parameters)).await?;
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl SegmentStore for SqliteSegmentStore {
     async fn list_segments(&self, site: SiteId) -> Result<Vec<SegmentRecord>, SegmentError> {
-        let known = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(statements::SELECT_SEGMENTS)?;
-            statement.query_map([site.0], read_segment_record)?.collect()
-        });
-        Ok(known.await?)
+        self.query(statements::SELECT_SEGMENTS, [site.0], read_segment_record).await
     }
 
     async fn begin_run(
@@ -114,19 +148,15 @@ impl SegmentStore for SqliteSegmentStore {
         Ok(begun.await?)
     }
 
-    async fn evaluate_profiles(
+    async fn evaluate(
         &self,
         site: SiteId,
-        rule: Arc<SegmentRule>,
-        by: MembershipUnit,
-        now_ms: i64,
-        of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError> {
         let asking = QueryCancelGuard::default();
         let asked = asking.state.clone();
         let found = self.store.read(move |c| {
-            let statement =
-                compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &SqliteDialect);
+            let statement = compile(&evaluation, site.0.into(), &SqliteDialect);
             asked.run_query(c, || members(c, &statement))
         });
         // Dropped, the query ends on its thread as well.
@@ -138,38 +168,12 @@ impl SegmentStore for SqliteSegmentStore {
         &self,
         segment: SegmentId,
         which: MembershipFilter,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError> {
-        let page = self.store.read(move |c| {
-            let (state, since) = match which {
-                MembershipFilter::All => (None, None),
-                MembershipFilter::Members => (Some(1), None),
-                MembershipFilter::ChangedAt(since) => (None, Some(since)),
-            };
-            let mut statement = c.prepare_cached(statements::SELECT_MEMBERSHIPS)?;
-            statement.query_map((segment.0, after.0, state, since, limit), membership)?.collect()
-        });
-        Ok(page.await?)
-    }
-
-    async fn memberships_of(
-        &self,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<MembershipPage, SegmentError> {
-        let page = self.store.read(move |c| {
-            let none: Option<i64> = None;
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_MEMBERSHIPS,
-                "profile",
-                &profiles,
-            );
-            let mut statement = c.prepare(&text)?;
-            let asked = (segment.0, i64::MIN, none, none, profiles.len());
-            statement.query_map(asked, membership)?.collect()
-        });
-        Ok(page.await?)
+        let (state, since) = which.parameters();
+        let statement = of.restrict(statements::SELECT_MEMBERSHIPS, "profile");
+        let parameters = (segment.0, of.after(), state, since, of.limit());
+        self.query(statement, parameters, membership).await
     }
 
     async fn change(
@@ -198,10 +202,7 @@ impl SegmentStore for SqliteSegmentStore {
     }
 
     async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
-        let counted = self.store.read(move |c| {
-            c.prepare_cached(statements::COUNT_MEMBERS)?.query_row([segment.0], |row| row.get(0))
-        });
-        Ok(counted.await?)
+        self.query_one(statements::COUNT_MEMBERS, [segment.0], |row| row.get(0)).await
     }
 
     async fn end_run(
@@ -212,46 +213,28 @@ impl SegmentStore for SqliteSegmentStore {
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError> {
         // Counted outside the writer: no other task changes memberships meanwhile.
-        let counted = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(statements::COUNT_CHANGES)?;
-            statement.query_row((segment.0, at_ms), |row| {
-                Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
-            })
-        });
-        let (size, added, removed) = counted.await?;
-        let ran = SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint };
-        let noted = ran.clone();
-        let ended = self.store.write_durably(move |c| {
-            c.execute(
-                statements::END_RUN,
-                (segment.0, at_ms, took_ms, size, added, removed, noted.fingerprint),
-            )
-        });
-        ended.await?;
-        Ok(ran)
+        let sizes = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let counting = self.query_one(statements::COUNT_CHANGES, (segment.0, at_ms), sizes);
+        let (size, added, removed): (u64, u64, u64) = counting.await?;
+        let parameters = (segment.0, at_ms, took_ms, size, added, removed, fingerprint.clone());
+        self.execute_durably(statements::END_RUN, parameters).await?;
+        Ok(SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint })
     }
 
     async fn people(
         &self,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
-        let people = self.store.read(move |c| {
-            let mut statement =
-                c.prepare_cached("SELECT user_id, traits FROM profiles WHERE id = ?")?;
-            let mut people = Vec::new();
-            for profile in profiles {
-                let person = statement.query_row([profile.0], |row| {
-                    let traits = row.get_ref(1)?.as_str()?;
-                    // Only the profiles write it; a damaged row shows nothing.
-                    let traits: Value = serde_json::from_str(traits).unwrap_or_default();
-                    let user_id: Option<String> = row.get(0)?;
-                    Ok(json!({ "profile": profile.0, "user_id": user_id, "traits": traits }))
-                });
-                people.extend(person.optional()?.map(|person| (profile, person)));
-            }
-            Ok(people)
-        });
-        Ok(people.await?)
+        let statement = "SELECT p.id, p.user_id, p.traits
+             FROM json_each(?1) w CROSS JOIN profiles p ON p.id = w.value ORDER BY w.key";
+        self.query(statement, [json_array(&profiles)], |row| {
+            let (profile, user_id): (i64, Option<String>) = (row.get(0)?, row.get(1)?);
+            // Only the profiles write it; a damaged row shows nothing.
+            let traits: Value = serde_json::from_str(row.get_ref(2)?.as_str()?).unwrap_or_default();
+            let person = json!({ "profile": profile, "user_id": user_id, "traits": traits });
+            Ok((ProfileId(profile), person))
+        })
+        .await
     }
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
@@ -263,6 +246,12 @@ impl SegmentStore for SqliteSegmentStore {
         });
         Ok(removed.await?)
     }
+}
+
+/// Returns the profiles' numbers as a statement's parameter, for `json_each`.
+pub(super) fn json_array(profiles: &[ProfileId]) -> String {
+    let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
+    format!("[{}]", numbers.join(","))
 }
 
 fn read_segment_record(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {

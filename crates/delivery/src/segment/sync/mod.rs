@@ -18,21 +18,26 @@
 //! A destination without lists, and one that is to receive events, gets events of the journal that are for
 //! it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
 
+mod overview;
 mod person;
 mod postgres;
 mod sqlite;
+mod state;
 mod sync_manager;
 mod sync_run;
 mod task;
 #[cfg(test)]
 mod tests;
 
-pub use sync_manager::{SyncDependencies, SyncManager, SyncOverview, SyncState};
+pub use overview::SyncOverview;
+pub use state::{SyncState, SyncStatus, SyncedMemberChange};
+pub use sync_manager::SyncManager;
+pub use task::SyncDependencies;
 
 use async_trait::async_trait;
 
 use self::person::MemberProfile;
-use super::{SegmentError, SegmentId, SyncKind};
+use super::{ProfileSelection, SegmentError, SegmentId, SyncKind};
 use tagway_storage::journal::SiteId;
 use tagway_storage::profile::ProfileId;
 use tagway_vendors::audience::AudienceRow;
@@ -52,28 +57,6 @@ pub struct SyncRecord {
     pub synced: i64,
     /// The time when all rows were last checked against the profiles.
     pub checked: i64,
-}
-
-/// The state of a row that was sent to a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncStatus {
-    /// The call was about to be made, so it may have arrived.
-    Pending,
-    /// The destination has accepted it.
-    Confirmed,
-    /// The destination has it, and failed to remove it.
-    RemovalFailed,
-}
-
-impl SyncStatus {
-    /// Returns the status of a stored number.
-    fn of_number(number: i64) -> Self {
-        match number {
-            1 => Self::Confirmed,
-            2 => Self::RemovalFailed,
-            _ => Self::Pending,
-        }
-    }
 }
 
 /// The numbers of people at a destination.
@@ -104,19 +87,6 @@ pub struct SyncedMember {
     pub country: Option<String>,
 }
 
-/// A change of a synced row.
-#[derive(Clone, Debug)]
-pub enum SyncedMemberChange {
-    /// The row is about to be sent.
-    Pending(AudienceRow, i64),
-    /// The destination has accepted it.
-    Confirmed,
-    /// The destination has removed it, or never got it.
-    Removed,
-    /// The destination failed to remove it, so they may still be known there.
-    RemovalFailed,
-}
-
 /// Stores the rows sent to destinations, next to the memberships.
 #[async_trait]
 pub trait SyncStore: Send + Sync {
@@ -137,38 +107,21 @@ pub trait SyncStore: Send + Sync {
     /// Stores the vendor's name of the list; `None` deletes it, and all rows sent to it.
     async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
 
-    /// Returns the synced rows of profiles after `after`, in order, `limit` at most.
+    /// Returns the synced rows of these profiles.
     async fn synced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<Vec<SyncedMember>, SegmentError>;
 
-    /// Returns members after `after` without a confirmed row, and the time of their first row; in order.
+    /// Returns those of these profiles that are members without a confirmed row, and the time of their first
+    /// row.
     async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
-    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
-
-    /// Returns the synced rows of these profiles, at least one, in order.
-    async fn synced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<Vec<SyncedMember>, SegmentError>;
-
-    /// Returns those of these profiles, at least one, that are members without a confirmed row; in order.
-    async fn unsynced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
+        of: ProfileSelection,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
     /// Returns the current data of these people, in order, without those whose profile no longer exists.
@@ -182,7 +135,7 @@ pub trait SyncStore: Send + Sync {
     async fn record_member_changes(
         &self,
         sync: SyncId,
-        notes: Vec<(ProfileId, SyncedMemberChange)>,
+        changes: Vec<(ProfileId, SyncedMemberChange)>,
     ) -> Result<(), SegmentError>;
 
     /// Stores that the destination has received this run of the segment, and the time if all rows were

@@ -137,12 +137,13 @@ impl MemberIdentity {
         Ok(Self { user, device, consent, country })
     }
 
-    /// Builds the event of joining or leaving. A repetition has the same id.
+    /// Builds the event of joining or leaving. A repetition has the same `stay`, and so the same id.
     pub(super) fn event(
         self,
         segment: &str,
         destination: &str,
-        (stay, enters): (&str, bool),
+        stay: &str,
+        enters: bool,
         now: Timestamp,
     ) -> Result<Event, OutcomeReason> {
         let (name, way) = if enters { (ENTERED, "in") } else { (EXITED, "out") };

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use tokio_postgres::Row as DatabaseRow;
 use tokio_postgres::types::ToSql;
 
-use super::super::postgres::{PostgresSegmentStore, count, rows_of};
+use super::super::postgres::{PostgresSegmentStore, count};
 use super::super::statements::{self, to_postgres_parameters};
-use super::super::{SegmentError, SegmentId, SyncKind};
+use super::super::{ProfileSelection, SegmentError, SegmentId, SyncKind};
 use super::person::{MemberProfile, country};
 use super::{
     SyncId, SyncMemberCounts, SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange,
@@ -19,6 +19,16 @@ use tagway_vendors::audience::AudienceRow;
 /// The number of rows deleted in one transaction.
 const MAX_ROWS_DELETED_AT_ONCE: i64 = 5000;
 
+/// Selects the current data of people, each with their latest identities.
+const SELECT_MEMBER_PROFILES: &str = "SELECT p.id, p.user_id, p.traits, p.consent,
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'anonymous'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'email'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         p.place
+     FROM unnest(?1::bigint[]) WITH ORDINALITY AS w (id, n)
+     JOIN profiles p ON p.id = w.id WHERE p.site = ?2 ORDER BY w.n";
+
 #[async_trait]
 impl SyncStore for PostgresSegmentStore {
     async fn sync(
@@ -28,61 +38,38 @@ impl SyncStore for PostgresSegmentStore {
         kind: SyncKind,
     ) -> Result<SyncRecord, SegmentError> {
         self.ensure_leader().await?;
-        let asking = async {
-            let client = self.database().client().await?;
-            let key: [&(dyn ToSql + Sync); 3] = [&segment.0, &destination, &kind.name()];
-            client.execute(&to_postgres_parameters(statements::INSERT_SYNC), &key).await?;
-            let row =
-                client.query_one(&to_postgres_parameters(statements::SELECT_SYNC), &key).await?;
+        let key: [&(dyn ToSql + Sync); 3] = [&segment.0, &destination, &kind.name()];
+        self.execute(statements::INSERT_SYNC, &key).await?;
+        self.query_one(statements::SELECT_SYNC, &key, |row| {
             Ok(SyncRecord {
                 id: SyncId(row.try_get(0)?),
                 list: row.try_get(1)?,
                 synced: row.try_get(2)?,
                 checked: row.try_get(3)?,
             })
-        };
-        Ok(self.database().with_timeout(asking).await?)
+        })
+        .await
     }
 
     async fn synced_destinations(
         &self,
         segment: SegmentId,
     ) -> Result<Vec<(String, SyncKind)>, SegmentError> {
-        let asking = async {
-            let client = self.database().client().await?;
-            let heard = |row: &DatabaseRow| {
-                let kind = SyncKind::from_name(row.try_get(1)?).unwrap_or(SyncKind::List);
-                Ok((row.try_get(0)?, kind))
-            };
-            let rows = client
-                .query(
-                    &to_postgres_parameters(statements::SELECT_SYNCED_DESTINATIONS),
-                    &[&segment.0],
-                )
-                .await?;
-            rows.iter().map(heard).collect()
-        };
-        Ok(self.database().with_timeout(asking).await?)
+        self.query(statements::SELECT_SYNCED_DESTINATIONS, &[&segment.0], |row| {
+            let kind = SyncKind::from_name(row.try_get(1)?).unwrap_or(SyncKind::List);
+            Ok((row.try_get(0)?, kind))
+        })
+        .await
     }
 
     async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
-        let mut is_left = list.is_none();
-        while is_left {
-            let forgetting = async {
-                let client = self.database().client().await?;
-                let text = to_postgres_parameters(statements::DELETE_SOME_SYNCED_ROWS);
-                Ok(client.execute(&text, &[&sync.0, &MAX_ROWS_DELETED_AT_ONCE]).await?)
-            };
-            is_left = self.database().with_timeout(forgetting).await?
-                == MAX_ROWS_DELETED_AT_ONCE.unsigned_abs();
+        if list.is_none() {
+            let some: [&(dyn ToSql + Sync); 2] = [&sync.0, &MAX_ROWS_DELETED_AT_ONCE];
+            while self.execute(statements::DELETE_SOME_SYNCED_ROWS, &some).await?
+                == MAX_ROWS_DELETED_AT_ONCE.unsigned_abs()
+            {}
         }
-        let noting = async {
-            let client = self.database().client().await?;
-            Ok(client
-                .execute(&to_postgres_parameters(statements::UPDATE_LIST), &[&sync.0, &list])
-                .await?)
-        };
-        self.database().with_timeout(noting).await?;
+        self.execute(statements::UPDATE_LIST, &[&sync.0, &list]).await?;
         Ok(())
     }
 
@@ -90,88 +77,23 @@ impl SyncStore for PostgresSegmentStore {
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<Vec<SyncedMember>, SegmentError> {
-        let reading = async {
-            let client = self.database().client().await?;
-            let statement = client
-                .prepare_cached(&to_postgres_parameters(statements::SELECT_SYNCED_MEMBERS))
-                .await?;
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&sync.0, &segment.0, &after.0, &rows_of(limit)];
-            client.query(&statement, &parameters).await?.iter().map(read_synced_member).collect()
-        };
-        Ok(self.database().with_timeout(reading).await?)
+        let statement = of.restrict(statements::SELECT_SYNCED_MEMBERS, "t.profile");
+        let parameters: [&(dyn ToSql + Sync); 4] = [&sync.0, &segment.0, &of.after(), &of.limit()];
+        self.query(statement, &parameters, read_synced_member).await
     }
 
     async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let reading = async {
-            let client = self.database().client().await?;
-            let statement = client
-                .prepare_cached(&to_postgres_parameters(statements::SELECT_UNSYNCED_MEMBERS))
-                .await?;
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&sync.0, &segment.0, &after.0, &rows_of(limit)];
-            client.query(&statement, &parameters).await?.iter().map(read_unsynced_member).collect()
-        };
-        Ok(self.database().with_timeout(reading).await?)
-    }
-
-    async fn synced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<Vec<SyncedMember>, SegmentError> {
-        let reading = async {
-            let client = self.database().client().await?;
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_SYNCED_MEMBERS,
-                "t.profile",
-                &profiles,
-            );
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
-            client
-                .query(&to_postgres_parameters(&text), &parameters)
-                .await?
-                .iter()
-                .map(read_synced_member)
-                .collect()
-        };
-        Ok(self.database().with_timeout(reading).await?)
-    }
-
-    async fn unsynced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let reading = async {
-            let client = self.database().client().await?;
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_UNSYNCED_MEMBERS,
-                "m.profile",
-                &profiles,
-            );
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
-            client
-                .query(&to_postgres_parameters(&text), &parameters)
-                .await?
-                .iter()
-                .map(read_unsynced_member)
-                .collect()
-        };
-        Ok(self.database().with_timeout(reading).await?)
+        let statement = of.restrict(statements::SELECT_UNSYNCED_MEMBERS, "m.profile");
+        let parameters: [&(dyn ToSql + Sync); 4] = [&sync.0, &segment.0, &of.after(), &of.limit()];
+        let read = |row: &DatabaseRow| Ok((ProfileId(row.try_get(0)?), row.try_get(1)?));
+        self.query(statement, &parameters, read).await
     }
 
     async fn member_profiles(
@@ -180,91 +102,48 @@ impl SyncStore for PostgresSegmentStore {
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<MemberProfile>, SegmentError> {
         let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
-        let reading = async {
-            let client = self.database().client().await?;
-            let site = self.database().site(&client, site.0).await?;
-            let last = |kind: &str| {
-                format!(
-                    "(SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = '{kind}'
-                      ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1)"
-                )
-            };
-            let text = format!(
-                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}, p.place
-                 FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
-                 JOIN profiles p ON p.id = w.id WHERE p.site = $2 ORDER BY w.n",
-                last("anonymous"),
-                last("email")
-            );
-            let statement = client.prepare_cached(&text).await?;
-            let someone = |row: &DatabaseRow| {
-                let text = |column: usize| {
-                    row.try_get::<_, Option<String>>(column).map(|it| it.map(decoded))
-                };
-                Ok(MemberProfile {
-                    profile: row.try_get(0)?,
-                    user_id: text(1)?,
-                    traits: serde_json::from_str(row.try_get(2)?).unwrap_or_default(),
-                    consent: serde_json::from_str(row.try_get(3)?).unwrap_or_default(),
-                    anonymous_id: text(4)?,
-                    email: text(5)?,
-                    country: country(serde_json::from_str(row.try_get(6)?).unwrap_or_default()),
-                })
-            };
-            client.query(&statement, &[&numbers, &site]).await?.iter().map(someone).collect()
-        };
-        Ok(self.database().with_timeout(reading).await?)
+        let number = self.site_number(site).await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&numbers, &number];
+        self.query(SELECT_MEMBER_PROFILES, &parameters, read_member_profile).await
     }
 
     async fn record_member_changes(
         &self,
         sync: SyncId,
-        notes: Vec<(ProfileId, SyncedMemberChange)>,
+        changes: Vec<(ProfileId, SyncedMemberChange)>,
     ) -> Result<(), SegmentError> {
-        if notes.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        let noting = async {
+        let changing = async {
             let mut client = self.database().client().await?;
             let transaction = client.transaction().await?;
-            let telling = transaction
-                .prepare_cached(
-                    "INSERT INTO told (sync, profile, row, at, is_sure) VALUES ($1, $2, $3, $4, 0)
-                     ON CONFLICT (sync, profile)
-                     DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0",
-                )
-                .await?;
-            let told = transaction
-                .prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = $1 AND profile = $2")
-                .await?;
-            let untold = transaction
-                .prepare_cached("DELETE FROM told WHERE sync = $1 AND profile = $2")
-                .await?;
-            let stuck = transaction
-                .prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = $1 AND profile = $2")
-                .await?;
+            let prepare = async |statement| {
+                transaction.prepare_cached(&to_postgres_parameters(statement)).await
+            };
+            let insert = prepare(statements::INSERT_SYNCED_ROW).await?;
+            let update = prepare(statements::UPDATE_SYNCED_ROW).await?;
+            let delete = prepare(statements::DELETE_SYNCED_ROW).await?;
             // All sent before the first answer: several changes of one person stay in order.
-            let notes = notes.iter().map(async |(profile, note)| match note {
-                SyncedMemberChange::Pending(row, at) => {
-                    let parameters: [&(dyn ToSql + Sync); 4] =
-                        [&sync.0, &profile.0, &row.text(), at];
-                    transaction.execute(&telling, &parameters).await
-                }
-                SyncedMemberChange::Confirmed => {
-                    transaction.execute(&told, &[&sync.0, &profile.0]).await
-                }
-                SyncedMemberChange::Removed => {
-                    transaction.execute(&untold, &[&sync.0, &profile.0]).await
-                }
-                SyncedMemberChange::RemovalFailed => {
-                    transaction.execute(&stuck, &[&sync.0, &profile.0]).await
+            let changes = changes.iter().map(async |(profile, change)| {
+                match (change.next_status(), change) {
+                    (_, SyncedMemberChange::Pending(row, at)) => {
+                        let parameters: [&(dyn ToSql + Sync); 4] =
+                            [&sync.0, &profile.0, &row.text(), at];
+                        transaction.execute(&insert, &parameters).await
+                    }
+                    (Some(status), _) => {
+                        let parameters: [&(dyn ToSql + Sync); 3] =
+                            [&sync.0, &profile.0, &status.number()];
+                        transaction.execute(&update, &parameters).await
+                    }
+                    (None, _) => transaction.execute(&delete, &[&sync.0, &profile.0]).await,
                 }
             });
-            futures_util::future::try_join_all(notes).await?;
+            futures_util::future::try_join_all(changes).await?;
             Ok(transaction.commit().await?)
         };
-        self.database().with_timeout(noting).await?;
-        Ok(())
+        Ok(self.database().with_timeout(changing).await?)
     }
 
     async fn record_synced_run(
@@ -273,28 +152,33 @@ impl SyncStore for PostgresSegmentStore {
         ran_at: i64,
         checked: Option<i64>,
     ) -> Result<(), SegmentError> {
-        let noting = async {
-            let client = self.database().client().await?;
-            let text = to_postgres_parameters(statements::RECORD_SYNCED_RUN);
-            Ok(client.execute(&text, &[&sync.0, &ran_at, &checked]).await?)
-        };
-        self.database().with_timeout(noting).await?;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&sync.0, &ran_at, &checked];
+        self.execute(statements::RECORD_SYNCED_RUN, &parameters).await?;
         Ok(())
     }
 
     async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
-        let counting = async {
-            let client = self.database().client().await?;
-            let row = client
-                .query_one(&to_postgres_parameters(statements::COUNT_SYNCED_MEMBERS), &[&sync.0])
-                .await?;
+        self.query_one(statements::COUNT_SYNCED_MEMBERS, &[&sync.0], |row| {
             Ok(SyncMemberCounts {
                 confirmed: count(row.try_get(0)?),
                 removal_failed: count(row.try_get(1)?),
             })
-        };
-        Ok(self.database().with_timeout(counting).await?)
+        })
+        .await
     }
+}
+
+fn read_member_profile(row: &DatabaseRow) -> Result<MemberProfile, PostgresError> {
+    let text = |column: usize| row.try_get::<_, Option<String>>(column).map(|it| it.map(decoded));
+    Ok(MemberProfile {
+        profile: row.try_get(0)?,
+        user_id: text(1)?,
+        traits: serde_json::from_str(row.try_get(2)?).unwrap_or_default(),
+        consent: serde_json::from_str(row.try_get(3)?).unwrap_or_default(),
+        anonymous_id: text(4)?,
+        email: text(5)?,
+        country: country(serde_json::from_str(row.try_get(6)?).unwrap_or_default()),
+    })
 }
 
 fn read_synced_member(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> {
@@ -311,8 +195,4 @@ fn read_synced_member(row: &DatabaseRow) -> Result<SyncedMember, PostgresError> 
         consent: is_known.then(|| consent.unwrap_or_default()),
         country: place.and_then(country),
     })
-}
-
-fn read_unsynced_member(row: &DatabaseRow) -> Result<(ProfileId, Option<i64>), PostgresError> {
-    Ok((ProfileId(row.try_get(0)?), row.try_get(1)?))
 }

@@ -1,11 +1,11 @@
 //! The rows sent to destinations, in the embedded database, next to the memberships.
 
 use async_trait::async_trait;
-use rusqlite::{OptionalExtension, Row as DatabaseRow};
+use rusqlite::Row as DatabaseRow;
 use serde_json::Value;
 
-use super::super::sqlite::SqliteSegmentStore;
-use super::super::{SegmentError, SegmentId, SyncKind, statements};
+use super::super::sqlite::{SqliteSegmentStore, json_array};
+use super::super::{ProfileSelection, SegmentError, SegmentId, SyncKind, statements};
 use super::person::{MemberProfile, country};
 use super::{
     SyncId, SyncMemberCounts, SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange,
@@ -17,6 +17,16 @@ use tagway_vendors::audience::AudienceRow;
 
 /// The number of rows deleted in one transaction.
 const MAX_ROWS_DELETED_AT_ONCE: usize = 5000;
+
+/// Selects the current data of people, each with their latest identities. The list of people is read first.
+const SELECT_MEMBER_PROFILES: &str = "SELECT p.id, p.user_id, p.traits, p.consent,
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'anonymous'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         (SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = 'email'
+          ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1),
+         p.place
+     FROM json_each(?1) w CROSS JOIN profiles p ON p.id = w.value
+     WHERE p.site = ?2 ORDER BY w.key";
 
 #[async_trait]
 impl SyncStore for SqliteSegmentStore {
@@ -47,16 +57,11 @@ impl SyncStore for SqliteSegmentStore {
         &self,
         segment: SegmentId,
     ) -> Result<Vec<(String, SyncKind)>, SegmentError> {
-        let heard = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::SELECT_SYNCED_DESTINATIONS)?;
-            let rows = statement.query_map([segment.0], |row| {
-                let kind: String = row.get(1)?;
-                let kind = SyncKind::from_name(&kind).unwrap_or(SyncKind::List);
-                Ok((row.get(0)?, kind))
-            })?;
-            rows.collect()
-        });
-        Ok(heard.await?)
+        self.query(statements::SELECT_SYNCED_DESTINATIONS, [segment.0], |row| {
+            let kind: String = row.get(1)?;
+            Ok((row.get(0)?, SyncKind::from_name(&kind).unwrap_or(SyncKind::List)))
+        })
+        .await
     }
 
     async fn store_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
@@ -67,76 +72,29 @@ impl SyncStore for SqliteSegmentStore {
             };
             while self.store().write(move |c| forget(c)).await? == MAX_ROWS_DELETED_AT_ONCE {}
         }
-        let noted =
-            self.store().write_durably(move |c| c.execute(statements::UPDATE_LIST, (sync.0, list)));
-        noted.await?;
-        Ok(())
+        self.execute_durably(statements::UPDATE_LIST, (sync.0, list)).await
     }
 
     async fn synced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<Vec<SyncedMember>, SegmentError> {
-        let read = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::SELECT_SYNCED_MEMBERS)?;
-            statement.query_map((sync.0, segment.0, after.0, limit), read_synced_member)?.collect()
-        });
-        Ok(read.await?)
+        let statement = of.restrict(statements::SELECT_SYNCED_MEMBERS, "t.profile");
+        let parameters = (sync.0, segment.0, of.after(), of.limit());
+        self.query(statement, parameters, read_synced_member).await
     }
 
     async fn unsynced_members(
         &self,
         sync: SyncId,
         segment: SegmentId,
-        after: ProfileId,
-        limit: usize,
+        of: ProfileSelection,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let read = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(statements::SELECT_UNSYNCED_MEMBERS)?;
-            statement
-                .query_map((sync.0, segment.0, after.0, limit), read_unsynced_member)?
-                .collect()
-        });
-        Ok(read.await?)
-    }
-
-    async fn synced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<Vec<SyncedMember>, SegmentError> {
-        let read = self.store().read(move |c| {
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_SYNCED_MEMBERS,
-                "t.profile",
-                &profiles,
-            );
-            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
-            c.prepare(&text)?.query_map(asked, read_synced_member)?.collect()
-        });
-        Ok(read.await?)
-    }
-
-    async fn unsynced_members_of(
-        &self,
-        sync: SyncId,
-        segment: SegmentId,
-        profiles: Vec<ProfileId>,
-    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let read = self.store().read(move |c| {
-            let text = statements::restrict_to_profiles(
-                statements::SELECT_UNSYNCED_MEMBERS,
-                "m.profile",
-                &profiles,
-            );
-            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
-            c.prepare(&text)?.query_map(asked, read_unsynced_member)?.collect()
-        });
-        Ok(read.await?)
+        let statement = of.restrict(statements::SELECT_UNSYNCED_MEMBERS, "m.profile");
+        let parameters = (sync.0, segment.0, of.after(), of.limit());
+        self.query(statement, parameters, |row| Ok((ProfileId(row.get(0)?), row.get(1)?))).await
     }
 
     async fn member_profiles(
@@ -144,75 +102,34 @@ impl SyncStore for SqliteSegmentStore {
         site: SiteId,
         profiles: Vec<ProfileId>,
     ) -> Result<Vec<MemberProfile>, SegmentError> {
-        let people = self.store().read(move |c| {
-            let mut person = c.prepare_cached(
-                "SELECT user_id, traits, consent, place FROM profiles WHERE id = ?1 AND site = ?2",
-            )?;
-            let mut name = c.prepare_cached(
-                "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
-                 ORDER BY rank DESC, seen DESC, since DESC, value LIMIT 1",
-            )?;
-            let mut people = Vec::with_capacity(profiles.len());
-            for profile in profiles {
-                let found = person.query_row((profile.0, site.0), |row| {
-                    let user_id = row.get(0)?;
-                    let consent: Option<String> = row.get(2)?;
-                    let place = parsed(row.get_ref(3)?.as_str()?);
-                    let traits = parsed(row.get_ref(1)?.as_str()?);
-                    Ok((user_id, traits, consent.map(|it| parsed(&it)), place))
-                });
-                let Some((user_id, traits, consent, place)) = found.optional()? else { continue };
-                let mut last = |kind: &str| {
-                    name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
-                };
-                people.push(MemberProfile {
-                    profile: profile.0,
-                    user_id,
-                    anonymous_id: last("anonymous")?,
-                    email: last("email")?,
-                    traits,
-                    consent: consent.unwrap_or_default(),
-                    country: country(place),
-                });
-            }
-            Ok(people)
-        });
-        Ok(people.await?)
+        let parameters = (json_array(&profiles), site.0);
+        self.query(SELECT_MEMBER_PROFILES, parameters, read_member_profile).await
     }
 
     async fn record_member_changes(
         &self,
         sync: SyncId,
-        notes: Vec<(ProfileId, SyncedMemberChange)>,
+        changes: Vec<(ProfileId, SyncedMemberChange)>,
     ) -> Result<(), SegmentError> {
-        if notes.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        let noted = self.store().write_durably(move |c| {
-            let mut telling = c.prepare_cached(
-                "INSERT INTO told (sync, profile, row, at, is_sure) VALUES (?1, ?2, ?3, ?4, 0)
-                 ON CONFLICT DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0",
-            )?;
-            let mut told =
-                c.prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
-            let mut untold =
-                c.prepare_cached("DELETE FROM told WHERE sync = ?1 AND profile = ?2")?;
-            let mut stuck =
-                c.prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = ?1 AND profile = ?2")?;
-            for (profile, note) in notes {
-                match note {
-                    SyncedMemberChange::Pending(row, at) => {
-                        telling.execute((sync.0, profile.0, row.text(), at))?
+        let changed = self.store().write_durably(move |c| {
+            let mut insert = c.prepare_cached(statements::INSERT_SYNCED_ROW)?;
+            let mut update = c.prepare_cached(statements::UPDATE_SYNCED_ROW)?;
+            let mut delete = c.prepare_cached(statements::DELETE_SYNCED_ROW)?;
+            for (profile, change) in changes {
+                match (change.next_status(), &change) {
+                    (_, SyncedMemberChange::Pending(row, at)) => {
+                        insert.execute((sync.0, profile.0, row.text(), at))?
                     }
-                    SyncedMemberChange::Confirmed => told.execute((sync.0, profile.0))?,
-                    SyncedMemberChange::Removed => untold.execute((sync.0, profile.0))?,
-                    SyncedMemberChange::RemovalFailed => stuck.execute((sync.0, profile.0))?,
+                    (Some(status), _) => update.execute((sync.0, profile.0, status.number()))?,
+                    (None, _) => delete.execute((sync.0, profile.0))?,
                 };
             }
             Ok(())
         });
-        noted.await?;
-        Ok(())
+        Ok(changed.await?)
     }
 
     async fn record_synced_run(
@@ -221,21 +138,28 @@ impl SyncStore for SqliteSegmentStore {
         ran_at: i64,
         checked: Option<i64>,
     ) -> Result<(), SegmentError> {
-        let finished = self.store().write_durably(move |c| {
-            c.execute(statements::RECORD_SYNCED_RUN, (sync.0, ran_at, checked))
-        });
-        finished.await?;
-        Ok(())
+        self.execute_durably(statements::RECORD_SYNCED_RUN, (sync.0, ran_at, checked)).await
     }
 
     async fn sizes(&self, sync: SyncId) -> Result<SyncMemberCounts, SegmentError> {
-        let sizes = self.store().read(move |c| {
-            c.query_row(statements::COUNT_SYNCED_MEMBERS, [sync.0], |row| {
-                Ok(SyncMemberCounts { confirmed: row.get(0)?, removal_failed: row.get(1)? })
-            })
-        });
-        Ok(sizes.await?)
+        self.query_one(statements::COUNT_SYNCED_MEMBERS, [sync.0], |row| {
+            Ok(SyncMemberCounts { confirmed: row.get(0)?, removal_failed: row.get(1)? })
+        })
+        .await
     }
+}
+
+fn read_member_profile(row: &DatabaseRow<'_>) -> rusqlite::Result<MemberProfile> {
+    let consent: Option<String> = row.get(3)?;
+    Ok(MemberProfile {
+        profile: row.get(0)?,
+        user_id: row.get(1)?,
+        traits: parsed(row.get_ref(2)?.as_str()?),
+        consent: consent.map(|it| parsed(&it)).unwrap_or_default(),
+        anonymous_id: row.get(4)?,
+        email: row.get(5)?,
+        country: country(parsed(row.get_ref(6)?.as_str()?)),
+    })
 }
 
 fn read_synced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
@@ -251,10 +175,6 @@ fn read_synced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<SyncedMember> {
         consent: is_known.then(|| consent.unwrap_or_default()),
         country: place.and_then(|place| country(parsed(&place))),
     })
-}
-
-fn read_unsynced_member(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
-    Ok((ProfileId(row.get(0)?), row.get(1)?))
 }
 
 /// Only the profiles write it; a damaged row counts as empty.

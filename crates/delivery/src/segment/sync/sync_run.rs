@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::{SegmentError, SegmentId, SyncKind, SyncSettings};
+use super::super::{ProfileSelection, SegmentId, SyncKind, SyncSettings};
 use super::person::{MemberIdentity, MemberProfile, consents};
-use super::{SyncRecord, SyncStatus, SyncStore, SyncedMember, SyncedMemberChange};
+use super::state::{SyncRunError, SyncStatus, SyncedMemberChange};
+use super::{SyncRecord, SyncStore, SyncedMember};
 use crate::DestinationHandle;
 use tagway_core::clock::SharedClock;
 use tagway_core::event::SenderRank;
@@ -21,26 +21,6 @@ use tagway_vendors::{Outcome, OutcomeReason, VendorAudience};
 
 /// The number of people processed together.
 const PAGE: usize = 1000;
-
-/// The reason why a sync run ends early.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SyncRunError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] SegmentError),
-    /// The destination asks for a later try, or an operator must fix something first.
-    #[error("the destination stops the sync: {}", .0.code)]
-    Destination(OutcomeReason, Option<Duration>),
-    /// The destination refuses the credentials.
-    #[error("the destination refuses the credentials: {}", .0.code)]
-    Unauthorised(OutcomeReason),
-    /// The list no longer exists.
-    #[error("the destination's list no longer exists")]
-    ListGone,
-    /// No members can be sent, and a later try will not help.
-    #[error("the destination accepts no members: {}", .0.code)]
-    Impossible(OutcomeReason),
-}
 
 /// The counts of a sync run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +35,18 @@ pub(super) struct SyncRunCounts {
     pub(super) not_removed: BTreeMap<&'static str, u64>,
 }
 
-/// One sync run, with its parts and options.
+/// The extent of a sync run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SyncExtent {
+    /// True if all rows are checked against the profiles.
+    pub(super) rechecks: bool,
+    /// True if everyone is to be removed, whatever the memberships are.
+    pub(super) is_draining: bool,
+    /// The people to sync; `None` for everyone.
+    pub(super) only_profiles: Option<Vec<ProfileId>>,
+}
+
+/// One sync run, with its parts.
 pub(super) struct SyncRun<'p> {
     pub(super) store: &'p dyn SyncStore,
     pub(super) journal: &'p Arc<dyn Journal>,
@@ -66,12 +57,7 @@ pub(super) struct SyncRun<'p> {
     pub(super) segment_name: &'p str,
     pub(super) sync: &'p SyncSettings,
     pub(super) destination: &'p DestinationHandle,
-    /// True if all rows are checked against the profiles.
-    pub(super) rechecks: bool,
-    /// True if everyone is to be removed, whatever the memberships are.
-    pub(super) is_draining: bool,
-    /// The people to sync; `None` for everyone.
-    pub(super) only_profiles: Option<Vec<ProfileId>>,
+    pub(super) extent: SyncExtent,
     /// The careful mode after an abort, by person.
     pub(super) reader_guard: &'p Arc<ReaderGuard>,
 }
@@ -102,7 +88,7 @@ impl SyncRun<'_> {
         let mut counts = SyncRunCounts::default();
         let way = self.open(kept).await?;
         self.remove_members(kept, &way, &mut counts).await?;
-        if !self.is_draining {
+        if !self.extent.is_draining {
             self.add_members(kept, &way, &mut counts).await?;
         }
         Ok(counts)
@@ -140,13 +126,15 @@ impl SyncRun<'_> {
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
-        loop {
-            let page = self.synced_page(kept, after).await?;
+        while let Some(of) = self.page_after(after) {
+            let page = self.store.synced_members(kept.id, self.segment, of).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
             // A removal that failed would fail again a moment later.
             let tries = |told: &SyncedMember| {
-                self.rechecks || self.is_draining || told.status != SyncStatus::RemovalFailed
+                self.extent.rechecks
+                    || self.extent.is_draining
+                    || told.status != SyncStatus::RemovalFailed
             };
             let (mut gone, staying): (Vec<SyncedMember>, Vec<SyncedMember>) =
                 page.into_iter().filter(tries).partition(|told| !self.remains_synced(told));
@@ -154,8 +142,8 @@ impl SyncRun<'_> {
             let doubtful: Vec<SyncedMember> = staying
                 .into_iter()
                 .filter(|it| {
-                    self.rechecks
-                        || self.only_profiles.is_some()
+                    self.extent.rechecks
+                        || self.extent.only_profiles.is_some()
                         || it.status == SyncStatus::Pending
                 })
                 .collect();
@@ -182,33 +170,15 @@ impl SyncRun<'_> {
                 self.send_changes(kept, way, AudienceChange::Remove, &gone, counts).await?;
             counts.removed += removed;
         }
+        Ok(())
     }
 
-    async fn synced_page(
-        &self,
-        kept: &SyncRecord,
-        after: ProfileId,
-    ) -> Result<Vec<SyncedMember>, SegmentError> {
-        match &self.only_profiles {
-            None => self.store.synced_members(kept.id, self.segment, after, PAGE).await,
-            Some(of) if after == START => {
-                self.store.synced_members_of(kept.id, self.segment, of.clone()).await
-            }
-            Some(_) => Ok(Vec::new()),
-        }
-    }
-
-    async fn unsynced_page(
-        &self,
-        kept: &SyncRecord,
-        after: ProfileId,
-    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        match &self.only_profiles {
-            None => self.store.unsynced_members(kept.id, self.segment, after, PAGE).await,
-            Some(of) if after == START => {
-                self.store.unsynced_members_of(kept.id, self.segment, of.clone()).await
-            }
-            Some(_) => Ok(Vec::new()),
+    /// Returns the selection of the page after this profile, if there may be one.
+    fn page_after(&self, after: ProfileId) -> Option<ProfileSelection> {
+        match &self.extent.only_profiles {
+            None => Some(ProfileSelection::After(after, PAGE)),
+            Some(these) if after == START => Some(ProfileSelection::These(these.clone())),
+            Some(_) => None,
         }
     }
 
@@ -217,7 +187,7 @@ impl SyncRun<'_> {
         let country = told.country.clone();
         let may_be_known =
             consent.is_some_and(|it| consents(it, country, &self.destination.settings));
-        !self.is_draining && told.is_member && may_be_known
+        !self.extent.is_draining && told.is_member && may_be_known
     }
 
     /// Splits rows into those that differ from the current ones, and those that do not.
@@ -242,8 +212,8 @@ impl SyncRun<'_> {
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
-        loop {
-            let page = self.unsynced_page(kept, after).await?;
+        while let Some(of) = self.page_after(after) {
+            let page = self.store.unsynced_members(kept.id, self.segment, of).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
@@ -265,6 +235,7 @@ impl SyncRun<'_> {
             let added = self.send_changes(kept, way, AudienceChange::Add, &new, counts).await?;
             counts.added += added;
         }
+        Ok(())
     }
 
     /// Returns the row of each of these people, or the reason for leaving a person out.
@@ -352,11 +323,7 @@ impl SyncRun<'_> {
                     }
                     (Outcome::Skipped(reason) | Outcome::Dead(reason), AudienceChange::Add) => {
                         *counts.left_out.entry(reason.code).or_default() += 1;
-                        if telling.is_doubtful {
-                            // An earlier call may have added them.
-                            continue;
-                        }
-                        SyncedMemberChange::Removed
+                        SyncedMemberChange::Rejected { is_doubtful: telling.is_doubtful }
                     }
                     _ => {
                         stop.get_or_insert(end);
@@ -419,7 +386,7 @@ impl SyncRun<'_> {
             let named: MemberIdentity = telling.row.read()?;
             let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.sent_at_ms);
             let enters = change == AudienceChange::Add;
-            let event = named.event(self.segment_name, destination, (&stay, enters), now)?;
+            let event = named.event(self.segment_name, destination, &stay, enters, now)?;
             let body = serde_json::to_vec(&event)
                 .map_err(|_impossible| OutcomeReason::new("unmappable"))?;
             let message = MessageKey::new(self.site_name, &event.message_id);

@@ -1,54 +1,101 @@
 //! The task of one sync: it updates its destination after each run of its segment, and after a failure when
 //! another try is useful.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 
-use super::super::SegmentError;
-use super::sync_manager::{
-    RealtimeSyncQueue, SegmentSyncKey, SyncDependencies, SyncOverview, SyncState, SyncTaskConfig,
-};
-use super::sync_run::{SyncRun, SyncRunCounts, SyncRunError};
-use super::{SyncMemberCounts, SyncRecord};
-use crate::DestinationHandle;
-use tagway_core::metrics::SyncChangeLabels;
-use tagway_storage::journal::ReaderGuard;
+use super::super::{SegmentError, SegmentId, SegmentStore, SyncSettings};
+use super::overview::{SegmentSyncKey, SyncOverviews};
+use super::state::{SyncEvent, SyncRunError, SyncState, SyncTrigger};
+use super::sync_run::{SyncExtent, SyncRun, SyncRunCounts};
+use super::{SyncMemberCounts, SyncRecord, SyncStore};
+use crate::{DeliveryDispatcher, DestinationHandle};
+use tagway_core::clock::SharedClock;
+use tagway_core::metrics::{Metrics, SyncChangeLabels};
+use tagway_storage::journal::{Journal, ReaderGuard, SiteId};
 use tagway_storage::profile::ProfileId;
-
-/// The pause after a failure that names none, doubled with each failure, and its upper bound.
-const MIN_PAUSE: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(900);
-
-/// The pause of a sync that waits for an operator's fix.
-const OPERATOR_FIX_PAUSE: Duration = Duration::from_secs(600);
-
-/// The pause where a configured destination is away: a reload removes it for a moment.
-const DESTINATION_AWAY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The reason why no member can be sent any more.
 const DESTINATION_GONE: &str =
     "the destination is not there: it comes back, or what it was told is forgotten";
 
-/// The trigger that a sync waits for.
-enum NextSyncTrigger {
-    /// Its segment's next run.
-    Run,
-    /// Nothing in this task: another task takes over.
-    Never,
-    /// The end of this pause.
-    After(Duration),
-    /// Nothing more: the sync has ended.
-    Ended,
+/// The dependencies of syncs.
+pub struct SyncDependencies {
+    /// The store of synced rows.
+    pub store: Arc<dyn SyncStore>,
+    /// The store of members.
+    pub segments: Arc<dyn SegmentStore>,
+    /// The journal for events of members.
+    pub journal: Arc<dyn Journal>,
+    /// The dispatcher of the destinations.
+    pub dispatcher: Arc<DeliveryDispatcher>,
+    /// The source of the time of day.
+    pub clock: SharedClock,
+    /// The metrics that syncs count in.
+    pub metrics: Arc<Metrics>,
+    /// The interval of checks of all rows.
+    pub recheck: Duration,
+    /// The runtime of the syncs' tasks.
+    pub runtime: Handle,
+    /// The most people who wait to be synced between two runs.
+    pub realtime_people: usize,
+}
+
+/// The configuration of a sync's task.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SyncTaskConfig {
+    pub(super) site: SiteId,
+    pub(super) segment: SegmentId,
+    pub(super) sync: SyncSettings,
+    /// The segment is deleted: all members are to be removed.
+    pub(super) is_draining: bool,
+    /// The destination does not run.
+    pub(super) is_away: bool,
+}
+
+impl SyncTaskConfig {
+    /// Returns the state of the sync while its destination is there.
+    pub(super) fn state(&self) -> SyncState {
+        if self.is_draining { SyncState::Drains } else { SyncState::Follows }
+    }
+}
+
+/// People to be synced before the segment's next run, which syncs everyone.
+pub(super) struct RealtimeSyncQueue {
+    people: Mutex<BTreeSet<ProfileId>>,
+    max_people: usize,
+    pub(super) people_added: Notify,
+}
+
+impl RealtimeSyncQueue {
+    /// Creates an empty queue for this many people.
+    pub(super) fn new(max_people: usize) -> Self {
+        Self { people: Mutex::default(), max_people, people_added: Notify::new() }
+    }
+
+    /// Adds some; those beyond the bound are left to the next run.
+    pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
+        let mut own = self.people.lock();
+        let room = self.max_people.saturating_sub(own.len());
+        own.extend(people.into_iter().take(room));
+    }
+
+    /// Takes all waiting people out of the queue.
+    pub(super) fn take(&self) -> Vec<ProfileId> {
+        let mut own = self.people.lock();
+        std::mem::take(&mut *own).into_iter().collect()
+    }
 }
 
 /// The task of one sync.
 pub(super) struct SyncTask {
     pub(super) dependencies: Arc<SyncDependencies>,
-    pub(super) states: Arc<Mutex<BTreeMap<SegmentSyncKey, SyncOverview>>>,
+    pub(super) overviews: Arc<SyncOverviews>,
     /// Changes with every run of a segment, and with the configuration.
     pub(super) run_receiver: watch::Receiver<()>,
     /// The people who joined or left since.
@@ -66,40 +113,24 @@ impl SyncTask {
         let mut failures: u32 = 0;
         loop {
             ran.mark_unchanged();
-            let wait = match self.sync_once().await {
-                Ok(NextSyncTrigger::Ended) => {
-                    self.dependencies.remove_series(&self.key, &self.states);
-                    self.states.lock().remove(&self.key);
-                    return;
+            let event = self.sync_once().await.unwrap_or_else(SyncEvent::Failed);
+            let recheck = self.dependencies.recheck;
+            let (state, trigger) = self.config.state().next(&event, failures, recheck);
+            failures = match &event {
+                SyncEvent::Failed(error) => {
+                    self.report_failure(error, state, &trigger);
+                    failures.saturating_add(1)
+                }
+                _ => 0,
+            };
+            match trigger {
+                SyncTrigger::Ended => {
+                    return self.overviews.remove(&self.key, &self.dependencies.metrics);
                 }
                 // Another task starts when the destination is back.
-                Ok(NextSyncTrigger::Never) => std::future::pending().await,
-                Ok(NextSyncTrigger::After(pause)) => {
-                    failures = 0;
-                    Some(pause)
-                }
-                Ok(NextSyncTrigger::Run) => {
-                    failures = 0;
-                    None
-                }
-                Err(stopped) => {
-                    let pause = retry_pause(&stopped, failures);
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(
-                        error = %stopped, site = %self.key.site, segment = %self.key.segment,
-                        destination = %self.key.destination, seconds = pause.as_secs(),
-                        "a segment's members are not fully synced to a destination"
-                    );
-                    self.update_overview(|state| {
-                        state.stand = self.sync_state();
-                        state.problem = Some(stopped.to_string());
-                    });
-                    Some(pause)
-                }
-            };
-            match wait {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => tokio::select! {
+                SyncTrigger::NewTask => std::future::pending::<()>().await,
+                SyncTrigger::Pause(pause) => tokio::time::sleep(pause).await,
+                SyncTrigger::Run => tokio::select! {
                     changed = ran.changed() => if changed.is_err() { return },
                     () = self.realtime_queue.people_added.notified() => {}
                 },
@@ -107,103 +138,106 @@ impl SyncTask {
         }
     }
 
+    fn report_failure(&self, error: &SyncRunError, state: SyncState, trigger: &SyncTrigger) {
+        let SyncTrigger::Pause(pause) = trigger else { return };
+        tracing::warn!(
+            %error, site = %self.key.site, segment = %self.key.segment,
+            destination = %self.key.destination, seconds = pause.as_secs(),
+            "a segment's members are not fully synced to a destination"
+        );
+        self.overviews.update(&self.key, |overview| {
+            overview.stand = state;
+            overview.problem = Some(error.to_string());
+        });
+    }
+
     /// Sends the changes, if there are any.
-    async fn sync_once(&self) -> Result<NextSyncTrigger, SyncRunError> {
+    async fn sync_once(&self) -> Result<SyncEvent, SyncRunError> {
         let SyncDependencies { store, segments, dispatcher, .. } = &*self.dependencies;
+        let (state, drains) = (self.config.state(), self.config.is_draining);
         let known = segments.list_segments(self.config.site).await?;
         let known = known.into_iter().find(|known| known.id == self.config.segment);
-        let Some(known) = known else {
-            return Ok(if self.config.is_draining {
-                NextSyncTrigger::Ended
-            } else {
-                NextSyncTrigger::Run
-            });
-        };
+        let Some(known) = known else { return Ok(SyncEvent::SegmentGone) };
         let kept = self.sync_record().await?;
         if self.config.is_away {
             self.abandon(&kept).await?;
-            return Ok(NextSyncTrigger::Never);
+            return Ok(SyncEvent::DestinationRemoved);
         }
-        let Some(outlet) = dispatcher.destination_handle(&self.key.site, &self.key.destination)
-        else {
-            return Ok(NextSyncTrigger::After(DESTINATION_AWAY_PAUSE));
-        };
+        let handle = dispatcher.destination_handle(&self.key.site, &self.key.destination);
+        let Some(handle) = handle else { return Ok(SyncEvent::DestinationAway) };
         let ran = known.last_run.map(|ran| ran.at_ms);
         // A run in progress changes memberships: its end triggers this again.
         let has_news = ran.is_some_and(|at| at > kept.synced || self.has_moved(&kept))
             && known.begun_at.is_none();
         // A whole sync run includes these people.
         let pushed = self.realtime_queue.take();
-        if !self.config.is_draining && !has_news && !pushed.is_empty() {
-            return self.push(&outlet, &kept, pushed).await;
+        if !drains && !has_news && !pushed.is_empty() {
+            return self.push(&handle, &kept, pushed).await;
         }
-        if !self.config.is_draining && !has_news {
-            self.publish_state(&kept, None, self.sync_state()).await?;
-            return Ok(NextSyncTrigger::Run);
+        if !drains && !has_news {
+            let sizes = self.publish_state(&kept, None, state).await?;
+            return Ok(SyncEvent::Synced { failed_removals: sizes.removal_failed });
         }
         let now = self.dependencies.clock.now().as_millisecond();
         let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
         let rechecks = Duration::from_millis(age) >= self.dependencies.recheck;
         if self.has_moved(&kept) {
             // Removes everyone from the old list before adding them to the new one.
-            match self.run_sync(&outlet, &kept, (false, true), None).await {
+            let extent = SyncExtent { is_draining: true, ..SyncExtent::default() };
+            match self.run_sync(&handle, &kept, extent).await {
                 // A deleted list has no members.
                 Ok(_) | Err(SyncRunError::ListGone) => store.store_list(kept.id, None).await?,
                 Err(other) => return Err(other),
             }
         }
-        let (kept, drains) = (self.sync_record().await?, self.config.is_draining);
-        let counts = match self.run_sync(&outlet, &kept, (rechecks, drains), None).await {
-            // A deleted list has no members.
-            Err(SyncRunError::ListGone) if drains => {
-                store.store_list(kept.id, None).await?;
-                SyncRunCounts::default()
-            }
+        let kept = self.sync_record().await?;
+        let extent = SyncExtent { rechecks, is_draining: drains, only_profiles: None };
+        let counts = match self.run_sync(&handle, &kept, extent.clone()).await {
             Err(SyncRunError::ListGone) => {
                 store.store_list(kept.id, None).await?;
-                let reopened = self.sync_record().await?;
-                self.run_sync(&outlet, &reopened, (rechecks, drains), None).await?
+                // A deleted list has no members.
+                match drains {
+                    true => SyncRunCounts::default(),
+                    false => self.run_sync(&handle, &self.sync_record().await?, extent).await?,
+                }
             }
             other => other?,
         };
         // A sync that is configured again starts with everyone.
         let synced = if drains { 0 } else { ran.unwrap_or(kept.synced) };
         store.record_synced_run(kept.id, synced, rechecks.then_some(now)).await?;
-        let sizes =
-            self.publish_state(&self.sync_record().await?, Some(counts), self.sync_state()).await?;
-        Ok(match sizes.removal_failed {
-            _ if !drains => NextSyncTrigger::Run,
-            0 => NextSyncTrigger::Ended,
-            _ => NextSyncTrigger::After(self.dependencies.recheck),
-        })
+        let sizes = self.publish_state(&self.sync_record().await?, Some(counts), state).await?;
+        Ok(SyncEvent::Synced { failed_removals: sizes.removal_failed })
     }
 
     /// Syncs the people who joined or left since the last run it received.
     async fn push(
         &self,
-        outlet: &DestinationHandle,
+        handle: &DestinationHandle,
         kept: &SyncRecord,
         people: Vec<ProfileId>,
-    ) -> Result<NextSyncTrigger, SyncRunError> {
+    ) -> Result<SyncEvent, SyncRunError> {
         let store = &self.dependencies.store;
-        match self.run_sync(outlet, kept, (false, false), Some(people.clone())).await {
+        let only_profiles = Some(people.clone());
+        let extent = SyncExtent { only_profiles, ..SyncExtent::default() };
+        match self.run_sync(handle, kept, extent).await {
             Ok(counts) => {
                 self.count(&counts);
-                self.update_overview(|state| {
-                    state.stand = self.sync_state();
-                    state.problem = None;
+                self.overviews.update(&self.key, |overview| {
+                    overview.stand = self.config.state();
+                    overview.problem = None;
                     // Estimated until the next run counts them.
-                    state.size = state.size.saturating_add(counts.added);
-                    state.size = state.size.saturating_sub(counts.removed);
+                    overview.size = overview.size.saturating_add(counts.added);
+                    overview.size = overview.size.saturating_sub(counts.removed);
                     let gauge = &self.dependencies.metrics.segment_synced_members;
-                    gauge.get_or_create(&self.key.labels()).set(state.size);
+                    gauge.get_or_create(&self.key.labels()).set(overview.size);
                 });
-                Ok(NextSyncTrigger::Run)
+                Ok(SyncEvent::Synced { failed_removals: 0 })
             }
             Err(SyncRunError::ListGone) => {
                 store.store_list(kept.id, None).await?;
                 store.record_synced_run(kept.id, 0, None).await?;
-                Ok(NextSyncTrigger::After(Duration::ZERO))
+                Ok(SyncEvent::ListGone)
             }
             Err(other) => {
                 self.realtime_queue.add(people);
@@ -225,13 +259,12 @@ impl SyncTask {
 
     async fn run_sync(
         &self,
-        outlet: &DestinationHandle,
+        destination: &DestinationHandle,
         kept: &SyncRecord,
-        (rechecks, drains): (bool, bool),
-        of: Option<Vec<ProfileId>>,
+        extent: SyncExtent,
     ) -> Result<SyncRunCounts, SyncRunError> {
         let SyncDependencies { store, journal, clock, .. } = &*self.dependencies;
-        let pass = SyncRun {
+        let run = SyncRun {
             store: &**store,
             journal,
             clock,
@@ -240,13 +273,11 @@ impl SyncTask {
             segment: self.config.segment,
             segment_name: &self.key.segment,
             sync: &self.config.sync,
-            destination: outlet,
-            rechecks,
-            is_draining: drains,
-            only_profiles: of,
+            destination,
+            extent,
             reader_guard: &self.reader_guard,
         };
-        let ran = pass.run(kept).await;
+        let ran = run.run(kept).await;
         // Everyone who was being processed when the process died has been processed again.
         if ran.is_ok() {
             self.reader_guard.leave_careful_mode();
@@ -254,17 +285,12 @@ impl SyncTask {
         ran
     }
 
-    fn sync_state(&self) -> SyncState {
-        if self.config.is_draining { SyncState::Drains } else { SyncState::Follows }
-    }
-
     /// Reports once to operators that no member can be sent any more.
     async fn abandon(&self, kept: &SyncRecord) -> Result<(), SyncRunError> {
-        let mut was_told = false;
-        self.update_overview(|state| was_told = state.stand == SyncState::Abandoned);
+        let is_known = self.overviews.state(&self.key) == Some(SyncState::Abandoned);
         let sizes = self.publish_state(kept, None, SyncState::Abandoned).await?;
         let people = sizes.confirmed.saturating_add(sizes.removal_failed);
-        if !was_told {
+        if !is_known {
             tracing::warn!(
                 site = %self.key.site, segment = %self.key.segment,
                 destination = %self.key.destination, people,
@@ -297,7 +323,7 @@ impl SyncTask {
         if let Some(counts) = &counts {
             self.count(counts);
         }
-        self.update_overview(|state| {
+        self.overviews.update(&self.key, |state| {
             state.list.clone_from(&kept.list);
             (state.size, state.stuck) = (sizes.confirmed, sizes.removal_failed);
             state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
@@ -327,32 +353,5 @@ impl SyncTask {
             };
             self.dependencies.metrics.segment_sync_changes.get_or_create(&labels).inc_by(count);
         }
-    }
-
-    fn update_overview(&self, note: impl FnOnce(&mut SyncOverview)) {
-        let mut states = self.states.lock();
-        let state = states.entry(self.key.clone()).or_insert_with(|| SyncOverview {
-            site: self.key.site.clone(),
-            segment: self.key.segment.clone(),
-            destination: self.key.destination.clone(),
-            kind: self.config.sync.kind.name(),
-            stand: self.sync_state(),
-            ..SyncOverview::default()
-        });
-        note(state);
-    }
-}
-
-/// Returns the pause after this failure, by the number of earlier failures in a row.
-fn retry_pause(stopped: &SyncRunError, failures: u32) -> Duration {
-    let usual = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
-    match stopped {
-        SyncRunError::Destination(_, Some(asked)) => {
-            (*asked).clamp(Duration::from_secs(1), MAX_PAUSE)
-        }
-        SyncRunError::Destination(_, None) | SyncRunError::Store(_) | SyncRunError::ListGone => {
-            usual
-        }
-        SyncRunError::Unauthorised(_) | SyncRunError::Impossible(_) => OPERATOR_FIX_PAUSE,
     }
 }

@@ -245,11 +245,10 @@ impl PostgresEvaluator {
     fn select(
         &self,
         people: &[(RuleProfile, Option<&str>)],
-        rule: &SegmentRule,
-        (by, of): (MembershipUnit, Option<&[ProfileId]>),
+        evaluation: &RuleEvaluation,
     ) -> (String, Vec<i64>) {
         let dialect = crate::segment::postgres::dialect::PostgresDialect;
-        let statement = compile(rule, by, (7, of), now_ms(), &dialect);
+        let statement = compile(evaluation, 7, &dialect);
         let mut filling = String::from("BEGIN;");
         for (id, (person, group)) in (1_i64..).zip(people) {
             filling += &added(id, 7, person, *group);
@@ -299,16 +298,18 @@ fn databases_select_the_same_people_as_the_evaluator() {
         let is_asked = |id: &i64| of.as_ref().is_none_or(|of| of.contains(id));
         let all = (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1);
         let expected: Vec<i64> = all.filter(is_asked).collect();
-        let of: Option<Vec<ProfileId>> = of.map(|of| of.into_iter().map(ProfileId).collect());
-        let by = if is_of_groups { MembershipUnit::Group } else { MembershipUnit::User };
-        let statement = compile(&rule, by, (7, of.as_deref()), now_ms(), &SqliteDialect);
+        let only: Option<Vec<ProfileId>> = of.map(|of| of.into_iter().map(ProfileId).collect());
+        let unit = if is_of_groups { MembershipUnit::Group } else { MembershipUnit::User };
+        let (rule, now_ms) = (Arc::new(rule), now_ms());
+        let evaluation = RuleEvaluation { rule, unit, now_ms, only };
+        let statement = compile(&evaluation, 7, &SqliteDialect);
         let mut query = c.prepare(&statement.text).unwrap();
         let rows = query.query_map(rusqlite::params_from_iter(&statement.parameters), |row| row.get(0));
         let mut found: Vec<i64> = rows.unwrap().map(Result::unwrap).collect();
         found.sort_unstable();
         prop_assert_eq!(&found, &expected, "{}", statement.text);
         if let Some(shared) = &shared {
-            let (text, mut found) = shared.select(&people, &rule, (by, of.as_deref()));
+            let (text, mut found) = shared.select(&people, &evaluation);
             found.sort_unstable();
             prop_assert_eq!(found, expected, "{}", text);
         }

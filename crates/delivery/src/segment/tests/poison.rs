@@ -53,15 +53,12 @@ impl SegmentStore for FatalSegmentStore {
         Ok(0)
     }
 
-    async fn evaluate_profiles(
+    async fn evaluate(
         &self,
         _site: SiteId,
-        rule: Arc<SegmentRule>,
-        _by: MembershipUnit,
-        _now_ms: i64,
-        _of: Option<Vec<ProfileId>>,
+        evaluation: RuleEvaluation,
     ) -> Result<ProfileBitSet, SegmentError> {
-        if *rule == deadly() && !*self.is_harmless.lock() {
+        if *evaluation.rule == deadly() && !*self.is_harmless.lock() {
             self.reached.notify_one();
             std::future::pending::<()>().await;
         }
@@ -72,16 +69,7 @@ impl SegmentStore for FatalSegmentStore {
         &self,
         _segment: SegmentId,
         _which: MembershipFilter,
-        _after: ProfileId,
-        _limit: usize,
-    ) -> Result<MembershipPage, SegmentError> {
-        Ok(MembershipPage::new())
-    }
-
-    async fn memberships_of(
-        &self,
-        _segment: SegmentId,
-        _profiles: Vec<ProfileId>,
+        _of: ProfileSelection,
     ) -> Result<MembershipPage, SegmentError> {
         Ok(MembershipPage::new())
     }

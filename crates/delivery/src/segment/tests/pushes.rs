@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 in_every_backend!(changed_people_are_evaluated_alone_and_at_once);
 
 async fn members(roster: &SegmentScheduler, name: &str) -> Vec<i64> {
-    let page = roster.page(("shop", name), false, ProfileId(i64::MIN), 1000).await.unwrap();
+    let page = roster.page("shop", name, false, ProfileId(i64::MIN), 1000).await.unwrap();
     page.iter().map(|(it, _)| it.profile.0).collect()
 }
 

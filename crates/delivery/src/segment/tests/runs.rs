@@ -43,7 +43,8 @@ impl SegmentTestBed {
 
     async fn members(&self, which: MembershipFilter) -> Vec<(i64, bool)> {
         let id = self.segments.list_segments(SITE).await.unwrap()[0].id;
-        let page = self.segments.page(id, which, ProfileId(i64::MIN), 1000).await.unwrap();
+        let all = ProfileSelection::After(ProfileId(i64::MIN), 1000);
+        let page = self.segments.page(id, which, all).await.unwrap();
         page.iter().map(|it| (it.profile.0, it.is_member)).collect()
     }
 
@@ -238,12 +239,9 @@ async fn one_of_the_gateways_that_share_a_database_runs_the_segments() {
     assert_eq!(bed.segments.list_segments(SITE).await.unwrap(), []);
     assert!(matches!(other.list_segments(SITE).await, Err(SegmentError::NotLeader)));
     assert!(matches!(other.begin_run(SITE, "a", 1).await, Err(SegmentError::NotLeader)));
-    let all = Arc::new(rule(json!({ "trait": "plan" })));
-    assert_eq!(
-        other.evaluate(SITE, all, MembershipUnit::User, 1).await.unwrap().len(),
-        1,
-        "anyone may ask"
-    );
+    let (rule, unit) = (Arc::new(rule(json!({ "trait": "plan" }))), MembershipUnit::User);
+    let all = RuleEvaluation { rule, unit, now_ms: 1, only: None };
+    assert_eq!(other.evaluate(SITE, all).await.unwrap().len(), 1, "anyone may ask");
     let SegmentTestBed { segments, sync_store, .. } = bed;
     drop((segments, sync_store));
     let taken_over = async {

@@ -90,7 +90,9 @@ async fn a_million_people() {
     ];
     for (name, written) in rules {
         let rule = Arc::new(rule(written));
-        let statement = compile(&rule, MembershipUnit::User, (7, None), now_ms(), &SqliteDialect);
+        let (unit, now_ms) = (MembershipUnit::User, now_ms());
+        let evaluation = RuleEvaluation { rule, unit, now_ms, only: None };
+        let statement = compile(&evaluation, 7, &SqliteDialect);
         let plan = store.read(move |c| {
             let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text))?;
             let parameters = rusqlite::params_from_iter(&statement.parameters);
@@ -100,10 +102,7 @@ async fn a_million_people() {
         println!("{name}: {:#?}", plan.await.unwrap());
         for _ in 0..3 {
             let began = Instant::now();
-            let found = segments
-                .evaluate(SiteId(7), rule.clone(), MembershipUnit::User, now_ms())
-                .await
-                .unwrap();
+            let found = segments.evaluate(SiteId(7), evaluation.clone()).await.unwrap();
             println!("{name}: {} members in {:?}", found.len(), began.elapsed());
         }
     }

@@ -34,7 +34,8 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     assert_eq!(again.id, kept.id);
     let sync = kept.id;
     let change = async |changes| store.record_member_changes(sync, changes).await.unwrap();
-    let untold = |after: i64| store.unsynced_members(sync, segment, ProfileId(after), 2);
+    let after = |after: i64, limit| ProfileSelection::After(ProfileId(after), limit);
+    let untold = |id: i64| store.unsynced_members(sync, segment, after(id, 2));
     let of = |people: Vec<(ProfileId, Option<i64>)>| -> Vec<(i64, Option<i64>)> {
         people.into_iter().map(|(id, at)| (id.0, at)).collect()
     };
@@ -55,7 +56,7 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
     assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
     bed.execute("DELETE FROM profiles WHERE id = 2").await;
-    let told = store.synced_members(sync, segment, ProfileId(i64::MIN), 10).await.unwrap();
+    let told = store.synced_members(sync, segment, after(i64::MIN, 10)).await.unwrap();
     let short = |it: &SyncedMember| {
         (it.profile.0, it.row.text().to_owned(), it.status == SyncStatus::Confirmed, it.is_member)
     };
@@ -71,14 +72,14 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
         [("crm".to_owned(), SyncKind::List)]
     );
     change(vec![telling(1, "other"), (ProfileId(4), SyncedMemberChange::Removed)]).await;
-    let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
+    let told = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
     assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
     change(vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)]).await;
     assert_eq!(
         store.sizes(sync).await.unwrap(),
         SyncMemberCounts { confirmed: 0, removal_failed: 1 }
     );
-    let told = store.synced_members(sync, segment, ProfileId(0), 1).await.unwrap();
+    let told = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
     assert_eq!(told[0].status, SyncStatus::RemovalFailed);
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)], "1 waits");
     store.store_list(sync, Some("l-1".to_owned())).await.unwrap();

@@ -34,10 +34,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::connect::{AddressGuard, OriginConnector, connector};
+use super::connect::{OriginConnector, connector};
 use super::settings::OriginSettings;
 use super::trailers;
 use super::upload::UploadState;
+use tagway_core::address::AddressGuard;
 use tagway_core::answer::BodyStreamError;
 
 /// The time for a connection to notice that its response has ended, which its client may see first. It depends only

@@ -343,7 +343,7 @@ mod tests {
     use super::super::tests::{JournalTestBench, dead, settings};
     use super::*;
     use crate::journal::{
-        DeadLetterSelection, EndedEvent, FinalOutcome, Journal, JournalReadLimits, MessageKey,
+        DeadLetterSelection, EndedEvent, Ending, Journal, JournalReadLimits, MessageKey,
         NewJournalRecord, ParkRequest, PersonNameKind, ReaderPosition, ReaderSettlement,
     };
     use tagway_core::clock::Clock;
@@ -378,7 +378,7 @@ mod tests {
         b.journal.settle(b.reader, settlement).await.unwrap();
     }
 
-    fn ended(seq: u64, ending: FinalOutcome) -> EndedEvent {
+    fn ended(seq: u64, ending: Ending) -> EndedEvent {
         EndedEvent { seq, was_parked: false, attempts: 1, ending }
     }
 
@@ -390,7 +390,7 @@ mod tests {
     async fn erase_removes_a_person_from_every_table_and_keeps_the_account() {
         let mut b = JournalTestBench::new(settings()).await;
         append(&b, &["ann", "bob", "ann", "ann", "ann", "bob"]).await;
-        let all = [(1, dead()), (2, dead()), (3, dead()), (4, FinalOutcome::Delivered)];
+        let all = [(1, dead()), (2, dead()), (3, dead()), (4, Ending::Delivered)];
         let all = all.map(|(seq, ending)| ended(seq, ending));
         settle(&b, 4, all.into(), vec![]).await;
         // One letter is retried and brings its body along; the others stay letters.

@@ -2,7 +2,7 @@
 
 use super::tests::{ALL, JournalTestBench, at, dead, ended, settings};
 use super::*;
-use crate::journal::{FinalOutcome, NewJournalRecord, ParkRequest};
+use crate::journal::{Ending, NewJournalRecord, ParkRequest};
 use tagway_core::clock::Clock;
 use tagway_core::event::SenderRank;
 
@@ -34,7 +34,7 @@ async fn lower_ranks_are_evicted_first_and_servers_events_never() {
     b.reopen().await;
     assert_eq!(b.append_as(1, Server).await, [AppendOutcome::New { seq: 9 }]);
     // The reader reads what is left; nothing of it was counted before.
-    let ends = [1, 4, 8, 9].map(|seq| ended(seq, FinalOutcome::Delivered)).to_vec();
+    let ends = [1, 4, 8, 9].map(|seq| ended(seq, Ending::Delivered)).to_vec();
     b.settle(at(9), ends, vec![]).await;
     let ledger = b.ledger().await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (4, 5, 0));
@@ -46,7 +46,7 @@ async fn settled_events_behind_an_unsettled_one_are_evicted_before_unsettled_one
     b.append_as(1, SenderRank::Server).await;
     b.append(600).await;
     let park = ParkRequest { seq: 1, due_at: b.clock.now(), attempt: 7 };
-    let ends = (2..=590).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    let ends = (2..=590).map(|seq| ended(seq, Ending::Delivered)).collect();
     b.settle(at(590), ends, vec![park]).await;
     b.reopen_with(JournalSettings { max_bytes: 0, ..settings() }).await;
     let mut evictor = evict::EvictionProgress::default();
@@ -68,7 +68,7 @@ async fn replay_skips_evicted_events() {
         b.append(1).await;
         b.clock.advance(60_000);
     }
-    let ends = (1..=16).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    let ends = (1..=16).map(|seq| ended(seq, Ending::Delivered)).collect();
     b.settle(at(16), ends, vec![]).await;
     let site = b.site;
     let evict = move |c: &Connection| evict::evict(c, site, &[2, 4, 5, 6, 8, 10, 14]);
@@ -115,7 +115,7 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
     let disk = b.journal.disk_use().await.unwrap();
     assert!(disk.total() <= max_bytes + spare_bytes + (1 << 19), "{disk:?}");
     let head = b.journal.head(b.site).borrow().seq;
-    let ends = (1..=head).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    let ends = (1..=head).map(|seq| ended(seq, Ending::Delivered)).collect();
     b.settle(at(head), ends, vec![]).await;
     let mut has_room = b.journal.has_room();
     while !*has_room.borrow_and_update() {
@@ -168,7 +168,7 @@ async fn eviction_takes_settled_events_then_letters_then_unsettled_events() {
     // Another table in the same file, which does not count as the journal's.
     let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
     b.journal.write_db(|c| c.execute_batch(others)).await.unwrap();
-    let ends = vec![ended(1, dead()), ended(2, FinalOutcome::Delivered)];
+    let ends = vec![ended(1, dead()), ended(2, Ending::Delivered)];
     b.settle(at(2), ends, vec![]).await;
     let held = async || {
         b.journal.retain(b.clock.now()).await.unwrap();

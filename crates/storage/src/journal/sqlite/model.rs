@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::tests::{JournalTestBench, dead, settings};
 use super::*;
-use crate::journal::{DeadLetterSelection, EndedEvent, FinalOutcome, OutcomeCause, ParkRequest};
+use crate::journal::{DeadLetterSelection, EndedEvent, Ending, OutcomeCause, ParkRequest};
 use tagway_core::clock::Clock;
 use tagway_core::event::SenderRank;
 
@@ -126,8 +126,8 @@ impl ModelReaderState {
 
     fn end(&mut self, seq: u64, was_parked: bool, end: ModelOutcome, now: Timestamp) {
         let ending = match end {
-            ModelOutcome::Delivered => FinalOutcome::Delivered,
-            ModelOutcome::Skipped => FinalOutcome::Skipped(OutcomeCause::new("unwanted")),
+            ModelOutcome::Delivered => Ending::Delivered,
+            ModelOutcome::Skipped => Ending::Skipped(OutcomeCause::new("unwanted")),
             ModelOutcome::Dead => dead(),
             ModelOutcome::Parked => {
                 self.settlement.park.push(ParkRequest { seq, due_at: now, attempt: 1 });

@@ -281,18 +281,16 @@ mod tests {
 
     use super::super::tests::{JournalTestBench, settings};
     use super::*;
-    use crate::journal::{
-        FinalOutcome, Journal as _, OutcomeCause, ReaderEventState, ReaderPosition,
-    };
+    use crate::journal::{Ending, Journal as _, OutcomeCause, ReaderEventState, ReaderPosition};
 
     const CODES: [&str; 3] = ["not_selected", "no_consent", "refused"];
 
     fn ended(seq: u64, kind: usize, detail: &str) -> EndedEvent {
         let cause = |code| OutcomeCause { code, detail: detail.into() };
         let ending = match kind {
-            0 => FinalOutcome::Delivered,
-            1 | 2 => FinalOutcome::Skipped(cause(CODES[kind - 1])),
-            _ => FinalOutcome::Dead(cause(CODES[2]), None),
+            0 => Ending::Delivered,
+            1 | 2 => Ending::Skipped(cause(CODES[kind - 1])),
+            _ => Ending::Dead(cause(CODES[2]), None),
         };
         EndedEvent { seq, was_parked: false, attempts: 1, ending }
     }

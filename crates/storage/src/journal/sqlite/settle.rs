@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::super::{
-    EndedEvent, FinalOutcome, JournalSettings, LastVendorCall, OutcomeCause, ParkRequest, ReaderId,
+    EndedEvent, Ending, JournalSettings, LastVendorCall, OutcomeCause, ParkRequest, ReaderId,
     ReaderPosition, ReaderSettlement, SiteId,
 };
 use super::disk_budget::JournalDiskBudget;
@@ -45,9 +45,9 @@ pub(super) fn settle(
             kept.push(ended);
         }
         match &ended.ending {
-            FinalOutcome::Delivered => delivered += 1,
-            FinalOutcome::Skipped(_) => skipped += 1,
-            FinalOutcome::Dead(cause, call) => {
+            Ending::Delivered => delivered += 1,
+            Ending::Skipped(_) => skipped += 1,
+            Ending::Dead(cause, call) => {
                 dead += 1;
                 if keeps_letters {
                     let letter = NewDeadLetter { ended, cause, call: call.as_deref(), now };

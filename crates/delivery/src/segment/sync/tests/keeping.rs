@@ -96,20 +96,20 @@ async fn sync_of_a_deleted_destination_is_abandoned_until_it_is_back() {
 async fn forget_deletes_the_rows_of_a_deleted_destination() {
     let shop = SyncTestBed::open(SyncKind::List).await;
     let syncs = shop.abandoned().await;
-    let name = ("shop", shop.segment);
-    let other = syncs.forget(name, "vip", "other").await;
+    let vip = shop.segments.list_segments(shop.site).await.unwrap().remove(0);
+    let other = syncs.forget("shop", &vip, "other").await;
     assert!(matches!(other, Err(SegmentError::NothingSynced)), "{other:?}");
-    assert_eq!(syncs.forget(name, "vip", "crm").await.unwrap(), 3);
+    assert_eq!(syncs.forget("shop", &vip, "crm").await.unwrap(), 3);
     syncs.apply(&shop.sites(false)).await.unwrap();
     assert_eq!((syncs.states().len(), shop.sizes().await), (0, (0, 0)));
     assert!(!shop.has_series("abandoned_members") && !shop.has_series("synced_members"));
-    assert!(matches!(syncs.forget(name, "vip", "crm").await, Err(SegmentError::NothingSynced)));
+    assert!(matches!(syncs.forget("shop", &vip, "crm").await, Err(SegmentError::NothingSynced)));
     // Once it is back, it gets everyone, without another run.
     shop.connect(true).await;
     syncs.apply(&shop.sites(true)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.size == 3)).await;
     assert_eq!(shop.vendor.rows(), 3);
-    let told = syncs.forget(name, "vip", "crm").await;
+    let told = syncs.forget("shop", &vip, "crm").await;
     assert!(matches!(told, Err(SegmentError::StillSynced)), "{told:?}");
     syncs.stop().await;
 }

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::sync_run::{SyncRun, SyncRunCounts, SyncRunError};
+use super::state::SyncRunError;
+use super::sync_run::{SyncExtent, SyncRun, SyncRunCounts};
 use super::*;
 use crate::segment::tests::{NOW, add};
 use crate::segment::{
@@ -22,6 +23,7 @@ use crate::segment::{
 };
 use crate::{
     DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationSettings, EgressSettings,
+    SiteDestinations,
 };
 use tagway_core::clock::ManualClock;
 use tagway_core::event::EnrichedEvent;
@@ -32,9 +34,7 @@ use tagway_storage::journal::{self, AppendDurability, Journal, JournalReadLimits
 use tagway_storage::profile::{self, ProfileLimits, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 use tagway_vendors::audience::{AudienceChange, AudienceList, LIST_GONE, VendorAudience};
-use tagway_vendors::{
-    Admission, BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall,
-};
+use tagway_vendors::{BatchScope, DeliveryLimits, Destination, Outcome, OutcomeReason, VendorCall};
 
 /// The most people in one call.
 const CALL: usize = 4;
@@ -130,7 +130,7 @@ impl VendorAudience for FakeListVendor {
         }
         state.calls.push((change, rows.clone()));
         if state.is_gone || list != state.list {
-            return all(Outcome::Dead(OutcomeReason::new(LIST_GONE)));
+            return all(Outcome::dead(LIST_GONE));
         }
         if rows.iter().any(|row| state.refuses.contains(row)) {
             return all(Outcome::Refused(OutcomeReason::new("bad_row")));
@@ -160,8 +160,8 @@ impl Destination for FakeListVendor {
         }
     }
 
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Admission {
-        Admission::Skip(OutcomeReason::new("lists_only"))
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Err(Outcome::skipped("lists_only"))
     }
 
     async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
@@ -269,8 +269,9 @@ impl SyncTestBed {
             idle_time: Duration::from_secs(1),
             idle_per_host: 1,
         };
-        let there = is_there.then(|| Arc::new(settings)).into_iter().collect();
-        self.dispatcher.apply(&[(site, there)], &egress).await.unwrap();
+        let destinations = is_there.then(|| Arc::new(settings)).into_iter().collect();
+        let sites = [SiteDestinations { site, destinations }];
+        self.dispatcher.apply(&sites, &egress).await.unwrap();
     }
 
     /// Makes these people exist as members.
@@ -320,9 +321,7 @@ impl SyncTestBed {
             segment_name: "vip",
             sync: &self.sync,
             destination: &outlet,
-            rechecks,
-            is_draining: false,
-            only_profiles: None,
+            extent: SyncExtent { rechecks, ..SyncExtent::default() },
         };
         pass.run(&self.kept().await).await
     }

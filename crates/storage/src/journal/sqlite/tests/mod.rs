@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::journal::{
-    AppendDurability, DeadLetterSelection, EndedEvent, FinalOutcome, MessageKey, MessageScope,
+    AppendDurability, DeadLetterSelection, EndedEvent, Ending, MessageKey, MessageScope,
     OutcomeCause, PROJECTION, ParkRequest, ReaderLedger,
 };
 use crate::store::{CommitSyncMode, SqliteMigrations};
@@ -157,12 +157,12 @@ pub(super) fn at(cursor: u64) -> ReaderPosition {
     ReaderPosition { cursor, ahead: Vec::new() }
 }
 
-pub(super) fn ended(seq: u64, ending: FinalOutcome) -> EndedEvent {
+pub(super) fn ended(seq: u64, ending: Ending) -> EndedEvent {
     EndedEvent { seq, was_parked: false, attempts: 1, ending }
 }
 
-pub(super) fn dead() -> FinalOutcome {
-    FinalOutcome::Dead(OutcomeCause { code: "refused", detail: "HTTP 400".into() }, None)
+pub(super) fn dead() -> Ending {
+    Ending::Dead(OutcomeCause { code: "refused", detail: "HTTP 400".into() }, None)
 }
 
 #[tokio::test]
@@ -245,10 +245,7 @@ async fn new_reader_starts_at_the_end_and_keeps_its_position() {
     let ahead = ReaderPosition { cursor: 1, ahead: vec![(3, 3)] };
     b.settle(
         ahead.clone(),
-        vec![
-            ended(1, FinalOutcome::Delivered),
-            ended(3, FinalOutcome::Skipped(OutcomeCause::new("unwanted"))),
-        ],
+        vec![ended(1, Ending::Delivered), ended(3, Ending::Skipped(OutcomeCause::new("unwanted")))],
         vec![],
     )
     .await;
@@ -284,7 +281,7 @@ async fn parked_events_come_due_and_end_once() {
     b.append(2).await;
     let due_at = b.clock.now() + Duration::from_secs(5);
     let parking = ParkRequest { seq: 1, due_at, attempt: 3 };
-    b.settle(at(2), vec![ended(2, FinalOutcome::Delivered)], vec![parking]).await;
+    b.settle(at(2), vec![ended(2, Ending::Delivered)], vec![parking]).await;
     assert_eq!(b.ledger().await.pending, 1);
     assert_eq!(b.journal.next_due(b.reader, b.clock.now()).await.unwrap(), Some(due_at));
     assert!(b.due().await.is_empty());
@@ -292,7 +289,7 @@ async fn parked_events_come_due_and_end_once() {
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!((due[0].record.seq, due[0].attempt, due.len()), (1, 3, 1));
     assert_eq!(due[0].due_at, due_at);
-    let end = EndedEvent { seq: 1, was_parked: true, attempts: 1, ending: FinalOutcome::Delivered };
+    let end = EndedEvent { seq: 1, was_parked: true, attempts: 1, ending: Ending::Delivered };
     b.settle(at(2), vec![end.clone()], vec![]).await;
     b.settle(at(2), vec![end], vec![]).await;
     assert_eq!(b.ledger().await.delivered, 2);
@@ -303,7 +300,7 @@ async fn parked_events_come_due_and_end_once() {
 async fn dead_letters_are_kept_shown_retried_and_dropped() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append(3).await;
-    let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, FinalOutcome::Delivered)];
+    let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, Ending::Delivered)];
     b.settle(at(3), ends, vec![]).await;
     let letters = b.journal.list_dead_letters(Some(b.reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [2, 1], "newest first");
@@ -333,18 +330,14 @@ async fn retention_keeps_what_a_reader_has_not_settled() {
     let mut b = JournalTestBench::new(settings()).await;
     b.append(4).await;
     let park = ParkRequest { seq: 2, due_at: b.clock.now(), attempt: 1 };
-    b.settle(
-        at(3),
-        vec![ended(1, FinalOutcome::Delivered), ended(3, FinalOutcome::Delivered)],
-        vec![park],
-    )
-    .await;
+    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, Ending::Delivered)], vec![park])
+        .await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0, "too young");
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 1);
     assert_eq!(b.seqs().await, [2, 3, 4], "2 is parked");
-    b.settle(at(4), vec![ended(4, FinalOutcome::Delivered)], vec![]).await;
-    let end = EndedEvent { seq: 2, was_parked: true, attempts: 1, ending: FinalOutcome::Delivered };
+    b.settle(at(4), vec![ended(4, Ending::Delivered)], vec![]).await;
+    let end = EndedEvent { seq: 2, was_parked: true, attempts: 1, ending: Ending::Delivered };
     b.settle(at(4), vec![end], vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     b.reopen().await;
@@ -356,7 +349,7 @@ async fn retired_reader_keeps_no_events_and_its_account_still_adds_up() {
     let mut b = JournalTestBench::new(settings()).await;
     let other = b.journal.reader(b.site, "meta").await.unwrap();
     b.append(3).await;
-    b.settle(at(3), (1..=3).map(|seq| ended(seq, FinalOutcome::Delivered)).collect(), vec![]).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0);
     b.journal.retire(vec![b.reader]).await.unwrap();
@@ -372,7 +365,7 @@ async fn max_bytes_evicts_the_oldest_and_counts_them() {
     b.append(3).await;
     b.settle(
         ReaderPosition { cursor: 0, ahead: vec![(2, 2)] },
-        vec![ended(2, FinalOutcome::Delivered)],
+        vec![ended(2, Ending::Delivered)],
         vec![],
     )
     .await;
@@ -381,7 +374,7 @@ async fn max_bytes_evicts_the_oldest_and_counts_them() {
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (1, 2, 0));
     assert_eq!(b.journal.usage().await.unwrap().evicted, 2);
     // A reader that was working on them meanwhile is not counted twice.
-    b.settle(at(3), vec![ended(1, FinalOutcome::Delivered), ended(3, dead())], vec![]).await;
+    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, dead())], vec![]).await;
     assert_eq!(b.ledger().await, ledger);
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(3));
 }
@@ -390,13 +383,13 @@ async fn max_bytes_evicts_the_oldest_and_counts_them() {
 async fn settlement_by_a_reader_unaware_of_evictions_keeps_the_account() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     b.append(6).await;
-    let ends = (2..=6).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    let ends = (2..=6).map(|seq| ended(seq, Ending::Delivered)).collect();
     b.settle(ReaderPosition { cursor: 0, ahead: vec![(2, 6)] }, ends, vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 6);
     b.append(2).await;
     // Event 1 is still in flight at the reader, which reports its position from memory.
     let behind = ReaderPosition { cursor: 0, ahead: vec![(2, 7)] };
-    b.settle(behind, vec![ended(7, FinalOutcome::Delivered)], vec![]).await;
+    b.settle(behind, vec![ended(7, Ending::Delivered)], vec![]).await;
     assert_eq!(b.journal.position(b.reader).await.unwrap(), at(7));
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 2);
     let ledger = b.ledger().await;
@@ -442,7 +435,7 @@ async fn events_missed_by_the_projection_are_no_lost_deliveries() {
     let mut b = JournalTestBench::new(JournalSettings { max_bytes: 0, ..settings() }).await;
     let projection = b.journal.reader(b.site, PROJECTION).await.unwrap();
     b.append(3).await;
-    b.settle(at(3), (1..=3).map(|seq| ended(seq, FinalOutcome::Delivered)).collect(), vec![]).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     assert_eq!(b.journal.usage().await.unwrap().evicted, 0);
     assert_eq!(b.journal.position(projection).await.unwrap(), at(3));

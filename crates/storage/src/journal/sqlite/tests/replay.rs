@@ -16,7 +16,7 @@ async fn replay_sends_only_ended_events_of_the_window_and_once() {
     let to = b.clock.now();
     b.clock.advance(60_000);
     b.append(2).await;
-    let ends = (1..=4).map(|seq| ended(seq, FinalOutcome::Delivered)).collect();
+    let ends = (1..=4).map(|seq| ended(seq, Ending::Delivered)).collect();
     b.settle(at(4), ends, vec![]).await;
     let plan = |count, pending| ReplayPlan { count, dead: 0, pending };
     assert_eq!(b.journal.replay_plan(b.reader, from, to).await.unwrap(), plan(2, 0));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{DeliveryDispatcher, FailedAttempt};
+use super::DeliveryDispatcher;
+use crate::exchange::FailedAttempt;
 use tagway_core::metrics::{DestinationLabels, LedgerLabels};
 use tagway_storage::journal::{JournalError, ReaderAccount, ReaderId, ReaderLedger};
 
@@ -55,7 +56,7 @@ impl DeliveryDispatcher {
 
     /// Returns the last try of an event that has not ended at a destination, while it is in memory.
     pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt> {
-        let running = self.lock();
+        let running = self.running.lock();
         let found = running.values().find(|running| running.reader == reader)?;
         found.destination_client.failures.get(seq)
     }

@@ -5,16 +5,9 @@
 //! count in its account. An operator's pause is stored in the journal, so it outlives restarts and
 //! reloads.
 
-use super::{DeliveryDispatcher, DestinationStatus, JournalError, WorkerApplyError};
-
-/// The source of a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PauseInitiator {
-    /// The setting `paused = true`.
-    Configuration,
-    /// The command `tagway destinations pause`.
-    Operator,
-}
+use super::{DeliveryDispatcher, WorkerApplyError};
+use crate::status::DestinationStatus;
+use tagway_storage::journal::JournalError;
 
 /// The reason why a destination could not be paused or resumed.
 #[derive(Debug, thiserror::Error)]
@@ -48,31 +41,21 @@ impl DeliveryDispatcher {
     ) -> Result<DestinationStatus, PauseError> {
         let _turn = self.apply_lock.lock().await;
         let found = {
-            let running = self.lock();
-            let mut all = running.iter();
-            let found = all.find(|((of, name), _)| &**of == site && &**name == destination);
-            found.map(|(key, it)| {
-                (
-                    key.clone(),
-                    it.site.clone(),
-                    it.settings.clone(),
-                    it.client.clone(),
-                    it.egress.clone(),
-                )
-            })
+            let running = self.running.lock();
+            let found = running.iter().find(|(key, _)| key.is(site, destination));
+            found.map(|(key, it)| (key.clone(), it.setup.clone()))
         };
-        let Some((key, site, settings, client, egress)) = found else {
-            return Err(PauseError::Unknown);
-        };
+        let (key, setup) = found.ok_or(PauseError::Unknown)?;
+        let (site, settings) = (setup.site.clone(), setup.settings.clone());
         let reader = self.shared.journal.reader(site.id, &settings.name).await?;
         self.shared.journal.set_paused(reader, is_paused).await?;
         if settings.paused && !is_paused {
             return Err(PauseError::Configured);
         }
         self.stop_all_but(|other, _| *other != key).await;
-        let running = self.start(&site, settings, client, &egress).await?;
+        let running = self.start(setup).await?;
         let status = *running.status.borrow();
-        self.lock().insert(key, running);
+        self.running.lock().insert(key, running);
         tracing::info!(site = %site.name, destination, status = status.name(), "an operator paused or \
             resumed the destination");
         Ok(status)
@@ -80,6 +63,6 @@ impl DeliveryDispatcher {
 
     /// Returns true if the gateway delivers to the destination, paused or not.
     pub fn is_configured(&self, site: &str, destination: &str) -> bool {
-        self.lock().keys().any(|(of, name)| &**of == site && &**name == destination)
+        self.running.lock().keys().any(|key| key.is(site, destination))
     }
 }

@@ -9,27 +9,28 @@ use std::collections::{HashMap, VecDeque};
 use tokio::time::Instant;
 
 use tagway_core::event::EnrichedEvent;
+use tagway_storage::journal::{EndedEvent, Ending};
 use tagway_vendors::BatchScope;
 
 /// A visitor's key for the order of events: a hash of the event's order key. Two visitors with equal hashes
 /// only wait for each other.
-pub(super) type VisitorOrderKey = u64;
+pub(crate) type VisitorOrderKey = u64;
 
 /// One event in a worker's memory.
 #[derive(Clone, Debug)]
-pub(super) struct QueuedEvent {
+pub(crate) struct QueuedEvent {
     /// The event with its visitor's profile.
-    pub(super) event: EnrichedEvent,
+    pub(crate) event: EnrichedEvent,
     /// The key of its visitor.
-    pub(super) visitor: VisitorOrderKey,
+    pub(crate) visitor: VisitorOrderKey,
     /// The size of its record in the journal, in bytes.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// True if it came out of the parked events.
-    pub(super) was_parked: bool,
+    pub(crate) was_parked: bool,
     /// The number of its tries so far.
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
     /// The time when it was queued.
-    pub(super) queued_at: Instant,
+    pub(crate) queued_at: Instant,
 }
 
 /// The bounds of a batch.
@@ -44,6 +45,12 @@ pub(super) struct BatchLimits {
 }
 
 impl QueuedEvent {
+    /// Returns the end of the event.
+    pub(crate) fn ended(&self, ending: Ending) -> EndedEvent {
+        let Self { event, was_parked, attempt, .. } = self;
+        EndedEvent { seq: event.seq, was_parked: *was_parked, attempts: *attempt, ending }
+    }
+
     fn goes_alone(&self, from: u32) -> bool {
         self.was_parked && self.attempt >= from
     }
@@ -51,7 +58,7 @@ impl QueuedEvent {
 
 /// The events that wait for a batch.
 #[derive(Debug, Default)]
-pub(super) struct DeliveryQueue {
+pub(super) struct VisitorSchedule {
     waiting: HashMap<VisitorOrderKey, VecDeque<QueuedEvent>>,
     // Events in flight by visitor; a visitor is here or in `ready`, never in both.
     in_flight: HashMap<VisitorOrderKey, usize>,
@@ -61,7 +68,7 @@ pub(super) struct DeliveryQueue {
     ready_len: usize,
 }
 
-impl DeliveryQueue {
+impl VisitorSchedule {
     /// Queues an event behind its visitor's others.
     pub(super) fn push(&mut self, item: QueuedEvent) {
         self.len += 1;
@@ -100,7 +107,7 @@ impl DeliveryQueue {
     }
 
     /// Takes the next batch: empty if no event is ready. Its visitors are in flight until
-    /// [`DeliveryQueue::finish`] has been called for each of its events.
+    /// [`VisitorSchedule::finish`] has been called for each of its events.
     pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<QueuedEvent> {
         let mut batch: Vec<QueuedEvent> = Vec::new();
         let mut bytes = 0;
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn next_batch_keeps_a_visitors_later_events_behind_earlier_ones() {
-        let mut schedule = DeliveryQueue::default();
+        let mut schedule = VisitorSchedule::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
         }
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn next_batch_of_visitor_scope_never_mixes_visitors() {
-        let mut schedule = DeliveryQueue::default();
+        let mut schedule = VisitorSchedule::default();
         for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
             schedule.push(item(seq, visitor, 10));
         }
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn next_batch_respects_bytes_but_takes_at_least_one_event() {
-        let mut schedule = DeliveryQueue::default();
+        let mut schedule = VisitorSchedule::default();
         for (seq, bytes) in [(1, 5000), (2, 600), (3, 600)] {
             schedule.push(item(seq, seq, bytes));
         }
@@ -242,7 +249,7 @@ mod tests {
 
     #[test]
     fn next_batch_sends_a_parked_event_alone() {
-        let mut schedule = DeliveryQueue::default();
+        let mut schedule = VisitorSchedule::default();
         schedule.push(item(1, 7, 10));
         schedule.push(QueuedEvent { was_parked: true, attempt: 3, ..item(2, 8, 10) });
         schedule.push(QueuedEvent { was_parked: true, attempt: 2, ..item(3, 9, 10) });
@@ -258,7 +265,7 @@ mod tests {
             events in prop::collection::vec((0..5_u64, 1..400_usize), 1..80),
             takes in prop::collection::vec((1..6_usize, any::<bool>()), 1..200),
         ) {
-            let mut schedule = DeliveryQueue::default();
+            let mut schedule = VisitorSchedule::default();
             let (mut events, mut next_seq) = (events.into_iter(), 0);
             let mut under_way: VecDeque<Vec<QueuedEvent>> = VecDeque::new();
             let mut gone: BTreeMap<VisitorOrderKey, Vec<u64>> = BTreeMap::new();
