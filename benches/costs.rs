@@ -176,6 +176,7 @@ fn beacons(criterion: &mut Criterion) {
                 least_event_bytes: 32,
                 event_bytes: 32 << 10,
                 made_bytes: 1 << 20,
+                json_depth: 64,
             },
         };
         let beacon = find(vendor).unwrap().beacon.unwrap();

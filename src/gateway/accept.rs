@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use http::header::USER_AGENT;
-use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 use super::answer::AcceptOutcome;
 use super::bot_policy::CallerClass;
 use super::budget::{BudgetShare, SMALL_BODY_EVENTS};
-use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
+use super::decode::{JudgedMessages, MessageDraft, RejectionCode};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
@@ -20,6 +19,7 @@ use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorR
 use tagway_storage::journal::{
     AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
 };
+use tagway_vendors::beacon_format::RejectedMessage;
 
 /// The sender of a request, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +50,15 @@ pub(super) struct DecodedMessages {
     pub(super) has_unique_ids: bool,
 }
 
-impl Default for DecodedMessages {
-    fn default() -> Self {
+impl DecodedMessages {
+    /// Takes judged messages of this many bytes, decompressed.
+    pub(super) fn of(judged: JudgedMessages, unpacked_bytes: usize) -> Self {
+        let JudgedMessages { write_key, drafts, rejected } = judged;
         Self {
-            write_key: None,
-            drafts: Vec::new(),
-            rejected: Vec::new(),
-            unpacked_bytes: 0,
+            write_key,
+            drafts,
+            rejected,
+            unpacked_bytes,
             share: None,
             bytes: 0,
             is_anonymous: false,
@@ -450,8 +452,7 @@ fn anonymize(event: &mut Event<RawJsonObject>) {
         }
         let Ok(mut tree) = object.parse() else { continue };
         if privacy::anonymize(&mut tree)
-            && let Ok(raw) = to_raw_value(&tree)
-            && let Some(raw) = RawJsonObject::new(&raw)
+            && let Some(raw) = RawJsonObject::of(&tree)
         {
             *object = raw;
         }

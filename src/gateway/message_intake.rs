@@ -10,7 +10,7 @@ use hyper::body::Body;
 use super::SiteRequest;
 use super::accept::{DecodedMessages, SenderKind};
 use super::body::{self, ReceivedBody};
-use super::budget::{BudgetOwner, BudgetShare, SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES};
+use super::budget::{BudgetOwner, BudgetShare};
 use super::decode::{self, DecodeContext};
 use super::rejection::RequestRejection;
 use super::snapshot::GatewaySnapshot;
@@ -76,8 +76,17 @@ impl SiteRequest<'_> {
         }
     }
 
+    /// Judges the message in a query.
+    pub(super) fn read_query(&self, query: &str) -> Result<DecodedMessages, RequestRejection> {
+        let limits = &self.snapshot.limits;
+        let (placeholder_ids, received_at) = (&self.site.placeholder_ids, self.received_at);
+        let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
+        let judged = decode::read_query(query, &terms, &limits.small_body_limits())?;
+        Ok(DecodedMessages::of(judged, query.len()))
+    }
+
     /// Judges the messages of a text: without a share, only as many as take a moment.
-    pub(super) async fn messages(
+    async fn messages(
         &self,
         text: Bytes,
         share: Option<BudgetShare>,
@@ -89,23 +98,12 @@ impl SiteRequest<'_> {
             let limits = &snapshot.limits;
             let terms =
                 DecodeContext { limits, kind, placeholder_ids: &placeholder_ids, received_at };
-            let came = text.len();
-            let room = match share {
-                Some(_) => (limits.batch_events, limits.inflated_bytes),
-                None => (SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES),
+            let bounds = match share {
+                Some(_) => limits.body_limits(),
+                None => limits.small_body_limits(),
             };
-            let text = decode::BodyText::scan(&text, limits.json_depth)?;
-            let envelope = decode::open(&text, &terms, room)?;
-            let write_key = envelope.write_key().map(str::to_owned);
-            let (drafts, rejected) = envelope.draft_messages(&terms);
-            Ok(DecodedMessages {
-                write_key,
-                drafts,
-                rejected,
-                unpacked_bytes: came,
-                share,
-                ..DecodedMessages::default()
-            })
+            let judged = decode::read_within(&text, &terms, &bounds)?;
+            Ok(DecodedMessages { share, ..DecodedMessages::of(judged, text.len()) })
         };
         match share {
             None => judge(None),

@@ -344,7 +344,7 @@ impl Beacon for ScriptOnlyBeacon {
     fn read(
         &self,
         _inbound: &BeaconRequest<'_>,
-        _batch: &mut MessageBatch,
+        _batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         Ok(())
     }

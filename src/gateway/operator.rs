@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 
 use super::accept::{RequestFacts, SenderKind, record};
-use super::decode::{self, DecodeContext};
+use super::decode::{self, DecodeContext, JudgedMessages};
+use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
 use super::{Gateway, GatewaySiteSettings, head};
 use tagway_core::event::{Event, EventFacts, RawJsonObject};
@@ -68,8 +69,8 @@ fn read(
 ) -> Result<OperatorMessage, OperatorSendError> {
     let SiteMessageRules { limits, placeholder_ids, .. } = *site;
     let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
-    let (mut drafts, rejected) =
-        decode::read(message, &terms).map_err(OperatorSendError::Invalid)?;
+    let JudgedMessages { mut drafts, rejected, .. } = decode::read(message, &terms)
+        .map_err(|error| OperatorSendError::Invalid(RequestRejection::from(error).code()))?;
     let draft = match (drafts.pop(), rejected.first()) {
         (Some(draft), None) if drafts.is_empty() => draft,
         (_, Some(rejected)) => return Err(OperatorSendError::Invalid(rejected.reason)),

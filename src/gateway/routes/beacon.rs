@@ -24,7 +24,7 @@ use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::body::{self, ReceivedBody};
 use crate::gateway::budget::{BudgetOwner, BudgetShare, SMALL_BODY_BYTES, SMALL_BODY_EVENTS};
 use crate::gateway::credentials::CredentialCheck;
-use crate::gateway::decode::{self, DecodeContext, MessageDraft, RejectedMessage};
+use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft};
 use crate::gateway::mounts::VendorMount;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::settings::GatewayLimits;
@@ -33,7 +33,7 @@ use crate::gateway::{SiteRequest, head};
 use tagway_core::answer::ResponseBody;
 use tagway_core::event::RawBeacon;
 use tagway_core::privacy::{ConsentRecord, PrivacyPolicy};
-use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
+use tagway_vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
 use tagway_vendors::beacon_format::MessageBatch;
 
 /// The longest header field that is passed on.
@@ -254,15 +254,8 @@ impl BeaconRequestHead<'_> {
 
     /// Returns the limits of a beacon that may unpack to this many bytes.
     fn bounds(&self, unpacked_bytes: usize) -> BeaconLimits {
-        let limits = self.limits;
-        BeaconLimits {
-            unpacked_bytes: unpacked_bytes.min(limits.inflated_bytes),
-            messages_bytes: limits.inflated_bytes,
-            events: limits.batch_events,
-            least_event_bytes: limits.least_event_bytes,
-            event_bytes: limits.event_bytes,
-            made_bytes: limits.made_bytes,
-        }
+        let bounds = self.limits.body_limits();
+        BeaconLimits { unpacked_bytes: unpacked_bytes.min(bounds.unpacked_bytes), ..bounds }
     }
 
     /// Judges the messages of a beacon: at once if it is small.
@@ -327,29 +320,20 @@ impl BeaconRequestHead<'_> {
         mut share: Option<BudgetShare>,
     ) -> Result<DecodedMessages, RequestRejection> {
         let inbound = self.inbound(text, bounds);
-        let mut batch = MessageBatch::new(&inbound);
-        self.mount.beacon.read(&inbound, &mut batch)?;
-        let (came, write_key) = (batch.received_bytes(), batch.take_key().map(String::from));
-        let (texts, refused) = batch.into_parts();
         let Self { limits, placeholder_ids, received_at, .. } = *self;
         let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
-        let (drafts, mut rejected) = decode::draft_each(texts, &terms);
-        rejected.extend(refused.into_iter().map(|(index, reason)| RejectedMessage {
-            index,
-            message_id: None,
-            reason,
-        }));
+        let mut judged = JudgedMessages::default();
+        let mut draft = |read| judged.add(terms.draft_read(read));
+        let mut batch = MessageBatch::new(&inbound, &mut draft);
+        self.mount.beacon.read(&inbound, &mut batch)?;
+        let (came, write_key) = (batch.received_bytes(), batch.take_key().map(String::from));
+        let rejected = batch.into_rejected();
+        judged.write_key = write_key;
+        judged.rejected.extend(rejected.into_iter().map(|rejected| terms.shown(rejected)));
         if let Some(share) = &mut share {
             share.shrink(came, self.limits);
         }
-        Ok(DecodedMessages {
-            write_key,
-            drafts,
-            rejected,
-            unpacked_bytes: came,
-            share,
-            ..DecodedMessages::default()
-        })
+        Ok(DecodedMessages { share, ..DecodedMessages::of(judged, came) })
     }
 }
 
@@ -366,14 +350,4 @@ fn remove_denied_data(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolic
         beacon.target = format!("{path}?{query}");
     }
     beacon
-}
-
-impl From<BeaconDecodeError> for RequestRejection {
-    fn from(error: BeaconDecodeError) -> Self {
-        match error {
-            BeaconDecodeError::Malformed(why) => Self::Malformed(why),
-            BeaconDecodeError::TooMany => Self::TooMany,
-            BeaconDecodeError::TooLarge => Self::TooLarge,
-        }
-    }
 }

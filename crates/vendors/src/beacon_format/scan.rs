@@ -27,7 +27,7 @@ const ITEM_BYTES: usize = 350;
 
 /// The reason why a list is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonListError {
+pub(super) enum JsonListError {
     /// It is no JSON list.
     NotAList,
     /// It has more items than it may.
@@ -39,7 +39,7 @@ pub enum JsonListError {
 /// # Errors
 ///
 /// Fails if the text is no JSON list or has more than `max` items.
-pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
+pub(super) fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
     let mut is_over = false;
     let mut reader = serde_json::Deserializer::from_slice(text);
     let items = reader.deserialize_seq(BoundedListVisitor { max, is_over: &mut is_over });

@@ -128,11 +128,11 @@ impl MixpanelBeaconEvent {
         };
         let Some(message) = message else { return MixpanelBeaconRecord::Nothing };
         let message = message
-            .with("messageId", self.insert_id.take())
-            .when("timestamp", self.time.as_ref())
-            .at("sentAt", sending.at)
-            .with("context", Some(self.into_context(name, sending)));
-        MixpanelBeaconRecord::Message(message.finish())
+            .with_message_id(self.insert_id.take())
+            .when(self.time.as_ref())
+            .sent_at(sending.at)
+            .with_context(self.into_context(name, sending));
+        MixpanelBeaconRecord::Message(message)
     }
 
     /// Builds a page or a track message.
@@ -142,9 +142,9 @@ impl MixpanelBeaconEvent {
             "$mp_web_page_view" | "mp_page_view" => {
                 let mut all = self.page();
                 all.extend(properties);
-                CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
+                CanonicalMessage::new(EventKind::Page).with_properties(all)
             }
-            _ => CanonicalMessage::track(name).with("properties", Some(properties)),
+            _ => CanonicalMessage::track(name).with_properties(properties),
         };
         self.ids.write(message)
     }
@@ -156,7 +156,7 @@ impl MixpanelBeaconEvent {
         let user = self.ids.user().or(known.as_deref())?;
         let device = self.ids.device().or(anonymous.as_deref().map(bare));
         let message = CanonicalMessage::new(EventKind::Identify);
-        Some(message.with_id("userId", Some(user)).with_id("anonymousId", device))
+        Some(message.with_user_id(Some(user)).with_anonymous_id(device))
     }
 
     /// Builds an alias message of a person's earlier and later id.
@@ -169,11 +169,11 @@ impl MixpanelBeaconEvent {
             return None;
         }
         let message = CanonicalMessage::new(EventKind::Alias)
-            .with_id("previousId", Some(bare(&previous)))
-            .with_id("userId", Some(bare(&user)))
-            .with_id("anonymousId", self.ids.device());
-        message.has("previousId").then_some(())?;
-        message.has("userId").then_some(message)
+            .with_previous_id(Some(bare(&previous)))
+            .with_user_id(Some(bare(&user)))
+            .with_anonymous_id(self.ids.device());
+        message.head.previous_id.is_some().then_some(())?;
+        message.head.user_id.is_some().then_some(message)
     }
 
     /// Returns the two ids of a merge; a device's is the earlier one, whatever their order.

@@ -14,7 +14,7 @@ use std::slice::Iter;
 use memchr::memmem;
 
 use super::readable::PRIVATE_KEY;
-use crate::gateway::rejection::RequestRejection;
+use crate::beacon::BeaconDecodeError;
 use tagway_core::values::digits;
 
 /// The longest run of digits that cannot be too large for a reader: the largest double has 309.
@@ -25,7 +25,7 @@ const INTEGER_DIGITS: usize = 18;
 
 /// A body's text without halves of surrogate pairs.
 #[derive(Debug)]
-pub(in crate::gateway) struct BodyText<'t> {
+pub struct BodyText<'t> {
     content: BodyTextContent<'t>,
     is_plain: bool,
     is_deep: bool,
@@ -40,12 +40,13 @@ enum BodyTextContent<'t> {
 
 impl<'t> BodyText<'t> {
     /// Scans a body, whose objects and lists should be nested at most `max_depth` deep.
-    pub(in crate::gateway) fn scan(
-        body: &'t [u8],
-        max_depth: usize,
-    ) -> Result<Self, RequestRejection> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body is empty.
+    pub fn scan(body: &'t [u8], max_depth: usize) -> Result<Self, BeaconDecodeError> {
         if body.is_empty() {
-            return Err(RequestRejection::Malformed("the body is empty"));
+            return Err(BeaconDecodeError::Malformed("the body is empty"));
         }
         let mut look = BodyTextScan::default();
         look.scan_text(body, max_depth);

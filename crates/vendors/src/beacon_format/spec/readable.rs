@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// The key by which `serde_json` passes unread text through a reader: a client that wrote it could have its text
 /// parsed as another value, or make the reader fail.
-pub(super) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
+pub(in crate::beacon_format) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
 
 /// Returns true if `serde_json::Value` reads the value with the same meaning. Walks through it without building it.
 pub(super) fn is_readable(raw: &RawValue) -> bool {
