@@ -127,6 +127,7 @@ fn decode(criterion: &mut Criterion) {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
+        anonymizes_ip: false,
         received_at: SystemClock.now(),
     };
     criterion.bench_function("decode", |bencher| {

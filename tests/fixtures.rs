@@ -309,6 +309,7 @@ fn judge(messages: &[u8]) -> Result<(), Failed> {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
+        anonymizes_ip: false,
         received_at: NOW.parse()?,
     };
     let rejected = decode::read(messages, &terms)?.rejected;

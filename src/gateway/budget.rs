@@ -52,6 +52,13 @@ pub(super) struct BodyBudget {
     threads: Arc<FairSharePool>,
 }
 
+/// The budget on which one body counts.
+#[derive(Clone, Copy)]
+pub(super) struct BudgetAccount<'b> {
+    pub(super) budget: &'b BodyBudget,
+    pub(super) owner: BudgetOwner,
+}
+
 /// One body's share of it; released when dropped.
 pub(super) struct BudgetShare {
     bytes: FairShareGrant,

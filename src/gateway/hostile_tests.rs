@@ -337,7 +337,7 @@ proptest! {
         place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
         let limits = limits();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
         let place = ["properties", "traits", "context", "integrations"][place];
         let text = format!(
             "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
@@ -357,7 +357,7 @@ proptest! {
     #[test]
     fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
         let Ok(text) = BodyText::scan(&body, limits.json_depth) else { return Ok(()) };
         if let Ok(opened) = MessageBody::open(&text, &limits.body_limits()) {
             let judged = decode::read(&body, &terms).unwrap();
@@ -371,7 +371,7 @@ proptest! {
     ) {
         let limits = limits();
         let received_at = NOON.parse().unwrap();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at };
         let message = json!({
             "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
             "sentAt": time, "userId": name,
@@ -387,7 +387,7 @@ proptest! {
     #[test]
     fn no_query_panics(query in ".{0,300}") {
         let limits = limits();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
         drop(decode::read_query(&query, &terms, &limits.body_limits()));
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Body;
 use super::SiteRequest;
 use super::accept::{DecodedMessages, SenderKind};
 use super::body::{self, ReceivedBody};
-use super::budget::{BudgetOwner, BudgetShare};
+use super::budget::{BudgetAccount, BudgetOwner, BudgetShare};
 use super::decode::{self, DecodeContext};
 use super::rejection::RequestRejection;
 use super::snapshot::GatewaySnapshot;
@@ -20,6 +20,11 @@ impl SiteRequest<'_> {
     /// Returns the owner of the request's budget, until the body proves another sender.
     pub(super) fn budget_owner(&self) -> BudgetOwner {
         BudgetOwner::client(self.site.id, self.client.client)
+    }
+
+    /// Returns the budget on which a body of this owner counts.
+    pub(super) fn budget_account(&self, owner: BudgetOwner) -> BudgetAccount<'_> {
+        BudgetAccount { budget: &self.snapshot.budget, owner }
     }
 
     /// Reads a body and judges its messages. Its bytes are charged to the sender's quota; if only the body can
@@ -33,13 +38,13 @@ impl SiteRequest<'_> {
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
         let payer = match sender {
             Some(SenderKind::Server) => BudgetOwner::servers(self.site.id),
             Some(SenderKind::Client) | None => self.budget_owner(),
         };
+        let (limits, account) = (&self.snapshot.limits, self.budget_account(payer));
         let ReceivedBody { text, sent, bytes, share } =
-            body::read(body, &self.head.headers, limits, (budget, payer)).await?;
+            body::read(body, &self.head.headers, limits, account).await?;
         drop(sent);
         if let Some(sender) = sender {
             self.spend_bytes(sender, bytes)?;
@@ -80,7 +85,9 @@ impl SiteRequest<'_> {
     pub(super) fn read_query(&self, query: &str) -> Result<DecodedMessages, RequestRejection> {
         let limits = &self.snapshot.limits;
         let (placeholder_ids, received_at) = (&self.site.placeholder_ids, self.received_at);
-        let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
+        let anonymizes_ip = self.site.privacy.anonymizes_ip();
+        let terms =
+            DecodeContext { limits, kind: None, placeholder_ids, anonymizes_ip, received_at };
         let judged = decode::read_query(query, &terms, &limits.small_body_limits())?;
         Ok(DecodedMessages::of(judged, query.len()))
     }
@@ -94,10 +101,16 @@ impl SiteRequest<'_> {
     ) -> Result<DecodedMessages, RequestRejection> {
         let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
         let placeholder_ids = Arc::clone(&self.site.placeholder_ids);
+        let anonymizes_ip = self.site.privacy.anonymizes_ip();
         let judge = move |share: Option<BudgetShare>| {
             let limits = &snapshot.limits;
-            let terms =
-                DecodeContext { limits, kind, placeholder_ids: &placeholder_ids, received_at };
+            let terms = DecodeContext {
+                limits,
+                kind,
+                placeholder_ids: &placeholder_ids,
+                anonymizes_ip,
+                received_at,
+            };
             let bounds = match share {
                 Some(_) => limits.body_limits(),
                 None => limits.small_body_limits(),

@@ -14,18 +14,18 @@ use tagway_vendors::beacon_format::scalar_text;
 use tagway_vendors::beacon_format::spec::LooseText;
 
 /// The members of a context that the gateway needs.
-#[derive(Default)]
-pub(super) struct ContextExcerpt {
+#[derive(Debug, Default)]
+pub struct ContextExcerpt {
     /// The page's URL.
-    pub(super) page_url: Option<String>,
+    pub page_url: Option<String>,
     /// The visitor's address.
-    pub(super) ip: Option<IpAddr>,
+    pub ip: Option<IpAddr>,
     /// The visitor's user agent.
-    pub(super) user_agent: Option<String>,
+    pub user_agent: Option<String>,
     /// True if there are traits of the person.
-    pub(super) has_traits: bool,
+    pub has_traits: bool,
     /// The visitor's consent.
-    pub(super) consent: Option<ConsentRecord>,
+    pub consent: Option<ConsentRecord>,
 }
 
 /// The keys of a context that the gateway reads.

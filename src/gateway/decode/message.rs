@@ -1,7 +1,5 @@
 //! Events made of canonical messages (`docs/contracts/beacons.md` 1.2, 2 and 7.1), each judged independently.
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -11,30 +9,22 @@ use super::{DecodeContext, time};
 use tagway_core::event::{
     Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject, is_placeholder,
 };
-use tagway_core::privacy::ConsentRecord;
-use tagway_vendors::beacon_format::spec::BodyMessage;
+use tagway_core::privacy::{self, ConsentRecord};
+use tagway_vendors::beacon_format::spec::{BodyMessage, is_readable_object};
 use tagway_vendors::beacon_format::{
     CanonicalMessage, MessageFault, MessageHead, MessageObjects, MessageTime, ReadMessage,
     RejectedMessage,
 };
 
-/// A message that passed every check but those of identity, and the members of its context that the gateway needs.
+/// A message that passed every check but those of identity.
 #[derive(Debug)]
 pub struct MessageDraft {
     /// The message's index in the request.
     pub index: usize,
     /// The event, with empty facts.
     pub event: Event<RawJsonObject>,
-    /// The page's URL, as the client sent it.
-    pub page_url: Option<String>,
-    /// The visitor's address, as the client sent it.
-    pub ip: Option<IpAddr>,
-    /// The visitor's user agent, as the client sent it.
-    pub user_agent: Option<String>,
-    /// True if the context has traits of the person.
-    pub has_traits: bool,
-    /// The visitor's consent, as the client sent it.
-    pub consent: Option<ConsentRecord>,
+    /// The members of its context that the gateway needs.
+    pub excerpt: ContextExcerpt,
     /// The raw beacon that is the only content, if it is to be passed on to its vendor.
     pub beacon: Option<RawBeacon>,
     /// The vendor whose shim sent it.
@@ -81,9 +71,12 @@ impl MessageContent {
     fn of_texts(
         mut objects: MessageObjects<RawJsonObject>,
         mut proofs: LoginProofs,
+        anonymizes_ip: bool,
     ) -> Result<Self, RejectionCode> {
         proofs.take_from_texts(&mut objects.context, &mut objects.integrations)?;
         let excerpt = objects.context.as_ref().map(ContextExcerpt::of_text).unwrap_or_default();
+        let addressed = [&mut objects.context, &mut objects.properties, &mut objects.traits];
+        addressed.into_iter().flatten().filter(|_| anonymizes_ip).for_each(anonymize);
         Ok(Self { objects, excerpt, proofs })
     }
 
@@ -91,10 +84,21 @@ impl MessageContent {
     fn of_trees(
         mut objects: MessageObjects<JsonObject>,
         mut proofs: LoginProofs,
+        terms: &DecodeContext<'_>,
     ) -> Result<Self, RejectionCode> {
+        let DecodeContext { limits, anonymizes_ip, .. } = *terms;
         proofs.take_from_trees(&mut objects.context, &mut objects.integrations);
         let excerpt = objects.context.as_ref().map(ContextExcerpt::of_tree).unwrap_or_default();
-        let objects = objects.try_map(|object| RawJsonObject::of(&object).ok_or("malformed"))?;
+        let addressed = [&mut objects.context, &mut objects.properties, &mut objects.traits];
+        for object in addressed.into_iter().flatten().filter(|_| anonymizes_ip) {
+            privacy::anonymize(object);
+        }
+        // The message itself is a level.
+        let max_depth = limits.json_depth.saturating_sub(1);
+        let objects = objects.try_map(|object| {
+            let written = RawJsonObject::of(&object);
+            written.filter(|object| is_readable_object(object, max_depth)).ok_or("malformed")
+        })?;
         Ok(Self { objects, excerpt, proofs })
     }
 }
@@ -107,23 +111,25 @@ impl DecodeContext<'_> {
         message: BodyMessage,
     ) -> Result<MessageDraft, RejectedMessage> {
         match message {
-            BodyMessage::Written(CanonicalMessage { mut head, objects }) => {
+            BodyMessage::Text(CanonicalMessage { kind, mut head, objects }) => {
                 let proofs = LoginProofs::of(std::mem::take(&mut head.proofs));
-                self.draft_content(index, head, MessageContent::of_texts(objects, proofs))
+                let content = MessageContent::of_texts(objects, proofs, self.anonymizes_ip);
+                self.draft_content(index, kind, head, content)
             }
-            BodyMessage::Translated(message) => self.draft_tree(index, message),
+            BodyMessage::Tree(message) => self.draft_tree(index, message),
         }
     }
 
     /// Drafts a message that is not longer than an event may be.
-    fn draft_tree(
+    pub(super) fn draft_tree(
         &self,
         index: usize,
         message: CanonicalMessage,
     ) -> Result<MessageDraft, RejectedMessage> {
-        let CanonicalMessage { mut head, objects } = message;
+        let CanonicalMessage { kind, mut head, objects } = message;
         let proofs = LoginProofs::of(std::mem::take(&mut head.proofs));
-        self.draft_content(index, head, MessageContent::of_trees(objects, proofs))
+        let content = MessageContent::of_trees(objects, proofs, self);
+        self.draft_content(index, kind, head, content)
     }
 
     /// Drafts a message of a vendor's beacon.
@@ -154,12 +160,15 @@ impl DecodeContext<'_> {
     fn draft_content(
         &self,
         index: usize,
+        kind: EventKind,
         mut head: MessageHead,
         content: Result<MessageContent, RejectionCode>,
     ) -> Result<MessageDraft, RejectedMessage> {
         let (message_id, draft) = match self.id(head.message_id.take()) {
             Err(reason) => (None, Err(reason)),
-            Ok(id) => (id, content.and_then(|content| self.draft_event(index, head, content))),
+            Ok(id) => {
+                (id, content.and_then(|content| self.draft_event(index, kind, head, content)))
+            }
         };
         match draft {
             Ok(mut draft) => {
@@ -175,6 +184,7 @@ impl DecodeContext<'_> {
     fn draft_event(
         &self,
         index: usize,
+        kind: EventKind,
         head: MessageHead,
         content: MessageContent,
     ) -> Result<MessageDraft, RejectionCode> {
@@ -184,9 +194,9 @@ impl DecodeContext<'_> {
             time: head.timestamp.is_some() && happened.is_none(),
             member: head.has_wrong_type,
         };
-        let track_name = head.event.filter(|_| head.kind == EventKind::Track);
+        let track_name = head.event.filter(|_| kind == EventKind::Track);
         let event = Event {
-            kind: head.kind,
+            kind,
             message_id: String::new(),
             event: self.name(track_name)?,
             name: self.name(head.name)?,
@@ -206,15 +216,10 @@ impl DecodeContext<'_> {
             facts: EventFacts::default(),
         };
         complete(&event)?;
-        let ContextExcerpt { page_url, ip, user_agent, has_traits, consent } = excerpt;
         Ok(MessageDraft {
             index,
             event,
-            page_url,
-            ip,
-            user_agent,
-            has_traits,
-            consent,
+            excerpt,
             beacon: None,
             shim: head.shim,
             forwarded_to: None,
@@ -252,52 +257,38 @@ impl MessageDraft {
         beacon: RawBeacon,
         first: Option<&Self>,
         consent: Option<ConsentRecord>,
-        received_at: Timestamp,
-    ) -> Self {
-        let event = Event {
-            kind: EventKind::Track,
-            message_id: new_message_id(received_at),
-            event: Some("Beacon".to_owned()),
-            name: None,
-            category: None,
-            user_id: first.and_then(|first| first.event.user_id.clone()),
-            anonymous_id: first.and_then(|first| first.event.anonymous_id.clone()),
-            group_id: None,
-            previous_id: None,
-            timestamp: received_at,
-            received_at,
-            original_timestamp: None,
-            sent_at: None,
-            properties: None,
-            traits: None,
-            context: consent.as_ref().and_then(context_of),
-            integrations: None,
-            facts: EventFacts::default(),
-        };
-        Self {
-            index,
-            event,
-            page_url: first.and_then(|first| first.page_url.clone()),
-            ip: None,
-            user_agent: None,
-            has_traits: false,
-            consent,
-            beacon: Some(beacon),
-            shim: None,
-            forwarded_to: None,
-            becomes_event: true,
-            proofs: LoginProofs::default(),
-            unread: UnreadMembers::default(),
-        }
+        terms: &DecodeContext<'_>,
+    ) -> Result<Self, RejectedMessage> {
+        let mut message = CanonicalMessage::track("Beacon");
+        message.head.user_id = first.and_then(|first| first.event.user_id.clone());
+        message.head.anonymous_id = first.and_then(|first| first.event.anonymous_id.clone());
+        message.objects.context = consent.as_ref().map(context_of);
+        let mut draft = terms.draft_tree(index, message)?;
+        draft.excerpt.page_url = first.and_then(|first| first.excerpt.page_url.clone());
+        (draft.excerpt.consent, draft.beacon) = (consent, Some(beacon));
+        Ok(draft)
+    }
+}
+
+/// Truncates every address in an object to its network.
+fn anonymize(object: &mut RawJsonObject) {
+    if !privacy::may_name_address(object.text()) {
+        return;
+    }
+    if let Ok(mut tree) = object.parse()
+        && privacy::anonymize(&mut tree)
+        && let Some(raw) = RawJsonObject::of(&tree)
+    {
+        *object = raw;
     }
 }
 
 /// Returns a context that has only this consent.
-fn context_of(consent: &ConsentRecord) -> Option<RawJsonObject> {
-    let answers: serde_json::Map<String, serde_json::Value> =
-        consent.answers().map(|(name, answer)| (name.to_owned(), answer.into())).collect();
+fn context_of(consent: &ConsentRecord) -> JsonObject {
+    let answers = consent.answers().map(|(name, answer)| (name.to_owned(), answer.into()));
+    let answers = JsonObject::from_iter(answers);
     let consent = serde_json::json!({ "categoryPreferences": answers });
-    RawJsonObject::of(&JsonObject::from_iter([("consent".to_owned(), consent)]))
+    JsonObject::from_iter([("consent".to_owned(), consent)])
 }
 
 /// Checks the members that each kind requires (the Segment spec).
@@ -336,6 +327,7 @@ mod tests {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
+            anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
         };
         let message = |shim: &str| {
@@ -364,6 +356,7 @@ mod tests {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
+            anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
         };
         // Its value becomes three.
@@ -382,6 +375,7 @@ mod tests {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
+            anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
         };
         let JudgedMessages { drafts, rejected, .. } = read(text.as_bytes(), &terms).unwrap();
@@ -408,10 +402,10 @@ mod tests {
             let [draft] = drafts.as_slice() else { panic!("{text}") };
             assert_eq!(draft.event.event.as_deref(), Some("b"));
             assert_eq!(draft.event.user_id.as_deref(), Some("y"));
-            assert_eq!(draft.page_url.as_deref(), Some("https://x.example/"));
-            assert_eq!(draft.ip, Some("192.0.2.3".parse().unwrap()));
-            assert!(draft.has_traits);
-            assert!(draft.consent.as_ref().unwrap().refuses(&["ads".to_owned()]));
+            assert_eq!(draft.excerpt.page_url.as_deref(), Some("https://x.example/"));
+            assert_eq!(draft.excerpt.ip, Some("192.0.2.3".parse().unwrap()));
+            assert!(draft.excerpt.has_traits);
+            assert!(draft.excerpt.consent.as_ref().unwrap().refuses(&["ads".to_owned()]));
             let record: Value = serde_json::to_value(&draft.event).unwrap();
             assert_eq!(record["traits"]["email"], "b");
             assert_eq!(record["context"]["ip"], "192.0.2.3");

@@ -6,6 +6,7 @@ mod message;
 mod proof;
 mod time;
 
+pub use context_excerpt::ContextExcerpt;
 pub(super) use message::RejectionCode;
 pub use message::{MessageDraft, UnreadMembers};
 pub use proof::LoginProofs;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use super::settings::GatewayLimits;
 use tagway_core::event::EventKind;
 use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits};
-use tagway_vendors::beacon_format::spec::{BodyMessage, BodyText, MessageBody, QueryMessage};
+use tagway_vendors::beacon_format::spec::{BodyText, MessageBody, QueryMessage};
 use tagway_vendors::beacon_format::{CanonicalMessage, RejectedMessage};
 
 /// The facts of a request that its messages are read with.
@@ -27,6 +28,8 @@ pub struct DecodeContext<'l> {
     pub kind: Option<EventKind>,
     /// The site's own placeholder ids for an unknown visitor, in lower case.
     pub placeholder_ids: &'l [String],
+    /// True if only the network of an address may be kept.
+    pub anonymizes_ip: bool,
     /// The time at which the request arrived.
     pub received_at: Timestamp,
 }
@@ -88,7 +91,7 @@ pub(super) fn read_query(
     let mut judged = JudgedMessages::default();
     let message = CanonicalMessage::of_object(message, None);
     let message = message.map_err(|fault| terms.reject(0, fault));
-    judged.add(message.and_then(|message| terms.draft(0, BodyMessage::Translated(message))));
+    judged.add(message.and_then(|message| terms.draft_tree(0, message)));
     Ok(judged)
 }
 

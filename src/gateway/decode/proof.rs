@@ -132,6 +132,7 @@ mod tests {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
+            anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
         };
         let JudgedMessages { drafts, rejected, .. } = read(body.as_bytes(), &terms).unwrap();

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::spec::readable::PRIVATE_KEY;
 use super::value::scalar_text;
 use tagway_core::event::{EventKind, JsonObject, is_identifying_id};
 use tagway_core::values::time::read_event_time;
@@ -68,8 +67,12 @@ pub(super) fn json_bytes(value: &impl Serialize) -> usize {
 
 /// A message of the Segment spec. `O` is the representation of its objects, as in an event.
 #[derive(Clone, Debug, Serialize)]
+#[must_use]
 pub struct CanonicalMessage<O = JsonObject> {
-    /// The kind, the names, the ids and the times.
+    /// The kind of the event.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// The names, the ids and the times.
     #[serde(flatten)]
     pub head: MessageHead,
     /// The objects.
@@ -78,12 +81,9 @@ pub struct CanonicalMessage<O = JsonObject> {
 }
 
 /// The members of a message that are no objects, as the client wrote them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageHead {
-    /// The kind of the event.
-    #[serde(rename = "type")]
-    pub kind: EventKind,
     /// The client's id of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -126,7 +126,7 @@ pub struct MessageHead {
 }
 
 /// The objects of a message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct MessageObjects<O> {
     /// The properties of a track, page or screen event.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,32 +218,6 @@ impl MessageTime {
     }
 }
 
-impl CanonicalMessage {
-    /// Returns true if every reader of the journal can parse the objects, nested at most so deep.
-    pub(super) fn is_readable(&self, max_depth: usize) -> bool {
-        let MessageObjects { properties, traits, context, integrations } = &self.objects;
-        let mut objects = [properties, traits, context, integrations].into_iter().flatten();
-        objects.all(|object| is_readable_object(object, max_depth.saturating_sub(1)))
-    }
-}
-
-fn is_readable_object(object: &JsonObject, levels: usize) -> bool {
-    let is_readable = |(key, value): (&String, _)| {
-        key != PRIVATE_KEY && is_readable_value(value, levels.saturating_sub(1))
-    };
-    levels > 0 && object.iter().all(is_readable)
-}
-
-fn is_readable_value(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Object(object) => is_readable_object(object, levels),
-        Value::Array(items) => {
-            levels > 0 && items.iter().all(|item| is_readable_value(item, levels - 1))
-        }
-        _ => true,
-    }
-}
-
 /// Returns the object, if it has members.
 fn filled(object: JsonObject) -> Option<JsonObject> {
     (!object.is_empty()).then_some(object)
@@ -258,25 +232,7 @@ fn real_id(id: Option<&str>) -> Option<String> {
 impl CanonicalMessage {
     /// Makes a message of this kind.
     pub fn new(kind: EventKind) -> Self {
-        let head = MessageHead {
-            kind,
-            message_id: None,
-            event: None,
-            name: None,
-            category: None,
-            user_id: None,
-            anonymous_id: None,
-            group_id: None,
-            previous_id: None,
-            timestamp: None,
-            sent_at: None,
-            proofs: Vec::new(),
-            shim: None,
-            has_wrong_type: false,
-        };
-        let objects =
-            MessageObjects { properties: None, traits: None, context: None, integrations: None };
-        Self { head, objects }
+        Self { kind, head: MessageHead::default(), objects: MessageObjects::default() }
     }
 
     /// Makes a track message of this name.
@@ -287,56 +243,43 @@ impl CanonicalMessage {
     }
 
     /// Sets the message's id.
-    #[must_use]
     pub fn with_message_id(mut self, id: Option<String>) -> Self {
         self.head.message_id = id;
         self
     }
 
     /// Sets the name of a page or screen.
-    #[must_use]
     pub fn with_name(mut self, name: Option<String>) -> Self {
         self.head.name = name.filter(|name| !name.trim().is_empty());
         self
     }
 
-    /// Sets the user's id, if it identifies someone.
-    #[must_use]
-    pub fn with_user_id(mut self, id: Option<&str>) -> Self {
-        self.head.user_id = real_id(id);
-        self
-    }
-
-    /// Sets the device's id, if it identifies one.
-    #[must_use]
-    pub fn with_anonymous_id(mut self, id: Option<&str>) -> Self {
-        self.head.anonymous_id = real_id(id);
+    /// Sets the ids of the user and the device, each if it identifies someone.
+    pub fn with_ids(mut self, user_id: Option<&str>, anonymous_id: Option<&str>) -> Self {
+        self.head.user_id = real_id(user_id);
+        self.head.anonymous_id = real_id(anonymous_id);
         self
     }
 
     /// Sets the group's id, if it identifies one.
-    #[must_use]
     pub fn with_group_id(mut self, id: Option<&str>) -> Self {
         self.head.group_id = real_id(id);
         self
     }
 
     /// Sets the older id of an alias, if it identifies someone.
-    #[must_use]
     pub fn with_previous_id(mut self, id: Option<&str>) -> Self {
         self.head.previous_id = real_id(id);
         self
     }
 
     /// Sets the time of the event, if there is one.
-    #[must_use]
     pub fn at(mut self, time: Option<Timestamp>) -> Self {
         self.head.timestamp = time.map(MessageTime::Read);
         self
     }
 
     /// Sets the time of the event as the client wrote it.
-    #[must_use]
     pub fn when(mut self, written: Option<&Value>) -> Self {
         let text = written.and_then(scalar_text);
         self.head.timestamp = text.and_then(|text| MessageTime::read(&text));
@@ -344,35 +287,30 @@ impl CanonicalMessage {
     }
 
     /// Sets the time of sending, if there is one.
-    #[must_use]
     pub fn sent_at(mut self, time: Option<Timestamp>) -> Self {
         self.head.sent_at = time;
         self
     }
 
     /// Sets the properties.
-    #[must_use]
     pub fn with_properties(mut self, properties: JsonObject) -> Self {
         self.objects.properties = filled(properties);
         self
     }
 
     /// Sets the traits.
-    #[must_use]
     pub fn with_traits(mut self, traits: JsonObject) -> Self {
         self.objects.traits = filled(traits);
         self
     }
 
     /// Sets the context.
-    #[must_use]
     pub fn with_context(mut self, context: JsonObject) -> Self {
         self.objects.context = filled(context);
         self
     }
 
     /// Sets the options of destinations.
-    #[must_use]
     pub fn with_integrations(mut self, integrations: JsonObject) -> Self {
         self.objects.integrations = filled(integrations);
         self
@@ -391,8 +329,7 @@ mod tests {
         put(&mut context, "ip", Some(json!({ "is": "" })));
         put(&mut context, "locale", Some(" "));
         let message = CanonicalMessage::track("Order Completed")
-            .with_user_id(Some("undefined"))
-            .with_anonymous_id(Some(" a1 "))
+            .with_ids(Some("undefined"), Some(" a1 "))
             .at(Some(Timestamp::UNIX_EPOCH))
             .sent_at(None)
             .with_properties(JsonObject::new())

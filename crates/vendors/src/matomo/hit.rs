@@ -64,9 +64,7 @@ fn track(
 /// Adds the visitor's ids, which hits have if the library may set cookies; else the gateway's cookie
 /// identifies the visitor.
 fn with_ids(message: CanonicalMessage, fields: &FormFields<'_>) -> CanonicalMessage {
-    message
-        .with_user_id(fields.get("uid"))
-        .with_anonymous_id(fields.get("cid").or(fields.get("_id")))
+    message.with_ids(fields.get("uid"), fields.get("cid").or(fields.get("_id")))
 }
 
 /// Returns the track event of a hit that is no page view.

@@ -60,7 +60,7 @@ impl Beacon for PlausibleBeacon {
         put(&mut source, "version", body.get("v").cloned());
         put(&mut source, "event", Some(event));
         put(&mut context, "source", Some(source));
-        let message = message.with_anonymous_id(Some(inbound.daily_id)).with_context(context);
+        let message = message.with_ids(None, Some(inbound.daily_id)).with_context(context);
         batch.push(message)
     }
 

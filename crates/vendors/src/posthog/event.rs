@@ -155,7 +155,7 @@ pub(super) fn message(
             let alias = text(said.remove("alias"))?;
             let previous = who.distinct_id.as_deref()?;
             let message = CanonicalMessage::new(EventKind::Alias).with_previous_id(Some(previous));
-            let message = message.with_user_id(Some(&alias));
+            let message = message.with_ids(Some(&alias), None);
             (message, Some((JsonObject::new(), false)))
         }
         "$groupidentify" => {
@@ -195,8 +195,7 @@ pub(super) fn message(
         }
     }
     if !is_alias {
-        message = message.with_user_id(who.user_id.as_deref());
-        message = message.with_anonymous_id(who.anonymous_id.as_deref());
+        message = message.with_ids(who.user_id.as_deref(), who.anonymous_id.as_deref());
     }
     let offset = event.get("offset").and_then(Value::as_f64).and_then(|offset| {
         let before = SignedDuration::try_from_secs_f64(offset / 1000.0).ok()?;
@@ -264,8 +263,7 @@ pub(super) fn profile(
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "posthog", "endpoint": endpoint, "event": "$set" });
     let message = CanonicalMessage::new(EventKind::Identify)
-        .with_user_id(who.user_id.as_deref())
-        .with_anonymous_id(who.anonymous_id.as_deref());
+        .with_ids(who.user_id.as_deref(), who.anonymous_id.as_deref());
     let message = message
         .with_traits(set)
         .with_context(JsonObject::from_iter([("source".to_owned(), source)]));

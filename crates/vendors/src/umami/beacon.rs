@@ -158,10 +158,7 @@ fn message(
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });
     put(&mut context, "source", Some(source));
-    let message = message
-        .with_user_id(said("id"))
-        .with_anonymous_id(Some(inbound.daily_id))
-        .with_context(context);
+    let message = message.with_ids(said("id"), Some(inbound.daily_id)).with_context(context);
     Ok(message)
 }
 

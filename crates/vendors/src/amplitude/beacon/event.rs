@@ -145,11 +145,10 @@ impl AmplitudeBeaconEvent {
         message: CanonicalMessage,
         sending: &AmplitudeEnvelope<'_>,
     ) -> CanonicalMessage {
-        let mut message =
-            message.with_user_id(self.user.as_deref()).with_anonymous_id(self.device.as_deref());
+        let mut message = message.with_ids(self.user.as_deref(), self.device.as_deref());
         // The library sends no cookies: without an id, visitors could not be distinguished.
         if message.head.user_id.is_none() && message.head.anonymous_id.is_none() {
-            message = message.with_anonymous_id(Some(sending.daily_id));
+            message = message.with_ids(None, Some(sending.daily_id));
         }
         message.when(self.time.as_ref()).sent_at(sending.at).with_integrations(self.options())
     }

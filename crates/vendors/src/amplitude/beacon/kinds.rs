@@ -199,7 +199,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
         match (name.as_str(), value) {
             ("$set", Value::Object(set)) => {
                 for (name, value) in set {
-                    set_trait(&mut traits, said, (name, value), is_person);
+                    set_trait(&mut traits, said, name, value, is_person);
                 }
             }
             ("$setOnce", Value::Object(set)) => {
@@ -221,7 +221,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
             (operation, value) if operation.starts_with('$') => {
                 put(&mut said.operations, operation, Some(value));
             }
-            (_, value) => set_trait(&mut traits, said, (name, value), is_person),
+            (_, value) => set_trait(&mut traits, said, name, value, is_person),
         }
     }
     traits
@@ -239,7 +239,8 @@ pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
 fn set_trait(
     traits: &mut JsonObject,
     said: &mut AmplitudeBeaconEvent,
-    (name, value): (String, Value),
+    name: String,
+    value: Value,
     is_person: bool,
 ) {
     if !is_person {

@@ -13,8 +13,9 @@ use std::slice::Iter;
 
 use memchr::memmem;
 
-use super::readable::PRIVATE_KEY;
+use super::readable::{PRIVATE_KEY, is_readable};
 use crate::beacon::BeaconDecodeError;
+use tagway_core::event::RawJsonObject;
 use tagway_core::values::digits;
 
 /// The longest run of digits that cannot be too large for a reader: the largest double has 309.
@@ -105,6 +106,13 @@ pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
     let mut look = BodyTextScan::default();
     look.scan_text(text.as_bytes(), max_depth);
     !look.is_deep
+}
+
+/// Returns true if every reader can parse an object that was written from a tree, nested at most so deep.
+pub fn is_readable_object(object: &RawJsonObject, max_depth: usize) -> bool {
+    let text = object.text();
+    let may_be_reserved = || memmem::find(text.as_bytes(), PRIVATE_KEY.as_bytes()).is_some();
+    is_within(text, max_depth) && (!may_be_reserved() || is_readable(text))
 }
 
 /// The findings of one pass. Brackets and digits count outside of strings only. Text that is not JSON gets a result

@@ -38,7 +38,8 @@ impl LooseText<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for LooseText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseTextVisitor)
+        // A missing member is one without content.
+        deserializer.deserialize_option(LooseTextVisitor)
     }
 }
 
@@ -81,6 +82,10 @@ impl<'de> Visitor<'de> for LooseTextVisitor {
 
     fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
         Ok(LooseText::Absent)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        value.deserialize_any(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {

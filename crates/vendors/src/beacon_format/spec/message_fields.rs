@@ -5,42 +5,32 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::loose_text::LooseText;
+use super::readable::is_readable;
+use crate::Vendor;
 use crate::beacon_format::message::{
     CanonicalMessage, MessageFault, MessageHead, MessageObjects, MessageTime,
 };
-use tagway_core::event::{EventKind, JsonObject, RawJsonObject, RawMembers};
+use tagway_core::event::{EventKind, JsonObject, RawJsonObject};
 use tagway_core::values::time::read_event_time;
 
 /// The members of a message, or of a body that has messages. `O` is the representation of those that should be
 /// objects: unread text, or a tree.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a, O: Deserialize<'de>"))]
 pub(super) struct MessageFields<'a, O> {
-    #[serde(borrow, default, rename = "type")]
+    #[serde(rename = "type")]
     pub(super) kind: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) message_id: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) event: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) name: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) category: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) user_id: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) anonymous_id: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) group_id: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) previous_id: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) timestamp: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) original_timestamp: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) sent_at: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) write_key: LooseText<'a>,
     pub(super) properties: Option<O>,
     pub(super) traits: Option<O>,
@@ -48,13 +38,10 @@ pub(super) struct MessageFields<'a, O> {
     pub(super) integrations: Option<O>,
     pub(super) batch: Option<O>,
     /// The vendor whose terms the message uses, if a shim wrote it.
-    #[serde(borrow, default)]
     pub(super) shim: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) proof: LooseText<'a>,
-    #[serde(borrow, default)]
     pub(super) user_hash: LooseText<'a>,
-    #[serde(borrow, default, rename = "user_hash")]
+    #[serde(rename = "user_hash")]
     pub(super) user_hash_2: LooseText<'a>,
 }
 
@@ -113,16 +100,12 @@ impl CanonicalMessage {
         mut object: JsonObject,
         kind: Option<EventKind>,
     ) -> Result<Self, MessageFault> {
-        let vendor = object.get("shim").and_then(|name| crate::find(name.as_str()?));
-        let vendor = vendor.filter(|vendor| vendor.shim.is_some());
-        if let Some(to_canonical) = vendor.and_then(|vendor| vendor.shim?.to_canonical) {
+        let shim = object.get("shim").and_then(|name| crate::find(name.as_str()?)?.shim);
+        if let Some(to_canonical) = shim.and_then(|shim| shim.to_canonical) {
             to_canonical(&mut object);
         }
         let fields = MessageFields::<Value>::deserialize(Value::Object(object));
-        let fields = fields.map_err(|_invalid| MessageFault::from("malformed"))?;
-        let mut message = fields.into_message(kind)?;
-        message.head.shim = vendor.map(|vendor| vendor.name);
-        Ok(message)
+        fields.map_err(|_invalid| MessageFault::from("malformed"))?.into_message(kind)
     }
 }
 
@@ -148,11 +131,10 @@ impl<O: ObjectMember> MessageFields<'_, O> {
         let proofs = [&self.proof, &self.user_hash, &self.user_hash_2].into_iter();
         let proofs = proofs.filter_map(LooseText::text).filter(|text| !text.is_empty());
         let head = MessageHead {
-            kind,
             timestamp: written.find_map(|time| MessageTime::read(time.text()?)),
             sent_at: self.sent_at.text().and_then(read_event_time),
             proofs: proofs.map(Box::from).collect(),
-            shim: None,
+            shim: self.shim_vendor().map(|vendor| vendor.name),
             has_wrong_type,
             message_id: self.message_id.into_text(),
             event: self.event.into_text(),
@@ -170,7 +152,12 @@ impl<O: ObjectMember> MessageFields<'_, O> {
             context: object(self.context),
             integrations: object(self.integrations),
         };
-        Ok(CanonicalMessage { head, objects })
+        Ok(CanonicalMessage { kind, head, objects })
+    }
+
+    /// Returns the vendor whose shim wrote the message.
+    pub(super) fn shim_vendor(&self) -> Option<&'static Vendor> {
+        self.shim.text().and_then(crate::find).filter(|vendor| vendor.shim.is_some())
     }
 
     /// Returns the fault of the message.
@@ -188,73 +175,15 @@ impl<O: ObjectMember> MessageFields<'_, O> {
     }
 }
 
-/// The keys of [`MessageFields`], as they appear in messages.
-const FIELDS: &[&str] = &[
-    "type",
-    "messageId",
-    "event",
-    "name",
-    "category",
-    "userId",
-    "anonymousId",
-    "groupId",
-    "previousId",
-    "timestamp",
-    "originalTimestamp",
-    "sentAt",
-    "writeKey",
-    "properties",
-    "traits",
-    "context",
-    "integrations",
-    "batch",
-    "shim",
-    "proof",
-    "userHash",
-    "user_hash",
-];
-
 impl<'a> MessageFields<'a, &'a RawValue> {
-    /// Reads the text of an object; `None` for any other text.
+    /// Reads the text of an object without repeated keys; `None` for any other text.
     pub(super) fn read(text: &'a str) -> Option<Box<Self>> {
-        if !text.starts_with('{') {
-            return None;
-        }
-        serde_json::from_str(text).ok().or_else(|| Self::read_repeated(text))
+        text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
     }
 
-    /// Reads an object with repeated keys. The last value of a key is used, as by every reader of the journal:
-    /// otherwise one reader could act on a value that another ignores.
-    fn read_repeated(text: &'a str) -> Option<Box<Self>> {
-        let members = RawMembers::read(text, FIELDS)?;
-        let loose = |name| match members.get(name) {
-            Some(raw) => serde_json::from_str(raw.get()).ok(),
-            None => Some(LooseText::Absent),
-        };
-        let object = |name| members.get(name).filter(|raw| raw.get() != "null");
-        Some(Box::new(Self {
-            kind: loose("type")?,
-            message_id: loose("messageId")?,
-            event: loose("event")?,
-            name: loose("name")?,
-            category: loose("category")?,
-            user_id: loose("userId")?,
-            anonymous_id: loose("anonymousId")?,
-            group_id: loose("groupId")?,
-            previous_id: loose("previousId")?,
-            timestamp: loose("timestamp")?,
-            original_timestamp: loose("originalTimestamp")?,
-            sent_at: loose("sentAt")?,
-            write_key: loose("writeKey")?,
-            properties: object("properties"),
-            traits: object("traits"),
-            context: object("context"),
-            integrations: object("integrations"),
-            batch: object("batch"),
-            shim: loose("shim")?,
-            proof: loose("proof")?,
-            user_hash: loose("userHash")?,
-            user_hash_2: loose("user_hash")?,
-        }))
+    /// Returns true if readers of the journal can parse the members that a message copies.
+    pub(super) fn is_readable(&self) -> bool {
+        let own = [self.properties, self.traits, self.context, self.integrations];
+        own.into_iter().flatten().all(|raw| is_readable(raw.get()))
     }
 }

@@ -9,10 +9,10 @@ mod body_text;
 mod loose_text;
 mod message_fields;
 mod query;
-pub(super) mod readable;
+mod readable;
 
 pub use body::{BodyMessage, MessageBody};
-pub use body_text::BodyText;
+pub use body_text::{BodyText, is_readable_object};
 pub use loose_text::LooseText;
 pub use query::QueryMessage;
 
@@ -111,7 +111,7 @@ fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError
         QueryMessage::Json(json) => match tree(json.trim_ascii(), &inbound.bounds) {
             Ok(Value::Object(message)) => Ok(message),
             Err(BeaconDecodeError::TooLarge) => Err(BeaconDecodeError::TooLarge),
-            _ => Err(BeaconDecodeError::Malformed("data is not a JSON object")),
+            _ => Err(BeaconDecodeError::Malformed("data is not a JSON object, nor base64 of one")),
         },
     }
 }

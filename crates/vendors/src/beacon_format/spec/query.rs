@@ -10,7 +10,7 @@ use tagway_core::event::JsonObject;
 pub enum QueryMessage {
     /// The bytes of its JSON.
     Json(Vec<u8>),
-    /// Its members.
+    /// The members that its fields name.
     Members(JsonObject),
 }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::hit::Ga4BeaconHit;
 use super::items::{self, number};
-use crate::beacon_format::{self, CanonicalMessage, put};
+use crate::beacon::BeaconDecodeError;
+use crate::beacon_format::{self, CanonicalMessage, MessageBatch, put};
 use crate::ga4::rules::{self, Ga4EventRule};
 use crate::naming;
 use tagway_core::event::{EventKind, JsonObject};
@@ -54,7 +55,11 @@ const CAMPAIGN: &[(&str, &str)] = &[
 ];
 
 /// Adds the messages of an event: that about the person first, if there is one.
-pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<CanonicalMessage>) {
+pub(super) fn add(
+    hit: &Ga4BeaconHit<'_>,
+    name: &str,
+    batch: &mut MessageBatch<'_>,
+) -> Result<(), BeaconDecodeError> {
     let said = Ga4BeaconEvent::read(hit);
     let user_id = hit.get("uid");
     let mut context = context(hit, name, &said.digests);
@@ -63,11 +68,10 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<Canonic
         let id = message_id.as_ref().map(|id| format!("{id}-traits"));
         let identify = CanonicalMessage::new(EventKind::Identify)
             .with_message_id(id)
-            .with_anonymous_id(hit.get("cid"))
-            .with_user_id(user_id)
+            .with_ids(user_id, hit.get("cid"))
             .with_traits(said.traits.clone())
             .with_context(context.clone());
-        messages.push(identify);
+        batch.push(identify)?;
     }
     let mut traits = said.traits;
     traits.extend(said.person);
@@ -83,12 +87,9 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<Canonic
         let properties = canonical(said.properties, said.products, name, rule);
         CanonicalMessage::track(&event).with_properties(properties)
     };
-    let message = message
-        .with_message_id(message_id)
-        .with_anonymous_id(hit.get("cid"))
-        .with_user_id(user_id)
-        .with_context(context);
-    messages.push(message);
+    let message =
+        message.with_message_id(message_id).with_ids(user_id, hit.get("cid")).with_context(context);
+    batch.push(message)
 }
 
 /// The content of an event without its surroundings.

@@ -107,9 +107,7 @@ impl Beacon for Ga4Beacon {
 /// Adds the messages of one event.
 fn add(hit: &Ga4BeaconHit<'_>, batch: &mut MessageBatch<'_>) -> Result<(), BeaconDecodeError> {
     let name = hit.get("en").ok_or(BeaconDecodeError::Malformed("there is no event"))?;
-    let mut messages = Vec::new();
-    canonical::add(hit, name, &mut messages);
-    batch.extend(messages)
+    canonical::add(hit, name, batch)
 }
 
 /// Returns true if it is the id of a destination of Google's tag.

@@ -71,7 +71,7 @@ impl MixpanelBeaconIds {
 
     /// Adds both ids to a message.
     pub(super) fn write(&self, message: CanonicalMessage) -> CanonicalMessage {
-        message.with_user_id(self.user()).with_anonymous_id(self.device())
+        message.with_ids(self.user(), self.device())
     }
 
     /// Adds the ids as sent to `context.clientIds`.

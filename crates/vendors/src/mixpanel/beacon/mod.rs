@@ -133,7 +133,7 @@ impl Face for MixpanelBeacon {
             }
             let Some(read) = read(record, &sending) else { continue };
             is_any = true;
-            batch.extend(read.message())?;
+            batch.extend(read.message)?;
         }
         if is_any || !batch.is_empty() {
             Ok(())
@@ -180,19 +180,9 @@ fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
 }
 
 /// One record that could be read.
-enum MixpanelBeaconRecord {
-    Message(CanonicalMessage),
-    /// A record without information about the visitor.
-    Nothing,
-}
-
-impl MixpanelBeaconRecord {
-    fn message(self) -> Option<CanonicalMessage> {
-        match self {
-            Self::Message(message) => Some(message),
-            Self::Nothing => None,
-        }
-    }
+struct MixpanelBeaconRecord {
+    /// The message; `None` for a record without information about the visitor.
+    message: Option<CanonicalMessage>,
 }
 
 /// Returns the project's token in a record.

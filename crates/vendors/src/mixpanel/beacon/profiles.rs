@@ -60,9 +60,7 @@ pub(super) fn group(
 ) -> Option<MixpanelBeaconRecord> {
     let mut update = read(record);
     let message = CanonicalMessage::new(EventKind::Group).with_group_id(update.group_id.as_deref());
-    if message.head.group_id.is_none() {
-        return None;
-    }
+    message.head.group_id.as_ref()?;
     put(&mut update.context, "groupType", update.group_key.take());
     let message = update.ids.write(message);
     Some(update.into_read(message, sending))
@@ -132,7 +130,7 @@ impl MixpanelProfileUpdate {
         let mut source = beacon_format::source(CLIENT, None, sending.endpoint, None);
         put(&mut source, "operations", Some(self.operations));
         put(&mut context, "source", Some(source));
-        MixpanelBeaconRecord::Message(message.with_context(context))
+        MixpanelBeaconRecord { message: Some(message.with_context(context)) }
     }
 }
 

@@ -60,8 +60,7 @@ pub(super) fn message(
     let sent_at = time(payload, "stm").filter(|_| true_time.is_none());
     let message = message
         .with_message_id(payload.text("eid"))
-        .with_user_id(visitor.user_id.as_deref())
-        .with_anonymous_id(anonymous_id)
+        .with_ids(visitor.user_id.as_deref(), anonymous_id)
         .when(payload.value(if true_time.is_some() { "ttm" } else { "dtm" }))
         .sent_at(sent_at);
     let context = context(payload, page, event, session, visitor, entities);
