@@ -127,6 +127,7 @@ fn decode(criterion: &mut Criterion) {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
+        anonymizes_ip: false,
         received_at: SystemClock.now(),
     };
     criterion.bench_function("decode", |bencher| {
@@ -176,6 +177,7 @@ fn beacons(criterion: &mut Criterion) {
                 least_event_bytes: 32,
                 event_bytes: 32 << 10,
                 made_bytes: 1 << 20,
+                json_depth: 64,
             },
         };
         let beacon = find(vendor).unwrap().beacon.unwrap();

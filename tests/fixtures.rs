@@ -213,6 +213,7 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
             least_event_bytes: 32,
             event_bytes: 32 << 10,
             made_bytes: 1 << 20,
+            json_depth: 64,
         },
     };
     let (messages, verdict) = match beacon.decode(&inbound) {
@@ -222,8 +223,12 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
         }
         Err(malformed) => (json!({ "malformed": malformed.to_string() }), BeaconOutcome::Ignored),
     };
-    let messages = format!("{}\n", serde_json::to_string_pretty(&messages)?);
-    check(&case.join("expected.messages.json"), &messages, bless)?;
+    // The order of the members is no part of a message.
+    let path = case.join("expected.messages.json");
+    let expected = read(&path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    if expected.as_ref() != Some(&messages) {
+        check(&path, &format!("{}\n", serde_json::to_string_pretty(&messages)?), bless)?;
+    }
     let said = beacon.answer(&inbound, verdict);
     let mut answer = format!("{}\n", said.status.as_u16());
     if let Some(content_type) = said.content_type {
@@ -278,6 +283,7 @@ fn replay(corpus: &Path) -> Result<(), Failed> {
                 least_event_bytes: 32,
                 event_bytes: 32 << 10,
                 made_bytes: 1 << 20,
+                json_depth: 64,
             },
         };
         let verdict = match beacon.decode(&inbound) {
@@ -303,9 +309,10 @@ fn judge(messages: &[u8]) -> Result<(), Failed> {
         limits: &settings.limits,
         kind: None,
         placeholder_ids: &[],
+        anonymizes_ip: false,
         received_at: NOW.parse()?,
     };
-    let (_, rejected) = decode::read(messages, &terms)?;
+    let rejected = decode::read(messages, &terms)?.rejected;
     if rejected.is_empty() { Ok(()) } else { Err(format!("refused: {rejected:?}").into()) }
 }
 

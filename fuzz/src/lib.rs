@@ -65,6 +65,7 @@ pub fn beacon(vendor: &str, data: &[u8]) {
             least_event_bytes: 32,
             event_bytes: 32 << 10,
             made_bytes: 1 << 20,
+            json_depth: 64,
         },
     };
     let before = Region::new(ALLOCATOR);

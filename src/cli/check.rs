@@ -144,7 +144,8 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
         }
         let mount = site.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
         // Without one upstream URL for its beacons, the library sends them to the vendor itself.
-        if mount.is_some_and(|mount| mount.converts && mount.beacon.upstream().is_some()) {
+        if mount.is_some_and(|mount| mount.beacons.converts() && mount.beacon.upstream().is_some())
+        {
             let what = "events, so each event arrives twice: set beacons to \"forward\" or \"off\"";
             warnings.push(format!("{name}: the beacons of its library become {what}"));
         }

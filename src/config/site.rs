@@ -66,7 +66,7 @@ impl SiteSettings {
             let client = destination.client.clone()?;
             let mount = self.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
             let client = match mount {
-                Some(mount) => client.mounted(&mount.path, mount.forward.is_some()),
+                Some(mount) => client.mounted(&mount.path, mount.beacons.forwarding().is_some()),
                 None => client,
             };
             Some((destination.vendor, client))
@@ -103,10 +103,7 @@ pub(super) fn read_sites(root: &mut SettingsSection<'_>, geo: &GeoDatabase) -> V
 
 /// Checks the defaults of destinations beneath a placeholder destination.
 fn check_defaults(root: &SettingsSection<'_>, defaults: &SettingsSection<'_>) {
-    let source = ConfigFile {
-        name: "a destination".to_owned(),
-        text: "name = \"any\"\nvendor = \"console\"\n".to_owned(),
-    };
+    let source = made_file("a destination", &json!({ "name": "any", "vendor": "console" }));
     let table = source.parse(&ConfigErrorReport::default());
     let mut destination = root.beside(&source, &table).over(defaults);
     drop(DestinationSettings::read(&mut destination, Arc::default()));
@@ -147,13 +144,13 @@ fn read_site<'a>(
     let privacy = PrivacyPolicy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
-    let (mut destinations, unread) =
-        read_destinations(section, destination_defaults, &privacy, &mut destination_names);
+    let own = read_destinations(section, destination_defaults, &privacy, &mut destination_names);
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteProfileSettings::read(&mut kept);
     let has_activity = !is_said || profiles.activity;
-    let segments = read_segments(section, (&destinations, &unread), has_activity);
+    let segments = read_segments(section, &own, has_activity);
+    let mut destinations = own.read;
     if !is_said {
         // Consent decides if a destination may receive a member, and it is stored with the activity.
         let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
@@ -173,18 +170,15 @@ fn read_site<'a>(
         mount.add_known_ids(own.flat_map(|it| &it.public_ids));
     }
     for mount in &gateway.mounts {
-        let Some(forward) = &mount.forward else { continue };
-        let source = ConfigFile {
-            name: "sites.vendors".to_owned(),
-            text: format!(
-                "name = \"forward-{0}\"\nvendor = \"forward\"\nconsent = {2}\n\
-                 unknown_consent = \"deny\"\n\
-                 [settings]\nvendor = \"{0}\"\nupstream = {1}\n",
-                mount.vendor,
-                json!(forward.upstream.as_str()),
-                json!(forward.consent),
-            ),
-        };
+        let Some(forwarding) = mount.beacons.forwarding() else { continue };
+        let settings = json!({
+            "name": format!("forward-{}", mount.vendor),
+            "vendor": "forward",
+            "consent": forwarding.consent,
+            "unknown_consent": "deny",
+            "settings": { "vendor": mount.vendor, "upstream": forwarding.upstream.as_str() },
+        });
+        let source = made_file("sites.vendors", &settings);
         let table = source.parse(&ConfigErrorReport::default());
         let mut destination = section.beside(&source, &table).over(destination_defaults);
         unique_name(&mut destination, "destination", &mut destination_names);
@@ -218,23 +212,36 @@ fn read_site<'a>(
     }
 }
 
+/// Returns the file of settings that the program itself makes.
+fn made_file(name: &str, settings: &serde_json::Value) -> ConfigFile {
+    ConfigFile { name: name.to_owned(), text: toml::to_string(settings).unwrap_or_default() }
+}
+
 /// The site's `locale` as a setting of each destination, beneath its own.
 fn read_locale(section: &mut SettingsSection<'_>) -> ConfigFile {
     let written = section
         .opt_string("locale")
         .filter(|_| section.opt_parsed::<NumberLocale>("locale").is_some());
-    let text = written.map(|locale| format!("[settings]\nlocale = {}\n", json!(locale)));
-    ConfigFile { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
+    let settings = written.map_or(json!({}), |locale| json!({ "settings": { "locale": locale } }));
+    made_file("sites.locale", &settings)
 }
 
-/// Reads the destinations; also returns the names of those with a mistake.
+/// The destinations of a site.
+#[derive(Default)]
+struct SiteDestinations {
+    read: Vec<Arc<DestinationSettings>>,
+    /// The names of those with a mistake.
+    unread: Vec<SharedName>,
+}
+
+/// Reads the destinations.
 fn read_destinations<'a>(
     section: &mut SettingsSection<'a>,
     defaults: &SettingsSection<'a>,
     privacy: &Arc<PrivacyPolicy>,
     names: &mut BTreeSet<SharedName>,
-) -> (Vec<Arc<DestinationSettings>>, Vec<SharedName>) {
-    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
+) -> SiteDestinations {
+    let mut destinations = SiteDestinations::default();
     let locale = read_locale(section);
     let locale_table = locale.parse(&ConfigErrorReport::default());
     let mut of_site = section.beside(&locale, &locale_table);
@@ -242,12 +249,12 @@ fn read_destinations<'a>(
         let mut destination = destination.over(defaults).over(&of_site);
         let name = unique_name(&mut destination, "destination", names);
         match DestinationSettings::read(&mut destination, privacy.clone()) {
-            Some(read) => destinations.push(Arc::new(read)),
-            None => unread.push(name),
+            Some(read) => destinations.read.push(Arc::new(read)),
+            None => destinations.unread.push(name),
         }
     }
     of_site.ignore_rest();
-    (destinations, unread)
+    destinations
 }
 
 /// Checks that the holder of another key of the site cannot prove logins with it.
@@ -296,14 +303,14 @@ fn check_in_page(
 
 fn read_segments(
     section: &mut SettingsSection<'_>,
-    (destinations, unread): (&[Arc<DestinationSettings>], &[SharedName]),
+    own: &SiteDestinations,
     has_activity: bool,
 ) -> Vec<Arc<SegmentSettings>> {
     let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
-    let read = destinations.iter().map(|it| (&*it.name, has_lists(it)));
+    let read = own.read.iter().map(|it| (&*it.name, has_lists(it)));
     // Destinations with a mistake are unread: references to them are no further mistakes.
     let destinations: Vec<(&str, bool)> =
-        read.chain(unread.iter().map(|name| (&**name, true))).collect();
+        read.chain(own.unread.iter().map(|name| (&**name, true))).collect();
     let mut names = BTreeSet::new();
     let mut segments = Vec::new();
     for mut segment in section.sections("segments", None) {

@@ -13,7 +13,7 @@ fn vendor_beacons_are_mounted_at_the_configured_path() {
     let site = &settings.sites[0];
     let mounts = &site.gateway.mounts;
     let mount = mounts.iter().find(|mount| mount.vendor == "plausible").unwrap();
-    assert_eq!((mount.path.as_str(), mount.converts), ("/s7", true));
+    assert_eq!((mount.path.as_str(), mount.beacons.converts()), ("/s7", true));
     let forward = site.destinations.iter().find(|it| it.vendor == "forward").unwrap();
     assert_eq!(
         (&*forward.name, &forward.filter.consent[..]),
@@ -24,7 +24,7 @@ fn vendor_beacons_are_mounted_at_the_configured_path() {
             .gateway
             .mounts
             .iter()
-            .all(|mount| mount.vendor != "plausible" || !mount.converts)
+            .all(|mount| mount.vendor != "plausible" || !mount.beacons.converts())
     );
     for (rest, mistake) in [
         ("[sites.vendors.plausibel]\nmount = \"/x\"", "plausible"),

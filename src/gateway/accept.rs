@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use http::header::USER_AGENT;
-use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 use super::answer::AcceptOutcome;
 use super::bot_policy::CallerClass;
 use super::budget::{BudgetShare, SMALL_BODY_EVENTS};
-use super::decode::{MessageDraft, RejectedMessage, RejectionCode};
+use super::decode::{JudgedMessages, MessageDraft, RejectionCode};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
@@ -20,6 +19,7 @@ use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorR
 use tagway_storage::journal::{
     AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
 };
+use tagway_vendors::beacon_format::RejectedMessage;
 
 /// The sender of a request, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,8 @@ pub(super) enum SenderKind {
 
 /// The messages of one body, decoded.
 pub(super) struct DecodedMessages {
-    /// The write key in the body.
-    pub(super) write_key: Option<String>,
-    /// The messages that passed every check.
-    pub(super) drafts: Vec<MessageDraft>,
-    /// The messages that were rejected.
-    pub(super) rejected: Vec<RejectedMessage>,
+    /// The messages, judged.
+    pub(super) messages: JudgedMessages,
     /// The bytes received, decompressed.
     pub(super) unpacked_bytes: usize,
     /// Their share of the budget for bodies.
@@ -50,13 +46,12 @@ pub(super) struct DecodedMessages {
     pub(super) has_unique_ids: bool,
 }
 
-impl Default for DecodedMessages {
-    fn default() -> Self {
+impl DecodedMessages {
+    /// Takes judged messages of this many bytes, decompressed.
+    pub(super) fn of(messages: JudgedMessages, unpacked_bytes: usize) -> Self {
         Self {
-            write_key: None,
-            drafts: Vec::new(),
-            rejected: Vec::new(),
-            unpacked_bytes: 0,
+            messages,
+            unpacked_bytes,
             share: None,
             bytes: 0,
             is_anonymous: false,
@@ -104,16 +99,10 @@ impl SiteRequest<'_> {
         messages: DecodedMessages,
         sender: SenderKind,
     ) -> Result<AcceptOutcome, RequestRejection> {
-        self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
-        let DecodedMessages {
-            mut drafts,
-            mut rejected,
-            unpacked_bytes: came,
-            share,
-            is_anonymous,
-            has_unique_ids,
-            ..
-        } = messages;
+        let DecodedMessages { unpacked_bytes: came, share, is_anonymous, has_unique_ids, .. } =
+            messages;
+        let JudgedMessages { mut drafts, mut rejected, .. } = messages.messages;
+        self.spend_events(sender, drafts.len() + rejected.len())?;
         let suspicion = match self.classify_sender(sender) {
             CallerClass::Person(suspicion) => suspicion,
             CallerClass::Dropped(reason) => {
@@ -194,7 +183,8 @@ impl SiteRequest<'_> {
             if number % SMALL_BODY_EVENTS == SMALL_BODY_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.becomes_event);
+            let (index, has_traits, is_kept) =
+                (draft.index, draft.excerpt.has_traits, draft.becomes_event);
             // A beacon is passed on whole, or not at all.
             if draft.beacon.is_some() && composed.forgotten > 0 {
                 composed.forgotten += 1;
@@ -255,7 +245,7 @@ impl SiteRequest<'_> {
         }
         let mut leave = self.storage_permissions(drafts);
         let referer = head::referer(fields);
-        let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
+        let page_url = drafts.iter().find_map(|draft| draft.excerpt.page_url.as_deref());
         let is_of_page = self.is_of_page();
         let cookies = head::cookies(fields);
         // A program's cookie jar would send the cookie again with the next user's events.
@@ -300,7 +290,7 @@ impl SiteRequest<'_> {
             if categories.iter().any(|category| signalled.contains(&category.as_str())) {
                 return true;
             }
-            let mut records = drafts.iter().filter_map(|draft| draft.consent.as_ref());
+            let mut records = drafts.iter().filter_map(|draft| draft.excerpt.consent.as_ref());
             records.any(|record| record.refuses(categories))
         };
         let settings = &self.site.visitor;
@@ -400,15 +390,15 @@ impl RequestFacts {
             event.facts.tag = Some(shim.to_owned());
         }
         if self.sender == SenderKind::Server {
-            event.facts.ip = draft.ip.filter(|ip| !ip.is_unspecified());
-            event.facts.user_agent = draft.user_agent;
-        } else if draft.ip.is_some_and(|ip| ip.is_unspecified()) {
+            event.facts.ip = draft.excerpt.ip.filter(|ip| !ip.is_unspecified());
+            event.facts.user_agent = draft.excerpt.user_agent;
+        } else if draft.excerpt.ip.is_some_and(|ip| ip.is_unspecified()) {
             // The program declares that its own address and user agent are no visitor's.
             (event.facts.ip, event.facts.user_agent) = (None, None);
             (event.facts.place, event.facts.language, event.facts.hints) = (None, None, None);
         }
         if self.anonymizes_ip {
-            anonymize(&mut event);
+            event.facts.ip = event.facts.ip.map(privacy::truncate);
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.new_anonymous_id);
@@ -438,24 +428,6 @@ fn event_id(event: &Event<RawJsonObject>) -> String {
     let user_id = event.user_id.as_deref().unwrap_or_default();
     let anonymous_id = event.anonymous_id.as_deref().unwrap_or_default();
     [&event.message_id, event.label(), user_id, anonymous_id].join("\0")
-}
-
-/// Truncates every address in an event to its network.
-fn anonymize(event: &mut Event<RawJsonObject>) {
-    event.facts.ip = event.facts.ip.map(privacy::truncate);
-    let objects = [&mut event.context, &mut event.properties, &mut event.traits];
-    for object in objects.into_iter().flatten() {
-        if !privacy::may_name_address(object.text()) {
-            continue;
-        }
-        let Ok(mut tree) = object.parse() else { continue };
-        if privacy::anonymize(&mut tree)
-            && let Ok(raw) = to_raw_value(&tree)
-            && let Some(raw) = RawJsonObject::new(&raw)
-        {
-            *object = raw;
-        }
-    }
 }
 
 pub(super) fn record(

@@ -5,9 +5,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::decode::RejectedMessage;
 use tagway_core::answer::ResponseBody;
 use tagway_vendors::beacon::BeaconReply;
+use tagway_vendors::beacon_format::RejectedMessage;
 
 /// The outcome of a request's messages: at least one was accepted.
 #[derive(Debug, Default)]

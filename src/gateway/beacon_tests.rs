@@ -1,7 +1,7 @@
 //! Vendors' own beacons, and callers that are bots.
 
-use super::BeaconForwarding;
 use super::tests::{page, start_gateway, start_with_mounts, to, track};
+use super::{BeaconForwarding, BeaconMode};
 use tagway_vendors::beacon_format;
 
 #[tokio::test]
@@ -62,9 +62,13 @@ async fn forwarded_beacon_is_stored_as_it_was_sent() {
     let body = r#"{"n":"Signup","u":"https://shop.example/"}"#;
     for (converts, expected) in [(true, ["Signup", "Beacon"].as_slice()), (false, &["Beacon"])] {
         let house = start_with_mounts(|mount| {
-            mount.converts = converts;
             let upstream = "https://plausible.io".parse().unwrap();
-            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+            let forwarding = BeaconForwarding { upstream, consent: Vec::new() };
+            mount.beacons = if converts {
+                BeaconMode::Both(forwarding)
+            } else {
+                BeaconMode::Forward(forwarding)
+            };
         });
         let house = house.await;
         let answer = house.ask(page("/plausible/api/event?x=1"), body.to_owned()).await;
@@ -130,7 +134,8 @@ async fn client_with_an_id_and_no_cookies_is_not_a_new_visitor_each_time() {
 async fn beacon_is_forwarded_with_the_consent_that_all_its_messages_share() {
     let house = start_with_mounts(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
-        mount.forward = Some(BeaconForwarding { upstream, consent: vec!["analytics".to_owned()] });
+        let consent = vec!["analytics".to_owned()];
+        mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent });
     })
     .await;
     let message = |id: &str, consent: &str| {

@@ -19,9 +19,9 @@ use http::{HeaderMap, Method};
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::accept::{DecodedMessages, SenderKind};
+use super::accept::SenderKind;
 use super::credentials::CredentialCheck;
-use super::decode::{LoginProofs, MessageDraft};
+use super::decode::{JudgedMessages, LoginProofs, MessageDraft};
 use super::head::{self, SEC_FETCH_SITE};
 use super::{SiteRequest, routes};
 use tagway_core::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
@@ -107,7 +107,7 @@ impl SiteRequest<'_> {
 
     /// Removes login proofs and the site's server token from a raw beacon, the last of the messages, before it is
     /// passed on; if they cannot be found in it, it is not passed on. `text`: its body, decompressed.
-    pub(super) fn hide_secrets(&self, judged: &mut DecodedMessages, text: &[u8]) {
+    pub(super) fn hide_secrets(&self, judged: &mut JudgedMessages, text: &[u8]) {
         let token = judged.write_key.as_deref();
         let token = token.filter(|key| CredentialCheck::of(self.site, key).is_servers());
         if self.site.visitor.login.is_empty() && token.is_none() {
@@ -201,7 +201,7 @@ fn empty_event(facts: EventFacts) -> Event {
 fn draft_names_other_visitor(draft: &MessageDraft, format: &str, own: &[String]) -> bool {
     let event = &draft.event;
     let tells = matches!(event.kind, EventKind::Identify | EventKind::Group | EventKind::Alias);
-    if tells || draft.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
+    if tells || draft.excerpt.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
         return true;
     }
     // A context that cannot be read may name anyone.

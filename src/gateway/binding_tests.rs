@@ -5,10 +5,10 @@ use http::request::Builder;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::BeaconForwarding;
 use super::tests::{
     TestGateway, TestResponse, basic, page, start_gateway, start_with_mounts, to, track,
 };
+use super::{BeaconForwarding, BeaconMode};
 use tagway_core::event::{Event, SenderRank};
 use tagway_core::visitor::test_support::LOGIN_KEY;
 use tagway_vendors::beacon_format;
@@ -369,7 +369,7 @@ async fn server_needs_no_proof_and_its_messages_keep_none() {
 async fn forwarded_beacon_keeps_no_proof() {
     let house = start_with_mounts(|mount| {
         let upstream = "https://api.segment.io".parse().unwrap();
-        mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+        mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
     });
     let house = house.await;
     let (proof, other) = (proof("u1", None), "f".repeat(64));

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{BodyBudget, BudgetOwner, BudgetShare, SMALL_BODY_BYTES};
+use super::budget::{BudgetAccount, BudgetShare, SMALL_BODY_BYTES};
 use super::fair::FairShareGrant;
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
@@ -66,7 +66,7 @@ pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,
     limits: &GatewayLimits,
-    (budget, payer): (&BodyBudget, BudgetOwner),
+    account: BudgetAccount<'_>,
 ) -> Result<ReceivedBody, RequestRejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
@@ -74,13 +74,13 @@ where
     let deadline = Instant::now() + limits.body_time;
     let encodings = encodings(fields)?;
     // Released when the body has its share.
-    let (sent, _room) = collect(body, limits, (budget, payer), deadline).await?;
+    let (sent, _room) = collect(body, limits, account, deadline).await?;
     // The share is taken once the body has arrived, so that slow senders occupy none.
     if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
         if sent.len() <= SMALL_BODY_BYTES {
             return Ok(ReceivedBody::new(sent.clone(), sent, None));
         }
-        let share = budget.take(payer, sent.len(), limits).await?;
+        let share = account.budget.take(account.owner, sent.len(), limits).await?;
         if !may_have_non_finite_numbers(&sent) {
             return Ok(ReceivedBody::new(sent.clone(), sent, Some(share)));
         }
@@ -96,7 +96,7 @@ where
             Err(rejection) => return Err(rejection),
         }
     }
-    let share = budget.take(payer, limits.inflated_bytes, limits).await?;
+    let share = account.budget.take(account.owner, limits.inflated_bytes, limits).await?;
     let limits = limits.clone();
     let work = move |mut share: BudgetShare| {
         let inflated = inflate_all(sent.clone(), &encodings, limits.inflated_bytes)?;
@@ -110,7 +110,7 @@ where
 async fn collect<B>(
     body: B,
     limits: &GatewayLimits,
-    (budget, payer): (&BodyBudget, BudgetOwner),
+    account: BudgetAccount<'_>,
     deadline: Instant,
 ) -> Result<(Bytes, Option<FairShareGrant>), RequestRejection>
 where
@@ -137,7 +137,7 @@ where
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
         if length > SMALL_BODY_BYTES && room.is_none() {
-            room = Some(budget.arrive(payer, exact.unwrap_or(limits.body_bytes))?);
+            room = Some(account.budget.arrive(account.owner, exact.unwrap_or(limits.body_bytes))?);
         }
         parts.push(data);
     }
@@ -266,6 +266,7 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
+    use crate::gateway::budget::{BodyBudget, BudgetOwner};
     use crate::gateway::tests::limits;
     use tagway_storage::journal::SiteId;
 
@@ -301,7 +302,9 @@ mod tests {
     {
         let budget = BodyBudget::new(&limits());
         let payer = BudgetOwner::servers(SiteId(1));
-        read(body, fields, &limits(), (&budget, payer)).await.map(|read| read.text)
+        read(body, fields, &limits(), BudgetAccount { budget: &budget, owner: payer })
+            .await
+            .map(|read| read.text)
     }
 
     async fn read_as(encoding: &str, body: Vec<u8>) -> Result<Bytes, RequestRejection> {
@@ -377,7 +380,9 @@ mod tests {
         let held: Vec<_> = (0..8).map(|_| budget.arrive(payer(1), limits.body_bytes)).collect();
         assert!(held.iter().all(Result::is_ok));
         let fields = HeaderMap::new();
-        let ask = |number, body| read(body, &fields, &limits, (&budget, payer(number)));
+        let ask = |number, body| {
+            read(body, &fields, &limits, BudgetAccount { budget: &budget, owner: payer(number) })
+        };
         let refused = ask(1, long()).await;
         assert!(matches!(refused, Err(RequestRejection::Overloaded)), "{:?}", refused.err());
         assert!(ask(1, Full::new(Bytes::from_static(b"{}"))).await.is_ok(), "it is small");

@@ -16,7 +16,7 @@ use super::fair::{FairShareGrant, FairSharePool};
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
 use tagway_storage::journal::SiteId;
-use tagway_vendors::beacon::{MAX_EXPANSION, events_within};
+use tagway_vendors::beacon::BeaconLimits;
 
 /// The longest decompressed body that counts as small.
 pub(super) const SMALL_BODY_BYTES: usize = 64 * 1024;
@@ -25,7 +25,7 @@ pub(super) const SMALL_BODY_BYTES: usize = 64 * 1024;
 pub(super) const SMALL_BODY_EVENTS: usize = 100;
 
 /// The most bytes of all messages made of a small body.
-pub(super) const SMALL_BODY_MESSAGE_BYTES: usize = 4 * SMALL_BODY_BYTES;
+const SMALL_BODY_MESSAGE_BYTES: usize = 4 * SMALL_BODY_BYTES;
 
 /// The memory of a request per byte of its body, decompressed: the body as sent, its text, the messages made of it
 /// and the records made of those.
@@ -50,6 +50,13 @@ pub(super) struct BodyBudget {
     bytes: Arc<FairSharePool>,
     arriving: Arc<FairSharePool>,
     threads: Arc<FairSharePool>,
+}
+
+/// The budget on which one body counts.
+#[derive(Clone, Copy)]
+pub(super) struct BudgetAccount<'b> {
+    pub(super) budget: &'b BodyBudget,
+    pub(super) owner: BudgetOwner,
 }
 
 /// One body's share of it; released when dropped.
@@ -134,20 +141,38 @@ fn memory(body_bytes: usize, limits: &GatewayLimits) -> usize {
 const OBSERVED_BYTES: usize = 2 * 1024;
 
 impl GatewayLimits {
-    /// Returns the most messages that a body of this length may have.
-    pub(super) fn events_within(&self, body_bytes: usize) -> usize {
-        events_within(body_bytes, self.batch_events, self.least_event_bytes)
+    /// Returns the limits of a request's body.
+    pub(super) fn body_limits(&self) -> BeaconLimits {
+        BeaconLimits {
+            unpacked_bytes: self.inflated_bytes,
+            messages_bytes: self.inflated_bytes,
+            events: self.batch_events,
+            least_event_bytes: self.least_event_bytes,
+            event_bytes: self.event_bytes,
+            made_bytes: self.made_bytes,
+            json_depth: self.json_depth,
+        }
     }
 
-    /// Returns the most bytes of all messages made of this many bytes.
-    pub(super) fn made_of(&self, came: usize) -> usize {
-        came.saturating_mul(MAX_EXPANSION).saturating_add(self.made_bytes).min(self.inflated_bytes)
+    /// Returns the limits of a body that is decoded at once.
+    pub(super) fn small_body_limits(&self) -> BeaconLimits {
+        let limits = self.body_limits();
+        BeaconLimits {
+            events: limits.events.min(SMALL_BODY_EVENTS),
+            messages_bytes: limits.messages_bytes.min(SMALL_BODY_MESSAGE_BYTES),
+            ..limits
+        }
+    }
+
+    /// Returns the most messages that a body of this length may have.
+    pub(super) fn events_within(&self, body_bytes: usize) -> usize {
+        self.body_limits().events_within(body_bytes)
     }
 
     /// Returns the most bytes of the records made of this many bytes.
     pub(super) fn records_of(&self, came: usize, records: usize) -> usize {
         let observed = records.saturating_mul(OBSERVED_BYTES);
-        self.made_of(came).saturating_add(observed).min(self.inflated_bytes)
+        self.body_limits().made_of(came).saturating_add(observed).min(self.inflated_bytes)
     }
 
     /// Returns the most memory that a request with the longest body takes.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::budget::BudgetOwner;
 use super::tests::{NOON, basic, limits, page, start_gateway, start_with_limits, to, track};
 use super::*;
+use tagway_vendors::beacon_format::spec::{BodyText, MessageBody};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -336,15 +337,15 @@ proptest! {
         place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
         let limits = limits();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
         let place = ["properties", "traits", "context", "integrations"][place];
         let text = format!(
             "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
              \"shim\":\"{shim}\",\
              \"anonymousId\":\"a\",\"timestamp\":{time},\"{place}\":{{\"own\":{value}}}}}]}}"
         );
-        let Ok((drafts, _)) = decode::read(text.as_bytes(), &terms) else { return Ok(()) };
-        for draft in drafts {
+        let Ok(judged) = decode::read(text.as_bytes(), &terms) else { return Ok(()) };
+        for draft in judged.drafts {
             let record = serde_json::to_vec(&draft.event).unwrap();
             let read = serde_json::from_slice::<tagway_core::event::Event>(&record);
             prop_assert!(read.is_ok(), "{text}: {read:?}");
@@ -356,12 +357,11 @@ proptest! {
     #[test]
     fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
-        let Ok(text) = decode::BodyText::scan(&body, limits.json_depth) else { return Ok(()) };
-        if let Ok(envelope) = decode::open(&text, &terms, (limits.batch_events, usize::MAX)) {
-            let length = envelope.len();
-            let (drafts, rejected) = envelope.draft_messages(&terms);
-            prop_assert_eq!(drafts.len() + rejected.len(), length);
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
+        let Ok(text) = BodyText::scan(&body, limits.json_depth) else { return Ok(()) };
+        if let Ok(opened) = MessageBody::open(&text, &limits.body_limits()) {
+            let judged = decode::read(&body, &terms).unwrap();
+            prop_assert_eq!(judged.drafts.len() + judged.rejected.len(), opened.len());
         }
     }
 
@@ -371,14 +371,13 @@ proptest! {
     ) {
         let limits = limits();
         let received_at = NOON.parse().unwrap();
-        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], received_at };
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at };
         let message = json!({
             "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
             "sentAt": time, "userId": name,
         });
         let text = message.to_string();
-        let (drafts, _) = decode::read(text.as_bytes(), &terms).unwrap();
-        for draft in drafts {
+        for draft in decode::read(text.as_bytes(), &terms).unwrap().drafts {
             prop_assert!(draft.event.timestamp <= received_at);
             prop_assert!(!draft.event.message_id.is_empty());
             prop_assert!(draft.event.message_id.len() <= limits.field_bytes);
@@ -387,6 +386,8 @@ proptest! {
 
     #[test]
     fn no_query_panics(query in ".{0,300}") {
-        drop(decode::from_query(&query));
+        let limits = limits();
+        let terms = decode::DecodeContext { limits: &limits, kind: None, placeholder_ids: &[], anonymizes_ip: false, received_at: NOON.parse().unwrap() };
+        drop(decode::read_query(&query, &terms, &limits.body_limits()));
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Body;
 use super::SiteRequest;
 use super::accept::{DecodedMessages, SenderKind};
 use super::body::{self, ReceivedBody};
-use super::budget::{BudgetOwner, BudgetShare, SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES};
+use super::budget::{BudgetAccount, BudgetOwner, BudgetShare};
 use super::decode::{self, DecodeContext};
 use super::rejection::RequestRejection;
 use super::snapshot::GatewaySnapshot;
@@ -20,6 +20,11 @@ impl SiteRequest<'_> {
     /// Returns the owner of the request's budget, until the body proves another sender.
     pub(super) fn budget_owner(&self) -> BudgetOwner {
         BudgetOwner::client(self.site.id, self.client.client)
+    }
+
+    /// Returns the budget on which a body of this owner counts.
+    pub(super) fn budget_account(&self, owner: BudgetOwner) -> BudgetAccount<'_> {
+        BudgetAccount { budget: &self.snapshot.budget, owner }
     }
 
     /// Reads a body and judges its messages. Its bytes are charged to the sender's quota; if only the body can
@@ -33,13 +38,13 @@ impl SiteRequest<'_> {
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let GatewaySnapshot { limits, budget, .. } = &**self.snapshot;
         let payer = match sender {
             Some(SenderKind::Server) => BudgetOwner::servers(self.site.id),
             Some(SenderKind::Client) | None => self.budget_owner(),
         };
+        let (limits, account) = (&self.snapshot.limits, self.budget_account(payer));
         let ReceivedBody { text, sent, bytes, share } =
-            body::read(body, &self.head.headers, limits, (budget, payer)).await?;
+            body::read(body, &self.head.headers, limits, account).await?;
         drop(sent);
         if let Some(sender) = sender {
             self.spend_bytes(sender, bytes)?;
@@ -76,8 +81,19 @@ impl SiteRequest<'_> {
         }
     }
 
+    /// Judges the message in a query.
+    pub(super) fn read_query(&self, query: &str) -> Result<DecodedMessages, RequestRejection> {
+        let limits = &self.snapshot.limits;
+        let (placeholder_ids, received_at) = (&self.site.placeholder_ids, self.received_at);
+        let anonymizes_ip = self.site.privacy.anonymizes_ip();
+        let terms =
+            DecodeContext { limits, kind: None, placeholder_ids, anonymizes_ip, received_at };
+        let judged = decode::read_query(query, &terms, &limits.small_body_limits())?;
+        Ok(DecodedMessages::of(judged, query.len()))
+    }
+
     /// Judges the messages of a text: without a share, only as many as take a moment.
-    pub(super) async fn messages(
+    async fn messages(
         &self,
         text: Bytes,
         share: Option<BudgetShare>,
@@ -85,27 +101,22 @@ impl SiteRequest<'_> {
     ) -> Result<DecodedMessages, RequestRejection> {
         let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
         let placeholder_ids = Arc::clone(&self.site.placeholder_ids);
+        let anonymizes_ip = self.site.privacy.anonymizes_ip();
         let judge = move |share: Option<BudgetShare>| {
             let limits = &snapshot.limits;
-            let terms =
-                DecodeContext { limits, kind, placeholder_ids: &placeholder_ids, received_at };
-            let came = text.len();
-            let room = match share {
-                Some(_) => (limits.batch_events, limits.inflated_bytes),
-                None => (SMALL_BODY_EVENTS, SMALL_BODY_MESSAGE_BYTES),
+            let terms = DecodeContext {
+                limits,
+                kind,
+                placeholder_ids: &placeholder_ids,
+                anonymizes_ip,
+                received_at,
             };
-            let text = decode::BodyText::scan(&text, limits.json_depth)?;
-            let envelope = decode::open(&text, &terms, room)?;
-            let write_key = envelope.write_key().map(str::to_owned);
-            let (drafts, rejected) = envelope.draft_messages(&terms);
-            Ok(DecodedMessages {
-                write_key,
-                drafts,
-                rejected,
-                unpacked_bytes: came,
-                share,
-                ..DecodedMessages::default()
-            })
+            let bounds = match share {
+                Some(_) => limits.body_limits(),
+                None => limits.small_body_limits(),
+            };
+            let judged = decode::read_within(&text, &terms, &bounds)?;
+            Ok(DecodedMessages { share, ..DecodedMessages::of(judged, text.len()) })
         };
         match share {
             None => judge(None),

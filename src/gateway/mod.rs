@@ -48,7 +48,9 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use mounts::{BeaconForwarding, MOUNT_SETTINGS, MountScripts, ScriptMode, VendorMount};
+pub use mounts::{
+    BeaconForwarding, BeaconMode, MOUNT_SETTINGS, MountScripts, ScriptMode, VendorMount,
+};
 pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
 pub use reasons::REJECTIONS;
 pub use settings::{
@@ -202,10 +204,9 @@ impl Gateway {
         if let Some(site) = site
             && let Some(origin) = &site.origin
             && !host.is_empty()
-            && !self.is_own(&snapshot, (site, route), &head, &mut body).await
+            && !is_own(&snapshot, site, route, &head, &mut body).await
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
-            let origin = (origin.as_ref(), site);
             let seen = observe::ObservedRequest {
                 site: Some(site),
                 route: Some(GatewayRoute::Origin),
@@ -214,7 +215,7 @@ impl Gateway {
                 started,
             };
             let mut awaited = proxied::OriginRequestGuard::new(self, seen, snapshot.access_sample);
-            let response = proxied::answer(origin, head, body, &authority, client).await;
+            let response = proxied::answer(origin, site, head, body, &authority, client).await;
             awaited.set_answered(response.status());
             return response;
         }
@@ -261,23 +262,6 @@ impl Gateway {
         };
         self.observe(&seen, response.status(), snapshot.access_sample);
         body_drain::drain_body(&head, body, &snapshot.limits, response).await
-    }
-
-    /// Returns true if a request to a site with an origin is for the gateway itself.
-    async fn is_own<B>(
-        &self,
-        snapshot: &GatewaySnapshot,
-        (site, route): (&GatewaySite, Option<GatewayRoute>),
-        head: &Parts,
-        body: &mut PeekedBody<B>,
-    ) -> bool
-    where
-        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
-    {
-        let Some(route) = route else { return false };
-        let source = site.origins.source(&head.headers, head::authority(&head.uri, &head.headers));
-        shared_paths::is_meant_for_gateway(route, head, body, &source, snapshot.limits.body_time)
-            .await
     }
 
     /// Responds to a request beyond the edge's limit. Reads only its head.
@@ -374,6 +358,22 @@ impl RequestPurpose {
 fn exposed(source: &CorsOrigin, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
     cors::expose(source, answer.headers_mut());
     answer
+}
+
+/// Returns true if a request to a site with an origin is for the gateway itself.
+async fn is_own<B>(
+    snapshot: &GatewaySnapshot,
+    site: &GatewaySite,
+    route: Option<GatewayRoute>,
+    head: &Parts,
+    body: &mut PeekedBody<B>,
+) -> bool
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+{
+    let Some(route) = route else { return false };
+    let source = site.origins.source(&head.headers, head::authority(&head.uri, &head.headers));
+    shared_paths::is_meant_for_gateway(route, head, body, &source, snapshot.limits.body_time).await
 }
 
 impl SiteRequest<'_> {

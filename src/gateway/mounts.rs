@@ -77,10 +77,8 @@ pub struct VendorMount {
     pub beacon: &'static dyn Beacon,
     /// The beginning of its paths, without a slash at its end.
     pub path: String,
-    /// True if its beacons become events.
-    pub converts: bool,
-    /// The forwarding of its beacons to the vendor, if enabled.
-    pub forward: Option<BeaconForwarding>,
+    /// The handling of its beacons.
+    pub beacons: BeaconMode,
     /// The serving of its scripts, if enabled.
     pub scripts: Option<MountScripts>,
     /// True if vendor tags in proxied pages are rewritten to this mount: where the site configures the vendor, or
@@ -111,6 +109,39 @@ pub enum ScriptMode {
     Shim,
     /// The vendor's own scripts, fetched for the page.
     Proxy,
+}
+
+/// The handling of a vendor's beacons. `F` describes the forwarding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeaconMode<F = BeaconForwarding> {
+    /// They become events.
+    Convert,
+    /// They go to the vendor as they are.
+    Forward(F),
+    /// They become events, and go to the vendor.
+    Both(F),
+    /// They are not taken.
+    Off,
+}
+
+impl<F> BeaconMode<F> {
+    /// Returns true if beacons become events.
+    pub const fn converts(&self) -> bool {
+        matches!(self, Self::Convert | Self::Both(_))
+    }
+
+    /// Returns true if beacons are not taken.
+    pub const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
+
+    /// Returns the forwarding of beacons to the vendor, if there is one.
+    pub const fn forwarding(&self) -> Option<&F> {
+        match self {
+            Self::Forward(forwarding) | Self::Both(forwarding) => Some(forwarding),
+            Self::Convert | Self::Off => None,
+        }
+    }
 }
 
 /// The forwarding of a vendor's beacons to it.
@@ -169,11 +200,11 @@ impl VendorMount {
                 mount.change(table, vendor);
                 shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
             }
-            if !mount.converts && mount.forward.is_none() {
+            if mount.beacons.is_off() {
                 mount.beacon = &ScriptOnlyBeacon;
-            }
-            if !mount.converts && mount.forward.is_none() && mount.scripts.is_none() {
-                continue;
+                if mount.scripts.is_none() {
+                    continue;
+                }
             }
             // Several may share the root: their paths differ.
             if !mount.path.is_empty() && !taken.insert(mount.path.clone()) {
@@ -188,13 +219,13 @@ impl VendorMount {
     /// Returns true if the settings imply that pages have tags of the vendor that make events.
     pub fn is_tagged(&self) -> bool {
         let serving = self.scripts.as_ref().map(|scripts| scripts.serving);
-        self.takes_tags && (self.converts || serving == Some(ScriptMode::Shim))
+        self.takes_tags && (self.beacons.converts() || serving == Some(ScriptMode::Shim))
     }
 
     /// Returns the mount of a vendor at its own name, if anything is served below it.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
         let mount = Self::of(vendor);
-        (mount.converts || mount.scripts.is_some()).then_some(mount)
+        (!mount.beacons.is_off() || mount.scripts.is_some()).then_some(mount)
     }
 
     /// Returns the default mount of a vendor.
@@ -211,8 +242,7 @@ impl VendorMount {
             vendor: vendor.name,
             beacon: vendor.beacon.unwrap_or(&ScriptOnlyBeacon),
             path: format!("/{}", vendor.name),
-            converts: vendor.beacon.is_some(),
-            forward: None,
+            beacons: if vendor.beacon.is_some() { BeaconMode::Convert } else { BeaconMode::Off },
             scripts: shimmed.map(serve),
             takes_tags: false,
         }
@@ -225,8 +255,7 @@ impl VendorMount {
             scripts.serving = ScriptMode::Proxy;
         }
         if let Some(upstream) = self.beacon.upstream().and_then(|url| url.parse().ok()) {
-            self.converts = false;
-            self.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+            self.beacons = BeaconMode::Forward(BeaconForwarding { upstream, consent: Vec::new() });
         }
     }
 
@@ -234,19 +263,6 @@ impl VendorMount {
     fn change(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
         self.takes_tags = true;
         table.describe(MOUNT_SETTINGS);
-        let choices = [
-            ("convert", (true, false)),
-            ("forward", (false, true)),
-            ("both", (true, true)),
-            ("off", (false, false)),
-        ];
-        let by_default = (self.converts, self.forward.is_some());
-        let (converts, forwards) = match by_default {
-            (false, false) => by_default,
-            _ => table.opt_choice("beacons", &choices).unwrap_or(by_default),
-        };
-        self.converts = converts;
-        self.forward = None;
         self.change_scripts(table, vendor);
         match table.opt_string("mount") {
             None => {}
@@ -258,16 +274,39 @@ impl VendorMount {
                 self.path = path;
             }
         }
+        self.change_beacons(table);
+    }
+
+    fn change_beacons(&mut self, table: &mut SettingsSection<'_>) {
+        let choices = [
+            ("convert", BeaconMode::Convert),
+            ("forward", BeaconMode::Forward(())),
+            ("both", BeaconMode::Both(())),
+            ("off", BeaconMode::Off),
+        ];
+        let by_default = match &self.beacons {
+            BeaconMode::Convert => BeaconMode::Convert,
+            BeaconMode::Forward(_) => BeaconMode::Forward(()),
+            BeaconMode::Both(_) => BeaconMode::Both(()),
+            BeaconMode::Off => BeaconMode::Off,
+        };
+        let mode = match by_default {
+            BeaconMode::Off => by_default,
+            _ => table.opt_choice("beacons", &choices).unwrap_or(by_default),
+        };
         let own = self.beacon.upstream().and_then(|url| url.parse().ok());
         let upstream = table.opt_parsed("upstream").or(own);
         let consent = table.strings("consent");
-        if !forwards {
-            return;
+        let forwarding = upstream.map(|upstream| BeaconForwarding { upstream, consent });
+        if mode.forwarding().is_some() && forwarding.is_none() {
+            table.error("beacons", "needs upstream, the vendor's own URL for beacons");
         }
-        match upstream {
-            Some(upstream) => self.forward = Some(BeaconForwarding { upstream, consent }),
-            None => table.error("beacons", "needs upstream, the vendor's own URL for beacons"),
-        }
+        self.beacons = match (mode, forwarding) {
+            (BeaconMode::Forward(()), Some(forwarding)) => BeaconMode::Forward(forwarding),
+            (BeaconMode::Both(()), Some(forwarding)) => BeaconMode::Both(forwarding),
+            (BeaconMode::Convert | BeaconMode::Both(()), _) => BeaconMode::Convert,
+            (BeaconMode::Off | BeaconMode::Forward(()), _) => BeaconMode::Off,
+        };
     }
 
     fn change_scripts(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
@@ -368,7 +407,7 @@ impl VendorMount {
             ids: scripts.ids.clone(),
             is_shim: scripts.serving == ScriptMode::Shim,
             endpoint: scripts.endpoint.clone(),
-            takes_beacons: self.converts || self.forward.is_some(),
+            takes_beacons: !self.beacons.is_off(),
         })
     }
 
@@ -389,7 +428,7 @@ impl Beacon for ScriptOnlyBeacon {
     fn read(
         &self,
         _inbound: &BeaconRequest<'_>,
-        _batch: &mut MessageBatch,
+        _batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         Ok(())
     }
@@ -529,7 +568,7 @@ mod tests {
         assert_eq!(serving(&mounts, "meta"), Some(ScriptMode::Shim));
         let beacons = |vendor| {
             let mount = mounts.iter().find(|mount| mount.vendor == vendor).unwrap();
-            (mount.converts, mount.forward.is_some())
+            (mount.beacons.converts(), mount.beacons.forwarding().is_some())
         };
         assert_eq!((beacons("meta"), beacons("ga4")), ((false, true), (true, false)));
         assert_eq!(serving(&mounts, "ga4"), Some(ScriptMode::Proxy));

@@ -6,7 +6,6 @@ use http::{Method, StatusCode};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
-use super::decode::RejectedMessage;
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::snapshot::GatewaySite;
@@ -16,6 +15,7 @@ use tagway_core::metrics::{
 };
 use tagway_core::privacy;
 use tagway_storage::journal::{AppendCallback, AppendOutcome};
+use tagway_vendors::beacon_format::RejectedMessage;
 
 /// The target of the access log's lines, for `[log] level`.
 const ACCESS: &str = "access";

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 
 use super::accept::{RequestFacts, SenderKind, record};
-use super::decode::{self, DecodeContext};
+use super::decode::{self, DecodeContext, JudgedMessages};
+use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
 use super::{Gateway, GatewaySiteSettings, head};
 use tagway_core::event::{Event, EventFacts, RawJsonObject};
@@ -66,10 +67,10 @@ fn read(
     message: &[u8],
     received_at: Timestamp,
 ) -> Result<OperatorMessage, OperatorSendError> {
-    let SiteMessageRules { limits, placeholder_ids, .. } = *site;
-    let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
-    let (mut drafts, rejected) =
-        decode::read(message, &terms).map_err(OperatorSendError::Invalid)?;
+    let SiteMessageRules { limits, placeholder_ids, anonymizes_ip, .. } = *site;
+    let terms = DecodeContext { limits, kind: None, placeholder_ids, anonymizes_ip, received_at };
+    let JudgedMessages { mut drafts, rejected, .. } = decode::read(message, &terms)
+        .map_err(|error| OperatorSendError::Invalid(RequestRejection::from(error).code()))?;
     let draft = match (drafts.pop(), rejected.first()) {
         (Some(draft), None) if drafts.is_empty() => draft,
         (_, Some(rejected)) => return Err(OperatorSendError::Invalid(rejected.reason)),
@@ -77,7 +78,7 @@ fn read(
     };
     let facts =
         EventFacts { format: "admin".to_owned(), from_server: true, ..EventFacts::default() };
-    let (has_traits, unread) = (draft.has_traits, draft.unread.reasons().collect());
+    let (has_traits, unread) = (draft.excerpt.has_traits, draft.unread.reasons().collect());
     let observed = RequestFacts {
         gives_each_an_id: false,
         facts,
@@ -87,7 +88,7 @@ fn read(
         new_anonymous_id: None,
         has_unique_ids: true,
         sender: SenderKind::Server,
-        anonymizes_ip: site.anonymizes_ip,
+        anonymizes_ip,
     };
     let completed = observed.complete(draft, site.name);
     let (event, key) = completed.map_err(|(_, reason)| OperatorSendError::Invalid(reason))?;

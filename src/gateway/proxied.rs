@@ -44,7 +44,8 @@ impl Drop for OriginRequestGuard<'_> {
 
 /// Returns the origin's response, or the error if there is none.
 pub(super) async fn answer<B>(
-    (origin, site): (&OriginClient, &GatewaySite),
+    origin: &OriginClient,
+    site: &GatewaySite,
     head: Parts,
     body: B,
     authority: &str,

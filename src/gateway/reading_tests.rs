@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::BeaconForwarding;
 use super::tests::{NOON, TestGateway, page, start_gateway, start_with_site, to, track};
+use super::{BeaconForwarding, BeaconMode};
 use tagway_core::bots;
 use tagway_core::privacy::PrivacyPolicy;
 use tagway_vendors::beacon_format;
@@ -179,7 +179,7 @@ async fn no_full_address_is_stored_from_any_source() {
         site.privacy = Arc::new(policy);
         for mount in &mut site.mounts {
             let upstream = "https://vendor.example".parse().unwrap();
-            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+            mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
         }
     })
     .await;

@@ -8,9 +8,9 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::decode::RejectedMessage;
 use tagway_core::answer::ResponseBody;
-use tagway_vendors::beacon::BeaconOutcome;
+use tagway_vendors::beacon::{BeaconDecodeError, BeaconOutcome};
+use tagway_vendors::beacon_format::RejectedMessage;
 
 /// The reason for refusing a request.
 #[derive(Debug)]
@@ -260,6 +260,16 @@ impl RateLimitExceeded {
             if let Ok(value) = HeaderValue::try_from(text) {
                 fields.insert(name, value);
             }
+        }
+    }
+}
+
+impl From<BeaconDecodeError> for RequestRejection {
+    fn from(error: BeaconDecodeError) -> Self {
+        match error {
+            BeaconDecodeError::Malformed(why) => Self::Malformed(why),
+            BeaconDecodeError::TooMany => Self::TooMany,
+            BeaconDecodeError::TooLarge => Self::TooLarge,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::BeaconForwarding;
 use super::tests::{basic, page, start_gateway, start_with_mounts, to};
+use super::{BeaconForwarding, BeaconMode};
 
 const TOKEN: &str = "a-server-token-of-the-shop";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -173,7 +173,7 @@ async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
     for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
         let house = start_with_mounts(|mount| {
             let upstream = "https://vendor.example".parse().unwrap();
-            mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+            mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
         });
         let house = house.await;
         let body = json!({ "type": "track", "event": "x", "userId": "u1" }).to_string();
@@ -190,7 +190,7 @@ async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
 async fn server_token_is_forwarded_to_no_vendor() {
     let house = start_with_mounts(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
-        mount.forward = Some(BeaconForwarding { upstream, consent: Vec::new() });
+        mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
     });
     let house = house.await;
     let hit = format!("/matomo/matomo.php?idsite=1&rec=1&uid=u1&token_auth={TOKEN}");

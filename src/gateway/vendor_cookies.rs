@@ -43,7 +43,7 @@ impl VendorCookieIssuer {
         let keeps = |record| decide(&self.consent, record, unknown) == ConsentDecision::Keep;
         match drafts {
             [] => keeps(None),
-            all => all.iter().all(|draft| keeps(draft.consent.as_ref())),
+            all => all.iter().all(|draft| keeps(draft.excerpt.consent.as_ref())),
         }
     }
 }

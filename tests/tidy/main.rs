@@ -340,7 +340,8 @@ fn every_reason_of_an_event_is_explained() {
 
 #[test]
 fn every_reason_of_a_rejection_is_explained() {
-    let mut found = first_words(&["src/gateway/decode"], &["Err(", "reason:"]);
+    let folders = ["src/gateway/decode", "crates/vendors/src/beacon_format"];
+    let mut found = first_words(&folders, &["Err(", "reason:", ".reject("]);
     found.extend(first_words(&["src/gateway"], &["Nobody("]));
     let rejection = fs::read_to_string(root().join("src/gateway/rejection.rs")).unwrap();
     let codes =

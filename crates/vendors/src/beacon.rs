@@ -1,16 +1,15 @@
 //! The Beacon interface: the requests of vendors' own browser libraries, which the gateway reads and answers
 //! as the vendor would (`docs/contracts/beacons.md`).
 //!
-//! A beacon becomes canonical messages: objects as the Segment spec has them, which the gateway then checks
-//! like those of any other client. The interface does no I/O and uses no clock.
+//! A beacon becomes canonical messages of the Segment spec, which the gateway then checks like those of any other
+//! client. The interface does no I/O and uses no clock.
 
 use bytes::Bytes;
 use http::header::{HeaderName, ORIGIN, REFERER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
-use super::beacon_format::MessageBatch;
-use tagway_core::event::JsonObject;
+use super::beacon_format::{CanonicalMessage, MessageBatch, ReadMessage};
 
 /// The protocol between a vendor's browser library and its servers.
 pub trait Beacon: Send + Sync {
@@ -30,20 +29,22 @@ pub trait Beacon: Send + Sync {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError>;
 
-    /// Returns the canonical messages of a beacon as trees, all at once.
+    /// Returns the canonical messages of a beacon, all at once.
     ///
     /// # Errors
     ///
     /// Fails if the beacon cannot be read or exceeds its limits.
-    fn decode(&self, inbound: &BeaconRequest<'_>) -> Result<Vec<JsonObject>, BeaconDecodeError> {
-        let mut batch = MessageBatch::new(inbound);
-        self.read(inbound, &mut batch)?;
-        let (texts, _) = batch.into_parts();
-        let trees = texts.iter().map(|text| serde_json::from_slice(text));
-        trees.collect::<Result<_, _>>().map_err(|_never| BeaconDecodeError::Malformed("JSON"))
+    fn decode(
+        &self,
+        inbound: &BeaconRequest<'_>,
+    ) -> Result<Vec<CanonicalMessage>, BeaconDecodeError> {
+        let mut messages = Vec::new();
+        let mut keep = |read: ReadMessage| messages.push(read.message);
+        self.read(inbound, &mut MessageBatch::new(inbound, &mut keep))?;
+        Ok(messages)
     }
 
     /// Returns the URL to which the vendor itself takes its beacons, if there is one for all: paths below the
@@ -151,6 +152,8 @@ pub struct BeaconLimits {
     pub event_bytes: usize,
     /// Bytes that the messages of a short beacon may come to.
     pub made_bytes: usize,
+    /// The most nested objects and lists of one message.
+    pub json_depth: usize,
 }
 
 /// Bytes of messages that may be made of each byte of a beacon, in addition to `made_bytes`.
@@ -169,6 +172,12 @@ impl BeaconLimits {
     /// Returns the most events that so many bytes may have.
     pub fn events_within(&self, bytes: usize) -> usize {
         events_within(bytes, self.events, self.least_event_bytes)
+    }
+
+    /// Returns the most bytes of all messages made of this many bytes.
+    pub fn made_of(&self, received_bytes: usize) -> usize {
+        let of_bytes = received_bytes.saturating_mul(MAX_EXPANSION);
+        of_bytes.saturating_add(self.made_bytes).min(self.messages_bytes)
     }
 
     /// Returns the most bytes of one event as a client writes it: encoded, and with what is left out of its

@@ -1,41 +1,30 @@
-//! Messages of the Segment spec (`docs/contracts/beacons.md` 1.2, 2 and 7.1), each judged independently.
-
-use std::net::IpAddr;
+//! Events made of canonical messages (`docs/contracts/beacons.md` 1.2, 2 and 7.1), each judged independently.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use super::envelope::MessageEnvelope;
-use super::fields::MessageFields;
-use super::loose::LooseText;
+use super::context_excerpt::ContextExcerpt;
 use super::proof::LoginProofs;
-use super::readable::is_readable;
-use super::repeated::read_once;
 use super::{DecodeContext, time};
-use tagway_core::event::{Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject};
-use tagway_core::privacy::ConsentRecord;
-use tagway_core::values::address::read_visitor_address;
-use tagway_core::values::time::read_event_time;
+use tagway_core::event::{
+    Event, EventFacts, EventKind, JsonObject, RawBeacon, RawJsonObject, is_placeholder,
+};
+use tagway_core::privacy::{self, ConsentRecord};
+use tagway_vendors::beacon_format::spec::{BodyMessage, is_readable_object};
+use tagway_vendors::beacon_format::{
+    CanonicalMessage, MessageFault, MessageHead, MessageObjects, MessageTime, ReadMessage,
+    RejectedMessage,
+};
 
-/// A message that passed every check but those of identity, and the members of its context that the gateway needs.
+/// A message that passed every check but those of identity.
 #[derive(Debug)]
 pub struct MessageDraft {
     /// The message's index in the request.
     pub index: usize,
     /// The event, with empty facts.
     pub event: Event<RawJsonObject>,
-    /// The page's URL, as the client sent it.
-    pub page_url: Option<String>,
-    /// The visitor's address, as the client sent it.
-    pub ip: Option<IpAddr>,
-    /// The visitor's user agent, as the client sent it.
-    pub user_agent: Option<String>,
-    /// True if the context has traits of the person.
-    pub has_traits: bool,
-    /// The visitor's consent, as the client sent it.
-    pub consent: Option<ConsentRecord>,
+    /// The members of its context that the gateway needs.
+    pub excerpt: ContextExcerpt,
     /// The raw beacon that is the only content, if it is to be passed on to its vendor.
     pub beacon: Option<RawBeacon>,
     /// The vendor whose shim sent it.
@@ -67,107 +56,196 @@ impl UnreadMembers {
     }
 }
 
-/// A rejected message, as its sender sees it in the response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejectedMessage {
-    /// The message's index in the request.
-    pub index: usize,
-    /// The message's id, if it had one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_id: Option<String>,
-    /// The reason: a code from the source.
-    pub reason: &'static str,
-}
-
 /// The code for the rejection of a message.
 pub(in crate::gateway) type RejectionCode = &'static str;
 
-impl MessageEnvelope<'_> {
-    /// Returns true if readers of the journal can parse the members that a message copies.
-    fn is_readable(&self, fields: &MessageFields<'_>) -> bool {
-        let own = [fields.properties, fields.traits, fields.context, fields.integrations];
-        let mut all = own.into_iter().chain([self.context, self.integrations]).flatten();
-        all.all(is_readable)
+/// The objects of a message as the journal stores them, and the gateway's findings in them.
+struct MessageContent {
+    objects: MessageObjects<RawJsonObject>,
+    excerpt: ContextExcerpt,
+    proofs: LoginProofs,
+}
+
+impl MessageContent {
+    /// Takes objects as their client wrote them.
+    fn of_texts(
+        mut objects: MessageObjects<RawJsonObject>,
+        mut proofs: LoginProofs,
+        anonymizes_ip: bool,
+    ) -> Result<Self, RejectionCode> {
+        proofs.take_from_texts(&mut objects.context, &mut objects.integrations)?;
+        let excerpt = objects.context.as_ref().map(ContextExcerpt::of_text).unwrap_or_default();
+        let addressed = [&mut objects.context, &mut objects.properties, &mut objects.traits];
+        addressed.into_iter().flatten().filter(|_| anonymizes_ip).for_each(anonymize);
+        Ok(Self { objects, excerpt, proofs })
     }
 
-    /// Drafts a message whose text has this many bytes.
+    /// Writes objects that are trees.
+    fn of_trees(
+        mut objects: MessageObjects<JsonObject>,
+        mut proofs: LoginProofs,
+        terms: &DecodeContext<'_>,
+    ) -> Result<Self, RejectionCode> {
+        let DecodeContext { limits, anonymizes_ip, .. } = *terms;
+        proofs.take_from_trees(&mut objects.context, &mut objects.integrations);
+        let excerpt = objects.context.as_ref().map(ContextExcerpt::of_tree).unwrap_or_default();
+        let addressed = [&mut objects.context, &mut objects.properties, &mut objects.traits];
+        for object in addressed.into_iter().flatten().filter(|_| anonymizes_ip) {
+            privacy::anonymize(object);
+        }
+        // The message itself is a level.
+        let max_depth = limits.json_depth.saturating_sub(1);
+        let objects = objects.try_map(|object| {
+            let written = RawJsonObject::of(&object);
+            written.filter(|object| is_readable_object(object, max_depth)).ok_or("malformed")
+        })?;
+        Ok(Self { objects, excerpt, proofs })
+    }
+}
+
+impl DecodeContext<'_> {
+    /// Drafts the message of a body.
     pub(super) fn draft(
         &self,
         index: usize,
-        fields: &MessageFields<'_>,
-        bytes: usize,
-        terms: &DecodeContext<'_>,
-    ) -> Result<MessageDraft, RejectionCode> {
-        // Checked before anything is copied.
-        if bytes.saturating_add(self.shared_bytes()) > terms.limits.event_bytes {
-            return Err("too_large");
+        message: BodyMessage,
+    ) -> Result<MessageDraft, RejectedMessage> {
+        match message {
+            BodyMessage::Text(CanonicalMessage { kind, mut head, objects }) => {
+                let proofs = LoginProofs::of(std::mem::take(&mut head.proofs));
+                let content = MessageContent::of_texts(objects, proofs, self.anonymizes_ip);
+                self.draft_content(index, kind, head, content)
+            }
+            BodyMessage::Tree(message) => self.draft_tree(index, message),
         }
-        if !self.is_plain && !self.is_readable(fields) {
-            return Err("malformed");
+    }
+
+    /// Drafts a message that is not longer than an event may be.
+    pub(super) fn draft_tree(
+        &self,
+        index: usize,
+        message: CanonicalMessage,
+    ) -> Result<MessageDraft, RejectedMessage> {
+        let CanonicalMessage { kind, mut head, objects } = message;
+        let proofs = LoginProofs::of(std::mem::take(&mut head.proofs));
+        let content = MessageContent::of_trees(objects, proofs, self);
+        self.draft_content(index, kind, head, content)
+    }
+
+    /// Drafts a message of a vendor's beacon.
+    pub(in crate::gateway) fn draft_read(
+        &self,
+        read: ReadMessage,
+    ) -> Result<MessageDraft, RejectedMessage> {
+        let ReadMessage { index, bytes, message } = read;
+        if bytes > self.limits.event_bytes {
+            let message_id = message.head.message_id;
+            return Err(self.reject(index, MessageFault { message_id, reason: "too_large" }));
         }
-        let kind = match terms.kind {
-            Some(kind) => kind,
-            None => {
-                let name = fields.kind.text().ok_or("missing_type")?;
-                EventKind::from_name(name).ok_or("unknown_type")?
+        self.draft_tree(index, message)
+    }
+
+    /// Returns a rejected message of this fault.
+    pub(super) fn reject(&self, index: usize, fault: MessageFault) -> RejectedMessage {
+        let MessageFault { message_id, reason } = fault;
+        self.shown(RejectedMessage { index, message_id, reason })
+    }
+
+    /// Returns a rejected message, with its id only if that is a real one.
+    pub(in crate::gateway) fn shown(&self, rejected: RejectedMessage) -> RejectedMessage {
+        let message_id = self.id(rejected.message_id).unwrap_or_default();
+        RejectedMessage { message_id, ..rejected }
+    }
+
+    fn draft_content(
+        &self,
+        index: usize,
+        kind: EventKind,
+        mut head: MessageHead,
+        content: Result<MessageContent, RejectionCode>,
+    ) -> Result<MessageDraft, RejectedMessage> {
+        let (message_id, draft) = match self.id(head.message_id.take()) {
+            Err(reason) => (None, Err(reason)),
+            Ok(id) => {
+                (id, content.and_then(|content| self.draft_event(index, kind, head, content)))
             }
         };
-        let max = terms.limits.field_bytes;
-        let mut context = merged(self.context, fields.context)?;
-        let mut integrations = merged(self.integrations, fields.integrations)?;
-        let own = [&fields.proof, &fields.user_hash, &fields.user_hash_2];
-        let proofs = LoginProofs::take(own, &mut context, &mut integrations)?;
-        let peek = context.as_ref().map(peek).unwrap_or_default();
-        let mut written = [&fields.timestamp, &fields.original_timestamp].into_iter();
-        let written = written.find_map(|time| time.text().filter(|text| !text.trim().is_empty()));
-        let happened = written.and_then(read_event_time);
+        match draft {
+            Ok(mut draft) => {
+                draft.event.message_id =
+                    message_id.unwrap_or_else(|| new_message_id(self.received_at));
+                Ok(draft)
+            }
+            Err(reason) => Err(RejectedMessage { index, message_id, reason }),
+        }
+    }
+
+    /// Drafts a message whose event gets its id later.
+    fn draft_event(
+        &self,
+        index: usize,
+        kind: EventKind,
+        head: MessageHead,
+        content: MessageContent,
+    ) -> Result<MessageDraft, RejectionCode> {
+        let MessageContent { objects, excerpt, proofs } = content;
+        let happened = head.timestamp.as_ref().and_then(MessageTime::timestamp);
         let unread = UnreadMembers {
-            time: written.is_some() && happened.is_none(),
-            member: has_wrong_types(fields),
+            time: head.timestamp.is_some() && happened.is_none(),
+            member: head.has_wrong_type,
         };
-        let sent_at = fields.sent_at.text().and_then(read_event_time).or(self.sent_at);
-        let id = |field: &LooseText<'_>| bounded(field.id(terms.placeholder_ids), max);
-        let plain =
-            |field: &LooseText<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
-        let message_id = id(&fields.message_id)?;
+        let track_name = head.event.filter(|_| kind == EventKind::Track);
         let event = Event {
             kind,
-            message_id: message_id.unwrap_or_else(|| new_message_id(terms.received_at)),
-            event: if kind == EventKind::Track { plain(&fields.event)? } else { None },
-            name: plain(&fields.name)?,
-            category: plain(&fields.category)?,
-            user_id: id(&fields.user_id)?,
-            anonymous_id: id(&fields.anonymous_id)?,
-            group_id: id(&fields.group_id)?,
-            previous_id: id(&fields.previous_id)?,
-            timestamp: time::correct(happened, sent_at, terms.received_at),
-            received_at: terms.received_at,
+            message_id: String::new(),
+            event: self.name(track_name)?,
+            name: self.name(head.name)?,
+            category: self.name(head.category)?,
+            user_id: self.id(head.user_id)?,
+            anonymous_id: self.id(head.anonymous_id)?,
+            group_id: self.id(head.group_id)?,
+            previous_id: self.id(head.previous_id)?,
+            timestamp: time::correct(happened, head.sent_at, self.received_at),
+            received_at: self.received_at,
             original_timestamp: happened,
-            sent_at,
-            properties: fields.properties.and_then(RawJsonObject::new),
-            traits: fields.traits.and_then(RawJsonObject::new),
-            context,
-            integrations,
+            sent_at: head.sent_at,
+            properties: objects.properties,
+            traits: objects.traits,
+            context: objects.context,
+            integrations: objects.integrations,
             facts: EventFacts::default(),
         };
         complete(&event)?;
-        let ContextExcerpt { page_url, ip, user_agent, has_traits, consent } = peek;
         Ok(MessageDraft {
             index,
             event,
-            page_url,
-            ip,
-            user_agent,
-            has_traits,
-            consent,
+            excerpt,
             beacon: None,
-            shim: None,
+            shim: head.shim,
             forwarded_to: None,
             becomes_event: true,
             proofs,
             unread,
         })
+    }
+
+    /// Returns an id without the space around it, if it is a real one.
+    fn id(&self, id: Option<String>) -> Result<Option<String>, RejectionCode> {
+        let Some(id) = id else { return Ok(None) };
+        let trimmed = id.trim();
+        if is_placeholder(trimmed, self.placeholder_ids) {
+            return Ok(None);
+        }
+        let id = if trimmed.len() == id.len() { id } else { trimmed.to_owned() };
+        self.name(Some(id))
+    }
+
+    /// Returns a name, if it is not empty.
+    fn name(&self, name: Option<String>) -> Result<Option<String>, RejectionCode> {
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) if name.len() > self.limits.field_bytes => Err("field_too_long"),
+            name => Ok(name),
+        }
     }
 }
 
@@ -179,52 +257,38 @@ impl MessageDraft {
         beacon: RawBeacon,
         first: Option<&Self>,
         consent: Option<ConsentRecord>,
-        received_at: Timestamp,
-    ) -> Self {
-        let event = Event {
-            kind: EventKind::Track,
-            message_id: new_message_id(received_at),
-            event: Some("Beacon".to_owned()),
-            name: None,
-            category: None,
-            user_id: first.and_then(|first| first.event.user_id.clone()),
-            anonymous_id: first.and_then(|first| first.event.anonymous_id.clone()),
-            group_id: None,
-            previous_id: None,
-            timestamp: received_at,
-            received_at,
-            original_timestamp: None,
-            sent_at: None,
-            properties: None,
-            traits: None,
-            context: consent.as_ref().and_then(context_of),
-            integrations: None,
-            facts: EventFacts::default(),
-        };
-        Self {
-            index,
-            event,
-            page_url: first.and_then(|first| first.page_url.clone()),
-            ip: None,
-            user_agent: None,
-            has_traits: false,
-            consent,
-            beacon: Some(beacon),
-            shim: None,
-            forwarded_to: None,
-            becomes_event: true,
-            proofs: LoginProofs::default(),
-            unread: UnreadMembers::default(),
-        }
+        terms: &DecodeContext<'_>,
+    ) -> Result<Self, RejectedMessage> {
+        let mut message = CanonicalMessage::track("Beacon");
+        message.head.user_id = first.and_then(|first| first.event.user_id.clone());
+        message.head.anonymous_id = first.and_then(|first| first.event.anonymous_id.clone());
+        message.objects.context = consent.as_ref().map(context_of);
+        let mut draft = terms.draft_tree(index, message)?;
+        draft.excerpt.page_url = first.and_then(|first| first.excerpt.page_url.clone());
+        (draft.excerpt.consent, draft.beacon) = (consent, Some(beacon));
+        Ok(draft)
+    }
+}
+
+/// Truncates every address in an object to its network.
+fn anonymize(object: &mut RawJsonObject) {
+    if !privacy::may_name_address(object.text()) {
+        return;
+    }
+    if let Ok(mut tree) = object.parse()
+        && privacy::anonymize(&mut tree)
+        && let Some(raw) = RawJsonObject::of(&tree)
+    {
+        *object = raw;
     }
 }
 
 /// Returns a context that has only this consent.
-fn context_of(consent: &ConsentRecord) -> Option<RawJsonObject> {
-    let answers: serde_json::Map<String, serde_json::Value> =
-        consent.answers().map(|(name, answer)| (name.to_owned(), answer.into())).collect();
-    let context = serde_json::json!({ "consent": { "categoryPreferences": answers } });
-    RawJsonObject::new(&to_raw_value(&context).ok()?)
+fn context_of(consent: &ConsentRecord) -> JsonObject {
+    let answers = consent.answers().map(|(name, answer)| (name.to_owned(), answer.into()));
+    let answers = JsonObject::from_iter(answers);
+    let consent = serde_json::json!({ "categoryPreferences": answers });
+    JsonObject::from_iter([("consent".to_owned(), consent)])
 }
 
 /// Checks the members that each kind requires (the Segment spec).
@@ -240,49 +304,6 @@ fn complete(event: &Event<RawJsonObject>) -> Result<(), RejectionCode> {
     }
 }
 
-/// Returns the message's own id, to name it in a response.
-pub(super) fn known_id(fields: &MessageFields<'_>, terms: &DecodeContext<'_>) -> Option<String> {
-    bounded(fields.message_id.id(terms.placeholder_ids), terms.limits.field_bytes).ok().flatten()
-}
-
-fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, RejectionCode> {
-    match text {
-        Some(text) if text.len() > max => Err("field_too_long"),
-        text => Ok(text.map(str::to_owned)),
-    }
-}
-
-/// Returns true if a member has the wrong type. An empty list is accepted: it is how PHP writes an empty object.
-fn has_wrong_types(fields: &MessageFields<'_>) -> bool {
-    let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];
-    let ids = [&fields.anonymous_id, &fields.group_id, &fields.previous_id, &fields.message_id];
-    let objects = [fields.properties, fields.traits, fields.context, fields.integrations];
-    texts.into_iter().chain(ids).any(|field| *field == LooseText::Wrong)
-        || objects.into_iter().flatten().any(|raw| {
-            let is_empty = matches!(raw.get(), "[]" | "\"\"" | "false");
-            !raw.get().starts_with('{') && !is_empty
-        })
-}
-
-/// Merges the message's own object over the one shared by all. Values that are no objects are ignored.
-fn merged(
-    all: Option<&RawValue>,
-    own: Option<&RawValue>,
-) -> Result<Option<RawJsonObject>, RejectionCode> {
-    let is_object = |raw: &&RawValue| raw.get().starts_with('{');
-    let (all, own) = (all.filter(is_object), own.filter(is_object));
-    let (Some(all), Some(own)) = (all, own) else {
-        return Ok(own.or(all).and_then(RawJsonObject::new));
-    };
-    let parse = |raw: &RawValue| {
-        serde_json::from_str::<JsonObject>(raw.get()).map_err(|_invalid| "malformed")
-    };
-    let mut merged = parse(all)?;
-    merged.extend(parse(own)?);
-    let raw = to_raw_value(&merged).map_err(|_impossible| "malformed")?;
-    Ok(RawJsonObject::new(&raw))
-}
-
 /// Returns an id for a message whose client sent none: ordered by time, as others' are.
 fn new_message_id(received_at: Timestamp) -> String {
     let nanoseconds = u32::try_from(received_at.subsec_nanosecond()).unwrap_or_default();
@@ -291,56 +312,103 @@ fn new_message_id(received_at: Timestamp) -> String {
     Uuid::new_v7(time).to_string()
 }
 
-#[derive(Default)]
-struct ContextExcerpt {
-    page_url: Option<String>,
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
-    has_traits: bool,
-    consent: Option<ConsentRecord>,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-/// The keys of a context that the gateway reads.
-const CONTEXT: &[&str] = &["page", "traits", "consent", "ip", "userAgent"];
+    use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft, read};
+    use crate::gateway::tests::limits;
+    use jiff::Timestamp;
 
-/// Reads the members of a context that the gateway itself needs; members of another type are passed on unread.
-fn peek(context: &RawJsonObject) -> ContextExcerpt {
-    read_once(context.text(), CONTEXT, peek_once).unwrap_or_default()
-}
-
-/// Reads them from a context that has each key once.
-fn peek_once(context: &str) -> Option<ContextExcerpt> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ContextMembers<'a> {
-        #[serde(borrow, default)]
-        page: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        traits: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        consent: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        ip: LooseText<'a>,
-        #[serde(borrow, default)]
-        user_agent: LooseText<'a>,
+    #[test]
+    fn shim_messages_are_translated_to_the_spec() {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let message = |shim: &str| {
+            json!({ "type": "track", "event": "purchase", "messageId": shim, "shim": shim,
+                    "anonymousId": "a", "properties": { "transaction_id": "T" } })
+        };
+        let of = |body: Value| {
+            let JudgedMessages { drafts, rejected, .. } =
+                read(body.to_string().as_bytes(), &terms).unwrap();
+            assert_eq!(rejected, []);
+            let name = |it: &MessageDraft| it.event.event.clone().unwrap();
+            drafts.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(of(message("ga4")), ["Order Completed"]);
+        let batch = json!({ "batch": [message("ga4"), message("segment"), message("nobody")] });
+        assert_eq!(of(batch.clone()), ["Order Completed", "purchase", "purchase"]);
+        let JudgedMessages { drafts, .. } = read(batch.to_string().as_bytes(), &terms).unwrap();
+        let shims: Vec<_> = drafts.iter().map(|draft| draft.shim).collect();
+        assert_eq!(shims, [Some("ga4"), Some("segment"), None]);
     }
-    #[derive(Deserialize)]
-    struct ContextPage<'a> {
-        #[serde(borrow, default)]
-        url: LooseText<'a>,
+
+    #[test]
+    fn translated_messages_keep_the_limits_of_an_event() {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        // Its value becomes three.
+        let value = "x".repeat(limits.event_bytes / 2);
+        let message = json!({ "type": "track", "event": "purchase", "shim": "ga4",
+            "anonymousId": "a", "properties": { "value": value } });
+        let JudgedMessages { drafts, rejected, .. } =
+            read(message.to_string().as_bytes(), &terms).unwrap();
+        assert!(drafts.is_empty());
+        assert_eq!(rejected[0].reason, "too_large");
     }
-    let members: ContextMembers<'_> = serde_json::from_str(context).ok()?;
-    let page_url = |page: &str| {
-        let page: ContextPage<'_> = serde_json::from_str(page).ok()?;
-        Some(page.url.text().map(str::to_owned))
-    };
-    let page_url =
-        members.page.and_then(|page| read_once(page.get(), &["url"], page_url)).flatten();
-    Some(ContextExcerpt {
-        page_url,
-        ip: members.ip.text().and_then(read_visitor_address),
-        user_agent: members.user_agent.text().map(str::to_owned),
-        has_traits: members.traits.is_some(),
-        consent: members.consent.and_then(|record| ConsentRecord::parse(record.get())),
-    })
+
+    fn drafts(text: &str) -> Vec<MessageDraft> {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let JudgedMessages { drafts, rejected, .. } = read(text.as_bytes(), &terms).unwrap();
+        assert_eq!(rejected, [], "{text}");
+        drafts
+    }
+
+    #[test]
+    fn last_value_of_a_repeated_key_is_used_by_the_gateway_and_its_readers() {
+        let message = r#"{"type":"page","type":"track","event":"a","event":"b","messageId":"m",
+            "userId":"x","anonymousId":"d","\u0075serId":"y","traits":{"email":"a","email":"b"},
+            "context":{"ip":"192.0.2.1"},
+            "context":{"page":{"url":"u","url":"v"},"page":{"url":"w","url":"https://x.example/"},
+            "traits":{},"consent":{"categoryPreferences":{"ads":true}},
+            "consent":{"categoryPreferences":{"ads":true,"ads":false}},"ip":"192.0.2.2",
+            "ip":"192.0.2.3"}}"#;
+        for text in [
+            message.to_owned(),
+            format!("[{message}]"),
+            format!(r#"{{"batch":[{message}]}}"#),
+            format!(r#"{{"batch":7,"writeKey":"a","writeKey":"b","batch":[{message}]}}"#),
+        ] {
+            let drafts = drafts(&text);
+            let [draft] = drafts.as_slice() else { panic!("{text}") };
+            assert_eq!(draft.event.event.as_deref(), Some("b"));
+            assert_eq!(draft.event.user_id.as_deref(), Some("y"));
+            assert_eq!(draft.excerpt.page_url.as_deref(), Some("https://x.example/"));
+            assert_eq!(draft.excerpt.ip, Some("192.0.2.3".parse().unwrap()));
+            assert!(draft.excerpt.has_traits);
+            assert!(draft.excerpt.consent.as_ref().unwrap().refuses(&["ads".to_owned()]));
+            let record: Value = serde_json::to_value(&draft.event).unwrap();
+            assert_eq!(record["traits"]["email"], "b");
+            assert_eq!(record["context"]["ip"], "192.0.2.3");
+        }
+    }
 }

@@ -1,31 +1,23 @@
-//! Turns a body's text into canonical events: one pass over the text, the client's objects copied unchanged if
-//! readers of the journal can parse them, every message judged independently. Pure.
+//! Turns canonical messages into events: the client's objects copied unchanged, every message judged independently.
+//! Pure.
 
-mod each;
-mod envelope;
-mod fields;
-mod loose;
+mod context_excerpt;
 mod message;
-mod pixel;
 mod proof;
-mod readable;
-mod repeated;
-mod shim_message;
-mod text;
 mod time;
 
-pub(super) use each::draft_each;
-pub(super) use envelope::open;
+pub use context_excerpt::ContextExcerpt;
 pub(super) use message::RejectionCode;
-pub use message::{MessageDraft, RejectedMessage, UnreadMembers};
-pub(super) use pixel::from_query;
+pub use message::{MessageDraft, UnreadMembers};
 pub use proof::LoginProofs;
-pub(super) use text::BodyText;
 
 use jiff::Timestamp;
 
 use super::settings::GatewayLimits;
 use tagway_core::event::EventKind;
+use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits};
+use tagway_vendors::beacon_format::spec::{BodyText, MessageBody, QueryMessage};
+use tagway_vendors::beacon_format::{CanonicalMessage, RejectedMessage};
 
 /// The facts of a request that its messages are read with.
 #[derive(Clone, Copy, Debug)]
@@ -36,19 +28,79 @@ pub struct DecodeContext<'l> {
     pub kind: Option<EventKind>,
     /// The site's own placeholder ids for an unknown visitor, in lower case.
     pub placeholder_ids: &'l [String],
+    /// True if only the network of an address may be kept.
+    pub anonymizes_ip: bool,
     /// The time at which the request arrived.
     pub received_at: Timestamp,
 }
 
-/// Reads a body that needs no write key and judges each of its messages. The error is the code of the rejection of
-/// the whole.
-pub fn read(
-    text: &[u8],
+/// The judged messages of a request.
+#[derive(Debug, Default)]
+pub struct JudgedMessages {
+    /// The write key in the body.
+    pub write_key: Option<String>,
+    /// The messages that passed every check.
+    pub drafts: Vec<MessageDraft>,
+    /// The messages that were rejected.
+    pub rejected: Vec<RejectedMessage>,
+}
+
+/// Reads a body and judges each of its messages.
+///
+/// # Errors
+///
+/// Fails if the body is unreadable, has no message, or exceeds the limits of a request.
+pub fn read(body: &[u8], terms: &DecodeContext<'_>) -> Result<JudgedMessages, BeaconDecodeError> {
+    read_within(body, terms, &terms.limits.body_limits())
+}
+
+/// Reads a body within these limits and judges each of its messages.
+pub(super) fn read_within(
+    body: &[u8],
     terms: &DecodeContext<'_>,
-) -> Result<(Vec<MessageDraft>, Vec<RejectedMessage>), &'static str> {
-    let text =
-        BodyText::scan(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
-    let room = (terms.limits.batch_events, terms.limits.inflated_bytes);
-    let envelope = open(&text, terms, room).map_err(|rejection| rejection.code())?;
-    Ok(envelope.draft_messages(terms))
+    limits: &BeaconLimits,
+) -> Result<JudgedMessages, BeaconDecodeError> {
+    let text = BodyText::scan(body, limits.json_depth)?;
+    let body = MessageBody::open(&text, limits)?;
+    let mut judged = JudgedMessages {
+        write_key: body.write_key().map(str::to_owned),
+        drafts: Vec::with_capacity(body.len()),
+        rejected: Vec::new(),
+    };
+    body.read(terms.kind, |index, message| {
+        let message = message.map_err(|fault| terms.reject(index, fault));
+        judged.add(message.and_then(|message| terms.draft(index, message)));
+    });
+    Ok(judged)
+}
+
+/// Reads the message in the query of a pixel, and judges it. A pixel has no route that implies the kind: an `event`
+/// makes it a track, unless it has a `type`.
+pub(super) fn read_query(
+    query: &str,
+    terms: &DecodeContext<'_>,
+    limits: &BeaconLimits,
+) -> Result<JudgedMessages, BeaconDecodeError> {
+    let mut message = match QueryMessage::find(query)? {
+        QueryMessage::Json(json) => return read_within(&json, terms, limits),
+        QueryMessage::Members(message) => message,
+    };
+    if message.contains_key("event") {
+        message.entry("type").or_insert_with(|| "track".into());
+    }
+    let mut judged = JudgedMessages::default();
+    let message = CanonicalMessage::of_object(message, None);
+    let message = message.map_err(|fault| terms.reject(0, fault));
+    judged.add(message.and_then(|message| terms.draft_tree(0, message)));
+    Ok(judged)
+}
+
+impl JudgedMessages {
+    /// Adds a message.
+    pub(super) fn add(&mut self, message: Result<MessageDraft, RejectedMessage>) {
+        match message {
+            Ok(draft) => self.drafts.push(draft),
+            Err(rejected) => self.rejected.push(rejected),
+        }
+    }
 }

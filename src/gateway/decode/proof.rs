@@ -6,7 +6,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::loose::LooseText;
 use super::message::RejectionCode;
 use tagway_core::event::{JsonObject, RawJsonObject};
 
@@ -38,22 +37,40 @@ impl fmt::Debug for LoginProofs {
 }
 
 impl LoginProofs {
-    /// Removes the proofs from a message. `own`: the message's members of these names.
-    pub(super) fn take(
-        own: [&LooseText<'_>; 3],
+    /// Takes the message's own members of these names.
+    pub(super) fn of(ours: Vec<Box<str>>) -> Self {
+        Self { ours, shared: Vec::new() }
+    }
+
+    /// Removes the proofs from a message's objects.
+    pub(super) fn take_from_texts(
+        &mut self,
         context: &mut Option<RawJsonObject>,
         integrations: &mut Option<RawJsonObject>,
-    ) -> Result<Self, RejectionCode> {
-        let mut proofs = Self::default();
-        let texts = own.into_iter().filter_map(LooseText::text).filter(|text| !text.is_empty());
-        proofs.ours.extend(texts.map(Box::from));
-        change(integrations, |object| proofs.take_options(object))?;
-        change(context, |object| {
-            let is_found = HASH_NAMES.iter().filter(|name| take(object, name, &mut proofs.ours));
-            let is_found = is_found.count() > 0;
-            proofs.take_options(object) || is_found
-        })?;
-        Ok(proofs)
+    ) -> Result<(), RejectionCode> {
+        change(integrations, |object| self.take_options(object))?;
+        change(context, |object| self.take_from_context(object))
+    }
+
+    /// Removes the proofs from a message's objects.
+    pub(super) fn take_from_trees(
+        &mut self,
+        context: &mut Option<JsonObject>,
+        integrations: &mut Option<JsonObject>,
+    ) {
+        if let Some(integrations) = integrations {
+            self.take_options(integrations);
+        }
+        if let Some(context) = context {
+            self.take_from_context(context);
+        }
+    }
+
+    /// Removes the proofs from a context; returns true if there were any.
+    fn take_from_context(&mut self, context: &mut JsonObject) -> bool {
+        let is_found = HASH_NAMES.iter().filter(|name| take(context, name, &mut self.ours));
+        let is_found = is_found.count() > 0;
+        self.take_options(context) || is_found
     }
 
     /// Removes the proofs from vendors' options; returns true if there were any.
@@ -89,8 +106,7 @@ fn change(
     let Some(raw) = object.as_ref().filter(|raw| may_hold(raw.text())) else { return Ok(()) };
     let mut tree = raw.parse().map_err(|_invalid| "malformed")?;
     if work(&mut tree) {
-        let text = serde_json::value::to_raw_value(&tree).map_err(|_impossible| "malformed")?;
-        *object = RawJsonObject::new(&text);
+        *object = Some(RawJsonObject::of(&tree).ok_or("malformed")?);
     }
     Ok(())
 }
@@ -107,7 +123,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gateway::decode::{DecodeContext, MessageDraft, read};
+    use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft, read};
     use crate::gateway::tests::limits;
 
     fn drafts(body: &str) -> Vec<MessageDraft> {
@@ -116,9 +132,10 @@ mod tests {
             limits: &limits,
             kind: None,
             placeholder_ids: &[],
+            anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
         };
-        let (drafts, rejected) = read(body.as_bytes(), &terms).unwrap();
+        let JudgedMessages { drafts, rejected, .. } = read(body.as_bytes(), &terms).unwrap();
         assert_eq!(rejected, []);
         drafts
     }

@@ -24,7 +24,7 @@ use crate::gateway::answer::{self, AcceptOutcome};
 use crate::gateway::body::{self, ReceivedBody};
 use crate::gateway::budget::{BudgetOwner, BudgetShare, SMALL_BODY_BYTES, SMALL_BODY_EVENTS};
 use crate::gateway::credentials::CredentialCheck;
-use crate::gateway::decode::{self, DecodeContext, MessageDraft, RejectedMessage};
+use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft};
 use crate::gateway::mounts::VendorMount;
 use crate::gateway::rejection::RequestRejection;
 use crate::gateway::settings::GatewayLimits;
@@ -33,7 +33,7 @@ use crate::gateway::{SiteRequest, head};
 use tagway_core::answer::ResponseBody;
 use tagway_core::event::RawBeacon;
 use tagway_core::privacy::{ConsentRecord, PrivacyPolicy};
-use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits, BeaconOutcome, BeaconRequest};
+use tagway_vendors::beacon::{BeaconLimits, BeaconOutcome, BeaconRequest};
 use tagway_vendors::beacon_format::MessageBatch;
 
 /// The longest header field that is passed on.
@@ -49,6 +49,15 @@ struct BeaconRequestHead<'a> {
     daily_id: &'a str,
     limits: &'a GatewayLimits,
     placeholder_ids: &'a [String],
+    anonymizes_ip: bool,
+}
+
+/// The body of a beacon.
+struct BeaconBody<'b> {
+    /// As it was sent.
+    sent: &'b [u8],
+    /// Decompressed.
+    text: &'b [u8],
 }
 
 pub(in crate::gateway) async fn answer<B>(
@@ -69,6 +78,7 @@ where
         daily_id: &daily_id,
         limits: &arrived.snapshot.limits,
         placeholder_ids: &arrived.site.placeholder_ids,
+        anonymizes_ip: arrived.site.privacy.anonymizes_ip(),
     };
     let mut text = Bytes::new();
     let (verdict, taken, mut rejection) = match take(arrived, &outside, body, &mut text).await {
@@ -104,7 +114,6 @@ async fn take<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
-    let GatewaySnapshot { limits, budget, .. } = &**arrived.snapshot;
     let fields = &arrived.head.headers;
     let payer = if CredentialCheck::in_head(arrived.site, fields).is_servers() {
         BudgetOwner::servers(arrived.site.id)
@@ -126,7 +135,7 @@ where
         arrived.check_volume(sender)?;
     }
     let ReceivedBody { text: received, sent, bytes, share } =
-        body::read(body, fields, limits, (budget, payer)).await?;
+        body::read(body, fields, &arrived.snapshot.limits, arrived.budget_account(payer)).await?;
     let bytes = bytes + arrived.head.uri.query().unwrap_or_default().len();
     let was_spent = sender.is_some();
     if let Some(sender) = sender {
@@ -136,11 +145,10 @@ where
     let judged = outside.decode_beacon(arrived, text, share, payer).await;
     let sender = match (sender, &judged) {
         (Some(sender), _) => sender,
-        (None, Ok(DecodedMessages { write_key: Some(key), .. }))
-            if CredentialCheck::of_vendors(arrived.site, key).is_servers() =>
-        {
-            SenderKind::Server
-        }
+        (
+            None,
+            Ok(DecodedMessages { messages: JudgedMessages { write_key: Some(key), .. }, .. }),
+        ) if CredentialCheck::of_vendors(arrived.site, key).is_servers() => SenderKind::Server,
         (None, _) => SenderKind::Client,
     };
     if let Some(limited) = over.filter(|_| sender == SenderKind::Client) {
@@ -150,7 +158,7 @@ where
         arrived.spend_bytes(sender, bytes)?;
     }
     let mut judged = judged?;
-    let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
+    let is_event = !judged.messages.drafts.is_empty() || !judged.messages.rejected.is_empty();
     // The visitor of a recording is not known.
     let passes_on = || outside.passes_on() && arrived.gateway.suppression_list.is_empty();
     if !is_event && !passes_on() {
@@ -159,10 +167,11 @@ where
     judged.has_unique_ids = outside.mount.beacon.has_unique_ids();
     judged.is_anonymous =
         outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.small_beacon_limits()));
-    let events = judged.drafts.len();
-    if outside.mount.forward.is_some() {
-        outside.add_raw(&mut judged, (&sent, text), &arrived.site.privacy, sender);
-        arrived.hide_secrets(&mut judged, text);
+    let events = judged.messages.drafts.len();
+    if outside.mount.beacons.forwarding().is_some() {
+        let body = BeaconBody { sent: &sent, text };
+        outside.add_raw(&mut judged.messages, body, &arrived.site.privacy, sender);
+        arrived.hide_secrets(&mut judged.messages, text);
     }
     Ok((events, arrived.accept(judged, sender).await?))
 }
@@ -192,18 +201,23 @@ impl BeaconRequestHead<'_> {
         }
     }
 
+    fn terms(&self) -> DecodeContext<'_> {
+        let Self { limits, placeholder_ids, anonymizes_ip, received_at, .. } = *self;
+        DecodeContext { limits, kind: None, placeholder_ids, anonymizes_ip, received_at }
+    }
+
     /// Returns true if a beacon without events is passed on.
     fn passes_on(&self) -> bool {
         let path = self.mount.below(self.head.uri.path()).unwrap_or_default();
-        self.mount.forward.is_some() && self.mount.beacon.is_forwarded(path)
+        self.mount.beacons.forwarding().is_some() && self.mount.beacon.is_forwarded(path)
     }
 
     /// Adds the raw beacon, and drops its messages where they are not wanted. A server's key is the site's own, and
     /// is not passed to a vendor.
     fn add_raw(
         &self,
-        judged: &mut DecodedMessages,
-        (sent, body): (&[u8], &[u8]),
+        judged: &mut JudgedMessages,
+        body: BeaconBody<'_>,
         privacy: &PrivacyPolicy,
         sender: SenderKind,
     ) {
@@ -224,24 +238,24 @@ impl BeaconRequestHead<'_> {
             content_type: text(CONTENT_TYPE),
             content_encoding: text(CONTENT_ENCODING),
             key,
-            body: STANDARD.encode(sent),
+            body: STANDARD.encode(body.sent),
         };
         let beacon = if privacy.changes_beacons() {
-            remove_denied_data(beacon, body, privacy)
+            remove_denied_data(beacon, body.text, privacy)
         } else {
             beacon
         };
         let index = judged.drafts.len();
         // A message that could not be read may be of a visitor who refused.
-        let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
+        let consents = judged.drafts.iter().map(|draft| draft.excerpt.consent.as_ref());
         let consent = ConsentRecord::of_all(consents).filter(|_| judged.rejected.is_empty());
         let first = judged.drafts.first();
-        let raw = MessageDraft::of_beacon(index, beacon, first, consent, self.received_at);
+        let raw = MessageDraft::of_beacon(index, beacon, first, consent, &self.terms());
         for draft in &mut judged.drafts {
-            draft.becomes_event = self.mount.converts;
+            draft.becomes_event = self.mount.beacons.converts();
             draft.forwarded_to = Some(self.mount.vendor.to_owned());
         }
-        judged.drafts.push(raw);
+        judged.add(raw);
     }
 
     /// Returns the limits of a beacon that is decoded at once.
@@ -254,15 +268,8 @@ impl BeaconRequestHead<'_> {
 
     /// Returns the limits of a beacon that may unpack to this many bytes.
     fn bounds(&self, unpacked_bytes: usize) -> BeaconLimits {
-        let limits = self.limits;
-        BeaconLimits {
-            unpacked_bytes: unpacked_bytes.min(limits.inflated_bytes),
-            messages_bytes: limits.inflated_bytes,
-            events: limits.batch_events,
-            least_event_bytes: limits.least_event_bytes,
-            event_bytes: limits.event_bytes,
-            made_bytes: limits.made_bytes,
-        }
+        let bounds = self.limits.body_limits();
+        BeaconLimits { unpacked_bytes: unpacked_bytes.min(bounds.unpacked_bytes), ..bounds }
     }
 
     /// Judges the messages of a beacon: at once if it is small.
@@ -303,7 +310,7 @@ impl BeaconRequestHead<'_> {
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
         let snapshot = Arc::clone(arrived.snapshot);
         let placeholder_ids = Arc::clone(&arrived.site.placeholder_ids);
-        let Self { received_at, secure, .. } = *self;
+        let Self { received_at, secure, anonymizes_ip, .. } = *self;
         let work = move |share| {
             let outside = BeaconRequestHead {
                 head: &head,
@@ -314,6 +321,7 @@ impl BeaconRequestHead<'_> {
                 daily_id: &daily_id,
                 limits: &snapshot.limits,
                 placeholder_ids: &placeholder_ids,
+                anonymizes_ip,
             };
             outside.decode_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
@@ -327,29 +335,19 @@ impl BeaconRequestHead<'_> {
         mut share: Option<BudgetShare>,
     ) -> Result<DecodedMessages, RequestRejection> {
         let inbound = self.inbound(text, bounds);
-        let mut batch = MessageBatch::new(&inbound);
+        let terms = self.terms();
+        let mut judged = JudgedMessages::default();
+        let mut draft = |read| judged.add(terms.draft_read(read));
+        let mut batch = MessageBatch::new(&inbound, &mut draft);
         self.mount.beacon.read(&inbound, &mut batch)?;
         let (came, write_key) = (batch.received_bytes(), batch.take_key().map(String::from));
-        let (texts, refused) = batch.into_parts();
-        let Self { limits, placeholder_ids, received_at, .. } = *self;
-        let terms = DecodeContext { limits, kind: None, placeholder_ids, received_at };
-        let (drafts, mut rejected) = decode::draft_each(texts, &terms);
-        rejected.extend(refused.into_iter().map(|(index, reason)| RejectedMessage {
-            index,
-            message_id: None,
-            reason,
-        }));
+        let rejected = batch.into_rejected();
+        judged.write_key = write_key;
+        judged.rejected.extend(rejected.into_iter().map(|rejected| terms.shown(rejected)));
         if let Some(share) = &mut share {
             share.shrink(came, self.limits);
         }
-        Ok(DecodedMessages {
-            write_key,
-            drafts,
-            rejected,
-            unpacked_bytes: came,
-            share,
-            ..DecodedMessages::default()
-        })
+        Ok(DecodedMessages { share, ..DecodedMessages::of(judged, came) })
     }
 }
 
@@ -366,14 +364,4 @@ fn remove_denied_data(mut beacon: RawBeacon, body: &[u8], privacy: &PrivacyPolic
         beacon.target = format!("{path}?{query}");
     }
     beacon
-}
-
-impl From<BeaconDecodeError> for RequestRejection {
-    fn from(error: BeaconDecodeError) -> Self {
-        match error {
-            BeaconDecodeError::Malformed(why) => Self::Malformed(why),
-            BeaconDecodeError::TooMany => Self::TooMany,
-            BeaconDecodeError::TooLarge => Self::TooLarge,
-        }
-    }
 }

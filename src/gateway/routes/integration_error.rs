@@ -49,8 +49,8 @@ where
         inflated_bytes: REPORT_BYTES,
         ..arrived.snapshot.limits.clone()
     };
-    let (budget, payer) = (&arrived.snapshot.budget, arrived.budget_owner());
-    let received = body::read(body, &arrived.head.headers, &limits, (budget, payer)).await?;
+    let account = arrived.budget_account(arrived.budget_owner());
+    let received = body::read(body, &arrived.head.headers, &limits, account).await?;
     let report: IntegrationErrorReport = serde_json::from_slice(&received.text)
         .map_err(|_error| RequestRejection::Malformed("the body is not a report"))?;
     let errors = &arrived.site.integration_errors;

@@ -6,7 +6,7 @@ use http::Response;
 use crate::gateway::accept::SenderKind;
 use crate::gateway::answer::AcceptOutcome;
 use crate::gateway::rejection::RequestRejection;
-use crate::gateway::{SiteRequest, answer, decode};
+use crate::gateway::{SiteRequest, answer};
 use tagway_core::answer::ResponseBody;
 
 pub(in crate::gateway) async fn answer(
@@ -33,7 +33,5 @@ pub(in crate::gateway) async fn answer(
 async fn take(arrived: &SiteRequest<'_>) -> Result<AcceptOutcome, RequestRejection> {
     let query = arrived.head.uri.query().unwrap_or_default();
     arrived.spend_bytes(SenderKind::Client, query.len())?;
-    let text = decode::from_query(query)?;
-    let messages = arrived.messages(text.into(), None, None).await?;
-    arrived.accept(messages, SenderKind::Client).await
+    arrived.accept(arrived.read_query(query)?, SenderKind::Client).await
 }

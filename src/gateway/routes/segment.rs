@@ -42,7 +42,7 @@ where
         arrived.check_volume(sender)?;
     }
     let messages = arrived.read(body, kind, sender).await?;
-    let shown = match (shown, &messages.write_key) {
+    let shown = match (shown, &messages.messages.write_key) {
         (CredentialCheck::Missing, Some(key)) => CredentialCheck::of(arrived.site, key),
         _ => shown,
     };

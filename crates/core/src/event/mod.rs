@@ -33,7 +33,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// The format, in an event's facts, of events that report a segment's members to destinations: no visitor
 /// caused them.
@@ -165,6 +165,11 @@ impl RawJsonObject {
     /// Wraps a value that is a JSON object; `None` for any other value.
     pub fn new(value: &RawValue) -> Option<Self> {
         value.get().starts_with('{').then(|| Self(value.to_owned()))
+    }
+
+    /// Writes an object; `None` if it has no JSON text.
+    pub fn of(object: &JsonObject) -> Option<Self> {
+        to_raw_value(object).ok().map(Self)
     }
 
     /// The object's JSON text.

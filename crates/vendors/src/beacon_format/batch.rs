@@ -1,11 +1,12 @@
-//! The canonical messages of one beacon, as texts: each is written as soon as it is made and its tree is
-//! freed before the next, so that a beacon of many events is never in memory as trees.
+//! The canonical messages of one beacon, one at a time: each is passed on, and its trees are freed, before the next
+//! is made, so that a beacon of many events is never in memory as trees.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::message::{CanonicalMessage, MessageFault, RejectedMessage, json_bytes};
 use super::scan::{self, UNREADABLE};
-use crate::beacon::{BeaconDecodeError, BeaconLimits, BeaconRequest, MAX_EXPANSION};
+use crate::beacon::{BeaconDecodeError, BeaconLimits, BeaconRequest};
 use tagway_core::event::JsonObject;
 
 /// Bytes of messages that may be made of each event in addition: the shortest hit has a page, a source and a
@@ -15,34 +16,42 @@ const EVENT_BYTES: usize = 1024;
 /// The longest key that is read; the gateway has no longer ones.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The index of an event that was refused, and the reason.
-pub type RefusedEvent = (usize, &'static str);
-
-/// The messages of one beacon.
+/// A message as it is read.
 #[derive(Debug)]
-pub struct MessageBatch {
+pub struct ReadMessage {
+    /// Its index among the messages and the rejected events of the beacon.
+    pub index: usize,
+    /// The length of its JSON text.
+    pub bytes: usize,
+    /// The message, with its objects as trees.
+    pub message: CanonicalMessage,
+}
+
+/// The messages of one beacon, passed on as they are read.
+pub struct MessageBatch<'s> {
     bounds: BeaconLimits,
     /// The sum of the lengths of all messages received, in bytes.
     received_bytes: usize,
     /// Bytes of the messages made.
     message_bytes: usize,
     key: Option<Box<str>>,
-    texts: Vec<Box<[u8]>>,
-    refused: Vec<RefusedEvent>,
+    /// The number of messages made.
+    messages: usize,
+    rejected: Vec<RejectedMessage>,
+    sink: &'s mut dyn FnMut(ReadMessage),
 }
 
-impl MessageBatch {
+impl<'s> MessageBatch<'s> {
     /// Makes an empty batch for one beacon.
-    pub fn new(inbound: &BeaconRequest<'_>) -> Self {
-        let came = inbound.body.len() + inbound.query.len();
-        let bounds = inbound.bounds;
+    pub fn new(inbound: &BeaconRequest<'_>, sink: &'s mut dyn FnMut(ReadMessage)) -> Self {
         Self {
-            bounds,
-            received_bytes: came,
+            bounds: inbound.bounds,
+            received_bytes: inbound.body.len() + inbound.query.len(),
             message_bytes: 0,
             key: None,
-            texts: Vec::new(),
-            refused: Vec::new(),
+            messages: 0,
+            rejected: Vec::new(),
+            sink,
         }
     }
 
@@ -78,24 +87,6 @@ impl MessageBatch {
         self.key.take()
     }
 
-    /// Checks that this many messages may each repeat this many bytes.
-    ///
-    /// # Errors
-    ///
-    /// Fails if their sum is over the limit.
-    pub fn check_repeated(&self, bytes: usize, messages: usize) -> Result<(), BeaconDecodeError> {
-        let sum = bytes.saturating_mul(messages);
-        if sum > self.room(0) { Err(BeaconDecodeError::TooLarge) } else { Ok(()) }
-    }
-
-    /// Returns the bytes that so many messages may have.
-    fn room(&self, messages: usize) -> usize {
-        let of_bytes = self.received_bytes.saturating_mul(MAX_EXPANSION);
-        let of_events = messages.saturating_mul(EVENT_BYTES);
-        let room = of_bytes.saturating_add(of_events).saturating_add(self.bounds.made_bytes);
-        room.min(self.bounds.messages_bytes)
-    }
-
     /// Returns the bytes received: of the request, or of data decoded from it.
     pub fn received_bytes(&self) -> usize {
         self.received_bytes
@@ -106,18 +97,55 @@ impl MessageBatch {
     /// # Errors
     ///
     /// Fails if the batch has too many messages or bytes.
-    pub fn push(&mut self, message: &JsonObject) -> Result<(), BeaconDecodeError> {
+    pub fn push(&mut self, message: CanonicalMessage) -> Result<(), BeaconDecodeError> {
+        let bytes = json_bytes(&message);
+        self.push_sized(message, bytes)
+    }
+
+    /// Adds a message of the Segment protocol, which a shim may have written in its vendor's terms.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the batch has too many messages or bytes.
+    pub fn push_object(&mut self, object: JsonObject) -> Result<(), BeaconDecodeError> {
+        // Members that become no part of the message count as well.
+        let bytes = json_bytes(&object);
+        match CanonicalMessage::of_object(object, None) {
+            Ok(message) if message.head.shim.is_some() => {
+                let bytes = bytes.max(json_bytes(&message));
+                self.push_sized(message, bytes)
+            }
+            Ok(message) => self.push_sized(message, bytes),
+            Err(MessageFault { message_id, reason }) => {
+                self.check_room(bytes)?;
+                self.rejected.push(RejectedMessage { index: self.len(), message_id, reason });
+                Ok(())
+            }
+        }
+    }
+
+    fn push_sized(
+        &mut self,
+        message: CanonicalMessage,
+        bytes: usize,
+    ) -> Result<(), BeaconDecodeError> {
+        self.check_room(bytes)?;
+        let index = self.len();
+        self.messages += 1;
+        (self.sink)(ReadMessage { index, bytes, message });
+        Ok(())
+    }
+
+    /// Counts a message of this length.
+    fn check_room(&mut self, bytes: usize) -> Result<(), BeaconDecodeError> {
         if self.len() >= self.bounds.events_within(self.received_bytes) {
             return Err(BeaconDecodeError::TooMany);
         }
-        let text =
-            serde_json::to_vec(message).map_err(|_never| BeaconDecodeError::Malformed("JSON"))?;
-        self.message_bytes = self.message_bytes.saturating_add(text.len());
-        if self.message_bytes > self.room(self.texts.len() + 1) {
-            return Err(BeaconDecodeError::TooLarge);
-        }
-        self.texts.push(text.into_boxed_slice());
-        Ok(())
+        self.message_bytes = self.message_bytes.saturating_add(bytes);
+        let of_events = (self.len() + 1).saturating_mul(EVENT_BYTES);
+        let received = self.bounds.made_of(self.received_bytes);
+        let room = received.saturating_add(of_events).min(self.bounds.messages_bytes);
+        if self.message_bytes > room { Err(BeaconDecodeError::TooLarge) } else { Ok(()) }
     }
 
     /// Adds several messages.
@@ -127,52 +155,57 @@ impl MessageBatch {
     /// Fails if the batch has too many messages or bytes.
     pub fn extend(
         &mut self,
-        messages: impl IntoIterator<Item = JsonObject>,
+        messages: impl IntoIterator<Item = CanonicalMessage>,
     ) -> Result<(), BeaconDecodeError> {
-        messages.into_iter().try_for_each(|message| self.push(&message))
+        messages.into_iter().try_for_each(|message| self.push(message))
     }
 
     /// Records an event that cannot be read, and the reason.
-    pub fn refuse(&mut self, reason: &'static str) {
-        self.refused.push((self.len(), reason));
+    pub fn reject(&mut self, reason: &'static str) {
+        self.rejected.push(RejectedMessage { index: self.len(), message_id: None, reason });
     }
 
-    /// Parses a record as a tree; `None` if it is no object or is refused. A refusal concerns this record
+    /// Parses a record as a tree; `None` if it is no object or is rejected. A rejection concerns this record
     /// alone.
     pub fn object(&mut self, record: &RawValue) -> Option<JsonObject> {
         if record.get() == UNREADABLE.get() {
-            self.refuse("malformed");
+            self.reject("malformed");
             return None;
         }
-        if !record.get().starts_with('{') {
+        self.object_of(record.get())
+    }
+
+    /// Parses the same from a text.
+    pub(super) fn object_of(&mut self, record: &str) -> Option<JsonObject> {
+        if !record.starts_with('{') {
             return None;
         }
-        match scan::tree(record.get().as_bytes(), &self.bounds) {
+        match scan::tree(record.as_bytes(), &self.bounds) {
             Ok(Value::Object(object)) => Some(object),
             Ok(_) => None,
             Err(BeaconDecodeError::TooLarge | BeaconDecodeError::TooMany) => {
-                self.refuse("too_large");
+                self.reject("too_large");
                 None
             }
             Err(BeaconDecodeError::Malformed(_)) => {
-                self.refuse("malformed");
+                self.reject("malformed");
                 None
             }
         }
     }
 
-    /// Returns the number of messages and refused events.
+    /// Returns the number of messages and rejected events.
     pub fn len(&self) -> usize {
-        self.texts.len() + self.refused.len()
+        self.messages + self.rejected.len()
     }
 
-    /// Returns true if there is neither a message nor a refused event.
+    /// Returns true if there is neither a message nor a rejected event.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the texts of the messages, and the indices of the refused events with the reasons.
-    pub fn into_parts(self) -> (Vec<Box<[u8]>>, Vec<RefusedEvent>) {
-        (self.texts, self.refused)
+    /// Returns the rejected events.
+    pub fn into_rejected(self) -> Vec<RejectedMessage> {
+        self.rejected
     }
 }

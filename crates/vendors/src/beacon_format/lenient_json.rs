@@ -11,7 +11,7 @@ use super::scan::JsonListError;
 use tagway_core::values::digits::string_length;
 
 /// The index of an item that is invalid JSON, and the reason.
-pub type UnreadableItem = (usize, &'static str);
+pub(super) type UnreadableItem = (usize, &'static str);
 
 /// Returns the items of a list, unparsed. Each invalid item is replaced by `null`, and its reason is returned
 /// as well. Stops at the first item beyond `max`.
@@ -19,7 +19,7 @@ pub type UnreadableItem = (usize, &'static str);
 /// # Errors
 ///
 /// Fails if the text is no list or has more than `max` items.
-pub fn split_items(
+pub(super) fn split_items(
     text: &[u8],
     max: usize,
 ) -> Result<(Vec<&RawValue>, Vec<UnreadableItem>), JsonListError> {
@@ -41,7 +41,7 @@ pub fn split_items(
 
 /// Returns the texts of these members of an object, which may be invalid JSON; the last of a name counts.
 /// `None` if the text is no object.
-pub fn split_members<'t, const N: usize>(
+pub(super) fn split_members<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
 ) -> Option<[Option<&'t [u8]>; N]> {
@@ -64,7 +64,7 @@ pub fn split_members<'t, const N: usize>(
 /// # Errors
 ///
 /// Fails with the reason why it is not.
-pub fn json(text: &[u8]) -> Result<&RawValue, &'static str> {
+pub(super) fn json(text: &[u8]) -> Result<&RawValue, &'static str> {
     let text = str::from_utf8(text).map_err(|_other| "not_utf8")?;
     serde_json::from_str(text).map_err(|_other| "malformed")
 }

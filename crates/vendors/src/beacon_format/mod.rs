@@ -15,14 +15,16 @@ pub mod spec;
 pub(crate) mod test_support;
 mod value;
 
-pub use batch::{MessageBatch, RefusedEvent};
+pub use batch::{MessageBatch, ReadMessage};
 pub use campaign_context::CampaignContext;
 pub use dotted::insert_dotted;
 pub use fields::FormFields;
-pub use lenient_json::{UnreadableItem, json as json_apart, split_items, split_members};
-pub use message::{CanonicalMessage, is_blank, preallocated_object, put, take};
+pub use message::{
+    CanonicalMessage, MessageFault, MessageHead, MessageObjects, MessageTime, RejectedMessage,
+    is_blank, preallocated_object, put, take,
+};
 pub use page::{campaign_member, page, screen};
-pub use scan::{JsonListError, UNREADABLE, fits, items, members, records, string, tree};
+pub use scan::{UNREADABLE, fits, members, records, string, tree};
 pub use source::{is_from, note_source, own_name, own_operations, source};
 pub use value::{id, moment, moment_of, scalar_text};
 

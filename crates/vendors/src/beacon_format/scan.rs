@@ -12,7 +12,7 @@ use serde::{Deserialize, de};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::lenient_json::{split_items, split_members};
+use super::lenient_json::{UnreadableItem, split_items, split_members};
 use crate::beacon::{BeaconDecodeError, BeaconLimits};
 use tagway_core::values::digits;
 
@@ -27,7 +27,7 @@ const ITEM_BYTES: usize = 350;
 
 /// The reason why a list is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonListError {
+pub(super) enum JsonListError {
     /// It is no JSON list.
     NotAList,
     /// It has more items than it may.
@@ -39,7 +39,7 @@ pub enum JsonListError {
 /// # Errors
 ///
 /// Fails if the text is no JSON list or has more than `max` items.
-pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
+fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
     let mut is_over = false;
     let mut reader = serde_json::Deserializer::from_slice(text);
     let items = reader.deserialize_seq(BoundedListVisitor { max, is_over: &mut is_over });
@@ -47,6 +47,22 @@ pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, JsonListError> {
         (_, true) => Err(JsonListError::TooLong),
         (Ok(items), false) if reader.end().is_ok() => Ok(items),
         _ => Err(JsonListError::NotAList),
+    }
+}
+
+/// Returns the items of a list, unparsed, and those that are not JSON.
+///
+/// # Errors
+///
+/// Fails if the text is no list or has more than `max` items.
+pub(super) fn split_list(
+    text: &[u8],
+    max: usize,
+) -> Result<(Vec<&RawValue>, Vec<UnreadableItem>), JsonListError> {
+    match items(text, max) {
+        Ok(items) => Ok((items, Vec::new())),
+        Err(JsonListError::NotAList) => split_items(text, max),
+        Err(JsonListError::TooLong) => Err(JsonListError::TooLong),
     }
 }
 
@@ -64,10 +80,20 @@ pub fn records<'t>(
     bounds: &BeaconLimits,
 ) -> Result<Vec<&'t RawValue>, BeaconDecodeError> {
     match text.first() {
-        Some(b'[') => items(text, bounds.events_within(text.len())).or_else(|error| match error {
-            JsonListError::TooLong => Err(BeaconDecodeError::TooMany),
-            JsonListError::NotAList => records_apart(text, bounds),
-        }),
+        Some(b'[') => {
+            let (mut items, faults) = split_list(text, bounds.events_within(text.len())).map_err(
+                |error| match error {
+                    JsonListError::TooLong => BeaconDecodeError::TooMany,
+                    JsonListError::NotAList => BeaconDecodeError::Malformed("the list is not JSON"),
+                },
+            )?;
+            for (place, _) in faults {
+                if let Some(item) = items.get_mut(place) {
+                    *item = UNREADABLE;
+                }
+            }
+            Ok(items)
+        }
         Some(b'{') => {
             let one = serde_json::from_slice(text);
             one.map(|one| vec![one])
@@ -75,23 +101,6 @@ pub fn records<'t>(
         }
         _ => Err(BeaconDecodeError::Malformed("it is neither a JSON object nor a list")),
     }
-}
-
-fn records_apart<'t>(
-    text: &'t [u8],
-    bounds: &BeaconLimits,
-) -> Result<Vec<&'t RawValue>, BeaconDecodeError> {
-    let (mut items, faults) =
-        split_items(text, bounds.events_within(text.len())).map_err(|error| match error {
-            JsonListError::TooLong => BeaconDecodeError::TooMany,
-            JsonListError::NotAList => BeaconDecodeError::Malformed("the list is not JSON"),
-        })?;
-    for (place, _) in faults {
-        if let Some(item) = items.get_mut(place) {
-            *item = UNREADABLE;
-        }
-    }
-    Ok(items)
 }
 
 /// Returns the texts of these members of an object; the last of a name counts. `None` if the text is no

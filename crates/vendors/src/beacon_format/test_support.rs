@@ -15,6 +15,7 @@ pub(crate) const BOUNDS: BeaconLimits = BeaconLimits {
     least_event_bytes: 1,
     event_bytes: 1 << 15,
     made_bytes: 1 << 16,
+    json_depth: 64,
 };
 
 /// A request of a browser.
@@ -56,12 +57,14 @@ impl TestBeaconRequest {
         }
     }
 
-    /// Returns the messages that the beacon reads from it.
+    /// Returns the messages that the beacon reads from it, as JSON.
     pub(crate) fn decode(
         &self,
         beacon: &dyn Beacon,
     ) -> Result<Vec<tagway_core::event::JsonObject>, BeaconDecodeError> {
-        beacon.decode(&self.inbound())
+        let messages = beacon.decode(&self.inbound())?;
+        let object = |message| serde_json::from_value(serde_json::to_value(message).unwrap());
+        Ok(messages.iter().map(|message| object(message).unwrap()).collect())
     }
 
     /// Returns the beacon's reply to it.

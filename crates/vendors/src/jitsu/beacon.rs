@@ -11,7 +11,7 @@ use crate::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
 use crate::beacon_format::MessageBatch;
-use crate::beacon_format::spec::{self, object_in};
+use crate::beacon_format::spec::{SpecDialect, object_in};
 use tagway_core::event::{EventKind, JsonObject};
 
 pub(super) struct JitsuBeacon;
@@ -29,17 +29,16 @@ impl Beacon for JitsuBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let kind = kind_of(inbound.path);
         inbound.field("x-write-key").into_iter().for_each(|key| batch.show_key(key));
-        spec::read(inbound, batch, |message| {
-            spec::canonicalize(message, kind, "jitsu");
+        let adapt = |message: &mut JsonObject| {
             if let Some(context) = object_in(message, "context") {
                 session(context);
             }
-            spec::assign_daily_id(message, inbound);
-        })
+        };
+        SpecDialect { client: "jitsu", kind, adapt: &adapt }.read(inbound, batch)
     }
 
     fn key_field(&self) -> Option<HeaderName> {

@@ -25,7 +25,7 @@ impl Beacon for MatomoBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         if inbound.body.first() == Some(&b'{') {
             return bulk(inbound, batch);
@@ -61,7 +61,10 @@ impl Beacon for MatomoBeacon {
 }
 
 /// Adds the hits of a list. Elements that are no hits are left out.
-fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
+fn bulk(
+    inbound: &BeaconRequest<'_>,
+    batch: &mut MessageBatch<'_>,
+) -> Result<(), BeaconDecodeError> {
     let Some([requests, token]) = beacon_format::members(inbound.body, ["requests", "token_auth"])
     else {
         return Err(BeaconDecodeError::Malformed("the body is not JSON"));
@@ -72,11 +75,11 @@ fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), Bea
     };
     for request in beacon_format::records(requests, &inbound.bounds)? {
         if request.get().len() > inbound.bounds.hit_bytes() {
-            batch.refuse("too_large");
+            batch.reject("too_large");
             continue;
         }
         if request.get() == beacon_format::UNREADABLE.get() {
-            batch.refuse("malformed");
+            batch.reject("malformed");
             continue;
         }
         let Some(request) = beacon_format::string(request.get().as_bytes()) else { continue };
@@ -93,7 +96,7 @@ fn bulk(inbound: &BeaconRequest<'_>, batch: &mut MessageBatch) -> Result<(), Bea
 fn add(
     fields: &FormFields<'_>,
     inbound: &BeaconRequest<'_>,
-    batch: &mut MessageBatch,
+    batch: &mut MessageBatch<'_>,
 ) -> Result<(), BeaconDecodeError> {
     fields.get("token_auth").into_iter().for_each(|token| batch.show_key(token));
     batch.extend(hit::messages(fields, &message_id(fields), inbound))

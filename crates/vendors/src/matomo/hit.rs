@@ -20,7 +20,7 @@ pub(super) fn messages(
     fields: &FormFields<'_>,
     id: &Option<String>,
     inbound: &BeaconRequest<'_>,
-) -> Vec<JsonObject> {
+) -> Vec<CanonicalMessage> {
     let bounds = &inbound.bounds;
     if fields.get("ping") == Some("1") || RECORDED.iter().any(|name| fields.get(name).is_some()) {
         return Vec::new();
@@ -40,10 +40,9 @@ pub(super) fn messages(
     let viewed = viewed(fields, bounds);
     let page_context = if viewed.is_some() { context.clone() } else { context };
     let page = with_ids(CanonicalMessage::new(EventKind::Page), fields)
-        .with("messageId", id.clone())
-        .with("properties", Some(properties))
-        .with("context", Some(page_context.clone()))
-        .finish();
+        .with_message_id(id.clone())
+        .with_properties(properties)
+        .with_context(page_context.clone());
     let Some((event, properties)) = viewed else { return vec![page] };
     let id = id.as_ref().map(|id| format!("{id}-product"));
     vec![page, track(fields, event, properties, page_context, id)]
@@ -55,20 +54,17 @@ fn track(
     properties: JsonObject,
     context: JsonObject,
     id: Option<String>,
-) -> JsonObject {
+) -> CanonicalMessage {
     with_ids(CanonicalMessage::track(event), fields)
-        .with("messageId", id)
-        .with("properties", Some(properties))
-        .with("context", Some(context))
-        .finish()
+        .with_message_id(id)
+        .with_properties(properties)
+        .with_context(context)
 }
 
 /// Adds the visitor's ids, which hits have if the library may set cookies; else the gateway's cookie
 /// identifies the visitor.
 fn with_ids(message: CanonicalMessage, fields: &FormFields<'_>) -> CanonicalMessage {
-    message
-        .with_id("userId", fields.get("uid"))
-        .with_id("anonymousId", fields.get("cid").or(fields.get("_id")))
+    message.with_ids(fields.get("uid"), fields.get("cid").or(fields.get("_id")))
 }
 
 /// Returns the track event of a hit that is no page view.

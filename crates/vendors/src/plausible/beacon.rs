@@ -23,7 +23,7 @@ impl Beacon for PlausibleBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let bounds = &inbound.bounds;
         let Value::Object(body) = beacon_format::tree(inbound.body, bounds)? else {
@@ -38,14 +38,15 @@ impl Beacon for PlausibleBeacon {
         put(&mut properties, "revenue", revenue.get("amount").and_then(amount));
         put(&mut properties, "currency", revenue.get("currency").cloned());
         let message = match event {
-            "pageview" => CanonicalMessage::new(EventKind::Page)
-                .with("properties", Some(joined(&page, properties))),
+            "pageview" => {
+                CanonicalMessage::new(EventKind::Page).with_properties(joined(&page, properties))
+            }
             ENGAGEMENT => {
                 put(&mut properties, "engaged_ms", body.get("e").cloned());
                 put(&mut properties, "scroll_depth", body.get("sd").cloned());
-                CanonicalMessage::track("Page Engagement").with("properties", Some(properties))
+                CanonicalMessage::track("Page Engagement").with_properties(properties)
             }
-            name => CanonicalMessage::track(name).with("properties", Some(properties)),
+            name => CanonicalMessage::track(name).with_properties(properties),
         };
         let mut context = beacon_format::preallocated_object();
         put(&mut context, "page", Some(page));
@@ -59,9 +60,8 @@ impl Beacon for PlausibleBeacon {
         put(&mut source, "version", body.get("v").cloned());
         put(&mut source, "event", Some(event));
         put(&mut context, "source", Some(source));
-        let message =
-            message.with_id("anonymousId", Some(inbound.daily_id)).with("context", Some(context));
-        batch.push(&message.finish())
+        let message = message.with_ids(None, Some(inbound.daily_id)).with_context(context);
+        batch.push(message)
     }
 
     fn is_anonymous(&self, _inbound: &BeaconRequest<'_>) -> bool {

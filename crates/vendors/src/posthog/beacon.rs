@@ -95,7 +95,7 @@ impl Beacon for PostHogBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let purpose = PostHogBeaconRoute::of(inbound.path);
         if !matches!(purpose, Some(PostHogBeaconRoute::Events | PostHogBeaconRoute::Profiles)) {
@@ -110,7 +110,7 @@ impl Beacon for PostHogBeacon {
             batch.add_unpacked(body.len());
         }
         // The client's clock at sending: in the query by the newest versions, in the body by older ones.
-        let mut sent_at = query.get("_").and_then(event::milliseconds);
+        let mut sent_at = query.get("_").and_then(beacon_format::moment_of);
         let mut events = &*body;
         let of_query = query.get("api_key").or_else(|| query.get("token"));
         of_query.into_iter().for_each(|key| batch.show_key(key));
@@ -120,7 +120,7 @@ impl Beacon for PostHogBeacon {
             keys.into_iter().for_each(|key| batch.show_key_in(key));
             let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
             if let Some(said) = said.and_then(beacon_format::string) {
-                sent_at = Some(said.into_owned());
+                sent_at = beacon_format::moment_of(&said);
             }
             events = list.unwrap_or(events);
         }
@@ -129,7 +129,7 @@ impl Beacon for PostHogBeacon {
             let message = if purpose == Some(PostHogBeaconRoute::Profiles) {
                 event::profile(event, inbound)
             } else {
-                event::message(event, sent_at.as_deref(), inbound)
+                event::message(event, sent_at, inbound)
             };
             batch.extend(message)?;
         }

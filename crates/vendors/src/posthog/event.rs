@@ -2,7 +2,7 @@
 //! properties: some move to the context, those about the library itself are dropped, and the rest are
 //! the site's own.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::beacon::BeaconRequest;
@@ -130,9 +130,9 @@ const UNKNOWN_ADDRESS: &str = "0.0.0.0";
 /// Returns the message of an event; `None` for one that is dropped or has no name.
 pub(super) fn message(
     mut event: JsonObject,
-    sent_at: Option<&str>,
+    sent_at: Option<Timestamp>,
     inbound: &BeaconRequest<'_>,
-) -> Option<JsonObject> {
+) -> Option<CanonicalMessage> {
     let name = text(event.remove("event"))?;
     if name.is_empty() || DROPPED.contains(&name.as_str()) {
         return None;
@@ -149,30 +149,29 @@ pub(super) fn message(
     let mut groups = object(said.remove("$groups"));
     let (message, theirs) = match name.as_str() {
         "$identify" | "$set" | "$set_once" => {
-            (CanonicalMessage::new(EventKind::Identify).with("traits", Some(set)), None)
+            (CanonicalMessage::new(EventKind::Identify).with_traits(set), None)
         }
         "$create_alias" => {
             let alias = text(said.remove("alias"))?;
             let previous = who.distinct_id.as_deref()?;
-            let message =
-                CanonicalMessage::new(EventKind::Alias).with_id("previousId", Some(previous));
-            let message = message.with_id("userId", Some(&alias));
+            let message = CanonicalMessage::new(EventKind::Alias).with_previous_id(Some(previous));
+            let message = message.with_ids(Some(&alias), None);
             (message, Some((JsonObject::new(), false)))
         }
         "$groupidentify" => {
             let key = text(said.remove("$group_key"))?;
             let kind = text(said.remove("$group_type")).unwrap_or_default();
-            let message = CanonicalMessage::new(EventKind::Group).with_id("groupId", Some(&key));
+            let message = CanonicalMessage::new(EventKind::Group).with_group_id(Some(&key));
             groups = JsonObject::new();
             if !kind.is_empty() {
                 put(&mut groups, &kind, Some(key));
             }
-            (message.with("traits", Some(object(said.remove("$group_set")))), None)
+            (message.with_traits(object(said.remove("$group_set"))), None)
         }
         "$pageview" => (CanonicalMessage::new(EventKind::Page), Some((set, true))),
         "$screen" => {
             let screen = text(said.remove("$screen_name"));
-            (CanonicalMessage::new(EventKind::Screen).with("name", screen), Some((set, true)))
+            (CanonicalMessage::new(EventKind::Screen).with_name(screen), Some((set, true)))
         }
         other => (CanonicalMessage::track(canonical_name(other)), Some((set, true))),
     };
@@ -188,26 +187,25 @@ pub(super) fn message(
         put(&mut source, "operations", Some(json!({ "$set_once": once })));
     }
     put(&mut context, "source", Some(source));
-    let mut message = message.with("messageId", who.message_id);
+    let mut message = message.with_message_id(who.message_id);
     if let Some((traits, has_properties)) = theirs {
         put(&mut context, "traits", Some(traits));
         if has_properties {
-            message = message.with("properties", Some(properties));
+            message = message.with_properties(properties);
         }
     }
     if !is_alias {
-        message = message.with_id("userId", who.user_id.as_deref());
-        message = message.with_id("anonymousId", who.anonymous_id.as_deref());
+        message = message.with_ids(who.user_id.as_deref(), who.anonymous_id.as_deref());
     }
     let offset = event.get("offset").and_then(Value::as_f64).and_then(|offset| {
         let before = SignedDuration::try_from_secs_f64(offset / 1000.0).ok()?;
         inbound.received_at.checked_sub(before).ok()
     });
     message = match offset {
-        Some(at) => message.at("timestamp", Some(at)),
-        None => message.with("timestamp", who.timestamp).with("sentAt", sent_at),
+        Some(at) => message.at(Some(at)),
+        None => message.when(who.timestamp.as_ref()).sent_at(sent_at),
     };
-    Some(message.with("context", Some(context)).finish())
+    Some(message.with_context(context))
 }
 
 /// Converts a message of the shim, with the event's name and properties as the page gave them, to the
@@ -247,7 +245,10 @@ const OF_PERSON: [&str; 4] = ["$user_id", "$device_id", "$anon_distinct_id", "$i
 
 /// Returns the identify message of an `/engage` entry. It has a user id only if the entry says that the
 /// person is identified.
-pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Option<JsonObject> {
+pub(super) fn profile(
+    mut event: JsonObject,
+    inbound: &BeaconRequest<'_>,
+) -> Option<CanonicalMessage> {
     let id = text(event.remove("$distinct_id"))?;
     let mut said = object(event.remove("properties"));
     for name in OF_PERSON {
@@ -262,16 +263,11 @@ pub(super) fn profile(mut event: JsonObject, inbound: &BeaconRequest<'_>) -> Opt
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "posthog", "endpoint": endpoint, "event": "$set" });
     let message = CanonicalMessage::new(EventKind::Identify)
-        .with_id("userId", who.user_id.as_deref())
-        .with_id("anonymousId", who.anonymous_id.as_deref());
-    let message =
-        message.with("traits", Some(set)).with("context", Some(json!({ "source": source })));
-    Some(message.finish())
-}
-
-/// Converts a time in milliseconds since 1970 to ISO 8601.
-pub(super) fn milliseconds(text: &str) -> Option<String> {
-    beacon_format::moment_of(text).map(|time| time.to_string())
+        .with_ids(who.user_id.as_deref(), who.anonymous_id.as_deref());
+    let message = message
+        .with_traits(set)
+        .with_context(JsonObject::from_iter([("source".to_owned(), source)]));
+    Some(message)
 }
 
 /// The ids of the visitor and of the event, and its time.
@@ -281,7 +277,7 @@ struct PostHogIdentity {
     user_id: Option<String>,
     anonymous_id: Option<String>,
     message_id: Option<String>,
-    timestamp: Option<String>,
+    timestamp: Option<Value>,
 }
 
 impl PostHogIdentity {
@@ -304,7 +300,7 @@ impl PostHogIdentity {
         };
         let seconds = said.remove("$time").as_ref().and_then(beacon_format::moment);
         let timestamp = text(event.get("timestamp").cloned());
-        let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string()));
+        let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string())).map(Value::from);
         let message_id = text(event.get("uuid").cloned()).or(insert_id);
         let anonymous_id = anonymous_id.map(|id| match id.strip_prefix("$device:") {
             Some(bare) => bare.to_owned(),

@@ -5,7 +5,6 @@
 //! The configuration is sent whatever else is refused: without it the library never starts. It asks
 //! `/rsaRequest` to set cookies; the gateway sets none, so the library sets them itself.
 
-use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,8 +12,8 @@ use serde_json::{Value, json};
 use crate::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::beacon_format::spec::object_in;
-use crate::beacon_format::{self, FormFields, MessageBatch, put, spec};
+use crate::beacon_format::spec::{SpecDialect, object_in};
+use crate::beacon_format::{self, FormFields, MessageBatch, put};
 use tagway_core::event::{EventKind, JsonObject, is_identifying_id};
 
 pub(super) struct RudderStackBeacon;
@@ -72,31 +71,23 @@ impl Beacon for RudderStackBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let head = RudderStackHeaders::of(inbound);
-        let complete = |message: &mut JsonObject, kind| {
-            spec::canonicalize(message, kind, "rudderstack");
+        let adapt = |message: &mut JsonObject| {
             head.complete(message);
             mend(message);
-            // Images are sent with cookies and need no daily id.
-            if inbound.method == Method::POST {
-                spec::assign_daily_id(message, inbound);
-            }
         };
+        let dialect = |kind| SpecDialect { client: "rudderstack", kind, adapt: &adapt };
         match RudderStackBeaconRoute::of(inbound.path) {
             None
             | Some(RudderStackBeaconRoute::Configuration | RudderStackBeaconRoute::Cookies) => {
                 Ok(())
             }
             Some(RudderStackBeaconRoute::Pixel(kind)) => {
-                let mut message = spec::in_query(inbound)?;
-                complete(&mut message, Some(kind));
-                batch.push(&message)
+                dialect(Some(kind)).read_query(inbound, batch)
             }
-            Some(RudderStackBeaconRoute::Messages(kind)) => {
-                spec::read(inbound, batch, |message| complete(message, kind))
-            }
+            Some(RudderStackBeaconRoute::Messages(kind)) => dialect(kind).read(inbound, batch),
         }
     }
 
@@ -237,6 +228,7 @@ fn is_key(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use proptest::prelude::*;
 
     use super::*;

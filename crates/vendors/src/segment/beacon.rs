@@ -5,15 +5,15 @@
 //! whatever else is refused: without them the library never starts. A body that is too long is answered
 //! with success: the library would not send it in parts.
 
-use http::Method;
 use http::header::{AUTHORIZATION, HeaderName};
 use serde_json::json;
 
 use crate::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::beacon_format::{MessageBatch, spec};
-use tagway_core::event::{EventKind, JsonObject};
+use crate::beacon_format::MessageBatch;
+use crate::beacon_format::spec::SpecDialect;
+use tagway_core::event::EventKind;
 
 pub(super) struct SegmentBeacon;
 
@@ -84,25 +84,13 @@ impl Beacon for SegmentBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
-        let complete = |message: &mut JsonObject, kind| {
-            spec::canonicalize(message, kind, "segment");
-            // Images are sent with cookies and need no daily id.
-            if inbound.method == Method::POST {
-                spec::assign_daily_id(message, inbound);
-            }
-        };
+        let dialect = |kind| SpecDialect { client: "segment", kind, adapt: &|_| {} };
         match SegmentBeaconRoute::of(inbound.path) {
             None | Some(SegmentBeaconRoute::Settings(_) | SegmentBeaconRoute::Metrics) => Ok(()),
-            Some(SegmentBeaconRoute::Pixel(kind)) => {
-                let mut message = spec::in_query(inbound)?;
-                complete(&mut message, Some(kind));
-                batch.push(&message)
-            }
-            Some(SegmentBeaconRoute::Messages(kind)) => {
-                spec::read(inbound, batch, |message| complete(message, kind))
-            }
+            Some(SegmentBeaconRoute::Pixel(kind)) => dialect(Some(kind)).read_query(inbound, batch),
+            Some(SegmentBeaconRoute::Messages(kind)) => dialect(kind).read(inbound, batch),
         }
     }
 
@@ -160,6 +148,7 @@ fn settings(inbound: &BeaconRequest<'_>, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use proptest::prelude::*;
 
     use super::*;

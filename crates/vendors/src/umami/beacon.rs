@@ -39,19 +39,19 @@ impl Beacon for UmamiBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         if inbound.path.trim_end_matches('/') == HEARTBEAT {
             return Ok(());
         }
         if inbound.body.first() != Some(&b'[') {
             let event = beacon_format::tree(inbound.body, &inbound.bounds)?;
-            return batch.push(&message(event, inbound)?);
+            return batch.push(message(event, inbound)?);
         }
         for event in beacon_format::records(inbound.body, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
             if let Ok(message) = message(Value::Object(event), inbound) {
-                batch.push(&message)?;
+                batch.push(message)?;
             }
         }
         Ok(())
@@ -103,7 +103,10 @@ fn id(parts: &[&str]) -> Uuid {
     Builder::from_random_bytes(bytes).into_uuid()
 }
 
-fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
+fn message(
+    event: Value,
+    inbound: &BeaconRequest<'_>,
+) -> Result<CanonicalMessage, BeaconDecodeError> {
     let Value::Object(mut event) = event else {
         return Err(BeaconDecodeError::Malformed("an event is not an object"));
     };
@@ -128,24 +131,19 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
             properties.extend(page.clone());
             put(&mut properties, "tag", said("tag"));
             properties.extend(data);
-            (
-                CanonicalMessage::new(EventKind::Page).with("properties", Some(properties)),
-                "pageview",
-            )
+            (CanonicalMessage::new(EventKind::Page).with_properties(properties), "pageview")
         }
         ("event", Some(name)) => {
             put(&mut properties, "tag", said("tag"));
             properties.extend(data);
-            (CanonicalMessage::track(name).with("properties", Some(properties)), name)
+            (CanonicalMessage::track(name).with_properties(properties), name)
         }
-        ("identify", _) => {
-            (CanonicalMessage::new(EventKind::Identify).with("traits", Some(data)), kind)
-        }
+        ("identify", _) => (CanonicalMessage::new(EventKind::Identify).with_traits(data), kind),
         ("performance", _) => {
             for measure in MEASURES {
                 put(&mut properties, measure, payload.get(measure).cloned());
             }
-            (CanonicalMessage::track("Page Performance").with("properties", Some(properties)), kind)
+            (CanonicalMessage::track("Page Performance").with_properties(properties), kind)
         }
         _ => return Err(BeaconDecodeError::Malformed("the type is unknown")),
     };
@@ -160,11 +158,8 @@ fn message(event: Value, inbound: &BeaconRequest<'_>) -> Result<JsonObject, Beac
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });
     put(&mut context, "source", Some(source));
-    let message = message
-        .with_id("userId", said("id"))
-        .with_id("anonymousId", Some(inbound.daily_id))
-        .with("context", Some(context));
-    Ok(message.finish())
+    let message = message.with_ids(said("id"), Some(inbound.daily_id)).with_context(context);
+    Ok(message)
 }
 
 /// Completes a URL that old scripts send without its host.

@@ -68,7 +68,7 @@ pub(super) struct AmplitudeBeaconEvent {
 pub(super) fn read(
     event: JsonObject,
     sending: &AmplitudeEnvelope<'_>,
-    messages: &mut Vec<JsonObject>,
+    messages: &mut Vec<CanonicalMessage>,
 ) -> bool {
     let said = read_event(event, sending);
     if said.event_type.trim().is_empty() {
@@ -145,16 +145,12 @@ impl AmplitudeBeaconEvent {
         message: CanonicalMessage,
         sending: &AmplitudeEnvelope<'_>,
     ) -> CanonicalMessage {
-        let message = message
-            .with_id("userId", self.user.as_deref())
-            .with_id("anonymousId", self.device.as_deref());
+        let mut message = message.with_ids(self.user.as_deref(), self.device.as_deref());
         // The library sends no cookies: without an id, visitors could not be distinguished.
-        let is_nobody = !message.has("userId") && !message.has("anonymousId");
-        let message = message.with("anonymousId", is_nobody.then_some(sending.daily_id));
-        message
-            .when("timestamp", self.time.as_ref())
-            .at("sentAt", sending.at)
-            .with("integrations", self.options())
+        if message.head.user_id.is_none() && message.head.anonymous_id.is_none() {
+            message = message.with_ids(None, Some(sending.daily_id));
+        }
+        message.when(self.time.as_ref()).sent_at(sending.at).with_integrations(self.options())
     }
 
     /// Returns the id of the event's message of this number.
@@ -164,19 +160,16 @@ impl AmplitudeBeaconEvent {
     }
 
     /// Returns the options for Amplitude alone: the groups, and the mark of an event outside any session.
-    fn options(&self) -> Option<JsonObject> {
+    fn options(&self) -> JsonObject {
         let mut own = JsonObject::new();
         let is_outside = self.session.as_ref().is_some_and(|session| *session == -1);
         put(&mut own, "session_id", is_outside.then_some(-1));
         if !self.event_type.starts_with('$') {
             put(&mut own, "groups", Some(self.groups.clone()));
         }
-        if own.is_empty() {
-            return None;
-        }
         let mut options = JsonObject::new();
         put(&mut options, "Amplitude", Some(own));
-        Some(options)
+        options
     }
 
     pub(super) fn page(&self) -> JsonObject {

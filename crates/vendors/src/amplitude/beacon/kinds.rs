@@ -23,7 +23,7 @@ pub(super) const REVENUE: &str = "revenue_amount";
 pub(super) fn write(
     mut said: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
-    messages: &mut Vec<JsonObject>,
+    messages: &mut Vec<CanonicalMessage>,
 ) {
     match said.event_type.as_str() {
         "$identify" if !said.groups.is_empty() => member(said, sending, messages),
@@ -38,25 +38,25 @@ pub(super) fn write(
 }
 
 /// Makes a page view, an order or any other track event.
-fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> JsonObject {
+fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> CanonicalMessage {
     let mut properties = split(&mut said);
     let message = match said.event_type.as_str() {
         PAGE_VIEWED => {
             let mut all = said.page();
             all.extend(properties);
-            CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
+            CanonicalMessage::new(EventKind::Page).with_properties(all)
         }
         REVENUE => {
             order(&mut properties);
-            CanonicalMessage::track("Order Completed").with("properties", Some(properties))
+            CanonicalMessage::track("Order Completed").with_properties(properties)
         }
-        name => CanonicalMessage::track(name).with("properties", Some(properties)),
+        name => CanonicalMessage::track(name).with_properties(properties),
     };
     let group = named(&said.groups).next().map(|(_, name)| name);
-    let message = said.addressed(message, sending).with("messageId", said.message_id(0));
+    let message = said.addressed(message, sending).with_message_id(said.message_id(0));
     let mut context = said.into_context(sending);
     put(&mut context, "groupId", group);
-    message.with("context", Some(context)).finish()
+    message.with_context(context)
 }
 
 /// Returns the site's own properties; those about the page and the acquisition are taken out.
@@ -115,12 +115,12 @@ fn identify(
     mut said: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
     number: usize,
-) -> JsonObject {
+) -> CanonicalMessage {
     let person = std::mem::take(&mut said.person);
     let traits = operated(person, &mut said, true);
-    let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
-    let message = said.addressed(message, sending).with("messageId", said.message_id(number));
-    message.with("context", Some(said.into_context(sending))).finish()
+    let message = CanonicalMessage::new(EventKind::Identify).with_traits(traits);
+    let message = said.addressed(message, sending).with_message_id(said.message_id(number));
+    message.with_context(said.into_context(sending))
 }
 
 /// Adds the messages of a visitor who belongs to groups. Properties that repeat the groups' names are
@@ -128,7 +128,7 @@ fn identify(
 fn member(
     mut said: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
-    messages: &mut Vec<JsonObject>,
+    messages: &mut Vec<CanonicalMessage>,
 ) {
     if let Some(Value::Object(set)) = said.person.get_mut("$set") {
         set.retain(|name, value| said.groups.get(name) != Some(value));
@@ -139,8 +139,8 @@ fn member(
     let is_more = !traits.is_empty() || !said.operations.is_empty();
     let identify = is_more.then(|| {
         let number = named(&said.groups).count();
-        let message = CanonicalMessage::new(EventKind::Identify).with("traits", Some(traits));
-        said.addressed(message, sending).with("messageId", said.message_id(number))
+        let message = CanonicalMessage::new(EventKind::Identify).with_traits(traits);
+        said.addressed(message, sending).with_message_id(said.message_id(number))
     });
     let operations = std::mem::take(&mut said.operations);
     let context = groups(said, &JsonObject::new(), sending, messages);
@@ -149,7 +149,7 @@ fn member(
         if let Some(Value::Object(source)) = context.get_mut("source") {
             put(source, "operations", Some(operations));
         }
-        messages.push(message.with("context", Some(context)).finish());
+        messages.push(message.with_context(context));
     }
 }
 
@@ -158,23 +158,23 @@ fn groups(
     said: AmplitudeBeaconEvent,
     traits: &JsonObject,
     sending: &AmplitudeEnvelope<'_>,
-    messages: &mut Vec<JsonObject>,
+    messages: &mut Vec<CanonicalMessage>,
 ) -> JsonObject {
     let mut begun = Vec::new();
     for (number, (kind, name)) in named(&said.groups).enumerate() {
         let message = CanonicalMessage::new(EventKind::Group)
-            .with_id("groupId", Some(&name))
-            .with("traits", Some(traits.clone()));
-        if message.has("groupId") {
+            .with_group_id(Some(&name))
+            .with_traits(traits.clone());
+        if message.head.group_id.is_some() {
             let message = said.addressed(message, sending);
-            begun.push((kind.to_owned(), message.with("messageId", said.message_id(number))));
+            begun.push((kind.to_owned(), message.with_message_id(said.message_id(number))));
         }
     }
     let context = said.into_context(sending);
     for (kind, message) in begun {
         let mut context = context.clone();
         put(&mut context, "groupType", Some(kind));
-        messages.push(message.with("context", Some(context)).finish());
+        messages.push(message.with_context(context));
     }
     context
 }
@@ -199,7 +199,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
         match (name.as_str(), value) {
             ("$set", Value::Object(set)) => {
                 for (name, value) in set {
-                    set_trait(&mut traits, said, (name, value), is_person);
+                    set_trait(&mut traits, said, name, value, is_person);
                 }
             }
             ("$setOnce", Value::Object(set)) => {
@@ -221,7 +221,7 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
             (operation, value) if operation.starts_with('$') => {
                 put(&mut said.operations, operation, Some(value));
             }
-            (_, value) => set_trait(&mut traits, said, (name, value), is_person),
+            (_, value) => set_trait(&mut traits, said, name, value, is_person),
         }
     }
     traits
@@ -239,7 +239,8 @@ pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
 fn set_trait(
     traits: &mut JsonObject,
     said: &mut AmplitudeBeaconEvent,
-    (name, value): (String, Value),
+    name: String,
+    value: Value,
     is_person: bool,
 ) {
     if !is_person {

@@ -90,7 +90,7 @@ impl Face for AmplitudeBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let Some(AmplitudeBeaconRoute::Events(endpoint)) = AmplitudeBeaconRoute::of(inbound.path)
         else {
@@ -145,7 +145,7 @@ struct AmplitudeUpload<'a> {
 /// Reads a request except its events, and records the project's key.
 fn upload<'a>(
     inbound: &BeaconRequest<'a>,
-    batch: &mut MessageBatch,
+    batch: &mut MessageBatch<'_>,
 ) -> Result<AmplitudeUpload<'a>, BeaconDecodeError> {
     const NONE: BeaconDecodeError = BeaconDecodeError::Malformed("there are no events");
     const NAMES: [&str; 3] = ["events", "client_upload_time", "api_key"];

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::hit::Ga4BeaconHit;
 use super::items::{self, number};
-use crate::beacon_format::{self, CanonicalMessage, put};
+use crate::beacon::BeaconDecodeError;
+use crate::beacon_format::{self, CanonicalMessage, MessageBatch, put};
 use crate::ga4::rules::{self, Ga4EventRule};
 use crate::naming;
 use tagway_core::event::{EventKind, JsonObject};
@@ -54,7 +55,11 @@ const CAMPAIGN: &[(&str, &str)] = &[
 ];
 
 /// Adds the messages of an event: that about the person first, if there is one.
-pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObject>) {
+pub(super) fn add(
+    hit: &Ga4BeaconHit<'_>,
+    name: &str,
+    batch: &mut MessageBatch<'_>,
+) -> Result<(), BeaconDecodeError> {
     let said = Ga4BeaconEvent::read(hit);
     let user_id = hit.get("uid");
     let mut context = context(hit, name, &said.digests);
@@ -62,12 +67,11 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObj
     if user_id.is_some() && !said.traits.is_empty() {
         let id = message_id.as_ref().map(|id| format!("{id}-traits"));
         let identify = CanonicalMessage::new(EventKind::Identify)
-            .with("messageId", id)
-            .with_id("anonymousId", hit.get("cid"))
-            .with_id("userId", user_id)
-            .with("traits", Some(said.traits.clone()))
-            .with("context", Some(context.clone()));
-        messages.push(identify.finish());
+            .with_message_id(id)
+            .with_ids(user_id, hit.get("cid"))
+            .with_traits(said.traits.clone())
+            .with_context(context.clone());
+        batch.push(identify)?;
     }
     let mut traits = said.traits;
     traits.extend(said.person);
@@ -76,19 +80,16 @@ pub(super) fn add(hit: &Ga4BeaconHit<'_>, name: &str, messages: &mut Vec<JsonObj
         let page = context.get("page").and_then(Value::as_object).cloned();
         let mut properties = page.unwrap_or_default();
         properties.extend(said.properties);
-        CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
+        CanonicalMessage::new(EventKind::Page).with_properties(properties)
     } else {
         let rule = rules::of_vendors(name);
         let event = canonical_event_name(name, rule);
         let properties = canonical(said.properties, said.products, name, rule);
-        CanonicalMessage::track(&event).with("properties", Some(properties))
+        CanonicalMessage::track(&event).with_properties(properties)
     };
-    let message = message
-        .with("messageId", message_id)
-        .with_id("anonymousId", hit.get("cid"))
-        .with_id("userId", user_id)
-        .with("context", Some(context));
-    messages.push(message.finish());
+    let message =
+        message.with_message_id(message_id).with_ids(user_id, hit.get("cid")).with_context(context);
+    batch.push(message)
 }
 
 /// The content of an event without its surroundings.

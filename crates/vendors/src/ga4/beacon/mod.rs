@@ -50,7 +50,7 @@ impl Beacon for Ga4Beacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let path = inbound.path.trim_end_matches('/');
         if !COLLECT.iter().any(|end| path.ends_with(end)) {
@@ -73,7 +73,7 @@ impl Beacon for Ga4Beacon {
         let mut index = 0;
         for line in lines {
             if line.len() > inbound.bounds.hit_bytes() {
-                batch.refuse("too_large");
+                batch.reject("too_large");
                 continue;
             }
             let line = FormFields::percent(line);
@@ -105,11 +105,9 @@ impl Beacon for Ga4Beacon {
 }
 
 /// Adds the messages of one event.
-fn add(hit: &Ga4BeaconHit<'_>, batch: &mut MessageBatch) -> Result<(), BeaconDecodeError> {
+fn add(hit: &Ga4BeaconHit<'_>, batch: &mut MessageBatch<'_>) -> Result<(), BeaconDecodeError> {
     let name = hit.get("en").ok_or(BeaconDecodeError::Malformed("there is no event"))?;
-    let mut messages = Vec::new();
-    canonical::add(hit, name, &mut messages);
-    batch.extend(messages)
+    canonical::add(hit, name, batch)
 }
 
 /// Returns true if it is the id of a destination of Google's tag.

@@ -42,22 +42,18 @@ enum MetaTraitTarget {
 }
 
 /// Returns the message of an event that was received at this time.
-pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> JsonObject {
+pub(super) fn message(hit: &MetaBeaconHit<'_>, received_at: Timestamp) -> CanonicalMessage {
     let page = page(hit.url, hit.title, hit.referrer);
     let message = if hit.event == "PageView" {
         let mut properties = page.clone();
         properties.extend(commerce::properties(&hit.data));
-        CanonicalMessage::new(EventKind::Page).with("properties", Some(properties))
+        CanonicalMessage::new(EventKind::Page).with_properties(properties)
     } else {
         let MetaTrackEvent { event, properties } =
             commerce::to_track_event(hit.event, commerce::properties(&hit.data));
-        CanonicalMessage::track(&event).with("properties", Some(properties))
+        CanonicalMessage::track(&event).with_properties(properties)
     };
-    message
-        .with("messageId", id(hit))
-        .at("timestamp", time(hit, received_at))
-        .with("context", Some(context(hit, page)))
-        .finish()
+    message.with_message_id(id(hit)).at(time(hit, received_at)).with_context(context(hit, page))
 }
 
 /// Returns the id that the site gave the event, if it is a valid one.

@@ -24,8 +24,7 @@ pub(super) use self::to_canonical::to_canonical;
 use crate::beacon::{
     AllowedMethods, Beacon, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::beacon_format::{FormFields, MessageBatch};
-use tagway_core::event::JsonObject;
+use crate::beacon_format::{CanonicalMessage, FormFields, MessageBatch};
 
 /// The decoder of Meta's beacons.
 pub(super) struct MetaBeacon;
@@ -52,7 +51,7 @@ impl Beacon for MetaBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         if plain(inbound.path) != EVENTS {
             return Ok(());
@@ -67,7 +66,7 @@ impl Beacon for MetaBeacon {
         let mut unread = Some(BeaconDecodeError::Malformed("there is no event in the batch"));
         for (_, text) in fields.iter().filter(|(name, _)| name.starts_with("events[")) {
             if text.len() > inbound.bounds.hit_bytes() {
-                batch.refuse("too_large");
+                batch.reject("too_large");
                 continue;
             }
             let event = FormFields::form(text.strip_prefix('?').unwrap_or(text));
@@ -128,7 +127,7 @@ fn posted<'b>(inbound: &BeaconRequest<'b>) -> Result<FormFields<'b>, BeaconDecod
 fn read(
     fields: &FormFields<'_>,
     inbound: &BeaconRequest<'_>,
-) -> Result<Option<JsonObject>, BeaconDecodeError> {
+) -> Result<Option<CanonicalMessage>, BeaconDecodeError> {
     let hit = MetaBeaconHit::read(fields)?;
     if AUTOMATIC.contains(&hit.event) {
         return Ok(None);

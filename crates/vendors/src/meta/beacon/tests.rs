@@ -128,7 +128,9 @@ fn shim_and_library_give_the_same_message() {
             assert_eq!(by_shim["event"], by_library["event"]);
             let without_empty = |value: &Value| {
                 let members = value.as_object().unwrap().iter().filter(|(_, it)| !is_blank(it));
-                members.map(|(key, it)| (key.clone(), it.clone())).collect::<JsonObject>()
+                members
+                    .map(|(key, it)| (key.clone(), it.clone()))
+                    .collect::<tagway_core::event::JsonObject>()
             };
             assert_eq!(
                 without_empty(&by_shim["properties"]),

@@ -71,7 +71,7 @@ impl MixpanelBeaconIds {
 
     /// Adds both ids to a message.
     pub(super) fn write(&self, message: CanonicalMessage) -> CanonicalMessage {
-        message.with_id("userId", self.user()).with_id("anonymousId", self.device())
+        message.with_ids(self.user(), self.device())
     }
 
     /// Adds the ids as sent to `context.clientIds`.

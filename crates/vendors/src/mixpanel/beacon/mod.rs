@@ -29,7 +29,7 @@ use serde_json::value::RawValue;
 use crate::beacon::{
     AllowedMethods, Beacon as Face, BeaconDecodeError, BeaconOutcome, BeaconReply, BeaconRequest,
 };
-use crate::beacon_format::{self, FormFields, MessageBatch};
+use crate::beacon_format::{self, CanonicalMessage, FormFields, MessageBatch};
 use tagway_core::event::JsonObject;
 
 pub(super) struct MixpanelBeacon;
@@ -103,7 +103,7 @@ impl Face for MixpanelBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let (read, endpoint): (fn(JsonObject, &MixpanelEnvelope) -> Option<_>, _) =
             match MixpanelBeaconRoute::of(inbound.path) {
@@ -128,12 +128,12 @@ impl Face for MixpanelBeacon {
             }
             if record.contains_key("$delete") {
                 // Only the site's operator may erase a person, never a beacon.
-                batch.refuse("erasure");
+                batch.reject("erasure");
                 continue;
             }
             let Some(read) = read(record, &sending) else { continue };
             is_any = true;
-            batch.extend(read.message())?;
+            batch.extend(read.message)?;
         }
         if is_any || !batch.is_empty() {
             Ok(())
@@ -180,19 +180,9 @@ fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
 }
 
 /// One record that could be read.
-enum MixpanelBeaconRecord {
-    Message(JsonObject),
-    /// A record without information about the visitor.
-    Nothing,
-}
-
-impl MixpanelBeaconRecord {
-    fn message(self) -> Option<JsonObject> {
-        match self {
-            Self::Message(message) => Some(message),
-            Self::Nothing => None,
-        }
-    }
+struct MixpanelBeaconRecord {
+    /// The message; `None` for a record without information about the visitor.
+    message: Option<CanonicalMessage>,
 }
 
 /// Returns the project's token in a record.

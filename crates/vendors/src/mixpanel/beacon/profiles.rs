@@ -59,11 +59,8 @@ pub(super) fn group(
     sending: &MixpanelEnvelope,
 ) -> Option<MixpanelBeaconRecord> {
     let mut update = read(record);
-    let message =
-        CanonicalMessage::new(EventKind::Group).with_id("groupId", update.group_id.as_deref());
-    if !message.has("groupId") {
-        return None;
-    }
+    let message = CanonicalMessage::new(EventKind::Group).with_group_id(update.group_id.as_deref());
+    message.head.group_id.as_ref()?;
     put(&mut update.context, "groupType", update.group_key.take());
     let message = update.ids.write(message);
     Some(update.into_read(message, sending))
@@ -125,15 +122,15 @@ impl MixpanelProfileUpdate {
         sending: &MixpanelEnvelope,
     ) -> MixpanelBeaconRecord {
         let message = message
-            .when("timestamp", self.time.as_ref())
-            .at("sentAt", sending.at)
-            .with("traits", Some(std::mem::take(&mut self.traits)));
+            .when(self.time.as_ref())
+            .sent_at(sending.at)
+            .with_traits(std::mem::take(&mut self.traits));
         let mut context = self.context;
         self.ids.finish(&mut context);
         let mut source = beacon_format::source(CLIENT, None, sending.endpoint, None);
         put(&mut source, "operations", Some(self.operations));
         put(&mut context, "source", Some(source));
-        MixpanelBeaconRecord::Message(message.with("context", Some(context)).finish())
+        MixpanelBeaconRecord { message: Some(message.with_context(context)) }
     }
 }
 

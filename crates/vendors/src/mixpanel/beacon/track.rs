@@ -66,7 +66,7 @@ pub(super) fn message(
     let name = name.filter(|name| !name.trim().is_empty())?;
     // `$opt_in` is about the visitor's choice; `mp_loaded` said that the library had loaded.
     if matches!(name.as_str(), "$opt_in" | "mp_loaded") {
-        return Some(MixpanelBeaconRecord::Nothing);
+        return Some(MixpanelBeaconRecord { message: None });
     }
     Some(read_properties(properties).into_read(&name, sending))
 }
@@ -111,13 +111,20 @@ pub(super) fn put_context(context: &mut JsonObject, name: &str, value: Value) ->
     None
 }
 
+/// A person's earlier and later id.
+#[derive(Default)]
+struct MixpanelAlias {
+    previous: Option<String>,
+    user: Option<String>,
+}
+
 impl MixpanelBeaconEvent {
     fn into_read(mut self, name: &str, sending: &MixpanelEnvelope) -> MixpanelBeaconRecord {
         let message = match name {
             "$identify" => self.identify(),
             "$create_alias" => {
                 let previous = self.ids.distinct().map(str::to_owned);
-                let ids = (previous, self.take_id("alias"));
+                let ids = MixpanelAlias { previous, user: self.take_id("alias") };
                 self.alias(ids)
             }
             "$merge" => {
@@ -126,13 +133,13 @@ impl MixpanelBeaconEvent {
             }
             _ => Some(self.event(name)),
         };
-        let Some(message) = message else { return MixpanelBeaconRecord::Nothing };
+        let Some(message) = message else { return MixpanelBeaconRecord { message: None } };
         let message = message
-            .with("messageId", self.insert_id.take())
-            .when("timestamp", self.time.as_ref())
-            .at("sentAt", sending.at)
-            .with("context", Some(self.into_context(name, sending)));
-        MixpanelBeaconRecord::Message(message.finish())
+            .with_message_id(self.insert_id.take())
+            .when(self.time.as_ref())
+            .sent_at(sending.at)
+            .with_context(self.into_context(name, sending));
+        MixpanelBeaconRecord { message: Some(message) }
     }
 
     /// Builds a page or a track message.
@@ -142,9 +149,9 @@ impl MixpanelBeaconEvent {
             "$mp_web_page_view" | "mp_page_view" => {
                 let mut all = self.page();
                 all.extend(properties);
-                CanonicalMessage::new(EventKind::Page).with("properties", Some(all))
+                CanonicalMessage::new(EventKind::Page).with_properties(all)
             }
-            _ => CanonicalMessage::track(name).with("properties", Some(properties)),
+            _ => CanonicalMessage::track(name).with_properties(properties),
         };
         self.ids.write(message)
     }
@@ -156,36 +163,33 @@ impl MixpanelBeaconEvent {
         let user = self.ids.user().or(known.as_deref())?;
         let device = self.ids.device().or(anonymous.as_deref().map(bare));
         let message = CanonicalMessage::new(EventKind::Identify);
-        Some(message.with_id("userId", Some(user)).with_id("anonymousId", device))
+        Some(message.with_ids(Some(user), device))
     }
 
     /// Builds an alias message of a person's earlier and later id.
-    fn alias(
-        &self,
-        (previous, user): (Option<String>, Option<String>),
-    ) -> Option<CanonicalMessage> {
-        let (previous, user) = (previous?, user?);
+    fn alias(&self, ids: MixpanelAlias) -> Option<CanonicalMessage> {
+        let (previous, user) = (ids.previous?, ids.user?);
         if bare(&previous) == bare(&user) {
             return None;
         }
         let message = CanonicalMessage::new(EventKind::Alias)
-            .with_id("previousId", Some(bare(&previous)))
-            .with_id("userId", Some(bare(&user)))
-            .with_id("anonymousId", self.ids.device());
-        message.has("previousId").then_some(())?;
-        message.has("userId").then_some(message)
+            .with_previous_id(Some(bare(&previous)))
+            .with_ids(Some(bare(&user)), self.ids.device());
+        message.head.previous_id.is_some().then_some(())?;
+        message.head.user_id.is_some().then_some(message)
     }
 
     /// Returns the two ids of a merge; a device's is the earlier one, whatever their order.
-    fn merged(&mut self) -> (Option<String>, Option<String>) {
+    fn merged(&mut self) -> MixpanelAlias {
         let Some(Value::Array(ids)) = self.properties.remove("$distinct_ids") else {
-            return (None, None);
+            return MixpanelAlias::default();
         };
         let mut ids = ids.into_iter().filter_map(beacon_format::id);
-        match (ids.next(), ids.next()) {
-            (Some(first), Some(second)) if is_device(&second) => (Some(second), Some(first)),
-            ids => ids,
+        let (first, second) = (ids.next(), ids.next());
+        if second.as_deref().is_some_and(is_device) {
+            return MixpanelAlias { previous: second, user: first };
         }
+        MixpanelAlias { previous: first, user: second }
     }
 
     fn take_id(&mut self, name: &str) -> Option<String> {

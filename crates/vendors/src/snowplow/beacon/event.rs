@@ -40,7 +40,7 @@ pub(super) fn message(
     payload: &mut SnowplowPayload,
     products: Vec<Value>,
     client: SnowplowSender<'_>,
-) -> Option<JsonObject> {
+) -> Option<CanonicalMessage> {
     let mut entities = SnowplowEntities::of(payload);
     let (url, title) = (payload.text("url"), payload.text("page"));
     let referrer = payload.text("refr");
@@ -59,13 +59,12 @@ pub(super) fn message(
     let true_time = time(payload, "ttm");
     let sent_at = time(payload, "stm").filter(|_| true_time.is_none());
     let message = message
-        .with("messageId", payload.text("eid"))
-        .with_id("userId", visitor.user_id.as_deref())
-        .with_id("anonymousId", anonymous_id)
-        .when("timestamp", payload.value(if true_time.is_some() { "ttm" } else { "dtm" }))
-        .at("sentAt", sent_at);
+        .with_message_id(payload.text("eid"))
+        .with_ids(visitor.user_id.as_deref(), anonymous_id)
+        .when(payload.value(if true_time.is_some() { "ttm" } else { "dtm" }))
+        .sent_at(sent_at);
     let context = context(payload, page, event, session, visitor, entities);
-    Some(message.with("context", Some(context)).finish())
+    Some(message.with_context(context))
 }
 
 fn event_message(
@@ -76,20 +75,20 @@ fn event_message(
 ) -> Option<SnowplowEvent> {
     let kind = payload.text("e")?;
     let message = match kind.as_str() {
-        "pv" => CanonicalMessage::new(EventKind::Page).with("properties", Some(page.clone())),
-        "pp" => CanonicalMessage::track("page_ping").with("properties", Some(scrolled(payload))),
+        "pv" => CanonicalMessage::new(EventKind::Page).with_properties(page.clone()),
+        "pp" => CanonicalMessage::track("page_ping").with_properties(scrolled(payload)),
         "se" => structured(payload)?,
         "ue" => return self_describing(payload, entities),
         "tr" => {
             let order = commerce::order(payload, products);
-            CanonicalMessage::track("Order Completed").with("properties", Some(order))
+            CanonicalMessage::track("Order Completed").with_properties(order)
         }
         "ti" => {
             // The order came in another request and has its own message.
             let mut item = JsonObject::new();
             put(&mut item, "order_id", payload.text("ti_id"));
             item.extend(commerce::item(payload));
-            CanonicalMessage::track("transaction_item").with("properties", Some(item))
+            CanonicalMessage::track("transaction_item").with_properties(item)
         }
         _ => return None,
     };
@@ -115,7 +114,7 @@ fn structured(payload: &mut SnowplowPayload) -> Option<CanonicalMessage> {
     put(&mut properties, "label", payload.text("se_la"));
     put(&mut properties, "property", payload.text("se_pr"));
     put(&mut properties, "value", payload.number("se_va"));
-    Some(CanonicalMessage::track(&event).with("properties", Some(properties)))
+    Some(CanonicalMessage::track(&event).with_properties(properties))
 }
 
 fn self_describing(
@@ -128,28 +127,26 @@ fn self_describing(
     let message = match event.name()? {
         (commerce::VENDOR, "snowplow_ecommerce_action") => {
             let (name, properties) = commerce::action(&mut data, entities)?;
-            CanonicalMessage::track(&name).with("properties", Some(properties))
+            CanonicalMessage::track(&name).with_properties(properties)
         }
         (enhanced::VENDOR, "action") => {
             let (name, properties) = enhanced::action(&mut data, entities)?;
-            CanonicalMessage::track(&name).with("properties", Some(properties))
+            CanonicalMessage::track(&name).with_properties(properties)
         }
         (SNOWPLOW, name @ ("add_to_cart" | "remove_from_cart")) => {
             let event = if name == "add_to_cart" { "Product Added" } else { "Product Removed" };
-            CanonicalMessage::track(event).with("properties", Some(commerce::cart_item(data)))
+            CanonicalMessage::track(event).with_properties(commerce::cart_item(data))
         }
         (SNOWPLOW, "site_search") => {
             let terms = data.shift_remove("terms");
             put(&mut data, "query", terms.as_ref().and_then(query));
-            CanonicalMessage::track("Products Searched").with("properties", Some(data))
+            CanonicalMessage::track("Products Searched").with_properties(data)
         }
         (_, "screen_view") => {
             let name = data.get("name").and_then(Value::as_str).map(str::to_owned);
-            CanonicalMessage::new(EventKind::Screen)
-                .with("name", name)
-                .with("properties", Some(data))
+            CanonicalMessage::new(EventKind::Screen).with_name(name).with_properties(data)
         }
-        (_, name) => CanonicalMessage::track(name).with("properties", Some(data)),
+        (_, name) => CanonicalMessage::track(name).with_properties(data),
     };
     Some(SnowplowEvent { message, event: event.schema })
 }

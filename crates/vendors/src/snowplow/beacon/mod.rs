@@ -76,7 +76,7 @@ impl Beacon for SnowplowBeacon {
     fn read(
         &self,
         inbound: &BeaconRequest<'_>,
-        batch: &mut MessageBatch,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let is_anonymous = inbound.headers.contains_key("sp-anonymous");
         let client = SnowplowSender { daily_id: is_anonymous.then_some(inbound.daily_id) };
@@ -127,7 +127,7 @@ impl Beacon for SnowplowBeacon {
 fn payloads(
     inbound: &BeaconRequest<'_>,
     client: SnowplowSender<'_>,
-    batch: &mut MessageBatch,
+    batch: &mut MessageBatch<'_>,
 ) -> Result<(), BeaconDecodeError> {
     let Some([data]) = beacon_format::members(inbound.body, ["data"]) else {
         return Err(BeaconDecodeError::Malformed("the body is not a JSON object"));
@@ -143,7 +143,7 @@ fn payloads(
         let items = orders.of.remove(&place).unwrap_or_default();
         let texts = items.iter().chain([record]).map(|record| record.get().as_bytes());
         if !beacon_format::fits(texts, &inbound.bounds) {
-            batch.refuse("too_large");
+            batch.reject("too_large");
             continue;
         }
         let mut payload = |record: &RawValue| {

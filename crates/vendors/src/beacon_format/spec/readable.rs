@@ -3,15 +3,14 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 /// The key by which `serde_json` passes unread text through a reader: a client that wrote it could have its text
 /// parsed as another value, or make the reader fail.
 pub(super) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
 
 /// Returns true if `serde_json::Value` reads the value with the same meaning. Walks through it without building it.
-pub(super) fn is_readable(raw: &RawValue) -> bool {
-    serde_json::from_str::<ReadableJson>(raw.get()).is_ok()
+pub(super) fn is_readable(json: &str) -> bool {
+    serde_json::from_str::<ReadableJson>(json).is_ok()
 }
 
 struct ReadableJson;
@@ -94,7 +93,6 @@ mod tests {
 
     #[test]
     fn readable_values_are_those_that_a_reader_parses() {
-        let is_readable = |text| is_readable(serde_json::from_str(text).unwrap());
         for good in ["{}", r#"{"a":[1,-2,1e5,1.5,true,null,"\u00e9"],"b":{"":{}}}"#, "1e-999"] {
             assert!(is_readable(good), "{good}");
         }

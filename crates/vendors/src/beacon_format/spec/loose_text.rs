@@ -5,12 +5,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use tagway_core::event::is_placeholder;
-
 /// A field that should be text. Numbers and booleans are read as their text; a list or an object is ignored and
 /// counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum LooseText<'a> {
+pub enum LooseText<'a> {
     /// Missing or null.
     #[default]
     Absent,
@@ -20,25 +18,28 @@ pub(super) enum LooseText<'a> {
     Wrong,
 }
 
-impl<'a> LooseText<'a> {
+impl LooseText<'_> {
     /// Returns the text; `None` if there is none.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             Self::Absent | Self::Wrong => None,
         }
     }
 
-    /// Returns the text of a real id. `nobody`: the site's own placeholder ids for an unknown visitor.
-    pub(super) fn id(&self, nobody: &[String]) -> Option<&str> {
-        let text = self.text()?.trim();
-        (!is_placeholder(text, nobody)).then_some(text)
+    /// Returns the text as an owned one; `None` if there is none.
+    pub(super) fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.into_owned()),
+            Self::Absent | Self::Wrong => None,
+        }
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for LooseText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseTextVisitor)
+        // A missing member is one without content.
+        deserializer.deserialize_option(LooseTextVisitor)
     }
 }
 
@@ -83,6 +84,10 @@ impl<'de> Visitor<'de> for LooseTextVisitor {
         Ok(LooseText::Absent)
     }
 
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        value.deserialize_any(self)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(LooseText::Wrong)
@@ -110,13 +115,5 @@ mod tests {
         for wrong in ["[]", "[1,[2]]", "{\"a\":{\"b\":1}}"] {
             assert_eq!(read(wrong), LooseText::Wrong, "{wrong}");
         }
-    }
-
-    #[test]
-    fn placeholders_are_no_ids() {
-        for none in ["", " ", "0", "null", "undefined", "false", "(not set)", "gast"] {
-            assert_eq!(LooseText::Text(none.into()).id(&["gast".to_owned()]), None, "{none:?}");
-        }
-        assert_eq!(LooseText::Text(" u1 ".into()).id(&[]), Some("u1"));
     }
 }

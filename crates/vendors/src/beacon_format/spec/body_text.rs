@@ -13,8 +13,9 @@ use std::slice::Iter;
 
 use memchr::memmem;
 
-use super::readable::PRIVATE_KEY;
-use crate::gateway::rejection::RequestRejection;
+use super::readable::{PRIVATE_KEY, is_readable};
+use crate::beacon::BeaconDecodeError;
+use tagway_core::event::RawJsonObject;
 use tagway_core::values::digits;
 
 /// The longest run of digits that cannot be too large for a reader: the largest double has 309.
@@ -25,7 +26,7 @@ const INTEGER_DIGITS: usize = 18;
 
 /// A body's text without halves of surrogate pairs.
 #[derive(Debug)]
-pub(in crate::gateway) struct BodyText<'t> {
+pub struct BodyText<'t> {
     content: BodyTextContent<'t>,
     is_plain: bool,
     is_deep: bool,
@@ -40,12 +41,13 @@ enum BodyTextContent<'t> {
 
 impl<'t> BodyText<'t> {
     /// Scans a body, whose objects and lists should be nested at most `max_depth` deep.
-    pub(in crate::gateway) fn scan(
-        body: &'t [u8],
-        max_depth: usize,
-    ) -> Result<Self, RequestRejection> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body is empty.
+    pub fn scan(body: &'t [u8], max_depth: usize) -> Result<Self, BeaconDecodeError> {
         if body.is_empty() {
-            return Err(RequestRejection::Malformed("the body is empty"));
+            return Err(BeaconDecodeError::Malformed("the body is empty"));
         }
         let mut look = BodyTextScan::default();
         look.scan_text(body, max_depth);
@@ -104,6 +106,13 @@ pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
     let mut look = BodyTextScan::default();
     look.scan_text(text.as_bytes(), max_depth);
     !look.is_deep
+}
+
+/// Returns true if every reader can parse an object that was written from a tree, nested at most so deep.
+pub fn is_readable_object(object: &RawJsonObject, max_depth: usize) -> bool {
+    let text = object.text();
+    let may_be_reserved = || memmem::find(text.as_bytes(), PRIVATE_KEY.as_bytes()).is_some();
+    is_within(text, max_depth) && (!may_be_reserved() || is_readable(text))
 }
 
 /// The findings of one pass. Brackets and digits count outside of strings only. Text that is not JSON gets a result

@@ -1,15 +1,28 @@
-//! Clients that use the Segment spec themselves (`docs/contracts/beacons.md` 7): a body is one message, a list of
-//! them, or an object whose `batch` is one.
+//! The Segment protocol (`docs/contracts/beacons.md` 7), which the gateway's own routes and vendors' libraries use: a
+//! body is one message, a list of them, or an object whose `batch` is one.
 //!
-//! Such messages are in the gateway's own format. Here they only lose the placeholders that these clients
-//! write for missing values, and the members meant for their own servers; the gateway checks the rest.
+//! The messages of vendors' libraries also lose the placeholders that these write for missing values, and the members
+//! meant for their own servers.
 
+mod body;
+mod body_text;
+mod loose_text;
+mod message_fields;
+mod query;
+mod readable;
+
+pub use body::{BodyMessage, MessageBody};
+pub use body_text::{BodyText, is_readable_object};
+pub use loose_text::LooseText;
+pub use query::QueryMessage;
+
+use http::Method;
 use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
 
-use super::{
-    FormFields, MessageBatch, base64, insert_dotted, is_blank, is_json, members, put, records, tree,
-};
+use body::MessageDefaults;
+
+use super::{MessageBatch, is_blank, put, tree};
 use crate::beacon::{BeaconDecodeError, BeaconRequest};
 use tagway_core::event::{EventKind, JsonObject, is_identifying_id};
 
@@ -19,122 +32,110 @@ const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
 /// Members for the client's own server, without data about the event.
 const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
 
-/// Adds the messages of a body, each as `complete` changes it. Records that are no objects are left out.
-///
-/// The body's shared members become part of each message, and are checked against the limit before any
-/// message is made.
-///
-/// # Errors
-///
-/// Fails if the body is unreadable, has no message or is too large.
-pub fn read(
-    inbound: &BeaconRequest<'_>,
-    batch: &mut MessageBatch,
-    complete: impl Fn(&mut JsonObject),
-) -> Result<(), BeaconDecodeError> {
-    const EMPTY: BeaconDecodeError =
-        BeaconDecodeError::Malformed("there is no message in the body");
-    let body = inbound.body;
-    let of_all = members(body, ["batch", "sentAt", "context", "integrations", "writeKey"]);
-    batch.show_key_in(of_all.and_then(|of_all| of_all.last().copied().flatten()));
-    let (list, shared) = match of_all {
-        Some([None, ..]) => (body, BatchDefaults::default()),
-        Some([Some(list), of_all @ .., _key]) if list.starts_with(b"[") => {
-            (list, BatchDefaults::read(of_all, batch)?)
-        }
-        Some(_) => return Err(BeaconDecodeError::Malformed("batch is not a list")),
-        None => (body, BatchDefaults::default()),
-    };
-    let records = records(list, &inbound.bounds)?;
-    batch.check_repeated(shared.bytes, records.len())?;
-    for record in records {
-        let Some(mut message) = batch.object(record) else { continue };
-        shared.complete(&mut message);
-        complete(&mut message);
-        batch.push(&message)?;
-    }
-    if batch.is_empty() { Err(EMPTY) } else { Ok(()) }
+/// The protocol as a vendor's library speaks it.
+pub struct SpecDialect<'d> {
+    /// The library's name.
+    pub client: &'static str,
+    /// The only kind that the endpoint takes, if there is one.
+    pub kind: Option<EventKind>,
+    /// Changes what is the library's own in a canonical message.
+    pub adapt: &'d dyn Fn(&mut JsonObject),
 }
 
-/// Reads the message in the query of a pixel: `data=` with JSON or base64 of it, or fields with dotted names.
-///
-/// # Errors
-///
-/// Fails if the query has no readable message, or the message is too large.
-pub fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
-    let fields = FormFields::form(inbound.query);
-    if let Some(data) = fields.get("data") {
-        let data = data.trim();
-        let decoded = if is_json(data.as_bytes()) { None } else { base64(data) };
-        let text = decoded.as_deref().unwrap_or(data.as_bytes()).trim_ascii();
-        return match tree(text, &inbound.bounds) {
+impl SpecDialect<'_> {
+    /// Adds the messages of a body. Records that are no objects are left out.
+    ///
+    /// The body's shared members become part of each message, and are checked against the limit before any
+    /// message is made.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body is unreadable, has no message or is too large.
+    pub fn read(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch<'_>,
+    ) -> Result<(), BeaconDecodeError> {
+        let text = BodyText::scan(inbound.body, inbound.bounds.json_depth)?;
+        let body = MessageBody::open(&text, &inbound.bounds)?;
+        body.write_key().into_iter().for_each(|key| batch.show_key(key));
+        let shared = body.shared()?;
+        for text in body.texts() {
+            let text = match text {
+                Ok(text) => text,
+                Err(reason) => {
+                    batch.reject(reason);
+                    continue;
+                }
+            };
+            let Some(mut message) = batch.object_of(text) else { continue };
+            shared.complete(&mut message);
+            self.complete(&mut message, inbound);
+            batch.push_object(message)?;
+        }
+        if batch.is_empty() {
+            return Err(BeaconDecodeError::Malformed("there is no message in the body"));
+        }
+        Ok(())
+    }
+
+    /// Adds the message in the query of a pixel.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the query has no readable message, or the message is too large.
+    pub fn read_query(
+        &self,
+        inbound: &BeaconRequest<'_>,
+        batch: &mut MessageBatch<'_>,
+    ) -> Result<(), BeaconDecodeError> {
+        let mut message = in_query(inbound)?;
+        self.complete(&mut message, inbound);
+        batch.push_object(message)
+    }
+
+    fn complete(&self, message: &mut JsonObject, inbound: &BeaconRequest<'_>) {
+        canonicalize(message, self.kind, self.client);
+        (self.adapt)(message);
+        // Images are sent with cookies and need no daily id.
+        if inbound.method == Method::POST {
+            assign_daily_id(message, inbound);
+        }
+    }
+}
+
+/// Reads the message in the query of a pixel.
+fn in_query(inbound: &BeaconRequest<'_>) -> Result<JsonObject, BeaconDecodeError> {
+    match QueryMessage::find(inbound.query)? {
+        QueryMessage::Members(message) => Ok(message),
+        QueryMessage::Json(json) => match tree(json.trim_ascii(), &inbound.bounds) {
             Ok(Value::Object(message)) => Ok(message),
             Err(BeaconDecodeError::TooLarge) => Err(BeaconDecodeError::TooLarge),
             _ => Err(BeaconDecodeError::Malformed("data is not a JSON object, nor base64 of one")),
-        };
-    }
-    let mut message = JsonObject::new();
-    for (name, value) in fields.iter() {
-        insert_dotted(&mut message, name, value);
-    }
-    if message.is_empty() {
-        Err(BeaconDecodeError::Malformed("there is no message in the query"))
-    } else {
-        Ok(message)
+        },
     }
 }
 
-/// The members of a body that apply to all its messages.
-#[derive(Default)]
-struct BatchDefaults {
-    sent_at: Option<Value>,
-    objects: [(&'static str, Option<JsonObject>); 2],
-    bytes: usize,
-}
-
-impl BatchDefaults {
-    fn read(of_all: [Option<&[u8]>; 3], batch: &MessageBatch) -> Result<Self, BeaconDecodeError> {
-        let parse = |json: Option<&[u8]>| match json {
-            Some(json) => tree(json, &batch.bounds()).map(Some),
-            None => Ok(None),
-        };
-        let object = |raw| match parse(raw)? {
-            Some(Value::Object(object)) => Ok(Some(object)),
-            _ => Ok(None),
-        };
-        let [sent_at, context, integrations] = of_all;
-        let bytes = of_all.into_iter().flatten().map(<[u8]>::len).sum();
-        let sent_at = parse(sent_at)?.filter(|value| !is_blank(value));
-        let objects = [("context", object(context)?), ("integrations", object(integrations)?)];
-        Ok(Self { sent_at, objects, bytes })
-    }
-
+impl MessageDefaults {
     /// Adds them to a message, where it does not have them itself.
     fn complete(&self, message: &mut JsonObject) {
-        if let Some(sent_at) = &self.sent_at
-            && message.get("sentAt").is_none_or(Value::is_null)
-        {
-            message.insert("sentAt".to_owned(), sent_at.clone());
+        if message.get("sentAt").is_none_or(Value::is_null) {
+            put(message, "sentAt", self.sent_at.map(|time| time.to_string()));
         }
-        for (name, all) in &self.objects {
-            let Some(all) = all else { continue };
-            let merged = match message.shift_remove(*name) {
-                Some(Value::Object(own)) => {
-                    let mut merged = all.clone();
-                    merged.extend(own);
-                    Value::Object(merged)
-                }
-                // A value that is no object is replaced.
-                _ => Value::Object(all.clone()),
-            };
-            message.insert((*name).to_owned(), merged);
+        for (name, all) in [("context", &self.context), ("integrations", &self.integrations)] {
+            let Some(mut merged) = all.clone() else { continue };
+            // A value that is no object is replaced.
+            if let Some(Value::Object(own)) = message.shift_remove(name) {
+                merged.extend(own);
+            }
+            message.insert(name.to_owned(), Value::Object(merged));
         }
     }
 }
 
 /// Makes a message of such a client canonical. `kind` is the only kind that its endpoint takes, if there is
 /// one.
-pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &'static str) {
+fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &'static str) {
     if let Some(kind) = kind {
         message.insert("type".to_owned(), kind.name().into());
     }
@@ -169,7 +170,7 @@ pub fn canonicalize(message: &mut JsonObject, kind: Option<EventKind>, client: &
 
 /// Adds the daily id to a message without ids, where the gateway's cookie is unavailable: these clients send
 /// no cookies to another origin than the page's.
-pub fn assign_daily_id(message: &mut JsonObject, inbound: &BeaconRequest<'_>) {
+fn assign_daily_id(message: &mut JsonObject, inbound: &BeaconRequest<'_>) {
     if message.contains_key("userId") || message.contains_key("anonymousId") {
         return;
     }
@@ -206,7 +207,9 @@ mod tests {
     use crate::beacon::{AllowedMethods, Beacon, BeaconOutcome, BeaconReply};
     use crate::beacon_format::test_support::{BOUNDS, TestBeaconRequest};
 
-    /// A client of the spec that changes nothing.
+    const PLAIN: SpecDialect<'_> = SpecDialect { client: "plain", kind: None, adapt: &|_| {} };
+
+    /// A client of the spec that changes nothing of its own.
     struct PlainSpecBeacon;
 
     impl Beacon for PlainSpecBeacon {
@@ -217,12 +220,12 @@ mod tests {
         fn read(
             &self,
             inbound: &BeaconRequest<'_>,
-            batch: &mut MessageBatch,
+            batch: &mut MessageBatch<'_>,
         ) -> Result<(), BeaconDecodeError> {
             if inbound.body.is_empty() {
-                return batch.push(&in_query(inbound)?);
+                return PLAIN.read_query(inbound, batch);
             }
-            super::read(inbound, batch, |_| {})
+            PLAIN.read(inbound, batch)
         }
 
         fn answer(&self, _inbound: &BeaconRequest<'_>, _verdict: BeaconOutcome) -> BeaconReply {
@@ -246,7 +249,9 @@ mod tests {
 
     #[test]
     fn body_is_one_message_a_list_or_a_batch() {
-        let (a, b) = (json!({ "type": "page" }), json!({ "type": "track" }));
+        let of =
+            |kind: &str| json!({ "type": kind, "context": { "source": { "client": "plain" } } });
+        let (a, b) = (of("page"), of("track"));
         assert_eq!(read_all(&a), json!([a]));
         assert_eq!(read_all(&json!([a, 7, b])), json!([a, b]));
         assert_eq!(read_all(&json!({ "batch": [a, null, b], "writeKey": "k" })), json!([a, b]));
@@ -257,33 +262,33 @@ mod tests {
 
     #[test]
     fn shared_members_of_a_body_are_added_to_each_message() {
+        let (own, all) = ("2026-11-23T11:00:00Z", "2026-11-23T12:00:00Z");
         let body = json!({
             "batch": [
-                { "a": 1 },
-                { "sentAt": "own", "context": { "ip": "own" }, "integrations": { "x": false } },
-                { "context": "wrong" },
+                { "type": "page" },
+                { "type": "page", "sentAt": own, "context": { "ip": "own" }, "integrations": { "x": false } },
+                { "type": "page", "context": "wrong" },
             ],
-            "sentAt": "all", "context": { "ip": "all", "os": "x" }, "integrations": { "All": true },
+            "sentAt": all, "context": { "ip": "all", "os": "x" }, "integrations": { "All": true },
         });
+        let source = json!({ "client": "plain" });
+        let shared = json!({ "type": "page", "sentAt": all, "integrations": { "All": true },
+            "context": { "ip": "all", "os": "x", "source": source } });
         assert_eq!(
             read_all(&body),
             json!([
-                { "a": 1, "sentAt": "all", "context": { "ip": "all", "os": "x" },
-                  "integrations": { "All": true } },
-                { "sentAt": "own", "context": { "ip": "own", "os": "x" },
+                shared,
+                { "type": "page", "sentAt": own, "context": { "ip": "own", "os": "x", "source": source },
                   "integrations": { "All": true, "x": false } },
-                { "context": { "ip": "all", "os": "x" }, "sentAt": "all", "integrations": { "All": true } },
+                shared,
             ])
         );
-        let text = "x".repeat(BOUNDS.event_bytes);
-        for long in [json!({ "context": { "a": text } }), json!({ "sentAt": text })] {
-            let batch = |count| {
-                let mut body = long.clone();
-                body["batch"] = json!(vec![json!({}); count]);
-                read(&body.to_string()).map(|messages| messages.len())
-            };
-            assert_eq!((batch(4), batch(100)), (Ok(4), Err(BeaconDecodeError::TooLarge)));
-        }
+        let mut long = json!({ "context": { "a": "x".repeat(BOUNDS.event_bytes) } });
+        let mut batch = |count| {
+            long["batch"] = json!(vec![json!({ "type": "page" }); count]);
+            read(&long.to_string()).map(|messages| messages.len())
+        };
+        assert_eq!((batch(4), batch(100)), (Ok(4), Err(BeaconDecodeError::TooLarge)));
     }
 
     #[test]
@@ -314,12 +319,13 @@ mod tests {
 
     #[test]
     fn pixel_query_has_data_or_dotted_names() {
-        let message = json!({ "event": "a>>?", "properties": { "n": 1 } });
+        let mut message = json!({ "type": "track", "event": "a>>?", "properties": { "n": 1 } });
         let text = message.to_string();
+        message["context"] = json!({ "source": { "client": "plain" } });
         for data in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text), text.clone()] {
             assert_eq!(in_the_query(&format!("data={data}")), Ok(message.clone()));
         }
-        assert_eq!(in_the_query("event=a%3E%3E?&properties.n=1"), Ok(message));
+        assert_eq!(in_the_query("type=track&event=a%3E%3E?&properties.n=1"), Ok(message));
         for bad in ["", "data=x", "data=[]", "data=***"] {
             assert!(in_the_query(bad).is_err(), "{bad}");
         }
