@@ -316,9 +316,10 @@ fn new_message_id(received_at: Timestamp) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft, read};
+    use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft, read, read_query};
     use crate::gateway::tests::limits;
     use jiff::Timestamp;
+    use tagway_core::event::EventKind;
 
     #[test]
     fn shim_messages_are_translated_to_the_spec() {
@@ -409,6 +410,49 @@ mod tests {
             let record: Value = serde_json::to_value(&draft.event).unwrap();
             assert_eq!(record["traits"]["email"], "b");
             assert_eq!(record["context"]["ip"], "192.0.2.3");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_no_ids() {
+        let (limits, placeholder_ids) = (limits(), ["gast".to_owned()]);
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &placeholder_ids,
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        for none in ["", " ", "0", "null", "undefined", "false", "(not set)", "gast"] {
+            assert_eq!(terms.id(Some(none.to_owned())), Ok(None), "{none:?}");
+        }
+        assert_eq!(terms.id(Some(" u1 ".to_owned())), Ok(Some("u1".to_owned())));
+        assert_eq!(terms.id(None), Ok(None));
+    }
+
+    #[test]
+    fn event_of_a_pixel_is_a_track_unless_it_has_a_type() {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        for (query, expected) in [
+            ("event=x", Ok(EventKind::Track)),
+            ("event=x&type=page", Ok(EventKind::Page)),
+            ("data=eyJldmVudCI6IngiLCJ0eXBlIjoidHJhY2sifQ", Ok(EventKind::Track)),
+            ("userId=x", Err("missing_type")),
+        ] {
+            let judged = read_query(query, &terms, &limits.body_limits()).unwrap();
+            let found = match (judged.drafts.first(), judged.rejected.first()) {
+                (Some(draft), None) => Ok(draft.event.kind),
+                (None, Some(rejected)) => Err(rejected.reason),
+                other => panic!("{query}: {other:?}"),
+            };
+            assert_eq!(found, expected, "{query}");
         }
     }
 }
