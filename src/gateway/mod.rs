@@ -24,6 +24,7 @@ mod head;
 #[cfg(test)]
 mod hostile_tests;
 mod message_intake;
+mod mount_table;
 mod mounts;
 mod observe;
 mod operator;
@@ -48,9 +49,8 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use mounts::{
-    BeaconForwarding, BeaconMode, MOUNT_SETTINGS, MountScripts, ScriptMode, VendorMount,
-};
+pub use mount_table::MOUNT_SETTINGS;
+pub use mounts::{BeaconForwarding, BeaconMode, MountScripts, ScriptMode, VendorMount};
 pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
 pub use reasons::REJECTIONS;
 pub use settings::{

@@ -22,7 +22,7 @@ pub const RETRY_SETTINGS: &[Setting] = &[
         .doc("attempts after which a failing event is parked, if other events succeed"),
     Setting::integer("parked_max", 1, 10_000_000)
         .default("100_000")
-        .doc("limit of parked events, about 60 bytes each"),
+        .doc("limit of parked events, about 200 bytes each"),
 ];
 
 /// The described settings of `[destination_defaults.breaker]`.

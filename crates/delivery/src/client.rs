@@ -1,14 +1,22 @@
 //! Reads the settings of a destination for the page, where the vendor's own library runs. Only values that the
 //! vendor calls public are sent there, whatever else is set.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Map;
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
 use super::filter::DestinationFilter;
+use tagway_core::event::EnrichedEvent;
 use tagway_core::privacy::{PrivacyPolicy, UnknownConsent};
 use tagway_settings::SettingsSection;
-use tagway_vendors::{ClientLibrary, ClientModeSettings, Vendor};
+use tagway_vendors::{
+    BatchScope, ClientLibrary, ClientModeSettings, DeliveryLimits, Destination, Outcome, Vendor,
+    VendorCall,
+};
 
 /// The values of `client_load`.
 pub(super) const CLIENT_LOADS: [(&str, &str); 3] =
@@ -58,6 +66,40 @@ pub(super) fn read_client_mode(
         },
         settings: public,
         below_mount: own.is_none().then_some(below_mount),
+    }
+}
+
+/// Builds the implementation for a vendor that only the page calls.
+pub(super) fn build_page_only_destination(
+    _settings: &mut SettingsSection<'_>,
+    _endpoint: Option<Url>,
+) -> Box<dyn Destination> {
+    Box::new(ClientOnlyDestination)
+}
+
+struct ClientOnlyDestination;
+
+#[async_trait]
+impl Destination for ClientOnlyDestination {
+    fn delivery_limits(&self) -> DeliveryLimits {
+        DeliveryLimits {
+            scope: BatchScope::Site,
+            max_events: 1,
+            max_bytes: 1 << 20,
+            batch_delay: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 1,
+            calls_per_second: None,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
+        Err(Outcome::skipped("page_delivers"))
+    }
+
+    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
+        batch.iter().map(|_| Outcome::skipped("page_delivers")).collect()
     }
 }
 

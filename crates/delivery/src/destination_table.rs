@@ -92,5 +92,5 @@ pub const DESTINATION_SETTINGS: &[Setting] = &[
     Setting::integer("calls_per_second", 1, 1_000_000)
         .example("50")
         .doc("limit of calls per second"),
-    Setting::positive_duration("timeout").example("10s").doc("for one call, including its reply"),
+    Setting::duration("timeout").example("10s").doc("for one call, including its reply"),
 ];

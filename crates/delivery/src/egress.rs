@@ -18,12 +18,10 @@ pub const EGRESS_SETTINGS: &[Setting] = &[
     Setting::size("reply_bytes")
         .default("256KiB")
         .doc("limit of a reply that is read; vendors answer in a few KiB"),
-    Setting::positive_duration("connect_timeout")
+    Setting::duration("connect_timeout")
         .default("5s")
         .doc("for a connection to be established, TLS included"),
-    Setting::positive_duration("idle_time")
-        .default("60s")
-        .doc("unused connections are kept for this time"),
+    Setting::duration("idle_time").default("60s").doc("unused connections are kept for this time"),
 ];
 
 /// The settings of the egress client: `[egress]`.

@@ -5,13 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use url::Url;
 
 use super::backoff::{BreakerSettings, RetrySettings};
-use super::client::CLIENT_LOADS;
-use super::client::read_client_mode;
+use super::client::{CLIENT_LOADS, build_page_only_destination, read_client_mode};
 use super::destination_table::DESTINATION_SETTINGS;
 use super::filter::DestinationFilter;
 use tagway_core::event::{EnrichedEvent, Event, EventFacts, JsonObject, ProfileView};
@@ -23,8 +21,8 @@ use tagway_vendors::forward;
 use tagway_vendors::mapping::{EventMapping, GlobPatterns, WithheldReason};
 use tagway_vendors::prices::PriceReader;
 use tagway_vendors::{
-    BatchScope, ClientModeSettings, DeliveryLimits, Destination, DestinationBuilder, Outcome,
-    OutcomeReason, VENDORS, Vendor, VendorCall, find,
+    ClientModeSettings, DeliveryLimits, Destination, DestinationBuilder, Outcome, OutcomeReason,
+    VENDORS, Vendor, find,
 };
 
 /// The sender of a destination's events: the gateway, the page, or both.
@@ -379,40 +377,6 @@ fn read_client(
         settings.ignore_rest();
     }
     Some(read)
-}
-
-/// Builds the implementation for a vendor that only the page calls.
-fn build_page_only_destination(
-    _settings: &mut SettingsSection<'_>,
-    _endpoint: Option<Url>,
-) -> Box<dyn Destination> {
-    Box::new(ClientOnlyDestination)
-}
-
-struct ClientOnlyDestination;
-
-#[async_trait]
-impl Destination for ClientOnlyDestination {
-    fn delivery_limits(&self) -> DeliveryLimits {
-        DeliveryLimits {
-            scope: BatchScope::Site,
-            max_events: 1,
-            max_bytes: 1 << 20,
-            batch_delay: Duration::ZERO,
-            max_age: Duration::MAX,
-            concurrency: 1,
-            calls_per_second: None,
-            timeout: Duration::from_secs(1),
-        }
-    }
-
-    fn admit_event(&self, _event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {
-        Err(Outcome::skipped("page_delivers"))
-    }
-
-    async fn deliver(&self, batch: &[EnrichedEvent], _call: &dyn VendorCall) -> Vec<Outcome> {
-        batch.iter().map(|_| Outcome::Skipped(OutcomeReason::new("page_delivers"))).collect()
-    }
 }
 
 /// Reads the tags whose events a destination accepts, if the site sets them; an empty list means none.

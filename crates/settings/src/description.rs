@@ -75,9 +75,9 @@ pub enum SettingKind {
     HeaderTable,
     /// A value in a language of its own, or values of any type under names of the user's choice.
     Tree,
-    /// A table.
+    /// A table below the key.
     Table(&'static SettingsTable),
-    /// A list of tables.
+    /// A list of tables below the key.
     Tables(&'static SettingsTable),
     /// A table whose settings depend on the value of another key: the key's name, and the settings for its values.
     TableBy(&'static str, fn() -> Vec<(&'static str, Vec<&'static [Setting]>)>),

@@ -16,6 +16,7 @@ mod files;
 mod former_names;
 mod headers;
 mod layer;
+mod numbers;
 mod redaction;
 mod report;
 mod schema;

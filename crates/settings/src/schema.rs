@@ -3,7 +3,7 @@
 //! It holds what one value or one key can get wrong: names, types, units, ranges, words, missing keys. Relations between
 //! settings, and the content of languages such as rules and templates, are checked by the program alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -62,9 +62,12 @@ impl SchemaWriter {
     }
 
     fn table(&mut self, key: &str, settings: &[&'static Setting], is_whole: bool) -> Value {
-        let mut properties = Map::new();
-        let mut conditions = Vec::new();
-        for setting in settings {
+        let (mut properties, mut conditions) = (Map::new(), Vec::new());
+        // Several lists of a table may describe the same key.
+        let mut names = HashSet::new();
+        let settings: Vec<&'static Setting> =
+            settings.iter().copied().filter(|it| names.insert(it.name)).collect();
+        for setting in &settings {
             properties.insert(setting.name.to_owned(), self.setting(setting));
             if let SettingKind::TableBy(by, variants) = setting.kind {
                 let variants = variants();

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::credentials::{is_credential_name, of_url};
 use super::description::{Setting, SettingKind};
 use super::errors::hint;
 use super::former_names::lookup_former;
 use super::layer::{
-    FoundSetting, SettingsLayer, digest_table, flatten, integer_of, join, json_of, lookup, written,
+    FoundSetting, SettingsLayer, digest_table, flatten, join, json_of, lookup, written,
 };
 use super::redaction::SecretRedactor;
 use super::report::{ConfigErrorReport, nearest};
@@ -164,47 +164,6 @@ impl<'a> SettingsSection<'a> {
         texts.into_iter().map(|(_, text)| SecretString::new(text)).collect()
     }
 
-    /// A required boolean.
-    pub fn boolean(&mut self, key: &str) -> bool {
-        let Some(found) = self.find(key) else {
-            return self.default_or_missing(key, |text| text.parse().ok()).unwrap_or(false);
-        };
-        found.value.as_bool().unwrap_or_else(|| {
-            self.wrong_type(&found, "true or false");
-            false
-        })
-    }
-
-    /// A required whole number, within the range of its description.
-    pub fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
-        let described = self.description(key).map(|setting| setting.kind);
-        let (min, max) = match described {
-            Some(SettingKind::Integer(min, max)) => (min, max),
-            _ => (i64::MIN, i64::MAX),
-        };
-        let number = match self.find(key) {
-            None => self.default_or_missing(key, |text| text.replace('_', "").parse().ok()),
-            Some(found) => match integer_of(found.value) {
-                Some(number) if (min..=max).contains(&number) => Some(number),
-                Some(number) => {
-                    self.error_at(&found, &format!("{number} is not between {min} and {max}"));
-                    None
-                }
-                None => {
-                    self.wrong_type(&found, "a whole number that fits 64 bits");
-                    None
-                }
-            },
-        };
-        // The range fits the type; after a mistake the value is a placeholder.
-        T::try_from(number.unwrap_or(min)).unwrap_or_default()
-    }
-
-    /// A whole number, if set.
-    pub fn opt_integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> Option<T> {
-        self.has(key).then(|| self.integer(key))
-    }
-
     /// A digest of the whole section, expanded from the environment: equal digests mean equal settings. It
     /// reveals no value.
     pub fn fingerprint(&self) -> String {
@@ -213,31 +172,6 @@ impl<'a> SettingsSection<'a> {
             digest_table(&mut digest, layer.table, self.environment);
         }
         hex::encode(digest.finalize())
-    }
-
-    /// A required number, within the range of its description.
-    pub fn number(&mut self, key: &str) -> f64 {
-        let described = self.description(key).map(|setting| setting.kind);
-        let (min, max) = match described {
-            Some(SettingKind::Number(min, max)) => (min, max),
-            _ => (f64::MIN, f64::MAX),
-        };
-        let Some(found) = self.find(key) else {
-            return self.default_or_missing(key, |text| text.parse().ok()).unwrap_or(min);
-        };
-        let number = match found.value {
-            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
-            #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^52")]
-            other => integer_of(other).map(|integer| integer as f64),
-        };
-        match number {
-            Some(number) if (min..=max).contains(&number) => return number,
-            Some(number) => {
-                self.error_at(&found, &format!("{number} is not between {min} and {max}"));
-            }
-            None => self.wrong_type(&found, "a number"),
-        }
-        min
     }
 
     /// A required duration (`"30s"`).
@@ -443,7 +377,7 @@ impl<'a> SettingsSection<'a> {
     }
 
     /// The described default of a key that is not set; without one, a missing key is a mistake.
-    fn default_or_missing<T>(
+    pub(super) fn default_or_missing<T>(
         &mut self,
         key: &str,
         read: impl FnOnce(&str) -> Option<T>,

@@ -34,10 +34,10 @@ pub const SCRIPT_PROXY_SETTINGS: &[Setting] = &[
     Setting::duration("stale_if_error")
         .default("30d")
         .doc("the time for which it is served while the vendor does not answer"),
-    Setting::positive_duration("retry")
+    Setting::duration("retry")
         .default("10s")
         .doc("the time without calls to a vendor after a failed fetch"),
-    Setting::positive_duration("negative_ttl")
+    Setting::duration("negative_ttl")
         .default("1m")
         .doc("the time for which a vendor's \"not found\" is cached"),
 ];

@@ -5,6 +5,9 @@ use super::super::{FormFields, base64, insert_dotted, is_json};
 use crate::beacon::BeaconDecodeError;
 use tagway_core::event::JsonObject;
 
+/// The most fields of a query that become members: more than a pixel has.
+const MAX_FIELDS: usize = 200;
+
 /// The message in a query.
 #[derive(Debug)]
 pub enum QueryMessage {
@@ -32,7 +35,7 @@ impl QueryMessage {
             return base64(data).map(Self::Json).ok_or(NOT_BASE64);
         }
         let mut message = JsonObject::new();
-        for (name, value) in fields.iter() {
+        for (name, value) in fields.iter().take(MAX_FIELDS) {
             insert_dotted(&mut message, name, value);
         }
         if message.is_empty() {
