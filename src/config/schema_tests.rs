@@ -77,7 +77,12 @@ impl TrialFile {
                 trial.set("where", json!({ "trait": "a", "exists": true }));
                 trial.set(if name == "cron" { "cron" } else { "every" }, json!("24h"));
             }
-            (Some("sync"), _) => trial.set("destination", json!("d")),
+            (Some("sync"), _) => {
+                let rule = json!({ "trait": "a", "exists": true });
+                trial.document["sites"][0]["segments"] =
+                    json!([{ "name": "s", "every": "24h", "where": rule }]);
+                trial.set("destination", json!("d"));
+            }
             (Some("integrations"), _) => trial.set("name", json!("i")),
             _ => {}
         }
