@@ -5,7 +5,7 @@ use crate::{admin, gateway, log};
 use tagway_core::{bots, geo, privacy, visitor};
 use tagway_delivery::segment;
 use tagway_pages::{integrations, origin, script};
-use tagway_settings::{Setting, SettingKind, SettingsTable};
+use tagway_settings::{Setting, SettingKind, SettingsTable, SettingsVariant};
 use tagway_storage::{journal, postgres, profile};
 use tagway_vendors::{VENDORS, mapping, prices};
 
@@ -84,7 +84,7 @@ const DESTINATION_TABLES: &[Setting] = &[
 ];
 
 /// Returns the settings of each vendor's destinations, by the vendor's name.
-fn vendor_settings() -> Vec<(&'static str, Vec<&'static [Setting]>)> {
+fn vendor_settings() -> Vec<SettingsVariant> {
     let is_destination = |vendor: &&&tagway_vendors::Vendor| {
         (vendor.destination.is_some() || vendor.client.is_some())
             && vendor.name != tagway_vendors::forward::NAME
@@ -92,7 +92,10 @@ fn vendor_settings() -> Vec<(&'static str, Vec<&'static [Setting]>)> {
     VENDORS
         .iter()
         .filter(is_destination)
-        .map(|vendor| (vendor.name, vec![vendor.settings, prices::PRICE_SETTINGS]))
+        .map(|vendor| SettingsVariant {
+            value: vendor.name,
+            lists: vec![vendor.settings, prices::PRICE_SETTINGS],
+        })
         .collect()
 }
 
@@ -112,9 +115,8 @@ pub fn described_settings(path: &str, vendor: Option<&str>) -> Vec<&'static Sett
                 table.settings().collect()
             }
             SettingKind::TableBy(_, variants) => {
-                let is_it = |(name, _): &(&str, Vec<&'static [Setting]>)| Some(*name) == vendor;
-                let found = variants().into_iter().find(is_it);
-                found.into_iter().flat_map(|(_, lists)| lists).flatten().collect()
+                let found = variants().into_iter().find(|it| Some(it.value) == vendor);
+                found.into_iter().flat_map(|it| it.lists).flatten().collect()
             }
             _ => Vec::new(),
         };
@@ -140,9 +142,9 @@ pub fn each_described_table(visit: &mut impl FnMut(&str, &[&'static Setting])) {
                     walk(&path, &table.settings().collect::<Vec<_>>(), visit);
                 }
                 SettingKind::TableBy(_, variants) => {
-                    for (name, lists) in variants() {
-                        let settings: Vec<_> = lists.into_iter().flatten().collect();
-                        walk(&format!("{path} of {name}"), &settings, visit);
+                    for variant in variants() {
+                        let settings: Vec<_> = variant.lists.into_iter().flatten().collect();
+                        walk(&format!("{path} of {}", variant.value), &settings, visit);
                     }
                 }
                 _ => {}

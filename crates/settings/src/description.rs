@@ -40,6 +40,15 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
+/// The settings of a table for one value of another key.
+#[derive(Clone, Debug)]
+pub struct SettingsVariant {
+    /// The value of the other key.
+    pub value: &'static str,
+    /// The lists of the table's settings.
+    pub lists: Vec<&'static [Setting]>,
+}
+
 /// The values of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum SettingKind {
@@ -80,7 +89,7 @@ pub enum SettingKind {
     /// A list of tables below the key.
     Tables(&'static SettingsTable),
     /// A table whose settings depend on the value of another key: the key's name, and the settings for its values.
-    TableBy(&'static str, fn() -> Vec<(&'static str, Vec<&'static [Setting]>)>),
+    TableBy(&'static str, fn() -> Vec<SettingsVariant>),
     /// Tables under names of the user's choice.
     NamedTables(&'static SettingsTable),
 }
@@ -197,9 +206,9 @@ impl Setting {
     pub const fn table_by(
         name: &'static str,
         key: &'static str,
-        settings: fn() -> Vec<(&'static str, Vec<&'static [Setting]>)>,
+        variants: fn() -> Vec<SettingsVariant>,
     ) -> Self {
-        Self::new(name, SettingKind::TableBy(key, settings))
+        Self::new(name, SettingKind::TableBy(key, variants))
     }
 
     /// Sets the value without the key.

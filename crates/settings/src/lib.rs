@@ -31,7 +31,7 @@ mod tests;
 mod textual;
 mod units;
 
-pub use description::{Setting, SettingKind, SettingsTable};
+pub use description::{Setting, SettingKind, SettingsTable, SettingsVariant};
 pub use layer::SettingStep;
 pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
 pub use report::{ConfigError, ConfigErrorReport, can_fool, nearest, shown};

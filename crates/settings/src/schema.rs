@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::description::{Setting, SettingKind, SettingsTable};
+use super::description::{Setting, SettingKind, SettingsTable, SettingsVariant};
 use super::former_names::{FORMER_NAMES, RETIRED_SETTINGS};
 
 /// A text that contains a variable or a file: its value is known only to the program.
@@ -26,9 +26,9 @@ pub fn json_schema(root: &'static SettingsTable) -> Value {
     let mut writer = SchemaWriter::default();
     let settings: Vec<_> = root.settings().collect();
     let mut schema = writer.table("", &settings, true);
-    schema["$schema"] = DIALECT.into();
-    schema["title"] = "Configuration of Tagway".into();
-    schema["definitions"] = Value::Object(writer.definitions);
+    put(&mut schema, "$schema", DIALECT);
+    put(&mut schema, "title", "Configuration of Tagway");
+    put(&mut schema, "definitions", Value::Object(writer.definitions));
     schema
 }
 
@@ -71,10 +71,10 @@ impl SchemaWriter {
             properties.insert(setting.name.to_owned(), self.setting(setting));
             if let SettingKind::TableBy(by, variants) = setting.kind {
                 let variants = variants();
-                let names: Vec<&str> = variants.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = variants.iter().map(|it| it.value).collect();
                 properties
                     .insert(by.to_owned(), json!({ "anyOf": [{ "enum": names }, expanded()] }));
-                for (value, lists) in variants {
+                for SettingsVariant { value, lists } in variants {
                     let settings: Vec<&Setting> = lists.into_iter().flatten().collect();
                     conditions.push(self.variant(setting.name, (by, value), &settings, is_whole));
                 }
@@ -82,7 +82,7 @@ impl SchemaWriter {
         }
         for former in FORMER_NAMES.iter().filter(|it| it.tables.contains(&key)) {
             if let Some(mut schema) = properties.get(former.name).cloned() {
-                schema["deprecated"] = true.into();
+                put(&mut schema, "deprecated", true);
                 properties.insert(former.former.to_owned(), schema);
             }
         }
@@ -94,10 +94,10 @@ impl SchemaWriter {
         let required: Vec<&str> =
             settings.iter().filter(|it| it.is_required).map(|it| it.name).collect();
         if is_whole && !required.is_empty() {
-            schema["required"] = json!(required);
+            put(&mut schema, "required", json!(required));
         }
         if !conditions.is_empty() {
-            schema["allOf"] = Value::Array(conditions);
+            put(&mut schema, "allOf", Value::Array(conditions));
         }
         schema
     }
@@ -116,7 +116,7 @@ impl SchemaWriter {
             json!({ "properties": { "mode": { "const": "client" } }, "required": ["mode"] });
         let mut then = json!({ "properties": { name: self.table(name, settings, is_whole) } });
         if is_whole && settings.iter().any(|setting| setting.is_required) {
-            then["required"] = json!([name]);
+            put(&mut then, "required", json!([name]));
         }
         json!({ "if": { "allOf": [is_value, { "not": is_client }] }, "then": then })
     }
@@ -157,15 +157,22 @@ impl SchemaWriter {
             }
         };
         if !setting.doc.is_empty() {
-            schema["description"] = setting.doc.into();
+            put(&mut schema, "description", setting.doc);
         }
         if let Some(value) = setting.default_value() {
-            schema["default"] = value;
+            put(&mut schema, "default", value);
         }
         if let SettingKind::Form(form) = setting.kind {
-            schema["title"] = form.into();
+            put(&mut schema, "title", form);
         }
         schema
+    }
+}
+
+/// Sets a keyword of a schema.
+fn put(schema: &mut Value, keyword: &str, value: impl Into<Value>) {
+    if let Value::Object(keywords) = schema {
+        keywords.insert(keyword.to_owned(), value.into());
     }
 }
 

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use super::settings::GatewayLimits;
 use tagway_core::event::EventKind;
 use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits};
+use tagway_vendors::beacon_format::RejectedMessage;
 use tagway_vendors::beacon_format::spec::{BodyText, MessageBody, QueryMessage};
-use tagway_vendors::beacon_format::{CanonicalMessage, RejectedMessage};
 
 /// The facts of a request that its messages are read with.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,9 @@ pub(super) fn read_within(
 ) -> Result<JudgedMessages, BeaconDecodeError> {
     let text = BodyText::scan(body, limits.json_depth)?;
     let body = MessageBody::open(&text, limits)?;
+    if body.is_one_too_deep() {
+        return Err(BeaconDecodeError::Malformed("the JSON is nested too deep"));
+    }
     let mut judged = JudgedMessages {
         write_key: body.write_key().map(str::to_owned),
         drafts: Vec::with_capacity(body.len()),
@@ -88,11 +91,10 @@ pub(super) fn read_query(
     if message.contains_key("event") {
         message.entry("type").or_insert_with(|| "track".into());
     }
-    let mut judged = JudgedMessages::default();
-    let message = CanonicalMessage::of_object(message, None);
-    let message = message.map_err(|fault| terms.reject(0, fault));
-    judged.add(message.and_then(|message| terms.draft_tree(0, message)));
-    Ok(judged)
+    // Read as a body, which is judged by its bytes.
+    let text = serde_json::to_vec(&message)
+        .map_err(|_invalid| BeaconDecodeError::Malformed("the query contains no event"))?;
+    read_within(&text, terms, limits)
 }
 
 impl JudgedMessages {

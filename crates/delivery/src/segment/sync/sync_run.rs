@@ -331,7 +331,10 @@ impl SyncRun<'_> {
                     }
                 };
                 heard += u64::from(end == Outcome::Delivered);
-                notes.push((telling.profile, note));
+                // A doubtful row is pending already, as it was stored before the call.
+                if !matches!(note, SyncedMemberChange::Rejected { is_doubtful: true }) {
+                    notes.push((telling.profile, note));
+                }
             }
             self.store.record_member_changes(kept.id, notes).await?;
             if let Some(outcome) = stop {

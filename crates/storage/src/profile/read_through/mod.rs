@@ -228,6 +228,10 @@ where
         let wait = async {
             while !left.is_empty() {
                 left = self.wait_for_reads(std::mem::take(&mut left), &mut outcome).await;
+                if !left.is_empty() {
+                    // The outdated read may not be removed yet: its task and the deadline get a turn.
+                    tokio::task::yield_now().await;
+                }
             }
         };
         if timeout_at(deadline, wait).await.is_err() {

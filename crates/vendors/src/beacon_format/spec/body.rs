@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 use super::body_text::{BodyText, is_within};
 use super::loose_text::LooseText;
 use super::message_fields::MessageFields;
+use super::readable::is_readable;
 use crate::beacon::{BeaconDecodeError, BeaconLimits};
 use crate::beacon_format::lenient_json::{UnreadableItem, json};
 use crate::beacon_format::message::{CanonicalMessage, MessageFault, MessageObjects, json_bytes};
-use crate::beacon_format::scan::{JsonListError, members, split_list};
+use crate::beacon_format::scan::{JsonListError, fits, members, split_list};
 use tagway_core::event::{EventKind, JsonObject, RawJsonObject};
 use tagway_core::values::time::read_event_time;
 
@@ -24,6 +25,8 @@ pub struct MessageBody<'a> {
     context: Option<&'a RawValue>,
     integrations: Option<&'a RawValue>,
     texts: Vec<&'a str>,
+    /// True if the body is a list of messages, or has one.
+    is_list: bool,
     /// The members of the body, if it is the message.
     fields: Option<Box<RawFields<'a>>>,
     /// True if readers of the journal can parse all of it.
@@ -68,6 +71,7 @@ impl<'a> MessageBody<'a> {
             context: None,
             integrations: None,
             texts: Vec::new(),
+            is_list: false,
             fields: None,
             is_plain: text.is_plain(),
             faults: Vec::new(),
@@ -87,8 +91,10 @@ impl<'a> MessageBody<'a> {
         };
         let Some(list) = list else {
             body.texts = vec![text.text().ok_or(NOT_JSON)?];
-            return if text.is_deep() { Err(TOO_DEEP) } else { Ok(body) };
+            body.max_depth = text.is_deep().then_some(limits.json_depth);
+            return Ok(body);
         };
+        body.is_list = true;
         let levels = if list.len() == bytes.len() { 1 } else { 2 };
         body.split(list, levels, limits.events_within(bytes.len()))?;
         if text.is_deep() {
@@ -125,6 +131,7 @@ impl<'a> MessageBody<'a> {
         };
         let [batch, write_key, sent_at, context, integrations] =
             members(bytes, SHARED).ok_or(NOT_JSON)?;
+        let batch = batch.filter(|batch| *batch != b"null");
         self.write_key = loose(whole(write_key)?);
         if batch.is_none() {
             return whole(Some(bytes)).map(|_json| None);
@@ -171,6 +178,12 @@ impl<'a> MessageBody<'a> {
         shared.map(|raw| raw.get().len()).sum()
     }
 
+    /// Returns true if the body is one message, and nested too deep.
+    pub fn is_one_too_deep(&self) -> bool {
+        !self.is_list
+            && matches!(self.texts.as_slice(), [text] if self.fault(0, text) == Some("too_deep"))
+    }
+
     /// Returns the write key in the body.
     pub fn write_key(&self) -> Option<&str> {
         self.write_key.text()
@@ -200,7 +213,8 @@ impl<'a> MessageBody<'a> {
         self.max_depth.filter(|max| !is_within(text, *max)).map(|_| "too_deep")
     }
 
-    /// Reads every message independently, as one of this kind if its route implies one.
+    /// Reads every message independently, as one of this kind if its route implies one. Of a key that a message
+    /// repeats, the last value is used, as by every reader of the journal.
     pub fn read(
         mut self,
         kind: Option<EventKind>,
@@ -229,36 +243,57 @@ impl<'a> MessageBody<'a> {
             return Err(fields.map_or("too_large".into(), fault));
         };
         match fields {
+            Some(fields)
+                if !self.is_plain && !(fields.is_readable() && self.has_readable_shared()) =>
+            {
+                Err(fields.fault("malformed"))
+            }
             Some(fields) if !self.needs_tree(&fields) => {
-                if !self.is_plain && !fields.is_readable() {
-                    return Err(fields.fault("malformed"));
-                }
                 let mut message = fields.into_message(kind)?;
                 message.head.sent_at = message.head.sent_at.or(self.sent_at);
                 Ok(BodyMessage::Text(message))
             }
-            _ => self.message_tree(text, kind, room).map(BodyMessage::Tree),
+            None if !self.is_plain && !(is_readable(text) && self.has_readable_shared()) => {
+                Err("malformed".into())
+            }
+            Some(fields) if !translates(&fields) => {
+                // Members that are not kept are not parsed.
+                let CanonicalMessage { kind, head, objects } = fields.into_message(kind)?;
+                match objects.try_map(|object| object.parse()) {
+                    Ok(objects) => self.complete(CanonicalMessage { kind, head, objects }, room),
+                    Err(_invalid) => {
+                        Err(MessageFault { message_id: head.message_id, reason: "malformed" })
+                    }
+                }
+                .map(BodyMessage::Tree)
+            }
+            _ => {
+                let object: JsonObject =
+                    serde_json::from_str(text).map_err(|_invalid| "malformed")?;
+                let message = CanonicalMessage::of_object(object, kind)?;
+                self.complete(message, room).map(BodyMessage::Tree)
+            }
         }
+    }
+
+    /// Returns true if readers of the journal can parse the shared members.
+    fn has_readable_shared(&self) -> bool {
+        [self.context, self.integrations].into_iter().flatten().all(|raw| is_readable(raw.get()))
     }
 
     /// Returns true if the objects of a message become others.
     fn needs_tree(&self, fields: &RawFields<'_>) -> bool {
-        let has_shared = self.context.is_some() || self.integrations.is_some();
-        let shim = fields.shim_vendor().and_then(|vendor| vendor.shim);
-        has_shared || shim.is_some_and(|shim| shim.to_canonical.is_some())
+        self.context.is_some() || self.integrations.is_some() || translates(fields)
     }
 
-    /// Reads a message whose objects become others, or that has repeated keys: the last value of a key is used, as by
-    /// every reader of the journal.
-    fn message_tree(
+    /// Adds the shared members to a message whose own are within `room` bytes.
+    fn complete(
         &self,
-        text: &str,
-        kind: Option<EventKind>,
+        mut message: CanonicalMessage,
         room: usize,
     ) -> Result<CanonicalMessage, MessageFault> {
-        let object: JsonObject = serde_json::from_str(text).map_err(|_invalid| "malformed")?;
-        let mut message = CanonicalMessage::of_object(object, kind)?;
-        if message.head.shim.is_some() && json_bytes(&message) > room {
+        // Written again, numbers can be longer: 1e15.
+        if json_bytes(&message) > room {
             let message_id = message.head.message_id;
             return Err(MessageFault { message_id, reason: "too_large" });
         }
@@ -270,13 +305,30 @@ impl<'a> MessageBody<'a> {
     }
 
     /// Returns the objects that all messages share, as trees: the context and the integrations.
-    pub(super) fn shared(&self) -> Result<MessageDefaults, BeaconDecodeError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are not JSON, or larger than one event may be: checked before the trees are built.
+    pub(super) fn shared(
+        &self,
+        limits: &BeaconLimits,
+    ) -> Result<MessageDefaults, BeaconDecodeError> {
+        let texts = [self.context, self.integrations].into_iter().flatten();
+        if !fits(texts.map(|raw| raw.get().as_bytes()), limits) {
+            return Err(BeaconDecodeError::TooLarge);
+        }
         let tree = |raw: Option<&RawValue>| {
             merged(raw, None).map_err(|_invalid| BeaconDecodeError::Malformed("it is not JSON"))
         };
         let (context, integrations) = (tree(self.context)?, tree(self.integrations)?);
         Ok(MessageDefaults { sent_at: self.sent_at, context, integrations })
     }
+}
+
+/// Returns true if the vendor's shim makes other objects of a message.
+fn translates(fields: &RawFields<'_>) -> bool {
+    let shim = fields.shim_vendor().and_then(|vendor| vendor.shim);
+    shim.is_some_and(|shim| shim.to_canonical.is_some())
 }
 
 /// The members of a body that apply to all its messages, as trees.

@@ -23,7 +23,7 @@ use serde_json::Value;
 use body::MessageDefaults;
 
 use super::{MessageBatch, is_blank, put, tree};
-use crate::beacon::{BeaconDecodeError, BeaconRequest};
+use crate::beacon::{BeaconDecodeError, BeaconLimits, BeaconRequest};
 use tagway_core::event::{EventKind, JsonObject, is_identifying_id};
 
 /// Members that identify a person, a visitor or a group.
@@ -57,9 +57,11 @@ impl SpecDialect<'_> {
         batch: &mut MessageBatch<'_>,
     ) -> Result<(), BeaconDecodeError> {
         let text = BodyText::scan(inbound.body, inbound.bounds.json_depth)?;
-        let body = MessageBody::open(&text, &inbound.bounds)?;
+        // The shared members of all messages are limited here; their own are as they are pushed.
+        let made_bytes = inbound.bounds.made_bytes.saturating_add(inbound.body.len());
+        let body = MessageBody::open(&text, &BeaconLimits { made_bytes, ..inbound.bounds })?;
         body.write_key().into_iter().for_each(|key| batch.show_key(key));
-        let shared = body.shared()?;
+        let shared = body.shared(&inbound.bounds)?;
         for text in body.texts() {
             let text = match text {
                 Ok(text) => text,

@@ -5,9 +5,6 @@ use super::super::{FormFields, base64, insert_dotted, is_json};
 use crate::beacon::BeaconDecodeError;
 use tagway_core::event::JsonObject;
 
-/// The most fields of a query that become members: more than a pixel has.
-const MAX_FIELDS: usize = 200;
-
 /// The message in a query.
 #[derive(Debug)]
 pub enum QueryMessage {
@@ -35,7 +32,7 @@ impl QueryMessage {
             return base64(data).map(Self::Json).ok_or(NOT_BASE64);
         }
         let mut message = JsonObject::new();
-        for (name, value) in fields.iter().take(MAX_FIELDS) {
+        for (name, value) in fields.iter() {
             insert_dotted(&mut message, name, value);
         }
         if message.is_empty() {
