@@ -370,6 +370,60 @@ mod tests {
         assert_eq!(rejected[0].reason, "too_large");
     }
 
+    #[test]
+    fn messages_that_are_written_again_keep_the_limits_of_an_event() {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let reasons = |judged: JudgedMessages| {
+            assert!(judged.drafts.is_empty());
+            judged.rejected.iter().map(|it| it.reason).collect::<Vec<_>>()
+        };
+        // Four bytes of a number become eighteen.
+        let numbers = vec!["1e15"; limits.event_bytes / 10].join(",");
+        let message = format!(
+            r#"{{"type":"track","type":"track","event":"e","userId":"u","properties":{{"a":[{numbers}]}}}}"#
+        );
+        assert_eq!(reasons(read(message.as_bytes(), &terms).unwrap()), ["too_large"]);
+        // A byte of a query becomes six of a text.
+        let query =
+            format!("event=x&userId=u&properties.a={}", "%01".repeat(limits.event_bytes / 5));
+        let judged = read_query(&query, &terms, &limits.body_limits()).unwrap();
+        assert_eq!(reasons(judged), ["too_large"]);
+    }
+
+    #[test]
+    fn values_that_readers_of_the_journal_would_change_are_rejected() {
+        let limits = limits();
+        let terms = DecodeContext {
+            limits: &limits,
+            kind: None,
+            placeholder_ids: &[],
+            anonymizes_ip: false,
+            received_at: Timestamp::UNIX_EPOCH,
+        };
+        let key = r#""x":{"$serde_json::private::RawValue":"{\"y\":1}"}"#;
+        let message = format!(
+            r#"{{"type":"track","event":"e","messageId":"m","userId":"u","properties":{{{key}}}}}"#
+        );
+        for text in [message.clone(), format!(r#"{{"context":{{"a":1}},"batch":[{message}]}}"#)] {
+            let judged = read(text.as_bytes(), &terms).unwrap();
+            assert!(judged.drafts.is_empty(), "{text}");
+            assert_eq!(judged.rejected[0].reason, "malformed", "{text}");
+            assert_eq!(judged.rejected[0].message_id.as_deref(), Some("m"), "{text}");
+        }
+        // A number of a member that is not kept is not read.
+        let unknown = r#"{"context":{"a":1},"batch":[{"type":"page","userId":"u","x":1e999}]}"#;
+        assert_eq!(read(unknown.as_bytes(), &terms).unwrap().drafts.len(), 1);
+        let repeated = r#"{"type":"page","type":"page","userId":"u","batch":null}"#;
+        assert_eq!(read(repeated.as_bytes(), &terms).unwrap().drafts.len(), 1);
+    }
+
     fn drafts(text: &str) -> Vec<MessageDraft> {
         let limits = limits();
         let terms = DecodeContext {

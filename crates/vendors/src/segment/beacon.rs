@@ -190,6 +190,34 @@ mod tests {
     }
 
     #[test]
+    fn shared_members_are_bounded_before_they_become_trees() {
+        let read = |body: String| {
+            TestBeaconRequest::new(Method::POST, "/v1/b", body).decode(&SegmentBeacon)
+        };
+        // Small as a text, and 60 times as much as a tree.
+        let many = "{\"\":0},".repeat(40_000);
+        let body = format!(r#"{{"batch":[{{"type":"page"}}],"context":{{"a":[{many}0]}}}}"#);
+        assert!(matches!(read(body), Err(BeaconDecodeError::TooLarge)));
+        // Many short messages may share a context of the usual length.
+        let messages = vec![r#"{"type":"page","userId":"u"}"#; 40].join(",");
+        let context = "c".repeat(1300);
+        let body = format!(r#"{{"batch":[{messages}],"context":{{"a":"{context}"}}}}"#);
+        assert_eq!(read(body).unwrap().len(), 40);
+    }
+
+    #[test]
+    fn message_that_is_nested_too_deep_costs_only_itself() {
+        let deep = format!("{}0{}", "[".repeat(70), "]".repeat(70));
+        let one = format!(r#"{{"type":"page","userId":"u","properties":{{"a":{deep}}}}}"#);
+        for body in [one.clone(), format!(r#"{{"batch":[{one},{{"type":"page","userId":"v"}}]}}"#)]
+        {
+            let sent = TestBeaconRequest::new(Method::POST, "/v1/b", body.clone());
+            let messages = sent.decode(&SegmentBeacon).unwrap();
+            assert_eq!(messages.len(), usize::from(body.contains("batch")), "{body}");
+        }
+    }
+
+    #[test]
     fn settings_are_answered_for_every_outcome() {
         let sent = TestBeaconRequest::new(Method::GET, "/v1/projects/KEY_1-a/settings", "");
         for verdict in [

@@ -242,19 +242,18 @@ impl<'a> MessageBody<'a> {
             let fault = |fields: Box<RawFields<'_>>| fields.fault("too_large");
             return Err(fields.map_or("too_large".into(), fault));
         };
+        let is_readable = self.is_plain
+            || self.has_readable_shared()
+                && fields.as_ref().map_or_else(|| is_readable(text), |fields| fields.is_readable());
+        if !is_readable {
+            let fault = |fields: Box<RawFields<'_>>| fields.fault("malformed");
+            return Err(fields.map_or("malformed".into(), fault));
+        }
         match fields {
-            Some(fields)
-                if !self.is_plain && !(fields.is_readable() && self.has_readable_shared()) =>
-            {
-                Err(fields.fault("malformed"))
-            }
             Some(fields) if !self.needs_tree(&fields) => {
                 let mut message = fields.into_message(kind)?;
                 message.head.sent_at = message.head.sent_at.or(self.sent_at);
                 Ok(BodyMessage::Text(message))
-            }
-            None if !self.is_plain && !(is_readable(text) && self.has_readable_shared()) => {
-                Err("malformed".into())
             }
             Some(fields) if !translates(&fields) => {
                 // Members that are not kept are not parsed.
