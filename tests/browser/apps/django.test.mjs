@@ -18,7 +18,10 @@ const PAGE = Buffer.from("<!doctype html><html><head><title>Kept</title></head><
 async function serve() {
   const data = await mkdtemp(join(tmpdir(), "tagway-django-"));
   const child = spawn(`${DIRECTORY}.venv/bin/python`, ["serve.py", data], { cwd: DIRECTORY, stdio: ["ignore", "pipe", "inherit"] });
-  const [port] = await once(createInterface({ input: child.stdout }), "line");
+  const lines = createInterface({ input: child.stdout });
+  const ended = once(child, "exit").then(([code]) => { throw new Error(`the application ended with ${code}`); });
+  const [port] = await Promise.race([once(lines, "line"), ended]);
+  ended.catch(() => {});
   return {
     origin: `http://127.0.0.1:${port}`,
     async close() {
