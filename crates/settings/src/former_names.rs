@@ -20,7 +20,7 @@ pub(super) struct RetiredSetting {
     /// The last parts of the paths of the tables that had it.
     pub(super) tables: &'static [&'static str],
     pub(super) key: &'static str,
-    /// The constant, as a file would have it.
+    /// The value in use, as a warning shows it.
     pub(super) value: &'static str,
 }
 
@@ -64,7 +64,7 @@ pub(super) const FORMER_NAMES: &[FormerName] = &[
 /// Constants since release 0.2; release 0.3 refuses the keys as unknown.
 pub(super) const RETIRED_SETTINGS: &[RetiredSetting] = &[
     retired(&["limits"], "client_entries", "100_000"),
-    retired(&["limits"], "decoders", "0"),
+    retired(&["limits"], "decoders", "one for each core"),
     retired(&["limits"], "http2_resets", "64"),
     retired(&["limits"], "json_depth", "64"),
     retired(&["journal"], "dedupe_entries", "1_000_000"),

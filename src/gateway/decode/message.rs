@@ -316,21 +316,26 @@ fn new_message_id(received_at: Timestamp) -> String {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::gateway::GatewayLimits;
     use crate::gateway::decode::{DecodeContext, JudgedMessages, MessageDraft, read, read_query};
     use crate::gateway::tests::limits;
     use jiff::Timestamp;
     use tagway_core::event::EventKind;
 
-    #[test]
-    fn shim_messages_are_translated_to_the_spec() {
-        let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
+    fn terms(limits: &GatewayLimits) -> DecodeContext<'_> {
+        DecodeContext {
+            limits,
             kind: None,
             placeholder_ids: &[],
             anonymizes_ip: false,
             received_at: Timestamp::UNIX_EPOCH,
-        };
+        }
+    }
+
+    #[test]
+    fn shim_messages_are_translated_to_the_spec() {
+        let limits = limits();
+        let terms = terms(&limits);
         let message = |shim: &str| {
             json!({ "type": "track", "event": "purchase", "messageId": shim, "shim": shim,
                     "anonymousId": "a", "properties": { "transaction_id": "T" } })
@@ -353,13 +358,7 @@ mod tests {
     #[test]
     fn translated_messages_keep_the_limits_of_an_event() {
         let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &[],
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = terms(&limits);
         // Its value becomes three.
         let value = "x".repeat(limits.event_bytes / 2);
         let message = json!({ "type": "track", "event": "purchase", "shim": "ga4",
@@ -373,13 +372,7 @@ mod tests {
     #[test]
     fn messages_that_are_written_again_keep_the_limits_of_an_event() {
         let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &[],
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = terms(&limits);
         let reasons = |judged: JudgedMessages| {
             assert!(judged.drafts.is_empty());
             judged.rejected.iter().map(|it| it.reason).collect::<Vec<_>>()
@@ -400,13 +393,7 @@ mod tests {
     #[test]
     fn values_that_readers_of_the_journal_would_change_are_rejected() {
         let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &[],
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = terms(&limits);
         let key = r#""x":{"$serde_json::private::RawValue":"{\"y\":1}"}"#;
         let message = format!(
             r#"{{"type":"track","event":"e","messageId":"m","userId":"u","properties":{{{key}}}}}"#
@@ -426,13 +413,7 @@ mod tests {
 
     fn drafts(text: &str) -> Vec<MessageDraft> {
         let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &[],
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = terms(&limits);
         let JudgedMessages { drafts, rejected, .. } = read(text.as_bytes(), &terms).unwrap();
         assert_eq!(rejected, [], "{text}");
         drafts
@@ -470,13 +451,7 @@ mod tests {
     #[test]
     fn placeholders_are_no_ids() {
         let (limits, placeholder_ids) = (limits(), ["gast".to_owned()]);
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &placeholder_ids,
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = DecodeContext { placeholder_ids: &placeholder_ids, ..terms(&limits) };
         for none in ["", " ", "0", "null", "undefined", "false", "(not set)", "gast"] {
             assert_eq!(terms.id(Some(none.to_owned())), Ok(None), "{none:?}");
         }
@@ -487,13 +462,7 @@ mod tests {
     #[test]
     fn event_of_a_pixel_is_a_track_unless_it_has_a_type() {
         let limits = limits();
-        let terms = DecodeContext {
-            limits: &limits,
-            kind: None,
-            placeholder_ids: &[],
-            anonymizes_ip: false,
-            received_at: Timestamp::UNIX_EPOCH,
-        };
+        let terms = terms(&limits);
         for (query, expected) in [
             ("event=x", Ok(EventKind::Track)),
             ("event=x&type=page", Ok(EventKind::Page)),
