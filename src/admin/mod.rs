@@ -1,9 +1,10 @@
-//! The operators' listener: health, metrics and the API behind the client commands.
+//! The operators' listener: health, metrics, the console, and the API behind it and the client commands.
 //!
 //! It is meant for loopback or a private network. Even there it trusts no caller: requests that change
 //! something or show personal data need the token of `data_dir/admin.token`; foreign host names (DNS
 //! rebinding) and pages of other origins are rejected.
 
+mod console_files;
 mod dead_letters;
 mod destinations;
 mod events;

@@ -20,6 +20,7 @@ use hyper::header::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::console_files::PublicFile;
 use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
@@ -91,8 +92,11 @@ pub(super) async fn finish(
 ) -> Response {
     let redaction = context.redaction.clone();
     let (mut head, body) = response.into_parts();
-    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     head.headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if head.extensions.get::<PublicFile>().is_some() {
+        return Response::from_parts(head, body);
+    }
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if body.size_hint().exact().is_none() {
         let piece = move |frame: Frame<Bytes>| frame.map_data(|data| redact(data, &redaction));
         return Response::from_parts(head, Body::new(body.map_frame(piece)));

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
+    AdminContext, AdminRequestError, console_files, dead_letters, destinations, events, guard, scripts, segments,
     sending, status, subject, tail,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct ApiState {
     /// Cancelled when the listener stops: streams end.
     pub(super) drain: CancellationToken,
     document: OpenApi,
-    index: String,
+    pub(super) index: String,
 }
 
 /// The routers of the listener's connections.
@@ -59,7 +59,8 @@ impl AdminRouters {
         let (api, document) = api_routes(&context).split_for_parts();
         let index = index(&document);
         let state = Arc::new(ApiState { context, drain, document, index });
-        let complete = api.merge(health_routes()).route("/", get(get_index));
+        let complete = api.merge(health_routes()).route("/", get(console_files::get_root));
+        let complete = complete.route("/{file}", get(console_files::get_file));
         let complete = complete.fallback(|| async { AdminRequestError::NotFound });
         let health = health_routes().fallback(|| async { AdminRequestError::Full });
         Self { complete: guarded(complete, &state), health: guarded(health, &state) }
@@ -169,7 +170,7 @@ fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
 /// The text of `GET /`: one line for each operation.
 fn index(document: &OpenApi) -> String {
     let mut text =
-        "Tagway's operators' listener.\n\nGET  /livez\nGET  /readyz\nGET  /metrics\n".to_owned();
+        "Tagway's operators' listener. A browser gets the console here.\n\nGET  /livez\nGET  /readyz\nGET  /metrics\n".to_owned();
     for (path, item) in &document.paths.paths {
         for (method, operation) in [("GET ", &item.get), ("POST", &item.post)] {
             let Some(operation) = operation else { continue };
@@ -181,10 +182,6 @@ fn index(document: &OpenApi) -> String {
     text.push_str("\nThe token is in data_dir/admin.token: Authorization: Bearer TOKEN\n");
     text.push_str("GET /api/v1/openapi.json describes parameters, bodies and answers.\n");
     text
-}
-
-async fn get_index(State(api): State<SharedApi>) -> impl IntoResponse {
-    api.index.clone()
 }
 
 /// Describes all routes of the API in OpenAPI 3.1.

@@ -19,7 +19,7 @@ use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::FeedEvent;
 use tagway_settings::{ConfigEnvironment, SecretRedactor};
 use tagway_simulator::vendors::VendorSimulator;
-use tagway_simulator::{DemoEndpoints, DemoShop};
+use tagway_simulator::{DemoConsoleLink, DemoEndpoints, DemoGateway, DemoShop};
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
@@ -72,7 +72,14 @@ async fn demonstrate(
     log::init(&settings.log, settings.redaction.clone(), log_colour)
         .map_err(|error| CommandError::Other(error.into()))?;
     let app = TagwayApp::start(ConfigSource::default(), settings).await?;
-    let _open = DemoShop::open(shop, http.port()).await.with_context(|| {
+    let console = format!("http://{}/", app.addresses().admin);
+    let gateway = DemoGateway {
+        port: http.port(),
+        feed: app.feed().clone(),
+        console_link: console_link(console.clone()),
+        console,
+    };
+    let _open = DemoShop::open(shop, gateway).await.with_context(|| {
         format!("cannot serve the shop on {shop}: choose another address with --shop")
     })?;
     let happenings = app.feed().watch();
@@ -83,6 +90,14 @@ async fn demonstrate(
     }
     app.stop().await;
     Ok(())
+}
+
+/// Makes the links that open the console.
+fn console_link(console: String) -> DemoConsoleLink {
+    Box::new(move || {
+        let link = format!("{console}#/live");
+        Box::pin(async move { link })
+    })
 }
 
 /// Replaces port 0 by ports that are free now.
@@ -104,7 +119,8 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Dem
         "\n  Open http://{shop}/ and click: every event appears below, with what became of it.\n\n  \
          shop          http://{shop}/\n  \
          gateway       http://{http}/\n  \
-         operators     http://{admin}/metrics\n  \
+         console       http://{shop}/console\n  \
+         metrics       http://{admin}/metrics\n  \
          destinations  {vendors}, simulated\n  \
          data          {data}\n\n  \
          Ctrl-C ends it.\n\n"

@@ -200,7 +200,9 @@ const watch = (message, answer) => {
     const label = message.event ?? (message.type === "page" ? `page: ${message.name}` : message.type);
     const mark = node("span", { class: "answer" });
     const detail = JSON.stringify(message.properties ?? message.traits, null, 1);
-    entry = { mark, item: node("li", {}, node("details", {}, node("summary", {}, label, mark), node("pre", {}, detail))) };
+    const chips = node("ul", { class: "outcomes", "aria-label": "Destinations" });
+    const item = node("li", {}, node("details", {}, node("summary", {}, label, mark), node("pre", {}, detail)), chips);
+    entry = { mark, item, chips, destinations: new Map() };
     shown.set(message.messageId, entry);
     document.getElementById("events").prepend(entry.item);
     if (shown.size > MAX_SHOWN) {
@@ -213,6 +215,41 @@ const watch = (message, answer) => {
   entry.mark.textContent = isGood ? `${answer} ✓` : answer;
   entry.mark.className = `answer ${isGood ? "good" : answer === "sending" ? "" : "bad"}`;
 };
+
+// ------------------------------------------------------------------- what became of the shown events
+
+const CONSOLE = document.querySelector("meta[name=tagway-console]").content;
+const WORDS = { delivered: "sent", skipped: "skipped", dead: "died", retry: "waits for another try" };
+// The last reply about an event at a destination, which may come before the outcome.
+const replies = new Map();
+const MAX_REPLIES = 500;
+
+function chip(entry, { site, destination, seq, outcome, reason, detail }) {
+  let made = entry.destinations.get(destination);
+  if (!made) {
+    made = node("a", { href: `${CONSOLE}#/sites/${encodeURIComponent(site)}/events/${seq}`, target: "_blank" });
+    entry.destinations.set(destination, made);
+    entry.chips.append(node("li", {}, made));
+  }
+  const reply = outcome === "dead" || outcome === "retry" ? replies.get(`${destination} ${seq}`) : undefined;
+  const why = [reason?.replaceAll("_", " "), detail, reply].filter(Boolean).join(": ");
+  made.className = outcome;
+  made.title = `${destination}: ${WORDS[outcome] ?? outcome}${why ? `, ${why}` : ""}`;
+  made.replaceChildren(destination, node("span", {}, ` ${WORDS[outcome] ?? outcome}`));
+  if (outcome === "skipped" || outcome === "dead") made.append(node("small", {}, why));
+}
+
+function heard({ data }) {
+  const told = JSON.parse(data);
+  for (const seq of told.seqs ?? []) {
+    replies.set(`${told.destination} ${seq}`, told.status ? `${told.status} ${told.reply}` : told.reply);
+    if (replies.size > MAX_REPLIES) replies.delete(replies.keys().next().value);
+  }
+  const entry = shown.get(told.messageId);
+  if (entry) chip(entry, told);
+}
+
+new EventSource("/outcomes").addEventListener("message", heard);
 
 // The script comes later, and the page's first calls wait for it behind this one.
 tagway.on("*", (message) => {

@@ -8,4 +8,4 @@ mod shop;
 pub mod vendors;
 
 pub use settings::{DemoEndpoints, VENDORS, settings, vendor_settings};
-pub use shop::DemoShop;
+pub use shop::{DemoConsoleLink, DemoGateway, DemoShop};

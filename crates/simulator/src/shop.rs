@@ -1,5 +1,6 @@
 //! The demo shop: a few static files under a strict content security policy, with the gateway's snippet
-//! and script in its page as in a customer's.
+//! and script in its page as in a customer's. `/outcomes` streams what became of each event, and `/console` opens
+//! the gateway's console.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -7,15 +8,23 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, Stream};
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http_body_util::StreamBody;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::server::{DemoHandler, DemoReply, DemoServer, whole};
+use tagway_core::feed::{FeedEvent, LiveFeed};
 use tagway_pages::script::compose::snippet;
 
 const INDEX: &str = include_str!("../../../static/demo/index.html");
@@ -26,14 +35,31 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/shop.js", "text/javascript; charset=utf-8", include_str!("../../../static/demo/shop.js")),
 ];
 
+/// The longest reply of a vendor that the page shows, in characters.
+const REPLY_CHARS: usize = 300;
+
+/// The gateway of a shop.
+pub struct DemoGateway {
+    /// The gateway's port, on the host from which the page was opened.
+    pub port: u16,
+    /// The happenings to the shop's events.
+    pub feed: LiveFeed,
+    /// The address of the console, with a slash at its end.
+    pub console: String,
+    /// Makes an address that opens the console.
+    pub console_link: DemoConsoleLink,
+}
+
+/// Makes an address that opens the console: one that logs in, where only this machine can ask for it.
+pub type DemoConsoleLink = Box<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
+
 /// A shop that is served until dropped.
 pub struct DemoShop(DemoServer);
 
 impl DemoShop {
-    /// Serves the shop at `address`. Its page sends its events to the gateway's port on the host
-    /// from which the page was opened.
-    pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
-        DemoServer::start(address, Arc::new(ShopFiles { gateway_port })).await.map(Self)
+    /// Serves the shop at `address`. Its page sends its events to this gateway.
+    pub async fn open(address: SocketAddr, gateway: DemoGateway) -> io::Result<Self> {
+        DemoServer::start(address, Arc::new(ShopFiles { gateway })).await.map(Self)
     }
 
     /// The address of the shop.
@@ -43,7 +69,7 @@ impl DemoShop {
 }
 
 struct ShopFiles {
-    gateway_port: u16,
+    gateway: DemoGateway,
 }
 
 impl ShopFiles {
@@ -51,7 +77,7 @@ impl ShopFiles {
     /// third-party.
     fn gateway(&self, request: &Request<Incoming>) -> String {
         let asked = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        format!("http://{}:{}", asked.and_then(host_name).unwrap_or("127.0.0.1"), self.gateway_port)
+        format!("http://{}:{}", asked.and_then(host_name).unwrap_or("127.0.0.1"), self.gateway.port)
     }
 }
 
@@ -79,13 +105,22 @@ impl DemoHandler for ShopFiles {
             let refused = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED);
             return refused.header(ALLOW, "GET, HEAD").body(whole("")).ok();
         }
+        match request.uri().path() {
+            "/outcomes" => return outcomes(&self.gateway.feed),
+            "/console" => {
+                let link = (self.gateway.console_link)().await;
+                let found = Response::builder().status(StatusCode::FOUND).header(LOCATION, link);
+                return found.header(CACHE_CONTROL, "no-store").body(whole("")).ok();
+            }
+            _ => {}
+        }
         let gateway = self.gateway(&request);
         let snippet = snippet(&format!("{gateway}/tw.js"));
         // The snippet is inline: the policy allows it by its digest.
         let digest = STANDARD.encode(Sha256::digest(&snippet));
         let policy = format!(
             "default-src 'none'; script-src 'self' 'sha256-{digest}' {gateway}; style-src 'self'; \
-             img-src data:; connect-src {gateway}; base-uri 'none'; form-action 'none'; \
+             img-src data:; connect-src 'self' {gateway}; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'; require-trusted-types-for 'script'"
         );
         let path = request.uri().path();
@@ -93,7 +128,9 @@ impl DemoHandler for ShopFiles {
         let (status, kind, content) = match file {
             Some((_, kind, content)) => (StatusCode::OK, *kind, (*content).to_owned()),
             None if path == "/" => {
-                (StatusCode::OK, "text/html; charset=utf-8", INDEX.replace("{{snippet}}", &snippet))
+                let page = INDEX.replace("{{snippet}}", &snippet);
+                let page = page.replace("{{console}}", &self.gateway.console);
+                (StatusCode::OK, "text/html; charset=utf-8", page)
             }
             None => (StatusCode::NOT_FOUND, "text/plain", "There is no such page.\n".to_owned()),
         };
@@ -111,9 +148,83 @@ impl DemoHandler for ShopFiles {
     }
 }
 
+/// The stream of outcomes, as server-sent events.
+fn outcomes(feed: &LiveFeed) -> Option<DemoReply> {
+    let body = UnsyncBoxBody::new(StreamBody::new(outcome_lines(feed)));
+    let reply = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+    reply.header(CACHE_CONTROL, "no-store").body(body).ok()
+}
+
+fn outcome_lines(
+    feed: &LiveFeed,
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> + use<> + Send + 'static {
+    // The first line tells the page that it is connected.
+    let watcher = (feed.watch(), Some(": connected\n\n".to_owned()));
+    stream::unfold(watcher, |(mut happenings, mut greeting)| async move {
+        loop {
+            let line = match greeting.take() {
+                Some(greeting) => Some(greeting),
+                None => match happenings.recv().await {
+                    Ok(happening) => outcome(&happening).map(|it| format!("data: {it}\n\n")),
+                    Err(RecvError::Lagged(_)) => None,
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            if let Some(line) = line {
+                return Some((Ok(Frame::data(line.into())), (happenings, None)));
+            }
+        }
+    })
+}
+
+/// Returns the members of a happening that the page shows.
+fn outcome(happening: &FeedEvent) -> Option<Value> {
+    match happening {
+        FeedEvent::Settled {
+            site, destination, seq, message_id, outcome, reason, detail, ..
+        } => Some(json!({
+            "site": site, "destination": destination, "seq": seq, "messageId": message_id,
+            "outcome": outcome, "reason": reason, "detail": detail,
+        })),
+        FeedEvent::Called { site, destination, seqs, status, reply, .. } => {
+            let reply: String = reply.chars().take(REPLY_CHARS).collect();
+            Some(json!({ "site": site, "destination": destination, "seqs": seqs,
+                "status": status, "reply": reply }))
+        }
+        FeedEvent::Accepted { .. } | FeedEvent::Held { .. } => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn outcomes_of_events_are_streamed_to_the_page() {
+        let feed = LiveFeed::default();
+        let mut lines = Box::pin(outcome_lines(&feed));
+        let next = async |lines: &mut std::pin::Pin<Box<_>>| {
+            let frame: Frame<Bytes> = stream::StreamExt::next(lines).await.unwrap().unwrap();
+            String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(next(&mut lines).await, ": connected\n\n");
+        feed.publish(|| FeedEvent::Called {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            site: "shop".into(),
+            destination: "ga4".into(),
+            seqs: vec![7],
+            request: "POST /secret".to_owned(),
+            body: "{}".to_owned(),
+            status: Some(400),
+            reply: "no".repeat(500),
+            milliseconds: 3,
+        });
+        let line = next(&mut lines).await;
+        let told: Value = serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!((&told["status"], &told["seqs"]), (&json!(400), &json!([7])));
+        assert_eq!(told["reply"].as_str().unwrap().len(), REPLY_CHARS);
+        assert!(!line.contains("secret"));
+    }
 
     #[test]
     fn gateway_is_on_the_host_of_the_page() {
