@@ -14,7 +14,7 @@ use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
 use tagway_core::event::{Event, EventFacts, EventKind, RawJsonObject};
 use tagway_core::feed::FeedEvent;
-use tagway_core::privacy;
+use tagway_core::privacy::{self, BrowserSignals};
 use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 use tagway_storage::journal::{
     AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
@@ -275,11 +275,14 @@ impl SiteRequest<'_> {
         Some(recognised)
     }
 
+    /// Returns the browser's own privacy signals.
+    fn signals(&self) -> BrowserSignals {
+        BrowserSignals::read(&self.head.headers)
+    }
+
     /// Returns the categories that the browser's own signals refuse.
     pub(super) fn refused_by_signals(&self) -> Vec<&str> {
-        let fields = &self.head.headers;
-        let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
-        self.site.privacy.refused_by_signals(gpc, dnt).collect()
+        self.site.privacy.refused_by_signals(self.signals()).collect()
     }
 
     /// Returns the storage that the visitor refused in none of the messages: they are of one visitor, who may have
@@ -326,7 +329,7 @@ impl SiteRequest<'_> {
             _ => None,
         };
         let facts = EventFacts { format, tag, ..EventFacts::default() };
-        let facts = if self.is_mail_proxy() {
+        let mut facts = if self.is_mail_proxy() {
             // Address and browser are the proxy's.
             facts
         } else {
@@ -339,11 +342,7 @@ impl SiteRequest<'_> {
                 ..facts
             }
         };
-        let mut facts = EventFacts {
-            gpc: head::is_one(fields, head::SEC_GPC),
-            dnt: head::is_one(fields, head::DNT),
-            ..facts
-        };
+        self.signals().record(&mut facts);
         let Some(recognised) = recognised else { return (facts, Vec::new(), None) };
         let minted = recognised.visitor.id.clone();
         facts.cookies = recognised.cookies;

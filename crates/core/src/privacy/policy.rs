@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wildmatch::WildMatch;
 
 use super::consent::ConsentRecord;
-use super::{UnknownConsent, email};
+use super::{BrowserSignals, UnknownConsent, email};
 use crate::event::{Event, EventFacts, JsonObject, UtmCampaign};
 use tagway_settings::{Setting, SettingsSection};
 
@@ -126,9 +126,9 @@ impl PrivacyPolicy {
     }
 
     /// Returns the categories that the browser's own signals refuse.
-    pub fn refused_by_signals(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
-        let gpc = self.gpc.iter().filter(move |_| gpc);
-        let dnt = self.dnt.iter().filter(move |_| dnt);
+    pub fn refused_by_signals(&self, signals: BrowserSignals) -> impl Iterator<Item = &str> {
+        let gpc = self.gpc.iter().filter(move |_| signals.gpc);
+        let dnt = self.dnt.iter().filter(move |_| signals.dnt);
         gpc.chain(dnt).map(String::as_str)
     }
 
@@ -198,7 +198,8 @@ impl PrivacyPolicy {
 
     fn settle_consent(&self, event: &mut Event) {
         let record = event.context.as_ref().and_then(|context| context.get("consent"));
-        let mut refused = self.refused_by_signals(event.facts.gpc, event.facts.dnt).peekable();
+        let signals = BrowserSignals::of(&event.facts);
+        let mut refused = self.refused_by_signals(signals).peekable();
         if record.is_none() && refused.peek().is_none() {
             return;
         }
