@@ -192,6 +192,10 @@ impl<'e> EventPerson<'e> {
     }
 }
 
+/// The description of `default_country_code`, which several vendors have.
+pub(super) const COUNTRY_CODE_DOC: &str = "the calling code of telephone numbers without one, for people without a known \
+     country; otherwise the country of the event is used";
+
 /// Reads `default_country_code`: the country code of numbers without one.
 pub(super) fn telephone_reader(section: &mut SettingsSection<'_>) -> TelephoneReader {
     let Some(written) = section.opt_string("default_country_code") else {

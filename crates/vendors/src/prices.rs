@@ -64,7 +64,7 @@ pub enum PriceUse {
 /// The described setting of each destination's numbers.
 pub const PRICE_SETTINGS: &[Setting] =
     &[Setting::form("locale", "a language tag (BCP 47)").example("de-CH").doc(
-        "of any vendor: how this destination's events write numbers, if not as the \
+        "of any vendor: the way in which this destination's events write numbers, if not the \
              site's locale",
     )];
 
@@ -96,6 +96,10 @@ impl PriceReader {
 
     /// Returns the event with its amounts and currencies read, and the vendor's admission of it. An order
     /// that the vendor could not count is dead.
+    ///
+    /// # Errors
+    ///
+    /// The second part is the outcome of an event that is not sent: skipped, or dead.
     pub fn admit_event(
         &self,
         destination: &dyn Destination,

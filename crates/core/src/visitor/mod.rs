@@ -1,4 +1,4 @@
-//! The first-party identity behind a beacon: the visitor, the visit, and the advertisement that led to the landing.
+//! The first-party identity behind a beacon: the visitor, the session, and the advertisement that led to the landing.
 //! Pure: the time and the randomness are passed in.
 //!
 //! One signed cookie stores the identity, a second the landing URL's click ids and campaign. A cookie without a

@@ -78,7 +78,7 @@ fn half_an_hour_of_quiet_ends_a_visit() {
     assert_eq!(second.session.id, noon().as_second() + 30 * minute + 1);
     assert_eq!(second.visitor, first.visitor);
     let back = meet(&settings, &seen(&cookies, -90 * minute));
-    assert_eq!(back.session, first.session, "a clock that went back makes no new visit");
+    assert_eq!(back.session, first.session, "a clock that went back makes no new session");
 }
 
 #[test]

@@ -63,8 +63,10 @@ pub const MAPPING_SETTINGS: &[Setting] = &[
     Setting::texts("traits")
         .example("[\"email\", \"plan\"]")
         .doc("traits that are sent; all by default"),
-    Setting::text("currency").example("EUR").doc("of events with amounts and without a currency"),
-    Setting::text("country").example("CH").doc("of people without a known country"),
+    Setting::text("currency")
+        .example("EUR")
+        .doc("the currency of events with amounts and without one"),
+    Setting::text("country").example("CH").doc("the country of people whose own is unknown"),
     Setting::tables("rules", &SettingsTable(&[rule::RULE_SETTINGS])),
 ];
 

@@ -14,7 +14,7 @@ use crate::audience::{
 };
 use crate::contact_api::{email, phone};
 use crate::digest::{is_sha256, sha256};
-use crate::person::{EventPerson, telephone_reader};
+use crate::person::{COUNTRY_CODE_DOC, EventPerson, telephone_reader};
 use crate::{Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply};
 use tagway_core::event::EnrichedEvent;
 use tagway_core::values::telephone::TelephoneReader;
@@ -22,9 +22,15 @@ use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::text("advertiser_id").example("42884288").required().doc("required"),
-    Setting::secret("access_token").example("${TIKTOK_TOKEN}").required().doc("required"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::text("advertiser_id")
+        .example("42884288")
+        .required()
+        .doc("the advertiser's id; required"),
+    Setting::secret("access_token")
+        .example("${TIKTOK_TOKEN}")
+        .required()
+        .doc("the access token of the advertiser's app; required"),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
 ];
 
 /// TikTok's API, unless the endpoint says otherwise.
