@@ -139,8 +139,8 @@ impl<'e> EventPerson<'e> {
     /// value: the trait was removed.
     pub fn traits(self) -> JsonObject {
         let mut traits = self.0.profile.traits.clone();
-        for said in self.own_traits().into_iter().rev() {
-            traits.extend(said.clone());
+        for stated_event in self.own_traits().into_iter().rev() {
+            traits.extend(stated_event.clone());
         }
         traits
     }
@@ -240,13 +240,13 @@ mod tests {
         assert_eq!(EventPerson::of(&order).email().as_deref(), Some("order@x.example"));
         assert_eq!(EventPerson::of(&order).name(), None, "a product's name is nobody's");
         assert_eq!(EventPerson::of(&order).city().as_deref(), Some("Bern"));
-        let said = event(
+        let stated_event = event(
             json!({ "context": { "traits": { "email": "new@x.example", "plan": null } },
                 "properties": { "email": "order@x.example" } }),
             known,
         );
-        assert_eq!(EventPerson::of(&said).email().as_deref(), Some("new@x.example"));
-        let traits = EventPerson::of(&said).traits();
+        assert_eq!(EventPerson::of(&stated_event).email().as_deref(), Some("new@x.example"));
+        let traits = EventPerson::of(&stated_event).traits();
         assert_eq!(traits["email"], "new@x.example");
         assert!(traits["plan"].is_null());
     }

@@ -249,11 +249,11 @@ impl EventMapping {
             return Err(WithheldReason::NotSelected);
         }
         let computed = event.computed.as_ref();
-        let mut sight = minijinja::Value::UNDEFINED;
+        let mut context = minijinja::Value::UNDEFINED;
         if self.condition.needs_content() {
-            sight = self.template_context(&event.event, &event.profile, computed);
+            context = self.template_context(&event.event, &event.profile, computed);
         }
-        match self.condition.holds(&self.templates, &sight) {
+        match self.condition.holds(&self.templates, &context) {
             Ok(true) => {}
             Ok(false) => return Err(WithheldReason::NotSelected),
             Err(error) => return Err(WithheldReason::Undecided(error.to_string())),
@@ -273,13 +273,13 @@ impl EventMapping {
             notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
             if is_for && rule.needs_content() {
-                sight = self.template_context(&draft.event, &draft.profile, computed);
+                context = self.template_context(&draft.event, &draft.profile, computed);
             }
             // A rule whose condition fails to evaluate does nothing.
-            let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight).map(Some));
+            let holds = is_for.then(|| rule.condition.holds(&self.templates, &context).map(Some));
             let holds = holds.and_then(|holds| notes.value(|| "where".to_owned(), holds));
             if holds.unwrap_or(false) {
-                rule.apply(&mut draft, &self.templates, &sight, &mut notes);
+                rule.apply(&mut draft, &self.templates, &context, &mut notes);
             }
         }
         self.omissions.add(MappingBound::Mapping, draft.refused);

@@ -169,12 +169,12 @@ fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Out
     let judged = classify_reply(result, now);
     let Ok(reply) = result else { return judged };
     let body = reply.json().unwrap_or_default();
-    let said = body.get("message").and_then(Value::as_str).unwrap_or_default();
-    let said: String = said.chars().take(MAX_ERROR_CHARS).collect();
+    let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
+    let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
     let after = reply.retry_after(now);
     let code = body.get("code").and_then(Value::as_i64);
     let reason = |name: &'static str| {
-        OutcomeReason::detailed(name, format!("{}: {said}", code.unwrap_or_default()))
+        OutcomeReason::detailed(name, format!("{}: {message}", code.unwrap_or_default()))
     };
     match code {
         Some(0) if judged == Outcome::Delivered => judged,

@@ -149,9 +149,9 @@ fn verbose_replies_are_json_for_every_outcome() {
         (BeaconOutcome::RetryLater { limited: false }, 0),
     ] {
         let answer = sent.answer(&MixpanelBeacon, verdict);
-        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(said["status"], status, "{verdict:?}");
-        assert!(said.get("error").is_some(), "{verdict:?}");
+        let reply: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(reply["status"], status, "{verdict:?}");
+        assert!(reply.get("error").is_some(), "{verdict:?}");
     }
 }
 
