@@ -228,15 +228,15 @@ fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
         *record = json!({});
     }
     let Some(record) = record.as_object_mut() else { return };
-    let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
-    if !said.is_object() {
-        *said = json!({});
+    let preferences = record.entry("categoryPreferences").or_insert_with(|| json!({}));
+    if !preferences.is_object() {
+        *preferences = json!({});
     }
-    let Some(said) = said.as_object_mut() else { return };
+    let Some(preferences) = preferences.as_object_mut() else { return };
     for (category, answer) in consent.answers() {
         let mut is_said = false;
         // A page may write a category in several ways.
-        for (name, value) in said.iter_mut() {
+        for (name, value) in preferences.iter_mut() {
             if name.trim().to_lowercase() == category && (over || !value.is_null()) {
                 is_said = true;
                 if over {
@@ -245,7 +245,7 @@ fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
             }
         }
         if !is_said {
-            said.insert(category.to_owned(), Value::Bool(answer));
+            preferences.insert(category.to_owned(), Value::Bool(answer));
         }
     }
 }
@@ -345,8 +345,8 @@ mod tests {
 
     #[test]
     fn browser_signal_refuses_whatever_the_record_has() {
-        let said = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
-        let event = protected(json!({ "facts": { "gpc": true }, "context": said }));
+        let preferences = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
+        let event = protected(json!({ "facts": { "gpc": true }, "context": preferences }));
         let answers = &event["context"]["consent"]["categoryPreferences"];
         assert_eq!(*answers, json!({ "Advertising": false }));
         let event = protected(json!({ "facts": { "gpc": true } }));
@@ -357,15 +357,15 @@ mod tests {
 
     #[test]
     fn no_form_of_a_record_reverts_a_refusal() {
-        for said in [
+        for preferences in [
             json!(null),
             json!([true]),
             json!({ "Advertising": true, "advertising": true, "ADVERTISING": "yes" }),
         ] {
-            let context = json!({ "consent": { "categoryPreferences": said } });
+            let context = json!({ "consent": { "categoryPreferences": preferences } });
             let event = protected(json!({ "facts": { "gpc": true }, "context": context }));
             let consent = ConsentRecord::read(event["context"].as_object().unwrap()).unwrap();
-            assert_eq!(consent.answer("advertising"), Some(false), "{said}");
+            assert_eq!(consent.answer("advertising"), Some(false), "{preferences}");
         }
     }
 

@@ -59,11 +59,11 @@ impl VisitorCookie {
     pub(super) fn update(
         known: Option<Self>,
         settings: &VisitorSettings,
-        seen: &VisitorRequest<'_>,
+        request: &VisitorRequest<'_>,
     ) -> (Self, bool) {
-        let now = u32::try_from(seen.now.as_second()).unwrap_or_default();
+        let now = u32::try_from(request.now.as_second()).unwrap_or_default();
         let Some(mut identity) = known else {
-            let id = Builder::from_random_bytes(seen.random).into_uuid();
+            let id = Builder::from_random_bytes(request.random).into_uuid();
             let new = Self {
                 id,
                 since: now,

@@ -67,7 +67,7 @@ fn known_visitor_keeps_the_id_and_rarely_gets_a_cookie() {
 }
 
 #[test]
-fn half_an_hour_of_quiet_ends_a_visit() {
+fn visit_ends_after_session_idle() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let cookies = jar(&first);
