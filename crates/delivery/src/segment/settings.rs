@@ -312,11 +312,11 @@ fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<S
     if has_cron {
         let text = section.opt_string("cron")?;
         let cron = text.parse::<CronSchedule>();
-        let told = |why: &str| format!("is not a cron schedule such as \"0 3 * * *\": {why}");
+        let mistake = |why: &str| format!("is not a cron schedule such as \"0 3 * * *\": {why}");
         return match cron {
             Ok(cron) => Some(SegmentSchedule::Cron(cron)),
             Err(why) => {
-                section.error_about("cron", &text, &told(&why), None);
+                section.error_about("cron", &text, &mistake(&why), None);
                 None
             }
         };
