@@ -87,8 +87,8 @@ pub fn extras(
             file: ServedScript::new(integration.script()),
             is_draft: integration.preview,
         };
-        let told = if integration.preview { &mut drafts } else { &mut public };
-        told.push(integration.public(Some(beside.path())));
+        let list = if integration.preview { &mut drafts } else { &mut public };
+        list.push(integration.public(Some(beside.path())));
         extras.companions.push(beside);
     }
     if !drafts.is_empty() {
