@@ -202,11 +202,11 @@ impl InProcessVendor {
 
     /// The reply of the vendor.
     pub fn answer(&self, request: &Request<Bytes>, now: Timestamp) -> Response<Bytes> {
-        self.ask(request, now).0
+        self.request(request, now).0
     }
 
     /// The vendor's reply, the keys of the accepted events, and the objections.
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &self,
         request: &Request<Bytes>,
         now: Timestamp,
