@@ -136,7 +136,7 @@ impl SiteRequest<'_> {
             sender,
             anonymizes_ip,
         };
-        let PreparedRecords { records, feed_entries: told, groups, forgotten } =
+        let PreparedRecords { records, feed_entries: entries, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
@@ -151,7 +151,7 @@ impl SiteRequest<'_> {
         drop(share);
         let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.identity_groups.remember(groups);
-        for ((message_id, event), appended) in told.into_iter().zip(&appended) {
+        for ((message_id, event), appended) in entries.into_iter().zip(&appended) {
             let AppendOutcome::New { seq } = *appended else { continue };
             self.gateway.feed.publish(|| FeedEvent::Accepted {
                 at: self.received_at,
@@ -251,7 +251,7 @@ impl SiteRequest<'_> {
         // A program's cookie jar would send the cookie again with the next user's events.
         leave.cookies &=
             is_browser_like(self.route, fields) || self.site.visitor.is_shown_in(&cookies);
-        let mut seen = VisitorRequest {
+        let mut visitor_request = VisitorRequest {
             cookies: if is_of_page { &cookies } else { "" },
             host: self.host,
             secure: self.client.secure,
@@ -263,15 +263,15 @@ impl SiteRequest<'_> {
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
-        let recognise = |seen: &VisitorRequest<'_>| {
-            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, seen)
+        let recognise = |visitor_request: &VisitorRequest<'_>| {
+            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, visitor_request)
         };
-        let mut recognised = recognise(&seen);
+        let mut recognised = recognise(&visitor_request);
         if self.names_other_visitor(drafts, &recognised) {
-            (seen.cookies, seen.permissions.cookies) = ("", false);
-            recognised = recognise(&seen);
+            (visitor_request.cookies, visitor_request.permissions.cookies) = ("", false);
+            recognised = recognise(&visitor_request);
         }
-        self.issue_vendor_cookies(&mut recognised, &seen, drafts);
+        self.issue_vendor_cookies(&mut recognised, &visitor_request, drafts);
         Some(recognised)
     }
 
